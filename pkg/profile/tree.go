@@ -1,5 +1,11 @@
 package profile
 
+// Names with a meaning of their own in a tree.
+const (
+	RootName  = "total" // of node 0
+	OtherName = "other" // of the nodes that Truncate folds into one
+)
+
 // A Tree is a call tree of functions: what a flame graph shows. Node 0 is the
 // root, named "total", and a node's parent always has a lower index than the
 // node. Names are interned: Node.Name is an index into Names.
@@ -32,4 +38,49 @@ type DiffNode struct {
 	Parent, Name          int32
 	Self, Total           int64 // left
 	SelfRight, TotalRight int64
+}
+
+// Total is the value of the whole tree.
+func (t *Tree) Total() int64 {
+	if len(t.Nodes) == 0 {
+		return 0
+	}
+	return t.Nodes[0].Total
+}
+
+// Walk visits the nodes depth first, the root at level 0, children in the
+// order of Pyroscope's flame graphs: by name, with "other" last.
+func (t *Tree) Walk(fn func(level int, node *Node, name string)) {
+	first, list := children(t.Names, len(t.Nodes),
+		func(i int32) int32 { return t.Nodes[i].Parent }, func(i int32) int32 { return t.Nodes[i].Name })
+	walk(first, list, len(t.Nodes), func(level int, i int32) {
+		n := &t.Nodes[i]
+		fn(level, n, t.Names[n.Name])
+	})
+}
+
+// Walk visits the nodes in the order of Tree.Walk.
+func (t *DiffTree) Walk(fn func(level int, node *DiffNode, name string)) {
+	first, list := children(t.Names, len(t.Nodes),
+		func(i int32) int32 { return t.Nodes[i].Parent }, func(i int32) int32 { return t.Nodes[i].Name })
+	walk(first, list, len(t.Nodes), func(level int, i int32) {
+		n := &t.Nodes[i]
+		fn(level, n, t.Names[n.Name])
+	})
+}
+
+func walk(first, list []int32, n int, fn func(level int, node int32)) {
+	if n == 0 {
+		return
+	}
+	type visit struct{ node, level int32 }
+	stack := []visit{{0, 0}}
+	for len(stack) > 0 {
+		v := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		fn(int(v.level), v.node)
+		for i := first[v.node+1] - 1; i >= first[v.node]; i-- {
+			stack = append(stack, visit{list[i], v.level + 1})
+		}
+	}
 }

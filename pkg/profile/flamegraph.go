@@ -1,0 +1,112 @@
+package profile
+
+import "fmt"
+
+// A Flamegraph is a tree in Pyroscope's encoding: a list of levels, each a flat
+// list of nodes of four values: the distance from the end of the node before
+// (x offset, delta-encoded), total, self, and an index into Names.
+type Flamegraph struct {
+	Names   []string
+	Levels  [][]int64
+	Total   int64
+	MaxSelf int64
+}
+
+// Flamegraph encodes the tree. An empty tree gives one node of no value.
+func (t *Tree) Flamegraph() Flamegraph {
+	f := Flamegraph{Total: t.Total()}
+	if len(t.Nodes) == 0 {
+		t = NewBuilder(0).Tree()
+	}
+	names := newRenamer(t.Names, len(t.Nodes))
+	var ends, next []int64 // per level: end of the last node, start of the next child
+	t.Walk(func(level int, n *Node, _ string) {
+		if level == len(f.Levels) {
+			f.Levels, ends, next = append(f.Levels, nil), append(ends, 0), append(next, 0)
+		}
+		x := int64(0)
+		if level > 0 {
+			x = next[level-1]
+			next[level-1] += n.Total
+		}
+		f.Levels[level] = append(f.Levels[level], x-ends[level], n.Total, n.Self, int64(names.rename(n.Name)))
+		ends[level] = x + n.Total
+		next[level] = x + n.Self
+		f.MaxSelf = max(f.MaxSelf, n.Self)
+	})
+	f.Names = names.out
+	return f
+}
+
+// ParseFlamegraph decodes Pyroscope's encoding. It takes totals as given and
+// derives the own values from them. Nodes of no value are dropped.
+func ParseFlamegraph(f Flamegraph) (*Tree, error) {
+	b := NewBuilder(0)
+	err := parseLevels(f.Levels, len(f.Names), 4, func(v []int64) (x, total int64) { return v[0], v[1] },
+		func(parent int32, name int, v []int64) int32 {
+			at := int32(0)
+			if parent >= 0 {
+				at = b.Child(parent, b.Name(f.Names[name]))
+				b.tree.Nodes[parent].Self -= v[1]
+			}
+			b.tree.Nodes[at].Self += v[1]
+			return at
+		})
+	if err != nil {
+		return nil, fmt.Errorf("flame graph: %w", err)
+	}
+	return b.Tree(), nil
+}
+
+// parseLevels finds every node's parent by its place on the level above and
+// hands it to add, which returns the node's number.
+func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, total int64), add func(parent int32, name int, v []int64) int32) error {
+	type place struct {
+		x, end int64
+		node   int32
+	}
+	var above []place
+	for l, vs := range levels {
+		if len(vs)%width != 0 {
+			return fmt.Errorf("level %d: %d values are no multiple of %d", l, len(vs), width)
+		}
+		if l == 0 && len(vs) != width {
+			return fmt.Errorf("level 0: %d nodes, want one", len(vs)/width)
+		}
+		row := make([]place, 0, len(vs)/width)
+		end, p := int64(0), 0
+		for i := 0; i < len(vs); i += width {
+			v := vs[i : i+width]
+			name := v[width-1]
+			if name < 0 || name >= int64(names) {
+				return fmt.Errorf("level %d, node %d: name %d of %d", l, i/width, name, names)
+			}
+			dx, total := span(v)
+			if dx < 0 || total < 0 {
+				return fmt.Errorf("level %d, node %d: negative value", l, i/width)
+			}
+			if l == 0 {
+				if dx != 0 {
+					return fmt.Errorf("level 0, node 0: offset %d, want 0", dx)
+				}
+				row = append(row, place{0, total, add(-1, int(name), v)})
+				continue
+			}
+			x := end + dx
+			for p < len(above) && above[p].end <= x {
+				p++
+			}
+			if total == 0 {
+				end = max(end, x)
+				continue
+			}
+			if x < end || p == len(above) || x < above[p].x || total > above[p].end-x {
+				return fmt.Errorf("level %d, node %d: outside of the nodes above", l, i/width)
+			}
+			end = x + total
+			row = append(row, place{x, end, add(above[p].node, int(name), v)})
+		}
+		above = row
+	}
+	return nil
+}
