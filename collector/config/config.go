@@ -1,0 +1,224 @@
+// Package config reads the one YAML file that says which parts of the service
+// run and within which limits. It is strict: an unknown key is an error that
+// names the file and the line.
+//
+// It leaves to others what the values mean: each stage takes its own options,
+// and the command wires them together. Flags override what the file says; the
+// command does that.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/promslog"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the whole file. Its zero value is not useful: start from Default.
+type Config struct {
+	Web     Web     `yaml:"web"`
+	Storage Storage `yaml:"storage"`
+	EBPF    EBPF    `yaml:"ebpf"`
+	Limits  Limits  `yaml:"limits"`
+	Log     Log     `yaml:"log"`
+}
+
+// Web says where the service listens.
+type Web struct {
+	// ListenAddress is host:port.
+	ListenAddress string `yaml:"listen_address"`
+	// ConfigFile is a web configuration file of Prometheus' exporter-toolkit:
+	// TLS, basic auth, HTTP headers. Empty means plain HTTP.
+	ConfigFile string `yaml:"config_file"`
+}
+
+// Storage configures the embedded store.
+type Storage struct {
+	// Path is the store's directory; it is created when it is missing.
+	Path string `yaml:"path"`
+	// Retention is how long profiles are kept. 0 keeps them for good.
+	Retention Duration `yaml:"retention"`
+	// MaxBytes bounds the size on disk: the oldest profiles go first. 0 means
+	// no bound.
+	MaxBytes Bytes `yaml:"max_bytes"`
+	// CacheBytes bounds the memory that the store uses as a cache. 0 leaves
+	// the choice to the store.
+	CacheBytes Bytes `yaml:"cache_bytes"`
+}
+
+// EBPF configures the system-wide CPU sampler.
+type EBPF struct {
+	Enabled Mode `yaml:"enabled"`
+	// Frequency is in samples per second and CPU.
+	Frequency int `yaml:"frequency"`
+	// Interval is the length of a profile. Profiles are cut at wall-clock
+	// multiples of it.
+	Interval Duration `yaml:"interval"`
+}
+
+// Limits bound what one request may cost. 0 switches a limit off, except
+// DefaultNodes. Each refusal names the limit by its key in this file.
+type Limits struct {
+	// MaxRequestBytes bounds the body of a request, as sent and decompressed.
+	MaxRequestBytes Bytes `yaml:"max_request_bytes"`
+	// MaxProfileBytes bounds one pprof profile after decompression.
+	MaxProfileBytes Bytes `yaml:"max_profile_bytes"`
+	// MaxSeriesPerPush bounds the series of one push.
+	MaxSeriesPerPush int `yaml:"max_series_per_push"`
+	// MaxLabels bounds the labels of one series.
+	MaxLabels int `yaml:"max_labels"`
+	// MaxLabelNameBytes and MaxLabelValueBytes bound one label.
+	MaxLabelNameBytes  int `yaml:"max_label_name_bytes"`
+	MaxLabelValueBytes int `yaml:"max_label_value_bytes"`
+	// MaxSamples bounds the samples of one profile.
+	MaxSamples int `yaml:"max_samples"`
+	// MaxStackDepth bounds the locations of one sample.
+	MaxStackDepth int `yaml:"max_stack_depth"`
+	// MaxSymbolBytes bounds one string of a profile's string table.
+	MaxSymbolBytes int `yaml:"max_symbol_bytes"`
+	// MaxQueryRange bounds the time range of one query.
+	MaxQueryRange Duration `yaml:"max_query_range"`
+	// MaxConcurrentQueries bounds the queries that run at once; others wait.
+	MaxConcurrentQueries int `yaml:"max_concurrent_queries"`
+	// MaxNodes bounds max_nodes of a query for a flame graph, and DefaultNodes
+	// is the number of nodes of an answer whose query does not say.
+	MaxNodes     int64 `yaml:"max_nodes"`
+	DefaultNodes int64 `yaml:"default_nodes"`
+	// MaxPoints bounds the points of one series of an answer.
+	MaxPoints int64 `yaml:"max_points"`
+}
+
+// Log says what is logged, in which form, as Prometheus' flags do.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Default returns what holds where the file is silent.
+func Default() *Config {
+	return &Config{
+		Web:     Web{ListenAddress: "127.0.0.1:4040"},
+		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour)},
+		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
+		Limits: Limits{
+			MaxRequestBytes:      64 << 20,
+			MaxProfileBytes:      32 << 20,
+			MaxSeriesPerPush:     1000,
+			MaxLabels:            30,
+			MaxLabelNameBytes:    1024,
+			MaxLabelValueBytes:   2048,
+			MaxSamples:           200_000,
+			MaxStackDepth:        4096,
+			MaxSymbolBytes:       65535,
+			MaxQueryRange:        Duration(90 * 24 * time.Hour),
+			MaxConcurrentQueries: 4 * runtime.GOMAXPROCS(0),
+			MaxNodes:             1 << 20,
+			DefaultNodes:         8192,
+			MaxPoints:            11_000,
+		},
+		Log: Log{Level: "info", Format: "logfmt"},
+	}
+}
+
+// Load reads the file over the defaults and validates the result. A relative
+// web.config_file is relative to the working directory, as the flag is.
+func Load(file string) (*Config, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	c := Default()
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, located(file, err)
+	}
+	var more yaml.Node
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s:%d: a second YAML document; one is read", file, more.Line)
+	}
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// Validate names the first key whose value cannot be.
+func (c *Config) Validate() error {
+	if c.Web.ListenAddress == "" {
+		return errors.New("web.listen_address: is empty")
+	}
+	if c.Storage.Path == "" {
+		return errors.New("storage.path: is empty")
+	}
+	if c.EBPF.Frequency < 1 || c.EBPF.Frequency > 1000 {
+		return fmt.Errorf("ebpf.frequency: %d is not within 1 and 1000 samples per second", c.EBPF.Frequency)
+	}
+	if i := time.Duration(c.EBPF.Interval); i < time.Second || i > time.Minute || time.Minute%i != 0 {
+		return fmt.Errorf("ebpf.interval: %s is not a divisor of one minute from 1s to 1m", c.EBPF.Interval)
+	}
+	if err := promslog.NewLevel().Set(c.Log.Level); err != nil {
+		return fmt.Errorf("log.level: %w", err)
+	}
+	if err := promslog.NewFormat().Set(c.Log.Format); err != nil {
+		return fmt.Errorf("log.format: %w", err)
+	}
+	if c.Limits.DefaultNodes < 1 {
+		return fmt.Errorf("limits.default_nodes: %d is not positive", c.Limits.DefaultNodes)
+	}
+	for key, v := range map[string]int64{
+		"storage.retention":             int64(c.Storage.Retention),
+		"storage.max_bytes":             int64(c.Storage.MaxBytes),
+		"storage.cache_bytes":           int64(c.Storage.CacheBytes),
+		"limits.max_request_bytes":      int64(c.Limits.MaxRequestBytes),
+		"limits.max_profile_bytes":      int64(c.Limits.MaxProfileBytes),
+		"limits.max_series_per_push":    int64(c.Limits.MaxSeriesPerPush),
+		"limits.max_labels":             int64(c.Limits.MaxLabels),
+		"limits.max_label_name_bytes":   int64(c.Limits.MaxLabelNameBytes),
+		"limits.max_label_value_bytes":  int64(c.Limits.MaxLabelValueBytes),
+		"limits.max_samples":            int64(c.Limits.MaxSamples),
+		"limits.max_stack_depth":        int64(c.Limits.MaxStackDepth),
+		"limits.max_symbol_bytes":       int64(c.Limits.MaxSymbolBytes),
+		"limits.max_query_range":        int64(c.Limits.MaxQueryRange),
+		"limits.max_concurrent_queries": int64(c.Limits.MaxConcurrentQueries),
+		"limits.max_nodes":              c.Limits.MaxNodes,
+		"limits.max_points":             c.Limits.MaxPoints,
+	} {
+		if v < 0 {
+			return fmt.Errorf("%s: is negative", key)
+		}
+	}
+	return nil
+}
+
+var (
+	lineOf  = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
+	unknown = regexp.MustCompile(`field (\S+) not found in type \S+`)
+)
+
+// located turns the YAML library's errors into file:line: reason, one a line.
+func located(file string, err error) error {
+	msgs := []string{err.Error()}
+	var te *yaml.TypeError
+	if errors.As(err, &te) {
+		msgs = te.Errors
+	}
+	for i, m := range msgs {
+		m = unknown.ReplaceAllString(m, `unknown key "$1"`)
+		if lineOf.MatchString(m) {
+			m = lineOf.ReplaceAllString(m, file+":$1: ")
+		} else {
+			m = file + ": " + m
+		}
+		msgs[i] = m
+	}
+	return errors.New(strings.Join(msgs, "\n"))
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	f := filepath.Join(t.TempDir(), "flameline.yml")
+	require.NoError(t, os.WriteFile(f, []byte(text), 0o600))
+	return f
+}
+
+func TestLoadKeepsDefaultsWhereTheFileIsSilent(t *testing.T) {
+	c, err := Load(write(t, `
+web:
+  listen_address: 127.0.0.1:4141
+storage:
+  retention: 7d
+  max_bytes: 10GB
+  cache_bytes: 1000
+ebpf:
+  enabled: false
+`))
+	require.NoError(t, err)
+	want := Default()
+	want.Web.ListenAddress = "127.0.0.1:4141"
+	want.Storage.Retention = Duration(7 * 24 * time.Hour)
+	want.Storage.MaxBytes = 10 << 30
+	want.Storage.CacheBytes = 1000
+	want.EBPF.Enabled = False
+	require.Equal(t, want, c)
+}
+
+func TestLoadAcceptsAnEmptyFile(t *testing.T) {
+	c, err := Load(write(t, "# nothing yet\n"))
+	require.NoError(t, err)
+	require.Equal(t, Default(), c)
+}
+
+func TestLoadNamesFileLineAndKey(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"unknown section":   {"web:\n  listen_address: :1\nstore:\n  path: x\n", `flameline.yml:3: unknown key "store"`},
+		"unknown key":       {"storage:\n  path: x\n  retension: 3d\n", `flameline.yml:3: unknown key "retension"`},
+		"duplicate key":     {"storage:\n  path: x\n  path: y\n", `flameline.yml:3: mapping key "path" already defined`},
+		"not yaml":          {"storage:\n\tpath: x\n", "flameline.yml:2: found character that cannot start any token"},
+		"wrong type":        {"ebpf:\n  frequency: fast\n", "flameline.yml:2: cannot unmarshal"},
+		"bad duration":      {"storage:\n  retention: tomorrow\n", `flameline.yml:2: not a valid duration string: "tomorrow"`},
+		"bad size":          {"storage:\n  max_bytes: lots\n", `flameline.yml:2: "lots" is not a size such as 512MB`},
+		"bad mode":          {"ebpf:\n  enabled: maybe\n", `flameline.yml:2: "maybe" is not true, false or auto`},
+		"frequency":         {"ebpf:\n  frequency: 0\n", "flameline.yml: ebpf.frequency: 0 is not within 1 and 1000"},
+		"interval":          {"ebpf:\n  interval: 7s\n", "flameline.yml: ebpf.interval: 7s is not a divisor of one minute"},
+		"negative":          {"limits:\n  max_labels: -1\n", "flameline.yml: limits.max_labels: is negative"},
+		"no default nodes":  {"limits:\n  default_nodes: 0\n", "limits.default_nodes: 0 is not positive"},
+		"empty address":     {"web:\n  listen_address: ''\n", "web.listen_address: is empty"},
+		"a second document": {"web: {}\n---\nweb: {}\n", "a second YAML document"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Load(write(t, tc.text))
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+}
+
+func TestLoadSaysWhichFileIsMissing(t *testing.T) {
+	_, err := Load("/nonexistent/flameline.yml")
+	require.ErrorContains(t, err, "/nonexistent/flameline.yml")
+}

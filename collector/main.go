@@ -1,0 +1,57 @@
+// Command flameline is the collector service and its tools. This package
+// parses flags and wires the stages together; what they do is theirs.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// The first signal ends the command in order; a second one, at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run parses the arguments, runs one command and returns the exit code: 2 for
+// arguments that make no sense, 1 for a command that did not succeed.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if version.Version == "" {
+		version.Version = moduleVersion()
+	}
+	app := kingpin.New("flameline", "Continuous profiling: sample every process with eBPF, keep the profiles, answer Pyroscope's API.")
+	app.HelpFlag.Short('h')
+	app.Version(version.Print("flameline"))
+	app.UsageWriter(stdout)
+	serve := newServeCommand(app)
+
+	// --help and --version end the program in here.
+	if _, err := app.Parse(args); err != nil {
+		_, _ = fmt.Fprintf(stderr, "flameline: %v; try --help\n", err)
+		return 2
+	}
+	// One command so far, so what was parsed is it.
+	if err := serve.run(ctx, stderr); err != nil {
+		_, _ = fmt.Fprintf(stderr, "flameline: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// moduleVersion serves where the linker was not told a version, such as after
+// go install.
+func moduleVersion() string {
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" && bi.Main.Version != "(devel)" {
+		return bi.Main.Version
+	}
+	return "devel"
+}

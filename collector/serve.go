@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/server"
+)
+
+// stopTimeout bounds how long open requests may delay the end.
+const stopTimeout = 5 * time.Second
+
+// serveCommand is `flameline serve` and its flags.
+type serveCommand struct {
+	settings
+	configFile string
+}
+
+func newServeCommand(app *kingpin.Application) *serveCommand {
+	s := &serveCommand{settings: settings{clause: app.Command("serve", "Run the service.")}}
+	s.clause.Flag("config.file", "YAML configuration file; the flags below win over it.").StringVar(&s.configFile)
+	d := config.Default()
+	s.flag("web.listen-address", "Address to listen on.", d.Web.ListenAddress,
+		func(c *config.Config, v string) error { c.Web.ListenAddress = v; return nil })
+	s.flag("web.config.file", "Web configuration file of Prometheus' exporter-toolkit: TLS, basic auth.", "FILE",
+		func(c *config.Config, v string) error { c.Web.ConfigFile = v; return nil })
+	s.flag("storage.path", "Directory of the store.", d.Storage.Path,
+		func(c *config.Config, v string) error { c.Storage.Path = v; return nil })
+	s.flag("storage.retention", "How long profiles are kept; 0 for good.", d.Storage.Retention.String(),
+		func(c *config.Config, v string) error { return c.Storage.Retention.Set(v) })
+	s.flag("ebpf.enabled", "Sample every process: auto (where permitted), true (exit where not permitted), false.", string(d.EBPF.Enabled),
+		func(c *config.Config, v string) error { return c.EBPF.Enabled.Set(v) })
+	s.flag("ebpf.frequency", "Samples per second and CPU.", strconv.Itoa(d.EBPF.Frequency),
+		func(c *config.Config, v string) (err error) { c.EBPF.Frequency, err = strconv.Atoi(v); return err })
+	s.flag("log.level", "Least severity that is logged: debug, info, warn, error.", d.Log.Level,
+		func(c *config.Config, v string) error { c.Log.Level = v; return promslog.NewLevel().Set(v) })
+	s.flag("log.format", "Form of log messages: logfmt, json.", d.Log.Format,
+		func(c *config.Config, v string) error { c.Log.Format = v; return promslog.NewFormat().Set(v) })
+	return s
+}
+
+// config reads the file, if any, and writes the flags over it.
+func (s *serveCommand) config() (*config.Config, error) {
+	c := config.Default()
+	if s.configFile != "" {
+		var err error
+		if c, err = config.Load(s.configFile); err != nil {
+			return nil, err
+		}
+	}
+	return c, s.apply(c)
+}
+
+// run serves until ctx ends, then stops in the data's order: sources first, so
+// that their last window is written, then open requests, the store last.
+func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
+	c, err := s.config()
+	if err != nil {
+		return err
+	}
+	log := &promslog.Config{Writer: stderr, Level: promslog.NewLevel(), Format: promslog.NewFormat()}
+	if err := errors.Join(log.Level.Set(c.Log.Level), log.Format.Set(c.Log.Format)); err != nil {
+		return err
+	}
+	logger := promslog.New(log)
+	logger.Info("starting", "version", version.Info())
+
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector("flameline"),
+	)
+	srv := server.New(server.Options{
+		Logger:     logger.With("component", "server"),
+		Registerer: reg,
+		Gatherer:   reg,
+		Version:    version.Version,
+		Limits:     serverLimits(c.Limits),
+	})
+	listening, err := listen(ctx, c.Web, srv, logger)
+	if err != nil {
+		return err
+	}
+
+	srv.SetSampling(server.EBPFStatus{State: server.SamplingOff, Reason: "this build has no eBPF source"})
+	logger.Info("ready", "address", listening.address)
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-listening.failed:
+	}
+	logger.Info("stopping")
+	srv.SetStopping()
+	return errors.Join(err, listening.stop())
+}
+
+// serverLimits hands the file's limits to the server, which knows nothing of
+// files.
+func serverLimits(l config.Limits) server.Limits {
+	return server.Limits{
+		MaxRequestBytes:      int64(l.MaxRequestBytes),
+		MaxQueryRange:        time.Duration(l.MaxQueryRange),
+		MaxConcurrentQueries: l.MaxConcurrentQueries,
+		MaxNodes:             l.MaxNodes,
+		DefaultNodes:         l.DefaultNodes,
+		MaxPoints:            l.MaxPoints,
+	}
+}
+
+// A listening is an HTTP server at work.
+type listening struct {
+	address string
+	failed  chan error // receives once, when serving ends by itself
+	http    *http.Server
+}
+
+// listen serves h over HTTP/1.1 and HTTP/2, the latter without TLS as well
+// since gRPC clients speak it so.
+func listen(ctx context.Context, c config.Web, h http.Handler, logger *slog.Logger) (*listening, error) {
+	if err := web.Validate(c.ConfigFile); err != nil {
+		return nil, fmt.Errorf("web config %s: %w", c.ConfigFile, err)
+	}
+	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.ListenAddress)
+	if err != nil {
+		return nil, err
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	l := &listening{
+		address: lis.Addr().String(),
+		failed:  make(chan error, 1),
+		http: &http.Server{
+			Handler:           h,
+			Protocols:         &protocols,
+			ReadHeaderTimeout: 10 * time.Second,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		},
+	}
+	flags := &web.FlagConfig{WebListenAddresses: &[]string{c.ListenAddress}, WebConfigFile: &c.ConfigFile}
+	go func() {
+		if err := web.Serve(lis, l.http, flags, logger); !errors.Is(err, http.ErrServerClosed) {
+			l.failed <- fmt.Errorf("serve %s: %w", l.address, err)
+		}
+	}()
+	return l, nil
+}
+
+// stop waits for open requests, up to stopTimeout, and closes the rest.
+func (l *listening) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := l.http.Shutdown(ctx); err != nil {
+		return l.http.Close()
+	}
+	return nil
+}

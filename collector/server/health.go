@@ -1,0 +1,120 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Sampling is what the eBPF source is doing.
+type Sampling string
+
+// The states of the eBPF source.
+const (
+	SamplingOff      Sampling = "off"
+	SamplingStarting Sampling = "starting"
+	SamplingOn       Sampling = "on"
+)
+
+// Status is the answer of /api/v1/status.
+type Status struct {
+	// Service is always "flameline", so that a client can tell this server
+	// from others that speak the same API.
+	Service string `json:"service"`
+	Version string `json:"version"`
+	// Started is when the program started, RFC 3339.
+	Started time.Time `json:"started"`
+	Ready   bool      `json:"ready"`
+	// NotReady is why Ready is false.
+	NotReady string     `json:"notReady,omitempty"`
+	EBPF     EBPFStatus `json:"ebpf"`
+}
+
+// EBPFStatus tells whether this machine is being sampled.
+type EBPFStatus struct {
+	State Sampling `json:"state"`
+	// Reason is why it is off and what to do about it, in one sentence.
+	Reason string `json:"reason,omitempty"`
+	// Frequency is in samples per second and CPU.
+	Frequency int `json:"frequency,omitempty"`
+}
+
+// Health gathers what the parts of the service say of themselves. It is ready
+// when the store is open and the eBPF source is on, or off for a known reason.
+type Health struct {
+	mu       sync.Mutex
+	status   Status
+	open     bool
+	stopping bool
+}
+
+func (h *Health) init(version string) {
+	h.status = Status{
+		Service: "flameline",
+		Version: version,
+		Started: time.Now().UTC().Truncate(time.Second),
+		EBPF:    EBPFStatus{State: SamplingStarting},
+	}
+}
+
+// SetSampling records the eBPF source's state.
+func (h *Health) SetSampling(e EBPFStatus) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status.EBPF = e
+}
+
+// SetStopping ends readiness for good.
+func (h *Health) SetStopping() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopping = true
+}
+
+func (h *Health) setOpen() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = true
+}
+
+// Ready reports readiness, or why not.
+func (h *Health) Ready() (ok bool, reason string) {
+	st := h.Status()
+	return st.Ready, st.NotReady
+}
+
+// Status returns a copy of the present state.
+func (h *Health) Status() Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := h.status
+	switch {
+	case h.stopping:
+		st.NotReady = "the service is stopping"
+	case !h.open:
+		st.NotReady = "the store is not open yet"
+	case st.EBPF.State == SamplingStarting:
+		st.NotReady = "sampling has not begun yet"
+	default:
+		st.Ready = true
+	}
+	return st
+}
+
+func (h *Health) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if ok, reason := h.Ready(); !ok {
+		http.Error(w, reason, http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ready\n"))
+}
+
+func serveHealthy(w http.ResponseWriter, _ *http.Request) {
+	_, _ = w.Write([]byte("healthy\n"))
+}
+
+func (h *Health) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(h.Status())
+}

@@ -1,0 +1,20 @@
+package server
+
+import "time"
+
+// Limits bound what one request may cost. A zero field is no limit, except
+// DefaultNodes, which then is 8192. The names in messages are those of the
+// configuration file.
+type Limits struct {
+	// MaxRequestBytes bounds a request's message, as sent and decompressed.
+	MaxRequestBytes int64
+	// MaxQueryRange bounds the time range of a query.
+	MaxQueryRange time.Duration
+	// MaxConcurrentQueries bounds the queries that run at once.
+	MaxConcurrentQueries int
+	// MaxNodes bounds the max_nodes that a query may ask for. DefaultNodes
+	// stands in where it does not ask.
+	MaxNodes, DefaultNodes int64
+	// MaxPoints bounds the points of one series of an answer.
+	MaxPoints int64
+}

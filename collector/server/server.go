@@ -1,0 +1,84 @@
+// Package server answers HTTP for the collector service: Pyroscope's push and
+// query API over Connect, gRPC and gRPC-web, and the endpoints that
+// Prometheus' users know, /metrics, /-/healthy and /ready.
+//
+// It leaves to others how profiles are decoded (collector/ingest), kept and
+// merged (collector/store) and how a page looks (collector/web). Handlers here
+// check a request, call the store and encode the answer.
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/promslog"
+)
+
+// Options configure a Server. The zero value serves with the default limits.
+type Options struct {
+	Logger *slog.Logger
+	// Registerer takes the server's own metrics; Gatherer is what /metrics
+	// shows. Both may be nil.
+	Registerer prometheus.Registerer
+	Gatherer   prometheus.Gatherer
+	// Version is what /api/v1/status reports.
+	Version string
+	Limits  Limits
+}
+
+// A Server is an http.Handler. It answers /ready, /metrics and /api/v1/status
+// from the start, and the API from Open on. It is safe for concurrent use.
+type Server struct {
+	Health
+
+	options Options
+	base    *http.ServeMux
+	api     atomic.Pointer[http.ServeMux]
+}
+
+// New returns a server without a store.
+func New(o Options) *Server {
+	if o.Logger == nil {
+		o.Logger = promslog.NewNopLogger()
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	s := &Server{options: o, base: http.NewServeMux()}
+	s.Health.init(o.Version)
+	s.base.HandleFunc("GET /ready", s.serveReady)
+	s.base.HandleFunc("GET /-/ready", s.serveReady)
+	s.base.HandleFunc("GET /-/healthy", serveHealthy)
+	s.base.HandleFunc("GET /api/v1/status", s.serveStatus)
+	if o.Gatherer != nil {
+		s.base.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	}
+	return s
+}
+
+// Handle adds a handler for requests that nothing of the server's own answers,
+// such as the built-in page. Call it before the first request.
+func (s *Server) Handle(pattern string, h http.Handler) { s.base.Handle(pattern, h) }
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.base.ServeHTTP(w, r) }
+
+// gate hands a call on once the store is open, and refuses it until then.
+func (s *Server) gate(w http.ResponseWriter, r *http.Request) {
+	if api := s.api.Load(); api != nil {
+		api.ServeHTTP(w, r)
+		return
+	}
+	_, reason := s.Ready()
+	err := connect.NewError(connect.CodeUnavailable, errors.New(reason))
+	if ew := connect.NewErrorWriter(); ew.IsSupported(r) {
+		_ = ew.Write(w, r, err)
+		return
+	}
+	http.Error(w, reason, http.StatusServiceUnavailable)
+}
