@@ -19,6 +19,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -30,7 +31,7 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:4051", "address to serve on")
 	var t traffic
-	flag.Float64Var(&t.rate, "rate", 150, "orders per second")
+	flag.Float64Var(&t.rate, "rate", 250, "orders per second")
 	flag.DurationVar(&t.spike.first, "spike.first", time.Minute, "time from the start to the first spike")
 	flag.DurationVar(&t.spike.every, "spike.every", 3*time.Minute, "time from one spike's start to the next; 0: one spike that never ends")
 	flag.DurationVar(&t.spike.length, "spike.length", time.Minute, "length of a spike")
@@ -46,6 +47,10 @@ func main() {
 
 // run serves on listen and sends itself traffic until ctx is done.
 func run(ctx context.Context, listen string, t traffic) error {
+	// A service with customers would hold more data than this one, and so
+	// collect garbage less often.
+	debug.SetGCPercent(400)
+
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),

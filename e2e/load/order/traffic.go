@@ -51,15 +51,18 @@ func (t traffic) run(ctx context.Context, url string) {
 	defer client.CloseIdleConnections()
 	var spiking bool
 	var failed atomic.Int64
-	next := time.NewTimer(0)
-	defer next.Stop()
+	next := start
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-next.C:
+		case <-timer.C:
 		}
-		next.Reset(time.Duration(rand.ExpFloat64() / t.rate * float64(time.Second)))
+		// From the last planned moment, so that a busy machine does not lower the rate.
+		next = next.Add(time.Duration(rand.ExpFloat64() / t.rate * float64(time.Second)))
+		timer.Reset(time.Until(next))
 		if now := t.spike.active(time.Since(start)); now != spiking {
 			spiking = now
 			slog.Info("traffic changed", "partners", spiking)
@@ -127,6 +130,13 @@ func shopOrder() *order {
 func partnerOrder() *order {
 	o := shopOrder()
 	o.Channel = "partner"
-	o.SKUPattern = `^(?:[A-Z]{2,12}-[0-9]{4,16}|[A-Z][a-z]{3,24}(?:\.[0-9a-f]{2,10}){1,99})$`
+	o.SKUPattern = partnerSKU
 	return o
 }
+
+// partnerSKU is a pattern as people write them: three forms of article
+// numbers, each with generous limits.
+const partnerSKU = `^(?:[A-Z]{2,12}-[0-9]{4,16}` +
+	`|[A-Z][a-z]{3,24}(?:\.[0-9a-f]{2,10}){1,99}` +
+	`|[0-9]{2,9}(?:/[A-Z]{1,9}[0-9]?){1,99}` +
+	`|(?:EAN|ISBN)[- ]?(?:[0-9]{1,5}[- ]?){1,99}[0-9X])$`
