@@ -1,0 +1,24 @@
+import hooks from 'eslint-plugin-react-hooks';
+import tseslint from 'typescript-eslint';
+
+export default tseslint.config(
+  { ignores: ['dist/', 'collector/web/dist/', 'node_modules/', 'test-results/', 'coverage/', 'e2e/load/', 'data/'] },
+  ...tseslint.configs.strict,
+  {
+    files: ['**/*.{ts,tsx}'],
+    plugins: { 'react-hooks': hooks },
+    rules: {
+      ...hooks.configs.recommended.rules,
+      '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
+      'no-console': 'error',
+      eqeqeq: 'error',
+    },
+  },
+  {
+    // The page and the plugin share components; only the data source may need
+    // Grafana's runtime, which the page does not have.
+    files: ['src/components/**', 'src/*.ts', 'collector/web/page/**'],
+    ignores: ['src/datasource.ts', '**/*.test.ts'],
+    rules: { 'no-restricted-imports': ['error', { paths: ['@grafana/runtime'] }] },
+  }
+);

@@ -1,0 +1,84 @@
+import { type AbstractLabelMatcher, AbstractLabelOperator, type AbstractQuery } from '@grafana/data';
+import { formatSelector, type Matcher, type Operator, SERVICE_LABEL, tryParseSelector } from './selector';
+import { DEFAULT_PROFILE_TYPE, type ProfileQuery, QUERY_VERSION } from './types';
+
+const OPERATOR: Record<AbstractLabelOperator, Operator> = {
+  [AbstractLabelOperator.Equal]: '=',
+  [AbstractLabelOperator.NotEqual]: '!=',
+  [AbstractLabelOperator.EqualRegEx]: '=~',
+  [AbstractLabelOperator.NotEqualRegEx]: '!~',
+};
+
+const ABSTRACT: Record<Operator, AbstractLabelOperator> = {
+  '=': AbstractLabelOperator.Equal,
+  '!=': AbstractLabelOperator.NotEqual,
+  '=~': AbstractLabelOperator.EqualRegEx,
+  '!~': AbstractLabelOperator.NotEqualRegEx,
+};
+
+/** Names under which other sources know a label of ours. */
+const ALIASES: Record<string, string[]> = {
+  service_name: ['service', 'app', 'application', 'app_kubernetes_io_name', 'exported_job', 'job'],
+  namespace: ['kubernetes_namespace', 'k8s_namespace_name', 'exported_namespace'],
+  pod: ['pod_name', 'kubernetes_pod_name', 'k8s_pod_name', 'exported_pod'],
+  container: ['container_name', 'k8s_container_name', 'exported_container'],
+  node: ['nodename', 'kubernetes_node', 'k8s_node_name', 'host', 'hostname'],
+  cluster: ['k8s_cluster_name', 'cluster_name'],
+};
+
+/** Labels that series of profiles have where their source knows them. */
+const COMMON = [SERVICE_LABEL, 'namespace', 'pod', 'container', 'node', 'cluster', 'instance', 'job', 'comm', 'exe'];
+
+/**
+ * The matchers of another source's query, such as Prometheus', that mean
+ * something for profiles: a label that the server knows, under its own name
+ * or under ours. The rest, such as __name__ or le, is left out: a matcher on
+ * a label that no profile has would match nothing.
+ *
+ * @param known the server's label names; undefined where it can't be asked
+ */
+export function importMatchers(matchers: AbstractLabelMatcher[], known?: string[]): Matcher[] {
+  const names = new Set(known ?? COMMON);
+  const imported: Matcher[] = [];
+  const add = (name: string, m: AbstractLabelMatcher) =>
+    imported.push({ name, op: OPERATOR[m.operator], value: m.value });
+
+  const rest = matchers.filter((m) => {
+    if (m.name.startsWith('__')) {
+      return false;
+    }
+    if (names.has(m.name)) {
+      add(m.name, m);
+      return false;
+    }
+    return true;
+  });
+  for (const [name, aliases] of Object.entries(ALIASES)) {
+    const match = aliases.map((alias) => rest.find((m) => m.name === alias)).find((m) => m !== undefined);
+    if (match && names.has(name) && !imported.some((m) => m.name === name)) {
+      add(name, match);
+    }
+  }
+  return imported;
+}
+
+/** The query that Explore shows when it switches from another source. */
+export function fromAbstractQuery(query: AbstractQuery, known?: string[]): ProfileQuery {
+  return {
+    refId: query.refId,
+    version: QUERY_VERSION,
+    queryType: 'both',
+    profileTypeId: DEFAULT_PROFILE_TYPE,
+    labelSelector: formatSelector(importMatchers(query.labelMatchers, known)),
+    groupBy: [],
+  };
+}
+
+/** What another source is told when Explore switches to it. */
+export function toAbstractQuery(query: ProfileQuery): AbstractQuery {
+  const matchers = tryParseSelector(query.labelSelector) ?? [];
+  return {
+    refId: query.refId,
+    labelMatchers: matchers.map(({ name, op, value }) => ({ name, value, operator: ABSTRACT[op] })),
+  };
+}

@@ -1,0 +1,52 @@
+import { type DataSourcePluginOptionsEditorProps } from '@grafana/data';
+import { DataSourceHttpSettings, FieldSet, InlineField, Input } from '@grafana/ui';
+import * as React from 'react';
+import { selectors } from '../selectors';
+import { type DataSourceOptions } from '../types';
+
+type Props = DataSourcePluginOptionsEditorProps<DataSourceOptions>;
+
+const DURATION = /^(\d+(ms|[smhdwy]))+$/;
+
+/** Edits the settings of a data source: the server, how to sign in, the minimum step. */
+export function ConfigEditor({ options, onOptionsChange }: Props) {
+  const id = React.useId();
+  const minStep = options.jsonData.minStep ?? '';
+  const invalid = minStep !== '' && !DURATION.test(minStep);
+
+  return (
+    <div data-testid={selectors.configEditor.root}>
+      <DataSourceHttpSettings
+        defaultUrl="http://localhost:4040"
+        urlDocs="The address of a Flameline or Grafana Pyroscope server, as Grafana’s server reaches it."
+        showForwardOAuthIdentityOption
+        dataSourceConfig={options}
+        onChange={onOptionsChange}
+      />
+      <FieldSet label="Querying">
+        <InlineField
+          label="Minimum step"
+          labelWidth={26}
+          tooltip="The shortest time between two points of a series. Set it to the interval at which profiles are written; 15s by default."
+          htmlFor={id}
+          invalid={invalid}
+          error="A step is a duration such as 15s or 1m"
+        >
+          <Input
+            id={id}
+            data-testid={selectors.configEditor.minStep}
+            width={40}
+            placeholder="15s"
+            value={minStep}
+            onChange={(event) =>
+              onOptionsChange({
+                ...options,
+                jsonData: { ...options.jsonData, minStep: event.currentTarget.value.trim() || undefined },
+              })
+            }
+          />
+        </InlineField>
+      </FieldSet>
+    </div>
+  );
+}

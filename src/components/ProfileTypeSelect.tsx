@@ -1,0 +1,34 @@
+import { Combobox } from '@grafana/ui';
+import * as React from 'react';
+import { profileTypeName, profileTypeOptions } from '../profileType';
+import { selectors } from '../selectors';
+import { type Range, type Resources } from '../types';
+import { contains } from './ServiceSelect';
+
+interface Props {
+  id: string;
+  value: string;
+  range: Range;
+  resources: Resources;
+  onChange: (profileTypeId: string) => void;
+}
+
+/** Chooses a profile type by its human name; IDs and variables may be typed. */
+export function ProfileTypeSelect({ id, value, range, resources, onChange }: Props) {
+  const options = async (typed: string) => {
+    const all = profileTypeOptions(await resources.profileTypes(range));
+    return all.filter(({ label, description }) => contains(label, typed) || contains(description, typed));
+  };
+  return (
+    <Combobox
+      id={id}
+      data-testid={selectors.queryEditor.profileType}
+      placeholder="Choose a profile type"
+      createCustomValue
+      width={30}
+      options={options}
+      value={value ? { value, label: profileTypeName(value) } : null}
+      onChange={(option) => onChange(option.value)}
+    />
+  );
+}

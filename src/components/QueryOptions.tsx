@@ -1,0 +1,158 @@
+import { MultiCombobox, RadioButtonGroup } from '@grafana/ui';
+import * as React from 'react';
+import { countsCPUTime } from '../profileType';
+import { selectors } from '../selectors';
+import { DEFAULT_MAX_NODES, type ProfileQuery, type QueryType, type Range, type Resources, type Unit } from '../types';
+import { EditorField, EditorRow } from './EditorField';
+import { TextInput } from './SelectorInput';
+import { contains } from './ServiceSelect';
+
+const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string }> = [
+  { value: 'profile', label: 'Flame graph', description: 'Where the resource went, by function' },
+  { value: 'metrics', label: 'Series', description: 'How much was used, over time' },
+  { value: 'both', label: 'Both', description: 'A flame graph and a series' },
+];
+
+const UNITS: Array<{ value: Unit; label: string }> = [
+  { value: 'time', label: 'Time' },
+  { value: 'cores', label: 'Cores' },
+];
+
+const DURATION = /^(\d+(ms|[smhdwy]))+$/;
+
+interface Props {
+  query: ProfileQuery;
+  range: Range;
+  resources: Resources;
+  id: (name: string) => string;
+  onChange: (change: Partial<ProfileQuery>) => void;
+}
+
+/** What a query returns, and how much of it. */
+export function QueryOptions({ query, range, resources, id, onChange }: Props) {
+  const type = query.queryType ?? 'profile';
+  const groupBy = async (typed: string) => {
+    const names = await resources.labelNames(range, query.labelSelector);
+    return names.filter((name) => contains(name, typed)).map((value) => ({ value, label: value }));
+  };
+  return (
+    <EditorRow>
+      <EditorField label="Query type" htmlFor={id('type')}>
+        <div data-testid={selectors.queryEditor.queryType}>
+          <RadioButtonGroup
+            id={id('type')}
+            options={QUERY_TYPES}
+            value={type}
+            onChange={(queryType) => onChange({ queryType })}
+          />
+        </div>
+      </EditorField>
+      {type !== 'metrics' && countsCPUTime(query.profileTypeId) && (
+        <EditorField
+          label="Unit"
+          htmlFor={id('unit')}
+          tooltip="Cores divide the CPU time by the time range, so that the flame graph reads as the series does"
+        >
+          <div data-testid={selectors.queryEditor.unit}>
+            <RadioButtonGroup
+              id={id('unit')}
+              options={UNITS}
+              value={query.unit ?? 'time'}
+              onChange={(unit) => onChange({ unit })}
+            />
+          </div>
+        </EditorField>
+      )}
+      {type !== 'metrics' && (
+        <CountField
+          id={id('max-nodes')}
+          testId={selectors.queryEditor.maxNodes}
+          label="Max nodes"
+          tooltip="Smaller parts of the flame graph are folded into “other”"
+          placeholder={String(DEFAULT_MAX_NODES)}
+          value={query.maxNodes}
+          onChange={(maxNodes) => onChange({ maxNodes })}
+        />
+      )}
+      {type !== 'profile' && (
+        <>
+          <EditorField label="Group by" htmlFor={id('group-by')} tooltip="One series per combination of their values">
+            <MultiCombobox
+              id={id('group-by')}
+              data-testid={selectors.queryEditor.groupBy}
+              placeholder="One series"
+              createCustomValue
+              width={30}
+              value={query.groupBy ?? []}
+              options={groupBy}
+              onChange={(options) => onChange({ groupBy: options.map(({ value }) => value) })}
+            />
+          </EditorField>
+          <CountField
+            id={id('limit')}
+            testId={selectors.queryEditor.limit}
+            label="Limit"
+            tooltip="Only the largest series"
+            placeholder="None"
+            value={query.limit}
+            onChange={(limit) => onChange({ limit })}
+          />
+          <StepField id={id('step')} value={query.step} onChange={(step) => onChange({ step })} />
+        </>
+      )}
+    </EditorRow>
+  );
+}
+
+interface CountProps {
+  id: string;
+  testId: string;
+  label: string;
+  tooltip: string;
+  placeholder: string;
+  value?: number;
+  onChange: (value?: number) => void;
+}
+
+function CountField({ id, testId, label, tooltip, placeholder, value, onChange }: CountProps) {
+  return (
+    <EditorField label={label} htmlFor={id} tooltip={tooltip}>
+      <TextInput
+        id={id}
+        data-testid={testId}
+        type="number"
+        min={1}
+        step={1}
+        width={14}
+        placeholder={placeholder}
+        value={value ? String(value) : ''}
+        onCommit={(text) => {
+          const count = Math.floor(Number(text));
+          onChange(count > 0 ? count : undefined);
+        }}
+      />
+    </EditorField>
+  );
+}
+
+function StepField({ id, value, onChange }: { id: string; value?: string; onChange: (step?: string) => void }) {
+  const valid = !value || value.includes('$') || DURATION.test(value);
+  return (
+    <EditorField
+      label="Step"
+      htmlFor={id}
+      tooltip="The time between two points, such as 15s; by default it follows the panel’s width"
+      error={valid ? undefined : 'A step is a duration such as 15s or 1m'}
+    >
+      <TextInput
+        id={id}
+        data-testid={selectors.queryEditor.step}
+        width={14}
+        placeholder="Auto"
+        invalid={!valid}
+        value={value ?? ''}
+        onCommit={(text) => onChange(text.trim() || undefined)}
+      />
+    </EditorField>
+  );
+}

@@ -1,0 +1,51 @@
+import { Combobox } from '@grafana/ui';
+import * as React from 'react';
+import { formatSelector, SERVICE_LABEL, tryParseSelector, withMatcher } from '../selector';
+import { selectors } from '../selectors';
+import { type Range, type Resources } from '../types';
+
+interface Props {
+  id: string;
+  /** The selector whose service_name matcher is shown and changed. */
+  selector: string;
+  range: Range;
+  resources: Resources;
+  onChange: (selector: string) => void;
+}
+
+/** Chooses the service of a selector; cleared, the selector has all. */
+export function ServiceSelect({ id, selector, range, resources, onChange }: Props) {
+  const matchers = React.useMemo(() => tryParseSelector(selector), [selector]);
+  const current = matchers?.find((m) => m.name === SERVICE_LABEL);
+
+  const options = async (typed: string) => {
+    const others = (matchers ?? []).filter((m) => m.name !== SERVICE_LABEL);
+    const names = await resources.labelValues(range, SERVICE_LABEL, formatSelector(others));
+    return names.filter((name) => contains(name, typed)).map((value) => ({ value, label: value }));
+  };
+  const label = current && (current.op === '=' ? current.value : `${current.op} ${current.value}`);
+
+  return (
+    <Combobox
+      id={id}
+      data-testid={selectors.queryEditor.service}
+      placeholder="All services"
+      disabled={!matchers}
+      isClearable
+      createCustomValue
+      width={30}
+      options={options}
+      value={current ? { value: current.value, label } : null}
+      onChange={(option) =>
+        onChange(
+          formatSelector(withMatcher(matchers ?? [], { name: SERVICE_LABEL, op: '=', value: option?.value ?? '' }))
+        )
+      }
+    />
+  );
+}
+
+/** Whether a completion holds what was typed, whatever its case. */
+export function contains(text: string, typed: string): boolean {
+  return text.toLowerCase().includes(typed.toLowerCase());
+}

@@ -1,0 +1,89 @@
+import { type TimeRange } from '@grafana/data';
+import { Combobox } from '@grafana/ui';
+import * as React from 'react';
+import { migrateVariableQuery } from '../migrate';
+import { validateSelector } from '../selector';
+import { selectors } from '../selectors';
+import { type Resources, type VariableKind, type VariableQuery } from '../types';
+import { EditorField, EditorRow } from './EditorField';
+import { SelectorInput } from './SelectorInput';
+import { contains } from './ServiceSelect';
+import { useRange } from './useRange';
+
+interface Props {
+  query: VariableQuery;
+  range?: TimeRange;
+  resources: Resources;
+  onChange: (query: VariableQuery) => void;
+  onRunQuery: () => void;
+}
+
+const KINDS: Array<{ value: VariableKind; label: string }> = [
+  { value: 'labelValues', label: 'Label values' },
+  { value: 'labelNames', label: 'Label names' },
+  { value: 'profileTypes', label: 'Profile types' },
+];
+
+/** Edits the query of a dashboard variable. */
+export function VariableEditor({ query: stored, resources, range: timeRange, onChange, onRunQuery }: Props) {
+  const prefix = React.useId();
+  const range = useRange(timeRange);
+  const query = React.useMemo(() => migrateVariableQuery(stored), [stored]);
+  const selector = query.labelSelector ?? '{}';
+  const error = selector.includes('$') ? undefined : validateSelector(selector);
+
+  const update = (change: Partial<VariableQuery>) => {
+    onChange({ ...query, ...change });
+    onRunQuery();
+  };
+  const labels = async (typed: string) => {
+    const names = await resources.labelNames(range, error ? undefined : selector);
+    return names.filter((name) => contains(name, typed)).map((value) => ({ value, label: value }));
+  };
+
+  return (
+    <EditorRow>
+      <EditorField label="Variable of" htmlFor={`${prefix}-kind`}>
+        <Combobox<VariableKind>
+          id={`${prefix}-kind`}
+          data-testid={selectors.variableEditor.kind}
+          width={24}
+          options={KINDS}
+          value={query.kind}
+          onChange={({ value }) => update({ kind: value })}
+        />
+      </EditorField>
+      {query.kind === 'labelValues' && (
+        <EditorField label="Label" htmlFor={`${prefix}-label`}>
+          <Combobox
+            id={`${prefix}-label`}
+            data-testid={selectors.variableEditor.label}
+            width={24}
+            placeholder="Choose a label"
+            createCustomValue
+            options={labels}
+            value={query.label ?? null}
+            onChange={({ value }) => update({ label: value })}
+          />
+        </EditorField>
+      )}
+      {query.kind !== 'profileTypes' && (
+        <EditorField
+          label="Of series that match"
+          htmlFor={`${prefix}-selector`}
+          tooltip="Other variables may stand in it"
+          error={error}
+        >
+          <div data-testid={selectors.variableEditor.selector}>
+            <SelectorInput
+              id={`${prefix}-selector`}
+              value={selector}
+              invalid={error !== undefined}
+              onChange={(labelSelector) => update({ labelSelector })}
+            />
+          </div>
+        </EditorField>
+      )}
+    </EditorRow>
+  );
+}

@@ -1,0 +1,152 @@
+import {
+  type AbstractQuery,
+  type AdHocVariableFilter,
+  CoreApp,
+  type DataSourceGetTagKeysOptions,
+  type DataSourceGetTagValuesOptions,
+  type DataSourceInstanceSettings,
+  dateTime,
+  type LegacyMetricFindQueryOptions,
+  type MetricFindValue,
+  type QueryFixAction,
+  type ScopedVars,
+  type TimeRange,
+} from '@grafana/data';
+import { DataSourceWithBackend, getTemplateSrv, type TemplateSrv } from '@grafana/runtime';
+import { fromAbstractQuery, toAbstractQuery } from './abstractQuery';
+import { interpolateQuery, interpolateSelector, withFilters } from './interpolate';
+import { migrateQuery, migrateVariableQuery } from './migrate';
+import { profileTypeName } from './profileType';
+import { createResources } from './resources';
+import { formatSelector, parseSelector } from './selector';
+import {
+  type DataSourceOptions,
+  DEFAULT_PROFILE_TYPE,
+  type ProfileQuery,
+  QUERY_VERSION,
+  type Range,
+  type Resources,
+  type VariableQuery,
+} from './types';
+import { ProfileVariableSupport } from './variables';
+
+/** The Grafana data source: queries and resources go to the plugin backend. */
+export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataSourceOptions> {
+  readonly resources: Resources;
+
+  constructor(
+    settings: DataSourceInstanceSettings<DataSourceOptions>,
+    private readonly templates: TemplateSrv = getTemplateSrv()
+  ) {
+    super(settings);
+    this.resources = createResources((path, params) => this.getResource(path, params));
+    this.variables = new ProfileVariableSupport(this);
+    // Profiles have no annotations yet: none are offered.
+    this.annotations = undefined;
+  }
+
+  override getDefaultQuery(app: CoreApp): Partial<ProfileQuery> {
+    return {
+      version: QUERY_VERSION,
+      queryType: app === CoreApp.Explore ? 'both' : app === CoreApp.UnifiedAlerting ? 'metrics' : 'profile',
+      profileTypeId: DEFAULT_PROFILE_TYPE,
+      labelSelector: '{}',
+      groupBy: [],
+    };
+  }
+
+  override filterQuery(query: ProfileQuery): boolean {
+    return !query.hide && migrateQuery(query).profileTypeId !== '';
+  }
+
+  override getQueryDisplayText(query: ProfileQuery): string {
+    const { profileTypeId, labelSelector } = migrateQuery(query);
+    return `${profileTypeName(profileTypeId)} ${labelSelector}`;
+  }
+
+  override applyTemplateVariables(
+    query: ProfileQuery,
+    scopedVars: ScopedVars,
+    filters?: AdHocVariableFilter[]
+  ): ProfileQuery {
+    return interpolateQuery(migrateQuery(query), this.templates, scopedVars, filters);
+  }
+
+  override interpolateVariablesInQueries(
+    queries: ProfileQuery[],
+    scopedVars: ScopedVars,
+    filters?: AdHocVariableFilter[]
+  ): ProfileQuery[] {
+    return queries.map((query) => ({
+      ...this.applyTemplateVariables(query, scopedVars, filters),
+      datasource: this.getRef(),
+    }));
+  }
+
+  /** What the flame graph's and Explore's "filter for" and "filter out" do. */
+  override modifyQuery(query: ProfileQuery, action: QueryFixAction): ProfileQuery {
+    const { key, value } = action.options ?? {};
+    const op = action.type === 'ADD_FILTER' ? '=' : action.type === 'ADD_FILTER_OUT' ? '!=' : undefined;
+    if (!op || !key || value === undefined) {
+      return query;
+    }
+    const matchers = parseSelector(query.labelSelector).filter((m) => m.name !== key || m.value !== value);
+    return { ...query, labelSelector: formatSelector([...matchers, { name: key, op, value }]) };
+  }
+
+  async importFromAbstractQueries(queries: AbstractQuery[]): Promise<ProfileQuery[]> {
+    const now = Date.now();
+    const known = await this.resources.labelNames({ from: now - 60 * 60 * 1000, to: now }).catch(() => undefined);
+    // A server without profiles knows no names; the common ones are better.
+    return queries.map((query) => fromAbstractQuery(query, known?.length ? known : undefined));
+  }
+
+  async exportToAbstractQueries(queries: ProfileQuery[]): Promise<AbstractQuery[]> {
+    return queries.map((query) => toAbstractQuery(migrateQuery(query)));
+  }
+
+  override async getTagKeys(options?: DataSourceGetTagKeysOptions<ProfileQuery>): Promise<MetricFindValue[]> {
+    const selector = withFilters('{}', options?.filters ?? []);
+    const names = await this.resources.labelNames(asRange(options?.timeRange), selector);
+    return names.map((text) => ({ text, value: text }));
+  }
+
+  override async getTagValues(options: DataSourceGetTagValuesOptions<ProfileQuery>): Promise<MetricFindValue[]> {
+    const others = options.filters.filter((f) => f.key !== options.key);
+    const values = await this.resources.labelValues(asRange(options.timeRange), options.key, withFilters('{}', others));
+    return values.map((text) => ({ text, value: text }));
+  }
+
+  override async metricFindQuery(
+    stored: Partial<VariableQuery> | undefined,
+    options?: LegacyMetricFindQueryOptions & { range?: TimeRange; scopedVars?: ScopedVars }
+  ): Promise<MetricFindValue[]> {
+    const query = migrateVariableQuery(stored);
+    const range = asRange(options?.range);
+    const scopedVars = options?.scopedVars ?? {};
+    const selector = interpolateSelector(query.labelSelector ?? '{}', this.templates, scopedVars);
+    switch (query.kind) {
+      case 'profileTypes': {
+        const types = await this.resources.profileTypes(range);
+        return types.map(({ id }) => ({ text: profileTypeName(id), value: id }));
+      }
+      case 'labelNames':
+        return asOptions(await this.resources.labelNames(range, selector));
+      case 'labelValues': {
+        const label = this.templates.replace(query.label, scopedVars);
+        return label ? asOptions(await this.resources.labelValues(range, label, selector)) : [];
+      }
+    }
+  }
+}
+
+function asOptions(texts: string[]): MetricFindValue[] {
+  return texts.map((text) => ({ text, value: text }));
+}
+
+/** The range of completions: the dashboard's, or the last hour. */
+function asRange(range?: TimeRange): Range {
+  const to = range?.to ?? dateTime();
+  const from = range?.from ?? dateTime(to.valueOf() - 60 * 60 * 1000);
+  return { from: from.valueOf(), to: to.valueOf() };
+}

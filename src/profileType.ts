@@ -1,0 +1,50 @@
+import { type ProfileType } from './types';
+
+/** What people call the profile types of well-known sources, by `name:sample_type`. */
+const NAMES: Record<string, string> = {
+  'process_cpu:cpu': 'CPU time',
+  'process_cpu:samples': 'CPU samples',
+  'off_cpu:time': 'Off-CPU time',
+  'wall:wall': 'Wall-clock time',
+  'memory:alloc_objects': 'Memory: objects allocated',
+  'memory:alloc_space': 'Memory: bytes allocated',
+  'memory:inuse_objects': 'Memory: objects in use',
+  'memory:inuse_space': 'Memory: bytes in use',
+  'memory:alloc_in_new_tlab_objects': 'Memory: objects allocated in new TLABs',
+  'memory:alloc_in_new_tlab_bytes': 'Memory: bytes allocated in new TLABs',
+  'goroutine:goroutine': 'Goroutines',
+  'goroutines:goroutine': 'Goroutines',
+  'block:contentions': 'Blocking: times blocked',
+  'block:delay': 'Blocking: time blocked',
+  'mutex:contentions': 'Locks: times contended',
+  'mutex:delay': 'Locks: time waited',
+};
+
+/** A profile type for people; its ID's own words where it is not well known. */
+export function profileTypeName(id: string): string {
+  const [name = '', sampleType = '', unit = ''] = id.split(':');
+  return NAMES[`${name}:${sampleType}`] ?? (sampleType ? `${name}: ${sampleType} (${unit})` : id);
+}
+
+/** Whether flame graphs of a type can be shown in cores: it counts CPU time. */
+export function countsCPUTime(id: string): boolean {
+  return /^[^:]*:cpu:nanoseconds:/.test(id);
+}
+
+/**
+ * Options of a profile type select, well-known types first. Two types that
+ * people call the same are told apart by their ID.
+ */
+export function profileTypeOptions(types: ProfileType[]): Array<{ value: string; label: string; description: string }> {
+  const rank = (id: string) => {
+    const at = Object.keys(NAMES).findIndex((key) => id.startsWith(`${key}:`));
+    return at < 0 ? Infinity : at;
+  };
+  return types
+    .map(({ id }) => ({ value: id, label: profileTypeName(id), description: id }))
+    .sort((a, b) => compare(rank(a.value), rank(b.value)) || a.value.localeCompare(b.value));
+}
+
+function compare(a: number, b: number): number {
+  return a === b ? 0 : a < b ? -1 : 1;
+}

@@ -1,0 +1,41 @@
+/** Test ids, shared by the components and the browser tests. */
+export const selectors = {
+  queryEditor: {
+    root: 'flameline query editor',
+    service: 'flameline service',
+    profileType: 'flameline profile type',
+    addFilter: 'flameline add label filter',
+    filterName: 'flameline filter name',
+    filterOperator: 'flameline filter operator',
+    filterValue: 'flameline filter value',
+    removeFilter: 'flameline remove filter',
+    selectorText: 'flameline label selector',
+    selectorMode: 'flameline selector mode',
+    groupBy: 'flameline group by',
+    queryType: 'flameline query type',
+    unit: 'flameline unit',
+    maxNodes: 'flameline max nodes',
+    limit: 'flameline limit',
+    step: 'flameline step',
+  },
+  variableEditor: {
+    kind: 'flameline variable kind',
+    label: 'flameline variable label',
+    selector: 'flameline variable selector',
+  },
+  configEditor: {
+    root: 'flameline config editor',
+    minStep: 'flameline minimum step',
+  },
+  page: {
+    root: 'flameline page',
+    theme: 'flameline theme toggle',
+    series: 'flameline series panel',
+    flameGraph: 'flameline flame graph panel',
+    notices: 'flameline notices',
+    empty: 'flameline empty',
+    error: 'flameline error',
+    services: 'flameline services',
+    allServices: 'flameline all services',
+  },
+} as const;

@@ -1,0 +1,78 @@
+import { type DataSourceJsonData } from '@grafana/data';
+import { type DataQuery } from '@grafana/schema';
+
+/** What a query returns: a flame graph, a series over time, or both. */
+export type QueryType = 'profile' | 'metrics' | 'both';
+
+/** The unit of flame graphs of CPU profiles: time spent, or time per time. */
+export type Unit = 'time' | 'cores';
+
+/** The version of the query model that this code writes. */
+export const QUERY_VERSION = 1;
+
+export const DEFAULT_PROFILE_TYPE = 'process_cpu:cpu:nanoseconds:cpu:nanoseconds';
+export const DEFAULT_MAX_NODES = 16384;
+
+/**
+ * A query as it stands in a dashboard's JSON: a superset of the model of
+ * Grafana's Pyroscope data source, so that panels move over unchanged.
+ */
+export interface ProfileQuery extends DataQuery {
+  version?: number;
+  queryType?: QueryType;
+  /** `name:sample_type:sample_unit:period_type:period_unit` */
+  profileTypeId: string;
+  /** Matchers in PromQL braces. */
+  labelSelector: string;
+  /** One series per combination of the values of these labels. */
+  groupBy?: string[];
+  /** The number of series, the largest first; 0 or unset: all. */
+  limit?: number;
+  /** The number of flame graph nodes; unset: the server's default. */
+  maxNodes?: number;
+  spanSelector?: string[];
+  /** A duration such as 15s; unset: the panel's interval. */
+  step?: string;
+  unit?: Unit;
+  /** Shown with the result: what a link could not take over. */
+  notice?: string;
+}
+
+export type VariableKind = 'profileTypes' | 'labelNames' | 'labelValues';
+
+/** What a dashboard variable asks for. */
+export interface VariableQuery extends DataQuery {
+  kind: VariableKind;
+  /** The label whose values are wanted; only for labelValues. */
+  label?: string;
+  labelSelector?: string;
+  profileTypeId?: string;
+}
+
+export interface DataSourceOptions extends DataSourceJsonData {
+  /** The shortest step of a series, such as 15s. */
+  minStep?: string;
+}
+
+/** A profile type as the resource profileTypes lists it. */
+export interface ProfileType {
+  id: string;
+  label: string;
+}
+
+/** A time range in Unix milliseconds. */
+export interface Range {
+  from: number;
+  to: number;
+}
+
+/**
+ * Where completions come from: the data source in Grafana, the HTTP API in
+ * the built-in page.
+ */
+export interface Resources {
+  profileTypes(range: Range): Promise<ProfileType[]>;
+  /** The names of the labels of the series that the selector matches. */
+  labelNames(range: Range, selector?: string): Promise<string[]>;
+  labelValues(range: Range, name: string, selector?: string): Promise<string[]>;
+}
