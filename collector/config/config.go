@@ -80,6 +80,9 @@ type Limits struct {
 	MaxLabelValueBytes int `yaml:"max_label_value_bytes"`
 	// MaxSamples bounds the samples of one profile.
 	MaxSamples int `yaml:"max_samples"`
+	// MaxSymbols bounds the mappings, locations, lines, functions and strings
+	// of one profile together.
+	MaxSymbols int `yaml:"max_symbols"`
 	// MaxStackDepth bounds the locations of one sample.
 	MaxStackDepth int `yaml:"max_stack_depth"`
 	// MaxSymbolBytes bounds one string of a profile's string table.
@@ -116,6 +119,7 @@ func Default() *Config {
 			MaxLabelNameBytes:    1024,
 			MaxLabelValueBytes:   2048,
 			MaxSamples:           200_000,
+			MaxSymbols:           1_000_000,
 			MaxStackDepth:        4096,
 			MaxSymbolBytes:       65535,
 			MaxQueryRange:        Duration(90 * 24 * time.Hour),
@@ -185,6 +189,7 @@ func (c *Config) Validate() error {
 		"limits.max_label_name_bytes":   int64(c.Limits.MaxLabelNameBytes),
 		"limits.max_label_value_bytes":  int64(c.Limits.MaxLabelValueBytes),
 		"limits.max_samples":            int64(c.Limits.MaxSamples),
+		"limits.max_symbols":            int64(c.Limits.MaxSymbols),
 		"limits.max_stack_depth":        int64(c.Limits.MaxStackDepth),
 		"limits.max_symbol_bytes":       int64(c.Limits.MaxSymbolBytes),
 		"limits.max_query_range":        int64(c.Limits.MaxQueryRange),

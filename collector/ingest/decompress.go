@@ -1,0 +1,61 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+)
+
+// decompress undoes gzip or zstd, told by their first bytes; anything else is
+// returned as it is. It reads no more than max bytes, 0 for any number.
+func decompress(b []byte, max int64) ([]byte, error) {
+	var (
+		name string
+		r    io.Reader
+	)
+	in := bytes.NewReader(b)
+	switch {
+	case bytes.HasPrefix(b, gzipMagic):
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w, at byte %d of %d", err, len(b)-in.Len(), len(b))
+		}
+		name, r = "gzip", z
+	case bytes.HasPrefix(b, zstdMagic):
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(32<<20))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		defer z.Close()
+		name, r = "zstd", z
+	default:
+		if exceeds(int64(len(b)), max) {
+			return nil, tooLarge(max)
+		}
+		return b, nil
+	}
+	if max > 0 {
+		r = io.LimitReader(r, max+1)
+	}
+	var out bytes.Buffer
+	out.Grow(int(min(int64(len(b))*4, 1<<20)))
+	if _, err := out.ReadFrom(r); err != nil {
+		return nil, fmt.Errorf("%s: %w, at byte %d of %d", name, err, len(b)-in.Len(), len(b))
+	}
+	if exceeds(int64(out.Len()), max) {
+		return nil, tooLarge(max)
+	}
+	return out.Bytes(), nil
+}
+
+func tooLarge(max int64) error {
+	return fmt.Errorf("more than %d bytes after decompression (limits.max_profile_bytes)", max)
+}

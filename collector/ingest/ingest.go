@@ -1,0 +1,27 @@
+// Package ingest turns what senders push into profiles: it decompresses and
+// decodes pprof, checks every reference and every limit, and reads label sets.
+// A refusal names the field at fault, and where it stands.
+//
+// It leaves to others where bytes come from (collector/server,
+// collector/scrape) and what becomes of a profile (collector/store).
+package ingest
+
+// Limits bound what is read. A zero field is no limit. The names in messages
+// are those of the configuration file.
+type Limits struct {
+	// MaxProfileBytes bounds one profile after decompression.
+	MaxProfileBytes int64
+	// MaxSamples bounds the samples of one profile, and MaxSymbols its
+	// mappings, locations, lines, functions and strings together.
+	MaxSamples, MaxSymbols int
+	// MaxStackDepth bounds the locations of one sample.
+	MaxStackDepth int
+	// MaxSymbolBytes bounds one string of a profile's string table.
+	MaxSymbolBytes int
+	// MaxLabels bounds the labels of one series or sample, the other two the
+	// length of one label's name and value.
+	MaxLabels, MaxLabelNameBytes, MaxLabelValueBytes int
+}
+
+// exceeds reports whether n is over a limit; limit 0 is none.
+func exceeds[N ~int | ~int64](n, limit N) bool { return limit > 0 && n > limit }
