@@ -1,27 +1,324 @@
 package symbolize
 
+import (
+	"cmp"
+	"container/list"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	defaultCacheBytes  = 64 << 20
+	defaultIdleTimeout = 10 * time.Minute
+	defaultRetryAfter  = time.Minute
+	defaultOpenFiles   = 256
+
+	// holdTime is how long a descriptor is held: long enough for the samples
+	// of an ended process to arrive, short enough not to keep the file system
+	// of a stopped container busy.
+	holdTime = 2 * time.Minute
+	// maxBinaries bounds the binaries that are known.
+	maxBinaries = 32 << 10
+)
+
 // A Symbolizer finds functions at addresses. Its tables are built at the first
 // Lookup, kept within a byte budget and dropped when nobody asks any more.
-type Symbolizer struct{ o Options }
+type Symbolizer struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+	perf    perfMaps
+	stop    chan struct{}
+	stopped sync.WaitGroup
 
-func newSymbolizer(o Options) *Symbolizer { return &Symbolizer{o: o} }
+	// building admits one build at a time: it bounds transient memory.
+	building sync.Mutex
+
+	mu      sync.Mutex
+	entries map[FileID]*entry
+	recent  *list.List // of *entry, most recently used first
+	held    []*source  // with a descriptor, oldest first
+	bytes   int64      // of all tables
+	closed  bool
+}
+
+// An entry is a known binary. Symbolizer.mu guards it.
+type entry struct {
+	id      FileID
+	source  *source
+	element *list.Element
+	used    time.Time
+	table   *table // nil if not built
+	bytes   int64  // of table and its cached lines
+	retry   time.Time
+	broken  bool // the last build found no symbols in the file
+}
+
+func newSymbolizer(o Options) *Symbolizer {
+	o.ProcRoot = cmp.Or(o.ProcRoot, "/proc")
+	o.CacheBytes = cmp.Or(o.CacheBytes, defaultCacheBytes)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, defaultIdleTimeout)
+	o.RetryAfter = cmp.Or(o.RetryAfter, defaultRetryAfter)
+	o.OpenFiles = cmp.Or(o.OpenFiles, defaultOpenFiles)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Symbolizer{
+		o:       o,
+		log:     o.Logger,
+		metrics: newMetrics(o.Registerer),
+		stop:    make(chan struct{}),
+		entries: map[FileID]*entry{},
+		recent:  list.New(),
+	}
+	s.perf.procRoot = o.ProcRoot
+	s.perf.maxBytes = o.CacheBytes / 4
+	s.stopped.Go(s.sweep)
+	return s
+}
 
 // Add makes a binary known under an ID. It reads nothing but holds a
 // descriptor of the file for a while, so that the binary of a process that
 // ends soon, or whose file was deleted, can still be read. Adding a known ID
-// again offers another place to read it from.
-func (s *Symbolizer) Add(id FileID, b Binary) {}
+// again offers another process to read it from, which is cheap: call it for
+// every new pair of process and binary. An empty Path is then the known one.
+func (s *Symbolizer) Add(id FileID, b Binary) {
+	now := time.Now()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	e, known := s.entries[id]
+	if !known {
+		e = &entry{id: id, source: newSource(s.o.ProcRoot, b), used: now}
+		e.element = s.recent.PushFront(e)
+		s.entries[id] = e
+		s.trim()
+	}
+	settled := e.table != nil || e.broken && now.Before(e.retry)
+	s.mu.Unlock()
+
+	if known && !e.source.offer(b) {
+		return
+	}
+	if settled || b.Open != nil || b.Path == vdsoPath {
+		return
+	}
+	if err := e.source.hold(now); err != nil {
+		s.log.Debug("binary cannot be opened", "module", b.Name, "pid", b.PID, "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.retry = time.Time{}
+	s.held = append(s.held, e.source)
+	for i := 0; len(s.held) > s.o.OpenFiles && i < len(s.held); {
+		if s.held[i].release(now.Add(time.Hour)) {
+			s.held = append(s.held[:i], s.held[i+1:]...)
+		} else {
+			i++
+		}
+	}
+	s.metrics.files.Set(float64(len(s.held)))
+}
 
 // Lookup returns the lines at an ELF virtual address of a binary, innermost
 // inlined function first. The slice is shared and must not be changed. It
 // reports false if the binary or the address is unknown. The first Lookup in a
 // binary reads its symbols.
-func (s *Symbolizer) Lookup(id FileID, addr uint64) ([]Line, bool) { return nil, false }
+func (s *Symbolizer) Lookup(id FileID, addr uint64) ([]Line, bool) {
+	lines, result := s.lookup(id, addr)
+	s.metrics.lookups.WithLabelValues("native", result).Inc()
+	return lines, result == resultOK
+}
+
+func (s *Symbolizer) lookup(id FileID, addr uint64) ([]Line, string) {
+	e, t := s.use(id)
+	if e == nil {
+		return nil, resultUnknown
+	}
+	if t == nil {
+		if t = s.build(e); t == nil {
+			return nil, resultNoTable
+		}
+	}
+	name, ok := t.find(addr)
+	if !ok {
+		return nil, resultNoFunc
+	}
+	lines, grown := t.resolve(name, func(symbol string) string { return functionName(symbol, s.o.Style) })
+	if grown > 0 {
+		s.mu.Lock()
+		if e.table == t {
+			e.bytes += grown
+			s.bytes += grown
+			s.trim()
+		}
+		s.mu.Unlock()
+	}
+	return lines, resultOK
+}
+
+// use returns the entry of a binary and its table, if it is built.
+func (s *Symbolizer) use(id FileID) (*entry, *table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[id]
+	if e == nil {
+		return nil, nil
+	}
+	e.used = time.Now()
+	s.recent.MoveToFront(e.element)
+	return e, e.table
+}
+
+// build returns the table of a binary; nil if it has none, or had none lately.
+func (s *Symbolizer) build(e *entry) *table {
+	s.mu.Lock()
+	wait := time.Now().Before(e.retry) || s.closed
+	s.mu.Unlock()
+	if wait {
+		return nil
+	}
+	s.building.Lock()
+	defer s.building.Unlock()
+	s.mu.Lock()
+	t, wait := e.table, time.Now().Before(e.retry) || s.closed
+	s.mu.Unlock()
+	if t != nil || wait {
+		return t
+	}
+
+	begin := time.Now()
+	err := e.source.read(func(r io.ReaderAt) (err error) {
+		t, err = readTable(r, e.source.binary, e.source.openDebug)
+		return err
+	})
+	took := time.Since(begin)
+	s.metrics.latency.Observe(took.Seconds())
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		e.retry = time.Now().Add(s.o.RetryAfter)
+		e.broken = !errors.Is(err, errUnavailable)
+		s.metrics.builds.WithLabelValues("error").Inc()
+		s.log.Debug("binary has no readable symbols", "module", e.source.binary.Name, "path", e.source.binary.Path, "err", err)
+		return nil
+	}
+	s.metrics.builds.WithLabelValues("ok").Inc()
+	s.log.Debug("symbols read", "module", e.source.binary.Name, "ranges", len(t.starts), "bytes", t.bytes(), "took", took)
+	if s.closed || s.entries[e.id] != e {
+		return t // forgotten meanwhile; good for this lookup
+	}
+	e.table, e.bytes = t, t.bytes()
+	s.bytes += e.bytes
+	s.metrics.tables.Inc()
+	s.trim()
+	return t
+}
+
+// trim keeps within the budgets: it drops the tables used least lately, but
+// never the one used last, and forgets binaries beyond maxBinaries. The caller
+// holds mu.
+func (s *Symbolizer) trim() {
+	for el := s.recent.Back(); el != nil && s.bytes > s.o.CacheBytes && el != s.recent.Front(); el = el.Prev() {
+		s.drop(el.Value.(*entry), "bytes")
+	}
+	for s.recent.Len() > maxBinaries {
+		e := s.recent.Back().Value.(*entry)
+		s.drop(e, "bytes")
+		s.recent.Remove(e.element)
+		delete(s.entries, e.id)
+	}
+	s.metrics.bytes.Set(float64(s.bytes + s.perf.size()))
+}
+
+// drop frees the table of an entry. The caller holds mu.
+func (s *Symbolizer) drop(e *entry, reason string) {
+	if e.table == nil {
+		return
+	}
+	s.bytes -= e.bytes
+	e.table, e.bytes = nil, 0
+	s.metrics.tables.Dec()
+	s.metrics.evictions.WithLabelValues(reason).Inc()
+}
+
+// sweep frees what was not used for a while, until Close.
+func (s *Symbolizer) sweep() {
+	tick := time.NewTicker(max(min(s.o.IdleTimeout, holdTime)/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-tick.C:
+			s.expire(now)
+		}
+	}
+}
+
+// expire drops idle tables and closes descriptors held for long enough.
+func (s *Symbolizer) expire(now time.Time) {
+	s.perf.expire(now.Add(-s.o.IdleTimeout))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for el := s.recent.Back(); el != nil; el = el.Prev() {
+		e := el.Value.(*entry)
+		if now.Sub(e.used) < s.o.IdleTimeout {
+			break
+		}
+		s.drop(e, "idle")
+	}
+	kept := s.held[:0]
+	for _, src := range s.held {
+		if !src.release(now.Add(-holdTime)) {
+			kept = append(kept, src)
+		}
+	}
+	clear(s.held[len(kept):])
+	s.held = kept
+	s.metrics.files.Set(float64(len(s.held)))
+	s.metrics.bytes.Set(float64(s.bytes + s.perf.size()))
+}
 
 // LookupPerfMap returns the function at an address of a process' memory
 // according to the perf map that its just-in-time compiler writes
-// (/tmp/perf-PID.map in the process' own root and PID namespace).
-func (s *Symbolizer) LookupPerfMap(pid int, addr uint64) ([]Line, bool) { return nil, false }
+// (/tmp/perf-PID.map in the process' own root and PID namespace). The slice is
+// shared and must not be changed.
+func (s *Symbolizer) LookupPerfMap(pid int, addr uint64) ([]Line, bool) {
+	lines, result := s.perf.lookup(pid, addr)
+	s.metrics.lookups.WithLabelValues("perf_map", result).Inc()
+	return lines, result == resultOK
+}
 
-// Close drops all tables and descriptors.
-func (s *Symbolizer) Close() error { return nil }
+// Close drops all tables and descriptors. Lookups find nothing afterwards.
+func (s *Symbolizer) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.stop)
+	s.stopped.Wait()
+	// A build that still reads its file ends first.
+	s.building.Lock()
+	defer s.building.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, src := range s.held {
+		src.release(time.Now().Add(time.Hour))
+	}
+	s.held = nil
+	s.entries = map[FileID]*entry{}
+	s.recent.Init()
+	s.bytes = 0
+	return nil
+}

@@ -1,0 +1,158 @@
+package symbolize
+
+import (
+	"bytes"
+	"cmp"
+	"debug/elf"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path"
+
+	"github.com/therootcompany/xz"
+)
+
+// Bounds on MiniDebugInfo, which is compressed.
+const (
+	maxMiniDebug     = 64 << 20
+	maxMiniDebugDict = 64 << 20
+)
+
+// readTable reads all symbols of a binary: its .symtab, or else its .dynsym,
+// its MiniDebugInfo and its separate debug file, where there are any. open
+// opens further files in the root of the process.
+func readTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, error)) (*table, error) {
+	f, err := openELF(r)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		ss   symbols
+		errs error // the first one; a damaged table leaves the others usable
+	)
+	note := func(err error) {
+		if err != nil && errs == nil {
+			errs = err
+		}
+	}
+	note(ss.add(f, elf.SHT_SYMTAB))
+	if len(ss.list) == 0 {
+		note(ss.add(f, elf.SHT_DYNSYM))
+		note(ss.addMiniDebug(f))
+		note(ss.addDebugFile(f, b, open))
+	}
+	note(ss.addStubs(f))
+	t, err := ss.table()
+	if err != nil {
+		return nil, cmp.Or(errs, err)
+	}
+	return t, nil
+}
+
+// addMiniDebug adds the symbols of .gnu_debugdata: an xz-compressed ELF file
+// that holds what .dynsym does not, as Fedora and its relatives ship it.
+func (ss *symbols) addMiniDebug(f *elf.File) error {
+	sec := f.Section(".gnu_debugdata")
+	if sec == nil || sec.Type == elf.SHT_NOBITS {
+		return nil
+	}
+	data, err := decompress(sec.Open())
+	if err != nil {
+		return fmt.Errorf("read .gnu_debugdata: %w", err)
+	}
+	mini, err := openELF(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("read .gnu_debugdata: %w", err)
+	}
+	return ss.add(mini, elf.SHT_SYMTAB)
+}
+
+func decompress(r io.Reader) ([]byte, error) {
+	z, err := xz.NewReader(r, maxMiniDebugDict)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(z, maxMiniDebug+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxMiniDebug {
+		return nil, fmt.Errorf("exceeds the limit of %d bytes", maxMiniDebug)
+	}
+	return data, nil
+}
+
+// addDebugFile adds the symbols of the separate debug file that build ID or
+// .gnu_debuglink name. A file that belongs to another build is passed over.
+func (ss *symbols) addDebugFile(f *elf.File, b Binary, open func(string) (Reader, int64, error)) error {
+	if open == nil {
+		return nil
+	}
+	id := cmp.Or(buildID(f), b.BuildID)
+	try := func(name string, belongs func(r io.ReaderAt, size int64, debug *elf.File) bool) (bool, error) {
+		r, size, err := open(name)
+		if err != nil {
+			return false, nil // not installed: the usual case
+		}
+		defer r.Close()
+		debug, err := openELF(r)
+		if err != nil {
+			return false, fmt.Errorf("read debug file %s: %w", name, err)
+		}
+		if debug.Machine != f.Machine || !belongs(r, size, debug) {
+			return false, nil
+		}
+		before := len(ss.list)
+		if err := ss.add(debug, elf.SHT_SYMTAB); err != nil {
+			return false, fmt.Errorf("read debug file %s: %w", name, err)
+		}
+		return len(ss.list) > before, nil
+	}
+	if len(id) > 2 {
+		found, err := try("/usr/lib/debug/.build-id/"+id[:2]+"/"+id[2:]+".debug",
+			func(_ io.ReaderAt, _ int64, debug *elf.File) bool { return buildID(debug) == id })
+		if found || err != nil {
+			return err
+		}
+	}
+	link, crc := debugLink(f)
+	dir := path.Dir(path.Clean("/" + b.Path))
+	if link == "" || b.Path == "" {
+		return nil
+	}
+	for _, name := range []string{path.Join(dir, link), path.Join(dir, ".debug", link), path.Join("/usr/lib/debug", dir, link)} {
+		if name == path.Clean(b.Path) {
+			continue
+		}
+		found, err := try(name, func(r io.ReaderAt, size int64, debug *elf.File) bool {
+			if own := buildID(debug); id != "" && own != "" {
+				return own == id
+			}
+			sum := crc32.NewIEEE()
+			_, err := io.Copy(sum, io.NewSectionReader(r, 0, size))
+			return err == nil && sum.Sum32() == crc
+		})
+		if found || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// debugLink returns the base name and checksum of the separate debug file that
+// .gnu_debuglink names.
+func debugLink(f *elf.File) (name string, crc uint32) {
+	sec := f.Section(".gnu_debuglink")
+	if sec == nil || sec.Type == elf.SHT_NOBITS || sec.FileSize < 8 || sec.FileSize > 4096 {
+		return "", 0
+	}
+	data := make([]byte, sec.FileSize)
+	if n, _ := sec.ReaderAt.ReadAt(data, 0); n < len(data) {
+		return "", 0
+	}
+	end := bytes.IndexByte(data, 0)
+	if end <= 0 || bytes.ContainsRune(data[:end], '/') {
+		return "", 0
+	}
+	return string(data[:end]), f.ByteOrder.Uint32(data[len(data)-4:])
+}

@@ -1,0 +1,402 @@
+package symbolize
+
+import (
+	"bytes"
+	"cmp"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// Bounds on what one binary may cost while its table is built. They are beyond
+// any real binary (Chromium has some 1.2 million functions).
+const (
+	maxSymbols    = 4 << 20
+	maxNameBytes  = 512 << 20
+	maxSymbolName = 64 << 10
+	windowBytes   = 1 << 20
+)
+
+var errNoSymbols = errors.New("no symbols")
+
+// A symbol is a function in a symbol table.
+type symbol struct {
+	addr uint64
+	size uint32 // 0: unknown
+	room uint32 // bytes to the end of the section
+	name uint32 // offset in symbols.blob
+	rank rank
+}
+
+// A rank orders aliases by what the symbol table says about them.
+type rank uint8
+
+const (
+	rankGlobal   rank = 1 << iota // or weak, against local
+	rankFunction                  // typed as a function, against untyped
+	rankSymbol                    // from a symbol table, against a stub found by its code
+)
+
+// symbols collects functions from one or several symbol tables of a binary.
+type symbols struct {
+	list []symbol
+	blob []byte
+}
+
+// openELF reads the headers of an ELF file. debug/elf checks their bounds.
+func openELF(r io.ReaderAt) (file *elf.File, err error) {
+	// debug/elf is fuzzed, but a file of someone else's making must not end
+	// the collector.
+	defer func() {
+		if p := recover(); p != nil {
+			file, err = nil, fmt.Errorf("read ELF headers: %v", p)
+		}
+	}()
+	return elf.NewFile(r)
+}
+
+// section returns the first section of a type that holds bytes in a file.
+func section(f *elf.File, typ elf.SectionType) *elf.Section {
+	i := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Type == typ && s.FileSize > 0 })
+	if i < 0 {
+		return nil
+	}
+	return f.Sections[i]
+}
+
+// add reads the functions of a symbol table (SHT_SYMTAB or SHT_DYNSYM). A
+// file without one adds none.
+func (ss *symbols) add(f *elf.File, typ elf.SectionType) error {
+	sec := section(f, typ)
+	if sec == nil {
+		return nil
+	}
+	if sec.Link == 0 || int(sec.Link) >= len(f.Sections) {
+		return fmt.Errorf("read %s: no string table %d", sec.Name, sec.Link)
+	}
+	first := len(ss.list)
+	err := ss.readEntries(f, sec)
+	if err == nil {
+		err = ss.readNames(f.Sections[sec.Link], first)
+	}
+	if err != nil {
+		ss.list = ss.list[:first]
+		return fmt.Errorf("read %s: %w", sec.Name, err)
+	}
+	return nil
+}
+
+// readEntries appends the functions of a symbol table, with the offset in the
+// string table as name.
+func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
+	entry := elf.Sym64Size
+	if f.Class == elf.ELFCLASS32 {
+		entry = elf.Sym32Size
+	}
+	if sec.FileSize/uint64(entry) > maxSymbols {
+		return fmt.Errorf("%d symbols exceed the limit of %d", sec.FileSize/uint64(entry), maxSymbols)
+	}
+	executable := make([]bool, len(f.Sections))
+	for i, s := range f.Sections {
+		executable[i] = s.Flags&elf.SHF_EXECINSTR != 0
+	}
+	buf := make([]byte, min(windowBytes/entry*entry, int(sec.FileSize)))
+	for off := int64(0); off < int64(sec.FileSize); off += int64(len(buf)) {
+		n, err := sec.ReaderAt.ReadAt(buf, off)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		for b := buf[:n]; len(b) >= entry; b = b[entry:] {
+			sym := decodeSymbol(f, b)
+			typ, bind := elf.ST_TYPE(sym.Info), elf.ST_BIND(sym.Info)
+			isFunction := typ == elf.STT_FUNC || typ == elf.STT_GNU_IFUNC
+			if sym.Name == 0 || !isFunction && typ != elf.STT_NOTYPE {
+				continue
+			}
+			// SHN_UNDEF and the reserved indexes have no code.
+			if sym.Shndx == 0 || int(sym.Shndx) >= len(f.Sections) || !executable[sym.Shndx] {
+				continue
+			}
+			in := f.Sections[sym.Shndx]
+			if sym.Value < in.Addr || sym.Value-in.Addr >= in.Size {
+				continue
+			}
+			room := min(in.Size-(sym.Value-in.Addr), 1<<32-1)
+			s := symbol{
+				addr: sym.Value,
+				size: uint32(min(sym.Size, room)),
+				room: uint32(room),
+				name: sym.Name,
+				rank: rankSymbol,
+			}
+			if isFunction {
+				s.rank |= rankFunction
+			}
+			if bind != elf.STB_LOCAL {
+				s.rank |= rankGlobal
+			}
+			ss.list = append(ss.list, s)
+		}
+		if n < len(buf) {
+			break
+		}
+	}
+	return nil
+}
+
+func decodeSymbol(f *elf.File, b []byte) elf.Sym64 {
+	bo := f.ByteOrder
+	if f.Class == elf.ELFCLASS32 {
+		return elf.Sym64{
+			Name: bo.Uint32(b), Value: uint64(bo.Uint32(b[4:])), Size: uint64(bo.Uint32(b[8:])),
+			Info: b[12], Other: b[13], Shndx: bo.Uint16(b[14:]),
+		}
+	}
+	return elf.Sym64{
+		Name: bo.Uint32(b), Info: b[4], Other: b[5], Shndx: bo.Uint16(b[6:]),
+		Value: bo.Uint64(b[8:]), Size: bo.Uint64(b[16:]),
+	}
+}
+
+// readNames replaces string table offsets from list[first] on by offsets in
+// the blob, and drops symbols that name no function. The string table is read
+// once from front to back through a window; a name that is the tail of another
+// shares its bytes, so the blob is never larger than the string table.
+func (ss *symbols) readNames(strtab *elf.Section, first int) error {
+	list := ss.list[first:]
+	slices.SortFunc(list, func(a, b symbol) int { return cmp.Compare(a.name, b.name) })
+	var (
+		names          = newWindow(strtab)
+		last, lastEnd  uint64 // bytes of the string table copied last
+		lastPos        uint64 // where they are in the blob
+		kept           = list[:0]
+		haveLast       = false
+		mappingOrLabel = func(name []byte) bool {
+			return len(name) == 0 || bytes.HasPrefix(name, []byte(".L")) || bytes.HasPrefix(name, []byte(".annobin")) ||
+				len(name) >= 2 && name[0] == '$' && (len(name) == 2 || name[2] == '.')
+		}
+	)
+	ss.blob = slices.Grow(ss.blob, 64*len(list))
+	for _, s := range list {
+		off := uint64(s.name)
+		if !haveLast || off >= lastEnd {
+			name, err := names.cstring(off)
+			if err != nil {
+				return err
+			}
+			if len(ss.blob)+len(name)+1 > maxNameBytes {
+				return fmt.Errorf("names exceed the limit of %d bytes", maxNameBytes)
+			}
+			haveLast, last, lastEnd, lastPos = true, off, off+uint64(len(name))+1, uint64(len(ss.blob))
+			ss.blob = append(append(ss.blob, name...), 0)
+		}
+		pos := lastPos + off - last
+		name := ss.blob[pos : lastPos+lastEnd-last-1]
+		if mappingOrLabel(name) {
+			continue
+		}
+		s.name = uint32(pos)
+		kept = append(kept, s)
+	}
+	ss.list = ss.list[:first+len(kept)]
+	return nil
+}
+
+// A window reads zero-terminated strings of a section at rising offsets.
+type window struct {
+	sec   *elf.Section
+	buf   []byte
+	start uint64
+}
+
+func newWindow(sec *elf.Section) *window {
+	return &window{sec: sec}
+}
+
+// cstring returns the string at an offset, cut at maxSymbolName. It is valid
+// until the next call.
+func (w *window) cstring(off uint64) ([]byte, error) {
+	if off >= w.sec.FileSize {
+		return nil, fmt.Errorf("offset %d beyond its %d bytes", off, w.sec.FileSize)
+	}
+	for range 2 {
+		if off >= w.start && off < w.start+uint64(len(w.buf)) {
+			b := w.buf[off-w.start:]
+			end := bytes.IndexByte(b, 0)
+			if end >= 0 && end <= maxSymbolName {
+				return b[:end], nil
+			}
+			if len(b) >= maxSymbolName {
+				return b[:maxSymbolName], nil
+			}
+			if w.start+uint64(len(w.buf)) >= w.sec.FileSize {
+				return b, nil
+			}
+		}
+		if err := w.fill(off); err != nil {
+			return nil, err
+		}
+	}
+	return nil, io.ErrUnexpectedEOF
+}
+
+func (w *window) fill(off uint64) error {
+	size := min(windowBytes, w.sec.FileSize-off)
+	if uint64(cap(w.buf)) < size {
+		w.buf = make([]byte, size)
+	}
+	n, err := w.sec.ReaderAt.ReadAt(w.buf[:size], int64(off))
+	w.buf, w.start = w.buf[:n], off
+	if err == io.EOF && n > 0 {
+		err = nil
+	}
+	return err
+}
+
+// table chooses among aliases and overlapping symbols and packs the result. ss
+// must not be used afterwards.
+func (ss *symbols) table() (*table, error) {
+	if len(ss.list) == 0 {
+		return nil, errNoSymbols
+	}
+	// Worst alias first: the index becomes the priority.
+	slices.SortFunc(ss.list, func(a, b symbol) int {
+		if c := cmp.Compare(a.addr, b.addr); c != 0 {
+			return c
+		}
+		return ss.compareAliases(a, b)
+	})
+	sized := make([]span, 0, len(ss.list))
+	for i, s := range ss.list {
+		if s.size > 0 {
+			sized = append(sized, span{start: s.addr, end: s.addr + uint64(s.size), name: s.name, priority: uint32(i)})
+		}
+	}
+	spans := flatten(sized)
+	spans = ss.fillGaps(spans)
+	return newTable(spans, ss.blob), nil
+}
+
+// fillGaps adds the symbols of unknown size where no sized symbol is. Such a
+// symbol reaches to the next symbol or to the end of its section.
+func (ss *symbols) fillGaps(spans []span) []span {
+	out := make([]span, 0, len(spans))
+	next := 0 // first span that starts behind the symbol
+	for i := 0; i < len(ss.list); {
+		// The best alias at an address is the last.
+		j := i
+		for j+1 < len(ss.list) && ss.list[j+1].addr == ss.list[i].addr {
+			j++
+		}
+		s, after := ss.list[j], j+1
+		i = after
+		for next < len(spans) && spans[next].start <= s.addr {
+			out = append(out, spans[next])
+			next++
+		}
+		if n := len(out); s.size > 0 || n > 0 && s.addr < out[n-1].end {
+			continue
+		}
+		end := s.addr + uint64(s.room)
+		if after < len(ss.list) {
+			end = min(end, ss.list[after].addr)
+		}
+		if next < len(spans) {
+			end = min(end, spans[next].start)
+		}
+		if end > s.addr {
+			out = append(out, span{start: s.addr, end: end, name: s.name})
+		}
+	}
+	return append(out, spans[next:]...)
+}
+
+// compareAliases orders symbols at one address, the one to show last: sized
+// over unsized, real over stub, function over untyped, global or weak over
+// local, whole function over clone, public over internal name (malloc over
+// __libc_malloc), short over long.
+func (ss *symbols) compareAliases(a, b symbol) int {
+	if c := compareBool(a.size > 0, b.size > 0); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.rank, b.rank); c != 0 {
+		return c
+	}
+	x, y := ss.name(a), ss.name(b)
+	if c := compareBool(!isClone(x), !isClone(y)); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(underscores(y), underscores(x)); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(len(y), len(x)); c != 0 {
+		return c
+	}
+	return bytes.Compare(y, x)
+}
+
+// name returns the bytes of a symbol's name in the blob.
+func (ss *symbols) name(s symbol) []byte {
+	b := ss.blob[s.name:]
+	return b[:bytes.IndexByte(b, 0)]
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// isClone tells names such as foo.cold from foo.
+func isClone(name []byte) bool {
+	return len(withoutCloneSuffix(string(name))) != len(name)
+}
+
+// underscores counts leading underscores, without those of a mangled name.
+func underscores(name []byte) int {
+	n := len(name) - len(bytes.TrimLeft(name, "_"))
+	if n > 0 && n < len(name) && (name[n] == 'Z' || name[n] == 'R') {
+		n--
+	}
+	return n
+}
+
+// buildID returns the GNU build ID of a file in hexadecimal, "" if it has none.
+func buildID(f *elf.File) string {
+	for _, s := range f.Sections {
+		if s.Type != elf.SHT_NOTE || s.FileSize > 64<<10 {
+			continue
+		}
+		data := make([]byte, s.FileSize)
+		n, _ := s.ReaderAt.ReadAt(data, 0)
+		if id := buildIDNote(f.ByteOrder, data[:n]); len(id) > 0 {
+			return fmt.Sprintf("%x", id)
+		}
+	}
+	return ""
+}
+
+// buildIDNote finds the descriptor of the note GNU, type 3.
+func buildIDNote(bo binary.ByteOrder, data []byte) []byte {
+	align := func(n uint64) uint64 { return (n + 3) &^ 3 }
+	for len(data) >= 12 {
+		nameSize, descSize, typ := uint64(bo.Uint32(data)), uint64(bo.Uint32(data[4:])), bo.Uint32(data[8:])
+		data = data[12:]
+		if align(nameSize)+descSize > uint64(len(data)) {
+			return nil
+		}
+		name, desc := data[:nameSize], data[align(nameSize):align(nameSize)+descSize]
+		if typ == 3 && bytes.Equal(name, []byte("GNU\x00")) {
+			return desc
+		}
+		data = data[min(align(nameSize)+align(descSize), uint64(len(data))):]
+	}
+	return nil
+}

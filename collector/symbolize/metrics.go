@@ -1,0 +1,56 @@
+package symbolize
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Results of a lookup, values of the label result.
+const (
+	resultOK      = "ok"
+	resultNoFunc  = "no_function" // the table has no function at the address
+	resultNoTable = "no_table"    // the binary could not be read or has no symbols
+	resultUnknown = "unknown_binary"
+)
+
+type metrics struct {
+	lookups   *prometheus.CounterVec
+	builds    *prometheus.CounterVec
+	latency   prometheus.Histogram
+	evictions *prometheus.CounterVec
+	tables    prometheus.Gauge
+	bytes     prometheus.Gauge
+	files     prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_symbolize_lookups_total",
+			Help: "Addresses looked up, by kind of code (native, perf_map) and result.",
+		}, []string{"kind", "result"}),
+		builds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_symbolize_builds_total",
+			Help: "Symbol tables built, by result.",
+		}, []string{"result"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flameline_symbolize_build_seconds",
+			Help:    "Time to read and build one symbol table.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+		}),
+		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_symbolize_evictions_total",
+			Help: "Symbol tables dropped, by reason (bytes, idle).",
+		}, []string{"reason"}),
+		tables: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flameline_symbolize_tables", Help: "Symbol tables in memory.",
+		}),
+		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flameline_symbolize_bytes", Help: "Memory of symbol tables and the names looked up in them.",
+		}),
+		files: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flameline_symbolize_open_files", Help: "Descriptors held for binaries.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.lookups, m.builds, m.latency, m.evictions, m.tables, m.bytes, m.files)
+	}
+	return m
+}

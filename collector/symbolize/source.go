@@ -1,0 +1,286 @@
+package symbolize
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxPlaces bounds how many processes are remembered for a binary.
+const maxPlaces = 4
+
+// vdsoPath is how the unwinder names the kernel's shared object.
+const vdsoPath = "linux-vdso.1.so"
+
+// errUnavailable says that no process is left to read the binary from; another
+// may come.
+var errUnavailable = errors.New("binary is out of reach")
+
+// A source is where a binary can be read: an open file as long as one is held,
+// and the places to open it again. It is safe for concurrent use.
+type source struct {
+	procRoot string
+	binary   Binary // as first added
+
+	mu     sync.Mutex
+	places []place     // processes that map it, newest last
+	first  os.FileInfo // of the file as first opened
+	held   *os.File    // nil if none is held
+	since  time.Time   // when held was opened
+	users  int         // readers of held; it is not closed under them
+}
+
+// A place is a process that maps the binary.
+type place struct {
+	pid        int
+	start, end uint64
+	path       string
+	ownRoot    bool // its root is ours, so its paths outlive it
+}
+
+func newSource(procRoot string, b Binary) *source {
+	s := &source{procRoot: procRoot, binary: b}
+	s.offer(b)
+	return s
+}
+
+// hold opens the binary and keeps it open until release.
+func (s *source) hold(now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil {
+		return nil
+	}
+	f, err := s.open()
+	if err == nil {
+		s.held, s.since = f, now
+	}
+	return err
+}
+
+// release closes the held file if it was opened before a time and nobody
+// reads it. It reports whether none is held any more.
+func (s *source) release(before time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		return true
+	}
+	if s.users > 0 || !s.since.Before(before) {
+		return false
+	}
+	s.held.Close()
+	s.held = nil
+	return true
+}
+
+// read calls fn with the binary, the held file or one opened for it.
+func (s *source) read(fn func(io.ReaderAt) error) error {
+	if s.binary.Open != nil {
+		r, size, err := s.binary.Open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return fn(io.NewSectionReader(r, 0, size))
+	}
+	if s.binary.Path == vdsoPath {
+		r, _, err := openVDSO(s.procRoot)
+		if err != nil {
+			return err
+		}
+		return fn(r)
+	}
+	f, done, err := s.acquire()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	defer done()
+	return fn(f)
+}
+
+func (s *source) acquire() (f *os.File, done func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.held; f != nil {
+		s.users++
+		return f, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.users--
+		}, nil
+	}
+	if f, err = s.open(); err != nil {
+		return nil, nil, err
+	}
+	return f, func() { f.Close() }, nil
+}
+
+// offer remembers another process that maps the binary. It reports whether it
+// is news.
+func (s *source) offer(b Binary) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := place{pid: b.PID, start: b.Start, end: b.End, path: b.Path}
+	if p.path == "" {
+		p.path = s.binary.Path
+	}
+	if n := len(s.places); n > 0 && s.places[n-1].pid == p.pid && s.places[n-1].path == p.path && s.places[n-1].start == p.start {
+		return false
+	}
+	p.ownRoot = b.PID == 0 || sameFile(s.proc(b.PID, "root"), "/")
+	if len(s.places) == maxPlaces {
+		// The first place may have the only path in our own root.
+		s.places = append(s.places[:1], s.places[2:]...)
+	}
+	s.places = append(s.places, p)
+	return true
+}
+
+func (s *source) proc(pid int, name string) string {
+	return path.Join(s.procRoot, strconv.Itoa(pid), name)
+}
+
+// open opens the binary anew. It returns the error of the newest place. The
+// caller holds mu.
+func (s *source) open() (*os.File, error) {
+	var first error
+	for _, p := range slices.Backward(s.places) {
+		f, err := s.openPlace(p)
+		if err == nil {
+			err = s.check(f)
+		}
+		if err == nil {
+			return f, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if first == nil {
+		first = errors.New("no process to read it from")
+	}
+	return nil, first
+}
+
+// check refuses another file that took the place of the one first opened.
+func (s *source) check(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if s.first == nil {
+		s.first = info
+		return nil
+	}
+	if os.SameFile(s.first, info) && s.first.Size() == info.Size() && s.first.ModTime().Equal(info.ModTime()) {
+		return nil
+	}
+	// Another container of the same image has the same file under another inode.
+	if id := s.binary.BuildID; id != "" && s.first.Size() == info.Size() {
+		if e, err := openELF(f); err == nil && buildID(e) == id {
+			return nil
+		}
+	}
+	f.Close()
+	return fmt.Errorf("open %s: replaced by another file", s.binary.Path)
+}
+
+func (s *source) openPlace(p place) (*os.File, error) {
+	name := strings.TrimSuffix(p.path, " (deleted)")
+	if p.pid > 0 {
+		// The kernel's own link to the mapped file: right for deleted and
+		// replaced files too, but a privilege.
+		if p.end > p.start {
+			f, err := openFile(s.proc(p.pid, fmt.Sprintf("map_files/%x-%x", p.start, p.end)))
+			if err == nil {
+				return f, nil
+			}
+		}
+		exe := s.proc(p.pid, "exe")
+		if target, err := os.Readlink(exe); err == nil && name != "" && strings.TrimSuffix(target, " (deleted)") == name {
+			if f, err := openFile(exe); err == nil {
+				return f, nil
+			}
+		}
+	}
+	if name == "" {
+		return nil, fmt.Errorf("open mapping %x-%x of process %d: gone, and it has no path", p.start, p.end, p.pid)
+	}
+	if p.ownRoot {
+		return openFile(name)
+	}
+	return openIn(s.proc(p.pid, "root"), name)
+}
+
+// openDebug opens a debug file: in the root of a process that maps the binary,
+// or in ours, where debug files of a container's image may be kept.
+func (s *source) openDebug(name string) (Reader, int64, error) {
+	s.mu.Lock()
+	places := slices.Clone(s.places)
+	s.mu.Unlock()
+	for _, p := range slices.Backward(places) {
+		if p.ownRoot {
+			continue
+		}
+		if f, err := openIn(s.proc(p.pid, "root"), name); err == nil {
+			return sized(f)
+		}
+	}
+	f, err := openFile(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return sized(f)
+}
+
+func sized(f *os.File) (Reader, int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// openVDSO copies the kernel's shared object out of our own memory: it is the
+// same for every 64-bit process.
+func openVDSO(procRoot string) (Reader, int64, error) {
+	maps, err := os.ReadFile(path.Join(procRoot, "self/maps"))
+	if err != nil {
+		return nil, 0, err
+	}
+	for line := range strings.Lines(string(maps)) {
+		if !strings.HasSuffix(strings.TrimSpace(line), "[vdso]") {
+			continue
+		}
+		var start, end uint64
+		if _, err := fmt.Sscanf(line, "%x-%x", &start, &end); err != nil || end <= start || end-start > 1<<20 {
+			return nil, 0, fmt.Errorf("read vdso: unexpected mapping %q", line)
+		}
+		mem, err := os.Open(path.Join(procRoot, "self/mem"))
+		if err != nil {
+			return nil, 0, err
+		}
+		defer mem.Close()
+		data := make([]byte, end-start)
+		if _, err := mem.ReadAt(data, int64(start)); err != nil {
+			return nil, 0, fmt.Errorf("read vdso: %w", err)
+		}
+		return nopCloser{bytes.NewReader(data)}, int64(len(data)), nil
+	}
+	return nil, 0, errors.New("read vdso: this process has none")
+}
+
+type nopCloser struct{ io.ReaderAt }
+
+func (nopCloser) Close() error { return nil }

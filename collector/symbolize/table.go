@@ -1,0 +1,90 @@
+package symbolize
+
+import (
+	"bytes"
+	"sort"
+	"sync"
+)
+
+// A table maps addresses to names: three parallel arrays over disjoint ranges,
+// 16 bytes a range, and all names in one blob. It never changes after it was
+// built, but for the cache of lines that were asked for.
+type table struct {
+	starts []uint64 // sorted
+	sizes  []uint32
+	names  []uint32 // offset of the name in blob
+	blob   []byte   // names, each ended by a zero byte
+
+	mu    sync.RWMutex
+	lines map[uint32][]Line // by offset of the name
+}
+
+// newTable packs disjoint spans, sorted by start. It may keep blob.
+func newTable(spans []span, blob []byte) *table {
+	t := &table{
+		starts: make([]uint64, len(spans)),
+		sizes:  make([]uint32, len(spans)),
+		names:  make([]uint32, len(spans)),
+		blob:   exact(blob),
+		lines:  map[uint32][]Line{},
+	}
+	for i, s := range spans {
+		t.starts[i] = s.start
+		t.sizes[i] = uint32(min(s.end-s.start, 1<<32-1))
+		t.names[i] = s.name
+	}
+	return t
+}
+
+// exact returns b without the unused capacity of appending.
+func exact(b []byte) []byte {
+	if cap(b)-len(b) < len(b)/32 {
+		return b
+	}
+	out := make([]byte, len(b))
+	copy(out, b)
+	return out
+}
+
+// bytes is the memory that the table itself holds, without cached lines.
+func (t *table) bytes() int64 {
+	return int64(len(t.starts))*16 + int64(cap(t.blob))
+}
+
+// find returns the offset of the name at an address.
+func (t *table) find(addr uint64) (uint32, bool) {
+	i := sort.Search(len(t.starts), func(i int) bool { return t.starts[i] > addr }) - 1
+	if i < 0 || addr-t.starts[i] >= uint64(t.sizes[i]) {
+		return 0, false
+	}
+	return t.names[i], true
+}
+
+// raw returns the name at an offset as it stands in the symbol table.
+func (t *table) raw(name uint32) string {
+	b := t.blob[name:]
+	if end := bytes.IndexByte(b, 0); end >= 0 {
+		b = b[:end]
+	}
+	return string(b)
+}
+
+// resolve returns the lines of a name, made by function from the symbol. grown is the memory that the cache took
+// for them, 0 if it had them.
+func (t *table) resolve(name uint32, function func(symbol string) string) (lines []Line, grown int64) {
+	t.mu.RLock()
+	lines, ok := t.lines[name]
+	t.mu.RUnlock()
+	if ok {
+		return lines, 0
+	}
+	lines = []Line{{Function: function(t.raw(name))}}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known, ok := t.lines[name]; ok {
+		return known, 0
+	}
+	t.lines[name] = lines
+	// A map entry, a slice of one Line and its text.
+	return lines, 96 + int64(len(lines[0].Function))
+}
