@@ -160,6 +160,8 @@ function page(production) {
     ...base(production),
     name: 'page',
     entry: { page: './collector/web/page/main.tsx' },
+    // @grafana/ui's code editor, which the page does not have.
+    resolve: { ...base(production).resolve, alias: { 'monaco-editor': false, '@monaco-editor/react': false } },
     output: {
       path: inRoot('collector/web/dist'),
       filename: 'assets/[name].[contenthash:8].js',

@@ -10,9 +10,9 @@ import {
 const QUERY_TYPES: QueryType[] = ['profile', 'metrics', 'both'];
 
 /** Fields of the Pyroscope data source's model that have no meaning here. */
-const DROPPED = ['annotations', 'includeExemplars', 'includeHeatmap', 'exemplarType', 'heatmapType'] as const;
+const DROPPED = ['annotations', 'includeExemplars', 'includeHeatmap', 'exemplarType', 'heatmapType'];
 
-type Stored = Partial<ProfileQuery> & Pick<ProfileQuery, 'refId'> & Partial<Record<(typeof DROPPED)[number], unknown>>;
+type Stored = Partial<ProfileQuery> & Pick<ProfileQuery, 'refId'>;
 
 /**
  * A query of the current version from whatever a dashboard has stored: an
@@ -23,10 +23,10 @@ export function migrateQuery(stored: Stored): ProfileQuery {
   if (isCurrent(stored)) {
     return stored;
   }
-  const query = { ...stored };
-  DROPPED.forEach((field) => delete query[field]);
+  const query = Object.fromEntries(Object.entries(stored).filter(([field]) => !DROPPED.includes(field)));
   return {
     ...query,
+    refId: stored.refId,
     version: QUERY_VERSION,
     queryType: QUERY_TYPES.find((type) => type === stored.queryType) ?? 'both',
     profileTypeId: stored.profileTypeId ?? DEFAULT_PROFILE_TYPE,

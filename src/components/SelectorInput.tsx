@@ -24,16 +24,14 @@ export function SelectorInput({ id, value, invalid, onChange }: Props) {
   );
 }
 
-interface TextInputProps extends Omit<React.ComponentProps<typeof Input>, 'value' | 'onChange' | 'onBlur' | 'ref'> {
+interface TextInputProps extends Omit<React.ComponentProps<typeof Input>, 'value' | 'defaultValue' | 'ref'> {
   value: string;
   onCommit: (text: string) => void;
 }
 
 /** An input whose text counts on Enter and when the focus leaves. */
 export function TextInput({ value, onCommit, ...input }: TextInputProps) {
-  const [text, setText] = React.useState(value);
-  React.useEffect(() => setText(value), [value]);
-  const commit = () => {
+  const commit = (text: string) => {
     if (text !== value) {
       onCommit(text);
     }
@@ -41,12 +39,12 @@ export function TextInput({ value, onCommit, ...input }: TextInputProps) {
   return (
     <Input
       {...input}
-      value={text}
-      onChange={(event) => setText(event.currentTarget.value)}
-      onBlur={commit}
+      key={value}
+      defaultValue={value}
+      onBlur={(event) => commit(event.currentTarget.value)}
       onKeyDown={(event) => {
         if (event.key === 'Enter') {
-          commit();
+          commit(event.currentTarget.value);
         }
       }}
     />

@@ -6,10 +6,8 @@ const HOUR = 60 * 60 * 1000;
 
 /** The range of an editor's completions: the panel's, or the last hour. */
 export function useRange(range?: TimeRange): Range {
-  const from = range?.from.valueOf();
-  const to = range?.to.valueOf();
-  return React.useMemo(() => {
-    const end = to ?? Date.now();
-    return { from: from ?? end - HOUR, to: end };
-  }, [from, to]);
+  const [opened] = React.useState(() => Date.now());
+  const to = range?.to.valueOf() ?? opened;
+  const from = range?.from.valueOf() ?? to - HOUR;
+  return React.useMemo(() => ({ from, to }), [from, to]);
 }

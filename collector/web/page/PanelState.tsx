@@ -1,0 +1,62 @@
+import { css } from '@emotion/css';
+import { type GrafanaTheme2 } from '@grafana/data';
+import { Alert, LoadingPlaceholder, useStyles2 } from '@grafana/ui';
+import * as React from 'react';
+import { selectors } from '../../../src/selectors';
+import { type QueryState } from './useQuery';
+
+interface Props {
+  query: QueryState;
+  /** What to say where the result is empty; undefined where it is not. */
+  empty?: React.ReactNode;
+  /** Draws the result. */
+  children: React.ReactNode;
+}
+
+/** The inside of a panel: loading, an error, nothing, or what was asked for. */
+export function PanelState({ query, empty, children }: Props) {
+  const styles = useStyles2(getStyles);
+  const { result, error, loading } = query;
+  return (
+    <>
+      {error && (
+        <Alert severity="error" title={error} data-testid={selectors.page.error} className={styles.alert} />
+      )}
+      {result?.notices.map(({ severity, text }, i) => (
+        <Alert
+          key={i}
+          severity={severity}
+          title={text}
+          data-testid={selectors.page.notices}
+          className={styles.alert}
+        />
+      ))}
+      {!result && loading && (
+        <div className={styles.center}>
+          <LoadingPlaceholder text="Loading…" />
+        </div>
+      )}
+      {result && empty && (
+        <div className={styles.center} data-testid={selectors.page.empty}>
+          {empty}
+        </div>
+      )}
+      {result && !empty && children}
+    </>
+  );
+}
+
+const getStyles = (theme: GrafanaTheme2) => ({
+  alert: css({ margin: theme.spacing(0, 0, 1) }),
+  center: css({
+    display: 'flex',
+    flexDirection: 'column',
+    alignItems: 'center',
+    justifyContent: 'center',
+    gap: theme.spacing(1),
+    minHeight: '160px',
+    padding: theme.spacing(2),
+    textAlign: 'center',
+    color: theme.colors.text.secondary,
+  }),
+});

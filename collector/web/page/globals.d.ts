@@ -1,0 +1,2 @@
+/** The version of the package, filled in by the build. */
+declare const FLAMELINE_VERSION: string;
