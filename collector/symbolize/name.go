@@ -10,6 +10,11 @@ import (
 // templates yield names of megabytes.
 const maxFunctionName = 4096
 
+// maxMangled is the length of symbols beyond which they are shown as they are.
+// The demangler takes time with the square of the length, so symbols made for
+// it would stop the collector.
+const maxMangled = 8 << 10
+
 const pltSuffix = "@plt"
 
 // functionName returns the name to show for a symbol: without its version
@@ -36,7 +41,7 @@ func functionName(symbol string, style Style) string {
 
 // demangled returns the C++ or Rust name of a symbol, or the symbol itself.
 func demangled(symbol string, style Style) (name string) {
-	if len(symbol) < 3 || !(strings.HasPrefix(symbol, "_Z") || strings.HasPrefix(symbol, "_R") || strings.HasPrefix(symbol, "___Z")) {
+	if len(symbol) < 3 || len(symbol) > maxMangled || !(strings.HasPrefix(symbol, "_Z") || strings.HasPrefix(symbol, "_R") || strings.HasPrefix(symbol, "___Z")) {
 		return symbol
 	}
 	// Symbols are outside bytes; a bug in the demangler must not end the
