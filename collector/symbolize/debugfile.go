@@ -21,8 +21,19 @@ const (
 // readTable reads all symbols of a binary: its .symtab, or else its .dynsym,
 // its MiniDebugInfo and its separate debug file, where there are any. open
 // opens further files in the root of the process.
-func readTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, error)) (*table, error) {
-	f, err := openELF(r)
+func readTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, error)) (t *table, err error) {
+	// debug/elf and xz are fuzzed, and so is this, but a file of someone else's
+	// making must not end the collector.
+	defer func() {
+		if p := recover(); p != nil {
+			t, err = nil, fmt.Errorf("read ELF file: %v", p)
+		}
+	}()
+	return buildTable(r, b, open)
+}
+
+func buildTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, error)) (*table, error) {
+	f, err := elf.NewFile(r)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +71,7 @@ func (ss *symbols) addMiniDebug(f *elf.File) error {
 	if err != nil {
 		return fmt.Errorf("read .gnu_debugdata: %w", err)
 	}
-	mini, err := openELF(bytes.NewReader(data))
+	mini, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return fmt.Errorf("read .gnu_debugdata: %w", err)
 	}
@@ -95,7 +106,7 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open func(string) (Reader
 			return false, nil // not installed: the usual case
 		}
 		defer r.Close()
-		debug, err := openELF(r)
+		debug, err := elf.NewFile(r)
 		if err != nil {
 			return false, fmt.Errorf("read debug file %s: %w", name, err)
 		}
@@ -147,7 +158,7 @@ func debugLink(f *elf.File) (name string, crc uint32) {
 		return "", 0
 	}
 	data := make([]byte, sec.FileSize)
-	if n, _ := sec.ReaderAt.ReadAt(data, 0); n < len(data) {
+	if n, _ := readAt(sec, data, 0); n < len(data) {
 		return "", 0
 	}
 	end := bytes.IndexByte(data, 0)

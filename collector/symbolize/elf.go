@@ -46,18 +46,6 @@ type symbols struct {
 	blob []byte
 }
 
-// openELF reads the headers of an ELF file. debug/elf checks their bounds.
-func openELF(r io.ReaderAt) (file *elf.File, err error) {
-	// debug/elf is fuzzed, but a file of someone else's making must not end
-	// the collector.
-	defer func() {
-		if p := recover(); p != nil {
-			file, err = nil, fmt.Errorf("read ELF headers: %v", p)
-		}
-	}()
-	return elf.NewFile(r)
-}
-
 // section returns the first section of a type that holds bytes in a file.
 func section(f *elf.File, typ elf.SectionType) *elf.Section {
 	i := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Type == typ && s.FileSize > 0 })
@@ -65,6 +53,15 @@ func section(f *elf.File, typ elf.SectionType) *elf.Section {
 		return nil
 	}
 	return f.Sections[i]
+}
+
+// readAt reads bytes of a section. Compressed sections, which hold nothing that
+// we read, have none.
+func readAt(sec *elf.Section, b []byte, off int64) (int, error) {
+	if sec.ReaderAt == nil {
+		return 0, fmt.Errorf("read %s: compressed", sec.Name)
+	}
+	return sec.ReaderAt.ReadAt(b, off)
 }
 
 // add reads the functions of a symbol table (SHT_SYMTAB or SHT_DYNSYM). A
@@ -105,7 +102,7 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 	}
 	buf := make([]byte, min(windowBytes/entry*entry, int(sec.FileSize)))
 	for off := int64(0); off < int64(sec.FileSize); off += int64(len(buf)) {
-		n, err := sec.ReaderAt.ReadAt(buf, off)
+		n, err := readAt(sec, buf, off)
 		if err != nil && err != io.EOF {
 			return err
 		}
@@ -248,7 +245,7 @@ func (w *window) fill(off uint64) error {
 	if uint64(cap(w.buf)) < size {
 		w.buf = make([]byte, size)
 	}
-	n, err := w.sec.ReaderAt.ReadAt(w.buf[:size], int64(off))
+	n, err := readAt(w.sec, w.buf[:size], int64(off))
 	w.buf, w.start = w.buf[:n], off
 	if err == io.EOF && n > 0 {
 		err = nil
@@ -375,7 +372,7 @@ func buildID(f *elf.File) string {
 			continue
 		}
 		data := make([]byte, s.FileSize)
-		n, _ := s.ReaderAt.ReadAt(data, 0)
+		n, _ := readAt(s, data, 0)
 		if id := buildIDNote(f.ByteOrder, data[:n]); len(id) > 0 {
 			return fmt.Sprintf("%x", id)
 		}

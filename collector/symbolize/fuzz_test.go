@@ -50,7 +50,7 @@ func FuzzReadTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		table, err := readTable(bytes.NewReader(data), Binary{Path: "/x/y"}, func(string) (Reader, int64, error) {
+		table, err := buildTable(bytes.NewReader(data), Binary{Path: "/x/y"}, func(string) (Reader, int64, error) {
 			return nil, 0, errors.New("no debug files")
 		})
 		runtime.ReadMemStats(&after)

@@ -37,7 +37,7 @@ func (ss *symbols) addStubs(f *elf.File) error {
 			continue
 		}
 		code := make([]byte, sec.FileSize)
-		if n, _ := sec.ReaderAt.ReadAt(code, 0); n < len(code) {
+		if n, _ := readAt(sec, code, 0); n < len(code) {
 			return fmt.Errorf("read %s: %d of %d bytes", sec.Name, n, len(code))
 		}
 		switch f.Machine {
@@ -115,13 +115,13 @@ func resolveStubs(f *elf.File, stubs []stub) ([]stub, error) {
 	}
 	var out []stub
 	const relaSize = 24
-	buf := make([]byte, windowBytes/relaSize*relaSize)
 	for _, sec := range f.Sections {
-		if sec.Type != elf.SHT_RELA || sec.Flags&elf.SHF_ALLOC == 0 {
+		if sec.Type != elf.SHT_RELA || sec.Flags&elf.SHF_ALLOC == 0 || sec.FileSize == 0 {
 			continue
 		}
+		buf := make([]byte, min(windowBytes/relaSize*relaSize, sec.FileSize))
 		for off := int64(0); off < int64(sec.FileSize); off += int64(len(buf)) {
-			n, _ := sec.ReaderAt.ReadAt(buf, off)
+			n, _ := readAt(sec, buf, off)
 			for b := buf[:n]; len(b) >= relaSize; b = b[relaSize:] {
 				info := f.ByteOrder.Uint64(b[8:])
 				indexes := bySlot[f.ByteOrder.Uint64(b)]
@@ -129,7 +129,7 @@ func resolveStubs(f *elf.File, stubs []stub) ([]stub, error) {
 					continue
 				}
 				var entry [elf.Sym64Size]byte
-				if _, err := dynsym.ReaderAt.ReadAt(entry[:], int64(elf.R_SYM64(info))*elf.Sym64Size); err != nil {
+				if _, err := readAt(dynsym, entry[:], int64(elf.R_SYM64(info))*elf.Sym64Size); err != nil {
 					return nil, err
 				}
 				for _, i := range indexes {

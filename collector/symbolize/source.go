@@ -2,6 +2,7 @@ package symbolize
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -187,7 +188,7 @@ func (s *source) check(f *os.File) error {
 	}
 	// Another container of the same image has the same file under another inode.
 	if id := s.binary.BuildID; id != "" && s.first.Size() == info.Size() {
-		if e, err := openELF(f); err == nil && buildID(e) == id {
+		if e, err := elf.NewFile(f); err == nil && buildID(e) == id {
 			return nil
 		}
 	}
