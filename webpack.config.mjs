@@ -148,6 +148,8 @@ function grafanaAssets() {
   const mono = path.join(modules, '@fontsource-variable/roboto-mono/files/roboto-mono-latin-wght-normal.woff2');
   return [
     { from: path.join(modules, '@grafana/ui/dist/public/img/icons'), to: 'public/build/img/icons' },
+    // Icons that its components ask for and its package lacks.
+    { from: inRoot('collector/web/page/icons'), to: 'public/build/img/icons/unicons' },
     { from: inter('normal'), to: 'public/fonts/inter/Inter-Regular.woff2' },
     { from: inter('normal'), to: 'public/fonts/inter/Inter-Medium.woff2' },
     { from: mono, to: 'public/fonts/roboto/L0xTDF4xlVMF-BfR8bXMIhJHg45mwgGEFl0_3vrtSM1J-gEPT5Ese6hmHSh0mQ.woff2' },
@@ -160,8 +162,11 @@ function page(production) {
     ...base(production),
     name: 'page',
     entry: { page: './collector/web/page/main.tsx' },
-    // @grafana/ui's code editor, which the page does not have.
-    resolve: { ...base(production).resolve, alias: { 'monaco-editor': false, '@monaco-editor/react': false } },
+    // The code editor and Grafana's assistant, which the page does not have.
+    resolve: {
+      ...base(production).resolve,
+      alias: { 'monaco-editor': false, '@monaco-editor/react': false, '@grafana/assistant': false },
+    },
     output: {
       path: inRoot('collector/web/dist'),
       filename: 'assets/[name].[contenthash:8].js',

@@ -45,7 +45,7 @@ export function Header({ state, timeRange, setState, onRefresh }: Props) {
           onIntervalChanged={(refresh) => setState({ refresh }, true)}
         />
         <ToolbarButton
-          icon={theme.isDark ? 'sun' : 'moon'}
+          icon="adjust-circle"
           variant="canvas"
           aria-label={`Switch to the ${other} theme`}
           tooltip={`Switch to the ${other} theme`}

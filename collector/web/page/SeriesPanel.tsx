@@ -17,7 +17,7 @@ import { formatSelector, SERVICE_LABEL, tryParseSelector, withMatcher } from '..
 import { selectors } from '../../../src/selectors';
 import { QUERY_VERSION, type Range } from '../../../src/types';
 import { PanelState } from './PanelState';
-import { hasValues, prepareSeries } from './series';
+import { hasValues, prepareSeries, SeriesColors } from './series';
 import { type PageState } from './urlState';
 import { useQuery } from './useQuery';
 import { type SetState } from './useUrlState';
@@ -60,9 +60,10 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
     },
     range
   );
+  const [colors] = React.useState(() => new SeriesColors());
   const frames = React.useMemo(
-    () => prepareSeries(query.result?.frames ?? [], SERVICE_LABEL, theme),
-    [query.result, theme]
+    () => prepareSeries(query.result?.frames ?? [], SERVICE_LABEL, colors, theme),
+    [query.result, colors, theme]
   );
 
   const matchers = tryParseSelector(labelSelector);

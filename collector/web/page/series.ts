@@ -17,6 +17,20 @@ const GRAPH: GraphFieldConfig = {
   stacking: { mode: StackingMode.Normal, group: 'A' },
 };
 
+/**
+ * The place of each series in the palette: the order in which they were first
+ * seen, so that a series keeps its colour through filters and refreshes.
+ */
+export class SeriesColors {
+  private readonly seen = new Map<string, number>();
+
+  index(name: string): number {
+    const at = this.seen.get(name) ?? this.seen.size;
+    this.seen.set(name, at);
+    return at;
+  }
+}
+
 /** Whether there is anything in the frames. */
 export function hasValues(frames: DataFrame[]): boolean {
   return frames.some((frame) => frame.fields.some((field) => field.type === FieldType.number && total(field) > 0));
@@ -26,25 +40,31 @@ export function hasValues(frames: DataFrame[]): boolean {
  * Frames of one series each, named by a label's value, drawn as stacked areas
  * with the largest at the bottom and first in the legend.
  */
-export function prepareSeries(frames: DataFrame[], label: string, theme: GrafanaTheme2): DataFrame[] {
+export function prepareSeries(
+  frames: DataFrame[],
+  label: string,
+  colors: SeriesColors,
+  theme: GrafanaTheme2
+): DataFrame[] {
   return frames
     .map((frame) => ({ frame, size: Math.max(0, ...frame.fields.map(total)) }))
     .filter(({ frame, size }) => size > 0 && frame.length > 0)
     .sort((a, b) => b.size - a.size)
-    .map(({ frame }) => ({ ...frame, fields: frame.fields.map((field) => prepareField(field, label, theme)) }));
+    .map(({ frame }) => ({ ...frame, fields: frame.fields.map((field) => prepareField(field, label, colors, theme)) }));
 }
 
-function prepareField(field: Field, label: string, theme: GrafanaTheme2): Field {
+function prepareField(field: Field, label: string, colors: SeriesColors, theme: GrafanaTheme2): Field {
   const isValue = field.type === FieldType.number;
+  const name = field.labels?.[label] ?? 'all';
   const prepared: Field = {
     ...field,
-    state: undefined,
+    state: isValue ? { seriesIndex: colors.index(name) } : undefined,
     config: {
       ...field.config,
       ...(isValue && {
         displayNameFromDS: undefined,
-        displayName: field.labels?.[label] ?? 'all',
-        color: { mode: FieldColorModeId.PaletteClassicByName },
+        displayName: name,
+        color: { mode: FieldColorModeId.PaletteClassic },
         custom: GRAPH,
         min: 0,
       }),
