@@ -1,0 +1,83 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// A prerequisite is a command that the tests run, and Debian's package of it.
+type prerequisite struct {
+	commands []string // any of them will do
+	variable string   // may name the command instead
+	debian   []string
+}
+
+var prerequisites = []prerequisite{
+	{commands: []string{"git"}, debian: []string{"git"}},
+	// The race detector and load programs.
+	{commands: []string{"cc"}, debian: []string{"gcc", "libc6-dev"}},
+	{commands: []string{"g++"}, debian: []string{"g++"}},
+	// Load programs.
+	{commands: []string{"python3"}, debian: []string{"python3"}},
+	{commands: []string{"java"}, debian: []string{"default-jdk-headless"}},
+	{commands: []string{"javac"}, debian: []string{"default-jdk-headless"}},
+	// What Flameline is compared with, and the browser.
+	{commands: []string{"prometheus"}, variable: "PROMETHEUS_BIN", debian: []string{"prometheus"}},
+	{commands: []string{"promtool"}, debian: []string{"prometheus"}},
+	{commands: []string{"chromium", "chromium-browser", "google-chrome"}, variable: "CHROMIUM_BIN", debian: []string{"chromium"}},
+}
+
+func (p prerequisite) here() bool {
+	if p.variable != "" && os.Getenv(p.variable) != "" {
+		return true
+	}
+	return slices.ContainsFunc(p.commands, func(name string) bool {
+		_, err := exec.LookPath(name)
+		return err == nil
+	})
+}
+
+// Prerequisites checks that the tests have what they run. As root on Debian it
+// installs what is missing; elsewhere it names it.
+func Prerequisites(ctx context.Context) error {
+	for _, name := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Errorf("%s is not on PATH: install Node.js 20 or newer", name)
+		}
+	}
+	var missing, packages []string
+	for _, p := range prerequisites {
+		if !p.here() {
+			missing = append(missing, p.commands[0])
+			packages = append(packages, p.debian...)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if !CanInstall() {
+		return fmt.Errorf("not on PATH: %s; install them, or run this as root on Debian, which installs them", strings.Join(missing, ", "))
+	}
+	slices.Sort(packages)
+	return Install(ctx, slices.Compact(packages)...)
+}
+
+// CanInstall tells whether Install works here: as root, with apt-get.
+func CanInstall() bool {
+	_, err := exec.LookPath("apt-get")
+	return err == nil && os.Geteuid() == 0
+}
+
+// Install installs Debian packages.
+func Install(ctx context.Context, packages ...string) error {
+	env := []string{"DEBIAN_FRONTEND=noninteractive"}
+	if err := runEnv(ctx, env, "apt-get", "update", "--quiet"); err != nil {
+		return err
+	}
+	args := append([]string{"install", "--yes", "--quiet", "--no-install-recommends"}, packages...)
+	return runEnv(ctx, env, "apt-get", args...)
+}

@@ -1,0 +1,162 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Packages whose tests sample the kernel or compare CPU times: they run one at
+// a time and with nothing beside them, for a busy machine changes what they
+// measure.
+const (
+	kernelPackages   = "/collector/sample"
+	endToEndPackages = "/e2e"
+)
+
+// packages lists the packages of this module whose path has one of the
+// infixes, or none of them.
+func packages(ctx context.Context, with bool, infixes ...string) ([]string, error) {
+	all, err := output(ctx, "go", "list", "./...")
+	if err != nil {
+		return nil, err
+	}
+	var selected []string
+	for path := range strings.FieldsSeq(all) {
+		has := false
+		for _, infix := range infixes {
+			has = has || strings.Contains(path+"/", infix+"/")
+		}
+		if has == with {
+			selected = append(selected, path)
+		}
+	}
+	return selected, nil
+}
+
+// GoTests runs the tests of all packages, with the race detector, except those
+// that want the machine for themselves.
+func GoTests(ctx context.Context) error {
+	pkgs, err := packages(ctx, false, kernelPackages, endToEndPackages)
+	if err != nil {
+		return err
+	}
+	return Run(ctx, "go", append([]string{"test", "-race", "-timeout=20m"}, pkgs...)...)
+}
+
+// KernelTests samples real processes, with the race detector.
+func KernelTests(ctx context.Context) error {
+	pkgs, err := packages(ctx, true, kernelPackages)
+	if err != nil {
+		return err
+	}
+	return Run(ctx, "go", append([]string{"test", "-race", "-p=1", "-count=1", "-timeout=20m"}, pkgs...)...)
+}
+
+// EndToEndTests runs the programs that were built: the load under the sampler,
+// the plugin over its protocol, both against Prometheus.
+func EndToEndTests(ctx context.Context) error {
+	collector, err := filepath.Abs("bin/flameline")
+	if err != nil {
+		return fmt.Errorf("find collector: %w", err)
+	}
+	plugin, err := filepath.Abs("dist")
+	if err != nil {
+		return fmt.Errorf("find plugin: %w", err)
+	}
+	pkgs, err := packages(ctx, true, endToEndPackages)
+	if err != nil {
+		return err
+	}
+	env := []string{"FLAMELINE_BIN=" + collector, "FLAMELINE_PLUGIN=" + plugin}
+	return runEnv(ctx, env, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=30m"}, pkgs...)...)
+}
+
+// OtherSystems checks that everything but the eBPF source builds elsewhere.
+func OtherSystems(ctx context.Context) error {
+	return runEnv(ctx, []string{"CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64"}, "go", "build", "./...")
+}
+
+// CheckGenerated generates anew and fails if that changes a file.
+func CheckGenerated(ctx context.Context) error {
+	found, err := output(ctx, "git", "ls-files", "*.go")
+	if err != nil {
+		return err
+	}
+	if !anyGenerates(strings.Fields(found)) {
+		fmt.Println("There is no generated code.")
+		return nil
+	}
+	before, err := output(ctx, "git", "diff", "HEAD")
+	if err != nil {
+		return err
+	}
+	if err := Run(ctx, "go", "generate", "./..."); err != nil {
+		return err
+	}
+	after, err := output(ctx, "git", "diff", "HEAD")
+	if err != nil {
+		return err
+	}
+	if before != after {
+		// For the log; the error stands without it.
+		_ = Run(ctx, "git", "diff", "--stat", "HEAD")
+		return errors.New("generated code is not what `go tool mage generate` writes: commit its result")
+	}
+	return nil
+}
+
+// anyGenerates tells whether a file has a go:generate directive.
+func anyGenerates(files []string) bool {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil { // deleted, not committed yet
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "//go:generate ") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Bench runs the Go benchmarks, or those that BENCH matches.
+func Bench(ctx context.Context) error {
+	match := os.Getenv("BENCH")
+	if match == "" {
+		match = "."
+	}
+	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "./...")
+}
+
+// Fuzz runs every fuzz test for FUZZTIME.
+func Fuzz(ctx context.Context) error {
+	time := os.Getenv("FUZZTIME")
+	if time == "" {
+		time = "20s"
+	}
+	pkgs, err := packages(ctx, false)
+	if err != nil {
+		return err
+	}
+	for _, pkg := range pkgs {
+		list, err := output(ctx, "go", "test", "-list=^Fuzz", pkg)
+		if err != nil {
+			return err
+		}
+		for name := range strings.FieldsSeq(list) {
+			if !strings.HasPrefix(name, "Fuzz") {
+				continue // the closing line
+			}
+			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time, pkg); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
