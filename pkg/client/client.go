@@ -1,0 +1,175 @@
+// Package client asks a Flameline or Pyroscope server over its Connect API and
+// turns transport codes into Grafana's statuses and error sources.
+//
+// It knows nothing of queries, panels or data frames.
+package client
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A Client asks one server. It is safe for concurrent use.
+type Client struct {
+	http    *http.Client
+	url     string
+	querier querierv1connect.QuerierServiceClient
+}
+
+// New makes a client of the server at url, such as http://localhost:4040.
+// Authentication, TLS and timeouts are those of httpClient.
+func New(httpClient *http.Client, url string, opts ...connect.ClientOption) *Client {
+	url = strings.TrimRight(url, "/")
+	return &Client{
+		http:    httpClient,
+		url:     url,
+		querier: querierv1connect.NewQuerierServiceClient(httpClient, url, opts...),
+	}
+}
+
+// URL is the server's address, without a slash at the end.
+func (c *Client) URL() string { return c.url }
+
+// A Selection is a set of profiles: those of one type whose series match the
+// selector and whose time is in [Start, End].
+type Selection struct {
+	Type       profile.Type
+	Selector   string // PromQL's braces; {} for everything
+	Start, End int64  // Unix milliseconds
+}
+
+// Tree merges the selected profiles into one call tree. maxNodes limits its
+// nodes (nil: the server's own limit); spans, when given, select the samples
+// of these span IDs. A selection without samples gives an empty tree.
+func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans []string) (*profile.Tree, error) {
+	var graph *querierv1.FlameGraph
+	if len(spans) > 0 {
+		resp, err := c.querier.SelectMergeSpanProfile(ctx, connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: spans,
+			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
+		}))
+		if err != nil {
+			return nil, c.wrap("flame graph of spans", err)
+		}
+		graph = resp.Msg.Flamegraph
+	} else {
+		resp, err := c.querier.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector,
+			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
+		}))
+		if err != nil {
+			return nil, c.wrap("flame graph", err)
+		}
+		graph = resp.Msg.Flamegraph
+	}
+	if graph == nil || graph.Total == 0 {
+		return &profile.Tree{}, nil
+	}
+	levels := make([][]int64, len(graph.Levels))
+	for i, l := range graph.Levels {
+		levels[i] = l.Values
+	}
+	tree, err := profile.ParseFlamegraph(profile.Flamegraph{
+		Names: graph.Names, Levels: levels, Total: graph.Total, MaxSelf: graph.MaxSelf,
+	})
+	if err != nil {
+		return nil, c.wrap("answer of the server", err)
+	}
+	return tree, nil
+}
+
+// A SeriesRequest asks for points over time. The point at time t covers
+// (t - Step, t], t running from Start to End.
+type SeriesRequest struct {
+	Selection
+	GroupBy []string
+	StepMs  int64
+	Limit   *int64 // of series, the largest first; nil for all
+	Average bool   // of the profiles in a step, instead of their sum
+}
+
+// Series returns one series per group, each with the points that have profiles.
+func (c *Client) Series(ctx context.Context, r SeriesRequest) ([]*typesv1.Series, error) {
+	aggregation := typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_SUM
+	if r.Average {
+		aggregation = typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE
+	}
+	resp, err := c.querier.SelectSeries(ctx, connect.NewRequest(&querierv1.SelectSeriesRequest{
+		ProfileTypeID: r.Type.String(), LabelSelector: r.Selector,
+		Start: r.Start, End: r.End, Step: float64(r.StepMs) / 1000,
+		GroupBy: r.GroupBy, Limit: r.Limit, Aggregation: &aggregation,
+	}))
+	if err != nil {
+		return nil, c.wrap("series", err)
+	}
+	return resp.Msg.Series, nil
+}
+
+// ProfileTypes lists the types of the profiles between start and end (Unix
+// milliseconds). A type whose ID cannot be read is left out.
+func (c *Client) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
+	resp, err := c.querier.ProfileTypes(ctx, connect.NewRequest(&querierv1.ProfileTypesRequest{Start: start, End: end}))
+	if err != nil {
+		return nil, c.wrap("profile types", err)
+	}
+	types := make([]profile.Type, 0, len(resp.Msg.ProfileTypes))
+	for _, t := range resp.Msg.ProfileTypes {
+		if parsed, err := profile.ParseType(t.ID); err == nil {
+			types = append(types, parsed)
+		}
+	}
+	return types, nil
+}
+
+// LabelNames lists the label names of the series that match selector between
+// start and end, without those that begin with two underscores.
+func (c *Client) LabelNames(ctx context.Context, selector string, start, end int64) ([]string, error) {
+	resp, err := c.querier.LabelNames(ctx, connect.NewRequest(&typesv1.LabelNamesRequest{
+		Matchers: []string{selector}, Start: start, End: end,
+	}))
+	if err != nil {
+		return nil, c.wrap("label names", err)
+	}
+	names := make([]string, 0, len(resp.Msg.Names))
+	for _, n := range resp.Msg.Names {
+		if !strings.HasPrefix(n, "__") {
+			names = append(names, n)
+		}
+	}
+	return names, nil
+}
+
+// LabelValues lists the values of one label.
+func (c *Client) LabelValues(ctx context.Context, name, selector string, start, end int64) ([]string, error) {
+	resp, err := c.querier.LabelValues(ctx, connect.NewRequest(&typesv1.LabelValuesRequest{
+		Name: name, Matchers: []string{selector}, Start: start, End: end,
+	}))
+	if err != nil {
+		return nil, c.wrap("values of label "+name, err)
+	}
+	if resp.Msg.Names == nil {
+		return []string{}, nil
+	}
+	return resp.Msg.Names, nil
+}
+
+// Newest is the time of the newest profile in Unix milliseconds, 0 when the
+// server has none.
+func (c *Client) Newest(ctx context.Context) (int64, error) {
+	resp, err := c.querier.GetProfileStats(ctx, connect.NewRequest(&typesv1.GetProfileStatsRequest{}))
+	if err != nil {
+		return 0, c.wrap("profile statistics", err)
+	}
+	if !resp.Msg.DataIngested {
+		return 0, nil
+	}
+	return resp.Msg.NewestProfileTime, nil
+}

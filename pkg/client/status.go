@@ -1,0 +1,84 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+)
+
+// A ServerStatus is what a server says of itself.
+type ServerStatus struct {
+	// Flameline tells that the server is ours; every field but Version is
+	// empty otherwise.
+	Flameline bool
+	Version   string // empty when the server does not say
+	// NotReady is why the server does not answer queries yet.
+	NotReady string
+	EBPF     EBPFStatus
+}
+
+// EBPFStatus tells whether the server samples its own machine.
+type EBPFStatus struct {
+	State     string `json:"state"` // off, starting or on
+	Reason    string `json:"reason,omitempty"`
+	Frequency int    `json:"frequency,omitempty"` // samples per second and CPU
+}
+
+// maxStatusBytes bounds what is read of a status page.
+const maxStatusBytes = 1 << 20
+
+// Status asks which server this is: Flameline's own status page, else the
+// build information of a Pyroscope server. A server that has neither gives the
+// zero ServerStatus and no error; a server that cannot be reached is an error.
+func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
+	var own struct {
+		Service  string     `json:"service"`
+		Version  string     `json:"version"`
+		NotReady string     `json:"notReady"`
+		EBPF     EBPFStatus `json:"ebpf"`
+	}
+	ok, err := c.getJSON(ctx, "/api/v1/status", &own)
+	if err != nil {
+		return ServerStatus{}, err
+	}
+	if ok && own.Service == "flameline" {
+		return ServerStatus{Flameline: true, Version: own.Version, NotReady: own.NotReady, EBPF: own.EBPF}, nil
+	}
+	var build struct {
+		Data struct {
+			Version string `json:"version"`
+		} `json:"data"`
+	}
+	if _, err := c.getJSON(ctx, "/api/v1/status/buildinfo", &build); err != nil {
+		return ServerStatus{}, err
+	}
+	return ServerStatus{Version: build.Data.Version}, nil
+}
+
+// getJSON reads one JSON document. ok is false when the server has no such
+// document there; err is only that the server was not reached.
+func (c *Client) getJSON(ctx context.Context, path string, into any) (ok bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		return false, backend.DownstreamError(fmt.Errorf("address of the server: %w", err))
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return false, backend.DownstreamError(fmt.Errorf("cannot reach %s: %w", c.url, err))
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatusBytes))
+	if err != nil {
+		return false, backend.DownstreamError(fmt.Errorf("read %s%s: %w", c.url, path, err))
+	}
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode != http.StatusOK || mediaType != "application/json" {
+		return false, nil
+	}
+	return json.Unmarshal(body, into) == nil, nil
+}

@@ -1,0 +1,131 @@
+// Package dataframe turns trees and series into Grafana's data frames. It
+// computes nothing but units and asks nobody.
+package dataframe
+
+import (
+	"math"
+
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Flamegraph is the frame that Grafana's flame graph draws: the tree's nodes
+// depth first, each with its level, value (total), self and label. A tree
+// without samples gives no rows.
+func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
+	rows := len(t.Nodes)
+	level, labels := make([]int64, 0, rows), newLabels(rows)
+	value, self := newValues(unit, rows), newValues(unit, rows)
+	if t.Total() != 0 {
+		t.Walk(func(l int, n *profile.Node, name string) {
+			level = append(level, int64(l))
+			value.add(n.Total)
+			self.add(n.Self)
+			labels.add(name)
+		})
+	}
+	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
+}
+
+// FlamegraphDiff is the frame of a comparison: value and self are those of the
+// left (baseline) side, valueRight and selfRight those of the right side.
+func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
+	rows := len(t.Nodes)
+	level, labels := make([]int64, 0, rows), newLabels(rows)
+	value, self := newValues(unit, rows), newValues(unit, rows)
+	valueRight, selfRight := newValues(unit, rows), newValues(unit, rows)
+	if rows > 0 && (t.Nodes[0].Total != 0 || t.Nodes[0].TotalRight != 0) {
+		t.Walk(func(l int, n *profile.DiffNode, name string) {
+			level = append(level, int64(l))
+			value.add(n.Total)
+			self.add(n.Self)
+			valueRight.add(n.TotalRight)
+			selfRight.add(n.SelfRight)
+			labels.add(name)
+		})
+	}
+	return flamegraphFrame(data.NewField("level", nil, level),
+		value.field("value"), self.field("self"),
+		valueRight.field("valueRight"), selfRight.field("selfRight"), labels.field("label"))
+}
+
+func flamegraphFrame(fields ...*data.Field) *data.Frame {
+	f := data.NewFrame("response", fields...)
+	f.Meta = &data.FrameMeta{PreferredVisualization: data.VisTypeFlameGraph}
+	return f
+}
+
+// values are one column of numbers: whole ones as long as nothing is divided.
+type values struct {
+	unit   Unit
+	whole  []int64
+	divide []float64
+}
+
+func newValues(unit Unit, rows int) *values {
+	if unit.Divisor == 1 {
+		return &values{unit: unit, whole: make([]int64, 0, rows)}
+	}
+	return &values{unit: unit, divide: make([]float64, 0, rows)}
+}
+
+func (v *values) add(n int64) {
+	if v.divide != nil {
+		v.divide = append(v.divide, float64(n)/v.unit.Divisor)
+		return
+	}
+	v.whole = append(v.whole, n)
+}
+
+func (v *values) field(name string) *data.Field {
+	f := data.NewField(name, nil, v.whole)
+	if v.divide != nil {
+		f = data.NewField(name, nil, v.divide)
+	}
+	return f.SetConfig(&data.FieldConfig{Unit: v.unit.ID})
+}
+
+// names are the column of labels: an enum, which sends each name once.
+type names struct {
+	text []string
+	at   map[string]int
+	rows []int
+}
+
+func newLabels(rows int) *names {
+	return &names{at: make(map[string]int, rows), rows: make([]int, 0, rows)}
+}
+
+func (n *names) add(name string) {
+	i, ok := n.at[name]
+	if !ok {
+		i = len(n.text)
+		n.at[name] = i
+		n.text = append(n.text, name)
+	}
+	n.rows = append(n.rows, i)
+}
+
+// field is an enum field, or one of strings where the names are more than an
+// enum's 16-bit index can tell apart.
+func (n *names) field(name string) *data.Field {
+	if len(n.text) > math.MaxUint16+1 {
+		column := make([]string, len(n.rows))
+		for i, at := range n.rows {
+			column[i] = n.text[at]
+		}
+		return data.NewField(name, nil, column)
+	}
+	column := make([]data.EnumItemIndex, len(n.rows))
+	for i, at := range n.rows {
+		column[i] = data.EnumItemIndex(at)
+	}
+	text := n.text
+	if text == nil {
+		text = []string{}
+	}
+	return data.NewField(name, nil, column).SetConfig(&data.FieldConfig{
+		TypeConfig: &data.FieldTypeConfig{Enum: &data.EnumFieldConfig{Text: text}},
+	})
+}

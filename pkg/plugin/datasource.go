@@ -1,0 +1,90 @@
+// Package plugin is the Grafana data source: its settings, and one file per
+// handler of Grafana's plugin protocol.
+//
+// What a query means is package query's part; how a server is asked, package
+// client's. The collector's built-in page runs the same handlers without
+// Grafana.
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/httpclient"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/instancemgmt"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/resource/httpadapter"
+
+	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/query"
+)
+
+// ID is the plugin's ID in plugin.json.
+const ID = "flameline-profiles-datasource"
+
+// A Datasource answers for one configured data source. It is safe for
+// concurrent use.
+type Datasource struct {
+	backend.CallResourceHandler // the resources, see Resources
+
+	client *client.Client
+	runner *query.Runner
+	link   func(context.Context, query.Drilldown) string
+	idle   func() // closes unused connections
+}
+
+var (
+	_ backend.QueryDataHandler      = (*Datasource)(nil)
+	_ backend.CheckHealthHandler    = (*Datasource)(nil)
+	_ backend.CallResourceHandler   = (*Datasource)(nil)
+	_ instancemgmt.InstanceDisposer = (*Datasource)(nil)
+)
+
+// NewInstance makes a data source from its settings in Grafana. The SDK calls
+// it when a data source is first used and after each change of its settings.
+func NewInstance(ctx context.Context, s backend.DataSourceInstanceSettings) (instancemgmt.Instance, error) {
+	settings, err := ParseSettings(s)
+	if err != nil {
+		return nil, err
+	}
+	options, err := s.HTTPClientOptions(ctx)
+	if err != nil {
+		return nil, backend.DownstreamError(fmt.Errorf("HTTP settings: %w", err))
+	}
+	options.ForwardHTTPHeaders = true // the user's OAuth token and cookies, where the settings allow it
+	httpClient, err := httpclient.New(options)
+	if err != nil {
+		return nil, backend.DownstreamError(fmt.Errorf("HTTP settings: %w", err))
+	}
+	return New(Options{HTTP: httpClient, URL: settings.URL, MinStep: settings.MinStep, Link: exploreLink}), nil
+}
+
+// Options make a data source outside Grafana.
+type Options struct {
+	HTTP    *http.Client
+	URL     string
+	MinStep time.Duration
+	// Link is the address to which a drilldown leads.
+	Link func(context.Context, query.Drilldown) string
+	// Connect are further options of the API client.
+	Connect []connect.ClientOption
+}
+
+// New makes a data source.
+func New(o Options) *Datasource {
+	c := client.New(o.HTTP, o.URL, o.Connect...)
+	d := &Datasource{
+		client: c,
+		runner: &query.Runner{Client: c, MinStep: o.MinStep},
+		link:   o.Link,
+		idle:   o.HTTP.CloseIdleConnections,
+	}
+	d.CallResourceHandler = httpadapter.New(d.Resources())
+	return d
+}
+
+// Dispose ends an instance whose settings have changed.
+func (d *Datasource) Dispose() { d.idle() }

@@ -1,0 +1,99 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+
+	"github.com/flameline/flameline/pkg/query"
+)
+
+// leftOutHeader names the alert's labels that the link could not take over.
+// People see them as a notice at the flame graph.
+const leftOutHeader = "X-Flameline-Left-Out"
+
+// drilldown leads from an alert's link to the flame graph of its time.
+func (d *Datasource) drilldown(w http.ResponseWriter, r *http.Request) {
+	found, err := d.runner.Drilldown(r.Context(), r.URL.Query())
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	if len(found.LeftOut) > 0 {
+		w.Header().Set(leftOutHeader, strings.Join(found.LeftOut, ", "))
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Location", d.link(r.Context(), found))
+	w.WriteHeader(http.StatusFound)
+}
+
+// An explorePane is one pane of Explore in its URL.
+type explorePane struct {
+	Datasource string         `json:"datasource"`
+	Queries    []exploreQuery `json:"queries"`
+	Range      exploreRange   `json:"range"`
+}
+
+type exploreRange struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+type exploreQuery struct {
+	RefID      string        `json:"refId"`
+	Datasource datasourceRef `json:"datasource"`
+	query.Model
+}
+
+type datasourceRef struct {
+	Type string `json:"type"`
+	UID  string `json:"uid"`
+}
+
+// exploreLink is the address of Explore with a drilldown's query. It has no
+// host: the browser stays on the one by which it knows Grafana, below the path
+// under which Grafana says it is served.
+func exploreLink(ctx context.Context, d query.Drilldown) string {
+	pc := backend.PluginConfigFromContext(ctx)
+	var uid string
+	if pc.DataSourceInstanceSettings != nil {
+		uid = pc.DataSourceInstanceSettings.UID
+	}
+	panes, _ := json.Marshal(map[string]explorePane{"flameline": { // plain strings: cannot fail
+		Datasource: uid,
+		Queries: []exploreQuery{{
+			RefID:      "A",
+			Datasource: datasourceRef{Type: ID, UID: uid},
+			Model: query.Model{
+				Version: query.Version, QueryType: query.TypeBoth,
+				ProfileTypeID: d.ProfileTypeID, LabelSelector: d.LabelSelector,
+				GroupBy: []string{}, Notice: d.Notice,
+			},
+		}},
+		Range: exploreRange{From: d.From, To: d.To},
+	}})
+	values := url.Values{"schemaVersion": {"1"}, "panes": {string(panes)}}
+	if pc.OrgID > 0 { //nolint:staticcheck // Explore's URL has no namespace in its place
+		values.Set("orgId", strconv.FormatInt(pc.OrgID, 10)) //nolint:staticcheck // as above
+	}
+	return grafanaPath(ctx) + "/explore?" + values.Encode()
+}
+
+// grafanaPath is the path below which Grafana is served, without a slash at
+// the end: that of its root_url.
+func grafanaPath(ctx context.Context) string {
+	appURL, err := backend.GrafanaConfigFromContext(ctx).AppURL()
+	if err != nil {
+		return ""
+	}
+	u, err := url.Parse(appURL)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(u.Path, "/")
+}

@@ -1,0 +1,317 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend/gtime"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+const (
+	// alertPad is how far the window reaches before an alert's start and
+	// after its end: what set it off happened before it fired.
+	alertPad = 10 * time.Minute
+	// alertRange is the window of an alert whose start is not known.
+	alertRange = time.Hour
+)
+
+// A Drilldown is where an alert leads: a query and its time range.
+type Drilldown struct {
+	From, To      string // as in Grafana's URLs: Unix milliseconds, or relative such as now-1h
+	ProfileTypeID string
+	LabelSelector string
+	Notice        string   // for the user: what was left out and why
+	LeftOut       []string // names of labels
+}
+
+// reserved are the parameters of a drilldown that are not labels.
+var reserved = []string{"startsAt", "endsAt", "from", "to", "pad", "profileTypeId", "orgId"}
+
+// Drilldown finds the query for an alert. The parameters are the alert's
+// labels, and:
+//
+//	startsAt, endsAt  when it fired: RFC 3339 or Unix seconds or milliseconds;
+//	                  an end of zero means that it still fires
+//	from, to          the time range, instead of the one made of those
+//	pad               how far the range reaches beyond startsAt and endsAt
+//	profileTypeId     instead of CPU time
+//
+// Labels which the profiles of that time do not have are left out, and so are
+// values under which there are no profiles; the notice names them.
+func (r *Runner) Drilldown(ctx context.Context, params url.Values) (Drilldown, error) {
+	w, err := r.window(params)
+	if err != nil {
+		return Drilldown{}, err
+	}
+	d := Drilldown{From: w.from, To: w.to}
+	if d.ProfileTypeID, err = r.drilldownType(ctx, params.Get("profileTypeId"), w); err != nil {
+		return Drilldown{}, err
+	}
+	alert := make(map[string]string)
+	for name := range params {
+		if value := params.Get(name); !slices.Contains(reserved, name) && value != "" {
+			alert[name] = value
+		}
+	}
+	known, err := r.Client.LabelNames(ctx, "{}", w.start, w.end)
+	if err != nil {
+		return Drilldown{}, err
+	}
+	s := &labelSearch{client: r.Client, window: w, known: known}
+	if err := s.match(ctx, alert); err != nil {
+		return Drilldown{}, err
+	}
+	d.LabelSelector = profile.FormatSelector(s.kept)
+	d.LeftOut = s.leftOut
+	d.Notice = s.notice(alert["alertname"])
+	return d, nil
+}
+
+// A window is a time range, for URLs and for the server.
+type window struct {
+	from, to   string
+	start, end int64 // Unix milliseconds
+}
+
+func (r *Runner) window(params url.Values) (window, error) {
+	now := r.now()
+	var times [2]time.Time
+	for i, name := range []string{"startsAt", "endsAt"} {
+		var err error
+		if times[i], err = alertTime(params.Get(name)); err != nil {
+			return window{}, client.Invalidf(name, "%w", err)
+		}
+	}
+	starts, ends := times[0], times[1]
+	pad := alertPad
+	if s := params.Get("pad"); s != "" {
+		var err error
+		if pad, err = gtime.ParseDuration(s); err != nil || pad < 0 {
+			return window{}, client.Invalidf("pad", "%q is not a duration such as 10m", s)
+		}
+	}
+	if ends.IsZero() || ends.Before(starts) || ends.After(now) {
+		ends = now
+	}
+	if starts.IsZero() || !starts.Before(ends) {
+		starts = ends.Add(-alertRange)
+	}
+	to := ends.Add(pad)
+	if to.After(now) {
+		to = now
+	}
+	w := window{
+		from: cmp.Or(params.Get("from"), strconv.FormatInt(starts.Add(-pad).UnixMilli(), 10)),
+		to:   cmp.Or(params.Get("to"), strconv.FormatInt(to.UnixMilli(), 10)),
+	}
+	start, end, err := ParseRange(w.from, w.to, now)
+	w.start, w.end = start.UnixMilli(), end.UnixMilli()
+	return w, err
+}
+
+// ParseRange reads a time range as Grafana's URLs hold it: Unix milliseconds,
+// or relative to now, such as now-1h.
+func ParseRange(from, to string, now time.Time) (start, end time.Time, err error) {
+	tr := gtime.TimeRange{From: from, To: to, Now: now}
+	if start, err = tr.ParseFrom(); err != nil {
+		return start, end, client.Invalidf("from", "%q is no time: %w", from, err)
+	}
+	if end, err = tr.ParseTo(); err != nil {
+		return start, end, client.Invalidf("to", "%q is no time: %w", to, err)
+	}
+	return start, end, nil
+}
+
+// alertTime reads RFC 3339 or a number of seconds or milliseconds. Nothing,
+// and the zero time of Grafana and Alertmanager, give the zero time.
+func alertTime(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if n, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(n) && math.Abs(n) < 1e15 {
+		if n <= 0 {
+			return time.Time{}, nil
+		}
+		if n < 1e11 { // seconds, until the year 5138
+			n *= 1000
+		}
+		return time.UnixMilli(int64(n)), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is neither RFC 3339 nor a Unix time", s)
+	}
+	if t.Unix() <= 0 {
+		return time.Time{}, nil
+	}
+	return t, nil
+}
+
+// cpuTime is the profile type of an alert that names none.
+var cpuTime = profile.Type{Name: "process_cpu", SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
+
+// drilldownType is the type asked for, else CPU time, else whichever type the
+// server has in the window.
+func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string, error) {
+	if id != "" {
+		t, err := profile.ParseType(id)
+		if err != nil {
+			return "", client.Invalidf("profileTypeId", "%w", err)
+		}
+		return t.String(), nil
+	}
+	types, err := r.Client.ProfileTypes(ctx, w.start, w.end)
+	if err != nil {
+		return "", err
+	}
+	if len(types) == 0 || slices.Contains(types, cpuTime) {
+		return cpuTime.String(), nil
+	}
+	for _, t := range types {
+		if strings.Contains(t.SampleType, "cpu") {
+			return t.String(), nil
+		}
+	}
+	return types[0].String(), nil
+}
+
+// labelSearch finds which labels of an alert the profiles have.
+type labelSearch struct {
+	client *client.Client
+	window window
+	known  []string
+
+	kept    []*labels.Matcher
+	leftOut []string
+	reasons []string
+}
+
+// A rename is where profiles keep what a label of metrics says.
+type rename struct {
+	from, to string
+	value    func(string) string // nil: as it is
+}
+
+// renames are tried in this order, each only while there is no matcher on to.
+var renames = []rename{
+	{"service", "service_name", nil},
+	{"job", "service_name", nil},
+	{"job", "service_name", afterSlash}, // Prometheus operator: namespace/service
+	{"app", "service_name", nil},
+	{"deployment", "service_name", nil},
+	{"statefulset", "service_name", nil},
+	{"daemonset", "service_name", nil},
+	{"workload", "service_name", nil},
+	{"groupname", "service_name", nil}, // process-exporter
+	{"groupname", "comm", nil},
+	{"instance", "node", beforeColon}, // node exporter: host:port
+}
+
+func afterSlash(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
+
+func beforeColon(s string) string {
+	host, _, _ := strings.Cut(s, ":")
+	return host
+}
+
+// first are the labels that say most, tried before the rest.
+var first = []string{"service_name", "cluster", "namespace", "pod", "container", "node"}
+
+func (s *labelSearch) match(ctx context.Context, alert map[string]string) error {
+	names := slices.SortedFunc(maps.Keys(alert), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
+	var unmatched []string
+	for _, name := range names {
+		ok, err := s.keep(ctx, name, alert[name])
+		if err != nil {
+			return err
+		}
+		if !ok && name != "alertname" {
+			unmatched = append(unmatched, name)
+		}
+	}
+	for _, rn := range renames {
+		value, given := alert[rn.from]
+		if !given || !slices.Contains(unmatched, rn.from) || s.has(rn.to) {
+			continue
+		}
+		if rn.value != nil {
+			value = rn.value(value)
+		}
+		ok, err := s.keep(ctx, rn.to, value)
+		if err != nil {
+			return err
+		}
+		if ok {
+			s.reasons = append(s.reasons, fmt.Sprintf("%s is taken as %s=%q", rn.from, rn.to, value))
+			unmatched = slices.DeleteFunc(unmatched, func(n string) bool { return n == rn.from })
+		}
+	}
+	for _, name := range unmatched {
+		s.leftOut = append(s.leftOut, name)
+		if slices.Contains(s.known, name) {
+			s.reasons = append(s.reasons, fmt.Sprintf("left out %s=%q (no profiles under it)", name, alert[name]))
+		} else {
+			s.reasons = append(s.reasons, fmt.Sprintf("left out %s (profiles have no such label)", name))
+		}
+	}
+	return nil
+}
+
+func rank(name string) int {
+	if i := slices.Index(first, name); i >= 0 {
+		return i
+	}
+	return len(first)
+}
+
+func (s *labelSearch) has(name string) bool {
+	return slices.ContainsFunc(s.kept, func(m *labels.Matcher) bool { return m.Name == name })
+}
+
+// keep adds a matcher if there are profiles with that value beside all that
+// was kept before.
+func (s *labelSearch) keep(ctx context.Context, name, value string) (bool, error) {
+	if !slices.Contains(s.known, name) {
+		return false, nil
+	}
+	values, err := s.client.LabelValues(ctx, name, profile.FormatSelector(s.kept), s.window.start, s.window.end)
+	if err != nil {
+		return false, err
+	}
+	if !slices.Contains(values, value) {
+		return false, nil
+	}
+	m, err := labels.NewMatcher(labels.MatchEqual, name, value)
+	if err != nil {
+		return false, client.Invalidf(name, "%w", err)
+	}
+	s.kept = append(s.kept, m)
+	return true, nil
+}
+
+func (s *labelSearch) notice(alertname string) string {
+	if len(s.reasons) == 0 {
+		return ""
+	}
+	text := strings.Join(s.reasons, "; ") + "."
+	if alertname != "" {
+		text = fmt.Sprintf("From the alert %s: %s", alertname, text)
+	} else {
+		text = "From the alert's labels: " + text
+	}
+	return text
+}

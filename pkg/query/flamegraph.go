@@ -1,0 +1,69 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/dataframe"
+)
+
+// profile answers the query type profile: one flame graph of everything that
+// was selected.
+func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (data.Frames, error) {
+	tree, err := r.Client.Tree(ctx, client.Selection{
+		Type: m.profileType, Selector: m.LabelSelector,
+		Start: tr.From.UnixMilli(), End: tr.To.UnixMilli(),
+	}, m.MaxNodes, m.SpanSelector)
+	if err != nil {
+		return nil, err
+	}
+	unit, notice := r.flamegraphUnit(m, tr)
+	frame := dataframe.Flamegraph(tree, unit)
+	frame.Meta.ExecutedQueryString = m.describe()
+	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
+	if tree.Total() == 0 {
+		notice = emptyNotice(m, tr)
+	}
+	if notice != "" {
+		frame.AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})
+	}
+	return data.Frames{frame}, nil
+}
+
+// flamegraphUnit is the unit the query asks for. In cores, values are divided
+// by the length of the time range, as far as it has passed: the root then is
+// the average of the series over the range.
+func (r *Runner) flamegraphUnit(m *Model, tr backend.TimeRange) (unit dataframe.Unit, notice string) {
+	if m.Unit != UnitCores {
+		return dataframe.Total(m.profileType), ""
+	}
+	if !m.profileType.Cumulative() {
+		return dataframe.Total(m.profileType), fmt.Sprintf("%s describes an instant, so it is not shown per second.", m.profileType.SampleType)
+	}
+	to := tr.To
+	if now := r.now(); to.After(now) {
+		to = now
+	}
+	seconds := to.Sub(tr.From).Seconds()
+	if seconds <= 0 {
+		return dataframe.Total(m.profileType), "The time range lies in the future."
+	}
+	unit = dataframe.Rate(m.profileType)
+	unit.Divisor *= seconds
+	return unit, ""
+}
+
+// emptyNotice says what was not found, and what to do about it.
+func emptyNotice(m *Model, tr backend.TimeRange) string {
+	advice := "Choose a longer range or fewer label filters"
+	if m.LabelSelector == "{}" {
+		advice = "Choose a longer range or another profile type"
+	}
+	return fmt.Sprintf("No samples of %s for %s between %s and %s. %s; the data source's Test button tells which profiles the server has.",
+		m.ProfileTypeID, m.LabelSelector, tr.From.UTC().Format(time.RFC3339), tr.To.UTC().Format(time.RFC3339), advice)
+}

@@ -1,0 +1,162 @@
+package query
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/gtime"
+
+	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Version is the newest version of the query model that this code reads. A
+// query without a version is one of Grafana's Pyroscope data source, whose
+// model version 1 contains.
+const Version = 1
+
+// The query types.
+const (
+	TypeProfile = "profile" // a flame graph
+	TypeMetrics = "metrics" // a series over time
+	TypeBoth    = "both"
+)
+
+// The units of flame graphs.
+const (
+	UnitTime  = "time"  // values as they were measured
+	UnitCores = "cores" // values per second, the unit of the series
+)
+
+// A Model is a query as it stands in a dashboard's JSON. What is unknown in it
+// is ignored, so that queries of the Pyroscope data source can be read.
+type Model struct {
+	Version       int      `json:"version"`
+	QueryType     string   `json:"queryType"`
+	ProfileTypeID string   `json:"profileTypeId"`
+	LabelSelector string   `json:"labelSelector"`
+	GroupBy       []string `json:"groupBy"`
+	Limit         *int64   `json:"limit,omitempty"`
+	MaxNodes      *int64   `json:"maxNodes,omitempty"`
+	SpanSelector  []string `json:"spanSelector,omitempty"`
+	Step          Step     `json:"step,omitempty"`
+	Unit          string   `json:"unit,omitempty"`
+	// Notice is shown with the result: a link that made the query can say
+	// there what it could not take over.
+	Notice string `json:"notice,omitempty"`
+
+	profileType profile.Type
+}
+
+// A Step is a duration: "15s", or a number of seconds.
+type Step time.Duration
+
+func (s Step) duration() time.Duration { return time.Duration(s) }
+
+// UnmarshalJSON reads a string or a number.
+func (s *Step) UnmarshalJSON(b []byte) error {
+	var seconds float64
+	if json.Unmarshal(b, &seconds) == nil {
+		*s = Step(seconds * float64(time.Second))
+		return nil
+	}
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return client.Invalidf("step", "want a duration such as 15s")
+	}
+	d, err := ParseStep(text)
+	*s = Step(d)
+	return err
+}
+
+// ParseStep reads a duration such as 15s, 1m or 1h; "" is 0.
+func ParseStep(s string) (time.Duration, error) {
+	if s = strings.TrimSpace(s); s == "" {
+		return 0, nil
+	}
+	d, err := gtime.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, client.Invalidf("step", "%q is not a duration such as 15s or 1m", s)
+	}
+	return d, nil
+}
+
+// ParseModel reads and checks a query. Errors name the field at fault.
+func ParseModel(raw json.RawMessage) (*Model, error) {
+	var m Model
+	if err := json.Unmarshal(raw, &m); err != nil {
+		var (
+			kind    *json.UnmarshalTypeError
+			invalid *client.InvalidError
+		)
+		switch {
+		case errors.As(err, &invalid):
+			return nil, err
+		case errors.As(err, &kind) && kind.Field != "":
+			return nil, client.Invalidf(kind.Field, "want %s, not a %s", kind.Type, kind.Value)
+		}
+		return nil, backend.PluginError(&client.InvalidError{Field: "query", Err: err})
+	}
+	return &m, m.check()
+}
+
+// check completes the model with defaults and finds what is wrong with it.
+func (m *Model) check() error {
+	if m.Version > Version {
+		return client.Invalidf("version", "the query is of version %d, this plugin reads up to %d; update the plugin", m.Version, Version)
+	}
+	switch m.QueryType {
+	case "":
+		m.QueryType = TypeBoth
+	case TypeProfile, TypeMetrics, TypeBoth:
+	default:
+		return client.Invalidf("queryType", "%q is none of %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth)
+	}
+	switch m.Unit {
+	case "":
+		m.Unit = UnitTime
+	case UnitTime, UnitCores:
+	default:
+		return client.Invalidf("unit", "%q is neither %s nor %s", m.Unit, UnitTime, UnitCores)
+	}
+	if m.ProfileTypeID == "" {
+		return client.Invalidf("profileTypeId", "choose a profile type")
+	}
+	var err error
+	if m.profileType, err = profile.ParseType(m.ProfileTypeID); err != nil {
+		return client.Invalidf("profileTypeId", "%w", err)
+	}
+	if m.LabelSelector = strings.TrimSpace(m.LabelSelector); m.LabelSelector == "" {
+		m.LabelSelector = "{}"
+	}
+	if _, err := profile.ParseSelector(m.LabelSelector); err != nil {
+		return client.Invalidf("labelSelector", "%w", err)
+	}
+	for _, n := range []struct {
+		field string
+		value **int64
+	}{{"limit", &m.Limit}, {"maxNodes", &m.MaxNodes}} {
+		if v := *n.value; v != nil && *v < 0 {
+			return client.Invalidf(n.field, "%d is below 0", *v)
+		} else if v != nil && *v == 0 {
+			*n.value = nil
+		}
+	}
+	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
+	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
+	return nil
+}
+
+// describe is the query in one line, for Grafana's query inspector.
+func (m *Model) describe() string {
+	s := m.ProfileTypeID + m.LabelSelector
+	if len(m.GroupBy) > 0 {
+		s += fmt.Sprintf(" by (%s)", strings.Join(m.GroupBy, ", "))
+	}
+	return s
+}

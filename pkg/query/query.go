@@ -1,0 +1,77 @@
+// Package query answers the queries of panels, Explore and alert rules: one
+// file per query type, and the drilldown from an alert to a query.
+//
+// How a server is asked is package client's part, how results look in Grafana
+// package dataframe's, and Grafana's plugin protocol package plugin's.
+package query
+
+import (
+	"context"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/flameline/flameline/pkg/client"
+)
+
+// A Runner answers queries. It is safe for concurrent use.
+type Runner struct {
+	Client *client.Client
+	// MinStep is the least step of a series, and what steps are multiples of:
+	// the interval at which the sources send profiles.
+	MinStep time.Duration
+	// Now is the clock; nil for time.Now.
+	Now func() time.Time
+}
+
+func (r *Runner) now() time.Time {
+	if r.Now == nil {
+		return time.Now()
+	}
+	return r.Now()
+}
+
+// Run answers one query, with its frames or an error.
+func (r *Runner) Run(ctx context.Context, q backend.DataQuery) backend.DataResponse {
+	frames, err := r.run(ctx, q)
+	if err != nil {
+		return client.Response(err)
+	}
+	return backend.DataResponse{Status: backend.StatusOK, Frames: frames}
+}
+
+func (r *Runner) run(ctx context.Context, q backend.DataQuery) (data.Frames, error) {
+	m, err := ParseModel(q.JSON)
+	if err != nil {
+		return nil, err
+	}
+	if !q.TimeRange.From.Before(q.TimeRange.To) {
+		return nil, client.Invalidf("time range", "it ends (%s) before it begins (%s)",
+			q.TimeRange.To.UTC().Format(time.RFC3339), q.TimeRange.From.UTC().Format(time.RFC3339))
+	}
+	var flamegraph, series data.Frames
+	g, ctx := errgroup.WithContext(ctx)
+	if m.QueryType != TypeMetrics {
+		g.Go(func() (err error) {
+			flamegraph, err = r.profile(ctx, m, q.TimeRange)
+			return err
+		})
+	}
+	if m.QueryType != TypeProfile {
+		g.Go(func() (err error) {
+			series, err = r.series(ctx, m, q)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	// The flame graph panel draws the first frame only.
+	frames := append(flamegraph, series...)
+	if m.Notice != "" {
+		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: m.Notice})
+	}
+	return frames, nil
+}

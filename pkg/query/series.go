@@ -1,0 +1,86 @@
+package query
+
+import (
+	"context"
+	"fmt"
+
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/dataframe"
+)
+
+// series answers the query type metrics: one series per group.
+//
+// Values of cumulative types are rates, in cores for CPU time: the sum of the
+// step's profiles by the length of the step, which is what Prometheus' rate()
+// of the matching counter is at the same time. Those of other types are the
+// average of the step's profiles.
+func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery) (data.Frames, error) {
+	g := newGrid(q.TimeRange, r.now(), q.Interval, m.Step.duration(), r.MinStep)
+	cumulative := m.profileType.Cumulative()
+	unit := dataframe.Total(m.profileType)
+	if cumulative {
+		unit = dataframe.Rate(m.profileType)
+		unit.Divisor *= g.duration().Seconds()
+	}
+	var found []*typesv1.Series
+	if !g.empty() {
+		var err error
+		found, err = r.Client.Series(ctx, client.SeriesRequest{
+			Selection: client.Selection{Type: m.profileType, Selector: m.LabelSelector, Start: g.start, End: g.end},
+			GroupBy:   m.GroupBy, StepMs: g.step, Limit: m.Limit, Average: !cumulative,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var series []dataframe.Series
+	for _, s := range found {
+		if line := newLine(s, g, unit.Divisor, m.profileType.SampleType); len(line.Points) > 0 {
+			series = append(series, line)
+		}
+	}
+	var notice string
+	switch {
+	case g.empty():
+		notice = fmt.Sprintf("No step of %s is complete in this range yet. Choose a longer range or a shorter step.", g.duration())
+	case len(series) == 0:
+		notice = emptyNotice(m, q.TimeRange)
+	case cumulative:
+		if err := r.fillZeros(ctx, m, g, series); err != nil {
+			return nil, err
+		}
+	}
+	if len(series) == 0 {
+		series = []dataframe.Series{{Name: m.profileType.SampleType}}
+	}
+	frames := dataframe.TimeSeries(series, unit, g.duration())
+	for _, f := range frames {
+		f.Meta.ExecutedQueryString = m.describe() + " step " + g.duration().String()
+		f.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID, "rateCalculated": cumulative}
+	}
+	if notice != "" {
+		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})
+	}
+	return frames, nil
+}
+
+func newLine(s *typesv1.Series, g grid, divisor float64, name string) dataframe.Series {
+	line := dataframe.Series{Name: name, Points: make([]dataframe.Point, 0, len(s.Points))}
+	if len(s.Labels) > 0 {
+		line.Labels = make(data.Labels, len(s.Labels))
+		for _, l := range s.Labels {
+			line.Labels[l.Name] = l.Value
+		}
+	}
+	for _, p := range s.Points {
+		if p.Timestamp >= g.start && p.Timestamp <= g.end {
+			line.Points = append(line.Points, dataframe.Point{Time: p.Timestamp, Value: p.Value / divisor})
+		}
+	}
+	return line
+}
