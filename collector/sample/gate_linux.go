@@ -1,0 +1,377 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" gate bpf/gate.c
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// ticksPerSample bounds: a round of ticks is one sample. The rates of ticks
+// that follow for 19 and 99 Hz (247 and 693 Hz) have no divisor in common with
+// the usual rates of timers.
+const (
+	maxTicksPerSample = 13
+	maxTickRate       = 700 // Hz
+)
+
+// ticksPerSample returns how many timer ticks a round has at a frequency in Hz.
+// It is odd and no multiple of five.
+func ticksPerSample(frequency int) int {
+	for n := maxTicksPerSample; n > 1; n -= 2 {
+		if n%5 != 0 && n*frequency <= maxTickRate {
+			return n
+		}
+	}
+	return 1
+}
+
+// Counters of the gate, in the order of enum counter in bpf/gate.c.
+type counter uint32
+
+const (
+	countSamples counter = iota
+	countUnknown
+	countUnknownLost
+	countNotPassed
+	numCounters
+)
+
+// Names under which the kernel knows the unwinder's parts. It keeps 15 bytes of
+// them; only with BTF the whole name can be read.
+const (
+	entryProgram = "native_tracer_entry"
+	knownMap     = "pid_page_to_mapping_info"
+	kernelName   = 15
+)
+
+// A gate is the eBPF program in front of the unwinder, and the timers that
+// call it.
+type gate struct {
+	objects gateObjects
+	events  []int // file descriptors, one for each CPU
+	reader  *ringbuf.Reader
+	rate    int // ticks per second
+
+	mu     sync.Mutex
+	closed bool
+	cpus   map[int]bool // with a timer
+	counts [numCounters]uint64
+}
+
+// openGate loads the gate in front of the unwinder that this process loaded
+// last. The timers do not run yet.
+func openGate(frequency int) (g *gate, err error) {
+	entry, err := ownProgram(entryProgram)
+	if err != nil {
+		return nil, err
+	}
+	defer entry.Close()
+	known, err := ownMap(knownMap)
+	if err != nil {
+		return nil, err
+	}
+	defer known.Close()
+
+	spec, err := loadGate()
+	if err != nil {
+		return nil, fmt.Errorf("read gate program: %w", err)
+	}
+	n := ticksPerSample(frequency)
+	if err := spec.Variables["ticks_per_sample"].Set(uint32(n)); err != nil {
+		return nil, fmt.Errorf("set ticks per sample: %w", err)
+	}
+	spec.Maps["known"].MaxEntries = known.MaxEntries()
+	g = &gate{rate: n * frequency, cpus: map[int]bool{}}
+	if err := spec.LoadAndAssign(&g.objects, &ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{"known": known},
+	}); err != nil {
+		return nil, fmt.Errorf("load gate program: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			g.Close()
+		}
+	}()
+	if err := g.objects.Unwinder.Put(uint32(0), entry); err != nil {
+		return nil, fmt.Errorf("join gate and unwinder: %w", err)
+	}
+	if g.reader, err = ringbuf.NewReader(g.objects.Unknown); err != nil {
+		return nil, fmt.Errorf("read samples of unknown processes: %w", err)
+	}
+	return g, nil
+}
+
+// Close stops the timers and frees what the gate holds.
+func (g *gate) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	for _, fd := range g.events {
+		_ = unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_DISABLE, 0)
+		_ = unix.Close(fd)
+	}
+	g.events = nil
+	if g.reader != nil {
+		_ = g.reader.Close()
+	}
+	return g.objects.Close()
+}
+
+// start starts the timers of the CPUs that are online and have none yet. It is
+// called again to find CPUs that came later.
+func (g *gate) start() error {
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	for _, cpu := range cpus {
+		if g.cpus[cpu] {
+			continue
+		}
+		fd, err := openTimer(cpu, g.rate)
+		if err != nil {
+			return fmt.Errorf("open timer of CPU %d: %w", cpu, err)
+		}
+		g.events = append(g.events, fd)
+		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, g.objects.Gate.FD()); err != nil {
+			return fmt.Errorf("attach gate to CPU %d: %w", cpu, err)
+		}
+		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
+			return fmt.Errorf("start timer of CPU %d: %w", cpu, err)
+		}
+		g.cpus[cpu] = true
+	}
+	return nil
+}
+
+// openTimer opens a perf event that fires on a CPU whatever runs there; it is
+// stopped.
+func openTimer(cpu, rate int) (int, error) {
+	attr := unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_SOFTWARE,
+		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
+		Sample: uint64(rate),
+		Bits:   unix.PerfBitDisabled | unix.PerfBitFreq,
+	}
+	attr.Size = uint32(unix.PERF_ATTR_SIZE_VER0)
+	return unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+}
+
+// news returns what was counted since the last call, summed over the CPUs.
+func (g *gate) news() (n [numCounters]uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range numCounters {
+		var perCPU []uint64
+		if g.closed || g.objects.Counts.Lookup(uint32(c), &perCPU) != nil {
+			return n
+		}
+		var sum uint64
+		for _, v := range perCPU {
+			sum += v
+		}
+		n[c], g.counts[c] = sum-g.counts[c], sum
+	}
+	return n
+}
+
+// kernelFrames is the most that an unknownSample holds.
+const kernelFrames = 127
+
+// buildIDValid says that build ID and offset of a leaf are known; otherwise
+// its offset holds the address.
+const buildIDValid = 1
+
+// An unknownSample is a sample of a process that the unwinder did not know; the
+// layout is struct unknown_sample in bpf/gate.c.
+type unknownSample struct {
+	Time          int64 // CLOCK_MONOTONIC, ns
+	PID, TID, CPU uint32
+	KernelFrames  uint32
+	Comm          [16]byte
+	Leaf          leaf
+	Kernel        [kernelFrames]uint64 // leaf first
+}
+
+// A leaf is where the thread was in user space: struct bpf_stack_build_id.
+type leaf struct {
+	Status  int32
+	BuildID [20]byte
+	Offset  uint64 // in the file
+}
+
+// read returns the next sample of an unknown process. It blocks, and returns
+// os.ErrClosed after Close.
+func (g *gate) read(s *unknownSample, buf *ringbuf.Record) error {
+	if err := g.reader.ReadInto(buf); err != nil {
+		if errors.Is(err, ringbuf.ErrClosed) {
+			return os.ErrClosed
+		}
+		return fmt.Errorf("read samples of unknown processes: %w", err)
+	}
+	if err := binary.Read(bytes.NewReader(buf.RawSample), binary.LittleEndian, s); err != nil {
+		return fmt.Errorf("parse sample of an unknown process: %w", err)
+	}
+	s.KernelFrames = min(s.KernelFrames, kernelFrames)
+	return nil
+}
+
+// ownProgram returns the newest eBPF program of that name that this process
+// holds.
+func ownProgram(name string) (*ebpf.Program, error) {
+	return newestOwn("prog_id:", name, func(fd int) (*ebpf.Program, string, error) {
+		p, err := ebpf.NewProgramFromFD(fd)
+		if err != nil {
+			return nil, "", err
+		}
+		info, err := p.Info()
+		if err != nil {
+			p.Close()
+			return nil, "", err
+		}
+		return p, info.Name, nil
+	})
+}
+
+// ownMap returns the newest eBPF map of that name that this process holds.
+func ownMap(name string) (*ebpf.Map, error) {
+	return newestOwn("map_id:", name, func(fd int) (*ebpf.Map, string, error) {
+		m, err := ebpf.NewMapFromFD(fd)
+		if err != nil {
+			return nil, "", err
+		}
+		info, err := m.Info()
+		if err != nil {
+			m.Close()
+			return nil, "", err
+		}
+		return m, info.Name, nil
+	})
+}
+
+// newestOwn looks through this process' file descriptors for the eBPF object
+// with the highest ID that has a name. The unwinder does not hand out its
+// program and its maps, but what it holds are descriptors of this process.
+// open is given a duplicate, which it owns.
+func newestOwn[T interface{ Close() error }](field, name string, open func(fd int) (T, string, error)) (T, error) {
+	var best T
+	bestID := -1
+	entries, err := os.ReadDir("/proc/self/fdinfo")
+	if err != nil {
+		return best, fmt.Errorf("list descriptors: %w", err)
+	}
+	for _, e := range entries {
+		id := descriptorField("/proc/self/fdinfo/"+e.Name(), field)
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || id <= bestID {
+			continue
+		}
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		object, objectName, err := open(dup)
+		if err != nil {
+			continue // another kind of object meanwhile
+		}
+		if objectName != name && objectName != name[:min(len(name), kernelName)] {
+			object.Close()
+			continue
+		}
+		if bestID >= 0 {
+			best.Close()
+		}
+		best, bestID = object, id
+	}
+	if bestID < 0 {
+		return best, fmt.Errorf("the unwinder holds no eBPF object named %s", name)
+	}
+	return best, nil
+}
+
+// descriptorField returns a number from a file in /proc/self/fdinfo, -1 if it
+// is not there.
+func descriptorField(path, field string) int {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return -1
+	}
+	for ln := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(ln, field); ok {
+			if n, err := strconv.Atoi(strings.TrimSpace(rest)); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+// ownMapBytes is the kernel memory of the eBPF maps that this process holds.
+func ownMapBytes() (sum int64) {
+	entries, err := os.ReadDir("/proc/self/fdinfo")
+	if err != nil {
+		return 0
+	}
+	seen := map[int]bool{}
+	for _, e := range entries {
+		path := "/proc/self/fdinfo/" + e.Name()
+		id := descriptorField(path, "map_id:")
+		if id < 0 || seen[id] {
+			continue
+		}
+		seen[id] = true
+		sum += int64(max(0, descriptorField(path, "memlock:")))
+	}
+	return sum
+}
+
+// onlineCPUs lists the CPUs that run.
+func onlineCPUs() ([]int, error) {
+	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return nil, fmt.Errorf("list CPUs: %w", err)
+	}
+	return parseCPUs(strings.TrimSpace(string(text)))
+}
+
+// parseCPUs reads a list such as 0-3,8.
+func parseCPUs(list string) ([]int, error) {
+	var cpus []int
+	for part := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
+		}
+		lo, err1 := strconv.Atoi(from)
+		hi, err2 := strconv.Atoi(to)
+		if err1 != nil || err2 != nil || lo < 0 || hi < lo || hi > 1<<16 {
+			return nil, fmt.Errorf("parse list of CPUs %q", list)
+		}
+		for cpu := lo; cpu <= hi; cpu++ {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, nil
+}
+
+// pollInterval is how often the unwinder looks for stacktraces.
+const pollInterval = 100 * time.Millisecond

@@ -1,0 +1,68 @@
+package sample
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are the numbers that the source publishes about itself.
+type metrics struct {
+	samples        prometheus.Counter
+	unwound        *prometheus.CounterVec // outcome
+	lost           *prometheus.CounterVec // reason
+	frames         *prometheus.CounterVec // kind
+	unsymbolized   *prometheus.CounterVec // kind
+	late           prometheus.Counter
+	windows        prometheus.Counter
+	series         prometheus.Gauge
+	appendSeconds  prometheus.Histogram
+	appendFailures prometheus.Counter
+	symbolSeconds  prometheus.Counter
+	labelSeconds   prometheus.Counter
+	unwindErrors   *prometheus.CounterVec // error
+	startSeconds   prometheus.Gauge
+	mapBytes       prometheus.Gauge
+	libraryLogs    *prometheus.CounterVec // level
+
+	framesByKind, unsymbolizedByKind [numKinds]prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	f := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "flameline_sample_" + name, Help: help})
+	}
+	counters := func(name, help string, label string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "flameline_sample_" + name, Help: help}, []string{label})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: "flameline_sample_" + name, Help: help})
+	}
+	m := &metrics{
+		samples:        counter("samples_total", "Samples taken of running threads."),
+		unwound:        counters("stacktraces_total", "Stacktraces by outcome of unwinding: complete, partial (ended early by an error) or unknown_process (the leaf only, as the process was too new).", "outcome"),
+		lost:           counters("lost_samples_total", "Samples that were taken but will not be stored.", "reason"),
+		frames:         counters("frames_total", "Frames by kind of code.", "kind"),
+		unsymbolized:   counters("unsymbolized_frames_total", "Frames without a function name, by kind of code.", "kind"),
+		late:           counter("late_samples_total", "Samples that arrived after their window was flushed and were stored with the next flush."),
+		windows:        counter("windows_total", "Windows handed to the appender."),
+		series:         gauge("series", "Series in the last flush."),
+		appendFailures: counter("append_failures_total", "Failed attempts to append profiles."),
+		symbolSeconds:  counter("symbolize_seconds_total", "Time spent finding the functions of native frames."),
+		labelSeconds:   counter("label_seconds_total", "Time spent finding the labels of processes."),
+		unwindErrors:   counters("unwind_errors_total", "Stacktraces that ended early, by error.", "error"),
+		startSeconds:   gauge("start_seconds", "How long it took until sampling had begun."),
+		mapBytes:       gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),
+		libraryLogs:    counters("library_messages_total", "Warnings and errors that the unwinder logged, by level.", "level"),
+		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flameline_sample_append_seconds",
+			Help:    "Time that an attempt to append the profiles of a flush took.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}),
+	}
+	for k := range numKinds {
+		m.framesByKind[k] = m.frames.WithLabelValues(k.String())
+		m.unsymbolizedByKind[k] = m.unsymbolized.WithLabelValues(k.String())
+	}
+	return m
+}

@@ -1,0 +1,89 @@
+package sample
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/symbolize"
+	"github.com/flameline/flameline/collector/target"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Defaults and limits of Options.
+const (
+	DefaultFrequency = 19 // Hz
+	DefaultInterval  = 5 * time.Second
+	maxFrequency     = 1000 // Hz
+	minInterval      = time.Second
+)
+
+// ErrUnsupported is wrapped by the errors of Supported and Start where this
+// system or these privileges do not allow sampling.
+var ErrUnsupported = errors.New("eBPF sampling is not possible here")
+
+// An Appender takes profiles. Append is called by one goroutine at a time, once
+// per window; it is called again with the same IDs if it returns an error.
+type Appender interface {
+	Append(ctx context.Context, ps []profile.Profile) error
+}
+
+// A Symbolizer finds the functions at addresses of native code.
+type Symbolizer interface {
+	Add(id symbolize.FileID, b symbolize.Binary)
+	Lookup(id symbolize.FileID, addr uint64) ([]symbolize.Line, bool)
+}
+
+// A Labeler finds the labels of processes.
+type Labeler interface {
+	Labels(pid int, hint target.Hint) labels.Labels
+}
+
+// Options configure a Source.
+type Options struct {
+	Appender   Appender   // required
+	Symbolizer Symbolizer // nil shows native frames as module+0xoffset
+	Targets    Labeler    // required
+
+	// FrequencyHz is the number of samples per second and CPU; 0 is
+	// DefaultFrequency. Primes do not run in step with periodic work.
+	FrequencyHz int
+	// Interval is the length of a window; 0 is DefaultInterval. Windows are
+	// cut at its multiples on the wall clock.
+	Interval time.Duration
+
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil registers nothing
+}
+
+// withDefaults fills in what was left out and reports what cannot work.
+func (o Options) withDefaults() (Options, error) {
+	if o.FrequencyHz == 0 {
+		o.FrequencyHz = DefaultFrequency
+	}
+	if o.Interval == 0 {
+		o.Interval = DefaultInterval
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.Appender == nil:
+		return o, errors.New("sample options: no appender")
+	case o.Targets == nil:
+		return o, errors.New("sample options: no source of labels")
+	case o.FrequencyHz < 1 || o.FrequencyHz > maxFrequency:
+		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, maxFrequency)
+	case o.Interval < minInterval || o.Interval%time.Millisecond != 0:
+		return o, fmt.Errorf("sample options: interval %v is not a whole number of milliseconds of at least %v", o.Interval, minInterval)
+	}
+	return o, nil
+}
+
+// period is the CPU time in nanoseconds that one sample stands for.
+func (o Options) period() int64 { return int64(time.Second) / int64(o.FrequencyHz) }

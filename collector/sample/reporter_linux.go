@@ -1,0 +1,256 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"go.opentelemetry.io/ebpf-profiler/libpf"
+	"go.opentelemetry.io/ebpf-profiler/process"
+	"go.opentelemetry.io/ebpf-profiler/reporter"
+	"go.opentelemetry.io/ebpf-profiler/reporter/samples"
+
+	"github.com/flameline/flameline/collector/symbolize"
+	"github.com/flameline/flameline/collector/target"
+)
+
+// eventQueue is how many stacktraces may wait to be symbolized.
+const eventQueue = 8192
+
+// An event is a stacktrace as the unwinder reports it, with the labels that its
+// process had then.
+type event struct {
+	labels labels.Labels
+	time   int64 // Unix ns
+	frames libpf.Frames
+	leaf   *leaf // of a process that the unwinder did not know; else nil
+}
+
+// A sink takes what the unwinder reports. ReportTraceEvent is called by one
+// goroutine, which must not wait for symbols; ReportExecutable by another.
+type sink struct {
+	events   chan event
+	labels   *labelCache
+	binaries *binaries
+	metrics  *metrics
+
+	// leaf belongs to the stacktrace that is being reported. The goroutine that
+	// calls HandleTrace sets it.
+	leaf *leaf
+}
+
+var (
+	_ reporter.TraceReporter      = (*sink)(nil)
+	_ reporter.ExecutableReporter = (*sink)(nil)
+)
+
+// ReportTraceEvent queues a stacktrace. If the queue is full, it is lost.
+func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta) error {
+	if meta.PID == 0 {
+		return nil
+	}
+	e := event{
+		labels: s.labels.get(meta),
+		time:   int64(meta.Timestamp),
+		frames: trace.Frames,
+		leaf:   s.leaf,
+	}
+	select {
+	case s.events <- e:
+	default:
+		s.metrics.lost.WithLabelValues("queue_full").Inc()
+	}
+	return nil
+}
+
+// ReportExecutable makes a binary known to the symbolizer while a process that
+// maps it is there.
+func (s *sink) ReportExecutable(args *reporter.ExecutableMetadata) {
+	s.binaries.add(args)
+}
+
+// labelAge is how long the labels of a process are used before they are asked
+// for again: its number may belong to another process by then.
+const labelAge = 10 * time.Second
+
+// maxLabeled bounds the processes in a labelCache.
+const maxLabeled = 8192
+
+// A labelCache remembers the labels of the processes seen lately. It is used
+// by one goroutine.
+type labelCache struct {
+	targets Labeler
+	metrics *metrics
+	byPID   map[libpf.PID]labeled
+}
+
+// labeled are the labels of a process while it runs one executable.
+type labeled struct {
+	exe    libpf.String
+	comm   libpf.Comm // of the main thread; zero if not seen
+	until  time.Time
+	labels labels.Labels
+}
+
+// get returns the labels of a stacktrace's process. Threads may have names of
+// their own; only the main thread's name is that of the process.
+func (c *labelCache) get(meta *samples.TraceEventMeta) labels.Labels {
+	var comm libpf.Comm
+	if meta.PID == meta.TID {
+		comm = meta.Comm
+	}
+	now := time.Now()
+	l, ok := c.byPID[meta.PID]
+	if ok && now.Before(l.until) && l.exe == meta.ExecutablePath &&
+		(comm == libpf.Comm{} || comm == l.comm) {
+		return l.labels
+	}
+	hint := target.Hint{
+		Comm:        comm.String(),
+		Exe:         meta.ExecutablePath.String(),
+		ContainerID: meta.ContainerID.String(),
+		Env:         make(map[string]string, len(meta.EnvVars)),
+	}
+	for k, v := range meta.EnvVars {
+		hint.Env[k.String()] = v.String()
+	}
+	l = labeled{
+		exe:    meta.ExecutablePath,
+		comm:   comm,
+		until:  now.Add(labelAge),
+		labels: c.targets.Labels(int(meta.PID), hint),
+	}
+	c.metrics.labelSeconds.Add(time.Since(now).Seconds())
+	if len(c.byPID) >= maxLabeled {
+		clear(c.byPID)
+	}
+	c.byPID[meta.PID] = l
+	return l.labels
+}
+
+// maxBinaries bounds a table of binaries.
+const maxBinaries = 4096
+
+// binaries are those that the unwinder has seen, by build ID, for the leaves of
+// processes that it does not know.
+type binaries struct {
+	symbolizer Symbolizer
+
+	mu        sync.Mutex
+	byBuildID map[string]executable
+}
+
+// An executable is where a file's code is.
+type executable struct {
+	id       libpf.FileID
+	module   module
+	segments []segment
+}
+
+// A segment is a loaded part of a binary.
+type segment struct{ offset, size, address uint64 }
+
+// address returns the ELF virtual address of an offset in the file.
+func (e executable) address(offset uint64) (uint64, bool) {
+	for _, s := range e.segments {
+		if offset >= s.offset && offset-s.offset < s.size {
+			return s.address + offset - s.offset, true
+		}
+	}
+	return 0, false
+}
+
+// add makes a binary known.
+func (b *binaries) add(args *reporter.ExecutableMetadata) {
+	file, m := args.MappingFile.Value(), args.Mapping
+	if b.symbolizer != nil {
+		bin := symbolize.Binary{
+			Name:    file.FileName.String(),
+			Path:    m.Path,
+			PID:     int(args.Process.PID()),
+			Start:   m.Vaddr,
+			End:     m.Vaddr + m.Length,
+			BuildID: file.GnuBuildID,
+		}
+		if m.IsVDSO() {
+			bin.Open = readMemory(args.Process, m)
+		}
+		b.symbolizer.Add(symbolize.FileID(file.FileID.Bytes()), bin)
+	}
+	if file.GnuBuildID == "" {
+		return
+	}
+	entry := executable{
+		id:       file.FileID,
+		module:   module{name: file.FileName.String(), buildID: file.GnuBuildID},
+		segments: segments(args.Process, m),
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.byBuildID) >= maxBinaries {
+		clear(b.byBuildID)
+	}
+	b.byBuildID[file.GnuBuildID] = entry
+}
+
+// find returns the binary of a leaf and the leaf's address in it.
+func (b *binaries) find(l *leaf) (executable, uint64, bool) {
+	if l.Status != buildIDValid {
+		return executable{}, 0, false
+	}
+	b.mu.Lock()
+	bin, ok := b.byBuildID[hex.EncodeToString(l.BuildID[:])]
+	b.mu.Unlock()
+	if !ok {
+		return executable{}, 0, false
+	}
+	addr, ok := bin.address(l.Offset)
+	return bin, addr, ok
+}
+
+// segments reads the loaded parts of a binary; nil if it cannot be read.
+func segments(pr process.Process, m *process.RawMapping) []segment {
+	if m.IsVDSO() {
+		return nil
+	}
+	r, err := pr.OpenMappingFile(m)
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return nil
+	}
+	var ss []segment
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 {
+			ss = append(ss, segment{offset: p.Off, size: p.Filesz, address: p.Vaddr})
+		}
+	}
+	return ss
+}
+
+// readMemory copies a binary that has no file, the vDSO, from the memory of a
+// process.
+func readMemory(pr process.Process, m *process.RawMapping) func() (symbolize.Reader, int64, error) {
+	data := make([]byte, m.Length)
+	_, err := pr.GetRemoteMemory().ReadAt(data, int64(m.Vaddr))
+	return func() (symbolize.Reader, int64, error) {
+		if err != nil {
+			return nil, 0, fmt.Errorf("read %s from memory: %w", m.Path, err)
+		}
+		return memoryReader{bytes.NewReader(data)}, int64(len(data)), nil
+	}
+}
+
+// A memoryReader reads a copy of a binary; there is nothing to close.
+type memoryReader struct{ *bytes.Reader }
+
+func (memoryReader) Close() error { return nil }

@@ -1,0 +1,353 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"go.opentelemetry.io/ebpf-profiler/libpf"
+	"go.opentelemetry.io/ebpf-profiler/times"
+	"go.opentelemetry.io/ebpf-profiler/tracer"
+)
+
+// A Source samples this machine. There can be one at a time in a process. Its
+// goroutines, in the order of the data's way: the unwinder's own, which read
+// the kernel's buffers; readUnknown, which reads the gate's; handle, which
+// names interpreted and kernel frames and finds labels; collect, which names
+// native frames and aggregates; deliver, which calls the appender.
+type Source struct {
+	options  Options
+	log      *slog.Logger
+	metrics  *metrics
+	gate     *gate
+	tracer   *tracer.Tracer
+	sink     *sink
+	delivery *delivery
+
+	traces  chan *libpf.EbpfTrace
+	unknown chan newcomer
+	done    chan struct{}
+
+	cancelUnwinder context.CancelFunc
+	cancelDelivery context.CancelFunc
+	running        sync.WaitGroup // handle, readUnknown
+	collecting     sync.WaitGroup
+	closeOnce      sync.Once
+}
+
+// unwinderTimes are how often the unwinder does its periodic work.
+type unwinderTimes struct {
+	pidCleanup time.Duration
+	// enter runs on the unwinder's goroutine that reads processes.
+	enter func()
+}
+
+func (unwinderTimes) MonitorInterval() time.Duration       { return 5 * time.Second }
+func (unwinderTimes) TracePollInterval() time.Duration     { return pollInterval }
+func (unwinderTimes) ExecutableUnloadDelay() time.Duration { return 5 * time.Minute }
+
+// PIDCleanupInterval is the first thing that the goroutine that reads
+// processes asks for, which is how we come to run something there.
+func (u unwinderTimes) PIDCleanupInterval() time.Duration {
+	u.enter()
+	return u.pidCleanup
+}
+
+const (
+	// clockSync is how often the offset between the kernel's clock and the
+	// wall clock is measured.
+	clockSync = time.Minute
+	// cleanupPolling is how often processes are looked for that have ended,
+	// cleanupEvents where the kernel tells about them.
+	cleanupPolling = 15 * time.Second
+	cleanupEvents  = 5 * time.Minute
+	// drainTime is how long samples may take from the timer to handle.
+	drainTime = 2*pollInterval + 50*time.Millisecond
+)
+
+// Start begins sampling and returns once the timers run. Loading the unwinder
+// takes one to ten seconds; progress is logged. The Source samples until Close;
+// ctx is for starting only.
+func Start(ctx context.Context, o Options) (*Source, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := Supported(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	m := newMetrics(o.Registerer)
+	library.connect(o.Logger, m)
+
+	unwinderCtx, cancelUnwinder := context.WithCancel(context.WithoutCancel(ctx))
+	deliveryCtx, cancelDelivery := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Source{
+		options: o,
+		log:     o.Logger,
+		metrics: m,
+		sink: &sink{
+			events:   make(chan event, eventQueue),
+			labels:   &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
+			binaries: &binaries{symbolizer: o.Symbolizer, byBuildID: map[string]executable{}},
+			metrics:  m,
+		},
+		delivery:       newDelivery(o, m),
+		traces:         make(chan *libpf.EbpfTrace),
+		unknown:        make(chan newcomer, 64),
+		done:           make(chan struct{}),
+		cancelUnwinder: cancelUnwinder,
+		cancelDelivery: cancelDelivery,
+	}
+	times.StartRealtimeSync(unwinderCtx, clockSync)
+	o.Logger.Info("loading the unwinder into the kernel")
+	if err := onSetupThread(func(st setup) error { return s.load(unwinderCtx, st) }); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("start sampling: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("start sampling: %w", err)
+	}
+	s.running.Add(2)
+	go s.handle(unwinderCtx)
+	go s.readUnknown()
+	s.collecting.Add(1)
+	go s.collect()
+	go s.delivery.run(deliveryCtx)
+	if err := s.begin(unwinderCtx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("start sampling: %w", err)
+	}
+	took := time.Since(began)
+	m.startSeconds.Set(took.Seconds())
+	m.mapBytes.Set(float64(ownMapBytes()))
+	o.Logger.Info("sampling", "frequency_hz", o.FrequencyHz, "interval", o.Interval,
+		"ticks_per_sample", ticksPerSample(o.FrequencyHz), "start_seconds", took.Seconds())
+	return s, nil
+}
+
+// load creates what lives in the kernel. It runs on the setup thread.
+func (s *Source) load(ctx context.Context, st setup) error {
+	if st.memlockFiltered {
+		s.log.Debug("no CAP_SYS_RESOURCE: RLIMIT_MEMLOCK stays as it is, this kernel does not need it")
+	}
+	cleanup := cleanupEvents
+	if st.tracefs != nil {
+		cleanup = cleanupPolling
+	}
+	cfg := &tracer.Config{
+		ExecutableReporter: s.sink,
+		TraceReporter:      s.sink,
+		Intervals:          unwinderTimes{pidCleanup: cleanup, enter: s.enterReader(st)},
+		SamplesPerSecond:   s.options.FrequencyHz,
+		FilterIdleFrames:   true,
+		KernelVersionCheck: true,
+		// Not used, but 0 of 100 would mean never.
+		ProbabilisticInterval:  time.Minute,
+		ProbabilisticThreshold: tracer.ProbabilisticThresholdMax,
+		IncludeEnvVars: libpf.Set[string]{
+			"OTEL_SERVICE_NAME":        {},
+			"OTEL_RESOURCE_ATTRIBUTES": {},
+		},
+	}
+	cfg.InterpretersConfig.Go.Labels.Disabled = true
+	var err error
+	if s.tracer, err = tracer.NewTracer(ctx, cfg); err != nil {
+		return fmt.Errorf("load unwinder: %w", err)
+	}
+	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
+		return err
+	}
+	exits := st.tracefs
+	if exits == nil {
+		exits = s.tracer.AttachSchedMonitor()
+	}
+	if exits != nil {
+		s.log.Info("no trace events: ended processes are looked for every so often instead",
+			"every", cleanup, "err", exits)
+	}
+	return nil
+}
+
+// enterReader returns what prepares the goroutine that reads processes: it
+// creates maps and raises RLIMIT_MEMLOCK for each, so where the setup thread
+// needed a filter it does too, on a thread that ends with it.
+func (s *Source) enterReader(st setup) func() {
+	return func() {
+		if !st.memlockFiltered {
+			return
+		}
+		runtime.LockOSThread()
+		if err := filterMemlock(); err != nil {
+			s.log.Error("stacktraces will be incomplete", "err", err)
+		}
+	}
+}
+
+// begin starts what feeds handle, and then the timers.
+func (s *Source) begin(ctx context.Context) error {
+	s.tracer.StartPIDEventProcessor(ctx)
+	if err := s.tracer.StartMapMonitors(ctx, s.traces); err != nil {
+		return fmt.Errorf("read unwinder: %w", err)
+	}
+	return s.gate.start()
+}
+
+// countGate publishes what the gate has counted since the last call.
+func (s *Source) countGate() {
+	n := s.gate.news()
+	s.metrics.samples.Add(float64(n[countSamples]))
+	s.metrics.lost.WithLabelValues("buffer_full").Add(float64(n[countUnknownLost]))
+	s.metrics.lost.WithLabelValues("unwinder").Add(float64(n[countNotPassed]))
+}
+
+// abandon frees what a Start that failed had created.
+func (s *Source) abandon() {
+	s.cancelUnwinder()
+	s.cancelDelivery()
+	if s.gate != nil {
+		s.gate.Close()
+	}
+	if s.tracer != nil {
+		s.tracer.Close()
+	}
+}
+
+// Done is closed when sampling has ended, by Close or because the unwinder
+// broke down.
+func (s *Source) Done() <-chan struct{} { return s.done }
+
+// Close stops sampling and hands the last windows to the appender, which it
+// gives up to 10 s.
+func (s *Source) Close() error {
+	var err error
+	s.closeOnce.Do(func() {
+		s.countGate()
+		err = s.gate.Close()
+		// What was sampled before is still on its way.
+		time.Sleep(drainTime)
+		s.cancelUnwinder()
+		s.running.Wait()
+		s.tracer.Close()
+		close(s.sink.events)
+		s.collecting.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		s.delivery.close(ctx)
+		cancel()
+		s.cancelDelivery()
+		<-s.delivery.done
+	})
+	return err
+}
+
+// handle has the unwinder name and report what comes from the kernel.
+func (s *Source) handle(ctx context.Context) {
+	defer s.running.Done()
+	defer close(s.done)
+	for {
+		select {
+		case t := <-s.traces:
+			if t != nil {
+				s.tracer.HandleTrace(t)
+			}
+		case n := <-s.unknown:
+			s.sink.leaf = &n.leaf
+			s.tracer.HandleTrace(n.trace)
+			s.sink.leaf = nil
+		case <-s.tracer.Done():
+			if ctx.Err() == nil {
+				s.log.Error("sampling has ended: the unwinder broke down")
+			}
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// A newcomer is a sample of a process that the unwinder does not know.
+type newcomer struct {
+	trace *libpf.EbpfTrace // the kernel's part of the stacktrace
+	leaf  leaf
+}
+
+// readUnknown passes on samples of processes that the unwinder does not know.
+// The unwinder names their kernel frames, so they take its own form, with no
+// origin.
+func (s *Source) readUnknown() {
+	defer s.running.Done()
+	var (
+		u   unknownSample
+		buf ringbuf.Record
+	)
+	for {
+		err := s.gate.read(&u, &buf)
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return
+		case err != nil:
+			s.metrics.lost.WithLabelValues("read_error").Inc()
+			s.log.Debug("sample lost", "err", err)
+			continue
+		}
+		t := &libpf.EbpfTrace{
+			Comm:            libpf.NewComm(u.Comm),
+			KTime:           u.Time,
+			CpuID:           u.CPU,
+			TID:             libpf.PID(u.TID),
+			PID:             libpf.PID(u.PID),
+			NumKernelFrames: uint16(u.KernelFrames),
+		}
+		t.FrameData = append(t.FrameDataBuf[:0], u.Kernel[:u.KernelFrames]...)
+		select {
+		case s.unknown <- newcomer{trace: t, leaf: u.Leaf}:
+		case <-s.done:
+			return
+		}
+	}
+}
+
+// collect names native frames, aggregates, and puts windows that are over into
+// the delivery, until sink.events is closed.
+func (s *Source) collect() {
+	defer s.collecting.Done()
+	c := &collector{
+		frames:    newFrames(s.options.Symbolizer, s.metrics),
+		aggregate: newAggregate(s.options.Interval),
+		binaries:  s.sink.binaries,
+		metrics:   s.metrics,
+	}
+	timer := time.NewTimer(time.Until(c.aggregate.next(time.Now())))
+	defer timer.Stop()
+	for {
+		select {
+		case e, ok := <-s.sink.events:
+			if !ok {
+				c.settle()
+				s.delivery.put(c.aggregate.rest())
+				return
+			}
+			c.add(e)
+		case <-timer.C:
+			now := time.Now()
+			c.settle()
+			s.delivery.put(c.aggregate.due(now))
+			c.flushed = now
+			c.frames.age(now)
+			s.countGate()
+			if err := s.gate.start(); err != nil {
+				s.log.Warn("look for CPUs that came online", "err", err)
+			}
+			timer.Reset(time.Until(c.aggregate.next(now)))
+		}
+	}
+}

@@ -1,0 +1,27 @@
+//go:build !(linux && (amd64 || arm64))
+
+package sample
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// A Source samples a machine. On this system there is none.
+type Source struct{}
+
+// Supported returns an error: sampling needs Linux on amd64 or arm64.
+func Supported() error {
+	return fmt.Errorf("%w: it needs Linux on amd64 or arm64, this is %s/%s: use scrape_configs or push profiles",
+		ErrUnsupported, runtime.GOOS, runtime.GOARCH)
+}
+
+// Start returns the error of Supported.
+func Start(context.Context, Options) (*Source, error) { return nil, Supported() }
+
+// Done is never closed.
+func (*Source) Done() <-chan struct{} { return nil }
+
+// Close does nothing.
+func (*Source) Close() error { return nil }

@@ -1,0 +1,138 @@
+package sample
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// profileName is the first part of the profile type, the label __name__.
+const profileName = "process_cpu"
+
+// windowStart returns the start s of the window (s, s+interval] that a time
+// falls into, both in Unix ns.
+func windowStart(t int64, interval time.Duration) int64 {
+	n := int64(interval)
+	s := t - t%n
+	if s == t {
+		s -= n
+	}
+	return s
+}
+
+// A window holds the samples of one interval, a series for each label set. It
+// is used by one goroutine until it is closed, and only read from then on.
+type window struct {
+	start   int64 // Unix ns
+	series  map[uint64]*series
+	samples int64
+}
+
+func newWindow(start int64) *window {
+	return &window{start: start, series: map[uint64]*series{}}
+}
+
+// A series is the samples of one label set, each distinct stacktrace once.
+type series struct {
+	id        string // of the profile, the same at every attempt to append it
+	labels    labels.Labels
+	index     map[*location]uint32
+	locations []*location
+	stacks    map[string]int // by the bytes of the indexes of its locations
+	samples   []counted
+	scratch   []byte
+}
+
+// A counted stacktrace is one that was seen count times.
+type counted struct {
+	locations []uint32 // leaf first
+	count     int64
+}
+
+// add counts a stacktrace. It keeps the locations, not the slice.
+func (w *window) add(st stacktrace) {
+	w.samples++
+	key := st.labels.Hash()
+	s := w.series[key]
+	if s == nil {
+		s = &series{
+			id:     uuid.NewString(),
+			labels: st.labels,
+			index:  map[*location]uint32{},
+			stacks: map[string]int{},
+		}
+		w.series[key] = s
+	}
+	s.scratch = s.scratch[:0]
+	for _, l := range st.locations {
+		i, ok := s.index[l]
+		if !ok {
+			i = uint32(len(s.locations))
+			s.index[l] = i
+			s.locations = append(s.locations, l)
+		}
+		s.scratch = binary.LittleEndian.AppendUint32(s.scratch, i)
+	}
+	if i, ok := s.stacks[string(s.scratch)]; ok {
+		s.samples[i].count++
+		return
+	}
+	s.stacks[string(s.scratch)] = len(s.samples)
+	locs := make([]uint32, len(st.locations))
+	for i := range locs {
+		locs[i] = binary.LittleEndian.Uint32(s.scratch[4*i:])
+	}
+	s.samples = append(s.samples, counted{locations: locs, count: 1})
+}
+
+// profiles returns the window as one profile per series, in label order. The
+// caller owns them; every call makes new ones with the same IDs.
+func (w *window) profiles(interval time.Duration, period int64) []profile.Profile {
+	ps := make([]profile.Profile, 0, len(w.series))
+	for _, s := range w.series {
+		lb := labels.NewBuilder(s.labels)
+		lb.Set(labels.MetricName, profileName)
+		p := s.pprof(period)
+		p.TimeNanos = w.start + int64(time.Millisecond)
+		p.DurationNanos = int64(interval)
+		ps = append(ps, profile.Profile{ID: s.id, Labels: lb.Labels(), Pprof: p})
+	}
+	slices.SortFunc(ps, func(a, b profile.Profile) int {
+		if c := labels.Compare(a.Labels, b.Labels); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.ID, b.ID)
+	})
+	return ps
+}
+
+// pprof writes the series as a pprof profile without its time.
+func (s *series) pprof(period int64) *googlev1.Profile {
+	t := newTables(len(s.locations))
+	cpu, ns := t.text("cpu"), t.text("nanoseconds")
+	p := &googlev1.Profile{
+		SampleType: []*googlev1.ValueType{{Type: cpu, Unit: ns}},
+		PeriodType: &googlev1.ValueType{Type: cpu, Unit: ns},
+		Period:     period,
+		Sample:     make([]*googlev1.Sample, 0, len(s.samples)),
+	}
+	for _, l := range s.locations {
+		t.location(l)
+	}
+	for _, c := range s.samples {
+		ids := make([]uint64, len(c.locations))
+		for i, n := range c.locations {
+			ids[i] = uint64(n) + 1
+		}
+		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: []int64{c.count * period}})
+	}
+	p.Mapping, p.Location, p.Function, p.StringTable = t.mappings, t.locations, t.functions, t.strings
+	return p
+}
