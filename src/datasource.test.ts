@@ -1,0 +1,138 @@
+import { CoreApp, type DataSourceInstanceSettings, dateTime } from '@grafana/data';
+import { type TemplateSrv } from '@grafana/runtime';
+import { firstValueFrom } from 'rxjs';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { ProfileDataSource } from './datasource';
+import { templates } from './test/templates';
+import { DEFAULT_PROFILE_TYPE, type DataSourceOptions } from './types';
+
+const settings = {
+  id: 1,
+  uid: 'f',
+  type: 'flameline-profiles-datasource',
+  name: 'Flameline',
+  jsonData: {},
+} as DataSourceInstanceSettings<DataSourceOptions>;
+
+const vars = templates({ service: { value: ['a', 'b'] }, label: { value: 'pod' } });
+const range = { from: dateTime(1000), to: dateTime(2000), raw: { from: 'now-1h', to: 'now' } };
+
+/** The answers of the plugin's resources, by path. */
+let answers: Record<string, unknown>;
+let asked: Array<[string, unknown]>;
+let datasource: ProfileDataSource;
+
+beforeEach(() => {
+  answers = {};
+  asked = [];
+  datasource = new ProfileDataSource(settings, vars as TemplateSrv);
+  vi.spyOn(datasource, 'getResource').mockImplementation(async (path: string, params?: unknown) => {
+    asked.push([path, params]);
+    return answers[path];
+  });
+});
+
+describe('queries', () => {
+  it('migrates, interpolates and filters what it sends', () => {
+    const query = { refId: 'A', profileTypeId: DEFAULT_PROFILE_TYPE, labelSelector: '{service_name="$service"}' };
+    const sent = datasource.applyTemplateVariables(query, {}, [{ key: 'pod', operator: '=', value: 'p' }]);
+    expect(sent).toMatchObject({ version: 1, queryType: 'both', labelSelector: '{service_name=~"a|b", pod="p"}' });
+  });
+
+  it('has a default for each place', () => {
+    expect(datasource.getDefaultQuery(CoreApp.Explore).queryType).toBe('both');
+    expect(datasource.getDefaultQuery(CoreApp.PanelEditor).queryType).toBe('profile');
+    expect(datasource.getDefaultQuery(CoreApp.UnifiedAlerting).queryType).toBe('metrics');
+  });
+
+  it('does not run a hidden query or one without a profile type', () => {
+    const query = { refId: 'A', version: 1, profileTypeId: DEFAULT_PROFILE_TYPE, labelSelector: '{}' };
+    expect(datasource.filterQuery(query)).toBe(true);
+    expect(datasource.filterQuery({ ...query, hide: true })).toBe(false);
+    expect(datasource.filterQuery({ ...query, profileTypeId: '' })).toBe(false);
+  });
+
+  it('filters for and out', () => {
+    const query = { refId: 'A', profileTypeId: 't', labelSelector: '{a="1", b!="2"}' };
+    const modify = (type: string, key: string, value: string) =>
+      datasource.modifyQuery(query, { type, options: { key, value } }).labelSelector;
+    expect(modify('ADD_FILTER', 'b', '2')).toBe('{a="1", b="2"}');
+    expect(modify('ADD_FILTER_OUT', 'c', '3')).toBe('{a="1", b!="2", c!="3"}');
+  });
+
+  it('says what a query is about', () => {
+    const query = { refId: 'A', profileTypeId: DEFAULT_PROFILE_TYPE, labelSelector: '{a="1"}' };
+    expect(datasource.getQueryDisplayText(query)).toBe('CPU time {a="1"}');
+  });
+});
+
+describe('variables', () => {
+  it('lists label values of the series that match', async () => {
+    answers['labelValues'] = ['x', 'y'];
+    const query = { kind: 'labelValues' as const, label: '$label', labelSelector: '{service_name=~"$service"}' };
+    expect(await datasource.metricFindQuery(query, { range })).toEqual([
+      { text: 'x', value: 'x' },
+      { text: 'y', value: 'y' },
+    ]);
+    expect(asked).toEqual([
+      ['labelValues', { start: 1000, end: 2000, query: '{service_name=~"a|b"}', label: 'pod' }],
+    ]);
+  });
+
+  it('lists label names but those that follow from the type', async () => {
+    answers['labelNames'] = ['__period_unit__', 'pod'];
+    expect(await datasource.metricFindQuery({ kind: 'labelNames' }, { range })).toEqual([{ text: 'pod', value: 'pod' }]);
+  });
+
+  it('lists profile types by their names', async () => {
+    answers['profileTypes'] = [{ id: DEFAULT_PROFILE_TYPE, label: 'process_cpu - cpu' }];
+    expect(await datasource.metricFindQuery({ kind: 'profileTypes' }, { range })).toEqual([
+      { text: 'CPU time', value: DEFAULT_PROFILE_TYPE },
+    ]);
+  });
+
+  it('answers through the support class, with the variable of a dashboard', async () => {
+    answers['labelNames'] = ['pod'];
+    const request = { targets: [{ refId: 'v', type: 'label' }], range, scopedVars: {} };
+    const { variables } = datasource;
+    const response = await firstValueFrom(
+      (variables as unknown as { query: (r: unknown) => Parameters<typeof firstValueFrom>[0] }).query(request)
+    );
+    expect(response).toEqual({ data: [{ text: 'pod', value: 'pod' }] });
+  });
+});
+
+describe('ad hoc filters', () => {
+  const filters = [
+    { key: 'pod', operator: '=', value: 'p' },
+    { key: 'node', operator: '=', value: 'n' },
+  ];
+
+  it('completes names among the series that the other filters leave', async () => {
+    answers['labelNames'] = ['pod', 'node'];
+    await datasource.getTagKeys({ filters, timeRange: range });
+    expect(asked).toEqual([['labelNames', { start: 1000, end: 2000, query: '{pod="p", node="n"}' }]]);
+  });
+
+  it('completes values without the filter that is being changed', async () => {
+    answers['labelValues'] = ['n'];
+    expect(await datasource.getTagValues({ key: 'node', filters, timeRange: range })).toEqual([{ text: 'n', value: 'n' }]);
+    expect(asked).toEqual([['labelValues', { start: 1000, end: 2000, query: '{pod="p"}', label: 'node' }]]);
+  });
+});
+
+describe('switching data sources in Explore', () => {
+  const queries = [{ refId: 'A', labelMatchers: [{ name: 'team', value: 'x', operator: 'Equal' as never }] }];
+
+  it('keeps the labels that the server has', async () => {
+    answers['labelNames'] = ['service_name', 'team'];
+    const [query] = await datasource.importFromAbstractQueries(queries);
+    expect(query?.labelSelector).toBe('{team="x"}');
+  });
+
+  it('works while the server does not answer', async () => {
+    vi.spyOn(datasource, 'getResource').mockRejectedValue(new Error('down'));
+    const [query] = await datasource.importFromAbstractQueries(queries);
+    expect(query?.labelSelector).toBe('{}');
+  });
+});

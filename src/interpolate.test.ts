@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import { interpolateQuery, interpolateSelector, withFilters } from './interpolate';
+import { templates } from './test/templates';
+
+const vars = templates({
+  one: { value: 'a.b' },
+  multiOne: { value: ['a.b'] },
+  many: { value: ['a.b', 'c|d'] },
+  quoted: { value: ['say "hi"', 'x'] },
+  all: { value: ['x'], allValue: '.*' },
+  none: { value: [] },
+});
+
+describe('interpolateSelector', () => {
+  it.each([
+    // In regular expressions, values of multi-value variables are escaped.
+    ['{s=~"$many"}', '{s=~"a\\\\.b|c\\\\|d"}'],
+    ['{s!~"${many}"}', '{s!~"a\\\\.b|c\\\\|d"}'],
+    ['{s=~"$multiOne"}', '{s=~"a\\\\.b"}'],
+    ['{s=~"pre-${many}-post"}', '{s=~"pre-(a\\\\.b|c\\\\|d)-post"}'],
+    ['{s=~"$one"}', '{s=~"a.b"}'],
+    ['{s=~"$all"}', '{s=~".*"}'],
+    // An equality with several values becomes a regular expression.
+    ['{s="$one"}', '{s="a.b"}'],
+    ['{s="$multiOne"}', '{s="a.b"}'],
+    ['{s="$many"}', '{s=~"a\\\\.b|c\\\\|d"}'],
+    ['{s!="$many"}', '{s!~"a\\\\.b|c\\\\|d"}'],
+    ['{s="x.y-${many}"}', '{s=~"x\\\\.y-(a\\\\.b|c\\\\|d)"}'],
+    ['{s="$all"}', '{s=~".*"}'],
+    ['{s!="$all"}', '{s!~".*"}'],
+    ['{s="${one:raw}"}', '{s="a.b"}'],
+    ['{s="$none"}', '{s=""}'],
+    // Values can't break out of their quotes.
+    ['{s="$quoted"}', '{s=~"say \\"hi\\"|x"}'],
+    // What is no variable stays.
+    ['{s="$unknown", t=~"a.*$"}', '{s="$unknown", t=~"a.*$"}'],
+    ['{}', '{}'],
+    ['', ''],
+  ])('%s becomes %s', (text, expected) => {
+    expect(interpolateSelector(text, vars, {})).toBe(expected);
+  });
+
+  it('replaces a variable that is no part of a value', () => {
+    expect(interpolateSelector('{s="a", $one}', vars, {})).toBe('{s="a", a\\.b}');
+  });
+});
+
+describe('interpolateQuery', () => {
+  it('replaces the variables of every field', () => {
+    const query = {
+      refId: 'A',
+      profileTypeId: '$one',
+      labelSelector: '{s=~"$many"}',
+      groupBy: ['$many', 'node', '$none'],
+      step: '$one',
+      limit: 5,
+    };
+    expect(interpolateQuery(query, vars, {}, [{ key: 'pod', operator: '!=', value: 'p' }])).toEqual({
+      refId: 'A',
+      profileTypeId: 'a.b',
+      labelSelector: '{s=~"a\\\\.b|c\\\\|d", pod!="p"}',
+      groupBy: ['a.b', 'c|d', 'node'],
+      spanSelector: undefined,
+      step: 'a.b',
+      limit: 5,
+    });
+  });
+});
+
+describe('withFilters', () => {
+  it.each([
+    ['=', 'v', undefined, 'k="v"'],
+    ['!=', 'v', undefined, 'k!="v"'],
+    ['=~', 'v.*', undefined, 'k=~"v.*"'],
+    ['!~', 'v.*', undefined, 'k!~"v.*"'],
+    ['=|', 'a.b', ['a.b', 'c'], 'k=~"a\\\\.b|c"'],
+    ['!=|', 'a.b', ['a.b', 'c'], 'k!~"a\\\\.b|c"'],
+  ])('adds a filter with %s', (operator, value, values, expected) => {
+    expect(withFilters('{a="1"}', [{ key: 'k', operator, value, values }])).toBe(`{a="1", ${expected}}`);
+  });
+
+  it('adds to an empty selector, and skips a filter without a label', () => {
+    const filters = [
+      { key: '', operator: '=', value: 'x' },
+      { key: 'k', operator: '=', value: 'v' },
+    ];
+    expect(withFilters('', filters)).toBe('{k="v"}');
+  });
+
+  it('refuses an operator that labels do not have', () => {
+    expect(() => withFilters('{}', [{ key: 'k', operator: '<', value: '3' }])).toThrow('filter k < 3');
+  });
+});

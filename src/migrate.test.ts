@@ -1,0 +1,62 @@
+import { describe, expect, it } from 'vitest';
+import { migrateQuery, migrateVariableQuery } from './migrate';
+import { DEFAULT_PROFILE_TYPE, QUERY_VERSION } from './types';
+
+describe('migrateQuery', () => {
+  it('takes a query of the Pyroscope data source over', () => {
+    const pyroscope = {
+      refId: 'B',
+      datasource: { type: 'grafana-pyroscope-datasource', uid: 'p' },
+      queryType: 'metrics' as const,
+      profileTypeId: 'memory:inuse_space:bytes:space:bytes',
+      labelSelector: '{service_name="a"}',
+      groupBy: ['pod'],
+      limit: 10,
+      maxNodes: 500,
+      spanSelector: ['9a517183f26a089d'],
+      annotations: true,
+      includeExemplars: true,
+    };
+    expect(migrateQuery(pyroscope)).toEqual({
+      refId: 'B',
+      datasource: { type: 'grafana-pyroscope-datasource', uid: 'p' },
+      version: QUERY_VERSION,
+      queryType: 'metrics',
+      profileTypeId: 'memory:inuse_space:bytes:space:bytes',
+      labelSelector: '{service_name="a"}',
+      groupBy: ['pod'],
+      limit: 10,
+      maxNodes: 500,
+      spanSelector: ['9a517183f26a089d'],
+    });
+  });
+
+  it('completes an empty query', () => {
+    expect(migrateQuery({ refId: 'A' })).toEqual({
+      refId: 'A',
+      version: QUERY_VERSION,
+      queryType: 'both',
+      profileTypeId: DEFAULT_PROFILE_TYPE,
+      labelSelector: '{}',
+      groupBy: [],
+    });
+  });
+
+  it('keeps a current query as it is', () => {
+    const query = { refId: 'A', version: QUERY_VERSION, profileTypeId: '', labelSelector: '' };
+    expect(migrateQuery(query)).toBe(query);
+  });
+});
+
+describe('migrateVariableQuery', () => {
+  it.each([
+    [{ refId: 'v', type: 'labelValue', labelName: 'pod', profileTypeId: 't' }, { refId: 'v', kind: 'labelValues', label: 'pod', profileTypeId: 't' }],
+    [{ refId: 'v', type: 'label' }, { refId: 'v', kind: 'labelNames' }],
+    [{ refId: 'v', type: 'profileType' }, { refId: 'v', kind: 'profileTypes' }],
+    [{ refId: 'v', kind: 'labelNames' as const }, { refId: 'v', kind: 'labelNames' }],
+    ['', { refId: 'variable', kind: 'labelValues' }],
+    [undefined, { refId: 'variable', kind: 'labelValues' }],
+  ])('reads %j', (stored, expected) => {
+    expect(migrateVariableQuery(stored)).toEqual(expected);
+  });
+});

@@ -1,0 +1,27 @@
+import { expect, it } from 'vitest';
+import { countsCPUTime, profileTypeName, profileTypeOptions } from './profileType';
+
+const CPU = 'process_cpu:cpu:nanoseconds:cpu:nanoseconds';
+
+it.each([
+  [CPU, 'CPU time'],
+  ['memory:inuse_space:bytes:space:bytes', 'Memory: bytes in use'],
+  ['queue:depth:items:time:seconds', 'queue: depth (items)'],
+  ['$type', '$type'],
+])('calls %s %s', (id, name) => {
+  expect(profileTypeName(id)).toBe(name);
+});
+
+it('lists well-known types first', () => {
+  const types = ['zoo:a:count:a:count', 'memory:inuse_space:bytes:space:bytes', CPU].map((id) => ({ id, label: id }));
+  expect(profileTypeOptions(types).map(({ label }) => label)).toEqual([
+    'CPU time',
+    'Memory: bytes in use',
+    'zoo: a (count)',
+  ]);
+});
+
+it('knows which types can be shown in cores', () => {
+  expect(countsCPUTime(CPU)).toBe(true);
+  expect(countsCPUTime('process_cpu:samples:count:cpu:nanoseconds')).toBe(false);
+});

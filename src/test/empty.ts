@@ -1,0 +1,2 @@
+/** Stands for Grafana's assistant, which tests do not need. */
+export {};

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    environment: 'jsdom',
+    include: ['src/**/*.test.ts', 'collector/web/page/**/*.test.ts'],
+    setupFiles: ['src/test/setup.ts'],
+    // These packages' modules import others without a file extension.
+    server: { deps: { inline: [/@grafana\//] } },
+    alias: { '@grafana/assistant': new URL('src/test/empty.ts', import.meta.url).pathname },
+  },
+});
