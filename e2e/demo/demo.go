@@ -148,7 +148,7 @@ func (d *demo) startLoad(ctx context.Context) error {
 		}
 		p.Address = address
 		d.programs = append(d.programs, p)
-		d.say("load in %s: %s", p.Language, p.Service)
+		d.say("load in %s: %s, http://%s/metrics", p.Language, p.Service, address)
 	}
 	return nil
 }
