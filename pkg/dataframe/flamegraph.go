@@ -12,39 +12,41 @@ import (
 
 // Flamegraph is the frame that Grafana's flame graph draws: the tree's nodes
 // depth first, each with its level, value (total), self and label. A tree
-// without samples gives no rows.
+// without samples gives a root of no value: the panel cannot draw no rows.
 func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
+	if len(t.Nodes) == 0 {
+		t = profile.NewBuilder(0).Tree()
+	}
 	rows := len(t.Nodes)
 	level, labels := make([]int64, 0, rows), newLabels(rows)
 	value, self := newValues(unit, rows), newValues(unit, rows)
-	if t.Total() != 0 {
-		t.Walk(func(l int, n *profile.Node, name string) {
-			level = append(level, int64(l))
-			value.add(n.Total)
-			self.add(n.Self)
-			labels.add(name)
-		})
-	}
+	t.Walk(func(l int, n *profile.Node, name string) {
+		level = append(level, int64(l))
+		value.add(n.Total)
+		self.add(n.Self)
+		labels.add(name)
+	})
 	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
 }
 
 // FlamegraphDiff is the frame of a comparison: value and self are those of the
 // left (baseline) side, valueRight and selfRight those of the right side.
 func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
+	if len(t.Nodes) == 0 {
+		t = profile.Diff(&profile.Tree{}, &profile.Tree{})
+	}
 	rows := len(t.Nodes)
 	level, labels := make([]int64, 0, rows), newLabels(rows)
 	value, self := newValues(unit, rows), newValues(unit, rows)
 	valueRight, selfRight := newValues(unit, rows), newValues(unit, rows)
-	if rows > 0 && (t.Nodes[0].Total != 0 || t.Nodes[0].TotalRight != 0) {
-		t.Walk(func(l int, n *profile.DiffNode, name string) {
-			level = append(level, int64(l))
-			value.add(n.Total)
-			self.add(n.Self)
-			valueRight.add(n.TotalRight)
-			selfRight.add(n.SelfRight)
-			labels.add(name)
-		})
-	}
+	t.Walk(func(l int, n *profile.DiffNode, name string) {
+		level = append(level, int64(l))
+		value.add(n.Total)
+		self.add(n.Self)
+		valueRight.add(n.TotalRight)
+		selfRight.add(n.SelfRight)
+		labels.add(name)
+	})
 	return flamegraphFrame(data.NewField("level", nil, level),
 		value.field("value"), self.field("self"),
 		valueRight.field("valueRight"), selfRight.field("selfRight"), labels.field("label"))
@@ -121,11 +123,7 @@ func (n *names) field(name string) *data.Field {
 	for i, at := range n.rows {
 		column[i] = data.EnumItemIndex(at)
 	}
-	text := n.text
-	if text == nil {
-		text = []string{}
-	}
 	return data.NewField(name, nil, column).SetConfig(&data.FieldConfig{
-		TypeConfig: &data.FieldTypeConfig{Enum: &data.EnumFieldConfig{Text: text}},
+		TypeConfig: &data.FieldTypeConfig{Enum: &data.EnumFieldConfig{Text: n.text}},
 	})
 }

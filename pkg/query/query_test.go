@@ -1,0 +1,162 @@
+package query_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/query"
+)
+
+func tree(self int64) *profile.Tree {
+	b := profile.NewBuilder(0)
+	b.Add(b.Child(0, b.Name("main")), self)
+	return b.Tree()
+}
+
+func value(t *testing.T, f *data.Frame, name string, row int) any {
+	t.Helper()
+	field, _ := f.FieldByName(name)
+	require.NotNil(t, field, name)
+	return field.At(row)
+}
+
+// A panel of Grafana's Pyroscope data source, as dashboards hold it.
+func TestQueryOfThePyroscopeDataSource(t *testing.T) {
+	q := &querier{tree: tree(7)}
+	r := runner(t, q)
+	resp := ask(t, r, time.Hour, map[string]any{
+		"refId": "A", "datasource": map[string]any{"type": "grafana-pyroscope-datasource", "uid": "x"},
+		"queryType": "profile", "profileTypeId": cpu, "labelSelector": `{service_name="order",}`,
+		"groupBy": []string{}, "limit": nil, "maxNodes": 100, "spanSelector": []string{}, "annotations": true, "includeExemplars": false,
+	})
+	require.NoError(t, resp.Error)
+	require.Len(t, resp.Frames, 1)
+	require.Equal(t, int64(7), value(t, resp.Frames[0], "value", 0))
+	require.Empty(t, resp.Frames[0].Meta.Notices)
+	require.Len(t, q.profiles, 1)
+	require.Equal(t, int64(100), q.profiles[0].GetMaxNodes())
+	require.Equal(t, `{service_name="order",}`, q.profiles[0].LabelSelector)
+	require.Equal(t, now.Add(-time.Hour).UnixMilli(), q.profiles[0].Start)
+	require.Equal(t, now.UnixMilli(), q.profiles[0].End)
+}
+
+func TestBothGivesTheFlameGraphFirst(t *testing.T) {
+	q := &querier{tree: tree(7), series: func(r *querierv1.SelectSeriesRequest) []*typesv1.Series {
+		return []*typesv1.Series{{Points: []*typesv1.Point{{Timestamp: r.Start, Value: 15e9}}}}
+	}}
+	resp := ask(t, runner(t, q), time.Hour, map[string]any{"queryType": "both", "profileTypeId": cpu, "notice": "mind the gap"})
+	require.NoError(t, resp.Error)
+	require.Len(t, resp.Frames, 2)
+	require.Equal(t, data.VisType(data.VisTypeFlameGraph), resp.Frames[0].Meta.PreferredVisualization)
+	require.Equal(t, "mind the gap", resp.Frames[0].Meta.Notices[0].Text)
+	require.Equal(t, data.VisTypeGraph, resp.Frames[1].Meta.PreferredVisualization)
+	require.Equal(t, "{}", q.selects[0].LabelSelector)
+}
+
+func TestSpansAreSelected(t *testing.T) {
+	q := &querier{tree: tree(7)}
+	resp := ask(t, runner(t, q), time.Hour, map[string]any{"queryType": "profile", "profileTypeId": cpu, "spanSelector": []string{"9a517183f26a089d"}})
+	require.NoError(t, resp.Error)
+	require.Empty(t, q.profiles)
+	require.Equal(t, []string{"9a517183f26a089d"}, q.spans[0].SpanSelector)
+}
+
+func TestFlameGraphInCores(t *testing.T) {
+	q := &querier{tree: tree(1800e9)} // 1800 s of CPU in an hour
+	r := runner(t, q)
+	resp := ask(t, r, time.Hour, map[string]any{"queryType": "profile", "profileTypeId": cpu, "unit": "cores"})
+	require.NoError(t, resp.Error)
+	require.InDelta(t, 0.5, value(t, resp.Frames[0], "value", 0), 1e-9)
+	field, _ := resp.Frames[0].FieldByName("value")
+	require.Equal(t, "cores", field.Config.Unit)
+
+	// What has not passed yet does not count.
+	raw := json.RawMessage(`{"queryType":"profile","unit":"cores","profileTypeId":"` + cpu + `"}`)
+	resp = r.Run(t.Context(), backend.DataQuery{JSON: raw, TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now.Add(time.Hour)}})
+	require.InDelta(t, 0.5, value(t, resp.Frames[0], "value", 0), 1e-9)
+
+	// Memory in use has no rate.
+	resp = ask(t, r, time.Hour, map[string]any{"queryType": "profile", "profileTypeId": "memory:inuse_space:bytes:space:bytes", "unit": "cores"})
+	require.Equal(t, int64(1800e9), value(t, resp.Frames[0], "value", 0))
+	require.Contains(t, resp.Frames[0].Meta.Notices[0].Text, "inuse_space describes an instant")
+}
+
+func TestNothingFound(t *testing.T) {
+	for name, q := range map[string]*querier{
+		"no flame graph": {}, "an empty one": {tree: tree(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := ask(t, runner(t, q), time.Hour, map[string]any{"profileTypeId": cpu, "labelSelector": `{pod="cart"}`})
+			require.NoError(t, resp.Error)
+			require.Len(t, resp.Frames, 2)
+			for _, f := range resp.Frames {
+				require.Contains(t, f.Meta.Notices[0].Text, `No samples of `+cpu+` for {pod="cart"} between 2026-11-23T11:00:07Z and`)
+			}
+			require.Equal(t, int64(0), value(t, resp.Frames[0], "value", 0))
+			require.Equal(t, 0, resp.Frames[1].Rows())
+			require.Len(t, resp.Frames[1].Fields, 2)
+		})
+	}
+}
+
+func TestBadQueriesNameTheField(t *testing.T) {
+	for field, model := range map[string]string{
+		"query":         `{"queryType"`,
+		"queryType":     `{"queryType":"top","profileTypeId":"` + cpu + `"}`,
+		"profileTypeId": `{"queryType":"profile"}`,
+		"labelSelector": `{"profileTypeId":"` + cpu + `","labelSelector":"{pod=cart}"}`,
+		"limit":         `{"profileTypeId":"` + cpu + `","limit":"ten"}`,
+		"maxNodes":      `{"profileTypeId":"` + cpu + `","maxNodes":-1}`,
+		"unit":          `{"profileTypeId":"` + cpu + `","unit":"parsecs"}`,
+		"step":          `{"profileTypeId":"` + cpu + `","step":"often"}`,
+		"version":       `{"profileTypeId":"` + cpu + `","version":99}`,
+	} {
+		t.Run(field, func(t *testing.T) {
+			q := &querier{}
+			resp := runner(t, q).Run(t.Context(), backend.DataQuery{
+				JSON: json.RawMessage(model), TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now},
+			})
+			require.Error(t, resp.Error)
+			require.True(t, strings.HasPrefix(resp.Error.Error(), field+": "), "%q names %s", resp.Error, field)
+			require.Equal(t, backend.StatusBadRequest, resp.Status)
+			require.Empty(t, q.profiles, "the server is not asked")
+		})
+	}
+	_, err := query.ParseModel(json.RawMessage(`{"profileTypeId":"` + cpu + `","labelSelector":"{pod=cart}"}`))
+	require.ErrorContains(t, err, "1:6", "the position within the selector")
+}
+
+func TestStepIsTextOrSeconds(t *testing.T) {
+	for raw, want := range map[string]time.Duration{`"1m"`: time.Minute, `90`: 90 * time.Second, `""`: 0, `null`: 0} {
+		m, err := query.ParseModel(json.RawMessage(`{"profileTypeId":"` + cpu + `","step":` + raw + `}`))
+		require.NoError(t, err)
+		require.Equal(t, want, time.Duration(m.Step), raw)
+	}
+}
+
+func TestBackwardRange(t *testing.T) {
+	resp := runner(t, &querier{}).Run(t.Context(), backend.DataQuery{
+		JSON: json.RawMessage(`{"profileTypeId":"` + cpu + `"}`), TimeRange: backend.TimeRange{From: now, To: now},
+	})
+	require.ErrorContains(t, resp.Error, "time range: it ends")
+}
+
+func TestRefusalOfTheServer(t *testing.T) {
+	q := &querier{err: connect.NewError(connect.CodeResourceExhausted, errors.New("the query range exceeds max_query_range"))}
+	resp := ask(t, runner(t, q), time.Hour, map[string]any{"profileTypeId": cpu})
+	require.ErrorContains(t, resp.Error, "max_query_range")
+	require.Equal(t, backend.StatusTooManyRequests, resp.Status)
+	require.Equal(t, backend.ErrorSourceDownstream, resp.ErrorSource)
+	require.Empty(t, resp.Frames)
+}
