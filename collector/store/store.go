@@ -1,5 +1,181 @@
-// Package store keeps profiles on disk and merges them over time.
+// Package store keeps profiles on disk and merges them over time. It is an
+// embedded database on Pebble: an append-only stack trie per service and day,
+// one packed row per profile that refers to the trie's nodes, rows merged ahead
+// of time for closed windows of five minutes, an hour and a day, and an index of
+// labels. FORMAT.md describes what is on disk.
 //
-// It leaves reading of formats to ingest, transport to server and selectors'
-// syntax to profile.
+// It leaves reading of formats to ingest, transport to server, the syntax of
+// selectors and the encodings of flame graphs to pkg/profile.
 package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// ErrInvalid is wrapped by errors about what the caller passed. Their text names
+// the field at fault.
+var ErrInvalid = errors.New("invalid")
+
+// ErrLimit is wrapped by errors about a limit that was reached. Their text names
+// the limit.
+var ErrLimit = errors.New("limit reached")
+
+// ErrClosed is returned by calls after Close.
+var ErrClosed = errors.New("store is closed")
+
+// Options configure a DB. The zero value is usable.
+type Options struct {
+	Logger     *slog.Logger          // none: no logs
+	Registerer prometheus.Registerer // none: no metrics
+
+	// CacheBytes caps the memory that holds tries, indexes and blocks of files;
+	// 0 means 192 MiB. A query needs memory beyond it, for its result and
+	// for the tries that it is working on.
+	CacheBytes int64
+	// Retention is the age above which profiles are dropped, by whole days (in
+	// UTC); 0 keeps them.
+	Retention time.Duration
+	// MaxBytes is the size on disk above which the oldest days are dropped; 0
+	// means no limit. The newest day always stays.
+	MaxBytes int64
+	// MaxFuture is how far ahead of the clock a profile's time may be; 0 means
+	// an hour.
+	MaxFuture time.Duration
+	// Concurrency is the number of goroutines of one query; 0 means one per CPU.
+	Concurrency int
+
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// MaintenanceInterval is the time between two runs of merging closed windows
+	// and of retention; 0 means 10 seconds, less than 0 none at all.
+	MaintenanceInterval time.Duration
+}
+
+// How long after the last profile of a window it is merged.
+const quietTime = 10 * time.Second
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 192 << 20
+	}
+	if o.MaxFuture <= 0 {
+		o.MaxFuture = time.Hour
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.MaintenanceInterval == 0 {
+		o.MaintenanceInterval = 10 * time.Second
+	}
+}
+
+// A Selection says which profiles a query is about: those of a profile type and
+// of the series that all matchers match, taken at Start <= time <= End, in ms
+// since 1970.
+type Selection struct {
+	Type       profile.Type
+	Matchers   []*labels.Matcher
+	Start, End int64
+}
+
+// DB is an open store. Its methods are safe for concurrent use.
+type DB struct {
+	options Options
+	log     *slog.Logger
+	pebble  *pebble.DB
+	metrics *metrics
+	cache   *cache
+
+	mu     sync.Mutex
+	epochs map[uint32]bool // those on disk
+	closed bool
+	users  sync.WaitGroup // calls and background work that use pebble
+
+	stop context.CancelFunc
+}
+
+// Open opens or creates the store in a directory, which no other process may
+// have open.
+func Open(dir string, o Options) (*DB, error) {
+	o.setDefaults()
+	p, err := openPebble(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	db := &DB{options: o, log: o.Logger, pebble: p, epochs: map[uint32]bool{}}
+	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
+	db.metrics = newMetrics(db, o.Registerer)
+	if err := db.start(); err != nil {
+		db.metrics.unregister()
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), p.Close())
+	}
+	return db, nil
+}
+
+// start reads what must be known before the first call, and begins maintenance.
+func (db *DB) start() error {
+	if err := db.checkFormat(); err != nil {
+		return err
+	}
+	if err := db.findEpochs(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	db.stop = cancel
+	if err := db.pinDirty(); err != nil {
+		cancel()
+		return err
+	}
+	if db.options.MaintenanceInterval > 0 {
+		db.users.Add(1)
+		go func() {
+			defer db.users.Done()
+			db.maintainEvery(ctx, db.options.MaintenanceInterval)
+		}()
+	}
+	return nil
+}
+
+// enter begins a call; the caller calls the returned function at its end.
+func (db *DB) enter() (leave func(), err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return nil, ErrClosed
+	}
+	db.users.Add(1)
+	return db.users.Done, nil
+}
+
+// Close waits for running calls and closes the store. Later calls fail with
+// ErrClosed.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	if db.closed {
+		db.mu.Unlock()
+		return ErrClosed
+	}
+	db.closed = true
+	db.mu.Unlock()
+	db.stop()
+	db.users.Wait()
+	db.metrics.unregister()
+	if err := db.pebble.Close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the store's own counters and, at each scrape, the database's.
+type metrics struct {
+	db         *DB
+	registerer prometheus.Registerer
+	all        []prometheus.Collector
+
+	profiles, samples, rowBytes, segmentBytes prometheus.Counter
+	negative, corrupt                         prometheus.Counter
+	windows, droppedEpochs, maintenanceErrors prometheus.Counter
+	appendSeconds                             prometheus.Histogram
+	querySeconds                              *prometheus.HistogramVec
+	descriptions                              map[string]*prometheus.Desc
+}
+
+func newMetrics(db *DB, r prometheus.Registerer) *metrics {
+	m := &metrics{db: db, registerer: r, descriptions: map[string]*prometheus.Desc{}}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "flameline_store_" + name, Help: help})
+		m.all = append(m.all, c)
+		return c
+	}
+	m.profiles = counter("appended_profiles_total", "Profiles that were stored.")
+	m.samples = counter("appended_samples_total", "Samples that were stored.")
+	m.rowBytes = counter("appended_row_bytes_total", "Bytes of the rows of stored profiles, before compaction.")
+	m.segmentBytes = counter("appended_segment_bytes_total", "Bytes of new symbols and stacktraces, before compression.")
+	m.negative = counter("negative_samples_total", "Samples that were left out because a value is negative.")
+	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
+	m.windows = counter("merged_windows_total", "Closed windows that were merged into one row.")
+	m.droppedEpochs = counter("dropped_epochs_total", "Days that retention dropped.")
+	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")
+	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	m.appendSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "flameline_store_append_seconds", Help: "Time of a call to Append, until synced.", Buckets: buckets,
+	})
+	m.querySeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "flameline_store_query_seconds", Help: "Time of a query in the store, by call.", Buckets: buckets,
+	}, []string{"call"})
+	m.all = append(m.all, m.appendSeconds, m.querySeconds, m)
+	for name, help := range map[string]string{
+		"cache_bytes":               "Memory of decoded stack tries and indexes.",
+		"cache_hits_total":          "Uses of a trie or an index that was in memory.",
+		"cache_misses_total":        "Uses of a trie or an index that was read from disk.",
+		"cache_evictions_total":     "Tries and indexes that were forgotten.",
+		"pebble_block_cache_bytes":  "Memory of the database's block cache.",
+		"pebble_memtable_bytes":     "Memory of the database's memtables.",
+		"pebble_wal_bytes":          "Size of the write-ahead log.",
+		"pebble_wal_written_total":  "Bytes written to the write-ahead log.",
+		"pebble_disk_bytes":         "Disk space of the database, with its log.",
+		"pebble_tables":             "Sorted tables of the database.",
+		"pebble_read_amplification": "Levels of the database that a read may touch.",
+		"pebble_compactions_total":  "Compactions that ended.",
+		"pebble_compaction_debt":    "Bytes that are to be compacted.",
+		"pebble_flushes_total":      "Memtables that were flushed.",
+	} {
+		m.descriptions[name] = prometheus.NewDesc("flameline_store_"+name, help, nil, nil)
+	}
+	if r != nil {
+		for i, c := range m.all {
+			if err := r.Register(c); err != nil {
+				db.log.Error("register metrics", "err", err)
+				m.all = m.all[:i]
+				break
+			}
+		}
+	}
+	return m
+}
+
+func (m *metrics) unregister() {
+	if m.registerer != nil {
+		for _, c := range m.all {
+			m.registerer.Unregister(c)
+		}
+	}
+}
+
+// query times a query; the caller calls the returned function at its end.
+func (m *metrics) query(call string) func() {
+	began := time.Now()
+	return func() { m.querySeconds.WithLabelValues(call).Observe(time.Since(began).Seconds()) }
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range m.descriptions {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	leave, err := m.db.enter()
+	if err != nil {
+		return
+	}
+	defer leave()
+	put := func(t prometheus.ValueType, name string, v float64) {
+		ch <- prometheus.MustNewConstMetric(m.descriptions[name], t, v)
+	}
+	c := m.db.cache
+	put(prometheus.GaugeValue, "cache_bytes", float64(c.bytes()))
+	put(prometheus.CounterValue, "cache_hits_total", float64(c.hits.Load()))
+	put(prometheus.CounterValue, "cache_misses_total", float64(c.misses.Load()))
+	put(prometheus.CounterValue, "cache_evictions_total", float64(c.evictions.Load()))
+	p := m.db.pebble.Metrics()
+	put(prometheus.GaugeValue, "pebble_block_cache_bytes", float64(p.BlockCache.Size))
+	put(prometheus.GaugeValue, "pebble_memtable_bytes", float64(p.MemTable.Size))
+	put(prometheus.GaugeValue, "pebble_wal_bytes", float64(p.WAL.Size))
+	put(prometheus.CounterValue, "pebble_wal_written_total", float64(p.WAL.BytesWritten))
+	put(prometheus.GaugeValue, "pebble_disk_bytes", float64(p.DiskSpaceUsage()))
+	put(prometheus.GaugeValue, "pebble_tables", float64(tables(p)))
+	put(prometheus.GaugeValue, "pebble_read_amplification", float64(p.ReadAmp()))
+	put(prometheus.CounterValue, "pebble_compactions_total", float64(p.Compact.Count))
+	put(prometheus.GaugeValue, "pebble_compaction_debt", float64(p.Compact.EstimatedDebt))
+	put(prometheus.CounterValue, "pebble_flushes_total", float64(p.Flush.Count))
+}
+
+func tables(p *pebble.Metrics) (n int64) {
+	for _, l := range p.Levels {
+		n += l.TablesCount
+	}
+	return n
+}

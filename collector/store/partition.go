@@ -1,0 +1,121 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A partition is the dictionary of one service in one epoch.
+type partition struct {
+	epoch, id uint32
+	damage    error // of a segment; what comes after it is not readable
+
+	mu   sync.RWMutex
+	dict *dictionary
+}
+
+func (p *partition) size() int64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.dict.bytes()
+}
+
+// view returns what the dictionary holds now, to read without a lock.
+func (p *partition) view() view {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.dict.view
+}
+
+// A use is a cached value in use.
+type use[T cached] struct {
+	value T
+	entry *entry
+	cache *cache
+}
+
+func (u use[T]) release() { u.cache.release(u.entry) }
+
+func acquire[T cached](c *cache, key cacheKey, load func() (cached, error)) (use[T], error) {
+	e := c.acquire(key, load)
+	if e.err != nil {
+		c.release(e)
+		return use[T]{}, e.err
+	}
+	return use[T]{e.value.(T), e, c}, nil
+}
+
+// partition returns a partition, read from disk if it is not in the cache.
+func (db *DB) partition(epoch, id uint32) (use[*partition], error) {
+	return acquire[*partition](db.cache, cacheKey{epoch, id}, func() (cached, error) {
+		return db.loadPartition(epoch, id)
+	})
+}
+
+func (db *DB) loadPartition(epoch, id uint32) (*partition, error) {
+	p := &partition{epoch: epoch, id: id, dict: newDictionary()}
+	p.dict.lookup = &lookup{}
+	p.dict.findCalls()
+	prefix := segmentPrefix(epoch, id)
+	err := db.each(db.pebble, prefix, func(key, value []byte) error {
+		if p.damage == nil {
+			if err := p.dict.readSegment(value); err != nil {
+				p.damage = fmt.Errorf("read segment %x: %w", key, err)
+				db.corrupt(p.damage)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read partition %d of epoch %d: %w", id, epoch, err)
+	}
+	p.dict.lookup = nil
+	return p, nil
+}
+
+// each calls fn for every key with a prefix. Key and value are valid during the
+// call only.
+func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) (err error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := fn(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// corrupt reports a damaged value that is left out.
+func (db *DB) corrupt(err error) {
+	db.metrics.corrupt.Inc()
+	db.log.Error("leave out a damaged value", "err", err)
+}
+
+// extend runs fn, which adds to the dictionary, and writes what it added. The
+// write is in the log before any later one, but not synced.
+func (db *DB) extend(p *partition, fn func(*dictionary)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from := p.dict.sizes()
+	fn(p.dict)
+	if p.dict.sizes() == from {
+		return nil
+	}
+	segment := p.dict.appendSegment(nil, from)
+	if err := db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync); err != nil {
+		return fmt.Errorf("write segment: %w", err)
+	}
+	db.metrics.segmentBytes.Add(float64(len(segment)))
+	return nil
+}

@@ -1,0 +1,270 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// maintainEvery merges closed windows and applies retention, until ctx ends.
+func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := db.maintain(ctx, quietTime); err != nil && ctx.Err() == nil {
+			db.metrics.maintenanceErrors.Inc()
+			db.log.Error("store maintenance", "err", err)
+		}
+	}
+}
+
+// maintain does what is due: windows that are over and got no profile for the
+// quiet time are merged, what is too old or too much is dropped.
+func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
+	now := db.options.Now()
+	if err := db.retain(now); err != nil {
+		return fmt.Errorf("retention: %w", err)
+	}
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		entry := db.cache.peek(cacheKey{id, epochItself})
+		if entry == nil {
+			continue // no window to merge: it would be pinned
+		}
+		err := db.mergeEpoch(ctx, entry.value.(*epoch), now.UnixMilli(), quiet)
+		db.cache.release(entry)
+		if err != nil {
+			return fmt.Errorf("merge windows of epoch %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// peek is acquire for a value that is in the cache.
+func (c *cache) peek(key cacheKey) *entry {
+	c.mu.Lock()
+	e := c.entries[key]
+	c.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	e = c.acquire(key, func() (cached, error) { return nil, errors.New("not in the cache") })
+	if e.err != nil {
+		c.release(e)
+		return nil
+	}
+	return e
+}
+
+// A mergeTask is an hour, or a day, of a stream with windows that can be merged.
+type mergeTask struct {
+	stream *stream
+	hour   uint8
+	slots  uint16 // to merge
+	rest   uint16 // to leave for later
+	over   bool   // the hour is over, and its row can be made too
+	gen    uint64
+}
+
+// mergeEpoch merges what is due in an epoch: slots and hours first, then days.
+func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	for _, day := range []bool{false, true} {
+		for _, t := range e.due(now, quiet, day) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := db.mergeWindows(ctx, e, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *epoch) due(now int64, quiet time.Duration, day bool) (tasks []mergeTask) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.dropped {
+		return nil
+	}
+	base := epochStart(e.id)
+	pending := map[uint32]bool{} // streams with hours to merge
+	for id := range e.open {
+		if id.hour != wholeDay {
+			pending[id.stream] = true
+		}
+	}
+	for id, o := range e.open {
+		if day != (id.hour == wholeDay) || o.flying > 0 {
+			continue
+		}
+		t := mergeTask{stream: e.streams[id.stream], hour: id.hour, gen: o.gen}
+		if day {
+			if base+dayMs > now || pending[id.stream] || time.Since(o.last[0]) < quiet {
+				continue
+			}
+			t.over = true
+			tasks = append(tasks, t)
+			continue
+		}
+		start := base + int64(id.hour)*hourMs
+		t.over = start+hourMs <= now
+		for i := range uint(slotsPerHour) {
+			bit := o.dirty & (1 << i)
+			if start+int64(i+1)*slotMs <= now && time.Since(o.last[i]) >= quiet {
+				t.slots |= bit
+			} else {
+				t.rest |= bit
+			}
+		}
+		t.over = t.over && t.rest == 0
+		if t.slots != 0 || t.over {
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+// mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
+func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err error) {
+	part, err := db.partition(e.id, t.stream.partition)
+	if err != nil {
+		return err
+	}
+	defer part.release()
+	s := db.newScanner(ctx, db.pebble, e.id)
+	defer func() { err = errors.Join(err, s.close()) }()
+	batch := db.pebble.NewBatch()
+	defer batch.Close()
+	m := newMerger(e.id, t.stream, part.value.view())
+	windows := 0
+	window := func(level, from int, lo, hi int64) error {
+		wrote, err := m.merge(s, batch, level, from, lo, hi)
+		if wrote {
+			windows++
+		}
+		return err
+	}
+	base := epochStart(e.id)
+	if t.hour == wholeDay {
+		err = window(levelDay, levelHour, base, base+dayMs)
+	} else {
+		start := base + int64(t.hour)*hourMs
+		for i := range int64(slotsPerHour) {
+			if err == nil && t.slots>>i&1 == 1 {
+				err = window(levelSlot, levelFine, start+i*slotMs, start+(i+1)*slotMs)
+			}
+		}
+		if err == nil && t.over {
+			err = window(levelHour, levelFine, start, start+hourMs)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id := hourID{t.stream.id, t.hour}
+	o := e.open[id]
+	if o == nil || o.gen != t.gen || o.flying > 0 || e.dropped {
+		return nil // later, with what came
+	}
+	if t.over {
+		batch.Delete(hourKey(e.id, kindDirty, t.stream.id, t.hour), nil)
+	} else {
+		e.mark(batch, t.stream, t.hour, t.rest)
+	}
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("write windows: %w", err)
+	}
+	db.metrics.windows.Add(float64(windows))
+	if o.dirty = t.rest; t.over {
+		delete(e.open, id)
+		e.keep(db)
+	}
+	return nil
+}
+
+// A merger merges rows of one stream, all sample types at a time.
+type merger struct {
+	epoch  uint32
+	stream *stream
+	sums   [][]int64 // by sample type and node
+	row    packedRow
+	tmp    scratch
+	times  []int64
+	totals [][]int64
+}
+
+func newMerger(epoch uint32, s *stream, v view) *merger {
+	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.def.types))}
+	for range s.def.types {
+		m.sums = append(m.sums, make([]int64, len(v.nodes)))
+	}
+	return m
+}
+
+// merge writes the row and the points of a window, from rows of level from at
+// most. It reports whether the window has any profile.
+func (m *merger) merge(s *scanner, b *pebble.Batch, level, from int, lo, hi int64) (bool, error) {
+	out := row{totals: make([]int64, len(m.sums)), values: make([][]int64, len(m.sums))}
+	m.times = m.times[:0]
+	for c := range m.totals {
+		m.totals[c] = m.totals[c][:0]
+	}
+	err := s.cover(kindRow, from, m.stream.id, lo, hi, func(_ int, end int64, value []byte) error {
+		if err := m.row.decode(value); err != nil {
+			return err
+		}
+		if len(m.row.totals) != len(m.sums) {
+			return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.sums))
+		}
+		if m.row.count > 0 {
+			for c := range m.sums {
+				if err := m.row.addTo(m.sums[c], c, &m.tmp); err != nil {
+					return err
+				}
+			}
+		}
+		out.profiles += m.row.profiles
+		out.duration += m.row.duration
+		m.times = append(m.times, end)
+		for c, v := range m.row.totals {
+			out.totals[c] += v
+			m.totals[c] = append(m.totals[c], v)
+		}
+		return nil
+	})
+	if err != nil || out.profiles == 0 {
+		return false, err
+	}
+	for n := range m.sums[0] {
+		any := false
+		for c := range m.sums {
+			any = any || m.sums[c][n] != 0
+		}
+		if !any {
+			continue
+		}
+		out.nodes = append(out.nodes, uint32(n))
+		for c := range m.sums {
+			out.values[c] = append(out.values[c], m.sums[c][n])
+			m.sums[c][n] = 0
+		}
+	}
+	if err := b.Set(windowKey(m.epoch, kindRow, level, m.stream.id, hi), out.append(nil), nil); err != nil {
+		return false, err
+	}
+	if level == levelDay {
+		return true, nil
+	}
+	points := appendPoints(nil, lo, m.times, m.totals)
+	return true, b.Set(windowKey(m.epoch, kindPoints, level, m.stream.id, hi), points, nil)
+}

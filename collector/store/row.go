@@ -1,0 +1,271 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// A row is one profile of a stream, or several profiles of a stream merged into
+// one window: for each node that was sampled the values of all sample types.
+type row struct {
+	profiles uint64 // how many were merged
+	duration uint64 // their lengths' sum, ms
+	totals   []int64
+	nodes    []uint32  // ascending
+	values   [][]int64 // [sample type][index in nodes]
+}
+
+// How a value column is written.
+const (
+	columnDense  = 0 // all values but none is zero
+	columnSparse = 1 // a bitmap of the values that are not zero, then those
+	columnSame   = 2 // another column's values times a factor
+)
+
+// append appends the row's encoding, which FORMAT.md describes.
+func (r *row) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, r.profiles)
+	b = binary.AppendUvarint(b, r.duration)
+	b = binary.AppendUvarint(b, uint64(len(r.totals)))
+	for _, t := range r.totals {
+		b = binary.AppendUvarint(b, uint64(t))
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.nodes)))
+	if len(r.nodes) == 0 {
+		return b
+	}
+	tmp := make([]uint64, 0, len(r.nodes))
+	last := uint32(0)
+	for i, n := range r.nodes {
+		d := n - last
+		if i > 0 {
+			d-- // strictly ascending
+		}
+		tmp, last = append(tmp, uint64(d)), n
+	}
+	b = appendColumn(b, tmp)
+	divisors := make([]int64, len(r.values))
+	for c, vs := range r.values {
+		divisors[c] = commonDivisor(vs)
+		if same := sameColumn(r.values[:c], divisors, c, vs); same >= 0 {
+			b = append(b, columnSame, byte(same))
+			b = binary.AppendUvarint(b, uint64(divisors[c]))
+			continue
+		}
+		b = appendValues(b, vs, divisors[c], tmp[:0])
+	}
+	return b
+}
+
+func appendValues(b []byte, vs []int64, divisor int64, tmp []uint64) []byte {
+	for _, v := range vs {
+		if v != 0 {
+			tmp = append(tmp, uint64(v/divisor)-1)
+		}
+	}
+	mode := byte(columnDense)
+	if len(tmp) < len(vs) {
+		mode = columnSparse
+	}
+	b = append(b, mode)
+	b = binary.AppendUvarint(b, uint64(divisor))
+	if mode == columnSparse {
+		at := len(b)
+		b = append(b, make([]byte, (len(vs)+7)/8)...)
+		for i, v := range vs {
+			if v != 0 {
+				b[at+i/8] |= 1 << (i % 8)
+			}
+		}
+	}
+	return appendColumn(b, tmp)
+}
+
+// commonDivisor is the greatest common divisor of the values, 1 if all are 0.
+func commonDivisor(vs []int64) int64 {
+	g := int64(0)
+	for _, v := range vs {
+		for a := v; a != 0; {
+			g, a = a, g%a
+		}
+		if g == 1 {
+			break
+		}
+	}
+	return max(g, 1)
+}
+
+// sameColumn finds an earlier column that differs by a factor only.
+func sameColumn(earlier [][]int64, divisors []int64, c int, vs []int64) int {
+	if c > math.MaxUint8 {
+		return -1
+	}
+next:
+	for e, es := range earlier {
+		for i, v := range vs {
+			if v/divisors[c] != es[i]/divisors[e] {
+				continue next
+			}
+		}
+		return e
+	}
+	return -1
+}
+
+// A packedRow is a row of which only the head is decoded. It refers to the
+// value's bytes.
+type packedRow struct {
+	profiles uint64
+	duration uint64
+	totals   []int64
+	count    int // of nodes
+	nodes    column
+	values   []packedValues
+}
+
+type packedValues struct {
+	mode    byte
+	same    int
+	divisor int64
+	bitmap  []byte
+	ones    int
+	column  column
+}
+
+// decodeHead reads what comes before the nodes into p, whose memory it reuses.
+func (p *packedRow) decodeHead(r *reader) error {
+	p.profiles = r.uvarint("profile count")
+	p.duration = r.uvarint("duration")
+	p.totals = p.totals[:0]
+	for range r.count(1, "sample type count") {
+		v := r.uvarint("total")
+		if v > math.MaxInt64 {
+			r.fail("total")
+		}
+		p.totals = append(p.totals, int64(v))
+	}
+	return r.err
+}
+
+// decode reads a whole row.
+func (p *packedRow) decode(value []byte) error {
+	r := reader{data: value}
+	if err := p.decodeHead(&r); err != nil {
+		return err
+	}
+	count := r.uvarint("node count")
+	// A node takes one bit at least.
+	if r.err == nil && count > uint64(len(value))*8 {
+		r.fail(fmt.Sprintf("node count %d exceeds the value", count))
+	}
+	p.count, p.values = int(count), p.values[:0]
+	if r.err != nil || count == 0 {
+		return r.end()
+	}
+	p.nodes = r.column("nodes")
+	for c := range p.totals {
+		var v packedValues
+		off := r.off
+		switch v.mode = r.byte("column mode"); v.mode {
+		case columnSame:
+			v.same = int(r.byte("column reference"))
+			if r.err == nil && (v.same >= c || p.values[v.same].mode == columnSame) {
+				r.off = off
+				r.fail("column reference")
+			}
+		case columnDense, columnSparse:
+		default:
+			r.off = off
+			r.fail("column mode")
+		}
+		d := r.uvarint("divisor")
+		if d == 0 || d > math.MaxInt64 {
+			r.fail("divisor")
+		}
+		v.divisor, v.ones = int64(d), p.count
+		if v.mode == columnSparse {
+			v.bitmap = r.bytes((p.count+7)/8, "bitmap")
+			v.ones = 0
+			for i := range p.count {
+				if r.err == nil && v.bitmap[i/8]>>(i%8)&1 == 1 {
+					v.ones++
+				}
+			}
+		}
+		if v.mode != columnSame {
+			v.column = r.column("values")
+		}
+		if r.err != nil {
+			return r.err
+		}
+		p.values = append(p.values, v)
+	}
+	return r.end()
+}
+
+// scratch is memory that decoding a row needs for the time of a call.
+type scratch struct{ nodes, values []uint64 }
+
+// addTo adds the values of one sample type into a dense array indexed by node.
+// A node outside of it is an error; sums are as they were then.
+func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
+	if p.count == 0 {
+		return nil
+	}
+	if sampleType >= len(p.values) {
+		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.values))
+	}
+	if err := p.unpackNodes(len(sums), s); err != nil {
+		return err
+	}
+	v := p.values[sampleType]
+	divisor := v.divisor
+	if v.mode == columnSame {
+		v = p.values[v.same]
+	}
+	s.values = grow(s.values, v.ones)
+	if !v.column.decode(s.values) {
+		return fmt.Errorf("%w: values end early", ErrCorrupt)
+	}
+	if v.mode == columnSparse {
+		j := 0
+		for i, n := range s.nodes {
+			if v.bitmap[i/8]>>(i%8)&1 == 1 {
+				sums[n] += int64(s.values[j]+1) * divisor
+				j++
+			}
+		}
+		return nil
+	}
+	values := s.values[:len(s.nodes)]
+	for i, n := range s.nodes {
+		sums[n] += int64(values[i]+1) * divisor
+	}
+	return nil
+}
+
+// unpackNodes decodes the node column into s.nodes. All are below limit.
+func (p *packedRow) unpackNodes(limit int, s *scratch) error {
+	s.nodes = grow(s.nodes, p.count)
+	if !p.nodes.decode(s.nodes) {
+		return fmt.Errorf("%w: nodes end early", ErrCorrupt)
+	}
+	node := ^uint64(0)
+	for i, d := range s.nodes {
+		if d >= 1<<32 {
+			return fmt.Errorf("%w: node %d", ErrCorrupt, d)
+		}
+		node += d + 1
+		s.nodes[i] = node
+	}
+	if node >= uint64(limit) {
+		return fmt.Errorf("%w: node %d of %d", ErrCorrupt, node, limit)
+	}
+	return nil
+}
+
+func grow(s []uint64, n int) []uint64 {
+	return slices.Grow(s[:0], n)[:n]
+}

@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A scanner reads the rows or points of streams of an epoch over time, from the
+// longest windows that fit in and from finer rows elsewhere. It is not safe for
+// concurrent use.
+type scanner struct {
+	db    *DB
+	ctx   context.Context
+	from  pebble.Reader
+	epoch uint32
+	iters [2][levels]*pebble.Iterator // of rows, of points
+	key   []byte
+	seen  int
+}
+
+func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) *scanner {
+	return &scanner{db: db, ctx: ctx, from: from, epoch: epoch}
+}
+
+func (s *scanner) close() (err error) {
+	for _, its := range s.iters {
+		for _, it := range its {
+			if it != nil {
+				err = errors.Join(err, it.Close())
+			}
+		}
+	}
+	return err
+}
+
+func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
+	at := &s.iters[0][level]
+	if kind == kindPoints {
+		at = &s.iters[1][level]
+	}
+	if *at == nil {
+		prefix := append(kindKey(s.epoch, kind), byte(level))
+		it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+		if err != nil {
+			return nil, err
+		}
+		*at = it
+	}
+	return *at, nil
+}
+
+// A visit handles a value that holds what the stream has in a window, or at a
+// time if level is levelFine. If it returns an error that wraps ErrCorrupt, the
+// window is read from finer rows. The value is valid during the call only.
+type visit func(level int, end int64, value []byte) error
+
+// cover visits what a stream has at times in (lo, hi], with windows of level top
+// at most. Values of kind kindPoints end at levelFine, where rows serve.
+func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visit) error {
+	if lo >= hi {
+		return nil
+	}
+	w := windowMs[top]
+	if top == levelFine {
+		kind = kindRow
+	} else if (lo+w-1)/w*w+w > hi {
+		return s.cover(kind, top-1, stream, lo, hi, fn)
+	}
+	it, err := s.iter(kind, top)
+	if err != nil {
+		return err
+	}
+	first := lo + 1
+	if top > levelFine {
+		first = (lo+w-1)/w*w + w
+	}
+	s.key = appendWindowKey(s.key[:0], s.epoch, kind, top, stream, first)
+	at := lo
+	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
+		key := it.Key()
+		if len(key) < 18 || binary.BigEndian.Uint32(key[6:]) != stream {
+			break
+		}
+		end, _ := windowTime(key)
+		if end > hi {
+			break
+		}
+		if s.seen++; s.seen%64 == 0 && s.ctx.Err() != nil {
+			return s.ctx.Err()
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read row %x: %w", key, err)
+		}
+		if top > levelFine {
+			if err := s.cover(kind, top-1, stream, at, end-w, fn); err != nil {
+				return err
+			}
+			at = end
+		}
+		if err := fn(top, end, value); err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				return err
+			}
+			s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
+			if top > levelFine {
+				if err := s.cover(kind, top-1, stream, end-w, end, fn); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := it.Error(); err != nil {
+		return err
+	}
+	if top == levelFine {
+		return nil
+	}
+	return s.cover(kind, top-1, stream, at, hi, fn)
+}

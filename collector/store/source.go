@@ -1,0 +1,267 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A source is a pprof profile that was found to be sound: every reference in it
+// leads somewhere.
+type source struct {
+	*googlev1.Profile
+	locations, functions, mappings ids
+}
+
+// A piece is the part of a source that goes into one stream: all of it, or the
+// samples with the same labels.
+type piece struct {
+	source   *source
+	samples  []*googlev1.Sample
+	def      definition
+	id       uint64 // of the profile
+	time     int64  // ms
+	duration int64  // ms
+}
+
+// ids maps pprof's IDs to indexes. Most writers number from 1 in order.
+type ids struct {
+	n  int
+	by map[uint64]int // nil if in order
+}
+
+func newIDs(n int, id func(int) uint64) ids {
+	x := ids{n: n}
+	for i := range n {
+		if id(i) != uint64(i)+1 {
+			x.by = make(map[uint64]int, n)
+			break
+		}
+	}
+	if x.by != nil {
+		for i := range n {
+			x.by[id(i)] = i
+		}
+	}
+	return x
+}
+
+func (x ids) index(id uint64) (int, bool) {
+	if x.by == nil {
+		return int(id - 1), id-1 < uint64(x.n)
+	}
+	i, ok := x.by[id]
+	return i, ok
+}
+
+// labels of samples that are no labels of a series.
+var sampleIDs = []string{"profile_id", "span_id", "trace_id"}
+
+// split checks a profile and cuts it into pieces. Errors wrap ErrInvalid and
+// name the field.
+func (db *DB) split(p profile.Profile, now time.Time) ([]piece, error) {
+	if p.Pprof == nil {
+		return nil, fmt.Errorf("%w: pprof: missing", ErrInvalid)
+	}
+	src, err := checkSource(p.Pprof)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	base, err := baseLabels(p.Labels)
+	if err != nil {
+		return nil, fmt.Errorf("%w: labels: %w", ErrInvalid, err)
+	}
+	nanos := src.TimeNanos
+	if nanos == 0 {
+		nanos = now.UnixNano()
+	}
+	proto := piece{source: src, time: nanos / 1e6, duration: max(src.DurationNanos/1e6, 0)}
+	if proto.time < 1 {
+		return nil, fmt.Errorf("%w: time_nanos: %d is before 1970", ErrInvalid, src.TimeNanos)
+	}
+	if limit := now.Add(db.options.MaxFuture); proto.time > limit.UnixMilli() {
+		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s ahead of the clock", ErrInvalid,
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxFuture)
+	}
+	if db.expired(epochOf(proto.time), now) {
+		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", ErrInvalid,
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.Retention)
+	}
+	if p.ID == "" {
+		proto.id = rand.Uint64()
+	} else {
+		proto.id = xxhash.Sum64String(p.ID)
+	}
+	text := func(i int64) string { return src.StringTable[i] }
+	if t := src.PeriodType; t != nil {
+		proto.def.period = valueType{text(t.Type), text(t.Unit)}
+	}
+	for _, t := range src.SampleType {
+		proto.def.types = append(proto.def.types, valueType{text(t.Type), text(t.Unit)})
+	}
+	return db.group(proto, base), nil
+}
+
+// group cuts a profile by its samples' labels. A label of the series is stronger
+// than one of a sample.
+func (db *DB) group(proto piece, base labels.Labels) []piece {
+	var pieces []piece
+	by := map[string]int{}
+	negative := 0
+	b := labels.NewBuilder(base)
+	add := func(key string, s *googlev1.Sample, series func() labels.Labels) {
+		i, ok := by[key]
+		if !ok {
+			i = len(pieces)
+			by[key] = i
+			p := proto
+			p.def.labels = withService(series())
+			pieces = append(pieces, p)
+		}
+		pieces[i].samples = append(pieces[i].samples, s)
+	}
+	for _, s := range proto.source.Sample {
+		if slices.ContainsFunc(s.Value, func(v int64) bool { return v < 0 }) {
+			negative++
+			continue
+		}
+		if !slices.ContainsFunc(s.Value, func(v int64) bool { return v != 0 }) {
+			continue
+		}
+		if len(s.Label) == 0 {
+			add("", s, func() labels.Labels { return base })
+			continue
+		}
+		b.Reset(base)
+		for _, l := range s.Label {
+			name := proto.source.StringTable[l.Key]
+			if l.Str != 0 && name != "" && !base.Has(name) && !strings.HasPrefix(name, "__") && !slices.Contains(sampleIDs, name) {
+				b.Set(name, strings.ToValidUTF8(proto.source.StringTable[l.Str], "\uFFFD"))
+			}
+		}
+		series := b.Labels()
+		key := ""
+		if series.Len() > base.Len() {
+			key = string(series.Bytes(nil))
+		}
+		add(key, s, func() labels.Labels { return series })
+	}
+	if negative > 0 {
+		db.metrics.negative.Add(float64(negative))
+	}
+	return pieces
+}
+
+// baseLabels checks labels and leaves out those that are the store's to set.
+func baseLabels(in labels.Labels) (labels.Labels, error) {
+	var b labels.ScratchBuilder
+	var err error
+	in.Range(func(l labels.Label) {
+		switch {
+		case err != nil, l.Value == "":
+		case l.Name == "":
+			err = fmt.Errorf("name of %q is empty", l.Value)
+		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
+			err = fmt.Errorf("%q=%q is not UTF-8", l.Name, l.Value)
+		case l.Name != labelName && strings.HasPrefix(l.Name, "__"):
+		default:
+			b.Add(l.Name, l.Value)
+		}
+	})
+	if err != nil {
+		return labels.Labels{}, err
+	}
+	b.Sort()
+	out := b.Labels()
+	if name, twice := out.HasDuplicateLabelNames(); twice {
+		return out, fmt.Errorf("%s is there twice", name)
+	}
+	if out.Get(labelName) == "" {
+		return out, fmt.Errorf("%s is missing", labelName)
+	}
+	return out, nil
+}
+
+func withService(l labels.Labels) labels.Labels {
+	if l.Has(labelServiceName) {
+		return l
+	}
+	return labels.NewBuilder(l).Set(labelServiceName, unknownService).Labels()
+}
+
+// checkSource follows every reference once.
+func checkSource(p *googlev1.Profile) (*source, error) {
+	n := int64(len(p.StringTable))
+	text := func(i int64) bool { return i >= 0 && i < n }
+	if len(p.SampleType) == 0 {
+		return nil, fmt.Errorf("sample_type: missing")
+	}
+	for i, t := range p.SampleType {
+		if t == nil || !text(t.Type) || !text(t.Unit) {
+			return nil, fmt.Errorf("sample_type[%d]: no such string", i)
+		}
+		if p.StringTable[t.Type] == "" {
+			return nil, fmt.Errorf("sample_type[%d]: type is empty", i)
+		}
+	}
+	if t := p.PeriodType; t != nil && (!text(t.Type) || !text(t.Unit)) {
+		return nil, fmt.Errorf("period_type: no such string")
+	}
+	for i, m := range p.Mapping {
+		if m == nil || m.Id == 0 || !text(m.Filename) || !text(m.BuildId) {
+			return nil, fmt.Errorf("mapping[%d]: no ID, or no such string", i)
+		}
+	}
+	for i, f := range p.Function {
+		if f == nil || f.Id == 0 || !text(f.Name) || !text(f.SystemName) || !text(f.Filename) {
+			return nil, fmt.Errorf("function[%d]: no ID, or no such string", i)
+		}
+	}
+	s := &source{
+		Profile:   p,
+		mappings:  newIDs(len(p.Mapping), func(i int) uint64 { return p.Mapping[i].Id }),
+		functions: newIDs(len(p.Function), func(i int) uint64 { return p.Function[i].Id }),
+	}
+	for i, l := range p.Location {
+		if l == nil || l.Id == 0 {
+			return nil, fmt.Errorf("location[%d]: no ID", i)
+		}
+		if _, ok := s.mappings.index(l.MappingId); !ok && l.MappingId != 0 {
+			return nil, fmt.Errorf("location[%d].mapping_id: no mapping %d", i, l.MappingId)
+		}
+		for j, ln := range l.Line {
+			if ln == nil {
+				return nil, fmt.Errorf("location[%d].line[%d]: missing", i, j)
+			}
+			if _, ok := s.functions.index(ln.FunctionId); !ok {
+				return nil, fmt.Errorf("location[%d].line[%d].function_id: no function %d", i, j, ln.FunctionId)
+			}
+		}
+	}
+	s.locations = newIDs(len(p.Location), func(i int) uint64 { return p.Location[i].Id })
+	for i, sample := range p.Sample {
+		if sample == nil || len(sample.Value) != len(p.SampleType) {
+			return nil, fmt.Errorf("sample[%d].value: want %d values", i, len(p.SampleType))
+		}
+		for j, id := range sample.LocationId {
+			if _, ok := s.locations.index(id); !ok {
+				return nil, fmt.Errorf("sample[%d].location_id[%d]: no location %d", i, j, id)
+			}
+		}
+		for j, l := range sample.Label {
+			if l == nil || !text(l.Key) || !text(l.Str) {
+				return nil, fmt.Errorf("sample[%d].label[%d]: no such string", i, j)
+			}
+		}
+	}
+	return s, nil
+}

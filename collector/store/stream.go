@@ -1,0 +1,148 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Names of the labels that follow from the sample type, and of two copies that
+// Pyroscope makes.
+const (
+	labelName           = "__name__"
+	labelProfileType    = "__profile_type__"
+	labelType           = "__type__"
+	labelUnit           = "__unit__"
+	labelPeriodType     = "__period_type__"
+	labelPeriodUnit     = "__period_unit__"
+	labelServiceName    = "service_name"
+	labelServicePrivate = "__service_name__"
+
+	unknownService = "unknown_service"
+)
+
+// A stream is what one sender's pprof profiles of one kind have in common: their
+// labels and sample types. It is one series per sample type. Its profiles are
+// stored as one row each, since all sample types share the stacktraces.
+type stream struct {
+	id        uint32
+	partition uint32
+	series    uint32     // the first of its series, in the epoch's numbering
+	active    slotSet    // slots in which it has profiles
+	def       definition // what is stored about it
+}
+
+// A definition identifies a stream within an epoch.
+type definition struct {
+	labels labels.Labels // without those that follow from the types
+	period valueType
+	types  []valueType
+}
+
+type valueType struct{ name, unit string }
+
+// seriesLabels are the labels of the series of one sample type.
+func (d *definition) seriesLabels(sampleType int) labels.Labels {
+	t := d.types[sampleType]
+	b := labels.NewBuilder(d.labels)
+	if d.period != (valueType{}) {
+		b.Set(labelPeriodType, d.period.name)
+		b.Set(labelPeriodUnit, d.period.unit)
+	}
+	b.Set(labelType, t.name)
+	b.Set(labelUnit, t.unit)
+	b.Set(labelServicePrivate, d.labels.Get(labelServiceName))
+	b.Set(labelProfileType, profile.Type{
+		Name:       d.labels.Get(labelName),
+		SampleType: t.name, SampleUnit: t.unit,
+		PeriodType: d.period.name, PeriodUnit: d.period.unit,
+	}.String())
+	return b.Labels()
+}
+
+// append appends the definition's encoding, which is equal for equal streams.
+func (d *definition) append(b []byte) []byte {
+	text := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	text(d.period.name)
+	text(d.period.unit)
+	b = binary.AppendUvarint(b, uint64(len(d.types)))
+	for _, t := range d.types {
+		text(t.name)
+		text(t.unit)
+	}
+	b = binary.AppendUvarint(b, uint64(d.labels.Len()))
+	d.labels.Range(func(l labels.Label) {
+		text(l.Name)
+		text(l.Value)
+	})
+	return b
+}
+
+func (d *definition) read(r *reader) {
+	d.period = valueType{r.string("period type"), r.string("period unit")}
+	for range r.count(2, "sample type count") {
+		d.types = append(d.types, valueType{r.string("sample type"), r.string("sample unit")})
+	}
+	var b labels.ScratchBuilder
+	for range r.count(2, "label count") {
+		b.Add(r.string("label name"), r.string("label value"))
+	}
+	b.Sort()
+	d.labels = b.Labels()
+}
+
+// appendStream encodes what is stored of a stream.
+func appendStream(b []byte, partition uint32, d *definition) []byte {
+	return d.append(binary.AppendUvarint(b, uint64(partition)))
+}
+
+func readStream(value []byte) (partition uint32, d definition, err error) {
+	r := reader{data: value}
+	partition = r.below(1<<32-1, "partition")
+	d.read(&r)
+	return partition, d, r.end()
+}
+
+// A slotSet is a set of the 288 slots of an epoch.
+type slotSet [(hoursPerEpoch*slotsPerHour + 63) / 64]uint64
+
+func (s *slotSet) hour(hour uint8) (mask uint16) {
+	for i := range uint(slotsPerHour) {
+		n := uint(hour)*slotsPerHour + i
+		mask |= uint16(s[n/64]>>(n%64)&1) << i
+	}
+	return mask
+}
+
+func (s *slotSet) add(hour uint8, mask uint16) {
+	for i := range uint(slotsPerHour) {
+		n := uint(hour)*slotsPerHour + i
+		s[n/64] |= uint64(mask>>i&1) << (n % 64)
+	}
+}
+
+func (s *slotSet) overlaps(o *slotSet) bool {
+	for i := range s {
+		if s[i]&o[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// slotsBetween are the slots of an epoch that overlap the times from start to
+// end, in ms, both included.
+func slotsBetween(epoch uint32, start, end int64) (s slotSet) {
+	base := epochStart(epoch)
+	lo := (max(start, base+1) - base - 1) / slotMs
+	hi := (min(end, base+dayMs) - base - 1) / slotMs
+	for n := lo; n <= hi; n++ {
+		s[n/64] |= 1 << (n % 64)
+	}
+	return s
+}
