@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
-	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/profile"
@@ -47,12 +46,12 @@ type profileType struct {
 func (d *Datasource) profileTypes(w http.ResponseWriter, r *http.Request) {
 	start, end, err := resourceTimes(r.URL.Query(), time.Now())
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	types, err := d.client.ProfileTypes(r.Context(), start, end)
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	out := make([]profileType, len(types))
@@ -66,17 +65,17 @@ func (d *Datasource) labelNames(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	start, end, err := resourceTimes(q, time.Now())
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	selector, err := resourceSelector(q)
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	names, err := d.client.LabelNames(r.Context(), selector, start, end)
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, names)
@@ -86,22 +85,22 @@ func (d *Datasource) labelValues(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	start, end, err := resourceTimes(q, time.Now())
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	selector, err := resourceSelector(q)
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	label := q.Get("label")
 	if label == "" {
-		writeError(w, r, client.Invalidf("label", "name the label whose values are wanted"))
+		writeError(w, client.Invalidf("label", "name the label whose values are wanted"))
 		return
 	}
 	values, err := d.client.LabelValues(r.Context(), label, selector, start, end)
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, values)
@@ -145,13 +144,10 @@ type errorBody struct {
 // writeError answers with the error's status. A refusal of the data source's
 // own credentials is a bad gateway: Grafana's frontend would take 401 for its
 // own session.
-func writeError(w http.ResponseWriter, r *http.Request, err error) {
+func writeError(w http.ResponseWriter, err error) {
 	status := client.Status(err)
 	if status == backend.StatusUnauthorized || status == backend.StatusForbidden {
 		status = backend.StatusBadGateway
-	}
-	if status != client.StatusCanceled {
-		log.DefaultLogger.FromContext(r.Context()).Warn("resource call", "path", r.URL.Path, "status", int(status), "error", err)
 	}
 	writeJSON(w, int(status), errorBody{err.Error()})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/prometheus/common/model"
 
 	"github.com/flameline/flameline/pkg/client"
 )
@@ -72,7 +73,7 @@ func (d *Datasource) whyNoProfiles(ctx context.Context, now time.Time) string {
 	default:
 		t := time.UnixMilli(newest).UTC()
 		return fmt.Sprintf("there are no profiles of the last hour; the newest is of %s (%s ago)",
-			t.Format(time.RFC3339), now.Sub(t).Round(time.Minute))
+			t.Format(time.RFC3339), model.Duration(now.Sub(t).Truncate(time.Minute)))
 	}
 }
 

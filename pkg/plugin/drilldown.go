@@ -21,7 +21,7 @@ const leftOutHeader = "X-Flameline-Left-Out"
 func (d *Datasource) drilldown(w http.ResponseWriter, r *http.Request) {
 	found, err := d.runner.Drilldown(r.Context(), r.URL.Query())
 	if err != nil {
-		writeError(w, r, err)
+		writeError(w, err)
 		return
 	}
 	if len(found.LeftOut) > 0 {

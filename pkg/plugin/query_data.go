@@ -2,9 +2,13 @@ package plugin
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
-	"github.com/grafana/grafana-plugin-sdk-go/experimental/concurrent"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/flameline/flameline/pkg/client"
 )
 
 // parallelQueries bounds the queries of one request that run at the same time.
@@ -13,7 +17,33 @@ const parallelQueries = 10
 // QueryData answers the queries of a panel, side by side. Each has its own
 // frames or its own error.
 func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
-	return concurrent.QueryData(ctx, req, func(ctx context.Context, q concurrent.Query) backend.DataResponse {
-		return d.runner.Run(ctx, q.DataQuery)
-	}, parallelQueries)
+	answers := make([]backend.DataResponse, len(req.Queries))
+	var g errgroup.Group
+	g.SetLimit(parallelQueries)
+	for i, q := range req.Queries {
+		g.Go(func() error {
+			answers[i] = d.query(ctx, q)
+			return nil
+		})
+	}
+	_ = g.Wait() // no query returns an error: each has its own in its answer
+	resp := backend.NewQueryDataResponse()
+	for i, q := range req.Queries {
+		resp.Responses[q.RefID] = answers[i]
+	}
+	return resp, nil
+}
+
+// query answers one query. A panic is the failure of that query alone: it must
+// not end the process, in which other data sources live.
+func (d *Datasource) query(ctx context.Context, q backend.DataQuery) (answer backend.DataResponse) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer = client.Response(backend.PluginError(fmt.Errorf("query %s: %v\n%s", q.RefID, p, debug.Stack())))
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return client.Response(err)
+	}
+	return d.runner.Run(ctx, q)
 }
