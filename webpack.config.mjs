@@ -26,6 +26,9 @@ const GRAFANA_EXTERNALS = [
   'rxjs/operators',
 ];
 
+/** The code editor and Grafana's assistant, which no page of ours has. */
+const NOT_BUNDLED = { 'monaco-editor': false, '@monaco-editor/react': false, '@grafana/assistant': false };
+
 /** What every bundle has in common. */
 function base(production) {
   return {
@@ -162,11 +165,7 @@ function page(production) {
     ...base(production),
     name: 'page',
     entry: { page: './collector/web/page/main.tsx' },
-    // The code editor and Grafana's assistant, which the page does not have.
-    resolve: {
-      ...base(production).resolve,
-      alias: { 'monaco-editor': false, '@monaco-editor/react': false, '@grafana/assistant': false },
-    },
+    resolve: { ...base(production).resolve, alias: NOT_BUNDLED },
     output: {
       path: inRoot('collector/web/dist'),
       filename: 'assets/[name].[contenthash:8].js',
@@ -189,18 +188,43 @@ function page(production) {
   };
 }
 
-/** A stand-in for Grafana's frontend that loads the built plugin; only for tests. */
-function harness(production) {
+/**
+ * A stand-in for Grafana's frontend that loads the built plugin; only for
+ * tests. Packages that stand in modules replace those of this repository.
+ */
+function harness(name, modules) {
+  const systemjs = inRoot('node_modules/systemjs/dist');
+  const packages = ['@emotion/css', '@grafana/data', '@grafana/i18n', '@grafana/runtime', '@grafana/schema'];
+  packages.push('@grafana/ui', 'react', 'react-dom', 'rxjs');
+  const files = { 'react/jsx-runtime$': 'react/jsx-runtime.js', 'react-dom/client$': 'react-dom/client.js' };
+  const replaced = { ...Object.fromEntries(packages.map((id) => [`${id}$`, id])), ...files };
+  const alias = modules
+    ? Object.fromEntries(Object.entries(replaced).map(([id, file]) => [id, path.join(modules, file)]))
+    : {};
   return {
-    ...base(production),
-    name: 'harness',
+    ...base(false),
+    name,
+    devtool: false,
     entry: { harness: './e2e/browser/harness/main.tsx' },
-    output: { path: inRoot('test-results/harness'), filename: '[name].js', publicPath: '', clean: true },
-    plugins: [new CopyFiles([...grafanaAssets(), { from: inRoot('e2e/browser/harness/index.html'), to: 'index.html' }])],
+    resolve: { ...base(false).resolve, alias: { ...alias, ...NOT_BUNDLED } },
+    output: { path: inRoot('test-results', name), filename: '[name].js', publicPath: '', clean: true },
+    plugins: [
+      new CopyFiles([
+        ...grafanaAssets(),
+        { from: inRoot('e2e/browser/harness/index.html'), to: 'index.html' },
+        { from: path.join(systemjs, 'system.js'), to: 'system.js' },
+        { from: path.join(systemjs, 'extras/amd.js'), to: 'amd.js' },
+      ]),
+    ],
   };
 }
 
-const BUNDLES = { plugin, page, harness };
+const BUNDLES = {
+  plugin,
+  page,
+  harness12: () => harness('harness12'),
+  harness13: () => harness('harness13', inRoot('e2e/browser/grafana13/node_modules')),
+};
 
 /** Builds what --env names: `webpack --env page --env production`. */
 export default function config(env) {

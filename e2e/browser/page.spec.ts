@@ -1,0 +1,200 @@
+import { expect, type Page, test } from '@playwright/test';
+import { selectors } from '../../src/selectors';
+import { BURNER_FUNCTION, BURNER_SERVICE, type Flameline, startFlameline } from './flameline';
+import { watch } from './watch';
+
+const { page: ids, queryEditor } = selectors;
+
+let flameline: Flameline;
+
+test.beforeAll(async () => {
+  flameline = await startFlameline();
+});
+
+test.afterAll(async () => {
+  await flameline?.stop();
+});
+
+const series = (page: Page) => page.getByTestId(ids.series);
+const flameGraph = (page: Page) => page.getByTestId(ids.flameGraph);
+const params = (page: Page) => new URL(page.url()).searchParams;
+
+/** Opens the page for one service and waits for its flame graph. */
+async function openBurner(page: Page, more = '') {
+  const selector = encodeURIComponent(`{service_name="${BURNER_SERVICE}"}`);
+  await page.goto(`${flameline.url}/?from=now-5m&to=now&refresh=&labelSelector=${selector}${more}`);
+  await expect(flameGraph(page).locator('canvas')).toBeVisible();
+}
+
+/** The number of pixels of an element's canvas that are not empty. */
+async function paintedPixels(page: Page, testId: string): Promise<number> {
+  return page
+    .getByTestId(testId)
+    .locator('canvas')
+    .first()
+    .evaluate((canvas: HTMLCanvasElement) => {
+      const data = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height).data ?? [];
+      let painted = 0;
+      for (let i = 3; i < data.length; i += 4) {
+        painted += data[i] === 0 ? 0 : 1;
+      }
+      return painted;
+    });
+}
+
+test('shows cores by service and a flame graph of all', async ({ page }) => {
+  const problems = watch(page);
+  await page.goto(flameline.url);
+
+  await expect(page).toHaveTitle('Flameline');
+  await expect(page.getByRole('heading', { name: 'Flameline' })).toBeVisible();
+  await expect(series(page)).toContainText('CPU cores by service');
+  await expect(series(page).getByRole('button', { name: BURNER_SERVICE })).toBeVisible();
+  await expect.poll(() => paintedPixels(page, ids.series)).toBeGreaterThan(1000);
+  await expect(flameGraph(page)).toContainText('CPU time of all services');
+  await expect.poll(() => paintedPixels(page, ids.flameGraph)).toBeGreaterThan(1000);
+  expect(problems).toEqual([]);
+});
+
+test('chooses a service, whose flame graph shows its function', async ({ page }) => {
+  const problems = watch(page);
+  await page.goto(`${flameline.url}/?from=now-5m&to=now&refresh=`);
+  const service = page.getByTestId(queryEditor.service);
+  await service.click();
+  await service.fill('browser-test');
+  await page.getByRole('option', { name: BURNER_SERVICE }).first().click();
+
+  await expect.poll(() => params(page).get('labelSelector')).toBe(`{service_name="${BURNER_SERVICE}"}`);
+  await expect(flameGraph(page)).toContainText(`CPU time of ${BURNER_SERVICE}`);
+  await expect(flameGraph(page).getByText(new RegExp(BURNER_FUNCTION)).first()).toBeVisible();
+
+  await page.goBack();
+  await expect(flameGraph(page)).toContainText('CPU time of all services');
+  expect(params(page).get('labelSelector')).toBeNull();
+  expect(problems).toEqual([]);
+});
+
+test('chooses a service in the legend, and all again', async ({ page }) => {
+  await page.goto(`${flameline.url}/?from=now-5m&to=now&refresh=`);
+  await series(page).getByRole('button', { name: BURNER_SERVICE }).click();
+  await expect(flameGraph(page)).toContainText(`CPU time of ${BURNER_SERVICE}`);
+  await page.getByTestId(ids.allServices).click();
+  await expect(flameGraph(page)).toContainText('CPU time of all services');
+});
+
+test('filters by a label with completion', async ({ page }) => {
+  await openBurner(page);
+  await page.getByTestId(queryEditor.addFilter).click();
+  await page.getByTestId(queryEditor.filterName).click();
+  await page.getByRole('option', { name: 'comm' }).click();
+  await page.getByTestId(queryEditor.filterValue).click();
+  await page.getByRole('option').first().click();
+  await expect.poll(() => params(page).get('labelSelector')).toMatch(/^{service_name="[^"]+", comm="[^"]+"}$/);
+  await expect(flameGraph(page).getByText(new RegExp(BURNER_FUNCTION)).first()).toBeVisible();
+});
+
+test('selects a time range by dragging, and goes back', async ({ page }) => {
+  await openBurner(page);
+  const plot = series(page).locator('.u-over');
+  await expect(plot).toBeVisible();
+  const box = await plot.boundingBox();
+  if (!box) {
+    throw new Error('the graph has no place on the page');
+  }
+  const before = await flameGraphRequest(page, async () => {
+    await page.mouse.move(box.x + box.width * 0.7, box.y + box.height / 2);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.95, box.y + box.height / 2, { steps: 5 });
+    await page.mouse.up();
+  });
+
+  await expect.poll(() => params(page).get('from')).toMatch(/^\d+$/);
+  const [from, to] = [Number(params(page).get('from')), Number(params(page).get('to'))];
+  // A quarter of five minutes.
+  expect(to - from).toBeGreaterThan(60_000);
+  expect(to - from).toBeLessThan(90_000);
+  expect([before.from, before.to]).toEqual([String(from), String(to)]);
+
+  await page.goBack();
+  await expect.poll(() => params(page).get('from')).toBe('now-5m');
+});
+
+/** The body of the next request for a flame graph that an action causes. */
+async function flameGraphRequest(page: Page, action: () => Promise<void>): Promise<{ from: string; to: string }> {
+  const [request] = await Promise.all([
+    page.waitForRequest((r) => r.url().endsWith('/api/ds/query') && (r.postData() ?? '').includes('"profile"')),
+    action(),
+  ]);
+  return request.postDataJSON() as { from: string; to: string };
+}
+
+test('switches the theme, and keeps it in the URL', async ({ page }) => {
+  await page.emulateMedia({ colorScheme: 'light' });
+  await openBurner(page);
+  const background = () => page.getByTestId(ids.root).evaluate((e) => getComputedStyle(e).backgroundColor);
+  const light = await background();
+  await page.getByTestId(ids.theme).click();
+  await expect.poll(() => params(page).get('theme')).toBe('dark');
+  await expect.poll(background).not.toBe(light);
+  const dark = await background();
+  await page.reload();
+  await expect.poll(background).toBe(dark);
+});
+
+test('follows the browser to the dark theme', async ({ page }) => {
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await openBurner(page);
+  await expect(page.locator('body')).toHaveClass('theme-dark');
+  await page.emulateMedia({ colorScheme: 'light' });
+  await expect(page.locator('body')).toHaveClass('theme-light');
+});
+
+test('follows the link of an alert', async ({ page }) => {
+  const problems = watch(page);
+  const startsAt = new Date(Date.now() - 60_000).toISOString();
+  const alert = new URLSearchParams({
+    alertname: 'HighCPU',
+    service_name: BURNER_SERVICE,
+    severity: 'warning',
+    startsAt,
+  });
+  await page.goto(`${flameline.url}/drilldown?${alert}`);
+  expect(params(page).get('labelSelector')).toBe(`{service_name="${BURNER_SERVICE}"}`);
+  await expect(flameGraph(page).getByText(new RegExp(BURNER_FUNCTION)).first()).toBeVisible();
+  // What could not be taken over is named.
+  await expect(page.getByTestId(ids.notices).first()).toContainText('severity');
+  expect(problems).toEqual([]);
+});
+
+test('says what to do where there is nothing', async ({ page }) => {
+  const problems = watch(page);
+  const selector = encodeURIComponent('{service_name="no-such-service"}');
+  await page.goto(`${flameline.url}/?labelSelector=${selector}`);
+  await expect(series(page)).toContainText('No data in this time range');
+  await expect(flameGraph(page).getByTestId(ids.empty)).toContainText('No profiles match in this time range');
+  await expect(flameGraph(page).getByTestId(ids.empty)).toContainText('Connected to Flameline');
+  expect(problems).toEqual([]);
+});
+
+test('shows the message of an error', async ({ page }) => {
+  await page.goto(`${flameline.url}/?profileTypeId=nonsense`);
+  await expect(flameGraph(page).getByTestId(ids.error)).toContainText('profileTypeId');
+});
+
+test('refreshes by itself, and cancels a request that is overtaken', async ({ page }) => {
+  let held = 0;
+  let canceled = 0;
+  page.on('requestfailed', (request) => {
+    canceled += request.failure()?.errorText.includes('ERR_ABORTED') ? 1 : 0;
+  });
+  await page.route('**/api/ds/query', async (route) => {
+    if (held < 2) {
+      held++; // Never answered: the next refresh has to overtake it.
+      return;
+    }
+    await route.continue();
+  });
+  await page.goto(`${flameline.url}/?from=now-5m&to=now&refresh=1s`);
+  await expect.poll(() => canceled).toBeGreaterThanOrEqual(2);
+  await expect(flameGraph(page).locator('canvas')).toBeVisible();
+});
