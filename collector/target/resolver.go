@@ -1,12 +1,176 @@
 package target
 
-import "github.com/prometheus/prometheus/model/labels"
+import (
+	"cmp"
+	"container/list"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
 
-// A Resolver finds the labels of processes.
-type Resolver struct{ o Options }
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+)
 
-// New returns a Resolver. It is safe for concurrent use.
-func New(o Options) *Resolver { return &Resolver{o: o} }
+const (
+	defaultCacheSize = 8192
 
-// Labels returns the labels of a process.
-func (r *Resolver) Labels(pid int, hint Hint) labels.Labels { return labels.EmptyLabels() }
+	// A process is trusted to run the same program for trustTime; where the
+	// sampler has seen another executable, for trustOther.
+	trustTime  = time.Second
+	trustOther = 50 * time.Millisecond
+)
+
+// A Resolver finds the labels of processes. It is safe for concurrent use.
+type Resolver struct {
+	o       Options
+	log     *slog.Logger
+	node    string
+	procfs  procfs
+	lookups *prometheus.CounterVec
+	size    prometheus.Gauge
+
+	mu     sync.Mutex
+	known  map[int]*list.Element // by PID
+	recent *list.List            // of *entry, most recently used first
+}
+
+// An entry is a process whose labels are known.
+type entry struct {
+	pid     int
+	image   image
+	exe     string
+	labels  labels.Labels
+	checked time.Time
+}
+
+// New returns a Resolver. It holds nothing that has to be closed.
+func New(o Options) *Resolver {
+	o.ProcRoot = cmp.Or(o.ProcRoot, "/proc")
+	o.CacheSize = cmp.Or(o.CacheSize, defaultCacheSize)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Node == "" {
+		o.Node, _ = os.Hostname()
+	}
+	r := &Resolver{
+		o:      o,
+		log:    o.Logger,
+		node:   labelValue(cmp.Or(o.Node, "unknown")),
+		procfs: procfs{o.ProcRoot},
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_target_lookups_total",
+			Help: "Processes looked up, by where their labels came from (cache, procfs, hint).",
+		}, []string{"source"}),
+		size: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "flameline_target_processes", Help: "Processes whose labels are kept.",
+		}),
+		known:  map[int]*list.Element{},
+		recent: list.New(),
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(r.lookups, r.size)
+	}
+	return r
+}
+
+// Labels returns the labels of a process: service_name, comm, exe, container
+// (if any) and node. They are kept by PID and start of the program; hint
+// serves when the process is gone already. PID 0 is the kernel.
+func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
+	if pid == 0 {
+		return r.labels(process{stat: stat{comm: cmp.Or(hint.Comm, "swapper"), kernel: true}}, "")
+	}
+	now := time.Now()
+	if ls, ok := r.cached(pid, hint, now); ok {
+		r.lookups.WithLabelValues("cache").Inc()
+		return ls
+	}
+	p, err := r.procfs.process(pid)
+	if err != nil || !p.kernel && p.exe == "" && len(p.args) == 0 {
+		return r.gone(pid, hint)
+	}
+	p.exe = cmp.Or(p.exe, hint.Exe)
+	if p.cgroup.container == "" {
+		p.cgroup.container = hint.ContainerID
+	}
+	ls := r.labels(p, serviceFromEnviron(p.environ))
+	r.remember(&entry{pid: pid, image: p.image, exe: p.exe, labels: ls, checked: now})
+	r.lookups.WithLabelValues("procfs").Inc()
+	return ls
+}
+
+// cached returns the labels of a process that still runs the same program.
+func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, bool) {
+	r.mu.Lock()
+	el := r.known[pid]
+	if el == nil {
+		r.mu.Unlock()
+		return labels.EmptyLabels(), false
+	}
+	r.recent.MoveToFront(el)
+	e := *el.Value.(*entry)
+	r.mu.Unlock()
+
+	trust := trustTime
+	if hint.Exe != "" && hint.Exe != e.exe {
+		trust = trustOther
+	}
+	if now.Sub(e.checked) < trust {
+		return e.labels, true
+	}
+	s, err := r.procfs.stat(pid)
+	if err != nil || s.image != e.image {
+		return labels.EmptyLabels(), false
+	}
+	// Where addresses are hidden or not random, exec shows in the link.
+	if exe := r.procfs.exe(pid); exe != "" && exe != e.exe {
+		return labels.EmptyLabels(), false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if el := r.known[pid]; el != nil {
+		el.Value.(*entry).checked = now
+	}
+	return e.labels, true
+}
+
+// gone returns the labels of a process that cannot be read any more: what was
+// known of it, else what the hint tells.
+func (r *Resolver) gone(pid int, hint Hint) labels.Labels {
+	r.mu.Lock()
+	el := r.known[pid]
+	r.mu.Unlock()
+	r.lookups.WithLabelValues("hint").Inc()
+	if el != nil {
+		if e := el.Value.(*entry); hint.Exe == "" || hint.Exe == e.exe {
+			return e.labels
+		}
+	}
+	p := process{
+		stat:   stat{comm: hint.Comm},
+		exe:    hint.Exe,
+		cgroup: cgroup{container: hint.ContainerID},
+	}
+	return r.labels(p, serviceFromEnv(func(name string) string { return hint.Env[name] }))
+}
+
+// remember keeps the labels of a process and forgets those that were not used
+// for longest.
+func (r *Resolver) remember(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if el := r.known[e.pid]; el != nil {
+		el.Value = e
+		r.recent.MoveToFront(el)
+		return
+	}
+	r.known[e.pid] = r.recent.PushFront(e)
+	for r.recent.Len() > r.o.CacheSize {
+		oldest := r.recent.Back()
+		r.recent.Remove(oldest)
+		delete(r.known, oldest.Value.(*entry).pid)
+	}
+	r.size.Set(float64(r.recent.Len()))
+}

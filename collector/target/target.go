@@ -1,6 +1,22 @@
 // Package target tells what a process is: the labels of the series that its
 // profiles belong to, from procfs: environment, control group, command line.
 //
+// The service name is the first that is known of:
+//
+//  1. OTEL_SERVICE_NAME, or service.name in OTEL_RESOURCE_ATTRIBUTES, of the
+//     process' environment;
+//  2. the systemd unit: nginx.service is nginx, postgresql@15-main.service is
+//     postgresql; sessions, scopes and user managers are no units;
+//  3. the container: its name if one is known, else its short ID;
+//  4. for interpreters and virtual machines what they run: the script's base
+//     name without extension (/srv/shop/main.py is main; __main__.py and
+//     index.js stand for their directory), the module (python -m http.server
+//     is http.server), the jar without version, the main class;
+//  5. the name of the executable.
+//
+// Threads of the kernel are the service "kernel"; their comm has no CPU number
+// (kworker/0:1-events is kworker).
+//
 // It leaves sampling to sample and names that only an API knows (pods, images)
 // to its callers.
 package target
@@ -11,8 +27,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Label names. service_name, comm, exe and node are always there, container
-// where the process runs in one.
+// Label names. service_name, comm and node are always there, exe but for
+// threads of the kernel, container where the process runs in one. No label
+// tells a process or thread from its like.
 const (
 	LabelService   = "service_name"
 	LabelComm      = "comm"
@@ -20,6 +37,9 @@ const (
 	LabelContainer = "container"
 	LabelNode      = "node"
 )
+
+// KernelService is the service name of the kernel's own threads.
+const KernelService = "kernel"
 
 // Options configure a Resolver; the zero value is useful.
 type Options struct {

@@ -1,0 +1,130 @@
+package target
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// maxProcFile bounds what is read of one file of a process. An environment
+// may have megabytes; OpenTelemetry's variables are hardly at its end.
+const maxProcFile = 256 << 10
+
+// flagKernelThread is PF_KTHREAD, in the flags of /proc/PID/stat.
+const flagKernelThread = 0x00200000
+
+var errMalformedStat = errors.New("malformed stat")
+
+// A stat is what /proc/PID/stat says about a process. It is comparable:
+// another process under the same PID has another start, and another program
+// in the same process has other addresses.
+type stat struct {
+	comm   string // as the main thread names itself
+	kernel bool   // a thread of the kernel
+	image  image
+}
+
+// An image identifies the run of one program: exec changes it.
+type image struct {
+	start              uint64 // clock ticks after boot
+	code, stack, argv0 uint64 // addresses; 0 without the privilege to see them
+}
+
+// parseStat reads /proc/PID/stat: PID (COMM) STATE and 49 numbers. COMM may
+// hold anything.
+func parseStat(data []byte) (stat, error) {
+	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
+	if open < 0 || end < open {
+		return stat{}, errMalformedStat
+	}
+	fields := strings.Fields(string(data[end+1:]))
+	// The first field behind the name is number 3 in proc(5).
+	number := func(n int) uint64 {
+		if n-3 >= len(fields) {
+			return 0
+		}
+		v, _ := strconv.ParseUint(fields[n-3], 10, 64)
+		return v
+	}
+	if len(fields) < 22-3+1 {
+		return stat{}, errMalformedStat
+	}
+	return stat{
+		comm:   string(data[open+1 : end]),
+		kernel: number(9)&flagKernelThread != 0,
+		image:  image{start: number(22), code: number(26), stack: number(28), argv0: number(48)},
+	}, nil
+}
+
+// A process is what procfs tells about one.
+type process struct {
+	stat
+	exe     string // path, "" if unknown
+	args    []string
+	environ []byte
+	cgroup  cgroup
+}
+
+// procfs reads the files of processes.
+type procfs struct{ root string }
+
+func (p procfs) file(pid int, name string) string {
+	return path.Join(p.root, strconv.Itoa(pid), name)
+}
+
+func (p procfs) read(pid int, name string) ([]byte, error) {
+	f, err := os.Open(p.file(pid, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxProcFile))
+}
+
+// stat reads what identifies a process.
+func (p procfs) stat(pid int) (stat, error) {
+	data, err := p.read(pid, "stat")
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(data)
+}
+
+// exe returns the path of a process' executable, "" if it cannot be read.
+func (p procfs) exe(pid int) string {
+	target, _ := os.Readlink(p.file(pid, "exe"))
+	return strings.TrimSuffix(target, " (deleted)")
+}
+
+// process reads everything about a process. What is not permitted to be read
+// is left empty.
+func (p procfs) process(pid int) (process, error) {
+	for range 3 {
+		before, err := p.stat(pid)
+		if err != nil {
+			return process{}, err
+		}
+		out := process{stat: before}
+		if data, err := p.read(pid, "cgroup"); err == nil {
+			out.cgroup = parseCgroup(data)
+		}
+		if before.kernel {
+			return out, nil
+		}
+		out.exe = p.exe(pid)
+		out.environ, _ = p.read(pid, "environ")
+		cmdline, _ := p.read(pid, "cmdline")
+		out.args = parseCmdline(cmdline)
+		// A program may have been replaced by another one meanwhile.
+		if after, err := p.stat(pid); err != nil {
+			return process{}, err
+		} else if after.image == before.image {
+			return out, nil
+		}
+	}
+	return process{}, errors.New("program changes all the time")
+}
