@@ -52,7 +52,7 @@ func TestDemo(t *testing.T) {
 		target := follow(t, link)
 		tree := drilldownTree(t, d.page, target)
 		path := widestPath(tree)
-		if !inOrder(path, "validateOrder", "regexp.Compile") {
+		if !inOrder(path, "main.validateOrder", "regexp.Compile") {
 			t.Errorf("%s led to %s, whose widest path is\n\t%s\nwant validateOrder over regexp.Compile",
 				link, target, strings.Join(path, "\n\t"))
 		}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,11 +114,15 @@ func checkFunctions(t *testing.T, p load.Program, tree *profile.Tree, used load.
 	for _, f := range p.Hot {
 		all := functionTotal(tree, f.Name)
 		below := functionTotal(tree, append(slices.Clone(f.Callers), f.Name)...)
-		got, want := float64(all)/float64(total), used.Functions[f.Name]/used.Process
+		got, want := float64(all)/float64(total), used.Functions[f.Metric()]/used.Process
 		t.Logf("%s: share of samples %.1f %%, of CPU time %.1f %%; under its callers %.1f %%",
 			f.Name, 100*got, 100*want, 100*float64(below)/float64(total))
 		if math.Abs(got-want) > tolerance {
 			t.Errorf("%s has %.1f %% of the samples, but %.1f %% of the CPU time", f.Name, 100*got, 100*want)
+		}
+		if fromStart := startTotal(tree, f.Name); float64(fromStart) < 0.97*float64(all) {
+			t.Errorf("%s has %.1f s of samples, but only %.1f s of them from the start of a thread; its widest path is\n\t%s",
+				f.Name, float64(all)/1e9, float64(fromStart)/1e9, strings.Join(widestPathTo(tree, f.Name), "\n\t"))
 		}
 		if float64(below) < 0.97*float64(all) {
 			t.Errorf("%s has %.1f s of samples, but only %.1f s of them under %s; its widest path is\n\t%s",
@@ -137,7 +142,7 @@ func functionTotal(tree *profile.Tree, functions ...string) int64 {
 			continue
 		}
 		seen[i] = seen[n.Parent]
-		if seen[i] < len(functions) && isFunction(tree.Names[n.Name], functions[seen[i]]) {
+		if seen[i] < len(functions) && tree.Names[n.Name] == functions[seen[i]] {
 			if seen[i]++; seen[i] == len(functions) {
 				sum += n.Total
 			}
@@ -146,19 +151,20 @@ func functionTotal(tree *profile.Tree, functions ...string) int64 {
 	return sum
 }
 
-// isFunction tells whether a frame shows the function: by its whole name, or
-// by its last part, and without the types that some languages add.
-func isFunction(frame, function string) bool {
-	if frame == function {
-		return true
+// threadStart matches where threads and goroutines begin. Where the C library
+// has lost its symbols it is a place in it.
+var threadStart = regexp.MustCompile(`^(_start|_?_?clone3?|start_thread|runtime\.goexit|(libc|ld-linux)[^+]*\+0x[0-9a-f]+)$`)
+
+// startTotal is functionTotal of one function on stacktraces whose outermost
+// frame is a thread's start.
+func startTotal(tree *profile.Tree, function string) int64 {
+	var sum int64
+	for _, start := range tree.Nodes {
+		if name := tree.Names[start.Name]; start.Parent == 0 && threadStart.MatchString(name) {
+			sum += functionTotal(tree, name, function)
+		}
 	}
-	if i := strings.LastIndex(frame, "("); i > 0 && strings.HasSuffix(frame, ")") {
-		frame = frame[:i]
-	}
-	if i := strings.LastIndex(frame, " "); i > 0 { // a type that is returned
-		frame = frame[i+1:]
-	}
-	return frame == function || strings.HasSuffix(frame, "."+function) || strings.HasSuffix(frame, "::"+function)
+	return sum
 }
 
 // widestPath follows the widest child from the root to a leaf.
@@ -173,7 +179,7 @@ func widestPathTo(tree *profile.Tree, function string) []string {
 	if function != "" {
 		var widest int64
 		for i, n := range tree.Nodes {
-			if n.Total > widest && isFunction(tree.Names[n.Name], function) {
+			if n.Total > widest && tree.Names[n.Name] == function {
 				end, widest = int32(i), n.Total
 			}
 		}
@@ -199,7 +205,7 @@ func widestPathTo(tree *profile.Tree, function string) []string {
 // inOrder tells whether the functions are on the path, one after the other.
 func inOrder(path []string, functions ...string) bool {
 	for _, frame := range path {
-		if len(functions) > 0 && isFunction(frame, functions[0]) {
+		if len(functions) > 0 && frame == functions[0] {
 			functions = functions[1:]
 		}
 	}

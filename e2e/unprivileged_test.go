@@ -103,7 +103,7 @@ func TestUnprivileged(t *testing.T) {
 		if len(tree.Nodes) < 2 {
 			return errors.New("no profile yet")
 		}
-		if path := widestPath(tree); !inOrder(path, "net/http.(*conn).serve", "handleOrder", "validateOrder", "regexp.Compile") {
+		if path := widestPath(tree); !inOrder(path, "net/http.(*conn).serve", "main.(*server).handleOrder", "main.validateOrder", "regexp.Compile") {
 			return fmt.Errorf("the widest path is\n\t%s", strings.Join(path, "\n\t"))
 		}
 		return nil

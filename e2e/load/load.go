@@ -34,12 +34,18 @@ type Program struct {
 
 // A Function is a hot function of a program.
 type Function struct {
-	// Name is the value of the label "function" of the program's metric
+	// Name is what flame graphs show. Its last part, after the last dot, is
+	// the value of the label "function" of the program's metric
 	// load_function_cpu_seconds_total.
 	Name string
 	// Callers are functions above it, outermost first. Between them others may
-	// stand; the first is the lowest known frame of the thread.
+	// stand, above them the runtime's and the C library's.
 	Callers []string
+}
+
+// Metric returns the value of the label "function".
+func (f Function) Metric() string {
+	return f.Name[strings.LastIndex(f.Name, ".")+1:]
 }
 
 // Programs returns all load programs, the order service first.
@@ -48,19 +54,21 @@ func Programs() []Program {
 		{
 			Service: "order", Language: "Go", Address: "127.0.0.1:4051",
 			Hot: []Function{
-				{Name: "validateOrder", Callers: []string{"net/http.(*conn).serve", "main.(*server).handleOrder"}},
-				{Name: "priceOrder", Callers: []string{"net/http.(*conn).serve", "main.(*server).handleOrder"}},
+				{Name: "main.validateOrder", Callers: []string{"runtime.goexit", "net/http.(*conn).serve", "main.(*server).handleOrder"}},
+				{Name: "main.priceOrder", Callers: []string{"runtime.goexit", "net/http.(*conn).serve", "main.(*server).handleOrder"}},
 			},
 			needs: []string{"go"},
 			build: func(ctx context.Context, src, out string) ([]string, error) {
-				return []string{out}, run(ctx, src, "go", "build", "-o", out, ".")
+				// Without inlining in package regexp, so that Compile keeps a
+				// frame of its own: native stacks have no inlined functions.
+				return []string{out}, run(ctx, src, "go", "build", "-gcflags=regexp=-l", "-o", out, ".")
 			},
 		},
 		{
 			Service: "invoice", Language: "Python", Address: "127.0.0.1:4052",
 			Hot: []Function{
-				{Name: "compute_tax", Callers: []string{"_bootstrap", "_bootstrap_inner", "run", "write_invoice"}},
-				{Name: "format_lines", Callers: []string{"_bootstrap", "_bootstrap_inner", "run", "write_invoice"}},
+				{Name: "compute_tax", Callers: []string{"Thread._bootstrap", "Thread._bootstrap_inner", "Invoices.run", "Invoices.write_invoice"}},
+				{Name: "format_lines", Callers: []string{"Thread._bootstrap", "Thread._bootstrap_inner", "Invoices.run", "Invoices.write_invoice"}},
 			},
 			needs: []string{"python3"},
 			build: func(_ context.Context, src, _ string) ([]string, error) {
@@ -70,8 +78,8 @@ func Programs() []Program {
 		{
 			Service: "render", Language: "Node", Address: "127.0.0.1:4053",
 			Hot: []Function{
-				{Name: "renderTemplate", Callers: []string{"main", "listOnTimeout", "work", "renderPage"}},
-				{Name: "minify", Callers: []string{"main", "listOnTimeout", "work", "renderPage"}},
+				{Name: "renderTemplate", Callers: []string{"processTimers", "listOnTimeout", "work", "renderPage"}},
+				{Name: "minify", Callers: []string{"processTimers", "listOnTimeout", "work", "renderPage"}},
 			},
 			needs: []string{"node"},
 			build: func(_ context.Context, src, _ string) ([]string, error) {
@@ -81,8 +89,8 @@ func Programs() []Program {
 		{
 			Service: "search", Language: "Java", Address: "127.0.0.1:4054",
 			Hot: []Function{
-				{Name: "scoreDocuments", Callers: []string{"thread_native_entry", "Thread.run", "Search.work", "Search.answerQuery"}},
-				{Name: "highlight", Callers: []string{"thread_native_entry", "Thread.run", "Search.work", "Search.answerQuery"}},
+				{Name: "Search.scoreDocuments", Callers: []string{"java.lang.Thread.run", "Search.work", "Search.answerQuery"}},
+				{Name: "Search.highlight", Callers: []string{"java.lang.Thread.run", "Search.work", "Search.answerQuery"}},
 			},
 			needs: []string{"java", "javac"},
 			build: func(ctx context.Context, src, out string) ([]string, error) {

@@ -45,8 +45,8 @@ func TestPrograms(t *testing.T) {
 			var want []string
 			sum := 0.0
 			for _, f := range p.Hot {
-				want = append(want, f.Name)
-				sum += u.Functions[f.Name]
+				want = append(want, f.Metric())
+				sum += u.Functions[f.Metric()]
 			}
 			if got := slices.Sorted(maps.Keys(u.Functions)); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
 				t.Errorf("functions in the metrics: %v, want %v", got, want)
