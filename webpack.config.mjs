@@ -153,8 +153,11 @@ function grafanaAssets() {
     { from: path.join(modules, '@grafana/ui/dist/public/img/icons'), to: 'public/build/img/icons' },
     // Icons that its components ask for and its package lacks.
     { from: inRoot('collector/web/page/icons'), to: 'public/build/img/icons/unicons' },
+    // Variable fonts hold all weights.
     { from: inter('normal'), to: 'public/fonts/inter/Inter-Regular.woff2' },
     { from: inter('normal'), to: 'public/fonts/inter/Inter-Medium.woff2' },
+    { from: inter('italic'), to: 'public/fonts/inter/Inter-Italic.woff2' },
+    { from: inter('italic'), to: 'public/fonts/inter/Inter-MediumItalic.woff2' },
     { from: mono, to: 'public/fonts/roboto/L0xTDF4xlVMF-BfR8bXMIhJHg45mwgGEFl0_3vrtSM1J-gEPT5Ese6hmHSh0mQ.woff2' },
   ];
 }

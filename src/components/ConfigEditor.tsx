@@ -1,5 +1,5 @@
 import { type DataSourcePluginOptionsEditorProps } from '@grafana/data';
-import { DataSourceHttpSettings, FieldSet, InlineField, Input } from '@grafana/ui';
+import { DataSourceHttpSettings, InlineField, Input } from '@grafana/ui';
 import * as React from 'react';
 import { selectors } from '../selectors';
 import { type DataSourceOptions } from '../types';
@@ -18,12 +18,13 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
     <div data-testid={selectors.configEditor.root}>
       <DataSourceHttpSettings
         defaultUrl="http://localhost:4040"
-        urlDocs="The address of a Flameline or Grafana Pyroscope server, as Grafana’s server reaches it."
+        urlDocs={<> It is a Flameline or Grafana Pyroscope server’s.</>}
         showForwardOAuthIdentityOption
         dataSourceConfig={options}
         onChange={onOptionsChange}
       />
-      <FieldSet label="Querying">
+      <h3 className="page-heading">Querying</h3>
+      <div className="gf-form-group">
         <InlineField
           label="Minimum step"
           labelWidth={26}
@@ -46,7 +47,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
             }
           />
         </InlineField>
-      </FieldSet>
+      </div>
     </div>
   );
 }

@@ -46,6 +46,7 @@ export function FlameGraphPanel({ state, range, width }: Props) {
     <section aria-label={title} data-testid={selectors.page.flameGraph}>
       <PanelChrome title={title} loadingState={query.loading ? LoadingState.Loading : LoadingState.Done}>
         <PanelState
+          height={200}
           query={wrong ? { loading: false, error: getMessageCheckFieldsResult(wrong) } : query}
           empty={frame && frame.length > 0 && rootValue(frame.fields) > 0 ? undefined : <NoProfiles />}
         >

@@ -7,6 +7,8 @@ import { type QueryState } from './useQuery';
 
 interface Props {
   query: QueryState;
+  /** The least height of the panel's inside in pixels, where there is nothing to draw. */
+  height: number;
   /** What to say where the result is empty; undefined where it is not. */
   empty?: React.ReactNode;
   /** Draws the result. */
@@ -14,7 +16,7 @@ interface Props {
 }
 
 /** The inside of a panel: loading, an error, nothing, or what was asked for. */
-export function PanelState({ query, empty, children }: Props) {
+export function PanelState({ query, height, empty, children }: Props) {
   const styles = useStyles2(getStyles);
   const { result, error, loading } = query;
   return (
@@ -32,12 +34,12 @@ export function PanelState({ query, empty, children }: Props) {
         />
       ))}
       {!result && loading && (
-        <div className={styles.center}>
+        <div className={styles.center} style={{ minHeight: height }}>
           <LoadingPlaceholder text="Loading…" />
         </div>
       )}
       {result && empty && (
-        <div className={styles.center} data-testid={selectors.page.empty}>
+        <div className={styles.center} style={{ minHeight: height }} data-testid={selectors.page.empty}>
           {empty}
         </div>
       )}
@@ -54,7 +56,6 @@ const getStyles = (theme: GrafanaTheme2) => ({
     alignItems: 'center',
     justifyContent: 'center',
     gap: theme.spacing(1),
-    minHeight: '160px',
     padding: theme.spacing(2),
     textAlign: 'center',
     color: theme.colors.text.secondary,

@@ -1,4 +1,3 @@
-import { css } from '@emotion/css';
 import { EventBusSrv, LoadingState, type TimeRange } from '@grafana/data';
 import { LegendDisplayMode, SortOrder, TooltipDisplayMode } from '@grafana/schema';
 import {
@@ -7,7 +6,6 @@ import {
   PanelContextProvider,
   TimeSeries,
   TooltipPlugin,
-  useStyles2,
   useTheme2,
   ZoomPlugin,
 } from '@grafana/ui';
@@ -41,7 +39,6 @@ interface Props {
  * a service's name in the legend chooses that service, and again, all.
  */
 export function SeriesPanel({ state, timeRange, range, width, setState }: Props) {
-  const styles = useStyles2(getStyles);
   const theme = useTheme2();
   const { profileTypeId, labelSelector } = state;
   const points = Math.max(10, Math.floor(width / 4));
@@ -84,7 +81,7 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
   const wide = width >= WIDE;
   const title = `${countsCPUTime(profileTypeId) ? 'CPU cores' : profileTypeName(profileTypeId)} by service`;
   return (
-    <section aria-label={title} data-testid={selectors.page.series} className={styles.panel}>
+    <section aria-label={title} data-testid={selectors.page.series}>
       <PanelChrome
         title={title}
         description={`Drag over the graph to select a time range. Click on a service to see it alone. The ${MAX_SERIES} largest services are shown.`}
@@ -104,7 +101,11 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
           )
         }
       >
-        <PanelState query={query} empty={hasValues(frames) ? undefined : 'No data in this time range.'}>
+        <PanelState
+          query={query}
+          height={HEIGHT}
+          empty={hasValues(frames) ? undefined : 'No data in this time range.'}
+        >
           <PanelContextProvider value={context}>
             <TimeSeries
               width={width - 2 * theme.spacing.gridSize * theme.components.panel.padding - 2}
@@ -140,7 +141,3 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
     </section>
   );
 }
-
-const getStyles = () => ({
-  panel: css({ minHeight: HEIGHT }),
-});
