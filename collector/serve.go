@@ -17,10 +17,13 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/server"
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/collector/web"
 )
 
 // stopTimeout bounds how long open requests may delay the end.
@@ -67,8 +70,7 @@ func (s *serveCommand) config() (*config.Config, error) {
 	return c, s.apply(c)
 }
 
-// run serves until ctx ends, then stops in the data's order: sources first, so
-// that their last window is written, then open requests, the store last.
+// run serves until ctx ends.
 func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	c, err := s.config()
 	if err != nil {
@@ -94,27 +96,63 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 		Version:    version.Version,
 		Limits:     serverLimits(c.Limits),
 	})
+	srv.Handle("/", web.Handler(web.Options{API: srv}))
 	listening, err := listen(ctx, c.Web, srv, logger)
 	if err != nil {
 		return err
 	}
+	err = serveStore(ctx, c, srv, listening, logger, reg)
+	return errors.Join(err, listening.stop())
+}
 
-	srv.SetSampling(server.EBPFStatus{State: server.SamplingOff, Reason: "this build has no eBPF source"})
-	logger.Info("ready", "address", listening.address)
+// serveStore opens the store, runs the sources and waits for the end.
+func serveStore(ctx context.Context, c *config.Config, srv *server.Server, listening *listening, logger *slog.Logger, reg prometheus.Registerer) (err error) {
+	db, err := store.Open(c.Storage.Path, store.Options{
+		Logger:     logger.With("component", "store"),
+		Registerer: reg,
+		CacheBytes: int64(c.Storage.CacheBytes),
+		MaxBytes:   int64(c.Storage.MaxBytes),
+		Retention:  time.Duration(c.Storage.Retention),
+		MaxFuture:  time.Duration(c.Limits.MaxFuture),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	srv.Open(db)
+
+	sampler, err := startSampling(ctx, c.EBPF, db, &srv.Health, logger, reg)
+	if err != nil {
+		return err
+	}
+	logger.Info("ready", "address", listening.address, "store", c.Storage.Path, "ebpf", srv.Status().EBPF.State)
 	select {
 	case <-ctx.Done():
-		err = nil
 	case err = <-listening.failed:
 	}
+	// In the data's order: the sources first, so that their last window is
+	// written, then open requests, the store last.
 	logger.Info("stopping")
 	srv.SetStopping()
-	return errors.Join(err, listening.stop())
+	return errors.Join(err, sampler.Close(), listening.stop())
 }
 
 // serverLimits hands the file's limits to the server, which knows nothing of
 // files.
 func serverLimits(l config.Limits) server.Limits {
 	return server.Limits{
+		Ingest: ingest.Limits{
+			MaxProfileBytes:    int64(l.MaxProfileBytes),
+			MaxSamples:         l.MaxSamples,
+			MaxSymbols:         l.MaxSymbols,
+			MaxStackDepth:      l.MaxStackDepth,
+			MaxSymbolBytes:     l.MaxSymbolBytes,
+			MaxLabels:          l.MaxLabels,
+			MaxLabelNameBytes:  l.MaxLabelNameBytes,
+			MaxLabelValueBytes: l.MaxLabelValueBytes,
+		},
+		MaxSeriesPerPush:     l.MaxSeriesPerPush,
+		MaxFuture:            time.Duration(l.MaxFuture),
 		MaxRequestBytes:      int64(l.MaxRequestBytes),
 		MaxQueryRange:        time.Duration(l.MaxQueryRange),
 		MaxConcurrentQueries: l.MaxConcurrentQueries,
@@ -134,7 +172,7 @@ type listening struct {
 // listen serves h over HTTP/1.1 and HTTP/2, the latter without TLS as well
 // since gRPC clients speak it so.
 func listen(ctx context.Context, c config.Web, h http.Handler, logger *slog.Logger) (*listening, error) {
-	if err := web.Validate(c.ConfigFile); err != nil {
+	if err := toolkit.Validate(c.ConfigFile); err != nil {
 		return nil, fmt.Errorf("web config %s: %w", c.ConfigFile, err)
 	}
 	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.ListenAddress)
@@ -155,9 +193,9 @@ func listen(ctx context.Context, c config.Web, h http.Handler, logger *slog.Logg
 			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		},
 	}
-	flags := &web.FlagConfig{WebListenAddresses: &[]string{c.ListenAddress}, WebConfigFile: &c.ConfigFile}
+	flags := &toolkit.FlagConfig{WebListenAddresses: &[]string{c.ListenAddress}, WebConfigFile: &c.ConfigFile}
 	go func() {
-		if err := web.Serve(lis, l.http, flags, logger); !errors.Is(err, http.ErrServerClosed) {
+		if err := toolkit.Serve(lis, l.http, flags, logger); !errors.Is(err, http.ErrServerClosed) {
 			l.failed <- fmt.Errorf("serve %s: %w", l.address, err)
 		}
 	}()

@@ -87,6 +87,8 @@ type Limits struct {
 	MaxStackDepth int `yaml:"max_stack_depth"`
 	// MaxSymbolBytes bounds one string of a profile's string table.
 	MaxSymbolBytes int `yaml:"max_symbol_bytes"`
+	// MaxFuture bounds how far a profile's time may be ahead of the clock.
+	MaxFuture Duration `yaml:"max_future"`
 	// MaxQueryRange bounds the time range of one query.
 	MaxQueryRange Duration `yaml:"max_query_range"`
 	// MaxConcurrentQueries bounds the queries that run at once; others wait.
@@ -122,6 +124,7 @@ func Default() *Config {
 			MaxSymbols:           1_000_000,
 			MaxStackDepth:        4096,
 			MaxSymbolBytes:       65535,
+			MaxFuture:            Duration(10 * time.Minute),
 			MaxQueryRange:        Duration(90 * 24 * time.Hour),
 			MaxConcurrentQueries: 4 * runtime.GOMAXPROCS(0),
 			MaxNodes:             1 << 20,
@@ -192,6 +195,7 @@ func (c *Config) Validate() error {
 		"limits.max_symbols":            int64(c.Limits.MaxSymbols),
 		"limits.max_stack_depth":        int64(c.Limits.MaxStackDepth),
 		"limits.max_symbol_bytes":       int64(c.Limits.MaxSymbolBytes),
+		"limits.max_future":             int64(c.Limits.MaxFuture),
 		"limits.max_query_range":        int64(c.Limits.MaxQueryRange),
 		"limits.max_concurrent_queries": int64(c.Limits.MaxConcurrentQueries),
 		"limits.max_nodes":              c.Limits.MaxNodes,

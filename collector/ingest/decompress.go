@@ -2,12 +2,16 @@ package ingest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
+
+// ErrTooLarge is wrapped by errors about Limits.MaxProfileBytes.
+var ErrTooLarge = errors.New("too large")
 
 var (
 	gzipMagic = []byte{0x1f, 0x8b}
@@ -57,5 +61,5 @@ func decompress(b []byte, max int64) ([]byte, error) {
 }
 
 func tooLarge(max int64) error {
-	return fmt.Errorf("more than %d bytes after decompression (limits.max_profile_bytes)", max)
+	return fmt.Errorf("%w: more than %d bytes after decompression (limits.max_profile_bytes)", ErrTooLarge, max)
 }

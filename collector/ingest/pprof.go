@@ -14,27 +14,27 @@ import (
 // An error names the field at fault, with its index or its byte offset.
 //
 // A profile without a time keeps TimeNanos 0; the receiver decides what that
-// means.
-func Pprof(b []byte, l Limits) (*googlev1.Profile, error) {
+// means. size is the profile's, in bytes, after decompression.
+func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
 	if len(b) == 0 {
-		return nil, errors.New("pprof: no bytes")
+		return nil, 0, errors.New("pprof: no bytes")
 	}
 	raw, err := decompress(b, l.MaxProfileBytes)
 	if err != nil {
-		return nil, fmt.Errorf("pprof: %w", err)
+		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
 	s := scanner{limits: l}
 	if err := s.scan(pprofMessage(), "", raw, 0); err != nil {
-		return nil, fmt.Errorf("pprof: %w", err)
+		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
-	p := new(googlev1.Profile)
+	p = new(googlev1.Profile)
 	if err := p.UnmarshalVT(raw); err != nil {
-		return nil, fmt.Errorf("pprof: %w", err)
+		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
 	if err := check(p, l); err != nil {
-		return nil, fmt.Errorf("pprof: %w", err)
+		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
-	return p, nil
+	return p, len(raw), nil
 }
 
 // check validates a decoded profile.

@@ -58,8 +58,9 @@ func TestPprofReadsEveryCompression(t *testing.T) {
 	want := sound()
 	raw := encode(t, want)
 	for name, b := range map[string][]byte{"plain": raw, "gzip": gzipped(t, raw), "zstd": zstandard(t, raw)} {
-		got, err := Pprof(b, Limits{MaxProfileBytes: int64(len(raw))})
+		got, size, err := Pprof(b, Limits{MaxProfileBytes: int64(len(raw))})
 		require.NoError(t, err, name)
+		require.Equal(t, len(raw), size)
 		require.True(t, want.EqualVT(got), name)
 	}
 }
@@ -67,7 +68,7 @@ func TestPprofReadsEveryCompression(t *testing.T) {
 func TestPprofReadsWhatTheRuntimeWrites(t *testing.T) {
 	var buf bytes.Buffer
 	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&buf, 0))
-	p, err := Pprof(buf.Bytes(), Limits{})
+	p, _, err := Pprof(buf.Bytes(), Limits{})
 	require.NoError(t, err)
 	require.NotEmpty(t, p.Sample)
 }
@@ -107,7 +108,7 @@ func TestPprofNamesTheFieldAtFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := sound()
 			tc.breakIt(p)
-			_, err := Pprof(encode(t, p), Limits{})
+			_, _, err := Pprof(encode(t, p), Limits{})
 			require.ErrorContains(t, err, "pprof: "+tc.want)
 		})
 	}
@@ -134,7 +135,7 @@ func TestPprofNamesTheOffset(t *testing.T) {
 		"location as text": {protowire.AppendString(protowire.AppendTag(nil, 9, protowire.BytesType), "x"), "time_nanos: wire type 2 where 0 is due, at byte 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Pprof(tc.in, Limits{})
+			_, _, err := Pprof(tc.in, Limits{})
 			require.ErrorContains(t, err, tc.want)
 		})
 	}
@@ -148,16 +149,16 @@ func TestPprofNamesTheLimit(t *testing.T) {
 		"limits.max_stack_depth":  {MaxStackDepth: 1},
 		"limits.max_symbol_bytes": {MaxSymbolBytes: 15},
 	} {
-		_, err := Pprof(raw, l)
+		_, _, err := Pprof(raw, l)
 		require.ErrorContains(t, err, limit)
 	}
 	over := Limits{MaxProfileBytes: int64(len(raw)) - 1}
 	for _, b := range [][]byte{raw, gzipped(t, raw), zstandard(t, raw)} {
-		_, err := Pprof(b, over)
+		_, _, err := Pprof(b, over)
 		require.ErrorContains(t, err, "limits.max_profile_bytes")
 	}
 	// 13 symbols: 1 mapping, 1 function, 2 locations, 1 line, 8 strings.
-	_, err := Pprof(raw, Limits{MaxSamples: 2, MaxSymbols: 13, MaxStackDepth: 2, MaxSymbolBytes: 16, MaxLabels: 1})
+	_, _, err := Pprof(raw, Limits{MaxSamples: 2, MaxSymbols: 13, MaxStackDepth: 2, MaxSymbolBytes: 16, MaxLabels: 1})
 	require.NoError(t, err)
 }
 
@@ -174,7 +175,7 @@ func TestPprofRefusesBombs(t *testing.T) {
 		"lines":     gzipped(t, protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), empty(100_000, 4))),
 		"labels":    gzipped(t, protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), empty(100_000, 3))),
 	} {
-		_, err := Pprof(b, l)
+		_, _, err := Pprof(b, l)
 		require.ErrorContains(t, err, "limits.max_", name)
 	}
 }
@@ -203,14 +204,14 @@ func FuzzPprof(f *testing.F) {
 	f.Add([]byte{0x1f, 0x8b})
 	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxLabels: 10, MaxSymbolBytes: 1000}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := Pprof(b, l)
+		p, _, err := Pprof(b, l)
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "pprof: ") {
 				t.Fatalf("error without context: %v", err)
 			}
 			return
 		}
-		again, err := Pprof(encode(t, p), Limits{})
+		again, _, err := Pprof(encode(t, p), Limits{})
 		if err != nil {
 			t.Fatalf("accepted once, refused re-encoded: %v", err)
 		}

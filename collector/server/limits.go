@@ -1,12 +1,23 @@
 package server
 
-import "time"
+import (
+	"time"
+
+	"github.com/flameline/flameline/collector/ingest"
+)
 
 // Limits bound what one request may cost. A zero field is no limit, except
 // DefaultNodes, which then is 8192. The names in messages are those of the
 // configuration file.
 type Limits struct {
-	// MaxRequestBytes bounds a request's message, as sent and decompressed.
+	// Ingest bounds each profile and label set of a push.
+	Ingest ingest.Limits
+	// MaxSeriesPerPush bounds the series of one push.
+	MaxSeriesPerPush int
+	// MaxFuture bounds how far a profile's time may be ahead of the clock.
+	MaxFuture time.Duration
+	// MaxRequestBytes bounds a request's message, as sent and decompressed,
+	// and the decompressed profiles in it together.
 	MaxRequestBytes int64
 	// MaxQueryRange bounds the time range of a query.
 	MaxQueryRange time.Duration

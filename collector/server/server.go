@@ -8,12 +8,10 @@
 package server
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
 
-	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/promslog"
@@ -39,6 +37,7 @@ type Server struct {
 	options Options
 	base    *http.ServeMux
 	api     atomic.Pointer[http.ServeMux]
+	metrics *metrics
 }
 
 // New returns a server without a store.
@@ -49,7 +48,7 @@ func New(o Options) *Server {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
-	s := &Server{options: o, base: http.NewServeMux()}
+	s := &Server{options: o, base: http.NewServeMux(), metrics: newMetrics(o.Registerer)}
 	s.Health.init(o.Version)
 	s.base.HandleFunc("GET /ready", s.serveReady)
 	s.base.HandleFunc("GET /-/ready", s.serveReady)
@@ -57,6 +56,9 @@ func New(o Options) *Server {
 	s.base.HandleFunc("GET /api/v1/status", s.serveStatus)
 	if o.Gatherer != nil {
 		s.base.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	}
+	for _, p := range patterns() {
+		s.base.HandleFunc(p, s.whenOpen)
 	}
 	return s
 }
@@ -67,18 +69,3 @@ func (s *Server) Handle(pattern string, h http.Handler) { s.base.Handle(pattern,
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.base.ServeHTTP(w, r) }
-
-// gate hands a call on once the store is open, and refuses it until then.
-func (s *Server) gate(w http.ResponseWriter, r *http.Request) {
-	if api := s.api.Load(); api != nil {
-		api.ServeHTTP(w, r)
-		return
-	}
-	_, reason := s.Ready()
-	err := connect.NewError(connect.CodeUnavailable, errors.New(reason))
-	if ew := connect.NewErrorWriter(); ew.IsSupported(r) {
-		_ = ew.Write(w, r, err)
-		return
-	}
-	http.Error(w, reason, http.StatusServiceUnavailable)
-}

@@ -1,0 +1,61 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+)
+
+// Open serves the API from db from now on. The caller closes db after the last
+// request.
+func (s *Server) Open(db Store) {
+	o := s.options
+	options := []connect.HandlerOption{
+		connect.WithInterceptors(s.metrics.interceptor(o.Logger), newGate(o.Limits.MaxConcurrentQueries)),
+		connect.WithRecover(recovered(o.Logger)),
+		connect.WithCompressMinBytes(1024),
+		connect.WithReadMaxBytes(int(o.Limits.MaxRequestBytes)),
+	}
+	names := []string{pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName}
+	mux := http.NewServeMux()
+	mux.Handle(pushv1connect.NewPusherServiceHandler(&pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}, options...))
+	mux.Handle(querierv1connect.NewQuerierServiceHandler(&querier{store: db, limits: o.Limits}, options...))
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	reflector := grpcreflect.NewStaticReflector(names...)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	s.api.Store(mux)
+	s.setOpen()
+}
+
+// patterns are the paths that Open serves.
+func patterns() []string {
+	var out []string
+	for _, name := range []string{
+		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
+		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
+	} {
+		out = append(out, "/"+name+"/")
+	}
+	return out
+}
+
+// whenOpen hands a call on once the store is open, and refuses it until then.
+func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
+	if api := s.api.Load(); api != nil {
+		api.ServeHTTP(w, r)
+		return
+	}
+	_, reason := s.Ready()
+	if ew := connect.NewErrorWriter(); ew.IsSupported(r) {
+		_ = ew.Write(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
+		return
+	}
+	http.Error(w, reason, http.StatusServiceUnavailable)
+}

@@ -1,0 +1,32 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+
+	"github.com/flameline/flameline/collector/store"
+)
+
+// code gives an error from below the code that a client can act on. This is
+// the one place where codes are chosen for what the store says.
+func code(err error) error {
+	var ce *connect.Error
+	switch {
+	case err == nil || errors.As(err, &ce):
+		return err
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
+	case errors.Is(err, store.ErrInvalid):
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	case errors.Is(err, store.ErrLimit):
+		return connect.NewError(connect.CodeResourceExhausted, err)
+	}
+	return connect.NewError(connect.CodeInternal, err)
+}
+
+// invalid is a refusal of what the client asked for.
+func invalid(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }

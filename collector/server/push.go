@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+
+	"github.com/flameline/flameline/collector/ingest"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A pusher is push.v1.PusherService. A push is all or nothing: one profile at
+// fault refuses the whole request, and nothing of it is stored. It is
+// acknowledged once the store has it on disk.
+type pusher struct {
+	store   Store
+	limits  Limits
+	metrics *metrics
+	now     func() time.Time
+}
+
+var _ pushv1connect.PusherServiceHandler = (*pusher)(nil)
+
+// Push decodes, checks and appends the profiles of one request.
+func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushRequest]) (*connect.Response[pushv1.PushResponse], error) {
+	profiles, err := p.decode(req.Msg)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	if err := p.store.Append(ctx, profiles); err != nil {
+		p.metrics.refused.Inc()
+		return nil, code(err)
+	}
+	p.metrics.profiles.Add(float64(len(profiles)))
+	return connect.NewResponse(&pushv1.PushResponse{}), nil
+}
+
+func (p *pusher) decode(req *pushv1.PushRequest) ([]profile.Profile, error) {
+	if most := p.limits.MaxSeriesPerPush; most > 0 && len(req.Series) > most {
+		return nil, fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", len(req.Series), most)
+	}
+	// The limit on a request holds for its profiles together as well, lest many
+	// small bombs do what a large one may not.
+	left := p.limits.MaxRequestBytes
+	var out []profile.Profile
+	for i, s := range req.Series {
+		ls, err := ingest.Labels(s.Labels, p.limits.Ingest)
+		if err != nil {
+			return nil, fmt.Errorf("series[%d].%w", i, err)
+		}
+		for j, sample := range s.Samples {
+			at := fmt.Sprintf("series[%d].samples[%d]", i, j)
+			l := p.limits.Ingest
+			if p.limits.MaxRequestBytes > 0 && (l.MaxProfileBytes == 0 || left < l.MaxProfileBytes) {
+				l.MaxProfileBytes = max(left, 1) // 0 would be no limit
+			}
+			pp, size, err := ingest.Pprof(sample.RawProfile, l)
+			if errors.Is(err, ingest.ErrTooLarge) && l.MaxProfileBytes <= max(left, 1) {
+				err = fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", p.limits.MaxRequestBytes)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
+			}
+			left -= int64(size)
+			if pp.TimeNanos == 0 {
+				pp.TimeNanos = p.now().UnixNano()
+			}
+			if err := p.timely(pp.TimeNanos); err != nil {
+				return nil, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
+			}
+			out = append(out, profile.Profile{ID: sample.ID, Labels: ls, Pprof: pp})
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("series: the request holds no profile")
+	}
+	return out, nil
+}
+
+// timely refuses times that a clock set wrong would give.
+func (p *pusher) timely(ns int64) error {
+	if most := p.limits.MaxFuture; most > 0 {
+		if t := time.Unix(0, ns); t.After(p.now().Add(most)) {
+			return fmt.Errorf("pprof: time_nanos: %s is more than %s ahead of this machine's clock (limits.max_future)", t.UTC().Format(time.RFC3339), most)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A querier is querier.v1.QuerierService. This file has the flame graphs, the
+// others its series and look-ups.
+type querier struct {
+	store  Store
+	limits Limits
+}
+
+var _ querierv1connect.QuerierServiceHandler = (*querier)(nil)
+
+// A flameQuery is what the flame-graph methods have in common.
+type flameQuery struct {
+	store.Selection
+	stack []string
+	nodes int64
+	spans bool // restricted to spans
+}
+
+func (q *querier) flameQuery(m *querierv1.SelectMergeStacktracesRequest) (f flameQuery, err error) {
+	if f.Selection, err = q.limits.selection(m.ProfileTypeID, m.LabelSelector, m.Start, m.End); err != nil {
+		return f, invalid(err)
+	}
+	if f.stack, err = callSite(m.StackTraceSelector); err != nil {
+		return f, invalid(err)
+	}
+	if f.nodes, err = q.limits.nodes(m.GetMaxNodes()); err != nil {
+		return f, invalid(err)
+	}
+	if err := spans(m.SpanSelector); err != nil {
+		return f, invalid(err)
+	}
+	f.spans = len(m.SpanSelector) > 0
+	if len(m.ProfileIdSelector) > 0 {
+		return f, unsupported("profile_id_selector", "profiles are stored merged by series, not one by one")
+	}
+	if len(m.TraceIdSelector) > 0 {
+		return f, unsupported("trace_id_selector", "samples are stored without the trace they belong to")
+	}
+	if m.Async != nil && m.Async.Type != querierv1.AsyncQueryType_ASYNC_QUERY_TYPE_DISABLED || m.Async.GetRequestId() != "" {
+		return f, unsupported("async", "queries are answered at once")
+	}
+	return f, nil
+}
+
+func unsupported(field, why string) error {
+	return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: %s", field, why))
+}
+
+// tree merges what f selects. The store keeps samples without their spans, so
+// no sample belongs to any span.
+func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error) {
+	if f.spans {
+		return profile.Merge(), nil
+	}
+	t, err := q.store.Tree(ctx, f.Selection, f.stack)
+	return t, code(err)
+}
+
+// pprof merges what f selects, with locations and lines.
+func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, error) {
+	if f.spans {
+		return &googlev1.Profile{}, nil
+	}
+	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
+	return p, code(err)
+}
+
+// SelectMergeStacktraces merges the selected profiles into one flame graph, in
+// the format that the request asks for.
+func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Request[querierv1.SelectMergeStacktracesRequest]) (*connect.Response[querierv1.SelectMergeStacktracesResponse], error) {
+	if err := oneOf("format", req.Msg.Format, querierv1.ProfileFormat_name); err != nil {
+		return nil, invalid(err)
+	}
+	f, err := q.flameQuery(req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	resp := &querierv1.SelectMergeStacktracesResponse{}
+	if req.Msg.Format == querierv1.ProfileFormat_PROFILE_FORMAT_PPROF {
+		p, err := q.pprof(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		resp.Pprof = &querierv1.PprofProfile{Profile: p}
+		return connect.NewResponse(resp), nil
+	}
+	t, err := q.tree(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	switch req.Msg.Format {
+	case querierv1.ProfileFormat_PROFILE_FORMAT_TREE:
+		if resp.Tree, err = t.Truncate(f.nodes).MarshalBinary(); err != nil {
+			return nil, code(err)
+		}
+	case querierv1.ProfileFormat_PROFILE_FORMAT_DOT:
+		resp.Dot = dot(t, f.Type, req.Msg.GetMaxNodes())
+	default:
+		resp.Flamegraph = flamegraph(t.Truncate(f.nodes))
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// SelectMergeSpanProfile is SelectMergeStacktraces for the samples of spans.
+// As Pyroscope does, it takes every format but tree for a flame graph.
+func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeSpanProfileRequest]) (*connect.Response[querierv1.SelectMergeSpanProfileResponse], error) {
+	m := req.Msg
+	format := querierv1.ProfileFormat_PROFILE_FORMAT_FLAMEGRAPH
+	if m.Format == querierv1.ProfileFormat_PROFILE_FORMAT_TREE {
+		format = m.Format
+	}
+	resp, err := q.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
+		ProfileTypeID: m.ProfileTypeID,
+		LabelSelector: m.LabelSelector,
+		SpanSelector:  m.SpanSelector,
+		Start:         m.Start,
+		End:           m.End,
+		MaxNodes:      m.MaxNodes,
+		Format:        format,
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&querierv1.SelectMergeSpanProfileResponse{Flamegraph: resp.Msg.Flamegraph, Tree: resp.Msg.Tree}), nil
+}
+
+// SelectMergeProfile merges the selected profiles into one in pprof format.
+// max_nodes does not cut it: an export is whole.
+func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeProfileRequest]) (*connect.Response[googlev1.Profile], error) {
+	m := req.Msg
+	f, err := q.flameQuery(&querierv1.SelectMergeStacktracesRequest{
+		ProfileTypeID:      m.ProfileTypeID,
+		LabelSelector:      m.LabelSelector,
+		Start:              m.Start,
+		End:                m.End,
+		MaxNodes:           m.MaxNodes,
+		StackTraceSelector: m.StackTraceSelector,
+		ProfileIdSelector:  m.ProfileIdSelector,
+		TraceIdSelector:    m.TraceIdSelector,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := q.pprof(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(p), nil
+}
+
+// Diff merges two selections and compares them.
+func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffRequest]) (*connect.Response[querierv1.DiffResponse], error) {
+	var sides [2]flameQuery
+	for i, m := range []*querierv1.SelectMergeStacktracesRequest{req.Msg.Left, req.Msg.Right} {
+		name := [...]string{"left", "right"}[i]
+		if m == nil {
+			return nil, invalid(fmt.Errorf("%s: is missing", name))
+		}
+		var err error
+		if sides[i], err = q.flameQuery(m); err != nil {
+			var ce *connect.Error
+			errors.As(err, &ce)
+			return nil, connect.NewError(ce.Code(), fmt.Errorf("%s.%w", name, ce.Unwrap()))
+		}
+	}
+	nodes, err := q.limits.nodes(max(req.Msg.Left.GetMaxNodes(), req.Msg.Right.GetMaxNodes()))
+	if err != nil {
+		return nil, invalid(err)
+	}
+	var trees [2]*profile.Tree
+	g, ctx := errgroup.WithContext(ctx)
+	for i, f := range sides {
+		g.Go(func() (err error) {
+			trees[i], err = q.tree(ctx, f)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	// Both sides are cut at the same functions, or what one side lacks would
+	// look like a change.
+	d := profile.Diff(trees[0], trees[1]).Truncate(nodes)
+	return connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)}), nil
+}
+
+// defaultDotNodes is how many functions a call graph shows unless the request
+// says otherwise; more cannot be read.
+const defaultDotNodes = 100
+
+func dot(t *profile.Tree, ty profile.Type, nodes int64) string {
+	if t.Total() == 0 {
+		return ""
+	}
+	if nodes <= 0 {
+		nodes = defaultDotNodes
+	}
+	return string(t.Dot(ty.SampleUnit, int(nodes)))
+}
+
+func flamegraph(t *profile.Tree) *querierv1.FlameGraph {
+	f := t.Flamegraph()
+	return &querierv1.FlameGraph{Names: f.Names, Levels: levels(f.Levels), Total: f.Total, MaxSelf: f.MaxSelf}
+}
+
+func flamegraphDiff(t *profile.DiffTree) *querierv1.FlameGraphDiff {
+	f := t.Flamegraph()
+	return &querierv1.FlameGraphDiff{
+		Names: f.Names, Levels: levels(f.Levels), Total: f.Total, MaxSelf: f.MaxSelf,
+		LeftTicks: f.LeftTicks, RightTicks: f.RightTicks,
+	}
+}
+
+func levels(in [][]int64) []*querierv1.Level {
+	out := make([]*querierv1.Level, len(in))
+	for i, values := range in {
+		out[i] = &querierv1.Level{Values: values}
+	}
+	return out
+}

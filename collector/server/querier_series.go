@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+
+	"github.com/flameline/flameline/collector/store"
+)
+
+// SelectSeries sums the selected profiles by step and group. A point at t
+// covers (t-step, t], the interval of a Prometheus rate() evaluated at t.
+func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querierv1.SelectSeriesRequest]) (*connect.Response[querierv1.SelectSeriesResponse], error) {
+	m := req.Msg
+	sel, err := q.limits.selection(m.ProfileTypeID, m.LabelSelector, m.Start, m.End)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	r := store.SeriesRequest{Selection: sel, GroupBy: m.GroupBy}
+	r.Average = m.GetAggregation() == typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE
+	if r.Step, err = q.limits.step(m.Step, m.Start, m.End); err != nil {
+		return nil, invalid(err)
+	}
+	if r.Limit, err = limit(m.GetLimit()); err != nil {
+		return nil, invalid(err)
+	}
+	if r.Stack, err = callSite(m.StackTraceSelector); err != nil {
+		return nil, invalid(err)
+	}
+	if err := errors.Join(
+		oneOf("aggregation", m.GetAggregation(), typesv1.TimeSeriesAggregationType_name),
+		oneOf("exemplar_type", m.ExemplarType, typesv1.ExemplarType_name),
+	); err != nil {
+		return nil, invalid(err)
+	}
+	if m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {
+		return nil, unsupported("exemplar_type", "profiles are stored merged by series, not one by one")
+	}
+	found, err := q.store.Points(ctx, r)
+	if err != nil {
+		return nil, code(err)
+	}
+	resp := &querierv1.SelectSeriesResponse{Series: make([]*typesv1.Series, len(found))}
+	for i, s := range found {
+		points := make([]typesv1.Point, len(s.Points))
+		out := &typesv1.Series{Labels: pairs(s.Labels), Points: make([]*typesv1.Point, len(points))}
+		for j, p := range s.Points {
+			points[j].Timestamp, points[j].Value = p.Time, p.Value
+			out.Points[j] = &points[j]
+		}
+		resp.Series[i] = out
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// SelectHeatmap counts single profiles by value, which a store of merged
+// profiles does not have.
+func (q *querier) SelectHeatmap(context.Context, *connect.Request[querierv1.SelectHeatmapRequest]) (*connect.Response[querierv1.SelectHeatmapResponse], error) {
+	return nil, unsupported("SelectHeatmap", "profiles are stored merged by series, not one by one")
+}

@@ -1,0 +1,147 @@
+package server
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// The functions here read the fields that requests have in common. Their
+// errors begin with the field's name in the API.
+
+// selection reads profile_typeID, label_selector, start and end.
+func (l Limits) selection(typeID, selector string, start, end int64) (store.Selection, error) {
+	t, err := profile.ParseType(typeID)
+	if err != nil {
+		return store.Selection{}, fmt.Errorf("profile_typeID: %w", err)
+	}
+	ms, err := profile.ParseSelector(selector)
+	if err != nil {
+		return store.Selection{}, fmt.Errorf("label_selector: %w", err)
+	}
+	if err := l.timeRange(start, end); err != nil {
+		return store.Selection{}, err
+	}
+	return store.Selection{Type: t, Matchers: ms, Start: start, End: end}, nil
+}
+
+// timeRange checks a range that has to be there. Both ends belong to it, so
+// one of a single millisecond is not empty.
+func (l Limits) timeRange(start, end int64) error {
+	switch {
+	case start == 0 || end == 0:
+		return fmt.Errorf("start/end: the time range is missing (start=%d, end=%d)", start, end)
+	case start < 0 || end < 0:
+		return fmt.Errorf("start/end: a time before 1970 (start=%d, end=%d)", start, end)
+	case start > end:
+		return fmt.Errorf("start/end: start is after end (start=%d, end=%d)", start, end)
+	}
+	if d := time.Duration(end-start) * time.Millisecond; l.MaxQueryRange > 0 && (d > l.MaxQueryRange || d < 0) {
+		return fmt.Errorf("start/end: the range of %s is more than %s (limits.max_query_range)", d, l.MaxQueryRange)
+	}
+	return nil
+}
+
+// optionalRange reads the range of a look-up of labels or types, where none at
+// all means all that is stored.
+func (l Limits) optionalRange(start, end int64) (int64, int64, error) {
+	if start == 0 && end == 0 {
+		return 0, math.MaxInt64, nil
+	}
+	return start, end, l.timeRange(start, end)
+}
+
+// matchers reads the selectors of a look-up. All of them have to match; none
+// matches everything.
+func matchers(selectors []string) ([]*labels.Matcher, error) {
+	var out []*labels.Matcher
+	for i, s := range selectors {
+		ms, err := profile.ParseSelector(s)
+		if err != nil {
+			return nil, fmt.Errorf("matchers[%d]: %w", i, err)
+		}
+		out = append(out, ms...)
+	}
+	return out, nil
+}
+
+// nodes reads max_nodes of a flame graph.
+func (l Limits) nodes(n int64) (int64, error) {
+	switch {
+	case n < 0:
+		return 0, fmt.Errorf("max_nodes: %d is negative", n)
+	case l.MaxNodes > 0 && n > l.MaxNodes:
+		return 0, fmt.Errorf("max_nodes: %d is more than %d (limits.max_nodes)", n, l.MaxNodes)
+	case n > 0:
+		return n, nil
+	case l.DefaultNodes > 0:
+		return l.DefaultNodes, nil
+	}
+	return 8192, nil
+}
+
+// step reads step, in seconds, of a range that timeRange has accepted.
+func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
+	if math.IsNaN(seconds) || seconds < 0.001 {
+		return 0, fmt.Errorf("step: %g s is less than a millisecond", seconds)
+	}
+	ms := int64(math.Min(seconds*1000, math.MaxInt64/1e7))
+	if points := (end-start)/ms + 1; l.MaxPoints > 0 && points > l.MaxPoints {
+		return 0, fmt.Errorf("step: %g s gives %d points a series, more than %d (limits.max_points)", seconds, points, l.MaxPoints)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// callSite reads stack_trace_selector: function names, root first.
+func callSite(s *typesv1.StackTraceSelector) ([]string, error) {
+	if s == nil {
+		return nil, nil
+	}
+	if s.GoPgo != nil {
+		return nil, errors.New("stack_trace_selector.go_pgo: is not supported; export the profile and let the Go toolchain aggregate it")
+	}
+	var out []string
+	for _, loc := range s.CallSite {
+		out = append(out, loc.GetName())
+	}
+	return out, nil
+}
+
+// spans checks span_selector.
+func spans(ids []string) error {
+	for i, id := range ids {
+		if _, err := hex.DecodeString(id); err != nil || len(id) != 16 {
+			return fmt.Errorf("span_selector[%d]: %q is not 16 hexadecimal digits", i, id)
+		}
+	}
+	return nil
+}
+
+// limit reads limit, where 0 is none.
+func limit(n int64) (int64, error) {
+	if n < 0 {
+		return 0, fmt.Errorf("limit: %d is negative", n)
+	}
+	return n, nil
+}
+
+// oneOf checks an enumeration against the names that its API has.
+func oneOf[E ~int32](field string, v E, names map[int32]string) error {
+	if _, ok := names[int32(v)]; !ok {
+		var known []string
+		for i := range int32(len(names)) {
+			known = append(known, names[i])
+		}
+		return fmt.Errorf("%s: %d is none of %s", field, v, strings.Join(known, ", "))
+	}
+	return nil
+}

@@ -1,0 +1,28 @@
+package server
+
+import (
+	"context"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Store is what the server needs of a store; *store.DB is one. It is safe for
+// concurrent use. Times are Unix milliseconds; a profile is in a range when
+// start <= its time <= end.
+type Store interface {
+	Append(ctx context.Context, ps []profile.Profile) error
+	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
+	Pprof(ctx context.Context, sel store.Selection, stack []string) (*googlev1.Profile, error)
+	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
+	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)
+	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error)
+	Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error)
+	ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error)
+	Stats(ctx context.Context) (store.Stats, error)
+}
+
+var _ Store = (*store.DB)(nil)
