@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/flameline/flameline/pkg/client"
@@ -39,7 +40,8 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 func (d *Datasource) query(ctx context.Context, q backend.DataQuery) (answer backend.DataResponse) {
 	defer func() {
 		if p := recover(); p != nil {
-			answer = client.Response(backend.PluginError(fmt.Errorf("query %s: %v\n%s", q.RefID, p, debug.Stack())))
+			log.DefaultLogger.Error("query panicked", "panic", p, "stack", string(debug.Stack()))
+			answer = client.Response(backend.PluginError(fmt.Errorf("the plugin failed on this query: %v", p)))
 		}
 	}()
 	if err := ctx.Err(); err != nil {

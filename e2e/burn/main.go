@@ -1,0 +1,52 @@
+// Command burn uses a given share of one CPU, changes to another share at a
+// given time, and shows its CPU time as process_cpu_seconds_total on /metrics.
+package main
+
+import (
+	"flag"
+	"log"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// period is how long one turn of work and sleep is.
+const period = 100 * time.Millisecond
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "address of /metrics")
+	cores := flag.Float64("cores", 0.5, "share of one CPU to use")
+	until := flag.Int64("until", 0, "Unix time in seconds at which the share changes")
+	then := flag.Float64("then", 0, "share from then on")
+	flag.Parse()
+
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	http.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	go func() { log.Fatal(http.ListenAndServe(*listen, nil)) }()
+
+	runtime.LockOSThread()
+	for turn := time.Now(); ; turn = turn.Add(period) {
+		share := *cores
+		if turn.Unix() >= *until {
+			share = *then
+		}
+		work(turn.Add(time.Duration(share * float64(period))))
+		time.Sleep(time.Until(turn.Add(period)))
+	}
+}
+
+var sink float64
+
+// work computes until a time.
+func work(until time.Time) {
+	for time.Now().Before(until) {
+		for i := range 10_000 {
+			sink += float64(i) * 1.0001
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/pprof/profile"
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/flameline/flameline/e2e/proc"
+)
+
+// pushed is the CPU time of one pushed profile of the service shop, in ns.
+const pushed = 7_500_000_000
+
+// TestPlugin drives the plugin over Grafana's protocol, against a collector to
+// which profiles of known values are pushed.
+func TestPlugin(t *testing.T) {
+	server, address := startCollector(t, "--ebpf.enabled", "false")
+	ds := startPlugin(t, address, "15s")
+
+	t.Run("health without profiles", func(t *testing.T) {
+		h := ds.health(t)
+		for _, want := range []string{"Connected to Flameline", "eBPF sampling is off", "there are no profiles yet"} {
+			if !strings.Contains(h.Message, want) {
+				t.Errorf("health is %s %q, want it to say %q", h.Status, h.Message, want)
+			}
+		}
+	})
+
+	// One profile in each 15 s step: half a core of shop, a quarter of cart.
+	end := time.Now().Truncate(15 * time.Second).Add(-time.Minute)
+	const steps = 8
+	from := end.Add(-steps * 15 * time.Second)
+	for i := range steps {
+		at := from.Add(time.Duration(i)*15*time.Second + time.Millisecond)
+		pushCPU(t, address, "shop", at, pushed)
+		pushCPU(t, address, "cart", at, pushed/2)
+	}
+	shop := func(refID, queryType string) panelQuery {
+		return panelQuery{refID: refID, from: from, to: end, interval: 5 * time.Second, model: map[string]any{
+			"queryType": queryType, "profileTypeId": cpuType, "labelSelector": `{service_name="shop"}`, "groupBy": []string{"service_name"},
+		}}
+	}
+
+	t.Run("flame graph", func(t *testing.T) {
+		frame := onlyFrame(t, ds, shop("A", "profile"))
+		if frame.Meta == nil || frame.Meta.PreferredVisualization != data.VisTypeFlameGraph {
+			t.Errorf("meta is %+v, want a flame graph", frame.Meta)
+		}
+		value, self, label := column(t, frame, "value"), column(t, frame, "self"), column(t, frame, "label")
+		if value.Config.Unit != "ns" || self.Config.Unit != "ns" {
+			t.Errorf("units are %q and %q, want ns", value.Config.Unit, self.Config.Unit)
+		}
+		var sum int64
+		for i := range self.Len() {
+			sum += self.At(i).(int64)
+		}
+		if root := value.At(0).(int64); root != steps*pushed || sum != root {
+			t.Errorf("the root is %d and the sum of own values %d, want the %d that were pushed", root, sum, int64(steps*pushed))
+		}
+		if label.Type() != data.FieldTypeEnum {
+			t.Fatalf("labels are of type %s, want an enum", label.Type())
+		}
+		text := label.Config.TypeConfig.Enum.Text
+		if !slices.Equal(text, []string{"total", "main", "checkout", "price"}) {
+			t.Errorf("labels are %q", text)
+		}
+		levels := column(t, frame, "level")
+		for i, want := range []int64{0, 1, 2, 3} {
+			if got := levels.At(i).(int64); got != want {
+				t.Errorf("level of row %d is %d, want %d", i, got, want)
+			}
+		}
+	})
+
+	t.Run("cores", func(t *testing.T) {
+		frame := onlyFrame(t, ds, shop("A", "metrics"))
+		if unit := frame.Fields[1].Config.Unit; unit != "cores" {
+			t.Errorf("unit is %q, want cores", unit)
+		}
+		if got := frame.Fields[1].Labels["service_name"]; got != "shop" {
+			t.Errorf("labels are %v", frame.Fields[1].Labels)
+		}
+		points := pointsOf(frame)
+		for i := 1; i <= steps; i++ {
+			at := from.Add(time.Duration(i) * 15 * time.Second)
+			if got := points[at.Unix()]; got != 0.5 {
+				t.Errorf("%s: %v cores, want 0.5; all points are %v", at, got, points)
+			}
+		}
+	})
+
+	t.Run("queries side by side", func(t *testing.T) {
+		bad := shop("B", "both")
+		bad.model["labelSelector"] = "{pod=}"
+		nothing := shop("C", "both")
+		nothing.model["labelSelector"] = `{service_name="nobody"}`
+		resp, err := ds.query(t.Context(), shop("A", "both"), bad, nothing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := resp.Responses["A"]; a.Error != nil || len(a.Frames) != 2 {
+			t.Errorf("A has %d frames and error %v, want a flame graph and a series", len(a.Frames), a.Error)
+		}
+		b := resp.Responses["B"]
+		if b.Error == nil || !strings.Contains(b.Error.Error(), "labelSelector") || b.Status != backend.StatusBadRequest {
+			t.Errorf("B has status %d and error %v, want 400 and the name of the field", b.Status, b.Error)
+		}
+		if b.ErrorSource != backend.ErrorSourceDownstream {
+			t.Errorf("the source of B's error is %s", b.ErrorSource)
+		}
+		c := resp.Responses["C"]
+		if c.Error != nil || len(c.Frames) != 2 {
+			t.Fatalf("C has %d frames and error %v", len(c.Frames), c.Error)
+		}
+		for _, f := range c.Frames {
+			if len(f.Meta.Notices) != 1 || !strings.Contains(f.Meta.Notices[0].Text, "No samples of") {
+				t.Errorf("notices of C are %+v", f.Meta.Notices)
+			}
+		}
+	})
+
+	t.Run("resources", func(t *testing.T) {
+		window := url.Values{"start": {millis(from)}, "end": {millis(end)}}.Encode()
+		for path, want := range map[string]string{
+			"profileTypes?" + window:                   cpuType,
+			"labelNames?" + window:                     "service_name",
+			"labelValues?label=service_name&" + window: "shop",
+			"labelValues?label=service_name&query=" + url.QueryEscape(`{region="eu"}`) + "&" + window: "shop",
+		} {
+			name, query, _ := strings.Cut(path, "?")
+			resp := ds.get(t, name, query)
+			if resp.Status != http.StatusOK || !strings.Contains(string(resp.Body), `"`+want+`"`) {
+				t.Errorf("%s: status %d, %s; want %s in it", path, resp.Status, resp.Body, want)
+			}
+		}
+	})
+
+	t.Run("drilldown", func(t *testing.T) {
+		resp := ds.get(t, "drilldown", url.Values{
+			"alertname": {"HighCPU"}, "severity": {"page"}, "service_name": {"shop"}, "region": {"eu"},
+			"startsAt": {from.Add(time.Minute).Format(time.RFC3339)}, "endsAt": {"0001-01-01T00:00:00Z"},
+		}.Encode())
+		if resp.Status != http.StatusFound {
+			t.Fatalf("status %d: %s", resp.Status, resp.Body)
+		}
+		target, err := url.Parse(resp.Headers["Location"][0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target.Path != "/grafana/explore" {
+			t.Errorf("leads to %s, want Explore below Grafana's own path", target)
+		}
+		var panes map[string]struct {
+			Datasource string
+			Queries    []struct{ LabelSelector, ProfileTypeID, Notice string }
+			Range      struct{ From, To string }
+		}
+		if err := json.Unmarshal([]byte(target.Query().Get("panes")), &panes); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range panes {
+			q := p.Queries[0]
+			if p.Datasource != "flameline" || q.LabelSelector != `{service_name="shop",region="eu"}` || q.ProfileTypeID != cpuType {
+				t.Errorf("pane is %+v", p)
+			}
+			if !strings.Contains(q.Notice, "severity") {
+				t.Errorf("notice is %q, want it to name severity", q.Notice)
+			}
+			if p.Range.From != millis(from.Add(-9*time.Minute)) {
+				t.Errorf("range is %+v, want it from ten minutes before the start", p.Range)
+			}
+		}
+	})
+
+	t.Run("health with profiles", func(t *testing.T) {
+		if h := ds.health(t); h.Status.String() != "OK" || !strings.Contains(h.Message, "1 profile type: process_cpu:cpu") {
+			t.Errorf("health is %s %q", h.Status, h.Message)
+		}
+	})
+
+	t.Run("canceled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := ds.query(ctx, shop("A", "both")); status.Code(err) != codes.Canceled {
+			t.Errorf("error is %v, want it to be canceled", err)
+		}
+	})
+
+	t.Run("server gone", func(t *testing.T) {
+		server.Stop(30 * time.Second)
+		resp, err := ds.query(t.Context(), shop("A", "profile"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := resp.Responses["A"]
+		if a.Error == nil || a.ErrorSource != backend.ErrorSourceDownstream || a.Status != backend.StatusBadGateway {
+			t.Errorf("status %d, source %s, error %v; want 502 and downstream", a.Status, a.ErrorSource, a.Error)
+		}
+		if h := ds.health(t); h.Status.String() != "ERROR" || !strings.Contains(h.Message, "cannot reach "+address) {
+			t.Errorf("health is %s %q", h.Status, h.Message)
+		}
+	})
+}
+
+// startCollector starts `flameline serve` with a store of its own and returns
+// its address, such as http://127.0.0.1:4040.
+func startCollector(t *testing.T, flags ...string) (server *proc.Process, address string) {
+	t.Helper()
+	listen, err := proc.FreeAddress("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	args := append([]string{
+		demoCollector(t), "serve", "--web.listen-address", listen, "--storage.path", filepath.Join(dir, "store"),
+	}, flags...)
+	address = "http://" + listen
+	return startProgram(t, proc.Spec{Name: "flameline", Args: args, Log: filepath.Join(dir, "flameline.log")}, address+"/ready"), address
+}
+
+// pushCPU pushes one CPU profile of main -> checkout -> price.
+func pushCPU(t *testing.T, address, service string, at time.Time, ns int64) {
+	t.Helper()
+	p := &profile.Profile{
+		SampleType:    []*profile.ValueType{{Type: "cpu", Unit: "nanoseconds"}},
+		PeriodType:    &profile.ValueType{Type: "cpu", Unit: "nanoseconds"},
+		Period:        1e7,
+		TimeNanos:     at.UnixNano(),
+		DurationNanos: int64(15 * time.Second),
+	}
+	var stack []*profile.Location // leaf first
+	for i, name := range []string{"price", "checkout", "main"} {
+		f := &profile.Function{ID: uint64(i + 1), Name: name, SystemName: name, Filename: "shop.go"}
+		l := &profile.Location{ID: uint64(i + 1), Line: []profile.Line{{Function: f, Line: int64(i + 10)}}}
+		p.Function, p.Location = append(p.Function, f), append(p.Location, l)
+		stack = append(stack, l)
+	}
+	p.Sample = []*profile.Sample{{Location: stack, Value: []int64{ns - ns/5}}, {Location: stack[1:], Value: []int64{ns / 5}}}
+	var raw bytes.Buffer
+	if err := p.Write(&raw); err != nil {
+		t.Fatal(err)
+	}
+	client := pushv1connect.NewPusherServiceClient(http.DefaultClient, address)
+	_, err := client.Push(t.Context(), connect.NewRequest(&pushv1.PushRequest{Series: []*pushv1.RawProfileSeries{{
+		Labels: []*typesv1.LabelPair{
+			{Name: "__name__", Value: "process_cpu"}, {Name: "region", Value: "eu"}, {Name: "service_name", Value: service},
+		},
+		Samples: []*pushv1.RawSample{{RawProfile: raw.Bytes()}},
+	}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onlyFrame asks one query and returns its one frame.
+func onlyFrame(t *testing.T, ds *dataSource, q panelQuery) *data.Frame {
+	t.Helper()
+	resp, err := ds.query(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dr := resp.Responses[q.refID]
+	if dr.Error != nil || len(dr.Frames) != 1 {
+		t.Fatalf("%d frames and error %v, want one frame", len(dr.Frames), dr.Error)
+	}
+	return dr.Frames[0]
+}
+
+func column(t *testing.T, f *data.Frame, name string) *data.Field {
+	t.Helper()
+	field, _ := f.FieldByName(name)
+	if field == nil {
+		t.Fatalf("the frame has no field %s", name)
+	}
+	return field
+}
+
+// pointsOf are the values of a series by Unix time in seconds.
+func pointsOf(f *data.Frame) map[int64]float64 {
+	points := make(map[int64]float64, f.Rows())
+	for i := range f.Rows() {
+		points[f.Fields[0].At(i).(time.Time).Unix()] = f.Fields[1].At(i).(float64)
+	}
+	return points
+}
+
+// millis is a time in Unix milliseconds, as Grafana's URLs hold it.
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
