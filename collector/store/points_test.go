@@ -1,0 +1,113 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+func TestPoints(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	noon := midnight.Add(12 * time.Hour)
+	add := func(after time.Duration, n int, pod string, ls ...string) {
+		p := folded(noon.Add(after), fmt.Sprintf("main;work %d", n), "main;idle 1")
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, append([]string{labelServiceName, "app", "pod", pod}, ls...)...)}))
+	}
+	add(-15*time.Second, 100, "a") // the open end of the first step
+	add(-14999*time.Millisecond, 1, "a")
+	add(0, 2, "a")
+	add(1*time.Millisecond, 4, "a")
+	add(15*time.Second, 8, "a")
+	add(40*time.Second, 16, "b", "zone", "z")
+	add(60*time.Second, 32, "a")
+	add(61*time.Second, 64, "a") // after the last step
+	at := func(s int) int64 { return ms(noon.Add(time.Duration(s) * time.Second)) }
+	request := SeriesRequest{Selection: everything(), Step: 15 * time.Second}
+	request.Start, request.End = at(0), at(70)
+	a, b := labels.FromStrings("pod", "a"), labels.FromStrings("pod", "b")
+	tests := []struct {
+		name   string
+		change func(*SeriesRequest)
+		want   []Series
+	}{
+		{"all", func(*SeriesRequest) {}, []Series{{labels.EmptyLabels(), []Point{{at(0), 5e7}, {at(15), 14e7}, {at(45), 17e7}, {at(60), 33e7}}}}},
+		{"by pod, largest first", func(r *SeriesRequest) { r.GroupBy = []string{"pod"} }, []Series{
+			{a, []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {b, []Point{{at(45), 17e7}}},
+		}},
+		{"limit", func(r *SeriesRequest) { r.GroupBy, r.Limit = []string{"pod"}, 1 }, []Series{
+			{a, []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}},
+		}},
+		{"by a label that some lack", func(r *SeriesRequest) { r.GroupBy = []string{"zone"} }, []Series{
+			{labels.EmptyLabels(), []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {labels.FromStrings("zone", "z"), []Point{{at(45), 17e7}}},
+		}},
+		{"average", func(r *SeriesRequest) { r.Average = true }, []Series{
+			{labels.EmptyLabels(), []Point{{at(0), 2.5e7}, {at(15), 7e7}, {at(45), 17e7}, {at(60), 33e7}}},
+		}},
+		{"call site", func(r *SeriesRequest) { r.Stack = []string{"main", "work"} }, []Series{
+			{labels.EmptyLabels(), []Point{{at(0), 3e7}, {at(15), 12e7}, {at(45), 16e7}, {at(60), 32e7}}},
+		}},
+		{"matcher", func(r *SeriesRequest) { r.Matchers = everything(`{pod!="a"}`).Matchers }, []Series{
+			{labels.EmptyLabels(), []Point{{at(45), 17e7}}},
+		}},
+		{"long step", func(r *SeriesRequest) { r.Step, r.Start, r.End = time.Hour, ms(noon), ms(noon.Add(time.Hour)) }, []Series{
+			{labels.EmptyLabels(), []Point{{at(0), 106e7}, {at(3600), 129e7}}},
+		}},
+		{"empty range", func(r *SeriesRequest) { r.End = r.Start - 1 }, nil},
+		{"other type", func(r *SeriesRequest) { r.Type.SampleType = "wall" }, []Series{}},
+	}
+	run := func(t *testing.T) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				r := request
+				tt.change(&r)
+				got, err := db.Points(ctx, r)
+				require.NoError(t, err)
+				require.Equal(t, tt.want, got)
+			})
+		}
+	}
+	t.Run("fine", run)
+	require.NoError(t, db.maintain(ctx, 0))
+	t.Run("merged", run)
+}
+
+func TestPointsRefusesBadRequests(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	_, err := db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Microsecond})
+	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorContains(t, err, "step")
+	_, err = db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Millisecond})
+	require.ErrorIs(t, err, ErrLimit)
+	_, err = db.Points(ctx, SeriesRequest{Selection: Selection{Start: 1, End: 2}, Step: time.Second})
+	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorContains(t, err, "profile type")
+	_, err = db.Tree(ctx, Selection{}, nil)
+	require.ErrorIs(t, err, ErrInvalid)
+}
+
+func TestMatchers(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	for _, ls := range [][]string{{"pod", "a-1", "zone", "x"}, {"pod", "a-2"}, {"pod", "b-1", "zone", "y"}, {}} {
+		p := cpu(folded(midnight.Add(time.Hour), "main 1"), ls...)
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	for selector, want := range map[string]int{
+		`{}`: 4, `{pod="a-1"}`: 1, `{pod!="a-1"}`: 3, `{pod=~"a-.*"}`: 2, `{pod!~"a-.*"}`: 2,
+		`{zone=""}`: 2, `{zone!=""}`: 2, `{zone=~".*"}`: 4, `{zone=~".+"}`: 2, `{zone!~"x|"}`: 1, `{zone=~"x|"}`: 3,
+		`{pod=~"a-.*",zone="x"}`: 1, `{nothing=""}`: 4, `{nothing="x"}`: 0, `{pod="a"}`: 0, `{__name__="process_cpu"}`: 4,
+		`{service_name="unknown_service"}`: 4,
+	} {
+		tree, err := db.Tree(ctx, everything(selector), nil)
+		require.NoError(t, err)
+		require.EqualValues(t, want*1e7, tree.Total(), selector)
+	}
+}
