@@ -1,0 +1,262 @@
+package scrape
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/units"
+	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/relabel"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is an entry of scrape_configs. The keys are Prometheus' own, but for
+// profiling_config. It is plain data.
+type Config struct {
+	// JobName is the label job, and service_name where nothing else says it.
+	JobName string `yaml:"job_name"`
+	// ScrapeInterval is the length of CPU profiles and the time between other
+	// ones, in whole seconds; the default is 15 s.
+	ScrapeInterval model.Duration `yaml:"scrape_interval,omitempty"`
+	// ScrapeTimeout is how long a target may take beyond the length of the
+	// profile; the default is 10 s.
+	ScrapeTimeout model.Duration `yaml:"scrape_timeout,omitempty"`
+	// Scheme is http, the default, or https.
+	Scheme string `yaml:"scheme,omitempty"`
+	// Params are added to the URL's query.
+	Params url.Values `yaml:"params,omitempty"`
+	// BodySizeLimit bounds a response as sent; 0 leaves it to the service.
+	BodySizeLimit units.Base2Bytes `yaml:"body_size_limit,omitempty"`
+
+	ProfilingConfig  ProfilingConfig             `yaml:"profiling_config,omitempty"`
+	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
+	StaticConfigs    []*targetgroup.Group        `yaml:"static_configs,omitempty"`
+	RelabelConfigs   []*relabel.Config           `yaml:"relabel_configs,omitempty"`
+}
+
+// ProfilingConfig says which profiles are pulled and where they are, as
+// Parca's and Pyroscope's profiling_config does.
+type ProfilingConfig struct {
+	// PathPrefix goes before the path of every profile.
+	PathPrefix  string      `yaml:"path_prefix,omitempty"`
+	PprofConfig PprofConfig `yaml:"pprof_config,omitempty"`
+}
+
+// PprofConfig has the profiles by the name that they get, the first part of
+// the profile type. process_cpu is enabled by default.
+type PprofConfig struct {
+	ProcessCPU Pprof `yaml:"process_cpu,omitempty"`
+	Memory     Pprof `yaml:"memory,omitempty"`
+	Goroutine  Pprof `yaml:"goroutine,omitempty"`
+	Mutex      Pprof `yaml:"mutex,omitempty"`
+	Block      Pprof `yaml:"block,omitempty"`
+}
+
+// Pprof configures one profile.
+type Pprof struct {
+	Enabled *bool  `yaml:"enabled,omitempty"`
+	Path    string `yaml:"path,omitempty"`
+}
+
+// Names of profiles: the first part of the profile type.
+const (
+	nameCPU       = "process_cpu"
+	nameMemory    = "memory"
+	nameGoroutine = "goroutine"
+	nameMutex     = "mutex"
+	nameBlock     = "block"
+)
+
+// entries returns the profiles with their names and what holds by default.
+func (c *PprofConfig) entries() []pprofEntry {
+	return []pprofEntry{
+		{nameCPU, &c.ProcessCPU, true, "/debug/pprof/profile"},
+		{nameMemory, &c.Memory, false, "/debug/pprof/allocs"},
+		{nameGoroutine, &c.Goroutine, false, "/debug/pprof/goroutine"},
+		{nameMutex, &c.Mutex, false, "/debug/pprof/mutex"},
+		{nameBlock, &c.Block, false, "/debug/pprof/block"},
+	}
+}
+
+type pprofEntry struct {
+	name    string
+	pprof   *Pprof
+	enabled bool
+	path    string
+}
+
+// enabled returns the names of the profiles to pull.
+func (c *ProfilingConfig) enabled() []string {
+	var names []string
+	for _, e := range c.PprofConfig.entries() {
+		if e.pprof.Enabled == nil && e.enabled || e.pprof.Enabled != nil && *e.pprof.Enabled {
+			names = append(names, e.name)
+		}
+	}
+	return names
+}
+
+// path returns the path of a profile below the prefix.
+func (c *ProfilingConfig) path(name string) string {
+	for _, e := range c.PprofConfig.entries() {
+		if e.name == name {
+			if e.pprof.Path != "" {
+				return e.pprof.Path
+			}
+			return e.path
+		}
+	}
+	return ""
+}
+
+// Default returns what holds where an entry is silent.
+func Default() Config {
+	return Config{
+		ScrapeInterval:   model.Duration(15 * time.Second),
+		ScrapeTimeout:    model.Duration(10 * time.Second),
+		Scheme:           "http",
+		HTTPClientConfig: promconfig.DefaultHTTPClientConfig,
+	}
+}
+
+// UnmarshalYAML reads an entry over the defaults and validates it. Errors name
+// the line and the key. It is strict if the decoder is: this form of the
+// method, unlike the one with a node, keeps KnownFields.
+func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
+	var node yaml.Node
+	if err := unmarshal(&node); err != nil {
+		return err
+	}
+	type plain Config
+	*c = Default()
+	if err := unmarshal((*plain)(c)); err != nil {
+		var types *yaml.TypeError
+		if errors.As(err, &types) {
+			return err // has lines
+		}
+		return located(&node, blame(&node, func(n *yaml.Node) error {
+			try := Default()
+			return n.Decode((*plain)(&try))
+		}), err)
+	}
+	if err := c.Validate(); err != nil {
+		key := ""
+		var field *fieldError
+		if errors.As(err, &field) {
+			key, err = field.key, field.err
+		}
+		return located(&node, key, err)
+	}
+	return nil
+}
+
+// blame returns the first key of a mapping that alone cannot be decoded.
+func blame(mapping *yaml.Node, decode func(*yaml.Node) error) string {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		one := *mapping
+		one.Content = mapping.Content[i : i+2]
+		if decode(&one) != nil {
+			return mapping.Content[i].Value
+		}
+	}
+	return ""
+}
+
+// located returns an error as the YAML library forms them, with the line of a
+// key, or of the mapping if it has no such key.
+func located(mapping *yaml.Node, key string, err error) error {
+	line, prefix := mapping.Line, ""
+	top, _, _ := strings.Cut(strings.ReplaceAll(key, "[", "."), ".")
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == top {
+			line = mapping.Content[i].Line
+		}
+	}
+	if key != "" {
+		prefix = key + ": "
+	}
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %s%s", line, prefix, strings.TrimPrefix(err.Error(), "yaml: "))}}
+}
+
+// A fieldError is an error about the value of a key.
+type fieldError struct {
+	key string
+	err error
+}
+
+func (e *fieldError) Error() string { return e.key + ": " + e.err.Error() }
+func (e *fieldError) Unwrap() error { return e.err }
+
+func wrong(key, format string, args ...any) error {
+	return &fieldError{key, fmt.Errorf(format, args...)}
+}
+
+// Validate names the first key whose value cannot be.
+func (c *Config) Validate() error {
+	if c.JobName == "" {
+		return wrong("job_name", "is missing")
+	}
+	interval := time.Duration(c.ScrapeInterval)
+	if interval < time.Second || interval%time.Second != 0 {
+		return wrong("scrape_interval", "%s is not a whole number of seconds from 1s on", c.ScrapeInterval)
+	}
+	if c.ScrapeTimeout <= 0 {
+		return wrong("scrape_timeout", "is not positive")
+	}
+	if c.Scheme != "http" && c.Scheme != "https" {
+		return wrong("scheme", "%q is neither http nor https", c.Scheme)
+	}
+	if c.BodySizeLimit < 0 {
+		return wrong("body_size_limit", "is negative")
+	}
+	if err := c.HTTPClientConfig.Validate(); err != nil {
+		return err
+	}
+	for _, e := range c.ProfilingConfig.PprofConfig.entries() {
+		if e.pprof.Path != "" && !strings.HasPrefix(e.pprof.Path, "/") {
+			return wrong("profiling_config.pprof_config."+e.name+".path", "%q does not begin with /", e.pprof.Path)
+		}
+	}
+	if len(c.ProfilingConfig.enabled()) == 0 {
+		return wrong("profiling_config", "no profile is enabled")
+	}
+	if slices.Contains(c.StaticConfigs, nil) {
+		return wrong("static_configs", "has an empty entry")
+	}
+	for i, r := range c.RelabelConfigs {
+		key := fmt.Sprintf("relabel_configs[%d]", i)
+		if r == nil {
+			return wrong(key, "is empty")
+		}
+		if err := r.Validate(model.UTF8Validation); err != nil {
+			return wrong(key, "%w", err)
+		}
+	}
+	return nil
+}
+
+// Validate checks a whole scrape_configs: every entry, and that no two have
+// the same job_name.
+func Validate(configs []Config) error {
+	seen := map[string]bool{}
+	for i := range configs {
+		if err := configs[i].Validate(); err != nil {
+			return fmt.Errorf("scrape_configs[%d].%w", i, err)
+		}
+		if seen[configs[i].JobName] {
+			return fmt.Errorf("scrape_configs[%d].job_name: %q is there twice", i, configs[i].JobName)
+		}
+		seen[configs[i].JobName] = true
+	}
+	return nil
+}
+
+// SetDirectory makes relative file names of keys and certificates relative to
+// a directory, that of the configuration file.
+func (c *Config) SetDirectory(dir string) { c.HTTPClientConfig.SetDirectory(dir) }

@@ -1,0 +1,87 @@
+package scrape
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// A scrapeError is a failure with its reason.
+type scrapeError struct {
+	reason string
+	err    error
+}
+
+func (e *scrapeError) Error() string { return e.err.Error() }
+func (e *scrapeError) Unwrap() error { return e.err }
+
+// fetch gets a body of at most max bytes.
+func fetch(ctx context.Context, client *http.Client, address string, max int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, &scrapeError{reasonConnect, err}
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, transportError(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, &scrapeError{reasonStatus, fmt.Errorf("server answered %s%s", res.Status, firstLine(res.Body))}
+	}
+	if res.ContentLength > max {
+		return nil, tooLarge(max)
+	}
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(io.LimitReader(res.Body, max+1)); err != nil {
+		return nil, transportError(err)
+	}
+	if int64(body.Len()) > max {
+		return nil, tooLarge(max)
+	}
+	return body.Bytes(), nil
+}
+
+func tooLarge(max int64) error {
+	return &scrapeError{reasonTooLarge, fmt.Errorf("body is larger than %d bytes (body_size_limit)", max)}
+}
+
+// transportError tells a timeout from a connection that failed. The URL is
+// dropped from the message, which the caller adds.
+func transportError(err error) error {
+	reason := reasonConnect
+	if errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err) {
+		reason = reasonTimeout
+	}
+	var inner interface{ Unwrap() error }
+	if errors.As(err, &inner) && inner.Unwrap() != nil && strings.HasPrefix(err.Error(), "Get ") {
+		err = inner.Unwrap()
+	}
+	return &scrapeError{reason, err}
+}
+
+// firstLine returns ": " and the first line of an error's body, which tells
+// why: net/http/pprof says there that profiling is in use.
+func firstLine(r io.Reader) string {
+	data, _ := io.ReadAll(io.LimitReader(r, 512))
+	line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+	line = strings.TrimSpace(strings.ToValidUTF8(line, "\uFFFD"))
+	if line == "" {
+		return ""
+	}
+	return ": " + line
+}
+
+// joinPath joins a prefix and a path, which begins with a slash.
+func joinPath(prefix, path string) string {
+	prefix = strings.TrimRight(prefix, "/")
+	if prefix != "" && prefix[0] != '/' {
+		prefix = "/" + prefix
+	}
+	return prefix + path
+}

@@ -1,0 +1,214 @@
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// afterBoundary is how long after a multiple of the interval a scrape starts:
+// a query step is (t-step, t], so the boundary itself is of the step before.
+const afterBoundary = 2 * time.Millisecond
+
+// tooShort is the rest of an interval that is not worth a profile of its own.
+const tooShort = 250 * time.Millisecond
+
+// Status is what is known of a target's profile.
+type Status struct {
+	Job, Profile string
+	URL          string
+	Labels       labels.Labels
+	LastScrape   time.Time     // start of the last scrape; zero before the first
+	Duration     time.Duration // of the last scrape
+	Err          error         // nil if the last scrape succeeded
+}
+
+// A loop pulls one profile of one target again and again.
+type loop struct {
+	manager *Manager
+	target  *target
+	client  *http.Client
+	name    string
+	url     url.URL
+	labels  labels.Labels
+	maxBody int64
+	delta   *delta // nil if values are not cumulative
+
+	mu   sync.Mutex
+	last Status
+}
+
+func newLoop(m *Manager, c Config, t *target, client *http.Client, name string) *loop {
+	l := &loop{manager: m, target: t, client: client, name: name, url: t.url, maxBody: m.o.MaxBodyBytes}
+	l.url.Path = joinPath(t.url.Path, c.ProfilingConfig.path(name))
+	if c.BodySizeLimit > 0 {
+		l.maxBody = int64(c.BodySizeLimit)
+	}
+	if grows := cumulative(name); grows != nil {
+		l.delta = newDelta(grows)
+	}
+	b := labels.NewBuilder(t.labels)
+	b.Set(labels.MetricName, name)
+	l.labels = b.Labels()
+	l.last = Status{Job: t.job, Profile: name, URL: l.url.String(), Labels: t.labels}
+	return l
+}
+
+func (l *loop) status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// run scrapes until ctx ends.
+func (l *loop) run(ctx context.Context) {
+	wait := true // for the next boundary
+	for {
+		now := time.Now()
+		if left := untilBoundary(now, l.target.interval); wait || left < tooShort {
+			if !sleep(ctx, left+afterBoundary) {
+				return
+			}
+		}
+		start := time.Now()
+		length := time.Duration(0)
+		if l.name == nameCPU {
+			length = profileLength(start, l.target.interval)
+		}
+		err := l.scrape(ctx, start, length)
+		if ctx.Err() != nil {
+			return
+		}
+		took := time.Since(start)
+		l.report(start, took, err)
+		// CPU profiles follow one another at once, unless the target refused.
+		wait = length == 0 || err != nil && took < length/2
+	}
+}
+
+// untilBoundary returns the time to the start of the next interval.
+func untilBoundary(now time.Time, interval time.Duration) time.Duration {
+	return interval - time.Duration(now.UnixNano()%int64(interval))
+}
+
+// profileLength returns how long a profile that starts now is, in whole
+// seconds, which is what targets understand, so that it ends within the first
+// second of the next interval. A target needs some time to answer, so starts
+// drift; once they are a second late a profile is a second shorter.
+func profileLength(now time.Time, interval time.Duration) time.Duration {
+	return (untilBoundary(now, interval) + time.Second - 1).Truncate(time.Second)
+}
+
+// sleep waits and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// scrape pulls one profile and hands it on.
+func (l *loop) scrape(ctx context.Context, start time.Time, length time.Duration) error {
+	fetchCtx, cancel := context.WithTimeout(ctx, length+l.target.timeout)
+	defer cancel()
+	u := l.url
+	if length > 0 {
+		query := u.Query()
+		query.Set("seconds", strconv.Itoa(int(length/time.Second)))
+		u.RawQuery = query.Encode()
+	}
+	body, err := fetch(fetchCtx, l.client, u.String(), l.maxBody)
+	if err != nil {
+		return err
+	}
+	end := time.Now()
+	l.manager.metrics.bytes.WithLabelValues(l.target.job, l.name).Add(float64(len(body)))
+	p, err := l.decode(ctx, body)
+	if err != nil {
+		return err
+	}
+	setTime(p, start, end, length)
+	if l.delta != nil {
+		if p = l.delta.apply(p); p == nil {
+			return nil // the first one is what the next is measured from
+		}
+	}
+	if err := l.manager.o.Appender.Append(ctx, []profile.Profile{{Labels: l.labels, Pprof: p}}); err != nil {
+		return &scrapeError{reasonAppend, fmt.Errorf("append: %w", err)}
+	}
+	if length > 0 {
+		l.manager.metrics.covered.WithLabelValues(l.target.job).Add(time.Duration(p.DurationNanos).Seconds())
+	}
+	return nil
+}
+
+// decode reads a body, a few at a time.
+func (l *loop) decode(ctx context.Context, body []byte) (*googlev1.Profile, error) {
+	select {
+	case l.manager.decoding <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-l.manager.decoding }()
+	p, err := l.manager.o.Decode(body)
+	if err != nil {
+		return nil, &scrapeError{reasonMalformed, err}
+	}
+	return p, nil
+}
+
+// setTime keeps the profile's own time if it is within the scrape: the clocks
+// of the target and of this machine may differ.
+func setTime(p *googlev1.Profile, start, end time.Time, length time.Duration) {
+	if p.TimeNanos < start.UnixNano() || p.TimeNanos > end.UnixNano() {
+		p.TimeNanos = start.UnixNano()
+	}
+	if p.DurationNanos <= 0 || p.DurationNanos > end.Sub(start).Nanoseconds() {
+		p.DurationNanos = length.Nanoseconds()
+	}
+}
+
+// report keeps the result of a scrape for metrics, log and Status.
+func (l *loop) report(start time.Time, took time.Duration, err error) {
+	result, up := resultOK, 1.0
+	if err != nil {
+		result, up = reasonConnect, 0
+		var known *scrapeError
+		if errors.As(err, &known) {
+			result = known.reason
+		}
+		err = fmt.Errorf("scrape %s: %w", l.url.Redacted(), err)
+	}
+	m := l.manager.metrics
+	m.up.WithLabelValues(l.target.job, l.target.instance, l.name).Set(up)
+	m.duration.WithLabelValues(l.target.job, l.target.instance, l.name).Set(took.Seconds())
+	m.scrapes.WithLabelValues(l.target.job, l.name, result).Inc()
+
+	l.mu.Lock()
+	before := l.last
+	l.last.LastScrape, l.last.Duration, l.last.Err = start, took, err
+	l.mu.Unlock()
+	log := l.manager.log.With("job", l.target.job, "instance", l.target.instance, "profile", l.name)
+	switch {
+	case err != nil && before.Err == nil:
+		log.Warn("target cannot be scraped", "reason", result, "err", err)
+	case err != nil:
+		log.Debug("target still cannot be scraped", "reason", result, "err", err)
+	case before.Err != nil || before.LastScrape.IsZero():
+		log.Info("target is scraped", "url", before.URL)
+	}
+}
