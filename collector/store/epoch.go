@@ -215,26 +215,22 @@ func (e *epoch) addStream(partition uint32, def definition) *stream {
 	return s
 }
 
+// readHour reads a set of slots. A damaged one counts as all slots: to look
+// where nothing is, or to merge once more, does no harm.
 func (e *epoch) readHour(db *DB, key, value []byte, fn func(*stream, uint8, uint16)) error {
-	r := reader{data: value}
-	mask := r.uvarint("slots")
-	err := r.end()
 	var id uint32
 	if len(key) == 10 {
 		id = binary.BigEndian.Uint32(key[5:])
 	}
-	switch {
-	case err != nil:
-	case len(key) != 10 || id >= uint32(len(e.streams)) || key[9] > wholeDay:
-		err = fmt.Errorf("%w: key names no hour of a stream", ErrCorrupt)
-	case mask >= 1<<slotsPerHour:
-		err = fmt.Errorf("%w: slots %x", ErrCorrupt, mask)
-	case key[9] == wholeDay && key[4] == kindActive:
-		err = fmt.Errorf("%w: hour %d", ErrCorrupt, key[9])
-	}
-	if err != nil {
-		db.corrupt(fmt.Errorf("read hour %x: %w", key, err))
+	if len(key) != 10 || id >= uint32(len(e.streams)) || key[9] > wholeDay || key[9] == wholeDay && key[4] == kindActive {
+		db.corrupt(fmt.Errorf("read hour %x: %w: key names no hour of a stream", key, ErrCorrupt))
 		return nil
+	}
+	r := reader{data: value}
+	mask := r.below(1<<slotsPerHour, "slots")
+	if err := r.end(); err != nil {
+		db.corrupt(fmt.Errorf("read hour %x: %w", key, err))
+		mask = 1<<slotsPerHour - 1
 	}
 	fn(e.streams[id], key[9], uint16(mask))
 	return nil

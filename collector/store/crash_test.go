@@ -1,0 +1,143 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+const (
+	crashDir   = "FLAMELINE_CRASH_DIR"
+	crashFirst = "FLAMELINE_CRASH_FIRST"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		if err := appendUntilKilled(dir, os.Getenv(crashFirst)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// crashProfile is the nth profile of the crash test. Each has a stacktrace of
+// its own, so that the dictionary grows with every one of them.
+func crashProfile(n int) profile.Profile {
+	at := midnight.Add(time.Hour + time.Duration(n)*time.Second)
+	p := cpu(folded(at, fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
+	p.ID = fmt.Sprint(n)
+	return p
+}
+
+// appendUntilKilled is the process that is killed: it appends from two
+// goroutines and prints the number of each profile once it was acknowledged.
+func appendUntilKilled(dir, first string) error {
+	start, err := strconv.Atoi(first)
+	if err != nil {
+		return err
+	}
+	o := Options{Now: func() time.Time { return midnight.Add(20 * time.Hour) }, MaintenanceInterval: 5 * time.Millisecond}
+	db, err := Open(dir, o)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var g sync.WaitGroup
+	for i := range 2 {
+		g.Go(func() {
+			for n := start + i; ; n += 2 {
+				if err := db.Append(context.Background(), []profile.Profile{crashProfile(n)}); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					os.Exit(1)
+				}
+				mu.Lock()
+				fmt.Println(n)
+				mu.Unlock()
+				if n%50 == 0 { // merge windows in the midst of it
+					if err := db.maintain(context.Background(), 0); err != nil {
+						fmt.Fprintln(os.Stderr, err)
+						os.Exit(1)
+					}
+				}
+			}
+		})
+	}
+	g.Wait()
+	return nil
+}
+
+// TestNothingAcknowledgedIsLost kills a process that appends, with SIGKILL and
+// at random moments, and looks after every kill for all that it acknowledged.
+func TestNothingAcknowledgedIsLost(t *testing.T) {
+	const kills = 55
+	dir := t.TempDir()
+	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	acknowledged := map[int]bool{}
+	next := 0
+	for kill := range kills {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), crashDir+"="+dir, crashFirst+"="+strconv.Itoa(next))
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		lines := bufio.NewScanner(out)
+		require.True(t, lines.Scan(), "nothing was appended: %s", &stderr)
+		time.AfterFunc(time.Duration(r.Int64N(int64(120*time.Millisecond))), func() { _ = cmd.Process.Kill() })
+		for ok := true; ok; ok = lines.Scan() {
+			n, err := strconv.Atoi(lines.Text())
+			require.NoError(t, err)
+			acknowledged[n] = true
+			next = max(next, n+1)
+		}
+		require.Error(t, cmd.Wait(), stderr.String())
+		require.Empty(t, stderr.String())
+		next += 2 // one of those that were under way may be there
+
+		db := open(t, dir)
+		checkAcknowledged(t, db, acknowledged)
+		if kill%10 == 9 {
+			require.NoError(t, db.maintain(context.Background(), 0))
+			checkAcknowledged(t, db, acknowledged)
+		}
+		require.NoError(t, db.Close())
+	}
+	t.Logf("%d profiles were acknowledged before %d kills", len(acknowledged), kills)
+}
+
+func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {
+	t.Helper()
+	tree, err := db.Tree(context.Background(), everything(), nil)
+	require.NoError(t, err)
+	got := map[int]int64{}
+	for _, n := range tree.Nodes {
+		if own, ok := strings.CutPrefix(tree.Names[n.Name], "own"); ok {
+			i, err := strconv.Atoi(own)
+			require.NoError(t, err)
+			got[i] += n.Self
+		}
+	}
+	for n := range acknowledged {
+		require.EqualValues(t, int64(n%7+1)*1e7, got[n], "profile %d", n)
+	}
+	series, err := db.Points(context.Background(), SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
+	require.NoError(t, err)
+	require.Equal(t, float64(tree.Total()), series[0].Points[0].Value)
+	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+}

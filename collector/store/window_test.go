@@ -1,0 +1,251 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// countRows counts rows by level.
+func countRows(t *testing.T, db *DB) (n [levels]int) {
+	t.Helper()
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		require.NoError(t, db.each(db.pebble, kindKey(id, kindRow), func(key, _ []byte) error {
+			n[key[5]]++
+			return nil
+		}))
+	}
+	return n
+}
+
+// dropWindows deletes all merged rows and points, so that answers come from the
+// profiles alone.
+func dropWindows(t *testing.T, db *DB) {
+	t.Helper()
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		rows := kindKey(id, kindRow)
+		require.NoError(t, db.pebble.DeleteRange(append(bytes.Clone(rows), levelSlot), after(rows), pebble.Sync))
+		points := kindKey(id, kindPoints)
+		require.NoError(t, db.pebble.DeleteRange(points, after(points), pebble.Sync))
+	}
+}
+
+type answer struct {
+	tree   []string
+	series []Series
+	pprof  map[string]int64
+}
+
+func ask(t *testing.T, db *DB, start, end int64) (a answer) {
+	t.Helper()
+	ctx := context.Background()
+	sel := Selection{Type: cpuType, Start: start, End: end}
+	tree, err := db.Tree(ctx, sel, nil)
+	require.NoError(t, err)
+	a.tree = draw(tree)
+	a.series, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
+	require.NoError(t, err)
+	p, err := db.Pprof(ctx, sel, nil)
+	require.NoError(t, err)
+	a.pprof = stacks(googleOf(t, p), 0)
+	return a
+}
+
+func TestWindowsEqualProfiles(t *testing.T) {
+	ctx := context.Background()
+	r := rand.New(rand.NewPCG(8, 8))
+	now := midnight.Add(60 * time.Hour)
+	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return now } })
+	add := func(n int) {
+		for range n {
+			// Many at the very edges of windows, and a quiet stretch in between.
+			at := time.Duration(r.Int64N(int64(36 * time.Hour)))
+			switch r.IntN(3) {
+			case 0:
+				at = at.Truncate(5 * time.Minute)
+			case 1:
+				at = at.Truncate(time.Hour) + time.Millisecond
+			}
+			if at > 5*time.Hour && at < 9*time.Hour {
+				at += 4 * time.Hour
+			}
+			p := folded(midnight.Add(time.Millisecond+at), fmt.Sprintf("main;f%d;g%d %d", r.IntN(9), r.IntN(9), 1+r.IntN(5)), "main 1")
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(3)))}))
+		}
+	}
+	type question struct{ start, end int64 }
+	questions := []question{{ms(midnight), ms(now)}, {ms(midnight) + 1, ms(midnight) + dayMs}, {ms(midnight) + hourMs, ms(midnight) + 2*hourMs}}
+	for range 40 {
+		a, b := ms(midnight)+r.Int64N(36*hourMs), ms(midnight)+r.Int64N(36*hourMs)
+		questions = append(questions, question{min(a, b), max(a, b)})
+	}
+	var answers []answer
+	compare := func(name string) {
+		t.Helper()
+		for i, q := range questions {
+			require.Equal(t, answers[i], ask(t, db, q.start, q.end), "%s: question %d", name, i)
+		}
+	}
+	learn := func() {
+		answers = nil
+		for _, q := range questions {
+			answers = append(answers, ask(t, db, q.start, q.end))
+		}
+	}
+	add(1500)
+	learn()
+	require.Zero(t, countRows(t, db)[levelSlot])
+	require.NoError(t, db.maintain(ctx, 0))
+	rows := countRows(t, db)
+	require.NotZero(t, rows[levelSlot])
+	require.NotZero(t, rows[levelHour])
+	// The first day is over, so all its streams have a row; the second is too,
+	// though profiles fill half of it.
+	require.Equal(t, 2*6, rows[levelDay])
+	compare("merged")
+
+	add(60) // late
+	require.Less(t, countRows(t, db)[levelSlot], rows[levelSlot])
+	late := answers
+	learn()
+	require.NotEqual(t, late, answers)
+	require.NoError(t, db.maintain(ctx, 0))
+	require.GreaterOrEqual(t, countRows(t, db)[levelSlot], rows[levelSlot])
+	compare("late")
+	dropWindows(t, db)
+	compare("profiles alone")
+}
+
+// TestWindowsAreUsed fails if answers come from profiles where a merged row could
+// serve.
+func TestWindowsAreUsed(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return midnight.Add(30 * time.Hour) } })
+	for i := range 24 * 60 {
+		p := folded(midnight.Add(time.Duration(i)*time.Minute+time.Second), "main 1")
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}))
+	}
+	require.NoError(t, db.maintain(ctx, 0))
+	read := func(start, end time.Duration) (n [levels]int) {
+		s := db.newScanner(ctx, db.pebble, epochOf(ms(midnight)+1))
+		err := s.cover(kindRow, levelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
+			n[level]++
+			return nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, s.close())
+		return n
+	}
+	require.Equal(t, [levels]int{0, 0, 0, 1}, read(0, 24*time.Hour))
+	require.Equal(t, [levels]int{0, 0, 23, 0}, read(0, 23*time.Hour))
+	require.Equal(t, [levels]int{5, 11 + 4, 2, 0}, read(3*time.Minute, 200*time.Minute+3*time.Minute))
+	require.Equal(t, [levels]int{2, 0, 0, 0}, read(time.Minute, 3*time.Minute))
+}
+
+func TestOpenHoursSurviveReopening(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	now := midnight.Add(10*time.Hour + 7*time.Minute)
+	clock := func(o *Options) { o.Now = func() time.Time { return now } }
+	db := open(t, dir, clock)
+	for i := range 7 {
+		p := folded(midnight.Add(10*time.Hour+time.Duration(i)*time.Minute+time.Second), "main 1")
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}))
+	}
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, [levels]int{7, 1, 0, 0}, countRows(t, db))
+	require.NoError(t, db.Close())
+
+	db = open(t, dir, clock)
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, [levels]int{7, 1, 0, 0}, countRows(t, db))
+	now = midnight.Add(11 * time.Hour)
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, [levels]int{7, 2, 1, 0}, countRows(t, db))
+	require.NoError(t, db.Close())
+
+	db = open(t, dir, clock)
+	now = midnight.Add(24 * time.Hour)
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, [levels]int{7, 2, 1, 1}, countRows(t, db))
+	require.Empty(t, db.cache.peek(cacheKey{epochOf(ms(midnight) + 1), epochItself}).value.(*epoch).open)
+}
+
+// TestDamagedValuesAreLeftOut overwrites values with parts of themselves and
+// with noise. Answers must not fail, and must have what is whole.
+func TestDamagedValuesAreLeftOut(t *testing.T) {
+	ctx := context.Background()
+	r := rand.New(rand.NewPCG(9, 9))
+	noise := func(v []byte) []byte {
+		switch r.IntN(3) {
+		case 0:
+			return bytes.Clone(v[:r.IntN(len(v)+1)])
+		case 1:
+			v = bytes.Clone(v)
+			v[r.IntN(len(v))] ^= 1 << r.IntN(8)
+			return v
+		}
+		out := make([]byte, r.IntN(50))
+		binary.LittleEndian.PutUint64(append(out, 1, 2, 3, 4, 5, 6, 7, 8)[:8], r.Uint64())
+		return out
+	}
+	for _, kind := range []byte{kindStream, kindActive, kindDirty, kindSegment, kindRow, kindPoints} {
+		t.Run(string(kind), func(t *testing.T) {
+			for range 6 {
+				dir := t.TempDir()
+				clock := func(o *Options) { o.Now = func() time.Time { return midnight.Add(2 * time.Hour) } }
+				db := open(t, dir, clock)
+				add := func(service string, n int) error {
+					p := folded(midnight.Add(time.Duration(n)*time.Minute+time.Second), fmt.Sprintf("main;f%d;g%d 2", n, n), "main;f0 1")
+					return db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, service)})
+				}
+				for n := range 20 {
+					require.NoError(t, add("damaged", n))
+					require.NoError(t, add("whole", n))
+				}
+				require.NoError(t, db.maintain(ctx, 0))
+				var keys, values [][]byte
+				require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kind), func(key, value []byte) error {
+					// Numbers of the damaged service are even ones: it came first.
+					if id := key[len(kindKey(0, kind)):]; kind == kindRow || kind == kindPoints {
+						if binary.BigEndian.Uint32(id[1:]) == 0 {
+							keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(value))
+						}
+					} else if binary.BigEndian.Uint32(id) == 0 {
+						keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(value))
+					}
+					return nil
+				}))
+				require.NotEmpty(t, keys)
+				for i, k := range keys {
+					if i == 0 || r.IntN(2) == 0 {
+						require.NoError(t, db.pebble.Set(k, noise(values[i]), pebble.Sync))
+					}
+				}
+				require.NoError(t, db.Close())
+				db = open(t, dir, clock)
+				tree, err := db.Tree(ctx, everything(`{service_name="whole"}`), nil)
+				require.NoError(t, err)
+				require.EqualValues(t, 20*3e7, tree.Total())
+				ask(t, db, ms(midnight), ms(midnight)+dayMs)
+				_, err = db.Stats(ctx)
+				require.NoError(t, err)
+				require.NoError(t, db.maintain(ctx, 0))
+				require.NoError(t, add("damaged", 70))
+				require.NoError(t, add("whole", 70))
+				tree, err = db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + hourMs, End: ms(midnight) + 2*hourMs}, nil)
+				require.NoError(t, err)
+				require.EqualValues(t, 2*3e7, tree.Total())
+			}
+		})
+	}
+}
