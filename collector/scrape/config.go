@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -129,8 +130,8 @@ func Default() Config {
 // the line and the key. It is strict if the decoder is: this form of the
 // method, unlike the one with a node, keeps KnownFields.
 func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
-	var node yaml.Node
-	if err := unmarshal(&node); err != nil {
+	var keys map[position]yaml.Node
+	if err := unmarshal(&keys); err != nil {
 		return err
 	}
 	type plain Config
@@ -140,7 +141,7 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 		if errors.As(err, &types) {
 			return err // has lines
 		}
-		return located(&node, blame(&node, func(n *yaml.Node) error {
+		return located(keys, blame(keys, func(n *yaml.Node) error {
 			try := Default()
 			return n.Decode((*plain)(&try))
 		}), err)
@@ -151,37 +152,54 @@ func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 		if errors.As(err, &field) {
 			key, err = field.key, field.err
 		}
-		return located(&node, key, err)
+		return located(keys, key, err)
 	}
 	return nil
 }
 
-// blame returns the first key of a mapping that alone cannot be decoded.
-func blame(mapping *yaml.Node, decode func(*yaml.Node) error) string {
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		one := *mapping
-		one.Content = mapping.Content[i : i+2]
-		if decode(&one) != nil {
-			return mapping.Content[i].Value
+// A position is a key of a mapping and its line.
+type position struct {
+	key  string
+	line int
+}
+
+// UnmarshalYAML keeps where a key stands.
+func (p *position) UnmarshalYAML(n *yaml.Node) error {
+	p.key, p.line = n.Value, n.Line
+	return nil
+}
+
+// blame returns the first key that alone cannot be decoded.
+func blame(keys map[position]yaml.Node, decode func(*yaml.Node) error) string {
+	first := position{}
+	for p, value := range keys {
+		one := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
+			{Kind: yaml.ScalarNode, Tag: "!!str", Value: p.key, Line: p.line}, &value,
+		}}
+		if (first.key == "" || p.line < first.line) && decode(one) != nil {
+			first = p
 		}
 	}
-	return ""
+	return first.key
 }
 
 // located returns an error as the YAML library forms them, with the line of a
-// key, or of the mapping if it has no such key.
-func located(mapping *yaml.Node, key string, err error) error {
-	line, prefix := mapping.Line, ""
+// key, or of the first one if there is no such key.
+func located(keys map[position]yaml.Node, key string, err error) error {
 	top, _, _ := strings.Cut(strings.ReplaceAll(key, "[", "."), ".")
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == top {
-			line = mapping.Content[i].Line
+	first, line, prefix := 0, 0, ""
+	for p := range keys {
+		if first == 0 || p.line < first {
+			first = p.line
+		}
+		if p.key == top {
+			line = p.line
 		}
 	}
 	if key != "" {
 		prefix = key + ": "
 	}
-	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %s%s", line, prefix, strings.TrimPrefix(err.Error(), "yaml: "))}}
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %s%s", cmp.Or(line, first), prefix, strings.TrimPrefix(err.Error(), "yaml: "))}}
 }
 
 // A fieldError is an error about the value of a key.

@@ -108,8 +108,8 @@ func (d *delta) apply(p *googlev1.Profile) *googlev1.Profile {
 // new process.
 func restarted(before, now map[uint64][]int64) bool {
 	for key, old := range before {
-		values, ok := now[key]
-		if !ok {
+		values := now[key]
+		if len(values) != len(old) {
 			return true
 		}
 		for j := range old {
