@@ -2,10 +2,7 @@
 
 package sample
 
-import (
-	"encoding/hex"
-	"time"
-)
+import "time"
 
 // A collector turns events into stacktraces in windows. It is used by one
 // goroutine.
@@ -68,18 +65,16 @@ var (
 )
 
 // leafLocation names the place in user space that a new process was at.
-func (c *collector) leafLocation(l *leaf) *location {
-	loc := &location{kind: kindNative}
-	bin, addr, ok := c.binaries.find(l)
-	if ok {
-		loc.module = bin.module
-		if c.frames.symbolizer != nil {
-			loc.lines = c.frames.lookup(bin.id, addr)
-		}
-	} else {
-		addr = l.Offset
-		if l.Status == buildIDValid {
-			loc.module.buildID = hex.EncodeToString(l.BuildID[:])
+func (c *collector) leafLocation(p *place) *location {
+	loc := &location{kind: kindNative, module: module{name: p.name, buildID: p.buildID}}
+	addr := p.offset
+	if e, a, ok := c.binaries.find(*p); ok {
+		loc.module, addr = e.module, a
+		if loc.lines = c.binaries.goLines(e.id, a); loc.lines != nil {
+			loc.kind = kindGo
+			clean(kindGo, loc.lines)
+		} else if c.frames.symbolizer != nil {
+			loc.lines = c.frames.lookup(e.id, a)
 		}
 	}
 	if loc.lines == nil {

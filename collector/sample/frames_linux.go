@@ -24,6 +24,7 @@ const (
 // goroutine.
 type frames struct {
 	symbolizer Symbolizer
+	binaries   *binaries
 	metrics    *metrics
 
 	young, old generation
@@ -44,8 +45,8 @@ func newGeneration() generation {
 	}
 }
 
-func newFrames(s Symbolizer, m *metrics) *frames {
-	return &frames{symbolizer: s, metrics: m, young: newGeneration(), old: newGeneration(), born: time.Now()}
+func newFrames(s Symbolizer, b *binaries, m *metrics) *frames {
+	return &frames{symbolizer: s, binaries: b, metrics: m, young: newGeneration(), old: newGeneration(), born: time.Now()}
 }
 
 // locations appends the locations of an unwound stacktrace to dst.
@@ -129,16 +130,21 @@ func (f *frames) convert(fr libpf.Frame) *location {
 			l.lines = []line{{function: unknownName(l.module.name, l.address)}}
 		}
 		return l
-	case l.kind == kindGo && f.symbolizer != nil:
-		// The unwinder names the function that the code was compiled into; a
-		// symbolizer that sees more than that knows what was inlined.
-		if lines := f.lookup(m.FileID, uint64(fr.AddressOrLineno)); len(lines) > 1 {
+	case l.kind == kindGo:
+		// The unwinder names the function that the code was compiled into, but
+		// not those that were inlined.
+		if lines := f.binaries.goLines(m.FileID, uint64(fr.AddressOrLineno)); lines != nil {
 			l.lines = lines
+			clean(l.kind, l.lines)
 			return l
 		}
 	}
 	name, file := fr.FunctionName.String(), fr.SourceFile.String()
-	if name == "" {
+	switch {
+	case name != "":
+	case l.kind == kindNode && file != "" && file != "<unknown>":
+		name = "(anonymous)"
+	default:
 		l.unknown = true
 		l.address = uint64(fr.AddressOrLineno)
 		if l.kind == kindKernel {
@@ -150,11 +156,8 @@ func (f *frames) convert(fr libpf.Frame) *location {
 	if l.kind == kindKernel {
 		file = l.module.name
 	}
-	l.lines = []line{{
-		function: cleanName(l.kind, name),
-		file:     file,
-		number:   int64(fr.SourceLine),
-	}}
+	l.lines = []line{{function: name, file: file, number: int64(fr.SourceLine)}}
+	clean(l.kind, l.lines)
 	return l
 }
 
@@ -200,22 +203,41 @@ func unknownName(module string, addr uint64) string {
 	return fmt.Sprintf("%s+0x%x", module, addr)
 }
 
-// cleanName writes a function's name as the users of its language know it.
-func cleanName(k kind, name string) string {
-	switch k {
-	case kindJVM:
-		return javaName(name)
-	case kindNode:
-		if name == "" || name == "<anonymous>" {
-			return "(anonymous)"
+// clean writes functions and files as the users of their language know them.
+func clean(k kind, lines []line) {
+	for i := range lines {
+		ln := &lines[i]
+		if ln.file == "<unknown>" {
+			ln.file = ""
+		}
+		switch k {
+		case kindGo:
+			ln.function = goName(ln.function)
+		case kindJVM:
+			ln.function = javaName(ln.function)
+		case kindNode:
+			if ln.function == "<anonymous>" {
+				ln.function = "(anonymous)"
+			}
 		}
 	}
-	return name
+}
+
+// goName leaves out type arguments as Go's own profiles do, "f[...]", and the
+// suffix of functions in assembly.
+func goName(name string) string {
+	name = strings.TrimSuffix(name, ".abi0")
+	i, j := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']')
+	if i < 0 || j < i {
+		return name
+	}
+	return name[:i] + "[...]" + name[j+1:]
 }
 
 // javaName turns "void org.example.Foo.bar(int, java.lang.String)" into
 // "org.example.Foo.bar"; anything else stays as it is.
 func javaName(name string) string {
+	name = strings.Replace(name, "+<hidden>", "", 1) // of a lambda's class
 	i := strings.IndexByte(name, '(')
 	if i < 0 || !strings.HasSuffix(name, ")") {
 		return name

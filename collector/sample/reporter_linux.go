@@ -5,8 +5,8 @@ package sample
 import (
 	"bytes"
 	"debug/elf"
-	"encoding/hex"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -29,7 +29,7 @@ type event struct {
 	labels labels.Labels
 	time   int64 // Unix ns
 	frames libpf.Frames
-	leaf   *leaf // of a process that the unwinder did not know; else nil
+	leaf   *place // of a process that the unwinder did not know; else nil
 }
 
 // A sink takes what the unwinder reports. ReportTraceEvent is called by one
@@ -42,7 +42,7 @@ type sink struct {
 
 	// leaf belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
-	leaf *leaf
+	leaf *place
 }
 
 var (
@@ -137,14 +137,39 @@ func (c *labelCache) get(meta *samples.TraceEventMeta) labels.Labels {
 // maxBinaries bounds a table of binaries.
 const maxBinaries = 4096
 
-// binaries are those that the unwinder has seen, by build ID, for the leaves of
-// processes that it does not know.
+// binaries are those that the unwinder has seen: by build ID and by file for the
+// leaves of processes that it does not know, and the tables of Go programs.
 type binaries struct {
 	symbolizer Symbolizer
 
 	mu        sync.Mutex
 	byBuildID map[string]executable
+	byFile    map[fileKey]executable
+	goTables  map[libpf.FileID]*openTable
+	uses      int64 // of goTables, counts up
 }
+
+func newBinaries(s Symbolizer) *binaries {
+	return &binaries{
+		symbolizer: s,
+		byBuildID:  map[string]executable{},
+		byFile:     map[fileKey]executable{},
+		goTables:   map[libpf.FileID]*openTable{},
+	}
+}
+
+// A fileKey identifies a file on this machine while it exists.
+type fileKey struct{ device, inode uint64 }
+
+// An openTable is the table of a Go program, whose file is held open.
+type openTable struct {
+	*goTable
+	file process.ReadAtCloser
+	used int64
+}
+
+// maxGoTables bounds the Go programs whose files are held open.
+const maxGoTables = 256
 
 // An executable is where a file's code is.
 type executable struct {
@@ -183,47 +208,105 @@ func (b *binaries) add(args *reporter.ExecutableMetadata) {
 		}
 		b.symbolizer.Add(symbolize.FileID(file.FileID.Bytes()), bin)
 	}
-	if file.GnuBuildID == "" {
+	if m.IsVDSO() {
 		return
 	}
 	entry := executable{
-		id:       file.FileID,
-		module:   module{name: file.FileName.String(), buildID: file.GnuBuildID},
-		segments: segments(args.Process, m),
+		id:     file.FileID,
+		module: module{name: file.FileName.String(), buildID: file.GnuBuildID},
+	}
+	r, err := args.Process.OpenMappingFile(m)
+	if err != nil {
+		return // the process has ended
+	}
+	entry.segments = segments(r)
+	keep := file.GoBuildID != "" && b.addGo(file.FileID, r)
+	if !keep {
+		r.Close()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.byBuildID) >= maxBinaries {
+	if len(b.byFile) >= maxBinaries {
+		clear(b.byFile)
 		clear(b.byBuildID)
 	}
-	b.byBuildID[file.GnuBuildID] = entry
+	b.byFile[fileKey{m.Device, m.Inode}] = entry
+	if file.GnuBuildID != "" {
+		b.byBuildID[file.GnuBuildID] = entry
+	}
+}
+
+// addGo keeps the tables of a Go program and reports whether it keeps the file.
+func (b *binaries) addGo(id libpf.FileID, r process.ReadAtCloser) bool {
+	t, err := openGoTable(r)
+	if err != nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.goTables[id]; ok {
+		return false
+	}
+	if len(b.goTables) >= maxGoTables {
+		var oldest libpf.FileID
+		for id, t := range b.goTables {
+			if o := b.goTables[oldest]; o == nil || t.used < o.used {
+				oldest = id
+			}
+		}
+		b.goTables[oldest].file.Close()
+		delete(b.goTables, oldest)
+	}
+	b.uses++
+	b.goTables[id] = &openTable{goTable: t, file: r, used: b.uses}
+	return true
+}
+
+// goLines returns the functions at an address of a Go program, nil if they are
+// not known.
+func (b *binaries) goLines(id libpf.FileID, addr uint64) []line {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.goTables[id]
+	if t == nil {
+		return nil
+	}
+	b.uses++
+	t.used = b.uses
+	lines, err := t.lines(addr)
+	if err != nil {
+		return nil
+	}
+	return lines
+}
+
+// close closes the files that are held open.
+func (b *binaries) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.goTables {
+		t.file.Close()
+	}
+	clear(b.goTables)
 }
 
 // find returns the binary of a leaf and the leaf's address in it.
-func (b *binaries) find(l *leaf) (executable, uint64, bool) {
-	if l.Status != buildIDValid {
-		return executable{}, 0, false
-	}
+func (b *binaries) find(l place) (executable, uint64, bool) {
 	b.mu.Lock()
-	bin, ok := b.byBuildID[hex.EncodeToString(l.BuildID[:])]
+	e, ok := b.byBuildID[l.buildID]
+	if !ok {
+		e, ok = b.byFile[l.file]
+	}
 	b.mu.Unlock()
 	if !ok {
 		return executable{}, 0, false
 	}
-	addr, ok := bin.address(l.Offset)
-	return bin, addr, ok
+	addr, ok := e.address(l.offset)
+	return e, addr, ok
 }
 
-// segments reads the loaded parts of a binary; nil if it cannot be read.
-func segments(pr process.Process, m *process.RawMapping) []segment {
-	if m.IsVDSO() {
-		return nil
-	}
-	r, err := pr.OpenMappingFile(m)
-	if err != nil {
-		return nil
-	}
-	defer r.Close()
+// segments reads where the code of a binary is loaded; nil if it cannot be read.
+func segments(r io.ReaderAt) []segment {
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return nil

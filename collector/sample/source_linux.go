@@ -97,7 +97,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		sink: &sink{
 			events:   make(chan event, eventQueue),
 			labels:   &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
-			binaries: &binaries{symbolizer: o.Symbolizer, byBuildID: map[string]executable{}},
+			binaries: newBinaries(o.Symbolizer),
 			metrics:  m,
 		},
 		delivery:       newDelivery(o, m),
@@ -245,6 +245,7 @@ func (s *Source) Close() error {
 		cancel()
 		s.cancelDelivery()
 		<-s.delivery.done
+		s.sink.binaries.close()
 	})
 	return err
 }
@@ -277,7 +278,7 @@ func (s *Source) handle(ctx context.Context) {
 // A newcomer is a sample of a process that the unwinder does not know.
 type newcomer struct {
 	trace *libpf.EbpfTrace // the kernel's part of the stacktrace
-	leaf  leaf
+	leaf  place
 }
 
 // readUnknown passes on samples of processes that the unwinder does not know.
@@ -309,7 +310,7 @@ func (s *Source) readUnknown() {
 		}
 		t.FrameData = append(t.FrameDataBuf[:0], u.Kernel[:u.KernelFrames]...)
 		select {
-		case s.unknown <- newcomer{trace: t, leaf: u.Leaf}:
+		case s.unknown <- newcomer{trace: t, leaf: placeOf(u.PID, u.Leaf)}:
 		case <-s.done:
 			return
 		}
@@ -321,7 +322,7 @@ func (s *Source) readUnknown() {
 func (s *Source) collect() {
 	defer s.collecting.Done()
 	c := &collector{
-		frames:    newFrames(s.options.Symbolizer, s.metrics),
+		frames:    newFrames(s.options.Symbolizer, s.sink.binaries, s.metrics),
 		aggregate: newAggregate(s.options.Interval),
 		binaries:  s.sink.binaries,
 		metrics:   s.metrics,

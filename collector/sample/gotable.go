@@ -1,0 +1,320 @@
+package sample
+
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+)
+
+// A goTable finds the functions at an address of a Go program, those that were
+// inlined there included. The unwinder names the outermost one only. What it
+// reads is the runtime's own table (.gopclntab), which stripped programs have
+// too; it reads a few bytes for each question and keeps none of it in memory.
+type goTable struct {
+	file   io.ReaderAt
+	loads  []elf.ProgHeader // loaded segments
+	header int64            // of the table, as offset in the file
+	size   int64
+	count  int // of functions
+
+	names, units, files, values, funcs int64 // parts, as offsets from header
+
+	text, gofunc uint64 // addresses
+	quantum      uint64 // bytes of the smallest instruction
+}
+
+// Facts about the table since Go 1.20.
+const (
+	goMagic       = 0xfffffff1
+	goHeaderSize  = 72
+	goFuncSize    = 44  // the fixed part of a function's record
+	goTextField   = 176 // in the module data
+	goGofuncField = 320
+	goModuleSize  = goGofuncField + 8
+
+	goInlineIndex = 2 // number of the pcdata table with indexes of inlined calls
+	goInlineTree  = 3 // number of the funcdata with inlined calls
+	goInlineSize  = 16
+
+	goMaxInlined = 64   // deeper is corrupt
+	goMaxName    = 4096 // bytes
+)
+
+var errGoTable = errors.New("malformed Go function table")
+
+// openGoTable finds the tables of a Go program. It keeps the reader.
+func openGoTable(r io.ReaderAt) (*goTable, error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return nil, fmt.Errorf("read Go program: %w", err)
+	}
+	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB {
+		return nil, fmt.Errorf("read Go program: %v %v is not supported", f.Class, f.Data)
+	}
+	section := f.Section(".gopclntab")
+	if section == nil {
+		section = f.Section(".data.rel.ro.gopclntab")
+	}
+	if section == nil || section.Type == elf.SHT_NOBITS {
+		return nil, errors.New("read Go program: no .gopclntab")
+	}
+	t := &goTable{file: r, header: int64(section.Offset), size: int64(section.FileSize)}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD {
+			t.loads = append(t.loads, p.ProgHeader)
+		}
+	}
+	h := make([]byte, goHeaderSize)
+	if err := t.read(h, 0); err != nil {
+		return nil, err
+	}
+	word := func(i int) int64 { return int64(binary.LittleEndian.Uint64(h[8+8*i:])) }
+	if magic := binary.LittleEndian.Uint32(h); magic != goMagic || h[7] != 8 {
+		return nil, fmt.Errorf("read Go program: function table %#x is not supported", magic)
+	}
+	t.quantum = uint64(h[6])
+	t.count = int(word(0))
+	t.names, t.units, t.files, t.values, t.funcs = word(3), word(4), word(5), word(6), word(7)
+	if word(0) < 0 || word(0) > t.size/8 {
+		return nil, errGoTable
+	}
+	for _, offset := range []int64{t.names, t.units, t.files, t.values, t.funcs} {
+		if offset < goHeaderSize || offset >= t.size {
+			return nil, errGoTable
+		}
+	}
+	if err := t.findModule(f, section.Addr); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// findModule finds the program's module data, which begins with a pointer to
+// the function table, and takes the addresses of the code and of funcdata from
+// it.
+func (t *goTable) findModule(f *elf.File, table uint64) error {
+	pointer := binary.LittleEndian.AppendUint64(nil, table)
+	for _, s := range f.Sections {
+		if s.Type != elf.SHT_PROGBITS || s.Flags&elf.SHF_WRITE == 0 || s.Size < goModuleSize {
+			continue
+		}
+		data, err := s.Data()
+		if err != nil {
+			continue
+		}
+		for from := 0; ; {
+			i := bytes.Index(data[from:], pointer)
+			if i < 0 {
+				break
+			}
+			i += from
+			from = i + 1
+			if i%8 != 0 || len(data)-i < goModuleSize {
+				continue
+			}
+			t.text = binary.LittleEndian.Uint64(data[i+goTextField:])
+			t.gofunc = binary.LittleEndian.Uint64(data[i+goGofuncField:])
+			if _, ok := t.offset(t.text); !ok {
+				continue
+			}
+			if _, ok := t.offset(t.gofunc); ok {
+				return nil
+			}
+		}
+	}
+	return errors.New("read Go program: no module data")
+}
+
+// read fills p from an offset in the function table.
+func (t *goTable) read(p []byte, offset int64) error {
+	if offset < 0 || offset+int64(len(p)) > t.size {
+		return errGoTable
+	}
+	if _, err := t.file.ReadAt(p, t.header+offset); err != nil {
+		return fmt.Errorf("read Go function table: %w", err)
+	}
+	return nil
+}
+
+// word reads 32 bits.
+func (t *goTable) word(offset int64) (uint32, error) {
+	var p [4]byte
+	err := t.read(p[:], offset)
+	return binary.LittleEndian.Uint32(p[:]), err
+}
+
+// text reads a string that ends with a zero byte.
+func (t *goTable) string(offset int64) (string, error) {
+	if offset < 0 || offset >= t.size {
+		return "", errGoTable
+	}
+	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+offset, min(goMaxName, t.size-offset)), 256)
+	s, err := r.ReadString(0)
+	if err != nil {
+		return "", errGoTable
+	}
+	return s[:len(s)-1], nil
+}
+
+// offset returns where an address is in the file.
+func (t *goTable) offset(addr uint64) (int64, bool) {
+	for _, p := range t.loads {
+		if addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
+			return int64(addr - p.Vaddr + p.Off), true
+		}
+	}
+	return 0, false
+}
+
+// A goFunc is the record of one function.
+type goFunc struct {
+	entry   uint64 // offset from the start of the code
+	record  int64  // offset in the table
+	fixed   [goFuncSize]byte
+	pcdata  uint32 // number of tables
+	funcdat uint8
+}
+
+func (f *goFunc) field(i int) uint32 { return binary.LittleEndian.Uint32(f.fixed[4*i:]) }
+
+// lines returns the functions at an address, the innermost inlined one first.
+// The address of a caller must be within the call.
+func (t *goTable) lines(addr uint64) ([]line, error) {
+	f, err := t.find(addr)
+	if err != nil {
+		return nil, err
+	}
+	var lines []line
+	for pc := addr - t.text; len(lines) <= goMaxInlined; {
+		ln, err := t.place(f, pc)
+		if err != nil {
+			return nil, err
+		}
+		name, parent, inlined, err := t.inlined(f, pc)
+		if err != nil {
+			return nil, err
+		}
+		if !inlined {
+			ln.function, err = t.string(t.names + int64(f.field(1)))
+			return append(lines, ln), err
+		}
+		ln.function = name
+		lines = append(lines, ln)
+		pc = f.entry + uint64(parent)
+	}
+	return nil, errGoTable
+}
+
+// find returns the function at an address.
+func (t *goTable) find(addr uint64) (*goFunc, error) {
+	if addr < t.text {
+		return nil, errors.New("no Go function at this address")
+	}
+	pc := addr - t.text
+	var failed error
+	n := sort.Search(t.count, func(i int) bool {
+		entry, err := t.word(t.funcs + int64(i)*8)
+		failed = errors.Join(failed, err)
+		return uint64(entry) > pc
+	}) - 1
+	if failed != nil || n < 0 {
+		return nil, errors.Join(failed, errors.New("no Go function at this address"))
+	}
+	record, err := t.word(t.funcs + int64(n)*8 + 4)
+	if err != nil {
+		return nil, err
+	}
+	f := &goFunc{record: t.funcs + int64(record)}
+	if err := t.read(f.fixed[:], f.record); err != nil {
+		return nil, err
+	}
+	f.entry = uint64(f.field(0))
+	f.pcdata, f.funcdat = f.field(7), f.fixed[goFuncSize-1]
+	return f, nil
+}
+
+// place returns file and line at an offset from the start of the code.
+func (t *goTable) place(f *goFunc, pc uint64) (line, error) {
+	file, err1 := t.value(f, f.field(5), pc)
+	number, err2 := t.value(f, f.field(6), pc)
+	if err := errors.Join(err1, err2); err != nil {
+		return line{}, err
+	}
+	if file < 0 || number < 0 {
+		return line{}, nil
+	}
+	at, err := t.word(t.units + 4*(int64(f.field(8))+int64(file)))
+	if err != nil || at == ^uint32(0) {
+		return line{number: int64(number)}, err
+	}
+	name, err := t.string(t.files + int64(at))
+	return line{file: name, number: int64(number)}, err
+}
+
+// inlined returns the call that was inlined at an offset from the start of the
+// code, and where its caller is, relative to the function's entry.
+func (t *goTable) inlined(f *goFunc, pc uint64) (name string, parent uint32, ok bool, err error) {
+	if f.pcdata <= goInlineIndex || f.funcdat <= goInlineTree {
+		return "", 0, false, nil
+	}
+	tables, err := t.word(f.record + goFuncSize + 4*goInlineIndex)
+	if err != nil {
+		return "", 0, false, err
+	}
+	index, err := t.value(f, tables, pc)
+	if err != nil || index < 0 {
+		return "", 0, false, err
+	}
+	tree, err := t.word(f.record + goFuncSize + 4*(int64(f.pcdata)+goInlineTree))
+	if err != nil || tree == ^uint32(0) {
+		return "", 0, false, err
+	}
+	at, found := t.offset(t.gofunc + uint64(tree) + uint64(index)*goInlineSize)
+	if !found {
+		return "", 0, false, errGoTable
+	}
+	var call [goInlineSize]byte
+	if _, err := t.file.ReadAt(call[:], at); err != nil {
+		return "", 0, false, fmt.Errorf("read inlined Go calls: %w", err)
+	}
+	name, err = t.string(t.names + int64(binary.LittleEndian.Uint32(call[4:])))
+	return name, binary.LittleEndian.Uint32(call[8:]), true, err
+}
+
+// value looks up an offset from the start of the code in one of the tables of
+// a function: pairs of differences of value and place. It is -1 where there is
+// none.
+func (t *goTable) value(f *goFunc, table uint32, pc uint64) (int32, error) {
+	if table == 0 {
+		return -1, nil
+	}
+	from := t.values + int64(table)
+	if from >= t.size {
+		return 0, errGoTable
+	}
+	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+from, t.size-from), 128)
+	value, at := int32(-1), f.entry
+	for first := true; ; first = false {
+		change, err := binary.ReadUvarint(r)
+		if err != nil {
+			return 0, errGoTable
+		}
+		if change == 0 && !first {
+			return -1, nil
+		}
+		length, err := binary.ReadUvarint(r)
+		if err != nil {
+			return 0, errGoTable
+		}
+		value += int32(-(uint32(change) & 1) ^ (uint32(change) >> 1))
+		at += uint64(uint32(length)) * t.quantum
+		if pc < at {
+			return value, nil
+		}
+	}
+}
