@@ -1,0 +1,156 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	q "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// An Answer is what a server said, reduced to what can be compared.
+type Answer struct {
+	// Code is Connect's error code, empty for success.
+	Code string `json:"code,omitempty"`
+	// Message is the error's; servers word them differently.
+	Message string `json:"message,omitempty"`
+	// Lines are the answer's content, one fact a line. Times are relative to
+	// the base time.
+	Lines []string `json:"lines,omitempty"`
+}
+
+// response returns an empty response of a procedure.
+func response(procedure string) proto.Message {
+	switch procedure {
+	case pushv1connect.PusherServicePushProcedure:
+		return &pushv1.PushResponse{}
+	case q.QuerierServiceProfileTypesProcedure:
+		return &querierv1.ProfileTypesResponse{}
+	case q.QuerierServiceLabelValuesProcedure:
+		return &typesv1.LabelValuesResponse{}
+	case q.QuerierServiceLabelNamesProcedure:
+		return &typesv1.LabelNamesResponse{}
+	case q.QuerierServiceSeriesProcedure:
+		return &querierv1.SeriesResponse{}
+	case q.QuerierServiceSelectMergeStacktracesProcedure:
+		return &querierv1.SelectMergeStacktracesResponse{}
+	case q.QuerierServiceSelectMergeSpanProfileProcedure:
+		return &querierv1.SelectMergeSpanProfileResponse{}
+	case q.QuerierServiceSelectMergeProfileProcedure:
+		return &googlev1.Profile{}
+	case q.QuerierServiceSelectSeriesProcedure:
+		return &querierv1.SelectSeriesResponse{}
+	case q.QuerierServiceSelectHeatmapProcedure:
+		return &querierv1.SelectHeatmapResponse{}
+	case q.QuerierServiceDiffProcedure:
+		return &querierv1.DiffResponse{}
+	case q.QuerierServiceGetProfileStatsProcedure:
+		return &typesv1.GetProfileStatsResponse{}
+	}
+	panic("no response type for " + procedure)
+}
+
+// Ask sends one call to the server at url, as Connect does with JSON, and
+// reduces the answer. base is the corpus' base time.
+func Ask(ctx context.Context, url string, base int64, c Call) (Answer, error) {
+	raw, status, err := post(ctx, url+c.Procedure, c.Request)
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	if status != http.StatusOK {
+		var e struct{ Code, Message string }
+		if err := json.Unmarshal(raw, &e); err != nil || e.Code == "" {
+			return Answer{}, fmt.Errorf("%s: HTTP status %d: %s", c.Name, status, raw)
+		}
+		return Answer{Code: e.Code, Message: e.Message}, nil
+	}
+	resp := response(c.Procedure)
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, resp); err != nil {
+		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	lines, err := reduce(resp, base)
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return Answer{Lines: lines}, nil
+}
+
+// Push sends the corpus.
+func Push(ctx context.Context, url string, base int64) error {
+	for i, req := range Corpus(base) {
+		raw, status, err := post(ctx, url+pushv1connect.PusherServicePushProcedure, req)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusOK {
+			return fmt.Errorf("push %d of the corpus: HTTP status %d: %s", i, status, raw)
+		}
+	}
+	return nil
+}
+
+func post(ctx context.Context, url string, msg proto.Message) ([]byte, int, error) {
+	body, err := protojson.Marshal(msg)
+	if err != nil {
+		return nil, 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	return bytes.TrimSpace(raw), resp.StatusCode, err
+}
+
+// Difference returns "" where got answers as want does, and else what is
+// different. Messages of errors are not compared.
+func Difference(want, got Answer) string {
+	if want.Code != got.Code {
+		return fmt.Sprintf("code %q (%s) where %q (%s) is due", got.Code, got.Message, want.Code, want.Message)
+	}
+	var b strings.Builder
+	wantLines, gotLines := toSet(want.Lines), toSet(got.Lines)
+	for _, l := range want.Lines {
+		if gotLines[l] < wantLines[l] {
+			fmt.Fprintf(&b, "- %s\n", l)
+		}
+	}
+	for _, l := range got.Lines {
+		if wantLines[l] < gotLines[l] {
+			fmt.Fprintf(&b, "+ %s\n", l)
+		}
+	}
+	if b.Len() == 0 {
+		for i, l := range want.Lines {
+			if got.Lines[i] != l {
+				return fmt.Sprintf("line %d is %q where %q is due", i, got.Lines[i], l)
+			}
+		}
+	}
+	return b.String()
+}
+
+func toSet(lines []string) map[string]int {
+	m := make(map[string]int, len(lines))
+	for _, l := range lines {
+		m[l]++
+	}
+	return m
+}

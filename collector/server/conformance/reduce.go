@@ -1,0 +1,191 @@
+package conformance
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// reduce turns a response into lines: what it says, without the freedom that
+// its encoding leaves, such as the order of a table of names.
+func reduce(resp proto.Message, base int64) ([]string, error) {
+	switch m := resp.(type) {
+	case *querierv1.ProfileTypesResponse:
+		var out []string
+		for _, t := range m.ProfileTypes {
+			out = append(out, fmt.Sprintf("%s = %s %s %s %s %s", t.ID, t.Name, t.SampleType, t.SampleUnit, t.PeriodType, t.PeriodUnit))
+		}
+		return out, nil
+	case *typesv1.LabelValuesResponse:
+		return m.Names, nil
+	case *typesv1.LabelNamesResponse:
+		return m.Names, nil
+	case *querierv1.SeriesResponse:
+		var out []string
+		for _, ls := range m.LabelsSet {
+			out = append(out, labelSet(ls.Labels))
+		}
+		slices.Sort(out) // the order of label sets has no meaning
+		return out, nil
+	case *querierv1.SelectMergeStacktracesResponse:
+		switch {
+		case m.Pprof != nil:
+			return pprof(m.Pprof.Profile, base)
+		case m.Dot != "":
+			return dot(m.Dot), nil
+		case m.Tree != nil:
+			return tree(m.Tree)
+		}
+		return flamegraph(m.Flamegraph)
+	case *querierv1.SelectMergeSpanProfileResponse:
+		if m.Tree != nil {
+			return tree(m.Tree)
+		}
+		return flamegraph(m.Flamegraph)
+	case *googlev1.Profile:
+		return pprof(m, base)
+	case *querierv1.SelectSeriesResponse:
+		var out []string
+		for i, s := range m.Series {
+			for _, p := range s.Points {
+				out = append(out, fmt.Sprintf("%d %s %+d ms: %g", i, labelSet(s.Labels), p.Timestamp-base, p.Value))
+			}
+		}
+		return out, nil
+	case *querierv1.DiffResponse:
+		return flamegraphDiff(m.Flamegraph)
+	case *typesv1.GetProfileStatsResponse:
+		return []string{fmt.Sprintf("data ingested: %v", m.DataIngested)}, nil
+	}
+	return []string{protoText(resp)}, nil
+}
+
+func protoText(m proto.Message) string { return strings.Join(strings.Fields(fmt.Sprint(m)), " ") }
+
+func labelSet(pairs []*typesv1.LabelPair) string {
+	out := make([]string, len(pairs))
+	for i, p := range pairs {
+		out[i] = fmt.Sprintf("%s=%q", p.Name, p.Value)
+	}
+	slices.Sort(out) // servers write them in several orders
+	return "{" + strings.Join(out, ",") + "}"
+}
+
+// flamegraph lists the bars, from the root down and from left to right, with
+// their places: what a flame graph shows.
+func flamegraph(f *querierv1.FlameGraph) ([]string, error) {
+	if f == nil {
+		return []string{"no flame graph"}, nil
+	}
+	out := []string{fmt.Sprintf("total %d, max self %d", f.Total, f.MaxSelf)}
+	for level, l := range f.Levels {
+		x := int64(0)
+		if len(l.Values)%4 != 0 {
+			return nil, fmt.Errorf("level %d has %d values", level, len(l.Values))
+		}
+		for v := range slices.Chunk(l.Values, 4) {
+			x += v[0]
+			out = append(out, fmt.Sprintf("level %d at %d: %s total %d self %d", level, x, f.Names[v[3]], v[1], v[2]))
+			x += v[1]
+		}
+	}
+	return out, nil
+}
+
+func flamegraphDiff(f *querierv1.FlameGraphDiff) ([]string, error) {
+	if f == nil {
+		return []string{"no flame graph"}, nil
+	}
+	out := []string{fmt.Sprintf("total %d, max self %d, left %d, right %d", f.Total, f.MaxSelf, f.LeftTicks, f.RightTicks)}
+	for level, l := range f.Levels {
+		var left, right int64
+		if len(l.Values)%7 != 0 {
+			return nil, fmt.Errorf("level %d has %d values", level, len(l.Values))
+		}
+		for v := range slices.Chunk(l.Values, 7) {
+			left, right = left+v[0], right+v[3]
+			out = append(out, fmt.Sprintf("level %d at %d/%d: %s total %d/%d self %d/%d", level, left, right, f.Names[v[6]], v[1], v[4], v[2], v[5]))
+			left, right = left+v[1], right+v[4]
+		}
+	}
+	return out, nil
+}
+
+func tree(b []byte) ([]string, error) {
+	t, err := profile.UnmarshalTree(b)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	t.Walk(func(level int, n *profile.Node, name string) {
+		out = append(out, fmt.Sprintf("%s%s total %d self %d", strings.Repeat(" ", level), name, n.Total, n.Self))
+	})
+	return out, nil
+}
+
+// dot says that there is a graph; its layout is each server's own.
+func dot(s string) []string {
+	return []string{fmt.Sprintf("a graph: %v", strings.HasPrefix(strings.TrimSpace(s), "digraph"))}
+}
+
+// pprof lists the stacks with their values, sorted, and what the profile says
+// of itself.
+func pprof(p *googlev1.Profile, base int64) ([]string, error) {
+	text := func(i int64) string {
+		if i < 0 || i >= int64(len(p.StringTable)) {
+			return "?"
+		}
+		return p.StringTable[i]
+	}
+	if len(p.Sample) == 0 {
+		return []string{"an empty profile"}, nil
+	}
+	functions := map[uint64]*googlev1.Function{}
+	for _, f := range p.Function {
+		functions[f.Id] = f
+	}
+	locations := map[uint64]string{}
+	for _, l := range p.Location {
+		var lines []string
+		for _, line := range l.Line {
+			f := functions[line.FunctionId]
+			lines = append(lines, fmt.Sprintf("%s (%s:%d)", text(f.GetName()), text(f.GetFilename()), line.Line))
+		}
+		if len(lines) == 0 {
+			lines = []string{fmt.Sprintf("%#x", l.Address)}
+		}
+		locations[l.Id] = strings.Join(lines, ",")
+	}
+	merged := map[string][]int64{}
+	for _, s := range p.Sample {
+		var stack []string
+		for _, id := range slices.Backward(s.LocationId) {
+			stack = append(stack, locations[id])
+		}
+		key := strings.Join(stack, "; ")
+		if merged[key] == nil {
+			merged[key] = make([]int64, len(s.Value))
+		}
+		for i, v := range s.Value {
+			merged[key][i] += v
+		}
+	}
+	var out []string
+	for stack, v := range merged {
+		out = append(out, fmt.Sprintf("%s: %d", stack, v))
+	}
+	slices.Sort(out)
+	head := []string{fmt.Sprintf("period %s %s %d", text(p.PeriodType.GetType()), text(p.PeriodType.GetUnit()), p.Period)}
+	for _, t := range p.SampleType {
+		head = append(head, fmt.Sprintf("sample type %s %s", text(t.Type), text(t.Unit)))
+	}
+	head = append(head, fmt.Sprintf("time %+d ms", p.TimeNanos/1_000_000-base))
+	return append(head, out...), nil
+}
