@@ -32,19 +32,23 @@ func Go(ctx context.Context, out, pkg string) error {
 	return runEnv(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-ldflags", flags, "-o", out, pkg)
 }
 
-// PluginBackend builds the plugin's backend for a system, under the name by
-// which Grafana looks for it.
+// PluginBackend builds the plugin's backend for a system.
 func PluginBackend(ctx context.Context, goos, goarch string) error {
 	flags, err := versionFlags(ctx)
 	if err != nil {
 		return err
 	}
-	out := fmt.Sprintf("dist/gpx_flameline_%s_%s", goos, goarch)
-	if goos == "windows" {
-		out += ".exe"
-	}
 	env := []string{"CGO_ENABLED=0", "GOOS=" + goos, "GOARCH=" + goarch}
-	return runEnv(ctx, env, "go", "build", "-ldflags", flags, "-o", out, "./pkg")
+	return runEnv(ctx, env, "go", "build", "-ldflags", flags, "-o", pluginPath(goos, goarch), "./pkg")
+}
+
+// pluginPath is where Grafana looks for the backend.
+func pluginPath(goos, goarch string) string {
+	path := fmt.Sprintf("dist/gpx_flameline_%s_%s", goos, goarch)
+	if goos == "windows" {
+		path += ".exe"
+	}
+	return path
 }
 
 // versionFlags are the linker flags by which programs know their version: that

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -63,7 +64,7 @@ func EndToEndTests(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find collector: %w", err)
 	}
-	plugin, err := filepath.Abs("dist")
+	plugin, err := filepath.Abs(pluginPath(runtime.GOOS, runtime.GOARCH))
 	if err != nil {
 		return fmt.Errorf("find plugin: %w", err)
 	}
@@ -71,7 +72,7 @@ func EndToEndTests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"FLAMELINE_BIN=" + collector, "FLAMELINE_PLUGIN=" + plugin}
+	env := []string{"FLAMELINE_BIN=" + collector, "FLAMELINE_PLUGIN_BIN=" + plugin}
 	return runEnv(ctx, env, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=30m"}, pkgs...)...)
 }
 

@@ -59,9 +59,7 @@ func Programs() []Program {
 			},
 			needs: []string{"go"},
 			build: func(ctx context.Context, src, out string) ([]string, error) {
-				// Without inlining in package regexp, so that Compile keeps a
-				// frame of its own: native stacks have no inlined functions.
-				return []string{out}, run(ctx, src, "go", "build", "-gcflags=regexp=-l", "-o", out, ".")
+				return []string{out}, run(ctx, src, "go", "build", "-o", out, ".")
 			},
 		},
 		{

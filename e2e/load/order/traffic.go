@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -139,6 +140,7 @@ func partnerCatalogue() []string {
 	for i := range 1000 {
 		numbers = append(numbers, fmt.Sprintf("%c%c-%05d", 'A'+i%26, 'A'+i*7%26, i*3571%100000))
 	}
+	slices.Sort(numbers)
 	return numbers
 }
 
