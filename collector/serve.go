@@ -121,9 +121,13 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	defer func() { err = errors.Join(err, db.Close()) }()
 	srv.Open(db)
 
-	sampler, err := startSampling(ctx, c.EBPF, db, &srv.Health, logger, reg)
+	stopScraping, err := startScraping(ctx, c, db, logger, reg)
 	if err != nil {
 		return err
+	}
+	sampler, err := startSampling(ctx, c.EBPF, db, &srv.Health, logger, reg)
+	if err != nil {
+		return errors.Join(err, stopScraping())
 	}
 	logger.Info("ready", "address", listening.address, "store", c.Storage.Path, "ebpf", srv.Status().EBPF.State)
 	select {
@@ -134,23 +138,14 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	// written, then open requests, the store last.
 	logger.Info("stopping")
 	srv.SetStopping()
-	return errors.Join(err, sampler.Close(), listening.stop())
+	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
 }
 
 // serverLimits hands the file's limits to the server, which knows nothing of
 // files.
 func serverLimits(l config.Limits) server.Limits {
 	return server.Limits{
-		Ingest: ingest.Limits{
-			MaxProfileBytes:    int64(l.MaxProfileBytes),
-			MaxSamples:         l.MaxSamples,
-			MaxSymbols:         l.MaxSymbols,
-			MaxStackDepth:      l.MaxStackDepth,
-			MaxSymbolBytes:     l.MaxSymbolBytes,
-			MaxLabels:          l.MaxLabels,
-			MaxLabelNameBytes:  l.MaxLabelNameBytes,
-			MaxLabelValueBytes: l.MaxLabelValueBytes,
-		},
+		Ingest:               ingestLimits(l),
 		MaxSeriesPerPush:     l.MaxSeriesPerPush,
 		MaxFuture:            time.Duration(l.MaxFuture),
 		MaxRequestBytes:      int64(l.MaxRequestBytes),
@@ -159,6 +154,19 @@ func serverLimits(l config.Limits) server.Limits {
 		MaxNodes:             l.MaxNodes,
 		DefaultNodes:         l.DefaultNodes,
 		MaxPoints:            l.MaxPoints,
+	}
+}
+
+func ingestLimits(l config.Limits) ingest.Limits {
+	return ingest.Limits{
+		MaxProfileBytes:    int64(l.MaxProfileBytes),
+		MaxSamples:         l.MaxSamples,
+		MaxSymbols:         l.MaxSymbols,
+		MaxStackDepth:      l.MaxStackDepth,
+		MaxSymbolBytes:     l.MaxSymbolBytes,
+		MaxLabels:          l.MaxLabels,
+		MaxLabelNameBytes:  l.MaxLabelNameBytes,
+		MaxLabelValueBytes: l.MaxLabelValueBytes,
 	}
 }
 

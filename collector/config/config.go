@@ -20,6 +20,8 @@ import (
 
 	"github.com/prometheus/common/promslog"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/flameline/flameline/collector/scrape"
 )
 
 // Config is the whole file. Its zero value is not useful: start from Default.
@@ -28,7 +30,9 @@ type Config struct {
 	Storage Storage `yaml:"storage"`
 	EBPF    EBPF    `yaml:"ebpf"`
 	Limits  Limits  `yaml:"limits"`
-	Log     Log     `yaml:"log"`
+	// ScrapeConfigs are the targets whose pprof profiles are pulled.
+	ScrapeConfigs []scrape.Config `yaml:"scrape_configs"`
+	Log           Log             `yaml:"log"`
 }
 
 // Web says where the service listens.
@@ -152,7 +156,7 @@ func Load(file string) (*Config, error) {
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s:%d: a second YAML document; one is read", file, more.Line)
 	}
-	if err := c.Validate(); err != nil {
+	if err := errors.Join(c.Validate(), scrape.Validate(c.ScrapeConfigs)); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return c, nil

@@ -58,6 +58,9 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"negative":          {"limits:\n  max_labels: -1\n", "flameline.yml: limits.max_labels: is negative"},
 		"no default nodes":  {"limits:\n  default_nodes: 0\n", "limits.default_nodes: 0 is not positive"},
 		"empty address":     {"web:\n  listen_address: ''\n", "web.listen_address: is empty"},
+		"scrape key":        {"scrape_configs:\n  - job_name: x\n    scrape_intervall: 5s\n", `flameline.yml:3: unknown key "scrape_intervall"`},
+		"relabelling":       {"scrape_configs:\n  - job_name: x\n    relabel_configs:\n      - action: nonsense\n", `flameline.yml:3: relabel_configs: unknown relabel action "nonsense"`},
+		"a job twice":       {"scrape_configs:\n  - job_name: x\n  - job_name: x\n", `"x"`},
 		"a second document": {"web: {}\n---\nweb: {}\n", "a second YAML document"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/ingest"
+	"github.com/flameline/flameline/collector/scrape"
+)
+
+// startScraping pulls the configured targets until stop is called, which
+// returns when the last profile is written.
+func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, logger *slog.Logger, reg prometheus.Registerer) (stop func() error, err error) {
+	if len(c.ScrapeConfigs) == 0 {
+		return func() error { return nil }, nil
+	}
+	limits := ingestLimits(c.Limits)
+	m, err := scrape.New(scrape.Options{
+		Appender: to,
+		Decode: func(body []byte) (*googlev1.Profile, error) {
+			p, _, err := ingest.Pprof(body, limits)
+			return p, err
+		},
+		Logger:       logger.With("component", "scrape"),
+		Registerer:   reg,
+		MaxBodyBytes: int64(c.Limits.MaxRequestBytes),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.ApplyConfig(c.ScrapeConfigs); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
+	}, nil
+}
