@@ -11,6 +11,7 @@ import (
 	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -58,7 +59,7 @@ func newLoop(m *Manager, c Config, t *target, client *http.Client, name string) 
 		l.delta = newDelta(grows)
 	}
 	b := labels.NewBuilder(t.labels)
-	b.Set(labels.MetricName, name)
+	b.Set(model.MetricNameLabel, name)
 	l.labels = b.Labels()
 	l.last = Status{Job: t.job, Profile: name, URL: l.url.String(), Labels: t.labels}
 	return l

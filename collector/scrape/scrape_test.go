@@ -232,9 +232,9 @@ func TestScrapeBadServers(t *testing.T) {
 	}{
 		"404": {http.NotFound, reasonStatus, "404 Not Found: 404 page not found"},
 		"in use": {func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "Could not enable CPU profiling: in use\nmore", 500)
+			http.Error(w, "Could not enable CPU profiling: in use\nmore", http.StatusInternalServerError)
 		}, reasonStatus, "in use"},
-		"empty error":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, reasonStatus, "503 Service Unavailable"},
+		"empty error":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, reasonStatus, "503 Service Unavailable"},
 		"slow":             {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, reasonTimeout, "deadline"},
 		"slow body":        {func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); <-r.Context().Done() }, reasonTimeout, "deadline"},
 		"text":             {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hello</html>") }, reasonMalformed, "pprof"},
@@ -244,7 +244,7 @@ func TestScrapeBadServers(t *testing.T) {
 		"huge":             {func(w http.ResponseWriter, _ *http.Request) { io.CopyN(w, zeros{}, 10<<20) }, reasonTooLarge, "larger than 1048576 bytes"},
 		"huge, announced":  {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "99999999") }, reasonTooLarge, "larger than"},
 		"hangs up":         {func(w http.ResponseWriter, _ *http.Request) { c, _, _ := w.(http.Hijacker).Hijack(); c.Close() }, reasonConnect, "EOF"},
-		"endless redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), 302) }, reasonConnect, "redirect"},
+		"endless redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), http.StatusFound) }, reasonConnect, "redirect"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -103,7 +103,7 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 	buf := make([]byte, min(windowBytes/entry*entry, int(sec.FileSize)))
 	for off := int64(0); off < int64(sec.FileSize); off += int64(len(buf)) {
 		n, err := readAt(sec, buf, off)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		for b := buf[:n]; len(b) >= entry; b = b[entry:] {
@@ -247,7 +247,7 @@ func (w *window) fill(off uint64) error {
 	}
 	n, err := readAt(w.sec, w.buf[:size], int64(off))
 	w.buf, w.start = w.buf[:n], off
-	if err == io.EOF && n > 0 {
+	if errors.Is(err, io.EOF) && n > 0 {
 		err = nil
 	}
 	return err

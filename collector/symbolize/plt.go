@@ -116,6 +116,7 @@ func resolveStubs(f *elf.File, stubs []stub) ([]stub, error) {
 	var out []stub
 	const relaSize = 24
 	for _, sec := range f.Sections {
+		//nolint:misspell // the constant's name
 		if sec.Type != elf.SHT_RELA || sec.Flags&elf.SHF_ALLOC == 0 || sec.FileSize == 0 {
 			continue
 		}
