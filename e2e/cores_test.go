@@ -21,7 +21,7 @@ const (
 	// coresStep is the step of both series: the window of the eBPF source.
 	coresStep = 5 * time.Second
 	// coresSteady is how long each process uses its share, and coresAfter how
-	// long it then uses a fifth of it.
+	// long it then rests.
 	coresSteady = 75 * time.Second
 	coresAfter  = 30 * time.Second
 )
@@ -43,7 +43,6 @@ func TestCoresAgreeWithPrometheus(t *testing.T) {
 		t.Fatalf("build the load: %v\n%s", err, out)
 	}
 	shares := map[string]float64{"quarter": 0.25, "half": 0.5, "whole": 1}
-	// The load falls in the middle of a step, at which a shift either way shows.
 	begin := time.Now().Truncate(coresStep).Add(2 * coresStep)
 	fall := begin.Add(coresSteady).Truncate(coresStep)
 	end := fall.Add(coresAfter)
@@ -58,7 +57,7 @@ func TestCoresAgreeWithPrometheus(t *testing.T) {
 			Name: name,
 			Args: []string{
 				burn, "--listen", listen, "--cores", fmt.Sprint(share),
-				"--until", strconv.FormatInt(fall.Unix(), 10), "--then", fmt.Sprint(share / 5),
+				"--until", strconv.FormatInt(fall.Unix(), 10),
 			},
 			Env: []string{"OTEL_SERVICE_NAME=burn-" + name},
 			Log: filepath.Join(t.TempDir(), name+".log"),
@@ -78,12 +77,12 @@ func TestCoresAgreeWithPrometheus(t *testing.T) {
 			var sum, referenceSum, apart float64
 			var steps int
 			for at, want := range reference {
+				if at > fall.Unix() {
+					continue
+				}
 				got, ok := ours[at]
 				if !ok {
 					t.Fatalf("no point at %s; ours are %v", time.Unix(at, 0).UTC().Format(time.TimeOnly), ours)
-				}
-				if at > fall.Unix() {
-					continue
 				}
 				sum, referenceSum, steps = sum+got, referenceSum+want, steps+1
 				apart += math.Abs(got - want)
@@ -93,6 +92,9 @@ func TestCoresAgreeWithPrometheus(t *testing.T) {
 			}
 			mean, referenceMean := sum/float64(steps), referenceSum/float64(steps)
 			deviation := mean/referenceMean - 1
+			if referenceMean < share/2 {
+				t.Fatalf("this machine is too busy for this test: the process got %.2f of the %.2f cores that it asked for", referenceMean, share)
+			}
 			t.Logf("asked for %.2f cores: %.4f by samples, %.4f by Prometheus (%+.2f %%); single steps are %.2f %% apart",
 				share, mean, referenceMean, 100*deviation, 100*apart/referenceSum)
 			if math.Abs(deviation) > 0.03 {
@@ -108,33 +110,22 @@ func TestCoresAgreeWithPrometheus(t *testing.T) {
 }
 
 // edge is the time of the fall as a series shows it, in seconds after begin:
-// the area above the low level, in units of the difference between the levels.
+// the area under the series, by the level before the fall. No point is no load.
 func edge(t *testing.T, points map[int64]float64, begin, end, fall time.Time) float64 {
 	t.Helper()
 	step := int64(coresStep.Seconds())
-	level := func(from, to int64) float64 {
-		var sum float64
-		var n int
-		for at := from + step; at <= to; at += step {
-			if v, ok := points[at]; ok {
-				sum, n = sum+v, n+1
-			}
-		}
-		if n == 0 {
-			t.Fatalf("no points between %d and %d: %v", from, to, points)
-		}
-		return sum / float64(n)
-	}
-	// A step on either side of the fall belongs to neither level.
-	high, low := level(begin.Unix(), fall.Unix()-step), level(fall.Unix()+step, end.Unix())
-	if high < 2*low {
-		t.Fatalf("the load does not fall: %.3f and %.3f", high, low)
-	}
-	var area float64
+	var before, area float64
 	for at := begin.Unix() + step; at <= end.Unix(); at += step {
-		area += (points[at] - low) / (high - low) * float64(step)
+		if at < fall.Unix() { // the step before the fall may miss some of it
+			before += points[at]
+		}
+		area += points[at] * float64(step)
 	}
-	return area
+	level := before / float64((fall.Unix()-begin.Unix())/step-1)
+	if level <= 0 {
+		t.Fatalf("no load before the fall: %v", points)
+	}
+	return area / level
 }
 
 // prometheusBinary finds Prometheus, or fails.

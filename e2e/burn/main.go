@@ -1,5 +1,5 @@
-// Command burn uses a given share of one CPU, changes to another share at a
-// given time, and shows its CPU time as process_cpu_seconds_total on /metrics.
+// Command burn uses a given share of one CPU until a given time, rests from then
+// on, and shows its CPU time as process_cpu_seconds_total on /metrics.
 package main
 
 import (
@@ -20,8 +20,7 @@ const period = 100 * time.Millisecond
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address of /metrics")
 	cores := flag.Float64("cores", 0.5, "share of one CPU to use")
-	until := flag.Int64("until", 0, "Unix time in seconds at which the share changes")
-	then := flag.Float64("then", 0, "share from then on")
+	until := flag.Int64("until", 0, "Unix time in seconds from which it rests")
 	flag.Parse()
 
 	reg := prometheus.NewRegistry()
@@ -30,14 +29,11 @@ func main() {
 	go func() { log.Fatal(http.ListenAndServe(*listen, nil)) }()
 
 	runtime.LockOSThread()
-	for turn := time.Now(); ; turn = turn.Add(period) {
-		share := *cores
-		if turn.Unix() >= *until {
-			share = *then
-		}
-		work(turn.Add(time.Duration(share * float64(period))))
+	for turn := time.Now(); turn.Unix() < *until; turn = turn.Add(period) {
+		work(turn.Add(time.Duration(*cores * float64(period))))
 		time.Sleep(time.Until(turn.Add(period)))
 	}
+	select {}
 }
 
 var sink float64
