@@ -24,7 +24,7 @@ import (
 // How long the demo is measured: long enough for shares within a point, and a
 // multiple of the interval at which profiles are cut.
 const (
-	measured = 90 * time.Second
+	measured = 2 * time.Minute
 	interval = 5 * time.Second
 )
 
