@@ -12,6 +12,7 @@ export default defineConfig({
   expect: { timeout: 20_000 },
   use: {
     viewport: { width: 1400, height: 1000 },
+    actionTimeout: 30_000,
     screenshot: 'only-on-failure',
     launchOptions: chromium(),
   },

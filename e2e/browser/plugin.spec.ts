@@ -96,7 +96,7 @@ for (const [harness, react] of [
       await page.keyboard.press('Escape');
       await query.getByTestId(queryEditor.maxNodes).fill('1000');
       await query.getByTestId(queryEditor.maxNodes).press('Enter');
-      await query.getByTestId(queryEditor.unit).getByText('Cores').click();
+      await query.getByTestId(queryEditor.unit).getByRole('radio', { name: 'Cores' }).click();
 
       expect(await output(page, 'Model')).toMatchObject({
         version: 1,
@@ -122,7 +122,7 @@ for (const [harness, react] of [
 
     test('its selector can be text, and says where it is wrong', async ({ page }) => {
       const query = page.getByRole('region', { name: 'Query' });
-      await query.getByTestId(queryEditor.selectorMode).getByText('Text').click();
+      await query.getByTestId(queryEditor.selectorMode).getByRole('radio', { name: 'Text' }).click();
       const text = query.getByTestId(queryEditor.selectorText);
       await text.fill('{service_name="a"');
       await text.press('Enter');
@@ -130,7 +130,7 @@ for (const [harness, react] of [
       await text.fill('{service_name=~"a|b"}');
       await text.press('Enter');
       await expect(query.getByRole('alert')).toHaveCount(0);
-      await query.getByTestId(queryEditor.selectorMode).getByText('Builder').click();
+      await query.getByTestId(queryEditor.selectorMode).getByRole('radio', { name: 'Builder' }).click();
       await expect(query.getByTestId(queryEditor.service)).toHaveValue('=~ a|b');
       expect(problems).toEqual([]);
     });

@@ -5,8 +5,8 @@ import * as React from 'react';
 
 interface Props {
   label: string;
-  /** The id of the input, so that a click on the label focuses it. */
-  htmlFor: string;
+  /** The id of the input, so that a click on the label focuses it; unset for a group, which has a name of its own. */
+  htmlFor?: string;
   tooltip?: string;
   error?: string;
   children: React.ReactNode;
@@ -18,7 +18,7 @@ export function EditorField({ label, htmlFor, tooltip, error, children }: Props)
   return (
     <div className={styles.field}>
       <div className={styles.label}>
-        <label htmlFor={htmlFor}>{label}</label>
+        {htmlFor ? <label htmlFor={htmlFor}>{label}</label> : <span>{label}</span>}
         {tooltip && (
           <Tooltip content={tooltip} placement="top">
             <Icon name="info-circle" size="sm" tabIndex={0} title={`About ${label.toLowerCase()}`} />

@@ -37,10 +37,10 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   };
   return (
     <EditorRow>
-      <EditorField label="Query type" htmlFor={id('type')}>
+      <EditorField label="Query type">
         <div data-testid={selectors.queryEditor.queryType}>
           <RadioButtonGroup
-            id={id('type')}
+            aria-label="Query type"
             options={QUERY_TYPES}
             value={type}
             onChange={(queryType) => onChange({ queryType })}
@@ -50,12 +50,11 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
       {type !== 'metrics' && countsCPUTime(query.profileTypeId) && (
         <EditorField
           label="Unit"
-          htmlFor={id('unit')}
           tooltip="Cores divide the CPU time by the time range, so that the flame graph reads as the series does"
         >
           <div data-testid={selectors.queryEditor.unit}>
             <RadioButtonGroup
-              id={id('unit')}
+              aria-label="Unit"
               options={UNITS}
               value={query.unit ?? 'time'}
               onChange={(unit) => onChange({ unit })}
