@@ -32,7 +32,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	removeFleet()
+	os.Exit(code)
 }
 
 // crashProfile is the nth profile of the crash test. Each has a stacktrace of
