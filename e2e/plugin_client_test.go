@@ -71,7 +71,8 @@ func startPlugin(t *testing.T, url, minStep string) *dataSource {
 	}
 	return &dataSource{
 		context: backend.PluginContext{
-			OrgID: 1, PluginID: plugin.ID,
+			OrgID:    1, //nolint:staticcheck // what Explore's URL holds
+			PluginID: plugin.ID,
 			DataSourceInstanceSettings: &backend.DataSourceInstanceSettings{
 				ID: 1, UID: "flameline", Type: plugin.ID, Name: "Flameline", URL: url, JSONData: options, Updated: time.Unix(1, 0),
 			},

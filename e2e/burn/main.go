@@ -36,13 +36,13 @@ func main() {
 	select {}
 }
 
-var sink float64
-
 // work computes until a time.
 func work(until time.Time) {
+	var sum float64
 	for time.Now().Before(until) {
 		for i := range 10_000 {
-			sink += float64(i) * 1.0001
+			sum += float64(i) * 1.0001
 		}
 	}
+	runtime.KeepAlive(sum)
 }

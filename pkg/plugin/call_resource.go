@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -27,14 +28,38 @@ const resourceRange = time.Hour
 // start and end are Unix milliseconds, query is a selector.
 func (d *Datasource) Resources() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /profileTypes", d.profileTypes)
-	mux.HandleFunc("GET /labelNames", d.labelNames)
-	mux.HandleFunc("GET /labelValues", d.labelValues)
+	mux.HandleFunc("GET /profileTypes", resource(d.profileTypes))
+	mux.HandleFunc("GET /labelNames", resource(d.labelNames))
+	mux.HandleFunc("GET /labelValues", resource(d.labelValues))
 	mux.HandleFunc("GET /drilldown", d.drilldown)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, errorBody{"no resource " + r.Method + " " + r.URL.Path})
 	})
 	return mux
+}
+
+// resourceParams are the parameters that resources share.
+type resourceParams struct {
+	start, end int64 // Unix milliseconds
+	selector   string
+	label      string
+}
+
+// resource is the handler of a resource that is a list.
+func resource[T any](list func(context.Context, resourceParams) ([]T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p, err := parseResourceParams(r.URL.Query(), time.Now())
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		values, err := list(r.Context(), p)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, values)
+	}
 }
 
 // profileType is an entry of profileTypes.
@@ -43,67 +68,33 @@ type profileType struct {
 	Label string `json:"label"`
 }
 
-func (d *Datasource) profileTypes(w http.ResponseWriter, r *http.Request) {
-	start, end, err := resourceTimes(r.URL.Query(), time.Now())
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	types, err := d.client.ProfileTypes(r.Context(), start, end)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
+func (d *Datasource) profileTypes(ctx context.Context, p resourceParams) ([]profileType, error) {
+	types, err := d.client.ProfileTypes(ctx, p.start, p.end)
 	out := make([]profileType, len(types))
 	for i, t := range types {
 		out[i] = profileType{ID: t.String(), Label: t.Name + " - " + t.SampleType}
 	}
-	writeJSON(w, http.StatusOK, out)
+	return out, err
 }
 
-func (d *Datasource) labelNames(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	start, end, err := resourceTimes(q, time.Now())
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	selector, err := resourceSelector(q)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	names, err := d.client.LabelNames(r.Context(), selector, start, end)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, names)
+func (d *Datasource) labelNames(ctx context.Context, p resourceParams) ([]string, error) {
+	return d.client.LabelNames(ctx, p.selector, p.start, p.end)
 }
 
-func (d *Datasource) labelValues(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	start, end, err := resourceTimes(q, time.Now())
-	if err != nil {
-		writeError(w, err)
-		return
+func (d *Datasource) labelValues(ctx context.Context, p resourceParams) ([]string, error) {
+	if p.label == "" {
+		return nil, client.Invalidf("label", "name the label whose values are wanted")
 	}
-	selector, err := resourceSelector(q)
-	if err != nil {
-		writeError(w, err)
-		return
+	return d.client.LabelValues(ctx, p.label, p.selector, p.start, p.end)
+}
+
+func parseResourceParams(q url.Values, now time.Time) (p resourceParams, err error) {
+	p.label = q.Get("label")
+	if p.start, p.end, err = resourceTimes(q, now); err != nil {
+		return p, err
 	}
-	label := q.Get("label")
-	if label == "" {
-		writeError(w, client.Invalidf("label", "name the label whose values are wanted"))
-		return
-	}
-	values, err := d.client.LabelValues(r.Context(), label, selector, start, end)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, values)
+	p.selector, err = resourceSelector(q)
+	return p, err
 }
 
 // resourceTimes reads start and end; without them, it is the last hour.

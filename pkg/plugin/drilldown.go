@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/config"
 
 	"github.com/flameline/flameline/pkg/query"
 )
@@ -87,7 +88,7 @@ func exploreLink(ctx context.Context, d query.Drilldown) string {
 // grafanaPath is the path below which Grafana is served, without a slash at
 // the end: that of its root_url.
 func grafanaPath(ctx context.Context) string {
-	appURL, err := backend.GrafanaConfigFromContext(ctx).AppURL()
+	appURL, err := config.GrafanaConfigFromContext(ctx).AppURL()
 	if err != nil {
 		return ""
 	}

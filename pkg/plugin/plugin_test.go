@@ -80,7 +80,10 @@ func start(t *testing.T, q *querier, status string) (*plugin.Datasource, backend
 		JSONData:                json.RawMessage(`{"minStep":"5s","httpHeaderName1":"X-Scope-OrgID"}`),
 		DecryptedSecureJSONData: map[string]string{"basicAuthPassword": "secret", "httpHeaderValue1": "team-a"},
 	}
-	return instance(t, settings), backend.PluginContext{OrgID: 3, PluginID: plugin.ID, DataSourceInstanceSettings: &settings}
+	return instance(t, settings), backend.PluginContext{
+		OrgID:    3, //nolint:staticcheck // Explore's URL has no namespace in its place
+		PluginID: plugin.ID, DataSourceInstanceSettings: &settings,
+	}
 }
 
 func instance(t *testing.T, settings backend.DataSourceInstanceSettings) *plugin.Datasource {
