@@ -1,0 +1,310 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/ebpf-profiler/libpf"
+	"go.opentelemetry.io/ebpf-profiler/reporter/samples"
+	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/symbolize"
+	"github.com/flameline/flameline/collector/target"
+)
+
+func TestParseCPUs(t *testing.T) {
+	cpus, err := parseCPUs("0-2,5,8-9")
+	require.NoError(t, err)
+	require.Equal(t, []int{0, 1, 2, 5, 8, 9}, cpus)
+	for _, bad := range []string{"", "a", "3-1", "-1", "0-99999999", "1,,2"} {
+		_, err := parseCPUs(bad)
+		require.Error(t, err, bad)
+	}
+}
+
+func TestTicksPerSample(t *testing.T) {
+	require.Equal(t, 13, ticksPerSample(19))
+	require.Equal(t, 7, ticksPerSample(99))
+	for f := 1; f <= maxFrequency; f++ {
+		n := ticksPerSample(f)
+		require.True(t, n == 1 || n*f <= maxTickRate && n%2 == 1 && n%5 != 0, "%d Hz: %d", f, n)
+	}
+}
+
+func TestMissingCapabilities(t *testing.T) {
+	all := uint64(1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_CHECKPOINT_RESTORE | 1<<unix.CAP_SYSLOG)
+	require.NoError(t, missingCapabilities(all))
+	require.NoError(t, missingCapabilities(1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_SYS_PTRACE|1<<unix.CAP_SYSLOG))
+	err := missingCapabilities(all &^ (1<<unix.CAP_PERFMON | 1<<unix.CAP_SYSLOG))
+	require.EqualError(t, err, "not permitted to attach them to CPU timers, read kernel symbols: run as root or grant CAP_PERFMON, CAP_SYSLOG")
+	require.ErrorContains(t, missingCapabilities(0), "run as root or grant CAP_BPF, CAP_PERFMON")
+}
+
+func TestEffectiveCapabilities(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "status")
+	require.NoError(t, os.WriteFile(file, []byte("Name:\tx\nCapEff:\t000001fffeffffff\n"), 0o600))
+	set, err := effectiveCapabilities(file)
+	require.NoError(t, err)
+	require.EqualValues(t, 0x1fffeffffff, set)
+	for _, bad := range []string{"", "CapEff: zz\n"} {
+		require.NoError(t, os.WriteFile(file, []byte(bad), 0o600))
+		_, err := effectiveCapabilities(file)
+		require.Error(t, err)
+	}
+}
+
+func TestParseMapping(t *testing.T) {
+	const ln = "7f00a000-7f00c000 r-xp 00003000 fe:01 4711                      /usr/lib/libx y.so"
+	p, ok := parseMapping("7f00a000-7f00c000 r-xp 00003000 fe:01 4711   /usr/lib/libx.so", 0x7f00a010)
+	require.True(t, ok)
+	require.Equal(t, place{file: fileKey{device: 0xfe01, inode: 4711}, name: "libx.so", offset: 0x3010}, p)
+	for _, c := range []struct {
+		line string
+		addr uint64
+	}{
+		{ln, 0x7f00c000}, {ln, 0x7f009fff}, {"", 0}, {"x", 0},
+		{"7f00a000-7f00c000 rwxp 00000000 00:00 0", 0x7f00a010},
+		{"zz-7f00c000 r-xp 0 fe:01 1 /x", 0x7f00a010},
+	} {
+		_, ok := parseMapping(c.line, c.addr)
+		require.False(t, ok, "%q %x", c.line, c.addr)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for in, want := range map[string]string{
+		"void org.example.Foo.bar(int, java.lang.String)": "org.example.Foo.bar",
+		"java.lang.Thread.run":                            "java.lang.Thread.run",
+		"StubRoutines (1) [call_stub_return_address]":     "StubRoutines (1) [call_stub_return_address]",
+		"void Burn$$Lambda$14+<hidden>.run()":             "Burn$$Lambda$14.run",
+		"()":                                              "()",
+	} {
+		require.Equal(t, want, javaName(in))
+	}
+	for in, want := range map[string]string{
+		"main.main": "main.main",
+		"unique.Make[go.shape.struct { A []int }]":       "unique.Make[...]",
+		"xsync.(*Once[go.shape.[]uint8]).Get":            "xsync.(*Once[...]).Get",
+		"runtime.futex.abi0":                             "runtime.futex",
+		"slices.SortFunc[go.shape.[]string,string].fun1": "slices.SortFunc[...].fun1",
+	} {
+		require.Equal(t, want, goName(in))
+	}
+}
+
+// A tableSymbolizer knows one function.
+type tableSymbolizer struct{ asked int }
+
+func (*tableSymbolizer) Add(symbolize.FileID, symbolize.Binary) {}
+
+func (s *tableSymbolizer) Lookup(_ symbolize.FileID, addr uint64) ([]symbolize.Line, bool) {
+	s.asked++
+	if addr < 0x1000 || addr >= 0x2000 {
+		return nil, false
+	}
+	return []symbolize.Line{{Function: "inner"}, {Function: "outer", File: "x.c", Line: 7}}, true
+}
+
+func nativeFrame(addr uint64) libpf.Frame {
+	file := libpf.NewFrameMappingFile(libpf.FrameMappingFileData{
+		FileID: libpf.NewFileID(1, 2), FileName: libpf.Intern("libx.so"), GnuBuildID: "abcd",
+	})
+	return libpf.Frame{
+		Type:            libpf.NativeFrame,
+		AddressOrLineno: libpf.AddressOrLineno(addr),
+		Mapping:         libpf.NewFrameMapping(libpf.FrameMappingData{File: file, Start: 0, End: 0x10000}),
+	}
+}
+
+func TestFrames(t *testing.T) {
+	sym := &tableSymbolizer{}
+	f := newFrames(sym, newBinaries(sym), newMetrics(nil))
+	var in libpf.Frames
+	kernel := libpf.NewFrameMappingFile(libpf.FrameMappingFileData{FileName: libpf.Intern("vmlinux")})
+	frames := []libpf.Frame{
+		{Type: libpf.KernelFrame, FunctionName: libpf.Intern("vfs_read"), Mapping: libpf.NewFrameMapping(libpf.FrameMappingData{File: kernel})},
+		nativeFrame(0x1010),
+		nativeFrame(0x1020),
+		nativeFrame(0x9000),
+		{Type: libpf.NativeFrame, AddressOrLineno: 0x42},
+		{Type: libpf.PythonFrame, FunctionName: libpf.Intern("handle"), SourceFile: libpf.Intern("app.py"), SourceLine: 12},
+		{Type: libpf.PythonFrame},
+		{Type: libpf.V8Frame, SourceFile: libpf.Intern("app.js"), SourceLine: 3},
+		{Type: libpf.NativeFrame.Error(), AddressOrLineno: 4000},
+		{Type: libpf.NativeFrame.Error(), AddressOrLineno: 99999},
+	}
+	for i := range frames {
+		in.Append(&frames[i])
+	}
+	got := f.locations(nil, in)
+	require.Len(t, got, len(frames), "no frame is dropped")
+	require.Equal(t, &location{kind: kindKernel, module: module{name: "vmlinux"}, lines: []line{{function: "vfs_read", file: "vmlinux"}}}, got[0])
+	require.Equal(t, []line{{function: "inner"}, {function: "outer", file: "x.c", number: 7}}, got[1].lines)
+	require.Same(t, got[1], got[2], "addresses of one line are one location")
+	require.Equal(t, "libx.so+0x9000", got[3].lines[0].function)
+	require.EqualValues(t, 0x9000, got[3].address)
+	require.Equal(t, "[unknown]+0x42", got[4].lines[0].function)
+	require.Equal(t, line{function: "handle", file: "app.py", number: 12}, got[5].lines[0])
+	require.Equal(t, "[unknown cpython function]", got[6].lines[0].function)
+	require.Equal(t, "(anonymous)", got[7].lines[0].function)
+	require.Equal(t, "[stack incomplete: code not known yet]", got[8].lines[0].function)
+	require.Equal(t, "[stack incomplete: unwinder error 99999]", got[9].lines[0].function)
+	require.EqualValues(t, 2, counterValue(f.metrics.unsymbolizedByKind[kindNative]))
+	require.EqualValues(t, 1, counterValue(f.metrics.unsymbolizedByKind[kindPython]))
+
+	// Known locations outlive a generation, unknown ones are asked for again.
+	asked := sym.asked
+	f.age(f.born.Add(generationAge))
+	again := f.locations(nil, in)
+	require.Same(t, got[1], again[1])
+	require.Equal(t, asked+1, sym.asked)
+	f.age(f.born.Add(generationAge))
+	f.age(f.born.Add(generationAge))
+	require.Empty(t, f.old.byFrame, "what is not seen is dropped")
+}
+
+// A countingLabeler counts the questions.
+type countingLabeler struct {
+	asked int
+	hint  target.Hint
+}
+
+func (l *countingLabeler) Labels(pid int, hint target.Hint) labels.Labels {
+	l.asked++
+	l.hint = hint
+	return labels.FromStrings("pid", strconv.Itoa(pid), "exe", hint.Exe)
+}
+
+func TestLabelCache(t *testing.T) {
+	targets := &countingLabeler{}
+	c := &labelCache{targets: targets, metrics: newMetrics(nil), byPID: map[libpf.PID]labeled{}}
+	meta := &samples.TraceEventMeta{
+		PID: 7, TID: 7,
+		Comm:           libpf.NewCommFromString("main"),
+		ExecutablePath: libpf.Intern("/bin/a"),
+		EnvVars:        map[libpf.String]libpf.String{libpf.Intern("OTEL_SERVICE_NAME"): libpf.Intern("shop")},
+	}
+	first := c.get(meta)
+	require.Equal(t, "/bin/a", first.Get("exe"))
+	require.Equal(t, target.Hint{Comm: "main", Exe: "/bin/a", Env: map[string]string{"OTEL_SERVICE_NAME": "shop"}}, targets.hint)
+	c.get(meta)
+	thread := *meta
+	thread.TID, thread.Comm = 8, libpf.NewCommFromString("worker-1")
+	c.get(&thread)
+	require.Equal(t, 1, targets.asked, "a thread's name is not the process' name")
+
+	exec := *meta
+	exec.ExecutablePath = libpf.Intern("/bin/b")
+	require.Equal(t, "/bin/b", c.get(&exec).Get("exe"), "after exec labels are asked for again")
+	for pid := range libpf.PID(2 * maxLabeled) {
+		m := *meta
+		m.PID = pid
+		c.get(&m)
+		require.LessOrEqual(t, len(c.byPID), maxLabeled)
+	}
+}
+
+// TestFilterMemlock checks the filter on a thread of its own: the limit cannot
+// be raised, and yet the call succeeds and leaves the limit as it is; reading
+// limits and other limits work as ever.
+func TestFilterMemlock(t *testing.T) {
+	requireKernel(t)
+	check := func(_ setup) error {
+		if err := filterMemlock(); err != nil {
+			return err
+		}
+		var before, after unix.Rlimit
+		if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &before); err != nil {
+			return err
+		}
+		most := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &most, nil); err != nil {
+			return err
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{}); err != nil {
+			return err
+		}
+		if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &after); err != nil {
+			return err
+		}
+		require.Equal(t, before, after)
+		var files unix.Rlimit
+		if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &files); err != nil {
+			return err
+		}
+		return unix.Prlimit(0, unix.RLIMIT_NOFILE, &files, nil)
+	}
+	require.NoError(t, onSetupThread(check))
+}
+
+// TestTracefs checks that the setup thread sees trace events whether tracefs is
+// mounted or not, and that its mount is its own.
+func TestTracefs(t *testing.T) {
+	requireKernel(t)
+	mounts := func() string {
+		text, err := os.ReadFile("/proc/self/mounts")
+		require.NoError(t, err)
+		return string(text)
+	}
+	before := mounts()
+	require.NoError(t, onSetupThread(func(s setup) error {
+		_, err := os.Stat(tracefsPath + "/events/sched/sched_process_free/id")
+		if s.tracefs == nil {
+			require.NoError(t, err)
+		} else {
+			t.Errorf("no tracefs: %v", s.tracefs)
+		}
+		return nil
+	}))
+	require.Equal(t, before, mounts(), "the process' own mounts are as they were")
+}
+
+// TestQuietHandler checks that the unwinder's lines are moved to lower levels,
+// counted, and not repeated.
+func TestQuietHandler(t *testing.T) {
+	var out strings.Builder
+	b := &bridge{}
+	m := newMetrics(nil)
+	b.current.Store(&ears{log: slog.New(slog.NewTextHandler(&out, nil)), metrics: m})
+	l := slog.New(&quietHandler{bridge: b})
+	l.Info("information")
+	l.Warn("a warning")
+	l.Error("an error")
+	l.Error("an error again")
+	require.NotContains(t, out.String(), "information")
+	require.Equal(t, 1, strings.Count(out.String(), "level=WARN"), out.String())
+	require.Contains(t, out.String(), `msg="unwinder: an error"`)
+	require.EqualValues(t, 2, counterValue(m.libraryLogs.WithLabelValues("ERROR")))
+	require.EqualValues(t, 1, counterValue(m.libraryLogs.WithLabelValues("WARN")))
+
+	c, err := libraryMeter{bridge: b}.Int64Counter("bpf.errors.ringbuf_output")
+	require.NoError(t, err)
+	c.Add(context.Background(), 3)
+	require.EqualValues(t, 3, counterValue(m.lost.WithLabelValues("buffer_full")))
+}
+
+// TestSinkDoesNotBlock checks that stacktraces are lost, not waited for, when
+// nobody takes them.
+func TestSinkDoesNotBlock(t *testing.T) {
+	m := newMetrics(nil)
+	s := &sink{
+		events:  make(chan event, 2),
+		labels:  &labelCache{targets: &countingLabeler{}, metrics: m, byPID: map[libpf.PID]labeled{}},
+		metrics: m,
+	}
+	meta := &samples.TraceEventMeta{PID: 1, TID: 1, Timestamp: libpf.UnixTime64(time.Now().UnixNano())}
+	for range 5 {
+		require.NoError(t, s.ReportTraceEvent(&libpf.Trace{}, meta))
+	}
+	require.EqualValues(t, 3, counterValue(m.lost.WithLabelValues("queue_full")))
+}
