@@ -12,8 +12,10 @@ type Builder struct {
 
 // NewBuilder returns a Builder that has the root only and room for a number of
 // nodes.
-func NewBuilder(nodes int) *Builder {
-	b := &Builder{names: make(map[string]int32)}
+func NewBuilder(nodes int) *Builder { return newBuilder(nodes, nodes/8) }
+
+func newBuilder(nodes, names int) *Builder {
+	b := &Builder{names: make(map[string]int32, names)}
 	b.tree.Nodes = make([]Node, 1, nodes+1)
 	b.tree.Nodes[0] = Node{Parent: -1, Name: b.Name(RootName)}
 	b.edges.grow(nodes)

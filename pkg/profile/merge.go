@@ -1,18 +1,30 @@
 package profile
 
+import "slices"
+
 // Merge adds trees up. The result shares no memory with them but the strings.
 func Merge(trees ...*Tree) *Tree {
-	room := 0
-	for _, t := range trees {
-		room = max(room, len(t.Nodes))
+	if len(trees) == 1 {
+		return trees[0].Clone()
 	}
-	b := NewBuilder(room)
+	nodes, names := 0, 0
+	for _, t := range trees {
+		nodes += len(t.Nodes)
+		names += len(t.Names)
+	}
+	// Trees of several programs share little below their first frames.
+	b := newBuilder(nodes, names)
 	for _, t := range trees {
 		for i, at := range b.graft(t) {
 			b.Add(at, t.Nodes[i].Self)
 		}
 	}
 	return b.Tree()
+}
+
+// Clone copies a tree, all but the strings.
+func (t *Tree) Clone() *Tree {
+	return &Tree{Names: slices.Clone(t.Names), Nodes: slices.Clone(t.Nodes)}
 }
 
 // graft adds the nodes of t without their values and returns where they are.
@@ -34,7 +46,7 @@ func (b *Builder) graft(t *Tree) []int32 {
 
 // Diff returns the union of two trees with both trees' values.
 func Diff(left, right *Tree) *DiffTree {
-	b := NewBuilder(max(len(left.Nodes), len(right.Nodes)))
+	b := newBuilder(max(len(left.Nodes), len(right.Nodes)), max(len(left.Names), len(right.Names)))
 	l, r := b.graft(left), b.graft(right)
 	out := &DiffTree{Names: b.tree.Names, Nodes: make([]DiffNode, len(b.tree.Nodes))}
 	for i, n := range b.tree.Nodes {

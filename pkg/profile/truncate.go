@@ -1,7 +1,5 @@
 package profile
 
-import "slices"
-
 // Truncate keeps the maxNodes largest nodes by total, and those that are as
 // large as the smallest of them, and folds all others into one child "other" of
 // their parent, so that totals stay exact. The root does not count. With
@@ -32,7 +30,7 @@ func (t *Tree) Truncate(maxNodes int64) *Tree {
 		if !ok {
 			at = int32(len(out.Nodes))
 			other[f.parent] = at
-			out.Nodes = append(out.Nodes, Node{Parent: f.parent, Name: names.name(OtherName)})
+			out.Nodes = append(out.Nodes, Node{Parent: f.parent, Name: names.otherName()})
 		}
 		out.Nodes[at].Self += v
 		out.Nodes[at].Total += v
@@ -70,7 +68,7 @@ func (t *DiffTree) Truncate(maxNodes int64) *DiffTree {
 		if !ok {
 			at = int32(len(out.Nodes))
 			other[f.parent] = at
-			out.Nodes = append(out.Nodes, DiffNode{Parent: f.parent, Name: names.name(OtherName)})
+			out.Nodes = append(out.Nodes, DiffNode{Parent: f.parent, Name: names.otherName()})
 		}
 		o := &out.Nodes[at]
 		o.Self += n.Total
@@ -161,6 +159,7 @@ func keep(n int, node func(int32) (parent int32, large bool)) (kept, parents []i
 type renamer struct {
 	in, out []string
 	to      []int32 // index in out, plus one
+	other   int32   // index of OtherName in out, plus one
 }
 
 func newRenamer(in []string, room int) *renamer {
@@ -169,16 +168,20 @@ func newRenamer(in []string, room int) *renamer {
 
 func (r *renamer) rename(i int32) int32 {
 	if r.to[i] == 0 {
+		if r.in[i] == OtherName {
+			r.to[i] = r.otherName() + 1
+			return r.to[i] - 1
+		}
 		r.out = append(r.out, r.in[i])
 		r.to[i] = int32(len(r.out))
 	}
 	return r.to[i] - 1
 }
 
-func (r *renamer) name(s string) int32 {
-	if i := slices.Index(r.out, s); i >= 0 {
-		return int32(i)
+func (r *renamer) otherName() int32 {
+	if r.other == 0 {
+		r.out = append(r.out, OtherName)
+		r.other = int32(len(r.out))
 	}
-	r.out = append(r.out, s)
-	return int32(len(r.out) - 1)
+	return r.other - 1
 }
