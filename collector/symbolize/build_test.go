@@ -65,7 +65,7 @@ func tableOf(t testing.TB, path string) *table {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	table, err := readTable(f, Binary{Path: path}, nil)
+	table, err := readTable(&file{Reader: f, trusted: true}, Binary{Path: path}, nil, defaultDebugBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

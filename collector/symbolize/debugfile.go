@@ -18,10 +18,24 @@ const (
 	maxMiniDebugDict = 64 << 20
 )
 
+// A file is an open ELF file.
+type file struct {
+	Reader
+	size int64
+	// trusted says that the file is as good as our own program. The symbols of
+	// any file are read within bounds. debug/dwarf keeps none: a file made for
+	// it takes all memory.
+	trusted bool
+}
+
+// An opener opens a debug file by its path in the root of a process.
+type opener func(path string) (*file, error)
+
 // readTable reads all symbols of a binary: its .symtab, or else its .dynsym,
-// its MiniDebugInfo and its separate debug file, where there are any. open
-// opens further files in the root of the process.
-func readTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, error)) (t *table, err error) {
+// its MiniDebugInfo and its separate debug file, where there are any; and up to
+// debugBytes of DWARF of files that are trusted. open opens further files in the
+// root of the process.
+func readTable(in *file, b Binary, open opener, debugBytes int64) (t *table, err error) {
 	// debug/elf and xz are fuzzed, and so is this, but a file of someone else's
 	// making must not end the collector.
 	defer func() {
@@ -29,11 +43,11 @@ func readTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, e
 			t, err = nil, fmt.Errorf("read ELF file: %v", p)
 		}
 	}()
-	return buildTable(r, b, open)
+	return buildTable(in, b, open, debugBytes)
 }
 
-func buildTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, error)) (*table, error) {
-	f, err := elf.NewFile(r)
+func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, error) {
+	f, err := elf.NewFile(in)
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +64,14 @@ func buildTable(r io.ReaderAt, b Binary, open func(path string) (Reader, int64, 
 	if len(ss.list) == 0 {
 		note(ss.add(f, elf.SHT_DYNSYM))
 		note(ss.addMiniDebug(f))
-		note(ss.addDebugFile(f, b, open))
+		note(ss.addDebugFile(f, b, open, debugBytes))
 	}
 	note(ss.addStubs(f))
+	if ss.info == nil && in.trusted {
+		var err error
+		ss.info, err = readLines(f, debugBytes)
+		note(err)
+	}
 	t, err := ss.table()
 	if err != nil {
 		return nil, cmp.Or(errs, err)
@@ -95,33 +114,36 @@ func decompress(r io.Reader) ([]byte, error) {
 
 // addDebugFile adds the symbols of the separate debug file that build ID or
 // .gnu_debuglink name. A file that belongs to another build is passed over.
-func (ss *symbols) addDebugFile(f *elf.File, b Binary, open func(string) (Reader, int64, error)) error {
+func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes int64) error {
 	if open == nil {
 		return nil
 	}
 	id := cmp.Or(buildID(f), b.BuildID)
-	try := func(name string, belongs func(r io.ReaderAt, size int64, debug *elf.File) bool) (bool, error) {
-		r, size, err := open(name)
+	try := func(name string, belongs func(in *file, debug *elf.File) bool) (bool, error) {
+		in, err := open(name)
 		if err != nil {
 			return false, nil // not installed: the usual case
 		}
-		defer r.Close()
-		debug, err := elf.NewFile(r)
+		defer in.Close()
+		debug, err := elf.NewFile(in)
 		if err != nil {
 			return false, fmt.Errorf("read debug file %s: %w", name, err)
 		}
-		if debug.Machine != f.Machine || !belongs(r, size, debug) {
+		if debug.Machine != f.Machine || !belongs(in, debug) {
 			return false, nil
 		}
 		before := len(ss.list)
 		if err := ss.add(debug, elf.SHT_SYMTAB); err != nil {
 			return false, fmt.Errorf("read debug file %s: %w", name, err)
 		}
-		return len(ss.list) > before, nil
+		if in.trusted {
+			ss.info, err = readLines(debug, debugBytes)
+		}
+		return len(ss.list) > before, err
 	}
 	if len(id) > 2 {
 		found, err := try("/usr/lib/debug/.build-id/"+id[:2]+"/"+id[2:]+".debug",
-			func(_ io.ReaderAt, _ int64, debug *elf.File) bool { return buildID(debug) == id })
+			func(_ *file, debug *elf.File) bool { return buildID(debug) == id })
 		if found || err != nil {
 			return err
 		}
@@ -135,12 +157,12 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open func(string) (Reader
 		if name == path.Clean(b.Path) {
 			continue
 		}
-		found, err := try(name, func(r io.ReaderAt, size int64, debug *elf.File) bool {
+		found, err := try(name, func(in *file, debug *elf.File) bool {
 			if own := buildID(debug); id != "" && own != "" {
 				return own == id
 			}
 			sum := crc32.NewIEEE()
-			_, err := io.Copy(sum, io.NewSectionReader(r, 0, size))
+			_, err := io.Copy(sum, io.NewSectionReader(in, 0, in.size))
 			return err == nil && sum.Sum32() == crc
 		})
 		if found || err != nil {

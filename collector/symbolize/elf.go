@@ -44,6 +44,7 @@ const (
 type symbols struct {
 	list []symbol
 	blob []byte
+	info *lineInfo // nil without debug information
 }
 
 // section returns the first section of a type that holds bytes in a file.
@@ -274,7 +275,9 @@ func (ss *symbols) table() (*table, error) {
 	}
 	spans := flatten(sized)
 	spans = ss.fillGaps(spans)
-	return newTable(spans, ss.blob), nil
+	t := newTable(spans, ss.blob)
+	t.info = ss.info
+	return t, nil
 }
 
 // fillGaps adds the symbols of unknown size where no sized symbol is. Such a

@@ -50,9 +50,9 @@ func FuzzReadTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		table, err := buildTable(bytes.NewReader(data), Binary{Path: "/x/y"}, func(string) (Reader, int64, error) {
-			return nil, 0, errors.New("no debug files")
-		})
+		table, err := buildTable(&file{Reader: nopCloser{bytes.NewReader(data)}}, Binary{Path: "/x/y"}, func(string) (*file, error) {
+			return nil, errors.New("no debug files")
+		}, defaultDebugBytes)
 		runtime.ReadMemStats(&after)
 		// A fixed allowance for windows, headers and the xz dictionary.
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 600<<20 {

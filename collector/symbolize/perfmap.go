@@ -77,16 +77,12 @@ func (p *perfMaps) find(m *perfMap, addr uint64) ([]Line, bool) {
 	if m.table == nil {
 		return nil, false
 	}
-	name, ok := m.table.find(addr)
-	if !ok {
-		return nil, false
-	}
-	lines, grown := m.table.resolve(name, func(symbol string) string {
-		return strings.ToValidUTF8(demangled(symbol, Short), "\uFFFD")
+	lines, grown, ok := m.table.lookup(addr, Short, func(symbol string, style Style) string {
+		return strings.ToValidUTF8(demangled(symbol, style), "\uFFFD")
 	})
 	m.bytes += grown
 	p.bytes += grown
-	return lines, true
+	return lines, ok
 }
 
 // reload reads the map of a process if it changed. The caller holds mu.

@@ -84,28 +84,36 @@ func (s *source) release(before time.Time) bool {
 }
 
 // read calls fn with the binary, the held file or one opened for it.
-func (s *source) read(fn func(io.ReaderAt) error) error {
-	if s.binary.Open != nil {
-		r, size, err := s.binary.Open()
+func (s *source) read(fn func(*file) error) error {
+	open := s.binary.Open
+	if s.binary.Path == vdsoPath && open == nil {
+		open = func() (Reader, int64, error) { return openVDSO(s.procRoot) }
+	}
+	if open != nil {
+		r, size, err := open()
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		return fn(io.NewSectionReader(r, 0, size))
-	}
-	if s.binary.Path == vdsoPath {
-		r, _, err := openVDSO(s.procRoot)
-		if err != nil {
-			return err
-		}
-		return fn(r)
+		return fn(&file{Reader: nopCloser{io.NewSectionReader(r, 0, size)}, size: size})
 	}
 	f, done, err := s.acquire()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	defer done()
-	return fn(f)
+	in, err := opened(f, s.inOwnRoot())
+	if err != nil {
+		return err
+	}
+	return fn(in)
+}
+
+// inOwnRoot reports whether every process seen with the binary has our root.
+func (s *source) inOwnRoot() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(s.places, func(p place) bool { return !p.ownRoot })
 }
 
 func (s *source) acquire() (f *os.File, done func(), err error) {
@@ -225,7 +233,7 @@ func (s *source) openPlace(p place) (*os.File, error) {
 
 // openDebug opens a debug file: in the root of a process that maps the binary,
 // or in ours, where debug files of a container's image may be kept.
-func (s *source) openDebug(name string) (Reader, int64, error) {
+func (s *source) openDebug(name string) (*file, error) {
 	s.mu.Lock()
 	places := slices.Clone(s.places)
 	s.mu.Unlock()
@@ -234,23 +242,25 @@ func (s *source) openDebug(name string) (Reader, int64, error) {
 			continue
 		}
 		if f, err := openIn(s.proc(p.pid, "root"), name); err == nil {
-			return sized(f)
+			return opened(f, false)
 		}
 	}
 	f, err := openFile(name)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	return sized(f)
+	return opened(f, true)
 }
 
-func sized(f *os.File) (Reader, int64, error) {
+// opened describes an open file. One in our own root is trusted if it belongs
+// to root or to the user that we run as.
+func opened(f *os.File, ownRoot bool) (*file, error) {
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, 0, err
+		return nil, err
 	}
-	return f, info.Size(), nil
+	return &file{Reader: f, size: info.Size(), trusted: ownRoot && ownedByUs(info)}, nil
 }
 
 // openVDSO copies the kernel's shared object out of our own memory: it is the

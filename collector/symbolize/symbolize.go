@@ -1,7 +1,9 @@
 // Package symbolize turns addresses in native code into functions: from the
 // symbol tables of a binary, of its MiniDebugInfo and of its separate debug
 // file, all read through the root of the process that runs it, and from perf
-// maps for just-in-time compiled code. C++ and Rust names are demangled.
+// maps for just-in-time compiled code. Source lines and inlined functions come
+// from DWARF, where there is not too much of it and the file can be trusted. C++ and Rust names are
+// demangled.
 //
 // Addresses of binaries are ELF virtual addresses: what st_value holds, the
 // same in every process that maps the file, whatever its load bias, segments
@@ -24,8 +26,8 @@ import (
 // executable. Processes that map the same file share one table.
 type FileID [16]byte
 
-// A Line is one function at an address. File and Line are empty where the
-// symbol source has no line information; symbol tables have none.
+// A Line is one function at an address, and the place within it. File and Line
+// are empty where there is no debug information.
 type Line struct {
 	Function string // demangled
 	File     string
@@ -86,6 +88,12 @@ type Options struct {
 	// OpenFiles bounds the descriptors that are held for binaries whose
 	// processes may end before they are read; 0 is 256.
 	OpenFiles int
+	// DebugBytes bounds the DWARF that is read for source lines and inlined
+	// functions: of a binary with more of it only the symbols are read. 0 is
+	// 8 MiB, less than 0 reads none. It is read only of files outside of
+	// containers that belong to root or to our own user and that nobody else
+	// may write to.
+	DebugBytes int64
 	// Style of C++ and Rust names.
 	Style Style
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"container/list"
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ const (
 	defaultIdleTimeout = 10 * time.Minute
 	defaultRetryAfter  = time.Minute
 	defaultOpenFiles   = 256
+	defaultDebugBytes  = 8 << 20
 
 	// holdTime is how long a descriptor is held: long enough for the samples
 	// of an ended process to arrive, short enough not to keep the file system
@@ -63,6 +63,7 @@ func newSymbolizer(o Options) *Symbolizer {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, defaultIdleTimeout)
 	o.RetryAfter = cmp.Or(o.RetryAfter, defaultRetryAfter)
 	o.OpenFiles = cmp.Or(o.OpenFiles, defaultOpenFiles)
+	o.DebugBytes = cmp.Or(o.DebugBytes, defaultDebugBytes)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -146,11 +147,10 @@ func (s *Symbolizer) lookup(id FileID, addr uint64) ([]Line, string) {
 			return nil, resultNoTable
 		}
 	}
-	name, ok := t.find(addr)
+	lines, grown, ok := t.lookup(addr, s.o.Style, functionName)
 	if !ok {
 		return nil, resultNoFunc
 	}
-	lines, grown := t.resolve(name, func(symbol string) string { return functionName(symbol, s.o.Style) })
 	if grown > 0 {
 		s.mu.Lock()
 		if e.table == t {
@@ -194,8 +194,8 @@ func (s *Symbolizer) build(e *entry) *table {
 	}
 
 	begin := time.Now()
-	err := e.source.read(func(r io.ReaderAt) (err error) {
-		t, err = readTable(r, e.source.binary, e.source.openDebug)
+	err := e.source.read(func(in *file) (err error) {
+		t, err = readTable(in, e.source.binary, e.source.openDebug, s.o.DebugBytes)
 		return err
 	})
 	took := time.Since(begin)

@@ -12,11 +12,12 @@ import (
 type table struct {
 	starts []uint64 // sorted
 	sizes  []uint32
-	names  []uint32 // offset of the name in blob
-	blob   []byte   // names, each ended by a zero byte
+	names  []uint32  // offset of the name in blob
+	blob   []byte    // names, each ended by a zero byte
+	info   *lineInfo // nil without debug information
 
 	mu    sync.RWMutex
-	lines map[uint32][]Line // by offset of the name
+	lines map[uint64][]Line // by address; without info by offset of the name
 }
 
 // newTable packs disjoint spans, sorted by start. It may keep blob.
@@ -26,7 +27,7 @@ func newTable(spans []span, blob []byte) *table {
 		sizes:  make([]uint32, len(spans)),
 		names:  make([]uint32, len(spans)),
 		blob:   exact(blob),
-		lines:  map[uint32][]Line{},
+		lines:  map[uint64][]Line{},
 	}
 	for i, s := range spans {
 		t.starts[i] = s.start
@@ -48,7 +49,11 @@ func exact(b []byte) []byte {
 
 // bytes is the memory that the table itself holds, without cached lines.
 func (t *table) bytes() int64 {
-	return int64(len(t.starts))*16 + int64(cap(t.blob))
+	n := int64(len(t.starts))*16 + int64(cap(t.blob))
+	if t.info != nil {
+		n += t.info.bytes()
+	}
+	return n
 }
 
 // find returns the offset of the name at an address.
@@ -69,22 +74,36 @@ func (t *table) raw(name uint32) string {
 	return string(b)
 }
 
-// resolve returns the lines of a name, made by function from the symbol. grown is the memory that the cache took
-// for them, 0 if it had them.
-func (t *table) resolve(name uint32, function func(symbol string) string) (lines []Line, grown int64) {
+// lookup returns the lines at an address. function makes a function's name of
+// a symbol. grown is the memory that the cache took for them.
+func (t *table) lookup(addr uint64, style Style, function func(symbol string, style Style) string) (lines []Line, grown int64, ok bool) {
+	name, ok := t.find(addr)
+	if !ok {
+		return nil, 0, false
+	}
+	key := uint64(name)
+	if t.info != nil {
+		key = addr
+	}
 	t.mu.RLock()
-	lines, ok := t.lines[name]
+	lines, ok = t.lines[key]
 	t.mu.RUnlock()
 	if ok {
-		return lines, 0
+		return lines, 0, true
 	}
-	lines = []Line{{Function: function(t.raw(name))}}
+	lines = []Line{{Function: function(t.raw(name), style)}}
+	if t.info != nil {
+		lines = t.info.at(addr, lines[0].Function, style)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.lines[name]; ok {
-		return known, 0
+	if known, ok := t.lines[key]; ok {
+		return known, 0, true
 	}
-	t.lines[name] = lines
-	// A map entry, a slice of one Line and its text.
-	return lines, 96 + int64(len(lines[0].Function))
+	t.lines[key] = lines
+	grown = 48 // the entry of the map
+	for _, l := range lines {
+		grown += 40 + int64(len(l.Function))
+	}
+	return lines, grown, true
 }

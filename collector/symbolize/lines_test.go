@@ -1,0 +1,185 @@
+package symbolize
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// chains asks addr2line for the lines at addresses, innermost first.
+func chains(t *testing.T, path string, addrs []uint64) [][]Line {
+	t.Helper()
+	args := []string{"-a", "-i", "-f", "-e", path}
+	for _, a := range addrs {
+		args = append(args, fmt.Sprintf("%#x", a))
+	}
+	var out [][]Line
+	lines := strings.Split(strings.TrimSpace(run(t, "", "addr2line", args...)), "\n")
+	for i := 0; i < len(lines); {
+		if strings.HasPrefix(lines[i], "0x") {
+			out = append(out, nil)
+			i++
+			continue
+		}
+		place, _, _ := strings.Cut(lines[i+1], " (") // a discriminator
+		file, number, _ := strings.Cut(place, ":")
+		line, _ := strconv.ParseInt(number, 10, 64)
+		function := strings.Replace(lines[i], "__internal_name", "public_name", 1) // of the aliases we choose the public one
+		out[len(out)-1] = append(out[len(out)-1], Line{Function: function, File: file, Line: line})
+		i += 2
+	}
+	require.Len(t, out, len(addrs))
+	return out
+}
+
+// Every few bytes of every function, lines and inlined calls are what
+// addr2line prints.
+func TestLinesAgreeWithAddr2line(t *testing.T) {
+	binaries := map[string]func() string{
+		"C":              func() string { return compile(t, "gcc", "shape.c", "-g", "-O2") },
+		"C++":            func() string { return compile(t, "g++", "shape.cc", "-g", "-O2") },
+		"C++ DWARF 4":    func() string { return compile(t, "g++", "shape.cc", "-gdwarf-4", "-O2") },
+		"C++ compressed": func() string { return compile(t, "g++", "shape.cc", "-g", "-O2", "-gz") },
+		"C++ with sections": func() string {
+			return compile(t, "g++", "shape.cc", "-g", "-O2", "-ffunction-sections", "-Wl,--gc-sections")
+		},
+		"C++ not optimised":  func() string { return compile(t, "g++", "shape.cc", "-g", "-O0") },
+		"C++ position fixed": func() string { return compile(t, "g++", "shape.cc", "-g", "-O2", "-no-pie") },
+	}
+	if _, err := exec.LookPath("rustc"); err == nil {
+		binaries["Rust"] = func() string { return compile(t, "rustc", "shape.rs", "-g", "-O", "-C", "lto=off") }
+	}
+	for name, build := range binaries {
+		t.Run(name, func(t *testing.T) {
+			path := build()
+			table := tableOf(t, path)
+			require.NotNil(t, table.info)
+			var addrs []uint64
+			symbols := nm(t, path)
+			step := uint64(3)
+			if len(symbols) > 400 {
+				step = 61
+			}
+			for _, s := range symbols {
+				for a := s.addr; a < s.addr+s.size; a += step {
+					addrs = append(addrs, a)
+				}
+			}
+			addrs = addrs[:min(len(addrs), 800)]
+			var inlined, agree, compared int
+			for i, want := range chains(t, path, addrs) {
+				if want[0].File == "??" || want[0].Line == 0 {
+					continue
+				}
+				got, _, ok := table.lookup(addrs[i], Short, functionName)
+				require.True(t, ok, "%#x", addrs[i])
+				compared++
+				same := len(got) == len(want)
+				for j := 0; same && j < len(want); j++ {
+					same = got[j].Line == want[j].Line && filepath.Base(got[j].File) == filepath.Base(want[j].File) &&
+						lastName(got[j].Function) == lastName(functionName(want[j].Function, Short))
+				}
+				if same {
+					agree++
+				} else if compared-agree < 8 {
+					t.Logf("%#x: got %v, addr2line %v", addrs[i], got, want)
+				}
+				if len(want) > 1 {
+					inlined++
+				}
+			}
+			t.Logf("%d addresses, %d with inlined calls, %d agree", compared, inlined, agree)
+			require.Greater(t, compared, 20)
+			if name != "C" && !strings.Contains(name, "not optimised") {
+				require.Greater(t, inlined, 20)
+			}
+			// addr2line prints the plain name of some functions without code of
+			// their own, and ends chains at entries that it does not know.
+			require.GreaterOrEqual(t, float64(agree), 0.98*float64(compared))
+		})
+	}
+}
+
+// lastName cuts the scope off a name.
+func lastName(name string) string {
+	name, _, _ = strings.Cut(name, "<")
+	return name[strings.LastIndex(name, ":")+1:]
+}
+
+func TestLinesAreBounded(t *testing.T) {
+	path := compile(t, "g++", "shape.cc", "-g", "-O2")
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	for _, limit := range []int64{-1, 1, 1000} {
+		table, err := readTable(&file{Reader: f, trusted: true}, Binary{}, nil, limit)
+		require.NoError(t, err)
+		require.Nil(t, table.info, "limit %d", limit)
+	}
+	untrusted, err := readTable(&file{Reader: f}, Binary{}, nil, defaultDebugBytes)
+	require.NoError(t, err)
+	require.Nil(t, untrusted.info)
+	table := tableOf(t, path)
+	require.Greater(t, table.bytes(), int64(len(table.starts))*16+int64(len(table.blob)))
+}
+
+func TestLinesOfSeparateDebugFile(t *testing.T) {
+	full := compile(t, "gcc", "shape.c", "-g", "-O2", "-Wl,--build-id=0xabcdef0123456789")
+	addr := addrOf(t, full, "local_work")
+	dir := filepath.Dir(full)
+	run(t, dir, "objcopy", "--only-keep-debug", "shape", "shape.debug")
+	run(t, dir, "objcopy", "--strip-all", "shape", "stripped")
+	f, err := os.Open(filepath.Join(dir, "stripped"))
+	require.NoError(t, err)
+	defer f.Close()
+	table, err := readTable(&file{Reader: f}, Binary{}, func(string) (*file, error) {
+		f, err := os.Open(filepath.Join(dir, "shape.debug"))
+		require.NoError(t, err)
+		return opened(f, true)
+	}, defaultDebugBytes)
+	require.NoError(t, err)
+	lines, _, ok := table.lookup(addr, Short, functionName)
+	require.True(t, ok)
+	require.Equal(t, "local_work", lines[len(lines)-1].Function)
+	require.Equal(t, "shape.c", filepath.Base(lines[0].File))
+	require.Positive(t, lines[0].Line)
+}
+
+// Debug information of a file that others can write to, or that is in another
+// root, is left alone: reading it has no bounds.
+func TestLinesOfTrustedFilesOnly(t *testing.T) {
+	path := compile(t, "gcc", "shape.c", "-g", "-O2")
+	addr := addrOf(t, path, "failure")
+	require.NoError(t, os.Chmod(path, 0o755))
+	s := open(t, Options{})
+	s.Add(FileID{1}, Binary{Path: path})
+	lines, ok := s.Lookup(FileID{1}, addr)
+	require.True(t, ok)
+	require.Equal(t, "failure", lines[0].Function)
+	require.Equal(t, "shape.c", filepath.Base(lines[0].File))
+	source, err := os.ReadFile("testdata/shape.c")
+	require.NoError(t, err)
+	require.Contains(t, strings.Split(string(source), "\n")[lines[0].Line-1], "void failure(")
+
+	require.NoError(t, os.Chmod(path, 0o777))
+	s.Add(FileID{2}, Binary{Path: path})
+	requireFunction(t, s, FileID{2}, addr, "failure")
+
+	require.NoError(t, os.Chmod(path, 0o755))
+	proc := t.TempDir()
+	root := filepath.Join(proc, "container")
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	writeFile(t, filepath.Join(root, "app"), data)
+	require.NoError(t, os.MkdirAll(filepath.Join(proc, "7"), 0o755))
+	require.NoError(t, os.Symlink(root, filepath.Join(proc, "7/root")))
+	other := open(t, Options{ProcRoot: proc})
+	other.Add(FileID{3}, Binary{Path: "/app", PID: 7})
+	requireFunction(t, other, FileID{3}, addr, "failure")
+}
