@@ -226,8 +226,9 @@ func FuzzSegment(f *testing.F) {
 				t.Fatalf("call %d has parent %d", i, c.parent)
 			}
 		}
-		v := d.view
-		v.tree(make([]int64, len(v.calls)))
+		c := newCallValues(&d.view)
+		c.link()
+		c.tree()
 	})
 }
 

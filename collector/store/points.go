@@ -129,7 +129,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	lo, hi := sel.times(j.epoch)
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	sums := b.zeros(&b.nodes, len(v.nodes))
+	sums := b.zeros(len(v.nodes))
 	var p packedRow
 	var tmp scratch
 	for _, st := range j.streams {

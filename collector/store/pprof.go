@@ -36,8 +36,8 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*goo
 		v := part.value.view()
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
-		sums := b.zeros(&b.nodes, len(v.nodes))
-		if err := db.sums(j, s, sel, v, sums); err != nil {
+		sums := b.zeros(len(v.nodes))
+		if err := db.sums(j, s, sel, sums); err != nil {
 			return err
 		}
 		if len(callSite) > 0 {

@@ -126,7 +126,7 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 }
 
 // sums adds up the values of a job's streams by node.
-func (db *DB) sums(j *job, s *scanner, sel Selection, v view, sums []int64) error {
+func (db *DB) sums(j *job, s *scanner, sel Selection, sums []int64) error {
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
 	var tmp scratch

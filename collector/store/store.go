@@ -90,6 +90,9 @@ type Selection struct {
 	Type       profile.Type
 	Matchers   []*labels.Matcher
 	Start, End int64
+	// MaxNodes limits the nodes of a tree, as profile.Tree.Truncate does; 0
+	// means no limit.
+	MaxNodes int64
 }
 
 // DB is an open store. Its methods are safe for concurrent use.

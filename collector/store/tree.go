@@ -11,6 +11,9 @@ import (
 // is given, from the outermost function inwards, only stacktraces that begin
 // with it count. A selection without profiles gives a tree with a root of no
 // value.
+//
+// With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
+// whole one, at a cost that does not grow with what is left out.
 func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*profile.Tree, error) {
 	leave, err := db.enter()
 	if err != nil {
@@ -22,7 +25,15 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 	if err != nil {
 		return nil, err
 	}
-	trees := make([]*profile.Tree, len(jobs))
+	parts := make([]*callValues, len(jobs))
+	defer func() {
+		for _, p := range parts {
+			if p != nil {
+				p.view = nil
+				callPool.Put(p)
+			}
+		}
+	}()
 	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
 		part, err := db.partition(j.epoch, j.partition)
 		if err != nil {
@@ -32,56 +43,56 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 		v := part.value.view()
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
-		byNode := b.zeros(&b.nodes, len(v.nodes))
-		if err := db.sums(j, s, sel, v, byNode); err != nil {
+		byNode := b.zeros(len(v.nodes))
+		if err := db.sums(j, s, sel, byNode); err != nil {
 			return err
 		}
-		byCall := b.zeros(&b.calls, len(v.calls))
+		c := newCallValues(&v)
+		parts[j.order] = c
 		for n, x := range byNode {
-			byCall[v.callOf[n]] += x
+			if x != 0 {
+				c.self[v.callOf[n]] += x
+			}
 		}
 		if len(callSite) > 0 {
-			v.filterCalls(byCall, callSite)
+			v.filterCalls(c.self, callSite)
 		}
-		trees[j.order] = v.tree(byCall)
+		c.link()
 		return nil
 	})
 	switch {
 	case err != nil:
 		return nil, err
-	case len(trees) == 1:
+	case sel.MaxNodes > 0:
+		return largest(parts, sel.MaxNodes), nil
+	}
+	trees := make([]*profile.Tree, len(parts))
+	for i, p := range parts {
+		trees[i] = p.tree()
+	}
+	if len(trees) == 1 {
 		return trees[0], nil
 	}
 	return profile.Merge(trees...), nil
 }
 
-// tree makes a tree of own values by call, of calls with a value only.
-func (v *view) tree(self []int64) *profile.Tree {
-	// Values are not negative, so a call is in the tree if its total is not 0.
-	total := make([]int64, len(self))
-	copy(total, self)
-	kept := 1
-	for i := len(total) - 1; i > 0; i-- {
-		if total[i] != 0 {
-			kept++
-			total[v.calls[i].parent] += total[i]
-		}
-	}
-	t := &profile.Tree{Names: []string{profile.RootName}, Nodes: make([]profile.Node, 1, kept)}
-	t.Nodes[0] = profile.Node{Parent: -1, Self: self[0], Total: total[0]}
-	at := make([]int32, len(self))
-	names := make([]int32, len(v.strings))
-	for i := 1; i < len(self); i++ {
-		if total[i] == 0 {
+// tree makes a tree of the calls that have a value.
+func (c *callValues) tree() *profile.Tree {
+	v := c.view
+	t := &profile.Tree{Names: []string{profile.RootName}, Nodes: make([]profile.Node, 1, len(c.total)/2+1)}
+	t.Nodes[0] = profile.Node{Parent: -1, Self: c.self[0], Total: c.total[0]}
+	at := make([]int32, len(c.self))
+	for i := 1; i < len(c.self); i++ {
+		if c.total[i] == 0 {
 			continue
 		}
-		c := v.calls[i]
-		if names[c.name] == 0 {
-			names[c.name] = int32(len(t.Names))
-			t.Names = append(t.Names, v.strings[c.name])
+		k := v.calls[i]
+		if c.names[k.name] == 0 {
+			c.names[k.name] = int32(len(t.Names))
+			t.Names = append(t.Names, v.strings[k.name])
 		}
 		at[i] = int32(len(t.Nodes))
-		t.Nodes = append(t.Nodes, profile.Node{Parent: at[c.parent], Name: names[c.name], Self: self[i], Total: total[i]})
+		t.Nodes = append(t.Nodes, profile.Node{Parent: at[k.parent], Name: c.names[k.name], Self: c.self[i], Total: c.total[i]})
 	}
 	return t
 }
@@ -115,17 +126,13 @@ func (v *view) filterCalls(self []int64, callSite []string) {
 	}
 }
 
-// A buffer is memory for sums, reused between queries.
-type buffer struct{ nodes, calls []int64 }
+// A buffer is memory for sums by node, reused between queries.
+type buffer struct{ nodes []int64 }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// zeros returns n zeros in the memory of s.
-func (b *buffer) zeros(s *[]int64, n int) []int64 {
-	if cap(*s) < n {
-		*s = make([]int64, n+n/4)
-	}
-	*s = (*s)[:n]
-	clear(*s)
-	return *s
+// zeros returns n zeros in the buffer's memory.
+func (b *buffer) zeros(n int) []int64 {
+	b.nodes = zeroed(b.nodes, n)
+	return b.nodes
 }
