@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -48,14 +49,26 @@ func patterns() []string {
 
 // whenOpen hands a call on once the store is open, and refuses it until then.
 func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
-	if api := s.api.Load(); api != nil {
-		api.ServeHTTP(w, r)
+	api := s.api.Load()
+	if api == nil {
+		_, reason := s.Ready()
+		refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
 		return
 	}
-	_, reason := s.Ready()
+	// Connect bounds what it reads as well, but cannot name the limit.
+	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most {
+		refuse(w, r, connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
+		return
+	}
+	api.ServeHTTP(w, r)
+}
+
+// refuse answers in the protocol that the client speaks.
+func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 	if ew := connect.NewErrorWriter(); ew.IsSupported(r) {
-		_ = ew.Write(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
+		_ = ew.Write(w, r, err)
 		return
 	}
-	http.Error(w, reason, http.StatusServiceUnavailable)
+	http.Error(w, err.Message(), http.StatusServiceUnavailable)
 }

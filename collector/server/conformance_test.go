@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"context"
-	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
@@ -21,14 +20,8 @@ func start(t testing.TB, l server.Limits) (url string, srv *server.Server) {
 	require.NoError(t, err)
 	srv = server.New(server.Options{Version: "test", Limits: l})
 	srv.Open(db)
-	ts := httptest.NewUnstartedServer(srv)
-	ts.Config.Protocols = protocols()
-	ts.Start()
-	t.Cleanup(func() {
-		ts.Close()
-		require.NoError(t, db.Close())
-	})
-	return ts.URL, srv
+	t.Cleanup(func() { require.NoError(t, db.Close()) }) // after serve's
+	return serve(t, srv), srv
 }
 
 // defaults are the limits that the configuration has by default.

@@ -50,18 +50,19 @@ func (p *pusher) decode(req *pushv1.PushRequest) ([]profile.Profile, error) {
 	left := p.limits.MaxRequestBytes
 	var out []profile.Profile
 	for i, s := range req.Series {
-		ls, err := ingest.Labels(s.Labels, p.limits.Ingest)
+		ls, err := ingest.Labels(s.GetLabels(), p.limits.Ingest)
 		if err != nil {
 			return nil, fmt.Errorf("series[%d].%w", i, err)
 		}
-		for j, sample := range s.Samples {
+		for j, sample := range s.GetSamples() {
 			at := fmt.Sprintf("series[%d].samples[%d]", i, j)
 			l := p.limits.Ingest
-			if p.limits.MaxRequestBytes > 0 && (l.MaxProfileBytes == 0 || left < l.MaxProfileBytes) {
+			together := p.limits.MaxRequestBytes > 0 && (l.MaxProfileBytes == 0 || left < l.MaxProfileBytes)
+			if together {
 				l.MaxProfileBytes = max(left, 1) // 0 would be no limit
 			}
-			pp, size, err := ingest.Pprof(sample.RawProfile, l)
-			if errors.Is(err, ingest.ErrTooLarge) && l.MaxProfileBytes <= max(left, 1) {
+			pp, size, err := ingest.Pprof(sample.GetRawProfile(), l)
+			if together && errors.Is(err, ingest.ErrTooLarge) {
 				err = fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", p.limits.MaxRequestBytes)
 			}
 			if err != nil {
@@ -74,7 +75,7 @@ func (p *pusher) decode(req *pushv1.PushRequest) ([]profile.Profile, error) {
 			if err := p.timely(pp.TimeNanos); err != nil {
 				return nil, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
 			}
-			out = append(out, profile.Profile{ID: sample.ID, Labels: ls, Pprof: pp})
+			out = append(out, profile.Profile{ID: sample.GetID(), Labels: ls, Pprof: pp})
 		}
 	}
 	if len(out) == 0 {
