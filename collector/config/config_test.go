@@ -3,10 +3,16 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/flameline/flameline/collector/scrape"
 )
 
 func write(t *testing.T, text string) string {
@@ -73,4 +79,27 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 func TestLoadSaysWhichFileIsMissing(t *testing.T) {
 	_, err := Load("/nonexistent/flameline.yml")
 	require.ErrorContains(t, err, "/nonexistent/flameline.yml")
+}
+
+// The files that docs/configuration.md shows are read as they stand there, and
+// the long one holds every default.
+func TestDocumentedFilesAreRead(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	require.NoError(t, err)
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
+	require.Len(t, blocks, 3)
+
+	c, err := Load(write(t, blocks[0][1]))
+	require.NoError(t, err)
+	want := Default()
+	want.Limits.MaxConcurrentQueries, want.ScrapeConfigs = 8, []scrape.Config{}
+	require.Equal(t, want, c)
+	var keys map[string]map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(strings.Replace(blocks[0][1], "scrape_configs: []", "", 1)), &keys))
+	require.Len(t, keys["limits"], reflect.TypeFor[Limits]().NumField())
+	require.Len(t, keys["storage"], reflect.TypeFor[Storage]().NumField())
+
+	c, err = Load(write(t, blocks[1][1]))
+	require.NoError(t, err)
+	require.Len(t, c.ScrapeConfigs, 1)
 }
