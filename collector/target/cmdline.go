@@ -220,6 +220,10 @@ func (l language) name(arg string) string {
 	if l.only != "" && !strings.HasSuffix(arg, l.only) {
 		return ""
 	}
+	// A descriptor, as in bash /dev/fd/3, is no name.
+	if strings.HasPrefix(arg, "/dev/") || strings.HasPrefix(arg, "/proc/") {
+		return ""
+	}
 	// A module with its main class, or a URL that deno runs.
 	arg, _, _ = strings.Cut(arg, "?")
 	if !strings.HasPrefix(arg, "/") && strings.Count(arg, "/") == 1 && len(l.names) > 0 && slices.Contains(l.names, "--module") && !strings.Contains(arg, ".jar") && !strings.HasPrefix(arg, "./") {

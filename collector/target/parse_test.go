@@ -141,6 +141,8 @@ func TestProgram(t *testing.T) {
 		{"/usr/bin/bash", "/bin/bash /usr/local/bin/deploy now", "deploy"},
 		{"/usr/bin/bash", "bash -c /opt/x.sh", "bash"},
 		{"/usr/bin/bash", "-bash", "bash"},
+		{"/usr/bin/bash", "bash /dev/fd/3", "bash"},
+		{"/usr/bin/python3.11", "python3 /proc/self/fd/7", "python3.11"},
 		{"/usr/bin/dash", "sh -xc true", "dash"},
 		{"/usr/bin/bash", "bash -- script.sh", "script"},
 		{"/usr/bin/bash", "bash --", "bash"},

@@ -121,6 +121,8 @@ func TestLabelsOfRealProcess(t *testing.T) {
 		New(Options{Node: "n1"}).Labels(c.pid, Hint{Comm: "thread", Exe: "/usr/bin/python3", ContainerID: id, Env: map[string]string{"OTEL_SERVICE_NAME": "hinted"}}))
 	require.Equal(t, labels.FromStrings(LabelService, "app", LabelComm, "thread", LabelExe, "/opt/app", LabelNode, "n1"),
 		New(Options{Node: "n1"}).Labels(c.pid, Hint{Comm: "thread", Exe: "/opt/app"}))
+	require.Equal(t, labels.FromStrings(LabelService, "a-program-with-a-long-name", LabelComm, "a-program-with-", LabelExe, "/opt/a-program-with-a-long-name", LabelNode, "n1"),
+		New(Options{Node: "n1"}).Labels(c.pid, Hint{Exe: "/opt/a-program-with-a-long-name"}))
 	require.Equal(t, labels.FromStrings(LabelService, "unknown", LabelComm, "unknown", LabelNode, "n1"),
 		New(Options{Node: "n1"}).Labels(c.pid, Hint{}))
 }

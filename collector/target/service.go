@@ -31,7 +31,7 @@ func (r *Resolver) labels(p process, configured string) labels.Labels {
 		}
 	}
 	add(LabelService, r.service(p, configured))
-	add(LabelComm, cmp.Or(labelValue(comm), unknown))
+	add(LabelComm, cmp.Or(labelValue(comm), commOf(p.exe), unknown))
 	add(LabelExe, p.exe)
 	add(LabelContainer, p.cgroup.container)
 	b.Add(LabelNode, r.node)
@@ -83,6 +83,16 @@ func kernelThread(comm string) string {
 	}
 	name, _, _ := strings.Cut(comm, "/")
 	return name
+}
+
+// commOf returns the name that the kernel gives a process when it starts an
+// executable: at most 15 bytes of the base name.
+func commOf(exe string) string {
+	name := path.Base(exe)
+	if name == "." || name == "/" {
+		return ""
+	}
+	return labelValue(name[:min(len(name), 15)])
 }
 
 // executableName returns the base name of an executable's path.
