@@ -129,7 +129,7 @@ func Clean() error {
 }
 
 func lintGo(ctx context.Context) error {
-	return build.Run(ctx, "go", "tool", "-modfile=.ci/tools/go.mod", "golangci-lint", "run", "./...")
+	return build.Run(ctx, "go", "tool", "-modfile=.ci/tools/go.mod", "golangci-lint", "run", "--allow-parallel-runners", "./...")
 }
 
 func npm(args ...string) func(context.Context) error {

@@ -2,6 +2,9 @@ module github.com/flameline/flameline
 
 go 1.26.7
 
+// npm packages may hold Go code of their own.
+ignore node_modules
+
 require (
 	connectrpc.com/connect v1.21.1
 	connectrpc.com/grpcreflect v1.3.1
