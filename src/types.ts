@@ -11,7 +11,6 @@ export type Unit = 'time' | 'cores';
 export const QUERY_VERSION = 1;
 
 export const DEFAULT_PROFILE_TYPE = 'process_cpu:cpu:nanoseconds:cpu:nanoseconds';
-export const DEFAULT_MAX_NODES = 16384;
 
 /**
  * A query as it stands in a dashboard's JSON: a superset of the model of

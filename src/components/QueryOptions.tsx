@@ -2,7 +2,7 @@ import { MultiCombobox, RadioButtonGroup } from '@grafana/ui';
 import * as React from 'react';
 import { countsCPUTime } from '../profileType';
 import { selectors } from '../selectors';
-import { DEFAULT_MAX_NODES, type ProfileQuery, type QueryType, type Range, type Resources, type Unit } from '../types';
+import { type ProfileQuery, type QueryType, type Range, type Resources, type Unit } from '../types';
 import { EditorField, EditorRow } from './EditorField';
 import { TextInput } from './SelectorInput';
 import { contains } from './ServiceSelect';
@@ -68,7 +68,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           testId={selectors.queryEditor.maxNodes}
           label="Max nodes"
           tooltip="Smaller parts of the flame graph are folded into “other”"
-          placeholder={String(DEFAULT_MAX_NODES)}
+          placeholder="Auto"
           value={query.maxNodes}
           onChange={(maxNodes) => onChange({ maxNodes })}
         />

@@ -11,6 +11,9 @@ import { PanelState } from './PanelState';
 import { type PageState } from './urlState';
 import { useQuery } from './useQuery';
 
+/** More than a screen can show: functions are searched for in the table, too. */
+const MAX_NODES = 16384;
+
 /** Below this width, in pixels, the table stands under the flame graph. */
 const NARROW = 800;
 
@@ -31,6 +34,7 @@ export function FlameGraphPanel({ state, range, width }: Props) {
       queryType: 'profile',
       profileTypeId,
       labelSelector,
+      maxNodes: MAX_NODES,
       maxDataPoints: width,
       intervalMs: 1000,
     },

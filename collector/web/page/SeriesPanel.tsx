@@ -118,7 +118,7 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
                 displayMode: wide ? LegendDisplayMode.Table : LegendDisplayMode.List,
                 placement: wide ? 'right' : 'bottom',
                 calcs: wide ? ['mean', 'max'] : [],
-                width: wide ? 360 : undefined,
+                width: wide ? 420 : undefined,
               }}
             >
               {(config, alignedFrame) => (

@@ -38,7 +38,9 @@ export function hasValues(frames: DataFrame[]): boolean {
 
 /**
  * Frames of one series each, named by a label's value, drawn as stacked areas
- * with the largest at the bottom and first in the legend.
+ * with the largest at the bottom and first in the legend. Where others have a
+ * point and a series has none it used nothing: it becomes 0, so that stacks
+ * and means are of the whole time range.
  */
 export function prepareSeries(
   frames: DataFrame[],
@@ -46,11 +48,26 @@ export function prepareSeries(
   colors: SeriesColors,
   theme: GrafanaTheme2
 ): DataFrame[] {
+  const times = [...new Set(frames.flatMap((frame) => timesOf(frame)))].sort((a, b) => a - b);
   return frames
-    .map((frame) => ({ frame, size: Math.max(0, ...frame.fields.map(total)) }))
+    .map((frame) => ({ frame: fillZeros(frame, times), size: Math.max(0, ...frame.fields.map(total)) }))
     .filter(({ frame, size }) => size > 0 && frame.length > 0)
     .sort((a, b) => b.size - a.size)
     .map(({ frame }) => ({ ...frame, fields: frame.fields.map((field) => prepareField(field, label, colors, theme)) }));
+}
+
+function timesOf(frame: DataFrame): number[] {
+  return frame.fields.find((field) => field.type === FieldType.time)?.values ?? [];
+}
+
+function fillZeros(frame: DataFrame, times: number[]): DataFrame {
+  const at = new Map(timesOf(frame).map((time, i) => [time, i]));
+  const fields = frame.fields.map((field) => ({
+    ...field,
+    values:
+      field.type === FieldType.time ? times : times.map((time) => Number(field.values[at.get(time) ?? -1] ?? 0)),
+  }));
+  return { ...frame, fields, length: times.length };
 }
 
 function prepareField(field: Field, label: string, colors: SeriesColors, theme: GrafanaTheme2): Field {
