@@ -84,7 +84,7 @@ type Limits struct {
 	MaxLabelValueBytes int `yaml:"max_label_value_bytes"`
 	// MaxSamples bounds the samples of one profile.
 	MaxSamples int `yaml:"max_samples"`
-	// MaxSymbols bounds the mappings, locations, lines, functions and strings
+	// MaxSymbols bounds the types, mappings, locations, lines, functions and strings
 	// of one profile together.
 	MaxSymbols int `yaml:"max_symbols"`
 	// MaxStackDepth bounds the locations of one sample.

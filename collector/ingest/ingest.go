@@ -11,7 +11,7 @@ package ingest
 type Limits struct {
 	// MaxProfileBytes bounds one profile after decompression.
 	MaxProfileBytes int64
-	// MaxSamples bounds the samples of one profile, and MaxSymbols its
+	// MaxSamples bounds the samples of one profile, and MaxSymbols its types,
 	// mappings, locations, lines, functions and strings together.
 	MaxSamples, MaxSymbols int
 	// MaxStackDepth bounds the locations of one sample.

@@ -24,7 +24,7 @@ func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
 	s := scanner{limits: l}
-	if err := s.scan(pprofMessage(), "", raw, 0); err != nil {
+	if err := s.scan(profileMessage, raw, 0); err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
 	p = new(googlev1.Profile)

@@ -145,7 +145,7 @@ func TestPprofNamesTheLimit(t *testing.T) {
 	raw := encode(t, sound())
 	for limit, l := range map[string]Limits{
 		"limits.max_samples":      {MaxSamples: 1},
-		"limits.max_symbols":      {MaxSymbols: 12},
+		"limits.max_symbols":      {MaxSymbols: 13},
 		"limits.max_stack_depth":  {MaxStackDepth: 1},
 		"limits.max_symbol_bytes": {MaxSymbolBytes: 15},
 	} {
@@ -157,8 +157,8 @@ func TestPprofNamesTheLimit(t *testing.T) {
 		_, _, err := Pprof(b, over)
 		require.ErrorContains(t, err, "limits.max_profile_bytes")
 	}
-	// 13 symbols: 1 mapping, 1 function, 2 locations, 1 line, 8 strings.
-	_, _, err := Pprof(raw, Limits{MaxSamples: 2, MaxSymbols: 13, MaxStackDepth: 2, MaxSymbolBytes: 16, MaxLabels: 1})
+	// 14 symbols: 1 sample type, 1 mapping, 1 function, 2 locations, 1 line, 8 strings.
+	_, _, err := Pprof(raw, Limits{MaxSamples: 2, MaxSymbols: 14, MaxStackDepth: 2, MaxSymbolBytes: 16, MaxLabels: 1})
 	require.NoError(t, err)
 }
 
@@ -170,6 +170,7 @@ func TestPprofRefusesBombs(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"zeros":     gzipped(t, make([]byte, 64<<20)),
+		"types":     gzipped(t, empty(100_000, 1)),
 		"samples":   gzipped(t, empty(100_000, 2)),
 		"locations": gzipped(t, empty(100_000, 4)),
 		"lines":     gzipped(t, protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), empty(100_000, 4))),

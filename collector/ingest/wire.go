@@ -1,24 +1,26 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // A message describes one message of profile.proto, so that an error can say
-// which field is broken and where. Numbers without a field are skipped, as
-// protobuf asks for.
+// which field is broken and where. Fields are at the index of their number;
+// those without a name are unknown, and skipped as protobuf asks for.
 type message struct {
 	name   string
-	fields map[protowire.Number]field
+	fields []field
 }
 
 // A field is one field of a message.
 type field struct {
-	name string
-	kind kind
-	sub  *message // for kind nested
+	name  string
+	kind  kind
+	sub   *message // for kind nested
+	tally tally
 }
 
 type kind uint8
@@ -30,109 +32,146 @@ const (
 	nested
 )
 
-func pprofMessage() *message {
-	valueType := &message{"ValueType", map[protowire.Number]field{1: {"type", varint, nil}, 2: {"unit", varint, nil}}}
-	label := &message{"Label", map[protowire.Number]field{
-		1: {"key", varint, nil}, 2: {"str", varint, nil}, 3: {"num", varint, nil}, 4: {"num_unit", varint, nil},
-	}}
-	line := &message{"Line", map[protowire.Number]field{
-		1: {"function_id", varint, nil}, 2: {"line", varint, nil}, 3: {"column", varint, nil},
-	}}
-	return &message{"Profile", map[protowire.Number]field{
-		1: {"sample_type", nested, valueType},
-		2: {"sample", nested, &message{"Sample", map[protowire.Number]field{
-			1: {"location_id", packed, nil}, 2: {"value", packed, nil}, 3: {"label", nested, label},
-		}}},
-		3: {"mapping", nested, &message{"Mapping", map[protowire.Number]field{
-			1: {"id", varint, nil}, 2: {"memory_start", varint, nil}, 3: {"memory_limit", varint, nil},
-			4: {"file_offset", varint, nil}, 5: {"filename", varint, nil}, 6: {"build_id", varint, nil},
-			7: {"has_functions", varint, nil}, 8: {"has_filenames", varint, nil},
-			9: {"has_line_numbers", varint, nil}, 10: {"has_inline_frames", varint, nil},
-		}}},
-		4: {"location", nested, &message{"Location", map[protowire.Number]field{
-			1: {"id", varint, nil}, 2: {"mapping_id", varint, nil}, 3: {"address", varint, nil},
-			4: {"line", nested, line}, 5: {"is_folded", varint, nil},
-		}}},
-		5: {"function", nested, &message{"Function", map[protowire.Number]field{
-			1: {"id", varint, nil}, 2: {"name", varint, nil}, 3: {"system_name", varint, nil},
-			4: {"filename", varint, nil}, 5: {"start_line", varint, nil},
-		}}},
-		6:  {"string_table", text, nil},
-		7:  {"drop_frames", varint, nil},
-		8:  {"keep_frames", varint, nil},
-		9:  {"time_nanos", varint, nil},
-		10: {"duration_nanos", varint, nil},
-		11: {"period_type", nested, valueType},
-		12: {"period", varint, nil},
-		13: {"comment", packed, nil},
-		14: {"default_sample_type", varint, nil},
-	}}
+// A tally says which limit a field counts for.
+type tally uint8
+
+const (
+	free tally = iota
+	sample
+	symbol
+	label
+)
+
+// profileMessage is google/pprof's profile.proto.
+var profileMessage = &message{"Profile", []field{
+	1: {"sample_type", nested, valueTypeMessage, symbol},
+	2: {"sample", nested, &message{"Sample", []field{
+		1: {"location_id", packed, nil, free},
+		2: {"value", packed, nil, free},
+		3: {"label", nested, &message{"Label", numbers("key", "str", "num", "num_unit")}, label},
+	}}, sample},
+	3: {"mapping", nested, &message{"Mapping", numbers("id", "memory_start", "memory_limit", "file_offset", "filename", "build_id",
+		"has_functions", "has_filenames", "has_line_numbers", "has_inline_frames")}, symbol},
+	4: {"location", nested, &message{"Location", []field{
+		1: {"id", varint, nil, free},
+		2: {"mapping_id", varint, nil, free},
+		3: {"address", varint, nil, free},
+		4: {"line", nested, &message{"Line", numbers("function_id", "line", "column")}, symbol},
+		5: {"is_folded", varint, nil, free},
+	}}, symbol},
+	5:  {"function", nested, &message{"Function", numbers("id", "name", "system_name", "filename", "start_line")}, symbol},
+	6:  {"string_table", text, nil, symbol},
+	7:  {"drop_frames", varint, nil, free},
+	8:  {"keep_frames", varint, nil, free},
+	9:  {"time_nanos", varint, nil, free},
+	10: {"duration_nanos", varint, nil, free},
+	11: {"period_type", nested, valueTypeMessage, free},
+	12: {"period", varint, nil, free},
+	13: {"comment", packed, nil, free},
+	14: {"default_sample_type", varint, nil, free},
+}}
+
+var valueTypeMessage = &message{"ValueType", numbers("type", "unit")}
+
+// numbers are the fields from 1 of a message that holds nothing else.
+func numbers(names ...string) []field {
+	out := make([]field, 1, len(names)+1)
+	for _, name := range names {
+		out = append(out, field{name: name, kind: varint})
+	}
+	return out
 }
+
+// maxFields is more than the largest number of a field above.
+const maxFields = 16
 
 // A scanner walks the encoded bytes once before they are decoded: broken bytes
 // are named by field and offset, and what would grow past the limits when
 // decoded is refused while it is small.
 type scanner struct {
-	limits           Limits
-	samples, symbols int
+	limits  Limits
+	symbols int
 }
 
-// scan walks b, which starts at offset base of the profile and is the message
-// at path.
-func (s *scanner) scan(m *message, path string, b []byte, base int) error {
-	counts := map[protowire.Number]int{}
+// A wireError is a broken field: its path from the profile and its offset in
+// bytes.
+type wireError struct {
+	path   string
+	offset int
+	err    error
+}
+
+// Error names the field, the reason and the place.
+func (e *wireError) Error() string {
+	return fmt.Sprintf("%s: %v, at byte %d of the decompressed profile", e.path, e.err, e.offset)
+}
+
+// Unwrap returns the reason.
+func (e *wireError) Unwrap() error { return e.err }
+
+// scan walks b, one message m, which starts at offset base of the profile.
+func (s *scanner) scan(m *message, b []byte, base int) error {
+	var counts [maxFields]int
 	for at := 0; at < len(b); {
 		start := at
 		num, typ, n := protowire.ConsumeTag(b[at:])
 		if n < 0 {
-			return broken(path+m.name, base+at, protowire.ParseError(n))
+			return &wireError{m.name, base + at, protowire.ParseError(n)}
 		}
 		at += n
-		f, known := m.fields[num]
-		name := f.name
-		if !known {
-			name = fmt.Sprintf("field %d of %s", num, m.name)
-		}
-		if path != "" || !known {
-			name = path + name
-		}
-		if known && f.kind == nested {
-			name = fmt.Sprintf("%s[%d]", name, counts[num])
-		}
 		n = protowire.ConsumeFieldValue(num, typ, b[at:])
-		if n < 0 {
-			return broken(name, base+start, protowire.ParseError(n))
+		var f *field
+		if int(num) < len(m.fields) && m.fields[num].name != "" {
+			f = &m.fields[num]
 		}
-		value := b[at : at+n]
-		valueAt := at
-		at += n
-		if !known {
+		switch {
+		case n < 0 && f == nil:
+			return &wireError{fmt.Sprintf("field %d of %s", num, m.name), base + start, protowire.ParseError(n)}
+		case n < 0:
+			return &wireError{f.at(counts[num]), base + start, protowire.ParseError(n)}
+		case f == nil:
+			at += n
 			continue
 		}
+		value, valueAt := b[at:at+n], at
+		at += n
 		if want, ok := f.kind.accepts(typ); !ok {
-			return broken(name, base+start, fmt.Errorf("wire type %d where %d is due", typ, want))
+			return &wireError{f.at(counts[num]), base + start, fmt.Errorf("wire type %d where %d is due", typ, want)}
 		}
 		counts[num]++
-		if err := s.count(m.name, f.name, counts[num]); err != nil {
-			return err
+		if f.tally != free {
+			if err := s.count(f, counts[num]); err != nil {
+				return err
+			}
 		}
-		if typ != protowire.BytesType {
+		if typ != protowire.BytesType || f.kind == text {
 			continue
 		}
 		inner, _ := protowire.ConsumeBytes(value)
 		innerAt := base + valueAt + n - len(inner)
-		switch f.kind {
-		case nested:
-			if err := s.scan(f.sub, name+".", inner, innerAt); err != nil {
-				return err
+		if f.kind == packed {
+			if at, err := scanPacked(inner); err != nil {
+				return &wireError{f.name, innerAt + at, err}
 			}
-		case packed:
-			if err := scanPacked(name, inner, innerAt); err != nil {
-				return err
+			continue
+		}
+		if err := s.scan(f.sub, inner, innerAt); err != nil {
+			var we *wireError
+			if errors.As(err, &we) {
+				we.path = f.at(counts[num]-1) + "." + we.path
 			}
+			return err
 		}
 	}
 	return nil
+}
+
+// at names the i-th occurrence of a field.
+func (f *field) at(i int) string {
+	if f.kind == nested {
+		return fmt.Sprintf("%s[%d]", f.name, i)
+	}
+	return f.name
 }
 
 // accepts reports whether a field of this kind may have the wire type, and
@@ -147,21 +186,19 @@ func (k kind) accepts(t protowire.Type) (protowire.Type, bool) {
 	return protowire.BytesType, t == protowire.BytesType
 }
 
-// count keeps the tally of what takes memory, and refuses what is too much.
-func (s *scanner) count(message, field string, n int) error {
-	switch field {
-	case "sample":
+// count keeps the tally of what takes memory, and refuses what is too much. n
+// is how often the field was there in its message.
+func (s *scanner) count(f *field, n int) error {
+	switch f.tally {
+	case sample:
 		if exceeds(n, s.limits.MaxSamples) {
 			return fmt.Errorf("sample: more than %d samples (limits.max_samples)", s.limits.MaxSamples)
 		}
-	case "mapping", "location", "line", "function", "string_table":
-		if message == "Line" { // its line number
-			return nil
-		}
+	case symbol:
 		if s.symbols++; exceeds(s.symbols, s.limits.MaxSymbols) {
-			return fmt.Errorf("%s: more than %d mappings, locations, lines, functions and strings (limits.max_symbols)", field, s.limits.MaxSymbols)
+			return fmt.Errorf("%s: more than %d sample types, mappings, locations, lines, functions and strings (limits.max_symbols)", f.name, s.limits.MaxSymbols)
 		}
-	case "label":
+	case label:
 		if exceeds(n, s.limits.MaxLabels) {
 			return fmt.Errorf("sample.label: more than %d labels of one sample (limits.max_labels)", s.limits.MaxLabels)
 		}
@@ -169,17 +206,14 @@ func (s *scanner) count(message, field string, n int) error {
 	return nil
 }
 
-func scanPacked(name string, b []byte, base int) error {
-	for at := 0; at < len(b); {
+// scanPacked walks packed numbers and returns the offset of one that is broken.
+func scanPacked(b []byte) (at int, err error) {
+	for at < len(b) {
 		_, n := protowire.ConsumeVarint(b[at:])
 		if n < 0 {
-			return broken(name, base+at, protowire.ParseError(n))
+			return at, protowire.ParseError(n)
 		}
 		at += n
 	}
-	return nil
-}
-
-func broken(field string, offset int, err error) error {
-	return fmt.Errorf("%s: %w, at byte %d of the decompressed profile", field, err, offset)
+	return at, nil
 }
