@@ -2,60 +2,49 @@
 
 package sample
 
-import "time"
-
-// A collector turns events into stacktraces in windows. It is used by one
+// A collector names the frames of what was tallied. It is used by one
 // goroutine.
 type collector struct {
-	frames    *frames
-	aggregate *aggregate
-	binaries  *binaries
-	metrics   *metrics
-	flushed   time.Time // of the last flush
-	pending   []event   // with a leaf
-	scratch   []*location
+	frames   *frames
+	binaries *binaries
+	metrics  *metrics
+	scratch  []*location
 }
 
-// add names the frames of an event and counts it. Those with a leaf wait for
-// settle: the binary of a new process is reported a moment after its samples.
-func (c *collector) add(e event) {
-	if e.leaf != nil {
-		c.pending = append(c.pending, e)
-		return
+// windows names the frames of tallied windows.
+func (c *collector) windows(ts []*tally) []*window {
+	ws := make([]*window, 0, len(ts))
+	for _, t := range ts {
+		w := newWindow(t.start)
+		for _, e := range t.events {
+			c.name(e)
+			w.add(stacktrace{labels: e.labels, locations: c.scratch}, e.count)
+		}
+		ws = append(ws, w)
 	}
-	c.scratch = c.frames.locations(c.scratch[:0], e.frames)
+	return ws
+}
+
+// name puts the locations of an event into scratch.
+func (c *collector) name(e *tallied) {
+	c.scratch = c.frames.locations(c.scratch[:0], e.frames, e.count)
 	outcome := "complete"
-	if n := len(c.scratch); n == 0 || c.scratch[n-1].kind == kindError {
+	switch n := len(c.scratch); {
+	case e.leaf != nil:
+		// The binary of a new process was reported a moment after its samples,
+		// so by now it is known.
+		c.scratch = append(c.scratch, c.leafLocation(e.leaf, e.count), newProcess)
+		outcome = "unknown_process"
+	case n == 0:
+		c.scratch = append(c.scratch, noStack)
+		outcome = "partial"
+	case c.scratch[n-1].kind == kindError:
 		outcome = "partial"
 	}
-	c.count(e, outcome)
-}
-
-// settle counts the events that have waited.
-func (c *collector) settle() {
-	for _, e := range c.pending {
-		c.scratch = c.frames.locations(c.scratch[:0], e.frames)
-		c.scratch = append(c.scratch, c.leafLocation(e.leaf), newProcess)
-		c.count(e, "unknown_process")
-	}
-	clear(c.pending)
-	c.pending = c.pending[:0]
-}
-
-// count adds the stacktrace in scratch to its window.
-func (c *collector) count(e event, outcome string) {
-	if len(c.scratch) == 0 {
-		c.scratch = append(c.scratch, noStack)
-	}
 	if last := c.scratch[len(c.scratch)-1]; last.kind == kindError {
-		c.metrics.unwindErrors.WithLabelValues(last.lines[0].function).Inc()
+		c.metrics.unwindErrors.WithLabelValues(last.lines[0].function).Add(float64(e.count))
 	}
-	c.metrics.unwound.WithLabelValues(outcome).Inc()
-	end := windowStart(e.time, c.aggregate.interval) + int64(c.aggregate.interval)
-	if end+int64(lateness) <= c.flushed.UnixNano() {
-		c.metrics.late.Inc()
-	}
-	c.aggregate.add(stacktrace{labels: e.labels, time: e.time, locations: c.scratch})
+	c.metrics.unwound.WithLabelValues(outcome).Add(float64(e.count))
 }
 
 // Notes that stand in for what could not be unwound.
@@ -65,7 +54,7 @@ var (
 )
 
 // leafLocation names the place in user space that a new process was at.
-func (c *collector) leafLocation(p *place) *location {
+func (c *collector) leafLocation(p *place, n int64) *location {
 	loc := &location{kind: kindNative, module: module{name: p.name, buildID: p.buildID}}
 	addr := p.offset
 	if e, a, ok := c.binaries.find(*p); ok {
@@ -83,6 +72,6 @@ func (c *collector) leafLocation(p *place) *location {
 		loc.lines = []line{{function: unknownName(loc.module.name, addr)}}
 	}
 	loc = c.frames.intern(loc)
-	c.frames.count(loc)
+	c.frames.count(loc, n)
 	return loc
 }

@@ -32,7 +32,7 @@ type noLabels struct{ Labeler }
 
 func testWindow(start int64) *window {
 	w := newWindow(start)
-	w.add(stacktrace{labels: labels.FromStrings("service_name", "a"), time: start + 1, locations: testStack("f")})
+	w.add(stacktrace{labels: labels.FromStrings("service_name", "a"), locations: testStack("f")}, 1)
 	return w
 }
 

@@ -49,20 +49,21 @@ func newFrames(s Symbolizer, b *binaries, m *metrics) *frames {
 	return &frames{symbolizer: s, binaries: b, metrics: m, young: newGeneration(), old: newGeneration(), born: time.Now()}
 }
 
-// locations appends the locations of an unwound stacktrace to dst.
-func (f *frames) locations(dst []*location, fs libpf.Frames) []*location {
+// locations appends the locations of an unwound stacktrace to dst, which
+// occurred n times.
+func (f *frames) locations(dst []*location, fs libpf.Frames, n int64) []*location {
 	for _, h := range fs {
 		l := f.location(h)
-		f.count(l)
+		f.count(l, n)
 		dst = append(dst, l)
 	}
 	return dst
 }
 
-func (f *frames) count(l *location) {
-	f.metrics.framesByKind[l.kind].Inc()
+func (f *frames) count(l *location, n int64) {
+	f.metrics.framesByKind[l.kind].Add(float64(n))
 	if l.unknown {
-		f.metrics.unsymbolizedByKind[l.kind].Inc()
+		f.metrics.unsymbolizedByKind[l.kind].Add(float64(n))
 	}
 }
 

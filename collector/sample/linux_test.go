@@ -146,7 +146,7 @@ func TestFrames(t *testing.T) {
 	for i := range frames {
 		in.Append(&frames[i])
 	}
-	got := f.locations(nil, in)
+	got := f.locations(nil, in, 1)
 	require.Len(t, got, len(frames), "no frame is dropped")
 	require.Equal(t, &location{kind: kindKernel, module: module{name: "vmlinux"}, lines: []line{{function: "vfs_read", file: "vmlinux"}}}, got[0])
 	require.Equal(t, []line{{function: "inner"}, {function: "outer", file: "x.c", number: 7}}, got[1].lines)
@@ -165,7 +165,7 @@ func TestFrames(t *testing.T) {
 	// Known locations outlive a generation, unknown ones are asked for again.
 	asked := sym.asked
 	f.age(f.born.Add(generationAge))
-	again := f.locations(nil, in)
+	again := f.locations(nil, in, 1)
 	require.Same(t, got[1], again[1])
 	require.Equal(t, asked+1, sym.asked)
 	f.age(f.born.Add(generationAge))
@@ -293,18 +293,57 @@ func TestQuietHandler(t *testing.T) {
 	require.EqualValues(t, 3, counterValue(m.lost.WithLabelValues("buffer_full")))
 }
 
-// TestSinkDoesNotBlock checks that stacktraces are lost, not waited for, when
-// nobody takes them.
-func TestSinkDoesNotBlock(t *testing.T) {
+// TestAggregateIsBounded checks that stacktraces are lost, not kept without end,
+// when nobody takes them.
+func TestAggregateIsBounded(t *testing.T) {
 	m := newMetrics(nil)
-	s := &sink{
-		events:  make(chan event, 2),
-		labels:  &labelCache{targets: &countingLabeler{}, metrics: m, byPID: map[libpf.PID]labeled{}},
-		metrics: m,
+	a := newAggregate(5*time.Second, m)
+	for i := range maxTallied + 5 {
+		e := testEvent(101 * second)
+		e.leaf = &place{offset: uint64(i)}
+		a.add(e)
+		a.add(e)
 	}
-	meta := &samples.TraceEventMeta{PID: 1, TID: 1, Timestamp: libpf.UnixTime64(time.Now().UnixNano())}
-	for range 5 {
-		require.NoError(t, s.ReportTraceEvent(&libpf.Trace{}, meta))
+	require.EqualValues(t, 10, counterValue(m.lost.WithLabelValues("queue_full")))
+	require.Len(t, a.rest()[0].events, maxTallied)
+	a.add(testEvent(101 * second))
+	require.EqualValues(t, 10, counterValue(m.lost.WithLabelValues("queue_full")))
+}
+
+func testEvent(time int64) event {
+	e := event{labels: labels.FromStrings("service_name", "a"), time: time}
+	e.frames.Append(&libpf.Frame{Type: libpf.PythonFrame, FunctionName: libpf.Intern("f")})
+	return e
+}
+
+func TestAggregateLateSamples(t *testing.T) {
+	at := func(ns int64) time.Time { return time.Unix(0, ns) }
+	m := newMetrics(nil)
+	a := newAggregate(5*time.Second, m)
+	add := func(time int64) { a.add(testEvent(time)) }
+	add(101 * second)
+	add(105 * second)
+	add(106 * second)
+	require.Equal(t, at(105*second).Add(lateness), a.next(at(102*second)))
+	require.Empty(t, a.due(at(105*second)), "a window waits for what is on its way")
+
+	ws := a.due(at(105 * second).Add(lateness))
+	require.Len(t, ws, 1)
+	require.Equal(t, 100*second, ws[0].start)
+	require.Len(t, ws[0].events, 1, "equal events are one")
+	for _, e := range ws[0].events {
+		require.EqualValues(t, 2, e.count)
 	}
-	require.EqualValues(t, 3, counterValue(m.lost.WithLabelValues("queue_full")))
+	require.Zero(t, counterValue(m.late))
+
+	add(104 * second) // late
+	ws = a.due(at(110 * second).Add(lateness))
+	require.Len(t, ws, 2, "the late sample comes with the next flush")
+	require.Equal(t, 100*second, ws[0].start, "in a window of its own time")
+	require.Equal(t, 105*second, ws[1].start)
+	require.EqualValues(t, 1, counterValue(m.late))
+
+	add(111 * second)
+	require.Len(t, a.rest(), 1)
+	require.Empty(t, a.rest())
 }

@@ -67,10 +67,9 @@ func (l *location) key() string {
 	return b.String()
 }
 
-// A stacktrace is one sample's locations, leaf first, with the series and the
-// time that it belongs to.
+// A stacktrace is a sample's locations, leaf first, with the labels of the
+// series that it belongs to.
 type stacktrace struct {
 	labels    labels.Labels
-	time      int64 // Unix ns
 	locations []*location
 }

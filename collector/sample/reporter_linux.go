@@ -20,25 +20,12 @@ import (
 	"github.com/flameline/flameline/collector/target"
 )
 
-// eventQueue is how many stacktraces may wait to be symbolized.
-const eventQueue = 8192
-
-// An event is a stacktrace as the unwinder reports it, with the labels that its
-// process had then.
-type event struct {
-	labels labels.Labels
-	time   int64 // Unix ns
-	frames libpf.Frames
-	leaf   *place // of a process that the unwinder did not know; else nil
-}
-
 // A sink takes what the unwinder reports. ReportTraceEvent is called by one
 // goroutine, which must not wait for symbols; ReportExecutable by another.
 type sink struct {
-	events   chan event
-	labels   *labelCache
-	binaries *binaries
-	metrics  *metrics
+	aggregate *aggregate
+	labels    *labelCache
+	binaries  *binaries
 
 	// leaf belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
@@ -50,21 +37,15 @@ var (
 	_ reporter.ExecutableReporter = (*sink)(nil)
 )
 
-// ReportTraceEvent queues a stacktrace. If the queue is full, it is lost.
+// ReportTraceEvent counts a stacktrace.
 func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta) error {
-	if meta.PID == 0 {
-		return nil
-	}
-	e := event{
-		labels: s.labels.get(meta),
-		time:   int64(meta.Timestamp),
-		frames: trace.Frames,
-		leaf:   s.leaf,
-	}
-	select {
-	case s.events <- e:
-	default:
-		s.metrics.lost.WithLabelValues("queue_full").Inc()
+	if meta.PID != 0 {
+		s.aggregate.add(event{
+			labels: s.labels.get(meta),
+			time:   int64(meta.Timestamp),
+			frames: trace.Frames,
+			leaf:   s.leaf,
+		})
 	}
 	return nil
 }

@@ -16,13 +16,15 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/libpf"
 	"go.opentelemetry.io/ebpf-profiler/times"
 	"go.opentelemetry.io/ebpf-profiler/tracer"
+	"golang.org/x/sys/unix"
 )
 
 // A Source samples this machine. There can be one at a time in a process. Its
 // goroutines, in the order of the data's way: the unwinder's own, which read
 // the kernel's buffers; readUnknown, which reads the gate's; handle, which
-// names interpreted and kernel frames and finds labels; collect, which names
-// native frames and aggregates; deliver, which calls the appender.
+// names interpreted and kernel frames, finds labels and aggregates; collect,
+// which names native frames once a window is over; and the delivery's, which
+// calls the appender.
 type Source struct {
 	options  Options
 	log      *slog.Logger
@@ -34,7 +36,8 @@ type Source struct {
 
 	traces  chan *libpf.EbpfTrace
 	unknown chan newcomer
-	done    chan struct{}
+	done    chan struct{} // closed when sampling has ended
+	handled chan struct{} // closed when all is aggregated
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
@@ -69,6 +72,9 @@ const (
 	// cleanupEvents where the kernel tells about them.
 	cleanupPolling = 15 * time.Second
 	cleanupEvents  = 5 * time.Minute
+	// readerNice is the priority of the thread that reads processes, if the
+	// process may raise it.
+	readerNice = -5
 	// drainTime is how long samples may take from the timer to handle.
 	drainTime = 2*pollInterval + 50*time.Millisecond
 )
@@ -95,15 +101,15 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		log:     o.Logger,
 		metrics: m,
 		sink: &sink{
-			events:   make(chan event, eventQueue),
-			labels:   &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
-			binaries: newBinaries(o.Symbolizer),
-			metrics:  m,
+			aggregate: newAggregate(o.Interval, m),
+			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
+			binaries:  newBinaries(o.Symbolizer),
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
 		unknown:        make(chan newcomer, 64),
 		done:           make(chan struct{}),
+		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
 		cancelDelivery: cancelDelivery,
 	}
@@ -178,15 +184,18 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	return nil
 }
 
-// enterReader returns what prepares the goroutine that reads processes: it
-// creates maps and raises RLIMIT_MEMLOCK for each, so where the setup thread
-// needed a filter it does too, on a thread that ends with it.
+// enterReader returns what prepares the goroutine that reads processes, on a
+// thread that ends with it. It creates maps and raises RLIMIT_MEMLOCK for each,
+// so where the setup thread needed a filter it does too.
 func (s *Source) enterReader(st setup) func() {
 	return func() {
+		runtime.LockOSThread()
+		// The sooner a process is known, the fewer of its stacktraces are
+		// incomplete. This thread has little to do; it may go first.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), readerNice)
 		if !st.memlockFiltered {
 			return
 		}
-		runtime.LockOSThread()
 		if err := filterMemlock(); err != nil {
 			s.log.Error("stacktraces will be incomplete", "err", err)
 		}
@@ -206,7 +215,7 @@ func (s *Source) begin(ctx context.Context) error {
 func (s *Source) countGate() {
 	n := s.gate.news()
 	s.metrics.samples.Add(float64(n[countSamples]))
-	s.metrics.lost.WithLabelValues("buffer_full").Add(float64(n[countUnknownLost]))
+	s.metrics.lost.WithLabelValues("new_process_buffer_full").Add(float64(n[countUnknownLost]))
 	s.metrics.lost.WithLabelValues("unwinder").Add(float64(n[countNotPassed]))
 }
 
@@ -238,7 +247,7 @@ func (s *Source) Close() error {
 		s.cancelUnwinder()
 		s.running.Wait()
 		s.tracer.Close()
-		close(s.sink.events)
+		close(s.handled)
 		s.collecting.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		s.delivery.close(ctx)
@@ -317,38 +326,32 @@ func (s *Source) readUnknown() {
 	}
 }
 
-// collect names native frames, aggregates, and puts windows that are over into
-// the delivery, until sink.events is closed.
+// collect names native frames of windows that are over and puts them into the
+// delivery, until handled is closed.
 func (s *Source) collect() {
 	defer s.collecting.Done()
+	a := s.sink.aggregate
 	c := &collector{
-		frames:    newFrames(s.options.Symbolizer, s.sink.binaries, s.metrics),
-		aggregate: newAggregate(s.options.Interval),
-		binaries:  s.sink.binaries,
-		metrics:   s.metrics,
+		frames:   newFrames(s.options.Symbolizer, s.sink.binaries, s.metrics),
+		binaries: s.sink.binaries,
+		metrics:  s.metrics,
 	}
-	timer := time.NewTimer(time.Until(c.aggregate.next(time.Now())))
+	timer := time.NewTimer(time.Until(a.next(time.Now())))
 	defer timer.Stop()
 	for {
 		select {
-		case e, ok := <-s.sink.events:
-			if !ok {
-				c.settle()
-				s.delivery.put(c.aggregate.rest())
-				return
-			}
-			c.add(e)
+		case <-s.handled:
+			s.delivery.put(c.windows(a.rest()))
+			return
 		case <-timer.C:
 			now := time.Now()
-			c.settle()
-			s.delivery.put(c.aggregate.due(now))
-			c.flushed = now
+			s.delivery.put(c.windows(a.due(now)))
 			c.frames.age(now)
 			s.countGate()
 			if err := s.gate.start(); err != nil {
 				s.log.Warn("look for CPUs that came online", "err", err)
 			}
-			timer.Reset(time.Until(c.aggregate.next(now)))
+			timer.Reset(time.Until(a.next(now)))
 		}
 	}
 }

@@ -56,9 +56,9 @@ type counted struct {
 	count     int64
 }
 
-// add counts a stacktrace. It keeps the locations, not the slice.
-func (w *window) add(st stacktrace) {
-	w.samples++
+// add counts a stacktrace n times. It keeps the locations, not the slice.
+func (w *window) add(st stacktrace, n int64) {
+	w.samples += n
 	key := st.labels.Hash()
 	s := w.series[key]
 	if s == nil {
@@ -81,7 +81,7 @@ func (w *window) add(st stacktrace) {
 		s.scratch = binary.LittleEndian.AppendUint32(s.scratch, i)
 	}
 	if i, ok := s.stacks[string(s.scratch)]; ok {
-		s.samples[i].count++
+		s.samples[i].count += n
 		return
 	}
 	s.stacks[string(s.scratch)] = len(s.samples)
@@ -89,7 +89,7 @@ func (w *window) add(st stacktrace) {
 	for i := range locs {
 		locs[i] = binary.LittleEndian.Uint32(s.scratch[4*i:])
 	}
-	s.samples = append(s.samples, counted{locations: locs, count: 1})
+	s.samples = append(s.samples, counted{locations: locs, count: n})
 }
 
 // profiles returns the window as one profile per series, in label order. The

@@ -42,11 +42,11 @@ func TestWindowProfiles(t *testing.T) {
 	a, b := labels.FromStrings("service_name", "a"), labels.FromStrings("service_name", "b")
 
 	w := newWindow(100 * second)
-	for range 3 {
-		w.add(stacktrace{labels: a, time: 101 * second, locations: stack})
-	}
-	w.add(stacktrace{labels: a, time: 101 * second, locations: stack[1:]})
-	w.add(stacktrace{labels: b, time: 101 * second, locations: []*location{unknown, inlined, stack[2]}})
+	w.add(stacktrace{labels: a, locations: stack}, 2)
+	w.add(stacktrace{labels: a, locations: stack[1:]}, 1)
+	w.add(stacktrace{labels: a, locations: stack}, 1)
+	w.add(stacktrace{labels: b, locations: []*location{unknown, inlined, stack[2]}}, 1)
+	require.EqualValues(t, 5, w.samples)
 
 	const period = 50_000_000
 	ps := w.profiles(5*time.Second, period)
@@ -89,34 +89,6 @@ func TestWindowProfiles(t *testing.T) {
 	require.EqualValues(t, 0x1234, locs[0].Address)
 	require.Equal(t, "inner", locs[1].Line[0].Function.Name)
 	require.Equal(t, "outer", locs[1].Line[1].Function.Name)
-}
-
-func TestAggregateLateSamples(t *testing.T) {
-	at := func(ns int64) time.Time { return time.Unix(0, ns) }
-	a := newAggregate(5 * time.Second)
-	add := func(time int64) {
-		a.add(stacktrace{labels: labels.FromStrings("service_name", "a"), time: time, locations: testStack("f")})
-	}
-	add(101 * second)
-	add(105 * second)
-	add(106 * second)
-	require.Equal(t, at(105*second).Add(lateness), a.next(at(102*second)))
-	require.Empty(t, a.due(at(105*second)), "a window waits for what is on its way")
-
-	ws := a.due(at(105 * second).Add(lateness))
-	require.Len(t, ws, 1)
-	require.Equal(t, 100*second, ws[0].start)
-	require.EqualValues(t, 2, ws[0].samples)
-
-	add(104 * second) // late
-	ws = a.due(at(110 * second).Add(lateness))
-	require.Len(t, ws, 2, "the late sample comes with the next flush")
-	require.Equal(t, 100*second, ws[0].start, "in a window of its own time")
-	require.Equal(t, 105*second, ws[1].start)
-
-	add(111 * second)
-	require.Len(t, a.rest(), 1)
-	require.Empty(t, a.rest())
 }
 
 func TestLocationKey(t *testing.T) {
