@@ -18,12 +18,13 @@ const parallelQueries = 10
 // QueryData answers the queries of a panel, side by side. Each has its own
 // frames or its own error.
 func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
+	forAlert := req.Headers[backend.FromAlertHeaderName] != ""
 	answers := make([]backend.DataResponse, len(req.Queries))
 	var g errgroup.Group
 	g.SetLimit(parallelQueries)
 	for i, q := range req.Queries {
 		g.Go(func() error {
-			answers[i] = d.query(ctx, q)
+			answers[i] = d.query(ctx, q, forAlert)
 			return nil
 		})
 	}
@@ -37,7 +38,7 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 
 // query answers one query. A panic is the failure of that query alone: it must
 // not end the process, in which other data sources live.
-func (d *Datasource) query(ctx context.Context, q backend.DataQuery) (answer backend.DataResponse) {
+func (d *Datasource) query(ctx context.Context, q backend.DataQuery, forAlert bool) (answer backend.DataResponse) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.DefaultLogger.Error("query panicked", "panic", p, "stack", string(debug.Stack()))
@@ -47,5 +48,5 @@ func (d *Datasource) query(ctx context.Context, q backend.DataQuery) (answer bac
 	if err := ctx.Err(); err != nil {
 		return client.Response(err)
 	}
-	return d.runner.Run(ctx, q)
+	return d.runner.Run(ctx, q, forAlert)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,9 @@ func (s Step) duration() time.Duration { return time.Duration(s) }
 func (s *Step) UnmarshalJSON(b []byte) error {
 	var seconds float64
 	if json.Unmarshal(b, &seconds) == nil {
+		if seconds < 0 || seconds > math.MaxInt32 {
+			return client.Invalidf("step", "%g seconds is not a length of time", seconds)
+		}
 		*s = Step(seconds * float64(time.Second))
 		return nil
 	}

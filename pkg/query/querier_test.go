@@ -137,5 +137,5 @@ func ask(t *testing.T, r *query.Runner, ago time.Duration, model map[string]any)
 	return r.Run(t.Context(), backend.DataQuery{
 		RefID: "A", JSON: raw, Interval: time.Second,
 		TimeRange: backend.TimeRange{From: now.Add(-ago), To: now},
-	})
+	}, false)
 }

@@ -33,19 +33,26 @@ func (r *Runner) now() time.Time {
 	return r.Now()
 }
 
-// Run answers one query, with its frames or an error.
-func (r *Runner) Run(ctx context.Context, q backend.DataQuery) backend.DataResponse {
-	frames, err := r.run(ctx, q)
+// Run answers one query, with its frames or an error. An alert rule's query is
+// answered by series alone: Grafana cannot evaluate a flame graph.
+func (r *Runner) Run(ctx context.Context, q backend.DataQuery, forAlert bool) backend.DataResponse {
+	frames, err := r.run(ctx, q, forAlert)
 	if err != nil {
 		return client.Response(err)
 	}
 	return backend.DataResponse{Status: backend.StatusOK, Frames: frames}
 }
 
-func (r *Runner) run(ctx context.Context, q backend.DataQuery) (data.Frames, error) {
+func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (data.Frames, error) {
 	m, err := ParseModel(q.JSON)
 	if err != nil {
 		return nil, err
+	}
+	if forAlert {
+		if m.QueryType == TypeProfile {
+			return nil, client.Invalidf("queryType", "an alert rule needs %s; a flame graph has no value to compare", TypeMetrics)
+		}
+		m.QueryType = TypeMetrics
 	}
 	if !q.TimeRange.From.Before(q.TimeRange.To) {
 		return nil, client.Invalidf("time range", "it ends (%s) before it begins (%s)",

@@ -83,7 +83,7 @@ func TestFlameGraphInCores(t *testing.T) {
 
 	// What has not passed yet does not count.
 	raw := json.RawMessage(`{"queryType":"profile","unit":"cores","profileTypeId":"` + cpu + `"}`)
-	resp = r.Run(t.Context(), backend.DataQuery{JSON: raw, TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now.Add(time.Hour)}})
+	resp = r.Run(t.Context(), backend.DataQuery{JSON: raw, TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now.Add(time.Hour)}}, false)
 	require.InDelta(t, 0.5, value(t, resp.Frames[0], "value", 0), 1e-9)
 
 	// Memory in use has no rate.
@@ -120,15 +120,17 @@ func TestBadQueriesNameTheField(t *testing.T) {
 		"maxNodes":      `{"profileTypeId":"` + cpu + `","maxNodes":-1}`,
 		"unit":          `{"profileTypeId":"` + cpu + `","unit":"parsecs"}`,
 		"step":          `{"profileTypeId":"` + cpu + `","step":"often"}`,
+		"step: -5 sec":  `{"profileTypeId":"` + cpu + `","step":-5}`,
+		"step: 1e+300":  `{"profileTypeId":"` + cpu + `","step":1e300}`,
 		"version":       `{"profileTypeId":"` + cpu + `","version":99}`,
 	} {
 		t.Run(field, func(t *testing.T) {
 			q := &querier{}
 			resp := runner(t, q).Run(t.Context(), backend.DataQuery{
 				JSON: json.RawMessage(model), TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now},
-			})
+			}, false)
 			require.Error(t, resp.Error)
-			require.True(t, strings.HasPrefix(resp.Error.Error(), field+": "), "%q names %s", resp.Error, field)
+			require.True(t, strings.HasPrefix(resp.Error.Error(), field), "%q names %s", resp.Error, field)
 			require.Equal(t, backend.StatusBadRequest, resp.Status)
 			require.Empty(t, q.profiles, "the server is not asked")
 		})
@@ -148,7 +150,7 @@ func TestStepIsTextOrSeconds(t *testing.T) {
 func TestBackwardRange(t *testing.T) {
 	resp := runner(t, &querier{}).Run(t.Context(), backend.DataQuery{
 		JSON: json.RawMessage(`{"profileTypeId":"` + cpu + `"}`), TimeRange: backend.TimeRange{From: now, To: now},
-	})
+	}, false)
 	require.ErrorContains(t, resp.Error, "time range: it ends")
 }
 
@@ -159,4 +161,46 @@ func TestRefusalOfTheServer(t *testing.T) {
 	require.Equal(t, backend.StatusTooManyRequests, resp.Status)
 	require.Equal(t, backend.ErrorSourceDownstream, resp.ErrorSource)
 	require.Empty(t, resp.Frames)
+}
+
+func TestAlertRulesGetSeries(t *testing.T) {
+	q := &querier{tree: tree(7)}
+	r := runner(t, q)
+	for queryType, failure := range map[string]string{"both": "", "metrics": "", "profile": "queryType: an alert rule needs metrics"} {
+		resp := r.Run(t.Context(), backend.DataQuery{
+			JSON:      json.RawMessage(`{"queryType":"` + queryType + `","profileTypeId":"` + cpu + `"}`),
+			TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now},
+		}, true)
+		require.Empty(t, q.profiles)
+		if failure != "" {
+			require.ErrorContains(t, resp.Error, failure)
+			continue
+		}
+		require.NoError(t, resp.Error)
+		require.Len(t, resp.Frames, 1)
+		require.Equal(t, data.FrameTypeTimeSeriesMulti, resp.Frames[0].Meta.Type)
+	}
+}
+
+// Whatever a dashboard holds, reading it does not panic, and what is accepted
+// can be asked.
+func FuzzParseModel(f *testing.F) {
+	f.Add([]byte(`{"queryType":"both","profileTypeId":"` + cpu + `","labelSelector":"{a=\"b\"}","groupBy":["a"],"limit":3,"step":"15s"}`))
+	f.Add([]byte(`{"profileTypeId":":::::","step":1e300}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, err := query.ParseModel(raw)
+		if err != nil {
+			return
+		}
+		if _, err := profile.ParseType(m.ProfileTypeID); err != nil {
+			t.Error(err)
+		}
+		if _, err := profile.ParseSelector(m.LabelSelector); err != nil {
+			t.Error(err)
+		}
+		if m.Step < 0 {
+			t.Errorf("step %d", m.Step)
+		}
+	})
 }
