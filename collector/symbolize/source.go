@@ -53,18 +53,19 @@ func newSource(procRoot string, b Binary) *source {
 	return s
 }
 
-// hold opens the binary and keeps it open until release.
-func (s *source) hold(now time.Time) error {
+// hold opens the binary, if it is not open, and keeps it open until release.
+func (s *source) hold(now time.Time) (opened bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held != nil {
-		return nil
+		return false, nil
 	}
 	f, err := s.open()
-	if err == nil {
-		s.held, s.since = f, now
+	if err != nil {
+		return false, err
 	}
-	return err
+	s.held, s.since = f, now
+	return true, nil
 }
 
 // release closes the held file if it was opened before a time and nobody

@@ -77,8 +77,9 @@ type Options struct {
 	Registerer prometheus.Registerer // nil registers nothing
 	// ProcRoot is where procfs is mounted; "" is /proc.
 	ProcRoot string
-	// CacheBytes bounds the memory of symbol tables; 0 is 64 MiB. The table
-	// in use stays even if it is larger on its own.
+	// CacheBytes bounds the memory of symbol tables; 0 is 32 MiB. The table
+	// in use stays even if it is larger on its own; perf maps take up to a
+	// quarter more.
 	CacheBytes int64
 	// IdleTimeout drops tables that no Lookup used for as long; 0 is 10 min.
 	IdleTimeout time.Duration

@@ -10,15 +10,17 @@ import (
 )
 
 const (
-	defaultCacheBytes  = 64 << 20
+	defaultCacheBytes  = 32 << 20
 	defaultIdleTimeout = 10 * time.Minute
 	defaultRetryAfter  = time.Minute
 	defaultOpenFiles   = 256
 	defaultDebugBytes  = 8 << 20
 
-	// holdTime is how long a descriptor is held: long enough for the samples
-	// of an ended process to arrive, short enough not to keep the file system
-	// of a stopped container busy.
+	// holdTime is how long a descriptor is held at least: long enough for the
+	// samples of an ended process to arrive. One of a container's file, whose
+	// path leads nowhere once the process is gone, is held for as long as the
+	// binary is in use; not for longer, so that the file system of a stopped
+	// container does not stay busy.
 	holdTime = 2 * time.Minute
 	// maxBinaries bounds the binaries that are known.
 	maxBinaries = 32 << 10
@@ -40,7 +42,7 @@ type Symbolizer struct {
 	mu      sync.Mutex
 	entries map[FileID]*entry
 	recent  *list.List // of *entry, most recently used first
-	held    []*source  // with a descriptor, oldest first
+	held    []*entry   // with a descriptor, oldest first
 	bytes   int64      // of all tables
 	closed  bool
 }
@@ -109,16 +111,19 @@ func (s *Symbolizer) Add(id FileID, b Binary) {
 	if settled || b.Open != nil || b.Path == vdsoPath {
 		return
 	}
-	if err := e.source.hold(now); err != nil {
+	opened, err := e.source.hold(now)
+	if err != nil {
 		s.log.Debug("binary cannot be opened", "module", b.Name, "pid", b.PID, "err", err)
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.retry = time.Time{}
-	s.held = append(s.held, e.source)
+	if opened {
+		s.held = append(s.held, e)
+	}
 	for i := 0; len(s.held) > s.o.OpenFiles && i < len(s.held); {
-		if s.held[i].release(now.Add(time.Hour)) {
+		if s.held[i].source.release(now.Add(time.Hour)) {
 			s.held = append(s.held[:i], s.held[i+1:]...)
 		} else {
 			i++
@@ -276,9 +281,10 @@ func (s *Symbolizer) expire(now time.Time) {
 		s.drop(e, "idle")
 	}
 	kept := s.held[:0]
-	for _, src := range s.held {
-		if !src.release(now.Add(-holdTime)) {
-			kept = append(kept, src)
+	for _, e := range s.held {
+		inUse := now.Sub(e.used) < s.o.IdleTimeout && !e.source.inOwnRoot()
+		if inUse || !e.source.release(now.Add(-holdTime)) {
+			kept = append(kept, e)
 		}
 	}
 	clear(s.held[len(kept):])
@@ -313,8 +319,8 @@ func (s *Symbolizer) Close() error {
 	defer s.building.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, src := range s.held {
-		src.release(time.Now().Add(time.Hour))
+	for _, e := range s.held {
+		e.source.release(time.Now().Add(time.Hour))
 	}
 	s.held = nil
 	s.entries = map[FileID]*entry{}

@@ -128,6 +128,21 @@ func TestLookupInProcessRoot(t *testing.T) {
 	s.Add(FileID{1}, Binary{Path: "/app/shape", PID: 77})
 	requireFunction(t, s, FileID{1}, addr, "local_work")
 
+	// The container's process ends: its path leads nowhere, but the descriptor
+	// is held for as long as the binary is in use.
+	run(t, "", "cp", full, filepath.Join(root, "app/full"))
+	s.Add(FileID{4}, Binary{Path: "/app/full", PID: 77})
+	requireFunction(t, s, FileID{4}, addr, "local_work")
+	s.expire(time.Now().Add(holdTime + time.Second))
+	s.mu.Lock()
+	s.drop(s.entries[FileID{4}], "bytes")
+	s.mu.Unlock()
+	require.NoError(t, os.Remove(filepath.Join(dir, "proc/77/root")))
+	requireFunction(t, s, FileID{4}, addr, "local_work")
+	require.NoError(t, os.Symlink(root, filepath.Join(dir, "proc/77/root")))
+	s.expire(time.Now().Add(time.Hour))
+	require.Zero(t, testutil.ToFloat64(s.metrics.files))
+
 	// A way out of the root leads nowhere; a FIFO does not block.
 	require.NoError(t, os.Symlink(full, filepath.Join(root, "app/escape")))
 	s.Add(FileID{2}, Binary{Path: "/app/escape", PID: 77})

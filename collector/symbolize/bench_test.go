@@ -1,0 +1,40 @@
+package symbolize
+
+import (
+	"os"
+	"testing"
+)
+
+// BenchmarkReadTable reads the symbols of a static C program, some 2,000
+// functions.
+func BenchmarkReadTable(b *testing.B) {
+	path := compile(b, "gcc", "shape.c", "-O2", "-static")
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		table, err := readTable(&file{Reader: f}, Binary{}, nil, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(table.bytes())/float64(len(table.starts)), "B/range")
+	}
+}
+
+// BenchmarkLookup looks up addresses that were seen before, the usual case.
+func BenchmarkLookup(b *testing.B) {
+	path := compile(b, "gcc", "shape.c", "-O2", "-static")
+	s := New(Options{})
+	defer s.Close()
+	s.Add(FileID{1}, Binary{Path: path})
+	symbols := nm(b, path)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		s.Lookup(FileID{1}, symbols[i%len(symbols)].addr)
+		i++
+	}
+}
