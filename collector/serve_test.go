@@ -12,8 +12,12 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/flameline/flameline/collector/sample"
 )
 
 // nobody is the user and group without rights.
@@ -146,4 +150,35 @@ func TestServeReadsItsConfiguration(t *testing.T) {
 	require.True(t, p.cmd.ProcessState.Success(), p.log)
 	require.DirExists(t, filepath.Join(dir, "store"))
 	require.Contains(t, p.log.String(), `"msg":"ready"`)
+}
+
+// SIGTERM in the middle of a window does not lose what was sampled in it.
+func TestServeWritesTheLastWindow(t *testing.T) {
+	dir := t.TempDir()
+	p := launch(t, nil, "--storage.path", dir)
+	p.waitReady(t)
+	supported := sample.Supported()
+	_, status := p.get("/api/v1/status")
+	if supported != nil {
+		require.Contains(t, status, `"state":"off"`, "%v", supported)
+	} else {
+		require.Contains(t, status, `"state":"on"`)
+	}
+
+	const window = 5 * time.Second
+	time.Sleep(time.Until(time.Now().Truncate(window).Add(window)))
+	began := time.Now().Truncate(window)
+	for x := 0; time.Since(began) < 2*time.Second; x++ { // something to sample
+	}
+	p.end(syscall.SIGTERM)
+	require.True(t, p.cmd.ProcessState.Success(), p.log)
+
+	p = launch(t, nil, "--storage.path", dir, "--ebpf.enabled", "false")
+	p.waitReady(t)
+	resp, err := querierv1connect.NewQuerierServiceClient(http.DefaultClient, p.url).GetProfileStats(t.Context(), connect.NewRequest(&typesv1.GetProfileStatsRequest{}))
+	require.NoError(t, err)
+	require.Equal(t, supported == nil, resp.Msg.DataIngested)
+	if supported == nil {
+		require.Equal(t, began.UnixMilli()+1, resp.Msg.NewestProfileTime, "the newest profile is of the window that was cut short")
+	}
 }

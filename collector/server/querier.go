@@ -47,7 +47,7 @@ func (q *querier) flameQuery(m *querierv1.SelectMergeStacktracesRequest) (f flam
 	}
 	f.spans = len(m.SpanSelector) > 0
 	if len(m.ProfileIdSelector) > 0 {
-		return f, unsupported("profile_id_selector", "profiles are stored merged by series, not one by one")
+		return f, unsupported("profile_id_selector", "profiles cannot be looked up by ID")
 	}
 	if len(m.TraceIdSelector) > 0 {
 		return f, unsupported("trace_id_selector", "samples are stored without the trace they belong to")

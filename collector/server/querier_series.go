@@ -37,7 +37,7 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 		return nil, invalid(err)
 	}
 	if m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {
-		return nil, unsupported("exemplar_type", "profiles are stored merged by series, not one by one")
+		return nil, unsupported("exemplar_type", "profiles cannot be looked up by ID, so there is none to point at")
 	}
 	found, err := q.store.Points(ctx, r)
 	if err != nil {
@@ -56,8 +56,8 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 	return connect.NewResponse(resp), nil
 }
 
-// SelectHeatmap counts single profiles by value, which a store of merged
-// profiles does not have.
+// SelectHeatmap would count single profiles by value, which the store does not
+// hand out.
 func (q *querier) SelectHeatmap(context.Context, *connect.Request[querierv1.SelectHeatmapRequest]) (*connect.Response[querierv1.SelectHeatmapResponse], error) {
-	return nil, unsupported("SelectHeatmap", "profiles are stored merged by series, not one by one")
+	return nil, unsupported("SelectHeatmap", "the store does not hand out the values of single profiles")
 }
