@@ -9,9 +9,11 @@ import (
 	"strings"
 )
 
-// A prerequisite is a command that the tests run, and Debian's package of it.
+// A prerequisite is a command that the tests run, or a file that they read, and
+// Debian's package of it.
 type prerequisite struct {
 	commands []string // any of them will do
+	files    []string // instead of commands: any of them will do
 	variable string   // may name the command instead
 	debian   []string
 }
@@ -25,6 +27,10 @@ var prerequisites = []prerequisite{
 	{commands: []string{"python3"}, debian: []string{"python3"}},
 	{commands: []string{"java"}, debian: []string{"default-jdk-headless"}},
 	{commands: []string{"javac"}, debian: []string{"default-jdk-headless"}},
+	// Generated eBPF objects.
+	{commands: []string{"clang"}, debian: []string{"clang"}},
+	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},
+	{files: []string{"/usr/include/bpf/bpf_helpers.h"}, debian: []string{"libbpf-dev"}},
 	// What Flameline is compared with, and the browser.
 	{commands: []string{"prometheus"}, variable: "PROMETHEUS_BIN", debian: []string{"prometheus"}},
 	{commands: []string{"promtool"}, debian: []string{"prometheus"}},
@@ -38,7 +44,15 @@ func (p prerequisite) here() bool {
 	return slices.ContainsFunc(p.commands, func(name string) bool {
 		_, err := exec.LookPath(name)
 		return err == nil
+	}) || slices.ContainsFunc(p.files, func(name string) bool {
+		_, err := os.Stat(name)
+		return err == nil
 	})
+}
+
+// name is the first of the prerequisite's names, for messages.
+func (p prerequisite) name() string {
+	return append(slices.Clone(p.commands), p.files...)[0]
 }
 
 // Prerequisites checks that the tests have what they run. As root on Debian it
@@ -52,7 +66,7 @@ func Prerequisites(ctx context.Context) error {
 	var missing, packages []string
 	for _, p := range prerequisites {
 		if !p.here() {
-			missing = append(missing, p.commands[0])
+			missing = append(missing, p.name())
 			packages = append(packages, p.debian...)
 		}
 	}
@@ -60,7 +74,7 @@ func Prerequisites(ctx context.Context) error {
 		return nil
 	}
 	if !CanInstall() {
-		return fmt.Errorf("not on PATH: %s; install them, or run this as root on Debian, which installs them", strings.Join(missing, ", "))
+		return fmt.Errorf("not here: %s; install them, or run this as root on Debian, which installs them", strings.Join(missing, ", "))
 	}
 	slices.Sort(packages)
 	return Install(ctx, slices.Compact(packages)...)

@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,51 +78,6 @@ func EndToEndTests(ctx context.Context) error {
 // OtherSystems checks that everything but the eBPF source builds elsewhere.
 func OtherSystems(ctx context.Context) error {
 	return runEnv(ctx, []string{"CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64"}, "go", "build", "./...")
-}
-
-// CheckGenerated generates anew and fails if that changes a file.
-func CheckGenerated(ctx context.Context) error {
-	found, err := output(ctx, "git", "ls-files", "*.go")
-	if err != nil {
-		return err
-	}
-	if !anyGenerates(strings.Fields(found)) {
-		fmt.Println("There is no generated code.")
-		return nil
-	}
-	before, err := output(ctx, "git", "diff", "HEAD")
-	if err != nil {
-		return err
-	}
-	if err := Run(ctx, "go", "generate", "./..."); err != nil {
-		return err
-	}
-	after, err := output(ctx, "git", "diff", "HEAD")
-	if err != nil {
-		return err
-	}
-	if before != after {
-		// For the log; the error stands without it.
-		_ = Run(ctx, "git", "diff", "--stat", "HEAD")
-		return errors.New("generated code is not what `go tool mage generate` writes: commit its result")
-	}
-	return nil
-}
-
-// anyGenerates tells whether a file has a go:generate directive.
-func anyGenerates(files []string) bool {
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil { // deleted, not committed yet
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if strings.HasPrefix(line, "//go:generate ") {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // Bench runs the Go benchmarks, or those that BENCH matches.
