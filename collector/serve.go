@@ -15,15 +15,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/forward"
 	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/server"
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/collector/web"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // stopTimeout bounds how long open requests may delay the end.
@@ -105,31 +108,24 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	return errors.Join(err, listening.stop())
 }
 
-// serveStore opens the store, runs the sources and waits for the end.
+// serveStore opens the store, or what stands in for it, runs the sources and
+// waits for the end.
 func serveStore(ctx context.Context, c *config.Config, srv *server.Server, listening *listening, logger *slog.Logger, reg prometheus.Registerer) (err error) {
-	db, err := store.Open(c.Storage.Path, store.Options{
-		Logger:     logger.With("component", "store"),
-		Registerer: reg,
-		CacheBytes: int64(c.Storage.CacheBytes),
-		MaxBytes:   int64(c.Storage.MaxBytes),
-		Retention:  time.Duration(c.Storage.Retention),
-		MaxFuture:  time.Duration(c.Limits.MaxFuture),
-	})
+	to, closeStore, err := openStore(c, srv, logger, reg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	srv.Open(db)
+	defer func() { err = errors.Join(err, closeStore()) }()
 
-	stopScraping, err := startScraping(ctx, c, db, logger, reg)
+	stopScraping, err := startScraping(ctx, c, to, logger, reg)
 	if err != nil {
 		return err
 	}
-	sampler, err := startSampling(ctx, c.EBPF, db, &srv.Health, logger, reg)
+	sampler, err := startSampling(ctx, c.EBPF, to, &srv.Health, logger, reg)
 	if err != nil {
 		return errors.Join(err, stopScraping())
 	}
-	logger.Info("ready", "address", listening.address, "store", c.Storage.Path, "ebpf", srv.Status().EBPF.State)
+	logger.Info("ready", "address", listening.address, "ebpf", srv.Status().EBPF.State)
 	select {
 	case <-ctx.Done():
 	case err = <-listening.failed:
@@ -139,6 +135,41 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	logger.Info("stopping")
 	srv.SetStopping()
 	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
+}
+
+// An appender takes what the sources give.
+type appender interface {
+	Append(ctx context.Context, ps []profile.Profile) error
+}
+
+// openStore opens the store and has the server answer from it; an agent gets a
+// connection to its server in its place.
+func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg prometheus.Registerer) (to appender, closeStore func() error, err error) {
+	if c.Push.URL != "" {
+		client, err := promconfig.NewClientFromConfig(c.Push.HTTPClientConfig, "push")
+		if err != nil {
+			return nil, nil, fmt.Errorf("push: %w", err)
+		}
+		f, err := forward.New(forward.Options{URL: c.Push.URL, Client: client, Logger: logger.With("component", "forward"), Registerer: reg})
+		if err != nil {
+			return nil, nil, fmt.Errorf("push.url: %w", err)
+		}
+		srv.OpenElsewhere(c.Push.URL)
+		return f, func() error { return nil }, nil
+	}
+	db, err := store.Open(c.Storage.Path, store.Options{
+		Logger:     logger.With("component", "store"),
+		Registerer: reg,
+		CacheBytes: int64(c.Storage.CacheBytes),
+		MaxBytes:   int64(c.Storage.MaxBytes),
+		Retention:  time.Duration(c.Storage.Retention),
+		MaxFuture:  time.Duration(c.Limits.MaxFuture),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	srv.Open(db)
+	return db, db.Close, nil
 }
 
 // serverLimits hands the file's limits to the server, which knows nothing of

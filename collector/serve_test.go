@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/http/pprof"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,4 +183,45 @@ func TestServeWritesTheLastWindow(t *testing.T) {
 	if supported == nil {
 		require.Equal(t, began.UnixMilli()+1, resp.Msg.NewestProfileTime, "the newest profile is of the window that was cut short")
 	}
+}
+
+// An agent's profiles end in its server's store, none in its own.
+func TestServeAsAnAgent(t *testing.T) {
+	dir := t.TempDir()
+	central := launch(t, nil, "--storage.path", filepath.Join(dir, "central"), "--ebpf.enabled", "false")
+	central.waitReady(t)
+	// What there is to scrape: this process.
+	target := httptest.NewServer(http.HandlerFunc(pprof.Profile))
+	defer target.Close()
+	file := filepath.Join(dir, "agent.yml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+storage: {path: `+filepath.Join(dir, "agent")+`}
+ebpf: {enabled: false}
+push: {url: "`+central.url+`"}
+scrape_configs:
+  - job_name: tests
+    scrape_interval: 1s
+    static_configs: [{targets: ["`+target.Listener.Addr().String()+`"]}]
+`), 0o600))
+	agent := launch(t, nil, "--config.file", file)
+	agent.waitReady(t)
+	_, err := querierv1connect.NewQuerierServiceClient(http.DefaultClient, agent.url).GetProfileStats(t.Context(), connect.NewRequest(&typesv1.GetProfileStatsRequest{}))
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
+	require.ErrorContains(t, err, central.url)
+
+	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, central.url)
+	for x := 0; ; x++ { // busy, so that there is something in the profiles
+		if x%(1<<26) != 0 {
+			continue
+		}
+		values, err := q.LabelValues(t.Context(), connect.NewRequest(&typesv1.LabelValuesRequest{Name: "service_name"}))
+		require.NoError(t, err)
+		if len(values.Msg.Names) > 0 {
+			require.Equal(t, []string{"tests"}, values.Msg.Names)
+			break
+		}
+	}
+	agent.end(syscall.SIGTERM)
+	require.True(t, agent.cmd.ProcessState.Success(), agent.log)
+	require.NoDirExists(t, filepath.Join(dir, "agent"))
 }

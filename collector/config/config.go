@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
 	"go.yaml.in/yaml/v3"
 
@@ -32,7 +33,10 @@ type Config struct {
 	Limits  Limits  `yaml:"limits"`
 	// ScrapeConfigs are the targets whose pprof profiles are pulled.
 	ScrapeConfigs []scrape.Config `yaml:"scrape_configs"`
-	Log           Log             `yaml:"log"`
+	// Push sends what the sources give to another server, in place of the
+	// store.
+	Push Push `yaml:"push"`
+	Log  Log  `yaml:"log"`
 }
 
 // Web says where the service listens.
@@ -105,6 +109,15 @@ type Limits struct {
 	MaxPoints int64 `yaml:"max_points"`
 }
 
+// Push configures an agent: sources without a store of their own.
+type Push struct {
+	// URL is the address of the server; empty means that this process keeps
+	// profiles itself.
+	URL string `yaml:"url"`
+	// HTTPClientConfig has Prometheus' keys for credentials and TLS.
+	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
+}
+
 // Log says what is logged, in which form, as Prometheus' flags do.
 type Log struct {
 	Level  string `yaml:"level"`
@@ -135,7 +148,8 @@ func Default() *Config {
 			DefaultNodes:         8192,
 			MaxPoints:            11_000,
 		},
-		Log: Log{Level: "info", Format: "logfmt"},
+		Push: Push{HTTPClientConfig: promconfig.DefaultHTTPClientConfig},
+		Log:  Log{Level: "info", Format: "logfmt"},
 	}
 }
 
@@ -181,6 +195,9 @@ func (c *Config) Validate() error {
 	}
 	if err := promslog.NewFormat().Set(c.Log.Format); err != nil {
 		return fmt.Errorf("log.format: %w", err)
+	}
+	if err := c.Push.HTTPClientConfig.Validate(); err != nil {
+		return fmt.Errorf("push: %w", err)
 	}
 	if c.Limits.DefaultNodes < 1 {
 		return fmt.Errorf("limits.default_nodes: %d is not positive", c.Limits.DefaultNodes)

@@ -67,6 +67,8 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"scrape key":        {"scrape_configs:\n  - job_name: x\n    scrape_intervall: 5s\n", `flameline.yml:3: unknown key "scrape_intervall"`},
 		"relabelling":       {"scrape_configs:\n  - job_name: x\n    relabel_configs:\n      - action: nonsense\n", `flameline.yml:3: relabel_configs: unknown relabel action "nonsense"`},
 		"a job twice":       {"scrape_configs:\n  - job_name: x\n  - job_name: x\n", `"x"`},
+		"push":              {"push:\n  url: http://x\n  basic_auth: {username: a}\n  authorization: {credentials: b}\n", "push: at most one of basic_auth"},
+		"push key":          {"push:\n  uri: http://x\n", `flameline.yml:2: unknown key "uri"`},
 		"a second document": {"web: {}\n---\nweb: {}\n", "a second YAML document"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +89,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, blocks, 3)
+	require.Len(t, blocks, 4)
 
 	c, err := Load(write(t, blocks[0][1]))
 	require.NoError(t, err)
@@ -102,4 +104,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	c, err = Load(write(t, blocks[1][1]))
 	require.NoError(t, err)
 	require.Len(t, c.ScrapeConfigs, 1)
+	c, err = Load(write(t, blocks[2][1]))
+	require.NoError(t, err)
+	require.Equal(t, "node-1", c.Push.HTTPClientConfig.BasicAuth.Username)
 }

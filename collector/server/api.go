@@ -35,6 +35,17 @@ func (s *Server) Open(db Store) {
 	s.setOpen()
 }
 
+// OpenElsewhere tells clients that the profiles are on another server. The
+// service counts as ready without a store of its own.
+func (s *Server) OpenElsewhere(url string) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, r, connect.NewError(connect.CodeUnavailable, fmt.Errorf("this agent keeps no profiles; ask %s, where it sends them", url)))
+	})
+	s.api.Store(mux)
+	s.setOpen()
+}
+
 // patterns are the paths that Open serves.
 func patterns() []string {
 	var out []string

@@ -1,9 +1,6 @@
 package server_test
 
 import (
-	"context"
-	"crypto/tls"
-	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -16,7 +13,6 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -29,12 +25,9 @@ const cpu = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 
 // h2c is a client of HTTP/2 without TLS, as gRPC needs it.
 func h2c() *http.Client {
-	return &http.Client{Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
-		},
-	}}
+	t := &http.Transport{Protocols: new(http.Protocols)}
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: t}
 }
 
 // Every method answers over every protocol, with and without compression.
