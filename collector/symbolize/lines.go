@@ -107,11 +107,11 @@ func readLines(f *elf.File, limit int64) (*lineInfo, error) {
 		return nil, fmt.Errorf("read DWARF: %w", err)
 	}
 	r := lineReader{
-		data:   data,
-		info:   &lineInfo{files: []string{""}},
-		files:  map[string]uint32{"": 0},
-		names:  map[dwarf.Offset]int32{},
-		byName: map[string]uint32{},
+		data:  data,
+		info:  &lineInfo{},
+		files: pool{list: []string{""}, index: map[string]uint32{"": 0}},
+		plain: pool{index: map[string]uint32{}},
+		names: map[dwarf.Offset]int32{},
 	}
 	if err := r.units(); err != nil {
 		return nil, fmt.Errorf("read DWARF: %w", err)
@@ -121,12 +121,12 @@ func readLines(f *elf.File, limit int64) (*lineInfo, error) {
 
 // A lineReader collects what a lineInfo holds.
 type lineReader struct {
-	data   *dwarf.Data
-	info   *lineInfo
-	spans  []span
-	files  map[string]uint32
-	names  map[dwarf.Offset]int32 // of abstract functions; -1 without a name
-	byName map[string]uint32
+	data  *dwarf.Data
+	info  *lineInfo
+	spans []span
+	files pool
+	plain pool                   // names of functions
+	names map[dwarf.Offset]int32 // of abstract functions, in plain; -1 without one
 }
 
 // units reads every compilation unit but those of Go.
@@ -173,7 +173,7 @@ func (r *lineReader) lines(unit *dwarf.Entry) ([]uint32, error) {
 		}
 		row := lineRow{addr: entry.Address}
 		if !entry.EndSequence && entry.File != nil {
-			row.file, row.line = r.file(entry.File.Name), uint32(max(entry.Line, 0))
+			row.file, row.line = r.files.add(entry.File.Name), uint32(max(entry.Line, 0))
 		}
 		switch n := len(sequence); {
 		case n > 0 && sequence[n-1].addr == row.addr:
@@ -197,21 +197,11 @@ func (r *lineReader) lines(unit *dwarf.Entry) ([]uint32, error) {
 	for _, f := range table.Files() {
 		index := uint32(0)
 		if f != nil {
-			index = r.file(f.Name)
+			index = r.files.add(f.Name)
 		}
 		files = append(files, index)
 	}
 	return files, nil
-}
-
-func (r *lineReader) file(name string) uint32 {
-	index, ok := r.files[name]
-	if !ok {
-		index = uint32(len(r.info.files))
-		r.files[name] = index
-		r.info.files = append(r.info.files, name)
-	}
-	return index
 }
 
 // children reads the inlined calls below an entry, up to its end.
@@ -285,7 +275,7 @@ func (r *lineReader) inlined(e *dwarf.Entry, files []uint32, parent int32, depth
 func (r *lineReader) name(e *dwarf.Entry, hops int) int32 {
 	for _, attr := range []dwarf.Attr{dwarf.AttrLinkageName, attrMIPSLinkageName, dwarf.AttrName} {
 		if text, ok := e.Val(attr).(string); ok && text != "" {
-			return r.intern(text)
+			return int32(r.plain.add(text))
 		}
 		if attr != attrMIPSLinkageName || hops > 4 {
 			continue
@@ -317,14 +307,21 @@ func (r *lineReader) name(e *dwarf.Entry, hops int) int32 {
 // attrMIPSLinkageName is what old compilers use for the linkage name.
 const attrMIPSLinkageName = dwarf.Attr(0x2007)
 
-func (r *lineReader) intern(name string) int32 {
-	index, ok := r.byName[name]
+// A pool holds each string once.
+type pool struct {
+	list  []string
+	index map[string]uint32
+}
+
+// add returns the index of a string.
+func (p *pool) add(s string) uint32 {
+	i, ok := p.index[s]
 	if !ok {
-		index = uint32(len(r.info.names))
-		r.byName[name] = index
-		r.info.names = append(r.info.names, name)
+		i = uint32(len(p.list))
+		p.index[s] = i
+		p.list = append(p.list, s)
 	}
-	return int32(index)
+	return i
 }
 
 // finish sorts and packs what was collected; nil if that is nothing.
@@ -345,5 +342,6 @@ func (r *lineReader) finish() *lineInfo {
 	}
 	l.rows = slices.Clip(slices.Clone(kept))
 	l.inlined = flatten(r.spans)
+	l.files, l.names = r.files.list, r.plain.list
 	return l
 }
