@@ -28,6 +28,7 @@ const grafanaURL = "https://example.org/grafana/"
 // speaks the plugin protocol, and the settings of one data source.
 type dataSource struct {
 	context     backend.PluginContext
+	headers     map[string]string // that Grafana sends with queries
 	data        grpcplugin.DataClient
 	resource    grpcplugin.ResourceClient
 	diagnostics grpcplugin.DiagnosticsClient
@@ -109,7 +110,7 @@ type panelQuery struct {
 
 // query asks the plugin for data, in the form in which Grafana asks.
 func (d *dataSource) query(ctx context.Context, queries ...panelQuery) (*backend.QueryDataResponse, error) {
-	req := &backend.QueryDataRequest{PluginContext: d.context}
+	req := &backend.QueryDataRequest{PluginContext: d.context, Headers: d.headers}
 	for _, q := range queries {
 		raw, err := json.Marshal(q.model)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -218,6 +219,31 @@ func TestPlugin(t *testing.T) {
 			t.Errorf("health is %s %q", h.Status, h.Message)
 		}
 	})
+}
+
+// TestPluginForwardsTheUser checks that the token which Grafana sends for the
+// signed-in user reaches the server.
+func TestPluginForwardsTheUser(t *testing.T) {
+	tokens := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens <- r.Header.Get("Authorization")
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	ds := startPlugin(t, server.URL, "15s")
+	ds.headers = map[string]string{"Authorization": "Bearer of-the-user"}
+	resp, err := ds.query(t.Context(), panelQuery{refID: "A", from: time.Now().Add(-time.Hour), to: time.Now(), model: map[string]any{
+		"queryType": "profile", "profileTypeId": cpuType,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := <-tokens; got != "Bearer of-the-user" {
+		t.Errorf("the server sees the token %q", got)
+	}
+	if a := resp.Responses["A"]; a.Status != backend.StatusUnauthorized || a.ErrorSource != backend.ErrorSourceDownstream {
+		t.Errorf("status %d, source %s, error %v; want 401 and downstream", a.Status, a.ErrorSource, a.Error)
+	}
 }
 
 // startCollector starts `flameline serve` with a store of its own and returns

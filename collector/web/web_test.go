@@ -26,11 +26,12 @@ const cpu = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 // service slow, it answers when the request has ended.
 type api struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
-	ended chan error
+	started, ended chan error
 }
 
 func (a api) SelectMergeStacktraces(ctx context.Context, r *connect.Request[querierv1.SelectMergeStacktracesRequest]) (*connect.Response[querierv1.SelectMergeStacktracesResponse], error) {
 	if strings.Contains(r.Msg.LabelSelector, "slow") {
+		a.started <- nil
 		<-ctx.Done()
 		a.ended <- ctx.Err()
 		return nil, ctx.Err()
@@ -146,23 +147,22 @@ func TestBadQueryRequests(t *testing.T) {
 }
 
 func TestQueryEndsWithItsRequest(t *testing.T) {
-	a := api{ended: make(chan error, 1)}
+	a := api{started: make(chan error, 1), ended: make(chan error, 1)}
 	srv := start(t, a)
 	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+"/api/ds/query", strings.NewReader(
 		`{"from":"now-1h","to":"now","queries":[{"refId":"A","queryType":"profile","profileTypeId":"`+cpu+`","labelSelector":"{service_name=\"slow\"}"}]}`))
 	require.NoError(t, err)
-	go cancel()
+	go func() {
+		<-a.started
+		cancel()
+	}()
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil {
 		_ = resp.Body.Close()
 	}
 	require.ErrorIs(t, err, context.Canceled)
-	select { // The request may have been given up before it was sent.
-	case err := <-a.ended:
-		require.ErrorIs(t, err, context.Canceled)
-	default:
-	}
+	require.ErrorIs(t, <-a.ended, context.Canceled)
 }
 
 func TestResourcesHealthAndDrilldown(t *testing.T) {

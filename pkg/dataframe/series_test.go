@@ -48,14 +48,15 @@ func TestLegend(t *testing.T) {
 
 func TestUnits(t *testing.T) {
 	for id, want := range map[string]struct{ total, rate dataframe.Unit }{
-		"process_cpu:cpu:nanoseconds:cpu:nanoseconds":   {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "cores", Divisor: 1e9}},
-		"process_cpu:samples:count:cpu:nanoseconds":     {dataframe.Unit{ID: "short", Divisor: 1}, dataframe.Unit{ID: "ops", Divisor: 1}},
-		"memory:alloc_space:bytes:space:bytes":          {dataframe.Unit{ID: "bytes", Divisor: 1}, dataframe.Unit{ID: "binBps", Divisor: 1}},
-		"memory:alloc_objects:count:space:bytes":        {dataframe.Unit{ID: "short", Divisor: 1}, dataframe.Unit{ID: "ops", Divisor: 1}},
-		"block:delay:nanoseconds:contentions:count":     {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e9}},
-		"wall:wall:microseconds:wall:microseconds":      {dataframe.Unit{ID: "µs", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e6}},
-		"custom:pages:pages:pages:pages":                {dataframe.Unit{ID: "pages", Divisor: 1}, dataframe.Unit{ID: "pages/s", Divisor: 1}},
-		"process_cpu:cpu:milliseconds:cpu:milliseconds": {dataframe.Unit{ID: "ms", Divisor: 1}, dataframe.Unit{ID: "cores", Divisor: 1e3}},
+		"process_cpu:cpu:nanoseconds:cpu:nanoseconds":     {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "cores", Divisor: 1e9}},
+		"process_cpu:samples:count:cpu:nanoseconds":       {dataframe.Unit{ID: "short", Divisor: 1}, dataframe.Unit{ID: "ops", Divisor: 1}},
+		"memory:alloc_space:bytes:space:bytes":            {dataframe.Unit{ID: "bytes", Divisor: 1}, dataframe.Unit{ID: "binBps", Divisor: 1}},
+		"memory:alloc_objects:count:space:bytes":          {dataframe.Unit{ID: "short", Divisor: 1}, dataframe.Unit{ID: "ops", Divisor: 1}},
+		"block:delay:nanoseconds:contentions:count":       {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e9}},
+		"off_cpu:off_cpu:nanoseconds:off_cpu:nanoseconds": {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e9}},
+		"wall:wall:microseconds:wall:microseconds":        {dataframe.Unit{ID: "µs", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e6}},
+		"custom:pages:pages:pages:pages":                  {dataframe.Unit{ID: "pages", Divisor: 1}, dataframe.Unit{ID: "pages/s", Divisor: 1}},
+		"process_cpu:cpu:milliseconds:cpu:milliseconds":   {dataframe.Unit{ID: "ms", Divisor: 1}, dataframe.Unit{ID: "cores", Divisor: 1e3}},
 	} {
 		typ, err := profile.ParseType(id)
 		require.NoError(t, err)

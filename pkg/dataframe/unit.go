@@ -1,10 +1,6 @@
 package dataframe
 
-import (
-	"strings"
-
-	"github.com/flameline/flameline/pkg/profile"
-)
+import "github.com/flameline/flameline/pkg/profile"
 
 // A Unit is one of Grafana's unit IDs and the number by which a value is
 // divided to be in it.
@@ -38,7 +34,7 @@ func Total(t profile.Type) Unit {
 func Rate(t profile.Type) Unit {
 	perSecond := map[string]float64{"nanoseconds": 1e9, "microseconds": 1e6, "milliseconds": 1e3, "seconds": 1}
 	if d, ok := perSecond[t.SampleUnit]; ok {
-		if strings.Contains(t.SampleType, "cpu") {
+		if t.SampleType == "cpu" {
 			return Unit{"cores", d}
 		}
 		return Unit{"s/s", d}

@@ -180,7 +180,7 @@ func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string
 		return cpuTime.String(), nil
 	}
 	for _, t := range types {
-		if strings.Contains(t.SampleType, "cpu") {
+		if t.SampleType == cpuTime.SampleType {
 			return t.String(), nil
 		}
 	}
