@@ -1,0 +1,288 @@
+//go:build linux
+
+// Overhead measures what the collector costs: its CPU time and memory at 19 and
+// 99 Hz, and beside it, in the same minutes, those of perf record -F 99 -a -g,
+// while every CPU is busy. It prints a Markdown table.
+//
+// Usage, as root:
+//
+//	go run ./collector/sample/overhead [-duration 2m]
+//
+// It builds the collector and a load program into a directory of its own, and
+// leaves nothing behind. Time in interrupts is accounted to whatever was
+// interrupted, so what the eBPF programs take is measured apart, by the
+// kernel's own statistics.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	duration := flag.Duration("duration", 2*time.Minute, "how long to measure")
+	warmUp := flag.Duration("warm-up", 30*time.Second, "how long to wait until all have started")
+	port := flag.Int("port", 4290, "first of two TCP ports to listen on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if err := run(ctx, *duration, *warmUp, *port); err != nil {
+		fmt.Fprintln(os.Stderr, "overhead:", err)
+		os.Exit(1)
+	}
+}
+
+// A subject is a program that is measured.
+type subject struct {
+	name    string
+	command []string
+	cmd     *exec.Cmd
+	before  usage
+	after   usage
+	peak    int64 // bytes resident
+	gate    time.Duration
+}
+
+func run(ctx context.Context, duration, warmUp time.Duration, port int) (err error) {
+	dir, err := os.MkdirTemp("", "flameline-overhead")
+	if err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	collector, load := filepath.Join(dir, "flameline"), filepath.Join(dir, "load")
+	for _, build := range [][]string{
+		{"go", "build", "-o", collector, "./collector"},
+		{"cc", "-O2", "-fomit-frame-pointer", "-pthread", "-o", load, "collector/sample/testdata/native/burn.c"},
+	} {
+		if out, err := exec.CommandContext(ctx, build[0], build[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(build, " "), err, out)
+		}
+	}
+	serve := func(frequency, port int) []string {
+		return []string{
+			collector, "serve", "--ebpf.frequency", strconv.Itoa(frequency), "--log.level", "warn",
+			"--storage.path", filepath.Join(dir, "data"+strconv.Itoa(frequency)),
+			"--web.listen-address", "127.0.0.1:" + strconv.Itoa(port),
+		}
+	}
+	subjects := []*subject{
+		{name: "flameline serve, 19 Hz", command: serve(19, port)},
+		{name: "flameline serve, 99 Hz", command: serve(99, port+1)},
+		{name: "perf record -F 99 -a -g", command: []string{"perf", "record", "-q", "-F", "99", "-e", "cpu-clock", "-a", "-g", "-o", filepath.Join(dir, "perf.data")}},
+	}
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		return fmt.Errorf("enable statistics of eBPF programs (are you root?): %w", err)
+	}
+	defer stats.Close()
+
+	var loads []*exec.Cmd
+	defer func() {
+		for _, c := range loads {
+			_ = c.Process.Kill()
+			_ = c.Wait()
+		}
+	}()
+	for range runtime.NumCPU() {
+		c := exec.CommandContext(ctx, load, strconv.Itoa(int((duration+warmUp).Seconds())*2))
+		if err := c.Start(); err != nil {
+			return fmt.Errorf("start load: %w", err)
+		}
+		loads = append(loads, c)
+	}
+	for _, s := range subjects {
+		s.cmd = exec.CommandContext(ctx, s.command[0], s.command[1:]...)
+		s.cmd.Stderr = os.Stderr
+		if err := s.cmd.Start(); err != nil {
+			return fmt.Errorf("start %s: %w", s.name, err)
+		}
+		defer s.end(&err)
+	}
+	fmt.Fprintf(os.Stderr, "warming up for %v, then measuring for %v\n", warmUp, duration)
+	if err := sleep(ctx, warmUp); err != nil {
+		return err
+	}
+	if err := measure(ctx, subjects, duration); err != nil {
+		return err
+	}
+	return report(subjects, duration, filepath.Join(dir, "perf.data"))
+}
+
+// end stops a subject the way its users do.
+func (s *subject) end(err *error) {
+	_ = s.cmd.Process.Signal(unix.SIGINT)
+	var exit *exec.ExitError
+	if e := s.cmd.Wait(); e != nil && !errors.As(e, &exit) {
+		*err = errors.Join(*err, fmt.Errorf("%s: %w", s.name, e))
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// measure reads the subjects' usage at both ends and their memory in between.
+func measure(ctx context.Context, subjects []*subject, duration time.Duration) error {
+	gates, err := gateTimes()
+	if err != nil {
+		return err
+	}
+	for _, s := range subjects {
+		if s.before, err = usageOf(s.cmd.Process.Pid); err != nil {
+			return fmt.Errorf("%s has ended early: %w", s.name, err)
+		}
+	}
+	for end := time.Now().Add(duration); time.Now().Before(end); {
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+		for _, s := range subjects {
+			if s.after, err = usageOf(s.cmd.Process.Pid); err != nil {
+				return fmt.Errorf("%s has ended early: %w", s.name, err)
+			}
+			s.peak = max(s.peak, s.after.resident)
+		}
+	}
+	later, err := gateTimes()
+	if err != nil {
+		return err
+	}
+	// Programs are numbered in the order of loading, but both collectors load at
+	// once: the one with more run time has the higher frequency.
+	var spent []time.Duration
+	for id, t := range later {
+		if before, ok := gates[id]; ok && t > before {
+			spent = append(spent, t-before)
+		}
+	}
+	if len(spent) == 2 {
+		subjects[0].gate, subjects[1].gate = min(spent[0], spent[1]), max(spent[0], spent[1])
+	}
+	return nil
+}
+
+// gateTimes returns the run time of the gates that are loaded, what they pass
+// on to included, by program ID.
+func gateTimes() (map[ebpf.ProgramID]time.Duration, error) {
+	times := map[ebpf.ProgramID]time.Duration{}
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return times, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list eBPF programs: %w", err)
+		}
+		id = next
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue // unloaded meanwhile
+		}
+		if info, err := p.Info(); err == nil && info.Name == "gate" {
+			if st, err := p.Stats(); err == nil {
+				times[id] = st.Runtime
+			}
+		}
+		p.Close()
+	}
+}
+
+// A usage is what a process has used so far.
+type usage struct {
+	user, system time.Duration
+	resident     int64 // bytes
+	anonymous    int64 // bytes
+}
+
+// usageOf reads the usage of a process.
+func usageOf(pid int) (u usage, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return u, err
+	}
+	// The name, in parentheses, may hold anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 13 {
+		return u, fmt.Errorf("parse /proc/%d/stat", pid)
+	}
+	const tick = time.Second / 100
+	for i, d := range []*time.Duration{&u.user, &u.system} {
+		n, err := strconv.ParseInt(fields[11+i], 10, 64)
+		if err != nil {
+			return u, fmt.Errorf("parse /proc/%d/stat: %w", pid, err)
+		}
+		*d = time.Duration(n) * tick
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return u, err
+	}
+	for ln := range strings.Lines(string(status)) {
+		for name, to := range map[string]*int64{"VmRSS:": &u.resident, "RssAnon:": &u.anonymous} {
+			if rest, ok := strings.CutPrefix(ln, name); ok {
+				if _, err := fmt.Sscanf(rest, "%d kB", to); err != nil {
+					return u, fmt.Errorf("parse /proc/%d/status: %w", pid, err)
+				}
+				*to *= 1024
+			}
+		}
+	}
+	return u, nil
+}
+
+// report prints the table.
+func report(subjects []*subject, duration time.Duration, perfData string) error {
+	var uname syscall.Utsname
+	if err := syscall.Uname(&uname); err != nil {
+		return fmt.Errorf("read kernel version: %w", err)
+	}
+	release := ""
+	for _, c := range uname.Release {
+		if c == 0 {
+			break
+		}
+		release += string(rune(c))
+	}
+	loadavg, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return fmt.Errorf("read load: %w", err)
+	}
+	percent := func(d time.Duration) string { return fmt.Sprintf("%.2f %%", 100*d.Seconds()/duration.Seconds()) }
+	mebi := func(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<19)>>20) }
+	fmt.Printf("%d CPUs, all busy; Linux %s; %v; load average at the end %s\n\n",
+		runtime.NumCPU(), release, duration, strings.Join(strings.Fields(string(loadavg))[:3], " "))
+	fmt.Println("| | CPU, of one core | of it user | of it kernel | in eBPF programs | resident, end | resident, peak | anonymous |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
+	for _, s := range subjects {
+		user, system := s.after.user-s.before.user, s.after.system-s.before.system
+		gate := "n/a"
+		if s.gate > 0 {
+			gate = percent(s.gate)
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", s.name, percent(user+system), percent(user), percent(system),
+			gate, mebi(s.after.resident), mebi(s.peak), mebi(s.after.anonymous))
+	}
+	if info, err := os.Stat(perfData); err == nil {
+		fmt.Printf("\nperf wrote %s to disk meanwhile.\n", mebi(info.Size()))
+	}
+	return nil
+}
