@@ -52,7 +52,8 @@ type Selection struct {
 func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans []string) (*profile.Tree, error) {
 	var graph *querierv1.FlameGraph
 	if len(spans) > 0 {
-		//nolint:staticcheck // the newer way is a field that older servers ignore: they would answer with all spans
+		// The newer way is a field that older servers ignore: they would answer
+		// with all spans.
 		resp, err := c.querier.SelectMergeSpanProfile(ctx, connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
 			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: spans,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
