@@ -261,6 +261,7 @@ type translator struct {
 	locations []uint32 // by index: number plus one
 	functions []uint32
 	mappings  []uint32
+	strings   []uint32
 	lines     []line
 }
 
@@ -330,11 +331,17 @@ func (t *translator) mapping(id uint64) uint32 {
 	return n
 }
 
-// string of index 0 is "", whatever a profile says. Strings come in functions
-// and mappings, which are translated once, so that no table is worth it.
+// string finds a string once, as system names are most often names and files
+// have many functions. Index 0 is "", whatever a profile says.
 func (t *translator) string(i int64) uint32 {
 	if i == 0 {
 		return 0
 	}
-	return t.to.addString(t.source.StringTable[i])
+	if t.strings == nil {
+		t.strings = make([]uint32, len(t.source.StringTable))
+	}
+	if t.strings[i] == 0 {
+		t.strings[i] = t.to.addString(t.source.StringTable[i]) + 1
+	}
+	return t.strings[i] - 1
 }

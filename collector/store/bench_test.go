@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -24,11 +26,14 @@ func BenchmarkAppend(b *testing.B) {
 			db := open(b, b.TempDir())
 			w := newWorkload(4, 3)
 			n := atomic.Int64{}
-			var pool [256]profile.Profile
+			var pool [96]profile.Profile
 			for i := range pool {
-				pool[i] = w.profile(i%4, i/4%3, i/12, midnight)
+				pool[i] = w.profile(i%4, i/4%3, i/12, midnight.Add(time.Minute))
 			}
-			b.ResetTimer()
+			for _, p := range pool { // the dictionaries know most stacks, as they do after minutes
+				require.NoError(b, db.Append(context.Background(), []profile.Profile{p}))
+			}
+			defer measureCPU(b)()
 			var wg sync.WaitGroup
 			for range senders {
 				wg.Go(func() {
@@ -48,32 +53,54 @@ func BenchmarkAppend(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			b.StopTimer()
-			require.NoError(b, db.pebble.Flush())
-			require.NoError(b, db.pebble.Compact(context.Background(), epochKey(0), epochKey(metaEpoch), false))
-			b.ReportMetric(float64(db.pebble.Metrics().DiskSpaceUsage())/float64(b.N), "disk-B/profile")
+			b.ReportMetric(testutil.ToFloat64(db.metrics.rowBytes)/float64(b.N+len(pool)), "row-B/op")
 		})
 	}
 }
 
+// measureCPU reports the processor time per operation, from now until the
+// returned function is called. On a busy machine it says more than wall time.
+func measureCPU(b *testing.B) func() {
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	b.ResetTimer()
+	began := used()
+	return func() { b.ReportMetric(float64((used()-began).Microseconds())/1000/float64(b.N), "cpu-ms/op") }
+}
+
 // fleet is a store with profiles of 5 services of 3 pods each over 25 hours. As
 // a full day of 10 s profiles would take long to make, only the last hour has
-// them; before it there is one every 5 minutes.
+// them; before it there is one every 5 minutes. Every pod has 20 different
+// profiles.
 func fleet(b *testing.B) *DB {
 	b.Helper()
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("flameline-bench-%d", os.Getpid()))
+	dir := fleetDir()
 	now := func(o *Options) { o.Now = func() time.Time { return midnight.Add(25*time.Hour + time.Minute) } }
-	_, err := os.Stat(dir)
-	if err == nil {
+	if _, err := os.Stat(dir); err == nil {
 		return open(b, dir, now)
 	}
 	db := open(b, dir, now)
 	w := newWorkload(5, 3)
+	var made [5][3][20]profile.Profile
+	for service := range made {
+		for pod := range made[service] {
+			for n := range made[service][pod] {
+				made[service][pod][n] = w.profile(service, pod, n, midnight)
+			}
+		}
+	}
 	add := func(n int, at time.Time) {
 		var ps []profile.Profile
-		for service := range 5 {
-			for pod := range 3 {
-				ps = append(ps, w.profile(service, pod, n, at.Add(time.Duration((service*997+pod*2111)%10000)*time.Millisecond)))
+		for service := range made {
+			for pod := range made[service] {
+				p := made[service][pod][n%20]
+				p.Pprof.TimeNanos = at.Add(time.Duration((service*997+pod*2111)%10000) * time.Millisecond).UnixNano()
+				ps = append(ps, p)
 			}
 		}
 		require.NoError(b, db.Append(context.Background(), ps))
@@ -89,11 +116,13 @@ func fleet(b *testing.B) *DB {
 	return db
 }
 
-func removeFleet() {
-	os.RemoveAll(filepath.Join(os.TempDir(), fmt.Sprintf("flameline-bench-%d", os.Getpid())))
+func fleetDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("flameline-bench-%d", os.Getpid()))
 }
 
-// ranges are ends in the last hour; each run asks for one 10 s earlier, so that
+func removeFleet() { os.RemoveAll(fleetDir()) }
+
+// benchSelection ends in the last hour; each run asks for one 10 s earlier, so that
 // windows are cut at other places.
 func benchSelection(i int, length time.Duration, selectors ...string) Selection {
 	sel := everything(selectors...)
@@ -108,8 +137,11 @@ func BenchmarkMerge(b *testing.B) {
 		for name, selector := range map[string]string{"one": `{service_name="service-03"}`, "all": `{}`} {
 			b.Run(fmt.Sprintf("length=%s/services=%s", length, name), func(b *testing.B) {
 				b.ReportAllocs()
+				defer measureCPU(b)()
 				for i := range b.N {
-					tree, err := db.Tree(context.Background(), benchSelection(i, length, selector), nil)
+					sel := benchSelection(i, length, selector)
+					sel.MaxNodes = 8192
+					tree, err := db.Tree(context.Background(), sel, nil)
 					if err != nil || tree.Total() == 0 {
 						b.Fatal(err)
 					}
@@ -124,6 +156,7 @@ func BenchmarkPprof(b *testing.B) {
 	for name, selector := range map[string]string{"one": `{service_name="service-03"}`, "all": `{}`} {
 		b.Run("length=1h/services="+name, func(b *testing.B) {
 			b.ReportAllocs()
+			defer measureCPU(b)()
 			for i := range b.N {
 				p, err := db.Pprof(context.Background(), benchSelection(i, time.Hour, selector), nil)
 				if err != nil || len(p.Sample) == 0 {
@@ -143,6 +176,7 @@ func BenchmarkSeries(b *testing.B) {
 	} {
 		b.Run("length=1h/step=15s/"+name, func(b *testing.B) {
 			b.ReportAllocs()
+			defer measureCPU(b)()
 			for i := range b.N {
 				r.Selection, r.Step = benchSelection(i, time.Hour), 15*time.Second
 				if _, err := db.Points(context.Background(), r); err != nil {
@@ -175,6 +209,7 @@ func BenchmarkLabels(b *testing.B) {
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
+			defer measureCPU(b)()
 			for i := range b.N {
 				if err := call(benchSelection(i, time.Hour)); err != nil {
 					b.Fatal(err)

@@ -24,8 +24,8 @@ func openPebble(dir string, o Options) (*pebble.DB, error) {
 	}
 	po := &pebble.Options{
 		CacheSize:                   max(o.CacheBytes/4, 1<<20),
-		MemTableSize:                8 << 20,
-		MemTableStopWritesThreshold: 4,
+		MemTableSize:                4 << 20,
+		MemTableStopWritesThreshold: 3,
 		MaxOpenFiles:                500,
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               64 << 20,
