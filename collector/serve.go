@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ import (
 	"github.com/flameline/flameline/collector/web"
 	"github.com/flameline/flameline/pkg/profile"
 )
+
+// noLimit is what the store gets where a limit of time is switched off.
+const noLimit = 100 * 365 * 24 * time.Hour
 
 // stopTimeout bounds how long open requests may delay the end.
 const stopTimeout = 5 * time.Second
@@ -97,7 +101,7 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 		Registerer: reg,
 		Gatherer:   reg,
 		Version:    version.Version,
-		Limits:     serverLimits(c.Limits),
+		Limits:     serverLimits(c),
 	})
 	srv.Handle("/", web.Handler(web.Options{API: srv}))
 	listening, err := listen(ctx, c.Web, srv, logger)
@@ -163,7 +167,7 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		CacheBytes: int64(c.Storage.CacheBytes),
 		MaxBytes:   int64(c.Storage.MaxBytes),
 		Retention:  time.Duration(c.Storage.Retention),
-		MaxFuture:  time.Duration(c.Limits.MaxFuture),
+		MaxFuture:  cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -174,11 +178,13 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 
 // serverLimits hands the file's limits to the server, which knows nothing of
 // files.
-func serverLimits(l config.Limits) server.Limits {
+func serverLimits(c *config.Config) server.Limits {
+	l := c.Limits
 	return server.Limits{
 		Ingest:               ingestLimits(l),
 		MaxSeriesPerPush:     l.MaxSeriesPerPush,
 		MaxFuture:            time.Duration(l.MaxFuture),
+		MaxAge:               time.Duration(c.Storage.Retention),
 		MaxRequestBytes:      int64(l.MaxRequestBytes),
 		MaxQueryRange:        time.Duration(l.MaxQueryRange),
 		MaxConcurrentQueries: l.MaxConcurrentQueries,

@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	duration *prometheus.HistogramVec
 	profiles prometheus.Counter
+	bytes    prometheus.Counter
 	refused  prometheus.Counter
 	inFlight prometheus.Gauge
 }
@@ -34,6 +35,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flameline_server_pushed_profiles_total",
 			Help: "Profiles pushed and acknowledged.",
 		}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flameline_server_pushed_bytes_total",
+			Help: "Size of the acknowledged profiles after decompression.",
+		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flameline_server_refused_pushes_total",
 			Help: "Pushes that were not acknowledged.",
@@ -43,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Calls of the API that are being answered.",
 		}),
 	}
-	reg.MustRegister(m.duration, m.profiles, m.refused, m.inFlight)
+	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.inFlight)
 	return m
 }
 

@@ -16,6 +16,9 @@ type Limits struct {
 	MaxSeriesPerPush int
 	// MaxFuture bounds how far a profile's time may be ahead of the clock.
 	MaxFuture time.Duration
+	// MaxAge bounds how far it may be behind: older profiles would be dropped
+	// at once. It is the retention.
+	MaxAge time.Duration
 	// MaxRequestBytes bounds a request's message, as sent and decompressed,
 	// and the decompressed profiles in it together.
 	MaxRequestBytes int64

@@ -134,6 +134,7 @@ func pairs(kv ...string) []*typesv1.LabelPair {
 func TestPushesNameTheSeriesAndTheField(t *testing.T) {
 	l := defaults
 	l.MaxSeriesPerPush = 3
+	l.MaxAge = 24 * time.Hour
 	l.MaxRequestBytes = 1 << 20
 	l.Ingest = ingest.Limits{MaxProfileBytes: 600 << 10, MaxLabels: 4, MaxLabelNameBytes: 20, MaxLabelValueBytes: 20, MaxSamples: 500}
 	url, _ := start(t, l)
@@ -154,6 +155,9 @@ func TestPushesNameTheSeriesAndTheField(t *testing.T) {
 		return z.Bytes()
 	}
 	future := &googlev1.Profile{StringTable: []string{"", "x"}, SampleType: []*googlev1.ValueType{{Type: 1}}, TimeNanos: time.Now().Add(time.Hour).UnixNano()}
+	early, err := future.MarshalVT()
+	require.NoError(t, err)
+	future.TimeNanos = time.Now().Add(-25 * time.Hour).UnixNano()
 	late, err := future.MarshalVT()
 	require.NoError(t, err)
 	for what, tc := range map[string]struct {
@@ -168,7 +172,8 @@ func TestPushesNameTheSeriesAndTheField(t *testing.T) {
 		"no name":         {one(raw(t), pairs("service_name", "x")), "series[1].labels: __name__ is missing"},
 		"large":           {one(zeros(601<<10), name), "(limits.max_profile_bytes)"},
 		"large together":  {&pushv1.RawProfileSeries{Labels: name, Samples: []*pushv1.RawSample{{RawProfile: zeros(590 << 10)}, {RawProfile: zeros(590 << 10)}}}, "together after decompression (limits.max_request_bytes)"},
-		"from the future": {one(late, name), "time_nanos: "},
+		"from the future": {one(early, name), "ahead of this machine's clock (limits.max_future)"},
+		"from long ago":   {one(late, name), "is more than 24h0m0s ago (storage.retention)"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			_, err := client.Push(t.Context(), connect.NewRequest(&pushv1.PushRequest{Series: []*pushv1.RawProfileSeries{one(raw(t), name), tc.bad}}))

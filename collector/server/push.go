@@ -28,7 +28,7 @@ var _ pushv1connect.PusherServiceHandler = (*pusher)(nil)
 
 // Push decodes, checks and appends the profiles of one request.
 func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushRequest]) (*connect.Response[pushv1.PushResponse], error) {
-	profiles, err := p.decode(req.Msg)
+	profiles, bytes, err := p.decode(req.Msg)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
@@ -38,21 +38,23 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 		return nil, code(err)
 	}
 	p.metrics.profiles.Add(float64(len(profiles)))
+	p.metrics.bytes.Add(float64(bytes))
 	return connect.NewResponse(&pushv1.PushResponse{}), nil
 }
 
-func (p *pusher) decode(req *pushv1.PushRequest) ([]profile.Profile, error) {
+// decode returns the profiles of a request and their size in bytes after
+// decompression.
+func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes int64, err error) {
 	if most := p.limits.MaxSeriesPerPush; most > 0 && len(req.Series) > most {
-		return nil, fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", len(req.Series), most)
+		return nil, 0, fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", len(req.Series), most)
 	}
 	// The limit on a request holds for its profiles together as well, lest many
 	// small bombs do what a large one may not.
 	left := p.limits.MaxRequestBytes
-	var out []profile.Profile
 	for i, s := range req.Series {
 		ls, err := ingest.Labels(s.GetLabels(), p.limits.Ingest)
 		if err != nil {
-			return nil, fmt.Errorf("series[%d].%w", i, err)
+			return nil, 0, fmt.Errorf("series[%d].%w", i, err)
 		}
 		for j, sample := range s.GetSamples() {
 			at := fmt.Sprintf("series[%d].samples[%d]", i, j)
@@ -66,30 +68,34 @@ func (p *pusher) decode(req *pushv1.PushRequest) ([]profile.Profile, error) {
 				err = fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", p.limits.MaxRequestBytes)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
+				return nil, 0, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
 			}
 			left -= int64(size)
+			bytes += int64(size)
 			if pp.TimeNanos == 0 {
 				pp.TimeNanos = p.now().UnixNano()
 			}
 			if err := p.timely(pp.TimeNanos); err != nil {
-				return nil, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
+				return nil, 0, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
 			}
 			out = append(out, profile.Profile{ID: sample.GetID(), Labels: ls, Pprof: pp})
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("series: the request holds no profile")
+		return nil, 0, errors.New("series: the request holds no profile")
 	}
-	return out, nil
+	return out, bytes, nil
 }
 
-// timely refuses times that a clock set wrong would give.
+// timely refuses times that a clock set wrong would give, and those that are
+// past the retention.
 func (p *pusher) timely(ns int64) error {
-	if most := p.limits.MaxFuture; most > 0 {
-		if t := time.Unix(0, ns); t.After(p.now().Add(most)) {
-			return fmt.Errorf("pprof: time_nanos: %s is more than %s ahead of this machine's clock (limits.max_future)", t.UTC().Format(time.RFC3339), most)
-		}
+	t, now := time.Unix(0, ns).UTC(), p.now()
+	if most := p.limits.MaxFuture; most > 0 && t.After(now.Add(most)) {
+		return fmt.Errorf("pprof: time_nanos: %s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)
+	}
+	if most := p.limits.MaxAge; most > 0 && t.Before(now.Add(-most)) {
+		return fmt.Errorf("pprof: time_nanos: %s is more than %s ago (storage.retention)", t.Format(time.RFC3339), most)
 	}
 	return nil
 }
