@@ -81,6 +81,9 @@ func (d *demo) startGrafana(ctx context.Context) error {
 // findGrafana returns Grafana's command and its home folder, or nil.
 func findGrafana() (command []string, home string) {
 	home = os.Getenv("GRAFANA_HOME")
+	if absolute, err := filepath.Abs(home); err == nil && home != "" {
+		home = absolute // Grafana runs in it
+	}
 	candidates := []string{filepath.Join(home, "bin", "grafana"), filepath.Join(home, "bin", "grafana-server")}
 	if home == "" {
 		// Grafana's packages put its files here.
@@ -150,8 +153,7 @@ func (d *demo) findDocker(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := exec.CommandContext(ctx, docker, "info").Run(); err != nil {
-		d.say("docker is here, but its engine does not answer")
-		return ""
+		return "" // its engine does not run
 	}
 	return docker
 }
