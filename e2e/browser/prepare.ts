@@ -17,7 +17,7 @@ export default function prepare() {
     }
   }
   if (!existsSync(path.join(GRAFANA_13, 'node_modules/@grafana/ui'))) {
-    run('npm', ['ci', '--no-audit', '--no-fund', '--legacy-peer-deps'], GRAFANA_13);
+    run('npm', ['ci', '--no-audit', '--no-fund'], GRAFANA_13);
   }
   run('npx', ['webpack', '--env', 'harness12', '--env', 'harness13'], ROOT);
 }

@@ -44,8 +44,9 @@ export function FlameGraphPanel({ state, range, width }: Props) {
   const wrong = frame && checkFields(frame);
   const getTheme = React.useCallback(() => theme, [theme]);
 
-  const service = tryParseSelector(labelSelector)?.find((m) => m.name === SERVICE_LABEL && m.op === '=');
-  const title = `${profileTypeName(profileTypeId)} of ${service?.value ?? 'all services'}`;
+  const service = tryParseSelector(labelSelector)?.find((m) => m.name === SERVICE_LABEL);
+  const services = service ? `${service.op === '=' ? '' : `services ${service.op} `}${service.value}` : 'all services';
+  const title = `${profileTypeName(profileTypeId)} of ${services}`;
   return (
     <section aria-label={title} data-testid={selectors.page.flameGraph}>
       <PanelChrome title={title} loadingState={query.loading ? LoadingState.Loading : LoadingState.Done}>
