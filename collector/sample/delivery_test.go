@@ -93,7 +93,9 @@ func TestDeliveryIsBounded(t *testing.T) {
 					d.put([]*window{testWindow(int64(i) * 5 * second)})
 					time.Sleep(5 * time.Second)
 				}
+				d.mu.Lock()
 				require.LessOrEqual(t, len(d.queue), queueLength)
+				d.mu.Unlock()
 				cancel()
 				d.close(t.Context())
 				<-d.done
