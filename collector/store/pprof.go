@@ -27,19 +27,7 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*goo
 		sums []int64
 	}
 	results := make([]result, len(jobs))
-	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
-		part, err := db.partition(j.epoch, j.partition)
-		if err != nil {
-			return err
-		}
-		defer part.release()
-		v := part.value.view()
-		b := buffers.Get().(*buffer)
-		defer buffers.Put(b)
-		sums := b.zeros(len(v.nodes))
-		if err := db.sums(j, s, sel, sums); err != nil {
-			return err
-		}
+	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) {
 		if len(callSite) > 0 {
 			in := v.below(callSite)
 			for n := range sums {
@@ -48,8 +36,7 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*goo
 				}
 			}
 		}
-		results[j.order] = result{v, append([]int64(nil), sums...)}
-		return nil
+		results[j.order] = result{*v, append([]int64(nil), sums...)}
 	})
 	if err != nil {
 		return nil, err

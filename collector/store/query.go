@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -125,21 +126,45 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 	return max(sel.Start-1, base), min(sel.End, base+dayMs)
 }
 
-// sums adds up the values of a job's streams by node.
-func (db *DB) sums(j *job, s *scanner, sel Selection, sums []int64) error {
-	lo, hi := sel.times(j.epoch)
-	var p packedRow
-	var tmp scratch
-	for _, st := range j.streams {
-		err := s.cover(kindRow, levelDay, st.id, lo, hi, func(_ int, _ int64, value []byte) error {
-			if err := p.decode(value); err != nil {
-				return err
-			}
-			return p.addTo(sums, st.sampleType, &tmp)
-		})
+// merge adds up the values of every job's streams by node and calls fn with the
+// sums, in parallel. The sums are valid during the call only.
+func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64)) error {
+	return db.run(ctx, jobs, func(j *job, s *scanner) error {
+		part, err := db.partition(j.epoch, j.partition)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
+		defer part.release()
+		v := part.value.view()
+		b := buffers.Get().(*buffer)
+		defer buffers.Put(b)
+		sums := b.zeros(len(v.nodes))
+		lo, hi := sel.times(j.epoch)
+		var p packedRow
+		var tmp scratch
+		for _, st := range j.streams {
+			err := s.cover(kindRow, levelDay, st.id, lo, hi, func(_ int, _ int64, value []byte) error {
+				if err := p.decode(value); err != nil {
+					return err
+				}
+				return p.addTo(sums, st.sampleType, &tmp)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		fn(j, &v, sums)
+		return nil
+	})
+}
+
+// A buffer is memory for sums by node, reused between queries.
+type buffer struct{ nodes []int64 }
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// zeros returns n zeros in the buffer's memory.
+func (b *buffer) zeros(n int) []int64 {
+	b.nodes = zeroed(b.nodes, n)
+	return b.nodes
 }

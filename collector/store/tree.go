@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"sync"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -34,22 +33,10 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 			}
 		}
 	}()
-	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
-		part, err := db.partition(j.epoch, j.partition)
-		if err != nil {
-			return err
-		}
-		defer part.release()
-		v := part.value.view()
-		b := buffers.Get().(*buffer)
-		defer buffers.Put(b)
-		byNode := b.zeros(len(v.nodes))
-		if err := db.sums(j, s, sel, byNode); err != nil {
-			return err
-		}
-		c := newCallValues(&v)
+	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) {
+		c := newCallValues(v)
 		parts[j.order] = c
-		for n, x := range byNode {
+		for n, x := range sums {
 			if x != 0 {
 				c.self[v.callOf[n]] += x
 			}
@@ -58,7 +45,6 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 			v.filterCalls(c.self, callSite)
 		}
 		c.link()
-		return nil
 	})
 	switch {
 	case err != nil:
@@ -124,15 +110,4 @@ func (v *view) filterCalls(self []int64, callSite []string) {
 			self[i] = 0
 		}
 	}
-}
-
-// A buffer is memory for sums by node, reused between queries.
-type buffer struct{ nodes []int64 }
-
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
-
-// zeros returns n zeros in the buffer's memory.
-func (b *buffer) zeros(n int) []int64 {
-	b.nodes = zeroed(b.nodes, n)
-	return b.nodes
 }

@@ -8,34 +8,8 @@ func (t *Tree) Truncate(maxNodes int64) *Tree {
 	if maxNodes <= 0 || int64(len(t.Nodes)-1) <= maxNodes {
 		return t
 	}
-	least := nthLargest(len(t.Nodes)-1, int(maxNodes), func(i int) int64 { return t.Nodes[i+1].Total })
-	kept, parents, others := keep(len(t.Nodes), func(i int32) (int32, bool) {
-		return t.Nodes[i].Parent, t.Nodes[i].Total >= least
-	})
-	names := newRenamer(t.Names, len(kept)+len(others))
-	out := &Tree{Nodes: make([]Node, 0, len(kept)+len(others))}
-	for i, k := range kept {
-		n := t.Nodes[k]
-		n.Parent = parents[i]
-		n.Name = names.rename(n.Name)
-		out.Nodes = append(out.Nodes, n)
-	}
-	other := others.resolve(func(i int32) (int32, bool) { return out.Nodes[i].Parent, names.out[out.Nodes[i].Name] == OtherName }, len(out.Nodes))
-	for _, f := range others {
-		v := t.Nodes[f.node].Total
-		if v == 0 {
-			continue
-		}
-		at, ok := other[f.parent]
-		if !ok {
-			at = int32(len(out.Nodes))
-			other[f.parent] = at
-			out.Nodes = append(out.Nodes, Node{Parent: f.parent, Name: names.otherName()})
-		}
-		out.Nodes[at].Self += v
-		out.Nodes[at].Total += v
-	}
-	out.Names = names.out
+	out := &Tree{}
+	out.Names, out.Nodes = truncate(t.Names, t.Nodes, nthLargest(t.Nodes[1:], int(maxNodes)))
 	return out
 }
 
@@ -45,48 +19,92 @@ func (t *DiffTree) Truncate(maxNodes int64) *DiffTree {
 	if maxNodes <= 0 || int64(len(t.Nodes)) <= maxNodes {
 		return t
 	}
-	size := func(n *DiffNode) int64 { return max(n.Total, n.TotalRight) }
-	least := nthLargest(len(t.Nodes), int(maxNodes), func(i int) int64 { return size(&t.Nodes[i]) })
-	kept, parents, others := keep(len(t.Nodes), func(i int32) (int32, bool) {
-		return t.Nodes[i].Parent, size(&t.Nodes[i]) >= least
-	})
-	names := newRenamer(t.Names, len(kept)+len(others))
-	out := &DiffTree{Nodes: make([]DiffNode, 0, len(kept)+len(others))}
-	for i, k := range kept {
-		n := t.Nodes[k]
-		n.Parent = parents[i]
-		n.Name = names.rename(n.Name)
-		out.Nodes = append(out.Nodes, n)
-	}
-	other := others.resolve(func(i int32) (int32, bool) { return out.Nodes[i].Parent, names.out[out.Nodes[i].Name] == OtherName }, len(out.Nodes))
-	for _, f := range others {
-		n := &t.Nodes[f.node]
-		if n.Total == 0 && n.TotalRight == 0 {
-			continue
-		}
-		at, ok := other[f.parent]
-		if !ok {
-			at = int32(len(out.Nodes))
-			other[f.parent] = at
-			out.Nodes = append(out.Nodes, DiffNode{Parent: f.parent, Name: names.otherName()})
-		}
-		o := &out.Nodes[at]
-		o.Self += n.Total
-		o.Total += n.Total
-		o.SelfRight += n.TotalRight
-		o.TotalRight += n.TotalRight
-	}
-	out.Names = names.out
+	out := &DiffTree{}
+	out.Names, out.Nodes = truncate(t.Names, t.Nodes, nthLargest(t.Nodes, int(maxNodes)))
 	return out
 }
 
-// nthLargest returns the nth largest of m values, 1 <= n <= m.
-func nthLargest(m, n int, value func(int) int64) int64 {
-	v := make([]int64, m)
-	for i := range v {
-		v[i] = value(i)
+// treeNode is what truncation needs of a node.
+type treeNode[N any] interface {
+	*N
+	place() (parent, name *int32)
+	size() int64
+	fold(from *N) // adds a node and all below it as own value
+}
+
+func (n *Node) place() (parent, name *int32) { return &n.Parent, &n.Name }
+func (n *Node) size() int64                  { return n.Total }
+func (n *Node) fold(from *Node) {
+	n.Self += from.Total
+	n.Total += from.Total
+}
+
+func (n *DiffNode) place() (parent, name *int32) { return &n.Parent, &n.Name }
+func (n *DiffNode) size() int64                  { return max(n.Total, n.TotalRight) }
+func (n *DiffNode) fold(from *DiffNode) {
+	n.Self += from.Total
+	n.Total += from.Total
+	n.SelfRight += from.TotalRight
+	n.TotalRight += from.TotalRight
+}
+
+// truncate keeps the nodes whose size is least at the least.
+func truncate[N any, P treeNode[N]](names []string, nodes []N, least int64) ([]string, []N) {
+	const folded = -1
+	r := newRenamer(names, len(nodes))
+	var out []N
+	var fold []int32                // topmost nodes to fold
+	other := map[int32]int32{}      // node to its child "other"
+	at := make([]int32, len(nodes)) // where a node went
+	for i := range nodes {
+		n := nodes[i]
+		parent, name := P(&n).place()
+		switch {
+		case i == 0:
+		case at[*parent] == folded:
+			at[i] = folded
+			continue
+		case P(&n).size() < least:
+			at[i] = folded
+			if P(&n).size() != 0 {
+				fold = append(fold, int32(i))
+			}
+			continue
+		default:
+			*parent = at[*parent]
+		}
+		at[i] = int32(len(out))
+		if *name = r.rename(*name); i > 0 && r.out[*name] == OtherName {
+			other[*parent] = at[i]
+		}
+		out = append(out, n)
 	}
-	lo, hi, k := 0, m-1, m-n
+	for _, i := range fold {
+		from := nodes[i]
+		parent, _ := P(&from).place()
+		to := at[*parent]
+		o, ok := other[to]
+		if !ok {
+			o = int32(len(out))
+			other[to] = o
+			var n N
+			parent, name := P(&n).place()
+			*parent, *name = to, r.otherName()
+			out = append(out, n)
+		}
+		P(&out[o]).fold(&from)
+	}
+	return r.out, out
+}
+
+// nthLargest returns the nth largest size, n being at least 1 and at most the
+// number of nodes.
+func nthLargest[N any, P treeNode[N]](nodes []N, n int) int64 {
+	v := make([]int64, len(nodes))
+	for i := range v {
+		v[i] = P(&nodes[i]).size()
+	}
+	lo, hi, k := 0, len(v)-1, len(v)-n
 	for lo < hi {
 		// The middle of three keeps sorted input from being the worst case.
 		a, b, c := v[lo], v[lo+(hi-lo)/2], v[hi]
@@ -115,44 +133,6 @@ func nthLargest(m, n int, value func(int) int64) int64 {
 		}
 	}
 	return v[k]
-}
-
-// A fold is a node that goes into the "other" of a kept parent.
-type fold struct{ parent, node int32 }
-
-type folds []fold
-
-// resolve lists kept nodes that are named "other" already, by their parent.
-func (f folds) resolve(node func(int32) (parent int32, other bool), n int) map[int32]int32 {
-	m := make(map[int32]int32)
-	for i := int32(1); i < int32(n); i++ {
-		if p, ok := node(i); ok {
-			m[p] = i
-		}
-	}
-	return m
-}
-
-// keep splits nodes into those to keep, in order and with their new parents,
-// and the topmost of those to fold.
-func keep(n int, node func(int32) (parent int32, large bool)) (kept, parents []int32, others folds) {
-	const folded = -1
-	at := make([]int32, n)
-	kept, parents = append(kept, 0), append(parents, -1)
-	for i := int32(1); i < int32(n); i++ {
-		p, large := node(i)
-		switch {
-		case at[p] == folded:
-			at[i] = folded
-		case !large:
-			at[i] = folded
-			others = append(others, fold{at[p], i})
-		default:
-			at[i] = int32(len(kept))
-			kept, parents = append(kept, i), append(parents, at[p])
-		}
-	}
-	return kept, parents, others
 }
 
 // renamer makes a table of those names only that are used.
