@@ -26,6 +26,38 @@ var intended = map[string]difference{
 		"main (file1.go:4); lock (file2.go:5): [8000000]",
 	}},
 
+	// Flame graphs are cut once, after merging, so that what is shown has its
+	// whole value. Pyroscope cuts every part of the data before.
+	"flame graph, 5 nodes": {lines: []string{
+		"total 4240000000, max self 1760000000",
+		"level 0 at 0: total total 4240000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 160000000 self 160000000",
+		"level 2 at 0: main.handle total 1760000000 self 1760000000",
+		"level 2 at 1760000000: main.work total 1840000000 self 320000000",
+		"level 2 at 3600000000: other total 480000000 self 480000000",
+		"level 3 at 2080000000: main.price total 800000000 self 800000000",
+		"level 3 at 2880000000: main.save total 720000000 self 0",
+		"level 4 at 2880000000: syscall.write total 720000000 self 720000000",
+	}},
+	"diff, 5 nodes": {lines: []string{
+		"total 4240000000, max self 880000000, left 1960000000, right 2280000000",
+		"level 0 at 0/0: total total 1960000000/2280000000 self 0/0",
+		"level 1 at 0/0: main.main total 1880000000/2200000000 self 0/0",
+		"level 1 at 1880000000/2200000000: other total 80000000/80000000 self 80000000/80000000",
+		"level 2 at 0/0: main.handle total 880000000/880000000 self 880000000/880000000",
+		"level 2 at 880000000/880000000: main.work total 760000000/1080000000 self 160000000/160000000",
+		"level 2 at 1640000000/1960000000: other total 240000000/240000000 self 240000000/240000000",
+		"level 3 at 1040000000/1040000000: main.save total 200000000/520000000 self 0/0",
+		"level 3 at 1240000000/1560000000: other total 400000000/400000000 self 400000000/400000000",
+		"level 4 at 1040000000/1040000000: syscall.write total 200000000/520000000 self 200000000/520000000",
+	}},
+	"flame graph, 5 nodes as a tree":       {},
+	"flame graph, 5 nodes of all services": {},
+	"flame graph, 2 nodes":                 {},
+	"flame graph, 2 nodes of all services": {},
+	"flame graph, 8 nodes of all services": {},
+
 	// No selector is one that matches everything.
 	"flame graph, selector ":             {},
 	"label names, no range":              {},

@@ -113,6 +113,11 @@ func (c *calls) flamegraphs() {
 	c.flame("under an empty call site", func(r *mergeReq) { r.StackTraceSelector = under() })
 	c.flame("more nodes than there are", nodes(1000))
 	c.flame("no limit of nodes given as 0", nodes(0))
+	for _, n := range []int64{1, 2, 5, 8} {
+		c.flame(fmt.Sprintf("%d nodes", n), nodes(n))
+		c.flame(fmt.Sprintf("%d nodes of all services", n), nodes(n), selector("{}"))
+	}
+	c.flame("5 nodes as a tree", nodes(5), func(r *mergeReq) { r.Format = querierv1.ProfileFormat_PROFILE_FORMAT_TREE })
 	c.flame("span that is not stored", func(r *mergeReq) { r.SpanSelector = []string{"9a517183f26a089d"} })
 	c.add("span profile, span that is not stored", q.QuerierServiceSelectMergeSpanProfileProcedure, &querierv1.SelectMergeSpanProfileRequest{
 		ProfileTypeID: cpu, LabelSelector: "{}", Start: c.base, End: c.end, SpanSelector: []string{"9a517183f26a089d"},
@@ -208,6 +213,7 @@ func (c *calls) diffs() {
 		c.add("diff, "+name, q.QuerierServiceDiffProcedure, &querierv1.DiffRequest{Left: left, Right: right})
 	}
 	diff("first half and second half", c.merge(between(c.base, first)), c.merge(between(second, c.end)))
+	diff("5 nodes", c.merge(nodes(5), between(c.base, first)), c.merge(nodes(3), between(second, c.end)))
 	diff("a thing with itself", c.merge(), c.merge())
 	diff("two services", c.merge(), c.merge(selector(`{service_name="ledger"}`)))
 	diff("something and nothing", c.merge(), c.merge(selector(`{service_name="none"}`)))
