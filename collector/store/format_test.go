@@ -1,0 +1,40 @@
+package store
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// TestOpensFormat1 reads a store that was written when the format had version 1.
+// The directory must stay as it is.
+func TestOpensFormat1(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/format1")))
+	db := open(t, dir)
+	got := ask(t, db, ms(midnight), ms(midnight)+dayMs)
+	require.Equal(t, []string{
+		"main;idle 170000000", "main;work 10000000", "main;work;hash 340000000", "start 50000000",
+	}, got.tree)
+	require.Len(t, got.series, 3)
+	names, err := db.LabelNames(context.Background(), nil, 0, 0)
+	require.NoError(t, err)
+	require.Contains(t, names, "pod")
+	at := midnight.Add(20 * time.Hour)
+	require.NoError(t, db.Append(context.Background(), []profile.Profile{cpu(folded(at, "main;idle 1"))}), "and goes on")
+}
+
+func TestRefusesOtherFormats(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	require.NoError(t, db.pebble.Set(formatKey(), []byte{9}, pebble.Sync))
+	require.NoError(t, db.Close())
+	_, err := Open(dir, Options{})
+	require.ErrorContains(t, err, "format version 09, this program reads 1")
+}
