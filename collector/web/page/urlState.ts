@@ -69,8 +69,9 @@ export function formatState(state: PageState): string {
 
 /** The times of a range at this moment. */
 export function resolveRange({ from, to }: Pick<PageState, 'from' | 'to'>): TimeRange {
-  const start = toDate(from, false);
-  const end = toDate(to, true);
+  const now = Date.now();
+  const start = toDate(from, false, now);
+  const end = toDate(to, true, now);
   return { from: dateTime(start), to: dateTime(end), raw: rawRange(from, to, start, end) };
 }
 
@@ -89,14 +90,15 @@ function rawRange(from: string, to: string, start: number, end: number): RawTime
   return isLive(from) || isLive(to) ? { from, to } : { from: dateTime(start), to: dateTime(end) };
 }
 
-function toDate(text: string, roundUp: boolean): number {
+function toDate(text: string, roundUp: boolean, now: number): number {
   if (/^-?\d+$/.test(text)) {
     return Number(text);
   }
-  return dateMath.toDateTime(text, { roundUp })?.valueOf() ?? NaN;
+  return dateMath.toDateTime(text, { roundUp, now })?.valueOf() ?? NaN;
 }
 
 /** The range of a state, or the default one where it is none. */
 function validRange({ from, to }: PageState): Pick<PageState, 'from' | 'to'> {
-  return toDate(from, false) < toDate(to, true) ? { from, to } : DEFAULT_STATE;
+  const now = Date.now();
+  return toDate(from, false, now) < toDate(to, true, now) ? { from, to } : DEFAULT_STATE;
 }
