@@ -63,7 +63,7 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		"no range":           {merge(func(r *mergeReq) { r.Start, r.End = 0, 0 }), connect.CodeInvalidArgument, "start/end: the time range is missing"},
 		"no end":             {merge(func(r *mergeReq) { r.End = 0 }), connect.CodeInvalidArgument, "start/end: the time range is missing"},
 		"inverted range":     {merge(func(r *mergeReq) { r.Start, r.End = to, from }), connect.CodeInvalidArgument, "start/end: start is after end"},
-		"before 1970":        {merge(func(r *mergeReq) { r.Start = -5 }), connect.CodeInvalidArgument, "start/end: a time before 1970"},
+		"before 1970":        {merge(func(r *mergeReq) { r.Start = -1 << 63 }), connect.CodeInvalidArgument, "(limits.max_query_range)"},
 		"long range":         {merge(func(r *mergeReq) { r.Start = 1 }), connect.CodeInvalidArgument, "more than 2h0m0s (limits.max_query_range)"},
 		"endless range":      {merge(func(r *mergeReq) { r.End = 1<<63 - 1 }), connect.CodeInvalidArgument, "(limits.max_query_range)"},
 		"nodes":              {merge(func(r *mergeReq) { r.MaxNodes = n(1<<20 + 1) }), connect.CodeInvalidArgument, "max_nodes: 1048577 is more than 1048576 (limits.max_nodes)"},

@@ -21,7 +21,7 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 	}
 	r := store.SeriesRequest{Selection: sel, GroupBy: m.GroupBy}
 	r.Average = m.GetAggregation() == typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE
-	if r.Step, err = q.limits.step(m.Step, m.Start, m.End); err != nil {
+	if r.Step, err = q.limits.step(m.Step, sel.Start, sel.End); err != nil {
 		return nil, invalid(err)
 	}
 	if r.Limit, err = limit(m.GetLimit()); err != nil {

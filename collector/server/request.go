@@ -28,27 +28,27 @@ func (l Limits) selection(typeID, selector string, start, end int64) (store.Sele
 	if err != nil {
 		return store.Selection{}, fmt.Errorf("label_selector: %w", err)
 	}
-	if err := l.timeRange(start, end); err != nil {
+	if start, err = l.timeRange(start, end); err != nil {
 		return store.Selection{}, err
 	}
 	return store.Selection{Type: t, Matchers: ms, Start: start, End: end}, nil
 }
 
-// timeRange checks a range that has to be there. Both ends belong to it, so
-// one of a single millisecond is not empty.
-func (l Limits) timeRange(start, end int64) error {
+// timeRange checks a range that has to be there, and returns its start, which
+// is 1970 if it was before. Both ends belong to the range, so one of a single
+// millisecond is not empty.
+func (l Limits) timeRange(start, end int64) (int64, error) {
 	switch {
 	case start == 0 || end == 0:
-		return fmt.Errorf("start/end: the time range is missing (start=%d, end=%d)", start, end)
-	case start < 0 || end < 0:
-		return fmt.Errorf("start/end: a time before 1970 (start=%d, end=%d)", start, end)
+		return 0, fmt.Errorf("start/end: the time range is missing (start=%d, end=%d)", start, end)
 	case start > end:
-		return fmt.Errorf("start/end: start is after end (start=%d, end=%d)", start, end)
+		return 0, fmt.Errorf("start/end: start is after end (start=%d, end=%d)", start, end)
 	}
-	if d := time.Duration(end-start) * time.Millisecond; l.MaxQueryRange > 0 && (d > l.MaxQueryRange || d < 0) {
-		return fmt.Errorf("start/end: the range of %s is more than %s (limits.max_query_range)", d, l.MaxQueryRange)
+	start = max(start, 0)
+	if most := l.MaxQueryRange; most > 0 && end-start > most.Milliseconds() {
+		return 0, fmt.Errorf("start/end: the range of %d s is more than %s (limits.max_query_range)", (end-start)/1000, most)
 	}
-	return nil
+	return start, nil
 }
 
 // optionalRange reads the range of a look-up of labels or types, where none at
@@ -57,7 +57,8 @@ func (l Limits) optionalRange(start, end int64) (int64, int64, error) {
 	if start == 0 && end == 0 {
 		return 0, math.MaxInt64, nil
 	}
-	return start, end, l.timeRange(start, end)
+	start, err := l.timeRange(start, end)
+	return start, end, err
 }
 
 // matchers reads the selectors of a look-up. All of them have to match; none
