@@ -1,18 +1,17 @@
 import { type DataSourcePluginOptionsEditorProps } from '@grafana/data';
 import { DataSourceHttpSettings, InlineField, Input } from '@grafana/ui';
 import * as React from 'react';
+import { DURATION_HINT, isDuration } from '../duration';
 import { selectors } from '../selectors';
 import { type DataSourceOptions } from '../types';
 
 type Props = DataSourcePluginOptionsEditorProps<DataSourceOptions>;
 
-const DURATION = /^(\d+(ms|[smhdwy]))+$/;
-
 /** Edits the settings of a data source: the server, how to sign in, the minimum step. */
 export function ConfigEditor({ options, onOptionsChange }: Props) {
   const id = React.useId();
   const minStep = options.jsonData.minStep ?? '';
-  const invalid = minStep !== '' && !DURATION.test(minStep);
+  const invalid = minStep !== '' && !isDuration(minStep);
 
   return (
     <div data-testid={selectors.configEditor.root}>
@@ -31,7 +30,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
           tooltip="The shortest time between two points of a series. Set it to the interval at which profiles are written; 15s by default."
           htmlFor={id}
           invalid={invalid}
-          error="A step is a duration such as 15s or 1m"
+          error={DURATION_HINT}
         >
           <Input
             id={id}

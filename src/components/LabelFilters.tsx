@@ -2,10 +2,10 @@ import { css } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
 import { Button, Combobox, IconButton, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
+import { complete } from '../completion';
 import { formatSelector, type Matcher, type Operator, OPERATORS, SERVICE_LABEL, tryParseSelector } from '../selector';
 import { selectors } from '../selectors';
 import { type Range, type Resources } from '../types';
-import { contains } from './ServiceSelect';
 
 interface Props {
   id: string;
@@ -96,8 +96,6 @@ interface FilterProps {
 function Filter({ id, matcher, others, range, resources, onChange, onRemove }: FilterProps) {
   const styles = useStyles2(getStyles);
   const narrowed = formatSelector(others);
-  const complete = (texts: string[], typed: string) =>
-    texts.filter((text) => contains(text, typed)).map((value) => ({ value, label: value }));
 
   return (
     <div className={styles.filter}>

@@ -1,9 +1,9 @@
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
+import { contains } from '../completion';
 import { profileTypeName, profileTypeOptions } from '../profileType';
 import { selectors } from '../selectors';
 import { type Range, type Resources } from '../types';
-import { contains } from './ServiceSelect';
 
 interface Props {
   id: string;

@@ -1,11 +1,12 @@
 import { MultiCombobox, RadioButtonGroup } from '@grafana/ui';
 import * as React from 'react';
+import { complete } from '../completion';
+import { DURATION_HINT, isDuration } from '../duration';
 import { countsCPUTime } from '../profileType';
 import { selectors } from '../selectors';
 import { type ProfileQuery, type QueryType, type Range, type Resources, type Unit } from '../types';
 import { EditorField, EditorRow } from './EditorField';
 import { TextInput } from './SelectorInput';
-import { contains } from './ServiceSelect';
 
 const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string }> = [
   { value: 'profile', label: 'Flame graph', description: 'Where the resource went, by function' },
@@ -18,8 +19,6 @@ const UNITS: Array<{ value: Unit; label: string }> = [
   { value: 'cores', label: 'Cores' },
 ];
 
-const DURATION = /^(\d+(ms|[smhdwy]))+$/;
-
 interface Props {
   query: ProfileQuery;
   range: Range;
@@ -31,10 +30,8 @@ interface Props {
 /** What a query returns, and how much of it. */
 export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   const type = query.queryType ?? 'profile';
-  const groupBy = async (typed: string) => {
-    const names = await resources.labelNames(range, query.labelSelector);
-    return names.filter((name) => contains(name, typed)).map((value) => ({ value, label: value }));
-  };
+  const groupBy = async (typed: string) =>
+    complete(await resources.labelNames(range, query.labelSelector), typed);
   return (
     <EditorRow>
       <EditorField label="Query type">
@@ -135,13 +132,13 @@ function CountField({ id, testId, label, tooltip, placeholder, value, onChange }
 }
 
 function StepField({ id, value, onChange }: { id: string; value?: string; onChange: (step?: string) => void }) {
-  const valid = !value || value.includes('$') || DURATION.test(value);
+  const valid = !value || value.includes('$') || isDuration(value);
   return (
     <EditorField
       label="Step"
       htmlFor={id}
       tooltip="The time between two points, such as 15s; by default it follows the panel’s width"
-      error={valid ? undefined : 'A step is a duration such as 15s or 1m'}
+      error={valid ? undefined : DURATION_HINT}
     >
       <TextInput
         id={id}

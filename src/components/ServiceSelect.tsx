@@ -1,5 +1,6 @@
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
+import { complete } from '../completion';
 import { formatSelector, SERVICE_LABEL, tryParseSelector, withMatcher } from '../selector';
 import { selectors } from '../selectors';
 import { type Range, type Resources } from '../types';
@@ -21,7 +22,7 @@ export function ServiceSelect({ id, selector, range, resources, onChange }: Prop
   const options = async (typed: string) => {
     const others = (matchers ?? []).filter((m) => m.name !== SERVICE_LABEL);
     const names = await resources.labelValues(range, SERVICE_LABEL, formatSelector(others));
-    return names.filter((name) => contains(name, typed)).map((value) => ({ value, label: value }));
+    return complete(names, typed);
   };
   const label = current && (current.op === '=' ? current.value : `${current.op} ${current.value}`);
 
@@ -43,9 +44,4 @@ export function ServiceSelect({ id, selector, range, resources, onChange }: Prop
       }
     />
   );
-}
-
-/** Whether a completion holds what was typed, whatever its case. */
-export function contains(text: string, typed: string): boolean {
-  return text.toLowerCase().includes(typed.toLowerCase());
 }

@@ -1,13 +1,13 @@
 import { type TimeRange } from '@grafana/data';
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
+import { complete } from '../completion';
 import { migrateVariableQuery } from '../migrate';
 import { validateSelector } from '../selector';
 import { selectors } from '../selectors';
 import { type Resources, type VariableKind, type VariableQuery } from '../types';
 import { EditorField, EditorRow } from './EditorField';
 import { SelectorInput } from './SelectorInput';
-import { contains } from './ServiceSelect';
 import { useRange } from './useRange';
 
 interface Props {
@@ -36,10 +36,8 @@ export function VariableEditor({ query: stored, resources, range: timeRange, onC
     onChange({ ...query, ...change });
     onRunQuery();
   };
-  const labels = async (typed: string) => {
-    const names = await resources.labelNames(range, error ? undefined : selector);
-    return names.filter((name) => contains(name, typed)).map((value) => ({ value, label: value }));
-  };
+  const labels = async (typed: string) =>
+    complete(await resources.labelNames(range, error ? undefined : selector), typed);
 
   return (
     <EditorRow>
