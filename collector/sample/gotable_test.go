@@ -71,7 +71,7 @@ func TestGoTableAgreesWithRuntime(t *testing.T) {
 func TestGoTableStripped(t *testing.T) {
 	for _, flags := range [][]string{{"-ldflags=-s -w"}, {"-ldflags=-s -w", "-buildmode=pie"}} {
 		bin := filepath.Join(t.TempDir(), "burn")
-		cmd := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), append(append([]string{"build"}, flags...), "-o", bin, "testdata/golang/burn.go")...)
+		cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", bin, "testdata/golang/burn.go")...)
 		cmd.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)

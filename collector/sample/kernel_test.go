@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -281,7 +280,7 @@ func buildGo(flags ...string) func(t *testing.T, dir string) []string {
 		t.Helper()
 		bin := filepath.Join(dir, "burn"+strconv.Itoa(len(flags)))
 		args := append([]string{"build"}, flags...)
-		run(t, filepath.Join(runtime.GOROOT(), "bin", "go"), append(args, "-o", bin, "testdata/golang/burn.go")...)
+		run(t, "go", append(args, "-o", bin, "testdata/golang/burn.go")...)
 		return []string{bin}
 	}
 }

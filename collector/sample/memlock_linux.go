@@ -77,20 +77,20 @@ func filterMemlock() error {
 	}
 	program := []unix.SockFilter{
 		0:  load(seccompArch),
-		1:  jump(arch, 0, 12),                  // else allow
-		2:  load(seccompNumber),                //
-		3:  jump(unix.SYS_PRLIMIT64, 3, 0),     // to 7
-		4:  jump(setrlimit, 0, 9),              // else allow
-		5:  load(seccompArg0Low),               //
-		6:  jump(unix.RLIMIT_MEMLOCK, 6, 7),    // succeed or allow
-		7:  load(seccompArg1Low),               //
-		8:  jump(unix.RLIMIT_MEMLOCK, 0, 5),    // else allow
-		9:  load(seccompArg2Low),               //
-		10: jump(0, 0, 2),                      // a limit is given: succeed
-		11: load(seccompArg2Hi),                //
-		12: jump(0, 1, 0),                      // none is given: allow
-		13: answer(unix.SECCOMP_RET_ERRNO | 0), //
-		14: answer(unix.SECCOMP_RET_ALLOW),     //
+		1:  jump(arch, 0, 12),               // else allow
+		2:  load(seccompNumber),             //
+		3:  jump(unix.SYS_PRLIMIT64, 3, 0),  // to 7
+		4:  jump(setrlimit, 0, 9),           // else allow
+		5:  load(seccompArg0Low),            //
+		6:  jump(unix.RLIMIT_MEMLOCK, 6, 7), // succeed or allow
+		7:  load(seccompArg1Low),            //
+		8:  jump(unix.RLIMIT_MEMLOCK, 0, 5), // else allow
+		9:  load(seccompArg2Low),            //
+		10: jump(0, 0, 2),                   // a limit is given: succeed
+		11: load(seccompArg2Hi),             //
+		12: jump(0, 1, 0),                   // none is given: allow
+		13: answer(unix.SECCOMP_RET_ERRNO),  // error 0: success
+		14: answer(unix.SECCOMP_RET_ALLOW),  //
 	}
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	// Without CAP_SYS_ADMIN a filter needs no_new_privs, which is the thread's

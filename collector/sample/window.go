@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -98,7 +99,7 @@ func (w *window) profiles(interval time.Duration, period int64) []profile.Profil
 	ps := make([]profile.Profile, 0, len(w.series))
 	for _, s := range w.series {
 		lb := labels.NewBuilder(s.labels)
-		lb.Set(labels.MetricName, profileName)
+		lb.Set(model.MetricNameLabel, profileName)
 		p := s.pprof(period)
 		p.TimeNanos = w.start + int64(time.Millisecond)
 		p.DurationNanos = int64(interval)

@@ -62,7 +62,7 @@ func run(ctx context.Context, duration, warmUp time.Duration, port int) (err err
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	collector, load := filepath.Join(dir, "flameline"), filepath.Join(dir, "load")
 	for _, build := range [][]string{
 		{"go", "build", "-o", collector, "./collector"},
