@@ -59,12 +59,7 @@ func (c *collector) leafLocation(p *place, n int64) *location {
 	addr := p.offset
 	if e, a, ok := c.binaries.find(*p); ok {
 		loc.module, addr = e.module, a
-		if loc.lines = c.binaries.goLines(e.id, a); loc.lines != nil {
-			loc.kind = kindGo
-			clean(kindGo, loc.lines)
-		} else if c.frames.symbolizer != nil {
-			loc.lines = c.frames.lookup(e.id, a)
-		}
+		c.frames.native(loc, e.id, a)
 	}
 	if loc.lines == nil {
 		loc.unknown = true

@@ -121,22 +121,16 @@ func (f *frames) convert(fr libpf.Frame) *location {
 		l.module = module{}
 		l.lines = []line{{function: errorName(fr)}}
 		return l
-	case l.kind == kindNative:
-		if fr.Mapping.Valid() && f.symbolizer != nil {
-			l.lines = f.lookup(m.FileID, uint64(fr.AddressOrLineno))
+	case l.kind == kindNative || l.kind == kindGo:
+		if fr.Mapping.Valid() {
+			f.native(l, m.FileID, uint64(fr.AddressOrLineno))
 		}
-		if l.lines == nil {
+		if l.lines == nil && fr.FunctionName == libpf.NullString {
 			l.unknown = true
 			l.address = uint64(fr.AddressOrLineno)
 			l.lines = []line{{function: unknownName(l.module.name, l.address)}}
 		}
-		return l
-	case l.kind == kindGo:
-		// The unwinder names the function that the code was compiled into, but
-		// not those that were inlined.
-		if lines := f.binaries.goLines(m.FileID, uint64(fr.AddressOrLineno)); lines != nil {
-			l.lines = lines
-			clean(l.kind, l.lines)
+		if l.lines != nil {
 			return l
 		}
 	}
@@ -160,6 +154,17 @@ func (f *frames) convert(fr libpf.Frame) *location {
 	l.lines = []line{{function: name, file: file, number: int64(fr.SourceLine)}}
 	clean(l.kind, l.lines)
 	return l
+}
+
+// native names code of a binary: from the tables that every Go program has, which
+// know inlined calls, or by the symbolizer. It leaves no lines if neither knows.
+func (f *frames) native(l *location, id libpf.FileID, addr uint64) {
+	if l.lines = f.binaries.goLines(id, addr); l.lines != nil {
+		l.kind = kindGo
+	} else if f.symbolizer != nil {
+		l.lines = f.lookup(id, addr)
+	}
+	clean(l.kind, l.lines)
 }
 
 // lookup asks the symbolizer; nil means that it does not know.
@@ -212,6 +217,8 @@ func clean(k kind, lines []line) {
 			ln.file = ""
 		}
 		switch k {
+		case kindNative:
+			ln.function = strings.TrimSuffix(ln.function, ".abi0") // Go's assembly
 		case kindGo:
 			ln.function = goName(ln.function)
 		case kindJVM:

@@ -374,4 +374,4 @@ func parseCPUs(list string) ([]int, error) {
 }
 
 // pollInterval is how often the unwinder looks for stacktraces.
-const pollInterval = 100 * time.Millisecond
+const pollInterval = 200 * time.Millisecond

@@ -24,6 +24,8 @@ type goTable struct {
 
 	names, units, files, values, funcs int64 // parts, as offsets from header
 
+	index []uint32 // entry of every goIndexStep'th function; read when needed
+
 	text, gofunc uint64 // addresses
 	quantum      uint64 // bytes of the smallest instruction
 }
@@ -40,6 +42,8 @@ const (
 	goInlineIndex = 2 // number of the pcdata table with indexes of inlined calls
 	goInlineTree  = 3 // number of the funcdata with inlined calls
 	goInlineSize  = 16
+
+	goIndexStep = 64
 
 	goMaxInlined = 64   // deeper is corrupt
 	goMaxName    = 4096 // bytes
@@ -210,25 +214,54 @@ func (t *goTable) lines(addr uint64) ([]line, error) {
 	return nil, errGoTable
 }
 
+// readIndex reads where every goIndexStep'th function begins.
+func (t *goTable) readIndex() error {
+	if t.funcs < 0 || t.funcs+8*int64(t.count) > t.size {
+		return errGoTable
+	}
+	index := make([]uint32, 0, t.count/goIndexStep+1)
+	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+t.funcs, 8*int64(t.count)), 64<<10)
+	var entry [8]byte
+	for i := range t.count {
+		if _, err := io.ReadFull(r, entry[:]); err != nil {
+			return errGoTable
+		}
+		if i%goIndexStep == 0 {
+			index = append(index, binary.LittleEndian.Uint32(entry[:]))
+		}
+	}
+	t.index = index
+	return nil
+}
+
 // find returns the function at an address.
 func (t *goTable) find(addr uint64) (*goFunc, error) {
 	if addr < t.text {
 		return nil, errors.New("no Go function at this address")
 	}
 	pc := addr - t.text
-	var failed error
-	n := sort.Search(t.count, func(i int) bool {
-		entry, err := t.word(t.funcs + int64(i)*8)
-		failed = errors.Join(failed, err)
-		return uint64(entry) > pc
-	}) - 1
-	if failed != nil || n < 0 {
-		return nil, errors.Join(failed, errors.New("no Go function at this address"))
+	if t.index == nil {
+		if err := t.readIndex(); err != nil {
+			return nil, err
+		}
 	}
-	record, err := t.word(t.funcs + int64(n)*8 + 4)
-	if err != nil {
+	// The last step that begins at or before pc, then the last function in it.
+	step := sort.Search(len(t.index), func(i int) bool { return uint64(t.index[i]) > pc }) - 1
+	if step < 0 {
+		return nil, errors.New("no Go function at this address")
+	}
+	first := step * goIndexStep
+	entries := make([]byte, 8*min(goIndexStep, t.count-first))
+	if err := t.read(entries, t.funcs+8*int64(first)); err != nil {
 		return nil, err
 	}
+	n := sort.Search(len(entries)/8, func(i int) bool {
+		return uint64(binary.LittleEndian.Uint32(entries[8*i:])) > pc
+	}) - 1
+	if n < 0 {
+		return nil, errGoTable
+	}
+	record := binary.LittleEndian.Uint32(entries[8*n+4:])
 	f := &goFunc{record: t.funcs + int64(record)}
 	if err := t.read(f.fixed[:], f.record); err != nil {
 		return nil, err

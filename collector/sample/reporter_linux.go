@@ -150,7 +150,7 @@ type openTable struct {
 }
 
 // maxGoTables bounds the Go programs whose files are held open.
-const maxGoTables = 256
+const maxGoTables = 512
 
 // An executable is where a file's code is.
 type executable struct {

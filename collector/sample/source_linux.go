@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -136,6 +137,8 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	took := time.Since(began)
 	m.startSeconds.Set(took.Seconds())
 	m.mapBytes.Set(float64(ownMapBytes()))
+	// Loading took much memory that is not needed again.
+	debug.FreeOSMemory()
 	o.Logger.Info("sampling", "frequency_hz", o.FrequencyHz, "interval", o.Interval,
 		"ticks_per_sample", ticksPerSample(o.FrequencyHz), "start_seconds", took.Seconds())
 	return s, nil
@@ -165,7 +168,9 @@ func (s *Source) load(ctx context.Context, st setup) error {
 			"OTEL_RESOURCE_ATTRIBUTES": {},
 		},
 	}
+	// Go frames are named here, as the unwinder does not see inlined calls.
 	cfg.InterpretersConfig.Go.Labels.Disabled = true
+	cfg.InterpretersConfig.Go.Symbolization.Disabled = true
 	var err error
 	if s.tracer, err = tracer.NewTracer(ctx, cfg); err != nil {
 		return fmt.Errorf("load unwinder: %w", err)
