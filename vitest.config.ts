@@ -4,6 +4,9 @@ export default defineConfig({
   test: {
     environment: 'jsdom',
     include: ['src/**/*.test.ts', 'collector/web/page/**/*.test.ts'],
+    // Loading Grafana's packages takes longer than all tests: do it once.
+    isolate: false,
+    fileParallelism: false,
     setupFiles: ['src/test/setup.ts'],
     // These packages' modules import others without a file extension.
     server: { deps: { inline: [/@grafana\//] } },

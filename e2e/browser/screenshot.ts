@@ -15,7 +15,7 @@ for (const theme of ['light', 'dark']) {
     const panel = page.getByTestId(selectors.page.flameGraph);
     await expect(panel.locator('canvas')).toBeVisible();
     await expect(page.getByTestId(selectors.page.series).locator('.u-over')).toBeVisible();
-    await page.evaluate(() => document.fonts.ready);
+    await page.waitForLoadState('networkidle'); // fonts and icons
     await page.mouse.move(0, 0);
     await page.screenshot({ path: path.resolve(__dirname, `../../docs/img/page-${theme}.png`) });
   });

@@ -1,5 +1,10 @@
 // What Grafana's packages expect of a browser and jsdom does not have.
-Object.defineProperty(window, 'matchMedia', {
-  value: (media: string) => ({ media, matches: false, addEventListener: () => undefined, removeEventListener: () => undefined }),
+Object.assign(window, {
+  matchMedia: (media: string) => ({
+    media,
+    matches: false,
+    addEventListener: () => undefined,
+    removeEventListener: () => undefined,
+  }),
+  grafanaBootData: { settings: { featureToggles: {} }, user: {}, navTree: [] },
 });
-Object.defineProperty(window, 'grafanaBootData', { value: { settings: { featureToggles: {} }, user: {}, navTree: [] } });
