@@ -54,7 +54,6 @@ type subject struct {
 	before  usage
 	after   usage
 	peak    int64 // bytes resident
-	gate    time.Duration
 }
 
 func run(ctx context.Context, duration, warmUp time.Duration, port int) (err error) {
@@ -142,10 +141,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // measure reads the subjects' usage at both ends and their memory in between.
 func measure(ctx context.Context, subjects []*subject, duration time.Duration) error {
-	gates, err := gateTimes()
-	if err != nil {
-		return err
-	}
+	var err error
 	for _, s := range subjects {
 		if s.before, err = usageOf(s.cmd.Process.Pid); err != nil {
 			return fmt.Errorf("%s has ended early: %w", s.name, err)
@@ -162,55 +158,54 @@ func measure(ctx context.Context, subjects []*subject, duration time.Duration) e
 			s.peak = max(s.peak, s.after.resident)
 		}
 	}
-	later, err := gateTimes()
-	if err != nil {
-		return err
-	}
-	// Programs are numbered in the order of loading, but both collectors load at
-	// once: the one with more run time has the higher frequency.
-	var spent []time.Duration
-	for id, t := range later {
-		if before, ok := gates[id]; ok && t > before {
-			spent = append(spent, t-before)
-		}
-	}
-	if len(spent) == 2 {
-		subjects[0].gate, subjects[1].gate = min(spent[0], spent[1]), max(spent[0], spent[1])
-	}
 	return nil
 }
 
-// gateTimes returns the run time of the gates that are loaded, what they pass
-// on to included, by program ID.
-func gateTimes() (map[ebpf.ProgramID]time.Duration, error) {
-	times := map[ebpf.ProgramID]time.Duration{}
-	for id := ebpf.ProgramID(0); ; {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, os.ErrNotExist) {
-			return times, nil
-		}
+// gateTime returns the run time of the gate that a process has loaded, what it
+// passes on to included; 0 if it has none.
+func gateTime(pid int) (time.Duration, error) {
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range infos {
+		text, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("list eBPF programs: %w", err)
+			continue // closed meanwhile
 		}
-		id = next
+		_, rest, ok := strings.Cut(string(text), "prog_id:")
+		if !ok {
+			continue
+		}
+		var id ebpf.ProgramID
+		if _, err := fmt.Sscan(rest, &id); err != nil {
+			return 0, fmt.Errorf("parse %s: %w", path, err)
+		}
 		p, err := ebpf.NewProgramFromID(id)
 		if err != nil {
 			continue // unloaded meanwhile
 		}
-		if info, err := p.Info(); err == nil && info.Name == "gate" {
-			if st, err := p.Stats(); err == nil {
-				times[id] = st.Runtime
-			}
+		info, err := p.Info()
+		if err != nil || info.Name != "gate" {
+			p.Close()
+			continue
 		}
+		st, err := p.Stats()
 		p.Close()
+		if err != nil {
+			return 0, fmt.Errorf("statistics of the gate: %w", err)
+		}
+		return st.Runtime, nil
 	}
+	return 0, nil
 }
 
 // A usage is what a process has used so far.
 type usage struct {
-	user, system time.Duration
-	resident     int64 // bytes
-	anonymous    int64 // bytes
+	cpu          time.Duration // of all threads that run still, precise
+	user, system time.Duration // of all threads, in ticks
+	resident     int64         // bytes
+	anonymous    int64         // bytes
 }
 
 // usageOf reads the usage of a process.
@@ -231,6 +226,22 @@ func usageOf(pid int) (u usage, err error) {
 			return u, fmt.Errorf("parse /proc/%d/stat: %w", pid, err)
 		}
 		*d = time.Duration(n) * tick
+	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return u, err
+	}
+	for _, th := range threads {
+		var ns int64
+		if text, err := os.ReadFile(th); err == nil {
+			if _, err := fmt.Sscan(string(text), &ns); err != nil {
+				return u, fmt.Errorf("parse %s: %w", th, err)
+			}
+		}
+		u.cpu += time.Duration(ns)
+	}
+	if u.ebpf, err = gateTime(pid); err != nil {
+		return u, err
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -275,10 +286,10 @@ func report(subjects []*subject, duration time.Duration, perfData string) error 
 	for _, s := range subjects {
 		user, system := s.after.user-s.before.user, s.after.system-s.before.system
 		gate := "n/a"
-		if s.gate > 0 {
-			gate = percent(s.gate)
+		if s.after.ebpf > 0 {
+			gate = percent(s.after.ebpf - s.before.ebpf)
 		}
-		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", s.name, percent(user+system), percent(user), percent(system),
+		fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", s.name, percent(max(user+system, s.after.cpu-s.before.cpu)), percent(user), percent(system),
 			gate, mebi(s.after.resident), mebi(s.peak), mebi(s.after.anonymous))
 	}
 	if info, err := os.Stat(perfData); err == nil {
