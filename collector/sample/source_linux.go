@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
-		unknown:        make(chan newcomer, 64),
+		unknown:        make(chan newcomer, 1024),
 		done:           make(chan struct{}),
 		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
@@ -276,7 +277,7 @@ func (s *Source) handle(ctx context.Context) {
 			}
 		case n := <-s.unknown:
 			s.sink.leaf = &n.leaf
-			s.tracer.HandleTrace(n.trace)
+			s.tracer.HandleTrace(n.trace())
 			s.sink.leaf = nil
 		case <-s.tracer.Done():
 			if ctx.Err() == nil {
@@ -291,13 +292,30 @@ func (s *Source) handle(ctx context.Context) {
 
 // A newcomer is a sample of a process that the unwinder does not know.
 type newcomer struct {
-	trace *libpf.EbpfTrace // the kernel's part of the stacktrace
-	leaf  place
+	comm     libpf.Comm
+	time     int64 // CLOCK_MONOTONIC, ns
+	cpu      uint32
+	pid, tid libpf.PID
+	kernel   []uint64 // leaf first
+	leaf     place
+}
+
+// trace returns the kernel's part of the stacktrace in the unwinder's own form,
+// with no origin, so that it names the frames. The unwinder owns it.
+func (n newcomer) trace() *libpf.EbpfTrace {
+	t := &libpf.EbpfTrace{
+		Comm:            n.comm,
+		KTime:           n.time,
+		CpuID:           n.cpu,
+		TID:             n.tid,
+		PID:             n.pid,
+		NumKernelFrames: uint16(len(n.kernel)),
+	}
+	t.FrameData = append(t.FrameDataBuf[:0], n.kernel...)
+	return t
 }
 
 // readUnknown passes on samples of processes that the unwinder does not know.
-// The unwinder names their kernel frames, so they take its own form, with no
-// origin.
 func (s *Source) readUnknown() {
 	defer s.running.Done()
 	var (
@@ -314,17 +332,17 @@ func (s *Source) readUnknown() {
 			s.log.Debug("sample lost", "err", err)
 			continue
 		}
-		t := &libpf.EbpfTrace{
-			Comm:            libpf.NewComm(u.Comm),
-			KTime:           u.Time,
-			CpuID:           u.CPU,
-			TID:             libpf.PID(u.TID),
-			PID:             libpf.PID(u.PID),
-			NumKernelFrames: uint16(u.KernelFrames),
+		n := newcomer{
+			comm:   libpf.NewComm(u.Comm),
+			time:   u.Time,
+			cpu:    u.CPU,
+			pid:    libpf.PID(u.PID),
+			tid:    libpf.PID(u.TID),
+			kernel: slices.Clone(u.Kernel[:u.KernelFrames]),
+			leaf:   placeOf(u.PID, u.Leaf),
 		}
-		t.FrameData = append(t.FrameDataBuf[:0], u.Kernel[:u.KernelFrames]...)
 		select {
-		case s.unknown <- newcomer{trace: t, leaf: placeOf(u.PID, u.Leaf)}:
+		case s.unknown <- n:
 		case <-s.done:
 			return
 		}

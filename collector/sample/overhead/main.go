@@ -204,6 +204,7 @@ func gateTime(pid int) (time.Duration, error) {
 type usage struct {
 	cpu          time.Duration // of all threads that run still, precise
 	user, system time.Duration // of all threads, in ticks
+	ebpf         time.Duration // in its eBPF programs
 	resident     int64         // bytes
 	anonymous    int64         // bytes
 }
