@@ -50,7 +50,7 @@ type quietHandler struct {
 	last   atomic.Int64 // Unix ns of the last line above debug level
 }
 
-const quietTime = 10 * time.Second
+const quietTime = 5 * time.Minute
 
 // level returns the level that a line of the unwinder is logged at.
 func (h *quietHandler) level(l slog.Level) slog.Level {
