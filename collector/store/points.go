@@ -78,7 +78,10 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 		if len(r.Stack) > 0 {
 			return db.stackPoints(j, s, sel, groups)
 		}
-		return db.points(j, s, sel, groups)
+		return db.points(j, s, sel, func(series labels.Labels) func([]int64, []int64) {
+			g := groups.of(series)
+			return func(times, values []int64) { groups.addAll(g, times, values) }
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -86,13 +89,16 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 	return groups.result(), nil
 }
 
-// points adds the totals of a job's profiles, which need no samples.
-func (db *DB) points(j *job, s *scanner, sel Selection, groups *groups) error {
+// points hands out the times and the totals of a job's profiles, which need no
+// samples. to is asked once for each stream; what it returns does not keep the
+// slices.
+func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(times, values []int64)) error {
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
 	var list pointList
+	time, total := make([]int64, 1), make([]int64, 1)
 	for _, st := range j.streams {
-		g := groups.of(st.labels)
+		add := to(st.labels)
 		err := s.cover(kindPoints, levelHour, st.id, lo, hi, func(level int, end int64, value []byte) error {
 			if level == levelFine {
 				if err := p.decodeHead(&reader{data: value}); err != nil {
@@ -101,13 +107,14 @@ func (db *DB) points(j *job, s *scanner, sel Selection, groups *groups) error {
 				if st.sampleType >= len(p.totals) {
 					return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, st.sampleType, len(p.totals))
 				}
-				groups.add(g, end, p.totals[st.sampleType])
+				time[0], total[0] = end, p.totals[st.sampleType]
+				add(time, total)
 				return nil
 			}
 			if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
 				return err
 			}
-			groups.addAll(g, list.times, list.values)
+			add(list.times, list.values)
 			return nil
 		})
 		if err != nil {
@@ -176,15 +183,20 @@ type group struct {
 	counts []uint32
 }
 
-func (gs *groups) of(series labels.Labels) *group {
+// groupOf returns the labels of a series that it is grouped by.
+func groupOf(series labels.Labels, by []string) labels.Labels {
 	var b labels.ScratchBuilder
-	for _, name := range gs.request.GroupBy {
+	for _, name := range by {
 		if v := series.Get(name); v != "" {
 			b.Add(name, v)
 		}
 	}
 	b.Sort()
-	ls := b.Labels()
+	return b.Labels()
+}
+
+func (gs *groups) of(series labels.Labels) *group {
+	ls := groupOf(series, gs.request.GroupBy)
 	key := string(ls.Bytes(nil))
 	gs.mu.Lock()
 	defer gs.mu.Unlock()

@@ -111,3 +111,25 @@ func TestMatchers(t *testing.T) {
 		require.EqualValues(t, want*1e7, tree.Total(), selector)
 	}
 }
+
+func TestValues(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	noon := midnight.Add(12 * time.Hour)
+	for i, pod := range []string{"a", "b", "a", "a"} {
+		p := folded(noon.Add(time.Duration(i)*time.Minute), fmt.Sprintf("main;work %d", i+1))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, "app", "pod", pod)}))
+	}
+	at := func(minute int) int64 { return ms(noon.Add(time.Duration(minute) * time.Minute)) }
+	sel := everything()
+	sel.Start, sel.End = at(0), at(2)
+	got, err := db.Values(ctx, sel, []string{"pod"})
+	require.NoError(t, err)
+	require.Equal(t, []Series{
+		{labels.FromStrings("pod", "a"), []Point{{at(0), 1e7}, {at(2), 3e7}}},
+		{labels.FromStrings("pod", "b"), []Point{{at(1), 2e7}}},
+	}, got)
+	got, err = db.Values(ctx, sel, nil)
+	require.NoError(t, err)
+	require.Equal(t, []Series{{labels.EmptyLabels(), []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, got)
+}
