@@ -66,8 +66,15 @@ var intended = map[string]difference{
 	"series, average over longer steps":  {},
 	"series, under main.main, main.work": {},
 
+	// A range is empty when it ends where it begins.
+	"flame graph, first profile alone": {code: "invalid_argument", names: "start/end"},
+	"series, one instant":              {code: "invalid_argument", names: "start/end"},
+
+	// Samples with labels are series of their own, and their profile is one for
+	// each of them.
+	"heatmap": {},
+
 	// What is not kept is not invented.
-	"heatmap":           {code: "unimplemented", names: "SelectHeatmap"},
 	"series, exemplars": {code: "unimplemented", names: "exemplar_type"},
 
 	// Mistakes of clients are named.

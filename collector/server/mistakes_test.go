@@ -57,7 +57,14 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		code connect.Code
 		want string
 	}{
-		"type":               {merge(func(r *mergeReq) { r.ProfileTypeID = "cpu" }), connect.CodeInvalidArgument, `profile_typeID: profile type "cpu": want name:`},
+		"type":              {merge(func(r *mergeReq) { r.ProfileTypeID = "cpu" }), connect.CodeInvalidArgument, `profile_typeID: profile type "cpu": want name:`},
+		"unknown type":      {merge(func(r *mergeReq) { r.ProfileTypeID = "process_cpu:cup:nanoseconds:cpu:nanoseconds" }), connect.CodeInvalidArgument, `profile_typeID: unknown profile type "process_cpu:cup:nanoseconds:cpu:nanoseconds"`},
+		"series of unknown": {series(func(r *seriesReq) { r.ProfileTypeID = "no:such:type:at:all" }), connect.CodeInvalidArgument, `profile_typeID: unknown profile type "no:such:type:at:all"`},
+		"empty range":       {merge(func(r *mergeReq) { r.End = r.Start }), connect.CodeInvalidArgument, "start/end: the time range is empty"},
+		"heatmap's type": {func() error {
+			_, err := q.SelectHeatmap(ctx, connect.NewRequest(&querierv1.SelectHeatmapRequest{ProfileTypeID: cpu, Start: from, End: to, Step: 15}))
+			return err
+		}, connect.CodeInvalidArgument, "query_type: "},
 		"selector":           {merge(func(r *mergeReq) { r.LabelSelector = "{a=b}" }), connect.CodeInvalidArgument, `label_selector: selector "{a=b}": 1:4: `},
 		"regular expression": {merge(func(r *mergeReq) { r.LabelSelector = `{a=~"("}` }), connect.CodeInvalidArgument, "label_selector: "},
 		"no range":           {merge(func(r *mergeReq) { r.Start, r.End = 0, 0 }), connect.CodeInvalidArgument, "start/end: the time range is missing"},

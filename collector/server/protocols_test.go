@@ -96,8 +96,12 @@ func TestEveryMethodOverEveryProtocol(t *testing.T) {
 			analysis, err := q.AnalyzeQuery(ctx, connect.NewRequest(&querierv1.AnalyzeQueryRequest{Query: `{pod="cart-1"}`, Start: base, End: end}))
 			require.NoError(t, err)
 			require.EqualValues(t, 6, analysis.Msg.QueryImpact.TotalQueriedSeries)
-			_, err = q.SelectHeatmap(ctx, connect.NewRequest(&querierv1.SelectHeatmapRequest{}))
-			require.Equal(t, connect.CodeUnimplemented, connect.CodeOf(err))
+			heatmap, err := q.SelectHeatmap(ctx, connect.NewRequest(&querierv1.SelectHeatmapRequest{
+				ProfileTypeID: cpu, Start: base, End: end, Step: 15, QueryType: querierv1.HeatmapQueryType_HEATMAP_QUERY_TYPE_INDIVIDUAL,
+			}))
+			require.NoError(t, err)
+			require.Len(t, heatmap.Msg.Series, 1)
+			require.Len(t, heatmap.Msg.Series[0].Slots, conformance.Count)
 
 			_, err = q.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{ProfileTypeID: "cpu", Start: base, End: end}))
 			require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))

@@ -69,6 +69,9 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 		return profile.Merge(), nil
 	}
 	t, err := q.store.Tree(ctx, f.Selection, f.stack)
+	if err == nil && t.Total() == 0 {
+		err = q.known(ctx, f.Type)
+	}
 	return t, code(err)
 }
 
@@ -78,6 +81,9 @@ func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, e
 		return &googlev1.Profile{}, nil
 	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
+	if err == nil && len(p.Sample) == 0 {
+		err = q.known(ctx, f.Type)
+	}
 	return p, code(err)
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
+const noExemplars = "profiles cannot be looked up by ID, so there is none to point at"
+
 // SelectSeries sums the selected profiles by step and group. A point at t
 // covers (t-step, t], the interval of a Prometheus rate() evaluated at t.
 func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querierv1.SelectSeriesRequest]) (*connect.Response[querierv1.SelectSeriesResponse], error) {
@@ -37,11 +39,14 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 		return nil, invalid(err)
 	}
 	if m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {
-		return nil, unsupported("exemplar_type", "profiles cannot be looked up by ID, so there is none to point at")
+		return nil, unsupported("exemplar_type", noExemplars)
 	}
 	found, err := q.store.Points(ctx, r)
 	if err != nil {
 		return nil, code(err)
+	}
+	if len(found) == 0 {
+		return connect.NewResponse(&querierv1.SelectSeriesResponse{}), q.known(ctx, sel.Type)
 	}
 	resp := &querierv1.SelectSeriesResponse{Series: make([]*typesv1.Series, len(found))}
 	for i, s := range found {
@@ -54,10 +59,4 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 		resp.Series[i] = out
 	}
 	return connect.NewResponse(resp), nil
-}
-
-// SelectHeatmap would count single profiles by value, which the store does not
-// hand out.
-func (q *querier) SelectHeatmap(context.Context, *connect.Request[querierv1.SelectHeatmapRequest]) (*connect.Response[querierv1.SelectHeatmapResponse], error) {
-	return nil, unsupported("SelectHeatmap", "the store does not hand out the values of single profiles")
 }

@@ -35,14 +35,16 @@ func (l Limits) selection(typeID, selector string, start, end int64) (store.Sele
 }
 
 // timeRange checks a range that has to be there, and returns its start, which
-// is 1970 if it was before. Both ends belong to the range, so one of a single
-// millisecond is not empty.
+// is 1970 if it was before.
 func (l Limits) timeRange(start, end int64) (int64, error) {
 	switch {
 	case start == 0 || end == 0:
 		return 0, fmt.Errorf("start/end: the time range is missing (start=%d, end=%d)", start, end)
 	case start > end:
 		return 0, fmt.Errorf("start/end: start is after end (start=%d, end=%d)", start, end)
+	}
+	if start == end {
+		return 0, fmt.Errorf("start/end: the time range is empty (start=%d, end=%d)", start, end)
 	}
 	start = max(start, 0)
 	if most := l.MaxQueryRange; most > 0 && end-start > most.Milliseconds() {

@@ -18,6 +18,7 @@ type Store interface {
 	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
 	Pprof(ctx context.Context, sel store.Selection, stack []string) (*googlev1.Profile, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
+	Values(ctx context.Context, sel store.Selection, groupBy []string) ([]store.Series, error)
 	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error)
 	Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error)

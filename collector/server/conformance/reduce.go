@@ -59,6 +59,14 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 			}
 		}
 		return out, nil
+	case *querierv1.SelectHeatmapResponse:
+		var out []string
+		for i, s := range m.Series {
+			for _, slot := range s.Slots {
+				out = append(out, fmt.Sprintf("%d %s %+d ms: rows %g counts %d", i, labelSet(s.Labels), slot.Timestamp-base, slot.YMin, slot.Counts))
+			}
+		}
+		return out, nil
 	case *querierv1.DiffResponse:
 		return flamegraphDiff(m.Flamegraph)
 	case *typesv1.GetProfileStatsResponse:
