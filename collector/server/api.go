@@ -20,6 +20,7 @@ func (s *Server) Open(db Store) {
 	options := []connect.HandlerOption{
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), newGate(o.Limits.MaxConcurrentQueries)),
 		connect.WithRecover(recovered(o.Logger)),
+		compression(),
 		connect.WithCompressMinBytes(1024),
 		connect.WithReadMaxBytes(int(o.Limits.MaxRequestBytes)),
 	}

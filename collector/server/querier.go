@@ -106,19 +106,22 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 		resp.Pprof = &querierv1.PprofProfile{Profile: p}
 		return connect.NewResponse(resp), nil
 	}
+	if req.Msg.Format != querierv1.ProfileFormat_PROFILE_FORMAT_DOT { // which is a graph of all calls
+		f.MaxNodes = f.nodes
+	}
 	t, err := q.tree(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	switch req.Msg.Format {
 	case querierv1.ProfileFormat_PROFILE_FORMAT_TREE:
-		if resp.Tree, err = t.Truncate(f.nodes).MarshalBinary(); err != nil {
+		if resp.Tree, err = t.MarshalBinary(); err != nil {
 			return nil, code(err)
 		}
 	case querierv1.ProfileFormat_PROFILE_FORMAT_DOT:
 		resp.Dot = dot(t, f.Type, req.Msg.GetMaxNodes())
 	default:
-		resp.Flamegraph = flamegraph(t.Truncate(f.nodes))
+		resp.Flamegraph = flamegraph(t)
 	}
 	return connect.NewResponse(resp), nil
 }
