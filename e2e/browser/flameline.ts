@@ -15,7 +15,7 @@ export interface Flameline {
   stop: () => Promise<void>;
 }
 
-/** Starts the server and the burner; ready when the burner's profiles are there. */
+/** Starts the server and the burner; ready when the burner's series has a line to draw. */
 export async function startFlameline(): Promise<Flameline> {
   const port = await freePort();
   const dir = mkdtempSync(path.join(tmpdir(), 'flameline-browser-'));
@@ -37,7 +37,7 @@ export async function startFlameline(): Promise<Flameline> {
   };
   try {
     await until('the server is ready', async () => (await fetch(`${url}/ready`)).ok, server);
-    await until('the burner has profiles', () => hasService(url, BURNER_SERVICE), server);
+    await until('the burner has a series', () => hasSeries(url), server);
   } catch (err) {
     await stop();
     throw new Error(`${err instanceof Error ? err.message : String(err)}\n${log}`, { cause: err });
@@ -60,13 +60,22 @@ function startBurner(): ChildProcess {
   });
 }
 
-async function hasService(url: string, service: string): Promise<boolean> {
-  const now = Date.now();
-  const response = await fetch(
-    `${url}/api/resources/labelValues?label=service_name&start=${now - 600_000}&end=${now}`
-  );
-  const services = (await response.json()) as unknown;
-  return Array.isArray(services) && services.includes(service);
+/** Whether two steps of the burner's series are complete. */
+async function hasSeries(url: string): Promise<boolean> {
+  const query = {
+    refId: 'A',
+    queryType: 'metrics',
+    profileTypeId: 'process_cpu:cpu:nanoseconds:cpu:nanoseconds',
+    labelSelector: `{service_name="${BURNER_SERVICE}"}`,
+  };
+  const response = await fetch(`${url}/api/ds/query`, {
+    method: 'POST',
+    body: JSON.stringify({ queries: [query], from: 'now-5m', to: 'now' }),
+  });
+  const { results } = (await response.json()) as {
+    results: Record<string, { frames?: Array<{ data: { values: number[][] } }> }>;
+  };
+  return (results['A']?.frames?.[0]?.data.values[0]?.length ?? 0) >= 2;
 }
 
 async function until(what: string, check: () => Promise<boolean>, server: ChildProcess): Promise<void> {

@@ -8,7 +8,7 @@ export default defineConfig({
   reporter: [['list']],
   // One server at a time: each profiles the whole machine.
   workers: 1,
-  timeout: 120_000,
+  timeout: 180_000,
   expect: { timeout: 20_000 },
   use: {
     viewport: { width: 1400, height: 1000 },
