@@ -19,12 +19,14 @@ interface Props {
 export function PanelState({ query, height, empty, children }: Props) {
   const styles = useStyles2(getStyles);
   const { result, error, loading } = query;
+  // What to do about an empty result is said better here than by a notice for Grafana.
+  const notices = (result?.notices ?? []).filter(({ severity }) => !empty || severity !== 'info');
   return (
     <>
       {error && (
         <Alert severity="error" title={error} data-testid={selectors.page.error} className={styles.alert} />
       )}
-      {result?.notices.map(({ severity, text }, i) => (
+      {notices.map(({ severity, text }, i) => (
         <Alert
           key={i}
           severity={severity}

@@ -104,7 +104,7 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
         <PanelState
           query={query}
           height={HEIGHT}
-          empty={hasValues(frames) ? undefined : 'No data in this time range.'}
+          empty={hasValues(frames) ? undefined : 'No data in this time range. The first points come half a minute after the first profiles.'}
         >
           <PanelContextProvider value={context}>
             <TimeSeries
