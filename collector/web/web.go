@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/flameline/flameline/pkg/plugin"
 	"github.com/flameline/flameline/pkg/query"
@@ -36,7 +37,7 @@ type Options struct {
 	Files fs.FS
 }
 
-// Handler serves the page below /.
+// Handler serves the page below /, compressed where the client takes that.
 func Handler(o Options) http.Handler {
 	if o.MinStep == 0 {
 		o.MinStep = plugin.DefaultMinStep
@@ -58,7 +59,7 @@ func Handler(o Options) http.Handler {
 	mux.Handle("GET /api/resources/", http.StripPrefix("/api/resources", resources))
 	mux.Handle("GET /drilldown", resources)
 	mux.Handle("GET /", staticHandler(o.Files))
-	return mux
+	return gzhttp.GzipHandler(mux) // the page is 4 MB of scripts, and may be far away over ssh
 }
 
 // pageLink is the address of the page with a drilldown's query.

@@ -215,3 +215,16 @@ func TestPageThatWasNotBuilt(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 	require.Contains(t, body, "npm ci && npm run build:page && go build -o bin/flameline ./collector")
 }
+
+func TestAnswersAreCompressed(t *testing.T) {
+	files := fstest.MapFS{"index.html": {Data: []byte(strings.Repeat("<p>page</p>", 500))}}
+	h := web.Handler(web.Options{API: http.NotFoundHandler(), Files: files})
+	for accept, want := range map[string]string{"gzip": "gzip", "": ""} {
+		r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+		r.Header.Set("Accept-Encoding", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Equal(t, want, w.Header().Get("Content-Encoding"))
+	}
+}
