@@ -12,10 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 )
 
-// period is how long one turn of work and sleep is.
-const period = 100 * time.Millisecond
+// period is how long it rests at a time.
+const period = 75 * time.Millisecond
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address of /metrics")
@@ -29,20 +30,33 @@ func main() {
 	go func() { log.Fatal(http.ListenAndServe(*listen, nil)) }()
 
 	runtime.LockOSThread()
-	for turn := time.Now(); turn.Unix() < *until; turn = turn.Add(period) {
-		work(turn.Add(time.Duration(*cores * float64(period))))
-		time.Sleep(time.Until(turn.Add(period)))
+	end := time.Unix(*until, 0)
+	for start := time.Now(); time.Now().Before(end); time.Sleep(period) {
+		// What it did not get while others ran it takes now, so that a busy
+		// machine does not change its share.
+		work(func() bool {
+			return time.Now().Before(end) && cpuTime() < time.Duration(*cores*float64(time.Since(start)+period))
+		})
 	}
 	select {}
 }
 
-// work computes until a time.
-func work(until time.Time) {
+// work computes for as long as due says so.
+func work(due func() bool) {
 	var sum float64
-	for time.Now().Before(until) {
+	for due() {
 		for i := range 10_000 {
 			sum += float64(i) * 1.0001
 		}
 	}
 	runtime.KeepAlive(sum)
+}
+
+// cpuTime is the time that this thread has run.
+func cpuTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		log.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
 }
