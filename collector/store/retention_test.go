@@ -46,6 +46,16 @@ func TestRetentionByAge(t *testing.T) {
 	require.Len(t, db.epochsBetween(0, 1<<62), 1)
 }
 
+func keptBytes(t *testing.T, db *DB) (total int64) {
+	t.Helper()
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		n, err := db.keptBytes(id)
+		require.NoError(t, err)
+		total += n
+	}
+	return total
+}
+
 // TestRetentionBySize fails if history goes before resolution, if the days of the
 // last 24 hours lose any, or if a query that runs meanwhile misses a profile.
 func TestRetentionBySize(t *testing.T) {
@@ -60,14 +70,7 @@ func TestRetentionBySize(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	require.NoError(t, db.pebble.Flush())
-	size := func() (total int64) {
-		for _, id := range db.epochsBetween(0, 1<<62) {
-			n, err := db.keptBytes(id)
-			require.NoError(t, err)
-			total += n
-		}
-		return total
-	}
+	size := func() int64 { return keptBytes(t, db) }
 	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*dayMs}
 	want, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
@@ -138,7 +141,7 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	ctx := context.Background()
 	w := newWorkload(2, 1)
 	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return midnight.Add(97 * time.Hour) } })
-	var made [20]profile.Profile
+	var made [100]profile.Profile
 	for n := range made {
 		made[n] = w.profile(n%2, 0, n, midnight)
 	}
@@ -168,7 +171,7 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	before := tables()
 	require.Positive(t, fine)
 	query := db.snapshot()
-	db.options.MaxBytes = before - fine/2
+	db.options.MaxBytes = keptBytes(t, db) - fine/2
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
 	require.NoError(t, db.maintain(ctx, 0))
