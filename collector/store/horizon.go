@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -91,6 +92,24 @@ func (db *DB) horizonOf(epoch uint32) horizon {
 	db.horizonMu.RLock()
 	defer db.horizonMu.RUnlock()
 	return db.horizons[epoch]
+}
+
+// reach is the time of the first profile that may count from a time on: one in the
+// window around it, where the finer rows were dropped. Those that may be dropped
+// before the caller takes its snapshot count as dropped.
+func (db *DB) reach(epoch uint32, t int64) int64 {
+	now := db.options.Now()
+	soon := db.options.outlived(epoch, now.Add(time.Hour))
+	if db.options.MaxBytes > 0 && db.old(epoch, now) {
+		soon[levelFine], soon[levelSlot] = hoursPerEpoch, hoursPerEpoch
+	}
+	at, then := db.horizonOf(epoch), soon.times(epoch)
+	for level := levelDay; level > levelFine; level-- {
+		if t <= max(at[level-1], then[level-1]) {
+			return windowEnd(level, t) - windowMs[level] + 1
+		}
+	}
+	return t
 }
 
 // A snapshot is the store as it is at one moment: its keys, and which rows are

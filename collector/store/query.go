@@ -74,7 +74,7 @@ func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
 		}
 		by := map[uint32]*job{}
 		first := len(jobs)
-		e.value.selected(ms, sel.Start, sel.End, func(s *series, partition uint32) {
+		e.value.selected(ms, db.reach(id, sel.Start), sel.End, func(s *series, partition uint32) {
 			j := by[partition]
 			if j == nil {
 				j = &job{epoch: id, partition: partition}

@@ -22,6 +22,11 @@ func (db *DB) expired(epoch uint32, now time.Time) bool {
 	return db.options.Retention > 0 && epochStart(epoch)+dayMs < now.Add(-db.options.Retention).UnixMilli()
 }
 
+// old reports whether retention by size may drop rows of single levels.
+func (db *DB) old(epoch uint32, now time.Time) bool {
+	return epochStart(epoch)+dayMs <= now.Add(-untouched).UnixMilli()
+}
+
 // retentionOf is how long rows of a level are kept; 0 for good. None is kept for
 // longer than those of a coarser one.
 func (o *Options) retentionOf(level int) time.Duration {
@@ -101,7 +106,7 @@ func (db *DB) dropOldest(ctx context.Context, ids []uint32, now time.Time) (bool
 	for level := levelFine; level <= levelSlot; level++ {
 		for _, id := range ids {
 			h := db.horizonOf(id).hours(id)
-			if h[level] == hoursPerEpoch || epochStart(id)+dayMs > now.Add(-untouched).UnixMilli() {
+			if h[level] == hoursPerEpoch || !db.old(id, now) {
 				continue
 			}
 			h[level] = hoursPerEpoch
