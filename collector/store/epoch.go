@@ -83,9 +83,7 @@ func (db *DB) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
-		if err := db.findHorizon(id); err != nil {
-			return err
-		}
+		db.findHorizon(id)
 		if id == metaEpoch-1 {
 			break
 		}

@@ -55,24 +55,27 @@ func readHorizon(value []byte) (h horizonHours, err error) {
 	return h, r.end()
 }
 
-// findHorizon reads an epoch's horizon. A damaged one counts as none: queries
-// then look for rows that may not be there.
-func (db *DB) findHorizon(epoch uint32) error {
+// findHorizon reads an epoch's horizon. In the place of a damaged one stands what age
+// would have dropped; of a day that retention by size may have touched, the single
+// profiles too, so that no profile is merged into a window without the others.
+func (db *DB) findHorizon(epoch uint32) {
 	value, closer, err := db.pebble.Get(horizonKey(epoch))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
+		return
 	}
-	if err != nil {
-		return fmt.Errorf("read horizon of epoch %d: %w", epoch, err)
+	var h horizonHours
+	if err == nil {
+		h, err = readHorizon(value)
+		err = errors.Join(err, closer.Close())
 	}
-	defer closer.Close()
-	h, err := readHorizon(value)
 	if err != nil {
 		db.corrupt(fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err))
-		return nil
+		now := db.options.Now()
+		if h = db.options.outlived(epoch, now); db.old(epoch, now) {
+			h[levelFine] = hoursPerEpoch
+		}
 	}
 	db.setHorizon(epoch, h.times(epoch))
-	return nil
 }
 
 // setHorizon replaces the table, which snapshots share. The caller holds

@@ -414,3 +414,24 @@ func FuzzHorizon(f *testing.F) {
 		}
 	})
 }
+
+// A profile that lands in a day whose horizon can't be read must not take the
+// merged rows away, of which the single profiles are gone.
+func TestDamagedHorizon(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	clock := func(o *Options) { o.Now = func() time.Time { return midnight.Add(50 * time.Hour) } }
+	db := open(t, dir, clock)
+	at := midnight.Add(10 * time.Hour)
+	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
+	epoch := epochOf(ms(at))
+	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "size", db.options.Now()))
+	require.NoError(t, db.pebble.Set(horizonKey(epoch), []byte{24, 0xff}, nil))
+	require.NoError(t, db.Close())
+	db = open(t, dir, clock)
+	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), ErrInvalid)
+	require.NoError(t, db.maintain(ctx, 0))
+	tree, err := db.Tree(ctx, everything(), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 2e7, tree.Total())
+}
