@@ -141,7 +141,7 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	ctx := context.Background()
 	w := newWorkload(2, 1)
 	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return midnight.Add(97 * time.Hour) } })
-	var made [100]profile.Profile
+	var made [60]profile.Profile
 	for n := range made {
 		made[n] = w.profile(n%2, 0, n, midnight)
 	}
@@ -178,12 +178,12 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	require.Zero(t, db.horizonOf(first+1), "what a query still sees counts as dropped")
 	require.NoError(t, query.Close())
 
-	db.options.MaxBytes, db.options.RetentionRaw = 0, 49*time.Hour
+	db.options.MaxBytes, db.options.RetentionRaw = 0, 25*time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+1).hours(first+1))
-	left, err := db.usage(prefixRange(levelPrefix(first+1, kindRow, levelFine)))
+	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+2).hours(first+2))
+	left, err := db.usage(prefixRange(levelPrefix(first+2, kindRow, levelFine)))
 	require.NoError(t, err)
 	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")
 	require.Less(t, tables(), before-fine/2)
-	t.Logf("tables had %d bytes, %d of them single profiles of a day; after two such days went %d", before, fine, tables())
+	t.Logf("tables had %d bytes, %d of them single profiles of a day; after three such days went %d", before, fine, tables())
 }
