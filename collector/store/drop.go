@@ -108,9 +108,9 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	defer b.Close()
 	var whole []pebble.KeyRange
 	for level := range to {
-		switch {
-		case to[level] == from[level]:
-		case to[level] == hoursPerEpoch:
+		switch to[level] {
+		case from[level]:
+		case hoursPerEpoch:
 			for _, r := range levelRanges(id, level) {
 				if err := b.DeleteRange(r.Start, r.End, nil); err != nil {
 					return err
