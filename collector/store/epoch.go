@@ -162,10 +162,11 @@ func (e *epoch) keep(db *DB) {
 }
 
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
+	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
 		id: id, current: map[string]uint32{}, byKey: map[string]*stream{},
 		index: index{postings: map[string]map[string][]uint32{}}, open: map[hourID]*openHour{},
-		refused: db.horizonOf(id)[levelFine],
+		refused: gone.times(id)[levelFine],
 	}
 	err := errors.Join(
 		db.each(db.pebble, kindKey(id, kindPartition), e.readPartition),
@@ -175,7 +176,10 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 		}),
 		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error {
 			return e.readHour(db, key, value, func(s *stream, hour uint8, mask uint16) {
-				e.open[hourID{s.id, hour}] = &openHour{dirty: mask}
+				// Nothing is left to merge where rows were dropped.
+				if hour >= gone[levelFine] && (hour < wholeDay || gone[levelHour] == 0) {
+					e.open[hourID{s.id, hour}] = &openHour{dirty: mask}
+				}
 			})
 		}),
 	)
