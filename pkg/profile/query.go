@@ -73,7 +73,8 @@ func takeType(ms []*labels.Matcher) (string, []*labels.Matcher) {
 	for _, name := range []string{"__profile_type__", model.MetricNameLabel} {
 		i := slices.IndexFunc(ms, func(m *labels.Matcher) bool { return m.Name == name && m.Type == labels.MatchEqual })
 		if i >= 0 {
-			return ms[i].Value, slices.Delete(ms, i, i+1)
+			id := ms[i].Value
+			return id, slices.Delete(ms, i, i+1)
 		}
 	}
 	return "", ms
