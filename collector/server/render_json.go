@@ -110,16 +110,17 @@ func (l Limits) timelineStep(from, until time.Time) int64 {
 }
 
 // timelines adds the timeline of all that is selected, and of each group if the
-// request asks for groups. Steps are multiples of their length, and the last one is
-// that which until falls into.
+// request asks for groups. Steps are whole: the first is that which from falls into,
+// the last begins before until.
 func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q renderQuery, v url.Values) error {
 	step := r.limits.timelineStep(q.from, q.until)
 	first := q.Start / (step * 1000) // in steps
-	n := q.End/(step*1000) - first + 1
+	n := (q.End-1)/(step*1000) - first + 1
 	req := store.SeriesRequest{Selection: q.Selection, Step: time.Duration(step) * time.Second}
 	req.MaxNodes = 0
-	// A point covers the step that ends at it.
-	req.Start, req.End = (first+1)*step*1000, (first+n)*step*1000
+	// A point covers what is after the one before it, up to itself. A profile's time is
+	// its begin, so here a step has its begin and not its end: it ends 1 ms earlier.
+	req.Start, req.End = (first+1)*step*1000-1, (first+n)*step*1000-1
 	switch a := v.Get("aggregation"); a {
 	case "", "sum":
 	case "avg":
@@ -131,7 +132,7 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 		t := &flamebearerTimeline{StartTime: first * step, DurationDelta: step, Samples: make([]int64, n)}
 		for _, s := range s {
 			for _, p := range s.Points {
-				t.Samples[p.Time/(step*1000)-first-1] += int64(p.Value)
+				t.Samples[(p.Time+1)/(step*1000)-first-1] += int64(p.Value)
 			}
 		}
 		return t

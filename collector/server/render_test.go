@@ -125,9 +125,14 @@ func grep(what, lines string) string {
 	return out
 }
 
-// pushTypes stores a profile of one type for a service, with one stacktrace that is
-// named after the type.
+// pushTypes stores a profile of each type for a service. Its one stacktrace, of
+// value 7, is named after the type.
 func pushTypes(t *testing.T, url, service string, ids ...string) {
+	t.Helper()
+	pushAt(t, url, service, time.Now().Add(-time.Minute), ids...)
+}
+
+func pushAt(t *testing.T, url, service string, at time.Time, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		ty, err := profile.ParseType(id)
@@ -136,7 +141,7 @@ func pushTypes(t *testing.T, url, service string, ids ...string) {
 		loc := &pprof.Location{ID: 1, Line: []pprof.Line{{Function: fn}}}
 		p := &pprof.Profile{
 			SampleType: []*pprof.ValueType{{Type: ty.SampleType, Unit: ty.SampleUnit}},
-			TimeNanos:  time.Now().Add(-time.Minute).UnixNano(),
+			TimeNanos:  at.UnixNano(),
 			Function:   []*pprof.Function{fn}, Location: []*pprof.Location{loc},
 			Sample: []*pprof.Sample{{Location: []*pprof.Location{loc}, Value: []int64{7}}},
 		}
@@ -333,6 +338,20 @@ func TestRenderMaxNodes(t *testing.T) {
 	require.Contains(t, ok(t, base, "/render", "query", "cart.cpu"), "main.fib")
 }
 
+// A profile's time is its begin, so it counts in the step that it begins.
+func TestRenderTimelineAtStep(t *testing.T) {
+	url, _ := start(t, defaults)
+	at := time.Now().Add(-10 * time.Minute).Truncate(time.Minute)
+	for _, ms := range []int64{0, 14_999, 15_000, 30_000} {
+		pushAt(t, url, "app", at.Add(time.Duration(ms)*time.Millisecond), "process_cpu:cpu:nanoseconds:cpu:nanoseconds")
+	}
+	var f flamebearer
+	require.NoError(t, json.Unmarshal([]byte(ok(t, url, "/render", "query", "app.cpu",
+		"from", fmt.Sprint(at.UnixMilli()), "until", fmt.Sprint(at.UnixMilli()+30_000))), &f))
+	require.Equal(t, at.Unix(), f.Timeline.StartTime)
+	require.Equal(t, []int64{14, 7}, f.Timeline.Samples)
+}
+
 // A flamebearer is what Pyroscope's viewers read.
 type flamebearer struct {
 	Version     int
@@ -384,12 +403,19 @@ func TestRenderJSON(t *testing.T) {
 	// 15 s steps on multiples of 15 s; the first has only what was before at.
 	require.Equal(t, at/1000-15, f.Timeline.StartTime)
 	require.EqualValues(t, 15, f.Timeline.DurationDelta)
-	require.Len(t, f.Timeline.Samples, 42)
+	require.Len(t, f.Timeline.Samples, 41)
 	require.Equal(t, []int64{0, 460e6, 480e6, 500e6, 520e6, 540e6, 560e6, 580e6, 600e6, 0}, f.Timeline.Samples[:10])
 	require.Equal(t, f.Flamebearer.NumTicks, f.Timeline.sum())
 	require.Len(t, f.Groups, 2)
 	require.Equal(t, f.Timeline.sum(), f.Groups["cart-0"].sum()+f.Groups["cart-1"].sum())
 	require.Equal(t, []int64{0, 230e6, 240e6}, f.Groups["cart-1"].Samples[:3])
+
+	// What the flame graph has is in the timeline.
+	var one flamebearer
+	for _, tc := range []struct{ from, until int64 }{{at + 1, at + 30_000}, {at - 30_000, at + 1}, {at, at + 15_001}} {
+		require.NoError(t, json.Unmarshal([]byte(ok(t, base, "/render", "query", "cart.cpu", "from", fmt.Sprint(tc.from), "until", fmt.Sprint(tc.until))), &one))
+		require.Equal(t, one.Flamebearer.NumTicks, one.Timeline.sum(), "%+v", tc)
+	}
 
 	// Without the group's label.
 	require.NoError(t, json.Unmarshal([]byte(ok(t, base, "/render", "query", "ledger.cpu", "groupBy", "pod")), &f))
@@ -405,7 +431,7 @@ func TestRenderJSON(t *testing.T) {
 	}
 	// An application that is not there.
 	body = ok(t, base, "/render", "query", "nobody.cpu", "from", "now-1m")
-	require.Regexp(t, `^\{"version":1,"flamebearer":\{"names":\["total"\],"levels":\[\[0,0,0,0\]\],"numTicks":0,"maxSelf":0\},"metadata":\{"format":"single","spyName":"","sampleRate":1000000000,"units":"samples","name":"cpu"\},"timeline":\{"startTime":\d+,"samples":\[0,0,0,0,0\],"durationDelta":15,"watermarks":null\},"groups":null,"heatmap":null\}`+"\n$", body)
+	require.Regexp(t, `^\{"version":1,"flamebearer":\{"names":\["total"\],"levels":\[\[0,0,0,0\]\],"numTicks":0,"maxSelf":0\},"metadata":\{"format":"single","spyName":"","sampleRate":1000000000,"units":"samples","name":"cpu"\},"timeline":\{"startTime":\d+,"samples":\[0,0,0,0(,0)?\],"durationDelta":15,"watermarks":null\},"groups":null,"heatmap":null\}`+"\n$", body)
 }
 
 func TestRenderDiff(t *testing.T) {

@@ -40,8 +40,8 @@ func parseTime(s string, now time.Time, end bool) (time.Time, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && s[0] != '+' && s[0] != '-' {
 		switch len(s) {
 		case 8:
-			if day, err := time.Parse("20060102", s); err == nil {
-				return day, nil
+			if day, err := time.Parse("20060102", s); err == nil && day.Year() >= 1970 {
+				return inRange(s, day)
 			}
 		case 13:
 			return time.UnixMilli(n), nil
