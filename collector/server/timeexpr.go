@@ -44,11 +44,11 @@ func parseTime(s string, now time.Time, end bool) (time.Time, error) {
 				return inRange(s, day)
 			}
 		case 13:
-			return time.UnixMilli(n), nil
+			return inRange(s, time.UnixMilli(n))
 		case 16:
-			return time.UnixMicro(n), nil
+			return inRange(s, time.UnixMicro(n))
 		case 19:
-			return time.Unix(0, n), nil
+			return inRange(s, time.Unix(0, n))
 		}
 		return inRange(s, time.Unix(n, 0))
 	}
@@ -60,7 +60,7 @@ func parseTime(s string, now time.Time, end bool) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time: want a relative time such as now-1h, an epoch in s, ms, µs or ns, or RFC 3339", s)
 }
 
-// inRange refuses times that an int64 of ns cannot hold; the store counts in ms.
+// inRange refuses times that an int64 of ns cannot hold.
 func inRange(s string, t time.Time) (time.Time, error) {
 	if y := t.Year(); y < 1678 || y > 2261 {
 		return time.Time{}, fmt.Errorf("%q is in the year %d", s, y)

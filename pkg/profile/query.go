@@ -92,7 +92,7 @@ func quoteValues(s string) (string, bool) {
 			return "", false
 		}
 		name := strings.TrimSpace(rest[:i])
-		if !model.LabelName(name).IsValidLegacy() {
+		if !model.LegacyValidation.IsValidLabelName(name) {
 			name = strconv.Quote(name)
 		}
 		rest = rest[i:]
@@ -105,7 +105,7 @@ func quoteValues(s string) (string, bool) {
 			}
 		}
 		rest = strings.TrimSpace(rest[len(op):])
-		value, after := "", ""
+		var value, after string
 		if q, err := strconv.QuotedPrefix(rest); err == nil {
 			value, after = q, strings.TrimSpace(rest[len(q):])
 			if after != "" && after[0] != ',' {
