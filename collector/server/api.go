@@ -22,6 +22,7 @@ func (s *Server) Open(db Store) {
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
 		connect.WithRecover(recovered(o.Logger)),
 		compression(),
+		connect.WithCodec(vtCodec{}),
 		connect.WithCompressMinBytes(1024),
 		connect.WithReadMaxBytes(int(o.Limits.MaxRequestBytes)),
 	}
@@ -80,6 +81,7 @@ func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
 		return
 	}
+	plainNearby(r)
 	api.ServeHTTP(w, r)
 }
 
