@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"net/http"
 	"testing"
 	"time"
@@ -64,6 +66,24 @@ func TestRenderWaitsItsTurn(t *testing.T) {
 	require.Empty(t, entered, "the second query did not wait")
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
+}
+
+// Clients from afar get it compressed, if they take it.
+func TestRenderCompressed(t *testing.T) {
+	base, _ := corpus(t)
+	req, err := http.NewRequest(http.MethodGet, base+"/render?query=cart.cpu", nil)
+	require.NoError(t, err)
+	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("X-Forwarded-For", "192.0.2.1")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, "gzip", resp.Header.Get("Content-Encoding"))
+	z, err := gzip.NewReader(resp.Body)
+	require.NoError(t, err)
+	var f flamebearer
+	require.NoError(t, json.NewDecoder(z).Decode(&f))
+	require.EqualValues(t, 4_240_000_000, f.Flamebearer.NumTicks)
 }
 
 // What goes wrong here is this server's fault, is counted, and ends nothing else.

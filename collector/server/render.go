@@ -104,18 +104,14 @@ func (r *renderer) pprofFile(ctx context.Context, q renderQuery) (*download, err
 	if err != nil {
 		return nil, code(err)
 	}
-	if len(p.Sample) == 0 {
+	if p.Samples == 0 {
 		if err := r.knownIn(ctx, "query", q.Type); err != nil {
 			return nil, err
 		}
 	}
-	raw, err := p.MarshalVT()
-	if err != nil {
-		return nil, code(err)
-	}
 	return &download{contentType: "application/octet-stream", file: q.file("pb.gz"), compressed: true, write: func(w io.Writer) error {
 		z := gzip.NewWriter(w)
-		if _, err := z.Write(raw); err != nil {
+		if _, err := z.Write(p.Data); err != nil {
 			return err
 		}
 		return z.Close()

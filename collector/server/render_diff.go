@@ -6,8 +6,7 @@ import (
 	"io"
 	"net/url"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -38,23 +37,15 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 	if f == "collapsed" {
 		shown = asked // an export is whole, unless the request says
 	}
-	var trees [2]*profile.Tree
-	g, gctx := errgroup.WithContext(ctx)
-	for i, q := range sides {
-		g.Go(func() (err error) {
-			trees[i], err = r.store.Tree(gctx, q.Selection, nil)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	d, err := r.store.Diff(ctx, [2]store.Selection{left.Selection, right.Selection}, [2][]string{}, shown)
+	if err != nil {
 		return nil, code(err)
 	}
-	if trees[0].Total() == 0 && trees[1].Total() == 0 {
+	if d.Nodes[0].Total == 0 && d.Nodes[0].TotalRight == 0 {
 		if err := r.knownIn(ctx, "leftQuery", left.Type); err != nil {
 			return nil, err
 		}
 	}
-	d := profile.Diff(trees[0], trees[1]).Truncate(shown)
 	file := func(extension string) string { return right.file("diff." + extension) }
 	switch f {
 	case "collapsed":

@@ -281,6 +281,7 @@ func TestRenderPprof(t *testing.T) {
 	req, err := http.NewRequest(http.MethodGet, base+"/render?query=cart.cpu&format=pprof", nil)
 	require.NoError(t, err)
 	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("X-Forwarded-For", "192.0.2.1") // or it would not be compressed anyhow
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
