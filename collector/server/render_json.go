@@ -56,22 +56,18 @@ type flamebearerTimeline struct {
 
 func flamebearerOf(t *profile.Tree, ty profile.Type) flamebearerProfile {
 	f := t.Flamegraph()
-	return flamebearerProfile{
-		Version:     1,
-		Flamebearer: flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf},
-		Metadata:    metadataOf(ty, "single"),
-	}
+	return newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "single")
 }
 
 func flamebearerOfDiff(t *profile.DiffTree, ty profile.Type) flamebearerProfile {
 	f := t.Flamegraph()
-	return flamebearerProfile{
-		Version:     1,
-		Flamebearer: flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf},
-		Metadata:    metadataOf(ty, "double"),
-		LeftTicks:   f.LeftTicks,
-		RightTicks:  f.RightTicks,
-	}
+	p := newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "double")
+	p.LeftTicks, p.RightTicks = f.LeftTicks, f.RightTicks
+	return p
+}
+
+func newFlamebearer(f flamebearer, ty profile.Type, format string) flamebearerProfile {
+	return flamebearerProfile{Version: 1, Flamebearer: f, Metadata: metadataOf(ty, format)}
 }
 
 // metadataOf tells units as Pyroscope's viewers know them: CPU time is samples, of
