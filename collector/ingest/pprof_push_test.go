@@ -117,6 +117,25 @@ func TestScriptsAreNamedByTheirFile(t *testing.T) {
 	}
 }
 
+func TestDotnetIsRepaired(t *testing.T) {
+	p := sound()
+	p.StringTable[1] = "inuse-space"
+	p.Function = append(p.Function, p.Function[0].CloneVT())
+	p.Location[1].Line = p.Location[0].CloneVT().Line
+	for i, l := range p.Location {
+		p.Function[i].Id, l.Line[0].FunctionId = 0, l.Id
+	}
+	m := pushOf(t, "shop")
+	_, _, err := PushedPprof(encode(t, p), nil, m, Limits{})
+	require.ErrorContains(t, err, "function[0].id: is 0")
+	m.SpyName = "dotnetspy"
+	ps, _, err := PushedPprof(encode(t, p), nil, m, Limits{})
+	require.NoError(t, err)
+	require.Equal(t, "memory", ps[0].Labels.Get("__name__"))
+	require.Equal(t, "inuse_space", ps[0].Pprof.StringTable[ps[0].Pprof.SampleType[0].Type])
+	sole(t, ps, Limits{})
+}
+
 // Names that are long because their file's is are held to the limits.
 func TestScriptsNamesAreBounded(t *testing.T) {
 	p := sound()
