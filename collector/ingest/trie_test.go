@@ -117,20 +117,19 @@ func FuzzTrie(f *testing.F) {
 	f.Add(appendNode(appendNode(appendNode(nil, "", 1, 2), "a;b", 1, 0), "a;c;", 2, 0), false)
 	f.Add(gzipped(f, chain(5)), true)
 	f.Add(bytes.Repeat([]byte{0xff}, 10), false)
-	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxSymbolBytes: 1000}
 	f.Fuzz(func(t *testing.T, b []byte, whole bool) {
 		read, format := Trie, "trie: "
 		if whole {
 			read, format = Tree, "tree: "
 		}
-		ps, _, err := read(b, pushOf(t, "shop"), l)
+		ps, _, err := read(b, pushOf(t, "shop"), fuzzLimits)
 		if err == nil {
 			for _, p := range ps {
-				sole(t, ps, l)
+				sole(t, ps, fuzzLimits)
 				require.NotEmpty(t, p.Pprof.Sample)
 			}
 			return
 		}
-		checkRead(t, nil, err, format, l)
+		checkRead(t, nil, err, format)
 	})
 }

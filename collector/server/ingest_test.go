@@ -34,13 +34,16 @@ func packed(t testing.TB, b []byte) []byte {
 	return z.Bytes()
 }
 
-// send pushes a body and returns the answer's status and text.
+// send pushes a body, with headers given as names and values, and returns the
+// answer's status and text.
 func send(t testing.TB, url, query string, body []byte, headers ...string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/ingest?"+query, bytes.NewReader(body))
 	require.NoError(t, err)
 	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
+		if headers[i+1] != "" {
+			req.Header.Set(headers[i], headers[i+1])
+		}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
