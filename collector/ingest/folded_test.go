@@ -113,6 +113,8 @@ func TestFoldedNamesTheLine(t *testing.T) {
 	}
 	_, _, err := Folded(nil, pushOf(t, "shop.what"), Limits{})
 	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is no profile type`)
+	_, _, err = Folded([]byte("a 1"), pushOf(t, "shop{service_name=a}"), Limits{MaxLabels: 3})
+	require.ErrorContains(t, err, "folded: labels: 4 labels are more than 3 (limits.max_labels)")
 	_, _, err = Folded(nil, pushOf(t, ".cpu"), Limits{})
 	require.ErrorContains(t, err, `name: ".cpu" has a profile type, but no application`)
 }
