@@ -133,7 +133,7 @@ func (m *modelRun) ask(first int64) {
 		request := SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}}
 		tree, err := m.db.Tree(ctx, sel, nil)
 		require.NoError(m, err)
-		pprof, err := m.db.Pprof(ctx, sel, nil)
+		pprof, err := mergePprof(ctx, m.db, sel, nil)
 		require.NoError(m, err)
 		points, err := m.db.Points(ctx, request)
 		require.NoError(m, err)
