@@ -26,7 +26,9 @@ func (s *Server) Open(db Store) {
 	}
 	names := []string{pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName}
 	mux := http.NewServeMux()
-	mux.Handle(pushv1connect.NewPusherServiceHandler(&pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}, options...))
+	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
+	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
+	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(&querier{store: db, limits: o.Limits}, options...))
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
@@ -49,7 +51,7 @@ func (s *Server) OpenElsewhere(url string) {
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	var out []string
+	out := []string{ingestPath}
 	for _, name := range []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
@@ -67,7 +69,7 @@ func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
 		return
 	}
-	// Connect bounds what it reads as well, but cannot name the limit.
+	// Handlers bound what they read as well, but Connect cannot name the limit.
 	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most {
 		refuse(w, r, connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
@@ -82,5 +84,9 @@ func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 		_ = ew.Write(w, r, err)
 		return
 	}
-	http.Error(w, err.Message(), http.StatusServiceUnavailable)
+	status := statusOf(err.Code())
+	if err.Code() == connect.CodeResourceExhausted {
+		status = http.StatusRequestEntityTooLarge
+	}
+	writeError(w, status, err)
 }
