@@ -13,7 +13,6 @@ import (
 
 	"github.com/grafana/jfr-parser/parser"
 	"github.com/grafana/jfr-parser/parser/types"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -36,8 +35,8 @@ import (
 //
 // snapshot is the part "labels" of a form that Pyroscope's agent sends, the
 // contexts that events refer to, compressed or not; it may be empty. Profiles
-// begin and end with m, or each with its chunk of the recording if m.From is
-// zero.
+// begin and end with m, or each with its chunk of the recording if m does not
+// tell how long that was.
 //
 // size is the recording's, in bytes, after decompression. Errors name the chunk
 // and the offset.
@@ -121,7 +120,7 @@ func (r *recording) addChunk(b []byte, base int) (size int, err error) {
 			return 0, err
 		}
 	}
-	if r.push.From.IsZero() {
+	if !r.dated() {
 		r.flush()
 	}
 	return chunk.size, nil
@@ -177,16 +176,16 @@ func (r *recording) period(event string) int64 {
 			return n * int64(d)
 		}
 	}
-	if r.push.SampleRate > 0 {
-		return int64(time.Second) / r.push.SampleRate
-	}
-	return int64(asprofInterval)
+	return cmp.Or(r.push.period(), int64(asprofInterval))
 }
 
 // jfrUnits are those of the JDK's settings that a sampling period may have.
 var jfrUnits = map[string]time.Duration{
 	"ns": time.Nanosecond, "us": time.Microsecond, "ms": time.Millisecond, "s": time.Second, "m": time.Minute,
 }
+
+// dated reports whether the push says from when to when its profiles are.
+func (r *recording) dated() bool { return r.push.Until.After(r.push.From) }
 
 // flush ends the profiles that were begun.
 func (r *recording) flush() {
@@ -195,12 +194,11 @@ func (r *recording) flush() {
 		if d == nil {
 			continue
 		}
-		began, took := r.push.From, r.push.Until.Sub(r.push.From)
-		if began.IsZero() {
-			began, took = r.chunk.start, r.chunk.duration
+		d.pprof.TimeNanos, d.pprof.DurationNanos = r.chunk.start.UnixNano(), max(int64(r.chunk.duration), 0)
+		if r.dated() {
+			d.pprof.TimeNanos, d.pprof.DurationNanos = r.push.From.UnixNano(), r.push.duration()
 		}
-		d.pprof.TimeNanos, d.pprof.DurationNanos = began.UnixNano(), max(int64(took), 0)
-		ls := labels.NewBuilder(r.push.Labels).Set(model.MetricNameLabel, t.name)
+		ls := labels.NewBuilder(r.push.named(t.name))
 		if r.event != "" {
 			ls.Set("jfr_event", r.event)
 		}
