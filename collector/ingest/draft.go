@@ -8,9 +8,27 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
+// A budget bounds the profiles that one body becomes. A small body can say much
+// by reference, so their size together, about as pprof encodes it, is held to
+// that of one profile.
+type budget struct {
+	limits Limits
+	bytes  int64
+}
+
+func newBudget(l Limits) budget { return budget{limits: l} }
+
+func (b *budget) fits() error {
+	if exceeds(b.bytes, b.limits.MaxProfileBytes) {
+		return fmt.Errorf("%w: more than %d bytes as pprof (limits.max_profile_bytes)", ErrTooLarge, b.limits.MaxProfileBytes)
+	}
+	return nil
+}
+
 // A draft is a pprof profile in the making. Strings, functions, locations and
 // samples that are added twice are there once; samples add up.
 type draft struct {
+	budget    *budget
 	pprof     *googlev1.Profile
 	texts     map[string]int64
 	functions map[functionKey]uint64
@@ -22,7 +40,7 @@ type draft struct {
 // A valueType is a type of values with its unit.
 type valueType struct{ name, unit string }
 
-// A label is a sample's label.
+// A sampleLabel is a sample's label.
 type sampleLabel struct{ name, value string }
 
 type functionKey struct{ name, file int64 }
@@ -37,8 +55,9 @@ type placeKey struct {
 }
 
 // newDraft returns a draft without samples. Types without a name are left out.
-func newDraft(ts ...valueType) *draft {
+func newDraft(b *budget, ts ...valueType) *draft {
 	d := &draft{
+		budget:    b,
 		pprof:     &googlev1.Profile{StringTable: []string{""}},
 		texts:     map[string]int64{"": 0},
 		functions: map[functionKey]uint64{},
@@ -59,6 +78,7 @@ func (d *draft) text(s string) int64 {
 		i = int64(len(d.pprof.StringTable))
 		d.pprof.StringTable = append(d.pprof.StringTable, s)
 		d.texts[s] = i
+		d.budget.bytes += int64(len(s))
 	}
 	return i
 }
@@ -87,6 +107,7 @@ func (d *draft) location(name string, line int64) uint64 {
 
 func (d *draft) newLocation(l *googlev1.Location) uint64 {
 	l.Id = uint64(len(d.pprof.Location)) + 1
+	d.budget.bytes += 8
 	d.pprof.Location = append(d.pprof.Location, l)
 	return l.Id
 }
@@ -102,18 +123,19 @@ func (d *draft) function(name, file string) uint64 {
 	return id
 }
 
-// fits checks the limits on symbols.
-func (d *draft) fits(l Limits) error {
-	p := d.pprof
-	if n := len(p.StringTable) + len(p.Function) + len(p.Location) + len(p.Mapping); exceeds(n, l.MaxSymbols) {
-		return fmt.Errorf("more than %d mappings, locations, functions and strings (limits.max_symbols)", l.MaxSymbols)
+// fits checks the limits on symbols and on all drafts together.
+func (d *draft) fits() error {
+	p, most := d.pprof, d.budget.limits.MaxSymbols
+	if n := len(p.StringTable) + len(p.Function) + len(p.Location) + len(p.Mapping); exceeds(n, most) {
+		return fmt.Errorf("more than %d mappings, locations, functions and strings (limits.max_symbols)", most)
 	}
-	return nil
+	return d.budget.fits()
 }
 
 // add adds values, none of them negative, to the sample with these locations
 // and labels. The draft keeps locations.
-func (d *draft) add(locations []uint64, labels []sampleLabel, values []int64, l Limits) error {
+func (d *draft) add(locations []uint64, labels []sampleLabel, values ...int64) error {
+	l := d.budget.limits
 	if exceeds(len(labels), l.MaxLabels) {
 		return fmt.Errorf("sample: %d labels are more than %d (limits.max_labels)", len(labels), l.MaxLabels)
 	}
@@ -137,6 +159,10 @@ func (d *draft) add(locations []uint64, labels []sampleLabel, values []int64, l 
 		}
 		d.pprof.Sample = append(d.pprof.Sample, s)
 		d.samples[string(d.key)] = s
+		d.budget.bytes += int64(len(d.key))
+		if err := d.budget.fits(); err != nil {
+			return err
+		}
 	}
 	for i, v := range values {
 		if s.Value[i] > math.MaxInt64-v {

@@ -52,7 +52,7 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 	if err != nil {
 		return nil, 0, fmt.Errorf("labels: %w", err)
 	}
-	r := recording{push: m, limits: l, contexts: contexts}
+	r := recording{budget: newBudget(l), push: m, contexts: contexts}
 	for i, at := 0, 0; at < len(raw); i++ {
 		n, err := r.addChunk(raw[at:], at)
 		if err != nil {
@@ -66,8 +66,8 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 
 // A recording collects the profiles of one recording.
 type recording struct {
+	budget
 	push     Push
-	limits   Limits
 	contexts contexts
 	drafts   map[jfrType]*draft
 	event    string // what async-profiler samples by
@@ -202,6 +202,9 @@ func (r *recording) flush() {
 		if r.event != "" {
 			ls.Set("jfr_event", r.event)
 		}
+		if r.push.ServiceNamed && r.push.Labels.Get("app_name") == "" {
+			ls.Set("app_name", r.push.App)
+		}
 		r.done = append(r.done, profile.Profile{Labels: ls.Labels(), Pprof: d.pprof})
 	}
 	r.drafts = nil
@@ -246,7 +249,7 @@ func (r *recording) locations(d *draft, ref types.StackTraceRef) ([]uint64, erro
 		}
 	}
 	r.stacks[stackKey{d, ref}] = slices.Clip(ids)
-	return ids, d.fits(r.limits)
+	return ids, d.fits()
 }
 
 const (

@@ -146,7 +146,7 @@ func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, value
 		if r.drafts == nil {
 			r.drafts = map[jfrType]*draft{}
 		}
-		d = newDraft(valueType{t.value, t.unit}, valueType{t.value2, t.unit2})
+		d = newDraft(&r.budget, valueType{t.value, t.unit}, valueType{t.value2, t.unit2})
 		d.period(valueType{t.periodType, t.periodUnit}, 0)
 		switch t {
 		case jfrCPU:
@@ -160,5 +160,5 @@ func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, value
 	if err != nil {
 		return err
 	}
-	return d.add(locations, r.contexts.labels(c), values, r.limits)
+	return d.add(locations, r.contexts.labels(c), values...)
 }

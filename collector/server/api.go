@@ -29,8 +29,10 @@ func (s *Server) Open(db Store) {
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
 	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
 	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
+	mux.Handle(otlpProcedure, push.otlpHandler(options...))
+	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(&querier{store: db, limits: o.Limits}, options...))
-	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
@@ -51,7 +53,7 @@ func (s *Server) OpenElsewhere(url string) {
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	out := []string{ingestPath}
+	out := []string{ingestPath, otlpProcedure, otlpPath}
 	for _, name := range []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
