@@ -40,12 +40,8 @@ func OTLP(body []byte, json bool, l Limits) ([]profile.Profile, error) {
 	}
 	c := otlpConverter{budget: newBudget(l), dictionary: d, byKey: map[otlpKey]*otlpDraft{}}
 	for i, r := range req.ResourceProfiles {
-		for j, s := range r.GetScopeProfiles() {
-			for k, p := range s.GetProfiles() {
-				if err := c.add(r.GetResource(), s.GetScope(), p); err != nil {
-					return nil, fmt.Errorf("resource_profiles[%d].scope_profiles[%d].profiles[%d].%w", i, j, k, err)
-				}
-			}
+		if err := c.addResource(r); err != nil {
+			return nil, fmt.Errorf("resource_profiles[%d].%w", i, err)
 		}
 	}
 	return c.profiles(), nil
@@ -114,20 +110,22 @@ func fixIDs(req *otlpv1.ProfilesData) error {
 // Messages within otlpMessageFields. Fields that are not listed are numbers, of
 // which there can be no more than bytes.
 var (
-	otlpAttribute = &message{"KeyValue", []field{1: {"key", text, nil, free}, 2: {"value", nested, otlpValue(3), free}}}
-	otlpType      = &message{"ValueType", numbers("type_strindex", "unit_strindex")}
+	otlpKeyValue = &message{"KeyValue", []field{
+		1: {"key", text, nil, free}, 2: {"value", nested, otlpValue(3), free}, 3: {"key_strindex", varint, nil, free},
+	}}
+	otlpValueType = &message{"ValueType", numbers("type_strindex", "unit_strindex")}
 
 	// otlpMessageFields is ExportProfilesServiceRequest and what is in it, for
 	// the walk before it is decoded.
 	otlpMessageFields = &message{"ExportProfilesServiceRequest", []field{
 		1: {"resource_profiles", nested, &message{"ResourceProfiles", []field{
-			1: {"resource", nested, &message{"Resource", []field{1: {"attributes", nested, otlpAttribute, symbol}}}, free},
+			1: {"resource", nested, &message{"Resource", []field{1: {"attributes", nested, otlpKeyValue, symbol}}}, free},
 			2: {"scope_profiles", nested, &message{"ScopeProfiles", []field{
 				1: {"scope", nested, &message{"InstrumentationScope", []field{
-					1: {"name", text, nil, free}, 2: {"version", text, nil, free}, 3: {"attributes", nested, otlpAttribute, symbol},
+					1: {"name", text, nil, free}, 2: {"version", text, nil, free}, 3: {"attributes", nested, otlpKeyValue, symbol},
 				}}, free},
 				2: {"profiles", nested, &message{"Profile", []field{
-					1: {"sample_type", nested, otlpType, free},
+					1: {"sample_type", nested, otlpValueType, free},
 					2: {"samples", nested, &message{"Sample", []field{
 						1: {"stack_index", varint, nil, free},
 						2: {"attribute_indices", packed, nil, free},
@@ -135,7 +133,7 @@ var (
 						4: {"values", packed, nil, free},
 					}}, symbol},
 					4:  {"duration_nano", varint, nil, free},
-					5:  {"period_type", nested, otlpType, free},
+					5:  {"period_type", nested, otlpValueType, free},
 					6:  {"period", varint, nil, free},
 					7:  {"profile_id", text, nil, free},
 					9:  {"original_payload_format", text, nil, free},

@@ -12,9 +12,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/ianlancetaylor/demangle"
 	"github.com/prometheus/prometheus/model/labels"
-	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
-	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -63,8 +61,28 @@ func (c *otlpConverter) profiles() []profile.Profile {
 	return out
 }
 
+// addResource adds the profiles of one resource.
+func (c *otlpConverter) addResource(r *otlpv1.ResourceProfiles) error {
+	resource, err := otlpAttributes(c.dictionary, r.GetResource().GetAttributes())
+	if err != nil {
+		return fmt.Errorf("resource.%w", err)
+	}
+	for i, s := range r.GetScopeProfiles() {
+		scope, err := otlpAttributes(c.dictionary, s.GetScope().GetAttributes())
+		if err != nil {
+			return fmt.Errorf("scope_profiles[%d].scope.%w", i, err)
+		}
+		for j, p := range s.GetProfiles() {
+			if err := c.add(resource, scope, p); err != nil {
+				return fmt.Errorf("scope_profiles[%d].profiles[%d].%w", i, j, err)
+			}
+		}
+	}
+	return nil
+}
+
 // add adds one profile of a request.
-func (c *otlpConverter) add(resource *resourcev1.Resource, scope *commonv1.InstrumentationScope, p *otlpv1.Profile) error {
+func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) error {
 	kind, scale, err := c.kind(p)
 	if err != nil {
 		return err
@@ -218,7 +236,7 @@ func (c *otlpConverter) sampleLabels(s *otlpv1.Sample) ([]sampleLabel, error) {
 	for i, a := range s.AttributeIndices {
 		attribute := c.dictionary.AttributeTable[a]
 		key := otlpText(c.dictionary, attribute.GetKeyStrindex())
-		label := sampleLabel{otlpLabelName(key), otlpString(attribute.GetValue())}
+		label := sampleLabel{otlpLabelName(key), otlpString(c.dictionary, attribute.GetValue())}
 		switch {
 		case key == attributeService, label.name == "", label.value == "":
 			continue

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -100,7 +101,7 @@ func otlpText(d *otlpv1.ProfilesDictionary, i int32) string {
 func otlpAttributeText(d *otlpv1.ProfilesDictionary, indices []int32, key string) string {
 	for _, i := range indices {
 		if a := d.AttributeTable[i]; otlpText(d, a.GetKeyStrindex()) == key {
-			return otlpString(a.GetValue())
+			return otlpString(d, a.GetValue())
 		}
 	}
 	return ""
@@ -108,18 +109,40 @@ func otlpAttributeText(d *otlpv1.ProfilesDictionary, indices []int32, key string
 
 // otlpString is the text of an attribute: of a string, a whole number or a
 // truth value, or of a list with one of them. Others have none.
-func otlpString(v *commonv1.AnyValue) string {
+func otlpString(d *otlpv1.ProfilesDictionary, v *commonv1.AnyValue) string {
 	switch v := v.GetValue().(type) {
 	case *commonv1.AnyValue_StringValue:
 		return v.StringValue
+	case *commonv1.AnyValue_StringValueStrindex:
+		return otlpText(d, v.StringValueStrindex)
 	case *commonv1.AnyValue_IntValue:
 		return strconv.FormatInt(v.IntValue, 10)
 	case *commonv1.AnyValue_BoolValue:
 		return strconv.FormatBool(v.BoolValue)
 	case *commonv1.AnyValue_ArrayValue:
 		if vs := v.ArrayValue.GetValues(); len(vs) == 1 && vs[0].GetArrayValue() == nil {
-			return otlpString(vs[0])
+			return otlpString(d, vs[0])
 		}
 	}
 	return ""
+}
+
+// An otlpAttribute is an attribute of a resource or a scope, with a text.
+type otlpAttribute struct{ key, value string }
+
+// otlpAttributes reads those of a resource or a scope. Keys and values may be
+// there or in the string table.
+func otlpAttributes(d *otlpv1.ProfilesDictionary, as []*commonv1.KeyValue) ([]otlpAttribute, error) {
+	out := make([]otlpAttribute, 0, len(as))
+	for i, a := range as {
+		for _, index := range []int32{a.GetKeyStrindex(), a.GetValue().GetStringValueStrindex()} {
+			if index != 0 {
+				if err := outside(index, len(d.StringTable), "dictionary.string_table", "attributes[%d]", i); err != nil {
+					return nil, err
+				}
+			}
+		}
+		out = append(out, otlpAttribute{cmp.Or(a.GetKey(), otlpText(d, a.GetKeyStrindex())), otlpString(d, a.GetValue())})
+	}
+	return out, nil
 }

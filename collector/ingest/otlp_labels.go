@@ -7,8 +7,6 @@ import (
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
-	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
 )
 
 // Attributes with a meaning of their own, by OpenTelemetry's semantic
@@ -52,43 +50,39 @@ var prometheusNames = map[string]string{
 
 // otlpLabels are a series' labels: the attributes of its resource and its scope.
 // service is that of the samples, "" if they have none.
-func otlpLabels(name, service string, resource *resourcev1.Resource, scope *commonv1.InstrumentationScope, l Limits) (labels.Labels, error) {
+func otlpLabels(name, service string, resource, scope []otlpAttribute, l Limits) (labels.Labels, error) {
 	seen := map[string]bool{}
 	var pairs []*typesv1.LabelPair
 	add := func(name, value string) {
-		if value != "" && !seen[name] {
+		if name != "" && value != "" && !seen[name] {
 			seen[name] = true
 			pairs = append(pairs, &typesv1.LabelPair{Name: name, Value: value})
 		}
 	}
 	add(model.MetricNameLabel, name)
 	add(labelService, cmp.Or(service, otlpService(resource)))
-	for _, as := range [][]*commonv1.KeyValue{resource.GetAttributes(), scope.GetAttributes()} {
+	for _, as := range [][]otlpAttribute{resource, scope} {
 		for _, a := range as {
-			if label := otlpLabelName(a.GetKey()); label != "" {
-				add(label, otlpString(a.GetValue()))
-			}
+			add(otlpLabelName(a.key), a.value)
 		}
 	}
-	for _, a := range resource.GetAttributes() {
-		if label := prometheusNames[a.GetKey()]; label != "" {
-			add(label, otlpString(a.GetValue()))
-		}
+	for _, a := range resource {
+		add(prometheusNames[a.key], a.value)
 	}
 	return Labels(pairs, l)
 }
 
 // otlpService is the resource's service, or what OpenTelemetry's conventions
 // say in its place: unknown_service with the name of the program.
-func otlpService(r *resourcev1.Resource) string {
+func otlpService(resource []otlpAttribute) string {
 	fallback := fallbackService
-	for _, a := range r.GetAttributes() {
-		switch v := otlpString(a.GetValue()); {
-		case v == "":
-		case a.GetKey() == attributeService:
-			return v
-		case a.GetKey() == attributeExecutable:
-			fallback = fallbackService + ":" + v
+	for _, a := range resource {
+		switch {
+		case a.value == "":
+		case a.key == attributeService:
+			return a.value
+		case a.key == attributeExecutable:
+			fallback = fallbackService + ":" + a.value
 		}
 	}
 	return fallback
