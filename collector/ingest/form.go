@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -21,12 +22,15 @@ func ReadForm(contentType string, body []byte) (map[string][]byte, error) {
 	if params["boundary"] == "" {
 		return nil, fmt.Errorf("Content-Type: %q gives no boundary of the form's parts", contentType)
 	}
-	in := bytes.NewReader(body)
-	r := multipart.NewReader(in, params["boundary"])
+	r := multipart.NewReader(bytes.NewReader(body), params["boundary"])
 	parts := map[string][]byte{}
 	for n := 0; ; n++ {
 		p, err := r.NextRawPart()
-		if err == io.EOF { //nolint:errorlint // one that is wrapped tells of a form that is cut
+		if errors.Is(err, io.EOF) {
+			// The reader takes a form that is cut between parts for a whole one.
+			if !bytes.Contains(body, []byte("--"+params["boundary"]+"--")) {
+				return nil, fmt.Errorf("form: is cut: the closing boundary is missing, after %d parts", n)
+			}
 			return parts, nil
 		}
 		if err != nil {

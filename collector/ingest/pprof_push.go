@@ -54,7 +54,13 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 	if len(body) == 0 {
 		return nil, 0, nil
 	}
-	p, size, err := Pprof(body, l)
+	_, named := types["inuse-space"]
+	dotnet := m.SpyName == "dotnetspy" || m.SpyName == "unknown" && named
+	repair := func(*googlev1.Profile) {}
+	if dotnet {
+		repair = numberFunctions
+	}
+	p, size, err := readPprof(body, l, repair)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -71,8 +77,7 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 			return nil, 0, fmt.Errorf("pprof: %w", err)
 		}
 	}
-	_, dotnet := types["inuse-space"]
-	if m.SpyName == "dotnetspy" || m.SpyName == "unknown" && dotnet {
+	if dotnet {
 		underscore(p)
 	}
 	return []profile.Profile{{Labels: m.named(metricOf(p, types)), Pprof: p}}, size, nil
@@ -140,6 +145,17 @@ func nameByFile(p *googlev1.Profile, short bool, l Limits) error {
 		f.Name = n
 	}
 	return nil
+}
+
+// numberFunctions numbers the functions of a profile of .NET's old agent, which
+// have no IDs; lines give those of locations.
+func numberFunctions(p *googlev1.Profile) {
+	if len(p.Function) != len(p.Location) || slices.ContainsFunc(p.Function, func(f *googlev1.Function) bool { return f.Id != 0 }) {
+		return
+	}
+	for i, l := range p.Location {
+		p.Function[i].Id = l.Id
+	}
 }
 
 // underscore writes the sample types of .NET's agent as everybody does, such as

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func jsonError(err error) error {
 	}
 	var field *json.UnmarshalTypeError
 	if errors.As(err, &field) {
-		return fmt.Errorf("%s: a JSON %s where %s is due, at byte %d", field.Field, field.Value, field.Type, field.Offset)
+		return fmt.Errorf("%s: a JSON %s where %s is due, at byte %d", cmp.Or(field.Field, "all of it"), field.Value, field.Type, field.Offset)
 	}
 	return err
 }

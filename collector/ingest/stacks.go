@@ -146,10 +146,11 @@ func (s *stacks) add(n uint32, value int64) error {
 }
 
 // profiles returns the one profile that the tree is, of a type and with the
-// labels and times of the push; none if nothing has a value. size is that of
+// labels and times of the push; none if nothing has a value, or if the push is
+// the part of one span, which was pushed with the whole as well. size is that of
 // the body.
 func (s *stacks) profiles(t stackType, m *Push, size int) ([]profile.Profile, int, error) {
-	if s.samples == 0 {
+	if s.samples == 0 || m.Labels.Get("profile_id") != "" {
 		return nil, size, nil
 	}
 	p, err := s.pprof(t, m)

@@ -67,7 +67,7 @@ func pushedJFR(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, in
 func text(read func([]byte, ingest.Push, ingest.Limits) ([]profile.Profile, int, error)) func(pushed, ingest.Push, ingest.Limits) ([]profile.Profile, int, error) {
 	return func(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
 		if in.parts != nil {
-			return nil, 0, errors.New("Content-Type: a form, which this format has not") //nolint:staticcheck // a header's name
+			return nil, 0, errors.New("Content-Type: a form, which this format has not")
 		}
 		return read(in.body, m, l)
 	}
