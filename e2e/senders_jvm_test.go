@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -139,6 +140,7 @@ func (j jvm) testAsyncProfiler(t *testing.T, address string) {
 		"memory:alloc_in_new_tlab_objects:count": j.convert(t, file, "--alloc"),
 		"memory:alloc_in_new_tlab_bytes:bytes":   j.convert(t, file, "--alloc", "--total"),
 	})
+	j.testConverter(t, address, file, sums["jdk.ExecutionSample"].events*5e6)
 	s := sender{service: "sender-asprof"}
 	s.check(t, address, senderCheck{"process_cpu:cpu:nanoseconds", `, jfr_event="cpu"`, append(shopWork[:3:3], "Shop.price"), 0.3, ""})
 	s.check(t, address, senderCheck{"wall:wall:nanoseconds", "", []string{"java/lang/Thread.run", "Shop.listen"}, 0.01, ""})
@@ -165,6 +167,26 @@ func (j jvm) testFlightRecorder(t *testing.T, address string) {
 	s := sender{service: "sender-jdk"}
 	s.check(t, address, senderCheck{"process_cpu:cpu:nanoseconds", "", append(shopWork[:3:3], "Shop.price"), 0.3, ""})
 	s.check(t, address, senderCheck{"wall:wall:nanoseconds", "", []string{"java/lang/Thread.run", "Shop.listen", "java/net/ServerSocket.accept"}, 0.2, ""})
+}
+
+// testConverter has async-profiler make OTLP of the recording. It rounds the
+// time between samples.
+func (j jvm) testConverter(t *testing.T, address, file string, want int64) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "otlp")
+	output(t, exec.Command("java", "-jar", j.converter, "--cpu", "--output", "otlp", file, out))
+	body, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	post(t, address+"/v1development/profiles", "application/x-protobuf", body)
+	tree, err := senderTree(t.Context(), address, "process_cpu:cpu:nanoseconds", `{service_name="unknown_service"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tree.Nodes[0].Total; math.Abs(float64(got-want)) > 0.001*float64(want) {
+		t.Errorf("CPU time by OTLP: %d ns, want %d", got, want)
+	}
 }
 
 // post sends a body, which has to be taken.

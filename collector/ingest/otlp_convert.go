@@ -136,8 +136,9 @@ func (c *otlpConverter) kind(p *otlpv1.Profile) (kind otlpKind, scale int64, err
 		return kind, 0, fmt.Errorf("period: %d is negative", p.Period)
 	}
 	nanoseconds := valueType{"cpu", "nanoseconds"}
+	samples := kind.value == valueType{"samples", "count"} || kind.value == valueType{"cpu", "count"}
 	switch {
-	case kind.trigger == nanoseconds && kind.value == valueType{"samples", "count"} && p.Period > 0:
+	case kind.trigger == nanoseconds && samples && p.Period > 0:
 		kind.name, kind.value = "process_cpu", nanoseconds
 		return kind, p.Period, nil
 	case kind.trigger == nanoseconds && kind.value == nanoseconds:
