@@ -131,7 +131,7 @@ func TestJFRTotals(t *testing.T) {
 	}
 }
 
-// frames of the async-profiler recording are named as Pyroscope names them.
+// Frames are named as Pyroscope names them.
 func TestJFRNames(t *testing.T) {
 	ps, _, err := JFR(recorded(t, "async-profiler"), nil, shop, Limits{})
 	require.NoError(t, err)
@@ -161,6 +161,33 @@ func TestJFRNames(t *testing.T) {
 		}
 		assert.True(t, lines[840], "Thread.run calls the Runnable in line 840 of its file")
 	}
+}
+
+// Of a recording with one chunk and one clock, the library's own conversion,
+// which is Pyroscope's, has the same stacktraces.
+func TestJFRIsAsPyroscope(t *testing.T) {
+	raw := recorded(t, "live")
+	pyroscope, err := pprof.ParseJFR(raw, &pprof.ParseInput{StartTime: shop.From, EndTime: shop.Until, SampleRate: 200}, &pprof.LabelsSnapshot{})
+	require.NoError(t, err)
+	want := map[string]map[string]int64{}
+	for _, p := range pyroscope.Profiles {
+		stacks := map[string]int64{}
+		for stack, v := range folded(p.Profile) {
+			stacks[strings.ReplaceAll(";"+stack, ";.", ";")] += v
+		}
+		want[p.Metric+" "+p.Profile.StringTable[p.Profile.SampleType[0].Type]] = stacks
+	}
+	ps, _, err := JFR(raw, nil, shop, Limits{})
+	require.NoError(t, err)
+	got := map[string]map[string]int64{}
+	for _, p := range ps {
+		stacks := map[string]int64{}
+		for stack, v := range folded(p.Pprof) {
+			stacks[";"+stack] += v
+		}
+		got[p.Labels.Get("__name__")+" "+p.Pprof.StringTable[p.Pprof.SampleType[0].Type]] = stacks
+	}
+	assert.Equal(t, want, got)
 }
 
 // A recording of several chunks is those chunks one after the other; each has
