@@ -15,8 +15,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/flameline/flameline/e2e/proc"
 )
 
 // What the tests install, of Maven's repository.
@@ -75,22 +73,6 @@ func TestJVMSenders(t *testing.T) {
 	t.Run("async-profiler", func(t *testing.T) { j.testAsyncProfiler(t, address) })
 	t.Run("JDK", func(t *testing.T) { j.testFlightRecorder(t, address) })
 	refusedNothing(t, address)
-}
-
-// startServer starts the service without a source of its own.
-func startServer(t *testing.T) (address string) {
-	t.Helper()
-	dir := t.TempDir()
-	listen, err := proc.FreeAddress("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	startProgram(t, proc.Spec{
-		Name: "flameline",
-		Args: []string{demoCollector(t), "serve", "--ebpf.enabled", "false", "--storage.path", filepath.Join(dir, "store"), "--web.listen-address", listen},
-		Log:  filepath.Join(dir, "flameline.log"),
-	}, "http://"+listen+"/ready")
-	return "http://" + listen
 }
 
 func (j jvm) testAgent(t *testing.T, address string) {

@@ -45,13 +45,10 @@ type sampleLabel struct{ name, value string }
 
 type functionKey struct{ name, file int64 }
 
-// A placeKey is what makes two locations the same: a line of a function, or an
-// address of a mapping.
+// A placeKey is a line of a function.
 type placeKey struct {
 	function uint64
 	line     int64
-	mapping  uint64
-	address  uint64
 }
 
 // newDraft returns a draft without samples. Types without a name are left out.
@@ -96,7 +93,7 @@ func (d *draft) period(t valueType, period int64) {
 
 // location returns the ID of a line of a function.
 func (d *draft) location(name string, line int64) uint64 {
-	k := placeKey{function: d.function(name, ""), line: line}
+	k := placeKey{d.function(name, ""), line}
 	id, ok := d.places[k]
 	if !ok {
 		id = d.newLocation(&googlev1.Location{Line: []*googlev1.Line{{FunctionId: k.function, Line: line}}})

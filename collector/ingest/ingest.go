@@ -1,5 +1,6 @@
 // Package ingest turns what senders push into profiles: it decompresses and
-// decodes pprof, checks every reference and every limit, and reads label sets.
+// decodes them from every format, checks every reference and every limit, and
+// reads label sets.
 // A refusal names the field at fault, and where it stands.
 //
 // It leaves to others where bytes come from (collector/server,

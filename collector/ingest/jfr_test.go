@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -241,6 +242,30 @@ func TestJFRDamage(t *testing.T) {
 		}
 	}
 	assert.Greater(t, refused, 25)
+}
+
+// A count that promises more than there are bytes is refused before anything is
+// allocated for it: the parser would ask for 64 GB here, and end the service.
+func TestJFRCounts(t *testing.T) {
+	for _, name := range []string{"live", "jdk"} {
+		raw := recorded(t, name)
+		for place, field := range map[string]int{"metadata": 24, "constant pool": 16} {
+			at := int(binary.BigEndian.Uint64(raw[field:])) // an event: its size, type and three numbers, then the count
+			for n := 5; n > 0; n-- {
+				for end := at + 8; raw[at] >= 0x80 && at < end; { // nine bytes at most
+					at++
+				}
+				at++
+			}
+			if place == "constant pool" {
+				at++ // flags
+			}
+			damaged := slices.Clone(raw)
+			copy(damaged[at:], []byte{0xff, 0xff, 0xff, 0xff, 0x0f})
+			_, _, err := JFR(damaged, nil, shop, Limits{})
+			require.ErrorContains(t, err, place+": 4294967295 of something in ", name)
+		}
+	}
 }
 
 func TestJFRMistakes(t *testing.T) {

@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -89,17 +87,8 @@ func dial(t testing.TB, url string) pprofileotlp.GRPCClient {
 // exportHTTP sends a body and returns the answer's status, type and text.
 func exportHTTP(t testing.TB, url string, body []byte, headers ...string) (int, string, []byte) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+otlpURL, bytes.NewReader(body))
-	require.NoError(t, err)
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	return resp.StatusCode, resp.Header.Get("Content-Type"), b
+	code, header, text := post(t, url+otlpURL, body, headers...)
+	return code, header.Get("Content-Type"), text
 }
 
 // Exports arrive over gRPC and over HTTP, in every encoding.
