@@ -92,8 +92,8 @@ func (r *recording) addChunk(b []byte, base int) (size int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// The scan has seen all that can be wrong with the bytes; what it may have
-	// missed must not take the service down.
+	// The scan bounds what the parser does. It does not know all that the parser
+	// takes for granted, such as a field's type.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the parser panicked: %v", p)
@@ -161,7 +161,7 @@ func (r *recording) settings() {
 // as cache-misses. The JDK names no event.
 func (r *recording) timed() bool {
 	switch r.event {
-	case "", "cpu", "itimer", "ctimer", "wall":
+	case "", "cpu", "cpu-clock", "ctimer", "itimer", "task-clock", "wall":
 		return true
 	}
 	return false
