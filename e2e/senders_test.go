@@ -83,10 +83,10 @@ func senders() []sender {
 			service: "sender-node", command: nodeSender,
 			function: regexp.MustCompile(`([^:]+):\d+$`), // file:function:line
 			checks: []senderCheck{
-				{"wall:wall:nanoseconds", `, region="eu"`, []string{"work", "checkout", "priceOrder"}, 0.5, "validateOrder"},
+				{"wall:wall:nanoseconds", `, region="eu"`, []string{"work", "checkout", "priceOrder"}, 0.4, "validateOrder"},
 				{"wall:wall:nanoseconds", `, controller="checkout"`, []string{"work", "checkout"}, 0.9, ""},
-				{"wall:cpu:nanoseconds", "", []string{"work", "checkout", "priceOrder"}, 0.5, "validateOrder"},
-				{"memory:inuse_space:bytes", `, region="eu"`, []string{"work", "fillBasket"}, 0.3, ""},
+				{"wall:cpu:nanoseconds", "", []string{"work", "checkout", "priceOrder"}, 0.4, "validateOrder"},
+				{"memory:inuse_space:bytes", `, region="eu"`, []string{"work", "fillBasket"}, 0.1, ""},
 				{"memory:inuse_objects:count", "", []string{"work", "fillBasket"}, 0.1, ""},
 			},
 		},

@@ -62,6 +62,7 @@ func TestPushLabels(t *testing.T) {
 	}
 	var m Push
 	require.ErrorContains(t, m.SetLabels("shop{a=0123456789}", "", Limits{MaxLabelValueBytes: 9}), "name: labels[")
+	require.ErrorContains(t, m.SetLabels("0123456789{service_name=a}", "", Limits{MaxLabelValueBytes: 9}), "name: the application's name of 10 bytes is longer than 9")
 	require.ErrorContains(t, m.SetLabels("shop{a=\xff}", "", Limits{}), "is not UTF-8")
 	require.ErrorContains(t, m.SetLabels("shop{a=1,b=2}", "", Limits{MaxLabels: 3}), "limits.max_labels")
 }

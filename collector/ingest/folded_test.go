@@ -113,6 +113,8 @@ func TestFoldedNamesTheLine(t *testing.T) {
 	}
 	_, _, err := Folded(nil, pushOf(t, "shop.what"), Limits{})
 	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is no profile type`)
+	_, _, err = Folded([]byte("a 1"), pushOf(t, "shop{service_name=a}"), Limits{MaxLabels: 3})
+	require.ErrorContains(t, err, "folded: labels: 4 labels are more than 3 (limits.max_labels)")
 	_, _, err = Folded(nil, pushOf(t, ".cpu"), Limits{})
 	require.ErrorContains(t, err, `name: ".cpu" has a profile type, but no application`)
 }
@@ -132,25 +134,30 @@ func TestFoldedRefusesWhatUnfolds(t *testing.T) {
 	require.ErrorContains(t, err, "bytes as pprof (limits.max_profile_bytes)")
 }
 
+// fuzzLimits keep fuzz tests small.
+var fuzzLimits = Limits{
+	MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxSymbolBytes: 1000,
+	MaxLabels: 10, MaxLabelValueBytes: 100,
+}
+
 // FuzzFolded holds that what is accepted keeps its sum, and is a sound profile.
 func FuzzFolded(f *testing.F) {
 	f.Add([]byte("main;work 30\nmain 2\n"), true)
 	f.Add([]byte("main;work\nmain;work\n"), false)
 	f.Add([]byte(";; 1\n 2\n"), true)
 	f.Add(gzipped(f, []byte("a;b 1\n")), true)
-	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxSymbolBytes: 1000}
 	f.Fuzz(func(t *testing.T, b []byte, counted bool) {
 		read, format := Lines, "lines: "
 		if counted {
 			read, format = Folded, "folded: "
 		}
-		ps, _, err := read(b, pushOf(t, "shop"), l)
-		checkRead(t, ps, err, format, l)
+		ps, _, err := read(b, pushOf(t, "shop"), fuzzLimits)
+		checkRead(t, ps, err, format)
 	})
 }
 
 // checkRead checks the outcome of a reader on any bytes.
-func checkRead(t *testing.T, ps []profile.Profile, err error, prefix string, l Limits) {
+func checkRead(t *testing.T, ps []profile.Profile, err error, prefix string) {
 	t.Helper()
 	if err != nil {
 		if !strings.HasPrefix(err.Error(), prefix) {
@@ -160,7 +167,7 @@ func checkRead(t *testing.T, ps []profile.Profile, err error, prefix string, l L
 	}
 	for _, p := range ps {
 		require.NotEmpty(t, p.Pprof.Sample)
-		sole(t, []profile.Profile{p}, l)
+		sole(t, []profile.Profile{p}, fuzzLimits)
 		require.Equal(t, len(p.Pprof.Sample), len(slices.Compact(foldedText(p.Pprof))))
 	}
 }

@@ -161,7 +161,6 @@ func FuzzForm(f *testing.F) {
 	boundary := string(body[2:bytes.IndexByte(body, '\r')])
 	f.Add(boundary, body, []byte(`{"cpu":{"units":"samples","display-name":"mutex_count"}}`), "pyspy")
 	f.Add("x", []byte("--x\r\n\r\n\r\n--x--"), []byte(`{"cpu":null}`), "dotnetspy")
-	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxLabels: 10, MaxSymbolBytes: 1000}
 	f.Fuzz(func(t *testing.T, boundary string, body, config []byte, spy string) {
 		parts, err := ReadForm("multipart/form-data; boundary="+boundary, body)
 		if err != nil {
@@ -175,7 +174,7 @@ func FuzzForm(f *testing.F) {
 		}
 		m := pushOf(t, "shop")
 		m.SpyName = spy
-		ps, _, err := PprofForm(parts, m, l)
+		ps, _, err := PprofForm(parts, m, fuzzLimits)
 		if err != nil {
 			return
 		}

@@ -48,6 +48,9 @@ func (m *Push) SetLabels(name, spy string, l Limits) error {
 	if err != nil {
 		return err
 	}
+	if exceeds(len(app), l.MaxLabelValueBytes) {
+		return fmt.Errorf("name: the application's name of %d bytes is longer than %d (limits.max_label_value_bytes)", len(app), l.MaxLabelValueBytes)
+	}
 	if _, ok := given[labelSpy]; !ok {
 		given[labelSpy] = spy
 	}

@@ -191,8 +191,6 @@ func (r *speedscopeReader) setName(name string, l Limits) error {
 		return nil
 	case exceeds(len(name), l.MaxLabelValueBytes):
 		return fmt.Errorf("name: %d bytes are more than %d (limits.max_label_value_bytes)", len(name), l.MaxLabelValueBytes)
-	case exceeds(r.push.Labels.Len()+2, l.MaxLabels): // with __name__
-		return fmt.Errorf("name: as a label it is one more than %d (limits.max_labels)", l.MaxLabels)
 	}
 	r.push.Labels = labels.NewBuilder(r.push.Labels).Set("profile_name", name).Labels()
 	return nil

@@ -149,15 +149,14 @@ func FuzzSpeedscope(f *testing.F) {
 	f.Add(speedscopeText(fmt.Sprintf(sampledProfile, "a", "seconds"), fmt.Sprintf(eventedProfile, "b", "none")))
 	f.Add(speedscopeText(fmt.Sprintf(eventedProfile, "a", "bytes"), fmt.Sprintf(eventedProfile, "a", "bytes")))
 	f.Add(gzipped(f, speedscopeText()))
-	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxSymbolBytes: 1000, MaxLabels: 10, MaxLabelValueBytes: 100}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ps, _, err := Speedscope(b, pushOf(t, "shop"), l)
+		ps, _, err := Speedscope(b, pushOf(t, "shop"), fuzzLimits)
 		if err != nil {
-			checkRead(t, nil, err, "speedscope: ", l)
+			checkRead(t, nil, err, "speedscope: ")
 			return
 		}
 		for i := range ps {
-			sole(t, ps[i:i+1], l)
+			sole(t, ps[i:i+1], fuzzLimits)
 		}
 	})
 }

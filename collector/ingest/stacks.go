@@ -157,7 +157,11 @@ func (s *stacks) profiles(t stackType, m *Push, size int) ([]profile.Profile, in
 	if err != nil {
 		return nil, 0, err
 	}
-	return []profile.Profile{{Labels: m.legacyLabels(t), Pprof: p}}, size, nil
+	ls := m.legacyLabels(t)
+	if exceeds(ls.Len(), s.limits.MaxLabels) {
+		return nil, 0, fmt.Errorf("labels: %d labels are more than %d (limits.max_labels)", ls.Len(), s.limits.MaxLabels)
+	}
+	return []profile.Profile{{Labels: ls, Pprof: p}}, size, nil
 }
 
 // pprof builds the profile. What there are many of is allocated at once.

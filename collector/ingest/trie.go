@@ -64,6 +64,7 @@ type treeReader struct {
 	rest     []byte
 	size, at int // at is the offset of the number or text that is being read
 	nodes    int
+	names    int64 // bytes of names that were looked up
 	stacks   *stacks
 }
 
@@ -144,6 +145,14 @@ func (r *treeReader) tree() error {
 	}
 }
 
+// call bounds the work that many short nodes can make of one long name.
+func (r *treeReader) call(caller uint32, name []byte) (uint32, error) {
+	if r.names += int64(len(name)); exceeds(r.names, r.stacks.limits.MaxProfileBytes) {
+		return 0, fmt.Errorf("%w: more than %d bytes of names (limits.max_profile_bytes)", ErrTooLarge, r.stacks.limits.MaxProfileBytes)
+	}
+	return r.stacks.call(caller, name)
+}
+
 // trie keeps the text that is not yet a whole name, and the node of what is
 // before it, so that a prefix is read once however many stacktraces share it.
 func (r *treeReader) trie() error {
@@ -178,7 +187,7 @@ func (r *treeReader) trie() error {
 				break
 			}
 			i += end
-			if caller, err = r.stacks.call(caller, text[name:i]); err != nil {
+			if caller, err = r.call(caller, text[name:i]); err != nil {
 				return err
 			}
 			i++
@@ -193,7 +202,7 @@ func (r *treeReader) trie() error {
 			}
 			n := caller
 			if name < len(text) {
-				if n, err = r.stacks.call(caller, text[name:]); err != nil {
+				if n, err = r.call(caller, text[name:]); err != nil {
 					return err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -106,7 +107,13 @@ func TestTreesNameTheOffset(t *testing.T) {
 // A trie whose names grow by a letter a node has many long names in few bytes.
 func TestTrieRefusesBombs(t *testing.T) {
 	_, _, err := Trie(chain(100_000), pushOf(t, "shop"), Limits{MaxProfileBytes: 1 << 20, MaxSymbolBytes: 65535, MaxSamples: 200_000})
-	require.ErrorContains(t, err, "bytes as pprof (limits.max_profile_bytes)")
+	require.ErrorContains(t, err, "(limits.max_profile_bytes)")
+	long := appendNode(appendNode(nil, "", 0, 1), strings.Repeat("a", 60_000), 0, 10_000)
+	for range 10_000 {
+		long = appendNode(long, ";", 0, 0)
+	}
+	_, _, err = Trie(long, pushOf(t, "shop"), Limits{MaxProfileBytes: 1 << 20, MaxSymbolBytes: 65535})
+	require.ErrorContains(t, err, "more than 1048576 bytes of names (limits.max_profile_bytes)")
 	_, _, err = Tree(chain(100_000), pushOf(t, "shop"), Limits{MaxProfileBytes: 1 << 20, MaxSymbolBytes: 65535, MaxSamples: 200_000})
 	require.ErrorContains(t, err, "bytes as pprof (limits.max_profile_bytes)")
 }
@@ -117,20 +124,19 @@ func FuzzTrie(f *testing.F) {
 	f.Add(appendNode(appendNode(appendNode(nil, "", 1, 2), "a;b", 1, 0), "a;c;", 2, 0), false)
 	f.Add(gzipped(f, chain(5)), true)
 	f.Add(bytes.Repeat([]byte{0xff}, 10), false)
-	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxSymbolBytes: 1000}
 	f.Fuzz(func(t *testing.T, b []byte, whole bool) {
 		read, format := Trie, "trie: "
 		if whole {
 			read, format = Tree, "tree: "
 		}
-		ps, _, err := read(b, pushOf(t, "shop"), l)
+		ps, _, err := read(b, pushOf(t, "shop"), fuzzLimits)
 		if err == nil {
 			for _, p := range ps {
-				sole(t, ps, l)
+				sole(t, ps, fuzzLimits)
 				require.NotEmpty(t, p.Pprof.Sample)
 			}
 			return
 		}
-		checkRead(t, nil, err, format, l)
+		checkRead(t, nil, err, format)
 	})
 }

@@ -222,17 +222,7 @@ func (p ingestPush) push(t testing.TB, address string, base time.Time) (int, str
 		values.Set("from", strconv.FormatInt(base.Unix(), 10))
 		values.Set("until", strconv.FormatInt(base.Unix()+10, 10))
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/ingest?"+values.Encode(), bytes.NewReader(p.body))
-	require.NoError(t, err)
-	if p.contentType != "" {
-		req.Header.Set("Content-Type", p.contentType)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	return resp.StatusCode, string(b)
+	return send(t, address, values.Encode(), p.body, "Content-Type", p.contentType)
 }
 
 // service is a name that also Pyroscope takes for one.

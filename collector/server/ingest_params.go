@@ -58,7 +58,7 @@ func (p *pusher) parameters(r *http.Request) (m ingest.Push, format string, err 
 // space count for nothing. Also RFC 3339. Times from 1970 to 2262 are valid.
 func parseIngestTime(s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, strings.TrimSpace(s)); err == nil {
-		return inRange(t, s)
+		return sinceEpoch(t, s)
 	}
 	text := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("_, \t", r) {
@@ -68,7 +68,7 @@ func parseIngestTime(s string, now time.Time) (time.Time, error) {
 	}, s)
 	if text != "" && strings.Trim(text, "0123456789") == "" {
 		if day, err := time.Parse("20060102", text); err == nil && day.Year() > 1900 {
-			return inRange(day, s)
+			return sinceEpoch(day, s)
 		}
 		v, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
@@ -98,13 +98,14 @@ func parseIngestTime(s string, now time.Time) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%.100q is no time: %w", s, err)
 	}
-	return inRange(now.Add(d), s)
+	return sinceEpoch(now.Add(d), s)
 }
 
 // maxUnix is in seconds; in nanoseconds it just fits.
 const maxUnix = 9_223_372_036
 
-func inRange(t time.Time, s string) (time.Time, error) {
+// sinceEpoch refuses times before 1970, and those that nanoseconds cannot count.
+func sinceEpoch(t time.Time, s string) (time.Time, error) {
 	if u := t.Unix(); u < 0 || u > maxUnix {
 		return time.Time{}, outOfRange(s)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,8 @@ func packed(t testing.TB, b []byte) []byte {
 	return z.Bytes()
 }
 
-// send pushes a body and returns the answer's status and text.
+// send pushes a body, with headers given as names and values, and returns the
+// answer's status and text.
 func send(t testing.TB, url, query string, body []byte, headers ...string) (int, string) {
 	t.Helper()
 	status, _, text := post(t, url+"/ingest?"+query, body, headers...)
@@ -48,7 +50,9 @@ func post(t testing.TB, url string, body []byte, headers ...string) (int, http.H
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
 	require.NoError(t, err)
 	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
+		if headers[i+1] != "" {
+			req.Header.Set(headers[i], headers[i+1])
+		}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
@@ -211,4 +215,20 @@ func TestIngestSurvivesPanics(t *testing.T) {
 	status, text := send(t, serve(t, srv), "name=a", []byte(folded))
 	require.Equal(t, http.StatusInternalServerError, status)
 	require.Contains(t, text, "internal error; the server's log has it")
+}
+
+// What a tree says of its root is time that passed outside of all functions.
+func TestIngestKeepsTheRootsValue(t *testing.T) {
+	url, _ := start(t, defaults)
+	base := time.Now().Add(-time.Minute)
+	p := ingestPush{name: "root", query: "name=SERVICE&format=tree&sampleRate=0", body: encodeNodes(node{"", 3, 1}, node{"main", 2, 0})}
+	status, text := p.push(t, url, base)
+	require.Equal(t, http.StatusOK, status, text)
+	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, url)
+	resp, err := q.SelectMergeStacktraces(t.Context(), connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
+		ProfileTypeID: "process_cpu:samples:count::", LabelSelector: "{}", Start: base.Add(-time.Second).UnixMilli(), End: time.Now().UnixMilli(),
+	}))
+	require.NoError(t, err)
+	require.Equal(t, int64(5), resp.Msg.Flamegraph.Total)
+	require.Equal(t, []string{"total", "main"}, resp.Msg.Flamegraph.Names)
 }
