@@ -21,7 +21,14 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// recorded returns a recording of e2e/senders/java/Shop.java, decompressed.
+// recorded returns a recording of e2e/senders/java/Shop.java, decompressed. All
+// but jdk, which has the settings beside that program, are async-profiler's:
+//
+//	async-profiler  event=cpu,interval=10ms,alloc=256k,lock=1ms,wall=20ms
+//	live            event=itimer,interval=5ms,alloc=256k,live
+//	wall            event=wall
+//	nobatch         event=cpu,wall=20ms,nobatch
+//	malloc          nativemem=500k
 func recorded(t testing.TB, name string) []byte {
 	t.Helper()
 	f, err := os.Open(filepath.Join("testdata", "jfr", name+".jfr.gz"))
@@ -107,7 +114,10 @@ func TestJFRTotals(t *testing.T) {
 			cpu: 191 * 10e6, wall: 2397 * 20e6, // profiler.WallClockSample has a field samples
 			inTLAB: 143, inBytes: 37_486_592, locked: 62, lockTime: 1_635_671_877, parked: 55, parkTime: 1_658_876_859,
 		},
-		"live": {cpu: 136 * 5e6, inTLAB: 32, inBytes: 8_388_608, "memory:live:count:objects:count": 32},
+		"live":    {cpu: 136 * 5e6, inTLAB: 32, inBytes: 8_388_608, "memory:live:count:objects:count": 32},
+		"wall":    {cpu: 27 * 50e6, wall: (27 + 274) * 50e6}, // runnable, and all
+		"nobatch": {cpu: 43 * 10e6, wall: (516 + 37) * 20e6}, // STATE_DEFAULT, and the others
+		"malloc":  {"memory:malloc_objects:count::": 14, "memory:malloc_bytes:bytes::": 844_392},
 		"jdk": {
 			cpu: 206 * 10e6, wall: 119 * 20e6, // jdk.NativeMethodSample
 			inTLAB: 178, inBytes: 48_787_936, locked: 58, lockTime: 2_037_487_777, parked: 107, parkTime: 2_406_252_766,
