@@ -117,7 +117,8 @@ func Fuzz(ctx context.Context) error {
 			if !strings.HasPrefix(name, "Fuzz") {
 				continue // the closing line
 			}
-			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time, pkg); err != nil {
+			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time,
+				"-fuzzminimizetime=1s", pkg); err != nil {
 				return err
 			}
 		}

@@ -31,6 +31,8 @@ func (s *Server) Open(db Store) {
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
 	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
 	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
+	mux.Handle(otlpProcedure, push.otlpHandler(options...))
+	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
 	q := &querier{store: db, limits: o.Limits}
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
 	r := &renderer{querier: q, now: time.Now}
@@ -38,7 +40,7 @@ func (s *Server) Open(db Store) {
 		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
 		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
 	}
-	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
@@ -59,7 +61,7 @@ func (s *Server) OpenElsewhere(url string) {
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	out := []string{ingestPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
+	out := []string{ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
