@@ -145,9 +145,6 @@ func (e *epoch) abandon(s *stream) {
 	if service := s.def.labels.Get(labelServiceName); e.current[service] == s.partition {
 		delete(e.current, service)
 	}
-	if key := string(s.def.append(nil)); e.byKey[key] == s {
-		delete(e.byKey, key)
-	}
 }
 
 // begin notes that a row is about to be written: windows that hold its time are
@@ -158,6 +155,9 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
 	b := db.pebble.NewBatch()
 	defer b.Close()
+	if e.live[s.id] == nil { // retired since it was looked up
+		e.addLive(s)
+	}
 	o := e.openHour(s, hour)
 	if o.dirty&slot == 0 {
 		e.mark(b, s, hour, o.dirty|slot)
@@ -169,12 +169,14 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	}
 	day := e.openHour(s, wholeDay)
 	if day.dirty == 0 {
+		e.days++
 		e.mark(b, s, wholeDay, 1)
 		b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
 	}
-	active := s.active.hour(hour)
-	if active&slot == 0 {
-		b.Set(hourKey(e.id, kindActive, s.id, hour), binary.AppendUvarint(nil, uint64(active|slot)), nil)
+	known := s.noted.hour(hour)&slot != 0
+	if !known {
+		pending := e.hours[hour].slotsOf(s.id) | slot
+		b.Set(pendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
 	}
 	if !b.Empty() {
 		if err := b.Commit(pebble.NoSync); err != nil {
@@ -183,7 +185,10 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	}
 	o.dirty |= slot
 	day.dirty = 1
-	s.active.add(hour, slot)
+	if !known {
+		s.noted.add(hour, slot)
+		e.note(s, hour, slot)
+	}
 	for _, o := range []*openHour{o, day} {
 		o.flying++
 		o.gen++
@@ -206,7 +211,7 @@ func (e *epoch) openHour(s *stream, hour uint8) *openHour {
 
 // mark writes which windows are to be merged. The hour stays open.
 func (e *epoch) mark(b *pebble.Batch, s *stream, hour uint8, dirty uint16) {
-	b.Set(hourKey(e.id, kindDirty, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
+	b.Set(dirtyKey(e.id, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
 }
 
 // finish ends what begin began.

@@ -12,8 +12,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// TestOpensFormat1 reads a store that was written when the format had version 1.
-// The directory must stay as it is.
+// TestOpensFormat1 reads a store that was written when the format had version 1,
+// and upgrades it. The directory must stay as it is.
 func TestOpensFormat1(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/format1")))
@@ -36,5 +36,5 @@ func TestRefusesOtherFormats(t *testing.T) {
 	require.NoError(t, db.pebble.Set(formatKey(), []byte{9}, pebble.Sync))
 	require.NoError(t, db.Close())
 	_, err := Open(dir, Options{})
-	require.ErrorContains(t, err, "format version 09, this program reads 1")
+	require.ErrorContains(t, err, "format version 09, this program reads 2")
 }

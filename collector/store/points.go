@@ -69,7 +69,7 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 	}
 	sel := r.Selection
 	sel.Start, sel.End = r.Start-step+1, r.Start+(steps-1)*step
-	jobs, err := db.plan(ctx, sel)
+	jobs, err := db.planBy(ctx, sel, r.GroupBy)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,36 +26,32 @@ type job struct {
 type jobStream struct {
 	id         uint32
 	sampleType int
-	labels     labels.Labels // of the series
+	labels     labels.Labels // of the series, those that were asked for
 }
 
-// selected finds the series of an epoch that match and have profiles in the
-// time from start to end. It calls fn for each under the epoch's lock.
-func (e *epoch) selected(ms []*labels.Matcher, start, end int64, fn func(s *series, partition uint32)) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	e.candidates(ms, start, end).each(func(i uint32) {
-		s := &e.index.series[i]
-		fn(s, e.streams[s.stream].partition)
-	})
-}
+// A streamSet is a bitmap by stream number.
+type streamSet []uint64
 
-func (e *epoch) candidates(ms []*labels.Matcher, start, end int64) seriesSet {
-	slots := slotsBetween(e.id, start, end)
-	set := newSeriesSet(len(e.index.series))
-	for _, s := range e.streams {
-		if s.active.overlaps(&slots) {
-			for i := range s.def.types {
-				set.set(s.series + uint32(i))
-			}
-		}
+// add reports whether the stream was not in the set.
+func (s *streamSet) add(stream uint32) bool {
+	for int(stream/64) >= len(*s) {
+		*s = append(*s, 0)
 	}
-	e.index.match(set, ms)
-	return set
+	word, bit := &(*s)[stream/64], uint64(1)<<(stream%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
 }
 
 // plan lists the jobs of a selection, in the order of epochs and partitions.
 func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
+	return db.planBy(ctx, sel, nil)
+}
+
+// planBy is plan with the labels of the given names for every stream.
+func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job, error) {
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", ErrInvalid)
 	}
@@ -62,33 +59,56 @@ func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The type first: it is the cheapest to look up and narrows most.
 	ms := append([]*labels.Matcher{typ}, sel.Matchers...)
+	type epochPartition struct{ epoch, partition uint32 }
+	by := map[epochPartition]*job{}
+	seen := map[uint32]*streamSet{}
 	var jobs []*job
-	for _, id := range db.epochsBetween(sel.Start, sel.End) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	err = db.eachTable(ctx, sel.Start, sel.End, func(epoch uint32, t *table, slots uint16) error {
+		p, err := t.pick(ms, slots)
+		if err != nil || len(p.rows) == 0 {
+			return err
 		}
-		e, err := db.epoch(id)
-		if err != nil {
-			return nil, err
-		}
-		by := map[uint32]*job{}
-		first := len(jobs)
-		e.value.selected(ms, sel.Start, sel.End, func(s *series, partition uint32) {
-			j := by[partition]
-			if j == nil {
-				j = &job{epoch: id, partition: partition}
-				by[partition] = j
-				jobs = append(jobs, j)
+		var project *projection
+		if len(names) > 0 {
+			if project, err = t.project(names); err != nil {
+				return err
 			}
-			j.streams = append(j.streams, jobStream{s.stream, s.sampleType, s.labels})
-		})
-		e.release()
-		slices.SortFunc(jobs[first:], func(a, b *job) int { return int(a.partition) - int(b.partition) })
+		}
+		if seen[epoch] == nil {
+			seen[epoch] = &streamSet{}
+		}
+		var j *job
+		for _, row := range p.rows {
+			if !seen[epoch].add(t.streams[row]) {
+				continue // it was in an earlier hour
+			}
+			if at := (epochPartition{epoch, t.partitions[row]}); j == nil || j.epoch != at.epoch || j.partition != at.partition {
+				if j = by[at]; j == nil {
+					j = &job{epoch: at.epoch, partition: at.partition}
+					by[at] = j
+					jobs = append(jobs, j)
+				}
+			}
+			for _, i := range p.types[t.kindOf[row]] {
+				st := jobStream{id: t.streams[row], sampleType: i}
+				if project != nil {
+					st.labels = project.of(row, i)
+				}
+				j.streams = append(j.streams, st)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	slices.SortFunc(jobs, func(a, b *job) int {
+		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.partition, b.partition))
+	})
 	for i, j := range jobs {
 		j.order = i
+		slices.SortStableFunc(j.streams, func(a, b jobStream) int { return cmp.Compare(a.id, b.id) })
 	}
 	return jobs, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -73,47 +74,40 @@ type mergeTask struct {
 	gen    uint64
 }
 
-// mergeEpoch merges what is due in an epoch: slots and hours first, then days.
+// mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
+// writes tables of the index.
 func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
-	for _, day := range []bool{false, true} {
-		for _, t := range e.due(now, quiet, day) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := db.mergeWindows(ctx, e, t); err != nil {
-				return err
-			}
+	for _, t := range e.due(now, quiet) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := db.mergeWindows(ctx, e, t); err != nil {
+			return err
 		}
 	}
+	if err := db.writeTables(ctx, e, now, quiet); err != nil {
+		return err
+	}
+	if err := db.mergeDays(ctx, e, now, quiet); err != nil {
+		return err
+	}
+	e.retire(quiet)
 	return nil
 }
 
-func (e *epoch) due(now int64, quiet time.Duration, day bool) (tasks []mergeTask) {
+// due lists the hours with windows to merge.
+func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.dropped {
 		return nil
 	}
 	base := epochStart(e.id)
-	pending := map[uint32]bool{} // streams with hours to merge
-	for id := range e.open {
-		if id.hour != wholeDay {
-			pending[id.stream] = true
-		}
-	}
 	for id, o := range e.open {
-		if day != (id.hour == wholeDay) || o.flying > 0 {
+		if id.hour == wholeDay || o.flying > 0 {
 			continue
 		}
-		t := mergeTask{stream: e.streams[id.stream], hour: id.hour, gen: o.gen}
-		if day {
-			if base+dayMs > now || pending[id.stream] || time.Since(o.last[0]) < quiet {
-				continue
-			}
-			t.over = true
-			tasks = append(tasks, t)
-			continue
-		}
+		t := mergeTask{stream: e.live[id.stream], hour: id.hour, gen: o.gen}
 		start := base + int64(id.hour)*hourMs
 		t.over = start+hourMs <= now
 		for i := range uint(slotsPerHour) {
@@ -130,6 +124,93 @@ func (e *epoch) due(now int64, quiet time.Duration, day bool) (tasks []mergeTask
 		}
 	}
 	return tasks
+}
+
+// mergeDays merges the days of an epoch that is over. Which streams it has is
+// read from the marks on disk, some at a time: they may be many.
+func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	e.mu.RLock()
+	days := e.days
+	e.mu.RUnlock()
+	if days == 0 || epochStart(e.id)+dayMs > now {
+		return nil
+	}
+	left := false
+	for from := uint64(0); from < 1<<32; {
+		ids, err := db.dirtyDays(e.id, uint32(from))
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			break
+		}
+		for _, id := range ids {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			t, ok, err := e.dueDay(db, id, quiet)
+			if err == nil && ok {
+				err = db.mergeWindows(ctx, e, t)
+			}
+			if err != nil {
+				return err
+			}
+			left = left || !ok
+		}
+		from = uint64(ids[len(ids)-1]) + 1
+		e.retire(quiet)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !left && e.days == days {
+		e.days = 0
+		e.keep(db)
+	}
+	return nil
+}
+
+// dirtyDays lists some streams of an epoch whose day is to be merged, from one on.
+func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
+	full := errors.New("full")
+	lower := dirtyKey(epoch, from, 0)
+	err = db.eachBetween(db.pebble, lower, after(kindKey(epoch, kindDirty)), func(key, _ []byte) error {
+		if len(key) == len(lower) && key[9] == wholeDay {
+			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
+		}
+		if len(ids) == 1024 {
+			return full
+		}
+		return nil
+	})
+	if errors.Is(err, full) {
+		err = nil
+	}
+	return ids, err
+}
+
+// dueDay is the task of merging a stream's day, if it can be done.
+func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for hour := range uint8(hoursPerEpoch) {
+		if e.dropped || e.open[hourID{id, hour}] != nil {
+			return t, false, nil
+		}
+	}
+	s, err := e.revive(db, id)
+	if err != nil {
+		return t, false, err
+	}
+	if s == nil { // nobody can ask for it
+		err := db.pebble.Delete(dirtyKey(e.id, id, wholeDay), pebble.NoSync)
+		return t, false, err
+	}
+	o := e.openHour(s, wholeDay)
+	o.dirty = 1
+	if o.flying > 0 || time.Since(o.last[0]) < quiet {
+		return t, false, nil
+	}
+	return mergeTask{stream: s, hour: wholeDay, over: true, gen: o.gen}, true, nil
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
@@ -177,7 +258,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		return nil // later, with what came
 	}
 	if t.over {
-		batch.Delete(hourKey(e.id, kindDirty, t.stream.id, t.hour), nil)
+		batch.Delete(dirtyKey(e.id, t.stream.id, t.hour), nil)
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}

@@ -198,7 +198,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 		binary.LittleEndian.PutUint64(append(out, 1, 2, 3, 4, 5, 6, 7, 8)[:8], r.Uint64())
 		return out
 	}
-	for _, kind := range []byte{kindStream, kindActive, kindDirty, kindSegment, kindRow, kindPoints} {
+	for _, kind := range []byte{kindStream, kindFind, kindTable, kindPending, kindDirty, kindSegment, kindRow, kindPoints} {
 		t.Run(string(kind), func(t *testing.T) {
 			for range 6 {
 				dir := t.TempDir()
@@ -212,15 +212,21 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 					require.NoError(t, add("damaged", n))
 					require.NoError(t, add("whole", n))
 				}
-				require.NoError(t, db.maintain(ctx, 0))
+				if kind != kindPending { // they go then
+					require.NoError(t, db.maintain(ctx, 0))
+				}
 				var keys, values [][]byte
 				require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kind), func(key, value []byte) error {
 					// Numbers of the damaged service are even ones: it came first.
-					if id := key[len(kindKey(0, kind)):]; kind == kindRow || kind == kindPoints {
-						if binary.BigEndian.Uint32(id[1:]) == 0 {
-							keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(value))
-						}
-					} else if binary.BigEndian.Uint32(id) == 0 {
+					// Tables and hashes are of both.
+					id := key[len(kindKey(0, kind)):]
+					switch kind {
+					case kindRow, kindPoints, kindPending:
+						id = id[1:]
+					case kindTable, kindFind:
+						id = make([]byte, 4)
+					}
+					if binary.BigEndian.Uint32(id) == 0 {
 						keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(value))
 					}
 					return nil
