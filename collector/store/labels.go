@@ -47,9 +47,7 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 // Labels returns the distinct label sets of the series, sorted, reduced to the
 // given names if there are any. Series that have none of them are left out.
 func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error) {
-	seen := map[string]struct{}{}
 	var out []labels.Labels
-	var key []byte
 	of := uint32(0) // the epoch that streams are of
 	streams := streamSet{}
 	err := db.eachPick(ctx, "labels", ms, start, end, func(epoch uint32, t *table, p *pick) error {
@@ -72,13 +70,7 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 					}
 					local[k] = struct{}{}
 				}
-				ls := project.of(row, i)
-				if ls.IsEmpty() {
-					continue
-				}
-				key = ls.Bytes(key)
-				if _, ok := seen[string(key)]; !ok {
-					seen[string(key)] = struct{}{}
+				if ls := project.of(row, i); !ls.IsEmpty() {
 					out = append(out, ls)
 				}
 			}
@@ -89,7 +81,7 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 		return nil, err
 	}
 	slices.SortFunc(out, labels.Compare)
-	return out, nil
+	return slices.CompactFunc(out, labels.Equal), nil
 }
 
 // ProfileTypes returns the profile types that have profiles, sorted by ID.
