@@ -11,8 +11,8 @@ import "encoding/binary"
 const (
 	kindPartition = 'p' // partition uint32 → service name
 	kindStream    = 's' // stream uint32 → partition, labels, sample types
-	kindFind      = 'h' // hash uint64 → streams whose definition has it
-	kindTable     = 'i' // hour byte, [label name] → the hour's table, a column of it
+	kindFind      = 'b' // hash uint64 → streams whose definition has it
+	kindTable     = 'x' // hour byte, [label name] → the hour's table, a column of it
 	kindPending   = 'n' // hour byte, stream uint32 → slots that are not in the table yet
 	kindDirty     = 'd' // stream uint32, hour byte → slots that are not merged yet
 	kindSegment   = 't' // partition uint32, first node uint32 → segment
