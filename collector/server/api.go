@@ -21,6 +21,7 @@ func (s *Server) Open(db Store) {
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), newGate(o.Limits.MaxConcurrentQueries)),
 		connect.WithRecover(recovered(o.Logger)),
 		compression(),
+		connect.WithCodec(vtCodec{}),
 		connect.WithCompressMinBytes(1024),
 		connect.WithReadMaxBytes(int(o.Limits.MaxRequestBytes)),
 	}
@@ -73,6 +74,7 @@ func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
 		return
 	}
+	plainNearby(r)
 	api.ServeHTTP(w, r)
 }
 

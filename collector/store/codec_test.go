@@ -226,7 +226,8 @@ func FuzzSegment(f *testing.F) {
 				t.Fatalf("call %d has parent %d", i, c.parent)
 			}
 		}
-		c := newCallValues(&d.view)
+		c := newCallValues(&d.view, 1)
+		c.sum()
 		c.link()
 		c.tree()
 	})
