@@ -158,20 +158,24 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	if e.live[s.id] == nil { // retired since it was looked up
 		e.addLive(s)
 	}
-	o := e.openHour(s, hour)
-	if o.dirty&slot == 0 {
-		e.mark(b, s, hour, o.dirty|slot)
-		for level := levelSlot; level <= levelHour; level++ {
-			end := windowEnd(level, t)
-			b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
-			b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
-		}
+	f, err := e.familyStream(db, s)
+	if err != nil {
+		return err
 	}
-	day := e.openHour(s, wholeDay)
-	if day.dirty == 0 {
-		e.days++
-		e.mark(b, s, wholeDay, 1)
-		b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
+	for _, s := range []*stream{s, f} {
+		if o := e.openHour(s, hour); o.dirty&slot == 0 {
+			e.mark(b, s, hour, o.dirty|slot)
+			for level := levelSlot; level <= levelHour; level++ {
+				end := windowEnd(level, t)
+				b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
+				b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
+			}
+		}
+		if e.openHour(s, wholeDay).dirty == 0 {
+			e.days++
+			e.mark(b, s, wholeDay, 1)
+			b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
+		}
 	}
 	known := s.noted.hour(hour)&slot != 0
 	if !known {
@@ -183,18 +187,20 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}
-	o.dirty |= slot
-	day.dirty = 1
 	if !known {
 		s.noted.add(hour, slot)
 		e.note(s, hour, slot)
 	}
-	for _, o := range []*openHour{o, day} {
-		o.flying++
-		o.gen++
+	now := time.Now()
+	for _, s := range []*stream{s, f} {
+		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
+		o.dirty, day.dirty = o.dirty|slot, 1
+		o.last[slotOf(t)], day.last[0] = now, now
+		for _, o := range []*openHour{o, day} {
+			o.flying++
+			o.gen++
+		}
 	}
-	o.last[slotOf(t)] = time.Now()
-	day.last[0] = time.Now()
 	e.keep(db)
 	return nil
 }
@@ -218,8 +224,10 @@ func (e *epoch) mark(b *pebble.Batch, s *stream, hour uint8, dirty uint16) {
 func (e *epoch) finish(s *stream, t int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, hour := range []uint8{hourOf(t), wholeDay} {
-		e.open[hourID{s.id, hour}].flying--
+	for _, id := range []uint32{s.id, s.family.id} {
+		for _, hour := range []uint8{hourOf(t), wholeDay} {
+			e.open[hourID{id, hour}].flying--
+		}
 	}
 }
 

@@ -19,15 +19,16 @@ type epoch struct {
 	id uint32
 
 	mu         sync.RWMutex
-	writers    int                // appends that are under way
-	dropped    bool               // or about to be, once there are no writers
-	partitions []string           // service names
-	current    map[string]uint32  // service name to the partition that grows
-	next       uint32             // number of the next stream
-	live       map[uint32]*stream // by number
-	byKey      map[string]*stream // the live ones, by the definition's encoding
+	writers    int                  // appends that are under way
+	dropped    bool                 // or about to be, once there are no writers
+	partitions []string             // service names
+	current    map[string]uint32    // service name to the partition that grows
+	next       uint32               // number of the next stream
+	live       map[uint32]*stream   // by number
+	byKey      map[string]*stream   // the live ones, by the definition's encoding
+	families   map[familyKey]uint32 // streams of families that queries asked for
 	hours      [hoursPerEpoch]indexHour
-	bytes      int64 // of hours
+	bytes      int64 // of hours and families
 	open       map[hourID]*openHour
 	days       uint64 // counts what made days of streams dirty; 0 if none is
 	pin        func() // set while there is work for maintenance; lets go of the epoch
@@ -322,53 +323,53 @@ func (e *epoch) retire(quiet time.Duration) {
 func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.key = def.append(e.key[:0])
 	service := def.labels.Get(labelServiceName)
 	partition, ok := e.current[service]
-	if s := e.byKey[string(e.key)]; s != nil && ok && s.partition == partition {
+	if !ok {
+		partition = uint32(len(e.partitions))
+		if err := db.pebble.Set(partitionKey(e.id, partition), []byte(service), pebble.NoSync); err != nil {
+			return nil, fmt.Errorf("write partition: %w", err)
+		}
+		e.current[service] = partition
+		e.partitions = append(e.partitions, service)
+	}
+	return e.lookUp(db, def, partition)
+}
+
+// lookUp is stream under the lock, for a partition that exists.
+func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, error) {
+	e.key = def.append(e.key[:0])
+	if s := e.byKey[string(e.key)]; s != nil && s.partition == partition {
 		return s, nil
 	}
-	hash := xxhash.Sum64(e.key)
+	key := string(e.key)
+	s, err := e.find(db, key, partition)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
+		e.addLive(s)
+		return s, nil
+	}
+	hash := hashOf(key)
 	same, err := db.findStreams(e.id, hash)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range same {
-		s, err := e.readStream(db, id)
-		if errors.Is(err, ErrCorrupt) {
-			continue // it cannot be this one any more
-		}
-		if err != nil {
-			return nil, err
-		}
-		if ok && s.partition == partition && string(s.def.append(nil)) == string(e.key) {
-			if live := e.live[id]; live != nil {
-				s = live
-			}
-			e.addLive(s)
-			return s, nil
-		}
-	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	if !ok {
-		partition = uint32(len(e.partitions))
-		b.Set(partitionKey(e.id, partition), []byte(service), nil)
-	}
 	b.Set(streamKey(e.id, e.next), appendStream(nil, partition, def), nil)
 	b.Set(findKey(e.id, hash), appendStreams(nil, append(same, e.next)), nil)
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
-	if !ok {
-		e.current[service] = partition
-		e.partitions = append(e.partitions, service)
-	}
-	s := &stream{id: e.next, partition: partition, def: *def}
+	s = &stream{id: e.next, partition: partition, def: *def}
 	e.next++
 	e.addLive(s)
 	return s, nil
 }
+
+func hashOf(key string) uint64 { return xxhash.Sum64String(key) }
 
 // findStreams lists the streams of an epoch whose definition has a hash.
 func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {

@@ -41,7 +41,7 @@ func tableID(epoch uint32, hour uint8) cacheKey {
 // overlaps it. Slots are those of the hour in the range. A stream may be in
 // several tables of an epoch. If fn returns an error that wraps ErrCorrupt, it is
 // called again with a table in the place of the damaged one.
-func (db *DB) eachTable(ctx context.Context, start, end int64, fn func(epoch uint32, t *table, slots uint16) error) error {
+func (db *DB) eachTable(ctx context.Context, start, end int64, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
 	for _, id := range db.epochsBetween(start, end) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -53,7 +53,7 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, fn func(epoch uin
 		set := slotsBetween(id, start, end)
 		for hour := range uint8(hoursPerEpoch) {
 			if slots := set.hour(hour); err == nil && slots != 0 {
-				err = db.eachTableOf(e.value, hour, func(t *table) error { return fn(id, t, slots) })
+				err = db.eachTableOf(e.value, hour, func(t *table) error { return fn(id, t, slots, hour) })
 			}
 		}
 		e.release()
@@ -137,7 +137,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 func (db *DB) fullTable(epoch uint32) (*table, error) {
 	t := newTableBuilder()
 	err := db.each(db.pebble, kindKey(epoch, kindStream), func(key, value []byte) error {
-		if partition, def, err := readStream(value); err == nil && len(key) == 9 {
+		if partition, def, err := readStream(value); err == nil && len(key) == 9 && !def.isFamily() {
 			t.add(binary.BigEndian.Uint32(key[5:]), partition, &def, allSlots)
 		}
 		return nil

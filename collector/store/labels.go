@@ -11,6 +11,22 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
+// A streamSet is a bitmap by stream number.
+type streamSet []uint64
+
+// add reports whether the stream was not in the set.
+func (s *streamSet) add(stream uint32) bool {
+	for int(stream/64) >= len(*s) {
+		*s = append(*s, 0)
+	}
+	word, bit := &(*s)[stream/64], uint64(1)<<(stream%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}
+
 // LabelNames returns the names of all labels of the series that match and have
 // profiles in the five-minute windows that overlap a time range, in ms, sorted.
 // A range from 0 to 0 is all time; so it is for the other calls about labels.
@@ -51,7 +67,7 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 	of := uint32(0) // the epoch that streams are of
 	streams := streamSet{}
 	err := db.eachPick(ctx, "labels", ms, start, end, func(epoch uint32, t *table, p *pick) error {
-		project, err := t.project(names)
+		project, err := t.project(names, false)
 		if err != nil {
 			return err
 		}
@@ -106,7 +122,7 @@ func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, s
 	defer leave()
 	defer db.metrics.query(call)()
 	start, end = allTime(start, end)
-	return db.eachTable(ctx, start, end, func(epoch uint32, t *table, slots uint16) error {
+	return db.eachTable(ctx, start, end, func(epoch uint32, t *table, slots uint16, _ uint8) error {
 		p, err := t.pick(ms, slots)
 		if err != nil {
 			return err

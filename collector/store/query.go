@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -20,29 +21,21 @@ type job struct {
 	epoch     uint32
 	partition uint32
 	streams   []jobStream
-	order     int // of results
+	families  []*jobFamily // if all streams of the partition are to be read as one
+	order     int          // of results
 }
 
 type jobStream struct {
 	id         uint32
+	span       span // from its first to its last profile in the query's range, or more
 	sampleType int
 	labels     labels.Labels // of the series, those that were asked for
 }
 
-// A streamSet is a bitmap by stream number.
-type streamSet []uint64
-
-// add reports whether the stream was not in the set.
-func (s *streamSet) add(stream uint32) bool {
-	for int(stream/64) >= len(*s) {
-		*s = append(*s, 0)
-	}
-	word, bit := &(*s)[stream/64], uint64(1)<<(stream%64)
-	if *word&bit != 0 {
-		return false
-	}
-	*word |= bit
-	return true
+// A jobFamily stands for streams that are in a job too.
+type jobFamily struct {
+	family
+	streams []jobStream // one for each sample type, of which id and span say nothing
 }
 
 // plan lists the jobs of a selection, in the order of epochs and partitions.
@@ -59,58 +52,162 @@ func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job
 	if err != nil {
 		return nil, err
 	}
-	ms := append([]*labels.Matcher{typ}, sel.Matchers...)
-	type epochPartition struct{ epoch, partition uint32 }
-	by := map[epochPartition]*job{}
-	seen := map[uint32]*streamSet{}
-	var jobs []*job
-	err = db.eachTable(ctx, sel.Start, sel.End, func(epoch uint32, t *table, slots uint16) error {
-		p, err := t.pick(ms, slots)
-		if err != nil || len(p.rows) == 0 {
-			return err
-		}
-		var project *projection
-		if len(names) > 0 {
-			if project, err = t.project(names); err != nil {
-				return err
-			}
-		}
-		if seen[epoch] == nil {
-			seen[epoch] = &streamSet{}
-		}
-		var j *job
-		for _, row := range p.rows {
-			if !seen[epoch].add(t.streams[row]) {
-				continue // it was in an earlier hour
-			}
-			if at := (epochPartition{epoch, t.partitions[row]}); j == nil || j.epoch != at.epoch || j.partition != at.partition {
-				if j = by[at]; j == nil {
-					j = &job{epoch: at.epoch, partition: at.partition}
-					by[at] = j
-					jobs = append(jobs, j)
-				}
-			}
-			for _, i := range p.types[t.kindOf[row]] {
-				st := jobStream{id: t.streams[row], sampleType: i}
-				if project != nil {
-					st.labels = project.of(row, i)
-				}
-				j.streams = append(j.streams, st)
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	p := &planner{
+		matchers: append([]*labels.Matcher{typ}, sel.Matchers...), names: names,
+		jobs: map[jobKey]*job{}, families: map[jobFamilyKey]*jobFamily{}, seen: map[uint32][]int32{},
+	}
+	p.whole = p.isWhole()
+	if err := db.eachTable(ctx, sel.Start, sel.End, p.add); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(jobs, func(a, b *job) int {
+	for key, f := range p.families {
+		if f.stream, f.known, err = db.findFamily(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+			return nil, err
+		}
+		j := p.jobs[key.jobKey]
+		j.families = append(j.families, f)
+	}
+	jobs := slices.SortedFunc(maps.Values(p.jobs), func(a, b *job) int {
 		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.partition, b.partition))
 	})
 	for i, j := range jobs {
 		j.order = i
+		if len(j.streams) < minFamily {
+			j.families = nil
+		}
 		slices.SortStableFunc(j.streams, func(a, b jobStream) int { return cmp.Compare(a.id, b.id) })
 	}
 	return jobs, nil
+}
+
+// A planner makes jobs of tables.
+type planner struct {
+	matchers []*labels.Matcher
+	names    []string // labels that are asked for
+	whole    bool     // streams of a family are all selected or none, and told apart by nobody
+	jobs     map[jobKey]*job
+	families map[jobFamilyKey]*jobFamily
+	kinds    []kind
+	seen     map[uint32][]int32 // by epoch and stream: the place in its job plus one
+}
+
+type jobKey struct{ epoch, partition uint32 }
+
+type jobFamilyKey struct {
+	jobKey
+	kind int // index in kinds
+}
+
+// isWhole reports whether matchers and names are about what streams of a family
+// have in common.
+func (p *planner) isWhole() bool {
+	common := func(name string) bool {
+		return follows(name) || name == labelName || columnName(name) == labelServiceName
+	}
+	return !slices.ContainsFunc(p.matchers, func(m *labels.Matcher) bool { return !common(m.Name) }) &&
+		!slices.ContainsFunc(p.names, func(name string) bool { return !common(name) })
+}
+
+// add adds the streams of a table.
+func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
+	picked, err := t.pick(p.matchers, slots)
+	if err != nil || len(picked.rows) == 0 {
+		return err
+	}
+	project, err := t.project(p.names, len(p.names) == 0)
+	if err != nil {
+		return err
+	}
+	var kinds []int
+	if p.whole {
+		kinds = p.number(t.kinds)
+	}
+	seen := p.seen[epoch]
+	defer func() { p.seen[epoch] = seen }()
+	var j *job
+	for _, row := range picked.rows {
+		stream, key := t.streams[row], jobKey{epoch, t.partitions[row]}
+		if j == nil || j.epoch != key.epoch || j.partition != key.partition {
+			if j = p.jobs[key]; j == nil {
+				j = &job{epoch: key.epoch, partition: key.partition}
+				p.jobs[key] = j
+			}
+		}
+		for int(stream) >= len(seen) {
+			seen = append(seen, 0)
+		}
+		types := picked.types[t.kindOf[row]]
+		at := spanOf(hour, t.slots[row]&slots)
+		if seen[stream] == 0 {
+			seen[stream] = int32(len(j.streams)) + 1
+			for _, i := range types {
+				j.streams = append(j.streams, jobStream{id: stream, span: at, sampleType: i, labels: project.of(row, i)})
+			}
+		} else { // it was in an earlier hour
+			for i := range types {
+				j.streams[int(seen[stream])-1+i].span.join(at)
+			}
+		}
+		if !p.whole {
+			continue
+		}
+		id := jobFamilyKey{key, kinds[t.kindOf[row]]}
+		f := p.families[id]
+		if f == nil {
+			f = &jobFamily{}
+			for _, i := range types {
+				f.streams = append(f.streams, jobStream{sampleType: i, labels: project.of(row, i)})
+			}
+			p.families[id] = f
+		}
+		f.add(hour, stream, t.slots[row]&slots)
+	}
+	return nil
+}
+
+// number finds the planner's numbers of a table's kinds.
+func (p *planner) number(kinds []kind) []int {
+	out := make([]int, len(kinds))
+	for i := range kinds {
+		key := string(kinds[i].def.append(nil))
+		at := slices.IndexFunc(p.kinds, func(k kind) bool { return string(k.def.append(nil)) == key })
+		if at < 0 {
+			at = len(p.kinds)
+			p.kinds = append(p.kinds, kinds[i])
+		}
+		out[i] = at
+	}
+	return out
+}
+
+// coverJob visits what the streams of a job have in a time. A jobStream that is
+// handed to fn may stand for several streams, whose labels are the same.
+func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStream, level int, end int64, value []byte) error) error {
+	for _, f := range j.families {
+		for i := range f.streams {
+			st := &f.streams[i]
+			err := s.coverFamily(&f.family, kind, topOf(kind), lo, hi, func(level int, end int64, value []byte) error {
+				return fn(st, level, end, value)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if len(j.families) > 0 {
+		return nil
+	}
+	for i := range j.streams {
+		st := &j.streams[i]
+		from, to := st.span.within(j.epoch, lo, hi)
+		err := s.cover(kind, topOf(kind), st.id, from, to, func(level int, end int64, value []byte) error {
+			return fn(st, level, end, value)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run does jobs in parallel. All see the store as it is now.
@@ -166,16 +263,14 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, v *view, fn func(sums 
 	defer buffers.Put(b)
 	sums := b.zeros(len(v.nodes))
 	lo, hi := sel.times(j.epoch)
-	for _, st := range j.streams {
-		err := s.cover(kindRow, levelDay, st.id, lo, hi, func(_ int, _ int64, value []byte) error {
-			if err := b.row.decode(value); err != nil {
-				return err
-			}
-			return b.row.addTo(sums, st.sampleType, &b.scratch)
-		})
-		if err != nil {
+	err := s.coverJob(j, kindRow, lo, hi, func(st *jobStream, _ int, _ int64, value []byte) error {
+		if err := b.row.decode(value); err != nil {
 			return err
 		}
+		return b.row.addTo(sums, st.sampleType, &b.scratch)
+	})
+	if err != nil {
+		return err
 	}
 	return fn(sums)
 }

@@ -20,6 +20,9 @@ type scanner struct {
 	iters [2][levels]*pebble.Iterator // of rows, of points
 	key   []byte
 	seen  int
+
+	gaps    func(lo, hi int64) error // reads what no window has, in the place of rows of profiles
+	members *scanner                 // of gaps
 }
 
 func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) *scanner {
@@ -33,6 +36,9 @@ func (s *scanner) close() (err error) {
 				err = errors.Join(err, it.Close())
 			}
 		}
+	}
+	if s.members != nil {
+		err = errors.Join(err, s.members.close())
 	}
 	return err
 }
@@ -65,6 +71,9 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 		return nil
 	}
 	w := windowMs[top]
+	if top == levelFine && s.gaps != nil {
+		return s.gaps(lo, hi)
+	}
 	if top == levelFine {
 		kind = kindRow
 	} else if (lo+w-1)/w*w+w > hi {

@@ -32,6 +32,7 @@ type stream struct {
 	partition uint32
 	noted     slotSet    // slots that the index knows to have its profiles, or some of them
 	def       definition // what is stored about it
+	family    *stream    // that of its family, once it was asked for
 }
 
 // A definition identifies a stream within an epoch.

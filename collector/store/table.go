@@ -306,10 +306,10 @@ type projection struct {
 	b       labels.ScratchBuilder
 }
 
-// project makes a projection; no names mean all.
-func (t *table) project(names []string) (*projection, error) {
+// project makes a projection; no names mean all, or none.
+func (t *table) project(names []string, none bool) (*projection, error) {
 	p := &projection{table: t, names: slices.Clone(names)}
-	if len(names) == 0 {
+	if len(names) == 0 && !none {
 		p.names = append(p.names, t.names...)
 		p.names = append(p.names, labelServicePrivate, labelProfileType, labelType, labelUnit, labelPeriodType, labelPeriodUnit)
 	}

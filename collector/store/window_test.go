@@ -61,6 +61,16 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 }
 
 func TestWindowsEqualProfiles(t *testing.T) {
+	for name, c := range map[string]struct{ pods, days int }{
+		"streams":  {3, 2 * 3},
+		"families": {7, 2 * (7 + 1)}, // enough for windows of the service
+	} {
+		t.Run(name, func(t *testing.T) { testWindowsEqualProfiles(t, c.pods, 2*c.days) })
+	}
+}
+
+// testWindowsEqualProfiles checks that there are as many rows of days as wanted.
+func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(8, 8))
 	now := midnight.Add(60 * time.Hour)
@@ -79,7 +89,7 @@ func TestWindowsEqualProfiles(t *testing.T) {
 				at += 4 * time.Hour
 			}
 			p := folded(midnight.Add(time.Millisecond+at), fmt.Sprintf("main;f%d;g%d %d", r.IntN(9), r.IntN(9), 1+r.IntN(5)), "main 1")
-			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(3)))}))
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(pods)))}))
 		}
 	}
 	type question struct{ start, end int64 }
@@ -110,7 +120,7 @@ func TestWindowsEqualProfiles(t *testing.T) {
 	require.NotZero(t, rows[levelHour])
 	// The first day is over, so all its streams have a row; the second is too,
 	// though profiles fill half of it.
-	require.Equal(t, 2*6, rows[levelDay])
+	require.Equal(t, days, rows[levelDay])
 	compare("merged")
 
 	add(60) // late
