@@ -20,17 +20,24 @@ type churn struct {
 
 const churnLife = 10 * time.Minute
 
-// append adds the profiles of the pods that live at some minutes of the day.
-func (c churn) append(tb testing.TB, db *DB, from, to time.Duration) {
+// append adds the profiles of the pods that live in a part of the day, one every
+// five minutes, and returns how many.
+func (c churn) append(tb testing.TB, db *DB, from, to time.Duration) (n int) {
+	return c.appendOn(tb, db, midnight, from, to)
+}
+
+// appendOn is append on another day than most tests'.
+func (c churn) appendOn(tb testing.TB, db *DB, day time.Time, from, to time.Duration) (n int) {
 	gap := 24 * time.Hour / time.Duration(c.pods)
 	for at := from; at < to; at += 5 * time.Minute {
 		var ps []profile.Profile
 		flush := func() {
+			n += len(ps)
 			require.NoError(tb, db.Append(context.Background(), ps))
 			ps = ps[:0]
 		}
 		for pod := int(max(0, (at-churnLife)/gap+1)); time.Duration(pod)*gap <= at && pod < c.pods; pod++ {
-			ps = append(ps, c.profile(pod, midnight.Add(at+time.Duration(pod%1000)*time.Millisecond+time.Millisecond)))
+			ps = append(ps, c.profile(pod, day.Add(at+time.Duration(pod%1000)*time.Millisecond+time.Millisecond)))
 			if len(ps) == 500 {
 				flush()
 			}
@@ -39,6 +46,7 @@ func (c churn) append(tb testing.TB, db *DB, from, to time.Duration) {
 			flush()
 		}
 	}
+	return n
 }
 
 func (c churn) profile(pod int, at time.Time) profile.Profile {

@@ -343,7 +343,7 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 		return s, nil
 	}
 	key := string(e.key)
-	s, err := e.find(db, key, partition)
+	s, same, err := e.find(db, key, partition)
 	if err != nil {
 		return nil, err
 	}
@@ -351,15 +351,10 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 		e.addLive(s)
 		return s, nil
 	}
-	hash := hashOf(key)
-	same, err := db.findStreams(e.id, hash)
-	if err != nil {
-		return nil, err
-	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
 	b.Set(streamKey(e.id, e.next), appendStream(nil, partition, def), nil)
-	b.Set(findKey(e.id, hash), appendStreams(nil, append(same, e.next)), nil)
+	b.Set(findKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
@@ -369,7 +364,31 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 	return s, nil
 }
 
-func hashOf(key string) uint64 { return xxhash.Sum64String(key) }
+// find returns the stream of a definition's encoding in a partition, live or read
+// from disk; nil if there is none, and then the streams that share its hash.
+func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []uint32, err error) {
+	if s := e.byKey[key]; s != nil && s.partition == partition {
+		return s, nil, nil
+	}
+	if same, err = db.findStreams(e.id, xxhash.Sum64String(key)); err != nil {
+		return nil, nil, err
+	}
+	for _, id := range same {
+		s := e.live[id]
+		if s == nil {
+			if s, err = e.readStream(db, id); errors.Is(err, ErrCorrupt) {
+				continue // it cannot be this one any more
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		if s.partition == partition && string(s.def.append(nil)) == key {
+			return s, same, nil
+		}
+	}
+	return nil, same, nil
+}
 
 // findStreams lists the streams of an epoch whose definition has a hash.
 func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {

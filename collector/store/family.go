@@ -2,7 +2,6 @@ package store
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -81,7 +80,7 @@ func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, 
 	if f, ok := e.families[familyKey{partition, key}]; ok {
 		return f, true, nil
 	}
-	s, err := e.find(db, key, partition)
+	s, _, err := e.find(db, key, partition)
 	if s == nil || err != nil {
 		return 0, false, err
 	}
@@ -253,31 +252,4 @@ func (m *merger) sortPoints() {
 		}
 		copy(list, sorted)
 	}
-}
-
-// find returns the stream of a definition's encoding in a partition, live or read
-// from disk; nil if there is none.
-func (e *epoch) find(db *DB, key string, partition uint32) (*stream, error) {
-	if s := e.byKey[key]; s != nil && s.partition == partition {
-		return s, nil
-	}
-	same, err := db.findStreams(e.id, hashOf(key))
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range same {
-		s := e.live[id]
-		if s == nil {
-			if s, err = e.readStream(db, id); errors.Is(err, ErrCorrupt) {
-				continue // it cannot be this one any more
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		if s.partition == partition && string(s.def.append(nil)) == key {
-			return s, nil
-		}
-	}
-	return nil, nil
 }

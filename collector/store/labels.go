@@ -67,7 +67,11 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 	of := uint32(0) // the epoch that streams are of
 	streams := streamSet{}
 	err := db.eachPick(ctx, "labels", ms, start, end, func(epoch uint32, t *table, p *pick) error {
-		project, err := t.project(names, false)
+		all := names
+		if len(names) == 0 {
+			all = t.allNames()
+		}
+		project, err := t.project(all)
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ type metrics struct {
 	all        []prometheus.Collector
 
 	profiles, samples, rowBytes, segmentBytes prometheus.Counter
-	negative, corrupt                         prometheus.Counter
+	negative, corrupt, readRows, readBytes    prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	appendSeconds                             prometheus.Histogram
 	querySeconds                              *prometheus.HistogramVec
@@ -34,6 +34,8 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.segmentBytes = counter("appended_segment_bytes_total", "Bytes of new symbols and stacktraces, before compression.")
 	m.negative = counter("negative_samples_total", "Samples that were left out because a value is negative.")
 	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
+	m.readRows = counter("read_rows_total", "Rows and lists of points that queries and merging read.")
+	m.readBytes = counter("read_row_bytes_total", "Bytes of the rows and lists of points that were read.")
 	m.windows = counter("merged_windows_total", "Closed windows that were merged into one row.")
 	m.droppedEpochs = counter("dropped_epochs_total", "Days that retention dropped.")
 	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")

@@ -114,7 +114,7 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 	if err != nil || len(picked.rows) == 0 {
 		return err
 	}
-	project, err := t.project(p.names, len(p.names) == 0)
+	project, err := t.project(p.names)
 	if err != nil {
 		return err
 	}

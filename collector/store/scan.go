@@ -19,7 +19,8 @@ type scanner struct {
 	epoch uint32
 	iters [2][levels]*pebble.Iterator // of rows, of points
 	key   []byte
-	seen  int
+	seen  int   // values
+	bytes int64 // of them
 
 	gaps    func(lo, hi int64) error // reads what no window has, in the place of rows of profiles
 	members *scanner                 // of gaps
@@ -30,6 +31,8 @@ func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) 
 }
 
 func (s *scanner) close() (err error) {
+	s.db.metrics.readRows.Add(float64(s.seen))
+	s.db.metrics.readBytes.Add(float64(s.bytes))
 	for _, its := range s.iters {
 		for _, it := range its {
 			if it != nil {
@@ -105,6 +108,7 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 		if err != nil {
 			return fmt.Errorf("read row %x: %w", key, err)
 		}
+		s.bytes += int64(len(value))
 		if top > levelFine {
 			if err := s.cover(kind, top-1, stream, at, end-w, fn); err != nil {
 				return err

@@ -299,31 +299,38 @@ func (t *table) labelValues(p *pick, name string) ([]string, error) {
 
 // A projection reduces the labels of a table's series to some names.
 type projection struct {
-	table   *table
-	names   []string
-	columns []*labelColumn // nil for a label that follows from the type
-	typed   bool           // there is such a label
-	b       labels.ScratchBuilder
+	table  *table
+	labels []projectedLabel
+	typed  bool // some follow from the type
+	b      labels.ScratchBuilder
 }
 
-// project makes a projection; no names mean all, or none.
-func (t *table) project(names []string, none bool) (*projection, error) {
-	p := &projection{table: t, names: slices.Clone(names)}
-	if len(names) == 0 && !none {
-		p.names = append(p.names, t.names...)
-		p.names = append(p.names, labelServicePrivate, labelProfileType, labelType, labelUnit, labelPeriodType, labelPeriodUnit)
-	}
-	slices.Sort(p.names)
-	p.names = slices.Compact(p.names)
-	for _, name := range p.names {
-		var c *labelColumn
-		if p.typed = p.typed || follows(name); !follows(name) {
+type projectedLabel struct {
+	name    string
+	column  *labelColumn // nil if no series has it, or it follows from the type
+	follows bool
+}
+
+// allNames are the names of all labels that a series of the table may have.
+func (t *table) allNames() []string {
+	return append(slices.Clone(t.names), labelServicePrivate, labelProfileType, labelType, labelUnit, labelPeriodType, labelPeriodUnit)
+}
+
+// project makes a projection.
+func (t *table) project(names []string) (*projection, error) {
+	p := &projection{table: t}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		l := projectedLabel{name: name, follows: follows(name)}
+		if !l.follows {
 			var err error
-			if c, err = t.column(columnName(name)); err != nil {
+			if l.column, err = t.column(columnName(name)); err != nil {
 				return nil, err
 			}
 		}
-		p.columns = append(p.columns, c)
+		p.typed = p.typed || l.follows
+		p.labels = append(p.labels, l)
 	}
 	return p, nil
 }
@@ -331,13 +338,14 @@ func (t *table) project(names []string, none bool) (*projection, error) {
 // of returns the labels of a series.
 func (p *projection) of(row uint32, sampleType int) labels.Labels {
 	p.b.Reset()
-	for i, name := range p.names {
-		v := p.columns[i].value(row)
-		if p.columns[i] == nil && follows(name) {
-			v = p.table.kinds[p.table.kindOf[row]].types[sampleType].Get(name)
+	for i := range p.labels {
+		l := &p.labels[i]
+		v := l.column.value(row)
+		if l.follows {
+			v = p.table.kinds[p.table.kindOf[row]].types[sampleType].Get(l.name)
 		}
 		if v != "" {
-			p.b.Add(name, v)
+			p.b.Add(l.name, v)
 		}
 	}
 	return p.b.Labels()
@@ -358,8 +366,8 @@ func (p *projection) key(row uint32, sampleType int) (key uint64, ok bool) {
 			return 0, false
 		}
 	}
-	for _, c := range p.columns {
-		if c != nil && ok {
+	for i := range p.labels {
+		if c := p.labels[i].column; c != nil && ok {
 			add(uint64(c.at(row)), uint64(len(c.values))+1)
 		}
 	}
