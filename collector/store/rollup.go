@@ -242,6 +242,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 	batch := db.pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.value.view())
+	defer m.free()
 	var f *family
 	if t.stream.def.isFamily() {
 		first, end := t.hour, t.hour+1
@@ -309,7 +310,8 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 type merger struct {
 	epoch  uint32
 	stream *stream
-	sums   [][]int64 // by sample type and node
+	sums   [][]int64 // by sample type and node, memory of buffers
+	memory []*buffer
 	row    packedRow
 	tmp    scratch
 	times  []int64
@@ -319,9 +321,17 @@ type merger struct {
 func newMerger(epoch uint32, s *stream, v view) *merger {
 	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.def.types))}
 	for range s.def.types {
-		m.sums = append(m.sums, make([]int64, len(v.nodes)))
+		b := buffers.Get().(*buffer)
+		m.memory = append(m.memory, b)
+		m.sums = append(m.sums, b.zeros(len(v.nodes)))
 	}
 	return m
+}
+
+func (m *merger) free() {
+	for _, b := range m.memory {
+		buffers.Put(b)
+	}
 }
 
 // merge writes the row and the points of a window, from rows of level from at
