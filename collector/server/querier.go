@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -74,16 +76,28 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 	return t, code(err)
 }
 
-// pprof merges what f selects, with locations and lines.
-func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, error) {
+// pprof merges what f selects, with locations and lines. The message is encoded
+// already, in its unknown fields, which any codec of binary form writes as they
+// are. For a client that asked in JSON it is decoded.
+func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
+	out := &googlev1.Profile{}
 	if f.spans {
-		return &googlev1.Profile{}, nil
+		return out, nil
 	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
-	if err == nil && len(p.Sample) == 0 {
-		err = q.known(ctx, f.Type)
+	switch {
+	case err != nil:
+		return nil, code(err)
+	case p.Samples == 0:
+		if err := q.known(ctx, f.Type); err != nil {
+			return nil, err
+		}
 	}
-	return p, code(err)
+	if strings.Contains(header.Get("Content-Type"), "json") {
+		return out, code(out.UnmarshalVT(p.Data))
+	}
+	out.ProtoReflect().SetUnknown(p.Data)
+	return out, nil
 }
 
 // SelectMergeStacktraces merges the selected profiles into one flame graph, in
@@ -98,7 +112,7 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	}
 	resp := &querierv1.SelectMergeStacktracesResponse{}
 	if req.Msg.Format == querierv1.ProfileFormat_PROFILE_FORMAT_PPROF {
-		p, err := q.pprof(ctx, f)
+		p, err := q.pprof(ctx, f, req.Header())
 		if err != nil {
 			return nil, err
 		}
@@ -165,7 +179,7 @@ func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[q
 	if err != nil {
 		return nil, err
 	}
-	p, err := q.pprof(ctx, f)
+	p, err := q.pprof(ctx, f, req.Header())
 	if err != nil {
 		return nil, err
 	}

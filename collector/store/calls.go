@@ -8,9 +8,14 @@ type callValues struct {
 	view        *view
 	sides       int
 	self, total [2][]int64 // by side and call
-	size        []int64    // by call: the total, or the larger of both; what calls are ranked by
-	child, next []int32    // first child, next sibling; 0 for none
+	ranks       []rank     // by call
 	names       []int32    // string to name in the result, plus one
+}
+
+// A rank is all that a search for the largest calls looks at, in one place.
+type rank struct {
+	size        int64 // the total, or the larger side's
+	child, next int32 // first child, next sibling; 0 for none
 }
 
 var callPool = sync.Pool{New: func() any { return new(callValues) }}
@@ -24,25 +29,23 @@ func newCallValues(v *view, sides int) *callValues {
 	for s := range sides {
 		c.self[s], c.total[s] = zeroed(c.self[s], n), zeroed(c.total[s], n)
 	}
+	c.ranks = zeroed(c.ranks, n)
 	c.names = zeroed(c.names, len(v.strings))
 	return c
 }
 
 func (c *callValues) free() {
-	c.view, c.size = nil, nil
+	c.view = nil
 	callPool.Put(c)
 }
 
 // bytes is the memory that the values take, with what they refer to.
 func (c *callValues) bytes() int64 {
-	perCall := 8 + 8 + 16*int64(c.sides) // the call itself, links, values
-	if c.sides > 1 {
-		perCall += 8
-	}
+	perCall := 8 + 16 + 16*int64(c.sides) // the call itself, rank, values
 	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+32) + int64(len(c.view.nodes))*12
 }
 
-func zeroed[T int32 | int64](s []T, n int) []T {
+func zeroed[T int32 | int64 | rank](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n, n+n/8)
 	}
@@ -61,32 +64,35 @@ func (c *callValues) add(side int, sums []int64) {
 	}
 }
 
-// sum adds up the totals and ranks the calls, in one backward pass a side.
+// sum adds up the totals, ranks the calls and links them, in one backward pass.
 func (c *callValues) sum() {
-	calls := c.view.calls
-	for s := range c.sides {
-		total := c.total[s]
-		copy(total, c.self[s])
-		for i := len(total) - 1; i > 0; i-- {
-			total[calls[i].parent] += total[i]
-		}
+	calls, ranks := c.view.calls, c.ranks
+	left := c.total[0]
+	copy(left, c.self[0])
+	var right []int64
+	if c.sides > 1 {
+		right = c.total[1]
+		copy(right, c.self[1])
 	}
-	if c.size = c.total[0]; c.sides > 1 {
-		c.size = make([]int64, len(calls))
-		for i := range c.size {
-			c.size[i] = max(c.total[0][i], c.total[1][i])
+	for i := len(calls) - 1; i >= 0; i-- {
+		size := left[i]
+		if right != nil {
+			size = max(size, right[i])
 		}
-	}
-}
-
-// link links parents to children, after sum.
-func (c *callValues) link() {
-	n := len(c.view.calls)
-	c.child, c.next = zeroed(c.child, n), zeroed(c.next, n)
-	for i := n - 1; i > 0; i-- {
-		if c.size[i] != 0 {
-			p := c.view.calls[i].parent
-			c.next[i], c.child[p] = c.child[p], int32(i)
+		if size == 0 {
+			continue
+		}
+		r := &ranks[i]
+		r.size = size
+		if i == 0 {
+			break
+		}
+		p := calls[i].parent
+		up := &ranks[p]
+		r.next, up.child = up.child, int32(i)
+		left[p] += left[i]
+		if right != nil {
+			right[p] += right[i]
 		}
 	}
 }
@@ -104,7 +110,7 @@ func collapse(parts []*callValues, sides int) *callValues {
 	for _, p := range parts {
 		at := make([]uint32, len(p.view.calls))
 		for i, k := range p.view.calls {
-			if p.size[i] == 0 {
+			if p.ranks[i].size == 0 {
 				continue
 			}
 			if i > 0 {

@@ -229,7 +229,6 @@ func FuzzSegment(f *testing.F) {
 		}
 		c := newCallValues(&d.view, 1)
 		c.sum()
-		c.link()
 		c.tree()
 	})
 }

@@ -16,7 +16,7 @@ func largest(parts []*callValues, maxNodes int64, keepRoot bool) *profile.DiffTr
 	}
 	var used []*callValues
 	for _, p := range parts {
-		if p.size[0] != 0 {
+		if p.ranks[0].size != 0 {
 			used = append(used, p)
 		}
 	}
@@ -36,7 +36,8 @@ type builder struct {
 }
 
 func newBuilder(room int64) *builder {
-	b := &builder{names: map[string]int32{profile.RootName: 0}}
+	b := &builder{names: make(map[string]int32, min(room/2, 1<<14)+16)}
+	b.names[profile.RootName] = 0
 	b.tree.Names = []string{profile.RootName}
 	b.tree.Nodes = make([]profile.DiffNode, 0, min(room, 1<<16)+64)
 	return b
@@ -98,15 +99,15 @@ func (f *folder) fold(parent int32, left, right int64) {
 func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	calls := c.view.calls
 	ranked := make([]int64, 0, len(calls))
-	for _, x := range c.size[1:] {
-		if x != 0 {
+	for i := range c.ranks[1:] {
+		if x := c.ranks[i+1].size; x != 0 {
 			ranked = append(ranked, x)
 		}
 	}
 	least := int64(1)
 	if int64(len(ranked)) > maxNodes {
 		// The root is as large as any.
-		if least = c.size[0]; maxNodes > 0 {
+		if least = c.ranks[0].size; maxNodes > 0 {
 			least = profile.NthLargest(ranked, int(maxNodes))
 		}
 	}
@@ -117,8 +118,8 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 		n := profile.DiffNode{Parent: -1}
 		if i > 0 {
 			parent := calls[i].parent
-			if c.size[i] < least {
-				if at[i] = -1; c.size[i] != 0 && at[parent] >= 0 {
+			if size := c.ranks[i].size; size < least {
+				if at[i] = -1; size != 0 && at[parent] >= 0 {
 					left = append(left, int32(i))
 				}
 				continue
@@ -151,8 +152,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 	m := &largestMerge{parts: parts, builder: newBuilder(maxNodes)}
 	root := candidate{parent: -1, first: callRef{part: -1}}
-	for i, p := range parts {
-		p.link()
+	for i := range parts {
 		root.add(callRef{int32(i), 0})
 	}
 	m.measure(&root)
@@ -248,10 +248,10 @@ func (m *largestMerge) take(c *candidate) {
 	if len(c.more) == 0 {
 		// The calls of one partition have different names.
 		m.tree.Nodes = append(m.tree.Nodes, n)
-		for i := p.child[c.first.call]; i != 0; i = p.next[i] {
-			k := candidate{parent: at, first: callRef{c.first.part, i}, size: p.size[i]}
-			for s := range p.sides {
-				k.total[s] = p.total[s][i]
+		for i := p.ranks[c.first.call].child; i != 0; i = p.ranks[i].next {
+			k := candidate{parent: at, first: callRef{c.first.part, i}, size: p.ranks[i].size}
+			if k.total[0] = k.size; p.sides > 1 {
+				k.total = [2]int64{p.total[0][i], p.total[1][i]}
 			}
 			m.push(k)
 		}
@@ -259,7 +259,7 @@ func (m *largestMerge) take(c *candidate) {
 	}
 	m.children = m.children[:0]
 	each := func(p *callValues, r callRef) {
-		for i := p.child[r.call]; i != 0; i = p.next[i] {
+		for i := p.ranks[r.call].child; i != 0; i = p.ranks[i].next {
 			m.children = append(m.children, namedRef{m.name(p, i), callRef{r.part, i}})
 		}
 	}

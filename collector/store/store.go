@@ -40,10 +40,10 @@ type Options struct {
 	Registerer prometheus.Registerer // none: no metrics
 
 	// CacheBytes caps the memory that holds tries, indexes and blocks of files;
-	// 0 means 192 MiB. What is in use stays, even beyond it.
+	// 0 means DefaultCacheBytes. What is in use stays, even beyond it.
 	CacheBytes int64
 	// QueryBytes caps the memory of all running queries together for what they
-	// are working on; 0 means 128 MiB. A query that needs more fails with
+	// are working on; 0 means DefaultQueryBytes. A query that needs more fails with
 	// ErrLimit.
 	QueryBytes int64
 	// Retention is the age above which profiles are dropped, by whole days (in
@@ -65,6 +65,12 @@ type Options struct {
 	MaintenanceInterval time.Duration
 }
 
+// The defaults of Options.CacheBytes and Options.QueryBytes.
+const (
+	DefaultCacheBytes = 128 << 20
+	DefaultQueryBytes = 80 << 20
+)
+
 // How long after the last profile of a window it is merged.
 const quietTime = 10 * time.Second
 
@@ -73,10 +79,10 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.CacheBytes <= 0 {
-		o.CacheBytes = 192 << 20
+		o.CacheBytes = DefaultCacheBytes
 	}
 	if o.QueryBytes <= 0 {
-		o.QueryBytes = 128 << 20
+		o.QueryBytes = DefaultQueryBytes
 	}
 	if o.MaxFuture <= 0 {
 		o.MaxFuture = time.Hour

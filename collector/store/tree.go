@@ -209,7 +209,7 @@ func (p *parts) free() {
 
 // tree makes a tree of the calls that have a value.
 func (c *callValues) tree() *profile.Tree {
-	return left(c.largest(int64(len(c.size))))
+	return left(c.largest(int64(len(c.ranks))))
 }
 
 // below marks the calls of stacktraces that begin with a call site.
