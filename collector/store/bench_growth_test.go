@@ -99,8 +99,9 @@ func growStore(b *testing.B, pods, hours int) *grown {
 	return g
 }
 
-// heapInUse is the memory of live objects.
+// heapInUse is the memory of live objects, but not of pools.
 func heapInUse() uint64 {
+	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -2,6 +2,8 @@ package store
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -160,29 +162,68 @@ type activeStream struct {
 	span
 }
 
-// coverFamily is cover for all streams of a family.
+// coverFamily is cover for all streams of a family: it visits the windows of the
+// family, and those of its streams where it has none.
 func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn visit) error {
-	gaps := func(lo, hi int64) error {
-		if s.members == nil {
-			s.members = s.db.newScanner(s.ctx, s.from, s.epoch)
+	if lo >= hi {
+		return nil
+	}
+	if top == levelFine || !f.known {
+		return s.coverMembers(f, kind, lo, hi, fn)
+	}
+	w := windowMs[top]
+	first := (lo+w-1)/w*w + w
+	if first > hi {
+		return s.coverFamily(f, kind, top-1, lo, hi, fn)
+	}
+	it, err := s.iter(&s.windows, kind, top)
+	if err != nil {
+		return err
+	}
+	at := lo
+	for ok := it.SeekGE(windowKey(s.epoch, kind, top, f.stream, first)); ok; ok = it.Next() {
+		end, ok := windowTime(it.Key())
+		if !ok || keyStream(it.Key()) != f.stream || end > hi {
+			break
 		}
-		for _, a := range f.active(s.epoch, lo, hi) {
-			from, to := a.within(s.epoch, lo, hi)
-			if err := s.members.cover(kind, topOf(kind), a.stream, from, to, fn); err != nil {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.coverFamily(f, kind, top-1, at, end-w, fn); err != nil {
+			return err
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read row %x: %w", it.Key(), err)
+		}
+		s.seen++
+		s.bytes += int64(len(value))
+		if err := fn(top, end, value); err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				return err
+			}
+			s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
+			if err := s.coverFamily(f, kind, top-1, end-w, end, fn); err != nil {
 				return err
 			}
 		}
-		return nil
+		at = end
 	}
-	if !f.known {
-		if lo >= hi {
-			return nil
+	if err := it.Error(); err != nil {
+		return err
+	}
+	return s.coverFamily(f, kind, top-1, at, hi, fn)
+}
+
+// coverMembers is cover for each of a family's streams.
+func (s *scanner) coverMembers(f *family, kind byte, lo, hi int64, fn visit) error {
+	for _, a := range f.active(s.epoch, lo, hi) {
+		from, to := a.within(s.epoch, lo, hi)
+		if err := s.cover(kind, topOf(kind), a.stream, from, to, fn); err != nil {
+			return err
 		}
-		return gaps(lo, hi)
 	}
-	s.gaps = gaps
-	defer func() { s.gaps = nil }()
-	return s.cover(kind, top, f.stream, lo, hi, fn)
+	return nil
 }
 
 // topOf is the level of the longest windows of a kind of keys.

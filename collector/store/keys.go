@@ -90,6 +90,9 @@ func windowTime(key []byte) (int64, bool) {
 	return int64(binary.BigEndian.Uint64(key[at:])), true
 }
 
+// keyStream is the stream in a key that windowKey made.
+func keyStream(key []byte) uint32 { return binary.BigEndian.Uint32(key[6:]) }
+
 // after is the first key that is greater than all keys with a prefix.
 func after(prefix []byte) []byte {
 	b := append([]byte(nil), prefix...)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -13,17 +12,15 @@ import (
 // longest windows that fit in and from finer rows elsewhere. It is not safe for
 // concurrent use.
 type scanner struct {
-	db    *DB
-	ctx   context.Context
-	from  pebble.Reader
-	epoch uint32
-	iters [2][levels]*pebble.Iterator // of rows, of points
-	key   []byte
-	seen  int   // values
-	bytes int64 // of them
-
-	gaps    func(lo, hi int64) error // reads what no window has, in the place of rows of profiles
-	members *scanner                 // of gaps
+	db      *DB
+	ctx     context.Context
+	from    pebble.Reader
+	epoch   uint32
+	iters   [2][levels]*pebble.Iterator // of rows, of points
+	key     []byte
+	seen    int                         // values
+	bytes   int64                       // of them
+	windows [2][levels]*pebble.Iterator // of families
 }
 
 func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) *scanner {
@@ -33,23 +30,21 @@ func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) 
 func (s *scanner) close() (err error) {
 	s.db.metrics.readRows.Add(float64(s.seen))
 	s.db.metrics.readBytes.Add(float64(s.bytes))
-	for _, its := range s.iters {
+	for _, its := range append(s.iters[:], s.windows[:]...) {
 		for _, it := range its {
 			if it != nil {
 				err = errors.Join(err, it.Close())
 			}
 		}
 	}
-	if s.members != nil {
-		err = errors.Join(err, s.members.close())
-	}
 	return err
 }
 
-func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
-	at := &s.iters[0][level]
+// iter returns one of the iterators of streams, or of families.
+func (s *scanner) iter(of *[2][levels]*pebble.Iterator, kind byte, level int) (*pebble.Iterator, error) {
+	at := &of[0][level]
 	if kind == kindPoints {
-		at = &s.iters[1][level]
+		at = &of[1][level]
 	}
 	if *at == nil {
 		prefix := append(kindKey(s.epoch, kind), byte(level))
@@ -74,15 +69,12 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 		return nil
 	}
 	w := windowMs[top]
-	if top == levelFine && s.gaps != nil {
-		return s.gaps(lo, hi)
-	}
 	if top == levelFine {
 		kind = kindRow
 	} else if (lo+w-1)/w*w+w > hi {
 		return s.cover(kind, top-1, stream, lo, hi, fn)
 	}
-	it, err := s.iter(kind, top)
+	it, err := s.iter(&s.iters, kind, top)
 	if err != nil {
 		return err
 	}
@@ -94,7 +86,7 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 	at := lo
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
 		key := it.Key()
-		if len(key) < 18 || binary.BigEndian.Uint32(key[6:]) != stream {
+		if len(key) < 18 || keyStream(key) != stream {
 			break
 		}
 		end, _ := windowTime(key)
