@@ -193,7 +193,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	}
 	if len(old.streams) > 0 {
 		t = newTableBuilder()
-		if err := t.addTable(old); errors.Is(err, ErrCorrupt) {
+		if err = t.addTable(old); errors.Is(err, ErrCorrupt) {
 			db.corrupt(err)
 			if old, err = db.fullTable(e.id); err != nil {
 				return err

@@ -217,3 +217,26 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, 20+1, countRows(t, db)[levelDay])
 }
+
+// TestDamagedTableIsWrittenAgain damages an hour's table before late profiles
+// make it be written again.
+func TestDamagedTableIsWrittenAgain(t *testing.T) {
+	ctx := context.Background()
+	for _, column := range []string{"", "pod"} {
+		db := open(t, t.TempDir())
+		add := func(pod string) {
+			p := cpu(folded(midnight.Add(time.Minute), "main 1"), labelServiceName, "app", "pod", pod)
+			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+		}
+		add("a")
+		require.NoError(t, db.maintain(ctx, 0))
+		id := epochOf(ms(midnight) + 1)
+		require.NoError(t, db.pebble.Set(tableKey(id, 0, column), []byte("damaged"), nil))
+		db.cache.forget(tableID(id, 0))
+		add("b")
+		require.NoError(t, db.maintain(ctx, 0))
+		values, err := db.LabelValues(ctx, "pod", nil, ms(midnight), ms(midnight)+hourMs)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}, values)
+	}
+}
