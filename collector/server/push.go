@@ -95,7 +95,7 @@ func (p *pusher) timely(ns int64) error {
 		return fmt.Errorf("pprof: time_nanos: %s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)
 	}
 	if most := p.limits.MaxAge; most > 0 && t.Before(now.Add(-most)) {
-		return fmt.Errorf("pprof: time_nanos: %s is more than %s ago (storage.retention)", t.Format(time.RFC3339), most)
+		return fmt.Errorf("pprof: time_nanos: %s is more than %s ago (%s)", t.Format(time.RFC3339), most, p.limits.MaxAgeKey)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type epoch struct {
 	mu         sync.RWMutex
 	writers    int                  // appends that are under way
 	dropped    bool                 // or about to be, once there are no writers
+	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
 	partitions []string             // service names
 	current    map[string]uint32    // service name to the partition that grows
 	next       uint32               // number of the next stream
@@ -87,6 +88,7 @@ func (db *DB) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
+		db.findHorizon(id)
 		if id == metaEpoch-1 {
 			break
 		}
@@ -114,6 +116,14 @@ func (db *DB) pinDirty() error {
 		}
 	}
 	return nil
+}
+
+// hasEpoch reports whether an epoch has profiles. Of one that is dropped it says
+// no before the profiles go.
+func (db *DB) hasEpoch(id uint32) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.epochs[id]
 }
 
 // epochsBetween lists the epochs with profiles that overlap a range in ms.
@@ -165,7 +175,8 @@ func (e *epoch) keep(db *DB) {
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	e := &epoch{
 		id: id, current: map[string]uint32{}, live: map[uint32]*stream{}, byKey: map[string]*stream{},
-		open: map[hourID]*openHour{},
+		open:    map[hourID]*openHour{},
+		refused: db.horizonOf(id)[levelFine],
 	}
 	err := errors.Join(
 		db.each(db.pebble, kindKey(id, kindPartition), e.readPartition),

@@ -217,8 +217,8 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 
 // coverMembers is cover for each of a family's streams.
 func (s *scanner) coverMembers(f *family, kind byte, lo, hi int64, fn visit) error {
-	for _, a := range f.active(s.epoch, lo, hi) {
-		from, to := a.within(s.epoch, lo, hi)
+	for _, a := range f.active(s.epoch, s.gone.reach(lo+1)-1, hi) {
+		from, to := a.within(s, lo, hi)
 		if err := s.cover(kind, topOf(kind), a.stream, from, to, fn); err != nil {
 			return err
 		}

@@ -39,9 +39,10 @@ func tableID(epoch uint32, hour uint8) cacheKey {
 
 // eachTable calls fn for the tables of a range in ms, of every hour that
 // overlaps it. Slots are those of the hour in the range. A stream may be in
-// several tables of an epoch. If fn returns an error that wraps ErrCorrupt, it is
+// several tables of an epoch. With reach also
+// those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
 // called again with a table in the place of the damaged one.
-func (db *DB) eachTable(ctx context.Context, start, end int64, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
+func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
 	for _, id := range db.epochsBetween(start, end) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -50,7 +51,11 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, fn func(epoch uin
 		if err != nil {
 			return err
 		}
-		set := slotsBetween(id, start, end)
+		from := start
+		if reach {
+			from = db.reach(id, start)
+		}
+		set := slotsBetween(id, from, end)
 		for hour := range uint8(hoursPerEpoch) {
 			if slots := set.hour(hour); err == nil && slots != 0 {
 				err = db.eachTableOf(e.value, hour, func(t *table) error { return fn(id, t, slots, hour) })

@@ -126,7 +126,7 @@ func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, s
 	defer leave()
 	defer db.metrics.query(call)()
 	start, end = allTime(start, end)
-	return db.eachTable(ctx, start, end, func(epoch uint32, t *table, slots uint16, _ uint8) error {
+	return db.eachTable(ctx, start, end, false, func(epoch uint32, t *table, slots uint16, _ uint8) error {
 		p, err := t.pick(ms, slots)
 		if err != nil {
 			return err

@@ -29,7 +29,7 @@ func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job
 		jobs: map[jobKey]*job{}, families: map[jobFamilyKey]*jobFamily{}, seen: map[uint32][]int32{},
 	}
 	p.whole = p.isWhole()
-	if err := db.eachTable(ctx, sel.Start, sel.End, p.add); err != nil {
+	if err := db.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
 	for key, f := range p.families {

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
 )
@@ -53,7 +52,7 @@ func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStrea
 	}
 	for i := range j.streams {
 		st := &j.streams[i]
-		from, to := st.span.within(j.epoch, lo, hi)
+		from, to := st.span.within(s, lo, hi)
 		err := s.cover(kind, topOf(kind), st.id, from, to, func(level int, end int64, value []byte) error {
 			return fn(st, level, end, value)
 		})
@@ -69,7 +68,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := db.pebble.NewSnapshot()
+	snapshot := db.snapshot()
 	n := db.options.Concurrency
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -82,7 +81,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	return errors.Join(g.Wait(), snapshot.Close())
 }
 
-func (db *DB) runOne(ctx context.Context, from pebble.Reader, j *job, fn func(*job, *scanner) error) error {
+func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -101,7 +100,7 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 // sums, in parallel. The sums are valid during the call only.
 func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64) error) error {
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
-		part, err := db.partition(j.epoch, j.partition)
+		part, err := s.partition(j.partition)
 		if err != nil {
 			return err
 		}

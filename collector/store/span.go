@@ -15,8 +15,8 @@ func (s *span) join(o span) { s.first, s.last = min(s.first, o.first), max(s.las
 
 // within narrows a range of an epoch, open at its start, to a span, but not so
 // that hours or the day are cut for which there may be a window.
-func (s span) within(epoch uint32, lo, hi int64) (int64, int64) {
-	base := epochStart(epoch)
+func (s span) within(by *scanner, lo, hi int64) (int64, int64) {
+	base := epochStart(by.epoch)
 	from, to := base+int64(s.first)*slotMs, base+int64(s.last+1)*slotMs
 	if lo == base && hi == base+dayMs && to-from > 3*hourMs {
 		return lo, hi
@@ -26,6 +26,9 @@ func (s span) within(epoch uint32, lo, hi int64) (int64, int64) {
 	}
 	if h := (to + hourMs - 1) / hourMs * hourMs; h <= hi {
 		to = h
+	}
+	if to <= by.gone[levelHour] {
+		to = windowEnd(levelDay, to) // there is no other row
 	}
 	return max(lo, from), min(hi, to)
 }
