@@ -178,7 +178,7 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 	add := func(minute int) {
 		for pod := range 20 {
 			p := cpu(folded(midnight.Add(time.Duration(minute)*time.Minute), "main 1"), labelServiceName, "app", "pod", fmt.Sprint(pod))
-			p.ID = fmt.Sprint(pod)
+			p.ID = fmt.Sprint(minute, pod)
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
 	}
