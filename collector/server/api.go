@@ -17,8 +17,9 @@ import (
 // request.
 func (s *Server) Open(db Store) {
 	o := s.options
+	queries := newGate(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
-		connect.WithInterceptors(s.metrics.interceptor(o.Logger), newGate(o.Limits.MaxConcurrentQueries)),
+		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
 		connect.WithRecover(recovered(o.Logger)),
 		compression(),
 		connect.WithCodec(vtCodec{}),
@@ -28,7 +29,13 @@ func (s *Server) Open(db Store) {
 	names := []string{pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName}
 	mux := http.NewServeMux()
 	mux.Handle(pushv1connect.NewPusherServiceHandler(&pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}, options...))
-	mux.Handle(querierv1connect.NewQuerierServiceHandler(&querier{store: db, limits: o.Limits}, options...))
+	q := &querier{store: db, limits: o.Limits}
+	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
+	r := &renderer{querier: q, now: time.Now}
+	for _, prefix := range []string{"", "/pyroscope"} {
+		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
+		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
+	}
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
@@ -50,7 +57,7 @@ func (s *Server) OpenElsewhere(url string) {
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	var out []string
+	out := []string{"/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
