@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -28,6 +29,14 @@ func TestOpensFormat1(t *testing.T) {
 	require.Contains(t, names, "pod")
 	at := midnight.Add(20 * time.Hour)
 	require.NoError(t, db.Append(context.Background(), []profile.Profile{cpu(folded(at, "main;idle 1"))}), "and goes on")
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		require.NoError(t, db.each(db.pebble, kindKey(id, kindActive1), func(key, _ []byte) error {
+			return fmt.Errorf("%x is left of format 1", key)
+		}))
+	}
+	require.NoError(t, db.Close())
+	db = open(t, dir)
+	require.Equal(t, got.tree, ask(t, db, ms(midnight), ms(midnight)+dayMs/2).tree, "and opens again")
 }
 
 func TestRefusesOtherFormats(t *testing.T) {
