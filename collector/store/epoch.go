@@ -173,16 +173,17 @@ func (e *epoch) keep(db *DB) {
 }
 
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
+	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
 		id: id, current: map[string]uint32{}, live: map[uint32]*stream{}, byKey: map[string]*stream{},
 		open:    map[hourID]*openHour{},
-		refused: db.horizonOf(id)[levelFine],
+		refused: gone.times(id)[levelFine],
 	}
 	err := errors.Join(
 		db.each(db.pebble, kindKey(id, kindPartition), e.readPartition),
 		e.countStreams(db),
 		db.each(db.pebble, kindKey(id, kindPending), func(key, value []byte) error { return e.readPending(db, key, value) }),
-		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error { return e.readDirty(db, key, value) }),
+		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error { return e.readDirty(db, gone, key, value) }),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read epoch %d: %w", id, err)
@@ -234,10 +235,13 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 
 // readDirty reads which windows of a stream are to be merged. Of days it is
 // enough to know that there are some.
-func (e *epoch) readDirty(db *DB, key, value []byte) error {
+func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	if len(key) != 10 || key[9] > wholeDay {
 		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, ErrCorrupt))
 		return nil
+	}
+	if key[9] < gone[levelFine] || key[9] == wholeDay && gone[levelHour] > 0 {
+		return nil // nothing is left to merge where rows were dropped
 	}
 	if key[9] == wholeDay {
 		e.days++

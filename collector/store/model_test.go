@@ -435,3 +435,25 @@ func TestDamagedHorizon(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 2e7, tree.Total())
 }
+
+// A damaged mark says that everything is to be merged. Where rows were dropped that
+// would put merged rows in the place of points.
+func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	clock := func(o *Options) { o.Now = func() time.Time { return midnight.Add(50 * time.Hour) } }
+	db := open(t, dir, clock)
+	at := midnight.Add(10*time.Hour + time.Minute)
+	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
+	epoch := epochOf(ms(at))
+	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "age", db.options.Now()))
+	for _, hour := range []uint8{10, wholeDay} {
+		require.NoError(t, db.pebble.Set(dirtyKey(epoch, 0, hour), []byte{0xff}, nil))
+	}
+	require.NoError(t, db.Close())
+	db = open(t, dir, clock)
+	require.NoError(t, db.maintain(ctx, 0))
+	got, err := db.Values(ctx, everything(), nil)
+	require.NoError(t, err)
+	require.Equal(t, []Point{{ms(at), 1e7}, {ms(at) + 1000, 1e7}}, got[0].Points)
+}
