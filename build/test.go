@@ -95,7 +95,7 @@ func Bench(ctx context.Context) error {
 	if match == "" {
 		match = "."
 	}
-	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "./...")
+	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "-timeout=1h", "./...")
 }
 
 // Fuzz runs every fuzz test for FUZZTIME.

@@ -172,9 +172,6 @@ func (e *epoch) abandon(s *stream) {
 	if service := s.def.labels.Get(labelServiceName); e.current[service] == s.partition {
 		delete(e.current, service)
 	}
-	if key := string(s.def.append(nil)); e.byKey[key] == s {
-		delete(e.byKey, key)
-	}
 }
 
 // begin notes that a row is about to be written: windows that hold its time are
@@ -189,38 +186,52 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	o := e.openHour(s, hour)
-	if o.dirty&slot == 0 {
-		e.mark(b, s, hour, o.dirty|slot)
-		for level := levelSlot; level <= levelHour; level++ {
-			end := windowEnd(level, t)
-			b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
-			b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
+	if e.live[s.id] == nil { // retired since it was looked up
+		e.addLive(s)
+	}
+	f, err := e.familyStream(db, s)
+	if err != nil {
+		return err
+	}
+	for _, s := range []*stream{s, f} {
+		if o := e.openHour(s, hour); o.dirty&slot == 0 {
+			e.mark(b, s, hour, o.dirty|slot)
+			for level := levelSlot; level <= levelHour; level++ {
+				end := windowEnd(level, t)
+				b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
+				b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
+			}
+		}
+		if e.openHour(s, wholeDay).dirty == 0 {
+			e.days++
+			e.mark(b, s, wholeDay, 1)
+			b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
 		}
 	}
-	day := e.openHour(s, wholeDay)
-	if day.dirty == 0 {
-		e.mark(b, s, wholeDay, 1)
-		b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
-	}
-	active := s.active.hour(hour)
-	if active&slot == 0 {
-		b.Set(hourKey(e.id, kindActive, s.id, hour), binary.AppendUvarint(nil, uint64(active|slot)), nil)
+	known := s.noted.hour(hour)&slot != 0
+	if !known {
+		pending := e.hours[hour].slotsOf(s.id) | slot
+		b.Set(pendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
 	}
 	if !b.Empty() {
 		if err := b.Commit(pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}
-	o.dirty |= slot
-	day.dirty = 1
-	s.active.add(hour, slot)
-	for _, o := range []*openHour{o, day} {
-		o.flying++
-		o.gen++
+	if !known {
+		s.noted.add(hour, slot)
+		e.note(s, hour, slot)
 	}
-	o.last[slotOf(t)] = time.Now()
-	day.last[0] = time.Now()
+	now := time.Now()
+	for _, s := range []*stream{s, f} {
+		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
+		o.dirty, day.dirty = o.dirty|slot, 1
+		o.last[slotOf(t)], day.last[0] = now, now
+		for _, o := range []*openHour{o, day} {
+			o.flying++
+			o.gen++
+		}
+	}
 	e.keep(db)
 	return nil
 }
@@ -237,15 +248,17 @@ func (e *epoch) openHour(s *stream, hour uint8) *openHour {
 
 // mark writes which windows are to be merged. The hour stays open.
 func (e *epoch) mark(b *pebble.Batch, s *stream, hour uint8, dirty uint16) {
-	b.Set(hourKey(e.id, kindDirty, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
+	b.Set(dirtyKey(e.id, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
 }
 
 // finish ends what begin began.
 func (e *epoch) finish(s *stream, t int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, hour := range []uint8{hourOf(t), wholeDay} {
-		e.open[hourID{s.id, hour}].flying--
+	for _, id := range []uint32{s.id, s.family.id} {
+		for _, hour := range []uint8{hourOf(t), wholeDay} {
+			e.open[hourID{id, hour}].flying--
+		}
 	}
 }
 

@@ -109,16 +109,16 @@ func BenchmarkDropHour(b *testing.B) {
 // measureCPU reports the processor time per operation, from now until the
 // returned function is called. On a busy machine it says more than wall time.
 func measureCPU(b *testing.B) func() {
-	used := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
 	b.ResetTimer()
-	began := used()
-	return func() { b.ReportMetric(float64((used()-began).Microseconds())/1000/float64(b.N), "cpu-ms/op") }
+	began := cpuTime(b)
+	return func() { b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/1000/float64(b.N), "cpu-ms/op") }
+}
+
+// cpuTime is the processor time of the process until now.
+func cpuTime(tb testing.TB) time.Duration {
+	var u syscall.Rusage
+	require.NoError(tb, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // fleet is a store with profiles of 5 services of 3 pods each over 25 hours. As

@@ -112,9 +112,9 @@ func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
 		return false, err
 	}
 	defer u.release()
-	before := u.value.find(&p.def)
-	if before == nil {
-		return false, nil
+	before, err := u.value.lookFor(db, &p.def)
+	if before == nil || err != nil {
+		return false, err
 	}
 	return db.has(idKey(e.id-1, before.id, p.id))
 }
@@ -131,9 +131,14 @@ func (db *DB) has(key []byte) (bool, error) {
 	return true, closer.Close()
 }
 
-// find returns the stream of a definition, nil if there is none.
-func (e *epoch) find(def *definition) *stream {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.byKey[string(def.append(nil))]
+// lookFor returns the stream of a definition, nil if there is none.
+func (e *epoch) lookFor(db *DB, def *definition) (*stream, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	partition, ok := e.current[def.labels.Get(labelServiceName)]
+	if !ok {
+		return nil, nil
+	}
+	s, _, err := e.find(db, string(def.append(nil)), partition)
+	return s, err
 }

@@ -118,7 +118,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 				whole = append(whole, r)
 			}
 		default:
-			if err := e.deleteHours(b, level, from[level], to[level]); err != nil {
+			if err := db.deleteHours(e, b, level, from[level], to[level]); err != nil {
 				return err
 			}
 		}
@@ -143,30 +143,60 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 }
 
 // deleteHours deletes the rows and points of a level between two hours.
-func (e *epoch) deleteHours(b *pebble.Batch, level int, from, to uint8) error {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
+func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) error {
+	streams, err := db.streamsIn(e, from, to)
+	if err != nil {
+		return err
+	}
 	// From the start of the day on, so that a deletion takes the place of the one
 	// before it.
 	lo, hi := epochStart(e.id)+1, epochStart(e.id)+int64(to)*hourMs+1
-	for _, s := range e.streams {
-		any := false
-		for hour := from; hour < to && !any; hour++ {
-			any = s.active.hour(hour) != 0
-		}
-		if !any {
-			continue
-		}
+	for _, s := range streams {
 		for _, kind := range []byte{kindRow, kindPoints} {
 			if kind == kindPoints && level == levelFine {
 				continue
 			}
-			if err := b.DeleteRange(windowKey(e.id, kind, level, s.id, lo), windowKey(e.id, kind, level, s.id, hi), nil); err != nil {
+			if err := b.DeleteRange(windowKey(e.id, kind, level, s, lo), windowKey(e.id, kind, level, s, hi), nil); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// streamsIn lists the streams that have profiles in some hours, and those of their
+// families.
+func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
+	var seen streamSet
+	add := func(id uint32) {
+		if seen.add(id) {
+			ids = append(ids, id)
+		}
+	}
+	families := map[familyKey]kind{}
+	for hour := from; hour < to; hour++ {
+		err := db.eachTableOf(e, hour, func(t *table) error {
+			for row, id := range t.streams {
+				add(id)
+				k := t.kinds[t.kindOf[row]]
+				families[familyKey{t.partitions[row], string(k.def.append(nil))}] = k
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for key, k := range families {
+		id, ok, err := db.findFamily(e.id, key.partition, &k)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			add(id)
+		}
+	}
+	return ids, nil
 }
 
 // tryRefuse refuses appends up to a time, which ends an hour, and reports whether
@@ -186,20 +216,20 @@ func (e *epoch) tryRefuse(to int64) bool {
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
 func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now time.Time) error {
-	for _, day := range []bool{false, true} {
-		if day && to[levelHour] == 0 {
+	for _, t := range e.due(now.UnixMilli(), 0) {
+		if t.hour >= to[levelFine] {
 			continue
 		}
-		for _, t := range e.due(now.UnixMilli(), 0, day) {
-			if !day && t.hour >= to[levelFine] {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := db.mergeWindows(ctx, e, t); err != nil {
-				return err
-			}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := db.mergeWindows(ctx, e, t); err != nil {
+			return err
+		}
+	}
+	if to[levelHour] > 0 {
+		if err := db.mergeDays(ctx, e, now.UnixMilli(), 0); err != nil {
+			return err
 		}
 	}
 	e.mu.RLock()
@@ -208,6 +238,9 @@ func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now tim
 		if id.hour < to[levelFine] || id.hour == wholeDay && to[levelHour] > 0 {
 			return fmt.Errorf("drop rows of epoch %d: hour %d of stream %d is not merged", e.id, id.hour, id.stream)
 		}
+	}
+	if e.days > 0 && to[levelHour] > 0 {
+		return fmt.Errorf("drop rows of epoch %d: days are not merged", e.id)
 	}
 	return nil
 }

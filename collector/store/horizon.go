@@ -115,6 +115,17 @@ func (db *DB) reach(epoch uint32, t int64) int64 {
 	return t
 }
 
+// reach is the time of the first profile that may count from a time on, as
+// DB.reach.
+func (h *horizon) reach(t int64) int64 {
+	for level := levelDay; level > levelFine; level-- {
+		if t <= h[level-1] {
+			return windowEnd(level, t) - windowMs[level] + 1
+		}
+	}
+	return t
+}
+
 // A snapshot is the store as it is at one moment: its keys, and which rows are
 // not to be looked for among them.
 type snapshot struct {

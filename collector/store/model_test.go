@@ -89,9 +89,9 @@ func (m *modelRun) push(back time.Duration) {
 		t = t/hourMs*hourMs + 1
 	}
 	p := modelProfile{
-		time: t, pod: fmt.Sprint(m.r.IntN(3)), stack: fmt.Sprintf("main;f%d;g%d", m.r.IntN(4), m.r.IntN(4)), value: int64(1+m.r.IntN(5)) * 1e7,
+		time: t, pod: fmt.Sprint(m.r.IntN(12)), stack: fmt.Sprintf("main;f%d;g%d", m.r.IntN(4), m.r.IntN(4)), value: int64(1+m.r.IntN(5)) * 1e7,
 	}
-	in := cpu(folded(time.UnixMilli(t), fmt.Sprintf("%s %d", p.stack, p.value/1e7)), labelServiceName, "s"+p.pod[:1], "pod", p.pod)
+	in := cpu(folded(time.UnixMilli(t), fmt.Sprintf("%s %d", p.stack, p.value/1e7)), labelServiceName, fmt.Sprint("s", len(p.pod)), "pod", p.pod)
 	if m.r.IntN(2) == 0 {
 		in.ID = fmt.Sprint(len(m.model.profiles))
 	}
@@ -448,7 +448,7 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	epoch := epochOf(ms(at))
 	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "age", db.options.Now()))
 	for _, hour := range []uint8{10, wholeDay} {
-		require.NoError(t, db.pebble.Set(hourKey(epoch, kindDirty, 0, hour), []byte{0xff}, nil))
+		require.NoError(t, db.pebble.Set(dirtyKey(epoch, 0, hour), []byte{0xff}, nil))
 	}
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)

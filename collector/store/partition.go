@@ -94,8 +94,13 @@ func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, erro
 
 // each calls fn for every key with a prefix. Key and value are valid during the
 // call only.
-func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) (err error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
+	return db.eachBetween(r, prefix, after(prefix), fn)
+}
+
+// eachBetween is each for the keys from lower up to, but not, upper.
+func (db *DB) eachBetween(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 	}
 	sel := r.Selection
 	sel.Start, sel.End = r.Start-step+1, r.Start+(steps-1)*step
-	jobs, err := db.plan(ctx, sel)
+	jobs, err := db.planBy(ctx, sel, r.GroupBy)
 	if err != nil {
 		return nil, err
 	}
@@ -92,38 +92,36 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 }
 
 // points hands out the times and the totals of a job's profiles, which need no
-// samples. to is asked once for each stream; what it returns does not keep the
-// slices.
+// samples. to is asked at least once for each stream; what it returns does not
+// keep the slices.
 func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(times, values []int64)) error {
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
 	var list pointList
 	time, total := make([]int64, 1), make([]int64, 1)
-	for _, st := range j.streams {
-		add := to(st.labels)
-		err := s.cover(kindPoints, levelHour, st.id, lo, hi, func(level int, end int64, value []byte) error {
-			if level == levelFine {
-				if err := p.decodeHead(&reader{data: value}); err != nil {
-					return err
-				}
-				if st.sampleType >= len(p.totals) {
-					return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, st.sampleType, len(p.totals))
-				}
-				time[0], total[0] = end, p.totals[st.sampleType]
-				add(time, total)
-				return nil
-			}
-			if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
+	var last *jobStream
+	var add func(times, values []int64)
+	return s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
+		if st != last {
+			last, add = st, to(st.labels)
+		}
+		if level == levelFine {
+			if err := p.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
-			add(list.within(lo, hi))
+			if st.sampleType >= len(p.totals) {
+				return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, st.sampleType, len(p.totals))
+			}
+			time[0], total[0] = end, p.totals[st.sampleType]
+			add(time, total)
 			return nil
-		})
-		if err != nil {
+		}
+		if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
 			return err
 		}
-	}
-	return nil
+		add(list.within(lo, hi))
+		return nil
+	})
 }
 
 // stackPoints adds the values of a job's profiles at a call site.
@@ -143,7 +141,8 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	var tmp scratch
 	for _, st := range j.streams {
 		g := groups.of(st.labels)
-		err := s.cover(kindRow, levelFine, st.id, lo, hi, func(_ int, t int64, value []byte) error {
+		from, to := st.span.within(s, lo, hi)
+		err := s.cover(kindRow, levelFine, st.id, from, to, func(_ int, t int64, value []byte) error {
 			if err := p.decode(value); err != nil {
 				return err
 			}

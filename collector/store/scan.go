@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -20,7 +19,10 @@ type scanner struct {
 	gone  horizon
 	iters [2][levels]*pebble.Iterator // of rows, of points
 	key   []byte
-	seen  int
+	seen  int   // values
+	bytes int64 // of them
+
+	windows [2][levels]*pebble.Iterator // of families
 }
 
 func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
@@ -29,7 +31,8 @@ func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *sca
 
 func (s *scanner) close() (err error) {
 	s.db.metrics.readRows.Add(float64(s.seen))
-	for _, its := range s.iters {
+	s.db.metrics.readBytes.Add(float64(s.bytes))
+	for _, its := range append(s.iters[:], s.windows[:]...) {
 		for _, it := range its {
 			if it != nil {
 				err = errors.Join(err, it.Close())
@@ -39,10 +42,11 @@ func (s *scanner) close() (err error) {
 	return err
 }
 
-func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
-	at := &s.iters[0][level]
+// iter returns one of the iterators of streams, or of families.
+func (s *scanner) iter(of *[2][levels]*pebble.Iterator, kind byte, level int) (*pebble.Iterator, error) {
+	at := &of[0][level]
 	if kind == kindPoints {
-		at = &s.iters[1][level]
+		at = &of[1][level]
 	}
 	if *at == nil {
 		prefix := levelPrefix(s.epoch, kind, level)
@@ -107,7 +111,7 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 	case kind == kindPoints:
 		last = windowEnd(top, hi)
 	}
-	it, err := s.iter(kind, top)
+	it, err := s.iter(&s.iters, kind, top)
 	if err != nil {
 		return err
 	}
@@ -115,7 +119,7 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 	at := lo
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
 		key := it.Key()
-		if len(key) < 18 || binary.BigEndian.Uint32(key[6:]) != stream {
+		if len(key) < 18 || keyStream(key) != stream {
 			break
 		}
 		end, _ := windowTime(key)
@@ -129,6 +133,7 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 		if err != nil {
 			return fmt.Errorf("read row %x: %w", key, err)
 		}
+		s.bytes += int64(len(value))
 		if top > finest {
 			if err := s.descend(kind, top-1, finest, stream, at, end-w, fn); err != nil {
 				return err

@@ -50,7 +50,18 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 		return 0, err
 	}
 	defer e.release()
-	slot, streams := e.value.edgeSlot(last)
+	set, err := db.activeSlots(e.value)
+	if err != nil {
+		return 0, err
+	}
+	slot, ok := set.edge(last)
+	if !ok {
+		return 0, nil
+	}
+	streams, err := db.activeIn(e.value, slot)
+	if err != nil {
+		return 0, err
+	}
 	from := db.snapshot()
 	s := db.newScanner(ctx, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
@@ -81,25 +92,4 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 		}
 	}
 	return edge, nil
-}
-
-func (e *epoch) edgeSlot(last bool) (slot int, streams []uint32) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	n := hoursPerEpoch * slotsPerHour
-	for i := range n {
-		slot = i
-		if last {
-			slot = n - 1 - i
-		}
-		for _, s := range e.streams {
-			if s.active[slot/64]>>(slot%64)&1 == 1 {
-				streams = append(streams, s.id)
-			}
-		}
-		if streams != nil {
-			break
-		}
-	}
-	return slot, streams
 }

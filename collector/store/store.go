@@ -170,6 +170,10 @@ func (db *DB) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
+	if err := db.upgrade(ctx); err != nil {
+		cancel()
+		return err
+	}
 	if err := db.pinDirty(); err != nil {
 		cancel()
 		return err
