@@ -58,7 +58,8 @@ func Read(dir string) (*Set, error) {
 	slices.SortStableFunc(s.Profiles, byOffset)
 	last := s.Profiles[len(s.Profiles)-1].Offset
 	s.Length = last.Truncate(time.Minute) + time.Minute
-	s.Origin = fmt.Sprintf("%d profiles of %d services in a folder, %s", len(s.Profiles), len(s.Services()), s.Length)
+	s.Origin = fmt.Sprintf("%d profiles from a folder: services: %d, minutes: %d",
+		len(s.Profiles), len(s.Services()), s.Length/time.Minute)
 	return s, nil
 }
 

@@ -46,8 +46,8 @@ func Generate(o Options) (*Set, error) {
 		}
 	}
 	slices.SortStableFunc(s.Profiles, byOffset)
-	s.Origin = fmt.Sprintf("%d generated profiles: %d services, %d pods each, a profile of %s each for %s",
-		len(s.Profiles), o.Services, o.Pods, interval, s.Length)
+	s.Origin = fmt.Sprintf("%d generated profiles of %s: services: %d, pods of each: %d, minutes: %d",
+		len(s.Profiles), interval, o.Services, o.Pods, o.Minutes)
 	return s, nil
 }
 

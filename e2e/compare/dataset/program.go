@@ -10,10 +10,14 @@ import (
 // The size of a program, as CPU profiles of large Go services have it.
 const (
 	stacksPerProgram = 4700
-	ownFunctions     = 3600
-	// Few are seen often and many seldom: the weight of the nth stack or
-	// function is 1/(n+zipfShift).
-	zipfShift = 2.0
+	ownFunctions     = 3200
+)
+
+// Few are seen often and many seldom: the weight of the nth stack or function
+// is 1/(n+shift).
+const (
+	stackShift    = 2.0
+	functionShift = 200.0
 )
 
 // A function has a name, a file and the line where it starts.
@@ -27,7 +31,8 @@ type function struct {
 // A call is a function at one of its lines, which is a location of a pprof.
 type call struct {
 	*function
-	site int // which of the function's calls
+	site  int // which of the function's calls
+	layer int // that the function was called in
 }
 
 func (c call) address() uint64 { return c.function.address + uint64(c.site)*0x24 }
@@ -50,56 +55,61 @@ type program struct {
 // in every service, at other addresses.
 func newProgram(service string, seed uint64) *program {
 	r := rand.New(rand.NewPCG(seed, 0x666c616d656c696e))
-	g := grower{r: r, callees: map[place][]call{}}
+	g := grower{r: r}
 	g.roots, g.layers = codeOf(service, r)
 	for _, l := range g.layers {
-		g.picks = append(g.picks, newZipf(len(l.functions)))
+		g.picks = append(g.picks, newZipf(len(l.functions), functionShift))
 	}
-	p := &program{pick: newZipf(stacksPerProgram)}
+	p := &program{pick: newZipf(stacksPerProgram, stackShift)}
 	seen := map[string]bool{}
 	for len(p.stacks) < stacksPerProgram {
-		stack := g.grow()
+		stack := g.grow(p.stacks)
 		if key := key(stack); !seen[key] {
 			seen[key] = true
 			p.stacks = append(p.stacks, stack)
 		}
 	}
+	// What is seen often is anywhere in the call tree.
+	r.Shuffle(len(p.stacks), func(i, j int) { p.stacks[i], p.stacks[j] = p.stacks[j], p.stacks[i] })
 	return p
 }
 
-// A grower makes stacks of which most callers have few callees, as in a real
-// call tree.
+// A grower makes the stacks of a program.
 type grower struct {
-	r       *rand.Rand
-	roots   [][]call
-	layers  []layer
-	picks   []zipf // of each layer
-	callees map[place][]call
+	r      *rand.Rand
+	roots  [][]call
+	layers []layer
+	picks  []zipf // of each layer
 }
 
-// A place is where a call comes from, and the layer that it goes to.
-type place struct {
-	caller *function
-	layer  int
-}
-
-func (g *grower) grow() []call {
-	stack := slices.Clone(g.roots[min(g.r.IntN(len(g.roots)), g.r.IntN(len(g.roots)))])
-	for i, l := range g.layers {
-		for range l.least + g.r.IntN(l.most-l.least+1) {
-			at := place{stack[len(stack)-1].function, i}
-			known := g.callees[at]
-			// The more callees are known, the fewer are new.
-			if g.r.IntN(1+len(known)*4) == 0 {
-				known = append(known, call{l.functions[g.picks[i].draw(g.r)], g.r.IntN(3)})
-				g.callees[at] = known
-				stack = append(stack, known[len(known)-1])
-				continue
+// grow makes a stack. Most leave an earlier one close to its leaf, so that a
+// stack adds few nodes to the call tree.
+func (g *grower) grow(earlier [][]call) []call {
+	last := len(g.layers) - 1
+	if len(earlier) == 0 || g.r.IntN(60) == 0 {
+		stack := slices.Clone(g.roots[g.fewest(len(g.roots))])
+		for i, l := range g.layers {
+			for range l.least + g.r.IntN(l.most-l.least+1) {
+				stack = append(stack, g.call(i))
 			}
-			stack = append(stack, known[min(g.r.IntN(len(known)), g.r.IntN(len(known)))])
 		}
+		return stack
 	}
-	return stack
+	other := earlier[g.r.IntN(len(earlier))]
+	keep := max(2, len(other)-1-g.fewest(9))
+	stack := slices.Clone(other[:keep])
+	for range g.fewest(9) {
+		stack = append(stack, g.call(min(stack[len(stack)-1].layer+g.r.IntN(2), last)))
+	}
+	return append(stack, g.call(last))
+}
+
+// fewest draws a number below n, small ones most often.
+func (g *grower) fewest(n int) int { return min(g.r.IntN(n), g.r.IntN(n)) }
+
+// call draws what is called in a layer.
+func (g *grower) call(layer int) call {
+	return call{g.layers[layer].functions[g.picks[layer].draw(g.r)], g.r.IntN(4), layer}
 }
 
 func key(stack []call) string {
@@ -130,7 +140,7 @@ func codeOf(service string, r *rand.Rand) (roots [][]call, layers []layer) {
 	for line := range strings.Lines(strings.TrimSpace(entries)) {
 		var root []call
 		for _, f := range link(libraryFunctions(line, "")) {
-			root = append(root, call{f, 0})
+			root = append(root, call{f, 0, 0})
 		}
 		roots = append(roots, root)
 	}
@@ -142,12 +152,12 @@ func codeOf(service string, r *rand.Rand) (roots [][]call, layers []layer) {
 	own := inline(link(serviceFunctions(service, ownFunctions, r)))
 	middleware, handlers := len(own)/20, len(own)/4
 	return roots, []layer{
-		{own[:middleware], 1, 3},
-		{own[middleware:handlers], 2, 5},
-		{own[handlers:], 3, 9},
-		{of(clients, clientMethods), 0, 5},
-		{of(encodings, encodingMethods), 1, 6},
-		{of(leaves, ""), 1, 4},
+		{own[:middleware], 1, 2},
+		{own[middleware:handlers], 1, 3},
+		{own[handlers:], 3, 8},
+		{of(clients, clientMethods), 0, 2},
+		{of(encodings, encodingMethods), 1, 3},
+		{of(leaves, ""), 1, 2},
 	}
 }
 
@@ -162,11 +172,11 @@ func inline(fs []*function) []*function {
 // A zipf draws numbers from 0, small ones most often.
 type zipf struct{ cumulative []float64 }
 
-func newZipf(n int) zipf {
+func newZipf(n int, shift float64) zipf {
 	z := zipf{make([]float64, n)}
 	sum := 0.0
 	for i := range z.cumulative {
-		sum += 1 / (float64(i) + zipfShift)
+		sum += 1 / (float64(i) + shift)
 		z.cumulative[i] = sum
 	}
 	return z
