@@ -32,7 +32,7 @@ func (c *comparison) cold(ctx context.Context) error {
 				return err
 			}
 		}
-		c.record(groupCold, q, &got, false)
+		c.record(groupCold, q, &got)
 	}
 	return c.disk("disk, after restarts")
 }

@@ -98,12 +98,12 @@ func (c *comparison) measure(ctx context.Context, group string, q query) error {
 			return err
 		}
 	}
-	c.record(group, q, &got, true)
+	c.record(group, q, &got)
 	return nil
 }
 
 // record adds the figure of a query, with marks for what is doubtful.
-func (c *comparison) record(group string, q query, got *[2]asked, withCPU bool) {
+func (c *comparison) record(group string, q query, got *[2]asked) {
 	f := Figure{Group: group, Name: q.name, Unit: "ms"}
 	for which, a := range got {
 		s := c.servers[which]
@@ -115,7 +115,7 @@ func (c *comparison) record(group string, q query, got *[2]asked, withCPU bool) 
 		}
 		v := summary(milliseconds(a.latencies))
 		v.Bytes = median(a.sizes)
-		if withCPU && s.pid != 0 {
+		if s.pid != 0 {
 			cpu := float64(a.cpu.Microseconds()) / 1000 / float64(len(a.latencies))
 			v.CPU = &cpu
 		}
@@ -134,12 +134,11 @@ func (c *comparison) record(group string, q query, got *[2]asked, withCPU bool) 
 	c.say("%s", f.line(c.servers[ours].name, c.servers[peer].name))
 }
 
-// tolerance is how far apart the totals and counts of answers may be. Totals
-// are sums and should be equal, but servers cut off small nodes at places of
-// their own.
+// How far apart totals, and the numbers of nodes of flame graphs, may be. All
+// else is counted exactly.
 const (
 	totalTolerance = 0.001
-	countTolerance = 0.1
+	nodesTolerance = 0.25
 )
 
 // disagree compares the answers of both servers run by run, and tells of the
@@ -147,13 +146,17 @@ const (
 func disagree(left, right []*facts) string {
 	for i := range min(len(left), len(right)) {
 		l, r := left[i], right[i]
+		tolerance := 0.0
+		if l != nil && l.Of == nodesOfTree {
+			tolerance = nodesTolerance
+		}
 		switch {
 		case l == nil || r == nil:
 		case l.Count == 0 && r.Count == 0:
 			return "both answers are empty"
 		case apart(l.Total, r.Total, totalTolerance):
 			return fmt.Sprintf("totals differ: %d and %d", l.Total, r.Total)
-		case apart(int64(l.Count), int64(r.Count), countTolerance):
+		case apart(int64(l.Count), int64(r.Count), tolerance):
 			return fmt.Sprintf("sizes differ: %d and %d %s", l.Count, r.Count, l.Of)
 		}
 	}

@@ -33,10 +33,13 @@ type facts struct {
 	// 0 for labels.
 	Total int64
 	// Count is the number of what the answer lists, and Of says what these are.
-	// That depends on how a server cuts off small nodes.
 	Count int
 	Of    string
 }
+
+// nodesOfTree are counted in flame graphs, of which servers leave out small ones, each
+// in its own way.
+const nodesOfTree = "nodes"
 
 // shiftStep is how much earlier each run asks: a profile's length.
 const shiftStep = 10 * time.Second
@@ -98,7 +101,7 @@ func mergeStacktraces(name, selector string, end time.Time, length time.Duration
 		facts: func(body []byte) (facts, error) {
 			var m querierv1.SelectMergeStacktracesResponse
 			err := m.UnmarshalVT(body)
-			return facts{m.GetFlamegraph().GetTotal(), nodes(m.GetFlamegraph().GetLevels(), 4), "nodes"}, err
+			return facts{m.GetFlamegraph().GetTotal(), countNodes(m.GetFlamegraph().GetLevels(), 4), nodesOfTree}, err
 		},
 	}
 }
@@ -114,13 +117,13 @@ func diff(name, selector string, end time.Time) query {
 		facts: func(body []byte) (facts, error) {
 			var m querierv1.DiffResponse
 			err := m.UnmarshalVT(body)
-			return facts{m.GetFlamegraph().GetTotal(), nodes(m.GetFlamegraph().GetLevels(), 7), "nodes"}, err
+			return facts{m.GetFlamegraph().GetTotal(), countNodes(m.GetFlamegraph().GetLevels(), 7), nodesOfTree}, err
 		},
 	}
 }
 
-// nodes counts the nodes of a flame graph, each of which is some numbers.
-func nodes(levels []*querierv1.Level, numbers int) (n int) {
+// countNodes counts the nodes of a flame graph, each of which is some numbers.
+func countNodes(levels []*querierv1.Level, numbers int) (n int) {
 	for _, l := range levels {
 		n += len(l.Values) / numbers
 	}

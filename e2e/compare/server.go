@@ -4,11 +4,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -138,38 +138,34 @@ func (s *server) awaitReady(ctx context.Context) error {
 	return nil
 }
 
-// askVersion asks as Prometheus' and Pyroscope's clients do, then as ours. It
-// is "" where neither is known.
-func (s *server) askVersion(ctx context.Context) string {
-	var build struct {
-		Data struct{ Version, Revision string }
-	}
-	if err := s.getJSON(ctx, "/api/v1/status/buildinfo", &build); err == nil {
-		if v := strings.TrimSpace(build.Data.Version + " " + build.Data.Revision); v != "" {
-			return v
-		}
-	}
-	var status struct{ Version string }
-	if err := s.getJSON(ctx, "/api/v1/status", &status); err == nil {
-		return status.Version
-	}
-	return ""
-}
+// buildInfo is the metric by which servers of Prometheus' kind tell what they
+// were built from.
+var buildInfo = regexp.MustCompile(`(?m)^(?:flameline|pyroscope)_build_info\{.*\}`)
 
-func (s *server) getJSON(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+// askVersion returns the version and revision that the server's metrics tell,
+// as far as they do.
+func (s *server) askVersion(ctx context.Context) string {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/metrics", nil)
 	if err != nil {
-		return err
+		return ""
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
-		return err
+		return "" // not every server has metrics
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return ""
 	}
-	return json.NewDecoder(resp.Body).Decode(into)
+	var version []string
+	for _, label := range []string{"version", "revision"} {
+		value := regexp.MustCompile(label + `="([^"]*)"`).FindSubmatch(buildInfo.Find(text))
+		if value != nil && len(value[1]) > 0 && string(value[1]) != "unknown" {
+			version = append(version, string(value[1]))
+		}
+	}
+	return strings.Join(version, " ")
 }
 
 // describe is the server's name and version.

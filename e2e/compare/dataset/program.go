@@ -17,7 +17,7 @@ const (
 // is 1/(n+shift).
 const (
 	stackShift    = 2.0
-	functionShift = 200.0
+	functionShift = 1000.0
 )
 
 // A function has a name, a file and the line where it starts.
@@ -99,7 +99,7 @@ func (g *grower) grow(earlier [][]call) []call {
 	keep := max(2, len(other)-1-g.fewest(9))
 	stack := slices.Clone(other[:keep])
 	for range g.fewest(9) {
-		stack = append(stack, g.call(min(stack[len(stack)-1].layer+g.r.IntN(2), last)))
+		stack = append(stack, g.call(min(stack[len(stack)-1].layer+g.r.IntN(4)/3, last)))
 	}
 	return append(stack, g.call(last))
 }
