@@ -160,7 +160,7 @@ func (s *server) askVersion(ctx context.Context) string {
 	}
 	var version []string
 	for _, label := range []string{"version", "revision"} {
-		value := regexp.MustCompile(label + `="([^"]*)"`).FindSubmatch(buildInfo.Find(text))
+		value := regexp.MustCompile(`\b` + label + `="([^"]*)"`).FindSubmatch(buildInfo.Find(text))
 		if value != nil && len(value[1]) > 0 && string(value[1]) != "unknown" {
 			version = append(version, string(value[1]))
 		}
