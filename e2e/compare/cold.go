@@ -26,7 +26,7 @@ func (c *comparison) cold(ctx context.Context) error {
 				if err := s.restartCold(ctx); err != nil {
 					return err
 				}
-				return got[which].ask(ctx, s, q, c.shift(q, run), c.compressed, true)
+				return got[which].ask(ctx, s, q, q.shift(run, c.set.Length), c.compressed, true)
 			})
 			if err != nil {
 				return err

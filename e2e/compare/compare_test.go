@@ -169,6 +169,28 @@ func TestOptionsNameWhatIsMissing(t *testing.T) {
 	require.ErrorContains(t, err, "-concurrency")
 }
 
+func TestDisagree(t *testing.T) {
+	tree := func(total int64, nodes int) *facts { return &facts{total, nodes, nodesOfTree} }
+	list := func(n int) *facts { return &facts{0, n, "names"} }
+	for _, c := range []struct {
+		left, right *facts
+		want        string
+	}{
+		{tree(100_000, 1000), tree(100_000, 800), ""},
+		{tree(100_000, 1000), tree(100_090, 1000), ""},
+		{tree(100_000, 1000), tree(100_110, 1000), "totals differ: 100000 and 100110"},
+		{tree(100_110, 1000), tree(100_000, 1000), "totals differ: 100110 and 100000"},
+		{tree(100_000, 1000), tree(100_000, 700), "sizes differ: 1000 and 700 nodes"},
+		{tree(1, 1), tree(0, 0), "totals differ: 1 and 0"},
+		{tree(0, 0), tree(0, 0), "both answers are empty"},
+		{list(12), list(12), ""},
+		{list(12), list(11), "sizes differ: 12 and 11 names"},
+		{nil, list(11), ""}, // it failed, which is told elsewhere
+	} {
+		require.Equal(t, c.want, disagree([]*facts{list(1), c.left}, []*facts{list(1), c.right}))
+	}
+}
+
 func TestSummary(t *testing.T) {
 	for _, c := range []struct {
 		n           int

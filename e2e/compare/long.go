@@ -36,7 +36,7 @@ func (c *comparison) long(ctx context.Context) error {
 	for _, length := range []time.Duration{time.Hour, day, days} {
 		q := mergeStacktraces("SelectMergeStacktraces "+short(length)+", one service", selector(replica), end, length)
 		q.step = c.replicateStep
-		if err := c.measure(ctx, groupLong, q); err != nil {
+		if err := c.measure(ctx, groupLong, q, days); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func (c *comparison) queries(ctx context.Context) error {
 		return err
 	}
 	for _, q := range queries(c.start, c.set.Length, selector(c.set.Services()[0])) {
-		if err := c.measure(ctx, groupQueries, q); err != nil {
+		if err := c.measure(ctx, groupQueries, q, c.set.Length); err != nil {
 			return err
 		}
 	}
@@ -78,21 +78,21 @@ func (c *comparison) queries(ctx context.Context) error {
 	return nil
 }
 
-// shift is how much earlier a run's range is. Ranges stay within the data, so
-// they repeat if that is only some minutes.
-func (c *comparison) shift(q query, run int) time.Duration {
-	different := max(1, int(c.set.Length/3/q.step))
+// shift is how much earlier a run's range is. Ranges stay within the data, of
+// which there is some time, so they repeat if that is only minutes.
+func (q query) shift(run int, data time.Duration) time.Duration {
+	different := max(1, int(data/3/q.step))
 	return time.Duration(run%different) * q.step
 }
 
 func selector(service string) string { return fmt.Sprintf("{service_name=%q}", service) }
 
-// measure asks both servers in turn.
-func (c *comparison) measure(ctx context.Context, group string, q query) error {
+// measure asks both servers in turn about the end of some time of data.
+func (c *comparison) measure(ctx context.Context, group string, q query, data time.Duration) error {
 	var got [2]asked
 	for run := range c.warmUp + c.runs {
 		err := c.each(run, func(which int, s *server) error {
-			return got[which].ask(ctx, s, q, c.shift(q, run), c.compressed, run >= c.warmUp)
+			return got[which].ask(ctx, s, q, q.shift(run, data), c.compressed, run >= c.warmUp)
 		})
 		if err != nil {
 			return err

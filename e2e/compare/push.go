@@ -101,11 +101,6 @@ func (c *comparison) pushSlices(ctx context.Context, profiles []timed, slices in
 		c.say("pushed %d of %d profiles: %s %.0f/s, %s %.0f/s; errors %d and %d", to, len(profiles),
 			c.servers[ours].name, sums[ours].rate(), c.servers[peer].name, sums[peer].rate(), sums[ours].errors, sums[peer].errors)
 	}
-	for which, p := range sums {
-		if p.errors == p.profiles {
-			return sums, fmt.Errorf("%s took no profile: %w", c.servers[which].name, p.firstError)
-		}
-	}
 	return sums, nil
 }
 
@@ -128,6 +123,11 @@ func (c *comparison) push(ctx context.Context) error {
 	sums, err := c.pushSlices(ctx, profiles, min(c.slices, len(profiles)))
 	if err != nil {
 		return err
+	}
+	for which, p := range sums {
+		if p.errors == p.profiles {
+			return fmt.Errorf("%s took no profile: %w", c.servers[which].name, p.firstError)
+		}
 	}
 	rate, latency := Figure{Group: groupPush, Name: "profiles taken", Unit: "profiles/s"}, Figure{Group: groupPush, Name: "one push", Unit: "ms"}
 	during := Figure{Group: groupPush, Name: "CPU for 1,000 profiles, while they are pushed", Unit: "s"}

@@ -37,8 +37,8 @@ type facts struct {
 	Of    string
 }
 
-// nodesOfTree are counted in flame graphs, of which servers leave out small ones, each
-// in its own way.
+// nodesOfTree are counted in flame graphs, of which servers leave out small
+// ones, each in its own way.
 const nodesOfTree = "nodes"
 
 // shiftStep is how much earlier each run asks: a profile's length.
@@ -178,48 +178,48 @@ func selectSeries(name, selector, by string, end time.Time) query {
 	}
 }
 
-func labelQueries(end time.Time) []query {
+// labelQueries ask what there is, without a sum.
+func labelQueries(end time.Time) (qs []query) {
 	everything := []string{"{}"}
-	at := func(shift time.Duration) (int64, int64) { return between(end.Add(-shift), time.Hour) }
-	return []query{
-		{
-			name: "LabelNames 1 h", method: "LabelNames", step: shiftStep,
-			message: func(shift time.Duration) message {
-				m := &typesv1.LabelNamesRequest{Matchers: everything}
-				m.Start, m.End = at(shift)
-				return m
-			},
-			facts: func(body []byte) (facts, error) {
-				var m typesv1.LabelNamesResponse
-				err := m.UnmarshalVT(body)
-				return facts{Count: len(m.Names), Of: "names"}, err
-			},
-		},
-		{
-			name: "LabelValues 1 h, pod", method: "LabelValues", step: shiftStep,
-			message: func(shift time.Duration) message {
-				m := &typesv1.LabelValuesRequest{Name: "pod", Matchers: everything}
-				m.Start, m.End = at(shift)
-				return m
-			},
-			facts: func(body []byte) (facts, error) {
-				var m typesv1.LabelValuesResponse
-				err := m.UnmarshalVT(body)
-				return facts{Count: len(m.Names), Of: "values"}, err
-			},
-		},
-		{
-			name: "Series 1 h", method: "Series", step: shiftStep,
-			message: func(shift time.Duration) message {
-				m := &querierv1.SeriesRequest{Matchers: everything}
-				m.Start, m.End = at(shift)
-				return m
-			},
-			facts: func(body []byte) (facts, error) {
-				var m querierv1.SeriesResponse
-				err := m.UnmarshalVT(body)
-				return facts{Count: len(m.LabelsSet), Of: "series"}, err
-			},
-		},
+	names := func(body []byte) (int, error) {
+		var m typesv1.LabelNamesResponse
+		err := m.UnmarshalVT(body)
+		return len(m.Names), err
 	}
+	values := func(body []byte) (int, error) {
+		var m typesv1.LabelValuesResponse
+		err := m.UnmarshalVT(body)
+		return len(m.Names), err
+	}
+	series := func(body []byte) (int, error) {
+		var m querierv1.SeriesResponse
+		err := m.UnmarshalVT(body)
+		return len(m.LabelsSet), err
+	}
+	for _, l := range []struct {
+		name, method string
+		message      func(from, to int64) message
+		count        func(body []byte) (int, error)
+		of           string
+	}{
+		{"LabelNames 1 h", "LabelNames", func(from, to int64) message {
+			return &typesv1.LabelNamesRequest{Matchers: everything, Start: from, End: to}
+		}, names, "names"},
+		{"LabelValues 1 h, pod", "LabelValues", func(from, to int64) message {
+			return &typesv1.LabelValuesRequest{Name: "pod", Matchers: everything, Start: from, End: to}
+		}, values, "values"},
+		{"Series 1 h", "Series", func(from, to int64) message {
+			return &querierv1.SeriesRequest{Matchers: everything, Start: from, End: to}
+		}, series, "series"},
+	} {
+		qs = append(qs, query{
+			name: l.name, method: l.method, step: shiftStep,
+			message: func(shift time.Duration) message { return l.message(between(end.Add(-shift), time.Hour)) },
+			facts: func(body []byte) (facts, error) {
+				n, err := l.count(body)
+				return facts{Count: n, Of: l.of}, err
+			},
+		})
+	}
+	return qs
 }
