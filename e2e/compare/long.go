@@ -71,23 +71,21 @@ func (c *comparison) replicas(from, to time.Time) (out []timed, err error) {
 		p.Labels = labels
 		pods[pod] = append(pods[pod], p)
 	}
+	// As many different profiles as an hour at this step has.
+	different := max(1, int(time.Hour/c.replicateStep))
 	for _, pod := range names {
-		// As many different profiles as an hour at this step has.
-		list := pods[pod]
-		list = list[:min(len(list), max(1, int(time.Hour/c.replicateStep)))]
-		for i := range list {
-			if list[i], err = list[i].Loaded(); err != nil {
+		pods[pod] = pods[pod][:min(len(pods[pod]), different)]
+		for i, p := range pods[pod] {
+			if pods[pod][i], err = p.Loaded(); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for n, at := 0, from; at.Before(to); n, at = n+1, at.Add(c.replicateStep) {
 		for i, pod := range names {
-			list := pods[pod]
-			list = list[:min(len(list), max(1, int(time.Hour/c.replicateStep)))]
 			// Pods have phases of their own within the step.
 			phase := c.replicateStep * time.Duration(i+1) / time.Duration(len(names)+1)
-			out = append(out, timed{list[n%len(list)], at.Add(phase)})
+			out = append(out, timed{pods[pod][n%len(pods[pod])], at.Add(phase)})
 		}
 	}
 	return out, nil
