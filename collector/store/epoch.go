@@ -19,6 +19,7 @@ type epoch struct {
 	mu         sync.RWMutex
 	writers    int               // appends that are under way
 	dropped    bool              // or about to be, once there are no writers
+	refused    int64             // appends up to this time, ms, whose rows are dropped, or about to be
 	partitions []string          // service names
 	current    map[string]uint32 // service name to the partition that grows
 	streams    []*stream
@@ -82,6 +83,7 @@ func (db *DB) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
+		db.findHorizon(id)
 		if id == metaEpoch-1 {
 			break
 		}
@@ -107,6 +109,14 @@ func (db *DB) pinDirty() error {
 		}
 	}
 	return nil
+}
+
+// hasEpoch reports whether an epoch has profiles. Of one that is dropped it says
+// no before the profiles go.
+func (db *DB) hasEpoch(id uint32) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.epochs[id]
 }
 
 // epochsBetween lists the epochs with profiles that overlap a range in ms.
@@ -152,9 +162,11 @@ func (e *epoch) keep(db *DB) {
 }
 
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
+	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
 		id: id, current: map[string]uint32{}, byKey: map[string]*stream{},
 		index: index{postings: map[string]map[string][]uint32{}}, open: map[hourID]*openHour{},
+		refused: gone.times(id)[levelFine],
 	}
 	err := errors.Join(
 		db.each(db.pebble, kindKey(id, kindPartition), e.readPartition),
@@ -164,7 +176,10 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 		}),
 		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error {
 			return e.readHour(db, key, value, func(s *stream, hour uint8, mask uint16) {
-				e.open[hourID{s.id, hour}] = &openHour{dirty: mask}
+				// Nothing is left to merge where rows were dropped.
+				if hour >= gone[levelFine] && (hour < wholeDay || gone[levelHour] == 0) {
+					e.open[hourID{s.id, hour}] = &openHour{dirty: mask}
+				}
 			})
 		}),
 	)

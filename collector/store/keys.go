@@ -16,6 +16,8 @@ const (
 	kindSegment   = 't' // partition uint32, first node uint32 → segment
 	kindRow       = 'r' // level byte, stream uint32, time uint64, [ID uint64] → row
 	kindPoints    = 'v' // level byte, stream uint32, time uint64 → points
+	kindID        = 'i' // stream uint32, ID uint64 → time of the profile
+	kindHorizon   = 'h' // none → hours whose rows were dropped, by level
 )
 
 const metaEpoch = 1<<32 - 1
@@ -37,6 +39,17 @@ func streamKey(epoch, stream uint32) []byte {
 // hourKey is of kind kindActive or kindDirty.
 func hourKey(epoch uint32, kind byte, stream uint32, hour uint8) []byte {
 	return append(binary.BigEndian.AppendUint32(kindKey(epoch, kind), stream), hour)
+}
+
+func idKey(epoch, stream uint32, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(kindKey(epoch, kindID), stream), id)
+}
+
+func horizonKey(epoch uint32) []byte { return kindKey(epoch, kindHorizon) }
+
+// levelPrefix is what all keys of a level's rows, or points, begin with.
+func levelPrefix(epoch uint32, kind byte, level int) []byte {
+	return append(kindKey(epoch, kind), byte(level))
 }
 
 func segmentKey(epoch, partition, firstNode uint32) []byte {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ type SeriesRequest struct {
 	// Average makes a point the mean of its profiles' values, not the sum.
 	Average bool
 	// Stack counts only the stacktraces that begin with this call site, from the
-	// outermost function inwards.
+	// outermost function inwards. Where the rows of single profiles were dropped,
+	// the value of a window counts at the window's end.
 	Stack []string
 }
 
@@ -114,7 +116,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
 				return err
 			}
-			add(list.times, list.values)
+			add(list.within(lo, hi))
 			return nil
 		})
 		if err != nil {
@@ -126,7 +128,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 
 // stackPoints adds the values of a job's profiles at a call site.
 func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) error {
-	part, err := db.partition(j.epoch, j.partition)
+	part, err := s.partition(j.partition)
 	if err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 				}
 				sums[n] = 0
 			}
-			groups.add(g, t, value64)
+			groups.add(g, t, value64, uint32(p.profiles))
 			return nil
 		})
 		if err != nil {
@@ -211,17 +213,18 @@ func (gs *groups) of(series labels.Labels) *group {
 // stepOf numbers the step (t-step, t] that a time falls into.
 func (gs *groups) stepOf(t int64) int { return int((t - gs.first + gs.step - 1) / gs.step) }
 
-func (gs *groups) add(g *group, t, v int64) {
+// add adds the value of n profiles.
+func (gs *groups) add(g *group, t, v int64, n uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	gs.put(g, t, v)
+	gs.put(g, t, v, n)
 }
 
-func (gs *groups) put(g *group, t, v int64) {
+func (gs *groups) put(g *group, t, v int64, n uint32) {
 	// Times before the first step are at most a step before it.
 	if i := gs.stepOf(t); i >= 0 && i < gs.steps {
 		g.sums[i] += float64(v)
-		g.counts[i]++
+		g.counts[i] += n
 	}
 }
 
@@ -229,7 +232,7 @@ func (gs *groups) addAll(g *group, times []int64, values []int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, t := range times {
-		gs.put(g, t, values[i])
+		gs.put(g, t, values[i], 1)
 	}
 }
 
@@ -297,6 +300,13 @@ func appendPoints(b []byte, start int64, times []int64, totals [][]int64) []byte
 		b = appendColumn(b, tmp)
 	}
 	return b
+}
+
+// within returns the points at times in (lo, hi].
+func (l *pointList) within(lo, hi int64) (times, values []int64) {
+	first := sort.Search(len(l.times), func(i int) bool { return l.times[i] > lo })
+	end := sort.Search(len(l.times), func(i int) bool { return l.times[i] > hi })
+	return l.times[first:end], l.values[first:end]
 }
 
 // decode reads the points of one sample type of a window that begins at start.

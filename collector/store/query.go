@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
 )
@@ -75,7 +74,7 @@ func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
 		}
 		by := map[uint32]*job{}
 		first := len(jobs)
-		e.value.selected(ms, sel.Start, sel.End, func(s *series, partition uint32) {
+		e.value.selected(ms, db.reach(id, sel.Start), sel.End, func(s *series, partition uint32) {
 			j := by[partition]
 			if j == nil {
 				j = &job{epoch: id, partition: partition}
@@ -98,7 +97,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := db.pebble.NewSnapshot()
+	snapshot := db.snapshot()
 	n := db.options.Concurrency
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -111,7 +110,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	return errors.Join(g.Wait(), snapshot.Close())
 }
 
-func (db *DB) runOne(ctx context.Context, from pebble.Reader, j *job, fn func(*job, *scanner) error) error {
+func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -130,7 +129,7 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 // sums, in parallel. The sums are valid during the call only.
 func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64) error) error {
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
-		part, err := db.partition(j.epoch, j.partition)
+		part, err := s.partition(j.partition)
 		if err != nil {
 			return err
 		}

@@ -29,8 +29,10 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 // maintain does what is due: windows that are over and got no profile for the
 // quiet time are merged, what is too old or too much is dropped.
 func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
+	db.maintenance.Lock()
+	defer db.maintenance.Unlock()
 	now := db.options.Now()
-	if err := db.retain(now); err != nil {
+	if err := db.retain(ctx, now); err != nil {
 		return fmt.Errorf("retention: %w", err)
 	}
 	for _, id := range db.epochsBetween(0, 1<<62) {
@@ -139,8 +141,9 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		return err
 	}
 	defer part.release()
-	s := db.newScanner(ctx, db.pebble, e.id)
-	defer func() { err = errors.Join(err, s.close()) }()
+	from := db.snapshot()
+	s := db.newScanner(ctx, from, e.id)
+	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	batch := db.pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.value.view())

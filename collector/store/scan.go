@@ -15,18 +15,20 @@ import (
 type scanner struct {
 	db    *DB
 	ctx   context.Context
-	from  pebble.Reader
+	from  *snapshot
 	epoch uint32
+	gone  horizon
 	iters [2][levels]*pebble.Iterator // of rows, of points
 	key   []byte
 	seen  int
 }
 
-func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) *scanner {
-	return &scanner{db: db, ctx: ctx, from: from, epoch: epoch}
+func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
+	return &scanner{db: db, ctx: ctx, from: from, epoch: epoch, gone: from.horizons[epoch]}
 }
 
 func (s *scanner) close() (err error) {
+	s.db.metrics.readRows.Add(float64(s.seen))
 	for _, its := range s.iters {
 		for _, it := range its {
 			if it != nil {
@@ -43,7 +45,7 @@ func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
 		at = &s.iters[1][level]
 	}
 	if *at == nil {
-		prefix := append(kindKey(s.epoch, kind), byte(level))
+		prefix := levelPrefix(s.epoch, kind, level)
 		it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 		if err != nil {
 			return nil, err
@@ -58,25 +60,56 @@ func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
 // window is read from finer rows. The value is valid during the call only.
 type visit func(level int, end int64, value []byte) error
 
-// cover visits what a stream has at times in (lo, hi], with windows of level top
-// at most. Values of kind kindPoints end at levelFine, where rows serve.
+// cover visits what a stream has at times in (lo, hi], in order of time and with
+// windows of level top at most. Values of kind kindPoints end at levelFine, where
+// rows serve.
+//
+// Where retention dropped the finer rows, windows of the finest level that is
+// left serve, also those above top. A row then counts if its window's end is in
+// (lo, hi], so ranges that follow on one another count it once. Points hold
+// their times: those of every window that overlaps (lo, hi] are visited, and
+// the caller leaves out the times that are not in it.
 func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visit) error {
+	coarsest := levelDay
+	if kind == kindPoints {
+		coarsest = levelHour
+	}
+	for finest := coarsest; finest >= levelFine; finest-- {
+		from, to := lo, hi
+		if finest < coarsest {
+			from = max(lo, s.gone[finest])
+		}
+		if finest > levelFine {
+			to = min(hi, s.gone[finest-1])
+		}
+		if err := s.descend(kind, max(top, finest), finest, stream, from, to, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// descend is cover for times of which there are rows of level finest and above.
+func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int64, fn visit) error {
 	if lo >= hi {
 		return nil
 	}
 	w := windowMs[top]
-	if top == levelFine {
+	if top > finest && (lo+w-1)/w*w+w > hi {
+		return s.descend(kind, top-1, finest, stream, lo, hi, fn)
+	}
+	first, last := lo+1, hi
+	switch {
+	case top > finest:
+		first = (lo+w-1)/w*w + w
+	case top == levelFine:
 		kind = kindRow
-	} else if (lo+w-1)/w*w+w > hi {
-		return s.cover(kind, top-1, stream, lo, hi, fn)
+	case kind == kindPoints:
+		last = windowEnd(top, hi)
 	}
 	it, err := s.iter(kind, top)
 	if err != nil {
 		return err
-	}
-	first := lo + 1
-	if top > levelFine {
-		first = (lo+w-1)/w*w + w
 	}
 	s.key = appendWindowKey(s.key[:0], s.epoch, kind, top, stream, first)
 	at := lo
@@ -86,7 +119,7 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 			break
 		}
 		end, _ := windowTime(key)
-		if end > hi {
+		if end > last {
 			break
 		}
 		if s.seen++; s.seen%64 == 0 && s.ctx.Err() != nil {
@@ -96,8 +129,8 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 		if err != nil {
 			return fmt.Errorf("read row %x: %w", key, err)
 		}
-		if top > levelFine {
-			if err := s.cover(kind, top-1, stream, at, end-w, fn); err != nil {
+		if top > finest {
+			if err := s.descend(kind, top-1, finest, stream, at, end-w, fn); err != nil {
 				return err
 			}
 			at = end
@@ -107,8 +140,8 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 				return err
 			}
 			s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
-			if top > levelFine {
-				if err := s.cover(kind, top-1, stream, end-w, end, fn); err != nil {
+			if top > finest {
+				if err := s.descend(kind, top-1, finest, stream, end-w, end, fn); err != nil {
 					return err
 				}
 			}
@@ -117,8 +150,8 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 	if err := it.Error(); err != nil {
 		return err
 	}
-	if top == levelFine {
+	if top == finest {
 		return nil
 	}
-	return s.cover(kind, top-1, stream, at, hi, fn)
+	return s.descend(kind, top-1, finest, stream, at, hi, fn)
 }

@@ -51,13 +51,28 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	}
 	defer e.release()
 	slot, streams := e.value.edgeSlot(last)
-	s := db.newScanner(ctx, db.pebble, id)
-	defer func() { err = errors.Join(err, s.close()) }()
+	from := db.snapshot()
+	s := db.newScanner(ctx, from, id)
+	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := epochStart(id) + int64(slot)*slotMs
+	var list pointList
 	for _, st := range streams {
-		err := s.cover(kindRow, levelFine, st, lo, lo+slotMs, func(_ int, t int64, _ []byte) error {
+		see := func(t int64) {
 			if edge == 0 || last && t > edge || !last && t < edge {
 				edge = t
+			}
+		}
+		err := s.cover(kindPoints, levelFine, st, lo, lo+slotMs, func(level int, end int64, value []byte) error {
+			if level == levelFine {
+				see(end)
+				return nil
+			}
+			if err := list.decode(value, end-windowMs[level], 0); err != nil {
+				return err
+			}
+			if times, _ := list.within(lo, lo+slotMs); len(times) > 0 {
+				see(times[0])
+				see(times[len(times)-1])
 			}
 			return nil
 		})

@@ -136,13 +136,15 @@ func TestWindowsAreUsed(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	read := func(start, end time.Duration) (n [levels]int) {
-		s := db.newScanner(ctx, db.pebble, epochOf(ms(midnight)+1))
+		from := db.snapshot()
+		s := db.newScanner(ctx, from, epochOf(ms(midnight)+1))
 		err := s.cover(kindRow, levelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
 			n[level]++
 			return nil
 		})
 		require.NoError(t, err)
 		require.NoError(t, s.close())
+		require.NoError(t, from.Close())
 		return n
 	}
 	require.Equal(t, [levels]int{0, 0, 0, 1}, read(0, 24*time.Hour))
