@@ -1,10 +1,18 @@
 package server_test
 
-// A difference is one that we intend: why is in docs/compatibility.md.
+// A difference is one that we intend: why is in docs/compatibility.md. It says
+// what our answer is, in full: an error, which names the call's field at fault,
+// the answer of another call, that of Pyroscope's other storage architecture, or
+// lines.
 type difference struct {
-	code  string   // our code, "" for success
-	names string   // part of our message: the field at fault
-	lines []string // our answer, where it is short
+	code  string   // our code
+	as    string   // Pyroscope's answer to that call
+	v1    bool     // the answer of v1
+	lines []string // our answer
+
+	// varies says that Pyroscope's answer depends on how its data lies in
+	// blocks, so that it may be ours too.
+	varies bool
 }
 
 // intended are the differences from the recorded Pyroscope server, by the name
@@ -22,13 +30,14 @@ var intended = map[string]difference{
 		"period   1",
 		"sample type delay nanoseconds",
 		"time +120000 ms",
-		"main (file1.go:4); 0xbeef: [16000000]",
-		"main (file1.go:4); lock (file2.go:5): [8000000]",
+		"of /usr/bin/app build ID abcdef",
+		"main (file1.go:4, from 1); 0xbeef: [16000000]",
+		"main (file1.go:4, from 1); lock (file2.go:5, from 2): [8000000]",
 	}},
 
 	// Flame graphs are cut once, after merging, so that what is shown has its
 	// whole value. Pyroscope cuts every part of the data before.
-	"flame graph, 5 nodes": {lines: []string{
+	"flame graph, 5 nodes": {varies: true, lines: []string{
 		"total 4240000000, max self 1760000000",
 		"level 0 at 0: total total 4240000000 self 0",
 		"level 1 at 0: main.main total 4080000000 self 0",
@@ -40,7 +49,7 @@ var intended = map[string]difference{
 		"level 3 at 2880000000: main.save total 720000000 self 0",
 		"level 4 at 2880000000: syscall.write total 720000000 self 720000000",
 	}},
-	"diff, 5 nodes": {lines: []string{
+	"diff, 5 nodes": {varies: true, lines: []string{
 		"total 4240000000, max self 880000000, left 1960000000, right 2280000000",
 		"level 0 at 0/0: total total 1960000000/2280000000 self 0/0",
 		"level 1 at 0/0: main.main total 1880000000/2200000000 self 0/0",
@@ -52,38 +61,153 @@ var intended = map[string]difference{
 		"level 3 at 1240000000/1560000000: other total 400000000/400000000 self 400000000/400000000",
 		"level 4 at 1040000000/1040000000: syscall.write total 200000000/520000000 self 200000000/520000000",
 	}},
-	"flame graph, 5 nodes as a tree":       {},
-	"flame graph, 5 nodes of all services": {},
-	"flame graph, 2 nodes":                 {},
-	"flame graph, 2 nodes of all services": {},
-	"flame graph, 8 nodes of all services": {},
+	"flame graph, 5 nodes as a tree": {varies: true, lines: []string{
+		"total total 4240000000 self 0",
+		" main.main total 4080000000 self 0",
+		"  main.handle total 1760000000 self 1760000000",
+		"  main.work total 1840000000 self 320000000",
+		"   main.price total 800000000 self 800000000",
+		"   main.save total 720000000 self 0",
+		"    syscall.write total 720000000 self 720000000",
+		"  other total 480000000 self 480000000",
+		" other total 160000000 self 160000000",
+	}},
+	"flame graph, 5 nodes of all services": {varies: true, lines: []string{
+		"total 4323000000, max self 1760000000",
+		"level 0 at 0: total total 4323000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 243000000 self 243000000",
+		"level 2 at 0: main.handle total 1760000000 self 1760000000",
+		"level 2 at 1760000000: main.work total 1840000000 self 320000000",
+		"level 2 at 3600000000: other total 480000000 self 480000000",
+		"level 3 at 2080000000: main.price total 800000000 self 800000000",
+		"level 3 at 2880000000: main.save total 720000000 self 0",
+		"level 4 at 2880000000: syscall.write total 720000000 self 720000000",
+	}},
+	"flame graph, 3 nodes": {varies: true, lines: []string{
+		"total 4240000000, max self 1760000000",
+		"level 0 at 0: total total 4240000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 160000000 self 160000000",
+		"level 2 at 0: main.handle total 1760000000 self 1760000000",
+		"level 2 at 1760000000: main.work total 1840000000 self 320000000",
+		"level 2 at 3600000000: other total 480000000 self 480000000",
+		"level 3 at 2080000000: other total 1520000000 self 1520000000",
+	}},
+	"flame graph, 3 nodes of all services": {varies: true, lines: []string{
+		"total 4323000000, max self 1760000000",
+		"level 0 at 0: total total 4323000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 243000000 self 243000000",
+		"level 2 at 0: main.handle total 1760000000 self 1760000000",
+		"level 2 at 1760000000: main.work total 1840000000 self 320000000",
+		"level 2 at 3600000000: other total 480000000 self 480000000",
+		"level 3 at 2080000000: other total 1520000000 self 1520000000",
+	}},
+	"flame graph, 2 nodes": {varies: true, lines: []string{
+		"total 4240000000, max self 2240000000",
+		"level 0 at 0: total total 4240000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 160000000 self 160000000",
+		"level 2 at 0: main.work total 1840000000 self 320000000",
+		"level 2 at 1840000000: other total 2240000000 self 2240000000",
+		"level 3 at 320000000: other total 1520000000 self 1520000000",
+	}},
+	"flame graph, 2 nodes of all services": {varies: true, lines: []string{
+		"total 4323000000, max self 2240000000",
+		"level 0 at 0: total total 4323000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 243000000 self 243000000",
+		"level 2 at 0: main.work total 1840000000 self 320000000",
+		"level 2 at 1840000000: other total 2240000000 self 2240000000",
+		"level 3 at 320000000: other total 1520000000 self 1520000000",
+	}},
+	"flame graph, 8 nodes of all services": {varies: true, lines: []string{
+		"total 4323000000, max self 1760000000",
+		"level 0 at 0: total total 4323000000 self 0",
+		"level 1 at 0: main.main total 4080000000 self 0",
+		"level 1 at 4080000000: other total 243000000 self 243000000",
+		"level 2 at 0: main.fib total 480000000 self 0",
+		"level 2 at 480000000: main.handle total 1760000000 self 1760000000",
+		"level 2 at 2240000000: main.work total 1840000000 self 320000000",
+		"level 3 at 0: main.fib total 480000000 self 0",
+		"level 3 at 2560000000: main.price total 800000000 self 800000000",
+		"level 3 at 3360000000: main.save total 720000000 self 0",
+		"level 4 at 0: main.fib total 480000000 self 480000000",
+		"level 4 at 3360000000: syscall.write total 720000000 self 720000000",
+	}},
 
-	// No selector is one that matches everything.
-	"flame graph, selector ":             {},
-	"label names, no range":              {},
-	"profile stats":                      {lines: []string{"data ingested: true"}},
-	"series, average":                    {},
-	"series, average over longer steps":  {},
-	"series, under main.main, main.work": {},
+	// No selector is one that matches everything, no range all that is stored.
+	"flame graph, selector ": {as: "flame graph, selector {}"},
+	"label names, no range":  {as: "label names, []"},
+
+	// A longer range may be asked for.
+	"flame graph, end in the future": {as: "flame graph, no limit of nodes given as 0"},
 
 	// A range is empty when it ends where it begins.
-	"flame graph, first profile alone": {code: "invalid_argument", names: "start/end"},
-	"series, one instant":              {code: "invalid_argument", names: "start/end"},
+	"flame graph, first profile alone": {code: "invalid_argument"},
+	"series, one instant":              {code: "invalid_argument"},
+
+	// Where the two architectures differ.
+	"profile stats":                      {v1: true},
+	"series, average":                    {v1: true},
+	"series, average over longer steps":  {v1: true},
+	"series, under main.main, main.work": {v1: true},
+
+	// A step covers (t-step, t]: the profile at t-step is not in it.
+	"series, start at a profile": {lines: []string{
+		"0 {} +15001 ms: 4.86e+08",
+		"0 {} +30001 ms: 5.11e+08",
+		"0 {} +45001 ms: 5.36e+08",
+		"0 {} +60001 ms: 5.46e+08",
+		"0 {} +75001 ms: 5.71e+08",
+		"0 {} +90001 ms: 5.96e+08",
+		"0 {} +105001 ms: 6.06e+08",
+	}},
+
+	// There is no empty label set.
+	"label sets of a label of samples": {lines: []string{
+		`{endpoint="/list"}`,
+		`{endpoint="/pay"}`,
+	}},
+
+	// Series are counted, whatever holds them.
+	"query analysis": {lines: []string{"1 series"}},
 
 	// Samples with labels are series of their own, and their profile is one for
 	// each of them.
-	"heatmap": {},
+	"heatmap, labels on samples": {lines: []string{
+		"0 {} +15000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 2 0 0 0 0 0 0 0]",
+		"0 {} +30000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 2 0 0 0 0 0 0]",
+		"0 {} +45000 ms: rows " + heatmapRows + " counts [0 1 0 2 0 0 2 0 0 0 0 0 0 0 2 0 0 0 0 0]",
+		"0 {} +60000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 2 0 0 0 0]",
+		"0 {} +75000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 2 0 0 0]",
+		"0 {} +90000 ms: rows " + heatmapRows + " counts [0 1 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 2 0 0]",
+		"0 {} +105000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 0 2 0]",
+		"0 {} +120000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 0 0 2]",
+	}},
 
 	// What is not kept is not invented.
-	"series, exemplars": {code: "unimplemented", names: "exemplar_type"},
+	"series, exemplars": {code: "unimplemented"},
 
 	// Mistakes of clients are named.
-	"flame graph, wrong: format":    {code: "invalid_argument", names: "format"},
-	"flame graph, wrong: span":      {code: "invalid_argument", names: "span_selector[0]"},
-	"series, wrong: aggregation":    {code: "invalid_argument", names: "aggregation"},
-	"series, wrong: negative limit": {code: "invalid_argument", names: "limit"},
-	"push, wrong: no bytes":         {code: "invalid_argument", names: "series[0].samples[0].raw_profile"},
-	"push, wrong: text":             {code: "invalid_argument", names: "series[0].samples[0].raw_profile"},
-	"push, wrong: cut":              {code: "invalid_argument", names: "period: unexpected EOF, at byte"},
-	"push, wrong: cut gzip":         {code: "invalid_argument", names: "gzip: unexpected EOF"},
+	"flame graph, wrong: format":                 {code: "invalid_argument"},
+	"flame graph, wrong: span":                   {code: "invalid_argument"},
+	"span profile, wrong: span":                  {code: "invalid_argument"},
+	"flame graph, wrong: type of no name":        {code: "invalid_argument"},
+	"series, wrong: aggregation":                 {code: "invalid_argument"},
+	"series, wrong: negative limit":              {code: "invalid_argument"},
+	"heatmap, wrong: no query type":              {code: "invalid_argument"},
+	"heatmap, wrong: selector":                   {code: "invalid_argument"},
+	"push, wrong: no bytes":                      {code: "invalid_argument"},
+	"push, wrong: text":                          {code: "invalid_argument"},
+	"push, wrong: cut":                           {code: "invalid_argument"},
+	"push, wrong: cut gzip":                      {code: "invalid_argument"},
+	"push, wrong: location that is not there":    {code: "invalid_argument"},
+	"push, wrong: function that is not there":    {code: "invalid_argument"},
+	"push, wrong: two locations of one ID":       {code: "invalid_argument"},
+	"push, wrong: negative value":                {code: "invalid_argument"},
+	"push, wrong: unit outside the string table": {code: "invalid_argument"},
 }
+
+const heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,7 +40,7 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		case m.Pprof != nil:
 			return pprof(m.Pprof.Profile, base)
 		case m.Dot != "":
-			return dot(m.Dot), nil
+			return dot(m.Dot)
 		case m.Tree != nil:
 			return tree(m.Tree)
 		}
@@ -69,6 +70,8 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		return out, nil
 	case *querierv1.DiffResponse:
 		return flamegraphDiff(m.Flamegraph)
+	case *querierv1.AnalyzeQueryResponse:
+		return []string{fmt.Sprintf("%d series", m.QueryImpact.GetTotalQueriedSeries())}, nil
 	case *typesv1.GetProfileStatsResponse:
 		return []string{fmt.Sprintf("data ingested: %v", m.DataIngested)}, nil
 	}
@@ -138,11 +141,6 @@ func tree(b []byte) ([]string, error) {
 	return out, nil
 }
 
-// dot says that there is a graph; its layout is each server's own.
-func dot(s string) []string {
-	return []string{fmt.Sprintf("a graph: %v", strings.HasPrefix(strings.TrimSpace(s), "digraph"))}
-}
-
 // pprof lists the stacks with their values, sorted, and what the profile says
 // of itself.
 func pprof(p *googlev1.Profile, base int64) ([]string, error) {
@@ -155,21 +153,26 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 	if len(p.Sample) == 0 {
 		return []string{"an empty profile"}, nil
 	}
+	mappings := map[uint64]string{}
+	for _, m := range p.Mapping {
+		mappings[m.Id] = fmt.Sprintf("%s build ID %s", text(m.Filename), text(m.BuildId))
+	}
 	functions := map[uint64]*googlev1.Function{}
 	for _, f := range p.Function {
 		functions[f.Id] = f
 	}
-	locations := map[uint64]string{}
+	locations, used := map[uint64]string{}, map[string]bool{}
 	for _, l := range p.Location {
 		var lines []string
 		for _, line := range l.Line {
 			f := functions[line.FunctionId]
-			lines = append(lines, fmt.Sprintf("%s (%s:%d)", text(f.GetName()), text(f.GetFilename()), line.Line))
+			lines = append(lines, fmt.Sprintf("%s (%s:%d, from %d)", text(f.GetName()), text(f.GetFilename()), line.Line, f.GetStartLine()))
 		}
 		if len(lines) == 0 {
 			lines = []string{fmt.Sprintf("%#x", l.Address)}
 		}
 		locations[l.Id] = strings.Join(lines, ",")
+		used[mappings[l.MappingId]] = true
 	}
 	merged := map[string][]int64{}
 	for _, s := range p.Sample {
@@ -195,5 +198,8 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 		head = append(head, fmt.Sprintf("sample type %s %s", text(t.Type), text(t.Unit)))
 	}
 	head = append(head, fmt.Sprintf("time %+d ms", p.TimeNanos/1_000_000-base))
+	for _, m := range slices.Sorted(maps.Keys(used)) {
+		head = append(head, "of "+m)
+	}
 	return append(head, out...), nil
 }
