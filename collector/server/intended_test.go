@@ -174,6 +174,11 @@ var intended = map[string]difference{
 	// Series are counted, whatever holds them.
 	"query analysis": {lines: []string{"1 series"}},
 
+	// An export of nothing says what there is none of: without a sample type,
+	// pprof's tools refuse it.
+	"pprof, nothing": {lines: emptyPprof},
+	"flame graph, format PROFILE_FORMAT_PPROF of nothing": {lines: emptyPprof},
+
 	// Samples with labels are series of their own, and their profile is one for
 	// each of them.
 	"heatmap, labels on samples": {lines: []string{
@@ -209,5 +214,7 @@ var intended = map[string]difference{
 	"push, wrong: negative value":                {code: "invalid_argument"},
 	"push, wrong: unit outside the string table": {code: "invalid_argument"},
 }
+
+var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}
 
 const heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"

@@ -59,7 +59,7 @@ func TestEveryMethodOverEveryProtocol(t *testing.T) {
 
 			types, err := q.ProfileTypes(ctx, connect.NewRequest(&querierv1.ProfileTypesRequest{}))
 			require.NoError(t, err)
-			require.Len(t, types.Msg.ProfileTypes, 8)
+			require.Len(t, types.Msg.ProfileTypes, 10)
 			names, err := q.LabelNames(ctx, connect.NewRequest(&typesv1.LabelNamesRequest{}))
 			require.NoError(t, err)
 			require.Contains(t, names.Msg.Names, "service_name")

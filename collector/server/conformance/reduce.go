@@ -102,6 +102,9 @@ func flamegraph(f *querierv1.FlameGraph) ([]string, error) {
 			return nil, fmt.Errorf("level %d has %d values", level, len(l.Values))
 		}
 		for v := range slices.Chunk(l.Values, 4) {
+			if v[3] < 0 || v[3] >= int64(len(f.Names)) {
+				return nil, fmt.Errorf("level %d has name %d of %d", level, v[3], len(f.Names))
+			}
 			x += v[0]
 			out = append(out, fmt.Sprintf("level %d at %d: %s total %d self %d", level, x, f.Names[v[3]], v[1], v[2]))
 			x += v[1]
@@ -121,6 +124,9 @@ func flamegraphDiff(f *querierv1.FlameGraphDiff) ([]string, error) {
 			return nil, fmt.Errorf("level %d has %d values", level, len(l.Values))
 		}
 		for v := range slices.Chunk(l.Values, 7) {
+			if v[6] < 0 || v[6] >= int64(len(f.Names)) {
+				return nil, fmt.Errorf("level %d has name %d of %d", level, v[6], len(f.Names))
+			}
 			left, right = left+v[0], right+v[3]
 			out = append(out, fmt.Sprintf("level %d at %d/%d: %s total %d/%d self %d/%d", level, left, right, f.Names[v[6]], v[1], v[4], v[2], v[5]))
 			left, right = left+v[1], right+v[4]
@@ -150,15 +156,18 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 		}
 		return p.StringTable[i]
 	}
-	if len(p.Sample) == 0 {
-		return []string{"an empty profile"}, nil
-	}
 	mappings := map[uint64]string{}
 	for _, m := range p.Mapping {
+		if mappings[m.Id] != "" {
+			return nil, fmt.Errorf("mapping %d is there twice", m.Id)
+		}
 		mappings[m.Id] = fmt.Sprintf("%s build ID %s", text(m.Filename), text(m.BuildId))
 	}
 	functions := map[uint64]*googlev1.Function{}
 	for _, f := range p.Function {
+		if functions[f.Id] != nil {
+			return nil, fmt.Errorf("function %d is there twice", f.Id)
+		}
 		functions[f.Id] = f
 	}
 	locations, used := map[uint64]string{}, map[string]bool{}
@@ -170,6 +179,9 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 		}
 		if len(lines) == 0 {
 			lines = []string{fmt.Sprintf("%#x", l.Address)}
+		}
+		if locations[l.Id] != "" {
+			return nil, fmt.Errorf("location %d is there twice", l.Id)
 		}
 		locations[l.Id] = strings.Join(lines, ",")
 		used[mappings[l.MappingId]] = true
@@ -193,7 +205,11 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 		out = append(out, fmt.Sprintf("%s: %d", stack, v))
 	}
 	slices.Sort(out)
-	head := []string{fmt.Sprintf("period %s %s %d", text(p.PeriodType.GetType()), text(p.PeriodType.GetUnit()), p.Period)}
+	var head []string
+	if len(p.Sample) == 0 {
+		head = append(head, "an empty profile")
+	}
+	head = append(head, fmt.Sprintf("period %s %s %d", text(p.PeriodType.GetType()), text(p.PeriodType.GetUnit()), p.Period))
 	for _, t := range p.SampleType {
 		head = append(head, fmt.Sprintf("sample type %s %s", text(t.Type), text(t.Unit)))
 	}
