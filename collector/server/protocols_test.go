@@ -65,7 +65,7 @@ func TestEveryMethodOverEveryProtocol(t *testing.T) {
 			require.Contains(t, names.Msg.Names, "service_name")
 			values, err := q.LabelValues(ctx, connect.NewRequest(&typesv1.LabelValuesRequest{Name: "service_name"}))
 			require.NoError(t, err)
-			require.Equal(t, []string{"bare", "cart", "ledger", "unknown_service"}, values.Msg.Names)
+			require.Equal(t, []string{"bare", "cart", "ledger", "städte", "unknown_service"}, values.Msg.Names)
 			sets, err := q.Series(ctx, connect.NewRequest(&querierv1.SeriesRequest{LabelNames: []string{"pod"}, Matchers: []string{`{pod=~".+"}`}}))
 			require.NoError(t, err)
 			require.Len(t, sets.Msg.LabelsSet, 2)
