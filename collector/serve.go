@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -161,10 +164,12 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		srv.OpenElsewhere(c.Push.URL)
 		return f, func() error { return nil }, nil
 	}
+	limitMemory(c)
 	db, err := store.Open(c.Storage.Path, store.Options{
 		Logger:     logger.With("component", "store"),
 		Registerer: reg,
 		CacheBytes: int64(c.Storage.CacheBytes),
+		QueryBytes: cmp.Or(int64(c.Limits.MaxQueryBytes), math.MaxInt64),
 		MaxBytes:   int64(c.Storage.MaxBytes),
 		Retention:  time.Duration(c.Storage.Retention),
 		MaxFuture:  cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
@@ -174,6 +179,17 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 	}
 	srv.Open(db)
 	return db, db.Close, nil
+}
+
+// otherBytes is the memory of all but the store's cache and queries.
+const otherBytes = 32 << 20
+
+// limitMemory has the garbage collector keep to what the configuration adds up
+// to, unless the environment says otherwise.
+func limitMemory(c *config.Config) {
+	if os.Getenv("GOMEMLIMIT") == "" && c.Limits.MaxQueryBytes > 0 {
+		debug.SetMemoryLimit(cmp.Or(int64(c.Storage.CacheBytes), store.DefaultCacheBytes) + int64(c.Limits.MaxQueryBytes) + otherBytes)
+	}
 }
 
 // serverLimits hands the file's limits to the server, which knows nothing of

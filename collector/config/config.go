@@ -57,8 +57,7 @@ type Storage struct {
 	// MaxBytes bounds the size on disk: the oldest profiles go first. 0 means
 	// no bound.
 	MaxBytes Bytes `yaml:"max_bytes"`
-	// CacheBytes bounds the memory that the store uses as a cache. 0 leaves
-	// the choice to the store.
+	// CacheBytes bounds the memory that the store uses as a cache.
 	CacheBytes Bytes `yaml:"cache_bytes"`
 }
 
@@ -101,6 +100,8 @@ type Limits struct {
 	MaxQueryRange Duration `yaml:"max_query_range"`
 	// MaxConcurrentQueries bounds the queries that run at once; others wait.
 	MaxConcurrentQueries int `yaml:"max_concurrent_queries"`
+	// MaxQueryBytes bounds the memory of all running queries together.
+	MaxQueryBytes Bytes `yaml:"max_query_bytes"`
 	// MaxNodes bounds max_nodes of a query for a flame graph, and DefaultNodes
 	// is the number of nodes of an answer whose query does not say.
 	MaxNodes     int64 `yaml:"max_nodes"`
@@ -128,7 +129,7 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040"},
-		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour)},
+		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), CacheBytes: 128 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
 		Limits: Limits{
 			MaxRequestBytes:      64 << 20,
@@ -144,6 +145,7 @@ func Default() *Config {
 			MaxFuture:            Duration(10 * time.Minute),
 			MaxQueryRange:        Duration(90 * 24 * time.Hour),
 			MaxConcurrentQueries: 4 * runtime.GOMAXPROCS(0),
+			MaxQueryBytes:        80 << 20,
 			MaxNodes:             1 << 20,
 			DefaultNodes:         8192,
 			MaxPoints:            11_000,
@@ -219,6 +221,7 @@ func (c *Config) Validate() error {
 		"limits.max_future":             int64(c.Limits.MaxFuture),
 		"limits.max_query_range":        int64(c.Limits.MaxQueryRange),
 		"limits.max_concurrent_queries": int64(c.Limits.MaxConcurrentQueries),
+		"limits.max_query_bytes":        int64(c.Limits.MaxQueryBytes),
 		"limits.max_nodes":              c.Limits.MaxNodes,
 		"limits.max_points":             c.Limits.MaxPoints,
 	} {

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -12,6 +14,9 @@ import (
 
 // ErrTooLarge is wrapped by errors about Limits.MaxProfileBytes.
 var ErrTooLarge = errors.New("too large")
+
+// gzips are readers to use again: each has tables of some 40 kB.
+var gzips = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 var (
 	gzipMagic = []byte{0x1f, 0x8b}
@@ -28,8 +33,9 @@ func decompress(b []byte, max int64) ([]byte, error) {
 	in := bytes.NewReader(b)
 	switch {
 	case bytes.HasPrefix(b, gzipMagic):
-		z, err := gzip.NewReader(in)
-		if err != nil {
+		z := gzips.Get().(*gzip.Reader)
+		defer gzips.Put(z)
+		if err := z.Reset(in); err != nil {
 			return nil, fmt.Errorf("gzip: %w, at byte %d of %d", err, len(b)-in.Len(), len(b))
 		}
 		name, r = "gzip", z
@@ -50,7 +56,7 @@ func decompress(b []byte, max int64) ([]byte, error) {
 		r = io.LimitReader(r, max+1)
 	}
 	var out bytes.Buffer
-	out.Grow(int(min(int64(len(b))*4, 1<<20)))
+	out.Grow(expected(b))
 	if _, err := out.ReadFrom(r); err != nil {
 		return nil, fmt.Errorf("%s: %w, at byte %d of %d", name, err, len(b)-in.Len(), len(b))
 	}
@@ -58,6 +64,18 @@ func decompress(b []byte, max int64) ([]byte, error) {
 		return nil, tooLarge(max)
 	}
 	return out.Bytes(), nil
+}
+
+// expected is how many bytes b will have after decompression, or a little more.
+// gzip ends with that number, which may be a lie: it is believed up to a point.
+func expected(b []byte) int {
+	n := min(len(b)*4, 1<<20)
+	if bytes.HasPrefix(b, gzipMagic) && len(b) >= 18 {
+		if size := int(binary.LittleEndian.Uint32(b[len(b)-4:])); size < min(len(b)*16, 16<<20) {
+			n = size
+		}
+	}
+	return n + bytes.MinRead // what ReadFrom wants to have left at the end
 }
 
 func tooLarge(max int64) error {

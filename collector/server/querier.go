@@ -9,7 +9,6 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
@@ -192,21 +191,37 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 	if err != nil {
 		return nil, invalid(err)
 	}
-	var trees [2]*profile.Tree
-	g, ctx := errgroup.WithContext(ctx)
-	for i, f := range sides {
-		g.Go(func() (err error) {
-			trees[i], err = q.tree(ctx, f)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
 	// Both sides are cut at the same functions, or what one side lacks would
 	// look like a change.
-	d := profile.Diff(trees[0], trees[1]).Truncate(nodes)
+	d, err := q.diff(ctx, sides, nodes)
+	if err != nil {
+		return nil, err
+	}
 	return connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)}), nil
+}
+
+// diff compares two selections.
+func (q *querier) diff(ctx context.Context, sides [2]flameQuery, nodes int64) (*profile.DiffTree, error) {
+	var sels [2]store.Selection
+	var stacks [2][]string
+	for i, f := range sides {
+		if f.spans {
+			f.End = f.Start - 1 // of no sample, as in tree
+		}
+		sels[i], stacks[i] = f.Selection, f.stack
+	}
+	d, err := q.store.Diff(ctx, sels, stacks, nodes)
+	if err != nil {
+		return nil, code(err)
+	}
+	for i, total := range []int64{d.Nodes[0].Total, d.Nodes[0].TotalRight} {
+		if total == 0 {
+			if err := q.known(ctx, sels[i].Type); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return d, nil
 }
 
 // defaultDotNodes is how many functions a call graph shows unless the request

@@ -16,6 +16,7 @@ import (
 type Store interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
+	Diff(ctx context.Context, sels [2]store.Selection, stacks [2][]string, maxNodes int64) (*profile.DiffTree, error)
 	Pprof(ctx context.Context, sel store.Selection, stack []string) (*googlev1.Profile, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
 	Values(ctx context.Context, sel store.Selection, groupBy []string) ([]store.Series, error)

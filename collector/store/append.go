@@ -221,16 +221,11 @@ func (e *epoch) finish(s *stream, t int64) {
 // fill translates a piece's samples into nodes of a dictionary, which grows by
 // what it does not know.
 func (r *row) fill(d *dictionary, p *piece) {
-	t := translator{source: p.source, to: d, locations: make([]uint32, len(p.source.Location))}
 	d.find()
-	order := make([]uint64, len(p.samples)) // node and sample, to sort
-	for i, s := range p.samples {
-		n := uint32(0)
-		for j := len(s.LocationId) - 1; j >= 0; j-- {
-			n = d.addNode(n, t.location(s.LocationId[j]))
-		}
-		order[i] = uint64(n)<<32 | uint64(i)
-	}
+	t := translators.Get().(*translator)
+	defer t.free()
+	t.begin(p, d)
+	order := t.nodes(p)
 	slices.Sort(order)
 	types := len(p.def.types)
 	r.totals = make([]int64, types)
@@ -252,96 +247,4 @@ func (r *row) fill(d *dictionary, p *piece) {
 			r.totals[c] += v
 		}
 	}
-}
-
-// A translator finds a pprof profile's parts in a dictionary, each once.
-type translator struct {
-	source    *source
-	to        *dictionary
-	locations []uint32 // by index: number plus one
-	functions []uint32
-	mappings  []uint32
-	strings   []uint32
-	lines     []line
-}
-
-func (t *translator) location(id uint64) uint32 {
-	i, _ := t.source.locations.index(id)
-	if n := t.locations[i]; n != 0 {
-		return n - 1
-	}
-	l := t.source.Location[i]
-	loc := location{mapping: t.mapping(l.MappingId), folded: l.IsFolded, address: l.Address}
-	if t.to.mappings[loc.mapping].flags&hasFunctions != 0 {
-		// The mapping's range is not kept: make the address relative to it.
-		if loc.address = 0; len(l.Line) == 0 {
-			j, _ := t.source.mappings.index(l.MappingId)
-			m := t.source.Mapping[j]
-			loc.address = l.Address - m.MemoryStart + m.FileOffset
-		}
-	}
-	t.lines = t.lines[:0]
-	for _, ln := range l.Line {
-		t.lines = append(t.lines, line{t.function(ln.FunctionId), ln.Line})
-	}
-	n := t.to.addLocation(loc, t.lines)
-	t.locations[i] = n + 1
-	return n
-}
-
-func (t *translator) function(id uint64) uint32 {
-	if t.functions == nil {
-		t.functions = make([]uint32, len(t.source.Function))
-	}
-	i, _ := t.source.functions.index(id)
-	if n := t.functions[i]; n != 0 {
-		return n - 1
-	}
-	f := t.source.Function[i]
-	n := t.to.addFunction(function{
-		name: t.string(f.Name), systemName: t.string(f.SystemName), file: t.string(f.Filename), startLine: f.StartLine,
-	})
-	t.functions[i] = n + 1
-	return n
-}
-
-func (t *translator) mapping(id uint64) uint32 {
-	if id == 0 {
-		return 0
-	}
-	if t.mappings == nil {
-		t.mappings = make([]uint32, len(t.source.Mapping))
-	}
-	i, _ := t.source.mappings.index(id)
-	if n := t.mappings[i]; n != 0 {
-		return n - 1
-	}
-	m := t.source.Mapping[i]
-	to := mapping{file: t.string(m.Filename), buildID: t.string(m.BuildId), start: m.MemoryStart, limit: m.MemoryLimit, offset: m.FileOffset}
-	for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
-		if has {
-			to.flags |= 1 << bit
-		}
-	}
-	if to.flags&hasFunctions != 0 {
-		to.start, to.limit, to.offset = 0, 0, 0
-	}
-	n := t.to.addMapping(to)
-	t.mappings[i] = n + 1
-	return n
-}
-
-// string finds a string once, as system names are most often names and files
-// have many functions. Index 0 is "", whatever a profile says.
-func (t *translator) string(i int64) uint32 {
-	if i == 0 {
-		return 0
-	}
-	if t.strings == nil {
-		t.strings = make([]uint32, len(t.source.StringTable))
-	}
-	if t.strings[i] == 0 {
-		t.strings[i] = t.to.addString(t.source.StringTable[i]) + 1
-	}
-	return t.strings[i] - 1
 }

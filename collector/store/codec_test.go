@@ -226,8 +226,8 @@ func FuzzSegment(f *testing.F) {
 				t.Fatalf("call %d has parent %d", i, c.parent)
 			}
 		}
-		c := newCallValues(&d.view)
-		c.link()
+		c := newCallValues(&d.view, 1)
+		c.sum()
 		c.tree()
 	})
 }

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"slices"
+	"sync"
+	"unsafe"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
@@ -22,12 +25,9 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*goo
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
-		view view
-		sums []int64
-	}
-	results := make([]result, len(jobs))
-	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) {
+	m := pprofMerge{ctx: ctx, hold: db.memory.hold(), single: len(jobs) == 1, waiting: map[int]pprofPart{}}
+	defer m.hold.release()
+	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) error {
 		if len(callSite) > 0 {
 			in := v.below(callSite)
 			for n := range sums {
@@ -36,28 +36,78 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*goo
 				}
 			}
 		}
-		results[j.order] = result{*v, append([]int64(nil), sums...)}
+		return m.add(j.order, v, sums)
 	})
 	if err != nil {
 		return nil, err
 	}
-	merged, values := newDictionary(), []int64{0}
-	if len(results) == 1 {
-		merged, values = &dictionary{view: results[0].view}, results[0].sums
+	if m.into == nil {
+		m.into, m.values = newDictionary(), []int64{0}
 	}
-	for i := 0; i < len(results) && len(results) > 1; i++ {
-		at := merged.absorb(&results[i].view, results[i].sums)
-		values = append(values, make([]int64, len(merged.nodes)-len(values))...)
-		for n, x := range results[i].sums {
-			if x != 0 {
-				values[at[n]] += x
-			}
-		}
+	w := &pprofWriter{view: &m.into.view, out: &googlev1.Profile{}, strings: make([]int64, len(m.into.strings))}
+	// The result takes about as much again as what it is made of.
+	if err := m.hold.wait(ctx, w.size(m.values)); err != nil {
+		return nil, err
 	}
-	w := &pprofWriter{view: &merged.view, out: &googlev1.Profile{}, strings: make([]int64, len(merged.strings))}
-	w.samples(values)
+	w.samples(m.values)
 	w.head(sel)
 	return w.out, nil
+}
+
+// pprofMerge adds partitions up in their order, so that the result does not
+// depend on which was read first. It is safe for concurrent use.
+type pprofMerge struct {
+	ctx    context.Context
+	single bool // there is one part alone, which needs no merging
+
+	mu      sync.Mutex
+	hold    hold
+	next    int               // the part that is due
+	waiting map[int]pprofPart // parts before whose turn it is
+	into    *dictionary
+	values  []int64 // by node of into
+}
+
+type pprofPart struct {
+	view view
+	sums []int64
+}
+
+func (m *pprofMerge) add(order int, v *view, sums []int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.single {
+		m.into, m.values = &dictionary{view: *v}, slices.Clone(sums)
+		return m.hold.wait(m.ctx, int64(len(sums))*8)
+	}
+	if m.into == nil {
+		m.into, m.values = newDictionary(), []int64{0}
+	}
+	if order != m.next {
+		m.waiting[order] = pprofPart{*v, slices.Clone(sums)}
+		return nil
+	}
+	m.absorb(v, sums)
+	for {
+		p, ok := m.waiting[m.next]
+		if !ok {
+			break
+		}
+		delete(m.waiting, m.next)
+		m.absorb(&p.view, p.sums)
+	}
+	return m.hold.wait(m.ctx, max(m.into.bytes()+int64(len(m.values))*8-m.hold.n, 0))
+}
+
+func (m *pprofMerge) absorb(v *view, sums []int64) {
+	m.next++
+	at := m.into.absorb(v, sums)
+	m.values = append(m.values, make([]int64, len(m.into.nodes)-len(m.values))...)
+	for n, x := range sums {
+		if x != 0 {
+			m.values[at[n]] += x
+		}
+	}
 }
 
 // absorb adds the nodes that have a value, and their callers, of another
@@ -124,6 +174,22 @@ type pprofWriter struct {
 	functions []uint64
 	mappings  []uint64
 	locations []uint64
+
+	newLocation slab[googlev1.Location]
+	newLine     slab[googlev1.Line]
+	newFunction slab[googlev1.Function]
+}
+
+// A slab hands out zero values that were allocated many at a time.
+type slab[T any] struct{ free []T }
+
+func (s *slab[T]) next() *T {
+	if len(s.free) == 0 {
+		s.free = make([]T, 256)
+	}
+	out := &s.free[0]
+	s.free = s.free[1:]
+	return out
 }
 
 func (w *pprofWriter) text(i uint32) int64 {
@@ -137,20 +203,32 @@ func (w *pprofWriter) text(i uint32) int64 {
 	return w.strings[i]
 }
 
-func (w *pprofWriter) samples(values []int64) {
-	w.functions, w.mappings = make([]uint64, len(w.view.functions)), make([]uint64, len(w.view.mappings))
-	w.locations = make([]uint64, len(w.view.locations))
+// size estimates the memory of samples, in bytes.
+func (w *pprofWriter) size(values []int64) int64 {
+	count, locations := w.count(values)
+	return int64(count)*int64(unsafe.Sizeof(googlev1.Sample{})+16) + int64(locations)*8 +
+		int64(len(w.view.locations))*int64(unsafe.Sizeof(googlev1.Location{})+unsafe.Sizeof(googlev1.Line{})+16)
+}
+
+// count counts the samples and their locations.
+func (w *pprofWriter) count(values []int64) (samples, locations int) {
 	depth := make([]uint32, len(w.nodes))
-	count, sum := 0, 0
 	for n := range values {
 		if n > 0 {
 			depth[n] = depth[w.nodes[n].parent] + 1
 		}
 		if values[n] != 0 {
-			count++
-			sum += int(depth[n])
+			samples++
+			locations += int(depth[n])
 		}
 	}
+	return samples, locations
+}
+
+func (w *pprofWriter) samples(values []int64) {
+	w.functions, w.mappings = make([]uint64, len(w.view.functions)), make([]uint64, len(w.view.mappings))
+	w.locations = make([]uint64, len(w.view.locations))
+	count, sum := w.count(values)
 	w.out.Sample = make([]*googlev1.Sample, 0, count)
 	// One allocation each for all samples, stacks and values.
 	samples, stacks, vs := make([]googlev1.Sample, count), make([]uint64, 0, sum), make([]int64, 0, count)
@@ -174,11 +252,12 @@ func (w *pprofWriter) location(i uint32) uint64 {
 		return w.locations[i]
 	}
 	l := w.view.locations[i]
-	out := &googlev1.Location{
-		Id: uint64(len(w.out.Location)) + 1, MappingId: w.mapping(l.mapping), Address: l.address, IsFolded: l.folded,
-	}
+	out := w.newLocation.next()
+	out.Id, out.MappingId, out.Address, out.IsFolded = uint64(len(w.out.Location))+1, w.mapping(l.mapping), l.address, l.folded
 	for _, ln := range w.lines[l.first:l.end] {
-		out.Line = append(out.Line, &googlev1.Line{FunctionId: w.function(ln.function), Line: ln.line})
+		to := w.newLine.next()
+		to.FunctionId, to.Line = w.function(ln.function), ln.line
+		out.Line = append(out.Line, to)
 	}
 	w.out.Location = append(w.out.Location, out)
 	w.locations[i] = out.Id
@@ -189,9 +268,10 @@ func (w *pprofWriter) function(i uint32) uint64 {
 	if w.functions[i] == 0 {
 		f := w.view.functions[i]
 		w.functions[i] = uint64(len(w.out.Function)) + 1
-		w.out.Function = append(w.out.Function, &googlev1.Function{
-			Id: w.functions[i], Name: w.text(f.name), SystemName: w.text(f.systemName), Filename: w.text(f.file), StartLine: f.startLine,
-		})
+		out := w.newFunction.next()
+		out.Id, out.StartLine = w.functions[i], f.startLine
+		out.Name, out.SystemName, out.Filename = w.text(f.name), w.text(f.systemName), w.text(f.file)
+		w.out.Function = append(w.out.Function, out)
 	}
 	return w.functions[i]
 }

@@ -128,7 +128,7 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 
 // merge adds up the values of every job's streams by node and calls fn with the
 // sums, in parallel. The sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64)) error {
+func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64) error) error {
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
 		part, err := db.partition(j.epoch, j.partition)
 		if err != nil {
@@ -136,30 +136,37 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 		}
 		defer part.release()
 		v := part.value.view()
-		b := buffers.Get().(*buffer)
-		defer buffers.Put(b)
-		sums := b.zeros(len(v.nodes))
-		lo, hi := sel.times(j.epoch)
-		var p packedRow
-		var tmp scratch
-		for _, st := range j.streams {
-			err := s.cover(kindRow, levelDay, st.id, lo, hi, func(_ int, _ int64, value []byte) error {
-				if err := p.decode(value); err != nil {
-					return err
-				}
-				return p.addTo(sums, st.sampleType, &tmp)
-			})
-			if err != nil {
-				return err
-			}
-		}
-		fn(j, &v, sums)
-		return nil
+		return db.mergeJob(s, j, sel, &v, func(sums []int64) error { return fn(j, &v, sums) })
 	})
 }
 
-// A buffer is memory for sums by node, reused between queries.
-type buffer struct{ nodes []int64 }
+// mergeJob is merge for one job.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, v *view, fn func(sums []int64) error) error {
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	sums := b.zeros(len(v.nodes))
+	lo, hi := sel.times(j.epoch)
+	for _, st := range j.streams {
+		err := s.cover(kindRow, levelDay, st.id, lo, hi, func(_ int, _ int64, value []byte) error {
+			if err := b.row.decode(value); err != nil {
+				return err
+			}
+			return b.row.addTo(sums, st.sampleType, &b.scratch)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return fn(sums)
+}
+
+// A buffer is memory for sums by node and for decoding rows, reused between
+// queries.
+type buffer struct {
+	nodes   []int64
+	row     packedRow
+	scratch scratch
+}
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 

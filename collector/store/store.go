@@ -40,9 +40,12 @@ type Options struct {
 	Registerer prometheus.Registerer // none: no metrics
 
 	// CacheBytes caps the memory that holds tries, indexes and blocks of files;
-	// 0 means 192 MiB. A query needs memory beyond it, for its result and
-	// for the tries that it is working on.
+	// 0 means DefaultCacheBytes. What is in use stays, even beyond it.
 	CacheBytes int64
+	// QueryBytes caps the memory of all running queries together for what they
+	// are working on; 0 means DefaultQueryBytes. A query that needs more fails with
+	// ErrLimit.
+	QueryBytes int64
 	// Retention is the age above which profiles are dropped, by whole days (in
 	// UTC); 0 keeps them.
 	Retention time.Duration
@@ -62,6 +65,12 @@ type Options struct {
 	MaintenanceInterval time.Duration
 }
 
+// The defaults of Options.CacheBytes and Options.QueryBytes.
+const (
+	DefaultCacheBytes = 128 << 20
+	DefaultQueryBytes = 80 << 20
+)
+
 // How long after the last profile of a window it is merged.
 const quietTime = 10 * time.Second
 
@@ -70,7 +79,10 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.CacheBytes <= 0 {
-		o.CacheBytes = 192 << 20
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.QueryBytes <= 0 {
+		o.QueryBytes = DefaultQueryBytes
 	}
 	if o.MaxFuture <= 0 {
 		o.MaxFuture = time.Hour
@@ -102,6 +114,7 @@ type DB struct {
 	pebble  *pebble.DB
 	metrics *metrics
 	cache   *cache
+	memory  *memory
 
 	mu     sync.Mutex
 	epochs map[uint32]bool // those on disk
@@ -121,6 +134,7 @@ func Open(dir string, o Options) (*DB, error) {
 	}
 	db := &DB{options: o, log: o.Logger, pebble: p, epochs: map[uint32]bool{}}
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
+	db.memory = newMemory(o.QueryBytes)
 	db.metrics = newMetrics(db, o.Registerer)
 	if err := db.start(); err != nil {
 		db.metrics.unregister()
