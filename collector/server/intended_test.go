@@ -179,6 +179,45 @@ var intended = map[string]difference{
 	"pprof, nothing": {lines: emptyPprof},
 	"flame graph, format PROFILE_FORMAT_PPROF of nothing": {lines: emptyPprof},
 
+	// A leaf's line is left out where it is the leaf. Where it is a caller, its
+	// line is the call site, which Pyroscope loses.
+	"pprof, Go PGO of 0 locations, aggregated: true": {lines: []string{
+		"period cpu nanoseconds 1000000000",
+		"sample type cpu nanoseconds",
+		"time +120000 ms",
+		"of /usr/bin/app build ID abcdef",
+		"main.main (file4.go:7, from 4); main.fib (file6.go:9, from 6); main.fib (file6.go:9, from 6); main.fib (file6.go:0, from 6): [480000000]",
+		"main.main (file4.go:7, from 4); main.handle (file8.go:0, from 8): [1760000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:0, from 3): [320000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.price (file5.go:0, from 5): [800000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.save (file2.go:5, from 2); syscall.write (file1.go:0, from 1): [720000000]",
+		"runtime.gcBgMarkWorker (file7.go:0, from 7): [160000000]",
+	}},
+	"pprof, Go PGO of 2 locations, aggregated: true": {lines: []string{
+		"period cpu nanoseconds 1000000000",
+		"sample type cpu nanoseconds",
+		"time +120000 ms",
+		"of /usr/bin/app build ID abcdef",
+		"main.fib (file6.go:9, from 6); main.fib (file6.go:0, from 6): [480000000]",
+		"main.main (file4.go:7, from 4); main.handle (file8.go:0, from 8): [1760000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:0, from 3): [320000000]",
+		"main.save (file2.go:5, from 2); syscall.write (file1.go:0, from 1): [720000000]",
+		"main.work (file3.go:6, from 3); main.price (file5.go:0, from 5): [800000000]",
+		"runtime.gcBgMarkWorker (file7.go:0, from 7): [160000000]",
+	}},
+	"pprof, Go PGO of 5 locations, aggregated: true": {lines: []string{
+		"period cpu nanoseconds 1000000000",
+		"sample type cpu nanoseconds",
+		"time +120000 ms",
+		"of /usr/bin/app build ID abcdef",
+		"main.main (file4.go:7, from 4); main.fib (file6.go:9, from 6); main.fib (file6.go:9, from 6); main.fib (file6.go:0, from 6): [480000000]",
+		"main.main (file4.go:7, from 4); main.handle (file8.go:0, from 8): [1760000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:0, from 3): [320000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.price (file5.go:0, from 5): [800000000]",
+		"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.save (file2.go:5, from 2); syscall.write (file1.go:0, from 1): [720000000]",
+		"runtime.gcBgMarkWorker (file7.go:0, from 7): [160000000]",
+	}},
+
 	// Samples with labels are series of their own, and their profile is one for
 	// each of them.
 	"heatmap, labels on samples": {lines: []string{

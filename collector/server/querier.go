@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
@@ -76,8 +78,8 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 
 // pprof merges what f selects, with locations and lines.
 func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, error) {
-	if f.spans {
-		return &googlev1.Profile{}, nil
+	if f.spans { // every series has a type
+		f.Matchers = append(slices.Clone(f.Matchers), labels.MustNewMatcher(labels.MatchEqual, "__profile_type__", ""))
 	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
 	if err == nil && len(p.Sample) == 0 {
@@ -149,16 +151,21 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 }
 
 // SelectMergeProfile merges the selected profiles into one in pprof format.
-// max_nodes does not cut it: an export is whole.
+// max_nodes does not cut it: an export is whole. With go_pgo it is what the Go
+// toolchain needs of it, and the call site is ignored, as in Pyroscope.
 func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeProfileRequest]) (*connect.Response[googlev1.Profile], error) {
 	m := req.Msg
+	stack, pgo := m.StackTraceSelector, m.StackTraceSelector.GetGoPgo()
+	if pgo != nil {
+		stack = nil
+	}
 	f, err := q.flameQuery(&querierv1.SelectMergeStacktracesRequest{
 		ProfileTypeID:      m.ProfileTypeID,
 		LabelSelector:      m.LabelSelector,
 		Start:              m.Start,
 		End:                m.End,
 		MaxNodes:           m.MaxNodes,
-		StackTraceSelector: m.StackTraceSelector,
+		StackTraceSelector: stack,
 		ProfileIdSelector:  m.ProfileIdSelector,
 		TraceIdSelector:    m.TraceIdSelector,
 	})
@@ -168,6 +175,11 @@ func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[q
 	p, err := q.pprof(ctx, f)
 	if err != nil {
 		return nil, err
+	}
+	if pgo != nil {
+		if p, err = goPGO(p, pgo); err != nil {
+			return nil, code(err)
+		}
 	}
 	return connect.NewResponse(p), nil
 }

@@ -116,6 +116,8 @@ type DB struct {
 	cache   *cache
 	memory  *memory
 
+	settings sync.Mutex // held by who replaces one
+
 	mu     sync.Mutex
 	epochs map[uint32]bool // those on disk
 	closed bool

@@ -5,6 +5,7 @@ import (
 
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	q "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 )
 
 func (c *calls) flamegraphs() {
@@ -144,6 +145,14 @@ func (c *calls) formats() {
 	c.add("pprof, under main.main, main.work", q.QuerierServiceSelectMergeProfileProcedure, &querierv1.SelectMergeProfileRequest{
 		ProfileTypeID: cpu, LabelSelector: `{}`, Start: c.base, End: c.end, StackTraceSelector: under("main.main", "main.work"),
 	})
+	for _, keep := range []uint32{0, 1, 2, 5} {
+		for _, aggregate := range []bool{false, true} {
+			c.add(fmt.Sprintf("pprof, Go PGO of %d locations, aggregated: %v", keep, aggregate), q.QuerierServiceSelectMergeProfileProcedure, &querierv1.SelectMergeProfileRequest{
+				ProfileTypeID: cpu, LabelSelector: `{service_name="cart"}`, Start: c.base, End: c.end,
+				StackTraceSelector: &typesv1.StackTraceSelector{GoPgo: &typesv1.GoPGO{KeepLocations: keep, AggregateCallees: aggregate}},
+			})
+		}
+	}
 	c.add("pprof, the first two profiles", q.QuerierServiceSelectMergeProfileProcedure, &querierv1.SelectMergeProfileRequest{
 		ProfileTypeID: cpu, LabelSelector: `{pod="cart-0"}`, Start: c.base, End: c.base + Step + 1,
 	})
