@@ -205,18 +205,8 @@ var intended = map[string]difference{
 		"main.work (file3.go:6, from 3); main.price (file5.go:0, from 5): [800000000]",
 		"runtime.gcBgMarkWorker (file7.go:0, from 7): [160000000]",
 	}},
-	"pprof, Go PGO of 5 locations, aggregated: true": {lines: []string{
-		"period cpu nanoseconds 1000000000",
-		"sample type cpu nanoseconds",
-		"time +120000 ms",
-		"of /usr/bin/app build ID abcdef",
-		"main.main (file4.go:7, from 4); main.fib (file6.go:9, from 6); main.fib (file6.go:9, from 6); main.fib (file6.go:0, from 6): [480000000]",
-		"main.main (file4.go:7, from 4); main.handle (file8.go:0, from 8): [1760000000]",
-		"main.main (file4.go:7, from 4); main.work (file3.go:0, from 3): [320000000]",
-		"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.price (file5.go:0, from 5): [800000000]",
-		"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.save (file2.go:5, from 2); syscall.write (file1.go:0, from 1): [720000000]",
-		"runtime.gcBgMarkWorker (file7.go:0, from 7): [160000000]",
-	}},
+	"pprof, Go PGO of 5 locations, aggregated: true": {lines: goPGO},
+	"flame graph, Go PGO, as profilecli asks for it": {lines: goPGO},
 
 	// Samples with labels are series of their own, and their profile is one for
 	// each of them.
@@ -257,3 +247,16 @@ var intended = map[string]difference{
 var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}
 
 const heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"
+
+var goPGO = []string{
+	"period cpu nanoseconds 1000000000",
+	"sample type cpu nanoseconds",
+	"time +120000 ms",
+	"of /usr/bin/app build ID abcdef",
+	"main.main (file4.go:7, from 4); main.fib (file6.go:9, from 6); main.fib (file6.go:9, from 6); main.fib (file6.go:0, from 6): [480000000]",
+	"main.main (file4.go:7, from 4); main.handle (file8.go:0, from 8): [1760000000]",
+	"main.main (file4.go:7, from 4); main.work (file3.go:0, from 3): [320000000]",
+	"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.price (file5.go:0, from 5): [800000000]",
+	"main.main (file4.go:7, from 4); main.work (file3.go:6, from 3); main.save (file2.go:5, from 2); syscall.write (file1.go:0, from 1): [720000000]",
+	"runtime.gcBgMarkWorker (file7.go:0, from 7): [160000000]",
+}

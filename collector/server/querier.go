@@ -10,6 +10,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
@@ -31,6 +32,7 @@ type flameQuery struct {
 	stack []string
 	nodes int64
 	spans bool // restricted to spans
+	pgo   *typesv1.GoPGO
 }
 
 func (q *querier) flameQuery(m *querierv1.SelectMergeStacktracesRequest) (f flameQuery, err error) {
@@ -63,6 +65,19 @@ func unsupported(field, why string) error {
 	return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: %s", field, why))
 }
 
+// exportQuery is flameQuery for pprof, where stack_trace_selector may have
+// go_pgo. As in Pyroscope, the call site beside it is ignored.
+func (q *querier) exportQuery(m *querierv1.SelectMergeStacktracesRequest) (flameQuery, error) {
+	pgo := m.StackTraceSelector.GetGoPgo()
+	if pgo != nil {
+		m = m.CloneVT()
+		m.StackTraceSelector = nil
+	}
+	f, err := q.flameQuery(m)
+	f.pgo = pgo
+	return f, err
+}
+
 // tree merges what f selects. The store keeps samples without their spans, so
 // no sample belongs to any span.
 func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error) {
@@ -76,7 +91,8 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 	return t, code(err)
 }
 
-// pprof merges what f selects, with locations and lines.
+// pprof merges what f selects, with locations and lines. With go_pgo it is what
+// the Go toolchain needs of it.
 func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, error) {
 	if f.spans { // every series has a type
 		f.Matchers = append(slices.Clone(f.Matchers), labels.MustNewMatcher(labels.MatchEqual, "__profile_type__", ""))
@@ -84,6 +100,9 @@ func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, e
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
 	if err == nil && len(p.Sample) == 0 {
 		err = q.known(ctx, f.Type)
+	}
+	if err == nil && f.pgo != nil {
+		p, err = goPGO(p, f.pgo)
 	}
 	return p, code(err)
 }
@@ -94,18 +113,22 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	if err := oneOf("format", req.Msg.Format, querierv1.ProfileFormat_name); err != nil {
 		return nil, invalid(err)
 	}
-	f, err := q.flameQuery(req.Msg)
-	if err != nil {
-		return nil, err
-	}
 	resp := &querierv1.SelectMergeStacktracesResponse{}
 	if req.Msg.Format == querierv1.ProfileFormat_PROFILE_FORMAT_PPROF {
+		f, err := q.exportQuery(req.Msg)
+		if err != nil {
+			return nil, err
+		}
 		p, err := q.pprof(ctx, f)
 		if err != nil {
 			return nil, err
 		}
 		resp.Pprof = &querierv1.PprofProfile{Profile: p}
 		return connect.NewResponse(resp), nil
+	}
+	f, err := q.flameQuery(req.Msg)
+	if err != nil {
+		return nil, err
 	}
 	if req.Msg.Format != querierv1.ProfileFormat_PROFILE_FORMAT_DOT { // which is a graph of all calls
 		f.MaxNodes = f.nodes
@@ -151,21 +174,16 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 }
 
 // SelectMergeProfile merges the selected profiles into one in pprof format.
-// max_nodes does not cut it: an export is whole. With go_pgo it is what the Go
-// toolchain needs of it, and the call site is ignored, as in Pyroscope.
+// max_nodes does not cut it: an export is whole.
 func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeProfileRequest]) (*connect.Response[googlev1.Profile], error) {
 	m := req.Msg
-	stack, pgo := m.StackTraceSelector, m.StackTraceSelector.GetGoPgo()
-	if pgo != nil {
-		stack = nil
-	}
-	f, err := q.flameQuery(&querierv1.SelectMergeStacktracesRequest{
+	f, err := q.exportQuery(&querierv1.SelectMergeStacktracesRequest{
 		ProfileTypeID:      m.ProfileTypeID,
 		LabelSelector:      m.LabelSelector,
 		Start:              m.Start,
 		End:                m.End,
 		MaxNodes:           m.MaxNodes,
-		StackTraceSelector: stack,
+		StackTraceSelector: m.StackTraceSelector,
 		ProfileIdSelector:  m.ProfileIdSelector,
 		TraceIdSelector:    m.TraceIdSelector,
 	})
@@ -175,11 +193,6 @@ func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[q
 	p, err := q.pprof(ctx, f)
 	if err != nil {
 		return nil, err
-	}
-	if pgo != nil {
-		if p, err = goPGO(p, pgo); err != nil {
-			return nil, code(err)
-		}
 	}
 	return connect.NewResponse(p), nil
 }

@@ -153,6 +153,10 @@ func (c *calls) formats() {
 			})
 		}
 	}
+	c.flame("Go PGO, as profilecli asks for it", func(r *mergeReq) {
+		r.Format = querierv1.ProfileFormat_PROFILE_FORMAT_PPROF
+		r.StackTraceSelector = &typesv1.StackTraceSelector{GoPgo: &typesv1.GoPGO{KeepLocations: 5, AggregateCallees: true}}
+	})
 	c.add("pprof, the first two profiles", q.QuerierServiceSelectMergeProfileProcedure, &querierv1.SelectMergeProfileRequest{
 		ProfileTypeID: cpu, LabelSelector: `{pod="cart-0"}`, Start: c.base, End: c.base + Step + 1,
 	})
