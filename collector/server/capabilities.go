@@ -29,8 +29,8 @@ func (features) GetFeatureFlags(context.Context, *connect.Request[capabilitiesv1
 }
 
 // absent lists the services that Pyroscope's clients ask and that have no
-// counterpart here. They answer "unimplemented", as Pyroscope does where they
-// are switched off, which clients take for an absent feature.
+// counterpart here. They answer "unimplemented", as Pyroscope does where one is
+// switched off, instead of what the page says to a path that it does not know.
 var absent = []struct {
 	name    string
 	handler func(options ...connect.HandlerOption) (string, http.Handler)
