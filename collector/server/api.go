@@ -19,8 +19,9 @@ import (
 // request.
 func (s *Server) Open(db Store) {
 	o := s.options
+	queries := newGate(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
-		connect.WithInterceptors(s.metrics.interceptor(o.Logger), newGate(o.Limits.MaxConcurrentQueries)),
+		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
 		connect.WithRecover(recovered(o.Logger)),
 		compression(),
 		connect.WithCodec(vtCodec{}),
@@ -33,7 +34,13 @@ func (s *Server) Open(db Store) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(pushv1connect.NewPusherServiceHandler(&pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}, options...))
-	mux.Handle(querierv1connect.NewQuerierServiceHandler(&querier{store: db, limits: o.Limits}, options...))
+	q := &querier{store: db, limits: o.Limits}
+	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
+	r := &renderer{querier: q, now: time.Now}
+	for _, prefix := range []string{"", "/pyroscope"} {
+		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
+		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
+	}
 	mux.Handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
 	mux.Handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))
 	for _, a := range absent {
@@ -68,7 +75,7 @@ func patterns() []string {
 	for _, a := range absent {
 		names = append(names, a.name)
 	}
-	var out []string
+	out := []string{"/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range names {
 		out = append(out, "/"+name+"/")
 	}

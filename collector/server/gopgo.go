@@ -6,22 +6,18 @@ import (
 	"slices"
 
 	"github.com/google/pprof/profile"
-	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 )
 
-// goPGO reduces a profile to what the Go toolchain reads for profile-guided
-// optimization, in a fraction of the size: the keep_locations locations next to
-// the leaf (all, if 0) of each stacktrace, and, with aggregate_callees, leaves
-// without their line, so that the samples within one function are one sample.
+// goPGO reduces a profile in pprof format, not compressed, to what the Go
+// toolchain reads for profile-guided optimization, in a fraction of the size:
+// the keep_locations locations next to the leaf (all, if 0) of each stacktrace,
+// and, with aggregate_callees, leaves without their line, so that the samples
+// within one function are one sample.
 //
 // A location that is a caller elsewhere keeps its line there: it is the call
 // site that the compiler looks for.
-func goPGO(in *googlev1.Profile, pgo *typesv1.GoPGO) (*googlev1.Profile, error) {
-	raw, err := in.MarshalVT()
-	if err != nil {
-		return nil, err
-	}
+func goPGO(raw []byte, pgo *typesv1.GoPGO) ([]byte, error) {
 	p, err := profile.ParseUncompressed(raw)
 	if err != nil {
 		return nil, fmt.Errorf("reduce the profile: %w", err)
@@ -57,6 +53,5 @@ func goPGO(in *googlev1.Profile, pgo *typesv1.GoPGO) (*googlev1.Profile, error) 
 	if err := p.Compact().WriteUncompressed(&b); err != nil {
 		return nil, err
 	}
-	out := &googlev1.Profile{}
-	return out, out.UnmarshalVT(b.Bytes())
+	return b.Bytes(), nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -91,20 +93,35 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 	return t, code(err)
 }
 
-// pprof merges what f selects, with locations and lines. With go_pgo it is what
-// the Go toolchain needs of it.
-func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, error) {
+// pprof merges what f selects, with locations and lines. The message is encoded
+// already, in its unknown fields, which any codec of binary form writes as they
+// are. For a client that asked in JSON it is decoded. With go_pgo it is what the
+// Go toolchain needs of it.
+func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
+	out := &googlev1.Profile{}
 	if f.spans { // every series has a type
 		f.Matchers = append(slices.Clone(f.Matchers), labels.MustNewMatcher(labels.MatchEqual, "__profile_type__", ""))
 	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
-	if err == nil && len(p.Sample) == 0 {
-		err = q.known(ctx, f.Type)
+	switch {
+	case err != nil:
+		return nil, code(err)
+	case p.Samples == 0:
+		if err := q.known(ctx, f.Type); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil && f.pgo != nil {
-		p, err = goPGO(p, f.pgo)
+	data := p.Data
+	if f.pgo != nil {
+		if data, err = goPGO(data, f.pgo); err != nil {
+			return nil, code(err)
+		}
 	}
-	return p, code(err)
+	if strings.Contains(header.Get("Content-Type"), "json") {
+		return out, code(out.UnmarshalVT(data))
+	}
+	out.ProtoReflect().SetUnknown(data)
+	return out, nil
 }
 
 // SelectMergeStacktraces merges the selected profiles into one flame graph, in
@@ -119,7 +136,7 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 		if err != nil {
 			return nil, err
 		}
-		p, err := q.pprof(ctx, f)
+		p, err := q.pprof(ctx, f, req.Header())
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +207,7 @@ func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[q
 	if err != nil {
 		return nil, err
 	}
-	p, err := q.pprof(ctx, f)
+	p, err := q.pprof(ctx, f, req.Header())
 	if err != nil {
 		return nil, err
 	}

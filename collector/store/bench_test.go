@@ -159,7 +159,7 @@ func BenchmarkPprof(b *testing.B) {
 			defer measureCPU(b)()
 			for i := range b.N {
 				p, err := db.Pprof(context.Background(), benchSelection(i, time.Hour, selector), nil)
-				if err != nil || len(p.Sample) == 0 {
+				if err != nil || p.Samples == 0 {
 					b.Fatal(err)
 				}
 			}

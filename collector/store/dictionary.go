@@ -151,7 +151,7 @@ func (d *dictionary) find() *lookup {
 // findCalls makes the lookup table of calls, all that reading segments needs.
 func (d *dictionary) findCalls() {
 	d.lookup.calls.grow(len(d.calls))
-	for i, c := range d.calls[1:] {
+	for i, c := range d.calls[min(1, len(d.calls)):] {
 		d.lookup.calls.put(c.parent, c.name, uint32(i)+1)
 	}
 }
@@ -271,6 +271,9 @@ func (d *dictionary) addNode(parent, loc uint32) uint32 {
 // appendNode appends a node that is not there and its calls, one per line.
 func (d *dictionary) appendNode(n node) {
 	d.nodes = append(d.nodes, n)
+	if d.callOf == nil {
+		return
+	}
 	at := d.callOf[n.parent]
 	loc := &d.locations[n.location]
 	if loc.first == loc.end {

@@ -4,17 +4,19 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"unsafe"
-
-	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
-
-	"github.com/flameline/flameline/pkg/profile"
 )
+
+// A Pprof is an encoded pprof profile: Data is a Profile message of
+// profile.proto, not compressed, with Samples samples.
+type Pprof struct {
+	Data    []byte
+	Samples int
+}
 
 // Pprof merges all selected profiles into one pprof profile of one sample type.
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.
-func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*googlev1.Profile, error) {
+func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*Pprof, error) {
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err
@@ -42,16 +44,13 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*goo
 		return nil, err
 	}
 	if m.into == nil {
-		m.into, m.values = newDictionary(), []int64{0}
+		m.into, m.values = newSymbols(), []int64{0}
 	}
-	w := &pprofWriter{view: &m.into.view, out: &googlev1.Profile{}, strings: make([]int64, len(m.into.strings))}
-	// The result takes about as much again as what it is made of.
-	if err := m.hold.wait(ctx, w.size(m.values)); err != nil {
+	w := newPprofWriter(&m.into.view, m.values)
+	if err := m.hold.wait(ctx, int64(w.size())); err != nil {
 		return nil, err
 	}
-	w.samples(m.values)
-	w.head(sel)
-	return w.out, nil
+	return w.write(sel), nil
 }
 
 // pprofMerge adds partitions up in their order, so that the result does not
@@ -81,7 +80,7 @@ func (m *pprofMerge) add(order int, v *view, sums []int64) error {
 		return m.hold.wait(m.ctx, int64(len(sums))*8)
 	}
 	if m.into == nil {
-		m.into, m.values = newDictionary(), []int64{0}
+		m.into, m.values = newSymbols(), []int64{0}
 	}
 	if order != m.next {
 		m.waiting[order] = pprofPart{*v, slices.Clone(sums)}
@@ -108,6 +107,14 @@ func (m *pprofMerge) absorb(v *view, sums []int64) {
 			m.values[at[n]] += x
 		}
 	}
+}
+
+// newSymbols returns a dictionary that has no function-level trie, which pprof
+// does not show.
+func newSymbols() *dictionary {
+	d := newDictionary()
+	d.calls, d.callOf = nil, nil
+	return d
 }
 
 // absorb adds the nodes that have a value, and their callers, of another
@@ -163,163 +170,4 @@ func (d *dictionary) absorb(v *view, values []int64) []uint32 {
 		}
 	}
 	return at
-}
-
-// A pprofWriter copies what samples need into a pprof profile. Its tables hold
-// the new number of a part, 0 while it has none.
-type pprofWriter struct {
-	*view
-	out       *googlev1.Profile
-	strings   []int64
-	functions []uint64
-	mappings  []uint64
-	locations []uint64
-
-	newLocation slab[googlev1.Location]
-	newLine     slab[googlev1.Line]
-	newFunction slab[googlev1.Function]
-}
-
-// A slab hands out zero values that were allocated many at a time.
-type slab[T any] struct{ free []T }
-
-func (s *slab[T]) next() *T {
-	if len(s.free) == 0 {
-		s.free = make([]T, 256)
-	}
-	out := &s.free[0]
-	s.free = s.free[1:]
-	return out
-}
-
-func (w *pprofWriter) text(i uint32) int64 {
-	if len(w.out.StringTable) == 0 {
-		w.out.StringTable = append(w.out.StringTable, "")
-	}
-	if i != 0 && w.strings[i] == 0 {
-		w.strings[i] = int64(len(w.out.StringTable))
-		w.out.StringTable = append(w.out.StringTable, w.view.strings[i])
-	}
-	return w.strings[i]
-}
-
-// size estimates the memory of samples, in bytes.
-func (w *pprofWriter) size(values []int64) int64 {
-	count, locations := w.count(values)
-	return int64(count)*int64(unsafe.Sizeof(googlev1.Sample{})+16) + int64(locations)*8 +
-		int64(len(w.view.locations))*int64(unsafe.Sizeof(googlev1.Location{})+unsafe.Sizeof(googlev1.Line{})+16)
-}
-
-// count counts the samples and their locations.
-func (w *pprofWriter) count(values []int64) (samples, locations int) {
-	depth := make([]uint32, len(w.nodes))
-	for n := range values {
-		if n > 0 {
-			depth[n] = depth[w.nodes[n].parent] + 1
-		}
-		if values[n] != 0 {
-			samples++
-			locations += int(depth[n])
-		}
-	}
-	return samples, locations
-}
-
-func (w *pprofWriter) samples(values []int64) {
-	w.functions, w.mappings = make([]uint64, len(w.view.functions)), make([]uint64, len(w.view.mappings))
-	w.locations = make([]uint64, len(w.view.locations))
-	count, sum := w.count(values)
-	w.out.Sample = make([]*googlev1.Sample, 0, count)
-	// One allocation each for all samples, stacks and values.
-	samples, stacks, vs := make([]googlev1.Sample, count), make([]uint64, 0, sum), make([]int64, 0, count)
-	for n, x := range values {
-		if x == 0 {
-			continue
-		}
-		first := len(stacks)
-		for at := uint32(n); at != 0; at = w.nodes[at].parent {
-			stacks = append(stacks, w.location(w.nodes[at].location))
-		}
-		vs = append(vs, x)
-		s := &samples[len(w.out.Sample)]
-		s.LocationId, s.Value = stacks[first:len(stacks):len(stacks)], vs[len(vs)-1:len(vs):len(vs)]
-		w.out.Sample = append(w.out.Sample, s)
-	}
-}
-
-func (w *pprofWriter) location(i uint32) uint64 {
-	if w.locations[i] != 0 {
-		return w.locations[i]
-	}
-	l := w.view.locations[i]
-	out := w.newLocation.next()
-	out.Id, out.MappingId, out.Address, out.IsFolded = uint64(len(w.out.Location))+1, w.mapping(l.mapping), l.address, l.folded
-	for _, ln := range w.lines[l.first:l.end] {
-		to := w.newLine.next()
-		to.FunctionId, to.Line = w.function(ln.function), ln.line
-		out.Line = append(out.Line, to)
-	}
-	w.out.Location = append(w.out.Location, out)
-	w.locations[i] = out.Id
-	return out.Id
-}
-
-func (w *pprofWriter) function(i uint32) uint64 {
-	if w.functions[i] == 0 {
-		f := w.view.functions[i]
-		w.functions[i] = uint64(len(w.out.Function)) + 1
-		out := w.newFunction.next()
-		out.Id, out.StartLine = w.functions[i], f.startLine
-		out.Name, out.SystemName, out.Filename = w.text(f.name), w.text(f.systemName), w.text(f.file)
-		w.out.Function = append(w.out.Function, out)
-	}
-	return w.functions[i]
-}
-
-func (w *pprofWriter) mapping(i uint32) uint64 {
-	if i != 0 && w.mappings[i] == 0 {
-		m := w.view.mappings[i]
-		w.mappings[i] = uint64(len(w.out.Mapping)) + 1
-		w.out.Mapping = append(w.out.Mapping, &googlev1.Mapping{
-			Id: w.mappings[i], MemoryStart: m.start, MemoryLimit: m.limit, FileOffset: m.offset,
-			Filename: w.text(m.file), BuildId: w.text(m.buildID),
-			HasFunctions: m.flags&hasFunctions != 0, HasFilenames: m.flags&hasFilenames != 0,
-			HasLineNumbers: m.flags&hasLineNumbers != 0, HasInlineFrames: m.flags&hasInlineFrames != 0,
-		})
-	}
-	return w.mappings[i]
-}
-
-// head fills in what describes the profile as a whole. The period is not kept
-// with samples; it is what Pyroscope says for the type.
-func (w *pprofWriter) head(sel Selection) {
-	own := map[string]int64{}
-	text := func(s string) int64 {
-		if s == "" {
-			return w.text(0)
-		}
-		if _, ok := own[s]; !ok {
-			w.text(0)
-			own[s] = int64(len(w.out.StringTable))
-			w.out.StringTable = append(w.out.StringTable, s)
-		}
-		return own[s]
-	}
-	t := sel.Type
-	w.out.SampleType = []*googlev1.ValueType{{Type: text(t.SampleType), Unit: text(t.SampleUnit)}}
-	w.out.DefaultSampleType = w.out.SampleType[0].Type
-	w.out.PeriodType = &googlev1.ValueType{Type: text(t.PeriodType), Unit: text(t.PeriodUnit)}
-	w.out.Period = period(t)
-	w.out.TimeNanos = sel.End * 1e6
-	w.out.DurationNanos = (sel.End - sel.Start) * 1e6
-}
-
-func period(t profile.Type) int64 {
-	switch t.Name {
-	case "process_cpu":
-		return 1_000_000_000
-	case "memory":
-		return 512 << 10
-	}
-	return 1
 }

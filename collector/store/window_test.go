@@ -54,7 +54,7 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 	a.tree = draw(tree)
 	a.series, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
-	p, err := db.Pprof(ctx, sel, nil)
+	p, err := mergePprof(ctx, db, sel, nil)
 	require.NoError(t, err)
 	a.pprof = stacks(googleOf(t, p), 0)
 	return a
