@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,9 +46,9 @@ func TestConformanceSeesEveryWrongAnswer(t *testing.T) {
 			sound, err := conformance.Fetch(ctx, url, c)
 			require.NoError(t, err)
 			n := 0
-			for how, wrong := range mutations(sound) {
+			for how, wrong := range mutations(c, sound) {
 				n++
-				a, err := conformance.Reduce(wrong, base)
+				a, err := conformance.Reduce(c, wrong, base)
 				if err != nil {
 					continue // seen
 				}
@@ -61,7 +62,7 @@ func TestConformanceSeesEveryWrongAnswer(t *testing.T) {
 }
 
 // mutations yields wrong answers, and what is wrong with them.
-func mutations(r conformance.Response) func(yield func(string, conformance.Response) bool) {
+func mutations(c conformance.Call, r conformance.Response) func(yield func(string, conformance.Response) bool) {
 	return func(yield func(string, conformance.Response) bool) {
 		if r.Code != "" {
 			for _, w := range []conformance.Response{
@@ -75,6 +76,10 @@ func mutations(r conformance.Response) func(yield func(string, conformance.Respo
 			return
 		}
 		if !yield("the answer is an error", conformance.Response{Code: "internal", Message: "broken"}) {
+			return
+		}
+		if r.JSON != nil {
+			mutateJSON(c, r.JSON, func(how string) bool { return yield(how, r) })
 			return
 		}
 		mutate(r.Msg, func(how string) bool {
@@ -144,6 +149,58 @@ func mutate(m proto.Message, seen func(how string) bool) {
 		return ok
 	}
 	walk(m.ProtoReflect(), "")
+}
+
+// freeJSON are the fields of answers by URL that may have any value: nobody sets
+// them.
+var freeJSON = []string{".timeline.watermarks", ".heatmap", ".groups.*.watermarks"}
+
+// mutateJSON is mutate for an answer by URL.
+func mutateJSON(c conformance.Call, answer map[string]any, seen func(how string) bool) {
+	var walk func(at string, v any, set func(any)) bool
+	walk = func(at string, v any, set func(any)) bool {
+		if !c.Timeline && (strings.HasPrefix(at, ".timeline") || strings.HasPrefix(at, ".groups")) || slices.Contains(freeJSON, at) {
+			return true
+		}
+		var wrong any
+		switch v := v.(type) {
+		case map[string]any:
+			for k, e := range v {
+				below := at + "." + k
+				if at == ".groups" {
+					below = at + ".*"
+				}
+				if !walk(below, e, func(w any) { v[k] = w }) {
+					return false
+				}
+			}
+			return true
+		case []any:
+			for i, e := range v {
+				if !walk(at+"[]", e, func(w any) { v[i] = w }) {
+					return false
+				}
+			}
+			if len(v) == 0 || at == ".flamebearer.names" {
+				return true
+			}
+			wrong = v[:len(v)-1]
+		case json.Number:
+			n, err := v.Int64()
+			if err != nil {
+				panic(err)
+			}
+			wrong = n + 1
+		case string:
+			wrong = v + "x"
+		default:
+			return true // null
+		}
+		set(wrong)
+		defer set(v)
+		return seen(fmt.Sprintf("%s is %v for %v", at, wrong, v))
+	}
+	walk("", answer, nil)
 }
 
 // others returns values of a field's kind that differ from v, and how, where

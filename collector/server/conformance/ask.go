@@ -64,16 +64,21 @@ func response(procedure string) proto.Message {
 	panic("no response type for " + procedure)
 }
 
-// A Response is what a server said, in full: a message, or the code and message
-// of an error.
+// A Response is what a server said, in full: a message, JSON, or the code and
+// message of an error.
 type Response struct {
 	Msg           proto.Message
+	JSON          map[string]any // of a question by URL
 	Code, Message string
 }
 
 // Fetch sends one call to the server at url, as Connect does with JSON.
 func Fetch(ctx context.Context, url string, c Call) (Response, error) {
-	raw, status, err := post(ctx, url+c.Procedure, c.Request)
+	ask, url := post, url+c.Procedure
+	if c.Path != "" {
+		ask, url = get, url+c.Path
+	}
+	raw, status, err := ask(ctx, url, c.Request)
 	if err != nil {
 		return Response{}, fmt.Errorf("%s: %w", c.Name, err)
 	}
@@ -84,6 +89,15 @@ func Fetch(ctx context.Context, url string, c Call) (Response, error) {
 		}
 		return Response{Code: e.Code, Message: e.Message}, nil
 	}
+	if c.Path != "" {
+		var r Response
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		if err := d.Decode(&r.JSON); err != nil {
+			return Response{}, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		return r, nil
+	}
 	resp := response(c.Procedure)
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, resp); err != nil {
 		return Response{}, fmt.Errorf("%s: %w", c.Name, err)
@@ -91,11 +105,15 @@ func Fetch(ctx context.Context, url string, c Call) (Response, error) {
 	return Response{Msg: resp}, nil
 }
 
-// Reduce returns of a response what can be compared. base is the corpus' base
-// time.
-func Reduce(r Response, base int64) (Answer, error) {
+// Reduce returns of a response to a call what can be compared. base is the
+// corpus' base time.
+func Reduce(c Call, r Response, base int64) (Answer, error) {
 	if r.Code != "" {
 		return Answer{Code: r.Code, Message: r.Message}, nil
+	}
+	if r.JSON != nil {
+		lines, err := render(r.JSON, base, c.Timeline)
+		return Answer{Lines: lines}, err
 	}
 	lines, err := reduce(r.Msg, base)
 	return Answer{Lines: lines}, err
@@ -107,7 +125,7 @@ func Ask(ctx context.Context, url string, base int64, c Call) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	a, err := Reduce(r, base)
+	a, err := Reduce(c, r, base)
 	if err != nil {
 		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
 	}
@@ -148,6 +166,18 @@ func post(ctx context.Context, url string, msg proto.Message) ([]byte, int, erro
 		return nil, 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	return do(req)
+}
+
+func get(ctx context.Context, url string, _ proto.Message) ([]byte, int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, 0, err
+	}
+	return do(req)
+}
+
+func do(req *http.Request) ([]byte, int, error) {
 	// Without it Pyroscope leaves label names beyond ASCII out of its answers.
 	req.Header.Set("Accept", "*/*;allow-utf8-labelnames=true")
 	resp, err := http.DefaultClient.Do(req)

@@ -25,6 +25,11 @@ type Call struct {
 	Procedure string
 	Request   proto.Message
 
+	// Path is what a question by URL gets in place of a procedure, and Timeline
+	// says that it is about the timeline of the answer.
+	Path     string
+	Timeline bool
+
 	// Empty says that nothing is selected: an answer without content is right
 	// here, and would be a wrong one elsewhere.
 	Empty bool
@@ -44,6 +49,7 @@ func Calls(base int64) []Call {
 	c.series()
 	c.heatmaps()
 	c.lookups()
+	c.renders()
 	c.mistakes()
 	c.pushes()
 	return c.list
