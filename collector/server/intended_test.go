@@ -164,6 +164,15 @@ var intended = map[string]difference{
 		"0 {} +90001 ms: 5.96e+08",
 		"0 {} +105001 ms: 6.06e+08",
 	}},
+	"heatmap, start at a profile": {lines: []string{
+		"0 {} +17001 ms: rows " + ledgerRows + " counts [0 0 0 0 0 0 0 0 0 0 1 0 0 0 0 0 0 0 0 0]",
+		"0 {} +32001 ms: rows " + ledgerRows + " counts [0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1]",
+		"0 {} +47001 ms: rows " + ledgerRows + " counts [1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0]",
+		"0 {} +62001 ms: rows " + ledgerRows + " counts [0 0 0 0 0 0 0 0 0 0 1 0 0 0 0 0 0 0 0 0]",
+		"0 {} +77001 ms: rows " + ledgerRows + " counts [0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1]",
+		"0 {} +92001 ms: rows " + ledgerRows + " counts [1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0]",
+		"0 {} +107001 ms: rows " + ledgerRows + " counts [0 0 0 0 0 0 0 0 0 0 1 0 0 0 0 0 0 0 0 0]",
+	}},
 
 	// There is no empty label set.
 	"label sets of a label of samples": {lines: []string{
@@ -315,7 +324,11 @@ var intended = map[string]difference{
 
 var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}
 
-const heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"
+// Rows of heatmaps of all services, and of ledger.
+const (
+	heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"
+	ledgerRows  = "[6e+06 6.5e+06 7e+06 7.5e+06 8e+06 8.5e+06 9e+06 9.5e+06 1e+07 1.05e+07 1.1e+07 1.15e+07 1.2e+07 1.25e+07 1.3e+07 1.35e+07 1.4e+07 1.45e+07 1.5e+07 1.55e+07]"
+)
 
 var goPGO = []string{
 	"period cpu nanoseconds 1000000000",
