@@ -25,6 +25,7 @@ var prerequisites = []prerequisite{
 	{commands: []string{"g++"}, debian: []string{"g++"}},
 	// Load programs.
 	{commands: []string{"python3"}, debian: []string{"python3"}},
+	{commands: []string{"pip3"}, debian: []string{"python3-pip"}},
 	{commands: []string{"java"}, debian: []string{"default-jdk-headless"}},
 	{commands: []string{"javac"}, debian: []string{"default-jdk-headless"}},
 	// Generated eBPF objects.

@@ -23,6 +23,11 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
+// Decompress undoes what the transport of a body has done to it, gzip or zstd,
+// told by its first bytes; a body that is neither is returned as it is. Errors
+// about more than most bytes, 0 for any number, wrap ErrTooLarge.
+func Decompress(b []byte, most int64) ([]byte, error) { return decompress(b, most) }
+
 // decompress undoes gzip or zstd, told by their first bytes; anything else is
 // returned as it is. It reads no more than max bytes, 0 for any number.
 func decompress(b []byte, max int64) ([]byte, error) {

@@ -17,6 +17,12 @@ import (
 // means. size is the profile's, in bytes, after decompression. The profile may
 // refer to b, which must not change.
 func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
+	return readPprof(b, l, func(*googlev1.Profile) {})
+}
+
+// readPprof repairs what a sender is known to do wrong before the profile is
+// checked.
+func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.Profile, size int, err error) {
 	if len(b) == 0 {
 		return nil, 0, errors.New("pprof: no bytes")
 	}
@@ -30,6 +36,7 @@ func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
 			return nil, 0, fmt.Errorf("pprof: %w", err)
 		}
 	}
+	repair(p)
 	if err := check(p, l); err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}

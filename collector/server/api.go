@@ -33,7 +33,9 @@ func (s *Server) Open(db Store) {
 		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
 	}
 	mux := http.NewServeMux()
-	mux.Handle(pushv1connect.NewPusherServiceHandler(&pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}, options...))
+	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
+	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
+	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
 	q := &querier{store: db, limits: o.Limits}
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
 	r := &renderer{querier: q, now: time.Now}
@@ -75,7 +77,7 @@ func patterns() []string {
 	for _, a := range absent {
 		names = append(names, a.name)
 	}
-	out := []string{"/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
+	out := []string{ingestPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range names {
 		out = append(out, "/"+name+"/")
 	}
@@ -90,7 +92,7 @@ func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
 		return
 	}
-	// Connect bounds what it reads as well, but cannot name the limit.
+	// Handlers bound what they read as well, but Connect cannot name the limit.
 	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most {
 		refuse(w, r, connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
@@ -106,5 +108,9 @@ func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 		_ = ew.Write(w, r, err)
 		return
 	}
-	http.Error(w, err.Message(), http.StatusServiceUnavailable)
+	status := statusOf(err.Code())
+	if err.Code() == connect.CodeResourceExhausted {
+		status = http.StatusRequestEntityTooLarge
+	}
+	writeError(w, status, err)
 }

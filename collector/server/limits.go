@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/flameline/flameline/collector/ingest"
@@ -31,4 +33,28 @@ type Limits struct {
 	MaxNodes, DefaultNodes int64
 	// MaxPoints bounds the points of one series of an answer.
 	MaxPoints int64
+}
+
+// series holds the number of a push's series to the limit.
+func (l Limits) series(n int) error {
+	if most := l.MaxSeriesPerPush; most > 0 && n > most {
+		return fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", n, most)
+	}
+	return nil
+}
+
+// within returns the limits of a profile in a request whose profiles may have
+// left more bytes together. explain names the limit that an error is about.
+func (l Limits) within(left int64) (out ingest.Limits, explain func(error) error) {
+	out = l.Ingest
+	if l.MaxRequestBytes == 0 || out.MaxProfileBytes > 0 && out.MaxProfileBytes <= left {
+		return out, func(err error) error { return err }
+	}
+	out.MaxProfileBytes = max(left, 1) // 0 would be no limit
+	return out, func(err error) error {
+		if errors.Is(err, ingest.ErrTooLarge) {
+			return fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", l.MaxRequestBytes)
+		}
+		return err
+	}
 }
