@@ -29,7 +29,7 @@ var free = map[protoreflect.FullName]string{
 	"google.v1.Mapping.has_functions":                      "whether to symbolize again, which these tests do not",
 	"google.v1.Mapping.has_filenames":                      "the same",
 	"google.v1.Mapping.has_line_numbers":                   "the same",
-	"types.v1.GetProfileStatsResponse.oldest_profile_time": "Pyroscope's v2 has none; TestProfileStats",
+	"types.v1.GetProfileStatsResponse.oldest_profile_time": "Pyroscope's v2 has none; TestProfileStatsSayFromWhenToWhen",
 	"types.v1.GetProfileStatsResponse.newest_profile_time": "the same",
 }
 

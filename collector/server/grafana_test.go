@@ -24,9 +24,9 @@ import (
 )
 
 // What Grafana's Pyroscope data source sends from its backend, with the Connect
-// client and these fields (pkg/tsdb/grafana-pyroscope-datasource, pyroscopeClient.go
-// and query.go): no selector may be empty text, the range is the dashboard's,
-// and the step is never below 15 s.
+// client and these fields (grafana/grafana, pkg/tsdb/grafana-pyroscope-datasource,
+// pyroscopeClient.go and query.go). The range is the dashboard's, a step is 15 s
+// at least, and a heatmap has 64 slots at most.
 func TestGrafanasDataSource(t *testing.T) {
 	ctx := t.Context()
 	url, _ := start(t, defaults)
