@@ -28,6 +28,7 @@ var prerequisites = []prerequisite{
 	{commands: []string{"pip3"}, debian: []string{"python3-pip"}},
 	{commands: []string{"java"}, debian: []string{"default-jdk-headless"}},
 	{commands: []string{"javac"}, debian: []string{"default-jdk-headless"}},
+	{commands: []string{"mvn"}, debian: []string{"maven"}},
 	// Generated eBPF objects.
 	{commands: []string{"clang"}, debian: []string{"clang"}},
 	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},

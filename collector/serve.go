@@ -166,13 +166,17 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 	}
 	limitMemory(c)
 	db, err := store.Open(c.Storage.Path, store.Options{
-		Logger:     logger.With("component", "store"),
-		Registerer: reg,
-		CacheBytes: int64(c.Storage.CacheBytes),
-		QueryBytes: cmp.Or(int64(c.Limits.MaxQueryBytes), math.MaxInt64),
-		MaxBytes:   int64(c.Storage.MaxBytes),
-		Retention:  time.Duration(c.Storage.Retention),
-		MaxFuture:  cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
+		Logger:        logger.With("component", "store"),
+		Registerer:    reg,
+		CacheBytes:    int64(c.Storage.CacheBytes),
+		QueryBytes:    cmp.Or(int64(c.Limits.MaxQueryBytes), math.MaxInt64),
+		MaxBytes:      int64(c.Storage.MaxBytes),
+		Retention:     time.Duration(c.Storage.Retention),
+		RetentionRaw:  time.Duration(c.Storage.RetentionRaw),
+		RetentionSlot: time.Duration(c.Storage.Retention5m),
+		RetentionHour: time.Duration(c.Storage.Retention1h),
+		MaxFuture:     cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
+		MaxAge:        time.Duration(c.Limits.MaxAge),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -196,11 +200,13 @@ func limitMemory(c *config.Config) {
 // files.
 func serverLimits(c *config.Config) server.Limits {
 	l := c.Limits
+	maxAge, maxAgeKey := c.MaxAge()
 	return server.Limits{
 		Ingest:               ingestLimits(l),
 		MaxSeriesPerPush:     l.MaxSeriesPerPush,
 		MaxFuture:            time.Duration(l.MaxFuture),
-		MaxAge:               time.Duration(c.Storage.Retention),
+		MaxAge:               time.Duration(maxAge),
+		MaxAgeKey:            maxAgeKey,
 		MaxRequestBytes:      int64(l.MaxRequestBytes),
 		MaxQueryRange:        time.Duration(l.MaxQueryRange),
 		MaxConcurrentQueries: l.MaxConcurrentQueries,

@@ -96,17 +96,7 @@ func senders() []sender {
 // TestSenders has Pyroscope's own SDKs, as their registries have them, push to
 // the service, and looks for what they have sent.
 func TestSenders(t *testing.T) {
-	dir := t.TempDir()
-	listen, err := proc.FreeAddress("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "http://" + listen
-	startProgram(t, proc.Spec{
-		Name: "flameline",
-		Args: []string{demoCollector(t), "serve", "--ebpf.enabled", "false", "--storage.path", filepath.Join(dir, "store"), "--web.listen-address", listen},
-		Log:  filepath.Join(dir, "flameline.log"),
-	}, address+"/ready")
+	address := startServer(t)
 	t.Run("all", func(t *testing.T) { // ends before the service does
 		for _, s := range senders() {
 			t.Run(s.service, func(t *testing.T) {
@@ -119,6 +109,22 @@ func TestSenders(t *testing.T) {
 		}
 	})
 	refusedNothing(t, address)
+}
+
+// startServer starts the service without a source of its own.
+func startServer(t *testing.T) (address string) {
+	t.Helper()
+	dir := t.TempDir()
+	listen, err := proc.FreeAddress("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	startProgram(t, proc.Spec{
+		Name: "flameline",
+		Args: []string{demoCollector(t), "serve", "--ebpf.enabled", "false", "--storage.path", filepath.Join(dir, "store"), "--web.listen-address", listen},
+		Log:  filepath.Join(dir, "flameline.log"),
+	}, "http://"+listen+"/ready")
+	return "http://" + listen
 }
 
 // refusedNothing tells whether all pushes were taken. SDKs keep it to

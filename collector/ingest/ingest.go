@@ -1,5 +1,5 @@
 // Package ingest turns what senders push into profiles: it decompresses and
-// decodes pprof and the other formats of Pyroscope's SDKs, checks every
+// decodes pprof, the other formats of Pyroscope's SDKs and OTLP, checks every
 // reference and every limit, and reads label sets. A refusal names the field at
 // fault, and where it stands.
 //

@@ -36,6 +36,8 @@ func (s *Server) Open(db Store) {
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
 	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
 	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
+	mux.Handle(otlpProcedure, push.otlpHandler(options...))
+	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
 	q := &querier{store: db, limits: o.Limits}
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
 	r := &renderer{querier: q, now: time.Now}
@@ -48,7 +50,7 @@ func (s *Server) Open(db Store) {
 	for _, a := range absent {
 		mux.Handle(a.handler(options...))
 	}
-	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
@@ -77,7 +79,7 @@ func patterns() []string {
 	for _, a := range absent {
 		names = append(names, a.name)
 	}
-	out := []string{ingestPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
+	out := []string{ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range names {
 		out = append(out, "/"+name+"/")
 	}

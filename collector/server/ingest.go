@@ -50,8 +50,17 @@ func pushedPprof(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, 
 	return ingest.PushedPprof(in.body, nil, m, l)
 }
 
-func pushedJFR(pushed, ingest.Push, ingest.Limits) ([]profile.Profile, int, error) {
-	return nil, 0, errors.New("format: jfr is not supported by this build")
+// pushedJFR reads a recording, or a form with one and the contexts of its
+// events, as Pyroscope's Java agent sends it.
+func pushedJFR(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
+	if in.parts == nil {
+		return ingest.JFR(in.body, nil, m, l)
+	}
+	body, ok := in.parts["jfr"]
+	if !ok {
+		return nil, 0, errors.New("form: the part jfr is missing")
+	}
+	return ingest.JFR(body, in.parts["labels"], m, l)
 }
 
 // text adapts a format that has no form.

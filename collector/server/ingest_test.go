@@ -39,7 +39,15 @@ func packed(t testing.TB, b []byte) []byte {
 // answer's status and text.
 func send(t testing.TB, url, query string, body []byte, headers ...string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/ingest?"+query, bytes.NewReader(body))
+	status, _, text := post(t, url+"/ingest?"+query, body, headers...)
+	return status, string(text)
+}
+
+// post sends a body with headers, and returns the answer's status, headers and
+// text.
+func post(t testing.TB, url string, body []byte, headers ...string) (int, http.Header, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
 	require.NoError(t, err)
 	for i := 0; i < len(headers); i += 2 {
 		if headers[i+1] != "" {
@@ -51,7 +59,7 @@ func send(t testing.TB, url, query string, body []byte, headers ...string) (int,
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return resp.StatusCode, string(b)
+	return resp.StatusCode, resp.Header, b
 }
 
 func TestIngestUnpacksEveryFormat(t *testing.T) {

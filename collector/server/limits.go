@@ -19,8 +19,9 @@ type Limits struct {
 	// MaxFuture bounds how far a profile's time may be ahead of the clock.
 	MaxFuture time.Duration
 	// MaxAge bounds how far it may be behind: older profiles would be dropped
-	// at once. It is the retention.
-	MaxAge time.Duration
+	// at once. MaxAgeKey is the key of the configuration file that says so.
+	MaxAge    time.Duration
+	MaxAgeKey string
 	// MaxRequestBytes bounds a request's message, as sent and decompressed,
 	// and the decompressed profiles in it together.
 	MaxRequestBytes int64

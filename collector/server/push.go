@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func (p *pusher) timely(ns int64) error {
 		return fmt.Errorf("%s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)
 	}
 	if most := p.limits.MaxAge; most > 0 && t.Before(now.Add(-most)) {
-		return fmt.Errorf("%s is more than %s ago (storage.retention)", t.Format(time.RFC3339), most)
+		return fmt.Errorf("%s is more than %s ago (%s)", t.Format(time.RFC3339), most, cmp.Or(p.limits.MaxAgeKey, "storage.retention"))
 	}
 	return nil
 }

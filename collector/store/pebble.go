@@ -14,7 +14,7 @@ import (
 )
 
 // formatVersion is the version of all that FORMAT.md describes.
-const formatVersion = 1
+const formatVersion = 2
 
 // openPebble opens the database with a quarter of the cache for its blocks.
 // Rows are packed already, so general compression serves the dictionaries.
@@ -42,7 +42,8 @@ func openPebble(dir string, o Options) (*pebble.DB, error) {
 	return pebble.Open(dir, po)
 }
 
-// checkFormat refuses a store of another version, and marks a new one.
+// checkFormat refuses a store of another version, and marks a new one. Version 1
+// is marked too: what differs is found epoch by epoch, and upgraded.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.pebble.Get(formatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -63,7 +64,11 @@ func (db *DB) checkFormat() error {
 		return err
 	}
 	defer closer.Close()
-	if got, n := binary.Uvarint(v); n <= 0 || got != formatVersion {
+	got, n := binary.Uvarint(v)
+	if n > 0 && got == 1 {
+		return db.pebble.Set(formatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
+	}
+	if n <= 0 || got != formatVersion {
 		return fmt.Errorf("format version %x, this program reads %d", v, formatVersion)
 	}
 	return nil

@@ -49,12 +49,21 @@ type Options struct {
 	// Retention is the age above which profiles are dropped, by whole days (in
 	// UTC); 0 keeps them.
 	Retention time.Duration
-	// MaxBytes is the size on disk above which the oldest days are dropped; 0
-	// means no limit. The newest day always stays.
+	// RetentionRaw, RetentionSlot and RetentionHour are the ages above which the
+	// rows of single profiles, of five minutes and of an hour are dropped. What
+	// is left then answers with windows of the next coarser kind. 0 keeps them
+	// as long as those. Rows go by whole days; if they are kept for less than
+	// three days, by the hour, except those of an hour.
+	RetentionRaw, RetentionSlot, RetentionHour time.Duration
+	// MaxBytes is the size on disk, without the log, that retention keeps to; 0
+	// means no limit. The oldest go first: rows of single profiles of a day, then
+	// rows of five minutes, except those of the last 24 hours; then whole days,
+	// except the newest.
 	MaxBytes int64
 	// MaxFuture is how far ahead of the clock a profile's time may be; 0 means
-	// an hour.
-	MaxFuture time.Duration
+	// an hour. MaxAge is how far behind; 0 means as far as single profiles are
+	// kept.
+	MaxFuture, MaxAge time.Duration
 	// Concurrency is the number of goroutines of one query; 0 means one per CPU.
 	Concurrency int
 
@@ -116,6 +125,14 @@ type DB struct {
 	cache   *cache
 	memory  *memory
 
+	claims claims
+
+	horizonMu sync.RWMutex
+	horizons  map[uint32]horizon // replaced, never changed
+
+	maintenance sync.Mutex     // held while windows are merged and dropped
+	dropped     []droppedRange // whose space is to be given back
+
 	settings sync.Mutex // held by who replaces one
 
 	mu     sync.Mutex
@@ -155,6 +172,10 @@ func (db *DB) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
+	if err := db.upgrade(ctx); err != nil {
+		cancel()
+		return err
+	}
 	if err := db.pinDirty(); err != nil {
 		cancel()
 		return err

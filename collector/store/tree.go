@@ -73,7 +73,7 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	parts := db.newParts(ctx, 2)
 	defer parts.free()
 	err = db.run(ctx, firsts, func(j *job, s *scanner) error {
-		part, err := db.partition(j.epoch, j.partition)
+		part, err := s.partition(j.partition)
 		if err != nil {
 			return err
 		}
