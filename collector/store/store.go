@@ -133,6 +133,8 @@ type DB struct {
 	maintenance sync.Mutex     // held while windows are merged and dropped
 	dropped     []droppedRange // whose space is to be given back
 
+	settings sync.Mutex // held by who replaces one
+
 	mu     sync.Mutex
 	epochs map[uint32]bool // those on disk
 	closed bool
