@@ -29,27 +29,35 @@ func largest(parts []*callValues, maxNodes int64, keepRoot bool) *profile.DiffTr
 	return mergeLargest(used, maxNodes)
 }
 
-// A builder makes a tree of calls that are named as they are taken.
+// A builder makes a tree of calls that are named as they are taken. names is nil
+// where the calls are of one part, in which a name has one number.
 type builder struct {
 	tree  profile.DiffTree
-	names map[string]int32
+	names map[uint64]int32 // by hashText
 }
 
-func newBuilder(room int64) *builder {
-	b := &builder{names: make(map[string]int32, min(room/2, 1<<14)+16)}
-	b.names[profile.RootName] = 0
+func newBuilder(room int64, several bool) *builder {
+	b := &builder{}
+	if several {
+		b.names = make(map[uint64]int32, min(room/2, 1<<14)+16)
+		b.names[hashText(profile.RootName)] = 0
+	}
 	b.tree.Names = []string{profile.RootName}
 	b.tree.Nodes = make([]profile.DiffNode, 0, min(room, 1<<16)+64)
 	return b
 }
 
-func (b *builder) intern(s string) int32 {
-	i, ok := b.names[s]
-	if !ok {
-		i = int32(len(b.tree.Names))
-		b.names[s] = i
-		b.tree.Names = append(b.tree.Names, s)
+func (b *builder) intern(s string, hash uint64) int32 {
+	i := int32(len(b.tree.Names))
+	if b.names != nil {
+		if known, ok := b.names[hash]; ok {
+			return known
+		}
+		b.names[hash] = i
+	} else if s == profile.RootName {
+		return 0
 	}
+	b.tree.Names = append(b.tree.Names, s)
 	return i
 }
 
@@ -57,7 +65,7 @@ func (b *builder) intern(s string) int32 {
 func (b *builder) name(p *callValues, call int32) int32 {
 	s := p.view.calls[call].name
 	if p.names[s] == 0 {
-		p.names[s] = b.intern(p.view.strings[s]) + 1
+		p.names[s] = b.intern(p.view.strings[s], p.view.hashes[s]) + 1
 	}
 	return p.names[s] - 1
 }
@@ -71,7 +79,10 @@ type folder struct {
 }
 
 func (b *builder) folder() *folder {
-	f := &folder{builder: b, name: b.intern(profile.OtherName), other: map[int32]int32{}}
+	f := &folder{builder: b, name: int32(slices.Index(b.tree.Names, profile.OtherName)), other: map[int32]int32{}}
+	if f.name < 0 {
+		f.name = b.intern(profile.OtherName, hashText(profile.OtherName))
+	}
 	for i, n := range b.tree.Nodes {
 		if n.Name == f.name && i > 0 {
 			f.other[n.Parent] = int32(i)
@@ -111,7 +122,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 			least = profile.NthLargest(ranked, int(maxNodes))
 		}
 	}
-	b := newBuilder(maxNodes)
+	b := newBuilder(maxNodes, false)
 	at := make([]int32, len(calls))
 	var left []int32 // topmost calls to fold
 	for i := range calls {
@@ -150,7 +161,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 // keeps: it takes the largest node not taken yet, again and again, and no node
 // is larger than its parent.
 func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
-	m := &largestMerge{parts: parts, builder: newBuilder(maxNodes)}
+	m := &largestMerge{parts: parts, builder: newBuilder(maxNodes, true)}
 	root := candidate{parent: -1, first: callRef{part: -1}}
 	for i := range parts {
 		root.add(callRef{int32(i), 0})
@@ -168,13 +179,13 @@ func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 				break
 			}
 		}
-		c := m.pop()
+		c := m.candidates[m.pop()]
 		m.take(&c)
 	}
 	if len(m.heap) > 0 {
 		f := m.folder()
-		for i := range m.heap {
-			c := &m.heap[i]
+		for _, w := range m.heap {
+			c := &m.candidates[w.candidate]
 			f.fold(c.parent, c.total[0], c.total[1])
 		}
 	}
@@ -204,9 +215,16 @@ func (c *candidate) add(r callRef) {
 
 type largestMerge struct {
 	*builder
-	parts    []*callValues
-	heap     []candidate
-	children []namedRef
+	parts      []*callValues
+	candidates []candidate
+	heap       []waiting
+	children   []namedRef
+}
+
+// waiting is a candidate's place in the heap, small so that the heap is.
+type waiting struct {
+	size      int64
+	candidate int32
 }
 
 type namedRef struct {
@@ -281,37 +299,46 @@ func (m *largestMerge) take(c *candidate) {
 }
 
 func (m *largestMerge) push(c candidate) {
-	m.heap = append(m.heap, c)
+	w := waiting{c.size, int32(len(m.candidates))}
+	m.candidates = append(m.candidates, c)
+	m.heap = append(m.heap, w)
 	h := m.heap
-	for i := len(h) - 1; i > 0; {
+	i := len(h) - 1
+	for i > 0 {
 		up := (i - 1) / 2
-		if h[up].size >= h[i].size {
+		if h[up].size >= w.size {
 			break
 		}
-		h[up], h[i] = h[i], h[up]
+		h[i] = h[up]
 		i = up
 	}
+	h[i] = w
 }
 
-func (m *largestMerge) pop() candidate {
+func (m *largestMerge) pop() int32 {
 	h := m.heap
-	c := h[0]
+	top := h[0].candidate
 	last := len(h) - 1
-	h[0], h[last] = h[last], candidate{}
+	w := h[last]
 	h = h[:last]
-	m.heap = h
-	for i := 0; ; {
+	if m.heap = h; last == 0 {
+		return top
+	}
+	i := 0
+	for {
 		k := 2*i + 1
-		if k >= len(h) {
-			return c
+		if k >= last {
+			break
 		}
-		if k+1 < len(h) && h[k+1].size > h[k].size {
+		if k+1 < last && h[k+1].size > h[k].size {
 			k++
 		}
-		if h[i].size >= h[k].size {
-			return c
+		if w.size >= h[k].size {
+			break
 		}
-		h[i], h[k] = h[k], h[i]
+		h[i] = h[k]
 		i = k
 	}
+	h[i] = w
+	return top
 }
