@@ -20,12 +20,23 @@ import (
 // Samples with string labels become series of their own, which have those
 // labels too. Samples with a negative value are left out and counted in a
 // metric.
-func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
+//
+// An error that wraps ErrUnavailable says that the disk takes no profiles at
+// present; some of the call may be stored all the same.
+func (db *DB) Append(ctx context.Context, ps []profile.Profile) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.Append(ctx, ps)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
+	if err := db.disk.writable(); err != nil {
+		return err
+	}
 	began := time.Now()
 	now := db.options.Now()
 	var pieces []piece
@@ -62,7 +73,7 @@ func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
 		finish = append(finish, done)
 		samples += len(pieces[i].samples)
 	}
-	if err := batch.Commit(pebble.Sync); err != nil {
+	if err := db.commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
 	db.metrics.profiles.Add(float64(len(ps)))
@@ -177,7 +188,7 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 		b.Set(hourKey(e.id, kindActive, s.id, hour), binary.AppendUvarint(nil, uint64(active|slot)), nil)
 	}
 	if !b.Empty() {
-		if err := b.Commit(pebble.NoSync); err != nil {
+		if err := db.commit(b, pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}

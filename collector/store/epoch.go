@@ -174,14 +174,29 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	return e, nil
 }
 
+// readPartition reads a partition's name. One that is missing, or empty as mend
+// writes it, keeps its number and does not grow.
 func (e *epoch) readPartition(key, value []byte) error {
-	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) != uint32(len(e.partitions)) {
+	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) < uint32(len(e.partitions)) {
 		return fmt.Errorf("%w: key %x, want partition %d", ErrCorrupt, key, len(e.partitions))
 	}
-	e.current[string(value)] = uint32(len(e.partitions))
+	e.skipPartitions(binary.BigEndian.Uint32(key[5:]))
+	if len(value) > 0 {
+		e.current[string(value)] = uint32(len(e.partitions))
+	}
 	e.partitions = append(e.partitions, string(value))
 	return nil
 }
+
+// skipPartitions makes the next partition's number n at least.
+func (e *epoch) skipPartitions(n uint32) {
+	for uint32(len(e.partitions)) < min(n, maxPartitions) {
+		e.partitions = append(e.partitions, "")
+	}
+}
+
+// maxPartitions bounds what a damaged number may allocate.
+const maxPartitions = 1 << 24
 
 // readStream reads a stream's definition. A damaged one takes its number, so
 // that others keep theirs.
@@ -192,8 +207,12 @@ func (e *epoch) readStream(db *DB, key, value []byte) error {
 	for uint32(len(e.streams)) < binary.BigEndian.Uint32(key[5:]) {
 		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})
 	}
+	if len(value) == 0 { // as mend writes it
+		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})
+		return nil
+	}
 	partition, def, err := readStream(value)
-	if err == nil && partition >= uint32(len(e.partitions)) {
+	if err == nil && partition >= maxPartitions {
 		err = fmt.Errorf("%w: partition %d of %d", ErrCorrupt, partition, len(e.partitions))
 	}
 	if err != nil {
@@ -201,6 +220,7 @@ func (e *epoch) readStream(db *DB, key, value []byte) error {
 		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})
 		return nil
 	}
+	e.skipPartitions(partition + 1) // its name may be lost
 	e.addStream(partition, def)
 	return nil
 }
@@ -258,7 +278,7 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 	if err := b.Set(streamKey(e.id, uint32(len(e.streams))), appendStream(nil, partition, def), nil); err != nil {
 		return nil, err
 	}
-	if err := b.Commit(pebble.NoSync); err != nil {
+	if err := db.commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
 	if !ok {

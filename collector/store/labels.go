@@ -96,7 +96,12 @@ func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Typ
 
 // eachIndex calls fn for the index of every epoch in a range, with the set of
 // series that match, under the epoch's lock.
-func (db *DB) eachIndex(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(*index, seriesSet)) error {
+func (db *DB) eachIndex(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(*index, seriesSet)) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.eachIndex(ctx, call, ms, start, end, fn)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return err

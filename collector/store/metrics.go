@@ -14,7 +14,8 @@ type metrics struct {
 	all        []prometheus.Collector
 
 	profiles, samples, rowBytes, segmentBytes prometheus.Counter
-	negative, corrupt                         prometheus.Counter
+	negative, corrupt, damaged                prometheus.Counter
+	backgroundErrors                          prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	appendSeconds                             prometheus.Histogram
 	querySeconds                              *prometheus.HistogramVec
@@ -34,6 +35,8 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.segmentBytes = counter("appended_segment_bytes_total", "Bytes of new symbols and stacktraces, before compression.")
 	m.negative = counter("negative_samples_total", "Samples that were left out because a value is negative.")
 	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
+	m.damaged = counter("damage_total", "Damaged parts of files that were found.")
+	m.backgroundErrors = counter("background_errors_total", "Flushes and compactions that failed and are tried again.")
 	m.windows = counter("merged_windows_total", "Closed windows that were merged into one row.")
 	m.droppedEpochs = counter("dropped_epochs_total", "Days that retention dropped.")
 	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")
@@ -46,6 +49,8 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	}, []string{"call"})
 	m.all = append(m.all, m.appendSeconds, m.querySeconds, m)
 	for name, help := range map[string]string{
+		"writable":                  "1 if profiles are taken, 0 if the disk is full or failed.",
+		"damaged_parts":             "Damaged parts of files that were found since the store was made.",
 		"cache_bytes":               "Memory of decoded stack tries and indexes.",
 		"cache_hits_total":          "Uses of a trie or an index that was in memory.",
 		"cache_misses_total":        "Uses of a trie or an index that was read from disk.",
@@ -106,6 +111,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	put := func(t prometheus.ValueType, name string, v float64) {
 		ch <- prometheus.MustNewConstMetric(m.descriptions[name], t, v)
 	}
+	writable := 1.0
+	if m.db.Writable() != nil {
+		writable = 0
+	}
+	put(prometheus.GaugeValue, "writable", writable)
+	put(prometheus.GaugeValue, "damaged_parts", float64(len(m.db.Damage())))
 	c := m.db.cache
 	put(prometheus.GaugeValue, "cache_bytes", float64(c.bytes()))
 	put(prometheus.CounterValue, "cache_hits_total", float64(c.hits.Load()))

@@ -8,6 +8,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
+// errClosed marks a dictionary that mend closed.
+var errClosed = errors.New("the dictionary does not grow any more: segments were lost")
+
 // A partition is the dictionary of one service in one epoch.
 type partition struct {
 	epoch, id uint32
@@ -61,6 +64,9 @@ func (db *DB) loadPartition(epoch, id uint32) (*partition, error) {
 	p.dict.findCalls()
 	prefix := segmentPrefix(epoch, id)
 	err := db.each(db.pebble, prefix, func(key, value []byte) error {
+		if p.damage == nil && len(value) == 0 {
+			p.damage = errClosed
+		}
 		if p.damage == nil {
 			if err := p.dict.readSegment(value); err != nil {
 				p.damage = fmt.Errorf("read segment %x: %w", key, err)
@@ -113,7 +119,10 @@ func (db *DB) extend(p *partition, fn func(*dictionary)) error {
 		return nil
 	}
 	segment := p.dict.appendSegment(nil, from)
-	if err := db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync); err != nil {
+	err := db.guard(func() error {
+		return db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync)
+	})
+	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}
 	db.metrics.segmentBytes.Add(float64(len(segment)))

@@ -4,42 +4,52 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"runtime"
-	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // formatVersion is the version of all that FORMAT.md describes.
 const formatVersion = 1
 
-// openPebble opens the database with a quarter of the cache for its blocks.
-// Rows are packed already, so general compression serves the dictionaries.
-func openPebble(dir string, o Options) (*pebble.DB, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, err
-	}
+// newPebbleOptions are the database's options, with a quarter of the cache for
+// its blocks. Rows are packed already, so general compression serves the
+// dictionaries.
+func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Options {
 	po := &pebble.Options{
+		FS:                          fs,
 		CacheSize:                   max(o.CacheBytes/4, 1<<20),
 		MemTableSize:                4 << 20,
 		MemTableStopWritesThreshold: 3,
-		MaxOpenFiles:                500,
+		MaxOpenFiles:                maxOpenFiles(),
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               64 << 20,
 		WALBytesPerSync:             512 << 10,
 		FormatMajorVersion:          pebble.FormatNewest,
-		Logger:                      pebbleLogger{o.Logger},
+		Logger:                      logger,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
+		// A missing table is healed as a damaged one is.
+		DisableConsistencyCheck: true,
 	}
 	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
 	for i := range po.Levels {
 		po.Levels[i].BlockSize = 32 << 10
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	return pebble.Open(dir, po)
+	po.EnsureDefaults()
+	return po
+}
+
+// maxOpenFiles leaves most of the process's file descriptors to connections.
+func maxOpenFiles() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 500
+	}
+	return int(min(500, limit.Cur/3))
 }
 
 // checkFormat refuses a store of another version, and marks a new one.
@@ -57,7 +67,9 @@ func (db *DB) checkFormat() error {
 		if !empty {
 			return errors.New("no format version: not a profile store")
 		}
-		return db.pebble.Set(formatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
+		return db.guard(func() error {
+			return db.pebble.Set(formatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
+		})
 	}
 	if err != nil {
 		return err
@@ -67,23 +79,4 @@ func (db *DB) checkFormat() error {
 		return fmt.Errorf("format version %x, this program reads %d", v, formatVersion)
 	}
 	return nil
-}
-
-// pebbleLogger hands the database's messages on. What it calls fatal, such as a
-// log that cannot be written, ends the process: nothing that was not synced may
-// be acknowledged.
-type pebbleLogger struct{ log *slog.Logger }
-
-func (l pebbleLogger) Infof(format string, args ...any) {
-	l.log.Debug("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-func (l pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Error("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-func (l pebbleLogger) Fatalf(format string, args ...any) {
-	message := strings.TrimSpace(fmt.Sprintf(format, args...))
-	l.log.Error("pebble failed for good", "message", message)
-	panic("pebble: " + message)
 }

@@ -60,7 +60,8 @@ func (db *DB) dropEpoch(id uint32, why string) error {
 		time.Sleep(time.Millisecond)
 	}
 	// In Pebble a range that is deleted as a whole costs no compaction.
-	if err := db.pebble.DeleteRange(epochKey(id), epochKey(id+1), pebble.Sync); err != nil {
+	err = db.guard(func() error { return db.pebble.DeleteRange(epochKey(id), epochKey(id+1), pebble.Sync) })
+	if err != nil {
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
 	db.mu.Lock()

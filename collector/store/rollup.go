@@ -28,7 +28,17 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 
 // maintain does what is due: windows that are over and got no profile for the
 // quiet time are merged, what is too old or too much is dropped.
-func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
+func (db *DB) maintain(ctx context.Context, quiet time.Duration) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.maintain(ctx, quiet)
+		}
+	}()
+	leave, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	now := db.options.Now()
 	if err := db.retain(now); err != nil {
 		return fmt.Errorf("retention: %w", err)
@@ -181,7 +191,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
-	if err := batch.Commit(pebble.NoSync); err != nil {
+	if err := db.commit(batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}
 	db.metrics.windows.Add(float64(windows))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -49,6 +50,10 @@ type Options struct {
 	// MaxBytes is the size on disk above which the oldest days are dropped; 0
 	// means no limit. The newest day always stays.
 	MaxBytes int64
+	// MinFreeBytes is the free disk space below which profiles are refused, with
+	// ErrUnavailable; 0 means 64 MiB, or a twentieth of a small disk, less than 0
+	// none. Queries go on, and profiles are taken again once there is space.
+	MinFreeBytes int64
 	// MaxFuture is how far ahead of the clock a profile's time may be; 0 means
 	// an hour.
 	MaxFuture time.Duration
@@ -60,6 +65,8 @@ type Options struct {
 	// MaintenanceInterval is the time between two runs of merging closed windows
 	// and of retention; 0 means 10 seconds, less than 0 none at all.
 	MaintenanceInterval time.Duration
+
+	fs vfs.FS // nil means that of the machine
 }
 
 // How long after the last profile of a window it is merged.
@@ -71,6 +78,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 192 << 20
+	}
+	if o.MinFreeBytes == 0 {
+		o.MinFreeBytes = 64 << 20
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
 	}
 	if o.MaxFuture <= 0 {
 		o.MaxFuture = time.Hour
@@ -98,51 +111,121 @@ type Selection struct {
 // DB is an open store. Its methods are safe for concurrent use.
 type DB struct {
 	options Options
+	dir     string
 	log     *slog.Logger
+	disk    *disk
+	lock    *pebble.Lock
 	pebble  *pebble.DB
 	metrics *metrics
 	cache   *cache
+	failure *failure
+	damage  *damageLog
+	sick    sickTables
+
+	pebbleOptions *pebble.Options
 
 	mu     sync.Mutex
 	epochs map[uint32]bool // those on disk
 	closed bool
 	users  sync.WaitGroup // calls and background work that use pebble
+	alone  sync.RWMutex   // held for reading by calls, for writing to heal tables
 
 	stop context.CancelFunc
 }
 
 // Open opens or creates the store in a directory, which no other process may
-// have open.
+// have open. Damage that can be kept apart is reported, see DB.Damage, and the
+// rest served; errors about a list of tables that is damaged wrap ErrManifest.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
-	p, err := openPebble(dir, o)
-	if err != nil {
+	db := &DB{
+		options: o, dir: dir, log: o.Logger, epochs: map[uint32]bool{},
+		failure: newFailure(o.Logger),
+		disk:    newDisk(o.fs, dir, o.MinFreeBytes, o.Logger),
+		sick:    sickTables{files: map[string]bool{}, wake: make(chan struct{}, 1)},
+	}
+	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
+	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
+	db.pebbleOptions.EventListener = &pebble.EventListener{
+		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
+	}
+	db.metrics = newMetrics(db, o.Registerer)
+	if err := db.openPebble(); err != nil {
+		db.metrics.unregister()
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	db := &DB{options: o, log: o.Logger, pebble: p, epochs: map[uint32]bool{}}
-	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
-	db.metrics = newMetrics(db, o.Registerer)
 	if err := db.start(); err != nil {
 		db.metrics.unregister()
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), p.Close())
+		db.disk.stop()
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.pebble.Close(), db.lock.Close())
 	}
+	db.disk.opened.Store(true)
 	return db, nil
+}
+
+// openPebble locks the directory, mends what it can and opens the database.
+func (db *DB) openPebble() (err error) {
+	if err := db.disk.MkdirAll(db.dir, 0o750); err != nil {
+		return err
+	}
+	if db.lock, err = pebble.LockDirectory(db.dir, db.disk); err != nil {
+		return fmt.Errorf("another process has it open: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.lock.Close())
+		}
+	}()
+	db.pebbleOptions.Lock = db.lock
+	if db.damage, err = openDamageLog(db.disk, db.dir); err != nil {
+		return err
+	}
+	damage, err := prepare(db.disk, db.dir, db.pebbleOptions)
+	for _, d := range damage {
+		db.report(d)
+	}
+	if err != nil {
+		return err
+	}
+	err = db.guard(func() (err error) {
+		db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
+		return err
+	})
+	if err != nil && pebble.IsCorruptionError(err) {
+		err = fmt.Errorf("%w: %w", err, ErrManifest)
+	}
+	return err
 }
 
 // start reads what must be known before the first call, and begins maintenance.
 func (db *DB) start() error {
-	if err := db.checkFormat(); err != nil {
+	if err := db.healing(db.checkFormat); err != nil {
 		return err
 	}
-	if err := db.findEpochs(); err != nil {
+	missing, err := db.missingTables()
+	if err == nil && len(missing) > 0 {
+		err = db.healTables(missing)
+	}
+	if err == nil {
+		err = db.healing(db.mendPlanned)
+	}
+	if err == nil {
+		err = db.healing(db.findEpochs)
+	}
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
-	if err := db.pinDirty(); err != nil {
+	if err := db.healing(db.pinDirty); err != nil {
 		cancel()
 		return err
 	}
+	db.users.Add(1)
+	go func() {
+		defer db.users.Done()
+		db.healEvery(ctx)
+	}()
 	if db.options.MaintenanceInterval > 0 {
 		db.users.Add(1)
 		go func() {
@@ -153,19 +236,56 @@ func (db *DB) start() error {
 	return nil
 }
 
+// healing runs a part of Open again after damage to tables that it came upon.
+func (db *DB) healing(fn func() error) error {
+	for {
+		err := fn()
+		sick := db.sick.list()
+		if err == nil || len(sick) == 0 || !pebble.IsCorruptionError(err) {
+			return err
+		}
+		if e := db.healTables(sick); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+}
+
 // enter begins a call; the caller calls the returned function at its end.
 func (db *DB) enter() (leave func(), err error) {
+	if err := db.use(); err != nil {
+		return nil, err
+	}
+	db.alone.RLock()
+	return func() {
+		db.alone.RUnlock()
+		db.users.Done()
+	}, nil
+}
+
+// enterAlone is enter for what no call may run beside.
+func (db *DB) enterAlone() (leave func(), err error) {
+	if err := db.use(); err != nil {
+		return nil, err
+	}
+	db.alone.Lock()
+	return func() {
+		db.alone.Unlock()
+		db.users.Done()
+	}, nil
+}
+
+func (db *DB) use() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.closed {
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	db.users.Add(1)
-	return db.users.Done, nil
+	return nil
 }
 
 // Close waits for running calls and closes the store. Later calls fail with
-// ErrClosed.
+// ErrClosed. A store that failed is left as it is: the error says so.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	if db.closed {
@@ -175,10 +295,14 @@ func (db *DB) Close() error {
 	db.closed = true
 	db.mu.Unlock()
 	db.stop()
-	db.users.Wait()
 	db.metrics.unregister()
-	if err := db.pebble.Close(); err != nil {
-		return fmt.Errorf("close store: %w", err)
+	db.disk.stop()
+	if err := db.failure.get(); err != nil {
+		return err // calls may hang in Pebble for good
 	}
-	return nil
+	db.users.Wait()
+	if err := db.guard(db.pebble.Close); err != nil {
+		return errors.Join(fmt.Errorf("close store: %w", err), db.lock.Close())
+	}
+	return db.lock.Close()
 }

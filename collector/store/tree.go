@@ -13,7 +13,12 @@ import (
 //
 // With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
 // whole one, at a cost that does not grow with what is left out.
-func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*profile.Tree, error) {
+func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
+	defer func() {
+		if db.heal(err) {
+			tree, err = db.Tree(ctx, sel, callSite)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err

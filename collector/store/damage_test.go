@@ -1,0 +1,194 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// damageProfiles are the profiles of the damage tests, over three days: each has
+// a function of its own by which it is found again.
+const damageProfiles = 900
+
+func damageProfile(n int) profile.Profile {
+	at := midnight.Add(time.Duration(n)*4*time.Minute + 7*time.Second)
+	name := fmt.Sprintf("%0200d", n) // so that there are many blocks
+	p := cpu(folded(at, fmt.Sprintf("main;common;own%s %d", name, n%7+1), "main;common 1"),
+		labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
+	p.ID = fmt.Sprint(n)
+	return p
+}
+
+func damageOptions(o *Options) { o.Now = func() time.Time { return midnight.Add(70 * time.Hour) } }
+
+// makeDamageStore writes a store with tables on several levels, windows of all
+// sizes, and the latest profiles in the log alone.
+func makeDamageStore(t *testing.T, dir string) {
+	t.Helper()
+	ctx := context.Background()
+	db := open(t, dir, damageOptions)
+	for n := range damageProfiles {
+		require.NoError(t, db.Append(ctx, []profile.Profile{damageProfile(n)}))
+		switch n {
+		case 300, 600:
+			require.NoError(t, db.maintain(ctx, 0))
+			require.NoError(t, db.pebble.Flush())
+			require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
+		case 700, 800:
+			require.NoError(t, db.pebble.Flush())
+		}
+	}
+	require.NoError(t, db.Close())
+}
+
+// stored returns which profiles an answer holds.
+func stored(t *testing.T, db *DB) map[int]bool {
+	t.Helper()
+	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+	require.NoError(t, err)
+	got := map[int]bool{}
+	for _, node := range tree.Nodes {
+		own, ok := strings.CutPrefix(tree.Names[node.Name], "own")
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(own)
+		require.NoError(t, err)
+		require.EqualValues(t, int64(n%7+1)*1e7, node.Self, "profile %d is there once", n)
+		got[n] = true
+	}
+	return got
+}
+
+// checkDamage opens a damaged store and looks for every profile: what is not
+// there has to be within damage that names the file. Only the end of the log can
+// be cut off without a trace.
+func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
+	t.Helper()
+	ended := false
+	var log bytes.Buffer
+	db := open(t, dir, damageOptions, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	got := stored(t, db)
+	_, err := db.Points(context.Background(), SeriesRequest{
+		Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour, GroupBy: []string{"pod"},
+	})
+	require.NoError(t, err)
+	_, err = db.Pprof(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+	require.NoError(t, err)
+	_, err = db.LabelNames(context.Background(), nil, 0, 0)
+	require.NoError(t, err)
+	damage := db.Damage()
+	for n := range damageProfiles {
+		if got[n] {
+			require.False(t, ended, "profile %d comes after one whose log is cut off", n)
+			continue
+		}
+		lost++
+		if cut && strings.HasSuffix(file, ".log") && len(damage) == 0 {
+			ended = true // as if the machine had crashed before it was written
+			continue
+		}
+		at := midnight.Add(time.Duration(n)*4*time.Minute + 7*time.Second)
+		require.True(t, slices.ContainsFunc(damage, func(d Damage) bool {
+			if d.File != file || d.Start == "" {
+				return false
+			}
+			start, err := time.Parse(time.RFC3339, d.Start)
+			require.NoError(t, err)
+			end, err := time.Parse(time.RFC3339, d.End)
+			require.NoError(t, err)
+			return !at.Before(start) && !at.After(end)
+		}), "profile %d is lost and no damage of %s says so: %v", n, file, damage)
+	}
+	for _, d := range damage {
+		require.Contains(t, log.String(), d.File)
+	}
+	// It goes on, and nothing new takes the place of something old.
+	const fresh = 100000
+	for n := range 9 {
+		p := damageProfile(n * 97)
+		p.ID = "fresh"
+		p.Pprof = folded(midnight.Add(time.Duration(n)*8*time.Hour+time.Second), fmt.Sprintf("main;own%d 1", fresh*7+n*7))
+		require.NoError(t, db.Append(context.Background(), []profile.Profile{p}))
+	}
+	check := func(db *DB) {
+		again := stored(t, db)
+		for n := range 9 {
+			require.True(t, again[fresh*7+n*7], "a profile that came after the damage")
+			delete(again, fresh*7+n*7)
+		}
+		require.Equal(t, got, again)
+	}
+	check(db)
+	require.NoError(t, db.maintain(context.Background(), 0))
+	check(db)
+	require.NoError(t, db.Close())
+	db = open(t, dir, damageOptions)
+	check(db)
+	require.Equal(t, damage, db.Damage(), "remembered, and not found again")
+	require.NoError(t, db.Close())
+	return lost
+}
+
+// TestDamage flips bits in, cuts off and removes every file of a store.
+func TestDamage(t *testing.T) {
+	original := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, original)
+	r := rand.New(rand.NewPCG(1, 77))
+	files, err := os.ReadDir(original)
+	require.NoError(t, err)
+	for _, f := range files {
+		info, err := f.Info()
+		require.NoError(t, err)
+		if f.Name() == "LOCK" || f.IsDir() {
+			continue
+		}
+		size := info.Size()
+		damages := map[string]func(path string) error{"removed": os.Remove}
+		if size > 0 {
+			positions := []int64{0, size / 2, size - 1, size - 30}
+			for range 4 {
+				positions = append(positions, r.Int64N(size))
+			}
+			for _, at := range positions {
+				if at >= 0 {
+					damages[fmt.Sprint("a bit flipped at ", at)] = func(path string) error { return flip(path, at) }
+				}
+			}
+			for _, at := range []int64{0, size / 2, size - 1} {
+				damages[fmt.Sprint("cut off at ", at)] = func(path string) error { return os.Truncate(path, at) }
+			}
+		}
+		for name, damage := range damages {
+			t.Run(f.Name()+" "+name, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "store")
+				require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
+				require.NoError(t, damage(filepath.Join(dir, f.Name())))
+				lost := checkDamage(t, dir, f.Name(), !strings.Contains(name, "flipped"))
+				t.Logf("%d of %d profiles are lost", lost, damageProfiles)
+			})
+		}
+	}
+}
+
+func flip(path string, at int64) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	b[at] ^= 1 << (at % 8)
+	return os.WriteFile(path, b, 0o600)
+}
