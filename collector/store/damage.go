@@ -117,8 +117,8 @@ func keyTimes(first, last []byte) (start, end int64) {
 		return 0, 0
 	}
 	lo, hi := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
-	if hi >= metaEpoch {
-		hi = lo // the store's own keys follow all days
+	if hi >= metaEpoch { // the store's own keys follow all days
+		hi = max(lo, epochOf(time.Now().UnixMilli()))
 	}
 	start, end = epochStart(lo), epochStart(hi)+dayMs
 	const stream = 4 + 1 + 1 + 4 // rows of one stream lie in order of time

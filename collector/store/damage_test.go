@@ -47,7 +47,7 @@ func makeDamageStore(t *testing.T, dir string) {
 			require.NoError(t, db.maintain(ctx, 0))
 			require.NoError(t, db.pebble.Flush())
 			require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
-		case 700, 800:
+		case 700, 800, 830, 860:
 			require.NoError(t, db.pebble.Flush())
 		}
 	}
@@ -177,11 +177,27 @@ func TestDamage(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "store")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
 				require.NoError(t, damage(filepath.Join(dir, f.Name())))
+				if strings.HasPrefix(f.Name(), manifestPrefix) {
+					dir = repaired(t, dir, f.Name())
+				}
 				lost := checkDamage(t, dir, f.Name(), !strings.Contains(name, "flipped"))
 				t.Logf("%d of %d profiles are lost", lost, damageProfiles)
 			})
 		}
 	}
+}
+
+// repaired makes a new store of one that does not open because of its manifest.
+func repaired(t *testing.T, dir, manifest string) string {
+	t.Helper()
+	_, err := Open(dir, Options{MaintenanceInterval: -1})
+	require.ErrorIs(t, err, ErrManifest)
+	require.ErrorContains(t, err, manifest)
+	to := filepath.Join(t.TempDir(), "repaired")
+	damage, err := Repair(dir, to, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Empty(t, damage)
+	return to
 }
 
 func flip(path string, at int64) error {

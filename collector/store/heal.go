@@ -166,18 +166,16 @@ func (t *table) overlaps(lo, hi []byte) bool {
 	return bytes.Compare(t.lo, hi) <= 0 && bytes.Compare(lo, t.hi) <= 0
 }
 
-// missingTables are those whose file is not there, or not of its size.
-func (db *DB) missingTables() (map[string]bool, error) {
+// cutTables are those whose file has not the size that it should have.
+func (db *DB) cutTables() (map[string]bool, error) {
 	tables, err := db.tables()
 	bad := map[string]bool{}
 	for _, t := range tables {
 		info, err := db.disk.Stat(db.disk.PathJoin(db.dir, t.name))
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			bad[t.name] = true
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case t.size != 0 && info.Size() != int64(t.size):
+		}
+		if info.Size() == 0 || t.size != 0 && info.Size() != int64(t.size) {
 			bad[t.name] = true
 		}
 	}
@@ -237,19 +235,11 @@ func (db *DB) rewrite(tables []table, bad map[string]bool, lo, hi []byte) (found
 			err = errors.Join(err, s.close())
 		}
 	}()
-	var gone []Damage
 	for _, t := range tables {
 		if !t.overlaps(lo, hi) {
 			continue
 		}
 		s, err := openTable(db.disk, db.dir, t.name)
-		if errors.Is(err, os.ErrNotExist) {
-			if !bad[t.name] {
-				return map[string]bool{t.name: true}, nil
-			}
-			gone = append(gone, Damage{File: t.name, Reason: "the file is missing"}.span(t.lo, t.hi))
-			continue
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -286,12 +276,12 @@ func (db *DB) rewrite(tables []table, bad map[string]bool, lo, hi []byte) (found
 	if found != nil {
 		return found, nil
 	}
-	return nil, db.replace(scans, bad, gone, temporary, seen, lo, hi)
+	return nil, db.replace(scans, bad, temporary, seen, lo, hi)
 }
 
 // replace is the part of rewrite that changes the database. The table has keys
 // of the epochs in seen.
-func (db *DB) replace(scans []*tableScan, bad map[string]bool, damage []Damage, table string, seen map[uint32]bool, lo, hi []byte) error {
+func (db *DB) replace(scans []*tableScan, bad map[string]bool, table string, seen map[uint32]bool, lo, hi []byte) error {
 	epochs := map[uint32]bool{} // with keys that may be lost
 	lost := func(first, last []byte) {
 		if len(first) < 4 || len(last) < 4 {
@@ -305,9 +295,7 @@ func (db *DB) replace(scans []*tableScan, bad map[string]bool, damage []Damage, 
 			}
 		}
 	}
-	if len(damage) > 0 {
-		lost(lo, hi)
-	}
+	var damage []Damage
 	kept := map[string]string{}
 	for _, s := range scans {
 		if !bad[s.name] {

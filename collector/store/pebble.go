@@ -52,7 +52,8 @@ func maxOpenFiles() int {
 	return int(min(500, limit.Cur/3))
 }
 
-// checkFormat refuses a store of another version, and marks a new one.
+// checkFormat refuses a store of another version, and marks a new one, or one
+// that lost the mark.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.pebble.Get(formatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -64,7 +65,7 @@ func (db *DB) checkFormat() error {
 		if err := it.Close(); err != nil {
 			return err
 		}
-		if !empty {
+		if !empty && len(db.Damage()) == 0 {
 			return errors.New("no format version: not a profile store")
 		}
 		return db.guard(func() error {

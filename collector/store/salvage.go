@@ -91,6 +91,11 @@ func openTable(fs vfs.FS, dir, name string) (*tableScan, error) {
 	}
 	t := &tableScan{name: name, file: f, size: info.Size()}
 	t.iter.InitOnce(keySchema(), pebble.DefaultComparer, nil)
+	if t.size == 0 {
+		t.broken = true
+		t.lost(0, 0, errors.New("the file is missing, or empty"))
+		return t, nil
+	}
 	if err := t.readIndex(); err != nil {
 		t.handles = nil
 		t.note(0, 0, fmt.Errorf("its index cannot be read, so its blocks are searched for: %w", err))

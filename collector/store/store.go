@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"regexp"
 	"sync"
 	"time"
 
@@ -187,14 +189,50 @@ func (db *DB) openPebble() (err error) {
 	if err != nil {
 		return err
 	}
-	err = db.guard(func() (err error) {
-		db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
-		return err
-	})
-	if err != nil && pebble.IsCorruptionError(err) {
+	open := func() error {
+		return db.guard(func() (err error) {
+			db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
+			return err
+		})
+	}
+	for err = open(); err == nil; err = open() {
+		again, err := db.standIn()
+		if err != nil {
+			return errors.Join(err, db.pebble.Close())
+		}
+		if !again {
+			return nil
+		}
+		if err := db.pebble.Close(); err != nil {
+			return err
+		}
+	}
+	if pebble.IsCorruptionError(err) {
 		err = fmt.Errorf("%w: %w", err, ErrManifest)
 	}
 	return err
+}
+
+// unknownTable is how Pebble says that a table has no file.
+var unknownTable = regexp.MustCompile(`file (\d+) \(type sstable\) unknown`)
+
+// standIn puts an empty file in the place of a table that is missing, since
+// Pebble cannot even forget a table without its file. It has to be opened again
+// then.
+func (db *DB) standIn() (again bool, err error) {
+	_, err = db.tables()
+	if err == nil {
+		return false, nil
+	}
+	m := unknownTable.FindStringSubmatch(err.Error())
+	if m == nil {
+		return false, err
+	}
+	path := db.disk.PathJoin(db.dir, m[1]+".sst")
+	if _, e := db.disk.Stat(path); !errors.Is(e, os.ErrNotExist) {
+		return false, err
+	}
+	return true, writeFile(db.disk, path, nil)
 }
 
 // start reads what must be known before the first call, and begins maintenance.
@@ -202,9 +240,9 @@ func (db *DB) start() error {
 	if err := db.healing(db.checkFormat); err != nil {
 		return err
 	}
-	missing, err := db.missingTables()
-	if err == nil && len(missing) > 0 {
-		err = db.healTables(missing)
+	cut, err := db.cutTables()
+	if err == nil && len(cut) > 0 {
+		err = db.healTables(cut)
 	}
 	if err == nil {
 		err = db.healing(db.mendPlanned)

@@ -54,7 +54,7 @@ func readChunk(b []byte, log uint32) (c chunk, ok bool) {
 	if header > chunkHeader {
 		switch n := binary.LittleEndian.Uint32(b[7:]); {
 		case n == log+1 && c.size == header:
-			c.end = true
+			return chunk{end: true}, true // the mark of the end has no checksum
 		case n != log:
 			return c, false
 		}
