@@ -29,12 +29,38 @@ func (db *DB) Append(ctx context.Context, ps []profile.Profile) (err error) {
 			err = db.Append(ctx, ps)
 		}
 	}()
+	// A write that the disk does not take never returns; the call has to.
+	type result struct {
+		err      error
+		panicked any
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			r.panicked = recover()
+			done <- r
+		}()
+		r.err = db.append(ctx, ps)
+	}()
+	select {
+	case r := <-done:
+		if r.panicked != nil {
+			panic(r.panicked)
+		}
+		return r.err
+	case <-db.Failed():
+		return db.Err()
+	}
+}
+
+func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	leave, err := db.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if err := db.disk.writable(); err != nil {
+	if err := db.Writable(); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -151,6 +177,8 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 // abandon makes the next lookup of a stream create another one, in another
 // partition.
 func (e *epoch) abandon(s *stream) {
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if service := s.def.labels.Get(labelServiceName); e.current[service] == s.partition {
@@ -164,12 +192,13 @@ func (e *epoch) abandon(s *stream) {
 // begin notes that a row is about to be written: windows that hold its time are
 // not merged any more. The note is in the log before the row.
 func (e *epoch) begin(db *DB, s *stream, t int64) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	o := e.openHour(s, hour)
+	e.mu.Lock()
+	o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
 	if o.dirty&slot == 0 {
 		e.mark(b, s, hour, o.dirty|slot)
 		for level := levelSlot; level <= levelHour; level++ {
@@ -178,7 +207,6 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 			b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
 		}
 	}
-	day := e.openHour(s, wholeDay)
 	if day.dirty == 0 {
 		e.mark(b, s, wholeDay, 1)
 		b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
@@ -187,11 +215,14 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	if active&slot == 0 {
 		b.Set(hourKey(e.id, kindActive, s.id, hour), binary.AppendUvarint(nil, uint64(active|slot)), nil)
 	}
+	e.mu.Unlock()
 	if !b.Empty() {
 		if err := db.commit(b, pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	o.dirty |= slot
 	day.dirty = 1
 	s.active.add(hour, slot)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +46,7 @@ type disk struct {
 	dir     string
 	log     *slog.Logger
 	minFree int64 // bytes, 0 for none
+	failure *failure
 
 	waiting atomic.Int64 // writes that wait for space or descriptors
 	opened  atomic.Bool  // until then they give up after openPatience
@@ -56,8 +58,8 @@ type disk struct {
 	refusal error
 }
 
-func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger) *disk {
-	d := &disk{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), closing: make(chan struct{})}
+func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *failure) *disk {
+	d := &disk{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), failure: failure, closing: make(chan struct{})}
 	// On a small disk the share that is kept free is small as well.
 	if u, err := fs.GetDiskUsage(fs.PathDir(dir)); err == nil && u.TotalBytes > 0 {
 		d.minFree = min(d.minFree, int64(u.TotalBytes/20))
@@ -142,30 +144,61 @@ func (d *disk) pause(t time.Duration) bool {
 }
 
 // create runs what makes a file to write.
-func (d *disk) create(category vfs.DiskWriteCategory, op func() (vfs.File, error)) (f vfs.File, err error) {
+func (d *disk) create(name string, category vfs.DiskWriteCategory, op func() (vfs.File, error)) (f vfs.File, err error) {
 	err = d.do(category, func() (err error) {
 		f, err = op()
 		return err
 	})
-	if err != nil {
-		return nil, err
+	vital := d.vital(name)
+	if vital {
+		d.end(err)
 	}
-	return &diskFile{File: f, disk: d, category: category}, nil
+	file := diskFile{File: f, disk: d, category: category}
+	switch {
+	case err != nil:
+		return nil, err
+	case vital:
+		return &vitalFile{file}, nil
+	}
+	return &file, nil
+}
+
+// vital reports whether the database ends when a file cannot be written.
+func (d *disk) vital(name string) bool {
+	base := d.FS.PathBase(name)
+	return name == d.FS.PathJoin(d.dir, base) &&
+		(strings.HasSuffix(base, ".log") || strings.HasPrefix(base, manifestPrefix))
+}
+
+// end is called with what a vital file failed with. Pebble would panic, and not
+// always so that it can be caught; so the goroutine stays here and the store
+// fails, of which callers are told by failure.failed.
+func (d *disk) end(err error) {
+	select {
+	case <-d.closing:
+		return
+	default:
+	}
+	if err == nil || !d.opened.Load() {
+		return
+	}
+	d.failure.set(err.Error())
+	select {}
 }
 
 // Create implements vfs.FS.
 func (d *disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return d.create(category, func() (vfs.File, error) { return d.FS.Create(name, category) })
+	return d.create(name, category, func() (vfs.File, error) { return d.FS.Create(name, category) })
 }
 
 // OpenReadWrite implements vfs.FS.
 func (d *disk) OpenReadWrite(name string, category vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	return d.create(category, func() (vfs.File, error) { return d.FS.OpenReadWrite(name, category, o...) })
+	return d.create(name, category, func() (vfs.File, error) { return d.FS.OpenReadWrite(name, category, o...) })
 }
 
 // ReuseForWrite implements vfs.FS.
 func (d *disk) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return d.create(category, func() (vfs.File, error) {
+	return d.create(to, category, func() (vfs.File, error) {
 		f, err := d.FS.ReuseForWrite(from, to, category)
 		if lacking(err) {
 			// It may have been renamed already.
@@ -226,4 +259,42 @@ func (f *diskFile) Preallocate(offset, length int64) error {
 		return err
 	}
 	return nil
+}
+
+// A vitalFile is the log or the manifest.
+type vitalFile struct{ diskFile }
+
+// Write implements vfs.File.
+func (f *vitalFile) Write(p []byte) (int, error) {
+	n, err := f.diskFile.Write(p)
+	f.disk.end(err)
+	return n, err
+}
+
+// Sync implements vfs.File.
+func (f *vitalFile) Sync() error {
+	err := f.File.Sync()
+	f.disk.end(err)
+	return err
+}
+
+// SyncData implements vfs.File.
+func (f *vitalFile) SyncData() error {
+	err := f.File.SyncData()
+	f.disk.end(err)
+	return err
+}
+
+// SyncTo implements vfs.File.
+func (f *vitalFile) SyncTo(length int64) (bool, error) {
+	full, err := f.File.SyncTo(length)
+	f.disk.end(err)
+	return full, err
+}
+
+// Close implements vfs.File.
+func (f *vitalFile) Close() error {
+	err := f.File.Close()
+	f.disk.end(err)
+	return err
 }

@@ -16,6 +16,9 @@ import (
 type epoch struct {
 	id uint32
 
+	// grow is held by whoever changes what is on disk, mu only while the fields
+	// below change: a write may wait for the disk for long.
+	grow       sync.Mutex
 	mu         sync.RWMutex
 	writers    int               // appends that are under way
 	dropped    bool              // or about to be, once there are no writers
@@ -259,10 +262,10 @@ func (e *epoch) readHour(db *DB, key, value []byte, fn func(*stream, uint8, uint
 // stream returns the stream of a definition, which it writes if it is new. The
 // write is in the log before any later one, but not synced.
 func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	e.key = def.append(e.key[:0])
-	if s := e.byKey[string(e.key)]; s != nil {
+	if s := e.known(e.key); s != nil {
 		return s, nil
 	}
 	b := db.pebble.NewBatch()
@@ -281,9 +284,17 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 	if err := db.commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if !ok {
 		e.current[service] = partition
 		e.partitions = append(e.partitions, service)
 	}
 	return e.addStream(partition, *def), nil
+}
+
+func (e *epoch) known(key []byte) *stream {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.byKey[string(key)]
 }

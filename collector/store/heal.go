@@ -77,7 +77,7 @@ func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
 // been healed meanwhile, so that the call can be made again. The caller is not
 // between enter and leave.
 func (db *DB) heal(err error) bool {
-	if err == nil || !pebble.IsCorruptionError(err) {
+	if err == nil || !pebble.IsCorruptionError(err) || db.Err() != nil {
 		return false
 	}
 	leave, closed := db.enterAlone()
@@ -108,6 +108,8 @@ func (db *DB) healEvery(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-db.Failed():
+			return // calls that are under way may not end
 		case <-db.sick.wake:
 		}
 		leave, err := db.enterAlone()

@@ -16,6 +16,9 @@ type partition struct {
 	epoch, id uint32
 	damage    error // of a segment; what comes after it is not readable
 
+	// grow is held by whoever adds to the dictionary and writes what it added, mu
+	// only while the dictionary changes: a write may wait for the disk for long.
+	grow sync.Mutex
 	mu   sync.RWMutex
 	dict *dictionary
 }
@@ -111,14 +114,19 @@ func (db *DB) corrupt(err error) {
 // extend runs fn, which adds to the dictionary, and writes what it added. The
 // write is in the log before any later one, but not synced.
 func (db *DB) extend(p *partition, fn func(*dictionary)) error {
+	p.grow.Lock()
+	defer p.grow.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	from := p.dict.sizes()
 	fn(p.dict)
-	if p.dict.sizes() == from {
+	var segment []byte
+	if p.dict.sizes() != from {
+		segment = p.dict.appendSegment(nil, from)
+	}
+	p.mu.Unlock()
+	if segment == nil {
 		return nil
 	}
-	segment := p.dict.appendSegment(nil, from)
 	err := db.guard(func() error {
 		return db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync)
 	})

@@ -179,11 +179,14 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	id := hourID{t.stream.id, t.hour}
+	e.mu.RLock()
 	o := e.open[id]
-	if o == nil || o.gen != t.gen || o.flying > 0 || e.dropped {
+	changed := o == nil || o.gen != t.gen || o.flying > 0 || e.dropped
+	e.mu.RUnlock()
+	if changed {
 		return nil // later, with what came
 	}
 	if t.over {
@@ -195,6 +198,8 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		return fmt.Errorf("write windows: %w", err)
 	}
 	db.metrics.windows.Add(float64(windows))
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if o.dirty = t.rest; t.over {
 		delete(e.open, id)
 		e.keep(db)

@@ -143,9 +143,9 @@ func Open(dir string, o Options) (*DB, error) {
 	db := &DB{
 		options: o, dir: dir, log: o.Logger, epochs: map[uint32]bool{},
 		failure: newFailure(o.Logger),
-		disk:    newDisk(o.fs, dir, o.MinFreeBytes, o.Logger),
 		sick:    sickTables{files: map[string]bool{}, wake: make(chan struct{}, 1)},
 	}
+	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
 	db.pebbleOptions.EventListener = &pebble.EventListener{
