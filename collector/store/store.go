@@ -240,6 +240,9 @@ func (db *DB) start() error {
 	if err := db.healing(db.checkFormat); err != nil {
 		return err
 	}
+	if err := db.dropCheckpoints(); err != nil {
+		return err
+	}
 	cut, err := db.cutTables()
 	if err == nil && len(cut) > 0 {
 		err = db.healTables(cut)

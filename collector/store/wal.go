@@ -155,14 +155,10 @@ func mendLogs(fs vfs.FS, dir string, names []string) (all []Damage, epochs map[u
 		if len(scan.gaps) == 0 {
 			continue
 		}
-		rows := make([][]byte, len(scan.records)) // the first key of a row in each
-		for i, r := range scan.records {
+		for _, r := range scan.records {
 			eachKey(r, func(key []byte) {
 				if len(key) >= 5 && binary.BigEndian.Uint32(key) != metaEpoch {
 					epochs[binary.BigEndian.Uint32(key)] = true
-					if rows[i] == nil && key[4] == kindRow {
-						rows[i] = bytes.Clone(key)
-					}
 				}
 			})
 		}
@@ -171,19 +167,8 @@ func mendLogs(fs vfs.FS, dir string, names []string) (all []Damage, epochs map[u
 			return all, epochs, err
 		}
 		for _, g := range scan.gaps {
-			d := Damage{File: name, Offset: g.from, Bytes: g.to - g.from, Reason: "the log cannot be read here, though it goes on: writes are lost", Kept: kept}
-			before, after := lastRow(rows[:g.record]), lastRow(reversed(rows[g.record:]))
-			switch {
-			case before == nil && after == nil:
-			case before == nil:
-				d = d.span(after[:4], after)
-			case after == nil:
-				d = d.span(before, before[:4])
-			case bytes.Compare(before, after) > 0: // late profiles
-				d = d.span(after[:4], before[:4])
-			default:
-				d = d.span(before, after)
-			}
+			d := g.damage(name, scan.records)
+			d.Kept = kept
 			all = append(all, d)
 		}
 		if err := replaceLog(fs, dir, name, scan.records); err != nil {
@@ -193,19 +178,38 @@ func mendLogs(fs vfs.FS, dir string, names []string) (all []Damage, epochs map[u
 	return all, epochs, nil
 }
 
-func lastRow(rows [][]byte) []byte {
-	for i := len(rows) - 1; i >= 0; i-- {
-		if rows[i] != nil {
-			return rows[i]
-		}
+// damage names what a gap in a log may have held: what was written after the
+// row before it and before the row after it.
+func (g logGap) damage(log string, records [][]byte) Damage {
+	d := Damage{File: log, Offset: g.from, Bytes: g.to - g.from, Reason: "the log cannot be read here, though it goes on: writes are lost"}
+	var before, after []byte
+	for i := g.record - 1; i >= 0 && before == nil; i-- {
+		before = rowOf(records[i])
 	}
-	return nil
+	for i := g.record; i < len(records) && after == nil; i++ {
+		after = rowOf(records[i])
+	}
+	switch {
+	case before == nil && after == nil:
+		return d
+	case before == nil:
+		return d.span(after[:4], after)
+	case after == nil:
+		return d.span(before, before[:4])
+	case bytes.Compare(before, after) > 0: // late profiles
+		return d.span(after[:4], before[:4])
+	}
+	return d.span(before, after)
 }
 
-func reversed(rows [][]byte) [][]byte {
-	out := slices.Clone(rows)
-	slices.Reverse(out)
-	return out
+// rowOf is the key of the first row in a record, nil if there is none.
+func rowOf(batch []byte) (row []byte) {
+	eachKey(batch, func(key []byte) {
+		if row == nil && len(key) >= 5 && key[4] == kindRow && binary.BigEndian.Uint32(key) != metaEpoch {
+			row = bytes.Clone(key)
+		}
+	})
+	return row
 }
 
 // eachKey calls fn for the keys that a record of the log sets.
