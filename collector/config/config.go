@@ -57,6 +57,9 @@ type Storage struct {
 	// MaxBytes bounds the size on disk: the oldest profiles go first. 0 means
 	// no bound.
 	MaxBytes Bytes `yaml:"max_bytes"`
+	// MinFreeBytes is the free disk space below which profiles are refused
+	// until there is more. 0 means none.
+	MinFreeBytes Bytes `yaml:"min_free_bytes"`
 	// CacheBytes bounds the memory that the store uses as a cache. 0 leaves
 	// the choice to the store.
 	CacheBytes Bytes `yaml:"cache_bytes"`
@@ -128,7 +131,7 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040"},
-		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour)},
+		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
 		Limits: Limits{
 			MaxRequestBytes:      64 << 20,
@@ -205,6 +208,7 @@ func (c *Config) Validate() error {
 	for key, v := range map[string]int64{
 		"storage.retention":             int64(c.Storage.Retention),
 		"storage.max_bytes":             int64(c.Storage.MaxBytes),
+		"storage.min_free_bytes":        int64(c.Storage.MinFreeBytes),
 		"storage.cache_bytes":           int64(c.Storage.CacheBytes),
 		"limits.max_request_bytes":      int64(c.Limits.MaxRequestBytes),
 		"limits.max_profile_bytes":      int64(c.Limits.MaxProfileBytes),

@@ -32,8 +32,9 @@ func (s *Server) Open(db Store) {
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	mux.Handle("POST "+BackupPath, s.backups(db))
 	s.api.Store(mux)
-	s.setOpen()
+	s.setOpen(db)
 }
 
 // OpenElsewhere tells clients that the profiles are on another server. The
@@ -44,12 +45,12 @@ func (s *Server) OpenElsewhere(url string) {
 		refuse(w, r, connect.NewError(connect.CodeUnavailable, fmt.Errorf("this agent keeps no profiles; ask %s, where it sends them", url)))
 	})
 	s.api.Store(mux)
-	s.setOpen()
+	s.setOpen(nil)
 }
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	var out []string
+	out := []string{BackupPath}
 	for _, name := range []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,

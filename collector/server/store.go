@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,6 +25,11 @@ type Store interface {
 	Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error)
 	ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error)
 	Stats(ctx context.Context) (store.Stats, error)
+	Backup(ctx context.Context, w io.Writer) (store.Backup, error)
+	// Writable returns why no profiles are taken at present, nil if they are.
+	Writable() error
+	// Damage lists what cannot be read.
+	Damage() []store.Damage
 }
 
 var _ Store = (*store.DB)(nil)
