@@ -57,34 +57,52 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	po.Lock, po.ReadOnly = lock, true
 	po.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
 	c := &checker{ctx: ctx, v: &v, fs: ro, dir: dir}
-	if err := c.files(&f); err != nil {
+	p, unreadable, err := c.open(&f, po)
+	if err != nil {
 		return v, err
 	}
-	for _, marker := range []string{manifestMarker, formatMarker} {
-		if !f.hasMarker(marker) {
-			v.Damage = append(v.Damage, Damage{File: "marker." + marker, Reason: "the file is missing"})
-			return v, nil
-		}
+	if p == nil {
+		v.Damage = append(v.Damage, unreadable)
+		return v, c.files(&f, nil)
 	}
-	if err := checkManifest(ro, dir, po); err != nil {
-		if !errors.Is(err, ErrManifest) {
+	c.pebble = p
+	defer func() { err = errors.Join(err, p.Close()) }()
+	tables, err := tablesOf(p)
+	if err != nil {
+		m := unknownTable.FindStringSubmatch(err.Error())
+		if m == nil {
 			return v, err
 		}
-		v.Damage = append(v.Damage, Damage{File: "MANIFEST", Reason: oneLine(err)})
-		return v, nil
+		v.Damage = append(v.Damage, Damage{File: m[1] + ".sst", Reason: "the file is missing"})
+		return v, c.files(&f, nil)
 	}
-	p, err := pebble.Open(dir, po)
-	if err != nil {
-		if len(f.options) > 0 && !pebble.IsCorruptionError(err) {
-			v.Damage = append(v.Damage, Damage{File: f.options[len(f.options)-1], Reason: oneLine(err)})
-			return v, nil
+	if err := c.files(&f, tables); err != nil {
+		return v, err
+	}
+	return v, c.values(tables)
+}
+
+// open opens the database, or says what keeps it from being opened.
+func (c *checker) open(f *files, po *pebble.Options) (p *pebble.DB, unreadable Damage, err error) {
+	for _, marker := range []string{manifestMarker, formatMarker} {
+		if !f.hasMarker(marker) {
+			return nil, Damage{File: "marker." + marker, Reason: "the file is missing"}, nil
 		}
-		v.Damage = append(v.Damage, Damage{File: dir, Reason: oneLine(err)})
-		return v, nil
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	c.pebble = p
-	return v, c.values()
+	if err := checkManifest(c.fs, c.dir, po); err != nil {
+		if !errors.Is(err, ErrManifest) {
+			return nil, unreadable, err
+		}
+		return nil, Damage{File: "MANIFEST", Reason: oneLine(err)}, nil
+	}
+	p, err = pebble.Open(c.dir, po)
+	switch {
+	case err == nil:
+		return p, unreadable, nil
+	case len(f.options) > 0 && !pebble.IsCorruptionError(err):
+		return nil, Damage{File: f.options[len(f.options)-1], Reason: oneLine(err)}, nil
+	}
+	return nil, Damage{File: "the store", Reason: oneLine(err)}, nil
 }
 
 // readOnlyFS makes no lock file where there is none.
@@ -116,8 +134,9 @@ type checker struct {
 	pebble *pebble.DB
 }
 
-// files reads every block of the tables, and the logs.
-func (c *checker) files(f *files) error {
+// files reads every block of the tables, and the logs. If it is known which
+// tables make the store, others are left out.
+func (c *checker) files(f *files, known []table) error {
 	for _, name := range f.tables {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -125,6 +144,25 @@ func (c *checker) files(f *files) error {
 		s, err := openTable(c.fs, c.dir, name)
 		if err != nil {
 			return err
+		}
+		used := known == nil
+		for _, t := range known { // several, if they share the file
+			if t.name != name {
+				continue
+			}
+			used = true
+			if s.lo == nil || bytes.Compare(t.lo, s.lo) < 0 {
+				s.lo = t.lo
+			}
+			if s.hi == nil || bytes.Compare(t.hi, s.hi) > 0 {
+				s.hi = t.hi
+			}
+		}
+		if !used {
+			if err := s.close(); err != nil {
+				return err
+			}
+			continue
 		}
 		for s.next() != nil {
 		}
@@ -157,18 +195,9 @@ func (c *checker) files(f *files) error {
 }
 
 // values reads every value, and goes on after a table that cannot be read.
-func (c *checker) values() error {
+func (c *checker) values(tables []table) (err error) {
 	if err := c.format(); err != nil {
 		return err
-	}
-	tables, err := tablesOf(c.pebble)
-	if err != nil {
-		m := unknownTable.FindStringSubmatch(err.Error())
-		if m == nil {
-			return err
-		}
-		c.v.Damage = append(c.v.Damage, Damage{File: m[1] + ".sst", Reason: "the file is missing"})
-		return nil
 	}
 	it, err := c.pebble.NewIter(nil)
 	if err != nil {
