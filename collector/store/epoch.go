@@ -198,14 +198,21 @@ func (e *epoch) skipPartitions(n uint32) {
 	}
 }
 
-// maxPartitions bounds what a damaged number may allocate.
-const maxPartitions = 1 << 24
+// What a damaged number may allocate is bounded. An epoch has far fewer.
+const (
+	maxPartitions = 1 << 22
+	maxStreams    = 1 << 22
+)
 
 // readStream reads a stream's definition. A damaged one takes its number, so
 // that others keep theirs.
 func (e *epoch) readStream(db *DB, key, value []byte) error {
 	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) < uint32(len(e.streams)) {
 		return fmt.Errorf("%w: key %x, want stream %d", ErrCorrupt, key, len(e.streams))
+	}
+	if binary.BigEndian.Uint32(key[5:]) >= maxStreams {
+		db.corrupt(fmt.Errorf("read stream %x: %w: the number is above %d", key, ErrCorrupt, maxStreams))
+		return nil
 	}
 	for uint32(len(e.streams)) < binary.BigEndian.Uint32(key[5:]) {
 		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})

@@ -93,7 +93,7 @@ func (db *DB) mend(id uint32) error {
 	)
 	defer batch.Close()
 	raise := func(kind byte, n uint32) {
-		if n != math.MaxUint32 {
+		if n < maxStreams && n < maxPartitions { // others are damaged numbers
 			top[kind] = max(top[kind], n+1)
 		}
 	}
