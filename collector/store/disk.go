@@ -97,8 +97,9 @@ func (d *disk) look() error {
 		return nil
 	}
 	u, err := d.FS.GetDiskUsage(d.dir)
-	if err != nil || int64(u.AvailBytes) >= d.minFree {
-		return nil // a file system that cannot say is taken for an empty one
+	// A file system that cannot say is taken for an empty one.
+	if known := err == nil; !known || int64(u.AvailBytes) >= d.minFree {
+		return nil
 	}
 	return fmt.Errorf("%w: disk full: %d bytes are free in %s, %d have to be (storage.min_free_bytes)",
 		ErrUnavailable, u.AvailBytes, d.dir, d.minFree)

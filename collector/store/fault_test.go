@@ -266,8 +266,9 @@ func TestCrashes(t *testing.T) {
 		var mu sync.Mutex
 		var stop atomic.Bool
 		var g sync.WaitGroup
+		first := next
 		for i := range 3 {
-			start := next + i
+			start := first + i
 			g.Go(func() {
 				for n := start; !stop.Load(); n += 3 {
 					if appendCrash(db, n) != nil {

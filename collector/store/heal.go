@@ -26,10 +26,9 @@ import (
 // sickTables are the tables that were found damaged and are not healed yet. They
 // are safe for concurrent use.
 type sickTables struct {
-	mu     sync.Mutex
-	files  map[string]bool
-	wake   chan struct{} // has room for one
-	failed error         // what the latest attempt ended with
+	mu    sync.Mutex
+	files map[string]bool
+	wake  chan struct{} // has room for one
 }
 
 // add is called by whatever read the damaged block. Something that asks again
