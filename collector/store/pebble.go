@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -24,7 +23,7 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 		CacheSize:                   max(o.CacheBytes/4, 1<<20),
 		MemTableSize:                4 << 20,
 		MemTableStopWritesThreshold: 3,
-		MaxOpenFiles:                maxOpenFiles(),
+		MaxOpenFiles:                int(min(500, descriptors()/3)), // most descriptors are for connections
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               64 << 20,
 		WALBytesPerSync:             512 << 10,
@@ -41,15 +40,6 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 	}
 	po.EnsureDefaults()
 	return po
-}
-
-// maxOpenFiles leaves most of the process's file descriptors to connections.
-func maxOpenFiles() int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 500
-	}
-	return int(min(500, limit.Cur/3))
 }
 
 // checkFormat refuses a store of another version, and marks a new one, or one
