@@ -25,8 +25,10 @@ var prerequisites = []prerequisite{
 	{commands: []string{"g++"}, debian: []string{"g++"}},
 	// Load programs.
 	{commands: []string{"python3"}, debian: []string{"python3"}},
+	{commands: []string{"pip3"}, debian: []string{"python3-pip"}},
 	{commands: []string{"java"}, debian: []string{"default-jdk-headless"}},
 	{commands: []string{"javac"}, debian: []string{"default-jdk-headless"}},
+	{commands: []string{"mvn"}, debian: []string{"maven"}},
 	// Generated eBPF objects.
 	{commands: []string{"clang"}, debian: []string{"clang"}},
 	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},

@@ -95,7 +95,7 @@ func Bench(ctx context.Context) error {
 	if match == "" {
 		match = "."
 	}
-	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "./...")
+	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "-timeout=1h", "./...")
 }
 
 // Fuzz runs every fuzz test for FUZZTIME.
@@ -117,7 +117,8 @@ func Fuzz(ctx context.Context) error {
 			if !strings.HasPrefix(name, "Fuzz") {
 				continue // the closing line
 			}
-			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time, pkg); err != nil {
+			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time,
+				"-fuzzminimizetime=1s", pkg); err != nil {
 				return err
 			}
 		}

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -163,13 +166,19 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		srv.OpenElsewhere(c.Push.URL)
 		return f, nil, func() error { return nil }, nil
 	}
+	limitMemory(c)
 	db, err := store.Open(c.Storage.Path, store.Options{
-		Logger:     logger.With("component", "store"),
-		Registerer: reg,
-		CacheBytes: int64(c.Storage.CacheBytes),
-		MaxBytes:   int64(c.Storage.MaxBytes),
-		Retention:  time.Duration(c.Storage.Retention),
-		MaxFuture:  cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
+		Logger:        logger.With("component", "store"),
+		Registerer:    reg,
+		CacheBytes:    int64(c.Storage.CacheBytes),
+		QueryBytes:    cmp.Or(int64(c.Limits.MaxQueryBytes), math.MaxInt64),
+		MaxBytes:      int64(c.Storage.MaxBytes),
+		Retention:     time.Duration(c.Storage.Retention),
+		RetentionRaw:  time.Duration(c.Storage.RetentionRaw),
+		RetentionSlot: time.Duration(c.Storage.Retention5m),
+		RetentionHour: time.Duration(c.Storage.Retention1h),
+		MaxFuture:     cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
+		MaxAge:        time.Duration(c.Limits.MaxAge),
 		// 0 is none in the file, and the default in the store.
 		MinFreeBytes: cmp.Or(int64(c.Storage.MinFreeBytes), -1),
 	})
@@ -180,15 +189,28 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 	return db, db.Failed(), db.Close, nil
 }
 
+// otherBytes is the memory of all but the store's cache and queries.
+const otherBytes = 32 << 20
+
+// limitMemory has the garbage collector keep to what the configuration adds up
+// to, unless the environment says otherwise.
+func limitMemory(c *config.Config) {
+	if os.Getenv("GOMEMLIMIT") == "" && c.Limits.MaxQueryBytes > 0 {
+		debug.SetMemoryLimit(cmp.Or(int64(c.Storage.CacheBytes), store.DefaultCacheBytes) + int64(c.Limits.MaxQueryBytes) + otherBytes)
+	}
+}
+
 // serverLimits hands the file's limits to the server, which knows nothing of
 // files.
 func serverLimits(c *config.Config) server.Limits {
 	l := c.Limits
+	maxAge, maxAgeKey := c.MaxAge()
 	return server.Limits{
 		Ingest:               ingestLimits(l),
 		MaxSeriesPerPush:     l.MaxSeriesPerPush,
 		MaxFuture:            time.Duration(l.MaxFuture),
-		MaxAge:               time.Duration(c.Storage.Retention),
+		MaxAge:               time.Duration(maxAge),
+		MaxAgeKey:            maxAgeKey,
 		MaxRequestBytes:      int64(l.MaxRequestBytes),
 		MaxQueryRange:        time.Duration(l.MaxQueryRange),
 		MaxConcurrentQueries: l.MaxConcurrentQueries,

@@ -54,14 +54,19 @@ type Storage struct {
 	Path string `yaml:"path"`
 	// Retention is how long profiles are kept. 0 keeps them for good.
 	Retention Duration `yaml:"retention"`
-	// MaxBytes bounds the size on disk: the oldest profiles go first. 0 means
-	// no bound.
+	// RetentionRaw, Retention5m and Retention1h are how long single profiles
+	// and what is merged of five minutes and of an hour are kept; 0 is as long
+	// as the next coarser. What is merged of a day is kept for Retention.
+	RetentionRaw Duration `yaml:"retention_raw"`
+	Retention5m  Duration `yaml:"retention_5m"`
+	Retention1h  Duration `yaml:"retention_1h"`
+	// MaxBytes bounds the size on disk: the finest and oldest profiles go
+	// first. 0 means no bound.
 	MaxBytes Bytes `yaml:"max_bytes"`
 	// MinFreeBytes is the free disk space below which profiles are refused
 	// until there is more. 0 means none.
 	MinFreeBytes Bytes `yaml:"min_free_bytes"`
-	// CacheBytes bounds the memory that the store uses as a cache. 0 leaves
-	// the choice to the store.
+	// CacheBytes bounds the memory that the store uses as a cache.
 	CacheBytes Bytes `yaml:"cache_bytes"`
 }
 
@@ -98,12 +103,17 @@ type Limits struct {
 	MaxStackDepth int `yaml:"max_stack_depth"`
 	// MaxSymbolBytes bounds one string of a profile's string table.
 	MaxSymbolBytes int `yaml:"max_symbol_bytes"`
-	// MaxFuture bounds how far a profile's time may be ahead of the clock.
+	// MaxFuture bounds how far a profile's time may be ahead of the clock, and
+	// MaxAge how far behind. Profiles older than single profiles are kept are
+	// refused in any case.
 	MaxFuture Duration `yaml:"max_future"`
+	MaxAge    Duration `yaml:"max_age"`
 	// MaxQueryRange bounds the time range of one query.
 	MaxQueryRange Duration `yaml:"max_query_range"`
 	// MaxConcurrentQueries bounds the queries that run at once; others wait.
 	MaxConcurrentQueries int `yaml:"max_concurrent_queries"`
+	// MaxQueryBytes bounds the memory of all running queries together.
+	MaxQueryBytes Bytes `yaml:"max_query_bytes"`
 	// MaxNodes bounds max_nodes of a query for a flame graph, and DefaultNodes
 	// is the number of nodes of an answer whose query does not say.
 	MaxNodes     int64 `yaml:"max_nodes"`
@@ -131,7 +141,7 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040"},
-		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20},
+		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
 		Limits: Limits{
 			MaxRequestBytes:      64 << 20,
@@ -147,6 +157,7 @@ func Default() *Config {
 			MaxFuture:            Duration(10 * time.Minute),
 			MaxQueryRange:        Duration(90 * 24 * time.Hour),
 			MaxConcurrentQueries: 4 * runtime.GOMAXPROCS(0),
+			MaxQueryBytes:        80 << 20,
 			MaxNodes:             1 << 20,
 			DefaultNodes:         8192,
 			MaxPoints:            11_000,
@@ -205,8 +216,14 @@ func (c *Config) Validate() error {
 	if c.Limits.DefaultNodes < 1 {
 		return fmt.Errorf("limits.default_nodes: %d is not positive", c.Limits.DefaultNodes)
 	}
+	if err := c.Storage.validateRetention(); err != nil {
+		return err
+	}
 	for key, v := range map[string]int64{
 		"storage.retention":             int64(c.Storage.Retention),
+		"storage.retention_raw":         int64(c.Storage.RetentionRaw),
+		"storage.retention_5m":          int64(c.Storage.Retention5m),
+		"storage.retention_1h":          int64(c.Storage.Retention1h),
 		"storage.max_bytes":             int64(c.Storage.MaxBytes),
 		"storage.min_free_bytes":        int64(c.Storage.MinFreeBytes),
 		"storage.cache_bytes":           int64(c.Storage.CacheBytes),
@@ -221,8 +238,10 @@ func (c *Config) Validate() error {
 		"limits.max_stack_depth":        int64(c.Limits.MaxStackDepth),
 		"limits.max_symbol_bytes":       int64(c.Limits.MaxSymbolBytes),
 		"limits.max_future":             int64(c.Limits.MaxFuture),
+		"limits.max_age":                int64(c.Limits.MaxAge),
 		"limits.max_query_range":        int64(c.Limits.MaxQueryRange),
 		"limits.max_concurrent_queries": int64(c.Limits.MaxConcurrentQueries),
+		"limits.max_query_bytes":        int64(c.Limits.MaxQueryBytes),
 		"limits.max_nodes":              c.Limits.MaxNodes,
 		"limits.max_points":             c.Limits.MaxPoints,
 	} {
@@ -231,6 +250,46 @@ func (c *Config) Validate() error {
 		}
 	}
 	return nil
+}
+
+// validateRetention names a resolution that would be kept for longer than a coarser
+// one, which is made of it.
+func (s *Storage) validateRetention() error {
+	if r := time.Duration(s.RetentionRaw); r > 0 && r < time.Hour {
+		return fmt.Errorf("storage.retention_raw: %s is less than 1h: an hour is merged once it is over", s.RetentionRaw)
+	}
+	type kept struct {
+		key string
+		age Duration
+	}
+	coarser := kept{"storage.retention", s.Retention}
+	for _, k := range []kept{{"storage.retention_1h", s.Retention1h}, {"storage.retention_5m", s.Retention5m}, {"storage.retention_raw", s.RetentionRaw}} {
+		if k.age == 0 {
+			continue
+		}
+		if coarser.age > 0 && k.age > coarser.age {
+			return fmt.Errorf("%s: %s is longer than %s, which is %s", k.key, k.age, coarser.key, coarser.age)
+		}
+		coarser = k
+	}
+	return nil
+}
+
+// MaxAge is how far behind the clock a profile's time may be, and the key that says
+// so; 0 means no limit.
+func (c *Config) MaxAge() (age Duration, key string) {
+	for _, k := range []struct {
+		key string
+		age Duration
+	}{
+		{"limits.max_age", c.Limits.MaxAge}, {"storage.retention_raw", c.Storage.RetentionRaw}, {"storage.retention_5m", c.Storage.Retention5m},
+		{"storage.retention_1h", c.Storage.Retention1h}, {"storage.retention", c.Storage.Retention},
+	} {
+		if k.age > 0 && (age == 0 || k.age < age) {
+			age, key = k.age, k.key
+		}
+	}
+	return age, key
 }
 
 var (

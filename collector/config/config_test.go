@@ -43,6 +43,22 @@ ebpf:
 	require.Equal(t, want, c)
 }
 
+func TestMaxAgeIsTheShortest(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "30d storage.retention",
+		"storage: {retention: 0}":     "0s ",
+		"storage: {retention_1h: 9d}": "9d storage.retention_1h",
+		"storage: {retention: 0, retention_5m: 9d, retention_raw: 1w}":                            "1w storage.retention_raw",
+		"storage: {retention_raw: 1w}\nlimits: {max_age: 1h}":                                     "1h limits.max_age",
+		"storage: {retention: 90d, retention_1h: 60d, retention_5m: 60d}\nlimits: {max_age: 70d}": "60d storage.retention_5m",
+	} {
+		c, err := Load(write(t, text))
+		require.NoError(t, err)
+		age, key := c.MaxAge()
+		require.Equal(t, want, age.String()+" "+key, text)
+	}
+}
+
 func TestLoadAcceptsAnEmptyFile(t *testing.T) {
 	c, err := Load(write(t, "# nothing yet\n"))
 	require.NoError(t, err)
@@ -62,6 +78,10 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"frequency":         {"ebpf:\n  frequency: 0\n", "flameline.yml: ebpf.frequency: 0 is not within 1 and 1000"},
 		"interval":          {"ebpf:\n  interval: 7s\n", "flameline.yml: ebpf.interval: 7s is not a divisor of one minute"},
 		"negative":          {"limits:\n  max_labels: -1\n", "flameline.yml: limits.max_labels: is negative"},
+		"raw for too long":  {"storage:\n  retention: 1w\n  retention_raw: 8d\n", "flameline.yml: storage.retention_raw: 8d is longer than storage.retention, which is 1w"},
+		"5m for too long":   {"storage:\n  retention_1h: 1d\n  retention_5m: 2d\n  retention_raw: 3d\n", "storage.retention_5m: 2d is longer than storage.retention_1h, which is 1d"},
+		"raw for no hour":   {"storage:\n  retention_raw: 5m\n", "storage.retention_raw: 5m is less than 1h"},
+		"negative max age":  {"limits:\n  max_age: -1h\n", `flameline.yml:2: not a valid duration string: "-1h"`},
 		"no default nodes":  {"limits:\n  default_nodes: 0\n", "limits.default_nodes: 0 is not positive"},
 		"empty address":     {"web:\n  listen_address: ''\n", "web.listen_address: is empty"},
 		"scrape key":        {"scrape_configs:\n  - job_name: x\n    scrape_intervall: 5s\n", `flameline.yml:3: unknown key "scrape_intervall"`},
@@ -89,7 +109,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, blocks, 4)
+	require.Len(t, blocks, 5)
 
 	c, err := Load(write(t, blocks[0][1]))
 	require.NoError(t, err)
@@ -103,8 +123,12 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 
 	c, err = Load(write(t, blocks[1][1]))
 	require.NoError(t, err)
-	require.Len(t, c.ScrapeConfigs, 1)
+	age, _ := c.MaxAge()
+	require.Equal(t, "1w", age.String())
 	c, err = Load(write(t, blocks[2][1]))
+	require.NoError(t, err)
+	require.Len(t, c.ScrapeConfigs, 1)
+	c, err = Load(write(t, blocks[3][1]))
 	require.NoError(t, err)
 	require.Equal(t, "node-1", c.Push.HTTPClientConfig.BasicAuth.Username)
 }

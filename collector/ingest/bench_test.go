@@ -58,3 +58,22 @@ func BenchmarkPprof(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkFolded reads 450 stacktraces of some 30 functions.
+func BenchmarkFolded(b *testing.B) {
+	var text bytes.Buffer
+	for i := range 450 {
+		for j := range 20 + i%20 {
+			fmt.Fprintf(&text, "example.org/service/package%d.(*Type%d).Method;", j%7, (i>>(j%4*3)+j*7)%300)
+		}
+		fmt.Fprintf(&text, "leaf %d\n", i%7+1)
+	}
+	m := pushOf(b, "shop")
+	b.ReportAllocs()
+	b.SetBytes(int64(text.Len()))
+	for b.Loop() {
+		if _, _, err := Folded(text.Bytes(), m, Limits{MaxProfileBytes: 32 << 20, MaxSamples: 200_000, MaxSymbols: 1_000_000, MaxStackDepth: 4096, MaxSymbolBytes: 65535}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -13,10 +15,18 @@ import (
 // ErrTooLarge is wrapped by errors about Limits.MaxProfileBytes.
 var ErrTooLarge = errors.New("too large")
 
+// gzips are readers to use again: each has tables of some 40 kB.
+var gzips = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
 var (
 	gzipMagic = []byte{0x1f, 0x8b}
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
+
+// Decompress undoes what the transport of a body has done to it, gzip or zstd,
+// told by its first bytes; a body that is neither is returned as it is. Errors
+// about more than most bytes, 0 for any number, wrap ErrTooLarge.
+func Decompress(b []byte, most int64) ([]byte, error) { return decompress(b, most) }
 
 // decompress undoes gzip or zstd, told by their first bytes; anything else is
 // returned as it is. It reads no more than max bytes, 0 for any number.
@@ -28,8 +38,9 @@ func decompress(b []byte, max int64) ([]byte, error) {
 	in := bytes.NewReader(b)
 	switch {
 	case bytes.HasPrefix(b, gzipMagic):
-		z, err := gzip.NewReader(in)
-		if err != nil {
+		z := gzips.Get().(*gzip.Reader)
+		defer gzips.Put(z)
+		if err := z.Reset(in); err != nil {
 			return nil, fmt.Errorf("gzip: %w, at byte %d of %d", err, len(b)-in.Len(), len(b))
 		}
 		name, r = "gzip", z
@@ -50,7 +61,7 @@ func decompress(b []byte, max int64) ([]byte, error) {
 		r = io.LimitReader(r, max+1)
 	}
 	var out bytes.Buffer
-	out.Grow(int(min(int64(len(b))*4, 1<<20)))
+	out.Grow(expected(b))
 	if _, err := out.ReadFrom(r); err != nil {
 		return nil, fmt.Errorf("%s: %w, at byte %d of %d", name, err, len(b)-in.Len(), len(b))
 	}
@@ -58,6 +69,18 @@ func decompress(b []byte, max int64) ([]byte, error) {
 		return nil, tooLarge(max)
 	}
 	return out.Bytes(), nil
+}
+
+// expected is how many bytes b will have after decompression, or a little more.
+// gzip ends with that number, which may be a lie: it is believed up to a point.
+func expected(b []byte) int {
+	n := min(len(b)*4, 1<<20)
+	if bytes.HasPrefix(b, gzipMagic) && len(b) >= 18 {
+		if size := int(binary.LittleEndian.Uint32(b[len(b)-4:])); size < min(len(b)*16, 16<<20) {
+			n = size
+		}
+	}
+	return n + bytes.MinRead // what ReadFrom wants to have left at the end
 }
 
 func tooLarge(max int64) error {

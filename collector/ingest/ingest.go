@@ -1,6 +1,7 @@
 // Package ingest turns what senders push into profiles: it decompresses and
-// decodes pprof, checks every reference and every limit, and reads label sets.
-// A refusal names the field at fault, and where it stands.
+// decodes pprof, the other formats of Pyroscope's SDKs and OTLP, checks every
+// reference and every limit, and reads label sets. A refusal names the field at
+// fault, and where it stands.
 //
 // It leaves to others where bytes come from (collector/server,
 // collector/scrape) and what becomes of a profile (collector/store).
@@ -12,7 +13,8 @@ type Limits struct {
 	// MaxProfileBytes bounds one profile after decompression.
 	MaxProfileBytes int64
 	// MaxSamples bounds the samples of one profile, and MaxSymbols its types,
-	// mappings, locations, lines, functions and strings together.
+	// mappings, locations, lines, functions and strings together; in formats of
+	// stacktraces alone, functions and nodes of the call tree.
 	MaxSamples, MaxSymbols int
 	// MaxStackDepth bounds the locations of one sample.
 	MaxStackDepth int

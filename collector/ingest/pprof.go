@@ -14,8 +14,15 @@ import (
 // An error names the field at fault, with its index or its byte offset.
 //
 // A profile without a time keeps TimeNanos 0; the receiver decides what that
-// means. size is the profile's, in bytes, after decompression.
+// means. size is the profile's, in bytes, after decompression. The profile may
+// refer to b, which must not change.
 func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
+	return readPprof(b, l, func(*googlev1.Profile) {})
+}
+
+// readPprof repairs what a sender is known to do wrong before the profile is
+// checked.
+func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.Profile, size int, err error) {
 	if len(b) == 0 {
 		return nil, 0, errors.New("pprof: no bytes")
 	}
@@ -23,18 +30,27 @@ func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
-	s := scanner{limits: l}
-	if err := s.scan(profileMessage, raw, 0); err != nil {
-		return nil, 0, fmt.Errorf("pprof: %w", err)
+	p, ok := decode(raw, l)
+	if !ok {
+		if p, err = decodeSlowly(raw, l); err != nil {
+			return nil, 0, fmt.Errorf("pprof: %w", err)
+		}
 	}
-	p = new(googlev1.Profile)
-	if err := p.UnmarshalVT(raw); err != nil {
-		return nil, 0, fmt.Errorf("pprof: %w", err)
-	}
+	repair(p)
 	if err := check(p, l); err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
 	return p, len(raw), nil
+}
+
+// decodeSlowly decodes any profile.proto message, or says what is wrong with it.
+func decodeSlowly(raw []byte, l Limits) (*googlev1.Profile, error) {
+	s := scanner{limits: l}
+	if err := s.scan(profileMessage, raw, 0); err != nil {
+		return nil, err
+	}
+	p := new(googlev1.Profile)
+	return p, p.UnmarshalVT(raw)
 }
 
 // check validates a decoded profile.

@@ -17,18 +17,30 @@ import (
 // request.
 func (s *Server) Open(db Store) {
 	o := s.options
+	queries := newGate(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
-		connect.WithInterceptors(s.metrics.interceptor(o.Logger), newGate(o.Limits.MaxConcurrentQueries)),
+		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
 		connect.WithRecover(recovered(o.Logger)),
 		compression(),
+		connect.WithCodec(vtCodec{}),
 		connect.WithCompressMinBytes(1024),
 		connect.WithReadMaxBytes(int(o.Limits.MaxRequestBytes)),
 	}
 	names := []string{pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName}
 	mux := http.NewServeMux()
-	mux.Handle(pushv1connect.NewPusherServiceHandler(&pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}, options...))
-	mux.Handle(querierv1connect.NewQuerierServiceHandler(&querier{store: db, limits: o.Limits}, options...))
-	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(names...)))
+	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
+	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
+	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
+	mux.Handle(otlpProcedure, push.otlpHandler(options...))
+	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
+	q := &querier{store: db, limits: o.Limits}
+	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
+	r := &renderer{querier: q, now: time.Now}
+	for _, prefix := range []string{"", "/pyroscope"} {
+		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
+		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
+	}
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
@@ -50,7 +62,7 @@ func (s *Server) OpenElsewhere(url string) {
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	out := []string{BackupPath}
+	out := []string{BackupPath, ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
@@ -68,12 +80,13 @@ func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
 		return
 	}
-	// Connect bounds what it reads as well, but cannot name the limit.
+	// Handlers bound what they read as well, but Connect cannot name the limit.
 	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most {
 		refuse(w, r, connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
 		return
 	}
+	plainNearby(r)
 	api.ServeHTTP(w, r)
 }
 
@@ -83,5 +96,9 @@ func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 		_ = ew.Write(w, r, err)
 		return
 	}
-	http.Error(w, err.Message(), http.StatusServiceUnavailable)
+	status := statusOf(err.Code())
+	if err.Code() == connect.CodeResourceExhausted {
+		status = http.StatusRequestEntityTooLarge
+	}
+	writeError(w, status, err)
 }

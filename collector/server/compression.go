@@ -2,6 +2,8 @@ package server
 
 import (
 	"io"
+	"net/http"
+	"net/netip"
 
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
@@ -19,4 +21,21 @@ func compression() connect.HandlerOption {
 			}
 			return w
 		})
+}
+
+// plainNearby answers clients on this machine without compression: memory is
+// faster than gzip. Those behind a proxy on this machine may be far away.
+func plainNearby(r *http.Request) {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !addr.Addr().Unmap().IsLoopback() {
+		return
+	}
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
+		if r.Header.Get(name) != "" {
+			return
+		}
+	}
+	for _, name := range []string{"Accept-Encoding", "Connect-Accept-Encoding", "Grpc-Accept-Encoding"} {
+		r.Header.Del(name)
+	}
 }

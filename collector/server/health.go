@@ -44,7 +44,7 @@ type StoreStatus struct {
 	Damage []store.Damage `json:"damage,omitempty"`
 }
 
-func statusOf(db Store) *StoreStatus {
+func storeStatus(db Store) *StoreStatus {
 	if db == nil {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (h *Health) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st := h.status
-	st.Store = statusOf(h.store)
+	st.Store = storeStatus(h.store)
 	switch {
 	case h.stopping:
 		st.NotReady = "the service is stopping"

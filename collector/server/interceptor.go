@@ -52,29 +52,36 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// interceptor measures every call, and logs those that are this server's
-// fault.
+// interceptor measures every call of Connect.
 func (m *metrics) interceptor(logger *slog.Logger) connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			start := time.Now()
-			m.inFlight.Inc()
-			defer m.inFlight.Dec()
-			resp, err := next(ctx, req)
-			method, c := req.Spec().Procedure, "ok"
-			if err != nil {
-				c = connect.CodeOf(err).String()
-			}
-			m.duration.WithLabelValues(method[strings.LastIndexByte(method, '/')+1:], c).Observe(time.Since(start).Seconds())
-			switch connect.CodeOf(err) {
-			case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
-				if err != nil {
-					logger.Error("a call of the API went wrong", "procedure", method, "err", err)
-				}
-			}
+		return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
+			err = m.measure(logger, req.Spec().Procedure, func() error {
+				resp, err = next(ctx, req)
+				return err
+			})
 			return resp, err
 		}
 	}
+}
+
+// measure measures a call, and logs its error if it is this server's fault.
+func (m *metrics) measure(logger *slog.Logger, procedure string, call func() error) error {
+	start := time.Now()
+	m.inFlight.Inc()
+	defer m.inFlight.Dec()
+	err := call()
+	c := "ok"
+	if err != nil {
+		c = connect.CodeOf(err).String()
+		switch connect.CodeOf(err) {
+		case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
+			logger.Error("a call of the API went wrong", "procedure", procedure, "err", err)
+		}
+	}
+	method := procedure[strings.LastIndexByte(procedure, '/')+1:]
+	m.duration.WithLabelValues(method, c).Observe(time.Since(start).Seconds())
+	return err
 }
 
 // recovered turns a panic of a handler into an error of its call alone.
@@ -88,27 +95,44 @@ func recovered(logger *slog.Logger) func(context.Context, connect.Spec, http.Hea
 // queueTimeout is how long a query waits for others to end.
 const queueTimeout = 15 * time.Second
 
-// newGate lets n queries run at once; the others wait for their turn. Pushes
-// pass. 0 lets all pass.
-func newGate(n int) connect.UnaryInterceptorFunc {
-	slots := make(chan struct{}, n)
+// A gate lets as many queries run at once as it has room for; the others wait for
+// their turn. One without room lets all pass.
+type gate chan struct{}
+
+func newGate(n int) gate { return make(gate, n) }
+
+// interceptor holds up the queries of Connect. Pushes pass.
+func (g gate) interceptor() connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			if n == 0 || !strings.HasPrefix(req.Spec().Procedure, "/"+querierv1connect.QuerierServiceName+"/") {
+			if !strings.HasPrefix(req.Spec().Procedure, "/"+querierv1connect.QuerierServiceName+"/") {
 				return next(ctx, req)
 			}
-			timeout := time.NewTimer(queueTimeout)
-			defer timeout.Stop()
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return nil, code(ctx.Err())
-			case <-timeout.C:
-				return nil, connect.NewError(connect.CodeResourceExhausted,
-					fmt.Errorf("%d queries are running and none ended within %s (limits.max_concurrent_queries)", n, queueTimeout))
+			leave, err := g.enter(ctx)
+			if err != nil {
+				return nil, err
 			}
-			defer func() { <-slots }()
+			defer leave()
 			return next(ctx, req)
 		}
+	}
+}
+
+// enter waits for the query's turn. The query has to leave.
+func (g gate) enter(ctx context.Context) (leave func(), err error) {
+	n := cap(g)
+	if n == 0 {
+		return func() {}, nil
+	}
+	timeout := time.NewTimer(queueTimeout)
+	defer timeout.Stop()
+	select {
+	case g <- struct{}{}:
+		return func() { <-g }, nil
+	case <-ctx.Done():
+		return nil, code(ctx.Err())
+	case <-timeout.C:
+		return nil, connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("%d queries are running and none ended within %s (limits.max_concurrent_queries)", n, queueTimeout))
 	}
 }

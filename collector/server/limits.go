@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/flameline/flameline/collector/ingest"
@@ -17,8 +19,9 @@ type Limits struct {
 	// MaxFuture bounds how far a profile's time may be ahead of the clock.
 	MaxFuture time.Duration
 	// MaxAge bounds how far it may be behind: older profiles would be dropped
-	// at once. It is the retention.
-	MaxAge time.Duration
+	// at once. MaxAgeKey is the key of the configuration file that says so.
+	MaxAge    time.Duration
+	MaxAgeKey string
 	// MaxRequestBytes bounds a request's message, as sent and decompressed,
 	// and the decompressed profiles in it together.
 	MaxRequestBytes int64
@@ -31,4 +34,28 @@ type Limits struct {
 	MaxNodes, DefaultNodes int64
 	// MaxPoints bounds the points of one series of an answer.
 	MaxPoints int64
+}
+
+// series holds the number of a push's series to the limit.
+func (l Limits) series(n int) error {
+	if most := l.MaxSeriesPerPush; most > 0 && n > most {
+		return fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", n, most)
+	}
+	return nil
+}
+
+// within returns the limits of a profile in a request whose profiles may have
+// left more bytes together. explain names the limit that an error is about.
+func (l Limits) within(left int64) (out ingest.Limits, explain func(error) error) {
+	out = l.Ingest
+	if l.MaxRequestBytes == 0 || out.MaxProfileBytes > 0 && out.MaxProfileBytes <= left {
+		return out, func(err error) error { return err }
+	}
+	out.MaxProfileBytes = max(left, 1) // 0 would be no limit
+	return out, func(err error) error {
+		if errors.Is(err, ingest.ErrTooLarge) {
+			return fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", l.MaxRequestBytes)
+		}
+		return err
+	}
 }

@@ -141,7 +141,7 @@ func pairs(kv ...string) []*typesv1.LabelPair {
 func TestPushesNameTheSeriesAndTheField(t *testing.T) {
 	l := defaults
 	l.MaxSeriesPerPush = 3
-	l.MaxAge = 24 * time.Hour
+	l.MaxAge, l.MaxAgeKey = 24*time.Hour, "storage.retention"
 	l.MaxRequestBytes = 1 << 20
 	l.Ingest = ingest.Limits{MaxProfileBytes: 600 << 10, MaxLabels: 4, MaxLabelNameBytes: 20, MaxLabelValueBytes: 20, MaxSamples: 500}
 	url, _ := start(t, l)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,20 +34,29 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 		p.metrics.refused.Inc()
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
+	if err := p.append(ctx, profiles, bytes); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&pushv1.PushResponse{}), nil
+}
+
+// append stores profiles, and counts them and their size in bytes. Its errors
+// have a code.
+func (p *pusher) append(ctx context.Context, profiles []profile.Profile, bytes int64) error {
 	if err := p.store.Append(ctx, profiles); err != nil {
 		p.metrics.refused.Inc()
-		return nil, code(err)
+		return code(err)
 	}
 	p.metrics.profiles.Add(float64(len(profiles)))
 	p.metrics.bytes.Add(float64(bytes))
-	return connect.NewResponse(&pushv1.PushResponse{}), nil
+	return nil
 }
 
 // decode returns the profiles of a request and their size in bytes after
 // decompression.
 func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes int64, err error) {
-	if most := p.limits.MaxSeriesPerPush; most > 0 && len(req.Series) > most {
-		return nil, 0, fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", len(req.Series), most)
+	if err := p.limits.series(len(req.Series)); err != nil {
+		return nil, 0, err
 	}
 	// The limit on a request holds for its profiles together as well, lest many
 	// small bombs do what a large one may not.
@@ -58,17 +68,10 @@ func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes i
 		}
 		for j, sample := range s.GetSamples() {
 			at := fmt.Sprintf("series[%d].samples[%d]", i, j)
-			l := p.limits.Ingest
-			together := p.limits.MaxRequestBytes > 0 && (l.MaxProfileBytes == 0 || left < l.MaxProfileBytes)
-			if together {
-				l.MaxProfileBytes = max(left, 1) // 0 would be no limit
-			}
+			l, explain := p.limits.within(left)
 			pp, size, err := ingest.Pprof(sample.GetRawProfile(), l)
-			if together && errors.Is(err, ingest.ErrTooLarge) {
-				err = fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", p.limits.MaxRequestBytes)
-			}
 			if err != nil {
-				return nil, 0, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
+				return nil, 0, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, explain(err))
 			}
 			left -= int64(size)
 			bytes += int64(size)
@@ -76,7 +79,7 @@ func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes i
 				pp.TimeNanos = p.now().UnixNano()
 			}
 			if err := p.timely(pp.TimeNanos); err != nil {
-				return nil, 0, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, err)
+				return nil, 0, fmt.Errorf("%s.raw_profile of %s: pprof: time_nanos: %w", at, ls, err)
 			}
 			out = append(out, profile.Profile{ID: sample.GetID(), Labels: ls, Pprof: pp})
 		}
@@ -92,10 +95,10 @@ func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes i
 func (p *pusher) timely(ns int64) error {
 	t, now := time.Unix(0, ns).UTC(), p.now()
 	if most := p.limits.MaxFuture; most > 0 && t.After(now.Add(most)) {
-		return fmt.Errorf("pprof: time_nanos: %s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)
+		return fmt.Errorf("%s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)
 	}
 	if most := p.limits.MaxAge; most > 0 && t.Before(now.Add(-most)) {
-		return fmt.Errorf("pprof: time_nanos: %s is more than %s ago (storage.retention)", t.Format(time.RFC3339), most)
+		return fmt.Errorf("%s is more than %s ago (%s)", t.Format(time.RFC3339), most, cmp.Or(p.limits.MaxAgeKey, "storage.retention"))
 	}
 	return nil
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
@@ -75,16 +76,28 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 	return t, code(err)
 }
 
-// pprof merges what f selects, with locations and lines.
-func (q *querier) pprof(ctx context.Context, f flameQuery) (*googlev1.Profile, error) {
+// pprof merges what f selects, with locations and lines. The message is encoded
+// already, in its unknown fields, which any codec of binary form writes as they
+// are. For a client that asked in JSON it is decoded.
+func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
+	out := &googlev1.Profile{}
 	if f.spans {
-		return &googlev1.Profile{}, nil
+		return out, nil
 	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
-	if err == nil && len(p.Sample) == 0 {
-		err = q.known(ctx, f.Type)
+	switch {
+	case err != nil:
+		return nil, code(err)
+	case p.Samples == 0:
+		if err := q.known(ctx, f.Type); err != nil {
+			return nil, err
+		}
 	}
-	return p, code(err)
+	if strings.Contains(header.Get("Content-Type"), "json") {
+		return out, code(out.UnmarshalVT(p.Data))
+	}
+	out.ProtoReflect().SetUnknown(p.Data)
+	return out, nil
 }
 
 // SelectMergeStacktraces merges the selected profiles into one flame graph, in
@@ -99,7 +112,7 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	}
 	resp := &querierv1.SelectMergeStacktracesResponse{}
 	if req.Msg.Format == querierv1.ProfileFormat_PROFILE_FORMAT_PPROF {
-		p, err := q.pprof(ctx, f)
+		p, err := q.pprof(ctx, f, req.Header())
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +179,7 @@ func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[q
 	if err != nil {
 		return nil, err
 	}
-	p, err := q.pprof(ctx, f)
+	p, err := q.pprof(ctx, f, req.Header())
 	if err != nil {
 		return nil, err
 	}
@@ -192,21 +205,37 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 	if err != nil {
 		return nil, invalid(err)
 	}
-	var trees [2]*profile.Tree
-	g, ctx := errgroup.WithContext(ctx)
-	for i, f := range sides {
-		g.Go(func() (err error) {
-			trees[i], err = q.tree(ctx, f)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
 	// Both sides are cut at the same functions, or what one side lacks would
 	// look like a change.
-	d := profile.Diff(trees[0], trees[1]).Truncate(nodes)
+	d, err := q.diff(ctx, sides, nodes)
+	if err != nil {
+		return nil, err
+	}
 	return connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)}), nil
+}
+
+// diff compares two selections.
+func (q *querier) diff(ctx context.Context, sides [2]flameQuery, nodes int64) (*profile.DiffTree, error) {
+	var sels [2]store.Selection
+	var stacks [2][]string
+	for i, f := range sides {
+		if f.spans {
+			f.End = f.Start - 1 // of no sample, as in tree
+		}
+		sels[i], stacks[i] = f.Selection, f.stack
+	}
+	d, err := q.store.Diff(ctx, sels, stacks, nodes)
+	if err != nil {
+		return nil, code(err)
+	}
+	for i, total := range []int64{d.Nodes[0].Total, d.Nodes[0].TotalRight} {
+		if total == 0 {
+			if err := q.known(ctx, sels[i].Type); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return d, nil
 }
 
 // defaultDotNodes is how many functions a call graph shows unless the request

@@ -47,10 +47,18 @@ func (l Limits) timeRange(start, end int64) (int64, error) {
 		return 0, fmt.Errorf("start/end: the time range is empty (start=%d, end=%d)", start, end)
 	}
 	start = max(start, 0)
-	if most := l.MaxQueryRange; most > 0 && end-start > most.Milliseconds() {
-		return 0, fmt.Errorf("start/end: the range of %d s is more than %s (limits.max_query_range)", (end-start)/1000, most)
+	if err := l.length(start, end); err != nil {
+		return 0, fmt.Errorf("start/end: %w", err)
 	}
 	return start, nil
+}
+
+// length bounds how long a range is.
+func (l Limits) length(start, end int64) error {
+	if most := l.MaxQueryRange; most > 0 && end-start > most.Milliseconds() {
+		return fmt.Errorf("the range of %d s is more than %s (limits.max_query_range)", (end-start)/1000, most)
+	}
+	return nil
 }
 
 // optionalRange reads the range of a look-up of labels or types, where none at
@@ -79,11 +87,20 @@ func matchers(selectors []string) ([]*labels.Matcher, error) {
 
 // nodes reads max_nodes of a flame graph.
 func (l Limits) nodes(n int64) (int64, error) {
+	n, err := l.size(n)
+	if err != nil {
+		return 0, fmt.Errorf("max_nodes: %w", err)
+	}
+	return n, nil
+}
+
+// size is how many nodes a flame graph has for which n are asked for.
+func (l Limits) size(n int64) (int64, error) {
 	switch {
 	case n < 0:
-		return 0, fmt.Errorf("max_nodes: %d is negative", n)
+		return 0, fmt.Errorf("%d is negative", n)
 	case l.MaxNodes > 0 && n > l.MaxNodes:
-		return 0, fmt.Errorf("max_nodes: %d is more than %d (limits.max_nodes)", n, l.MaxNodes)
+		return 0, fmt.Errorf("%d is more than %d (limits.max_nodes)", n, l.MaxNodes)
 	case n > 0:
 		return n, nil
 	case l.DefaultNodes > 0:

@@ -1,6 +1,7 @@
 // Package server answers HTTP for the collector service: Pyroscope's push and
-// query API over Connect, gRPC and gRPC-web, and the endpoints that
-// Prometheus' users know, /metrics, /-/healthy and /ready.
+// query API over Connect, gRPC and gRPC-web, its /render and /render-diff for
+// files by a URL, and the endpoints that Prometheus' users know, /metrics,
+// /-/healthy and /ready.
 //
 // It leaves to others how profiles are decoded (collector/ingest), kept and
 // merged (collector/store) and how a page looks (collector/web). Handlers here

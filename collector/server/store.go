@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 
-	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
@@ -17,7 +16,8 @@ import (
 type Store interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
-	Pprof(ctx context.Context, sel store.Selection, stack []string) (*googlev1.Profile, error)
+	Diff(ctx context.Context, sels [2]store.Selection, stacks [2][]string, maxNodes int64) (*profile.DiffTree, error)
+	Pprof(ctx context.Context, sel store.Selection, stack []string) (*store.Pprof, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
 	Values(ctx context.Context, sel store.Selection, groupBy []string) ([]store.Series, error)
 	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)

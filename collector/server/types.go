@@ -35,6 +35,11 @@ var usualTypes = map[string][]string{
 // usual nor was ever stored, since that is a slip of the pen rather than a
 // quiet hour.
 func (q *querier) known(ctx context.Context, t profile.Type) error {
+	return q.knownIn(ctx, "profile_typeID", t)
+}
+
+// knownIn is known for a request that names the type in another field.
+func (q *querier) knownIn(ctx context.Context, field string, t profile.Type) error {
 	if slices.Contains(usualTypes[t.Name], t.SampleType+":"+t.SampleUnit) {
 		return nil
 	}
@@ -45,13 +50,17 @@ func (q *querier) known(ctx context.Context, t profile.Type) error {
 	if slices.Contains(stored, t) {
 		return nil
 	}
+	return invalid(fmt.Errorf("%s: unknown profile type %q; %s", field, t, storedTypes(stored)))
+}
+
+// storedTypes tells which types there are.
+func storedTypes(stored []profile.Type) string {
+	if len(stored) == 0 {
+		return "nothing is stored yet"
+	}
 	names := make([]string, len(stored))
 	for i, s := range stored {
 		names[i] = s.String()
 	}
-	what := "nothing is stored yet"
-	if len(names) > 0 {
-		what = "stored are " + strings.Join(names, ", ")
-	}
-	return invalid(fmt.Errorf("profile_typeID: unknown profile type %q; %s", t, what))
+	return "stored are " + strings.Join(names, ", ")
 }

@@ -13,9 +13,10 @@ import (
 )
 
 // Append stores profiles, all of them or none, and returns when they are on
-// disk. Calls that run at the same time share a sync. A profile of a series
-// that was stored with the same ID and time replaces it; one without an ID is
-// never a duplicate. Errors about the profiles wrap ErrInvalid.
+// disk. Calls that run at the same time share a sync. A profile with an ID that
+// its series has already on the same day, in UTC, is a duplicate, also if its time
+// differs: it is not stored again. One without an ID never is. Errors about the
+// profiles wrap ErrInvalid.
 //
 // Samples with string labels become series of their own, which have those
 // labels too. Samples with a negative value are left out and counted in a
@@ -79,6 +80,11 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	if len(pieces) == 0 {
 		return nil
 	}
+	end, err := db.claim(ctx, pieces)
+	if err != nil {
+		return err
+	}
+	defer end()
 	batch := db.pebble.NewBatch()
 	defer batch.Close()
 	var finish []func()
@@ -87,30 +93,46 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 			f()
 		}
 	}()
-	samples := 0
+	profiles, samples, duplicates := 0, 0, 0
+	var last *source
 	for i := range pieces {
+		p := &pieces[i]
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		done, err := db.appendPiece(batch, &pieces[i])
-		if err != nil {
-			return err
+		if !p.duplicate {
+			done, err := db.appendPiece(batch, p)
+			if err != nil {
+				return err
+			}
+			finish = append(finish, done)
 		}
-		finish = append(finish, done)
-		samples += len(pieces[i].samples)
+		if p.duplicate {
+			duplicates++
+			continue
+		}
+		if samples += len(p.samples); p.source != last {
+			profiles++
+			last = p.source
+		}
+	}
+	db.metrics.duplicates.Add(float64(duplicates))
+	if batch.Empty() {
+		return nil
 	}
 	if err := db.commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
-	db.metrics.profiles.Add(float64(len(ps)))
+	db.metrics.profiles.Add(float64(profiles))
 	db.metrics.samples.Add(float64(samples))
 	db.metrics.rowBytes.Add(float64(batch.Len()))
 	db.metrics.appendSeconds.Observe(time.Since(began).Seconds())
 	return nil
 }
 
-// appendPiece adds a piece's row to a batch, and writes what the row refers to.
-// The caller calls the returned function once the batch is committed, or not.
+// appendPiece adds a piece's row to a batch, and writes what the row refers to,
+// or marks the piece as a duplicate. The caller calls the returned function once
+// the batch is committed, or not.
 func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error) {
 	e, s, part, err := db.place(p)
 	if err != nil {
@@ -120,6 +142,12 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	release := func() {
 		e.value.endWrite()
 		e.release()
+	}
+	if p.identified {
+		if p.duplicate, err = db.stored(e.value, s, p); p.duplicate || err != nil {
+			release()
+			return func() {}, err
+		}
 	}
 	r := row{profiles: 1, duration: uint64(p.duration)}
 	err = db.extend(part.value, func(d *dictionary) { r.fill(d, p) })
@@ -131,10 +159,9 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		return nil, err
 	}
 	key := binary.BigEndian.AppendUint64(windowKey(e.value.id, kindRow, levelFine, s.id, p.time), p.id)
-	if err := batch.Set(key, r.append(nil), nil); err != nil {
-		e.value.finish(s, p.time)
-		release()
-		return nil, err
+	batch.Set(key, r.append(nil), nil)
+	if p.identified {
+		batch.Set(idKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {
 		e.value.finish(s, p.time)
@@ -184,9 +211,6 @@ func (e *epoch) abandon(s *stream) {
 	if service := s.def.labels.Get(labelServiceName); e.current[service] == s.partition {
 		delete(e.current, service)
 	}
-	if key := string(s.def.append(nil)); e.byKey[key] == s {
-		delete(e.byKey, key)
-	}
 }
 
 // begin notes that a row is about to be written: windows that hold its time are
@@ -194,28 +218,17 @@ func (e *epoch) abandon(s *stream) {
 func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	e.grow.Lock()
 	defer e.grow.Unlock()
+	f, err := e.familyStream(db, s)
+	if err != nil {
+		return err
+	}
 	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	e.mu.Lock()
-	o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
-	if o.dirty&slot == 0 {
-		e.mark(b, s, hour, o.dirty|slot)
-		for level := levelSlot; level <= levelHour; level++ {
-			end := windowEnd(level, t)
-			b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
-			b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
-		}
+	known, err := e.noteRow(b, s, f, t)
+	if err != nil {
+		return err
 	}
-	if day.dirty == 0 {
-		e.mark(b, s, wholeDay, 1)
-		b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
-	}
-	active := s.active.hour(hour)
-	if active&slot == 0 {
-		b.Set(hourKey(e.id, kindActive, s.id, hour), binary.AppendUvarint(nil, uint64(active|slot)), nil)
-	}
-	e.mu.Unlock()
 	if !b.Empty() {
 		if err := db.commit(b, pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
@@ -223,17 +236,60 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	o.dirty |= slot
-	day.dirty = 1
-	s.active.add(hour, slot)
-	for _, o := range []*openHour{o, day} {
-		o.flying++
-		o.gen++
+	if !known {
+		s.noted.add(hour, slot)
+		e.note(s, hour, slot)
 	}
-	o.last[slotOf(t)] = time.Now()
-	day.last[0] = time.Now()
+	now := time.Now()
+	for _, s := range []*stream{s, f} {
+		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
+		if day.dirty == 0 {
+			e.days++
+		}
+		o.dirty, day.dirty = o.dirty|slot, 1
+		o.last[slotOf(t)], day.last[0] = now, now
+		for _, o := range []*openHour{o, day} {
+			o.flying++
+			o.gen++
+		}
+	}
 	e.keep(db)
 	return nil
+}
+
+// noteRow adds to a batch what has to be on disk before a row of a stream, which
+// has a family, and reports whether the index knows its slot. What it makes of
+// the hour keeps the streams from being retired.
+func (e *epoch) noteRow(b *pebble.Batch, s, f *stream, t int64) (known bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t <= e.refused {
+		return false, fmt.Errorf("%w: time_nanos: %s is of a time of which merged rows are kept alone (storage.retention_raw, storage.max_bytes)",
+			ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
+	}
+	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
+	for _, s := range []*stream{s, f} {
+		if e.live[s.id] == nil { // retired since it was looked up
+			e.addLive(s)
+		}
+		if o := e.openHour(s, hour); o.dirty&slot == 0 {
+			e.mark(b, s, hour, o.dirty|slot)
+			for level := levelSlot; level <= levelHour; level++ {
+				end := windowEnd(level, t)
+				b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
+				b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
+			}
+		}
+		if e.openHour(s, wholeDay).dirty == 0 {
+			e.mark(b, s, wholeDay, 1)
+			b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
+		}
+	}
+	if known = s.noted.hour(hour)&slot != 0; !known {
+		pending := e.hours[hour].slotsOf(s.id) | slot
+		b.Set(pendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
+	}
+	return known, nil
 }
 
 func (e *epoch) openHour(s *stream, hour uint8) *openHour {
@@ -248,31 +304,28 @@ func (e *epoch) openHour(s *stream, hour uint8) *openHour {
 
 // mark writes which windows are to be merged. The hour stays open.
 func (e *epoch) mark(b *pebble.Batch, s *stream, hour uint8, dirty uint16) {
-	b.Set(hourKey(e.id, kindDirty, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
+	b.Set(dirtyKey(e.id, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
 }
 
 // finish ends what begin began.
 func (e *epoch) finish(s *stream, t int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, hour := range []uint8{hourOf(t), wholeDay} {
-		e.open[hourID{s.id, hour}].flying--
+	for _, id := range []uint32{s.id, s.family.id} {
+		for _, hour := range []uint8{hourOf(t), wholeDay} {
+			e.open[hourID{id, hour}].flying--
+		}
 	}
 }
 
 // fill translates a piece's samples into nodes of a dictionary, which grows by
 // what it does not know.
 func (r *row) fill(d *dictionary, p *piece) {
-	t := translator{source: p.source, to: d, locations: make([]uint32, len(p.source.Location))}
 	d.find()
-	order := make([]uint64, len(p.samples)) // node and sample, to sort
-	for i, s := range p.samples {
-		n := uint32(0)
-		for j := len(s.LocationId) - 1; j >= 0; j-- {
-			n = d.addNode(n, t.location(s.LocationId[j]))
-		}
-		order[i] = uint64(n)<<32 | uint64(i)
-	}
+	t := translators.Get().(*translator)
+	defer t.free()
+	t.begin(p, d)
+	order := t.nodes(p)
 	slices.Sort(order)
 	types := len(p.def.types)
 	r.totals = make([]int64, types)
@@ -294,96 +347,4 @@ func (r *row) fill(d *dictionary, p *piece) {
 			r.totals[c] += v
 		}
 	}
-}
-
-// A translator finds a pprof profile's parts in a dictionary, each once.
-type translator struct {
-	source    *source
-	to        *dictionary
-	locations []uint32 // by index: number plus one
-	functions []uint32
-	mappings  []uint32
-	strings   []uint32
-	lines     []line
-}
-
-func (t *translator) location(id uint64) uint32 {
-	i, _ := t.source.locations.index(id)
-	if n := t.locations[i]; n != 0 {
-		return n - 1
-	}
-	l := t.source.Location[i]
-	loc := location{mapping: t.mapping(l.MappingId), folded: l.IsFolded, address: l.Address}
-	if t.to.mappings[loc.mapping].flags&hasFunctions != 0 {
-		// The mapping's range is not kept: make the address relative to it.
-		if loc.address = 0; len(l.Line) == 0 {
-			j, _ := t.source.mappings.index(l.MappingId)
-			m := t.source.Mapping[j]
-			loc.address = l.Address - m.MemoryStart + m.FileOffset
-		}
-	}
-	t.lines = t.lines[:0]
-	for _, ln := range l.Line {
-		t.lines = append(t.lines, line{t.function(ln.FunctionId), ln.Line})
-	}
-	n := t.to.addLocation(loc, t.lines)
-	t.locations[i] = n + 1
-	return n
-}
-
-func (t *translator) function(id uint64) uint32 {
-	if t.functions == nil {
-		t.functions = make([]uint32, len(t.source.Function))
-	}
-	i, _ := t.source.functions.index(id)
-	if n := t.functions[i]; n != 0 {
-		return n - 1
-	}
-	f := t.source.Function[i]
-	n := t.to.addFunction(function{
-		name: t.string(f.Name), systemName: t.string(f.SystemName), file: t.string(f.Filename), startLine: f.StartLine,
-	})
-	t.functions[i] = n + 1
-	return n
-}
-
-func (t *translator) mapping(id uint64) uint32 {
-	if id == 0 {
-		return 0
-	}
-	if t.mappings == nil {
-		t.mappings = make([]uint32, len(t.source.Mapping))
-	}
-	i, _ := t.source.mappings.index(id)
-	if n := t.mappings[i]; n != 0 {
-		return n - 1
-	}
-	m := t.source.Mapping[i]
-	to := mapping{file: t.string(m.Filename), buildID: t.string(m.BuildId), start: m.MemoryStart, limit: m.MemoryLimit, offset: m.FileOffset}
-	for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
-		if has {
-			to.flags |= 1 << bit
-		}
-	}
-	if to.flags&hasFunctions != 0 {
-		to.start, to.limit, to.offset = 0, 0, 0
-	}
-	n := t.to.addMapping(to)
-	t.mappings[i] = n + 1
-	return n
-}
-
-// string finds a string once, as system names are most often names and files
-// have many functions. Index 0 is "", whatever a profile says.
-func (t *translator) string(i int64) uint32 {
-	if i == 0 {
-		return 0
-	}
-	if t.strings == nil {
-		t.strings = make([]uint32, len(t.source.StringTable))
-	}
-	if t.strings[i] == 0 {
-		t.strings[i] = t.to.addString(t.source.StringTable[i]) + 1
-	}
-	return t.strings[i] - 1
 }

@@ -21,8 +21,8 @@ import (
 // each, of some 450 stacks.
 
 func BenchmarkAppend(b *testing.B) {
-	for _, senders := range []int{1, 32} {
-		b.Run(fmt.Sprintf("senders=%d", senders), func(b *testing.B) {
+	run := func(senders int, name string, id func(i int64) string) {
+		b.Run(fmt.Sprintf("senders=%d%s", senders, name), func(b *testing.B) {
 			db := open(b, b.TempDir())
 			w := newWorkload(4, 3)
 			n := atomic.Int64{}
@@ -43,6 +43,7 @@ func BenchmarkAppend(b *testing.B) {
 							return
 						}
 						p := pool[i%int64(len(pool))]
+						p.ID = id(i)
 						// Times of its own; the samples are shared and only read.
 						p.Pprof = p.Pprof.CloneVT()
 						p.Pprof.TimeNanos = midnight.Add(time.Hour + time.Duration(i)*100*time.Millisecond).UnixNano()
@@ -56,21 +57,68 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(testutil.ToFloat64(db.metrics.rowBytes)/float64(b.N+len(pool)), "row-B/op")
 		})
 	}
+	for _, senders := range []int{1, 32} {
+		run(senders, "", func(int64) string { return "" })
+		run(senders, "/ids", func(i int64) string { return fmt.Sprint(i) })
+	}
+}
+
+// BenchmarkDropHour is the cost of dropping an hour of single profiles, which is a
+// deletion for every stream. The profiles of each are few; what they are does not
+// matter to it.
+func BenchmarkDropHour(b *testing.B) {
+	for _, streams := range []int{1000, 20000} {
+		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) {
+			ctx := context.Background()
+			now := midnight.Add(24 * time.Hour)
+			db := open(b, b.TempDir(), func(o *Options) { o.Now = func() time.Time { return now } })
+			for first := 0; first < streams; first += 1000 {
+				var ps []profile.Profile
+				for i := range 1000 {
+					for hour := range 2 {
+						p := folded(midnight.Add(time.Duration(hour)*time.Hour+time.Minute), "main 1")
+						ps = append(ps, cpu(p, labelServiceName, "app", "pod", fmt.Sprint(first+i)))
+					}
+				}
+				require.NoError(b, db.Append(ctx, ps))
+			}
+			require.NoError(b, db.maintain(ctx, 0))
+			id := epochOf(ms(midnight) + 1)
+			query := func() time.Duration {
+				began := time.Now()
+				_, err := db.Tree(ctx, everything(`{pod="7"}`), nil)
+				require.NoError(b, err)
+				return time.Since(began)
+			}
+			before := query()
+			b.ResetTimer()
+			for i := range b.N {
+				require.NoError(b, db.dropLevels(ctx, id, horizonHours{uint8(1 + i%23), 0, 0}, "age", now))
+				b.StopTimer()
+				b.ReportMetric(float64(before.Microseconds()), "µs-query-before")
+				b.ReportMetric(float64(query().Microseconds()), "µs-query-after")
+				db.horizonMu.Lock()
+				db.setHorizon(id, horizon{}) // drop it again
+				db.horizonMu.Unlock()
+				b.StartTimer()
+			}
+		})
+	}
 }
 
 // measureCPU reports the processor time per operation, from now until the
 // returned function is called. On a busy machine it says more than wall time.
 func measureCPU(b *testing.B) func() {
-	used := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
 	b.ResetTimer()
-	began := used()
-	return func() { b.ReportMetric(float64((used()-began).Microseconds())/1000/float64(b.N), "cpu-ms/op") }
+	began := cpuTime(b)
+	return func() { b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/1000/float64(b.N), "cpu-ms/op") }
+}
+
+// cpuTime is the processor time of the process until now.
+func cpuTime(tb testing.TB) time.Duration {
+	var u syscall.Rusage
+	require.NoError(tb, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // fleet is a store with profiles of 5 services of 3 pods each over 25 hours. As
@@ -159,7 +207,7 @@ func BenchmarkPprof(b *testing.B) {
 			defer measureCPU(b)()
 			for i := range b.N {
 				p, err := db.Pprof(context.Background(), benchSelection(i, time.Hour, selector), nil)
-				if err != nil || len(p.Sample) == 0 {
+				if err != nil || p.Samples == 0 {
 					b.Fatal(err)
 				}
 			}

@@ -109,12 +109,11 @@ func (c column) decode(dst []uint64) bool {
 	k, b, pos := c.k, c.tail, uint(0)
 	end := uint(c.size) * 8
 	for i := range dst {
-		at := pos >> 3
-		if at+8 <= uint(len(b)) {
+		if at := pos >> 3; at+8 <= uint(len(b)) {
 			w := binary.LittleEndian.Uint64(b[at:]) >> (pos & 7)
 			z := uint(bits.TrailingZeros64(w))
 			if width := 2*z + k + 1; width <= 57 {
-				dst[i] = (w>>(z+1))&(1<<(z+k)-1) + (1<<z-1)<<k
+				dst[i] = unpack(w, z, k)
 				pos += width
 				continue
 			}
@@ -126,6 +125,46 @@ func (c column) decode(dst []uint64) bool {
 		dst[i], pos = v, next
 	}
 	return pos <= end
+}
+
+// unpack is the number that begins at the lowest bit of w, after z zeros. The
+// masks, which change nothing, spare the compiler its checks of shifts.
+func unpack(w uint64, z, k uint) uint64 {
+	return (w>>((z+1)&63))&(1<<((z+k)&63)-1) + (1<<(z&63)-1)<<(k&63)
+}
+
+// decodePair is decode for two columns of the same length. A number's place
+// follows from the one before, so two chains at a time take little more time
+// than one.
+func decodePair(c, d column, dst, other []uint64) bool {
+	other = other[:len(dst)]
+	i := 0
+	var pc, pd uint
+	for ; i < len(dst); i++ {
+		ac, ad := pc>>3, pd>>3
+		if ac+8 > uint(len(c.tail)) || ad+8 > uint(len(d.tail)) {
+			break
+		}
+		wc := binary.LittleEndian.Uint64(c.tail[ac:]) >> (pc & 7)
+		wd := binary.LittleEndian.Uint64(d.tail[ad:]) >> (pd & 7)
+		zc, zd := uint(bits.TrailingZeros64(wc)), uint(bits.TrailingZeros64(wd))
+		nc, nd := 2*zc+c.k+1, 2*zd+d.k+1
+		if nc > 57 || nd > 57 {
+			break
+		}
+		dst[i], other[i] = unpack(wc, zc, c.k), unpack(wd, zd, d.k)
+		pc += nc
+		pd += nd
+	}
+	for ; i < len(dst); i++ {
+		var okC, okD bool
+		dst[i], pc, okC = c.decodeSlow(pc)
+		other[i], pd, okD = d.decodeSlow(pd)
+		if !okC || !okD {
+			return false
+		}
+	}
+	return pc <= uint(c.size)*8 && pd <= uint(d.size)*8
 }
 
 func (c column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {

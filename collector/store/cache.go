@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// A cache holds decoded epochs and partitions, and forgets those that were not
+// A cache holds decoded epochs, tables and partitions, and forgets those that were not
 // used for longest while they are more than max bytes together. What is in use
 // stays. It is safe for concurrent use.
 type cache struct {
@@ -21,7 +21,7 @@ type cache struct {
 
 type cacheKey struct {
 	epoch     uint32
-	partition uint32 // epochItself for the epoch's index
+	partition uint32 // epochItself for the epoch's state, those below it for its tables
 }
 
 const epochItself = 1<<32 - 1
@@ -107,6 +107,15 @@ func (c *cache) remove(e *entry) {
 	c.used -= e.bytes
 	e.bytes = 0
 	delete(c.entries, e.key)
+}
+
+// forget drops a value, so that the next use loads it again.
+func (c *cache) forget(key cacheKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e != nil {
+		c.remove(e)
+	}
 }
 
 // drop forgets everything of an epoch. Who uses it now may go on doing so.

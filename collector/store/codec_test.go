@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -226,9 +227,40 @@ func FuzzSegment(f *testing.F) {
 				t.Fatalf("call %d has parent %d", i, c.parent)
 			}
 		}
-		c := newCallValues(&d.view)
-		c.link()
+		c := newCallValues(&d.view, 1)
+		c.sum()
 		c.tree()
+	})
+}
+
+func FuzzTable(f *testing.F) {
+	b := newTableBuilder()
+	for i := range uint32(20) {
+		def := definition{
+			labels: labels.FromStrings(labelServiceName, "app", "pod", fmt.Sprint(i), "zone", fmt.Sprint(i%3)),
+			period: valueType{"cpu", "ns"}, types: []valueType{{"cpu", "ns"}},
+		}
+		b.add(3*i, i%2, &def, uint16(1+i))
+	}
+	b.encode(func(name string, value []byte) { f.Add(value[:len(value)-4], name == "") })
+	f.Fuzz(func(t *testing.T, data []byte, head bool) {
+		if !head {
+			if c, err := decodeLabelColumn(appendSum(data), 20); err == nil {
+				for row := range uint32(20) {
+					c.value(row)
+				}
+			}
+			return
+		}
+		table, err := decodeTable(appendSum(data))
+		if err != nil {
+			return
+		}
+		p, err := table.pick(nil, allSlots)
+		if err != nil || len(p.rows) > len(table.streams) {
+			t.Fatalf("picked %d of %d rows, %v", len(p.rows), len(table.streams), err)
+		}
+		table.eachType(&p, func(labels.Labels) {})
 	})
 }
 

@@ -91,12 +91,24 @@ func describeKey(key []byte) string {
 		return fmt.Sprintf("%s stream %d", day, number(0))
 	case kind == kindSegment && len(rest) == 8:
 		return fmt.Sprintf("%s stacktraces of service %d from node %d", day, number(0), number(4))
-	case (kind == kindActive || kind == kindDirty) && len(rest) == 5:
+	case (kind == kindActive1 || kind == kindDirty) && len(rest) == 5:
 		what := "slots with profiles"
 		if kind == kindDirty {
 			what = "slots to merge"
 		}
 		return fmt.Sprintf("%s %s of stream %d, hour %d", day, what, number(0), rest[4])
+	case kind == kindPending && len(rest) == 5:
+		return fmt.Sprintf("%s slots with profiles of stream %d, hour %d", day, number(1), rest[0])
+	case kind == kindTable && len(rest) == 1:
+		return fmt.Sprintf("%s list of streams, hour %d", day, rest[0])
+	case kind == kindTable && len(rest) > 1:
+		return fmt.Sprintf("%s label %q of streams, hour %d", day, rest[1:], rest[0])
+	case kind == kindFind && len(rest) == 8:
+		return fmt.Sprintf("%s streams by hash %x", day, rest)
+	case kind == kindID && len(rest) == 12:
+		return fmt.Sprintf("%s ID %x of stream %d", day, rest[4:], number(0))
+	case kind == kindHorizon && len(rest) == 0:
+		return day + " hours that retention dropped"
 	case (kind == kindRow || kind == kindPoints) && len(rest) >= 13 && int(rest[0]) < levels:
 		what := "row"
 		if kind == kindPoints {

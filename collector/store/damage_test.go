@@ -55,8 +55,8 @@ func makeDamageStore(t *testing.T, dir string) {
 	require.NoError(t, db.Close())
 }
 
-// stored returns which profiles an answer holds.
-func stored(t *testing.T, db *DB) map[int]bool {
+// found returns which profiles an answer holds.
+func found(t *testing.T, db *DB) map[int]bool {
 	t.Helper()
 	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
 	ended := false
 	var log bytes.Buffer
 	db := open(t, dir, damageOptions, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	got := stored(t, db)
+	got := found(t, db)
 	_, err := db.Points(context.Background(), SeriesRequest{
 		Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour, GroupBy: []string{"pod"},
 	})
@@ -126,7 +126,7 @@ func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
 		require.NoError(t, db.Append(context.Background(), []profile.Profile{p}))
 	}
 	check := func(db *DB) {
-		again := stored(t, db)
+		again := found(t, db)
 		for n := range 9 {
 			require.True(t, again[fresh*7+n*7], "a profile that came after the damage")
 			delete(again, fresh*7+n*7)

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"hash/maphash"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -74,13 +76,13 @@ type call struct{ parent, name uint32 }
 
 // lookup finds the number of what is in a dictionary.
 type lookup struct {
-	strings   map[string]uint32
-	functions map[function]uint32
+	seed      maphash.Seed
+	strings   numbers
+	functions numbers
 	mappings  map[mapping]uint32
-	locations map[string]uint32 // by locationKey
+	locations numbers
 	nodes     pairs
 	calls     pairs
-	key       []byte
 }
 
 func newDictionary() *dictionary {
@@ -109,7 +111,7 @@ func (d *dictionary) bytes() int64 {
 		int64(cap(v.lines))*int64(unsafe.Sizeof(line{})) + int64(cap(v.nodes))*8 + int64(cap(v.calls))*8 + int64(cap(v.callOf))*4
 	n += d.text
 	if l := d.lookup; l != nil {
-		n += int64(len(l.strings))*40 + int64(len(l.functions))*64 + int64(len(l.locations))*96 +
+		n += int64(len(l.strings.slots)+len(l.functions.slots)+len(l.locations.slots))*int64(unsafe.Sizeof(numberSlot{})) +
 			int64(len(l.nodes.slots)+len(l.calls.slots))*int64(unsafe.Sizeof(pair{}))
 	}
 	return n
@@ -120,24 +122,22 @@ func (d *dictionary) find() *lookup {
 	if d.lookup != nil {
 		return d.lookup
 	}
-	l := &lookup{
-		strings:   make(map[string]uint32, len(d.strings)),
-		functions: make(map[function]uint32, len(d.functions)),
-		mappings:  make(map[mapping]uint32, len(d.mappings)),
-		locations: make(map[string]uint32, len(d.locations)),
-	}
+	l := &lookup{seed: maphash.MakeSeed(), mappings: make(map[mapping]uint32, len(d.mappings))}
+	l.strings.grow(len(d.strings))
 	for i, s := range d.strings {
-		l.strings[s] = uint32(i)
+		l.strings.put(maphash.String(l.seed, s), uint32(i))
 	}
-	for i, f := range d.functions {
-		l.functions[f] = uint32(i)
+	l.functions.grow(len(d.functions))
+	for i := range d.functions {
+		l.functions.put(d.functions[i].hash(), uint32(i))
 	}
 	for i, m := range d.mappings {
 		l.mappings[m] = uint32(i)
 	}
+	l.locations.grow(len(d.locations))
 	for i := range d.locations {
-		l.key = locationKey(l.key[:0], d.locations[i], d.lines[d.locations[i].first:d.locations[i].end])
-		l.locations[string(l.key)] = uint32(i)
+		loc := &d.locations[i]
+		l.locations.put(loc.hash(d.lines[loc.first:loc.end]), uint32(i))
 	}
 	l.nodes.grow(len(d.nodes))
 	for i, n := range d.nodes[1:] {
@@ -151,20 +151,26 @@ func (d *dictionary) find() *lookup {
 // findCalls makes the lookup table of calls, all that reading segments needs.
 func (d *dictionary) findCalls() {
 	d.lookup.calls.grow(len(d.calls))
-	for i, c := range d.calls[1:] {
+	for i, c := range d.calls[min(1, len(d.calls)):] {
 		d.lookup.calls.put(c.parent, c.name, uint32(i)+1)
 	}
 }
 
 func (d *dictionary) addString(s string) uint32 {
 	l := d.find()
-	if i, ok := l.strings[s]; ok {
-		return i
+	h := maphash.String(l.seed, s)
+	for at := l.strings.first(h); ; at = l.strings.next(at) {
+		i, ok := l.strings.at(at, h)
+		if !ok {
+			break
+		}
+		if i != noNumber && d.strings[i] == s {
+			return i
+		}
 	}
-	s = strings.Clone(s) // not the whole table it came in
 	i := uint32(len(d.strings))
-	d.appendString(s)
-	l.strings[s] = i
+	d.appendString(strings.Clone(s)) // not the whole table it came in
+	l.strings.put(h, i)
 	return i
 }
 
@@ -175,12 +181,19 @@ func (d *dictionary) appendString(s string) {
 
 func (d *dictionary) addFunction(f function) uint32 {
 	l := d.find()
-	if i, ok := l.functions[f]; ok {
-		return i
+	h := f.hash()
+	for at := l.functions.first(h); ; at = l.functions.next(at) {
+		i, ok := l.functions.at(at, h)
+		if !ok {
+			break
+		}
+		if i != noNumber && d.functions[i] == f {
+			return i
+		}
 	}
 	i := uint32(len(d.functions))
 	d.functions = append(d.functions, f)
-	l.functions[f] = i
+	l.functions.put(h, i)
 	return i
 }
 
@@ -199,16 +212,27 @@ func (d *dictionary) addMapping(m mapping) uint32 {
 // are set here.
 func (d *dictionary) addLocation(loc location, lines []line) uint32 {
 	l := d.find()
-	l.key = locationKey(l.key[:0], loc, lines)
-	if i, ok := l.locations[string(l.key)]; ok {
-		return i
+	h := loc.hash(lines)
+	for at := l.locations.first(h); ; at = l.locations.next(at) {
+		i, ok := l.locations.at(at, h)
+		if !ok {
+			break
+		}
+		if i == noNumber {
+			continue
+		}
+		known := &d.locations[i]
+		if known.mapping == loc.mapping && known.address == loc.address && known.folded == loc.folded &&
+			slices.Equal(d.lines[known.first:known.end], lines) {
+			return i
+		}
 	}
 	i := uint32(len(d.locations))
 	if loc.name = 0; len(lines) == 0 {
 		loc.name = d.addString(d.unknownName(loc))
 	}
 	d.appendLocation(loc, lines)
-	l.locations[string(l.key)] = i
+	l.locations.put(h, i)
 	return i
 }
 
@@ -247,6 +271,9 @@ func (d *dictionary) addNode(parent, loc uint32) uint32 {
 // appendNode appends a node that is not there and its calls, one per line.
 func (d *dictionary) appendNode(n node) {
 	d.nodes = append(d.nodes, n)
+	if d.callOf == nil {
+		return
+	}
 	at := d.callOf[n.parent]
 	loc := &d.locations[n.location]
 	if loc.first == loc.end {
@@ -267,80 +294,4 @@ func (d *dictionary) addCall(parent, name uint32) uint32 {
 	d.calls = append(d.calls, call{parent, name})
 	calls.put(parent, name, i)
 	return i
-}
-
-// locationKey is a string that is equal for equal locations.
-func locationKey(b []byte, loc location, lines []line) []byte {
-	flags := uint64(0)
-	if loc.folded {
-		flags = 1
-	}
-	b = appendWords(b, uint64(loc.mapping)<<1|flags, loc.address)
-	for _, l := range lines {
-		b = appendWords(b, uint64(l.function), uint64(l.line))
-	}
-	return b
-}
-
-func appendWords(b []byte, words ...uint64) []byte {
-	for _, w := range words {
-		b = append(b, byte(w), byte(w>>8), byte(w>>16), byte(w>>24), byte(w>>32), byte(w>>40), byte(w>>48), byte(w>>56))
-	}
-	return b
-}
-
-// pairs is an open-addressing hash table from two numbers to a third, which is
-// never 0. It takes less than half of a map's memory and time.
-type pairs struct {
-	slots []pair
-	used  int
-}
-
-type pair struct{ a, b, to uint32 }
-
-func (p *pairs) grow(n int) {
-	size := 64
-	for size*2 < n*3 {
-		size *= 2
-	}
-	old := p.slots
-	p.slots, p.used = make([]pair, size), 0
-	for _, s := range old {
-		if s.to != 0 {
-			p.put(s.a, s.b, s.to)
-		}
-	}
-}
-
-func (p *pairs) slot(a, b uint32) int {
-	h := (uint64(a)<<32 | uint64(b)) * 0x9E3779B97F4A7C15
-	h ^= h >> 32
-	mask := uint64(len(p.slots) - 1)
-	i := h & mask
-	for {
-		s := &p.slots[i]
-		if s.to == 0 || s.a == a && s.b == b {
-			return int(i)
-		}
-		i = (i + 1) & mask
-	}
-}
-
-func (p *pairs) get(a, b uint32) (uint32, bool) {
-	if len(p.slots) == 0 {
-		return 0, false
-	}
-	to := p.slots[p.slot(a, b)].to
-	return to, to != 0
-}
-
-func (p *pairs) put(a, b, to uint32) {
-	if p.used*3 >= len(p.slots)*2 {
-		p.grow(max(p.used*2, 42))
-	}
-	s := &p.slots[p.slot(a, b)]
-	if s.to == 0 {
-		p.used++
-	}
-	*s = pair{a, b, to}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// An epoch is a day, in UTC: its partitions, streams and their index. Retention
-// drops it as a whole.
+// An epoch is a day, in UTC: its partitions, streams and their index. In memory
+// are the streams that have profiles in hours which are not over, so that their
+// number does not grow with the day. Retention drops an epoch as a whole.
 type epoch struct {
 	id uint32
 
@@ -20,15 +21,20 @@ type epoch struct {
 	// below change: a write may wait for the disk for long.
 	grow       sync.Mutex
 	mu         sync.RWMutex
-	writers    int               // appends that are under way
-	dropped    bool              // or about to be, once there are no writers
-	partitions []string          // service names
-	current    map[string]uint32 // service name to the partition that grows
-	streams    []*stream
-	byKey      map[string]*stream // by the definition's encoding
-	index      index
+	writers    int                  // appends that are under way
+	dropped    bool                 // or about to be, once there are no writers
+	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
+	partitions []string             // service names
+	current    map[string]uint32    // service name to the partition that grows
+	next       uint32               // number of the next stream
+	live       map[uint32]*stream   // by number
+	byKey      map[string]*stream   // the live ones, by the definition's encoding
+	families   map[familyKey]uint32 // streams of families that queries asked for
+	hours      [hoursPerEpoch]indexHour
+	bytes      int64 // of hours and families
 	open       map[hourID]*openHour
-	pin        func() // set while open is not empty; lets go of the epoch
+	days       uint64 // counts what made days of streams dirty; 0 if none is
+	pin        func() // set while there is work for maintenance; lets go of the epoch
 	key        []byte
 }
 
@@ -52,7 +58,7 @@ type openHour struct {
 func (e *epoch) size() int64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.index.bytes + int64(len(e.streams))*512 + int64(len(e.open))*384
+	return e.bytes + int64(len(e.live))*1536 + int64(len(e.open))*384 + 4096
 }
 
 // beginWrite reports whether the epoch may be written into, until endWrite.
@@ -85,6 +91,9 @@ func (db *DB) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
+		if err := db.findHorizon(id); err != nil {
+			return err
+		}
 		if id == metaEpoch-1 {
 			break
 		}
@@ -93,23 +102,33 @@ func (db *DB) findEpochs() (err error) {
 	return it.Error()
 }
 
-// pinDirty loads the epochs that have windows to merge, so that the next
-// maintenance goes on where the last run ended.
+// pinDirty loads the epochs that have windows or tables to write, so that the
+// next maintenance goes on where the last run ended.
 func (db *DB) pinDirty() error {
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		found := errors.New("found")
-		err := db.each(db.pebble, kindKey(id, kindDirty), func(_, _ []byte) error { return found })
-		if errors.Is(err, found) {
-			var u use[*epoch]
-			if u, err = db.epoch(id); err == nil {
-				u.release()
+		for _, kind := range []byte{kindDirty, kindPending} {
+			found := errors.New("found")
+			err := db.each(db.pebble, kindKey(id, kind), func(_, _ []byte) error { return found })
+			if errors.Is(err, found) {
+				var u use[*epoch]
+				if u, err = db.epoch(id); err == nil {
+					u.release()
+				}
 			}
-		}
-		if err != nil {
-			return err
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// hasEpoch reports whether an epoch has profiles. Of one that is dropped it says
+// no before the profiles go.
+func (db *DB) hasEpoch(id uint32) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.epochs[id]
 }
 
 // epochsBetween lists the epochs with profiles that overlap a range in ms.
@@ -141,13 +160,17 @@ func (db *DB) epoch(id uint32) (use[*epoch], error) {
 	return u, err
 }
 
-// keep pins the epoch in the cache while it has windows to merge.
+// keep pins the epoch in the cache while maintenance has something to do.
 func (e *epoch) keep(db *DB) {
+	work := len(e.open) > 0 || e.days > 0
+	for i := range e.hours {
+		work = work || e.hours[i].table != nil || e.hours[i].writing != nil
+	}
 	switch {
-	case len(e.open) > 0 && e.pin == nil:
+	case work && e.pin == nil:
 		entry := db.cache.acquire(cacheKey{e.id, epochItself}, func() (cached, error) { return e, nil })
 		e.pin = func() { db.cache.release(entry) }
-	case len(e.open) == 0 && e.pin != nil:
+	case !work && e.pin != nil:
 		// Letting go asks for the size, which takes the lock that we hold.
 		go e.pin()
 		e.pin = nil
@@ -155,21 +178,17 @@ func (e *epoch) keep(db *DB) {
 }
 
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
+	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
-		id: id, current: map[string]uint32{}, byKey: map[string]*stream{},
-		index: index{postings: map[string]map[string][]uint32{}}, open: map[hourID]*openHour{},
+		id: id, current: map[string]uint32{}, live: map[uint32]*stream{}, byKey: map[string]*stream{},
+		open:    map[hourID]*openHour{},
+		refused: gone.times(id)[levelFine],
 	}
 	err := errors.Join(
 		db.each(db.pebble, kindKey(id, kindPartition), e.readPartition),
-		db.each(db.pebble, kindKey(id, kindStream), func(key, value []byte) error { return e.readStream(db, key, value) }),
-		db.each(db.pebble, kindKey(id, kindActive), func(key, value []byte) error {
-			return e.readHour(db, key, value, func(s *stream, hour uint8, mask uint16) { s.active.add(hour, mask) })
-		}),
-		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error {
-			return e.readHour(db, key, value, func(s *stream, hour uint8, mask uint16) {
-				e.open[hourID{s.id, hour}] = &openHour{dirty: mask}
-			})
-		}),
+		e.countStreams(db),
+		db.each(db.pebble, kindKey(id, kindPending), func(key, value []byte) error { return e.readPending(db, key, value) }),
+		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error { return e.readDirty(db, gone, key, value) }),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read epoch %d: %w", id, err)
@@ -198,110 +217,77 @@ func (e *epoch) skipPartitions(n uint32) {
 	}
 }
 
-// What a damaged number may allocate is bounded. An epoch has far fewer.
+// The most that an epoch has, so that a damaged number does not allocate without
+// bound.
 const (
 	maxPartitions = 1 << 22
-	maxStreams    = 1 << 22
+	maxStreams    = 1 << 24
 )
 
-// readStream reads a stream's definition. A damaged one takes its number, so
-// that others keep theirs.
-func (e *epoch) readStream(db *DB, key, value []byte) error {
-	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) < uint32(len(e.streams)) {
-		return fmt.Errorf("%w: key %x, want stream %d", ErrCorrupt, key, len(e.streams))
-	}
-	if binary.BigEndian.Uint32(key[5:]) >= maxStreams {
-		db.corrupt(fmt.Errorf("read stream %x: %w: the number is above %d", key, ErrCorrupt, maxStreams))
-		return nil
-	}
-	for uint32(len(e.streams)) < binary.BigEndian.Uint32(key[5:]) {
-		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})
-	}
-	if len(value) == 0 { // as mend writes it
-		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})
-		return nil
-	}
-	partition, def, err := readStream(value)
-	if err == nil && partition >= maxPartitions {
-		err = fmt.Errorf("%w: partition %d of %d", ErrCorrupt, partition, len(e.partitions))
-	}
+// countStreams finds the number of the next stream. Numbers that are missing
+// below it are those of lost streams.
+func (e *epoch) countStreams(db *DB) (err error) {
+	prefix := kindKey(e.id, kindStream)
+	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: streamKey(e.id, maxStreams)})
 	if err != nil {
-		db.corrupt(fmt.Errorf("read stream %x: %w", key, err))
-		e.streams = append(e.streams, &stream{id: uint32(len(e.streams))})
-		return nil
+		return err
 	}
-	e.skipPartitions(partition + 1) // its name may be lost
-	e.addStream(partition, def)
-	return nil
-}
-
-func (e *epoch) addStream(partition uint32, def definition) *stream {
-	s := &stream{id: uint32(len(e.streams)), partition: partition, def: def, series: uint32(len(e.index.series))}
-	e.streams = append(e.streams, s)
-	e.byKey[string(def.append(nil))] = s
-	for i := range def.types {
-		e.index.add(series{stream: s.id, sampleType: i, labels: def.seriesLabels(i)})
-	}
-	return s
-}
-
-// readHour reads a set of slots. A damaged one counts as all slots: to look
-// where nothing is, or to merge once more, does no harm.
-func (e *epoch) readHour(db *DB, key, value []byte, fn func(*stream, uint8, uint16)) error {
-	var id uint32
-	if len(key) == 10 {
-		id = binary.BigEndian.Uint32(key[5:])
-	}
-	if len(key) != 10 || id >= uint32(len(e.streams)) || key[9] > wholeDay || key[9] == wholeDay && key[4] == kindActive {
-		db.corrupt(fmt.Errorf("read hour %x: %w: key names no hour of a stream", key, ErrCorrupt))
-		return nil
-	}
-	r := reader{data: value}
-	mask := r.below(1<<slotsPerHour, "slots")
-	if err := r.end(); err != nil {
-		db.corrupt(fmt.Errorf("read hour %x: %w", key, err))
-		mask = 1<<slotsPerHour - 1
-	}
-	fn(e.streams[id], key[9], uint16(mask))
-	return nil
-}
-
-// stream returns the stream of a definition, which it writes if it is new. The
-// write is in the log before any later one, but not synced.
-func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
-	e.grow.Lock()
-	defer e.grow.Unlock()
-	e.key = def.append(e.key[:0])
-	if s := e.known(e.key); s != nil {
-		return s, nil
-	}
-	b := db.pebble.NewBatch()
-	defer b.Close()
-	service := def.labels.Get(labelServiceName)
-	partition, ok := e.current[service]
-	if !ok {
-		partition = uint32(len(e.partitions))
-		if err := b.Set(partitionKey(e.id, partition), []byte(service), nil); err != nil {
-			return nil, err
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if it.Last() {
+		if len(it.Key()) != 9 {
+			return fmt.Errorf("%w: key %x", ErrCorrupt, it.Key())
 		}
+		e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
 	}
-	if err := b.Set(streamKey(e.id, uint32(len(e.streams))), appendStream(nil, partition, def), nil); err != nil {
-		return nil, err
-	}
-	if err := db.commit(b, pebble.NoSync); err != nil {
-		return nil, fmt.Errorf("write stream: %w", err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !ok {
-		e.current[service] = partition
-		e.partitions = append(e.partitions, service)
-	}
-	return e.addStream(partition, *def), nil
+	return it.Error()
 }
 
-func (e *epoch) known(key []byte) *stream {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.byKey[string(key)]
+// readPending reads slots of a stream that are in no table yet.
+func (e *epoch) readPending(db *DB, key, value []byte) error {
+	if len(key) != 10 || key[5] >= hoursPerEpoch {
+		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, ErrCorrupt))
+		return nil
+	}
+	s, err := e.revive(db, binary.BigEndian.Uint32(key[6:]))
+	if s == nil || err != nil {
+		return err
+	}
+	slots := db.readSlots(key, value)
+	e.note(s, key[5], slots)
+	s.noted.add(key[5], slots)
+	return nil
+}
+
+// readDirty reads which windows of a stream are to be merged. Of days it is
+// enough to know that there are some.
+func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
+	if len(key) != 10 || key[9] > wholeDay {
+		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, ErrCorrupt))
+		return nil
+	}
+	if key[9] < gone[levelFine] || key[9] == wholeDay && gone[levelHour] > 0 {
+		return nil // nothing is left to merge where rows were dropped
+	}
+	if key[9] == wholeDay {
+		e.days++
+		return nil
+	}
+	s, err := e.revive(db, binary.BigEndian.Uint32(key[5:]))
+	if s == nil || err != nil {
+		return err
+	}
+	e.open[hourID{s.id, key[9]}] = &openHour{dirty: db.readSlots(key, value)}
+	return nil
+}
+
+// readSlots reads a set of slots. A damaged one counts as all slots: to look
+// where nothing is, or to merge once more, does no harm.
+func (db *DB) readSlots(key, value []byte) uint16 {
+	r := reader{data: value}
+	slots := r.below(allSlots+1, "slots")
+	if err := r.end(); err != nil {
+		db.corrupt(fmt.Errorf("read slots %x: %w", key, err))
+		return allSlots
+	}
+	return uint16(slots)
 }

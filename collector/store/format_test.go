@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// TestOpensFormat1 reads a store that was written when the format had version 1.
-// The directory must stay as it is.
+// TestOpensFormat1 reads a store that was written when the format had version 1,
+// and upgrades it. The directory must stay as it is.
 func TestOpensFormat1(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/format1")))
@@ -28,6 +29,14 @@ func TestOpensFormat1(t *testing.T) {
 	require.Contains(t, names, "pod")
 	at := midnight.Add(20 * time.Hour)
 	require.NoError(t, db.Append(context.Background(), []profile.Profile{cpu(folded(at, "main;idle 1"))}), "and goes on")
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		require.NoError(t, db.each(db.pebble, kindKey(id, kindActive1), func(key, _ []byte) error {
+			return fmt.Errorf("%x is left of format 1", key)
+		}))
+	}
+	require.NoError(t, db.Close())
+	db = open(t, dir)
+	require.Equal(t, got.tree, ask(t, db, ms(midnight), ms(midnight)+dayMs/2).tree, "and opens again")
 }
 
 func TestRefusesOtherFormats(t *testing.T) {
@@ -36,5 +45,5 @@ func TestRefusesOtherFormats(t *testing.T) {
 	require.NoError(t, db.pebble.Set(formatKey(), []byte{9}, pebble.Sync))
 	require.NoError(t, db.Close())
 	_, err := Open(dir, Options{})
-	require.ErrorContains(t, err, "format version 09, this program reads 1")
+	require.ErrorContains(t, err, "format version 09, this program reads 2")
 }

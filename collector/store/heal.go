@@ -98,7 +98,7 @@ func (db *DB) heal(err error) bool {
 	}
 	tables, err := db.tables()
 	name := db.disk.PathBase(info.Path)
-	return err == nil && !slices.ContainsFunc(tables, func(t table) bool { return t.name == name })
+	return err == nil && !slices.ContainsFunc(tables, func(t sortedTable) bool { return t.name == name })
 }
 
 // healEvery heals what compactions find damaged, until ctx ends.
@@ -133,21 +133,21 @@ func (db *DB) healEvery(ctx context.Context) {
 	}
 }
 
-// A table is one sorted table of the database, or a part of one.
-type table struct {
+// A sortedTable is one sorted table of the database, or a part of one.
+type sortedTable struct {
 	name     string // of the file
 	lo, hi   []byte // keys, both included
 	size     uint64 // that the file should have, 0 if it is shared by several
 	sequence uint64 // of all entries, if it was ingested
 }
 
-func (db *DB) tables() ([]table, error) { return tablesOf(db.pebble) }
+func (db *DB) tables() ([]sortedTable, error) { return tablesOf(db.pebble) }
 
-func tablesOf(p *pebble.DB) (out []table, err error) {
+func tablesOf(p *pebble.DB) (out []sortedTable, err error) {
 	byLevel, err := p.SSTables()
 	for _, level := range byLevel {
 		for _, i := range level {
-			t := table{
+			t := sortedTable{
 				name: fmt.Sprintf("%06d.sst", uint64(i.BackingSSTNum)),
 				lo:   i.Smallest.UserKey, hi: i.Largest.UserKey, size: i.Size,
 			}
@@ -163,7 +163,7 @@ func tablesOf(p *pebble.DB) (out []table, err error) {
 	return out, err
 }
 
-func (t *table) overlaps(lo, hi []byte) bool {
+func (t *sortedTable) overlaps(lo, hi []byte) bool {
 	return bytes.Compare(t.lo, hi) <= 0 && bytes.Compare(lo, t.hi) <= 0
 }
 
@@ -229,7 +229,7 @@ func (db *DB) healTables(bad map[string]bool) error {
 // rewrite puts what can be read of the keys from lo to hi in the place of what
 // is there. If tables are damaged that are not in bad it does nothing and
 // returns them.
-func (db *DB) rewrite(tables []table, bad map[string]bool, lo, hi []byte) (found map[string]bool, err error) {
+func (db *DB) rewrite(tables []sortedTable, bad map[string]bool, lo, hi []byte) (found map[string]bool, err error) {
 	var scans []*tableScan
 	defer func() {
 		for _, s := range scans {
@@ -257,7 +257,7 @@ func (db *DB) rewrite(tables []table, bad map[string]bool, lo, hi []byte) (found
 	if err := db.disk.MkdirAll(db.disk.PathDir(temporary), 0o750); err != nil {
 		return nil, err
 	}
-	seen, err := writeTable(db.disk, temporary, db.pebbleOptions, db.pebble.TableFormat(), newTableMerge(scans))
+	seen, err := writeSortedTable(db.disk, temporary, db.pebbleOptions, db.pebble.TableFormat(), newTableMerge(scans))
 	if err != nil {
 		return nil, err
 	}
@@ -340,9 +340,9 @@ func (db *DB) replace(scans []*tableScan, bad map[string]bool, table string, see
 	return db.mendPlanned()
 }
 
-// writeTable writes a table of what a merge gives, and returns the epochs that
+// writeSortedTable writes a table of what a merge gives, and returns the epochs that
 // it has keys of.
-func writeTable(fs vfs.FS, path string, o *pebble.Options, format sstable.TableFormat, m *tableMerge) (epochs map[uint32]bool, err error) {
+func writeSortedTable(fs vfs.FS, path string, o *pebble.Options, format sstable.TableFormat, m *tableMerge) (epochs map[uint32]bool, err error) {
 	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, err

@@ -1,101 +1,284 @@
 package store
 
 import (
-	"math/bits"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
 	"slices"
+	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/cockroachdb/pebble/v2"
 )
 
-// An index finds the series of an epoch by their labels: for each label name and
-// value the numbers of the series that have it, ascending. It is not safe for
-// concurrent writes.
-type index struct {
-	series   []series
-	postings map[string]map[string][]uint32
-	bytes    int64
+// The index of an epoch is one table for each hour. An hour's table is on disk
+// once the hour is over; what is not in it yet is in memory, and noted on disk
+// stream by stream.
+
+// An indexHour is the part of an hour's table that is not on disk.
+type indexHour struct {
+	table *tableBuilder // grows; nil if there is nothing
+	// writing is what is being written as a table, and does not change.
+	writing *tableBuilder
+	last    time.Time // when the table grew
 }
 
-// A series is one sample type of a stream.
-type series struct {
-	stream     uint32
-	sampleType int
-	labels     labels.Labels
+// maxIndexRows is the number of rows above which a part of a table is written
+// though its hour is not over.
+const maxIndexRows = 1 << 16
+
+func (h *indexHour) slotsOf(stream uint32) uint16 {
+	return h.table.slotsOf(stream) | h.writing.slotsOf(stream)
 }
 
-func (x *index) add(s series) {
-	n := uint32(len(x.series))
-	x.series = append(x.series, s)
-	s.labels.Range(func(l labels.Label) {
-		values := x.postings[l.Name]
-		if values == nil {
-			values = make(map[string][]uint32)
-			x.postings[l.Name] = values
+// tableID is the cache's key of an hour's table.
+func tableID(epoch uint32, hour uint8) cacheKey {
+	return cacheKey{epoch, epochItself - 1 - uint32(hour)}
+}
+
+// eachTable calls fn for the tables of a range in ms, of every hour that
+// overlaps it. Slots are those of the hour in the range. A stream may be in
+// several tables of an epoch. With reach also
+// those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
+// called again with a table in the place of the damaged one.
+func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
+	for _, id := range db.epochsBetween(start, end) {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		if values[l.Value] == nil {
-			x.bytes += int64(len(l.Value)) + 64
+		e, err := db.epoch(id)
+		if err != nil {
+			return err
 		}
-		values[l.Value] = append(values[l.Value], n)
-		x.bytes += 4
-	})
-	x.bytes += int64(s.labels.Len())*16 + 64
-}
-
-// A seriesSet is a bitmap by series number.
-type seriesSet []uint64
-
-func newSeriesSet(n int) seriesSet { return make(seriesSet, (n+63)/64) }
-
-func (s seriesSet) set(i uint32)      { s[i/64] |= 1 << (i % 64) }
-func (s seriesSet) has(i uint32) bool { return s[i/64]>>(i%64)&1 == 1 }
-
-func (s seriesSet) each(fn func(i uint32)) {
-	for w, x := range s {
-		for ; x != 0; x &= x - 1 {
-			fn(uint32(w*64 + bits.TrailingZeros64(x)))
+		from := start
+		if reach {
+			from = db.reach(id, start)
+		}
+		set := slotsBetween(id, from, end)
+		for hour := range uint8(hoursPerEpoch) {
+			if slots := set.hour(hour); err == nil && slots != 0 {
+				err = db.eachTableOf(e.value, hour, func(t *table) error { return fn(id, t, slots, hour) })
+			}
+		}
+		e.release()
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-func (s seriesSet) overlaps(list []uint32) bool {
-	return slices.ContainsFunc(list, s.has)
-}
-
-// match narrows a set to the series that all matchers match. As in PromQL a
-// missing label is an empty one.
-func (x *index) match(in seriesSet, ms []*labels.Matcher) {
-	for _, m := range ms {
-		hit := newSeriesSet(len(x.series))
-		if !m.Matches("") {
-			x.union(hit, m.Name, m, true)
-			for i := range in {
-				in[i] &= hit[i]
-			}
+// eachTableOf calls fn for the tables of an hour: first those in memory, under
+// the epoch's lock, then the one on disk. What moves to disk in between is seen
+// twice, and never missed.
+func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
+	e.mu.RLock()
+	h := &e.hours[hour]
+	for _, t := range []*tableBuilder{h.table, h.writing} {
+		if t == nil {
 			continue
 		}
-		// It is easier to say which have a value that does not match.
-		x.union(hit, m.Name, m, false)
-		for i := range in {
-			in[i] &^= hit[i]
+		if err := fn(&t.table); err != nil {
+			e.mu.RUnlock()
+			return err
 		}
 	}
+	e.mu.RUnlock()
+	u, err := acquire[*table](db.cache, tableID(e.id, hour), func() (cached, error) { return db.loadTable(e.id, hour) })
+	if err != nil {
+		return err
+	}
+	defer u.release()
+	if len(u.value.streams) == 0 {
+		return nil
+	}
+	if err = fn(u.value); !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	db.corrupt(err)
+	t, err := db.fullTable(e.id)
+	if err != nil {
+		return err
+	}
+	return fn(t)
 }
 
-// union adds the series whose value of a label matches, or does not.
-func (x *index) union(to seriesSet, name string, m *labels.Matcher, want bool) {
-	values := x.postings[name]
-	add := func(list []uint32) {
-		for _, i := range list {
-			to.set(i)
+// loadTable reads an hour's table, which is empty if there is none. In the place
+// of a damaged one comes one that has all the epoch's streams: to look where
+// nothing is does no harm.
+func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
+	value, closer, err := db.pebble.Get(tableKey(epoch, hour, ""))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return &table{bytes: 256}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err)
+	}
+	t, err := decodeTable(value)
+	if err := errors.Join(err, closer.Close()); err != nil {
+		db.corrupt(fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err))
+		return db.fullTable(epoch)
+	}
+	t.read = func(name string) (*labelColumn, error) {
+		key := tableKey(epoch, hour, name)
+		value, closer, err := db.pebble.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil, fmt.Errorf("read column %x: %w: missing", key, ErrCorrupt)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read column %x: %w", key, err)
+		}
+		c, err := decodeLabelColumn(value, len(t.streams))
+		if err := errors.Join(err, closer.Close()); err != nil {
+			return nil, fmt.Errorf("read column %x: %w", key, err)
+		}
+		return c, nil
+	}
+	return t, nil
+}
+
+// fullTable makes a table of all streams of an epoch, in all slots.
+func (db *DB) fullTable(epoch uint32) (*table, error) {
+	t := newTableBuilder()
+	err := db.each(db.pebble, kindKey(epoch, kindStream), func(key, value []byte) error {
+		if partition, def, err := readStream(value); err == nil && len(key) == 9 && !def.isFamily() {
+			t.add(binary.BigEndian.Uint32(key[5:]), partition, &def, allSlots)
+		}
+		return nil
+	})
+	return &t.table, err
+}
+
+// note adds a slot of a stream to the table in memory.
+func (e *epoch) note(s *stream, hour uint8, slots uint16) {
+	h := &e.hours[hour]
+	if h.table == nil {
+		h.table = newTableBuilder()
+	}
+	e.bytes -= h.table.bytes
+	h.table.add(s.id, s.partition, &s.def, slots)
+	e.bytes += h.table.bytes
+	h.last = time.Now()
+}
+
+// writeTables writes the tables of hours that are over and quiet.
+func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	for hour := range uint8(hoursPerEpoch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		h := &e.hours[hour]
+		over := epochStart(e.id)+int64(hour+1)*hourMs <= now && time.Since(h.last) >= quiet
+		due := !e.dropped && h.table != nil && (over || len(h.table.streams) > maxIndexRows)
+		if due {
+			if h.writing == nil {
+				h.writing, h.table = h.table, nil
+			} else if err := h.writing.addTable(&h.table.table); err == nil { // left by an error
+				h.table = nil
+			}
+		}
+		e.mu.Unlock()
+		if due {
+			if err := db.writeTable(e, hour, h); err != nil {
+				return fmt.Errorf("write table of hour %d: %w", hour, err)
+			}
 		}
 	}
-	if m.Type == labels.MatchEqual && want {
-		add(values[m.Value])
-		return
+	return nil
+}
+
+// writeTable makes one table of the one on disk and what is to be written.
+func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
+	t := h.writing
+	old, err := db.loadTable(e.id, hour)
+	if err != nil {
+		return err
 	}
-	for v, list := range values {
-		if m.Matches(v) == want {
-			add(list)
+	if len(old.streams) > 0 {
+		t = newTableBuilder()
+		if err = t.addTable(old); errors.Is(err, ErrCorrupt) {
+			db.corrupt(err)
+			if old, err = db.fullTable(e.id); err != nil {
+				return err
+			}
+			t = newTableBuilder()
+			err = t.addTable(old)
+		}
+		if err == nil {
+			err = t.addTable(&h.writing.table)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	b := db.pebble.NewBatch()
+	defer b.Close()
+	prefix, pending := tableKey(e.id, hour, ""), pendingPrefix(e.id, hour)
+	if err := errors.Join(b.DeleteRange(prefix, after(prefix), nil), b.DeleteRange(pending, after(pending), nil)); err != nil {
+		return err
+	}
+	t.encode(func(name string, value []byte) { b.Set(tableKey(e.id, hour, name), value, nil) })
+	e.grow.Lock()
+	defer e.grow.Unlock()
+	e.mu.RLock()
+	dropped := e.dropped
+	if h.table != nil { // what came meanwhile stays noted
+		for row, stream := range h.table.streams {
+			b.Set(pendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.slots[row])), nil)
+		}
+	}
+	e.mu.RUnlock()
+	if dropped {
+		return nil
+	}
+	if err := db.commit(b, pebble.NoSync); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.bytes -= h.writing.bytes
+	h.writing = nil
+	db.cache.forget(tableID(e.id, hour))
+	e.keep(db)
+	return nil
+}
+
+// activeSlots are the slots in which an epoch has profiles.
+func (db *DB) activeSlots(e *epoch) (set slotSet, err error) {
+	for hour := range uint8(hoursPerEpoch) {
+		err := db.eachTableOf(e, hour, func(t *table) error {
+			for _, slots := range t.slots {
+				set.add(hour, slots)
+			}
+			return nil
+		})
+		if err != nil {
+			return set, err
+		}
+	}
+	return set, nil
+}
+
+// activeIn are the streams that have profiles in a slot of an epoch.
+func (db *DB) activeIn(e *epoch, slot int) (streams []uint32, err error) {
+	err = db.eachTableOf(e, uint8(slot/slotsPerHour), func(t *table) error {
+		for row, slots := range t.slots {
+			if slots>>(slot%slotsPerHour)&1 == 1 {
+				streams = append(streams, t.streams[row])
+			}
+		}
+		return nil
+	})
+	slices.Sort(streams)
+	return slices.Compact(streams), err
+}
+
+// allTime makes a range of 0 to 0 all time.
+func allTime(start, end int64) (int64, int64) {
+	if start == 0 && end == 0 {
+		end = math.MaxInt64
+	}
+	return start, end
 }

@@ -11,11 +11,17 @@ import "encoding/binary"
 const (
 	kindPartition = 'p' // partition uint32 → service name
 	kindStream    = 's' // stream uint32 → partition, labels, sample types
-	kindActive    = 'a' // stream uint32, hour byte → slots in which it has profiles
+	kindFind      = 'b' // hash uint64 → streams whose definition has it
+	kindTable     = 'x' // hour byte, [label name] → the hour's table, a column of it
+	kindPending   = 'n' // hour byte, stream uint32 → slots that are not in the table yet
 	kindDirty     = 'd' // stream uint32, hour byte → slots that are not merged yet
 	kindSegment   = 't' // partition uint32, first node uint32 → segment
 	kindRow       = 'r' // level byte, stream uint32, time uint64, [ID uint64] → row
 	kindPoints    = 'v' // level byte, stream uint32, time uint64 → points
+	kindID        = 'i' // stream uint32, ID uint64 → time of the profile
+	kindHorizon   = 'h' // none → hours whose rows were dropped, by level
+
+	kindActive1 = 'a' // of format 1: stream uint32, hour byte → slots in which it has profiles
 )
 
 const metaEpoch = 1<<32 - 1
@@ -34,9 +40,37 @@ func streamKey(epoch, stream uint32) []byte {
 	return binary.BigEndian.AppendUint32(kindKey(epoch, kindStream), stream)
 }
 
-// hourKey is of kind kindActive or kindDirty.
-func hourKey(epoch uint32, kind byte, stream uint32, hour uint8) []byte {
-	return append(binary.BigEndian.AppendUint32(kindKey(epoch, kind), stream), hour)
+// dirtyKey is about an hour of a stream, or about its day.
+func dirtyKey(epoch, stream uint32, hour uint8) []byte {
+	return append(binary.BigEndian.AppendUint32(kindKey(epoch, kindDirty), stream), hour)
+}
+
+func findKey(epoch uint32, hash uint64) []byte {
+	return binary.BigEndian.AppendUint64(kindKey(epoch, kindFind), hash)
+}
+
+// tableKey is the key of a table's head, or of the column of a label.
+func tableKey(epoch uint32, hour uint8, name string) []byte {
+	return append(append(kindKey(epoch, kindTable), hour), name...)
+}
+
+func pendingPrefix(epoch uint32, hour uint8) []byte {
+	return append(kindKey(epoch, kindPending), hour)
+}
+
+func pendingKey(epoch uint32, hour uint8, stream uint32) []byte {
+	return binary.BigEndian.AppendUint32(pendingPrefix(epoch, hour), stream)
+}
+
+func idKey(epoch, stream uint32, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(kindKey(epoch, kindID), stream), id)
+}
+
+func horizonKey(epoch uint32) []byte { return kindKey(epoch, kindHorizon) }
+
+// levelPrefix is what all keys of a level's rows, or points, begin with.
+func levelPrefix(epoch uint32, kind byte, level int) []byte {
+	return append(kindKey(epoch, kind), byte(level))
 }
 
 func segmentKey(epoch, partition, firstNode uint32) []byte {
@@ -68,6 +102,9 @@ func windowTime(key []byte) (int64, bool) {
 	}
 	return int64(binary.BigEndian.Uint64(key[at:])), true
 }
+
+// keyStream is the stream in a key that windowKey made.
+func keyStream(key []byte) uint32 { return binary.BigEndian.Uint32(key[6:]) }
 
 // after is the first key that is greater than all keys with a prefix.
 func after(prefix []byte) []byte {

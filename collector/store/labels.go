@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
-	"math"
+	"maps"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -11,25 +11,34 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
+// A streamSet is a bitmap by stream number.
+type streamSet []uint64
+
+// add reports whether the stream was not in the set.
+func (s *streamSet) add(stream uint32) bool {
+	for int(stream/64) >= len(*s) {
+		*s = append(*s, 0)
+	}
+	word, bit := &(*s)[stream/64], uint64(1)<<(stream%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}
+
 // LabelNames returns the names of all labels of the series that match and have
 // profiles in the five-minute windows that overlap a time range, in ms, sorted.
 // A range from 0 to 0 is all time; so it is for the other calls about labels.
 func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	seen := map[string]struct{}{}
-	err := db.eachIndex(ctx, "label_names", ms, start, end, func(x *index, set seriesSet) {
-		for name, values := range x.postings {
-			if _, ok := seen[name]; ok {
-				continue
-			}
-			for _, list := range values {
-				if set.overlaps(list) {
-					seen[name] = struct{}{}
-					break
-				}
-			}
-		}
+	err := db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *table, p *pick) error {
+		return t.labelNames(p, seen)
 	})
-	return sorted(seen), err
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(seen)), nil
 }
 
 // LabelValues returns the values of a label, sorted.
@@ -37,48 +46,62 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 	if name == "" {
 		return nil, fmt.Errorf("%w: label name: missing", ErrInvalid)
 	}
-	seen := map[string]struct{}{}
-	err := db.eachIndex(ctx, "label_values", ms, start, end, func(x *index, set seriesSet) {
-		for value, list := range x.postings[name] {
-			if _, ok := seen[value]; !ok && set.overlaps(list) {
-				seen[value] = struct{}{}
-			}
+	var lists [][]string
+	err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *table, p *pick) error {
+		values, err := t.labelValues(p, name)
+		if len(values) > 0 {
+			lists = append(lists, values)
 		}
+		return err
 	})
-	return sorted(seen), err
+	if err != nil {
+		return nil, err
+	}
+	return mergeSorted(lists), nil
 }
 
 // Labels returns the distinct label sets of the series, sorted, reduced to the
 // given names if there are any. Series that have none of them are left out.
 func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error) {
-	seen := map[string]struct{}{}
 	var out []labels.Labels
-	err := db.eachIndex(ctx, "labels", ms, start, end, func(x *index, set seriesSet) {
-		var b labels.ScratchBuilder
-		var key []byte
-		set.each(func(i uint32) {
-			ls := x.series[i].labels
-			if len(names) > 0 {
-				b.Reset()
-				for _, n := range names {
-					if v := ls.Get(n); v != "" {
-						b.Add(n, v)
+	of := uint32(0) // the epoch that streams are of
+	streams := streamSet{}
+	err := db.eachPick(ctx, "labels", ms, start, end, func(epoch uint32, t *table, p *pick) error {
+		all := names
+		if len(names) == 0 {
+			all = t.allNames()
+		}
+		project, err := t.project(all)
+		if err != nil {
+			return err
+		}
+		if epoch != of {
+			of, streams = epoch, streamSet{}
+		}
+		local := map[uint64]struct{}{}
+		for _, row := range p.rows {
+			if len(names) == 0 && !streams.add(t.streams[row]) {
+				continue // it was in an earlier hour
+			}
+			for _, i := range p.types[t.kindOf[row]] {
+				if k, ok := project.key(row, i); ok && len(names) > 0 {
+					if _, ok := local[k]; ok {
+						continue
 					}
+					local[k] = struct{}{}
 				}
-				b.Sort()
-				if ls = b.Labels(); ls.IsEmpty() {
-					return
+				if ls := project.of(row, i); !ls.IsEmpty() {
+					out = append(out, ls)
 				}
 			}
-			key = ls.Bytes(key)
-			if _, ok := seen[string(key)]; !ok {
-				seen[string(key)] = struct{}{}
-				out = append(out, ls)
-			}
-		})
+		}
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	slices.SortFunc(out, labels.Compare)
-	return out, err
+	return slices.CompactFunc(out, labels.Equal), nil
 }
 
 // ProfileTypes returns the profile types that have profiles, sorted by ID.
@@ -94,12 +117,11 @@ func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Typ
 	return out, err
 }
 
-// eachIndex calls fn for the index of every epoch in a range, with the set of
-// series that match, under the epoch's lock.
-func (db *DB) eachIndex(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(*index, seriesSet)) (err error) {
+// eachPick calls fn for every table of a range, with the series that match.
+func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *table, p *pick) error) (err error) {
 	defer func() {
 		if db.heal(err) {
-			err = db.eachIndex(ctx, call, ms, start, end, fn)
+			err = db.eachPick(ctx, call, ms, start, end, fn)
 		}
 	}()
 	leave, err := db.enter()
@@ -108,30 +130,12 @@ func (db *DB) eachIndex(ctx context.Context, call string, ms []*labels.Matcher, 
 	}
 	defer leave()
 	defer db.metrics.query(call)()
-	if start == 0 && end == 0 {
-		end = math.MaxInt64
-	}
-	for _, id := range db.epochsBetween(start, end) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		e, err := db.epoch(id)
+	start, end = allTime(start, end)
+	return db.eachTable(ctx, start, end, false, func(epoch uint32, t *table, slots uint16, _ uint8) error {
+		p, err := t.pick(ms, slots)
 		if err != nil {
 			return err
 		}
-		e.value.mu.RLock()
-		fn(&e.value.index, e.value.candidates(ms, start, end))
-		e.value.mu.RUnlock()
-		e.release()
-	}
-	return nil
-}
-
-func sorted(set map[string]struct{}) []string {
-	out := make([]string, 0, len(set))
-	for s := range set {
-		out = append(out, s)
-	}
-	slices.Sort(out)
-	return out
+		return fn(epoch, t, &p)
+	})
 }

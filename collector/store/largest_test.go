@@ -48,3 +48,58 @@ func TestMaxNodesIsTruncate(t *testing.T) {
 		}
 	}
 }
+
+// A comparison is that of the whole trees, also where memory ends and parts are
+// added up on the way.
+func TestDiffIsThatOfWholeTrees(t *testing.T) {
+	ctx := context.Background()
+	r := rand.New(rand.NewPCG(11, 11))
+	db := open(t, t.TempDir())
+	for day := range 3 {
+		for range 30 {
+			var stacks []string
+			for range 1 + r.IntN(8) {
+				s := "main"
+				for range r.IntN(6) {
+					s += fmt.Sprintf(";f%d", r.IntN(5))
+				}
+				stacks = append(stacks, fmt.Sprintf("%s %d", s, 1+r.IntN(20)))
+			}
+			at := midnight.Add(time.Duration(day-2) * 24 * time.Hour).Add(time.Duration(1+r.IntN(1000)) * time.Minute)
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, stacks...), labelServiceName, fmt.Sprint(r.IntN(4)))}))
+		}
+	}
+	drawDiff := func(d *profile.DiffTree) (out []string) {
+		d.Walk(func(level int, n *profile.DiffNode, name string) {
+			out = append(out, fmt.Sprint(level, name, n.Self, n.Total, n.SelfRight, n.TotalRight))
+		})
+		return out
+	}
+	memory := db.memory
+	for _, selectors := range [][2]string{{`{}`, `{service_name=~"[12]"}`}, {`{service_name="1"}`, `{service_name="2"}`}, {`{}`, `{service_name="none"}`}} {
+		sels := [2]Selection{everything(selectors[0]), everything(selectors[1])}
+		sels[0].End = midnight.Add(-24 * time.Hour).UnixMilli()
+		var trees [2]*profile.Tree
+		for i, sel := range sels {
+			var err error
+			trees[i], err = db.Tree(ctx, sel, nil)
+			require.NoError(t, err)
+		}
+		for n := int64(0); n < 300; n += 1 + n/5 {
+			want := drawDiff(profile.Diff(trees[0], trees[1]).Truncate(n))
+			for _, max := range []int64{128 << 20, 14 << 10} {
+				db.memory = newMemory(max)
+				got, err := db.Diff(ctx, sels, [2][]string{}, n)
+				require.NoError(t, err)
+				require.Equal(t, want, drawDiff(got), "%s %d in %d bytes", selectors, n, max)
+				require.True(t, db.memory.free.TryAcquire(max), "memory was not given back")
+			}
+			db.memory = memory
+		}
+	}
+	db.memory = newMemory(1 << 10)
+	_, err := db.Tree(ctx, everything(`{}`), nil)
+	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorContains(t, err, "limits.max_query_bytes")
+	db.memory = memory
+}

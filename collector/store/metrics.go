@@ -14,9 +14,10 @@ type metrics struct {
 	all        []prometheus.Collector
 
 	profiles, samples, rowBytes, segmentBytes prometheus.Counter
-	negative, corrupt, damaged                prometheus.Counter
+	negative, corrupt, damaged, duplicates    prometheus.Counter
 	backgroundErrors                          prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
+	droppedLevels, readRows, readBytes        prometheus.Counter
 	appendSeconds                             prometheus.Histogram
 	querySeconds                              *prometheus.HistogramVec
 	descriptions                              map[string]*prometheus.Desc
@@ -37,8 +38,12 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
 	m.damaged = counter("damage_total", "Damaged parts of files that were found.")
 	m.backgroundErrors = counter("background_errors_total", "Flushes and compactions that failed and are tried again.")
+	m.duplicates = counter("duplicate_profiles_total", "Profiles of a series that were not stored as one with their ID is there.")
+	m.readBytes = counter("read_row_bytes_total", "Bytes of the rows and lists of points that were read.")
 	m.windows = counter("merged_windows_total", "Closed windows that were merged into one row.")
 	m.droppedEpochs = counter("dropped_epochs_total", "Days that retention dropped.")
+	m.droppedLevels = counter("dropped_levels_total", "Times that retention dropped rows of one resolution of a day, or of some of its hours.")
+	m.readRows = counter("read_rows_total", "Rows and points that queries and merging read.")
 	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")
 	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	m.appendSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{

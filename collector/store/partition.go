@@ -43,7 +43,11 @@ type use[T cached] struct {
 	cache *cache
 }
 
-func (u use[T]) release() { u.cache.release(u.entry) }
+func (u use[T]) release() {
+	if u.cache != nil { // else it is the caller's alone
+		u.cache.release(u.entry)
+	}
+}
 
 func acquire[T cached](c *cache, key cacheKey, load func() (cached, error)) (use[T], error) {
 	e := c.acquire(key, load)
@@ -57,16 +61,28 @@ func acquire[T cached](c *cache, key cacheKey, load func() (cached, error)) (use
 // partition returns a partition, read from disk if it is not in the cache.
 func (db *DB) partition(epoch, id uint32) (use[*partition], error) {
 	return acquire[*partition](db.cache, cacheKey{epoch, id}, func() (cached, error) {
-		return db.loadPartition(epoch, id)
+		return db.loadPartition(db.pebble, epoch, id)
 	})
 }
 
-func (db *DB) loadPartition(epoch, id uint32) (*partition, error) {
+// partition returns a partition as of the scanner's snapshot, or later: if its
+// epoch was dropped meanwhile, the snapshot still has it.
+func (s *scanner) partition(id uint32) (use[*partition], error) {
+	u, err := s.db.partition(s.epoch, id)
+	if err != nil || s.db.hasEpoch(s.epoch) {
+		return u, err
+	}
+	u.release()
+	p, err := s.db.loadPartition(s.from, s.epoch, id)
+	return use[*partition]{value: p}, err
+}
+
+func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
 	p := &partition{epoch: epoch, id: id, dict: newDictionary()}
 	p.dict.lookup = &lookup{}
 	p.dict.findCalls()
 	prefix := segmentPrefix(epoch, id)
-	err := db.each(db.pebble, prefix, func(key, value []byte) error {
+	err := db.each(r, prefix, func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {
 			p.damage = errClosed
 		}
@@ -87,8 +103,13 @@ func (db *DB) loadPartition(epoch, id uint32) (*partition, error) {
 
 // each calls fn for every key with a prefix. Key and value are valid during the
 // call only.
-func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) (err error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
+	return db.eachBetween(r, prefix, after(prefix), fn)
+}
+
+// eachBetween is each for the keys from lower up to, but not, upper.
+func (db *DB) eachBetween(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
 	}

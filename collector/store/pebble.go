@@ -12,7 +12,7 @@ import (
 )
 
 // formatVersion is the version of all that FORMAT.md describes.
-const formatVersion = 1
+const formatVersion = 2
 
 // newPebbleOptions are the database's options, with a quarter of the cache for
 // its blocks. Rows are packed already, so general compression serves the
@@ -43,7 +43,8 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 }
 
 // checkFormat refuses a store of another version, and marks a new one, or one
-// that lost the mark.
+// that lost the mark. Version 1 is marked too: what differs is found epoch by
+// epoch, and upgraded.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.pebble.Get(formatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -58,16 +59,24 @@ func (db *DB) checkFormat() error {
 		if !empty && len(db.Damage()) == 0 {
 			return errors.New("no format version: not a profile store")
 		}
-		return db.guard(func() error {
-			return db.pebble.Set(formatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
-		})
+		return db.markFormat()
 	}
 	if err != nil {
 		return err
 	}
 	defer closer.Close()
-	if got, n := binary.Uvarint(v); n <= 0 || got != formatVersion {
+	got, n := binary.Uvarint(v)
+	if n > 0 && got == 1 {
+		return db.markFormat()
+	}
+	if n <= 0 || got != formatVersion {
 		return fmt.Errorf("format version %x, this program reads %d", v, formatVersion)
 	}
 	return nil
+}
+
+func (db *DB) markFormat() error {
+	return db.guard(func() error {
+		return db.pebble.Set(formatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
+	})
 }

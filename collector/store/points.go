@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ type SeriesRequest struct {
 	// Average makes a point the mean of its profiles' values, not the sum.
 	Average bool
 	// Stack counts only the stacktraces that begin with this call site, from the
-	// outermost function inwards.
+	// outermost function inwards. Where the rows of single profiles were dropped,
+	// the value of a window counts at the window's end.
 	Stack []string
 }
 
@@ -74,7 +76,7 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 	}
 	sel := r.Selection
 	sel.Start, sel.End = r.Start-step+1, r.Start+(steps-1)*step
-	jobs, err := db.plan(ctx, sel)
+	jobs, err := db.planBy(ctx, sel, r.GroupBy)
 	if err != nil {
 		return nil, err
 	}
@@ -95,43 +97,41 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 }
 
 // points hands out the times and the totals of a job's profiles, which need no
-// samples. to is asked once for each stream; what it returns does not keep the
-// slices.
+// samples. to is asked at least once for each stream; what it returns does not
+// keep the slices.
 func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(times, values []int64)) error {
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
 	var list pointList
 	time, total := make([]int64, 1), make([]int64, 1)
-	for _, st := range j.streams {
-		add := to(st.labels)
-		err := s.cover(kindPoints, levelHour, st.id, lo, hi, func(level int, end int64, value []byte) error {
-			if level == levelFine {
-				if err := p.decodeHead(&reader{data: value}); err != nil {
-					return err
-				}
-				if st.sampleType >= len(p.totals) {
-					return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, st.sampleType, len(p.totals))
-				}
-				time[0], total[0] = end, p.totals[st.sampleType]
-				add(time, total)
-				return nil
-			}
-			if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
+	var last *jobStream
+	var add func(times, values []int64)
+	return s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
+		if st != last {
+			last, add = st, to(st.labels)
+		}
+		if level == levelFine {
+			if err := p.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
-			add(list.times, list.values)
+			if st.sampleType >= len(p.totals) {
+				return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, st.sampleType, len(p.totals))
+			}
+			time[0], total[0] = end, p.totals[st.sampleType]
+			add(time, total)
 			return nil
-		})
-		if err != nil {
+		}
+		if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
 			return err
 		}
-	}
-	return nil
+		add(list.within(lo, hi))
+		return nil
+	})
 }
 
 // stackPoints adds the values of a job's profiles at a call site.
 func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) error {
-	part, err := db.partition(j.epoch, j.partition)
+	part, err := s.partition(j.partition)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,8 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	var tmp scratch
 	for _, st := range j.streams {
 		g := groups.of(st.labels)
-		err := s.cover(kindRow, levelFine, st.id, lo, hi, func(_ int, t int64, value []byte) error {
+		from, to := st.span.within(s, lo, hi)
+		err := s.cover(kindRow, levelFine, st.id, from, to, func(_ int, t int64, value []byte) error {
 			if err := p.decode(value); err != nil {
 				return err
 			}
@@ -160,7 +161,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 				}
 				sums[n] = 0
 			}
-			groups.add(g, t, value64)
+			groups.add(g, t, value64, uint32(p.profiles))
 			return nil
 		})
 		if err != nil {
@@ -216,17 +217,18 @@ func (gs *groups) of(series labels.Labels) *group {
 // stepOf numbers the step (t-step, t] that a time falls into.
 func (gs *groups) stepOf(t int64) int { return int((t - gs.first + gs.step - 1) / gs.step) }
 
-func (gs *groups) add(g *group, t, v int64) {
+// add adds the value of n profiles.
+func (gs *groups) add(g *group, t, v int64, n uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	gs.put(g, t, v)
+	gs.put(g, t, v, n)
 }
 
-func (gs *groups) put(g *group, t, v int64) {
+func (gs *groups) put(g *group, t, v int64, n uint32) {
 	// Times before the first step are at most a step before it.
 	if i := gs.stepOf(t); i >= 0 && i < gs.steps {
 		g.sums[i] += float64(v)
-		g.counts[i]++
+		g.counts[i] += n
 	}
 }
 
@@ -234,7 +236,7 @@ func (gs *groups) addAll(g *group, times []int64, values []int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, t := range times {
-		gs.put(g, t, values[i])
+		gs.put(g, t, values[i], 1)
 	}
 }
 
@@ -302,6 +304,13 @@ func appendPoints(b []byte, start int64, times []int64, totals [][]int64) []byte
 		b = appendColumn(b, tmp)
 	}
 	return b
+}
+
+// within returns the points at times in (lo, hi].
+func (l *pointList) within(lo, hi int64) (times, values []int64) {
+	first := sort.Search(len(l.times), func(i int) bool { return l.times[i] > lo })
+	end := sort.Search(len(l.times), func(i int) bool { return l.times[i] > hi })
+	return l.times[first:end], l.values[first:end]
 }
 
 // decode reads the points of one sample type of a window that begins at start.

@@ -29,6 +29,22 @@ func pprofOf(t testing.TB, p *pp.Profile) *googlev1.Profile {
 	return out
 }
 
+// mergePprof is DB.Pprof, decoded.
+func mergePprof(ctx context.Context, db *DB, sel Selection, callSite []string) (*googlev1.Profile, error) {
+	p, err := db.Pprof(ctx, sel, callSite)
+	if err != nil {
+		return nil, err
+	}
+	out := &googlev1.Profile{}
+	if err := out.UnmarshalVT(p.Data); err != nil {
+		return nil, err
+	}
+	if len(out.Sample) != p.Samples {
+		return nil, fmt.Errorf("%d samples, said to be %d", len(out.Sample), p.Samples)
+	}
+	return out, nil
+}
+
 // googleOf is the inverse of pprofOf; it checks references on the way.
 func googleOf(t testing.TB, p *googlev1.Profile) *pp.Profile {
 	t.Helper()
@@ -111,7 +127,7 @@ func TestPprofEqualsGoogleMerge(t *testing.T) {
 		t.Run(st.Type, func(t *testing.T) {
 			typ := profile.Type{Name: "memory", SampleType: st.Type, SampleUnit: st.Unit, PeriodType: "space", PeriodUnit: "bytes"}
 			sel := Selection{Type: typ, Start: ms(midnight), End: ms(midnight.Add(24 * time.Hour))}
-			got, err := db.Pprof(ctx, sel, nil)
+			got, err := mergePprof(ctx, db, sel, nil)
 			require.NoError(t, err)
 			g := googleOf(t, got)
 			require.NotEmpty(t, g.Sample)
@@ -142,7 +158,7 @@ func TestPprofOfSeveralPartitions(t *testing.T) {
 		p := folded(day2.Add(time.Duration(i)*time.Hour), "main;work;+inner 2", "main;"+s+" 3")
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, s)}))
 	}
-	got, err := db.Pprof(ctx, everything(), nil)
+	got, err := mergePprof(ctx, db, everything(), nil)
 	require.NoError(t, err)
 	g := googleOf(t, got)
 	// The third profile is of the next day, which has its own numbering.
@@ -151,15 +167,15 @@ func TestPprofOfSeveralPartitions(t *testing.T) {
 	require.Len(t, g.Mapping, 1)
 	require.Equal(t, "abc123", g.Mapping[0].BuildID)
 
-	again, err := db.Pprof(ctx, everything(), nil)
+	again, err := mergePprof(ctx, db, everything(), nil)
 	require.NoError(t, err)
 	require.Equal(t, got.String(), again.String(), "repeatable")
 
-	got, err = db.Pprof(ctx, everything(), []string{"main", "a"})
+	got, err = mergePprof(ctx, db, everything(), []string{"main", "a"})
 	require.NoError(t, err)
 	require.Equal(t, map[string]int64{"a": 6e7}, selfByFunction(googleOf(t, got), 0))
 
-	none, err := db.Pprof(ctx, everything(`{pod="none"}`), nil)
+	none, err := mergePprof(ctx, db, everything(`{pod="none"}`), nil)
 	require.NoError(t, err)
 	require.Empty(t, none.Sample)
 	googleOf(t, none)
@@ -178,7 +194,7 @@ func TestUnknownLocationsKeepTheirAddress(t *testing.T) {
 	tree, err := db.Tree(ctx, everything(`{service_name="unknown_service"}`), nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"main 10000000", "main;app+0x10;0xabc;libc.so.6+0x1123 5"}, draw(tree))
-	got, err := db.Pprof(ctx, everything(), nil)
+	got, err := mergePprof(ctx, db, everything(), nil)
 	require.NoError(t, err)
 	var addresses []uint64
 	for _, l := range got.Location {

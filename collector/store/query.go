@@ -3,12 +3,9 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
 )
@@ -19,78 +16,51 @@ type job struct {
 	epoch     uint32
 	partition uint32
 	streams   []jobStream
-	order     int // of results
+	families  []*jobFamily // if all streams of the partition are to be read as one
+	order     int          // of results
 }
 
 type jobStream struct {
 	id         uint32
+	span       span // from its first to its last profile in the query's range, or more
 	sampleType int
-	labels     labels.Labels // of the series
+	labels     labels.Labels // of the series, those that were asked for
 }
 
-// selected finds the series of an epoch that match and have profiles in the
-// time from start to end. It calls fn for each under the epoch's lock.
-func (e *epoch) selected(ms []*labels.Matcher, start, end int64, fn func(s *series, partition uint32)) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	e.candidates(ms, start, end).each(func(i uint32) {
-		s := &e.index.series[i]
-		fn(s, e.streams[s.stream].partition)
-	})
+// A jobFamily stands for streams that are in a job too.
+type jobFamily struct {
+	family
+	streams []jobStream // one for each sample type, of which id and span say nothing
 }
 
-func (e *epoch) candidates(ms []*labels.Matcher, start, end int64) seriesSet {
-	slots := slotsBetween(e.id, start, end)
-	set := newSeriesSet(len(e.index.series))
-	for _, s := range e.streams {
-		if s.active.overlaps(&slots) {
-			for i := range s.def.types {
-				set.set(s.series + uint32(i))
+// coverJob visits what the streams of a job have in a time. A jobStream that is
+// handed to fn may stand for several streams, whose labels are the same.
+func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStream, level int, end int64, value []byte) error) error {
+	for _, f := range j.families {
+		for i := range f.streams {
+			st := &f.streams[i]
+			err := s.coverFamily(&f.family, kind, topOf(kind), lo, hi, func(level int, end int64, value []byte) error {
+				return fn(st, level, end, value)
+			})
+			if err != nil {
+				return err
 			}
 		}
 	}
-	e.index.match(set, ms)
-	return set
-}
-
-// plan lists the jobs of a selection, in the order of epochs and partitions.
-func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
-	if sel.Type.SampleType == "" {
-		return nil, fmt.Errorf("%w: profile type: missing", ErrInvalid)
+	if len(j.families) > 0 {
+		return nil
 	}
-	typ, err := labels.NewMatcher(labels.MatchEqual, labelProfileType, sel.Type.String())
-	if err != nil {
-		return nil, err
-	}
-	// The type first: it is the cheapest to look up and narrows most.
-	ms := append([]*labels.Matcher{typ}, sel.Matchers...)
-	var jobs []*job
-	for _, id := range db.epochsBetween(sel.Start, sel.End) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		e, err := db.epoch(id)
-		if err != nil {
-			return nil, err
-		}
-		by := map[uint32]*job{}
-		first := len(jobs)
-		e.value.selected(ms, sel.Start, sel.End, func(s *series, partition uint32) {
-			j := by[partition]
-			if j == nil {
-				j = &job{epoch: id, partition: partition}
-				by[partition] = j
-				jobs = append(jobs, j)
-			}
-			j.streams = append(j.streams, jobStream{s.stream, s.sampleType, s.labels})
+	for i := range j.streams {
+		st := &j.streams[i]
+		from, to := st.span.within(s, lo, hi)
+		err := s.cover(kind, topOf(kind), st.id, from, to, func(level int, end int64, value []byte) error {
+			return fn(st, level, end, value)
 		})
-		e.release()
-		slices.SortFunc(jobs[first:], func(a, b *job) int { return int(a.partition) - int(b.partition) })
+		if err != nil {
+			return err
+		}
 	}
-	for i, j := range jobs {
-		j.order = i
-	}
-	return jobs, nil
+	return nil
 }
 
 // run does jobs in parallel. All see the store as it is now.
@@ -98,7 +68,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := db.pebble.NewSnapshot()
+	snapshot := db.snapshot()
 	n := db.options.Concurrency
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -111,7 +81,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	return errors.Join(g.Wait(), snapshot.Close())
 }
 
-func (db *DB) runOne(ctx context.Context, from pebble.Reader, j *job, fn func(*job, *scanner) error) error {
+func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -128,38 +98,43 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 
 // merge adds up the values of every job's streams by node and calls fn with the
 // sums, in parallel. The sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64)) error {
+func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64) error) error {
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
-		part, err := db.partition(j.epoch, j.partition)
+		part, err := s.partition(j.partition)
 		if err != nil {
 			return err
 		}
 		defer part.release()
 		v := part.value.view()
-		b := buffers.Get().(*buffer)
-		defer buffers.Put(b)
-		sums := b.zeros(len(v.nodes))
-		lo, hi := sel.times(j.epoch)
-		var p packedRow
-		var tmp scratch
-		for _, st := range j.streams {
-			err := s.cover(kindRow, levelDay, st.id, lo, hi, func(_ int, _ int64, value []byte) error {
-				if err := p.decode(value); err != nil {
-					return err
-				}
-				return p.addTo(sums, st.sampleType, &tmp)
-			})
-			if err != nil {
-				return err
-			}
-		}
-		fn(j, &v, sums)
-		return nil
+		return db.mergeJob(s, j, sel, &v, func(sums []int64) error { return fn(j, &v, sums) })
 	})
 }
 
-// A buffer is memory for sums by node, reused between queries.
-type buffer struct{ nodes []int64 }
+// mergeJob is merge for one job.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, v *view, fn func(sums []int64) error) error {
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	sums := b.zeros(len(v.nodes))
+	lo, hi := sel.times(j.epoch)
+	err := s.coverJob(j, kindRow, lo, hi, func(st *jobStream, _ int, _ int64, value []byte) error {
+		if err := b.row.decode(value); err != nil {
+			return err
+		}
+		return b.row.addTo(sums, st.sampleType, &b.scratch)
+	})
+	if err != nil {
+		return err
+	}
+	return fn(sums)
+}
+
+// A buffer is memory for sums by node and for decoding rows, reused between
+// queries.
+type buffer struct {
+	nodes   []int64
+	row     packedRow
+	scratch scratch
+}
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 

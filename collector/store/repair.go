@@ -61,7 +61,7 @@ func Repair(dir, to string, log *slog.Logger) (damage []Damage, err error) {
 	if err := o.fs.MkdirAll(o.fs.PathDir(path), 0o750); err != nil {
 		return nil, err
 	}
-	epochs, err := writeTable(o.fs, path, db.pebbleOptions, db.pebble.TableFormat(), newTableMerge(scans))
+	epochs, err := writeSortedTable(o.fs, path, db.pebbleOptions, db.pebble.TableFormat(), newTableMerge(scans))
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -44,26 +46,36 @@ func TestRetentionByAge(t *testing.T) {
 	require.Len(t, db.epochsBetween(0, 1<<62), 1)
 }
 
+func keptBytes(t *testing.T, db *DB) (total int64) {
+	t.Helper()
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		n, err := db.keptBytes(id)
+		require.NoError(t, err)
+		total += n
+	}
+	return total
+}
+
+// TestRetentionBySize fails if history goes before resolution, if the days of the
+// last 24 hours lose any, or if a query that runs meanwhile misses a profile.
 func TestRetentionBySize(t *testing.T) {
 	ctx := context.Background()
 	w := newWorkload(2, 1)
 	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return midnight.Add(96 * time.Hour) } })
 	for day := range 4 {
-		for n := range 20 {
+		for n := range 40 {
 			at := midnight.Add(time.Duration(day)*24*time.Hour + time.Duration(n+1)*10*time.Second)
-			for service := range 2 {
-				require.NoError(t, db.Append(ctx, []profile.Profile{w.profile(service, 0, n, at)}))
-			}
+			require.NoError(t, db.Append(ctx, []profile.Profile{w.profile(0, 0, n, at), w.profile(1, 0, n, at)}))
 		}
 	}
+	require.NoError(t, db.maintain(ctx, 0))
 	require.NoError(t, db.pebble.Flush())
-	total := int64(0)
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		n, err := db.pebble.EstimateDiskUsage(epochKey(id), epochKey(id+1))
-		require.NoError(t, err)
-		total += int64(n)
-	}
-	// Serve while days are dropped.
+	size := func() int64 { return keptBytes(t, db) }
+	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*dayMs}
+	want, err := db.Tree(ctx, all, nil)
+	require.NoError(t, err)
+	first := epochOf(ms(midnight) + 1)
+	// Serve while rows are dropped.
 	stop, done := make(chan struct{}), make(chan error)
 	go func() {
 		for {
@@ -72,24 +84,106 @@ func TestRetentionBySize(t *testing.T) {
 				done <- nil
 				return
 			default:
-				if _, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*dayMs}, nil); err != nil {
-					done <- err
-					return
-				}
+			}
+			got, err := db.Tree(ctx, all, nil)
+			if err == nil && got.Total() != want.Total() {
+				err = fmt.Errorf("a query gave %d, want %d", got.Total(), want.Total())
+			}
+			if err != nil {
+				done <- err
+				return
 			}
 		}
 	}()
-	db.options.MaxBytes = total / 2
+	db.options.MaxBytes = size() - 1
 	require.NoError(t, db.maintain(ctx, 0))
-	days := len(db.epochsBetween(0, 1<<62))
-	require.Positive(t, days)
-	require.LessOrEqual(t, days, 2)
-	db.options.MaxBytes = 1
-	require.NoError(t, db.maintain(ctx, 0))
+	require.Len(t, db.epochsBetween(0, 1<<62), 4)
+	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
+	require.Zero(t, db.horizonOf(first+1), "no more than need be")
+	require.LessOrEqual(t, size(), db.options.MaxBytes)
+
+	// Little by little, each time what is worth least.
+	for _, after := range [][3]horizonHours{
+		{{24, 0, 0}, {24, 0, 0}}, {{24, 0, 0}, {24, 0, 0}, {24, 0, 0}},
+		{{24, 24, 0}, {24, 0, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 24, 0}},
+	} {
+		db.options.MaxBytes = size() - 1
+		require.NoError(t, db.maintain(ctx, 0))
+		require.Len(t, db.epochsBetween(0, 1<<62), 4)
+		for day, h := range after {
+			id := first + uint32(day)
+			require.Equal(t, h, db.horizonOf(id).hours(id))
+		}
+	}
+	require.Zero(t, db.horizonOf(first+3), "of the last day every profile stays")
+	got, err := db.Tree(ctx, all, nil)
+	require.NoError(t, err)
+	require.Equal(t, draw(want), draw(got))
+	err = db.Append(ctx, []profile.Profile{w.profile(0, 0, 1, midnight.Add(time.Hour))})
+	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorContains(t, err, "storage.max_bytes")
 	close(stop)
 	require.NoError(t, <-done)
+
+	db.options.MaxBytes = 1
+	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, db.epochsBetween(0, 1<<62), 1, "the newest day stays")
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, ms(midnight.Add(72*time.Hour+200*time.Second)), stats.Newest)
+	require.Equal(t, ms(midnight.Add(72*time.Hour+400*time.Second)), stats.Newest)
+	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+}
+
+// TestDroppedRowsGiveTheirSpaceBack fails if the space of rows that retention
+// dropped stays in use, or if a drop that a query delays makes retention by size
+// drop more.
+func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
+	ctx := context.Background()
+	w := newWorkload(2, 1)
+	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return midnight.Add(97 * time.Hour) } })
+	var made [60]profile.Profile
+	for n := range made {
+		made[n] = w.profile(n%2, 0, n, midnight)
+	}
+	for day := range 4 {
+		var ps []profile.Profile
+		for n := range 300 {
+			at := midnight.Add(time.Duration(day)*24*time.Hour + time.Duration(n+1)*10*time.Second)
+			p := made[n%len(made)]
+			p.Pprof = p.Pprof.CloneVT()
+			p.Pprof.TimeNanos = at.UnixNano()
+			ps = append(ps, p)
+		}
+		require.NoError(t, db.Append(ctx, ps))
+	}
+	require.NoError(t, db.maintain(ctx, 0))
+	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	tables := func() (bytes int64) {
+		for _, l := range db.pebble.Metrics().Levels {
+			bytes += l.TablesSize
+		}
+		return bytes
+	}
+	first := epochOf(ms(midnight) + 1)
+	fine, err := db.usage(prefixRange(levelPrefix(first, kindRow, levelFine)))
+	require.NoError(t, err)
+	before := tables()
+	require.Positive(t, fine)
+	query := db.snapshot()
+	db.options.MaxBytes = keptBytes(t, db) - fine/2
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Zero(t, db.horizonOf(first+1), "what a query still sees counts as dropped")
+	require.NoError(t, query.Close())
+
+	db.options.MaxBytes, db.options.RetentionRaw = 0, 25*time.Hour
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+2).hours(first+2))
+	left, err := db.usage(prefixRange(levelPrefix(first+2, kindRow, levelFine)))
+	require.NoError(t, err)
+	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")
+	require.Less(t, tables(), before-fine/2)
+	t.Logf("tables had %d bytes, %d of them single profiles of a day; after three such days went %d", before, fine, tables())
 }

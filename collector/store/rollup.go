@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -39,8 +41,16 @@ func (db *DB) maintain(ctx context.Context, quiet time.Duration) (err error) {
 		return err
 	}
 	defer leave()
+	db.maintenance.Lock()
+	defer db.maintenance.Unlock()
+	if db.unpinned.Load() {
+		if err := db.pinDirty(); err != nil {
+			return err
+		}
+		db.unpinned.Store(false)
+	}
 	now := db.options.Now()
-	if err := db.retain(now); err != nil {
+	if err := db.retain(ctx, now); err != nil {
 		return fmt.Errorf("retention: %w", err)
 	}
 	for _, id := range db.epochsBetween(0, 1<<62) {
@@ -83,47 +93,40 @@ type mergeTask struct {
 	gen    uint64
 }
 
-// mergeEpoch merges what is due in an epoch: slots and hours first, then days.
+// mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
+// writes tables of the index.
 func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
-	for _, day := range []bool{false, true} {
-		for _, t := range e.due(now, quiet, day) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := db.mergeWindows(ctx, e, t); err != nil {
-				return err
-			}
+	for _, t := range e.due(now, quiet) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := db.mergeWindows(ctx, e, t); err != nil {
+			return err
 		}
 	}
+	if err := db.writeTables(ctx, e, now, quiet); err != nil {
+		return err
+	}
+	if err := db.mergeDays(ctx, e, now, quiet); err != nil {
+		return err
+	}
+	e.retire(quiet)
 	return nil
 }
 
-func (e *epoch) due(now int64, quiet time.Duration, day bool) (tasks []mergeTask) {
+// due lists the hours with windows to merge.
+func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.dropped {
 		return nil
 	}
 	base := epochStart(e.id)
-	pending := map[uint32]bool{} // streams with hours to merge
-	for id := range e.open {
-		if id.hour != wholeDay {
-			pending[id.stream] = true
-		}
-	}
 	for id, o := range e.open {
-		if day != (id.hour == wholeDay) || o.flying > 0 {
+		if id.hour == wholeDay || o.flying > 0 {
 			continue
 		}
-		t := mergeTask{stream: e.streams[id.stream], hour: id.hour, gen: o.gen}
-		if day {
-			if base+dayMs > now || pending[id.stream] || time.Since(o.last[0]) < quiet {
-				continue
-			}
-			t.over = true
-			tasks = append(tasks, t)
-			continue
-		}
+		t := mergeTask{stream: e.live[id.stream], hour: id.hour, gen: o.gen}
 		start := base + int64(id.hour)*hourMs
 		t.over = start+hourMs <= now
 		for i := range uint(slotsPerHour) {
@@ -139,7 +142,22 @@ func (e *epoch) due(now int64, quiet time.Duration, day bool) (tasks []mergeTask
 			tasks = append(tasks, t)
 		}
 	}
+	// A family's windows are made of those of its streams.
+	slices.SortFunc(tasks, func(a, b mergeTask) int {
+		return cmp.Or(cmpBool(a.stream.def.isFamily(), b.stream.def.isFamily()), cmp.Compare(a.stream.partition, b.stream.partition))
+	})
 	return tasks
+}
+
+// cmpBool orders false before true.
+func cmpBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
@@ -149,14 +167,31 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		return err
 	}
 	defer part.release()
-	s := db.newScanner(ctx, db.pebble, e.id)
-	defer func() { err = errors.Join(err, s.close()) }()
+	from := db.snapshot()
+	s := db.newScanner(ctx, from, e.id)
+	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	batch := db.pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.value.view())
+	defer m.free()
+	var f *family
+	if t.stream.def.isFamily() {
+		first, end := t.hour, t.hour+1
+		if t.hour == wholeDay {
+			first, end = 0, hoursPerEpoch
+		}
+		if f, err = db.membersOf(e, t.stream, first, end); err != nil {
+			return err
+		}
+	}
 	windows := 0
-	window := func(level, from int, lo, hi int64) error {
-		wrote, err := m.merge(s, batch, level, from, lo, hi)
+	window := func(level, from int, lo, hi int64) (err error) {
+		var wrote bool
+		if f != nil {
+			wrote, err = m.mergeFamily(s, f, batch, level, lo, hi)
+		} else {
+			wrote, err = m.merge(s, batch, level, from, lo, hi)
+		}
 		if wrote {
 			windows++
 		}
@@ -190,7 +225,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		return nil // later, with what came
 	}
 	if t.over {
-		batch.Delete(hourKey(e.id, kindDirty, t.stream.id, t.hour), nil)
+		batch.Delete(dirtyKey(e.id, t.stream.id, t.hour), nil)
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
@@ -211,7 +246,8 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 type merger struct {
 	epoch  uint32
 	stream *stream
-	sums   [][]int64 // by sample type and node
+	sums   [][]int64 // by sample type and node, memory of buffers
+	memory []*buffer
 	row    packedRow
 	tmp    scratch
 	times  []int64
@@ -221,45 +257,80 @@ type merger struct {
 func newMerger(epoch uint32, s *stream, v view) *merger {
 	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.def.types))}
 	for range s.def.types {
-		m.sums = append(m.sums, make([]int64, len(v.nodes)))
+		b := buffers.Get().(*buffer)
+		m.memory = append(m.memory, b)
+		m.sums = append(m.sums, b.zeros(len(v.nodes)))
 	}
 	return m
+}
+
+func (m *merger) free() {
+	for _, b := range m.memory {
+		buffers.Put(b)
+	}
 }
 
 // merge writes the row and the points of a window, from rows of level from at
 // most. It reports whether the window has any profile.
 func (m *merger) merge(s *scanner, b *pebble.Batch, level, from int, lo, hi int64) (bool, error) {
-	out := row{totals: make([]int64, len(m.sums)), values: make([][]int64, len(m.sums))}
-	m.times = m.times[:0]
-	for c := range m.totals {
-		m.totals[c] = m.totals[c][:0]
-	}
+	out := m.begin()
 	err := s.cover(kindRow, from, m.stream.id, lo, hi, func(_ int, end int64, value []byte) error {
-		if err := m.row.decode(value); err != nil {
+		if err := m.add(&out, value); err != nil {
 			return err
 		}
-		if len(m.row.totals) != len(m.sums) {
-			return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.sums))
-		}
-		if m.row.count > 0 {
-			for c := range m.sums {
-				if err := m.row.addTo(m.sums[c], c, &m.tmp); err != nil {
-					return err
-				}
-			}
-		}
-		out.profiles += m.row.profiles
-		out.duration += m.row.duration
-		m.times = append(m.times, end)
-		for c, v := range m.row.totals {
-			out.totals[c] += v
-			m.totals[c] = append(m.totals[c], v)
-		}
-		return nil
+		return m.addPoint(end)
 	})
 	if err != nil || out.profiles == 0 {
 		return false, err
 	}
+	return true, m.write(b, &out, level, lo, hi)
+}
+
+func (m *merger) begin() row {
+	m.times = m.times[:0]
+	for c := range m.totals {
+		m.totals[c] = m.totals[c][:0]
+	}
+	return row{totals: make([]int64, len(m.sums)), values: make([][]int64, len(m.sums))}
+}
+
+// add adds a row to the sums.
+func (m *merger) add(out *row, value []byte) error {
+	if err := m.row.decode(value); err != nil {
+		return err
+	}
+	if len(m.row.totals) != len(m.sums) {
+		return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.sums))
+	}
+	if m.row.count > 0 {
+		for c := range m.sums {
+			if err := m.row.addTo(m.sums[c], c, &m.tmp); err != nil {
+				return err
+			}
+		}
+	}
+	out.profiles += m.row.profiles
+	out.duration += m.row.duration
+	for c, v := range m.row.totals {
+		out.totals[c] += v
+	}
+	return nil
+}
+
+// addPoint adds the totals of the row that was decoded last.
+func (m *merger) addPoint(time int64) error {
+	if len(m.row.totals) != len(m.totals) {
+		return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.totals))
+	}
+	m.times = append(m.times, time)
+	for c, v := range m.row.totals {
+		m.totals[c] = append(m.totals[c], v)
+	}
+	return nil
+}
+
+// write writes the sums as a row, and the points.
+func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error {
 	for n := range m.sums[0] {
 		any := false
 		for c := range m.sums {
@@ -275,11 +346,10 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level, from int, lo, hi int6
 		}
 	}
 	if err := b.Set(windowKey(m.epoch, kindRow, level, m.stream.id, hi), out.append(nil), nil); err != nil {
-		return false, err
+		return err
 	}
 	if level == levelDay {
-		return true, nil
+		return nil
 	}
-	points := appendPoints(nil, lo, m.times, m.totals)
-	return true, b.Set(windowKey(m.epoch, kindPoints, level, m.stream.id, hi), points, nil)
+	return b.Set(windowKey(m.epoch, kindPoints, level, m.stream.id, hi), appendPoints(nil, lo, m.times, m.totals), nil)
 }

@@ -217,17 +217,21 @@ func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
 	if sampleType >= len(p.values) {
 		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.values))
 	}
-	if err := p.unpackNodes(len(sums), s); err != nil {
-		return err
-	}
 	v := p.values[sampleType]
 	divisor := v.divisor
 	if v.mode == columnSame {
 		v = p.values[v.same]
 	}
-	s.values = grow(s.values, v.ones)
-	if !v.column.decode(s.values) {
-		return fmt.Errorf("%w: values end early", ErrCorrupt)
+	s.nodes, s.values = grow(s.nodes, p.count), grow(s.values, v.ones)
+	if v.ones == p.count {
+		if !decodePair(p.nodes, v.column, s.nodes, s.values) {
+			return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+		}
+	} else if !p.nodes.decode(s.nodes) || !v.column.decode(s.values) {
+		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+	}
+	if err := s.number(len(sums)); err != nil {
+		return err
 	}
 	if v.mode == columnSparse {
 		j := 0
@@ -246,12 +250,8 @@ func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
 	return nil
 }
 
-// unpackNodes decodes the node column into s.nodes. All are below limit.
-func (p *packedRow) unpackNodes(limit int, s *scratch) error {
-	s.nodes = grow(s.nodes, p.count)
-	if !p.nodes.decode(s.nodes) {
-		return fmt.Errorf("%w: nodes end early", ErrCorrupt)
-	}
+// number turns the differences in s.nodes into nodes. All are below limit.
+func (s *scratch) number(limit int) error {
 	node := ^uint64(0)
 	for i, d := range s.nodes {
 		if d >= 1<<32 {

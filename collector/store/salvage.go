@@ -204,10 +204,10 @@ func (t *tableScan) readBlock(offset, length uint64) ([]byte, error) {
 	if err := block.ValidateChecksum(block.ChecksumTypeCRC32c, t.raw, block.Handle{Length: length}); err != nil {
 		return nil, err
 	}
-	return unpack(t.raw[:length], block.CompressionIndicator(t.raw[length]))
+	return unpackBlock(t.raw[:length], block.CompressionIndicator(t.raw[length]))
 }
 
-func unpack(packed []byte, how block.CompressionIndicator) (b []byte, err error) {
+func unpackBlock(packed []byte, how block.CompressionIndicator) (b []byte, err error) {
 	defer recoverDamage(&err)
 	if how == block.NoCompressionIndicator {
 		return append(make([]byte, 0, max(len(packed), 64)), packed...), nil
@@ -295,7 +295,7 @@ func (t *tableScan) search() []byte {
 			if binary.LittleEndian.Uint32(t.raw[i+1:]) != (c>>15|c<<17)+0xa282ead8 {
 				continue
 			}
-			b, err := unpack(t.raw[:i], block.CompressionIndicator(t.raw[i]))
+			b, err := unpackBlock(t.raw[:i], block.CompressionIndicator(t.raw[i]))
 			if err == nil {
 				t.offset += int64(i) + block.TrailerLen
 				return b

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -15,19 +14,25 @@ import (
 type scanner struct {
 	db    *DB
 	ctx   context.Context
-	from  pebble.Reader
+	from  *snapshot
 	epoch uint32
+	gone  horizon
 	iters [2][levels]*pebble.Iterator // of rows, of points
 	key   []byte
-	seen  int
+	seen  int   // values
+	bytes int64 // of them
+
+	windows [2][levels]*pebble.Iterator // of families
 }
 
-func (db *DB) newScanner(ctx context.Context, from pebble.Reader, epoch uint32) *scanner {
-	return &scanner{db: db, ctx: ctx, from: from, epoch: epoch}
+func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
+	return &scanner{db: db, ctx: ctx, from: from, epoch: epoch, gone: from.horizons[epoch]}
 }
 
 func (s *scanner) close() (err error) {
-	for _, its := range s.iters {
+	s.db.metrics.readRows.Add(float64(s.seen))
+	s.db.metrics.readBytes.Add(float64(s.bytes))
+	for _, its := range append(s.iters[:], s.windows[:]...) {
 		for _, it := range its {
 			if it != nil {
 				err = errors.Join(err, it.Close())
@@ -37,13 +42,14 @@ func (s *scanner) close() (err error) {
 	return err
 }
 
-func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
-	at := &s.iters[0][level]
+// iter returns one of the iterators of streams, or of families.
+func (s *scanner) iter(of *[2][levels]*pebble.Iterator, kind byte, level int) (*pebble.Iterator, error) {
+	at := &of[0][level]
 	if kind == kindPoints {
-		at = &s.iters[1][level]
+		at = &of[1][level]
 	}
 	if *at == nil {
-		prefix := append(kindKey(s.epoch, kind), byte(level))
+		prefix := levelPrefix(s.epoch, kind, level)
 		it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 		if err != nil {
 			return nil, err
@@ -58,35 +64,66 @@ func (s *scanner) iter(kind byte, level int) (*pebble.Iterator, error) {
 // window is read from finer rows. The value is valid during the call only.
 type visit func(level int, end int64, value []byte) error
 
-// cover visits what a stream has at times in (lo, hi], with windows of level top
-// at most. Values of kind kindPoints end at levelFine, where rows serve.
+// cover visits what a stream has at times in (lo, hi], in order of time and with
+// windows of level top at most. Values of kind kindPoints end at levelFine, where
+// rows serve.
+//
+// Where retention dropped the finer rows, windows of the finest level that is
+// left serve, also those above top. A row then counts if its window's end is in
+// (lo, hi], so ranges that follow on one another count it once. Points hold
+// their times: those of every window that overlaps (lo, hi] are visited, and
+// the caller leaves out the times that are not in it.
 func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visit) error {
+	coarsest := levelDay
+	if kind == kindPoints {
+		coarsest = levelHour
+	}
+	for finest := coarsest; finest >= levelFine; finest-- {
+		from, to := lo, hi
+		if finest < coarsest {
+			from = max(lo, s.gone[finest])
+		}
+		if finest > levelFine {
+			to = min(hi, s.gone[finest-1])
+		}
+		if err := s.descend(kind, max(top, finest), finest, stream, from, to, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// descend is cover for times of which there are rows of level finest and above.
+func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int64, fn visit) error {
 	if lo >= hi {
 		return nil
 	}
 	w := windowMs[top]
-	if top == levelFine {
-		kind = kindRow
-	} else if (lo+w-1)/w*w+w > hi {
-		return s.cover(kind, top-1, stream, lo, hi, fn)
+	if top > finest && (lo+w-1)/w*w+w > hi {
+		return s.descend(kind, top-1, finest, stream, lo, hi, fn)
 	}
-	it, err := s.iter(kind, top)
+	first, last := lo+1, hi
+	switch {
+	case top > finest:
+		first = (lo+w-1)/w*w + w
+	case top == levelFine:
+		kind = kindRow
+	case kind == kindPoints:
+		last = windowEnd(top, hi)
+	}
+	it, err := s.iter(&s.iters, kind, top)
 	if err != nil {
 		return err
-	}
-	first := lo + 1
-	if top > levelFine {
-		first = (lo+w-1)/w*w + w
 	}
 	s.key = appendWindowKey(s.key[:0], s.epoch, kind, top, stream, first)
 	at := lo
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
 		key := it.Key()
-		if len(key) < 18 || binary.BigEndian.Uint32(key[6:]) != stream {
+		if len(key) < 18 || keyStream(key) != stream {
 			break
 		}
 		end, _ := windowTime(key)
-		if end > hi {
+		if end > last {
 			break
 		}
 		if s.seen++; s.seen%64 == 0 && s.ctx.Err() != nil {
@@ -96,8 +133,9 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 		if err != nil {
 			return fmt.Errorf("read row %x: %w", key, err)
 		}
-		if top > levelFine {
-			if err := s.cover(kind, top-1, stream, at, end-w, fn); err != nil {
+		s.bytes += int64(len(value))
+		if top > finest {
+			if err := s.descend(kind, top-1, finest, stream, at, end-w, fn); err != nil {
 				return err
 			}
 			at = end
@@ -107,8 +145,8 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 				return err
 			}
 			s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
-			if top > levelFine {
-				if err := s.cover(kind, top-1, stream, end-w, end, fn); err != nil {
+			if top > finest {
+				if err := s.descend(kind, top-1, finest, stream, end-w, end, fn); err != nil {
 					return err
 				}
 			}
@@ -117,8 +155,8 @@ func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visi
 	if err := it.Error(); err != nil {
 		return err
 	}
-	if top == levelFine {
+	if top == finest {
 		return nil
 	}
-	return s.cover(kind, top-1, stream, at, hi, fn)
+	return s.descend(kind, top-1, finest, stream, at, hi, fn)
 }

@@ -31,6 +31,9 @@ type piece struct {
 	id       uint64 // of the profile
 	time     int64  // ms
 	duration int64  // ms
+
+	identified bool // the sender gave the ID
+	duplicate  bool // of one that is stored, or comes first in the call
 }
 
 // ids maps pprof's IDs to indexes. Most writers number from 1 in order.
@@ -96,10 +99,14 @@ func (db *DB) split(p profile.Profile, now time.Time) ([]piece, error) {
 		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.Retention)
 	}
+	if limit := now.Add(-db.options.MaxAge); db.options.MaxAge > 0 && proto.time < limit.UnixMilli() {
+		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s behind the clock", ErrInvalid,
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxAge)
+	}
 	if p.ID == "" {
 		proto.id = rand.Uint64()
 	} else {
-		proto.id = xxhash.Sum64String(p.ID)
+		proto.id, proto.identified = xxhash.Sum64String(p.ID), true
 	}
 	text := func(i int64) string { return src.StringTable[i] }
 	if t := src.PeriodType; t != nil {

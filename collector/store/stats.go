@@ -26,7 +26,6 @@ func (db *DB) Stats(ctx context.Context) (s Stats, err error) {
 	defer leave()
 	defer db.metrics.query("stats")()
 	ids := db.epochsBetween(0, math.MaxInt64)
-
 	for _, id := range ids { // most often the first one
 		if s.Oldest, err = db.edge(ctx, id, false); err != nil {
 			return Stats{}, err
@@ -55,14 +54,40 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 		return 0, err
 	}
 	defer e.release()
-	slot, streams := e.value.edgeSlot(last)
-	s := db.newScanner(ctx, db.pebble, id)
-	defer func() { err = errors.Join(err, s.close()) }()
+	set, err := db.activeSlots(e.value)
+	if err != nil {
+		return 0, err
+	}
+	slot, ok := set.edge(last)
+	if !ok {
+		return 0, nil
+	}
+	streams, err := db.activeIn(e.value, slot)
+	if err != nil {
+		return 0, err
+	}
+	from := db.snapshot()
+	s := db.newScanner(ctx, from, id)
+	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := epochStart(id) + int64(slot)*slotMs
+	var list pointList
 	for _, st := range streams {
-		err := s.cover(kindRow, levelFine, st, lo, lo+slotMs, func(_ int, t int64, _ []byte) error {
+		see := func(t int64) {
 			if edge == 0 || last && t > edge || !last && t < edge {
 				edge = t
+			}
+		}
+		err := s.cover(kindPoints, levelFine, st, lo, lo+slotMs, func(level int, end int64, value []byte) error {
+			if level == levelFine {
+				see(end)
+				return nil
+			}
+			if err := list.decode(value, end-windowMs[level], 0); err != nil {
+				return err
+			}
+			if times, _ := list.within(lo, lo+slotMs); len(times) > 0 {
+				see(times[0])
+				see(times[len(times)-1])
 			}
 			return nil
 		})
@@ -71,25 +96,4 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 		}
 	}
 	return edge, nil
-}
-
-func (e *epoch) edgeSlot(last bool) (slot int, streams []uint32) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	n := hoursPerEpoch * slotsPerHour
-	for i := range n {
-		slot = i
-		if last {
-			slot = n - 1 - i
-		}
-		for _, s := range e.streams {
-			if s.active[slot/64]>>(slot%64)&1 == 1 {
-				streams = append(streams, s.id)
-			}
-		}
-		if streams != nil {
-			break
-		}
-	}
-	return slot, streams
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -43,22 +44,34 @@ type Options struct {
 	Registerer prometheus.Registerer // none: no metrics
 
 	// CacheBytes caps the memory that holds tries, indexes and blocks of files;
-	// 0 means 192 MiB. A query needs memory beyond it, for its result and
-	// for the tries that it is working on.
+	// 0 means DefaultCacheBytes. What is in use stays, even beyond it.
 	CacheBytes int64
+	// QueryBytes caps the memory of all running queries together for what they
+	// are working on; 0 means DefaultQueryBytes. A query that needs more fails with
+	// ErrLimit.
+	QueryBytes int64
 	// Retention is the age above which profiles are dropped, by whole days (in
 	// UTC); 0 keeps them.
 	Retention time.Duration
-	// MaxBytes is the size on disk above which the oldest days are dropped; 0
-	// means no limit. The newest day always stays.
+	// RetentionRaw, RetentionSlot and RetentionHour are the ages above which the
+	// rows of single profiles, of five minutes and of an hour are dropped. What
+	// is left then answers with windows of the next coarser kind. 0 keeps them
+	// as long as those. Rows go by whole days; if they are kept for less than
+	// three days, by the hour, except those of an hour.
+	RetentionRaw, RetentionSlot, RetentionHour time.Duration
+	// MaxBytes is the size on disk, without the log, that retention keeps to; 0
+	// means no limit. The oldest go first: rows of single profiles of a day, then
+	// rows of five minutes, except those of the last 24 hours; then whole days,
+	// except the newest.
 	MaxBytes int64
 	// MinFreeBytes is the free disk space below which profiles are refused, with
 	// ErrUnavailable; 0 means 64 MiB, or a twentieth of a small disk, less than 0
 	// none. Queries go on, and profiles are taken again once there is space.
 	MinFreeBytes int64
 	// MaxFuture is how far ahead of the clock a profile's time may be; 0 means
-	// an hour.
-	MaxFuture time.Duration
+	// an hour. MaxAge is how far behind; 0 means as far as single profiles are
+	// kept.
+	MaxFuture, MaxAge time.Duration
 	// Concurrency is the number of goroutines of one query; 0 means one per CPU.
 	Concurrency int
 
@@ -71,6 +84,12 @@ type Options struct {
 	fs vfs.FS // nil means that of the machine
 }
 
+// The defaults of Options.CacheBytes and Options.QueryBytes.
+const (
+	DefaultCacheBytes = 128 << 20
+	DefaultQueryBytes = 80 << 20
+)
+
 // How long after the last profile of a window it is merged.
 const quietTime = 10 * time.Second
 
@@ -79,7 +98,10 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.CacheBytes <= 0 {
-		o.CacheBytes = 192 << 20
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.QueryBytes <= 0 {
+		o.QueryBytes = DefaultQueryBytes
 	}
 	if o.MinFreeBytes == 0 {
 		o.MinFreeBytes = 64 << 20
@@ -120,11 +142,21 @@ type DB struct {
 	pebble  *pebble.DB
 	metrics *metrics
 	cache   *cache
+	memory  *memory
 	failure *failure
 	damage  *damageLog
 	sick    sickTables
 
 	pebbleOptions *pebble.Options
+
+	claims claims
+
+	horizonMu sync.RWMutex
+	horizons  map[uint32]horizon // replaced, never changed
+
+	maintenance sync.Mutex     // held while windows are merged and dropped
+	dropped     []droppedRange // whose space is to be given back
+	unpinned    atomic.Bool    // epochs left the cache that may have windows to merge
 
 	mu     sync.Mutex
 	epochs map[uint32]bool // those on disk
@@ -147,6 +179,7 @@ func Open(dir string, o Options) (*DB, error) {
 	}
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
+	db.memory = newMemory(o.QueryBytes)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
 	db.pebbleOptions.EventListener = &pebble.EventListener{
 		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
@@ -258,6 +291,10 @@ func (db *DB) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
+	if err := db.healing(func() error { return db.upgrade(ctx) }); err != nil {
+		cancel()
+		return err
+	}
 	if err := db.healing(db.pinDirty); err != nil {
 		cancel()
 		return err

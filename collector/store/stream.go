@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -29,9 +30,9 @@ const (
 type stream struct {
 	id        uint32
 	partition uint32
-	series    uint32     // the first of its series, in the epoch's numbering
-	active    slotSet    // slots in which it has profiles
+	noted     slotSet    // slots that the index knows to have its profiles, or some of them
 	def       definition // what is stored about it
+	family    *stream    // that of its family, once it was asked for
 }
 
 // A definition identifies a stream within an epoch.
@@ -126,13 +127,21 @@ func (s *slotSet) add(hour uint8, mask uint16) {
 	}
 }
 
-func (s *slotSet) overlaps(o *slotSet) bool {
+// edge is the first or the last slot of a set.
+func (s *slotSet) edge(last bool) (slot int, ok bool) {
 	for i := range s {
-		if s[i]&o[i] != 0 {
-			return true
+		if last {
+			i = len(s) - 1 - i
+		}
+		switch {
+		case s[i] == 0:
+		case last:
+			return i*64 + 63 - bits.LeadingZeros64(s[i]), true
+		default:
+			return i*64 + bits.TrailingZeros64(s[i]), true
 		}
 	}
-	return false
+	return 0, false
 }
 
 // slotsBetween are the slots of an epoch that overlap the times from start to

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"sync"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -29,63 +32,194 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]*callValues, len(jobs))
-	defer func() {
-		for _, p := range parts {
-			if p != nil {
-				p.view = nil
-				callPool.Put(p)
-			}
-		}
-	}()
-	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) {
-		c := newCallValues(v)
-		parts[j.order] = c
-		for n, x := range sums {
-			if x != 0 {
-				c.self[v.callOf[n]] += x
-			}
-		}
+	parts := db.newParts(ctx, 1)
+	defer parts.free()
+	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) error {
+		c := newCallValues(v, 1)
+		c.add(0, sums)
 		if len(callSite) > 0 {
-			v.filterCalls(c.self, callSite)
+			v.filterCalls(c.self[0], callSite)
 		}
-		c.link()
+		c.sum()
+		return parts.add(j.order, c)
 	})
 	switch {
 	case err != nil:
 		return nil, err
 	case sel.MaxNodes > 0:
-		return largest(parts, sel.MaxNodes), nil
+		return left(largest(parts.sorted(), sel.MaxNodes, false)), nil
 	}
-	trees := make([]*profile.Tree, len(parts))
-	for i, p := range parts {
-		trees[i] = p.tree()
+	return parts.whole(), nil
+}
+
+// Diff merges two selections and compares them: the left one is what it was, the
+// right one what it is. The tree is the one that profile.Diff and Truncate make
+// of both whole trees. maxNodes 0 means no limit; MaxNodes of the selections
+// does not count.
+func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
+	defer func() {
+		if db.heal(err) {
+			tree, err = db.Diff(ctx, sels, callSites, maxNodes)
+		}
+	}()
+	leave, err := db.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	defer db.metrics.query("diff")()
+	var sides [2][]*job
+	for s, sel := range sels {
+		if sides[s], err = db.plan(ctx, sel); err != nil {
+			return nil, err
+		}
+	}
+	pairs := pairJobs(sides)
+	firsts := make([]*job, len(pairs))
+	for i, p := range pairs {
+		firsts[i] = cmp.Or(p[0], p[1])
+		firsts[i].order = i
+	}
+	parts := db.newParts(ctx, 2)
+	defer parts.free()
+	err = db.run(ctx, firsts, func(j *job, s *scanner) error {
+		part, err := s.partition(j.partition)
+		if err != nil {
+			return err
+		}
+		defer part.release()
+		v := part.value.view()
+		c := newCallValues(&v, 2)
+		for side, j := range pairs[j.order] {
+			if j == nil {
+				continue
+			}
+			err := db.mergeJob(s, j, sels[side], &v, func(sums []int64) error {
+				c.add(side, sums)
+				if len(callSites[side]) > 0 {
+					v.filterCalls(c.self[side], callSites[side])
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		c.sum()
+		return parts.add(j.order, c)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if maxNodes <= 0 {
+		maxNodes = 1<<63 - 1
+	}
+	return largest(parts.sorted(), maxNodes, true), nil
+}
+
+// pairJobs puts the jobs of two selections about the same partition together, in
+// the order of epochs and partitions.
+func pairJobs(sides [2][]*job) (out [][2]*job) {
+	key := func(j *job) uint64 { return uint64(j.epoch)<<32 | uint64(j.partition) }
+	at := map[uint64]int{}
+	for s, jobs := range sides {
+		for _, j := range jobs {
+			i, ok := at[key(j)]
+			if !ok {
+				i = len(out)
+				at[key(j)] = i
+				out = append(out, [2]*job{})
+			}
+			out[i][s] = j
+		}
+	}
+	slices.SortFunc(out, func(a, b [2]*job) int {
+		return cmp.Compare(key(cmp.Or(a[0], a[1])), key(cmp.Or(b[0], b[1])))
+	})
+	return out
+}
+
+// left is the left side of a comparison.
+func left(d *profile.DiffTree) *profile.Tree {
+	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes))}
+	for i := range d.Nodes {
+		n := &d.Nodes[i]
+		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}
+	}
+	return t
+}
+
+// parts collect the values of partitions, in as much memory as there is: where
+// it ends, those that are there are added up into one. They are safe for
+// concurrent use.
+type parts struct {
+	ctx   context.Context
+	sides int
+
+	mu   sync.Mutex
+	list []orderedPart
+	hold hold
+}
+
+type orderedPart struct {
+	order int
+	*callValues
+}
+
+func (db *DB) newParts(ctx context.Context, sides int) *parts {
+	return &parts{ctx: ctx, sides: sides, hold: db.memory.hold()}
+}
+
+// add takes a part, which has its place among the others.
+func (p *parts) add(order int, c *callValues) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hold.try(c.bytes()) {
+		p.list = append(p.list, orderedPart{order, c})
+		return nil
+	}
+	one := collapse(append(p.sorted(), c), p.sides)
+	for _, o := range p.list {
+		order = min(order, o.order)
+	}
+	p.list = append(p.list[:0], orderedPart{order, one})
+	p.hold.release()
+	return p.hold.wait(p.ctx, one.bytes())
+}
+
+// sorted are the parts in their order.
+func (p *parts) sorted() []*callValues {
+	slices.SortFunc(p.list, func(a, b orderedPart) int { return cmp.Compare(a.order, b.order) })
+	out := make([]*callValues, len(p.list))
+	for i, o := range p.list {
+		out[i] = o.callValues
+	}
+	return out
+}
+
+// whole is the tree of all parts.
+func (p *parts) whole() *profile.Tree {
+	trees := make([]*profile.Tree, len(p.list))
+	for i, c := range p.sorted() {
+		trees[i] = c.tree()
 	}
 	if len(trees) == 1 {
-		return trees[0], nil
+		return trees[0]
 	}
-	return profile.Merge(trees...), nil
+	return profile.Merge(trees...)
+}
+
+func (p *parts) free() {
+	for _, c := range p.list {
+		c.free()
+	}
+	p.list = nil
+	p.hold.release()
 }
 
 // tree makes a tree of the calls that have a value.
 func (c *callValues) tree() *profile.Tree {
-	v := c.view
-	t := &profile.Tree{Names: []string{profile.RootName}, Nodes: make([]profile.Node, 1, len(c.total)/2+1)}
-	t.Nodes[0] = profile.Node{Parent: -1, Self: c.self[0], Total: c.total[0]}
-	at := make([]int32, len(c.self))
-	for i := 1; i < len(c.self); i++ {
-		if c.total[i] == 0 {
-			continue
-		}
-		k := v.calls[i]
-		if c.names[k.name] == 0 {
-			c.names[k.name] = int32(len(t.Names))
-			t.Names = append(t.Names, v.strings[k.name])
-		}
-		at[i] = int32(len(t.Nodes))
-		t.Nodes = append(t.Nodes, profile.Node{Parent: at[k.parent], Name: c.names[k.name], Self: c.self[i], Total: c.total[i]})
-	}
-	return t
+	return left(c.largest(int64(len(c.ranks))))
 }
 
 // below marks the calls of stacktraces that begin with a call site.

@@ -31,7 +31,7 @@ func (db *DB) Values(ctx context.Context, sel Selection, groupBy []string) (out 
 	if sel.Start = max(sel.Start, 0); sel.Start > sel.End {
 		return nil, nil
 	}
-	jobs, err := db.plan(ctx, sel)
+	jobs, err := db.planBy(ctx, sel, groupBy)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -96,8 +95,13 @@ func FuzzSegmentIdentity(f *testing.F) {
 func FuzzKeys(f *testing.F) {
 	f.Add(partitionKey(1, 0)[4:], []byte("service"))
 	f.Add(streamKey(1, 0)[4:], []byte{})
-	f.Add(hourKey(1, kindActive, 0, 3)[4:], []byte{7})
-	f.Add(hourKey(1, kindDirty, 0, wholeDay)[4:], []byte{1})
+	f.Add(append(kindKey(1, kindActive1), 0, 0, 0, 0, 3)[4:], []byte{7})
+	f.Add(dirtyKey(1, 0, wholeDay)[4:], []byte{1})
+	f.Add(pendingKey(1, 3, 0)[4:], []byte{7})
+	f.Add(findKey(1, 77)[4:], []byte{2, 0, 9})
+	f.Add(tableKey(1, 3, "pod")[4:], []byte{0, 0, 0, 0, 0, 0})
+	f.Add(idKey(1, 0, 5)[4:], []byte{9})
+	f.Add(horizonKey(1)[4:], []byte{24, 3, 0})
 	f.Add(segmentKey(1, 0, 1)[4:], []byte{1, 1, 1, 0, 1, 0, 0, 0, 0, 0})
 	f.Add(windowKey(1, kindRow, levelSlot, 0, dayMs+slotMs)[4:], []byte{1, 0, 0, 0})
 	f.Add(windowKey(1, kindPoints, levelHour, 0, dayMs+hourMs)[4:], []byte{0, 0, 0, 0})
@@ -123,31 +127,16 @@ func FuzzKeys(f *testing.F) {
 		require.NoError(t, b.Commit(nil))
 		require.NoError(t, db.mend(1))
 		if u, err := db.epoch(1); err == nil {
-			require.LessOrEqual(t, len(u.value.streams), maxStreams+1)
+			require.LessOrEqual(t, u.value.next, uint32(maxStreams))
 			u.release()
 		}
 		require.NoError(t, db.Close())
 	})
 }
 
-// FuzzHours reads what was written of a set of slots.
-func FuzzHours(f *testing.F) {
-	f.Add(uint8(3), uint16(0x801))
-	f.Fuzz(func(t *testing.T, hour uint8, mask uint16) {
-		hour %= hoursPerEpoch
-		mask &= 1<<slotsPerHour - 1
-		e := &epoch{streams: []*stream{{}}}
-		err := e.readHour(nil, hourKey(1, kindActive, 0, hour), binary.AppendUvarint(nil, uint64(mask)), func(s *stream, h uint8, m uint16) {
-			s.active.add(h, m)
-		})
-		require.NoError(t, err)
-		require.Equal(t, mask, e.streams[0].active.hour(hour))
-	})
-}
-
-// FuzzTable reads tables of any bytes: what is given back is what was there, or
+// FuzzSortedTable reads tables of any bytes: what is given back is what was there, or
 // nothing.
-func FuzzTable(f *testing.F) {
+func FuzzSortedTable(f *testing.F) {
 	fs := newFaultyFS()
 	db := open(f, "store", fs.options)
 	for n := range 20 {

@@ -136,7 +136,7 @@ type checker struct {
 
 // files reads every block of the tables, and the logs. If it is known which
 // tables make the store, others are left out.
-func (c *checker) files(f *files, known []table) error {
+func (c *checker) files(f *files, known []sortedTable) error {
 	for _, name := range f.tables {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -195,7 +195,7 @@ func (c *checker) files(f *files, known []table) error {
 }
 
 // values reads every value, and goes on after a table that cannot be read.
-func (c *checker) values(tables []table) (err error) {
+func (c *checker) values(tables []sortedTable) (err error) {
 	if err := c.format(); err != nil {
 		return err
 	}
@@ -260,14 +260,14 @@ func (c *checker) format() error {
 		return err
 	}
 	defer closer.Close()
-	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion {
+	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 1 {
 		return fmt.Errorf("format version %x, this program reads %d", value, formatVersion)
 	}
 	return nil
 }
 
 // skip returns the first key after the table that an error is about.
-func (c *checker) skip(err error, tables []table) []byte {
+func (c *checker) skip(err error, tables []sortedTable) []byte {
 	info := pebble.ExtractDataCorruptionInfo(err)
 	if info == nil {
 		return nil

@@ -14,11 +14,16 @@ type epochCheck struct {
 
 	partitions uint32
 	dicts      map[uint32]*dictCheck
-	streams    map[uint32]streamCheck
-	active     map[hourID]uint16
-	rows       []rowCheck
+	streams    map[uint32]*streamCheck
+	finds      map[uint64][]uint32
+	active     map[hourID]uint16 // slots that the index has of a stream
+	old        bool              // there are keys of format 1, and so is the index
 	dirty      map[hourID]uint16
+	ids        []idCheck
+	gone       horizon
+	rows       []rowCheck
 	points     []pointsCheck
+	index      tableCheck
 }
 
 type dictCheck struct {
@@ -28,7 +33,9 @@ type dictCheck struct {
 
 type streamCheck struct {
 	partition uint32
-	types     int
+	def       definition
+	family    bool
+	members   []uint32 // of a family; else the stream itself
 }
 
 // A rowCheck is what the end of an epoch has to know of a row.
@@ -49,9 +56,15 @@ type pointsCheck struct {
 	key    []byte
 }
 
+type idCheck struct {
+	time int64
+	row  []byte // its key
+	key  []byte
+}
+
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
-		checker: c, id: id, dicts: map[uint32]*dictCheck{}, streams: map[uint32]streamCheck{},
+		checker: c, id: id, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
 		active: map[hourID]uint16{}, dirty: map[hourID]uint16{},
 	}
 }
@@ -63,52 +76,73 @@ func (e *epochCheck) add(key, value []byte) {
 }
 
 func (e *epochCheck) check(key, value []byte) error {
-	rest := key[5:]
-	if len(rest) < 4 {
-		return fmt.Errorf("%w: key %x is too short", ErrCorrupt, key)
-	}
-	n := binary.BigEndian.Uint32(rest)
-	switch kind := key[4]; {
+	kind, rest := key[4], key[5:]
+	number := func() uint32 { return binary.BigEndian.Uint32(rest) }
+	switch {
+	case kind == kindHorizon && len(rest) == 0:
+		h, err := readHorizon(value)
+		e.gone = h.times(e.id)
+		return err
 	case kind == kindPartition && len(rest) == 4:
+		n := number()
 		if n != e.partitions {
 			return fmt.Errorf("%w: service %d follows %d", ErrCorrupt, n, int64(e.partitions)-1)
 		}
 		e.partitions = n + 1
 	case kind == kindSegment && len(rest) == 8:
-		return e.segment(n, binary.BigEndian.Uint32(rest[4:]), value)
+		return e.segment(number(), binary.BigEndian.Uint32(rest[4:]), value)
 	case kind == kindStream && len(rest) == 4:
-		if len(value) == 0 {
-			return nil // mended
-		}
-		partition, def, err := readStream(value)
-		if err == nil && partition >= e.partitions {
-			err = fmt.Errorf("%w: service %d of %d", ErrCorrupt, partition, e.partitions)
-		}
-		if err != nil {
-			return err
-		}
-		e.streams[n] = streamCheck{partition, len(def.types)}
-	case (kind == kindActive || kind == kindDirty) && len(rest) == 5:
+		return e.stream(number(), value)
+	case kind == kindFind && len(rest) == 8:
+		return e.find(binary.BigEndian.Uint64(rest), value)
+	case kind == kindTable && len(rest) >= 1 && rest[0] < hoursPerEpoch:
+		return e.tableValue(rest[0], string(rest[1:]), value)
+	case kind == kindPending && len(rest) == 5 && rest[0] < hoursPerEpoch:
+		return e.slots(e.active, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
+	case kind == kindActive1 && len(rest) == 5 && rest[4] < hoursPerEpoch:
+		e.old = true
+		return e.slots(e.active, hourID{number(), rest[4]}, value)
+	case kind == kindDirty && len(rest) == 5 && rest[4] <= wholeDay:
+		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
+	case kind == kindID && len(rest) == 12:
 		r := reader{data: value}
-		mask := r.below(1<<slotsPerHour, "slots")
-		if err := r.end(); err != nil {
-			return err
-		}
-		if kind == kindActive {
-			e.active[hourID{n, rest[4]}] = uint16(mask)
-		} else {
-			e.dirty[hourID{n, rest[4]}] = uint16(mask)
-		}
+		t := int64(min(r.uvarint("time"), 1<<62))
+		row := append(windowKey(e.id, kindRow, levelFine, number(), t), rest[4:]...)
+		e.ids = append(e.ids, idCheck{t, row, key})
+		return r.end()
 	case kind == kindRow && len(rest) >= 13 && int(rest[0]) < levels:
 		return e.row(key, value)
 	case kind == kindPoints && len(rest) >= 13 && int(rest[0]) < levels:
 		t, _ := windowTime(key)
-		e.points = append(e.points, pointsCheck{binary.BigEndian.Uint32(rest[1:]), int8(rest[0]), t, slices.Clone(value), key})
+		e.points = append(e.points, pointsCheck{keyStream(key), int8(rest[0]), t, slices.Clone(value), key})
 		e.v.Windows++
 	default:
 		return fmt.Errorf("%w: unknown key %x", ErrCorrupt, key)
 	}
 	return nil
+}
+
+// stream reads a stream, after the partitions and the rows.
+func (e *epochCheck) stream(n uint32, value []byte) error {
+	if len(value) == 0 {
+		return nil // mended
+	}
+	partition, def, err := readStream(value)
+	if err == nil && partition >= e.partitions {
+		err = fmt.Errorf("%w: service %d of %d", ErrCorrupt, partition, e.partitions)
+	}
+	if err != nil {
+		return err
+	}
+	e.streams[n] = &streamCheck{partition: partition, def: def, family: def.isFamily(), members: []uint32{n}}
+	return nil
+}
+
+func (e *epochCheck) slots(to map[hourID]uint16, at hourID, value []byte) error {
+	r := reader{data: value}
+	mask := r.below(allSlots+1, "slots")
+	to[at] |= uint16(mask)
+	return r.end()
 }
 
 func (e *epochCheck) segment(partition, first uint32, value []byte) error {
@@ -150,7 +184,11 @@ func (e *epochCheck) row(key, value []byte) error {
 	}
 	var tmp scratch
 	if r.row.count > 0 {
-		if err := r.row.unpackNodes(1<<32, &tmp); err != nil {
+		tmp.nodes = grow(tmp.nodes, r.row.count)
+		if !r.row.nodes.decode(tmp.nodes) {
+			return fmt.Errorf("%w: nodes end early", ErrCorrupt)
+		}
+		if err := tmp.number(1 << 32); err != nil {
 			return err
 		}
 		r.nodes = uint32(tmp.nodes[len(tmp.nodes)-1]) + 1
@@ -199,13 +237,20 @@ func (e *epochCheck) end() {
 	if e == nil {
 		return
 	}
+	e.tableEnd()
+	e.findFamilies()
+	e.findable()
 	for i := range e.rows {
 		if err := e.reference(&e.rows[i]); err != nil {
 			e.wrong(e.rows[i].key, err)
 		}
 	}
 	for i := range e.rows {
-		if err := e.window(&e.rows[i]); err != nil {
+		err := e.window(&e.rows[i])
+		if err == nil {
+			err = e.merged(&e.rows[i])
+		}
+		if err != nil {
 			e.wrong(e.rows[i].key, err)
 		}
 	}
@@ -214,91 +259,9 @@ func (e *epochCheck) end() {
 			e.wrong(e.points[i].key, err)
 		}
 	}
-}
-
-func (e *epochCheck) reference(r *rowCheck) error {
-	s, ok := e.streams[r.stream]
-	if !ok {
-		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, r.stream)
-	}
-	if len(r.row.totals) != s.types {
-		return fmt.Errorf("%w: %d sample types, stream %d has %d", ErrCorrupt, len(r.row.totals), r.stream, s.types)
-	}
-	nodes := 1
-	if d := e.dicts[s.partition]; d != nil {
-		nodes = len(d.dict.nodes)
-	}
-	if int64(r.nodes) > int64(nodes) {
-		return fmt.Errorf("%w: node %d, service %d has %d", ErrCorrupt, r.nodes-1, s.partition, nodes)
-	}
-	if r.level == levelFine && e.active[hourID{r.stream, hourOf(r.time)}]>>slotOf(r.time)&1 == 0 {
-		return fmt.Errorf("%w: the slot of the profile is not marked", ErrCorrupt)
-	}
-	return nil
-}
-
-// fine returns the profiles of a stream in a window. Rows are sorted by level,
-// stream and time.
-func (e *epochCheck) fine(stream uint32, lo, hi int64) []rowCheck {
-	find := func(t int64) int {
-		i, _ := slices.BinarySearchFunc(e.rows, t, func(r rowCheck, t int64) int {
-			switch {
-			case r.level > levelFine || r.stream > stream || r.stream == stream && r.time >= t:
-				return 1
-			}
-			return -1
-		})
-		return i
-	}
-	return e.rows[find(lo+1):find(hi+1)]
-}
-
-// window compares a merged row with the profiles in it, if they are there still.
-func (e *epochCheck) window(r *rowCheck) error {
-	if r.level == levelFine {
-		return nil
-	}
-	rows := e.fine(r.stream, r.time-windowMs[r.level], r.time)
-	if len(rows) == 0 {
-		return nil // dropped before the window is
-	}
-	profiles := uint64(0)
-	totals := make([]int64, len(r.row.totals))
-	for _, f := range rows {
-		profiles += f.row.profiles
-		for c := range min(len(totals), len(f.row.totals)) {
-			totals[c] += f.row.totals[c]
+	for i := range e.ids {
+		if err := e.identified(&e.ids[i]); err != nil {
+			e.wrong(e.ids[i].key, err)
 		}
 	}
-	if profiles != r.row.profiles || !slices.Equal(totals, r.row.totals) {
-		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", ErrCorrupt, r.row.profiles, r.row.totals, profiles, totals)
-	}
-	return nil
-}
-
-// pointList compares points with the profiles' totals.
-func (e *epochCheck) pointList(p *pointsCheck) error {
-	s, ok := e.streams[p.stream]
-	if !ok {
-		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, p.stream)
-	}
-	rows := e.fine(p.stream, p.end-windowMs[p.level], p.end)
-	var list pointList
-	for c := range s.types {
-		if err := list.decode(p.value, p.end-windowMs[p.level], c); err != nil {
-			return err
-		}
-		if len(rows) == 0 {
-			continue
-		}
-		if len(list.times) != len(rows) {
-			return fmt.Errorf("%w: %d points, there are %d profiles", ErrCorrupt, len(list.times), len(rows))
-		}
-		for i, r := range rows {
-			if list.times[i] != r.time || c < len(r.row.totals) && list.values[i] != r.row.totals[c] {
-				return fmt.Errorf("%w: point %d is not that of the profile at %s", ErrCorrupt, i, rfc3339(r.time))
-			}
-		}
-	}
-	return nil
 }

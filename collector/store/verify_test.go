@@ -104,7 +104,7 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 		"its values are":         func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot), wrongTotal.append(nil), nil) },
 		"node 99, service 0 has": func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot), farNode.append(nil), nil) },
 		"stream 7 is not known":  func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 7, slot), farNode.append(nil), nil) },
-		"is not marked":          func(b *pebble.Batch) { b.Delete(hourKey(day, kindActive, 0, 1), nil) },
+		"is not marked":          func(b *pebble.Batch) { b.Delete(tableKey(day, 1, ""), nil) },
 		"a segment is missing": func(b *pebble.Batch) {
 			b.Set(segmentKey(day, 0, 50), []byte{1, 1, 1, 1, 50, 0, 0, 0, 0, 0}, nil)
 		},
@@ -112,8 +112,8 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 		"service 4 follows 0": func(b *pebble.Batch) { b.Set(partitionKey(day, 4), []byte("x"), nil) },
 		"profiles of [":       func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), wrongWindow(), nil) },
 		"points, there are":   func(b *pebble.Batch) { b.Set(windowKey(day, kindPoints, levelSlot, 0, slot), wrongPoints(slot), nil) },
-		"unknown key":         func(b *pebble.Batch) { b.Set(append(kindKey(day, 'x'), 1, 2, 3, 4), nil, nil) },
-		"slots":               func(b *pebble.Batch) { b.Set(hourKey(day, kindActive, 0, 1), []byte{255, 255, 255}, nil) },
+		"unknown key":         func(b *pebble.Batch) { b.Set(append(kindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
+		"slots":               func(b *pebble.Batch) { b.Set(pendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
 		"none of this day's":  func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot+dayMs), nil, nil) },
 		"no format version":   func(b *pebble.Batch) { b.Delete(formatKey(), nil) },
 	} {

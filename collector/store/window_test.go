@@ -54,13 +54,23 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 	a.tree = draw(tree)
 	a.series, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
-	p, err := db.Pprof(ctx, sel, nil)
+	p, err := mergePprof(ctx, db, sel, nil)
 	require.NoError(t, err)
 	a.pprof = stacks(googleOf(t, p), 0)
 	return a
 }
 
 func TestWindowsEqualProfiles(t *testing.T) {
+	for name, c := range map[string]struct{ pods, days int }{
+		"streams":  {3, 2 * 3},
+		"families": {7, 2 * (7 + 1)}, // enough for windows of the service
+	} {
+		t.Run(name, func(t *testing.T) { testWindowsEqualProfiles(t, c.pods, 2*c.days) })
+	}
+}
+
+// testWindowsEqualProfiles checks that there are as many rows of days as wanted.
+func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(8, 8))
 	now := midnight.Add(60 * time.Hour)
@@ -79,7 +89,7 @@ func TestWindowsEqualProfiles(t *testing.T) {
 				at += 4 * time.Hour
 			}
 			p := folded(midnight.Add(time.Millisecond+at), fmt.Sprintf("main;f%d;g%d %d", r.IntN(9), r.IntN(9), 1+r.IntN(5)), "main 1")
-			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(3)))}))
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(pods)))}))
 		}
 	}
 	type question struct{ start, end int64 }
@@ -110,7 +120,7 @@ func TestWindowsEqualProfiles(t *testing.T) {
 	require.NotZero(t, rows[levelHour])
 	// The first day is over, so all its streams have a row; the second is too,
 	// though profiles fill half of it.
-	require.Equal(t, 2*6, rows[levelDay])
+	require.Equal(t, days, rows[levelDay])
 	compare("merged")
 
 	add(60) // late
@@ -136,13 +146,15 @@ func TestWindowsAreUsed(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	read := func(start, end time.Duration) (n [levels]int) {
-		s := db.newScanner(ctx, db.pebble, epochOf(ms(midnight)+1))
+		from := db.snapshot()
+		s := db.newScanner(ctx, from, epochOf(ms(midnight)+1))
 		err := s.cover(kindRow, levelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
 			n[level]++
 			return nil
 		})
 		require.NoError(t, err)
 		require.NoError(t, s.close())
+		require.NoError(t, from.Close())
 		return n
 	}
 	require.Equal(t, [levels]int{0, 0, 0, 1}, read(0, 24*time.Hour))
@@ -198,7 +210,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 		binary.LittleEndian.PutUint64(append(out, 1, 2, 3, 4, 5, 6, 7, 8)[:8], r.Uint64())
 		return out
 	}
-	for _, kind := range []byte{kindStream, kindActive, kindDirty, kindSegment, kindRow, kindPoints} {
+	for _, kind := range []byte{kindStream, kindFind, kindTable, kindPending, kindDirty, kindSegment, kindRow, kindPoints} {
 		t.Run(string(kind), func(t *testing.T) {
 			for range 6 {
 				dir := t.TempDir()
@@ -212,15 +224,21 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 					require.NoError(t, add("damaged", n))
 					require.NoError(t, add("whole", n))
 				}
-				require.NoError(t, db.maintain(ctx, 0))
+				if kind != kindPending { // they go then
+					require.NoError(t, db.maintain(ctx, 0))
+				}
 				var keys, values [][]byte
 				require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kind), func(key, value []byte) error {
 					// Numbers of the damaged service are even ones: it came first.
-					if id := key[len(kindKey(0, kind)):]; kind == kindRow || kind == kindPoints {
-						if binary.BigEndian.Uint32(id[1:]) == 0 {
-							keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(value))
-						}
-					} else if binary.BigEndian.Uint32(id) == 0 {
+					// Tables and hashes are of both.
+					id := key[len(kindKey(0, kind)):]
+					switch kind {
+					case kindRow, kindPoints, kindPending:
+						id = id[1:]
+					case kindTable, kindFind:
+						id = make([]byte, 4)
+					}
+					if binary.BigEndian.Uint32(id) == 0 {
 						keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(value))
 					}
 					return nil

@@ -27,12 +27,6 @@ func (t *Tree) Dot(unit string, maxNodes int) []byte {
 		order = order[:maxNodes]
 	}
 	total := t.Total()
-	share := func(v int64) string {
-		if total == 0 {
-			return "0%"
-		}
-		return strconv.FormatFloat(100*float64(v)/float64(total), 'f', 2, 64) + "%"
-	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "digraph %q {\n", "profile")
 	fmt.Fprintf(&b, "label=%q;\nnode [shape=box];\n", "total "+strconv.FormatInt(total, 10)+" "+unit)
@@ -44,7 +38,7 @@ func (t *Tree) Dot(unit string, maxNodes int) []byte {
 			size += int(32 * float64(g.self[f]) / float64(total))
 		}
 		fmt.Fprintf(&b, "N%d [label=%s, fontsize=%d];\n", i+1,
-			quoteDot(fmt.Sprintf("%s\n%d (%s) of %d (%s)", t.Names[f], g.self[f], share(g.self[f]), g.cum[f], share(g.cum[f]))), size)
+			quoteDot(fmt.Sprintf("%s\n%d (%s) of %d (%s)", t.Names[f], g.self[f], share(g.self[f], total), g.cum[f], share(g.cum[f], total))), size)
 	}
 	edges := make([]call, 0, len(g.edges))
 	for e := range g.edges {

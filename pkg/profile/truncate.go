@@ -97,13 +97,17 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, least int64) ([]s
 	return r.out, out
 }
 
-// nthLargest returns the nth largest size, n being at least 1 and at most the
-// number of nodes.
 func nthLargest[N any, P treeNode[N]](nodes []N, n int) int64 {
 	v := make([]int64, len(nodes))
 	for i := range v {
 		v[i] = P(&nodes[i]).size()
 	}
+	return NthLargest(v, n)
+}
+
+// NthLargest returns the nth largest of some values, n being at least 1 and at
+// most their number. It changes their order.
+func NthLargest(v []int64, n int) int64 {
 	lo, hi, k := 0, len(v)-1, len(v)-n
 	for lo < hi {
 		// The middle of three keeps sorted input from being the worst case.

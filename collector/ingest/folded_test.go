@@ -1,0 +1,173 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// pushOf is a push of samples without a rate, so that values stay as they are.
+func pushOf(t testing.TB, name string) Push {
+	t.Helper()
+	m := Push{From: time.Unix(1_700_000_000, 0), Until: time.Unix(1_700_000_010, 0)}
+	require.NoError(t, m.SetLabels(name, "test", Limits{}))
+	return m
+}
+
+// foldedText is a profile as folded stacks, sorted.
+func foldedText(p *googlev1.Profile) []string {
+	var out []string
+	for _, s := range p.Sample {
+		var names []string
+		for _, id := range slices.Backward(s.LocationId) {
+			f := p.Function[p.Location[id-1].Line[0].FunctionId-1]
+			names = append(names, p.StringTable[f.Name])
+		}
+		out = append(out, fmt.Sprintf("%s %d", strings.Join(names, ";"), s.Value[0]))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// sole returns the one profile, which has to be one that Pprof accepts.
+func sole(t testing.TB, ps []profile.Profile, l Limits) *googlev1.Profile {
+	t.Helper()
+	require.Len(t, ps, 1)
+	p := ps[0].Pprof
+	l.MaxSymbols *= 4 // counts functions, locations, lines and strings one by one
+	_, _, err := Pprof(encode(t, p), l)
+	require.NoError(t, err)
+	return p
+}
+
+func TestFolded(t *testing.T) {
+	text := strings.Join([]string{
+		"main;work 30", "main;operator new(unsigned long) 5", "", "main;work 1\r", "main 4", "idle  2  ",
+		"java;Lcom/example/Shop:::total_[j];[unknown];do_syscall_64_[k] 3", "zero 0",
+		strings.Repeat("deep;", 3000) + "leaf 9", // longer than a line reader's buffer
+	}, "\n")
+	m := pushOf(t, "shop.alloc_objects{region=eu}")
+	for name, body := range map[string][]byte{"plain": []byte(text), "gzip": gzipped(t, []byte(text)), "zstd": zstandard(t, []byte(text))} {
+		ps, size, err := Folded(body, m, Limits{})
+		require.NoError(t, err, name)
+		require.Equal(t, len(text), size)
+		p := sole(t, ps, Limits{})
+		require.Equal(t, []string{
+			strings.Repeat("deep;", 3000) + "leaf 9",
+			"idle 2", "java;Lcom/example/Shop:::total_[j];[unknown];do_syscall_64_[k] 3",
+			"main 4", "main;operator new(unsigned long) 5", "main;work 31",
+		}, foldedText(p))
+		require.Equal(t, `{__name__="memory", pyroscope_spy="test", region="eu", service_name="shop"}`, ps[0].Labels.String())
+		require.Equal(t, m.From.UnixNano(), p.TimeNanos)
+		require.Equal(t, int64(10*time.Second), p.DurationNanos)
+	}
+}
+
+func TestLines(t *testing.T) {
+	ps, _, err := Lines([]byte("main;work\nmain;work\n\nmain;a 7\n"), pushOf(t, "shop"), Limits{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"main;a 7 1", "main;work 2"}, foldedText(sole(t, ps, Limits{})))
+}
+
+func TestFoldedNamesTheLine(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   string
+		l    Limits
+		want string
+	}{
+		"no number":         {"a;b 1\na;b\n", Limits{}, `folded: line 2: "a;b" has no space`},
+		"no whole number":   {"a;b 1\n\na;b 1.5\n", Limits{}, `folded: line 3: "1.5" is no whole number`},
+		"negative":          {"a;b -1\n", Limits{}, "folded: line 1: the value -1 is negative"},
+		"overflow":          {"a 9223372036854775807\na 1\n", Limits{}, "folded: line 2: the values of one stacktrace add up to more than"},
+		"no UTF-8":          {"a;b\xff 1\n", Limits{}, `folded: line 1: "b\xff" is not UTF-8`},
+		"samples":           {"a 1\nb 1\na 1\nc 1\n", Limits{MaxSamples: 2}, "folded: line 4: more than 2 stacktraces (limits.max_samples)"},
+		"depth":             {"a;b 1\na;b;c 1\n", Limits{MaxStackDepth: 2}, "folded: line 2: a stacktrace of more than 2 frames (limits.max_stack_depth)"},
+		"symbols":           {"a;b;c 1\n", Limits{MaxSymbols: 5}, "folded: line 1: more than 5 functions and nodes of the call tree (limits.max_symbols)"},
+		"symbol":            {"a;bcde 1\n", Limits{MaxSymbolBytes: 3}, "folded: line 1: a name of 4 bytes is longer than 3 (limits.max_symbol_bytes)"},
+		"bytes":             {"a;b 1\n", Limits{MaxProfileBytes: 5}, "folded: too large: more than 5 bytes after decompression (limits.max_profile_bytes)"},
+		"unfolded":          {"a;b 1\na;b;c 1\n", Limits{MaxProfileBytes: 14}, ""},
+		"type":              {"a 1\n", Limits{}, ""},
+		"cut gzip":          {"\x1f\x8b", Limits{}, "folded: gzip: "},
+		"value times scale": {"a 9223372036854775807\n", Limits{}, "folded: the value 9223372036854775807, times the 10000000 ns of a sample, is more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := pushOf(t, "shop")
+			if name == "value times scale" {
+				m.SampleRate = 100
+			}
+			_, _, err := Folded([]byte(tc.in), m, tc.l)
+			if tc.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+	_, _, err := Folded(nil, pushOf(t, "shop.what"), Limits{})
+	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is no profile type`)
+	_, _, err = Folded([]byte("a 1"), pushOf(t, "shop{service_name=a}"), Limits{MaxLabels: 3})
+	require.ErrorContains(t, err, "folded: labels: 4 labels are more than 3 (limits.max_labels)")
+	_, _, err = Folded(nil, pushOf(t, ".cpu"), Limits{})
+	require.ErrorContains(t, err, `name: ".cpu" has a profile type, but no application`)
+}
+
+// Stacktraces that share all but their leaf are short as a tree and long as
+// pprof, where each has all its locations.
+func TestFoldedRefusesWhatUnfolds(t *testing.T) {
+	var b bytes.Buffer
+	line := strings.Repeat("a;", 400)
+	for i := range 400 {
+		fmt.Fprintf(&b, "%s%d 1\n", line[:2*i+2], i)
+	}
+	l := Limits{MaxProfileBytes: int64(b.Len())}
+	_, _, err := Folded(b.Bytes(), pushOf(t, "shop"), l)
+	require.NoError(t, err, "a text has its locations written out as well")
+	_, _, err = Tree(chain(3000), pushOf(t, "shop"), l)
+	require.ErrorContains(t, err, "bytes as pprof (limits.max_profile_bytes)")
+}
+
+// fuzzLimits keep fuzz tests small.
+var fuzzLimits = Limits{
+	MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxSymbolBytes: 1000,
+	MaxLabels: 10, MaxLabelValueBytes: 100,
+}
+
+// FuzzFolded holds that what is accepted keeps its sum, and is a sound profile.
+func FuzzFolded(f *testing.F) {
+	f.Add([]byte("main;work 30\nmain 2\n"), true)
+	f.Add([]byte("main;work\nmain;work\n"), false)
+	f.Add([]byte(";; 1\n 2\n"), true)
+	f.Add(gzipped(f, []byte("a;b 1\n")), true)
+	f.Fuzz(func(t *testing.T, b []byte, counted bool) {
+		read, format := Lines, "lines: "
+		if counted {
+			read, format = Folded, "folded: "
+		}
+		ps, _, err := read(b, pushOf(t, "shop"), fuzzLimits)
+		checkRead(t, ps, err, format)
+	})
+}
+
+// checkRead checks the outcome of a reader on any bytes.
+func checkRead(t *testing.T, ps []profile.Profile, err error, prefix string) {
+	t.Helper()
+	if err != nil {
+		if !strings.HasPrefix(err.Error(), prefix) {
+			t.Fatalf("error without context: %v", err)
+		}
+		return
+	}
+	for _, p := range ps {
+		require.NotEmpty(t, p.Pprof.Sample)
+		sole(t, []profile.Profile{p}, fuzzLimits)
+		require.Equal(t, len(p.Pprof.Sample), len(slices.Compact(foldedText(p.Pprof))))
+	}
+}

@@ -1,0 +1,276 @@
+package ingest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grafana/jfr-parser/parser"
+	"github.com/grafana/jfr-parser/parser/types"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// JFR reads a recording of Java's flight recorder, as the JDK, async-profiler
+// and Pyroscope's Java agent write them, which may be compressed with gzip or
+// zstd. Every kind of event becomes the profile type that Pyroscope makes of
+// it:
+//
+//	process_cpu  cpu in nanoseconds: jdk.ExecutionSample
+//	wall         wall in nanoseconds: profiler.WallClockSample, jdk.NativeMethodSample
+//	memory       alloc_in_new_tlab, alloc_outside_tlab, alloc_sample and malloc,
+//	             each as objects and bytes; live objects
+//	mutex        contentions and delay: jdk.JavaMonitorEnter
+//	block        contentions and delay: jdk.ThreadPark
+//
+// A sample counts the time between two samples by the recording's own settings,
+// and by m.SampleRate where they do not tell.
+//
+// snapshot is the part "labels" of a form that Pyroscope's agent sends, the
+// contexts that events refer to, compressed or not; it may be empty. Profiles
+// begin and end with m, or each with its chunk of the recording if m does not
+// tell how long that was.
+//
+// size is the recording's, in bytes, after decompression. Errors name the chunk
+// and the offset.
+func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
+	raw, err := decompress(body, l.MaxProfileBytes)
+	if err != nil {
+		return nil, 0, fmt.Errorf("jfr: %w", err)
+	}
+	if len(raw) == 0 {
+		return nil, 0, errors.New("jfr: no bytes")
+	}
+	contexts, err := readContexts(snapshot, l)
+	if err != nil {
+		return nil, 0, fmt.Errorf("labels: %w", err)
+	}
+	r := recording{budget: newBudget(l), push: m, contexts: contexts}
+	for i, at := 0, 0; at < len(raw); i++ {
+		n, err := r.addChunk(raw[at:], at)
+		if err != nil {
+			return nil, 0, fmt.Errorf("jfr: chunk %d, from byte %d: %w", i, at, err)
+		}
+		at += n
+	}
+	r.flush()
+	return r.done, len(raw), nil
+}
+
+// A recording collects the profiles of one recording.
+type recording struct {
+	budget
+	push     Push
+	contexts contexts
+	drafts   map[jfrType]*draft
+	event    string // what async-profiler samples by
+	// stacks are the locations of the chunk's stacktraces, by draft.
+	stacks map[stackKey][]uint64
+	chunk  *jfrChunk
+	parser *parser.Parser
+	cpu    int64 // ns between two samples
+	wall   int64
+	done   []profile.Profile
+}
+
+type stackKey struct {
+	draft *draft
+	ref   types.StackTraceRef
+}
+
+// addChunk reads the first chunk of b, which is at offset base, and returns its
+// size.
+func (r *recording) addChunk(b []byte, base int) (size int, err error) {
+	chunk, err := scanJFR(b, base, r.limits)
+	if err != nil {
+		return 0, err
+	}
+	// The scan bounds what the parser does. It does not know all that the parser
+	// takes for granted, such as a field's type.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the parser panicked: %v", p)
+		}
+	}()
+	r.chunk, r.stacks = chunk, map[stackKey][]uint64{}
+	r.parser = parser.NewParser(b[:chunk.size:chunk.size], parser.Options{SymbolProcessor: mergeGenerated})
+	r.settings()
+	for {
+		event, err := r.parser.ParseEvent()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, fmt.Errorf("parse: %w", err)
+		}
+		if err := r.addEvent(event); err != nil {
+			return 0, err
+		}
+	}
+	period := r.period("jdk.NativeMethodSample")
+	for _, ref := range chunk.native {
+		if err := r.add(jfrWall, correlation{}, types.StackTraceRef(ref), period); err != nil {
+			return 0, err
+		}
+	}
+	if !r.dated() {
+		r.flush()
+	}
+	return chunk.size, nil
+}
+
+const (
+	// Intervals of async-profiler where its settings say 0.
+	asprofInterval     = 10 * time.Millisecond
+	asprofWallInterval = 50 * time.Millisecond
+	// jfrLongest is more than anybody samples by.
+	jfrLongest = time.Hour
+)
+
+// settings finds out what a sample of this chunk stands for.
+func (r *recording) settings() {
+	of := func(event, name string) (time.Duration, bool) {
+		ns, err := strconv.ParseInt(r.chunk.settings[jfrSetting{event, name}], 10, 64)
+		return time.Duration(ns), err == nil && ns >= 0 && time.Duration(ns) <= jfrLongest
+	}
+	if event := r.chunk.settings[jfrSetting{"jdk.ActiveRecording", "event"}]; event != "" {
+		r.event = event
+	}
+	r.cpu = r.period("jdk.ExecutionSample")
+	r.wall = int64(asprofWallInterval)
+	if every, ok := of("jdk.ExecutionSample", "interval"); ok && r.timed() {
+		if r.event == "wall" {
+			every = cmp.Or(every, asprofWallInterval)
+			r.wall = int64(every)
+		}
+		r.cpu = int64(cmp.Or(every, asprofInterval))
+	}
+	if every, ok := of("jdk.ExecutionSample", "wall"); ok && every > 0 {
+		r.wall = int64(every)
+	}
+}
+
+// timed reports whether samples are taken by time, and not by other events such
+// as cache-misses. The JDK names no event.
+func (r *recording) timed() bool {
+	switch r.event {
+	case "", "cpu", "cpu-clock", "ctimer", "itimer", "task-clock", "wall":
+		return true
+	}
+	return false
+}
+
+// period is the time between two samples of an event by the JDK's settings, or
+// by the request, in ns.
+func (r *recording) period(event string) int64 {
+	if number, unit, ok := strings.Cut(r.chunk.settings[jfrSetting{event, "period"}], " "); ok {
+		n, err := strconv.ParseInt(number, 10, 64)
+		if d := jfrUnits[unit]; err == nil && d > 0 && n > 0 && n <= int64(jfrLongest/d) {
+			return n * int64(d)
+		}
+	}
+	return cmp.Or(r.push.period(), int64(asprofInterval))
+}
+
+// jfrUnits are those of the JDK's settings that a sampling period may have.
+var jfrUnits = map[string]time.Duration{
+	"ns": time.Nanosecond, "us": time.Microsecond, "ms": time.Millisecond, "s": time.Second, "m": time.Minute,
+}
+
+// dated reports whether the push says from when to when its profiles are.
+func (r *recording) dated() bool { return r.push.Until.After(r.push.From) }
+
+// flush ends the profiles that were begun.
+func (r *recording) flush() {
+	for _, t := range jfrTypes {
+		d := r.drafts[t]
+		if d == nil {
+			continue
+		}
+		d.pprof.TimeNanos, d.pprof.DurationNanos = r.chunk.start.UnixNano(), max(int64(r.chunk.duration), 0)
+		if r.dated() {
+			d.pprof.TimeNanos, d.pprof.DurationNanos = r.push.From.UnixNano(), r.push.duration()
+		}
+		ls := labels.NewBuilder(r.push.named(t.name))
+		if r.event != "" {
+			ls.Set("jfr_event", r.event)
+		}
+		if r.push.ServiceNamed && r.push.Labels.Get("app_name") == "" {
+			ls.Set("app_name", r.push.App)
+		}
+		r.done = append(r.done, profile.Profile{Labels: ls.Labels(), Pprof: d.pprof})
+	}
+	r.drafts = nil
+}
+
+// hidden is how the JDK names the classes of lambdas, with numbers that differ
+// from one process to the next: Fib$$Lambda$97+0x00007fd394007a08/2100961961.
+var hidden = regexp.MustCompile(`\$\$Lambda(\$\d+)?\+0x[0-9a-f]+(/\d+)?$`)
+
+// mergeGenerated gives generated classes one name each, as Pyroscope does, lest
+// every process has functions of its own.
+func mergeGenerated(symbols *types.SymbolList) {
+	parser.ProcessSymbols(symbols)
+	for i := range symbols.Symbol {
+		if s := &symbols.Symbol[i]; strings.Contains(s.String, "$$Lambda") {
+			s.String = hidden.ReplaceAllString(s.String, "$$$$Lambda_")
+		}
+	}
+}
+
+// locations returns the locations of a stacktrace in a draft, leaf first. What
+// the recording does not hold is shown as unknown.
+func (r *recording) locations(d *draft, ref types.StackTraceRef) ([]uint64, error) {
+	if ids, ok := r.stacks[stackKey{d, ref}]; ok {
+		return ids, nil
+	}
+	var ids []uint64
+	st := r.parser.GetStacktrace(ref)
+	if st == nil || len(st.Frames) == 0 {
+		ids = []uint64{d.location(frameUnknown, 0)}
+	} else {
+		if exceeds(len(st.Frames), r.limits.MaxStackDepth) {
+			return nil, fmt.Errorf("stacktrace %d: %d frames are more than %d (limits.max_stack_depth)", ref, len(st.Frames), r.limits.MaxStackDepth)
+		}
+		ids = make([]uint64, 0, len(st.Frames)+1)
+		for i := range st.Frames {
+			f := &st.Frames[i]
+			ids = append(ids, d.location(r.method(f.Method), int64(f.LineNumber)))
+		}
+		if st.Truncated {
+			ids = append(ids, d.location(frameTruncated, 0))
+		}
+	}
+	r.stacks[stackKey{d, ref}] = slices.Clip(ids)
+	return ids, d.fits()
+}
+
+const (
+	frameUnknown   = "[unknown]"
+	frameTruncated = "[truncated]"
+)
+
+// method names a function as Pyroscope does: java/lang/Thread.run, and
+// libc.so.6.start_thread.
+func (r *recording) method(ref types.MethodRef) string {
+	m := r.parser.GetMethod(ref)
+	if m == nil {
+		return frameUnknown
+	}
+	name := r.parser.GetSymbolString(m.Name)
+	if class := r.parser.GetClass(m.Type); class != nil {
+		if of := r.parser.GetSymbolString(class.Name); of != "" {
+			name = of + "." + name
+		}
+	}
+	// The parser's strings are parts of the recording, which must not stay for
+	// their sake.
+	return strings.ToValidUTF8(strings.Clone(cmp.Or(name, frameUnknown)), "\uFFFD")
+}

@@ -1,0 +1,348 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+// The parser of recordings allocates what the bytes ask for, and follows its
+// constant pools wherever they lead. So a chunk is walked once before it is
+// parsed: every count is checked against the bytes that are left and against
+// the limits, every string and reference to a type is there, and the pools come
+// to an end. The walk mirrors the parser's; what is said of the format is in
+// the JDK's jdk.jfr.internal.consumer.
+
+const (
+	jfrMagic      = 0x464c5200 // "FLR\0"
+	jfrHeaderSize = 68
+	jfrDepth      = 4 // of objects within objects
+	// jfrAttributes is more than a class or a field ever has.
+	jfrAttributes = 64
+)
+
+// A jfrChunk is what a scan finds out about a chunk, apart from its samples.
+type jfrChunk struct {
+	size     int
+	start    time.Time
+	duration time.Duration
+	ticks    uint64 // per second: the unit of an event's duration
+	classes  map[uint64]*jfrClass
+	settings map[jfrSetting]string
+	// native holds the stacktraces of jdk.NativeMethodSample, an event that the
+	// parser does not know.
+	native []uint64
+}
+
+// A jfrClass describes a type of values, of constants or of events.
+type jfrClass struct {
+	name   string
+	fields []jfrField
+}
+
+type jfrField struct {
+	name          string
+	class         uint64
+	pooled, array bool
+}
+
+// A jfrSetting names one jdk.ActiveSetting, such as the period of an event.
+type jfrSetting struct{ event, name string }
+
+// jfrSettings are the settings that say what a sample is.
+var jfrSettings = []string{"event", "interval", "period", "wall"}
+
+// jfrRead are the events of which something is read. All others are skipped by
+// their size.
+var jfrRead = map[string]bool{
+	"jdk.ActiveSetting":               true,
+	"jdk.ExecutionSample":             true,
+	"jdk.JavaMonitorEnter":            true,
+	"jdk.NativeMethodSample":          true,
+	"jdk.ObjectAllocationInNewTLAB":   true,
+	"jdk.ObjectAllocationOutsideTLAB": true,
+	"jdk.ObjectAllocationSample":      true,
+	"jdk.ThreadPark":                  true,
+	"profiler.Free":                   true,
+	"profiler.LiveObject":             true,
+	"profiler.Malloc":                 true,
+	"profiler.WallClockSample":        true,
+}
+
+// A jfrScanner walks one chunk. Offsets in messages count from the start of the
+// recording.
+type jfrScanner struct {
+	b       []byte
+	at      int
+	end     int // of what is walked now
+	base    int // offset of b
+	limits  Limits
+	symbols int
+	names   map[string]bool // of classes
+	chunk   jfrChunk
+}
+
+// scanJFR walks the first chunk in b, which is at offset base of the recording.
+func scanJFR(b []byte, base int, l Limits) (*jfrChunk, error) {
+	s := jfrScanner{
+		b: b, end: len(b), base: base, limits: l, names: map[string]bool{},
+		chunk: jfrChunk{classes: map[uint64]*jfrClass{}, settings: map[jfrSetting]string{}},
+	}
+	pools, metadata, err := s.header()
+	if err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	s.b, s.end = b[:s.chunk.size], s.chunk.size
+	if err := s.metadata(metadata); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	if err := s.pools(pools); err != nil {
+		return nil, fmt.Errorf("constant pool: %w", err)
+	}
+	if err := s.events(); err != nil {
+		return nil, err
+	}
+	return &s.chunk, nil
+}
+
+// header reads the chunk's header and returns where its constant pools and its
+// metadata begin.
+func (s *jfrScanner) header() (pools, metadata int, err error) {
+	if len(s.b) < jfrHeaderSize {
+		return 0, 0, s.errorf("%d bytes where %d are due", len(s.b), jfrHeaderSize)
+	}
+	u64 := func(at int) uint64 { return binary.BigEndian.Uint64(s.b[at:]) }
+	u32 := func(at int) uint32 { return binary.BigEndian.Uint32(s.b[at:]) }
+	if u32(0) != jfrMagic {
+		return 0, 0, s.errorf("%q is not how a recording begins", s.b[:4])
+	}
+	if major := u32(4) >> 16; major != 2 {
+		return 0, 0, s.errorf("version %d.%d is not 2", major, u32(4)&0xffff)
+	}
+	if u32(64)&1 == 0 {
+		return 0, 0, s.errorf("integers are not compressed, which is not supported")
+	}
+	size, poolsAt, metadataAt := u64(8), u64(16), u64(24)
+	switch {
+	case size == 0 || poolsAt == 0 || metadataAt == 0:
+		return 0, 0, s.errorf("the recording was copied before it ended")
+	case size > uint64(len(s.b)) || size < jfrHeaderSize:
+		return 0, 0, s.errorf("the chunk has %d bytes, of which %d are there", size, len(s.b))
+	case poolsAt < jfrHeaderSize || poolsAt >= size:
+		return 0, 0, s.errorf("the constant pool is at %d of %d", poolsAt, size)
+	case metadataAt < jfrHeaderSize || metadataAt >= size:
+		return 0, 0, s.errorf("the metadata is at %d of %d", metadataAt, size)
+	}
+	s.chunk.size = int(size)
+	s.chunk.start = time.Unix(0, int64(u64(32)))
+	s.chunk.duration = time.Duration(u64(40))
+	s.chunk.ticks = u64(56)
+	return int(poolsAt), int(metadataAt), nil
+}
+
+// event goes to an event at an offset of the chunk and bounds what follows to
+// it.
+func (s *jfrScanner) event(at int) (class uint64, err error) {
+	s.at, s.end = at, len(s.b)
+	size, err := s.long()
+	if err != nil {
+		return 0, err
+	}
+	if size > uint64(len(s.b)-at) || size < uint64(s.at-at)+1 {
+		return 0, s.errorf("an event of %d bytes where %d are left", size, len(s.b)-at)
+	}
+	s.end = at + int(size)
+	return s.long()
+}
+
+// pools walks the constant pools, from the last back to the first.
+func (s *jfrScanner) pools(at int) error {
+	for {
+		if class, err := s.event(at); err != nil {
+			return err
+		} else if class != 1 {
+			return s.errorf("event type %d where 1 is due", class)
+		}
+		var head [3]uint64 // start, duration, distance to the pools before
+		for i := range head {
+			var err error
+			if head[i], err = s.long(); err != nil {
+				return err
+			}
+		}
+		if _, err := s.int(); err != nil { // flags
+			return err
+		}
+		n, err := s.count(2)
+		if err != nil {
+			return err
+		}
+		for range n {
+			if err := s.pool(); err != nil {
+				return err
+			}
+		}
+		distance := int64(head[2])
+		if distance == 0 {
+			return nil
+		}
+		before := int64(at) + distance
+		if distance > 0 || before < jfrHeaderSize {
+			return s.errorf("the pools before those at %d are at %d", at, before)
+		}
+		// Those before must end before these begin: no loops, no overlaps.
+		if _, err := s.event(int(before)); err != nil {
+			return err
+		}
+		if s.end > at {
+			return s.errorf("the pools at %d overlap those at %d", before, at)
+		}
+		at = int(before)
+	}
+}
+
+// pool walks the constants of one class.
+func (s *jfrScanner) pool() error {
+	id, err := s.long()
+	if err != nil {
+		return err
+	}
+	class := s.chunk.classes[id]
+	if class == nil {
+		return s.errorf("class %d is unknown", id)
+	}
+	switch class.name {
+	case "jdk.types.ChunkHeader": // a copy of it, which the parser skips so
+		return s.skip(jfrHeaderSize)
+	case "boolean", "short", "int", "long":
+		return s.errorf("of %s: is not supported", class.name)
+	}
+	n, err := s.count(1)
+	if err != nil {
+		return fmt.Errorf("of %s: %w", class.name, err)
+	}
+	if err := s.tally(n); err != nil {
+		return err
+	}
+	for i := range n {
+		if _, err := s.long(); err != nil { // the constant's key
+			return fmt.Errorf("of %s: [%d]: %w", class.name, i, err)
+		}
+		if err := s.value(id, 0, nil); err != nil {
+			return fmt.Errorf("of %s: [%d]: %w", class.name, i, err)
+		}
+	}
+	return nil
+}
+
+// events walks all events. Of those that are read, the fields are checked.
+func (s *jfrScanner) events() error {
+	for at := jfrHeaderSize; at < len(s.b); at = s.end {
+		id, err := s.event(at)
+		if err != nil {
+			return fmt.Errorf("event: %w", err)
+		}
+		class := s.chunk.classes[id]
+		if class == nil || !jfrRead[class.name] {
+			continue
+		}
+		var got jfrValues
+		if err := s.value(id, 0, &got); err != nil {
+			return fmt.Errorf("event %s: %w", class.name, err)
+		}
+		switch class.name {
+		case "jdk.NativeMethodSample":
+			s.chunk.native = append(s.chunk.native, got.stacktrace)
+		case "jdk.ActiveSetting":
+			if of := s.chunk.classes[got.id]; of != nil && slices.Contains(jfrSettings, got.name) {
+				s.chunk.settings[jfrSetting{of.name, got.name}] = got.value
+			}
+		}
+	}
+	return nil
+}
+
+// jfrValues are the fields of an event that a scan keeps.
+type jfrValues struct {
+	stacktrace, id uint64
+	name, value    string
+}
+
+// value walks one value of a class, and keeps in got, if there is one, what its
+// fields say.
+func (s *jfrScanner) value(id uint64, level int, got *jfrValues) error {
+	class := s.chunk.classes[id]
+	switch {
+	case class == nil:
+		return s.errorf("class %d is unknown", id)
+	case class.name == "java.lang.String":
+		_, err := s.text()
+		return err
+	case class.name == "boolean":
+		return s.skip(1)
+	case class.name == "short", class.name == "int", class.name == "long":
+		_, err := s.long()
+		return err
+	case len(class.fields) == 0 && level > 0:
+		return s.errorf("values of class %q are not supported", class.name)
+	case level > jfrDepth:
+		return s.errorf("objects within objects are more than %d deep", jfrDepth)
+	}
+	for i := range class.fields {
+		if err := s.fieldValue(&class.fields[i], level, got); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *jfrScanner) fieldValue(f *jfrField, level int, got *jfrValues) error {
+	n := 1
+	if f.array {
+		var err error
+		if n, err = s.count(1); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	for range n {
+		start := s.at
+		var err error
+		if f.pooled {
+			_, err = s.long()
+		} else {
+			err = s.value(f.class, level+1, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		if got != nil {
+			got.keep(s, f, start)
+		}
+	}
+	return nil
+}
+
+// keep reads the field that was walked from start on once more, if it is one to
+// keep.
+func (v *jfrValues) keep(s *jfrScanner, f *jfrField, start int) {
+	again := *s
+	again.at = start
+	switch f.name {
+	case "stackTrace":
+		v.stacktrace, _ = again.long() // it was walked
+	case "id":
+		v.id, _ = again.long()
+	case "name", "value":
+		text, err := again.text()
+		if err != nil || !utf8.ValidString(text) {
+			return // a field of this name that is no text
+		}
+		if f.name == "name" {
+			v.name = text
+		} else {
+			v.value = text
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package ingest
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// OTLP reads an ExportProfilesServiceRequest of OpenTelemetry's
+// opentelemetry.proto.collector.profiles.v1development, in protobuf or, if json
+// is set, in OTLP's JSON. Bytes are not compressed: that is the transport's.
+//
+// Profiles of one resource, type and time are merged. Every one has the
+// attributes of its resource and scope as labels, with the names that Pyroscope
+// gives them, but for those that tell processes and threads apart. A profile
+// without a time keeps TimeNanos 0. No profiles are no error.
+//
+// Errors name the field at fault.
+func OTLP(body []byte, json bool, l Limits) ([]profile.Profile, error) {
+	req, err := decodeOTLP(body, json, l)
+	if err != nil {
+		return nil, err
+	}
+	d := req.GetDictionary()
+	if d == nil {
+		if len(req.ResourceProfiles) == 0 {
+			return nil, nil
+		}
+		d = &otlpv1.ProfilesDictionary{}
+	}
+	if err := checkDictionary(d, l); err != nil {
+		return nil, fmt.Errorf("dictionary.%w", err)
+	}
+	c := otlpConverter{budget: newBudget(l), dictionary: d, byKey: map[otlpKey]*otlpDraft{}}
+	for i, r := range req.ResourceProfiles {
+		if err := c.addResource(r); err != nil {
+			return nil, fmt.Errorf("resource_profiles[%d].%w", i, err)
+		}
+	}
+	return c.profiles(), nil
+}
+
+// decodeOTLP decodes a request. It has the fields of ProfilesData, which needs
+// no gRPC.
+func decodeOTLP(body []byte, json bool, l Limits) (*otlpv1.ProfilesData, error) {
+	req := new(otlpv1.ProfilesData)
+	if !json {
+		s := scanner{limits: l}
+		if err := s.scan(otlpMessageFields, body, 0); err != nil {
+			return nil, err
+		}
+		if err := proto.Unmarshal(body, req); err != nil {
+			return nil, fmt.Errorf("decode protobuf: %w", err)
+		}
+		return req, nil
+	}
+	objects := 0
+	for _, c := range body {
+		if c == '{' {
+			objects++
+		}
+	}
+	if exceeds(objects, l.MaxSymbols) {
+		return nil, fmt.Errorf("%d objects are more than %d (limits.max_symbols)", objects, l.MaxSymbols)
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, req); err != nil {
+		return nil, fmt.Errorf("decode JSON: %w", err)
+	}
+	return req, fixIDs(req)
+}
+
+// fixIDs undoes what protobuf's JSON does to IDs, which it takes for base64
+// where OTLP has hexadecimal digits.
+func fixIDs(req *otlpv1.ProfilesData) error {
+	fix := func(id *[]byte, size int) error {
+		if n := len(*id); n == 0 || n == size {
+			return nil
+		}
+		b, err := hex.DecodeString(base64.StdEncoding.EncodeToString(*id))
+		if err == nil && len(b) != size {
+			err = fmt.Errorf("%d bytes where %d are due", len(b), size)
+		}
+		*id = b
+		return err
+	}
+	for i, link := range req.GetDictionary().GetLinkTable() {
+		if err := errors.Join(fix(&link.TraceId, 16), fix(&link.SpanId, 8)); err != nil {
+			return fmt.Errorf("dictionary.link_table[%d]: ID: %w", i, err)
+		}
+	}
+	for _, r := range req.ResourceProfiles {
+		for _, s := range r.GetScopeProfiles() {
+			for _, p := range s.GetProfiles() {
+				if err := fix(&p.ProfileId, 16); err != nil {
+					return fmt.Errorf("profile_id: %w", err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Messages within otlpMessageFields. Fields that are not listed are numbers, of
+// which there can be no more than bytes.
+var (
+	otlpKeyValue = &message{"KeyValue", []field{
+		1: {"key", text, nil, free}, 2: {"value", nested, otlpValue(3), free}, 3: {"key_strindex", varint, nil, free},
+	}}
+	otlpValueType = &message{"ValueType", numbers("type_strindex", "unit_strindex")}
+
+	// otlpMessageFields is ExportProfilesServiceRequest and what is in it, for
+	// the walk before it is decoded.
+	otlpMessageFields = &message{"ExportProfilesServiceRequest", []field{
+		1: {"resource_profiles", nested, &message{"ResourceProfiles", []field{
+			1: {"resource", nested, &message{"Resource", []field{1: {"attributes", nested, otlpKeyValue, symbol}}}, free},
+			2: {"scope_profiles", nested, &message{"ScopeProfiles", []field{
+				1: {"scope", nested, &message{"InstrumentationScope", []field{
+					1: {"name", text, nil, free}, 2: {"version", text, nil, free}, 3: {"attributes", nested, otlpKeyValue, symbol},
+				}}, free},
+				2: {"profiles", nested, &message{"Profile", []field{
+					1: {"sample_type", nested, otlpValueType, free},
+					2: {"samples", nested, &message{"Sample", []field{
+						1: {"stack_index", varint, nil, free},
+						2: {"attribute_indices", packed, nil, free},
+						3: {"link_index", varint, nil, free},
+						4: {"values", packed, nil, free},
+					}}, symbol},
+					4:  {"duration_nano", varint, nil, free},
+					5:  {"period_type", nested, otlpValueType, free},
+					6:  {"period", varint, nil, free},
+					7:  {"profile_id", text, nil, free},
+					9:  {"original_payload_format", text, nil, free},
+					10: {"original_payload", text, nil, free},
+					11: {"attribute_indices", packed, nil, free},
+				}}, symbol},
+				3: {"schema_url", text, nil, free},
+			}}, symbol},
+			3: {"schema_url", text, nil, free},
+		}}, symbol},
+		2: {"dictionary", nested, &message{"ProfilesDictionary", []field{
+			1: {"mapping_table", nested, &message{"Mapping", []field{
+				1: {"memory_start", varint, nil, free},
+				2: {"memory_limit", varint, nil, free},
+				3: {"file_offset", varint, nil, free},
+				4: {"filename_strindex", varint, nil, free},
+				5: {"attribute_indices", packed, nil, free},
+			}}, symbol},
+			2: {"location_table", nested, &message{"Location", []field{
+				1: {"mapping_index", varint, nil, free},
+				2: {"address", varint, nil, free},
+				3: {"lines", nested, &message{"Line", numbers("function_index", "line", "column")}, symbol},
+				4: {"attribute_indices", packed, nil, free},
+			}}, symbol},
+			3: {"function_table", nested, &message{"Function", numbers("name_strindex", "system_name_strindex", "filename_strindex", "start_line")}, symbol},
+			4: {"link_table", nested, &message{"Link", []field{1: {"trace_id", text, nil, free}, 2: {"span_id", text, nil, free}}}, symbol},
+			5: {"string_table", text, nil, symbol},
+			6: {"attribute_table", nested, &message{"KeyValueAndUnit", []field{
+				1: {"key_strindex", varint, nil, free},
+				2: {"value", nested, otlpValue(3), free},
+				3: {"unit_strindex", varint, nil, free},
+			}}, symbol},
+			7: {"stack_table", nested, &message{"Stack", []field{1: {"location_indices", packed, nil, free}}}, symbol},
+		}}, free},
+	}}
+)
+
+// otlpValue is an AnyValue in which lists and maps are at most levels deep.
+func otlpValue(levels int) *message {
+	m := &message{"AnyValue", []field{1: {"string_value", text, nil, free}, 7: {"bytes_value", text, nil, free}}}
+	if levels == 0 { // lists and maps are fields of no known type here, and refused
+		m.fields = append(m.fields[:5:5], field{"array_value, too deep,", varint, nil, free}, field{"kvlist_value, too deep,", varint, nil, free}, m.fields[7])
+		return m
+	}
+	below := otlpValue(levels - 1)
+	m.fields[5] = field{"array_value", nested, &message{"ArrayValue", []field{1: {"values", nested, below, symbol}}}, free}
+	m.fields[6] = field{"kvlist_value", nested, &message{"KeyValueList", []field{
+		1: {"values", nested, &message{"KeyValue", []field{1: {"key", text, nil, free}, 2: {"value", nested, below, free}}}, symbol},
+	}}, free}
+	return m
+}

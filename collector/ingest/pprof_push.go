@@ -1,0 +1,195 @@
+package ingest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A SampleType is what a push says of one sample type of its pprof profile, in
+// the part sample_type_config.
+type SampleType struct {
+	Units       string `json:"units"`
+	DisplayName string `json:"display-name"`
+	Aggregation string `json:"aggregation"`
+	Cumulative  bool   `json:"cumulative"`
+	Sampled     bool   `json:"sampled"`
+}
+
+// usualSampleTypes stand in for a push that says nothing of its types.
+var usualSampleTypes = map[string]SampleType{
+	"samples":     {DisplayName: "cpu"},
+	"goroutine":   {DisplayName: "goroutines"},
+	"contentions": {DisplayName: "mutex_count"},
+	"delay":       {DisplayName: "mutex_duration"},
+}
+
+// SampleTypes reads the part sample_type_config: a JSON object with a SampleType
+// for each of the profile's sample types. nil stands for none.
+func SampleTypes(b []byte) (map[string]SampleType, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	var out map[string]SampleType
+	if err := json.Unmarshal(b, &out); err != nil {
+		return nil, fmt.Errorf("sample_type_config: %w", jsonError(err))
+	}
+	return out, nil
+}
+
+// PushedPprof reads a pprof profile as Pprof does, with what Pyroscope's /ingest
+// does to those of its SDKs: the first part of the profile type follows from
+// types, which are read by SampleTypes, and the sample types; a profile without
+// a time has that of the push; the functions of Python and Ruby are called
+// "file name", unless a Python file's path is absolute.
+func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps []profile.Profile, size int, err error) {
+	if len(body) == 0 {
+		return nil, 0, nil
+	}
+	_, named := types["inuse-space"]
+	dotnet := m.SpyName == "dotnetspy" || m.SpyName == "unknown" && named
+	repair := func(*googlev1.Profile) {}
+	if dotnet {
+		repair = numberFunctions
+	}
+	p, size, err := readPprof(body, l, repair)
+	if err != nil {
+		return nil, 0, err
+	}
+	if time.Unix(0, p.TimeNanos).UTC().Year() == 1970 {
+		// None, or one in microseconds, as old agents of Python and Ruby send.
+		p.TimeNanos = m.From.UnixNano()
+	}
+	if p.DurationNanos == 0 {
+		p.DurationNanos = m.duration()
+	}
+	switch m.SpyName {
+	case "pyspy", "rbspy", "scripting":
+		if err := nameByFile(p, m.SpyName == "pyspy", l); err != nil {
+			return nil, 0, fmt.Errorf("pprof: %w", err)
+		}
+	}
+	if dotnet {
+		underscore(p)
+	}
+	return []profile.Profile{{Labels: m.named(metricOf(p, types)), Pprof: p}}, size, nil
+}
+
+// metricOf is the first part of a profile's type, by Pyroscope's
+// pkg/og/convert/pprof.
+func metricOf(p *googlev1.Profile, types map[string]SampleType) string {
+	if types == nil {
+		types = usualSampleTypes
+	}
+	name := ""
+	for _, t := range p.SampleType {
+		if name = p.StringTable[t.Type]; name == "wall" {
+			return name
+		}
+	}
+	for _, t := range p.SampleType {
+		name = p.StringTable[t.Type]
+		if shown := types[name].DisplayName; shown != "" {
+			name = shown
+		}
+		switch {
+		case strings.Contains(name, "cpu"):
+			return "process_cpu"
+		case strings.Contains(name, "alloc_"), strings.Contains(name, "inuse_"), name == "space", name == "objects":
+			return "memory"
+		case strings.Contains(name, "mutex_"):
+			return "mutex"
+		case strings.Contains(name, "block_"):
+			return "block"
+		case strings.Contains(name, "goroutines"):
+			return "goroutines"
+		}
+	}
+	return name
+}
+
+// nameByFile puts its file before each function's name, since functions of the
+// same name in different files are many in scripting languages. With short,
+// files with an absolute path are left alone.
+func nameByFile(p *googlev1.Profile, short bool, l Limits) error {
+	type pair struct{ file, name int64 }
+	names := map[pair]int64{}
+	var bytes int64
+	for _, f := range p.Function {
+		file := p.StringTable[f.Filename]
+		if file == "" || short && filepath.IsAbs(file) {
+			continue
+		}
+		key := pair{f.Filename, f.Name}
+		n, ok := names[key]
+		if !ok {
+			name := file + " " + p.StringTable[f.Name]
+			if exceeds(len(name), l.MaxSymbolBytes) {
+				return fmt.Errorf("function %.64q: with its file its name has %d bytes, more than %d (limits.max_symbol_bytes)", p.StringTable[f.Name], len(name), l.MaxSymbolBytes)
+			}
+			if bytes += int64(len(name)); exceeds(bytes, l.MaxProfileBytes) {
+				return tooLarge(l.MaxProfileBytes)
+			}
+			n = int64(len(p.StringTable))
+			p.StringTable = append(p.StringTable, name)
+			names[key] = n
+		}
+		f.Name = n
+	}
+	return nil
+}
+
+// numberFunctions numbers the functions of a profile of .NET's old agent, which
+// have no IDs; lines give those of locations.
+func numberFunctions(p *googlev1.Profile) {
+	if len(p.Function) != len(p.Location) || slices.ContainsFunc(p.Function, func(f *googlev1.Function) bool { return f.Id != 0 }) {
+		return
+	}
+	for i, l := range p.Location {
+		p.Function[i].Id = l.Id
+	}
+}
+
+// underscore writes the sample types of .NET's agent as everybody does, such as
+// inuse-space.
+func underscore(p *googlev1.Profile) {
+	for _, t := range p.SampleType {
+		if name := p.StringTable[t.Type]; strings.Contains(name, "-") {
+			t.Type = int64(len(p.StringTable))
+			p.StringTable = append(p.StringTable, strings.ReplaceAll(name, "-", "_"))
+		}
+	}
+}
+
+// errPrevious tells senders from before 2023 why they are refused.
+var errPrevious = errors.New("prev_profile: growth since another profile is not computed here; update the SDK, which does that")
+
+// PprofForm reads a pprof profile with what is said of it, in the parts profile
+// and sample_type_config of a form.
+func PprofForm(parts map[string][]byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
+	if len(parts["prev_profile"]) > 0 {
+		return nil, 0, errPrevious
+	}
+	body, ok := parts["profile"]
+	if !ok {
+		names := make([]string, 0, len(parts))
+		for name := range parts {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		return nil, 0, fmt.Errorf("profile: the form has no such part, only %q", names)
+	}
+	types, err := SampleTypes(parts["sample_type_config"])
+	if err != nil {
+		return nil, 0, err
+	}
+	return PushedPprof(body, types, m, l)
+}

@@ -1,0 +1,299 @@
+package ingest
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// speedscopeSchema is what every file in speedscope's format says of itself.
+const speedscopeSchema = "https://www.speedscope.app/file-format-schema.json"
+
+// A speedscopeFile is a file in speedscope's own format, by its
+// src/lib/file-format-spec.ts.
+type speedscopeFile struct {
+	Schema string `json:"$schema"`
+	Shared struct {
+		Frames []speedscopeFrame `json:"frames"`
+	} `json:"shared"`
+	Profiles []speedscopeProfile `json:"profiles"`
+}
+
+type speedscopeFrame struct {
+	Name string `json:"name"`
+	File string `json:"file"`
+	Line int64  `json:"line"`
+}
+
+type speedscopeProfile struct {
+	Type       string  `json:"type"` // sampled, evented
+	Name       string  `json:"name"`
+	Unit       string  `json:"unit"` // none, bytes, or of time
+	StartValue float64 `json:"startValue"`
+	EndValue   float64 `json:"endValue"`
+	// Of sampled profiles: numbers of frames, the outermost first, and a value
+	// for each stacktrace.
+	Samples [][]int   `json:"samples"`
+	Weights []float64 `json:"weights"`
+	// Of evented profiles.
+	Events []speedscopeEvent `json:"events"`
+}
+
+type speedscopeEvent struct {
+	Type  string  `json:"type"` // O(pen), C(lose)
+	At    float64 `json:"at"`
+	Frame int     `json:"frame"`
+}
+
+// speedscopeUnits are the units of time.
+var speedscopeUnits = map[string]time.Duration{
+	"nanoseconds": time.Nanosecond, "microseconds": time.Microsecond, "milliseconds": time.Millisecond, "seconds": time.Second,
+}
+
+// Speedscope reads a file in speedscope's format, its sampled and its evented
+// profiles. As in Pyroscope the application's name says what a single profile
+// is, and the unit where there are several: time is wall-clock time, bytes are
+// memory; each profile's name becomes a label profile_name. Profiles of the same
+// name and type are one. The body may be compressed as in Pprof.
+//
+// An error gives the field, or the offset in bytes. size is the body's, in
+// bytes, after decompression.
+func Speedscope(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
+	raw, err := decompress(body, l.MaxProfileBytes)
+	if err == nil && len(raw) > 0 {
+		ps, err = readSpeedscope(raw, &m, l)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("speedscope: %w", err)
+	}
+	return ps, len(raw), nil
+}
+
+func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
+	var f speedscopeFile
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, jsonError(err)
+	}
+	if f.Schema != speedscopeSchema {
+		return nil, fmt.Errorf("$schema: %.100q is not %s", f.Schema, speedscopeSchema)
+	}
+	type series struct{ name, unit string }
+	type kind struct {
+		series
+		of    string
+		start float64
+	}
+	kinds := map[kind]struct{}{}
+	for _, p := range f.Profiles {
+		kinds[kind{series{p.Name, p.Unit}, p.Type, p.StartValue}] = struct{}{}
+	}
+	var (
+		readers []*speedscopeReader
+		by      = map[series]*speedscopeReader{}
+		size    int64 // of all profiles as pprof
+	)
+	for i := range f.Profiles {
+		p := &f.Profiles[i]
+		key := series{p.Name, p.Unit}
+		r := by[key]
+		if r == nil {
+			var err error
+			if r, err = newSpeedscopeReader(p, f.Shared.Frames, m, l, len(kinds) > 1); err != nil {
+				return nil, fmt.Errorf("profiles[%d].%w", i, err)
+			}
+			by[key] = r
+			readers = append(readers, r)
+		}
+		r.stacks.bytes = size
+		if err := r.read(p); err != nil {
+			return nil, fmt.Errorf("profiles[%d].%w", i, err)
+		}
+		size = r.stacks.bytes
+	}
+	var out []profile.Profile
+	for _, r := range readers {
+		ps, _, err := r.stacks.profiles(r.stackType, &r.push, 0)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ps...)
+	}
+	return out, nil
+}
+
+// jsonError adds to an error of the JSON decoder where it was.
+func jsonError(err error) error {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("%w, at byte %d", err, syntax.Offset)
+	}
+	var field *json.UnmarshalTypeError
+	if errors.As(err, &field) {
+		return fmt.Errorf("%s: a JSON %s where %s is due, at byte %d", cmp.Or(field.Field, "all of it"), field.Value, field.Type, field.Offset)
+	}
+	return err
+}
+
+// A speedscopeReader adds up the profiles of one series.
+type speedscopeReader struct {
+	stackType
+	push   Push
+	frames []speedscopeFrame
+	stacks *stacks
+	number map[int]uint32 // of a frame: that of its function
+	factor float64        // of values
+}
+
+func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push, l Limits, several bool) (*speedscopeReader, error) {
+	unit, isTime := speedscopeUnits[p.Unit]
+	if !isTime && p.Unit != "none" && p.Unit != "bytes" {
+		return nil, fmt.Errorf("unit: %.100q is none of none, bytes, seconds, milliseconds, microseconds, nanoseconds", p.Unit)
+	}
+	r := &speedscopeReader{push: *m, frames: frames, stacks: newStacks(l), number: map[int]uint32{}, factor: 1}
+	if err := r.setName(p.Name, l); err != nil {
+		return nil, err
+	}
+	named := strings.Contains(m.App, ".")
+	if several && p.Unit != "none" || p.Unit == "bytes" && !named {
+		r.push.App += "." + p.Unit
+	}
+	r.push.SampleRate = 0
+	var err error
+	if r.stackType, err = r.push.stackType(); err != nil {
+		return nil, err
+	}
+	switch {
+	case isTime:
+		r.ofTime(int64(unit), 1) // the least time that the file tells apart
+	case p.Unit == "none":
+		if period := m.period(); period > 0 {
+			r.ofTime(period, 1)
+		}
+	}
+	if r.period > 0 {
+		r.factor = float64(r.period)
+	}
+	return r, nil
+}
+
+// setName adds the label profile_name.
+func (r *speedscopeReader) setName(name string, l Limits) error {
+	switch {
+	case name == "":
+		return nil
+	case exceeds(len(name), l.MaxLabelValueBytes):
+		return fmt.Errorf("name: %d bytes are more than %d (limits.max_label_value_bytes)", len(name), l.MaxLabelValueBytes)
+	}
+	r.push.Labels = labels.NewBuilder(r.push.Labels).Set("profile_name", name).Labels()
+	return nil
+}
+
+func (r *speedscopeReader) read(p *speedscopeProfile) error {
+	switch p.Type {
+	case "sampled":
+		return r.sampled(p)
+	case "evented":
+		return r.evented(p)
+	}
+	return fmt.Errorf("type: %.100q is neither sampled nor evented", p.Type)
+}
+
+func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
+	if len(p.Samples) != len(p.Weights) {
+		return fmt.Errorf("weights: there are %d for %d samples", len(p.Weights), len(p.Samples))
+	}
+	for i, sample := range p.Samples {
+		n := uint32(0)
+		var err error
+		for j, frame := range sample {
+			if n, err = r.call(n, frame); err != nil {
+				return fmt.Errorf("samples[%d][%d]: %w", i, j, err)
+			}
+		}
+		if err := r.add(n, p.Weights[i]); err != nil {
+			return fmt.Errorf("weights[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// evented counts what passes between two events for the frames that are open.
+func (r *speedscopeReader) evented(p *speedscopeProfile) error {
+	last := p.StartValue
+	type open struct {
+		node  uint32
+		frame int
+	}
+	stack := []open{{}} // the root
+	pass := func(at float64) error {
+		top := stack[len(stack)-1]
+		since := last
+		last = at
+		if len(stack) == 1 {
+			return nil
+		}
+		return r.add(top.node, at-since)
+	}
+	for i, e := range p.Events {
+		if e.At < last {
+			return fmt.Errorf("events[%d].at: %v is before %v", i, e.At, last)
+		}
+		if err := pass(e.At); err != nil {
+			return fmt.Errorf("events[%d]: %w", i, err)
+		}
+		top := stack[len(stack)-1]
+		switch e.Type {
+		case "O":
+			n, err := r.call(top.node, e.Frame)
+			if err != nil {
+				return fmt.Errorf("events[%d].frame: %w", i, err)
+			}
+			stack = append(stack, open{n, e.Frame})
+		case "C":
+			if len(stack) == 1 || top.frame != e.Frame {
+				return fmt.Errorf("events[%d].frame: %d is closed, but is not the innermost open frame", i, e.Frame)
+			}
+			stack = stack[:len(stack)-1]
+		default:
+			return fmt.Errorf("events[%d].type: %.100q is neither O nor C", i, e.Type)
+		}
+	}
+	if p.EndValue > last {
+		if err := pass(p.EndValue); err != nil {
+			return fmt.Errorf("endValue: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *speedscopeReader) call(n uint32, frame int) (uint32, error) {
+	f, ok := r.number[frame]
+	if !ok {
+		if frame < 0 || frame >= len(r.frames) {
+			return 0, fmt.Errorf("there is no frame %d of %d", frame, len(r.frames))
+		}
+		from := r.frames[frame]
+		var err error
+		if f, err = r.stacks.addFunction(function{name: from.Name, file: from.File, line: max(from.Line, 0)}); err != nil {
+			return 0, err
+		}
+		r.number[frame] = f
+	}
+	return r.stacks.child(n, f)
+}
+
+func (r *speedscopeReader) add(n uint32, weight float64) error {
+	value := math.Round(weight * r.factor)
+	if value >= math.MaxInt64 {
+		return fmt.Errorf("%v is more than fits", weight)
+	}
+	return r.stacks.add(n, int64(value))
+}

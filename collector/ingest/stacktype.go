@@ -1,0 +1,106 @@
+package ingest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// A stackType is the profile type of a body that only has stacktraces with
+// values.
+type stackType struct {
+	app              string // the application's name without the type
+	metric           string // first part of the profile type
+	sampleType, unit string
+	// period is the time that a sample stands for, in nanoseconds, where samples
+	// are of time; values are multiplied by scale, if it is not 0.
+	period, scale int64
+}
+
+// legacyTypes are the endings of application names that say what a push without
+// types holds, with the metric, the sample type and the unit that Pyroscope
+// gives them (pkg/ingester/pyroscope/ingest_adapter.go).
+var legacyTypes = map[string][3]string{
+	"cpu":                        {"process_cpu", "samples", "count"},
+	"itimer":                     {"process_cpu", "samples", "count"},
+	"wall":                       {"wall", "samples", "count"},
+	"seconds":                    {"wall", "samples", "count"},
+	"milliseconds":               {"wall", "samples", "count"},
+	"microseconds":               {"wall", "samples", "count"},
+	"nanoseconds":                {"wall", "samples", "count"},
+	"inuse_objects":              {"memory", "inuse_objects", "count"},
+	"inuse_space":                {"memory", "inuse_space", "bytes"},
+	"alloc_objects":              {"memory", "alloc_objects", "count"},
+	"alloc_space":                {"memory", "alloc_space", "bytes"},
+	"alloc_in_new_tlab_objects":  {"memory", "alloc_in_new_tlab_objects", "count"},
+	"alloc_in_new_tlab_bytes":    {"memory", "alloc_in_new_tlab_bytes", "bytes"},
+	"alloc_outside_tlab_objects": {"memory", "alloc_outside_tlab_objects", "count"},
+	"alloc_outside_tlab_bytes":   {"memory", "alloc_outside_tlab_bytes", "bytes"},
+	"live":                       {"memory", "live", "count"},
+	"bytes":                      {"memory", "samples", "bytes"},
+	"goroutines":                 {"goroutine", "goroutines", "count"},
+	"mutex_count":                {"mutex", "contentions", "count"},
+	"mutex_duration":             {"mutex", "delay", "nanoseconds"},
+	"block_count":                {"block", "contentions", "count"},
+	"block_duration":             {"block", "delay", "nanoseconds"},
+	"lock_count":                 {"block", "contentions", "count"},
+	"lock_duration":              {"block", "delay", "nanoseconds"},
+	"exceptions":                 {"exceptions", "samples", "count"},
+}
+
+// stackType is the type that the application's name says: CPU, unless it has a
+// dot. Samples of time become nanoseconds by the rate of sampling.
+func (m *Push) stackType() (stackType, error) {
+	app, ending := m.App, "cpu"
+	if i := strings.LastIndexByte(app, '.'); i >= 0 {
+		app, ending = app[:i], app[i+1:]
+	}
+	t, ok := legacyTypes[ending]
+	if !ok {
+		known := make([]string, 0, len(legacyTypes))
+		for name := range legacyTypes {
+			known = append(known, name)
+		}
+		slices.Sort(known)
+		return stackType{}, fmt.Errorf("name: %q ends in %q, which is no profile type; in this format what follows the last dot is one of %s",
+			m.App, ending, strings.Join(known, ", "))
+	}
+	if app == "" {
+		return stackType{}, fmt.Errorf("name: %q has a profile type, but no application", m.App)
+	}
+	out := stackType{app: app, metric: t[0], sampleType: t[1], unit: t[2]}
+	if period := m.period(); period > 0 {
+		out.ofTime(period, period)
+	}
+	return out, nil
+}
+
+// ofTime makes the samples of a type that counts them on a CPU or a wall clock
+// nanoseconds; other types stay as they are.
+func (t *stackType) ofTime(period, scale int64) {
+	switch t.metric {
+	case "process_cpu":
+		t.sampleType = "cpu"
+	case "wall":
+		t.sampleType = "wall"
+	default:
+		return
+	}
+	t.unit, t.period, t.scale = "nanoseconds", period, scale
+}
+
+// legacyLabels are a series' labels: the application is the service, or is kept
+// beside the service that the request names.
+func (m *Push) legacyLabels(t stackType) labels.Labels {
+	b := labels.NewBuilder(m.Labels).Set(model.MetricNameLabel, t.metric)
+	switch {
+	case !m.ServiceNamed:
+		b.Set(labelService, t.app)
+	case m.Labels.Get("app_name") == "":
+		b.Set("app_name", t.app)
+	}
+	return b.Labels()
+}

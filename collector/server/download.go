@@ -1,0 +1,73 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+
+	"connectrpc.com/connect"
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/klauspost/compress/gzip"
+)
+
+// A download is the answer of a query outside of Connect, ready to be written.
+type download struct {
+	contentType string
+	// file is the name that it is saved under; an answer without one is for
+	// programs.
+	file string
+	// compressed tells that a client need not have it compressed once more.
+	compressed bool
+	write      func(io.Writer) error
+}
+
+// downloads answers GET requests by what answer makes of their parameters. It
+// counts and queues them as it does the queries of Connect, in whose form errors
+// are sent: {"code": "invalid_argument", "message": "..."}.
+func (s *Server) downloads(method string, queries gate, answer func(context.Context, url.Values) (*download, error)) http.Handler {
+	zip, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.BestSpeed), gzhttp.MinSize(1024))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	logger := s.options.Logger
+	return zip(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var d *download
+		err := s.metrics.measure(logger, method, func() (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = recovered(logger)(r.Context(), connect.Spec{Procedure: method}, r.Header, p)
+				}
+			}()
+			params, err := url.ParseQuery(r.URL.RawQuery)
+			if err != nil {
+				return invalid(fmt.Errorf("the URL's parameters: %w", err))
+			}
+			leave, err := queries.enter(r.Context())
+			if err != nil {
+				return err
+			}
+			defer leave()
+			d, err = answer(r.Context(), params)
+			return err
+		})
+		if err != nil {
+			_ = connect.NewErrorWriter().Write(w, r, err)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", d.contentType)
+		h.Set("X-Content-Type-Options", "nosniff")
+		if d.file != "" {
+			h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": d.file}))
+		}
+		if d.compressed {
+			h.Set(gzhttp.HeaderNoCompression, "1")
+		}
+		if err := d.write(w); err != nil {
+			logger.Debug("an answer was not read to its end", "procedure", method, "err", err)
+		}
+	}))
+}

@@ -1,0 +1,249 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/flameline/flameline/collector/ingest"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// ingestPath is where Pyroscope's SDKs push to.
+const ingestPath = "/ingest"
+
+// A pushed is the body of a request to /ingest: all of it, or where it is a
+// form the parts of that.
+type pushed struct {
+	body  []byte
+	parts map[string][]byte // nil if the body is no form
+}
+
+// formats are what a body may be, by the parameter format. Sizes are in bytes
+// after decompression.
+var formats = map[string]func(in pushed, m ingest.Push, l ingest.Limits) (ps []profile.Profile, size int, err error){
+	"pprof":      pushedPprof,
+	"jfr":        pushedJFR,
+	"groups":     text(ingest.Folded),
+	"folded":     text(ingest.Folded),
+	"collapsed":  text(ingest.Folded),
+	"lines":      text(ingest.Lines),
+	"trie":       text(ingest.Trie),
+	"tree":       text(ingest.Tree),
+	"speedscope": text(ingest.Speedscope),
+}
+
+func pushedPprof(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
+	if in.parts != nil {
+		return ingest.PprofForm(in.parts, m, l)
+	}
+	return ingest.PushedPprof(in.body, nil, m, l)
+}
+
+// pushedJFR reads a recording, or a form with one and the contexts of its
+// events, as Pyroscope's Java agent sends it.
+func pushedJFR(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
+	if in.parts == nil {
+		return ingest.JFR(in.body, nil, m, l)
+	}
+	body, ok := in.parts["jfr"]
+	if !ok {
+		return nil, 0, errors.New("form: the part jfr is missing")
+	}
+	return ingest.JFR(body, in.parts["labels"], m, l)
+}
+
+// text adapts a format that has no form.
+func text(read func([]byte, ingest.Push, ingest.Limits) ([]profile.Profile, int, error)) func(pushed, ingest.Push, ingest.Limits) ([]profile.Profile, int, error) {
+	return func(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
+		if in.parts != nil {
+			return nil, 0, errors.New("Content-Type: a form, which this format has not")
+		}
+		return read(in.body, m, l)
+	}
+}
+
+// ingestHandler serves /ingest. A panic is an error of its request alone.
+func (p *pusher) ingestHandler(logger *slog.Logger) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				writeError(w, 0, recovered(logger)(r.Context(), connect.Spec{Procedure: ingestPath}, r.Header, v))
+			}
+		}()
+		p.serveIngest(w, r)
+	}
+}
+
+// serveIngest answers POST /ingest, by which Pyroscope's SDKs push. As a call of
+// PusherService it is all or nothing, and acknowledged once it is on disk. The
+// answer is empty, or an error of the API as JSON.
+func (p *pusher) serveIngest(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	p.metrics.inFlight.Inc()
+	defer p.metrics.inFlight.Dec()
+	status, err := p.ingest(w, r)
+	result := "ok"
+	if err != nil {
+		result = connect.CodeOf(err).String()
+		writeError(w, status, err)
+	}
+	p.metrics.duration.WithLabelValues("Ingest", result).Observe(time.Since(began).Seconds())
+}
+
+// ingest returns the status of an error that has another one than its code.
+func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: this is for POST", r.Method))
+	}
+	profiles, size, status, err := p.read(w, r)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return status, err
+	}
+	if len(profiles) == 0 {
+		return 0, nil // an idle program has nothing to say, and is no mistake
+	}
+	return 0, p.append(r.Context(), profiles, size)
+}
+
+// read reads a request to its end and makes profiles of it. Its errors have a
+// code.
+func (p *pusher) read(w http.ResponseWriter, r *http.Request) (ps []profile.Profile, size int64, status int, err error) {
+	m, format, err := p.parameters(r)
+	if err != nil {
+		return nil, 0, 0, invalid(err)
+	}
+	in, status, err := p.body(w, r)
+	if err != nil {
+		return nil, 0, status, err
+	}
+	l, explain := p.limits.within(p.limits.MaxRequestBytes)
+	ps, n, err := formats[format](in, m, l)
+	if err != nil {
+		return nil, 0, 0, invalid(explain(err))
+	}
+	if err := p.limits.series(len(ps)); err != nil {
+		return nil, 0, 0, invalid(err)
+	}
+	for _, one := range ps {
+		if err := p.timely(one.Pprof.TimeNanos); err != nil {
+			return nil, 0, 0, invalid(fmt.Errorf("from, or the profile's own time: %w", err))
+		}
+	}
+	return ps, int64(n), 0, nil
+}
+
+// body reads what is pushed, and unpacks what the transport has packed.
+func (p *pusher) body(w http.ResponseWriter, r *http.Request) (in pushed, status int, err error) {
+	most := p.limits.MaxRequestBytes
+	from := r.Body
+	if most > 0 {
+		from = http.MaxBytesReader(w, r.Body, most)
+	}
+	var buf bytes.Buffer
+	if n := r.ContentLength; n > 0 && (most == 0 || n <= most) {
+		buf.Grow(int(min(n, 1<<20)) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(from); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return pushed{}, http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeResourceExhausted,
+				fmt.Errorf("the request's body is larger than %d bytes (limits.max_request_bytes)", most))
+		}
+		return pushed{}, http.StatusRequestTimeout, connect.NewError(connect.CodeCanceled, fmt.Errorf("read the request's body, after %d bytes: %w", buf.Len(), err))
+	}
+	in.body = buf.Bytes()
+	contentType := r.Header.Get("Content-Type")
+	isForm := isForm(contentType)
+	switch coding := r.Header.Get("Content-Encoding"); {
+	case coding == "gzip" || coding == "zstd" || isForm:
+		if in.body, err = ingest.Decompress(in.body, most); err != nil {
+			if errors.Is(err, ingest.ErrTooLarge) {
+				err = fmt.Errorf("the request's body is larger than %d bytes after decompression (limits.max_request_bytes)", most)
+			}
+			return pushed{}, 0, invalid(fmt.Errorf("body: %w", err))
+		}
+	case coding != "" && coding != "identity":
+		return pushed{}, 0, invalid(fmt.Errorf("Content-Encoding: %q is none of gzip, zstd, identity", coding))
+	}
+	if isForm {
+		if in.parts, err = ingest.ReadForm(contentType, in.body); err != nil {
+			return pushed{}, 0, invalid(err)
+		}
+	}
+	return in, 0, nil
+}
+
+func isForm(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	return t == "multipart/form-data" || err != nil && strings.HasPrefix(strings.ToLower(contentType), "multipart/form-data")
+}
+
+// formatOf is the format of a body: what the parameter says, or what follows
+// from the content's type, as in Pyroscope; without either, folded stacks.
+func formatOf(parameter, contentType string) (string, error) {
+	switch {
+	case parameter != "":
+		if _, ok := formats[parameter]; !ok {
+			return "", fmt.Errorf("format: %.100q is none of %s", parameter, strings.Join(slices.Sorted(maps.Keys(formats)), ", "))
+		}
+		return parameter, nil
+	case contentType == "binary/octet-stream+trie":
+		return "trie", nil
+	case contentType == "binary/octet-stream+tree":
+		return "tree", nil
+	case isForm(contentType):
+		return "pprof", nil
+	}
+	return "groups", nil
+}
+
+// writeError answers with an error as the API does in JSON, and the status of
+// its code if there is none of its own.
+func writeError(w http.ResponseWriter, status int, err error) {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		ce = connect.NewError(connect.CodeInternal, err)
+	}
+	if status == 0 {
+		status = statusOf(ce.Code())
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}{ce.Code().String(), ce.Message()})
+}
+
+// statusOf is HTTP's status for a code of the API, by Connect's protocol.
+func statusOf(c connect.Code) int {
+	switch c {
+	case connect.CodeInvalidArgument:
+		return http.StatusBadRequest
+	case connect.CodeResourceExhausted:
+		return http.StatusTooManyRequests
+	case connect.CodeUnavailable:
+		return http.StatusServiceUnavailable
+	case connect.CodeDeadlineExceeded:
+		return http.StatusGatewayTimeout
+	case connect.CodeCanceled:
+		return 499
+	case connect.CodeUnimplemented:
+		return http.StatusNotImplemented
+	}
+	return http.StatusInternalServerError
+}

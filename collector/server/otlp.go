@@ -1,0 +1,192 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flameline/flameline/collector/ingest"
+)
+
+const (
+	// otlpService is OpenTelemetry's service that profiles are exported to.
+	otlpService   = "opentelemetry.proto.collector.profiles.v1development.ProfilesService"
+	otlpProcedure = "/" + otlpService + "/Export"
+	// otlpPath is where its HTTP exporters send them.
+	otlpPath = "/v1development/profiles"
+)
+
+// An otlpMessage is a request as it was sent, or the answer, which is empty.
+// Requests are decoded by collector/ingest, which checks them before.
+type otlpMessage struct {
+	body []byte
+	json bool
+}
+
+// An otlpCodec passes messages on as they are. Its value is a codec's name.
+type otlpCodec string
+
+const (
+	otlpProto    otlpCodec = "proto"
+	otlpJSON     otlpCodec = "json"
+	otlpJSONUTF8 otlpCodec = "json; charset=utf-8"
+)
+
+// Name returns the codec's name.
+func (c otlpCodec) Name() string { return string(c) }
+
+// Marshal encodes the answer.
+func (c otlpCodec) Marshal(any) ([]byte, error) { return c.empty(), nil }
+
+// Unmarshal keeps a request's bytes.
+func (c otlpCodec) Unmarshal(b []byte, to any) error {
+	m, ok := to.(*otlpMessage)
+	if !ok {
+		return fmt.Errorf("a message of type %T", to)
+	}
+	m.body, m.json = bytes.Clone(b), c != otlpProto
+	return nil
+}
+
+// empty is a message without fields.
+func (c otlpCodec) empty() []byte {
+	if c == otlpProto {
+		return nil
+	}
+	return []byte("{}")
+}
+
+// otlpHandler serves ProfilesService over gRPC, gRPC-web and Connect.
+func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
+	for _, c := range []otlpCodec{otlpProto, otlpJSON, otlpJSONUTF8} {
+		options = append(options, connect.WithCodec(c))
+	}
+	return connect.NewUnaryHandler(otlpProcedure, func(ctx context.Context, req *connect.Request[otlpMessage]) (*connect.Response[otlpMessage], error) {
+		if err := p.export(ctx, req.Msg.body, req.Msg.json); err != nil {
+			return nil, err
+		}
+		return connect.NewResponse(&otlpMessage{}), nil
+	}, options...)
+}
+
+// export takes the profiles of one request. As a push it is all or nothing, so
+// that there is no partial success to tell of. Its errors have a code.
+func (p *pusher) export(ctx context.Context, body []byte, json bool) error {
+	l, explain := p.limits.within(p.limits.MaxRequestBytes)
+	ps, err := ingest.OTLP(body, json, l)
+	if err == nil {
+		err = p.limits.series(len(ps))
+	}
+	for i := range ps {
+		if ps[i].Pprof.TimeNanos == 0 {
+			ps[i].Pprof.TimeNanos = p.now().UnixNano()
+		}
+		if err == nil {
+			if err = p.timely(ps[i].Pprof.TimeNanos); err != nil {
+				err = fmt.Errorf("time_unix_nano: %w", err)
+			}
+		}
+	}
+	if err != nil {
+		p.metrics.refused.Inc()
+		return invalid(explain(err))
+	}
+	if len(ps) == 0 {
+		return nil
+	}
+	return p.append(ctx, ps, int64(len(body)))
+}
+
+// otlpHTTPHandler serves exports over HTTP, in protobuf or JSON, by
+// OpenTelemetry's protocol. A panic is an error of its request alone.
+func (p *pusher) otlpHTTPHandler(logger *slog.Logger) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		began, result := time.Now(), "ok"
+		codec := otlpProto
+		p.metrics.inFlight.Inc()
+		defer func() {
+			p.metrics.inFlight.Dec()
+			if v := recover(); v != nil {
+				err := recovered(logger)(r.Context(), connect.Spec{Procedure: otlpPath}, r.Header, v)
+				result = connect.CodeOf(err).String()
+				codec.writeStatus(w, 0, err)
+			}
+			p.metrics.duration.WithLabelValues("Export", result).Observe(time.Since(began).Seconds())
+		}()
+		status, err := p.serveExport(w, r, &codec)
+		if err != nil {
+			result = connect.CodeOf(err).String()
+			codec.writeStatus(w, status, err)
+		}
+	}
+}
+
+// serveExport answers a request that has no mistake, and says which encoding it
+// is in. Its errors have a code, and some a status of their own.
+func (p *pusher) serveExport(w http.ResponseWriter, r *http.Request, codec *otlpCodec) (status int, err error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: this is for POST", r.Method))
+	}
+	switch t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t {
+	case "application/x-protobuf", "application/protobuf":
+	case "application/json":
+		*codec = otlpJSON
+	default:
+		return http.StatusUnsupportedMediaType, invalid(fmt.Errorf("Content-Type: %.100q is neither application/x-protobuf nor application/json", t))
+	}
+	in, status, err := p.body(w, r)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return status, err
+	}
+	if err := p.export(r.Context(), in.body, *codec != otlpProto); err != nil {
+		return 0, err
+	}
+	w.Header().Set("Content-Type", codec.contentType())
+	_, _ = w.Write(codec.empty()) // a client that is gone sends again
+	return 0, nil
+}
+
+func (c otlpCodec) contentType() string {
+	if c == otlpProto {
+		return "application/x-protobuf"
+	}
+	return "application/json"
+}
+
+// writeStatus answers with an error as the protocol asks for: a
+// google.rpc.Status in the request's encoding, and the status of its code if
+// there is none of its own.
+func (c otlpCodec) writeStatus(w http.ResponseWriter, httpStatus int, err error) {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		ce = connect.NewError(connect.CodeInternal, err)
+	}
+	s := &status.Status{Code: int32(ce.Code()), Message: ce.Message()}
+	encode := proto.Marshal
+	if c != otlpProto {
+		encode = protojson.Marshal
+	}
+	body, err := encode(s)
+	if err != nil { // a message that is not UTF-8
+		body = c.empty()
+	}
+	if httpStatus == 0 {
+		httpStatus = statusOf(ce.Code())
+	}
+	w.Header().Set("Content-Type", c.contentType())
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(httpStatus)
+	_, _ = w.Write(body)
+}

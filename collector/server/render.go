@@ -1,0 +1,167 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A renderer answers /render and /render-diff: the endpoints that Pyroscope had
+// before its API of today, and that people call by hand. It is stateless and safe
+// for concurrent use.
+type renderer struct {
+	*querier
+	now func() time.Time
+}
+
+// The formats of /render and /render-diff, the default first.
+var (
+	renderFormats = []string{"json", "collapsed", "pprof", "dot", "svg", "speedscope"}
+	diffFormats   = []string{"json", "collapsed", "svg"}
+)
+
+// format reads the format, one of known.
+func format(v url.Values, known []string) (string, error) {
+	f := v.Get("format")
+	if f == "" {
+		return known[0], nil
+	}
+	if !slices.Contains(known, f) {
+		return "", invalid(fmt.Errorf("format: %q is none of %s", f, strings.Join(known, ", ")))
+	}
+	return f, nil
+}
+
+// render answers /render.
+func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) {
+	f, err := format(v, renderFormats)
+	if err != nil {
+		return nil, err
+	}
+	q, err := r.query(ctx, v, renderNames{query: parameter{"query", "name"}, from: parameter{"from"}, until: parameter{"until"}})
+	if err != nil {
+		return nil, err
+	}
+	nodes, shown, err := r.maxNodes(v)
+	if err != nil {
+		return nil, err
+	}
+	if f == "pprof" {
+		return r.pprofFile(ctx, q)
+	}
+	switch f {
+	case "json", "svg":
+		q.MaxNodes = shown
+	case "collapsed", "speedscope": // exports are whole, unless the request says
+		q.MaxNodes = nodes
+	}
+	t, err := r.store.Tree(ctx, q.Selection, nil)
+	if err != nil {
+		return nil, code(err)
+	}
+	if t.Total() == 0 {
+		if err := r.knownIn(ctx, "query", q.Type); err != nil {
+			return nil, err
+		}
+	}
+	switch f {
+	case "collapsed":
+		return &download{contentType: "text/plain; charset=utf-8", file: q.file("folded"), write: t.WriteFolded}, nil
+	case "speedscope":
+		return &download{contentType: "application/json", file: q.file("speedscope.json"), write: func(w io.Writer) error {
+			return t.WriteSpeedscope(w, q.title()+", "+q.period(), q.Type.SampleUnit)
+		}}, nil
+	case "dot":
+		return &download{contentType: "text/vnd.graphviz; charset=utf-8", file: q.file("dot"), write: func(w io.Writer) error {
+			_, err := io.WriteString(w, dot(t, q.Type, nodes))
+			return err
+		}}, nil
+	case "svg":
+		return &download{contentType: "image/svg+xml", file: q.file("svg"), write: func(w io.Writer) error {
+			return t.WriteSVG(w, profile.SVG{
+				Title: q.title(), Subtitle: q.period() + ", total " + profile.FormatValue(t.Total(), q.Type.SampleUnit), Unit: q.Type.SampleUnit,
+			})
+		}}, nil
+	}
+	p := flamebearerOf(t, q.Type)
+	if err := r.timelines(ctx, &p, q, v); err != nil {
+		return nil, err
+	}
+	return p.download(), nil
+}
+
+// pprofFile is the selected profiles as one file for pprof's tools.
+func (r *renderer) pprofFile(ctx context.Context, q renderQuery) (*download, error) {
+	p, err := r.store.Pprof(ctx, q.Selection, nil)
+	if err != nil {
+		return nil, code(err)
+	}
+	if p.Samples == 0 {
+		if err := r.knownIn(ctx, "query", q.Type); err != nil {
+			return nil, err
+		}
+	}
+	return &download{contentType: "application/octet-stream", file: q.file("pb.gz"), compressed: true, write: func(w io.Writer) error {
+		z := gzip.NewWriter(w)
+		if _, err := z.Write(p.Data); err != nil {
+			return err
+		}
+		return z.Close()
+	}}, nil
+}
+
+// maxNodes reads how many nodes a request asks for, 0 if it does not, and how many a
+// flame graph shows then.
+func (r *renderer) maxNodes(v url.Values) (asked, shown int64, err error) {
+	name, asked, err := maxNodes(v)
+	if err != nil {
+		return 0, 0, err
+	}
+	if shown, err = r.limits.size(asked); err != nil {
+		return 0, 0, invalid(fmt.Errorf("%s: %w", name, err))
+	}
+	return asked, shown, nil
+}
+
+// title names what is shown.
+func (q renderQuery) title() string {
+	if q.Service == "" {
+		return q.Type.SampleType
+	}
+	return q.Service + " " + q.Type.SampleType
+}
+
+// period is the time that is shown.
+func (q renderQuery) period() string {
+	const layout = "2006-01-02 15:04:05"
+	return q.from.UTC().Format(layout) + " to " + q.until.UTC().Format(layout) + " UTC"
+}
+
+// file is a name for a download, of letters that every file system and shell
+// takes: service, profile type, begin and end.
+func (q renderQuery) file(extension string) string {
+	const layout = "20060102T150405Z"
+	service := q.Service
+	if service == "" {
+		service = "profile"
+	}
+	plain := func(s string) string {
+		return strings.Trim(strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+				return r
+			}
+			return '-'
+		}, s), ".-")
+	}
+	return strings.Join([]string{
+		plain(service), plain(q.Type.SampleType), q.from.UTC().Format(layout), q.until.UTC().Format(layout),
+	}, "_") + "." + extension
+}

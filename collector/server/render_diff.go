@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// renderDiff answers /render-diff. What both sides have in common may be given
+// once, as query, from and until.
+func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, error) {
+	f, err := format(v, diffFormats)
+	if err != nil {
+		return nil, err
+	}
+	var sides [2]renderQuery
+	for i, side := range []string{"left", "right"} {
+		sides[i], err = r.query(ctx, v, renderNames{
+			query: parameter{side + "Query", "query"}, from: parameter{side + "From", "from"}, until: parameter{side + "Until", "until"},
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	left, right := sides[0], sides[1]
+	if left.Type != right.Type {
+		return nil, invalid(fmt.Errorf("rightQuery: the profile type is %q, that of leftQuery %q", right.Type, left.Type))
+	}
+	asked, shown, err := r.maxNodes(v)
+	if err != nil {
+		return nil, err
+	}
+	if f == "collapsed" {
+		shown = asked // an export is whole, unless the request says
+	}
+	d, err := r.store.Diff(ctx, [2]store.Selection{left.Selection, right.Selection}, [2][]string{}, shown)
+	if err != nil {
+		return nil, code(err)
+	}
+	if d.Nodes[0].Total == 0 && d.Nodes[0].TotalRight == 0 {
+		if err := r.knownIn(ctx, "leftQuery", left.Type); err != nil {
+			return nil, err
+		}
+	}
+	file := func(extension string) string { return right.file("diff." + extension) }
+	switch f {
+	case "collapsed":
+		return &download{contentType: "text/plain; charset=utf-8", file: file("folded"), write: d.WriteFolded}, nil
+	case "svg":
+		return &download{contentType: "image/svg+xml", file: file("svg"), write: func(w io.Writer) error {
+			title := left.title()
+			if right.title() != title {
+				title += " and " + right.title()
+			}
+			return d.WriteSVG(w, profile.SVG{
+				Title:    title,
+				Subtitle: fmt.Sprintf("left %s, right %s", left.period(), right.period()),
+				Unit:     left.Type.SampleUnit,
+			})
+		}}, nil
+	}
+	return flamebearerOfDiff(d, left.Type).download(), nil
+}

@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A flamebearerProfile is Pyroscope's JSON of a flame graph with its timeline,
+// version 1, as pkg/og/structs/flamebearer of Pyroscope describes it.
+type flamebearerProfile struct {
+	Version     int                 `json:"version"`
+	Flamebearer flamebearer         `json:"flamebearer"`
+	Metadata    flamebearerMetadata `json:"metadata"`
+	// Timeline is null in a diff, Groups if the request asks for none.
+	Timeline *flamebearerTimeline            `json:"timeline"`
+	Groups   map[string]*flamebearerTimeline `json:"groups"`
+	// Heatmap is always null, as in Pyroscope.
+	Heatmap    *struct{} `json:"heatmap"`
+	LeftTicks  int64     `json:"leftTicks,omitempty"`
+	RightTicks int64     `json:"rightTicks,omitempty"`
+}
+
+// A flamebearer is a profile.Flamegraph or a profile.FlamegraphDiff.
+type flamebearer struct {
+	Names    []string  `json:"names"`
+	Levels   [][]int64 `json:"levels"`
+	NumTicks int64     `json:"numTicks"`
+	MaxSelf  int64     `json:"maxSelf"`
+}
+
+type flamebearerMetadata struct {
+	// Format is single or, of a diff, double.
+	Format  string `json:"format"`
+	SpyName string `json:"spyName"`
+	// SampleRate is how many of Units are a second, for those of samples.
+	SampleRate int    `json:"sampleRate"`
+	Units      string `json:"units"`
+	Name       string `json:"name"`
+}
+
+// A flamebearerTimeline has a value for each step from StartTime on, both in
+// seconds.
+type flamebearerTimeline struct {
+	StartTime     int64         `json:"startTime"`
+	Samples       []int64       `json:"samples"`
+	DurationDelta int64         `json:"durationDelta"`
+	Watermarks    map[int]int64 `json:"watermarks"`
+}
+
+func flamebearerOf(t *profile.Tree, ty profile.Type) flamebearerProfile {
+	f := t.Flamegraph()
+	return newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "single")
+}
+
+func flamebearerOfDiff(t *profile.DiffTree, ty profile.Type) flamebearerProfile {
+	f := t.Flamegraph()
+	p := newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "double")
+	p.LeftTicks, p.RightTicks = f.LeftTicks, f.RightTicks
+	return p
+}
+
+func newFlamebearer(f flamebearer, ty profile.Type, format string) flamebearerProfile {
+	return flamebearerProfile{Version: 1, Flamebearer: f, Metadata: metadataOf(ty, format)}
+}
+
+// metadataOf tells units as Pyroscope's viewers know them: CPU time is samples, of
+// which 1e9 are a second.
+func metadataOf(t profile.Type, format string) flamebearerMetadata {
+	m := flamebearerMetadata{Format: format, SampleRate: 100, Units: t.SampleUnit, Name: t.SampleType}
+	switch t.SampleType {
+	case "cpu":
+		m.Units, m.SampleRate = "samples", 1e9
+	case "inuse_objects", "alloc_objects", "goroutine", "samples":
+		m.Units = "objects"
+	}
+	return m
+}
+
+func (p flamebearerProfile) download() *download {
+	return &download{contentType: "application/json", write: func(w io.Writer) error { return json.NewEncoder(w).Encode(p) }}
+}
+
+// timelineSteps are the distances of a timeline's points, in seconds.
+var timelineSteps = []int64{15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400}
+
+// timelinePoints is how many points a timeline has at about most.
+const timelinePoints = 1500
+
+// timelineStep is the step, in seconds, that is nearest to what gives timelinePoints.
+func (l Limits) timelineStep(from, until time.Time) int64 {
+	seconds := until.Sub(from).Seconds()
+	for i, step := range timelineSteps[:len(timelineSteps)-1] {
+		few := l.MaxPoints <= 0 || seconds/float64(step)+2 <= float64(l.MaxPoints)
+		if few && seconds/timelinePoints <= float64(step+timelineSteps[i+1])/2 {
+			return step
+		}
+	}
+	return timelineSteps[len(timelineSteps)-1]
+}
+
+// timelines adds the timeline of all that is selected, and of each group if the
+// request asks for groups. Steps are whole: the first is that which from falls into,
+// the last begins before until.
+func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q renderQuery, v url.Values) error {
+	step := r.limits.timelineStep(q.from, q.until)
+	first := q.Start / (step * 1000) // in steps
+	n := (q.End-1)/(step*1000) - first + 1
+	req := store.SeriesRequest{Selection: q.Selection, Step: time.Duration(step) * time.Second}
+	req.MaxNodes = 0
+	// A point covers what is after the one before it, up to itself. A profile's time is
+	// its begin, so here a step has its begin and not its end: it ends 1 ms earlier.
+	req.Start, req.End = (first+1)*step*1000-1, (first+n)*step*1000-1
+	switch a := v.Get("aggregation"); a {
+	case "", "sum":
+	case "avg":
+		req.Average = true
+	default:
+		return invalid(fmt.Errorf("aggregation: %q is none of sum, avg", a))
+	}
+	timeline := func(s []store.Series) *flamebearerTimeline {
+		t := &flamebearerTimeline{StartTime: first * step, DurationDelta: step, Samples: make([]int64, n)}
+		for _, s := range s {
+			for _, p := range s.Points {
+				t.Samples[(p.Time+1)/(step*1000)-first-1] += int64(p.Value)
+			}
+		}
+		return t
+	}
+	all, err := r.store.Points(ctx, req)
+	if err != nil {
+		return code(err)
+	}
+	p.Timeline = timeline(all)
+	// As in Pyroscope, groups are told apart by the first label alone.
+	groupBy := parameter{"groupBy"}
+	if _, label := groupBy.of(v); label != "" {
+		req.GroupBy = []string{label}
+		groups, err := r.store.Points(ctx, req)
+		if err != nil {
+			return code(err)
+		}
+		p.Groups = make(map[string]*flamebearerTimeline, len(groups))
+		for i, g := range groups {
+			key := g.Labels.Get(label)
+			if key == "" {
+				key = "*"
+			}
+			p.Groups[key] = timeline(groups[i : i+1])
+		}
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package store
+
+import "sync"
+
+// callValues are the values of one partition's calls, on one side or, to
+// compare, on two, with links from a call to its children that have a value.
+type callValues struct {
+	view        *view
+	sides       int
+	self, total [2][]int64 // by side and call
+	ranks       []rank     // by call
+	names       []int32    // string to name in the result, plus one
+}
+
+// A rank is all that a search for the largest calls looks at, in one place.
+type rank struct {
+	size        int64 // the total, or the larger side's
+	child, next int32 // first child, next sibling; 0 for none
+}
+
+var callPool = sync.Pool{New: func() any { return new(callValues) }}
+
+// newCallValues returns calls without values. The caller puts them back into
+// callPool, by free.
+func newCallValues(v *view, sides int) *callValues {
+	c := callPool.Get().(*callValues)
+	c.view, c.sides = v, sides
+	n := len(v.calls)
+	for s := range sides {
+		c.self[s], c.total[s] = zeroed(c.self[s], n), zeroed(c.total[s], n)
+	}
+	c.ranks = zeroed(c.ranks, n)
+	c.names = zeroed(c.names, len(v.strings))
+	return c
+}
+
+func (c *callValues) free() {
+	c.view = nil
+	callPool.Put(c)
+}
+
+// bytes is the memory that the values take, with what they refer to.
+func (c *callValues) bytes() int64 {
+	perCall := 8 + 16 + 16*int64(c.sides) // the call itself, rank, values
+	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+32) + int64(len(c.view.nodes))*12
+}
+
+func zeroed[T int32 | int64 | rank](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/8)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}
+
+// add adds the values of nodes to their calls' own values on a side.
+func (c *callValues) add(side int, sums []int64) {
+	self, callOf := c.self[side], c.view.callOf
+	for n, x := range sums {
+		if x != 0 {
+			self[callOf[n]] += x
+		}
+	}
+}
+
+// sum adds up the totals, ranks the calls and links them, in one backward pass.
+func (c *callValues) sum() {
+	calls, ranks := c.view.calls, c.ranks
+	left := c.total[0]
+	copy(left, c.self[0])
+	var right []int64
+	if c.sides > 1 {
+		right = c.total[1]
+		copy(right, c.self[1])
+	}
+	for i := len(calls) - 1; i >= 0; i-- {
+		size := left[i]
+		if right != nil {
+			size = max(size, right[i])
+		}
+		if size == 0 {
+			continue
+		}
+		r := &ranks[i]
+		r.size = size
+		if i == 0 {
+			break
+		}
+		p := calls[i].parent
+		up := &ranks[p]
+		r.next, up.child = up.child, int32(i)
+		left[p] += left[i]
+		if right != nil {
+			right[p] += right[i]
+		}
+	}
+}
+
+// collapse adds parts up into one, whose view has calls and strings alone. The
+// parts are free afterwards.
+func collapse(parts []*callValues, sides int) *callValues {
+	strings := map[string]uint32{"": 0}
+	v := &view{strings: []string{""}, calls: make([]call, 1)}
+	var known pairs
+	var self [2][]int64
+	for s := range sides {
+		self[s] = []int64{0}
+	}
+	for _, p := range parts {
+		at := make([]uint32, len(p.view.calls))
+		for i, k := range p.view.calls {
+			if p.ranks[i].size == 0 {
+				continue
+			}
+			if i > 0 {
+				text := p.view.strings[k.name]
+				name, ok := strings[text]
+				if !ok {
+					name = uint32(len(v.strings))
+					strings[text] = name
+					v.strings = append(v.strings, text)
+				}
+				parent := at[k.parent]
+				if at[i], ok = known.get(parent, name); !ok {
+					at[i] = uint32(len(v.calls))
+					known.put(parent, name, at[i])
+					v.calls = append(v.calls, call{parent, name})
+					for s := range sides {
+						self[s] = append(self[s], 0)
+					}
+				}
+			}
+			for s := range sides {
+				self[s][at[i]] += p.self[s][i]
+			}
+		}
+		p.free()
+	}
+	c := newCallValues(v, sides)
+	for s := range sides {
+		copy(c.self[s], self[s])
+	}
+	c.sum()
+	return c
+}

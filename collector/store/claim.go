@@ -1,0 +1,144 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A profile with an ID that its stream has already is a duplicate: a push that
+// was sent again, since its answer was lost. The first one stays.
+//
+// Two pushes of the same profile may run at the same time. So a call to Append
+// claims its IDs, for as long as it runs; another one that has the same ID waits,
+// and then finds it stored, or not, if the first call failed.
+
+// retryMs is how long after the start of a day IDs of the day before count.
+const retryMs = hourMs
+
+// An idClaim is an ID of a stream, whichever the epoch.
+type idClaim struct{ stream, id uint64 }
+
+func (a idClaim) compare(b idClaim) int {
+	return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.id, b.id))
+}
+
+// claims are the IDs that running appends have. The zero value is ready.
+type claims struct {
+	mu sync.Mutex
+	by map[idClaim]chan struct{} // closed when the claim ends
+}
+
+// take claims all IDs, and returns what ends the claims. Calls claim in the same
+// order, so none waits for one that waits for it. The list is sorted and has none
+// twice.
+func (c *claims) take(ctx context.Context, list []idClaim) (end func(), err error) {
+	done := make(chan struct{})
+	end = func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, id := range list {
+			if c.by[id] == done {
+				delete(c.by, id)
+			}
+		}
+		close(done)
+	}
+	for i := 0; i < len(list); {
+		c.mu.Lock()
+		if c.by == nil {
+			c.by = map[idClaim]chan struct{}{}
+		}
+		other := c.by[list[i]]
+		if other == nil {
+			c.by[list[i]] = done
+			i++
+		}
+		c.mu.Unlock()
+		if other == nil {
+			continue
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			end()
+			return nil, ctx.Err()
+		}
+	}
+	return end, nil
+}
+
+// claim claims the IDs of the pieces of a call, and marks those that the call has
+// more than once.
+func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error) {
+	var list []idClaim
+	seen := map[idClaim]bool{}
+	var key []byte
+	for i := range pieces {
+		p := &pieces[i]
+		if !p.identified {
+			continue
+		}
+		key = p.def.append(key[:0])
+		id := idClaim{xxhash.Sum64(key), p.id}
+		if p.duplicate = seen[id]; !p.duplicate {
+			seen[id] = true
+			list = append(list, id)
+		}
+	}
+	if len(list) == 0 {
+		return func() {}, nil
+	}
+	slices.SortFunc(list, idClaim.compare)
+	return db.claims.take(ctx, list)
+}
+
+// stored reports whether a stream has a piece's ID already, or had it on the day
+// before if that ended a moment ago: the server stamps profiles without a time, so
+// one that is sent again may come a day later.
+func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
+	found, err := db.has(idKey(e.id, s.id, p.id))
+	if found || err != nil || p.time-epochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
+		return found, err
+	}
+	u, err := db.epoch(e.id - 1)
+	if err != nil {
+		return false, err
+	}
+	defer u.release()
+	before, err := u.value.lookFor(db, &p.def)
+	if before == nil || err != nil {
+		return false, err
+	}
+	return db.has(idKey(e.id-1, before.id, p.id))
+}
+
+// has reports whether there is a key.
+func (db *DB) has(key []byte) (bool, error) {
+	_, closer, err := db.pebble.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %x: %w", key, err)
+	}
+	return true, closer.Close()
+}
+
+// lookFor returns the stream of a definition, nil if there is none.
+func (e *epoch) lookFor(db *DB, def *definition) (*stream, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	partition, ok := e.current[def.labels.Get(labelServiceName)]
+	if !ok {
+		return nil, nil
+	}
+	s, _, err := e.find(db, string(def.append(nil)), partition)
+	return s, err
+}

@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// mergeDays merges the days of an epoch that is over. Which streams it has is
+// read from the marks on disk, some at a time: they may be many.
+func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	e.mu.RLock()
+	days := e.days
+	e.mu.RUnlock()
+	if days == 0 || epochStart(e.id)+dayMs > now {
+		return nil
+	}
+	left := false
+	for from := uint64(0); from < 1<<32; {
+		ids, err := db.dirtyDays(e.id, uint32(from))
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			break
+		}
+		for _, id := range ids {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			t, ok, err := e.dueDay(db, id, quiet)
+			if err == nil && ok {
+				err = db.mergeWindows(ctx, e, t)
+			}
+			if err != nil {
+				return err
+			}
+			left = left || !ok
+		}
+		from = uint64(ids[len(ids)-1]) + 1
+		e.retire(quiet)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !left && e.days == days {
+		e.days = 0
+		e.keep(db)
+	}
+	return nil
+}
+
+// dirtyDays lists some streams of an epoch whose day is to be merged, from one on.
+func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
+	full := errors.New("full")
+	lower := dirtyKey(epoch, from, 0)
+	err = db.eachBetween(db.pebble, lower, after(kindKey(epoch, kindDirty)), func(key, _ []byte) error {
+		if len(key) == len(lower) && key[9] == wholeDay {
+			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
+		}
+		if len(ids) == 1024 {
+			return full
+		}
+		return nil
+	})
+	if errors.Is(err, full) {
+		err = nil
+	}
+	return ids, err
+}
+
+// dueDay is the task of merging a stream's day, if it can be done.
+func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok bool, err error) {
+	e.mu.Lock()
+	s, err := e.revive(db, id)
+	e.mu.Unlock()
+	if err != nil {
+		return t, false, err
+	}
+	if s == nil { // nobody can ask for it
+		err := db.guard(func() error { return db.pebble.Delete(dirtyKey(e.id, id, wholeDay), pebble.NoSync) })
+		return t, false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for hour := range uint8(hoursPerEpoch) {
+		if e.dropped || e.open[hourID{id, hour}] != nil {
+			return t, false, nil
+		}
+	}
+	o := e.openHour(s, wholeDay)
+	o.dirty = 1
+	if o.flying > 0 || time.Since(o.last[0]) < quiet {
+		return t, false, nil
+	}
+	return mergeTask{stream: s, hour: wholeDay, over: true, gen: o.gen}, true, nil
+}

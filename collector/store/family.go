@@ -1,0 +1,310 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// A family is the streams of a partition that are of one kind: those of a
+// service's CPU profiles, say. Its windows hold the sums over all its streams, so
+// that a query about the service reads as many rows for a thousand pods as for
+// one. They are kept under the number of a stream of their own, which has no
+// profiles and is in no table; finer than a slot are only the members' own rows.
+type family struct {
+	stream uint32 // of its windows
+	known  bool   // there is such a stream
+	hours  [hoursPerEpoch][]member
+}
+
+// A member is a stream that has profiles in some slots of an hour.
+type member struct {
+	stream uint32
+	slots  uint16
+}
+
+// familyLabel marks the definition of a family's stream. No sender has it, as
+// its name is not a label's.
+const familyLabel = "\x00family"
+
+// minFamily is the number of streams in a window from which on their sum is kept.
+const minFamily = 4
+
+// familyOf is the definition of the family of streams of a kind and a service.
+func familyOf(k *kind, service string) definition {
+	b := labels.NewBuilder(k.def.labels)
+	b.Set(labelServiceName, service)
+	b.Set(familyLabel, "1")
+	return definition{labels: b.Labels(), period: k.def.period, types: k.def.types}
+}
+
+// familyKeyOf is what the family of a partition's stream is found by.
+func familyKeyOf(partition uint32, d *definition) familyKey {
+	k := newKind(d)
+	f := familyOf(&k, d.labels.Get(labelServiceName))
+	return familyKey{partition, string(f.append(nil))}
+}
+
+func (d *definition) isFamily() bool { return d.labels.Has(familyLabel) }
+
+// familyStream returns the stream of a stream's family, which it makes if there
+// is none. The caller holds grow, and not the lock.
+func (e *epoch) familyStream(db *DB, s *stream) (*stream, error) {
+	e.mu.RLock()
+	f := s.family
+	if f != nil {
+		if live := e.live[f.id]; live != nil {
+			f = live
+		}
+	}
+	e.mu.RUnlock()
+	if f == nil {
+		k := newKind(&s.def)
+		def := familyOf(&k, s.def.labels.Get(labelServiceName))
+		var err error
+		if f, err = e.lookUp(db, &def, s.partition); err != nil {
+			return nil, err
+		}
+	}
+	if f != s.family {
+		e.mu.Lock()
+		s.family = f
+		e.mu.Unlock()
+	}
+	return f, nil
+}
+
+// findFamily finds the stream of a kind's family for a query.
+func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, err error) {
+	u, err := db.epoch(epoch)
+	if err != nil {
+		return 0, false, err
+	}
+	defer u.release()
+	e := u.value
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if partition >= uint32(len(e.partitions)) {
+		return 0, false, nil
+	}
+	def := familyOf(k, e.partitions[partition])
+	key := string(def.append(nil))
+	if f, ok := e.families[familyKey{partition, key}]; ok {
+		return f, true, nil
+	}
+	s, _, err := e.find(db, key, partition)
+	if s == nil || err != nil {
+		return 0, false, err
+	}
+	if e.families == nil {
+		e.families = map[familyKey]uint32{}
+	}
+	e.families[familyKey{partition, key}] = s.id
+	e.bytes += int64(len(key)) + 64
+	return s.id, true, nil
+}
+
+type familyKey struct {
+	partition  uint32
+	definition string
+}
+
+// membersOf lists the members of a family's stream, hour by hour.
+func (db *DB) membersOf(e *epoch, s *stream, from, to uint8) (*family, error) {
+	f := &family{stream: s.id, known: true}
+	k := newKind(&s.def)
+	want := string(k.def.append(nil))
+	for hour := from; hour < to; hour++ {
+		err := db.eachTableOf(e, hour, func(t *table) error {
+			same := make([]bool, len(t.kinds))
+			for i := range t.kinds {
+				same[i] = string(t.kinds[i].def.append(nil)) == want
+			}
+			for row, stream := range t.streams {
+				if t.partitions[row] == s.partition && same[t.kindOf[row]] {
+					f.add(hour, stream, t.slots[row])
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// add notes slots of a member. A stream may come again for the same hour.
+func (f *family) add(hour uint8, stream uint32, slots uint16) {
+	f.hours[hour] = append(f.hours[hour], member{stream, slots})
+}
+
+// active lists the streams that have profiles in a part of an epoch, in order,
+// with the part of it from the first to the last of their slots.
+func (f *family) active(epoch uint32, lo, hi int64) (out []activeStream) {
+	set := slotsBetween(epoch, lo+1, hi)
+	for hour := range uint8(hoursPerEpoch) {
+		mask := set.hour(hour)
+		if mask == 0 {
+			continue
+		}
+		for _, m := range f.hours[hour] {
+			if m.slots&mask != 0 {
+				out = append(out, activeStream{m.stream, spanOf(hour, m.slots&mask)})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b activeStream) int { return cmp.Compare(a.stream, b.stream) })
+	n := 0
+	for _, a := range out {
+		if n > 0 && out[n-1].stream == a.stream {
+			out[n-1].join(a.span)
+			continue
+		}
+		out[n] = a
+		n++
+	}
+	return out[:n]
+}
+
+type activeStream struct {
+	stream uint32
+	span
+}
+
+// coverFamily is cover for all streams of a family: it visits the windows of the
+// family, and those of its streams where it has none.
+func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn visit) error {
+	if lo >= hi {
+		return nil
+	}
+	if top == levelFine || !f.known {
+		return s.coverMembers(f, kind, lo, hi, fn)
+	}
+	w := windowMs[top]
+	first := (lo+w-1)/w*w + w
+	if first > hi {
+		return s.coverFamily(f, kind, top-1, lo, hi, fn)
+	}
+	it, err := s.iter(&s.windows, kind, top)
+	if err != nil {
+		return err
+	}
+	at := lo
+	for ok := it.SeekGE(windowKey(s.epoch, kind, top, f.stream, first)); ok; ok = it.Next() {
+		end, ok := windowTime(it.Key())
+		if !ok || keyStream(it.Key()) != f.stream || end > hi {
+			break
+		}
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.coverFamily(f, kind, top-1, at, end-w, fn); err != nil {
+			return err
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read row %x: %w", it.Key(), err)
+		}
+		s.seen++
+		s.bytes += int64(len(value))
+		if err := fn(top, end, value); err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				return err
+			}
+			s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
+			if err := s.coverFamily(f, kind, top-1, end-w, end, fn); err != nil {
+				return err
+			}
+		}
+		at = end
+	}
+	if err := it.Error(); err != nil {
+		return err
+	}
+	return s.coverFamily(f, kind, top-1, at, hi, fn)
+}
+
+// coverMembers is cover for each of a family's streams.
+func (s *scanner) coverMembers(f *family, kind byte, lo, hi int64, fn visit) error {
+	for _, a := range f.active(s.epoch, s.gone.reach(lo+1)-1, hi) {
+		from, to := a.within(s, lo, hi)
+		if err := s.cover(kind, topOf(kind), a.stream, from, to, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topOf is the level of the longest windows of a kind of keys.
+func topOf(kind byte) int {
+	if kind == kindPoints {
+		return levelHour
+	}
+	return levelDay
+}
+
+// mergeFamily is merge for a family's stream. It writes nothing if so few streams
+// have profiles in the window that their own rows serve as well.
+func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
+	if len(f.active(m.epoch, lo, hi)) < minFamily {
+		return false, nil
+	}
+	out := m.begin()
+	err := s.coverFamily(f, kindRow, level-1, lo, hi, func(_ int, _ int64, value []byte) error { return m.add(&out, value) })
+	if err != nil || out.profiles == 0 {
+		return false, err
+	}
+	if level < levelDay {
+		var list pointList
+		err := s.coverFamily(f, kindPoints, level-1, lo, hi, func(l int, end int64, value []byte) error {
+			return m.addPoints(&list, l, end, value)
+		})
+		if err != nil {
+			return false, err
+		}
+		m.sortPoints()
+	}
+	return true, m.write(b, &out, level, lo, hi)
+}
+
+// addPoints adds a member's points, or a profile's row.
+func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) error {
+	if level == levelFine {
+		if err := m.row.decodeHead(&reader{data: value}); err != nil {
+			return err
+		}
+		return m.addPoint(end)
+	}
+	for c := range m.totals {
+		if err := list.decode(value, end-windowMs[level], c); err != nil {
+			return err
+		}
+		m.totals[c] = append(m.totals[c], list.values...)
+	}
+	m.times = append(m.times, list.times...)
+	return nil
+}
+
+// sortPoints brings the points into the order of their times.
+func (m *merger) sortPoints() {
+	if slices.IsSorted(m.times) {
+		return
+	}
+	order := make([]int, len(m.times))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(m.times[a], m.times[b]) })
+	for _, list := range append([][]int64{m.times}, m.totals...) {
+		sorted := make([]int64, len(list))
+		for i, from := range order {
+			sorted[i] = list[from]
+		}
+		copy(list, sorted)
+	}
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// TestFamilyWindowsAreUsed fails if a query about a service reads rows of each of
+// its pods where the service's own could serve, or reads those when they are old.
+func TestFamilyWindowsAreUsed(t *testing.T) {
+	ctx := context.Background()
+	const pods = 30
+	dir := t.TempDir()
+	clock := func(o *Options) { o.Now = func() time.Time { return midnight.Add(30 * time.Hour) } }
+	db := open(t, dir, clock)
+	add := func(pod int, at time.Duration) {
+		p := cpu(folded(midnight.Add(at), fmt.Sprintf("main;pod%d 1", pod)), labelServiceName, "app", "pod", fmt.Sprint(pod))
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	for hour := range 24 {
+		for pod := range pods {
+			add(pod, time.Duration(hour)*time.Hour+time.Duration(pod)*90*time.Second+time.Second)
+		}
+	}
+	read := func(selector string, from, to time.Duration) (rows [levels]int, total int64) {
+		sel := everything(selector)
+		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
+		jobs, err := db.plan(ctx, sel)
+		require.NoError(t, err)
+		require.NoError(t, db.run(ctx, jobs, func(j *job, s *scanner) error {
+			return s.coverJob(j, kindRow, sel.Start-1, sel.End, func(st *jobStream, level int, _ int64, value []byte) error {
+				rows[level]++
+				var p packedRow
+				err := p.decode(value)
+				total += p.totals[st.sampleType]
+				return err
+			})
+		}))
+		return rows, total
+	}
+	const all = 24 * pods * 1e7
+	rows, total := read(`{}`, 0, 24*time.Hour)
+	require.Equal(t, [levels]int{levelFine: 24 * pods}, rows)
+	require.EqualValues(t, all, total)
+	require.NoError(t, db.maintain(ctx, 0))
+	for _, selector := range []string{`{}`, `{service_name="app"}`, `{__service_name__=~"app|other",__unit__="nanoseconds"}`} {
+		rows, total = read(selector, 0, 24*time.Hour)
+		require.Equal(t, [levels]int{levelDay: 1}, rows)
+		require.EqualValues(t, all, total)
+		rows, total = read(selector, time.Hour, 4*time.Hour)
+		require.Equal(t, [levels]int{levelHour: 3}, rows)
+		require.EqualValues(t, 3*pods*1e7, total)
+	}
+	// In five minutes three or four pods have profiles; windows of three are not kept.
+	rows, total = read(`{}`, time.Hour, time.Hour+10*time.Minute)
+	require.EqualValues(t, 7*1e7, total)
+	require.Equal(t, [levels]int{levelSlot: 1 + 3}, rows)
+	rows, total = read(`{pod=~"[0-9]"}`, 0, 24*time.Hour)
+	require.Equal(t, [levels]int{levelDay: 10}, rows)
+	require.EqualValues(t, 24*10*1e7, total)
+
+	points := func(selector string, by ...string) []Series {
+		sel := everything(selector)
+		sel.Start, sel.End = ms(midnight), ms(midnight)+dayMs
+		out, err := db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: by})
+		require.NoError(t, err)
+		return out
+	}
+	require.Equal(t, points(`{pod!=""}`), points(`{}`))
+	require.Equal(t, points(`{pod!=""}`, labelServiceName, labelUnit), points(`{}`, labelServiceName, labelUnit))
+	require.Len(t, points(`{}`, "pod"), pods)
+	require.Equal(t, labels.FromStrings(labelServiceName, "app"), points(`{}`, labelServiceName)[0].Labels)
+
+	add(pods, 90*time.Minute) // late, and of a new pod
+	rows, total = read(`{}`, 0, 24*time.Hour)
+	require.EqualValues(t, all+1e7, total)
+	require.Equal(t, 23, rows[levelHour])
+	require.NoError(t, db.Close())
+	db = open(t, dir, clock)
+	_, total = read(`{}`, 0, 24*time.Hour)
+	require.EqualValues(t, all+1e7, total)
+	require.NoError(t, db.maintain(ctx, 0))
+	rows, total = read(`{}`, 0, 24*time.Hour)
+	require.Equal(t, [levels]int{levelDay: 1}, rows)
+	require.EqualValues(t, all+1e7, total)
+
+	names, err := db.LabelNames(ctx, nil, 0, 0)
+	require.NoError(t, err)
+	require.NotContains(t, names, familyLabel)
+}

@@ -1,0 +1,147 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A horizon says which rows of an epoch retention has dropped: for each level
+// the time, in ms, up to which there are none; 0 if all are there. It is a
+// multiple of an hour, and no finer level has an earlier one. The last level goes
+// with the epoch.
+type horizon [levels]int64
+
+// horizonHours is a horizon in whole hours of its epoch.
+type horizonHours [levelDay]uint8
+
+func (h horizonHours) times(epoch uint32) (at horizon) {
+	for level, n := range h {
+		if n > 0 {
+			at[level] = epochStart(epoch) + int64(n)*hourMs
+		}
+	}
+	return at
+}
+
+func (at horizon) hours(epoch uint32) (h horizonHours) {
+	for level := range h {
+		if at[level] > 0 {
+			h[level] = uint8((at[level] - epochStart(epoch)) / hourMs)
+		}
+	}
+	return h
+}
+
+func (h horizonHours) append(b []byte) []byte {
+	for _, n := range h {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	return b
+}
+
+func readHorizon(value []byte) (h horizonHours, err error) {
+	r := reader{data: value}
+	for level := range h {
+		h[level] = uint8(r.below(hoursPerEpoch+1, "hours"))
+		if level > 0 && h[level] > h[level-1] {
+			r.fail("hours of a coarser level")
+		}
+	}
+	return h, r.end()
+}
+
+// findHorizon reads an epoch's horizon. In the place of a damaged one stands what age
+// would have dropped; of a day that retention by size may have touched, the single
+// profiles too, so that no profile is merged into a window without the others.
+func (db *DB) findHorizon(epoch uint32) error {
+	value, closer, err := db.pebble.Get(horizonKey(epoch))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err)
+	}
+	h := db.horizonIn(epoch, value)
+	db.setHorizon(epoch, h.times(epoch))
+	return closer.Close()
+}
+
+func (db *DB) horizonIn(epoch uint32, value []byte) horizonHours {
+	h, err := readHorizon(value)
+	if err != nil {
+		db.corrupt(fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err))
+		now := db.options.Now()
+		if h = db.options.outlived(epoch, now); db.old(epoch, now) {
+			h[levelFine] = hoursPerEpoch
+		}
+	}
+	return h
+}
+
+// setHorizon replaces the table, which snapshots share.
+func (db *DB) setHorizon(epoch uint32, at horizon) {
+	db.horizonMu.Lock()
+	defer db.horizonMu.Unlock()
+	next := maps.Clone(db.horizons)
+	if next == nil {
+		next = map[uint32]horizon{}
+	}
+	if next[epoch] = at; at == (horizon{}) {
+		delete(next, epoch)
+	}
+	db.horizons = next
+}
+
+func (db *DB) horizonOf(epoch uint32) horizon {
+	db.horizonMu.RLock()
+	defer db.horizonMu.RUnlock()
+	return db.horizons[epoch]
+}
+
+// reach is the time of the first profile that may count from a time on: one in the
+// window around it, where the finer rows were dropped. Those that may be dropped
+// before the caller takes its snapshot count as dropped.
+func (db *DB) reach(epoch uint32, t int64) int64 {
+	now := db.options.Now()
+	soon := db.options.outlived(epoch, now.Add(time.Hour))
+	if db.options.MaxBytes > 0 && db.old(epoch, now) {
+		soon[levelFine], soon[levelSlot] = hoursPerEpoch, hoursPerEpoch
+	}
+	at, then := db.horizonOf(epoch), soon.times(epoch)
+	for level := levelDay; level > levelFine; level-- {
+		if t <= max(at[level-1], then[level-1]) {
+			return windowEnd(level, t) - windowMs[level] + 1
+		}
+	}
+	return t
+}
+
+// reach is the time of the first profile that may count from a time on, as
+// DB.reach.
+func (h *horizon) reach(t int64) int64 {
+	for level := levelDay; level > levelFine; level-- {
+		if t <= h[level-1] {
+			return windowEnd(level, t) - windowMs[level] + 1
+		}
+	}
+	return t
+}
+
+// A snapshot is the store as it is at one moment: its keys, and which rows are
+// not to be looked for among them.
+type snapshot struct {
+	*pebble.Snapshot
+	horizons map[uint32]horizon
+}
+
+// snapshot returns the store as it is now. The caller closes it.
+func (db *DB) snapshot() *snapshot {
+	db.horizonMu.RLock()
+	defer db.horizonMu.RUnlock()
+	return &snapshot{db.pebble.NewSnapshot(), db.horizons}
+}

@@ -1,0 +1,209 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// revive returns a stream, read from disk if it is not live; nil if it is
+// damaged or missing.
+func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
+	if s := e.live[id]; s != nil {
+		return s, nil
+	}
+	s, err := e.readStream(db, id)
+	if errors.Is(err, ErrCorrupt) {
+		db.corrupt(err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.addLive(s)
+	return s, nil
+}
+
+func (e *epoch) addLive(s *stream) {
+	e.live[s.id] = s
+	e.byKey[string(s.def.append(nil))] = s
+}
+
+// readStream reads a stream. An empty value, as mend writes it, is none.
+func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
+	key := streamKey(e.id, id)
+	value, closer, err := db.pebble.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, fmt.Errorf("read stream %x: %w: missing", key, ErrCorrupt)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read stream %x: %w", key, err)
+	}
+	if len(value) == 0 {
+		return nil, errors.Join(fmt.Errorf("read stream %x: %w: lost", key, ErrCorrupt), closer.Close())
+	}
+	partition, def, err := readStream(value)
+	if err == nil && partition >= uint32(len(e.partitions)) {
+		err = fmt.Errorf("%w: partition %d of %d", ErrCorrupt, partition, len(e.partitions))
+	}
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return nil, fmt.Errorf("read stream %x: %w", key, err)
+	}
+	return &stream{id: id, partition: partition, def: def}, nil
+}
+
+// retire forgets the streams that have no open hours, and for a quiet time no
+// profiles.
+func (e *epoch) retire(quiet time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	busy := make(map[uint32]bool, len(e.live))
+	for id, o := range e.open {
+		if id.hour != wholeDay || o.flying > 0 || time.Since(o.last[0]) < quiet {
+			busy[id.stream] = true
+		}
+	}
+	for id, s := range e.live {
+		if busy[id] {
+			continue
+		}
+		delete(e.live, id)
+		if key := string(s.def.append(nil)); e.byKey[key] == s {
+			delete(e.byKey, key)
+		}
+		delete(e.open, hourID{id, wholeDay}) // its mark is on disk
+	}
+}
+
+// stream returns the stream of a definition, which it writes if it is new. The
+// write is in the log before any later one, but not synced.
+func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
+	e.grow.Lock()
+	defer e.grow.Unlock()
+	service := def.labels.Get(labelServiceName)
+	e.mu.RLock()
+	partition, ok := e.current[service]
+	next := uint32(len(e.partitions))
+	e.mu.RUnlock()
+	if !ok {
+		if next >= maxPartitions {
+			return nil, fmt.Errorf("%w: %d services in a day", ErrLimit, maxPartitions)
+		}
+		partition = next
+		err := db.guard(func() error {
+			return db.pebble.Set(partitionKey(e.id, partition), []byte(service), pebble.NoSync)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("write partition: %w", err)
+		}
+		e.mu.Lock()
+		e.current[service] = partition
+		e.partitions = append(e.partitions, service)
+		e.mu.Unlock()
+	}
+	return e.lookUp(db, def, partition)
+}
+
+// lookUp is stream for a partition that exists. The caller holds grow, and not
+// the lock.
+func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, error) {
+	e.key = def.append(e.key[:0])
+	if s := e.known(e.key, partition); s != nil {
+		return s, nil
+	}
+	key := string(e.key)
+	e.mu.Lock()
+	s, same, err := e.find(db, key, partition)
+	if s != nil {
+		e.addLive(s)
+	}
+	e.mu.Unlock()
+	if s != nil || err != nil {
+		return s, err
+	}
+	if e.next >= maxStreams {
+		return nil, fmt.Errorf("%w: %d senders and families of them in a day", ErrLimit, maxStreams)
+	}
+	b := db.pebble.NewBatch()
+	defer b.Close()
+	b.Set(streamKey(e.id, e.next), appendStream(nil, partition, def), nil)
+	b.Set(findKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
+	if err := db.commit(b, pebble.NoSync); err != nil {
+		return nil, fmt.Errorf("write stream: %w", err)
+	}
+	s = &stream{id: e.next, partition: partition, def: *def}
+	e.next++
+	e.mu.Lock()
+	e.addLive(s)
+	e.mu.Unlock()
+	return s, nil
+}
+
+// known returns the live stream of a definition's encoding in a partition.
+func (e *epoch) known(key []byte, partition uint32) *stream {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if s := e.byKey[string(key)]; s != nil && s.partition == partition {
+		return s
+	}
+	return nil
+}
+
+// find returns the stream of a definition's encoding in a partition, live or read
+// from disk; nil if there is none, and then the streams that share its hash.
+func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []uint32, err error) {
+	if s := e.byKey[key]; s != nil && s.partition == partition {
+		return s, nil, nil
+	}
+	if same, err = db.findStreams(e.id, xxhash.Sum64String(key)); err != nil {
+		return nil, nil, err
+	}
+	for _, id := range same {
+		s := e.live[id]
+		if s == nil {
+			if s, err = e.readStream(db, id); errors.Is(err, ErrCorrupt) {
+				continue // it cannot be this one any more
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		if s.partition == partition && string(s.def.append(nil)) == key {
+			return s, same, nil
+		}
+	}
+	return nil, same, nil
+}
+
+// findStreams lists the streams of an epoch whose definition has a hash.
+func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
+	key := findKey(epoch, hash)
+	value, closer, err := db.pebble.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read streams %x: %w", key, err)
+	}
+	r := reader{data: value}
+	for range r.count(1, "stream count") {
+		ids = append(ids, r.below(epochItself, "stream"))
+	}
+	if err := r.end(); err != nil { // a stream of the same definition will do
+		db.corrupt(fmt.Errorf("read streams %x: %w", key, err))
+		ids = nil
+	}
+	return ids, closer.Close()
+}
+
+func appendStreams(b []byte, ids []uint32) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ids)))
+	for _, id := range ids {
+		b = binary.AppendUvarint(b, uint64(id))
+	}
+	return b
+}

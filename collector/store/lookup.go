@@ -1,0 +1,147 @@
+package store
+
+// Tables that find the number of what a dictionary holds. They hold numbers
+// alone and look at the dictionary for the rest, so they take a fraction of the
+// memory of maps.
+
+// mix is a multiplicative hash of two words.
+func mix(a, b uint64) uint64 {
+	h := (a ^ b*0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9
+	return h ^ h>>32
+}
+
+func (f *function) hash() uint64 {
+	return mix(mix(uint64(f.name)<<32|uint64(f.systemName), uint64(f.file)), uint64(f.startLine))
+}
+
+func (l *location) hash(lines []line) uint64 {
+	h := mix(uint64(l.mapping)<<1, l.address)
+	if l.folded {
+		h++
+	}
+	for _, ln := range lines {
+		h = mix(h, uint64(ln.function)<<32^uint64(ln.line))
+	}
+	return h
+}
+
+// numbers is an open-addressing hash table of numbers by hash. Who looks a
+// number up compares what it stands for.
+type numbers struct {
+	slots []numberSlot
+	used  int
+}
+
+// A numberSlot is free if to is 0; it holds a number plus one.
+type numberSlot struct{ hash, to uint32 }
+
+// noNumber is what at returns for a slot of another hash.
+const noNumber = ^uint32(0)
+
+func (t *numbers) grow(n int) {
+	size := 64
+	for size*2 < n*3 {
+		size *= 2
+	}
+	old := t.slots
+	t.slots, t.used = make([]numberSlot, size), 0
+	for _, s := range old {
+		if s.to != 0 {
+			t.insert(s)
+		}
+	}
+}
+
+// first is the slot at which to look for a hash, next the one to go on with.
+func (t *numbers) first(hash uint64) uint32 { return uint32(hash) & uint32(len(t.slots)-1) }
+
+func (t *numbers) next(slot uint32) uint32 { return (slot + 1) & uint32(len(t.slots)-1) }
+
+// at returns the number in a slot, or noNumber if it has another hash. It
+// reports false at a free slot: the number is not there.
+func (t *numbers) at(slot uint32, hash uint64) (uint32, bool) {
+	if len(t.slots) == 0 {
+		return noNumber, false
+	}
+	s := t.slots[slot]
+	if s.to == 0 {
+		return noNumber, false
+	}
+	if s.hash != uint32(hash) {
+		return noNumber, true
+	}
+	return s.to - 1, true
+}
+
+// put adds a number that is not there.
+func (t *numbers) put(hash uint64, number uint32) {
+	if t.used*3 >= len(t.slots)*2 {
+		t.grow(max(t.used*2, 42))
+	}
+	t.insert(numberSlot{uint32(hash), number + 1})
+}
+
+func (t *numbers) insert(s numberSlot) {
+	at := t.first(uint64(s.hash))
+	for t.slots[at].to != 0 {
+		at = t.next(at)
+	}
+	t.slots[at] = s
+	t.used++
+}
+
+// pairs is an open-addressing hash table from two numbers to a third, which is
+// never 0. It takes less than half of a map's memory and time.
+type pairs struct {
+	slots []pair
+	used  int
+}
+
+type pair struct{ a, b, to uint32 }
+
+func (p *pairs) grow(n int) {
+	size := 64
+	for size*2 < n*3 {
+		size *= 2
+	}
+	old := p.slots
+	p.slots, p.used = make([]pair, size), 0
+	for _, s := range old {
+		if s.to != 0 {
+			p.put(s.a, s.b, s.to)
+		}
+	}
+}
+
+func (p *pairs) slot(a, b uint32) int {
+	h := (uint64(a)<<32 | uint64(b)) * 0x9E3779B97F4A7C15
+	h ^= h >> 32
+	mask := uint64(len(p.slots) - 1)
+	i := h & mask
+	for {
+		s := &p.slots[i]
+		if s.to == 0 || s.a == a && s.b == b {
+			return int(i)
+		}
+		i = (i + 1) & mask
+	}
+}
+
+func (p *pairs) get(a, b uint32) (uint32, bool) {
+	if len(p.slots) == 0 {
+		return 0, false
+	}
+	to := p.slots[p.slot(a, b)].to
+	return to, to != 0
+}
+
+func (p *pairs) put(a, b, to uint32) {
+	if p.used*3 >= len(p.slots)*2 {
+		p.grow(max(p.used*2, 42))
+	}
+	s := &p.slots[p.slot(a, b)]
+	if s.to == 0 {
+		p.used++
+	}
+	*s = pair{a, b, to}
+}

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// memory is what all queries together may take for the results that they are
+// working on, Options.QueryBytes.
+type memory struct {
+	max  int64
+	free *semaphore.Weighted
+}
+
+func newMemory(max int64) *memory { return &memory{max: max, free: semaphore.NewWeighted(max)} }
+
+// memoryTimeout is how long a query waits for others to end.
+const memoryTimeout = 10 * time.Second
+
+// A hold is what one query has of the memory. It is not safe for concurrent use.
+type hold struct {
+	of *memory
+	n  int64
+}
+
+func (m *memory) hold() hold { return hold{of: m} }
+
+// try takes n bytes more if they are free.
+func (h *hold) try(n int64) bool {
+	if !h.of.free.TryAcquire(n) {
+		return false
+	}
+	h.n += n
+	return true
+}
+
+// wait takes n bytes more, or returns an error that wraps ErrLimit.
+func (h *hold) wait(ctx context.Context, n int64) error {
+	if h.n+n > h.of.max {
+		return fmt.Errorf("%w: the query needs more than %d bytes of memory (limits.max_query_bytes); choose a shorter range or fewer services", ErrLimit, h.of.max)
+	}
+	wait, cancel := context.WithTimeout(ctx, memoryTimeout)
+	defer cancel()
+	if err := h.of.free.Acquire(wait, n); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w: other queries have all of the %d bytes of memory (limits.max_query_bytes) and none ended within %s", ErrLimit, h.of.max, memoryTimeout)
+	}
+	h.n += n
+	return nil
+}
+
+// release gives all back.
+func (h *hold) release() {
+	h.of.free.Release(h.n)
+	h.n = 0
+}

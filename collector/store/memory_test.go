@@ -1,0 +1,90 @@
+package store
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// TestMemoryIsCapped stores and asks for much more than the cache may hold: days,
+// services with large tries, and pods that come and go.
+func TestMemoryIsCapped(t *testing.T) {
+	ctx := context.Background()
+	const (
+		days     = 8
+		services = 6
+		capBytes = 16 << 20
+		// The database's memtables, and what is not counted in the cache.
+		margin = 16 << 20
+	)
+	clock := midnight
+	db := open(t, t.TempDir(), func(o *Options) {
+		o.Now, o.CacheBytes = func() time.Time { return clock }, capBytes
+	})
+	w := newWorkload(services, 1)
+	var made [services][6]profile.Profile
+	for s := range made {
+		for n := range made[s] {
+			made[s][n] = w.profile(s, 0, n, midnight)
+		}
+	}
+	before := heapInUse()
+	most := uint64(0)
+	check := func() {
+		heap := heapInUse()
+		most = max(most, heap-min(before, heap))
+	}
+	c := churn{pods: 2000, services: 3}
+	uncapped := int64(0)
+	for day := range days {
+		offset := time.Duration(day) * 24 * time.Hour
+		for s := range made {
+			for n := range made[s] {
+				p := made[s][n]
+				p.Pprof.TimeNanos = midnight.Add(offset + time.Duration(n+1)*time.Hour).UnixNano()
+				clock = midnight.Add(offset + 7*time.Hour)
+				require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+			}
+		}
+		clock = midnight.Add(offset + 24*time.Hour)
+		if day == days-1 {
+			for hour := range 24 {
+				clock = midnight.Add(offset + time.Duration(hour+1)*time.Hour)
+				c.appendOn(t, db, midnight.Add(offset), time.Duration(hour)*time.Hour, time.Duration(hour+1)*time.Hour)
+				require.NoError(t, db.maintain(ctx, 0))
+			}
+		}
+		require.NoError(t, db.maintain(ctx, 0))
+		check()
+		for id := range uint32(services) {
+			u, err := db.partition(epochOf(ms(midnight.Add(offset))+1), id)
+			require.NoError(t, err)
+			uncapped += u.value.size()
+			u.release()
+		}
+	}
+	require.Greater(t, uncapped, int64(3*(capBytes+margin)/2), "the test must hold more than the cap allows")
+	sel := everything()
+	sel.End = ms(clock)
+	sel.MaxNodes = 1000
+	for range 3 {
+		_, err := db.Tree(ctx, sel, nil)
+		require.NoError(t, err)
+		_, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Hour, GroupBy: []string{labelServiceName}})
+		require.NoError(t, err)
+		for _, name := range []string{"pod", "instance", "node", "version"} {
+			_, err = db.LabelValues(ctx, name, nil, 0, 0)
+			require.NoError(t, err)
+		}
+		_, err = db.Labels(ctx, []string{"pod"}, nil, 0, 0)
+		require.NoError(t, err)
+		check()
+	}
+	require.LessOrEqual(t, db.cache.bytes(), int64(capBytes))
+	require.Less(t, most, uint64(capBytes+margin))
+	t.Logf("%d MB of tries under a cap of %d MB took %d MB at most", uncapped>>20, capBytes>>20, most>>20)
+}

@@ -1,0 +1,153 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// plan lists the jobs of a selection, in the order of epochs and partitions.
+func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
+	return db.planBy(ctx, sel, nil)
+}
+
+// planBy is plan with the labels of the given names for every stream.
+func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job, error) {
+	if sel.Type.SampleType == "" {
+		return nil, fmt.Errorf("%w: profile type: missing", ErrInvalid)
+	}
+	typ, err := labels.NewMatcher(labels.MatchEqual, labelProfileType, sel.Type.String())
+	if err != nil {
+		return nil, err
+	}
+	p := &planner{
+		matchers: append([]*labels.Matcher{typ}, sel.Matchers...), names: names,
+		jobs: map[jobKey]*job{}, families: map[jobFamilyKey]*jobFamily{}, seen: map[uint32][]int32{},
+	}
+	p.whole = p.isWhole()
+	if err := db.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
+		return nil, err
+	}
+	for key, f := range p.families {
+		if f.stream, f.known, err = db.findFamily(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+			return nil, err
+		}
+		j := p.jobs[key.jobKey]
+		j.families = append(j.families, f)
+	}
+	jobs := slices.SortedFunc(maps.Values(p.jobs), func(a, b *job) int {
+		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.partition, b.partition))
+	})
+	for i, j := range jobs {
+		j.order = i
+		if len(j.streams) < minFamily {
+			j.families = nil
+		}
+		slices.SortStableFunc(j.streams, func(a, b jobStream) int { return cmp.Compare(a.id, b.id) })
+	}
+	return jobs, nil
+}
+
+// A planner makes jobs of tables.
+type planner struct {
+	matchers []*labels.Matcher
+	names    []string // labels that are asked for
+	whole    bool     // streams of a family are all selected or none, and told apart by nobody
+	jobs     map[jobKey]*job
+	families map[jobFamilyKey]*jobFamily
+	kinds    []kind
+	seen     map[uint32][]int32 // by epoch and stream: the place in its job plus one
+}
+
+type jobKey struct{ epoch, partition uint32 }
+
+type jobFamilyKey struct {
+	jobKey
+	kind int // index in kinds
+}
+
+// isWhole reports whether matchers and names are about what streams of a family
+// have in common.
+func (p *planner) isWhole() bool {
+	common := func(name string) bool {
+		return follows(name) || name == labelName || columnName(name) == labelServiceName
+	}
+	return !slices.ContainsFunc(p.matchers, func(m *labels.Matcher) bool { return !common(m.Name) }) &&
+		!slices.ContainsFunc(p.names, func(name string) bool { return !common(name) })
+}
+
+// add adds the streams of a table.
+func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
+	picked, err := t.pick(p.matchers, slots)
+	if err != nil || len(picked.rows) == 0 {
+		return err
+	}
+	project, err := t.project(p.names)
+	if err != nil {
+		return err
+	}
+	var kinds []int
+	if p.whole {
+		kinds = p.number(t.kinds)
+	}
+	seen := p.seen[epoch]
+	defer func() { p.seen[epoch] = seen }()
+	var j *job
+	for _, row := range picked.rows {
+		stream, key := t.streams[row], jobKey{epoch, t.partitions[row]}
+		if j == nil || j.epoch != key.epoch || j.partition != key.partition {
+			if j = p.jobs[key]; j == nil {
+				j = &job{epoch: key.epoch, partition: key.partition}
+				p.jobs[key] = j
+			}
+		}
+		for int(stream) >= len(seen) {
+			seen = append(seen, 0)
+		}
+		types := picked.types[t.kindOf[row]]
+		at := spanOf(hour, t.slots[row]&slots)
+		if seen[stream] == 0 {
+			seen[stream] = int32(len(j.streams)) + 1
+			for _, i := range types {
+				j.streams = append(j.streams, jobStream{id: stream, span: at, sampleType: i, labels: project.of(row, i)})
+			}
+		} else { // it was in an earlier hour
+			for i := range types {
+				j.streams[int(seen[stream])-1+i].span.join(at)
+			}
+		}
+		if !p.whole {
+			continue
+		}
+		id := jobFamilyKey{key, kinds[t.kindOf[row]]}
+		f := p.families[id]
+		if f == nil {
+			f = &jobFamily{}
+			for _, i := range types {
+				f.streams = append(f.streams, jobStream{sampleType: i, labels: project.of(row, i)})
+			}
+			p.families[id] = f
+		}
+		f.add(hour, stream, t.slots[row]&slots)
+	}
+	return nil
+}
+
+// number finds the planner's numbers of a table's kinds.
+func (p *planner) number(kinds []kind) []int {
+	out := make([]int, len(kinds))
+	for i := range kinds {
+		key := string(kinds[i].def.append(nil))
+		at := slices.IndexFunc(p.kinds, func(k kind) bool { return string(k.def.append(nil)) == key })
+		if at < 0 {
+			at = len(p.kinds)
+			p.kinds = append(p.kinds, kinds[i])
+		}
+		out[i] = at
+	}
+	return out
+}

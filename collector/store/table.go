@@ -1,0 +1,338 @@
+package store
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// A table lists the streams that have profiles in one hour, a row for each, with
+// their labels by columns: a column has a label's distinct values and for each
+// row which of them it is. What a lookup costs depends on how many streams were
+// active in its hours, not on how many the day had.
+//
+// A table that was read from disk does not change, but for the columns that it
+// reads when they are asked for; it is safe for concurrent use.
+type table struct {
+	streams    []uint32
+	slots      []uint16 // of the hour, in which the row's stream has profiles
+	partitions []uint32
+	kindOf     []uint32 // index in kinds
+	kinds      []kind
+	names      []string // of the columns
+
+	read func(name string) (*labelColumn, error) // from disk; none in memory
+
+	mu      sync.Mutex
+	columns map[string]*labelColumn // those that were read
+	bytes   int64
+}
+
+const allSlots = 1<<slotsPerHour - 1
+
+// A kind is what streams of the same __name__ and sample types share: the labels
+// that follow from the types.
+type kind struct {
+	def   definition      // with few labels or none
+	types []labels.Labels // by sample type
+}
+
+// A labelColumn holds a label of all rows.
+type labelColumn struct {
+	values []string // sorted, if it is from disk
+	of     []uint32 // by row: index in values plus one; 0, or too short, for none
+}
+
+func (c *labelColumn) at(row uint32) uint32 {
+	if int(row) < len(c.of) {
+		return c.of[row]
+	}
+	return 0
+}
+
+// value is "" if the row has no such label.
+func (c *labelColumn) value(row uint32) string {
+	if c == nil {
+		return ""
+	}
+	if i := c.at(row); i > 0 {
+		return c.values[i-1]
+	}
+	return ""
+}
+
+// follows reports whether a label of a series follows from its sample type.
+func follows(name string) bool {
+	switch name {
+	case labelProfileType, labelType, labelUnit, labelPeriodType, labelPeriodUnit:
+		return true
+	}
+	return false
+}
+
+// columnName is the name of the column that holds a label.
+func columnName(name string) string {
+	if name == labelServicePrivate { // a copy
+		return labelServiceName
+	}
+	return name
+}
+
+// newKind makes the kind of a stream.
+func newKind(def *definition) kind {
+	k := kind{def: definition{period: def.period, types: def.types}}
+	var b labels.ScratchBuilder
+	def.labels.Range(func(l labels.Label) {
+		if l.Name == labelName || follows(l.Name) {
+			b.Add(l.Name, l.Value)
+		}
+	})
+	k.def.labels = b.Labels()
+	k.derive()
+	return k
+}
+
+func (k *kind) derive() {
+	for i := range k.def.types {
+		var b labels.ScratchBuilder
+		k.def.seriesLabels(i).Range(func(l labels.Label) {
+			if follows(l.Name) {
+				b.Add(l.Name, l.Value)
+			}
+		})
+		k.types = append(k.types, b.Labels())
+	}
+}
+
+func (t *table) size() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bytes
+}
+
+// column returns the column of a name, nil if there is none. Errors wrap
+// ErrCorrupt if it is damaged.
+func (t *table) column(name string) (*labelColumn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.columns[name]
+	if c != nil || t.read == nil {
+		return c, nil
+	}
+	if _, ok := slices.BinarySearch(t.names, name); !ok {
+		return nil, nil
+	}
+	c, err := t.read(name)
+	if err != nil {
+		return nil, err
+	}
+	t.columns[name] = c
+	t.bytes += int64(len(c.of))*4 + int64(len(c.values))*16
+	for _, v := range c.values {
+		t.bytes += int64(len(v))
+	}
+	return c, nil
+}
+
+// A pick is a set of a table's series.
+type pick struct {
+	rows  []uint32
+	types [][]int // by kind: the sample types
+	all   bool    // all rows, with all types
+}
+
+// pick finds the rows that have profiles in one of the slots and match. As in
+// PromQL a missing label is an empty one.
+func (t *table) pick(ms []*labels.Matcher, slots uint16) (p pick, err error) {
+	p = pick{types: make([][]int, len(t.kinds)), all: slots == allSlots && len(ms) == 0}
+	var own []*labels.Matcher
+	for k := range t.kinds {
+		for i := range t.kinds[k].types {
+			p.types[k] = append(p.types[k], i)
+		}
+	}
+	for _, m := range ms {
+		if !follows(m.Name) {
+			own = append(own, m)
+			continue
+		}
+		for k := range t.kinds {
+			p.types[k] = slices.DeleteFunc(p.types[k], func(i int) bool {
+				return !m.Matches(t.kinds[k].types[i].Get(m.Name))
+			})
+		}
+	}
+	p.rows = make([]uint32, 0, len(t.streams))
+	for row, k := range t.kindOf {
+		if t.slots[row]&slots != 0 && len(p.types[k]) > 0 {
+			p.rows = append(p.rows, uint32(row))
+		}
+	}
+	for _, m := range own {
+		if len(p.rows) == 0 {
+			break
+		}
+		if err := t.narrow(&p, m); err != nil {
+			return pick{}, err
+		}
+	}
+	return p, nil
+}
+
+// narrow keeps the rows that match.
+func (t *table) narrow(p *pick, m *labels.Matcher) error {
+	c, err := t.column(columnName(m.Name))
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		if !m.Matches("") {
+			p.rows = p.rows[:0]
+		}
+		return nil
+	}
+	var hit func(uint32) bool // by index in values plus one
+	if m.Type == labels.MatchEqual || m.Type == labels.MatchNotEqual {
+		want := uint32(slices.Index(c.values, m.Value) + 1)
+		if want == 0 && m.Value != "" {
+			want = uint32(len(c.values)) + 1 // none has it
+		}
+		equal := m.Type == labels.MatchEqual
+		hit = func(i uint32) bool { return i == want == equal }
+	} else {
+		// Every value is looked at once, however many rows have it.
+		hits := make([]bool, len(c.values)+1)
+		hits[0] = m.Matches("")
+		for i, v := range c.values {
+			hits[i+1] = m.Matches(v)
+		}
+		hit = func(i uint32) bool { return hits[i] }
+	}
+	p.rows = slices.DeleteFunc(p.rows, func(row uint32) bool { return !hit(c.at(row)) })
+	return nil
+}
+
+// labelNames adds the names that the picked series have.
+func (t *table) labelNames(p *pick, seen map[string]struct{}) error {
+	if len(p.rows) == 0 {
+		return nil
+	}
+	for _, name := range t.names {
+		if _, ok := seen[name]; ok {
+			continue
+		}
+		if !p.all {
+			c, err := t.column(name)
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(p.rows, func(row uint32) bool { return c.at(row) != 0 }) {
+				continue
+			}
+		}
+		seen[name] = struct{}{}
+		if name == labelServiceName {
+			seen[labelServicePrivate] = struct{}{}
+		}
+	}
+	t.eachType(p, func(ls labels.Labels) {
+		ls.Range(func(l labels.Label) { seen[l.Name] = struct{}{} })
+	})
+	return nil
+}
+
+// eachType calls fn for what follows from the sample types of the picked series.
+func (t *table) eachType(p *pick, fn func(labels.Labels)) {
+	used := make([]bool, len(t.kinds))
+	for _, row := range p.rows {
+		used[t.kindOf[row]] = true
+	}
+	for k, yes := range used {
+		if !yes {
+			continue
+		}
+		for _, i := range p.types[k] {
+			fn(t.kinds[k].types[i])
+		}
+	}
+}
+
+// labelValues returns the values of a label that the picked series have.
+func (t *table) labelValues(p *pick, name string) ([]string, error) {
+	if len(p.rows) == 0 {
+		return nil, nil
+	}
+	if follows(name) {
+		var out []string
+		t.eachType(p, func(ls labels.Labels) {
+			if v := ls.Get(name); v != "" {
+				out = append(out, v)
+			}
+		})
+		return out, nil
+	}
+	c, err := t.column(columnName(name))
+	if c == nil || err != nil {
+		return nil, err
+	}
+	if p.all {
+		return c.values, nil
+	}
+	seen := make([]bool, len(c.values)+1)
+	n := 0
+	for _, row := range p.rows {
+		if i := c.at(row); i != 0 && !seen[i] {
+			seen[i] = true
+			n++
+		}
+	}
+	out := make([]string, 0, n)
+	for i, v := range c.values {
+		if seen[i+1] {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+// mergeSorted returns what is in any of the lists, sorted and each once. The
+// lists stay as they are.
+func mergeSorted(lists [][]string) []string {
+	for i, l := range lists {
+		if !slices.IsSorted(l) {
+			lists[i] = slices.Clone(l)
+			slices.Sort(lists[i])
+		}
+	}
+	for len(lists) > 1 {
+		var next [][]string
+		for i := 0; i+1 < len(lists); i += 2 {
+			next = append(next, mergeTwo(lists[i], lists[i+1]))
+		}
+		if len(lists)%2 == 1 {
+			next = append(next, lists[len(lists)-1])
+		}
+		lists = next
+	}
+	if len(lists) == 0 {
+		return []string{}
+	}
+	return slices.Compact(slices.Clone(lists[0]))
+}
+
+func mergeTwo(a, b []string) []string {
+	out := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch order := strings.Compare(a[0], b[0]); {
+		case order < 0:
+			out, a = append(out, a[0]), a[1:]
+		case order > 0:
+			out, b = append(out, b[0]), b[1:]
+		default:
+			out, a, b = append(out, a[0]), a[1:], b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}

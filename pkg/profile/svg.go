@@ -1,0 +1,226 @@
+package profile
+
+import (
+	"bufio"
+	"encoding/xml"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"strconv"
+	"strings"
+
+	"golang.org/x/text/width"
+)
+
+// An SVG describes a picture of a flame graph.
+type SVG struct {
+	// Title and Subtitle stand above it.
+	Title, Subtitle string
+	// Unit is that of the values: the sample unit of the profile type.
+	Unit string
+}
+
+// Sizes in pixels. Text is set in a fixed-width font, whose characters are 0.6
+// times as wide as high; so what fits into a box is known without the font.
+const (
+	svgWidth     = 1200
+	svgMargin    = 10
+	svgHeader    = 48
+	svgRow       = 18 // distance of levels; a box is one less high
+	svgFont      = 12
+	svgCharacter = 0.61 * svgFont
+	svgNarrowest = 0.2 // narrower boxes are not drawn
+)
+
+// WriteSVG draws the tree with the root on top: a box for each node, as wide as
+// its total. A box shows the function's name, as much as fits, and tells the rest
+// in a tooltip. A function's colour follows from its name alone. Nodes narrower
+// than a fifth of a pixel are left out.
+//
+// The picture needs nothing from elsewhere: no script, font or style sheet.
+func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
+	total := t.Total()
+	var p picture
+	p.layout(float64(total), func(visit func(level int, size, self float64, describe func() svgBox)) {
+		t.Walk(func(level int, n *Node, name string) {
+			visit(level, float64(n.Total), float64(n.Self), func() svgBox {
+				return svgBox{
+					name: name, fill: nameColour(name),
+					title: fmt.Sprintf("%s\n%s (%s)\nself %s (%s)", name,
+						FormatValue(n.Total, o.Unit), share(n.Total, total), FormatValue(n.Self, o.Unit), share(n.Self, total)),
+				}
+			})
+		})
+	})
+	return p.write(w, o, nil)
+}
+
+// WriteSVG draws both sides in one picture. A box is as wide as the mean of the
+// node's shares of the left and of the right total, so that what has gone is seen
+// as well as what has come. Its colour tells how the share changed: red has grown,
+// blue has shrunk, grey is as before.
+func (t *DiffTree) WriteSVG(w io.Writer, o SVG) error {
+	var left, right int64
+	if len(t.Nodes) > 0 {
+		left, right = t.Nodes[0].Total, t.Nodes[0].TotalRight
+	}
+	sides := 0.0
+	for _, v := range []int64{left, right} {
+		if v != 0 {
+			sides++
+		}
+	}
+	part := func(v, total int64) float64 {
+		if total == 0 {
+			return 0
+		}
+		return float64(v) / float64(total)
+	}
+	var p picture
+	p.layout(sides, func(visit func(level int, size, self float64, describe func() svgBox)) {
+		t.Walk(func(level int, n *DiffNode, name string) {
+			l, r := part(n.Total, left), part(n.TotalRight, right)
+			visit(level, l+r, part(n.Self, left)+part(n.SelfRight, right), func() svgBox {
+				return svgBox{
+					name: name, fill: changeColour(l, r),
+					title: fmt.Sprintf("%s\nleft %s (%s)\nright %s (%s)", name,
+						FormatValue(n.Total, o.Unit), share(n.Total, left), FormatValue(n.TotalRight, o.Unit), share(n.TotalRight, right)),
+				}
+			})
+		})
+	})
+	return p.write(w, o, []legend{{changeColour(0, 1), "more on the right"}, {changeColour(1, 0), "less on the right"}})
+}
+
+// A svgBox is a node with its place. The unit of x and w is the pixel.
+type svgBox struct {
+	level             int
+	x, w              float64
+	name, title, fill string
+}
+
+type legend struct{ fill, text string }
+
+// A picture is what is drawn of a tree.
+type picture struct {
+	boxes  []svgBox
+	levels int
+}
+
+// layout places the nodes that walk visits. Their sizes are parts of total; what a
+// node has itself is to the left of its children. Only nodes that are drawn are
+// asked for a description.
+func (p *picture) layout(total float64, walk func(visit func(level int, size, self float64, describe func() svgBox))) {
+	if total <= 0 {
+		return
+	}
+	perUnit := (svgWidth - 2*svgMargin) / total
+	var next []float64 // by level: where the next child begins
+	walk(func(level int, size, self float64, describe func() svgBox) {
+		x := 0.0
+		if level > 0 {
+			x = next[level-1]
+			next[level-1] += size
+		}
+		next = append(next[:level], x+self)
+		if size*perUnit < svgNarrowest {
+			return
+		}
+		b := describe()
+		b.level, b.x, b.w = level, svgMargin+x*perUnit, size*perUnit
+		p.boxes = append(p.boxes, b)
+		p.levels = max(p.levels, level+1)
+	})
+}
+
+func (p *picture) write(w io.Writer, o SVG, legends []legend) error {
+	b := bufio.NewWriter(w)
+	say := func(format string, args ...any) { fmt.Fprintf(b, format, args...) } // Flush tells what goes wrong
+	height := svgHeader + max(p.levels, 2)*svgRow + svgMargin
+	say(`<?xml version="1.0" encoding="UTF-8"?>`+"\n"+
+		`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="monospace" font-size="%[3]d">`+"\n",
+		svgWidth, height, svgFont)
+	say("<title>%s</title>\n", escapeXML(o.Title))
+	say(`<rect width="100%%" height="100%%" fill="#fff"/>` + "\n")
+	say(`<text x="%d" y="20" font-size="14" font-weight="bold">%s</text>`+"\n", svgMargin, escapeXML(fit(o.Title, 0.61*14, svgWidth-2*svgMargin)))
+	say(`<text x="%d" y="38" fill="#555">%s</text>`+"\n", svgMargin, escapeXML(fit(o.Subtitle, svgCharacter, svgWidth-2*svgMargin)))
+	x := float64(svgWidth - svgMargin)
+	for _, l := range legends {
+		x -= 16 + svgCharacter*float64(len(l.text)) + svgMargin
+		say(`<rect x="%s" y="28" width="12" height="12" fill="%s"/><text x="%s" y="38" fill="#555">%s</text>`+"\n",
+			px(x), l.fill, px(x+16), escapeXML(l.text))
+	}
+	if len(p.boxes) == 0 {
+		say(`<text x="%d" y="%d">No profiles in this time.</text>`+"\n", svgMargin, svgHeader+svgRow)
+	}
+	for _, box := range p.boxes {
+		y := svgHeader + box.level*svgRow
+		say(`<g><title>%s</title><rect x="%s" y="%d" width="%s" height="%d" rx="1" fill="%s"/>`,
+			escapeXML(box.title), px(box.x), y, px(max(box.w-0.5, svgNarrowest)), svgRow-1, box.fill)
+		if label := fit(box.name, svgCharacter, box.w-6); label != "" {
+			say(`<text x="%s" y="%d">%s</text>`, px(box.x+3), y+13, escapeXML(label))
+		}
+		say("</g>\n")
+	}
+	say("</svg>\n")
+	return b.Flush()
+}
+
+// px writes a length with two decimals, fewer where they are zero.
+func px(v float64) string {
+	return strings.TrimSuffix(strings.TrimRight(strconv.FormatFloat(v, 'f', 2, 64), "0"), ".")
+}
+
+// fit cuts a text so that it fits into a width. A text of which less than two
+// characters would be left is empty.
+func fit(s string, character, room float64) string {
+	n := int(room / character)
+	used, cut := 0, 0 // cells; bytes that leave room for the ellipsis
+	for i, r := range s {
+		c := 1
+		if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
+			c = 2
+		}
+		if used+c > n {
+			if cut < 2 {
+				return ""
+			}
+			return s[:cut] + "…"
+		}
+		if used += c; used < n {
+			cut = i + len(string(r))
+		}
+	}
+	return s
+}
+
+func escapeXML(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything
+	return b.String()
+}
+
+// nameColour is a warm colour that follows from the name, or grey for what is no
+// function.
+func nameColour(name string) string {
+	if name == RootName || name == OtherName {
+		return "#d9d9d9"
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	sum := h.Sum32()
+	return fmt.Sprintf("hsl(%d,%d%%,%d%%)", 8+sum%46, 72+sum>>8%20, 62+sum>>16%14)
+}
+
+// changeColour is that of a share which was l and is r.
+func changeColour(l, r float64) string {
+	if l+r == 0 {
+		return "#e6e6e6"
+	}
+	change := (r - l) / (r + l)
+	mix := func(from, to int) int { return from + int(max(change, -change)*float64(to-from)) }
+	if change > 0 {
+		return fmt.Sprintf("#%02x%02x%02x", mix(0xe6, 0xf0), mix(0xe6, 0x50), mix(0xe6, 0x3c))
+	}
+	return fmt.Sprintf("#%02x%02x%02x", mix(0xe6, 0x4a), mix(0xe6, 0x90), mix(0xe6, 0xe2))
+}
