@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -25,22 +26,35 @@ import (
 const damageProfiles = 900
 
 func damageProfile(n int) profile.Profile {
-	at := midnight.Add(time.Duration(n)*4*time.Minute + 7*time.Second)
 	name := fmt.Sprintf("%0200d", n) // so that there are many blocks
-	p := cpu(folded(at, fmt.Sprintf("main;common;own%s %d", name, n%7+1), "main;common 1"),
-		labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
+	p := cpu(folded(damageTime(n), fmt.Sprintf("main;common;own%s %d", name, n%7+1), "main;common 1"),
+		labelServiceName, fmt.Sprint("s", n/5%3), "pod", fmt.Sprint(n%5))
 	p.ID = fmt.Sprint(n)
 	return p
 }
 
-func damageOptions(o *Options) { o.Now = func() time.Time { return midnight.Add(70 * time.Hour) } }
+// damageTime has a service's five pods in the same five minutes, so that there are
+// windows of all sizes for the service too.
+func damageTime(n int) time.Time {
+	return midnight.Add(time.Duration(n/5)*20*time.Minute + time.Duration(n%5)*40*time.Second + 7*time.Second)
+}
+
+// Of the first damageDropped single profiles are not kept: a day, and some hours
+// of the next.
+const damageDropped = 30 * time.Hour
+
+func damageOptions(o *Options) {
+	o.Now = func() time.Time { return midnight.Add(70 * time.Hour) }
+	o.RetentionRaw = 70*time.Hour - damageDropped
+}
 
 // makeDamageStore writes a store with tables on several levels, windows of all
-// sizes, and the latest profiles in the log alone.
+// sizes and of families, hours of which merged rows alone are left, and the latest
+// profiles in the log alone.
 func makeDamageStore(t *testing.T, dir string) {
 	t.Helper()
 	ctx := context.Background()
-	db := open(t, dir, damageOptions)
+	db := open(t, dir, damageOptions, func(o *Options) { o.RetentionRaw = 0 })
 	for n := range damageProfiles {
 		require.NoError(t, db.Append(ctx, []profile.Profile{damageProfile(n)}))
 		switch n {
@@ -48,10 +62,24 @@ func makeDamageStore(t *testing.T, dir string) {
 			require.NoError(t, db.maintain(ctx, 0))
 			require.NoError(t, db.pebble.Flush())
 			require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
-		case 700, 800, 830, 860:
+		case 750, 800, 830:
 			require.NoError(t, db.pebble.Flush())
+		case 700:
+			db.options.RetentionRaw = 70*time.Hour - damageDropped
+			require.NoError(t, db.maintain(ctx, 0))
 		}
 	}
+	families := 0
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		require.NoError(t, db.each(db.pebble, kindKey(id, kindStream), func(_, value []byte) error {
+			if _, def, err := readStream(value); err == nil && def.isFamily() {
+				families++
+			}
+			return nil
+		}))
+	}
+	require.Equal(t, 3*3, families)
+	require.Len(t, db.horizons, 2)
 	require.NoError(t, db.Close())
 }
 
@@ -102,7 +130,7 @@ func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
 			ended = true // as if the machine had crashed before it was written
 			continue
 		}
-		at := midnight.Add(time.Duration(n)*4*time.Minute + 7*time.Second)
+		at := damageTime(n)
 		require.True(t, slices.ContainsFunc(damage, func(d Damage) bool {
 			if d.File != file || d.Start == "" {
 				return false
@@ -119,21 +147,32 @@ func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
 	}
 	// It goes on, and nothing new takes the place of something old.
 	const fresh = 100000
+	taken := map[int]bool{}
 	for n := range 9 {
 		p := damageProfile(n * 97)
-		p.ID = "fresh"
-		p.Pprof = folded(midnight.Add(time.Duration(n)*8*time.Hour+time.Second), fmt.Sprintf("main;own%d 1", fresh*7+n*7))
-		require.NoError(t, db.Append(context.Background(), []profile.Profile{p}))
+		p.ID = fmt.Sprint("fresh", n)
+		p.Pprof = folded(midnight.Add(damageDropped+time.Duration(n+1)*4*time.Hour+time.Second), fmt.Sprintf("main;own%d 1", fresh*7+n*7))
+		err := db.Append(context.Background(), []profile.Profile{p})
+		if errors.Is(err, ErrInvalid) { // merged rows are all that is left of the hour
+			require.NotEmpty(t, damage, "%v", err)
+			continue
+		}
+		require.NoError(t, err)
+		taken[fresh*7+n*7] = true
 	}
+	require.True(t, taken[fresh*7+8*7], "the present is never refused")
 	check := func(db *DB) {
 		again := found(t, db)
-		for n := range 9 {
-			require.True(t, again[fresh*7+n*7], "a profile that came after the damage")
-			delete(again, fresh*7+n*7)
+		for n := range taken {
+			require.True(t, again[n], "a profile that came after the damage")
+			delete(again, n)
 		}
 		require.Equal(t, got, again)
 	}
 	check(db)
+	require.NoError(t, db.maintain(context.Background(), 0))
+	check(db)
+	db.options.RetentionRaw = 12 * time.Hour // all that is there is merged before it is dropped
 	require.NoError(t, db.maintain(context.Background(), 0))
 	check(db)
 	require.NoError(t, db.Close())
@@ -141,6 +180,11 @@ func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
 	check(db)
 	require.Equal(t, damage, db.Damage(), "remembered, and not found again")
 	require.NoError(t, db.Close())
+	v, err := Verify(context.Background(), dir)
+	require.NoError(t, err)
+	for _, d := range v.Damage { // values that refer to what is lost
+		require.Equal(t, "the store", d.File)
+	}
 	return lost
 }
 
@@ -238,10 +282,13 @@ func TestDamageUnderLoad(t *testing.T) {
 				case 2:
 					err = db.maintain(ctx, 0)
 				case 3:
-					p := damageProfile(n * 90)
+					p := damageProfile(500 + n*40)
 					p.ID = ""
 					p.Pprof.TimeNanos++
 					err = db.Append(ctx, []profile.Profile{p})
+					if errors.Is(err, ErrInvalid) && len(db.Damage()) > 0 {
+						err = nil // merged rows are all that is left of the hour
+					}
 				}
 				if err != nil {
 					t.Error(err)

@@ -3,10 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
-	"slices"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -32,85 +29,17 @@ type mender struct {
 	streams    map[uint32]*mendStream
 	finds      map[uint64][]uint32 // streams by the hash of their definition
 	noted      map[hourID]uint16   // slots that are to be in the next table
-	active     map[hourID]uint16   // of format 1
+	listed     map[hourID]uint16   // slots that are in a table
+	active     map[hourID]uint16   // slots of an index that goes: of format 1, or of a damaged table
 	dirty      map[hourID]uint16
 	windows    []mendWindow
 	points     []mendWindow
 	rows       [levelDay]uint32 // by level: the hours that have any
+	heads      uint32           // hours that have the head of a table
+	columns    uint32           // hours that have columns of one
 	top        map[byte]uint32  // the highest number and one, by kind
 	gone       *horizonHours    // nil if none is noted
 	head       packedRow
-}
-
-// A mendStream is what is left of a stream.
-type mendStream struct {
-	known     bool // it has a key
-	readable  bool
-	partition uint32
-	def       definition
-	members   []*mendStream // of a family
-	hours     [hoursPerEpoch]*mendHour
-	day       bool // there is a window of the day
-}
-
-// A mendHour counts the profiles of a stream in an hour.
-type mendHour struct {
-	fine   [slotsPerHour]uint64 // rows of single profiles
-	slots  [slotsPerHour]uint64 // in any window
-	merged uint16               // slots that have a window
-	hour   uint64               // in the window of the hour
-	over   bool                 // there is such a window
-	// The slots, and whether the hour, whose points are those of the window.
-	pointed   uint16
-	pointedTo bool
-}
-
-type mendWindow struct {
-	stream   uint32
-	level    int8
-	end      int64
-	profiles uint64
-}
-
-func (h *mendHour) total() (n uint64) {
-	for _, s := range h.slots {
-		n += s
-	}
-	return max(n, h.hour)
-}
-
-// fineSlots are the slots that have rows of single profiles.
-func (h *mendHour) fineSlots() (mask uint16) {
-	for i, n := range h.fine {
-		if n > 0 {
-			mask |= 1 << i
-		}
-	}
-	return mask
-}
-
-// slotMask are the slots in which the stream may have profiles.
-func (h *mendHour) slotMask() uint16 {
-	if mask := h.fineSlots() | h.merged; mask != 0 {
-		return mask
-	}
-	return allSlots // an hour's window alone
-}
-
-func (s *mendStream) at(hour uint8) *mendHour {
-	if s.hours[hour] == nil {
-		s.hours[hour] = &mendHour{}
-	}
-	return s.hours[hour]
-}
-
-func (s *mendStream) total() (n uint64) {
-	for _, h := range s.hours {
-		if h != nil {
-			n += h.total()
-		}
-	}
-	return n
 }
 
 func (m *mender) stream(n uint32) *mendStream {
@@ -118,6 +47,10 @@ func (m *mender) stream(n uint32) *mendStream {
 		m.streams[n] = &mendStream{}
 	}
 	return m.streams[n]
+}
+
+func (m *mender) deleteAll(prefix []byte) error {
+	return m.batch.DeleteRange(prefix, after(prefix), nil)
 }
 
 func (m *mender) raise(kind byte, n uint32) {
@@ -134,10 +67,13 @@ func (db *DB) mend(id uint32) error {
 	m := &mender{
 		db: db, id: id, batch: db.pebble.NewBatch(),
 		partitions: map[uint32]bool{}, streams: map[uint32]*mendStream{}, finds: map[uint64][]uint32{},
-		noted: map[hourID]uint16{}, active: map[hourID]uint16{}, dirty: map[hourID]uint16{}, top: map[byte]uint32{},
+		noted: map[hourID]uint16{}, listed: map[hourID]uint16{}, active: map[hourID]uint16{}, dirty: map[hourID]uint16{}, top: map[byte]uint32{},
 	}
 	defer m.batch.Close()
 	if err := db.each(db.pebble, epochKey(id), m.read); err != nil {
+		return err
+	}
+	if err := m.readTables(); err != nil {
 		return err
 	}
 	m.findFamilies()
@@ -194,6 +130,10 @@ func (m *mender) read(key, value []byte) error {
 		if t, _ := windowTime(key); t > 0 && epochOf(t) == m.id {
 			m.readWindow(kind, mendWindow{keyStream(key), int8(rest[0]), t, 0}, value)
 		}
+	case kind == kindTable && len(rest) == 1 && rest[0] < hoursPerEpoch:
+		m.heads |= 1 << rest[0]
+	case kind == kindTable && len(rest) > 1 && rest[0] < hoursPerEpoch:
+		m.columns |= 1 << rest[0]
 	case len(rest) < 4:
 	default:
 		m.readNumbered(kind, binary.BigEndian.Uint32(rest), key, value)
@@ -287,215 +227,17 @@ func (m *mender) deleteWindow(w mendWindow) {
 	m.batch.Delete(windowKey(m.id, kindPoints, int(w.level), w.stream, w.end), nil)
 }
 
-// findFamilies finds the members of each family.
-func (m *mender) findFamilies() {
-	families := map[familyKey]*mendStream{}
-	for _, s := range m.streams {
-		if s.readable && s.def.isFamily() {
-			families[familyKey{s.partition, string(s.def.append(nil))}] = s
-		}
-	}
-	for _, s := range m.streams {
-		if !s.readable || s.def.isFamily() {
-			continue
-		}
-		if f := families[familyKeyOf(s.partition, &s.def)]; f != nil {
-			f.members = append(f.members, s)
-		}
-	}
-}
-
-// mendWindows deletes windows that lack profiles, those of streams first: a
-// family's hold what its streams have.
-func (m *mender) mendWindows() {
-	for _, families := range []bool{false, true} {
-		for _, s := range m.streams {
-			if families && s.readable && s.def.isFamily() {
-				s.addMembers()
-			}
-		}
-		for _, w := range m.windows { // in order of levels
-			s := m.stream(w.stream)
-			if families == (s.readable && s.def.isFamily()) && !s.take(w) {
-				m.deleteWindow(w)
-			}
-		}
-	}
-}
-
-func (s *mendStream) addMembers() {
-	for _, member := range s.members {
-		for hour, h := range member.hours {
-			if h == nil {
-				continue
-			}
-			to := s.at(uint8(hour))
-			to.hour += h.total()
-			for i := range h.slots {
-				to.fine[i] += h.fine[i]
-				to.slots[i] += h.slots[i]
-			}
-		}
-	}
-}
-
-// take reports whether a window has all that is known below it.
-func (s *mendStream) take(w mendWindow) bool {
-	if w.level == levelDay {
-		s.day = w.profiles >= s.total()
-		return s.day
-	}
-	h := s.at(hourOf(w.end))
-	if w.level == levelHour {
-		h.over = w.profiles >= h.total()
-		h.hour = max(h.hour, w.profiles)
-		return h.over
-	}
-	slot := slotOf(w.end)
-	if w.profiles < h.slots[slot] {
-		return false
-	}
-	h.slots[slot] = w.profiles
-	h.merged |= 1 << slot
-	return true
-}
-
-// mendPoints deletes points that are not those of their window, whose deletion was
-// lost, where the profiles can serve.
-func (m *mender) mendPoints() {
-	for _, w := range m.points {
-		h := m.stream(w.stream).at(hourOf(w.end))
-		slot := slotOf(w.end)
-		switch {
-		case w.level == levelSlot && h.merged>>slot&1 == 1 && h.slots[slot] == w.profiles:
-			h.pointed |= 1 << slot
-		case w.level == levelHour && h.over && h.hour == w.profiles:
-			h.pointedTo = true
-		case w.end-windowMs[w.level] >= m.gone.times(m.id)[levelFine]:
-			m.batch.Delete(windowKey(m.id, kindPoints, int(w.level), w.stream, w.end), nil)
-		}
-	}
-}
-
-// mendHorizon notes of which hours merged windows alone are there, if it is not
-// noted: a profile that came to one of them would have it made anew of less.
-func (m *mender) mendHorizon() {
-	if m.gone != nil {
-		return
-	}
-	m.gone = &horizonHours{}
-	past := uint8(min(max((m.db.options.Now().UnixMilli()-epochStart(m.id))/hourMs, 0), hoursPerEpoch))
-	for level := range m.gone {
-		run := bits.TrailingZeros32(m.rows[level] | 1<<hoursPerEpoch)
-		coarser := uint32(0)
-		for _, hours := range m.rows[level+1:] {
-			coarser |= hours
-		}
-		if run == hoursPerEpoch && slices.ContainsFunc(m.windows, func(w mendWindow) bool { return w.level == levelDay }) {
-			coarser |= 1 << (hoursPerEpoch - 1)
-		}
-		m.gone[level] = min(uint8(bits.Len32(coarser&(1<<run-1))), past)
-		if level > levelFine {
-			m.gone[level] = min(m.gone[level], m.gone[level-1])
-		}
-	}
-	if *m.gone != (horizonHours{}) {
-		m.batch.Set(horizonKey(m.id), m.gone.append(nil), nil)
-	}
-}
-
-// mendIndex makes streams be found by their definitions, and in the slots in
-// which they have profiles.
-func (m *mender) mendIndex() error {
-	want := map[uint64][]uint32{}
-	for n, s := range m.streams {
-		if s.readable {
-			hash := xxhash.Sum64(s.def.append(nil))
-			want[hash] = append(want[hash], n)
-		}
-	}
-	for hash, ids := range want {
-		slices.Sort(ids)
-		if !slices.Equal(ids, m.finds[hash]) {
-			m.batch.Set(findKey(m.id, hash), appendStreams(nil, ids), nil)
-		}
-	}
-	for hash := range m.finds {
-		if want[hash] == nil {
-			m.batch.Delete(findKey(m.id, hash), nil)
-		}
-	}
-	if len(m.active) > 0 {
-		active := kindKey(m.id, kindActive1)
-		if err := m.batch.DeleteRange(active, after(active), nil); err != nil {
-			return err
-		}
-	}
-	for hour := range uint8(hoursPerEpoch) {
-		t, err := m.db.loadTable(m.id, hour)
-		if err != nil {
-			return err
-		}
-		listed := make(map[uint32]uint16, len(t.streams))
-		for row, n := range t.streams {
-			listed[n] = t.slots[row]
-			m.raise(kindStream, n)
-		}
-		for n, s := range m.streams {
-			if !s.readable || s.def.isFamily() {
-				continue
-			}
-			at := hourID{n, hour}
-			slots := m.active[at]
-			switch h := s.hours[hour]; {
-			case h != nil && h.total() > 0:
-				slots |= h.slotMask()
-			case s.day && s.total() == 0:
-				slots = allSlots // the day's window alone
-			}
-			if noted := m.noted[at]; slots&^(noted|listed[n]) != 0 {
-				slots = noted | slots&^listed[n]
-				m.batch.Set(pendingKey(m.id, hour, n), binary.AppendUvarint(nil, uint64(slots)), nil)
-			}
-		}
-	}
-	return nil
-}
-
-// mendMarks notes what is to be merged.
-func (m *mender) mendMarks() {
-	for n, s := range m.streams {
-		if !s.readable {
-			continue
-		}
-		some := false
-		for hour, h := range s.hours {
-			if h == nil {
-				continue
-			}
-			some = some || h.total() > 0
-			slots := h.fineSlots()
-			if slots == 0 || uint8(hour) < m.gone[levelFine] {
-				continue
-			}
-			at := hourID{n, uint8(hour)}
-			mark, marked := m.dirty[at]
-			slots &^= h.merged & h.pointed
-			if slots&^mark != 0 || !(h.over && h.pointedTo) && !marked {
-				m.batch.Set(dirtyKey(m.id, n, at.hour), binary.AppendUvarint(nil, uint64(mark|slots)), nil)
-			}
-		}
-		if _, marked := m.dirty[hourID{n, wholeDay}]; some && !s.day && !marked && m.gone[levelHour] == 0 {
-			m.batch.Set(dirtyKey(m.id, n, wholeDay), binary.AppendUvarint(nil, 1), nil)
-		}
-	}
-}
-
 // mendNumbers takes the numbers of what is lost, and closes the dictionaries.
 func (m *mender) mendNumbers() {
+	names := map[uint32]string{}
+	for _, s := range m.streams {
+		if s.readable {
+			names[s.partition] = s.def.labels.Get(labelServiceName)
+		}
+	}
 	for n := range m.top[kindPartition] {
 		if !m.partitions[n] {
-			m.batch.Set(partitionKey(m.id, n), nil, nil)
+			m.batch.Set(partitionKey(m.id, n), []byte(names[n]), nil)
 		}
 		m.batch.Set(segmentKey(m.id, n, math.MaxUint32), nil, nil)
 	}

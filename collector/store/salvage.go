@@ -358,9 +358,10 @@ func (t *tableScan) bound(key []byte) {
 	t.damage, t.gap = kept, len(kept)
 }
 
-// oneLine is an error's text without what Pebble adds on further lines.
+// oneLine is an error's text without what Pebble adds on further lines, and
+// without the bytes of damaged files that are no text.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return strings.ToValidUTF8(strings.Join(strings.Fields(err.Error()), " "), "\uFFFD")
 }
 
 // A merge reads several tables as one: of each key the newest version, without
