@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,20 +41,27 @@ func TestMain(m *testing.M) {
 // crashProfile is the nth profile of the crash test. Each has a stacktrace of
 // its own, so that the dictionary grows with every one of them.
 func crashProfile(n int) profile.Profile {
-	at := midnight.Add(time.Hour + time.Duration(n)*time.Second)
-	p := cpu(folded(at, fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
+	p := cpu(folded(crashTime(n), fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
 	p.ID = fmt.Sprint(n)
 	return p
 }
 
+func crashTime(n int) time.Time { return midnight.Add(time.Hour + time.Duration(n)*4*time.Second) }
+
 // appendUntilKilled is the process that is killed: it appends from two
-// goroutines and prints the number of each profile once it was acknowledged.
+// goroutines and prints the number of each profile once it was acknowledged. The
+// clock goes with the profiles, so that hours are merged and dropped in between.
 func appendUntilKilled(dir, first string) error {
 	start, err := strconv.Atoi(first)
 	if err != nil {
 		return err
 	}
-	o := Options{Now: func() time.Time { return midnight.Add(20 * time.Hour) }, MaintenanceInterval: 5 * time.Millisecond}
+	var latest atomic.Int64
+	latest.Store(int64(start))
+	o := Options{
+		Now:          func() time.Time { return crashTime(int(latest.Load())).Add(2 * time.Hour) },
+		RetentionRaw: 3 * time.Hour, RetentionSlot: 5 * time.Hour, MaintenanceInterval: 5 * time.Millisecond,
+	}
 	db, err := Open(dir, o)
 	if err != nil {
 		return err
@@ -68,6 +76,7 @@ func appendUntilKilled(dir, first string) error {
 					os.Exit(1)
 				}
 				mu.Lock()
+				latest.Store(max(latest.Load(), int64(n)))
 				fmt.Println(n)
 				mu.Unlock()
 				if n%50 == 0 { // merge windows in the midst of it
@@ -118,7 +127,16 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			require.NoError(t, db.maintain(context.Background(), 0))
 			checkAcknowledged(t, db, acknowledged)
 		}
+		dropped := db.horizonOf(epochOf(ms(crashTime(0))))
 		require.NoError(t, db.Close())
+		if kill%10 == 9 {
+			v, err := Verify(context.Background(), dir)
+			require.NoError(t, err)
+			require.Empty(t, v.Damage)
+		}
+		if kill == kills-1 {
+			require.NotZero(t, dropped[levelSlot], "so few profiles that none were dropped")
+		}
 	}
 	t.Logf("%d profiles were acknowledged before %d kills", len(acknowledged), kills)
 }
