@@ -118,6 +118,12 @@ func Bench(ctx context.Context) error {
 	return build.Bench(ctx)
 }
 
+// Compare measures the collector beside the server at BENCH_PEER, see docs/benchmarks.md; BENCH_FLAGS are further flags of e2e/compare.
+func Compare(ctx context.Context) error {
+	mg.CtxDeps(ctx, Collector)
+	return build.Compare(ctx)
+}
+
 // Fuzz runs every fuzz test for a while: FUZZTIME each, 20s by default.
 func Fuzz(ctx context.Context) error {
 	return build.Fuzz(ctx)

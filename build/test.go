@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,6 +97,16 @@ func Bench(ctx context.Context) error {
 		match = "."
 	}
 	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "-timeout=1h", "./...")
+}
+
+// Compare measures bin/flameline beside the server at BENCH_PEER.
+func Compare(ctx context.Context) error {
+	peer := os.Getenv("BENCH_PEER")
+	if peer == "" {
+		return errors.New("BENCH_PEER is not set: the address of a server that speaks Pyroscope's API and holds nothing yet")
+	}
+	args := []string{"run", "./e2e/compare", "-peer", peer}
+	return Run(ctx, "go", append(args, strings.Fields(os.Getenv("BENCH_FLAGS"))...)...)
 }
 
 // Fuzz runs every fuzz test for FUZZTIME.

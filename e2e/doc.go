@@ -2,5 +2,6 @@
 // and look at what comes out. `go tool mage e2e` builds what they run.
 //
 // The folders below hold what they and the demo share: load programs, programs
-// that push with SDKs, starting and stopping programs, and the demo itself.
+// that push with SDKs, starting and stopping programs, the demo itself, and the
+// comparison with other servers.
 package e2e

@@ -33,6 +33,8 @@ const (
 	maxSeries = 200
 	// requestTimeout bounds one request.
 	requestTimeout = 20 * time.Second
+	// labelDelta tells Pyroscope whether values are counters. It is not kept.
+	labelDelta = "__delta__"
 )
 
 // Options configure a Forwarder. URL is required.
@@ -102,6 +104,9 @@ func (f *Forwarder) push(ctx context.Context, ps []profile.Profile) error {
 			return fmt.Errorf("forward: encode profile: %w", err)
 		}
 		s := &pushv1.RawProfileSeries{Samples: []*pushv1.RawSample{{RawProfile: raw, ID: p.ID}}}
+		// Counters have become growth in the sources. Pyroscope's storage v1
+		// would take the difference of memory profiles once more.
+		s.Labels = append(s.Labels, &typesv1.LabelPair{Name: labelDelta, Value: "false"})
 		p.Labels.Range(func(l labels.Label) {
 			s.Labels = append(s.Labels, &typesv1.LabelPair{Name: l.Name, Value: l.Value})
 		})

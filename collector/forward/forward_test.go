@@ -10,6 +10,9 @@ import (
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
@@ -60,6 +63,29 @@ func TestAppendReachesAServer(t *testing.T) {
 	tree, err := db.Tree(t.Context(), store.Selection{Type: typ, End: time.Now().Add(time.Minute).UnixMilli()}, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, n, tree.Total(), "every profile is there once")
+}
+
+// Pyroscope's storage v1 takes memory profiles for counters unless it is told.
+func TestAppendSaysThatValuesAreGrowth(t *testing.T) {
+	got := make(chan []*typesv1.LabelPair, 1)
+	_, h := pushv1connect.NewPusherServiceHandler(pusher(func(r *pushv1.PushRequest) { got <- r.Series[0].Labels }))
+	ts := httptest.NewServer(h)
+	defer ts.Close()
+	f, err := forward.New(forward.Options{URL: ts.URL})
+	require.NoError(t, err)
+	require.NoError(t, f.Append(t.Context(), profiles(1)))
+	sent := map[string]string{}
+	for _, l := range <-got {
+		sent[l.Name] = l.Value
+	}
+	require.Equal(t, map[string]string{"__delta__": "false", "__name__": "process_cpu", "service_name": "cart", "pod": "0"}, sent)
+}
+
+type pusher func(*pushv1.PushRequest)
+
+func (p pusher) Push(_ context.Context, r *connect.Request[pushv1.PushRequest]) (*connect.Response[pushv1.PushResponse], error) {
+	p(r.Msg)
+	return connect.NewResponse(&pushv1.PushResponse{}), nil
 }
 
 func TestAppendTellsWhatIsWorthAnotherTry(t *testing.T) {

@@ -9,8 +9,10 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/capabilities/v1/capabilitiesv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
 )
 
 // Open serves the API from db from now on. The caller closes db after the last
@@ -26,7 +28,10 @@ func (s *Server) Open(db Store) {
 		connect.WithCompressMinBytes(1024),
 		connect.WithReadMaxBytes(int(o.Limits.MaxRequestBytes)),
 	}
-	names := []string{pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName}
+	names := []string{
+		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName,
+		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
+	}
 	mux := http.NewServeMux()
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, now: time.Now}
 	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
@@ -39,6 +44,11 @@ func (s *Server) Open(db Store) {
 	for _, prefix := range []string{"", "/pyroscope"} {
 		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
 		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
+	}
+	mux.Handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
+	mux.Handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))
+	for _, a := range absent {
+		mux.Handle(a.handler(options...))
 	}
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...)))
 	reflector := grpcreflect.NewStaticReflector(names...)
@@ -62,11 +72,16 @@ func (s *Server) OpenElsewhere(url string) {
 
 // patterns are the paths that Open serves.
 func patterns() []string {
-	out := []string{BackupPath, ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
-	for _, name := range []string{
-		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, grpchealth.HealthV1ServiceName,
+	names := []string{
+		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, settingsv1connect.SettingsServiceName,
+		capabilitiesv1connect.FeatureFlagsServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
-	} {
+	}
+	for _, a := range absent {
+		names = append(names, a.name)
+	}
+	out := []string{BackupPath, ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
+	for _, name := range names {
 		out = append(out, "/"+name+"/")
 	}
 	return out

@@ -23,7 +23,6 @@ import (
 
 	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/server"
-	"github.com/flameline/flameline/collector/server/conformance"
 	"github.com/flameline/flameline/collector/store"
 )
 
@@ -269,16 +268,4 @@ func TestBeforeTheStoreIsOpen(t *testing.T) {
 	srv.SetStopping()
 	_, reason = srv.Ready()
 	require.Equal(t, "the service is stopping", reason)
-}
-
-func TestConformanceSeesEveryDifference(t *testing.T) {
-	a := conformance.Answer{Lines: []string{"a 1", "b 2"}}
-	for _, b := range []conformance.Answer{
-		{Lines: []string{"a 1"}}, {Lines: []string{"a 1", "b 3"}}, {Lines: []string{"b 2", "a 1"}},
-		{Lines: []string{"a 1", "b 2", "b 2"}}, {Code: "internal"}, {},
-	} {
-		require.NotEmpty(t, conformance.Difference(a, b), "%v", b)
-		require.NotEmpty(t, conformance.Difference(b, a), "%v", b)
-	}
-	require.Empty(t, conformance.Difference(a, a))
 }

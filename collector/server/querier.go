@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
@@ -31,6 +34,7 @@ type flameQuery struct {
 	stack []string
 	nodes int64
 	spans bool // restricted to spans
+	pgo   *typesv1.GoPGO
 }
 
 func (q *querier) flameQuery(m *querierv1.SelectMergeStacktracesRequest) (f flameQuery, err error) {
@@ -63,6 +67,19 @@ func unsupported(field, why string) error {
 	return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: %s", field, why))
 }
 
+// exportQuery is flameQuery for pprof, where stack_trace_selector may have
+// go_pgo. As in Pyroscope, the call site beside it is ignored.
+func (q *querier) exportQuery(m *querierv1.SelectMergeStacktracesRequest) (flameQuery, error) {
+	pgo := m.StackTraceSelector.GetGoPgo()
+	if pgo != nil {
+		m = m.CloneVT()
+		m.StackTraceSelector = nil
+	}
+	f, err := q.flameQuery(m)
+	f.pgo = pgo
+	return f, err
+}
+
 // tree merges what f selects. The store keeps samples without their spans, so
 // no sample belongs to any span.
 func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error) {
@@ -78,11 +95,12 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 
 // pprof merges what f selects, with locations and lines. The message is encoded
 // already, in its unknown fields, which any codec of binary form writes as they
-// are. For a client that asked in JSON it is decoded.
+// are. For a client that asked in JSON it is decoded. With go_pgo it is what the
+// Go toolchain needs of it.
 func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
 	out := &googlev1.Profile{}
-	if f.spans {
-		return out, nil
+	if f.spans { // every series has a type
+		f.Matchers = append(slices.Clone(f.Matchers), labels.MustNewMatcher(labels.MatchEqual, "__profile_type__", ""))
 	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
 	switch {
@@ -93,10 +111,16 @@ func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (
 			return nil, err
 		}
 	}
-	if strings.Contains(header.Get("Content-Type"), "json") {
-		return out, code(out.UnmarshalVT(p.Data))
+	data := p.Data
+	if f.pgo != nil {
+		if data, err = goPGO(data, f.pgo); err != nil {
+			return nil, code(err)
+		}
 	}
-	out.ProtoReflect().SetUnknown(p.Data)
+	if strings.Contains(header.Get("Content-Type"), "json") {
+		return out, code(out.UnmarshalVT(data))
+	}
+	out.ProtoReflect().SetUnknown(data)
 	return out, nil
 }
 
@@ -106,18 +130,22 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	if err := oneOf("format", req.Msg.Format, querierv1.ProfileFormat_name); err != nil {
 		return nil, invalid(err)
 	}
-	f, err := q.flameQuery(req.Msg)
-	if err != nil {
-		return nil, err
-	}
 	resp := &querierv1.SelectMergeStacktracesResponse{}
 	if req.Msg.Format == querierv1.ProfileFormat_PROFILE_FORMAT_PPROF {
+		f, err := q.exportQuery(req.Msg)
+		if err != nil {
+			return nil, err
+		}
 		p, err := q.pprof(ctx, f, req.Header())
 		if err != nil {
 			return nil, err
 		}
 		resp.Pprof = &querierv1.PprofProfile{Profile: p}
 		return connect.NewResponse(resp), nil
+	}
+	f, err := q.flameQuery(req.Msg)
+	if err != nil {
+		return nil, err
 	}
 	if req.Msg.Format != querierv1.ProfileFormat_PROFILE_FORMAT_DOT { // which is a graph of all calls
 		f.MaxNodes = f.nodes
@@ -166,7 +194,7 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 // max_nodes does not cut it: an export is whole.
 func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeProfileRequest]) (*connect.Response[googlev1.Profile], error) {
 	m := req.Msg
-	f, err := q.flameQuery(&querierv1.SelectMergeStacktracesRequest{
+	f, err := q.exportQuery(&querierv1.SelectMergeStacktracesRequest{
 		ProfileTypeID:      m.ProfileTypeID,
 		LabelSelector:      m.LabelSelector,
 		Start:              m.Start,

@@ -90,7 +90,9 @@ func (q *querier) Series(ctx context.Context, req *connect.Request[querierv1.Ser
 	if err != nil {
 		return nil, invalid(err)
 	}
-	found, err := q.store.Labels(ctx, req.Msg.LabelNames, ms, start, end)
+	names := slices.Clone(req.Msg.LabelNames)
+	slices.Sort(names) // a name may be there twice
+	found, err := q.store.Labels(ctx, slices.Compact(names), ms, start, end)
 	if err != nil {
 		return nil, code(err)
 	}

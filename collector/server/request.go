@@ -127,7 +127,7 @@ func callSite(s *typesv1.StackTraceSelector) ([]string, error) {
 		return nil, nil
 	}
 	if s.GoPgo != nil {
-		return nil, errors.New("stack_trace_selector.go_pgo: is not supported; export the profile and let the Go toolchain aggregate it")
+		return nil, errors.New("stack_trace_selector.go_pgo: is for the pprof format alone")
 	}
 	var out []string
 	for _, loc := range s.CallSite {

@@ -25,6 +25,9 @@ type Store interface {
 	Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error)
 	ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error)
 	Stats(ctx context.Context) (store.Stats, error)
+	Settings(ctx context.Context) ([]store.Setting, error)
+	SetSetting(ctx context.Context, s store.Setting) error
+	DeleteSetting(ctx context.Context, name string) error
 	Backup(ctx context.Context, w io.Writer) (store.Backup, error)
 	// Writable returns why no profiles are taken at present, nil if they are.
 	Writable() error

@@ -30,29 +30,7 @@ func (db *DB) Append(ctx context.Context, ps []profile.Profile) (err error) {
 			err = db.Append(ctx, ps)
 		}
 	}()
-	// A write that the disk does not take never returns; the call has to.
-	type result struct {
-		err      error
-		panicked any
-	}
-	done := make(chan result, 1)
-	go func() {
-		var r result
-		defer func() {
-			r.panicked = recover()
-			done <- r
-		}()
-		r.err = db.append(ctx, ps)
-	}()
-	select {
-	case r := <-done:
-		if r.panicked != nil {
-			panic(r.panicked)
-		}
-		return r.err
-	case <-db.Failed():
-		return db.Err()
-	}
+	return db.await(func() error { return db.append(ctx, ps) })
 }
 
 func (db *DB) append(ctx context.Context, ps []profile.Profile) error {

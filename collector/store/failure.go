@@ -61,6 +61,33 @@ func (db *DB) Writable() error {
 	return db.disk.writable()
 }
 
+// await runs a call that writes. A write that the disk does not take never
+// returns; the call has to, once the store failed.
+func (db *DB) await(call func() error) error {
+	type result struct {
+		err      error
+		panicked any
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			r.panicked = recover()
+			done <- r
+		}()
+		r.err = call()
+	}()
+	select {
+	case r := <-done:
+		if r.panicked != nil {
+			panic(r.panicked)
+		}
+		return r.err
+	case <-db.Failed():
+		return db.Err()
+	}
+}
+
 // A fatalError ends a call to Pebble that runs on a goroutine of ours.
 type fatalError string
 

@@ -14,15 +14,15 @@ import (
 // formatVersion is the version of all that FORMAT.md describes.
 const formatVersion = 2
 
-// newPebbleOptions are the database's options, with a quarter of the cache for
+// newPebbleOptions are the database's options, with a part of the cache for
 // its blocks. Rows are packed already, so general compression serves the
 // dictionaries.
 func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Options {
 	po := &pebble.Options{
 		FS:                          fs,
-		CacheSize:                   max(o.CacheBytes/4, 1<<20),
+		CacheSize:                   max(o.CacheBytes/blockShare, 1<<20),
 		MemTableSize:                4 << 20,
-		MemTableStopWritesThreshold: 3,
+		MemTableStopWritesThreshold: 2,                              // as many logs are kept to be written again
 		MaxOpenFiles:                int(min(500, descriptors()/3)), // most descriptors are for connections
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               64 << 20,

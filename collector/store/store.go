@@ -90,6 +90,10 @@ const (
 	DefaultQueryBytes = 80 << 20
 )
 
+// One part in blockShare of the cache is for blocks of files: what is read most is
+// kept decoded.
+const blockShare = 8
+
 // How long after the last profile of a window it is merged.
 const quietTime = 10 * time.Second
 
@@ -158,6 +162,8 @@ type DB struct {
 	dropped     []droppedRange // whose space is to be given back
 	unpinned    atomic.Bool    // epochs left the cache that may have windows to merge
 
+	settings sync.Mutex // held by who replaces one
+
 	mu     sync.Mutex
 	epochs map[uint32]bool // those on disk
 	closed bool
@@ -178,7 +184,7 @@ func Open(dir string, o Options) (*DB, error) {
 		sick:    sickTables{files: map[string]bool{}, wake: make(chan struct{}, 1)},
 	}
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
-	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
+	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
 	db.memory = newMemory(o.QueryBytes)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
 	db.pebbleOptions.EventListener = &pebble.EventListener{

@@ -189,7 +189,7 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 	now = midnight.Add(24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, [levels]int{7, 2, 1, 1}, countRows(t, db))
-	require.Empty(t, db.cache.peek(cacheKey{epochOf(ms(midnight) + 1), epochItself}).value.(*epoch).open)
+	require.Empty(t, db.cache.peek(cacheKey{epoch: epochOf(ms(midnight) + 1), partition: epochItself}).value.(*epoch).open)
 }
 
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and

@@ -10,8 +10,9 @@ import (
 
 // Dot returns the call graph as graphviz text: one box per function with its
 // own and cumulative value, one edge per caller and callee. Recursion counts
-// once. It keeps the maxNodes functions of the largest cumulative value, and
-// all with 0.
+// once, and a call of a function by itself has no edge, as in pprof's graphs.
+// It keeps the maxNodes functions of the largest cumulative value, and all with
+// 0.
 func (t *Tree) Dot(unit string, maxNodes int) []byte {
 	g := newCallGraph(t)
 	order := make([]int32, 0, len(g.cum))
@@ -73,7 +74,7 @@ func newCallGraph(t *Tree) *callGraph {
 		for len(path) > level {
 			n := len(path) - 1
 			onPath[path[n]]--
-			if n > 0 {
+			if n > 0 && path[n-1] != path[n] {
 				edgeOnPath[call{path[n-1], path[n]}]--
 			}
 			path = path[:n]
@@ -89,7 +90,7 @@ func newCallGraph(t *Tree) *callGraph {
 			g.cum[n.Name] += n.Total
 		}
 		onPath[n.Name]++
-		if len(path) > 0 {
+		if len(path) > 0 && path[len(path)-1] != n.Name {
 			e := call{path[len(path)-1], n.Name}
 			if edgeOnPath[e] == 0 {
 				g.edges[e] += n.Total

@@ -206,6 +206,6 @@ func TestDotCountsRecursionOnce(t *testing.T) {
 	require.Contains(t, dot, `[label="fib\n8 (88.89%) of 8 (88.89%)"`)
 	require.Contains(t, dot, `[label="\"quoted\"\n1 (11.11%) of 1 (11.11%)"`)
 	require.Contains(t, dot, `N1 -> N2 [label="8"]`)
-	require.Contains(t, dot, `N2 -> N2 [label="6"]`)
+	require.NotContains(t, dot, "N2 -> N2") // as in the graphs of go tool pprof
 	require.NotContains(t, string(parse("a;b 2", "a 3").Dot("ns", 1)), `"b`)
 }

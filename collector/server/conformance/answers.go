@@ -12,12 +12,21 @@ type Recorded struct {
 	Answers map[string]Answer `json:"answers"`
 }
 
-//go:embed answers.json
-var recorded []byte
+var (
+	//go:embed answers.json
+	recordedV2 []byte
+	//go:embed answers_v1.json
+	recordedV1 []byte
+)
 
-// Load returns the recorded answers.
-func Load() (Recorded, error) {
-	var r Recorded
-	err := json.Unmarshal(recorded, &r)
+// Load returns the recorded answers of storage architecture v2, Pyroscope's
+// default, to all calls.
+func Load() (Recorded, error) { return parse(recordedV2) }
+
+// LoadV1 returns those of v1 to the calls that it answers in another way.
+func LoadV1() (Recorded, error) { return parse(recordedV1) }
+
+func parse(raw []byte) (r Recorded, err error) {
+	err = json.Unmarshal(raw, &r)
 	return r, err
 }

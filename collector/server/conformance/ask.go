@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -55,35 +56,90 @@ func response(procedure string) proto.Message {
 		return &querierv1.SelectHeatmapResponse{}
 	case q.QuerierServiceDiffProcedure:
 		return &querierv1.DiffResponse{}
+	case q.QuerierServiceAnalyzeQueryProcedure:
+		return &querierv1.AnalyzeQueryResponse{}
 	case q.QuerierServiceGetProfileStatsProcedure:
 		return &typesv1.GetProfileStatsResponse{}
 	}
 	panic("no response type for " + procedure)
 }
 
-// Ask sends one call to the server at url, as Connect does with JSON, and
-// reduces the answer. base is the corpus' base time.
-func Ask(ctx context.Context, url string, base int64, c Call) (Answer, error) {
-	raw, status, err := post(ctx, url+c.Procedure, c.Request)
+// A Response is what a server said, in full: a message, JSON, or the code and
+// message of an error.
+type Response struct {
+	Msg           proto.Message
+	JSON          map[string]any // of a question by URL
+	Code, Message string
+}
+
+// Fetch sends one call to the server at url, as Connect does with JSON.
+func Fetch(ctx context.Context, url string, c Call) (Response, error) {
+	ask, url := post, url+c.Procedure
+	if c.Path != "" {
+		ask, url = get, url+c.Path
+	}
+	raw, status, err := ask(ctx, url, c.Request)
 	if err != nil {
-		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
+		return Response{}, fmt.Errorf("%s: %w", c.Name, err)
 	}
 	if status != http.StatusOK {
 		var e struct{ Code, Message string }
 		if err := json.Unmarshal(raw, &e); err != nil || e.Code == "" {
-			return Answer{}, fmt.Errorf("%s: HTTP status %d: %s", c.Name, status, raw)
+			return Response{}, fmt.Errorf("%s: HTTP status %d: %s", c.Name, status, raw)
 		}
-		return Answer{Code: e.Code, Message: e.Message}, nil
+		return Response{Code: e.Code, Message: e.Message}, nil
+	}
+	if c.Path != "" {
+		var r Response
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		if err := d.Decode(&r.JSON); err != nil {
+			return Response{}, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		return r, nil
 	}
 	resp := response(c.Procedure)
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, resp); err != nil {
-		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
+		return Response{}, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	lines, err := reduce(resp, base)
+	return Response{Msg: resp}, nil
+}
+
+// Reduce returns of a response to a call what can be compared. base is the
+// corpus' base time.
+func Reduce(c Call, r Response, base int64) (Answer, error) {
+	if r.Code != "" {
+		return Answer{Code: r.Code, Message: r.Message}, nil
+	}
+	if r.JSON != nil {
+		lines, err := render(r.JSON, base, c.Timeline)
+		return Answer{Lines: lines}, err
+	}
+	lines, err := reduce(r.Msg, base)
+	return Answer{Lines: lines}, err
+}
+
+// Ask fetches and reduces.
+func Ask(ctx context.Context, url string, base int64, c Call) (Answer, error) {
+	r, err := Fetch(ctx, url, c)
+	if err != nil {
+		return Answer{}, err
+	}
+	a, err := Reduce(c, r, base)
 	if err != nil {
 		return Answer{}, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	return Answer{Lines: lines}, nil
+	return a, nil
+}
+
+// Empty reports whether the answer has no content.
+func (a Answer) Empty() bool {
+	if a.Code != "" {
+		return false
+	}
+	return len(a.Lines) == 0 || slices.ContainsFunc([]string{
+		"no flame graph", "an empty profile", "total 0, max self 0",
+	}, func(s string) bool { return strings.HasPrefix(a.Lines[0], s) })
 }
 
 // Push sends the corpus.
@@ -110,6 +166,20 @@ func post(ctx context.Context, url string, msg proto.Message) ([]byte, int, erro
 		return nil, 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	return do(req)
+}
+
+func get(ctx context.Context, url string, _ proto.Message) ([]byte, int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, 0, err
+	}
+	return do(req)
+}
+
+func do(req *http.Request) ([]byte, int, error) {
+	// Without it Pyroscope leaves label names beyond ASCII out of its answers.
+	req.Header.Set("Accept", "*/*;allow-utf8-labelnames=true")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, 0, err

@@ -62,6 +62,13 @@ func Corpus(base int64) []*pushv1.PushRequest {
 		b.sample([]string{"", "main"}, []int64{2_000_000})
 		b.sample([]string{"lock", "main"}, []int64{1_000_000})
 		req.Series = append(req.Series, series(b, "__name__", "block", "service_name", "bare", "namespace", "shop"))
+
+		// The only labels beyond ASCII, and with characters that selectors quote.
+		for n, city := range []string{"Köln", "Łódź"} {
+			b = newBuilder(at+1000, "contentions", "count", "contentions", "count", "delay", "nanoseconds")
+			b.sample([]string{"sync.(*Mutex).Lock", "städte.Öffne", "main.main"}, []int64{2 + i, 3_000_000 * (1 + i)})
+			req.Series = append(req.Series, series(b, "__name__", "mutex", "service_name", "städte", "city", city, "path", []string{`a"b\c`, "/"}[n], "größe", []string{"L", ""}[n]))
+		}
 		out = append(out, req)
 	}
 	return out

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,7 +40,7 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		case m.Pprof != nil:
 			return pprof(m.Pprof.Profile, base)
 		case m.Dot != "":
-			return dot(m.Dot), nil
+			return dot(m.Dot)
 		case m.Tree != nil:
 			return tree(m.Tree)
 		}
@@ -69,6 +70,8 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		return out, nil
 	case *querierv1.DiffResponse:
 		return flamegraphDiff(m.Flamegraph)
+	case *querierv1.AnalyzeQueryResponse:
+		return []string{fmt.Sprintf("%d series", m.QueryImpact.GetTotalQueriedSeries())}, nil
 	case *typesv1.GetProfileStatsResponse:
 		return []string{fmt.Sprintf("data ingested: %v", m.DataIngested)}, nil
 	}
@@ -99,6 +102,9 @@ func flamegraph(f *querierv1.FlameGraph) ([]string, error) {
 			return nil, fmt.Errorf("level %d has %d values", level, len(l.Values))
 		}
 		for v := range slices.Chunk(l.Values, 4) {
+			if v[3] < 0 || v[3] >= int64(len(f.Names)) {
+				return nil, fmt.Errorf("level %d has name %d of %d", level, v[3], len(f.Names))
+			}
 			x += v[0]
 			out = append(out, fmt.Sprintf("level %d at %d: %s total %d self %d", level, x, f.Names[v[3]], v[1], v[2]))
 			x += v[1]
@@ -118,6 +124,9 @@ func flamegraphDiff(f *querierv1.FlameGraphDiff) ([]string, error) {
 			return nil, fmt.Errorf("level %d has %d values", level, len(l.Values))
 		}
 		for v := range slices.Chunk(l.Values, 7) {
+			if v[6] < 0 || v[6] >= int64(len(f.Names)) {
+				return nil, fmt.Errorf("level %d has name %d of %d", level, v[6], len(f.Names))
+			}
 			left, right = left+v[0], right+v[3]
 			out = append(out, fmt.Sprintf("level %d at %d/%d: %s total %d/%d self %d/%d", level, left, right, f.Names[v[6]], v[1], v[4], v[2], v[5]))
 			left, right = left+v[1], right+v[4]
@@ -138,11 +147,6 @@ func tree(b []byte) ([]string, error) {
 	return out, nil
 }
 
-// dot says that there is a graph; its layout is each server's own.
-func dot(s string) []string {
-	return []string{fmt.Sprintf("a graph: %v", strings.HasPrefix(strings.TrimSpace(s), "digraph"))}
-}
-
 // pprof lists the stacks with their values, sorted, and what the profile says
 // of itself.
 func pprof(p *googlev1.Profile, base int64) ([]string, error) {
@@ -152,24 +156,35 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 		}
 		return p.StringTable[i]
 	}
-	if len(p.Sample) == 0 {
-		return []string{"an empty profile"}, nil
+	mappings := map[uint64]string{}
+	for _, m := range p.Mapping {
+		if mappings[m.Id] != "" {
+			return nil, fmt.Errorf("mapping %d is there twice", m.Id)
+		}
+		mappings[m.Id] = fmt.Sprintf("%s build ID %s", text(m.Filename), text(m.BuildId))
 	}
 	functions := map[uint64]*googlev1.Function{}
 	for _, f := range p.Function {
+		if functions[f.Id] != nil {
+			return nil, fmt.Errorf("function %d is there twice", f.Id)
+		}
 		functions[f.Id] = f
 	}
-	locations := map[uint64]string{}
+	locations, used := map[uint64]string{}, map[string]bool{}
 	for _, l := range p.Location {
 		var lines []string
 		for _, line := range l.Line {
 			f := functions[line.FunctionId]
-			lines = append(lines, fmt.Sprintf("%s (%s:%d)", text(f.GetName()), text(f.GetFilename()), line.Line))
+			lines = append(lines, fmt.Sprintf("%s (%s:%d, from %d)", text(f.GetName()), text(f.GetFilename()), line.Line, f.GetStartLine()))
 		}
 		if len(lines) == 0 {
 			lines = []string{fmt.Sprintf("%#x", l.Address)}
 		}
+		if locations[l.Id] != "" {
+			return nil, fmt.Errorf("location %d is there twice", l.Id)
+		}
 		locations[l.Id] = strings.Join(lines, ",")
+		used[mappings[l.MappingId]] = true
 	}
 	merged := map[string][]int64{}
 	for _, s := range p.Sample {
@@ -190,10 +205,17 @@ func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 		out = append(out, fmt.Sprintf("%s: %d", stack, v))
 	}
 	slices.Sort(out)
-	head := []string{fmt.Sprintf("period %s %s %d", text(p.PeriodType.GetType()), text(p.PeriodType.GetUnit()), p.Period)}
+	var head []string
+	if len(p.Sample) == 0 {
+		head = append(head, "an empty profile")
+	}
+	head = append(head, fmt.Sprintf("period %s %s %d", text(p.PeriodType.GetType()), text(p.PeriodType.GetUnit()), p.Period))
 	for _, t := range p.SampleType {
 		head = append(head, fmt.Sprintf("sample type %s %s", text(t.Type), text(t.Unit)))
 	}
 	head = append(head, fmt.Sprintf("time %+d ms", p.TimeNanos/1_000_000-base))
+	for _, m := range slices.Sorted(maps.Keys(used)) {
+		head = append(head, "of "+m)
+	}
 	return append(head, out...), nil
 }

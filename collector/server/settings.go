@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	settingsv1 "github.com/grafana/pyroscope/api/gen/proto/go/settings/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
+
+	"github.com/flameline/flameline/collector/store"
+)
+
+// What a client may keep here is bounded, lest the store be used as a disk.
+const (
+	maxSettings         = 1000
+	maxSettingNameBytes = 256
+	maxSettingBytes     = 64 << 10
+)
+
+// settings is settings.v1.SettingsService: texts that clients keep, such as the
+// preferences of Grafana's Profiles Drilldown, which does not start without it.
+// A text that was set is on disk.
+type settings struct {
+	store Store
+	now   func() time.Time
+}
+
+var _ settingsv1connect.SettingsServiceHandler = (*settings)(nil)
+
+// Get lists all settings.
+func (s *settings) Get(ctx context.Context, _ *connect.Request[settingsv1.GetSettingsRequest]) (*connect.Response[settingsv1.GetSettingsResponse], error) {
+	found, err := s.store.Settings(ctx)
+	if err != nil {
+		return nil, code(err)
+	}
+	resp := &settingsv1.GetSettingsResponse{}
+	for _, f := range found {
+		resp.Settings = append(resp.Settings, &settingsv1.Setting{Name: f.Name, Value: f.Value, ModifiedAt: f.Modified})
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// Set keeps a setting, unless a newer one of its name is there.
+func (s *settings) Set(ctx context.Context, req *connect.Request[settingsv1.SetSettingsRequest]) (*connect.Response[settingsv1.SetSettingsResponse], error) {
+	m := req.Msg.GetSetting()
+	switch {
+	case m == nil:
+		return nil, invalid(errors.New("setting: is missing"))
+	case m.Name == "":
+		return nil, invalid(errors.New("setting.name: is empty"))
+	case len(m.Name) > maxSettingNameBytes:
+		return nil, invalid(fmt.Errorf("setting.name: %d bytes are more than %d", len(m.Name), maxSettingNameBytes))
+	case len(m.Value) > maxSettingBytes:
+		return nil, invalid(fmt.Errorf("setting.value: %d bytes are more than %d", len(m.Value), maxSettingBytes))
+	}
+	found, err := s.store.Settings(ctx)
+	if err != nil {
+		return nil, code(err)
+	}
+	if len(found) >= maxSettings {
+		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("setting: %d settings are kept, and no more", maxSettings))
+	}
+	set := store.Setting{Name: m.Name, Value: m.Value, Modified: m.ModifiedAt}
+	if set.Modified <= 0 {
+		set.Modified = s.now().UnixMilli()
+	}
+	if err := s.store.SetSetting(ctx, set); errors.Is(err, store.ErrOldSetting) {
+		return nil, connect.NewError(connect.CodeAlreadyExists, err)
+	} else if err != nil {
+		return nil, code(err)
+	}
+	return connect.NewResponse(&settingsv1.SetSettingsResponse{
+		Setting: &settingsv1.Setting{Name: set.Name, Value: set.Value, ModifiedAt: set.Modified},
+	}), nil
+}
+
+// Delete forgets a setting, if it is there.
+func (s *settings) Delete(ctx context.Context, req *connect.Request[settingsv1.DeleteSettingsRequest]) (*connect.Response[settingsv1.DeleteSettingsResponse], error) {
+	if req.Msg.GetName() == "" {
+		return nil, invalid(errors.New("name: is empty"))
+	}
+	if err := s.store.DeleteSetting(ctx, req.Msg.GetName()); err != nil {
+		return nil, code(err)
+	}
+	return connect.NewResponse(&settingsv1.DeleteSettingsResponse{}), nil
+}

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A Setting is a text that a client keeps in the store, such as the preferences
+// of Grafana's Profiles Drilldown. The store does not read it.
+type Setting struct {
+	Name, Value string
+	Modified    int64 // ms since 1970
+}
+
+// ErrOldSetting is what SetSetting returns for a setting that is older than the
+// stored one of its name.
+var ErrOldSetting = errors.New("the stored setting is newer")
+
+// kindSetting is among the store's own keys, so retention leaves it alone.
+const kindSetting = 'c' // name → modified uint64, value
+
+func settingKey(name string) []byte { return append(kindKey(metaEpoch, kindSetting), name...) }
+
+// Settings returns all settings, sorted by name.
+func (db *DB) Settings(ctx context.Context) (out []Setting, err error) {
+	defer func() {
+		if db.heal(err) {
+			out, err = db.Settings(ctx)
+		}
+	}()
+	leave, err := db.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	prefix := kindKey(metaEpoch, kindSetting)
+	it, err := db.pebble.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		s := Setting{Name: string(it.Key()[len(prefix):])}
+		if s.Modified, s.Value, err = decodeSetting(it.Value()); err != nil {
+			db.corrupt(fmt.Errorf("read setting %x: %w", it.Key(), err))
+			continue
+		}
+		out = append(out, s)
+	}
+	return out, it.Error()
+}
+
+// SetSetting stores a setting and returns when it is on disk. It replaces one of
+// the same name that is not newer.
+func (db *DB) SetSetting(ctx context.Context, s Setting) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.SetSetting(ctx, s)
+		}
+	}()
+	return db.await(func() error { return db.setSetting(s) })
+}
+
+func (db *DB) setSetting(s Setting) error {
+	leave, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := db.Writable(); err != nil {
+		return err
+	}
+	db.settings.Lock()
+	defer db.settings.Unlock()
+	v, closer, err := db.pebble.Get(settingKey(s.Name))
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("read setting %q: %w", s.Name, err)
+	}
+	if err == nil {
+		modified, _, err := decodeSetting(v)
+		closer.Close()
+		if err == nil && modified > s.Modified {
+			return fmt.Errorf("setting %q: %w", s.Name, ErrOldSetting)
+		}
+	}
+	value := append(binary.BigEndian.AppendUint64(nil, uint64(s.Modified)), s.Value...)
+	if err := db.guard(func() error { return db.pebble.Set(settingKey(s.Name), value, pebble.Sync) }); err != nil {
+		return fmt.Errorf("write setting %q: %w", s.Name, err)
+	}
+	return nil
+}
+
+// DeleteSetting deletes a setting, if it is there.
+func (db *DB) DeleteSetting(_ context.Context, name string) error {
+	return db.await(func() error { return db.deleteSetting(name) })
+}
+
+func (db *DB) deleteSetting(name string) error {
+	leave, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := db.Writable(); err != nil {
+		return err
+	}
+	if err := db.guard(func() error { return db.pebble.Delete(settingKey(name), pebble.Sync) }); err != nil {
+		return fmt.Errorf("delete setting %q: %w", name, err)
+	}
+	return nil
+}
+
+func decodeSetting(v []byte) (modified int64, value string, err error) {
+	if len(v) < 8 {
+		return 0, "", fmt.Errorf("%w: %d bytes hold no time", ErrCorrupt, len(v))
+	}
+	return int64(binary.BigEndian.Uint64(v)), string(v[8:]), nil
+}
