@@ -284,6 +284,11 @@ func TestDamageUnderLoad(t *testing.T) {
 				case 3:
 					p := damageProfile(500 + n*40)
 					p.ID = ""
+					p.Pprof = folded(midnight.Add(69*time.Hour+30*time.Minute), fmt.Sprintf("main;fresh%d 1", n))
+					if err := db.Append(ctx, []profile.Profile{p}); err != nil {
+						t.Error(err)
+					}
+					p.Pprof = damageProfile(500 + n*40).Pprof
 					p.Pprof.TimeNanos++
 					err = db.Append(ctx, []profile.Profile{p})
 					if errors.Is(err, ErrInvalid) && len(db.Damage()) > 0 {
@@ -298,6 +303,21 @@ func TestDamageUnderLoad(t *testing.T) {
 	}
 	g.Wait()
 	require.NotEmpty(t, db.Damage())
+	fresh := func() (n int) {
+		tree, err := db.Tree(ctx, all, nil)
+		require.NoError(t, err)
+		for _, node := range tree.Nodes {
+			if strings.HasPrefix(tree.Names[node.Name], "fresh") {
+				require.EqualValues(t, 1e7, node.Self)
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 10, fresh())
+	require.NoError(t, db.Close())
+	db = open(t, dir, damageOptions)
+	require.Equal(t, 10, fresh(), "what came after the damage stays")
 	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing damaged is left")
 	require.NoError(t, db.Close())
 	v, err := Verify(ctx, dir)

@@ -123,9 +123,9 @@ func (db *DB) reach(epoch uint32, t int64) int64 {
 
 // reach is the time of the first profile that may count from a time on, as
 // DB.reach.
-func (h *horizon) reach(t int64) int64 {
+func (at *horizon) reach(t int64) int64 {
 	for level := levelDay; level > levelFine; level-- {
-		if t <= h[level-1] {
+		if t <= at[level-1] {
 			return windowEnd(level, t) - windowMs[level] + 1
 		}
 	}

@@ -148,7 +148,9 @@ func (m *mender) readNumbered(kind byte, n uint32, key, value []byte) {
 		m.partitions[n] = true
 		m.raise(kindPartition, n)
 	case kindSegment:
-		m.partitions[n] = m.partitions[n]
+		if !m.partitions[n] {
+			m.partitions[n] = false
+		}
 		m.raise(kindPartition, n)
 	case kindStream:
 		m.raise(kindStream, n)
