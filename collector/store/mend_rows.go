@@ -205,14 +205,16 @@ func (m *mender) mendMarks() {
 			if h == nil {
 				continue
 			}
-			some = some || h.total() > 0
-			slots := h.fineSlots()
-			if slots == 0 || uint8(hour) < m.gone[levelFine] {
+			if h.total() == 0 {
+				continue
+			}
+			some = true
+			if uint8(hour) < m.gone[levelFine] {
 				continue
 			}
 			at := hourID{n, uint8(hour)}
 			mark, marked := m.dirty[at]
-			slots &^= h.merged & h.pointed
+			slots := h.fineSlots() &^ (h.merged & h.pointed)
 			if slots&^mark != 0 || !(h.over && h.pointedTo) && !marked {
 				m.batch.Set(dirtyKey(m.id, n, at.hour), binary.AppendUvarint(nil, uint64(mark|slots)), nil)
 			}

@@ -63,6 +63,11 @@ func TestMend(t *testing.T) {
 		"hours":             lose(kindRow, level(levelHour)),
 		"days":              lose(kindRow, func(_ uint32, key, _ []byte) bool { return key[5] == levelDay }),
 		"points":            lose(kindPoints, level(levelHour)),
+		"a deletion of points": func(t *testing.T, db *DB) {
+			end := epochStart(days[1]) + 10*hourMs
+			stale := appendPoints(nil, end-hourMs, nil, [][]int64{{}, {}})
+			require.NoError(t, db.pebble.Set(windowKey(days[1], kindPoints, levelHour, 0, end), stale, nil))
+		},
 		"a deletion": func(t *testing.T, db *DB) {
 			stale := row{profiles: 0, totals: []int64{0, 0}}
 			require.NoError(t, db.pebble.Set(windowKey(days[1], kindRow, levelHour, 0, epochStart(days[1])+10*hourMs), stale.append(nil), nil))
@@ -112,6 +117,42 @@ func TestMend(t *testing.T) {
 			complete()
 		})
 	}
+}
+
+// Where profiles are lost that are in a merged row, it is the one to go on with.
+func TestMendKeepsMergedRows(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, dir)
+	db := open(t, dir, damageOptions)
+	day := epochOf(ms(midnight.Add(40 * time.Hour)))
+	hours := everything(`{pod="1"}`) // not what the service's rows serve
+	hours.Start, hours.End = ms(midnight.Add(40*time.Hour))+1, ms(midnight.Add(46*time.Hour))
+	want, err := db.Tree(ctx, hours, nil)
+	require.NoError(t, err)
+	for level, kinds := range map[int][]byte{levelFine: {kindRow}, levelHour: {kindRow, kindPoints}, levelDay: {kindRow}} {
+		for _, kind := range kinds {
+			require.NoError(t, db.each(db.pebble, levelPrefix(day, kind, level), func(key, _ []byte) error {
+				// Up to where there are windows of five minutes.
+				if at, _ := windowTime(key); at > ms(midnight.Add(40*time.Hour)) && (at <= ms(midnight.Add(46*time.Hour)) || level == levelDay) {
+					return db.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+				}
+				return nil
+			}))
+		}
+	}
+	require.NoError(t, db.mend(day))
+	require.Len(t, found(t, db), damageProfiles)
+	db.options.RetentionRaw = 10 * time.Hour
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, uint8(hoursPerEpoch), db.horizonOf(day).hours(day)[levelFine])
+	require.Len(t, found(t, db), damageProfiles)
+	db.options.RetentionSlot = 11 * time.Hour
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Len(t, found(t, db), damageProfiles)
+	got, err := db.Tree(ctx, hours, nil)
+	require.NoError(t, err)
+	require.Equal(t, draw(want), draw(got))
 }
 
 // A profile that was lost can be sent again under its ID.
