@@ -297,16 +297,20 @@ func TestServeOnAFullDisk(t *testing.T) {
 	push.check(t, p.url, began)
 }
 
+// under runs the program under a limit of the shell.
+func under(limit string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"sh", "-c", limit + ` && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+	}
+}
+
 // Without file descriptors pushes fail or wait, and nothing that was acknowledged
 // is lost.
 func TestServeWithoutFileDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	began := time.Now()
-	limited := func(cmd *exec.Cmd) {
-		cmd.Args = append([]string{"sh", "-c", `ulimit -n 48 && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
-		cmd.Path = "/bin/sh"
-	}
-	p := launch(t, limited, "--storage.path", dir, "--ebpf.enabled", "false")
+	p := launch(t, under("ulimit -n 48"), "--storage.path", dir, "--ebpf.enabled", "false")
 	p.waitReady(t)
 	push := newPusher(p.url)
 	for range 20 {
@@ -332,6 +336,26 @@ func TestServeWithoutFileDescriptors(t *testing.T) {
 	push.check(t, p.url, began)
 	p.end(syscall.SIGTERM)
 	require.True(t, p.cmd.ProcessState.Success(), p.log)
+	p = launch(t, nil, "--storage.path", dir, "--ebpf.enabled", "false")
+	p.waitReady(t)
+	push.check(t, p.url, began)
+}
+
+// A log that cannot be written any more ends the service, and the next start has
+// all that was acknowledged. Here it may not be longer than a limit.
+func TestServeEndsWhenTheLogCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	began := time.Now()
+	p := launch(t, under("ulimit -f 512"), "--storage.path", dir, "--ebpf.enabled", "false")
+	p.waitReady(t)
+	push := newPusher(p.url)
+	for push.push(t) == nil {
+		require.Less(t, push.sent, 100000)
+	}
+	<-p.exited
+	require.Equal(t, 1, p.cmd.ProcessState.ExitCode())
+	require.Contains(t, p.log.String(), "the store failed for good")
+	require.NotEmpty(t, push.acknowledged)
 	p = launch(t, nil, "--storage.path", dir, "--ebpf.enabled", "false")
 	p.waitReady(t)
 	push.check(t, p.url, began)
