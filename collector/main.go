@@ -33,14 +33,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app.Version(version.Print("flameline"))
 	app.UsageWriter(stdout)
 	serve := newServeCommand(app)
+	store := newStoreCommands(app)
 
 	// --help and --version end the program in here.
-	if _, err := app.Parse(args); err != nil {
+	command, err := app.Parse(args)
+	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "flameline: %v; try --help\n", err)
 		return 2
 	}
-	// One command so far, so what was parsed is it.
-	if err := serve.run(ctx, stderr); err != nil {
+	if run := store.command(command); run != nil {
+		err = run(ctx, stdout, stderr)
+	} else {
+		err = serve.run(ctx, stderr)
+	}
+	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "flameline: %v\n", err)
 		return 1
 	}

@@ -118,7 +118,7 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 // serveStore opens the store, or what stands in for it, runs the sources and
 // waits for the end.
 func serveStore(ctx context.Context, c *config.Config, srv *server.Server, listening *listening, logger *slog.Logger, reg prometheus.Registerer) (err error) {
-	to, closeStore, err := openStore(c, srv, logger, reg)
+	to, failed, closeStore, err := openStore(c, srv, logger, reg)
 	if err != nil {
 		return err
 	}
@@ -136,6 +136,7 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	select {
 	case <-ctx.Done():
 	case err = <-listening.failed:
+	case <-failed: // only a restart helps; closing the store says why
 	}
 	// In the data's order: the sources first, so that their last window is
 	// written, then open requests, the store last.
@@ -150,19 +151,20 @@ type appender interface {
 }
 
 // openStore opens the store and has the server answer from it; an agent gets a
-// connection to its server in its place.
-func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg prometheus.Registerer) (to appender, closeStore func() error, err error) {
+// connection to its server in its place. failed is closed when the store cannot
+// be written any more.
+func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg prometheus.Registerer) (to appender, failed <-chan struct{}, closeStore func() error, err error) {
 	if c.Push.URL != "" {
 		client, err := promconfig.NewClientFromConfig(c.Push.HTTPClientConfig, "push")
 		if err != nil {
-			return nil, nil, fmt.Errorf("push: %w", err)
+			return nil, nil, nil, fmt.Errorf("push: %w", err)
 		}
 		f, err := forward.New(forward.Options{URL: c.Push.URL, Client: client, Logger: logger.With("component", "forward"), Registerer: reg})
 		if err != nil {
-			return nil, nil, fmt.Errorf("push.url: %w", err)
+			return nil, nil, nil, fmt.Errorf("push.url: %w", err)
 		}
 		srv.OpenElsewhere(c.Push.URL)
-		return f, func() error { return nil }, nil
+		return f, nil, func() error { return nil }, nil
 	}
 	limitMemory(c)
 	db, err := store.Open(c.Storage.Path, store.Options{
@@ -177,12 +179,14 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		RetentionHour: time.Duration(c.Storage.Retention1h),
 		MaxFuture:     cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
 		MaxAge:        time.Duration(c.Limits.MaxAge),
+		// 0 is none in the file, and the default in the store.
+		MinFreeBytes: cmp.Or(int64(c.Storage.MinFreeBytes), -1),
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	srv.Open(db)
-	return db, db.Close, nil
+	return db, db.Failed(), db.Close, nil
 }
 
 // otherBytes is the memory of all but the store's cache and queries.

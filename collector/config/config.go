@@ -63,6 +63,9 @@ type Storage struct {
 	// MaxBytes bounds the size on disk: the finest and oldest profiles go
 	// first. 0 means no bound.
 	MaxBytes Bytes `yaml:"max_bytes"`
+	// MinFreeBytes is the free disk space below which profiles are refused
+	// until there is more. 0 means none.
+	MinFreeBytes Bytes `yaml:"min_free_bytes"`
 	// CacheBytes bounds the memory that the store uses as a cache.
 	CacheBytes Bytes `yaml:"cache_bytes"`
 }
@@ -138,7 +141,7 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040"},
-		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), CacheBytes: 128 << 20},
+		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
 		Limits: Limits{
 			MaxRequestBytes:      64 << 20,
@@ -222,6 +225,7 @@ func (c *Config) Validate() error {
 		"storage.retention_5m":          int64(c.Storage.Retention5m),
 		"storage.retention_1h":          int64(c.Storage.Retention1h),
 		"storage.max_bytes":             int64(c.Storage.MaxBytes),
+		"storage.min_free_bytes":        int64(c.Storage.MinFreeBytes),
 		"storage.cache_bytes":           int64(c.Storage.CacheBytes),
 		"limits.max_request_bytes":      int64(c.Limits.MaxRequestBytes),
 		"limits.max_profile_bytes":      int64(c.Limits.MaxProfileBytes),

@@ -54,8 +54,9 @@ func (s *Server) Open(db Store) {
 	reflector := grpcreflect.NewStaticReflector(names...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	mux.Handle("POST "+BackupPath, s.backups(db))
 	s.api.Store(mux)
-	s.setOpen()
+	s.setOpen(db)
 }
 
 // OpenElsewhere tells clients that the profiles are on another server. The
@@ -66,7 +67,7 @@ func (s *Server) OpenElsewhere(url string) {
 		refuse(w, r, connect.NewError(connect.CodeUnavailable, fmt.Errorf("this agent keeps no profiles; ask %s, where it sends them", url)))
 	})
 	s.api.Store(mux)
-	s.setOpen()
+	s.setOpen(nil)
 }
 
 // patterns are the paths that Open serves.
@@ -79,7 +80,7 @@ func patterns() []string {
 	for _, a := range absent {
 		names = append(names, a.name)
 	}
-	out := []string{ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
+	out := []string{BackupPath, ingestPath, otlpProcedure, otlpPath, "/render", "/render-diff", "/pyroscope/render", "/pyroscope/render-diff"}
 	for _, name := range names {
 		out = append(out, "/"+name+"/")
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/flameline/flameline/collector/store"
 )
 
 // Sampling is what the eBPF source is doing.
@@ -29,6 +31,28 @@ type Status struct {
 	// NotReady is why Ready is false.
 	NotReady string     `json:"notReady,omitempty"`
 	EBPF     EBPFStatus `json:"ebpf"`
+	// Store is missing as long as the store is not open, and on agents.
+	Store *StoreStatus `json:"store,omitempty"`
+}
+
+// StoreStatus tells whether the store takes profiles, and what of it is lost.
+type StoreStatus struct {
+	Writable bool `json:"writable"`
+	// Reason is why Writable is false.
+	Reason string `json:"reason,omitempty"`
+	// Damage lists what was found since the store was made, oldest first.
+	Damage []store.Damage `json:"damage,omitempty"`
+}
+
+func storeStatus(db Store) *StoreStatus {
+	if db == nil {
+		return nil
+	}
+	s := &StoreStatus{Writable: true, Damage: db.Damage()}
+	if err := db.Writable(); err != nil {
+		s.Writable, s.Reason = false, err.Error()
+	}
+	return s
 }
 
 // EBPFStatus tells whether this machine is being sampled.
@@ -46,6 +70,7 @@ type Health struct {
 	mu       sync.Mutex
 	status   Status
 	open     bool
+	store    Store // nil on agents
 	stopping bool
 }
 
@@ -72,10 +97,10 @@ func (h *Health) SetStopping() {
 	h.stopping = true
 }
 
-func (h *Health) setOpen() {
+func (h *Health) setOpen(db Store) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.open = true
+	h.open, h.store = true, db
 }
 
 // Ready reports readiness, or why not.
@@ -89,6 +114,7 @@ func (h *Health) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st := h.status
+	st.Store = storeStatus(h.store)
 	switch {
 	case h.stopping:
 		st.NotReady = "the service is stopping"

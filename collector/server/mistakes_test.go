@@ -252,7 +252,11 @@ func TestBeforeTheStoreIsOpen(t *testing.T) {
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
 	require.ErrorContains(t, err, "the store is not open yet")
 
-	srv.Open(blocking{})
+	db, err := store.Open(t.TempDir(), store.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	srv.Open(db)
+	require.Equal(t, &server.StoreStatus{Writable: true}, srv.Status().Store)
 	_, reason = srv.Ready()
 	require.Equal(t, "sampling has not begun yet", reason)
 	srv.SetSampling(server.EBPFStatus{State: server.SamplingOff, Reason: "no rights"})

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -27,6 +28,11 @@ type Store interface {
 	Settings(ctx context.Context) ([]store.Setting, error)
 	SetSetting(ctx context.Context, s store.Setting) error
 	DeleteSetting(ctx context.Context, name string) error
+	Backup(ctx context.Context, w io.Writer) (store.Backup, error)
+	// Writable returns why no profiles are taken at present, nil if they are.
+	Writable() error
+	// Damage lists what cannot be read.
+	Damage() []store.Damage
 }
 
 var _ Store = (*store.DB)(nil)

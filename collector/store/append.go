@@ -21,12 +21,27 @@ import (
 // Samples with string labels become series of their own, which have those
 // labels too. Samples with a negative value are left out and counted in a
 // metric.
-func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
+//
+// An error that wraps ErrUnavailable says that the disk takes no profiles at
+// present; some of the call may be stored all the same.
+func (db *DB) Append(ctx context.Context, ps []profile.Profile) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.Append(ctx, ps)
+		}
+	}()
+	return db.await(func() error { return db.append(ctx, ps) })
+}
+
+func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	leave, err := db.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
+	if err := db.Writable(); err != nil {
+		return err
+	}
 	began := time.Now()
 	now := db.options.Now()
 	var pieces []piece
@@ -83,7 +98,7 @@ func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
 	if batch.Empty() {
 		return nil
 	}
-	if err := batch.Commit(pebble.Sync); err != nil {
+	if err := db.commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
 	db.metrics.profiles.Add(float64(profiles))
@@ -167,6 +182,8 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 // abandon makes the next lookup of a stream create another one, in another
 // partition.
 func (e *epoch) abandon(s *stream) {
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if service := s.def.labels.Get(labelServiceName); e.current[service] == s.partition {
@@ -177,47 +194,26 @@ func (e *epoch) abandon(s *stream) {
 // begin notes that a row is about to be written: windows that hold its time are
 // not merged any more. The note is in the log before the row.
 func (e *epoch) begin(db *DB, s *stream, t int64) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if t <= e.refused {
-		return fmt.Errorf("%w: time_nanos: %s is of a time of which merged rows are kept alone (storage.retention_raw, storage.max_bytes)",
-			ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
-	}
-	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
-	b := db.pebble.NewBatch()
-	defer b.Close()
-	if e.live[s.id] == nil { // retired since it was looked up
-		e.addLive(s)
-	}
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	f, err := e.familyStream(db, s)
 	if err != nil {
 		return err
 	}
-	for _, s := range []*stream{s, f} {
-		if o := e.openHour(s, hour); o.dirty&slot == 0 {
-			e.mark(b, s, hour, o.dirty|slot)
-			for level := levelSlot; level <= levelHour; level++ {
-				end := windowEnd(level, t)
-				b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
-				b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
-			}
-		}
-		if e.openHour(s, wholeDay).dirty == 0 {
-			e.days++
-			e.mark(b, s, wholeDay, 1)
-			b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
-		}
-	}
-	known := s.noted.hour(hour)&slot != 0
-	if !known {
-		pending := e.hours[hour].slotsOf(s.id) | slot
-		b.Set(pendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
+	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
+	b := db.pebble.NewBatch()
+	defer b.Close()
+	known, err := e.noteRow(b, s, f, t)
+	if err != nil {
+		return err
 	}
 	if !b.Empty() {
-		if err := b.Commit(pebble.NoSync); err != nil {
+		if err := db.commit(b, pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if !known {
 		s.noted.add(hour, slot)
 		e.note(s, hour, slot)
@@ -225,6 +221,9 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	now := time.Now()
 	for _, s := range []*stream{s, f} {
 		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
+		if day.dirty == 0 {
+			e.days++
+		}
 		o.dirty, day.dirty = o.dirty|slot, 1
 		o.last[slotOf(t)], day.last[0] = now, now
 		for _, o := range []*openHour{o, day} {
@@ -234,6 +233,41 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	}
 	e.keep(db)
 	return nil
+}
+
+// noteRow adds to a batch what has to be on disk before a row of a stream, which
+// has a family, and reports whether the index knows its slot. What it makes of
+// the hour keeps the streams from being retired.
+func (e *epoch) noteRow(b *pebble.Batch, s, f *stream, t int64) (known bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t <= e.refused {
+		return false, fmt.Errorf("%w: time_nanos: %s is of a time of which merged rows are kept alone (storage.retention_raw, storage.max_bytes)",
+			ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
+	}
+	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
+	for _, s := range []*stream{s, f} {
+		if e.live[s.id] == nil { // retired since it was looked up
+			e.addLive(s)
+		}
+		if o := e.openHour(s, hour); o.dirty&slot == 0 {
+			e.mark(b, s, hour, o.dirty|slot)
+			for level := levelSlot; level <= levelHour; level++ {
+				end := windowEnd(level, t)
+				b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
+				b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
+			}
+		}
+		if e.openHour(s, wholeDay).dirty == 0 {
+			e.mark(b, s, wholeDay, 1)
+			b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
+		}
+	}
+	if known = s.noted.hour(hour)&slot != 0; !known {
+		pending := e.hours[hour].slotsOf(s.id) | slot
+		b.Set(pendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
+	}
+	return known, nil
 }
 
 func (e *epoch) openHour(s *stream, hour uint8) *openHour {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,20 +41,27 @@ func TestMain(m *testing.M) {
 // crashProfile is the nth profile of the crash test. Each has a stacktrace of
 // its own, so that the dictionary grows with every one of them.
 func crashProfile(n int) profile.Profile {
-	at := midnight.Add(time.Hour + time.Duration(n)*time.Second)
-	p := cpu(folded(at, fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
+	p := cpu(folded(crashTime(n), fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
 	p.ID = fmt.Sprint(n)
 	return p
 }
 
+func crashTime(n int) time.Time { return midnight.Add(time.Hour + time.Duration(n)*15*time.Second) }
+
 // appendUntilKilled is the process that is killed: it appends from two
-// goroutines and prints the number of each profile once it was acknowledged.
+// goroutines and prints the number of each profile once it was acknowledged. The
+// clock goes with the profiles, so that hours are merged and dropped in between.
 func appendUntilKilled(dir, first string) error {
 	start, err := strconv.Atoi(first)
 	if err != nil {
 		return err
 	}
-	o := Options{Now: func() time.Time { return midnight.Add(20 * time.Hour) }, MaintenanceInterval: 5 * time.Millisecond}
+	var latest atomic.Int64
+	latest.Store(int64(start))
+	o := Options{
+		Now:          func() time.Time { return crashTime(int(latest.Load())).Add(2 * time.Hour) },
+		RetentionRaw: 3 * time.Hour, RetentionSlot: 5 * time.Hour, MaintenanceInterval: 5 * time.Millisecond,
+	}
 	db, err := Open(dir, o)
 	if err != nil {
 		return err
@@ -68,6 +76,7 @@ func appendUntilKilled(dir, first string) error {
 					os.Exit(1)
 				}
 				mu.Lock()
+				latest.Store(max(latest.Load(), int64(n)))
 				fmt.Println(n)
 				mu.Unlock()
 				if n%50 == 0 { // merge windows in the midst of it
@@ -91,7 +100,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	acknowledged := map[int]bool{}
 	next := 0
-	for kill := range kills {
+	dropped := false
+	for kill := 0; kill < kills || !dropped; kill++ {
 		cmd := exec.Command(os.Args[0], "-test.run=^$")
 		cmd.Env = append(os.Environ(), crashDir+"="+dir, crashFirst+"="+strconv.Itoa(next))
 		var stderr strings.Builder
@@ -118,14 +128,22 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			require.NoError(t, db.maintain(context.Background(), 0))
 			checkAcknowledged(t, db, acknowledged)
 		}
+		dropped = db.horizonOf(epochOf(ms(crashTime(0))))[levelSlot] > 0
 		require.NoError(t, db.Close())
+		if kill%10 == 9 {
+			v, err := Verify(context.Background(), dir)
+			require.NoError(t, err)
+			require.Empty(t, v.Damage)
+		}
 	}
 	t.Logf("%d profiles were acknowledged before %d kills", len(acknowledged), kills)
 }
 
 func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {
 	t.Helper()
-	tree, err := db.Tree(context.Background(), everything(), nil)
+	all := everything()
+	all.End = ms(midnight.Add(960 * time.Hour))
+	tree, err := db.Tree(context.Background(), all, nil)
 	require.NoError(t, err)
 	got := map[int]int64{}
 	for _, n := range tree.Nodes {
@@ -138,8 +156,12 @@ func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {
 	for n := range acknowledged {
 		require.EqualValues(t, int64(n%7+1)*1e7, got[n], "profile %d", n)
 	}
-	series, err := db.Points(context.Background(), SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
+	series, err := db.Points(context.Background(), SeriesRequest{Selection: all, Step: 960 * time.Hour})
 	require.NoError(t, err)
-	require.Equal(t, float64(tree.Total()), series[0].Points[0].Value)
+	total := 0.0
+	for _, s := range series {
+		total += s.Points[0].Value
+	}
+	require.Equal(t, float64(tree.Total()), total)
 	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
 }

@@ -74,19 +74,21 @@ func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 // dueDay is the task of merging a stream's day, if it can be done.
 func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok bool, err error) {
 	e.mu.Lock()
+	s, err := e.revive(db, id)
+	e.mu.Unlock()
+	if err != nil {
+		return t, false, err
+	}
+	if s == nil { // nobody can ask for it
+		err := db.guard(func() error { return db.pebble.Delete(dirtyKey(e.id, id, wholeDay), pebble.NoSync) })
+		return t, false, err
+	}
+	e.mu.Lock()
 	defer e.mu.Unlock()
 	for hour := range uint8(hoursPerEpoch) {
 		if e.dropped || e.open[hourID{id, hour}] != nil {
 			return t, false, nil
 		}
-	}
-	s, err := e.revive(db, id)
-	if err != nil {
-		return t, false, err
-	}
-	if s == nil { // nobody can ask for it
-		err := db.pebble.Delete(dirtyKey(e.id, id, wholeDay), pebble.NoSync)
-		return t, false, err
 	}
 	o := e.openHour(s, wholeDay)
 	o.dirty = 1

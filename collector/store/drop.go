@@ -46,21 +46,17 @@ func (db *DB) dropEpoch(id uint32, why string) error {
 	db.mu.Lock()
 	delete(db.epochs, id)
 	db.mu.Unlock()
-	db.horizonMu.Lock()
 	b := db.pebble.NewBatch()
 	defer b.Close()
 	r := epochRange(id)
-	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), b.Commit(pebble.NoSync)); err == nil {
-		db.setHorizon(id, horizon{})
-		db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
-	}
-	db.horizonMu.Unlock()
-	if err != nil {
+	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), db.commit(b, pebble.NoSync)); err != nil {
 		db.mu.Lock()
 		db.epochs[id] = true
 		db.mu.Unlock()
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
+	db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
+	db.setHorizon(id, horizon{})
 	db.cache.drop(id)
 	db.metrics.droppedEpochs.Inc()
 	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(epochStart(id)).UTC().Format(time.DateOnly), "reason", why)
@@ -124,17 +120,15 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 		}
 	}
 	b.Set(horizonKey(id), to.append(nil), nil)
-	// A snapshot has the rows, or a horizon that says that they are gone.
-	db.horizonMu.Lock()
-	if err = b.Commit(pebble.NoSync); err == nil {
-		db.setHorizon(id, to.times(id))
-		for _, r := range whole {
-			db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
-		}
-	}
-	db.horizonMu.Unlock()
-	if err != nil {
+	// In this order: a snapshot that has not all rows has a horizon that says so.
+	// What they say is merged, so it does no harm if the horizon is first.
+	db.setHorizon(id, to.times(id))
+	if err := db.commit(b, pebble.NoSync); err != nil {
+		db.setHorizon(id, from.times(id))
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
+	}
+	for _, r := range whole {
+		db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
 	}
 	db.metrics.droppedLevels.Inc()
 	db.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(epochStart(id)).UTC().Format(time.DateOnly),
@@ -202,6 +196,8 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 // tryRefuse refuses appends up to a time, which ends an hour, and reports whether
 // none are under way.
 func (e *epoch) tryRefuse(to int64) bool {
+	e.grow.Lock() // nobody is between asking and being counted
+	defer e.grow.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.refused = max(e.refused, to)

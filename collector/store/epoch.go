@@ -17,6 +17,9 @@ import (
 type epoch struct {
 	id uint32
 
+	// grow is held by whoever changes what is on disk, mu only while the fields
+	// below change: a write may wait for the disk for long.
+	grow       sync.Mutex
 	mu         sync.RWMutex
 	writers    int                  // appends that are under way
 	dropped    bool                 // or about to be, once there are no writers
@@ -88,7 +91,9 @@ func (db *DB) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
-		db.findHorizon(id)
+		if err := db.findHorizon(id); err != nil {
+			return err
+		}
 		if id == metaEpoch-1 {
 			break
 		}
@@ -191,19 +196,39 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	return e, nil
 }
 
+// readPartition reads a partition's name. One that is missing, or empty as mend
+// writes it, keeps its number and does not grow.
 func (e *epoch) readPartition(key, value []byte) error {
-	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) != uint32(len(e.partitions)) {
+	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) < uint32(len(e.partitions)) {
 		return fmt.Errorf("%w: key %x, want partition %d", ErrCorrupt, key, len(e.partitions))
 	}
-	e.current[string(value)] = uint32(len(e.partitions))
+	e.skipPartitions(binary.BigEndian.Uint32(key[5:]))
+	if len(value) > 0 {
+		e.current[string(value)] = uint32(len(e.partitions))
+	}
 	e.partitions = append(e.partitions, string(value))
 	return nil
 }
 
-// countStreams finds the number of the next stream.
+// skipPartitions makes the next partition's number n at least.
+func (e *epoch) skipPartitions(n uint32) {
+	for uint32(len(e.partitions)) < min(n, maxPartitions) {
+		e.partitions = append(e.partitions, "")
+	}
+}
+
+// The most that an epoch has, so that a damaged number does not allocate without
+// bound.
+const (
+	maxPartitions = 1 << 22
+	maxStreams    = 1 << 24
+)
+
+// countStreams finds the number of the next stream. Numbers that are missing
+// below it are those of lost streams.
 func (e *epoch) countStreams(db *DB) (err error) {
 	prefix := kindKey(e.id, kindStream)
-	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: streamKey(e.id, maxStreams)})
 	if err != nil {
 		return err
 	}

@@ -42,26 +42,40 @@ func familyOf(k *kind, service string) definition {
 	return definition{labels: b.Labels(), period: k.def.period, types: k.def.types}
 }
 
+// familyKeyOf is what the family of a partition's stream is found by.
+func familyKeyOf(partition uint32, d *definition) familyKey {
+	k := newKind(d)
+	f := familyOf(&k, d.labels.Get(labelServiceName))
+	return familyKey{partition, string(f.append(nil))}
+}
+
 func (d *definition) isFamily() bool { return d.labels.Has(familyLabel) }
 
 // familyStream returns the stream of a stream's family, which it makes if there
-// is none. The caller holds the lock.
+// is none. The caller holds grow, and not the lock.
 func (e *epoch) familyStream(db *DB, s *stream) (*stream, error) {
-	if s.family != nil {
-		if live := e.live[s.family.id]; live != s.family {
-			if live != nil {
-				s.family = live
-			} else {
-				e.addLive(s.family) // retired since
-			}
+	e.mu.RLock()
+	f := s.family
+	if f != nil {
+		if live := e.live[f.id]; live != nil {
+			f = live
 		}
-		return s.family, nil
 	}
-	k := newKind(&s.def)
-	def := familyOf(&k, s.def.labels.Get(labelServiceName))
-	f, err := e.lookUp(db, &def, s.partition)
-	s.family = f
-	return f, err
+	e.mu.RUnlock()
+	if f == nil {
+		k := newKind(&s.def)
+		def := familyOf(&k, s.def.labels.Get(labelServiceName))
+		var err error
+		if f, err = e.lookUp(db, &def, s.partition); err != nil {
+			return nil, err
+		}
+	}
+	if f != s.family {
+		e.mu.Lock()
+		s.family = f
+		e.mu.Unlock()
+	}
+	return f, nil
 }
 
 // findFamily finds the stream of a kind's family for a query.

@@ -18,6 +18,9 @@ import (
 func TestOpensFormat1(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/format1")))
+	v, err := Verify(context.Background(), dir)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
 	db := open(t, dir)
 	got := ask(t, db, ms(midnight), ms(midnight)+dayMs)
 	require.Equal(t, []string{
@@ -37,6 +40,15 @@ func TestOpensFormat1(t *testing.T) {
 	require.NoError(t, db.Close())
 	db = open(t, dir)
 	require.Equal(t, got.tree, ask(t, db, ms(midnight), ms(midnight)+dayMs/2).tree, "and opens again")
+	for range 2 { // upgraded, then merged again
+		require.NoError(t, db.Close())
+		v, err := Verify(context.Background(), dir)
+		require.NoError(t, err)
+		require.Empty(t, v.Damage)
+		require.Positive(t, v.Profiles)
+		db = open(t, dir)
+		require.NoError(t, db.maintain(context.Background(), 0))
+	}
 }
 
 func TestRefusesOtherFormats(t *testing.T) {

@@ -58,16 +58,21 @@ func readHorizon(value []byte) (h horizonHours, err error) {
 // findHorizon reads an epoch's horizon. In the place of a damaged one stands what age
 // would have dropped; of a day that retention by size may have touched, the single
 // profiles too, so that no profile is merged into a window without the others.
-func (db *DB) findHorizon(epoch uint32) {
+func (db *DB) findHorizon(epoch uint32) error {
 	value, closer, err := db.pebble.Get(horizonKey(epoch))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return
+		return nil
 	}
-	var h horizonHours
-	if err == nil {
-		h, err = readHorizon(value)
-		err = errors.Join(err, closer.Close())
+	if err != nil {
+		return fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err)
 	}
+	h := db.horizonIn(epoch, value)
+	db.setHorizon(epoch, h.times(epoch))
+	return closer.Close()
+}
+
+func (db *DB) horizonIn(epoch uint32, value []byte) horizonHours {
+	h, err := readHorizon(value)
 	if err != nil {
 		db.corrupt(fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err))
 		now := db.options.Now()
@@ -75,12 +80,13 @@ func (db *DB) findHorizon(epoch uint32) {
 			h[levelFine] = hoursPerEpoch
 		}
 	}
-	db.setHorizon(epoch, h.times(epoch))
+	return h
 }
 
-// setHorizon replaces the table, which snapshots share. The caller holds
-// db.horizonMu, or is alone.
+// setHorizon replaces the table, which snapshots share.
 func (db *DB) setHorizon(epoch uint32, at horizon) {
+	db.horizonMu.Lock()
+	defer db.horizonMu.Unlock()
 	next := maps.Clone(db.horizons)
 	if next == nil {
 		next = map[uint32]horizon{}
@@ -117,9 +123,9 @@ func (db *DB) reach(epoch uint32, t int64) int64 {
 
 // reach is the time of the first profile that may count from a time on, as
 // DB.reach.
-func (h *horizon) reach(t int64) int64 {
+func (at *horizon) reach(t int64) int64 {
 	for level := levelDay; level > levelFine; level-- {
-		if t <= h[level-1] {
+		if t <= at[level-1] {
 			return windowEnd(level, t) - windowMs[level] + 1
 		}
 	}

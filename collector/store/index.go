@@ -220,19 +220,24 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 		return err
 	}
 	t.encode(func(name string, value []byte) { b.Set(tableKey(e.id, hour, name), value, nil) })
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.dropped {
-		return nil
-	}
+	e.grow.Lock()
+	defer e.grow.Unlock()
+	e.mu.RLock()
+	dropped := e.dropped
 	if h.table != nil { // what came meanwhile stays noted
 		for row, stream := range h.table.streams {
 			b.Set(pendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.slots[row])), nil)
 		}
 	}
-	if err := b.Commit(pebble.NoSync); err != nil {
+	e.mu.RUnlock()
+	if dropped {
+		return nil
+	}
+	if err := db.commit(b, pebble.NoSync); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.bytes -= h.writing.bytes
 	h.writing = nil
 	db.cache.forget(tableID(e.id, hour))

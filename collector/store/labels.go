@@ -118,7 +118,12 @@ func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Typ
 }
 
 // eachPick calls fn for every table of a range, with the series that match.
-func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *table, p *pick) error) error {
+func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *table, p *pick) error) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.eachPick(ctx, call, ms, start, end, fn)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return err

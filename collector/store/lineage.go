@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -145,7 +144,7 @@ func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
 	return first, it.Error()
 }
 
-// serviceOf is the service of a partition.
+// serviceOf is the service of a partition, "" if its name is lost.
 func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 	e, err := db.epoch(epoch)
 	if err != nil {
@@ -155,7 +154,7 @@ func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 	e.value.mu.RLock()
 	defer e.value.mu.RUnlock()
 	if partition >= uint32(len(e.value.partitions)) {
-		return "", fmt.Errorf("%w: partition %d of %d", ErrCorrupt, partition, len(e.value.partitions))
+		return "", nil
 	}
 	return e.value.partitions[partition], nil
 }

@@ -33,6 +33,7 @@ func (e *epoch) addLive(s *stream) {
 	e.byKey[string(s.def.append(nil))] = s
 }
 
+// readStream reads a stream. An empty value, as mend writes it, is none.
 func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 	key := streamKey(e.id, id)
 	value, closer, err := db.pebble.Get(key)
@@ -41,6 +42,9 @@ func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
+	}
+	if len(value) == 0 {
+		return nil, errors.Join(fmt.Errorf("read stream %x: %w: lost", key, ErrCorrupt), closer.Close())
 	}
 	partition, def, err := readStream(value)
 	if err == nil && partition >= uint32(len(e.partitions)) {
@@ -78,47 +82,75 @@ func (e *epoch) retire(quiet time.Duration) {
 // stream returns the stream of a definition, which it writes if it is new. The
 // write is in the log before any later one, but not synced.
 func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	service := def.labels.Get(labelServiceName)
+	e.mu.RLock()
 	partition, ok := e.current[service]
+	next := uint32(len(e.partitions))
+	e.mu.RUnlock()
 	if !ok {
-		partition = uint32(len(e.partitions))
-		if err := db.pebble.Set(partitionKey(e.id, partition), []byte(service), pebble.NoSync); err != nil {
+		if next >= maxPartitions {
+			return nil, fmt.Errorf("%w: %d services in a day", ErrLimit, maxPartitions)
+		}
+		partition = next
+		err := db.guard(func() error {
+			return db.pebble.Set(partitionKey(e.id, partition), []byte(service), pebble.NoSync)
+		})
+		if err != nil {
 			return nil, fmt.Errorf("write partition: %w", err)
 		}
+		e.mu.Lock()
 		e.current[service] = partition
 		e.partitions = append(e.partitions, service)
+		e.mu.Unlock()
 	}
 	return e.lookUp(db, def, partition)
 }
 
-// lookUp is stream under the lock, for a partition that exists.
+// lookUp is stream for a partition that exists. The caller holds grow, and not
+// the lock.
 func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, error) {
 	e.key = def.append(e.key[:0])
-	if s := e.byKey[string(e.key)]; s != nil && s.partition == partition {
+	if s := e.known(e.key, partition); s != nil {
 		return s, nil
 	}
 	key := string(e.key)
+	e.mu.Lock()
 	s, same, err := e.find(db, key, partition)
-	if err != nil {
-		return nil, err
-	}
 	if s != nil {
 		e.addLive(s)
-		return s, nil
+	}
+	e.mu.Unlock()
+	if s != nil || err != nil {
+		return s, err
+	}
+	if e.next >= maxStreams {
+		return nil, fmt.Errorf("%w: %d senders and families of them in a day", ErrLimit, maxStreams)
 	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
 	b.Set(streamKey(e.id, e.next), appendStream(nil, partition, def), nil)
 	b.Set(findKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
-	if err := b.Commit(pebble.NoSync); err != nil {
+	if err := db.commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
 	s = &stream{id: e.next, partition: partition, def: *def}
 	e.next++
+	e.mu.Lock()
 	e.addLive(s)
+	e.mu.Unlock()
 	return s, nil
+}
+
+// known returns the live stream of a definition's encoding in a partition.
+func (e *epoch) known(key []byte, partition uint32) *stream {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if s := e.byKey[string(key)]; s != nil && s.partition == partition {
+		return s
+	}
+	return nil
 }
 
 // find returns the stream of a definition's encoding in a partition, live or read

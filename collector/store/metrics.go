@@ -14,7 +14,8 @@ type metrics struct {
 	all        []prometheus.Collector
 
 	profiles, samples, rowBytes, segmentBytes prometheus.Counter
-	negative, corrupt, duplicates             prometheus.Counter
+	negative, corrupt, damaged, duplicates    prometheus.Counter
+	backgroundErrors                          prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	droppedLevels, readRows, readBytes        prometheus.Counter
 	appendSeconds                             prometheus.Histogram
@@ -35,6 +36,8 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.segmentBytes = counter("appended_segment_bytes_total", "Bytes of new symbols and stacktraces, before compression.")
 	m.negative = counter("negative_samples_total", "Samples that were left out because a value is negative.")
 	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
+	m.damaged = counter("damage_total", "Damaged parts of files that were found.")
+	m.backgroundErrors = counter("background_errors_total", "Flushes and compactions that failed and are tried again.")
 	m.duplicates = counter("duplicate_profiles_total", "Profiles of a series that were not stored as one with their ID is there.")
 	m.readBytes = counter("read_row_bytes_total", "Bytes of the rows and lists of points that were read.")
 	m.windows = counter("merged_windows_total", "Closed windows that were merged into one row.")
@@ -51,6 +54,8 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	}, []string{"call"})
 	m.all = append(m.all, m.appendSeconds, m.querySeconds, m)
 	for name, help := range map[string]string{
+		"writable":                  "1 if profiles are taken, 0 if the disk is full or failed.",
+		"damaged_parts":             "Damaged parts of files that were found since the store was made.",
 		"cache_bytes":               "Memory of decoded stack tries and indexes.",
 		"cache_hits_total":          "Uses of a trie or an index that was in memory.",
 		"cache_misses_total":        "Uses of a trie or an index that was read from disk.",
@@ -111,6 +116,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	put := func(t prometheus.ValueType, name string, v float64) {
 		ch <- prometheus.MustNewConstMetric(m.descriptions[name], t, v)
 	}
+	writable := 1.0
+	if m.db.Writable() != nil {
+		writable = 0
+	}
+	put(prometheus.GaugeValue, "writable", writable)
+	put(prometheus.GaugeValue, "damaged_parts", float64(len(m.db.Damage())))
 	c := m.db.cache
 	put(prometheus.GaugeValue, "cache_bytes", float64(c.bytes()))
 	put(prometheus.CounterValue, "cache_hits_total", float64(c.hits.Load()))

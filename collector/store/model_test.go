@@ -257,6 +257,10 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 					m.ask(ms(midnight))
 				}
 			}
+			require.NoError(t, m.db.Close())
+			v, err := Verify(ctx, dir)
+			require.NoError(t, err)
+			require.Empty(t, v.Damage)
 			if name == "dropped by age" {
 				first := epochOf(ms(midnight) + 1)
 				require.Equal(t, horizonHours{24, 24, 24}, m.db.horizonOf(first).hours(first))

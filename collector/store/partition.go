@@ -8,11 +8,17 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
+// errClosed marks a dictionary that mend closed.
+var errClosed = errors.New("the dictionary does not grow any more: segments were lost")
+
 // A partition is the dictionary of one service in one epoch.
 type partition struct {
 	epoch, id uint32
 	damage    error // of a segment; what comes after it is not readable
 
+	// grow is held by whoever adds to the dictionary and writes what it added, mu
+	// only while the dictionary changes: a write may wait for the disk for long.
+	grow sync.Mutex
 	mu   sync.RWMutex
 	dict *dictionary
 }
@@ -77,6 +83,9 @@ func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, erro
 	p.dict.findCalls()
 	prefix := segmentPrefix(epoch, id)
 	err := db.each(r, prefix, func(key, value []byte) error {
+		if p.damage == nil && len(value) == 0 {
+			p.damage = errClosed
+		}
 		if p.damage == nil {
 			if err := p.dict.readSegment(value); err != nil {
 				p.damage = fmt.Errorf("read segment %x: %w", key, err)
@@ -126,15 +135,23 @@ func (db *DB) corrupt(err error) {
 // extend runs fn, which adds to the dictionary, and writes what it added. The
 // write is in the log before any later one, but not synced.
 func (db *DB) extend(p *partition, fn func(*dictionary)) error {
+	p.grow.Lock()
+	defer p.grow.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	from := p.dict.sizes()
 	fn(p.dict)
-	if p.dict.sizes() == from {
+	var segment []byte
+	if p.dict.sizes() != from {
+		segment = p.dict.appendSegment(nil, from)
+	}
+	p.mu.Unlock()
+	if segment == nil {
 		return nil
 	}
-	segment := p.dict.appendSegment(nil, from)
-	if err := db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync); err != nil {
+	err := db.guard(func() error {
+		return db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync)
+	})
+	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}
 	db.metrics.segmentBytes.Add(float64(len(segment)))

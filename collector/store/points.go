@@ -51,7 +51,12 @@ type Point struct {
 const maxPoints = 1 << 20
 
 // Points returns the series of a request, the largest sums first.
-func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
+func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
+	defer func() {
+		if db.heal(err) {
+			out, err = db.Points(ctx, r)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err

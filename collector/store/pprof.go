@@ -16,7 +16,12 @@ type Pprof struct {
 // Pprof merges all selected profiles into one pprof profile of one sample type.
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.
-func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*Pprof, error) {
+func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
+	defer func() {
+		if db.heal(err) {
+			p, err = db.Pprof(ctx, sel, callSite)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err

@@ -161,7 +161,7 @@ func (db *DB) reclaim(ctx context.Context) error {
 		if s := db.pebble.Metrics().Snapshots; s.Count > 0 && s.EarliestSeqNum <= r.at {
 			return nil
 		}
-		if err := db.pebble.Compact(ctx, r.Start, r.End, false); err != nil {
+		if err := db.guard(func() error { return db.pebble.Compact(ctx, r.Start, r.End, false) }); err != nil {
 			return fmt.Errorf("compact %x: %w", r.Start, err)
 		}
 		db.dropped = db.dropped[1:]

@@ -30,9 +30,25 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 
 // maintain does what is due: windows that are over and got no profile for the
 // quiet time are merged, what is too old or too much is dropped.
-func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
+func (db *DB) maintain(ctx context.Context, quiet time.Duration) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.maintain(ctx, quiet)
+		}
+	}()
+	leave, err := db.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	db.maintenance.Lock()
 	defer db.maintenance.Unlock()
+	if db.unpinned.Load() {
+		if err := db.pinDirty(); err != nil {
+			return err
+		}
+		db.unpinned.Store(false)
+	}
 	now := db.options.Now()
 	if err := db.retain(ctx, now); err != nil {
 		return fmt.Errorf("retention: %w", err)
@@ -169,12 +185,12 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		}
 	}
 	windows := 0
-	window := func(level, from int, lo, hi int64) (err error) {
+	window := func(level int, lo, hi int64) (err error) {
 		var wrote bool
 		if f != nil {
 			wrote, err = m.mergeFamily(s, f, batch, level, lo, hi)
 		} else {
-			wrote, err = m.merge(s, batch, level, from, lo, hi)
+			wrote, err = m.merge(s, batch, level, t.slots, lo, hi)
 		}
 		if wrote {
 			windows++
@@ -183,26 +199,29 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 	}
 	base := epochStart(e.id)
 	if t.hour == wholeDay {
-		err = window(levelDay, levelHour, base, base+dayMs)
+		err = window(levelDay, base, base+dayMs)
 	} else {
 		start := base + int64(t.hour)*hourMs
 		for i := range int64(slotsPerHour) {
 			if err == nil && t.slots>>i&1 == 1 {
-				err = window(levelSlot, levelFine, start+i*slotMs, start+(i+1)*slotMs)
+				err = window(levelSlot, start+i*slotMs, start+(i+1)*slotMs)
 			}
 		}
 		if err == nil && t.over {
-			err = window(levelHour, levelFine, start, start+hourMs)
+			err = window(levelHour, start, start+hourMs)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.grow.Lock()
+	defer e.grow.Unlock()
 	id := hourID{t.stream.id, t.hour}
+	e.mu.RLock()
 	o := e.open[id]
-	if o == nil || o.gen != t.gen || o.flying > 0 || e.dropped {
+	changed := o == nil || o.gen != t.gen || o.flying > 0 || e.dropped
+	e.mu.RUnlock()
+	if changed {
 		return nil // later, with what came
 	}
 	if t.over {
@@ -210,10 +229,12 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
-	if err := batch.Commit(pebble.NoSync); err != nil {
+	if err := db.commit(batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}
 	db.metrics.windows.Add(float64(windows))
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if o.dirty = t.rest; t.over {
 		delete(e.open, id)
 		e.keep(db)
@@ -249,20 +270,49 @@ func (m *merger) free() {
 	}
 }
 
-// merge writes the row and the points of a window, from rows of level from at
-// most. It reports whether the window has any profile.
-func (m *merger) merge(s *scanner, b *pebble.Batch, level, from int, lo, hi int64) (bool, error) {
+// merge writes the row and the points of a window, from rows of the next finer
+// level at most. Those of an hour's dirty slots do not count. It reports whether
+// the window has any profile.
+func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo, hi int64) (bool, error) {
 	out := m.begin()
-	err := s.cover(kindRow, from, m.stream.id, lo, hi, func(_ int, end int64, value []byte) error {
-		if err := m.add(&out, value); err != nil {
-			return err
+	var err error
+	switch level {
+	case levelSlot:
+		err = m.cover(s, &out, levelFine, lo, hi)
+	case levelHour:
+		for i := range int64(slotsPerHour) {
+			top := levelSlot
+			if dirty>>i&1 == 1 {
+				top = levelFine
+			}
+			if err == nil {
+				err = m.cover(s, &out, top, lo+i*slotMs, lo+(i+1)*slotMs)
+			}
 		}
-		return m.addPoint(end)
-	})
+	case levelDay: // without points
+		err = s.cover(kindRow, levelHour, m.stream.id, lo, hi, func(_ int, _ int64, value []byte) error { return m.add(&out, value) })
+	}
 	if err != nil || out.profiles == 0 {
 		return false, err
 	}
 	return true, m.write(b, &out, level, lo, hi)
+}
+
+// cover adds the rows and points of a time, from those of level top at most.
+func (m *merger) cover(s *scanner, out *row, top int, lo, hi int64) error {
+	err := s.cover(kindRow, top, m.stream.id, lo, hi, func(_ int, end int64, value []byte) error {
+		if err := m.add(out, value); err != nil || top > levelFine {
+			return err
+		}
+		return m.addPoint(end)
+	})
+	if err != nil || top == levelFine {
+		return err
+	}
+	var list pointList
+	return s.cover(kindPoints, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
+		return m.addPoints(&list, level, end, value)
+	})
 }
 
 func (m *merger) begin() row {

@@ -27,6 +27,11 @@ func settingKey(name string) []byte { return append(kindKey(metaEpoch, kindSetti
 
 // Settings returns all settings, sorted by name.
 func (db *DB) Settings(ctx context.Context) (out []Setting, err error) {
+	defer func() {
+		if db.heal(err) {
+			out, err = db.Settings(ctx)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err
@@ -46,17 +51,29 @@ func (db *DB) Settings(ctx context.Context) (out []Setting, err error) {
 		}
 		out = append(out, s)
 	}
-	return out, nil
+	return out, it.Error()
 }
 
 // SetSetting stores a setting and returns when it is on disk. It replaces one of
 // the same name that is not newer.
-func (db *DB) SetSetting(_ context.Context, s Setting) error {
+func (db *DB) SetSetting(ctx context.Context, s Setting) (err error) {
+	defer func() {
+		if db.heal(err) {
+			err = db.SetSetting(ctx, s)
+		}
+	}()
+	return db.await(func() error { return db.setSetting(s) })
+}
+
+func (db *DB) setSetting(s Setting) error {
 	leave, err := db.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
+	if err := db.Writable(); err != nil {
+		return err
+	}
 	db.settings.Lock()
 	defer db.settings.Unlock()
 	v, closer, err := db.pebble.Get(settingKey(s.Name))
@@ -71,7 +88,7 @@ func (db *DB) SetSetting(_ context.Context, s Setting) error {
 		}
 	}
 	value := append(binary.BigEndian.AppendUint64(nil, uint64(s.Modified)), s.Value...)
-	if err := db.pebble.Set(settingKey(s.Name), value, pebble.Sync); err != nil {
+	if err := db.guard(func() error { return db.pebble.Set(settingKey(s.Name), value, pebble.Sync) }); err != nil {
 		return fmt.Errorf("write setting %q: %w", s.Name, err)
 	}
 	return nil
@@ -79,12 +96,19 @@ func (db *DB) SetSetting(_ context.Context, s Setting) error {
 
 // DeleteSetting deletes a setting, if it is there.
 func (db *DB) DeleteSetting(_ context.Context, name string) error {
+	return db.await(func() error { return db.deleteSetting(name) })
+}
+
+func (db *DB) deleteSetting(name string) error {
 	leave, err := db.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if err := db.pebble.Delete(settingKey(name), pebble.Sync); err != nil {
+	if err := db.Writable(); err != nil {
+		return err
+	}
+	if err := db.guard(func() error { return db.pebble.Delete(settingKey(name), pebble.Sync) }); err != nil {
 		return fmt.Errorf("delete setting %q: %w", name, err)
 	}
 	return nil

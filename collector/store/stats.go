@@ -13,7 +13,12 @@ type Stats struct {
 }
 
 // Stats returns what the store holds.
-func (db *DB) Stats(ctx context.Context) (Stats, error) {
+func (db *DB) Stats(ctx context.Context) (s Stats, err error) {
+	defer func() {
+		if db.heal(err) {
+			s, err = db.Stats(ctx)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return Stats{}, err
@@ -21,7 +26,6 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 	defer leave()
 	defer db.metrics.query("stats")()
 	ids := db.epochsBetween(0, math.MaxInt64)
-	var s Stats
 	for _, id := range ids { // most often the first one
 		if s.Oldest, err = db.edge(ctx, id, false); err != nil {
 			return Stats{}, err

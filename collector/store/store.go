@@ -13,10 +13,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -60,6 +64,10 @@ type Options struct {
 	// rows of five minutes, except those of the last 24 hours; then whole days,
 	// except the newest.
 	MaxBytes int64
+	// MinFreeBytes is the free disk space below which profiles are refused, with
+	// ErrUnavailable; 0 means 64 MiB, or a twentieth of a small disk, less than 0
+	// none. Queries go on, and profiles are taken again once there is space.
+	MinFreeBytes int64
 	// MaxFuture is how far ahead of the clock a profile's time may be; 0 means
 	// an hour. MaxAge is how far behind; 0 means as far as single profiles are
 	// kept.
@@ -72,6 +80,8 @@ type Options struct {
 	// MaintenanceInterval is the time between two runs of merging closed windows
 	// and of retention; 0 means 10 seconds, less than 0 none at all.
 	MaintenanceInterval time.Duration
+
+	fs vfs.FS // nil means that of the machine
 }
 
 // The defaults of Options.CacheBytes and Options.QueryBytes.
@@ -96,6 +106,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.QueryBytes <= 0 {
 		o.QueryBytes = DefaultQueryBytes
+	}
+	if o.MinFreeBytes == 0 {
+		o.MinFreeBytes = 64 << 20
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
 	}
 	if o.MaxFuture <= 0 {
 		o.MaxFuture = time.Hour
@@ -123,11 +139,19 @@ type Selection struct {
 // DB is an open store. Its methods are safe for concurrent use.
 type DB struct {
 	options Options
+	dir     string
 	log     *slog.Logger
+	disk    *disk
+	lock    *pebble.Lock
 	pebble  *pebble.DB
 	metrics *metrics
 	cache   *cache
 	memory  *memory
+	failure *failure
+	damage  *damageLog
+	sick    sickTables
+
+	pebbleOptions *pebble.Options
 
 	claims claims
 
@@ -136,6 +160,7 @@ type DB struct {
 
 	maintenance sync.Mutex     // held while windows are merged and dropped
 	dropped     []droppedRange // whose space is to be given back
+	unpinned    atomic.Bool    // epochs left the cache that may have windows to merge
 
 	settings sync.Mutex // held by who replaces one
 
@@ -143,47 +168,148 @@ type DB struct {
 	epochs map[uint32]bool // those on disk
 	closed bool
 	users  sync.WaitGroup // calls and background work that use pebble
+	alone  sync.RWMutex   // held for reading by calls, for writing to heal tables
 
 	stop context.CancelFunc
 }
 
 // Open opens or creates the store in a directory, which no other process may
-// have open.
+// have open. Damage that can be kept apart is reported, see DB.Damage, and the
+// rest served; errors about a list of tables that is damaged wrap ErrManifest.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
-	p, err := openPebble(dir, o)
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	db := &DB{
+		options: o, dir: dir, log: o.Logger, epochs: map[uint32]bool{},
+		failure: newFailure(o.Logger),
+		sick:    sickTables{files: map[string]bool{}, wake: make(chan struct{}, 1)},
 	}
-	db := &DB{options: o, log: o.Logger, pebble: p, epochs: map[uint32]bool{}}
+	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
 	db.memory = newMemory(o.QueryBytes)
+	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
+	db.pebbleOptions.EventListener = &pebble.EventListener{
+		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
+	}
 	db.metrics = newMetrics(db, o.Registerer)
+	if err := db.openPebble(); err != nil {
+		db.metrics.unregister()
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
 	if err := db.start(); err != nil {
 		db.metrics.unregister()
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), p.Close())
+		db.disk.stop()
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.pebble.Close(), db.lock.Close())
 	}
+	db.disk.opened.Store(true)
 	return db, nil
+}
+
+// openPebble locks the directory, mends what it can and opens the database.
+func (db *DB) openPebble() (err error) {
+	if err := db.disk.MkdirAll(db.dir, 0o750); err != nil {
+		return err
+	}
+	if db.lock, err = pebble.LockDirectory(db.dir, db.disk); err != nil {
+		return fmt.Errorf("another process has it open: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.lock.Close())
+		}
+	}()
+	db.pebbleOptions.Lock = db.lock
+	if db.damage, err = openDamageLog(db.disk, db.dir); err != nil {
+		return err
+	}
+	damage, err := prepare(db.disk, db.dir, db.pebbleOptions)
+	for _, d := range damage {
+		db.report(d)
+	}
+	if err != nil {
+		return err
+	}
+	open := func() error {
+		return db.guard(func() (err error) {
+			db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
+			return err
+		})
+	}
+	for err = open(); err == nil; err = open() {
+		again, err := db.standIn()
+		if err != nil {
+			return errors.Join(err, db.pebble.Close())
+		}
+		if !again {
+			return nil
+		}
+		if err := db.pebble.Close(); err != nil {
+			return err
+		}
+	}
+	if pebble.IsCorruptionError(err) {
+		err = fmt.Errorf("%w: %w", err, ErrManifest)
+	}
+	return err
+}
+
+// unknownTable is how Pebble says that a table has no file.
+var unknownTable = regexp.MustCompile(`file (\d+) \(type sstable\) unknown`)
+
+// standIn puts an empty file in the place of a table that is missing, since
+// Pebble cannot even forget a table without its file. It has to be opened again
+// then.
+func (db *DB) standIn() (again bool, err error) {
+	_, err = db.tables()
+	if err == nil {
+		return false, nil
+	}
+	m := unknownTable.FindStringSubmatch(err.Error())
+	if m == nil {
+		return false, err
+	}
+	path := db.disk.PathJoin(db.dir, m[1]+".sst")
+	if _, e := db.disk.Stat(path); !errors.Is(e, os.ErrNotExist) {
+		return false, err
+	}
+	return true, writeFile(db.disk, path, nil)
 }
 
 // start reads what must be known before the first call, and begins maintenance.
 func (db *DB) start() error {
-	if err := db.checkFormat(); err != nil {
+	if err := db.healing(db.checkFormat); err != nil {
 		return err
 	}
-	if err := db.findEpochs(); err != nil {
+	if err := db.dropCheckpoints(); err != nil {
+		return err
+	}
+	cut, err := db.cutTables()
+	if err == nil && len(cut) > 0 {
+		err = db.healTables(cut)
+	}
+	if err == nil {
+		err = db.healing(db.mendPlanned)
+	}
+	if err == nil {
+		err = db.healing(db.findEpochs)
+	}
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
-	if err := db.upgrade(ctx); err != nil {
+	if err := db.healing(func() error { return db.upgrade(ctx) }); err != nil {
 		cancel()
 		return err
 	}
-	if err := db.pinDirty(); err != nil {
+	if err := db.healing(db.pinDirty); err != nil {
 		cancel()
 		return err
 	}
+	db.users.Add(1)
+	go func() {
+		defer db.users.Done()
+		db.healEvery(ctx)
+	}()
 	if db.options.MaintenanceInterval > 0 {
 		db.users.Add(1)
 		go func() {
@@ -194,19 +320,56 @@ func (db *DB) start() error {
 	return nil
 }
 
+// healing runs a part of Open again after damage to tables that it came upon.
+func (db *DB) healing(fn func() error) error {
+	for {
+		err := fn()
+		sick := db.sick.list()
+		if err == nil || len(sick) == 0 || !pebble.IsCorruptionError(err) {
+			return err
+		}
+		if e := db.healTables(sick); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+}
+
 // enter begins a call; the caller calls the returned function at its end.
 func (db *DB) enter() (leave func(), err error) {
+	if err := db.use(); err != nil {
+		return nil, err
+	}
+	db.alone.RLock()
+	return func() {
+		db.alone.RUnlock()
+		db.users.Done()
+	}, nil
+}
+
+// enterAlone is enter for what no call may run beside.
+func (db *DB) enterAlone() (leave func(), err error) {
+	if err := db.use(); err != nil {
+		return nil, err
+	}
+	db.alone.Lock()
+	return func() {
+		db.alone.Unlock()
+		db.users.Done()
+	}, nil
+}
+
+func (db *DB) use() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.closed {
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	db.users.Add(1)
-	return db.users.Done, nil
+	return nil
 }
 
 // Close waits for running calls and closes the store. Later calls fail with
-// ErrClosed.
+// ErrClosed. A store that failed is left as it is: the error says so.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	if db.closed {
@@ -216,10 +379,14 @@ func (db *DB) Close() error {
 	db.closed = true
 	db.mu.Unlock()
 	db.stop()
-	db.users.Wait()
 	db.metrics.unregister()
-	if err := db.pebble.Close(); err != nil {
-		return fmt.Errorf("close store: %w", err)
+	db.disk.stop()
+	if err := db.failure.get(); err != nil {
+		return err // calls may hang in Pebble for good
 	}
-	return nil
+	db.users.Wait()
+	if err := db.guard(db.pebble.Close); err != nil {
+		return errors.Join(fmt.Errorf("close store: %w", err), db.lock.Close())
+	}
+	return db.lock.Close()
 }

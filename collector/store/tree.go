@@ -16,7 +16,12 @@ import (
 //
 // With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
 // whole one, at a cost that does not grow with what is left out.
-func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*profile.Tree, error) {
+func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
+	defer func() {
+		if db.heal(err) {
+			tree, err = db.Tree(ctx, sel, callSite)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err
@@ -39,7 +44,12 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 // right one what it is. The tree is the one that profile.Diff and Truncate make
 // of both whole trees. maxNodes 0 means no limit; MaxNodes of the selections
 // does not count.
-func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (*profile.DiffTree, error) {
+func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
+	defer func() {
+		if db.heal(err) {
+			tree, err = db.Diff(ctx, sels, callSites, maxNodes)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err

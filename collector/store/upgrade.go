@@ -59,7 +59,7 @@ func (db *DB) upgradeEpoch(ctx context.Context, id uint32, b *pebble.Batch) erro
 	if err := b.DeleteRange(active, after(active), nil); err != nil {
 		return err
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := db.commit(b, pebble.Sync); err != nil {
 		return err
 	}
 	e, err := db.epoch(id)

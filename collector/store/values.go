@@ -16,7 +16,12 @@ const maxValues = 4 << 20
 // Values returns the time and the total of every profile that is selected: one
 // Series for each group of groupBy's labels, in the order of their labels, with
 // a Point per profile in order of time. Too many profiles give ErrLimit.
-func (db *DB) Values(ctx context.Context, sel Selection, groupBy []string) ([]Series, error) {
+func (db *DB) Values(ctx context.Context, sel Selection, groupBy []string) (out []Series, err error) {
+	defer func() {
+		if db.heal(err) {
+			out, err = db.Values(ctx, sel, groupBy)
+		}
+	}()
 	leave, err := db.enter()
 	if err != nil {
 		return nil, err
@@ -63,7 +68,7 @@ func (db *DB) Values(ctx context.Context, sel Selection, groupBy []string) ([]Se
 	if count > maxValues {
 		return nil, fmt.Errorf("%w: more than %d profiles; choose a shorter range", ErrLimit, maxValues)
 	}
-	out := make([]Series, 0, len(by))
+	out = make([]Series, 0, len(by))
 	for _, s := range by {
 		slices.SortStableFunc(s.Points, func(a, b Point) int { return cmp.Compare(a.Time, b.Time) })
 		out = append(out, *s)

@@ -1,0 +1,328 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// damageProfiles are the profiles of the damage tests, over three days: each has
+// a function of its own by which it is found again.
+const damageProfiles = 900
+
+func damageProfile(n int) profile.Profile {
+	name := fmt.Sprintf("%0200d", n) // so that there are many blocks
+	p := cpu(folded(damageTime(n), fmt.Sprintf("main;common;own%s %d", name, n%7+1), "main;common 1"),
+		labelServiceName, fmt.Sprint("s", n/5%3), "pod", fmt.Sprint(n%5))
+	p.ID = fmt.Sprint(n)
+	return p
+}
+
+// damageTime has a service's five pods in the same five minutes, so that there are
+// windows of all sizes for the service too.
+func damageTime(n int) time.Time {
+	return midnight.Add(time.Duration(n/5)*20*time.Minute + time.Duration(n%5)*40*time.Second + 7*time.Second)
+}
+
+// Of the first damageDropped single profiles are not kept: a day, and some hours
+// of the next.
+const damageDropped = 30 * time.Hour
+
+func damageOptions(o *Options) {
+	o.Now = func() time.Time { return midnight.Add(70 * time.Hour) }
+	o.RetentionRaw = 70*time.Hour - damageDropped
+}
+
+// makeDamageStore writes a store with tables on several levels, windows of all
+// sizes and of families, hours of which merged rows alone are left, and the latest
+// profiles in the log alone.
+func makeDamageStore(t *testing.T, dir string) {
+	t.Helper()
+	ctx := context.Background()
+	db := open(t, dir, damageOptions, func(o *Options) { o.RetentionRaw = 0 })
+	for n := range damageProfiles {
+		require.NoError(t, db.Append(ctx, []profile.Profile{damageProfile(n)}))
+		switch n {
+		case 300, 600:
+			require.NoError(t, db.maintain(ctx, 0))
+			require.NoError(t, db.pebble.Flush())
+			require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
+		case 750, 800, 830:
+			require.NoError(t, db.pebble.Flush())
+		case 700:
+			db.options.RetentionRaw = 70*time.Hour - damageDropped
+			require.NoError(t, db.maintain(ctx, 0))
+		}
+	}
+	families := 0
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		require.NoError(t, db.each(db.pebble, kindKey(id, kindStream), func(_, value []byte) error {
+			if _, def, err := readStream(value); err == nil && def.isFamily() {
+				families++
+			}
+			return nil
+		}))
+	}
+	require.Equal(t, 3*3, families)
+	require.Len(t, db.horizons, 2)
+	require.NoError(t, db.Close())
+}
+
+// found returns which profiles an answer holds.
+func found(t *testing.T, db *DB) map[int]bool {
+	t.Helper()
+	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+	require.NoError(t, err)
+	got := map[int]bool{}
+	for _, node := range tree.Nodes {
+		own, ok := strings.CutPrefix(tree.Names[node.Name], "own")
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(own)
+		require.NoError(t, err)
+		require.EqualValues(t, int64(n%7+1)*1e7, node.Self, "profile %d is there once", n)
+		got[n] = true
+	}
+	return got
+}
+
+// checkDamage opens a damaged store and looks for every profile: what is not
+// there has to be within damage that names the file. Only the end of the log can
+// be cut off without a trace.
+func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
+	t.Helper()
+	ended := false
+	var log bytes.Buffer
+	db := open(t, dir, damageOptions, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	got := found(t, db)
+	_, err := db.Points(context.Background(), SeriesRequest{
+		Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour, GroupBy: []string{"pod"},
+	})
+	require.NoError(t, err)
+	_, err = db.Pprof(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+	require.NoError(t, err)
+	_, err = db.LabelNames(context.Background(), nil, 0, 0)
+	require.NoError(t, err)
+	damage := db.Damage()
+	for n := range damageProfiles {
+		if got[n] {
+			require.False(t, ended, "profile %d comes after one whose log is cut off", n)
+			continue
+		}
+		lost++
+		if cut && strings.HasSuffix(file, ".log") && len(damage) == 0 {
+			ended = true // as if the machine had crashed before it was written
+			continue
+		}
+		at := damageTime(n)
+		require.True(t, slices.ContainsFunc(damage, func(d Damage) bool {
+			if d.File != file || d.Start == "" {
+				return false
+			}
+			start, err := time.Parse(time.RFC3339, d.Start)
+			require.NoError(t, err)
+			end, err := time.Parse(time.RFC3339, d.End)
+			require.NoError(t, err)
+			return !at.Before(start) && !at.After(end)
+		}), "profile %d is lost and no damage of %s says so: %v", n, file, damage)
+	}
+	for _, d := range damage {
+		require.Contains(t, log.String(), d.File)
+	}
+	// It goes on, and nothing new takes the place of something old.
+	const fresh = 100000
+	taken := map[int]bool{}
+	for n := range 9 {
+		p := damageProfile(n * 97)
+		p.ID = fmt.Sprint("fresh", n)
+		p.Pprof = folded(midnight.Add(damageDropped+time.Duration(n+1)*4*time.Hour+time.Second), fmt.Sprintf("main;own%d 1", fresh*7+n*7))
+		err := db.Append(context.Background(), []profile.Profile{p})
+		if errors.Is(err, ErrInvalid) { // merged rows are all that is left of the hour
+			require.NotEmpty(t, damage, "%v", err)
+			continue
+		}
+		require.NoError(t, err)
+		taken[fresh*7+n*7] = true
+	}
+	require.True(t, taken[fresh*7+8*7], "the present is never refused")
+	check := func(db *DB) {
+		again := found(t, db)
+		for n := range taken {
+			require.True(t, again[n], "a profile that came after the damage")
+			delete(again, n)
+		}
+		require.Equal(t, got, again)
+	}
+	check(db)
+	require.NoError(t, db.maintain(context.Background(), 0))
+	check(db)
+	db.options.RetentionRaw = 12 * time.Hour // all that is there is merged before it is dropped
+	require.NoError(t, db.maintain(context.Background(), 0))
+	check(db)
+	require.NoError(t, db.Close())
+	db = open(t, dir, damageOptions)
+	check(db)
+	require.Equal(t, damage, db.Damage(), "remembered, and not found again")
+	require.NoError(t, db.Close())
+	v, err := Verify(context.Background(), dir)
+	require.NoError(t, err)
+	for _, d := range v.Damage { // values that refer to what is lost
+		require.Equal(t, "the store", d.File)
+	}
+	return lost
+}
+
+// TestDamage flips bits in, cuts off and removes every file of a store.
+func TestDamage(t *testing.T) {
+	original := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, original)
+	r := rand.New(rand.NewPCG(1, 77))
+	files, err := os.ReadDir(original)
+	require.NoError(t, err)
+	for _, f := range files {
+		info, err := f.Info()
+		require.NoError(t, err)
+		if f.Name() == "LOCK" || f.IsDir() {
+			continue
+		}
+		size := info.Size()
+		damages := map[string]func(path string) error{"removed": os.Remove}
+		if size > 0 {
+			positions := []int64{0, size / 2, size - 1, size - 30}
+			for range 2 {
+				positions = append(positions, r.Int64N(size))
+			}
+			for _, at := range positions {
+				if at >= 0 {
+					damages[fmt.Sprint("a bit flipped at ", at)] = func(path string) error { return flip(path, at) }
+				}
+			}
+			for _, at := range []int64{0, size / 2, size - 1} {
+				damages[fmt.Sprint("cut off at ", at)] = func(path string) error { return os.Truncate(path, at) }
+			}
+		}
+		for name, damage := range damages {
+			t.Run(f.Name()+" "+name, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "store")
+				require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
+				require.NoError(t, damage(filepath.Join(dir, f.Name())))
+				if strings.HasPrefix(f.Name(), manifestPrefix) {
+					dir = repaired(t, dir, f.Name())
+				}
+				lost := checkDamage(t, dir, f.Name(), !strings.Contains(name, "flipped"))
+				t.Logf("%d of %d profiles are lost", lost, damageProfiles)
+			})
+		}
+	}
+}
+
+// repaired makes a new store of one that does not open because of its manifest.
+func repaired(t *testing.T, dir, manifest string) string {
+	t.Helper()
+	_, err := Open(dir, Options{MaintenanceInterval: -1})
+	require.ErrorIs(t, err, ErrManifest)
+	require.ErrorContains(t, err, manifest)
+	to := filepath.Join(t.TempDir(), "repaired")
+	damage, err := Repair(dir, to, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Empty(t, damage)
+	return to
+}
+
+func flip(path string, at int64) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	b[at] ^= 1 << (at % 8)
+	return os.WriteFile(path, b, 0o600)
+}
+
+// Damage that is found in the midst of queries, appends and merges costs none of
+// them.
+func TestDamageUnderLoad(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, dir)
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	require.NoError(t, err)
+	for i, path := range tables {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.NoError(t, flip(path, info.Size()*int64(i+1)/int64(len(tables)+2)))
+	}
+	db := open(t, dir, damageOptions)
+	all := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	var g sync.WaitGroup
+	for i := range 4 {
+		g.Go(func() {
+			for n := range 10 {
+				var err error
+				switch i {
+				case 0:
+					_, err = db.Tree(ctx, all, nil)
+				case 1:
+					_, err = db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour})
+				case 2:
+					err = db.maintain(ctx, 0)
+				case 3:
+					p := damageProfile(500 + n*40)
+					p.ID = ""
+					p.Pprof = folded(midnight.Add(69*time.Hour+30*time.Minute), fmt.Sprintf("main;fresh%d 1", n))
+					if err := db.Append(ctx, []profile.Profile{p}); err != nil {
+						t.Error(err)
+					}
+					p.Pprof = damageProfile(500 + n*40).Pprof
+					p.Pprof.TimeNanos++
+					err = db.Append(ctx, []profile.Profile{p})
+					if errors.Is(err, ErrInvalid) && len(db.Damage()) > 0 {
+						err = nil // merged rows are all that is left of the hour
+					}
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	g.Wait()
+	require.NotEmpty(t, db.Damage())
+	fresh := func() (n int) {
+		tree, err := db.Tree(ctx, all, nil)
+		require.NoError(t, err)
+		for _, node := range tree.Nodes {
+			if strings.HasPrefix(tree.Names[node.Name], "fresh") {
+				require.EqualValues(t, 1e7, node.Self)
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 10, fresh())
+	require.NoError(t, db.Close())
+	db = open(t, dir, damageOptions)
+	require.Equal(t, 10, fresh(), "what came after the damage stays")
+	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing damaged is left")
+	require.NoError(t, db.Close())
+	v, err := Verify(ctx, dir)
+	require.NoError(t, err)
+	for _, d := range v.Damage { // values that refer to what is lost
+		require.Equal(t, "the store", d.File)
+	}
+}

@@ -1,0 +1,301 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrUnavailable is wrapped by errors about what the machine lacks at present:
+// disk space, file descriptors, a disk that takes writes. Nothing of the call
+// was acknowledged; it can be sent again later.
+var ErrUnavailable = errors.New("store unavailable")
+
+// How often a write that found the disk full, or no file descriptor, is tried
+// again, and how long work in the background that failed pauses: Pebble tries it
+// again at once.
+const (
+	retryPause      = 20 * time.Millisecond
+	backgroundPause = time.Second
+	spacePause      = 100 * time.Millisecond // between two looks at the free space
+	openPatience    = 5 * time.Second        // of Open, which nobody else can end
+)
+
+// Names that Pebble gives to what it writes in the background.
+const (
+	categoryFlush      vfs.DiskWriteCategory = "pebble-memtable-flush"
+	categoryCompaction vfs.DiskWriteCategory = "pebble-compaction"
+)
+
+// A disk is the file system under the database. A write that finds no space, or
+// no file descriptor, waits for some instead of failing, since the database ends
+// for good when its log or its manifest cannot be written. Meanwhile, and
+// already when little space is left, writable says no, so that nothing new
+// begins. Compactions do not wait: what they wrote so far is what takes the
+// space. It is safe for concurrent use.
+type disk struct {
+	vfs.FS
+	dir     string
+	log     *slog.Logger
+	minFree int64 // bytes, 0 for none
+	failure *failure
+
+	waiting atomic.Int64 // writes that wait for space or descriptors
+	opened  atomic.Bool  // until then they give up after openPatience
+	closing chan struct{}
+	close   sync.Once
+
+	mu      sync.Mutex
+	looked  time.Time
+	refusal error
+}
+
+func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *failure) *disk {
+	d := &disk{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), failure: failure, closing: make(chan struct{})}
+	// On a small disk the share that is kept free is small as well.
+	if u, err := fs.GetDiskUsage(fs.PathDir(dir)); err == nil && u.TotalBytes > 0 {
+		d.minFree = min(d.minFree, int64(u.TotalBytes/20))
+	}
+	return d
+}
+
+// stop lets writes that wait fail.
+func (d *disk) stop() { d.close.Do(func() { close(d.closing) }) }
+
+// writable returns an error that wraps ErrUnavailable if nothing should be
+// written at present.
+func (d *disk) writable() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := time.Now(); now.Sub(d.looked) >= spacePause {
+		d.looked = now
+		before := d.refusal
+		d.refusal = d.look()
+		switch {
+		case d.refusal != nil && before == nil:
+			d.log.Error("refuse profiles until there is space", "err", d.refusal)
+		case d.refusal == nil && before != nil:
+			d.log.Info("take profiles again", "path", d.dir)
+		}
+	}
+	return d.refusal
+}
+
+func (d *disk) look() error {
+	if d.waiting.Load() > 0 {
+		return fmt.Errorf("%w: writes to %s wait for disk space or file descriptors", ErrUnavailable, d.dir)
+	}
+	if d.minFree == 0 {
+		return nil
+	}
+	u, err := d.FS.GetDiskUsage(d.dir)
+	// A file system that cannot say is taken for an empty one.
+	if known := err == nil; !known || int64(u.AvailBytes) >= d.minFree {
+		return nil
+	}
+	return fmt.Errorf("%w: disk full: %d bytes are free in %s, %d have to be (storage.min_free_bytes)",
+		ErrUnavailable, u.AvailBytes, d.dir, d.minFree)
+}
+
+// lacking reports whether an operation failed for want of space or descriptors.
+func lacking(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// do runs an operation until it does not fail for want of something.
+func (d *disk) do(category vfs.DiskWriteCategory, op func() error) error {
+	err := op()
+	if err == nil {
+		return nil
+	}
+	if lacking(err) && category != categoryCompaction {
+		d.log.Error("a write waits for disk space or file descriptors", "err", err)
+		d.waiting.Add(1)
+		defer d.waiting.Add(-1)
+		for began := time.Now(); lacking(err) && d.pause(retryPause); {
+			if !d.opened.Load() && time.Since(began) > openPatience {
+				break
+			}
+			err = op()
+		}
+	}
+	if err != nil && (category == categoryCompaction || category == categoryFlush) {
+		d.pause(backgroundPause)
+	}
+	return err
+}
+
+// pause reports whether the store is still open after a while.
+func (d *disk) pause(t time.Duration) bool {
+	select {
+	case <-d.closing:
+		return false
+	case <-time.After(t):
+		return true
+	}
+}
+
+// create runs what makes a file to write.
+func (d *disk) create(name string, category vfs.DiskWriteCategory, op func() (vfs.File, error)) (f vfs.File, err error) {
+	err = d.do(category, func() (err error) {
+		f, err = op()
+		return err
+	})
+	vital := d.vital(name)
+	if vital {
+		d.end(err)
+	}
+	file := diskFile{File: f, disk: d, category: category}
+	switch {
+	case err != nil:
+		return nil, err
+	case vital:
+		return &vitalFile{file}, nil
+	}
+	return &file, nil
+}
+
+// vital reports whether the database ends when a file cannot be written.
+func (d *disk) vital(name string) bool {
+	base := d.FS.PathBase(name)
+	return name == d.FS.PathJoin(d.dir, base) &&
+		(strings.HasSuffix(base, ".log") || strings.HasPrefix(base, manifestPrefix))
+}
+
+// end is called with what a vital file failed with. Pebble would panic, and not
+// always so that it can be caught; so the goroutine stays here and the store
+// fails, of which callers are told by failure.failed.
+func (d *disk) end(err error) {
+	select {
+	case <-d.closing:
+		return
+	default:
+	}
+	if err == nil || !d.opened.Load() {
+		return
+	}
+	d.failure.set(err.Error())
+	select {}
+}
+
+// Create implements vfs.FS.
+func (d *disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return d.create(name, category, func() (vfs.File, error) { return d.FS.Create(name, category) })
+}
+
+// OpenReadWrite implements vfs.FS.
+func (d *disk) OpenReadWrite(name string, category vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	return d.create(name, category, func() (vfs.File, error) { return d.FS.OpenReadWrite(name, category, o...) })
+}
+
+// ReuseForWrite implements vfs.FS.
+func (d *disk) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return d.create(to, category, func() (vfs.File, error) {
+		f, err := d.FS.ReuseForWrite(from, to, category)
+		if lacking(err) {
+			// It may have been renamed already.
+			if _, missing := d.FS.Stat(from); missing != nil {
+				return d.FS.OpenReadWrite(to, category)
+			}
+		}
+		return f, err
+	})
+}
+
+// Rename implements vfs.FS.
+func (d *disk) Rename(from, to string) error {
+	return d.do(vfs.WriteCategoryUnspecified, func() error { return d.FS.Rename(from, to) })
+}
+
+// OpenDir implements vfs.FS.
+func (d *disk) OpenDir(name string) (f vfs.File, err error) {
+	err = d.do(vfs.WriteCategoryUnspecified, func() (err error) {
+		f, err = d.FS.OpenDir(name)
+		return err
+	})
+	return f, err
+}
+
+// Unwrap implements vfs.FS.
+func (d *disk) Unwrap() vfs.FS { return d.FS }
+
+// A diskFile is a file that is written. A sync that fails is never tried again:
+// the kernel may have forgotten what it could not write.
+type diskFile struct {
+	vfs.File
+	disk     *disk
+	category vfs.DiskWriteCategory
+}
+
+// Write implements vfs.File. All of p is written, or an error returned.
+func (f *diskFile) Write(p []byte) (n int, err error) {
+	err = f.disk.do(f.category, func() error {
+		for n < len(p) {
+			m, err := f.File.Write(p[n:])
+			n += max(m, 0)
+			switch {
+			case err != nil:
+				return err
+			case m <= 0:
+				return io.ErrShortWrite
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Preallocate implements vfs.File. To go without costs time only.
+func (f *diskFile) Preallocate(offset, length int64) error {
+	if err := f.File.Preallocate(offset, length); err != nil && !lacking(err) {
+		return err
+	}
+	return nil
+}
+
+// A vitalFile is the log or the manifest.
+type vitalFile struct{ diskFile }
+
+// Write implements vfs.File.
+func (f *vitalFile) Write(p []byte) (int, error) {
+	n, err := f.diskFile.Write(p)
+	f.disk.end(err)
+	return n, err
+}
+
+// Sync implements vfs.File.
+func (f *vitalFile) Sync() error {
+	err := f.File.Sync()
+	f.disk.end(err)
+	return err
+}
+
+// SyncData implements vfs.File.
+func (f *vitalFile) SyncData() error {
+	err := f.File.SyncData()
+	f.disk.end(err)
+	return err
+}
+
+// SyncTo implements vfs.File.
+func (f *vitalFile) SyncTo(length int64) (bool, error) {
+	full, err := f.File.SyncTo(length)
+	f.disk.end(err)
+	return full, err
+}
+
+// Close implements vfs.File.
+func (f *vitalFile) Close() error {
+	err := f.File.Close()
+	f.disk.end(err)
+	return err
+}

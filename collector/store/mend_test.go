@@ -1,0 +1,184 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// TestMend takes keys away of which others say enough: after mending, everything
+// is found, merged and dropped as if nothing had been lost.
+func TestMend(t *testing.T) {
+	ctx := context.Background()
+	original := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, original)
+	first := epochOf(ms(midnight) + 1)
+	days := []uint32{first, first + 1, first + 2}
+	lose := func(kind byte, which func(day uint32, key, value []byte) bool) func(*testing.T, *DB) {
+		return func(t *testing.T, db *DB) {
+			lost := 0
+			for _, day := range days {
+				require.NoError(t, db.each(db.pebble, kindKey(day, kind), func(key, value []byte) error {
+					if which != nil && !which(day, key, value) {
+						return nil
+					}
+					lost++
+					return db.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+				}))
+			}
+			require.Positive(t, lost)
+		}
+	}
+	level := func(n byte) func(uint32, []byte, []byte) bool {
+		// Of the first hours single profiles are not there to make windows of.
+		return func(_ uint32, key, _ []byte) bool {
+			at, _ := windowTime(key)
+			return key[5] == n && at > ms(midnight.Add(damageDropped))
+		}
+	}
+	for name, damage := range map[string]func(*testing.T, *DB){
+		"horizons": lose(kindHorizon, nil),
+		"streams": lose(kindStream, func(day uint32, _, value []byte) bool {
+			_, def, err := readStream(value)
+			return day < first+2 && err == nil && !def.isFamily()
+		}),
+		"services":          lose(kindPartition, nil),
+		"hashes":            lose(kindFind, nil),
+		"tables":            lose(kindTable, nil),
+		"heads of tables":   lose(kindTable, func(_ uint32, key, _ []byte) bool { return len(key) == 6 }),
+		"columns of tables": lose(kindTable, func(_ uint32, key, _ []byte) bool { return string(key[6:]) == "pod" }),
+		"pending":           lose(kindPending, nil),
+		"marks":             lose(kindDirty, nil),
+		"5 minutes":         lose(kindRow, level(levelSlot)),
+		"hours":             lose(kindRow, level(levelHour)),
+		"days":              lose(kindRow, func(_ uint32, key, _ []byte) bool { return key[5] == levelDay }),
+		"points":            lose(kindPoints, level(levelHour)),
+		"a deletion of points": func(t *testing.T, db *DB) {
+			end := epochStart(days[1]) + 10*hourMs
+			stale := appendPoints(nil, end-hourMs, nil, [][]int64{{}, {}})
+			require.NoError(t, db.pebble.Set(windowKey(days[1], kindPoints, levelHour, 0, end), stale, nil))
+		},
+		"a deletion": func(t *testing.T, db *DB) {
+			stale := row{profiles: 0, totals: []int64{0, 0}}
+			require.NoError(t, db.pebble.Set(windowKey(days[1], kindRow, levelHour, 0, epochStart(days[1])+10*hourMs), stale.append(nil), nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
+			db := open(t, dir, damageOptions)
+			damage(t, db)
+			leave, err := db.enterAlone()
+			require.NoError(t, err)
+			for _, day := range days {
+				require.NoError(t, db.mend(day))
+			}
+			leave()
+			complete := func() {
+				t.Helper()
+				require.Len(t, found(t, db), damageProfiles)
+				series, err := db.Points(ctx, SeriesRequest{
+					Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour,
+				})
+				require.NoError(t, err)
+				sum := 0.0
+				for _, p := range series[0].Points {
+					sum += p.Value
+				}
+				tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+				require.NoError(t, err)
+				require.EqualValues(t, tree.Total(), sum)
+				pods, err := db.LabelValues(ctx, "pod", nil, 0, 0)
+				require.NoError(t, err)
+				require.Len(t, pods, 5)
+			}
+			complete()
+			late := damageProfile(3)
+			late.ID = "late"
+			require.ErrorIs(t, db.Append(ctx, []profile.Profile{late}), ErrInvalid, "of an hour that was dropped")
+			require.NoError(t, db.maintain(ctx, 0))
+			complete()
+			require.NoError(t, db.Close())
+			v, err := Verify(ctx, dir)
+			require.NoError(t, err)
+			require.Empty(t, v.Damage)
+			db = open(t, dir, damageOptions, func(o *Options) { o.RetentionRaw = 10 * time.Hour })
+			require.NoError(t, db.maintain(ctx, 0))
+			complete()
+		})
+	}
+}
+
+// Where profiles are lost that are in a merged row, it is the one to go on with.
+func TestMendKeepsMergedRows(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, dir)
+	db := open(t, dir, damageOptions)
+	day := epochOf(ms(midnight.Add(40 * time.Hour)))
+	hours := everything(`{pod="1"}`) // not what the service's rows serve
+	hours.Start, hours.End = ms(midnight.Add(40*time.Hour))+1, ms(midnight.Add(46*time.Hour))
+	want, err := db.Tree(ctx, hours, nil)
+	require.NoError(t, err)
+	for level, kinds := range map[int][]byte{levelFine: {kindRow}, levelHour: {kindRow, kindPoints}, levelDay: {kindRow}} {
+		for _, kind := range kinds {
+			require.NoError(t, db.each(db.pebble, levelPrefix(day, kind, level), func(key, _ []byte) error {
+				// Up to where there are windows of five minutes.
+				if at, _ := windowTime(key); at > ms(midnight.Add(40*time.Hour)) && (at <= ms(midnight.Add(46*time.Hour)) || level == levelDay) {
+					return db.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+				}
+				return nil
+			}))
+		}
+	}
+	require.NoError(t, db.mend(day))
+	require.Len(t, found(t, db), damageProfiles)
+	db.options.RetentionRaw = 10 * time.Hour
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, uint8(hoursPerEpoch), db.horizonOf(day).hours(day)[levelFine])
+	require.Len(t, found(t, db), damageProfiles)
+	db.options.RetentionSlot = 11 * time.Hour
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Len(t, found(t, db), damageProfiles)
+	got, err := db.Tree(ctx, hours, nil)
+	require.NoError(t, err)
+	require.Equal(t, draw(want), draw(got))
+}
+
+// A profile that was lost can be sent again under its ID.
+func TestMendForgetsIDsOfLostProfiles(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	ps := []profile.Profile{identified("kept", midnight.Add(time.Hour)), identified("lost", midnight.Add(2*time.Hour))}
+	require.NoError(t, db.Append(ctx, ps))
+	day := epochOf(ms(midnight) + 1)
+	gone := errors.New("gone")
+	err := db.each(db.pebble, levelPrefix(day, kindRow, levelFine), func(key, _ []byte) error {
+		if at, _ := windowTime(key); at == ms(midnight.Add(2*time.Hour)) {
+			return errors.Join(gone, db.pebble.Delete(bytes.Clone(key), pebble.NoSync))
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, gone)
+	require.NoError(t, db.mend(day))
+	ids := 0
+	require.NoError(t, db.each(db.pebble, kindKey(day, kindID), func(_, value []byte) error {
+		at, _ := binary.Uvarint(value)
+		require.EqualValues(t, ms(midnight.Add(time.Hour)), at)
+		ids++
+		return nil
+	}))
+	require.Equal(t, 1, ids)
+	require.NoError(t, db.Append(ctx, ps[1:]))
+	require.EqualValues(t, 2, storedProfiles(t, db))
+}

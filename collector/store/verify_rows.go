@@ -1,0 +1,177 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// findFamilies finds the streams whose sums a family's windows hold.
+func (e *epochCheck) findFamilies() {
+	families := map[familyKey]*streamCheck{}
+	for _, s := range e.streams {
+		if s.family {
+			s.members = nil
+			families[familyKey{s.partition, string(s.def.append(nil))}] = s
+		}
+	}
+	for n, s := range e.streams {
+		if s.family {
+			continue
+		}
+		if f := families[familyKeyOf(s.partition, &s.def)]; f != nil {
+			f.members = append(f.members, n)
+		}
+	}
+	for _, f := range families {
+		slices.Sort(f.members)
+	}
+}
+
+// reference checks what a row refers to.
+func (e *epochCheck) reference(r *rowCheck) error {
+	s := e.streams[r.stream]
+	if s == nil {
+		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, r.stream)
+	}
+	if len(r.row.totals) != len(s.def.types) {
+		return fmt.Errorf("%w: %d sample types, stream %d has %d", ErrCorrupt, len(r.row.totals), r.stream, len(s.def.types))
+	}
+	nodes := 1
+	if d := e.dicts[s.partition]; d != nil {
+		nodes = len(d.dict.nodes)
+	}
+	switch {
+	case int64(r.nodes) > int64(nodes):
+		return fmt.Errorf("%w: node %d, service %d has %d", ErrCorrupt, r.nodes-1, s.partition, nodes)
+	case s.family && r.level == levelFine:
+		return fmt.Errorf("%w: a profile of stream %d, which stands for several", ErrCorrupt, r.stream)
+	case s.family || r.level > levelSlot:
+	case e.active[hourID{r.stream, hourOf(r.time)}]>>slotOf(r.time)&1 == 0:
+		return fmt.Errorf("%w: the slot of the profile is not marked", ErrCorrupt)
+	}
+	return nil
+}
+
+// between returns the rows of a stream and a level at times in (lo, hi]. Rows are
+// sorted by level, stream and time.
+func (e *epochCheck) between(level int8, stream uint32, lo, hi int64) []rowCheck {
+	find := func(t int64) int {
+		i, _ := slices.BinarySearchFunc(e.rows, t, func(r rowCheck, t int64) int {
+			// Never equal, so that the first of several is found.
+			if cmp.Or(cmp.Compare(r.level, level), cmp.Compare(r.stream, stream), cmp.Compare(r.time, t)) < 0 {
+				return -1
+			}
+			return 1
+		})
+		return i
+	}
+	return e.rows[find(lo+1):find(hi+1)]
+}
+
+// window compares a merged row with the finest rows in it that retention has
+// left whole.
+func (e *epochCheck) window(r *rowCheck) error {
+	s := e.streams[r.stream]
+	if r.level == levelFine || s == nil {
+		return nil
+	}
+	lo := r.time - windowMs[r.level]
+	finest := int8(levelFine)
+	for finest < r.level && lo < e.gone[finest] {
+		finest++
+	}
+	if finest == r.level {
+		return nil
+	}
+	profiles := uint64(0)
+	totals := make([]int64, len(r.row.totals))
+	for _, n := range s.members {
+		for _, f := range e.between(finest, n, lo, r.time) {
+			profiles += f.row.profiles
+			for c := range min(len(totals), len(f.row.totals)) {
+				totals[c] += f.row.totals[c]
+			}
+		}
+	}
+	if profiles != r.row.profiles || !slices.Equal(totals, r.row.totals) {
+		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", ErrCorrupt, r.row.profiles, r.row.totals, profiles, totals)
+	}
+	return nil
+}
+
+// merged checks that a profile is in merged windows, or noted to be merged:
+// retention relies on it.
+func (e *epochCheck) merged(r *rowCheck) error {
+	if r.level != levelFine || r.time <= e.gone[levelFine] || e.streams[r.stream] == nil {
+		return nil
+	}
+	mask, open := e.dirty[hourID{r.stream, hourOf(r.time)}]
+	_, day := e.dirty[hourID{r.stream, wholeDay}]
+	for level, noted := range [levels]bool{levelFine: true, levelSlot: mask>>slotOf(r.time)&1 == 1, levelHour: open, levelDay: day} {
+		end := windowEnd(level, r.time)
+		if !noted && len(e.between(int8(level), r.stream, end-1, end)) == 0 {
+			return fmt.Errorf("%w: in no merged row of level %s, and not noted to be", ErrCorrupt, levelNames[level])
+		}
+	}
+	return nil
+}
+
+// identified checks that the profile of an ID is there, unless it was dropped.
+func (e *epochCheck) identified(c *idCheck) error {
+	if c.time <= e.gone[levelFine] {
+		return nil
+	}
+	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
+	if !ok {
+		return fmt.Errorf("%w: the profile at %s that has the ID is missing", ErrCorrupt, rfc3339(c.time))
+	}
+	return nil
+}
+
+// pointList compares points with the profiles' totals.
+func (e *epochCheck) pointList(p *pointsCheck) error {
+	s := e.streams[p.stream]
+	if s == nil {
+		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, p.stream)
+	}
+	lo := p.end - windowMs[p.level]
+	var rows []rowCheck
+	for _, n := range s.members {
+		rows = append(rows, e.between(levelFine, n, lo, p.end)...)
+	}
+	var list pointList
+	for c := range s.def.types {
+		if err := list.decode(p.value, lo, c); err != nil {
+			return err
+		}
+		if lo < e.gone[levelFine] {
+			w := e.between(p.level, p.stream, p.end-1, p.end)
+			if len(w) == 1 && w[0].row.profiles != uint64(len(list.times)) {
+				return fmt.Errorf("%w: %d points, the merged row has %d profiles", ErrCorrupt, len(list.times), w[0].row.profiles)
+			}
+			continue
+		}
+		if len(list.times) != len(rows) {
+			return fmt.Errorf("%w: %d points, there are %d profiles", ErrCorrupt, len(list.times), len(rows))
+		}
+		// Profiles at the same time may be in any order.
+		got, want := make([][2]int64, len(rows)), make([][2]int64, len(rows))
+		for i, r := range rows {
+			got[i] = [2]int64{list.times[i], list.values[i]}
+			if want[i] = [2]int64{r.time}; c < len(r.row.totals) {
+				want[i][1] = r.row.totals[c]
+			}
+		}
+		order := func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) }
+		slices.SortFunc(got, order)
+		slices.SortFunc(want, order)
+		for i := range got {
+			if got[i] != want[i] {
+				return fmt.Errorf("%w: point %d is not that of the profile at %s", ErrCorrupt, i, rfc3339(want[i][0]))
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// files reads a directory, to see whether anything changed.
+func filesOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if !e.IsDir() {
+			b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			require.NoError(t, err)
+			out[e.Name()] = string(b)
+		}
+	}
+	return out
+}
+
+func TestVerify(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, dir)
+	require.NoError(t, os.Remove(filepath.Join(dir, "LOCK")))
+	before := filesOf(t, dir)
+	v, err := Verify(ctx, dir)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
+	left := 0
+	for n := range damageProfiles {
+		if damageTime(n).After(midnight.Add(damageDropped)) {
+			left++
+		}
+	}
+	require.EqualValues(t, left, v.Profiles)
+	require.Equal(t, 3, v.Days)
+	require.Positive(t, v.Windows)
+	require.Equal(t, before, filesOf(t, dir), "nothing is changed")
+
+	db := open(t, dir)
+	_, err = Verify(ctx, dir)
+	require.ErrorIs(t, err, ErrInUse)
+	require.NoError(t, db.Close())
+	_, err = Verify(ctx, t.TempDir())
+	require.ErrorContains(t, err, "holds no store")
+	_, err = Verify(ctx, filepath.Join(dir, "nowhere"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// TestVerifyFindsDamage flips a bit in every so many bytes of every file.
+func TestVerifyFindsDamage(t *testing.T) {
+	original := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, original)
+	for name, content := range filesOf(t, original) {
+		if strings.HasPrefix(name, "marker") || name == "LOCK" || strings.HasPrefix(name, optionsPrefix) {
+			continue
+		}
+		size := len(content)
+		if strings.HasSuffix(name, ".log") {
+			size = 20000 // what comes after may be of an earlier log
+		}
+		for at := 0; at < size-8; at += max(size/12, 1) {
+			dir := filepath.Join(t.TempDir(), "store")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
+			require.NoError(t, flip(filepath.Join(dir, name), int64(at)))
+			before := filesOf(t, dir)
+			v, err := Verify(context.Background(), dir)
+			require.NoError(t, err)
+			require.NotEmpty(t, v.Damage, "%s with a bit flipped at %d of %d", name, at, len(content))
+			text := fmt.Sprint(v.Damage)
+			require.Contains(t, text, name)
+			require.Equal(t, before, filesOf(t, dir), "nothing is changed")
+		}
+	}
+}
+
+// Values that Pebble finds in order, and that are wrong all the same.
+func TestVerifyFindsWrongValues(t *testing.T) {
+	ctx := context.Background()
+	original := filepath.Join(t.TempDir(), "store")
+	db := open(t, original)
+	for n := range 10 {
+		p := cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), "main;work 3", "main 1"), labelServiceName, "a")
+		p.ID = fmt.Sprint(n)
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	require.NoError(t, db.maintain(ctx, 0))
+	require.NoError(t, db.Close())
+	day := epochOf(ms(midnight.Add(time.Hour)))
+	slot := ms(midnight.Add(time.Hour + 5*time.Minute))
+	wrongTotal := row{profiles: 1, totals: []int64{5, 7}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
+	farNode := row{profiles: 1, totals: []int64{5, 6}, nodes: []uint32{99}, values: [][]int64{{5}, {6}}}
+	for want, change := range map[string]func(b *pebble.Batch){
+		"offset":                 func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), []byte{1, 2}, nil) },
+		"its values are":         func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot), wrongTotal.append(nil), nil) },
+		"node 99, service 0 has": func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot), farNode.append(nil), nil) },
+		"stream 7 is not known":  func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 7, slot), farNode.append(nil), nil) },
+		"is not marked":          func(b *pebble.Batch) { b.Delete(tableKey(day, 1, ""), nil) },
+		"a segment is missing": func(b *pebble.Batch) {
+			b.Set(segmentKey(day, 0, 50), []byte{1, 1, 1, 1, 50, 0, 0, 0, 0, 0}, nil)
+		},
+		"service 3 of 1":      func(b *pebble.Batch) { b.Set(streamKey(day, 1), appendStream(nil, 3, &definition{}), nil) },
+		"service 4 follows 0": func(b *pebble.Batch) { b.Set(partitionKey(day, 4), []byte("x"), nil) },
+		"profiles of [":       func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), wrongWindow(), nil) },
+		"points, there are":   func(b *pebble.Batch) { b.Set(windowKey(day, kindPoints, levelSlot, 0, slot), wrongPoints(slot), nil) },
+		"unknown key":         func(b *pebble.Batch) { b.Set(append(kindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
+		"slots":               func(b *pebble.Batch) { b.Set(pendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
+		"none of this day's":  func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot+dayMs), nil, nil) },
+		"no format version":   func(b *pebble.Batch) { b.Delete(formatKey(), nil) },
+	} {
+		t.Run(want, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
+			p, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest, Logger: pebble.DefaultLogger})
+			require.NoError(t, err)
+			b := p.NewBatch()
+			change(b)
+			require.NoError(t, b.Commit(pebble.Sync))
+			require.NoError(t, p.Close())
+			v, err := Verify(ctx, dir)
+			require.NoError(t, err)
+			require.NotEmpty(t, v.Damage)
+			require.Contains(t, fmt.Sprint(v.Damage), want)
+		})
+	}
+}
+
+func wrongWindow() []byte {
+	r := row{profiles: 2, totals: []int64{5, 6}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
+	return r.append(nil)
+}
+
+func wrongPoints(end int64) []byte {
+	return appendPoints(nil, end-slotMs, []int64{end}, [][]int64{{5}, {6}})
+}
+
+// FuzzLog reads logs of any bytes; what replaceLog wrote is read as it was.
+func FuzzLog(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x01"), []byte("a record"))
+	f.Add(bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte("long"), 20000))
+	f.Fuzz(func(t *testing.T, data, record []byte) {
+		scanLog(data, 1)
+		fs := newFaultyFS()
+		require.NoError(t, fs.MkdirAll("d", 0o750))
+		require.NoError(t, replaceLog(fs, "d", "000001.log", [][]byte{record, data}))
+		b, err := readFile(fs, "d/000001.log")
+		require.NoError(t, err)
+		s := scanLog(b, 1)
+		require.Empty(t, s.gaps)
+		require.EqualValues(t, -1, s.torn)
+		require.Len(t, s.records, 2)
+		require.True(t, bytes.Equal(record, s.records[0]) && bytes.Equal(data, s.records[1]))
+	})
+}
