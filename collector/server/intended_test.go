@@ -217,19 +217,6 @@ var intended = map[string]difference{
 	"pprof, Go PGO of 5 locations, aggregated: true": {lines: goPGO},
 	"flame graph, Go PGO, as profilecli asks for it": {lines: goPGO},
 
-	// Samples with labels are series of their own, and their profile is one for
-	// each of them.
-	"heatmap, labels on samples": {lines: []string{
-		"0 {} +15000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 2 0 0 0 0 0 0 0]",
-		"0 {} +30000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 2 0 0 0 0 0 0]",
-		"0 {} +45000 ms: rows " + heatmapRows + " counts [0 1 0 2 0 0 2 0 0 0 0 0 0 0 2 0 0 0 0 0]",
-		"0 {} +60000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 2 0 0 0 0]",
-		"0 {} +75000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 2 0 0 0]",
-		"0 {} +90000 ms: rows " + heatmapRows + " counts [0 1 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 2 0 0]",
-		"0 {} +105000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 0 2 0]",
-		"0 {} +120000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 0 0 2]",
-	}},
-
 	// A point of a timeline is of the profiles that begin in its step, and the
 	// timeline of several groups is their sum.
 	"render, timeline": {lines: []string{
@@ -298,28 +285,40 @@ var intended = map[string]difference{
 		"group ledger +105 s: 11000000",
 	}},
 
-	// What is not kept is not invented.
-	"series, exemplars": {code: "unimplemented"},
+	// Points have examples of spans as well.
+	"series, exemplars of spans": {lines: spanPoints()},
+
+	// Examples have the labels that all series of the profile or the span have,
+	// but for the group's, in whatever order the request names these.
+	"series, exemplars by two labels in the other order": {as: "series, exemplars by two labels"},
+	"heatmap, spans with exemplars of both pods":         {lines: spanCells()},
+
+	// Any text may be the ID that a sender gave a profile.
+	"flame graph, profile of no UUID": {as: "flame graph, profile that is not stored"},
 
 	// Mistakes of clients are named.
-	"flame graph, wrong: format":                 {code: "invalid_argument"},
-	"flame graph, wrong: span":                   {code: "invalid_argument"},
-	"span profile, wrong: span":                  {code: "invalid_argument"},
-	"flame graph, wrong: type of no name":        {code: "invalid_argument"},
-	"render, wrong: format":                      {code: "invalid_argument"},
-	"series, wrong: aggregation":                 {code: "invalid_argument"},
-	"series, wrong: negative limit":              {code: "invalid_argument"},
-	"heatmap, wrong: no query type":              {code: "invalid_argument"},
-	"heatmap, wrong: selector":                   {code: "invalid_argument"},
-	"push, wrong: no bytes":                      {code: "invalid_argument"},
-	"push, wrong: text":                          {code: "invalid_argument"},
-	"push, wrong: cut":                           {code: "invalid_argument"},
-	"push, wrong: cut gzip":                      {code: "invalid_argument"},
-	"push, wrong: location that is not there":    {code: "invalid_argument"},
-	"push, wrong: function that is not there":    {code: "invalid_argument"},
-	"push, wrong: two locations of one ID":       {code: "invalid_argument"},
-	"push, wrong: negative value":                {code: "invalid_argument"},
-	"push, wrong: unit outside the string table": {code: "invalid_argument"},
+	"flame graph, wrong: format":                      {code: "invalid_argument"},
+	"flame graph, wrong: trace":                       {code: "invalid_argument"},
+	"heatmap, wrong: exemplars of profiles for spans": {code: "invalid_argument"},
+	"heatmap, wrong: exemplars of spans for profiles": {code: "invalid_argument"},
+	"heatmap, wrong: exemplar type":                   {code: "invalid_argument"},
+	"flame graph, wrong: span":                        {code: "invalid_argument"},
+	"span profile, wrong: span":                       {code: "invalid_argument"},
+	"flame graph, wrong: type of no name":             {code: "invalid_argument"},
+	"render, wrong: format":                           {code: "invalid_argument"},
+	"series, wrong: aggregation":                      {code: "invalid_argument"},
+	"series, wrong: negative limit":                   {code: "invalid_argument"},
+	"heatmap, wrong: no query type":                   {code: "invalid_argument"},
+	"heatmap, wrong: selector":                        {code: "invalid_argument"},
+	"push, wrong: no bytes":                           {code: "invalid_argument"},
+	"push, wrong: text":                               {code: "invalid_argument"},
+	"push, wrong: cut":                                {code: "invalid_argument"},
+	"push, wrong: cut gzip":                           {code: "invalid_argument"},
+	"push, wrong: location that is not there":         {code: "invalid_argument"},
+	"push, wrong: function that is not there":         {code: "invalid_argument"},
+	"push, wrong: two locations of one ID":            {code: "invalid_argument"},
+	"push, wrong: negative value":                     {code: "invalid_argument"},
+	"push, wrong: unit outside the string table":      {code: "invalid_argument"},
 }
 
 var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}

@@ -131,8 +131,13 @@ func (vs *Values) common(a, b int, known map[[2]int]int) int {
 	if !ok {
 		i = len(vs.sets)
 		known[key] = i
-		other := vs.sets[b]
-		vs.sets = append(vs.sets, vs.sets[a].DropReserved(func(name string) bool { return other.Get(name) != vs.sets[a].Get(name) }))
+		common := labels.NewBuilder(vs.sets[a])
+		vs.sets[a].Range(func(l labels.Label) {
+			if vs.sets[b].Get(l.Name) != l.Value {
+				common.Del(l.Name)
+			}
+		})
+		vs.sets = append(vs.sets, common.Labels())
 	}
 	return i
 }

@@ -74,6 +74,12 @@ type Response struct {
 
 // Fetch sends one call to the server at url, as Connect does with JSON.
 func Fetch(ctx context.Context, url string, c Call) (Response, error) {
+	if c.Exemplars != nil {
+		var err error
+		if c.Request, err = ofExemplars(ctx, url, c); err != nil {
+			return Response{}, fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
 	ask, url := post, url+c.Procedure
 	if c.Path != "" {
 		ask, url = get, url+c.Path
