@@ -323,11 +323,8 @@ var intended = map[string]difference{
 
 var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}
 
-// Rows of heatmaps of all services, and of ledger.
-const (
-	heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"
-	ledgerRows  = "[6e+06 6.5e+06 7e+06 7.5e+06 8e+06 8.5e+06 9e+06 9.5e+06 1e+07 1.05e+07 1.1e+07 1.15e+07 1.2e+07 1.25e+07 1.3e+07 1.35e+07 1.4e+07 1.45e+07 1.5e+07 1.55e+07]"
-)
+// Rows of heatmaps of ledger.
+const ledgerRows = "[6e+06 6.5e+06 7e+06 7.5e+06 8e+06 8.5e+06 9e+06 9.5e+06 1e+07 1.05e+07 1.1e+07 1.15e+07 1.2e+07 1.25e+07 1.3e+07 1.35e+07 1.4e+07 1.45e+07 1.5e+07 1.55e+07]"
 
 var goPGO = []string{
 	"period cpu nanoseconds 1000000000",
