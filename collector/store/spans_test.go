@@ -311,7 +311,7 @@ func TestSpansAndIDs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
 			m := &spansModel{T: t, r: rand.New(rand.NewPCG(31, uint64(len(name))))}
-			m.now.Store(ms(midnight.Add(40 * time.Hour)))
+			m.now.Store(ms(midnight.Add(30 * time.Hour)))
 			dir := t.TempDir()
 			clock := func(o *Options) { o.Now = func() time.Time { return time.UnixMilli(m.now.Load()) } }
 			m.db = open(t, dir, clock, change)
@@ -334,7 +334,7 @@ func TestSpansAndIDs(t *testing.T) {
 			stop := work()
 			for round := range 8 {
 				for range 40 {
-					m.push(40 * time.Hour)
+					m.push(30 * time.Hour)
 					if m.r.IntN(5) == 0 {
 						m.ask(ms(midnight))
 					}
