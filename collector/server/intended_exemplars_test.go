@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/flameline/flameline/collector/server/conformance"
 )
@@ -45,6 +46,16 @@ func spanPoints() (out []string) {
 	for i := range int64(conformance.Count) {
 		at := fmt.Sprintf("0 {} %+d ms", (i+1)*conformance.Step)
 		out = append(out, fmt.Sprintf("%s: %g", at, 230e6+10e6*float64(i)), spansOf(i, 1)[0].line(at, i))
+	}
+	return out
+}
+
+// workPoints are the series of what main.work takes in pod cart-0, with its profiles.
+func workPoints() (out []string) {
+	for i := range int64(conformance.Count) {
+		at := fmt.Sprintf("0 {} %+d ms", (i+1)*conformance.Step)
+		s := exampleSpan{labels: `namespace="shop",pod="cart-0"`, value: 80_000_000 + 10_000_000*i}
+		out = append(out, fmt.Sprintf("%s: %g", at, float64(s.value)), strings.Replace(s.line(at, i), `profile ""`, `profile "a UUID"`, 1))
 	}
 	return out
 }

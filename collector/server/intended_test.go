@@ -287,6 +287,8 @@ var intended = map[string]difference{
 
 	// Points have examples of spans as well.
 	"series, exemplars of spans": {lines: spanPoints()},
+	// And examples of a call site are what is under it.
+	"series, exemplars under main.main, main.work": {lines: workPoints()},
 
 	// Examples have the labels that all series of the profile or the span have,
 	// but for the group's, in whatever order the request names these.

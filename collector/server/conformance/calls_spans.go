@@ -85,6 +85,7 @@ func (c *calls) exemplars() {
 	c.points("exemplars of longer steps", shown, of(`{pod="cart-0"}`), func(r *seriesReq) { r.Step = 60 })
 	c.points("exemplars of shorter steps", shown, of(`{pod="cart-0"}`), func(r *seriesReq) { r.Step = 4 })
 	c.points("exemplars, start between profiles", shown, by("pod"), func(r *seriesReq) { r.Start += 7_000 })
+	c.points("exemplars under main.main, main.work", shown, of(`{pod="cart-0"}`), func(r *seriesReq) { r.StackTraceSelector = under("main.main", "main.work") })
 	one := int64(1)
 	c.points("exemplars, limit 1", shown, by("service_name"), of(`{pod!="cart-1"}`), func(r *seriesReq) { r.Limit = &one })
 	c.points("exemplars, bytes", shown, func(r *seriesReq) { r.ProfileTypeID = alloc })
