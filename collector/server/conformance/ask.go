@@ -79,6 +79,9 @@ func Fetch(ctx context.Context, url string, c Call) (Response, error) {
 		if c.Request, err = ofExemplars(ctx, url, c); err != nil {
 			return Response{}, fmt.Errorf("%s: %w", c.Name, err)
 		}
+		if c.Request == nil {
+			return Response{Code: "not_found", Message: "the server gives no exemplars"}, nil
+		}
 	}
 	ask, url := post, url+c.Procedure
 	if c.Path != "" {

@@ -169,7 +169,7 @@ func (c *calls) exemplars() {
 }
 
 // ofExemplars returns the request of a call with the IDs of the profiles that a
-// server gives as exemplars.
+// server gives as exemplars, nil if it gives none.
 func ofExemplars(ctx context.Context, url string, c Call) (proto.Message, error) {
 	r, err := Fetch(ctx, url, Call{Name: "exemplars", Procedure: q.QuerierServiceSelectSeriesProcedure, Request: c.Exemplars})
 	if err != nil {
@@ -186,7 +186,7 @@ func ofExemplars(ctx context.Context, url string, c Call) (proto.Message, error)
 		}
 	}
 	if len(ids) == 0 {
-		return nil, fmt.Errorf("no exemplars: %s %s", r.Code, r.Message)
+		return nil, nil
 	}
 	switch m := proto.Clone(c.Request).(type) {
 	case *querierv1.SelectMergeStacktracesRequest:

@@ -65,7 +65,11 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		return out, nil
 	case *querierv1.SelectHeatmapResponse:
 		var out []string
-		for i, s := range m.Series {
+		// Unless there is a limit, servers have them in any order.
+		series := slices.SortedFunc(slices.Values(m.Series), func(a, b *typesv1.HeatmapSeries) int {
+			return strings.Compare(labelSet(a.Labels), labelSet(b.Labels))
+		})
+		for i, s := range series {
 			for _, slot := range s.Slots {
 				at := fmt.Sprintf("%d %s %+d ms", i, labelSet(s.Labels), slot.Timestamp-base)
 				out = append(out, fmt.Sprintf("%s: rows %g counts %d", at, slot.YMin, slot.Counts))
