@@ -18,11 +18,11 @@ type exampleSpan struct {
 
 // spansOf are the spans of cart in its i-th profile, with as many pods.
 func spansOf(i, pods int64) []exampleSpan {
-	shared, first := "", ""
+	const first = `,pod="cart-0"`
+	shared := ""
 	if pods == 1 {
-		shared = `,pod="cart-0"`
+		shared = first
 	}
-	first = `,pod="cart-0"`
 	spans := []exampleSpan{
 		{"3333333333333333", "5b8aa5a2d2c872e8321cf37308d69df2", `namespace="shop"` + shared, pods * 10_000_000 * (1 + i)},
 		{"1a1a1a1a1a1a1a1a", "00000000000000000000000000000001", `namespace="shop"` + first, 50_000_000},
