@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// A cache holds decoded epochs, tables and partitions, and forgets those that were not
+// A cache holds decoded epochs, tables, partitions and lineages, and forgets those that were not
 // used for longest while they are more than max bytes together. What is in use
 // stays. It is safe for concurrent use.
 type cache struct {
@@ -22,6 +22,7 @@ type cache struct {
 type cacheKey struct {
 	epoch     uint32
 	partition uint32 // epochItself for the epoch's state, those below it for its tables
+	lineageOf string // a service and a zero byte, for its lineage over all epochs
 }
 
 const epochItself = 1<<32 - 1
@@ -118,12 +119,13 @@ func (c *cache) forget(key cacheKey) {
 	}
 }
 
-// drop forgets everything of an epoch. Who uses it now may go on doing so.
+// drop forgets everything of an epoch, and all lineages, which may have grown by
+// it. Who uses it now may go on doing so.
 func (c *cache) drop(epoch uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, e := range c.entries {
-		if k.epoch == epoch {
+		if k.epoch == epoch || k.lineageOf != "" {
 			c.remove(e)
 		}
 	}

@@ -42,7 +42,7 @@ func (c *callValues) free() {
 // bytes is the memory that the values take, with what they refer to.
 func (c *callValues) bytes() int64 {
 	perCall := 8 + 16 + 16*int64(c.sides) // the call itself, rank, values
-	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+32) + int64(len(c.view.nodes))*12
+	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+8+32) + int64(len(c.view.nodes))*12
 }
 
 func zeroed[T int32 | int64 | rank](s []T, n int) []T {
@@ -100,8 +100,8 @@ func (c *callValues) sum() {
 // collapse adds parts up into one, whose view has calls and strings alone. The
 // parts are free afterwards.
 func collapse(parts []*callValues, sides int) *callValues {
-	strings := map[string]uint32{"": 0}
-	v := &view{strings: []string{""}, calls: make([]call, 1)}
+	names := map[uint64]uint32{hashText(""): 0}
+	v := &view{strings: []string{""}, hashes: []uint64{hashText("")}, calls: make([]call, 1)}
 	var known pairs
 	var self [2][]int64
 	for s := range sides {
@@ -114,12 +114,12 @@ func collapse(parts []*callValues, sides int) *callValues {
 				continue
 			}
 			if i > 0 {
-				text := p.view.strings[k.name]
-				name, ok := strings[text]
+				hash := p.view.hashes[k.name]
+				name, ok := names[hash]
 				if !ok {
 					name = uint32(len(v.strings))
-					strings[text] = name
-					v.strings = append(v.strings, text)
+					names[hash] = name
+					v.strings, v.hashes = append(v.strings, p.view.strings[k.name]), append(v.hashes, hash)
 				}
 				parent := at[k.parent]
 				if at[i], ok = known.get(parent, name); !ok {

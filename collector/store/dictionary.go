@@ -1,7 +1,6 @@
 package store
 
 import (
-	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +23,7 @@ type dictionary struct {
 // A view is what a dictionary held at one time.
 type view struct {
 	strings   []string
+	hashes    []uint64 // of strings, by hashText
 	functions []function
 	mappings  []mapping
 	locations []location
@@ -76,7 +76,6 @@ type call struct{ parent, name uint32 }
 
 // lookup finds the number of what is in a dictionary.
 type lookup struct {
-	seed      maphash.Seed
 	strings   numbers
 	functions numbers
 	mappings  map[mapping]uint32
@@ -88,6 +87,7 @@ type lookup struct {
 func newDictionary() *dictionary {
 	return &dictionary{view: view{
 		strings:   []string{""},
+		hashes:    []uint64{hashText("")},
 		functions: make([]function, 1),
 		mappings:  make([]mapping, 1),
 		nodes:     make([]node, 1),
@@ -106,7 +106,7 @@ func (v *view) sizes() sizes {
 // bytes estimates the memory that the dictionary takes.
 func (d *dictionary) bytes() int64 {
 	v := &d.view
-	n := int64(cap(v.strings))*16 + int64(cap(v.functions))*int64(unsafe.Sizeof(function{})) +
+	n := int64(cap(v.strings))*24 + int64(cap(v.functions))*int64(unsafe.Sizeof(function{})) +
 		int64(cap(v.mappings))*int64(unsafe.Sizeof(mapping{})) + int64(cap(v.locations))*int64(unsafe.Sizeof(location{})) +
 		int64(cap(v.lines))*int64(unsafe.Sizeof(line{})) + int64(cap(v.nodes))*8 + int64(cap(v.calls))*8 + int64(cap(v.callOf))*4
 	n += d.text
@@ -122,10 +122,10 @@ func (d *dictionary) find() *lookup {
 	if d.lookup != nil {
 		return d.lookup
 	}
-	l := &lookup{seed: maphash.MakeSeed(), mappings: make(map[mapping]uint32, len(d.mappings))}
+	l := &lookup{mappings: make(map[mapping]uint32, len(d.mappings))}
 	l.strings.grow(len(d.strings))
-	for i, s := range d.strings {
-		l.strings.put(maphash.String(l.seed, s), uint32(i))
+	for i, h := range d.hashes {
+		l.strings.put(h, uint32(i))
 	}
 	l.functions.grow(len(d.functions))
 	for i := range d.functions {
@@ -158,13 +158,13 @@ func (d *dictionary) findCalls() {
 
 func (d *dictionary) addString(s string) uint32 {
 	l := d.find()
-	h := maphash.String(l.seed, s)
+	h := hashText(s)
 	for at := l.strings.first(h); ; at = l.strings.next(at) {
 		i, ok := l.strings.at(at, h)
 		if !ok {
 			break
 		}
-		if i != noNumber && d.strings[i] == s {
+		if i != noNumber && d.hashes[i] == h && d.strings[i] == s {
 			return i
 		}
 	}
@@ -176,6 +176,7 @@ func (d *dictionary) addString(s string) uint32 {
 
 func (d *dictionary) appendString(s string) {
 	d.strings = append(d.strings, s)
+	d.hashes = append(d.hashes, hashText(s))
 	d.text += int64(len(s))
 }
 

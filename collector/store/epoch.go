@@ -146,7 +146,7 @@ func (db *DB) epochsBetween(start, end int64) []uint32 {
 
 // epoch returns an epoch, read from disk if it is not in the cache.
 func (db *DB) epoch(id uint32) (use[*epoch], error) {
-	u, err := acquire[*epoch](db.cache, cacheKey{id, epochItself}, func() (cached, error) { return db.loadEpoch(id) })
+	u, err := acquire[*epoch](db.cache, cacheKey{epoch: id, partition: epochItself}, func() (cached, error) { return db.loadEpoch(id) })
 	if err == nil {
 		u.value.mu.Lock()
 		u.value.keep(db)
@@ -163,7 +163,7 @@ func (e *epoch) keep(db *DB) {
 	}
 	switch {
 	case work && e.pin == nil:
-		entry := db.cache.acquire(cacheKey{e.id, epochItself}, func() (cached, error) { return e, nil })
+		entry := db.cache.acquire(cacheKey{epoch: e.id, partition: epochItself}, func() (cached, error) { return e, nil })
 		e.pin = func() { db.cache.release(entry) }
 	case !work && e.pin != nil:
 		// Letting go asks for the size, which takes the lock that we hold.

@@ -32,7 +32,7 @@ type member struct {
 const familyLabel = "\x00family"
 
 // minFamily is the number of streams in a window from which on their sum is kept.
-const minFamily = 4
+const minFamily = 2
 
 // familyOf is the definition of the family of streams of a kind and a service.
 func familyOf(k *kind, service string) definition {

@@ -58,10 +58,10 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 		require.Equal(t, [levels]int{levelHour: 3}, rows)
 		require.EqualValues(t, 3*pods*1e7, total)
 	}
-	// In five minutes three or four pods have profiles; windows of three are not kept.
+	// In five minutes three or four pods have profiles.
 	rows, total = read(`{}`, time.Hour, time.Hour+10*time.Minute)
 	require.EqualValues(t, 7*1e7, total)
-	require.Equal(t, [levels]int{levelSlot: 1 + 3}, rows)
+	require.Equal(t, [levels]int{levelSlot: 2}, rows)
 	rows, total = read(`{pod=~"[0-9]"}`, 0, 24*time.Hour)
 	require.Equal(t, [levels]int{levelDay: 10}, rows)
 	require.EqualValues(t, 24*10*1e7, total)

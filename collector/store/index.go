@@ -34,7 +34,7 @@ func (h *indexHour) slotsOf(stream uint32) uint16 {
 
 // tableID is the cache's key of an hour's table.
 func tableID(epoch uint32, hour uint8) cacheKey {
-	return cacheKey{epoch, epochItself - 1 - uint32(hour)}
+	return cacheKey{epoch: epoch, partition: epochItself - 1 - uint32(hour)}
 }
 
 // eachTable calls fn for the tables of a range in ms, of every hour that

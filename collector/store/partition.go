@@ -54,7 +54,7 @@ func acquire[T cached](c *cache, key cacheKey, load func() (cached, error)) (use
 
 // partition returns a partition, read from disk if it is not in the cache.
 func (db *DB) partition(epoch, id uint32) (use[*partition], error) {
-	return acquire[*partition](db.cache, cacheKey{epoch, id}, func() (cached, error) {
+	return acquire[*partition](db.cache, cacheKey{epoch: epoch, partition: id}, func() (cached, error) {
 		return db.loadPartition(db.pebble, epoch, id)
 	})
 }

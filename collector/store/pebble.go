@@ -16,16 +16,16 @@ import (
 // formatVersion is the version of all that FORMAT.md describes.
 const formatVersion = 2
 
-// openPebble opens the database with a quarter of the cache for its blocks.
+// openPebble opens the database with a part of the cache for its blocks.
 // Rows are packed already, so general compression serves the dictionaries.
 func openPebble(dir string, o Options) (*pebble.DB, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
 	po := &pebble.Options{
-		CacheSize:                   max(o.CacheBytes/4, 1<<20),
+		CacheSize:                   max(o.CacheBytes/blockShare, 1<<20),
 		MemTableSize:                4 << 20,
-		MemTableStopWritesThreshold: 3,
+		MemTableStopWritesThreshold: 2, // as many logs are kept to be written again
 		MaxOpenFiles:                500,
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               64 << 20,

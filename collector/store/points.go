@@ -75,7 +75,9 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups := &groups{request: &r, steps: int(steps), first: r.Start, step: step, by: map[string]*group{}}
+	groups := &groups{request: &r, steps: int(steps), first: r.Start, step: step, by: map[string]*group{},
+		ctx: ctx, hold: db.memory.hold()}
+	defer groups.hold.release()
 	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
 		if len(r.Stack) > 0 {
 			return db.stackPoints(j, s, sel, groups)
@@ -87,6 +89,9 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if groups.err != nil {
+		return nil, groups.err
 	}
 	return groups.result(), nil
 }
@@ -173,8 +178,11 @@ type groups struct {
 	first   int64 // time of the first step, ms
 	step    int64 // ms
 
-	mu sync.Mutex
-	by map[string]*group
+	mu   sync.Mutex
+	by   map[string]*group
+	ctx  context.Context
+	hold hold
+	err  error // why a group could not be made
 }
 
 type group struct {
@@ -196,6 +204,7 @@ func groupOf(series labels.Labels, by []string) labels.Labels {
 	return b.Labels()
 }
 
+// of returns the group of a series, or nil if there is no memory for it.
 func (gs *groups) of(series labels.Labels) *group {
 	ls := groupOf(series, gs.request.GroupBy)
 	key := string(ls.Bytes(nil))
@@ -203,6 +212,13 @@ func (gs *groups) of(series labels.Labels) *group {
 	defer gs.mu.Unlock()
 	g := gs.by[key]
 	if g == nil {
+		if gs.err != nil {
+			return nil
+		}
+		const bytesPerStep = 8 + 4 + 16 // a sum, a count and a point of the result
+		if gs.err = gs.hold.wait(gs.ctx, int64(gs.steps)*bytesPerStep); gs.err != nil {
+			return nil
+		}
 		g = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps)}
 		gs.by[key] = g
 	}
@@ -214,6 +230,9 @@ func (gs *groups) stepOf(t int64) int { return int((t - gs.first + gs.step - 1) 
 
 // add adds the value of n profiles.
 func (gs *groups) add(g *group, t, v int64, n uint32) {
+	if g == nil {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gs.put(g, t, v, n)
@@ -228,6 +247,9 @@ func (gs *groups) put(g *group, t, v int64, n uint32) {
 }
 
 func (gs *groups) addAll(g *group, times []int64, values []int64) {
+	if g == nil {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, t := range times {

@@ -144,3 +144,23 @@ func pointsOf(values []Values) (out []Series) {
 	}
 	return out
 }
+
+// A query for more series than there is memory for is refused.
+func TestPointsAreBounded(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	for pod := range 20 {
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"), labelServiceName, "app", "pod", fmt.Sprint(pod))}))
+	}
+	db.memory = newMemory(28 * 25 * 19)
+	r := SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}
+	r.Start, r.End = ms(midnight), ms(midnight.Add(24*time.Hour))
+	_, err := db.Points(ctx, r)
+	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorContains(t, err, "limits.max_query_bytes")
+	r.GroupBy = nil
+	got, err := db.Points(ctx, r)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
+}

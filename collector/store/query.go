@@ -106,15 +106,15 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 		}
 		defer part.release()
 		v := part.value.view()
-		return db.mergeJob(s, j, sel, &v, func(sums []int64) error { return fn(j, &v, sums) })
+		return db.mergeJob(s, j, sel, len(v.nodes), func(sums []int64) error { return fn(j, &v, sums) })
 	})
 }
 
-// mergeJob is merge for one job.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, v *view, fn func(sums []int64) error) error {
+// mergeJob is merge for one job, whose partition has a number of nodes.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sums []int64) error) error {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	sums := b.zeros(len(v.nodes))
+	sums := b.zeros(nodes)
 	lo, hi := sel.times(j.epoch)
 	add := func(st *jobStream, _ int, _ int64, value []byte) error {
 		if err := b.row.decode(value); err != nil {

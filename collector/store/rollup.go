@@ -38,7 +38,7 @@ func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
 		return fmt.Errorf("retention: %w", err)
 	}
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		entry := db.cache.peek(cacheKey{id, epochItself})
+		entry := db.cache.peek(cacheKey{epoch: id, partition: epochItself})
 		if entry == nil {
 			continue // no window to merge: it would be pinned
 		}

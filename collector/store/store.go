@@ -80,6 +80,10 @@ const (
 	DefaultQueryBytes = 80 << 20
 )
 
+// One part in blockShare of the cache is for blocks of files: what is read most is
+// kept decoded.
+const blockShare = 8
+
 // How long after the last profile of a window it is merged.
 const quietTime = 10 * time.Second
 
@@ -163,7 +167,7 @@ func Open(dir string, o Options) (*DB, error) {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	db := &DB{options: o, log: o.Logger, pebble: p, epochs: map[uint32]bool{}}
-	db.cache = newCache(o.CacheBytes - o.CacheBytes/4)
+	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
 	db.memory = newMemory(o.QueryBytes)
 	db.metrics = newMetrics(db, o.Registerer)
 	if err := db.start(); err != nil {

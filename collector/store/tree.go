@@ -23,21 +23,9 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 	}
 	defer leave()
 	defer db.metrics.query("tree")()
-	jobs, err := db.plan(ctx, sel)
-	if err != nil {
-		return nil, err
-	}
 	parts := db.newParts(ctx, 1)
 	defer parts.free()
-	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) error {
-		c := newCallValues(v, 1)
-		c.add(0, sums)
-		if len(callSite) > 0 {
-			v.filterCalls(c.self[0], callSite)
-		}
-		c.sum()
-		return parts.add(j.order, c)
-	})
+	err = db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts)
 	switch {
 	case err != nil:
 		return nil, err
@@ -58,10 +46,25 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	}
 	defer leave()
 	defer db.metrics.query("diff")()
+	parts := db.newParts(ctx, 2)
+	defer parts.free()
+	if err := db.gather(ctx, sels[:], callSites[:], parts); err != nil {
+		return nil, err
+	}
+	if maxNodes <= 0 {
+		maxNodes = 1<<63 - 1
+	}
+	return largest(parts.sorted(), maxNodes, true), nil
+}
+
+// gather adds the calls of one or two selections to parts: one part for each
+// partition, or for a service of several epochs.
+func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts) error {
 	var sides [2][]*job
 	for s, sel := range sels {
+		var err error
 		if sides[s], err = db.plan(ctx, sel); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	pairs := pairJobs(sides)
@@ -70,24 +73,48 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 		firsts[i] = cmp.Or(p[0], p[1])
 		firsts[i].order = i
 	}
-	parts := db.newParts(ctx, 2)
-	defer parts.free()
-	err = db.run(ctx, firsts, func(j *job, s *scanner) error {
-		part, err := s.partition(j.partition)
-		if err != nil {
-			return err
+	sums, free, err := db.lineageSums(ctx, firsts)
+	defer free()
+	if err != nil {
+		return err
+	}
+	finish := func(order int, c *callValues) error {
+		for side, callSite := range callSites {
+			if len(callSite) > 0 {
+				c.view.filterCalls(c.self[side], callSite)
+			}
 		}
-		defer part.release()
-		v := part.value.view()
-		c := newCallValues(&v, 2)
-		for side, j := range pairs[j.order] {
+		c.sum()
+		return parts.add(order, c)
+	}
+	err = db.run(ctx, firsts, func(first *job, s *scanner) error {
+		var c *callValues
+		var nodeTo []uint32
+		nodes, sum := 0, sums[first.order]
+		if sum != nil {
+			var err error
+			if nodeTo, err = s.nodesOf(sum.value, first.partition); err != nil {
+				return err
+			}
+			nodes = len(nodeTo)
+		} else {
+			part, err := s.partition(first.partition)
+			if err != nil {
+				return err
+			}
+			defer part.release()
+			v := part.value.view()
+			c, nodes = newCallValues(&v, len(sels)), len(v.nodes)
+		}
+		for side, j := range pairs[first.order] {
 			if j == nil {
 				continue
 			}
-			err := db.mergeJob(s, j, sels[side], &v, func(sums []int64) error {
-				c.add(side, sums)
-				if len(callSites[side]) > 0 {
-					v.filterCalls(c.self[side], callSites[side])
+			err := db.mergeJob(s, j, sels[side], nodes, func(values []int64) error {
+				if sum != nil {
+					sum.add(side, nodeTo, values)
+				} else {
+					c.add(side, values)
 				}
 				return nil
 			})
@@ -95,16 +122,22 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 				return err
 			}
 		}
-		c.sum()
-		return parts.add(j.order, c)
+		if sum != nil {
+			return nil
+		}
+		return finish(first.order, c)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if maxNodes <= 0 {
-		maxNodes = 1<<63 - 1
+	for i, sum := range sums {
+		if sum != nil && sum.order == i {
+			if err := finish(i, sum.values(len(sels))); err != nil {
+				return err
+			}
+		}
 	}
-	return largest(parts.sorted(), maxNodes, true), nil
+	return nil
 }
 
 // pairJobs puts the jobs of two selections about the same partition together, in

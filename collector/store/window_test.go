@@ -62,7 +62,7 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 
 func TestWindowsEqualProfiles(t *testing.T) {
 	for name, c := range map[string]struct{ pods, days int }{
-		"streams":  {3, 2 * 3},
+		"streams":  {1, 2},
 		"families": {7, 2 * (7 + 1)}, // enough for windows of the service
 	} {
 		t.Run(name, func(t *testing.T) { testWindowsEqualProfiles(t, c.pods, 2*c.days) })
@@ -189,7 +189,7 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 	now = midnight.Add(24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, [levels]int{7, 2, 1, 1}, countRows(t, db))
-	require.Empty(t, db.cache.peek(cacheKey{epochOf(ms(midnight) + 1), epochItself}).value.(*epoch).open)
+	require.Empty(t, db.cache.peek(cacheKey{epoch: epochOf(ms(midnight) + 1), partition: epochItself}).value.(*epoch).open)
 }
 
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and
