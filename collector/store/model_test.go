@@ -212,13 +212,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 				ctx, cancel := context.WithCancel(ctx)
 				var g sync.WaitGroup
 				db := m.db
-				g.Go(func() {
-					for ctx.Err() == nil {
-						if err := db.maintain(ctx, 0); err != nil && ctx.Err() == nil {
-							t.Error(err)
-						}
-					}
-				})
+				g.Go(func() { maintainUntil(ctx, t, db) })
 				g.Go(func() { // all time: never less than acknowledged, never more than sent
 					for ctx.Err() == nil {
 						least := m.acked.Load()
@@ -264,6 +258,15 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 				require.Equal(t, horizonHours{24, 9, 0}, m.db.horizonOf(first+2).hours(first+2))
 			}
 		})
+	}
+}
+
+// maintainUntil merges windows and drops rows all the time until ctx ends.
+func maintainUntil(ctx context.Context, t *testing.T, db *DB) {
+	for ctx.Err() == nil {
+		if err := db.maintain(ctx, 0); err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
 	}
 }
 

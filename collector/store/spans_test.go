@@ -319,13 +319,7 @@ func TestSpansAndIDs(t *testing.T) {
 				ctx, cancel := context.WithCancel(ctx)
 				var g sync.WaitGroup
 				db := m.db
-				g.Go(func() {
-					for ctx.Err() == nil {
-						if err := db.maintain(ctx, 0); err != nil && ctx.Err() == nil {
-							t.Error(err)
-						}
-					}
-				})
+				g.Go(func() { maintainUntil(ctx, t, db) })
 				return func() {
 					cancel()
 					g.Wait()
