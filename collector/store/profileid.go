@@ -55,9 +55,16 @@ func profileIDs(texts []string) map[uint64]bool {
 // alone.
 func (sel *Selection) hasSpans() bool { return len(sel.Spans) > 0 || len(sel.Traces) > 0 }
 
-// has reports whether the selection is about a tag's samples.
-func (sel *Selection) has(t *spanTag) bool {
-	return t.span != 0 && slices.Contains(sel.Spans, t.span) || t.trace != (TraceID{}) && slices.Contains(sel.Traces, t.trace)
+// tagged are the tags whose samples the selection is about.
+func (sel *Selection) tagged() func(*spanTag) bool {
+	spans, traces := make(map[SpanID]bool, len(sel.Spans)), make(map[TraceID]bool, len(sel.Traces))
+	for _, id := range sel.Spans {
+		spans[id] = id != 0
+	}
+	for _, id := range sel.Traces {
+		traces[id] = id != TraceID{}
+	}
+	return func(t *spanTag) bool { return spans[t.span] || traces[t.trace] }
 }
 
 // A visitProfile handles what there is of one profile. If it returns an error
@@ -131,15 +138,16 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 // names.
 func (s *scanner) addSpans(j *job, sel *Selection, sums []int64, b *buffer) error {
 	var p packedSpans
+	selected := sel.tagged()
 	return s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
 		if err := p.decode(value); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return sel.has(&t) }) {
+		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
 			return nil
 		}
 		return p.each(st.sampleType, len(sums), &b.scratch, func(t *spanTag, node uint32, v int64) {
-			if sel.has(t) {
+			if selected(t) {
 				sums[node] += v
 			}
 		})
