@@ -132,6 +132,9 @@ func TestValues(t *testing.T) {
 	got, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.NoError(t, err)
 	require.Equal(t, []Series{{labels.EmptyLabels(), []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
+	db.memory = newMemory(2 * valueBytes)
+	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
+	require.ErrorIs(t, err, ErrLimit)
 }
 
 func pointsOf(values []Values) (out []Series) {
