@@ -55,7 +55,9 @@ func TestGrafanasDataSource(t *testing.T) {
 		require.Equal(t, []string{"cart-0", "cart-1"}, values.Msg.Names)
 	}
 
-	for _, exemplars := range []typesv1.ExemplarType{typesv1.ExemplarType_EXEMPLAR_TYPE_UNSPECIFIED, typesv1.ExemplarType_EXEMPLAR_TYPE_NONE} {
+	for _, exemplars := range []typesv1.ExemplarType{
+		typesv1.ExemplarType_EXEMPLAR_TYPE_UNSPECIFIED, typesv1.ExemplarType_EXEMPLAR_TYPE_NONE, typesv1.ExemplarType_EXEMPLAR_TYPE_INDIVIDUAL,
+	} {
 		series, err := q.SelectSeries(ctx, connect.NewRequest(&querierv1.SelectSeriesRequest{
 			ProfileTypeID: cpu, LabelSelector: `{service_name="cart"}`, Start: base, End: end, Step: 15, GroupBy: []string{"pod"}, Limit: n(10), ExemplarType: exemplars,
 		}))
@@ -64,6 +66,13 @@ func TestGrafanasDataSource(t *testing.T) {
 		for _, s := range series.Msg.Series {
 			require.Equal(t, "pod", s.Labels[0].Name)
 			require.Len(t, s.Points, conformance.Count)
+			for _, p := range s.Points { // its exemplar toggle
+				want := 0
+				if exemplars == typesv1.ExemplarType_EXEMPLAR_TYPE_INDIVIDUAL {
+					want = 1
+				}
+				require.Len(t, p.Exemplars, want)
+			}
 		}
 	}
 	flame, err := q.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{

@@ -217,19 +217,6 @@ var intended = map[string]difference{
 	"pprof, Go PGO of 5 locations, aggregated: true": {lines: goPGO},
 	"flame graph, Go PGO, as profilecli asks for it": {lines: goPGO},
 
-	// Samples with labels are series of their own, and their profile is one for
-	// each of them.
-	"heatmap, labels on samples": {lines: []string{
-		"0 {} +15000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 2 0 0 0 0 0 0 0]",
-		"0 {} +30000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 2 0 0 0 0 0 0]",
-		"0 {} +45000 ms: rows " + heatmapRows + " counts [0 1 0 2 0 0 2 0 0 0 0 0 0 0 2 0 0 0 0 0]",
-		"0 {} +60000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 2 0 0 0 0]",
-		"0 {} +75000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 2 0 0 0]",
-		"0 {} +90000 ms: rows " + heatmapRows + " counts [0 1 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 2 0 0]",
-		"0 {} +105000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 0 2 0]",
-		"0 {} +120000 ms: rows " + heatmapRows + " counts [1 0 0 2 0 0 2 0 0 0 0 0 0 0 0 0 0 0 0 2]",
-	}},
-
 	// A point of a timeline is of the profiles that begin in its step, and the
 	// timeline of several groups is their sum.
 	"render, timeline": {lines: []string{
@@ -298,37 +285,48 @@ var intended = map[string]difference{
 		"group ledger +105 s: 11000000",
 	}},
 
-	// What is not kept is not invented.
-	"series, exemplars": {code: "unimplemented"},
+	// Points have examples of spans as well.
+	"series, exemplars of spans": {lines: spanPoints()},
+	// And examples of a call site are what is under it.
+	"series, exemplars under main.main, main.work": {lines: workPoints()},
+
+	// Examples have the labels that all series of the profile or the span have,
+	// but for the group's, in whatever order the request names these.
+	"series, exemplars by two labels in the other order": {as: "series, exemplars by two labels"},
+	"heatmap, spans with exemplars of both pods":         {lines: spanCells()},
+
+	// Any text may be the ID that a sender gave a profile.
+	"flame graph, profile of no UUID": {as: "flame graph, profile that is not stored"},
 
 	// Mistakes of clients are named.
-	"flame graph, wrong: format":                 {code: "invalid_argument"},
-	"flame graph, wrong: span":                   {code: "invalid_argument"},
-	"span profile, wrong: span":                  {code: "invalid_argument"},
-	"flame graph, wrong: type of no name":        {code: "invalid_argument"},
-	"render, wrong: format":                      {code: "invalid_argument"},
-	"series, wrong: aggregation":                 {code: "invalid_argument"},
-	"series, wrong: negative limit":              {code: "invalid_argument"},
-	"heatmap, wrong: no query type":              {code: "invalid_argument"},
-	"heatmap, wrong: selector":                   {code: "invalid_argument"},
-	"push, wrong: no bytes":                      {code: "invalid_argument"},
-	"push, wrong: text":                          {code: "invalid_argument"},
-	"push, wrong: cut":                           {code: "invalid_argument"},
-	"push, wrong: cut gzip":                      {code: "invalid_argument"},
-	"push, wrong: location that is not there":    {code: "invalid_argument"},
-	"push, wrong: function that is not there":    {code: "invalid_argument"},
-	"push, wrong: two locations of one ID":       {code: "invalid_argument"},
-	"push, wrong: negative value":                {code: "invalid_argument"},
-	"push, wrong: unit outside the string table": {code: "invalid_argument"},
+	"flame graph, wrong: format":                      {code: "invalid_argument"},
+	"flame graph, wrong: trace":                       {code: "invalid_argument"},
+	"heatmap, wrong: exemplars of profiles for spans": {code: "invalid_argument"},
+	"heatmap, wrong: exemplars of spans for profiles": {code: "invalid_argument"},
+	"heatmap, wrong: exemplar type":                   {code: "invalid_argument"},
+	"flame graph, wrong: span":                        {code: "invalid_argument"},
+	"span profile, wrong: span":                       {code: "invalid_argument"},
+	"flame graph, wrong: type of no name":             {code: "invalid_argument"},
+	"render, wrong: format":                           {code: "invalid_argument"},
+	"series, wrong: aggregation":                      {code: "invalid_argument"},
+	"series, wrong: negative limit":                   {code: "invalid_argument"},
+	"heatmap, wrong: no query type":                   {code: "invalid_argument"},
+	"heatmap, wrong: selector":                        {code: "invalid_argument"},
+	"push, wrong: no bytes":                           {code: "invalid_argument"},
+	"push, wrong: text":                               {code: "invalid_argument"},
+	"push, wrong: cut":                                {code: "invalid_argument"},
+	"push, wrong: cut gzip":                           {code: "invalid_argument"},
+	"push, wrong: location that is not there":         {code: "invalid_argument"},
+	"push, wrong: function that is not there":         {code: "invalid_argument"},
+	"push, wrong: two locations of one ID":            {code: "invalid_argument"},
+	"push, wrong: negative value":                     {code: "invalid_argument"},
+	"push, wrong: unit outside the string table":      {code: "invalid_argument"},
 }
 
 var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}
 
-// Rows of heatmaps of all services, and of ledger.
-const (
-	heatmapRows = "[6e+06 1.52e+07 2.44e+07 3.36e+07 4.28e+07 5.2e+07 6.12e+07 7.04e+07 7.96e+07 8.88e+07 9.8e+07 1.072e+08 1.164e+08 1.256e+08 1.348e+08 1.44e+08 1.532e+08 1.624e+08 1.716e+08 1.808e+08]"
-	ledgerRows  = "[6e+06 6.5e+06 7e+06 7.5e+06 8e+06 8.5e+06 9e+06 9.5e+06 1e+07 1.05e+07 1.1e+07 1.15e+07 1.2e+07 1.25e+07 1.3e+07 1.35e+07 1.4e+07 1.45e+07 1.5e+07 1.55e+07]"
-)
+// Rows of heatmaps of ledger.
+const ledgerRows = "[6e+06 6.5e+06 7e+06 7.5e+06 8e+06 8.5e+06 9e+06 9.5e+06 1e+07 1.05e+07 1.1e+07 1.15e+07 1.2e+07 1.25e+07 1.3e+07 1.35e+07 1.4e+07 1.45e+07 1.5e+07 1.55e+07]"
 
 var goPGO = []string{
 	"period cpu nanoseconds 1000000000",

@@ -76,8 +76,8 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		"negative nodes":     {merge(func(r *mergeReq) { r.MaxNodes = n(-1) }), connect.CodeInvalidArgument, "max_nodes: -1 is negative"},
 		"format":             {merge(func(r *mergeReq) { r.Format = 77 }), connect.CodeInvalidArgument, "format: 77 is none of PROFILE_FORMAT_UNSPECIFIED"},
 		"span":               {merge(func(r *mergeReq) { r.SpanSelector = []string{"9a517183f26a089d", "zz"} }), connect.CodeInvalidArgument, `span_selector[1]: "zz"`},
-		"profile IDs":        {merge(func(r *mergeReq) { r.ProfileIdSelector = []string{"x"} }), connect.CodeUnimplemented, "profile_id_selector: "},
-		"trace IDs":          {merge(func(r *mergeReq) { r.TraceIdSelector = []string{"x"} }), connect.CodeUnimplemented, "trace_id_selector: "},
+		"profile IDs":        {merge(func(r *mergeReq) { r.ProfileIdSelector = []string{"x", ""} }), connect.CodeInvalidArgument, "profile_id_selector[1]: is empty"},
+		"trace IDs":          {merge(func(r *mergeReq) { r.TraceIdSelector = []string{"x"} }), connect.CodeInvalidArgument, `trace_id_selector[0]: "x" is not 32 hexadecimal digits`},
 		"Go PGO":             {merge(func(r *mergeReq) { r.StackTraceSelector = &typesv1.StackTraceSelector{GoPgo: &typesv1.GoPGO{}} }), connect.CodeInvalidArgument, "stack_trace_selector.go_pgo: "},
 		"async": {merge(func(r *mergeReq) {
 			r.Async = &querierv1.AsyncQueryRequest{Type: querierv1.AsyncQueryType_ASYNC_QUERY_TYPE_FORCE}
@@ -86,7 +86,7 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		"many points":  {series(func(r *seriesReq) { r.Step = 0.1 }), connect.CodeInvalidArgument, "step: 0.1 s gives 36001 points a series, more than 11000 (limits.max_points)"},
 		"limit":        {series(func(r *seriesReq) { r.Limit = n(-1) }), connect.CodeInvalidArgument, "limit: -1 is negative"},
 		"series' type": {series(func(r *seriesReq) { r.ProfileTypeID = "" }), connect.CodeInvalidArgument, "profile_typeID: "},
-		"exemplars":    {series(func(r *seriesReq) { r.ExemplarType = typesv1.ExemplarType_EXEMPLAR_TYPE_INDIVIDUAL }), connect.CodeUnimplemented, "exemplar_type: "},
+		"exemplars":    {series(func(r *seriesReq) { r.ExemplarType = 9 }), connect.CodeInvalidArgument, "exemplar_type: 9 is none of EXEMPLAR_TYPE_UNSPECIFIED"},
 		"label name": {func() error {
 			_, err := q.LabelValues(ctx, connect.NewRequest(&typesv1.LabelValuesRequest{}))
 			return err

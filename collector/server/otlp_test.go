@@ -236,3 +236,32 @@ func TestOTLPBeforeOpen(t *testing.T) {
 	code, _, _ := exportHTTP(t, url, nil, "Content-Type", "application/x-protobuf")
 	assert.Equal(t, http.StatusServiceUnavailable, code)
 }
+
+// The spans that samples are linked to can be asked for.
+func TestOTLPSpans(t *testing.T) {
+	url, _ := start(t, defaults)
+	at := time.Now().Add(-time.Minute)
+	req := export(t, "traced", at)
+	d := req.Profiles().Dictionary()
+	d.LinkTable().AppendEmpty()
+	link := d.LinkTable().AppendEmpty()
+	link.SetSpanID(pcommon.SpanID{0xab, 7: 1})
+	link.SetTraceID(pcommon.TraceID{1, 15: 2})
+	samples := req.Profiles().ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0).Samples()
+	s := samples.AppendEmpty()
+	s.SetStackIndex(1)
+	s.SetLinkIndex(1)
+	s.TimestampsUnixNano().Append(3)
+	_, err := dial(t, url).Export(t.Context(), req)
+	require.NoError(t, err)
+	require.EqualValues(t, 150e6, cpuOf(t, url, "traced"))
+	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, url)
+	for _, r := range []*querierv1.SelectMergeStacktracesRequest{
+		{SpanSelector: []string{"ab00000000000001"}}, {TraceIdSelector: []string{"01000000000000000000000000000002"}},
+	} {
+		r.ProfileTypeID, r.LabelSelector, r.Start, r.End = cpu, "{}", at.Add(-time.Minute).UnixMilli(), at.Add(time.Minute).UnixMilli()
+		resp, err := q.SelectMergeStacktraces(t.Context(), connect.NewRequest(r))
+		require.NoError(t, err)
+		require.EqualValues(t, 50e6, resp.Msg.Flamegraph.GetTotal())
+	}
+}

@@ -110,6 +110,32 @@ func TestProfilecli(t *testing.T) {
 			none := export(func(r *querierv1.SelectMergeStacktracesRequest) { r.SpanSelector = []string{"9a517183f26a089d"} })
 			require.Empty(t, none.Sample)
 			require.Len(t, none.SampleType, 1)
+
+			// query profile with IDs: those of exemplars, and its own
+			own := export(func(r *querierv1.SelectMergeStacktracesRequest) {
+				r.ProfileTypeID, r.ProfileIdSelector = uploaded, []string{"7c9e6679-7425-40de-944b-e07fc1f90ae1"}
+			})
+			require.NotEmpty(t, own.Sample)
+			for query, edit := range map[string]func(*querierv1.SelectMergeStacktracesRequest, []*typesv1.Exemplar){
+				"profile": func(r *querierv1.SelectMergeStacktracesRequest, es []*typesv1.Exemplar) {
+					r.ProfileIdSelector = []string{es[0].ProfileId}
+				},
+				"span": func(r *querierv1.SelectMergeStacktracesRequest, es []*typesv1.Exemplar) {
+					r.SpanSelector, r.Start, r.End = []string{es[0].SpanId}, es[0].Timestamp, es[0].Timestamp+1
+				},
+			} {
+				es := exemplars(t, q, query, from, to)
+				require.NotEmpty(t, es)
+				p := export(func(r *querierv1.SelectMergeStacktracesRequest) {
+					r.LabelSelector = `{pod="cart-0"}`
+					edit(r, es)
+				})
+				total := int64(0)
+				for _, s := range p.Sample {
+					total += s.Value[0]
+				}
+				require.Equal(t, es[0].Value, total, query)
+			}
 			tree, err := q.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
 				ProfileTypeID: cpu, LabelSelector: "{}", Start: from, End: to, Format: querierv1.ProfileFormat_PROFILE_FORMAT_TREE,
 			}))
@@ -135,6 +161,34 @@ func TestProfilecli(t *testing.T) {
 			require.ElementsMatch(t, want, edges(t, pgo))
 		})
 	}
+}
+
+// uploaded is the type of the file of raw, under the name that profilecli
+// guesses.
+const uploaded = "unknown:goroutine:count:goroutine:count"
+
+// exemplars are what "profilecli query exemplars profile" and "… span" list.
+func exemplars(t *testing.T, q querierv1connect.QuerierServiceClient, query string, from, to int64) (out []*typesv1.Exemplar) {
+	t.Helper()
+	if query == "profile" {
+		resp, err := q.SelectSeries(t.Context(), connect.NewRequest(&querierv1.SelectSeriesRequest{
+			ProfileTypeID: cpu, LabelSelector: `{pod="cart-0"}`, Start: from, End: to, Step: 15, ExemplarType: typesv1.ExemplarType_EXEMPLAR_TYPE_INDIVIDUAL,
+		}))
+		require.NoError(t, err)
+		for _, p := range resp.Msg.Series[0].Points {
+			out = append(out, p.Exemplars...)
+		}
+		return out
+	}
+	resp, err := q.SelectHeatmap(t.Context(), connect.NewRequest(&querierv1.SelectHeatmapRequest{
+		ProfileTypeID: cpu, LabelSelector: `{pod="cart-0"}`, Start: from, End: to, Step: 15,
+		QueryType: querierv1.HeatmapQueryType_HEATMAP_QUERY_TYPE_SPAN, ExemplarType: typesv1.ExemplarType_EXEMPLAR_TYPE_SPAN,
+	}))
+	require.NoError(t, err)
+	for _, s := range resp.Msg.Series[0].Slots {
+		out = append(out, s.Exemplars...)
+	}
+	return out
 }
 
 func parsePprof(t *testing.T, p *googlev1.Profile) *profile.Profile {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -13,7 +12,6 @@ import (
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
@@ -33,7 +31,6 @@ type flameQuery struct {
 	store.Selection
 	stack []string
 	nodes int64
-	spans bool // restricted to spans
 	pgo   *typesv1.GoPGO
 }
 
@@ -47,15 +44,17 @@ func (q *querier) flameQuery(m *querierv1.SelectMergeStacktracesRequest) (f flam
 	if f.nodes, err = q.limits.nodes(m.GetMaxNodes()); err != nil {
 		return f, invalid(err)
 	}
-	if err := spans(m.SpanSelector); err != nil {
+	if f.Profiles, err = profiles(m.ProfileIdSelector); err != nil {
 		return f, invalid(err)
 	}
-	f.spans = len(m.SpanSelector) > 0
-	if len(m.ProfileIdSelector) > 0 {
-		return f, unsupported("profile_id_selector", "profiles cannot be looked up by ID")
+	if f.Spans, err = hexIDs("span_selector", m.SpanSelector, store.ParseSpanID); err != nil {
+		return f, invalid(err)
 	}
-	if len(m.TraceIdSelector) > 0 {
-		return f, unsupported("trace_id_selector", "samples are stored without the trace they belong to")
+	if f.Traces, err = hexIDs("trace_id_selector", m.TraceIdSelector, store.ParseTraceID); err != nil {
+		return f, invalid(err)
+	}
+	if len(f.Spans) > 0 && len(f.Traces) > 0 {
+		return f, invalid(errors.New("trace_id_selector: cannot be combined with span_selector"))
 	}
 	if m.Async != nil && m.Async.Type != querierv1.AsyncQueryType_ASYNC_QUERY_TYPE_DISABLED || m.Async.GetRequestId() != "" {
 		return f, unsupported("async", "queries are answered at once")
@@ -80,12 +79,8 @@ func (q *querier) exportQuery(m *querierv1.SelectMergeStacktracesRequest) (flame
 	return f, err
 }
 
-// tree merges what f selects. The store keeps samples without their spans, so
-// no sample belongs to any span.
+// tree merges what f selects.
 func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error) {
-	if f.spans {
-		return profile.Merge(), nil
-	}
 	t, err := q.store.Tree(ctx, f.Selection, f.stack)
 	if err == nil && t.Total() == 0 {
 		err = q.known(ctx, f.Type)
@@ -99,9 +94,6 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 // Go toolchain needs of it.
 func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
 	out := &googlev1.Profile{}
-	if f.spans { // every series has a type
-		f.Matchers = append(slices.Clone(f.Matchers), labels.MustNewMatcher(labels.MatchEqual, "__profile_type__", ""))
-	}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
 	switch {
 	case err != nil:
@@ -247,9 +239,6 @@ func (q *querier) diff(ctx context.Context, sides [2]flameQuery, nodes int64) (*
 	var sels [2]store.Selection
 	var stacks [2][]string
 	for i, f := range sides {
-		if f.spans {
-			f.End = f.Start - 1 // of no sample, as in tree
-		}
 		sels[i], stacks[i] = f.Selection, f.stack
 	}
 	d, err := q.store.Diff(ctx, sels, stacks, nodes)

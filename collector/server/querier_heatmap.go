@@ -11,6 +11,8 @@ import (
 	"connectrpc.com/connect"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+
+	"github.com/flameline/flameline/collector/store"
 )
 
 // heatmapBuckets is the number of rows of a heatmap, as in Pyroscope.
@@ -39,41 +41,43 @@ func (q *querier) SelectHeatmap(ctx context.Context, req *connect.Request[querie
 	); err != nil {
 		return nil, invalid(err)
 	}
-	if m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {
-		return nil, unsupported("exemplar_type", noExemplars)
-	}
+	r := store.ValuesRequest{Selection: sel, GroupBy: m.GroupBy, Exemplars: m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE}
 	switch m.QueryType {
 	case querierv1.HeatmapQueryType_HEATMAP_QUERY_TYPE_INDIVIDUAL:
 	case querierv1.HeatmapQueryType_HEATMAP_QUERY_TYPE_SPAN:
-		// Samples are stored without their spans, so there is none to count.
-		return connect.NewResponse(&querierv1.SelectHeatmapResponse{}), nil
+		r.BySpan = true
 	default:
 		return nil, invalid(fmt.Errorf("query_type: %s, want INDIVIDUAL or SPAN", m.QueryType))
 	}
-	first := sel.Start
-	sel.Start -= step.Milliseconds() - 1 // what the first slot covers
-	found, err := q.store.Values(ctx, sel, m.GroupBy)
+	if r.Exemplars && r.BySpan != (m.ExemplarType == typesv1.ExemplarType_EXEMPLAR_TYPE_SPAN) {
+		return nil, invalid(fmt.Errorf("exemplar_type: %s does not go with %s", m.ExemplarType, m.QueryType))
+	}
+	r.Start -= step.Milliseconds() - 1 // what the first slot covers
+	found, err := q.store.Values(ctx, r)
 	if err != nil {
 		return nil, code(err)
 	}
 	if len(found) == 0 {
 		return connect.NewResponse(&querierv1.SelectHeatmapResponse{}), q.known(ctx, sel.Type)
 	}
-	least, largest := math.Inf(1), math.Inf(-1)
+	least, largest := int64(math.MaxInt64), int64(0)
 	for _, s := range found {
-		for _, p := range s.Points {
-			least, largest = min(least, p.Value), max(largest, p.Value)
+		for _, v := range s.Values {
+			least, largest = min(least, v.Value), max(largest, v.Value)
 		}
 	}
-	h := newHeatmap(first, step.Milliseconds(), least, largest)
+	h := newHeatmap(sel.Start, step.Milliseconds(), float64(least), float64(largest))
 	resp := &querierv1.SelectHeatmapResponse{}
 	counts := map[*typesv1.HeatmapSeries]int{}
 	for _, s := range found {
 		series := &typesv1.HeatmapSeries{Labels: pairs(s.Labels)}
-		for _, p := range s.Points {
-			series.Slots = h.add(series.Slots, p.Time, p.Value)
+		for i := range s.Values {
+			series.Slots = h.add(series.Slots, &s.Values[i])
 		}
-		counts[series] = len(s.Points)
+		if r.Exemplars {
+			h.exemplars(&s, series.Slots)
+		}
+		counts[series] = len(s.Values)
 		resp.Series = append(resp.Series, series)
 	}
 	if most > 0 && int64(len(resp.Series)) > most {
@@ -101,11 +105,22 @@ func newHeatmap(first, step int64, least, largest float64) *heatmap {
 }
 
 // add counts a profile; times come in ascending order.
-func (h *heatmap) add(slots []*typesv1.HeatmapSlot, time int64, value float64) []*typesv1.HeatmapSlot {
-	at := h.first + max(time-h.first+h.step-1, 0)/h.step*h.step
+func (h *heatmap) add(slots []*typesv1.HeatmapSlot, v *store.Value) []*typesv1.HeatmapSlot {
+	at := h.slotOf(v)
 	if n := len(slots); n == 0 || slots[n-1].Timestamp != at {
 		slots = append(slots, &typesv1.HeatmapSlot{Timestamp: at, YMin: h.rows, Counts: make([]int32, len(h.rows))})
 	}
+	slots[len(slots)-1].Counts[h.rowOf(v)]++
+	return slots
+}
+
+// slotOf is the time of the slot that a profile is in.
+func (h *heatmap) slotOf(v *store.Value) int64 {
+	return h.first + max(v.Time-h.first+h.step-1, 0)/h.step*h.step
+}
+
+func (h *heatmap) rowOf(v *store.Value) int {
+	value := float64(v.Value)
 	row, found := slices.BinarySearch(h.rows, value)
 	if !found {
 		row--
@@ -113,6 +128,26 @@ func (h *heatmap) add(slots []*typesv1.HeatmapSlot, time int64, value float64) [
 	for row+1 < len(h.rows) && h.rows[row+1] == value {
 		row++ // rows of small counts may begin at the same value
 	}
-	slots[len(slots)-1].Counts[row]++
-	return slots
+	return row
+}
+
+// exemplars adds to the slots of a series, for every row that has any, the profile
+// or the span of the highest value, the first one if there are several.
+func (h *heatmap) exemplars(s *store.Values, slots []*typesv1.HeatmapSlot) {
+	left := s.Values
+	for _, slot := range slots {
+		var best [heatmapBuckets]*store.Value
+		for len(left) > 0 && h.slotOf(&left[0]) == slot.Timestamp {
+			v := &left[0]
+			if b := &best[h.rowOf(v)]; *b == nil || v.Value > (*b).Value {
+				*b = v
+			}
+			left = left[1:]
+		}
+		for _, v := range best {
+			if v != nil && v.Identified() {
+				slot.Exemplars = append(slot.Exemplars, exemplar(s.Exemplar(v)))
+			}
+		}
+	}
 }

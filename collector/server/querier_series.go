@@ -11,8 +11,6 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-const noExemplars = "profiles cannot be looked up by ID, so there is none to point at"
-
 // SelectSeries sums the selected profiles by step and group. A point at t
 // covers (t-step, t], the interval of a Prometheus rate() evaluated at t.
 func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querierv1.SelectSeriesRequest]) (*connect.Response[querierv1.SelectSeriesResponse], error) {
@@ -38,9 +36,6 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 	); err != nil {
 		return nil, invalid(err)
 	}
-	if m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {
-		return nil, unsupported("exemplar_type", noExemplars)
-	}
 	found, err := q.store.Points(ctx, r)
 	if err != nil {
 		return nil, code(err)
@@ -57,6 +52,11 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 			out.Points[j] = &points[j]
 		}
 		resp.Series[i] = out
+	}
+	if m.ExemplarType > typesv1.ExemplarType_EXEMPLAR_TYPE_NONE {
+		if err := q.pointExemplars(ctx, r, m.ExemplarType, found, resp.Series); err != nil {
+			return nil, code(err)
+		}
 	}
 	return connect.NewResponse(resp), nil
 }

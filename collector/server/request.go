@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -136,14 +135,27 @@ func callSite(s *typesv1.StackTraceSelector) ([]string, error) {
 	return out, nil
 }
 
-// spans checks span_selector.
-func spans(ids []string) error {
+// profiles reads profile_id_selector.
+func profiles(ids []string) ([]string, error) {
 	for i, id := range ids {
-		if _, err := hex.DecodeString(id); err != nil || len(id) != 16 {
-			return fmt.Errorf("span_selector[%d]: %q is not 16 hexadecimal digits", i, id)
+		if id == "" {
+			return nil, fmt.Errorf("profile_id_selector[%d]: is empty", i)
 		}
 	}
-	return nil
+	return ids, nil
+}
+
+// hexIDs reads span_selector or trace_id_selector.
+func hexIDs[ID any](field string, ids []string, parse func(string) (ID, error)) ([]ID, error) {
+	var out []ID
+	for i, s := range ids {
+		id, err := parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %w", field, i, err)
+		}
+		out = append(out, id)
+	}
+	return out, nil
 }
 
 // limit reads limit, where 0 is none.

@@ -19,7 +19,7 @@ type Store interface {
 	Diff(ctx context.Context, sels [2]store.Selection, stacks [2][]string, maxNodes int64) (*profile.DiffTree, error)
 	Pprof(ctx context.Context, sel store.Selection, stack []string) (*store.Pprof, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
-	Values(ctx context.Context, sel store.Selection, groupBy []string) ([]store.Series, error)
+	Values(ctx context.Context, r store.ValuesRequest) ([]store.Values, error)
 	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error)
 	Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error)

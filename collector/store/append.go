@@ -136,8 +136,10 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		release()
 		return nil, err
 	}
-	key := binary.BigEndian.AppendUint64(windowKey(e.value.id, kindRow, levelFine, s.id, p.time), p.id)
-	batch.Set(key, r.append(nil), nil)
+	batch.Set(profileKey(e.value.id, kindRow, s.id, p.time, p.id), r.append(nil), nil)
+	if p.spans != nil {
+		batch.Set(profileKey(e.value.id, kindSpans, s.id, p.time, p.id), p.spans.append(nil), nil)
+	}
 	if p.identified {
 		batch.Set(idKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
@@ -305,6 +307,9 @@ func (r *row) fill(d *dictionary, p *piece) {
 	t.begin(p, d)
 	order := t.nodes(p)
 	slices.Sort(order)
+	if len(p.tags) > 0 {
+		p.spans = newSpans(p, order)
+	}
 	types := len(p.def.types)
 	r.totals = make([]int64, types)
 	r.values = make([][]int64, types)

@@ -266,3 +266,19 @@ func BenchmarkLabels(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkValues(b *testing.B) {
+	db := fleet(b)
+	for name, exemplars := range map[string]bool{"totals": false, "exemplars": true} {
+		for _, length := range []time.Duration{15 * time.Minute, time.Hour} {
+			b.Run(fmt.Sprintf("length=%s/%s", length, name), func(b *testing.B) {
+				b.ReportAllocs()
+				defer measureCPU(b)()
+				for i := range b.N {
+					_, err := db.Values(context.Background(), ValuesRequest{Selection: benchSelection(i, length), Exemplars: exemplars})
+					require.NoError(b, err)
+				}
+			})
+		}
+	}
+}

@@ -107,6 +107,9 @@ func describeKey(key []byte) string {
 		return fmt.Sprintf("%s streams by hash %x", day, rest)
 	case kind == kindID && len(rest) == 12:
 		return fmt.Sprintf("%s ID %x of stream %d", day, rest[4:], number(0))
+	case kind == kindSpans && len(rest) == 21:
+		t, _ := windowTime(key)
+		return fmt.Sprintf("%s spans of stream %d at %s", day, number(1), rfc3339(t))
 	case kind == kindHorizon && len(rest) == 0:
 		return day + " hours that retention dropped"
 	case (kind == kindRow || kind == kindPoints) && len(rest) >= 13 && int(rest[0]) < levels:

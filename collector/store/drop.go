@@ -23,7 +23,7 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 	ranges := []pebble.KeyRange{prefixRange(levelPrefix(epoch, kindRow, level))}
 	switch level {
 	case levelFine: // late profiles are refused, and with them duplicates
-		ranges = append(ranges, prefixRange(kindKey(epoch, kindID)))
+		ranges = append(ranges, prefixRange(kindKey(epoch, kindID)), prefixRange(kindKey(epoch, kindSpans)))
 	case levelSlot:
 		ranges = append(ranges, prefixRange(levelPrefix(epoch, kindPoints, level)))
 	}
@@ -146,10 +146,11 @@ func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) 
 	// before it.
 	lo, hi := epochStart(e.id)+1, epochStart(e.id)+int64(to)*hourMs+1
 	for _, s := range streams {
-		for _, kind := range []byte{kindRow, kindPoints} {
-			if kind == kindPoints && level == levelFine {
-				continue
-			}
+		kinds := []byte{kindRow, kindPoints}
+		if level == levelFine {
+			kinds[1] = kindSpans
+		}
+		for _, kind := range kinds {
 			if err := b.DeleteRange(windowKey(e.id, kind, level, s, lo), windowKey(e.id, kind, level, s, hi), nil); err != nil {
 				return err
 			}

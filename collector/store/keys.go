@@ -19,6 +19,7 @@ const (
 	kindRow       = 'r' // level byte, stream uint32, time uint64, [ID uint64] → row
 	kindPoints    = 'v' // level byte, stream uint32, time uint64 → points
 	kindID        = 'i' // stream uint32, ID uint64 → time of the profile
+	kindSpans     = 'q' // level byte, stream uint32, time uint64, ID uint64 → samples of the profile by span
 	kindHorizon   = 'h' // none → hours whose rows were dropped, by level
 
 	kindActive1 = 'a' // of format 1: stream uint32, hour byte → slots in which it has profiles
@@ -101,6 +102,20 @@ func windowTime(key []byte) (int64, bool) {
 		return 0, false
 	}
 	return int64(binary.BigEndian.Uint64(key[at:])), true
+}
+
+// profileKey is the key of a profile's row, or of its spans.
+func profileKey(epoch uint32, kind byte, stream uint32, time int64, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(windowKey(epoch, kind, levelFine, stream, time), id)
+}
+
+// keyID is the ID in a key that profileKey made.
+func keyID(key []byte) (uint64, bool) {
+	const at = 4 + 1 + 1 + 4 + 8
+	if len(key) != at+8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(key[at:]), true
 }
 
 // keyStream is the stream in a key that windowKey made.

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -125,6 +126,8 @@ func (m *mender) read(key, value []byte) error {
 		m.noted[hourID{n, rest[0]}] = m.db.readSlots(key, value)
 	case kind == kindID && len(rest) == 12:
 		return m.readID(key, value)
+	case kind == kindSpans:
+		return m.readSpans(key)
 	case (kind == kindRow || kind == kindPoints) && len(rest) >= 13 && int(rest[0]) < levels:
 		m.raise(kindStream, keyStream(key))
 		if t, _ := windowTime(key); t > 0 && epochOf(t) == m.id {
@@ -174,6 +177,21 @@ func (m *mender) readNumbered(kind byte, n uint32, key, value []byte) {
 }
 
 // readID looks for the profile of an ID.
+// readSpans deletes the spans of a row that is lost.
+func (m *mender) readSpans(key []byte) error {
+	if len(key) != 26 {
+		return nil
+	}
+	m.raise(kindStream, keyStream(key))
+	row := slices.Clone(key)
+	row[4] = kindRow
+	found, err := m.db.has(row)
+	if err == nil && !found {
+		m.batch.Delete(key, nil)
+	}
+	return err
+}
+
 func (m *mender) readID(key, value []byte) error {
 	stream, id := binary.BigEndian.Uint32(key[5:]), binary.BigEndian.Uint64(key[9:])
 	m.raise(kindStream, stream)

@@ -212,13 +212,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 				ctx, cancel := context.WithCancel(ctx)
 				var g sync.WaitGroup
 				db := m.db
-				g.Go(func() {
-					for ctx.Err() == nil {
-						if err := db.maintain(ctx, 0); err != nil && ctx.Err() == nil {
-							t.Error(err)
-						}
-					}
-				})
+				g.Go(func() { maintainUntil(ctx, t, db) })
 				g.Go(func() { // all time: never less than acknowledged, never more than sent
 					for ctx.Err() == nil {
 						least := m.acked.Load()
@@ -271,6 +265,15 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 	}
 }
 
+// maintainUntil merges windows and drops rows all the time until ctx ends.
+func maintainUntil(ctx context.Context, t *testing.T, db *DB) {
+	for ctx.Err() == nil {
+		if err := db.maintain(ctx, 0); err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestMergedRowsCountAtTheirEnd is the rule about what is left of a range's
 // ends, by hand.
 func TestMergedRowsCountAtTheirEnd(t *testing.T) {
@@ -314,10 +317,10 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	got, err := db.Points(ctx, request)
 	require.NoError(t, err)
 	require.Len(t, got[0].Points, 5, "series have every profile")
-	values, err := db.Values(ctx, request.Selection, []string{"pod"})
+	values, err := db.Values(ctx, ValuesRequest{Selection: request.Selection, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	require.Equal(t, labels.FromStrings("pod", "a"), values[0].Labels)
-	require.Equal(t, at("3h1m30s"), values[0].Points[0].Time)
+	require.Equal(t, at("3h1m30s"), values[0].Values[0].Time)
 	request.Stack, request.Start, request.End = []string{"main"}, at("8h5m"), at("8h10m")
 	got, err = db.Points(ctx, request)
 	require.NoError(t, err)
@@ -457,7 +460,7 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.NoError(t, db.maintain(ctx, 0))
-	got, err := db.Values(ctx, everything(), nil)
+	got, err := db.Values(ctx, ValuesRequest{Selection: everything()})
 	require.NoError(t, err)
-	require.Equal(t, []Point{{ms(at), 1e7}, {ms(at) + 1000, 1e7}}, got[0].Points)
+	require.Equal(t, []Point{{ms(at), 1e7}, {ms(at) + 1000, 1e7}}, pointsOf(got)[0].Points)
 }

@@ -17,6 +17,11 @@ func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
 
 // planBy is plan with the labels of the given names for every stream.
 func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job, error) {
+	return db.planWith(ctx, sel, &planner{names: names})
+}
+
+// planWith is plan by a planner of which names or all is set.
+func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, error) {
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", ErrInvalid)
 	}
@@ -24,11 +29,9 @@ func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{
-		matchers: append([]*labels.Matcher{typ}, sel.Matchers...), names: names,
-		jobs: map[jobKey]*job{}, families: map[jobFamilyKey]*jobFamily{}, seen: map[uint32][]int32{},
-	}
-	p.whole = p.isWhole()
+	p.matchers = append([]*labels.Matcher{typ}, sel.Matchers...)
+	p.jobs, p.families, p.seen = map[jobKey]*job{}, map[jobFamilyKey]*jobFamily{}, map[uint32][]int32{}
+	p.whole = !p.all && p.isWhole()
 	if err := db.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
@@ -56,6 +59,7 @@ func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job
 type planner struct {
 	matchers []*labels.Matcher
 	names    []string // labels that are asked for
+	all      bool     // all are
 	whole    bool     // streams of a family are all selected or none, and told apart by nobody
 	jobs     map[jobKey]*job
 	families map[jobFamilyKey]*jobFamily
@@ -86,7 +90,11 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 	if err != nil || len(picked.rows) == 0 {
 		return err
 	}
-	project, err := t.project(p.names)
+	names := p.names
+	if p.all {
+		names = t.allNames()
+	}
+	project, err := t.project(names)
 	if err != nil {
 		return err
 	}

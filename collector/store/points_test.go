@@ -123,15 +123,29 @@ func TestValues(t *testing.T) {
 	at := func(minute int) int64 { return ms(noon.Add(time.Duration(minute) * time.Minute)) }
 	sel := everything()
 	sel.Start, sel.End = at(0), at(2)
-	got, err := db.Values(ctx, sel, []string{"pod"})
+	got, err := db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	require.Equal(t, []Series{
 		{labels.FromStrings("pod", "a"), []Point{{at(0), 1e7}, {at(2), 3e7}}},
 		{labels.FromStrings("pod", "b"), []Point{{at(1), 2e7}}},
-	}, got)
-	got, err = db.Values(ctx, sel, nil)
+	}, pointsOf(got))
+	got, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.NoError(t, err)
-	require.Equal(t, []Series{{labels.EmptyLabels(), []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, got)
+	require.Equal(t, []Series{{labels.EmptyLabels(), []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
+	db.memory = newMemory(2 * valueBytes)
+	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
+	require.ErrorIs(t, err, ErrLimit)
+}
+
+func pointsOf(values []Values) (out []Series) {
+	for _, vs := range values {
+		s := Series{Labels: vs.Labels}
+		for _, v := range vs.Values {
+			s.Points = append(s.Points, Point{v.Time, float64(v.Value)})
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // A query for more series than there is memory for is refused.

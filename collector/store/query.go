@@ -116,12 +116,21 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sum
 	defer buffers.Put(b)
 	sums := b.zeros(nodes)
 	lo, hi := sel.times(j.epoch)
-	err := s.coverJob(j, kindRow, lo, hi, func(st *jobStream, _ int, _ int64, value []byte) error {
+	add := func(st *jobStream, _ int, _ int64, value []byte) error {
 		if err := b.row.decode(value); err != nil {
 			return err
 		}
 		return b.row.addTo(sums, st.sampleType, &b.scratch)
-	})
+	}
+	var err error
+	switch {
+	case sel.hasSpans():
+		err = s.addSpans(j, &sel, sums, b)
+	case len(sel.Profiles) > 0:
+		err = s.coverProfiles(j, &sel, add)
+	default:
+		err = s.coverJob(j, kindRow, lo, hi, add)
+	}
 	if err != nil {
 		return err
 	}

@@ -45,11 +45,16 @@ func (r *row) append(b []byte) []byte {
 		}
 		tmp, last = append(tmp, uint64(d)), n
 	}
-	b = appendColumn(b, tmp)
-	divisors := make([]int64, len(r.values))
-	for c, vs := range r.values {
+	return appendTypes(appendColumn(b, tmp), r.values, tmp)
+}
+
+// appendTypes appends the values of every sample type. tmp has room for those of
+// one.
+func appendTypes(b []byte, values [][]int64, tmp []uint64) []byte {
+	divisors := make([]int64, len(values))
+	for c, vs := range values {
 		divisors[c] = commonDivisor(vs)
-		if same := sameColumn(r.values[:c], divisors, c, vs); same >= 0 {
+		if same := sameColumn(values[:c], divisors, c, vs); same >= 0 {
 			b = append(b, columnSame, byte(same))
 			b = binary.AppendUvarint(b, uint64(divisors[c]))
 			continue
@@ -165,7 +170,16 @@ func (p *packedRow) decode(value []byte) error {
 		return r.end()
 	}
 	p.nodes = r.column("nodes")
-	for c := range p.totals {
+	if err := p.decodeTypes(&r, len(p.totals)); err != nil {
+		return err
+	}
+	return r.end()
+}
+
+// decodeTypes reads the values of every sample type, p.count of each.
+func (p *packedRow) decodeTypes(r *reader, types int) error {
+	p.values = p.values[:0]
+	for c := range types {
 		var v packedValues
 		off := r.off
 		switch v.mode = r.byte("column mode"); v.mode {
@@ -202,7 +216,7 @@ func (p *packedRow) decode(value []byte) error {
 		}
 		p.values = append(p.values, v)
 	}
-	return r.end()
+	return r.err
 }
 
 // scratch is memory that decoding a row needs for the time of a call.

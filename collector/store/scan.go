@@ -23,6 +23,7 @@ type scanner struct {
 	bytes int64 // of them
 
 	windows [2][levels]*pebble.Iterator // of families
+	spans   *pebble.Iterator
 }
 
 func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
@@ -38,6 +39,9 @@ func (s *scanner) close() (err error) {
 				err = errors.Join(err, it.Close())
 			}
 		}
+	}
+	if s.spans != nil {
+		err = errors.Join(err, s.spans.Close())
 	}
 	return err
 }

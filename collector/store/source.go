@@ -27,6 +27,8 @@ type source struct {
 type piece struct {
 	source   *source
 	samples  []*googlev1.Sample
+	tags     []spanTag // of the samples as far as one has any, in their order
+	spans    *spans
 	def      definition
 	id       uint64 // of the profile
 	time     int64  // ms
@@ -65,9 +67,6 @@ func (x ids) index(id uint64) (int, bool) {
 	i, ok := x.by[id]
 	return i, ok
 }
-
-// labels of samples that are no labels of a series.
-var sampleIDs = []string{"profile_id", "span_id", "trace_id"}
 
 // split checks a profile and cuts it into pieces. Errors wrap ErrInvalid and
 // name the field.
@@ -125,7 +124,7 @@ func (db *DB) group(proto piece, base labels.Labels) []piece {
 	by := map[string]int{}
 	negative := 0
 	b := labels.NewBuilder(base)
-	add := func(key string, s *googlev1.Sample, series func() labels.Labels) {
+	add := func(key string, s *googlev1.Sample, t spanTag, series func() labels.Labels) {
 		i, ok := by[key]
 		if !ok {
 			i = len(pieces)
@@ -135,6 +134,9 @@ func (db *DB) group(proto piece, base labels.Labels) []piece {
 			pieces = append(pieces, p)
 		}
 		pieces[i].samples = append(pieces[i].samples, s)
+		if t != (spanTag{}) {
+			pieces[i].tag(t)
+		}
 	}
 	for _, s := range proto.source.Sample {
 		if slices.ContainsFunc(s.Value, func(v int64) bool { return v < 0 }) {
@@ -145,13 +147,17 @@ func (db *DB) group(proto piece, base labels.Labels) []piece {
 			continue
 		}
 		if len(s.Label) == 0 {
-			add("", s, func() labels.Labels { return base })
+			add("", s, spanTag{}, func() labels.Labels { return base })
 			continue
 		}
 		b.Reset(base)
+		var t spanTag
 		for _, l := range s.Label {
 			name := proto.source.StringTable[l.Key]
-			if l.Str != 0 && name != "" && !base.Has(name) && !strings.HasPrefix(name, "__") && !slices.Contains(sampleIDs, name) {
+			if t.read(name, proto.source.StringTable[l.Str]) {
+				continue
+			}
+			if l.Str != 0 && name != "" && !base.Has(name) && !strings.HasPrefix(name, "__") {
 				b.Set(name, strings.ToValidUTF8(proto.source.StringTable[l.Str], "\uFFFD"))
 			}
 		}
@@ -160,7 +166,7 @@ func (db *DB) group(proto piece, base labels.Labels) []piece {
 		if series.Len() > base.Len() {
 			key = string(series.Bytes(nil))
 		}
-		add(key, s, func() labels.Labels { return series })
+		add(key, s, t, func() labels.Labels { return series })
 	}
 	if negative > 0 {
 		db.metrics.negative.Add(float64(negative))

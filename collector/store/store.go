@@ -134,6 +134,17 @@ type Selection struct {
 	// MaxNodes limits the nodes of a tree, as profile.Tree.Truncate does; 0
 	// means no limit.
 	MaxNodes int64
+
+	// What follows narrows flame graphs and pprof, and nothing else, to samples
+	// that are told apart only as long as rows of single profiles are kept.
+
+	// Profiles, unless empty, are IDs, the sender's or ProfileID.String's, of the
+	// only profiles that count.
+	Profiles []string
+	// Spans and Traces, unless both are empty, are those whose samples alone
+	// count.
+	Spans  []SpanID
+	Traces []TraceID
 }
 
 // DB is an open store. Its methods are safe for concurrent use.

@@ -1,25 +1,77 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"fmt"
+	"maps"
 	"slices"
-	"sync"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// maxValues bounds the profiles that Values hands out, 16 bytes each.
+// maxValues bounds what Values hands out.
 const maxValues = 4 << 20
 
-// Values returns the time and the total of every profile that is selected: one
-// Series for each group of groupBy's labels, in the order of their labels, with
-// a Point per profile in order of time. Too many profiles give ErrLimit.
-func (db *DB) Values(ctx context.Context, sel Selection, groupBy []string) (out []Series, err error) {
+// A ValuesRequest asks for profiles, or for the spans within them, one by one.
+type ValuesRequest struct {
+	Selection
+	// GroupBy are the names of the labels that the result is grouped by.
+	GroupBy []string
+	// BySpan asks for spans in place of profiles.
+	BySpan bool
+	// Exemplars says that Exemplar is going to be asked, which takes labels.
+	Exemplars bool
+	// Stack counts only the stacktraces that begin with this call site. It leaves
+	// out profiles whose rows were dropped.
+	Stack []string
+}
+
+// Values are those of one group, in order of time and then of IDs. None is 0.
+type Values struct {
+	Labels labels.Labels
+	Values []Value
+
+	by     []string
+	bySpan bool
+	sets   []labels.Labels
+}
+
+// A Value is the total of a profile, of all its series that are in the group, or
+// of one of its spans. Where the rows of single profiles were dropped, it is of
+// one series, and there are no spans.
+type Value struct {
+	Time  int64 // of the profile, ms
+	Value int64
+
+	id    uint64 // of the profile or the span, 0 if it is not known
+	trace TraceID
+	set   int // in sets: the labels
+}
+
+// Identified reports whether the profile, or the span, is known.
+func (v *Value) Identified() bool { return v.id != 0 }
+
+// An Exemplar is a profile, or a span of one, as an example of a group.
+type Exemplar struct {
+	Time    int64 // of the profile, ms
+	Value   int64
+	Profile ProfileID // of a profile
+	Span    SpanID    // of a span
+	Trace   TraceID   // of a span, if it has one
+	// Labels are those that all its series have, without the group's.
+	Labels labels.Labels
+}
+
+const valueBytes = int64(unsafe.Sizeof(Value{}))
+
+// Values returns what every profile that is selected has, or every span of one,
+// by group, in the order of the groups' labels. Too many give ErrLimit.
+func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
 	defer func() {
 		if db.heal(err) {
-			out, err = db.Values(ctx, sel, groupBy)
+			out, err = db.Values(ctx, r)
 		}
 	}()
 	leave, err := db.enter()
@@ -28,51 +80,81 @@ func (db *DB) Values(ctx context.Context, sel Selection, groupBy []string) (out 
 	}
 	defer leave()
 	defer db.metrics.query("values")()
-	if sel.Start = max(sel.Start, 0); sel.Start > sel.End {
+	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	jobs, err := db.planBy(ctx, sel, groupBy)
+	jobs, err := db.planWith(ctx, r.Selection, &planner{names: r.GroupBy, all: r.Exemplars})
 	if err != nil {
 		return nil, err
 	}
-	var (
-		mu    sync.Mutex
-		by    = map[string]*Series{}
-		count int
-	)
-	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
-		return db.points(j, s, sel, func(series labels.Labels) func([]int64, []int64) {
-			group := groupOf(series, groupBy)
-			key := string(group.Bytes(nil))
-			return func(times, values []int64) {
-				mu.Lock()
-				defer mu.Unlock()
-				for i, t := range times {
-					if t < sel.Start || t > sel.End {
-						continue
-					}
-					if count++; count > maxValues {
-						return
-					}
-					if by[key] == nil {
-						by[key] = &Series{Labels: group}
-					}
-					by[key].Points = append(by[key].Points, Point{t, float64(values[i])})
-				}
+	c := valueCollector{ctx: ctx, request: &r, by: map[string]*Values{}, hold: db.memory.hold()}
+	defer c.hold.release()
+	err = db.run(ctx, jobs, func(j *job, s *scanner) error { return db.values(j, s, &c) })
+	if err != nil {
+		return nil, err
+	}
+	out = make([]Values, 0, len(c.by))
+	for _, key := range slices.Sorted(maps.Keys(c.by)) {
+		v := c.by[key]
+		v.join()
+		out = append(out, *v)
+	}
+	slices.SortFunc(out, func(a, b Values) int { return labels.Compare(a.Labels, b.Labels) })
+	return out, nil
+}
+
+// join adds up what belongs together: of the same profile, or of the same span at
+// the same time.
+func (vs *Values) join() {
+	slices.SortFunc(vs.Values, func(a, b Value) int {
+		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.id, b.id), bytes.Compare(a.trace[:], b.trace[:]), cmp.Compare(a.Value, b.Value))
+	})
+	common := map[[2]int]int{}
+	n := 0
+	for _, v := range vs.Values {
+		if n > 0 {
+			if last := &vs.Values[n-1]; v.id != 0 && last.Time == v.Time && last.id == v.id && last.trace == v.trace {
+				last.Value += v.Value
+				last.set = vs.common(last.set, v.set, common)
+				continue
+			}
+		}
+		vs.Values[n] = v
+		n++
+	}
+	vs.Values = vs.Values[:n]
+}
+
+// common finds the set of the labels that two sets share. known has what was
+// found before.
+func (vs *Values) common(a, b int, known map[[2]int]int) int {
+	if a == b || len(vs.sets) == 0 {
+		return a
+	}
+	key := [2]int{min(a, b), max(a, b)}
+	i, ok := known[key]
+	if !ok {
+		i = len(vs.sets)
+		known[key] = i
+		common := labels.NewBuilder(vs.sets[a])
+		vs.sets[a].Range(func(l labels.Label) {
+			if vs.sets[b].Get(l.Name) != l.Value {
+				common.Del(l.Name)
 			}
 		})
-	})
-	if err != nil {
-		return nil, err
+		vs.sets = append(vs.sets, common.Labels())
 	}
-	if count > maxValues {
-		return nil, fmt.Errorf("%w: more than %d profiles; choose a shorter range", ErrLimit, maxValues)
+	return i
+}
+
+// Exemplar returns a value as an exemplar.
+func (vs *Values) Exemplar(v *Value) Exemplar {
+	e := Exemplar{Time: v.Time, Value: v.Value, Profile: ProfileID(v.id)}
+	if vs.bySpan {
+		e.Profile, e.Span, e.Trace = 0, SpanID(v.id), v.trace
 	}
-	out = make([]Series, 0, len(by))
-	for _, s := range by {
-		slices.SortStableFunc(s.Points, func(a, b Point) int { return cmp.Compare(a.Time, b.Time) })
-		out = append(out, *s)
+	if len(vs.sets) > 0 {
+		e.Labels = labels.NewBuilder(vs.sets[v.set]).Del(vs.by...).Labels()
 	}
-	slices.SortFunc(out, func(a, b Series) int { return labels.Compare(a.Labels, b.Labels) })
-	return out, nil
+	return e
 }

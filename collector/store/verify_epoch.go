@@ -20,6 +20,7 @@ type epochCheck struct {
 	old        bool              // there are keys of format 1, and so is the index
 	dirty      map[hourID]uint16
 	ids        []idCheck
+	spans      []spanCheck
 	gone       horizon
 	rows       []rowCheck
 	points     []pointsCheck
@@ -60,6 +61,12 @@ type idCheck struct {
 	time int64
 	row  []byte // its key
 	key  []byte
+}
+
+// A spanCheck is the samples of a profile by span, which belong to its row.
+type spanCheck struct {
+	idCheck
+	nodes int64 // one more than the largest
 }
 
 func newEpochCheck(c *checker, id uint32) *epochCheck {
@@ -110,6 +117,8 @@ func (e *epochCheck) check(key, value []byte) error {
 		row := append(windowKey(e.id, kindRow, levelFine, number(), t), rest[4:]...)
 		e.ids = append(e.ids, idCheck{t, row, key})
 		return r.end()
+	case kind == kindSpans && len(rest) == 21 && rest[0] == levelFine:
+		return e.spanSamples(key, value)
 	case kind == kindRow && len(rest) >= 13 && int(rest[0]) < levels:
 		return e.row(key, value)
 	case kind == kindPoints && len(rest) >= 13 && int(rest[0]) < levels:
@@ -262,6 +271,11 @@ func (e *epochCheck) end() {
 	for i := range e.ids {
 		if err := e.identified(&e.ids[i]); err != nil {
 			e.wrong(e.ids[i].key, err)
+		}
+	}
+	for i := range e.spans {
+		if err := e.spanned(&e.spans[i]); err != nil {
+			e.wrong(e.spans[i].key, err)
 		}
 	}
 }

@@ -125,7 +125,44 @@ func (e *epochCheck) identified(c *idCheck) error {
 	}
 	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
 	if !ok {
-		return fmt.Errorf("%w: the profile at %s that has the ID is missing", ErrCorrupt, rfc3339(c.time))
+		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", ErrCorrupt, rfc3339(c.time))
+	}
+	return nil
+}
+
+// spanSamples reads the samples of a profile by span, before its row and its
+// service's stacktraces.
+func (e *epochCheck) spanSamples(key, value []byte) error {
+	var p packedSpans
+	if err := p.decode(value); err != nil {
+		return err
+	}
+	row := slices.Clone(key)
+	row[4] = kindRow
+	t, _ := windowTime(key)
+	c := spanCheck{idCheck: idCheck{t, row, key}}
+	var tmp scratch
+	for i := range p.row.values {
+		err := p.each(i, 1<<32, &tmp, func(_ *spanTag, node uint32, _ int64) { c.nodes = max(c.nodes, int64(node)+1) })
+		if err != nil {
+			return err
+		}
+	}
+	e.spans = append(e.spans, c)
+	return nil
+}
+
+// spanned checks that the row of spans is there, and their stacktraces.
+func (e *epochCheck) spanned(c *spanCheck) error {
+	if err := e.identified(&c.idCheck); err != nil {
+		return err
+	}
+	s := e.streams[keyStream(c.key)]
+	if s == nil {
+		return nil // the row says so
+	}
+	if d := e.dicts[s.partition]; d == nil || c.nodes > int64(len(d.dict.nodes)) {
+		return fmt.Errorf("%w: node %d of a span, which service %d does not have", ErrCorrupt, c.nodes-1, s.partition)
 	}
 	return nil
 }

@@ -74,6 +74,15 @@ type Response struct {
 
 // Fetch sends one call to the server at url, as Connect does with JSON.
 func Fetch(ctx context.Context, url string, c Call) (Response, error) {
+	if c.Exemplars != nil {
+		var err error
+		if c.Request, err = ofExemplars(ctx, url, c); err != nil {
+			return Response{}, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if c.Request == nil {
+			return Response{Code: "not_found", Message: "the server gives no exemplars"}, nil
+		}
+	}
 	ask, url := post, url+c.Procedure
 	if c.Path != "" {
 		ask, url = get, url+c.Path

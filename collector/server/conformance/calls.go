@@ -30,6 +30,10 @@ type Call struct {
 	Path     string
 	Timeline bool
 
+	// Exemplars is asked before, and the question is about the profiles that it
+	// names as examples.
+	Exemplars *querierv1.SelectSeriesRequest
+
 	// Empty says that nothing is selected: an answer without content is right
 	// here, and would be a wrong one elsewhere.
 	Empty bool
@@ -48,6 +52,8 @@ func Calls(base int64) []Call {
 	c.diffs()
 	c.series()
 	c.heatmaps()
+	c.spans()
+	c.exemplars()
 	c.lookups()
 	c.renders()
 	c.mistakes()

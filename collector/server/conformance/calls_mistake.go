@@ -46,8 +46,6 @@ func (c *calls) mistakes() {
 	c.fault("start/end")
 	c.points("wrong: aggregation", func(r *seriesReq) { a := typesv1.TimeSeriesAggregationType(9); r.Aggregation = &a })
 	c.fault("aggregation")
-	c.points("exemplars", func(r *seriesReq) { r.ExemplarType = typesv1.ExemplarType_EXEMPLAR_TYPE_SPAN })
-	c.fault("exemplar_type")
 	for name, s := range map[string]string{
 		"no quotes": "{pod=cart}", "no operator": "{pod}", "no value": "{pod=}", "two operators": `{pod=="cart"}`, "no comma": `{a="b" c="d"}`,
 		"a number for a name": `{1a="b"}`, "a range selector": `{pod="cart"}[5m]`, "text behind": `{pod="cart"} or {}`, "an open quote": `{pod="cart}`,

@@ -8,6 +8,7 @@ package conformance
 
 import (
 	"fmt"
+	"strings"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
@@ -21,6 +22,17 @@ const (
 	Count = 8
 )
 
+// Spans and traces of the corpus' samples. Those of spans read the same from both
+// ends, so that they sort alike in either order of bytes.
+const (
+	spanShared = "3333333333333333" // of both pods
+	spanFirst  = "1a1a1a1a1a1a1a1a" // of pod cart-0
+	spanSecond = "2222222222222222" // of pod cart-1
+	spanPay    = "1111111111111111" // of all samples of an endpoint
+	traceSave  = "5b8aa5a2d2c872e8321cf37308d69df2"
+	tracePrice = "00000000000000000000000000000001"
+)
+
 // Corpus returns the pushes, for a base time in ms that is a multiple of a
 // minute. The values of one series differ from profile to profile, so that a
 // range which is off by one shows.
@@ -31,19 +43,19 @@ func Corpus(base int64) []*pushv1.PushRequest {
 		req := &pushv1.PushRequest{}
 		for p, pod := range []string{"cart-0", "cart-1"} {
 			b := newBuilder(at, "cpu", "nanoseconds", "samples", "count", "cpu", "nanoseconds")
-			b.sample([]string{"syscall.write", "main.save", "main.work", "main.main"}, []int64{1 + i, 10_000_000 * (1 + i)})
-			b.sample([]string{"main.price", "main.work", "main.main"}, []int64{5 + int64(p), 50_000_000})
-			b.sample([]string{"main.work", "main.main"}, []int64{2, 20_000_000})
-			b.sample([]string{"main.fib", "main.fib", "main.fib", "main.main"}, []int64{3, 30_000_000})
+			b.sample([]string{"syscall.write", "main.save", "main.work", "main.main"}, []int64{1 + i, 10_000_000 * (1 + i)}, "span_id", spanShared, "trace_id", traceSave)
+			b.sample([]string{"main.price", "main.work", "main.main"}, []int64{5 + int64(p), 50_000_000}, "span_id", []string{spanFirst, spanSecond}[p], "trace_id", tracePrice)
+			b.sample([]string{"main.work", "main.main"}, []int64{2, 20_000_000}, "span_id", "no span", "trace_id", "no trace")
+			b.sample([]string{"main.fib", "main.fib", "main.fib", "main.main"}, []int64{3, 30_000_000}, "trace_id", tracePrice)
 			b.sample([]string{"runtime.gcBgMarkWorker"}, []int64{1, 10_000_000})
 			b.sample([]string{"main.price", "main.work", "main.main"}, []int64{0, 0})
-			b.sample([]string{"main.handle", "main.main"}, []int64{4, 40_000_000}, "endpoint", "/pay")
-			b.sample([]string{"main.handle", "main.main"}, []int64{7, 70_000_000}, "endpoint", "/list")
+			b.sample([]string{"main.handle", "main.main"}, []int64{4, 40_000_000}, "endpoint", "/pay", "profile_id", spanPay)
+			b.sample([]string{"main.handle", "main.main"}, []int64{7, 70_000_000}, "endpoint", "/list", "span_id", "0000000000000000")
 			req.Series = append(req.Series, series(b, "__name__", "process_cpu", "service_name", "cart", "namespace", "shop", "pod", pod))
 		}
 		b := newBuilder(at+5000, "space", "bytes", "alloc_objects", "count", "alloc_space", "bytes", "inuse_objects", "count", "inuse_space", "bytes")
-		b.sample([]string{"main.newOrder", "main.main"}, []int64{10 + i, 1000 + 100*i, 3, 300})
-		b.sample([]string{"bytes.growSlice", "bytes.(*Buffer).Write", "main.main"}, []int64{2, 8192, 0, 0})
+		b.sample([]string{"main.newOrder", "main.main"}, []int64{10 + i, 1000 + 100*i, 3, 300}, "profile_id", strings.ToUpper(spanFirst))
+		b.sample([]string{"bytes.growSlice", "bytes.(*Buffer).Write", "main.main"}, []int64{2, 8192, 0, 0}, "span_id", spanPay)
 		req.Series = append(req.Series, series(b, "__name__", "memory", "service_name", "cart", "namespace", "shop", "pod", "cart-0"))
 
 		b = newBuilder(at+2000, "cpu", "nanoseconds", "cpu", "nanoseconds")

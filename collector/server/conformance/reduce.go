@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
@@ -56,15 +57,23 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		var out []string
 		for i, s := range m.Series {
 			for _, p := range s.Points {
-				out = append(out, fmt.Sprintf("%d %s %+d ms: %g", i, labelSet(s.Labels), p.Timestamp-base, p.Value))
+				at := fmt.Sprintf("%d %s %+d ms", i, labelSet(s.Labels), p.Timestamp-base)
+				out = append(out, fmt.Sprintf("%s: %g", at, p.Value))
+				out = append(out, exemplars(at, p.Exemplars, base)...)
 			}
 		}
 		return out, nil
 	case *querierv1.SelectHeatmapResponse:
 		var out []string
-		for i, s := range m.Series {
+		// Unless there is a limit, servers have them in any order.
+		series := slices.SortedFunc(slices.Values(m.Series), func(a, b *typesv1.HeatmapSeries) int {
+			return strings.Compare(labelSet(a.Labels), labelSet(b.Labels))
+		})
+		for i, s := range series {
 			for _, slot := range s.Slots {
-				out = append(out, fmt.Sprintf("%d %s %+d ms: rows %g counts %d", i, labelSet(s.Labels), slot.Timestamp-base, slot.YMin, slot.Counts))
+				at := fmt.Sprintf("%d %s %+d ms", i, labelSet(s.Labels), slot.Timestamp-base)
+				out = append(out, fmt.Sprintf("%s: rows %g counts %d", at, slot.YMin, slot.Counts))
+				out = append(out, exemplars(at, slot.Exemplars, base)...)
 			}
 		}
 		return out, nil
@@ -76,6 +85,20 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		return []string{fmt.Sprintf("data ingested: %v", m.DataIngested)}, nil
 	}
 	return []string{protoText(resp)}, nil
+}
+
+// exemplars are those of a point, or of a slot, in which their order has no meaning.
+// IDs of profiles are each server's own.
+func exemplars(at string, list []*typesv1.Exemplar, base int64) (out []string) {
+	for _, e := range list {
+		id := e.ProfileId
+		if uuid.Validate(id) == nil && len(id) == 36 {
+			id = "a UUID"
+		}
+		out = append(out, fmt.Sprintf("%s: such as %d at %+d ms, profile %q, span %q, trace %q, %s", at, e.Value, e.Timestamp-base, id, e.SpanId, e.TraceId, labelSet(e.Labels)))
+	}
+	slices.Sort(out)
+	return out
 }
 
 func protoText(m proto.Message) string { return strings.Join(strings.Fields(fmt.Sprint(m)), " ") }

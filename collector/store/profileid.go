@@ -1,0 +1,176 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A ProfileID is what the store knows a profile by: the 64-bit xxHash of the ID
+// that its sender gave, or a random number. All series of a profile have the same
+// one.
+type ProfileID uint64
+
+// String returns a UUID of version 8, which has the number in its first bytes and
+// ends in zeros.
+func (id ProfileID) String() string {
+	// 48 bits │ 8 │ 12 bits │ 10 in binary, 4 bits │ 0
+	return fmt.Sprintf("%08x-%04x-8%03x-%04x-%012x", uint64(id>>32), uint64(id>>16)&0xffff, uint64(id>>4)&0xfff, 0x8000|uint64(id&0xf)<<8, 0)
+}
+
+// parseProfileID reads what String returns, in upper or lower case.
+func parseProfileID(s string) (ProfileID, bool) {
+	var b [16]byte
+	digits := strings.ReplaceAll(s, "-", "")
+	if len(digits) != 32 {
+		return 0, false
+	}
+	if _, err := hex.Decode(b[:], []byte(digits)); err != nil {
+		return 0, false
+	}
+	id := ProfileID(binary.BigEndian.Uint64(b[:])>>16<<16) | ProfileID(binary.BigEndian.Uint16(b[6:])&0xfff)<<4 | ProfileID(b[8]&0xf)
+	return id, strings.EqualFold(id.String(), s)
+}
+
+// profileIDs are those that a selection names: each text may be the sender's or
+// ProfileID.String's.
+func profileIDs(texts []string) map[uint64]bool {
+	ids := make(map[uint64]bool, len(texts))
+	for _, s := range texts {
+		ids[xxhash.Sum64String(s)] = true
+		if id, ok := parseProfileID(s); ok {
+			ids[uint64(id)] = true
+		}
+	}
+	return ids
+}
+
+// hasSpans reports whether the selection is about samples of some spans or traces
+// alone.
+func (sel *Selection) hasSpans() bool { return len(sel.Spans) > 0 || len(sel.Traces) > 0 }
+
+// tagged are the tags whose samples the selection is about.
+func (sel *Selection) tagged() func(*spanTag) bool {
+	spans, traces := make(map[SpanID]bool, len(sel.Spans)), make(map[TraceID]bool, len(sel.Traces))
+	for _, id := range sel.Spans {
+		spans[id] = id != 0
+	}
+	for _, id := range sel.Traces {
+		traces[id] = id != TraceID{}
+	}
+	return func(t *spanTag) bool { return spans[t.span] || traces[t.trace] }
+}
+
+// A visitProfile handles what there is of one profile. If it returns an error
+// that wraps ErrCorrupt, the profile is left out. The value is valid during the
+// call only.
+type visitProfile func(time int64, id uint64, value []byte) error
+
+// profiles visits the rows, or the spans, of single profiles of a stream at times
+// in (lo, hi], in order of time. Those that are not in ids are passed over; nil
+// means all.
+func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint64]bool, fn visitProfile) error {
+	if lo = max(lo, s.gone[levelFine]); lo >= hi {
+		return nil
+	}
+	it, err := s.profileIter(kind)
+	if err != nil {
+		return err
+	}
+	s.key = appendWindowKey(s.key[:0], s.epoch, kind, levelFine, stream, lo+1)
+	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
+		key := it.Key()
+		id, ok := keyID(key)
+		if !ok || keyStream(key) != stream {
+			break
+		}
+		time, _ := windowTime(key)
+		if time > hi {
+			break
+		}
+		if s.seen++; s.seen%64 == 0 && s.ctx.Err() != nil {
+			return s.ctx.Err()
+		}
+		if ids != nil && !ids[id] {
+			continue
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read profile %x: %w", key, err)
+		}
+		s.bytes += int64(len(value))
+		if err := fn(time, id, value); err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				return err
+			}
+			s.db.corrupt(fmt.Errorf("read profile %x: %w", key, err))
+		}
+	}
+	return it.Error()
+}
+
+// profileIter returns the iterator of rows, or of spans, of single profiles.
+func (s *scanner) profileIter(kind byte) (it *pebble.Iterator, err error) {
+	if kind == kindRow {
+		return s.iter(&s.iters, kindRow, levelFine)
+	}
+	if s.spans == nil {
+		prefix := levelPrefix(s.epoch, kind, levelFine)
+		s.spans, err = s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	}
+	return s.spans, err
+}
+
+// coverProfiles is coverJob for the rows of the profiles that a selection names.
+func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, level int, end int64, value []byte) error) error {
+	return s.eachProfile(j, kindRow, sel, func(st *jobStream, t int64, _ uint64, value []byte) error {
+		return fn(st, levelFine, t, value)
+	})
+}
+
+// addSpans adds up the values by node of the spans and traces that a selection
+// names.
+func (s *scanner) addSpans(j *job, sel *Selection, sums []int64, b *buffer) error {
+	var p packedSpans
+	selected := sel.tagged()
+	return s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
+		if err := p.decode(value); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
+			return nil
+		}
+		return p.each(st.sampleType, len(sums), &b.scratch, func(t *spanTag, node uint32, v int64) {
+			if selected(t) {
+				sums[node] += v
+			}
+		})
+	})
+}
+
+// eachProfile visits the rows, or the spans, of a job's single profiles, those that
+// the selection names if it names any.
+func (s *scanner) eachProfile(j *job, kind byte, sel *Selection, fn func(st *jobStream, time int64, id uint64, value []byte) error) error {
+	lo, hi := sel.times(j.epoch)
+	var ids map[uint64]bool
+	if len(sel.Profiles) > 0 {
+		ids = profileIDs(sel.Profiles)
+	}
+	for i := range j.streams {
+		st := &j.streams[i]
+		from, to := st.span.within(s, lo, hi)
+		err := s.profiles(kind, st.id, from, to, ids, func(time int64, id uint64, value []byte) error {
+			return fn(st, time, id, value)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+)
+
+// A SpanID is an OpenTelemetry span's, of whose 8 bytes the first is the
+// highest. 0 is no span.
+type SpanID uint64
+
+// ParseSpanID reads 16 hexadecimal digits.
+func ParseSpanID(s string) (SpanID, error) {
+	var b [8]byte
+	if err := parseHex(b[:], s); err != nil {
+		return 0, err
+	}
+	return SpanID(binary.BigEndian.Uint64(b[:])), nil
+}
+
+func (id SpanID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// A TraceID is an OpenTelemetry trace's. Zeros are no trace.
+type TraceID [16]byte
+
+// ParseTraceID reads 32 hexadecimal digits.
+func ParseTraceID(s string) (id TraceID, err error) {
+	return id, parseHex(id[:], s)
+}
+
+func (id TraceID) String() string { return hex.EncodeToString(id[:]) }
+
+func parseHex(to []byte, s string) error {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(to) {
+		return fmt.Errorf("%q is not %d hexadecimal digits", s, 2*len(to))
+	}
+	copy(to, b)
+	return nil
+}
+
+// A spanTag says which span and trace a sample belongs to.
+type spanTag struct {
+	span  SpanID
+	trace TraceID
+}
+
+func (t spanTag) compare(o spanTag) int {
+	return cmp.Or(cmp.Compare(t.span, o.span), bytes.Compare(t.trace[:], o.trace[:]))
+}
+
+// read takes a label of a sample, and reports whether it is one that names a span
+// or a trace, and so is none of a series. IDs that cannot be read are no IDs, and
+// of several the first counts, as in Pyroscope, whose older clients call the
+// span's profile_id.
+func (t *spanTag) read(name, value string) bool {
+	switch name {
+	case "span_id", "profile_id":
+		if id, err := ParseSpanID(value); err == nil && t.span == 0 {
+			t.span = id
+		}
+	case "trace_id":
+		if id, err := ParseTraceID(value); err == nil && t.trace == (TraceID{}) {
+			t.trace = id
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// tag tags the last sample.
+func (p *piece) tag(t spanTag) {
+	p.tags = append(p.tags, make([]spanTag, len(p.samples)-1-len(p.tags))...)
+	p.tags = append(p.tags, t)
+}
+
+// spans are the samples of a profile that have a tag: for each tag the nodes,
+// ascending, with the values of all sample types.
+type spans struct {
+	tags   []spanTag // sorted, none twice
+	counts []int     // of each tag's nodes
+	nodes  []uint32
+	values [][]int64 // [sample type][index in nodes]
+}
+
+// newSpans returns the spans of a piece that has tags, given the nodes that
+// translator.nodes found, sorted.
+func newSpans(p *piece, order []uint64) *spans {
+	tagged := make([]uint64, 0, len(order))
+	for _, o := range order {
+		if i := int(uint32(o)); i < len(p.tags) && p.tags[i] != (spanTag{}) {
+			tagged = append(tagged, o)
+		}
+	}
+	slices.SortStableFunc(tagged, func(a, b uint64) int { return p.tags[uint32(a)].compare(p.tags[uint32(b)]) })
+	s := &spans{values: make([][]int64, len(p.def.types))}
+	for _, o := range tagged {
+		n, t := uint32(o>>32), p.tags[uint32(o)]
+		last := len(s.tags) - 1
+		if last < 0 || s.tags[last] != t {
+			s.tags, s.counts = append(s.tags, t), append(s.counts, 0)
+			last++
+		}
+		if s.counts[last] == 0 || s.nodes[len(s.nodes)-1] != n {
+			s.counts[last]++
+			s.nodes = append(s.nodes, n)
+			for c := range s.values {
+				s.values[c] = append(s.values[c], 0)
+			}
+		}
+		for c, v := range p.samples[uint32(o)].Value {
+			s.values[c][len(s.nodes)-1] += v
+		}
+	}
+	return s
+}
+
+// append appends the encoding, which FORMAT.md describes.
+func (s *spans) append(b []byte) []byte {
+	var traces []TraceID
+	for _, t := range s.tags {
+		if t.trace != (TraceID{}) {
+			traces = append(traces, t.trace)
+		}
+	}
+	compare := func(a, b TraceID) int { return bytes.Compare(a[:], b[:]) }
+	slices.SortFunc(traces, compare)
+	traces = slices.Compact(traces)
+	b = binary.AppendUvarint(b, uint64(len(traces)))
+	for _, t := range traces {
+		b = append(b, t[:]...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.tags)))
+	tmp := make([]uint64, 0, len(s.nodes))
+	for _, t := range s.tags {
+		b = binary.BigEndian.AppendUint64(b, uint64(t.span))
+		at := 0
+		if t.trace != (TraceID{}) {
+			at, _ = slices.BinarySearchFunc(traces, t.trace, compare)
+			at++
+		}
+		tmp = append(tmp, uint64(at))
+	}
+	b = appendColumn(b, tmp)
+	tmp = tmp[:0]
+	for _, n := range s.counts {
+		tmp = append(tmp, uint64(n-1))
+	}
+	b = appendColumn(b, tmp)
+	tmp = tmp[:0]
+	nodes := s.nodes
+	for _, n := range s.counts {
+		next := uint32(0)
+		for _, node := range nodes[:n] {
+			tmp, next = append(tmp, uint64(node-next)), node+1
+		}
+		nodes = nodes[n:]
+	}
+	b = appendColumn(b, tmp)
+	b = binary.AppendUvarint(b, uint64(len(s.values)))
+	return appendTypes(b, s.values, tmp[:0])
+}
+
+// packedSpans are spans of which the tags alone are decoded. They refer to the
+// value's bytes.
+type packedSpans struct {
+	tags   []spanTag
+	counts []uint64  // of each tag's nodes
+	row    packedRow // nodes and values of all tags, without totals
+}
+
+// decode reads spans into p, whose memory it reuses.
+func (p *packedSpans) decode(value []byte) error {
+	r := reader{data: value}
+	traces := r.bytes(16*r.count(16, "trace count"), "traces")
+	n := r.count(8, "span count")
+	ids := r.bytes(8*n, "spans")
+	of, counts := r.column("trace numbers"), r.column("node counts")
+	p.row.nodes = r.column("nodes")
+	types := r.count(2, "sample type count")
+	if n == 0 {
+		r.fail("no span")
+	}
+	if r.err != nil {
+		return r.err
+	}
+	p.tags, p.counts, p.row.count = p.tags[:0], grow(p.counts, n), 0
+	if !of.decode(p.counts) {
+		return fmt.Errorf("%w: trace numbers end early", ErrCorrupt)
+	}
+	for i, number := range p.counts {
+		t := spanTag{span: SpanID(binary.BigEndian.Uint64(ids[8*i:]))}
+		if number > uint64(len(traces)/16) {
+			return fmt.Errorf("%w: trace %d of %d", ErrCorrupt, number, len(traces)/16)
+		}
+		if number > 0 {
+			copy(t.trace[:], traces[16*(number-1):])
+		}
+		if t == (spanTag{}) || i > 0 && p.tags[i-1].compare(t) >= 0 {
+			return fmt.Errorf("%w: span %d is none, or not after the one before", ErrCorrupt, i)
+		}
+		p.tags = append(p.tags, t)
+	}
+	if !counts.decode(p.counts) {
+		return fmt.Errorf("%w: node counts end early", ErrCorrupt)
+	}
+	for i := range p.counts {
+		// A node takes one bit at least.
+		if p.counts[i] >= uint64(len(value)*8-p.row.count) {
+			return fmt.Errorf("%w: node count %d exceeds the value", ErrCorrupt, p.counts[i])
+		}
+		p.counts[i]++
+		p.row.count += int(p.counts[i])
+	}
+	if err := p.row.decodeTypes(&r, types); err != nil {
+		return err
+	}
+	return r.end()
+}
+
+// each calls fn with every node of every tag and its value of one sample type,
+// unless that is 0. All nodes are below limit.
+func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag, node uint32, value int64)) error {
+	if sampleType >= len(p.row.values) {
+		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.row.values))
+	}
+	v := p.row.values[sampleType]
+	divisor := v.divisor
+	if v.mode == columnSame {
+		v = p.row.values[v.same]
+	}
+	s.nodes, s.values = grow(s.nodes, p.row.count), grow(s.values, v.ones)
+	if !p.row.nodes.decode(s.nodes) || !v.column.decode(s.values) {
+		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+	}
+	i, j := 0, 0
+	for k := range p.tags {
+		next := uint64(0)
+		for range p.counts[k] {
+			// next stays below limit, so the sum does not overflow.
+			node := next + s.nodes[i]
+			if node >= uint64(limit) {
+				return fmt.Errorf("%w: node %d of %d", ErrCorrupt, node, limit)
+			}
+			if v.mode != columnSparse || v.bitmap[i/8]>>(i%8)&1 == 1 {
+				fn(&p.tags[k], uint32(node), int64(s.values[j]+1)*divisor)
+				j++
+			}
+			next = node + 1
+			i++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// values collects what a job has: of profiles by their rows or, where these were
+// dropped, by points, or of spans.
+func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
+	r := to.request
+	kind := byte(kindRow)
+	if r.BySpan {
+		kind = kindSpans
+	}
+	sum := rowSum{bySpan: r.BySpan, nodes: 1 << 32}
+	if len(r.Stack) > 0 {
+		part, err := s.partition(j.partition)
+		if err != nil {
+			return err
+		}
+		defer part.release()
+		v := part.value.view()
+		below := v.below(r.Stack)
+		sum.nodes, sum.in = len(v.nodes), func(node uint32) bool { return below[v.callOf[node]] }
+	}
+	list := valueList{to: to}
+	err := s.eachProfile(j, kind, &r.Selection, func(st *jobStream, time int64, id uint64, value []byte) error {
+		if err := sum.read(st.sampleType, value); err != nil {
+			return err
+		}
+		if !r.BySpan {
+			return list.add(st, Value{Time: time, Value: sum.total, id: id})
+		}
+		for i, v := range sum.totals {
+			if t := &sum.spans.tags[i]; t.span != 0 {
+				if err := list.add(st, Value{Time: time, Value: v, id: uint64(t.span), trace: t.trace}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	before := r.Selection
+	before.End = min(before.End, s.gone[levelFine])
+	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
+		var failed error
+		err := db.points(j, s, before, func(series labels.Labels) func([]int64, []int64) {
+			st := &jobStream{labels: series}
+			return func(times, values []int64) {
+				for i, t := range times {
+					if failed == nil && before.Start <= t && t <= before.End {
+						failed = list.add(st, Value{Time: t, Value: values[i]})
+					}
+				}
+			}
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return list.flush()
+}
+
+// A rowSum reads the total of a row, or of each tag of spans.
+type rowSum struct {
+	bySpan bool
+	nodes  int                    // how many there are
+	in     func(node uint32) bool // those that count; nil for all
+
+	total  int64
+	totals []int64 // of spans.tags
+	spans  packedSpans
+	row    packedRow
+	sums   []int64
+	tmp    scratch
+}
+
+func (s *rowSum) read(sampleType int, value []byte) error {
+	s.total = 0
+	switch {
+	case s.bySpan:
+		return s.readSpans(sampleType, value)
+	case s.in != nil:
+		return s.readNodes(sampleType, value)
+	}
+	if err := s.row.decodeHead(&reader{data: value}); err != nil {
+		return err
+	}
+	if sampleType >= len(s.row.totals) {
+		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(s.row.totals))
+	}
+	s.total = s.row.totals[sampleType]
+	return nil
+}
+
+func (s *rowSum) readSpans(sampleType int, value []byte) error {
+	if err := s.spans.decode(value); err != nil {
+		return err
+	}
+	s.totals = zeroed(s.totals, len(s.spans.tags))
+	i := 0
+	return s.spans.each(sampleType, s.nodes, &s.tmp, func(t *spanTag, node uint32, v int64) {
+		for t != &s.spans.tags[i] {
+			i++
+		}
+		if s.in == nil || s.in(node) {
+			s.totals[i] += v
+		}
+	})
+}
+
+func (s *rowSum) readNodes(sampleType int, value []byte) error {
+	if err := s.row.decode(value); err != nil {
+		return err
+	}
+	if len(s.sums) < s.nodes {
+		s.sums = make([]int64, s.nodes)
+	}
+	if err := s.row.addTo(s.sums, sampleType, &s.tmp); err != nil {
+		return err
+	}
+	if s.row.count == 0 {
+		return nil
+	}
+	for _, n := range s.tmp.nodes {
+		if s.in(uint32(n)) {
+			s.total += s.sums[n]
+		}
+		s.sums[n] = 0
+	}
+	return nil
+}
+
+// A valueCollector puts values into groups. It is safe for concurrent use.
+type valueCollector struct {
+	ctx     context.Context
+	request *ValuesRequest
+
+	mu    sync.Mutex
+	by    map[string]*Values
+	count int
+	hold  hold
+}
+
+// A valueList gathers values of one series at a time for a collector.
+type valueList struct {
+	to   *valueCollector
+	of   *jobStream
+	list []Value
+}
+
+// flushValues is how many values of a series a list gathers at most.
+const flushValues = 1024
+
+// add adds a value of a series, unless it is 0.
+func (l *valueList) add(of *jobStream, v Value) error {
+	if v.Value == 0 {
+		return nil
+	}
+	if of != l.of || len(l.list) >= flushValues {
+		if err := l.flush(); err != nil {
+			return err
+		}
+		l.of = of
+	}
+	l.list = append(l.list, v)
+	return nil
+}
+
+// flush hands on what the list has.
+func (l *valueList) flush() error {
+	n := len(l.list)
+	if n == 0 {
+		return nil
+	}
+	c := l.to
+	group := groupOf(l.of.labels, c.request.GroupBy)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count += n; c.count > maxValues {
+		return fmt.Errorf("%w: more than %d profiles or spans; choose a shorter range", ErrLimit, maxValues)
+	}
+	if err := c.hold.wait(c.ctx, int64(n)*valueBytes); err != nil {
+		return err
+	}
+	key := string(group.Bytes(nil))
+	vs := c.by[key]
+	if vs == nil {
+		vs = &Values{Labels: group, by: c.request.GroupBy, bySpan: c.request.BySpan}
+		c.by[key] = vs
+	}
+	set := 0
+	if c.request.Exemplars {
+		if n := len(vs.sets); n == 0 || !labels.Equal(vs.sets[n-1], l.of.labels) {
+			vs.sets = append(vs.sets, l.of.labels)
+		}
+		set = len(vs.sets) - 1
+	}
+	for i := range l.list {
+		l.list[i].set = set
+	}
+	vs.Values = append(vs.Values, l.list...)
+	l.list = l.list[:0]
+	return nil
+}
