@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -30,6 +31,11 @@ func damageProfile(n int) profile.Profile {
 	p := cpu(folded(damageTime(n), fmt.Sprintf("main;common;own%s %d", name, n%7+1), "main;common 1"),
 		labelServiceName, fmt.Sprint("s", n/5%3), "pod", fmt.Sprint(n%5))
 	p.ID = fmt.Sprint(n)
+	if n%3 == 0 {
+		at := int64(len(p.Pprof.StringTable))
+		p.Pprof.StringTable = append(p.Pprof.StringTable, "span_id", fmt.Sprintf("%016x", n+1))
+		p.Pprof.Sample[0].Label = []*googlev1.Label{{Key: at, Str: at + 1}}
+	}
 	return p
 }
 

@@ -118,10 +118,14 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 		"service 4 follows 0": func(b *pebble.Batch) { b.Set(partitionKey(day, 4), []byte("x"), nil) },
 		"profiles of [":       func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), wrongWindow(), nil) },
 		"points, there are":   func(b *pebble.Batch) { b.Set(windowKey(day, kindPoints, levelSlot, 0, slot), wrongPoints(slot), nil) },
-		"unknown key":         func(b *pebble.Batch) { b.Set(append(kindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
-		"slots":               func(b *pebble.Batch) { b.Set(pendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
-		"none of this day's":  func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot+dayMs), nil, nil) },
-		"no format version":   func(b *pebble.Batch) { b.Delete(formatKey(), nil) },
+		"it belongs to is missing": func(b *pebble.Batch) {
+			s := spans{tags: []spanTag{{span: 5}}, counts: []int{1}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
+			b.Set(profileKey(day, kindSpans, 0, slot+1, 7), s.append(nil), nil)
+		},
+		"unknown key":        func(b *pebble.Batch) { b.Set(append(kindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
+		"slots":              func(b *pebble.Batch) { b.Set(pendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
+		"none of this day's": func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot+dayMs), nil, nil) },
+		"no format version":  func(b *pebble.Batch) { b.Delete(formatKey(), nil) },
 	} {
 		t.Run(want, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "store")
