@@ -98,9 +98,12 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		return parts.add(order, c)
 	}
 	err = db.run(ctx, firsts, func(first *job, s *scanner) error {
-		var c *callValues
-		var nodeTo []uint32
-		nodes, sum := 0, sums[first.order]
+		var (
+			c      *callValues
+			nodeTo []uint32
+			nodes  int
+		)
+		sum := sums[first.order]
 		if sum != nil {
 			var err error
 			if nodeTo, err = s.nodesOf(sum.value, first.partition); err != nil {
