@@ -108,31 +108,3 @@ func Compare(ctx context.Context) error {
 	args := []string{"run", "./e2e/compare", "-peer", peer}
 	return Run(ctx, "go", append(args, strings.Fields(os.Getenv("BENCH_FLAGS"))...)...)
 }
-
-// Fuzz runs every fuzz test for FUZZTIME.
-func Fuzz(ctx context.Context) error {
-	time := os.Getenv("FUZZTIME")
-	if time == "" {
-		time = "20s"
-	}
-	pkgs, err := packages(ctx, false)
-	if err != nil {
-		return err
-	}
-	for _, pkg := range pkgs {
-		list, err := output(ctx, "go", "test", "-list=^Fuzz", pkg)
-		if err != nil {
-			return err
-		}
-		for name := range strings.FieldsSeq(list) {
-			if !strings.HasPrefix(name, "Fuzz") {
-				continue // the closing line
-			}
-			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time,
-				"-fuzzminimizetime=1s", pkg); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

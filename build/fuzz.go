@@ -1,0 +1,105 @@
+package build
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Fuzz runs every fuzz test for FUZZTIME. With FUZZKEEP it then keeps a selection
+// of the inputs that reached new code, which `go test` runs from then on.
+func Fuzz(ctx context.Context) error {
+	time := os.Getenv("FUZZTIME")
+	if time == "" {
+		time = "20s"
+	}
+	pkgs, err := packages(ctx, false)
+	if err != nil {
+		return err
+	}
+	for _, pkg := range pkgs {
+		list, err := output(ctx, "go", "test", "-list=^Fuzz", pkg)
+		if err != nil {
+			return err
+		}
+		for name := range strings.FieldsSeq(list) {
+			if !strings.HasPrefix(name, "Fuzz") {
+				continue // the closing line
+			}
+			if err := Run(ctx, "go", "test", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+time,
+				"-fuzzminimizetime=1s", pkg); err != nil {
+				return err
+			}
+			if os.Getenv("FUZZKEEP") != "" {
+				if err := keepCorpus(ctx, pkg, name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// How much of a fuzz test's corpus is kept: files, and bytes of each.
+const (
+	keptInputs     = 16
+	keptInputBytes = 4 << 10
+)
+
+// keepCorpus copies inputs of a fuzz test from Go's cache to where go test reads
+// them, small and large ones in equal parts. Those that are there stay.
+func keepCorpus(ctx context.Context, pkg, name string) error {
+	cache, err := output(ctx, "go", "env", "GOCACHE")
+	if err != nil {
+		return err
+	}
+	dir, err := output(ctx, "go", "list", "-f={{.Dir}}", pkg)
+	if err != nil {
+		return err
+	}
+	from, to := filepath.Join(cache, "fuzz", filepath.FromSlash(pkg), name), filepath.Join(dir, "testdata", "fuzz", name)
+	found, err := os.ReadDir(from)
+	if os.IsNotExist(err) {
+		return nil // nothing beyond the seeds reached new code
+	}
+	if err != nil {
+		return fmt.Errorf("keep corpus of %s: %w", name, err)
+	}
+	type input struct {
+		name string
+		size int64
+	}
+	var inputs []input
+	for _, f := range found {
+		if info, err := f.Info(); err == nil && info.Size() <= keptInputBytes {
+			inputs = append(inputs, input{f.Name(), info.Size()})
+		}
+	}
+	slices.SortFunc(inputs, func(a, b input) int { return cmp.Or(cmp.Compare(a.size, b.size), strings.Compare(a.name, b.name)) })
+	there, err := filepath.Glob(filepath.Join(to, "*"))
+	if err != nil {
+		return err
+	}
+	room := min(keptInputs-len(there), len(inputs))
+	if room <= 0 {
+		return nil
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	for i := range room {
+		chosen := inputs[i*len(inputs)/room].name
+		b, err := os.ReadFile(filepath.Join(from, chosen))
+		if err != nil {
+			return fmt.Errorf("keep corpus of %s: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(to, chosen), b, 0o644); err != nil {
+			return fmt.Errorf("keep corpus of %s: %w", name, err)
+		}
+	}
+	return nil
+}
