@@ -209,17 +209,15 @@ func appendPacked[N ~int64 | ~uint64](to []N, b []byte) ([]N, bool) {
 	return to, true
 }
 
-// numbers reads a message of numbers alone into to, by field from 1.
+// numbers reads a message of numbers alone, by field from 1.
 func (d *decoder) numbers(from, to int, into ...*int64) bool {
-	for at := from; at < to; {
-		field, wire, v, end, _, ok := next(d.b[:to], at)
-		if !ok || wire != wireVarint || field > len(into) {
+	return d.fields(from, to, func(field int, v uint64) bool {
+		if field > len(into) {
 			return false
 		}
 		*into[field-1] = int64(v)
-		at = end
-	}
-	return true
+		return true
+	})
 }
 
 func (d *decoder) valueType(t *googlev1.ValueType, from, to int) bool {
@@ -266,13 +264,21 @@ func (d *decoder) sample(s *googlev1.Sample, from, to int) bool {
 	return true
 }
 
-func (d *decoder) mapping(m *googlev1.Mapping, from, to int) bool {
+// fields hands out the fields of a message of numbers alone, to fn, which reports
+// false for one that it does not know.
+func (d *decoder) fields(from, to int, fn func(field int, v uint64) bool) bool {
 	for at := from; at < to; {
 		field, wire, v, end, _, ok := next(d.b[:to], at)
-		if !ok || wire != wireVarint {
+		if !ok || wire != wireVarint || !fn(field, v) {
 			return false
 		}
 		at = end
+	}
+	return true
+}
+
+func (d *decoder) mapping(m *googlev1.Mapping, from, to int) bool {
+	return d.fields(from, to, func(field int, v uint64) bool {
 		switch field {
 		case 1:
 			m.Id = v
@@ -297,8 +303,8 @@ func (d *decoder) mapping(m *googlev1.Mapping, from, to int) bool {
 		default:
 			return false
 		}
-	}
-	return true
+		return true
+	})
 }
 
 func (d *decoder) location(l *googlev1.Location, from, to int) bool {
@@ -343,12 +349,7 @@ func (d *decoder) location(l *googlev1.Location, from, to int) bool {
 }
 
 func (d *decoder) line(l *googlev1.Line, from, to int) bool {
-	for at := from; at < to; {
-		field, wire, v, end, _, ok := next(d.b[:to], at)
-		if !ok || wire != wireVarint {
-			return false
-		}
-		at = end
+	return d.fields(from, to, func(field int, v uint64) bool {
 		switch field {
 		case 1:
 			l.FunctionId = v
@@ -357,17 +358,12 @@ func (d *decoder) line(l *googlev1.Line, from, to int) bool {
 		default: // a column, which nothing here keeps
 			return false
 		}
-	}
-	return true
+		return true
+	})
 }
 
 func (d *decoder) function(f *googlev1.Function, from, to int) bool {
-	for at := from; at < to; {
-		field, wire, v, end, _, ok := next(d.b[:to], at)
-		if !ok || wire != wireVarint {
-			return false
-		}
-		at = end
+	return d.fields(from, to, func(field int, v uint64) bool {
 		switch field {
 		case 1:
 			f.Id = v
@@ -382,6 +378,6 @@ func (d *decoder) function(f *googlev1.Function, from, to int) bool {
 		default:
 			return false
 		}
-	}
-	return true
+		return true
+	})
 }
