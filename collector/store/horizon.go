@@ -109,7 +109,7 @@ func (db *DB) horizonOf(epoch uint32) horizon {
 func (db *DB) reach(epoch uint32, t int64) int64 {
 	now := db.options.Now()
 	soon := db.options.outlived(epoch, now.Add(time.Hour))
-	if db.options.MaxBytes > 0 && db.old(epoch, now) {
+	if db.maxBytes.Load() > 0 && db.old(epoch, now) {
 		soon[levelFine], soon[levelSlot] = hoursPerEpoch, hoursPerEpoch
 	}
 	at, then := db.horizonOf(epoch), soon.times(epoch)

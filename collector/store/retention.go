@@ -79,7 +79,7 @@ func (db *DB) retain(ctx context.Context, now time.Time) error {
 
 // shrink drops the oldest until the rest is not larger than allowed.
 func (db *DB) shrink(ctx context.Context, now time.Time) error {
-	for db.options.MaxBytes > 0 {
+	for db.maxBytes.Load() > 0 {
 		ids := db.epochsBetween(0, math.MaxInt64)
 		total := int64(0)
 		for _, id := range ids {
@@ -89,7 +89,7 @@ func (db *DB) shrink(ctx context.Context, now time.Time) error {
 			}
 			total += n
 		}
-		if total <= db.options.MaxBytes {
+		if total <= db.maxBytes.Load() {
 			return nil
 		}
 		if more, err := db.dropOldest(ctx, ids, now); err != nil || !more {

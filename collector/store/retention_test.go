@@ -95,19 +95,19 @@ func TestRetentionBySize(t *testing.T) {
 			}
 		}
 	}()
-	db.options.MaxBytes = size() - 1
+	db.maxBytes.Store(size() - 1)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, db.epochsBetween(0, 1<<62), 4)
 	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
 	require.Zero(t, db.horizonOf(first+1), "no more than need be")
-	require.LessOrEqual(t, size(), db.options.MaxBytes)
+	require.LessOrEqual(t, size(), db.maxBytes.Load())
 
 	// Little by little, each time what is worth least.
 	for _, after := range [][3]horizonHours{
 		{{24, 0, 0}, {24, 0, 0}}, {{24, 0, 0}, {24, 0, 0}, {24, 0, 0}},
 		{{24, 24, 0}, {24, 0, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 24, 0}},
 	} {
-		db.options.MaxBytes = size() - 1
+		db.maxBytes.Store(size() - 1)
 		require.NoError(t, db.maintain(ctx, 0))
 		require.Len(t, db.epochsBetween(0, 1<<62), 4)
 		for day, h := range after {
@@ -125,7 +125,7 @@ func TestRetentionBySize(t *testing.T) {
 	close(stop)
 	require.NoError(t, <-done)
 
-	db.options.MaxBytes = 1
+	db.maxBytes.Store(1)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, db.epochsBetween(0, 1<<62), 1, "the newest day stays")
 	stats, err := db.Stats(ctx)
@@ -171,14 +171,15 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	before := tables()
 	require.Positive(t, fine)
 	query := db.snapshot()
-	db.options.MaxBytes = keptBytes(t, db) - fine/2
+	db.maxBytes.Store(keptBytes(t, db) - fine/2)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Zero(t, db.horizonOf(first+1), "what a query still sees counts as dropped")
 	require.NoError(t, query.Close())
 
-	db.options.MaxBytes, db.options.RetentionRaw = 0, 25*time.Hour
+	db.maxBytes.Store(0)
+	db.options.RetentionRaw = 25 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+2).hours(first+2))
 	left, err := db.usage(prefixRange(levelPrefix(first+2, kindRow, levelFine)))

@@ -158,9 +158,11 @@ type DB struct {
 	metrics *metrics
 	cache   *cache
 	memory  *memory
-	failure *failure
-	damage  *damageLog
-	sick    sickTables
+	// maxBytes is Options.MaxBytes.
+	maxBytes atomic.Int64
+	failure  *failure
+	damage   *damageLog
+	sick     sickTables
 
 	pebbleOptions *pebble.Options
 
@@ -197,6 +199,7 @@ func Open(dir string, o Options) (*DB, error) {
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
 	db.memory = newMemory(o.QueryBytes)
+	db.maxBytes.Store(o.MaxBytes)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
 	db.pebbleOptions.EventListener = &pebble.EventListener{
 		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
