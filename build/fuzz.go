@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -113,6 +114,7 @@ func keepCorpus(ctx context.Context, pkg, name string) error {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
+	var kept []string
 	for i := range room {
 		chosen := inputs[i*len(inputs)/room].name
 		b, err := os.ReadFile(filepath.Join(from, chosen))
@@ -122,6 +124,14 @@ func keepCorpus(ctx context.Context, pkg, name string) error {
 		if err := os.WriteFile(filepath.Join(to, chosen), b, 0o644); err != nil {
 			return fmt.Errorf("keep corpus of %s: %w", name, err)
 		}
+		kept = append(kept, filepath.Join(to, chosen))
+	}
+	// The cache may hold inputs of an older form of the test.
+	if err := Run(ctx, "go", "test", "-run=^"+name+"$", pkg); err != nil {
+		for _, file := range kept {
+			err = errors.Join(err, os.Remove(file))
+		}
+		return fmt.Errorf("keep corpus of %s: clean the fuzz cache (go clean -fuzzcache): %w", name, err)
 	}
 	return nil
 }
