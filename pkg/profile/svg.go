@@ -172,7 +172,7 @@ func px(v float64) string {
 }
 
 // fit cuts a text so that it fits into a width. A text of which less than two
-// characters would be left is empty.
+// characters would be left is empty. The path of a package or file goes first.
 func fit(s string, character, room float64) string {
 	n := int(room / character)
 	used, cut := 0, 0 // cells; bytes that leave room for the ellipsis
@@ -182,6 +182,9 @@ func fit(s string, character, room float64) string {
 			c = 2
 		}
 		if used+c > n {
+			if short := withoutPath(s); len(short) < len(s) {
+				return fit(short, character, room)
+			}
 			if cut < 2 {
 				return ""
 			}
@@ -223,4 +226,18 @@ func changeColour(l, r float64) string {
 		return fmt.Sprintf("#%02x%02x%02x", mix(0xe6, 0xf0), mix(0xe6, 0x50), mix(0xe6, 0x3c))
 	}
 	return fmt.Sprintf("#%02x%02x%02x", mix(0xe6, 0x4a), mix(0xe6, 0x90), mix(0xe6, 0xe2))
+}
+
+// withoutPath is a name without the path of its package or file, which is what
+// tells functions apart least.
+func withoutPath(s string) string {
+	end := len(s)
+	if i := strings.IndexAny(s, "([{< "); i >= 0 {
+		end = i
+	}
+	slash := strings.LastIndexByte(s[:end], '/')
+	if slash >= 0 && strings.HasSuffix(s[:slash], "operator") { // C++
+		return s
+	}
+	return s[slash+1:]
 }
