@@ -127,8 +127,10 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 			return func() {}, err
 		}
 	}
-	r := row{profiles: 1, duration: uint64(p.duration)}
-	err = db.extend(part.value, func(d *dictionary) { r.fill(d, p) })
+	t := newTranslator(p)
+	defer t.free()
+	var order []uint64
+	err = db.extend(part.value, func(d *dictionary) { order = t.nodes(d) })
 	if err == nil {
 		err = e.value.begin(db, s, p.time)
 	}
@@ -136,9 +138,12 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		release()
 		return nil, err
 	}
+	slices.Sort(order)
+	r := row{profiles: 1, duration: uint64(p.duration)}
+	r.fill(p, order)
 	batch.Set(profileKey(e.value.id, kindRow, s.id, p.time, p.id), r.append(nil), nil)
-	if p.spans != nil {
-		batch.Set(profileKey(e.value.id, kindSpans, s.id, p.time, p.id), p.spans.append(nil), nil)
+	if len(p.tags) > 0 {
+		batch.Set(profileKey(e.value.id, kindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
 	}
 	if p.identified {
 		batch.Set(idKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
@@ -298,18 +303,9 @@ func (e *epoch) finish(s *stream, t int64) {
 	}
 }
 
-// fill translates a piece's samples into nodes of a dictionary, which grows by
-// what it does not know.
-func (r *row) fill(d *dictionary, p *piece) {
-	d.find()
-	t := translators.Get().(*translator)
-	defer t.free()
-	t.begin(p, d)
-	order := t.nodes(p)
-	slices.Sort(order)
-	if len(p.tags) > 0 {
-		p.spans = newSpans(p, order)
-	}
+// fill adds up the values of a piece's samples, given the nodes that
+// translator.nodes found, sorted.
+func (r *row) fill(p *piece, order []uint64) {
 	types := len(p.def.types)
 	r.totals = make([]int64, types)
 	r.values = make([][]int64, types)

@@ -106,65 +106,90 @@ type column struct {
 
 // decode unpacks len(dst) numbers. It reports false if the column ends early.
 func (c column) decode(dst []uint64) bool {
-	k, b, pos := c.k, c.tail, uint(0)
-	end := uint(c.size) * 8
-	for i := range dst {
-		if at := pos >> 3; at+8 <= uint(len(b)) {
-			w := binary.LittleEndian.Uint64(b[at:]) >> (pos & 7)
-			z := uint(bits.TrailingZeros64(w))
-			if width := 2*z + k + 1; width <= 57 {
-				dst[i] = unpack(w, z, k)
-				pos += width
-				continue
-			}
-		}
-		v, next, ok := c.decodeSlow(pos)
-		if !ok {
-			return false
-		}
-		dst[i], pos = v, next
+	u := unpacker{column: c}
+	for len(dst) > 0 {
+		dst = u.some(dst)
 	}
-	return pos <= end
+	return u.end()
 }
 
-// unpack is the number that begins at the lowest bit of w, after z zeros. The
-// masks, which change nothing, spare the compiler its checks of shifts.
-func unpack(w uint64, z, k uint) uint64 {
-	return (w>>((z+1)&63))&(1<<((z+k)&63)-1) + (1<<(z&63)-1)<<(k&63)
-}
-
-// decodePair is decode for two columns of the same length. A number's place
-// follows from the one before, so two chains at a time take little more time
-// than one.
+// decodePair is decode for two columns. The place of a number follows from the
+// one before, which keeps a processor waiting: two chains at a time take less
+// time than one after the other.
 func decodePair(c, d column, dst, other []uint64) bool {
-	other = other[:len(dst)]
-	i := 0
-	var pc, pd uint
-	for ; i < len(dst); i++ {
-		ac, ad := pc>>3, pd>>3
-		if ac+8 > uint(len(c.tail)) || ad+8 > uint(len(d.tail)) {
-			break
-		}
-		wc := binary.LittleEndian.Uint64(c.tail[ac:]) >> (pc & 7)
-		wd := binary.LittleEndian.Uint64(d.tail[ad:]) >> (pd & 7)
-		zc, zd := uint(bits.TrailingZeros64(wc)), uint(bits.TrailingZeros64(wd))
-		nc, nd := 2*zc+c.k+1, 2*zd+d.k+1
-		if nc > 57 || nd > 57 {
-			break
-		}
-		dst[i], other[i] = unpack(wc, zc, c.k), unpack(wd, zd, d.k)
-		pc += nc
-		pd += nd
+	u, v := unpacker{column: c}, unpacker{column: d}
+	for len(dst) > 0 && len(other) > 0 {
+		dst, other = u.some(dst), v.some(other)
 	}
-	for ; i < len(dst); i++ {
-		var okC, okD bool
-		dst[i], pc, okC = c.decodeSlow(pc)
-		other[i], pd, okD = d.decodeSlow(pd)
-		if !okC || !okD {
-			return false
+	for len(dst) > 0 {
+		dst = u.some(dst)
+	}
+	for len(other) > 0 {
+		other = v.some(other)
+	}
+	return u.end() && v.end()
+}
+
+// An unpacker reads a column.
+type unpacker struct {
+	column
+	pos   uint // bits read
+	short bool // the column ended early
+}
+
+// end reports whether nothing beyond the column was read.
+func (u *unpacker) end() bool { return !u.short && u.pos <= uint(u.size)*8 }
+
+// some unpacks some numbers, one at least, and returns what is left of dst.
+func (u *unpacker) some(dst []uint64) []uint64 {
+	at := u.pos >> 3
+	if at+8 > uint(len(u.tail)) {
+		return u.last(dst)
+	}
+	w := binary.LittleEndian.Uint64(u.tail[at:]) >> (u.pos & 7)
+	const bitsOfWord = 57 // that begins at any bit of a byte
+	k := u.k & 63
+	if len(dst) >= 4 {
+		v0, w, z0 := unpack(w, k)
+		v1, w, z1 := unpack(w, k)
+		v2, w, z2 := unpack(w, k)
+		v3, _, z3 := unpack(w, k)
+		if used := 2*(z0+z1+z2+z3) + 4*k + 4; used <= bitsOfWord {
+			dst[0], dst[1], dst[2], dst[3] = v0, v1, v2, v3
+			u.pos += used
+			return dst[4:]
 		}
 	}
-	return pc <= uint(c.size)*8 && pd <= uint(d.size)*8
+	v, _, z := unpack(w, k)
+	if used := 2*z + k + 1; used <= bitsOfWord {
+		dst[0] = v
+		u.pos += used
+		return dst[1:]
+	}
+	return u.last(dst)
+}
+
+// unpack returns the number at the lowest bit of w, what comes after it, and the
+// zeros that it begins with. The masks of shifts, which change nothing where the
+// number is in w, spare the compiler its checks.
+func unpack(w uint64, k uint) (v, rest uint64, zeros uint) {
+	z := uint(bits.TrailingZeros64(w))
+	// After the one there are z+k bits of the number plus 1<<k, whose highest bit
+	// is not written.
+	high := uint64(1) << ((z + k) & 63)
+	w >>= (z + 1) & 63
+	return w&(high-1) + high - 1<<(k&63), w >> ((z + k) & 63), z
+}
+
+// last is some for a number near the end, or a long one.
+func (u *unpacker) last(dst []uint64) []uint64 {
+	v, next, ok := u.decodeSlow(u.pos)
+	if !ok {
+		u.short = true
+		return nil
+	}
+	dst[0], u.pos = v, next
+	return dst[1:]
 }
 
 func (c column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {

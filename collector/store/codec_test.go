@@ -90,11 +90,11 @@ func TestRowRoundTrip(t *testing.T) {
 			for i, n := range in.nodes {
 				want[n] = in.values[c][i]
 			}
-			require.NoError(t, p.addTo(got, c, &tmp))
+			require.NoError(t, p.addTo(got, c, 1, &tmp))
 			require.Equal(t, want, got)
 		}
 		if len(in.nodes) > 0 {
-			require.ErrorIs(t, p.addTo(make([]int64, in.nodes[len(in.nodes)-1]), 0, &tmp), ErrCorrupt)
+			require.ErrorIs(t, p.addTo(make([]int64, in.nodes[len(in.nodes)-1]), 0, 1, &tmp), ErrCorrupt)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func FuzzRow(f *testing.F) {
 		}
 		sums := make([]int64, 1000)
 		for c := range p.totals {
-			_ = p.addTo(sums, c, &tmp)
+			_ = p.addTo(sums, c, 1, &tmp)
 		}
 	})
 }

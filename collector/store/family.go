@@ -182,8 +182,11 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 	if lo >= hi {
 		return nil
 	}
-	if top == levelFine || !f.known {
+	if !f.known {
 		return s.coverMembers(f, kind, lo, hi, fn)
+	}
+	if top == levelFine {
+		return s.coverEdges(f.stream, lo, hi, func(lo, hi int64) error { return s.coverMembers(f, kind, lo, hi, fn) }, fn)
 	}
 	w := windowMs[top]
 	first := (lo+w-1)/w*w + w

@@ -156,7 +156,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 			if err := p.decode(value); err != nil {
 				return err
 			}
-			if err := p.addTo(sums, st.sampleType, &tmp); err != nil {
+			if err := p.addTo(sums, st.sampleType, 1, &tmp); err != nil {
 				return err
 			}
 			value64 := int64(0)

@@ -120,8 +120,9 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sum
 		if err := b.row.decode(value); err != nil {
 			return err
 		}
-		return b.row.addTo(sums, st.sampleType, &b.scratch)
+		return b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch)
 	}
+	s.takeOff()
 	var err error
 	switch {
 	case sel.hasSpans():

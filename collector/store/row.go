@@ -222,9 +222,9 @@ func (p *packedRow) decodeTypes(r *reader, types int) error {
 // scratch is memory that decoding a row needs for the time of a call.
 type scratch struct{ nodes, values []uint64 }
 
-// addTo adds the values of one sample type into a dense array indexed by node.
-// A node outside of it is an error; sums are as they were then.
-func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
+// addTo adds the values of one sample type, times a factor, into a dense array
+// indexed by node. A node outside of it is an error; sums are as they were then.
+func (p *packedRow) addTo(sums []int64, sampleType int, factor int64, s *scratch) error {
 	if p.count == 0 {
 		return nil
 	}
@@ -232,7 +232,7 @@ func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
 		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.values))
 	}
 	v := p.values[sampleType]
-	divisor := v.divisor
+	factor *= v.divisor
 	if v.mode == columnSame {
 		v = p.values[v.same]
 	}
@@ -251,7 +251,7 @@ func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
 		j := 0
 		for i, n := range s.nodes {
 			if v.bitmap[i/8]>>(i%8)&1 == 1 {
-				sums[n] += int64(s.values[j]+1) * divisor
+				sums[n] += int64(s.values[j]+1) * factor
 				j++
 			}
 		}
@@ -259,7 +259,7 @@ func (p *packedRow) addTo(sums []int64, sampleType int, s *scratch) error {
 	}
 	values := s.values[:len(s.nodes)]
 	for i, n := range s.nodes {
-		sums[n] += int64(values[i]+1) * divisor
+		sums[n] += int64(values[i]+1) * factor
 	}
 	return nil
 }

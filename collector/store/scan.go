@@ -24,6 +24,8 @@ type scanner struct {
 
 	windows [2][levels]*pebble.Iterator // of families
 	spans   *pebble.Iterator
+
+	edges edges
 }
 
 func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
@@ -40,8 +42,10 @@ func (s *scanner) close() (err error) {
 			}
 		}
 	}
-	if s.spans != nil {
-		err = errors.Join(err, s.spans.Close())
+	for _, it := range []*pebble.Iterator{s.spans, s.edges.slots} {
+		if it != nil {
+			err = errors.Join(err, it.Close())
+		}
 	}
 	return err
 }
@@ -106,12 +110,20 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 	if top > finest && (lo+w-1)/w*w+w > hi {
 		return s.descend(kind, top-1, finest, stream, lo, hi, fn)
 	}
+	if top == levelFine {
+		return s.coverEdges(stream, lo, hi, func(lo, hi int64) error { return s.coverWindows(kindRow, top, finest, stream, lo, hi, fn) }, fn)
+	}
+	return s.coverWindows(kind, top, finest, stream, lo, hi, fn)
+}
+
+// coverWindows visits the windows of a level, or the profiles, and what is between
+// them.
+func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi int64, fn visit) error {
+	w := windowMs[top]
 	first, last := lo+1, hi
 	switch {
 	case top > finest:
 		first = (lo+w-1)/w*w + w
-	case top == levelFine:
-		kind = kindRow
 	case kind == kindPoints:
 		last = windowEnd(top, hi)
 	}
@@ -145,7 +157,7 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 			at = end
 		}
 		if err := fn(top, end, value); err != nil {
-			if !errors.Is(err, ErrCorrupt) {
+			if !errors.Is(err, ErrCorrupt) || s.edges.strict {
 				return err
 			}
 			s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))

@@ -20,6 +20,7 @@ import (
 type source struct {
 	*googlev1.Profile
 	locations, functions, mappings ids
+	prints                         []uint64 // what fingerprints returns
 }
 
 // A piece is the part of a source that goes into one stream: all of it, or the
@@ -28,7 +29,6 @@ type piece struct {
 	source   *source
 	samples  []*googlev1.Sample
 	tags     []spanTag // of the samples as far as one has any, in their order
-	spans    *spans
 	def      definition
 	id       uint64 // of the profile
 	time     int64  // ms

@@ -1,16 +1,24 @@
 package store
 
-import "sync"
+import (
+	"sync"
 
-// A translator finds the parts of a pprof profile that some samples need in a
-// dictionary. It does so kind by kind, not stacktrace by stacktrace: a look-up
-// that misses the processor's caches then does not wait for the one before.
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+)
+
+// A translator finds the nodes of a piece's stacktraces in a dictionary: those
+// that it knows by their fingerprints, the others by their parts. It looks parts
+// up kind by kind, not stacktrace by stacktrace: a look-up that misses the
+// processor's caches then does not wait for the one before.
 //
 // Its tables hold, by index in the profile, 0 for what is not needed, then
 // needed, and in the end the number in the dictionary plus one.
 type translator struct {
+	piece     *piece
 	source    *source
 	to        *dictionary
+	prints    []uint64 // of the samples' stacktraces
+	unknown   []uint32 // samples whose stacktraces the dictionary does not know
 	strings   []uint32
 	functions []uint32
 	mappings  []uint32
@@ -27,8 +35,16 @@ const needed = 1
 
 var translators = sync.Pool{New: func() any { return new(translator) }}
 
+// newTranslator does all that needs no dictionary. The caller calls free.
+func newTranslator(p *piece) *translator {
+	t := translators.Get().(*translator)
+	t.piece, t.source = p, p.source
+	t.prints = p.fingerprints(t.prints[:0])
+	return t
+}
+
 func (t *translator) free() {
-	t.source, t.to = nil, nil
+	t.piece, t.source, t.to = nil, nil, nil
 	translators.Put(t)
 }
 
@@ -41,14 +57,32 @@ func cleared(s []uint32, n int) []uint32 {
 	return s
 }
 
-// begin adds to the dictionary what the samples of a piece need.
-func (t *translator) begin(p *piece, d *dictionary) {
-	src := p.source
-	t.source, t.to = src, d
+// nodes returns each sample's node in a dictionary, which grows by what it does
+// not know, in the upper half, with the sample's index.
+func (t *translator) nodes(d *dictionary) []uint64 {
+	t.to, t.order, t.unknown = d, t.order[:0], t.unknown[:0]
+	for i, print := range t.prints {
+		n, ok := d.knownStack(print)
+		if !ok {
+			t.unknown = append(t.unknown, uint32(i))
+		}
+		t.order = append(t.order, uint64(n)<<32|uint64(i))
+	}
+	if len(t.unknown) > 0 {
+		d.find()
+		t.addParts()
+		t.addNodes()
+	}
+	return t.order
+}
+
+// addParts adds to the dictionary what the unknown stacktraces consist of.
+func (t *translator) addParts() {
+	src := t.source
 	t.strings, t.functions = cleared(t.strings, len(src.StringTable)), cleared(t.functions, len(src.Function))
 	t.mappings, t.locations = cleared(t.mappings, len(src.Mapping)), cleared(t.locations, len(src.Location))
-	for _, s := range p.samples {
-		for _, id := range s.LocationId {
+	for _, s := range t.unknown {
+		for _, id := range t.piece.samples[s].LocationId {
 			i, _ := src.locations.index(id)
 			t.locations[i] = needed
 		}
@@ -117,15 +151,8 @@ func (t *translator) addMappings() {
 			continue
 		}
 		m := t.source.Mapping[i]
-		to := mapping{file: t.string(m.Filename), buildID: t.string(m.BuildId), start: m.MemoryStart, limit: m.MemoryLimit, offset: m.FileOffset}
-		for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
-			if has {
-				to.flags |= 1 << bit
-			}
-		}
-		if to.flags&hasFunctions != 0 {
-			to.start, to.limit, to.offset = 0, 0, 0
-		}
+		to := mappingOf(m)
+		to.file, to.buildID = t.string(m.Filename), t.string(m.BuildId)
 		t.mappings[i] = t.to.addMapping(to) + 1
 	}
 }
@@ -136,17 +163,10 @@ func (t *translator) addLocations() {
 			continue
 		}
 		l := t.source.Location[i]
-		loc := location{folded: l.IsFolded, address: l.Address}
+		loc := t.source.locationOf(l)
 		if l.MappingId != 0 {
 			j, _ := t.source.mappings.index(l.MappingId)
 			loc.mapping = t.mappings[j] - 1
-			if t.to.mappings[loc.mapping].flags&hasFunctions != 0 {
-				// The mapping's range is not kept: make the address relative to it.
-				if loc.address = 0; len(l.Line) == 0 {
-					m := t.source.Mapping[j]
-					loc.address = l.Address - m.MemoryStart + m.FileOffset
-				}
-			}
 		}
 		t.lines = t.lines[:0]
 		for _, ln := range l.Line {
@@ -157,16 +177,45 @@ func (t *translator) addLocations() {
 	}
 }
 
-// nodes returns each sample's node, in the upper half, with the sample's index.
-// Samples next to each other often share their callers.
-func (t *translator) nodes(p *piece) []uint64 {
-	t.order, t.path = t.order[:0], t.path[:0]
-	for i, s := range p.samples {
-		n, depth, same := uint32(0), len(s.LocationId), true
-		for j := depth - 1; j >= 0; j-- {
-			at, _ := t.source.locations.index(s.LocationId[j])
+// mappingOf is a mapping without its strings. Its range is not kept where it has
+// functions.
+func mappingOf(m *googlev1.Mapping) (to mapping) {
+	for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
+		if has {
+			to.flags |= 1 << bit
+		}
+	}
+	if to.flags&hasFunctions == 0 {
+		to.start, to.limit, to.offset = m.MemoryStart, m.MemoryLimit, m.FileOffset
+	}
+	return to
+}
+
+// locationOf is a location without its mapping and lines. Where the mapping's
+// range is not kept, the address is relative to it.
+func (s *source) locationOf(l *googlev1.Location) location {
+	to := location{folded: l.IsFolded, address: l.Address}
+	i, ok := s.mappings.index(l.MappingId)
+	if !ok || !s.Mapping[i].HasFunctions {
+		return to
+	}
+	if to.address = 0; len(l.Line) == 0 {
+		to.address = l.Address - s.Mapping[i].MemoryStart + s.Mapping[i].FileOffset
+	}
+	return to
+}
+
+// addNodes adds the unknown stacktraces. Samples next to each other often share
+// their callers.
+func (t *translator) addNodes() {
+	t.path = t.path[:0]
+	for _, i := range t.unknown {
+		ids := t.piece.samples[i].LocationId
+		n, same := uint32(0), true
+		for j := len(ids) - 1; j >= 0; j-- {
+			at, _ := t.source.locations.index(ids[j])
 			loc := t.locations[at] - 1
-			level := depth - 1 - j
+			level := len(ids) - 1 - j
 			if same && level < len(t.path) && t.path[level].location == loc {
 				n = t.path[level].node
 				continue
@@ -177,7 +226,7 @@ func (t *translator) nodes(p *piece) []uint64 {
 			n = t.to.addNode(n, loc)
 			t.path = append(t.path, pathNode{loc, n})
 		}
-		t.order = append(t.order, uint64(n)<<32|uint64(i))
+		t.to.knowStack(t.prints[i], n)
+		t.order[i] = uint64(n)<<32 | uint64(i)
 	}
-	return t.order
 }

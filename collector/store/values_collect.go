@@ -124,7 +124,7 @@ func (s *rowSum) readNodes(sampleType int, value []byte) error {
 	if len(s.sums) < s.nodes {
 		s.sums = make([]int64, s.nodes)
 	}
-	if err := s.row.addTo(s.sums, sampleType, &s.tmp); err != nil {
+	if err := s.row.addTo(s.sums, sampleType, 1, &s.tmp); err != nil {
 		return err
 	}
 	if s.row.count == 0 {
