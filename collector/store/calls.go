@@ -10,6 +10,10 @@ type callValues struct {
 	self, total [2][]int64 // by side and call
 	ranks       []rank     // by call
 	names       []int32    // string to name in the result, plus one
+
+	// Memory of largest: sizes, numbers in the result, topmost calls to fold.
+	ranked   []int64
+	at, left []int32
 }
 
 // A rank is all that a search for the largest calls looks at, in one place.
@@ -45,7 +49,7 @@ func (c *callValues) bytes() int64 {
 	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+8+32) + int64(len(c.view.nodes))*12
 }
 
-func zeroed[T int32 | int64 | rank](s []T, n int) []T {
+func zeroed[T int32 | uint32 | int64 | rank](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n, n+n/8)
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -28,31 +29,43 @@ func largest(parts []*callValues, maxNodes int64, keepRoot bool) *profile.DiffTr
 	return mergeLargest(used, maxNodes)
 }
 
-// A builder makes a tree of calls that are named as they are taken. names is nil
-// where the calls are of one part, in which a name has one number.
+// A builder makes a tree of calls that are named as they are taken. If the calls
+// are of one part, a name has one number in it.
 type builder struct {
-	tree  profile.DiffTree
-	names map[uint64]int32 // by hashText
+	tree    profile.DiffTree
+	several bool
+	names   pairs // hashText to name plus one
 }
 
 func newBuilder(room int64, several bool) *builder {
-	b := &builder{}
+	b := &builder{several: several}
+	b.tree.Names = make([]string, 0, min(room/2, 1<<13)+16)
 	if several {
-		b.names = make(map[uint64]int32, min(room/2, 1<<14)+16)
-		b.names[hashText(profile.RootName)] = 0
+		b.names.grow(int(min(room/2, 1<<14)))
+		b.intern(profile.RootName, hashText(profile.RootName))
+	} else {
+		b.tree.Names = append(b.tree.Names, profile.RootName)
 	}
-	b.tree.Names = []string{profile.RootName}
-	b.tree.Nodes = make([]profile.DiffNode, 0, min(room, 1<<16)+64)
+	if b.tree.Nodes = diffNodes.Get().(*diffNodeList).nodes[:0]; cap(b.tree.Nodes) == 0 {
+		b.tree.Nodes = make([]profile.DiffNode, 0, min(room, maxPooledNodes)+64)
+	}
 	return b
 }
 
+const maxPooledNodes = 1 << 16
+
+// diffNodeList is memory for the nodes of trees that do not leave the store.
+type diffNodeList struct{ nodes []profile.DiffNode }
+
+var diffNodes = sync.Pool{New: func() any { return new(diffNodeList) }}
+
 func (b *builder) intern(s string, hash uint64) int32 {
 	i := int32(len(b.tree.Names))
-	if b.names != nil {
-		if known, ok := b.names[hash]; ok {
-			return known
+	if b.several {
+		if known, ok := b.names.get(uint32(hash>>32), uint32(hash)); ok {
+			return int32(known) - 1
 		}
-		b.names[hash] = i
+		b.names.put(uint32(hash>>32), uint32(hash), uint32(i)+1)
 	} else if s == profile.RootName {
 		return 0
 	}
@@ -74,11 +87,11 @@ func (b *builder) name(p *callValues, call int32) int32 {
 type folder struct {
 	*builder
 	name  int32
-	other map[int32]int32 // node to its child "other"
+	other []int32 // node to its child "other", 0 for none
 }
 
 func (b *builder) folder() *folder {
-	f := &folder{builder: b, name: int32(slices.Index(b.tree.Names, profile.OtherName)), other: map[int32]int32{}}
+	f := &folder{builder: b, name: int32(slices.Index(b.tree.Names, profile.OtherName)), other: make([]int32, len(b.tree.Nodes))}
 	if f.name < 0 {
 		f.name = b.intern(profile.OtherName, hashText(profile.OtherName))
 	}
@@ -91,8 +104,8 @@ func (b *builder) folder() *folder {
 }
 
 func (f *folder) fold(parent int32, left, right int64) {
-	at, ok := f.other[parent]
-	if !ok {
+	at := f.other[parent]
+	if at == 0 {
 		at = int32(len(f.tree.Nodes))
 		f.other[parent] = at
 		f.tree.Nodes = append(f.tree.Nodes, profile.DiffNode{Parent: parent, Name: f.name})
@@ -108,12 +121,13 @@ func (f *folder) fold(parent int32, left, right int64) {
 // first.
 func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	calls := c.view.calls
-	ranked := make([]int64, 0, len(calls))
+	ranked := c.ranked[:0]
 	for i := range c.ranks[1:] {
 		if x := c.ranks[i+1].size; x != 0 {
 			ranked = append(ranked, x)
 		}
 	}
+	c.ranked = ranked
 	least := int64(1)
 	if int64(len(ranked)) > maxNodes {
 		// The root is as large as any.
@@ -122,8 +136,8 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 		}
 	}
 	b := newBuilder(maxNodes, false)
-	at := make([]int32, len(calls))
-	var left []int32 // topmost calls to fold
+	c.at = zeroed(c.at, len(calls))
+	at, left := c.at, c.left[:0]
 	for i := range calls {
 		n := profile.DiffNode{Parent: -1}
 		if i > 0 {
@@ -143,6 +157,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 		}
 		b.tree.Nodes = append(b.tree.Nodes, n)
 	}
+	c.left = left
 	if len(left) > 0 {
 		f := b.folder()
 		for _, i := range left {

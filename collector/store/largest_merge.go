@@ -15,7 +15,10 @@ import (
 // somewhat more nodes than are wanted, by a sample of the parts; from these it
 // takes the largest.
 func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
-	m := &largestMerge{parts: parts}
+	m := merges.Get().(*largestMerge)
+	defer merges.Put(m)
+	m.parts = parts
+	defer func() { m.parts = nil }()
 	for least := m.guess(maxNodes); ; least /= 2 {
 		nodes := m.walk(max(least, 1))
 		n := int64(len(nodes)) - 1 // without the root
@@ -27,15 +30,25 @@ func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 		case maxNodes == 0:
 			return m.tree(nodes, nodes[0].size)
 		}
-		sizes := make([]int64, n)
-		for i := range sizes {
-			sizes[i] = nodes[i+1].size
+		m.sizes = m.sizes[:0]
+		for i := range nodes[1:] {
+			m.sizes = append(m.sizes, nodes[i+1].size)
 		}
-		return m.tree(nodes, profile.NthLargest(sizes, int(maxNodes)))
+		return m.tree(nodes, profile.NthLargest(m.sizes, int(maxNodes)))
 	}
 }
 
-type largestMerge struct{ parts []*callValues }
+// A largestMerge keeps its memory for the next one: what a query takes anew, the
+// garbage collector has to take back.
+type largestMerge struct {
+	parts   []*callValues
+	sizes   []int64
+	at      []int32 // number in the tree
+	top     walker
+	workers []walker
+}
+
+var merges = sync.Pool{New: func() any { return new(largestMerge) }}
 
 // A callRef is a call of a part.
 type callRef struct{ part, call int32 }
@@ -52,24 +65,25 @@ type mergedNode struct {
 // guess is a size that some more nodes than wanted have.
 func (m *largestMerge) guess(wanted int64) int64 {
 	const every = 16
-	var sample []int64
+	m.sizes = m.sizes[:0]
 	for _, p := range m.parts {
 		for i := 1; i < len(p.ranks); i += every {
 			if size := p.ranks[i].size; size != 0 {
-				sample = append(sample, size)
+				m.sizes = append(m.sizes, size)
 			}
 		}
 	}
 	n := int(wanted)/every + int(wanted)/every/4 + 8
-	if n >= len(sample) {
+	if n >= len(m.sizes) {
 		return 1
 	}
-	return profile.NthLargest(sample, n)
+	return profile.NthLargest(m.sizes, n)
 }
 
 // walk lists the nodes of at least a size, parents before children.
 func (m *largestMerge) walk(least int64) []mergedNode {
-	w := &walker{m: m, least: least}
+	w := &m.top
+	w.begin(m, least, 0)
 	root := pending{parent: -1}
 	for i := range m.parts {
 		root.refs = append(root.refs, callRef{int32(i), 0})
@@ -91,10 +105,13 @@ func (m *largestMerge) walk(least int64) []mergedNode {
 		queue = append(queue, w.stack...)
 		w.stack = w.stack[:0]
 	}
-	workers := make([]*walker, min(runtime.GOMAXPROCS(0), 8))
+	if n := min(runtime.GOMAXPROCS(0), 8); len(m.workers) != n {
+		m.workers = make([]walker, n)
+	}
+	workers := m.workers
 	loads := make([]int64, len(workers))
 	for i := range workers {
-		workers[i] = &walker{m: m, least: least, base: int32(len(w.nodes))}
+		workers[i].begin(m, least, int32(len(w.nodes)))
 	}
 	slices.SortStableFunc(queue, func(a, b pending) int { return cmp.Compare(b.size, a.size) })
 	for _, p := range queue {
@@ -108,16 +125,16 @@ func (m *largestMerge) walk(least int64) []mergedNode {
 		loads[k] += p.size
 	}
 	var group sync.WaitGroup
-	for _, v := range workers {
-		group.Go(v.run)
+	for i := range workers {
+		group.Go(workers[i].run)
 	}
 	group.Wait()
 	// Nodes of a worker refer to the top by its numbers, and to each other by
 	// numbers that begin after it.
 	top := int32(len(w.nodes))
-	for _, v := range workers {
+	for i := range workers {
 		shift := int32(len(w.nodes)) - top
-		for _, n := range v.nodes {
+		for _, n := range workers[i].nodes {
 			if n.parent >= top {
 				n.parent += shift
 			}
@@ -135,6 +152,12 @@ type walker struct {
 	nodes    []mergedNode
 	stack    []pending
 	children []hashedRef
+	refs     []callRef // of what is pending
+}
+
+func (w *walker) begin(m *largestMerge, least int64, base int32) {
+	w.m, w.least, w.base = m, least, base
+	w.nodes, w.stack, w.refs = w.nodes[:0], w.stack[:0], w.refs[:0]
 }
 
 // pending is a node to take. It has one ref, in the field for it, or several.
@@ -207,12 +230,14 @@ func (w *walker) take(p *pending) {
 		first := i
 		for i++; i < len(w.children) && w.children[i].hash == w.children[first].hash; i++ {
 		}
-		k := pending{parent: at, refs: make([]callRef, 0, i-first)}
+		k := pending{parent: at}
+		n0 := len(w.refs)
 		for _, c := range w.children[first:i] {
-			k.refs = append(k.refs, c.ref)
+			w.refs = append(w.refs, c.ref)
 		}
+		k.refs = w.refs[n0:len(w.refs):len(w.refs)]
 		if k = w.measured(k); len(k.refs) == 1 {
-			k.refs = nil
+			k.refs, w.refs = nil, w.refs[:n0]
 		}
 		w.add(n, k)
 	}
@@ -232,7 +257,8 @@ func (w *walker) add(n *mergedNode, child pending) {
 // is in the rest of their parents.
 func (m *largestMerge) tree(nodes []mergedNode, least int64) *profile.DiffTree {
 	b := newBuilder(int64(len(nodes)), true)
-	at := make([]int32, len(nodes))
+	m.at = zeroed(m.at, len(nodes))
+	at := m.at
 	for i := range nodes {
 		n := &nodes[i]
 		if i > 0 && n.size < least {

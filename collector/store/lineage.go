@@ -55,6 +55,13 @@ func (l *lineage) now() *view {
 	return &v
 }
 
+// calls is how many calls the lineage has.
+func (l *lineage) calls() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.view.calls)
+}
+
 // has returns the calls of a partition's nodes, if it knows all of them.
 func (l *lineage) has(key cacheKey, last uint32) []uint32 {
 	l.mu.Lock()
@@ -211,17 +218,17 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 
 // add adds the values of a partition's nodes.
 func (l *lineageSum) add(side int, nodeTo []uint32, values []int64) {
+	calls := l.value.calls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if n := calls - len(l.self[side]); n > 0 {
+		l.self[side] = append(l.self[side], make([]int64, n)...)
+	}
+	self := l.self[side]
 	for n, x := range values {
-		if x == 0 {
-			continue
+		if x != 0 {
+			self[nodeTo[n]] += x
 		}
-		at := int(nodeTo[n])
-		for at >= len(l.self[side]) {
-			l.self[side] = append(l.self[side], make([]int64, max(at+1-len(l.self[side]), 1024))...)
-		}
-		l.self[side][at] += x
 	}
 }
 

@@ -48,15 +48,6 @@ func (t *translator) free() {
 	translators.Put(t)
 }
 
-func cleared(s []uint32, n int) []uint32 {
-	if cap(s) < n {
-		return make([]uint32, n, n+n/4)
-	}
-	s = s[:n]
-	clear(s)
-	return s
-}
-
 // nodes returns each sample's node in a dictionary, which grows by what it does
 // not know, in the upper half, with the sample's index.
 func (t *translator) nodes(d *dictionary) []uint64 {
@@ -79,8 +70,8 @@ func (t *translator) nodes(d *dictionary) []uint64 {
 // addParts adds to the dictionary what the unknown stacktraces consist of.
 func (t *translator) addParts() {
 	src := t.source
-	t.strings, t.functions = cleared(t.strings, len(src.StringTable)), cleared(t.functions, len(src.Function))
-	t.mappings, t.locations = cleared(t.mappings, len(src.Mapping)), cleared(t.locations, len(src.Location))
+	t.strings, t.functions = zeroed(t.strings, len(src.StringTable)), zeroed(t.functions, len(src.Function))
+	t.mappings, t.locations = zeroed(t.mappings, len(src.Mapping)), zeroed(t.locations, len(src.Location))
 	for _, s := range t.unknown {
 		for _, id := range t.piece.samples[s].LocationId {
 			i, _ := src.locations.index(id)

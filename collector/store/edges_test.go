@@ -1,0 +1,111 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Profiles every 10 s of two pods over three slots, in which the n-th of a pod
+// has n samples of its own stacktrace.
+func edgesStore(t *testing.T) (db *DB, total func(lo, hi int, pods int, without ...int) int64) {
+	db = open(t, t.TempDir())
+	var ps []profile.Profile
+	for n := 1; n <= 90; n++ {
+		for pod := range 2 {
+			p := folded(midnight.Add(time.Duration(n)*10*time.Second), fmt.Sprintf("main;f%d %d", n%7, n))
+			ps = append(ps, cpu(p, labelServiceName, "app", "pod", fmt.Sprint(pod)))
+		}
+	}
+	require.NoError(t, db.Append(context.Background(), ps))
+	require.NoError(t, db.maintain(context.Background(), 0))
+	return db, func(lo, hi, pods int, without ...int) (sum int64) {
+		for n := lo + 1; n <= hi; n++ {
+			sum += int64(n) * int64(pods)
+		}
+		for _, n := range without {
+			if n > lo && n <= hi {
+				sum -= int64(n) // of one pod
+			}
+		}
+		return sum * 1e7
+	}
+}
+
+// between selects the profiles after the lo-th up to the hi-th.
+func between(lo, hi int, selectors ...string) Selection {
+	sel := everything(selectors...)
+	at := func(n int) int64 { return ms(midnight.Add(time.Duration(n) * 10 * time.Second)) }
+	sel.Start, sel.End = at(lo)+1, at(hi)
+	return sel
+}
+
+func TestEndsOfRanges(t *testing.T) {
+	db, total := edgesStore(t)
+	rows := func() float64 { return testutil.ToFloat64(db.metrics.readRows) }
+	for _, c := range []struct {
+		selector string
+		pods     int
+	}{{`{}`, 2}, {`{pod="0"}`, 1}} {
+		for lo := range 90 {
+			for hi := lo + 1; hi <= 90; hi++ {
+				before := rows()
+				tree, err := db.Tree(context.Background(), between(lo, hi, c.selector), nil)
+				require.NoError(t, err)
+				require.Equal(t, total(lo, hi, c.pods), tree.Total(), "%s from %d to %d", c.selector, lo, hi)
+				// 18 of the 30 profiles of a slot at most, at either end, and three windows.
+				require.LessOrEqual(t, rows()-before, float64(2*18*c.pods+3), "%s from %d to %d", c.selector, lo, hi)
+			}
+		}
+	}
+}
+
+// A damaged row is left out where it is in the range and no window serves, and does
+// no harm where it is not. Damaged windows are left out for rows.
+func TestEndsOfRangesWithDamage(t *testing.T) {
+	const bad = 5 // of the first slot's 30
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, key []byte) bool
+		lost   []int
+	}{
+		"profile": {func(_ *testing.T, key []byte) bool {
+			at, _ := windowTime(key)
+			return key[5] == levelFine && keyStream(key) == 0 && at == ms(midnight.Add(bad*10*time.Second))
+		}, []int{bad}},
+		"windows": {func(_ *testing.T, key []byte) bool { return key[5] == levelSlot }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, total := edgesStore(t)
+			var keys [][]byte
+			require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kindRow), func(key, _ []byte) error {
+				if c.damage(t, key) {
+					keys = append(keys, append([]byte(nil), key...))
+				}
+				return nil
+			}))
+			require.NotEmpty(t, keys)
+			for _, key := range keys {
+				require.NoError(t, db.pebble.Set(key, []byte{0xff}, pebble.Sync))
+			}
+			for lo := range 30 {
+				for hi := lo + 1; hi <= 60; hi++ {
+					lost := c.lost
+					if min(hi, 30)-lo > 18 && lo < bad && hi >= bad {
+						lost = nil // the window has what the row had
+					}
+					tree, err := db.Tree(context.Background(), between(lo, hi), nil)
+					require.NoError(t, err)
+					require.Equal(t, total(lo, hi, 2, lost...), tree.Total(), "from %d to %d", lo, hi)
+				}
+			}
+			require.NotZero(t, testutil.ToFloat64(db.metrics.corrupt))
+		})
+	}
+}
