@@ -106,67 +106,104 @@ type column struct {
 
 // decode unpacks len(dst) numbers. It reports false if the column ends early.
 func (c column) decode(dst []uint64) bool {
-	u := unpacker{column: c}
-	for len(dst) > 0 {
-		dst = u.some(dst)
+	pos, i := uint(0), 0
+	for i < len(dst) {
+		if i+4 <= len(dst) && c.hasWord(pos) {
+			a, b, d, e, used := c.four(pos)
+			if used <= wordBits {
+				out := dst[i : i+4 : i+4]
+				out[0], out[1], out[2], out[3] = a, b, d, e
+				pos += used
+				i += 4
+				continue
+			}
+		}
+		var ok bool
+		if dst[i], pos, ok = c.one(pos); !ok {
+			return false
+		}
+		i++
 	}
-	return u.end()
+	return c.ends(pos)
 }
 
-// decodePair is decode for two columns. The place of a number follows from the
-// one before, which keeps a processor waiting: two chains at a time take less
-// time than one after the other.
-func decodePair(c, d column, dst, other []uint64) bool {
-	u, v := unpacker{column: c}, unpacker{column: d}
-	for len(dst) > 0 && len(other) > 0 {
-		dst, other = u.some(dst), v.some(other)
+// addPair adds the numbers of values plus one, times a factor, to the sums at the
+// places that begin at -1 and grow by the numbers of steps plus one. It reports
+// how many it added, and whether all is well: whether there are n numbers in both
+// columns, and all places are in sums.
+//
+// The place of a number in a column follows from the one before, which keeps a
+// processor waiting. Two columns at a time take less time than one after the other.
+func addPair(steps, values column, n int, sums []int64, factor int64) (added int, ok bool) {
+	var posS, posV uint
+	at := ^uint64(0)
+	for i := 0; i < n; {
+		if i+4 <= n && steps.hasWord(posS) && values.hasWord(posV) {
+			s0, s1, s2, s3, usedS := steps.four(posS)
+			v0, v1, v2, v3, usedV := values.four(posV)
+			if usedS <= wordBits && usedV <= wordBits {
+				p0 := at + s0 + 1
+				p1 := p0 + s1 + 1
+				p2 := p1 + s2 + 1
+				p3 := p2 + s3 + 1
+				// Sums of numbers of less than 57 bits do not overflow.
+				if p3 >= uint64(len(sums)) {
+					return i, false
+				}
+				sums[p0] += int64(v0+1) * factor
+				sums[p1] += int64(v1+1) * factor
+				sums[p2] += int64(v2+1) * factor
+				sums[p3] += int64(v3+1) * factor
+				at, posS, posV = p3, posS+usedS, posV+usedV
+				i += 4
+				continue
+			}
+		}
+		step, nextS, okS := steps.one(posS)
+		v, nextV, okV := values.one(posV)
+		// at is below len(sums), or -1.
+		if !okS || !okV || step >= uint64(len(sums)) || at+step+1 >= uint64(len(sums)) {
+			return i, false
+		}
+		at += step + 1
+		sums[at] += int64(v+1) * factor
+		posS, posV = nextS, nextV
+		i++
 	}
-	for len(dst) > 0 {
-		dst = u.some(dst)
-	}
-	for len(other) > 0 {
-		other = v.some(other)
-	}
-	return u.end() && v.end()
+	return n, steps.ends(posS) && values.ends(posV)
 }
 
-// An unpacker reads a column.
-type unpacker struct {
-	column
-	pos   uint // bits read
-	short bool // the column ended early
+// wordBits are the bits of a word that are left whichever bit of its first byte
+// it begins at.
+const wordBits = 57
+
+// hasWord reports whether one can be read at a bit.
+func (c *column) hasWord(pos uint) bool { return pos>>3+8 <= uint(len(c.tail)) }
+
+// ends reports whether nothing beyond the column was read up to pos.
+func (c *column) ends(pos uint) bool { return pos <= uint(c.size)*8 }
+
+// four unpacks the numbers from a bit on, and reports the bits that they take. If
+// that is more than wordBits, they are wrong.
+func (c *column) four(pos uint) (a, b, d, e uint64, used uint) {
+	w, k := binary.LittleEndian.Uint64(c.tail[pos>>3:])>>(pos&7), c.k&63
+	a, w, z0 := unpack(w, k)
+	b, w, z1 := unpack(w, k)
+	d, w, z2 := unpack(w, k)
+	e, _, z3 := unpack(w, k)
+	return a, b, d, e, 2*(z0+z1+z2+z3) + 4*k + 4
 }
 
-// end reports whether nothing beyond the column was read.
-func (u *unpacker) end() bool { return !u.short && u.pos <= uint(u.size)*8 }
-
-// some unpacks some numbers, one at least, and returns what is left of dst.
-func (u *unpacker) some(dst []uint64) []uint64 {
-	at := u.pos >> 3
-	if at+8 > uint(len(u.tail)) {
-		return u.last(dst)
-	}
-	w := binary.LittleEndian.Uint64(u.tail[at:]) >> (u.pos & 7)
-	const bitsOfWord = 57 // that begins at any bit of a byte
-	k := u.k & 63
-	if len(dst) >= 4 {
-		v0, w, z0 := unpack(w, k)
-		v1, w, z1 := unpack(w, k)
-		v2, w, z2 := unpack(w, k)
-		v3, _, z3 := unpack(w, k)
-		if used := 2*(z0+z1+z2+z3) + 4*k + 4; used <= bitsOfWord {
-			dst[0], dst[1], dst[2], dst[3] = v0, v1, v2, v3
-			u.pos += used
-			return dst[4:]
+// one unpacks a number.
+func (c *column) one(pos uint) (v uint64, next uint, ok bool) {
+	if c.hasWord(pos) {
+		w, k := binary.LittleEndian.Uint64(c.tail[pos>>3:])>>(pos&7), c.k&63
+		v, _, z := unpack(w, k)
+		if used := 2*z + k + 1; used <= wordBits {
+			return v, pos + used, true
 		}
 	}
-	v, _, z := unpack(w, k)
-	if used := 2*z + k + 1; used <= bitsOfWord {
-		dst[0] = v
-		u.pos += used
-		return dst[1:]
-	}
-	return u.last(dst)
+	return c.decodeSlow(pos)
 }
 
 // unpack returns the number at the lowest bit of w, what comes after it, and the
@@ -179,17 +216,6 @@ func unpack(w uint64, k uint) (v, rest uint64, zeros uint) {
 	high := uint64(1) << ((z + k) & 63)
 	w >>= (z + 1) & 63
 	return w&(high-1) + high - 1<<(k&63), w >> ((z + k) & 63), z
-}
-
-// last is some for a number near the end, or a long one.
-func (u *unpacker) last(dst []uint64) []uint64 {
-	v, next, ok := u.decodeSlow(u.pos)
-	if !ok {
-		u.short = true
-		return nil
-	}
-	dst[0], u.pos = v, next
-	return dst[1:]
 }
 
 func (c column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {

@@ -186,9 +186,21 @@ func FuzzRow(f *testing.F) {
 		if p.decode(data) != nil {
 			return
 		}
-		sums := make([]int64, 1000)
+		none := make([]int64, 1000)
 		for c := range p.totals {
-			_ = p.addTo(sums, c, 1, &tmp)
+			sums := make([]int64, 1000)
+			err := p.addTo(sums, c, 1, &tmp)
+			want, errOfSum := p.sumOf(c, len(sums), &tmp, func(uint32) bool { return true })
+			require.Equal(t, errOfSum == nil, err == nil)
+			if err == nil {
+				sum := int64(0)
+				for _, x := range sums {
+					sum += x
+				}
+				require.Equal(t, want, sum)
+				require.NoError(t, p.addTo(sums, c, -1, &tmp))
+			}
+			require.Equal(t, none, sums)
 		}
 	})
 }

@@ -144,9 +144,6 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	v := part.value.view()
 	in := v.below(groups.request.Stack)
 	lo, hi := sel.times(j.epoch)
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	sums := b.zeros(len(v.nodes))
 	var p packedRow
 	var tmp scratch
 	for _, st := range j.streams {
@@ -156,17 +153,11 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 			if err := p.decode(value); err != nil {
 				return err
 			}
-			if err := p.addTo(sums, st.sampleType, 1, &tmp); err != nil {
+			sum, err := p.sumOf(st.sampleType, len(v.nodes), &tmp, func(n uint32) bool { return in[v.callOf[n]] })
+			if err != nil {
 				return err
 			}
-			value64 := int64(0)
-			for _, n := range tmp.nodes[:p.count] {
-				if in[v.callOf[n]] {
-					value64 += sums[n]
-				}
-				sums[n] = 0
-			}
-			groups.add(g, t, value64, uint32(p.profiles))
+			groups.add(g, t, sum, uint32(p.profiles))
 			return nil
 		})
 		if err != nil {

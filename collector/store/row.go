@@ -222,46 +222,90 @@ func (p *packedRow) decodeTypes(r *reader, types int) error {
 // scratch is memory that decoding a row needs for the time of a call.
 type scratch struct{ nodes, values []uint64 }
 
-// addTo adds the values of one sample type, times a factor, into a dense array
-// indexed by node. A node outside of it is an error; sums are as they were then.
-func (p *packedRow) addTo(sums []int64, sampleType int, factor int64, s *scratch) error {
-	if p.count == 0 {
-		return nil
-	}
+// of returns the values of a sample type, and the factor that they are times of.
+func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error) {
 	if sampleType >= len(p.values) {
-		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.values))
+		return v, 0, fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.values))
 	}
-	v := p.values[sampleType]
-	factor *= v.divisor
+	v = p.values[sampleType]
+	factor = v.divisor
 	if v.mode == columnSame {
 		v = p.values[v.same]
 	}
-	s.nodes, s.values = grow(s.nodes, p.count), grow(s.values, v.ones)
-	if v.ones == p.count {
-		if !decodePair(p.nodes, v.column, s.nodes, s.values) {
-			return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
-		}
-	} else if !p.nodes.decode(s.nodes) || !v.column.decode(s.values) {
-		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+	return v, factor, nil
+}
+
+// addTo adds the values of one sample type, times a sign, into a dense array
+// indexed by node. A node outside of it is an error; sums are as they were then.
+func (p *packedRow) addTo(sums []int64, sampleType int, sign int64, s *scratch) error {
+	if p.count == 0 {
+		return nil
 	}
-	if err := s.number(len(sums)); err != nil {
+	v, factor, err := p.of(sampleType)
+	if err != nil {
 		return err
 	}
-	if v.mode == columnSparse {
-		j := 0
-		for i, n := range s.nodes {
-			if v.bitmap[i/8]>>(i%8)&1 == 1 {
-				sums[n] += int64(s.values[j]+1) * factor
-				j++
-			}
+	factor *= sign
+	if v.ones == p.count {
+		n, ok := addPair(p.nodes, v.column, p.count, sums, factor)
+		if !ok {
+			addPair(p.nodes, v.column, n, sums, -factor)
+			return fmt.Errorf("%w: node %d of %d cannot be read", ErrCorrupt, n, p.count)
 		}
 		return nil
 	}
-	values := s.values[:len(s.nodes)]
+	if err := p.unpack(v, len(sums), s); err != nil {
+		return err
+	}
+	j := 0
 	for i, n := range s.nodes {
-		sums[n] += int64(values[i]+1) * factor
+		if v.has(i) {
+			sums[n] += int64(s.values[j]+1) * factor
+			j++
+		}
 	}
 	return nil
+}
+
+// sumOf adds up the values of one sample type of those nodes below a limit that
+// fn selects.
+func (p *packedRow) sumOf(sampleType, limit int, s *scratch, fn func(node uint32) bool) (sum int64, err error) {
+	if p.count == 0 {
+		return 0, nil
+	}
+	v, factor, err := p.of(sampleType)
+	if err == nil {
+		err = p.unpack(v, limit, s)
+	}
+	if err != nil {
+		return 0, err
+	}
+	j := 0
+	for i, n := range s.nodes {
+		if !v.has(i) {
+			continue
+		}
+		if fn(uint32(n)) {
+			sum += int64(s.values[j]+1) * factor
+		}
+		j++
+	}
+	return sum, nil
+}
+
+// has reports whether the i-th value is not zero.
+func (v *packedValues) has(i int) bool {
+	return v.mode != columnSparse || v.bitmap[i/8]>>(i%8)&1 == 1
+}
+
+// unpack unpacks the nodes, all of which are below a limit, and the values that
+// are not zero.
+func (p *packedRow) unpack(v packedValues, limit int, s *scratch) error {
+	s.nodes, s.values = grow(s.nodes, p.count), grow(s.values, v.ones)
+	if !p.nodes.decode(s.nodes) || !v.column.decode(s.values) {
+		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+	}
+	return s.number(limit)
 }
 
 // number turns the differences in s.nodes into nodes. All are below limit.

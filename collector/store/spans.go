@@ -226,13 +226,9 @@ func (p *packedSpans) decode(value []byte) error {
 // each calls fn with every node of every tag and its value of one sample type,
 // unless that is 0. All nodes are below limit.
 func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag, node uint32, value int64)) error {
-	if sampleType >= len(p.row.values) {
-		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.row.values))
-	}
-	v := p.row.values[sampleType]
-	divisor := v.divisor
-	if v.mode == columnSame {
-		v = p.row.values[v.same]
+	v, factor, err := p.row.of(sampleType)
+	if err != nil {
+		return err
 	}
 	s.nodes, s.values = grow(s.nodes, p.row.count), grow(s.values, v.ones)
 	if !p.row.nodes.decode(s.nodes) || !v.column.decode(s.values) {
@@ -247,8 +243,8 @@ func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag
 			if node >= uint64(limit) {
 				return fmt.Errorf("%w: node %d of %d", ErrCorrupt, node, limit)
 			}
-			if v.mode != columnSparse || v.bitmap[i/8]>>(i%8)&1 == 1 {
-				fn(&p.tags[k], uint32(node), int64(s.values[j]+1)*divisor)
+			if v.has(i) {
+				fn(&p.tags[k], uint32(node), int64(s.values[j]+1)*factor)
 				j++
 			}
 			next = node + 1

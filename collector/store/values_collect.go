@@ -79,7 +79,6 @@ type rowSum struct {
 	totals []int64 // of spans.tags
 	spans  packedSpans
 	row    packedRow
-	sums   []int64
 	tmp    scratch
 }
 
@@ -121,22 +120,9 @@ func (s *rowSum) readNodes(sampleType int, value []byte) error {
 	if err := s.row.decode(value); err != nil {
 		return err
 	}
-	if len(s.sums) < s.nodes {
-		s.sums = make([]int64, s.nodes)
-	}
-	if err := s.row.addTo(s.sums, sampleType, 1, &s.tmp); err != nil {
-		return err
-	}
-	if s.row.count == 0 {
-		return nil
-	}
-	for _, n := range s.tmp.nodes {
-		if s.in(uint32(n)) {
-			s.total += s.sums[n]
-		}
-		s.sums[n] = 0
-	}
-	return nil
+	var err error
+	s.total, err = s.row.sumOf(sampleType, s.nodes, &s.tmp, s.in)
+	return err
 }
 
 // A valueCollector puts values into groups. It is safe for concurrent use.
