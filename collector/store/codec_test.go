@@ -186,21 +186,30 @@ func FuzzRow(f *testing.F) {
 		if p.decode(data) != nil {
 			return
 		}
-		none := make([]int64, 1000)
+		sums := make([]int64, 1000)
 		for c := range p.totals {
-			sums := make([]int64, 1000)
 			err := p.addTo(sums, c, 1, &tmp)
 			want, errOfSum := p.sumOf(c, len(sums), &tmp, func(uint32) bool { return true })
-			require.Equal(t, errOfSum == nil, err == nil)
+			if (err == nil) != (errOfSum == nil) {
+				t.Fatalf("addTo: %v, sumOf: %v", err, errOfSum)
+			}
 			if err == nil {
 				sum := int64(0)
 				for _, x := range sums {
 					sum += x
 				}
-				require.Equal(t, want, sum)
-				require.NoError(t, p.addTo(sums, c, -1, &tmp))
+				if sum != want {
+					t.Fatalf("addTo adds %d, sumOf %d", sum, want)
+				}
+				if err := p.addTo(sums, c, -1, &tmp); err != nil {
+					t.Fatal(err)
+				}
 			}
-			require.Equal(t, none, sums)
+			for n, x := range sums {
+				if x != 0 {
+					t.Fatalf("%d is left of node %d, error %v", x, n, err)
+				}
+			}
 		}
 	})
 }
