@@ -187,7 +187,7 @@ func FuzzRow(f *testing.F) {
 			return
 		}
 		sums := make([]int64, 1000)
-		for c := range p.totals {
+		for c := range min(len(p.totals), 4) { // of which there may be very many
 			err := p.addTo(sums, c, 1, &tmp)
 			want, errOfSum := p.sumOf(c, len(sums), &tmp, func(uint32) bool { return true })
 			if (err == nil) != (errOfSum == nil) {
