@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -27,6 +28,9 @@ func (c vtCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(n
 // MarshalAppend appends an encoded message.
 func (vtCodec) MarshalAppend(to []byte, message any) ([]byte, error) {
 	if m, ok := message.(vtMessage); ok {
+		if b := encoded(message); b != nil && len(to) == 0 {
+			return b, nil
+		}
 		size, at := m.SizeVT(), len(to)
 		if cap(to)-at < size {
 			to = append(make([]byte, 0, at+size), to...)
@@ -40,6 +44,17 @@ func (vtCodec) MarshalAppend(to []byte, message any) ([]byte, error) {
 		return nil, fmt.Errorf("%T is no protobuf message", message)
 	}
 	return proto.MarshalOptions{}.MarshalAppend(to, m)
+}
+
+// encoded returns what a message consists of if it was encoded before, as
+// querier.pprof does.
+func encoded(message any) []byte {
+	if m, ok := message.(*googlev1.Profile); ok {
+		if b := m.ProtoReflect().GetUnknown(); len(b) > 0 && m.SizeVT() == len(b) {
+			return b
+		}
+	}
+	return nil
 }
 
 // Unmarshal decodes into a message.

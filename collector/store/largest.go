@@ -62,10 +62,10 @@ var diffNodes = sync.Pool{New: func() any { return new(diffNodeList) }}
 func (b *builder) intern(s string, hash uint64) int32 {
 	i := int32(len(b.tree.Names))
 	if b.several {
-		if known, ok := b.names.get(uint32(hash>>32), uint32(hash)); ok {
+		if known, ok := b.names.getPrint(hash); ok {
 			return int32(known) - 1
 		}
-		b.names.put(uint32(hash>>32), uint32(hash), uint32(i)+1)
+		b.names.putPrint(hash, uint32(i)+1)
 	} else if s == profile.RootName {
 		return 0
 	}

@@ -123,6 +123,12 @@ func (p *pairs) grow(n int) {
 	}
 }
 
+// reset takes all out and keeps the memory.
+func (p *pairs) reset() {
+	clear(p.slots)
+	p.used = 0
+}
+
 func (p *pairs) slot(a, b uint32) int {
 	h := (uint64(a)<<32 | uint64(b)) * 0x9E3779B97F4A7C15
 	h ^= h >> 32
@@ -155,3 +161,9 @@ func (p *pairs) put(a, b, to uint32) {
 	}
 	*s = pair{a, b, to}
 }
+
+// getPrint and putPrint are get and put for a hash of 64 bits, which stands for
+// what it is of.
+func (p *pairs) getPrint(print uint64) (uint32, bool) { return p.get(uint32(print>>32), uint32(print)) }
+
+func (p *pairs) putPrint(print uint64, to uint32) { p.put(uint32(print>>32), uint32(print), to) }

@@ -35,13 +35,12 @@ func (s *source) fingerprints() []uint64 {
 	}
 	functions := make([]uint64, len(s.Function))
 	for i, f := range s.Function {
-		functions[i] = fold(fold(fold(texts[f.Name], texts[f.SystemName]), texts[f.Filename]), uint64(f.StartLine))
+		functions[i] = foldFunction(texts[f.Name], texts[f.SystemName], texts[f.Filename], f.StartLine)
 	}
 	mappings := make([]uint64, len(s.Mapping))
 	for i, m := range s.Mapping {
 		to := mappingOf(m)
-		print := fold(fold(texts[m.Filename], texts[m.BuildId]), uint64(to.flags))
-		mappings[i] = fold(fold(fold(print, to.start), to.limit), to.offset)
+		mappings[i] = foldMapping(texts[m.Filename], texts[m.BuildId], &to)
 	}
 	s.prints = make([]uint64, len(s.Location))
 	for i, l := range s.Location {
@@ -49,11 +48,7 @@ func (s *source) fingerprints() []uint64 {
 		if j, ok := s.mappings.index(l.MappingId); ok {
 			print = mappings[j]
 		}
-		shape := uint64(len(l.Line)) << 1
-		if to.folded {
-			shape |= 1
-		}
-		print = fold(fold(print, to.address), shape)
+		print = foldLocation(print, &to, len(l.Line))
 		for _, ln := range l.Line {
 			j, _ := s.functions.index(ln.FunctionId)
 			print = fold(fold(print, functions[j]), uint64(ln.Line))
@@ -61,6 +56,26 @@ func (s *source) fingerprints() []uint64 {
 		s.prints[i] = print
 	}
 	return s.prints
+}
+
+// foldFunction is the fingerprint of a function, given the hashes of its strings.
+func foldFunction(name, systemName, file uint64, startLine int64) uint64 {
+	return fold(fold(fold(name, systemName), file), uint64(startLine))
+}
+
+// foldMapping is that of a mapping.
+func foldMapping(file, buildID uint64, m *mapping) uint64 {
+	return fold(fold(fold(fold(fold(file, buildID), uint64(m.flags)), m.start), m.limit), m.offset)
+}
+
+// foldLocation begins that of a location, to which its lines are to be added. The
+// mapping is a fingerprint, 0 for none.
+func foldLocation(mapping uint64, l *location, lines int) uint64 {
+	shape := uint64(lines) << 1
+	if l.folded {
+		shape |= 1
+	}
+	return fold(fold(mapping, l.address), shape)
 }
 
 // fingerprints appends those of the stacktraces of a piece's samples.
@@ -80,11 +95,11 @@ func (p *piece) fingerprints(to []uint64) []uint64 {
 // knownStack returns the node of a stacktrace that was added with its
 // fingerprint.
 func (d *dictionary) knownStack(print uint64) (node uint32, ok bool) {
-	to, ok := d.stacks.get(uint32(print>>32), uint32(print))
+	to, ok := d.stacks.getPrint(print)
 	return to - 1, ok
 }
 
 // knowStack keeps the fingerprint of a stacktrace.
 func (d *dictionary) knowStack(print uint64, node uint32) {
-	d.stacks.put(uint32(print>>32), uint32(print), node+1) // the root's is 0
+	d.stacks.putPrint(print, node+1) // the root's is 0
 }
