@@ -49,7 +49,7 @@ func (c *callValues) bytes() int64 {
 	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+8+32) + int64(len(c.view.nodes))*12
 }
 
-func zeroed[T int32 | uint32 | int64 | rank](s []T, n int) []T {
+func zeroed[T int32 | uint32 | int64 | uint64 | rank](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n, n+n/8)
 	}

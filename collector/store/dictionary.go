@@ -110,10 +110,10 @@ func (d *dictionary) bytes() int64 {
 	n := int64(cap(v.strings))*24 + int64(cap(v.functions))*int64(unsafe.Sizeof(function{})) +
 		int64(cap(v.mappings))*int64(unsafe.Sizeof(mapping{})) + int64(cap(v.locations))*int64(unsafe.Sizeof(location{})) +
 		int64(cap(v.lines))*int64(unsafe.Sizeof(line{})) + int64(cap(v.nodes))*8 + int64(cap(v.calls))*8 + int64(cap(v.callOf))*4
-	n += d.text + int64(len(d.stacks.slots))*int64(unsafe.Sizeof(pair{}))
+	n += d.text + d.stacks.bytes()
 	if l := d.lookup; l != nil {
 		n += int64(len(l.strings.slots)+len(l.functions.slots)+len(l.locations.slots))*int64(unsafe.Sizeof(numberSlot{})) +
-			int64(len(l.nodes.slots)+len(l.calls.slots))*int64(unsafe.Sizeof(pair{}))
+			l.nodes.bytes() + l.calls.bytes()
 	}
 	return n
 }

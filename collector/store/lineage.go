@@ -40,7 +40,7 @@ func newLineage() *lineage {
 func (l *lineage) size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := int64(len(l.view.strings))*96 + int64(len(l.view.calls))*8 + int64(len(l.known.slots))*12
+	n := int64(len(l.view.strings))*96 + int64(len(l.view.calls))*8 + l.known.bytes()
 	for _, m := range l.maps {
 		n += int64(cap(m.callTo)+cap(m.nodeTo)) * 4
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"unsafe"
+)
 
 // Tables that find the number of what a dictionary holds. They hold numbers
 // alone and look at the dictionary for the rest, so they take a fraction of the
@@ -122,6 +125,8 @@ func (p *pairs) grow(n int) {
 		}
 	}
 }
+
+func (p *pairs) bytes() int64 { return int64(len(p.slots)) * int64(unsafe.Sizeof(pair{})) }
 
 // reset takes all out and keeps the memory.
 func (p *pairs) reset() {

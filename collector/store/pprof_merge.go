@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // A pprofMerge adds partitions up: stacktraces that are equal, by fingerprint, are
@@ -13,16 +14,17 @@ type pprofMerge struct {
 	ctx    context.Context
 	single bool // there is one partition alone, in which no stacktrace is there twice
 
-	mu      sync.Mutex
-	hold    hold
-	next    int               // the part that is due
-	waiting map[int]pprofPart // parts before whose turn it is
+	mu   sync.Mutex
+	hold hold
 
+	bySymbols, bySamples inOrder
 	pprofSymbols
 	samples pairs    // fingerprint to sample plus one
 	values  []int64  // by sample
 	ends    []int    // of the samples' stacktraces in stacks
 	stacks  []uint32 // IDs of locations, innermost first
+
+	symbolBytes, sampleBytes atomic.Int64
 }
 
 // pprofSymbols are in the order of their IDs, by which they refer to each other.
@@ -37,34 +39,69 @@ type pprofSymbols struct {
 
 	// Fingerprints to IDs.
 	stringIDs, functionIDs, mappingIDs, locationIDs pairs
-	// IDs of what the part that is absorbed has, by number, 0 for none yet.
-	partStrings, partFunctions, partMappings, partLocations []uint32
+	// IDs of what the part that is added has, by number, 0 for none yet.
+	partStrings, partFunctions, partMappings []uint32
 }
 
 // A pprofPart is a partition's part: nodes with a value.
 type pprofPart struct {
 	view
-	nodes  []uint32
-	values []int64
-	stacks []uint64 // fingerprints of the nodes
-	prints prints
+	nodes     []uint32
+	values    []int64
+	stacks    []uint64 // fingerprints of the nodes
+	used      []uint32 // locations of the nodes and their callers
+	locations []uint32 // IDs of the locations, by number
+	prints    prints
+	all       []uint64 // fingerprints of all nodes of the view
+	seen      []uint32 // nodes that were looked at, as zeroed has it
+}
+
+// An inOrder does something with one part after the other.
+type inOrder struct {
+	mu      sync.Mutex
+	next    int // the part that is due
+	busy    bool
+	waiting map[int]*pprofPart
+}
+
+func (o *inOrder) reset() { o.next, o.busy, o.waiting = 0, false, map[int]*pprofPart{} }
+
+// do takes a part. Whoever brings the one that is due does all that are, calling
+// fn with each, and then after, in which others may go on.
+func (o *inOrder) do(order int, p *pprofPart, fn func(*pprofPart), after func(int, *pprofPart)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting[order] = p
+	for !o.busy && o.waiting[o.next] != nil {
+		at, p := o.next, o.waiting[o.next]
+		delete(o.waiting, at)
+		o.busy = true
+		o.mu.Unlock()
+		fn(p)
+		o.mu.Lock()
+		o.busy = false
+		o.next++
+		o.mu.Unlock()
+		after(at, p)
+		o.mu.Lock()
+	}
 }
 
 // prints are the fingerprints of what a view holds, by number.
 type prints struct{ functions, mappings, locations []uint64 }
 
-func (v *view) prints() (p prints) {
-	p.functions = make([]uint64, len(v.functions))
+func (p *prints) of(v *view) {
+	p.functions = zeroed(p.functions, len(v.functions))
 	for i := range v.functions {
 		f := &v.functions[i]
 		p.functions[i] = foldFunction(v.hashes[f.name], v.hashes[f.systemName], v.hashes[f.file], f.startLine)
 	}
-	p.mappings = make([]uint64, len(v.mappings))
+	p.mappings = zeroed(p.mappings, len(v.mappings))
 	for i := 1; i < len(v.mappings); i++ {
 		m := &v.mappings[i]
 		p.mappings[i] = foldMapping(v.hashes[m.file], v.hashes[m.buildID], m)
 	}
-	p.locations = make([]uint64, len(v.locations))
+	p.locations = zeroed(p.locations, len(v.locations))
 	for i := range v.locations {
 		l := &v.locations[i]
 		print := foldLocation(p.mappings[l.mapping], l, int(l.end-l.first))
@@ -73,68 +110,63 @@ func (v *view) prints() (p prints) {
 		}
 		p.locations[i] = print
 	}
+}
+
+var pprofParts = sync.Pool{New: func() any { return new(pprofPart) }}
+
+func newPprofPart(v *view, sums []int64) *pprofPart {
+	p := pprofParts.Get().(*pprofPart)
+	p.view = *v
+	p.prints.of(v)
+	p.all = zeroed(p.all, len(v.nodes))
+	for i, n := range v.nodes[1:] {
+		p.all[i+1] = fold(p.all[n.parent], p.prints.locations[n.location])
+	}
+	p.nodes, p.values, p.stacks, p.used = p.nodes[:0], p.values[:0], p.stacks[:0], p.used[:0]
+	p.locations, p.seen = zeroed(p.locations, len(v.locations)), zeroed(p.seen, len(v.nodes))
+	for n, x := range sums {
+		if x == 0 {
+			continue
+		}
+		p.nodes, p.values, p.stacks = append(p.nodes, uint32(n)), append(p.values, x), append(p.stacks, p.all[n])
+		for at := uint32(n); at != 0 && p.seen[at] == 0; at = v.nodes[at].parent {
+			p.seen[at] = 1
+			if loc := v.nodes[at].location; p.locations[loc] == 0 {
+				p.locations[loc] = needed
+				p.used = append(p.used, loc)
+			}
+		}
+	}
 	return p
 }
 
-// printPool has memory for the fingerprints of all nodes of a view.
-var printPool = sync.Pool{New: func() any { return new([]uint64) }}
-
-func newPprofPart(v *view, sums []int64) pprofPart {
-	p := pprofPart{view: *v, prints: v.prints()}
-	all := printPool.Get().(*[]uint64)
-	defer printPool.Put(all)
-	if cap(*all) < len(v.nodes) {
-		*all = make([]uint64, len(v.nodes)+len(v.nodes)/8)
-	}
-	stacks := (*all)[:len(v.nodes)]
-	stacks[0] = 0
-	count := 0
-	for i, n := range v.nodes[1:] {
-		stacks[i+1] = fold(stacks[n.parent], p.prints.locations[n.location])
-	}
-	for _, x := range sums {
-		if x != 0 {
-			count++
-		}
-	}
-	p.nodes, p.values, p.stacks = make([]uint32, 0, count), make([]int64, 0, count), make([]uint64, 0, count)
-	for n, x := range sums {
-		if x != 0 {
-			p.nodes, p.values, p.stacks = append(p.nodes, uint32(n)), append(p.values, x), append(p.stacks, stacks[n])
-		}
-	}
-	return p
+func (p *pprofPart) free() {
+	p.view = view{}
+	pprofParts.Put(p)
 }
 
 func (m *pprofMerge) add(order int, v *view, sums []int64) error {
-	p := newPprofPart(v, sums)
+	m.bySymbols.do(order, newPprofPart(v, sums), m.addSymbols, func(order int, p *pprofPart) {
+		m.bySamples.do(order, p, m.addSamples, func(_ int, p *pprofPart) { p.free() })
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waiting[order] = p
-	for {
-		p, ok := m.waiting[m.next]
-		if !ok {
-			break
-		}
-		delete(m.waiting, m.next)
-		m.absorb(&p)
-		m.next++
-	}
-	return m.hold.wait(m.ctx, max(m.bytes()-m.hold.n, 0))
+	return m.hold.wait(m.ctx, max(m.symbolBytes.Load()+m.sampleBytes.Load()-m.hold.n, 0))
 }
 
-// bytes is the memory that the merge takes.
-func (m *pprofMerge) bytes() int64 {
-	tables := 0
-	for _, t := range []*pairs{&m.samples, &m.stringIDs, &m.functionIDs, &m.mappingIDs, &m.locationIDs} {
-		tables += len(t.slots) * 12
-	}
-	return int64(cap(m.values)*16+cap(m.stacks)*4+cap(m.strings)*16+cap(m.functions)*24+cap(m.locations)*32+cap(m.lines)*16+tables) + m.text
-}
-
-func (m *pprofMerge) absorb(p *pprofPart) {
+// addSymbols gives the part's locations their IDs.
+func (m *pprofMerge) addSymbols(p *pprofPart) {
 	m.partStrings, m.partFunctions = zeroed(m.partStrings, len(p.strings)), zeroed(m.partFunctions, len(p.functions))
-	m.partMappings, m.partLocations = zeroed(m.partMappings, len(p.mappings)), zeroed(m.partLocations, len(p.locations))
+	m.partMappings = zeroed(m.partMappings, len(p.mappings))
+	for _, loc := range p.used {
+		p.locations[loc] = m.location(p, loc)
+	}
+	m.symbolBytes.Store(int64(cap(m.strings)*16+cap(m.functions)*24+cap(m.pprofSymbols.locations)*32+cap(m.lines)*16) + m.text +
+		m.stringIDs.bytes() + m.functionIDs.bytes() + m.locationIDs.bytes())
+}
+
+// addSamples adds the part's samples, whose locations have IDs.
+func (m *pprofMerge) addSamples(p *pprofPart) {
 	for i, n := range p.nodes {
 		if !m.single {
 			if s, ok := m.samples.getPrint(p.stacks[i]); ok {
@@ -144,10 +176,11 @@ func (m *pprofMerge) absorb(p *pprofPart) {
 			m.samples.putPrint(p.stacks[i], uint32(len(m.values))+1)
 		}
 		for at := n; at != 0; at = p.view.nodes[at].parent {
-			m.stacks = append(m.stacks, m.location(p, p.view.nodes[at].location))
+			m.stacks = append(m.stacks, p.locations[p.view.nodes[at].location])
 		}
 		m.values, m.ends = append(m.values, p.values[i]), append(m.ends, len(m.stacks))
 	}
+	m.sampleBytes.Store(int64(cap(m.values)*16+cap(m.stacks)*4) + m.samples.bytes())
 }
 
 // idOf returns the ID of something that a part has, of a kind: the one that it is
@@ -166,21 +199,22 @@ func idOf(part []uint32, i uint32, ids *pairs, print uint64, add func() int) uin
 }
 
 func (s *pprofSymbols) location(p *pprofPart, i uint32) uint32 {
-	if id := s.partLocations[i]; id != 0 {
+	print := p.prints.locations[i]
+	if id, ok := s.locationIDs.getPrint(print); ok {
 		return id
 	}
-	return idOf(s.partLocations, i, &s.locationIDs, p.prints.locations[i], func() int {
-		l := p.view.locations[i]
-		first := uint32(len(s.lines))
-		for _, ln := range p.view.lines[l.first:l.end] {
-			s.lines = append(s.lines, line{s.function(p, ln.function), ln.line})
-		}
-		if l.first, l.end = first, uint32(len(s.lines)); l.mapping != 0 {
-			l.mapping = s.mapping(p, l.mapping)
-		}
-		s.locations = append(s.locations, l)
-		return len(s.locations)
-	})
+	l := p.view.locations[i]
+	first := uint32(len(s.lines))
+	for _, ln := range p.view.lines[l.first:l.end] {
+		s.lines = append(s.lines, line{s.function(p, ln.function), ln.line})
+	}
+	if l.first, l.end = first, uint32(len(s.lines)); l.mapping != 0 {
+		l.mapping = s.mapping(p, l.mapping)
+	}
+	s.locations = append(s.locations, l)
+	id := uint32(len(s.locations))
+	s.locationIDs.putPrint(print, id)
+	return id
 }
 
 func (s *pprofSymbols) function(p *pprofPart, i uint32) uint32 {
@@ -234,7 +268,11 @@ var pprofMerges = sync.Pool{New: func() any { return new(pprofMerge) }}
 func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
 	m := pprofMerges.Get().(*pprofMerge)
 	s := &m.pprofSymbols
-	m.ctx, m.hold, m.single, m.next, m.waiting = ctx, h, single, 0, map[int]pprofPart{}
+	m.ctx, m.hold, m.single = ctx, h, single
+	m.bySymbols.reset()
+	m.bySamples.reset()
+	m.symbolBytes.Store(0)
+	m.sampleBytes.Store(0)
 	m.values, m.ends, m.stacks = m.values[:0], m.ends[:0], m.stacks[:0]
 	for _, t := range []*pairs{&m.samples, &s.stringIDs, &s.functionIDs, &s.mappingIDs, &s.locationIDs} {
 		t.reset()
@@ -247,6 +285,6 @@ func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
 
 func (m *pprofMerge) free() {
 	m.hold.release()
-	m.ctx, m.waiting = nil, nil
+	m.ctx = nil
 	pprofMerges.Put(m)
 }
