@@ -27,6 +27,9 @@ func (c vtCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(n
 
 // MarshalAppend appends an encoded message.
 func (vtCodec) MarshalAppend(to []byte, message any) ([]byte, error) {
+	if to, ok := appendFlame(to, message); ok {
+		return to, nil
+	}
 	if m, ok := message.(vtMessage); ok {
 		if b := encoded(message); b != nil && len(to) == 0 {
 			return b, nil
@@ -56,6 +59,8 @@ func encoded(message any) []byte {
 	}
 	return nil
 }
+
+func hasUnknown(m proto.Message) bool { return len(m.ProtoReflect().GetUnknown()) > 0 }
 
 // Unmarshal decodes into a message.
 func (vtCodec) Unmarshal(from []byte, message any) error {
