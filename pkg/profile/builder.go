@@ -1,7 +1,4 @@
 package profile
-
-import "slices"
-
 // A Builder grows a Tree by (parent, name) pairs; asking for a pair twice gives
 // the same node. It is not safe for concurrent use.
 type Builder struct {
@@ -109,42 +106,4 @@ func (t *edgeTable) put(slot int, e edge) {
 	if t.used++; t.used*2 > len(t.slots) {
 		t.grow(len(t.slots))
 	}
-}
-
-// children lists every node's children in display order: by name, with "other"
-// last. The children of node i are list[first[i]:first[i+1]].
-func children(names []string, n int, parent func(int32) int32, name func(int32) int32) (first, list []int32) {
-	first = make([]int32, n+2)
-	for i := int32(1); i < int32(n); i++ {
-		first[parent(i)+2]++
-	}
-	for i := 2; i < len(first); i++ {
-		first[i] += first[i-1]
-	}
-	list = make([]int32, max(n-1, 0))
-	for i := int32(1); i < int32(n); i++ {
-		p := parent(i) + 1
-		list[first[p]] = i
-		first[p]++
-	}
-	for i := range n {
-		if s := list[first[i]:first[i+1]]; len(s) > 1 {
-			slices.SortFunc(s, func(a, b int32) int { return compareNames(names[name(a)], names[name(b)]) })
-		}
-	}
-	return first, list
-}
-
-func compareNames(a, b string) int {
-	switch {
-	case a == b:
-		return 0
-	case a == OtherName:
-		return 1
-	case b == OtherName:
-		return -1
-	case a < b:
-		return -1
-	}
-	return 1
 }

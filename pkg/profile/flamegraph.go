@@ -18,45 +18,23 @@ func (t *Tree) Flamegraph() Flamegraph {
 	if len(t.Nodes) == 0 {
 		t = NewBuilder(0).Tree()
 	}
-	level := make([]int32, len(t.Nodes))
-	var sizes []int
-	for i := range t.Nodes {
-		if i > 0 {
-			level[i] = level[t.Nodes[i].Parent] + 1
-		}
-		if int(level[i]) == len(sizes) {
-			sizes = append(sizes, 0)
-		}
-		sizes[level[i]]++
-	}
-	f.Levels = make([][]int64, len(sizes))
-	values := make([]int64, 4*len(t.Nodes))
-	for i, n := range sizes {
-		f.Levels[i], values = values[:0:4*n], values[4*n:]
-	}
+	l := t.layOut()
+	defer l.free()
+	f.Levels = l.levels(4)
 	// Per level: the end of the last node, the start of the next child.
-	ends, next := make([]int64, len(sizes)), make([]int64, len(sizes))
+	ends, next := make([]int64, len(l.sizes)), make([]int64, len(l.sizes))
 	names := newRenamer(t.Names, len(t.Nodes))
-	first, list := children(t.Names, len(t.Nodes),
-		func(i int32) int32 { return t.Nodes[i].Parent }, func(i int32) int32 { return t.Nodes[i].Name })
-	stack := append(make([]int32, 0, 256), 0)
-	for len(stack) > 0 {
-		i := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		n, l := &t.Nodes[i], level[i]
-		x := int64(0)
-		if l > 0 {
-			x = next[l-1]
-			next[l-1] += n.Total
+	l.walk(func(level int, i int32) {
+		n, x := &t.Nodes[i], int64(0)
+		if level > 0 {
+			x = next[level-1]
+			next[level-1] += n.Total
 		}
-		f.Levels[l] = append(f.Levels[l], x-ends[l], n.Total, n.Self, int64(names.rename(n.Name)))
-		ends[l] = x + n.Total
-		next[l] = x + n.Self
+		f.Levels[level] = append(f.Levels[level], x-ends[level], n.Total, n.Self, int64(names.rename(n.Name)))
+		ends[level] = x + n.Total
+		next[level] = x + n.Self
 		f.MaxSelf = max(f.MaxSelf, n.Self)
-		for k := first[i+1] - 1; k >= first[i]; k-- {
-			stack = append(stack, list[k])
-		}
-	}
+	})
 	f.Names = names.out
 	return f
 }

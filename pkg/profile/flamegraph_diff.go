@@ -21,11 +21,12 @@ func (t *DiffTree) Flamegraph() FlamegraphDiff {
 	root := t.Nodes[0]
 	f := FlamegraphDiff{LeftTicks: root.Total, RightTicks: root.TotalRight, Total: root.Total + root.TotalRight}
 	names := newRenamer(t.Names, len(t.Nodes))
-	var ends, next [][2]int64
-	t.Walk(func(level int, n *DiffNode, _ string) {
-		if level == len(f.Levels) {
-			f.Levels, ends, next = append(f.Levels, nil), append(ends, [2]int64{}), append(next, [2]int64{})
-		}
+	l := t.layOut()
+	defer l.free()
+	f.Levels = l.levels(7)
+	ends, next := make([][2]int64, len(l.sizes)), make([][2]int64, len(l.sizes))
+	l.walk(func(level int, i int32) {
+		n := &t.Nodes[i]
 		var x [2]int64
 		if level > 0 {
 			x = next[level-1]

@@ -51,9 +51,9 @@ func (t *Tree) Total() int64 {
 // Walk visits the nodes depth first, the root at level 0, children in the
 // order of Pyroscope's flame graphs: by name, with "other" last.
 func (t *Tree) Walk(fn func(level int, node *Node, name string)) {
-	first, list := children(t.Names, len(t.Nodes),
-		func(i int32) int32 { return t.Nodes[i].Parent }, func(i int32) int32 { return t.Nodes[i].Name })
-	walk(first, list, len(t.Nodes), func(level int, i int32) {
+	l := t.layOut()
+	defer l.free()
+	l.walk(func(level int, i int32) {
 		n := &t.Nodes[i]
 		fn(level, n, t.Names[n.Name])
 	})
@@ -61,26 +61,18 @@ func (t *Tree) Walk(fn func(level int, node *Node, name string)) {
 
 // Walk visits the nodes in the order of Tree.Walk.
 func (t *DiffTree) Walk(fn func(level int, node *DiffNode, name string)) {
-	first, list := children(t.Names, len(t.Nodes),
-		func(i int32) int32 { return t.Nodes[i].Parent }, func(i int32) int32 { return t.Nodes[i].Name })
-	walk(first, list, len(t.Nodes), func(level int, i int32) {
+	l := t.layOut()
+	defer l.free()
+	l.walk(func(level int, i int32) {
 		n := &t.Nodes[i]
 		fn(level, n, t.Names[n.Name])
 	})
 }
 
-func walk(first, list []int32, n int, fn func(level int, node int32)) {
-	if n == 0 {
-		return
-	}
-	type visit struct{ node, level int32 }
-	stack := []visit{{0, 0}}
-	for len(stack) > 0 {
-		v := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		fn(int(v.level), v.node)
-		for i := first[v.node+1] - 1; i >= first[v.node]; i-- {
-			stack = append(stack, visit{list[i], v.level + 1})
-		}
-	}
+func (t *Tree) layOut() *layout {
+	return layOut(t.Names, len(t.Nodes), func(i int32) (parent, name int32) { return t.Nodes[i].Parent, t.Nodes[i].Name })
+}
+
+func (t *DiffTree) layOut() *layout {
+	return layOut(t.Names, len(t.Nodes), func(i int32) (parent, name int32) { return t.Nodes[i].Parent, t.Nodes[i].Name })
 }

@@ -18,10 +18,10 @@ func (t *Tree) MarshalBinary() ([]byte, error) {
 	for i := 1; i < len(t.Nodes); i++ {
 		count[t.Nodes[i].Parent]++
 	}
-	first, list := children(t.Names, len(t.Nodes),
-		func(i int32) int32 { return t.Nodes[i].Parent }, func(i int32) int32 { return t.Nodes[i].Name })
+	l := t.layOut()
+	defer l.free()
 	b := make([]byte, 0, 16*len(t.Nodes))
-	walk(first, list, len(t.Nodes), func(_ int, i int32) {
+	l.walk(func(_ int, i int32) {
 		n, name := &t.Nodes[i], ""
 		if i > 0 {
 			name = t.Names[n.Name]
