@@ -73,9 +73,11 @@ func readLines(format string, body []byte, m Push, l Limits, read func(line []by
 	return ps, size, nil
 }
 
-// addText adds a stacktrace whose functions have semicolons between them.
+// addText adds a stacktrace whose functions have semicolons between them. As for
+// FlameGraph's scripts, semicolons at its end say nothing.
 func (s *stacks) addText(stack []byte, value int64) error {
 	n := uint32(0)
+	stack = bytes.TrimRight(stack, ";")
 	for len(stack) > 0 {
 		name, rest, _ := bytes.Cut(stack, []byte{';'})
 		var err error

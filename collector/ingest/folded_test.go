@@ -26,15 +26,19 @@ func pushOf(t testing.TB, name string) Push {
 func foldedText(p *googlev1.Profile) []string {
 	var out []string
 	for _, s := range p.Sample {
-		var names []string
-		for _, id := range slices.Backward(s.LocationId) {
-			f := p.Function[p.Location[id-1].Line[0].FunctionId-1]
-			names = append(names, p.StringTable[f.Name])
-		}
-		out = append(out, fmt.Sprintf("%s %d", strings.Join(names, ";"), s.Value[0]))
+		out = append(out, fmt.Sprintf("%s %d", strings.Join(namesOf(p, s), ";"), s.Value[0]))
 	}
 	slices.Sort(out)
 	return out
+}
+
+// namesOf are the functions of a sample, outermost first.
+func namesOf(p *googlev1.Profile, s *googlev1.Sample) (names []string) {
+	for _, id := range slices.Backward(s.LocationId) {
+		f := p.Function[p.Location[id-1].Line[0].FunctionId-1]
+		names = append(names, p.StringTable[f.Name])
+	}
+	return names
 }
 
 // sole returns the one profile, which has to be one that Pprof accepts.
@@ -50,7 +54,7 @@ func sole(t testing.TB, ps []profile.Profile, l Limits) *googlev1.Profile {
 
 func TestFolded(t *testing.T) {
 	text := strings.Join([]string{
-		"main;work 30", "main;operator new(unsigned long) 5", "", "main;work 1\r", "main 4", "idle  2  ",
+		"main;work 30", "main;operator new(unsigned long) 5", "", "main;work 1\r", "main 4", "main;; 2", "idle  2  ",
 		"java;Lcom/example/Shop:::total_[j];[unknown];do_syscall_64_[k] 3", "zero 0",
 		strings.Repeat("deep;", 3000) + "leaf 9", // longer than a line reader's buffer
 	}, "\n")
@@ -63,7 +67,7 @@ func TestFolded(t *testing.T) {
 		require.Equal(t, []string{
 			strings.Repeat("deep;", 3000) + "leaf 9",
 			"idle 2", "java;Lcom/example/Shop:::total_[j];[unknown];do_syscall_64_[k] 3",
-			"main 4", "main;operator new(unsigned long) 5", "main;work 31",
+			"main 6", "main;operator new(unsigned long) 5", "main;work 31",
 		}, foldedText(p))
 		require.Equal(t, `{__name__="memory", pyroscope_spy="test", region="eu", service_name="shop"}`, ps[0].Labels.String())
 		require.Equal(t, m.From.UnixNano(), p.TimeNanos)
@@ -144,7 +148,7 @@ var fuzzLimits = Limits{
 func FuzzFolded(f *testing.F) {
 	f.Add([]byte("main;work 30\nmain 2\n"), true)
 	f.Add([]byte("main;work\nmain;work\n"), false)
-	f.Add([]byte(";; 1\n 2\n"), true)
+	f.Add([]byte(";; 1\n 2\n;a; 3\n"), true)
 	f.Add(gzipped(f, []byte("a;b 1\n")), true)
 	f.Fuzz(func(t *testing.T, b []byte, counted bool) {
 		read, format := Lines, "lines: "
@@ -168,6 +172,11 @@ func checkRead(t *testing.T, ps []profile.Profile, err error, prefix string) {
 	for _, p := range ps {
 		require.NotEmpty(t, p.Pprof.Sample)
 		sole(t, []profile.Profile{p}, fuzzLimits)
-		require.Equal(t, len(p.Pprof.Sample), len(slices.Compact(foldedText(p.Pprof))))
+		seen := map[string]bool{}
+		for _, s := range p.Pprof.Sample {
+			stack := fmt.Sprintf("%q", namesOf(p.Pprof, s)) // in which names may have semicolons, or be empty
+			require.False(t, seen[stack], stack)
+			seen[stack] = true
+		}
 	}
 }

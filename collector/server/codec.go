@@ -2,8 +2,11 @@ package server
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -49,11 +52,25 @@ func (vtCodec) MarshalAppend(to []byte, message any) ([]byte, error) {
 	return proto.MarshalOptions{}.MarshalAppend(to, m)
 }
 
-// encoded returns what a message consists of if it was encoded before, as
-// querier.pprof does.
+// encodedAs makes a message of what is encoded already: it is in the unknown fields,
+// which any codec of the binary form writes as they are. For a client that asked in
+// JSON it is decoded.
+func encodedAs(to interface {
+	vtMessage
+	proto.Message
+}, data []byte, request http.Header) error {
+	if strings.Contains(request.Get("Content-Type"), "json") {
+		return to.UnmarshalVT(data)
+	}
+	to.ProtoReflect().SetUnknown(data)
+	return nil
+}
+
+// encoded returns what a message consists of if it was encoded before, by encodedAs.
 func encoded(message any) []byte {
-	if m, ok := message.(*googlev1.Profile); ok {
-		if b := m.ProtoReflect().GetUnknown(); len(b) > 0 && m.SizeVT() == len(b) {
+	switch m := message.(type) {
+	case *googlev1.Profile, *querierv1.SeriesResponse:
+		if b := m.(proto.Message).ProtoReflect().GetUnknown(); len(b) > 0 && m.(vtMessage).SizeVT() == len(b) {
 			return b
 		}
 	}

@@ -4,11 +4,17 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // What the codec writes is what protobuf's own code reads.
@@ -77,4 +83,36 @@ func TestCodecKeepsWhatIsEncoded(t *testing.T) {
 	require.NoError(t, proto.Unmarshal(got, back))
 	require.EqualValues(t, 3, back.Period)
 	require.EqualValues(t, 7, back.TimeNanos)
+}
+
+// Label sets that are encoded from the store's columns are those that the store has.
+func TestCodecOfLabelSets(t *testing.T) {
+	db, err := store.Open(t.TempDir(), store.Options{MaintenanceInterval: -1})
+	require.NoError(t, err)
+	defer db.Close()
+	long := strings.Repeat("long ", 100)
+	for _, pod := range []string{"a", "b", long, ""} {
+		p := &googlev1.Profile{
+			StringTable: []string{"", "cpu", "nanoseconds", "main"},
+			SampleType:  []*googlev1.ValueType{{Type: 1, Unit: 2}},
+			Function:    []*googlev1.Function{{Id: 1, Name: 3}},
+			Location:    []*googlev1.Location{{Id: 1, Line: []*googlev1.Line{{FunctionId: 1}}}},
+			Sample:      []*googlev1.Sample{{LocationId: []uint64{1}, Value: []int64{5}}},
+			TimeNanos:   time.Now().UnixNano(),
+		}
+		require.NoError(t, db.Append(t.Context(), []profile.Profile{{
+			Labels: labels.FromStrings(labels.MetricName, "process_cpu", "service_name", "app", "pod", pod), Pprof: p,
+		}}))
+	}
+	for _, names := range [][]string{nil, {"pod"}, {"none"}} {
+		sets, err := db.Labels(t.Context(), names, nil, 0, 0)
+		require.NoError(t, err)
+		want := &querierv1.SeriesResponse{}
+		for _, ls := range sets.All() {
+			want.LabelsSet = append(want.LabelsSet, &typesv1.Labels{Labels: pairs(ls)})
+		}
+		got := &querierv1.SeriesResponse{}
+		require.NoError(t, proto.Unmarshal(appendLabelSets(nil, sets), got))
+		require.True(t, proto.Equal(want, got), got)
+	}
 }

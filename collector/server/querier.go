@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"connectrpc.com/connect"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -89,9 +88,7 @@ func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error)
 }
 
 // pprof merges what f selects, with locations and lines. The message is encoded
-// already, in its unknown fields, which any codec of binary form writes as they
-// are. For a client that asked in JSON it is decoded. With go_pgo it is what the
-// Go toolchain needs of it.
+// already. With go_pgo it is what the Go toolchain needs of it.
 func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
 	out := &googlev1.Profile{}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
@@ -109,11 +106,7 @@ func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (
 			return nil, code(err)
 		}
 	}
-	if strings.Contains(header.Get("Content-Type"), "json") {
-		return out, code(out.UnmarshalVT(data))
-	}
-	out.ProtoReflect().SetUnknown(data)
-	return out, nil
+	return out, code(encodedAs(out, data, header))
 }
 
 // SelectMergeStacktraces merges the selected profiles into one flame graph, in

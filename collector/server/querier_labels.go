@@ -12,6 +12,7 @@ import (
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -92,13 +93,12 @@ func (q *querier) Series(ctx context.Context, req *connect.Request[querierv1.Ser
 	}
 	names := slices.Clone(req.Msg.LabelNames)
 	slices.Sort(names) // a name may be there twice
-	found, err := q.store.Labels(ctx, slices.Compact(names), ms, start, end)
+	resp := &querierv1.SeriesResponse{}
+	err = q.store.UseLabels(ctx, slices.Compact(names), ms, start, end, func(sets *store.LabelSets) error {
+		return encodedAs(resp, appendLabelSets(nil, sets), req.Header())
+	})
 	if err != nil {
 		return nil, code(err)
-	}
-	resp := &querierv1.SeriesResponse{LabelsSet: make([]*typesv1.Labels, len(found))}
-	for i, ls := range found {
-		resp.LabelsSet[i] = &typesv1.Labels{Labels: pairs(ls)}
 	}
 	return connect.NewResponse(resp), nil
 }
@@ -127,11 +127,14 @@ func (q *querier) AnalyzeQuery(ctx context.Context, req *connect.Request[querier
 	if err != nil {
 		return nil, invalid(fmt.Errorf("query: %w", err))
 	}
-	found, err := q.store.Labels(ctx, nil, ms, start, end)
+	n := uint64(0)
+	err = q.store.UseLabels(ctx, nil, ms, start, end, func(sets *store.LabelSets) error {
+		n = uint64(sets.Len())
+		return nil
+	})
 	if err != nil {
 		return nil, code(err)
 	}
-	n := uint64(len(found))
 	return connect.NewResponse(&querierv1.AnalyzeQueryResponse{
 		QueryScopes: []*querierv1.QueryScope{{ComponentType: "Store", ComponentCount: 1, SeriesCount: n}},
 		QueryImpact: &querierv1.QueryImpact{TotalQueriedSeries: n},

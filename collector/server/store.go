@@ -22,7 +22,7 @@ type Store interface {
 	Values(ctx context.Context, r store.ValuesRequest) ([]store.Values, error)
 	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error)
-	Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error)
+	UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*store.LabelSets) error) error
 	ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error)
 	Stats(ctx context.Context) (store.Stats, error)
 	Settings(ctx context.Context) ([]store.Setting, error)

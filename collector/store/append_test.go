@@ -133,7 +133,7 @@ func TestLabelsAreThoseOfPyroscope(t *testing.T) {
 		"__name__", "process_cpu", "__period_type__", "cpu", "__period_unit__", "nanoseconds",
 		"__profile_type__", "process_cpu:cpu:nanoseconds:cpu:nanoseconds", "__service_name__", "app",
 		"__type__", "cpu", "__unit__", "nanoseconds", "service_name", "app",
-	)}, got)
+	)}, got.All())
 }
 
 func TestConcurrentAppendsAndQueries(t *testing.T) {

@@ -290,8 +290,11 @@ func benchmarkChurn(b *testing.B, db *DB, length time.Duration, selector string)
 	}
 	series := func(names ...string) func(Selection) (int, error) {
 		return func(s Selection) (int, error) {
-			l, err := db.Labels(ctx, names, s.Matchers, s.Start, s.End)
-			return len(l), err
+			sets, err := db.Labels(ctx, names, s.Matchers, s.Start, s.End)
+			if err != nil {
+				return 0, err
+			}
+			return sets.Len(), nil
 		}
 	}
 	for _, call := range []struct {

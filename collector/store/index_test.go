@@ -121,15 +121,15 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 			}
 			sets, err := db.Labels(ctx, nil, matchers, start, end)
 			require.NoError(t, err)
-			require.True(t, slices.IsSortedFunc(sets, labels.Compare))
-			require.Len(t, sets, len(want), selector)
-			for _, ls := range sets {
+			require.True(t, slices.IsSortedFunc(sets.All(), labels.Compare))
+			require.Len(t, sets.All(), len(want), selector)
+			for _, ls := range sets.All() {
 				require.Equal(t, want[ls.String()], ls)
 			}
 			sets, err = db.Labels(ctx, []string{"zone", "__type__"}, matchers, start, end)
 			require.NoError(t, err)
-			require.Len(t, sets, len(projected), selector)
-			for _, ls := range sets {
+			require.Len(t, sets.All(), len(projected), selector)
+			for _, ls := range sets.All() {
 				require.True(t, projected[ls.String()], ls)
 			}
 		}

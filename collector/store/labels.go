@@ -60,48 +60,35 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 	return mergeSorted(lists), nil
 }
 
-// Labels returns the distinct label sets of the series, sorted, reduced to the
-// given names if there are any. Series that have none of them are left out.
-func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) ([]labels.Labels, error) {
-	var out []labels.Labels
-	of := uint32(0) // the epoch that streams are of
-	streams := streamSet{}
-	err := db.eachPick(ctx, "labels", ms, start, end, func(epoch uint32, t *table, p *pick) error {
-		all := names
-		if len(names) == 0 {
-			all = t.allNames()
-		}
-		project, err := t.project(all)
-		if err != nil {
-			return err
-		}
-		if epoch != of {
-			of, streams = epoch, streamSet{}
-		}
-		local := map[uint64]struct{}{}
-		for _, row := range p.rows {
-			if len(names) == 0 && !streams.add(t.streams[row]) {
-				continue // it was in an earlier hour
-			}
-			for _, i := range p.types[t.kindOf[row]] {
-				if k, ok := project.key(row, i); ok && len(names) > 0 {
-					if _, ok := local[k]; ok {
-						continue
-					}
-					local[k] = struct{}{}
-				}
-				if ls := project.of(row, i); !ls.IsEmpty() {
-					out = append(out, ls)
-				}
-			}
-		}
+// Labels returns the distinct label sets of the series, reduced to the given names
+// if there are any. Series that have none of them are left out.
+func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (sets *LabelSets, err error) {
+	return sets, db.UseLabels(ctx, names, ms, start, end, func(s *LabelSets) error {
+		sets = s
 		return nil
 	})
-	if err != nil {
-		return nil, err
+}
+
+// UseLabels calls use with what Labels returns. It is for answers that are as large
+// as all sets written out: there is memory for one until use returns, also if it
+// is somewhat more than queries may take together.
+func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*LabelSets) error) error {
+	c := setCollector{ctx: ctx, names: names, hold: db.memory.hold(), streams: streamSet{}}
+	defer c.hold.release()
+	if err := db.eachPick(ctx, "labels", ms, start, end, c.add); err != nil {
+		return err
 	}
-	slices.SortFunc(out, labels.Compare)
-	return slices.CompactFunc(out, labels.Equal), nil
+	sets := c.sets()
+	const most = 2 // times the memory of all queries
+	n, free := sets.bytes(), c.hold.of.max-c.hold.n
+	if n > most*c.hold.of.max {
+		return fmt.Errorf("%w: %d label sets are %d bytes, at most %d (twice limits.max_query_bytes); choose labels, a shorter range or fewer series",
+			ErrLimit, sets.Len(), n, most*c.hold.of.max)
+	}
+	if err := c.hold.wait(ctx, min(n, free)); err != nil {
+		return err
+	}
+	return use(sets)
 }
 
 // ProfileTypes returns the profile types that have profiles, sorted by ID.

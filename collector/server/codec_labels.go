@@ -1,0 +1,73 @@
+package server
+
+import (
+	"github.com/flameline/flameline/collector/store"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Fields of querier.v1's SeriesResponse and of types.v1's Labels and LabelPair.
+const (
+	fieldLabelsSet = 2
+	fieldLabels    = 1
+	fieldPairName  = 1
+	fieldPairValue = 2
+)
+
+// appendLabelSets appends an encoded SeriesResponse. Every pair of a name and a value
+// is encoded once, and copied for each set that has it.
+func appendLabelSets(to []byte, sets *store.LabelSets) []byte {
+	columns := make([]pairColumn, len(sets.Names()))
+	for i, name := range sets.Names() {
+		columns[i] = newPairColumn(name, sets.Values(i))
+	}
+	size := 0
+	for i := range sets.Len() {
+		_, n := setSize(columns, sets.Set(i))
+		size += n
+	}
+	if cap(to)-len(to) < size {
+		to = append(make([]byte, 0, len(to)+size), to...)
+	}
+	for i := range sets.Len() {
+		set := sets.Set(i)
+		n, _ := setSize(columns, set)
+		to = protowire.AppendVarint(protowire.AppendTag(to, fieldLabelsSet, protowire.BytesType), uint64(n))
+		for j, v := range set {
+			if v != 0 {
+				to = append(to, columns[j].pair(v)...)
+			}
+		}
+	}
+	return to
+}
+
+// setSize is the size of a set, and of the field with it.
+func setSize(columns []pairColumn, set []uint32) (content, all int) {
+	for j, v := range set {
+		if v != 0 {
+			content += len(columns[j].pair(v))
+		}
+	}
+	return content, protowire.SizeTag(fieldLabelsSet) + protowire.SizeBytes(content)
+}
+
+// A pairColumn has the encoded pairs of a name, each as a field of Labels.
+type pairColumn struct {
+	data []byte
+	ends []int
+}
+
+func newPairColumn(name string, values []string) (c pairColumn) {
+	c.ends = make([]int, 1, len(values)+1)
+	for _, v := range values {
+		c.data = enclosed(c.data, fieldLabels, func(to []byte) []byte {
+			to = protowire.AppendString(protowire.AppendTag(to, fieldPairName, protowire.BytesType), name)
+			return protowire.AppendString(protowire.AppendTag(to, fieldPairValue, protowire.BytesType), v)
+		})
+		c.ends = append(c.ends, len(c.data))
+	}
+	return c
+}
+
+// pair is that of the value with an index, plus one.
+func (c *pairColumn) pair(v uint32) []byte { return c.data[c.ends[v-1]:c.ends[v]] }

@@ -1,0 +1,350 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"math/bits"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// LabelSets are distinct label sets in the order of labels.Compare. They are kept
+// by column: for every name its values, and for every set which of them it has.
+type LabelSets struct {
+	names  []string
+	values [][]string // by name
+	of     []uint32   // by row and name
+	order  []uint32   // rows, each set once
+}
+
+// Len is the number of sets.
+func (s *LabelSets) Len() int { return len(s.order) }
+
+// Names are the names of all labels, sorted.
+func (s *LabelSets) Names() []string { return s.names }
+
+// Values are the values of the label with the index name, sorted.
+func (s *LabelSets) Values(name int) []string { return s.values[name] }
+
+// Set returns for every name the index of the i-th set's value plus one, or 0 if it
+// has no such label.
+func (s *LabelSets) Set(i int) []uint32 { return s.row(s.order[i]) }
+
+func (s *LabelSets) row(i uint32) []uint32 {
+	n := len(s.names)
+	return s.of[int(i)*n : (int(i)+1)*n]
+}
+
+// All returns the sets as labels.
+func (s *LabelSets) All() []labels.Labels {
+	out := make([]labels.Labels, s.Len())
+	var b labels.ScratchBuilder
+	for i := range out {
+		b.Reset()
+		for name, v := range s.Set(i) {
+			if v != 0 {
+				b.Add(s.names[name], s.values[name][v-1])
+			}
+		}
+		out[i] = b.Labels()
+	}
+	return out
+}
+
+// bytes is the length of all names and values of all sets.
+func (s *LabelSets) bytes() (n int64) {
+	lengths := make([][]int64, len(s.names))
+	for name := range s.names {
+		lengths[name] = make([]int64, len(s.values[name])+1)
+		for i, v := range s.values[name] {
+			lengths[name][i+1] = int64(len(s.names[name]) + len(v))
+		}
+	}
+	for i := range s.order {
+		for name, v := range s.Set(i) {
+			n += lengths[name][v]
+		}
+	}
+	return n
+}
+
+// A setCollector collects the label sets of tables.
+type setCollector struct {
+	ctx     context.Context
+	names   []string // that are wanted; none for all
+	hold    hold
+	epoch   uint32 // that streams are of
+	streams streamSet
+	chunks  []setChunk
+	rows    int
+}
+
+// A setChunk are the sets of one table, which may have some of them twice.
+type setChunk struct {
+	rows    int
+	columns []setColumn
+}
+
+// A setColumn has those values alone that a set of the chunk has.
+type setColumn struct {
+	name   string
+	values []string
+	of     []uint32 // by row: index in values plus one, 0 for none
+}
+
+// add adds the series that were picked from a table.
+func (c *setCollector) add(epoch uint32, t *table, p *pick) error {
+	names := c.names
+	if len(names) == 0 {
+		names = t.allNames()
+	}
+	project, err := t.project(names)
+	if err != nil {
+		return err
+	}
+	if epoch != c.epoch {
+		c.epoch, c.streams = epoch, streamSet{}
+	}
+	var series []seriesRef
+	local := map[uint64]struct{}{}
+	for _, row := range p.rows {
+		if len(c.names) == 0 && !c.streams.add(t.streams[row]) {
+			continue // it was in an earlier hour
+		}
+		for _, i := range p.types[t.kindOf[row]] {
+			if k, ok := project.key(row, i); ok && len(c.names) > 0 {
+				if _, ok := local[k]; ok {
+					continue
+				}
+				local[k] = struct{}{}
+			}
+			series = append(series, seriesRef{row, uint32(i)})
+		}
+	}
+	chunk := setChunk{rows: len(series)}
+	// What is collected, and what it becomes.
+	perSeries := int64(len(project.labels))*4*2 + 16
+	if err := c.hold.wait(c.ctx, int64(len(series))*perSeries); err != nil {
+		return err
+	}
+	for i := range project.labels {
+		if column := project.column(&project.labels[i], series); len(column.values) > 0 {
+			chunk.columns = append(chunk.columns, column)
+		}
+	}
+	if len(chunk.columns) > 0 {
+		c.chunks = append(c.chunks, chunk)
+		c.rows += chunk.rows
+	}
+	return nil
+}
+
+// A seriesRef is a series of a table.
+type seriesRef struct{ row, sampleType uint32 }
+
+// column returns a label of some series.
+func (p *projection) column(l *projectedLabel, series []seriesRef) setColumn {
+	c := setColumn{name: l.name}
+	if !l.follows && l.column == nil {
+		return c
+	}
+	c.of = make([]uint32, len(series))
+	if l.follows {
+		c.follow(p.table, series)
+		return c
+	}
+	used := make([]uint32, len(l.column.values)+1)
+	for i, s := range series {
+		v := l.column.at(s.row)
+		c.of[i], used[v] = v, 1
+	}
+	n := uint32(0)
+	for v, yes := range used {
+		if v > 0 && yes != 0 {
+			n++
+			used[v] = n
+			c.values = append(c.values, l.column.values[v-1])
+		}
+	}
+	used[0] = 0
+	for i, v := range c.of {
+		c.of[i] = used[v]
+	}
+	return c
+}
+
+// follow fills in a column of what follows from the sample types.
+func (c *setColumn) follow(t *table, series []seriesRef) {
+	known := make([][]uint32, len(t.kinds)) // by kind and sample type: index plus two
+	index := map[string]uint32{"": 0}
+	for i, s := range series {
+		k := t.kindOf[s.row]
+		if known[k] == nil {
+			known[k] = make([]uint32, len(t.kinds[k].types))
+		}
+		at := &known[k][s.sampleType]
+		if *at == 0 {
+			v := t.kinds[k].types[s.sampleType].Get(c.name)
+			n, ok := index[v]
+			if !ok {
+				c.values = append(c.values, v)
+				n = uint32(len(c.values))
+				index[v] = n
+			}
+			*at = n + 1
+		}
+		c.of[i] = *at - 1
+	}
+}
+
+// sets brings all together.
+func (c *setCollector) sets() *LabelSets {
+	s := &LabelSets{}
+	for _, chunk := range c.chunks {
+		for _, column := range chunk.columns {
+			s.names = append(s.names, column.name)
+		}
+	}
+	slices.Sort(s.names)
+	s.names = slices.Compact(s.names)
+	n := len(s.names)
+	s.of = make([]uint32, c.rows*n)
+	lists := make([][][]string, n)
+	at := func(name string) int {
+		i, _ := slices.BinarySearch(s.names, name)
+		return i
+	}
+	for _, chunk := range c.chunks {
+		for _, column := range chunk.columns {
+			i := at(column.name)
+			lists[i] = append(lists[i], column.values)
+		}
+	}
+	s.values = make([][]string, n)
+	for i := range lists {
+		s.values[i] = mergeSorted(lists[i])
+	}
+	first := 0
+	for _, chunk := range c.chunks {
+		for _, column := range chunk.columns {
+			i := at(column.name)
+			to := placesOf(column.values, s.values[i])
+			for row, v := range column.of {
+				if v != 0 {
+					s.of[(first+row)*n+i] = to[v-1]
+				}
+			}
+		}
+		first += chunk.rows
+	}
+	s.sort(c.rows)
+	return s
+}
+
+// placesOf returns where values are in a sorted list that has them all, plus one.
+func placesOf(values, list []string) []uint32 {
+	to := make([]uint32, len(values))
+	at := 0
+	for i, v := range values {
+		if at >= len(list) || list[at] != v {
+			// Sorted values come soon after one another, others anywhere.
+			for step := 0; at < len(list) && list[at] < v && step < 8; step++ {
+				at++
+			}
+			if at >= len(list) || list[at] != v {
+				at, _ = slices.BinarySearch(list, v)
+			}
+		}
+		to[i] = uint32(at) + 1
+		at++
+	}
+	return to
+}
+
+// sort puts the rows in order, and leaves out those that are there twice or have no
+// label. It compares numbers in the place of texts.
+func (s *LabelSets) sort(rows int) {
+	key := s.newSetKey(rows)
+	words := key.words
+	keys := make([]uint64, rows*words)
+	for i := range rows {
+		key.of(s.row(uint32(i)), keys[i*words:(i+1)*words])
+	}
+	s.order = make([]uint32, 0, rows)
+	for i := range uint32(rows) {
+		if slices.ContainsFunc(s.row(i), func(v uint32) bool { return v != 0 }) {
+			s.order = append(s.order, i)
+		}
+	}
+	of := func(row uint32) []uint64 { return keys[int(row)*words : (int(row)+1)*words] }
+	if words == 1 { // it nearly always is
+		slices.SortFunc(s.order, func(a, b uint32) int { return cmp.Compare(keys[a], keys[b]) })
+	} else {
+		slices.SortFunc(s.order, func(a, b uint32) int { return slices.Compare(of(a), of(b)) })
+	}
+	s.order = slices.CompactFunc(s.order, func(a, b uint32) bool { return slices.Equal(of(a), of(b)) })
+}
+
+// A setKey makes keys of rows, in as many words as are needed, that are in the order
+// of the rows' labels. A row without a label comes after those that have it, since
+// its next label has a later name, or before them if it has no further label.
+type setKey struct {
+	words  int
+	places []keyPlace // by name
+}
+
+type keyPlace struct {
+	word    int
+	shift   uint
+	missing uint64 // what stands for a label that is missing before others
+	same    bool   // all rows have the same value, which needs no place
+}
+
+func (s *LabelSets) newSetKey(rows int) *setKey {
+	k := &setKey{words: 1, places: make([]keyPlace, len(s.names))}
+	has := make([]int, len(s.names))
+	for i := range rows {
+		for name, v := range s.row(uint32(i)) {
+			if v != 0 {
+				has[name]++
+			}
+		}
+	}
+	free := uint(64)
+	for name := range s.names {
+		p := &k.places[name]
+		n := uint64(len(s.values[name]))
+		if p.missing = n + 1; n == 1 && has[name] == rows {
+			p.same = true
+			continue
+		}
+		width := uint(bits.Len64(p.missing))
+		if width > free {
+			k.words++
+			free = 64
+		}
+		free -= width
+		p.word, p.shift = k.words-1, free
+	}
+	return k
+}
+
+// of fills in the key of a row.
+func (k *setKey) of(row []uint32, key []uint64) {
+	last := len(row) - 1
+	for last >= 0 && row[last] == 0 {
+		last--
+	}
+	for name := range last + 1 {
+		p := &k.places[name]
+		if p.same {
+			continue
+		}
+		v := uint64(row[name])
+		if v == 0 {
+			v = p.missing
+		}
+		key[p.word] |= v << p.shift
+	}
+}
