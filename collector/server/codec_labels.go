@@ -1,8 +1,9 @@
 package server
 
 import (
-	"github.com/flameline/flameline/collector/store"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/flameline/flameline/collector/store"
 )
 
 // Fields of querier.v1's SeriesResponse and of types.v1's Labels and LabelPair.

@@ -101,7 +101,7 @@ func TestCodecOfLabelSets(t *testing.T) {
 			TimeNanos:   time.Now().UnixNano(),
 		}
 		require.NoError(t, db.Append(t.Context(), []profile.Profile{{
-			Labels: labels.FromStrings(labels.MetricName, "process_cpu", "service_name", "app", "pod", pod), Pprof: p,
+			Labels: labels.FromStrings("__name__", "process_cpu", "service_name", "app", "pod", pod), Pprof: p,
 		}}))
 	}
 	for _, names := range [][]string{nil, {"pod"}, {"none"}} {

@@ -1,4 +1,5 @@
 package profile
+
 // A Builder grows a Tree by (parent, name) pairs; asking for a pair twice gives
 // the same node. It is not safe for concurrent use.
 type Builder struct {
