@@ -216,6 +216,7 @@ func serverLimits(c *config.Config) server.Limits {
 		MaxAge:               time.Duration(maxAge),
 		MaxAgeKey:            maxAgeKey,
 		MaxRequestBytes:      int64(l.MaxRequestBytes),
+		MaxPushBytes:         int64(l.MaxPushBytes),
 		MaxQueryRange:        time.Duration(l.MaxQueryRange),
 		MaxConcurrentQueries: l.MaxConcurrentQueries,
 		MaxNodes:             l.MaxNodes,

@@ -108,6 +108,9 @@ type Limits struct {
 	// refused in any case.
 	MaxFuture Duration `yaml:"max_future"`
 	MaxAge    Duration `yaml:"max_age"`
+	// MaxPushBytes bounds the memory of all pushes that are being read and stored, as
+	// estimated; others wait.
+	MaxPushBytes Bytes `yaml:"max_push_bytes"`
 	// MaxQueryRange bounds the time range of one query.
 	MaxQueryRange Duration `yaml:"max_query_range"`
 	// MaxConcurrentQueries bounds the queries that run at once; others wait.
@@ -155,6 +158,7 @@ func Default() *Config {
 			MaxStackDepth:        4096,
 			MaxSymbolBytes:       65535,
 			MaxFuture:            Duration(10 * time.Minute),
+			MaxPushBytes:         Bytes(runtime.GOMAXPROCS(0)) * 32 << 20,
 			MaxQueryRange:        Duration(90 * 24 * time.Hour),
 			MaxConcurrentQueries: 4 * runtime.GOMAXPROCS(0),
 			MaxQueryBytes:        80 << 20,
@@ -239,6 +243,7 @@ func (c *Config) Validate() error {
 		"limits.max_symbol_bytes":       int64(c.Limits.MaxSymbolBytes),
 		"limits.max_future":             int64(c.Limits.MaxFuture),
 		"limits.max_age":                int64(c.Limits.MaxAge),
+		"limits.max_push_bytes":         int64(c.Limits.MaxPushBytes),
 		"limits.max_query_range":        int64(c.Limits.MaxQueryRange),
 		"limits.max_concurrent_queries": int64(c.Limits.MaxConcurrentQueries),
 		"limits.max_query_bytes":        int64(c.Limits.MaxQueryBytes),

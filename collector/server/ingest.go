@@ -107,10 +107,26 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 		w.Header().Set("Allow", http.MethodPost)
 		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: this is for POST", r.Method))
 	}
-	profiles, size, status, err := p.read(w, r)
+	m, format, err := p.parameters(r)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return 0, invalid(err)
+	}
+	in, status, err := p.body(w, r)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return status, err
+	}
+	leave, err := p.memory.enter(r.Context(), in.body)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return 0, err
+	}
+	defer leave()
+	profiles, size, err := p.read(m, format, in)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return 0, invalid(err)
 	}
 	if len(profiles) == 0 {
 		return 0, nil // an idle program has nothing to say, and is no mistake
@@ -118,31 +134,22 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 	return 0, p.append(r.Context(), profiles, size)
 }
 
-// read reads a request to its end and makes profiles of it. Its errors have a
-// code.
-func (p *pusher) read(w http.ResponseWriter, r *http.Request) (ps []profile.Profile, size int64, status int, err error) {
-	m, format, err := p.parameters(r)
-	if err != nil {
-		return nil, 0, 0, invalid(err)
-	}
-	in, status, err := p.body(w, r)
-	if err != nil {
-		return nil, 0, status, err
-	}
+// read makes profiles of what is pushed.
+func (p *pusher) read(m ingest.Push, format string, in pushed) (ps []profile.Profile, size int64, err error) {
 	l, explain := p.limits.within(p.limits.MaxRequestBytes)
 	ps, n, err := formats[format](in, m, l)
 	if err != nil {
-		return nil, 0, 0, invalid(explain(err))
+		return nil, 0, explain(err)
 	}
 	if err := p.limits.series(len(ps)); err != nil {
-		return nil, 0, 0, invalid(err)
+		return nil, 0, err
 	}
 	for _, one := range ps {
 		if err := p.timely(one.Pprof.TimeNanos); err != nil {
-			return nil, 0, 0, invalid(fmt.Errorf("from, or the profile's own time: %w", err))
+			return nil, 0, fmt.Errorf("from, or the profile's own time: %w", err)
 		}
 	}
-	return ps, int64(n), 0, nil
+	return ps, int64(n), nil
 }
 
 // body reads what is pushed, and unpacks what the transport has packed.

@@ -25,6 +25,9 @@ type Limits struct {
 	// MaxRequestBytes bounds a request's message, as sent and decompressed,
 	// and the decompressed profiles in it together.
 	MaxRequestBytes int64
+	// MaxPushBytes bounds the memory of all pushes that are being read and stored, as
+	// estimated. One alone may take more.
+	MaxPushBytes int64
 	// MaxQueryRange bounds the time range of a query.
 	MaxQueryRange time.Duration
 	// MaxConcurrentQueries bounds the queries that run at once.

@@ -82,6 +82,12 @@ func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
 // export takes the profiles of one request. As a push it is all or nothing, so
 // that there is no partial success to tell of. Its errors have a code.
 func (p *pusher) export(ctx context.Context, body []byte, json bool) error {
+	leave, err := p.memory.enter(ctx, body)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return err
+	}
+	defer leave()
 	l, explain := p.limits.within(p.limits.MaxRequestBytes)
 	ps, err := ingest.OTLP(body, json, l)
 	if err == nil {

@@ -22,6 +22,7 @@ type pusher struct {
 	store   Store
 	limits  Limits
 	metrics *metrics
+	memory  *pushMemory
 	now     func() time.Time
 }
 
@@ -29,6 +30,18 @@ var _ pushv1connect.PusherServiceHandler = (*pusher)(nil)
 
 // Push decodes, checks and appends the profiles of one request.
 func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushRequest]) (*connect.Response[pushv1.PushResponse], error) {
+	var bodies [][]byte
+	for _, s := range req.Msg.Series {
+		for _, sample := range s.GetSamples() {
+			bodies = append(bodies, sample.GetRawProfile())
+		}
+	}
+	leave, err := p.memory.enter(ctx, bodies...)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return nil, err
+	}
+	defer leave()
 	profiles, bytes, err := p.decode(req.Msg)
 	if err != nil {
 		p.metrics.refused.Inc()
