@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"go.opentelemetry.io/collector/pdata/pprofile"
+	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
 )
 
 // BenchmarkPprof reads a profile of the size that a Go service gives in ten
@@ -32,7 +34,6 @@ func BenchmarkPprof(b *testing.B) {
 	}
 	raw := encode(b, p)
 	packed := gzipped(b, raw)
-	limits := Limits{MaxProfileBytes: 32 << 20, MaxSamples: 200_000, MaxSymbols: 1_000_000, MaxStackDepth: 4096, MaxSymbolBytes: 65535, MaxLabels: 30}
 	for _, bc := range []struct {
 		name string
 		in   []byte
@@ -41,7 +42,7 @@ func BenchmarkPprof(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(raw)))
 			for b.Loop() {
-				if _, _, err := Pprof(bc.in, limits); err != nil {
+				if _, _, err := Pprof(bc.in, benchLimits); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -72,7 +73,76 @@ func BenchmarkFolded(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(text.Len()))
 	for b.Loop() {
-		if _, _, err := Folded(text.Bytes(), m, Limits{MaxProfileBytes: 32 << 20, MaxSamples: 200_000, MaxSymbols: 1_000_000, MaxStackDepth: 4096, MaxSymbolBytes: 65535}); err != nil {
+		if _, _, err := Folded(text.Bytes(), m, benchLimits); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+var benchLimits = Limits{MaxProfileBytes: 32 << 20, MaxSamples: 200_000, MaxSymbols: 1_000_000, MaxStackDepth: 4096, MaxSymbolBytes: 65535, MaxLabels: 30}
+
+// BenchmarkJFR reads recordings of async-profiler and of the JDK.
+func BenchmarkJFR(b *testing.B) {
+	for _, name := range []string{"async-profiler", "jdk"} {
+		b.Run(name, func(b *testing.B) {
+			body := recorded(b, name)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				if _, _, err := JFR(body, nil, shop, benchLimits); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkOTLP reads a request of 400 stacks of 30 locations, as an eBPF profiler
+// sends of a machine.
+func BenchmarkOTLP(b *testing.B) {
+	ps := pprofile.NewProfiles()
+	d := ps.Dictionary()
+	text := []string{"", "samples", "count", "cpu", "nanoseconds"}
+	d.MappingTable().AppendEmpty()
+	d.AttributeTable().AppendEmpty()
+	d.FunctionTable().AppendEmpty()
+	d.LocationTable().AppendEmpty()
+	d.StackTable().AppendEmpty()
+	d.LinkTable().AppendEmpty()
+	for i := range int32(1200) {
+		text = append(text, fmt.Sprintf("example.org/service/package%d.(*Type%d).Method%d", i%40, i%300, i))
+		d.FunctionTable().AppendEmpty().SetNameStrindex(i + 5)
+		line := d.LocationTable().AppendEmpty().Lines().AppendEmpty()
+		line.SetFunctionIndex(i + 1)
+		line.SetLine(int64(i))
+	}
+	d.StringTable().FromRaw(text)
+	r := ps.ResourceProfiles().AppendEmpty()
+	r.Resource().Attributes().PutStr("service.name", "shop")
+	p := r.ScopeProfiles().AppendEmpty().Profiles().AppendEmpty()
+	p.SetTime(1_700_000_000_000_000_000)
+	p.SampleType().SetTypeStrindex(1)
+	p.SampleType().SetUnitStrindex(2)
+	p.PeriodType().SetTypeStrindex(3)
+	p.PeriodType().SetUnitStrindex(4)
+	p.SetPeriod(50e6)
+	for i := range int32(400) {
+		stack := d.StackTable().AppendEmpty()
+		for j := range int32(30) {
+			stack.LocationIndices().Append((i*7+j*3)%1200 + 1)
+		}
+		s := p.Samples().AppendEmpty()
+		s.SetStackIndex(i + 1)
+		s.TimestampsUnixNano().Append(1, 2, 3)
+	}
+	body, err := pprofileotlp.NewExportRequestFromProfiles(ps).MarshalProto()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := OTLP(body, false, benchLimits); err != nil {
 			b.Fatal(err)
 		}
 	}
