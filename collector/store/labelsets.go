@@ -159,15 +159,13 @@ func (p *projection) column(l *projectedLabel, series []seriesRef) setColumn {
 		v := l.column.at(s.row)
 		c.of[i], used[v] = v, 1
 	}
-	n := uint32(0)
-	for v, yes := range used {
-		if v > 0 && yes != 0 {
-			n++
-			used[v] = n
-			c.values = append(c.values, l.column.values[v-1])
-		}
-	}
 	used[0] = 0
+	l.column.eachInOrder(func(v string, i uint32) {
+		if used[i] != 0 {
+			c.values = append(c.values, v)
+			used[i] = uint32(len(c.values))
+		}
+	})
 	for i, v := range c.of {
 		c.of[i] = used[v]
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -41,8 +42,64 @@ type kind struct {
 
 // A labelColumn holds a label of all rows.
 type labelColumn struct {
-	values []string // sorted, if it is from disk
+	values []string // sorted, unless it grows
 	of     []uint32 // by row: index in values plus one; 0, or too short, for none
+
+	grows  bool // it is in memory
+	sorted atomic.Pointer[columnOrder]
+}
+
+// A columnOrder is the order of a column's values.
+type columnOrder struct {
+	values  []string // sorted
+	indexes []uint32 // of them in the column
+}
+
+// order returns the values of a column sorted, and where they are in it; nil means
+// at the same place. It is kept, and only what is new is sorted, for pods may come
+// by the thousand in the hours that are in memory. The caller keeps the column from
+// growing.
+func (c *labelColumn) order() (values []string, indexes []uint32) {
+	if !c.grows {
+		return c.values, nil
+	}
+	known := c.sorted.Load()
+	if known == nil {
+		known = &columnOrder{}
+	}
+	if n := len(known.values); n < len(c.values) {
+		added := make([]uint32, 0, len(c.values)-n)
+		for i := n; i < len(c.values); i++ {
+			added = append(added, uint32(i))
+		}
+		slices.SortFunc(added, func(a, b uint32) int { return strings.Compare(c.values[a], c.values[b]) })
+		next := &columnOrder{make([]string, 0, len(c.values)), make([]uint32, 0, len(c.values))}
+		old := known.indexes
+		for len(added) > 0 || len(old) > 0 {
+			from := &old
+			if len(old) == 0 || len(added) > 0 && c.values[added[0]] < c.values[old[0]] {
+				from = &added
+			}
+			i := (*from)[0]
+			*from = (*from)[1:]
+			next.values, next.indexes = append(next.values, c.values[i]), append(next.indexes, i)
+		}
+		c.sorted.Store(next)
+		known = next
+	}
+	return known.values, known.indexes
+}
+
+// eachInOrder calls fn with the values in their order, and their indexes plus one.
+func (c *labelColumn) eachInOrder(fn func(value string, index uint32)) {
+	values, indexes := c.order()
+	for i, v := range values {
+		at := uint32(i)
+		if indexes != nil {
+			at = indexes[i]
+		}
+		fn(v, at+1)
+	}
 }
 
 func (c *labelColumn) at(row uint32) uint32 {
@@ -278,7 +335,8 @@ func (t *table) labelValues(p *pick, name string) ([]string, error) {
 		return nil, err
 	}
 	if p.all {
-		return c.values, nil
+		values, _ := c.order()
+		return values, nil
 	}
 	seen := make([]bool, len(c.values)+1)
 	n := 0
@@ -289,11 +347,11 @@ func (t *table) labelValues(p *pick, name string) ([]string, error) {
 		}
 	}
 	out := make([]string, 0, n)
-	for i, v := range c.values {
-		if seen[i+1] {
+	c.eachInOrder(func(v string, i uint32) {
+		if seen[i] {
 			out = append(out, v)
 		}
-	}
+	})
 	return out, nil
 }
 

@@ -73,7 +73,7 @@ func (t *tableBuilder) set(row uint32, name, value string) {
 	c := t.columns[name]
 	if c == nil {
 		name = strings.Clone(name)
-		c = &labelColumn{}
+		c = &labelColumn{grows: true}
 		t.columns[name], t.indexes[name] = c, map[string]uint32{}
 		i, _ := slices.BinarySearch(t.names, name)
 		t.names = slices.Insert(t.names, i, name)
