@@ -225,7 +225,7 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 		s.noted.add(hour, slot)
 		e.note(s, hour, slot)
 	}
-	now := time.Now()
+	now := momentNow()
 	for _, s := range []*stream{s, f} {
 		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
 		if day.dirty == 0 {

@@ -92,7 +92,7 @@ func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok 
 	}
 	o := e.openHour(s, wholeDay)
 	o.dirty = 1
-	if o.flying > 0 || time.Since(o.last[0]) < quiet {
+	if o.flying > 0 || o.last[0].ago() < quiet {
 		return t, false, nil
 	}
 	return mergeTask{stream: s, hour: wholeDay, over: true, gen: o.gen}, true, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ type epoch struct {
 	current    map[string]uint32    // service name to the partition that grows
 	next       uint32               // number of the next stream
 	live       map[uint32]*stream   // by number
-	byKey      map[string]*stream   // the live ones, by the definition's encoding
+	byHash     map[uint64]*stream   // the live ones, by the hash of the definition's encoding
 	families   map[familyKey]uint32 // streams of families that queries asked for
 	hours      [hoursPerEpoch]indexHour
 	bytes      int64 // of hours and families
@@ -49,16 +50,33 @@ const wholeDay = hoursPerEpoch
 // An openHour has profiles that are in no merged window yet, at least not in
 // that of the hour.
 type openHour struct {
-	dirty  uint16                  // slots that are not merged; 1 for a day
-	flying int                     // appends between begin and finish
-	gen    uint64                  // counts appends
-	last   [slotsPerHour]time.Time // when a slot got its last profile
+	dirty  uint16               // slots that are not merged; 1 for a day
+	flying int32                // appends between begin and finish
+	gen    uint64               // counts appends
+	last   [slotsPerHour]moment // when a slot got its last profile
+}
+
+// A moment is a time in ms since the process began, which a store of many streams
+// has many of. It begins again after 49 days, which makes no difference to times
+// of minutes. 0 is long ago.
+type moment uint32
+
+var began = time.Now()
+
+func momentNow() moment { return max(moment(time.Since(began).Milliseconds()), 1) }
+
+// ago is the time since then.
+func (m moment) ago() time.Duration {
+	if m == 0 {
+		return math.MaxInt64
+	}
+	return time.Duration(momentNow()-m) * time.Millisecond
 }
 
 func (e *epoch) size() int64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.bytes + int64(len(e.live))*1536 + int64(len(e.open))*384 + 4096
+	return e.bytes + int64(len(e.live))*1024 + int64(len(e.open))*160 + 4096
 }
 
 // beginWrite reports whether the epoch may be written into, until endWrite.
@@ -180,7 +198,7 @@ func (e *epoch) keep(db *DB) {
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
-		id: id, current: map[string]uint32{}, live: map[uint32]*stream{}, byKey: map[string]*stream{},
+		id: id, current: map[string]uint32{}, live: map[uint32]*stream{}, byHash: map[uint64]*stream{},
 		open:    map[hourID]*openHour{},
 		refused: gone.times(id)[levelFine],
 	}

@@ -29,8 +29,14 @@ func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
 }
 
 func (e *epoch) addLive(s *stream) {
+	if old := e.live[s.id]; old == s {
+		return
+	} else if old != nil {
+		e.forget(old)
+	}
 	e.live[s.id] = s
-	e.byKey[string(s.def.append(nil))] = s
+	hash := xxhash.Sum64(s.def.append(nil))
+	s.same, e.byHash[hash] = e.byHash[hash], s
 }
 
 // readStream reads a stream. An empty value, as mend writes it, is none.
@@ -63,7 +69,7 @@ func (e *epoch) retire(quiet time.Duration) {
 	defer e.mu.Unlock()
 	busy := make(map[uint32]bool, len(e.live))
 	for id, o := range e.open {
-		if id.hour != wholeDay || o.flying > 0 || time.Since(o.last[0]) < quiet {
+		if id.hour != wholeDay || o.flying > 0 || o.last[0].ago() < quiet {
 			busy[id.stream] = true
 		}
 	}
@@ -72,9 +78,7 @@ func (e *epoch) retire(quiet time.Duration) {
 			continue
 		}
 		delete(e.live, id)
-		if key := string(s.def.append(nil)); e.byKey[key] == s {
-			delete(e.byKey, key)
-		}
+		e.forget(s)
 		delete(e.open, hourID{id, wholeDay}) // its mark is on disk
 	}
 }
@@ -135,7 +139,7 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 	if err := db.commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
-	s = &stream{id: e.next, partition: partition, def: *def}
+	s = &stream{id: e.next, partition: partition, def: def.own()}
 	e.next++
 	e.mu.Lock()
 	e.addLive(s)
@@ -147,16 +151,41 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 func (e *epoch) known(key []byte, partition uint32) *stream {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if s := e.byKey[string(key)]; s != nil && s.partition == partition {
-		return s
+	return e.liveOf(key, partition)
+}
+
+// liveOf is known for who holds the lock.
+func (e *epoch) liveOf(key []byte, partition uint32) *stream {
+	for s := e.byHash[xxhash.Sum64(key)]; s != nil; s = s.same {
+		if s.partition == partition && s.def.is(key) {
+			return s
+		}
 	}
 	return nil
+}
+
+// forget takes a stream out of those that are found by definition.
+func (e *epoch) forget(s *stream) {
+	hash := xxhash.Sum64(s.def.append(nil))
+	if e.byHash[hash] == s {
+		if e.byHash[hash] = s.same; s.same == nil {
+			delete(e.byHash, hash)
+		}
+	} else {
+		for at := e.byHash[hash]; at != nil; at = at.same {
+			if at.same == s {
+				at.same = s.same
+				break
+			}
+		}
+	}
+	s.same = nil
 }
 
 // find returns the stream of a definition's encoding in a partition, live or read
 // from disk; nil if there is none, and then the streams that share its hash.
 func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []uint32, err error) {
-	if s := e.byKey[key]; s != nil && s.partition == partition {
+	if s := e.liveOf([]byte(key), partition); s != nil {
 		return s, nil, nil
 	}
 	if same, err = db.findStreams(e.id, xxhash.Sum64String(key)); err != nil {

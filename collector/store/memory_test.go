@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,4 +89,30 @@ func TestMemoryIsCapped(t *testing.T) {
 	require.LessOrEqual(t, db.cache.bytes(), int64(capBytes))
 	require.Less(t, most, uint64(capBytes+margin))
 	t.Logf("%d MB of tries under a cap of %d MB took %d MB at most", uncapped>>20, capBytes>>20, most>>20)
+}
+
+// The texts of a profile that was pushed are parts of it. A stream that has come to
+// be with a profile must not keep all of that.
+func TestStreamsKeepNothingOfTheirProfiles(t *testing.T) {
+	db := open(t, t.TempDir())
+	const streams, bytes = 200, 1 << 20
+	push := func(i int) {
+		p := folded(midnight.Add(time.Minute), "main;work 3")
+		var all strings.Builder
+		for _, s := range p.StringTable {
+			all.WriteString(s)
+		}
+		all.WriteString(strings.Repeat("x", bytes))
+		text := all.String()
+		for j, s := range p.StringTable {
+			p.StringTable[j], text = text[:len(s)], text[len(s):]
+		}
+		require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelServiceName, "app", "pod", fmt.Sprint(i))}))
+	}
+	push(0)
+	before := heapInUse()
+	for i := range streams {
+		push(1 + i)
+	}
+	require.Less(t, heapInUse(), before+streams*bytes/10)
 }

@@ -131,7 +131,7 @@ func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
 		t.over = start+hourMs <= now
 		for i := range uint(slotsPerHour) {
 			bit := o.dirty & (1 << i)
-			if start+int64(i+1)*slotMs <= now && time.Since(o.last[i]) >= quiet {
+			if start+int64(i+1)*slotMs <= now && o.last[i].ago() >= quiet {
 				t.slots |= bit
 			} else {
 				t.rest |= bit

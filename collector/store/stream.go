@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"unique"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -33,6 +35,7 @@ type stream struct {
 	noted     slotSet    // slots that the index knows to have its profiles, or some of them
 	def       definition // what is stored about it
 	family    *stream    // that of its family, once it was asked for
+	same      *stream    // another live one of the same hash
 }
 
 // A definition identifies a stream within an epoch.
@@ -43,6 +46,27 @@ type definition struct {
 }
 
 type valueType struct{ name, unit string }
+
+// own returns the definition with texts that are its own: those of a push are parts
+// of the whole profile, which a stream would keep in memory. Most have the same
+// types.
+func (d *definition) own() definition {
+	out := definition{labels: d.labels, period: d.period.own(), types: make([]valueType, len(d.types))}
+	for i, t := range d.types {
+		out.types[i] = t.own()
+	}
+	return out
+}
+
+func (t valueType) own() valueType {
+	return valueType{unique.Make(t.name).Value(), unique.Make(t.unit).Value()}
+}
+
+// is reports whether an encoding is the definition's.
+func (d *definition) is(key []byte) bool {
+	var room [512]byte
+	return bytes.Equal(d.append(room[:0]), key)
+}
 
 // seriesLabels are the labels of the series of one sample type.
 func (d *definition) seriesLabels(sampleType int) labels.Labels {
