@@ -60,11 +60,11 @@ type pairColumn struct {
 
 func newPairColumn(name string, values []string) (c pairColumn) {
 	c.ends = make([]int, 1, len(values)+1)
+	key := protowire.AppendString(protowire.AppendTag(nil, fieldPairName, protowire.BytesType), name)
 	for _, v := range values {
-		c.data = enclosed(c.data, fieldLabels, func(to []byte) []byte {
-			to = protowire.AppendString(protowire.AppendTag(to, fieldPairName, protowire.BytesType), name)
-			return protowire.AppendString(protowire.AppendTag(to, fieldPairValue, protowire.BytesType), v)
-		})
+		size := len(key) + protowire.SizeTag(fieldPairValue) + protowire.SizeBytes(len(v))
+		c.data = protowire.AppendVarint(protowire.AppendTag(c.data, fieldLabels, protowire.BytesType), uint64(size))
+		c.data = protowire.AppendString(protowire.AppendTag(append(c.data, key...), fieldPairValue, protowire.BytesType), v)
 		c.ends = append(c.ends, len(c.data))
 	}
 	return c

@@ -245,17 +245,18 @@ func placesOf(values, list []string) []uint32 {
 	to := make([]uint32, len(values))
 	at := 0
 	for i, v := range values {
-		if at >= len(list) || list[at] != v {
-			// Sorted values come soon after one another, others anywhere.
-			for step := 0; at < len(list) && list[at] < v && step < 8; step++ {
-				at++
-			}
-			if at >= len(list) || list[at] != v {
-				at, _ = slices.BinarySearch(list, v)
-			}
+		if at >= len(list) || list[at] > v {
+			at = 0 // the values are not sorted
 		}
+		// Sorted values come soon after one another.
+		step := 1
+		for at+step < len(list) && list[at+step] <= v {
+			at += step
+			step *= 2
+		}
+		n, _ := slices.BinarySearch(list[at:min(at+step, len(list))], v)
+		at += n
 		to[i] = uint32(at) + 1
-		at++
 	}
 	return to
 }
@@ -277,7 +278,18 @@ func (s *LabelSets) sort(rows int) {
 	}
 	of := func(row uint32) []uint64 { return keys[int(row)*words : (int(row)+1)*words] }
 	if words == 1 { // it nearly always is
-		slices.SortFunc(s.order, func(a, b uint32) int { return cmp.Compare(keys[a], keys[b]) })
+		type keyed struct {
+			key uint64
+			row uint32
+		}
+		sorted := make([]keyed, len(s.order))
+		for i, row := range s.order {
+			sorted[i] = keyed{keys[row], row}
+		}
+		slices.SortFunc(sorted, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
+		for i, k := range sorted {
+			s.order[i] = k.row
+		}
 	} else {
 		slices.SortFunc(s.order, func(a, b uint32) int { return slices.Compare(of(a), of(b)) })
 	}
