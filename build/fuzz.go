@@ -25,6 +25,7 @@ func Fuzz(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var unkept error // which does not end the fuzzing
 	for _, pkg := range pkgs {
 		list, err := output(ctx, "go", "test", "-list=^Fuzz", pkg)
 		if err != nil {
@@ -38,13 +39,11 @@ func Fuzz(ctx context.Context) error {
 				return err
 			}
 			if os.Getenv("FUZZKEEP") != "" {
-				if err := keepCorpus(ctx, pkg, name); err != nil {
-					return err
-				}
+				unkept = errors.Join(unkept, keepCorpus(ctx, pkg, name))
 			}
 		}
 	}
-	return nil
+	return unkept
 }
 
 // fuzzOne runs one fuzz test. Go's fuzzer now and then ends in an error of its own

@@ -61,6 +61,11 @@ type pairColumn struct {
 func newPairColumn(name string, values []string) (c pairColumn) {
 	c.ends = make([]int, 1, len(values)+1)
 	key := protowire.AppendString(protowire.AppendTag(nil, fieldPairName, protowire.BytesType), name)
+	size := 0
+	for _, v := range values {
+		size += len(key) + len(v) + 8
+	}
+	c.data = make([]byte, 0, size)
 	for _, v := range values {
 		size := len(key) + protowire.SizeTag(fieldPairValue) + protowire.SizeBytes(len(v))
 		c.data = protowire.AppendVarint(protowire.AppendTag(c.data, fieldLabels, protowire.BytesType), uint64(size))

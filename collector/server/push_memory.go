@@ -44,7 +44,8 @@ func (m *pushMemory) enter(ctx context.Context, bodies ...[]byte) (leave func(),
 		if ctx.Err() != nil {
 			return nil, code(ctx.Err())
 		}
-		return nil, connect.NewError(connect.CodeResourceExhausted,
+		return nil, connect.NewError(connect.CodeUnavailable, // which OTLP's exporters and agents try again
+
 			fmt.Errorf("other pushes have all of the %d bytes of memory and none ended within %s (limits.max_push_bytes)", m.max, m.timeout))
 	}
 	return func() { m.free.Release(n) }, nil

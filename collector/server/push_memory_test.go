@@ -49,7 +49,7 @@ func TestPushesShareMemory(t *testing.T) {
 		leave, err := m.enter(t.Context(), small, large)
 		require.NoError(t, err)
 		_, err = m.enter(t.Context(), small)
-		require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err))
+		require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
 		require.ErrorContains(t, err, "limits.max_push_bytes")
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -127,14 +127,11 @@ func (q *querier) AnalyzeQuery(ctx context.Context, req *connect.Request[querier
 	if err != nil {
 		return nil, invalid(fmt.Errorf("query: %w", err))
 	}
-	n := uint64(0)
-	err = q.store.UseLabels(ctx, nil, ms, start, end, func(sets *store.LabelSets) error {
-		n = uint64(sets.Len())
-		return nil
-	})
+	count, err := q.store.CountLabels(ctx, nil, ms, start, end)
 	if err != nil {
 		return nil, code(err)
 	}
+	n := uint64(count)
 	return connect.NewResponse(&querierv1.AnalyzeQueryResponse{
 		QueryScopes: []*querierv1.QueryScope{{ComponentType: "Store", ComponentCount: 1, SeriesCount: n}},
 		QueryImpact: &querierv1.QueryImpact{TotalQueriedSeries: n},

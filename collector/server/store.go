@@ -23,6 +23,7 @@ type Store interface {
 	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error)
 	UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*store.LabelSets) error) error
+	CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (int, error)
 	ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error)
 	Stats(ctx context.Context) (store.Stats, error)
 	Settings(ctx context.Context) ([]store.Setting, error)

@@ -40,7 +40,7 @@ func newCallValues(v *view, sides int) *callValues {
 
 func (c *callValues) free() {
 	c.view = nil
-	callPool.Put(c)
+	putBack(&callPool, c, cap(c.ranks)*56)
 }
 
 // bytes is the memory that the values take, with what they refer to.

@@ -11,15 +11,14 @@ import (
 type edges struct {
 	// less says that rows may be taken off: of a slot that is in the range for the
 	// most part, the merged row is visited, and then, with the sign -1, what is not
-	// in the range. That is fewer rows than those that are.
+	// in the range. That is fewer rows than those that are. Visits heed the sign.
+	// Where rows were lost, as a partition that is damaged says, a merged row may
+	// have what was in them, wherever it was.
 	less   bool
 	sign   int64
 	strict bool // damaged rows are errors
 	slots  *pebble.Iterator
 }
-
-// takeOff allows rows to be taken off. Visits then heed s.edges.sign.
-func (s *scanner) takeOff() { s.edges.less, s.edges.sign = true, 1 }
 
 // coverEdges visits the profiles of a stream, or a family, in (lo, hi] by direct, or
 // where it is shorter, windows less other profiles.

@@ -109,3 +109,39 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 		})
 	}
 }
+
+// A window may have what was lost of its rows. It is in the ranges that have all of
+// the window, and in no others.
+func TestEndsOfRangesWithLostRows(t *testing.T) {
+	db, total := edgesStore(t)
+	const lost = 29 // of the first slot's 30
+	epoch := epochOf(ms(midnight) + 1)
+	var keys [][]byte
+	require.NoError(t, db.each(db.pebble, kindKey(epoch, kindRow), func(key, _ []byte) error {
+		at, _ := windowTime(key)
+		if key[5] == levelFine && keyStream(key) == 0 && at == ms(midnight.Add(lost*10*time.Second)) {
+			keys = append(keys, append([]byte(nil), key...))
+		}
+		return nil
+	}))
+	require.Len(t, keys, 1)
+	require.NoError(t, db.pebble.Delete(keys[0], pebble.Sync))
+	require.NoError(t, db.mend(epoch))
+	for lo := range 30 {
+		for hi := lo + 1; hi <= 60; hi++ {
+			if lo == 0 && hi >= 30 {
+				continue
+			}
+			tree, err := db.Tree(context.Background(), between(lo, hi), nil)
+			require.NoError(t, err)
+			require.Equal(t, total(lo, hi, 2, lost), tree.Total(), "from %d to %d", lo, hi)
+			p, err := mergePprof(context.Background(), db, between(lo, hi), nil)
+			require.NoError(t, err)
+			sum := int64(0)
+			for _, s := range p.Sample {
+				sum += s.Value[0]
+			}
+			require.Equal(t, tree.Total(), sum, "from %d to %d", lo, hi)
+		}
+	}
+}

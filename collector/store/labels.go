@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,22 +74,47 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 // as all sets written out: there is memory for one until use returns, also if it
 // is somewhat more than queries may take together.
 func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*LabelSets) error) error {
+	return db.labelSets(ctx, names, ms, start, end, func(h *hold, sets *LabelSets) error {
+		const most = 2 // times the memory of all queries
+		n := sets.bytes()
+		if n > most*h.of.max {
+			return fmt.Errorf("%w: %d label sets are %d bytes, at most %d (twice limits.max_query_bytes); choose labels, a shorter range or fewer series",
+				ErrLimit, sets.Len(), n, most*h.of.max)
+		}
+		if err := h.replace(ctx, min(h.n+n, h.of.max)); err != nil {
+			return err
+		}
+		return use(sets)
+	})
+}
+
+// CountLabels is the number of sets that Labels returns.
+func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
+	return n, db.labelSets(ctx, names, ms, start, end, func(_ *hold, sets *LabelSets) error {
+		n = sets.Len()
+		return nil
+	})
+}
+
+func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*hold, *LabelSets) error) error {
 	c := setCollector{ctx: ctx, names: names, hold: db.memory.hold(), streams: streamSet{}}
 	defer c.hold.release()
-	if err := db.eachPick(ctx, "labels", ms, start, end, c.add); err != nil {
+	err := db.eachPick(ctx, "labels", ms, start, end, c.add)
+	for errors.Is(err, errNoMemory) {
+		// Not where it was needed, with locks held.
+		if err := c.hold.replace(ctx, min(2*c.used, c.hold.of.max)); err != nil {
+			return err
+		}
+		c = setCollector{ctx: ctx, names: names, hold: c.hold, streams: streamSet{}}
+		err = db.eachPick(ctx, "labels", ms, start, end, c.add)
+	}
+	if err != nil {
 		return err
 	}
-	sets := c.sets()
-	const most = 2 // times the memory of all queries
-	n, free := sets.bytes(), c.hold.of.max-c.hold.n
-	if n > most*c.hold.of.max {
-		return fmt.Errorf("%w: %d label sets are %d bytes, at most %d (twice limits.max_query_bytes); choose labels, a shorter range or fewer series",
-			ErrLimit, sets.Len(), n, most*c.hold.of.max)
-	}
-	if err := c.hold.wait(ctx, min(n, free)); err != nil {
+	if err := c.hold.replace(ctx, c.bytes()); err != nil {
 		return err
 	}
-	return use(sets)
+	return use(&c.hold, c.sets())
 }
 
 // ProfileTypes returns the profile types that have profiles, sorted by ID.

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/bits"
 	"slices"
 
@@ -76,8 +77,23 @@ type setCollector struct {
 	hold    hold
 	epoch   uint32 // that streams are of
 	streams streamSet
+	used    int64 // bytes
 	chunks  []setChunk
 	rows    int
+}
+
+// errNoMemory says that there is none at present.
+var errNoMemory = errors.New("no memory")
+
+// take counts n bytes more, which it does not wait for.
+func (c *setCollector) take(n int64) error {
+	if c.used += n; c.used > c.hold.of.max {
+		return c.hold.wait(c.ctx, n+c.used) // which says so
+	}
+	if c.used > c.hold.n && !c.hold.try(c.used-c.hold.n) {
+		return errNoMemory
+	}
+	return nil
 }
 
 // A setChunk are the sets of one table, which may have some of them twice.
@@ -123,13 +139,11 @@ func (c *setCollector) add(epoch uint32, t *table, p *pick) error {
 		}
 	}
 	chunk := setChunk{rows: len(series)}
-	// What is collected, and what it becomes.
-	perSeries := int64(len(project.labels))*4*2 + 16
-	if err := c.hold.wait(c.ctx, int64(len(series))*perSeries); err != nil {
-		return err
-	}
 	for i := range project.labels {
 		if column := project.column(&project.labels[i], series); len(column.values) > 0 {
+			if err := c.take(int64(len(column.of))*4 + int64(len(column.values))*16); err != nil {
+				return err
+			}
 			chunk.columns = append(chunk.columns, column)
 		}
 	}
@@ -196,16 +210,26 @@ func (c *setColumn) follow(t *table, series []seriesRef) {
 	}
 }
 
-// sets brings all together.
-func (c *setCollector) sets() *LabelSets {
-	s := &LabelSets{}
+// allNames are the names that any of the chunks has.
+func (c *setCollector) allNames() (names []string) {
 	for _, chunk := range c.chunks {
 		for _, column := range chunk.columns {
-			s.names = append(s.names, column.name)
+			names = append(names, column.name)
 		}
 	}
-	slices.Sort(s.names)
-	s.names = slices.Compact(s.names)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// bytes is the memory of what is collected, and of what sets makes of it.
+func (c *setCollector) bytes() int64 {
+	const perRow = 8 + 16 + 4 // a key, to be sorted, and its order
+	return c.used + int64(c.rows)*(int64(len(c.allNames()))*4+perRow)
+}
+
+// sets brings all together.
+func (c *setCollector) sets() *LabelSets {
+	s := &LabelSets{names: c.allNames()}
 	n := len(s.names)
 	s.of = make([]uint32, c.rows*n)
 	lists := make([][][]string, n)

@@ -47,12 +47,10 @@ func newBuilder(room int64, several bool) *builder {
 		b.tree.Names = append(b.tree.Names, profile.RootName)
 	}
 	if b.tree.Nodes = diffNodes.Get().(*diffNodeList).nodes[:0]; cap(b.tree.Nodes) == 0 {
-		b.tree.Nodes = make([]profile.DiffNode, 0, min(room, maxPooledNodes)+64)
+		b.tree.Nodes = make([]profile.DiffNode, 0, min(room, 1<<16)+64)
 	}
 	return b
 }
-
-const maxPooledNodes = 1 << 16
 
 // diffNodeList is memory for the nodes of trees that do not leave the store.
 type diffNodeList struct{ nodes []profile.DiffNode }

@@ -16,9 +16,11 @@ import (
 // takes the largest.
 func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 	m := merges.Get().(*largestMerge)
-	defer merges.Put(m)
 	m.parts = parts
-	defer func() { m.parts = nil }()
+	defer func() {
+		m.parts = nil
+		putBack(&merges, m, cap(m.top.nodes)*72*2)
+	}()
 	for least := m.guess(maxNodes); ; least /= 2 {
 		nodes := m.walk(max(least, 1))
 		n := int64(len(nodes)) - 1 // without the root

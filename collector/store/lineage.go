@@ -25,6 +25,7 @@ type lineage struct {
 // It only grows, so what was handed out stays right.
 type lineageMap struct {
 	last   uint32   // first node of the partition's last segment: a stamp
+	whole  bool     // nothing of the partition is lost
 	callTo []uint32 // call of the partition to call of the lineage
 	nodeTo []uint32
 }
@@ -62,18 +63,19 @@ func (l *lineage) calls() int {
 	return len(l.view.calls)
 }
 
-// has returns the calls of a partition's nodes, if it knows all of them.
-func (l *lineage) has(key cacheKey, last uint32) []uint32 {
+// has returns the calls of a partition's nodes, if it knows all of them, and
+// whether the partition is whole.
+func (l *lineage) has(key cacheKey, last uint32) (nodes []uint32, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m := l.maps[key]; m != nil && m.last >= last {
-		return m.nodeTo
+		return m.nodeTo, m.whole
 	}
-	return nil
+	return nil, false
 }
 
 // learn adds what a partition has beyond what is known of it.
-func (l *lineage) learn(key cacheKey, v *view, last uint32) []uint32 {
+func (l *lineage) learn(key cacheKey, v *view, last uint32, whole bool) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.maps[key]
@@ -91,7 +93,7 @@ func (l *lineage) learn(key cacheKey, v *view, last uint32) []uint32 {
 	for _, c := range v.callOf[min(len(m.nodeTo), len(v.callOf)):] {
 		m.nodeTo = append(m.nodeTo, m.callTo[c])
 	}
-	m.last = max(m.last, last)
+	m.last, m.whole = max(m.last, last), whole
 	return m.nodeTo
 }
 
@@ -117,23 +119,24 @@ func (db *DB) lineage(service string) (use[*lineage], error) {
 }
 
 // nodesOf returns the calls of a lineage that the nodes of a partition belong to,
-// as of the scanner's snapshot or later.
-func (s *scanner) nodesOf(l *lineage, id uint32) ([]uint32, error) {
+// as of the scanner's snapshot or later, and whether the partition is whole.
+func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, err error) {
 	last, err := s.lastSegment(id)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	key := cacheKey{epoch: s.epoch, partition: id}
-	if nodes := l.has(key, last); nodes != nil {
-		return nodes, nil
+	if nodes, whole := l.has(key, last); nodes != nil {
+		return nodes, whole, nil
 	}
 	part, err := s.partition(id)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer part.release()
 	v := part.value.view()
-	return l.learn(key, &v, last), nil
+	whole = part.value.damage == nil
+	return l.learn(key, &v, last, whole), whole, nil
 }
 
 // lastSegment is the first node of a partition's last segment. It grows with the

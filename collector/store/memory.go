@@ -48,10 +48,38 @@ func (h *hold) wait(ctx context.Context, n int64) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("%w: other queries have all of the %d bytes of memory (limits.max_query_bytes) and none ended within %s", ErrLimit, h.of.max, memoryTimeout)
+		return h.busy()
 	}
 	h.n += n
 	return nil
+}
+
+// replace holds n bytes in place of those that it has. It is for what comes to be
+// large bit by bit: of several that have a part each and wait for more none would
+// ever end, so one that has to wait gives its part back meanwhile, and stands in
+// nobody's way. What it has counted then takes memory for a while that is not held.
+func (h *hold) replace(ctx context.Context, n int64) error {
+	if n <= h.n || h.try(n-h.n) {
+		return nil
+	}
+	h.release()
+	if n > h.of.max {
+		return h.wait(ctx, n) // which says so
+	}
+	const pause = 2 * time.Millisecond
+	for end := time.Now().Add(memoryTimeout); !h.try(n); time.Sleep(pause) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Now().After(end) {
+			return h.busy()
+		}
+	}
+	return nil
+}
+
+func (h *hold) busy() error {
+	return fmt.Errorf("%w: other queries have all of the %d bytes of memory (limits.max_query_bytes) and none ended within %s", ErrLimit, h.of.max, memoryTimeout)
 }
 
 // release gives all back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,4 +116,81 @@ func TestStreamsKeepNothingOfTheirProfiles(t *testing.T) {
 		push(1 + i)
 	}
 	require.Less(t, heapInUse(), before+streams*bytes/10)
+}
+
+// What an export holds of the memory of queries is what it needs, whatever the one
+// before needed, whose memory it may have.
+func TestPprofHoldsWhatItNeeds(t *testing.T) {
+	ctx := context.Background()
+	const all = 64 << 20
+	db := open(t, t.TempDir(), func(o *Options) { o.QueryBytes = all })
+	var large []string
+	for i := range 30000 {
+		large = append(large, fmt.Sprintf("main;a%d;b%d;c%d 1", i%50, i%700, i))
+	}
+	require.NoError(t, db.Append(ctx, []profile.Profile{
+		cpu(folded(midnight.Add(time.Minute), large...), labelServiceName, "large"),
+		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelServiceName, "small"),
+	}))
+	small := func() {
+		require.True(t, db.memory.free.TryAcquire(all-1<<20))
+		defer db.memory.free.Release(all - 1<<20)
+		_, err := db.Pprof(ctx, everything(`{service_name="small"}`), nil)
+		require.NoError(t, err)
+	}
+	small()
+	for _, selector := range []string{`{service_name="large"}`, `{}`} {
+		_, err := db.Pprof(ctx, everything(selector), nil)
+		require.NoError(t, err)
+		small()
+	}
+}
+
+// Label sets that take all the memory there is wait for one another.
+func TestLargeLabelSetsTakeTurns(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir(), func(o *Options) { o.QueryBytes = 600 << 10 })
+	var ps []profile.Profile
+	for i := range 1500 {
+		ps = append(ps, cpu(folded(midnight.Add(time.Minute), "main 1"), labelServiceName, "app", "pod", fmt.Sprintf("pod-%d", i)))
+	}
+	require.NoError(t, db.Append(ctx, ps))
+	var g sync.WaitGroup
+	for range 8 {
+		g.Go(func() {
+			for range 10 {
+				if err := db.UseLabels(ctx, nil, nil, 0, 0, func(*LabelSets) error { return nil }); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	g.Wait()
+	n, err := db.CountLabels(ctx, nil, nil, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, 3000, n)
+}
+
+// Days with label names of their own make a table of all names, which has to be
+// counted before it is made.
+func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return midnight.Add(40 * 24 * time.Hour) } })
+	for day := range 10 {
+		var ps []profile.Profile
+		for i := range 20 {
+			ls := []string{labelServiceName, fmt.Sprint("s", i)}
+			for j := range 40 {
+				ls = append(ls, fmt.Sprintf("l_%d_%d", day, j), "v")
+			}
+			ps = append(ps, cpu(folded(midnight.Add(time.Minute+time.Duration(day)*24*time.Hour), "main 1"), ls...))
+		}
+		require.NoError(t, db.Append(ctx, ps))
+	}
+	c := setCollector{ctx: ctx, hold: db.memory.hold(), streams: streamSet{}}
+	defer c.hold.release()
+	require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
+	counted := c.bytes()
+	require.Greater(t, counted, int64(len(c.sets().of)*4)+c.used)
 }

@@ -24,6 +24,7 @@ type pprofMerge struct {
 	ends    []int    // of the samples' stacktraces in stacks
 	stacks  []uint32 // IDs of locations, innermost first
 
+	// What is used of the memory, with the tables' share.
 	symbolBytes, sampleBytes atomic.Int64
 }
 
@@ -52,9 +53,15 @@ type pprofPart struct {
 	used      []uint32 // locations of the nodes and their callers
 	locations []uint32 // IDs of the locations, by number
 	prints    prints
-	all       []uint64 // fingerprints of all nodes of the view
-	seen      []uint32 // nodes that were looked at, as zeroed has it
 }
+
+// pprofScratch is memory for all nodes of a view.
+type pprofScratch struct {
+	prints []uint64
+	seen   []uint32 // 1 for those that were looked at
+}
+
+var pprofScratches = sync.Pool{New: func() any { return new(pprofScratch) }}
 
 // An inOrder does something with one part after the other.
 type inOrder struct {
@@ -118,19 +125,21 @@ func newPprofPart(v *view, sums []int64) *pprofPart {
 	p := pprofParts.Get().(*pprofPart)
 	p.view = *v
 	p.prints.of(v)
-	p.all = zeroed(p.all, len(v.nodes))
+	tmp := pprofScratches.Get().(*pprofScratch)
+	defer putBack(&pprofScratches, tmp, len(v.nodes)*12)
+	tmp.prints, tmp.seen = zeroed(tmp.prints, len(v.nodes)), zeroed(tmp.seen, len(v.nodes))
 	for i, n := range v.nodes[1:] {
-		p.all[i+1] = fold(p.all[n.parent], p.prints.locations[n.location])
+		tmp.prints[i+1] = fold(tmp.prints[n.parent], p.prints.locations[n.location])
 	}
 	p.nodes, p.values, p.stacks, p.used = p.nodes[:0], p.values[:0], p.stacks[:0], p.used[:0]
-	p.locations, p.seen = zeroed(p.locations, len(v.locations)), zeroed(p.seen, len(v.nodes))
+	p.locations = zeroed(p.locations, len(v.locations))
 	for n, x := range sums {
 		if x == 0 {
 			continue
 		}
-		p.nodes, p.values, p.stacks = append(p.nodes, uint32(n)), append(p.values, x), append(p.stacks, p.all[n])
-		for at := uint32(n); at != 0 && p.seen[at] == 0; at = v.nodes[at].parent {
-			p.seen[at] = 1
+		p.nodes, p.values, p.stacks = append(p.nodes, uint32(n)), append(p.values, x), append(p.stacks, tmp.prints[n])
+		for at := uint32(n); at != 0 && tmp.seen[at] == 0; at = v.nodes[at].parent {
+			tmp.seen[at] = 1
 			if loc := v.nodes[at].location; p.locations[loc] == 0 {
 				p.locations[loc] = needed
 				p.used = append(p.used, loc)
@@ -142,7 +151,7 @@ func newPprofPart(v *view, sums []int64) *pprofPart {
 
 func (p *pprofPart) free() {
 	p.view = view{}
-	pprofParts.Put(p)
+	putBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
 }
 
 func (m *pprofMerge) add(order int, v *view, sums []int64) error {
@@ -161,8 +170,7 @@ func (m *pprofMerge) addSymbols(p *pprofPart) {
 	for _, loc := range p.used {
 		p.locations[loc] = m.location(p, loc)
 	}
-	m.symbolBytes.Store(int64(cap(m.strings)*16+cap(m.functions)*24+cap(m.pprofSymbols.locations)*32+cap(m.lines)*16) + m.text +
-		m.stringIDs.bytes() + m.functionIDs.bytes() + m.locationIDs.bytes())
+	m.symbolBytes.Store(int64(len(m.strings)*40+len(m.functions)*48+len(m.pprofSymbols.locations)*56+len(m.lines)*16) + m.text)
 }
 
 // addSamples adds the part's samples, whose locations have IDs.
@@ -180,7 +188,7 @@ func (m *pprofMerge) addSamples(p *pprofPart) {
 		}
 		m.values, m.ends = append(m.values, p.values[i]), append(m.ends, len(m.stacks))
 	}
-	m.sampleBytes.Store(int64(cap(m.values)*16+cap(m.stacks)*4) + m.samples.bytes())
+	m.sampleBytes.Store(int64(len(m.values)*40 + len(m.stacks)*4))
 }
 
 // idOf returns the ID of something that a part has, of a kind: the one that it is
@@ -262,11 +270,32 @@ func (s *pprofSymbols) textID(text string) uint64 {
 	return uint64(id)
 }
 
-// merges of pprof keep their memory for the next one.
-var pprofMerges = sync.Pool{New: func() any { return new(pprofMerge) }}
+// Merges of pprof keep their memory for the next one: of several partitions, which
+// take much, and of a single one.
+var pprofMerges = [2]sync.Pool{
+	{New: func() any { return new(pprofMerge) }},
+	{New: func() any { return new(pprofMerge) }},
+}
+
+func poolOf(single bool) *sync.Pool {
+	if single {
+		return &pprofMerges[1]
+	}
+	return &pprofMerges[0]
+}
+
+// maxPooled bounds the memory that an item of a pool keeps.
+const maxPooled = 32 << 20
+
+// putBack puts an item back into its pool, unless it has come to be large.
+func putBack(pool *sync.Pool, item any, bytes int) {
+	if bytes <= maxPooled {
+		pool.Put(item)
+	}
+}
 
 func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
-	m := pprofMerges.Get().(*pprofMerge)
+	m := poolOf(single).Get().(*pprofMerge)
 	s := &m.pprofSymbols
 	m.ctx, m.hold, m.single = ctx, h, single
 	m.bySymbols.reset()
@@ -277,7 +306,6 @@ func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
 	for _, t := range []*pairs{&m.samples, &s.stringIDs, &s.functionIDs, &s.mappingIDs, &s.locationIDs} {
 		t.reset()
 	}
-	clear(s.strings) // which are parts of dictionaries
 	s.strings = append(s.strings[:0], "")
 	s.functions, s.mappings, s.locations, s.lines, s.text = s.functions[:0], s.mappings[:0], s.locations[:0], s.lines[:0], 0
 	return m
@@ -285,6 +313,7 @@ func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
 
 func (m *pprofMerge) free() {
 	m.hold.release()
-	m.ctx = nil
-	pprofMerges.Put(m)
+	m.ctx, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
+	clear(m.strings) // which are parts of dictionaries
+	putBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.bytes()+m.locationIDs.bytes()))
 }

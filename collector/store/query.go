@@ -106,11 +106,13 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 		}
 		defer part.release()
 		v := part.value.view()
+		s.edges.less = part.value.damage == nil
 		return db.mergeJob(s, j, sel, len(v.nodes), func(sums []int64) error { return fn(j, &v, sums) })
 	})
 }
 
-// mergeJob is merge for one job, whose partition has a number of nodes.
+// mergeJob is merge for one job, whose partition has a number of nodes. The caller
+// sets s.edges.less.
 func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sums []int64) error) error {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
@@ -122,7 +124,7 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sum
 		}
 		return b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch)
 	}
-	s.takeOff()
+	s.edges.sign = 1
 	var err error
 	switch {
 	case sel.hasSpans():

@@ -45,7 +45,7 @@ func newTranslator(p *piece) *translator {
 
 func (t *translator) free() {
 	t.piece, t.source, t.to = nil, nil, nil
-	translators.Put(t)
+	putBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)
 }
 
 // nodes returns each sample's node in a dictionary, which grows by what it does

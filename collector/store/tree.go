@@ -106,7 +106,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		sum := sums[first.order]
 		if sum != nil {
 			var err error
-			if nodeTo, err = s.nodesOf(sum.value, first.partition); err != nil {
+			if nodeTo, s.edges.less, err = s.nodesOf(sum.value, first.partition); err != nil {
 				return err
 			}
 			nodes = len(nodeTo)
@@ -117,6 +117,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			}
 			defer part.release()
 			v := part.value.view()
+			s.edges.less = part.value.damage == nil
 			c, nodes = newCallValues(&v, len(sels)), len(v.nodes)
 		}
 		for side, j := range pairs[first.order] {
@@ -182,9 +183,7 @@ func left(d *profile.DiffTree) *profile.Tree {
 		n := &d.Nodes[i]
 		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}
 	}
-	if cap(d.Nodes) <= 2*maxPooledNodes {
-		diffNodes.Put(&diffNodeList{d.Nodes})
-	}
+	putBack(&diffNodes, &diffNodeList{d.Nodes}, cap(d.Nodes)*40)
 	return t
 }
 

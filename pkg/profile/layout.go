@@ -53,7 +53,11 @@ func layOut(names []string, n int, link func(node int32) (parent, name int32)) *
 	return l
 }
 
-func (l *layout) free() { layouts.Put(l) }
+func (l *layout) free() {
+	if cap(l.parent) <= 1<<20 { // else it would keep much memory
+		layouts.Put(l)
+	}
+}
 
 // walk calls fn with the nodes in their order.
 func (l *layout) walk(fn func(level int, node int32)) {
