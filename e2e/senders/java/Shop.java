@@ -44,6 +44,7 @@ public class Shop {
       }
       paper = new byte[4096];
     }
+    paper = new byte[1 << 20]; // too large for a thread's own part of the heap
     sum = s;
   }
 
