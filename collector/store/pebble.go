@@ -21,7 +21,7 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 	po := &pebble.Options{
 		FS:                          fs,
 		CacheSize:                   max(o.CacheBytes/blockShare, 1<<20),
-		MemTableSize:                4 << 20,
+		MemTableSize:                3 << 20,
 		MemTableStopWritesThreshold: 2,                              // as many logs are kept to be written again
 		MaxOpenFiles:                int(min(500, descriptors()/3)), // most descriptors are for connections
 		L0CompactionThreshold:       4,

@@ -21,23 +21,26 @@ func fold(print, word uint64) uint64 {
 	return hi ^ lo
 }
 
+// A printer is memory for fingerprints of what locations consist of.
+type printer struct{ texts, functions, mappings []uint64 }
+
 // fingerprints returns those of a source's locations, by index.
-func (s *source) fingerprints() []uint64 {
+func (s *source) fingerprints(tmp *printer) []uint64 {
 	if s.prints != nil || len(s.Location) == 0 {
 		return s.prints
 	}
-	texts := make([]uint64, len(s.StringTable))
+	tmp.texts = zeroed(tmp.texts, len(s.StringTable))
+	tmp.functions, tmp.mappings = zeroed(tmp.functions, len(s.Function)), zeroed(tmp.mappings, len(s.Mapping))
+	texts, functions, mappings := tmp.texts, tmp.functions, tmp.mappings
 	for i, text := range s.StringTable {
 		if i == 0 { // "", whatever a profile says
 			text = ""
 		}
 		texts[i] = hashText(text)
 	}
-	functions := make([]uint64, len(s.Function))
 	for i, f := range s.Function {
 		functions[i] = foldFunction(texts[f.Name], texts[f.SystemName], texts[f.Filename], f.StartLine)
 	}
-	mappings := make([]uint64, len(s.Mapping))
 	for i, m := range s.Mapping {
 		to := mappingOf(m)
 		mappings[i] = foldMapping(texts[m.Filename], texts[m.BuildId], &to)
@@ -79,8 +82,8 @@ func foldLocation(mapping uint64, l *location, lines int) uint64 {
 }
 
 // fingerprints appends those of the stacktraces of a piece's samples.
-func (p *piece) fingerprints(to []uint64) []uint64 {
-	prints, ids := p.source.fingerprints(), &p.source.locations
+func (p *piece) fingerprints(to []uint64, tmp *printer) []uint64 {
+	prints, ids := p.source.fingerprints(tmp), &p.source.locations
 	for _, s := range p.samples {
 		print := uint64(len(s.LocationId))
 		for _, id := range s.LocationId {

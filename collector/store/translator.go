@@ -17,6 +17,7 @@ type translator struct {
 	piece     *piece
 	source    *source
 	to        *dictionary
+	printer   printer
 	prints    []uint64 // of the samples' stacktraces
 	unknown   []uint32 // samples whose stacktraces the dictionary does not know
 	strings   []uint32
@@ -39,7 +40,7 @@ var translators = sync.Pool{New: func() any { return new(translator) }}
 func newTranslator(p *piece) *translator {
 	t := translators.Get().(*translator)
 	t.piece, t.source = p, p.source
-	t.prints = p.fingerprints(t.prints[:0])
+	t.prints = p.fingerprints(t.prints[:0], &t.printer)
 	return t
 }
 
