@@ -56,6 +56,9 @@ func ParseQuery(s string) (Query, error) {
 	q := Query{Matchers: ms}
 	if head == "" {
 		head, q.Matchers = takeType(ms)
+		if head != strings.TrimSpace(head) || strings.ContainsAny(head, `{}="`) {
+			return Query{}, fmt.Errorf("%q: no profile type has braces, quotes or =, or begins or ends with a space", head)
+		}
 	}
 	switch {
 	case head == "":
