@@ -127,14 +127,15 @@ func (c column) decode(dst []uint64) bool {
 	return c.ends(pos)
 }
 
-// addPair adds the numbers of values plus one, times a factor, to the sums at the
-// places that begin at -1 and grow by the numbers of steps plus one. It reports
+// addPair adds the numbers of values plus one, times a factor, to the sums of the
+// nodes that begin at -1 and grow by the numbers of steps plus one. It reports
 // how many it added, and whether all is well: whether there are n numbers in both
-// columns, and all places are in sums.
+// columns, and all nodes are in sums.
 //
 // The place of a number in a column follows from the one before, which keeps a
 // processor waiting. Two columns at a time take less time than one after the other.
-func addPair(steps, values column, n int, sums []int64, factor int64) (added int, ok bool) {
+func addPair(steps, values column, n int, sums nodeSums, factor int64) (added int, ok bool) {
+	limit, to, place := uint64(sums.limit()), sums.values, sums.at
 	var posS, posV uint
 	at := ^uint64(0)
 	for i := 0; i < n; {
@@ -147,13 +148,20 @@ func addPair(steps, values column, n int, sums []int64, factor int64) (added int
 				p2 := p1 + s2 + 1
 				p3 := p2 + s3 + 1
 				// Sums of numbers of less than 57 bits do not overflow.
-				if p3 >= uint64(len(sums)) {
+				if p3 >= limit {
 					return i, false
 				}
-				sums[p0] += int64(v0+1) * factor
-				sums[p1] += int64(v1+1) * factor
-				sums[p2] += int64(v2+1) * factor
-				sums[p3] += int64(v3+1) * factor
+				if place != nil {
+					to[place[p0]] += int64(v0+1) * factor
+					to[place[p1]] += int64(v1+1) * factor
+					to[place[p2]] += int64(v2+1) * factor
+					to[place[p3]] += int64(v3+1) * factor
+				} else {
+					to[p0] += int64(v0+1) * factor
+					to[p1] += int64(v1+1) * factor
+					to[p2] += int64(v2+1) * factor
+					to[p3] += int64(v3+1) * factor
+				}
 				at, posS, posV = p3, posS+usedS, posV+usedV
 				i += 4
 				continue
@@ -161,12 +169,12 @@ func addPair(steps, values column, n int, sums []int64, factor int64) (added int
 		}
 		step, nextS, okS := steps.one(posS)
 		v, nextV, okV := values.one(posV)
-		// at is below len(sums), or -1.
-		if !okS || !okV || step >= uint64(len(sums)) || at+step+1 >= uint64(len(sums)) {
+		// at is below the limit, or -1.
+		if !okS || !okV || step >= limit || at+step+1 >= limit {
 			return i, false
 		}
 		at += step + 1
-		sums[at] += int64(v+1) * factor
+		sums.add(at, int64(v+1)*factor)
 		posS, posV = nextS, nextV
 		i++
 	}

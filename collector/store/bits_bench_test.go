@@ -37,7 +37,7 @@ func BenchmarkRow(b *testing.B) {
 				if err := p.decode(v[:len(v)-8]); err != nil {
 					b.Fatal(err)
 				}
-				if err := p.addTo(sums, 1, 1, &tmp); err != nil {
+				if err := p.addTo(nodeSums{values: sums}, 1, 1, &tmp); err != nil {
 					b.Fatal(err)
 				}
 				count += p.count

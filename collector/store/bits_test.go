@@ -44,21 +44,21 @@ func TestAddPairIsDecodeTwice(t *testing.T) {
 			wantSums[at] += int64(want[1][i]+1) * 3
 		}
 		got := sums()
-		added, ok := addPair(columns[0], columns[1], n, got, 3)
+		added, ok := addPair(columns[0], columns[1], n, nodeSums{values: got}, 3)
 		require.True(t, ok)
 		require.Equal(t, n, added)
 		require.Equal(t, wantSums, got)
-		added, ok = addPair(columns[0], columns[1], n, got, -3)
+		added, ok = addPair(columns[0], columns[1], n, nodeSums{values: got}, -3)
 		require.True(t, ok)
 		require.Equal(t, n, added)
 		require.Equal(t, sums(), got)
 
 		undone := func(steps, values column, s []int64) {
 			before := slices.Clone(s)
-			added, ok := addPair(steps, values, n, s, 3)
+			added, ok := addPair(steps, values, n, nodeSums{values: s}, 3)
 			require.False(t, ok)
 			require.LessOrEqual(t, added, n)
-			addPair(steps, values, added, s, -3)
+			addPair(steps, values, added, nodeSums{values: s}, -3)
 			require.Equal(t, before, s)
 		}
 		undone(columns[0], columns[1], sums()[:room-1])

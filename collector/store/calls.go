@@ -58,16 +58,6 @@ func zeroed[T int32 | uint32 | int64 | uint64 | rank](s []T, n int) []T {
 	return s
 }
 
-// add adds the values of nodes to their calls' own values on a side.
-func (c *callValues) add(side int, sums []int64) {
-	self, callOf := c.self[side], c.view.callOf
-	for n, x := range sums {
-		if x != 0 {
-			self[callOf[n]] += x
-		}
-	}
-}
-
 // sum adds up the totals, ranks the calls and links them, in one backward pass.
 func (c *callValues) sum() {
 	calls, ranks := c.view.calls, c.ranks

@@ -90,11 +90,11 @@ func TestRowRoundTrip(t *testing.T) {
 			for i, n := range in.nodes {
 				want[n] = in.values[c][i]
 			}
-			require.NoError(t, p.addTo(got, c, 1, &tmp))
+			require.NoError(t, p.addTo(nodeSums{values: got}, c, 1, &tmp))
 			require.Equal(t, want, got)
 		}
 		if len(in.nodes) > 0 {
-			require.ErrorIs(t, p.addTo(make([]int64, in.nodes[len(in.nodes)-1]), 0, 1, &tmp), ErrCorrupt)
+			require.ErrorIs(t, p.addTo(nodeSums{values: make([]int64, in.nodes[len(in.nodes)-1])}, 0, 1, &tmp), ErrCorrupt)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func FuzzRow(f *testing.F) {
 		}
 		sums := make([]int64, 1000)
 		for c := range min(len(p.totals), 4) { // of which there may be very many
-			err := p.addTo(sums, c, 1, &tmp)
+			err := p.addTo(nodeSums{values: sums}, c, 1, &tmp)
 			want, errOfSum := p.sumOf(c, len(sums), &tmp, func(uint32) bool { return true })
 			if (err == nil) != (errOfSum == nil) {
 				t.Fatalf("addTo: %v, sumOf: %v", err, errOfSum)
@@ -201,7 +201,7 @@ func FuzzRow(f *testing.F) {
 				if sum != want {
 					t.Fatalf("addTo adds %d, sumOf %d", sum, want)
 				}
-				if err := p.addTo(sums, c, -1, &tmp); err != nil {
+				if err := p.addTo(nodeSums{values: sums}, c, -1, &tmp); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -136,7 +136,7 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 
 // addSpans adds up the values by node of the spans and traces that a selection
 // names.
-func (s *scanner) addSpans(j *job, sel *Selection, sums []int64, b *buffer) error {
+func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, b *buffer) error {
 	var p packedSpans
 	selected := sel.tagged()
 	return s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
@@ -146,9 +146,9 @@ func (s *scanner) addSpans(j *job, sel *Selection, sums []int64, b *buffer) erro
 		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.each(st.sampleType, len(sums), &b.scratch, func(t *spanTag, node uint32, v int64) {
+		return p.each(st.sampleType, sums.limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
 			if selected(t) {
-				sums[node] += v
+				sums.add(uint64(node), v)
 			}
 		})
 	})

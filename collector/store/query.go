@@ -107,16 +107,21 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 		defer part.release()
 		v := part.value.view()
 		s.edges.less = part.value.damage == nil
-		return db.mergeJob(s, j, sel, len(v.nodes), func(sums []int64) error { return fn(j, &v, sums) })
+		b := buffers.Get().(*buffer)
+		defer buffers.Put(b)
+		sums := b.zeros(len(v.nodes))
+		if err := db.mergeJob(s, j, sel, nodeSums{values: sums}); err != nil {
+			return err
+		}
+		return fn(j, &v, sums)
 	})
 }
 
-// mergeJob is merge for one job, whose partition has a number of nodes. The caller
-// sets s.edges.less.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sums []int64) error) error {
+// mergeJob adds the values of a job's streams to the sums of its partition's nodes.
+// The caller sets s.edges.less.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums) error {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	sums := b.zeros(nodes)
 	lo, hi := sel.times(j.epoch)
 	add := func(st *jobStream, _ int, _ int64, value []byte) error {
 		if err := b.row.decode(value); err != nil {
@@ -125,19 +130,13 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, nodes int, fn func(sum
 		return b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch)
 	}
 	s.edges.sign = 1
-	var err error
 	switch {
 	case sel.hasSpans():
-		err = s.addSpans(j, &sel, sums, b)
+		return s.addSpans(j, &sel, sums, b)
 	case len(sel.Profiles) > 0:
-		err = s.coverProfiles(j, &sel, add)
-	default:
-		err = s.coverJob(j, kindRow, lo, hi, add)
+		return s.coverProfiles(j, &sel, add)
 	}
-	if err != nil {
-		return err
-	}
-	return fn(sums)
+	return s.coverJob(j, kindRow, lo, hi, add)
 }
 
 // A buffer is memory for sums by node and for decoding rows, reused between

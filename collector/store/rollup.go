@@ -333,7 +333,7 @@ func (m *merger) add(out *row, value []byte) error {
 	}
 	if m.row.count > 0 {
 		for c := range m.sums {
-			if err := m.row.addTo(m.sums[c], c, 1, &m.tmp); err != nil {
+			if err := m.row.addTo(nodeSums{values: m.sums[c]}, c, 1, &m.tmp); err != nil {
 				return err
 			}
 		}

@@ -235,9 +235,31 @@ func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error)
 	return v, factor, nil
 }
 
-// addTo adds the values of one sample type, times a sign, into a dense array
-// indexed by node. A node outside of it is an error; sums are as they were then.
-func (p *packedRow) addTo(sums []int64, sampleType int, sign int64, s *scratch) error {
+// nodeSums are sums of nodes: values by node or, with places, of groups of nodes, by
+// the place of each node.
+type nodeSums struct {
+	values []int64
+	at     []uint32 // node to index in values; nil for the node itself
+}
+
+// limit is what all nodes are below.
+func (s *nodeSums) limit() int {
+	if s.at != nil {
+		return len(s.at)
+	}
+	return len(s.values)
+}
+
+func (s *nodeSums) add(node uint64, v int64) {
+	if s.at != nil {
+		node = uint64(s.at[node])
+	}
+	s.values[node] += v
+}
+
+// addTo adds the values of one sample type, times a sign. A node outside of the sums
+// is an error; they are as they were then.
+func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch) error {
 	if p.count == 0 {
 		return nil
 	}
@@ -254,13 +276,13 @@ func (p *packedRow) addTo(sums []int64, sampleType int, sign int64, s *scratch) 
 		}
 		return nil
 	}
-	if err := p.unpack(v, len(sums), s); err != nil {
+	if err := p.unpack(v, sums.limit(), s); err != nil {
 		return err
 	}
 	j := 0
 	for i, n := range s.nodes {
 		if v.has(i) {
-			sums[n] += int64(s.values[j]+1) * factor
+			sums.add(n, int64(s.values[j]+1)*factor)
 			j++
 		}
 	}

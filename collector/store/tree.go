@@ -98,46 +98,42 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		return parts.add(order, c)
 	}
 	err = db.run(ctx, firsts, func(first *job, s *scanner) error {
-		var (
-			c      *callValues
-			nodeTo []uint32
-			nodes  int
-		)
 		sum := sums[first.order]
 		if sum != nil {
-			var err error
-			if nodeTo, s.edges.less, err = s.nodesOf(sum.value, first.partition); err != nil {
-				return err
-			}
-			nodes = len(nodeTo)
-		} else {
-			part, err := s.partition(first.partition)
+			nodeTo, whole, err := s.nodesOf(sum.value, first.partition)
 			if err != nil {
 				return err
 			}
-			defer part.release()
-			v := part.value.view()
-			s.edges.less = part.value.damage == nil
-			c, nodes = newCallValues(&v, len(sels)), len(v.nodes)
+			s.edges.less = whole
+			b := buffers.Get().(*buffer)
+			defer buffers.Put(b)
+			for side, j := range pairs[first.order] {
+				if j == nil {
+					continue
+				}
+				values := b.zeros(len(nodeTo))
+				if err := db.mergeJob(s, j, sels[side], nodeSums{values: values}); err != nil {
+					return err
+				}
+				sum.add(side, nodeTo, values)
+			}
+			return nil
 		}
+		part, err := s.partition(first.partition)
+		if err != nil {
+			return err
+		}
+		defer part.release()
+		v := part.value.view()
+		s.edges.less = part.value.damage == nil
+		c := newCallValues(&v, len(sels))
 		for side, j := range pairs[first.order] {
 			if j == nil {
 				continue
 			}
-			err := db.mergeJob(s, j, sels[side], nodes, func(values []int64) error {
-				if sum != nil {
-					sum.add(side, nodeTo, values)
-				} else {
-					c.add(side, values)
-				}
-				return nil
-			})
-			if err != nil {
+			if err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}); err != nil {
 				return err
 			}
-		}
-		if sum != nil {
-			return nil
 		}
 		return finish(first.order, c)
 	})

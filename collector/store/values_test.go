@@ -37,7 +37,7 @@ func FuzzRowIdentity(f *testing.F) {
 		require.Equal(t, in.totals, p.totals)
 		for c := range types {
 			got := make([]int64, node+1)
-			require.NoError(t, p.addTo(got, c, 1, &tmp))
+			require.NoError(t, p.addTo(nodeSums{values: got}, c, 1, &tmp))
 			for i, n := range in.nodes {
 				require.Equal(t, in.values[c][i], got[n])
 			}
