@@ -27,7 +27,7 @@ func TestPushesShareMemory(t *testing.T) {
 			}
 			defer leave()
 			most.Store(max(most.Load(), running.Add(1)))
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // of synctest's clock, which does not wait
 			running.Add(-1)
 			taken.Add(1)
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -66,6 +67,9 @@ func (h *hold) replace(ctx context.Context, n int64) error {
 	if n > h.of.max {
 		return h.wait(ctx, n) // which says so
 	}
+	// It looks again rather than queue: the semaphore serves one after the other, so
+	// a large request at its head would keep out the small ones of queries that hold
+	// what it waits for.
 	const pause = 2 * time.Millisecond
 	for end := time.Now().Add(memoryTimeout); !h.try(n); time.Sleep(pause) {
 		if ctx.Err() != nil {
@@ -86,4 +90,14 @@ func (h *hold) busy() error {
 func (h *hold) release() {
 	h.of.free.Release(h.n)
 	h.n = 0
+}
+
+// maxPooled bounds the memory that an item of a pool keeps.
+const maxPooled = 32 << 20
+
+// putBack puts an item back into its pool, unless it has come to be large.
+func putBack(pool *sync.Pool, item any, bytes int) {
+	if bytes <= maxPooled {
+		pool.Put(item)
+	}
 }

@@ -284,16 +284,6 @@ func poolOf(single bool) *sync.Pool {
 	return &pprofMerges[0]
 }
 
-// maxPooled bounds the memory that an item of a pool keeps.
-const maxPooled = 32 << 20
-
-// putBack puts an item back into its pool, unless it has come to be large.
-func putBack(pool *sync.Pool, item any, bytes int) {
-	if bytes <= maxPooled {
-		pool.Put(item)
-	}
-}
-
 func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
 	m := poolOf(single).Get().(*pprofMerge)
 	s := &m.pprofSymbols
