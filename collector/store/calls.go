@@ -5,21 +5,39 @@ import "sync"
 // callValues are the values of one partition's calls, on one side or, to
 // compare, on two, with links from a call to its children that have a value.
 type callValues struct {
-	view        *view
-	sides       int
-	self, total [2][]int64 // by side and call
-	ranks       []rank     // by call
-	names       []int32    // string to name in the result, plus one
+	view  *view
+	sides int
+	self  [2][]int64 // by side and call
+	total [2][]int64 // the same, of two sides; of one, totals are sizes
+	ranks []rank     // by call
+	names []int32    // string to name in the result, plus one
 
-	// Memory of largest: sizes, numbers in the result, topmost calls to fold.
-	ranked   []int64
-	at, left []int32
+	// Memory of those that look for the largest calls.
+	ranked []int64
+	at     []int32 // call to its number in the result
+	rest   [][2]int64
 }
 
 // A rank is all that a search for the largest calls looks at, in one place.
 type rank struct {
 	size        int64 // the total, or the larger side's
 	child, next int32 // first child, next sibling; 0 for none
+}
+
+// totals are a call's, of each side.
+func (c *callValues) totals(i int32) [2]int64 {
+	if c.sides == 1 {
+		return [2]int64{c.ranks[i].size}
+	}
+	return [2]int64{c.total[0][i], c.total[1][i]}
+}
+
+// selves are a call's own values, of each side.
+func (c *callValues) selves(i int32) (v [2]int64) {
+	for s := range c.sides {
+		v[s] = c.self[s][i]
+	}
+	return v
 }
 
 var callPool = sync.Pool{New: func() any { return new(callValues) }}
@@ -31,7 +49,7 @@ func newCallValues(v *view, sides int) *callValues {
 	c.view, c.sides = v, sides
 	n := len(v.calls)
 	for s := range sides {
-		c.self[s], c.total[s] = zeroed(c.self[s], n), zeroed(c.total[s], n)
+		c.self[s] = zeroed(c.self[s], n)
 	}
 	c.ranks = zeroed(c.ranks, n)
 	c.names = zeroed(c.names, len(v.strings))
@@ -45,50 +63,61 @@ func (c *callValues) free() {
 
 // bytes is the memory that the values take, with what they refer to.
 func (c *callValues) bytes() int64 {
-	perCall := 8 + 16 + 16*int64(c.sides) // the call itself, rank, values
+	perCall := 8 + 16 + 4 + 16*int64(c.sides) // the call itself, rank, number, values
 	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+8+32) + int64(len(c.view.nodes))*12
 }
 
 func zeroed[T int32 | uint32 | int64 | uint64 | rank](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n, n+n/8)
-	}
-	s = s[:n]
+	s = sized(s, n)
 	clear(s)
 	return s
 }
 
+// sized is zeroed where the values do not matter.
+func sized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/8)
+	}
+	return s[:n]
+}
+
 // sum adds up the totals, ranks the calls and links them, in one backward pass.
 func (c *callValues) sum() {
-	calls, ranks := c.view.calls, c.ranks
-	left := c.total[0]
-	copy(left, c.self[0])
-	var right []int64
 	if c.sides > 1 {
-		right = c.total[1]
-		copy(right, c.self[1])
+		c.sumSides()
+		return
 	}
-	for i := len(calls) - 1; i >= 0; i-- {
-		size := left[i]
-		if right != nil {
-			size = max(size, right[i])
+	calls, ranks, self := c.view.calls, c.ranks, c.self[0]
+	for i := len(calls) - 1; i > 0; i-- {
+		r := &ranks[i]
+		if r.size += self[i]; r.size == 0 {
+			continue
 		}
+		up := &ranks[calls[i].parent]
+		up.size += r.size
+		r.next, up.child = up.child, int32(i)
+	}
+	ranks[0].size += self[0]
+}
+
+func (c *callValues) sumSides() {
+	calls, ranks := c.view.calls, c.ranks
+	for s := range c.total {
+		c.total[s] = append(c.total[s][:0], c.self[s]...)
+	}
+	left, right := c.total[0], c.total[1]
+	for i := len(calls) - 1; i > 0; i-- {
+		size := max(left[i], right[i])
 		if size == 0 {
 			continue
 		}
-		r := &ranks[i]
-		r.size = size
-		if i == 0 {
-			break
-		}
 		p := calls[i].parent
-		up := &ranks[p]
-		r.next, up.child = up.child, int32(i)
+		r, up := &ranks[i], &ranks[p]
+		r.size, r.next, up.child = size, up.child, int32(i)
 		left[p] += left[i]
-		if right != nil {
-			right[p] += right[i]
-		}
+		right[p] += right[i]
 	}
+	ranks[0].size = max(left[0], right[0])
 }
 
 // collapse adds parts up into one, whose view has calls and strings alone. The

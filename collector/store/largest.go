@@ -35,6 +35,9 @@ type builder struct {
 	tree    profile.DiffTree
 	several bool
 	names   pairs // hashText to name plus one
+
+	other     []int32 // node to its child "other", 0 for none
+	otherName int32
 }
 
 func newBuilder(room int64, several bool) *builder {
@@ -80,39 +83,39 @@ func (b *builder) name(p *callValues, call int32) int32 {
 	return p.names[s] - 1
 }
 
-// A folder collects what is left out into the children "other" of the nodes that
-// are kept.
-type folder struct {
-	*builder
-	name  int32
-	other []int32 // node to its child "other", 0 for none
+// fold puts the rest of a node, which its children do not have, into a child
+// "other". All nodes that are kept are there already.
+func (b *builder) fold(node int32, rest [2]int64) {
+	if rest == [2]int64{} {
+		return
+	}
+	if b.other == nil {
+		b.findOthers()
+	}
+	at := b.other[node]
+	if at == 0 {
+		at = int32(len(b.tree.Nodes))
+		b.tree.Nodes = append(b.tree.Nodes, profile.DiffNode{Parent: node, Name: b.otherName})
+	}
+	to := &b.tree.Nodes[at]
+	to.Self += rest[0]
+	to.Total += rest[0]
+	to.SelfRight += rest[1]
+	to.TotalRight += rest[1]
 }
 
-func (b *builder) folder() *folder {
-	f := &folder{builder: b, name: int32(slices.Index(b.tree.Names, profile.OtherName)), other: make([]int32, len(b.tree.Nodes))}
-	if f.name < 0 {
-		f.name = b.intern(profile.OtherName, hashText(profile.OtherName))
+// findOthers finds the nodes that are called "other" themselves.
+func (b *builder) findOthers() {
+	b.other = make([]int32, len(b.tree.Nodes))
+	if b.otherName = int32(slices.Index(b.tree.Names, profile.OtherName)); b.otherName < 0 {
+		b.otherName = b.intern(profile.OtherName, hashText(profile.OtherName))
+		return
 	}
 	for i, n := range b.tree.Nodes {
-		if n.Name == f.name && i > 0 {
-			f.other[n.Parent] = int32(i)
+		if n.Name == b.otherName && i > 0 {
+			b.other[n.Parent] = int32(i)
 		}
 	}
-	return f
-}
-
-func (f *folder) fold(parent int32, left, right int64) {
-	at := f.other[parent]
-	if at == 0 {
-		at = int32(len(f.tree.Nodes))
-		f.other[parent] = at
-		f.tree.Nodes = append(f.tree.Nodes, profile.DiffNode{Parent: parent, Name: f.name})
-	}
-	n := &f.tree.Nodes[at]
-	n.Self += left
-	n.Total += left
-	n.SelfRight += right
-	n.TotalRight += right
 }
 
 // largest is the tree of one part: its calls in their order, which has parents
@@ -134,37 +137,34 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 		}
 	}
 	b := newBuilder(maxNodes, false)
-	c.at = zeroed(c.at, len(calls))
-	at, left := c.at, c.left[:0]
-	for i := range calls {
-		n := profile.DiffNode{Parent: -1}
+	c.at = sized(c.at, len(calls))
+	at, rest := c.at, c.rest[:0] // at is set of what is kept
+	// No call is larger than its parent, so the parents of those kept are kept. What
+	// is left out of a call is what its kept children do not have.
+	for i := range c.ranks {
+		if c.ranks[i].size < least && i > 0 {
+			continue
+		}
+		n := profile.DiffNode{Parent: -1, Self: c.self[0][i], Total: c.ranks[i].size}
+		if c.sides > 1 {
+			n.Total, n.SelfRight, n.TotalRight = c.total[0][i], c.self[1][i], c.total[1][i]
+		}
 		if i > 0 {
-			parent := calls[i].parent
-			if size := c.ranks[i].size; size < least {
-				if at[i] = -1; size != 0 && at[parent] >= 0 {
-					left = append(left, int32(i))
-				}
-				continue
-			}
-			n.Parent, n.Name = at[parent], b.name(c, int32(i))
+			n.Parent, n.Name = at[calls[i].parent], b.name(c, int32(i))
+			subtract(&rest[n.Parent], [2]int64{n.Total, n.TotalRight})
 		}
 		at[i] = int32(len(b.tree.Nodes))
-		n.Self, n.Total = c.self[0][i], c.total[0][i]
-		if c.sides > 1 {
-			n.SelfRight, n.TotalRight = c.self[1][i], c.total[1][i]
-		}
 		b.tree.Nodes = append(b.tree.Nodes, n)
+		rest = append(rest, [2]int64{n.Total - n.Self, n.TotalRight - n.SelfRight})
 	}
-	c.left = left
-	if len(left) > 0 {
-		f := b.folder()
-		for _, i := range left {
-			right := int64(0)
-			if c.sides > 1 {
-				right = c.total[1][i]
-			}
-			f.fold(at[calls[i].parent], c.total[0][i], right)
-		}
+	c.rest = rest
+	for i, r := range rest {
+		b.fold(int32(i), r)
 	}
 	return &b.tree
+}
+
+func subtract(from *[2]int64, v [2]int64) {
+	from[0] -= v[0]
+	from[1] -= v[1]
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// mergeLargest merges several parts, but touches little more than the nodes it
-// keeps. No node is larger than its parent, so those of at least a size are a
+// mergeLargest merges several parts, but does little more with nodes that it does
+// not keep than to compare their sizes. No node is larger than its parent, so those of at least a size are a
 // tree with the root. It walks the tree of a size at which there should be
 // somewhat more nodes than are wanted, by a sample of the parts; from these it
 // takes the largest.
@@ -58,10 +58,11 @@ type callRef struct{ part, call int32 }
 // A mergedNode is a call in one part, most often, or the same call in several.
 type mergedNode struct {
 	parent      int32
-	ref         callRef // one of them, for the name
+	several     bool
+	ref         callRef // the call, or one of them
 	size        int64
 	self, total [2]int64
-	rest        [2]int64 // of the children that were left out
+	rest        [2]int64 // what children do not have that are taken
 }
 
 // guess is a size that some more nodes than wanted have.
@@ -82,12 +83,15 @@ func (m *largestMerge) guess(wanted int64) int64 {
 	return profile.NthLargest(m.sizes, n)
 }
 
-// walk lists the nodes of at least a size, parents before children.
+// walk lists the nodes of at least a size, parents before children. Those of
+// several parts it finds by their links. What is below a call of one part alone it
+// takes from that part's calls in their order, which is that of memory.
 func (m *largestMerge) walk(least int64) []mergedNode {
 	w := &m.top
 	w.begin(m, least, 0)
 	root := pending{parent: -1}
-	for i := range m.parts {
+	for i, p := range m.parts {
+		p.at = zeroed(p.at, len(p.ranks))
 		root.refs = append(root.refs, callRef{int32(i), 0})
 	}
 	// The top of the tree is one task, the subtrees below it are many.
@@ -107,28 +111,57 @@ func (m *largestMerge) walk(least int64) []mergedNode {
 		queue = append(queue, w.stack...)
 		w.stack = w.stack[:0]
 	}
+	m.concurrently(len(queue), func(i int) int64 { return queue[i].size }, func(w *walker, i int) {
+		w.stack = append(w.stack, queue[i])
+		for len(w.stack) > 0 {
+			p := w.stack[len(w.stack)-1]
+			w.stack = w.stack[:len(w.stack)-1]
+			w.take(&p)
+		}
+	})
+	for i := range w.nodes {
+		if n := &w.nodes[i]; !n.several {
+			m.parts[n.ref.part].at[n.ref.call] = int32(i)
+		}
+	}
+	m.concurrently(len(m.parts), func(i int) int64 { return int64(len(m.parts[i].ranks)) }, (*walker).takeAlone)
+	return w.nodes
+}
+
+// concurrently does n tasks, of which each costs so much, and adds the nodes that
+// they take to the top's. Which worker does a task depends on costs alone, so the
+// nodes are always in the same order.
+func (m *largestMerge) concurrently(n int, cost func(task int) int64, do func(w *walker, task int)) {
+	w := &m.top
 	if n := min(runtime.GOMAXPROCS(0), 8); len(m.workers) != n {
 		m.workers = make([]walker, n)
 	}
 	workers := m.workers
-	loads := make([]int64, len(workers))
 	for i := range workers {
-		workers[i].begin(m, least, int32(len(w.nodes)))
+		workers[i].begin(m, w.least, int32(len(w.nodes)))
 	}
-	slices.SortStableFunc(queue, func(a, b pending) int { return cmp.Compare(b.size, a.size) })
-	for _, p := range queue {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cost(b), cost(a)) })
+	for _, task := range order {
 		k := 0
-		for i := range loads {
-			if loads[i] < loads[k] {
+		for i := range workers {
+			if workers[i].cost < workers[k].cost {
 				k = i
 			}
 		}
-		workers[k].stack = append(workers[k].stack, p)
-		loads[k] += p.size
+		workers[k].tasks = append(workers[k].tasks, task)
+		workers[k].cost += cost(task)
 	}
 	var group sync.WaitGroup
 	for i := range workers {
-		group.Go(workers[i].run)
+		group.Go(func() {
+			for _, task := range workers[i].tasks {
+				do(&workers[i], task)
+			}
+		})
 	}
 	group.Wait()
 	// Nodes of a worker refer to the top by its numbers, and to each other by
@@ -143,7 +176,6 @@ func (m *largestMerge) walk(least int64) []mergedNode {
 			w.nodes = append(w.nodes, n)
 		}
 	}
-	return w.nodes
 }
 
 // A walker walks a part of the merged tree.
@@ -151,6 +183,8 @@ type walker struct {
 	m        *largestMerge
 	least    int64
 	base     int32 // number of its first node
+	tasks    []int
+	cost     int64
 	nodes    []mergedNode
 	stack    []pending
 	children []hashedRef
@@ -158,15 +192,14 @@ type walker struct {
 }
 
 func (w *walker) begin(m *largestMerge, least int64, base int32) {
-	w.m, w.least, w.base = m, least, base
-	w.nodes, w.stack, w.refs = w.nodes[:0], w.stack[:0], w.refs[:0]
+	w.m, w.least, w.base, w.cost = m, least, base, 0
+	w.tasks, w.nodes, w.stack, w.refs = w.tasks[:0], w.nodes[:0], w.stack[:0], w.refs[:0]
 }
 
-// pending is a node to take. It has one ref, in the field for it, or several.
+// pending is a node to take that is a call of several parts.
 type pending struct {
 	parent int32
-	ref    callRef
-	refs   []callRef // nil for one
+	refs   []callRef
 	size   int64
 	total  [2]int64
 }
@@ -176,82 +209,91 @@ type hashedRef struct {
 	ref  callRef
 }
 
-func (w *walker) run() {
-	for len(w.stack) > 0 {
-		p := w.stack[len(w.stack)-1]
-		w.stack = w.stack[:len(w.stack)-1]
-		w.take(&p)
-	}
-}
-
-// measured adds up the values of a node with several refs.
+// measured adds up the totals of the calls.
 func (w *walker) measured(p pending) pending {
 	for _, r := range p.refs {
-		c := w.m.parts[r.part]
-		for s := range c.sides {
-			p.total[s] += c.total[s][r.call]
-		}
+		total := w.m.parts[r.part].totals(r.call)
+		p.total[0] += total[0]
+		p.total[1] += total[1]
 	}
-	p.ref, p.size = p.refs[0], max(p.total[0], p.total[1])
+	p.size = max(p.total[0], p.total[1])
 	return p
 }
 
-// take makes a node of what is pending, and its children pending, or adds them to
-// the rest.
+// take makes a node of what is pending, and of its children that are large enough:
+// pending ones of those of several parts, nodes of the others.
 func (w *walker) take(p *pending) {
 	at := w.base + int32(len(w.nodes))
-	w.nodes = append(w.nodes, mergedNode{parent: p.parent, ref: p.ref, size: p.size, total: p.total})
-	n := &w.nodes[len(w.nodes)-1]
-	if p.refs == nil {
-		// The calls of one part have different names.
-		c := w.m.parts[p.ref.part]
-		for s := range c.sides {
-			n.self[s] = c.self[s][p.ref.call]
-		}
-		for i := c.ranks[p.ref.call].child; i != 0; i = c.ranks[i].next {
-			k := pending{parent: at, ref: callRef{p.ref.part, i}, size: c.ranks[i].size}
-			if k.total[0] = k.size; c.sides > 1 {
-				k.total = [2]int64{c.total[0][i], c.total[1][i]}
-			}
-			w.add(n, k)
-		}
-		return
-	}
+	n := mergedNode{parent: p.parent, several: true, ref: p.refs[0], size: p.size, total: p.total, rest: p.total}
 	w.children = w.children[:0]
 	for _, r := range p.refs {
 		c := w.m.parts[r.part]
-		for s := range c.sides {
-			n.self[s] += c.self[s][r.call]
-		}
+		c.at[r.call] = -1 // not to be taken again
+		self := c.selves(r.call)
+		n.self[0] += self[0]
+		n.self[1] += self[1]
 		for i := c.ranks[r.call].child; i != 0; i = c.ranks[i].next {
 			w.children = append(w.children, hashedRef{c.view.hashes[c.view.calls[i].name], callRef{r.part, i}})
 		}
 	}
+	subtract(&n.rest, n.self)
+	w.nodes = append(w.nodes, n)
 	slices.SortStableFunc(w.children, func(a, b hashedRef) int { return cmp.Compare(a.hash, b.hash) })
 	for i := 0; i < len(w.children); {
 		first := i
 		for i++; i < len(w.children) && w.children[i].hash == w.children[first].hash; i++ {
 		}
-		k := pending{parent: at}
-		n0 := len(w.refs)
+		if i-first == 1 {
+			ref := w.children[first].ref
+			if c := w.m.parts[ref.part]; c.ranks[ref.call].size >= w.least {
+				w.single(at, ref)
+			}
+			continue
+		}
+		k, refs := pending{parent: at}, len(w.refs)
 		for _, c := range w.children[first:i] {
 			w.refs = append(w.refs, c.ref)
 		}
-		k.refs = w.refs[n0:len(w.refs):len(w.refs)]
-		if k = w.measured(k); len(k.refs) == 1 {
-			k.refs, w.refs = nil, w.refs[:n0]
+		k.refs = w.refs[refs:len(w.refs):len(w.refs)]
+		if k = w.measured(k); k.size < w.least {
+			w.refs = w.refs[:refs]
+			continue
 		}
-		w.add(n, k)
+		subtract(w.rest(at), k.total)
+		w.stack = append(w.stack, k)
 	}
 }
 
-func (w *walker) add(n *mergedNode, child pending) {
-	if child.size >= w.least {
-		w.stack = append(w.stack, child)
-		return
+// single makes a node of a call of one part.
+func (w *walker) single(parent int32, ref callRef) {
+	c := w.m.parts[ref.part]
+	n := mergedNode{parent: parent, ref: ref, size: c.ranks[ref.call].size, self: c.selves(ref.call), total: c.totals(ref.call)}
+	subtract(w.rest(parent), n.total)
+	n.rest = n.total
+	subtract(&n.rest, n.self)
+	w.nodes = append(w.nodes, n)
+}
+
+// rest is that of a node of the walker's own or of the top.
+func (w *walker) rest(node int32) *[2]int64 {
+	if node >= w.base {
+		return &w.nodes[node-w.base].rest
 	}
-	for s := range n.rest {
-		n.rest[s] += child.total[s]
+	return &w.m.top.nodes[node].rest
+}
+
+// takeAlone makes nodes of a part's calls that are below one which no other part
+// has. No call is larger than its parent, so there is a node of that already.
+func (w *walker) takeAlone(part int) {
+	c := w.m.parts[part]
+	calls, at := c.view.calls, c.at
+	for i := range c.ranks {
+		if c.ranks[i].size < w.least || at[i] != 0 {
+			continue
+		}
+		parent := at[calls[i].parent]
+		at[i] = w.base + int32(len(w.nodes))
+		w.single(parent, callRef{int32(part), int32(i)})
 	}
 }
 
@@ -265,9 +307,8 @@ func (m *largestMerge) tree(nodes []mergedNode, least int64) *profile.DiffTree {
 		n := &nodes[i]
 		if i > 0 && n.size < least {
 			if up := n.parent; at[up] >= 0 { // the topmost one
-				for s := range n.total {
-					nodes[up].rest[s] += n.total[s]
-				}
+				nodes[up].rest[0] += n.total[0]
+				nodes[up].rest[1] += n.total[1]
 			}
 			at[i] = -1
 			continue
@@ -279,13 +320,9 @@ func (m *largestMerge) tree(nodes []mergedNode, least int64) *profile.DiffTree {
 		at[i] = int32(len(b.tree.Nodes))
 		b.tree.Nodes = append(b.tree.Nodes, to)
 	}
-	var f *folder
 	for i := range nodes {
-		if rest := nodes[i].rest; at[i] >= 0 && rest != [2]int64{} {
-			if f == nil {
-				f = b.folder()
-			}
-			f.fold(at[i], rest[0], rest[1])
+		if at[i] >= 0 {
+			b.fold(at[i], nodes[i].rest)
 		}
 	}
 	return &b.tree

@@ -69,6 +69,9 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 		return nil
 	}
 	snapshot := db.snapshot()
+	if len(jobs) == 1 { // to start and wake a goroutine takes longer than some queries do
+		return errors.Join(db.runOne(ctx, snapshot, jobs[0], fn), snapshot.Close())
+	}
 	n := db.options.Concurrency
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
