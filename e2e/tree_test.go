@@ -117,10 +117,7 @@ func checkFunctions(t *testing.T, p load.Program, tree *profile.Tree, used load.
 		got, want := float64(all)/float64(total), used.Functions[f.Metric()]/used.Process
 		t.Logf("%s: share of samples %.1f %%, of CPU time %.1f %%; under its callers %.1f %%",
 			f.Name, 100*got, 100*want, 100*float64(below)/float64(total))
-		// n samples, of which there are a hundred in a second, have an error of their
-		// own: one standard deviation of a share is about a percentage point here.
-		n := 100 * float64(total) / 1e9
-		if math.Abs(got-want) > tolerance+math.Sqrt(want*(1-want)/n) {
+		if math.Abs(got-want) > tolerance {
 			t.Errorf("%s has %.1f %% of the samples, but %.1f %% of the CPU time", f.Name, 100*got, 100*want)
 		}
 		if fromStart := startTotal(tree, f.Name); float64(fromStart) < 0.97*float64(all) {
