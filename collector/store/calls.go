@@ -1,6 +1,10 @@
 package store
 
-import "sync"
+import (
+	"fmt"
+	"math"
+	"sync"
+)
 
 // callValues are the values of one partition's calls, on one side or, to
 // compare, on two, with links from a call to its children that have a value.
@@ -12,9 +16,10 @@ type callValues struct {
 	ranks []rank     // by call
 	names []int32    // string to name in the result, plus one
 
-	// Memory of those that look for the largest calls.
+	// Memory of those that look for the largest calls. at has a call's number among
+	// the nodes; mergeLargest says what else.
 	ranked []int64
-	at     []int32 // call to its number in the result
+	at     []int32
 	rest   [][2]int64
 }
 
@@ -58,12 +63,12 @@ func newCallValues(v *view, sides int) *callValues {
 
 func (c *callValues) free() {
 	c.view = nil
-	putBack(&callPool, c, cap(c.ranks)*56)
+	putBack(&callPool, c, cap(c.ranks)*76)
 }
 
 // bytes is the memory that the values take, with what they refer to.
 func (c *callValues) bytes() int64 {
-	perCall := 8 + 16 + 4 + 16*int64(c.sides) // the call itself, rank, number, values
+	perCall := 8 + 16 + 12 + 16*int64(c.sides) // the call itself, rank, memory of largest, values
 	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+8+32) + int64(len(c.view.nodes))*12
 }
 
@@ -81,29 +86,45 @@ func sized[T any](s []T, n int) []T {
 	return s[:n]
 }
 
+// errOverflow is about values that are too many for the API's numbers. Trees are
+// cut on the ground that no call is larger than its parent.
+func errOverflow() error {
+	return fmt.Errorf("%w: the values add up to more than %d; choose a shorter range or fewer services", ErrLimit, int64(math.MaxInt64))
+}
+
 // sum adds up the totals, ranks the calls and links them, in one backward pass.
-func (c *callValues) sum() {
+func (c *callValues) sum() error {
 	if c.sides > 1 {
-		c.sumSides()
-		return
+		return c.sumSides()
 	}
 	calls, ranks, self := c.view.calls, c.ranks, c.self[0]
+	var signs int64 // a sum of two that are not negative is, if it overflows
 	for i := len(calls) - 1; i > 0; i-- {
 		r := &ranks[i]
-		if r.size += self[i]; r.size == 0 {
+		r.size += self[i]
+		if signs |= r.size | self[i]; r.size == 0 {
 			continue
 		}
 		up := &ranks[calls[i].parent]
 		up.size += r.size
+		signs |= up.size
 		r.next, up.child = up.child, int32(i)
 	}
 	ranks[0].size += self[0]
+	if signs|ranks[0].size|self[0] < 0 {
+		return errOverflow()
+	}
+	return nil
 }
 
-func (c *callValues) sumSides() {
+func (c *callValues) sumSides() error {
 	calls, ranks := c.view.calls, c.ranks
+	var signs int64
 	for s := range c.total {
 		c.total[s] = append(c.total[s][:0], c.self[s]...)
+		for _, v := range c.self[s] {
+			signs |= v
+		}
 	}
 	left, right := c.total[0], c.total[1]
 	for i := len(calls) - 1; i > 0; i-- {
@@ -116,13 +137,18 @@ func (c *callValues) sumSides() {
 		r.size, r.next, up.child = size, up.child, int32(i)
 		left[p] += left[i]
 		right[p] += right[i]
+		signs |= left[p] | right[p]
 	}
 	ranks[0].size = max(left[0], right[0])
+	if signs < 0 {
+		return errOverflow()
+	}
+	return nil
 }
 
 // collapse adds parts up into one, whose view has calls and strings alone. The
 // parts are free afterwards.
-func collapse(parts []*callValues, sides int) *callValues {
+func collapse(parts []*callValues, sides int) (*callValues, error) {
 	names := map[uint64]uint32{hashText(""): 0}
 	v := &view{strings: []string{""}, hashes: []uint64{hashText("")}, calls: make([]call, 1)}
 	var known pairs
@@ -164,6 +190,5 @@ func collapse(parts []*callValues, sides int) *callValues {
 	for s := range sides {
 		copy(c.self[s], self[s])
 	}
-	c.sum()
-	return c
+	return c, c.sum()
 }

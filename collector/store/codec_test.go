@@ -249,7 +249,9 @@ func FuzzSegment(f *testing.F) {
 			}
 		}
 		c := newCallValues(&d.view, 1)
-		c.sum()
+		if err := c.sum(); err != nil {
+			t.Fatal(err)
+		}
 		c.tree()
 	})
 }

@@ -10,10 +10,13 @@ import (
 )
 
 // mergeLargest merges several parts, but does little more with nodes that it does
-// not keep than to compare their sizes. No node is larger than its parent, so those of at least a size are a
-// tree with the root. It walks the tree of a size at which there should be
-// somewhat more nodes than are wanted, by a sample of the parts; from these it
-// takes the largest.
+// not keep than to compare their sizes. No node is larger than its parent, so those
+// of at least a size are a tree with the root. It walks the tree of a size at which
+// there should be somewhat more nodes than are wanted, by a sample of the parts;
+// from these it takes the largest.
+//
+// While it walks, a part's at has a call's number among the nodes if the part alone
+// has the call, -1 if several have, and 0 if it was not taken.
 func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 	m := merges.Get().(*largestMerge)
 	m.parts = parts
@@ -62,7 +65,7 @@ type mergedNode struct {
 	ref         callRef // the call, or one of them
 	size        int64
 	self, total [2]int64
-	rest        [2]int64 // what children do not have that are taken
+	rest        [2]int64 // the total less self and less the children that are taken
 }
 
 // guess is a size that some more nodes than wanted have.
@@ -220,8 +223,9 @@ func (w *walker) measured(p pending) pending {
 	return p
 }
 
-// take makes a node of what is pending, and of its children that are large enough:
-// pending ones of those of several parts, nodes of the others.
+// take makes a node of what is pending. Its children that are large enough are
+// pending then, or nodes if one part alone has them; what is below these comes
+// later, from takeAlone.
 func (w *walker) take(p *pending) {
 	at := w.base + int32(len(w.nodes))
 	n := mergedNode{parent: p.parent, several: true, ref: p.refs[0], size: p.size, total: p.total, rest: p.total}
@@ -283,7 +287,8 @@ func (w *walker) rest(node int32) *[2]int64 {
 }
 
 // takeAlone makes nodes of a part's calls that are below one which no other part
-// has. No call is larger than its parent, so there is a node of that already.
+// has. No call is larger than its parent, so there is a node of that already; and
+// take has been at the children of all nodes of several parts.
 func (w *walker) takeAlone(part int) {
 	c := w.m.parts[part]
 	calls, at := c.view.calls, c.at

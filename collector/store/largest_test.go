@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,4 +103,47 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 	require.ErrorIs(t, err, ErrLimit)
 	require.ErrorContains(t, err, "limits.max_query_bytes")
 	db.memory = memory
+}
+
+// Values that add up to more than there are numbers for are an error: nothing
+// could be said about which call is larger than another.
+func TestTreesDoNotOverflow(t *testing.T) {
+	const half = 1 << 62
+	for name, stacks := range map[string][2]string{ // of two services
+		"one call in two services":       {"main;a", "main;a"},
+		"calls of two services":          {"main;a", "other;b"},
+		"two calls of one service":       {"main;a|main;b", ""},
+		"a call and its caller":          {"main;a|main", ""},
+		"so many that they are 0 again":  {"main;a|main;b|main;c|main;d", ""},
+		"three in one service, one more": {"main;a|main;b|main;c", "main;a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t, t.TempDir())
+			for service, list := range stacks {
+				for i, stack := range strings.Split(list, "|") {
+					if stack == "" {
+						continue
+					}
+					p := folded(midnight.Add(time.Duration(i+1)*time.Hour), stack+" 1")
+					p.Sample[0].Value[1] = half
+					require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelServiceName, fmt.Sprint(service))}))
+				}
+			}
+			sel := everything("{}")
+			for _, sel.MaxNodes = range []int64{0, 1, 10} {
+				_, err := db.Tree(t.Context(), sel, nil)
+				require.ErrorIs(t, err, ErrLimit)
+				require.ErrorContains(t, err, "more than 9223372036854775807")
+				_, err = db.Diff(t.Context(), [2]Selection{sel, everything(`{service_name="0"}`)}, [2][]string{}, sel.MaxNodes)
+				require.ErrorIs(t, err, ErrLimit)
+			}
+			require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
+			db.memory.free.Release(db.memory.max)
+			sel.End = midnight.Add(time.Hour).UnixMilli()
+			sel.Matchers = everything(`{service_name="0"}`).Matchers
+			tree, err := db.Tree(t.Context(), sel, nil)
+			require.NoError(t, err)
+			require.EqualValues(t, half, tree.Total())
+		})
+	}
 }

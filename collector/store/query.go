@@ -64,13 +64,14 @@ func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStrea
 }
 
 // run does jobs in parallel. All see the store as it is now.
-func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) error) error {
+func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) error) (err error) {
 	if len(jobs) == 0 {
 		return nil
 	}
 	snapshot := db.snapshot()
+	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	if len(jobs) == 1 { // to start and wake a goroutine takes longer than some queries do
-		return errors.Join(db.runOne(ctx, snapshot, jobs[0], fn), snapshot.Close())
+		return db.runOne(ctx, snapshot, jobs[0], fn)
 	}
 	n := db.options.Concurrency
 	if n <= 0 {
@@ -81,15 +82,16 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 	for _, j := range jobs {
 		g.Go(func() error { return db.runOne(ctx, snapshot, j, fn) })
 	}
-	return errors.Join(g.Wait(), snapshot.Close())
+	return g.Wait()
 }
 
-func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) error {
+func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s := db.newScanner(ctx, from, j.epoch)
-	return errors.Join(fn(j, s), s.close())
+	defer func() { err = errors.Join(err, s.close()) }()
+	return fn(j, s)
 }
 
 // times are the range of a selection as an interval that is open at the start,

@@ -15,7 +15,8 @@ import (
 // value.
 //
 // With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
-// whole one, at a cost that does not grow with what is left out.
+// whole one, at a cost that hardly grows with what is left out. Values that add up
+// to more than an int64 holds give ErrLimit.
 func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
 	defer func() {
 		if db.heal(err) {
@@ -94,7 +95,10 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				c.view.filterCalls(c.self[side], callSite)
 			}
 		}
-		c.sum()
+		if err := c.sum(); err != nil {
+			c.free()
+			return err
+		}
 		return parts.add(order, c)
 	}
 	err = db.run(ctx, firsts, func(first *job, s *scanner) error {
@@ -190,9 +194,10 @@ type parts struct {
 	ctx   context.Context
 	sides int
 
-	mu   sync.Mutex
-	list []orderedPart
-	hold hold
+	mu    sync.Mutex
+	list  []orderedPart
+	total [2]int64 // of all that were added
+	hold  hold
 }
 
 type orderedPart struct {
@@ -208,16 +213,25 @@ func (db *DB) newParts(ctx context.Context, sides int) *parts {
 func (p *parts) add(order int, c *callValues) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for s, total := range c.totals(0) {
+		if p.total[s] += total; p.total[s] < 0 {
+			c.free()
+			return errOverflow()
+		}
+	}
 	if p.hold.try(c.bytes()) {
 		p.list = append(p.list, orderedPart{order, c})
 		return nil
 	}
-	one := collapse(append(p.sorted(), c), p.sides)
+	one, err := collapse(append(p.sorted(), c), p.sides)
 	for _, o := range p.list {
 		order = min(order, o.order)
 	}
 	p.list = append(p.list[:0], orderedPart{order, one})
 	p.hold.release()
+	if err != nil {
+		return err
+	}
 	return p.hold.wait(p.ctx, one.bytes())
 }
 
