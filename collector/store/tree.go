@@ -44,7 +44,7 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 // Diff merges two selections and compares them: the left one is what it was, the
 // right one what it is. The tree is the one that profile.Diff and Truncate make
 // of both whole trees. maxNodes 0 means no limit; MaxNodes of the selections
-// does not count.
+// does not count. Errors are those of Tree.
 func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
 	defer func() {
 		if db.heal(err) {
