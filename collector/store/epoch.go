@@ -25,7 +25,8 @@ type epoch struct {
 	writers    int                  // appends that are under way
 	dropped    bool                 // or about to be, once there are no writers
 	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
-	partitions []string             // service names
+	services   map[uint32]string    // by partition; "" if the name is lost
+	partitions uint32               // number of the next one
 	current    map[string]uint32    // service name to the partition that grows
 	next       uint32               // number of the next stream
 	live       map[uint32]*stream   // by number
@@ -76,7 +77,7 @@ func (m moment) ago() time.Duration {
 func (e *epoch) size() int64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.bytes + int64(len(e.live))*1024 + int64(len(e.open))*160 + 4096
+	return e.bytes + int64(len(e.live))*1024 + int64(len(e.open))*160 + int64(len(e.services))*128 + 4096
 }
 
 // beginWrite reports whether the epoch may be written into, until endWrite.
@@ -198,12 +199,12 @@ func (e *epoch) keep(db *DB) {
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
-		id: id, current: map[string]uint32{}, live: map[uint32]*stream{}, byHash: map[uint64]*stream{},
+		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*stream{}, byHash: map[uint64]*stream{},
 		open:    map[hourID]*openHour{},
 		refused: gone.times(id)[levelFine],
 	}
 	err := errors.Join(
-		db.each(db.pebble, kindKey(id, kindPartition), e.readPartition),
+		db.each(db.pebble, kindKey(id, kindPartition), func(key, value []byte) error { return e.readPartition(db, key, value) }),
 		e.countStreams(db),
 		db.each(db.pebble, kindKey(id, kindPending), func(key, value []byte) error { return e.readPending(db, key, value) }),
 		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error { return e.readDirty(db, gone, key, value) }),
@@ -214,29 +215,22 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	return e, nil
 }
 
-// readPartition reads a partition's name. One that is missing, or empty as mend
-// writes it, keeps its number and does not grow.
-func (e *epoch) readPartition(key, value []byte) error {
-	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) < uint32(len(e.partitions)) {
-		return fmt.Errorf("%w: key %x, want partition %d", ErrCorrupt, key, len(e.partitions))
+// readPartition reads a partition's name. One that is empty, as mend writes it,
+// keeps its number and does not grow; so do numbers that are left out.
+func (e *epoch) readPartition(db *DB, key, value []byte) error {
+	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) >= maxPartitions {
+		db.corrupt(fmt.Errorf("read service %x: %w: key names none", key, ErrCorrupt))
+		return nil
 	}
-	e.skipPartitions(binary.BigEndian.Uint32(key[5:]))
+	n := binary.BigEndian.Uint32(key[5:])
 	if len(value) > 0 {
-		e.current[string(value)] = uint32(len(e.partitions))
+		e.current[string(value)] = n
 	}
-	e.partitions = append(e.partitions, string(value))
+	e.services[n], e.partitions = string(value), n+1
 	return nil
 }
 
-// skipPartitions makes the next partition's number n at least.
-func (e *epoch) skipPartitions(n uint32) {
-	for uint32(len(e.partitions)) < min(n, maxPartitions) {
-		e.partitions = append(e.partitions, "")
-	}
-}
-
-// The most that an epoch has, so that a damaged number does not allocate without
-// bound.
+// The most that an epoch has, and where its numbers end.
 const (
 	maxPartitions = 1 << 22
 	maxStreams    = 1 << 24

@@ -88,10 +88,11 @@ func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, 
 	e := u.value
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if partition >= uint32(len(e.partitions)) {
+	service, ok := e.services[partition]
+	if !ok {
 		return 0, false, nil
 	}
-	def := familyOf(k, e.partitions[partition])
+	def := familyOf(k, service)
 	key := string(def.append(nil))
 	if f, ok := e.families[familyKey{partition, key}]; ok {
 		return f, true, nil

@@ -163,10 +163,7 @@ func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 	defer e.release()
 	e.value.mu.RLock()
 	defer e.value.mu.RUnlock()
-	if partition >= uint32(len(e.value.partitions)) {
-		return "", nil
-	}
-	return e.value.partitions[partition], nil
+	return e.value.services[partition], nil
 }
 
 // A lineageSum adds up the values of a service over several epochs. It is safe

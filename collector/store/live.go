@@ -53,8 +53,8 @@ func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 		return nil, errors.Join(fmt.Errorf("read stream %x: %w: lost", key, ErrCorrupt), closer.Close())
 	}
 	partition, def, err := readStream(value)
-	if err == nil && partition >= uint32(len(e.partitions)) {
-		err = fmt.Errorf("%w: partition %d of %d", ErrCorrupt, partition, len(e.partitions))
+	if _, ok := e.services[partition]; err == nil && !ok {
+		err = fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
 	}
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
@@ -91,7 +91,7 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 	service := def.labels.Get(labelServiceName)
 	e.mu.RLock()
 	partition, ok := e.current[service]
-	next := uint32(len(e.partitions))
+	next := e.partitions
 	e.mu.RUnlock()
 	if !ok {
 		if next >= maxPartitions {
@@ -105,8 +105,7 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 			return nil, fmt.Errorf("write partition: %w", err)
 		}
 		e.mu.Lock()
-		e.current[service] = partition
-		e.partitions = append(e.partitions, service)
+		e.current[service], e.services[partition], e.partitions = partition, service, partition+1
 		e.mu.Unlock()
 	}
 	return e.lookUp(db, def, partition)

@@ -26,7 +26,7 @@ type mender struct {
 	id    uint32
 	batch *pebble.Batch
 
-	partitions map[uint32]bool // whether there is a name
+	partitions map[uint32]bool // those that something refers to: whether there is a name
 	streams    map[uint32]*mendStream
 	finds      map[uint64][]uint32 // streams by the hash of their definition
 	noted      map[hourID]uint16   // slots that are to be in the next table
@@ -38,7 +38,7 @@ type mender struct {
 	rows       [levelDay]uint32 // by level: the hours that have any
 	heads      uint32           // hours that have the head of a table
 	columns    uint32           // hours that have columns of one
-	top        map[byte]uint32  // the highest number and one, by kind
+	next       uint32           // the highest number of a stream, and one
 	gone       *horizonHours    // nil if none is noted
 	head       packedRow
 }
@@ -54,9 +54,17 @@ func (m *mender) deleteAll(prefix []byte) error {
 	return m.batch.DeleteRange(prefix, after(prefix), nil)
 }
 
-func (m *mender) raise(kind byte, n uint32) {
-	if kind == kindStream && n < maxStreams || kind == kindPartition && n < maxPartitions { // others are damaged numbers
-		m.top[kind] = max(m.top[kind], n+1)
+// hasStream notes that something refers to a stream.
+func (m *mender) hasStream(n uint32) {
+	if n < maxStreams { // others are damaged numbers
+		m.next = max(m.next, n+1)
+	}
+}
+
+// hasPartition notes that something refers to a partition.
+func (m *mender) hasPartition(n uint32) {
+	if n < maxPartitions && !m.partitions[n] {
+		m.partitions[n] = false
 	}
 }
 
@@ -68,7 +76,7 @@ func (db *DB) mend(id uint32) error {
 	m := &mender{
 		db: db, id: id, batch: db.pebble.NewBatch(),
 		partitions: map[uint32]bool{}, streams: map[uint32]*mendStream{}, finds: map[uint64][]uint32{},
-		noted: map[hourID]uint16{}, listed: map[hourID]uint16{}, active: map[hourID]uint16{}, dirty: map[hourID]uint16{}, top: map[byte]uint32{},
+		noted: map[hourID]uint16{}, listed: map[hourID]uint16{}, active: map[hourID]uint16{}, dirty: map[hourID]uint16{},
 	}
 	defer m.batch.Close()
 	if err := db.each(db.pebble, epochKey(id), m.read); err != nil {
@@ -117,19 +125,19 @@ func (m *mender) read(key, value []byte) error {
 			ids = nil
 		}
 		for _, n := range ids {
-			m.raise(kindStream, n)
+			m.hasStream(n)
 		}
 		m.finds[binary.BigEndian.Uint64(rest)] = ids
 	case kind == kindPending && len(rest) == 5 && rest[0] < hoursPerEpoch:
 		n := binary.BigEndian.Uint32(rest[1:])
-		m.raise(kindStream, n)
+		m.hasStream(n)
 		m.noted[hourID{n, rest[0]}] = m.db.readSlots(key, value)
 	case kind == kindID && len(rest) == 12:
 		return m.readID(key, value)
 	case kind == kindSpans:
 		return m.readSpans(key)
 	case (kind == kindRow || kind == kindPoints) && len(rest) >= 13 && int(rest[0]) < levels:
-		m.raise(kindStream, keyStream(key))
+		m.hasStream(keyStream(key))
 		if t, _ := windowTime(key); t > 0 && epochOf(t) == m.id {
 			m.readWindow(kind, mendWindow{keyStream(key), int8(rest[0]), t, 0}, value)
 		}
@@ -148,23 +156,21 @@ func (m *mender) read(key, value []byte) error {
 func (m *mender) readNumbered(kind byte, n uint32, key, value []byte) {
 	switch kind {
 	case kindPartition:
-		m.partitions[n] = true
-		m.raise(kindPartition, n)
-	case kindSegment:
-		if !m.partitions[n] {
-			m.partitions[n] = false
+		if n < maxPartitions && len(key) == 9 {
+			m.partitions[n] = true
 		}
-		m.raise(kindPartition, n)
+	case kindSegment:
+		m.hasPartition(n)
 	case kindStream:
-		m.raise(kindStream, n)
+		m.hasStream(n)
 		s := m.stream(n)
 		s.known = true
 		if partition, def, err := readStream(value); err == nil {
 			s.readable, s.partition, s.def = true, partition, def
-			m.raise(kindPartition, partition)
+			m.hasPartition(partition)
 		}
 	case kindDirty, kindActive1:
-		m.raise(kindStream, n)
+		m.hasStream(n)
 		if len(key) != 10 || key[9] > wholeDay {
 			return
 		}
@@ -176,13 +182,12 @@ func (m *mender) readNumbered(kind byte, n uint32, key, value []byte) {
 	}
 }
 
-// readID looks for the profile of an ID.
 // readSpans deletes the spans of a row that is lost.
 func (m *mender) readSpans(key []byte) error {
 	if len(key) != 26 {
 		return nil
 	}
-	m.raise(kindStream, keyStream(key))
+	m.hasStream(keyStream(key))
 	row := slices.Clone(key)
 	row[4] = kindRow
 	found, err := m.db.has(row)
@@ -192,9 +197,10 @@ func (m *mender) readSpans(key []byte) error {
 	return err
 }
 
+// readID looks for the profile of an ID.
 func (m *mender) readID(key, value []byte) error {
 	stream, id := binary.BigEndian.Uint32(key[5:]), binary.BigEndian.Uint64(key[9:])
-	m.raise(kindStream, stream)
+	m.hasStream(stream)
 	t, n := binary.Uvarint(value)
 	if m.gone != nil && t <= math.MaxInt64 && int64(t) <= m.gone.times(m.id)[levelFine] {
 		return nil // the row was dropped
@@ -255,13 +261,13 @@ func (m *mender) mendNumbers() {
 			names[s.partition] = s.def.labels.Get(labelServiceName)
 		}
 	}
-	for n := range m.top[kindPartition] {
-		if !m.partitions[n] {
+	for n, named := range m.partitions {
+		if !named {
 			m.batch.Set(partitionKey(m.id, n), []byte(names[n]), nil)
 		}
 		m.batch.Set(segmentKey(m.id, n, math.MaxUint32), nil, nil)
 	}
-	if n := m.top[kindStream]; n > 0 && (m.streams[n-1] == nil || !m.streams[n-1].known) {
+	if n := m.next; n > 0 && (m.streams[n-1] == nil || !m.streams[n-1].known) {
 		m.batch.Set(streamKey(m.id, n-1), nil, nil)
 	}
 }

@@ -49,8 +49,8 @@ func (m *mender) readTables() error {
 
 func (m *mender) readTable(t *table, hour uint8) error {
 	for row, n := range t.streams {
-		m.raise(kindStream, n)
-		m.raise(kindPartition, t.partitions[row])
+		m.hasStream(n)
+		m.hasPartition(t.partitions[row])
 		m.listed[hourID{n, hour}] = t.slots[row]
 		s := m.stream(n)
 		if s.readable {

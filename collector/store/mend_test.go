@@ -119,6 +119,43 @@ func TestMend(t *testing.T) {
 	}
 }
 
+// A number far from the others is taken, but none between them, lest one that is
+// damaged makes millions of records.
+func TestMendTakesFewNumbers(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, dir)
+	db := open(t, dir, damageOptions)
+	day := epochOf(ms(midnight.Add(71 * time.Hour)))
+	services := func() (numbers []uint32) {
+		require.NoError(t, db.each(db.pebble, kindKey(day, kindPartition), func(key, _ []byte) error {
+			numbers = append(numbers, binary.BigEndian.Uint32(key[5:]))
+			return nil
+		}))
+		return numbers
+	}
+	want := services()
+	far := []uint32{maxPartitions / 4, maxPartitions / 2}
+	require.NoError(t, db.pebble.Set(segmentKey(day, far[0], 1), nil, nil))
+	lost := definition{types: []valueType{{"cpu", "ns"}}}
+	require.NoError(t, db.pebble.Set(streamKey(day, 1000), appendStream(nil, far[1], &lost), nil))
+	require.NoError(t, db.mend(day))
+	require.Equal(t, append(want, far...), services())
+
+	at := midnight.Add(69 * time.Hour)
+	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1"), labelServiceName, "new")}))
+	require.Contains(t, services(), far[1]+1)
+	selected := everything(`{service_name="new"}`)
+	selected.End = ms(at)
+	tree, err := db.Tree(ctx, selected, nil)
+	require.NoError(t, err)
+	require.Positive(t, tree.Total())
+	require.NoError(t, db.Close())
+	v, err := Verify(ctx, dir)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
+}
+
 // Where profiles are lost that are in a merged row, it is the one to go on with.
 func TestMendKeepsMergedRows(t *testing.T) {
 	ctx := context.Background()

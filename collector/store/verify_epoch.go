@@ -12,19 +12,19 @@ type epochCheck struct {
 	*checker
 	id uint32
 
-	partitions uint32
-	dicts      map[uint32]*dictCheck
-	streams    map[uint32]*streamCheck
-	finds      map[uint64][]uint32
-	active     map[hourID]uint16 // slots that the index has of a stream
-	old        bool              // there are keys of format 1, and so is the index
-	dirty      map[hourID]uint16
-	ids        []idCheck
-	spans      []spanCheck
-	gone       horizon
-	rows       []rowCheck
-	points     []pointsCheck
-	index      tableCheck
+	services map[uint32]bool
+	dicts    map[uint32]*dictCheck
+	streams  map[uint32]*streamCheck
+	finds    map[uint64][]uint32
+	active   map[hourID]uint16 // slots that the index has of a stream
+	old      bool              // there are keys of format 1, and so is the index
+	dirty    map[hourID]uint16
+	ids      []idCheck
+	spans    []spanCheck
+	gone     horizon
+	rows     []rowCheck
+	points   []pointsCheck
+	index    tableCheck
 }
 
 type dictCheck struct {
@@ -71,7 +71,7 @@ type spanCheck struct {
 
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
-		checker: c, id: id, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
+		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
 		active: map[hourID]uint16{}, dirty: map[hourID]uint16{},
 	}
 }
@@ -92,10 +92,10 @@ func (e *epochCheck) check(key, value []byte) error {
 		return err
 	case kind == kindPartition && len(rest) == 4:
 		n := number()
-		if n != e.partitions {
-			return fmt.Errorf("%w: service %d follows %d", ErrCorrupt, n, int64(e.partitions)-1)
+		if n >= maxPartitions {
+			return fmt.Errorf("%w: service %d of at most %d", ErrCorrupt, n, maxPartitions)
 		}
-		e.partitions = n + 1
+		e.services[n] = true
 	case kind == kindSegment && len(rest) == 8:
 		return e.segment(number(), binary.BigEndian.Uint32(rest[4:]), value)
 	case kind == kindStream && len(rest) == 4:
@@ -137,8 +137,8 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 		return nil // mended
 	}
 	partition, def, err := readStream(value)
-	if err == nil && partition >= e.partitions {
-		err = fmt.Errorf("%w: service %d of %d", ErrCorrupt, partition, e.partitions)
+	if err == nil && !e.services[partition] {
+		err = fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
 	}
 	if err != nil {
 		return err
@@ -168,8 +168,8 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 	case len(value) == 0:
 		d.closed = true
 		return nil
-	case partition >= e.partitions:
-		return fmt.Errorf("%w: service %d of %d", ErrCorrupt, partition, e.partitions)
+	case !e.services[partition]:
+		return fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
 	case first != uint32(len(d.dict.nodes)):
 		d.closed = true
 		return fmt.Errorf("%w: a segment is missing: node %d follows %d", ErrCorrupt, first, len(d.dict.nodes)-1)

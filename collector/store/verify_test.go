@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,10 +115,14 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 		"a segment is missing": func(b *pebble.Batch) {
 			b.Set(segmentKey(day, 0, 50), []byte{1, 1, 1, 1, 50, 0, 0, 0, 0, 0}, nil)
 		},
-		"service 3 of 1":      func(b *pebble.Batch) { b.Set(streamKey(day, 1), appendStream(nil, 3, &definition{}), nil) },
-		"service 4 follows 0": func(b *pebble.Batch) { b.Set(partitionKey(day, 4), []byte("x"), nil) },
-		"profiles of [":       func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), wrongWindow(), nil) },
-		"points, there are":   func(b *pebble.Batch) { b.Set(windowKey(day, kindPoints, levelSlot, 0, slot), wrongPoints(slot), nil) },
+		"service 3 is missing": func(b *pebble.Batch) { b.Set(streamKey(day, 1), appendStream(nil, 3, &definition{}), nil) },
+		"service 0 is missing": func(b *pebble.Batch) { b.Delete(partitionKey(day, 0), nil) },
+		"service 4 is missing": func(b *pebble.Batch) { b.Set(segmentKey(day, 4, 1), []byte{1}, nil) },
+		"service 4294967295 of at most": func(b *pebble.Batch) {
+			b.Set(partitionKey(day, math.MaxUint32), []byte("x"), nil)
+		},
+		"profiles of [":     func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), wrongWindow(), nil) },
+		"points, there are": func(b *pebble.Batch) { b.Set(windowKey(day, kindPoints, levelSlot, 0, slot), wrongPoints(slot), nil) },
 		"it belongs to is missing": func(b *pebble.Batch) {
 			s := spans{tags: []spanTag{{span: 5}}, counts: []int{1}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
 			b.Set(profileKey(day, kindSpans, 0, slot+1, 7), s.append(nil), nil)
