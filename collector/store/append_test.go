@@ -37,6 +37,10 @@ func TestAppendRefusesBadProfiles(t *testing.T) {
 		{"sample[0].label[0]: no such string", func(p *profile.Profile) {
 			p.Pprof.Sample[0].Label = []*googlev1.Label{{Key: 999}}
 		}},
+		{"sample[1].value[1]: with those before it adds up to more than 9223372036854775807", func(p *profile.Profile) {
+			p.Pprof.Sample[0].Value[1] = math.MaxInt64
+			p.Pprof.Sample = append(p.Pprof.Sample, &googlev1.Sample{Value: []int64{0, 1}})
+		}},
 		{"time_nanos: -1 is before 1970", func(p *profile.Profile) { p.Pprof.TimeNanos = -1 }},
 		{"time_nanos: 2026-03-03T02:00:00Z is more than 1h0m0s ahead", func(p *profile.Profile) {
 			p.Pprof.TimeNanos = midnight.Add(26 * time.Hour).UnixNano()

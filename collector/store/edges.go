@@ -56,10 +56,13 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 		return direct(lo, hi)
 	}
 	if err := fn(levelSlot, end, value); err != nil {
-		if !errors.Is(err, ErrCorrupt) {
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			s.db.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
+		case errors.Is(err, errUncounted):
+		default:
 			return err
 		}
-		s.db.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
 		return direct(lo, hi)
 	}
 	rest := func(sign int64) error {

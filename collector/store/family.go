@@ -217,10 +217,13 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 		s.seen++
 		s.bytes += int64(len(value))
 		if err := fn(top, end, value); err != nil {
-			if !errors.Is(err, ErrCorrupt) {
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
+			case errors.Is(err, errUncounted):
+			default:
 				return err
 			}
-			s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
 			if err := s.coverFamily(f, kind, top-1, end-w, end, fn); err != nil {
 				return err
 			}
@@ -259,7 +262,7 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 		return false, nil
 	}
 	out := m.begin()
-	err := s.coverFamily(f, kindRow, level-1, lo, hi, func(_ int, _ int64, value []byte) error { return m.add(&out, value) })
+	err := s.coverFamily(f, kindRow, level-1, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
 	if err != nil || out.profiles == 0 {
 		return false, err
 	}
@@ -280,6 +283,9 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) error {
 	if level == levelFine {
 		if err := m.row.decodeHead(&reader{data: value}); err != nil {
+			return err
+		}
+		if err := m.row.single(); err != nil {
 			return err
 		}
 		return m.addPoint(end)

@@ -174,6 +174,7 @@ type lineageSum struct {
 
 	mu   sync.Mutex
 	self [2][]int64 // by side and call of the lineage
+	all  [2]int64   // by side
 }
 
 // lineageSums finds the services that have jobs in several epochs. The result is
@@ -216,11 +217,14 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 	return by, free, nil
 }
 
-// add adds the values of a partition's nodes.
-func (l *lineageSum) add(side int, nodeTo []uint32, values []int64) {
+// add adds the values of a partition's nodes, which are total together.
+func (l *lineageSum) add(side int, nodeTo []uint32, values []int64, total int64) error {
 	calls := l.value.calls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.all[side] = addTotals(l.all[side], total); l.all[side] == uncounted {
+		return errOverflow()
+	}
 	if n := calls - len(l.self[side]); n > 0 {
 		l.self[side] = append(l.self[side], make([]int64, n)...)
 	}
@@ -230,6 +234,7 @@ func (l *lineageSum) add(side int, nodeTo []uint32, values []int64) {
 			self[nodeTo[n]] += x
 		}
 	}
+	return nil
 }
 
 // values are what was added up.

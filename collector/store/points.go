@@ -119,10 +119,11 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err := p.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
-			if st.sampleType >= len(p.totals) {
-				return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, st.sampleType, len(p.totals))
+			v, err := p.total(st.sampleType)
+			if err != nil {
+				return err
 			}
-			time[0], total[0] = end, p.totals[st.sampleType]
+			time[0], total[0] = end, v
 			add(time, total)
 			return nil
 		}
@@ -151,6 +152,9 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 		from, to := st.span.within(s, lo, hi)
 		err := s.cover(kindRow, levelFine, st.id, from, to, func(_ int, t int64, value []byte) error {
 			if err := p.decode(value); err != nil {
+				return err
+			}
+			if _, err := p.total(st.sampleType); err != nil {
 				return err
 			}
 			sum, err := p.sumOf(st.sampleType, len(v.nodes), &tmp, func(n uint32) bool { return in[v.callOf[n]] })

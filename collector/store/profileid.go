@@ -136,22 +136,28 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 
 // addSpans adds up the values by node of the spans and traces that a selection
 // names.
-func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, b *buffer) error {
+func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, b *buffer) (total int64, err error) {
 	var p packedSpans
 	selected := sel.tagged()
-	return s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
+	err = s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
 		if err := p.decode(value); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.each(st.sampleType, sums.limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
+		err := p.each(st.sampleType, sums.limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
 			if selected(t) {
 				sums.add(uint64(node), v)
+				total = addTotals(total, v)
 			}
 		})
+		if total == uncounted {
+			return errOverflow()
+		}
+		return err
 	})
+	return total, err
 }
 
 // eachProfile visits the rows, or the spans, of a job's single profiles, those that

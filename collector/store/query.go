@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
@@ -104,6 +106,7 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 // merge adds up the values of every job's streams by node and calls fn with the
 // sums, in parallel. The sums are valid during the call only.
 func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64) error) error {
+	var all atomic.Int64
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
 		part, err := s.partition(j.partition)
 		if err != nil {
@@ -115,16 +118,21 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.nodes))
-		if err := db.mergeJob(s, j, sel, nodeSums{values: sums}); err != nil {
+		total, err := db.mergeJob(s, j, sel, nodeSums{values: sums})
+		if err != nil {
 			return err
+		}
+		if all.Add(total) < 0 {
+			return errOverflow()
 		}
 		return fn(j, &v, sums)
 	})
 }
 
 // mergeJob adds the values of a job's streams to the sums of its partition's nodes.
-// The caller sets s.edges.less.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums) error {
+// The total is what was added; if it is too large, so that sums may be, that is an
+// error. The caller sets s.edges.less.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums) (total int64, err error) {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	lo, hi := sel.times(j.epoch)
@@ -132,16 +140,29 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums) error {
 		if err := b.row.decode(value); err != nil {
 			return err
 		}
-		return b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch)
+		v, err := b.row.total(st.sampleType)
+		if err != nil {
+			return err
+		}
+		if err := b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch); err != nil {
+			return err
+		}
+		if v *= s.edges.sign; v > 0 && total > math.MaxInt64-v {
+			return errOverflow()
+		}
+		total += v
+		return nil
 	}
 	s.edges.sign = 1
 	switch {
 	case sel.hasSpans():
 		return s.addSpans(j, &sel, sums, b)
 	case len(sel.Profiles) > 0:
-		return s.coverProfiles(j, &sel, add)
+		err = s.coverProfiles(j, &sel, add)
+	default:
+		err = s.coverJob(j, kindRow, lo, hi, add)
 	}
-	return s.coverJob(j, kindRow, lo, hi, add)
+	return total, err
 }
 
 // A buffer is memory for sums by node and for decoding rows, reused between

@@ -290,7 +290,7 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 			}
 		}
 	case levelDay: // without points
-		err = s.cover(kindRow, levelHour, m.stream.id, lo, hi, func(_ int, _ int64, value []byte) error { return m.add(&out, value) })
+		err = s.cover(kindRow, levelHour, m.stream.id, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
 	}
 	if err != nil || out.profiles == 0 {
 		return false, err
@@ -300,8 +300,8 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 
 // cover adds the rows and points of a time, from those of level top at most.
 func (m *merger) cover(s *scanner, out *row, top int, lo, hi int64) error {
-	err := s.cover(kindRow, top, m.stream.id, lo, hi, func(_ int, end int64, value []byte) error {
-		if err := m.add(out, value); err != nil || top > levelFine {
+	err := s.cover(kindRow, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
+		if err := m.add(out, level, value); err != nil || top > levelFine {
 			return err
 		}
 		return m.addPoint(end)
@@ -323,27 +323,42 @@ func (m *merger) begin() row {
 	return row{totals: make([]int64, len(m.sums)), values: make([][]int64, len(m.sums))}
 }
 
-// add adds a row to the sums.
-func (m *merger) add(out *row, value []byte) error {
+// add adds a row of a level to the sums.
+func (m *merger) add(out *row, level int, value []byte) error {
 	if err := m.row.decode(value); err != nil {
 		return err
 	}
 	if len(m.row.totals) != len(m.sums) {
 		return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.sums))
 	}
-	if m.row.count > 0 {
-		for c := range m.sums {
-			if err := m.row.addTo(nodeSums{values: m.sums[c]}, c, 1, &m.tmp); err != nil {
-				return err
+	if level == levelFine {
+		if err := m.row.single(); err != nil {
+			return err
+		}
+	}
+	for c := range m.sums {
+		if err := m.addType(c, 1); err != nil {
+			for before := range c {
+				err = errors.Join(err, m.addType(before, -1))
 			}
+			return err
 		}
 	}
 	out.profiles += m.row.profiles
 	out.duration += m.row.duration
 	for c, v := range m.row.totals {
-		out.totals[c] += v
+		out.totals[c] = addTotals(out.totals[c], v)
 	}
 	return nil
+}
+
+// addType adds the values of a sample type of the row that was decoded last, times
+// a sign.
+func (m *merger) addType(c int, sign int64) error {
+	if m.row.totals[c] == uncounted {
+		return nil
+	}
+	return m.row.addTo(nodeSums{values: m.sums[c]}, c, sign, &m.tmp)
 }
 
 // addPoint adds the totals of the row that was decoded last.
@@ -360,6 +375,11 @@ func (m *merger) addPoint(time int64) error {
 
 // write writes the sums as a row, and the points.
 func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error {
+	for c, total := range out.totals {
+		if total == uncounted {
+			clear(m.sums[c])
+		}
+	}
 	for n := range m.sums[0] {
 		any := false
 		for c := range m.sums {

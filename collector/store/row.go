@@ -10,12 +10,31 @@ import (
 // A row is one profile of a stream, or several profiles of a stream merged into
 // one window: for each node that was sampled the values of all sample types.
 type row struct {
-	profiles uint64 // how many were merged
-	duration uint64 // their lengths' sum, ms
-	totals   []int64
+	profiles uint64    // how many were merged
+	duration uint64    // their lengths' sum, ms
+	totals   []int64   // uncounted if too large
 	nodes    []uint32  // ascending
 	values   [][]int64 // [sample type][index in nodes]
 }
+
+// uncounted is a total of a merged row that int64 does not hold. The row has no
+// values of the type.
+const uncounted = -1
+
+// addTotals adds up totals.
+func addTotals(a, b int64) int64 {
+	if a == uncounted || b == uncounted || a > math.MaxInt64-b {
+		return uncounted
+	}
+	return a + b
+}
+
+// encodedUncounted stands for uncounted.
+const encodedUncounted = 1 << 63
+
+// errUncounted is about a merged row whose total is uncounted: finer rows are to be
+// read in its place.
+var errUncounted = errOverflow()
 
 // How a value column is written.
 const (
@@ -30,6 +49,10 @@ func (r *row) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, r.duration)
 	b = binary.AppendUvarint(b, uint64(len(r.totals)))
 	for _, t := range r.totals {
+		if t == uncounted {
+			b = binary.AppendUvarint(b, encodedUncounted)
+			continue
+		}
 		b = binary.AppendUvarint(b, uint64(t))
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.nodes)))
@@ -146,12 +169,35 @@ func (p *packedRow) decodeHead(r *reader) error {
 	p.totals = p.totals[:0]
 	for range r.count(1, "sample type count") {
 		v := r.uvarint("total")
-		if v > math.MaxInt64 {
+		switch {
+		case v == encodedUncounted:
+			p.totals = append(p.totals, uncounted)
+			continue
+		case v > math.MaxInt64:
 			r.fail("total")
 		}
 		p.totals = append(p.totals, int64(v))
 	}
 	return r.err
+}
+
+// total is that of a sample type.
+func (p *packedRow) total(sampleType int) (int64, error) {
+	switch {
+	case sampleType >= len(p.totals):
+		return 0, fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.totals))
+	case p.totals[sampleType] == uncounted:
+		return 0, errUncounted
+	}
+	return p.totals[sampleType], nil
+}
+
+// single checks the totals of a row of one profile, which are counted.
+func (p *packedRow) single() error {
+	if c := slices.Index(p.totals, uncounted); c >= 0 {
+		return fmt.Errorf("%w: total of sample type %d of one profile is not counted", ErrCorrupt, c)
+	}
+	return nil
 }
 
 // decode reads a whole row.

@@ -69,7 +69,8 @@ func (s *scanner) iter(of *[2][levels]*pebble.Iterator, kind byte, level int) (*
 
 // A visit handles a value that holds what the stream has in a window, or at a
 // time if level is levelFine. If it returns an error that wraps ErrCorrupt, the
-// window is read from finer rows. The value is valid during the call only.
+// window is read from finer rows, and so it is if it returns errUncounted. The value
+// is valid during the call only.
 type visit func(level int, end int64, value []byte) error
 
 // cover visits what a stream has at times in (lo, hi], in order of time and with
@@ -157,10 +158,13 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 			at = end
 		}
 		if err := fn(top, end, value); err != nil {
-			if !errors.Is(err, ErrCorrupt) || s.edges.strict {
+			switch {
+			case errors.Is(err, ErrCorrupt) && !s.edges.strict:
+				s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
+			case errors.Is(err, errUncounted) && top > finest:
+			default:
 				return err
 			}
-			s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
 			if top > finest {
 				if err := s.descend(kind, top-1, finest, stream, end-w, end, fn); err != nil {
 					return err

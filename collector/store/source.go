@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -114,12 +115,17 @@ func (db *DB) split(p profile.Profile, now time.Time) ([]piece, error) {
 	for _, t := range src.SampleType {
 		proto.def.types = append(proto.def.types, valueType{text(t.Type), text(t.Unit)})
 	}
-	return db.group(proto, base), nil
+	pieces, err := db.group(proto, base)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return pieces, nil
 }
 
 // group cuts a profile by its samples' labels. A label of the series is stronger
 // than one of a sample.
-func (db *DB) group(proto piece, base labels.Labels) []piece {
+func (db *DB) group(proto piece, base labels.Labels) ([]piece, error) {
+	totals := make([]int64, len(proto.def.types))
 	var pieces []piece
 	by := map[string]int{}
 	negative := 0
@@ -138,13 +144,18 @@ func (db *DB) group(proto piece, base labels.Labels) []piece {
 			pieces[i].tag(t)
 		}
 	}
-	for _, s := range proto.source.Sample {
+	for i, s := range proto.source.Sample {
 		if slices.ContainsFunc(s.Value, func(v int64) bool { return v < 0 }) {
 			negative++
 			continue
 		}
 		if !slices.ContainsFunc(s.Value, func(v int64) bool { return v != 0 }) {
 			continue
+		}
+		for c, v := range s.Value {
+			if totals[c] = addTotals(totals[c], v); totals[c] == uncounted {
+				return nil, fmt.Errorf("sample[%d].value[%d]: with those before it adds up to more than %d", i, c, int64(math.MaxInt64))
+			}
 		}
 		if len(s.Label) == 0 {
 			add("", s, spanTag{}, func() labels.Labels { return base })
@@ -171,7 +182,7 @@ func (db *DB) group(proto piece, base labels.Labels) []piece {
 	if negative > 0 {
 		db.metrics.negative.Add(float64(negative))
 	}
-	return pieces
+	return pieces, nil
 }
 
 // baseLabels checks labels and leaves out those that are the store's to set.

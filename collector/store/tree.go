@@ -116,10 +116,13 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 					continue
 				}
 				values := b.zeros(len(nodeTo))
-				if err := db.mergeJob(s, j, sels[side], nodeSums{values: values}); err != nil {
+				total, err := db.mergeJob(s, j, sels[side], nodeSums{values: values})
+				if err != nil {
 					return err
 				}
-				sum.add(side, nodeTo, values)
+				if err := sum.add(side, nodeTo, values, total); err != nil {
+					return err
+				}
 			}
 			return nil
 		}
@@ -135,7 +138,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			if j == nil {
 				continue
 			}
-			if err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}); err != nil {
+			if _, err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}); err != nil {
 				return err
 			}
 		}

@@ -96,7 +96,9 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 	out = make([]Values, 0, len(c.by))
 	for _, key := range slices.Sorted(maps.Keys(c.by)) {
 		v := c.by[key]
-		v.join()
+		if err := v.join(); err != nil {
+			return nil, err
+		}
 		out = append(out, *v)
 	}
 	slices.SortFunc(out, func(a, b Values) int { return labels.Compare(a.Labels, b.Labels) })
@@ -105,7 +107,7 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 
 // join adds up what belongs together: of the same profile, or of the same span at
 // the same time.
-func (vs *Values) join() {
+func (vs *Values) join() error {
 	slices.SortFunc(vs.Values, func(a, b Value) int {
 		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.id, b.id), bytes.Compare(a.trace[:], b.trace[:]), cmp.Compare(a.Value, b.Value))
 	})
@@ -114,7 +116,9 @@ func (vs *Values) join() {
 	for _, v := range vs.Values {
 		if n > 0 {
 			if last := &vs.Values[n-1]; v.id != 0 && last.Time == v.Time && last.id == v.id && last.trace == v.trace {
-				last.Value += v.Value
+				if last.Value = addTotals(last.Value, v.Value); last.Value == uncounted {
+					return errOverflow()
+				}
 				last.set = vs.common(last.set, v.set, common)
 				continue
 			}
@@ -123,6 +127,7 @@ func (vs *Values) join() {
 		n++
 	}
 	vs.Values = vs.Values[:n]
+	return nil
 }
 
 // common finds the set of the labels that two sets share. known has what was

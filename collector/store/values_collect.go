@@ -93,11 +93,9 @@ func (s *rowSum) read(sampleType int, value []byte) error {
 	if err := s.row.decodeHead(&reader{data: value}); err != nil {
 		return err
 	}
-	if sampleType >= len(s.row.totals) {
-		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(s.row.totals))
-	}
-	s.total = s.row.totals[sampleType]
-	return nil
+	var err error
+	s.total, err = s.row.total(sampleType)
+	return err
 }
 
 func (s *rowSum) readSpans(sampleType int, value []byte) error {

@@ -91,7 +91,7 @@ func (e *epochCheck) window(r *rowCheck) error {
 		for _, f := range e.between(finest, n, lo, r.time) {
 			profiles += f.row.profiles
 			for c := range min(len(totals), len(f.row.totals)) {
-				totals[c] += f.row.totals[c]
+				totals[c] = addTotals(totals[c], f.row.totals[c])
 			}
 		}
 	}

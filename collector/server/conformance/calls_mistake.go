@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"math"
+
 	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
@@ -140,6 +142,10 @@ func (c *calls) pushes() {
 	push("function that is not there", "location[0]", sound(func(b *builder) { b.p.Location[0].Line[0].FunctionId = 9 }), name...)
 	push("two locations of one ID", "location[1]", sound(func(b *builder) { b.p.Location = append(b.p.Location, b.p.Location[0]) }), name...)
 	push("negative value", "sample[0]", sound(func(b *builder) { b.p.Sample[0].Value[0] = -1 }), name...)
+	push("values of more than 64 bits together", "sample[", sound(func(b *builder) {
+		b.p.Sample[0].Value[0] = math.MaxInt64
+		b.p.Sample = append(b.p.Sample, b.p.Sample[0])
+	}), name...)
 	push("unit outside the string table", "sample_type[0]", sound(func(b *builder) { b.p.SampleType[0].Unit = 99 }), name...)
 	push("label without a name", "series[0].labels[", good, append(name, "", "c")...)
 	push("from the future", "time_nanos", sound(func(b *builder) { b.p.TimeNanos += 86_400e9 }), name...)

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// large is a CPU profile of one sample with a CPU time of its own choice, and a
+// stack of its own besides.
+func large(at time.Time, stack string, value int64, ls ...string) profile.Profile {
+	p := folded(at, stack+" 1", "main;small 1")
+	p.Sample[0].Value[1] = value
+	return cpu(p, ls...)
+}
+
+// TestWindowsDoNotOverflow merges profiles whose values of one sample type are too
+// much together, in windows of every size: all that can be counted is, and the rest
+// is refused, before and after the profiles are merged and dropped.
+func TestWindowsDoNotOverflow(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	now := midnight.Add(24 * time.Hour)
+	options := func(o *Options) { o.Now = func() time.Time { return now } }
+	db := open(t, dir, options)
+	const third = math.MaxInt64/3 + 1 // three are too much, and six make a small number again
+	small := int64(1e7)
+	times := []time.Duration{
+		time.Hour + time.Minute, time.Hour + 2*time.Minute, time.Hour + 3*time.Minute, // of one slot
+		3*time.Hour + time.Minute, 3*time.Hour + 20*time.Minute, 3*time.Hour + 40*time.Minute, // of one hour
+		5*time.Hour + time.Minute, 6*time.Hour + time.Minute,
+	}
+	pods := []string{"a", "b"}
+	for _, at := range times {
+		for i, pod := range pods {
+			p := large(midnight.Add(at+time.Duration(i)*time.Second), "main;large", third, labelServiceName, "x", "pod", pod)
+			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+		}
+	}
+	counts := cpuType
+	counts.SampleType, counts.SampleUnit = "samples", "count"
+	selected := func(lo, hi time.Duration, selector string) Selection {
+		sel := everything(selector)
+		sel.Start, sel.End = ms(midnight.Add(lo))+1, ms(midnight.Add(hi))
+		return sel
+	}
+	refused := func(sel Selection) {
+		t.Helper()
+		_, err := db.Tree(ctx, sel, nil)
+		require.ErrorIs(t, err, ErrLimit)
+		require.ErrorContains(t, err, "more than 9223372036854775807")
+		_, err = db.Pprof(ctx, sel, nil)
+		require.ErrorIs(t, err, ErrLimit)
+		_, err = db.Diff(ctx, [2]Selection{sel, selected(0, time.Minute, "{}")}, [2][]string{}, 0)
+		require.ErrorIs(t, err, ErrLimit)
+	}
+	total := func(sel Selection, want int64) {
+		t.Helper()
+		tree, err := db.Tree(ctx, sel, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, tree.Total())
+	}
+	check := func() {
+		t.Helper()
+		for _, pod := range append(pods, ".+") {
+			selector := fmt.Sprintf(`{pod=~"%s"}`, pod)
+			pods := int64(1)
+			if pod == ".+" {
+				pods = 2
+			}
+			for _, r := range [][2]time.Duration{{0, 24 * time.Hour}, {time.Hour, time.Hour + 5*time.Minute}, {2 * time.Hour, 4 * time.Hour}} {
+				refused(selected(r[0], r[1], selector))
+			}
+			all := selected(0, 24*time.Hour, selector)
+			all.Type = counts
+			total(all, 2*pods*int64(len(times)))
+			series, err := db.Points(ctx, SeriesRequest{Selection: everything(selector), Step: 24 * time.Hour})
+			require.NoError(t, err)
+			require.Len(t, series, 1)
+			require.InEpsilon(t, float64(pods)*float64(len(times))*float64(third+small), series[0].Points[0].Value, 1e-9)
+			if pods == 1 {
+				total(selected(5*time.Hour, 7*time.Hour, selector), 2*(third+small))
+			}
+		}
+		require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+	}
+	verified := func() {
+		t.Helper()
+		require.NoError(t, db.Close())
+		v, err := Verify(ctx, dir)
+		require.NoError(t, err)
+		require.Empty(t, v.Damage)
+		db = open(t, dir, options, func(o *Options) { o.RetentionRaw = 24 * time.Hour })
+	}
+	check()
+	require.NoError(t, db.maintain(ctx, 0))
+	check()
+	verified()
+	check()
+	// Within a slot, an hour and the day that are too much together, parts are not.
+	for i := range times {
+		total(selected(times[i]-time.Second, times[i], `{pod="a"}`), third+small)
+	}
+	total(selected(2*time.Hour, 3*time.Hour+30*time.Minute, `{pod="a"}`), 2*(third+small))
+
+	leave, err := db.enterAlone()
+	require.NoError(t, err)
+	require.NoError(t, db.mend(epochOf(ms(midnight)+1)))
+	leave()
+	check()
+
+	now = midnight.Add(7 * 24 * time.Hour)
+	require.NoError(t, db.maintain(ctx, 0))
+	require.NotZero(t, db.horizonOf(epochOf(ms(midnight)+1)))
+	check()
+	total(selected(3*time.Hour, 3*time.Hour+30*time.Minute, `{pod="a"}`), 2*(third+small))
+	verified()
+	check()
+}
+
+// What is added up over services, and over the days of one, is counted too.
+func TestServicesDoNotOverflowTogether(t *testing.T) {
+	ctx := t.Context()
+	db := open(t, t.TempDir())
+	for day := range 3 { // of one service, whose days are added up
+		p := large(midnight.Add(time.Duration(day*24-48+1)*time.Hour), "main;large", 1<<61, labelServiceName, "days")
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	for i := range 4 {
+		p := large(midnight.Add(time.Hour), "main;large", 1<<61, labelServiceName, fmt.Sprint("s", i))
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	for selector, fits := range map[string]bool{`{service_name="days"}`: true, `{service_name=~"s."}`: false, `{service_name=~"days|s1"}`: false} {
+		sel := everything(selector)
+		sel.Start = ms(midnight.Add(-48 * time.Hour))
+		for name, ask := range map[string]func() error{
+			"tree":  func() error { _, err := db.Tree(ctx, sel, nil); return err },
+			"pprof": func() error { _, err := db.Pprof(ctx, sel, nil); return err },
+			"diff": func() error {
+				_, err := db.Diff(ctx, [2]Selection{everything(`{service_name="s0"}`), sel}, [2][]string{}, 10)
+				return err
+			},
+		} {
+			if err := ask(); fits {
+				require.NoError(t, err, "%s of %s", name, selector)
+			} else {
+				require.ErrorIs(t, err, ErrLimit, "%s of %s", name, selector)
+			}
+		}
+	}
+	p := large(midnight.Add(2*time.Hour), "main;large", 1<<62, labelServiceName, "days")
+	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	sel := everything(`{service_name="days"}`)
+	sel.Start = ms(midnight.Add(-48 * time.Hour))
+	_, err := db.Tree(ctx, sel, nil)
+	require.ErrorIs(t, err, ErrLimit)
+	_, err = db.Pprof(ctx, sel, nil)
+	require.ErrorIs(t, err, ErrLimit)
+}
+
+// The series of one profile, sent apart, are one value.
+func TestValuesDoNotOverflow(t *testing.T) {
+	db := open(t, t.TempDir())
+	for i := range 2 {
+		p := large(midnight.Add(time.Hour), "main;large", 1<<62, labelServiceName, fmt.Sprint("s", i))
+		p.ID = "one"
+		require.NoError(t, db.Append(t.Context(), []profile.Profile{p}))
+	}
+	_, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}")})
+	require.ErrorIs(t, err, ErrLimit)
+	values, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}"), GroupBy: []string{labelServiceName}})
+	require.NoError(t, err)
+	require.Len(t, values, 2)
+	require.Equal(t, labels.FromStrings(labelServiceName, "s0"), values[0].Labels)
+	require.EqualValues(t, 1<<62+1e7, values[0].Values[0].Value)
+}
