@@ -32,7 +32,7 @@ func (c *comparison) cold(ctx context.Context) error {
 				return err
 			}
 		}
-		c.record(groupCold, q, &got)
+		c.record(groupCold, q, &got, nil)
 	}
 	return c.disk("disk, after restarts")
 }

@@ -19,6 +19,7 @@ type comparison struct {
 	set     *dataset.Set
 	start   time.Time  // of the data set, a full minute
 	servers [2]*server // ours and the peer
+	ready   *readyServer
 	results *Results
 }
 
@@ -34,7 +35,8 @@ func run(ctx context.Context, o options) (_ *Results, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	c := &comparison{options: o}
+	c := &comparison{options: o, ready: newReadyServer()}
+	defer c.ready.stop()
 	if o.data != "" {
 		c.set, err = dataset.Read(o.data)
 	} else {

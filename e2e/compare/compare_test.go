@@ -78,6 +78,9 @@ func TestComparisonIsComplete(t *testing.T) {
 			if f.Unit != "s" {
 				require.Positive(t, v.Median, f.Name)
 			}
+			if f.Group == groupQueries || f.Group == groupLong {
+				require.Positive(t, f.Ready.Median, f.Name)
+			}
 			if f.Group != groupPush {
 				require.Positive(t, v.Count, f.Name)
 				require.Positive(t, v.Bytes, f.Name)

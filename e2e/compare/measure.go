@@ -15,6 +15,7 @@ type asked struct {
 	cpu        time.Duration   // of all runs
 	sizes      []float64       // bytes as sent
 	facts      []*facts        // of each run; nil if it failed
+	body       []byte          // of the last answer
 	errors     int
 	firstError error
 }
@@ -47,7 +48,7 @@ func (a *asked) ask(ctx context.Context, s *server, q query, shift time.Duration
 	}
 	a.cpu += cpu
 	a.latencies = append(a.latencies, got.took)
-	a.sizes = append(a.sizes, float64(len(got.body)))
+	a.body, a.sizes = got.body, append(a.sizes, float64(len(got.body)))
 	a.facts = append(a.facts, &f)
 	return nil
 }
@@ -87,9 +88,11 @@ func (q query) shift(run int, data time.Duration) time.Duration {
 
 func selector(service string) string { return fmt.Sprintf("{service_name=%q}", service) }
 
-// measure asks both servers in turn about the end of some time of data.
+// measure asks both servers in turn about the end of some time of data, and then
+// for our answer once more where it is ready.
 func (c *comparison) measure(ctx context.Context, group string, q query, data time.Duration) error {
 	var got [2]asked
+	var ready []time.Duration
 	for run := range c.warmUp + c.runs {
 		err := c.each(run, func(which int, s *server) error {
 			return got[which].ask(ctx, s, q, q.shift(run, data), c.compressed, run >= c.warmUp)
@@ -97,14 +100,25 @@ func (c *comparison) measure(ctx context.Context, group string, q query, data ti
 		if err != nil {
 			return err
 		}
+		if got[ours].body == nil {
+			continue
+		}
+		took, err := c.ready.ask(ctx, got[ours].body)
+		if err != nil {
+			return fmt.Errorf("answer that is ready: %w", err)
+		}
+		ready = append(ready, took)
 	}
-	c.record(group, q, &got)
+	c.record(group, q, &got, ready)
 	return nil
 }
 
 // record adds the figure of a query, with marks for what is doubtful.
-func (c *comparison) record(group string, q query, got *[2]asked) {
+func (c *comparison) record(group string, q query, got *[2]asked, ready []time.Duration) {
 	f := Figure{Group: group, Name: q.name, Unit: "ms"}
+	if len(ready) > 0 {
+		f.Ready = summary(milliseconds(ready))
+	}
 	for which, a := range got {
 		s := c.servers[which]
 		if a.errors > 0 {

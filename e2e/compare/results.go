@@ -34,6 +34,7 @@ type Results struct {
 type Figure struct {
 	Group, Name, Unit string
 	Values            [2]*Value // ours and the peer's; nil if it was not measured
+	Ready             *Value    `json:",omitempty"` // our answer from a server that has it ready
 	Marks             []string  // why it should not be trusted
 }
 

@@ -52,8 +52,8 @@ func header(group string, r *Results) string {
 	if group == groupPush {
 		return fmt.Sprintf("| | %s | %s | %[2]s / %[1]s |\n|---|---|---|---|\n", ours, peer)
 	}
-	return fmt.Sprintf("| median | %s | p95 | CPU | %s | p95 | CPU | %[2]s / %[1]s | answer of %[1]s | of %[2]s |\n"+
-		"|---|---|---|---|---|---|---|---|---|---|\n", ours, peer)
+	return fmt.Sprintf("| median | %s | p95 | CPU | %s | p95 | CPU | %[2]s / %[1]s | answer of %[1]s | of %[2]s | if it is ready |\n"+
+		"|---|---|---|---|---|---|---|---|---|---|---|\n", ours, peer)
 }
 
 // row is a figure as a row of its group's table.
@@ -76,7 +76,7 @@ func (f Figure) row(name string) string {
 	}
 	cells = append(cells, ratio)
 	if f.Group != groupPush {
-		cells = append(cells, f.Values[ours].answer(), f.Values[peer].answer())
+		cells = append(cells, f.Values[ours].answer(), f.Values[peer].answer(), f.Ready.median(f.Unit))
 	}
 	return "| " + strings.Join(cells, " | ") + " |\n"
 }
