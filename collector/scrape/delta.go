@@ -3,6 +3,7 @@ package scrape
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
@@ -58,7 +59,11 @@ func (d *delta) apply(p *googlev1.Profile) *googlev1.Profile {
 			now[keys[i]] = values
 		}
 		for j, c := range columns {
-			values[j] += s.Value[c]
+			sum := values[j] + s.Value[c]
+			if values[j] > 0 && s.Value[c] > 0 && sum < 0 {
+				sum = math.MaxInt64
+			}
+			values[j] = sum
 		}
 	}
 	before, first, since := d.before, d.before == nil, d.time

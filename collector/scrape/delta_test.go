@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"math"
 	"testing"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -52,6 +53,22 @@ func TestDelta(t *testing.T) {
 	fewer := heap(9000, 0, map[uint64][4]int64{0xd: {11, 110, 0, 0}})
 	fewer.SampleType, fewer.Sample[0].Value = fewer.SampleType[:1], []int64{11}
 	require.Equal(t, map[uint64][]int64{0xd: {11}}, values(d.apply(fewer)))
+}
+
+// A stacktrace may come more than once. Nothing can make its growth negative.
+func TestDeltaOfStacktracesThatComeAgain(t *testing.T) {
+	d := newDelta(cumulative(nameMemory))
+	twice := func(time, n int64) *googlev1.Profile {
+		p := heap(time, 1, map[uint64][4]int64{0xa: {n, 1, 1, 10}})
+		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: p.Sample[0].LocationId, Value: []int64{n, 1, 1, 10}})
+		return p
+	}
+	d.apply(twice(1000, 1))
+	p := d.apply(twice(3000, 5))
+	require.Equal(t, []int64{8, 0, 1, 10}, p.Sample[0].Value)
+	require.Equal(t, []int64{0, 0, 1, 10}, p.Sample[1].Value)
+	p = d.apply(twice(5000, math.MaxInt64-5))
+	require.Equal(t, []int64{math.MaxInt64 - 10, 0, 1, 10}, p.Sample[0].Value)
 }
 
 func TestDeltaOfCountersAlone(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"time"
 
@@ -105,6 +106,14 @@ func (l Limits) timelineStep(from, until time.Time) int64 {
 	return timelineSteps[len(timelineSteps)-1]
 }
 
+// sumOf is a sum of two that are not negative, or the largest number if it is more.
+func sumOf(a int64, b float64) int64 {
+	if b >= 1<<63 || a > math.MaxInt64-int64(b) {
+		return math.MaxInt64
+	}
+	return a + int64(b)
+}
+
 // timelines adds the timeline of all that is selected, and of each group if the
 // request asks for groups. Steps are whole: the first is that which from falls into,
 // the last begins before until.
@@ -128,7 +137,8 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 		t := &flamebearerTimeline{StartTime: first * step, DurationDelta: step, Samples: make([]int64, n)}
 		for _, s := range s {
 			for _, p := range s.Points {
-				t.Samples[(p.Time+1)/(step*1000)-first-1] += int64(p.Value)
+				at := &t.Samples[(p.Time+1)/(step*1000)-first-1]
+				*at = sumOf(*at, p.Value)
 			}
 		}
 		return t

@@ -5,8 +5,10 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -351,6 +353,26 @@ func TestRenderTimelineAtStep(t *testing.T) {
 		"from", fmt.Sprint(at.UnixMilli()), "until", fmt.Sprint(at.UnixMilli()+30_000))), &f))
 	require.Equal(t, at.Unix(), f.Timeline.StartTime)
 	require.Equal(t, []int64{14, 7}, f.Timeline.Samples)
+}
+
+// A timeline's points are added up as floating-point numbers, which exceed an int64
+// before it does.
+func TestRenderTimelineOfLargeValues(t *testing.T) {
+	url, _ := start(t, defaults)
+	from := time.Now().Add(-10 * time.Minute).Unix()
+	resp, err := http.Post(fmt.Sprintf("%s/ingest?name=app.alloc_objects&units=objects&from=%d&until=%d", url, from, from+10), "text/plain",
+		strings.NewReader("main;large 9223372036854775806\nmain;small 1\n"))
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
+	require.Equal(t, http.StatusOK, resp.StatusCode, string(body))
+	var f flamebearer
+	require.NoError(t, json.Unmarshal([]byte(ok(t, url, "/render", "query", "app.alloc_objects",
+		"from", fmt.Sprint(from-60), "until", fmt.Sprint(from+60), "groupBy", "service_name")), &f))
+	require.EqualValues(t, math.MaxInt64, f.Flamebearer.NumTicks)
+	require.Contains(t, f.Timeline.Samples, int64(math.MaxInt64))
+	require.EqualValues(t, math.MaxInt64, f.Timeline.sum())
+	require.EqualValues(t, math.MaxInt64, f.Groups["app"].sum())
 }
 
 // A flamebearer is what Pyroscope's viewers read.

@@ -245,11 +245,12 @@ func (e *epoch) countStreams(db *DB) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	if it.Last() {
-		if len(it.Key()) != 9 {
-			return fmt.Errorf("%w: key %x", ErrCorrupt, it.Key())
+	for ok := it.Last(); ok; ok = it.Prev() {
+		if len(it.Key()) == 9 {
+			e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
+			break
 		}
-		e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
+		db.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), ErrCorrupt))
 	}
 	return it.Error()
 }

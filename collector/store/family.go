@@ -292,6 +292,9 @@ func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) 
 	}
 	for c := range m.totals {
 		if err := list.decode(value, end-windowMs[level], c); err != nil {
+			for before := range c {
+				m.totals[before] = m.totals[before][:len(m.times)]
+			}
 			return err
 		}
 		m.totals[c] = append(m.totals[c], list.values...)

@@ -173,8 +173,7 @@ type lineageSum struct {
 	order int // of the first of its jobs
 
 	mu   sync.Mutex
-	self [2][]int64 // by side and call of the lineage
-	all  [2]int64   // by side
+	self [2][]int64 // by side and call of the lineage; uncounted if too large
 }
 
 // lineageSums finds the services that have jobs in several epochs. The result is
@@ -217,24 +216,20 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 	return by, free, nil
 }
 
-// add adds the values of a partition's nodes, which are total together.
-func (l *lineageSum) add(side int, nodeTo []uint32, values []int64, total int64) error {
+// add adds the values of a partition's nodes.
+func (l *lineageSum) add(side int, nodeTo []uint32, values []int64) {
 	calls := l.value.calls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all[side] = addTotals(l.all[side], total); l.all[side] == uncounted {
-		return errOverflow()
-	}
 	if n := calls - len(l.self[side]); n > 0 {
 		l.self[side] = append(l.self[side], make([]int64, n)...)
 	}
 	self := l.self[side]
 	for n, x := range values {
 		if x != 0 {
-			self[nodeTo[n]] += x
+			self[nodeTo[n]] = addTotals(self[nodeTo[n]], x)
 		}
 	}
-	return nil
 }
 
 // values are what was added up.

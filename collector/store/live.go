@@ -53,7 +53,7 @@ func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 		return nil, errors.Join(fmt.Errorf("read stream %x: %w: lost", key, ErrCorrupt), closer.Close())
 	}
 	partition, def, err := readStream(value)
-	if _, ok := e.services[partition]; err == nil && !ok {
+	if err == nil && partition >= e.partitions { // a new service is going to take its number
 		err = fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
 	}
 	if err := errors.Join(err, closer.Close()); err != nil {

@@ -162,6 +162,9 @@ func (m *mender) readNumbered(kind byte, n uint32, key, value []byte) {
 	case kindSegment:
 		m.hasPartition(n)
 	case kindStream:
+		if len(key) != 9 {
+			return
+		}
 		m.hasStream(n)
 		s := m.stream(n)
 		s.known = true

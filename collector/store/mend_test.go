@@ -156,6 +156,34 @@ func TestMendTakesFewNumbers(t *testing.T) {
 	require.Empty(t, v.Damage)
 }
 
+// A service without a name is served, and appended to, before and after it is mended.
+func TestServiceWithoutName(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	makeDamageStore(t, dir)
+	day := epochOf(ms(midnight.Add(71 * time.Hour)))
+	db := open(t, dir, damageOptions)
+	require.NoError(t, db.pebble.Delete(partitionKey(day, 1), pebble.Sync))
+	long := append(streamKey(day, maxStreams-1), 0) // which is the key of none
+	require.NoError(t, db.pebble.Set(long, nil, pebble.Sync))
+	require.NoError(t, db.Close())
+	db = open(t, dir, damageOptions)
+	require.Len(t, found(t, db), damageProfiles)
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Len(t, found(t, db), damageProfiles)
+	require.NoError(t, db.mend(day))
+	require.Len(t, found(t, db), damageProfiles)
+	late := cpu(folded(midnight.Add(69*time.Hour), "main 1"), labelServiceName, "new")
+	require.NoError(t, db.Append(ctx, []profile.Profile{late}))
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Len(t, found(t, db), damageProfiles)
+	selected := everything(`{service_name="new"}`)
+	selected.End = ms(midnight.Add(72 * time.Hour))
+	tree, err := db.Tree(ctx, selected, nil)
+	require.NoError(t, err)
+	require.Positive(t, tree.Total())
+}
+
 // Where profiles are lost that are in a merged row, it is the one to go on with.
 func TestMendKeepsMergedRows(t *testing.T) {
 	ctx := context.Background()

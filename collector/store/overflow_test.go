@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -137,6 +138,14 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 		p := large(midnight.Add(time.Hour), "main;large", 1<<61, labelServiceName, fmt.Sprint("s", i))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
+	// An answer of Diff has the sum of both sides.
+	two := everything(`{service_name=~"s[01]"}`)
+	_, err := db.Diff(ctx, [2]Selection{two, everything(`{service_name="s2"}`)}, [2][]string{}, 10)
+	require.NoError(t, err)
+	_, err = db.Diff(ctx, [2]Selection{two, two}, [2][]string{}, 10)
+	require.ErrorIs(t, err, ErrLimit)
+	small := large(midnight.Add(time.Hour), "main;large", 1, labelServiceName, "small")
+	require.NoError(t, db.Append(ctx, []profile.Profile{small}))
 	for selector, fits := range map[string]bool{`{service_name="days"}`: true, `{service_name=~"s."}`: false, `{service_name=~"days|s1"}`: false} {
 		sel := everything(selector)
 		sel.Start = ms(midnight.Add(-48 * time.Hour))
@@ -144,7 +153,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 			"tree":  func() error { _, err := db.Tree(ctx, sel, nil); return err },
 			"pprof": func() error { _, err := db.Pprof(ctx, sel, nil); return err },
 			"diff": func() error {
-				_, err := db.Diff(ctx, [2]Selection{everything(`{service_name="s0"}`), sel}, [2][]string{}, 10)
+				_, err := db.Diff(ctx, [2]Selection{everything(`{service_name="small"}`), sel}, [2][]string{}, 10)
 				return err
 			},
 		} {
@@ -159,10 +168,129 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	sel := everything(`{service_name="days"}`)
 	sel.Start = ms(midnight.Add(-48 * time.Hour))
-	_, err := db.Tree(ctx, sel, nil)
+	_, err = db.Tree(ctx, sel, nil)
 	require.ErrorIs(t, err, ErrLimit)
 	_, err = db.Pprof(ctx, sel, nil)
 	require.ErrorIs(t, err, ErrLimit)
+}
+
+// What counts at the ends of a range is what is in it: of a slot that is in it for
+// the most part, the rest is taken off.
+func TestEdgesDoNotOverflow(t *testing.T) {
+	ctx := t.Context()
+	db := open(t, t.TempDir())
+	for at, v := range map[time.Duration]int64{time.Minute: 1 << 62, 6 * time.Minute: 1, 9*time.Minute + 30*time.Second: 1 << 62} {
+		require.NoError(t, db.Append(ctx, []profile.Profile{large(midnight.Add(time.Hour+at), "main;large", v, labelServiceName, "x")}))
+	}
+	check := func() {
+		t.Helper()
+		sel := everything("{}")
+		sel.Start, sel.End = ms(midnight.Add(time.Hour))+1, ms(midnight.Add(time.Hour+9*time.Minute))
+		tree, err := db.Tree(ctx, sel, nil)
+		require.NoError(t, err)
+		require.EqualValues(t, 1<<62+1+2e7, tree.Total())
+		_, err = db.Pprof(ctx, sel, nil)
+		require.NoError(t, err)
+		sel.End = ms(midnight.Add(time.Hour + 10*time.Minute))
+		_, err = db.Tree(ctx, sel, nil)
+		require.ErrorIs(t, err, ErrLimit)
+	}
+	check()
+	require.NoError(t, db.maintain(ctx, 0))
+	check()
+}
+
+// At a call site only what begins with it counts, of one day, of several and of
+// spans.
+func TestCallSitesDoNotOverflow(t *testing.T) {
+	ctx := t.Context()
+	db := open(t, t.TempDir())
+	site := []string{"main", "small"}
+	total := func(sel Selection, want int64) {
+		t.Helper()
+		tree, err := db.Tree(ctx, sel, site)
+		require.NoError(t, err)
+		require.Equal(t, want, tree.Total())
+		tree, err = db.Tree(ctx, func() Selection { s := sel; s.MaxNodes = 1 << 20; return s }(), site)
+		require.NoError(t, err)
+		require.Equal(t, want, tree.Total())
+		diff, err := db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{site, site}, 0)
+		require.NoError(t, err)
+		require.Equal(t, want, diff.Nodes[0].Total)
+		require.Equal(t, want, diff.Nodes[0].TotalRight)
+		p, err := db.Pprof(ctx, sel, site)
+		require.NoError(t, err)
+		require.Equal(t, 1, p.Samples)
+		for _, s := range [][]string{nil, {"main"}, {"main", "large"}} {
+			_, err = db.Tree(ctx, sel, s)
+			require.ErrorIs(t, err, ErrLimit)
+			_, err = db.Pprof(ctx, sel, s)
+			require.ErrorIs(t, err, ErrLimit)
+		}
+	}
+	add := func(at time.Duration) {
+		t.Helper()
+		p := large(midnight.Add(at), "main;large", 1<<61, labelServiceName, "x")
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	for i := range 9 { // which would be small again
+		add(time.Hour + time.Duration(i)*time.Second)
+	}
+	day := everything("{}")
+	total(day, 9*1e7)
+	for i := range 3 { // each of two days fits
+		add(-23*time.Hour + time.Duration(i)*time.Second)
+		add(-47*time.Hour + time.Duration(i)*time.Second)
+	}
+	days := everything("{}")
+	days.Start, days.End = ms(midnight.Add(-48*time.Hour)), ms(midnight)-1
+	total(days, 6*1e7)
+	require.NoError(t, db.maintain(ctx, 0))
+	total(day, 9*1e7)
+	days.End = ms(midnight.Add(24 * time.Hour))
+	total(days, 15*1e7)
+}
+
+// A profile's total is counted. One that says otherwise is damaged, whoever reads it.
+func TestProfilesAreCounted(t *testing.T) {
+	ctx := t.Context()
+	db := open(t, t.TempDir())
+	good := large(midnight.Add(time.Hour), "main;large", 5, labelServiceName, "x")
+	require.NoError(t, db.Append(ctx, []profile.Profile{good, large(midnight.Add(2*time.Hour), "main;large", 7, labelServiceName, "x")}))
+	want, err := db.Tree(ctx, everything("{}"), nil)
+	require.NoError(t, err)
+	prefix := levelPrefix(epochOf(ms(midnight)+1), kindRow, levelFine)
+	var bad []byte
+	require.NoError(t, db.each(db.pebble, prefix, func(key, _ []byte) error {
+		bad = slices.Clone(key)
+		return nil
+	}))
+	r := row{profiles: 1, duration: 1, totals: []int64{1, uncounted}, nodes: []uint32{1}, values: [][]int64{{1}, {0}}}
+	require.NoError(t, db.pebble.Set(bad, r.append(nil), nil))
+	corrupt := 0.0
+	check := func() {
+		t.Helper()
+		corrupt = testutil.ToFloat64(db.metrics.corrupt)
+		tree, err := db.Tree(ctx, everything("{}"), nil)
+		require.NoError(t, err)
+		require.EqualValues(t, want.Total()-7-1e7, tree.Total())
+		require.Greater(t, testutil.ToFloat64(db.metrics.corrupt), corrupt)
+		_, err = db.Pprof(ctx, everything("{}"), nil)
+		require.NoError(t, err)
+		for _, stack := range [][]string{nil, {"main"}} {
+			series, err := db.Points(ctx, SeriesRequest{Selection: everything("{}"), Step: 24 * time.Hour, Stack: stack})
+			require.NoError(t, err)
+			require.InDelta(t, float64(tree.Total()), series[0].Points[0].Value, 0)
+			values, err := db.Values(ctx, ValuesRequest{Selection: everything("{}"), Stack: stack})
+			require.NoError(t, err)
+			require.Len(t, values[0].Values, 1)
+		}
+	}
+	check()
+	require.NoError(t, db.maintain(ctx, 0))
+	tree, err := db.Tree(ctx, everything("{}"), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, want.Total()-7-1e7, tree.Total())
 }
 
 // The series of one profile, sent apart, are one value.

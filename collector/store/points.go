@@ -119,7 +119,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err := p.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
-			v, err := p.total(st.sampleType)
+			v, err := p.total(level, st.sampleType)
 			if err != nil {
 				return err
 			}
@@ -150,11 +150,11 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	for _, st := range j.streams {
 		g := groups.of(st.labels)
 		from, to := st.span.within(s, lo, hi)
-		err := s.cover(kindRow, levelFine, st.id, from, to, func(_ int, t int64, value []byte) error {
+		err := s.cover(kindRow, levelFine, st.id, from, to, func(level int, t int64, value []byte) error {
 			if err := p.decode(value); err != nil {
 				return err
 			}
-			if _, err := p.total(st.sampleType); err != nil {
+			if _, err := p.total(level, st.sampleType); err != nil {
 				return err
 			}
 			sum, err := p.sumOf(st.sampleType, len(v.nodes), &tmp, func(n uint32) bool { return in[v.callOf[n]] })

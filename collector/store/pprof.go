@@ -30,15 +30,7 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *P
 	}
 	m := newPprofMerge(ctx, db.memory.hold(), len(jobs) == 1)
 	defer m.free()
-	err = db.merge(ctx, jobs, sel, func(j *job, v *view, sums []int64) error {
-		if len(callSite) > 0 {
-			in := v.below(callSite)
-			for n := range sums {
-				if !in[v.callOf[n]] {
-					sums[n] = 0
-				}
-			}
-		}
+	err = db.merge(ctx, jobs, sel, callSite, func(j *job, v *view, sums []int64) error {
 		return m.add(j.order, v, sums)
 	})
 	if err != nil {

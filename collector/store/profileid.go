@@ -134,9 +134,8 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 	})
 }
 
-// addSpans adds up the values by node of the spans and traces that a selection
-// names.
-func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, b *buffer) (total int64, err error) {
+// addSpans is addJob for the values of the spans and traces that a selection names.
+func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p packedSpans
 	selected := sel.tagged()
 	err = s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
@@ -146,16 +145,12 @@ func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, b *buffer) (to
 		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
 			return nil
 		}
-		err := p.each(st.sampleType, sums.limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
-			if selected(t) {
+		return p.each(st.sampleType, sums.limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
+			if selected(t) && (within == nil || within(node)) {
 				sums.add(uint64(node), v)
-				total = addTotals(total, v)
+				total.add(v, 1)
 			}
 		})
-		if total == uncounted {
-			return errOverflow()
-		}
-		return err
 	})
 	return total, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -103,9 +104,10 @@ func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 	return max(sel.Start-1, base), min(sel.End, base+dayMs)
 }
 
-// merge adds up the values of every job's streams by node and calls fn with the
-// sums, in parallel. The sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *job, v *view, sums []int64) error) error {
+// merge adds up the values of every job's streams by node, of stacktraces that begin
+// with the call site if there is one, and calls fn with the sums, in parallel. The
+// sums are valid during the call only.
+func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *view, sums []int64) error) error {
 	var all atomic.Int64
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
 		part, err := s.partition(j.partition)
@@ -118,9 +120,16 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.nodes))
-		total, err := db.mergeJob(s, j, sel, nodeSums{values: sums})
-		if err != nil {
+		within := v.within(callSite)
+		if err := db.mergeJob(s, j, sel, nodeSums{values: sums}, within); err != nil {
 			return err
+		}
+		total := int64(0)
+		for n, x := range sums {
+			if x != 0 && within != nil && !within(uint32(n)) {
+				x, sums[n] = 0, 0
+			}
+			total += x
 		}
 		if all.Add(total) < 0 {
 			return errOverflow()
@@ -129,34 +138,50 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, fn func(j *
 	})
 }
 
-// mergeJob adds the values of a job's streams to the sums of its partition's nodes.
-// The total is what was added; if it is too large, so that sums may be, that is an
-// error. The caller sets s.edges.less.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums) (total int64, err error) {
+// mergeJob adds the values of a job's streams to the sums of its partition's nodes,
+// which are zero. What adds up to too much together is an error; but if within is
+// given, what counts is what is within it, and the sums may be of that alone. The
+// caller sets s.edges.less.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) error {
+	total, err := db.addJob(s, j, sel, sums, nil)
+	if err == nil && !total.fits() && within != nil {
+		clear(sums.values)
+		total, err = db.addJob(s, j, sel, sums, within)
+	}
+	if err == nil && !total.fits() {
+		err = errOverflow()
+	}
+	return err
+}
+
+// addJob is mergeJob of what is within, or of everything if that is nil. If the
+// total does not fit, sums may be wrong.
+func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	lo, hi := sel.times(j.epoch)
-	add := func(st *jobStream, _ int, _ int64, value []byte) error {
+	add := func(st *jobStream, level int, _ int64, value []byte) error {
 		if err := b.row.decode(value); err != nil {
 			return err
 		}
-		v, err := b.row.total(st.sampleType)
-		if err != nil {
+		v, err := b.row.total(level, st.sampleType)
+		switch {
+		case err != nil:
 			return err
+		case within != nil:
+			v, err = b.row.addWithin(sums, st.sampleType, s.edges.sign, within, &b.scratch)
+		default:
+			err = b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch)
 		}
-		if err := b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch); err != nil {
-			return err
+		if err == nil {
+			total.add(v, s.edges.sign)
 		}
-		if v *= s.edges.sign; v > 0 && total > math.MaxInt64-v {
-			return errOverflow()
-		}
-		total += v
-		return nil
+		return err
 	}
 	s.edges.sign = 1
 	switch {
 	case sel.hasSpans():
-		return s.addSpans(j, &sel, sums, b)
+		return s.addSpans(j, &sel, sums, within, b)
 	case len(sel.Profiles) > 0:
 		err = s.coverProfiles(j, &sel, add)
 	default:
@@ -164,6 +189,25 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums) (total 
 	}
 	return total, err
 }
+
+// A wide is a sum of 128 bits in two's complement: what is added to it may exceed an
+// int64 before the rest is taken off.
+type wide struct{ hi, lo uint64 }
+
+// add adds v, which is not negative, times a sign.
+func (w *wide) add(v, sign int64) {
+	var carry uint64
+	if sign < 0 {
+		w.lo, carry = bits.Sub64(w.lo, uint64(v), 0)
+		w.hi -= carry
+		return
+	}
+	w.lo, carry = bits.Add64(w.lo, uint64(v), 0)
+	w.hi += carry
+}
+
+// fits reports whether the sum is a positive int64 or 0.
+func (w *wide) fits() bool { return w.hi == 0 && w.lo <= math.MaxInt64 }
 
 // A buffer is memory for sums by node and for decoding rows, reused between
 // queries.

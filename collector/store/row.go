@@ -181,21 +181,26 @@ func (p *packedRow) decodeHead(r *reader) error {
 	return r.err
 }
 
-// total is that of a sample type.
-func (p *packedRow) total(sampleType int) (int64, error) {
+// total is that of a sample type. It may be uncounted, but not in a row of one
+// profile.
+func (p *packedRow) total(level, sampleType int) (int64, error) {
 	switch {
 	case sampleType >= len(p.totals):
 		return 0, fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.totals))
-	case p.totals[sampleType] == uncounted:
-		return 0, errUncounted
+	case p.totals[sampleType] != uncounted:
+		return p.totals[sampleType], nil
+	case level == levelFine:
+		return 0, fmt.Errorf("%w: total of sample type %d of one profile is not counted", ErrCorrupt, sampleType)
 	}
-	return p.totals[sampleType], nil
+	return 0, errUncounted
 }
 
-// single checks the totals of a row of one profile, which are counted.
+// single checks the totals of a row of one profile.
 func (p *packedRow) single() error {
-	if c := slices.Index(p.totals, uncounted); c >= 0 {
-		return fmt.Errorf("%w: total of sample type %d of one profile is not counted", ErrCorrupt, c)
+	for c := range p.totals {
+		if _, err := p.total(levelFine, c); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -335,30 +340,50 @@ func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch)
 	return nil
 }
 
+// addWithin is addTo for those nodes that fn selects. The sum is that of their values,
+// without the sign.
+func (p *packedRow) addWithin(sums nodeSums, sampleType int, sign int64, fn func(node uint32) bool, s *scratch) (sum int64, err error) {
+	err = p.each(sampleType, sums.limit(), s, func(node uint32, v int64) {
+		if fn(node) {
+			sums.add(uint64(node), v*sign)
+			sum += v
+		}
+	})
+	return sum, err
+}
+
 // sumOf adds up the values of one sample type of those nodes below a limit that
 // fn selects.
 func (p *packedRow) sumOf(sampleType, limit int, s *scratch, fn func(node uint32) bool) (sum int64, err error) {
+	err = p.each(sampleType, limit, s, func(node uint32, v int64) {
+		if fn(node) {
+			sum += v
+		}
+	})
+	return sum, err
+}
+
+// each calls fn with every node, which are below a limit, and its value of one sample
+// type, unless that is 0. If there is an error, it calls it with none.
+func (p *packedRow) each(sampleType, limit int, s *scratch, fn func(node uint32, v int64)) error {
 	if p.count == 0 {
-		return 0, nil
+		return nil
 	}
 	v, factor, err := p.of(sampleType)
 	if err == nil {
 		err = p.unpack(v, limit, s)
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	j := 0
 	for i, n := range s.nodes {
-		if !v.has(i) {
-			continue
+		if v.has(i) {
+			fn(uint32(n), int64(s.values[j]+1)*factor)
+			j++
 		}
-		if fn(uint32(n)) {
-			sum += int64(s.values[j]+1) * factor
-		}
-		j++
 	}
-	return sum, nil
+	return nil
 }
 
 // has reports whether the i-th value is not zero.

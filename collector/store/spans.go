@@ -224,7 +224,8 @@ func (p *packedSpans) decode(value []byte) error {
 }
 
 // each calls fn with every node of every tag and its value of one sample type,
-// unless that is 0. All nodes are below limit.
+// unless that is 0. All nodes are below limit. If there is an error, it calls it with
+// none.
 func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag, node uint32, value int64)) error {
 	v, factor, err := p.row.of(sampleType)
 	if err != nil {
@@ -234,20 +235,25 @@ func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag
 	if !p.row.nodes.decode(s.nodes) || !v.column.decode(s.values) {
 		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
 	}
+	i := 0
+	for _, count := range p.counts {
+		next := uint64(0)
+		for range count {
+			// next stays below limit, so the sum does not overflow.
+			if s.nodes[i] += next; s.nodes[i] >= uint64(limit) {
+				return fmt.Errorf("%w: node %d of %d", ErrCorrupt, s.nodes[i], limit)
+			}
+			next = s.nodes[i] + 1
+			i++
+		}
+	}
 	i, j := 0, 0
 	for k := range p.tags {
-		next := uint64(0)
 		for range p.counts[k] {
-			// next stays below limit, so the sum does not overflow.
-			node := next + s.nodes[i]
-			if node >= uint64(limit) {
-				return fmt.Errorf("%w: node %d of %d", ErrCorrupt, node, limit)
-			}
 			if v.has(i) {
-				fn(&p.tags[k], uint32(node), int64(s.values[j]+1)*factor)
+				fn(&p.tags[k], uint32(s.nodes[i]), int64(s.values[j]+1)*factor)
 				j++
 			}
-			next = node + 1
 			i++
 		}
 	}

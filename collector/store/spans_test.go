@@ -463,7 +463,7 @@ func TestSpansRoundTrip(t *testing.T) {
 			}
 			require.NoError(t, p.each(c, 1000, &tmp, func(t *spanTag, node uint32, v int64) { put(got, *t, node, v) }))
 			require.Equal(t, want, got)
-			require.ErrorIs(t, p.each(c, int(slices.Max(in.nodes)), &tmp, func(*spanTag, uint32, int64) {}), ErrCorrupt)
+			require.ErrorIs(t, p.each(c, int(slices.Max(in.nodes)), &tmp, func(*spanTag, uint32, int64) { t.Error("called in spite of the error") }), ErrCorrupt)
 		}
 	}
 }

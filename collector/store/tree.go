@@ -62,6 +62,9 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	if err := db.gather(ctx, sels[:], callSites[:], parts); err != nil {
 		return nil, err
 	}
+	if addTotals(parts.total[0], parts.total[1]) == uncounted { // which answers have
+		return nil, errOverflow()
+	}
 	if maxNodes <= 0 {
 		maxNodes = 1<<63 - 1
 	}
@@ -116,13 +119,11 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 					continue
 				}
 				values := b.zeros(len(nodeTo))
-				total, err := db.mergeJob(s, j, sels[side], nodeSums{values: values})
-				if err != nil {
+				within := sum.value.now().withinCalls(nodeTo, callSites[side])
+				if err := db.mergeJob(s, j, sels[side], nodeSums{values: values}, within); err != nil {
 					return err
 				}
-				if err := sum.add(side, nodeTo, values, total); err != nil {
-					return err
-				}
+				sum.add(side, nodeTo, values)
 			}
 			return nil
 		}
@@ -138,7 +139,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			if j == nil {
 				continue
 			}
-			if _, err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}); err != nil {
+			if err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}, v.within(callSites[side])); err != nil {
 				return err
 			}
 		}
@@ -293,6 +294,22 @@ func (v *view) below(callSite []string) []bool {
 	return in
 }
 
+// within tells which nodes are of stacktraces that begin with a call site; nil for all
+// if there is none.
+func (v *view) within(callSite []string) func(node uint32) bool {
+	return v.withinCalls(v.callOf, callSite)
+}
+
+// withinCalls is within for nodes of which the view knows the calls alone.
+func (v *view) withinCalls(callOf []uint32, callSite []string) func(node uint32) bool {
+	if len(callSite) == 0 {
+		return nil
+	}
+	below := sync.OnceValue(func() []bool { return v.below(callSite) })
+	return func(node uint32) bool { return below()[callOf[node]] }
+}
+
+// filterCalls leaves the values of stacktraces that begin with a call site.
 func (v *view) filterCalls(self []int64, callSite []string) {
 	in := v.below(callSite)
 	for i := range self {

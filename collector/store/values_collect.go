@@ -94,7 +94,7 @@ func (s *rowSum) read(sampleType int, value []byte) error {
 		return err
 	}
 	var err error
-	s.total, err = s.row.total(sampleType)
+	s.total, err = s.row.total(levelFine, sampleType)
 	return err
 }
 
@@ -118,7 +118,10 @@ func (s *rowSum) readNodes(sampleType int, value []byte) error {
 	if err := s.row.decode(value); err != nil {
 		return err
 	}
-	var err error
+	_, err := s.row.total(levelFine, sampleType)
+	if err != nil {
+		return err
+	}
 	s.total, err = s.row.sumOf(sampleType, s.nodes, &s.tmp, s.in)
 	return err
 }

@@ -96,9 +96,20 @@ func (e *epochCheck) window(r *rowCheck) error {
 		}
 	}
 	if profiles != r.row.profiles || !slices.Equal(totals, r.row.totals) {
-		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", ErrCorrupt, r.row.profiles, r.row.totals, profiles, totals)
+		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", ErrCorrupt, r.row.profiles, countedTotals(r.row.totals), profiles, countedTotals(totals))
 	}
 	return nil
+}
+
+// countedTotals are totals as a message shows them.
+func countedTotals(totals []int64) []any {
+	out := make([]any, len(totals))
+	for c, total := range totals {
+		if out[c] = total; total == uncounted {
+			out[c] = "uncounted"
+		}
+	}
+	return out
 }
 
 // merged checks that a profile is in merged windows, or noted to be merged:
