@@ -55,7 +55,8 @@ func TestDelta(t *testing.T) {
 	require.Equal(t, map[uint64][]int64{0xd: {11}}, values(d.apply(fewer)))
 }
 
-// A stacktrace may come more than once. Nothing can make its growth negative.
+// A stacktrace may come more than once. A sum that is too large does not make its
+// growth negative.
 func TestDeltaOfStacktracesThatComeAgain(t *testing.T) {
 	d := newDelta(cumulative(nameMemory))
 	twice := func(time, n int64) *googlev1.Profile {

@@ -156,32 +156,45 @@ func TestMendTakesFewNumbers(t *testing.T) {
 	require.Empty(t, v.Damage)
 }
 
-// A service without a name is served, and appended to, before and after it is mended.
+// A service that lost its name is served, and takes profiles, before and after it is
+// mended.
 func TestServiceWithoutName(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)
 	day := epochOf(ms(midnight.Add(71 * time.Hour)))
 	db := open(t, dir, damageOptions)
+	value, closer, err := db.pebble.Get(partitionKey(day, 1))
+	require.NoError(t, err)
+	name := bytes.Clone(value)
+	require.NoError(t, closer.Close())
 	require.NoError(t, db.pebble.Delete(partitionKey(day, 1), pebble.Sync))
 	long := append(streamKey(day, maxStreams-1), 0) // which is the key of none
 	require.NoError(t, db.pebble.Set(long, nil, pebble.Sync))
 	require.NoError(t, db.Close())
 	db = open(t, dir, damageOptions)
 	require.Len(t, found(t, db), damageProfiles)
-	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, found(t, db), damageProfiles)
+	want := int64(0)
+	add := func(services ...string) {
+		t.Helper()
+		for _, name := range services {
+			want++
+			late := cpu(folded(midnight.Add(69*time.Hour).Add(time.Duration(want)*time.Second), "main;late 1"), labelServiceName, name)
+			require.NoError(t, db.Append(ctx, []profile.Profile{late}))
+		}
+		for range 2 {
+			require.Len(t, found(t, db), damageProfiles)
+			selected := everything("{}")
+			selected.End = ms(midnight.Add(72 * time.Hour))
+			tree, err := db.Tree(ctx, selected, []string{"main", "late"})
+			require.NoError(t, err)
+			require.Equal(t, want*1e7, tree.Total())
+			require.NoError(t, db.maintain(ctx, 0))
+		}
+	}
+	add(string(name))
 	require.NoError(t, db.mend(day))
-	require.Len(t, found(t, db), damageProfiles)
-	late := cpu(folded(midnight.Add(69*time.Hour), "main 1"), labelServiceName, "new")
-	require.NoError(t, db.Append(ctx, []profile.Profile{late}))
-	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, found(t, db), damageProfiles)
-	selected := everything(`{service_name="new"}`)
-	selected.End = ms(midnight.Add(72 * time.Hour))
-	tree, err := db.Tree(ctx, selected, nil)
-	require.NoError(t, err)
-	require.Positive(t, tree.Total())
+	add(string(name), "new")
 }
 
 // Where profiles are lost that are in a merged row, it is the one to go on with.

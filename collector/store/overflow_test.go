@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
@@ -238,11 +239,24 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 	}
 	day := everything("{}")
 	total(day, 9*1e7)
+	for i := range 5 {
+		p := large(midnight.Add(2*time.Hour+time.Duration(i)*time.Second), "main;large", 1<<61, labelServiceName, "spans")
+		at := int64(len(p.Pprof.StringTable))
+		p.Pprof.StringTable = append(p.Pprof.StringTable, "span_id", testSpan(1).String())
+		for _, s := range p.Pprof.Sample {
+			s.Label = []*googlev1.Label{{Key: at, Str: at + 1}}
+		}
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	spans := day
+	spans.Spans = []SpanID{testSpan(1)}
+	total(spans, 5*1e7)
+	day.Matchers = everything(`{service_name="x"}`).Matchers
 	for i := range 3 { // each of two days fits
 		add(-23*time.Hour + time.Duration(i)*time.Second)
 		add(-47*time.Hour + time.Duration(i)*time.Second)
 	}
-	days := everything("{}")
+	days := day
 	days.Start, days.End = ms(midnight.Add(-48*time.Hour)), ms(midnight)-1
 	total(days, 6*1e7)
 	require.NoError(t, db.maintain(ctx, 0))
@@ -291,6 +305,30 @@ func TestProfilesAreCounted(t *testing.T) {
 	tree, err := db.Tree(ctx, everything("{}"), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, want.Total()-7-1e7, tree.Total())
+
+	// One that is to be taken off a merged row, but cannot be read, is not.
+	slot := midnight.Add(3 * time.Hour)
+	for at, v := range map[time.Duration]int64{20 * time.Second: 1000, 40 * time.Second: 3000, 2 * time.Minute: 20} {
+		require.NoError(t, db.Append(ctx, []profile.Profile{large(slot.Add(at), "main;large", v, labelServiceName, "x")}))
+	}
+	require.NoError(t, db.maintain(ctx, 0))
+	sel := everything("{}")
+	sel.Start, sel.End = ms(slot.Add(time.Minute)), ms(slot.Add(5*time.Minute))
+	edge := func() {
+		t.Helper()
+		tree, err := db.Tree(ctx, sel, nil)
+		require.NoError(t, err)
+		require.EqualValues(t, 20+1e7, tree.Total())
+	}
+	edge()
+	require.NoError(t, db.each(db.pebble, prefix, func(key, _ []byte) error {
+		if at, _ := windowTime(key); at == ms(slot.Add(40*time.Second)) {
+			bad = slices.Clone(key)
+		}
+		return nil
+	}))
+	require.NoError(t, db.pebble.Set(bad, r.append(nil), nil))
+	edge()
 }
 
 // The series of one profile, sent apart, are one value.

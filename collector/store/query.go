@@ -121,15 +121,18 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, callSite []
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.nodes))
 		within := v.within(callSite)
-		if err := db.mergeJob(s, j, sel, nodeSums{values: sums}, within); err != nil {
+		total, err := db.mergeJob(s, j, sel, nodeSums{values: sums}, within)
+		if err != nil {
 			return err
 		}
-		total := int64(0)
-		for n, x := range sums {
-			if x != 0 && within != nil && !within(uint32(n)) {
-				x, sums[n] = 0, 0
+		if within != nil {
+			total = 0
+			for n, x := range sums {
+				if x != 0 && !within(uint32(n)) {
+					x, sums[n] = 0, 0
+				}
+				total += x
 			}
-			total += x
 		}
 		if all.Add(total) < 0 {
 			return errOverflow()
@@ -139,23 +142,23 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, callSite []
 }
 
 // mergeJob adds the values of a job's streams to the sums of its partition's nodes,
-// which are zero. What adds up to too much together is an error; but if within is
-// given, what counts is what is within it, and the sums may be of that alone. The
-// caller sets s.edges.less.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) error {
-	total, err := db.addJob(s, j, sel, sums, nil)
-	if err == nil && !total.fits() && within != nil {
+// which are zero, and returns what they are together. Too much is an error; but if
+// within is given, what counts is what is within it, and the sums may be of that
+// alone. The caller sets s.edges.less.
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total int64, err error) {
+	all, err := db.addJob(s, j, sel, sums, nil)
+	if err == nil && all.large() && within != nil {
 		clear(sums.values)
-		total, err = db.addJob(s, j, sel, sums, within)
+		all, err = db.addJob(s, j, sel, sums, within)
 	}
-	if err == nil && !total.fits() {
+	if err == nil && all.large() {
 		err = errOverflow()
 	}
-	return err
+	return int64(all.lo), err
 }
 
 // addJob is mergeJob of what is within, or of everything if that is nil. If the
-// total does not fit, sums may be wrong.
+// total is large, sums may be wrong.
 func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
@@ -206,8 +209,8 @@ func (w *wide) add(v, sign int64) {
 	w.hi += carry
 }
 
-// fits reports whether the sum is a positive int64 or 0.
-func (w *wide) fits() bool { return w.hi == 0 && w.lo <= math.MaxInt64 }
+// large reports whether the sum is more than an int64 holds.
+func (w *wide) large() bool { return int64(w.hi) > 0 || w.hi == 0 && w.lo > math.MaxInt64 }
 
 // A buffer is memory for sums by node and for decoding rows, reused between
 // queries.

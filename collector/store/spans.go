@@ -239,10 +239,10 @@ func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag
 	for _, count := range p.counts {
 		next := uint64(0)
 		for range count {
-			// next stays below limit, so the sum does not overflow.
-			if s.nodes[i] += next; s.nodes[i] >= uint64(limit) {
-				return fmt.Errorf("%w: node %d of %d", ErrCorrupt, s.nodes[i], limit)
+			if s.nodes[i] >= uint64(limit)-next {
+				return fmt.Errorf("%w: node %d after %d, of %d", ErrCorrupt, s.nodes[i], next, limit)
 			}
+			s.nodes[i] += next
 			next = s.nodes[i] + 1
 			i++
 		}

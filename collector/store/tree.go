@@ -62,7 +62,8 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	if err := db.gather(ctx, sels[:], callSites[:], parts); err != nil {
 		return nil, err
 	}
-	if addTotals(parts.total[0], parts.total[1]) == uncounted { // which answers have
+	// Pyroscope's encoding of a comparison has the sum of both sides.
+	if addTotals(parts.total[0], parts.total[1]) == uncounted {
 		return nil, errOverflow()
 	}
 	if maxNodes <= 0 {
@@ -120,7 +121,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				}
 				values := b.zeros(len(nodeTo))
 				within := sum.value.now().withinCalls(nodeTo, callSites[side])
-				if err := db.mergeJob(s, j, sels[side], nodeSums{values: values}, within); err != nil {
+				if _, err := db.mergeJob(s, j, sels[side], nodeSums{values: values}, within); err != nil {
 					return err
 				}
 				sum.add(side, nodeTo, values)
@@ -139,7 +140,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			if j == nil {
 				continue
 			}
-			if err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}, v.within(callSites[side])); err != nil {
+			if _, err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}, v.within(callSites[side])); err != nil {
 				return err
 			}
 		}

@@ -1,14 +1,10 @@
 package profile
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // A FlamegraphDiff is a DiffTree in Pyroscope's encoding: seven values a node:
 // x offset, total and self of the left tree, the same of the right tree, and an
-// index into Names. Total is the sum of both sides' ticks, or the largest number if
-// they are more together.
+// index into Names. Total is the sum of both sides' ticks.
 type FlamegraphDiff struct {
 	Names                 []string
 	Levels                [][]int64
@@ -23,10 +19,7 @@ func (t *DiffTree) Flamegraph() FlamegraphDiff {
 		t = Diff(empty, empty)
 	}
 	root := t.Nodes[0]
-	f := FlamegraphDiff{LeftTicks: root.Total, RightTicks: root.TotalRight, Total: math.MaxInt64}
-	if sum := root.Total + root.TotalRight; sum >= 0 {
-		f.Total = sum
-	}
+	f := FlamegraphDiff{LeftTicks: root.Total, RightTicks: root.TotalRight, Total: root.Total + root.TotalRight}
 	names := newRenamer(t.Names, len(t.Nodes))
 	l := t.layOut()
 	defer l.free()
