@@ -35,6 +35,31 @@ var intended = map[string]difference{
 		"main (file1.go:4, from 1); lock (file2.go:5, from 2): [8000000]",
 	}},
 
+	// States are averaged over time, not added up: there are eight profiles.
+	"flame graph, memory:inuse_objects:count:space:bytes": {lines: []string{
+		"total 3, max self 3",
+		"level 0 at 0: total total 3 self 0",
+		"level 1 at 0: main.main total 3 self 0",
+		"level 2 at 0: main.newOrder total 3 self 3",
+	}},
+	"flame graph, goroutines:goroutine:count::": {lines: averageGoroutines},
+	"flame graph, 1 node of one stacktrace":     {lines: averageGoroutines},
+	"pprof, memory:inuse_objects:count:space:bytes": {lines: []string{
+		"period space bytes 524288",
+		"sample type inuse_objects count",
+		"time +120000 ms",
+		"of /usr/bin/app build ID abcdef",
+		"main.main (file2.go:5, from 2); main.newOrder (file1.go:4, from 1): [3]",
+	}},
+	"diff, two types": {lines: []string{
+		"total 76339, max self 65536, left 76336, right 3",
+		"level 0 at 0/0: total total 76336/3 self 0/0",
+		"level 1 at 0/0: main.main total 76336/3 self 0/0",
+		"level 2 at 0/0: bytes.(*Buffer).Write total 65536/0 self 0/0",
+		"level 2 at 65536/0: main.newOrder total 10800/3 self 10800/3",
+		"level 3 at 0/0: bytes.growSlice total 65536/0 self 65536/0",
+	}},
+
 	// Flame graphs are cut once, after merging, so that what is shown has its
 	// whole value. Pyroscope cuts every part of the data before.
 	"flame graph, 5 nodes": {varies: true, lines: []string{
@@ -325,6 +350,14 @@ var intended = map[string]difference{
 }
 
 var emptyPprof = []string{"an empty profile", "period cpu nanoseconds 1000000000", "sample type cpu nanoseconds", "time +120000 ms"}
+
+// Of eight profiles, the mean is 10.5.
+var averageGoroutines = []string{
+	"total 11, max self 11",
+	"level 0 at 0: total total 11 self 0",
+	"level 1 at 0: main.main total 11 self 0",
+	"level 2 at 0: runtime.gopark total 11 self 11",
+}
 
 // Rows of heatmaps of ledger.
 const ledgerRows = "[6e+06 6.5e+06 7e+06 7.5e+06 8e+06 8.5e+06 9e+06 9.5e+06 1e+07 1.05e+07 1.1e+07 1.15e+07 1.2e+07 1.25e+07 1.3e+07 1.35e+07 1.4e+07 1.45e+07 1.5e+07 1.55e+07]"

@@ -359,7 +359,7 @@ func TestRenderTimelineAtStep(t *testing.T) {
 // before it does.
 func TestRenderTimelineOfLargeValues(t *testing.T) {
 	url, _ := start(t, defaults)
-	from := time.Now().Add(-10 * time.Minute).Unix()
+	from := time.Now().Add(-10*time.Minute).Truncate(time.Minute).Unix() + 1 // in one step
 	resp, err := http.Post(fmt.Sprintf("%s/ingest?name=app.alloc_objects&units=objects&from=%d&until=%d", url, from, from+10), "text/plain",
 		strings.NewReader("main;large 9223372036854775806\nmain;small 1\n"))
 	require.NoError(t, err)

@@ -79,11 +79,20 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 			return err
 		}
 		if !p.duplicate {
-			done, err := db.appendPiece(batch, p)
+			err := p.eachPart(func(part *piece) error {
+				if p.duplicate { // as its first part turned out to be
+					return nil
+				}
+				done, err := db.appendPiece(batch, part)
+				if err == nil {
+					finish = append(finish, done)
+					p.duplicate = part.duplicate
+				}
+				return err
+			})
 			if err != nil {
 				return err
 			}
-			finish = append(finish, done)
 		}
 		if p.duplicate {
 			duplicates++
@@ -121,7 +130,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		e.value.endWrite()
 		e.release()
 	}
-	if p.identified {
+	if p.identified && !p.continues {
 		if p.duplicate, err = db.stored(e.value, s, p); p.duplicate || err != nil {
 			release()
 			return func() {}, err
@@ -132,6 +141,12 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	var order []uint64
 	err = db.extend(part.value, func(d *dictionary) { order = t.nodes(d) })
 	if err == nil {
+		err = e.value.link(db, s, p)
+	}
+	if err == nil && p.flows() {
+		err = e.value.lengthen(db, s.partition, p.duration)
+	}
+	if err == nil {
 		err = e.value.begin(db, s, p.time)
 	}
 	if err != nil {
@@ -140,12 +155,15 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	}
 	slices.Sort(order)
 	r := row{profiles: 1, duration: uint64(p.duration)}
+	if p.continues {
+		r.parts = 1
+	}
 	r.fill(p, order)
 	batch.Set(profileKey(e.value.id, kindRow, s.id, p.time, p.id), r.append(nil), nil)
 	if len(p.tags) > 0 {
 		batch.Set(profileKey(e.value.id, kindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
 	}
-	if p.identified {
+	if p.identified && !p.continues {
 		batch.Set(idKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {

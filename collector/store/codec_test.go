@@ -104,19 +104,23 @@ func TestPointsRoundTrip(t *testing.T) {
 	var l pointList
 	for range 300 {
 		start, n, types := int64(1e12), r.IntN(50), 1+r.IntN(3)
-		times, totals := []int64{}, make([][]int64, types)
-		at := start
+		times, totals, covers := []int64{}, make([][]int64, types), []uint64{}
+		at, same := start, r.IntN(2) == 0
 		for range n {
 			at += r.Int64N(20000)
 			times = append(times, at)
+			if covers = append(covers, r.Uint64N(2*slotMs)); same {
+				covers[len(covers)-1] = covers[0]
+			}
 			for c := range totals {
 				totals[c] = append(totals[c], r.Int64N(1e6)*1e7)
 			}
 		}
-		data := appendPoints(nil, start, times, totals)
+		data := appendPoints(nil, start, times, totals, covers)
 		for c := range totals {
 			require.NoError(t, l.decode(data, start, c))
 			require.Equal(t, times, l.times[:n:n])
+			require.Equal(t, covers, append([]uint64{}, l.covers...))
 			require.Equal(t, append([]int64{}, totals[c]...), append([]int64{}, l.values...))
 		}
 		require.ErrorIs(t, l.decode(data, start, types), ErrCorrupt)
@@ -217,7 +221,7 @@ func FuzzRow(f *testing.F) {
 }
 
 func FuzzPoints(f *testing.F) {
-	f.Add(appendPoints(nil, 0, []int64{5, 10}, [][]int64{{1, 2}, {10, 20}}))
+	f.Add(appendPoints(nil, 0, []int64{5, 10}, [][]int64{{1, 2}, {10, 20}}, []uint64{10000, 7}))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		var l pointList
 		_ = l.decode(data, 0, 0)

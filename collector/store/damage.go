@@ -110,6 +110,10 @@ func describeKey(key []byte) string {
 	case kind == kindSpans && len(rest) == 21:
 		t, _ := windowTime(key)
 		return fmt.Sprintf("%s spans of stream %d at %s", day, number(1), rfc3339(t))
+	case kind == kindLongest && len(rest) == 4:
+		return fmt.Sprintf("%s longest profile of service %d", day, number(0))
+	case kind == kindSender && len(rest) == 4:
+		return fmt.Sprintf("%s sender of stream %d", day, number(0))
 	case kind == kindHorizon && len(rest) == 0:
 		return day + " hours that retention dropped"
 	case (kind == kindRow || kind == kindPoints) && len(rest) >= 13 && int(rest[0]) < levels:

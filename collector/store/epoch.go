@@ -32,6 +32,7 @@ type epoch struct {
 	live       map[uint32]*stream   // by number
 	byHash     map[uint64]*stream   // the live ones, by the hash of the definition's encoding
 	families   map[familyKey]uint32 // streams of families that queries asked for
+	longest    map[uint32]int64     // by partition: the longest time that a row covers, ms
 	hours      [hoursPerEpoch]indexHour
 	bytes      int64 // of hours and families
 	open       map[hourID]*openHour
@@ -200,12 +201,13 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
 		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*stream{}, byHash: map[uint64]*stream{},
-		open:    map[hourID]*openHour{},
+		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
 		refused: gone.times(id)[levelFine],
 	}
 	err := errors.Join(
 		db.each(db.pebble, kindKey(id, kindPartition), func(key, value []byte) error { return e.readPartition(db, key, value) }),
 		e.countStreams(db),
+		db.each(db.pebble, kindKey(id, kindLongest), func(key, value []byte) error { return e.readLongest(db, key, value) }),
 		db.each(db.pebble, kindKey(id, kindPending), func(key, value []byte) error { return e.readPending(db, key, value) }),
 		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error { return e.readDirty(db, gone, key, value) }),
 	)

@@ -28,11 +28,11 @@ func Example() {
 	defer db.Close()
 
 	ctx := context.Background()
-	now := time.Now()
+	now, took := time.Now(), 10*time.Second
 	err = db.Append(ctx, []profile.Profile{{
 		Labels: labels.FromStrings("__name__", "process_cpu", "service_name", "checkout", "pod", "checkout-1"),
 		Pprof: &googlev1.Profile{
-			TimeNanos: now.UnixNano(), DurationNanos: 10e9,
+			TimeNanos: now.Add(-took).UnixNano(), DurationNanos: took.Nanoseconds(),
 			StringTable: []string{"", "cpu", "nanoseconds", "main", "validateOrder"},
 			SampleType:  []*googlev1.ValueType{{Type: 1, Unit: 2}},
 			PeriodType:  &googlev1.ValueType{Type: 1, Unit: 2},

@@ -299,7 +299,7 @@ func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) 
 		}
 		m.totals[c] = append(m.totals[c], list.values...)
 	}
-	m.times = append(m.times, list.times...)
+	m.times, m.covers = append(m.times, list.times...), append(m.covers, list.covers...)
 	return nil
 }
 
@@ -320,4 +320,9 @@ func (m *merger) sortPoints() {
 		}
 		copy(list, sorted)
 	}
+	covers := make([]uint64, len(order))
+	for i, from := range order {
+		covers[i] = m.covers[from]
+	}
+	copy(m.covers, covers)
 }

@@ -100,9 +100,9 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 func TestPointsOfADamagedTypeAddNothing(t *testing.T) {
 	m := merger{totals: make([][]int64, 2)}
 	var list pointList
-	good := appendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}})
+	good := appendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
 	require.NoError(t, m.addPoints(&list, levelHour, hourMs, good))
-	bad := appendPoints(nil, 0, []int64{30}, [][]int64{{5}}) // one type of two
+	bad := appendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
 	require.ErrorIs(t, m.addPoints(&list, levelHour, hourMs, bad), ErrCorrupt)
 	require.NoError(t, m.addPoints(&list, levelHour, hourMs, good))
 	require.Equal(t, [][]int64{{1, 2, 1, 2}, {3, 4, 3, 4}}, m.totals)

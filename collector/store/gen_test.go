@@ -41,7 +41,7 @@ func open(t testing.TB, dir string, change ...func(*Options)) *DB {
 	return db
 }
 
-// folded makes a CPU profile of folded stacks, such as "main;work 3", with the
+// folded makes a CPU profile, without a duration, of folded stacks, such as "main;work 3", with the
 // counts in samples of 10 ms. Functions that begin with "+" are inlined into the
 // one before.
 func folded(at time.Time, stacks ...string) *googlev1.Profile {
@@ -76,7 +76,7 @@ type pprofBuilder struct {
 func newPprof(at time.Time) *pprofBuilder {
 	b := &pprofBuilder{
 		p: &googlev1.Profile{
-			StringTable: []string{""}, TimeNanos: at.UnixNano(), DurationNanos: 10e9, Period: 1e7,
+			StringTable: []string{""}, TimeNanos: at.UnixNano(), Period: 1e7,
 		},
 		strings: map[string]int64{"": 0}, functions: map[string]uint64{}, locations: map[string]uint64{},
 	}
@@ -230,9 +230,18 @@ func (w *workload) profile(service, pod, n int, at time.Time) profile.Profile {
 	}
 	sort.Ints(picked)
 	b := newPprof(at)
+	b.p.DurationNanos = 10e9
 	for _, i := range picked {
 		b.sample(s.stacks[i], counts[i], counts[i]*1e7)
 	}
 	return cpu(b.p, labelServiceName, s.name, "pod", fmt.Sprintf("%s-%d", s.name, pod),
 		"namespace", fmt.Sprintf("ns-%d", service%4), "region", "eu-west-1")
+}
+
+func (b *pprofBuilder) valueType(name, unit string) *googlev1.ValueType {
+	return &googlev1.ValueType{Type: b.text(name), Unit: b.text(unit)}
+}
+
+func (b *pprofBuilder) label(name, value string) *googlev1.Label {
+	return &googlev1.Label{Key: b.text(name), Str: b.text(value)}
 }

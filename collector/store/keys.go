@@ -21,6 +21,8 @@ const (
 	kindID        = 'i' // stream uint32, ID uint64 → time of the profile
 	kindSpans     = 'q' // level byte, stream uint32, time uint64, ID uint64 → samples of the profile by span
 	kindHorizon   = 'h' // none → hours whose rows were dropped, by level
+	kindLongest   = 'l' // partition uint32 → the longest time that a row covers
+	kindSender    = 'o' // stream uint32 → the sender's stream of samples without labels
 
 	kindActive1 = 'a' // of format 1: stream uint32, hour byte → slots in which it has profiles
 )
@@ -65,6 +67,14 @@ func pendingKey(epoch uint32, hour uint8, stream uint32) []byte {
 
 func idKey(epoch, stream uint32, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(kindKey(epoch, kindID), stream), id)
+}
+
+func longestKey(epoch, partition uint32) []byte {
+	return binary.BigEndian.AppendUint32(kindKey(epoch, kindLongest), partition)
+}
+
+func senderKey(epoch, stream uint32) []byte {
+	return binary.BigEndian.AppendUint32(kindKey(epoch, kindSender), stream)
 }
 
 func horizonKey(epoch uint32) []byte { return kindKey(epoch, kindHorizon) }

@@ -65,7 +65,7 @@ func TestMend(t *testing.T) {
 		"points":            lose(kindPoints, level(levelHour)),
 		"a deletion of points": func(t *testing.T, db *DB) {
 			end := epochStart(days[1]) + 10*hourMs
-			stale := appendPoints(nil, end-hourMs, nil, [][]int64{{}, {}})
+			stale := appendPoints(nil, end-hourMs, nil, [][]int64{{}, {}}, nil)
 			require.NoError(t, db.pebble.Set(windowKey(days[1], kindPoints, levelHour, 0, end), stale, nil))
 		},
 		"a deletion": func(t *testing.T, db *DB) {

@@ -25,7 +25,10 @@ type SeriesRequest struct {
 	Step time.Duration
 	// Limit is the number of series with the largest sums to return; 0 means all.
 	Limit int64
-	// Average makes a point the mean of its profiles' values, not the sum.
+	// Average makes a point the mean of the values of the profiles that began in its
+	// step. Otherwise it is the sum of what they have in the step. It makes no
+	// difference to states, whose points are always averaged over time and added
+	// over processes.
 	Average bool
 	// Stack counts only the stacktraces that begin with this call site, from the
 	// outermost function inwards. Where the rows of single profiles were dropped,
@@ -40,8 +43,8 @@ type Series struct {
 	Points []Point
 }
 
-// A Point is the value of the profiles in the step that ends at Time, in ms: of
-// those at times in (Time-Step, Time].
+// A Point is the value of the step (Time-Step, Time] that ends at Time, in ms. Of a
+// profile that lies in several steps each has its share.
 type Point struct {
 	Time  int64
 	Value float64
@@ -83,15 +86,20 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 	groups := &groups{request: &r, steps: int(steps), first: r.Start, step: step, by: map[string]*group{},
 		ctx: ctx, hold: db.memory.hold()}
 	defer groups.hold.release()
-	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
-		if len(r.Stack) > 0 {
-			return db.stackPoints(j, s, sel, groups)
-		}
-		return db.points(j, s, sel, func(series labels.Labels) func([]int64, []int64) {
-			g := groups.of(series)
-			return func(times, values []int64) { groups.addAll(g, times, values) }
+	if !sel.Type.Cumulative() {
+		r.Average = false
+		err = db.statePoints(ctx, jobs, sel, groups)
+	} else {
+		err = db.run(ctx, jobs, func(j *job, s *scanner) error {
+			if len(r.Stack) > 0 {
+				return db.stackPoints(j, s, sel, groups)
+			}
+			return db.points(j, s, sel, func(series labels.Labels) func(pointValues) {
+				g := groups.of(series)
+				return func(v pointValues) { groups.addAll(g, v) }
+			})
 		})
-	})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,13 +112,16 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 // points hands out the times and the totals of a job's profiles, which need no
 // samples. to is asked at least once for each stream; what it returns does not
 // keep the slices.
-func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(times, values []int64)) error {
+//
+// Profiles that cover a part of the selection are among them, also if they began
+// before it.
+func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(pointValues)) error {
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
 	var list pointList
-	time, total := make([]int64, 1), make([]int64, 1)
+	one := pointValues{make([]int64, 1), make([]int64, 1), make([]uint64, 1)}
 	var last *jobStream
-	var add func(times, values []int64)
+	var add func(pointValues)
 	return s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
 		if st != last {
 			last, add = st, to(st.labels)
@@ -123,14 +134,14 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err != nil {
 				return err
 			}
-			time[0], total[0] = end, v
-			add(time, total)
+			one.times[0], one.values[0], one.covers[0] = end, v, p.covers()
+			add(one)
 			return nil
 		}
 		if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
 			return err
 		}
-		add(list.within(lo, hi))
+		add(list.within(lo-s.longest, hi))
 		return nil
 	})
 }
@@ -161,7 +172,11 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 			if err != nil {
 				return err
 			}
-			groups.add(g, t, sum, uint32(p.profiles))
+			if level == levelFine {
+				groups.add(g, t, sum, p.covers(), 1)
+			} else {
+				groups.add(g, t, sum, 0, uint32(p.profiles))
+			}
 			return nil
 		})
 		if err != nil {
@@ -226,34 +241,69 @@ func (gs *groups) of(series labels.Labels) *group {
 }
 
 // stepOf numbers the step (t-step, t] that a time falls into.
-func (gs *groups) stepOf(t int64) int { return int((t - gs.first + gs.step - 1) / gs.step) }
+func (gs *groups) stepOf(t int64) int {
+	t += gs.step - 1 - gs.first
+	if t < 0 {
+		return -1
+	}
+	return int(t / gs.step)
+}
 
-// add adds the value of n profiles.
-func (gs *groups) add(g *group, t, v int64, n uint32) {
+// add adds the value of n profiles, which cover what covers says.
+func (gs *groups) add(g *group, t, v int64, covers uint64, n uint32) {
 	if g == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	gs.put(g, t, v, n)
+	gs.put(g, t, v, covers, n)
 }
 
-func (gs *groups) put(g *group, t, v int64, n uint32) {
-	// Times before the first step are at most a step before it.
-	if i := gs.stepOf(t); i >= 0 && i < gs.steps {
-		g.sums[i] += float64(v)
+func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
+	if gs.request.Average {
+		if covers&1 == 1 {
+			n = 0 // the profile was counted where it began
+		}
+		if i := gs.stepOf(t); i >= 0 && i < gs.steps {
+			g.sums[i] += float64(v)
+			g.counts[i] += n
+		}
+		return
+	}
+	d := int64(covers >> 1)
+	from, to := gs.stepOf(t), 0
+	if to = from; d > 0 {
+		from, to = gs.stepOf(t+1), gs.stepOf(t+d)
+	}
+	if from == to {
+		if from >= 0 && from < gs.steps {
+			g.sums[from] += float64(v)
+			g.counts[from] += n
+		}
+		return
+	}
+	perMs := float64(v) / float64(d)
+	for i := max(from, 0); i <= min(to, gs.steps-1); i++ {
+		end := gs.first + int64(i)*gs.step
+		g.sums[i] += perMs * float64(min(t+d, end)-max(t, end-gs.step))
 		g.counts[i] += n
 	}
 }
 
-func (gs *groups) addAll(g *group, times []int64, values []int64) {
+// pointValues are the values of profiles at times, with what each covers.
+type pointValues struct {
+	times, values []int64
+	covers        []uint64
+}
+
+func (gs *groups) addAll(g *group, v pointValues) {
 	if g == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, t := range times {
-		gs.put(g, t, values[i], 1)
+	for i, t := range v.times {
+		gs.put(g, t, v.values[i], v.covers[i], 1)
 	}
 }
 
@@ -297,12 +347,16 @@ func (gs *groups) result() []Series {
 type pointList struct {
 	times  []int64
 	values []int64 // of one sample type
+	// covers are the times that the profiles cover, twice in ms, plus 1 for one that
+	// goes on with a profile from an earlier slot.
+	covers []uint64
 	tmp    []uint64
 }
 
 // appendPoints encodes points of several sample types: totals[c][i] is at
-// times[i]. Times are ascending and after start.
-func appendPoints(b []byte, start int64, times []int64, totals [][]int64) []byte {
+// times[i], of a profile that covers covers[i], as in pointList. Times are ascending
+// and after start.
+func appendPoints(b []byte, start int64, times []int64, totals [][]int64, covers []uint64) []byte {
 	b = binary.AppendUvarint(b, uint64(len(totals)))
 	b = binary.AppendUvarint(b, uint64(len(times)))
 	tmp := make([]uint64, 0, len(times))
@@ -320,14 +374,73 @@ func appendPoints(b []byte, start int64, times []int64, totals [][]int64) []byte
 		}
 		b = appendColumn(b, tmp)
 	}
-	return b
+	return appendCovers(b, covers, tmp)
+}
+
+// appendCovers appends what the profiles cover: 1 and the number that all share, or
+// 0 and a column of the differences, zigzag, from each to the next, the first from 0.
+func appendCovers(b []byte, covers, tmp []uint64) []byte {
+	if len(covers) == 0 {
+		return b
+	}
+	if !slices.ContainsFunc(covers, func(c uint64) bool { return c != covers[0] }) {
+		return binary.AppendUvarint(append(b, 1), covers[0])
+	}
+	tmp = tmp[:0]
+	last := int64(0)
+	for _, c := range covers {
+		d := int64(c) - last
+		tmp, last = append(tmp, uint64(d<<1)^uint64(d>>63)), int64(c)
+	}
+	return appendColumn(append(b, 0), tmp)
+}
+
+// decodeCovers reads what appendCovers wrote. Points of earlier programs have
+// nothing there, and profiles without a duration.
+func (l *pointList) decodeCovers(r *reader, n int) error {
+	l.covers = grow(l.covers, n)
+	clear(l.covers)
+	if r.err != nil || r.off == len(r.data) {
+		return r.end()
+	}
+	switch mode := r.byte("duration mode"); mode {
+	case 1:
+		c := r.uvarint("duration")
+		if c > 2*dayMs+1 {
+			r.fail("duration")
+		}
+		for i := range l.covers {
+			l.covers[i] = c
+		}
+		return r.end()
+	case 0:
+	default:
+		r.off--
+		r.fail("duration mode")
+	}
+	column := r.column("durations")
+	if err := r.end(); err != nil {
+		return err
+	}
+	if !column.decode(l.covers) {
+		return fmt.Errorf("%w: durations end early", ErrCorrupt)
+	}
+	last := int64(0)
+	for i, d := range l.covers {
+		last += int64(d>>1) ^ -int64(d&1)
+		if last < 0 || last > 2*dayMs+1 {
+			return fmt.Errorf("%w: a duration of %d ms", ErrCorrupt, last>>1)
+		}
+		l.covers[i] = uint64(last)
+	}
+	return nil
 }
 
 // within returns the points at times in (lo, hi].
-func (l *pointList) within(lo, hi int64) (times, values []int64) {
+func (l *pointList) within(lo, hi int64) pointValues {
 	first := sort.Search(len(l.times), func(i int) bool { return l.times[i] > lo })
 	end := sort.Search(len(l.times), func(i int) bool { return l.times[i] > hi })
-	return l.times[first:end], l.values[first:end]
+	return pointValues{l.times[first:end], l.values[first:end], l.covers[first:end]}
 }
 
 // decode reads the points of one sample type of a window that begins at start.
@@ -348,13 +461,16 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 			divisor, values = d, col
 		}
 	}
-	if err := r.end(); err != nil {
-		return err
+	if r.err != nil {
+		return r.err
 	}
 	if sampleType >= types || divisor == 0 || divisor > math.MaxInt64 {
 		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, types)
 	}
 	n := int(count)
+	if err := l.decodeCovers(&r, n); err != nil {
+		return err
+	}
 	l.tmp, l.times, l.values = grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
 	if !times.decode(l.tmp) {
 		return fmt.Errorf("%w: times end early", ErrCorrupt)

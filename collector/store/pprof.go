@@ -25,6 +25,9 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *P
 	defer leave()
 	defer db.metrics.query("pprof")()
 	jobs, err := db.plan(ctx, sel)
+	if err == nil {
+		err = db.planStates(ctx, sel, jobs)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func TestPprofEqualsGoogleMerge(t *testing.T) {
 		p := realHeap(t)
 		all = append(all, p)
 		in := pprofOf(t, p)
-		in.TimeNanos = midnight.Add(time.Duration(i+1) * time.Hour).UnixNano()
+		in.TimeNanos = midnight.Add(time.Hour + time.Duration(i)*time.Second).UnixNano() // at once, so that states add up
 		require.NoError(t, db.Append(ctx, []profile.Profile{{
 			Labels: labels.FromStrings(labelName, "memory", labelServiceName, "test", "pod", fmt.Sprint(i)), Pprof: in,
 		}}))

@@ -20,6 +20,7 @@ type job struct {
 	partition uint32
 	streams   []jobStream
 	families  []*jobFamily // if all streams of the partition are to be read as one
+	senders   []jobSender  // of a state: whose streams they are
 	order     int          // of results
 }
 
@@ -94,6 +95,12 @@ func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, 
 	}
 	s := db.newScanner(ctx, from, j.epoch)
 	defer func() { err = errors.Join(err, s.close()) }()
+	e, err := db.epoch(j.epoch)
+	if err != nil {
+		return err
+	}
+	s.longest = e.value.longestOf(j.partition)
+	e.release()
 	return fn(j, s)
 }
 
@@ -160,10 +167,14 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within 
 // addJob is mergeJob of what is within, or of everything if that is nil. If the
 // total is large, sums may be wrong.
 func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
+	if len(j.senders) > 0 {
+		return db.addStates(s, j, sel, sums, within)
+	}
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	lo, hi := sel.times(j.epoch)
-	add := func(st *jobStream, level int, _ int64, value []byte) error {
+	whole := false
+	add := func(st *jobStream, level int, t int64, value []byte) error {
 		if err := b.row.decode(value); err != nil {
 			return err
 		}
@@ -171,6 +182,8 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within fu
 		switch {
 		case err != nil:
 			return err
+		case level == levelFine && !whole && !s.clip.whole(t, int64(b.row.duration)):
+			v, err = b.row.addShare(sums, st.sampleType, s.edges.sign, s.clip, t, within, &b.scratch)
 		case within != nil:
 			v, err = b.row.addWithin(sums, st.sampleType, s.edges.sign, within, &b.scratch)
 		default:
@@ -186,6 +199,7 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within fu
 	case sel.hasSpans():
 		return s.addSpans(j, &sel, sums, within, b)
 	case len(sel.Profiles) > 0:
+		whole = true
 		err = s.coverProfiles(j, &sel, add)
 	default:
 		err = s.coverJob(j, kindRow, lo, hi, add)

@@ -252,6 +252,7 @@ type merger struct {
 	tmp    scratch
 	times  []int64
 	totals [][]int64
+	covers []uint64 // of each point, as pointList.covers
 }
 
 func newMerger(epoch uint32, s *stream, v view) *merger {
@@ -316,7 +317,7 @@ func (m *merger) cover(s *scanner, out *row, top int, lo, hi int64) error {
 }
 
 func (m *merger) begin() row {
-	m.times = m.times[:0]
+	m.times, m.covers = m.times[:0], m.covers[:0]
 	for c := range m.totals {
 		m.totals[c] = m.totals[c][:0]
 	}
@@ -345,6 +346,7 @@ func (m *merger) add(out *row, level int, value []byte) error {
 		}
 	}
 	out.profiles += m.row.profiles
+	out.parts += m.row.parts
 	out.duration += m.row.duration
 	for c, v := range m.row.totals {
 		out.totals[c] = addTotals(out.totals[c], v)
@@ -366,7 +368,7 @@ func (m *merger) addPoint(time int64) error {
 	if len(m.row.totals) != len(m.totals) {
 		return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.totals))
 	}
-	m.times = append(m.times, time)
+	m.times, m.covers = append(m.times, time), append(m.covers, m.row.covers())
 	for c, v := range m.row.totals {
 		m.totals[c] = append(m.totals[c], v)
 	}
@@ -400,5 +402,5 @@ func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error
 	if level == levelDay {
 		return nil
 	}
-	return b.Set(windowKey(m.epoch, kindPoints, level, m.stream.id, hi), appendPoints(nil, lo, m.times, m.totals), nil)
+	return b.Set(windowKey(m.epoch, kindPoints, level, m.stream.id, hi), appendPoints(nil, lo, m.times, m.totals, m.covers), nil)
 }

@@ -10,8 +10,9 @@ import (
 // A row is one profile of a stream, or several profiles of a stream merged into
 // one window: for each node that was sampled the values of all sample types.
 type row struct {
-	profiles uint64    // how many were merged
-	duration uint64    // their lengths' sum, ms
+	profiles uint64    // how many rows of single profiles were merged
+	parts    uint64    // how many of them go on with a profile that began in an earlier slot
+	duration uint64    // the sum of the times that they cover, ms
 	totals   []int64   // uncounted if too large
 	nodes    []uint32  // ascending
 	values   [][]int64 // [sample type][index in nodes]
@@ -36,6 +37,10 @@ const encodedUncounted = 1 << 63
 // read in its place.
 var errUncounted = errOverflow()
 
+// partsShift is the place of the number of parts in the encoded number of
+// profiles. Both add up.
+const partsShift = 32
+
 // How a value column is written.
 const (
 	columnDense  = 0 // all values but none is zero
@@ -45,7 +50,7 @@ const (
 
 // append appends the row's encoding, which FORMAT.md describes.
 func (r *row) append(b []byte) []byte {
-	b = binary.AppendUvarint(b, r.profiles)
+	b = binary.AppendUvarint(b, r.profiles|r.parts<<partsShift)
 	b = binary.AppendUvarint(b, r.duration)
 	b = binary.AppendUvarint(b, uint64(len(r.totals)))
 	for _, t := range r.totals {
@@ -146,6 +151,7 @@ next:
 // value's bytes.
 type packedRow struct {
 	profiles uint64
+	parts    uint64
 	duration uint64
 	totals   []int64
 	count    int // of nodes
@@ -164,7 +170,11 @@ type packedValues struct {
 
 // decodeHead reads what comes before the nodes into p, whose memory it reuses.
 func (p *packedRow) decodeHead(r *reader) error {
-	p.profiles = r.uvarint("profile count")
+	n := r.uvarint("profile count")
+	p.profiles, p.parts = n&(1<<partsShift-1), n>>partsShift
+	if p.parts > p.profiles {
+		r.fail("part count")
+	}
 	p.duration = r.uvarint("duration")
 	p.totals = p.totals[:0]
 	for range r.count(1, "sample type count") {
@@ -272,6 +282,10 @@ func (p *packedRow) decodeTypes(r *reader, types int) error {
 
 // scratch is memory that decoding a row needs for the time of a call.
 type scratch struct{ nodes, values []uint64 }
+
+// snapshots are the profiles that are not parts: of a state, such as memory in use,
+// the times at which it was taken.
+func (p *packedRow) snapshots() int64 { return int64(p.profiles - p.parts) }
 
 // of returns the values of a sample type, and the factor that they are times of.
 func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error) {

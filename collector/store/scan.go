@@ -25,7 +25,9 @@ type scanner struct {
 	windows [2][levels]*pebble.Iterator // of families
 	spans   *pebble.Iterator
 
-	edges edges
+	edges   edges
+	longest int64 // how far before a range a row may begin that covers a part of it, ms
+	clip    clip  // the range that the visited profile is to be cut to
 }
 
 func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
@@ -70,7 +72,8 @@ func (s *scanner) iter(of *[2][levels]*pebble.Iterator, kind byte, level int) (*
 // A visit handles a value that holds what the stream has in a window, or at a
 // time if level is levelFine. If it returns an error that wraps ErrCorrupt, the
 // window is read from finer rows, and so it is if it returns errUncounted. The value
-// is valid during the call only.
+// is valid during the call only. A profile may begin before the range, or end after
+// it: scanner.clip is what counts of it.
 type visit func(level int, end int64, value []byte) error
 
 // cover visits what a stream has at times in (lo, hi], in order of time and with
@@ -123,6 +126,9 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 	w := windowMs[top]
 	first, last := lo+1, hi
 	switch {
+	case top == levelFine:
+		// No row covers the end of a slot.
+		first = max(lo-s.longest, windowEnd(levelSlot, lo+1)-slotMs) + 1
 	case top > finest:
 		first = (lo+w-1)/w*w + w
 	case kind == kindPoints:
@@ -157,6 +163,7 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 			}
 			at = end
 		}
+		s.clip = clip{lo, hi}
 		if err := fn(top, end, value); err != nil {
 			switch {
 			case errors.Is(err, ErrCorrupt) && !s.edges.strict:

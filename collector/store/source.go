@@ -22,6 +22,7 @@ type source struct {
 	*googlev1.Profile
 	locations, functions, mappings ids
 	prints                         []uint64 // what fingerprints returns
+	states                         uint64   // bit i is set if sample type i is a state
 }
 
 // A piece is the part of a source that goes into one stream: all of it, or the
@@ -33,8 +34,13 @@ type piece struct {
 	def      definition
 	id       uint64 // of the profile
 	time     int64  // ms
-	duration int64  // ms
+	duration int64  // ms, that the samples cover
 
+	// base has the definition of the sender's samples without labels, if the piece has
+	// states and labels of samples.
+	base *definition
+
+	continues  bool // a part of a profile that began in an earlier slot
 	identified bool // the sender gave the ID
 	duplicate  bool // of one that is stored, or comes first in the call
 }
@@ -115,6 +121,12 @@ func (db *DB) split(p profile.Profile, now time.Time) ([]piece, error) {
 	for _, t := range src.SampleType {
 		proto.def.types = append(proto.def.types, valueType{text(t.Type), text(t.Unit)})
 	}
+	for i := range min(len(proto.def.types), 64) {
+		if !typeOf(base.Get(labelName), &proto.def, i).Cumulative() {
+			src.states |= 1 << i
+		}
+	}
+	proto.normalize()
 	pieces, err := db.group(proto, base)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -182,7 +194,7 @@ func (db *DB) group(proto piece, base labels.Labels) ([]piece, error) {
 	if negative > 0 {
 		db.metrics.negative.Add(float64(negative))
 	}
-	return pieces, nil
+	return withBase(pieces, by, proto, base), nil
 }
 
 // baseLabels checks labels and leaves out those that are the store's to set.

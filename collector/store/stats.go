@@ -85,7 +85,7 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 			if err := list.decode(value, end-windowMs[level], 0); err != nil {
 				return err
 			}
-			if times, _ := list.within(lo, lo+slotMs); len(times) > 0 {
+			if times := list.within(lo, lo+slotMs).times; len(times) > 0 {
 				see(times[0])
 				see(times[len(times)-1])
 			}

@@ -33,6 +33,7 @@ type stream struct {
 	id        uint32
 	partition uint32
 	noted     slotSet    // slots that the index knows to have its profiles, or some of them
+	linked    bool       // the link to the sender's stream, if it needs one, is written
 	def       definition // what is stored about it
 	family    *stream    // that of its family, once it was asked for
 	same      *stream    // another live one of the same hash
@@ -79,12 +80,18 @@ func (d *definition) seriesLabels(sampleType int) labels.Labels {
 	b.Set(labelType, t.name)
 	b.Set(labelUnit, t.unit)
 	b.Set(labelServicePrivate, d.labels.Get(labelServiceName))
-	b.Set(labelProfileType, profile.Type{
-		Name:       d.labels.Get(labelName),
+	b.Set(labelProfileType, typeOf(d.labels.Get(labelName), d, sampleType).String())
+	return b.Labels()
+}
+
+// typeOf is the profile type of a definition's sample type, given __name__.
+func typeOf(name string, d *definition, sampleType int) profile.Type {
+	t := d.types[sampleType]
+	return profile.Type{
+		Name:       name,
 		SampleType: t.name, SampleUnit: t.unit,
 		PeriodType: d.period.name, PeriodUnit: d.period.unit,
-	}.String())
-	return b.Labels()
+	}
 }
 
 // append appends the definition's encoding, which is equal for equal streams.

@@ -78,7 +78,10 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 	var sides [2][]*job
 	for s, sel := range sels {
 		var err error
-		if sides[s], err = db.plan(ctx, sel); err != nil {
+		if sides[s], err = db.plan(ctx, sel); err == nil {
+			err = db.planStates(ctx, sel, sides[s])
+		}
+		if err != nil {
 			return err
 		}
 	}

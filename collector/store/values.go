@@ -47,7 +47,8 @@ type Value struct {
 
 	id    uint64 // of the profile or the span, 0 if it is not known
 	trace TraceID
-	set   int // in sets: the labels
+	set   int  // in sets: the labels
+	part  bool // it goes on with a profile that began in an earlier slot
 }
 
 // Identified reports whether the profile, or the span, is known.
@@ -108,6 +109,7 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 // join adds up what belongs together: of the same profile, or of the same span at
 // the same time.
 func (vs *Values) join() error {
+	vs.dateParts()
 	slices.SortFunc(vs.Values, func(a, b Value) int {
 		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.id, b.id), bytes.Compare(a.trace[:], b.trace[:]), cmp.Compare(a.Value, b.Value))
 	})
@@ -128,6 +130,26 @@ func (vs *Values) join() error {
 	}
 	vs.Values = vs.Values[:n]
 	return nil
+}
+
+// dateParts gives the parts of a profile the time at which it began, if that is known.
+func (vs *Values) dateParts() {
+	if vs.bySpan || !slices.ContainsFunc(vs.Values, func(v Value) bool { return v.part }) {
+		return
+	}
+	began := map[uint64]int64{}
+	for _, v := range vs.Values {
+		if !v.part && v.id != 0 {
+			began[v.id] = v.Time
+		}
+	}
+	for i := range vs.Values {
+		if v := &vs.Values[i]; v.part {
+			if t, ok := began[v.id]; ok && t < v.Time {
+				v.Time = t
+			}
+		}
+	}
 }
 
 // common finds the set of the labels that two sets share. known has what was

@@ -34,7 +34,7 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 			return err
 		}
 		if !r.BySpan {
-			return list.add(st, Value{Time: time, Value: sum.total, id: id})
+			return list.add(st, Value{Time: time, Value: sum.total, id: id, part: sum.row.parts > 0})
 		}
 		for i, v := range sum.totals {
 			if t := &sum.spans.tags[i]; t.span != 0 {
@@ -52,12 +52,12 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 	before.End = min(before.End, s.gone[levelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
-		err := db.points(j, s, before, func(series labels.Labels) func([]int64, []int64) {
+		err := db.points(j, s, before, func(series labels.Labels) func(pointValues) {
 			st := &jobStream{labels: series}
-			return func(times, values []int64) {
-				for i, t := range times {
+			return func(v pointValues) {
+				for i, t := range v.times {
 					if failed == nil && before.Start <= t && t <= before.End {
-						failed = list.add(st, Value{Time: t, Value: values[i]})
+						failed = list.add(st, Value{Time: t, Value: v.values[i]})
 					}
 				}
 			}

@@ -17,7 +17,8 @@ func FuzzRowIdentity(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, data []byte) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		types := 1 + r.IntN(4)
-		in := row{profiles: r.Uint64() >> r.IntN(64), duration: r.Uint64() >> r.IntN(64), totals: make([]int64, types), values: make([][]int64, types)}
+		in := row{profiles: uint64(r.Uint32()) >> r.IntN(32), duration: r.Uint64() >> r.IntN(64), totals: make([]int64, types), values: make([][]int64, types)}
+		in.parts = r.Uint64N(in.profiles + 1)
 		node := uint32(0)
 		for _, b := range data {
 			node += 1 + uint32(b)
@@ -33,6 +34,7 @@ func FuzzRowIdentity(f *testing.F) {
 		var tmp scratch
 		require.NoError(t, p.decode(in.append(nil)))
 		require.Equal(t, in.profiles, p.profiles)
+		require.Equal(t, in.parts, p.parts)
 		require.Equal(t, in.duration, p.duration)
 		require.Equal(t, in.totals, p.totals)
 		for c := range types {
@@ -64,7 +66,7 @@ func FuzzPointsIdentity(f *testing.F) {
 		}
 		var l pointList
 		for c := range totals {
-			require.NoError(t, l.decode(appendPoints(nil, start, times, totals), start, c))
+			require.NoError(t, l.decode(appendPoints(nil, start, times, totals, make([]uint64, len(times))), start, c))
 			require.True(t, slices.Equal(times, l.times) && slices.Equal(totals[c], l.values))
 		}
 	})

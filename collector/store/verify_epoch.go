@@ -117,6 +117,10 @@ func (e *epochCheck) check(key, value []byte) error {
 		row := append(windowKey(e.id, kindRow, levelFine, number(), t), rest[4:]...)
 		e.ids = append(e.ids, idCheck{t, row, key})
 		return r.end()
+	case (kind == kindLongest || kind == kindSender) && len(rest) == 4:
+		r := reader{data: value}
+		r.below(epochItself, "number")
+		return r.end()
 	case kind == kindSpans && len(rest) == 21 && rest[0] == levelFine:
 		return e.spanSamples(key, value)
 	case kind == kindRow && len(rest) >= 13 && int(rest[0]) < levels:

@@ -155,7 +155,7 @@ func wrongWindow() []byte {
 }
 
 func wrongPoints(end int64) []byte {
-	return appendPoints(nil, end-slotMs, []int64{end}, [][]int64{{5}, {6}})
+	return appendPoints(nil, end-slotMs, []int64{end}, [][]int64{{5}, {6}}, []uint64{0})
 }
 
 // FuzzLog reads logs of any bytes; what replaceLog wrote is read as it was.

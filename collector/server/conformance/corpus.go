@@ -120,7 +120,9 @@ func newBuilder(at int64, periodType, periodUnit string, sampleTypes ...string) 
 		b.p.PeriodType = &googlev1.ValueType{Type: b.text(periodType), Unit: b.text(periodUnit)}
 	}
 	b.p.Mapping = []*googlev1.Mapping{{Id: 1, Filename: b.text("/usr/bin/app"), BuildId: b.text("abcdef"), HasFunctions: true, HasFilenames: true, HasLineNumbers: true}}
-	b.p.TimeNanos, b.p.DurationNanos, b.p.Period = at*1_000_000, Step*1_000_000, 10_000_000
+	// The profiles have no duration: Pyroscope counts them at their time in any case,
+	// where we spread them over what they cover, see docs/compatibility.md.
+	b.p.TimeNanos, b.p.Period = at*1_000_000, 10_000_000
 	return b
 }
 

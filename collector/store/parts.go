@@ -1,0 +1,126 @@
+package store
+
+import (
+	"math/bits"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+)
+
+// longestMs is the longest time that a profile is taken to cover. A longer one is a
+// mistake of its sender, and the profile then counts at its time.
+const longestMs = dayMs
+
+// maxPartSamples bounds the samples of all parts of a profile together. Of one that
+// would have more, each sample is in some parts only, chosen evenly.
+const maxPartSamples = 1 << 20
+
+// normalize corrects what a piece covers where conventions of senders would have it
+// cover a millisecond of another slot or step.
+func (p *piece) normalize() {
+	if p.duration > longestMs {
+		p.duration = 0
+	}
+	if !p.flows() || p.duration == 0 {
+		return
+	}
+	// A window (s, s+5s] carries the time of its first millisecond, and so would end
+	// 1 ms late.
+	if p.duration >= 1000 && (p.time+p.duration)%1000 == 1 {
+		p.duration--
+	}
+	// What begins at a slot's end belongs to the next slot.
+	if p.time%slotMs == 0 {
+		p.time++
+		p.duration--
+	}
+}
+
+// flows reports whether any value of the piece is spread over its duration.
+func (p *piece) flows() bool {
+	for c := range p.def.types {
+		if !p.state(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// state reports whether a sample type is a state, see profile.Type.Cumulative.
+func (p *piece) state(c int) bool { return c < 64 && p.source.states>>c&1 == 1 }
+
+// eachPart calls fn with the piece, or with the parts that it is cut into at the ends
+// of slots, in order. The first part has the states, the others go on with the flows.
+// The parts are valid until fn returns.
+func (p *piece) eachPart(fn func(*piece) error) error {
+	end := p.time + p.duration
+	if p.duration == 0 || !p.flows() || end <= windowEnd(levelSlot, p.time) {
+		return fn(p)
+	}
+	parts := (end-1)/slotMs - (p.time-1)/slotMs + 1
+	grains := int64(0) // in how many parts a sample may be; 0 for all
+	if n := int64(len(p.samples)); n*parts > maxPartSamples {
+		grains = max(maxPartSamples/n, 1)
+	}
+	for at := p.time; at < end; {
+		next := min(windowEnd(levelSlot, at), end)
+		if next == at { // at a slot's end
+			next = min(at+slotMs, end)
+		}
+		part := *p
+		part.time, part.duration, part.continues = at, next-at, at > p.time
+		if part.continues {
+			part.time++
+			part.duration--
+		}
+		part.take(p, at-p.time, next-p.time, grains)
+		if !part.continues || len(part.samples) > 0 {
+			if err := fn(&part); err != nil {
+				return err
+			}
+		}
+		at = next
+	}
+	return nil
+}
+
+// take gives a part the samples of the whole for the time from..to since it began.
+func (p *piece) take(whole *piece, from, to, grains int64) {
+	p.samples, p.tags = nil, nil
+	types := len(p.def.types)
+	samples := make([]googlev1.Sample, 0, len(whole.samples))
+	values := make([]int64, len(whole.samples)*types)
+	for i, s := range whole.samples {
+		phase := phaseOf(uint32(i), whole.duration)
+		own := values[i*types : (i+1)*types : (i+1)*types]
+		some := false
+		for c, v := range s.Value {
+			switch {
+			case p.state(c) && p.continues:
+				continue
+			case p.state(c):
+				own[c] = v
+			case grains > 0 && v > grains:
+				own[c] = grainsUntil(v, grains, shareUntil(grains, whole.duration, to, phase)) -
+					grainsUntil(v, grains, shareUntil(grains, whole.duration, from, phase))
+			default:
+				own[c] = shareOf(v, whole.duration, from, to, phase)
+			}
+			some = some || own[c] != 0
+		}
+		if !some {
+			continue
+		}
+		samples = append(samples, googlev1.Sample{LocationId: s.LocationId, Value: own})
+		p.samples = append(p.samples, &samples[len(samples)-1])
+		if i < len(whole.tags) && whole.tags[i] != (spanTag{}) {
+			p.tag(whole.tags[i])
+		}
+	}
+}
+
+// grainsUntil is the value of the first n of some grains that a value is cut into.
+func grainsUntil(v, grains, n int64) int64 {
+	hi, lo := bits.Mul64(uint64(v), uint64(n))
+	q, _ := bits.Div64(hi, lo, uint64(grains))
+	return int64(q)
+}

@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// States, such as memory in use, are averaged over time and added over processes: of
+// every sender the mean of its snapshots in a range counts, times the share of the
+// measured time in which the sender was there. Measured is the time in which any of
+// the selected senders was.
+
+const (
+	// holdMs is how long a snapshot stands for its sender's state at most, until the
+	// sender's next one. It is Prometheus' look-back.
+	holdMs = 5 * 60 * 1000
+	// snapshotMs is how long a sender's only snapshot stands for its state if it does
+	// not say.
+	snapshotMs = 15 * 1000
+)
+
+// An interval is [from, to), in ms.
+type interval struct{ from, to int64 }
+
+// A jobSender is a sender with its streams that a job selects.
+type jobSender struct {
+	base    uint32
+	streams []jobStream
+	alive   []interval // when it was there, within the selection and the epoch
+	gap     int64      // between two snapshots, in ms, about
+	held    int64      // the snapshot that counts, ms, if none is in the selection
+	share   float64    // of the measured time, in which it was there
+}
+
+// snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
+// they cover, as pointList.covers.
+func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
+	var p packedRow
+	var list pointList
+	err = s.cover(kindPoints, levelHour, base, lo, hi, func(level int, end int64, value []byte) error {
+		if level == levelFine {
+			if err := p.decodeHead(&reader{data: value}); err != nil {
+				return err
+			}
+			if p.parts == 0 {
+				times, covers = append(times, end), append(covers, p.covers())
+			}
+			return nil
+		}
+		if err := list.decode(value, end-windowMs[level], 0); err != nil {
+			return err
+		}
+		in := list.within(lo, hi)
+		for i, t := range in.times {
+			if in.covers[i]&1 == 0 {
+				times, covers = append(times, t), append(covers, in.covers[i])
+			}
+		}
+		return nil
+	})
+	return times, covers, err
+}
+
+// snapshotTimes is the range of the snapshots of an epoch, (from, to] in ms, that tell
+// about a selection: those in it, and around it those which may stand for a time in it.
+func snapshotTimes(sel *Selection, epoch uint32) (from, to int64) {
+	lo, hi := sel.times(epoch)
+	start := epochStart(epoch)
+	return max(lo-holdMs, start), min(hi+holdMs, start+dayMs)
+}
+
+// find finds out when a sender was there in [lo, hi], by its snapshots from holdMs
+// before to holdMs after. At the start of an epoch, before which nothing is known here, a sender that
+// comes within the time between two of its snapshots is taken to have been there.
+func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int64) {
+	if len(times) == 0 {
+		return
+	}
+	j.gap = max(int64(covers[0]>>1), snapshotMs)
+	if n := int64(len(times)); n > 1 {
+		j.gap = min((times[n-1]-times[0])/(n-1), holdMs)
+	}
+	before := int64(0)
+	for i, t := range times {
+		last := i+1 == len(times)
+		from, to := t, t+max(int64(covers[i]>>1), snapshotMs)
+		if before > 0 {
+			to = t + max(before, int64(covers[i]>>1))
+		}
+		if !last {
+			if next := times[i+1] - t; next <= holdMs {
+				to = times[i+1]
+				if i == 0 && t-epochStart < next {
+					from = epochStart
+				}
+				before = next
+			} else {
+				before = 0
+			}
+		}
+		to = min(to, t+holdMs)
+		if from, to = max(from, lo), min(to, hi); from < to {
+			if n := len(j.alive); n > 0 && j.alive[n-1].to >= from {
+				j.alive[n-1].to = max(j.alive[n-1].to, to)
+			} else {
+				j.alive = append(j.alive, interval{from, to})
+			}
+		}
+	}
+	after, _ := slices.BinarySearch(times, lo+1)
+	if len(j.alive) > 0 && (after == len(times) || times[after] > hi) {
+		j.held = times[max(after-1, 0)]
+	}
+}
+
+// shareOfTime is the share of measured ms in which a sender was there. Senders do not
+// take their snapshots at the same moment: one that lacks less than the time between
+// two snapshots was there all the time, unless its time was cut at an epoch's end.
+func (j *jobSender) shareOfTime(there, measured int64, cut bool) float64 {
+	if there >= measured || !cut && measured-there < j.gap {
+		return 1
+	}
+	return float64(there) / float64(measured)
+}
+
+// findSenders groups the streams of jobs by sender, and finds out when each was
+// there. It returns the measured time, in order.
+func (db *DB) findSenders(ctx context.Context, jobs []*job, sel Selection) (measured []interval, err error) {
+	var mu sync.Mutex
+	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
+		s.longest = 0
+		links, err := s.links()
+		if err != nil {
+			return err
+		}
+		at := map[uint32]int{}
+		for _, st := range j.streams {
+			base, ok := links[st.id]
+			if !ok {
+				base = st.id
+			}
+			i, ok := at[base]
+			if !ok {
+				i = len(j.senders)
+				at[base] = i
+				j.senders = append(j.senders, jobSender{base: base})
+			}
+			j.senders[i].streams = append(j.senders[i].streams, st)
+		}
+		lo, hi := sel.times(j.epoch)
+		from, to := snapshotTimes(&sel, j.epoch)
+		start := epochStart(j.epoch)
+		var found []interval
+		for i := range j.senders {
+			times, covers, err := s.snapshots(j.senders[i].base, from, to)
+			if err != nil {
+				return err
+			}
+			j.senders[i].find(times, covers, start, lo, hi)
+			found = append(found, j.senders[i].alive...)
+		}
+		found = union(found)
+		mu.Lock()
+		defer mu.Unlock()
+		measured = append(measured, found...)
+		return nil
+	})
+	return union(measured), err
+}
+
+// union sorts intervals and joins those that touch.
+func union(list []interval) []interval {
+	slices.SortFunc(list, func(a, b interval) int { return int(a.from - b.from) })
+	n := 0
+	for _, x := range list {
+		if n > 0 && x.from <= list[n-1].to {
+			list[n-1].to = max(list[n-1].to, x.to)
+			continue
+		}
+		list[n] = x
+		n++
+	}
+	return list[:n]
+}
+
+// lengthWithin is how much of [from, to) is in some intervals, which are in order.
+func lengthWithin(list []interval, from, to int64) (sum int64) {
+	i, _ := slices.BinarySearchFunc(list, from, func(x interval, t int64) int {
+		if x.to <= t {
+			return -1
+		}
+		return 1
+	})
+	for ; i < len(list) && list[i].from < to; i++ {
+		sum += min(list[i].to, to) - max(list[i].from, from)
+	}
+	return sum
+}
+
+// setShares sets the share of every sender of a selection.
+func setShares(jobs []*job, sel Selection, measured []interval) {
+	all := lengthWithin(measured, sel.Start-1, sel.End)
+	for _, j := range jobs {
+		start := epochStart(j.epoch)
+		end := start + dayMs
+		for i := range j.senders {
+			snd := &j.senders[i]
+			there := lengthWithin(snd.alive, start, end)
+			cut := false
+			if n := len(snd.alive); n > 0 {
+				cut = sel.Start-1 < start && snd.alive[0].from == start || sel.End > end && snd.alive[n-1].to == end
+			}
+			snd.share = snd.shareOfTime(there, all, cut)
+		}
+	}
+}

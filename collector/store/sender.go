@@ -1,0 +1,124 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// A sender is what pushes the profiles of one set of labels: a process, say. Samples
+// with labels of their own are streams of their own. When a state was taken is known
+// by the sender's stream without such labels, its base: a stream that lacks a
+// snapshot then was at zero. So the base has a row for every profile of states, also
+// if all samples have labels, and the other streams have a link to it on disk.
+
+// withBase adds the base to the pieces of a profile that has states, by the key of
+// their samples' labels, if there are samples with labels or all are at zero.
+func withBase(pieces []piece, by map[string]int, proto piece, base labels.Labels) []piece {
+	if proto.source.states == 0 || len(proto.source.Sample) == 0 {
+		return pieces
+	}
+	at, ok := by[""]
+	if ok && len(pieces) == 1 {
+		return pieces
+	}
+	if !ok {
+		at = len(pieces)
+		p := proto
+		p.def.labels = withService(base)
+		pieces = append(pieces, p)
+	}
+	for i := range pieces {
+		if i != at {
+			pieces[i].base = &pieces[at].def
+		}
+	}
+	return pieces
+}
+
+// link writes which stream is the base of a piece's stream, unless it is known to be
+// written. The write is in the log before any later one, but not synced.
+func (e *epoch) link(db *DB, s *stream, p *piece) error {
+	e.mu.RLock()
+	linked := s.linked
+	e.mu.RUnlock()
+	if p.base == nil || linked {
+		return nil
+	}
+	base, err := e.stream(db, p.base)
+	if err != nil || base == s {
+		return err
+	}
+	value := binary.AppendUvarint(nil, uint64(base.id))
+	if err := db.guard(func() error { return db.pebble.Set(senderKey(e.id, s.id), value, pebble.NoSync) }); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	s.linked = true
+	e.mu.Unlock()
+	return nil
+}
+
+// links are the bases of an epoch's streams that have one.
+func (s *scanner) links() (map[uint32]uint32, error) {
+	var out map[uint32]uint32
+	err := s.db.each(s.from, kindKey(s.epoch, kindSender), func(key, value []byte) error {
+		r := reader{data: value}
+		base := r.below(epochItself, "base")
+		if err := r.end(); err != nil || len(key) != 9 {
+			s.db.corrupt(err)
+			return nil
+		}
+		if out == nil {
+			out = map[uint32]uint32{}
+		}
+		out[binary.BigEndian.Uint32(key[5:])] = base
+		return nil
+	})
+	return out, err
+}
+
+// longestOf is the longest time that a row of a partition covers, in ms.
+func (e *epoch) longestOf(partition uint32) int64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.longest[partition]
+}
+
+// lengthen notes how long a row covers before the row is written, so that queries
+// look back far enough. Notes are rounded up, since each is a write.
+func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
+	if duration <= e.longestOf(partition) {
+		return nil
+	}
+	longest := int64(slotMs)
+	for _, ms := range []int64{5000, 10500, 15500, 20500, 31000, 61000, 121000} {
+		if duration <= ms {
+			longest = ms
+			break
+		}
+	}
+	value := binary.AppendUvarint(nil, uint64(longest))
+	if err := db.guard(func() error { return db.pebble.Set(longestKey(e.id, partition), value, pebble.NoSync) }); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.longest[partition] = max(e.longest[partition], longest)
+	return nil
+}
+
+// readLongest reads what lengthen wrote.
+func (e *epoch) readLongest(db *DB, key, value []byte) error {
+	r := reader{data: value}
+	longest := r.below(slotMs+1, "time")
+	if err := r.end(); err != nil || len(key) != 9 {
+		db.corrupt(err)
+		longest = slotMs // to look back too far does no harm
+	}
+	if len(key) == 9 {
+		e.longest[binary.BigEndian.Uint32(key[5:])] = int64(longest)
+	}
+	return nil
+}

@@ -1,0 +1,328 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+)
+
+// planStates prepares jobs whose sample type is a state: it finds the senders of the
+// streams and their shares of the measured time. Jobs of other types, and those that
+// ask for single profiles or spans, stay as they are.
+func (db *DB) planStates(ctx context.Context, sel Selection, jobs []*job) error {
+	if sel.Type.Cumulative() || sel.hasSpans() || len(sel.Profiles) > 0 {
+		return nil
+	}
+	measured, err := db.findSenders(ctx, jobs, sel)
+	if err == nil {
+		setShares(jobs, sel, measured)
+	}
+	return err
+}
+
+// stateSums is memory for adding up states.
+type stateSums struct {
+	raw  []int64   // the sums of one sender's snapshots
+	mean []float64 // of all senders
+	row  packedRow
+	tmp  scratch
+}
+
+var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
+
+// addStates is addJob for a state: of every sender it adds the mean of its snapshots
+// times its share, rounded so that the total stays right.
+func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
+	m := stateSumsPool.Get().(*stateSums)
+	defer stateSumsPool.Put(m)
+	n := len(sums.values)
+	m.raw = zeroed(m.raw, n)
+	m.mean = sized(m.mean, n)
+	clear(m.mean)
+	lo, hi := sel.times(j.epoch)
+	s.edges.sign, s.longest = 1, 0
+	for i := range j.senders {
+		snd := &j.senders[i]
+		if len(snd.alive) == 0 {
+			continue
+		}
+		from, to := lo, hi
+		if snd.held != 0 {
+			from, to = snd.held-1, snd.held
+		}
+		if err := m.addSender(s, snd, nodeSums{m.raw, sums.at}, from, to, within); err != nil {
+			return total, err
+		}
+	}
+	carry := 0.0
+	for i, x := range m.mean {
+		if x == 0 {
+			continue
+		}
+		x += carry
+		rounded := math.Round(x)
+		if rounded >= 1<<63 {
+			return total, errOverflow()
+		}
+		carry = x - rounded
+		sums.values[i] += int64(rounded)
+		total.add(int64(max(rounded, 0)), 1)
+	}
+	return total, nil
+}
+
+// addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
+// before and after.
+func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi int64, within func(node uint32) bool) error {
+	snapshots := int64(0)
+	counted := false
+	var sum wide
+	for i := range snd.streams {
+		st := &snd.streams[i]
+		counts := st.id == snd.base && !counted
+		counted = counted || counts
+		err := s.cover(kindRow, levelDay, st.id, lo, hi, func(level int, _ int64, value []byte) error {
+			if err := m.row.decode(value); err != nil {
+				return err
+			}
+			v, err := m.row.total(level, st.sampleType)
+			switch {
+			case err != nil:
+				return err
+			case within != nil:
+				v, err = m.row.addWithin(raw, st.sampleType, s.edges.sign, within, &m.tmp)
+			default:
+				err = m.row.addTo(raw, st.sampleType, s.edges.sign, &m.tmp)
+			}
+			if err != nil {
+				return err
+			}
+			sum.add(v, s.edges.sign)
+			if counts {
+				snapshots += m.row.snapshots() * s.edges.sign
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !counted {
+		err := s.cover(kindRow, levelDay, snd.base, lo, hi, func(_ int, _ int64, value []byte) error {
+			if err := m.row.decodeHead(&reader{data: value}); err != nil {
+				return err
+			}
+			snapshots += m.row.snapshots() * s.edges.sign
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if sum.large() {
+		return errOverflow()
+	}
+	factor := snd.share / float64(max(snapshots, 1))
+	for i, v := range raw.values {
+		if v != 0 {
+			m.mean[i] += float64(v) * factor
+			raw.values[i] = 0
+		}
+	}
+	return nil
+}
+
+// statePoints adds the values of states to groups: of every sender in every step the
+// mean of its snapshots, or where it took none the last one, times its share of the
+// time in the step that is measured.
+func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *groups) error {
+	measured, err := db.findSenders(ctx, jobs, sel)
+	if err != nil {
+		return err
+	}
+	perStep := make([]int64, gs.steps)
+	for k := range perStep {
+		end := gs.first + int64(k)*gs.step
+		perStep[k] = lengthWithin(measured, end-gs.step, end)
+	}
+	return db.run(ctx, jobs, func(j *job, s *scanner) error {
+		s.longest, s.edges.sign = 0, 1
+		p := statePointer{groups: gs, measured: perStep, scanner: s, epoch: j.epoch}
+		p.from, p.to = snapshotTimes(&sel, j.epoch)
+		if len(gs.request.Stack) > 0 {
+			part, err := s.partition(j.partition)
+			if err != nil {
+				return err
+			}
+			defer part.release()
+			v := part.value.view()
+			in := v.below(gs.request.Stack)
+			p.nodes, p.in = len(v.nodes), func(node uint32) bool { return in[v.callOf[node]] }
+		}
+		for i := range j.senders {
+			if err := p.add(&j.senders[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A statePointer makes points of one job's states.
+type statePointer struct {
+	groups   *groups
+	measured []int64 // ms by step
+	scanner  *scanner
+	epoch    uint32
+	from, to int64 // of the snapshots that are read, ms
+	nodes    int
+	in       func(node uint32) bool // nodes that count, nil for all
+
+	times  []int64 // the sender's snapshots
+	counts []uint32
+	held   []int64   // by step without snapshots: the one that counts, 0 for none
+	shares []float64 // by step
+	sums   []float64
+	row    packedRow
+	list   pointList
+	tmp    scratch
+}
+
+func (p *statePointer) add(snd *jobSender) (err error) {
+	if len(snd.alive) == 0 {
+		return nil
+	}
+	if p.times, _, err = p.scanner.snapshots(snd.base, p.from, p.to); err != nil {
+		return err
+	}
+	p.findSteps(snd)
+	for i := range snd.streams {
+		st := &snd.streams[i]
+		g := p.groups.of(st.labels)
+		if g == nil {
+			return nil
+		}
+		if err := p.addStream(st, g, len(snd.streams) == 1 && st.id == snd.base); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findSteps finds out what a snapshot counts in each step.
+func (p *statePointer) findSteps(snd *jobSender) {
+	gs := p.groups
+	n := gs.steps
+	p.counts, p.held, p.shares = zeroed(p.counts, n), zeroed(p.held, n), sized(p.shares, n)
+	for _, t := range p.times {
+		if k := gs.stepOf(t); k >= 0 && k < n {
+			p.counts[k]++
+		}
+	}
+	start := epochStart(p.epoch)
+	for k := range n {
+		end := gs.first + int64(k)*gs.step
+		begin := end - gs.step
+		there := max(lengthWithin(snd.alive, begin, end), 1)
+		cut := begin < start && start < end || begin < start+dayMs && start+dayMs < end
+		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
+		if p.counts[k] > 0 {
+			continue
+		}
+		middle := begin + gs.step/2
+		if lengthWithin(snd.alive, middle, middle+1) == 0 {
+			continue
+		}
+		i, _ := slices.BinarySearch(p.times, middle+1)
+		p.held[k] = p.times[max(i-1, 0)]
+	}
+}
+
+// addStream adds what a stream has. If it is not alone, it has no points where it is
+// at zero: other streams of the sender have.
+func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
+	gs := p.groups
+	p.sums = sized(p.sums, gs.steps)
+	clear(p.sums)
+	windows := map[int]float64{} // of merged rows, at the step in which they end
+	held := 0                    // the first step that may hold what comes next
+	put := func(t, v int64) {
+		if k := gs.stepOf(t); k >= 0 && k < gs.steps && p.counts[k] > 0 {
+			p.sums[k] += float64(v) / float64(p.counts[k])
+		}
+		for ; held < gs.steps && (p.held[held] == 0 || p.held[held] <= t); held++ {
+			if p.held[held] == t {
+				p.sums[held] += float64(v)
+			}
+		}
+	}
+	var err error
+	if p.in == nil {
+		err = p.scanner.cover(kindPoints, levelHour, st.id, p.from, p.to, func(level int, end int64, value []byte) error {
+			if level == levelFine {
+				if err := p.row.decodeHead(&reader{data: value}); err != nil {
+					return err
+				}
+				v, err := p.row.total(level, st.sampleType)
+				if err == nil && p.row.parts == 0 {
+					put(end, v)
+				}
+				return err
+			}
+			if err := p.list.decode(value, end-windowMs[level], st.sampleType); err != nil {
+				return err
+			}
+			in := p.list.within(p.from, p.to)
+			for i, t := range in.times {
+				if in.covers[i]&1 == 0 {
+					put(t, in.values[i])
+				}
+			}
+			return nil
+		})
+	} else {
+		err = p.scanner.cover(kindRow, levelFine, st.id, p.from, p.to, func(level int, t int64, value []byte) error {
+			if err := p.row.decode(value); err != nil {
+				return err
+			}
+			if _, err := p.row.total(level, st.sampleType); err != nil {
+				return err
+			}
+			sum, err := p.row.sumOf(st.sampleType, p.nodes, &p.tmp, p.in)
+			if err != nil {
+				return err
+			}
+			if level == levelFine {
+				if p.row.parts == 0 {
+					put(t, sum)
+				}
+				return nil
+			}
+			if k := gs.stepOf(t); k >= 0 && k < gs.steps {
+				windows[k] += float64(sum) / float64(max(p.row.snapshots(), 1))
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("stream %d: %w", st.id, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, v := range p.sums {
+		if p.counts[k] == 0 && p.held[k] == 0 {
+			continue
+		}
+		if v != 0 || alone {
+			g.sums[k] += v * p.shares[k]
+			g.counts[k]++
+		}
+	}
+	for k, v := range windows {
+		g.sums[k] += v
+		g.counts[k]++
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+var inuseType = profile.Type{Name: "memory", SampleType: "inuse_space", SampleUnit: "bytes", PeriodType: "space", PeriodUnit: "bytes"}
+
+// A stateStore takes snapshots of memory in use, beside bytes allocated, and asks
+// about them in every way.
+type stateStore struct {
+	*testing.T
+	db *DB
+}
+
+func newStateStore(t *testing.T) *stateStore { return &stateStore{t, open(t, t.TempDir())} }
+
+// heap appends a profile of a pod: values in use by stack, each with 10 bytes
+// allocated. A label, as in worker=a, is that of the sample.
+func (s *stateStore) heap(at, duration time.Duration, pod string, stacks ...any) {
+	s.Helper()
+	b := newPprof(midnight.Add(at))
+	b.p.SampleType, b.p.PeriodType = nil, nil
+	for _, t := range [][2]string{{"alloc_space", "bytes"}, {"inuse_space", "bytes"}} {
+		b.p.SampleType = append(b.p.SampleType, b.valueType(t[0], t[1]))
+	}
+	b.p.PeriodType = b.valueType("space", "bytes")
+	b.p.DurationNanos = duration.Nanoseconds()
+	for i := 0; i < len(stacks); i += 3 {
+		sample := b.sample([][]string{{"main"}, {stacks[i].(string)}}, 10, int64(stacks[i+1].(int)))
+		if worker := stacks[i+2].(string); worker != "" {
+			sample.Label = append(sample.Label, b.label("worker", worker))
+		}
+	}
+	ls := labels.FromStrings(labelName, "memory", labelServiceName, "shop", "pod", pod)
+	require.NoError(s, s.db.Append(context.Background(), []profile.Profile{{Labels: ls, Pprof: b.p}}))
+}
+
+// tree is the flame graph of a range, which pprof and both sides of a comparison with
+// itself have to agree with.
+func (s *stateStore) tree(from, to time.Duration, selectors ...string) map[string]int64 {
+	s.Helper()
+	ctx := context.Background()
+	sel := everything(selectors...)
+	sel.Type, sel.Start, sel.End = inuseType, ms(midnight.Add(from))+1, ms(midnight.Add(to))
+	tree, err := s.db.Tree(ctx, sel, nil)
+	require.NoError(s, err)
+	p, err := mergePprof(ctx, s.db, sel, nil)
+	require.NoError(s, err)
+	sum := int64(0)
+	for _, sample := range p.Sample {
+		sum += sample.Value[0]
+	}
+	require.Equal(s, tree.Total(), sum, "pprof")
+	diff, err := s.db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{}, 0)
+	require.NoError(s, err)
+	require.Equal(s, [2]int64{tree.Total(), tree.Total()}, [2]int64{diff.Nodes[0].Total, diff.Nodes[0].TotalRight}, "diff")
+	return unfold(tree)
+}
+
+// points are those of a range by step, in seconds since midnight, of everything or of
+// each value of a label.
+func (s *stateStore) points(from, to, step time.Duration, by ...string) map[string]map[int]float64 {
+	s.Helper()
+	out := map[string]map[int]float64{}
+	for _, stack := range [][]string{nil, {"main"}} { // the second is read from samples
+		sel := everything()
+		sel.Type, sel.Start, sel.End = inuseType, ms(midnight.Add(from)), ms(midnight.Add(to))
+		got, err := s.db.Points(context.Background(), SeriesRequest{Selection: sel, Step: step, GroupBy: by, Average: true, Stack: stack})
+		require.NoError(s, err)
+		again := map[string]map[int]float64{}
+		for _, series := range got {
+			points := map[int]float64{}
+			for _, p := range series.Points {
+				points[int(p.Time-ms(midnight))/1000] = p.Value
+			}
+			key := ""
+			for _, name := range by {
+				key += series.Labels.Get(name)
+			}
+			again[key] = points
+		}
+		if stack != nil {
+			require.Equal(s, out, again, "of a call site")
+		}
+		out = again
+	}
+	return out
+}
+
+// merged runs a check before and after the windows are merged.
+func (s *stateStore) merged(check func()) {
+	s.Helper()
+	check()
+	require.NoError(s, s.db.maintain(context.Background(), 0))
+	check()
+}
+
+const hour = time.Hour
+
+func TestStatesAreAveragedOverTime(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 10 {
+		s.heap(hour+time.Second+time.Duration(i)*15*time.Second, 0, "a", "fill", 100*(i+1), "")
+	}
+	s.merged(func() {
+		require.Equal(t, map[string]int64{"main;fill": 550}, s.tree(hour, hour+3*time.Minute))
+		require.Equal(t, map[string]int64{"main;fill": 550}, s.tree(0, 24*hour))
+		require.Equal(t, map[string]int64{"main;fill": 200}, s.tree(hour+15*time.Second, hour+30*time.Second), "one snapshot")
+		require.Equal(t, map[string]int64{"main;fill": 100}, s.tree(hour+5*time.Second, hour+10*time.Second), "between two")
+		want := map[int]float64{}
+		for i := range 10 {
+			want[3600+15*(i+1)] = float64(100 * (i + 1))
+		}
+		require.Equal(t, map[string]map[int]float64{"": want}, s.points(hour, hour+3*time.Minute, 15*time.Second))
+		require.Equal(t, map[string]map[int]float64{"": {3660: 250, 3720: 650, 3780: 950}}, s.points(hour, hour+3*time.Minute, time.Minute))
+	})
+}
+
+// Pods take their snapshots at their own moments and intervals.
+func TestStatesAreAddedOverProcesses(t *testing.T) {
+	for name, offsets := range map[string][3]time.Duration{
+		"at once": {time.Second, time.Second, time.Second}, "apart": {time.Second, 6 * time.Second, 11 * time.Second},
+		"over a step's end": {time.Second, 8 * time.Second, 14500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStateStore(t)
+			for pod, offset := range offsets {
+				for i := range 40 / (1 + 3*(pod%2)) { // the second every minute
+					s.heap(hour+offset+time.Duration(i*(1+3*(pod%2)))*15*time.Second, 0, fmt.Sprint(pod), "fill", 1000, "")
+				}
+			}
+			s.merged(func() {
+				require.Equal(t, map[string]int64{"main;fill": 3000}, s.tree(hour, hour+10*time.Minute))
+				require.Equal(t, map[string]int64{"main;fill": 3000}, s.tree(hour+61*time.Second, hour+100*time.Second))
+				require.Equal(t, map[string]int64{"main;fill": 3000}, s.tree(hour+65*time.Second, hour+67*time.Second))
+				for at, v := range s.points(hour, hour+10*time.Minute, 15*time.Second)[""] {
+					require.InDelta(t, 3000, v, 1e-9, "at %d", at)
+				}
+				by := s.points(hour+time.Minute, hour+9*time.Minute, time.Minute, "pod")
+				require.Len(t, by, 3)
+				for pod, points := range by {
+					require.Len(t, points, 9)
+					for at, v := range points {
+						require.InDelta(t, 1000, v, 1e-9, "%s at %d", pod, at)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A pod that takes another one's place does not double what is in use.
+func TestStatesOfReplacedProcesses(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 40 {
+		s.heap(hour+time.Second+time.Duration(i)*15*time.Second, 0, fmt.Sprint(i/20), "fill", 1000, "")
+	}
+	s.merged(func() {
+		require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(hour, hour+10*time.Minute))
+		require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(hour, hour+10*time.Minute, `{pod="1"}`), "of the time in which it was there")
+	})
+}
+
+// Labels of samples that come and go are at zero while they are away.
+func TestStatesOfLabelledSamples(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 8 {
+		at := hour + time.Second + time.Duration(i)*15*time.Second
+		stacks := []any{"park", 60, "", "work", 30, "a"}
+		if i%4 == 0 {
+			stacks = append(stacks, "work", 12, "b")
+		}
+		if i == 7 {
+			stacks = []any{"work", 30, "a"} // none without a label
+		}
+		s.heap(at, 0, "x", stacks...)
+	}
+	s.merged(func() {
+		require.Equal(t, map[string]int64{"main;park": 53, "main;work": 33}, // 52.5 and 33
+			s.tree(hour, hour+2*time.Minute))
+		require.Equal(t, map[string]int64{"main;work": 3}, s.tree(hour, hour+2*time.Minute, `{worker="b"}`))
+		require.Equal(t, map[string]map[int]float64{"": {3660: 60, 3720: 45}, "a": {3660: 30, 3720: 30}, "b": {3660: 3, 3720: 3}},
+			s.points(hour+time.Minute, hour+2*time.Minute, time.Minute, "worker"))
+		require.Equal(t, map[string]map[int]float64{"": {3660: 93, 3720: 78}}, s.points(hour+time.Minute, hour+2*time.Minute, time.Minute))
+		by := s.points(hour+15*time.Second, hour+2*time.Minute, 15*time.Second, "worker")
+		require.Equal(t, map[int]float64{3615: 12, 3675: 12}, by["b"])
+	})
+}
+
+// The states of a profile that lasts are its snapshot's, whatever slots it lies in,
+// and what it allocated is spread.
+func TestStatesAndFlowsOfOneProfile(t *testing.T) {
+	s := newStateStore(t)
+	s.heap(hour+4*time.Minute+50*time.Second, 30*time.Second, "a", "fill", 1000, "")
+	s.heap(hour+5*time.Minute+20*time.Second, 30*time.Second, "a", "fill", 2000, "")
+	s.merged(func() {
+		require.Equal(t, map[string]int64{"main;fill": 1500}, s.tree(hour, hour+10*time.Minute))
+		require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(hour+5*time.Minute, hour+5*time.Minute+10*time.Second))
+		alloc := inuseType
+		alloc.SampleType = "alloc_space"
+		tree, err := s.db.Tree(context.Background(), Selection{Type: alloc, Start: ms(midnight), End: ms(midnight.Add(hour + 5*time.Minute + 35*time.Second))}, nil)
+		require.NoError(t, err)
+		require.EqualValues(t, 15, tree.Total())
+	})
+}
+
+// Days are averaged together, and rows that are gone leave their windows.
+func TestStatesOverDays(t *testing.T) {
+	ctx := context.Background()
+	now := midnight.Add(30 * hour)
+	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return now } })
+	s := &stateStore{t, db}
+	for i := range 30 * 60 {
+		s.heap(time.Duration(i)*time.Minute+7*time.Second, 0, "a", "fill", 1000, "")
+	}
+	require.NoError(t, db.maintain(ctx, 0))
+	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(0, 30*hour))
+	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(24*hour-90*time.Second, 24*hour+90*time.Second))
+	for at, v := range s.points(20*hour, 28*hour, 15*time.Second)[""] {
+		require.InDelta(t, 1000, v, 1e-9, "at %d", at)
+	}
+	require.NoError(t, db.dropLevels(ctx, epochOf(ms(midnight)+1), horizonHours{24, 24, 0}, "age", now))
+	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(0, 30*hour))
+	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(2*hour, 3*hour))
+}
+
+// A range before a sender's first snapshot of a day, which it is taken to have been in.
+func TestStatesAtMidnight(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 10 {
+		s.heap(time.Duration(i)*time.Minute+50*time.Second, 0, "a", "fill", 1000, "")
+	}
+	s.merged(func() {
+		require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(0, 30*time.Second))
+		require.Equal(t, map[string]map[int]float64{"": {15: 1000, 30: 1000}}, s.points(15*time.Second, 30*time.Second, 15*time.Second))
+		require.Empty(t, s.tree(20*time.Minute, 21*time.Minute))
+		require.Empty(t, s.points(20*time.Minute, 21*time.Minute, 15*time.Second))
+	})
+}
