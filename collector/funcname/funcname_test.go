@@ -28,7 +28,6 @@ func TestPushed(t *testing.T) {
 		"tokio::task::poll::h0123456789abcdef":                  "tokio::task::poll",
 		"tokio::task::poll::h0123456789abcdef_[k]":              "tokio::task::poll_[k]",
 		"tokio::task::poll::h0123456789abcdef+0x2a":             "tokio::task::poll+0x2a",
-		"tokio::task::poll::h0123456789abcdef.llvm.1234567890":  "tokio::task::poll.llvm.1234567890",
 		"<alloc::vec::Vec<T> as Drop>::drop::hfedcba9876543210": "<alloc::vec::Vec<T> as Drop>::drop",
 
 		// Names that are none of these stay.

@@ -64,28 +64,27 @@ func inSymbol(c byte) bool {
 const hashBytes = 3 + 16
 
 // rustHash finds the hash of a Rust path, which is at the end or has a mark such
-// as _[k], an offset such as +0x1f or a clone's suffix behind it.
+// as _[k] or an offset such as +0x1f behind it.
 func rustHash(name string) (begin, end int, ok bool) {
-	if len(name) <= hashBytes {
+	end = len(name)
+	if end <= hashBytes {
 		return 0, 0, false
 	}
-	end = len(name)
-	if !isRustHash(name[end-hashBytes:]) {
+	if name[end-hashBytes] != ':' {
 		switch last := name[end-1]; {
-		case last == ']' && name[end-4:end-2] == "_[":
-			end -= 4
+		case last == ']':
+			end -= len("_[k]")
 		case isHex(last):
-			if i := strings.LastIndexByte(name, '+'); i > 0 && strings.HasPrefix(name[i:], "+0x") {
-				end = i
-			} else if i := strings.LastIndex(name, ".llvm."); i > 0 {
-				end = i
+			for end > 0 && isHex(name[end-1]) {
+				end--
 			}
+			end -= len("+0x")
 		}
-		if end == len(name) || end <= hashBytes || !isRustHash(name[end-hashBytes:end]) {
+		if end <= hashBytes || !strings.HasPrefix(name[end:], "_[") && !strings.HasPrefix(name[end:], "+0x") {
 			return 0, 0, false
 		}
 	}
-	return end - hashBytes, end, true
+	return end - hashBytes, end, isRustHash(name[end-hashBytes : end])
 }
 
 func isRustHash(s string) bool {

@@ -45,8 +45,8 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	case hasUntil: // how long it took is not known
 		m.From = m.Until
 	}
-	if err := p.timely(m.Until.UnixNano()); err != nil {
-		return m, "", fmt.Errorf("until: %w", err)
+	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
+		return m, "", fmt.Errorf("until: %w", p.timely(m.Until.UnixNano()))
 	}
 	m.SampleRate = ingest.DefaultSampleRate
 	if s := q.Get("sampleRate"); s != "" {
