@@ -56,8 +56,9 @@ func plainText(raw []byte, l Limits) ([]byte, error) {
 }
 
 // perfScript is the first line of a sample in the output of `perf script`: a
-// command, a thread, perhaps a CPU, a time and an event.
-var perfScript = regexp.MustCompile(`(?m)^\S[^;\n]*\s\d+(/\d+)?\s+(\[\d+\]\s+)?\d+\.\d+:\s+(\d+\s+)?[\w:/.-]+:`)
+// command, a thread, a CPU and a time, of which some may be missing, and an event
+// with a colon.
+var perfScript = regexp.MustCompile(`^\S[^;]*\s((\[\d+\]\s+)?\d+\.\d+|\d+(/\d+)?(\s+\[\d+\])?):?\s+(\d+\s+)?[\w:/.,-]+:$`)
 
 // foreign are formats by how they begin, and what they are called, with what to
 // do about it.
