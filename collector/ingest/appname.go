@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/util/strutil"
 )
 
 // labelSpy names the sender.
@@ -14,7 +15,9 @@ const labelSpy = "pyroscope_spy"
 // ParseName reads an application's name with labels, app{name=value,...}, as
 // Pyroscope's SDKs send it. Names are made of ASCII letters, digits, _ and ., the
 // application's also of - and /; values of anything but , and }. Space around
-// each is dropped. Of labels with the same name the last one counts.
+// each is dropped. Names and values may also be in quotes, as in selectors: ", '
+// and ` mean what they mean there, with the same escapes, and any text is allowed
+// within. Of labels with the same name the last one counts.
 //
 // Pyroscope drops a label that is not closed in silence, and what follows the
 // closing brace; here they are errors, which give the offset in bytes.
@@ -30,44 +33,122 @@ func ParseName(s string) (app string, set map[string]string, err error) {
 	if !braced {
 		return app, set, nil
 	}
+	p := nameParser{text: s, rest: rest}
 	for {
-		at := len(s) - len(rest)
-		i := strings.IndexAny(rest, "=}")
-		if i < 0 {
-			return "", nil, fmt.Errorf("name: the labels are not closed by } after byte %d", at)
+		key, value, more, err := p.label()
+		if err != nil {
+			return "", nil, fmt.Errorf("name: %w", err)
 		}
-		key := strings.TrimSpace(rest[:i])
-		if rest[i] == '}' {
-			if key != "" {
-				return "", nil, fmt.Errorf("name: the label %q has no value, at byte %d", key, at)
-			}
-			rest = rest[i+1:]
-			break
+		if key != "" {
+			set[key] = value
 		}
-		if key == "" {
-			return "", nil, fmt.Errorf("name: a label has no name, at byte %d", at)
-		}
-		if j := strings.IndexFunc(key, func(r rune) bool { return !isNameRune(r) }); j >= 0 {
-			return "", nil, fmt.Errorf("name: the label %q: %q may not be in a label's name, at byte %d", key, firstRune(key[j:]), at)
-		}
-		rest = rest[i+1:]
-		end := strings.IndexAny(rest, ",}")
-		if end < 0 {
-			return "", nil, fmt.Errorf("name: the value of the label %q is not closed by , or }, at byte %d", key, len(s)-len(rest))
-		}
-		set[key] = strings.TrimSpace(rest[:end])
-		closed := rest[end] == '}'
-		if rest = rest[end+1:]; closed {
+		if !more {
 			break
 		}
 	}
 	if _, ok := set[model.MetricNameLabel]; ok {
 		return "", nil, errors.New("name: the label __name__ is the application's name, which stands before the labels")
 	}
-	if rest = strings.Trim(rest, "} \t"); rest != "" {
+	if rest = strings.Trim(p.rest, "} \t"); rest != "" {
 		return "", nil, fmt.Errorf("name: %q follows the labels, at byte %d", rest, strings.LastIndex(s, rest))
 	}
 	return app, set, nil
+}
+
+// A nameParser reads the labels of an application's name.
+type nameParser struct {
+	text, rest string // all of it, and what is not read yet
+}
+
+func (p *nameParser) at() int { return len(p.text) - len(p.rest) }
+
+// label reads a label with the comma or brace after it, and whether more may
+// follow. Before the closing brace there may be none.
+func (p *nameParser) label() (key, value string, more bool, err error) {
+	at := p.at()
+	if key, err = p.key(); err != nil || key == "" {
+		return "", "", false, err
+	}
+	p.rest = strings.TrimLeft(p.rest[1:], " \t") // =
+	if p.rest != "" && isQuote(p.rest[0]) {
+		if value, err = p.quoted(); err != nil {
+			return "", "", false, fmt.Errorf("the value of the label %q: %w", key, err)
+		}
+		if p.rest = strings.TrimLeft(p.rest, " \t"); p.rest != "" && p.rest[0] != ',' && p.rest[0] != '}' {
+			return "", "", false, fmt.Errorf("the value of the label %q is in quotes, but %q follows them, at byte %d", key, firstRune(p.rest), p.at())
+		}
+	}
+	end := strings.IndexAny(p.rest, ",}")
+	if end < 0 {
+		return "", "", false, fmt.Errorf("the value of the label %q is not closed by , or }, at byte %d", key, at+strings.IndexByte(p.text[at:], '=')+1)
+	}
+	if end > 0 {
+		value = strings.TrimSpace(p.rest[:end])
+	}
+	more = p.rest[end] == ','
+	p.rest = p.rest[end+1:]
+	return key, value, more, nil
+}
+
+// key reads a label's name, up to the = after it. It is "" before the closing
+// brace, which is read.
+func (p *nameParser) key() (string, error) {
+	at := p.at()
+	if rest := strings.TrimLeft(p.rest, " \t"); rest != "" && isQuote(rest[0]) {
+		p.rest = rest
+		key, err := p.quoted()
+		if err != nil {
+			return "", fmt.Errorf("a label's name: %w", err)
+		}
+		if p.rest = strings.TrimLeft(p.rest, " \t"); p.rest == "" || p.rest[0] != '=' {
+			return "", fmt.Errorf("the label %q has no value, at byte %d", key, at)
+		}
+		if key == "" {
+			return "", fmt.Errorf("a label has no name, at byte %d", at)
+		}
+		return key, nil
+	}
+	i := strings.IndexAny(p.rest, "=}")
+	if i < 0 {
+		return "", fmt.Errorf("the labels are not closed by } after byte %d", at)
+	}
+	key := strings.TrimSpace(p.rest[:i])
+	closed := p.rest[i] == '}'
+	switch {
+	case closed && key != "":
+		return "", fmt.Errorf("the label %q has no value, at byte %d", key, at)
+	case closed:
+		p.rest = p.rest[i+1:]
+		return "", nil
+	case key == "":
+		return "", fmt.Errorf("a label has no name, at byte %d", at)
+	}
+	if j := strings.IndexFunc(key, func(r rune) bool { return !isNameRune(r) }); j >= 0 {
+		return "", fmt.Errorf("the label %q: %q may not be in a label's name, at byte %d", key, firstRune(key[j:]), at)
+	}
+	p.rest = p.rest[i:]
+	return key, nil
+}
+
+func isQuote(c byte) bool { return c == '"' || c == '\'' || c == '`' }
+
+// quoted reads text in quotes.
+func (p *nameParser) quoted() (string, error) {
+	at, quote := p.at(), p.rest[0]
+	for i := 1; i < len(p.rest); i++ {
+		switch c := p.rest[i]; {
+		case c == '\\' && quote != '`':
+			i++
+		case c == quote:
+			text, err := strutil.Unquote(p.rest[:i+1])
+			if err != nil {
+				return "", fmt.Errorf("%.100s is not in quotes as in a selector, at byte %d", p.rest[:i+1], at)
+			}
+			p.rest = p.rest[i+1:]
+			return text, nil
+		}
+	}
+	return "", fmt.Errorf("the quotes are not closed, at byte %d", at)
 }
 
 func isNameRune(r rune) bool {

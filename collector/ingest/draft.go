@@ -14,9 +14,10 @@ import (
 type budget struct {
 	limits Limits
 	bytes  int64
+	names  *names
 }
 
-func newBudget(l Limits) budget { return budget{limits: l} }
+func newBudget(l Limits) budget { return budget{limits: l, names: newNames(l)} }
 
 func (b *budget) fits() error {
 	if exceeds(b.bytes, b.limits.MaxProfileBytes) {
@@ -109,14 +110,24 @@ func (d *draft) newLocation(l *googlev1.Location) uint64 {
 	return l.Id
 }
 
+// function returns the ID of a function. A mangled name is its system name, and
+// those that are shown alike are one function.
 func (d *draft) function(name, file string) uint64 {
 	k := functionKey{d.text(name), d.text(file)}
 	id, ok := d.functions[k]
-	if !ok {
-		id = uint64(len(d.pprof.Function)) + 1
-		d.pprof.Function = append(d.pprof.Function, &googlev1.Function{Id: id, Name: k.name, SystemName: k.name, Filename: k.file})
-		d.functions[k] = id
+	if ok {
+		return id
 	}
+	raw := k
+	if shown := d.budget.names.shown(name); shown != name {
+		if k.name = d.text(shown); d.functions[k] != 0 {
+			d.functions[raw] = d.functions[k]
+			return d.functions[k]
+		}
+	}
+	id = uint64(len(d.pprof.Function)) + 1
+	d.pprof.Function = append(d.pprof.Function, &googlev1.Function{Id: id, Name: k.name, SystemName: raw.name, Filename: k.file})
+	d.functions[k], d.functions[raw] = id, id
 	return id
 }
 

@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -11,32 +13,26 @@ import (
 // Folded reads folded stacks, the text that FlameGraph's stackcollapse scripts
 // write: on each line the functions of a stacktrace, outermost first, with
 // semicolons between, a space and the number of samples. Function names may
-// hold spaces. Empty lines are skipped; stacktraces that are there several
-// times are added up. The body may be compressed as in Pprof.
+// hold spaces. Empty lines and comments, which begin with #, are skipped;
+// stacktraces that are there several times are added up. Numbers may have
+// fractions, which are rounded so that the sum stays right. The text is UTF-8 or
+// UTF-16, and may be compressed as in Pprof.
 //
 // The application's name says which type of profile it is. An error gives the
-// line. size is the body's, in bytes, after decompression.
+// line, or what the body is instead. A file with two numbers on each line, which
+// is a comparison, is an error too. size is the body's, in bytes, after
+// decompression.
 func Folded(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
-	return readLines("folded", body, m, l, func(line []byte) (stack []byte, value int64, err error) {
-		i := bytes.LastIndexAny(line, " \t")
-		if i < 0 {
-			return nil, 0, fmt.Errorf("%q has no space with a number of samples after it", cut(line))
-		}
-		value, err = strconv.ParseInt(string(line[i+1:]), 10, 64)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%q is no whole number of samples", cut(line[i+1:]))
-		}
-		return bytes.TrimRight(line[:i], " \t"), value, nil
-	})
+	return readLines("folded", body, m, l, true)
 }
 
 // Lines reads stacktraces as Folded does, one a line for each sample, without
 // numbers.
 func Lines(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
-	return readLines("lines", body, m, l, func(line []byte) ([]byte, int64, error) { return line, 1, nil })
+	return readLines("lines", body, m, l, false)
 }
 
-func readLines(format string, body []byte, m Push, l Limits, read func(line []byte) (stack []byte, value int64, err error)) ([]profile.Profile, int, error) {
+func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]profile.Profile, int, error) {
 	fail := func(line int, err error) ([]profile.Profile, int, error) {
 		if line > 0 {
 			return nil, 0, fmt.Errorf("%s: line %d: %w", format, line, err)
@@ -51,14 +47,33 @@ func readLines(format string, body []byte, m Push, l Limits, read func(line []by
 	if err != nil {
 		return fail(0, err)
 	}
+	size := len(raw)
+	if raw, err = plainText(raw, l); err != nil {
+		return fail(0, err)
+	}
+	for _, what := range []string{kindOfBinary(raw, l), kindOfText(raw)} {
+		if what != "" {
+			return fail(0, fmt.Errorf("this is %s", what))
+		}
+	}
+	if counted {
+		if n := comparison(raw); n > 0 {
+			return fail(n, errors.New("two numbers: this is a comparison of two profiles (as difffolded.pl writes), which are to be sent one by one"))
+		}
+	}
 	s := newStacks(l)
+	count := scaled{scale: max(t.scale, 1)}
+	t.scale = 0 // values have it
 	n := 0
 	for line := range bytes.Lines(raw) {
 		n++
-		if line = bytes.TrimRight(line, " \t\r\n"); len(line) == 0 {
+		if line = bytes.TrimRight(line, " \t\r\n"); len(line) == 0 || isComment(line) {
 			continue
 		}
-		stack, value, err := read(line)
+		stack, value := line, count.scale
+		if counted {
+			stack, value, err = count.read(line)
+		}
 		if err == nil {
 			err = s.addText(stack, value)
 		}
@@ -66,11 +81,134 @@ func readLines(format string, body []byte, m Push, l Limits, read func(line []by
 			return fail(n, err)
 		}
 	}
-	ps, size, err := s.profiles(t, &m, len(raw))
+	if count.rounded > 0 {
+		l.Report.Correct("value", "with a fraction, which was rounded", count.rounded)
+	}
+	ps, size, err := s.profiles(t, &m, size)
 	if err != nil {
 		return fail(0, err)
 	}
 	return ps, size, nil
+}
+
+// isComment reports whether a line is one: # or // with a space behind it, or
+// other words after # that are no stacktrace.
+func isComment(line []byte) bool {
+	if rest, ok := bytes.CutPrefix(line, []byte("//")); ok {
+		return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t'
+	}
+	if line[0] != '#' {
+		return false
+	}
+	if len(line) == 1 || bytes.IndexByte([]byte(" \t#!="), line[1]) >= 0 {
+		return true
+	}
+	_, last := lastField(line)
+	return bytes.IndexByte(line, ';') < 0 || !isNumber(last)
+}
+
+// lastField cuts a line at its last space. Without one, before is nil.
+func lastField(line []byte) (before, last []byte) {
+	i := bytes.LastIndexAny(line, " \t")
+	if i < 0 {
+		return nil, line
+	}
+	return bytes.TrimRight(line[:i], " \t"), line[i+1:]
+}
+
+// isNumber reports whether text is a number in decimal digits, perhaps with a
+// sign, a fraction or an exponent.
+func isNumber(b []byte) bool {
+	if len(b) == 0 || len(b) > 64 || b[len(b)-1] > '9' && b[len(b)-1] != '.' {
+		return false
+	}
+	for _, c := range b {
+		if (c < '0' || c > '9') && bytes.IndexByte([]byte("+-.eE"), c) < 0 {
+			return false
+		}
+	}
+	_, err := strconv.ParseFloat(string(b), 64)
+	return err == nil || errors.Is(err, strconv.ErrRange)
+}
+
+// comparison returns the first line that ends in two numbers if most lines do, 0
+// otherwise. In a few lines the first number belongs to a name, such as that of
+// a thread.
+func comparison(raw []byte) (line int) {
+	n, one, two := 0, 0, 0
+	for text := range bytes.Lines(raw) {
+		n++
+		if text = bytes.TrimRight(text, " \t\r\n"); len(text) == 0 || isComment(text) {
+			continue
+		}
+		before, last := lastField(text)
+		_, first := lastField(before)
+		switch {
+		case before != nil && len(first) < len(before) && isNumber(first) && isNumber(last):
+			if two++; two == 1 {
+				line = n
+			}
+		default:
+			one++
+		}
+	}
+	if two > one {
+		return line
+	}
+	return 0
+}
+
+// scaled reads numbers of samples, and multiplies them.
+type scaled struct {
+	scale   int64
+	carry   float64 // what rounding has taken off so far, or added
+	rounded int
+}
+
+// read reads a line's stacktrace and its value.
+func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
+	stack, last := lastField(line)
+	if stack == nil && len(last) == len(line) {
+		return nil, 0, fmt.Errorf("%q has no space with a number of samples after it", cut(line))
+	}
+	value, err = strconv.ParseInt(string(last), 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return nil, 0, fmt.Errorf("%s is more than %d", cut(last), int64(math.MaxInt64))
+	case err != nil && bytes.IndexByte(last, ',') >= 0:
+		return nil, 0, fmt.Errorf("%q has a comma, which may separate thousands or a fraction; numbers are written without, fractions with a dot", cut(last))
+	case err != nil && !isNumber(last):
+		return nil, 0, fmt.Errorf("%q is no number of samples", cut(last))
+	case err != nil:
+		value, err = c.fraction(last)
+		return stack, value, err
+	case value < 0:
+		return nil, 0, fmt.Errorf("the value %d is negative", value)
+	}
+	v, ok := times(value, c.scale)
+	if !ok {
+		return nil, 0, fmt.Errorf("the value %d, times the %d ns of a sample, is more than %d", value, c.scale, int64(math.MaxInt64))
+	}
+	return stack, v, nil
+}
+
+// fraction reads a number that is not a whole one. What rounding takes off is
+// added to the next one, so that the sum of all is right.
+func (c *scaled) fraction(b []byte) (int64, error) {
+	v, err := strconv.ParseFloat(string(b), 64)
+	switch {
+	case v < 0:
+		return 0, fmt.Errorf("the value %s is negative", cut(b))
+	case err != nil || v*float64(c.scale) >= math.MaxInt64:
+		return 0, fmt.Errorf("%s is more than %d", cut(b), int64(math.MaxInt64))
+	}
+	v *= float64(c.scale)
+	whole := max(math.Round(v+c.carry), 0)
+	c.carry += v - whole
+	if math.Abs(v-whole) > 1e-3 {
+		c.rounded++
+	}
+	return int64(whole), nil
 }
 
 // addText adds a stacktrace whose functions have semicolons between them. As for

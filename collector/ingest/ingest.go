@@ -23,6 +23,8 @@ type Limits struct {
 	// MaxLabels bounds the labels of one series or sample, the other two the
 	// length of one label's name and value.
 	MaxLabels, MaxLabelNameBytes, MaxLabelValueBytes int
+	// MaxSeries bounds the series that the labels of one profile's samples make.
+	MaxSeries int
 	// Report collects what is left out or corrected on the way; nil if nobody asks.
 	Report *Report
 }

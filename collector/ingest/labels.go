@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/common/model"
@@ -17,13 +18,15 @@ const (
 
 // Labels reads a series' label set. __name__ must be there; service_name is
 // unknown_service where it is not; a label without a value is left out, since
-// it matches as if it was not there. Names may be any UTF-8 text.
+// it matches as if it was not there. Names may be any UTF-8 text. Of values,
+// U+FFFD stands for what is not UTF-8; a colon in __name__ becomes an
+// underscore, since it separates the parts of a profile type.
 func Labels(pairs []*typesv1.LabelPair, l Limits) (labels.Labels, error) {
 	if exceeds(len(pairs), l.MaxLabels) {
 		return labels.EmptyLabels(), fmt.Errorf("labels: %d labels are more than %d (limits.max_labels)", len(pairs), l.MaxLabels)
 	}
 	b := labels.NewBuilder(labels.EmptyLabels())
-	seen := make(map[string]struct{}, len(pairs))
+	seen := make(map[string]string, len(pairs))
 	for i, p := range pairs {
 		name, value := p.GetName(), p.GetValue()
 		switch {
@@ -33,13 +36,16 @@ func Labels(pairs []*typesv1.LabelPair, l Limits) (labels.Labels, error) {
 			return labels.EmptyLabels(), fmt.Errorf("labels[%d].value: %q has %d bytes, more than %d (limits.max_label_value_bytes)", i, name, len(value), l.MaxLabelValueBytes)
 		case !model.UTF8Validation.IsValidLabelName(name):
 			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q is not a label name", i, name)
-		case !model.LabelValue(value).IsValid():
-			return labels.EmptyLabels(), fmt.Errorf("labels[%d].value: %q of %q is not UTF-8", i, value, name)
 		}
-		if _, ok := seen[name]; ok {
-			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q is there twice", i, name)
+		value = validText(value, l.Report)
+		if name == model.MetricNameLabel && strings.Contains(value, ":") {
+			l.Report.Correct("type", value+", which had a colon", 1)
+			value = strings.ReplaceAll(value, ":", "_")
 		}
-		seen[name] = struct{}{}
+		if other, ok := seen[name]; ok && other != value {
+			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q is there twice, as %q and %q; a series has one value of a label", i, name, other, value)
+		}
+		seen[name] = value
 		b.Set(name, value)
 	}
 	if b.Get(model.MetricNameLabel) == "" {

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
-	"github.com/ianlancetaylor/demangle"
 	"github.com/prometheus/prometheus/model/labels"
 	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
 
@@ -278,7 +277,7 @@ func (c *otlpConverter) location(d *otlpDraft, index int32) uint64 {
 	for _, line := range from.GetLines() {
 		f := c.dictionary.FunctionTable[line.GetFunctionIndex()]
 		file := otlpText(c.dictionary, f.GetFilenameStrindex())
-		name := cmp.Or(otlpText(c.dictionary, f.GetNameStrindex()), demangle.Filter(otlpText(c.dictionary, f.GetSystemNameStrindex())),
+		name := cmp.Or(otlpText(c.dictionary, f.GetNameStrindex()), otlpText(c.dictionary, f.GetSystemNameStrindex()),
 			file, frameUnknown)
 		to.Line = append(to.Line, &googlev1.Line{FunctionId: d.function(name, file), Line: line.GetLine()})
 	}

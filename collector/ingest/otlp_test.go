@@ -136,7 +136,7 @@ func TestOTLP(t *testing.T) {
 			require.Len(t, shop.Pprof.Sample, 2, "samples of both processes add up")
 			assert.Equal(t, int64(300e6), shop.Pprof.Sample[0].Value[0])
 			assert.Empty(t, shop.Pprof.Sample[0].Label, "a thread's ID is no label")
-			assert.Equal(t, map[string]int64{"main;shop::price()": 200e6, "main;": 300e6}, folded(shop.Pprof))
+			assert.Equal(t, map[string]int64{"main;shop::price": 200e6, "main;": 300e6}, folded(shop.Pprof))
 			assert.Equal(t, map[string]string{
 				"endpoint": "/buy", "span_id": "0700000000000001", "trace_id": "01020300000000000000000000000009",
 			}, labelsOf(shop.Pprof, shop.Pprof.Sample[1]))

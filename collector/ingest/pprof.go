@@ -3,19 +3,32 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 	"unicode/utf8"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
+	"github.com/flameline/flameline/collector/funcname"
 )
 
-// Pprof decodes one profile.proto message, which may be compressed with gzip
-// or zstd, and checks it: every index and reference holds, values are as many
-// as sample types and not negative, strings are UTF-8, and the limits are kept.
-// An error names the field at fault, with its index or its byte offset.
+// Pprof decodes one profile, which may be compressed with gzip or zstd: a
+// profile.proto message, or one of the older formats that `go tool pprof` opens
+// (legacy).
 //
-// A profile without a time keeps TimeNanos 0; the receiver decides what that
-// means. size is the profile's, in bytes, after decompression. The profile may
-// refer to b, which must not change.
+// What is wrong with one element, such as a reference that leads nowhere, is
+// mended, or the element is left out; Limits.Report names it (mend). What makes
+// the profile meaningless, and what is over a limit, is an error, which names
+// the field at fault, with its index or its byte offset. In the result every
+// index and reference holds, values are as many as sample types and not
+// negative, and strings are UTF-8. Functions have the names that people know
+// them by (names), frames that the profile says to drop are dropped
+// (dropFrames), and labels by which tracers name spans are OpenTelemetry's
+// (tracerLabels).
+//
+// TimeNanos is what the sender says, also if it cannot be: ProfileTime mends it.
+// size is the profile's, in bytes, after decompression. The profile may refer to
+// b, which must not change.
 func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
 	return readPprof(b, l, func(*googlev1.Profile) {})
 }
@@ -33,13 +46,32 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 	p, ok := decode(raw, l)
 	if !ok {
 		if p, err = decodeSlowly(raw, l); err != nil {
-			return nil, 0, fmt.Errorf("pprof: %w", err)
+			if p, err = decodeOther(raw, l, err); err != nil {
+				return nil, 0, fmt.Errorf("pprof: %w", err)
+			}
 		}
 	}
 	repair(p)
-	if err := check(p, l); err != nil {
-		return nil, 0, fmt.Errorf("pprof: %w", err)
+	c := checker{profile: p, limits: l}
+	if err := c.check(); err != nil {
+		if err := mend(p, l); err != nil {
+			return nil, 0, fmt.Errorf("pprof: %w", err)
+		}
+		c = checker{profile: p, limits: l}
+		if err := c.check(); err != nil {
+			return nil, 0, fmt.Errorf("pprof: %w", err)
+		}
 	}
+	if c.mangled {
+		newNames(l).profile(p)
+	}
+	if p.DropFrames != 0 {
+		dropFrames(p, l.Report)
+	}
+	if c.tracer {
+		tracerLabels(p, l.Report)
+	}
+	boundSeries(p, c.labelled, l)
 	return p, len(raw), nil
 }
 
@@ -53,8 +85,30 @@ func decodeSlowly(raw []byte, l Limits) (*googlev1.Profile, error) {
 	return p, p.UnmarshalVT(raw)
 }
 
-// check validates a decoded profile.
-func check(p *googlev1.Profile, l Limits) error {
+// A checker checks a decoded profile: its references, and the limits. It is one
+// walk over the profile, since nearly all are sound.
+type checker struct {
+	profile   *googlev1.Profile
+	limits    Limits
+	mappings  ids
+	functions ids
+	locations ids
+
+	// What was seen on the way.
+	mangled  bool // a function's name may be mangled
+	tracer   bool // a label names a span or a trace, and not in OpenTelemetry's way
+	labelled int  // samples with labels
+
+	key    int64 // of the last label
+	isSpan bool  // that tracers have
+}
+
+// maxDuration is the longest duration that is believed. What is longer is a
+// count of another unit, or the time since the program started.
+const maxDuration = int64(24 * time.Hour)
+
+func (c *checker) check() error {
+	p, l := c.profile, c.limits
 	if len(p.SampleType) == 0 {
 		return errors.New("sample_type: is missing")
 	}
@@ -69,28 +123,21 @@ func check(p *googlev1.Profile, l Limits) error {
 			return fmt.Errorf("string_table[%d]: %q is not UTF-8", i, s[:min(len(s), 64)])
 		}
 	}
-	if p.TimeNanos < 0 {
-		return fmt.Errorf("time_nanos: %d is negative", p.TimeNanos)
+	if p.DurationNanos < 0 || p.DurationNanos > maxDuration {
+		return fmt.Errorf("duration_nanos: %d is not between 0 and a day", p.DurationNanos)
 	}
-	if p.DurationNanos < 0 {
-		return fmt.Errorf("duration_nanos: %d is negative", p.DurationNanos)
+	if p.Period < 0 {
+		return fmt.Errorf("period: %d is negative", p.Period)
 	}
-	c := checker{profile: p, limits: l}
+	if c.outside(p.DropFrames) || c.outside(p.KeepFrames) || c.outside(p.DefaultSampleType) {
+		return errors.New("drop_frames, keep_frames or default_sample_type: is outside the string table")
+	}
 	for _, part := range []func() error{c.types, c.symbols, c.samples} {
 		if err := part(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// A checker checks the references of one profile.
-type checker struct {
-	profile   *googlev1.Profile
-	limits    Limits
-	mappings  ids
-	functions ids
-	locations ids
 }
 
 func (c *checker) outside(index int64) bool {
@@ -107,16 +154,30 @@ func (c *checker) text(index int64, field string, i int) error {
 }
 
 func (c *checker) types() error {
+	text := c.profile.StringTable
 	for i, t := range c.profile.SampleType {
 		if err := errors.Join(c.text(t.Type, "sample_type[%d].type", i), c.text(t.Unit, "sample_type[%d].unit", i)); err != nil {
 			return err
 		}
-		if c.profile.StringTable[t.Type] == "" {
+		switch {
+		case text[t.Type] == "":
 			return fmt.Errorf("sample_type[%d].type: is empty", i)
+		case strings.Contains(text[t.Type]+text[t.Unit], ":"):
+			return fmt.Errorf("sample_type[%d]: has a colon, which separates the parts of profile types", i)
+		}
+		for _, o := range c.profile.SampleType[:i] {
+			if text[o.Type] == text[t.Type] && text[o.Unit] == text[t.Unit] {
+				return fmt.Errorf("sample_type[%d]: %s in %s is there twice", i, text[t.Type], text[t.Unit])
+			}
 		}
 	}
-	if t := c.profile.PeriodType; t != nil && (c.outside(t.Type) || c.outside(t.Unit)) {
-		return fmt.Errorf("period_type: %d or %d is outside the string table of %d", t.Type, t.Unit, len(c.profile.StringTable))
+	if t := c.profile.PeriodType; t != nil {
+		if c.outside(t.Type) || c.outside(t.Unit) {
+			return fmt.Errorf("period_type: %d or %d is outside the string table of %d", t.Type, t.Unit, len(text))
+		}
+		if strings.Contains(text[t.Type]+text[t.Unit], ":") {
+			return errors.New("period_type: has a colon, which separates the parts of profile types")
+		}
 	}
 	return nil
 }
@@ -139,6 +200,11 @@ func (c *checker) symbols() error {
 			c.text(f.Filename, "function[%d].filename", i)); err != nil {
 			return err
 		}
+		name := p.StringTable[f.Name]
+		if name == "" {
+			return fmt.Errorf("function[%d].name: is empty", i)
+		}
+		c.mangled = c.mangled || funcname.Mangled(name)
 	}
 	for i, l := range p.Location {
 		if err := c.locations.add(l.Id, "location", i); err != nil {
@@ -175,10 +241,36 @@ func (c *checker) samples() error {
 				return fmt.Errorf("sample[%d].location_id[%d]: no location has ID %d", i, j, id)
 			}
 		}
-		for _, l := range s.Label {
-			if err := errors.Join(c.text(l.Key, "sample[%d].label.key", i), c.text(l.Str, "sample[%d].label.str", i),
-				c.text(l.NumUnit, "sample[%d].label.num_unit", i)); err != nil {
+		if len(s.Label) > 0 {
+			c.labelled++
+			if err := c.labels(i, s.Label); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) labels(i int, ls []*googlev1.Label) error {
+	text := c.profile.StringTable
+	for j, l := range ls {
+		if err := errors.Join(c.text(l.Key, "sample[%d].label.key", i), c.text(l.Str, "sample[%d].label.str", i),
+			c.text(l.NumUnit, "sample[%d].label.num_unit", i)); err != nil {
+			return err
+		}
+		if text[l.Key] == "" {
+			return fmt.Errorf("sample[%d].label.key: is empty", i)
+		}
+		if l.Key != c.key {
+			c.key, c.isSpan = l.Key, tracerLabelOf(text[l.Key]) != noTracerLabel
+		}
+		if c.isSpan {
+			c.tracer = c.tracer || !isOpenTelemetry(text[l.Key], text[l.Str])
+			continue
+		}
+		for _, o := range ls[:j] {
+			if l.Str != 0 && o.Str != 0 && text[o.Key] == text[l.Key] && text[o.Str] != text[l.Str] {
+				return fmt.Errorf("sample[%d].label: %q is there twice", i, text[l.Key])
 			}
 		}
 	}
@@ -200,12 +292,11 @@ func (s *ids) has(id uint64) bool {
 	return ok
 }
 
-func (s *ids) add(id uint64, kind string, i int) error {
+// put adds an ID. It reports false for one that is there, and for 0.
+func (s *ids) put(id uint64) bool {
 	switch {
-	case id == 0:
-		return fmt.Errorf("%s[%d].id: is 0", kind, i)
-	case s.has(id):
-		return fmt.Errorf("%s[%d].id: %d is there twice", kind, i, id)
+	case id == 0 || s.has(id):
+		return false
 	case id == s.dense+1 && s.sparse == nil:
 		s.dense++
 	default:
@@ -214,5 +305,24 @@ func (s *ids) add(id uint64, kind string, i int) error {
 		}
 		s.sparse[id] = struct{}{}
 	}
-	return nil
+	return true
+}
+
+func (s *ids) add(id uint64, kind string, i int) error {
+	switch {
+	case s.put(id):
+		return nil
+	case id == 0:
+		return fmt.Errorf("%s[%d].id: is 0", kind, i)
+	}
+	return fmt.Errorf("%s[%d].id: %d is there twice", kind, i, id)
+}
+
+// fresh adds an ID that is not there, and returns it.
+func (s *ids) fresh() uint64 {
+	id := s.dense + uint64(len(s.sparse)) + 1
+	for !s.put(id) {
+		id++
+	}
+	return id
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
@@ -64,13 +63,10 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 	if err != nil {
 		return nil, 0, err
 	}
-	if time.Unix(0, p.TimeNanos).UTC().Year() == 1970 {
-		// None, or one in microseconds, as old agents of Python and Ruby send.
-		p.TimeNanos = m.From.UnixNano()
-	}
 	if p.DurationNanos == 0 {
 		p.DurationNanos = m.duration()
 	}
+	p.TimeNanos = m.profileTime(p.TimeNanos, p.DurationNanos, l.Report)
 	switch m.SpyName {
 	case "pyspy", "rbspy", "scripting":
 		if err := nameByFile(p, m.SpyName == "pyspy", l); err != nil {
@@ -80,7 +76,9 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 	if dotnet {
 		underscore(p)
 	}
-	return []profile.Profile{{Labels: m.named(metricOf(p, types)), Pprof: p}}, size, nil
+	// A colon separates the parts of a profile type.
+	metric := strings.ReplaceAll(metricOf(p, types), ":", "_")
+	return []profile.Profile{{Labels: m.named(metric), Pprof: p}}, size, nil
 }
 
 // metricOf is the first part of a profile's type, by Pyroscope's

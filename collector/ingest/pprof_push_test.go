@@ -126,8 +126,10 @@ func TestDotnetIsRepaired(t *testing.T) {
 		p.Function[i].Id, l.Line[0].FunctionId = 0, l.Id
 	}
 	m := pushOf(t, "shop")
-	_, _, err := PushedPprof(encode(t, p), nil, m, Limits{})
-	require.ErrorContains(t, err, "function[0].id: is 0")
+	r := &Report{}
+	_, _, err := PushedPprof(encode(t, p), nil, m, Limits{Report: r})
+	require.NoError(t, err)
+	require.Equal(t, "skipped function whose ID is 0 or there twice (2); corrected location whose function is not there (2); corrected time of the profile, which is before 1990 (1)", r.String())
 	m.SpyName = "dotnetspy"
 	ps, _, err := PushedPprof(encode(t, p), nil, m, Limits{})
 	require.NoError(t, err)

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"runtime/pprof"
 	"strings"
 	"testing"
@@ -28,6 +29,12 @@ func sound() *googlev1.Profile {
 		},
 		TimeNanos: 1, DurationNanos: 2, Period: 3,
 	}
+}
+
+// check checks a profile as Pprof does before it mends anything.
+func check(p *googlev1.Profile, l Limits) error {
+	c := checker{profile: p, limits: l}
+	return c.check()
 }
 
 func encode(t testing.TB, p *googlev1.Profile) []byte {
@@ -73,37 +80,23 @@ func TestPprofReadsWhatTheRuntimeWrites(t *testing.T) {
 	require.NotEmpty(t, p.Sample)
 }
 
+// What makes a profile meaningless is refused, and names the field at fault.
 func TestPprofNamesTheFieldAtFault(t *testing.T) {
 	for name, tc := range map[string]struct {
 		breakIt func(*googlev1.Profile)
 		want    string
 	}{
-		"no sample type":          {func(p *googlev1.Profile) { p.SampleType = nil }, "sample_type: is missing"},
-		"unnamed sample type":     {func(p *googlev1.Profile) { p.SampleType[0].Type = 0 }, "sample_type[0].type: is empty"},
-		"sample type's unit":      {func(p *googlev1.Profile) { p.SampleType[0].Unit = 8 }, "sample_type[0].unit: 8 is outside the string table of 8"},
-		"period type":             {func(p *googlev1.Profile) { p.PeriodType.Type = -1 }, "period_type: -1 or 2 is outside"},
-		"no strings":              {func(p *googlev1.Profile) { p.StringTable = nil }, `string_table[0]: is not ""`},
-		"first string":            {func(p *googlev1.Profile) { p.StringTable[0] = "x" }, `string_table[0]: is not ""`},
-		"not UTF-8":               {func(p *googlev1.Profile) { p.StringTable[3] = "a\xffb" }, `string_table[3]: "a\xffb" is not UTF-8`},
-		"time":                    {func(p *googlev1.Profile) { p.TimeNanos = -5 }, "time_nanos: -5 is negative"},
-		"duration":                {func(p *googlev1.Profile) { p.DurationNanos = -5 }, "duration_nanos: -5 is negative"},
-		"mapping ID":              {func(p *googlev1.Profile) { p.Mapping[0].Id = 0 }, "mapping[0].id: is 0"},
-		"mapping file":            {func(p *googlev1.Profile) { p.Mapping[0].Filename = 99 }, "mapping[0].filename: 99 is outside"},
-		"build ID":                {func(p *googlev1.Profile) { p.Mapping[0].BuildId = 99 }, "mapping[0].build_id: 99 is outside"},
-		"function ID":             {func(p *googlev1.Profile) { p.Function = append(p.Function, p.Function[0]) }, "function[1].id: 7 is there twice"},
-		"function name":           {func(p *googlev1.Profile) { p.Function[0].Name = 99 }, "function[0].name: 99 is outside"},
-		"function system name":    {func(p *googlev1.Profile) { p.Function[0].SystemName = 99 }, "function[0].system_name: 99 is outside"},
-		"function file":           {func(p *googlev1.Profile) { p.Function[0].Filename = 99 }, "function[0].filename: 99 is outside"},
-		"location ID":             {func(p *googlev1.Profile) { p.Location[1].Id = 1 }, "location[1].id: 1 is there twice"},
-		"location mapping":        {func(p *googlev1.Profile) { p.Location[0].MappingId = 4 }, "location[0].mapping_id: no mapping has ID 4"},
-		"line function":           {func(p *googlev1.Profile) { p.Location[0].Line[0].FunctionId = 1 }, "location[0].line[0].function_id: no function has ID 1"},
-		"too few values":          {func(p *googlev1.Profile) { p.Sample[1].Value = nil }, "sample[1].value: 0 values for 1 sample types"},
-		"negative value":          {func(p *googlev1.Profile) { p.Sample[1].Value[0] = -2 }, "sample[1].value[0]: -2 is negative"},
-		"sample location":         {func(p *googlev1.Profile) { p.Sample[0].LocationId[1] = 9 }, "sample[0].location_id[1]: no location has ID 9"},
-		"sample location 0":       {func(p *googlev1.Profile) { p.Sample[0].LocationId[1] = 0 }, "sample[0].location_id[1]: no location has ID 0"},
-		"sample label":            {func(p *googlev1.Profile) { p.Sample[1].Label[0].Str = 8 }, "sample[1].label.str: 8 is outside"},
-		"sample label key":        {func(p *googlev1.Profile) { p.Sample[1].Label[0].Key = -8 }, "sample[1].label.key: -8 is outside"},
-		"sample label's own unit": {func(p *googlev1.Profile) { p.Sample[1].Label[0].NumUnit = 8 }, "sample[1].label.num_unit: 8 is outside"},
+		"no sample type":      {func(p *googlev1.Profile) { p.SampleType = nil }, "sample_type: is missing"},
+		"unnamed sample type": {func(p *googlev1.Profile) { p.SampleType[0].Type = 0 }, "sample_type[0].type: is empty"},
+		"no strings":          {func(p *googlev1.Profile) { p.StringTable = nil }, "sample_type[0].type: is empty"},
+		"no sample that fits": {func(p *googlev1.Profile) { p.SampleType = append(p.SampleType, p.SampleType[0].CloneVT()) },
+			"sample: none of 2 can be used: skipped sample with more or fewer values than there are sample types (2)"},
+		"negative values": {func(p *googlev1.Profile) { p.Sample[1].Value[0] = -40 },
+			`sample.value[0]: the negative values of "cpu" are -40 in all, the others 40: a comparison (as pprof -base gives) is no profile`},
+		"base of a comparison": {func(p *googlev1.Profile) {
+			p.StringTable = append(p.StringTable, "pprof::base", "true")
+			p.Sample[1].Value[0], p.Sample[1].Label = -1, []*googlev1.Label{{Key: 8, Str: 9}}
+		}, "sample[1]: is of the base of a comparison (pprof -diff_base)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := sound()
@@ -125,6 +118,9 @@ func TestPprofNamesTheOffset(t *testing.T) {
 	}{
 		"nothing":          {nil, "pprof: no bytes"},
 		"text":             {[]byte("not a profile"), "pprof: "},
+		"JSON":             {[]byte(`{"a":1}`), "pprof: this is JSON; of its formats speedscope's is taken (format=speedscope)"},
+		"HTML":             {[]byte("<!DOCTYPE html><html></html>"), "pprof: this is an HTML page"},
+		"JFR":              {[]byte("FLR\x00\x00\x02"), "pprof: this is a recording of Java (format=jfr)"},
 		"cut":              {raw[:len(raw)-1], "period: unexpected EOF, at byte "},
 		"cut gzip":         {zipped[:len(zipped)/2], "pprof: gzip: unexpected EOF, at byte "},
 		"gzip head":        {[]byte{0x1f, 0x8b, 1}, "pprof: gzip: "},
@@ -203,6 +199,15 @@ func FuzzPprof(f *testing.F) {
 	f.Add(gzipped(f, encode(f, sound())))
 	f.Add(zstandard(f, encode(f, sound())))
 	f.Add([]byte{0x1f, 0x8b})
+	for _, breakIt := range flaws {
+		p := sound()
+		breakIt.breakIt(p)
+		f.Add(encode(f, p))
+	}
+	for _, text := range legacyProfiles {
+		f.Add([]byte(text))
+	}
+	f.Add(oldCPU(8, binary.LittleEndian))
 	l := Limits{MaxProfileBytes: 1 << 20, MaxSamples: 1000, MaxSymbols: 10_000, MaxStackDepth: 100, MaxLabels: 10, MaxSymbolBytes: 1000}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, _, err := Pprof(b, l)
@@ -212,7 +217,11 @@ func FuzzPprof(f *testing.F) {
 			}
 			return
 		}
-		again, _, err := Pprof(encode(t, p), Limits{})
+		if err := check(p, Limits{}); err != nil {
+			t.Fatalf("mended, but: %v", err)
+		}
+		r := &Report{}
+		again, _, err := Pprof(encode(t, p), Limits{Report: r})
 		if err != nil {
 			t.Fatalf("accepted once, refused re-encoded: %v", err)
 		}

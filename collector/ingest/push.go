@@ -28,8 +28,10 @@ type Push struct {
 	Labels labels.Labels
 	// ServiceNamed says that the request itself has a label service_name.
 	ServiceNamed bool
-	// From and Until are when the profile began and ended.
+	// From and Until are when the profile began and ended. FromGiven says that
+	// the request says so, and that From is not just when it arrived.
 	From, Until time.Time
+	FromGiven   bool
 	// SampleRate is in samples per second, DefaultSampleRate if the request does
 	// not say. 0 says that values are no samples of time.
 	SampleRate int64

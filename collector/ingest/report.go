@@ -39,6 +39,16 @@ func (r *Report) Skip(kind, detail string, n int) { r.add(Note{true, kind, detai
 // Correct notes that n things were corrected.
 func (r *Report) Correct(kind, detail string, n int) { r.add(Note{false, kind, detail, n}) }
 
+// merge adds what another report holds.
+func (r *Report) merge(o *Report) {
+	if r == nil {
+		return
+	}
+	for _, n := range o.Notes() {
+		r.add(n)
+	}
+}
+
 func (r *Report) add(n Note) {
 	if r == nil || n.Count <= 0 {
 		return

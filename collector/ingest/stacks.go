@@ -1,10 +1,9 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
 	"math"
-	"unicode/utf8"
+	"strings"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
@@ -22,7 +21,8 @@ type stacks struct {
 	nodes     []stackNode
 	children  map[uint64]uint32 // parent<<32 | function: node
 	functions []function
-	byName    map[string]uint32
+	byName    map[string]uint32 // also by names that are shown otherwise
+	names     *names
 	samples   int
 	// bytes is at most the size of the profile in pprof's encoding. A small tree
 	// unfolds into many long stacktraces; this bounds them as pprof's own size
@@ -36,10 +36,11 @@ type stackNode struct {
 	value            int64
 }
 
-// A function's file and line may be unknown: "" and 0.
+// A function's file and line may be unknown: "" and 0. systemName is its raw name,
+// "" if that is its name.
 type function struct {
-	name, file string
-	line       int64
+	name, systemName, file string
+	line                   int64
 }
 
 func newStacks(l Limits) *stacks {
@@ -48,38 +49,65 @@ func newStacks(l Limits) *stacks {
 		nodes:    make([]stackNode, 1),
 		children: map[uint64]uint32{},
 		byName:   map[string]uint32{},
+		names:    newNames(l),
 	}
 }
 
 // function returns the number of the function that has a name and nothing else.
+// Raw names that are shown alike are one function.
 func (s *stacks) function(name []byte) (uint32, error) {
 	if n, ok := s.byName[string(name)]; ok {
 		return n, nil
 	}
-	n, err := s.addFunction(function{name: string(name)})
-	if err == nil {
-		s.byName[s.functions[n].name] = n
+	f, err := s.shown(function{name: string(name)})
+	if err != nil {
+		return 0, err
 	}
-	return n, err
+	n, ok := s.byName[f.name]
+	if !ok {
+		if n, err = s.addShown(f); err != nil {
+			return 0, err
+		}
+		s.byName[f.name] = n
+	}
+	if f.name != string(name) {
+		s.byName[string(name)] = n
+	}
+	return n, nil
 }
 
 // addFunction adds a function that is known to be new.
 func (s *stacks) addFunction(f function) (uint32, error) {
-	if err := errors.Join(s.text(f.name), s.text(f.file)); err != nil {
+	f, err := s.shown(f)
+	if err != nil {
+		return 0, err
+	}
+	return s.addShown(f)
+}
+
+// shown gives a function the name that is shown, and makes its strings UTF-8.
+func (s *stacks) shown(f function) (function, error) {
+	for _, text := range []string{f.name, f.file} {
+		if exceeds(len(text), s.limits.MaxSymbolBytes) {
+			return f, fmt.Errorf("a name of %d bytes is longer than %d (limits.max_symbol_bytes)", len(text), s.limits.MaxSymbolBytes)
+		}
+	}
+	f.name, f.file = validText(f.name, s.limits.Report), validText(f.file, s.limits.Report)
+	if shown := s.names.shown(f.name); shown != f.name {
+		f.name, f.systemName = shown, f.name
+	}
+	if strings.TrimSpace(f.name) == "" {
+		f.name = frameUnknown
+	}
+	return f, nil
+}
+
+func (s *stacks) addShown(f function) (uint32, error) {
+	if err := s.grow(int64(len(f.name) + len(f.systemName) + len(f.file))); err != nil {
 		return 0, err
 	}
 	s.functions = append(s.functions, f)
 	return uint32(len(s.functions) - 1), s.symbols()
-}
-
-func (s *stacks) text(name string) error {
-	if exceeds(len(name), s.limits.MaxSymbolBytes) {
-		return fmt.Errorf("a name of %d bytes is longer than %d (limits.max_symbol_bytes)", len(name), s.limits.MaxSymbolBytes)
-	}
-	if !utf8.ValidString(name) {
-		return fmt.Errorf("%q is not UTF-8", name[:min(len(name), 64)])
-	}
-	return s.grow(int64(len(name)))
 }
 
 // symbols holds functions and nodes of the tree to the limit of what else makes
@@ -224,8 +252,13 @@ func (s *stacks) symbolize(p *googlev1.Profile) {
 			files[f.file] = file
 			p.StringTable = append(p.StringTable, f.file)
 		}
+		system := name
+		if f.systemName != "" {
+			system = int64(len(p.StringTable))
+			p.StringTable = append(p.StringTable, f.systemName)
+		}
 		id := uint64(i) + 1
-		functions[i].Id, functions[i].Name, functions[i].SystemName, functions[i].Filename = id, name, name, file
+		functions[i].Id, functions[i].Name, functions[i].SystemName, functions[i].Filename = id, name, system, file
 		lines[i].FunctionId, lines[i].Line = id, f.line
 		linePointers[i] = &lines[i]
 		locations[i].Id, locations[i].Line = id, linePointers[i:i+1:i+1]

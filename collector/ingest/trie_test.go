@@ -84,7 +84,6 @@ func TestTreesNameTheOffset(t *testing.T) {
 		"nodes":         {chain(10), Limits{MaxSymbols: 5}, "(limits.max_symbols)"},
 		"samples":       {chain(10), Limits{MaxSamples: 5}, "more than 5 stacktraces (limits.max_samples)"},
 		"symbol":        {whole, Limits{MaxSymbolBytes: 1}, "(limits.max_symbol_bytes)"},
-		"not UTF-8":     {appendNode(appendNode(nil, "", 0, 1), "\xff", 1, 0), Limits{}, "is not UTF-8"},
 		"bytes":         {whole, Limits{MaxProfileBytes: 3}, "(limits.max_profile_bytes)"},
 	} {
 		t.Run(name, func(t *testing.T) {

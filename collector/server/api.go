@@ -33,7 +33,7 @@ func (s *Server) Open(db Store) {
 		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
 	}
 	mux := http.NewServeMux()
-	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes), now: time.Now}
+	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
 	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
 	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
 	mux.Handle(otlpProcedure, push.otlpHandler(options...))

@@ -107,7 +107,8 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 		w.Header().Set("Allow", http.MethodPost)
 		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: this is for POST", r.Method))
 	}
-	m, format, err := p.parameters(r)
+	report := &ingest.Report{}
+	m, format, err := p.parameters(r, report)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return 0, invalid(err)
@@ -123,20 +124,23 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 		return 0, err
 	}
 	defer leave()
-	profiles, size, err := p.read(m, format, in)
+	profiles, size, err := p.read(m, format, in, report)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return 0, invalid(err)
 	}
-	if len(profiles) == 0 {
-		return 0, nil // an idle program has nothing to say, and is no mistake
+	if len(profiles) > 0 { // an idle program has nothing to say, and is no mistake
+		err = p.append(r.Context(), profiles, size)
 	}
-	return 0, p.append(r.Context(), profiles, size)
+	if err == nil {
+		p.notes.tell(w.Header(), report, profiles)
+	}
+	return 0, err
 }
 
 // read makes profiles of what is pushed.
-func (p *pusher) read(m ingest.Push, format string, in pushed) (ps []profile.Profile, size int64, err error) {
-	l, explain := p.limits.within(p.limits.MaxRequestBytes)
+func (p *pusher) read(m ingest.Push, format string, in pushed, report *ingest.Report) (ps []profile.Profile, size int64, err error) {
+	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
 	ps, n, err := formats[format](in, m, l)
 	if err != nil {
 		return nil, 0, explain(err)

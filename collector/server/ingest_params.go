@@ -15,7 +15,7 @@ import (
 const maxSampleRate = int64(time.Second)
 
 // parameters reads those of /ingest. Its errors begin with the parameter's name.
-func (p *pusher) parameters(r *http.Request) (m ingest.Push, format string, err error) {
+func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Push, format string, err error) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return m, "", fmt.Errorf("query: %w", err)
@@ -24,7 +24,7 @@ func (p *pusher) parameters(r *http.Request) (m ingest.Push, format string, err 
 	if spy == "" {
 		spy = "unknown"
 	}
-	if err := m.SetLabels(q.Get("name"), spy, p.limits.Ingest); err != nil {
+	if err := m.SetLabels(q.Get("name"), spy, p.limits.noting(report).Ingest); err != nil {
 		return m, "", err
 	}
 	now := p.now()
@@ -36,8 +36,17 @@ func (p *pusher) parameters(r *http.Request) (m ingest.Push, format string, err 
 			}
 		}
 	}
-	if q.Get("from") != "" && q.Get("until") != "" && m.Until.Before(m.From) {
-		return m, "", fmt.Errorf("until: %s is before from, %s", m.Until.UTC().Format(time.RFC3339Nano), m.From.UTC().Format(time.RFC3339Nano))
+	switch hasUntil := q.Get("until") != ""; {
+	case q.Get("from") != "":
+		m.FromGiven = true
+		if hasUntil && m.Until.Before(m.From) {
+			return m, "", fmt.Errorf("until: %s is before from, %s", m.Until.UTC().Format(time.RFC3339Nano), m.From.UTC().Format(time.RFC3339Nano))
+		}
+	case hasUntil: // how long it took is not known
+		m.From = m.Until
+	}
+	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
+		return m, "", fmt.Errorf("until: %w", p.timely(m.Until.UnixNano()))
 	}
 	m.SampleRate = ingest.DefaultSampleRate
 	if s := q.Get("sampleRate"); s != "" {

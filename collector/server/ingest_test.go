@@ -117,6 +117,7 @@ func TestIngestNamesWhatIsWrong(t *testing.T) {
 		"from":          {"name=a&from=junk", []byte(folded), nil, 400, `from: "junk" is no time`},
 		"until":         {"name=a&until=junk", []byte(folded), nil, 400, `until: "junk" is no time`},
 		"backwards":     {"name=a&from=now&until=now-1s", []byte(folded), nil, 400, "until: "},
+		"late until":    {"name=a&from=now&until=now%2B1h", []byte(folded), nil, 400, "until: "},
 		"early":         {"name=a&from=now%2B1h", []byte(folded), nil, 400, "limits.max_future"},
 		"late":          {"name=a&from=now-2d", []byte(folded), nil, 400, "storage.retention"},
 		"rate":          {"name=a&sampleRate=-1", []byte(folded), nil, 400, `sampleRate: "-1" is no whole number from 0 to`},

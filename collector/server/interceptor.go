@@ -21,6 +21,7 @@ type metrics struct {
 	profiles prometheus.Counter
 	bytes    prometheus.Counter
 	refused  prometheus.Counter
+	notes    *prometheus.CounterVec
 	inFlight prometheus.Gauge
 }
 
@@ -43,12 +44,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flameline_server_refused_pushes_total",
 			Help: "Pushes that were not acknowledged.",
 		}),
+		notes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_server_push_notes_total",
+			Help: "Parts of acknowledged pushes that were left out (skipped) or changed (corrected), by their kind.",
+		}, []string{"action", "kind"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "flameline_server_requests_in_flight",
 			Help: "Calls of the API that are being answered.",
 		}),
 	}
-	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.inFlight)
+	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.inFlight)
 	return m
 }
 

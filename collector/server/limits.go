@@ -47,6 +47,13 @@ func (l Limits) series(n int) error {
 	return nil
 }
 
+// noting returns the limits with a report of what is left out or corrected. The
+// labels of one profile's samples may make as many series as a push may have.
+func (l Limits) noting(r *ingest.Report) Limits {
+	l.Ingest.Report, l.Ingest.MaxSeries = r, l.MaxSeriesPerPush
+	return l
+}
+
 // within returns the limits of a profile in a request whose profiles may have
 // left more bytes together. explain names the limit that an error is about.
 func (l Limits) within(left int64) (out ingest.Limits, explain func(error) error) {

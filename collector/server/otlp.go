@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flameline/flameline/collector/ingest"
@@ -26,11 +28,13 @@ const (
 	otlpPath = "/v1development/profiles"
 )
 
-// An otlpMessage is a request as it was sent, or the answer, which is empty.
-// Requests are decoded by collector/ingest, which checks them before.
+// An otlpMessage is a request as it was sent, or the answer. Requests are decoded
+// by collector/ingest, which checks them before.
 type otlpMessage struct {
 	body []byte
 	json bool
+	// notes are what an answer says of what was left out or corrected.
+	notes string
 }
 
 // An otlpCodec passes messages on as they are. Its value is a codec's name.
@@ -46,7 +50,13 @@ const (
 func (c otlpCodec) Name() string { return string(c) }
 
 // Marshal encodes the answer.
-func (c otlpCodec) Marshal(any) ([]byte, error) { return c.empty(), nil }
+func (c otlpCodec) Marshal(m any) ([]byte, error) {
+	answer, ok := m.(*otlpMessage)
+	if !ok {
+		return nil, fmt.Errorf("a message of type %T", m)
+	}
+	return c.answer(answer.notes), nil
+}
 
 // Unmarshal keeps a request's bytes.
 func (c otlpCodec) Unmarshal(b []byte, to any) error {
@@ -56,6 +66,30 @@ func (c otlpCodec) Unmarshal(b []byte, to any) error {
 	}
 	m.body, m.json = bytes.Clone(b), c != otlpProto
 	return nil
+}
+
+// answer is an ExportProfilesServiceResponse. Notes are the message of its
+// partial_success, with no rejected profiles, which is how the protocol conveys
+// warnings.
+func (c otlpCodec) answer(notes string) []byte {
+	if notes == "" {
+		return c.empty()
+	}
+	if c == otlpProto {
+		partial := protowire.AppendString(protowire.AppendTag(nil, 2, protowire.BytesType), notes)
+		return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), partial)
+	}
+	var partial struct {
+		PartialSuccess struct {
+			ErrorMessage string `json:"errorMessage"`
+		} `json:"partialSuccess"`
+	}
+	partial.PartialSuccess.ErrorMessage = notes
+	b, err := json.Marshal(partial)
+	if err != nil {
+		return c.empty()
+	}
+	return b
 }
 
 // empty is a message without fields.
@@ -72,31 +106,34 @@ func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
 		options = append(options, connect.WithCodec(c))
 	}
 	return connect.NewUnaryHandler(otlpProcedure, func(ctx context.Context, req *connect.Request[otlpMessage]) (*connect.Response[otlpMessage], error) {
-		if err := p.export(ctx, req.Msg.body, req.Msg.json); err != nil {
+		resp := connect.NewResponse(&otlpMessage{})
+		var err error
+		if resp.Msg.notes, err = p.export(ctx, req.Msg.body, req.Msg.json, resp.Header()); err != nil {
 			return nil, err
 		}
-		return connect.NewResponse(&otlpMessage{}), nil
+		return resp, nil
 	}, options...)
 }
 
-// export takes the profiles of one request. As a push it is all or nothing, so
-// that there is no partial success to tell of. Its errors have a code.
-func (p *pusher) export(ctx context.Context, body []byte, json bool) error {
+// export takes the profiles of one request. As a push it is all or nothing; what
+// was left out or corrected within a profile is in notes and in the answer's
+// header. Its errors have a code.
+func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, header http.Header) (notes string, err error) {
 	leave, err := p.memory.enter(ctx, body)
 	if err != nil {
 		p.metrics.refused.Inc()
-		return err
+		return "", err
 	}
 	defer leave()
-	l, explain := p.limits.within(p.limits.MaxRequestBytes)
-	ps, err := ingest.OTLP(body, json, l)
+	report := &ingest.Report{}
+	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	ps, err := ingest.OTLP(body, isJSON, l)
 	if err == nil {
 		err = p.limits.series(len(ps))
 	}
 	for i := range ps {
-		if ps[i].Pprof.TimeNanos == 0 {
-			ps[i].Pprof.TimeNanos = p.now().UnixNano()
-		}
+		pp := ps[i].Pprof
+		pp.TimeNanos = ingest.ProfileTime(pp.TimeNanos, pp.DurationNanos, p.now(), report)
 		if err == nil {
 			if err = p.timely(ps[i].Pprof.TimeNanos); err != nil {
 				err = fmt.Errorf("time_unix_nano: %w", err)
@@ -105,12 +142,14 @@ func (p *pusher) export(ctx context.Context, body []byte, json bool) error {
 	}
 	if err != nil {
 		p.metrics.refused.Inc()
-		return invalid(explain(err))
+		return "", invalid(explain(err))
 	}
-	if len(ps) == 0 {
-		return nil
+	if len(ps) > 0 {
+		if err := p.append(ctx, ps, int64(len(body))); err != nil {
+			return "", err
+		}
 	}
-	return p.append(ctx, ps, int64(len(body)))
+	return p.notes.tell(header, report, ps), nil
 }
 
 // otlpHTTPHandler serves exports over HTTP, in protobuf or JSON, by
@@ -156,11 +195,12 @@ func (p *pusher) serveExport(w http.ResponseWriter, r *http.Request, codec *otlp
 		p.metrics.refused.Inc()
 		return status, err
 	}
-	if err := p.export(r.Context(), in.body, *codec != otlpProto); err != nil {
+	notes, err := p.export(r.Context(), in.body, *codec != otlpProto, w.Header())
+	if err != nil {
 		return 0, err
 	}
 	w.Header().Set("Content-Type", codec.contentType())
-	_, _ = w.Write(codec.empty()) // a client that is gone sends again
+	_, _ = w.Write(codec.answer(notes)) // a client that is gone sends again
 	return 0, nil
 }
 

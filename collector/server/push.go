@@ -23,6 +23,7 @@ type pusher struct {
 	limits  Limits
 	metrics *metrics
 	memory  *pushMemory
+	notes   *noteLog
 	now     func() time.Time
 }
 
@@ -42,7 +43,8 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 		return nil, err
 	}
 	defer leave()
-	profiles, bytes, err := p.decode(req.Msg)
+	report := &ingest.Report{}
+	profiles, bytes, err := p.decode(req.Msg, report)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
@@ -50,7 +52,9 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	if err := p.append(ctx, profiles, bytes); err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&pushv1.PushResponse{}), nil
+	resp := connect.NewResponse(&pushv1.PushResponse{})
+	p.notes.tell(resp.Header(), report, profiles)
+	return resp, nil
 }
 
 // append stores profiles, and counts them and their size in bytes. Its errors
@@ -67,7 +71,8 @@ func (p *pusher) append(ctx context.Context, profiles []profile.Profile, bytes i
 
 // decode returns the profiles of a request and their size in bytes after
 // decompression.
-func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes int64, err error) {
+func (p *pusher) decode(req *pushv1.PushRequest, report *ingest.Report) (out []profile.Profile, bytes int64, err error) {
+	limits := p.limits.noting(report)
 	if err := p.limits.series(len(req.Series)); err != nil {
 		return nil, 0, err
 	}
@@ -75,22 +80,20 @@ func (p *pusher) decode(req *pushv1.PushRequest) (out []profile.Profile, bytes i
 	// small bombs do what a large one may not.
 	left := p.limits.MaxRequestBytes
 	for i, s := range req.Series {
-		ls, err := ingest.Labels(s.GetLabels(), p.limits.Ingest)
+		ls, err := ingest.Labels(s.GetLabels(), limits.Ingest)
 		if err != nil {
 			return nil, 0, fmt.Errorf("series[%d].%w", i, err)
 		}
 		for j, sample := range s.GetSamples() {
 			at := fmt.Sprintf("series[%d].samples[%d]", i, j)
-			l, explain := p.limits.within(left)
+			l, explain := limits.within(left)
 			pp, size, err := ingest.Pprof(sample.GetRawProfile(), l)
 			if err != nil {
 				return nil, 0, fmt.Errorf("%s.raw_profile of %s: %w", at, ls, explain(err))
 			}
 			left -= int64(size)
 			bytes += int64(size)
-			if pp.TimeNanos == 0 {
-				pp.TimeNanos = p.now().UnixNano()
-			}
+			pp.TimeNanos = ingest.ProfileTime(pp.TimeNanos, pp.DurationNanos, p.now(), report)
 			if err := p.timely(pp.TimeNanos); err != nil {
 				return nil, 0, fmt.Errorf("%s.raw_profile of %s: pprof: time_nanos: %w", at, ls, err)
 			}

@@ -3,6 +3,8 @@ package symbolize
 import (
 	"bytes"
 	"cmp"
+
+	"github.com/flameline/flameline/collector/funcname"
 )
 
 // compareAliases orders symbols at one address, the one to show last: sized
@@ -47,7 +49,7 @@ func compareBool(a, b bool) int {
 
 // isClone tells names such as foo.cold from foo.
 func isClone(name []byte) bool {
-	return len(withoutCloneSuffix(string(name))) != len(name)
+	return len(funcname.WithoutCloneSuffix(string(name))) != len(name)
 }
 
 // underscores counts leading underscores, without those of a mangled name.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/flameline/flameline/collector/funcname"
 )
 
 // Bounds on perf maps. A compiler that writes for days makes large ones.
@@ -78,7 +80,7 @@ func (p *perfMaps) find(m *perfMap, addr uint64) ([]Line, bool) {
 		return nil, false
 	}
 	lines, grown, ok := m.table.lookup(addr, Short, func(symbol string, style Style) string {
-		return strings.ToValidUTF8(demangled(symbol, style), "\uFFFD")
+		return strings.ToValidUTF8(funcname.Demangle(symbol, style), "\uFFFD")
 	})
 	m.bytes += grown
 	p.bytes += grown

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flameline/flameline/collector/funcname"
 )
 
 // A FileID identifies the content of a binary: the unwinder's hash of the
@@ -61,14 +63,13 @@ type Binary struct {
 }
 
 // A Style says how much of a C++ or Rust name is kept.
-type Style int
+type Style = funcname.Style
 
-// Styles of demangled names. Suffixes that compilers append to clones of a
-// function (.cold, .isra.0, ...) are dropped in all of them.
+// Styles of demangled names, which collector/funcname describes.
 const (
-	Short     Style = iota // no parameters, no template arguments
-	Templates              // no parameters
-	Full                   // everything
+	Short     = funcname.Short
+	Templates = funcname.Templates
+	Full      = funcname.Full
 )
 
 // Options configure a Symbolizer; the zero value is useful.

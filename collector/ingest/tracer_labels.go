@@ -1,0 +1,224 @@
+package ingest
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+)
+
+// A tracerLabel is what a sample's label names, if it is an ID that a tracer
+// puts on samples.
+type tracerLabel uint8
+
+const (
+	noTracerLabel tracerLabel = iota
+	spanLabel                 // the span that was active
+	profileLabel              // the same, as Pyroscope's older clients call it
+	rootSpanLabel             // the first span of the trace in this process
+	traceLabel
+	otherSpanLabel // one that the sample is not of
+)
+
+// tracerLabelNames are the names that tracers use: OpenTelemetry and Pyroscope
+// (span_id, profile_id, trace_id), Datadog ("span id", "local root span id"),
+// and attributes of both; without what separates words, in lower case.
+var tracerLabelNames = map[string]tracerLabel{
+	"spanid": spanLabel, "otelspanid": spanLabel, "ddspanid": spanLabel, "datadogspanid": spanLabel,
+	"profileid": profileLabel, "pyroscopeprofileid": profileLabel, "pyroscopespanid": profileLabel,
+	"rootspanid": rootSpanLabel, "localrootspanid": rootSpanLabel, "oteltracelocalrootspanid": rootSpanLabel,
+	"ddlocalrootspanid": rootSpanLabel, "datadoglocalrootspanid": rootSpanLabel,
+	"traceid": traceLabel, "oteltraceid": traceLabel, "ddtraceid": traceLabel, "datadogtraceid": traceLabel,
+	"parentspanid": otherSpanLabel,
+}
+
+// tracerLabelOf tells what a label of that name is.
+func tracerLabelOf(name string) tracerLabel {
+	switch name {
+	case "span_id":
+		return spanLabel
+	case "profile_id":
+		return profileLabel
+	case "trace_id":
+		return traceLabel
+	}
+	// All of them end in ID.
+	if n := len(name); n < 6 || n > 40 || name[n-1]|0x20 != 'd' || name[n-2]|0x20 != 'i' {
+		return noTracerLabel
+	}
+	var buf [40]byte
+	plain := buf[:0]
+	for i := range len(name) {
+		switch c := name[i]; c {
+		case ' ', '_', '-', '.', '/':
+		default:
+			if c >= 'A' && c <= 'Z' {
+				c |= 0x20
+			}
+			plain = append(plain, c)
+		}
+	}
+	return tracerLabelNames[string(plain)]
+}
+
+// isOpenTelemetry reports whether a tracer's label is as collector/store reads it:
+// span_id or profile_id in 16 hexadecimal digits, or trace_id in 32.
+func isOpenTelemetry(name, value string) bool {
+	n := 16
+	switch name {
+	case "span_id", "profile_id":
+	case "trace_id":
+		n = 32
+	default:
+		return false
+	}
+	return len(value) == n && isHexadecimal(value)
+}
+
+func isHexadecimal(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'f' || r >= 'A' && r <= 'F')
+	}) < 0
+}
+
+// tracerLabels gives the samples of a sound profile the labels span_id and
+// trace_id, in OpenTelemetry's hexadecimal digits, for those by which tracers
+// name the sample's span and trace. An ID is none of a series: every request has
+// another one. What is no ID is left out.
+func tracerLabels(p *googlev1.Profile, r *Report) {
+	t := tracerTexts{profile: p, indexes: map[string]int64{}}
+	for _, s := range p.Sample {
+		if !slices.ContainsFunc(s.Label, func(l *googlev1.Label) bool { return tracerLabelOf(p.StringTable[l.Key]) != noTracerLabel }) {
+			continue
+		}
+		var ids [otherSpanLabel + 1]string
+		kept := make([]*googlev1.Label, 0, len(s.Label))
+		for _, l := range s.Label {
+			name := p.StringTable[l.Key]
+			kind := tracerLabelOf(name)
+			if kind == noTracerLabel {
+				kept = append(kept, l)
+				continue
+			}
+			id, ok := tracerID(kind, name, p.StringTable[l.Str], l.Num)
+			if !ok {
+				r.Skip("label", name+", which is no ID", 1)
+			}
+			ids[kind] = cmp.Or(ids[kind], id)
+		}
+		if id := cmp.Or(ids[spanLabel], ids[profileLabel], ids[rootSpanLabel]); id != "" {
+			kept = append(kept, t.label("span_id", id))
+		}
+		if id := ids[traceLabel]; id != "" {
+			kept = append(kept, t.label("trace_id", id))
+		}
+		s.Label = kept
+	}
+}
+
+// tracerTexts adds strings to a profile, each once.
+type tracerTexts struct {
+	profile *googlev1.Profile
+	indexes map[string]int64
+}
+
+func (t *tracerTexts) index(s string) int64 {
+	i, ok := t.indexes[s]
+	if !ok {
+		i = int64(len(t.profile.StringTable))
+		t.profile.StringTable = append(t.profile.StringTable, s)
+		t.indexes[s] = i
+	}
+	return i
+}
+
+func (t *tracerTexts) label(name, value string) *googlev1.Label {
+	return &googlev1.Label{Key: t.index(name), Str: t.index(value)}
+}
+
+// tracerID reads an ID: hexadecimal digits, or the decimal number that Datadog
+// writes, as text or as the label's number. It is "" for none at all, which is
+// written as nothing or as zeros.
+func tracerID(kind tracerLabel, name, text string, number int64) (id string, ok bool) {
+	digits := 16
+	if kind == traceLabel {
+		digits = 32
+	}
+	text = strings.TrimPrefix(strings.TrimSpace(text), "0x")
+	decimal, err := strconv.ParseUint(text, 10, 64)
+	isDecimal := err == nil
+	if text == "" {
+		decimal, isDecimal = uint64(number), true
+	}
+	// A number of 16 digits may be either. Who writes spaces in names is Datadog.
+	isHex := isHexadecimal(text) && (len(text) == digits || len(text) == 16)
+	switch datadog := strings.Contains(name, " ") || strings.HasPrefix(name, "dd") || strings.HasPrefix(name, "datadog"); {
+	case isDecimal && (datadog || !isHex):
+		text = fmt.Sprintf("%x", decimal)
+	case isHexadecimal(text) && text != "" && len(text) <= digits:
+	default:
+		return "", false
+	}
+	if strings.Trim(text, "0") == "" {
+		return "", true
+	}
+	text = strings.Repeat("0", digits-len(text)) + strings.ToLower(text)
+	_, err = hex.DecodeString(text)
+	return text, err == nil
+}
+
+// boundSeries bounds the label sets of a sound profile's samples, each of which
+// is a series, to Limits.MaxSeries. Of more than that, the label with the most
+// values is left out, and the next: it tells requests apart and not services. n
+// is the number of samples with labels.
+func boundSeries(p *googlev1.Profile, n int, l Limits) {
+	for exceeds(n, l.MaxSeries) && exceeds(labelSets(p, l.MaxSeries), l.MaxSeries) {
+		values := map[string]map[string]struct{}{}
+		for _, s := range p.Sample {
+			for _, label := range s.Label {
+				name := p.StringTable[label.Key]
+				if label.Str == 0 || tracerLabelOf(name) != noTracerLabel {
+					continue
+				}
+				if values[name] == nil {
+					values[name] = map[string]struct{}{}
+				}
+				values[name][p.StringTable[label.Str]] = struct{}{}
+			}
+		}
+		most := ""
+		for name, of := range values {
+			if len(of) > len(values[most]) || len(of) == len(values[most]) && name < most {
+				most = name
+			}
+		}
+		for _, s := range p.Sample {
+			s.Label = slices.DeleteFunc(s.Label, func(label *googlev1.Label) bool { return p.StringTable[label.Key] == most })
+		}
+		l.Report.Skip("label", fmt.Sprintf("%s, of more values than a push may have series, %d", most, l.MaxSeries), len(values[most]))
+	}
+}
+
+// labelSets counts the different label sets of samples, up to one more than most.
+func labelSets(p *googlev1.Profile, most int) int {
+	sets := map[string]struct{}{}
+	var pairs []string
+	for _, s := range p.Sample {
+		pairs = pairs[:0]
+		for _, label := range s.Label {
+			if name := p.StringTable[label.Key]; label.Str != 0 && tracerLabelOf(name) == noTracerLabel {
+				pairs = append(pairs, name+"\x00"+p.StringTable[label.Str])
+			}
+		}
+		slices.Sort(pairs)
+		sets[strings.Join(pairs, "\x00")] = struct{}{}
+		if len(sets) > most {
+			break
+		}
+	}
+	return len(sets)
+}
