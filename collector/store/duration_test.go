@@ -87,9 +87,9 @@ func TestProfilesAreSpread(t *testing.T) {
 				total += v
 			}
 			tree := ask(lo, hi)
-			// Of each profile that is cut, less than a nanosecond is rounded at each end;
-			// one at a slot's end counts 1 ms later.
-			tolerance := total*1e-4 + 2e7
+			// Parts of a profile have whole samples, of 10 ms; one at a slot's end counts
+			// 1 ms later.
+			tolerance := total*1e-4 + 1e8
 			require.InDelta(t, total, tree.Total(), tolerance, "%s: %d to %d", name, lo, hi)
 			for stack, v := range unfold(tree) {
 				require.InDelta(t, want[stack], v, tolerance, "%s: %s, %d to %d", name, stack, lo, hi)
@@ -114,7 +114,7 @@ func TestProfilesAreSpread(t *testing.T) {
 					want[l.pod] += l.in(at-step, at)
 				}
 				for pod, v := range want {
-					require.InDelta(t, v, by[pod][at], v*1e-3+1e7, "%s: pod %s at %d, step %d", name, pod, at, step)
+					require.InDelta(t, v, by[pod][at], v*1e-3+5e7, "%s: pod %s at %d, step %d", name, pod, at, step)
 				}
 			}
 		}
@@ -161,7 +161,7 @@ func TestCutProfilesStayOne(t *testing.T) {
 	require.EqualValues(t, 6.01e9, tree.Total())
 	half, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(5 * time.Minute))}, nil)
 	require.NoError(t, err)
-	require.InDelta(t, 3.005e9, half.Total(), 2)
+	require.InDelta(t, 3.005e9, half.Total(), 1e7)
 	sel := everything()
 	sel.Profiles = []string{"one"}
 	tree, err = db.Tree(ctx, sel, nil)

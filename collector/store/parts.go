@@ -2,6 +2,7 @@ package store
 
 import (
 	"math/bits"
+	"slices"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
@@ -61,6 +62,7 @@ func (p *piece) eachPart(fn func(*piece) error) error {
 	if n := int64(len(p.samples)); n*parts > maxPartSamples {
 		grains = max(maxPartSamples/n, 1)
 	}
+	units := p.units()
 	for at := p.time; at < end; {
 		next := min(windowEnd(levelSlot, at), end)
 		if next == at { // at a slot's end
@@ -72,7 +74,7 @@ func (p *piece) eachPart(fn func(*piece) error) error {
 			part.time++
 			part.duration--
 		}
-		part.take(p, at-p.time, next-p.time, grains)
+		part.take(p, at-p.time, next-p.time, grains, units)
 		if !part.continues || len(part.samples) > 0 {
 			if err := fn(&part); err != nil {
 				return err
@@ -83,8 +85,52 @@ func (p *piece) eachPart(fn func(*piece) error) error {
 	return nil
 }
 
-// take gives a part the samples of the whole for the time from..to since it began.
-func (p *piece) take(whole *piece, from, to, grains int64) {
+// units are what the values of each sample type are whole numbers of: the time that a
+// sample stands for, where the period or a count of samples tells. Parts get whole
+// units, so that their values pack as well as those of the whole: merged rows keep
+// columns that are multiples of others.
+func (p *piece) units() []int64 {
+	units := make([]int64, len(p.def.types))
+	for c := range units {
+		units[c] = 1
+		if p.state(c) {
+			continue
+		}
+		if period := p.source.Period; period > 1 && p.def.types[c].unit == p.def.period.unit && p.multiples(c, period) {
+			units[c] = period
+			continue
+		}
+		for of := range p.def.types {
+			if of == c || p.state(of) || p.def.types[of].unit != "count" {
+				continue
+			}
+			ratio := int64(0)
+			for _, s := range p.samples {
+				if s.Value[of] > 0 {
+					ratio = s.Value[c] / s.Value[of]
+					break
+				}
+			}
+			if ratio > 1 && !slices.ContainsFunc(p.samples, func(s *googlev1.Sample) bool {
+				hi, lo := bits.Mul64(uint64(s.Value[of]), uint64(ratio))
+				return hi != 0 || lo != uint64(s.Value[c])
+			}) {
+				units[c] = ratio
+				break
+			}
+		}
+	}
+	return units
+}
+
+// multiples reports whether every value of a sample type is a multiple of a number.
+func (p *piece) multiples(c int, of int64) bool {
+	return !slices.ContainsFunc(p.samples, func(s *googlev1.Sample) bool { return s.Value[c]%of != 0 })
+}
+
+// take gives a part the samples of the whole for the time from..to since it began, in
+// whole units.
+func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 	p.samples, p.tags = nil, nil
 	types := len(p.def.types)
 	samples := make([]googlev1.Sample, 0, len(whole.samples))
@@ -103,7 +149,7 @@ func (p *piece) take(whole *piece, from, to, grains int64) {
 				own[c] = grainsUntil(v, grains, shareUntil(grains, whole.duration, to, phase)) -
 					grainsUntil(v, grains, shareUntil(grains, whole.duration, from, phase))
 			default:
-				own[c] = shareOf(v, whole.duration, from, to, phase)
+				own[c] = shareOf(v/units[c], whole.duration, from, to, phase) * units[c]
 			}
 			some = some || own[c] != 0
 		}

@@ -10,9 +10,9 @@ import (
 
 // planStates prepares jobs whose sample type is a state: it finds the senders of the
 // streams and their shares of the measured time. Jobs of other types, and those that
-// ask for single profiles or spans, stay as they are.
+// ask for spans, stay as they are.
 func (db *DB) planStates(ctx context.Context, sel Selection, jobs []*job) error {
-	if sel.Type.Cumulative() || sel.hasSpans() || len(sel.Profiles) > 0 {
+	if sel.Type.Cumulative() || sel.hasSpans() {
 		return nil
 	}
 	measured, err := db.findSenders(ctx, jobs, sel)
@@ -45,6 +45,12 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within
 	s.edges.sign, s.longest = 1, 0
 	for i := range j.senders {
 		snd := &j.senders[i]
+		if len(sel.Profiles) > 0 {
+			if err := m.addProfiles(s, j, snd, &sel, nodeSums{m.raw, sums.at}, within); err != nil {
+				return total, err
+			}
+			continue
+		}
 		if len(snd.alive) == 0 {
 			continue
 		}
@@ -84,18 +90,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 		counts := st.id == snd.base && !counted
 		counted = counted || counts
 		err := s.cover(kindRow, levelDay, st.id, lo, hi, func(level int, _ int64, value []byte) error {
-			if err := m.row.decode(value); err != nil {
-				return err
-			}
-			v, err := m.row.total(level, st.sampleType)
-			switch {
-			case err != nil:
-				return err
-			case within != nil:
-				v, err = m.row.addWithin(raw, st.sampleType, s.edges.sign, within, &m.tmp)
-			default:
-				err = m.row.addTo(raw, st.sampleType, s.edges.sign, &m.tmp)
-			}
+			v, err := m.addRow(s, st, level, value, raw, within)
 			if err != nil {
 				return err
 			}
@@ -124,13 +119,59 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 	if sum.large() {
 		return errOverflow()
 	}
-	factor := snd.share / float64(max(snapshots, 1))
+	m.addMean(raw, snd.share/float64(max(snapshots, 1)))
+	return nil
+}
+
+// addRow adds a row to the raw sums, and returns what it added, without the sign.
+func (m *stateSums) addRow(s *scanner, st *jobStream, level int, value []byte, raw nodeSums, within func(node uint32) bool) (int64, error) {
+	if err := m.row.decode(value); err != nil {
+		return 0, err
+	}
+	v, err := m.row.total(level, st.sampleType)
+	switch {
+	case err != nil:
+	case within != nil:
+		v, err = m.row.addWithin(raw, st.sampleType, s.edges.sign, within, &m.tmp)
+	default:
+		err = m.row.addTo(raw, st.sampleType, s.edges.sign, &m.tmp)
+	}
+	return v, err
+}
+
+// addMean adds the raw sums times a factor to the means, and clears them.
+func (m *stateSums) addMean(raw nodeSums, factor float64) {
 	for i, v := range raw.values {
 		if v != 0 {
 			m.mean[i] += float64(v) * factor
 			raw.values[i] = 0
 		}
 	}
+}
+
+// addProfiles is addSender for the profiles that a selection names.
+func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selection, raw nodeSums, within func(node uint32) bool) error {
+	var sum wide
+	snapshots := map[int64]bool{}
+	of := &job{epoch: j.epoch, partition: j.partition, streams: snd.streams}
+	err := s.coverProfiles(of, sel, func(st *jobStream, level int, t int64, value []byte) error {
+		v, err := m.addRow(s, st, level, value, raw, within)
+		if err != nil {
+			return err
+		}
+		sum.add(v, 1)
+		if m.row.parts == 0 {
+			snapshots[t] = true
+		}
+		return nil
+	})
+	if err == nil && sum.large() {
+		err = errOverflow()
+	}
+	if err != nil {
+		return err
+	}
+	m.addMean(raw, 1/float64(max(len(snapshots), 1)))
 	return nil
 }
 

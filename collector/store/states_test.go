@@ -246,3 +246,26 @@ func TestStatesAtMidnight(t *testing.T) {
 		require.Empty(t, s.points(20*time.Minute, 21*time.Minute, 15*time.Second))
 	})
 }
+
+// Several profiles by ID are averaged too.
+func TestStatesOfProfilesByID(t *testing.T) {
+	ctx := context.Background()
+	s := newStateStore(t)
+	s.heap(hour+time.Second, 0, "a", "fill", 100, "")
+	s.heap(hour+16*time.Second, 0, "a", "fill", 300, "", "fill", 20, "w")
+	sel := everything()
+	sel.Type = inuseType
+	values, err := s.db.Values(ctx, ValuesRequest{Selection: sel, Exemplars: true})
+	require.NoError(t, err)
+	require.Len(t, values[0].Values, 2)
+	for i := range values[0].Values {
+		sel.Profiles = append(sel.Profiles, values[0].Exemplar(&values[0].Values[i]).Profile.String())
+	}
+	tree, err := s.db.Tree(ctx, sel, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 210, tree.Total())
+	sel.Profiles = sel.Profiles[1:]
+	tree, err = s.db.Tree(ctx, sel, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 320, tree.Total())
+}
