@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"connectrpc.com/connect"
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 
 	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // SelectSeries sums the selected profiles by step and group. A point at t
@@ -43,6 +45,9 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 	if len(found) == 0 {
 		return connect.NewResponse(&querierv1.SelectSeriesResponse{}), q.known(ctx, sel.Type)
 	}
+	if req.Header().Get(profile.HeaderComplete) == "true" && !r.Average {
+		found = complete(found)
+	}
 	resp := &querierv1.SelectSeriesResponse{Series: make([]*typesv1.Series, len(found))}
 	for i, s := range found {
 		points := make([]typesv1.Point, len(s.Points))
@@ -59,4 +64,14 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 		}
 	}
 	return connect.NewResponse(resp), nil
+}
+
+// complete leaves out points that may still grow, and series without others.
+func complete(in []store.Series) []store.Series {
+	for i := range in {
+		if s := &in[i]; s.Until != 0 {
+			s.Points = slices.DeleteFunc(s.Points, func(p store.Point) bool { return p.Time > s.Until })
+		}
+	}
+	return slices.DeleteFunc(in, func(s store.Series) bool { return len(s.Points) == 0 })
 }

@@ -119,9 +119,9 @@ func TestSampleLabelsMakeSeries(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, []Series{
-		{labels.FromStrings("region", "eu"), []Point{{ms(midnight.Add(48 * time.Hour)), 47}}},
-		{labels.FromStrings("endpoint", "/a", "region", "eu"), []Point{{ms(midnight.Add(48 * time.Hour)), 30}}},
-		{labels.FromStrings("endpoint", "/b", "region", "eu"), []Point{{ms(midnight.Add(48 * time.Hour)), 30}}},
+		{Labels: labels.FromStrings("region", "eu"), Points: []Point{{ms(midnight.Add(48 * time.Hour)), 47}}},
+		{Labels: labels.FromStrings("endpoint", "/a", "region", "eu"), Points: []Point{{ms(midnight.Add(48 * time.Hour)), 30}}},
+		{Labels: labels.FromStrings("endpoint", "/b", "region", "eu"), Points: []Point{{ms(midnight.Add(48 * time.Hour)), 30}}},
 	}, got)
 }
 

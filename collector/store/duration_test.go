@@ -224,3 +224,32 @@ func FuzzShares(f *testing.F) {
 		}
 	})
 }
+
+// Series say until when they are complete: senders of long profiles leave their last
+// steps half empty until the next profile comes.
+func TestSeriesSayUntilWhenTheyAreComplete(t *testing.T) {
+	ctx := context.Background()
+	now := midnight.Add(hour)
+	db := open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return now } })
+	for pod, last := range map[string]time.Duration{"waits": 40 * time.Second, "gone": 200 * time.Second} {
+		for i := range 5 {
+			p := folded(now.Add(-last-time.Duration(i+1)*time.Minute), "main 6000")
+			p.DurationNanos = 60e9
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, "pod", pod)}))
+		}
+	}
+	sel := everything()
+	sel.Start, sel.End = ms(now)-10*60_000, ms(now)
+	for _, step := range []time.Duration{15 * time.Second, 7 * time.Second} {
+		got, err := db.Points(ctx, SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}})
+		require.NoError(t, err)
+		require.Len(t, got, 2)
+		for _, s := range got {
+			want := int64(0)
+			if s.Labels.Get("pod") == "waits" {
+				want = ms(now) - 40_000
+			}
+			require.Equal(t, want, s.Until, s.Labels)
+		}
+	}
+}

@@ -41,6 +41,10 @@ type SeriesRequest struct {
 type Series struct {
 	Labels labels.Labels
 	Points []Point
+	// Until is the time, in ms, after which points may still grow: a sender's last
+	// profile ended then, and its next one is on the way, as it is as long again. 0 if
+	// none is.
+	Until int64
 }
 
 // A Point is the value of the step (Time-Step, Time] that ends at Time, in ms. Of a
@@ -83,7 +87,7 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 	if err != nil {
 		return nil, err
 	}
-	groups := &groups{request: &r, steps: int(steps), first: r.Start, step: step, by: map[string]*group{},
+	groups := &groups{request: &r, now: db.options.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{},
 		ctx: ctx, hold: db.memory.hold()}
 	defer groups.hold.release()
 	if !sel.Type.Cumulative() {
@@ -192,6 +196,7 @@ type groups struct {
 	steps   int
 	first   int64 // time of the first step, ms
 	step    int64 // ms
+	now     int64 // ms
 
 	mu   sync.Mutex
 	by   map[string]*group
@@ -205,6 +210,7 @@ type group struct {
 	mu     sync.Mutex
 	sums   []float64
 	counts []uint32
+	until  int64 // as Series.Until
 }
 
 // groupOf returns the labels of a series that it is grouped by.
@@ -274,6 +280,10 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 	from, to := gs.stepOf(t), 0
 	if to = from; d > 0 {
 		from, to = gs.stepOf(t+1), gs.stepOf(t+d)
+		end := t + d
+		if end+d+min(d, lateMs) > gs.now && end <= gs.now && end%slotMs != 0 && (g.until == 0 || end < g.until) {
+			g.until = end
+		}
 	}
 	if from == to {
 		if from >= 0 && from < gs.steps {
@@ -289,6 +299,9 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 		g.counts[i] += n
 	}
 }
+
+// lateMs is how long after its end a profile may arrive.
+const lateMs = 5000
 
 // pointValues are the values of profiles at times, with what each covers.
 type pointValues struct {
@@ -314,7 +327,7 @@ func (gs *groups) result() []Series {
 	}
 	var all []sum
 	for _, g := range gs.by {
-		s := sum{Series: Series{Labels: g.labels}}
+		s := sum{Series: Series{Labels: g.labels, Until: g.until}}
 		for i, n := range g.counts {
 			if n == 0 {
 				continue

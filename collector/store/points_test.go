@@ -37,27 +37,27 @@ func TestPoints(t *testing.T) {
 		change func(*SeriesRequest)
 		want   []Series
 	}{
-		{"all", func(*SeriesRequest) {}, []Series{{labels.EmptyLabels(), []Point{{at(0), 5e7}, {at(15), 14e7}, {at(45), 17e7}, {at(60), 33e7}}}}},
+		{"all", func(*SeriesRequest) {}, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(45), 17e7}, {at(60), 33e7}}}}},
 		{"by pod, largest first", func(r *SeriesRequest) { r.GroupBy = []string{"pod"} }, []Series{
-			{a, []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {b, []Point{{at(45), 17e7}}},
+			{Labels: a, Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {Labels: b, Points: []Point{{at(45), 17e7}}},
 		}},
 		{"limit", func(r *SeriesRequest) { r.GroupBy, r.Limit = []string{"pod"}, 1 }, []Series{
-			{a, []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}},
+			{Labels: a, Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}},
 		}},
 		{"by a label that some lack", func(r *SeriesRequest) { r.GroupBy = []string{"zone"} }, []Series{
-			{labels.EmptyLabels(), []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {labels.FromStrings("zone", "z"), []Point{{at(45), 17e7}}},
+			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {Labels: labels.FromStrings("zone", "z"), Points: []Point{{at(45), 17e7}}},
 		}},
 		{"average", func(r *SeriesRequest) { r.Average = true }, []Series{
-			{labels.EmptyLabels(), []Point{{at(0), 2.5e7}, {at(15), 7e7}, {at(45), 17e7}, {at(60), 33e7}}},
+			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 2.5e7}, {at(15), 7e7}, {at(45), 17e7}, {at(60), 33e7}}},
 		}},
 		{"call site", func(r *SeriesRequest) { r.Stack = []string{"main", "work"} }, []Series{
-			{labels.EmptyLabels(), []Point{{at(0), 3e7}, {at(15), 12e7}, {at(45), 16e7}, {at(60), 32e7}}},
+			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 3e7}, {at(15), 12e7}, {at(45), 16e7}, {at(60), 32e7}}},
 		}},
 		{"matcher", func(r *SeriesRequest) { r.Matchers = everything(`{pod!="a"}`).Matchers }, []Series{
-			{labels.EmptyLabels(), []Point{{at(45), 17e7}}},
+			{Labels: labels.EmptyLabels(), Points: []Point{{at(45), 17e7}}},
 		}},
 		{"long step", func(r *SeriesRequest) { r.Step, r.Start, r.End = time.Hour, ms(noon), ms(noon.Add(time.Hour)) }, []Series{
-			{labels.EmptyLabels(), []Point{{at(0), 106e7}, {at(3600), 129e7}}},
+			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 106e7}, {at(3600), 129e7}}},
 		}},
 		{"empty range", func(r *SeriesRequest) { r.End = r.Start - 1 }, nil},
 		{"other type", func(r *SeriesRequest) { r.Type.SampleType = "wall" }, []Series{}},
@@ -126,12 +126,12 @@ func TestValues(t *testing.T) {
 	got, err := db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	require.Equal(t, []Series{
-		{labels.FromStrings("pod", "a"), []Point{{at(0), 1e7}, {at(2), 3e7}}},
-		{labels.FromStrings("pod", "b"), []Point{{at(1), 2e7}}},
+		{Labels: labels.FromStrings("pod", "a"), Points: []Point{{at(0), 1e7}, {at(2), 3e7}}},
+		{Labels: labels.FromStrings("pod", "b"), Points: []Point{{at(1), 2e7}}},
 	}, pointsOf(got))
 	got, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.NoError(t, err)
-	require.Equal(t, []Series{{labels.EmptyLabels(), []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
+	require.Equal(t, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
 	db.memory = newMemory(2 * valueBytes)
 	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.ErrorIs(t, err, ErrLimit)

@@ -98,17 +98,20 @@ type SeriesRequest struct {
 	Average bool   // of the profiles in a step, instead of their sum
 }
 
-// Series returns one series per group, each with the points that have profiles.
+// Series returns one series per group, each with the points that have profiles. Points
+// that may still grow are left out, if the server can tell which do.
 func (c *Client) Series(ctx context.Context, r SeriesRequest) ([]*typesv1.Series, error) {
 	aggregation := typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_SUM
 	if r.Average {
 		aggregation = typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE
 	}
-	resp, err := c.querier.SelectSeries(ctx, connect.NewRequest(&querierv1.SelectSeriesRequest{
+	req := connect.NewRequest(&querierv1.SelectSeriesRequest{
 		ProfileTypeID: r.Type.String(), LabelSelector: r.Selector,
 		Start: r.Start, End: r.End, Step: float64(r.StepMs) / 1000,
 		GroupBy: r.GroupBy, Limit: r.Limit, Aggregation: &aggregation,
-	}))
+	})
+	req.Header().Set(profile.HeaderComplete, "true")
+	resp, err := c.querier.SelectSeries(ctx, req)
 	if err != nil {
 		return nil, c.wrap("series", err)
 	}
