@@ -73,7 +73,7 @@ func FuzzOTLP(f *testing.F) {
 	f.Add(text, true)
 	f.Add([]byte(`{"resourceProfiles":[{}]}`), true)
 	f.Fuzz(func(t *testing.T, body []byte, json bool) {
-		ps, err := OTLP(body, json, small)
+		ps, err := OTLP(body, json, exportedAt, small)
 		if err != nil {
 			return
 		}

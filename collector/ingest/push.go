@@ -32,6 +32,9 @@ type Push struct {
 	// the request says so, and that From is not just when it arrived.
 	From, Until time.Time
 	FromGiven   bool
+	// Oldest is the time before which the receiver takes no profiles, zero if there
+	// is none.
+	Oldest time.Time
 	// SampleRate is in samples per second, DefaultSampleRate if the request does
 	// not say. 0 says that values are no samples of time.
 	SampleRate int64

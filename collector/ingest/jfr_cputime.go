@@ -1,0 +1,76 @@
+package ingest
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/grafana/jfr-parser/parser/types"
+)
+
+// chooseCPU decides for each chunk which events are its CPU time: those of JDK
+// 25's sampler (JEP 509) if the chunk has some, or if it would have some, as
+// others of the recording do, had its threads run. jdk.ExecutionSample samples
+// the same time.
+func (r *recording) chooseCPU() {
+	some := false
+	for _, c := range r.chunks {
+		for _, e := range c.own {
+			c.cpuTimed = c.cpuTimed || e.event == jfrCPUTimeSample || e.event == jfrCPUTimeSamplesLost
+		}
+		some = some || c.cpuTimed
+	}
+	for _, c := range r.chunks {
+		enabled := c.settings[jfrSetting{jfrCPUTimeSample, "enabled"}]
+		if some && enabled != "false" {
+			c.cpuTimed = true
+		}
+	}
+}
+
+// cpuTimePeriod is the CPU time between two samples of this chunk, in ns: that of
+// the first sample, or by the settings.
+func (r *recording) cpuTimePeriod() int64 {
+	for _, e := range r.chunk.own {
+		if ns := r.chunk.nanos(e.value); e.event == jfrCPUTimeSample && ns > 0 {
+			return ns
+		}
+	}
+	// It is a time, or a rate for all threads together.
+	throttle := strings.ReplaceAll(r.chunk.settings[jfrSetting{jfrCPUTimeSample, "throttle"}], " ", "")
+	if d, err := time.ParseDuration(throttle); err == nil && d > 0 && d <= jfrLongest {
+		return int64(d)
+	}
+	return r.period(jfrExecutionSample)
+}
+
+// addOwn adds the events of the chunk that the parser does not know.
+func (r *recording) addOwn() error {
+	native, every := r.period(jfrNativeMethodSample), r.cpu
+	for _, e := range r.chunk.own {
+		at := r.span(e.at, 0)
+		var err error
+		switch e.event {
+		case jfrNativeMethodSample:
+			err = r.add(jfrWall, correlation{}, types.StackTraceRef(e.stacktrace), at, native)
+		case jfrCPUTimeSample:
+			if ns := r.chunk.nanos(e.value); ns > 0 {
+				every = ns
+			}
+			err = r.add(jfrCPU, correlation{}, types.StackTraceRef(e.stacktrace), at, every)
+		case jfrCPUTimeSamplesLost:
+			// There was no room for them; their threads and stacktraces are not known.
+			ns, ok := times(int64(e.value), every)
+			if !ok || e.value > math.MaxUint32 {
+				return fmt.Errorf("event %s: %d samples of %d ns are too many", e.event, e.value, every)
+			}
+			d := r.draft(jfrCPU)
+			err = r.addTo(d, []uint64{d.location(frameLost, 0)}, correlation{}, at, ns)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
