@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -29,13 +30,17 @@ func (r *recording) chooseCPU() {
 	}
 }
 
-// cpuTimePeriod is the CPU time between two samples of this chunk, in ns: that of
-// the first sample, or by the settings.
+// cpuTimePeriod is the CPU time between two samples of this chunk, in ns: on
+// average, as the sampler slows down where it cannot keep up, or by the settings.
 func (r *recording) cpuTimePeriod() int64 {
+	sum, n := 0.0, 0.0
 	for _, e := range r.chunk.own {
-		if ns := r.chunk.nanos(e.value); e.event == jfrCPUTimeSample && ns > 0 {
-			return ns
+		if e.event == jfrCPUTimeSample {
+			sum, n = sum+float64(r.chunk.nanos(e.value)), n+1
 		}
+	}
+	if mean := math.Round(sum / n); mean >= 1 && mean <= float64(jfrLongest) {
+		return int64(mean)
 	}
 	// It is a time, or a rate for all threads together.
 	throttle := strings.ReplaceAll(r.chunk.settings[jfrSetting{jfrCPUTimeSample, "throttle"}], " ", "")
@@ -47,7 +52,7 @@ func (r *recording) cpuTimePeriod() int64 {
 
 // addOwn adds the events of the chunk that the parser does not know.
 func (r *recording) addOwn() error {
-	native, every := r.period(jfrNativeMethodSample), r.cpu
+	native := r.period(jfrNativeMethodSample)
 	for _, e := range r.chunk.own {
 		at := r.span(e.at, 0)
 		var err error
@@ -55,18 +60,16 @@ func (r *recording) addOwn() error {
 		case jfrNativeMethodSample:
 			err = r.add(jfrWall, correlation{}, types.StackTraceRef(e.stacktrace), at, native)
 		case jfrCPUTimeSample:
-			if ns := r.chunk.nanos(e.value); ns > 0 {
-				every = ns
-			}
-			err = r.add(jfrCPU, correlation{}, types.StackTraceRef(e.stacktrace), at, every)
+			took := cmp.Or(r.chunk.nanos(e.value), r.cpu)
+			err = r.add(jfrCPU, correlation{}, types.StackTraceRef(e.stacktrace), at, took)
 		case jfrCPUTimeSamplesLost:
 			// There was no room for them; their threads and stacktraces are not known.
-			ns, ok := times(int64(e.value), every)
-			if !ok || e.value > math.MaxUint32 {
-				return fmt.Errorf("event %s: %d samples of %d ns are too many", e.event, e.value, every)
+			took, ok := times(int64(e.value&math.MaxInt64), r.cpu)
+			if !ok || e.value > math.MaxInt64 {
+				return fmt.Errorf("event %s: %d samples of %d ns are too many", e.event, e.value, r.cpu)
 			}
 			d := r.draft(jfrCPU)
-			err = r.addTo(d, []uint64{d.location(frameLost, 0)}, correlation{}, at, ns)
+			err = r.addTo(d, []uint64{d.location(frameLost, 0)}, correlation{}, at, took)
 		}
 		if err != nil {
 			return err

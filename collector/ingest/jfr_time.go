@@ -93,11 +93,7 @@ func (r *recording) clip(at span) span {
 	if r.push.Oldest.IsZero() || at.from == at.to {
 		return at
 	}
-	length := r.times.length
-	for length = max(length, windowLength); (at.to-at.from)/length > spreadOver && length < longestWindow; {
-		length *= 2
-	}
-	oldest := windowAt(r.push.Oldest.UnixNano(), length).end()
+	oldest := windowAt(r.push.Oldest.UnixNano(), max(r.times.length, windowLength)).end() + 1
 	if at.from >= oldest || at.to <= oldest {
 		return at
 	}

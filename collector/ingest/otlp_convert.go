@@ -49,7 +49,7 @@ type otlpDraft struct {
 	draft
 	id        string
 	labels    labels.Labels
-	times     *timeline // nil until a sample is at a time of its own
+	times     *timeline        // nil until a sample is at a time of its own
 	mappings  map[int32]uint64 // by index of the dictionary
 	locations map[int32]uint64
 	stacks    map[int32][]uint64

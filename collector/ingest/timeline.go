@@ -25,8 +25,8 @@ const (
 	maxWindows, maxBodyWindows = 1000, 10_000
 	// maxCells bounds the samples of all windows of a body together.
 	maxCells = 1 << 20
-	// spreadOver is the most windows into which one event is divided, plus one. An
-	// event that lasts longer is divided into longer windows.
+	// spreadOver is the most windows of the same length into which one event is
+	// divided. A longer event is divided into longer windows, but at its ends.
 	spreadOver = 64
 )
 
@@ -100,13 +100,16 @@ func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error 
 	if to <= from {
 		return t.add(sample, to, values...)
 	}
-	length := t.of.length
-	for (to-from)/length > spreadOver {
-		length *= 2
+	most := t.of.length
+	for (to-from)/most > spreadOver {
+		most *= 2
 	}
 	given, part := make([]int64, len(values)), make([]int64, len(values))
 	for at := from; at < to; {
-		w := windowAt(at+1, length)
+		w := windowAt(at+1, t.of.length)
+		for next := windowAt(at+1, 2*w.length); next.length <= most && next.start >= at && next.end() <= to; next = windowAt(at+1, 2*w.length) {
+			w = next
+		}
 		at = min(w.end(), to)
 		for i, v := range values {
 			upTo := share(v, at-from, to-from)
