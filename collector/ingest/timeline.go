@@ -97,7 +97,7 @@ func (t *timeline) add(sample uint32, at int64, values ...int64) error {
 func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error {
 	from, to = min(max(from, earliestSample), latestSample), min(max(to, earliestSample), latestSample)
 	from = max(from, to-spreadOver*longestWindow)
-	if to <= from {
+	if to <= from || windowAt(from+1, t.of.length) == windowAt(to, t.of.length) {
 		return t.add(sample, to, values...)
 	}
 	most := t.of.length
