@@ -33,7 +33,7 @@ func placed(t testing.TB, ps []profile.Profile, name string) []string {
 		}
 		require.NoError(t, check(p.Pprof, Limits{}))
 		begin := p.Pprof.TimeNanos
-		if p.Pprof.DurationNanos%windowLength == 0 {
+		if (begin-1e6)%windowLength == 0 {
 			begin -= 1e6
 		}
 		var stacks []string
