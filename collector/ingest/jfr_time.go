@@ -24,7 +24,7 @@ const (
 // the push says neither, the recording's times hold unless they cannot be, as
 // ProfileTime says.
 func (r *recording) setTimes() {
-	said := !r.push.From.Equal(r.push.Until)
+	said := r.push.dated()
 	for _, c := range r.chunks {
 		if c.end == c.begin { // the header does not say how long it was
 			c.end = max(c.begin, min(c.time(c.lastTicks), c.begin+jfrLongestChunk))
@@ -43,7 +43,7 @@ func (r *recording) setTimes() {
 	}
 	until := r.push.Until.UnixNano()
 	from := r.push.From.UnixNano()
-	if from > until { // the push says the end alone
+	if from >= until { // the push says the end alone
 		from = until - (r.end - r.begin)
 	}
 	if r.end >= from-clockSlack && r.end <= until+clockSlack {

@@ -42,7 +42,7 @@ type speedscopeProfile struct {
 	EndValue   float64  `json:"endValue"`
 	// Of sampled profiles: numbers of frames, the outermost first, and a value
 	// for each stacktrace.
-	Samples [][]int            `json:"samples"`
+	Samples [][]float64        `json:"samples"`
 	Weights []speedscopeWeight `json:"weights"`
 	// Of evented profiles.
 	Events []speedscopeEvent `json:"events"`
@@ -51,7 +51,7 @@ type speedscopeProfile struct {
 type speedscopeEvent struct {
 	Type  string   `json:"type"` // O(pen), C(lose)
 	At    *float64 `json:"at"`
-	Frame *int     `json:"frame"`
+	Frame *float64 `json:"frame"`
 }
 
 // A speedscopeWeight is a number, or NaN for JSON's null.
@@ -276,7 +276,7 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 	last, _ := p.span()
 	type open struct {
 		node  uint32
-		frame int
+		frame float64
 	}
 	stack := []open{{}} // the root
 	pass := func(at float64) error {
@@ -310,7 +310,7 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 			stack = append(stack, open{n, *e.Frame})
 		case "C":
 			if len(stack) == 1 || top.frame != *e.Frame {
-				return fmt.Errorf("events[%d].frame: %d is closed, but is not the innermost open frame", i, *e.Frame)
+				return fmt.Errorf("events[%d].frame: %v is closed, but is not the innermost open frame", i, *e.Frame)
 			}
 			stack = stack[:len(stack)-1]
 		default:
@@ -325,7 +325,11 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 	return nil
 }
 
-func (r *speedscopeReader) call(n uint32, frame int) (uint32, error) {
+func (r *speedscopeReader) call(n uint32, number float64) (uint32, error) {
+	if number != math.Trunc(number) || math.Abs(number) > math.MaxInt32 {
+		return 0, fmt.Errorf("%v is no number of a frame", number)
+	}
+	frame := int(number)
 	f, ok := r.number[frame]
 	if !ok {
 		if frame < 0 || frame >= len(r.frames) {

@@ -125,6 +125,7 @@ func TestSpeedscopeNamesTheField(t *testing.T) {
 		"endless weight":   {sampled("[[0]]", "[1e300]"), Limits{}, "profiles[0].weights[0]: 1e+300 is more than fits"},
 		"least weight":     {sampled("[[0]]", "[-1e300]"), Limits{}, "profiles[0].weights[0]: the value "},
 		"frame":            {sampled("[[0],[0,3]]", "[1,1]"), Limits{}, "profiles[0].samples[1][1]: there is no frame 3 of 3"},
+		"half a frame":     {sampled("[[0.5]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: 0.5 is no number of a frame"},
 		"negative frame":   {sampled("[[-1]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: there is no frame -1 of 3"},
 		"event before":     {events(`{"type":"O","at":4,"frame":0}`), Limits{}, "profiles[0].events[0].at: 4 is before 5"},
 		"event's frame":    {events(`{"type":"O","at":5,"frame":9}`), Limits{}, "profiles[0].events[0].frame: there is no frame 9 of 3"},

@@ -42,10 +42,10 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 		return c
 	}
 	from, until := float64(m.From.UnixNano()), float64(m.Until.UnixNano())
-	said, slack := from != until, float64(clockSlack)
+	said, slack := m.dated(), float64(clockSlack)
 	begin := c.base
 	switch {
-	case c.base < float64(earliest.UnixNano()) || end > float64(latestSample), said && (end < min(from, until)-slack || end > until+slack):
+	case c.base < float64(earliest.UnixNano()) || end > float64(latestSample), said && (end < from-slack || end > until+slack):
 		if c.base >= float64(earliest.UnixNano()) {
 			r.Correct("time", "of the file, which is not from from to until", 1)
 		}

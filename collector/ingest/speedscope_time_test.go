@@ -45,6 +45,9 @@ func TestSpeedscopeTimes(t *testing.T) {
 		} {
 			m := pushOf(t, "shop")
 			m.From, m.Until = c.from, c.until
+			if c.from.After(c.until) {
+				m.From, m.UntilGiven = c.until, true // as the server says it
+			}
 			report := &Report{}
 			ps, _, err := Speedscope(speedscopeText(body), m, Limits{Report: report})
 			require.NoError(t, err, name)
@@ -110,14 +113,15 @@ func TestSpeedscopeOfOtherConverters(t *testing.T) {
 		profile string
 		want    []string
 	}{
-		"nulls":          {`{"type":"sampled","name":null,"unit":"none","startValue":null,"endValue":null,"samples":[[0]],"weights":[3]}`, []string{"main 3"}},
-		"without a unit": {`{"type":"sampled","samples":[[0]],"weights":[3]}`, []string{"main 3"}},
-		"no stacktrace":  {`{"type":"sampled","unit":"none","samples":[[],[0]],"weights":[2,3]}`, []string{" 2", "main 3"}},
-		"unknown fields": {`{"type":"sampled","unit":"none","samples":[[0]],"weights":[3.0],"threadId":7}`, []string{"main 3"}},
-		"without a name": {`{"type":"sampled","unit":"none","samples":[[0,3]],"weights":[3]}`, []string{"main;[unknown] 3"}},
-		"no beginning":   {`{"type":"evented","unit":"none","events":[{"type":"O","at":1e9,"frame":0},{"type":"C","at":1000000002.0,"frame":0}]}`, []string{"main 2"}},
-		"ends later":     {`{"type":"evented","unit":"none","startValue":0.5,"endValue":3.5,"events":[{"type":"O","at":0.5,"frame":0}]}`, []string{"main 3"}},
-		"ends too early": {`{"type":"evented","unit":"none","startValue":0,"endValue":1,"events":[{"type":"O","at":0,"frame":0},{"type":"C","at":4,"frame":0}]}`, []string{"main 4"}},
+		"nulls":             {`{"type":"sampled","name":null,"unit":"none","startValue":null,"endValue":null,"samples":[[0]],"weights":[3]}`, []string{"main 3"}},
+		"without a unit":    {`{"type":"sampled","samples":[[0]],"weights":[3]}`, []string{"main 3"}},
+		"no stacktrace":     {`{"type":"sampled","unit":"none","samples":[[],[0]],"weights":[2,3]}`, []string{" 2", "main 3"}},
+		"numbers as floats": {`{"type":"sampled","unit":"none","samples":[[0.0,1.0]],"weights":[3]}`, []string{"main;work 3"}},
+		"unknown fields":    {`{"type":"sampled","unit":"none","samples":[[0]],"weights":[3.0],"threadId":7}`, []string{"main 3"}},
+		"without a name":    {`{"type":"sampled","unit":"none","samples":[[0,3]],"weights":[3]}`, []string{"main;[unknown] 3"}},
+		"no beginning":      {`{"type":"evented","unit":"none","events":[{"type":"O","at":1e9,"frame":0},{"type":"C","at":1000000002.0,"frame":0}]}`, []string{"main 2"}},
+		"ends later":        {`{"type":"evented","unit":"none","startValue":0.5,"endValue":3.5,"events":[{"type":"O","at":0.5,"frame":0}]}`, []string{"main 3"}},
+		"ends too early":    {`{"type":"evented","unit":"none","startValue":0,"endValue":1,"events":[{"type":"O","at":0,"frame":0},{"type":"C","at":4,"frame":0}]}`, []string{"main 4"}},
 	} {
 		body := []byte("\uFEFF" + fmt.Sprintf(`{"exporter":null,"activeProfileIndex":null,"name":null,"$schema":%q,"shared":{"frames":[{"name":"main","file":null,"line":null},{"name":"work","line":7.0},{"name":"wait"},{}]},"profiles":[%s]}`, speedscopeSchema, c.profile))
 		ps, _, err := Speedscope(body, pushOf(t, "shop"), Limits{})

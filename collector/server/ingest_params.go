@@ -51,6 +51,7 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
 		return m, "", fmt.Errorf("until: %w", p.timely(m.Until.UnixNano()))
 	}
+	m.UntilGiven = q.Get("until") != ""
 	m.SampleRate = ingest.DefaultSampleRate
 	if s := q.Get("sampleRate"); s != "" {
 		m.SampleRate, err = strconv.ParseInt(s, 10, 64)
