@@ -69,6 +69,7 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 		at += chunk.size
 	}
 	r.setTimes()
+	r.times.latest = max(r.end, m.Until.UnixNano())
 	r.chooseCPU()
 	for i, chunk := range r.chunks {
 		if err := r.addChunk(raw[chunk.base:], chunk); err != nil {

@@ -169,6 +169,20 @@ func TestJFRClock(t *testing.T) {
 	}
 }
 
+// The last window of a recording that has just ended is not in the future, where a
+// query until now would miss a part of it.
+func TestJFREndsWhenPushed(t *testing.T) {
+	w := jfrWriter{begin: recordedAt, duration: 16 * time.Second}
+	w.add(jfrExecutionSample, 5*time.Second, []string{"a"}, nil)
+	w.add(jfrExecutionSample, 15500*time.Millisecond, []string{"a"}, nil)
+	ps, _, err := JFR(w.bytes(t), nil, undated(recordedAt.Add(16*time.Second)), Limits{})
+	require.NoError(t, err)
+	require.Len(t, ps, 2)
+	assert.Equal(t, int64(5e9), ps[0].Pprof.DurationNanos)
+	assert.Equal(t, int64(1_700_000_015_001e6), ps[1].Pprof.TimeNanos)
+	assert.Equal(t, recordedAt.Add(16*time.Second).UnixNano(), ps[1].Pprof.TimeNanos+ps[1].Pprof.DurationNanos)
+}
+
 // A thread may wait for days, and an event may claim what it likes.
 func TestJFRLongEvents(t *testing.T) {
 	for name, c := range map[string]struct {

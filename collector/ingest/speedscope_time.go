@@ -60,6 +60,7 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 		return c
 	}
 	c.placed, c.length = true, int64(length)
+	c.times.latest = max(int64(begin)+c.length, m.Until.UnixNano())
 	switch begin { // without what is lost in a floating-point number
 	case from:
 		c.begin = m.From.UnixNano()

@@ -56,6 +56,7 @@ func (w window) end() int64 { return w.start + w.length }
 // are too many.
 type timelines struct {
 	length         int64 // of windows; 0 is windowLength
+	latest         int64 // where the last window ends, lest it is in the future; 0 is its own end
 	all            []*timeline
 	windows, cells int // of all
 }
@@ -229,6 +230,9 @@ func (t *timeline) cut(whole *googlev1.Profile) []*googlev1.Profile {
 		n := t.counts[w]
 		p := emptied(whole)
 		p.TimeNanos, p.DurationNanos = w.begin(), w.length
+		if latest := t.of.latest; latest > 0 && latest < w.end() && latest >= w.start {
+			p.DurationNanos = max(latest-w.begin(), int64(time.Millisecond))
+		}
 		p.Sample = make([]*googlev1.Sample, n)
 		for k, i := range order[first : first+n] {
 			from, to := all[t.cells[i].sample], &samples[first+k]
