@@ -16,6 +16,9 @@ type otlpTimes struct {
 	earliest, latest int64 // of timestamps that can be
 }
 
+// otlpLongest is how long a profile may be that does not say how long it is, in ns.
+const otlpLongest = int64(24 * time.Hour)
+
 // timesOf reads when a profile was, and corrects what cannot be as ProfileTime does.
 // Timestamps by the same clock are corrected in the same way.
 func (c *otlpConverter) timesOf(p *otlpv1.Profile) (otlpTimes, error) {
@@ -36,7 +39,7 @@ func (c *otlpConverter) timesOf(p *otlpv1.Profile) (otlpTimes, error) {
 		t.offset = t.begin - said
 	}
 	t.earliest = t.begin - clockSlack
-	if t.latest = max(t.begin+clockSlack, now); t.duration > 0 {
+	if t.latest = max(t.begin+clockSlack, min(now, t.begin+otlpLongest)); t.duration > 0 {
 		t.latest = min(t.begin, math.MaxInt64-t.duration-clockSlack) + t.duration + clockSlack
 	}
 	return t, nil
