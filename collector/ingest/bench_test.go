@@ -142,7 +142,7 @@ func BenchmarkOTLP(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := OTLP(body, false, benchLimits); err != nil {
+		if _, err := OTLP(body, false, exportedAt, benchLimits); err != nil {
 			b.Fatal(err)
 		}
 	}

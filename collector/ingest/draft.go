@@ -34,7 +34,7 @@ type draft struct {
 	texts     map[string]int64
 	functions map[functionKey]uint64
 	places    map[placeKey]uint64
-	samples   map[string]*googlev1.Sample
+	samples   map[string]uint32 // by key, indexes of pprof's samples
 	key       []byte
 }
 
@@ -60,7 +60,7 @@ func newDraft(b *budget, ts ...valueType) *draft {
 		texts:     map[string]int64{"": 0},
 		functions: map[functionKey]uint64{},
 		places:    map[placeKey]uint64{},
-		samples:   map[string]*googlev1.Sample{},
+		samples:   map[string]uint32{},
 	}
 	for _, t := range ts {
 		if t.name != "" {
@@ -141,11 +141,11 @@ func (d *draft) fits() error {
 }
 
 // add adds values, none of them negative, to the sample with these locations
-// and labels. The draft keeps locations.
-func (d *draft) add(locations []uint64, labels []sampleLabel, values ...int64) error {
+// and labels, and returns its index. The draft keeps locations.
+func (d *draft) add(locations []uint64, labels []sampleLabel, values ...int64) (index uint32, err error) {
 	l := d.budget.limits
 	if exceeds(len(labels), l.MaxLabels) {
-		return fmt.Errorf("sample: %d labels are more than %d (limits.max_labels)", len(labels), l.MaxLabels)
+		return 0, fmt.Errorf("sample: %d labels are more than %d (limits.max_labels)", len(labels), l.MaxLabels)
 	}
 	d.key = d.key[:0]
 	for _, id := range locations {
@@ -156,27 +156,29 @@ func (d *draft) add(locations []uint64, labels []sampleLabel, values ...int64) e
 		d.key = binary.AppendUvarint(d.key, uint64(d.text(label.name)))
 		d.key = binary.AppendUvarint(d.key, uint64(d.text(label.value)))
 	}
-	s, ok := d.samples[string(d.key)]
+	index, ok := d.samples[string(d.key)]
 	if !ok {
 		if exceeds(len(d.pprof.Sample)+1, l.MaxSamples) {
-			return fmt.Errorf("sample: more than %d samples (limits.max_samples)", l.MaxSamples)
+			return 0, fmt.Errorf("sample: more than %d samples (limits.max_samples)", l.MaxSamples)
 		}
-		s = &googlev1.Sample{LocationId: locations, Value: make([]int64, len(values))}
+		s := &googlev1.Sample{LocationId: locations, Value: make([]int64, len(values))}
 		for _, label := range labels {
 			s.Label = append(s.Label, &googlev1.Label{Key: d.text(label.name), Str: d.text(label.value)})
 		}
+		index = uint32(len(d.pprof.Sample))
 		d.pprof.Sample = append(d.pprof.Sample, s)
-		d.samples[string(d.key)] = s
+		d.samples[string(d.key)] = index
 		d.budget.bytes += int64(len(d.key))
 		if err := d.budget.fits(); err != nil {
-			return err
+			return 0, err
 		}
 	}
+	s := d.pprof.Sample[index]
 	for i, v := range values {
 		if s.Value[i] > math.MaxInt64-v {
-			return fmt.Errorf("sample: values add up to more than %d", int64(math.MaxInt64))
+			return 0, fmt.Errorf("sample: values add up to more than %d", int64(math.MaxInt64))
 		}
 		s.Value[i] += v
 	}
-	return nil
+	return index, nil
 }

@@ -23,7 +23,7 @@ import (
 // zstd. Every kind of event becomes the profile type that Pyroscope makes of
 // it:
 //
-//	process_cpu  cpu in nanoseconds: jdk.ExecutionSample
+//	process_cpu  cpu in nanoseconds: jdk.CPUTimeSample, jdk.ExecutionSample
 //	wall         wall in nanoseconds: profiler.WallClockSample, jdk.NativeMethodSample
 //	memory       alloc_in_new_tlab, alloc_outside_tlab, alloc_sample and malloc,
 //	             each as objects and bytes; live objects
@@ -31,12 +31,19 @@ import (
 //	block        contentions and delay: jdk.ThreadPark
 //
 // A sample counts the time between two samples by the recording's own settings,
-// and by m.SampleRate where they do not tell.
+// and by m.SampleRate where they do not tell. Where a chunk has samples of CPU
+// time, its jdk.ExecutionSample events, which are of the same time, are left out.
+//
+// Each event is at its own time: a recording of more than five seconds becomes a
+// profile for every window of them. How times follow from the recording and from
+// m is said at recording.setTimes.
 //
 // snapshot is the part "labels" of a form that Pyroscope's agent sends, the
-// contexts that events refer to, compressed or not; it may be empty. Profiles
-// begin and end with m, or each with its chunk of the recording if m does not
-// tell how long that was.
+// contexts that events refer to, compressed or not; it may be empty.
+//
+// Events that are not read are noted in l.Report if they have stacktraces. A
+// recording with such events alone is an error that names what is in it, unless
+// events that are read were switched on and just did not happen.
 //
 // size is the recording's, in bytes, after decompression. Errors name the chunk
 // and the offset.
@@ -52,46 +59,77 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 	if err != nil {
 		return nil, 0, fmt.Errorf("labels: %w", err)
 	}
-	r := recording{budget: newBudget(l), push: m, contexts: contexts}
+	r := recording{budget: newBudget(l), push: m, contexts: contexts, drafts: map[jfrSeries]*jfrDraft{}}
 	for i, at := 0, 0; at < len(raw); i++ {
-		n, err := r.addChunk(raw[at:], at)
+		chunk, err := scanJFR(raw[at:], at, l)
 		if err != nil {
 			return nil, 0, fmt.Errorf("jfr: chunk %d, from byte %d: %w", i, at, err)
 		}
-		at += n
+		r.chunks = append(r.chunks, chunk)
+		at += chunk.size
+	}
+	r.setTimes()
+	r.times.latest = max(r.end, m.Until.UnixNano())
+	r.chooseCPU()
+	for i, chunk := range r.chunks {
+		if err := r.addChunk(raw[chunk.base:], chunk); err != nil {
+			return nil, 0, fmt.Errorf("jfr: chunk %d, from byte %d: %w", i, chunk.base, err)
+		}
 	}
 	r.flush()
+	if err := r.note(); err != nil {
+		return nil, 0, fmt.Errorf("jfr: %w", err)
+	}
 	return r.done, len(raw), nil
 }
 
 // A recording collects the profiles of one recording.
 type recording struct {
 	budget
-	push     Push
-	contexts contexts
-	drafts   map[jfrType]*draft
-	event    string // what async-profiler samples by
-	// stacks are the locations of the chunk's stacktraces, by draft.
-	stacks map[stackKey][]uint64
+	push      Push
+	contexts  contexts
+	chunks    []*jfrChunk
+	times     timelines
+	drafts    map[jfrSeries]*jfrDraft
+	order     []jfrSeries
+	done      []profile.Profile
+	event     string // what async-profiler samples by
+	begin     int64  // of the recording, in ns since 1970
+	end       int64
+	used      bool // some event has become part of a profile
+	misplaced int  // events that are not at a time of their chunk
+	early     int  // events with a part that is too old for the receiver
+
+	// Of the chunk that is read now.
 	chunk  *jfrChunk
 	parser *parser.Parser
-	cpu    int64 // ns between two samples
+	stacks map[stackKey][]uint64 // locations of stacktraces, by draft
+	cpu    int64                 // ns between two samples
 	wall   int64
-	done   []profile.Profile
+	batch  int // of the chunk's batches, the next one
+}
+
+// A jfrSeries is what events of one profile have in common.
+type jfrSeries struct {
+	jfrType
+	event string    // what async-profiler samples by
+	chunk *jfrChunk // of what is counted at one time of each chunk; else nil
+}
+
+// A jfrDraft is a profile in the making, and its samples' times.
+type jfrDraft struct {
+	draft
+	times *timeline // nil until a sample has to be at a time of its own
+	whole bool      // all samples are at the profile's time
 }
 
 type stackKey struct {
-	draft *draft
+	draft *jfrDraft
 	ref   types.StackTraceRef
 }
 
-// addChunk reads the first chunk of b, which is at offset base, and returns its
-// size.
-func (r *recording) addChunk(b []byte, base int) (size int, err error) {
-	chunk, err := scanJFR(b, base, r.limits)
-	if err != nil {
-		return 0, err
-	}
+// addChunk reads a chunk, which b begins with.
+func (r *recording) addChunk(b []byte, chunk *jfrChunk) (err error) {
 	// The scan bounds what the parser does. It does not know all that the parser
 	// takes for granted, such as a field's type.
 	defer func() {
@@ -99,7 +137,7 @@ func (r *recording) addChunk(b []byte, base int) (size int, err error) {
 			err = fmt.Errorf("the parser panicked: %v", p)
 		}
 	}()
-	r.chunk, r.stacks = chunk, map[stackKey][]uint64{}
+	r.chunk, r.stacks, r.batch = chunk, map[stackKey][]uint64{}, 0
 	r.parser = parser.NewParser(b[:chunk.size:chunk.size], parser.Options{SymbolProcessor: mergeGenerated})
 	r.settings()
 	for {
@@ -108,22 +146,13 @@ func (r *recording) addChunk(b []byte, base int) (size int, err error) {
 			break
 		}
 		if err != nil {
-			return 0, fmt.Errorf("parse: %w", err)
+			return fmt.Errorf("parse: %w", err)
 		}
 		if err := r.addEvent(event); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	period := r.period("jdk.NativeMethodSample")
-	for _, ref := range chunk.native {
-		if err := r.add(jfrWall, correlation{}, types.StackTraceRef(ref), period); err != nil {
-			return 0, err
-		}
-	}
-	if !r.dated() {
-		r.flush()
-	}
-	return chunk.size, nil
+	return r.addOwn()
 }
 
 const (
@@ -143,7 +172,7 @@ func (r *recording) settings() {
 	if event := r.chunk.settings[jfrSetting{"jdk.ActiveRecording", "event"}]; event != "" {
 		r.event = event
 	}
-	r.cpu = r.period("jdk.ExecutionSample")
+	r.cpu = r.period(jfrExecutionSample)
 	r.wall = int64(asprofWallInterval)
 	if every, ok := of("jdk.ExecutionSample", "interval"); ok && r.timed() {
 		if r.event == "wall" {
@@ -154,6 +183,9 @@ func (r *recording) settings() {
 	}
 	if every, ok := of("jdk.ExecutionSample", "wall"); ok && every > 0 {
 		r.wall = int64(every)
+	}
+	if r.chunk.cpuTimed {
+		r.cpu = r.cpuTimePeriod()
 	}
 }
 
@@ -184,30 +216,29 @@ var jfrUnits = map[string]time.Duration{
 	"ns": time.Nanosecond, "us": time.Microsecond, "ms": time.Millisecond, "s": time.Second, "m": time.Minute,
 }
 
-// dated reports whether the push says from when to when its profiles are.
-func (r *recording) dated() bool { return r.push.Until.After(r.push.From) }
-
 // flush ends the profiles that were begun.
 func (r *recording) flush() {
-	for _, t := range jfrTypes {
-		d := r.drafts[t]
-		if d == nil {
-			continue
+	slices.SortStableFunc(r.order, func(a, b jfrSeries) int {
+		return cmp.Compare(slices.Index(jfrTypes, a.jfrType), slices.Index(jfrTypes, b.jfrType))
+	})
+	for _, of := range r.order {
+		d := r.drafts[of]
+		begin, end := r.begin, r.end
+		if of.chunk != nil {
+			begin, end = of.chunk.begin, of.chunk.end
 		}
-		d.pprof.TimeNanos, d.pprof.DurationNanos = r.chunk.start.UnixNano(), max(int64(r.chunk.duration), 0)
-		if r.dated() {
-			d.pprof.TimeNanos, d.pprof.DurationNanos = r.push.From.UnixNano(), r.push.duration()
-		}
-		ls := labels.NewBuilder(r.push.named(t.name))
-		if r.event != "" {
-			ls.Set("jfr_event", r.event)
+		d.pprof.TimeNanos, d.pprof.DurationNanos = begin, end-begin
+		ls := labels.NewBuilder(r.push.named(of.name))
+		if of.event != "" {
+			ls.Set("jfr_event", of.event)
 		}
 		if r.push.ServiceNamed && r.push.Labels.Get("app_name") == "" {
 			ls.Set("app_name", r.push.App)
 		}
-		r.done = append(r.done, profile.Profile{Labels: ls.Labels(), Pprof: d.pprof})
+		for _, p := range d.times.cut(d.pprof) {
+			r.done = append(r.done, profile.Profile{Labels: ls.Labels(), Pprof: p})
+		}
 	}
-	r.drafts = nil
 }
 
 // hidden is how the JDK names the classes of lambdas, with numbers that differ
@@ -227,7 +258,7 @@ func mergeGenerated(symbols *types.SymbolList) {
 
 // locations returns the locations of a stacktrace in a draft, leaf first. What
 // the recording does not hold is shown as unknown.
-func (r *recording) locations(d *draft, ref types.StackTraceRef) ([]uint64, error) {
+func (r *recording) locations(d *jfrDraft, ref types.StackTraceRef) ([]uint64, error) {
 	if ids, ok := r.stacks[stackKey{d, ref}]; ok {
 		return ids, nil
 	}
@@ -255,6 +286,7 @@ func (r *recording) locations(d *draft, ref types.StackTraceRef) ([]uint64, erro
 const (
 	frameUnknown   = "[unknown]"
 	frameTruncated = "[truncated]"
+	frameLost      = "[lost samples]"
 )
 
 // method names a function as Pyroscope does: java/lang/Thread.run, and

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -50,65 +51,84 @@ func (r *recording) addEvent(event def.TypeID) error {
 	switch event {
 	case p.TypeMap.T_EXECUTION_SAMPLE:
 		e := &p.ExecutionSample
-		return r.addExecution(e.State, correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}, e.StackTrace)
+		return r.addExecution(e.State, correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}, e.StackTrace, r.span(e.StartTime, 0))
 	case p.TypeMap.T_WALL_CLOCK_SAMPLE:
-		e := &p.WallClockSample
-		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		hi, lo := bits.Mul64(uint64(r.wall), uint64(e.Samples))
-		if hi > 0 || lo > math.MaxInt64 {
-			return fmt.Errorf("event profiler.WallClockSample: %d samples are too many", e.Samples)
-		}
-		value := int64(lo)
-		if r.event == "wall" && r.state(e.State) == jfrRunnable {
-			if err := r.add(jfrCPU, c, e.StackTrace, value); err != nil {
-				return err
-			}
-		}
-		return r.add(jfrWall, c, e.StackTrace, value)
+		return r.addWallClock()
 	case p.TypeMap.T_ALLOC_IN_NEW_TLAB:
 		e := &p.ObjectAllocationInNewTLAB
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrInTLAB, c, e.StackTrace, e.TlabSize)
+		return r.add2(jfrInTLAB, c, e.StackTrace, r.span(e.StartTime, 0), e.TlabSize)
 	case p.TypeMap.T_ALLOC_OUTSIDE_TLAB:
 		e := &p.ObjectAllocationOutsideTLAB
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrOutTLAB, c, e.StackTrace, e.AllocationSize)
+		return r.add2(jfrOutTLAB, c, e.StackTrace, r.span(e.StartTime, 0), e.AllocationSize)
 	case p.TypeMap.T_ALLOC_SAMPLE:
-		return r.add2(jfrAlloc, correlation{}, p.ObjectAllocationSample.StackTrace, p.ObjectAllocationSample.Weight)
+		e := &p.ObjectAllocationSample
+		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.span(e.StartTime, 0), e.Weight)
 	case p.TypeMap.T_LIVE_OBJECT:
-		return r.add(jfrLive, correlation{}, p.LiveObject.StackTrace, 1)
+		e := &p.LiveObject
+		return r.add(jfrLive, correlation{}, e.StackTrace, r.span(e.StartTime, 0), 1)
 	case p.TypeMap.T_MALLOC:
-		return r.add2(jfrMalloc, correlation{}, p.Malloc.StackTrace, p.Malloc.Size)
+		e := &p.Malloc
+		return r.add2(jfrMalloc, correlation{}, e.StackTrace, r.span(e.StartTime, 0), e.Size)
 	case p.TypeMap.T_MONITOR_ENTER:
 		e := &p.JavaMonitorEnter
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrMonitor, c, e.StackTrace, r.nanos(e.Duration))
+		return r.add2(jfrMonitor, c, e.StackTrace, r.span(e.StartTime, e.Duration), r.lasted(e.Duration))
 	case p.TypeMap.T_THREAD_PARK:
-		return r.add2(jfrPark, correlation{}, p.ThreadPark.StackTrace, r.nanos(p.ThreadPark.Duration))
+		e := &p.ThreadPark
+		return r.add2(jfrPark, correlation{}, e.StackTrace, r.span(e.StartTime, e.Duration), r.lasted(e.Duration))
 	}
 	return nil
+}
+
+// addWallClock adds a profiler.WallClockSample: a batch of samples with the same
+// stacktrace, one after the other.
+func (r *recording) addWallClock() error {
+	e := &r.parser.WallClockSample
+	c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
+	took := uint64(0)
+	if r.batch < len(r.chunk.batches) {
+		took = r.chunk.batches[r.batch]
+		r.batch++
+	}
+	at := r.span(e.StartTime, took)
+	hi, lo := bits.Mul64(uint64(r.wall), uint64(e.Samples))
+	if hi > 0 || lo > math.MaxInt64 {
+		return fmt.Errorf("event %s: %d samples are too many", jfrWallClockSample, e.Samples)
+	}
+	value := int64(lo)
+	if r.event == "wall" && r.state(e.State) == jfrRunnable {
+		if err := r.add(jfrCPU, c, e.StackTrace, at, value); err != nil {
+			return err
+		}
+	}
+	return r.add(jfrWall, c, e.StackTrace, at, value)
 }
 
 // addExecution adds a jdk.ExecutionSample. By its thread's state, async-profiler
 // says which of its clocks took the sample: STATE_DEFAULT is the CPU's, the
 // others are the wall's. The JDK knows STATE_RUNNABLE only.
-func (r *recording) addExecution(state types.ThreadStateRef, c correlation, ref types.StackTraceRef) error {
+func (r *recording) addExecution(state types.ThreadStateRef, c correlation, ref types.StackTraceRef, at span) error {
+	if r.chunk.cpuTimed {
+		return nil
+	}
 	_, both := r.chunk.settings[jfrSetting{"jdk.ExecutionSample", "wall"}]
 	s := r.state(state)
 	switch {
 	case !r.timed():
-		return r.add(jfrEvents, c, ref, 1)
+		return r.add(jfrEvents, c, ref, at, 1)
 	case r.event == "wall":
 		if s != jfrSleeping {
-			if err := r.add(jfrCPU, c, ref, r.wall); err != nil {
+			if err := r.add(jfrCPU, c, ref, at, r.wall); err != nil {
 				return err
 			}
 		}
-		return r.add(jfrWall, c, ref, r.wall)
+		return r.add(jfrWall, c, ref, at, r.wall)
 	case s == jfrSleeping, both && s == jfrRunnable:
-		return r.add(jfrWall, c, ref, r.wall)
+		return r.add(jfrWall, c, ref, at, r.wall)
 	}
-	return r.add(jfrCPU, c, ref, r.cpu)
+	return r.add(jfrCPU, c, ref, at, r.cpu)
 }
 
 func (r *recording) state(ref types.ThreadStateRef) string {
@@ -118,35 +138,79 @@ func (r *recording) state(ref types.ThreadStateRef) string {
 	return ""
 }
 
-// nanos converts an event's duration, which is in ticks.
-func (r *recording) nanos(ticks uint64) uint64 {
-	if r.chunk.ticks == 0 || r.chunk.ticks == 1e9 {
-		return ticks
+// nanos converts ticks to ns, as far as those fit.
+func (c *jfrChunk) nanos(ticks uint64) int64 {
+	if c.ticks == 0 || c.ticks == 1e9 {
+		return int64(min(ticks, math.MaxInt64))
 	}
 	hi, lo := bits.Mul64(ticks, 1e9)
-	if hi >= r.chunk.ticks {
-		return math.MaxUint64
+	if hi >= c.ticks {
+		return math.MaxInt64
 	}
-	ns, _ := bits.Div64(hi, lo, r.chunk.ticks)
-	return ns
+	ns, _ := bits.Div64(hi, lo, c.ticks)
+	return int64(min(ns, math.MaxInt64))
+}
+
+// lasted is an event's duration in ns. One that is too long for them is refused by
+// add2.
+func (r *recording) lasted(ticks uint64) uint64 {
+	if ns := r.chunk.nanos(ticks); ns < math.MaxInt64 {
+		return uint64(ns)
+	}
+	return math.MaxUint64
 }
 
 // add2 adds an event that counts once and has a size.
-func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, size uint64) error {
+func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, at span, size uint64) error {
 	if size > math.MaxInt64 {
 		return fmt.Errorf("event of type %s: %d is negative", t.value2, int64(size))
 	}
-	return r.add(t, c, ref, 1, int64(size))
+	return r.add(t, c, ref, at, 1, int64(size))
 }
 
-// add adds values to the profile of a type.
-func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, values ...int64) error {
-	d := r.drafts[t]
+// add adds values to the profile of a type. The first of two is at the beginning
+// of the event's time; the other, or the only one, came about all the time.
+func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at span, values ...int64) error {
+	d := r.draft(t)
+	locations, err := r.locations(d, ref)
+	if err != nil {
+		return err
+	}
+	return r.addTo(d, locations, c, at, values...)
+}
+
+func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at span, values ...int64) error {
+	r.used = true
+	if late := r.clip(at); late != at {
+		last := len(values) - 1
+		values[last] = share(values[last], late.to-late.from, at.to-at.from)
+		at = late
+	}
+	i, err := d.add(locations, r.contexts.labels(c), values...)
+	if err != nil || d.whole || r.whole(at) {
+		return err
+	}
+	if d.times == nil {
+		d.times = r.times.newTimeline(len(values))
+	}
+	switch {
+	case at.from == at.to:
+		return d.times.add(i, at.from, values...)
+	case len(values) == 1:
+		return d.times.spread(i, at.from, at.to, values[0])
+	}
+	return errors.Join(d.times.add(i, at.from, values[0], 0), d.times.spread(i, at.from, at.to, 0, values[1]))
+}
+
+// draft returns the one that events of a type go into.
+func (r *recording) draft(t jfrType) *jfrDraft {
+	of := jfrSeries{jfrType: t, event: r.event}
+	if t == jfrLive { // all objects that live at the chunk's end
+		of.chunk = r.chunk
+	}
+	d := r.drafts[of]
 	if d == nil {
-		if r.drafts == nil {
-			r.drafts = map[jfrType]*draft{}
-		}
-		d = newDraft(&r.budget, valueType{t.value, t.unit}, valueType{t.value2, t.unit2})
+		d = &jfrDraft{draft: *newDraft(&r.budget, valueType{t.value, t.unit}, valueType{t.value2, t.unit2}), whole: of.chunk != nil}
 		d.period(valueType{t.periodType, t.periodUnit}, 0)
 		switch t {
 		case jfrCPU:
@@ -154,11 +218,8 @@ func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, value
 		case jfrWall:
 			d.pprof.Period = r.wall
 		}
-		r.drafts[t] = d
+		r.drafts[of] = d
+		r.order = append(r.order, of)
 	}
-	locations, err := r.locations(d, ref)
-	if err != nil {
-		return err
-	}
-	return d.add(locations, r.contexts.labels(c), values...)
+	return d
 }

@@ -1,9 +1,13 @@
 package ingest
 
 import (
+	"maps"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // small are limits that a fuzzer cannot make anything large within.
@@ -12,14 +16,45 @@ var small = Limits{
 	MaxSymbolBytes: 4096, MaxLabels: 16, MaxLabelNameBytes: 64, MaxLabelValueBytes: 256,
 }
 
-// FuzzJFR holds that whatever is read is a sound profile within the limits.
+// checkWindows holds that profiles are sound, within the limits and not too many,
+// and that they have the values of those that were not cut by time.
+func checkWindows(t *testing.T, ps []profile.Profile, whole map[string]int64) {
+	t.Helper()
+	series := map[string]int{}
+	for _, p := range ps {
+		if err := check(p.Pprof, Limits{MaxSamples: small.MaxSamples, MaxStackDepth: small.MaxStackDepth + 1}); err != nil {
+			t.Errorf("%s: %v", p.Labels, err)
+		}
+		series[p.Labels.String()]++
+	}
+	for ls, n := range series {
+		if n > 2*maxWindows {
+			t.Errorf("%s: %d profiles", ls, n)
+		}
+	}
+	if got := totals(t, ps); whole != nil && !maps.Equal(got, whole) {
+		t.Errorf("%v where %v is due", got, whole)
+	}
+}
+
+// FuzzJFR holds that whatever is read is a sound profile within the limits, and
+// that cutting a recording by time changes no value.
 func FuzzJFR(f *testing.F) {
 	snapshot := snapshotOf(f, map[string]string{"endpoint": "/checkout"})
-	for _, name := range []string{"async-profiler", "live", "jdk"} {
+	for _, name := range []string{"async-profiler", "live", "jdk", "phases25"} {
 		f.Add(recorded(f, name), snapshot)
 	}
+	w := jfrWriter{begin: recordedAt, duration: time.Minute, ticks: 3e9}
+	w.add(jfrCPUTimeSample, 7*time.Second, []string{"a", "b"}, map[string]uint64{"samplingPeriod": 3e7})
+	w.add(jfrCPUTimeSamplesLost, 9*time.Second, nil, map[string]uint64{"lostSamples": 3})
+	w.add("jdk.ThreadPark", -time.Minute, []string{"a"}, map[string]uint64{"duration": w.inTicks(80 * time.Second)})
+	w.add(jfrWallClockSample, 30*time.Second, []string{"b"}, map[string]uint64{"samples": 50, "timeSpan": w.inTicks(9 * time.Second)})
+	w.add("jdk.OldObjectSample", time.Second, []string{"a"}, nil)
+	f.Add(w.bytes(f), snapshot)
 	f.Add([]byte("FLR\x00\x00\x02\x00\x00"), []byte{})
 	f.Fuzz(func(t *testing.T, body, snapshot []byte) {
+		// Moved by its push, a recording has the same events.
+		own, _, failed := JFR(body, snapshot, undated(shop.Until), small)
 		ps, size, err := JFR(body, snapshot, shop, small)
 		if err != nil {
 			return
@@ -27,10 +62,9 @@ func FuzzJFR(f *testing.F) {
 		if int64(size) > small.MaxProfileBytes {
 			t.Errorf("%d bytes were read", size)
 		}
-		for _, p := range ps {
-			if err := check(p.Pprof, Limits{MaxSamples: small.MaxSamples, MaxStackDepth: small.MaxStackDepth + 1}); err != nil {
-				t.Errorf("%s: %v", p.Labels, err)
-			}
+		checkWindows(t, ps, nil)
+		if failed == nil {
+			checkWindows(t, ps, totals(t, own))
 		}
 	})
 }
@@ -58,7 +92,8 @@ func FuzzContexts(f *testing.F) {
 	})
 }
 
-// FuzzOTLP holds that whatever is read is a sound profile within the limits.
+// FuzzOTLP holds that whatever is read is a sound profile within the limits, and
+// that when it was received changes no value.
 func FuzzOTLP(f *testing.F) {
 	req := pprofileotlp.NewExportRequestFromProfiles(exported())
 	wire, err := req.MarshalProto()
@@ -73,9 +108,13 @@ func FuzzOTLP(f *testing.F) {
 	f.Add(text, true)
 	f.Add([]byte(`{"resourceProfiles":[{}]}`), true)
 	f.Fuzz(func(t *testing.T, body []byte, json bool) {
-		ps, err := OTLP(body, json, small)
+		ps, err := OTLP(body, json, exportedAt, small)
 		if err != nil {
 			return
+		}
+		later, err := OTLP(body, json, exportedAt.Add(24*time.Hour), small)
+		if err == nil {
+			checkWindows(t, ps, totals(t, later))
 		}
 		for _, p := range ps {
 			if err := check(p.Pprof, Limits{MaxSamples: small.MaxSamples, MaxStackDepth: small.MaxStackDepth}); err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 )
 
 // The parser of recordings allocates what the bytes ask for, and follows its
@@ -21,25 +20,47 @@ const (
 	jfrDepth      = 4 // of objects within objects
 	// jfrAttributes is more than a class or a field ever has.
 	jfrAttributes = 64
+	// jfrLongestChunk is more than any chunk takes.
+	jfrLongestChunk = int64(366 * 24 * time.Hour)
 )
 
-// A jfrChunk is what a scan finds out about a chunk, apart from its samples.
+// A jfrChunk is what a scan finds out about a chunk, apart from the samples that
+// the parser reads.
 type jfrChunk struct {
-	size     int
-	start    time.Time
-	duration time.Duration
-	ticks    uint64 // per second: the unit of an event's duration
-	classes  map[uint64]*jfrClass
-	settings map[jfrSetting]string
-	// native holds the stacktraces of jdk.NativeMethodSample, an event that the
-	// parser does not know.
-	native []uint64
+	base, size int
+	// begin and end are its times in ns since 1970. begin is that of startTicks.
+	begin, end int64
+	ticks      uint64 // per second: the unit of an event's time and duration
+	startTicks uint64
+	lastTicks  uint64 // of the events that are read
+	classes    map[uint64]*jfrClass
+	settings   map[jfrSetting]string
+	// cpuTimed says that CPU time is that of jdk.CPUTimeSample.
+	cpuTimed bool
+	// own are samples of events that the parser does not know, in their order.
+	own []jfrSample
+	// batches are how long each profiler.WallClockSample took, in ticks, which the
+	// parser leaves out.
+	batches []uint64
+}
+
+// A jfrSample is an event that the parser does not know.
+type jfrSample struct {
+	event      string
+	at         uint64 // ticks
+	stacktrace uint64
+	// value is the time of a jdk.CPUTimeSample, in ticks, and the number of samples
+	// of a jdk.CPUTimeSamplesLost.
+	value uint64
 }
 
 // A jfrClass describes a type of values, of constants or of events.
 type jfrClass struct {
 	name   string
 	fields []jfrField
+	// Of events: how many there are, and how many of those have a stacktrace, which
+	// is not counted where they are read.
+	events, stacktraces int
 }
 
 type jfrField struct {
@@ -51,24 +72,37 @@ type jfrField struct {
 // A jfrSetting names one jdk.ActiveSetting, such as the period of an event.
 type jfrSetting struct{ event, name string }
 
-// jfrSettings are the settings that say what a sample is.
-var jfrSettings = []string{"event", "interval", "period", "wall"}
+// jfrSettings are the settings that say what a sample is, and which events there
+// may be.
+var jfrSettings = []string{"enabled", "event", "interval", "period", "throttle", "wall"}
+
+// Names of events.
+const (
+	jfrCPUTimeSample      = "jdk.CPUTimeSample"
+	jfrCPUTimeSamplesLost = "jdk.CPUTimeSamplesLost"
+	jfrExecutionSample    = "jdk.ExecutionSample"
+	jfrNativeMethodSample = "jdk.NativeMethodSample"
+	jfrWallClockSample    = "profiler.WallClockSample"
+	jfrFree               = "profiler.Free"
+)
 
 // jfrRead are the events of which something is read. All others are skipped by
 // their size.
 var jfrRead = map[string]bool{
 	"jdk.ActiveSetting":               true,
-	"jdk.ExecutionSample":             true,
+	jfrCPUTimeSample:                  true,
+	jfrCPUTimeSamplesLost:             true,
+	jfrExecutionSample:                true,
 	"jdk.JavaMonitorEnter":            true,
-	"jdk.NativeMethodSample":          true,
+	jfrNativeMethodSample:             true,
 	"jdk.ObjectAllocationInNewTLAB":   true,
 	"jdk.ObjectAllocationOutsideTLAB": true,
 	"jdk.ObjectAllocationSample":      true,
 	"jdk.ThreadPark":                  true,
-	"profiler.Free":                   true,
+	jfrFree:                           true,
 	"profiler.LiveObject":             true,
 	"profiler.Malloc":                 true,
-	"profiler.WallClockSample":        true,
+	jfrWallClockSample:                true,
 }
 
 // A jfrScanner walks one chunk. Offsets in messages count from the start of the
@@ -88,7 +122,7 @@ type jfrScanner struct {
 func scanJFR(b []byte, base int, l Limits) (*jfrChunk, error) {
 	s := jfrScanner{
 		b: b, end: len(b), base: base, limits: l, names: map[string]bool{},
-		chunk: jfrChunk{classes: map[uint64]*jfrClass{}, settings: map[jfrSetting]string{}},
+		chunk: jfrChunk{base: base, classes: map[uint64]*jfrClass{}, settings: map[jfrSetting]string{}},
 	}
 	pools, metadata, err := s.header()
 	if err != nil {
@@ -136,9 +170,9 @@ func (s *jfrScanner) header() (pools, metadata int, err error) {
 		return 0, 0, s.errorf("the metadata is at %d of %d", metadataAt, size)
 	}
 	s.chunk.size = int(size)
-	s.chunk.start = time.Unix(0, int64(u64(32)))
-	s.chunk.duration = time.Duration(u64(40))
-	s.chunk.ticks = u64(56)
+	s.chunk.begin = min(max(int64(u64(32)), 0), latestSample)
+	s.chunk.end = s.chunk.begin + min(max(int64(u64(40)), 0), jfrLongestChunk)
+	s.chunk.startTicks, s.chunk.ticks = u64(48), u64(56)
 	return int(poolsAt), int(metadataAt), nil
 }
 
@@ -245,104 +279,42 @@ func (s *jfrScanner) events() error {
 			return fmt.Errorf("event: %w", err)
 		}
 		class := s.chunk.classes[id]
-		if class == nil || !jfrRead[class.name] {
+		if class == nil {
+			continue
+		}
+		class.events++
+		if !jfrRead[class.name] {
+			if s.hasStacktrace(class) {
+				class.stacktraces++
+			}
 			continue
 		}
 		var got jfrValues
 		if err := s.value(id, 0, &got); err != nil {
 			return fmt.Errorf("event %s: %w", class.name, err)
 		}
-		switch class.name {
-		case "jdk.NativeMethodSample":
-			s.chunk.native = append(s.chunk.native, got.stacktrace)
-		case "jdk.ActiveSetting":
-			if of := s.chunk.classes[got.id]; of != nil && slices.Contains(jfrSettings, got.name) {
-				s.chunk.settings[jfrSetting{of.name, got.name}] = got.value
-			}
-		}
+		s.found(class.name, &got)
 	}
 	return nil
 }
 
-// jfrValues are the fields of an event that a scan keeps.
-type jfrValues struct {
-	stacktrace, id uint64
-	name, value    string
-}
-
-// value walks one value of a class, and keeps in got, if there is one, what its
-// fields say.
-func (s *jfrScanner) value(id uint64, level int, got *jfrValues) error {
-	class := s.chunk.classes[id]
-	switch {
-	case class == nil:
-		return s.errorf("class %d is unknown", id)
-	case class.name == "java.lang.String":
-		_, err := s.text()
-		return err
-	case class.name == "boolean":
-		return s.skip(1)
-	case class.name == "short", class.name == "int", class.name == "long":
-		_, err := s.long()
-		return err
-	case len(class.fields) == 0 && level > 0:
-		return s.errorf("values of class %q are not supported", class.name)
-	case level > jfrDepth:
-		return s.errorf("objects within objects are more than %d deep", jfrDepth)
+// found keeps what the parser does not tell of an event.
+func (s *jfrScanner) found(event string, got *jfrValues) {
+	c := &s.chunk
+	switch event {
+	case jfrNativeMethodSample:
+		c.own = append(c.own, jfrSample{event: event, at: got.start, stacktrace: got.stacktrace})
+	case jfrCPUTimeSample:
+		c.own = append(c.own, jfrSample{event, got.start, got.stacktrace, got.period})
+	case jfrCPUTimeSamplesLost:
+		c.own = append(c.own, jfrSample{event: event, at: got.start, value: got.lost})
+	case jfrWallClockSample:
+		c.batches = append(c.batches, got.span)
+	case "jdk.ActiveSetting":
+		if of := c.classes[got.id]; of != nil && slices.Contains(jfrSettings, got.name) {
+			c.settings[jfrSetting{of.name, got.name}] = got.value
+		}
+		return // may be of before the chunk
 	}
-	for i := range class.fields {
-		if err := s.fieldValue(&class.fields[i], level, got); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *jfrScanner) fieldValue(f *jfrField, level int, got *jfrValues) error {
-	n := 1
-	if f.array {
-		var err error
-		if n, err = s.count(1); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	for range n {
-		start := s.at
-		var err error
-		if f.pooled {
-			_, err = s.long()
-		} else {
-			err = s.value(f.class, level+1, nil)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-		if got != nil {
-			got.keep(s, f, start)
-		}
-	}
-	return nil
-}
-
-// keep reads the field that was walked from start on once more, if it is one to
-// keep.
-func (v *jfrValues) keep(s *jfrScanner, f *jfrField, start int) {
-	again := *s
-	again.at = start
-	switch f.name {
-	case "stackTrace":
-		v.stacktrace, _ = again.long() // it was walked
-	case "id":
-		v.id, _ = again.long()
-	case "name", "value":
-		text, err := again.text()
-		if err != nil || !utf8.ValidString(text) {
-			return // a field of this name that is no text
-		}
-		if f.name == "name" {
-			v.name = text
-		} else {
-			v.value = text
-		}
-	}
+	c.lastTicks = max(c.lastTicks, got.start)
 }

@@ -22,7 +22,8 @@ import (
 )
 
 // recorded returns a recording of e2e/senders/java/Shop.java, decompressed. All
-// but jdk, which has the settings beside that program, are async-profiler's:
+// but jdk, which has the settings beside that program, and phases25 (in
+// jfr_time_test.go), are async-profiler's:
 //
 //	async-profiler  event=cpu,interval=10ms,alloc=256k,lock=1ms,wall=20ms
 //	live            event=itimer,interval=5ms,alloc=256k,live
@@ -133,9 +134,9 @@ func TestJFRTotals(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, len(raw), size)
 			assert.Equal(t, want, totals(t, ps))
-			for _, p := range ps {
-				assert.Equal(t, shop.From.UnixNano(), p.Pprof.TimeNanos)
-				assert.Equal(t, int64(10e9), p.Pprof.DurationNanos)
+			for _, p := range ps { // of years later, by their own clocks
+				assert.Equal(t, shop.Until.UnixNano(), p.Pprof.TimeNanos+p.Pprof.DurationNanos)
+				assert.Less(t, p.Pprof.DurationNanos, int64(3e9), "short recordings stay one profile")
 				assert.Equal(t, "shop", p.Labels.Get("service_name"))
 			}
 		})
@@ -213,19 +214,22 @@ func TestJFRChunks(t *testing.T) {
 	assert.Equal(t, int64((206+191)*10e6), got["process_cpu:cpu:nanoseconds:cpu:nanoseconds"])
 	assert.Equal(t, int64(48_787_936+37_486_592), got["memory:alloc_in_new_tlab_bytes:bytes:space:bytes"])
 
-	undated := shop
-	undated.Until = undated.From
-	ps, _, err = JFR(both, nil, undated, Limits{})
+	// By their own times, which "jfr summary" tells, too.
+	ps, _, err = JFR(both, nil, undated(shop.Until), Limits{})
 	require.NoError(t, err)
-	var times []time.Time
+	assert.Equal(t, got, totals(t, ps))
+	sums := map[time.Time]int64{}
 	for _, p := range ps {
 		if p.Labels.Get("__name__") == "process_cpu" {
-			times = append(times, time.Unix(0, p.Pprof.TimeNanos).UTC().Truncate(time.Second))
-			assert.Greater(t, p.Pprof.DurationNanos, int64(1e9))
+			for _, v := range folded(p.Pprof) {
+				sums[time.Unix(0, p.Pprof.TimeNanos).UTC().Truncate(time.Second)] += v
+			}
 		}
 	}
-	// What "jfr summary" says of their start.
-	assert.Equal(t, []time.Time{time.Date(2026, 11, 24, 19, 34, 51, 0, time.UTC), time.Date(2026, 11, 24, 19, 34, 47, 0, time.UTC)}, times)
+	assert.Equal(t, map[time.Time]int64{
+		time.Date(2026, 11, 24, 19, 34, 45, 0, time.UTC): 191 * 10e6,
+		time.Date(2026, 11, 24, 19, 34, 50, 0, time.UTC): 206 * 10e6,
+	}, sums)
 }
 
 // What is cut or changed anywhere is refused with its place, or makes no

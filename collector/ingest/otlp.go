@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -19,11 +20,15 @@ import (
 //
 // Profiles of one resource, type and time are merged. Every one has the
 // attributes of its resource and scope as labels, with the names that Pyroscope
-// gives them, but for those that tell processes and threads apart. A profile
-// without a time keeps TimeNanos 0. No profiles are no error.
+// gives them, but for those that tell processes and threads apart. No profiles are
+// no error.
+//
+// Samples with timestamps are at those: a profile of more than five seconds
+// becomes one for every window of them. Times that cannot be are corrected by
+// when the request was received, as ProfileTime says, and noted in l.Report.
 //
 // Errors name the field at fault.
-func OTLP(body []byte, json bool, l Limits) ([]profile.Profile, error) {
+func OTLP(body []byte, json bool, received time.Time, l Limits) ([]profile.Profile, error) {
 	req, err := decodeOTLP(body, json, l)
 	if err != nil {
 		return nil, err
@@ -38,13 +43,13 @@ func OTLP(body []byte, json bool, l Limits) ([]profile.Profile, error) {
 	if err := checkDictionary(d, l); err != nil {
 		return nil, fmt.Errorf("dictionary.%w", err)
 	}
-	c := otlpConverter{budget: newBudget(l), dictionary: d, byKey: map[otlpKey]*otlpDraft{}}
+	c := otlpConverter{budget: newBudget(l), received: received, times: timelines{latest: received.UnixNano()}, dictionary: d, byKey: map[otlpKey]*otlpDraft{}}
 	for i, r := range req.ResourceProfiles {
 		if err := c.addResource(r); err != nil {
 			return nil, fmt.Errorf("resource_profiles[%d].%w", i, err)
 		}
 	}
-	return c.profiles(), nil
+	return c.profiles()
 }
 
 // decodeOTLP decodes a request. It has the fields of ProfilesData, which needs

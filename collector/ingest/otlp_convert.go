@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,17 +20,21 @@ import (
 // An otlpConverter collects the profiles of one request.
 type otlpConverter struct {
 	budget
+	received   time.Time
 	dictionary *otlpv1.ProfilesDictionary
+	times      timelines
+	misplaced  int            // timestamps that cannot be
+	payloads   map[string]int // profiles with nothing but an original payload, by format
 	drafts     []*otlpDraft
 	byKey      map[otlpKey]*otlpDraft
 }
 
 // An otlpKey is what profiles that are merged have in common.
 type otlpKey struct {
-	labels       string
-	kind         otlpKind
-	time, length uint64
-	id           string
+	labels          string
+	kind            otlpKind
+	begin, duration int64
+	id              string
 }
 
 // An otlpKind is the type of a profile as it is stored.
@@ -44,20 +49,39 @@ type otlpDraft struct {
 	draft
 	id        string
 	labels    labels.Labels
+	times     *timeline        // nil until a sample is at a time of its own
 	mappings  map[int32]uint64 // by index of the dictionary
 	locations map[int32]uint64
 	stacks    map[int32][]uint64
 }
 
-// profiles returns what was collected, without what has no samples.
-func (c *otlpConverter) profiles() []profile.Profile {
+// profiles returns what was collected, without what has no samples. What has been
+// cut by time has an ID for each window.
+func (c *otlpConverter) profiles() ([]profile.Profile, error) {
 	var out []profile.Profile
 	for _, d := range c.drafts {
-		if len(d.pprof.Sample) > 0 {
-			out = append(out, profile.Profile{ID: d.id, Labels: d.labels, Pprof: d.pprof})
+		if len(d.pprof.Sample) == 0 {
+			continue
+		}
+		for _, p := range d.times.cut(d.pprof) {
+			id := d.id
+			if p != d.pprof && id != "" {
+				id = fmt.Sprintf("%s-%d", id, p.TimeNanos)
+			}
+			out = append(out, profile.Profile{ID: id, Labels: d.labels, Pprof: p})
 		}
 	}
-	return out
+	for format, n := range c.payloads {
+		if len(out) == 0 {
+			return nil, fmt.Errorf("original_payload: %d profiles have no samples but a payload in the format %.100q, which is not read", n, format)
+		}
+		c.limits.Report.Skip("payload", format, n)
+	}
+	c.limits.Report.Correct("time", "of samples, whose timestamps cannot be", c.misplaced)
+	if c.times.length > windowLength {
+		c.limits.Report.Correct("time", fmt.Sprintf("of samples, to windows of %d s", c.times.length/1e9), 1)
+	}
+	return out, nil
 }
 
 // addResource adds the profiles of one resource.
@@ -86,8 +110,15 @@ func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) 
 	if err != nil {
 		return err
 	}
-	if p.TimeUnixNano > math.MaxInt64 || p.DurationNano > math.MaxInt64 {
-		return fmt.Errorf("time_unix_nano: %d, or duration_nano: %d, is past the year 2262", p.TimeUnixNano, p.DurationNano)
+	times, err := c.timesOf(p)
+	if err != nil {
+		return err
+	}
+	if len(p.Samples) == 0 && len(p.OriginalPayload) > 0 {
+		if c.payloads == nil {
+			c.payloads = map[string]int{}
+		}
+		c.payloads[p.OriginalPayloadFormat]++
 	}
 	// Samples may say of which service they are, apart from their resource.
 	byService := map[string]*otlpDraft{}
@@ -102,10 +133,10 @@ func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) 
 			if err != nil {
 				return fmt.Errorf("attributes of the resource: %w", err)
 			}
-			d = c.draft(kind, ls, p)
+			d = c.draft(kind, ls, p, &times)
 			byService[service] = d
 		}
-		if err := c.addSample(d, s, scale); err != nil {
+		if err := c.addSample(d, s, &times, scale); err != nil {
 			return fmt.Errorf("samples[%d].%w", i, err)
 		}
 	}
@@ -159,8 +190,8 @@ func (c *otlpConverter) service(s *otlpv1.Sample) (string, error) {
 }
 
 // draft returns the one that a profile goes into.
-func (c *otlpConverter) draft(kind otlpKind, ls labels.Labels, p *otlpv1.Profile) *otlpDraft {
-	key := otlpKey{ls.String(), kind, p.TimeUnixNano, p.DurationNano, hex.EncodeToString(p.ProfileId)}
+func (c *otlpConverter) draft(kind otlpKind, ls labels.Labels, p *otlpv1.Profile, t *otlpTimes) *otlpDraft {
+	key := otlpKey{ls.String(), kind, t.begin, t.duration, hex.EncodeToString(p.ProfileId)}
 	if strings.Trim(key.id, "0") == "" {
 		key.id = ""
 	}
@@ -171,18 +202,20 @@ func (c *otlpConverter) draft(kind otlpKind, ls labels.Labels, p *otlpv1.Profile
 			mappings: map[int32]uint64{}, locations: map[int32]uint64{}, stacks: map[int32][]uint64{},
 		}
 		d.period(kind.trigger, kind.period)
-		d.pprof.TimeNanos, d.pprof.DurationNanos = int64(p.TimeUnixNano), int64(p.DurationNano)
+		d.pprof.TimeNanos, d.pprof.DurationNanos = t.begin, t.duration
 		c.byKey[key] = d
 		c.drafts = append(c.drafts, d)
 	}
 	return d
 }
 
-// addSample adds one sample. It has a value for each event, or one for all, or
+// addSample adds one sample. It has a value for each timestamp, or one for all, or
 // counts its timestamps.
-func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, scale int64) error {
+func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, t *otlpTimes, scale int64) error {
 	value := int64(len(s.TimestampsUnixNano))
 	switch {
+	case len(s.Values) > 1 && value > 0 && int64(len(s.Values)) != value:
+		return fmt.Errorf("timestamps_unix_nano: there are %d for %d values", value, len(s.Values))
 	case len(s.Values) > 0:
 		value = 0
 		for i, v := range s.Values {
@@ -206,7 +239,11 @@ func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, scale int64) e
 	if err != nil {
 		return err
 	}
-	return d.add(ids, ls, scaled)
+	index, err := d.add(ids, ls, scaled)
+	if err != nil {
+		return err
+	}
+	return c.place(d, index, s, t, scaled, scale)
 }
 
 // stack returns the draft's IDs of the locations of a stack, leaf first.

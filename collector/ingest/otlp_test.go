@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/assert"
@@ -10,6 +11,9 @@ import (
 	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
 )
+
+// exportedAt is when what is exported was received.
+var exportedAt = time.Unix(1_700_000_006, 0)
 
 // exported is a request as OpenTelemetry's own library builds and encodes it:
 // CPU samples of two processes of one service, one of a program without a
@@ -119,7 +123,7 @@ func TestOTLP(t *testing.T) {
 	require.NoError(t, err)
 	for name, body := range map[string][]byte{"protobuf": wire, "JSON": text} {
 		t.Run(name, func(t *testing.T) {
-			ps, err := OTLP(body, name == "JSON", Limits{})
+			ps, err := OTLP(body, name == "JSON", exportedAt, Limits{})
 			require.NoError(t, err)
 			require.Len(t, ps, 4)
 			assert.Equal(t, map[string]int64{

@@ -32,6 +32,11 @@ type Push struct {
 	// the request says so, and that From is not just when it arrived.
 	From, Until time.Time
 	FromGiven   bool
+	// UntilGiven says the same of Until. Where it alone is given, From is the same.
+	UntilGiven bool
+	// Oldest is the time before which the receiver takes no profiles, zero if there
+	// is none.
+	Oldest time.Time
 	// SampleRate is in samples per second, DefaultSampleRate if the request does
 	// not say. 0 says that values are no samples of time.
 	SampleRate int64
@@ -74,6 +79,10 @@ func (m *Push) SetLabels(name, spy string, l Limits) error {
 func (m *Push) named(metric string) labels.Labels {
 	return labels.NewBuilder(m.Labels).Set(model.MetricNameLabel, metric).Labels()
 }
+
+// dated reports whether the request says when the profile was. Otherwise Until is
+// when it arrived.
+func (m *Push) dated() bool { return m.FromGiven || m.UntilGiven || m.Until.After(m.From) }
 
 // duration is how long the profile took, in nanoseconds, 0 if it ends before it
 // began.

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -28,29 +29,40 @@ type speedscopeFile struct {
 }
 
 type speedscopeFrame struct {
-	Name string `json:"name"`
-	File string `json:"file"`
-	Line int64  `json:"line"`
+	Name string  `json:"name"`
+	File string  `json:"file"`
+	Line float64 `json:"line"`
 }
 
 type speedscopeProfile struct {
-	Type       string  `json:"type"` // sampled, evented
-	Name       string  `json:"name"`
-	Unit       string  `json:"unit"` // none, bytes, or of time
-	StartValue float64 `json:"startValue"`
-	EndValue   float64 `json:"endValue"`
+	Type       string   `json:"type"` // sampled, evented
+	Name       string   `json:"name"`
+	Unit       string   `json:"unit"` // none, bytes, or of time; "" is none
+	StartValue *float64 `json:"startValue"`
+	EndValue   float64  `json:"endValue"`
 	// Of sampled profiles: numbers of frames, the outermost first, and a value
 	// for each stacktrace.
-	Samples [][]int   `json:"samples"`
-	Weights []float64 `json:"weights"`
+	Samples [][]float64        `json:"samples"`
+	Weights []speedscopeWeight `json:"weights"`
 	// Of evented profiles.
 	Events []speedscopeEvent `json:"events"`
 }
 
 type speedscopeEvent struct {
-	Type  string  `json:"type"` // O(pen), C(lose)
-	At    float64 `json:"at"`
-	Frame int     `json:"frame"`
+	Type  string   `json:"type"` // O(pen), C(lose)
+	At    *float64 `json:"at"`
+	Frame *float64 `json:"frame"`
+}
+
+// A speedscopeWeight is a number, or NaN for JSON's null.
+type speedscopeWeight float64
+
+func (w *speedscopeWeight) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*w = speedscopeWeight(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(w))
 }
 
 // speedscopeUnits are the units of time.
@@ -63,6 +75,9 @@ var speedscopeUnits = map[string]time.Duration{
 // is, and the unit where there are several: time is wall-clock time, bytes are
 // memory; each profile's name becomes a label profile_name. Profiles of the same
 // name and type are one. The body may be compressed as in Pprof.
+//
+// Samples of time are at their own times, as newSpeedscopeClock says: a file of
+// more than five seconds becomes a profile for every window of them.
 //
 // An error gives the field, or the offset in bytes. size is the body's, in
 // bytes, after decompression.
@@ -79,7 +94,7 @@ func Speedscope(body []byte, m Push, l Limits) (ps []profile.Profile, size int, 
 
 func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 	var f speedscopeFile
-	if err := json.Unmarshal(raw, &f); err != nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(raw, []byte("\uFEFF")), &f); err != nil {
 		return nil, jsonError(err)
 	}
 	if f.Schema != speedscopeSchema {
@@ -92,9 +107,18 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 		start float64
 	}
 	kinds := map[kind]struct{}{}
-	for _, p := range f.Profiles {
-		kinds[kind{series{p.Name, p.Unit}, p.Type, p.StartValue}] = struct{}{}
+	for i := range f.Profiles {
+		p := &f.Profiles[i]
+		if p.Unit == "" {
+			p.Unit = "none"
+		}
+		k := kind{series{p.Name, p.Unit}, p.Type, 0}
+		if p.StartValue != nil {
+			k.start = *p.StartValue
+		}
+		kinds[k] = struct{}{}
 	}
+	clock := newSpeedscopeClock(f.Profiles, m, l.Report)
 	var (
 		readers []*speedscopeReader
 		by      = map[series]*speedscopeReader{}
@@ -106,7 +130,7 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 		r := by[key]
 		if r == nil {
 			var err error
-			if r, err = newSpeedscopeReader(p, f.Shared.Frames, m, l, len(kinds) > 1); err != nil {
+			if r, err = newSpeedscopeReader(p, f.Shared.Frames, m, l, clock, len(kinds) > 1); err != nil {
 				return nil, fmt.Errorf("profiles[%d].%w", i, err)
 			}
 			by[key] = r
@@ -124,7 +148,14 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, ps...)
+		for _, whole := range ps {
+			for _, p := range r.cut(whole.Pprof) {
+				out = append(out, profile.Profile{Labels: whole.Labels, Pprof: p})
+			}
+		}
+	}
+	if clock.times.length > windowLength {
+		l.Report.Correct("time", fmt.Sprintf("of samples, to windows of %d s", clock.times.length/1e9), 1)
 	}
 	return out, nil
 }
@@ -150,14 +181,16 @@ type speedscopeReader struct {
 	stacks *stacks
 	number map[int]uint32 // of a frame: that of its function
 	factor float64        // of values
+	clock  *speedscopeClock
+	times  *timeline // by node; nil if all samples are at one time
 }
 
-func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push, l Limits, several bool) (*speedscopeReader, error) {
+func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push, l Limits, clock *speedscopeClock, several bool) (*speedscopeReader, error) {
 	unit, isTime := speedscopeUnits[p.Unit]
 	if !isTime && p.Unit != "none" && p.Unit != "bytes" {
 		return nil, fmt.Errorf("unit: %.100q is none of none, bytes, seconds, milliseconds, microseconds, nanoseconds", p.Unit)
 	}
-	r := &speedscopeReader{push: *m, frames: frames, stacks: newStacks(l), number: map[int]uint32{}, factor: 1}
+	r := &speedscopeReader{push: *m, frames: frames, stacks: newStacks(l), number: map[int]uint32{}, factor: 1, clock: clock}
 	if err := r.setName(p.Name, l); err != nil {
 		return nil, err
 	}
@@ -173,6 +206,13 @@ func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push
 	switch {
 	case isTime:
 		r.ofTime(int64(unit), 1) // the least time that the file tells apart
+		if clock.placed {
+			r.push.From = time.Unix(0, clock.begin)
+			r.push.Until = time.Unix(0, clock.begin+clock.length)
+		}
+		if !clock.whole() {
+			r.times = clock.times.newTimeline(1)
+		}
 	case p.Unit == "none":
 		if period := m.period(); period > 0 {
 			r.ofTime(period, 1)
@@ -210,6 +250,7 @@ func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
 	if len(p.Samples) != len(p.Weights) {
 		return fmt.Errorf("weights: there are %d for %d samples", len(p.Weights), len(p.Samples))
 	}
+	at, _ := p.span()
 	for i, sample := range p.Samples {
 		n := uint32(0)
 		var err error
@@ -218,19 +259,24 @@ func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
 				return fmt.Errorf("samples[%d][%d]: %w", i, j, err)
 			}
 		}
-		if err := r.add(n, p.Weights[i]); err != nil {
+		weight := float64(p.Weights[i])
+		if math.IsNaN(weight) {
+			return fmt.Errorf("weights[%d]: is null", i)
+		}
+		if err := r.add(n, weight, at); err != nil {
 			return fmt.Errorf("weights[%d]: %w", i, err)
 		}
+		at += weight
 	}
 	return nil
 }
 
 // evented counts what passes between two events for the frames that are open.
 func (r *speedscopeReader) evented(p *speedscopeProfile) error {
-	last := p.StartValue
+	last, _ := p.span()
 	type open struct {
 		node  uint32
-		frame int
+		frame float64
 	}
 	stack := []open{{}} // the root
 	pass := func(at float64) error {
@@ -240,26 +286,31 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 		if len(stack) == 1 {
 			return nil
 		}
-		return r.add(top.node, at-since)
+		return r.add(top.node, at-since, since)
 	}
 	for i, e := range p.Events {
-		if e.At < last {
-			return fmt.Errorf("events[%d].at: %v is before %v", i, e.At, last)
+		switch {
+		case e.At == nil:
+			return fmt.Errorf("events[%d].at: is missing", i)
+		case e.Frame == nil:
+			return fmt.Errorf("events[%d].frame: is missing", i)
+		case *e.At < last:
+			return fmt.Errorf("events[%d].at: %v is before %v", i, *e.At, last)
 		}
-		if err := pass(e.At); err != nil {
+		if err := pass(*e.At); err != nil {
 			return fmt.Errorf("events[%d]: %w", i, err)
 		}
 		top := stack[len(stack)-1]
 		switch e.Type {
 		case "O":
-			n, err := r.call(top.node, e.Frame)
+			n, err := r.call(top.node, *e.Frame)
 			if err != nil {
 				return fmt.Errorf("events[%d].frame: %w", i, err)
 			}
-			stack = append(stack, open{n, e.Frame})
+			stack = append(stack, open{n, *e.Frame})
 		case "C":
-			if len(stack) == 1 || top.frame != e.Frame {
-				return fmt.Errorf("events[%d].frame: %d is closed, but is not the innermost open frame", i, e.Frame)
+			if len(stack) == 1 || top.frame != *e.Frame {
+				return fmt.Errorf("events[%d].frame: %v is closed, but is not the innermost open frame", i, *e.Frame)
 			}
 			stack = stack[:len(stack)-1]
 		default:
@@ -274,7 +325,11 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 	return nil
 }
 
-func (r *speedscopeReader) call(n uint32, frame int) (uint32, error) {
+func (r *speedscopeReader) call(n uint32, number float64) (uint32, error) {
+	if number != math.Trunc(number) || math.Abs(number) > math.MaxInt32 {
+		return 0, fmt.Errorf("%v is no number of a frame", number)
+	}
+	frame := int(number)
 	f, ok := r.number[frame]
 	if !ok {
 		if frame < 0 || frame >= len(r.frames) {
@@ -282,7 +337,7 @@ func (r *speedscopeReader) call(n uint32, frame int) (uint32, error) {
 		}
 		from := r.frames[frame]
 		var err error
-		if f, err = r.stacks.addFunction(function{name: from.Name, file: from.File, line: max(from.Line, 0)}); err != nil {
+		if f, err = r.stacks.addFunction(function{name: cmp.Or(from.Name, frameUnknown), file: from.File, line: int64(min(max(from.Line, 0), math.MaxInt32))}); err != nil {
 			return 0, err
 		}
 		r.number[frame] = f
@@ -290,10 +345,14 @@ func (r *speedscopeReader) call(n uint32, frame int) (uint32, error) {
 	return r.stacks.child(n, f)
 }
 
-func (r *speedscopeReader) add(n uint32, weight float64) error {
+// add adds a weight to a node that began to be the innermost at a time of the file.
+func (r *speedscopeReader) add(n uint32, weight, at float64) error {
 	value := math.Round(weight * r.factor)
 	if value >= math.MaxInt64 {
 		return fmt.Errorf("%v is more than fits", weight)
 	}
-	return r.stacks.add(n, int64(value))
+	if err := r.stacks.add(n, int64(value)); err != nil || r.times == nil {
+		return err
+	}
+	return r.times.spread(n, r.clock.time(at*r.factor), r.clock.time((at+weight)*r.factor), int64(value))
 }

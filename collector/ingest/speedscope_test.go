@@ -2,10 +2,13 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // speedscopeText is a file of profiles over the frames main, work and wait.
@@ -20,6 +23,24 @@ const (
 		{"type":"O","at":10,"frame":0},{"type":"O","at":11,"frame":1},{"type":"C","at":14,"frame":1},
 		{"type":"O","at":14,"frame":2},{"type":"C","at":15,"frame":2},{"type":"C","at":15,"frame":0},{"type":"O","at":18,"frame":2}]}`
 )
+
+// together are the samples of profiles that a file was cut into, as folded stacks.
+func together(t testing.TB, ps []profile.Profile) []string {
+	t.Helper()
+	sums := map[string]int64{}
+	for i := range ps {
+		sole(t, ps[i:i+1], Limits{})
+		for stack, v := range folded(ps[i].Pprof) {
+			sums[stack] += v
+		}
+	}
+	var out []string
+	for stack, v := range sums {
+		out = append(out, fmt.Sprintf("%s %d", stack, v))
+	}
+	slices.Sort(out)
+	return out
+}
 
 func TestSpeedscope(t *testing.T) {
 	m := pushOf(t, "shop")
@@ -37,12 +58,12 @@ func TestSpeedscope(t *testing.T) {
 	} {
 		ps, _, err := Speedscope(speedscopeText(fmt.Sprintf(sampledProfile, "", unit)), m, Limits{})
 		require.NoError(t, err, unit)
-		p := sole(t, ps, Limits{})
+		p := ps[0].Pprof
 		work := 3.5 * tc.scale
 		if tc.scale == 1 {
 			work = 4 // 2.5 is rounded to 3
 		}
-		require.Equal(t, []string{fmt.Sprintf("main %.0f", 3*tc.scale), fmt.Sprintf("main;work %.0f", work)}, foldedText(p), unit)
+		require.Equal(t, []string{fmt.Sprintf("main %.0f", 3*tc.scale), fmt.Sprintf("main;work %.0f", work)}, together(t, ps), unit)
 		require.Equal(t, tc.typ, fmt.Sprintf("%s %s %s", ps[0].Labels.Get("__name__"), p.StringTable[p.SampleType[0].Type], p.StringTable[p.SampleType[0].Unit]))
 		require.Equal(t, "work.js", p.StringTable[p.Function[1].Filename])
 		require.Equal(t, int64(7), p.Location[1].Line[0].Line)
@@ -52,7 +73,7 @@ func TestSpeedscope(t *testing.T) {
 		require.Equal(t, []string{
 			fmt.Sprintf("main %.0f", tc.scale), fmt.Sprintf("main;wait %.0f", tc.scale), fmt.Sprintf("main;work %.0f", 3*tc.scale),
 			fmt.Sprintf("wait %.0f", 2*tc.scale), // is open at the end
-		}, foldedText(sole(t, ps, Limits{})), unit)
+		}, together(t, ps), unit)
 	}
 }
 
@@ -104,12 +125,17 @@ func TestSpeedscopeNamesTheField(t *testing.T) {
 		"endless weight":   {sampled("[[0]]", "[1e300]"), Limits{}, "profiles[0].weights[0]: 1e+300 is more than fits"},
 		"least weight":     {sampled("[[0]]", "[-1e300]"), Limits{}, "profiles[0].weights[0]: the value "},
 		"frame":            {sampled("[[0],[0,3]]", "[1,1]"), Limits{}, "profiles[0].samples[1][1]: there is no frame 3 of 3"},
+		"half a frame":     {sampled("[[0.5]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: 0.5 is no number of a frame"},
 		"negative frame":   {sampled("[[-1]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: there is no frame -1 of 3"},
 		"event before":     {events(`{"type":"O","at":4,"frame":0}`), Limits{}, "profiles[0].events[0].at: 4 is before 5"},
 		"event's frame":    {events(`{"type":"O","at":5,"frame":9}`), Limits{}, "profiles[0].events[0].frame: there is no frame 9 of 3"},
 		"event's type":     {events(`{"type":"X","at":5,"frame":0}`), Limits{}, `profiles[0].events[0].type: "X" is neither O nor C`},
 		"closed too often": {events(`{"type":"C","at":5,"frame":0}`), Limits{}, "profiles[0].events[0].frame: 0 is closed, but is not"},
 		"closed askew":     {events(`{"type":"O","at":5,"frame":0},{"type":"O","at":5,"frame":1},{"type":"C","at":5,"frame":0}`), Limits{}, "profiles[0].events[2].frame: 0 is closed, but is not"},
+		"no weights":       {speedscopeText(`{"type":"sampled","unit":"none","samples":[[0]]}`), Limits{}, "profiles[0].weights: there are 0 for 1 samples"},
+		"null weight":      {sampled("[[0],[1]]", "[1,null]"), Limits{}, "profiles[0].weights[1]: is null"},
+		"no time":          {events(`{"type":"O","frame":0}`), Limits{}, "profiles[0].events[0].at: is missing"},
+		"no frame":         {events(`{"type":"O","at":5}`), Limits{}, "profiles[0].events[0].frame: is missing"},
 		"depth":            {sampled("[[0,1,2]]", "[1]"), Limits{MaxStackDepth: 2}, "profiles[0].samples[0][2]: a stacktrace of more than 2 frames (limits.max_stack_depth)"},
 		"samples":          {sampled("[[0],[1]]", "[1,1]"), Limits{MaxSamples: 1}, "profiles[0].weights[1]: more than 1 stacktraces (limits.max_samples)"},
 		"symbol":           {sampled("[[1]]", "[1]"), Limits{MaxSymbolBytes: 5}, "profiles[0].samples[0][0]: a name of 7 bytes is longer than 5 (limits.max_symbol_bytes)"},
@@ -149,11 +175,19 @@ func FuzzSpeedscope(f *testing.F) {
 	f.Add(speedscopeText(fmt.Sprintf(sampledProfile, "a", "seconds"), fmt.Sprintf(eventedProfile, "b", "none")))
 	f.Add(speedscopeText(fmt.Sprintf(eventedProfile, "a", "bytes"), fmt.Sprintf(eventedProfile, "a", "bytes")))
 	f.Add(gzipped(f, speedscopeText()))
+	f.Add(speedscopeText(fmt.Sprintf(sampledProfile, "a", "seconds"), `{"type":"evented","unit":"milliseconds","startValue":1.7e12,"endValue":1.70000003e12,"events":[
+		{"type":"O","at":1.7e12,"frame":0},{"type":"C","at":1.70000002e12,"frame":0}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		ps, _, err := Speedscope(b, pushOf(t, "shop"), fuzzLimits)
 		if err != nil {
 			checkRead(t, nil, err, "speedscope: ")
 			return
+		}
+		later := pushOf(t, "shop")
+		later.From = later.Until // not said
+		moved, _, err := Speedscope(b, later, fuzzLimits)
+		if err != nil || len(ps) > 0 && !slices.Equal(together(t, ps), together(t, moved)) {
+			t.Errorf("by another time: %v, %v", err, moved)
 		}
 		for i := range ps {
 			sole(t, ps[i:i+1], fuzzLimits)

@@ -145,7 +145,7 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, report *ingest.Re
 	if err != nil {
 		return nil, 0, explain(err)
 	}
-	if err := p.limits.series(len(ps)); err != nil {
+	if err := p.limits.series(seriesOf(ps)); err != nil {
 		return nil, 0, err
 	}
 	for _, one := range ps {

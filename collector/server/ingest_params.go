@@ -29,6 +29,9 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	}
 	now := p.now()
 	m.From, m.Until = now, now
+	if most := p.limits.MaxAge; most > 0 {
+		m.Oldest = now.Add(time.Minute - most) // with time to store it
+	}
 	for name, t := range map[string]*time.Time{"from": &m.From, "until": &m.Until} {
 		if s := q.Get(name); s != "" {
 			if *t, err = parseIngestTime(s, now); err != nil {
@@ -48,6 +51,7 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
 		return m, "", fmt.Errorf("until: %w", p.timely(m.Until.UnixNano()))
 	}
+	m.UntilGiven = q.Get("until") != ""
 	m.SampleRate = ingest.DefaultSampleRate
 	if s := q.Get("sampleRate"); s != "" {
 		m.SampleRate, err = strconv.ParseInt(s, 10, 64)

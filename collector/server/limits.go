@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flameline/flameline/collector/ingest"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // Limits bound what one request may cost. A zero field is no limit, except
@@ -52,6 +53,15 @@ func (l Limits) series(n int) error {
 func (l Limits) noting(r *ingest.Report) Limits {
 	l.Ingest.Report, l.Ingest.MaxSeries = r, l.MaxSeriesPerPush
 	return l
+}
+
+// seriesOf counts the series of profiles: a recording has many profiles of each.
+func seriesOf(ps []profile.Profile) int {
+	seen := map[uint64]struct{}{}
+	for _, p := range ps {
+		seen[p.Labels.Hash()] = struct{}{}
+	}
+	return len(seen)
 }
 
 // within returns the limits of a profile in a request whose profiles may have

@@ -127,13 +127,11 @@ func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, header ht
 	defer leave()
 	report := &ingest.Report{}
 	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
-	ps, err := ingest.OTLP(body, isJSON, l)
+	ps, err := ingest.OTLP(body, isJSON, p.now(), l)
 	if err == nil {
-		err = p.limits.series(len(ps))
+		err = p.limits.series(seriesOf(ps))
 	}
 	for i := range ps {
-		pp := ps[i].Pprof
-		pp.TimeNanos = ingest.ProfileTime(pp.TimeNanos, pp.DurationNanos, p.now(), report)
 		if err == nil {
 			if err = p.timely(ps[i].Pprof.TimeNanos); err != nil {
 				err = fmt.Errorf("time_unix_nano: %w", err)

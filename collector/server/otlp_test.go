@@ -56,7 +56,7 @@ func export(t testing.TB, service string, at time.Time) pprofileotlp.ExportReque
 	p.SetPeriod(50e6)
 	s := p.Samples().AppendEmpty()
 	s.SetStackIndex(1)
-	s.TimestampsUnixNano().Append(1, 2)
+	s.TimestampsUnixNano().Append(uint64(at.UnixNano())+1, uint64(at.UnixNano())+2)
 	return pprofileotlp.NewExportRequestFromProfiles(ps)
 }
 
@@ -251,7 +251,7 @@ func TestOTLPSpans(t *testing.T) {
 	s := samples.AppendEmpty()
 	s.SetStackIndex(1)
 	s.SetLinkIndex(1)
-	s.TimestampsUnixNano().Append(3)
+	s.TimestampsUnixNano().Append(uint64(at.UnixNano()) + 3)
 	_, err := dial(t, url).Export(t.Context(), req)
 	require.NoError(t, err)
 	require.EqualValues(t, 150e6, cpuOf(t, url, "traced"))

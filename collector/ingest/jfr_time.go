@@ -1,0 +1,102 @@
+package ingest
+
+import (
+	"math"
+	"time"
+)
+
+// A span is when an event began and ended, in ns since 1970.
+type span struct{ from, to int64 }
+
+const (
+	// clockSlack is by how much the clocks of a recording and of its push may
+	// differ, and an event may be outside of its chunk.
+	clockSlack = int64(time.Minute)
+	// shortSlack is by how much an event of a short recording may be outside of it.
+	shortSlack = int64(100 * time.Millisecond)
+)
+
+// setTimes finds out when the recording began and ended.
+//
+// The recording's own times are more precise than the push's, and hold if the
+// recording ends in the time from m.From to m.Until, or within a minute of it.
+// Otherwise its clock is wrong, and the recording is moved to end at m.Until. If
+// the push says neither, the recording's times hold unless they cannot be, as
+// ProfileTime says.
+func (r *recording) setTimes() {
+	said := r.push.dated()
+	for _, c := range r.chunks {
+		if c.end == c.begin { // the header does not say how long it was
+			c.end = max(c.begin, min(c.time(c.lastTicks), c.begin+jfrLongestChunk))
+		}
+		if !said {
+			begin := ProfileTime(c.begin, c.end-c.begin, r.push.Until, r.limits.Report)
+			c.begin, c.end = begin, begin+c.end-c.begin
+		}
+	}
+	r.begin, r.end = r.chunks[0].begin, r.chunks[0].end
+	for _, c := range r.chunks {
+		r.begin, r.end = min(r.begin, c.begin), max(r.end, c.end)
+	}
+	if !said {
+		return
+	}
+	until := r.push.Until.UnixNano()
+	from := r.push.From.UnixNano()
+	if from >= until { // the push says the end alone
+		from = until - (r.end - r.begin)
+	}
+	if r.end >= from-clockSlack && r.end <= until+clockSlack {
+		return
+	}
+	r.limits.Report.Correct("time", "of the recording, which was moved to end at until", 1)
+	by := max(until-r.end, -r.begin)
+	for _, c := range r.chunks {
+		c.begin, c.end = c.begin+by, c.end+by
+	}
+	r.begin, r.end = r.begin+by, r.end+by
+}
+
+// time converts ticks to ns since 1970.
+func (c *jfrChunk) time(ticks uint64) int64 {
+	after := int64(ticks - c.startTicks) // negative before the chunk
+	if after < 0 {
+		return c.begin - min(c.nanos(uint64(-after)), math.MaxInt64/2)
+	}
+	return c.begin + min(c.nanos(uint64(after)), math.MaxInt64-c.begin)
+}
+
+// span returns when an event happened that began and lasted as many ticks. One
+// that did not end in its chunk, or within a minute of it, is moved there.
+func (r *recording) span(began, lasted uint64) span {
+	c := r.chunk
+	from := c.time(began)
+	took := c.nanos(lasted)
+	to := from + min(took, math.MaxInt64-max(from, 0))
+	if to < c.begin-clockSlack || to > c.end+clockSlack {
+		r.misplaced++
+		to = min(max(to, c.begin), c.end)
+		from = to - min(took, math.MaxInt64/2)
+	}
+	return span{from, to}
+}
+
+// whole reports whether an event is part of a recording that is short enough to
+// stay one profile.
+func (r *recording) whole(at span) bool {
+	return r.end-r.begin <= windowLength && at.from >= r.begin-shortSlack && at.to <= r.end+shortSlack
+}
+
+// clip leaves out the part of an event that is too old for the receiver, if a
+// part is not: a thread may have waited for days.
+func (r *recording) clip(at span) span {
+	if r.push.Oldest.IsZero() || at.from == at.to {
+		return at
+	}
+	oldest := windowAt(r.push.Oldest.UnixNano(), max(r.times.length, windowLength)).end() + 1
+	if at.from >= oldest || at.to <= oldest {
+		return at
+	}
+	r.early++
+	return span{oldest, at.to}
+}

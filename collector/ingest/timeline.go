@@ -1,0 +1,271 @@
+package ingest
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+)
+
+// A profile has one time, and the samples of a recording have one each. So a
+// recording becomes a profile for each window of the wall clock in which it has
+// samples, as collector/sample makes them.
+
+const (
+	// windowLength is that of windows, in ns, unless there would be too many.
+	windowLength = int64(5 * time.Second)
+	// longestWindow is some 23 hours.
+	longestWindow = windowLength << 14
+	// maxWindows bounds the windows of one profile type, and maxBodyWindows those
+	// of all types of a body. An hour has 720.
+	maxWindows, maxBodyWindows = 1000, 10_000
+	// maxCells bounds the samples of all windows of a body together.
+	maxCells = 1 << 20
+	// spreadOver is the most windows of the same length into which one event is
+	// divided. A longer event is divided into longer windows, but at its ends.
+	spreadOver = 64
+)
+
+// Times of samples, in ns since 1970, are moved into these bounds, in which no sum
+// overflows. The receiver refuses what is old or in the future.
+const (
+	earliestSample = int64(1)
+	latestSample   = math.MaxInt64 - 4*longestWindow
+)
+
+// A window is the stretch of time (start, start+length], in ns since 1970. The
+// start is a multiple of the length.
+type window struct{ start, length int64 }
+
+func windowAt(t, length int64) window {
+	t = min(max(t, earliestSample), latestSample)
+	return window{(t - 1) / length * length, length}
+}
+
+// begin is when a profile of the window begins: the first millisecond of it, as
+// its start belongs to the window before.
+func (w window) begin() int64 { return w.start + int64(time.Millisecond) }
+
+func (w window) end() int64 { return w.start + w.length }
+
+// timelines are those of one body. Their windows get longer together when there
+// are too many.
+type timelines struct {
+	length         int64 // of windows; 0 is windowLength
+	latest         int64 // where the last window ends, lest it is in the future; 0 is its own end
+	all            []*timeline
+	windows, cells int // of all
+}
+
+// A timeline holds the samples of one profile at their times. The profile itself
+// has their sums, so that what is in no window is the difference.
+type timeline struct {
+	of     *timelines
+	values int // that a sample has
+	index  map[cell]uint32
+	cells  []cell
+	sums   []int64 // values for each cell
+	counts map[window]int
+}
+
+// A cell is what one sample of the profile, by its index, has in one window.
+type cell struct {
+	window window
+	sample uint32
+}
+
+// newTimeline adds a timeline for samples of some values each.
+func (ts *timelines) newTimeline(values int) *timeline {
+	if ts.length == 0 {
+		ts.length = windowLength
+	}
+	t := &timeline{of: ts, values: values, index: map[cell]uint32{}, counts: map[window]int{}}
+	ts.all = append(ts.all, t)
+	return t
+}
+
+// add adds values, none of them negative, to a sample of the profile at a time.
+// They must have been added to the profile, which checks their sum.
+func (t *timeline) add(sample uint32, at int64, values ...int64) error {
+	return t.put(windowAt(at, t.of.length), sample, values)
+}
+
+// spread adds values that came about evenly from one time to another.
+func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error {
+	from, to = min(max(from, earliestSample), latestSample), min(max(to, earliestSample), latestSample)
+	from = max(from, to-spreadOver*longestWindow)
+	if to <= from || windowAt(from+1, t.of.length) == windowAt(to, t.of.length) {
+		return t.add(sample, to, values...)
+	}
+	most := t.of.length
+	for (to-from)/most > spreadOver {
+		most *= 2
+	}
+	given, part := make([]int64, len(values)), make([]int64, len(values))
+	for at := from; at < to; {
+		w := windowAt(at+1, t.of.length)
+		for next := windowAt(at+1, 2*w.length); next.length <= most && next.start >= at && next.end() <= to; next = windowAt(at+1, 2*w.length) {
+			w = next
+		}
+		at = min(w.end(), to)
+		for i, v := range values {
+			upTo := share(v, at-from, to-from)
+			part[i], given[i] = upTo-given[i], upTo
+		}
+		if err := t.put(w, sample, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// share is v·n/d, for n up to d, and none of them negative.
+func share(v, n, d int64) int64 {
+	hi, lo := bits.Mul64(uint64(v), uint64(n))
+	q, _ := bits.Div64(hi, lo, uint64(d))
+	return int64(q)
+}
+
+func (t *timeline) put(w window, sample uint32, values []int64) error {
+	if !slices.ContainsFunc(values, func(v int64) bool { return v != 0 }) {
+		return nil
+	}
+	c := cell{t.of.within(w), sample}
+	i, ok := t.index[c]
+	for !ok && t.full(c.window) {
+		if err := t.of.lengthen(); err != nil {
+			return err
+		}
+		c.window = t.of.within(w)
+		i, ok = t.index[c]
+	}
+	if !ok {
+		i = t.newCell(c)
+	}
+	for k, v := range values {
+		t.sums[int(i)*t.values+k] += v
+	}
+	return nil
+}
+
+func (t *timeline) newCell(c cell) uint32 {
+	i := uint32(len(t.cells))
+	t.index[c] = i
+	t.cells = append(t.cells, c)
+	t.sums = append(t.sums, make([]int64, t.values)...)
+	t.of.cells++
+	if t.counts[c.window]++; t.counts[c.window] == 1 {
+		t.of.windows++
+	}
+	return i
+}
+
+// full reports whether there is no room for another sample in a window.
+func (t *timeline) full(w window) bool {
+	if t.of.cells >= maxCells {
+		return true
+	}
+	return t.counts[w] == 0 && (len(t.counts) >= maxWindows || t.of.windows >= maxBodyWindows)
+}
+
+// within is the window that holds w and is not shorter than the others.
+func (ts *timelines) within(w window) window {
+	if w.length >= ts.length {
+		return w
+	}
+	return windowAt(w.end(), ts.length)
+}
+
+// lengthen makes windows twice as long, and brings together what is in them.
+func (ts *timelines) lengthen() error {
+	if ts.length >= longestWindow {
+		return fmt.Errorf("samples: are at times too far apart: in more than %d windows of %s, or in more than %d windows of all types, or more than %d samples in all windows; send shorter recordings",
+			maxWindows, time.Duration(ts.length), maxBodyWindows, maxCells)
+	}
+	ts.length *= 2
+	ts.windows, ts.cells = 0, 0
+	for _, t := range ts.all {
+		cells, sums := t.cells, t.sums
+		t.cells, t.sums = t.cells[:0:0], make([]int64, 0, len(sums))
+		clear(t.index)
+		clear(t.counts)
+		for i, c := range cells {
+			c.window = ts.within(c.window)
+			k, ok := t.index[c]
+			if !ok {
+				k = t.newCell(c)
+			}
+			for j, v := range sums[i*t.values : (i+1)*t.values] {
+				t.sums[int(k)*t.values+j] += v
+			}
+		}
+	}
+	return nil
+}
+
+// cut divides a profile, which has the sums of all samples, by time: what no
+// window has comes first, at the profile's own time. The profile's messages and
+// tables become parts of what is returned. Those tables are the same for all
+// windows, and must be copied before they are changed.
+func (t *timeline) cut(whole *googlev1.Profile) []*googlev1.Profile {
+	if t == nil || len(t.cells) == 0 {
+		return []*googlev1.Profile{whole}
+	}
+	order := make([]uint32, len(t.cells))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(i, j uint32) int {
+		a, b := t.cells[i], t.cells[j]
+		return cmp.Or(cmp.Compare(a.window.start, b.window.start), cmp.Compare(a.window.length, b.window.length), cmp.Compare(a.sample, b.sample))
+	})
+	samples, all := make([]googlev1.Sample, len(t.cells)), whole.Sample
+	out := make([]*googlev1.Profile, 0, len(t.counts)+1)
+	for first := 0; first < len(order); {
+		w := t.cells[order[first]].window
+		n := t.counts[w]
+		p := emptied(whole)
+		p.TimeNanos, p.DurationNanos = w.begin(), w.length
+		if latest := t.of.latest; latest > 0 && latest < w.end() && latest >= w.start {
+			p.DurationNanos = max(latest-w.begin(), int64(time.Millisecond))
+		}
+		p.Sample = make([]*googlev1.Sample, n)
+		for k, i := range order[first : first+n] {
+			from, to := all[t.cells[i].sample], &samples[first+k]
+			to.LocationId, to.Label = from.LocationId, from.Label
+			to.Value = t.sums[int(i)*t.values : (int(i)+1)*t.values : (int(i)+1)*t.values]
+			for c, v := range to.Value {
+				from.Value[c] -= v
+			}
+			p.Sample[k] = to
+		}
+		out = append(out, p)
+		first += n
+	}
+	whole.Sample = slices.DeleteFunc(all, func(s *googlev1.Sample) bool {
+		return !slices.ContainsFunc(s.Value, func(v int64) bool { return v != 0 })
+	})
+	if len(whole.Sample) > 0 {
+		out = slices.Insert(out, 0, whole)
+	}
+	return out
+}
+
+// emptied is a profile without samples that has the tables of another one.
+func emptied(p *googlev1.Profile) *googlev1.Profile {
+	out := &googlev1.Profile{
+		Mapping: slices.Clip(p.Mapping), Location: slices.Clip(p.Location), Function: slices.Clip(p.Function),
+		StringTable: slices.Clip(p.StringTable), Period: p.Period,
+	}
+	for _, t := range p.SampleType {
+		out.SampleType = append(out.SampleType, &googlev1.ValueType{Type: t.Type, Unit: t.Unit})
+	}
+	if t := p.PeriodType; t != nil {
+		out.PeriodType = &googlev1.ValueType{Type: t.Type, Unit: t.Unit}
+	}
+	return out
+}
