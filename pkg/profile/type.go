@@ -37,14 +37,3 @@ func ParseType(id string) (Type, error) {
 func (t Type) String() string {
 	return t.Name + ":" + t.SampleType + ":" + t.SampleUnit + ":" + t.PeriodType + ":" + t.PeriodUnit
 }
-
-// Cumulative reports whether values add up over time (CPU time, allocations,
-// events), so that a series of them is a rate. Values of the other types, such
-// as memory in use or goroutines, describe an instant.
-func (t Type) Cumulative() bool {
-	switch t.SampleType {
-	case "goroutine", "goroutines", "threadcreate", "live":
-		return false
-	}
-	return !strings.HasPrefix(t.SampleType, "inuse_")
-}
