@@ -95,6 +95,14 @@ func TestParseSelector(t *testing.T) {
 		`{a="b", c!~"d.*", e!="", f=~""}`: `{a="b",c!~"d.*",e!="",f=~""}`,
 		`{pod=""}`:                        `{pod=""}`,
 		`{"with.dot"="x"}`:                `{"with.dot"="x"}`,
+		`{'with.dot'='x'}`:                `{"with.dot"="x"}`,
+		"{`with.dot`=`x`}":                `{"with.dot"="x"}`,
+		`{with.dot="x"}`:                  `{"with.dot"="x"}`,
+		`{app.kubernetes.io/name = 'x',}`: `{"app.kubernetes.io/name"="x"}`,
+		`{a='b', c-d=~"e", "f g"!='h'}`:   `{a="b","c-d"=~"e","f g"!="h"}`,
+		`{a.b="}",c="\"{,"}`:              `{"a.b"="}",c="\"{,"}`,
+		"{a=`\\d+`,b='\\u00e9\\x41\\''}":  `{a="\\d+",b="éA'"}`,
+		"\t{\n a = \"b\" ,\n} ":           `{a="b"}`,
 		`process_cpu{a="\"\n"}`:           `{a="\"\n",__name__="process_cpu"}`,
 	} {
 		ms, err := profile.ParseSelector(in)
@@ -106,6 +114,13 @@ func TestParseSelector(t *testing.T) {
 		`{a=b}`:       "1:4",
 		`{a=~"("}`:    "1:",
 		`{a="b"}[5m]`: "1:8",
+		`{a.b=c}`:     "1:3",
+		`{a.b="c}`:    "1:3",
+		`{a.b='\q'}`:  "1:3",
+		`{1.b="c"}`:   "1:2",
+		`{a.b="c"d}`:  "1:3",
+		`{größe="L"}`: "1:4",
+		`{a.b=~"("}`:  `value of "a.b": error parsing regexp`,
 	} {
 		_, err := profile.ParseSelector(in)
 		require.ErrorContains(t, err, want, in)
