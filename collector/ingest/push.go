@@ -40,8 +40,6 @@ type Push struct {
 	// Units and AggregationType are those of values, such as samples and sum;
 	// empty if the request does not say. CheckUnits knows which there are.
 	Units, AggregationType string
-	// Unread are the names of the request's parameters that mean nothing here.
-	Unread []string
 }
 
 // SetLabels sets App, Labels and ServiceNamed to what an application's name in

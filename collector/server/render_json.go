@@ -126,7 +126,7 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 	// A point covers what is after the one before it, up to itself. A profile's time is
 	// its begin, so here a step has its begin and not its end: it ends 1 ms earlier.
 	req.Start, req.End = (first+1)*step*1000-1, (first+n)*step*1000-1
-	switch a := v.Get("aggregation"); a {
+	switch _, a := renderAggregation.of(v); a {
 	case "", "sum":
 	case "avg":
 		req.Average = true
@@ -149,8 +149,7 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 	}
 	p.Timeline = timeline(all)
 	// As in Pyroscope, groups are told apart by the first label alone.
-	groupBy := parameter{"groupBy"}
-	if _, label := groupBy.of(v); label != "" {
+	if _, label := renderGroup.of(v); label != "" {
 		req.GroupBy = []string{label}
 		groups, err := r.store.Points(ctx, req)
 		if err != nil {
