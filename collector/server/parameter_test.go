@@ -77,6 +77,44 @@ func TestQuotesOfLabels(t *testing.T) {
 	}
 }
 
+// Pyroscope's viewers divide samples by their rate to have seconds; what they do not know
+// they take for samples.
+func TestRenderUnits(t *testing.T) {
+	address, _ := start(t, defaults)
+	for id, want := range map[string]struct {
+		units string
+		rate  int
+	}{
+		"process_cpu:cpu:nanoseconds:cpu:nanoseconds":        {"samples", 1e9},
+		"process_cpu:samples:count:cpu:nanoseconds":          {"objects", 100},
+		"profile:cpu-time:microseconds::":                    {"samples", 1e6},
+		"wall:wall:ns:wall:ns":                               {"samples", 1e9},
+		"off_cpu:off_cpu:milliseconds::":                     {"samples", 1e3},
+		"mutex:delay:nanoseconds:contentions:count":          {"lock_nanoseconds", 100},
+		"mutex:delay:seconds:contentions:count":              {"samples", 1},
+		"block:contentions:count:contentions:count":          {"lock_samples", 100},
+		"memory:inuse_space:bytes:space:bytes":               {"bytes", 100},
+		"memory:alloc_space:B:space:bytes":                   {"bytes", 100},
+		"memory:inuse_objects:count:space:bytes":             {"objects", 100},
+		"memory:live:count:objects:count":                    {"objects", 100},
+		"goroutine:goroutine:count:goroutine:count":          {"objects", 100},
+		"exceptions:exceptions:count:exceptions:count":       {"exceptions", 100},
+		"perf:cycles:cycles::":                               {"objects", 100},
+		"threadcreate:threadcreate:count:threadcreate:count": {"objects", 100},
+	} {
+		pushTypes(t, address, "units", id)
+		var f struct {
+			Metadata struct {
+				Units, Name string
+				SampleRate  int
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(ok(t, address, "/render", "query", id)), &f))
+		require.Equal(t, want.units, f.Metadata.Units, id)
+		require.Equal(t, want.rate, f.Metadata.SampleRate, id)
+	}
+}
+
 // bodyText is the message of an error.
 func bodyText(t *testing.T, body string) string {
 	t.Helper()
