@@ -7,6 +7,7 @@ it.each([
   [CPU, 'CPU time'],
   ['memory:inuse_space:bytes:space:bytes', 'Memory: bytes in use'],
   ['queue:depth:items:time:seconds', 'queue: depth (items)'],
+  ['a%3Ab:50%:%7Bc%20%25%7D::', 'a:b: 50% ({c %})'],
   ['$type', '$type'],
 ])('calls %s %s', (id, name) => {
   expect(profileTypeName(id)).toBe(name);
@@ -23,5 +24,9 @@ it('lists well-known types first', () => {
 
 it('knows which types can be shown in cores', () => {
   expect(countsCPUTime(CPU)).toBe(true);
+  expect(countsCPUTime('profile:cpu-time:nanoseconds:wall-time:nanoseconds')).toBe(true);
+  expect(countsCPUTime('process_cpu:cpu:ns:cpu:ns')).toBe(true);
   expect(countsCPUTime('process_cpu:samples:count:cpu:nanoseconds')).toBe(false);
+  expect(countsCPUTime('process_cpu:cpu:count:cpu:nanoseconds')).toBe(false);
+  expect(countsCPUTime('off_cpu:off_cpu:nanoseconds::')).toBe(false);
 });

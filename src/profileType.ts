@@ -20,15 +20,29 @@ const NAMES: Record<string, string> = {
   'mutex:delay': 'Locks: time waited',
 };
 
+/**
+ * A part of an ID as its sender wrote it: characters that would end the part stand
+ * in it as % and two digits (pkg/profile/type.go).
+ */
+function unescapePart(part: string): string {
+  return part.replace(/(?:%[0-9A-F]{2})+/gi, (escaped) => {
+    try {
+      return decodeURIComponent(escaped);
+    } catch {
+      return escaped;
+    }
+  });
+}
+
 /** A profile type for people; its ID's own words where it is not well known. */
 export function profileTypeName(id: string): string {
-  const [name = '', sampleType = '', unit = ''] = id.split(':');
+  const [name = '', sampleType = '', unit = ''] = id.split(':').map(unescapePart);
   return NAMES[`${name}:${sampleType}`] ?? (sampleType ? `${name}: ${sampleType} (${unit})` : id);
 }
 
 /** Whether flame graphs of a type can be shown in cores: it counts CPU time. */
 export function countsCPUTime(id: string): boolean {
-  return /^[^:]*:cpu:nanoseconds:/.test(id);
+  return /^[^:]*:cpu([-_ ]?time)?:(ns|us|µs|ms|s|(nano|micro|milli)?seconds?):/i.test(id);
 }
 
 /**

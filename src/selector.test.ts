@@ -22,7 +22,24 @@ describe('parseSelector', () => {
     ]);
   });
 
+  it('reads names as the server does', () => {
+    expect(parseSelector('{k8s.pod.name="a", app.kubernetes.io/name=\'b\', `c d`="e"}')).toEqual([
+      { name: 'k8s.pod.name', op: '=', value: 'a' },
+      { name: 'app.kubernetes.io/name', op: '=', value: 'b' },
+      { name: 'c d', op: '=', value: 'e' },
+    ]);
+  });
+
+  it('reads every escape of PromQL', () => {
+    expect(parseSelector('{a="\\a\\b\\f\\v\\101\\U0001F600", b=`c\n\\d`}')).toEqual([
+      { name: 'a', op: '=', value: '\x07\b\f\vA😀' },
+      { name: 'b', op: '=', value: 'c\n\\d' },
+    ]);
+  });
+
   it.each([
+    ['{a="b\nc"}', 'quote is not closed at position 4'],
+    ['{a="\\\'"}', "unknown escape \\' at position 6"],
     ['service_name="a"', 'expected "{" at position 1'],
     ['{a="1"', 'expected "," or "}" at position 7'],
     ['{a="1}', 'quote is not closed at position 4'],

@@ -24,11 +24,23 @@ export class SelectorError extends Error {
 }
 
 const PLAIN_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*/;
-const ESCAPES: Record<string, string> = { n: '\n', t: '\t', r: '\r', '\\': '\\', '"': '"', "'": "'" };
+/** What the server takes for a name without quotes. */
+const BARE_NAME = /^[a-zA-Z_][a-zA-Z0-9_./-]*/;
+const ESCAPES: Record<string, string> = {
+  a: '\x07',
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+  v: '\v',
+  '\\': '\\',
+};
 
 /**
- * Reads matchers in PromQL braces; "" and "{}" have none. Label names that
- * are no plain words stand in quotes.
+ * Reads matchers in PromQL braces, as the server's ParseSelector does; "" and
+ * "{}" have none. Label names that are no plain words stand in quotes, but may
+ * have dots, dashes and slashes without.
  *
  * @throws SelectorError
  */
@@ -148,12 +160,12 @@ class Scanner {
   }
 
   name(): string {
-    const plain = PLAIN_NAME.exec(this.text.slice(this.at))?.[0];
-    if (plain) {
-      this.at += plain.length;
-      return plain;
+    const bare = BARE_NAME.exec(this.text.slice(this.at))?.[0];
+    if (bare) {
+      this.at += bare.length;
+      return bare;
     }
-    if (this.sees('"') || this.sees("'")) {
+    if (this.sees('"') || this.sees("'") || this.sees('`')) {
       return this.string();
     }
     throw this.error('expected a label name');
@@ -180,12 +192,15 @@ class Scanner {
       if (char === quoteChar) {
         return value;
       }
-      value += char === '\\' && quoteChar !== '`' ? this.escape() : char;
+      if (char === '\n' && quoteChar !== '`') {
+        break;
+      }
+      value += char === '\\' && quoteChar !== '`' ? this.escape(quoteChar) : char;
     }
     throw new SelectorError('quote is not closed', start);
   }
 
-  private escape(): string {
+  private escape(quoteChar: string): string {
     const char = this.text.charAt(this.at);
     const hex = /^(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))/.exec(this.text.slice(this.at));
     const digits = hex?.[1] ?? hex?.[2] ?? hex?.[3];
@@ -197,7 +212,12 @@ class Scanner {
       this.at += hex[0].length;
       return String.fromCodePoint(code);
     }
-    const value = ESCAPES[char];
+    const octal = /^[0-7]{3}/.exec(this.text.slice(this.at))?.[0];
+    if (octal && parseInt(octal, 8) < 0x80) {
+      this.at += octal.length;
+      return String.fromCharCode(parseInt(octal, 8));
+    }
+    const value = char === quoteChar ? char : ESCAPES[char];
     if (value === undefined) {
       throw this.error(`unknown escape \\${char}`);
     }

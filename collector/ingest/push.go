@@ -43,7 +43,7 @@ type Push struct {
 	// SpyName is the sender's name, such as gospy or javaspy.
 	SpyName string
 	// Units and AggregationType are those of values, such as samples and sum;
-	// empty if the request does not say.
+	// empty if the request does not say. CheckUnits knows which there are.
 	Units, AggregationType string
 }
 

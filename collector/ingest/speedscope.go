@@ -198,7 +198,8 @@ func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push
 	if several && p.Unit != "none" || p.Unit == "bytes" && !named {
 		r.push.App += "." + p.Unit
 	}
-	r.push.SampleRate = 0
+	// The file says itself what its values are.
+	r.push.SampleRate, r.push.Units, r.push.AggregationType = 0, "", ""
 	var err error
 	if r.stackType, err = r.push.stackType(); err != nil {
 		return nil, err

@@ -51,10 +51,10 @@ var legacyTypes = map[string][3]string{
 	"exceptions":                 {"exceptions", "samples", "count"},
 }
 
-// stackType is the type that the application's name says: CPU, unless it has a
-// dot. Samples of time become nanoseconds by the rate of sampling.
+// stackType is the type that the application's name says, or the push' units, or else
+// CPU. Samples of time become nanoseconds by the rate of sampling.
 func (m *Push) stackType() (stackType, error) {
-	app, ending := m.App, "cpu"
+	app, ending := m.App, m.ending()
 	if i := strings.LastIndexByte(app, '.'); i >= 0 {
 		app, ending = app[:i], app[i+1:]
 	}
@@ -75,7 +75,7 @@ func (m *Push) stackType() (stackType, error) {
 	if period := m.period(); period > 0 {
 		out.ofTime(period, period)
 	}
-	return out, nil
+	return out, m.applyUnits(&out)
 }
 
 // ofTime makes the samples of a type that counts them on a CPU or a wall clock

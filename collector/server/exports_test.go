@@ -74,3 +74,25 @@ func TestCutGraphsShowWholeValues(t *testing.T) {
 	}
 	require.Greater(t, n, 6)
 }
+
+// A call site beside go_pgo narrows what it is made of.
+func TestPGOUnderACallSite(t *testing.T) {
+	url, _ := start(t, defaults)
+	base := corpusBase()
+	require.NoError(t, conformance.Push(t.Context(), url, base))
+	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, url)
+	total := func(s *typesv1.StackTraceSelector) (out int64) {
+		p, err := q.SelectMergeProfile(t.Context(), connect.NewRequest(&querierv1.SelectMergeProfileRequest{
+			ProfileTypeID: cpu, LabelSelector: `{service_name="cart"}`, Start: base, End: base + 600_000, StackTraceSelector: s,
+		}))
+		require.NoError(t, err)
+		for _, s := range p.Msg.Sample {
+			out += s.Value[0]
+		}
+		return out
+	}
+	site := []*typesv1.Location{{Name: "main.main"}, {Name: "main.work"}}
+	under := total(&typesv1.StackTraceSelector{CallSite: site})
+	require.EqualValues(t, 320_000_000+800_000_000+720_000_000, under)
+	require.Equal(t, under, total(&typesv1.StackTraceSelector{CallSite: site, GoPgo: &typesv1.GoPGO{KeepLocations: 5}}))
+}

@@ -210,6 +210,9 @@ func formatOf(parameter, contentType string) (string, error) {
 		if _, ok := formats[parameter]; !ok {
 			return "", fmt.Errorf("format: %.100q is none of %s", parameter, strings.Join(slices.Sorted(maps.Keys(formats)), ", "))
 		}
+		if is, ok := strings.CutPrefix(contentType, "binary/octet-stream+"); ok && formats[is] != nil && is != parameter {
+			return "", fmt.Errorf("format: %s, and the Content-Type is %s", parameter, contentType)
+		}
 		return parameter, nil
 	case contentType == "binary/octet-stream+trie":
 		return "trie", nil

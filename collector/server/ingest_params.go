@@ -2,8 +2,10 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +21,13 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return m, "", fmt.Errorf("query: %w", err)
+	}
+	unread, err := unread(q)
+	if err != nil {
+		return m, "", err
+	}
+	for _, name := range unread {
+		report.Skip("parameter", name, 1)
 	}
 	spy := q.Get("spyName")
 	if spy == "" {
@@ -60,8 +69,39 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 		}
 	}
 	m.Units, m.AggregationType = q.Get("units"), q.Get("aggregationType")
+	if err := ingest.CheckUnits(m.Units, m.AggregationType); err != nil {
+		return m, "", err
+	}
 	format, err = formatOf(q.Get("format"), r.Header.Get("Content-Type"))
 	return m, format, err
+}
+
+// ingestParameters are those of /ingest.
+var ingestParameters = []parameter{{"name"}, {"format"}, {"from"}, {"until"}, {"sampleRate"}, {"spyName"}, {"units"}, {"aggregationType"}}
+
+// unread refuses parameters that are given twice, and names that are misspelt, and
+// returns those that nothing here reads. They are let through, and reported: the SDK of
+// a later day may send one, and its profile would be lost for it.
+func unread(q url.Values) ([]string, error) {
+	if err := once(q, ingestParameters...); err != nil {
+		return nil, err
+	}
+	plain := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if slices.ContainsFunc(ingestParameters, func(p parameter) bool { return p[0] == name }) {
+			continue
+		}
+		for _, p := range ingestParameters {
+			if plain(name) == plain(p[0]) {
+				return nil, fmt.Errorf("%.100s: is called %s here", name, p[0])
+			}
+		}
+		out = append(out, name)
+	}
+	return out, nil
 }
 
 // parseIngestTime reads a time in one of the forms that Pyroscope's /ingest

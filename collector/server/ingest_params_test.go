@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -77,4 +78,11 @@ func FuzzParseIngestTime(f *testing.F) {
 			t.Fatal("nothing is a time")
 		}
 	})
+}
+
+// A parameter that nothing here reads is reported, and the profile kept.
+func TestUnreadParameters(t *testing.T) {
+	got, err := unread(url.Values{"name": {"a"}, "from": {"now", "now", ""}, "zeta": {"1"}, "dialect": {"x"}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"dialect", "zeta"}, got)
 }

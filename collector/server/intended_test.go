@@ -244,6 +244,15 @@ var intended = map[string]difference{
 
 	// A point of a timeline is of the profiles that begin in its step, and the
 	// timeline of several groups is their sum.
+	// Units are those that Pyroscope's viewers know; they take count for times.
+	"render, UTF-8": {lines: []string{
+		"total 44, max self 44",
+		"level 0 at 0: total total 44 self 0",
+		"level 1 at 0: main.main total 44 self 0",
+		"level 2 at 0: städte.Öffne total 44 self 0",
+		"level 3 at 0: sync.(*Mutex).Lock total 44 self 44",
+		"version 1 {Format:single SpyName: Units:lock_samples Name:contentions SampleRate:100}",
+	}},
 	"render, timeline": {lines: []string{
 		"total 4240000000, max self 1760000000",
 		"level 0 at 0: total total 4240000000 self 0",

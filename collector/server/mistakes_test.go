@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"runtime/pprof"
 	"strings"
@@ -82,7 +83,24 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		"async": {merge(func(r *mergeReq) {
 			r.Async = &querierv1.AsyncQueryRequest{Type: querierv1.AsyncQueryType_ASYNC_QUERY_TYPE_FORCE}
 		}), connect.CodeUnimplemented, "async: "},
-		"no step":      {series(func(r *seriesReq) { r.Step = 0 }), connect.CodeInvalidArgument, "step: 0 s is less than a millisecond"},
+		"no step":         {series(func(r *seriesReq) { r.Step = 0 }), connect.CodeInvalidArgument, "step: 0 s is less than a millisecond"},
+		"step of nothing": {series(func(r *seriesReq) { r.Step = math.NaN() }), connect.CodeInvalidArgument, "step: NaN is no number of seconds"},
+		"endless step":    {series(func(r *seriesReq) { r.Step = math.Inf(1) }), connect.CodeInvalidArgument, "step: +Inf is no number of seconds"},
+		"tiny step":       {series(func(r *seriesReq) { r.Step = 1e-9 }), connect.CodeInvalidArgument, "step: 1e-09 s is less than a millisecond"},
+		"ages ago":        {merge(func(r *mergeReq) { r.Start, r.End = -20, -10 }), connect.CodeInvalidArgument, "start/end: the time range is before 1970"},
+		"spans as dot": {func() error {
+			_, err := q.SelectMergeSpanProfile(ctx, connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
+				ProfileTypeID: cpu, Start: from, End: to, Format: querierv1.ProfileFormat_PROFILE_FORMAT_DOT,
+			}))
+			return err
+		}, connect.CodeInvalidArgument, "format: PROFILE_FORMAT_DOT is not for spans alone"},
+		"a format of a side": {func() error {
+			_, err := q.Diff(ctx, connect.NewRequest(&querierv1.DiffRequest{
+				Left:  &mergeReq{ProfileTypeID: cpu, Start: from, End: to},
+				Right: &mergeReq{ProfileTypeID: cpu, Start: from, End: to, Format: querierv1.ProfileFormat_PROFILE_FORMAT_TREE},
+			}))
+			return err
+		}, connect.CodeInvalidArgument, "right.format: PROFILE_FORMAT_TREE"},
 		"many points":  {series(func(r *seriesReq) { r.Step = 0.1 }), connect.CodeInvalidArgument, "step: 0.1 s gives 36001 points a series, more than 11000 (limits.max_points)"},
 		"limit":        {series(func(r *seriesReq) { r.Limit = n(-1) }), connect.CodeInvalidArgument, "limit: -1 is negative"},
 		"series' type": {series(func(r *seriesReq) { r.ProfileTypeID = "" }), connect.CodeInvalidArgument, "profile_typeID: "},

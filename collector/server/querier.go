@@ -66,12 +66,12 @@ func unsupported(field, why string) error {
 }
 
 // exportQuery is flameQuery for pprof, where stack_trace_selector may have
-// go_pgo. As in Pyroscope, the call site beside it is ignored.
+// go_pgo beside a call site.
 func (q *querier) exportQuery(m *querierv1.SelectMergeStacktracesRequest) (flameQuery, error) {
 	pgo := m.StackTraceSelector.GetGoPgo()
 	if pgo != nil {
 		m = m.CloneVT()
-		m.StackTraceSelector = nil
+		m.StackTraceSelector = &typesv1.StackTraceSelector{CallSite: m.StackTraceSelector.CallSite}
 	}
 	f, err := q.flameQuery(m)
 	f.pgo = pgo
@@ -152,13 +152,13 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	return connect.NewResponse(resp), nil
 }
 
-// SelectMergeSpanProfile is SelectMergeStacktraces for the samples of spans.
-// As Pyroscope does, it takes every format but tree for a flame graph.
+// SelectMergeSpanProfile is SelectMergeStacktraces for the samples of spans, as a flame
+// graph or a tree.
 func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeSpanProfileRequest]) (*connect.Response[querierv1.SelectMergeSpanProfileResponse], error) {
 	m := req.Msg
-	format := querierv1.ProfileFormat_PROFILE_FORMAT_FLAMEGRAPH
-	if m.Format == querierv1.ProfileFormat_PROFILE_FORMAT_TREE {
-		format = m.Format
+	switch m.Format {
+	case querierv1.ProfileFormat_PROFILE_FORMAT_PPROF, querierv1.ProfileFormat_PROFILE_FORMAT_DOT:
+		return nil, invalid(fmt.Errorf("format: %s is not for spans alone; SelectMergeStacktraces has it, with span_selector", m.Format))
 	}
 	resp, err := q.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
 		ProfileTypeID: m.ProfileTypeID,
@@ -167,7 +167,7 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 		Start:         m.Start,
 		End:           m.End,
 		MaxNodes:      m.MaxNodes,
-		Format:        format,
+		Format:        m.Format,
 	}))
 	if err != nil {
 		return nil, err
@@ -212,6 +212,9 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 			var ce *connect.Error
 			errors.As(err, &ce)
 			return nil, connect.NewError(ce.Code(), fmt.Errorf("%s.%w", name, ce.Unwrap()))
+		}
+		if f := m.Format; f != querierv1.ProfileFormat_PROFILE_FORMAT_UNSPECIFIED && f != querierv1.ProfileFormat_PROFILE_FORMAT_FLAMEGRAPH {
+			return nil, invalid(fmt.Errorf("%s.format: %s, and a comparison is always a flame graph", name, f))
 		}
 	}
 	nodes, err := q.limits.nodes(max(req.Msg.Left.GetMaxNodes(), req.Msg.Right.GetMaxNodes()))

@@ -91,10 +91,10 @@ func (q *querier) Series(ctx context.Context, req *connect.Request[querierv1.Ser
 	if err != nil {
 		return nil, invalid(err)
 	}
-	names := slices.Clone(req.Msg.LabelNames)
-	slices.Sort(names) // a name may be there twice
+	wanted := names(req.Msg.LabelNames)
+	slices.Sort(wanted)
 	resp := &querierv1.SeriesResponse{}
-	err = q.store.UseLabels(ctx, slices.Compact(names), ms, start, end, func(sets *store.LabelSets) error {
+	err = q.store.UseLabels(ctx, wanted, ms, start, end, func(sets *store.LabelSets) error {
 		return encodedAs(resp, appendLabelSets(nil, sets), req.Header())
 	})
 	if err != nil {

@@ -28,6 +28,12 @@ var (
 	diffFormats   = []string{"json", "collapsed", "svg"}
 )
 
+// What a timeline is of.
+var (
+	renderGroup       = parameter{"groupBy"}
+	renderAggregation = parameter{"aggregation"}
+)
+
 // format reads the format, one of known.
 func format(v url.Values, known []string) (string, error) {
 	f := v.Get("format")
@@ -46,7 +52,19 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 	if err != nil {
 		return nil, err
 	}
-	q, err := r.query(ctx, v, renderNames{query: parameter{"query", "name"}, from: parameter{"from"}, until: parameter{"until"}})
+	names := renderNames{query: parameter{"query", "name"}, from: parameter{"from"}, until: parameter{"until"}}
+	if err := only(v, names.query, names.from, names.until, parameter{"format"}, renderNodes, renderGroup, renderAggregation); err != nil {
+		return nil, invalid(err)
+	}
+	for _, p := range []parameter{renderGroup, renderAggregation} {
+		if name, value := p.of(v); value != "" && f != "json" {
+			return nil, invalid(fmt.Errorf("%s: is of the timeline, which only the format json has, and not %s", name, f))
+		}
+	}
+	if name, value := renderNodes.of(v); value != "" && f == "pprof" {
+		return nil, invalid(fmt.Errorf("%s: the format pprof is always whole", name))
+	}
+	q, err := r.query(ctx, v, names)
 	if err != nil {
 		return nil, err
 	}

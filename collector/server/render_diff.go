@@ -17,6 +17,13 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 	if err != nil {
 		return nil, err
 	}
+	known := []parameter{{"query"}, {"from"}, {"until"}, {"format"}, renderNodes}
+	for _, side := range []string{"left", "right"} {
+		known = append(known, parameter{side + "Query"}, parameter{side + "From"}, parameter{side + "Until"})
+	}
+	if err := only(v, known...); err != nil {
+		return nil, invalid(err)
+	}
 	var sides [2]renderQuery
 	for i, side := range []string{"left", "right"} {
 		sides[i], err = r.query(ctx, v, renderNames{

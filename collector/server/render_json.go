@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/flameline/flameline/collector/store"
@@ -71,17 +72,29 @@ func newFlamebearer(f flamebearer, ty profile.Type, format string) flamebearerPr
 	return flamebearerProfile{Version: 1, Flamebearer: f, Metadata: metadataOf(ty, format)}
 }
 
-// metadataOf tells units as Pyroscope's viewers know them: CPU time is samples, of
-// which 1e9 are a second.
+// metadataOf tells units as Pyroscope's viewers know them (getFormatter of its flame
+// graph): samples are times, of which SampleRate are a second; what they do not know
+// they take for such, so that all that is no time and no bytes is said to be objects.
 func metadataOf(t profile.Type, format string) flamebearerMetadata {
-	m := flamebearerMetadata{Format: format, SampleRate: 100, Units: t.SampleUnit, Name: t.SampleType}
-	switch t.SampleType {
-	case "cpu":
-		m.Units, m.SampleRate = "samples", 1e9
-	case "inuse_objects", "alloc_objects", "goroutine", "samples":
-		m.Units = "objects"
+	m := flamebearerMetadata{Format: format, SampleRate: 100, Units: "objects", Name: t.SampleType}
+	switch d, size := profile.ParseUnit(t.SampleUnit); {
+	case d == profile.Time && size == 1 && isLock(t):
+		m.Units = "lock_nanoseconds"
+	case d == profile.Time && size <= 1e9:
+		m.Units, m.SampleRate = "samples", int(1e9/size)
+	case d == profile.Bytes && size == 1:
+		m.Units = "bytes"
+	case isLock(t):
+		m.Units = "lock_samples"
+	case strings.HasPrefix(t.SampleType, "exception"), t.Name == "exceptions":
+		m.Units = "exceptions"
 	}
 	return m
+}
+
+// isLock reports whether values are of threads that wait for each other.
+func isLock(t profile.Type) bool {
+	return t.Name == "mutex" || t.Name == "block" || t.SampleType == "contentions" || strings.HasPrefix(t.SampleType, "lock")
 }
 
 func (p flamebearerProfile) download() *download {
@@ -126,7 +139,7 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 	// A point covers what is after the one before it, up to itself. A profile's time is
 	// its begin, so here a step has its begin and not its end: it ends 1 ms earlier.
 	req.Start, req.End = (first+1)*step*1000-1, (first+n)*step*1000-1
-	switch a := v.Get("aggregation"); a {
+	switch _, a := renderAggregation.of(v); a {
 	case "", "sum":
 	case "avg":
 		req.Average = true
@@ -149,8 +162,7 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 	}
 	p.Timeline = timeline(all)
 	// As in Pyroscope, groups are told apart by the first label alone.
-	groupBy := parameter{"groupBy"}
-	if _, label := groupBy.of(v); label != "" {
+	if _, label := renderGroup.of(v); label != "" {
 		req.GroupBy = []string{label}
 		groups, err := r.store.Points(ctx, req)
 		if err != nil {

@@ -27,20 +27,6 @@ type renderQuery struct {
 	from, until time.Time
 }
 
-// A parameter has the names that a value may be given by, the first of them being
-// its own.
-type parameter []string
-
-// of returns the first value that is there and its name.
-func (p parameter) of(v url.Values) (name, value string) {
-	for _, name := range p {
-		if s := strings.TrimSpace(v.Get(name)); s != "" {
-			return name, s
-		}
-	}
-	return p[0], ""
-}
-
 // renderNames are the parameters of one selection.
 type renderNames struct{ query, from, until parameter }
 
@@ -181,10 +167,13 @@ func (r *renderer) typesOf(ctx context.Context, ms []*labels.Matcher, start, end
 	return out, nil
 }
 
+// renderNodes is how many nodes a request asks for.
+var renderNodes = parameter{"max-nodes", "maxNodes"}
+
 // maxNodes reads how many nodes a request asks for; 0 is as many as there are by
 // default.
 func maxNodes(v url.Values) (name string, n int64, err error) {
-	name, text := parameter{"max-nodes", "maxNodes"}.of(v)
+	name, text := renderNodes.of(v)
 	if text == "" {
 		return name, 0, nil
 	}

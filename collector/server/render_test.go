@@ -448,7 +448,7 @@ func TestRenderJSON(t *testing.T) {
 	require.Positive(t, f.Timeline.sum())
 	require.Less(t, f.Timeline.sum(), int64(4_240_000_000/2))
 	// Units are those of Pyroscope's viewers.
-	for query, want := range map[string]string{"cart.alloc_objects": "objects", "cart.alloc_space": "bytes", "unknown_service.goroutines": "objects", "bare.block_duration": "nanoseconds"} {
+	for query, want := range map[string]string{"cart.alloc_objects": "objects", "cart.alloc_space": "bytes", "unknown_service.goroutines": "objects", "bare.block_duration": "lock_nanoseconds"} {
 		require.NoError(t, json.Unmarshal([]byte(ok(t, base, "/render", "query", query)), &f))
 		require.Equal(t, want, f.Metadata.Units, query)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,8 +43,11 @@ func (l Limits) timeRange(start, end int64) (int64, error) {
 	case start > end:
 		return 0, fmt.Errorf("start/end: start is after end (start=%d, end=%d)", start, end)
 	}
-	if start == end {
+	switch {
+	case start == end:
 		return 0, fmt.Errorf("start/end: the time range is empty (start=%d, end=%d)", start, end)
+	case end < 0:
+		return 0, fmt.Errorf("start/end: the time range is before 1970 (start=%d, end=%d)", start, end)
 	}
 	start = max(start, 0)
 	if err := l.length(start, end); err != nil {
@@ -108,12 +112,16 @@ func (l Limits) size(n int64) (int64, error) {
 	return 8192, nil
 }
 
-// step reads step, in seconds, of a range that timeRange has accepted.
+// step reads step, in seconds, of a range that timeRange has accepted. It is the
+// nearest number of milliseconds: clients compute with floating-point numbers.
 func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
-	if math.IsNaN(seconds) || seconds < 0.001 {
+	switch {
+	case math.IsNaN(seconds) || math.IsInf(seconds, 0):
+		return 0, fmt.Errorf("step: %g is no number of seconds", seconds)
+	case seconds < 0.001:
 		return 0, fmt.Errorf("step: %g s is less than a millisecond", seconds)
 	}
-	ms := int64(math.Min(seconds*1000, math.MaxInt64/1e7))
+	ms := int64(math.Min(math.Round(seconds*1000), math.MaxInt64/1e7))
 	if points := (end-start)/ms + 1; l.MaxPoints > 0 && points > l.MaxPoints {
 		return 0, fmt.Errorf("step: %g s gives %d points a series, more than %d (limits.max_points)", seconds, points, l.MaxPoints)
 	}
@@ -133,6 +141,18 @@ func callSite(s *typesv1.StackTraceSelector) ([]string, error) {
 		out = append(out, loc.GetName())
 	}
 	return out, nil
+}
+
+// names reads label_names. An empty name is that of no label, and one that is there
+// twice says no more than once.
+func names(in []string) []string {
+	out := make([]string, 0, len(in))
+	for _, n := range in {
+		if n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // profiles reads profile_id_selector.

@@ -23,12 +23,13 @@ var usualTypes = map[string][]string{
 		"alloc_outside_tlab_objects:count", "alloc_outside_tlab_bytes:bytes",
 		"live:count", "objects:count", "space:bytes",
 	},
-	"goroutine":    {"goroutine:count", "goroutines:count"},
-	"goroutines":   {"goroutine:count", "goroutines:count"},
-	"threadcreate": {"threadcreate:count"},
-	"block":        {"contentions:count", "delay:nanoseconds"},
-	"mutex":        {"contentions:count", "delay:nanoseconds"},
-	"exceptions":   {"exceptions:count"},
+	"goroutine":     {"goroutine:count", "goroutines:count"},
+	"goroutines":    {"goroutine:count", "goroutines:count"},
+	"threadcreate":  {"threadcreate:count"},
+	"goroutineleak": {"goroutineleak:count"},
+	"block":         {"contentions:count", "delay:nanoseconds"},
+	"mutex":         {"contentions:count", "delay:nanoseconds"},
+	"exceptions":    {"exceptions:count", "samples:count"},
 }
 
 // known is asked when an answer is empty: it refuses a type that is neither

@@ -57,6 +57,12 @@ func TestUnits(t *testing.T) {
 		"wall:wall:microseconds:wall:microseconds":        {dataframe.Unit{ID: "µs", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e6}},
 		"custom:pages:pages:pages:pages":                  {dataframe.Unit{ID: "pages", Divisor: 1}, dataframe.Unit{ID: "pages/s", Divisor: 1}},
 		"process_cpu:cpu:milliseconds:cpu:milliseconds":   {dataframe.Unit{ID: "ms", Divisor: 1}, dataframe.Unit{ID: "cores", Divisor: 1e3}},
+		"profile:cpu-time:nanoseconds::":                  {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "cores", Divisor: 1e9}},
+		"wall:wall:ns:wall:ns":                            {dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "s/s", Divisor: 1e9}},
+		"process_cpu:cpu:Minutes:cpu:ns":                  {dataframe.Unit{ID: "s", Divisor: 1. / 60}, dataframe.Unit{ID: "cores", Divisor: 1. / 60}},
+		"process_cpu:cpu:count:cpu:nanoseconds":           {dataframe.Unit{ID: "short", Divisor: 1}, dataframe.Unit{ID: "ops", Divisor: 1}},
+		"memory:alloc_space:KiB:space:bytes":              {dataframe.Unit{ID: "bytes", Divisor: 1. / 1024}, dataframe.Unit{ID: "binBps", Divisor: 1. / 1024}},
+		"memory:inuse_objects:objects:space:bytes":        {dataframe.Unit{ID: "short", Divisor: 1}, dataframe.Unit{ID: "ops", Divisor: 1}},
 	} {
 		typ, err := profile.ParseType(id)
 		require.NoError(t, err)

@@ -9,22 +9,27 @@ type Unit struct {
 	Divisor float64
 }
 
-// Total is the unit of merged values of type t, as flame graphs show them.
+// Total is the unit of merged values of type t, as flame graphs show them, and of
+// series of states. Units that only the sender knows are kept.
 func Total(t profile.Type) Unit {
-	switch t.SampleUnit {
-	case "nanoseconds":
-		return Unit{"ns", 1}
-	case "microseconds":
-		return Unit{"µs", 1}
-	case "milliseconds":
-		return Unit{"ms", 1}
-	case "seconds":
-		return Unit{"s", 1}
-	case "count", "":
+	d, size := profile.ParseUnit(t.SampleUnit)
+	switch d {
+	case profile.Time:
+		switch size {
+		case 1:
+			return Unit{"ns", 1}
+		case 1e3:
+			return Unit{"µs", 1}
+		case 1e6:
+			return Unit{"ms", 1}
+		}
+		return Unit{"s", 1e9 / size}
+	case profile.Bytes:
+		return Unit{"bytes", 1 / size}
+	case profile.Count:
 		return Unit{"short", 1}
-	default:
-		return Unit{t.SampleUnit, 1}
 	}
+	return Unit{t.SampleUnit, 1}
 }
 
 // Rate is the unit of values of type t per second of wall time: cores for CPU
@@ -32,19 +37,17 @@ func Total(t profile.Type) Unit {
 // the average number of threads that spent it. It has no meaning for types
 // that are not cumulative.
 func Rate(t profile.Type) Unit {
-	perSecond := map[string]float64{"nanoseconds": 1e9, "microseconds": 1e6, "milliseconds": 1e3, "seconds": 1}
-	if d, ok := perSecond[t.SampleUnit]; ok {
-		if t.SampleType == "cpu" {
-			return Unit{"cores", d}
+	d, size := profile.ParseUnit(t.SampleUnit)
+	switch d {
+	case profile.Time:
+		if t.CPUTime() {
+			return Unit{"cores", 1e9 / size}
 		}
-		return Unit{"s/s", d}
-	}
-	switch t.SampleUnit {
-	case "bytes":
-		return Unit{"binBps", 1}
-	case "count", "":
+		return Unit{"s/s", 1e9 / size}
+	case profile.Bytes:
+		return Unit{"binBps", 1 / size}
+	case profile.Count:
 		return Unit{"ops", 1}
-	default:
-		return Unit{t.SampleUnit + "/s", 1}
 	}
+	return Unit{t.SampleUnit + "/s", 1}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/prometheus/common/model"
@@ -29,7 +28,7 @@ type Query struct {
 //	my-go-service.cpu{env="prod"}
 //	my-go-service.cpu{env=prod}
 //
-// Values without quotes are of the older form, in which they reach to the next
+// Quotes and names are those of ParseSelector. Values without quotes are of the older form, in which they reach to the next
 // comma. The type's ID may also be the value of __profile_type__ or __name__ in the
 // selector. Errors name what cannot be read.
 func ParseQuery(s string) (Query, error) {
@@ -45,11 +44,12 @@ func ParseQuery(s string) (Query, error) {
 	}
 	ms, err := ParseSelector(selector)
 	if err != nil {
-		quoted, ok := quoteValues(selector)
-		if !ok {
-			return Query{}, err
-		}
-		if ms, err = ParseSelector(quoted); err != nil {
+		older := selectorLexer{text: selector, bare: true}
+		var bare error
+		switch ms, bare = older.matchers(); {
+		case older.invalid:
+			return Query{}, fmt.Errorf("selector %q: %w", selector, bare)
+		case bare != nil:
 			return Query{}, err
 		}
 	}
@@ -81,46 +81,4 @@ func takeType(ms []*labels.Matcher) (string, []*labels.Matcher) {
 		}
 	}
 	return "", ms
-}
-
-// quoteValues turns a selector of the older form, {a=b,c!=d}, into one of today.
-// It reports whether it is one: pairs and nothing else.
-func quoteValues(s string) (string, bool) {
-	var b strings.Builder
-	b.WriteByte('{')
-	rest := s[1 : len(s)-1]
-	for strings.TrimSpace(rest) != "" {
-		i := strings.IndexAny(rest, "=!")
-		if i < 0 {
-			return "", false
-		}
-		name := strings.TrimSpace(rest[:i])
-		if !model.LegacyValidation.IsValidLabelName(name) {
-			name = strconv.Quote(name)
-		}
-		rest = rest[i:]
-		op := rest[:min(2, len(rest))]
-		switch op {
-		case "=~", "!~", "!=":
-		default:
-			if op = rest[:1]; op != "=" {
-				return "", false
-			}
-		}
-		rest = strings.TrimSpace(rest[len(op):])
-		var value, after string
-		if q, err := strconv.QuotedPrefix(rest); err == nil {
-			value, after = q, strings.TrimSpace(rest[len(q):])
-			if after != "" && after[0] != ',' {
-				return "", false
-			}
-			after = strings.TrimPrefix(after, ",")
-		} else {
-			value, after, _ = strings.Cut(rest, ",")
-			value = strconv.Quote(strings.TrimSpace(value))
-		}
-		b.WriteString(name + op + value + ",")
-		rest = after
-	}
-	return strings.TrimSuffix(b.String(), ",") + "}", true
 }

@@ -24,6 +24,10 @@ func TestParseQuery(t *testing.T) {
 		`my-go-service.cpu{env="prod"}`:                            {"::::", "my-go-service.cpu", `{env="prod"}`},
 		"app.cpu{env=staging,region=us-west-1}":                    {"::::", "app.cpu", `{env="staging",region="us-west-1"}`},
 		"app.cpu{env=staging, path=~/a/.*, x!=, y!~z,}":            {"::::", "app.cpu", `{env="staging",path=~"/a/.*",x!="",y!~"z"}`},
+		"app.cpu{a='b c', d=e, f=`g,h`}":                           {"::::", "app.cpu", `{a="b c",d="e",f="g,h"}`},
+		`app.cpu{k8s.pod.name='a-0'}`:                              {"::::", "app.cpu", `{"k8s.pod.name"="a-0"}`},
+		`app.cpu{"k8s.pod.name"=a-0}`:                              {"::::", "app.cpu", `{"k8s.pod.name"="a-0"}`},
+		`app.cpu{a=it's, b=c}`:                                     {"::::", "app.cpu", `{a="it's",b="c"}`},
 		`app.cpu{a=b, c="d, e", f.g=h}`:                            {"::::", "app.cpu", `{a="b",c="d, e","f.g"="h"}`},
 	} {
 		q, err := profile.ParseQuery(in)
@@ -55,6 +59,7 @@ func TestParseQueryMistakes(t *testing.T) {
 func FuzzParseQuery(f *testing.F) {
 	f.Add(`process_cpu:cpu:nanoseconds:cpu:nanoseconds{service_name="a"}`)
 	f.Add(`my-go-service.cpu{env=prod, a!~"b"}`)
+	f.Add("a.cpu{b.c='d', e=`f,`, g=it's}")
 	f.Add(`{__profile_type__="a:b:c:d:e"}`)
 	f.Fuzz(func(t *testing.T, s string) {
 		q, err := profile.ParseQuery(s)

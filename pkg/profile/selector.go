@@ -10,8 +10,10 @@ import (
 )
 
 // ParseSelector reads PromQL's series selector, such as {pod=~"cart-.*"}. ""
-// and {} match everything and give no matchers. Errors name the position, in
-// bytes from 1, as line:column.
+// and {} match everything and give no matchers. Quotes may be ", ' or `, with
+// PromQL's escapes; names with other characters stand in quotes, as in
+// {"k8s.pod.name"="a"}, and those with dots, dashes and slashes may do without.
+// Errors name the position, in bytes from 1, as line:column.
 func ParseSelector(s string) ([]*labels.Matcher, error) {
 	trimmed := strings.TrimSpace(s)
 	if trimmed == "" {
@@ -23,14 +25,20 @@ func ParseSelector(s string) ([]*labels.Matcher, error) {
 		}
 	}
 	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(s)
-	if err != nil {
-		var list parser.ParseErrors
-		if errors.As(err, &list) && len(list) > 0 {
-			err = &list[0]
-		}
-		return nil, fmt.Errorf("selector %q: %w", s, err)
+	if err == nil {
+		return ms, nil
 	}
-	return ms, nil
+	var list parser.ParseErrors
+	if errors.As(err, &list) && len(list) > 0 {
+		err = &list[0]
+	}
+	l := selectorLexer{text: trimmed}
+	if ms, lenient := l.matchers(); lenient == nil {
+		return ms, nil
+	} else if l.invalid && !strings.Contains(err.Error(), "regexp") {
+		err = lenient // the form was right but for the parser
+	}
+	return nil, fmt.Errorf("selector %q: %w", s, err)
 }
 
 // FormatSelector is the inverse of ParseSelector.

@@ -16,11 +16,7 @@ const speedscopeSchema = "https://www.speedscope.app/file-format-schema.json"
 // The name is what speedscope shows above the profile; values are in unit, which
 // is "none" there unless it is a time or bytes.
 func (t *Tree) WriteSpeedscope(w io.Writer, name, unit string) error {
-	switch unit {
-	case "nanoseconds", "microseconds", "milliseconds", "seconds", "bytes":
-	default:
-		unit = "none"
-	}
+	unit = speedscopeUnit(unit)
 	b := bufio.NewWriter(w)
 	text := func(s string) { _, _ = b.WriteString(s) } // Flush tells what goes wrong
 	text(`{"$schema":`)
@@ -82,4 +78,21 @@ func (t *Tree) WriteSpeedscope(w io.Writer, name, unit string) error {
 func quoteJSON(s string) string {
 	b, _ := json.Marshal(s) // of a string: it cannot fail
 	return string(b)
+}
+
+// speedscopeUnit is speedscope's name of a unit, which has only these.
+func speedscopeUnit(unit string) string {
+	switch d, size := ParseUnit(unit); {
+	case d == Bytes && size == 1:
+		return "bytes"
+	case d == Time && size == 1:
+		return "nanoseconds"
+	case d == Time && size == 1e3:
+		return "microseconds"
+	case d == Time && size == 1e6:
+		return "milliseconds"
+	case d == Time && size == 1e9:
+		return "seconds"
+	}
+	return "none"
 }

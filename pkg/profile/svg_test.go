@@ -134,6 +134,14 @@ func TestFormatValue(t *testing.T) {
 		{123456, "count", "123 k"},
 		{-1500, "bytes", "-1.46 KiB"},
 		{7, "widgets", "7 widgets"},
+		{1500, "ns", "1.50 µs"},
+		{1500, "Microseconds", "1.50 ms"},
+		{90, "minutes", "1.50 h"},
+		{1536, "By", "1.50 KiB"},
+		{1536, "KB", "1.50 MiB"},
+		{1500, "", "1.50 k"},
+		{1500, "Count", "1.50 k"},
+		{1500, "samples", "1.50 k samples"},
 	} {
 		require.Equal(t, tc.want, profile.FormatValue(tc.v, tc.unit), "%d %s", tc.v, tc.unit)
 	}

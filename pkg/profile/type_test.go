@@ -33,18 +33,55 @@ func TestParseType(t *testing.T) {
 	}
 }
 
-func TestCumulative(t *testing.T) {
-	for id, want := range map[string]bool{
-		"process_cpu:cpu:nanoseconds:cpu:nanoseconds": true,
-		"memory:alloc_space:bytes:space:bytes":        true,
-		"memory:inuse_space:bytes:space:bytes":        false,
-		"goroutines:goroutine:count:goroutine:count":  false,
-		"mutex:delay:nanoseconds:mutex:count":         true,
+// Whatever a sender calls things, the type has an ID of its own that means it.
+func TestTypeIDs(t *testing.T) {
+	for want, typ := range map[string]profile.Type{
+		"a%3Ab:c:count::":                  {Name: "a:b", SampleType: "c", SampleUnit: "count"},
+		"a:b%3Ac:count::":                  {Name: "a", SampleType: "b:c", SampleUnit: "count"},
+		"native:Total malloc size:bytes::": {Name: "native", SampleType: "Total malloc size", SampleUnit: "bytes"},
+		"net/http.open:é:%::":              {Name: "net/http.open", SampleType: "é", SampleUnit: "%"},
+		"a:100%2525%3A:%2525%3A::":         {Name: "a", SampleType: "100%25:", SampleUnit: "%25:"},
+		"a:b::%20c%0A:":                    {Name: "a", SampleType: "b", PeriodType: " c\n"},
+		"a:%7Bb%3D%22c%22%7D:'':delta:":    {Name: "a", SampleType: `{b="c"}`, SampleUnit: "''", PeriodType: "delta"},
+		"a:b:c:d:%FF%5C":                   {Name: "a", SampleType: "b", SampleUnit: "c", PeriodType: "d", PeriodUnit: "\xff\\"},
+		"A:B:::":                           {Name: "A", SampleType: "B"},
 	} {
+		require.Equal(t, want, typ.String())
+		got, err := profile.ParseType(want)
+		require.NoError(t, err)
+		require.Equal(t, typ, got)
+		got, err = profile.ParseType(want + ":delta")
+		require.NoError(t, err)
+		require.Equal(t, typ, got)
+	}
+	// IDs of other servers are left as they are.
+	for _, id := range []string{"a:50%:x::", "a:%41:x::", "a:%zz:x::", "a:b c:x::"} {
 		typ, err := profile.ParseType(id)
 		require.NoError(t, err)
-		require.Equal(t, want, typ.Cumulative(), id)
+		require.Equal(t, id, typ.String())
 	}
+}
+
+// FuzzTypeID holds that a type's ID means the type, alone and in a query.
+func FuzzTypeID(f *testing.F) {
+	f.Add("process_cpu", "cpu", "nanoseconds", "cpu", "nanoseconds")
+	f.Add("a:b", "%3A", " c ", "{}", "\"=\\\xff")
+	f.Fuzz(func(t *testing.T, name, sampleType, sampleUnit, periodType, periodUnit string) {
+		if name == "" || sampleType == "" {
+			return
+		}
+		want := profile.Type{Name: name, SampleType: sampleType, SampleUnit: sampleUnit, PeriodType: periodType, PeriodUnit: periodUnit}
+		got, err := profile.ParseType(want.String())
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		want.Cumulative()
+		q, err := profile.ParseQuery(want.String())
+		require.NoError(t, err)
+		require.Equal(t, want, q.Type)
+		q, err = profile.ParseQuery(want.String() + `{a="b"}`)
+		require.NoError(t, err)
+		require.Equal(t, want, q.Type)
+	})
 }
 
 func TestParseSelector(t *testing.T) {
@@ -58,6 +95,14 @@ func TestParseSelector(t *testing.T) {
 		`{a="b", c!~"d.*", e!="", f=~""}`: `{a="b",c!~"d.*",e!="",f=~""}`,
 		`{pod=""}`:                        `{pod=""}`,
 		`{"with.dot"="x"}`:                `{"with.dot"="x"}`,
+		`{'with.dot'='x'}`:                `{"with.dot"="x"}`,
+		"{`with.dot`=`x`}":                `{"with.dot"="x"}`,
+		`{with.dot="x"}`:                  `{"with.dot"="x"}`,
+		`{app.kubernetes.io/name = 'x',}`: `{"app.kubernetes.io/name"="x"}`,
+		`{a='b', c-d=~"e", "f g"!='h'}`:   `{a="b","c-d"=~"e","f g"!="h"}`,
+		`{a.b="}",c="\"{,"}`:              `{"a.b"="}",c="\"{,"}`,
+		"{a=`\\d+`,b='\\u00e9\\x41\\''}":  `{a="\\d+",b="éA'"}`,
+		"\t{\n a = \"b\" ,\n} ":           `{a="b"}`,
 		`process_cpu{a="\"\n"}`:           `{a="\"\n",__name__="process_cpu"}`,
 	} {
 		ms, err := profile.ParseSelector(in)
@@ -69,6 +114,13 @@ func TestParseSelector(t *testing.T) {
 		`{a=b}`:       "1:4",
 		`{a=~"("}`:    "1:",
 		`{a="b"}[5m]`: "1:8",
+		`{a.b=c}`:     "1:3",
+		`{a.b="c}`:    "1:3",
+		`{a.b='\q'}`:  "1:3",
+		`{1.b="c"}`:   "1:2",
+		`{a.b="c"d}`:  "1:3",
+		`{größe="L"}`: "1:4",
+		`{a.b=~"("}`:  `value of "a.b": error parsing regexp`,
 	} {
 		_, err := profile.ParseSelector(in)
 		require.ErrorContains(t, err, want, in)

@@ -1,26 +1,93 @@
 package profile
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
+
+// A Dimension is what a unit measures.
+type Dimension int
+
+// The dimensions of units. A unit of Other is one that only its sender knows.
+const (
+	Other Dimension = iota
+	Time
+	Bytes
+	Count
+)
+
+// unitNames are the spellings of units, in lower case and without the s of a plural,
+// with their size in nanoseconds or bytes. As in pprof's tools, a kilobyte is 1024
+// bytes (google/pprof, internal/measurement).
+var unitNames = func() map[string]unitSize {
+	out := map[string]unitSize{}
+	for _, u := range []struct {
+		names     string
+		dimension Dimension
+		size      float64
+	}{
+		{"ns nsec nano nanosec nanosecond", Time, 1},
+		{"us µs μs usec micro microsec microsecond", Time, 1e3},
+		{"ms msec milli millisec millisecond", Time, 1e6},
+		{"s sec second", Time, 1e9},
+		{"min minute", Time, 60e9},
+		{"h hr hour", Time, 3600e9},
+		{"d day", Time, 86400e9},
+		{"b by byte", Bytes, 1},
+		{"kb kib kbyte kiby kilobyte kibibyte", Bytes, 1 << 10},
+		{"mb mib mbyte miby megabyte mebibyte", Bytes, 1 << 20},
+		{"gb gib gbyte giby gigabyte gibibyte", Bytes, 1 << 30},
+		{"tb tib tbyte tiby terabyte tebibyte", Bytes, 1 << 40},
+		{"pb pib pbyte piby petabyte pebibyte", Bytes, 1 << 50},
+		{"1 # no none count number unit op operation sample object event item", Count, 1},
+	} {
+		for _, n := range strings.Fields(u.names) {
+			out[n] = unitSize{u.dimension, u.size}
+		}
+	}
+	return out
+}()
+
+type unitSize struct {
+	dimension Dimension
+	size      float64
+}
+
+// ParseUnit reads the name of a unit in any usual spelling: nanoseconds, ns, bytes,
+// KiB, count, samples, or UCUM's By and {sample}. size is how many nanoseconds or bytes
+// one is, else 1. A name that only its sender knows is of Other; none is Count.
+func ParseUnit(name string) (d Dimension, size float64) {
+	n := strings.ToLower(strings.TrimSpace(name))
+	if n == "" || strings.HasPrefix(n, "{") && strings.HasSuffix(n, "}") {
+		return Count, 1
+	}
+	u, ok := unitNames[n]
+	if !ok {
+		u, ok = unitNames[strings.TrimSuffix(n, "s")]
+	}
+	if !ok {
+		return Other, 1
+	}
+	return u.dimension, u.size
+}
 
 // FormatValue writes a value for people, with three significant digits: times up
 // to days, bytes by powers of 1024, everything else by powers of 1000. Unit is
-// the sample unit of a profile type.
+// the sample unit of a profile type, in any spelling that ParseUnit reads.
 func FormatValue(v int64, unit string) string {
-	switch unit {
-	case "nanoseconds":
-		return scaled(float64(v), timeScale)
-	case "microseconds":
-		return scaled(float64(v)*1e3, timeScale)
-	case "milliseconds":
-		return scaled(float64(v)*1e6, timeScale)
-	case "seconds":
-		return scaled(float64(v)*1e9, timeScale)
-	case "bytes":
-		return scaled(float64(v), byteScale)
-	case "", "count":
-		return scaled(float64(v), countScale)
+	d, size := ParseUnit(unit)
+	switch d {
+	case Time:
+		return scaled(float64(v)*size, timeScale)
+	case Bytes:
+		return scaled(float64(v)*size, byteScale)
 	}
-	return scaled(float64(v), countScale) + " " + unit
+	text := scaled(float64(v), countScale)
+	switch strings.ToLower(strings.TrimSpace(unit)) {
+	case "", "count", "counts", "1", "#", "none", "number":
+		return text
+	}
+	return text + " " + strings.TrimSpace(unit)
 }
 
 // A step of a scale: its unit begins at a value.

@@ -1,0 +1,179 @@
+package profile
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// A kind says what a value is: a flow or a state.
+type kind bool
+
+const (
+	// flow is what adds up over time, such as CPU time, bytes allocated, events. It is
+	// shown per second.
+	flow kind = false
+	// state is what there is at an instant, such as memory in use, goroutines. It is
+	// averaged over time, and added over processes.
+	state kind = true
+)
+
+// Cumulative reports whether values of this type are a flow: they add up over time
+// (CPU time, bytes allocated, events), so that a series of them is a rate. Values of
+// the other types are a state, such as memory in use or goroutines: they describe an
+// instant, are averaged over time and added over processes.
+//
+// It is the one place that decides this. What profilers of the field send stands in a
+// table (sampleKinds); for other types the words of the sample type, the unit, the
+// period type and the name decide, in this order, and without a hint it is a flow.
+func (t Type) Cumulative() bool { return t.kind() == flow }
+
+// CPUTime reports whether values are time on a CPU, so that a rate of them is in cores.
+// Time on a GPU, off the CPU and on the wall clock is not.
+func (t Type) CPUTime() bool {
+	if d, _ := ParseUnit(t.SampleUnit); d != Time {
+		return false
+	}
+	ws := words(t.SampleType)
+	if all(ws, genericWords) {
+		ws = append(words(t.Name), words(t.PeriodType)...)
+	}
+	return anyOf(ws, cpuWords) && !anyOf(ws, notCPUWords)
+}
+
+// kind decides by the most telling hint that there is.
+func (t Type) kind() kind {
+	dimension, _ := ParseUnit(t.SampleUnit)
+	if dimension == Time {
+		return flow // time passes, whatever it is spent on
+	}
+	ws := words(t.SampleType)
+	if k, ok := sampleKinds[strings.Join(ws, "_")]; ok {
+		return k
+	}
+	generic := all(ws, genericWords)
+	if k, ok := kindOf(ws); ok {
+		return k
+	}
+	if anyOf(ws, levelWords) {
+		return state
+	}
+	if k, ok := kindOf(words(t.SampleUnit)); ok {
+		return k
+	}
+	// Go's runtime/pprof writes what NewProfile counts, such as open connections, with
+	// its name as sample type and period type (printCountProfile).
+	if dimension == Count && t.SampleType == t.PeriodType && !anyOf(ws, genericWords) {
+		return state
+	}
+	if k, ok := kindOf(words(t.PeriodType)); ok {
+		return k
+	}
+	if k, ok := kindOf(words(t.Name)); ok {
+		return k
+	}
+	// Objects and their space are what a heap holds, unless the name has said that they
+	// are allocations.
+	if generic && anyOf(ws, heldWords) {
+		return state
+	}
+	if dimension == Bytes && generic && (anyOf(words(t.Name), memoryWords) || anyOf(words(t.PeriodType), memoryWords)) {
+		return state
+	}
+	return flow
+}
+
+// kindOf is what words say, if they say anything.
+func kindOf(ws []string) (k kind, ok bool) {
+	switch {
+	case anyOf(ws, stateWords) || inUse(ws):
+		return state, true
+	case anyOf(ws, flowWords):
+		return flow, true
+	case anyOf(ws, thingWords):
+		return state, true
+	}
+	return flow, false
+}
+
+// inUse finds "in use" in two words.
+func inUse(ws []string) bool {
+	for i, w := range ws {
+		if w == "in" && i+1 < len(ws) && ws[i+1] == "use" {
+			return true
+		}
+	}
+	return false
+}
+
+func anyOf(ws []string, set map[string]bool) bool {
+	return slices.ContainsFunc(ws, func(w string) bool { return set[w] })
+}
+
+func all(ws []string, set map[string]bool) bool {
+	return !slices.ContainsFunc(ws, func(w string) bool { return !set[w] })
+}
+
+// words are the words of a name in lower case: heap-live-size, heap_live_size and
+// heapLiveSize have the same.
+func words(s string) []string {
+	var out []string
+	var b strings.Builder
+	end := func() {
+		if b.Len() > 0 {
+			out = append(out, b.String())
+			b.Reset()
+		}
+	}
+	lower := false
+	for _, r := range s {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			end()
+			lower = false
+			continue
+		}
+		if unicode.IsUpper(r) && lower {
+			end()
+		}
+		lower = unicode.IsLower(r)
+		b.WriteRune(unicode.ToLower(r))
+	}
+	end()
+	return out
+}
+
+func setOf(list string) map[string]bool {
+	out := map[string]bool{}
+	for _, w := range strings.Fields(list) {
+		out[w] = true
+	}
+	return out
+}
+
+// The words by which types are judged that the table does not have.
+var (
+	// stateWords say that something is still there. They are stronger than the others:
+	// "unreleased malloc size" is what malloc gave and nobody gave back.
+	stateWords = setOf(`inuse live alive resident rss pss uss swapped retained unreleased unfreed leak leaks leaked
+		current currently outstanding held reachable footprint committed reserved`)
+	// flowWords are of what happens.
+	flowWords = setOf(`alloc allocs allocz allocated allocation allocations malloc mallocs calloc realloc mmap dealloc deallocated
+		freed frees cpu gpu flops wall exception exceptions error errors fault faults miss misses hit hits cycles instructions
+		branches references refs stalled switches migrations event events contention contentions contended lock locks mutex block
+		acquire acquires release releases delay wait waits read reads write writes written sent received recv io request requests
+		call calls ticks gc syscall syscalls packets drops dropped lost throttled cuda kernel park parked sleep`)
+	// thingWords are of things that there are a number of.
+	thingWords = setOf(`goroutine goroutines coroutine coroutines fiber fibers thread threads connection connections session sessions`)
+	// levelWords say how far something has filled. In the name of a profile they are
+	// those of a product as often, such as active_record.
+	levelWords = setOf(`active open pending peak watermark depth used free usage`)
+	// genericWords say nothing by themselves.
+	genericWords = setOf(`sample samples count counts object objects space size bytes byte memory mem heap value values time duration number`)
+	// heldWords are the generic ones that a heap's content is counted by.
+	heldWords = setOf(`object objects space size heap memory mem`)
+	// memoryWords are of profiles of memory.
+	memoryWords = setOf(`memory mem heap space heapz jemalloc tcmalloc`)
+
+	cpuWords    = setOf(`cpu cputime oncpu itimer`)
+	notCPUWords = setOf(`off offcpu gpu wait idle steal throttled blocked`)
+)
