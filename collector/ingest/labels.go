@@ -3,7 +3,6 @@ package ingest
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/common/model"
@@ -19,8 +18,7 @@ const (
 // Labels reads a series' label set. __name__ must be there; service_name is
 // unknown_service where it is not; a label without a value is left out, since
 // it matches as if it was not there. Names may be any UTF-8 text. Of values,
-// U+FFFD stands for what is not UTF-8; a colon in __name__ becomes an
-// underscore, since it separates the parts of a profile type.
+// U+FFFD stands for what is not UTF-8.
 func Labels(pairs []*typesv1.LabelPair, l Limits) (labels.Labels, error) {
 	if exceeds(len(pairs), l.MaxLabels) {
 		return labels.EmptyLabels(), fmt.Errorf("labels: %d labels are more than %d (limits.max_labels)", len(pairs), l.MaxLabels)
@@ -38,10 +36,6 @@ func Labels(pairs []*typesv1.LabelPair, l Limits) (labels.Labels, error) {
 			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q is not a label name", i, name)
 		}
 		value = validText(value, l.Report)
-		if name == model.MetricNameLabel && strings.Contains(value, ":") {
-			l.Report.Correct("type", value+", which had a colon", 1)
-			value = strings.ReplaceAll(value, ":", "_")
-		}
 		if other, ok := seen[name]; ok && other != value {
 			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q is there twice, as %q and %q; a series has one value of a label", i, name, other, value)
 		}

@@ -25,7 +25,7 @@ func TestLabels(t *testing.T) {
 		"no service":      {pairs("__name__", "memory"), `{__name__="memory", service_name="unknown_service"}`},
 		"twice the same":  {pairs("__name__", "memory", "pod", "a", "pod", "a"), `{__name__="memory", pod="a", service_name="unknown_service"}`},
 		"not UTF-8":       {pairs("__name__", "memory", "pod", "a\xffb"), `{__name__="memory", pod="a�b", service_name="unknown_service"}`},
-		"a colon":         {pairs("__name__", "memory:heap"), `{__name__="memory_heap", service_name="unknown_service"}`},
+		"a colon":         {pairs("__name__", "memory:heap"), `{__name__="memory:heap", service_name="unknown_service"}`},
 		"empty value":     {pairs("__name__", "memory", "pod", "", "service_name", ""), `{__name__="memory", service_name="unknown_service"}`},
 		"any UTF-8 names": {pairs("__name__", "memory", "otel.scope.name", "x", "straße", "1"), `{__name__="memory", "otel.scope.name"="x", service_name="unknown_service", "straße"="1"}`},
 	} {

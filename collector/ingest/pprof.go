@@ -3,7 +3,6 @@ package ingest
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -159,11 +158,8 @@ func (c *checker) types() error {
 		if err := errors.Join(c.text(t.Type, "sample_type[%d].type", i), c.text(t.Unit, "sample_type[%d].unit", i)); err != nil {
 			return err
 		}
-		switch {
-		case text[t.Type] == "":
+		if text[t.Type] == "" {
 			return fmt.Errorf("sample_type[%d].type: is empty", i)
-		case strings.Contains(text[t.Type]+text[t.Unit], ":"):
-			return fmt.Errorf("sample_type[%d]: has a colon, which separates the parts of profile types", i)
 		}
 		for _, o := range c.profile.SampleType[:i] {
 			if text[o.Type] == text[t.Type] && text[o.Unit] == text[t.Unit] {
@@ -171,13 +167,8 @@ func (c *checker) types() error {
 			}
 		}
 	}
-	if t := c.profile.PeriodType; t != nil {
-		if c.outside(t.Type) || c.outside(t.Unit) {
-			return fmt.Errorf("period_type: %d or %d is outside the string table of %d", t.Type, t.Unit, len(text))
-		}
-		if strings.Contains(text[t.Type]+text[t.Unit], ":") {
-			return errors.New("period_type: has a colon, which separates the parts of profile types")
-		}
+	if t := c.profile.PeriodType; t != nil && (c.outside(t.Type) || c.outside(t.Unit)) {
+		return fmt.Errorf("period_type: %d or %d is outside the string table of %d", t.Type, t.Unit, len(text))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package ingest
 import (
 	"errors"
 	"path"
-	"strings"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
@@ -150,12 +149,6 @@ func (m *mender) types() (keep []int) {
 func (m *mender) valueType(t *googlev1.ValueType, what string) {
 	m.index(&t.Type, what)
 	m.index(&t.Unit, what)
-	for _, i := range []*int64{&t.Type, &t.Unit} {
-		if s := m.text(*i); strings.Contains(s, ":") {
-			*i = m.newText(strings.ReplaceAll(s, ":", "_"))
-			m.report.Correct("type", s+", which had a colon", 1)
-		}
-	}
 }
 
 func (m *mender) mappings() {

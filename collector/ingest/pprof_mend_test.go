@@ -56,7 +56,6 @@ var flaws = map[string]struct {
 }{
 	"sample type's unit": {func(p *googlev1.Profile) { p.SampleType[0].Unit = 8 }, nil, "corrected reference to a string that is not there, by sample_type (1)"},
 	"period type":        {func(p *googlev1.Profile) { p.PeriodType.Type = -1 }, nil, "corrected reference to a string that is not there, by period_type (1)"},
-	"colons":             {func(p *googlev1.Profile) { p.StringTable[1] = "cpu:user" }, nil, "corrected type cpu:user, which had a colon (2)"},
 	"type twice": {func(p *googlev1.Profile) {
 		p.SampleType = append(p.SampleType, p.SampleType[0].CloneVT())
 		p.Sample[0].Value, p.Sample[1].Value = []int64{40, 7}, []int64{2, 7}

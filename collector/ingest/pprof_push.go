@@ -76,9 +76,7 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 	if dotnet {
 		underscore(p)
 	}
-	// A colon separates the parts of a profile type.
-	metric := strings.ReplaceAll(metricOf(p, types), ":", "_")
-	return []profile.Profile{{Labels: m.named(metric), Pprof: p}}, size, nil
+	return []profile.Profile{{Labels: m.named(metricOf(p, types)), Pprof: p}}, size, nil
 }
 
 // metricOf is the first part of a profile's type, by Pyroscope's
