@@ -38,6 +38,20 @@ func shareUntil(v, duration, at int64, phase uint64) int64 {
 	case at >= duration:
 		return v
 	}
+	if v < 1<<36 && duration <= dayMs { // the product is below 1<<63
+		// A division by multiplication, which is off by one at most while the product
+		// is exact as a float.
+		if n := v*at + int64(phase); n < 1<<53 {
+			q := int64(float64(n) * (1 / float64(duration)))
+			switch r := n - q*duration; {
+			case r < 0:
+				q--
+			case r >= duration:
+				q++
+			}
+			return q
+		}
+	}
 	hi, lo := bits.Mul64(uint64(v), uint64(at))
 	lo, carry := bits.Add64(lo, phase, 0)
 	q, _ := bits.Div64(hi+carry, lo, uint64(duration))
@@ -68,15 +82,32 @@ func (p *packedRow) addShare(sums nodeSums, sampleType int, sign int64, c clip, 
 	if from >= to {
 		return 0, nil
 	}
-	err = p.each(sampleType, sums.limit(), s, func(node uint32, v int64) {
-		if within != nil && !within(node) {
-			return
+	if p.count == 0 {
+		return 0, nil
+	}
+	v, factor, err := p.of(sampleType)
+	if err == nil {
+		err = p.unpack(v, sums.limit(), s)
+	}
+	if err != nil {
+		return 0, err
+	}
+	j := 0
+	for i, node := range s.nodes {
+		if !v.has(i) {
+			continue
 		}
-		v = shareOf(v, d, from, to, phaseOf(node, d))
-		sums.add(uint64(node), v*sign)
-		sum += v
-	})
-	return sum, err
+		x := int64(s.values[j]+1) * factor
+		j++
+		if within != nil && !within(uint32(node)) {
+			continue
+		}
+		if x = shareOf(x, d, from, to, phaseOf(uint32(node), d)); x != 0 {
+			sums.add(node, x*sign)
+			sum += x
+		}
+	}
+	return sum, nil
 }
 
 // whole reports whether a profile is in the range with all that it covers.
