@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -10,6 +11,7 @@ import (
 	"github.com/flameline/flameline/collector/config"
 	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/scrape"
+	"github.com/flameline/flameline/collector/store"
 )
 
 // startScraping pulls the configured targets until stop is called, which
@@ -25,6 +27,7 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 			p, _, err := ingest.Pprof(body, limits)
 			return p, err
 		},
+		Refused:      func(err error) bool { return errors.Is(err, store.ErrInvalid) },
 		Logger:       logger.With("component", "scrape"),
 		Registerer:   reg,
 		MaxBodyBytes: int64(c.Limits.MaxRequestBytes),

@@ -1,9 +1,9 @@
 package scrape
 
 import (
-	"encoding/binary"
-	"hash/maphash"
 	"math"
+	"slices"
+	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
@@ -23,102 +23,172 @@ func cumulative(name string) func(sampleType string) bool {
 
 // A delta turns cumulative values into growth. It is not safe for concurrent
 // use.
+//
+// It holds the counters of one profile: 8 bytes for each value and some 20 for
+// each distinct sample. The limits on a profile bound them.
 type delta struct {
 	cumulative func(sampleType string) bool
-	seed       maphash.Seed
-	before     map[uint64][]int64 // by stacktrace; nil before the first profile
-	time       int64              // TimeNanos of the profile before
+	counting   counting
+	last       *snapshot // nil before the first profile
 }
 
 func newDelta(cumulative func(string) bool) *delta {
-	return &delta{cumulative: cumulative, seed: maphash.MakeSeed()}
+	return &delta{cumulative: cumulative, counting: newCounting()}
 }
 
-// apply replaces the cumulative values of a profile, which it takes over, by
-// their growth, and drops samples that are left without values. A process that
-// started anew since the profile before has all its values from the time
-// between. It returns nil if nothing can be said yet.
+// A reading is a profile as a target gave it, with what the target says of it.
+type reading struct {
+	profile *googlev1.Profile
+	kind    kind
+	// taken is when its counters and states were read, in Unix ns, and answered
+	// when the answer was there, with the reading of the monotonic clock.
+	taken    int64
+	answered time.Time
+	// duration is what the profile itself says; 0 if it says nothing.
+	duration int64
+}
+
+// A kind says what the values of a cumulative sample type are.
+type kind int
+
+const (
+	// counters count from the start of the process, unless the duration of the
+	// profile says otherwise.
+	counters kind = iota
+	// growth is what was added since the target was asked before; states are as
+	// ever. This is what godeltaprof serves.
+	growth
+	// difference is that of two profiles, states included, which are none any
+	// more. This is what net/http/pprof serves where it is asked for seconds.
+	difference
+)
+
+// apply returns what a reading says in terms of the store, and the snapshot that
+// the next reading has to be compared with once that is stored: see commit. The
+// results are, as far as there is something to say,
 //
-// A profile of nothing but growth starts where the one before was taken. One
-// with states as well keeps its time, which is when they held.
-func (d *delta) apply(p *googlev1.Profile) *googlev1.Profile {
-	var columns []int
+//   - a profile of the cumulative types, whose values are the growth over its
+//     time and duration, and
+//   - a profile of the states, with the time at which they held and duration 0.
+//
+// They are two, for a profile has but one time: a state that was read after a gap
+// of ten minutes did not hold for all of them. Samples without values are left
+// out, and so is a profile without samples. apply takes the reading over.
+//
+// A process that started anew since the reading before has all its values from
+// the time between. Of the first reading only the states are known, unless it
+// says how long it is.
+func (d *delta) apply(r reading) (parts []*googlev1.Profile, next *snapshot) {
+	p := r.profile
+	var flows, states []int
 	for i, t := range p.SampleType {
 		if d.cumulative(p.StringTable[t.Type]) {
-			columns = append(columns, i)
+			flows = append(flows, i)
+		} else {
+			states = append(states, i)
 		}
 	}
-	now := make(map[uint64][]int64, len(p.Sample))
-	keys := make([]uint64, len(p.Sample))
-	addresses := addressesOf(p)
-	for i, s := range p.Sample {
-		keys[i] = d.key(s, addresses)
-		values := now[keys[i]]
-		if values == nil {
-			values = make([]int64, len(columns))
-			now[keys[i]] = values
+	next = d.counting.snapshot(p, flows)
+	next.time, next.answered = r.taken, r.answered
+	begin, known := d.since(r)
+	known = known && len(flows) > 0
+	if r.kind == growth || r.kind == difference || d.coversItself(r) {
+		if r.duration > 0 {
+			begin, known = r.taken-r.duration, true
 		}
-		for j, c := range columns {
-			sum := values[j] + s.Value[c]
-			if values[j] > 0 && s.Value[c] > 0 && sum < 0 {
-				sum = math.MaxInt64
-			}
-			values[j] = sum
-		}
-	}
-	before, first, since := d.before, d.before == nil, d.time
-	d.before, d.time = now, p.TimeNanos
-	if restarted(before, now) {
-		before = nil
+	} else if known {
+		known = subtract(p, flows, next, d.last)
 	}
 
-	kept := p.Sample[:0]
-	seen := make(map[uint64]bool, len(now))
-	for i, s := range p.Sample {
-		key := keys[i]
-		for j, c := range columns {
-			s.Value[c] = 0
-			if first || seen[key] {
-				continue // unknown, or counted with the sample before
-			}
-			s.Value[c] = now[key][j]
-			if old, ok := before[key]; ok {
-				s.Value[c] -= old[j]
-			}
-		}
-		seen[key] = true
-		if !allZero(s.Value) {
-			kept = append(kept, s)
+	if r.kind != difference {
+		if state := project(p.CloneVT(), states); state != nil {
+			state.TimeNanos, state.DurationNanos = r.taken, 0
+			parts = append(parts, state)
 		}
 	}
-	clear(p.Sample[len(kept):])
-	p.Sample = kept
-	onlyGrowth := len(columns) == len(p.SampleType)
-	if first {
-		if onlyGrowth {
-			return nil
-		}
-		return p
-	}
-	if length := p.TimeNanos - since; length > 0 {
-		p.DurationNanos = length
-		if onlyGrowth {
-			p.TimeNanos = since
+	if known {
+		if flow := project(p, flows); flow != nil {
+			flow.TimeNanos, flow.DurationNanos = begin, r.taken-begin
+			parts = append(parts, flow)
 		}
 	}
-	return p
+	return parts, next
 }
 
-// restarted reports whether counters fell or vanished, which they do only in a
-// new process.
-func restarted(before, now map[uint64][]int64) bool {
-	for key, old := range before {
-		values := now[key]
-		if len(values) != len(old) {
-			return true
+// commit makes a snapshot the one that the next reading is compared with.
+func (d *delta) commit(next *snapshot) {
+	next.rows = nil
+	d.last = next
+}
+
+// since returns when the reading before was taken, in Unix ns, and false if there
+// was none. Where the wall clock was set back between them, the monotonic clock
+// says how long ago that was.
+func (d *delta) since(r reading) (begin int64, ok bool) {
+	if d.last == nil {
+		return 0, false
+	}
+	if d.last.time < r.taken {
+		return d.last.time, true
+	}
+	return r.taken - max(int64(r.answered.Sub(d.last.answered)), 1), true
+}
+
+// clockSlack is how much the clocks of target and scraper may differ over the
+// time between two scrapes, in ns.
+const clockSlack = 1e9
+
+// coversItself reports whether a profile says that it began after the reading
+// before: its values are then growth over its own duration, be it since that or
+// since the start of the process.
+func (d *delta) coversItself(r reading) bool {
+	return d.last != nil && r.duration > 0 && r.taken-r.duration >= d.last.time-clockSlack
+}
+
+// subtract replaces counters by their growth since a snapshot. It reports false
+// if that cannot be known: the target counts in other steps than before.
+func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
+	if restarted(before, now) {
+		before = nil
+	} else if before.period != now.period {
+		return false
+	}
+	seen := make([]bool, now.len())
+	for i, s := range p.Sample {
+		row := now.rows[i]
+		for j, c := range flows {
+			s.Value[c] = 0
+			if seen[row] {
+				continue // counted with the sample before
+			}
+			s.Value[c] = now.at(row)[j]
+			if before != nil {
+				if old, ok := before.index[now.keys[row]]; ok {
+					s.Value[c] -= before.at(old)[j]
+				}
+			}
 		}
-		for j := range old {
-			if values[j] < old[j] {
+		seen[row] = true
+	}
+	return true
+}
+
+// restarted reports whether counters fell or vanished, or are those of another
+// program: all of this happens in a new process only.
+func restarted(before, now *snapshot) bool {
+	if !slices.Equal(before.types, now.types) || before.buildID != "" && now.buildID != "" && before.buildID != now.buildID {
+		return true
+	}
+	for row, key := range before.keys {
+		i, ok := now.index[key]
+		if !ok {
+			if slices.Max(before.at(int32(row))) > 0 {
+				return true
+			}
+			continue
+		}
+		for j, old := range before.at(int32(row)) {
+			if now.at(i)[j] < old {
 				return true
 			}
 		}
@@ -126,38 +196,47 @@ func restarted(before, now map[uint64][]int64) bool {
 	return false
 }
 
-func allZero(values []int64) bool {
-	for _, v := range values {
-		if v != 0 {
-			return false
+// project keeps some of a profile's sample types, and the samples that have a
+// value of them. It changes the profile, and returns nil if nothing is left.
+func project(p *googlev1.Profile, columns []int) *googlev1.Profile {
+	if len(columns) == 0 {
+		return nil
+	}
+	kept := p.Sample[:0]
+	for _, s := range p.Sample {
+		any := false
+		for j, c := range columns { // c is never before j
+			s.Value[j] = s.Value[c]
+			any = any || s.Value[j] != 0
+		}
+		if any {
+			s.Value = s.Value[:len(columns)]
+			kept = append(kept, s)
 		}
 	}
-	return true
+	clear(p.Sample[len(kept):])
+	p.Sample = kept
+	if len(kept) == 0 {
+		return nil
+	}
+	types := make([]*googlev1.ValueType, len(columns))
+	usual := false
+	for j, c := range columns {
+		types[j] = p.SampleType[c]
+		usual = usual || types[j].Type == p.DefaultSampleType
+	}
+	p.SampleType = types
+	if !usual {
+		p.DefaultSampleType = 0
+	}
+	return p
 }
 
-// addressesOf returns the addresses of locations by ID, which, unlike IDs, are
-// the same in every profile of a process.
-func addressesOf(p *googlev1.Profile) map[uint64]uint64 {
-	out := make(map[uint64]uint64, len(p.Location))
-	for _, l := range p.Location {
-		out[l.Id] = l.Address
+// addCounts adds two counters. A sum that is too large stays at the largest
+// number, so that growth does not become negative.
+func addCounts(a, b int64) int64 {
+	if sum := a + b; a <= 0 || b <= 0 || sum > 0 {
+		return sum
 	}
-	return out
-}
-
-// key identifies a sample by the addresses of its stacktrace and its numeric
-// labels: Go tells allocations of different sizes apart by one.
-func (d *delta) key(s *googlev1.Sample, addresses map[uint64]uint64) uint64 {
-	var h maphash.Hash
-	h.SetSeed(d.seed)
-	var b [8]byte
-	for _, id := range s.LocationId {
-		binary.LittleEndian.PutUint64(b[:], addresses[id])
-		h.Write(b[:])
-	}
-	for _, l := range s.Label {
-		binary.LittleEndian.PutUint64(b[:], uint64(l.Num))
-		h.Write(b[:])
-	}
-	return h.Sum64()
+	return math.MaxInt64
 }

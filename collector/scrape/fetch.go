@@ -20,31 +20,31 @@ type scrapeError struct {
 func (e *scrapeError) Error() string { return e.err.Error() }
 func (e *scrapeError) Unwrap() error { return e.err }
 
-// fetch gets a body of at most max bytes.
-func fetch(ctx context.Context, client *http.Client, address string, max int64) ([]byte, error) {
+// fetch gets a body of at most max bytes, and the header of the answer.
+func fetch(ctx context.Context, client *http.Client, address string, max int64) ([]byte, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, &scrapeError{reasonConnect, err}
+		return nil, nil, &scrapeError{reasonConnect, err}
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, transportError(err)
+		return nil, nil, transportError(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, &scrapeError{reasonStatus, fmt.Errorf("server answered %s%s", res.Status, firstLine(res.Body))}
+		return nil, nil, &scrapeError{reasonStatus, fmt.Errorf("server answered %s%s", res.Status, firstLine(res.Body))}
 	}
 	if res.ContentLength > max {
-		return nil, tooLarge(max)
+		return nil, nil, tooLarge(max)
 	}
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(io.LimitReader(res.Body, max+1)); err != nil {
-		return nil, transportError(err)
+		return nil, nil, transportError(err)
 	}
 	if int64(body.Len()) > max {
-		return nil, tooLarge(max)
+		return nil, nil, tooLarge(max)
 	}
-	return body.Bytes(), nil
+	return body.Bytes(), res.Header, nil
 }
 
 func tooLarge(max int64) error {

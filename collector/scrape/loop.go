@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -44,6 +45,10 @@ type loop struct {
 	labels  labels.Labels
 	maxBody int64
 	delta   *delta // nil if values are not cumulative
+
+	// pending is the answer whose growth could not be stored yet; nil if there is
+	// none. Only run's goroutine uses it.
+	pending *answer
 
 	mu   sync.Mutex
 	last Status
@@ -122,39 +127,88 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// scrape pulls one profile and hands it on.
+// scrape pulls one profile and hands it on. What could not be stored at the
+// scrape before, without being refused, goes first.
 func (l *loop) scrape(ctx context.Context, start time.Time, length time.Duration) error {
-	fetchCtx, cancel := context.WithTimeout(ctx, length+l.target.timeout)
-	defer cancel()
-	u := l.url
+	if l.pending != nil {
+		if err := l.keep(ctx, *l.pending); err != nil {
+			return err
+		}
+	}
+	u, wait := l.url, length
 	if length > 0 {
 		query := u.Query()
 		query.Set("seconds", strconv.Itoa(int(length/time.Second)))
 		u.RawQuery = query.Encode()
+	} else if n, err := strconv.ParseUint(u.Query().Get("seconds"), 10, 16); err == nil {
+		wait = time.Duration(n) * time.Second // the target takes that long
 	}
-	body, err := fetch(fetchCtx, l.client, u.String(), l.maxBody)
+	fetchCtx, cancel := context.WithTimeout(ctx, wait+l.target.timeout)
+	defer cancel()
+	body, header, err := fetch(fetchCtx, l.client, u.String(), l.maxBody)
 	if err != nil {
 		return err
 	}
-	end := time.Now()
 	l.manager.metrics.bytes.WithLabelValues(l.target.job, l.name).Add(float64(len(body)))
-	p, err := l.decode(ctx, body)
+	return l.keep(ctx, answer{
+		body: body, kind: kindOf(header, u.Path), start: start, end: time.Now(), length: length,
+		ids: []string{uuid.NewString(), uuid.NewString()},
+	})
+}
+
+// keep decodes an answer and appends what it says. Counters are compared with
+// the next answer's once they are safe: if they could not be stored, the answer
+// stays pending, and no growth is lost or, as IDs stay the same, counted twice.
+func (l *loop) keep(ctx context.Context, a answer) error {
+	p, err := l.decode(ctx, a.body)
 	if err != nil {
 		return err
 	}
-	setTime(p, start, end, length)
-	if l.delta != nil {
-		if p = l.delta.apply(p); p == nil {
-			return nil // the first one is what the next is measured from
+	parts, next := []*googlev1.Profile{p}, (*snapshot)(nil)
+	switch {
+	case l.delta != nil:
+		parts, next = l.delta.apply(a.reading(p))
+	case a.kind == difference && a.length == 0:
+		return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: drop the parameter seconds")}
+	default:
+		a.setTime(p)
+		if a.length == 0 {
+			p.DurationNanos = 0 // a state
 		}
 	}
-	if err := l.manager.o.Appender.Append(ctx, []profile.Profile{{Labels: l.labels, Pprof: p}}); err != nil {
+	if len(parts) == 0 { // the first, or nothing has happened
+		l.settle(next)
+		return nil
+	}
+	var ps []profile.Profile
+	for i, part := range parts {
+		ps = append(ps, profile.Profile{ID: a.ids[i], Labels: l.labels, Pprof: part})
+	}
+	duration := time.Duration(p.DurationNanos)
+	err = l.manager.o.Appender.Append(ctx, ps)
+	switch {
+	case err == nil:
+		l.settle(next)
+	case l.delta != nil && !l.manager.refused(err):
+		l.pending = &a
+	default:
+		l.settle(next)
+	}
+	if err != nil {
 		return &scrapeError{reasonAppend, fmt.Errorf("append: %w", err)}
 	}
-	if length > 0 {
-		l.manager.metrics.covered.WithLabelValues(l.target.job).Add(time.Duration(p.DurationNanos).Seconds())
+	if a.length > 0 {
+		l.manager.metrics.covered.WithLabelValues(l.target.job).Add(duration.Seconds())
 	}
 	return nil
+}
+
+// settle makes the next answer be compared with a snapshot.
+func (l *loop) settle(next *snapshot) {
+	l.pending = nil
+	if l.delta != nil {
+		l.delta.commit(next)
+	}
 }
 
 // decode reads a body, a few at a time.
@@ -170,17 +224,6 @@ func (l *loop) decode(ctx context.Context, body []byte) (*googlev1.Profile, erro
 		return nil, &scrapeError{reasonMalformed, err}
 	}
 	return p, nil
-}
-
-// setTime keeps the profile's own time if it is within the scrape: the clocks
-// of the target and of this machine may differ.
-func setTime(p *googlev1.Profile, start, end time.Time, length time.Duration) {
-	if p.TimeNanos < start.UnixNano() || p.TimeNanos > end.UnixNano() {
-		p.TimeNanos = start.UnixNano()
-	}
-	if p.DurationNanos <= 0 || p.DurationNanos > end.Sub(start).Nanoseconds() {
-		p.DurationNanos = length.Nanoseconds()
-	}
 }
 
 // report keeps the result of a scrape for metrics, log and Status.

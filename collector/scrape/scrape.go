@@ -45,7 +45,10 @@ type Options struct {
 	Appender Appender
 	// Decode reads a pprof body, compressed or not, within the limits that
 	// the caller sets, and refuses malformed ones.
-	Decode     func(body []byte) (*googlev1.Profile, error)
+	Decode func(body []byte) (*googlev1.Profile, error)
+	// Refused tells whether an error of the Appender is about the profile, so
+	// that appending it again would not help. nil takes all errors for passing.
+	Refused    func(err error) bool
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
 	// MaxBodyBytes bounds a response as sent; 0 is 64 MiB. Config's
@@ -96,6 +99,9 @@ func New(o Options) (*Manager, error) {
 		jobs:     map[string]*job{},
 	}, nil
 }
+
+// refused tells whether the Appender will never take what it gave an error for.
+func (m *Manager) refused(err error) bool { return m.o.Refused != nil && m.o.Refused(err) }
 
 // Run scrapes until ctx ends and returns when every scrape has stopped. The
 // profile that is being taken then is lost.

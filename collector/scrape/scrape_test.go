@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -174,8 +175,9 @@ func TestScrapeGoService(t *testing.T) {
 	a := newAppender()
 	m := run(t, a, c)
 
-	var cpu, memory, goroutine []*googlev1.Profile
-	for deadline := time.After(2 * time.Minute); len(cpu) < 3 || len(memory) < 2 || len(goroutine) < 2; {
+	var cpu, allocated, inUse, goroutine []*googlev1.Profile
+	grown := func(p *googlev1.Profile) bool { return names(p, 1)["main.allocate"] > 0 }
+	for deadline := time.After(2 * time.Minute); len(cpu) < 3 || !slices.ContainsFunc(allocated, grown) || len(goroutine) < 2; {
 		select {
 		case p := <-a.came:
 			name := p.Labels.Get("__name__")
@@ -184,12 +186,16 @@ func TestScrapeGoService(t *testing.T) {
 			case "process_cpu":
 				cpu = append(cpu, p.Pprof)
 			case "memory":
-				memory = append(memory, p.Pprof)
+				if typesOf(p.Pprof)[0] == "alloc_objects" {
+					allocated = append(allocated, p.Pprof)
+				} else {
+					inUse = append(inUse, p.Pprof)
+				}
 			case "goroutine":
 				goroutine = append(goroutine, p.Pprof)
 			}
 		case <-deadline:
-			t.Fatalf("only %d CPU, %d memory, %d goroutine profiles came", len(cpu), len(memory), len(goroutine))
+			t.Fatalf("only %d CPU, %d and %d memory, %d goroutine profiles came", len(cpu), len(allocated), len(inUse), len(goroutine))
 		}
 	}
 	for i, p := range cpu {
@@ -203,8 +209,17 @@ func TestScrapeGoService(t *testing.T) {
 		require.GreaterOrEqual(t, p.TimeNanos, cpu[i-1].TimeNanos+cpu[i-1].DurationNanos)
 	}
 	require.Positive(t, names(goroutine[0], 0)["main.main"])
-	require.Zero(t, names(memory[0], 1)["main.allocate"], "growth before the first scrape is unknown")
-	require.Positive(t, memory[1].DurationNanos)
+	// Memory in use holds when it was read, what was allocated is of the time
+	// between.
+	var read []int64
+	for _, p := range inUse {
+		require.Zero(t, p.DurationNanos)
+		read = append(read, p.TimeNanos)
+	}
+	for _, p := range allocated {
+		require.Contains(t, read, p.TimeNanos)
+		require.Contains(t, read, p.TimeNanos+p.DurationNanos)
+	}
 
 	status := m.Status()
 	require.Len(t, status, 3)
@@ -308,11 +323,15 @@ func single(t *testing.T, a Appender, address string) *loop {
 
 func pprofOf(t *testing.T, value int64) []byte {
 	t.Helper()
-	p := &googlev1.Profile{
+	return zipped(t, &googlev1.Profile{
 		StringTable: []string{"", "goroutine", "count"},
 		SampleType:  []*googlev1.ValueType{{Type: 1, Unit: 2}},
 		Sample:      []*googlev1.Sample{{Value: []int64{value}}},
-	}
+	})
+}
+
+func zipped(t *testing.T, p *googlev1.Profile) []byte {
+	t.Helper()
 	raw, err := p.MarshalVT()
 	require.NoError(t, err)
 	var out bytes.Buffer
@@ -415,22 +434,6 @@ func TestProfilesCoverTheTime(t *testing.T) {
 			want := 1 - late.Seconds()/interval.Seconds() - 0.001
 			require.Greater(t, covered.Seconds()/now.Sub(begin).Seconds(), want)
 		}
-	}
-}
-
-func TestSetTime(t *testing.T) {
-	start := time.Unix(1_700_000_000, 0)
-	end := start.Add(5 * time.Second)
-	for name, c := range map[string]struct{ time, duration, wantTime, wantDuration int64 }{
-		"own":         {start.UnixNano() + 7, 4e9, start.UnixNano() + 7, 4e9},
-		"none":        {0, 0, start.UnixNano(), 5e9},
-		"other clock": {start.UnixNano() - 1e12, 4e9, start.UnixNano(), 4e9},
-		"too long":    {start.UnixNano(), 4e12, start.UnixNano(), 5e9},
-	} {
-		p := &googlev1.Profile{TimeNanos: c.time, DurationNanos: c.duration}
-		setTime(p, start, end, 5*time.Second)
-		require.Equal(t, c.wantTime, p.TimeNanos, name)
-		require.Equal(t, c.wantDuration, p.DurationNanos, name)
 	}
 }
 

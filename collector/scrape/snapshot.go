@@ -1,0 +1,128 @@
+package scrape
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"strings"
+	"time"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+)
+
+// A snapshot is what the counters of a process were at one time.
+type snapshot struct {
+	time     int64     // Unix ns
+	answered time.Time // with the reading of the monotonic clock
+	period   int64     // of the profile: what a count stands for
+	buildID  string    // of the program; empty if unknown
+	types    []string  // sample types, the columns of values
+
+	keys   []uint64         // of the distinct samples, the rows of values
+	index  map[uint64]int32 // of keys
+	values []int64          // by row, then by column
+
+	rows []int32 // by sample of the profile; nil once it is compared
+}
+
+func (s *snapshot) len() int { return len(s.keys) }
+
+// at returns the counters of a row. Nobody may change them.
+func (s *snapshot) at(row int32) []int64 {
+	n := len(s.types)
+	return s.values[int(row)*n : int(row+1)*n]
+}
+
+// A counting takes snapshots that can be compared with one another.
+type counting struct{ seed maphash.Seed }
+
+func newCounting() counting { return counting{maphash.MakeSeed()} }
+
+// snapshot adds up the counters of samples with the same stacktrace and labels.
+func (c counting) snapshot(p *googlev1.Profile, columns []int) *snapshot {
+	out := &snapshot{period: p.Period}
+	if len(columns) == 0 {
+		return out
+	}
+	out.index, out.rows = make(map[uint64]int32, len(p.Sample)), make([]int32, len(p.Sample))
+	// Strings of a profile may be parts of its encoding, which is not to be kept.
+	if len(p.Mapping) > 0 {
+		out.buildID = strings.Clone(p.StringTable[p.Mapping[0].BuildId])
+	}
+	for _, column := range columns {
+		out.types = append(out.types, strings.Clone(p.StringTable[p.SampleType[column].Type]))
+	}
+	locations := c.locations(p)
+	for i, s := range p.Sample {
+		key := c.key(p, s, locations)
+		row, ok := out.index[key]
+		if !ok {
+			row = int32(len(out.keys))
+			out.index[key] = row
+			out.keys = append(out.keys, key)
+			out.values = append(out.values, make([]int64, len(columns))...)
+		}
+		out.rows[i] = row
+		sums := out.at(row)
+		for j, column := range columns {
+			sums[j] = addCounts(sums[j], s.Value[column])
+		}
+	}
+	return out
+}
+
+// locations returns a hash of each location, by its ID, that unlike the ID is
+// the same in every profile of a process: of its functions and lines or, where
+// they are unknown, of its address. Addresses come second as runtimes that
+// compile while they run have none, or number them anew for each profile.
+func (c counting) locations(p *googlev1.Profile) map[uint64]uint64 {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	functions := make(map[uint64]uint64, len(p.Function))
+	for _, f := range p.Function {
+		h.Reset()
+		for _, i := range []int64{f.Name, f.SystemName, f.Filename} {
+			writeText(&h, p.StringTable[i])
+		}
+		functions[f.Id] = h.Sum64()
+	}
+	out := make(map[uint64]uint64, len(p.Location))
+	for _, l := range p.Location {
+		h.Reset()
+		if len(l.Line) == 0 {
+			writeNumber(&h, l.Address)
+		}
+		for _, line := range l.Line {
+			writeNumber(&h, functions[line.FunctionId])
+			writeNumber(&h, uint64(line.Line))
+		}
+		out[l.Id] = h.Sum64()
+	}
+	return out
+}
+
+// key identifies a sample by its stacktrace and its labels: Go tells allocations
+// of different sizes apart by one.
+func (c counting) key(p *googlev1.Profile, s *googlev1.Sample, locations map[uint64]uint64) uint64 {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	for _, id := range s.LocationId {
+		writeNumber(&h, locations[id])
+	}
+	for _, l := range s.Label {
+		writeText(&h, p.StringTable[l.Key])
+		writeText(&h, p.StringTable[l.Str])
+		writeNumber(&h, uint64(l.Num))
+	}
+	return h.Sum64()
+}
+
+func writeNumber(h *maphash.Hash, n uint64) {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], n)
+	h.Write(b[:])
+}
+
+func writeText(h *maphash.Hash, s string) {
+	writeNumber(h, uint64(len(s)))
+	h.WriteString(s)
+}
