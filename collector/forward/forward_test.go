@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/forward"
+	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/server"
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
@@ -63,6 +64,37 @@ func TestAppendReachesAServer(t *testing.T) {
 	tree, err := db.Tree(t.Context(), store.Selection{Type: typ, End: time.Now().Add(time.Minute).UnixMilli()}, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, n, tree.Total(), "every profile is there once")
+}
+
+// Times and durations arrive as they were: of a long profile, of a state, which
+// has no duration, and of growth over a gap.
+func TestAppendKeepsTimes(t *testing.T) {
+	var got []*googlev1.Profile
+	_, h := pushv1connect.NewPusherServiceHandler(pusher(func(r *pushv1.PushRequest) {
+		for _, s := range r.Series {
+			p, _, err := ingest.Pprof(s.Samples[0].RawProfile, ingest.Limits{})
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			got = append(got, p)
+		}
+	}))
+	ts := httptest.NewServer(h)
+	defer ts.Close()
+	f, err := forward.New(forward.Options{URL: ts.URL})
+	require.NoError(t, err)
+	now := time.Now().UnixNano()
+	times := [][2]int64{{now - 1, 0}, {now - 15e9, 15e9}, {now - 3600e9, 3600e9 + 1}, {0, 0}, {1, 7}}
+	ps := profiles(len(times))
+	for i, at := range times {
+		ps[i].Pprof.TimeNanos, ps[i].Pprof.DurationNanos = at[0], at[1]
+	}
+	require.NoError(t, f.Append(t.Context(), ps))
+	require.Len(t, got, len(times))
+	for i, p := range got {
+		require.Equal(t, times[i], [2]int64{p.TimeNanos, p.DurationNanos})
+	}
 }
 
 // Pyroscope's storage v1 takes memory profiles for counters unless it is told.

@@ -269,13 +269,16 @@ func (s *Source) Close() error {
 func (s *Source) handle(ctx context.Context) {
 	defer s.running.Done()
 	defer close(s.done)
+	clock := newWallClock(ctx)
 	for {
 		select {
 		case t := <-s.traces:
 			if t != nil {
+				clock.follow()
 				s.tracer.HandleTrace(t)
 			}
 		case n := <-s.unknown:
+			clock.follow()
 			s.sink.leaf = &n.leaf
 			s.tracer.HandleTrace(n.trace())
 			s.sink.leaf = nil
