@@ -29,6 +29,11 @@ var prerequisites = []prerequisite{
 	{commands: []string{"java"}, debian: []string{"default-jdk-headless"}},
 	{commands: []string{"javac"}, debian: []string{"default-jdk-headless"}},
 	{commands: []string{"mvn"}, debian: []string{"maven"}},
+	// Profilers of native code, and their own tools.
+	{commands: []string{"google-pprof"}, debian: []string{"google-perftools"}},
+	{files: []string{"/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "/usr/lib/aarch64-linux-gnu/libtcmalloc.so.4"}, debian: []string{"google-perftools"}},
+	{files: []string{"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2"}, debian: []string{"libjemalloc2"}},
+	{commands: []string{"jeprof"}, debian: []string{"libjemalloc-dev"}},
 	// Generated eBPF objects.
 	{commands: []string{"clang"}, debian: []string{"clang"}},
 	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},

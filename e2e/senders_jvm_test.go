@@ -67,19 +67,20 @@ func (j jvm) record(t *testing.T, seconds, flag, file string) []byte {
 // async-profiler and of the JDK. What is stored has to be all that those tools
 // themselves find in the same recordings.
 func TestJVMSenders(t *testing.T) {
-	address := startServer(t)
+	address, since := startServer(t), time.Now()
 	j := newJVM(t)
 	t.Run("agent", func(t *testing.T) { j.testAgent(t, address) })
 	t.Run("async-profiler", func(t *testing.T) { j.testAsyncProfiler(t, address) })
 	t.Run("JDK", func(t *testing.T) { j.testFlightRecorder(t, address) })
 	refusedNothing(t, address)
+	agrees(t, address, since, "sender-java", "sender-asprof", "sender-jdk", "unknown_service")
 }
 
 func (j jvm) testAgent(t *testing.T, address string) {
-	cmd := exec.Command("java", "-javaagent:"+j.agent, "-cp", j.classes+":"+j.agent, "Labelled", "8")
+	cmd := exec.Command("java", "-javaagent:"+j.agent, "-cp", j.classes+":"+j.agent, "Labelled", "24")
 	cmd.Env = append(os.Environ(),
 		"PYROSCOPE_APPLICATION_NAME=sender-java", "PYROSCOPE_SERVER_ADDRESS="+address, "PYROSCOPE_LABELS=region=eu",
-		"PYROSCOPE_FORMAT=jfr", "PYROSCOPE_UPLOAD_INTERVAL=3s", "PYROSCOPE_PROFILER_EVENT=itimer",
+		"PYROSCOPE_FORMAT=jfr", "PYROSCOPE_PROFILER_EVENT=itimer",
 		"PYROSCOPE_PROFILER_ALLOC=256k", "PYROSCOPE_PROFILER_LOCK=1ms", "PYROSCOPE_LOG_LEVEL=warn")
 	if out := output(t, cmd); len(out) > 0 {
 		t.Logf("the agent said:\n%s", out)

@@ -31,7 +31,7 @@ func TestOTelSender(t *testing.T) {
 	}
 	output(t, exec.Command("javac", "-d", classes, filepath.Join("senders", "java", "Shop.java")))
 
-	address := startServer(t)
+	address, since := startServer(t), time.Now()
 	log := filepath.Join(dir, "ebpf-profiler.log")
 	p, err := proc.Start(proc.Spec{
 		Name: "OpenTelemetry's profiler", Log: log,
@@ -101,4 +101,5 @@ func TestOTelSender(t *testing.T) {
 		t.Errorf("%.0f %% of the time that Shop measured", 100*sum)
 	}
 	refusedNothing(t, address)
+	agrees(t, address, since, "unknown_service:java")
 }

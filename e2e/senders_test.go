@@ -23,14 +23,13 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// sendersTime is how long each sender works, in seconds: two uploads and the
-// last one when it stops.
-const sendersTime = "12"
-
 // A sender is a program that profiles itself with an SDK of Pyroscope. Each of
 // them does three quarters of the work of checkout for prices.
 type sender struct {
 	service string
+	// seconds is how long it works: more than one upload takes by the SDK's
+	// default, and the last one when it stops.
+	seconds string
 	// command installs what the program needs, in dir, and returns how to start
 	// it. Arguments are added.
 	command func(t *testing.T, dir string) *exec.Cmd
@@ -56,7 +55,7 @@ type senderCheck struct {
 func senders() []sender {
 	return []sender{
 		{
-			service: "sender-go", command: goSender,
+			service: "sender-go", seconds: "35", command: goSender,
 			checks: []senderCheck{
 				{"process_cpu:cpu:nanoseconds", `, region="eu"`, []string{"main.run", "main.(*shop).checkout", "main.(*shop).priceOrder"}, 0.5, "main.(*shop).validateOrder"},
 				{"process_cpu:cpu:nanoseconds", `, controller="checkout"`, []string{"main.run", "main.(*shop).checkout"}, 0.9, ""},
@@ -73,14 +72,14 @@ func senders() []sender {
 			},
 		},
 		{
-			service: "sender-python", command: pythonSender,
+			service: "sender-python", seconds: "25", command: pythonSender,
 			checks: []senderCheck{
 				{"process_cpu:cpu:nanoseconds", `, region="eu"`, []string{"<module>", "main", "checkout", "price_order"}, 0.5, "validate_order"},
 				{"process_cpu:cpu:nanoseconds", `, controller="checkout"`, []string{"<module>", "main", "checkout"}, 0.9, ""},
 			},
 		},
 		{
-			service: "sender-node", command: nodeSender,
+			service: "sender-node", seconds: "65", command: nodeSender,
 			function: regexp.MustCompile(`([^:]+):\d+$`), // file:function:line
 			checks: []senderCheck{
 				{"wall:wall:nanoseconds", `, region="eu"`, []string{"work", "checkout", "priceOrder"}, 0.4, "validateOrder"},
@@ -93,10 +92,10 @@ func senders() []sender {
 	}
 }
 
-// TestSenders has Pyroscope's own SDKs, as their registries have them, push to
-// the service, and looks for what they have sent.
+// TestSenders has Pyroscope's own SDKs, as their registries have them and with
+// their default settings, push to the service, and looks for what they have sent.
 func TestSenders(t *testing.T) {
-	address := startServer(t)
+	address, since := startServer(t), time.Now()
 	t.Run("all", func(t *testing.T) { // ends before the service does
 		for _, s := range senders() {
 			t.Run(s.service, func(t *testing.T) {
@@ -109,6 +108,7 @@ func TestSenders(t *testing.T) {
 		}
 	})
 	refusedNothing(t, address)
+	agrees(t, address, since, "sender-go", "sender-python", "sender-node")
 }
 
 // startServer starts the service without a source of its own.
@@ -149,7 +149,7 @@ func refusedNothing(t *testing.T, address string) {
 func (s sender) run(t *testing.T, address string) {
 	t.Helper()
 	cmd := s.command(t, t.TempDir())
-	cmd.Args = append(cmd.Args, address, s.service, sendersTime)
+	cmd.Args = append(cmd.Args, address, s.service, s.seconds)
 	if out := output(t, cmd); len(out) > 0 {
 		t.Logf("%s said:\n%s", s.service, out)
 	}

@@ -1,6 +1,7 @@
 // Command golang is a program that profiles itself with Pyroscope's SDK for Go
 // and pushes to a server: CPU, allocations, memory in use, goroutines, mutexes
-// and blocking. Each has a function that it is known for.
+// and blocking. Each has a function that it is known for. It pushes as often as the
+// SDK does by default, every 15 s.
 //
 //	golang ADDRESS SERVICE SECONDS
 package main
@@ -38,7 +39,6 @@ func run(args []string) error {
 		ApplicationName: args[1],
 		ServerAddress:   args[0],
 		Tags:            map[string]string{"region": "eu"},
-		UploadRate:      5 * time.Second,
 		Logger:          logger{},
 		ProfileTypes: []pyroscope.ProfileType{
 			pyroscope.ProfileCPU, pyroscope.ProfileAllocObjects, pyroscope.ProfileAllocSpace,

@@ -1,5 +1,6 @@
 // A program that profiles itself with Pyroscope's SDK for Node.js and pushes to
-// a server: wall-clock and CPU time, and the heap.
+// a server: wall-clock and CPU time, and the heap. It does so as often as the SDK
+// does by default, every 60 s.
 //
 //   node sender.js ADDRESS SERVICE SECONDS
 'use strict';
@@ -12,7 +13,6 @@ const baskets = [];
 Pyroscope.init({
   appName,
   serverAddress,
-  flushIntervalMs: 5000,
   tags: { region: 'eu' },
   wall: { collectCpuTime: true },
   heap: { samplingIntervalBytes: 32 * 1024 },

@@ -15,7 +15,6 @@ def main(address, service, seconds):
         application_name=service,
         server_address=address,
         tags={"region": "eu"},
-        upload_interval=5,
         enable_logging=True,
     ):
         sys.exit("the profiler has not started")
