@@ -77,7 +77,7 @@ func TestJVMSenders(t *testing.T) {
 }
 
 func (j jvm) testAgent(t *testing.T, address string) {
-	cmd := exec.Command("java", "-javaagent:"+j.agent, "-cp", j.classes+":"+j.agent, "Labelled", "24")
+	cmd := exec.Command("java", "-javaagent:"+j.agent, "-cp", j.classes+":"+j.agent, "Labelled", "12")
 	cmd.Env = append(os.Environ(),
 		"PYROSCOPE_APPLICATION_NAME=sender-java", "PYROSCOPE_SERVER_ADDRESS="+address, "PYROSCOPE_LABELS=region=eu",
 		"PYROSCOPE_FORMAT=jfr", "PYROSCOPE_PROFILER_EVENT=itimer",
