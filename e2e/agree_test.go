@@ -382,7 +382,8 @@ func (a agreement) renderedPprof(t *testing.T) map[string]float64 {
 	return ownValues(t, a.render(t, "pprof"))
 }
 
-// renderedFolded returns the own values of the last frames.
+// renderedFolded returns the own values of the last frames. Those of stacktraces
+// without a frame stand under the root's name.
 func (a agreement) renderedFolded(t *testing.T) map[string]float64 {
 	t.Helper()
 	out := map[string]float64{}
@@ -393,7 +394,11 @@ func (a agreement) renderedFolded(t *testing.T) map[string]float64 {
 		if at < 0 || err != nil {
 			t.Fatalf("collapsed stacktrace %q: %v", line, err)
 		}
-		out[line[strings.LastIndexByte(line[:at], ';')+1:at]] += v
+		name := line[strings.LastIndexByte(line[:at], ';')+1 : at]
+		if line[:at] == "total" {
+			name = ""
+		}
+		out[name] += v
 	}
 	return out
 }

@@ -63,10 +63,7 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 	if err != nil {
 		return nil, 0, err
 	}
-	if p.DurationNanos == 0 {
-		p.DurationNanos = m.duration()
-	}
-	p.TimeNanos = m.profileTime(p.TimeNanos, p.DurationNanos, l.Report)
+	p.TimeNanos, p.DurationNanos = m.profileTime(p.TimeNanos, p.DurationNanos, l.Report)
 	switch m.SpyName {
 	case "pyspy", "rbspy", "scripting":
 		if err := nameByFile(p, m.SpyName == "pyspy", l); err != nil {

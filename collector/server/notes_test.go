@@ -115,18 +115,18 @@ func TestIngestTakesTheProfilesOwnTime(t *testing.T) {
 	for name, tc := range map[string]struct {
 		own   int64
 		query string
-		want  time.Time
+		want  time.Time // of all that is between from and until, if the time lies there
 		note  string
 	}{
 		"own":                {ago(time.Hour).UnixNano(), "", ago(time.Hour), ""},
-		"own, and from":      {ago(time.Minute).UnixNano(), "&from=" + unix(ago(2*time.Minute)) + "&until=" + unix(now), ago(time.Minute), ""},
+		"own, and from":      {ago(time.Minute).UnixNano(), "&from=" + unix(ago(2*time.Minute)) + "&until=" + unix(now), ago(2 * time.Minute), ""},
 		"own contradicts":    {ago(time.Hour).UnixNano(), "&from=" + unix(ago(9*time.Hour)) + "&until=" + unix(ago(8*time.Hour)), ago(time.Hour), "skipped parameter from and until, which contradict the profile's own time (1)"},
 		"none":               {0, "&from=" + unix(ago(time.Hour)) + "&until=" + unix(ago(50*time.Minute)), ago(time.Hour), ""},
 		"none, until alone":  {0, "&until=" + unix(ago(time.Hour)), ago(time.Hour), ""},
 		"since boot":         {5e12, "&from=" + unix(ago(time.Hour)), ago(time.Hour), "corrected time of the profile, which is before 1990 (1)"},
 		"negative":           {-5, "&from=" + unix(ago(time.Hour)), ago(time.Hour), "corrected time of the profile, which is before 1990 (1)"},
-		"in microseconds":    {ago(time.Minute).UnixMicro(), "&from=" + unix(ago(2*time.Minute)), ago(time.Minute), "corrected time of the profile, which is not in nanoseconds (1)"},
-		"in ms, long ago":    {ago(30 * time.Hour).UnixMilli(), "&from=" + unix(ago(31*time.Hour)) + "&until=" + unix(ago(29*time.Hour)), ago(30 * time.Hour), "corrected time of the profile, which is not in nanoseconds (1)"},
+		"in microseconds":    {ago(time.Minute).UnixMicro(), "&from=" + unix(ago(2*time.Minute)), ago(2 * time.Minute), "corrected time of the profile, which is not in nanoseconds (1)"},
+		"in ms, long ago":    {ago(30 * time.Hour).UnixMilli(), "&from=" + unix(ago(31*time.Hour)) + "&until=" + unix(ago(29*time.Hour)), ago(31 * time.Hour), "corrected time of the profile, which is not in nanoseconds (1)"},
 		"from, no own, text": {-1, "", time.Time{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
