@@ -148,6 +148,13 @@ func (a agreement) check(t *testing.T) {
 		}
 	}
 
+	if !a.state() { // what has arrived has happened
+		later, err := mergedTree(t.Context(), a.address, a.typeID, a.selector, a.from.Add(-time.Hour).UnixMilli(), a.to.Add(time.Hour).UnixMilli())
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("flame graph with an hour before and after", float64(later.Nodes[0].Total), exactly)
+	}
 	root, self := a.panelFlamegraph(t)
 	same("root of the panel's flame graph", root, exactly)
 	same("own values in the panel's table", sum(self), exactly)
@@ -167,6 +174,23 @@ func (a agreement) check(t *testing.T) {
 	same("right side of the difference with itself", right, exactly)
 	if differing > 0 {
 		t.Errorf("the difference of the profile with itself has %d calls whose sides are not the same", differing)
+	}
+}
+
+// steady checks that the rate in every step but the first and the last is that of
+// one busy thread.
+func (a agreement) steady(t *testing.T) {
+	t.Helper()
+	points, _ := a.panelChart(t)
+	times := slices.Sorted(maps.Keys(points))
+	if len(times) < 4 {
+		t.Fatalf("the chart of %s has %d points", a.typeID, len(times))
+	}
+	for at := times[0]; at <= times[len(times)-1]; at += chartStep.Milliseconds() {
+		v, edge := points[at], at == times[0] || at == times[len(times)-1]
+		if v > 1.1 || v < 0.9 && !edge {
+			t.Errorf("%s at %s: %.2f, want 1; all points are %v", a.typeID, time.UnixMilli(at).UTC(), v, points)
+		}
 	}
 }
 

@@ -109,6 +109,11 @@ func TestSenders(t *testing.T) {
 	})
 	refusedNothing(t, address)
 	agrees(t, address, since, "sender-go", "sender-python", "sender-node")
+	// The first upload of the SDK for Node.js is of a whole minute.
+	agreement{
+		address: address, typeID: "wall:wall:nanoseconds:wall:nanoseconds", selector: `{service_name="sender-node"}`,
+		from: since.Add(-time.Minute).Truncate(chartStep), to: time.Now().Truncate(chartStep),
+	}.steady(t)
 }
 
 // startServer starts the service without a source of its own.

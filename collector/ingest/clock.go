@@ -91,6 +91,20 @@ func (m *Push) profileTime(nanos, duration int64, r *Report) (begin, length int6
 	// The parameters are often whole seconds.
 	case m.FromGiven && duration == 0 && t >= from && t <= until+int64(ahead):
 		return from, length
+	case m.FromGiven && m.endsAt(t, duration):
+		r.Correct("time", "of the profile, which is that of its end", 1)
+		return t - duration, length
 	}
 	return t, length
+}
+
+// endsAt reports whether a profile of this push with a time and a duration, in ns,
+// ended at that time rather than beginning then: it would have ended after until,
+// which is often cut off to a second, and so it is closer to from.
+func (m *Push) endsAt(t, duration int64) bool {
+	from, until := m.From.UnixNano(), m.Until.UnixNano()
+	if t > until+int64(ahead) || duration > int64(24*time.Hour) || t+duration <= until+int64(time.Second) {
+		return false
+	}
+	return max(t-duration-from, from-t+duration) < max(t-from, from-t)
 }

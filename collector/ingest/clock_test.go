@@ -53,12 +53,16 @@ func TestTimeOfAPush(t *testing.T) {
 		"heap, begin":            {begin + 5e6, 0, true, begin, 15e9},
 		"heap, from whole":       {end + 999e6, 0, true, begin, 15e9},
 		"CPU of Node":            {end + 5e6, 15e9, true, begin + 5e6, 15e9},
+		"a short one of Node":    {end + 5e6, 5e9, true, end - 5e9 + 5e6, 5e9},
+		"short, in the middle":   {begin + 5e9, 5e9, true, begin + 5e9, 5e9},
+		"the last second":        {end - 1e9, 2e9, true, end - 1e9, 2e9},
 		"none":                   {0, 0, true, begin, 15e9},
 		"none but a duration":    {0, 10e9, true, begin, 10e9},
 		"neither":                {0, 0, false, end, 0},
 		"a duration alone":       {0, 10e9, false, end - 10e9, 10e9},
 		"a time alone":           {begin - 60e9, 0, false, begin - 60e9, 0},
 		"a time of another day":  {begin - 86400e9, 0, true, begin - 86400e9, 15e9},
+		"the largest numbers":    {math.MaxInt64, math.MaxInt64, true, math.MaxInt64, math.MaxInt64},
 		"a time before the push": {begin - 60e9, 0, true, begin - 60e9, 15e9},
 	} {
 		m := Push{From: from, Until: until, FromGiven: c.given}

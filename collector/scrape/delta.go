@@ -121,11 +121,15 @@ func (d *delta) commit(next *snapshot) {
 	d.last = next
 }
 
+// maxGap is the most time between two readings over which growth is spread. A
+// profile of more than a day would be taken for a mistake.
+const maxGap = 24 * time.Hour
+
 // since returns when the reading before was taken, in Unix ns, and false if there
-// was none. Where the wall clock was set back between them, the monotonic clock
-// says how long ago that was.
+// was none within maxGap. Where the wall clock was set back between them, the
+// monotonic clock says how long ago that was.
 func (d *delta) since(r reading) (begin int64, ok bool) {
-	if d.last == nil {
+	if d.last == nil || r.taken-d.last.time > int64(maxGap) {
 		return 0, false
 	}
 	if d.last.time < r.taken {

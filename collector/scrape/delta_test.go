@@ -249,6 +249,19 @@ func TestDeltaWhileTheClockIsSet(t *testing.T) {
 	require.Equal(t, []int64{999_000e9, 15e9}, []int64{flow.TimeNanos, flow.DurationNanos})
 }
 
+// Growth over more than a day could be of any time.
+func TestDeltaAfterDays(t *testing.T) {
+	d := newDelta(cumulative(nameMutex))
+	const day = int64(24 * time.Hour)
+	d.next(t, heap(10*day, 0, map[uint64][4]int64{0xa: {1, 1, 1, 1}}))
+	flow, _ := d.next(t, heap(11*day, 0, map[uint64][4]int64{0xa: {2, 2, 2, 2}}))
+	require.Equal(t, day, flow.DurationNanos)
+	flow, _ = d.next(t, heap(12*day+1, 0, map[uint64][4]int64{0xa: {3, 3, 3, 3}}))
+	require.Nil(t, flow)
+	flow, _ = d.next(t, heap(12*day+2, 0, map[uint64][4]int64{0xa: {4, 4, 4, 4}}))
+	require.Equal(t, []int64{1, 1, 1, 1}, flow.Sample[0].Value)
+}
+
 // What is growth already is not compared with anything.
 func TestDeltaOfGrowth(t *testing.T) {
 	profile := func(n int64) *googlev1.Profile {

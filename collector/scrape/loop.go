@@ -167,7 +167,11 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 	parts, next := []*googlev1.Profile{p}, (*snapshot)(nil)
 	switch {
 	case l.delta != nil:
-		parts, next = l.delta.apply(a.reading(p))
+		r := a.reading(p)
+		if _, ok := l.delta.since(r); !ok && l.delta.last != nil {
+			l.manager.log.Warn("growth over more than a day is left out", "job", l.target.job, "instance", l.target.instance, "profile", l.name)
+		}
+		parts, next = l.delta.apply(r)
 	case a.kind == difference && a.length == 0:
 		return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: drop the parameter seconds")}
 	default:
