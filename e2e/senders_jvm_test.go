@@ -72,8 +72,9 @@ func TestJVMSenders(t *testing.T) {
 	t.Run("agent", func(t *testing.T) { j.testAgent(t, address) })
 	t.Run("async-profiler", func(t *testing.T) { j.testAsyncProfiler(t, address) })
 	t.Run("JDK", func(t *testing.T) { j.testFlightRecorder(t, address) })
+	t.Run("JDK 25", func(t *testing.T) { j.testFlightRecorder25(t, address) })
 	refusedNothing(t, address)
-	agrees(t, address, since, "sender-java", "sender-asprof", "sender-jdk", "unknown_service")
+	agrees(t, address, since, "sender-java", "sender-asprof", "sender-jdk", "sender-jdk25", "unknown_service")
 }
 
 func (j jvm) testAgent(t *testing.T, address string) {
@@ -211,14 +212,14 @@ type jfrSum struct{ events, sum int64 }
 func jfrPrint(t *testing.T, file string) map[string]jfrSum {
 	t.Helper()
 	cmd := exec.Command("jfr", "print", "--json", "--stack-depth", "1", "--events",
-		"jdk.ExecutionSample,jdk.NativeMethodSample,profiler.WallClockSample,jdk.ObjectAllocation*,jdk.JavaMonitorEnter,jdk.ThreadPark", file)
+		"jdk.ExecutionSample,jdk.CPUTimeSample,jdk.CPUTimeSamplesLost,jdk.NativeMethodSample,profiler.WallClockSample,jdk.ObjectAllocation*,jdk.JavaMonitorEnter,jdk.ThreadPark", file)
 	var recording struct {
 		Recording struct {
 			Events []struct {
 				Type   string
 				Values struct {
-					TLABSize, AllocationSize, Weight, Samples int64
-					Duration                                  string
+					TLABSize, AllocationSize, Weight, Samples, LostSamples int64
+					Duration, SamplingPeriod                               string
 				}
 			}
 		}
@@ -239,8 +240,10 @@ func jfrPrint(t *testing.T, file string) map[string]jfrSum {
 			s.sum += v.Weight
 		case "profiler.WallClockSample":
 			s.sum += v.Samples
-		case "jdk.JavaMonitorEnter", "jdk.ThreadPark":
-			d, err := time.ParseDuration(strings.ToLower(strings.TrimPrefix(v.Duration, "PT"))) // ISO 8601
+		case "jdk.CPUTimeSamplesLost":
+			s.sum += v.LostSamples
+		case "jdk.CPUTimeSample", "jdk.JavaMonitorEnter", "jdk.ThreadPark":
+			d, err := time.ParseDuration(strings.ToLower(strings.TrimPrefix(v.Duration+v.SamplingPeriod, "PT"))) // ISO 8601
 			if err != nil {
 				t.Fatalf("duration of %s: %v", e.Type, err)
 			}

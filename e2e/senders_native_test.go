@@ -82,7 +82,7 @@ func (n native) convert(t *testing.T, file string) []byte {
 // tool runs a tool on a file and returns what it prints to standard output.
 func (n native) tool(t *testing.T, name, file string, options ...string) string {
 	t.Helper()
-	cmd := exec.Command(name, append(options, n.program, file)...) //nolint:noctx // it ends by itself
+	cmd := exec.Command(name, append(options, n.program, file)...)
 	out, err := cmd.Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
