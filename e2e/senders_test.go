@@ -111,7 +111,7 @@ func TestSenders(t *testing.T) {
 	agrees(t, address, since, "sender-go", "sender-python", "sender-node")
 	// The first upload of the SDK for Node.js is of a whole minute.
 	agreement{
-		address: address, typeID: "wall:wall:nanoseconds:wall:nanoseconds", selector: `{service_name="sender-node"}`,
+		address: address, client: querierv1connect.NewQuerierServiceClient(http.DefaultClient, address), typeID: "wall:wall:nanoseconds:wall:nanoseconds", selector: `{service_name="sender-node"}`,
 		from: since.Add(-time.Minute).Truncate(chartStep), to: time.Now().Truncate(chartStep),
 	}.steady(t)
 }
