@@ -277,8 +277,9 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 		return
 	}
 	d := int64(covers >> 1)
-	from, to := gs.stepOf(t), 0
-	if to = from; d > 0 {
+	from := gs.stepOf(t)
+	to := from
+	if d > 0 {
 		from, to = gs.stepOf(t+1), gs.stepOf(t+d)
 		end := t + d
 		if end+d+min(d, lateMs) > gs.now && end <= gs.now && end%slotMs != 0 && (g.until == 0 || end < g.until) {
