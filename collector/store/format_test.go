@@ -57,5 +57,41 @@ func TestRefusesOtherFormats(t *testing.T) {
 	require.NoError(t, db.pebble.Set(formatKey(), []byte{9}, pebble.Sync))
 	require.NoError(t, db.Close())
 	_, err := Open(dir, Options{})
-	require.ErrorContains(t, err, "format version 09, this program reads 2")
+	require.ErrorContains(t, err, "format version 09, this program reads 3")
+}
+
+// TestReadsFormat2 reads a store that was written when the format had version 2, whose
+// profiles of 10 s count at their time, and goes on with it. The directory must stay
+// as it is.
+func TestReadsFormat2(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/format2")))
+	v, err := Verify(ctx, dir)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
+	db := open(t, dir)
+	total := func(from, to time.Duration) int64 {
+		sel := everything()
+		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
+		tree, err := db.Tree(ctx, sel, nil)
+		require.NoError(t, err)
+		points, err := db.Points(ctx, SeriesRequest{Selection: Selection{Type: cpuType, Start: sel.End, End: sel.End}, Step: to - from})
+		require.NoError(t, err)
+		require.InDelta(t, tree.Total(), points[0].Points[0].Value, 1)
+		return tree.Total()
+	}
+	ask := func() {
+		t.Helper()
+		require.EqualValues(t, 1.99e9, total(0, 24*time.Hour))
+		require.EqualValues(t, 4e7, total(time.Hour-time.Second, time.Hour+5*time.Second))
+		require.EqualValues(t, 5e7, total(time.Hour+5*time.Second, time.Hour+20*time.Second))
+	}
+	ask()
+	require.NoError(t, db.maintain(ctx, 0))
+	ask()
+	require.NoError(t, db.Close())
+	v, err = Verify(ctx, dir)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
 }

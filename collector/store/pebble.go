@@ -12,7 +12,7 @@ import (
 )
 
 // formatVersion is the version of all that FORMAT.md describes.
-const formatVersion = 2
+const formatVersion = 3
 
 // newPebbleOptions are the database's options, with a part of the cache for
 // its blocks. Rows are packed already, so general compression serves the
@@ -43,8 +43,8 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 }
 
 // checkFormat refuses a store of another version, and marks a new one, or one
-// that lost the mark. Version 1 is marked too: what differs is found epoch by
-// epoch, and upgraded.
+// that lost the mark. Versions 1 and 2 are marked too: what differs in 1 is found
+// epoch by epoch, and upgraded; what is in 2 stays readable.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.pebble.Get(formatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -66,7 +66,7 @@ func (db *DB) checkFormat() error {
 	}
 	defer closer.Close()
 	got, n := binary.Uvarint(v)
-	if n > 0 && got == 1 {
+	if n > 0 && (got == 1 || got == 2) {
 		return db.markFormat()
 	}
 	if n <= 0 || got != formatVersion {

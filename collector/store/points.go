@@ -138,7 +138,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err != nil {
 				return err
 			}
-			one.times[0], one.values[0], one.covers[0] = end, v, p.covers()
+			one.times[0], one.values[0], one.covers[0] = end, v, s.coversOf(&p)
 			add(one)
 			return nil
 		}
@@ -148,6 +148,15 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 		add(list.within(lo-s.longest, hi))
 		return nil
 	})
+}
+
+// coversOf is what a profile's row covers, as pointList.covers. Rows of format 2 were
+// not cut, and count at their time.
+func (s *scanner) coversOf(p *packedRow) uint64 {
+	if s.longest == 0 {
+		return 0
+	}
+	return p.covers()
 }
 
 // stackPoints adds the values of a job's profiles at a call site.
@@ -177,7 +186,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 				return err
 			}
 			if level == levelFine {
-				groups.add(g, t, sum, p.covers(), 1)
+				groups.add(g, t, sum, s.coversOf(&p), 1)
 			} else {
 				groups.add(g, t, sum, 0, uint32(p.profiles))
 			}

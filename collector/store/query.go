@@ -173,7 +173,8 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within fu
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	lo, hi := sel.times(j.epoch)
-	whole := false
+	// Rows of format 2 were not cut, and count at their time.
+	whole := s.longest == 0
 	add := func(st *jobStream, level int, t int64, value []byte) error {
 		if err := b.row.decode(value); err != nil {
 			return err
