@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -94,10 +93,15 @@ func Speedscope(body []byte, m Push, l Limits) (ps []profile.Profile, size int, 
 
 func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 	var f speedscopeFile
-	if err := json.Unmarshal(bytes.TrimPrefix(raw, []byte("\uFEFF")), &f); err != nil {
+	raw, err := plainText(raw, l)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, jsonError(err)
 	}
-	if f.Schema != speedscopeSchema {
+	// speedscope.app reads files without a schema too, by their names.
+	if f.Schema != speedscopeSchema && (f.Schema != "" || len(f.Shared.Frames) == 0 || len(f.Profiles) == 0) {
 		return nil, fmt.Errorf("$schema: %.100q is not %s", f.Schema, speedscopeSchema)
 	}
 	type series struct{ name, unit string }

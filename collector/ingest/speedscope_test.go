@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,6 +76,30 @@ func TestSpeedscope(t *testing.T) {
 			fmt.Sprintf("wait %.0f", 2*tc.scale), // is open at the end
 		}, together(t, ps), unit)
 	}
+}
+
+// Windows' shells write UTF-16, and some converters no schema.
+func TestSpeedscopeOfOtherText(t *testing.T) {
+	m := pushOf(t, "shop")
+	m.SampleRate = DefaultSampleRate
+	file := speedscopeText(`{"type":"sampled","unit":"seconds","samples":[[0],[0,1]],"weights":[1,2]}`)
+	var utf16 []byte
+	for _, c := range "\uFEFF" + string(file) {
+		utf16 = append(utf16, byte(c), byte(c>>8))
+	}
+	for name, body := range map[string][]byte{
+		"UTF-16":    utf16,
+		"no mark":   utf16[2:],
+		"no schema": bytes.Replace(file, []byte(`"$schema"`), []byte(`"of"`), 1),
+	} {
+		ps, _, err := Speedscope(body, m, Limits{})
+		require.NoError(t, err, name)
+		require.Equal(t, []string{"main 1000000000", "main;work 2000000000"}, together(t, ps), name)
+	}
+	_, _, err := Speedscope(utf16[:len(utf16)-1], m, Limits{})
+	require.ErrorContains(t, err, "speedscope: UTF-16 of an odd number of bytes")
+	_, _, err = Speedscope(bytes.Replace(file, []byte("speedscope.app"), []byte("example.org"), 1), m, Limits{})
+	require.ErrorContains(t, err, "speedscope: $schema: ")
 }
 
 func TestSpeedscopeOfSeveralProfiles(t *testing.T) {
