@@ -51,6 +51,9 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 	if raw, err = plainText(raw, l); err != nil {
 		return fail(0, err)
 	}
+	if bytes.IndexByte(raw, '\n') < 0 { // lines as on Macs of old
+		raw = bytes.ReplaceAll(raw, []byte("\r"), []byte("\n"))
+	}
 	for _, what := range []string{kindOfBinary(raw, l), kindOfText(raw)} {
 		if what != "" {
 			return fail(0, fmt.Errorf("this is %s", what))

@@ -53,6 +53,13 @@ func sole(t testing.TB, ps []profile.Profile, l Limits) *googlev1.Profile {
 	return p
 }
 
+// The editors of old Macs end lines by a carriage return alone.
+func TestFoldedWithCarriageReturns(t *testing.T) {
+	ps, _, err := Folded([]byte("a;b 10\ra;c 5\r"), pushOf(t, "shop"), Limits{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a;b 10", "a;c 5"}, foldedText(sole(t, ps, Limits{})))
+}
+
 func TestFolded(t *testing.T) {
 	text := strings.Join([]string{
 		"main;work 30", "main;operator new(unsigned long) 5", "", "main;work 1\r", "main 4", "main;; 2", "idle  2  ",
