@@ -178,8 +178,8 @@ func (p *pusher) body(w http.ResponseWriter, r *http.Request) (in pushed, status
 	in.body = buf.Bytes()
 	contentType := r.Header.Get("Content-Type")
 	isForm := isForm(contentType)
-	switch coding := r.Header.Get("Content-Encoding"); {
-	case coding == "gzip" || coding == "zstd" || isForm:
+	switch coding := strings.ToLower(r.Header.Get("Content-Encoding")); { // by RFC 9110 in any case
+	case coding == "gzip" || coding == "x-gzip" || coding == "zstd" || isForm:
 		if in.body, err = ingest.Decompress(in.body, most); err != nil {
 			if errors.Is(err, ingest.ErrTooLarge) {
 				err = fmt.Errorf("the request's body is larger than %d bytes after decompression (limits.max_request_bytes)", most)

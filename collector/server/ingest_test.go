@@ -79,11 +79,11 @@ func TestIngestUnpacksEveryFormat(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, text)
 		want := stored(t, url, p.service(), base)
 		require.NotEmpty(t, want)
-		for _, coding := range []string{"", "gzip", "identity"} {
+		for _, coding := range []string{"", "gzip", "identity", "GZIP", "x-gzip"} {
 			again := p
 			again.name = p.name + coding + "_"
 			again.body = packed(t, p.body)
-			if coding == "gzip" && p.name == "pprof" {
+			if strings.HasSuffix(strings.ToLower(coding), "gzip") && p.name == "pprof" {
 				again.body = packed(t, again.body) // pprof's own, and the transport's
 			}
 			q := strings.ReplaceAll(again.query, "SERVICE", again.service())
