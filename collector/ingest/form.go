@@ -12,8 +12,8 @@ import (
 // maxParts bounds the parts of a form. SDKs send two.
 const maxParts = 16
 
-// ReadForm returns the parts of a multipart/form-data body by their names; of
-// parts with the same name the first. An error names the part.
+// ReadForm returns the parts of a multipart/form-data body by their names. Two parts
+// with the same name are an error, which names the part.
 func ReadForm(contentType string, body []byte) (map[string][]byte, error) {
 	_, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
@@ -44,8 +44,9 @@ func ReadForm(contentType string, body []byte) (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("form: part %d, %q: %w", n, name, err)
 		}
-		if _, ok := parts[name]; !ok {
-			parts[name] = b
+		if _, ok := parts[name]; ok {
+			return nil, fmt.Errorf("form: part %d, %q: is there twice; send the profiles one by one", n, name)
 		}
+		parts[name] = b
 	}
 }

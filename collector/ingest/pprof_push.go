@@ -180,6 +180,11 @@ func PprofForm(parts map[string][]byte, m Push, l Limits) (ps []profile.Profile,
 		slices.Sort(names)
 		return nil, 0, fmt.Errorf("profile: the form has no such part, only %q", names)
 	}
+	for name := range parts {
+		if name != "profile" && name != "prev_profile" && name != "sample_type_config" {
+			l.Report.Skip("part", name+" of the form", 1)
+		}
+	}
 	types, err := SampleTypes(parts["sample_type_config"])
 	if err != nil {
 		return nil, 0, err

@@ -28,7 +28,7 @@ func formOf(t testing.TB, parts ...string) (contentType string, body []byte) {
 }
 
 func TestForm(t *testing.T) {
-	contentType, body := formOf(t, "profile", "abc", "sample_type_config", "{}", "profile", "later")
+	contentType, body := formOf(t, "profile", "abc", "sample_type_config", "{}")
 	parts, err := ReadForm(contentType, body)
 	require.NoError(t, err)
 	require.Equal(t, map[string][]byte{"profile": []byte("abc"), "sample_type_config": []byte("{}")}, parts)
@@ -48,6 +48,9 @@ func TestForm(t *testing.T) {
 		_, err := ReadForm(tc.contentType, tc.body)
 		require.ErrorContains(t, err, tc.want, name)
 	}
+	_, twice := formOf(t, "profile", "abc", "profile", "later")
+	_, err = ReadForm("multipart/form-data; boundary="+string(twice[2:bytes.IndexByte(twice, '\r')]), twice)
+	require.ErrorContains(t, err, `form: part 1, "profile": is there twice`)
 	var many []string
 	for i := range maxParts + 1 {
 		many = append(many, fmt.Sprint(i), "")
@@ -186,4 +189,11 @@ func FuzzForm(f *testing.F) {
 			require.NoError(t, err)
 		}
 	})
+}
+
+func TestPprofFormNamesOtherParts(t *testing.T) {
+	report := &Report{}
+	_, _, err := PprofForm(map[string][]byte{"profile": encode(t, sound()), "other": nil}, pushOf(t, "shop"), Limits{Report: report})
+	require.NoError(t, err)
+	require.Contains(t, report.String(), "skipped part other of the form (1)")
 }
