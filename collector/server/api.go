@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -39,7 +40,11 @@ func (s *Server) Open(db Store) {
 	mux.Handle(otlpProcedure, push.otlpHandler(options...))
 	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
 	q := &querier{store: db, limits: o.Limits}
-	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, options...))
+	questions := slices.Clone(options)
+	for _, c := range jsonCodecs {
+		questions = append(questions, connect.WithCodec(c))
+	}
+	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, questions...))
 	r := &renderer{querier: q, now: time.Now}
 	for _, prefix := range []string{"", "/pyroscope"} {
 		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))

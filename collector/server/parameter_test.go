@@ -2,8 +2,10 @@ package server_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -130,4 +132,31 @@ func params(kv ...string) string {
 		v.Add(kv[i], kv[i+1])
 	}
 	return v.Encode()
+}
+
+// A name of a value that there is not is refused in JSON too, as a number is.
+func TestNamesOfValuesInJSON(t *testing.T) {
+	base, _ := corpus(t)
+	const question = `{"profileTypeID":"process_cpu:cpu:nanoseconds:cpu:nanoseconds","labelSelector":"{}","start":1,"end":2,"step":15`
+	for more, want := range map[string]string{
+		``: "",
+		`,"aggregation":"TIME_SERIES_AGGREGATION_TYPE_AVERAGE","exemplarType":null,"newer":{"a":[1]}`: "",
+		`,"aggregation":"MEDIAN"`:  `aggregation: \"MEDIAN\" is none of TIME_SERIES_AGGREGATION_TYPE_SUM, TIME_SERIES_AGGREGATION_TYPE_AVERAGE`,
+		`,"exemplar_type":"spans"`: `exemplar_type: \"spans\" is none of EXEMPLAR_TYPE_UNSPECIFIED, EXEMPLAR_TYPE_NONE`,
+	} {
+		for _, contentType := range []string{"application/json", "application/json; charset=utf-8"} {
+			resp, err := http.Post(base+"/querier.v1.QuerierService/SelectSeries", contentType, strings.NewReader(question+more+"}"))
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			if want == "" {
+				require.Equal(t, http.StatusOK, resp.StatusCode, string(body))
+				continue
+			}
+			require.Equal(t, http.StatusBadRequest, resp.StatusCode, string(body))
+			require.Contains(t, string(body), "invalid_argument")
+			require.Contains(t, string(body), want)
+		}
+	}
 }
