@@ -52,6 +52,9 @@ func (t Type) kind() kind {
 		return k
 	}
 	generic := all(ws, genericWords)
+	if underWay(ws) {
+		return state
+	}
 	if k, ok := kindOf(ws); ok {
 		return k
 	}
@@ -100,6 +103,20 @@ func kindOf(ws []string) (k kind, ok bool) {
 func inUse(ws []string) bool {
 	for i, w := range ws {
 		if w == "in" && i+1 < len(ws) && ws[i+1] == "use" {
+			return true
+		}
+	}
+	return false
+}
+
+// underWay finds things that have begun and not ended: requests in flight, pending
+// writes, active calls.
+func underWay(ws []string) bool {
+	for i, w := range ws {
+		switch {
+		case underWayWords[w]:
+			return true
+		case w == "in" && i+1 < len(ws) && (ws[i+1] == "flight" || ws[i+1] == "progress"):
 			return true
 		}
 	}
@@ -164,6 +181,8 @@ var (
 		call calls ticks gc syscall syscalls packets drops dropped lost throttled cuda kernel park parked sleep`)
 	// thingWords are of things that there are a number of.
 	thingWords = setOf(`goroutine goroutines coroutine coroutines fiber fibers thread threads connection connections session sessions`)
+	// underWayWords are stronger than flowWords: pending writes are not yet written.
+	underWayWords = setOf(`inflight ongoing pending queued active`)
 	// levelWords say how far something has filled. In the name of a profile they are
 	// those of a product as often, such as active_record.
 	levelWords = setOf(`active open pending peak watermark depth used free usage`)

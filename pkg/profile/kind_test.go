@@ -37,7 +37,10 @@ func TestFlowsAndStates(t *testing.T) {
 			goroutineleak:goroutineleak:count:goroutineleak:count
 			threadcreate:threadcreate:count:threadcreate:count
 			net/http.connections:net/http.connections:count:net/http.connections:count
-			leases:leases:count:leases:count`,
+			leases:leases:count:leases:count
+			http:requests_in_flight:count:requests_in_flight:count
+			io:pending_writes:count::
+			rpc:active_calls:count::`,
 		},
 		{
 			"JVM: jfr-parser, async-profiler's converters",
