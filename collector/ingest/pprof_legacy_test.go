@@ -144,7 +144,6 @@ func TestPprofRefusesBrokenOlderFormats(t *testing.T) {
 		"samples":       {legacyProfiles["heap"], Limits{MaxSamples: 1}, "pprof: sample: more than 1 samples (limits.max_samples)"},
 		"addresses":     {legacyProfiles["heap"], Limits{MaxSymbols: 2}, "pprof: more than 2 addresses (limits.max_symbols)"},
 		"words":         {string(oldCPU(8, binary.LittleEndian)), Limits{MaxSymbols: 2}, "(8 for each of limits.max_symbols)"},
-		"depth":         {legacyProfiles["heap"], Limits{MaxStackDepth: 1}, "(limits.max_stack_depth)"},
 		"all goroutine": {"goroutine 1 [running]:\nmain.main()\n", Limits{}, "pprof: this is a list of Go's goroutines"},
 	} {
 		t.Run(name, func(t *testing.T) {

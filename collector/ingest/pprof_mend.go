@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"path"
+	"unicode/utf8"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
@@ -39,15 +40,24 @@ type mender struct {
 	mappingIDs, functionIDs, locationIDs ids
 
 	unknownFunction, unknownLocation uint64 // IDs, 0 if there is none
+	cutLocation                      uint64
 }
 
-// strings makes all strings UTF-8 and the first one empty. Some writers number
+// strings makes all strings UTF-8, no longer than may be, and the first one empty. Some writers number
 // from 0 without an empty string; then a 0 that has to mean something means the
 // first string.
 func (m *mender) strings() {
 	p := m.profile
 	for i, s := range p.StringTable {
-		p.StringTable[i] = validText(s, m.report)
+		s = validText(s, m.report)
+		if most := m.limits.MaxSymbolBytes; exceeds(len(s), most) {
+			for most > 0 && !utf8.RuneStart(s[most]) {
+				most--
+			}
+			s = s[:most]
+			m.report.Correct("string", "longer than limits.max_symbol_bytes, which was cut", 1)
+		}
+		p.StringTable[i] = s
 	}
 	if len(p.StringTable) == 0 {
 		p.StringTable = []string{""}
@@ -235,9 +245,7 @@ func (m *mender) locations() {
 // unknown returns the ID of a function called [unknown].
 func (m *mender) unknown() uint64 {
 	if m.unknownFunction == 0 {
-		m.unknownFunction = m.functionIDs.fresh()
-		name := m.newText(frameUnknown)
-		m.profile.Function = append(m.profile.Function, &googlev1.Function{Id: m.unknownFunction, Name: name, SystemName: name})
+		m.unknownFunction = m.newFunction(frameUnknown)
 	}
 	return m.unknownFunction
 }
@@ -245,10 +253,38 @@ func (m *mender) unknown() uint64 {
 // unknownPlace returns the ID of a location in that function.
 func (m *mender) unknownPlace() uint64 {
 	if m.unknownLocation == 0 {
-		m.unknownLocation = m.locationIDs.fresh()
-		m.profile.Location = append(m.profile.Location, &googlev1.Location{
-			Id: m.unknownLocation, Line: []*googlev1.Line{{FunctionId: m.unknown()}},
-		})
+		m.unknownLocation = m.newLocation(m.unknown())
 	}
 	return m.unknownLocation
+}
+
+func (m *mender) newFunction(name string) uint64 {
+	id, text := m.functionIDs.fresh(), m.newText(name)
+	m.profile.Function = append(m.profile.Function, &googlev1.Function{Id: id, Name: text, SystemName: text})
+	return id
+}
+
+func (m *mender) newLocation(function uint64) uint64 {
+	id := m.locationIDs.fresh()
+	m.profile.Location = append(m.profile.Location, &googlev1.Location{Id: id, Line: []*googlev1.Line{{FunctionId: function}}})
+	return id
+}
+
+// depth cuts a stacktrace that is deeper than may be in its middle, most often
+// recursion: so the function that ran keeps its own time, and those that everything
+// is called by their total.
+func (m *mender) depth(s *googlev1.Sample) {
+	most := m.limits.MaxStackDepth
+	if !exceeds(len(s.LocationId), most) {
+		return
+	}
+	if m.cutLocation == 0 {
+		m.cutLocation = m.newLocation(m.newFunction(frameTruncated))
+	}
+	callers := (most - 1) / 2
+	leaf := most - 1 - callers
+	ids := append(make([]uint64, 0, most), s.LocationId[:leaf]...)
+	ids = append(ids, m.cutLocation)
+	s.LocationId = append(ids, s.LocationId[len(s.LocationId)-callers:]...)
+	m.report.Correct("stacktrace", "deeper than limits.max_stack_depth, which was cut in the middle", 1)
 }

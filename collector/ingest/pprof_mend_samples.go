@@ -44,6 +44,7 @@ func (m *mender) samples(types int, keep []int) error {
 				m.report.Correct("location", "that is not there", 1)
 			}
 		}
+		m.depth(s)
 		kept = append(kept, m.labels(s, i)...)
 		if exceeds(len(kept), m.limits.MaxSamples) {
 			return fmt.Errorf("sample: more than %d samples (limits.max_samples), after those with several values of a label were split", m.limits.MaxSamples)

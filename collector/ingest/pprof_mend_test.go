@@ -209,3 +209,25 @@ func TestPprofBoundsDemangledNames(t *testing.T) {
 	require.Equal(t, "_ZN4shop8checkoutEi", n.shown("_ZN4shop8checkoutEi"))
 	require.Equal(t, "main", n.shown("main"))
 }
+
+// One stacktrace that is too deep, or one name that is too long, costs no profile.
+func TestPprofIsHeldToLimitsByElement(t *testing.T) {
+	deep := sound()
+	deep.Sample[0].LocationId = []uint64{2, 1, 1, 1, 1, 1, 1}
+	report := &Report{}
+	p, _, err := Pprof(encode(t, deep), Limits{MaxStackDepth: 4, Report: report})
+	require.NoError(t, err)
+	require.Equal(t, []string{"main;[truncated];main;0xfe [40]", soundSecond}, shownStacks(p))
+	require.Equal(t, "corrected stacktrace deeper than limits.max_stack_depth, which was cut in the middle (1)", report.String())
+	p, _, err = Pprof(encode(t, deep), Limits{MaxStackDepth: 1})
+	require.NoError(t, err)
+	require.Equal(t, []string{"[truncated] [40]", soundSecond}, shownStacks(p))
+
+	long := sound()
+	long.StringTable[3] = strings.Repeat("é", 10)
+	report = &Report{}
+	p, _, err = Pprof(encode(t, long), Limits{MaxSymbolBytes: 17, Report: report})
+	require.NoError(t, err)
+	require.Equal(t, []string{strings.Repeat("é", 8) + ";0xfe [40]", strings.Repeat("é", 8) + " [2] span_id=9a517183f26a089d"}, shownStacks(p))
+	require.Equal(t, "corrected string longer than limits.max_symbol_bytes, which was cut (1)", report.String())
+}

@@ -140,10 +140,8 @@ func TestPprofNamesTheOffset(t *testing.T) {
 func TestPprofNamesTheLimit(t *testing.T) {
 	raw := encode(t, sound())
 	for limit, l := range map[string]Limits{
-		"limits.max_samples":      {MaxSamples: 1},
-		"limits.max_symbols":      {MaxSymbols: 13},
-		"limits.max_stack_depth":  {MaxStackDepth: 1},
-		"limits.max_symbol_bytes": {MaxSymbolBytes: 15},
+		"limits.max_samples": {MaxSamples: 1},
+		"limits.max_symbols": {MaxSymbols: 13},
 	} {
 		_, _, err := Pprof(raw, l)
 		require.ErrorContains(t, err, limit)
