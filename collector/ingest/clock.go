@@ -2,10 +2,10 @@ package ingest
 
 import "time"
 
-// earliest is the time before which no profile was taken: what claims to be older
+// Earliest is the time before which no profile was taken: what claims to be older
 // is zero, a count of microseconds, milliseconds or seconds, or the time since
 // the machine booted.
-var earliest = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
+var Earliest = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // ProfileTime returns when a profile began, in ns since 1970, given what the
 // sender says and when the profile arrived. All ways in use it.
@@ -23,7 +23,7 @@ func ProfileTime(nanos, duration int64, received time.Time, r *Report) int64 {
 // profileTime is ProfileTime. said reports whether the sender said the time, in
 // whatever unit.
 func profileTime(nanos, duration int64, received time.Time, r *Report) (t int64, said bool) {
-	if nanos >= earliest.UnixNano() {
+	if nanos >= Earliest.UnixNano() {
 		return notAhead(nanos, duration, received, r), true
 	}
 	now := received.UnixNano()

@@ -29,7 +29,7 @@ func (c *otlpConverter) timesOf(p *otlpv1.Profile) (otlpTimes, error) {
 	t := otlpTimes{duration: int64(p.DurationNano), factor: 1}
 	t.begin = ProfileTime(said, t.duration, c.received, c.limits.Report)
 	now := c.received.UnixNano() + clockSlack
-	t.earliest, t.latest = earliest.UnixNano(), now
+	t.earliest, t.latest = Earliest.UnixNano(), now
 	switch {
 	case said == 0:
 		return t, nil

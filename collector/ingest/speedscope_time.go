@@ -45,8 +45,8 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 	said, slack := m.dated(), float64(clockSlack)
 	begin := c.base
 	switch {
-	case c.base < float64(earliest.UnixNano()) || end > float64(latestSample), said && (end < from-slack || end > until+slack):
-		if c.base >= float64(earliest.UnixNano()) {
+	case c.base < float64(Earliest.UnixNano()) || end > float64(latestSample), said && (end < from-slack || end > until+slack):
+		if c.base >= float64(Earliest.UnixNano()) {
 			r.Correct("time", "of the file, which is not from from to until", 1)
 		}
 		if begin = until - length; from < until {

@@ -48,8 +48,12 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 			}
 		}
 	}
-	switch hasUntil := q.Get("until") != ""; {
-	case q.Get("from") != "":
+	hasFrom, hasUntil := q.Get("from") != "", q.Get("until") != ""
+	if m.From.Before(ingest.Earliest) || m.Until.Before(ingest.Earliest) {
+		hasFrom, hasUntil = sinceBoot(&m, hasFrom, hasUntil, now, report)
+	}
+	switch {
+	case hasFrom:
 		m.FromGiven = true
 		if hasUntil && m.Until.Before(m.From) {
 			return m, "", fmt.Errorf("until: %s is before from, %s", m.Until.UTC().Format(time.RFC3339Nano), m.From.UTC().Format(time.RFC3339Nano))
@@ -60,7 +64,7 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
 		return m, "", fmt.Errorf("until: %w", p.timely(m.Until.UnixNano()))
 	}
-	m.UntilGiven = q.Get("until") != ""
+	m.UntilGiven = hasUntil
 	m.SampleRate = ingest.DefaultSampleRate
 	if s := q.Get("sampleRate"); s != "" {
 		m.SampleRate, err = strconv.ParseInt(s, 10, 64)
@@ -74,6 +78,27 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	}
 	format, err = formatOf(q.Get("format"), r.Header.Get("Content-Type"))
 	return m, format, err
+}
+
+// sinceBoot corrects from and until, of which at least one is before 1990, as the time of
+// a pprof profile is corrected: zero is none, and a sender that counts from when its
+// machine booted has pushed what ended now. It returns which of the two are given.
+func sinceBoot(m *ingest.Push, hasFrom, hasUntil bool, now time.Time, report *ingest.Report) (from, until bool) {
+	untilToo := m.Until.Before(ingest.Earliest)
+	if hasFrom && !m.From.Before(ingest.Earliest) || hasFrom && untilToo && m.Until.Before(m.From) {
+		return hasFrom, hasUntil // is refused: until is before from
+	}
+	report.Correct("time", "from and until, which are before 1990", 1)
+	if !untilToo { // or it is now, and not given
+		m.From = m.Until
+		return false, hasUntil
+	}
+	length := min(m.Until.Sub(m.From), 24*time.Hour)
+	if !hasFrom {
+		length = 0
+	}
+	m.From, m.Until = now.Add(-length), now
+	return length > 0, length > 0
 }
 
 // ingestParameters are those of /ingest.
@@ -104,11 +129,13 @@ func unread(q url.Values) ([]string, error) {
 	return out, nil
 }
 
+func allDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
 // parseIngestTime reads a time in one of the forms that Pyroscope's /ingest
 // takes: a Unix time in seconds, or with 13, 16 or 19 digits in milliseconds,
 // microseconds or nanoseconds; a day as YYYYMMDD, in UTC; or now, which may be
 // left out, plus or minus durations such as 1h30min. Underscores, commas and
-// space count for nothing. Also RFC 3339. Times from 1970 to 2262 are valid.
+// space count for nothing. Also RFC 3339, and seconds with a fraction. Times from 1970 to 2262 are valid.
 func parseIngestTime(s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, strings.TrimSpace(s)); err == nil {
 		return sinceEpoch(t, s)
@@ -119,7 +146,7 @@ func parseIngestTime(s string, now time.Time) (time.Time, error) {
 		}
 		return r
 	}, s)
-	if text != "" && strings.Trim(text, "0123456789") == "" {
+	if allDigits(text) {
 		if day, err := time.Parse("20060102", text); err == nil && day.Year() > 1900 {
 			return sinceEpoch(day, s)
 		}
@@ -139,6 +166,14 @@ func parseIngestTime(s string, now time.Time) (time.Time, error) {
 			return time.Time{}, outOfRange(s)
 		}
 		return time.Unix(v, 0), nil
+	}
+	if whole, fraction, ok := strings.Cut(text, "."); ok && len(whole) <= len("9223372036") && allDigits(whole) && allDigits(fraction) {
+		v, _ := strconv.ParseInt(whole, 10, 64)
+		ns, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+		if v > maxUnix {
+			return time.Time{}, outOfRange(s)
+		}
+		return time.Unix(v, ns), nil
 	}
 	offset, ok := strings.CutPrefix(text, "now")
 	if !ok && (text == "" || !strings.ContainsRune("+-", rune(text[0]))) {

@@ -1,12 +1,16 @@
 package server
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/ingest"
 )
 
 func TestParseIngestTime(t *testing.T) {
@@ -18,6 +22,8 @@ func TestParseIngestTime(t *testing.T) {
 		"1700000000123":               unix.Add(123 * time.Millisecond),
 		"1700000000123456":            unix.Add(123456 * time.Microsecond),
 		"1700000000123456789":         unix.Add(123456789),
+		"1700000000.25":               unix.Add(250 * time.Millisecond),
+		"1700000000.1234567891":       unix.Add(123456789),
 		"20231114":                    time.Date(2023, 11, 14, 0, 0, 0, 0, time.UTC),
 		"20239999":                    time.Unix(20239999, 0),
 		"0":                           time.Unix(0, 0),
@@ -40,6 +46,9 @@ func TestParseIngestTime(t *testing.T) {
 	for in, want := range map[string]string{
 		"yesterday":            `"yesterday" is no time: neither Unix nor RFC 3339 nor relative to now`,
 		" ":                    `" " is no time`,
+		"1700000000.":          `is no time`,
+		"1.7e9":                `is no time`,
+		"9223372037.5":         "is not between the years 1970 and 2262",
 		"nowish":               `"ish" has no sign`,
 		"now-":                 `there is no duration after "-"`,
 		"now-h":                `"h" does not begin with a number`,
@@ -85,4 +94,34 @@ func TestUnreadParameters(t *testing.T) {
 	got, err := unread(url.Values{"name": {"a"}, "from": {"now", "now", ""}, "zeta": {"1"}, "dialect": {"x"}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"dialect", "zeta"}, got)
+}
+
+// from and until that cannot be are corrected as a profile's own time is.
+func TestTimesBefore1990(t *testing.T) {
+	now := time.Date(2026, 3, 29, 12, 0, 0, 0, time.UTC)
+	p := &pusher{now: func() time.Time { return now }}
+	for query, want := range map[string]struct {
+		from, until           time.Time
+		fromGiven, untilGiven bool
+	}{
+		"from=0&until=0":             {now, now, false, false},
+		"from=0":                     {now, now, false, false},
+		"until=0":                    {now, now, false, false},
+		"from=8000&until=8010":       {now.Add(-10 * time.Second), now, true, true},
+		"from=0&until=1774785590":    {now.Add(-10 * time.Second), now.Add(-10 * time.Second), false, true},
+		"from=100000&until=90100000": {now.Add(-24 * time.Hour), now, true, true},
+	} {
+		report := &ingest.Report{}
+		m, _, err := p.parameters(httptest.NewRequest(http.MethodPost, "/ingest?name=shop&"+query, nil), report)
+		require.NoError(t, err, query)
+		require.True(t, want.from.Equal(m.From), "%s: %s", query, m.From)
+		require.True(t, want.until.Equal(m.Until), "%s: %s", query, m.Until)
+		require.Equal(t, want.fromGiven, m.FromGiven, query)
+		require.Equal(t, want.untilGiven, m.UntilGiven, query)
+		require.Equal(t, "corrected time from and until, which are before 1990 (1)", report.String(), query)
+	}
+	for _, query := range []string{"from=1774785590&until=0", "from=8010&until=8000"} {
+		_, _, err := p.parameters(httptest.NewRequest(http.MethodPost, "/ingest?name=shop&"+query, nil), nil)
+		require.ErrorContains(t, err, "is before from", query)
+	}
 }
