@@ -63,6 +63,10 @@ func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery) (dat
 		f.Meta.ExecutedQueryString = m.describe() + " step " + g.duration().String()
 		f.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID, "rateCalculated": cumulative}
 	}
+	if len(m.SpanSelector) > 0 {
+		// The API has no series of spans.
+		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityWarning, Text: "The series is of all samples: the span selector holds for the flame graph only."})
+	}
 	if notice != "" {
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})
 	}

@@ -143,3 +143,10 @@ func TestGaps(t *testing.T) {
 	resp = ask(t, runner(t, q), 5*time.Minute, map[string]any{"queryType": "metrics", "profileTypeId": "memory:inuse_space:bytes:space:bytes"})
 	require.Equal(t, 2, resp.Frames[0].Rows())
 }
+
+// The API has no series of spans, and a chart must not be taken for one.
+func TestSeriesSayThatTheyAreOfAllSpans(t *testing.T) {
+	resp := ask(t, runner(t, &querier{}), 5*time.Minute, map[string]any{"queryType": "metrics", "profileTypeId": cpu, "spanSelector": []string{"9a517183f26a089d"}})
+	require.NoError(t, resp.Error)
+	require.Contains(t, resp.Frames[0].Meta.Notices[0].Text, "The series is of all samples: the span selector holds for the flame graph only.")
+}
