@@ -282,8 +282,12 @@ func (c *otlpConverter) sampleLabels(s *otlpv1.Sample) ([]sampleLabel, error) {
 		case exceeds(len(label.value), c.limits.MaxLabelValueBytes):
 			return nil, fmt.Errorf("attribute_indices[%d]: the value of %q has %d bytes, more than %d (limits.max_label_value_bytes)", i, key, len(label.value), c.limits.MaxLabelValueBytes)
 		}
-		if !slices.ContainsFunc(ls, func(l sampleLabel) bool { return l.name == label.name }) {
+		// OpenTelemetry forbids the same key twice.
+		switch i := slices.IndexFunc(ls, func(l sampleLabel) bool { return l.name == label.name }); {
+		case i < 0:
 			ls = append(ls, label)
+		case ls[i].value != label.value:
+			c.limits.Report.Skip("label", label.name+", of which a sample had a value already", 1)
 		}
 	}
 	slices.SortFunc(ls, func(a, b sampleLabel) int { return cmp.Compare(a.name, b.name) })

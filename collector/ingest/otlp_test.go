@@ -161,3 +161,21 @@ func TestOTLP(t *testing.T) {
 		})
 	}
 }
+
+// OpenTelemetry forbids an attribute that is there twice: the first one counts, and the
+// answer says so.
+func TestOTLPAttributeTwice(t *testing.T) {
+	ps := exported()
+	d := ps.Dictionary()
+	again := d.AttributeTable().AppendEmpty()
+	again.SetKeyStrindex(15) // endpoint
+	again.Value().SetStr("/sell")
+	sample := ps.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0).Samples().At(1)
+	sample.AttributeIndices().Append(sample.AttributeIndices().At(0), int32(d.AttributeTable().Len()-1))
+	body, err := pprofileotlp.NewExportRequestFromProfiles(ps).MarshalProto()
+	require.NoError(t, err)
+	report := &Report{}
+	_, err = OTLP(body, false, exportedAt, Limits{Report: report})
+	require.NoError(t, err)
+	require.Contains(t, report.String(), "skipped label endpoint, of which a sample had a value already (1)")
+}
