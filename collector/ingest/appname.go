@@ -22,6 +22,11 @@ const labelSpy = "pyroscope_spy"
 // Pyroscope drops a label that is not closed in silence, and what follows the
 // closing brace; here they are errors, which give the offset in bytes.
 func ParseName(s string) (app string, set map[string]string, err error) {
+	return parseName(s, nil)
+}
+
+// parseName is ParseName, and notes labels that are there twice with other values.
+func parseName(s string, r *Report) (app string, set map[string]string, err error) {
 	app, rest, braced := strings.Cut(s, "{")
 	if app = strings.TrimSpace(app); app == "" {
 		return "", nil, errors.New("name: the application has no name")
@@ -38,6 +43,9 @@ func ParseName(s string) (app string, set map[string]string, err error) {
 		key, value, more, err := p.label()
 		if err != nil {
 			return "", nil, fmt.Errorf("name: %w", err)
+		}
+		if other, ok := set[key]; ok && other != value {
+			r.Skip("label", key+", which the name has twice", 1)
 		}
 		if key != "" {
 			set[key] = value

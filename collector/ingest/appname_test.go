@@ -122,3 +122,16 @@ func FuzzParseName(f *testing.F) {
 		require.Equal(t, set, set2)
 	})
 }
+
+// Of labels that are there twice the last one counts, as in Pyroscope, which is noted.
+func TestNameWithALabelTwice(t *testing.T) {
+	for name, want := range map[string]string{
+		"shop{a=1,b=2,a=1}": "",
+		"shop{a=1,b=2,a=3}": "skipped label a, which the name has twice (1)",
+	} {
+		var m Push
+		report := &Report{}
+		require.NoError(t, m.SetLabels(name, "test", Limits{Report: report}))
+		require.Equal(t, want, report.String(), name)
+	}
+}

@@ -51,7 +51,7 @@ type Push struct {
 // Pyroscope's form says, and the sender to spy. Labels that begin with two
 // underscores are the server's to set, and left out.
 func (m *Push) SetLabels(name, spy string, l Limits) error {
-	app, given, err := ParseName(name)
+	app, given, err := parseName(name, l.Report)
 	if err != nil {
 		return err
 	}
