@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 )
@@ -31,6 +32,8 @@ type jobSender struct {
 	gap     int64      // between two snapshots, in ms, about
 	held    int64      // the snapshot that counts, ms, if none is in the selection
 	share   float64    // of the measured time, in which it was there
+	first   int64      // its first snapshot, ms, if it began then as far as is known, else 0
+	several float64    // how many processes send as this one, see processes
 }
 
 // snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
@@ -114,6 +117,36 @@ func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int6
 	}
 }
 
+// processes is how many processes send the snapshots of one sender in (lo, hi], on
+// average: replicas whose labels do not tell them apart. Their snapshots say what time
+// each covers, so several at a time are of several processes. It is 1 if they do not
+// say. Whole numbers are taken for what they nearly are.
+func processes(times []int64, covers []uint64, lo, hi int64) float64 {
+	sum, reached, covered := int64(0), lo, int64(0)
+	for i, t := range times {
+		from, to := max(t, lo), min(t+int64(covers[i]>>1), hi)
+		if from >= to {
+			continue
+		}
+		sum += to - from
+		if from = max(from, reached); from < to {
+			covered += to - from
+			reached = to
+		}
+	}
+	if covered == 0 {
+		return 1
+	}
+	n := float64(sum) / float64(covered)
+	switch whole := math.Round(n); {
+	case n < 1.25:
+		return 1
+	case math.Abs(n-whole) < 0.1*whole:
+		return whole
+	}
+	return n
+}
+
 // shareOfTime is the share of measured ms in which a sender was there. Senders do not
 // take their snapshots at the same moment: one that lacks less than the time between
 // two snapshots was there all the time, unless its time was cut at an epoch's end.
@@ -158,6 +191,10 @@ func (db *DB) findSenders(ctx context.Context, jobs []*job, sel Selection) (meas
 				return err
 			}
 			j.senders[i].find(times, covers, start, lo, hi)
+			j.senders[i].several = processes(times, covers, lo, hi)
+			if len(times) > 0 && times[0] > from+j.senders[i].gap {
+				j.senders[i].first = times[0]
+			}
 			found = append(found, j.senders[i].alive...)
 		}
 		found = union(found)

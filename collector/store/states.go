@@ -119,7 +119,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 	if sum.large() {
 		return errOverflow()
 	}
-	m.addMean(raw, snd.share/float64(max(snapshots, 1)))
+	m.addMean(raw, snd.share*snd.several/float64(max(snapshots, 1)))
 	return nil
 }
 
@@ -183,6 +183,15 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 	if err != nil {
 		return err
 	}
+	var began []int64
+	for _, j := range jobs {
+		for i := range j.senders {
+			if t := j.senders[i].first; t > 0 {
+				began = append(began, t)
+			}
+		}
+	}
+	slices.Sort(began)
 	perStep := make([]int64, gs.steps)
 	for k := range perStep {
 		end := gs.first + int64(k)*gs.step
@@ -190,7 +199,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 	}
 	return db.run(ctx, jobs, func(j *job, s *scanner) error {
 		s.longest, s.edges.sign = 0, 1
-		p := statePointer{groups: gs, measured: perStep, scanner: s, epoch: j.epoch}
+		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.epoch}
 		p.from, p.to = snapshotTimes(&sel, j.epoch)
 		if len(gs.request.Stack) > 0 {
 			part, err := s.partition(j.partition)
@@ -215,6 +224,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 type statePointer struct {
 	groups   *groups
 	measured []int64 // ms by step
+	began    []int64 // when senders began, ms, in order
 	scanner  *scanner
 	epoch    uint32
 	from, to int64 // of the snapshots that are read, ms
@@ -235,10 +245,11 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 	if len(snd.alive) == 0 {
 		return nil
 	}
-	if p.times, _, err = p.scanner.snapshots(snd.base, p.from, p.to); err != nil {
+	var covers []uint64
+	if p.times, covers, err = p.scanner.snapshots(snd.base, p.from, p.to); err != nil {
 		return err
 	}
-	p.findSteps(snd)
+	p.findSteps(snd, covers)
 	for i := range snd.streams {
 		st := &snd.streams[i]
 		g := p.groups.of(st.labels)
@@ -252,8 +263,11 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 	return nil
 }
 
-// findSteps finds out what a snapshot counts in each step.
-func (p *statePointer) findSteps(snd *jobSender) {
+// findSteps finds out what a snapshot counts in each step. covers are what the
+// snapshots cover. The last snapshot of a sender of which nothing is heard any more
+// does not stand for steps in which another one has begun, and may have taken its
+// place.
+func (p *statePointer) findSteps(snd *jobSender, covers []uint64) {
 	gs := p.groups
 	n := gs.steps
 	p.counts, p.held, p.shares = zeroed(p.counts, n), zeroed(p.held, n), sized(p.shares, n)
@@ -269,6 +283,9 @@ func (p *statePointer) findSteps(snd *jobSender) {
 		there := max(lengthWithin(snd.alive, begin, end), 1)
 		cut := begin < start && start < end || begin < start+dayMs && start+dayMs < end
 		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
+		if snd.several != 1 {
+			p.shares[k] *= p.processesIn(covers, begin, end)
+		}
 		if p.counts[k] > 0 {
 			continue
 		}
@@ -277,8 +294,20 @@ func (p *statePointer) findSteps(snd *jobSender) {
 			continue
 		}
 		i, _ := slices.BinarySearch(p.times, middle+1)
+		if i == len(p.times) && gs.now > p.times[i-1]+snd.gap+snd.gap/2+lateMs {
+			if next, _ := slices.BinarySearch(p.began, p.times[i-1]+1); next < len(p.began) && p.began[next] <= end {
+				continue
+			}
+		}
 		p.held[k] = p.times[max(i-1, 0)]
 	}
+}
+
+// processesIn is processes of a step.
+func (p *statePointer) processesIn(covers []uint64, begin, end int64) float64 {
+	from, _ := slices.BinarySearch(p.times, begin-holdMs)
+	to, _ := slices.BinarySearch(p.times, end)
+	return processes(p.times[from:to], covers[from:to], begin, end)
 }
 
 // addStream adds what a stream has. If it is not alone, it has no points where it is

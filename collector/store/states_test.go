@@ -269,3 +269,44 @@ func TestStatesOfProfilesByID(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 320, tree.Total())
 }
+
+// Replicas whose labels do not tell them apart add up, as far as their snapshots say
+// what time they cover.
+func TestStatesOfReplicasWithoutLabels(t *testing.T) {
+	for name, apart := range map[string]time.Duration{"at once": 0, "apart": 4 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			s := newStateStore(t)
+			for pod := range 3 {
+				for i := range 20 {
+					s.heap(hour+time.Second+time.Duration(i)*15*time.Second+time.Duration(pod)*apart, 15*time.Second, "x", "fill", 1000, "")
+				}
+			}
+			s.merged(func() {
+				require.Equal(t, map[string]int64{"main;fill": 3000}, s.tree(hour, hour+10*time.Minute))
+				require.Equal(t, map[string]int64{"main;fill": 3000}, s.tree(hour+20*time.Second, hour+80*time.Second))
+				points := s.points(hour+45*time.Second, hour+4*time.Minute, 15*time.Second)[""]
+				require.Len(t, points, 14)
+				for at, v := range points {
+					require.InDelta(t, 3000, v, 1e-6, "at %d", at)
+				}
+			})
+		})
+	}
+}
+
+// The chart does not count a pod that ended beside the one that took its place.
+func TestStatesOfReplacedProcessesInSteps(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 20 {
+		at := hour + 9*time.Second + time.Duration(i)*15*time.Second
+		if i >= 10 {
+			at += 3 * time.Second
+		}
+		s.heap(at, 0, fmt.Sprint(i/10), "fill", 1000, "")
+	}
+	s.merged(func() {
+		for at, v := range s.points(hour, hour+6*time.Minute, 15*time.Second)[""] {
+			require.InDelta(t, 1000, v, 1e-6, "at %d", at)
+		}
+	})
+}
