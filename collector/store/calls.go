@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"sync"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // callValues are the values of one partition's calls, on one side or, to
@@ -20,7 +22,9 @@ type callValues struct {
 	// the nodes; mergeLargest says what else.
 	ranked []int64
 	at     []int32
+	taken  []int32
 	rest   [][2]int64
+	cut    profile.Cut
 }
 
 // A rank is all that a search for the largest calls looks at, in one place.

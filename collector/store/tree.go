@@ -186,7 +186,7 @@ func pairJobs(sides [2][]*job) (out [][2]*job) {
 
 // left is the left side of a comparison, which is not used any more.
 func left(d *profile.DiffTree) *profile.Tree {
-	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes))}
+	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes)), Rest: d.Rest}
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
 		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}

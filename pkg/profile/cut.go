@@ -18,18 +18,21 @@ import (
 // The zero value is an empty tree. A Cut can be used again after Reset; it is not
 // safe for concurrent use.
 type Cut struct {
-	parents []int32
-	sizes   []int64
-	partial []bool // has children that were not added
+	nodes []cutNode
 
 	// Memory of Choose.
-	low    []int64 // size of the smallest child, own size without any, 0 of what is partial
-	left   []int32 // children that are not kept, and one more for those not added
-	depth  []int32
 	keep   []bool
 	values []int64
 	events []cutEvent
 	ties   []int32
+	depth  []int32
+}
+
+type cutNode struct {
+	size   int64
+	low    int64 // size of the smallest child, own size without any, 0 if some were not added
+	parent int32
+	left   int32 // children that are not kept, and one more for those not added
 }
 
 // maxRests is how many nodes a tree of maxNodes nodes may have besides them, for
@@ -46,83 +49,107 @@ func Room(maxNodes int64) int64 {
 }
 
 // Reset removes all nodes.
-func (c *Cut) Reset() {
-	c.parents, c.sizes, c.partial = c.parents[:0], c.sizes[:0], c.partial[:0]
-}
+func (c *Cut) Reset() { c.nodes = c.nodes[:0] }
 
 // Add adds a node and returns its number. The first one is the root, with the parent
 // -1; a parent is added before its children and is as large as any of them.
 func (c *Cut) Add(parent int32, size int64) int32 {
-	c.parents, c.sizes, c.partial = append(c.parents, parent), append(c.sizes, size), append(c.partial, false)
-	return int32(len(c.parents) - 1)
+	c.nodes = append(c.nodes, cutNode{size: size, low: size, parent: parent})
+	return int32(len(c.nodes) - 1)
 }
 
 // Partial marks a node with children that are smaller than all nodes that were
 // added. They are dropped whatever else is.
-func (c *Cut) Partial(node int32) { c.partial[node] = true }
+func (c *Cut) Partial(node int32) { c.nodes[node].low, c.nodes[node].left = 0, 1 }
 
 // Choose reports of each node whether it is kept, or nil if all are. It keeps at most
 // maxNodes nodes, and no more than make room nodes together with the rest nodes that
-// they need. The root is always kept and counts as none. The result is valid until
-// the next call.
+// they need; room is 8 at least. The root is always kept and counts as none. The
+// result is valid until Reset. It is to be called once after that.
 func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool {
-	n := len(c.parents)
-	c.low, c.left = slices.Grow(c.low[:0], n)[:n], slices.Grow(c.left[:0], n)[:n]
-	copy(c.low, c.sizes)
-	clear(c.left)
 	rests := int64(0)
-	for i := n - 1; i > 0; i-- {
-		p := c.parents[i]
-		if c.left[p]++; c.left[p] == 1 || c.sizes[i] < c.low[p] {
-			c.low[p] = c.sizes[i]
-		}
-	}
-	for i, partial := range c.partial {
-		if partial {
-			c.low[i] = 0
-			c.left[i]++
+	for i := len(c.nodes) - 1; i > 0; i-- {
+		n := &c.nodes[i]
+		up := &c.nodes[n.parent]
+		up.left++
+		up.low = min(up.low, n.size) // no child is larger
+		if n.low == 0 {
 			rests++
 		}
 	}
-	count := int64(n - 1)
-	if n == 0 || count <= maxNodes && count+rests <= room {
+	if len(c.nodes) > 0 && c.nodes[0].low == 0 {
+		rests++
+	}
+	count := int64(len(c.nodes) - 1)
+	if count <= maxNodes && count+rests <= room {
 		return nil
 	}
-	bound := c.bound(maxNodes, room)
-	return c.keepFrom(bound, maxNodes, room, name)
+	return c.keepFrom(c.bound(maxNodes, room), maxNodes, room, name)
 }
 
 // bound returns the size of which some nodes can be kept, but not all. All larger
 // nodes can be, no smaller one.
 func (c *Cut) bound(maxNodes, room int64) int64 {
-	bound := int64(0)
-	switch count := int64(len(c.sizes) - 1); {
+	least := int64(1)
+	switch count := int64(len(c.nodes) - 1); {
 	case maxNodes <= 0:
 		return math.MaxInt64
 	case count > maxNodes:
-		c.values = append(c.values[:0], c.sizes[1:]...)
-		bound = NthLargest(c.values, int(maxNodes))
+		c.values = c.values[:0]
+		for i := range c.nodes[1:] {
+			c.values = append(c.values, c.nodes[i+1].size)
+		}
+		least = NthLargest(c.values, int(maxNodes))
 	}
 	// With the nodes of at least a size kept, a node of that size or more has a rest if
 	// its smallest child is smaller. So nodes and rests together are twice the sizes that
-	// are large enough, less the smallest children that are.
-	c.events = c.events[:0]
-	for i, size := range c.sizes {
-		if i > 0 && size >= bound {
-			c.events = append(c.events, cutEvent{size, 2})
-		}
-		if low := c.low[i]; low >= bound && low > 0 {
-			c.events = append(c.events, cutEvent{low, -1})
+	// are large enough, less the smallest children that are. The root may have a rest, but
+	// does not count itself.
+	//
+	// Most often only some of the smallest nodes have to go, so that the others do not
+	// have to be ordered.
+	first := c.nodes[0].size
+	for i := range c.nodes {
+		if size := c.nodes[i].size; size >= least {
+			first = min(first, size)
 		}
 	}
-	return max(bound, firstOver(c.events, room-1)) // the root may have a rest
+	for above := first + first/4 + 1; ; above += above / 2 {
+		if above < 0 {
+			above = math.MaxInt64
+		}
+		left := room - 1
+		c.events = c.events[:0]
+		for i := range c.nodes {
+			n := &c.nodes[i]
+			switch {
+			case i == 0 || n.size < least:
+			case n.size >= above:
+				left -= 2
+			default:
+				c.events = append(c.events, cutEvent(n.size)<<1|1)
+			}
+			switch {
+			case n.low == 0 || n.low < least:
+			case n.low >= above:
+				left++
+			default:
+				c.events = append(c.events, cutEvent(n.low)<<1)
+			}
+		}
+		if left >= 0 || above == math.MaxInt64 {
+			return max(least, firstOver(c.events, left))
+		}
+	}
 }
 
-// A cutEvent is how many nodes more a tree has when nodes of a size are kept.
-type cutEvent struct {
-	size   int64
-	weight int64
-}
+// A cutEvent says how many nodes more a tree has when those of a size are kept. Its
+// lowest bit is set of the size of a node, and not of that of a smallest child; the
+// others are the size.
+type cutEvent uint64
+
+func (e cutEvent) size() int64   { return int64(e >> 1) }
+func (e cutEvent) weight() int64 { return int64(e&1)*3 - 1 }
 
 // firstOver returns the largest size at which the events of that size and more weigh
 // more than room, 0 if there is none. What events of at least a size weigh must not
@@ -130,19 +157,19 @@ type cutEvent struct {
 func firstOver(events []cutEvent, room int64) int64 {
 	for len(events) > 0 {
 		// The middle of three keeps sorted input from being the worst case.
-		a, b, d := events[0].size, events[len(events)/2].size, events[len(events)-1].size
+		a, b, d := events[0].size(), events[len(events)/2].size(), events[len(events)-1].size()
 		pivot := max(min(a, b), min(max(a, b), d))
 		var above, equal int64
 		i, j, k := 0, 0, len(events) // larger before i, equal from i to j, smaller from k
 		for j < k {
 			switch e := events[j]; {
-			case e.size > pivot:
-				above += e.weight
+			case e.size() > pivot:
+				above += e.weight()
 				events[i], events[j] = e, events[i]
 				i++
 				j++
-			case e.size == pivot:
-				equal += e.weight
+			case e.size() == pivot:
+				equal += e.weight()
 				j++
 			default:
 				k--
@@ -165,54 +192,52 @@ func firstOver(events []cutEvent, room int64) int64 {
 // keepFrom keeps the nodes above a bound, and as many of those at the bound as there
 // is room for.
 func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string) []bool {
-	n := len(c.parents)
-	c.keep, c.depth = slices.Grow(c.keep[:0], n)[:n], slices.Grow(c.depth[:0], n)[:n]
-	clear(c.keep)
-	c.keep[0], c.depth[0] = true, 0
-	c.ties = c.ties[:0]
+	nodes := c.nodes
+	c.keep = slices.Grow(c.keep[:0], len(nodes))[:len(nodes)]
+	keep, ties := c.keep, c.ties[:0]
+	keep[0] = true
 	kept := int64(0)
-	for i := 1; i < n; i++ {
-		p := c.parents[i]
-		c.depth[i] = c.depth[p] + 1
-		switch size := c.sizes[i]; {
-		case size > bound:
-			c.keep[i] = true
-			c.left[p]--
+	for i := 1; i < len(nodes); i++ {
+		n := &nodes[i]
+		if keep[i] = n.size > bound; keep[i] {
+			nodes[n.parent].left--
 			kept++
-		case size == bound:
-			c.ties = append(c.ties, int32(i))
+		} else if n.size == bound {
+			ties = append(ties, int32(i))
 		}
 	}
+	c.ties = ties
 	all := kept
-	for i, k := range c.keep {
-		if k && c.left[i] > 0 {
+	for i, k := range keep {
+		if k && nodes[i].left > 0 {
 			all++
 		}
 	}
 	// set keeps a node, or takes it back.
 	set := func(i int32, by int64) {
-		p := c.parents[i]
-		had := c.left[p] > 0
-		c.keep[i] = by > 0
-		c.left[p] -= int32(by)
+		up := &nodes[nodes[i].parent]
+		had := up.left > 0
+		keep[i] = by > 0
+		up.left -= int32(by)
 		kept += by
-		if all += by; c.left[i] > 0 {
+		if all += by; nodes[i].left > 0 {
 			all += by
 		}
-		if has := c.left[p] > 0; had && !has {
+		if has := up.left > 0; had && !has {
 			all--
 		} else if has && !had {
 			all++
 		}
 	}
 	fits := func() bool { return kept <= maxNodes && all <= room }
-	slices.SortStableFunc(c.ties, func(a, b int32) int { return cmp.Compare(c.depth[a], c.depth[b]) })
-	for first := 0; first < len(c.ties); {
+	depth := c.depths(ties)
+	slices.SortStableFunc(ties, func(a, b int32) int { return cmp.Compare(depth(a), depth(b)) })
+	for first := 0; first < len(ties); {
 		end := first
-		for end < len(c.ties) && c.depth[c.ties[end]] == c.depth[c.ties[first]] {
+		for end < len(ties) && depth(ties[end]) == depth(ties[first]) {
 			end++
 		}
-		level := c.ties[first:end]
+		level := ties[first:end]
 		first = end
 		for _, i := range level {
 			set(i, 1)
@@ -232,7 +257,25 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 		}
 		break
 	}
-	return c.keep
+	return keep
+}
+
+// depths returns the depth of nodes, found by what is faster for so many.
+func (c *Cut) depths(of []int32) func(node int32) int32 {
+	if len(of) < len(c.nodes)/64 {
+		return func(node int32) (depth int32) {
+			for ; node > 0; node = c.nodes[node].parent {
+				depth++
+			}
+			return depth
+		}
+	}
+	c.depth = slices.Grow(c.depth[:0], len(c.nodes))[:len(c.nodes)]
+	c.depth[0] = 0
+	for i := 1; i < len(c.nodes); i++ {
+		c.depth[i] = c.depth[c.nodes[i].parent] + 1
+	}
+	return func(node int32) int32 { return c.depth[node] }
 }
 
 // comparePaths compares the names of two nodes of the same depth, then those of their
@@ -242,7 +285,7 @@ func (c *Cut) comparePaths(a, b int32, name func(node int32) string) int {
 		if order := strings.Compare(name(a), name(b)); order != 0 {
 			return order
 		}
-		a, b = c.parents[a], c.parents[b]
+		a, b = c.nodes[a].parent, c.nodes[b].parent
 	}
 	return 0
 }
