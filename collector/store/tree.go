@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 
@@ -35,6 +36,12 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 	switch {
 	case err != nil:
 		return nil, err
+	case sel.MaxNodes > 0 && sel.Functions:
+		cut, err := parts.functions(sel.MaxNodes, false)
+		if err != nil {
+			return nil, err
+		}
+		return left(cut), nil
 	case sel.MaxNodes > 0:
 		return left(largest(parts.sorted(), sel.MaxNodes, false)), nil
 	}
@@ -43,8 +50,9 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 
 // Diff merges two selections and compares them: the left one is what it was, the
 // right one what it is. The tree is the one that profile.Diff and Truncate make
-// of both whole trees. maxNodes 0 means no limit; MaxNodes of the selections
-// does not count. Errors are those of Tree.
+// of both whole trees, or TruncateFunctions if the left selection says Functions.
+// maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
+// those of Tree.
 func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
 	defer func() {
 		if db.heal(err) {
@@ -68,6 +76,8 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	}
 	if maxNodes <= 0 {
 		maxNodes = 1<<63 - 1
+	} else if sels[0].Functions && maxNodes > 1 {
+		return parts.functions(maxNodes, true)
 	}
 	return largest(parts.sorted(), maxNodes, true), nil
 }
@@ -186,7 +196,7 @@ func pairJobs(sides [2][]*job) (out [][2]*job) {
 
 // left is the left side of a comparison, which is not used any more.
 func left(d *profile.DiffTree) *profile.Tree {
-	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes)), Rest: d.Rest}
+	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes)), Rest: d.Rest, Functions: d.Functions}
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
 		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}
@@ -252,6 +262,40 @@ func (p *parts) sorted() []*callValues {
 	}
 	return out
 }
+
+// functions is the tree of all parts, cut by functions if there is memory for it; else
+// as largest does. With keepRoot the root counts.
+func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, error) {
+	calls := 0
+	for _, c := range p.list {
+		calls += len(c.ranks)
+	}
+	if calls == 0 || !p.hold.try(int64(calls)*wholeTreeBytes) {
+		return largest(p.sorted(), maxNodes, keepRoot), nil
+	}
+	if len(p.list) > 1 {
+		list, order := p.sorted(), p.list[0].order
+		p.list = p.list[:0]
+		one, err := collapse(list, p.sides)
+		if err != nil {
+			return nil, err
+		}
+		p.list = append(p.list, orderedPart{order, one})
+	}
+	if keepRoot {
+		maxNodes--
+	}
+	whole := p.list[0].largest(math.MaxInt64)
+	cut := whole.TruncateFunctions(maxNodes)
+	if cut != whole {
+		putBack(&diffNodes, &diffNodeList{whole.Nodes}, cap(whole.Nodes)*40)
+	}
+	return cut, nil
+}
+
+// wholeTreeBytes is about what a call takes while a tree is cut by functions: its node,
+// and what the cut knows of it.
+const wholeTreeBytes = 96
 
 // whole is the tree of all parts.
 func (p *parts) whole() *profile.Tree {

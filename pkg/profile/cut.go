@@ -13,7 +13,8 @@ import (
 // The largest nodes are kept. Of nodes of equal size those nearer to the root come
 // first, then those whose name, their caller's name and so on come first in the
 // alphabet; so the choice depends on the tree alone, and a parent, which is as large
-// as its largest child, always comes before its children.
+// as its largest child, always comes before its children. Of those left, one that has
+// no children is kept in place of a rest node that would stand for it alone.
 //
 // The zero value is an empty tree. A Cut can be used again after Reset; it is not
 // safe for concurrent use.
@@ -63,8 +64,8 @@ func (c *Cut) Add(parent int32, size int64) int32 {
 func (c *Cut) Partial(node int32) { c.nodes[node].low, c.nodes[node].left = 0, 1 }
 
 // Choose reports of each node whether it is kept, or nil if all are. It keeps at most
-// maxNodes nodes, and no more than make room nodes together with the rest nodes that
-// they need; room is 8 at least. The root is always kept and counts as none. The
+// maxNodes nodes, besides those in place of rest nodes, and no more than make room nodes
+// together with the rest nodes that they need; room is 8 at least. The root is always kept and counts as none. The
 // result is valid until Reset. It is to be called once after that.
 func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool {
 	rests := int64(0)
@@ -256,6 +257,12 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 			}
 		}
 		break
+	}
+	// A leaf that would be all of a rest takes the place of the rest node.
+	for _, i := range ties {
+		if n := &nodes[i]; !keep[i] && keep[n.parent] && n.left == 0 && nodes[n.parent].left == 1 {
+			set(i, 1)
+		}
 	}
 	return keep
 }

@@ -143,7 +143,7 @@ func (c *functionCut) cut(keep int) *DiffTree {
 	if !c.addOwn() {
 		return nil
 	}
-	out := &DiffTree{Nodes: slices.Clone(c.out)}
+	out := &DiffTree{Nodes: slices.Clone(c.out), Functions: true}
 	names := newRenamer(c.names, len(out.Nodes))
 	for i := range out.Nodes {
 		out.Nodes[i].Name = names.rename(out.Nodes[i].Name)

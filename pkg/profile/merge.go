@@ -24,7 +24,7 @@ func Merge(trees ...*Tree) *Tree {
 
 // Clone copies a tree, all but the strings.
 func (t *Tree) Clone() *Tree {
-	return &Tree{Names: slices.Clone(t.Names), Nodes: slices.Clone(t.Nodes), Rest: t.Rest}
+	return &Tree{Names: slices.Clone(t.Names), Nodes: slices.Clone(t.Nodes), Rest: t.Rest, Functions: t.Functions}
 }
 
 // graft adds the nodes of t without their values and returns where they are.

@@ -18,6 +18,8 @@ type Tree struct {
 	// a node stands for calls of its parent that were cut off because they are small. 0
 	// if nothing was cut.
 	Rest int32
+	// Functions tells that the tree was cut by TruncateFunctions.
+	Functions bool
 }
 
 // A Node is one function in the context of its callers. Self and Total are in
@@ -34,7 +36,9 @@ type Node struct {
 type DiffTree struct {
 	Names []string
 	Nodes []DiffNode
-	Rest  int32 // as in a Tree
+	// Rest and Functions are those of a Tree.
+	Rest      int32
+	Functions bool
 }
 
 // A DiffNode is a Node with the values of the left (baseline) and the right
@@ -63,25 +67,6 @@ func (t *Tree) Walk(fn func(level int, node *Node, name string)) {
 		fn(level, n, t.Names[n.Name])
 	})
 }
-
-// RestName is the name of rest nodes, "" if nothing was cut off.
-func (t *Tree) RestName() string { return nameOfRest(t.Names, t.Rest) }
-
-// RestName is the name of rest nodes, "" if nothing was cut off.
-func (t *DiffTree) RestName() string { return nameOfRest(t.Names, t.Rest) }
-
-func nameOfRest(names []string, rest int32) string {
-	if rest == 0 {
-		return ""
-	}
-	return names[rest]
-}
-
-// IsRest reports whether a node is a rest node.
-func (t *Tree) IsRest(n *Node) bool { return t.Rest != 0 && n.Name == t.Rest }
-
-// IsRest reports whether a node is a rest node.
-func (t *DiffTree) IsRest(n *DiffNode) bool { return t.Rest != 0 && n.Name == t.Rest }
 
 // Walk visits the nodes in the order of Tree.Walk.
 func (t *DiffTree) Walk(fn func(level int, node *DiffNode, name string)) {

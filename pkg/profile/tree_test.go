@@ -86,7 +86,7 @@ func TestTruncate(t *testing.T) {
 		{"no limit", 0, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
 		{"room for all", 7, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
 		{"folds per parent", 3, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  other 1/1", " other 7/7"}},
-		{"one of two equal nodes", 6, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  other 1/1", " g 4/4"}},
+		{"two equal nodes", 6, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
 		{"one", 1, []string{"total 0/23", " a 0/16", "  other 16/16", " other 7/7"}},
 	}
 	for _, tt := range tests {

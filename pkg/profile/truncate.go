@@ -25,17 +25,6 @@ func (t *DiffTree) Truncate(maxNodes int64) *DiffTree {
 	return out
 }
 
-// RestName is the name of rest nodes in a tree that has functions of the names that
-// taken reports: OtherName, or that in as many parentheses as make it a name which
-// no function has.
-func RestName(taken func(name string) bool) string {
-	name := OtherName
-	for taken(name) {
-		name = "(" + name + ")"
-	}
-	return name
-}
-
 // treeNode is what truncation needs of a node.
 type treeNode[N any] interface {
 	*N
