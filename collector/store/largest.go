@@ -129,7 +129,8 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	}
 	c.ranked = ranked
 	least := int64(1)
-	if int64(len(ranked)) > maxNodes {
+	all := int64(len(ranked)) <= maxNodes // no node has a rest
+	if !all {
 		// The root is as large as any.
 		if least = c.ranks[0].size; maxNodes > 0 {
 			least = profile.NthLargest(ranked, int(maxNodes))
@@ -139,7 +140,6 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	// is left out of a call is what its children that are taken do not have.
 	b := newBuilder(maxNodes, false)
 	c.at = sized(c.at, len(calls))
-	c.cut.Reset()
 	at, taken, rest, nodes := c.at, c.taken[:0], c.rest[:0], b.tree.Nodes // at is set of what is taken
 	for i := range c.ranks {
 		size := c.ranks[i].size
@@ -154,23 +154,18 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 			n.Parent = at[calls[i].parent]
 			subtract(&rest[n.Parent], [2]int64{n.Total, n.TotalRight})
 		}
-		at[i] = c.cut.Add(n.Parent, size)
+		at[i] = int32(len(nodes))
 		taken, nodes = append(taken, int32(i)), append(nodes, n)
 		rest = append(rest, [2]int64{n.Total - n.Self, n.TotalRight - n.SelfRight})
 	}
 	c.taken, c.rest, b.tree.Nodes = taken, rest, nodes
-	for k := range rest {
-		if rest[k] != [2]int64{} {
-			c.cut.Partial(int32(k))
+	if all {
+		for k := 1; k < len(nodes); k++ {
+			nodes[k].Name = b.name(c, taken[k])
 		}
+		return &b.tree
 	}
-	keep := c.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string { return c.view.strings[calls[taken[k]].name] })
-	if keep != nil {
-		b.tree.Nodes = c.compact(nodes, keep)
-	}
-	for k := range b.tree.Nodes[1:] {
-		b.tree.Nodes[k+1].Name = b.name(c, taken[k+1])
-	}
+	c.choose(b, least, maxNodes)
 	parts := []*callValues{c}
 	for i := range b.tree.Nodes {
 		b.fold(parts, int32(i), rest[i])
@@ -178,28 +173,51 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	return &b.tree
 }
 
-// compact leaves the nodes that are kept, with taken and rest. What is not is in the
-// rest of the parent.
-func (c *callValues) compact(nodes []profile.DiffNode, keep []bool) []profile.DiffNode {
+// choose names those of a part's nodes for which there is room, rest nodes included,
+// and takes out the others, which then are in the rest of their parents. The nodes are
+// those of at least a size.
+func (c *callValues) choose(b *builder, least, maxNodes int64) {
+	c.cut.Reset()
+	c.cut.Least(least)
+	nodes := b.tree.Nodes
+	for k := range nodes {
+		n := &nodes[k]
+		c.cut.Add(n.Parent, max(n.Total, n.TotalRight))
+	}
+	for k := range c.rest {
+		if c.rest[k] != [2]int64{} {
+			c.cut.Partial(int32(k))
+		}
+	}
+	keep := c.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
+		return c.view.strings[c.view.calls[c.taken[k]].name]
+	})
 	n := int32(1)
-	place := c.at[:len(nodes)] // of those that were kept
+	place := c.at[:len(nodes)] // of those that are kept
 	place[0] = 0
 	for k := int32(1); int(k) < len(nodes); k++ {
-		node := nodes[k]
+		node := &nodes[k]
 		switch up := node.Parent; {
-		case !keep[up]:
+		case keep == nil:
+			node.Name = b.name(c, c.taken[k])
 			continue
 		case !keep[k]:
-			addTo(&c.rest[place[up]], [2]int64{node.Total, node.TotalRight})
+			if keep[up] { // it is the topmost one
+				addTo(&c.rest[place[up]], [2]int64{node.Total, node.TotalRight})
+			}
 			continue
 		default:
 			node.Parent = place[up]
 		}
-		place[k] = n
-		nodes[n], c.taken[n], c.rest[n] = node, c.taken[k], c.rest[k]
+		node.Name = b.name(c, c.taken[k])
+		if place[k] = n; n != k {
+			nodes[n], c.rest[n] = *node, c.rest[k]
+		}
 		n++
 	}
-	return nodes[:n]
+	if keep != nil {
+		b.tree.Nodes = nodes[:n]
+	}
 }
 
 func subtract(from *[2]int64, v [2]int64) {

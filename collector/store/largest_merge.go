@@ -310,6 +310,7 @@ func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.
 	m.at = zeroed(m.at, len(nodes))
 	at, taken := m.at, m.taken[:0]
 	m.cut.Reset()
+	m.cut.Least(least)
 	// leave adds a node to the rest of its parent.
 	leave := func(i int) {
 		if up := nodes[i].parent; at[up] >= 0 { // the topmost one

@@ -20,6 +20,8 @@ import (
 // safe for concurrent use.
 type Cut struct {
 	nodes []cutNode
+	rests int64 // nodes that are partial
+	least int64 // the maxNodes-th largest size, 0 if not known
 
 	// Memory of Choose.
 	keep   []bool
@@ -50,39 +52,40 @@ func Room(maxNodes int64) int64 {
 }
 
 // Reset removes all nodes.
-func (c *Cut) Reset() { c.nodes = c.nodes[:0] }
+func (c *Cut) Reset() { c.nodes, c.rests, c.least = c.nodes[:0], 0, 0 }
+
+// Least says that no node smaller than a size was added, and that there are no more than
+// may be kept of nodes that are larger. Choose finds such a size otherwise.
+func (c *Cut) Least(size int64) { c.least = size }
 
 // Add adds a node and returns its number. The first one is the root, with the parent
 // -1; a parent is added before its children and is as large as any of them.
 func (c *Cut) Add(parent int32, size int64) int32 {
+	if parent >= 0 {
+		up := &c.nodes[parent]
+		up.left++
+		up.low = min(up.low, size) // no child is larger
+	}
 	c.nodes = append(c.nodes, cutNode{size: size, low: size, parent: parent})
 	return int32(len(c.nodes) - 1)
 }
 
-// Partial marks a node with children that are smaller than all nodes that were
+// Partial marks a node, once, with children that are smaller than all nodes that were
 // added. They are dropped whatever else is.
-func (c *Cut) Partial(node int32) { c.nodes[node].low, c.nodes[node].left = 0, 1 }
+func (c *Cut) Partial(node int32) {
+	c.nodes[node].low = 0
+	c.nodes[node].left++
+	c.rests++
+}
 
 // Choose reports of each node whether it is kept, or nil if all are. It keeps at most
 // maxNodes nodes, besides those in place of rest nodes, and no more than make room nodes
-// together with the rest nodes that they need; room is 8 at least. The root is always kept and counts as none. The
-// result is valid until Reset. It is to be called once after that.
+// together with the rest nodes that they need; room is 8 at least. The root is always
+// kept and counts as none. The result is valid until Reset. It is to be called once
+// after that.
 func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool {
-	rests := int64(0)
-	for i := len(c.nodes) - 1; i > 0; i-- {
-		n := &c.nodes[i]
-		up := &c.nodes[n.parent]
-		up.left++
-		up.low = min(up.low, n.size) // no child is larger
-		if n.low == 0 {
-			rests++
-		}
-	}
-	if len(c.nodes) > 0 && c.nodes[0].low == 0 {
-		rests++
-	}
 	count := int64(len(c.nodes) - 1)
-	if count <= maxNodes && count+rests <= room {
+	if count <= maxNodes && count+c.rests <= room {
 		return nil
 	}
 	return c.keepFrom(c.bound(maxNodes, room), maxNodes, room, name)
@@ -91,16 +94,16 @@ func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool 
 // bound returns the size of which some nodes can be kept, but not all. All larger
 // nodes can be, no smaller one.
 func (c *Cut) bound(maxNodes, room int64) int64 {
-	least := int64(1)
-	switch count := int64(len(c.nodes) - 1); {
-	case maxNodes <= 0:
+	if maxNodes <= 0 {
 		return math.MaxInt64
-	case count > maxNodes:
+	}
+	least := max(c.least, 1)
+	if c.least == 0 {
 		c.values = c.values[:0]
 		for i := range c.nodes[1:] {
 			c.values = append(c.values, c.nodes[i+1].size)
 		}
-		least = NthLargest(c.values, int(maxNodes))
+		least = NthLargest(c.values, int(min(maxNodes, int64(len(c.values)))))
 	}
 	// With the nodes of at least a size kept, a node of that size or more has a rest if
 	// its smallest child is smaller. So nodes and rests together are twice the sizes that
@@ -109,13 +112,7 @@ func (c *Cut) bound(maxNodes, room int64) int64 {
 	//
 	// Most often only some of the smallest nodes have to go, so that the others do not
 	// have to be ordered.
-	first := c.nodes[0].size
-	for i := range c.nodes {
-		if size := c.nodes[i].size; size >= least {
-			first = min(first, size)
-		}
-	}
-	for above := first + first/4 + 1; ; above += above / 2 {
+	for above := least + least/4 + 1; ; above += above / 2 {
 		if above < 0 {
 			above = math.MaxInt64
 		}
@@ -197,23 +194,28 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 	c.keep = slices.Grow(c.keep[:0], len(nodes))[:len(nodes)]
 	keep, ties := c.keep, c.ties[:0]
 	keep[0] = true
-	kept := int64(0)
-	for i := 1; i < len(nodes); i++ {
+	kept, all := int64(0), int64(0) // nodes, and with rest nodes
+	for i := len(nodes) - 1; i >= 0; i-- {
 		n := &nodes[i]
-		if keep[i] = n.size > bound; keep[i] {
+		switch {
+		case i == 0:
+		case n.size > bound:
+			keep[i] = true
 			nodes[n.parent].left--
 			kept++
-		} else if n.size == bound {
+		case n.size == bound:
 			ties = append(ties, int32(i))
+			fallthrough
+		default:
+			keep[i] = false
+			continue
 		}
-	}
-	c.ties = ties
-	all := kept
-	for i, k := range keep {
-		if k && nodes[i].left > 0 {
+		if n.left > 0 {
 			all++
 		}
 	}
+	all += kept
+	c.ties = ties
 	// set keeps a node, or takes it back.
 	set := func(i int32, by int64) {
 		up := &nodes[nodes[i].parent]
@@ -231,8 +233,8 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 		}
 	}
 	fits := func() bool { return kept <= maxNodes && all <= room }
-	depth := c.depths(ties)
-	slices.SortStableFunc(ties, func(a, b int32) int { return cmp.Compare(depth(a), depth(b)) })
+	c.sortByDepth(ties)
+	depth := func(i int32) int32 { return c.depth[i] }
 	for first := 0; first < len(ties); {
 		end := first
 		for end < len(ties) && depth(ties[end]) == depth(ties[first]) {
@@ -267,22 +269,23 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 	return keep
 }
 
-// depths returns the depth of nodes, found by what is faster for so many.
-func (c *Cut) depths(of []int32) func(node int32) int32 {
-	if len(of) < len(c.nodes)/64 {
-		return func(node int32) (depth int32) {
-			for ; node > 0; node = c.nodes[node].parent {
-				depth++
+// sortByDepth sorts nodes by their depth and sets it.
+func (c *Cut) sortByDepth(list []int32) {
+	c.depth = slices.Grow(c.depth[:0], len(c.nodes))[:len(c.nodes)]
+	if len(list) < len(c.nodes)/64 { // the others' depth is not needed
+		for _, i := range list {
+			c.depth[i] = 0
+			for up := i; up > 0; up = c.nodes[up].parent {
+				c.depth[i]++
 			}
-			return depth
+		}
+	} else {
+		c.depth[0] = 0
+		for i := 1; i < len(c.nodes); i++ {
+			c.depth[i] = c.depth[c.nodes[i].parent] + 1
 		}
 	}
-	c.depth = slices.Grow(c.depth[:0], len(c.nodes))[:len(c.nodes)]
-	c.depth[0] = 0
-	for i := 1; i < len(c.nodes); i++ {
-		c.depth[i] = c.depth[c.nodes[i].parent] + 1
-	}
-	return func(node int32) int32 { return c.depth[node] }
+	slices.SortFunc(list, func(a, b int32) int { return cmp.Compare(c.depth[a], c.depth[b]) })
 }
 
 // comparePaths compares the names of two nodes of the same depth, then those of their

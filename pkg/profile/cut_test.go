@@ -274,6 +274,42 @@ func TestTruncateFunctionsIsExact(t *testing.T) {
 	}
 }
 
+// totalsOf adds up totals by function, as Grafana's table does: recursion counts once.
+func totalsOf(tree *profile.Tree) map[string]int64 {
+	totals, calls := map[string]int64{}, map[string]int{}
+	var path []string
+	tree.Walk(func(level int, n *profile.Node, name string) {
+		for len(path) > level {
+			calls[path[len(path)-1]]--
+			path = path[:len(path)-1]
+		}
+		if calls[name]++; calls[name] == 1 {
+			totals[name] += n.Total
+		}
+		path = append(path, name)
+	})
+	return totals
+}
+
+// The totals of functions lack no more than a thousandth, if one or a few are called
+// from everywhere.
+func TestTruncateFunctionsHasTotals(t *testing.T) {
+	for name, tree := range shapes() {
+		for _, n := range []int64{100, 300, 1000} {
+			shown := totalsOf(left(all(tree).TruncateFunctions(n)))
+			for f, total := range totalsOf(tree) {
+				require.LessOrEqual(t, shown[f], total, "%s: %s", name, f)
+				switch name {
+				case "everywhere, two levels down": // 20 handlers
+				case "recursion": // of which each level has a rest, at 100 nodes
+				default:
+					require.LessOrEqual(t, total-shown[f], max(tree.Total()/1000, tree.Total()/(n/4)), "%s: %s", name, f)
+				}
+			}
+		}
+	}
+}
+
 func TestTruncateFunctionsShowsWhereFrom(t *testing.T) {
 	var lines []string
 	for i := range 40 {

@@ -7,13 +7,20 @@ import (
 
 // TruncateFunctions cuts the tree as Truncate does, for a reader who adds up the own
 // values of each function: those are exact, of every function whose own value in the
-// whole tree is larger than the largest call that is not shown. For this a rest node
-// has children. They are functions that are called, directly or through others that
-// are left out, by calls which the rest node stands for:
+// whole tree is larger than the largest call that is not shown, or is a thousandth of
+// the root (with less than 4,000 nodes, as large a part of it as 4 nodes are of
+// maxNodes).
 //
-//   - those whose calls there, added up, are larger than the largest call that is not
-//     shown; what they call in turn is below them;
-//   - others with their own value alone, if that is large in the whole tree.
+// For this a rest node has children: functions that are called, directly or through
+// others that are left out, by calls which the rest node stands for. They are:
+//
+//   - those whose calls there, added up, are large in both of these ways; what they call
+//     in turn is below them;
+//   - others with their own value alone, if that is large in the whole tree;
+//   - those of which more than a thousandth of the root would be missing if somebody
+//     added up their totals, recursion counted once. Where half of the calls would have
+//     to go for it, because too many functions are called from everywhere, more may be
+//     missing.
 //
 // There are at most Room nodes; so this keeps fewer calls than Truncate, and the fewer
 // the more functions are called from everywhere. Totals of all nodes are exact, but of
@@ -28,27 +35,55 @@ func (t *DiffTree) TruncateFunctions(maxNodes int64) *DiffTree {
 	if c == nil {
 		return t
 	}
-	best, kept := (*DiffTree)(nil), 0
-	try := func(n int) bool {
-		out := c.cut(n)
-		if out != nil {
-			best, kept = out, n
-		}
-		return out != nil
-	}
-	// What the rest nodes need depends on how many calls are kept. Not much would be
-	// gained by finding the very largest number that fits.
-	if !try(int(maxNodes)) {
-		for over := int(maxNodes); over-kept > 1+kept/32; {
-			if n := kept + (over-kept)/2; !try(n) {
-				over = n
-			}
-		}
-	}
-	if best == nil && !try(0) {
+	best, kept := c.search(0, int(maxNodes))
+	if best == nil {
 		return t.Truncate(maxNodes + 1)
 	}
-	return best
+	// What is missing of totals at last counts, not at first: with fewer calls, other
+	// functions may come to lack something.
+	const rounds = 8
+	tree, low := best, kept/2
+	missing := c.large
+	for range rounds {
+		if !c.alwaysName(tree, missing) {
+			return tree
+		}
+		if more, n := c.search(low, kept); more != nil {
+			tree, kept = more, n
+			continue
+		}
+		if tree != best {
+			return tree
+		}
+		clear(c.always)
+		missing = max(missing, missing*4)
+	}
+	return tree
+}
+
+// search looks for the largest number of calls, from low to high, with which the tree is
+// small enough, and returns that tree and the number. It returns nil if it is too large
+// with low calls already. Not much would be gained by finding the very largest number:
+// it is more than 15/16 of that.
+func (c *functionCut) search(low, high int) (best *DiffTree, kept int) {
+	if best = c.cut(high); best != nil {
+		return best, high
+	}
+	// Most often some of the calls have to go, and not most of them.
+	for n := low + (high-low)*3/4; ; n = low + (high-low)/2 {
+		if tree := c.cut(n); tree != nil {
+			best, low = tree, n
+		} else if high = n; n == low {
+			return nil, 0
+		}
+		if high-low <= 1+low/16 {
+			break
+		}
+	}
+	if best == nil {
+		best = c.cut(low)
+	}
+	return best, low
 }
 
 // A functionCut is the work of TruncateFunctions.
@@ -58,11 +93,16 @@ type functionCut struct {
 	rest     int32 // name of rest nodes
 	names    []string
 
-	first, next []int32 // a node's first child and next sibling, 0 for none
-	own         []int64 // by name: the own value in the whole tree, the larger side
-	sizes       []int64 // of the largest nodes, without the root; one more than may be kept
+	first, next []int32    // a node's first child and next sibling, 0 for none
+	own         []int64    // by name: the own value in the whole tree, the larger side
+	totals      [][2]int64 // by name: the total in the whole tree, recursion counted once; nil if not known
+	large       int64      // a value that is not left out, however large calls are
+	always      []bool     // by name: whether its calls are never part of a rest
+	largest     []int32    // nodes, as large as any that may be kept
+	sizes       []int64    // of the largest nodes, without the root; one more than may be kept
 
 	// Of one attempt.
+	shared int64   // a function whose calls below a rest node are larger is shown with what it calls
 	floor  int64   // size of the largest call that is not shown
 	at     []int32 // node of in to the node of out that it is part of, plus one; 0 if not known
 	out    []DiffNode
@@ -89,7 +129,7 @@ func newFunctionCut(t *DiffTree, maxNodes int64) *functionCut {
 	c := &functionCut{
 		in: t, maxNodes: maxNodes, rest: int32(len(t.Names)),
 		first: make([]int32, n), next: make([]int32, n), at: make([]int32, n),
-		own: make([]int64, len(t.Names)), sum: make([][2]int64, len(t.Names)), group: make([]int32, len(t.Names)),
+		own: make([]int64, len(t.Names)), always: make([]bool, len(t.Names)), sum: make([][2]int64, len(t.Names)), group: make([]int32, len(t.Names)),
 	}
 	c.names = append(slices.Clip(t.Names), restOf[DiffNode](t.Names, t.Nodes, 0))
 	for i := n - 1; i > 0; i-- {
@@ -110,9 +150,17 @@ func newFunctionCut(t *DiffTree, maxNodes int64) *functionCut {
 		c.own[i] = max(c.sum[i][0], c.sum[i][1])
 	}
 	clear(c.sum)
+	total := t.Nodes[0].size()
+	c.large = max(total/1000, total/max(maxNodes/4, 1), 1)
 	// NthLargest leaves those that are larger behind it.
 	NthLargest(c.sizes, int(maxNodes)+1)
 	c.sizes = c.sizes[int64(len(c.sizes))-maxNodes-1:]
+	least := slices.Min(c.sizes)
+	for i := range t.Nodes {
+		if i == 0 || t.Nodes[i].size() >= least {
+			c.largest = append(c.largest, int32(i))
+		}
+	}
 	slices.SortFunc(c.sizes, func(a, b int64) int { return cmp.Compare(b, a) })
 	return c
 }
@@ -121,6 +169,7 @@ func newFunctionCut(t *DiffTree, maxNodes int64) *functionCut {
 // or nil if that needs too many nodes.
 func (c *functionCut) cut(keep int) *DiffTree {
 	c.floor = c.sizes[keep]
+	c.shared = max(c.floor, c.large-1)
 	clear(c.at)
 	c.out, c.restOf, c.stack = c.out[:0], c.restOf[:0], c.stack[:0]
 	clear(c.edges.slots)
@@ -128,6 +177,7 @@ func (c *functionCut) cut(keep int) *DiffTree {
 		c.edges.grow(64)
 	}
 	c.keep(keep)
+	shown := int32(len(c.out) - len(c.stack)) // without the rest nodes that there are
 	for len(c.stack) > 0 {
 		g := c.stack[len(c.stack)-1]
 		c.stack = c.stack[:len(c.stack)-1]
@@ -140,7 +190,7 @@ func (c *functionCut) cut(keep int) *DiffTree {
 			return nil
 		}
 	}
-	if !c.addOwn() {
+	if !c.addOwn(shown) {
 		return nil
 	}
 	out := &DiffTree{Nodes: slices.Clone(c.out), Functions: true}
@@ -167,16 +217,16 @@ func (c *functionCut) keep(n int) {
 	nodes := c.in.Nodes
 	c.kept.Reset()
 	c.calls = c.calls[:0]
-	for i := range nodes { // at is the number in the cut
+	for _, i := range c.largest { // at is the number in the cut
 		node := &nodes[i]
 		if i == 0 {
 			c.at[0] = c.kept.Add(-1, node.size())
-		} else if size := node.size(); size != 0 && size >= least {
+		} else if size := node.size(); size >= least {
 			c.at[i] = c.kept.Add(c.at[node.Parent], size)
 		} else {
 			continue
 		}
-		c.calls = append(c.calls, int32(i))
+		c.calls = append(c.calls, i)
 	}
 	chosen := c.kept.Choose(int64(n), 1<<62, func(i int32) string { return c.in.Names[nodes[c.calls[i]].Name] })
 	for k, i := range c.calls {
@@ -198,13 +248,13 @@ func (c *functionCut) keep(n int) {
 		left := [2]int64{}
 		var calls []int32
 		for k := c.first[i]; k != 0; k = c.next[k] {
-			if c.at[k] == 0 {
+			if c.at[k] == 0 && !c.always[nodes[k].Name] {
 				left[0] += nodes[k].Total
 				left[1] += nodes[k].TotalRight
 				calls = append(calls, k)
 			}
 		}
-		if max(left[0], left[1]) > c.floor {
+		if max(left[0], left[1]) > c.shared {
 			rest := c.restNode(c.at[i] - 1)
 			for _, k := range calls {
 				c.at[k] = rest + 1
@@ -265,7 +315,7 @@ func (c *functionCut) expand(g functionGroup) {
 	var left [2]int64
 	for _, k := range callees {
 		node := &c.in.Nodes[k]
-		if s := c.sum[node.Name]; max(s[0], s[1]) <= c.floor {
+		if s := c.sum[node.Name]; max(s[0], s[1]) <= c.shared && !c.always[node.Name] {
 			small = append(small, k)
 			left[0] += node.Total
 			left[1] += node.TotalRight
@@ -278,7 +328,7 @@ func (c *functionCut) expand(g functionGroup) {
 		c.join(node.Name, k)
 	}
 	c.forget(callees)
-	if max(left[0], left[1]) > c.floor {
+	if max(left[0], left[1]) > c.shared {
 		rest := c.restNode(g.node)
 		for _, k := range small {
 			c.at[k] = rest + 1
@@ -299,7 +349,7 @@ func (c *functionCut) expandRest(g functionGroup) {
 		for _, k := range callees {
 			name := c.in.Nodes[k].Name
 			if s := c.sum[name]; c.group[name] == 0 {
-				if max(s[0], s[1]) <= c.floor {
+				if max(s[0], s[1]) <= c.shared && !c.always[name] {
 					small = append(small, k)
 					c.at[k] = g.node + 1
 					continue
@@ -336,28 +386,100 @@ func (c *functionCut) forget(calls []int32) {
 
 // addOwn adds the own values of all calls to the nodes that they are part of. Those
 // of a function that has much of its own are never part of a rest. It reports whether
-// there are few enough nodes.
-func (c *functionCut) addOwn() bool {
+// there are few enough nodes. The first nodes, so many, are calls that are shown.
+func (c *functionCut) addOwn(shown int32) bool {
 	for i := range c.in.Nodes {
 		node := &c.in.Nodes[i]
 		if c.at[i] == 0 {
 			if node.size() == 0 {
 				continue
 			}
-			c.at[i] = c.restNode(c.at[node.Parent]-1) + 1
+			up := c.at[node.Parent] - 1
+			if c.always[node.Name] && !c.isBelow(up, node.Name, shown) {
+				c.at[i] = c.below(up, node.Name) + 1
+			} else {
+				c.at[i] = c.restNode(up) + 1
+			}
 		}
-		if node.Self == 0 && node.SelfRight == 0 {
-			continue
+		if node.Self != 0 || node.SelfRight != 0 {
+			to := c.at[i] - 1
+			if c.out[to].Name == c.rest && (c.own[node.Name] > c.floor || c.own[node.Name] >= c.large) {
+				to = c.below(to, node.Name)
+			}
+			c.out[to].Self += node.Self
+			c.out[to].SelfRight += node.SelfRight
 		}
-		to := c.at[i] - 1
-		if c.out[to].Name == c.rest && c.own[node.Name] > c.floor {
-			to = c.below(to, node.Name)
-		}
-		c.out[to].Self += node.Self
-		c.out[to].SelfRight += node.SelfRight
 		if c.full() {
 			return false
 		}
 	}
 	return true
+}
+
+// isBelow reports whether a node is of a function or below it, as far as it is not one
+// of the first nodes.
+func (c *functionCut) isBelow(node, name, shown int32) bool {
+	for ; node >= shown; node = c.out[node].Parent {
+		if c.out[node].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// alwaysName finds functions whose totals in a tree lack more than a value, and has no
+// call of them be part of a rest from now on. It reports whether there are any that may
+// be so far.
+func (c *functionCut) alwaysName(tree *DiffTree, missing int64) bool {
+	if c.totals == nil {
+		c.totals = functionTotals(c.in.Nodes, c.first, c.next, len(c.in.Names))
+	}
+	first, next := make([]int32, len(tree.Nodes)), make([]int32, len(tree.Nodes))
+	for i := len(tree.Nodes) - 1; i > 0; i-- {
+		up := tree.Nodes[i].Parent
+		next[i], first[up] = first[up], int32(i)
+	}
+	shown := map[string][2]int64{}
+	for i, total := range functionTotals(tree.Nodes, first, next, len(tree.Names)) {
+		if int32(i) != tree.Rest {
+			shown[tree.Names[i]] = total
+		}
+	}
+	found := false
+	for i, total := range c.totals {
+		has := shown[c.in.Names[i]]
+		if !c.always[i] && max(total[0]-has[0], total[1]-has[1]) > missing {
+			c.always[i], found = true, true
+		}
+	}
+	return found
+}
+
+// functionTotals adds up the totals of functions, by name. A call below another one of
+// the same function does not count.
+func functionTotals(nodes []DiffNode, first, next []int32, names int) [][2]int64 {
+	totals, calls := make([][2]int64, names), make([]int32, names) // calls of each function on the path
+	enter := func(i int32) int32 {
+		n := &nodes[i]
+		if calls[n.Name]++; calls[n.Name] == 1 {
+			totals[n.Name][0] += n.Total
+			totals[n.Name][1] += n.TotalRight
+		}
+		return i
+	}
+	for at := int32(0); ; {
+		if first[at] != 0 {
+			at = enter(first[at])
+			continue
+		}
+		for at != 0 && next[at] == 0 {
+			calls[nodes[at].Name]--
+			at = nodes[at].Parent
+		}
+		if at == 0 {
+			return totals
+		}
+		calls[nodes[at].Name]--
+		at = enter(next[at])
+	}
 }

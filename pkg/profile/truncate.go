@@ -56,6 +56,7 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 	var cut Cut
 	at := make([]int32, len(nodes)) // number in cut, then where a node went
 	var from []int32                // of the nodes in cut
+	partial := map[int32]bool{}
 	for i := range nodes {
 		n := P(&nodes[i])
 		parent, name := n.place()
@@ -66,7 +67,10 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 		case at[*parent] == none || n.size() == 0:
 			continue
 		case rest != 0 && *name == rest:
-			cut.Partial(at[*parent])
+			if p := at[*parent]; !partial[p] {
+				cut.Partial(p)
+				partial[p] = true
+			}
 			continue
 		default:
 			at[i] = cut.Add(at[*parent], n.size())
