@@ -51,7 +51,7 @@ func TestMaxNodesIsTruncate(t *testing.T) {
 }
 
 // Cut by functions, the tree is that of profile.TruncateFunctions, of one service and of
-// several; without the memory for it, it is the one that is cut by calls alone.
+// several.
 func TestFunctionsAreExact(t *testing.T) {
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(12, 12))
@@ -75,7 +75,6 @@ func TestFunctionsAreExact(t *testing.T) {
 		}
 		return out
 	}
-	memory := db.memory
 	for _, selector := range []string{`{}`, `{service_name="1"}`} {
 		whole, err := db.Tree(ctx, everything(selector), nil)
 		require.NoError(t, err)
@@ -103,17 +102,6 @@ func TestFunctionsAreExact(t *testing.T) {
 			require.Less(t, own(want)["hot"], exact["hot"])
 			require.False(t, want.Functions)
 		}
-		sel := everything(selector)
-		sel.MaxNodes = 20
-		want, err := db.Tree(ctx, sel, nil)
-		require.NoError(t, err)
-		db.memory = newMemory(memoryOf(t, db, sel) + 100)
-		sel.Functions = true
-		got, err := db.Tree(ctx, sel, nil)
-		require.NoError(t, err)
-		require.False(t, got.Functions)
-		require.Equal(t, draw(want), draw(got))
-		db.memory = memory
 	}
 	sel := everything(`{}`) // all fits
 	sel.MaxNodes, sel.Functions = 1<<20, true
@@ -122,15 +110,6 @@ func TestFunctionsAreExact(t *testing.T) {
 	require.Empty(t, got.RestName())
 	require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
 	db.memory.free.Release(db.memory.max)
-}
-
-// memoryOf is what the calls of a selection take in memory.
-func memoryOf(t *testing.T, db *DB, sel Selection) int64 {
-	t.Helper()
-	parts := db.newParts(t.Context(), 1)
-	defer parts.free()
-	require.NoError(t, db.gather(t.Context(), []Selection{sel}, [][]string{nil}, parts))
-	return parts.hold.n
 }
 
 // Of equal calls, as many are kept as there is room for; the same in a part, in several,

@@ -135,9 +135,9 @@ type Selection struct {
 	// means no limit.
 	MaxNodes int64
 	// Functions, with MaxNodes, cuts as profile.DiffTree.TruncateFunctions does: the
-	// own values of functions can be added up. It costs as much as the whole tree, and
-	// where there is not enough memory for that the tree is cut as without. The tree's
-	// Functions reports which it is.
+	// own values of functions can be added up. It costs more than the whole tree. If
+	// MaxNodes are too few for it, the tree is cut as without; its Functions reports which
+	// it is.
 	Functions bool
 
 	// What follows narrows flame graphs and pprof, and nothing else, to samples

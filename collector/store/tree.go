@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"sync"
 
@@ -76,7 +75,7 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	}
 	if maxNodes <= 0 {
 		maxNodes = 1<<63 - 1
-	} else if sels[0].Functions && maxNodes > 1 {
+	} else if sels[0].Functions {
 		return parts.functions(maxNodes, true)
 	}
 	return largest(parts.sorted(), maxNodes, true), nil
@@ -263,16 +262,9 @@ func (p *parts) sorted() []*callValues {
 	return out
 }
 
-// functions is the tree of all parts, cut by functions if there is memory for it; else
-// as largest does. With keepRoot the root counts.
+// functions is the tree of all parts, cut by functions if maxNodes are enough for that;
+// else as largest does. With keepRoot the root counts.
 func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, error) {
-	calls := 0
-	for _, c := range p.list {
-		calls += len(c.ranks)
-	}
-	if calls == 0 || !p.hold.try(int64(calls)*wholeTreeBytes) {
-		return largest(p.sorted(), maxNodes, keepRoot), nil
-	}
 	if len(p.list) > 1 {
 		list, order := p.sorted(), p.list[0].order
 		p.list = p.list[:0]
@@ -282,20 +274,30 @@ func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, err
 		}
 		p.list = append(p.list, orderedPart{order, one})
 	}
+	calls := maxNodes
 	if keepRoot {
-		maxNodes--
+		calls--
 	}
-	whole := p.list[0].largest(math.MaxInt64)
-	cut := whole.TruncateFunctions(maxNodes)
-	if cut != whole {
-		putBack(&diffNodes, &diffNodeList{whole.Nodes}, cap(whole.Nodes)*40)
+	if len(p.list) > 0 && calls > 0 {
+		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].callValues}, calls); cut != nil {
+			return cut, nil
+		}
 	}
-	return cut, nil
+	return largest(p.sorted(), maxNodes, keepRoot), nil
 }
 
-// wholeTreeBytes is about what a call takes while a tree is cut by functions: its node,
-// and what the cut knows of it.
-const wholeTreeBytes = 96
+// A callTree shows the calls of a part as a profile.CallTree.
+type callTree struct{ *callValues }
+
+func (c callTree) Len() int { return len(c.ranks) }
+func (c callTree) Call(i int32) (caller, name int32) {
+	k := c.view.calls[i]
+	return int32(k.parent), int32(k.name)
+}
+func (c callTree) Next(i int32) (callee, sibling int32) { return c.ranks[i].child, c.ranks[i].next }
+func (c callTree) Self(i int32) [2]int64                { return c.selves(i) }
+func (c callTree) Total(i int32) [2]int64               { return c.totals(i) }
+func (c callTree) Names() []string                      { return c.view.strings }
 
 // whole is the tree of all parts.
 func (p *parts) whole() *profile.Tree {

@@ -101,7 +101,7 @@ func TestRestOfAFlameGraph(t *testing.T) {
 			http.Header{profile.HeaderRest: {"functions"}, profile.HeaderRestName: {"(other)"}},
 			[]string{"total", "main", "(not shown)", "a", "b", "other", "((not shown))"}, false,
 		},
-		"one that had no memory for it": {
+		"one whose nodes were too few for it": {
 			http.Header{profile.HeaderRestName: {"(other)"}},
 			[]string{"total", "main", "(not shown)", "a", "b", "other", "((not shown))"}, true,
 		},
