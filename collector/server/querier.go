@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -134,6 +135,9 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	}
 	if req.Msg.Format != querierv1.ProfileFormat_PROFILE_FORMAT_DOT { // which is a graph of all calls
 		f.MaxNodes = f.nodes
+		if f.Functions, err = wantsFunctions(req.Header()); err != nil {
+			return nil, err
+		}
 	}
 	t, err := q.tree(ctx, f)
 	if err != nil {
@@ -149,7 +153,11 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	default:
 		resp.Flamegraph = flamegraph(t)
 	}
-	return connect.NewResponse(resp), nil
+	out := connect.NewResponse(resp)
+	if f.MaxNodes > 0 {
+		sayRest(out.Header(), f.Functions, t.Functions, t.RestName())
+	}
+	return out, nil
 }
 
 // SelectMergeSpanProfile is SelectMergeStacktraces for the samples of spans, as a flame
@@ -160,7 +168,7 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 	case querierv1.ProfileFormat_PROFILE_FORMAT_PPROF, querierv1.ProfileFormat_PROFILE_FORMAT_DOT:
 		return nil, invalid(fmt.Errorf("format: %s is not for spans alone; SelectMergeStacktraces has it, with span_selector", m.Format))
 	}
-	resp, err := q.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
+	all := connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
 		ProfileTypeID: m.ProfileTypeID,
 		LabelSelector: m.LabelSelector,
 		SpanSelector:  m.SpanSelector,
@@ -168,11 +176,15 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 		End:           m.End,
 		MaxNodes:      m.MaxNodes,
 		Format:        m.Format,
-	}))
+	})
+	all.Header()[profile.HeaderRest] = req.Header()[profile.HeaderRest]
+	resp, err := q.SelectMergeStacktraces(ctx, all)
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&querierv1.SelectMergeSpanProfileResponse{Flamegraph: resp.Msg.Flamegraph, Tree: resp.Msg.Tree}), nil
+	out := connect.NewResponse(&querierv1.SelectMergeSpanProfileResponse{Flamegraph: resp.Msg.Flamegraph, Tree: resp.Msg.Tree})
+	maps.Copy(out.Header(), resp.Header())
+	return out, nil
 }
 
 // SelectMergeProfile merges the selected profiles into one in pprof format.
@@ -221,13 +233,20 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 	if err != nil {
 		return nil, invalid(err)
 	}
+	functions, err := wantsFunctions(req.Header())
+	if err != nil {
+		return nil, err
+	}
+	sides[0].Functions, sides[1].Functions = functions, functions
 	// Both sides are cut at the same functions, or what one side lacks would
 	// look like a change.
 	d, err := q.diff(ctx, sides, nodes)
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)}), nil
+	out := connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)})
+	sayRest(out.Header(), functions, d.Functions, d.RestName())
+	return out, nil
 }
 
 // diff compares two selections.
@@ -249,6 +268,30 @@ func (q *querier) diff(ctx context.Context, sides [2]flameQuery, nodes int64) (*
 		}
 	}
 	return d, nil
+}
+
+// wantsFunctions reports whether a request asks for a flame graph in which the own
+// values of functions can be added up.
+func wantsFunctions(h http.Header) (bool, error) {
+	switch v := h.Get(profile.HeaderRest); v {
+	case "":
+		return false, nil
+	case profile.RestFunctions:
+		return true, nil
+	default:
+		return false, invalid(fmt.Errorf("header %s: %q is not %s", profile.HeaderRest, v, profile.RestFunctions))
+	}
+}
+
+// sayRest tells in an answer's header what the rest nodes are called, and whether own
+// values of functions can be added up as the request wanted.
+func sayRest(h http.Header, wanted, functions bool, name string) {
+	if wanted && (functions || name == "") {
+		h.Set(profile.HeaderRest, profile.RestFunctions)
+	}
+	if name != "" {
+		h.Set(profile.HeaderRestName, name)
+	}
 }
 
 // defaultDotNodes is how many functions a call graph shows unless the request

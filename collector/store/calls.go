@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"sync"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // callValues are the values of one partition's calls, on one side or, to
@@ -20,7 +22,9 @@ type callValues struct {
 	// the nodes; mergeLargest says what else.
 	ranked []int64
 	at     []int32
+	taken  []int32
 	rest   [][2]int64
+	cut    profile.Cut
 }
 
 // A rank is all that a search for the largest calls looks at, in one place.
@@ -149,7 +153,7 @@ func (c *callValues) sumSides() error {
 // collapse adds parts up into one, whose view has calls and strings alone. The
 // parts are free afterwards.
 func collapse(parts []*callValues, sides int) (*callValues, error) {
-	names := map[uint64]uint32{hashText(""): 0}
+	names := map[uint64]uint32{hashText(""): 1}
 	v := &view{strings: []string{""}, hashes: []uint64{hashText("")}, calls: make([]call, 1)}
 	var known pairs
 	var self [2][]int64
@@ -163,14 +167,16 @@ func collapse(parts []*callValues, sides int) (*callValues, error) {
 				continue
 			}
 			if i > 0 {
-				hash := p.view.hashes[k.name]
-				name, ok := names[hash]
-				if !ok {
-					name = uint32(len(v.strings))
-					names[hash] = name
-					v.strings, v.hashes = append(v.strings, p.view.strings[k.name]), append(v.hashes, hash)
+				if p.names[k.name] == 0 {
+					hash := p.view.hashes[k.name]
+					if names[hash] == 0 {
+						v.strings, v.hashes = append(v.strings, p.view.strings[k.name]), append(v.hashes, hash)
+						names[hash] = uint32(len(v.strings))
+					}
+					p.names[k.name] = int32(names[hash])
 				}
-				parent := at[k.parent]
+				parent, name := at[k.parent], uint32(p.names[k.name]-1)
+				var ok bool
 				if at[i], ok = known.get(parent, name); !ok {
 					at[i] = uint32(len(v.calls))
 					known.put(parent, name, at[i])

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -35,9 +34,6 @@ type builder struct {
 	tree    profile.DiffTree
 	several bool
 	names   pairs // hashText to name plus one
-
-	other     []int32 // node to its child "other", 0 for none
-	otherName int32
 }
 
 func newBuilder(room int64, several bool) *builder {
@@ -83,39 +79,42 @@ func (b *builder) name(p *callValues, call int32) int32 {
 	return p.names[s] - 1
 }
 
-// fold puts the rest of a node, which its children do not have, into a child
-// "other". All nodes that are kept are there already.
-func (b *builder) fold(node int32, rest [2]int64) {
+// fold puts the rest of a node, which its children do not have, into a rest node.
+// All nodes that are kept are there already.
+func (b *builder) fold(parts []*callValues, node int32, rest [2]int64) {
 	if rest == [2]int64{} {
 		return
 	}
-	if b.other == nil {
-		b.findOthers()
+	if b.tree.Rest == 0 {
+		b.tree.Rest = int32(len(b.tree.Names))
+		b.tree.Names = append(b.tree.Names, profile.RestName(func(name string) bool { return hasFunction(parts, name) }))
 	}
-	at := b.other[node]
-	if at == 0 {
-		at = int32(len(b.tree.Nodes))
-		b.tree.Nodes = append(b.tree.Nodes, profile.DiffNode{Parent: node, Name: b.otherName})
-	}
-	to := &b.tree.Nodes[at]
-	to.Self += rest[0]
-	to.Total += rest[0]
-	to.SelfRight += rest[1]
-	to.TotalRight += rest[1]
+	b.tree.Nodes = append(b.tree.Nodes, profile.DiffNode{
+		Parent: node, Name: b.tree.Rest, Self: rest[0], Total: rest[0], SelfRight: rest[1], TotalRight: rest[1],
+	})
 }
 
-// findOthers finds the nodes that are called "other" themselves.
-func (b *builder) findOthers() {
-	b.other = make([]int32, len(b.tree.Nodes))
-	if b.otherName = int32(slices.Index(b.tree.Names, profile.OtherName)); b.otherName < 0 {
-		b.otherName = b.intern(profile.OtherName, hashText(profile.OtherName))
-		return
-	}
-	for i, n := range b.tree.Nodes {
-		if n.Name == b.otherName && i > 0 {
-			b.other[n.Parent] = int32(i)
+// hasFunction reports whether a function of a name has a value in any part.
+func hasFunction(parts []*callValues, name string) bool {
+	hash := hashText(name)
+	for _, p := range parts {
+		for s, h := range p.view.hashes {
+			if h == hash && p.view.strings[s] == name && p.hasString(uint32(s)) {
+				return true
+			}
 		}
 	}
+	return false
+}
+
+// hasString reports whether a call of the name that a string is has a value.
+func (c *callValues) hasString(s uint32) bool {
+	for i := 1; i < len(c.ranks); i++ {
+		if c.view.calls[i].name == s && c.ranks[i].size != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // largest is the tree of one part: its calls in their order, which has parents
@@ -130,41 +129,103 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	}
 	c.ranked = ranked
 	least := int64(1)
-	if int64(len(ranked)) > maxNodes {
+	all := int64(len(ranked)) <= maxNodes // no node has a rest
+	if !all {
 		// The root is as large as any.
 		if least = c.ranks[0].size; maxNodes > 0 {
 			least = profile.NthLargest(ranked, int(maxNodes))
 		}
 	}
+	// No call is larger than its parent, so the parents of those taken are taken. What
+	// is left out of a call is what its children that are taken do not have.
 	b := newBuilder(maxNodes, false)
 	c.at = sized(c.at, len(calls))
-	at, rest := c.at, c.rest[:0] // at is set of what is kept
-	// No call is larger than its parent, so the parents of those kept are kept. What
-	// is left out of a call is what its kept children do not have.
+	at, taken, rest, nodes := c.at, c.taken[:0], c.rest[:0], b.tree.Nodes // at is set of what is taken
 	for i := range c.ranks {
-		if c.ranks[i].size < least && i > 0 {
+		size := c.ranks[i].size
+		if size < least && i > 0 {
 			continue
 		}
-		n := profile.DiffNode{Parent: -1, Self: c.self[0][i], Total: c.ranks[i].size}
+		n := profile.DiffNode{Parent: -1, Self: c.self[0][i], Total: size}
 		if c.sides > 1 {
 			n.Total, n.SelfRight, n.TotalRight = c.total[0][i], c.self[1][i], c.total[1][i]
 		}
 		if i > 0 {
-			n.Parent, n.Name = at[calls[i].parent], b.name(c, int32(i))
+			n.Parent = at[calls[i].parent]
 			subtract(&rest[n.Parent], [2]int64{n.Total, n.TotalRight})
 		}
-		at[i] = int32(len(b.tree.Nodes))
-		b.tree.Nodes = append(b.tree.Nodes, n)
+		at[i] = int32(len(nodes))
+		taken, nodes = append(taken, int32(i)), append(nodes, n)
 		rest = append(rest, [2]int64{n.Total - n.Self, n.TotalRight - n.SelfRight})
 	}
-	c.rest = rest
-	for i, r := range rest {
-		b.fold(int32(i), r)
+	c.taken, c.rest, b.tree.Nodes = taken, rest, nodes
+	if all {
+		for k := 1; k < len(nodes); k++ {
+			nodes[k].Name = b.name(c, taken[k])
+		}
+		return &b.tree
+	}
+	c.choose(b, least, maxNodes)
+	parts := []*callValues{c}
+	for i := range b.tree.Nodes {
+		b.fold(parts, int32(i), rest[i])
 	}
 	return &b.tree
+}
+
+// choose names those of a part's nodes for which there is room, rest nodes included,
+// and takes out the others, which then are in the rest of their parents. The nodes are
+// those of at least a size.
+func (c *callValues) choose(b *builder, least, maxNodes int64) {
+	c.cut.Reset()
+	c.cut.Least(least)
+	nodes := b.tree.Nodes
+	for k := range nodes {
+		n := &nodes[k]
+		c.cut.Add(n.Parent, max(n.Total, n.TotalRight))
+	}
+	for k := range c.rest {
+		if c.rest[k] != [2]int64{} {
+			c.cut.Partial(int32(k))
+		}
+	}
+	keep := c.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
+		return c.view.strings[c.view.calls[c.taken[k]].name]
+	})
+	n := int32(1)
+	place := c.at[:len(nodes)] // of those that are kept
+	place[0] = 0
+	for k := int32(1); int(k) < len(nodes); k++ {
+		node := &nodes[k]
+		switch up := node.Parent; {
+		case keep == nil:
+			node.Name = b.name(c, c.taken[k])
+			continue
+		case !keep[k]:
+			if keep[up] { // it is the topmost one
+				addTo(&c.rest[place[up]], [2]int64{node.Total, node.TotalRight})
+			}
+			continue
+		default:
+			node.Parent = place[up]
+		}
+		node.Name = b.name(c, c.taken[k])
+		if place[k] = n; n != k {
+			nodes[n], c.rest[n] = *node, c.rest[k]
+		}
+		n++
+	}
+	if keep != nil {
+		b.tree.Nodes = nodes[:n]
+	}
 }
 
 func subtract(from *[2]int64, v [2]int64) {
 	from[0] -= v[0]
 	from[1] -= v[1]
+}
+
+func addTo(to *[2]int64, v [2]int64) {
+	to[0] += v[0]
+	to[1] += v[1]
 }

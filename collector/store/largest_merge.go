@@ -29,17 +29,17 @@ func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 		n := int64(len(nodes)) - 1 // without the root
 		switch {
 		case least <= 1 && n <= maxNodes:
-			return m.tree(nodes, 1)
+			return m.tree(nodes, 1, maxNodes)
 		case n < maxNodes:
 			continue // there are more
 		case maxNodes == 0:
-			return m.tree(nodes, nodes[0].size)
+			return m.tree(nodes, nodes[0].size, maxNodes)
 		}
 		m.sizes = m.sizes[:0]
 		for i := range nodes[1:] {
 			m.sizes = append(m.sizes, nodes[i+1].size)
 		}
-		return m.tree(nodes, profile.NthLargest(m.sizes, int(maxNodes)))
+		return m.tree(nodes, profile.NthLargest(m.sizes, int(maxNodes)), maxNodes)
 	}
 }
 
@@ -48,7 +48,9 @@ func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 type largestMerge struct {
 	parts   []*callValues
 	sizes   []int64
-	at      []int32 // number in the tree
+	at      []int32 // number in the cut, then in the tree; -1 of what is in neither
+	taken   []int32 // number in the cut to node
+	cut     profile.Cut
 	top     walker
 	workers []walker
 }
@@ -302,32 +304,60 @@ func (w *walker) takeAlone(part int) {
 	}
 }
 
-// tree makes a tree of the nodes of at least a size. What is left of the others
-// is in the rest of their parents.
-func (m *largestMerge) tree(nodes []mergedNode, least int64) *profile.DiffTree {
-	b := newBuilder(int64(len(nodes)), true)
+// tree makes a tree of the nodes of at least a size, or of fewer if those are too
+// many. What is left of the others is in the rest of their parents.
+func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.DiffTree {
 	m.at = zeroed(m.at, len(nodes))
-	at := m.at
+	at, taken := m.at, m.taken[:0]
+	m.cut.Reset()
+	m.cut.Least(least)
+	// leave adds a node to the rest of its parent.
+	leave := func(i int) {
+		if up := nodes[i].parent; at[up] >= 0 { // the topmost one
+			addTo(&nodes[up].rest, nodes[i].total)
+		}
+		at[i] = -1
+	}
 	for i := range nodes {
+		switch n := &nodes[i]; {
+		case i == 0:
+			at[i] = m.cut.Add(-1, n.size)
+		case n.size < least:
+			leave(i)
+			continue
+		default:
+			at[i] = m.cut.Add(at[n.parent], n.size)
+		}
+		taken = append(taken, int32(i))
+	}
+	m.taken = taken
+	for k, i := range taken {
+		if nodes[i].rest != [2]int64{} {
+			m.cut.Partial(int32(k))
+		}
+	}
+	keep := m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
+		ref := nodes[taken[k]].ref
+		v := m.parts[ref.part].view
+		return v.strings[v.calls[ref.call].name]
+	})
+	b := newBuilder(int64(len(taken)), true)
+	for k, i := range taken {
 		n := &nodes[i]
-		if i > 0 && n.size < least {
-			if up := n.parent; at[up] >= 0 { // the topmost one
-				nodes[up].rest[0] += n.total[0]
-				nodes[up].rest[1] += n.total[1]
-			}
-			at[i] = -1
+		if keep != nil && !keep[k] {
+			leave(int(i))
 			continue
 		}
 		to := profile.DiffNode{Parent: -1, Self: n.self[0], SelfRight: n.self[1], Total: n.total[0], TotalRight: n.total[1]}
-		if i > 0 {
+		if k > 0 {
 			to.Parent, to.Name = at[n.parent], b.name(m.parts[n.ref.part], n.ref.call)
 		}
 		at[i] = int32(len(b.tree.Nodes))
 		b.tree.Nodes = append(b.tree.Nodes, to)
 	}
-	for i := range nodes {
+	for _, i := range taken {
 		if at[i] >= 0 {
-			b.fold(at[i], nodes[i].rest)
+			b.fold(m.parts, at[i], nodes[i].rest)
 		}
 	}
 	return &b.tree

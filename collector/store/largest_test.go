@@ -50,6 +50,97 @@ func TestMaxNodesIsTruncate(t *testing.T) {
 	}
 }
 
+// Cut by functions, the tree is that of profile.TruncateFunctions, of one service and of
+// several.
+func TestFunctionsAreExact(t *testing.T) {
+	ctx := context.Background()
+	r := rand.New(rand.NewPCG(12, 12))
+	db := open(t, t.TempDir())
+	for service := range 3 {
+		var stacks []string
+		for i := range 700 {
+			s := fmt.Sprintf("main;handler%d", r.IntN(600))
+			for range r.IntN(4) {
+				s += fmt.Sprintf(";f%d", r.IntN(80))
+			}
+			stacks = append(stacks, fmt.Sprintf("%s;hot %d", s, 1+r.IntN(3)), fmt.Sprintf("%s;other;f%d %d", s, i%90, 1+r.IntN(3)))
+		}
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), stacks...), labelServiceName, fmt.Sprint(service))}))
+	}
+	own := func(tree *profile.Tree) map[string]int64 {
+		out := map[string]int64{}
+		for i, n := range tree.Nodes[1:] {
+			require.LessOrEqual(t, n.Parent, int32(i))
+			out[tree.Names[n.Name]] += n.Self
+		}
+		return out
+	}
+	for _, selector := range []string{`{}`, `{service_name="1"}`} {
+		whole, err := db.Tree(ctx, everything(selector), nil)
+		require.NoError(t, err)
+		exact := own(whole)
+		for _, n := range []int64{20, 200, 700} {
+			sel := everything(selector)
+			sel.MaxNodes, sel.Functions = n, true
+			got, err := db.Tree(ctx, sel, nil)
+			require.NoError(t, err)
+			require.True(t, got.Functions)
+			require.Equal(t, whole.Total(), got.Total())
+			require.LessOrEqual(t, int64(len(got.Nodes)-1), profile.Room(n))
+			require.Equal(t, "(other)", got.RestName())
+			require.Equal(t, exact["hot"], own(got)["hot"], "%s %d", selector, n)
+			require.LessOrEqual(t, own(got)["other"], exact["other"])
+
+			diff, err := db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{}, n+1)
+			require.NoError(t, err)
+			require.True(t, diff.Functions)
+			require.Equal(t, draw(got), draw(left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
+
+			sel.Functions = false
+			want, err := db.Tree(ctx, sel, nil)
+			require.NoError(t, err)
+			require.Less(t, own(want)["hot"], exact["hot"])
+			require.False(t, want.Functions)
+		}
+	}
+	sel := everything(`{}`) // all fits
+	sel.MaxNodes, sel.Functions = 1<<20, true
+	got, err := db.Tree(ctx, sel, nil)
+	require.NoError(t, err)
+	require.Empty(t, got.RestName())
+	require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
+	db.memory.free.Release(db.memory.max)
+}
+
+// Of equal calls, as many are kept as there is room for; the same in a part, in several,
+// and of the whole tree.
+func TestMaxNodesOfEqualCalls(t *testing.T) {
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	for service := range 2 {
+		var stacks []string
+		for i := range 3000 {
+			stacks = append(stacks, fmt.Sprintf("main;lock;caller%d 1", (i*7919)%3000+service*2500), fmt.Sprintf("main;a%d;b;c%d 1", i%500, i%3))
+		}
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), stacks...), labelServiceName, fmt.Sprint(service))}))
+	}
+	for _, selector := range []string{`{}`, `{service_name="1"}`} {
+		whole, err := db.Tree(ctx, everything(selector), nil)
+		require.NoError(t, err)
+		for _, n := range []int64{1, 2, 3, 10, 100, 505, 1000, 2000, 5000} {
+			sel := everything(selector)
+			sel.MaxNodes = n
+			got, err := db.Tree(ctx, sel, nil)
+			require.NoError(t, err)
+			require.Equal(t, draw(whole.Truncate(n)), draw(got), "%s %d", selector, n)
+			require.LessOrEqual(t, int64(len(got.Nodes)-1), profile.Room(n))
+			diff, err := db.Diff(ctx, [2]Selection{sel, everything(`{service_name="none"}`)}, [2][]string{}, n+1)
+			require.NoError(t, err)
+			require.Equal(t, draw(got), draw(left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
+		}
+	}
+}
+
 // A comparison is that of the whole trees, also where memory ends and parts are
 // added up on the way.
 func TestDiffIsThatOfWholeTrees(t *testing.T) {

@@ -134,6 +134,11 @@ type Selection struct {
 	// MaxNodes limits the nodes of a tree, as profile.Tree.Truncate does; 0
 	// means no limit.
 	MaxNodes int64
+	// Functions, with MaxNodes, cuts as profile.DiffTree.TruncateFunctions does: the
+	// own values of functions can be added up. It costs more than the whole tree. If
+	// MaxNodes are too few for it, the tree is cut as without; its Functions reports which
+	// it is.
+	Functions bool
 
 	// What follows narrows flame graphs and pprof, and nothing else, to samples
 	// that are told apart only as long as rows of single profiles are kept.

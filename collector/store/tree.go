@@ -35,6 +35,12 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 	switch {
 	case err != nil:
 		return nil, err
+	case sel.MaxNodes > 0 && sel.Functions:
+		cut, err := parts.functions(sel.MaxNodes, false)
+		if err != nil {
+			return nil, err
+		}
+		return left(cut), nil
 	case sel.MaxNodes > 0:
 		return left(largest(parts.sorted(), sel.MaxNodes, false)), nil
 	}
@@ -43,8 +49,9 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 
 // Diff merges two selections and compares them: the left one is what it was, the
 // right one what it is. The tree is the one that profile.Diff and Truncate make
-// of both whole trees. maxNodes 0 means no limit; MaxNodes of the selections
-// does not count. Errors are those of Tree.
+// of both whole trees, or TruncateFunctions if the left selection says Functions.
+// maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
+// those of Tree.
 func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
 	defer func() {
 		if db.heal(err) {
@@ -68,6 +75,8 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	}
 	if maxNodes <= 0 {
 		maxNodes = 1<<63 - 1
+	} else if sels[0].Functions {
+		return parts.functions(maxNodes, true)
 	}
 	return largest(parts.sorted(), maxNodes, true), nil
 }
@@ -186,7 +195,7 @@ func pairJobs(sides [2][]*job) (out [][2]*job) {
 
 // left is the left side of a comparison, which is not used any more.
 func left(d *profile.DiffTree) *profile.Tree {
-	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes))}
+	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes)), Rest: d.Rest, Functions: d.Functions}
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
 		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}
@@ -252,6 +261,43 @@ func (p *parts) sorted() []*callValues {
 	}
 	return out
 }
+
+// functions is the tree of all parts, cut by functions if maxNodes are enough for that;
+// else as largest does. With keepRoot the root counts.
+func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, error) {
+	if len(p.list) > 1 {
+		list, order := p.sorted(), p.list[0].order
+		p.list = p.list[:0]
+		one, err := collapse(list, p.sides)
+		if err != nil {
+			return nil, err
+		}
+		p.list = append(p.list, orderedPart{order, one})
+	}
+	calls := maxNodes
+	if keepRoot {
+		calls--
+	}
+	if len(p.list) > 0 && calls > 0 {
+		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].callValues}, calls); cut != nil {
+			return cut, nil
+		}
+	}
+	return largest(p.sorted(), maxNodes, keepRoot), nil
+}
+
+// A callTree shows the calls of a part as a profile.CallTree.
+type callTree struct{ *callValues }
+
+func (c callTree) Len() int { return len(c.ranks) }
+func (c callTree) Call(i int32) (caller, name int32) {
+	k := c.view.calls[i]
+	return int32(k.parent), int32(k.name)
+}
+func (c callTree) Next(i int32) (callee, sibling int32) { return c.ranks[i].child, c.ranks[i].next }
+func (c callTree) Self(i int32) [2]int64                { return c.selves(i) }
+func (c callTree) Total(i int32) [2]int64               { return c.totals(i) }
+func (c callTree) Names() []string                      { return c.view.strings }
 
 // whole is the tree of all parts.
 func (p *parts) whole() *profile.Tree {

@@ -49,28 +49,37 @@ type Selection struct {
 // Tree merges the selected profiles into one call tree. maxNodes limits its
 // nodes (nil: the server's own limit); spans, when given, select the samples
 // of these span IDs. A selection without samples gives an empty tree.
+//
+// A server that can cuts the tree by functions (profile.DiffTree.TruncateFunctions),
+// and the tree's Functions is set. Of another server, nodes called "other" are taken
+// for rest nodes.
 func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans []string) (*profile.Tree, error) {
 	var graph *querierv1.FlameGraph
+	var header http.Header
 	if len(spans) > 0 {
 		// The newer way is a field that older servers ignore: they would answer
 		// with all spans.
-		resp, err := c.querier.SelectMergeSpanProfile(ctx, connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
+		req := connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
 			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: spans,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
-		}))
+		})
+		req.Header().Set(profile.HeaderRest, profile.RestFunctions)
+		resp, err := c.querier.SelectMergeSpanProfile(ctx, req)
 		if err != nil {
 			return nil, c.wrap("flame graph of spans", err)
 		}
-		graph = resp.Msg.Flamegraph
+		graph, header = resp.Msg.Flamegraph, resp.Header()
 	} else {
-		resp, err := c.querier.SelectMergeStacktraces(ctx, connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
+		req := connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
 			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
-		}))
+		})
+		req.Header().Set(profile.HeaderRest, profile.RestFunctions)
+		resp, err := c.querier.SelectMergeStacktraces(ctx, req)
 		if err != nil {
 			return nil, c.wrap("flame graph", err)
 		}
-		graph = resp.Msg.Flamegraph
+		graph, header = resp.Msg.Flamegraph, resp.Header()
 	}
 	if graph == nil || graph.Total == 0 {
 		return &profile.Tree{}, nil
@@ -79,12 +88,17 @@ func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans
 	for i, l := range graph.Levels {
 		levels[i] = l.Values
 	}
+	functions, rest := header.Get(profile.HeaderRest) == profile.RestFunctions, header.Get(profile.HeaderRestName)
+	if rest == "" && !functions {
+		rest = profile.OtherName
+	}
 	tree, err := profile.ParseFlamegraph(profile.Flamegraph{
-		Names: graph.Names, Levels: levels, Total: graph.Total, MaxSelf: graph.MaxSelf,
+		Names: graph.Names, Levels: levels, Total: graph.Total, MaxSelf: graph.MaxSelf, Rest: rest,
 	})
 	if err != nil {
 		return nil, c.wrap("answer of the server", err)
 	}
+	tree.Functions = functions
 	return tree, nil
 }
 

@@ -4,11 +4,17 @@ package dataframe
 
 import (
 	"math"
+	"slices"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
+
+// Rest is the label of rest nodes, whatever the server calls them. If a function has
+// that name, the label is in as many more parentheses as tell it from all functions.
+// Grafana's table adds up rows by label, so that all rest nodes are one line of it.
+const Rest = "(not shown)"
 
 // Flamegraph is the frame that Grafana's flame graph draws: the tree's nodes
 // depth first, each with its level, value (total), self and label. A tree
@@ -20,10 +26,14 @@ func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
 	rows := len(t.Nodes)
 	level, labels := make([]int64, 0, rows), newLabels(rows)
 	value, self := newValues(unit, rows), newValues(unit, rows)
+	rest := restLabel(t.Names, t.Rest)
 	t.Walk(func(l int, n *profile.Node, name string) {
 		level = append(level, int64(l))
 		value.add(n.Total)
 		self.add(n.Self)
+		if t.IsRest(n) {
+			name = rest
+		}
 		labels.add(name)
 	})
 	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
@@ -39,7 +49,11 @@ func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
 	level, labels := make([]int64, 0, rows), newLabels(rows)
 	value, self := newValues(unit, rows), newValues(unit, rows)
 	valueRight, selfRight := newValues(unit, rows), newValues(unit, rows)
+	rest := restLabel(t.Names, t.Rest)
 	t.Walk(func(l int, n *profile.DiffNode, name string) {
+		if t.IsRest(n) {
+			name = rest
+		}
 		level = append(level, int64(l))
 		value.add(n.Total)
 		self.add(n.Self)
@@ -50,6 +64,20 @@ func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
 	return flamegraphFrame(data.NewField("level", nil, level),
 		value.field("value"), self.field("self"),
 		valueRight.field("valueRight"), selfRight.field("selfRight"), labels.field("label"))
+}
+
+// restLabel is the label of the rest nodes of a tree with these names, of which
+// functions have all but one.
+func restLabel(names []string, rest int32) string {
+	label := Rest
+	if rest == 0 {
+		return label
+	}
+	functions := slices.Concat(names[:rest], names[rest+1:])
+	for slices.Contains(functions, label) {
+		label = "(" + label + ")"
+	}
+	return label
 }
 
 func flamegraphFrame(fields ...*data.Field) *data.Frame {

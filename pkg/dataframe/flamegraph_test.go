@@ -88,6 +88,31 @@ func TestFlamegraphJSON(t *testing.T) {
 	}`, string(raw))
 }
 
+// A rest node is labelled as no function is, on both sides of a comparison too.
+func TestFlamegraphLabelsTheRest(t *testing.T) {
+	for _, name := range []string{"pay", "other", "(not shown)", "((not shown))"} {
+		b := profile.NewBuilder(0)
+		b.Add(b.Child(0, b.Name(name)), 500)
+		b.Add(b.Child(0, b.Name("(not shown)")), 400)
+		for i := range 20 {
+			b.Add(b.Child(0, b.Name("f"+strconv.Itoa(i))), int64(i+1))
+		}
+		cut := profile.Diff(b.Tree(), &profile.Tree{}).Truncate(4)
+		for _, f := range []*data.Frame{
+			dataframe.Flamegraph(b.Tree().Truncate(3), dataframe.Unit{ID: "ns", Divisor: 1}),
+			dataframe.FlamegraphDiff(cut, dataframe.Unit{ID: "ns", Divisor: 1}),
+		} {
+			labels := text(t, f)
+			rest := labels[len(labels)-1]
+			require.NotContains(t, []string{name, "(not shown)"}, rest)
+			require.Contains(t, rest, "(not shown)")
+			require.Contains(t, labels, name)
+			values := int64s(t, f, "self")
+			require.Greater(t, values[len(values)-1], int64(20), "what is cut off")
+		}
+	}
+}
+
 func TestFlamegraphInCores(t *testing.T) {
 	f := dataframe.Flamegraph(checkout(), dataframe.Unit{ID: "cores", Divisor: 4})
 	value, _ := f.FieldByName("value")

@@ -10,11 +10,14 @@ type Flamegraph struct {
 	Levels  [][]int64
 	Total   int64
 	MaxSelf int64
+	// Rest is the name of rest nodes, "" if there are none. Pyroscope's encoding does
+	// not have it; Flameline's server sends it beside the flame graph.
+	Rest string
 }
 
 // Flamegraph encodes the tree. An empty tree gives one node of no value.
 func (t *Tree) Flamegraph() Flamegraph {
-	f := Flamegraph{Total: t.Total()}
+	f := Flamegraph{Total: t.Total(), Rest: t.RestName()}
 	if len(t.Nodes) == 0 {
 		t = NewBuilder(0).Tree()
 	}
@@ -56,7 +59,17 @@ func ParseFlamegraph(f Flamegraph) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flame graph: %w", err)
 	}
-	return b.Tree(), nil
+	tree := b.Tree()
+	tree.Rest = b.rest(f.Rest)
+	return tree, nil
+}
+
+// rest is the index of the name of rest nodes, 0 if the tree has none.
+func (b *Builder) rest(name string) int32 {
+	if name == "" || name == RootName {
+		return 0
+	}
+	return b.names[name]
 }
 
 // parseLevels finds every node's parent by its place on the level above and

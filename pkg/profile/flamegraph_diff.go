@@ -10,6 +10,7 @@ type FlamegraphDiff struct {
 	Levels                [][]int64
 	Total, MaxSelf        int64
 	LeftTicks, RightTicks int64
+	Rest                  string // as in a Flamegraph
 }
 
 // Flamegraph encodes the tree.
@@ -19,7 +20,7 @@ func (t *DiffTree) Flamegraph() FlamegraphDiff {
 		t = Diff(empty, empty)
 	}
 	root := t.Nodes[0]
-	f := FlamegraphDiff{LeftTicks: root.Total, RightTicks: root.TotalRight, Total: root.Total + root.TotalRight}
+	f := FlamegraphDiff{LeftTicks: root.Total, RightTicks: root.TotalRight, Total: root.Total + root.TotalRight, Rest: t.RestName()}
 	names := newRenamer(t.Names, len(t.Nodes))
 	l := t.layOut()
 	defer l.free()
@@ -76,7 +77,7 @@ func ParseFlamegraphDiff(f FlamegraphDiff) (*DiffTree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flame graph: %w", err)
 	}
-	out := &DiffTree{Names: b.tree.Names, Nodes: make([]DiffNode, len(b.tree.Nodes))}
+	out := &DiffTree{Names: b.tree.Names, Nodes: make([]DiffNode, len(b.tree.Nodes)), Rest: b.rest(f.Rest)}
 	for i, n := range b.tree.Nodes {
 		if left[i] < 0 || right[i] < 0 {
 			return nil, fmt.Errorf("flame graph: node %q: children exceed its total", b.tree.Names[n.Name])

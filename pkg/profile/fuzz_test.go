@@ -42,12 +42,20 @@ func FuzzParseSelector(f *testing.F) {
 
 func FuzzUnmarshalTree(f *testing.F) {
 	f.Add([]byte("\x00\x00\x02\x01a\x00\x01\x01b\xac\x02\x00\x01c\x01\x00"))
+	f.Add([]byte("\x00\x00\x03\x01a\x00\x02\x01b\x01\x00\x01c\x01\x00\x01b\x00\x02\x01a\x01\x00\x01c\x02\x00\x05other\x03\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		tree, err := profile.UnmarshalTree(b)
 		if err != nil {
 			return
 		}
 		check(t, tree)
+		for n := range int64(4) {
+			for _, cut := range []*profile.Tree{tree.Truncate(n), left(profile.Diff(tree, &profile.Tree{}).TruncateFunctions(n))} {
+				if check(t, cut); cut.Total() != tree.Total() || n > 0 && int64(len(cut.Nodes)-1) > profile.Room(n) {
+					t.Fatalf("cut to %d: %d nodes, total %d of %d", n, len(cut.Nodes), cut.Total(), tree.Total())
+				}
+			}
+		}
 	})
 }
 

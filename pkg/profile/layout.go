@@ -7,7 +7,7 @@ import (
 )
 
 // A layout is the order in which a tree is drawn: depth first, children by name,
-// with "other" last. Its memory is used again.
+// with the rest last. Its memory is used again.
 type layout struct {
 	parent, name, level []int32
 	sizes               []int   // nodes of each level
@@ -17,9 +17,9 @@ type layout struct {
 
 var layouts = sync.Pool{New: func() any { return new(layout) }}
 
-// layOut lays out a tree of n nodes, in which parents come before children. The
-// caller calls free.
-func layOut(names []string, n int, link func(node int32) (parent, name int32)) *layout {
+// layOut lays out a tree of n nodes, in which parents come before children. Nodes of
+// the name rest are the last of their parent; 0 is the root's. The caller calls free.
+func layOut(names []string, rest int32, n int, link func(node int32) (parent, name int32)) *layout {
 	l := layouts.Get().(*layout)
 	l.parent, l.name, l.level = sized(l.parent, n), sized(l.name, n), sized(l.level, n)
 	l.first, l.list = sized(l.first, n+2), sized(l.list, max(n-1, 0))
@@ -47,7 +47,18 @@ func layOut(names []string, n int, link func(node int32) (parent, name int32)) *
 	}
 	for i := range n {
 		if s := l.list[l.first[i]:l.first[i+1]]; len(s) > 1 {
-			slices.SortFunc(s, func(a, b int32) int { return compareNames(names[l.name[a]], names[l.name[b]]) })
+			slices.SortFunc(s, func(a, b int32) int {
+				x, y := l.name[a], l.name[b]
+				switch {
+				case x == y:
+					return 0
+				case x == rest:
+					return 1
+				case y == rest:
+					return -1
+				}
+				return strings.Compare(names[x], names[y])
+			})
 		}
 	}
 	return l
@@ -89,16 +100,4 @@ func sized(s []int32, n int) []int32 {
 		return make([]int32, n, n+n/8)
 	}
 	return s[:n]
-}
-
-func compareNames(a, b string) int {
-	switch {
-	case a == OtherName && b == OtherName:
-		return 0
-	case a == OtherName:
-		return 1
-	case b == OtherName:
-		return -1
-	}
-	return strings.Compare(a, b)
 }

@@ -2,7 +2,7 @@ package profile
 
 import "slices"
 
-// Merge adds trees up. The result shares no memory with them but the strings.
+// Merge adds up trees that were not cut. The result shares no memory with them but the strings.
 func Merge(trees ...*Tree) *Tree {
 	if len(trees) == 1 {
 		return trees[0].Clone()
@@ -24,7 +24,7 @@ func Merge(trees ...*Tree) *Tree {
 
 // Clone copies a tree, all but the strings.
 func (t *Tree) Clone() *Tree {
-	return &Tree{Names: slices.Clone(t.Names), Nodes: slices.Clone(t.Nodes)}
+	return &Tree{Names: slices.Clone(t.Names), Nodes: slices.Clone(t.Nodes), Rest: t.Rest, Functions: t.Functions}
 }
 
 // graft adds the nodes of t without their values and returns where they are.
@@ -44,7 +44,7 @@ func (b *Builder) graft(t *Tree) []int32 {
 	return at
 }
 
-// Diff returns the union of two trees with both trees' values.
+// Diff returns the union of two trees, neither of them cut, with both trees' values.
 func Diff(left, right *Tree) *DiffTree {
 	b := newBuilder(max(len(left.Nodes), len(right.Nodes)), max(len(left.Names), len(right.Names)))
 	l, r := b.graft(left), b.graft(right)

@@ -30,12 +30,15 @@ const (
 	svgFont      = 12
 	svgCharacter = 0.61 * svgFont
 	svgNarrowest = 0.2 // narrower boxes are not drawn
+
+	svgGrey = "#d9d9d9" // the colour of what is no function
 )
 
 // WriteSVG draws the tree with the root on top: a box for each node, as wide as
 // its total. A box shows the function's name, as much as fits, and tells the rest
-// in a tooltip. A function's colour follows from its name alone. Nodes narrower
-// than a fifth of a pixel are left out.
+// in a tooltip. A function's colour follows from its name alone; the root and rest
+// nodes, which are no functions, are grey. Nodes narrower than a fifth of a pixel are
+// left out.
 //
 // The picture needs nothing from elsewhere: no script, font or style sheet.
 func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
@@ -44,9 +47,13 @@ func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
 	p.layout(float64(total), func(visit func(level int, size, self float64, describe func() svgBox)) {
 		t.Walk(func(level int, n *Node, name string) {
 			visit(level, float64(n.Total), float64(n.Self), func() svgBox {
+				fill := nameColour(name)
+				if level == 0 || t.IsRest(n) { // no function
+					fill = svgGrey
+				}
 				return svgBox{
-					name: name, fill: nameColour(name),
-					title: fmt.Sprintf("%s\n%s (%s)\nself %s (%s)", name,
+					name: name, fill: fill,
+					title: fmt.Sprintf("%s\n%s (%s)\nself %s (%s)", svgTitle(name, t.IsRest(n)),
 						FormatValue(n.Total, o.Unit), share(n.Total, total), FormatValue(n.Self, o.Unit), share(n.Self, total)),
 				}
 			})
@@ -83,7 +90,7 @@ func (t *DiffTree) WriteSVG(w io.Writer, o SVG) error {
 			visit(level, l+r, part(n.Self, left)+part(n.SelfRight, right), func() svgBox {
 				return svgBox{
 					name: name, fill: changeColour(l, r),
-					title: fmt.Sprintf("%s\nleft %s (%s)\nright %s (%s)", name,
+					title: fmt.Sprintf("%s\nleft %s (%s)\nright %s (%s)", svgTitle(name, t.IsRest(n)),
 						FormatValue(n.Total, o.Unit), share(n.Total, left), FormatValue(n.TotalRight, o.Unit), share(n.TotalRight, right)),
 				}
 			})
@@ -203,12 +210,16 @@ func escapeXML(s string) string {
 	return b.String()
 }
 
-// nameColour is a warm colour that follows from the name, or grey for what is no
-// function.
-func nameColour(name string) string {
-	if name == RootName || name == OtherName {
-		return "#d9d9d9"
+// svgTitle is the first line of a tooltip.
+func svgTitle(name string, rest bool) string {
+	if rest {
+		return name + ": calls that are too small to be shown"
 	}
+	return name
+}
+
+// nameColour is a warm colour that follows from a function's name.
+func nameColour(name string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(name))
 	sum := h.Sum32()

@@ -3,7 +3,7 @@ package profile
 // Names with a meaning of their own in a tree.
 const (
 	RootName  = "total" // of node 0
-	OtherName = "other" // of the nodes that Truncate folds into one
+	OtherName = "other" // of rest nodes, unless a function has it; see RestName
 )
 
 // A Tree is a call tree of functions: what a flame graph shows. Node 0 is the
@@ -14,6 +14,12 @@ const (
 type Tree struct {
 	Names []string
 	Nodes []Node
+	// Rest is the name of rest nodes, an index into Names, which no function has: such
+	// a node stands for calls of its parent that were cut off because they are small. 0
+	// if nothing was cut.
+	Rest int32
+	// Functions tells that the tree was cut by TruncateFunctions.
+	Functions bool
 }
 
 // A Node is one function in the context of its callers. Self and Total are in
@@ -30,6 +36,9 @@ type Node struct {
 type DiffTree struct {
 	Names []string
 	Nodes []DiffNode
+	// Rest and Functions are those of a Tree.
+	Rest      int32
+	Functions bool
 }
 
 // A DiffNode is a Node with the values of the left (baseline) and the right
@@ -49,7 +58,7 @@ func (t *Tree) Total() int64 {
 }
 
 // Walk visits the nodes depth first, the root at level 0, children in the
-// order of Pyroscope's flame graphs: by name, with "other" last.
+// order of Pyroscope's flame graphs: by name, with the rest last.
 func (t *Tree) Walk(fn func(level int, node *Node, name string)) {
 	l := t.layOut()
 	defer l.free()
@@ -70,9 +79,9 @@ func (t *DiffTree) Walk(fn func(level int, node *DiffNode, name string)) {
 }
 
 func (t *Tree) layOut() *layout {
-	return layOut(t.Names, len(t.Nodes), func(i int32) (parent, name int32) { return t.Nodes[i].Parent, t.Nodes[i].Name })
+	return layOut(t.Names, t.Rest, len(t.Nodes), func(i int32) (parent, name int32) { return t.Nodes[i].Parent, t.Nodes[i].Name })
 }
 
 func (t *DiffTree) layOut() *layout {
-	return layOut(t.Names, len(t.Nodes), func(i int32) (parent, name int32) { return t.Nodes[i].Parent, t.Nodes[i].Name })
+	return layOut(t.Names, t.Rest, len(t.Nodes), func(i int32) (parent, name int32) { return t.Nodes[i].Parent, t.Nodes[i].Name })
 }

@@ -64,8 +64,9 @@ func random(r *rand.Rand, stacks int) *profile.Tree {
 func TestWalkGoesDepthFirstInNameOrder(t *testing.T) {
 	tree := parse("main;b 2", "main;a 1", "main 4", "other 1", "z;y 3")
 	require.Equal(t, []string{
-		"total 0/11", " main 4/7", "  a 1/1", "  b 2/2", " z 0/3", "  y 3/3", " other 1/1",
+		"total 0/11", " main 4/7", "  a 1/1", "  b 2/2", " other 1/1", " z 0/3", "  y 3/3",
 	}, draw(tree))
+	require.Equal(t, []string{"total 0/11", " main 4/7", "  b 2/2", "  (other) 1/1", " z 0/3", "  y 3/3", " (other) 1/1"}, draw(tree.Truncate(4)), "a rest is last")
 	require.EqualValues(t, 11, tree.Total())
 }
 
@@ -85,7 +86,7 @@ func TestTruncate(t *testing.T) {
 		{"no limit", 0, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
 		{"room for all", 7, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
 		{"folds per parent", 3, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  other 1/1", " other 7/7"}},
-		{"keeps ties", 6, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
+		{"two equal nodes", 6, []string{"total 0/23", " a 0/16", "  b 10/10", "  c 5/5", "  d 1/1", " e 2/3", "  f 1/1", " g 4/4"}},
 		{"one", 1, []string{"total 0/23", " a 0/16", "  other 16/16", " other 7/7"}},
 	}
 	for _, tt := range tests {
@@ -93,9 +94,9 @@ func TestTruncate(t *testing.T) {
 			require.Equal(t, tt.want, draw(tree.Truncate(tt.max)))
 		})
 	}
-	t.Run("joins an other that is there", func(t *testing.T) {
+	t.Run("beside a function of that name", func(t *testing.T) {
 		got := parse("a 10", "other;x 8", "b 1").Truncate(3)
-		require.Equal(t, []string{"total 0/19", " a 10/10", " other 1/9", "  x 8/8"}, draw(got))
+		require.Equal(t, []string{"total 0/19", " a 10/10", " other 0/8", "  x 8/8", " (other) 1/1"}, draw(got))
 	})
 }
 

@@ -1,15 +1,16 @@
 package profile
 
-// Truncate keeps the maxNodes largest nodes by total, and those that are as
-// large as the smallest of them, and folds all others into one child "other" of
-// their parent, so that totals stay exact. The root does not count. With
-// maxNodes 0, or enough room, it returns t itself.
+// Truncate keeps the maxNodes largest nodes by total, and folds all others into one
+// rest node below their kept parent, so that totals stay exact. Where that would be
+// more than Room nodes, rest nodes included, it keeps fewer. A Cut says which of
+// several equal ones are kept. The root does not count. With maxNodes 0, or enough
+// room, it returns t itself.
 func (t *Tree) Truncate(maxNodes int64) *Tree {
 	if maxNodes <= 0 || int64(len(t.Nodes)-1) <= maxNodes {
 		return t
 	}
 	out := &Tree{}
-	out.Names, out.Nodes = truncate(t.Names, t.Nodes, nthLargest(t.Nodes[1:], int(maxNodes)))
+	out.Names, out.Nodes, out.Rest = truncate(t.Names, t.Nodes, t.Rest, maxNodes)
 	return out
 }
 
@@ -20,7 +21,7 @@ func (t *DiffTree) Truncate(maxNodes int64) *DiffTree {
 		return t
 	}
 	out := &DiffTree{}
-	out.Names, out.Nodes = truncate(t.Names, t.Nodes, nthLargest(t.Nodes, int(maxNodes)))
+	out.Names, out.Nodes, out.Rest = truncate(t.Names, t.Nodes, t.Rest, maxNodes-1)
 	return out
 }
 
@@ -48,25 +49,52 @@ func (n *DiffNode) fold(from *DiffNode) {
 	n.TotalRight += from.TotalRight
 }
 
-// truncate keeps the nodes whose size is least at the least.
-func truncate[N any, P treeNode[N]](names []string, nodes []N, least int64) ([]string, []N) {
-	const folded = -1
+// truncate keeps at most maxNodes nodes besides the root. Nodes of the name rest, if
+// it is not 0, are folded again with all below them.
+func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNodes int64) ([]string, []N, int32) {
+	const none = -1
+	var cut Cut
+	at := make([]int32, len(nodes)) // number in cut, then where a node went
+	var from []int32                // of the nodes in cut
+	partial := map[int32]bool{}
+	for i := range nodes {
+		n := P(&nodes[i])
+		parent, name := n.place()
+		at[i] = none
+		switch {
+		case i == 0:
+			at[i] = cut.Add(-1, n.size())
+		case at[*parent] == none || n.size() == 0:
+			continue
+		case rest != 0 && *name == rest:
+			if p := at[*parent]; !partial[p] {
+				cut.Partial(p)
+				partial[p] = true
+			}
+			continue
+		default:
+			at[i] = cut.Add(at[*parent], n.size())
+		}
+		from = append(from, int32(i))
+	}
+	name := func(i int32) string {
+		_, name := P(&nodes[from[i]]).place()
+		return names[*name]
+	}
+	keep := cut.Choose(maxNodes, Room(maxNodes), name)
 	r := newRenamer(names, len(nodes))
 	var out []N
-	var fold []int32                // topmost nodes to fold
-	other := map[int32]int32{}      // node to its child "other"
-	at := make([]int32, len(nodes)) // where a node went
+	var fold []int32 // topmost nodes to fold
 	for i := range nodes {
 		n := nodes[i]
 		parent, name := P(&n).place()
 		switch {
 		case i == 0:
-		case at[*parent] == folded:
-			at[i] = folded
+		case at[*parent] == none:
+			at[i] = none
 			continue
-		case P(&n).size() < least:
-			at[i] = folded
-			if P(&n).size() != 0 {
+		case at[i] == none || keep != nil && !keep[at[i]]:
+			if at[i] = none; P(&n).size() != 0 {
 				fold = append(fold, int32(i))
 			}
 			continue
@@ -74,76 +102,53 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, least int64) ([]s
 			*parent = at[*parent]
 		}
 		at[i] = int32(len(out))
-		if *name = r.rename(*name); i > 0 && r.out[*name] == OtherName {
-			other[*parent] = at[i]
-		}
+		*name = r.rename(*name)
 		out = append(out, n)
 	}
+	if len(fold) == 0 {
+		return r.out, out, 0
+	}
+	restName := restOf[N, P](names, nodes, rest)
+	folded := int32(len(r.out))
+	r.out = append(r.out, restName)
+	rests := map[int32]int32{} // node to its rest node
 	for _, i := range fold {
-		from := nodes[i]
-		parent, _ := P(&from).place()
+		parent, _ := P(&nodes[i]).place()
 		to := at[*parent]
-		o, ok := other[to]
+		o, ok := rests[to]
 		if !ok {
 			o = int32(len(out))
-			other[to] = o
+			rests[to] = o
 			var n N
 			parent, name := P(&n).place()
-			*parent, *name = to, r.otherName()
+			*parent, *name = to, folded
 			out = append(out, n)
 		}
-		P(&out[o]).fold(&from)
+		P(&out[o]).fold(&nodes[i])
 	}
-	return r.out, out
+	return r.out, out, folded
 }
 
-func nthLargest[N any, P treeNode[N]](nodes []N, n int) int64 {
-	v := make([]int64, len(nodes))
-	for i := range v {
-		v[i] = P(&nodes[i]).size()
+// restOf is the name that a tree's rest nodes have or get.
+func restOf[N any, P treeNode[N]](names []string, nodes []N, rest int32) string {
+	if rest != 0 {
+		return names[rest]
 	}
-	return NthLargest(v, n)
-}
-
-// NthLargest returns the nth largest of some values, n being at least 1 and at
-// most their number. It changes their order.
-func NthLargest(v []int64, n int) int64 {
-	lo, hi, k := 0, len(v)-1, len(v)-n
-	for lo < hi {
-		// The middle of three keeps sorted input from being the worst case.
-		a, b, c := v[lo], v[lo+(hi-lo)/2], v[hi]
-		pivot := max(min(a, b), min(max(a, b), c))
-		i, j := lo, hi
-		for i <= j {
-			for v[i] < pivot {
-				i++
-			}
-			for v[j] > pivot {
-				j--
-			}
-			if i <= j {
-				v[i], v[j] = v[j], v[i]
-				i++
-				j--
+	return RestName(func(s string) bool {
+		for i := 1; i < len(nodes); i++ {
+			n := P(&nodes[i])
+			if _, name := n.place(); names[*name] == s && n.size() != 0 {
+				return true
 			}
 		}
-		switch {
-		case k <= j:
-			hi = j
-		case k >= i:
-			lo = i
-		default:
-			return v[k]
-		}
-	}
-	return v[k]
+		return false
+	})
 }
 
 // renamer makes a table of those names only that are used.
 type renamer struct {
 	in, out []string
 	to      []int32 // index in out, plus one
-	other   int32   // index of OtherName in out, plus one
 }
 
 func newRenamer(in []string, room int) *renamer {
@@ -152,20 +157,8 @@ func newRenamer(in []string, room int) *renamer {
 
 func (r *renamer) rename(i int32) int32 {
 	if r.to[i] == 0 {
-		if r.in[i] == OtherName {
-			r.to[i] = r.otherName() + 1
-			return r.to[i] - 1
-		}
 		r.out = append(r.out, r.in[i])
 		r.to[i] = int32(len(r.out))
 	}
 	return r.to[i] - 1
-}
-
-func (r *renamer) otherName() int32 {
-	if r.other == 0 {
-		r.out = append(r.out, OtherName)
-		r.other = int32(len(r.out))
-	}
-	return r.other - 1
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/dataframe"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // profile answers the query type profile: one flame graph of everything that
@@ -29,10 +30,21 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	if tree.Total() == 0 {
 		notice = emptyNotice(m, tr)
 	}
-	if notice != "" {
-		frame.AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})
+	for _, text := range []string{notice, restNotice(tree)} {
+		if text != "" {
+			frame.AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: text})
+		}
 	}
 	return data.Frames{frame}, nil
+}
+
+// restNotice says what is missing from the table of functions, which Grafana makes of
+// the flame graph, if the server did not cut it by functions.
+func restNotice(t *profile.Tree) string {
+	if t.Rest == 0 || t.Functions {
+		return ""
+	}
+	return fmt.Sprintf("The server left out calls that are too small and did not say of which functions they are. The table counts their time as %s; ask for more nodes, a shorter range or fewer services to see it.", dataframe.Rest)
 }
 
 // flamegraphUnit is the unit the query asks for. In cores, values are divided

@@ -3,6 +3,7 @@ package query_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -33,12 +34,14 @@ type querier struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
 
 	tree   *profile.Tree
+	header http.Header // of flame graphs
 	series func(*querierv1.SelectSeriesRequest) []*typesv1.Series
 	rows   []labels.Labels // of the profiles, for names and values
 	types  []string
 	err    error
 
 	mu       sync.Mutex
+	asked    []http.Header // for flame graphs
 	profiles []*querierv1.SelectMergeStacktracesRequest
 	selects  []*querierv1.SelectSeriesRequest
 	spans    []*querierv1.SelectMergeSpanProfileRequest
@@ -59,15 +62,19 @@ func (q *querier) graph() *querierv1.FlameGraph {
 func (q *querier) SelectMergeStacktraces(_ context.Context, r *connect.Request[querierv1.SelectMergeStacktracesRequest]) (*connect.Response[querierv1.SelectMergeStacktracesResponse], error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.profiles = append(q.profiles, r.Msg)
-	return connect.NewResponse(&querierv1.SelectMergeStacktracesResponse{Flamegraph: q.graph()}), q.err
+	q.profiles, q.asked = append(q.profiles, r.Msg), append(q.asked, r.Header())
+	resp := connect.NewResponse(&querierv1.SelectMergeStacktracesResponse{Flamegraph: q.graph()})
+	maps.Copy(resp.Header(), q.header)
+	return resp, q.err
 }
 
 func (q *querier) SelectMergeSpanProfile(_ context.Context, r *connect.Request[querierv1.SelectMergeSpanProfileRequest]) (*connect.Response[querierv1.SelectMergeSpanProfileResponse], error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.spans = append(q.spans, r.Msg)
-	return connect.NewResponse(&querierv1.SelectMergeSpanProfileResponse{Flamegraph: q.graph()}), q.err
+	q.spans, q.asked = append(q.spans, r.Msg), append(q.asked, r.Header())
+	resp := connect.NewResponse(&querierv1.SelectMergeSpanProfileResponse{Flamegraph: q.graph()})
+	maps.Copy(resp.Header(), q.header)
+	return resp, q.err
 }
 
 func (q *querier) SelectSeries(_ context.Context, r *connect.Request[querierv1.SelectSeriesRequest]) (*connect.Response[querierv1.SelectSeriesResponse], error) {

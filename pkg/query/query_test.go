@@ -3,6 +3,7 @@ package query_test
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,62 @@ func TestSpansAreSelected(t *testing.T) {
 	require.NoError(t, resp.Error)
 	require.Empty(t, q.profiles)
 	require.Equal(t, []string{"9a517183f26a089d"}, q.spans[0].SpanSelector)
+}
+
+// The table of functions is made of the frame: what a server cut off is no function,
+// and a server that does not say of which functions it is leaves a notice.
+func TestRestOfAFlameGraph(t *testing.T) {
+	b := profile.NewBuilder(0)
+	main := b.Child(0, b.Name("main"))
+	for i := range 20 {
+		b.Add(b.Child(main, b.Name(string(rune('a'+i)))), int64(40-i))
+	}
+	b.Add(b.Child(main, b.Name("other")), 1000) // a function
+	b.Add(b.Child(main, b.Name("(not shown)")), 900)
+	cut := b.Tree().Truncate(5)
+	require.Equal(t, "(other)", cut.RestName())
+	labels := func(f *data.Frame) (out []string) {
+		field, _ := f.FieldByName("label")
+		for i := range field.Len() {
+			out = append(out, field.Config.TypeConfig.Enum.Text[field.At(i).(data.EnumItemIndex)])
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		header http.Header
+		labels []string
+		notice bool
+	}{
+		"a server that cuts by functions": {
+			http.Header{profile.HeaderRest: {"functions"}, profile.HeaderRestName: {"(other)"}},
+			[]string{"total", "main", "(not shown)", "a", "b", "other", "((not shown))"}, false,
+		},
+		"one whose nodes were too few for it": {
+			http.Header{profile.HeaderRestName: {"(other)"}},
+			[]string{"total", "main", "(not shown)", "a", "b", "other", "((not shown))"}, true,
+		},
+		"Pyroscope, where a function may look like the rest": {
+			nil, []string{"total", "main", "(not shown)", "(other)", "a", "b", "((not shown))"}, true,
+		},
+		"nothing cut off": {
+			http.Header{profile.HeaderRest: {"functions"}},
+			[]string{"total", "main", "(not shown)", "(other)", "a", "b", "other"}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, spans := range [][]string{nil, {"9a517183f26a089d"}} {
+				q := &querier{tree: cut, header: c.header}
+				resp := ask(t, runner(t, q), time.Hour, map[string]any{"queryType": "profile", "profileTypeId": cpu, "spanSelector": spans})
+				require.NoError(t, resp.Error)
+				require.Equal(t, c.labels, labels(resp.Frames[0]))
+				require.Equal(t, "functions", q.asked[0].Get("Flameline-Rest"))
+				notices := resp.Frames[0].Meta.Notices
+				if require.Len(t, notices, map[bool]int{true: 1}[c.notice]); c.notice {
+					require.Contains(t, notices[0].Text, "The table counts their time as (not shown)")
+				}
+			}
+		})
+	}
 }
 
 func TestFlameGraphInCores(t *testing.T) {
