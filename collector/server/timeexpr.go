@@ -14,13 +14,17 @@ import (
 // days, which it counts one by one, and rounds to none of them.
 var relative = regexp.MustCompile(`^now(?:[+-][0-9]{1,7}(?:[smhHdwMQy]|f[Qy])|/(?:[smhHdwMQy]|f[Qy]))*$`)
 
+// seconds are an epoch in s with a fraction.
+var seconds = regexp.MustCompile(`^[0-9]{1,10}\.[0-9]+$`)
+
 // parseTime reads a time as users of Grafana and Pyroscope write it, in UTC where
 // it does not say:
 //
 //   - now, now-1h, now-90m+30s, now/d, now-1d/d: relative times, as Grafana's time
 //     picker takes them. Rounding goes to the begin of a unit, or, with end, to its
 //     last millisecond, so that from=now/d and until=now/d are the whole day;
-//   - an epoch in s, ms, µs or ns, told apart by 13, 16 and 19 digits;
+//   - an epoch in s, ms, µs or ns, told apart by 13, 16 and 19 digits, or in s with a
+//     fraction, as Python's time.time() gives it;
 //   - 20060102, a day;
 //   - RFC 3339, also without a zone, or a day alone.
 //
@@ -51,6 +55,11 @@ func parseTime(s string, now time.Time, end bool) (time.Time, error) {
 			return inRange(s, time.Unix(0, n))
 		}
 		return inRange(s, time.Unix(n, 0))
+	}
+	if whole, fraction, ok := strings.Cut(s, "."); ok && seconds.MatchString(s) {
+		n, _ := strconv.ParseInt(whole, 10, 64)
+		ns, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+		return inRange(s, time.Unix(n, ns))
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", time.DateOnly} {
 		if t, err := time.Parse(layout, s); err == nil {
