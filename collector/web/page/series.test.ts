@@ -23,6 +23,18 @@ const summary = (frames: DataFrame[]) =>
   frames.map(({ fields: [time, value] }) => [value?.config.displayName, time?.values, value?.values]);
 
 describe('prepareSeries', () => {
+  it('draws the only point of a series', () => {
+    const show = (points: Array<[number, number]>) =>
+      prepareSeries([frame('a', points)], 'service_name', new SeriesColors(), theme)[0]?.fields[1]?.config.custom.showPoints;
+    expect(show([[1000, 1]])).toBe('always');
+    expect(
+      show([
+        [1000, 1],
+        [2000, 1],
+      ])
+    ).toBe('never');
+  });
+
   it('puts the largest first, fills gaps with 0 and leaves out what used nothing', () => {
     const frames = [
       frame('small', [[1000, 1]]),

@@ -82,7 +82,8 @@ function prepareField(field: Field, label: string, colors: SeriesColors, theme: 
         displayNameFromDS: undefined,
         displayName: name,
         color: { mode: FieldColorModeId.PaletteClassic },
-        custom: GRAPH,
+        // A line needs two points: a single one would not be seen.
+        custom: field.values.length === 1 ? { ...GRAPH, showPoints: VisibilityMode.Always, pointSize: 5 } : GRAPH,
         min: 0,
       }),
     },
