@@ -121,20 +121,10 @@ func (c *callValues) hasString(s uint32) bool {
 // first.
 func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	calls := c.view.calls
-	ranked := c.ranked[:0]
-	for i := range c.ranks[1:] {
-		if x := c.ranks[i+1].size; x != 0 {
-			ranked = append(ranked, x)
-		}
-	}
-	c.ranked = ranked
-	least := int64(1)
-	all := int64(len(ranked)) <= maxNodes // no node has a rest
-	if !all {
-		// The root is as large as any.
-		if least = c.ranks[0].size; maxNodes > 0 {
-			least = profile.NthLargest(ranked, int(maxNodes))
-		}
+	least := c.nthLargest(maxNodes)
+	all := least == 0 // no node has a rest
+	if all {
+		least = 1
 	}
 	// No call is larger than its parent, so the parents of those taken are taken. What
 	// is left out of a call is what its children that are taken do not have.
@@ -171,6 +161,39 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 		b.fold(parts, int32(i), rest[i])
 	}
 	return &b.tree
+}
+
+// nthLargest is the size of the nth largest call without the root, as large as any if
+// n is 0; 0 if there are no more than n.
+func (c *callValues) nthLargest(n int64) int64 {
+	// Most calls are smaller; a sample says than what.
+	const every = 16
+	ranked := c.ranked[:0]
+	for i := 1; i < len(c.ranks); i += every {
+		ranked = append(ranked, c.ranks[i].size)
+	}
+	atLeast := int64(1)
+	if rank := n/every + n/every/4 + 8; rank < int64(len(ranked)) {
+		atLeast = max(profile.NthLargest(ranked, int(rank)), 1)
+	}
+	for {
+		ranked = ranked[:0]
+		for i := 1; i < len(c.ranks); i++ {
+			if size := c.ranks[i].size; size >= atLeast {
+				ranked = append(ranked, size)
+			}
+		}
+		c.ranked = ranked
+		switch {
+		case int64(len(ranked)) > n && n > 0:
+			return profile.NthLargest(ranked, int(n))
+		case int64(len(ranked)) > n:
+			return c.ranks[0].size
+		case atLeast == 1:
+			return 0
+		}
+		atLeast = 1
+	}
 }
 
 // choose names those of a part's nodes for which there is room, rest nodes included,
