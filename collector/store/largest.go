@@ -200,9 +200,21 @@ func (c *callValues) nthLargest(n int64) int64 {
 // and takes out the others, which then are in the rest of their parents. The nodes are
 // those of at least a size.
 func (c *callValues) choose(b *builder, least, maxNodes int64) {
+	nodes := b.tree.Nodes
+	rests := int64(0)
+	for k := range c.rest {
+		if c.rest[k] != [2]int64{} {
+			rests++
+		}
+	}
+	if profile.Fits(int64(len(nodes)-1), rests, maxNodes, profile.Room(maxNodes)) {
+		for k := 1; k < len(nodes); k++ {
+			nodes[k].Name = b.name(c, c.taken[k])
+		}
+		return
+	}
 	c.cut.Reset()
 	c.cut.Least(least)
-	nodes := b.tree.Nodes
 	for k := range nodes {
 		n := &nodes[k]
 		c.cut.Add(n.Parent, max(n.Total, n.TotalRight))

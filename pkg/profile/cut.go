@@ -39,8 +39,15 @@ type cutNode struct {
 }
 
 // maxRests is how many nodes a tree of maxNodes nodes may have besides them, for
-// rest nodes: a sixteenth, but a few even of the smallest trees.
-func maxRests(maxNodes int64) int64 { return max(maxNodes/16, 8) }
+// rest nodes: a sixteenth, but a few even of the smallest trees. Of large trees it is a
+// sixth, which trees of programs seldom need more than: to choose fewer nodes takes
+// longer than to draw some more.
+func maxRests(maxNodes int64) int64 {
+	if maxNodes >= 4096 {
+		return maxNodes / 6
+	}
+	return max(maxNodes/16, 8)
+}
 
 // Room is how many nodes, without the root, a tree that was cut to maxNodes nodes has
 // at most, with its rest nodes.
@@ -49,6 +56,13 @@ func Room(maxNodes int64) int64 {
 		return math.MaxInt64
 	}
 	return maxNodes + maxRests(maxNodes)
+}
+
+// Fits reports whether nodes can all be kept, with their rest nodes. Some more than
+// maxNodes can, so that few nodes which are as large as the smallest that is kept need
+// not be chosen from.
+func Fits(nodes, rests, maxNodes, room int64) bool {
+	return nodes-maxNodes <= maxNodes/16 && nodes+rests <= room
 }
 
 // Reset removes all nodes.
@@ -85,7 +99,7 @@ func (c *Cut) Partial(node int32) {
 // after that.
 func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool {
 	count := int64(len(c.nodes) - 1)
-	if count <= maxNodes && count+c.rests <= room {
+	if Fits(count, c.rests, maxNodes, room) {
 		return nil
 	}
 	return c.keepFrom(c.bound(maxNodes, room), maxNodes, room, name)

@@ -54,6 +54,8 @@ func (n *DiffNode) fold(from *DiffNode) {
 func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNodes int64) ([]string, []N, int32) {
 	const none = -1
 	var cut Cut
+	least := leastKept[N, P](nodes, rest, maxNodes)
+	cut.Least(least)
 	at := make([]int32, len(nodes)) // number in cut, then where a node went
 	var from []int32                // of the nodes in cut
 	partial := map[int32]bool{}
@@ -66,7 +68,7 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 			at[i] = cut.Add(-1, n.size())
 		case at[*parent] == none || n.size() == 0:
 			continue
-		case rest != 0 && *name == rest:
+		case rest != 0 && *name == rest, n.size() < least:
 			if p := at[*parent]; !partial[p] {
 				cut.Partial(p)
 				partial[p] = true
@@ -127,6 +129,30 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 		P(&out[o]).fold(&nodes[i])
 	}
 	return r.out, out, folded
+}
+
+// leastKept is the size of the maxNodes-th largest node without the root and without
+// rest nodes and what is below them, 1 if there are no more.
+func leastKept[N any, P treeNode[N]](nodes []N, rest int32, maxNodes int64) int64 {
+	sizes := make([]int64, 0, len(nodes))
+	below := make([]bool, len(nodes)) // a rest node, or below one
+	for i := range nodes {
+		n := P(&nodes[i])
+		parent, name := n.place()
+		if i == 0 {
+			continue
+		}
+		if below[i] = below[*parent] || rest != 0 && *name == rest; !below[i] && n.size() != 0 {
+			sizes = append(sizes, n.size())
+		}
+	}
+	if int64(len(sizes)) <= maxNodes {
+		return 1
+	}
+	if maxNodes <= 0 {
+		return P(&nodes[0]).size()
+	}
+	return NthLargest(sizes, int(maxNodes))
 }
 
 // restOf is the name that a tree's rest nodes have or get.
