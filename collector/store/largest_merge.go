@@ -309,8 +309,6 @@ func (w *walker) takeAlone(part int) {
 func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.DiffTree {
 	m.at = zeroed(m.at, len(nodes))
 	at, taken := m.at, m.taken[:0]
-	m.cut.Reset()
-	m.cut.Least(least)
 	// leave adds a node to the rest of its parent.
 	leave := func(i int) {
 		if up := nodes[i].parent; at[up] >= 0 { // the topmost one
@@ -319,28 +317,15 @@ func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.
 		at[i] = -1
 	}
 	for i := range nodes {
-		switch n := &nodes[i]; {
-		case i == 0:
-			at[i] = m.cut.Add(-1, n.size)
-		case n.size < least:
+		if i > 0 && nodes[i].size < least {
 			leave(i)
 			continue
-		default:
-			at[i] = m.cut.Add(at[n.parent], n.size)
 		}
+		at[i] = int32(len(taken))
 		taken = append(taken, int32(i))
 	}
 	m.taken = taken
-	for k, i := range taken {
-		if nodes[i].rest != [2]int64{} {
-			m.cut.Partial(int32(k))
-		}
-	}
-	keep := m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
-		ref := nodes[taken[k]].ref
-		v := m.parts[ref.part].view
-		return v.strings[v.calls[ref.call].name]
-	})
+	keep := m.choose(nodes, least, maxNodes)
 	b := newBuilder(int64(len(taken)), true)
 	for k, i := range taken {
 		n := &nodes[i]
@@ -361,4 +346,37 @@ func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.
 		}
 	}
 	return &b.tree
+}
+
+// choose reports of each node that is taken whether there is room for it, or nil if
+// there is for all.
+func (m *largestMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool {
+	rests := int64(0)
+	for _, i := range m.taken {
+		if nodes[i].rest != [2]int64{} {
+			rests++
+		}
+	}
+	if profile.Fits(int64(len(m.taken)-1), rests, maxNodes, profile.Room(maxNodes)) {
+		return nil
+	}
+	m.cut.Reset()
+	m.cut.Least(least)
+	for k, i := range m.taken {
+		parent := int32(-1)
+		if k > 0 {
+			parent = m.at[nodes[i].parent]
+		}
+		m.cut.Add(parent, nodes[i].size)
+	}
+	for k, i := range m.taken {
+		if nodes[i].rest != [2]int64{} {
+			m.cut.Partial(int32(k))
+		}
+	}
+	return m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
+		ref := nodes[m.taken[k]].ref
+		v := m.parts[ref.part].view
+		return v.strings[v.calls[ref.call].name]
+	})
 }
