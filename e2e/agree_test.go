@@ -33,9 +33,6 @@ const (
 	// Shares by which answers about the same profiles may differ: those that give
 	// each function its value, and those that cut flows into steps.
 	exactly, nearly = 0.001, 0.02
-	// roughly is for states that change: a step has the mean of the snapshots in it,
-	// and a flame graph that of all snapshots, of which steps may have one or two.
-	roughly = 0.1
 )
 
 // An agreement is about all profiles of one type and service over a time range,
@@ -104,7 +101,7 @@ func (a agreement) check(t *testing.T) {
 	if len(points) == 0 {
 		t.Fatal("the chart has no points")
 	}
-	api := a.apiChart(t, a.state())
+	api := a.apiChart(t, chartStep)
 	if a.state() {
 		// What it is on average is asked of the time in which it was there.
 		times := slices.Sorted(maps.Keys(api))
@@ -137,30 +134,21 @@ func (a agreement) check(t *testing.T) {
 			divisor /= float64(a.perSecond(t))
 		}
 	}
-	combine := func(points map[int64]float64) (sum float64) {
-		for _, v := range points {
-			sum += v
-		}
-		if a.state() {
-			return sum / float64(len(points))
-		}
-		return sum
-	}
-	within := nearly
 	if a.state() {
-		within = roughly
-	}
-	same("chart of the API", combine(api), within)
-	last := slices.Max(slices.Collect(maps.Keys(points)))
-	whole := maps.Clone(points)
-	for at, v := range api {
-		if at > last { // the panel leaves out steps that wait for profiles
-			whole[at] = v * divisor
+		// A step has the mean of its snapshots, of which there may be one or two:
+		// the mean of all snapshots is that of one step as long as the range.
+		same("chart of the API in one step", sum(a.apiChart(t, a.to.Sub(a.from))), exactly)
+		values := slices.Collect(maps.Values(api))
+		if lowest, highest := slices.Min(values), slices.Max(values); total < lowest-1 || total > highest+1 {
+			t.Errorf("the flame graph has %.2f, but the chart is between %.2f and %.2f", total, lowest, highest)
 		}
+	} else {
+		same("chart of the API", sum(api), nearly)
 	}
-	same("chart of the panel", combine(whole)/divisor, within)
-	for at, v := range points {
-		if got := v / divisor; math.Abs(got-api[at]) > exactly*math.Abs(got)+1 {
+	// The panel leaves out the last steps, which wait for profiles.
+	last := slices.Max(slices.Collect(maps.Keys(points)))
+	for at := a.from.Add(chartStep).UnixMilli(); at <= last; at += chartStep.Milliseconds() {
+		if got := points[at] / divisor; math.Abs(got-api[at]) > exactly*math.Abs(got)+1 {
 			t.Errorf("chart at %s: %.2f in the panel, %.2f by the API", time.UnixMilli(at).UTC(), got, api[at])
 		}
 	}
@@ -198,7 +186,7 @@ func (a agreement) check(t *testing.T) {
 // one busy thread; the unit is nanoseconds.
 func (a agreement) steady(t *testing.T) {
 	t.Helper()
-	points := a.apiChart(t, false)
+	points := a.apiChart(t, chartStep)
 	times := slices.Sorted(maps.Keys(points))
 	if len(times) < 4 {
 		t.Fatalf("the chart of %s has %d points", a.typeID, len(times))
@@ -224,7 +212,7 @@ func (a agreement) perSecond(t *testing.T) int64 {
 	return per
 }
 
-func sum(values map[string]float64) (total float64) {
+func sum[K comparable](values map[K]float64) (total float64) {
 	for _, v := range values {
 		total += v
 	}
@@ -346,14 +334,16 @@ func (a agreement) panelFlamegraph(t *testing.T) (root float64, self map[string]
 	return root, self
 }
 
-// apiChart is SelectSeries of all points that panelChart has.
-func (a agreement) apiChart(t *testing.T, average bool) map[int64]float64 {
+// apiChart is SelectSeries with a step: by time in ms. With chartStep it has all
+// points that panelChart has.
+func (a agreement) apiChart(t *testing.T, step time.Duration) map[int64]float64 {
 	t.Helper()
 	req := &querierv1.SelectSeriesRequest{
-		ProfileTypeID: a.typeID, LabelSelector: a.selector, Step: chartStep.Seconds(),
-		Start: a.from.Add(chartStep).UnixMilli(), End: a.to.UnixMilli(),
+		ProfileTypeID: a.typeID, LabelSelector: a.selector, Step: step.Seconds(),
+		// An end beyond the last point, so that one point is a range too.
+		Start: a.from.Add(step).UnixMilli(), End: a.to.UnixMilli() + 1,
 	}
-	if average {
+	if a.state() {
 		req.Aggregation = typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE.Enum()
 	}
 	resp, err := a.client.SelectSeries(t.Context(), connect.NewRequest(req))

@@ -127,6 +127,16 @@ func (c column) decode(dst []uint64) bool {
 	return c.ends(pos)
 }
 
+// zeros counts numbers from a bit on that are zero, as far as one look shows.
+func (c *column) zeros(pos uint) int {
+	if c.k > 0 || !c.hasWord(pos) {
+		return 0
+	}
+	// Of order 0, a zero is one bit, which is set.
+	w := binary.LittleEndian.Uint64(c.tail[pos>>3:]) >> (pos & 7)
+	return bits.TrailingZeros64(^w)
+}
+
 // addPair adds the numbers of values plus one, times a factor, to the sums of the
 // nodes that begin at -1 and grow by the numbers of steps plus one. It reports
 // how many it added, and whether all is well: whether there are n numbers in both

@@ -6,12 +6,13 @@ import (
 )
 
 // BenchmarkRow decodes and adds rows of 450 of 20,000 nodes, as of a CPU profile
-// of 10 s, and of 5,000 with larger values, as of an hour.
+// of 10 s, whole or in part, and of 5,000 with larger values, as of an hour.
 func BenchmarkRow(b *testing.B) {
 	for name, c := range map[string]struct {
 		nodes int
 		mean  float64
-	}{"profile": {450, 1}, "hour": {5000, 300}} {
+		until int64 // of 10 s
+	}{"profile": {450, 1, 0}, "part of a profile": {450, 1, 4000}, "hour": {5000, 300, 0}} {
 		b.Run(name, func(b *testing.B) {
 			r := rand.New(rand.NewPCG(2, 2))
 			var values [][]byte
@@ -37,7 +38,14 @@ func BenchmarkRow(b *testing.B) {
 				if err := p.decode(v[:len(v)-8]); err != nil {
 					b.Fatal(err)
 				}
-				if err := p.addTo(nodeSums{values: sums}, 1, 1, &tmp); err != nil {
+				var err error
+				if c.until != 0 {
+					p.duration = 10_000
+					_, err = p.addShare(nodeSums{values: sums}, 1, 1, clip{0, c.until}, 1, nil, &tmp)
+				} else {
+					err = p.addTo(nodeSums{values: sums}, 1, 1, &tmp)
+				}
+				if err != nil {
 					b.Fatal(err)
 				}
 				count += p.count

@@ -209,18 +209,26 @@ func TestLongProfilesStaySmall(t *testing.T) {
 func FuzzShares(f *testing.F) {
 	f.Add(int64(7), int64(15_000), int64(400), int64(9000), uint32(3))
 	f.Fuzz(func(t *testing.T, v, duration, a, b int64, node uint32) {
-		if v < 0 || duration < 1 || duration > dayMs {
+		if v < 0 || duration < 2 || duration > dayMs {
 			return
 		}
 		a, b = min(max(a, 0), duration), min(max(b, 0), duration)
-		a, b = min(a, b), max(a, b)
-		phase := phaseOf(node, duration)
-		sum := shareOf(v, duration, 0, a, phase) + shareOf(v, duration, a, b, phase) + shareOf(v, duration, b, duration, phase)
+		if a, b = min(a, b), max(a, b); a == b {
+			return
+		}
+		phase, sum := phaseOf(node), int64(0)
+		for _, cut := range [][2]int64{{0, a}, {a, b}, {b, duration}} {
+			if cut[0] == cut[1] {
+				continue
+			}
+			part := shareOf(duration, cut[0], cut[1]).of(v, phase)
+			if want := float64(v) * float64(cut[1]-cut[0]) / float64(duration); math.Abs(float64(part)-want) > 1+float64(v)*1e-9 {
+				t.Fatalf("%d ms of %d of %d are %d, want %f", cut[1]-cut[0], duration, v, part, want)
+			}
+			sum += part
+		}
 		if sum != v {
 			t.Fatalf("%d in three parts is %d", v, sum)
-		}
-		if part := shareOf(v, duration, a, b, phase); math.Abs(float64(part)-float64(v)*float64(b-a)/float64(duration)) > 1+float64(v)*1e-9 {
-			t.Fatalf("%d of %d ms of %d is %d", b-a, duration, v, part)
 		}
 	})
 }

@@ -135,8 +135,9 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 	types := len(p.def.types)
 	samples := make([]googlev1.Sample, 0, len(whole.samples))
 	values := make([]int64, len(whole.samples)*types)
+	share := shareOf(whole.duration, from, to)
 	for i, s := range whole.samples {
-		phase := phaseOf(uint32(i), whole.duration)
+		phase := phaseOf(uint32(i))
 		own := values[i*types : (i+1)*types : (i+1)*types]
 		some := false
 		for c, v := range s.Value {
@@ -146,10 +147,9 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 			case p.state(c):
 				own[c] = v
 			case grains > 0 && v > grains:
-				own[c] = grainsUntil(v, grains, shareUntil(grains, whole.duration, to, phase)) -
-					grainsUntil(v, grains, shareUntil(grains, whole.duration, from, phase))
+				own[c] = share.ofGrains(v, grains, phase)
 			default:
-				own[c] = shareOf(v/units[c], whole.duration, from, to, phase) * units[c]
+				own[c] = share.of(v/units[c], phase) * units[c]
 			}
 			some = some || own[c] != 0
 		}
@@ -164,9 +164,20 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 	}
 }
 
-// grainsUntil is the value of the first n of some grains that a value is cut into.
-func grainsUntil(v, grains, n int64) int64 {
-	hi, lo := bits.Mul64(uint64(v), uint64(n))
-	q, _ := bits.Div64(hi, lo, uint64(grains))
-	return int64(q)
+// ofGrains is a value's part where it is made of some grains of about the same size,
+// each of which is in one part.
+func (s share) ofGrains(v, grains int64, phase uint64) int64 {
+	upTo := func(n int64) int64 { // the value of the first n
+		hi, lo := bits.Mul64(uint64(v), uint64(n))
+		q, _ := bits.Div64(hi, lo, uint64(grains))
+		return int64(q)
+	}
+	out := v
+	if !s.end {
+		out = upTo(until(grains, s.to, phase))
+	}
+	if !s.begin {
+		out -= upTo(until(grains, s.from, phase))
+	}
+	return out
 }

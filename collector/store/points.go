@@ -121,8 +121,9 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 // before it.
 func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(pointValues)) error {
 	lo, hi := sel.times(j.epoch)
-	var p packedRow
-	var list pointList
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	p, list := &b.row, &b.list
 	one := pointValues{make([]int64, 1), make([]int64, 1), make([]uint64, 1)}
 	var last *jobStream
 	var add func(pointValues)
@@ -138,7 +139,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err != nil {
 				return err
 			}
-			one.times[0], one.values[0], one.covers[0] = end, v, s.coversOf(&p)
+			one.times[0], one.values[0], one.covers[0] = end, v, s.coversOf(p)
 			add(one)
 			return nil
 		}
@@ -220,6 +221,8 @@ type group struct {
 	sums   []float64
 	counts []uint32
 	until  int64 // as Series.Until
+	step   int   // of what was added last, maybe outside of sums, and where it ends in ms
+	stop   int64
 }
 
 // groupOf returns the labels of a series that it is grouped by.
@@ -249,7 +252,7 @@ func (gs *groups) of(series labels.Labels) *group {
 		if gs.err = gs.hold.wait(gs.ctx, int64(gs.steps)*bytesPerStep); gs.err != nil {
 			return nil
 		}
-		g = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps)}
+		g = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}
 		gs.by[key] = g
 	}
 	return g
@@ -286,28 +289,48 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 		return
 	}
 	d := int64(covers >> 1)
-	from := gs.stepOf(t)
-	to := from
+	begin, end := t, t // the first and the last ms
 	if d > 0 {
-		from, to = gs.stepOf(t+1), gs.stepOf(t+d)
-		end := t + d
-		if end+d+min(d, lateMs) > gs.now && end <= gs.now && end%slotMs != 0 && (g.until == 0 || end < g.until) {
+		begin, end = t+1, t+d
+		if end+2*d > gs.now-lateMs && end+d+min(d, lateMs) > gs.now && end <= gs.now && end%slotMs != 0 && (g.until == 0 || end < g.until) {
 			g.until = end
 		}
 	}
-	if from == to {
-		if from >= 0 && from < gs.steps {
-			g.sums[from] += float64(v)
-			g.counts[from] += n
+	g.seek(gs, begin)
+	i, stop := g.step, g.stop
+	if end <= stop {
+		if i >= 0 && i < gs.steps {
+			g.sums[i] += float64(v)
+			g.counts[i] += n
 		}
 		return
 	}
 	perMs := float64(v) / float64(d)
-	for i := max(from, 0); i <= min(to, gs.steps-1); i++ {
-		end := gs.first + int64(i)*gs.step
-		g.sums[i] += perMs * float64(min(t+d, end)-max(t, end-gs.step))
-		g.counts[i] += n
+	for at := t; at < end && i < gs.steps; i++ {
+		if i >= 0 {
+			g.sums[i] += perMs * float64(min(end, stop)-at)
+			g.counts[i] += n
+		}
+		at, stop = stop, stop+gs.step
 	}
+}
+
+// seek finds the step of a time, which most often is that of the last one or the next.
+func (g *group) seek(gs *groups, t int64) {
+	if t <= g.stop && t > g.stop-gs.step {
+		return
+	}
+	if t > g.stop && t <= g.stop+gs.step {
+		g.step++
+		g.stop += gs.step
+		return
+	}
+	n := t - gs.first + gs.step - 1
+	k := n / gs.step
+	if n < 0 && n%gs.step != 0 {
+		k--
+	}
+	g.step, g.stop = int(k), gs.first+k*gs.step
 }
 
 // lateMs is how long after its end a profile may arrive.
@@ -325,9 +348,33 @@ func (gs *groups) addAll(g *group, v pointValues) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	// Most points are in the step of the one before and the next, and need no division.
+	sums, counts, average, recent := g.sums, g.counts, gs.request.Average, gs.now-lateMs
+	k, stop, step := g.step, g.stop, gs.step
 	for i, t := range v.times {
-		gs.put(g, t, v.values[i], v.covers[i], 1)
+		x, d := v.values[i], int64(v.covers[i]>>1)
+		end := t + d
+		if t >= stop && t < stop+step {
+			k, stop = k+1, stop+step
+		}
+		if t < stop-step || t >= stop || end > stop+step || d == 0 || k < 0 || k+1 >= len(sums) || average || end+2*d > recent {
+			gs.put(g, t, x, v.covers[i], 1)
+			k, stop = g.step, g.stop
+			continue
+		}
+		if end <= stop {
+			sums[k] += float64(x)
+			counts[k]++
+			continue
+		}
+		first := float64(x) / float64(d) * float64(stop-t)
+		sums[k] += first
+		counts[k]++
+		k, stop = k+1, stop+step
+		sums[k] += float64(x) - first
+		counts[k]++
 	}
+	g.step, g.stop = k, stop
 }
 
 func (gs *groups) result() []Series {
@@ -422,8 +469,8 @@ func appendCovers(b []byte, covers, tmp []uint64) []byte {
 // nothing there, and profiles without a duration.
 func (l *pointList) decodeCovers(r *reader, n int) error {
 	l.covers = grow(l.covers, n)
-	clear(l.covers)
 	if r.err != nil || r.off == len(r.data) {
+		clear(l.covers)
 		return r.end()
 	}
 	switch mode := r.byte("duration mode"); mode {
@@ -445,16 +492,29 @@ func (l *pointList) decodeCovers(r *reader, n int) error {
 	if err := r.end(); err != nil {
 		return err
 	}
-	if !column.decode(l.covers) {
-		return fmt.Errorf("%w: durations end early", ErrCorrupt)
-	}
-	last := int64(0)
-	for i, d := range l.covers {
-		last += int64(d>>1) ^ -int64(d&1)
+	pos, last := uint(0), int64(0)
+	for i := 0; i < n; i++ {
+		// Most differences are zero.
+		zeros := min(column.zeros(pos), n-i)
+		for range zeros {
+			l.covers[i] = uint64(last)
+			i++
+		}
+		if pos += uint(zeros); i == n {
+			break
+		}
+		d, next, ok := column.one(pos)
+		if !ok {
+			return fmt.Errorf("%w: durations end early", ErrCorrupt)
+		}
+		pos, last = next, last+(int64(d>>1)^-int64(d&1))
 		if last < 0 || last > 2*dayMs+1 {
 			return fmt.Errorf("%w: a duration of %d ms", ErrCorrupt, last>>1)
 		}
 		l.covers[i] = uint64(last)
+	}
+	if !column.ends(pos) {
+		return fmt.Errorf("%w: durations end early", ErrCorrupt)
 	}
 	return nil
 }

@@ -232,6 +232,7 @@ func (w *wide) large() bool { return int64(w.hi) > 0 || w.hi == 0 && w.lo > math
 type buffer struct {
 	nodes   []int64
 	row     packedRow
+	list    pointList
 	scratch scratch
 }
 

@@ -22,47 +22,57 @@ func (c clip) of(t, duration int64) (from, to int64) {
 	return max(c.lo-t, 0), min(c.hi-t, duration)
 }
 
-// shareOf returns the part of a value that belongs to the time from..to of a
-// duration, all in ms. Parts that follow on one another add up to the value.
-// phase, which is below the duration, says where in the duration the fractions are
-// that integers do not have: phases that are spread evenly keep sums of many small
-// values right.
-func shareOf(v, duration, from, to int64, phase uint64) int64 {
-	return shareUntil(v, duration, to, phase) - shareUntil(v, duration, from, phase)
+// A share is the part of a duration from one time to another. Shares of adjacent
+// times add up to the value.
+type share struct {
+	from, to   uint64 // in 1/2^64 of the duration
+	begin, end bool   // it has the beginning, and the end; from and to are 0 then
 }
 
-func shareUntil(v, duration, at int64, phase uint64) int64 {
-	switch {
-	case at <= 0:
-		return 0
-	case at >= duration:
-		return v
+// shareOf is the part from..to of a duration, all in ms: 0 <= from < to <= duration.
+func shareOf(duration, from, to int64) share {
+	s := share{begin: from <= 0, end: to >= duration}
+	if !s.begin {
+		s.from = fractionOf(from, duration)
 	}
-	if v < 1<<36 && duration <= dayMs { // the product is below 1<<63
-		// A division by multiplication, which is off by one at most while the product
-		// is exact as a float.
-		if n := v*at + int64(phase); n < 1<<53 {
-			q := int64(float64(n) * (1 / float64(duration)))
-			switch r := n - q*duration; {
-			case r < 0:
-				q--
-			case r >= duration:
-				q++
-			}
-			return q
-		}
+	if !s.end {
+		s.to = fractionOf(to, duration)
 	}
-	hi, lo := bits.Mul64(uint64(v), uint64(at))
-	lo, carry := bits.Add64(lo, phase, 0)
-	q, _ := bits.Div64(hi+carry, lo, uint64(duration))
-	return int64(q)
+	return s
 }
 
-// phaseOf is a phase for the value of a node, or of a sample, by its number.
-func phaseOf(n uint32, duration int64) uint64 {
-	mixed := uint64(n+1) * 0x9E3779B97F4A7C15 >> 32
-	return mixed * uint64(duration) >> 32
+// fractionOf is a/b in 1/2^64, where 0 <= a < b.
+func fractionOf(a, b int64) uint64 {
+	q, _ := bits.Div64(uint64(a), 0, uint64(b))
+	return q
 }
+
+// of is a value's part, rounded by a phase.
+func (s share) of(v int64, phase uint64) int64 {
+	out := v
+	if !s.end {
+		out = until(v, s.to, phase)
+	}
+	if !s.begin {
+		out -= until(v, s.from, phase)
+	}
+	return out
+}
+
+// until is a fraction of a value in 1/2^64 plus the phase, rounded down.
+func until(v int64, fraction, phase uint64) int64 {
+	hi, lo := bits.Mul64(uint64(v), fraction)
+	_, carry := bits.Add64(lo, phase, 0)
+	return int64(hi + carry)
+}
+
+// phaseOf says how the value of a node, or of a sample, is rounded, by its number.
+// Integers have no fractions, and phases that are spread evenly over all uint64 keep
+// sums of many small values right.
+func phaseOf(n uint32) uint64 { return (uint64(n) + 1) * golden }
+
+// golden is 2^64 divided by the golden ratio, whose multiples are spread evenly.
+const golden = 0x9E3779B97F4A7C15
 
 // covers is what a row of a single profile covers, as pointList.covers.
 func (p *packedRow) covers() uint64 {
@@ -85,6 +95,7 @@ func (p *packedRow) addShare(sums nodeSums, sampleType int, sign int64, c clip, 
 	if p.count == 0 {
 		return 0, nil
 	}
+	part := shareOf(d, from, to)
 	v, factor, err := p.of(sampleType)
 	if err == nil {
 		err = p.unpack(v, sums.limit(), s)
@@ -102,10 +113,9 @@ func (p *packedRow) addShare(sums nodeSums, sampleType int, sign int64, c clip, 
 		if within != nil && !within(uint32(node)) {
 			continue
 		}
-		if x = shareOf(x, d, from, to, phaseOf(uint32(node), d)); x != 0 {
-			sums.add(node, x*sign)
-			sum += x
-		}
+		x = part.of(x, phaseOf(uint32(node)))
+		sums.add(node, x*sign)
+		sum += x
 	}
 	return sum, nil
 }

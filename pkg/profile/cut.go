@@ -40,11 +40,11 @@ type cutNode struct {
 
 // maxRests is how many nodes a tree of maxNodes nodes may have besides them, for
 // rest nodes: a sixteenth, but a few even of the smallest trees. Of large trees it is a
-// sixth, which trees of programs seldom need more than: to choose fewer nodes takes
+// quarter, which trees of programs seldom need more than: to choose fewer nodes takes
 // longer than to draw some more.
 func maxRests(maxNodes int64) int64 {
 	if maxNodes >= 4096 {
-		return maxNodes / 6
+		return maxNodes / 4
 	}
 	return max(maxNodes/16, 8)
 }
