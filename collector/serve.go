@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
-	"net/http"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -22,7 +20,6 @@ import (
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/flameline/flameline/collector/config"
 	"github.com/flameline/flameline/collector/forward"
@@ -35,9 +32,6 @@ import (
 
 // noLimit is what the store gets where a limit of time is switched off.
 const noLimit = 100 * 365 * 24 * time.Hour
-
-// stopTimeout bounds how long open requests may delay the end.
-const stopTimeout = 5 * time.Second
 
 // serveCommand is `flameline serve` and its flags.
 type serveCommand struct {
@@ -105,8 +99,13 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 		Gatherer:   reg,
 		Version:    version.Version,
 		Limits:     serverLimits(c),
+
+		AllowedOrigins: c.Web.AllowedOrigins,
 	})
 	srv.Handle("/", web.Handler(web.Options{API: srv}))
+	if err := checkWeb(c.Web); err != nil {
+		return err
+	}
 	listening, err := listen(ctx, c.Web, srv, logger)
 	if err != nil {
 		return err
@@ -236,54 +235,4 @@ func ingestLimits(l config.Limits) ingest.Limits {
 		MaxLabelNameBytes:  l.MaxLabelNameBytes,
 		MaxLabelValueBytes: l.MaxLabelValueBytes,
 	}
-}
-
-// A listening is an HTTP server at work.
-type listening struct {
-	address string
-	failed  chan error // receives once, when serving ends by itself
-	http    *http.Server
-}
-
-// listen serves h over HTTP/1.1 and HTTP/2, the latter without TLS as well
-// since gRPC clients speak it so.
-func listen(ctx context.Context, c config.Web, h http.Handler, logger *slog.Logger) (*listening, error) {
-	if err := toolkit.Validate(c.ConfigFile); err != nil {
-		return nil, fmt.Errorf("web config %s: %w", c.ConfigFile, err)
-	}
-	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.ListenAddress)
-	if err != nil {
-		return nil, err
-	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	l := &listening{
-		address: lis.Addr().String(),
-		failed:  make(chan error, 1),
-		http: &http.Server{
-			Handler:           h,
-			Protocols:         &protocols,
-			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		},
-	}
-	flags := &toolkit.FlagConfig{WebListenAddresses: &[]string{c.ListenAddress}, WebConfigFile: &c.ConfigFile}
-	go func() {
-		if err := toolkit.Serve(lis, l.http, flags, logger); !errors.Is(err, http.ErrServerClosed) {
-			l.failed <- fmt.Errorf("serve %s: %w", l.address, err)
-		}
-	}()
-	return l, nil
-}
-
-// stop waits for open requests, up to stopTimeout, and closes the rest.
-func (l *listening) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	if err := l.http.Shutdown(ctx); err != nil {
-		return l.http.Close()
-	}
-	return nil
 }

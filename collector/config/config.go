@@ -46,6 +46,12 @@ type Web struct {
 	// ConfigFile is a web configuration file of Prometheus' exporter-toolkit:
 	// TLS, basic auth, HTTP headers. Empty means plain HTTP.
 	ConfigFile string `yaml:"config_file"`
+	// AllowedHosts are names by which the service may be asked, besides localhost and
+	// loopback addresses, where it listens on a loopback address.
+	AllowedHosts []string `yaml:"allowed_hosts"`
+	// AllowedOrigins are origins of web pages that may send requests, besides the
+	// service's own.
+	AllowedOrigins []string `yaml:"allowed_origins"`
 }
 
 // Storage configures the embedded store.
@@ -143,7 +149,7 @@ type Log struct {
 // Default returns what holds where the file is silent.
 func Default() *Config {
 	return &Config{
-		Web:     Web{ListenAddress: "127.0.0.1:4040"},
+		Web:     Web{ListenAddress: "127.0.0.1:4040", AllowedHosts: []string{}, AllowedOrigins: []string{}},
 		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
 		Limits: Limits{

@@ -109,7 +109,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, blocks, 5)
+	require.Len(t, blocks, 6)
 
 	c, err := Load(write(t, blocks[0][1]))
 	require.NoError(t, err)
@@ -119,6 +119,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	var keys map[string]map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(strings.Replace(blocks[0][1], "scrape_configs: []", "", 1)), &keys))
 	require.Len(t, keys["limits"], reflect.TypeFor[Limits]().NumField())
+	require.Len(t, keys["web"], reflect.TypeFor[Web]().NumField())
 	require.Len(t, keys["storage"], reflect.TypeFor[Storage]().NumField())
 
 	c, err = Load(write(t, blocks[1][1]))

@@ -248,6 +248,8 @@ func statusOf(c connect.Code) int {
 	switch c {
 	case connect.CodeInvalidArgument:
 		return http.StatusBadRequest
+	case connect.CodePermissionDenied:
+		return http.StatusForbidden
 	case connect.CodeResourceExhausted:
 		return http.StatusTooManyRequests
 	case connect.CodeUnavailable:

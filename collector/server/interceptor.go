@@ -22,6 +22,7 @@ type metrics struct {
 	bytes    prometheus.Counter
 	refused  prometheus.Counter
 	notes    *prometheus.CounterVec
+	guarded  *prometheus.CounterVec
 	inFlight prometheus.Gauge
 }
 
@@ -48,12 +49,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flameline_server_push_notes_total",
 			Help: "Parts of acknowledged pushes that were left out (skipped) or changed (corrected), by their kind.",
 		}, []string{"action", "kind"}),
+		guarded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_server_guarded_requests_total",
+			Help: "Requests that were refused as a web page of another origin made them (origin), or as they name another host (host).",
+		}, []string{"reason"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "flameline_server_requests_in_flight",
 			Help: "Calls of the API that are being answered.",
 		}),
 	}
-	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.inFlight)
+	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.guarded, m.inFlight)
 	return m
 }
 

@@ -28,6 +28,9 @@ type Options struct {
 	// Version is what /api/v1/status reports.
 	Version string
 	Limits  Limits
+	// AllowedOrigins are origins of web pages that may send requests, see CheckOrigin.
+	// The service's own page may send them in any case.
+	AllowedOrigins []string
 }
 
 // A Server is an http.Handler. It answers /ready, /metrics and /api/v1/status
@@ -37,6 +40,7 @@ type Server struct {
 
 	options Options
 	base    *http.ServeMux
+	handler http.Handler // base behind the check of origins
 	api     atomic.Pointer[http.ServeMux]
 	metrics *metrics
 }
@@ -61,6 +65,7 @@ func New(o Options) *Server {
 	for _, p := range patterns() {
 		s.base.HandleFunc(p, s.whenOpen)
 	}
+	s.handler = s.protectOrigins(s.base, o.AllowedOrigins)
 	return s
 }
 
@@ -69,4 +74,4 @@ func New(o Options) *Server {
 func (s *Server) Handle(pattern string, h http.Handler) { s.base.Handle(pattern, h) }
 
 // ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.base.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }

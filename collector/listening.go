@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/server"
+)
+
+// stopTimeout bounds how long open requests may delay the end.
+const stopTimeout = 5 * time.Second
+
+// checkWeb names the first entry of web's lists that cannot be.
+func checkWeb(c config.Web) error {
+	for _, host := range c.AllowedHosts {
+		if err := server.CheckHost(host); err != nil {
+			return fmt.Errorf("web.allowed_hosts: %w", err)
+		}
+	}
+	for _, origin := range c.AllowedOrigins {
+		if err := server.CheckOrigin(origin); err != nil {
+			return fmt.Errorf("web.allowed_origins: %w", err)
+		}
+	}
+	return nil
+}
+
+// A listening is an HTTP server at work.
+type listening struct {
+	address string
+	failed  chan error // receives once, when serving ends by itself
+	http    *http.Server
+}
+
+// listen serves srv over HTTP/1.1 and HTTP/2, the latter without TLS as well
+// since gRPC clients speak it so.
+func listen(ctx context.Context, c config.Web, srv *server.Server, logger *slog.Logger) (*listening, error) {
+	if err := toolkit.Validate(c.ConfigFile); err != nil {
+		return nil, fmt.Errorf("web config %s: %w", c.ConfigFile, err)
+	}
+	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.ListenAddress)
+	if err != nil {
+		return nil, err
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	l := &listening{
+		address: lis.Addr().String(),
+		failed:  make(chan error, 1),
+		http: &http.Server{
+			Handler:           srv.ProtectHost(srv, lis.Addr(), c.AllowedHosts),
+			Protocols:         &protocols,
+			ReadHeaderTimeout: 10 * time.Second,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		},
+	}
+	flags := &toolkit.FlagConfig{WebListenAddresses: &[]string{c.ListenAddress}, WebConfigFile: &c.ConfigFile}
+	go func() {
+		if err := toolkit.Serve(lis, l.http, flags, logger); !errors.Is(err, http.ErrServerClosed) {
+			l.failed <- fmt.Errorf("serve %s: %w", l.address, err)
+		}
+	}()
+	return l, nil
+}
+
+// stop waits for open requests, up to stopTimeout, and closes the rest.
+func (l *listening) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := l.http.Shutdown(ctx); err != nil {
+		return l.http.Close()
+	}
+	return nil
+}
