@@ -167,17 +167,18 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 	}
 	limitMemory(c)
 	db, err := store.Open(c.Storage.Path, store.Options{
-		Logger:        logger.With("component", "store"),
-		Registerer:    reg,
-		CacheBytes:    int64(c.Storage.CacheBytes),
-		QueryBytes:    cmp.Or(int64(c.Limits.MaxQueryBytes), math.MaxInt64),
-		MaxBytes:      int64(c.Storage.MaxBytes),
-		Retention:     time.Duration(c.Storage.Retention),
-		RetentionRaw:  time.Duration(c.Storage.RetentionRaw),
-		RetentionSlot: time.Duration(c.Storage.Retention5m),
-		RetentionHour: time.Duration(c.Storage.Retention1h),
-		MaxFuture:     cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
-		MaxAge:        time.Duration(c.Limits.MaxAge),
+		Logger:                  logger.With("component", "store"),
+		Registerer:              reg,
+		CacheBytes:              int64(c.Storage.CacheBytes),
+		QueryBytes:              cmp.Or(int64(c.Limits.MaxQueryBytes), math.MaxInt64),
+		MaxBytes:                int64(c.Storage.MaxBytes),
+		Retention:               time.Duration(c.Storage.Retention),
+		RetentionRaw:            time.Duration(c.Storage.RetentionRaw),
+		RetentionSlot:           time.Duration(c.Storage.Retention5m),
+		RetentionHour:           time.Duration(c.Storage.Retention1h),
+		MaxFuture:               cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
+		MaxAge:                  time.Duration(c.Limits.MaxAge),
+		MaxSeriesPerServiceHour: c.Limits.MaxSeriesPerServiceHour,
 		// 0 is none in the file, and the default in the store.
 		MinFreeBytes: cmp.Or(int64(c.Storage.MinFreeBytes), -1),
 	})

@@ -42,13 +42,16 @@ type StoreStatus struct {
 	Reason string `json:"reason,omitempty"`
 	// Damage lists what was found since the store was made, oldest first.
 	Damage []store.Damage `json:"damage,omitempty"`
+	// Reductions lists the services that have had too many series in an hour since the
+	// start, and their labels with the most values.
+	Reductions []store.Reduction `json:"reductions,omitempty"`
 }
 
 func storeStatus(db Store) *StoreStatus {
 	if db == nil {
 		return nil
 	}
-	s := &StoreStatus{Writable: true, Damage: db.Damage()}
+	s := &StoreStatus{Writable: true, Damage: db.Damage(), Reductions: db.Reductions()}
 	if err := db.Writable(); err != nil {
 		s.Writable, s.Reason = false, err.Error()
 	}

@@ -34,6 +34,8 @@ type Store interface {
 	Writable() error
 	// Damage lists what cannot be read.
 	Damage() []store.Damage
+	// Reductions lists the services that have reached the limit on series.
+	Reductions() []store.Reduction
 }
 
 var _ Store = (*store.DB)(nil)

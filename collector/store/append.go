@@ -46,7 +46,7 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	now := db.options.Now()
 	var pieces []piece
 	for i, p := range ps {
-		cut, err := db.split(p, now)
+		cut, err := db.split(p, now, pieces)
 		if err != nil {
 			if len(ps) > 1 {
 				err = fmt.Errorf("profile %d: %w", i, err)

@@ -141,7 +141,7 @@ func TestDuplicatesOfConcurrentPushes(t *testing.T) {
 func TestClaimsOfAFailedCall(t *testing.T) {
 	db := open(t, t.TempDir())
 	at := midnight.Add(time.Hour)
-	pieces, err := db.split(identified("x", at), at)
+	pieces, err := db.split(identified("x", at), at, nil)
 	require.NoError(t, err)
 	end, err := db.claim(context.Background(), pieces) // a call that will not store it
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ type metrics struct {
 
 	profiles, samples, rowBytes, segmentBytes prometheus.Counter
 	negative, corrupt, damaged, duplicates    prometheus.Counter
-	backgroundErrors                          prometheus.Counter
+	backgroundErrors, reduced                 prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	droppedLevels, readRows, readBytes        prometheus.Counter
 	appendSeconds                             prometheus.Histogram
@@ -38,6 +38,7 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
 	m.damaged = counter("damage_total", "Damaged parts of files that were found.")
 	m.backgroundErrors = counter("background_errors_total", "Flushes and compactions that failed and are tried again.")
+	m.reduced = counter("reduced_profiles_total", "Profiles, or parts of them, that were stored with fewer labels as their service has too many series in an hour.")
 	m.duplicates = counter("duplicate_profiles_total", "Profiles of a series that were not stored as one with their ID is there.")
 	m.readBytes = counter("read_row_bytes_total", "Bytes of the rows and lists of points that were read.")
 	m.windows = counter("merged_windows_total", "Closed windows that were merged into one row.")

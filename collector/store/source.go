@@ -75,9 +75,9 @@ func (x ids) index(id uint64) (int, bool) {
 	return i, ok
 }
 
-// split checks a profile and cuts it into pieces. Errors wrap ErrInvalid and
+// split checks a profile and cuts it into pieces; those of the call so far are known. Errors wrap ErrInvalid and
 // name the field.
-func (db *DB) split(p profile.Profile, now time.Time) ([]piece, error) {
+func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, error) {
 	if p.Pprof == nil {
 		return nil, fmt.Errorf("%w: pprof: missing", ErrInvalid)
 	}
@@ -127,16 +127,12 @@ func (db *DB) split(p profile.Profile, now time.Time) ([]piece, error) {
 		}
 	}
 	proto.normalize()
-	pieces, err := db.group(proto, base)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	return pieces, nil
+	return db.group(proto, base, call)
 }
 
 // group cuts a profile by its samples' labels. A label of the series is stronger
 // than one of a sample.
-func (db *DB) group(proto piece, base labels.Labels) ([]piece, error) {
+func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, error) {
 	totals := make([]int64, len(proto.def.types))
 	var pieces []piece
 	by := map[string]int{}
@@ -166,7 +162,7 @@ func (db *DB) group(proto piece, base labels.Labels) ([]piece, error) {
 		}
 		for c, v := range s.Value {
 			if totals[c] = addTotals(totals[c], v); totals[c] == uncounted {
-				return nil, fmt.Errorf("sample[%d].value[%d]: with those before it adds up to more than %d", i, c, int64(math.MaxInt64))
+				return nil, fmt.Errorf("%w: sample[%d].value[%d]: with those before it adds up to more than %d", ErrInvalid, i, c, int64(math.MaxInt64))
 			}
 		}
 		if len(s.Label) == 0 {
@@ -194,7 +190,7 @@ func (db *DB) group(proto piece, base labels.Labels) ([]piece, error) {
 	if negative > 0 {
 		db.metrics.negative.Add(float64(negative))
 	}
-	return withBase(pieces, by, proto, base), nil
+	return db.bound(pieces, by, proto, base, call)
 }
 
 // baseLabels checks labels and leaves out those that are the store's to set.

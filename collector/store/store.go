@@ -72,6 +72,9 @@ type Options struct {
 	// an hour. MaxAge is how far behind; 0 means as far as single profiles are
 	// kept.
 	MaxFuture, MaxAge time.Duration
+	// MaxSeriesPerServiceHour bounds the label sets of a service in an hour; 0 means
+	// no limit. What is beyond it is stored with fewer labels.
+	MaxSeriesPerServiceHour int
 	// Concurrency is the number of goroutines of one query; 0 means one per CPU.
 	Concurrency int
 
@@ -172,6 +175,7 @@ type DB struct {
 	pebbleOptions *pebble.Options
 
 	claims claims
+	series *seriesLimit
 
 	horizonMu sync.RWMutex
 	horizons  map[uint32]horizon // replaced, never changed
@@ -204,6 +208,7 @@ func Open(dir string, o Options) (*DB, error) {
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
 	db.memory = newMemory(o.QueryBytes)
+	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
 	db.maxBytes.Store(o.MaxBytes)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
 	db.pebbleOptions.EventListener = &pebble.EventListener{

@@ -1,0 +1,417 @@
+package store
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// A label whose values are many, such as the ID of a request, makes a series for every
+// value. The series limit bounds the label sets of a service in an hour, each of which
+// counts with its __name__ and once for all sample types. Profiles beyond it are stored
+// under a reduced label set: without the labels that have the most values, and with
+// labelReduced. So nothing of them is lost, and sums over a service stay what they are.
+
+// labelReduced marks reduced label sets. Its value is "true".
+const labelReduced = "flameline_reduced"
+
+const (
+	// reducedShare is the part of the limit, one in so many, that reduced label sets
+	// with labels of the sender may come to on top of it, and again those without.
+	reducedShare = 20
+	// minReduced is the least of each of them.
+	minReduced = 16
+	// maxSeriesHashes bounds the label sets that are counted in memory, of 24 bytes or
+	// so each. Beyond it the hour that was written longest ago is counted anew from
+	// disk when it is written again.
+	maxSeriesHashes = 1 << 18
+	// maxReductions bounds what DB.Reductions lists.
+	maxReductions = 100
+	// maxReductionLabels bounds the labels that one of them names.
+	maxReductionLabels = 5
+)
+
+// A Reduction says that a service has had more label sets in an hour than the limit.
+type Reduction struct {
+	Service string    `json:"service"`
+	Hour    time.Time `json:"hour"`
+	// Series is the number of label sets that made the limit.
+	Series int `json:"series"`
+	// Labels are those with the most values, and how many they had; the reduced label
+	// sets lack them, or some of them. The first is at fault, most likely.
+	Labels []LabelCount `json:"labels"`
+}
+
+// A LabelCount is a label's name and the number of its values.
+type LabelCount struct {
+	Name   string `json:"name"`
+	Values int    `json:"values"`
+}
+
+// A seriesLimit counts the label sets of each service and hour. It is nil if there is
+// no limit.
+type seriesLimit struct {
+	most int
+
+	mu         sync.Mutex
+	hours      map[uint32]map[uint8]*hourSeries // by epoch
+	clock      uint64                           // counts uses
+	reductions []Reduction                      // the latest last
+}
+
+// An hourSeries has the services of an hour.
+type hourSeries struct {
+	services map[string]*serviceSeries
+	used     uint64
+
+	once sync.Once
+	err  error
+}
+
+// A serviceSeries has the label sets of a service in an hour, by their hashes.
+type serviceSeries struct {
+	mu      sync.Mutex
+	found   []uint32 // streams on disk, which are not counted yet
+	seen    map[uint64]struct{}
+	reduced map[uint64]struct{}
+	keep    map[string]bool // labels of reduced label sets; nil until the limit is reached
+}
+
+func newSeriesLimit(most int) *seriesLimit {
+	if most <= 0 {
+		return nil
+	}
+	return &seriesLimit{most: most, hours: map[uint32]map[uint8]*hourSeries{}}
+}
+
+// share is how many reduced label sets of each sort there may be.
+func (l *seriesLimit) share() int { return max(l.most/reducedShare, minReduced) }
+
+// Reductions lists the services that have reached the limit on series in an hour since
+// the store was opened, up to 100, the latest last.
+func (db *DB) Reductions() []Reduction {
+	if db.series == nil {
+		return nil
+	}
+	db.series.mu.Lock()
+	defer db.series.mu.Unlock()
+	return slices.Clone(db.series.reductions)
+}
+
+// bound holds the pieces of a profile to the limit, and adds the sender's base to
+// those with states. Pieces beyond the limit are brought together by their reduced
+// labels, under a base of their own: to the sums of states it is another sender.
+// The call has other pieces, which are not on disk either.
+func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.Labels, call []piece) ([]piece, error) {
+	if db.series == nil {
+		return withBase(pieces, by, proto, base), nil
+	}
+	sender := proto
+	sender.def.labels = withService(base)
+	needsBase, hasBase := proto.source.states != 0 && len(proto.source.Sample) > 0, true
+	if needsBase {
+		var err error
+		if hasBase, err = db.admit(&sender, call, pieces); err != nil {
+			return nil, err
+		}
+	}
+	bare, isBare := by[""]
+	kept, keptBy := make([]piece, 0, len(pieces)), map[string]int{}
+	var beyond []piece
+	for i, p := range pieces {
+		ok, err := db.admit(&p, call, pieces)
+		switch {
+		case err != nil:
+			return nil, err
+		case !ok:
+			beyond = append(beyond, p)
+			continue
+		case isBare && i == bare:
+			keptBy[""] = len(kept)
+		}
+		kept = append(kept, p)
+	}
+	if hasBase {
+		kept = withBase(kept, keptBy, proto, base)
+	}
+	if len(beyond) == 0 && hasBase {
+		return kept, nil
+	}
+	reduced, err := db.reduceAll(beyond, proto, sender)
+	return append(kept, reduced...), err
+}
+
+// reduceAll brings pieces of one profile together by their reduced labels.
+func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
+	if proto.identified { // profiles of other senders with this ID are in the same series now
+		proto.id = xxhash.Sum64(binary.BigEndian.AppendUint64(sender.def.labels.Bytes(nil), proto.id))
+	}
+	base, err := db.reduce(&sender)
+	if err != nil {
+		return nil, err
+	}
+	var out []piece
+	by := map[string]int{}
+	for i := range pieces {
+		p := &pieces[i]
+		ls, err := db.reduce(p)
+		if err != nil {
+			return nil, err
+		}
+		key := ""
+		if !labels.Equal(ls, base) {
+			key = string(ls.Bytes(nil))
+		}
+		at, ok := by[key]
+		if !ok {
+			at = len(out)
+			by[key] = at
+			merged := proto
+			merged.def.labels = ls
+			out = append(out, merged)
+		}
+		for j, s := range p.samples {
+			out[at].samples = append(out[at].samples, s)
+			if j < len(p.tags) && p.tags[j] != (spanTag{}) {
+				out[at].tag(p.tags[j])
+			}
+		}
+	}
+	db.metrics.reduced.Add(float64(len(out)))
+	return withBase(out, by, proto, base), nil
+}
+
+// admit reports whether a piece is within the limit, and counts its label set. The
+// others are those of the same call.
+func (db *DB) admit(p *piece, others ...[]piece) (bool, error) {
+	c, hash, err := db.counted(p)
+	if err != nil {
+		return false, err
+	}
+	defer c.mu.Unlock()
+	if _, ok := c.seen[hash]; ok {
+		return true, nil
+	}
+	if len(c.seen) >= db.series.most {
+		if c.keep == nil {
+			err = db.planReduction(c, p, others)
+		}
+		return false, err
+	}
+	c.seen[hash] = struct{}{}
+	return true, nil
+}
+
+// reduce returns the reduced labels of a piece. If there are too many of those as
+// well, they are those of all senders of the service, and if there are too many of
+// these, of different __name__ or sample types, an error that wraps ErrLimit.
+func (db *DB) reduce(p *piece) (labels.Labels, error) {
+	full := p.def.labels
+	service := full.Get(labelServiceName)
+	for _, bare := range []bool{false, true} {
+		r := *p
+		b := labels.NewBuilder(labels.FromStrings(labelName, full.Get(labelName), labelServiceName, service, labelReduced, "true"))
+		c, _, err := db.counted(p)
+		if err != nil {
+			return full, err
+		}
+		keep := c.keep
+		c.mu.Unlock()
+		full.Range(func(l labels.Label) {
+			if !bare && keep[l.Name] {
+				b.Set(l.Name, l.Value)
+			}
+		})
+		r.def.labels = b.Labels()
+		c, hash, err := db.counted(&r)
+		if err != nil {
+			return full, err
+		}
+		most := db.series.share()
+		if bare {
+			most *= 2
+		}
+		_, ok := c.reduced[hash]
+		if !ok && len(c.reduced) < most {
+			c.reduced[hash] = struct{}{}
+			ok = true
+		}
+		c.mu.Unlock()
+		if ok {
+			return r.def.labels, nil
+		}
+	}
+	return full, fmt.Errorf("%w: service %.100q has more than %d series in an hour (limits.max_series_per_service_hour), also without its labels: too many different __name__ or sample types",
+		ErrLimit, service, db.series.most)
+}
+
+// counted returns the label sets of the service and hour of a piece, locked, and the
+// hash of the piece's own.
+func (db *DB) counted(p *piece) (*serviceSeries, uint64, error) {
+	id, hour := epochOf(p.time), hourOf(p.time)
+	c, err := db.series.service(db, id, hour, p.def.labels.Get(labelServiceName))
+	if err != nil {
+		return nil, 0, err
+	}
+	c.mu.Lock()
+	if len(c.found) > 0 {
+		err := db.eachDefinition(id, c.found, func(d *definition) {
+			to := c.seen
+			if d.labels.Get(labelReduced) != "" {
+				to = c.reduced
+			}
+			to[hashOf(d)] = struct{}{}
+		})
+		if err != nil {
+			c.mu.Unlock()
+			return nil, 0, err
+		}
+		c.found = nil
+	}
+	return c, hashOf(&p.def), nil
+}
+
+func hashOf(d *definition) uint64 {
+	var room [512]byte
+	return xxhash.Sum64(d.append(room[:0]))
+}
+
+// service returns the counts of a service in an hour of an epoch.
+func (l *seriesLimit) service(db *DB, id uint32, hour uint8, name string) (*serviceSeries, error) {
+	l.mu.Lock()
+	if l.hours[id] == nil {
+		l.hours[id] = map[uint8]*hourSeries{}
+	}
+	h := l.hours[id][hour]
+	if h == nil {
+		l.forget()
+		h = &hourSeries{services: map[string]*serviceSeries{}}
+		l.hours[id][hour] = h
+	}
+	l.clock++
+	h.used = l.clock
+	l.mu.Unlock()
+	h.once.Do(func() {
+		var found map[string][]uint32
+		found, h.err = db.streamsOf(id, hour)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for name, streams := range found {
+			h.services[name] = newServiceSeries(streams)
+		}
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.err != nil {
+		if l.hours[id][hour] == h {
+			delete(l.hours[id], hour)
+		}
+		return nil, h.err
+	}
+	c := h.services[name]
+	if c == nil {
+		c = newServiceSeries(nil)
+		h.services[strings.Clone(name)] = c
+	}
+	return c, nil
+}
+
+func newServiceSeries(found []uint32) *serviceSeries {
+	return &serviceSeries{found: found, seen: map[uint64]struct{}{}, reduced: map[uint64]struct{}{}}
+}
+
+// forget forgets hours that were used longest ago while all of them have too many
+// label sets. The caller holds the lock.
+func (l *seriesLimit) forget() {
+	type used struct {
+		epoch uint32
+		hour  uint8
+		at    uint64
+		n     int
+	}
+	var all []used
+	total := 0
+	for epoch, hours := range l.hours {
+		for hour, h := range hours {
+			u := used{epoch, hour, h.used, 64}
+			for _, c := range h.services {
+				if c.mu.TryLock() { // one that is in use counts little, and is of a recent hour
+					u.n += 16 + len(c.seen) + len(c.reduced) + len(c.found)
+					c.mu.Unlock()
+				}
+			}
+			total += u.n
+			all = append(all, u)
+		}
+	}
+	slices.SortFunc(all, func(a, b used) int { return cmp.Compare(a.at, b.at) })
+	for _, u := range all {
+		if total <= maxSeriesHashes {
+			return
+		}
+		total -= u.n
+		if delete(l.hours[u.epoch], u.hour); len(l.hours[u.epoch]) == 0 {
+			delete(l.hours, u.epoch)
+		}
+	}
+}
+
+// streamsOf lists the streams that have profiles in an hour, by service.
+func (db *DB) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
+	out := map[string][]uint32{}
+	if !db.hasEpoch(id) {
+		return out, nil
+	}
+	u, err := db.epoch(id)
+	if err != nil {
+		return nil, err
+	}
+	defer u.release()
+	u.value.mu.RLock()
+	services := maps.Clone(u.value.services)
+	u.value.mu.RUnlock()
+	err = db.eachTableOf(u.value, hour, func(t *table) error {
+		for row, stream := range t.streams {
+			name := services[t.partitions[row]]
+			out[name] = append(out[name], stream)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// eachDefinition calls fn with the definitions of streams, each once. Those that
+// cannot be read are left out.
+func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*definition)) error {
+	u, err := db.epoch(id)
+	if err != nil {
+		return err
+	}
+	defer u.release()
+	e := u.value
+	slices.Sort(streams)
+	for _, stream := range slices.Compact(streams) {
+		e.mu.RLock()
+		s := e.live[stream]
+		e.mu.RUnlock()
+		if s == nil {
+			if s, err = e.readStream(db, stream); errors.Is(err, ErrCorrupt) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		fn(&s.def)
+	}
+	return nil
+}

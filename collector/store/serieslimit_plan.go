@@ -1,0 +1,114 @@
+package store
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// planReduction chooses the labels of reduced label sets, once a service has reached
+// the limit: all but those with the most values, of which as many are left out as it
+// takes for the label sets of the hour to be few without them. Labels that come later
+// are not among them. The caller holds the lock of c, which p is of. The others are
+// pieces that are not on disk yet.
+func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
+	id, hour, service := epochOf(p.time), hourOf(p.time), p.def.labels.Get(labelServiceName)
+	found, err := db.streamsOf(id, hour)
+	if err != nil {
+		return err
+	}
+	var sets []labels.Labels
+	err = db.eachDefinition(id, found[service], func(d *definition) {
+		if !d.labels.Has(labelReduced) {
+			sets = append(sets, d.labels)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, list := range others {
+		for _, o := range list {
+			if epochOf(o.time) == id && hourOf(o.time) == hour && o.def.labels.Get(labelServiceName) == service {
+				sets = append(sets, o.def.labels)
+			}
+		}
+	}
+	counts := countValues(append(sets, p.def.labels))
+	c.keep = keptLabels(counts, sets, db.series.share())
+	r := Reduction{
+		Service: strings.Clone(service),
+		Hour:    time.UnixMilli(epochStart(id) + int64(hour)*hourMs).UTC(),
+		Series:  len(c.seen),
+		Labels:  counts[:min(len(counts), maxReductionLabels)],
+	}
+	for i := range r.Labels {
+		r.Labels[i].Name = strings.Clone(r.Labels[i].Name)
+	}
+	db.log.Warn("a service has too many series in an hour; profiles of further ones are stored with fewer labels (limits.max_series_per_service_hour)",
+		"service", r.Service, "hour", r.Hour, "series", r.Series, "labels_by_values", r.Labels)
+	l := db.series
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reductions = append(l.reductions, r); len(l.reductions) > maxReductions {
+		l.reductions = slices.Delete(l.reductions, 0, 1)
+	}
+	return nil
+}
+
+// countValues counts the values of each label but __name__ and the service's, those
+// with the most first.
+func countValues(sets []labels.Labels) []LabelCount {
+	values := map[string]map[uint64]struct{}{}
+	for _, ls := range sets {
+		ls.Range(func(l labels.Label) {
+			if l.Name == labelName || l.Name == labelServiceName || l.Name == labelReduced {
+				return
+			}
+			of := values[l.Name]
+			if of == nil {
+				of = map[uint64]struct{}{}
+				values[l.Name] = of
+			}
+			of[xxhash.Sum64String(l.Value)] = struct{}{}
+		})
+	}
+	out := make([]LabelCount, 0, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		out = append(out, LabelCount{name, len(values[name])})
+	}
+	slices.SortStableFunc(out, func(a, b LabelCount) int { return cmp.Compare(b.Values, a.Values) })
+	return out
+}
+
+// keptLabels are the labels that make no more than most label sets together. Of the
+// others, which have the most values, there are 1, 2, 4, 8 and so on.
+func keptLabels(counts []LabelCount, sets []labels.Labels, most int) map[string]bool {
+	for dropped := 1; dropped < len(counts); dropped *= 2 {
+		keep := map[string]bool{}
+		for _, c := range counts[dropped:] {
+			keep[c.Name] = true
+		}
+		seen := map[uint64]struct{}{}
+		var b []byte
+		for _, ls := range sets {
+			b = b[:0]
+			ls.Range(func(l labels.Label) {
+				if l.Name == labelName || keep[l.Name] {
+					b = append(append(append(append(b, l.Name...), 0), l.Value...), 0)
+				}
+			})
+			if seen[xxhash.Sum64(b)] = struct{}{}; len(seen) > most {
+				break
+			}
+		}
+		if len(seen) <= most {
+			return keep
+		}
+	}
+	return map[string]bool{}
+}
