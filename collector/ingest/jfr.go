@@ -235,6 +235,7 @@ func (r *recording) flush() {
 		if r.push.ServiceNamed && r.push.Labels.Get("app_name") == "" {
 			ls.Set("app_name", r.push.App)
 		}
+		tidyLabels(d.pprof, r.limits)
 		for _, p := range d.times.cut(d.pprof) {
 			r.done = append(r.done, profile.Profile{Labels: ls.Labels(), Pprof: p})
 		}

@@ -63,6 +63,7 @@ func (c *otlpConverter) profiles() ([]profile.Profile, error) {
 		if len(d.pprof.Sample) == 0 {
 			continue
 		}
+		tidyLabels(d.pprof, c.limits)
 		for _, p := range d.times.cut(d.pprof) {
 			id := d.id
 			if p != d.pprof && id != "" {

@@ -21,19 +21,37 @@ const (
 	profileLabel              // the same, as Pyroscope's older clients call it
 	rootSpanLabel             // the first span of the trace in this process
 	traceLabel
+	contextLabel   // a trace and its span in one text, as headers have them
 	otherSpanLabel // one that the sample is not of
 )
 
-// tracerLabelNames are the names that tracers use: OpenTelemetry and Pyroscope
-// (span_id, profile_id, trace_id), Datadog ("span id", "local root span id"),
-// and attributes of both; without what separates words, in lower case.
+// tracerLabelNames are the names that tracers use, without those of the tracers and
+// what separates words, in lower case: OpenTelemetry and Pyroscope write span_id,
+// profile_id and trace_id, Datadog "span id" and "local root span id", Elastic and New
+// Relic span.id and trace.id, Honeycomb trace.span_id, Sentry sentry.trace_id.
 var tracerLabelNames = map[string]tracerLabel{
-	"spanid": spanLabel, "otelspanid": spanLabel, "ddspanid": spanLabel, "datadogspanid": spanLabel,
-	"profileid": profileLabel, "pyroscopeprofileid": profileLabel, "pyroscopespanid": profileLabel,
-	"rootspanid": rootSpanLabel, "localrootspanid": rootSpanLabel, "oteltracelocalrootspanid": rootSpanLabel,
-	"ddlocalrootspanid": rootSpanLabel, "datadoglocalrootspanid": rootSpanLabel,
-	"traceid": traceLabel, "oteltraceid": traceLabel, "ddtraceid": traceLabel, "datadogtraceid": traceLabel,
-	"parentspanid": otherSpanLabel,
+	"spanid": spanLabel, "profileid": profileLabel,
+	"rootspanid": rootSpanLabel, "localrootspanid": rootSpanLabel, "tracelocalrootspanid": rootSpanLabel,
+	"traceid": traceLabel, "parentspanid": otherSpanLabel,
+}
+
+// tracerContextNames are headers and fields of them by which tracers pass on where a
+// request is from: W3C's, Zipkin's, Sentry's, Jaeger's, AWS' and Google's.
+var tracerContextNames = map[string]bool{
+	"traceparent": true, "b3": true, "sentrytrace": true, "ubertraceid": true, "xamzntraceid": true, "xcloudtracecontext": true,
+}
+
+// tracerNames are names of tracers that stand before a label's own name, and what they
+// alone call a span.
+var tracerNames = map[string]map[string]tracerLabel{
+	"otel": nil, "opentelemetry": nil, "tracing": nil, "mdc": nil, "zipkin": nil, "jaeger": nil, "sentry": nil, "lightstep": nil, "newrelic": nil, "nr": nil,
+	"dynatrace": nil, "dt": nil, "skywalking": nil, "sw": nil, "gcp": nil, "logginggoogleapiscom": nil, "aws": nil, "xray": nil, "awsxray": nil,
+	"dd": nil, "datadog": nil, "b3": nil, "xb3": nil,
+	"pyroscope":  {"spanid": profileLabel},
+	"trace":      {"parentid": otherSpanLabel},
+	"honeycomb":  {"parentid": otherSpanLabel},
+	"elastic":    {"transactionid": rootSpanLabel},
+	"elasticapm": {"transactionid": rootSpanLabel},
 }
 
 // tracerLabelOf tells what a label of that name is.
@@ -45,16 +63,27 @@ func tracerLabelOf(name string) tracerLabel {
 		return profileLabel
 	case "trace_id":
 		return traceLabel
+	case "transaction.id": // Elastic's, by its schema
+		return rootSpanLabel
 	}
-	// All of them end in ID.
-	if n := len(name); n < 6 || n > 40 || name[n-1]|0x20 != 'd' || name[n-2]|0x20 != 'i' {
+	// All of them end in ID, but for some headers.
+	n := len(name)
+	if n < 2 || n > 48 {
 		return noTracerLabel
 	}
-	var buf [40]byte
+	isID := n >= 6 && name[n-1]|0x20 == 'd' && name[n-2]|0x20 == 'i'
+	switch name[n-1] {
+	case 't', 'T', 'e', 'E', '3':
+	default:
+		if !isID {
+			return noTracerLabel
+		}
+	}
+	var buf [48]byte
 	plain := buf[:0]
-	for i := range len(name) {
+	for i := range n {
 		switch c := name[i]; c {
-		case ' ', '_', '-', '.', '/':
+		case ' ', '_', '-', '.', '/', ':':
 		default:
 			if c >= 'A' && c <= 'Z' {
 				c |= 0x20
@@ -62,7 +91,25 @@ func tracerLabelOf(name string) tracerLabel {
 			plain = append(plain, c)
 		}
 	}
-	return tracerLabelNames[string(plain)]
+	if tracerContextNames[string(plain)] {
+		return contextLabel
+	}
+	if !isID {
+		return noTracerLabel
+	}
+	if kind := tracerLabelNames[string(plain)]; kind != noTracerLabel {
+		return kind
+	}
+	for i := 2; i < len(plain)-4; i++ {
+		own, ok := tracerNames[string(plain[:i])]
+		if !ok {
+			continue
+		}
+		if kind := cmp.Or(own[string(plain[i:])], tracerLabelNames[string(plain[i:])]); kind != noTracerLabel {
+			return kind
+		}
+	}
+	return noTracerLabel
 }
 
 // isOpenTelemetry reports whether a tracer's label is as collector/store reads it:
@@ -102,6 +149,14 @@ func tracerLabels(p *googlev1.Profile, r *Report) {
 			kind := tracerLabelOf(name)
 			if kind == noTracerLabel {
 				kept = append(kept, l)
+				continue
+			}
+			if kind == contextLabel {
+				trace, span, ok := tracerContext(p.StringTable[l.Str])
+				if !ok {
+					r.Skip("label", name+", which has no IDs", 1)
+				}
+				ids[traceLabel], ids[rootSpanLabel] = cmp.Or(ids[traceLabel], trace), cmp.Or(ids[rootSpanLabel], span)
 				continue
 			}
 			id, ok := tracerID(kind, name, p.StringTable[l.Str], l.Num)
@@ -149,6 +204,11 @@ func tracerID(kind tracerLabel, name, text string, number int64) (id string, ok 
 		digits = 32
 	}
 	text = strings.TrimPrefix(strings.TrimSpace(text), "0x")
+	if kind == traceLabel { // AWS writes 1-5759e988-bd862e3fe1be46a994272793, others a UUID
+		if plain := strings.ReplaceAll(strings.TrimPrefix(text, "1-"), "-", ""); len(plain) == 32 {
+			text = plain
+		}
+	}
 	decimal, err := strconv.ParseUint(text, 10, 64)
 	isDecimal := err == nil
 	if text == "" {
@@ -169,6 +229,64 @@ func tracerID(kind tracerLabel, name, text string, number int64) (id string, ok 
 	text = strings.Repeat("0", digits-len(text)) + strings.ToLower(text)
 	_, err = hex.DecodeString(text)
 	return text, err == nil
+}
+
+// tracerContext reads the IDs of a trace and of a span in it from a header's text, such
+// as W3C's 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01. Either may be
+// missing, and is "" then.
+func tracerContext(text string) (trace, span string, ok bool) {
+	fields := strings.FieldsFunc(text, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	})
+	for i := 0; i < len(fields); i++ {
+		f := fields[i]
+		switch {
+		case trace == "" && len(f) == 8 && i+1 < len(fields) && len(fields[i+1]) == 24 && isHexadecimal(f+fields[i+1]): // AWS
+			trace = f + fields[i+1]
+			i++
+		case trace == "" && isHexadecimal(f) && (len(f) == 32 || len(f) == 16 || len(f) > 8 && strings.Count(text, ":") == 3): // Jaeger leaves zeros out
+			if len(f) > 32 {
+				return "", "", false
+			}
+			trace = f
+		case trace != "" && len(f) <= 16 && isHexadecimal(f) && (len(f) == 16 || strings.Count(text, ":") == 3):
+			return paddedID(trace, 32), paddedID(f, 16), true
+		case trace != "" && strings.Contains(text, "/"): // Google's span is decimal
+			n, err := strconv.ParseUint(f, 10, 64)
+			if err != nil {
+				return "", "", false
+			}
+			return paddedID(trace, 32), paddedID(strconv.FormatUint(n, 16), 16), true
+		}
+	}
+	return paddedID(trace, 32), "", trace != ""
+}
+
+// paddedID writes an ID with so many digits, and "" for one of zeros alone.
+func paddedID(id string, digits int) string {
+	if strings.Trim(id, "0") == "" {
+		return ""
+	}
+	return strings.Repeat("0", max(digits-len(id), 0)) + strings.ToLower(id)
+}
+
+// tidyLabels does to a profile that this package has made of another format what Pprof
+// does: the labels of tracers become OpenTelemetry's, and series are bounded.
+func tidyLabels(p *googlev1.Profile, l Limits) {
+	labelled, tracer := 0, false
+	for _, s := range p.Sample {
+		if len(s.Label) > 0 {
+			labelled++
+		}
+		for _, label := range s.Label {
+			name := p.StringTable[label.Key]
+			tracer = tracer || tracerLabelOf(name) != noTracerLabel && !isOpenTelemetry(name, p.StringTable[label.Str])
+		}
+	}
+	if tracer {
+		tracerLabels(p, l.Report)
+	}
+	boundSeries(p, labelled, l)
 }
 
 // boundSeries bounds the label sets of a sound profile's samples, each of which
