@@ -25,7 +25,7 @@ func TestDecodeReadsRealProfiles(t *testing.T) {
 	pprof.StopCPUProfile()
 	require.NoError(t, pprof.WriteHeapProfile(&heap))
 	for _, b := range [][]byte{cpu.Bytes(), heap.Bytes(), encode(t, sound())} {
-		raw, err := Decompress(b, 0)
+		raw, err := Decompress(b, "", 0, nil)
 		require.NoError(t, err)
 		fast, ok := decode(raw, Limits{})
 		require.True(t, ok)
@@ -41,7 +41,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encode(f, sound()))
 	var heap bytes.Buffer
 	require.NoError(f, pprof.WriteHeapProfile(&heap))
-	raw, err := Decompress(heap.Bytes(), 0)
+	raw, err := Decompress(heap.Bytes(), "", 0, nil)
 	require.NoError(f, err)
 	f.Add(raw[:len(raw)/8])
 	l := Limits{MaxSamples: 1000, MaxSymbols: 10_000, MaxLabels: 10}

@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"bytes"
+	"compress/flate"
+	"compress/zlib"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,18 +25,54 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// Decompress undoes what the transport of a body has done to it, gzip or zstd,
-// told by its first bytes; a body that is neither is returned as it is. Errors
-// about more than most bytes, 0 for any number, wrap ErrTooLarge.
-func Decompress(b []byte, most int64) ([]byte, error) { return decompress(b, most) }
+// The least and the most memory of a zstd frame's window, in bytes. Encoders use 8 MB
+// at most unless they are told to.
+const (
+	minWindow = 1 << 20
+	maxWindow = 32 << 20
+)
+
+// CostPerByte is what a byte of a profile takes in memory, about, while the profile is
+// decoded and stored: a number of one byte is one of eight.
+const CostPerByte = 12
+
+// Decompress undoes what the transport of a body has done to it: by coding, which is a
+// Content-Encoding or "" for none, or by the body's first bytes, which tell gzip and
+// zstd. A body that is not compressed is returned as it is. Errors about more than most
+// bytes, 0 for any number, wrap ErrTooLarge; those of reserve, which may be nil, are
+// returned as they are. reserve is called before memory is taken, with bytes.
+func Decompress(b []byte, coding string, most int64, reserve func(int64) error) ([]byte, error) {
+	u := unpacking{most: most, cost: 2, reserve: reserve}
+	if coding == "deflate" {
+		return u.inflate(b)
+	}
+	return u.unpack(b)
+}
 
 // decompress undoes gzip or zstd, told by their first bytes; anything else is
-// returned as it is. It reads no more than max bytes, 0 for any number.
-func decompress(b []byte, max int64) ([]byte, error) {
-	var (
-		name string
-		r    io.Reader
-	)
+// returned as it is. It reads no more than Limits.MaxProfileBytes, and reserves what
+// the result will take once it is decoded.
+func decompress(b []byte, l Limits) ([]byte, error) {
+	u := unpacking{most: l.MaxProfileBytes, cost: CostPerByte, reserve: l.Reserve}
+	return u.unpack(b)
+}
+
+// An unpacking is one run of a decompressor.
+type unpacking struct {
+	most    int64 // bytes of the result, 0 for any number
+	cost    int64 // memory that a byte of it takes
+	reserve func(int64) error
+}
+
+// take reserves memory, in bytes.
+func (u *unpacking) take(bytes int64) error {
+	if u.reserve == nil || bytes <= 0 {
+		return nil
+	}
+	return u.reserve(bytes)
+}
+
+func (u *unpacking) unpack(b []byte) ([]byte, error) {
 	in := bytes.NewReader(b)
 	switch {
 	case bytes.HasPrefix(b, gzipMagic):
@@ -43,32 +81,85 @@ func decompress(b []byte, max int64) ([]byte, error) {
 		if err := z.Reset(in); err != nil {
 			return nil, fmt.Errorf("gzip: %w, at byte %d of %d", err, len(b)-in.Len(), len(b))
 		}
-		name, r = "gzip", z
+		return u.read("gzip", z, in, len(b), expected(b))
 	case bytes.HasPrefix(b, zstdMagic):
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(32<<20))
+		window := windowOf(b)
+		if err := u.take(window); err != nil {
+			return nil, err
+		}
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(window)))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
 		defer z.Close()
-		name, r = "zstd", z
-	default:
-		if exceeds(int64(len(b)), max) {
-			return nil, tooLarge(max)
+		return u.read("zstd", z, in, len(b), expected(b))
+	}
+	if exceeds(int64(len(b)), u.most) {
+		return nil, tooLarge(u.most)
+	}
+	return b, nil
+}
+
+// windowOf is the memory that the first zstd frame asks the decompressor for, in bytes,
+// within bounds. Frames that follow may not ask for more.
+func windowOf(b []byte) int64 {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return minWindow
+	}
+	return int64(min(max(h.WindowSize, minWindow), maxWindow))
+}
+
+// inflate undoes HTTP's deflate: zlib's format, or what some clients take the name for,
+// deflate without a header.
+func (u *unpacking) inflate(b []byte) ([]byte, error) {
+	in := bytes.NewReader(b)
+	if len(b) >= 2 && b[0]&0x0f == 8 && binary.BigEndian.Uint16(b)%31 == 0 {
+		z, err := zlib.NewReader(in)
+		if err != nil {
+			return nil, fmt.Errorf("deflate: %w", err)
 		}
-		return b, nil
+		return u.read("deflate", z, in, len(b), expected(b))
 	}
-	if max > 0 {
-		r = io.LimitReader(r, max+1)
+	return u.read("deflate", flate.NewReader(in), in, len(b), expected(b))
+}
+
+// read reads all of r, whose input of so many bytes is in. The buffer begins with room
+// for what is expected, and memory is reserved before the buffer grows.
+func (u *unpacking) read(name string, r io.Reader, in *bytes.Reader, size, room int) ([]byte, error) {
+	if u.most > 0 {
+		r = io.LimitReader(r, u.most+1)
+		room = int(min(int64(room), u.most+1+bytes.MinRead))
 	}
-	var out bytes.Buffer
-	out.Grow(expected(b))
-	if _, err := out.ReadFrom(r); err != nil {
-		return nil, fmt.Errorf("%s: %w, at byte %d of %d", name, err, len(b)-in.Len(), len(b))
+	if err := u.take(int64(room) * u.cost); err != nil {
+		return nil, err
 	}
-	if exceeds(int64(out.Len()), max) {
-		return nil, tooLarge(max)
+	out := make([]byte, 0, room)
+	for {
+		if len(out) == cap(out) {
+			next := 2 * cap(out)
+			if u.most > 0 {
+				next = int(min(int64(next), u.most+1+bytes.MinRead))
+			}
+			next = max(next, cap(out)+bytes.MinRead)
+			if err := u.take(int64(next-cap(out)) * u.cost); err != nil {
+				return nil, err
+			}
+			out = append(make([]byte, 0, next), out...)
+		}
+		n, err := r.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w, at byte %d of %d", name, err, size-in.Len(), size)
+		}
 	}
-	return out.Bytes(), nil
+	if exceeds(int64(len(out)), u.most) {
+		return nil, tooLarge(u.most)
+	}
+	return out, nil
 }
 
 // expected is how many bytes b will have after decompression, or a little more.
@@ -80,7 +171,7 @@ func expected(b []byte) int {
 			n = size
 		}
 	}
-	return n + bytes.MinRead // what ReadFrom wants to have left at the end
+	return n + bytes.MinRead // room in which the reader finds the end
 }
 
 func tooLarge(max int64) error {

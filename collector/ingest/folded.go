@@ -43,7 +43,7 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 	if err != nil {
 		return nil, 0, err
 	}
-	raw, err := decompress(body, l.MaxProfileBytes)
+	raw, err := decompress(body, l)
 	if err != nil {
 		return fail(0, err)
 	}

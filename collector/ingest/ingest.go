@@ -25,6 +25,10 @@ type Limits struct {
 	MaxLabels, MaxLabelNameBytes, MaxLabelValueBytes int
 	// MaxSeries bounds the series that the labels of one profile's samples make.
 	MaxSeries int
+	// Reserve is called before a compressed profile takes memory, in bytes, as it is
+	// decompressed, with what it will take once it is decoded. Its errors end that, and
+	// are wrapped. nil reserves nothing.
+	Reserve func(bytes int64) error
 	// Report collects what is left out or corrected on the way; nil if nobody asks.
 	Report *Report
 }

@@ -48,7 +48,7 @@ import (
 // size is the recording's, in bytes, after decompression. Errors name the chunk
 // and the offset.
 func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
-	raw, err := decompress(body, l.MaxProfileBytes)
+	raw, err := decompress(body, l)
 	if err != nil {
 		return nil, 0, fmt.Errorf("jfr: %w", err)
 	}

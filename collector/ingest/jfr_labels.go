@@ -23,7 +23,7 @@ func readContexts(b []byte, l Limits) (contexts, error) {
 	if len(b) == 0 {
 		return c, nil
 	}
-	raw, err := decompress(b, l.MaxProfileBytes)
+	raw, err := decompress(b, l)
 	if err != nil {
 		return c, err
 	}

@@ -38,7 +38,7 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 	if len(b) == 0 {
 		return nil, 0, errors.New("pprof: no bytes")
 	}
-	raw, err := decompress(b, l.MaxProfileBytes)
+	raw, err := decompress(b, l)
 	if err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}

@@ -81,7 +81,7 @@ var speedscopeUnits = map[string]time.Duration{
 // An error gives the field, or the offset in bytes. size is the body's, in
 // bytes, after decompression.
 func Speedscope(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
-	raw, err := decompress(body, l.MaxProfileBytes)
+	raw, err := decompress(body, l)
 	if err == nil && len(raw) > 0 {
 		ps, err = readSpeedscope(raw, &m, l)
 	}

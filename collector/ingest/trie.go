@@ -37,7 +37,7 @@ func readTree(format string, body []byte, m Push, l Limits, read func(*treeReade
 	if err != nil {
 		return nil, 0, err
 	}
-	raw, err := decompress(body, l.MaxProfileBytes)
+	raw, err := decompress(body, l)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", format, err)
 	}

@@ -16,6 +16,13 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
 )
 
+// Requests that are no pushes have a memory of their own until they are decoded, and are
+// of no more than maxQuestionBytes.
+const (
+	questionMemory   = 8 << 20
+	maxQuestionBytes = 4 << 20
+)
+
 // Open serves the API from db from now on. The caller closes db after the last
 // request.
 func (s *Server) Open(db Store) {
@@ -34,31 +41,41 @@ func (s *Server) Open(db Store) {
 		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
 	}
 	mux := http.NewServeMux()
-	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
-	mux.Handle(pushv1connect.NewPusherServiceHandler(push, options...))
+	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes, "limits.max_push_bytes"), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
+	path, pushes := pushv1connect.NewPusherServiceHandler(push, options...)
+	mux.Handle(path, admitted(pushes, push.memory, o.Limits.MaxRequestBytes, keyRequestBytes, s.metrics.refused.Inc))
 	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
-	mux.Handle(otlpProcedure, push.otlpHandler(options...))
+	mux.Handle(otlpProcedure, admitted(push.otlpHandler(options...), push.memory, o.Limits.MaxRequestBytes, keyRequestBytes, s.metrics.refused.Inc))
 	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
 	q := &querier{store: db, limits: o.Limits}
 	questions := slices.Clone(options)
 	for _, c := range jsonCodecs {
 		questions = append(questions, connect.WithCodec(c))
 	}
-	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, questions...))
+	asked := newPushMemory(questionMemory, "requests that are no pushes")
+	handle := func(path string, h http.Handler) {
+		most, limit := int64(maxQuestionBytes), "what a request that is no push may have"
+		if l := o.Limits.MaxRequestBytes; l > 0 && l <= most {
+			most, limit = l, keyRequestBytes
+		}
+		mux.Handle(path, admitted(h, asked, most, limit, func() {}))
+	}
+	handle(querierv1connect.NewQuerierServiceHandler(q, questions...))
 	r := &renderer{querier: q, now: time.Now}
 	for _, prefix := range []string{"", "/pyroscope"} {
 		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
 		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
 	}
-	mux.Handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
-	mux.Handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))
+	handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
+	handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))
 	for _, a := range absent {
-		mux.Handle(a.handler(options...))
+		handle(a.handler(options...))
 	}
-	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...)))
+	small := connect.WithReadMaxBytes(64 << 10)
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(append(names, otlpService)...), small))
 	reflector := grpcreflect.NewStaticReflector(names...)
-	mux.Handle(grpcreflect.NewHandlerV1(reflector))
-	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, small))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, small))
 	mux.Handle("POST "+BackupPath, s.backups(db))
 	s.api.Store(mux)
 	s.setOpen(db)
@@ -111,13 +128,16 @@ func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
 }
 
 // refuse answers in the protocol that the client speaks.
-func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
+func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) { refuseStatus(w, r, 0, err) }
+
+// refuseStatus is refuse with a status of HTTP, if it is not 0, for clients of neither
+// Connect nor gRPC.
+func refuseStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
 	if ew := connect.NewErrorWriter(); ew.IsSupported(r) {
 		_ = ew.Write(w, r, err)
 		return
 	}
-	status := statusOf(err.Code())
-	if err.Code() == connect.CodeResourceExhausted {
+	if status == 0 && connect.CodeOf(err) == connect.CodeResourceExhausted {
 		status = http.StatusRequestEntityTooLarge
 	}
 	writeError(w, status, err)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,21 +112,21 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 		p.metrics.refused.Inc()
 		return 0, invalid(err)
 	}
-	in, status, err := p.body(w, r)
-	if err != nil {
-		p.metrics.refused.Inc()
-		return status, err
-	}
-	leave, err := p.memory.enter(r.Context(), in.body)
+	share, err := p.memory.enter(r.Context())
 	if err != nil {
 		p.metrics.refused.Inc()
 		return 0, err
 	}
-	defer leave()
-	profiles, size, err := p.read(m, format, in, report)
+	defer share.leave()
+	in, status, err := p.body(w, r, share)
 	if err != nil {
 		p.metrics.refused.Inc()
-		return 0, invalid(err)
+		return status, err
+	}
+	profiles, size, err := p.read(m, format, in, share, report)
+	if err != nil {
+		p.metrics.refused.Inc()
+		return 0, mistake(err)
 	}
 	if len(profiles) > 0 { // an idle program has nothing to say, and is no mistake
 		err = p.append(r.Context(), profiles, size)
@@ -139,8 +138,15 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 }
 
 // read makes profiles of what is pushed.
-func (p *pusher) read(m ingest.Push, format string, in pushed, report *ingest.Report) (ps []profile.Profile, size int64, err error) {
+func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare, report *ingest.Report) (ps []profile.Profile, size int64, err error) {
+	bodies := [][]byte{in.body}
+	if in.parts != nil {
+		bodies = slices.Collect(maps.Values(in.parts))
+	}
 	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	if l.Reserve, err = share.admit(bodies...); err != nil {
+		return nil, 0, err
+	}
 	ps, n, err := formats[format](in, m, l)
 	if err != nil {
 		return nil, 0, explain(err)
@@ -157,42 +163,32 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, report *ingest.Re
 }
 
 // body reads what is pushed, and unpacks what the transport has packed.
-func (p *pusher) body(w http.ResponseWriter, r *http.Request) (in pushed, status int, err error) {
+func (p *pusher) body(w http.ResponseWriter, r *http.Request, share *pushShare) (in pushed, status int, err error) {
 	most := p.limits.MaxRequestBytes
-	from := r.Body
-	if most > 0 {
-		from = http.MaxBytesReader(w, r.Body, most)
+	if in.body, status, err = readBody(w, r, share, most, keyRequestBytes); err != nil {
+		return pushed{}, status, err
 	}
-	var buf bytes.Buffer
-	if n := r.ContentLength; n > 0 && (most == 0 || n <= most) {
-		buf.Grow(int(min(n, 1<<20)) + bytes.MinRead)
-	}
-	if _, err := buf.ReadFrom(from); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return pushed{}, http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeResourceExhausted,
-				fmt.Errorf("the request's body is larger than %d bytes (limits.max_request_bytes)", most))
-		}
-		return pushed{}, http.StatusRequestTimeout, connect.NewError(connect.CodeCanceled, fmt.Errorf("read the request's body, after %d bytes: %w", buf.Len(), err))
-	}
-	in.body = buf.Bytes()
 	contentType := r.Header.Get("Content-Type")
 	isForm := isForm(contentType)
 	switch coding := strings.ToLower(r.Header.Get("Content-Encoding")); { // by RFC 9110 in any case
-	case coding == "gzip" || coding == "x-gzip" || coding == "zstd" || isForm:
-		if in.body, err = ingest.Decompress(in.body, most); err != nil {
+	case coding == "gzip" || coding == "x-gzip" || coding == "zstd" || coding == "deflate" || isForm && (coding == "" || coding == "identity"):
+		if in.body, err = ingest.Decompress(in.body, coding, most, share.spend); err != nil {
 			if errors.Is(err, ingest.ErrTooLarge) {
 				err = fmt.Errorf("the request's body is larger than %d bytes after decompression (limits.max_request_bytes)", most)
 			}
-			return pushed{}, 0, invalid(fmt.Errorf("body: %w", err))
+			return pushed{}, 0, mistake(fmt.Errorf("body: %w", err))
 		}
 	case coding != "" && coding != "identity":
-		return pushed{}, 0, invalid(fmt.Errorf("Content-Encoding: %q is none of gzip, zstd, identity", coding))
+		return pushed{}, 0, invalid(fmt.Errorf("Content-Encoding: %q is none of gzip, zstd, deflate, identity", coding))
 	}
 	if isForm {
+		if err := share.spend(2 * int64(len(in.body))); err != nil { // copies of its parts
+			return pushed{}, 0, err
+		}
 		if in.parts, err = ingest.ReadForm(contentType, in.body); err != nil {
 			return pushed{}, 0, invalid(err)
 		}
+		in.body = nil
 	}
 	return in, 0, nil
 }
@@ -234,6 +230,7 @@ func writeError(w http.ResponseWriter, status int, err error) {
 	if status == 0 {
 		status = statusOf(ce.Code())
 	}
+	tellRetry(w.Header(), ce)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

@@ -135,7 +135,7 @@ func TestIngestNamesWhatIsWrong(t *testing.T) {
 		"large":         {"name=a", make([]byte, 1<<16+1), nil, 413, "(limits.max_request_bytes)"},
 		"large within":  {"name=a", zeros, nil, 400, "together after decompression (limits.max_request_bytes)"},
 		"large coded":   {"name=a", zeros, []string{"Content-Encoding", "gzip"}, 400, "after decompression (limits.max_request_bytes)"},
-		"coding":        {"name=a", []byte(folded), []string{"Content-Encoding", "br"}, 400, `Content-Encoding: "br" is none of gzip, zstd, identity`},
+		"coding":        {"name=a", []byte(folded), []string{"Content-Encoding", "br"}, 400, `Content-Encoding: "br" is none of gzip, zstd, deflate, identity`},
 		"broken coding": {"name=a", []byte("\x1f\x8b\x00"), []string{"Content-Encoding", "gzip"}, 400, "body: gzip: "},
 		"form":          {"name=a", []byte("x"), []string{"Content-Type", contentType}, 400, "form: is cut"},
 		"boundary":      {"name=a", []byte("x"), []string{"Content-Type", "multipart/form-data"}, 400, "gives no boundary"},

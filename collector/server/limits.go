@@ -40,6 +40,9 @@ type Limits struct {
 	MaxPoints int64
 }
 
+// keyRequestBytes is the key of MaxRequestBytes.
+const keyRequestBytes = "limits.max_request_bytes"
+
 // series holds the number of a push's series to the limit.
 func (l Limits) series(n int) error {
 	if most := l.MaxSeriesPerPush; most > 0 && n > most {

@@ -107,8 +107,13 @@ func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
 	}
 	return connect.NewUnaryHandler(otlpProcedure, func(ctx context.Context, req *connect.Request[otlpMessage]) (*connect.Response[otlpMessage], error) {
 		resp := connect.NewResponse(&otlpMessage{})
-		var err error
-		if resp.Msg.notes, err = p.export(ctx, req.Msg.body, req.Msg.json, resp.Header()); err != nil {
+		share, leave, err := p.memory.shareOf(ctx)
+		if err != nil {
+			p.metrics.refused.Inc()
+			return nil, err
+		}
+		defer leave()
+		if resp.Msg.notes, err = p.export(ctx, req.Msg.body, req.Msg.json, share, resp.Header()); err != nil {
 			return nil, err
 		}
 		return resp, nil
@@ -118,15 +123,13 @@ func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
 // export takes the profiles of one request. As a push it is all or nothing; what
 // was left out or corrected within a profile is in notes and in the answer's
 // header. Its errors have a code.
-func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, header http.Header) (notes string, err error) {
-	leave, err := p.memory.enter(ctx, body)
-	if err != nil {
+func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, share *pushShare, header http.Header) (notes string, err error) {
+	report := &ingest.Report{}
+	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	if l.Reserve, err = share.admit(body); err != nil {
 		p.metrics.refused.Inc()
 		return "", err
 	}
-	defer leave()
-	report := &ingest.Report{}
-	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
 	ps, err := ingest.OTLP(body, isJSON, p.now(), l)
 	if err == nil {
 		err = p.limits.series(seriesOf(ps))
@@ -140,7 +143,7 @@ func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, header ht
 	}
 	if err != nil {
 		p.metrics.refused.Inc()
-		return "", invalid(explain(err))
+		return "", mistake(explain(err))
 	}
 	if len(ps) > 0 {
 		if err := p.append(ctx, ps, int64(len(body))); err != nil {
@@ -188,12 +191,18 @@ func (p *pusher) serveExport(w http.ResponseWriter, r *http.Request, codec *otlp
 	default:
 		return http.StatusUnsupportedMediaType, invalid(fmt.Errorf("Content-Type: %.100q is neither application/x-protobuf nor application/json", t))
 	}
-	in, status, err := p.body(w, r)
+	share, err := p.memory.enter(r.Context())
+	if err != nil {
+		p.metrics.refused.Inc()
+		return 0, err
+	}
+	defer share.leave()
+	in, status, err := p.body(w, r, share)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return status, err
 	}
-	notes, err := p.export(r.Context(), in.body, *codec != otlpProto, w.Header())
+	notes, err := p.export(r.Context(), in.body, *codec != otlpProto, share, w.Header())
 	if err != nil {
 		return 0, err
 	}
@@ -229,6 +238,7 @@ func (c otlpCodec) writeStatus(w http.ResponseWriter, httpStatus int, err error)
 	if httpStatus == 0 {
 		httpStatus = statusOf(ce.Code())
 	}
+	tellRetry(w.Header(), ce)
 	w.Header().Set("Content-Type", c.contentType())
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(httpStatus)

@@ -37,17 +37,22 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 			bodies = append(bodies, sample.GetRawProfile())
 		}
 	}
-	leave, err := p.memory.enter(ctx, bodies...)
+	share, leave, err := p.memory.shareOf(ctx)
 	if err != nil {
 		p.metrics.refused.Inc()
 		return nil, err
 	}
 	defer leave()
 	report := &ingest.Report{}
-	profiles, bytes, err := p.decode(req.Msg, report)
+	limits := p.limits.noting(report)
+	var profiles []profile.Profile
+	var bytes int64
+	if limits.Ingest.Reserve, err = share.admit(bodies...); err == nil {
+		profiles, bytes, err = p.decode(req.Msg, limits)
+	}
 	if err != nil {
 		p.metrics.refused.Inc()
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		return nil, mistake(err)
 	}
 	if err := p.append(ctx, profiles, bytes); err != nil {
 		return nil, err
@@ -69,10 +74,19 @@ func (p *pusher) append(ctx context.Context, profiles []profile.Profile, bytes i
 	return nil
 }
 
+// mistake is an error about what was pushed, unless it has a code of its own.
+func mistake(err error) error {
+	var ce *connect.Error
+	if errors.As(err, &ce) {
+		return ce
+	}
+	return connect.NewError(connect.CodeInvalidArgument, err)
+}
+
 // decode returns the profiles of a request and their size in bytes after
 // decompression.
-func (p *pusher) decode(req *pushv1.PushRequest, report *ingest.Report) (out []profile.Profile, bytes int64, err error) {
-	limits := p.limits.noting(report)
+func (p *pusher) decode(req *pushv1.PushRequest, limits Limits) (out []profile.Profile, bytes int64, err error) {
+	report := limits.Ingest.Report
 	if err := p.limits.series(len(req.Series)); err != nil {
 		return nil, 0, err
 	}

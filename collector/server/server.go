@@ -65,7 +65,7 @@ func New(o Options) *Server {
 	for _, p := range patterns() {
 		s.base.HandleFunc(p, s.whenOpen)
 	}
-	s.handler = s.protectOrigins(s.base, o.AllowedOrigins)
+	s.handler = s.protectOrigins(timed(s.base), o.AllowedOrigins)
 	return s
 }
 

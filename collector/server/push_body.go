@@ -1,0 +1,222 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/flameline/flameline/collector/ingest"
+)
+
+const (
+	// bodyGrace is how long a body may take at least, and slowestBody the bytes per
+	// second from which on it may take longer.
+	bodyGrace   = 30 * time.Second
+	slowestBody = 16 << 10
+	// firstRead is the room for a body whose length is not known.
+	firstRead = 8 << 10
+)
+
+// A timedBody is a request's body whose sender must not be too slow: it may take
+// bodyGrace, and a second for every slowestBody bytes that came. Only the time in Read
+// counts, and not that in which the service does not read.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	took    time.Duration
+	n       int64
+	ended   bool
+}
+
+// timed wraps the bodies of requests.
+func timed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		b := &timedBody{ReadCloser: r.Body, control: http.NewResponseController(w)}
+		copied := *r
+		copied.Body = b
+		// What a handler leaves unread net/http reads, to use the connection again.
+		defer func() {
+			if !b.ended && r.ProtoMajor == 1 {
+				_ = b.control.SetReadDeadline(time.Now().Add(time.Second))
+			}
+		}()
+		next.ServeHTTP(w, &copied)
+	})
+}
+
+// Read reads from the body. Its error wraps os.ErrDeadlineExceeded if the sender is too
+// slow.
+func (b *timedBody) Read(p []byte) (int, error) {
+	began := time.Now()
+	left := bodyGrace + time.Duration(b.n)*time.Second/slowestBody - b.took
+	_ = b.control.SetReadDeadline(began.Add(left)) // tests have connections that cannot
+	n, err := b.ReadCloser.Read(p)
+	b.took += time.Since(began)
+	b.n += int64(n)
+	_ = b.control.SetReadDeadline(time.Time{})
+	if err != nil {
+		b.ended = true
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%d bytes came in %s, and then fewer than %d in a second: %w", b.n, b.took.Round(time.Second), slowestBody, err)
+	}
+	return n, err
+}
+
+// readBody reads a request's body of up to most bytes, 0 for any number, and has the
+// share spend what it takes. Errors have a code, and some a status of their own.
+func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int64, limit string) (body []byte, status int, err error) {
+	from := r.Body
+	if most > 0 {
+		from = http.MaxBytesReader(w, r.Body, most)
+	}
+	room := int64(firstRead)
+	if n := r.ContentLength; n >= 0 {
+		room = min(n, firstRead) + 1 // in which the end is found
+	}
+	share.reading(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+	if err := share.spend(room); err != nil {
+		return nil, 0, err
+	}
+	body = make([]byte, 0, room)
+	for {
+		if len(body) == cap(body) {
+			next := 2 * int64(cap(body))
+			if n := r.ContentLength; n > 0 && next > n && (most == 0 || n <= most) {
+				next = n + 1
+			}
+			if err := share.spend(next); err != nil { // the old one is there for a while
+				return nil, 0, err
+			}
+			body = append(make([]byte, 0, next), body...)
+		}
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		share.received(n)
+		var large *http.MaxBytesError
+		switch {
+		case errors.Is(err, io.EOF):
+			share.given()
+			return body, 0, nil
+		case err != nil && share.given():
+			return nil, 0, share.memory.busy("the request's body comes too slowly to keep them waiting")
+		case errors.As(err, &large):
+			return nil, http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeResourceExhausted,
+				fmt.Errorf("the request's body is larger than %d bytes (%s)", most, limit))
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, http.StatusRequestTimeout, connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the request's body is sent too slowly: %w", err))
+		case err != nil:
+			return nil, http.StatusRequestTimeout, connect.NewError(connect.CodeCanceled, fmt.Errorf("read the request's body, after %d bytes: %w", len(body), err))
+		}
+	}
+}
+
+// admitted reads the message of a call before Connect does, which would decompress it
+// in memory that nothing counts, and hands it on decompressed, with the share of the
+// memory in the context. It is for calls that take one message. Messages are of up to
+// most bytes, 0 for any number, which errors call limit.
+func admitted(next http.Handler, memory *pushMemory, most int64, limit string, refused func()) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			next.ServeHTTP(w, r)
+			return
+		}
+		fail := func(status int, err error) {
+			refused()
+			tellRetry(w.Header(), err)
+			refuseStatus(w, r, status, err)
+		}
+		share, err := memory.enter(r.Context())
+		if err != nil {
+			fail(0, err)
+			return
+		}
+		defer share.leave()
+		body, status, err := readBody(w, r, share, most, limit)
+		if err != nil {
+			fail(status, err)
+			return
+		}
+		copied := r.WithContext(context.WithValue(r.Context(), shareKey{}, share))
+		copied.Header = r.Header.Clone()
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			body, err = openEnvelope(body, r.Header.Get("Grpc-Encoding"), most, limit, share)
+		} else if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
+			body, err = openMessage(body, most, limit, share)
+			copied.Header.Del("Content-Encoding")
+		}
+		if err == nil {
+			err = share.spend(2 * int64(len(body))) // Connect's own buffer, and the message
+		}
+		if err != nil {
+			fail(0, err)
+			return
+		}
+		copied.Body, copied.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		next.ServeHTTP(w, copied)
+	})
+}
+
+// openEnvelope returns gRPC's envelope of one message with the message decompressed.
+// What is no such envelope is returned as it is, for Connect to say so, unless
+// decompressing it would be left to Connect.
+func openEnvelope(b []byte, coding string, most int64, limit string, share *pushShare) ([]byte, error) {
+	const head = 5
+	if len(b) < head {
+		return b, nil
+	}
+	size := int64(binary.BigEndian.Uint32(b[1:]))
+	switch {
+	case size > int64(len(b)-head):
+		return b[:0:0], connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the message is cut: %d bytes of %d are there", len(b)-head, size))
+	case size < int64(len(b)-head):
+		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("the request has more than one message: %d bytes follow on the first", int64(len(b)-head)-size))
+	case b[0]&1 == 0 || coding != "gzip":
+		return b, nil
+	}
+	message, err := openMessage(b[head:], most, limit, share)
+	if err != nil {
+		return nil, err
+	}
+	if err := share.spend(int64(len(message))); err != nil {
+		return nil, err
+	}
+	out := make([]byte, head, head+len(message))
+	out[0] = b[0] &^ 1
+	binary.BigEndian.PutUint32(out[1:], uint32(len(message)))
+	return append(out, message...), nil
+}
+
+// openMessage decompresses a message.
+func openMessage(b []byte, most int64, limit string, share *pushShare) ([]byte, error) {
+	if len(b) == 0 {
+		return b, nil // as Connect has it
+	}
+	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		return nil, invalid(errors.New("message: its header says gzip, and its bytes do not"))
+	}
+	out, err := ingest.Decompress(b, "", most, share.spend)
+	var ce *connect.Error
+	switch {
+	case errors.As(err, &ce):
+		return nil, err
+	case errors.Is(err, ingest.ErrTooLarge):
+		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("the request's message is larger than %d bytes after decompression (%s)", most, limit))
+	case err != nil:
+		return nil, invalid(fmt.Errorf("message: %w", err))
+	}
+	return out, nil
+}
