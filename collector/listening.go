@@ -18,6 +18,15 @@ import (
 // stopTimeout bounds how long open requests may delay the end.
 const stopTimeout = 5 * time.Second
 
+// How long a client may take for the header of a request, and between two requests.
+// Bodies have a time of their own, by how fast they come. Go's clients close idle
+// connections after 90 s, which has to be the earlier.
+const (
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 128 << 10
+)
+
 // checkWeb names the first entry of web's lists that cannot be.
 func checkWeb(c config.Web) error {
 	for _, host := range c.AllowedHosts {
@@ -46,10 +55,11 @@ func listen(ctx context.Context, c config.Web, srv *server.Server, logger *slog.
 	if err := toolkit.Validate(c.ConfigFile); err != nil {
 		return nil, fmt.Errorf("web config %s: %w", c.ConfigFile, err)
 	}
-	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.ListenAddress)
+	tcp, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.ListenAddress)
 	if err != nil {
 		return nil, err
 	}
+	lis := limitConnections(tcp, c.MaxConnections)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -60,8 +70,19 @@ func listen(ctx context.Context, c config.Web, srv *server.Server, logger *slog.
 		http: &http.Server{
 			Handler:           srv.ProtectHost(srv, lis.Addr(), c.AllowedHosts),
 			Protocols:         &protocols,
-			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+			ReadHeaderTimeout: headerTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ConnState:         lis.State,
+			// What a connection may make the service keep before a handler reads it.
+			HTTP2: &http.HTTP2Config{
+				MaxConcurrentStreams:          100,
+				MaxReceiveBufferPerConnection: 256 << 10,
+				MaxReceiveBufferPerStream:     128 << 10,
+				SendPingTimeout:               idleTimeout,
+				PingTimeout:                   headerTimeout,
+			},
+			ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		},
 	}
 	flags := &toolkit.FlagConfig{WebListenAddresses: &[]string{c.ListenAddress}, WebConfigFile: &c.ConfigFile}

@@ -49,6 +49,8 @@ type Web struct {
 	// AllowedHosts are names by which the service may be asked, besides localhost and
 	// loopback addresses, where it listens on a loopback address.
 	AllowedHosts []string `yaml:"allowed_hosts"`
+	// MaxConnections bounds the open connections; 0 means no bound.
+	MaxConnections int `yaml:"max_connections"`
 	// AllowedOrigins are origins of web pages that may send requests, besides the
 	// service's own.
 	AllowedOrigins []string `yaml:"allowed_origins"`
@@ -152,7 +154,7 @@ type Log struct {
 // Default returns what holds where the file is silent.
 func Default() *Config {
 	return &Config{
-		Web:     Web{ListenAddress: "127.0.0.1:4040", AllowedHosts: []string{}, AllowedOrigins: []string{}},
+		Web:     Web{ListenAddress: "127.0.0.1:4040", MaxConnections: 1024, AllowedHosts: []string{}, AllowedOrigins: []string{}},
 		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
 		Limits: Limits{
@@ -234,6 +236,7 @@ func (c *Config) Validate() error {
 		return err
 	}
 	for key, v := range map[string]int64{
+		"web.max_connections":                int64(c.Web.MaxConnections),
 		"storage.retention":                  int64(c.Storage.Retention),
 		"storage.retention_raw":              int64(c.Storage.RetentionRaw),
 		"storage.retention_5m":               int64(c.Storage.Retention5m),
