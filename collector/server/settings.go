@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -26,6 +28,8 @@ const (
 type settings struct {
 	store Store
 	now   func() time.Time
+	// count is held while a setting is counted and kept.
+	count sync.Mutex
 }
 
 var _ settingsv1connect.SettingsServiceHandler = (*settings)(nil)
@@ -56,12 +60,16 @@ func (s *settings) Set(ctx context.Context, req *connect.Request[settingsv1.SetS
 	case len(m.Value) > maxSettingBytes:
 		return nil, invalid(fmt.Errorf("setting.value: %d bytes are more than %d", len(m.Value), maxSettingBytes))
 	}
+	s.count.Lock()
+	defer s.count.Unlock()
 	found, err := s.store.Settings(ctx)
 	if err != nil {
 		return nil, code(err)
 	}
-	if len(found) >= maxSettings {
-		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("setting: %d settings are kept, and no more", maxSettings))
+	known := slices.ContainsFunc(found, func(f store.Setting) bool { return f.Name == m.Name })
+	if !known && len(found) >= maxSettings {
+		return nil, connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("setting.name: %.100q would be one more than the %d settings that are kept; delete one that is not needed", m.Name, maxSettings))
 	}
 	set := store.Setting{Name: m.Name, Value: m.Value, Modified: m.ModifiedAt}
 	if set.Modified <= 0 {

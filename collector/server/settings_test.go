@@ -1,0 +1,66 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"connectrpc.com/connect"
+	settingsv1 "github.com/grafana/pyroscope/api/gen/proto/go/settings/v1"
+	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/server"
+	"github.com/flameline/flameline/collector/store"
+)
+
+// fullOfSettings is a store that keeps settings in memory.
+type fullOfSettings struct {
+	server.Store
+	all map[string]store.Setting
+}
+
+func (f *fullOfSettings) Writable() error               { return nil }
+func (f *fullOfSettings) Damage() []store.Damage        { return nil }
+func (f *fullOfSettings) Reductions() []store.Reduction { return nil }
+func (f *fullOfSettings) SetSetting(_ context.Context, s store.Setting) error {
+	f.all[s.Name] = s
+	return nil
+}
+
+func (f *fullOfSettings) DeleteSetting(_ context.Context, name string) error {
+	delete(f.all, name)
+	return nil
+}
+
+func (f *fullOfSettings) Settings(context.Context) (out []store.Setting, err error) {
+	for _, s := range f.all {
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// With as many settings as are kept, those that are there can still be changed.
+func TestSettingsWhenThereAreAsManyAsMayBe(t *testing.T) {
+	db := &fullOfSettings{all: map[string]store.Setting{}}
+	srv := server.New(server.Options{})
+	srv.Open(db)
+	client := settingsv1connect.NewSettingsServiceClient(http.DefaultClient, serve(t, srv))
+	set := func(name, value string) error {
+		_, err := client.Set(t.Context(), connect.NewRequest(&settingsv1.SetSettingsRequest{Setting: &settingsv1.Setting{Name: name, Value: value}}))
+		return err
+	}
+	for i := range 1000 {
+		require.NoError(t, set(fmt.Sprint("setting-", i), "old"))
+	}
+	require.NoError(t, set("setting-7", "new"))
+	require.Equal(t, "new", db.all["setting-7"].Value)
+	err := set("one-more", "x")
+	require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err))
+	require.ErrorContains(t, err, `setting.name: "one-more"`)
+	require.Len(t, db.all, 1000)
+	_, err = client.Delete(t.Context(), connect.NewRequest(&settingsv1.DeleteSettingsRequest{Name: "setting-0"}))
+	require.NoError(t, err)
+	require.NoError(t, set("one-more", "x"))
+}
