@@ -23,7 +23,7 @@ func (s *Server) Open(db Store) {
 	queries := newGate(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
-		connect.WithRecover(recovered(o.Logger)),
+		connect.WithRecover(s.metrics.recovered(o.Logger)),
 		compression(),
 		connect.WithCodec(vtCodec{}),
 		connect.WithCompressMinBytes(1024),

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flameline/flameline/collector/store"
 )
 
 // metrics count what clients ask for and send.
@@ -23,6 +24,7 @@ type metrics struct {
 	refused  prometheus.Counter
 	notes    *prometheus.CounterVec
 	inFlight prometheus.Gauge
+	panics   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -52,8 +54,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flameline_server_requests_in_flight",
 			Help: "Calls of the API that are being answered.",
 		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flameline_server_panics_total",
+			Help: "Requests that ended in a panic, which is a mistake of the program; the log has the stack.",
+		}),
 	}
-	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.inFlight)
+	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.inFlight, m.panics)
 	return m
 }
 
@@ -89,11 +95,28 @@ func (m *metrics) measure(logger *slog.Logger, procedure string, call func() err
 	return err
 }
 
-// recovered turns a panic of a handler into an error of its call alone.
-func recovered(logger *slog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
+// recovered counts and logs a panic of a handler, with its stack, and turns it into an
+// error of its call alone.
+func (m *metrics) recovered(logger *slog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
 	return func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
+		m.panics.Inc()
 		logger.Error("a handler panicked", "procedure", spec.Procedure, "panic", p, "stack", string(debug.Stack()))
-		return connect.NewError(connect.CodeInternal, errors.New("internal error; the server's log has it"))
+		return connect.NewError(connect.CodeInternal, store.ErrInternal)
+	}
+}
+
+// aborted is deferred around everything that answers a request. It counts and logs a
+// panic that nothing else recovered, such as one of encoding an answer, and has the
+// HTTP server end the connection, so that half an answer does not look whole.
+func (m *metrics) aborted(logger *slog.Logger, r *http.Request) {
+	switch p := recover(); p {
+	case nil:
+	case http.ErrAbortHandler: // a handler's own way to end the connection
+		panic(p)
+	default:
+		m.panics.Inc()
+		logger.Error("answering a request panicked", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		panic(http.ErrAbortHandler)
 	}
 }
 

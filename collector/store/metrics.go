@@ -18,6 +18,7 @@ type metrics struct {
 	backgroundErrors                          prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	droppedLevels, readRows, readBytes        prometheus.Counter
+	panics                                    prometheus.Counter
 	appendSeconds                             prometheus.Histogram
 	querySeconds                              *prometheus.HistogramVec
 	descriptions                              map[string]*prometheus.Desc
@@ -44,6 +45,7 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.droppedEpochs = counter("dropped_epochs_total", "Days that retention dropped.")
 	m.droppedLevels = counter("dropped_levels_total", "Times that retention dropped rows of one resolution of a day, or of some of its hours.")
 	m.readRows = counter("read_rows_total", "Rows and points that queries and merging read.")
+	m.panics = counter("panics_total", "Calls and runs of maintenance that ended in a panic, which is a mistake of the program; the log has the stack.")
 	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")
 	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	m.appendSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -54,8 +54,8 @@ type Point struct {
 	Value float64
 }
 
-// The most points of a series.
-const maxPoints = 1 << 20
+// MaxPoints is the most points of a series.
+const MaxPoints = 1 << 20
 
 // Points returns the series of a request, the largest sums first.
 func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
@@ -77,10 +77,11 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	steps := (r.End-r.Start)/step + 1
-	if steps > maxPoints {
-		return nil, fmt.Errorf("%w: %d points per series, at most %d", ErrLimit, steps, maxPoints)
+	steps := (r.End - r.Start) / step // and one more, where the sum might overflow
+	if steps >= MaxPoints {
+		return nil, fmt.Errorf("%w: %d points per series, at most %d", ErrLimit, uint64(steps)+1, MaxPoints)
 	}
+	steps++
 	sel := r.Selection
 	sel.Start, sel.End = r.Start-step+1, r.Start+(steps-1)*step
 	jobs, err := db.planBy(ctx, sel, r.GroupBy)

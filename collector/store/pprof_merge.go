@@ -83,15 +83,18 @@ func (o *inOrder) do(order int, p *pprofPart, fn func(*pprofPart), after func(in
 		at, p := o.next, o.waiting[o.next]
 		delete(o.waiting, at)
 		o.busy = true
-		o.mu.Unlock()
-		fn(p)
-		o.mu.Lock()
+		o.unlocked(func() { fn(p) })
 		o.busy = false
 		o.next++
-		o.mu.Unlock()
-		after(at, p)
-		o.mu.Lock()
+		o.unlocked(func() { after(at, p) })
 	}
+}
+
+// unlocked calls fn without the lock, which is held again when fn returns or panics.
+func (o *inOrder) unlocked(fn func()) {
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	fn()
 }
 
 // prints are the fingerprints of what a view holds, by number.

@@ -237,7 +237,7 @@ func lengthWithin(list []interval, from, to int64) (sum int64) {
 
 // setShares sets the share of every sender of a selection.
 func setShares(jobs []*job, sel Selection, measured []interval) {
-	all := lengthWithin(measured, sel.Start-1, sel.End)
+	all := lengthWithin(measured, max(sel.Start, 1)-1, sel.End)
 	for _, j := range jobs {
 		start := epochStart(j.epoch)
 		end := start + dayMs
@@ -246,7 +246,7 @@ func setShares(jobs []*job, sel Selection, measured []interval) {
 			there := lengthWithin(snd.alive, start, end)
 			cut := false
 			if n := len(snd.alive); n > 0 {
-				cut = sel.Start-1 < start && snd.alive[0].from == start || sel.End > end && snd.alive[n-1].to == end
+				cut = sel.Start <= start && snd.alive[0].from == start || sel.End > end && snd.alive[n-1].to == end
 			}
 			snd.share = snd.shareOfTime(there, all, cut)
 		}

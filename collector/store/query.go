@@ -90,6 +90,7 @@ func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) erro
 }
 
 func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
+	defer db.recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, 
 // within an epoch.
 func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 	base := epochStart(epoch)
-	return max(sel.Start-1, base), min(sel.End, base+dayMs)
+	return max(sel.Start, base+1) - 1, min(sel.End, base+dayMs)
 }
 
 // merge adds up the values of every job's streams by node, of stacktraces that begin
