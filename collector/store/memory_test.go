@@ -133,8 +133,8 @@ func TestPprofHoldsWhatItNeeds(t *testing.T) {
 		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelServiceName, "small"),
 	}))
 	small := func() {
-		require.True(t, db.memory.free.TryAcquire(all-1<<20))
-		defer db.memory.free.Release(all - 1<<20)
+		require.True(t, db.memory.grow(all-1<<20))
+		defer db.memory.free(all - 1<<20)
 		_, err := db.Pprof(ctx, everything(`{service_name="small"}`), nil)
 		require.NoError(t, err)
 	}
@@ -188,9 +188,18 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		}
 		require.NoError(t, db.Append(ctx, ps))
 	}
-	c := setCollector{ctx: ctx, hold: db.memory.hold(), streams: streamSet{}}
-	defer c.hold.release()
+	h := &hold{of: db.memory}
+	defer h.shrink(0)
+	c := setCollector{hold: h, streams: streamSet{}}
 	require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
 	counted := c.bytes()
 	require.Greater(t, counted, int64(len(c.sets().of)*4)+c.used)
+}
+
+// requireIdle checks that queries that have ended gave back all their memory.
+func requireIdle(t *testing.T, db *DB) {
+	t.Helper()
+	used, _, waiting := db.memory.state()
+	require.Zero(t, used, "memory was not given back")
+	require.Zero(t, waiting)
 }

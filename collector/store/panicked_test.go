@@ -29,18 +29,18 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 		none[len(log.String())%1]++
 		return nil
 	}
-	jobs, err := db.plan(ctx, everything())
+	jobs, err := db.plan(ctx, nil, everything())
 	require.NoError(t, err)
 	require.Len(t, jobs, 3)
 	count := 0.0
 	for name, call := range map[string]func() error{
-		"one job":      func() error { return db.run(ctx, jobs[:1], func(*job, *scanner) error { return boom() }) },
-		"several jobs": func() error { return db.run(ctx, jobs, func(*job, *scanner) error { return boom() }) },
+		"one job":      func() error { return db.run(ctx, nil, jobs[:1], func(*job, *scanner) error { return boom() }) },
+		"several jobs": func() error { return db.run(ctx, nil, jobs, func(*job, *scanner) error { return boom() }) },
 		"a write":      func() error { return db.await(boom) },
 		"in order": func() error {
 			var o inOrder
 			o.reset()
-			return db.run(ctx, jobs, func(j *job, _ *scanner) error {
+			return db.run(ctx, nil, jobs, func(j *job, _ *scanner) error {
 				o.do(j.order, &pprofPart{}, func(*pprofPart) { _ = boom() }, func(int, *pprofPart) {})
 				return nil
 			})
