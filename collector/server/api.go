@@ -44,11 +44,12 @@ func (s *Server) Open(db Store) {
 	for _, c := range jsonCodecs {
 		questions = append(questions, connect.WithCodec(c))
 	}
-	mux.Handle(querierv1connect.NewQuerierServiceHandler(q, questions...))
+	path, queryHandler := querierv1connect.NewQuerierServiceHandler(q, questions...)
+	mux.Handle(path, holding(queryHandler))
 	r := &renderer{querier: q, now: time.Now}
 	for _, prefix := range []string{"", "/pyroscope"} {
-		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
-		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
+		mux.Handle("GET "+prefix+"/render", holding(s.downloads("Render", queries, r.render)))
+		mux.Handle("GET "+prefix+"/render-diff", holding(s.downloads("RenderDiff", queries, r.renderDiff)))
 	}
 	mux.Handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
 	mux.Handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))

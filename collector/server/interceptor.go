@@ -120,7 +120,7 @@ func (m *metrics) aborted(logger *slog.Logger, r *http.Request) {
 	}
 }
 
-// queueTimeout is how long a query waits for others to end.
+// queueTimeout is how long a query without a deadline waits for others to end.
 const queueTimeout = 15 * time.Second
 
 // A gate lets as many queries run at once as it has room for; the others wait for
@@ -152,7 +152,13 @@ func (g gate) enter(ctx context.Context) (leave func(), err error) {
 	if n == 0 {
 		return func() {}, nil
 	}
-	timeout := time.NewTimer(queueTimeout)
+	select {
+	case g <- struct{}{}:
+		return func() { <-g }, nil
+	default:
+	}
+	wait, deadline := store.Patience(ctx, queueTimeout)
+	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
 	case g <- struct{}{}:
@@ -160,7 +166,11 @@ func (g gate) enter(ctx context.Context) (leave func(), err error) {
 	case <-ctx.Done():
 		return nil, code(ctx.Err())
 	case <-timeout.C:
+		until := ""
+		if !deadline.IsZero() {
+			until = ", and the deadline of the request is at " + deadline.UTC().Format("15:04:05.000 UTC")
+		}
 		return nil, connect.NewError(connect.CodeResourceExhausted,
-			fmt.Errorf("%d queries are running and none ended within %s (limits.max_concurrent_queries)", n, queueTimeout))
+			fmt.Errorf("%d queries are running, and the turn of this one did not come within %s (limits.max_concurrent_queries)%s; ask again later", n, wait.Round(time.Millisecond), until))
 	}
 }

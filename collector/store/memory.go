@@ -31,9 +31,9 @@ func newMemory(max int64) *memory { return &memory{max: max} }
 // memoryTimeout is how long a query without a deadline waits for others to end.
 const memoryTimeout = 30 * time.Second
 
-// patience is how long a request waits for its turn: without a deadline the given
+// Patience is how long a request waits for its turn: without a deadline the given
 // time, with one so long that a refusal still reaches the client.
-func patience(ctx context.Context, without time.Duration) (wait time.Duration, deadline time.Time) {
+func Patience(ctx context.Context, without time.Duration) (wait time.Duration, deadline time.Time) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return without, deadline
@@ -71,7 +71,7 @@ func (m *memory) begin(ctx context.Context, n int64) error {
 	w := &waiter{n: n, ready: make(chan struct{})}
 	at := m.queue.PushBack(w)
 	m.mu.Unlock()
-	wait, deadline := patience(ctx, memoryTimeout)
+	wait, deadline := Patience(ctx, memoryTimeout)
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
