@@ -171,6 +171,7 @@ func (e *epoch) note(s *stream, hour uint8, slots uint16) {
 
 // writeTables writes the tables of hours that are over and quiet.
 func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	var errs taskErrors
 	for hour := range uint8(hoursPerEpoch) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -189,11 +190,11 @@ func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.D
 		e.mu.Unlock()
 		if due {
 			if err := db.writeTable(e, hour, h); err != nil {
-				return fmt.Errorf("write table of hour %d: %w", hour, err)
+				errs.add(fmt.Errorf("write table of hour %d: %w", hour, err))
 			}
 		}
 	}
-	return nil
+	return errs.join()
 }
 
 // writeTable makes one table of the one on disk and what is to be written.

@@ -18,7 +18,7 @@ type metrics struct {
 	backgroundErrors                          prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	droppedLevels, readRows, readBytes        prometheus.Counter
-	panics, queriesRefused                    prometheus.Counter
+	panics, queriesRefused, failedDays        prometheus.Counter
 	appendSeconds                             prometheus.Histogram
 	querySeconds                              *prometheus.HistogramVec
 	descriptions                              map[string]*prometheus.Desc
@@ -46,6 +46,7 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.droppedLevels = counter("dropped_levels_total", "Times that retention dropped rows of one resolution of a day, or of some of its hours.")
 	m.readRows = counter("read_rows_total", "Rows and points that queries and merging read.")
 	m.queriesRefused = counter("refused_queries_total", "Queries that were refused for want of memory, see limits.max_query_bytes.")
+	m.failedDays = counter("maintenance_failed_days_total", "Days of which a run of maintenance could not merge or drop something; it went on with the others.")
 	m.panics = counter("panics_total", "Calls and runs of maintenance that ended in a panic, which is a mistake of the program; the log has the stack.")
 	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")
 	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
