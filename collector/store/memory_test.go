@@ -16,6 +16,9 @@ import (
 // TestMemoryIsCapped stores and asks for much more than the cache may hold: days,
 // services with large tries, and pods that come and go.
 func TestMemoryIsCapped(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	ctx := context.Background()
 	const (
 		days     = 8
@@ -95,6 +98,9 @@ func TestMemoryIsCapped(t *testing.T) {
 // The texts of a profile that was pushed are parts of it. A stream that has come to
 // be with a profile must not keep all of that.
 func TestStreamsKeepNothingOfTheirProfiles(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	db := open(t, t.TempDir())
 	const streams, bytes = 200, 1 << 20
 	push := func(i int) {
