@@ -25,8 +25,8 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	boom := func() error {
-		var none []int
-		none[len(log.String())%1]++
+		none := make([]int, 0)
+		none[len(log.String())]++
 		return nil
 	}
 	jobs, err := db.plan(ctx, nil, everything())
