@@ -27,7 +27,8 @@ const (
 	backgroundPause = time.Second
 	spacePause      = 100 * time.Millisecond // between two looks at the free space
 	openPatience    = 5 * time.Second        // of Open, which nobody else can end
-	lookPatience    = 2 * time.Second        // with a look at the free space
+	askPatience     = time.Second            // of who asks, with a look at the free space
+	lookPatience    = 10 * time.Second       // until the disk counts as one that hangs
 )
 
 // Names that Pebble gives to what it writes in the background.
@@ -80,22 +81,24 @@ func (d *disk) stop() { d.close.Do(func() { close(d.closing) }) }
 
 // writable returns an error that wraps ErrUnavailable if nothing should be
 // written at present. A disk that does not say how much is free, since it hangs, is
-// waited for no longer than lookPatience, and takes nothing.
+// waited for no longer than askPatience, and takes nothing after lookPatience.
 func (d *disk) writable() error {
 	l, refusal := d.begin()
 	if l == nil {
 		return refusal
 	}
-	timeout := time.NewTimer(lookPatience - time.Since(l.began))
+	timeout := time.NewTimer(askPatience)
 	defer timeout.Stop()
 	select {
 	case <-l.done:
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.refusal
 	case <-timeout.C:
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.looking == l && time.Since(l.began) > lookPatience {
 		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
 	}
+	return d.refusal
 }
 
 // begin returns the look that is under way, which it begins if the last one was a
