@@ -30,7 +30,7 @@ func (s *Server) Open(db Store) {
 	queries := newGate(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
-		connect.WithRecover(recovered(o.Logger)),
+		connect.WithRecover(s.metrics.recovered(o.Logger)),
 		compression(),
 		connect.WithCodec(vtCodec{}),
 		connect.WithCompressMinBytes(1024),
@@ -60,11 +60,12 @@ func (s *Server) Open(db Store) {
 		}
 		mux.Handle(path, admitted(h, asked, most, limit, func() {}))
 	}
-	handle(querierv1connect.NewQuerierServiceHandler(q, questions...))
+	path, queryHandler := querierv1connect.NewQuerierServiceHandler(q, questions...)
+	handle(path, holding(queryHandler))
 	r := &renderer{querier: q, now: time.Now}
 	for _, prefix := range []string{"", "/pyroscope"} {
-		mux.Handle("GET "+prefix+"/render", s.downloads("Render", queries, r.render))
-		mux.Handle("GET "+prefix+"/render-diff", s.downloads("RenderDiff", queries, r.renderDiff))
+		mux.Handle("GET "+prefix+"/render", holding(s.downloads("Render", queries, r.render)))
+		mux.Handle("GET "+prefix+"/render-diff", holding(s.downloads("RenderDiff", queries, r.renderDiff)))
 	}
 	handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
 	handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))

@@ -38,7 +38,7 @@ func (s *Server) downloads(method string, queries gate, answer func(context.Cont
 		err := s.metrics.measure(logger, method, func() (err error) {
 			defer func() {
 				if p := recover(); p != nil {
-					err = recovered(logger)(r.Context(), connect.Spec{Procedure: method}, r.Header, p)
+					err = s.metrics.recovered(logger)(r.Context(), connect.Spec{Procedure: method}, r.Header, p)
 				}
 			}()
 			params, err := url.ParseQuery(r.URL.RawQuery)

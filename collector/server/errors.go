@@ -27,7 +27,7 @@ func code(err error) error {
 	case errors.Is(err, store.ErrLimit):
 		return connect.NewError(connect.CodeResourceExhausted, err)
 	}
-	return connect.NewError(connect.CodeInternal, err)
+	return connect.NewError(connect.CodeInternal, err) // also store.ErrInternal
 }
 
 // invalid is a refusal of what the client asked for.

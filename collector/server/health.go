@@ -108,16 +108,22 @@ func (h *Health) setOpen(db Store) {
 
 // Ready reports readiness, or why not.
 func (h *Health) Ready() (ok bool, reason string) {
-	st := h.Status()
+	st, _ := h.state()
 	return st.Ready, st.NotReady
 }
 
 // Status returns a copy of the present state.
 func (h *Health) Status() Status {
+	st, db := h.state()
+	st.Store = storeStatus(db) // without the lock: it asks the disk, which may hang
+	return st
+}
+
+// state is the status without that of the store.
+func (h *Health) state() (Status, Store) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st := h.status
-	st.Store = storeStatus(h.store)
 	switch {
 	case h.stopping:
 		st.NotReady = "the service is stopping"
@@ -128,7 +134,7 @@ func (h *Health) Status() Status {
 	default:
 		st.Ready = true
 	}
-	return st
+	return st, h.store
 }
 
 func (h *Health) serveReady(w http.ResponseWriter, _ *http.Request) {

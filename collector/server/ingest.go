@@ -77,7 +77,7 @@ func (p *pusher) ingestHandler(logger *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if v := recover(); v != nil {
-				writeError(w, 0, recovered(logger)(r.Context(), connect.Spec{Procedure: ingestPath}, r.Header, v))
+				writeError(w, 0, p.metrics.recovered(logger)(r.Context(), connect.Spec{Procedure: ingestPath}, r.Header, v))
 			}
 		}()
 		p.serveIngest(w, r)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flameline/flameline/collector/store"
 )
 
 // metrics count what clients ask for and send.
@@ -24,6 +25,7 @@ type metrics struct {
 	notes    *prometheus.CounterVec
 	guarded  *prometheus.CounterVec
 	inFlight prometheus.Gauge
+	panics   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,8 +59,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flameline_server_requests_in_flight",
 			Help: "Calls of the API that are being answered.",
 		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "flameline_server_panics_total",
+			Help: "Requests that ended in a panic, which is a mistake of the program; the log has the stack.",
+		}),
 	}
-	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.guarded, m.inFlight)
+	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.guarded, m.inFlight, m.panics)
 	return m
 }
 
@@ -94,15 +100,32 @@ func (m *metrics) measure(logger *slog.Logger, procedure string, call func() err
 	return err
 }
 
-// recovered turns a panic of a handler into an error of its call alone.
-func recovered(logger *slog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
+// recovered counts and logs a panic of a handler, with its stack, and turns it into an
+// error of its call alone.
+func (m *metrics) recovered(logger *slog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
 	return func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
+		m.panics.Inc()
 		logger.Error("a handler panicked", "procedure", spec.Procedure, "panic", p, "stack", string(debug.Stack()))
-		return connect.NewError(connect.CodeInternal, errors.New("internal error; the server's log has it"))
+		return connect.NewError(connect.CodeInternal, store.ErrInternal)
 	}
 }
 
-// queueTimeout is how long a query waits for others to end.
+// aborted is deferred around everything that answers a request. It counts and logs a
+// panic that nothing else recovered, such as one of encoding an answer, and has the
+// HTTP server end the connection, so that half an answer does not look whole.
+func (m *metrics) aborted(logger *slog.Logger, r *http.Request) {
+	switch p := recover(); p {
+	case nil:
+	case http.ErrAbortHandler: // a handler's own way to end the connection
+		panic(p)
+	default:
+		m.panics.Inc()
+		logger.Error("answering a request panicked", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// queueTimeout is how long a query without a deadline waits for others to end.
 const queueTimeout = 15 * time.Second
 
 // A gate lets as many queries run at once as it has room for; the others wait for
@@ -134,7 +157,13 @@ func (g gate) enter(ctx context.Context) (leave func(), err error) {
 	if n == 0 {
 		return func() {}, nil
 	}
-	timeout := time.NewTimer(queueTimeout)
+	select {
+	case g <- struct{}{}:
+		return func() { <-g }, nil
+	default:
+	}
+	wait, deadline := store.Patience(ctx, queueTimeout)
+	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
 	case g <- struct{}{}:
@@ -142,7 +171,11 @@ func (g gate) enter(ctx context.Context) (leave func(), err error) {
 	case <-ctx.Done():
 		return nil, code(ctx.Err())
 	case <-timeout.C:
+		until := ""
+		if !deadline.IsZero() {
+			until = ", and the deadline of the request is at " + deadline.UTC().Format("15:04:05.000 UTC")
+		}
 		return nil, connect.NewError(connect.CodeResourceExhausted,
-			fmt.Errorf("%d queries are running and none ended within %s (limits.max_concurrent_queries)", n, queueTimeout))
+			fmt.Errorf("%d queries are running, and the turn of this one did not come within %s (limits.max_concurrent_queries)%s; ask again later", n, wait.Round(time.Millisecond), until))
 	}
 }

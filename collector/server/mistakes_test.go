@@ -216,45 +216,78 @@ func TestPushesNameTheSeriesAndTheField(t *testing.T) {
 	require.False(t, stats.Msg.DataIngested, "something of a refused push is stored")
 }
 
-// A blocking store lets a test hold queries open.
+// A blocking store lets a test hold queries open, and know when one has reached it.
 type blocking struct {
 	*store.DB
 	entered chan struct{}
 }
 
 func (b blocking) LabelNames(ctx context.Context, _ []*labels.Matcher, _, _ int64) ([]string, error) {
-	b.entered <- struct{}{}
-	<-ctx.Done()
+	select {
+	case b.entered <- struct{}{}:
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
 	return nil, fmt.Errorf("read labels: %w", ctx.Err())
 }
 
 func TestQueriesEndWithTheirContext(t *testing.T) {
 	url, srv := start(t, server.Limits{MaxConcurrentQueries: 1})
-	db := blocking{entered: make(chan struct{}, 1)}
+	db := blocking{entered: make(chan struct{})}
 	srv.Open(db)
 	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, url)
+	call := func(ctx context.Context) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := q.LabelNames(ctx, connect.NewRequest(&typesv1.LabelNamesRequest{}))
+			done <- err
+		}()
+		return done
+	}
 
-	// The deadline is the client's; the server sees it and gives its own code.
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err := q.LabelNames(ctx, connect.NewRequest(&typesv1.LabelNamesRequest{}))
-	require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err))
-	<-db.entered
+	// The deadline is the client's; the server sees it and gives its own code. On a
+	// busy machine a short one is over before the query has reached the store.
+	for timeout, reached := 50*time.Millisecond, false; !reached; timeout *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		done := call(ctx)
+		var err error
+		select {
+		case <-db.entered:
+			reached = true
+			err = <-done
+			require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err))
+		case err = <-done:
+			require.Error(t, err)
+		}
+		cancel()
+	}
 
-	// While one query holds the only place, another waits, and leaves its
-	// place in the queue when its client does.
+	// While one query holds the only place, another waits, and is told so before its
+	// deadline.
 	first, cancelFirst := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		_, err := q.LabelNames(first, connect.NewRequest(&typesv1.LabelNamesRequest{}))
-		done <- err
-	}()
+	done := call(first)
 	<-db.entered
-	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err = q.LabelNames(ctx, connect.NewRequest(&typesv1.LabelNamesRequest{}))
-	require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err))
-	require.Empty(t, db.entered, "the second query did not wait")
+	for timeout, refused := 100*time.Millisecond, false; !refused; timeout *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		second := call(ctx)
+		select {
+		case <-db.entered:
+			require.Fail(t, "the second query did not wait")
+		case err := <-second:
+			if refused = connect.CodeOf(err) == connect.CodeResourceExhausted; refused {
+				require.ErrorContains(t, err, "limits.max_concurrent_queries")
+				require.ErrorContains(t, err, "the deadline of the request is at ")
+			} else {
+				require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err))
+			}
+		}
+		cancel()
+	}
+	// A query leaves the queue when its client does.
+	gone, leave := context.WithCancel(t.Context())
+	waiting := call(gone)
+	leave()
+	require.Equal(t, connect.CodeCanceled, connect.CodeOf(<-waiting))
 	cancelFirst()
 	require.Equal(t, connect.CodeCanceled, connect.CodeOf(<-done))
 }

@@ -163,7 +163,7 @@ func (p *pusher) otlpHTTPHandler(logger *slog.Logger) http.HandlerFunc {
 		defer func() {
 			p.metrics.inFlight.Dec()
 			if v := recover(); v != nil {
-				err := recovered(logger)(r.Context(), connect.Spec{Procedure: otlpPath}, r.Header, v)
+				err := p.metrics.recovered(logger)(r.Context(), connect.Spec{Procedure: otlpPath}, r.Header, v)
 				result = connect.CodeOf(err).String()
 				codec.writeStatus(w, 0, err)
 			}

@@ -31,7 +31,19 @@ func (l Limits) selection(typeID, selector string, start, end int64) (store.Sele
 	if start, err = l.timeRange(start, end); err != nil {
 		return store.Selection{}, err
 	}
+	if err := representable(end); err != nil {
+		return store.Selection{}, err
+	}
 	return store.Selection{Type: t, Matchers: ms, Start: start, End: end}, nil
+}
+
+// representable refuses times, in ms, that exports and charts could not write: those
+// in ns that an int64 does not hold. Most often the client sent another unit.
+func representable(ms int64) error {
+	if most := int64(math.MaxInt64 / 1_000_000); ms > most {
+		return fmt.Errorf("start/end: %d is no time in ms since 1970 that can be shown, which %d is the last of; is it in µs or ns?", ms, most)
+	}
+	return nil
 }
 
 // timeRange checks a range that has to be there, and returns its start, which
@@ -53,7 +65,7 @@ func (l Limits) timeRange(start, end int64) (int64, error) {
 	if err := l.length(start, end); err != nil {
 		return 0, fmt.Errorf("start/end: %w", err)
 	}
-	return start, nil
+	return start, representable(start)
 }
 
 // length bounds how long a range is.
@@ -122,8 +134,13 @@ func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
 		return 0, fmt.Errorf("step: %g s is less than a millisecond", seconds)
 	}
 	ms := int64(math.Min(math.Round(seconds*1000), math.MaxInt64/1e7))
-	if points := (end-start)/ms + 1; l.MaxPoints > 0 && points > l.MaxPoints {
-		return 0, fmt.Errorf("step: %g s gives %d points a series, more than %d (limits.max_points)", seconds, points, l.MaxPoints)
+	most, limit := l.MaxPoints, " (limits.max_points)"
+	if most <= 0 || most > store.MaxPoints {
+		most, limit = store.MaxPoints, ""
+	}
+	// A range has one step more than fit into it.
+	if steps := (end - start) / ms; steps >= most {
+		return 0, fmt.Errorf("step: %g s gives %d points a series, more than %d%s", seconds, uint64(steps)+1, most, limit)
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }

@@ -74,4 +74,7 @@ func New(o Options) *Server {
 func (s *Server) Handle(pattern string, h http.Handler) { s.base.Handle(pattern, h) }
 
 // ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.metrics.aborted(s.options.Logger, r)
+	s.handler.ServeHTTP(w, r)
+}

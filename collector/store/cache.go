@@ -64,7 +64,17 @@ func (c *cache) acquire(key cacheKey, load func() (cached, error)) *entry {
 		e.element = nil
 	}
 	c.mu.Unlock()
-	e.once.Do(func() { e.value, e.err = load() })
+	loaded := false
+	defer func() {
+		if !loaded { // it panicked; the caller does not get to release the entry
+			c.release(e)
+		}
+	}()
+	e.once.Do(func() {
+		e.err = ErrInternal // of a load that panics
+		e.value, e.err = load()
+	})
+	loaded = true
 	return e
 }
 

@@ -71,9 +71,12 @@ func (c *callValues) free() {
 }
 
 // bytes is the memory that the values take, with what they refer to.
-func (c *callValues) bytes() int64 {
-	perCall := 8 + 16 + 12 + 16*int64(c.sides) // the call itself, rank, memory of largest, values
-	return int64(len(c.view.calls))*perCall + int64(len(c.view.strings))*(4+16+8+32) + int64(len(c.view.nodes))*12
+func (c *callValues) bytes() int64 { return callBytes(partSizeOf(c.view), c.sides) }
+
+// callBytes is the memory of the values of all calls of a part.
+func callBytes(size partSize, sides int) int64 {
+	perCall := 8 + 16 + 12 + 16*int64(sides) // the call itself, rank, memory of largest, values
+	return size.calls*perCall + size.strings*(4+16+8+32) + size.nodes*12
 }
 
 func zeroed[T int32 | uint32 | int64 | uint64 | rank](s []T, n int) []T {

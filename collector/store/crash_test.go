@@ -23,6 +23,7 @@ import (
 const (
 	crashDir   = "FLAMELINE_CRASH_DIR"
 	crashFirst = "FLAMELINE_CRASH_FIRST"
+	crashSeed  = "FLAMELINE_CRASH_SEED"
 )
 
 func TestMain(m *testing.M) {
@@ -97,7 +98,7 @@ func appendUntilKilled(dir, first string) error {
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	const kills = 55
 	dir := t.TempDir()
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	r := rand.New(rand.NewPCG(seedOf(t), 1))
 	acknowledged := map[int]bool{}
 	next := 0
 	dropped := false
@@ -137,6 +138,21 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 		}
 	}
 	t.Logf("%d profiles were acknowledged before %d kills", len(acknowledged), kills)
+}
+
+// seedOf is the seed of a test that is to see other cases each time. It is in the log
+// of a test that fails, which FLAMELINE_CRASH_SEED repeats. What the kernel and the
+// scheduler do between two kills is not repeated.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv(crashSeed); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, crashSeed)
+	}
+	t.Logf("%s=%d repeats the test's choices", crashSeed, seed)
+	return seed
 }
 
 func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {

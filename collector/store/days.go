@@ -19,6 +19,8 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 		return nil
 	}
 	left := false
+	var errs taskErrors
+	members := newMemberLists(db, e)
 	for from := uint64(0); from < 1<<32; {
 		ids, err := db.dirtyDays(e.id, uint32(from))
 		if err != nil {
@@ -33,12 +35,10 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 			}
 			t, ok, err := e.dueDay(db, id, quiet)
 			if err == nil && ok {
-				err = db.mergeWindows(ctx, e, t)
+				err = db.mergeWindows(ctx, e, t, members)
 			}
-			if err != nil {
-				return err
-			}
-			left = left || !ok
+			errs.add(err)
+			left = left || !ok || err != nil
 		}
 		from = uint64(ids[len(ids)-1]) + 1
 		e.retire(quiet)
@@ -49,7 +49,7 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 		e.days = 0
 		e.keep(db)
 	}
-	return nil
+	return errs.join()
 }
 
 // dirtyDays lists some streams of an epoch whose day is to be merged, from one on.

@@ -27,6 +27,8 @@ const (
 	backgroundPause = time.Second
 	spacePause      = 100 * time.Millisecond // between two looks at the free space
 	openPatience    = 5 * time.Second        // of Open, which nobody else can end
+	askPatience     = time.Second            // of who asks, with a look at the free space
+	lookPatience    = 10 * time.Second       // until the disk counts as one that hangs
 )
 
 // Names that Pebble gives to what it writes in the background.
@@ -56,6 +58,13 @@ type disk struct {
 	mu      sync.Mutex
 	looked  time.Time
 	refusal error
+	looking *look // that has not finished, nil for none
+}
+
+// A look asks the file system for its free space.
+type look struct {
+	began time.Time
+	done  chan struct{} // closed at its end
 }
 
 func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *failure) *disk {
@@ -71,22 +80,56 @@ func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *fa
 func (d *disk) stop() { d.close.Do(func() { close(d.closing) }) }
 
 // writable returns an error that wraps ErrUnavailable if nothing should be
-// written at present.
+// written at present. A disk that does not say how much is free, since it hangs, is
+// waited for no longer than askPatience, and takes nothing after lookPatience.
 func (d *disk) writable() error {
+	l, refusal := d.begin()
+	if l == nil {
+		return refusal
+	}
+	timeout := time.NewTimer(askPatience)
+	defer timeout.Stop()
+	select {
+	case <-l.done:
+	case <-timeout.C:
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if now := time.Now(); now.Sub(d.looked) >= spacePause {
-		d.looked = now
-		before := d.refusal
-		d.refusal = d.look()
-		switch {
-		case d.refusal != nil && before == nil:
-			d.log.Error("refuse profiles until there is space", "err", d.refusal)
-		case d.refusal == nil && before != nil:
-			d.log.Info("take profiles again", "path", d.dir)
-		}
+	if d.looking == l && time.Since(l.began) > lookPatience {
+		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
 	}
 	return d.refusal
+}
+
+// begin returns the look that is under way, which it begins if the last one was a
+// while ago, or else what that found.
+func (d *disk) begin() (*look, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.looking == nil {
+		if time.Since(d.looked) < spacePause {
+			return nil, d.refusal
+		}
+		d.looking = &look{began: time.Now(), done: make(chan struct{})}
+		go d.finish(d.looking)
+	}
+	return d.looking, nil
+}
+
+// finish looks, and tells what was found.
+func (d *disk) finish(l *look) {
+	refusal := d.look()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.refusal
+	d.refusal, d.looked, d.looking = refusal, time.Now(), nil
+	switch {
+	case refusal != nil && before == nil:
+		d.log.Error("refuse profiles until there is space", "err", refusal)
+	case refusal == nil && before != nil:
+		d.log.Info("take profiles again", "path", d.dir)
+	}
+	close(l.done)
 }
 
 func (d *disk) look() error {

@@ -32,15 +32,16 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 
 // dropEpoch deletes an epoch, once the appends to it have ended. Queries that
 // run go on to see it.
-func (db *DB) dropEpoch(id uint32, why string) error {
+func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 	u, err := db.epoch(id)
 	if err != nil {
 		return err
 	}
 	defer u.release()
 	e := u.value
-	for !e.tryDrop() {
-		time.Sleep(time.Millisecond)
+	if err := retry(ctx, e.tryDrop); err != nil {
+		e.takeAgain()
+		return err
 	}
 	// In this order: who finds no dictionary finds that the epoch is gone.
 	db.mu.Lock()
@@ -61,6 +62,26 @@ func (db *DB) dropEpoch(id uint32, why string) error {
 	db.metrics.droppedEpochs.Inc()
 	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(epochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
+}
+
+// retry calls try, which waits for appends to end, until it succeeds or ctx ends.
+func retry(ctx context.Context, try func() bool) error {
+	const pause = time.Millisecond
+	for !try() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+// takeAgain takes appends after a tryDrop that found some under way.
+func (e *epoch) takeAgain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dropped = false
 }
 
 // tryDrop refuses new appends and reports whether none are under way.
@@ -94,8 +115,8 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	}
 	defer u.release()
 	e := u.value
-	for !e.tryRefuse(to.times(id)[levelFine]) {
-		time.Sleep(time.Millisecond)
+	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[levelFine]) }); err != nil {
+		return err
 	}
 	if err := db.mergeAhead(ctx, e, to, now); err != nil {
 		return err
@@ -213,6 +234,7 @@ func (e *epoch) tryRefuse(to int64) bool {
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
 func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now time.Time) error {
+	members := newMemberLists(db, e)
 	for _, t := range e.due(now.UnixMilli(), 0) {
 		if t.hour >= to[levelFine] {
 			continue
@@ -220,7 +242,7 @@ func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now tim
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := db.mergeWindows(ctx, e, t); err != nil {
+		if err := db.mergeWindows(ctx, e, t, members); err != nil {
 			return err
 		}
 	}

@@ -156,7 +156,8 @@ func (db *DB) epochsBetween(start, end int64) []uint32 {
 	if end < 1 || start > end {
 		return nil
 	}
-	lo, hi := epochOf(max(start, 1)), epochOf(min(end, int64(metaEpoch-1)*dayMs))
+	const last = int64(metaEpoch-1) * dayMs // later times have no epoch
+	lo, hi := epochOf(min(max(start, 1), last)), epochOf(min(end, last))
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	var out []uint32

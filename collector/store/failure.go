@@ -64,25 +64,17 @@ func (db *DB) Writable() error {
 // await runs a call that writes. A write that the disk does not take never
 // returns; the call has to, once the store failed.
 func (db *DB) await(call func() error) error {
-	type result struct {
-		err      error
-		panicked any
-	}
-	done := make(chan result, 1)
+	done := make(chan error, 1)
 	go func() {
-		var r result
-		defer func() {
-			r.panicked = recover()
-			done <- r
-		}()
-		r.err = call()
+		// Where pebbleLogger.Fatalf ends the goroutine, nothing is acknowledged.
+		err := ErrInternal
+		defer func() { done <- err }()
+		defer db.recovered(&err)
+		err = call()
 	}()
 	select {
-	case r := <-done:
-		if r.panicked != nil {
-			panic(r.panicked)
-		}
-		return r.err
+	case err := <-done:
+		return err
 	case <-db.Failed():
 		return db.Err()
 	}

@@ -114,29 +114,51 @@ type familyKey struct {
 	definition string
 }
 
-// membersOf lists the members of a family's stream, hour by hour.
-func (db *DB) membersOf(e *epoch, s *stream, from, to uint8) (*family, error) {
+// memberLists are the members of all families of an epoch, by hour. Each hour's tables
+// are read once, however many families are asked for. It is for one run of merging,
+// which does not merge what gets profiles meanwhile.
+type memberLists struct {
+	db    *DB
+	epoch *epoch
+	hours [hoursPerEpoch]map[familyKey][]member // nil for hours that nobody asked for
+}
+
+func newMemberLists(db *DB, e *epoch) *memberLists { return &memberLists{db: db, epoch: e} }
+
+// of lists the members of a family's stream, hour by hour.
+func (l *memberLists) of(s *stream, from, to uint8) (*family, error) {
 	f := &family{stream: s.id, known: true}
 	k := newKind(&s.def)
-	want := string(k.def.append(nil))
+	key := familyKey{s.partition, string(k.def.append(nil))}
 	for hour := from; hour < to; hour++ {
-		err := db.eachTableOf(e, hour, func(t *table) error {
-			same := make([]bool, len(t.kinds))
-			for i := range t.kinds {
-				same[i] = string(t.kinds[i].def.append(nil)) == want
+		if l.hours[hour] == nil {
+			if err := l.read(hour); err != nil {
+				return nil, err
 			}
-			for row, stream := range t.streams {
-				if t.partitions[row] == s.partition && same[t.kindOf[row]] {
-					f.add(hour, stream, t.slots[row])
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
 		}
+		f.hours[hour] = l.hours[hour][key]
 	}
 	return f, nil
+}
+
+// read reads the tables of an hour.
+func (l *memberLists) read(hour uint8) error {
+	lists := map[familyKey][]member{}
+	err := l.db.eachTableOf(l.epoch, hour, func(t *table) error {
+		kinds := make([]string, len(t.kinds))
+		for i := range t.kinds {
+			kinds[i] = string(t.kinds[i].def.append(nil))
+		}
+		for row, stream := range t.streams {
+			key := familyKey{t.partitions[row], kinds[t.kindOf[row]]}
+			lists[key] = append(lists[key], member{stream, t.slots[row]})
+		}
+		return nil
+	})
+	if err == nil {
+		l.hours[hour] = lists
+	}
+	return err
 }
 
 // add notes slots of a member. A stream may come again for the same hour.

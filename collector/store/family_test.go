@@ -32,9 +32,9 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 	read := func(selector string, from, to time.Duration) (rows [levels]int, total int64) {
 		sel := everything(selector)
 		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
-		jobs, err := db.plan(ctx, sel)
+		jobs, err := db.plan(ctx, nil, sel)
 		require.NoError(t, err)
-		require.NoError(t, db.run(ctx, jobs, func(j *job, s *scanner) error {
+		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
 			return s.coverJob(j, kindRow, sel.Start-1, sel.End, func(st *jobStream, level int, _ int64, value []byte) error {
 				rows[level]++
 				var p packedRow

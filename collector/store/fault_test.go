@@ -196,7 +196,7 @@ func (e *vfsError) Unwrap() error { return e.err }
 // TestFailedWrites makes one write or sync of a run fail, each of them in turn,
 // and looks whether all that was acknowledged is there after a crash.
 func TestFailedWrites(t *testing.T) {
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
+	r := rand.New(rand.NewPCG(seedOf(t), 2))
 	failed := 0
 	for nth := int64(1); ; nth += 1 + nth/8 {
 		f := newFaultyFS()
@@ -256,7 +256,7 @@ func TestFailedWrites(t *testing.T) {
 // TestCrashes cuts the power at random moments under load, so that a random part
 // of what was not synced is lost.
 func TestCrashes(t *testing.T) {
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
+	r := rand.New(rand.NewPCG(seedOf(t), 3))
 	f := newFaultyFS()
 	acknowledged := map[int]bool{}
 	next := 0

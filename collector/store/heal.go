@@ -31,20 +31,18 @@ type sickTables struct {
 	wake  chan struct{} // has room for one
 }
 
-// add is called by whatever read the damaged block. Something that asks again
-// and again, as a compaction does, is slowed down.
-func (s *sickTables) add(name string) {
+// add is called by whatever read the damaged block. It reports whether the table was
+// known already.
+func (s *sickTables) add(name string) (known bool) {
 	s.mu.Lock()
-	known := s.files[name]
+	defer s.mu.Unlock()
+	known = s.files[name]
 	s.files[name] = true
-	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	if known {
-		time.Sleep(sickPause)
-	}
+	return known
 }
 
 const sickPause = 250 * time.Millisecond
@@ -67,9 +65,12 @@ func (s *sickTables) healed(files map[string]bool) {
 	}
 }
 
-// dataCorruption is told by Pebble of a block that it could not read.
+// dataCorruption is told by Pebble of a block that it could not read. Something that
+// asks again and again, as a compaction does, is slowed down until the store is closed.
 func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
-	db.sick.add(db.disk.PathBase(info.Path))
+	if db.sick.add(db.disk.PathBase(info.Path)) {
+		db.disk.pause(sickPause)
+	}
 }
 
 // heal reports whether the error of a call is about a damaged table that has
@@ -185,7 +186,8 @@ func (db *DB) cutTables() (map[string]bool, error) {
 
 // healTables replaces damaged tables by what can be read of them. No call is
 // under way.
-func (db *DB) healTables(bad map[string]bool) error {
+func (db *DB) healTables(bad map[string]bool) (err error) {
+	defer db.recovered(&err)
 	asked := bad
 	if err := db.guard(db.pebble.Flush); err != nil {
 		return err

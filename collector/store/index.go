@@ -73,18 +73,9 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 // the epoch's lock, then the one on disk. What moves to disk in between is seen
 // twice, and never missed.
 func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
-	e.mu.RLock()
-	h := &e.hours[hour]
-	for _, t := range []*tableBuilder{h.table, h.writing} {
-		if t == nil {
-			continue
-		}
-		if err := fn(&t.table); err != nil {
-			e.mu.RUnlock()
-			return err
-		}
+	if err := e.eachGrowing(hour, fn); err != nil {
+		return err
 	}
-	e.mu.RUnlock()
 	u, err := acquire[*table](db.cache, tableID(e.id, hour), func() (cached, error) { return db.loadTable(e.id, hour) })
 	if err != nil {
 		return err
@@ -102,6 +93,22 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
 		return err
 	}
 	return fn(t)
+}
+
+// eachGrowing calls fn for the parts of an hour's table that are in memory.
+func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	h := &e.hours[hour]
+	for _, t := range []*tableBuilder{h.table, h.writing} {
+		if t == nil {
+			continue
+		}
+		if err := fn(&t.table); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // loadTable reads an hour's table, which is empty if there is none. In the place
@@ -164,6 +171,7 @@ func (e *epoch) note(s *stream, hour uint8, slots uint16) {
 
 // writeTables writes the tables of hours that are over and quiet.
 func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	var errs taskErrors
 	for hour := range uint8(hoursPerEpoch) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -182,11 +190,11 @@ func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.D
 		e.mu.Unlock()
 		if due {
 			if err := db.writeTable(e, hour, h); err != nil {
-				return fmt.Errorf("write table of hour %d: %w", hour, err)
+				errs.add(fmt.Errorf("write table of hour %d: %w", hour, err))
 			}
 		}
 	}
-	return nil
+	return errs.join()
 }
 
 // writeTable makes one table of the one on disk and what is to be written.

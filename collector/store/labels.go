@@ -32,9 +32,15 @@ func (s *streamSet) add(stream uint32) bool {
 // profiles in the five-minute windows that overlap a time range, in ms, sorted.
 // A range from 0 to 0 is all time; so it is for the other calls about labels.
 func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
-	seen := map[string]struct{}{}
-	err := db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *table, p *pick) error {
-		return t.labelNames(p, seen)
+	var seen map[string]struct{}
+	err := db.within(ctx, func(h *hold) error {
+		seen = map[string]struct{}{}
+		counted := 0
+		return db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *table, p *pick) error {
+			err := errors.Join(t.labelNames(p, seen), h.take(int64(len(seen)-counted)*nameBytes))
+			counted = len(seen)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -42,24 +48,41 @@ func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end i
 	return slices.Sorted(maps.Keys(seen)), nil
 }
 
+// nameBytes is what the name of a label takes, of which there are few.
+const nameBytes = 128
+
 // LabelValues returns the values of a label, sorted.
 func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	if name == "" {
 		return nil, fmt.Errorf("%w: label name: missing", ErrInvalid)
 	}
-	var lists [][]string
-	err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *table, p *pick) error {
-		values, err := t.labelValues(p, name)
-		if len(values) > 0 {
-			lists = append(lists, values)
+	var out []string
+	err := db.within(ctx, func(h *hold) error {
+		var lists [][]string
+		err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *table, p *pick) error {
+			values, err := t.labelValues(p, name)
+			if len(values) > 0 {
+				lists = append(lists, values)
+			}
+			return errors.Join(err, h.take(int64(len(values))*valueHeader))
+		})
+		if err != nil {
+			return err
 		}
-		return err
+		out = mergeSorted(lists)
+		// The answer has the texts, once as they are and once encoded.
+		answer := int64(len(out)) * valueHeader
+		for _, v := range out {
+			answer += 2 * int64(len(v)+4)
+		}
+		h.keep(answer)
+		return h.expect(answer)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return mergeSorted(lists), nil
+	return out, err
 }
+
+// valueHeader is what a text takes in a list, beside its bytes.
+const valueHeader = 16
 
 // Labels returns the distinct label sets of the series, reduced to the given names
 // if there are any. Series that have none of them are left out.
@@ -77,13 +100,14 @@ func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matche
 	return db.labelSets(ctx, names, ms, start, end, func(h *hold, sets *LabelSets) error {
 		const most = 2 // times the memory of all queries
 		n := sets.bytes()
-		if n > most*h.of.max {
-			return fmt.Errorf("%w: %d label sets are %d bytes, at most %d (twice limits.max_query_bytes); choose labels, a shorter range or fewer series",
-				ErrLimit, sets.Len(), n, most*h.of.max)
+		if n/most > h.of.max {
+			return fmt.Errorf("%w: %d label sets are %d bytes, at most twice %d (limits.max_query_bytes); choose labels, a shorter range or fewer series",
+				ErrLimit, sets.Len(), n, h.of.max)
 		}
-		if err := h.replace(ctx, min(h.n+n, h.of.max)); err != nil {
+		if err := h.expect(n); err != nil {
 			return err
 		}
+		h.keep(n)
 		return use(sets)
 	})
 }
@@ -97,24 +121,16 @@ func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matc
 }
 
 func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*hold, *LabelSets) error) error {
-	c := setCollector{ctx: ctx, names: names, hold: db.memory.hold(), streams: streamSet{}}
-	defer c.hold.release()
-	err := db.eachPick(ctx, "labels", ms, start, end, c.add)
-	for errors.Is(err, errNoMemory) {
-		// Not where it was needed, with locks held.
-		if err := c.hold.replace(ctx, min(2*c.used, c.hold.of.max)); err != nil {
+	return db.within(ctx, func(h *hold) error {
+		c := setCollector{names: names, hold: h, streams: streamSet{}}
+		if err := db.eachPick(ctx, "labels", ms, start, end, c.add); err != nil {
 			return err
 		}
-		c = setCollector{ctx: ctx, names: names, hold: c.hold, streams: streamSet{}}
-		err = db.eachPick(ctx, "labels", ms, start, end, c.add)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.hold.replace(ctx, c.bytes()); err != nil {
-		return err
-	}
-	return use(&c.hold, c.sets())
+		if err := h.take(c.bytes() - c.used); err != nil {
+			return err
+		}
+		return use(h, c.sets())
+	})
 }
 
 // ProfileTypes returns the profile types that have profiles, sorted by ID.

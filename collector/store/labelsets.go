@@ -2,8 +2,6 @@ package store
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"math/bits"
 	"slices"
 
@@ -72,9 +70,8 @@ func (s *LabelSets) bytes() (n int64) {
 
 // A setCollector collects the label sets of tables.
 type setCollector struct {
-	ctx     context.Context
 	names   []string // that are wanted; none for all
-	hold    hold
+	hold    *hold
 	epoch   uint32 // that streams are of
 	streams streamSet
 	used    int64 // bytes
@@ -82,18 +79,10 @@ type setCollector struct {
 	rows    int
 }
 
-// errNoMemory says that there is none at present.
-var errNoMemory = errors.New("no memory")
-
-// take counts n bytes more, which it does not wait for.
+// take counts n bytes more.
 func (c *setCollector) take(n int64) error {
-	if c.used += n; c.used > c.hold.of.max {
-		return c.hold.wait(c.ctx, n+c.used) // which says so
-	}
-	if c.used > c.hold.n && !c.hold.try(c.used-c.hold.n) {
-		return errNoMemory
-	}
-	return nil
+	c.used += n
+	return c.hold.take(n)
 }
 
 // A setChunk are the sets of one table, which may have some of them twice.

@@ -108,8 +108,7 @@ func TestFunctionsAreExact(t *testing.T) {
 	got, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.Empty(t, got.RestName())
-	require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
-	db.memory.free.Release(db.memory.max)
+	requireIdle(t, db)
 }
 
 // Of equal calls, as many are kept as there is room for; the same in a part, in several,
@@ -184,7 +183,7 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 				got, err := db.Diff(ctx, sels, [2][]string{}, n)
 				require.NoError(t, err)
 				require.Equal(t, want, drawDiff(got), "%s %d in %d bytes", selectors, n, max)
-				require.True(t, db.memory.free.TryAcquire(max), "memory was not given back")
+				requireIdle(t, db)
 			}
 			db.memory = memory
 		}
@@ -228,8 +227,7 @@ func TestTreesDoNotOverflow(t *testing.T) {
 				_, err = db.Diff(t.Context(), [2]Selection{sel, everything(`{service_name="0"}`)}, [2][]string{}, sel.MaxNodes)
 				require.ErrorIs(t, err, ErrLimit)
 			}
-			require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
-			db.memory.free.Release(db.memory.max)
+			requireIdle(t, db)
 			sel.End = midnight.Add(time.Hour).UnixMilli()
 			sel.Matchers = everything(`{service_name="0"}`).Matchers
 			tree, err := db.Tree(t.Context(), sel, nil)

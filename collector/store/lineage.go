@@ -217,11 +217,14 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 }
 
 // add adds the values of a partition's nodes.
-func (l *lineageSum) add(side int, nodeTo []uint32, values []int64) {
+func (l *lineageSum) add(h *hold, side int, nodeTo []uint32, values []int64) error {
 	calls := l.value.calls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := calls - len(l.self[side]); n > 0 {
+		if err := h.take(int64(n) * 8); err != nil {
+			return err
+		}
 		l.self[side] = append(l.self[side], make([]int64, n)...)
 	}
 	self := l.self[side]
@@ -230,13 +233,5 @@ func (l *lineageSum) add(side int, nodeTo []uint32, values []int64) {
 			self[nodeTo[n]] = addTotals(self[nodeTo[n]], x)
 		}
 	}
-}
-
-// values are what was added up.
-func (l *lineageSum) values(sides int) *callValues {
-	c := newCallValues(l.value.now(), sides)
-	for s := range sides {
-		copy(c.self[s], l.self[s])
-	}
-	return c
+	return nil
 }

@@ -1,95 +1,133 @@
 package store
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
-// memory is what all queries together may take for the results that they are
-// working on, Options.QueryBytes.
+// memory is what all queries together may take for what they are working on and for
+// their answers, Options.QueryBytes. Who has to wait is served in the order of coming,
+// so that large queries get their turn too. It is safe for concurrent use.
 type memory struct {
-	max  int64
-	free *semaphore.Weighted
+	max int64
+
+	mu    sync.Mutex
+	used  int64
+	peak  int64     // the most that was used at a time
+	queue list.List // of *waiter
 }
 
-func newMemory(max int64) *memory { return &memory{max: max, free: semaphore.NewWeighted(max)} }
-
-// memoryTimeout is how long a query waits for others to end.
-const memoryTimeout = 10 * time.Second
-
-// A hold is what one query has of the memory. It is not safe for concurrent use.
-type hold struct {
-	of *memory
-	n  int64
+// A waiter is a query that waits for n bytes, and has none meanwhile.
+type waiter struct {
+	n     int64
+	ready chan struct{} // closed once it has them
 }
 
-func (m *memory) hold() hold { return hold{of: m} }
+func newMemory(max int64) *memory { return &memory{max: max} }
 
-// try takes n bytes more if they are free.
-func (h *hold) try(n int64) bool {
-	if !h.of.free.TryAcquire(n) {
+// memoryTimeout is how long a query without a deadline waits for others to end.
+const memoryTimeout = 30 * time.Second
+
+// Patience is how long a request waits for its turn: without a deadline the given
+// time, with one so long that a refusal still reaches the client.
+func Patience(ctx context.Context, without time.Duration) (wait time.Duration, deadline time.Time) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return without, deadline
+	}
+	left := time.Until(deadline)
+	return left - min(left/10, 500*time.Millisecond), deadline
+}
+
+// grow takes n bytes if they are free, for a query that is at work: it does not queue,
+// since those who wait can only get what it gives back at its end.
+func (m *memory) grow(n int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.take(n)
+}
+
+// take takes n bytes if they are free. The caller holds the lock.
+func (m *memory) take(n int64) bool {
+	if n > m.max-m.used {
 		return false
 	}
-	h.n += n
+	m.used += n
+	m.peak = max(m.peak, m.used)
 	return true
 }
 
-// wait takes n bytes more, or returns an error that wraps ErrLimit.
-func (h *hold) wait(ctx context.Context, n int64) error {
-	if h.n+n > h.of.max {
-		return fmt.Errorf("%w: the query needs more than %d bytes of memory (limits.max_query_bytes); choose a shorter range or fewer services", ErrLimit, h.of.max)
-	}
-	wait, cancel := context.WithTimeout(ctx, memoryTimeout)
-	defer cancel()
-	if err := h.of.free.Acquire(wait, n); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return h.busy()
-	}
-	h.n += n
-	return nil
-}
-
-// replace holds n bytes in place of those that it has. It is for what comes to be
-// large bit by bit: of several that have a part each and wait for more none would
-// ever end, so one that has to wait gives its part back meanwhile, and stands in
-// nobody's way. What it has counted then takes memory for a while that is not held.
-func (h *hold) replace(ctx context.Context, n int64) error {
-	if n <= h.n || h.try(n-h.n) {
+// begin takes n bytes, not more than there are at all, for a query that has none. Where
+// others have them it waits for its turn, or returns an error that wraps ErrLimit.
+func (m *memory) begin(ctx context.Context, n int64) error {
+	m.mu.Lock()
+	if m.queue.Len() == 0 && m.take(n) {
+		m.mu.Unlock()
 		return nil
 	}
-	h.release()
-	if n > h.of.max {
-		return h.wait(ctx, n) // which says so
+	w := &waiter{n: n, ready: make(chan struct{})}
+	at := m.queue.PushBack(w)
+	m.mu.Unlock()
+	wait, deadline := Patience(ctx, memoryTimeout)
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	case <-timeout.C:
 	}
-	// It looks again rather than queue: the semaphore serves one after the other, so
-	// a large request at its head would keep out the small ones of queries that hold
-	// what it waits for.
-	const pause = 2 * time.Millisecond
-	for end := time.Now().Add(memoryTimeout); !h.try(n); time.Sleep(pause) {
-		if ctx.Err() != nil {
-			return ctx.Err()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-w.ready: // meanwhile
+		if ctx.Err() == nil {
+			return nil
 		}
-		if time.Now().After(end) {
-			return h.busy()
-		}
+		m.used -= n
+	default:
+		m.queue.Remove(at)
 	}
-	return nil
+	m.serve()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	until := ""
+	if !deadline.IsZero() {
+		until = ", and the deadline of the request is at " + deadline.UTC().Format("15:04:05.000 UTC")
+	}
+	return fmt.Errorf("%w: the query needs %d bytes of memory, and other queries had too much of the %d bytes that all may take together (limits.max_query_bytes) for %s%s; ask again later",
+		ErrLimit, n, m.max, wait.Round(time.Millisecond), until)
 }
 
-func (h *hold) busy() error {
-	return fmt.Errorf("%w: other queries have all of the %d bytes of memory (limits.max_query_bytes) and none ended within %s", ErrLimit, h.of.max, memoryTimeout)
+// free gives n bytes back.
+func (m *memory) free(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used -= n
+	m.serve()
 }
 
-// release gives all back.
-func (h *hold) release() {
-	h.of.free.Release(h.n)
-	h.n = 0
+// serve lets those who wait have what is free. The caller holds the lock.
+func (m *memory) serve() {
+	for e := m.queue.Front(); e != nil; e = m.queue.Front() {
+		w := e.Value.(*waiter)
+		if !m.take(w.n) {
+			return
+		}
+		m.queue.Remove(e)
+		close(w.ready)
+	}
+}
+
+// state is what is used, the most that was, and how many queries wait.
+func (m *memory) state() (used, peak int64, waiting int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used, m.peak, m.queue.Len()
 }
 
 // maxPooled bounds the memory that an item of a pool keeps.

@@ -16,6 +16,9 @@ import (
 // TestMemoryIsCapped stores and asks for much more than the cache may hold: days,
 // services with large tries, and pods that come and go.
 func TestMemoryIsCapped(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	ctx := context.Background()
 	const (
 		days     = 8
@@ -95,6 +98,9 @@ func TestMemoryIsCapped(t *testing.T) {
 // The texts of a profile that was pushed are parts of it. A stream that has come to
 // be with a profile must not keep all of that.
 func TestStreamsKeepNothingOfTheirProfiles(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	db := open(t, t.TempDir())
 	const streams, bytes = 200, 1 << 20
 	push := func(i int) {
@@ -133,8 +139,8 @@ func TestPprofHoldsWhatItNeeds(t *testing.T) {
 		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelServiceName, "small"),
 	}))
 	small := func() {
-		require.True(t, db.memory.free.TryAcquire(all-1<<20))
-		defer db.memory.free.Release(all - 1<<20)
+		require.True(t, db.memory.grow(all-1<<20))
+		defer db.memory.free(all - 1<<20)
 		_, err := db.Pprof(ctx, everything(`{service_name="small"}`), nil)
 		require.NoError(t, err)
 	}
@@ -188,9 +194,18 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		}
 		require.NoError(t, db.Append(ctx, ps))
 	}
-	c := setCollector{ctx: ctx, hold: db.memory.hold(), streams: streamSet{}}
-	defer c.hold.release()
+	h := &hold{of: db.memory}
+	defer h.shrink(0)
+	c := setCollector{hold: h, streams: streamSet{}}
 	require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
 	counted := c.bytes()
 	require.Greater(t, counted, int64(len(c.sets().of)*4)+c.used)
+}
+
+// requireIdle checks that queries that have ended gave back all their memory.
+func requireIdle(t *testing.T, db *DB) {
+	t.Helper()
+	used, _, waiting := db.memory.state()
+	require.Zero(t, used, "memory was not given back")
+	require.Zero(t, waiting)
 }

@@ -18,6 +18,7 @@ type metrics struct {
 	backgroundErrors, reduced                 prometheus.Counter
 	windows, droppedEpochs, maintenanceErrors prometheus.Counter
 	droppedLevels, readRows, readBytes        prometheus.Counter
+	panics, queriesRefused, failedDays        prometheus.Counter
 	appendSeconds                             prometheus.Histogram
 	querySeconds                              *prometheus.HistogramVec
 	descriptions                              map[string]*prometheus.Desc
@@ -45,6 +46,9 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.droppedEpochs = counter("dropped_epochs_total", "Days that retention dropped.")
 	m.droppedLevels = counter("dropped_levels_total", "Times that retention dropped rows of one resolution of a day, or of some of its hours.")
 	m.readRows = counter("read_rows_total", "Rows and points that queries and merging read.")
+	m.queriesRefused = counter("refused_queries_total", "Queries that were refused for want of memory, see limits.max_query_bytes.")
+	m.failedDays = counter("maintenance_failed_days_total", "Days of which a run of maintenance could not merge or drop something; it went on with the others.")
+	m.panics = counter("panics_total", "Calls and runs of maintenance that ended in a panic, which is a mistake of the program; the log has the stack.")
 	m.maintenanceErrors = counter("maintenance_errors_total", "Runs of maintenance that ended in an error.")
 	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	m.appendSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -57,6 +61,9 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	for name, help := range map[string]string{
 		"writable":                  "1 if profiles are taken, 0 if the disk is full or failed.",
 		"damaged_parts":             "Damaged parts of files that were found since the store was made.",
+		"query_bytes":               "Memory that is reserved for queries and their answers.",
+		"query_peak_bytes":          "The most memory that was reserved for queries at a time.",
+		"queries_waiting":           "Queries that wait for memory.",
 		"cache_bytes":               "Memory of decoded stack tries and indexes.",
 		"cache_hits_total":          "Uses of a trie or an index that was in memory.",
 		"cache_misses_total":        "Uses of a trie or an index that was read from disk.",
@@ -124,6 +131,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	put(prometheus.GaugeValue, "writable", writable)
 	put(prometheus.GaugeValue, "damaged_parts", float64(len(m.db.Damage())))
 	c := m.db.cache
+	used, peak, waiting := m.db.memory.state()
+	put(prometheus.GaugeValue, "query_bytes", float64(used))
+	put(prometheus.GaugeValue, "query_peak_bytes", float64(peak))
+	put(prometheus.GaugeValue, "queries_waiting", float64(waiting))
 	put(prometheus.GaugeValue, "cache_bytes", float64(c.bytes()))
 	put(prometheus.CounterValue, "cache_hits_total", float64(c.hits.Load()))
 	put(prometheus.CounterValue, "cache_misses_total", float64(c.misses.Load()))

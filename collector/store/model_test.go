@@ -368,11 +368,11 @@ func TestQueriesReadFewRows(t *testing.T) {
 	rows := func(name string, r [2]int64, most int) {
 		t.Helper()
 		sel := Selection{Type: cpuType, Start: r[0], End: r[1]}
-		jobs, err := db.plan(ctx, sel)
+		jobs, err := db.plan(ctx, nil, sel)
 		require.NoError(t, err)
 		seen := 0
 		var mu sync.Mutex
-		require.NoError(t, db.run(ctx, jobs, func(j *job, s *scanner) error {
+		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
 			lo, hi := sel.times(j.epoch)
 			err := s.cover(kindRow, levelDay, j.streams[0].id, lo, hi, func(int, int64, []byte) error { return nil })
 			mu.Lock()

@@ -132,19 +132,25 @@ func (db *DB) corrupt(err error) {
 	db.log.Error("leave out a damaged value", "err", err)
 }
 
+// change runs fn, which adds to the dictionary, and returns how much the dictionary
+// held before it and a segment of what it added, nil if nothing.
+func (p *partition) change(fn func(*dictionary)) (from sizes, segment []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from = p.dict.sizes()
+	fn(p.dict)
+	if p.dict.sizes() != from {
+		segment = p.dict.appendSegment(nil, from)
+	}
+	return from, segment
+}
+
 // extend runs fn, which adds to the dictionary, and writes what it added. The
 // write is in the log before any later one, but not synced.
 func (db *DB) extend(p *partition, fn func(*dictionary)) error {
 	p.grow.Lock()
 	defer p.grow.Unlock()
-	p.mu.Lock()
-	from := p.dict.sizes()
-	fn(p.dict)
-	var segment []byte
-	if p.dict.sizes() != from {
-		segment = p.dict.appendSegment(nil, from)
-	}
-	p.mu.Unlock()
+	from, segment := p.change(fn)
 	if segment == nil {
 		return nil
 	}

@@ -6,21 +6,18 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// plan lists the jobs of a selection, in the order of epochs and partitions.
-func (db *DB) plan(ctx context.Context, sel Selection) ([]*job, error) {
-	return db.planBy(ctx, sel, nil)
+// plan lists the jobs of a selection, in the order of epochs and partitions. Their
+// memory is of the hold.
+func (db *DB) plan(ctx context.Context, h *hold, sel Selection) ([]*job, error) {
+	return db.planWith(ctx, sel, &planner{hold: h})
 }
 
-// planBy is plan with the labels of the given names for every stream.
-func (db *DB) planBy(ctx context.Context, sel Selection, names []string) ([]*job, error) {
-	return db.planWith(ctx, sel, &planner{names: names})
-}
-
-// planWith is plan by a planner of which names or all is set.
+// planWith is plan by a planner of which hold, and names or all, may be set.
 func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, error) {
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", ErrInvalid)
@@ -58,6 +55,7 @@ func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, 
 // A planner makes jobs of tables.
 type planner struct {
 	matchers []*labels.Matcher
+	hold     *hold
 	names    []string // labels that are asked for
 	all      bool     // all are
 	whole    bool     // streams of a family are all selected or none, and told apart by nobody
@@ -104,6 +102,7 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 	}
 	seen := p.seen[epoch]
 	defer func() { p.seen[epoch] = seen }()
+	bytes := int64(0)
 	var j *job
 	for _, row := range picked.rows {
 		stream, key := t.streams[row], jobKey{epoch, t.partitions[row]}
@@ -121,7 +120,9 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 		if seen[stream] == 0 {
 			seen[stream] = int32(len(j.streams)) + 1
 			for _, i := range types {
-				j.streams = append(j.streams, jobStream{id: stream, span: at, sampleType: i, labels: project.of(row, i)})
+				st := jobStream{id: stream, span: at, sampleType: i, labels: project.of(row, i)}
+				bytes += st.bytes()
+				j.streams = append(j.streams, st)
 			}
 		} else { // it was in an earlier hour
 			for i := range types {
@@ -141,8 +142,15 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 			p.families[id] = f
 		}
 		f.add(hour, stream, t.slots[row]&slots)
+		bytes += 2 * int64(unsafe.Sizeof(member{}))
 	}
-	return nil
+	return p.hold.take(bytes)
+}
+
+// bytes is the memory of a stream in a plan, in a slice that grows.
+func (st *jobStream) bytes() int64 {
+	const perLabel = 48 // the header and the text of a label that is not shared
+	return 2*int64(unsafe.Sizeof(*st)) + int64(st.labels.Len())*perLabel
 }
 
 // number finds the planner's numbers of a table's kinds.

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -54,8 +55,8 @@ type Point struct {
 	Value float64
 }
 
-// The most points of a series.
-const maxPoints = 1 << 20
+// MaxPoints is the most points of a series.
+const MaxPoints = 1 << 20
 
 // Points returns the series of a request, the largest sums first.
 func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
@@ -77,40 +78,60 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	steps := (r.End-r.Start)/step + 1
-	if steps > maxPoints {
-		return nil, fmt.Errorf("%w: %d points per series, at most %d", ErrLimit, steps, maxPoints)
+	steps := (r.End - r.Start) / step // and one more, where the sum might overflow
+	if steps >= MaxPoints {
+		return nil, fmt.Errorf("%w: %d points per series, at most %d", ErrLimit, uint64(steps)+1, MaxPoints)
 	}
+	steps++
 	sel := r.Selection
 	sel.Start, sel.End = r.Start-step+1, r.Start+(steps-1)*step
-	jobs, err := db.planBy(ctx, sel, r.GroupBy)
-	if err != nil {
-		return nil, err
-	}
-	groups := &groups{request: &r, now: db.options.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{},
-		ctx: ctx, hold: db.memory.hold()}
-	defer groups.hold.release()
 	if !sel.Type.Cumulative() {
 		r.Average = false
-		err = db.statePoints(ctx, jobs, sel, groups)
-	} else {
-		err = db.run(ctx, jobs, func(j *job, s *scanner) error {
-			if len(r.Stack) > 0 {
-				return db.stackPoints(j, s, sel, groups)
-			}
-			return db.points(j, s, sel, func(series labels.Labels) func(pointValues) {
-				g := groups.of(series)
-				return func(v pointValues) { groups.addAll(g, v) }
-			})
-		})
 	}
+	err = db.within(ctx, func(h *hold) error {
+		gs := &groups{request: &r, now: db.options.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
+		if err := db.pointsIn(ctx, sel, gs); err != nil {
+			return err
+		}
+		out = gs.result()
+		h.keep(int64(len(gs.by)*gs.steps) * (pointBytes + encodedPointBytes))
+		return nil
+	})
+	return out, err
+}
+
+// pointsIn adds the values of a selection to groups. There is memory for all of them
+// before anything is read.
+func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
+	h, r := gs.hold, gs.request
+	jobs, err := db.planWith(ctx, sel, &planner{hold: h, names: r.GroupBy})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if groups.err != nil {
-		return nil, groups.err
+	for _, j := range jobs {
+		if err := gs.find(j.streams); err != nil {
+			return err
+		}
+		for _, f := range j.families {
+			if err := gs.find(f.streams); err != nil {
+				return err
+			}
+		}
 	}
-	return groups.result(), nil
+	if err := h.expect(db.expectPoints(jobs, gs)); err != nil {
+		return err
+	}
+	if !sel.Type.Cumulative() {
+		return db.statePoints(ctx, jobs, sel, gs)
+	}
+	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
+		if len(r.Stack) > 0 {
+			return db.stackPoints(j, s, sel, gs)
+		}
+		return db.points(j, s, sel, func(st *jobStream) func(pointValues) {
+			return func(v pointValues) { gs.addAll(st.group, v) }
+		})
+	})
 }
 
 // points hands out the times and the totals of a job's profiles, which need no
@@ -119,7 +140,7 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 //
 // Profiles that cover a part of the selection are among them, also if they began
 // before it.
-func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.Labels) func(pointValues)) error {
+func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func(pointValues)) error {
 	lo, hi := sel.times(j.epoch)
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
@@ -137,7 +158,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 	err := s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
 		if st != last {
 			flush()
-			last, add = st, to(st.labels)
+			last, add = st, to(st)
 		}
 		if level == levelFine {
 			if err := p.decodeHead(&reader{data: value}); err != nil {
@@ -184,7 +205,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	var p packedRow
 	var tmp scratch
 	for _, st := range j.streams {
-		g := groups.of(st.labels)
+		g := st.group
 		from, to := st.span.within(s, lo, hi)
 		err := s.cover(kindRow, levelFine, st.id, from, to, func(level int, t int64, value []byte) error {
 			if err := p.decode(value); err != nil {
@@ -219,12 +240,17 @@ type groups struct {
 	step    int64 // ms
 	now     int64 // ms
 
-	mu   sync.Mutex
-	by   map[string]*group
-	ctx  context.Context
-	hold hold
-	err  error // why a group could not be made
+	by   map[string]*group // not changed while values are added
+	hold *hold
 }
+
+// What a step of a group takes: a sum, a count and a point of the result, and the point
+// of the answer with its encoding.
+const (
+	stepBytes         = 8 + 4 + pointBytes
+	pointBytes        = 16
+	encodedPointBytes = 56 + 24
+)
 
 type group struct {
 	labels labels.Labels
@@ -248,26 +274,32 @@ func groupOf(series labels.Labels, by []string) labels.Labels {
 	return b.Labels()
 }
 
-// of returns the group of a series, or nil if there is no memory for it.
-func (gs *groups) of(series labels.Labels) *group {
-	ls := groupOf(series, gs.request.GroupBy)
-	key := string(ls.Bytes(nil))
-	gs.mu.Lock()
-	defer gs.mu.Unlock()
-	g := gs.by[key]
-	if g == nil {
-		if gs.err != nil {
-			return nil
+// find finds the groups of streams, and makes those that are not there.
+func (gs *groups) find(streams []jobStream) error {
+	var b []byte
+	for i := range streams {
+		st := &streams[i]
+		if i > 0 && labels.Equal(st.labels, streams[i-1].labels) {
+			st.group = streams[i-1].group
+			continue
 		}
-		const bytesPerStep = 8 + 4 + 16 // a sum, a count and a point of the result
-		if gs.err = gs.hold.wait(gs.ctx, int64(gs.steps)*bytesPerStep); gs.err != nil {
-			return nil
+		ls := groupOf(st.labels, gs.request.GroupBy)
+		b = ls.Bytes(b)
+		st.group = gs.by[string(b)]
+		if st.group != nil {
+			continue
 		}
-		g = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}
-		gs.by[key] = g
+		if err := gs.hold.take(int64(gs.steps)*stepBytes + int64(len(b))*2 + groupBytes); err != nil {
+			return err
+		}
+		st.group = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}
+		gs.by[string(b)] = st.group
 	}
-	return g
+	return nil
 }
+
+// groupBytes is what a group takes beside its steps and labels.
+const groupBytes = int64(unsafe.Sizeof(group{})) + 64
 
 // stepOf numbers the step (t-step, t] that a time falls into.
 func (gs *groups) stepOf(t int64) int {
@@ -280,9 +312,6 @@ func (gs *groups) stepOf(t int64) int {
 
 // add adds the value of n profiles, which cover what covers says.
 func (gs *groups) add(g *group, t, v int64, covers uint64, n uint32) {
-	if g == nil {
-		return
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gs.put(g, t, v, covers, n)
@@ -363,9 +392,6 @@ func (v *pointValues) add(t, value int64, covers uint64) {
 }
 
 func (gs *groups) addAll(g *group, v pointValues) {
-	if g == nil {
-		return
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	// Most points are in the step of the one before and the next, and need no division.

@@ -165,5 +165,5 @@ func TestPointsAreBounded(t *testing.T) {
 	got, err := db.Points(ctx, r)
 	require.NoError(t, err)
 	require.Len(t, got, 1)
-	require.True(t, db.memory.free.TryAcquire(db.memory.max), "memory was not given back")
+	requireIdle(t, db)
 }

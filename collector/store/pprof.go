@@ -24,24 +24,37 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *P
 	}
 	defer leave()
 	defer db.metrics.query("pprof")()
-	jobs, err := db.plan(ctx, sel)
+	err = db.within(ctx, func(h *hold) error {
+		p, err = db.pprof(ctx, h, sel, callSite)
+		return err
+	})
+	return p, err
+}
+
+// pprof is Pprof with memory of the hold.
+func (db *DB) pprof(ctx context.Context, h *hold, sel Selection, callSite []string) (*Pprof, error) {
+	jobs, err := db.plan(ctx, h, sel)
 	if err == nil {
-		err = db.planStates(ctx, sel, jobs)
+		err = db.planStates(ctx, h, sel, jobs)
+	}
+	if err == nil {
+		err = h.expect(db.expectPprof(jobs))
 	}
 	if err != nil {
 		return nil, err
 	}
-	m := newPprofMerge(ctx, db.memory.hold(), len(jobs) == 1)
+	m := newPprofMerge(h, len(jobs) == 1)
 	defer m.free()
-	err = db.merge(ctx, jobs, sel, callSite, func(j *job, v *view, sums []int64) error {
+	err = db.merge(ctx, h, jobs, sel, callSite, func(j *job, v *view, sums []int64) error {
 		return m.add(j.order, v, sums)
 	})
 	if err != nil {
 		return nil, err
 	}
 	w := newPprofWriter(m)
-	if err := m.hold.wait(ctx, int64(w.size)); err != nil {
+	if err := h.take(int64(w.size)); err != nil {
 		return nil, err
 	}
+	h.keep(int64(w.size))
 	return w.write(sel), nil
 }

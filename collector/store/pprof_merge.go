@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -11,11 +10,8 @@ import (
 // the partitions, so that the result does not depend on which was read first, and
 // keeps nothing of them but what the result has. It is safe for concurrent use.
 type pprofMerge struct {
-	ctx    context.Context
+	hold   *hold
 	single bool // there is one partition alone, in which no stacktrace is there twice
-
-	mu   sync.Mutex
-	hold hold
 
 	bySymbols, bySamples inOrder
 	pprofSymbols
@@ -24,8 +20,11 @@ type pprofMerge struct {
 	ends    []int    // of the samples' stacktraces in stacks
 	stacks  []uint32 // IDs of locations, innermost first
 
-	// What is used of the memory, with the tables' share.
+	// What symbols and samples are known to take, with the tables' share, and how much
+	// of it was taken of the hold.
 	symbolBytes, sampleBytes atomic.Int64
+	mu                       sync.Mutex
+	taken                    int64
 }
 
 // pprofSymbols are in the order of their IDs, by which they refer to each other.
@@ -53,6 +52,7 @@ type pprofPart struct {
 	used      []uint32 // locations of the nodes and their callers
 	locations []uint32 // IDs of the locations, by number
 	prints    prints
+	bytes     int64 // taken of the hold
 }
 
 // pprofScratch is memory for all nodes of a view.
@@ -83,15 +83,18 @@ func (o *inOrder) do(order int, p *pprofPart, fn func(*pprofPart), after func(in
 		at, p := o.next, o.waiting[o.next]
 		delete(o.waiting, at)
 		o.busy = true
-		o.mu.Unlock()
-		fn(p)
-		o.mu.Lock()
+		o.unlocked(func() { fn(p) })
 		o.busy = false
 		o.next++
-		o.mu.Unlock()
-		after(at, p)
-		o.mu.Lock()
+		o.unlocked(func() { after(at, p) })
 	}
+}
+
+// unlocked calls fn without the lock, which is held again when fn returns or panics.
+func (o *inOrder) unlocked(fn func()) {
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	fn()
 }
 
 // prints are the fingerprints of what a view holds, by number.
@@ -155,12 +158,38 @@ func (p *pprofPart) free() {
 }
 
 func (m *pprofMerge) add(order int, v *view, sums []int64) error {
-	m.bySymbols.do(order, newPprofPart(v, sums), m.addSymbols, func(order int, p *pprofPart) {
-		m.bySamples.do(order, p, m.addSamples, func(_ int, p *pprofPart) { p.free() })
+	bytes := partBytes(v, sums)
+	if err := m.hold.take(bytes); err != nil {
+		return err
+	}
+	p := newPprofPart(v, sums)
+	p.bytes = bytes
+	m.bySymbols.do(order, p, m.addSymbols, func(order int, p *pprofPart) {
+		m.bySamples.do(order, p, m.addSamples, func(_ int, p *pprofPart) {
+			m.hold.give(p.bytes)
+			p.free()
+		})
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.hold.wait(m.ctx, max(m.symbolBytes.Load()+m.sampleBytes.Load()-m.hold.n, 0))
+	more := m.symbolBytes.Load() + m.sampleBytes.Load() - m.taken
+	if err := m.hold.take(more); err != nil {
+		return err
+	}
+	m.taken += max(more, 0)
+	return nil
+}
+
+// partBytes is the memory of a part, and of making it.
+func partBytes(v *view, sums []int64) int64 {
+	n := int64(0)
+	for _, x := range sums {
+		if x != 0 {
+			n++
+		}
+	}
+	const perNode, perLocation = 8 + 4, 8 + 4 + 4 // of all of the view
+	return n*(4+8+8) + int64(len(v.nodes))*perNode + int64(len(v.locations))*perLocation + int64(len(v.functions)+len(v.mappings))*8
 }
 
 // addSymbols gives the part's locations their IDs.
@@ -284,10 +313,10 @@ func poolOf(single bool) *sync.Pool {
 	return &pprofMerges[0]
 }
 
-func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
+func newPprofMerge(h *hold, single bool) *pprofMerge {
 	m := poolOf(single).Get().(*pprofMerge)
 	s := &m.pprofSymbols
-	m.ctx, m.hold, m.single = ctx, h, single
+	m.hold, m.single, m.taken = h, single, 0
 	m.bySymbols.reset()
 	m.bySamples.reset()
 	m.symbolBytes.Store(0)
@@ -302,8 +331,7 @@ func newPprofMerge(ctx context.Context, h hold, single bool) *pprofMerge {
 }
 
 func (m *pprofMerge) free() {
-	m.hold.release()
-	m.ctx, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
+	m.hold, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
 	clear(m.strings) // which are parts of dictionaries
 	putBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.bytes()+m.locationIDs.bytes()))
 }

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -46,8 +48,31 @@ func listFiles(fs vfs.FS, dir string) (f files, err error) {
 			f.options = append(f.options, name)
 		}
 	}
+	for _, list := range [][]string{f.tables, f.logs, f.manifests, f.options} {
+		slices.SortFunc(list, func(a, b string) int { return cmp.Or(cmp.Compare(fileNumber(a), fileNumber(b)), cmp.Compare(a, b)) })
+	}
 	return f, err
 }
+
+// fileNumber is the number in the name of one of Pebble's files, 0 if there is none.
+// Names have six digits, or more if the number has: as texts they are out of order.
+func fileNumber(name string) (n uint64) {
+	from := strings.IndexAny(name, digits)
+	if from < 0 {
+		return 0
+	}
+	name = name[from:]
+	if end := strings.IndexFunc(name, func(r rune) bool { return !strings.ContainsRune(digits, r) }); end >= 0 {
+		name = name[:end]
+	}
+	n, err := strconv.ParseUint(name, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+const digits = "0123456789"
 
 func (f *files) hasMarker(name string) bool {
 	return slices.ContainsFunc(f.all, func(s string) bool { return strings.HasPrefix(s, "marker."+name+".") })
@@ -188,9 +213,9 @@ func lostTables(fs vfs.FS, dir string, o *pebble.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	last, known := "", map[string]bool{}
+	last, known := uint64(0), map[string]bool{}
 	for _, t := range named {
-		last, known[t.name] = max(last, t.name), true
+		last, known[t.name] = max(last, fileNumber(t.name)), true
 		if _, err := fs.Stat(fs.PathJoin(dir, t.name)); err != nil {
 			return err
 		}
@@ -200,7 +225,7 @@ func lostTables(fs vfs.FS, dir string, o *pebble.Options) (err error) {
 		return err
 	}
 	for _, name := range f.tables {
-		if known[name] || name < last {
+		if known[name] || fileNumber(name) < last {
 			continue
 		}
 		s, err := openTable(fs, dir, name)

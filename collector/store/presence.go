@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
 	"sync"
+	"unsafe"
 )
 
 // States, such as memory in use, are averaged over time and added over processes: of
@@ -122,18 +124,66 @@ func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int6
 // each covers, so several at a time are of several processes. It is 1 if they do not
 // say. Whole numbers are taken for what they nearly are.
 func processes(times []int64, covers []uint64, lo, hi int64) float64 {
-	sum, reached, covered := int64(0), lo, int64(0)
+	return newPresenceSums(times, covers).processes(lo, hi)
+}
+
+// presenceSums are the times that a sender's snapshots cover, so that the sums of many
+// ranges cost a search each and not a pass over the snapshots.
+type presenceSums struct {
+	begins, ends       []int64    // of snapshots that cover any time, each in order
+	beginSums, endSums []int64    // of those before, relative to the first begin
+	any                []interval // that any snapshot covers, in order
+	anySums            []int64    // lengths of those before
+}
+
+func newPresenceSums(times []int64, covers []uint64) *presenceSums {
+	s := &presenceSums{}
 	for i, t := range times {
-		from, to := max(t, lo), min(t+int64(covers[i]>>1), hi)
-		if from >= to {
-			continue
-		}
-		sum += to - from
-		if from = max(from, reached); from < to {
-			covered += to - from
-			reached = to
+		if d := int64(covers[i] >> 1); d > 0 {
+			s.begins, s.ends = append(s.begins, t), append(s.ends, t+d)
+			s.any = append(s.any, interval{t, t + d})
 		}
 	}
+	slices.Sort(s.begins)
+	slices.Sort(s.ends)
+	s.any = union(s.any)
+	sums := func(list []int64) []int64 {
+		out := make([]int64, len(list)+1)
+		for i, t := range list {
+			out[i+1] = out[i] + t - s.begins[0]
+		}
+		return out
+	}
+	s.beginSums, s.endSums = sums(s.begins), sums(s.ends)
+	s.anySums = make([]int64, len(s.any)+1)
+	for i, x := range s.any {
+		s.anySums[i+1] = s.anySums[i] + x.to - x.from
+	}
+	return s
+}
+
+// until is how much time the snapshots cover before t, added up, and how much any of
+// them does.
+func (s *presenceSums) until(t int64) (sum, covered int64) {
+	if len(s.begins) == 0 || t <= s.begins[0] {
+		return 0, 0
+	}
+	at := t - s.begins[0]
+	begun, _ := slices.BinarySearch(s.begins, t)
+	ended, _ := slices.BinarySearch(s.ends, t)
+	sum = int64(begun)*at - s.beginSums[begun] - (int64(ended)*at - s.endSums[ended])
+	i, _ := slices.BinarySearchFunc(s.any, t, func(x interval, t int64) int { return cmp.Compare(x.from, t) })
+	if i > 0 {
+		covered = s.anySums[i-1] + min(t, s.any[i-1].to) - s.any[i-1].from
+	}
+	return sum, covered
+}
+
+// processes is the function processes of the range (lo, hi].
+func (s *presenceSums) processes(lo, hi int64) float64 {
+	sumBefore, coveredBefore := s.until(lo)
+	sum, covered := s.until(hi)
+	sum, covered = sum-sumBefore, covered-coveredBefore
 	if covered == 0 {
 		return 1
 	}
@@ -157,12 +207,19 @@ func (j *jobSender) shareOfTime(there, measured int64, cut bool) float64 {
 	return float64(there) / float64(measured)
 }
 
+// senderBytes is what a stream takes, at most, among those of its sender: the stream,
+// the sender, and the number of both in the maps that find them.
+const senderBytes = 2*int64(unsafe.Sizeof(jobStream{})+unsafe.Sizeof(jobSender{})) + 64
+
 // findSenders groups the streams of jobs by sender, and finds out when each was
 // there. It returns the measured time, in order.
-func (db *DB) findSenders(ctx context.Context, jobs []*job, sel Selection) (measured []interval, err error) {
+func (db *DB) findSenders(ctx context.Context, h *hold, jobs []*job, sel Selection) (measured []interval, err error) {
 	var mu sync.Mutex
-	err = db.run(ctx, jobs, func(j *job, s *scanner) error {
+	err = db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		s.longest = 0
+		if err := h.take(int64(len(j.streams)) * senderBytes); err != nil {
+			return err
+		}
 		links, err := s.links()
 		if err != nil {
 			return err
@@ -186,8 +243,14 @@ func (db *DB) findSenders(ctx context.Context, jobs []*job, sel Selection) (meas
 		start := epochStart(j.epoch)
 		var found []interval
 		for i := range j.senders {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			times, covers, err := s.snapshots(j.senders[i].base, from, to)
 			if err != nil {
+				return err
+			}
+			if err := h.take(int64(cap(j.senders[i].alive)) * 2 * 16); err != nil {
 				return err
 			}
 			j.senders[i].find(times, covers, start, lo, hi)
@@ -208,7 +271,7 @@ func (db *DB) findSenders(ctx context.Context, jobs []*job, sel Selection) (meas
 
 // union sorts intervals and joins those that touch.
 func union(list []interval) []interval {
-	slices.SortFunc(list, func(a, b interval) int { return int(a.from - b.from) })
+	slices.SortFunc(list, func(a, b interval) int { return cmp.Compare(a.from, b.from) })
 	n := 0
 	for _, x := range list {
 		if n > 0 && x.from <= list[n-1].to {
@@ -237,7 +300,7 @@ func lengthWithin(list []interval, from, to int64) (sum int64) {
 
 // setShares sets the share of every sender of a selection.
 func setShares(jobs []*job, sel Selection, measured []interval) {
-	all := lengthWithin(measured, sel.Start-1, sel.End)
+	all := lengthWithin(measured, max(sel.Start, 1)-1, sel.End)
 	for _, j := range jobs {
 		start := epochStart(j.epoch)
 		end := start + dayMs
@@ -246,7 +309,7 @@ func setShares(jobs []*job, sel Selection, measured []interval) {
 			there := lengthWithin(snd.alive, start, end)
 			cut := false
 			if n := len(snd.alive); n > 0 {
-				cut = sel.Start-1 < start && snd.alive[0].from == start || sel.End > end && snd.alive[n-1].to == end
+				cut = sel.Start <= start && snd.alive[0].from == start || sel.End > end && snd.alive[n-1].to == end
 			}
 			snd.share = snd.shareOfTime(there, all, cut)
 		}

@@ -29,6 +29,7 @@ type jobStream struct {
 	span       span // from its first to its last profile in the query's range, or more
 	sampleType int
 	labels     labels.Labels // of the series, those that were asked for
+	group      *group        // of points: what they are added to
 }
 
 // A jobFamily stands for streams that are in a job too.
@@ -67,33 +68,39 @@ func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStrea
 	return nil
 }
 
-// run does jobs in parallel. All see the store as it is now.
-func (db *DB) run(ctx context.Context, jobs []*job, fn func(*job, *scanner) error) (err error) {
+// run does jobs in parallel, with memory of the hold. All see the store as it is now.
+func (db *DB) run(ctx context.Context, h *hold, jobs []*job, fn func(*job, *scanner) error) (err error) {
 	if len(jobs) == 0 {
 		return nil
 	}
 	snapshot := db.snapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	if len(jobs) == 1 { // to start and wake a goroutine takes longer than some queries do
-		return db.runOne(ctx, snapshot, jobs[0], fn)
-	}
-	n := db.options.Concurrency
-	if n <= 0 {
-		n = runtime.GOMAXPROCS(0)
+		return db.runOne(ctx, h, snapshot, jobs[0], fn)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(n)
+	g.SetLimit(db.workers())
 	for _, j := range jobs {
-		g.Go(func() error { return db.runOne(ctx, snapshot, j, fn) })
+		g.Go(func() error { return db.runOne(ctx, h, snapshot, j, fn) })
 	}
 	return g.Wait()
 }
 
-func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
+// workers is how many jobs of a query run at a time.
+func (db *DB) workers() int {
+	if n := db.options.Concurrency; n > 0 {
+		return n
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func (db *DB) runOne(ctx context.Context, h *hold, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
+	defer db.recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s := db.newScanner(ctx, from, j.epoch)
+	s.hold = h
 	defer func() { err = errors.Join(err, s.close()) }()
 	e, err := db.epoch(j.epoch)
 	if err != nil {
@@ -108,15 +115,18 @@ func (db *DB) runOne(ctx context.Context, from *snapshot, j *job, fn func(*job, 
 // within an epoch.
 func (sel *Selection) times(epoch uint32) (lo, hi int64) {
 	base := epochStart(epoch)
-	return max(sel.Start-1, base), min(sel.End, base+dayMs)
+	return max(sel.Start, base+1) - 1, min(sel.End, base+dayMs)
 }
+
+// bytesPerSum is the memory of a node's sum, and of decoding rows that have the node.
+const bytesPerSum = 8 + 12
 
 // merge adds up the values of every job's streams by node, of stacktraces that begin
 // with the call site if there is one, and calls fn with the sums, in parallel. The
 // sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *view, sums []int64) error) error {
+func (db *DB) merge(ctx context.Context, h *hold, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *view, sums []int64) error) error {
 	var all atomic.Int64
-	return db.run(ctx, jobs, func(j *job, s *scanner) error {
+	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		part, err := s.partition(j.partition)
 		if err != nil {
 			return err
@@ -124,6 +134,11 @@ func (db *DB) merge(ctx context.Context, jobs []*job, sel Selection, callSite []
 		defer part.release()
 		v := part.value.view()
 		s.edges.less = part.value.damage == nil
+		bytes := int64(len(v.nodes)) * bytesPerSum
+		if err := h.take(bytes); err != nil {
+			return err
+		}
+		defer h.give(bytes)
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.nodes))

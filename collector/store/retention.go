@@ -57,66 +57,89 @@ func (o *Options) outlived(epoch uint32, now time.Time) (h horizonHours) {
 	return h
 }
 
+// epochFailed takes the error of what was done about an epoch, and returns one if
+// nothing more can be done about others.
+type epochFailed func(id uint32, what string, err error) (end error)
+
 // retain drops what is too old, and then the oldest while all together takes more
-// than the size allowed.
-func (db *DB) retain(ctx context.Context, now time.Time) error {
+// than the size allowed. What fails about one epoch is told to failed.
+func (db *DB) retain(ctx context.Context, now time.Time, failed epochFailed) error {
 	for _, id := range db.epochsBetween(0, math.MaxInt64) {
-		var err error
-		if db.expired(id, now) {
-			err = db.dropEpoch(id, "age")
-		} else {
-			err = db.dropLevels(ctx, id, db.options.outlived(id, now), "age", now)
-		}
-		if err != nil {
+		if err := failed(id, "drop rows", db.outlive(ctx, id, now)); err != nil {
 			return err
 		}
 	}
-	if err := db.shrink(ctx, now); err != nil {
+	if err := db.shrink(ctx, now, failed); err != nil {
 		return err
 	}
 	return db.reclaim(ctx)
 }
 
-// shrink drops the oldest until the rest is not larger than allowed.
-func (db *DB) shrink(ctx context.Context, now time.Time) error {
+// outlive drops what is too old of an epoch.
+func (db *DB) outlive(ctx context.Context, id uint32, now time.Time) (err error) {
+	defer db.recovered(&err)
+	if db.expired(id, now) {
+		return db.dropEpoch(ctx, id, "age")
+	}
+	return db.dropLevels(ctx, id, db.options.outlived(id, now), "age", now)
+}
+
+// shrink drops the oldest until the rest is not larger than allowed. In the place of
+// what cannot be dropped goes what is next.
+func (db *DB) shrink(ctx context.Context, now time.Time, failed epochFailed) error {
+	stuck := map[uint32]bool{}
 	for db.maxBytes.Load() > 0 {
 		ids := db.epochsBetween(0, math.MaxInt64)
 		total := int64(0)
 		for _, id := range ids {
 			n, err := db.keptBytes(id)
-			if err != nil {
-				return fmt.Errorf("size of epoch %d: %w", id, err)
+			if err := failed(id, "size", err); err != nil {
+				return err
 			}
 			total += n
 		}
 		if total <= db.maxBytes.Load() {
 			return nil
 		}
-		if more, err := db.dropOldest(ctx, ids, now); err != nil || !more {
+		id, drop := db.oldest(ctx, ids, stuck, now)
+		if drop == nil {
+			return nil
+		}
+		err := drop()
+		stuck[id] = err != nil
+		if err := failed(id, "drop rows", err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dropOldest drops what is worth least: the finest rows of the oldest day that has
-// any, then the next finer ones, then the oldest day. If all that is left is the
-// newest day, it drops nothing and reports so.
-func (db *DB) dropOldest(ctx context.Context, ids []uint32, now time.Time) (bool, error) {
+// oldest finds what is worth least, and returns what drops it: the finest rows of the
+// oldest day that has any, then the next finer ones, then the oldest day. Days that are
+// stuck do not count. If all that is left is the newest day, there is nothing to drop.
+func (db *DB) oldest(ctx context.Context, ids []uint32, stuck map[uint32]bool, now time.Time) (id uint32, drop func() error) {
+	safely := func(fn func() error) func() error {
+		return func() (err error) {
+			defer db.recovered(&err)
+			return fn()
+		}
+	}
 	for level := levelFine; level <= levelSlot; level++ {
 		for _, id := range ids {
 			h := db.horizonOf(id).hours(id)
-			if h[level] == hoursPerEpoch || !db.old(id, now) {
+			if h[level] == hoursPerEpoch || !db.old(id, now) || stuck[id] {
 				continue
 			}
 			h[level] = hoursPerEpoch
-			return true, db.dropLevels(ctx, id, h, "size", now)
+			return id, safely(func() error { return db.dropLevels(ctx, id, h, "size", now) })
 		}
 	}
-	if len(ids) < 2 {
-		return false, nil
+	for i, id := range ids {
+		if !stuck[id] && i < len(ids)-1 {
+			return id, safely(func() error { return db.dropEpoch(ctx, id, "size") })
+		}
 	}
-	return true, db.dropEpoch(ids[0], "size")
+	return 0, nil
 }
 
 // keptBytes is the size on disk of an epoch without what was dropped of it, which

@@ -29,29 +29,43 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 }
 
 // maintain does what is due: windows that are over and got no profile for the
-// quiet time are merged, what is too old or too much is dropped.
-func (db *DB) maintain(ctx context.Context, quiet time.Duration) (err error) {
-	defer func() {
-		if db.heal(err) {
-			err = db.maintain(ctx, quiet)
-		}
-	}()
+// quiet time are merged, what is too old or too much is dropped. An error of one day
+// does not keep it from the others; the error has all of them.
+func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
+	errs, err := db.maintainAll(ctx, quiet)
+	if slices.ContainsFunc(append(errs, err), db.heal) {
+		return db.maintain(ctx, quiet)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// maintainAll is maintain. errs are those of single days, err what ended it.
+func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
 	leave, err := db.enter()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
+	defer db.recovered(&err)
 	db.maintenance.Lock()
 	defer db.maintenance.Unlock()
 	if db.unpinned.Load() {
 		if err := db.pinDirty(); err != nil {
-			return err
+			return nil, err
 		}
 		db.unpinned.Store(false)
 	}
 	now := db.options.Now()
-	if err := db.retain(ctx, now); err != nil {
-		return fmt.Errorf("retention: %w", err)
+	failed := func(id uint32, what string, err error) (end error) {
+		if err == nil || ctx.Err() != nil || db.Err() != nil {
+			return cmp.Or(ctx.Err(), db.Err())
+		}
+		db.metrics.failedDays.Inc()
+		errs = append(errs, fmt.Errorf("%s of epoch %d: %w", what, id, err))
+		return nil
+	}
+	if err := db.retain(ctx, now, failed); err != nil {
+		return errs, fmt.Errorf("retention: %w", err)
 	}
 	for _, id := range db.epochsBetween(0, 1<<62) {
 		entry := db.cache.peek(cacheKey{epoch: id, partition: epochItself})
@@ -60,11 +74,11 @@ func (db *DB) maintain(ctx context.Context, quiet time.Duration) (err error) {
 		}
 		err := db.mergeEpoch(ctx, entry.value.(*epoch), now.UnixMilli(), quiet)
 		db.cache.release(entry)
-		if err != nil {
-			return fmt.Errorf("merge windows of epoch %d: %w", id, err)
+		if err := failed(id, "merge windows", err); err != nil {
+			return errs, err
 		}
 	}
-	return nil
+	return errs, nil
 }
 
 // peek is acquire for a value that is in the cache.
@@ -94,24 +108,46 @@ type mergeTask struct {
 }
 
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
-// writes tables of the index.
-func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+// writes tables of the index. What fails is left for the next time, and the rest done.
+func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
+	defer db.recovered(&err)
+	var errs taskErrors
+	members := newMemberLists(db, e)
 	for _, t := range e.due(now, quiet) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := db.mergeWindows(ctx, e, t); err != nil {
-			return err
-		}
+		errs.add(db.mergeWindows(ctx, e, t, members))
 	}
-	if err := db.writeTables(ctx, e, now, quiet); err != nil {
-		return err
-	}
-	if err := db.mergeDays(ctx, e, now, quiet); err != nil {
-		return err
-	}
+	errs.add(db.writeTables(ctx, e, now, quiet))
+	errs.add(db.mergeDays(ctx, e, now, quiet))
 	e.retire(quiet)
-	return nil
+	return errs.join()
+}
+
+// taskErrors are what went wrong with the tasks of an epoch, which may be as many as
+// it has streams.
+type taskErrors struct {
+	first []error
+	more  int
+}
+
+func (e *taskErrors) add(err error) {
+	const most = 3
+	switch {
+	case err == nil:
+	case len(e.first) < most:
+		e.first = append(e.first, err)
+	default:
+		e.more++
+	}
+}
+
+func (e *taskErrors) join() error {
+	if e.more > 0 {
+		return errors.Join(append(e.first, fmt.Errorf("and %d errors more", e.more))...)
+	}
+	return errors.Join(e.first...)
 }
 
 // due lists the hours with windows to merge.
@@ -161,7 +197,8 @@ func cmpBool(a, b bool) int {
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
-func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err error) {
+func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *memberLists) (err error) {
+	defer db.recovered(&err)
 	part, err := db.partition(e.id, t.stream.partition)
 	if err != nil {
 		return err
@@ -180,7 +217,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask) (err erro
 		if t.hour == wholeDay {
 			first, end = 0, hoursPerEpoch
 		}
-		if f, err = db.membersOf(e, t.stream, first, end); err != nil {
+		if f, err = members.of(t.stream, first, end); err != nil {
 			return err
 		}
 	}

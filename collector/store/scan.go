@@ -27,6 +27,7 @@ type scanner struct {
 
 	edges   edges
 	longest int64 // how far before a range a row may begin that covers a part of it, ms
+	hold    *hold // whose memory is used, nil for none
 	clip    clip  // the range that the visited profile is to be cut to
 }
 

@@ -11,11 +11,11 @@ import (
 // planStates prepares jobs whose sample type is a state: it finds the senders of the
 // streams and their shares of the measured time. Jobs of other types, and those that
 // ask for spans, stay as they are.
-func (db *DB) planStates(ctx context.Context, sel Selection, jobs []*job) error {
+func (db *DB) planStates(ctx context.Context, h *hold, sel Selection, jobs []*job) error {
 	if sel.Type.Cumulative() || sel.hasSpans() {
 		return nil
 	}
-	measured, err := db.findSenders(ctx, jobs, sel)
+	measured, err := db.findSenders(ctx, h, jobs, sel)
 	if err == nil {
 		setShares(jobs, sel, measured)
 	}
@@ -30,14 +30,22 @@ type stateSums struct {
 	tmp  scratch
 }
 
+// stateBytesPerSum is what stateSums take for a sum.
+const stateBytesPerSum = 8 + 8
+
 var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
 // addStates is addJob for a state: of every sender it adds the mean of its snapshots
 // times its share, rounded so that the total stays right.
 func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
-	m := stateSumsPool.Get().(*stateSums)
-	defer stateSumsPool.Put(m)
 	n := len(sums.values)
+	bytes := int64(n) * stateBytesPerSum
+	if err := s.hold.take(bytes); err != nil {
+		return total, err
+	}
+	defer s.hold.give(bytes)
+	m := stateSumsPool.Get().(*stateSums)
+	defer func() { putBack(&stateSumsPool, m, n*stateBytesPerSum) }()
 	m.raw = zeroed(m.raw, n)
 	m.mean = sized(m.mean, n)
 	clear(m.mean)
@@ -179,8 +187,12 @@ func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selecti
 // mean of its snapshots, or where it took none the last one, times its share of the
 // time in the step that is measured.
 func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *groups) error {
-	measured, err := db.findSenders(ctx, jobs, sel)
+	h := gs.hold
+	measured, err := db.findSenders(ctx, h, jobs, sel)
 	if err != nil {
+		return err
+	}
+	if err := h.take(int64(gs.steps) * 8); err != nil {
 		return err
 	}
 	var began []int64
@@ -197,8 +209,13 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 		end := gs.first + int64(k)*gs.step
 		perStep[k] = lengthWithin(measured, end-gs.step, end)
 	}
-	return db.run(ctx, jobs, func(j *job, s *scanner) error {
+	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		s.longest, s.edges.sign = 0, 1
+		bytes := int64(gs.steps) * statePointBytes
+		if err := h.take(bytes); err != nil {
+			return err
+		}
+		defer h.give(bytes)
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.epoch}
 		p.from, p.to = snapshotTimes(&sel, j.epoch)
 		if len(gs.request.Stack) > 0 {
@@ -219,6 +236,9 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 		return nil
 	})
 }
+
+// statePointBytes is what a statePointer takes for a step.
+const statePointBytes = 4 + 8 + 8 + 8
 
 // A statePointer makes points of one job's states.
 type statePointer struct {
@@ -249,14 +269,12 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 	if p.times, covers, err = p.scanner.snapshots(snd.base, p.from, p.to); err != nil {
 		return err
 	}
-	p.findSteps(snd, covers)
+	if err := p.findSteps(snd, covers); err != nil {
+		return err
+	}
 	for i := range snd.streams {
 		st := &snd.streams[i]
-		g := p.groups.of(st.labels)
-		if g == nil {
-			return nil
-		}
-		if err := p.addStream(st, g, len(snd.streams) == 1 && st.id == snd.base); err != nil {
+		if err := p.addStream(st, st.group, len(snd.streams) == 1 && st.id == snd.base); err != nil {
 			return err
 		}
 	}
@@ -267,7 +285,7 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 // snapshots cover. The last snapshot of a sender of which nothing is heard any more
 // does not stand for steps in which another one has begun, and may have taken its
 // place.
-func (p *statePointer) findSteps(snd *jobSender, covers []uint64) {
+func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 	gs := p.groups
 	n := gs.steps
 	p.counts, p.held, p.shares = zeroed(p.counts, n), zeroed(p.held, n), sized(p.shares, n)
@@ -277,14 +295,21 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) {
 		}
 	}
 	start := epochStart(p.epoch)
+	var senders *presenceSums
+	if snd.several != 1 {
+		senders = newPresenceSums(p.times, covers)
+	}
 	for k := range n {
+		if k%1024 == 0 && p.scanner.ctx.Err() != nil {
+			return p.scanner.ctx.Err()
+		}
 		end := gs.first + int64(k)*gs.step
 		begin := end - gs.step
 		there := max(lengthWithin(snd.alive, begin, end), 1)
 		cut := begin < start && start < end || begin < start+dayMs && start+dayMs < end
 		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
-		if snd.several != 1 {
-			p.shares[k] *= p.processesIn(covers, begin, end)
+		if senders != nil {
+			p.shares[k] *= senders.processes(begin, end)
 		}
 		if p.counts[k] > 0 {
 			continue
@@ -301,13 +326,7 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) {
 		}
 		p.held[k] = p.times[max(i-1, 0)]
 	}
-}
-
-// processesIn is processes of a step.
-func (p *statePointer) processesIn(covers []uint64, begin, end int64) float64 {
-	from, _ := slices.BinarySearch(p.times, begin-holdMs)
-	to, _ := slices.BinarySearch(p.times, end)
-	return processes(p.times[from:to], covers[from:to], begin, end)
+	return nil
 }
 
 // addStream adds what a stream has. If it is not alone, it has no points where it is

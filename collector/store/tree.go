@@ -29,22 +29,19 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 	}
 	defer leave()
 	defer db.metrics.query("tree")()
-	parts := db.newParts(ctx, 1)
-	defer parts.free()
-	err = db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts)
-	switch {
-	case err != nil:
-		return nil, err
-	case sel.MaxNodes > 0 && sel.Functions:
-		cut, err := parts.functions(sel.MaxNodes, false)
-		if err != nil {
-			return nil, err
+	err = db.within(ctx, func(h *hold) error {
+		parts := newParts(h, 1)
+		defer parts.free()
+		err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answerNodes{sel.MaxNodes, sel.Functions})
+		if err == nil {
+			tree, err = parts.tree(sel)
 		}
-		return left(cut), nil
-	case sel.MaxNodes > 0:
-		return left(largest(parts.sorted(), sel.MaxNodes, false)), nil
-	}
-	return parts.whole(), nil
+		if err == nil {
+			h.keep(int64(len(tree.Nodes)) * nodeBytes)
+		}
+		return err
+	})
+	return tree, err
 }
 
 // Diff merges two selections and compares them: the left one is what it was, the
@@ -64,31 +61,43 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 	}
 	defer leave()
 	defer db.metrics.query("diff")()
-	parts := db.newParts(ctx, 2)
-	defer parts.free()
-	if err := db.gather(ctx, sels[:], callSites[:], parts); err != nil {
-		return nil, err
-	}
-	// Pyroscope's encoding of a comparison has the sum of both sides.
-	if addTotals(parts.total[0], parts.total[1]) == uncounted {
-		return nil, errOverflow()
-	}
-	if maxNodes <= 0 {
-		maxNodes = 1<<63 - 1
-	} else if sels[0].Functions {
-		return parts.functions(maxNodes, true)
-	}
-	return largest(parts.sorted(), maxNodes, true), nil
+	err = db.within(ctx, func(h *hold) error {
+		parts := newParts(h, 2)
+		defer parts.free()
+		functions := maxNodes > 0 && sels[0].Functions
+		if err := db.gather(ctx, sels[:], callSites[:], parts, answerNodes{maxNodes, functions}); err != nil {
+			return err
+		}
+		// Pyroscope's encoding of a comparison has the sum of both sides.
+		if addTotals(parts.total[0], parts.total[1]) == uncounted {
+			return errOverflow()
+		}
+		most := maxNodes
+		if most <= 0 {
+			most = 1<<63 - 1
+		}
+		if functions {
+			tree, err = parts.functions(most, true)
+		} else {
+			tree, err = largest(parts.sorted(), most, true), nil
+		}
+		if err == nil {
+			h.keep(int64(len(tree.Nodes)) * nodeBytes)
+		}
+		return err
+	})
+	return tree, err
 }
 
 // gather adds the calls of one or two selections to parts: one part for each
 // partition, or for a service of several epochs.
-func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts) error {
+func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts, answer answerNodes) error {
+	h := parts.hold
 	var sides [2][]*job
 	for s, sel := range sels {
 		var err error
-		if sides[s], err = db.plan(ctx, sel); err == nil {
-			err = db.planStates(ctx, sel, sides[s])
+		if sides[s], err = db.plan(ctx, h, sel); err == nil {
+			err = db.planStates(ctx, h, sel, sides[s])
 		}
 		if err != nil {
 			return err
@@ -102,22 +111,39 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 	}
 	sums, free, err := db.lineageSums(ctx, firsts)
 	defer free()
+	if err == nil {
+		err = h.expect(db.expectTree(firsts, sums, len(sels), answer))
+	}
 	if err != nil {
 		return err
 	}
-	finish := func(order int, c *callValues) error {
+	// fill adds a part whose values fill adds to it.
+	fill := func(order int, v *view, fill func(c *callValues) error) error {
+		c, err := parts.begin(v)
+		if err != nil {
+			return err
+		}
+		done := false
+		defer func() {
+			if !done {
+				parts.drop(c)
+			}
+		}()
+		if err := fill(c); err != nil {
+			return err
+		}
 		for side, callSite := range callSites {
 			if len(callSite) > 0 {
 				c.view.filterCalls(c.self[side], callSite)
 			}
 		}
 		if err := c.sum(); err != nil {
-			c.free()
 			return err
 		}
+		done = true
 		return parts.add(order, c)
 	}
-	err = db.run(ctx, firsts, func(first *job, s *scanner) error {
+	err = db.run(ctx, h, firsts, func(first *job, s *scanner) error {
 		sum := sums[first.order]
 		if sum != nil {
 			nodeTo, whole, err := s.nodesOf(sum.value, first.partition)
@@ -125,6 +151,11 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				return err
 			}
 			s.edges.less = whole
+			bytes := int64(len(nodeTo)) * bytesPerSum
+			if err := h.take(bytes); err != nil {
+				return err
+			}
+			defer h.give(bytes)
 			b := buffers.Get().(*buffer)
 			defer buffers.Put(b)
 			for side, j := range pairs[first.order] {
@@ -136,7 +167,9 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				if _, err := db.mergeJob(s, j, sels[side], nodeSums{values: values}, within); err != nil {
 					return err
 				}
-				sum.add(side, nodeTo, values)
+				if err := sum.add(h, side, nodeTo, values); err != nil {
+					return err
+				}
 			}
 			return nil
 		}
@@ -147,23 +180,30 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		defer part.release()
 		v := part.value.view()
 		s.edges.less = part.value.damage == nil
-		c := newCallValues(&v, len(sels))
-		for side, j := range pairs[first.order] {
-			if j == nil {
-				continue
+		return fill(first.order, &v, func(c *callValues) error {
+			for side, j := range pairs[first.order] {
+				if j == nil {
+					continue
+				}
+				if _, err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}, v.within(callSites[side])); err != nil {
+					return err
+				}
 			}
-			if _, err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}, v.within(callSites[side])); err != nil {
-				return err
-			}
-		}
-		return finish(first.order, c)
+			return nil
+		})
 	})
 	if err != nil {
 		return err
 	}
 	for i, sum := range sums {
 		if sum != nil && sum.order == i {
-			if err := finish(i, sum.values(len(sels))); err != nil {
+			err := fill(i, sum.value.now(), func(c *callValues) error {
+				for s := range sels {
+					copy(c.self[s], sum.self[s])
+				}
+				return nil
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -202,121 +242,6 @@ func left(d *profile.DiffTree) *profile.Tree {
 	}
 	putBack(&diffNodes, &diffNodeList{d.Nodes}, cap(d.Nodes)*40)
 	return t
-}
-
-// parts collect the values of partitions, in as much memory as there is: where
-// it ends, those that are there are added up into one. They are safe for
-// concurrent use.
-type parts struct {
-	ctx   context.Context
-	sides int
-
-	mu    sync.Mutex
-	list  []orderedPart
-	total [2]int64 // of all that were added
-	hold  hold
-}
-
-type orderedPart struct {
-	order int
-	*callValues
-}
-
-func (db *DB) newParts(ctx context.Context, sides int) *parts {
-	return &parts{ctx: ctx, sides: sides, hold: db.memory.hold()}
-}
-
-// add takes a part, which has its place among the others.
-func (p *parts) add(order int, c *callValues) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for s, total := range c.totals(0) {
-		if p.total[s] += total; p.total[s] < 0 {
-			c.free()
-			return errOverflow()
-		}
-	}
-	if p.hold.try(c.bytes()) {
-		p.list = append(p.list, orderedPart{order, c})
-		return nil
-	}
-	one, err := collapse(append(p.sorted(), c), p.sides)
-	for _, o := range p.list {
-		order = min(order, o.order)
-	}
-	p.list = append(p.list[:0], orderedPart{order, one})
-	p.hold.release()
-	if err != nil {
-		return err
-	}
-	return p.hold.wait(p.ctx, one.bytes())
-}
-
-// sorted are the parts in their order.
-func (p *parts) sorted() []*callValues {
-	slices.SortFunc(p.list, func(a, b orderedPart) int { return cmp.Compare(a.order, b.order) })
-	out := make([]*callValues, len(p.list))
-	for i, o := range p.list {
-		out[i] = o.callValues
-	}
-	return out
-}
-
-// functions is the tree of all parts, cut by functions if maxNodes are enough for that;
-// else as largest does. With keepRoot the root counts.
-func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, error) {
-	if len(p.list) > 1 {
-		list, order := p.sorted(), p.list[0].order
-		p.list = p.list[:0]
-		one, err := collapse(list, p.sides)
-		if err != nil {
-			return nil, err
-		}
-		p.list = append(p.list, orderedPart{order, one})
-	}
-	calls := maxNodes
-	if keepRoot {
-		calls--
-	}
-	if len(p.list) > 0 && calls > 0 {
-		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].callValues}, calls); cut != nil {
-			return cut, nil
-		}
-	}
-	return largest(p.sorted(), maxNodes, keepRoot), nil
-}
-
-// A callTree shows the calls of a part as a profile.CallTree.
-type callTree struct{ *callValues }
-
-func (c callTree) Len() int { return len(c.ranks) }
-func (c callTree) Call(i int32) (caller, name int32) {
-	k := c.view.calls[i]
-	return int32(k.parent), int32(k.name)
-}
-func (c callTree) Next(i int32) (callee, sibling int32) { return c.ranks[i].child, c.ranks[i].next }
-func (c callTree) Self(i int32) [2]int64                { return c.selves(i) }
-func (c callTree) Total(i int32) [2]int64               { return c.totals(i) }
-func (c callTree) Names() []string                      { return c.view.strings }
-
-// whole is the tree of all parts.
-func (p *parts) whole() *profile.Tree {
-	trees := make([]*profile.Tree, len(p.list))
-	for i, c := range p.sorted() {
-		trees[i] = c.tree()
-	}
-	if len(trees) == 1 {
-		return trees[0]
-	}
-	return profile.Merge(trees...)
-}
-
-func (p *parts) free() {
-	for _, c := range p.list {
-		c.free()
-	}
-	p.list = nil
-	p.hold.release()
 }
 
 // tree makes a tree of the calls that have a value.

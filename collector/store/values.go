@@ -84,17 +84,28 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	jobs, err := db.planWith(ctx, r.Selection, &planner{names: r.GroupBy, all: r.Exemplars})
+	err = db.within(ctx, func(h *hold) error {
+		out, err = db.valuesIn(ctx, h, &r)
+		return err
+	})
+	return out, err
+}
+
+// valuesIn is Values with memory of the hold.
+func (db *DB) valuesIn(ctx context.Context, h *hold, r *ValuesRequest) ([]Values, error) {
+	jobs, err := db.planWith(ctx, r.Selection, &planner{hold: h, names: r.GroupBy, all: r.Exemplars})
+	if err == nil {
+		err = h.expect(db.expectValues(jobs, r))
+	}
 	if err != nil {
 		return nil, err
 	}
-	c := valueCollector{ctx: ctx, request: &r, by: map[string]*Values{}, hold: db.memory.hold()}
-	defer c.hold.release()
-	err = db.run(ctx, jobs, func(j *job, s *scanner) error { return db.values(j, s, &c) })
+	c := valueCollector{request: r, by: map[string]*Values{}, hold: h}
+	err = db.run(ctx, h, jobs, func(j *job, s *scanner) error { return db.values(j, s, &c) })
 	if err != nil {
 		return nil, err
 	}
-	out = make([]Values, 0, len(c.by))
+	out := make([]Values, 0, len(c.by))
 	for _, key := range slices.Sorted(maps.Keys(c.by)) {
 		v := c.by[key]
 		if err := v.join(); err != nil {
@@ -103,6 +114,7 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 		out = append(out, *v)
 	}
 	slices.SortFunc(out, func(a, b Values) int { return labels.Compare(a.Labels, b.Labels) })
+	h.keep(int64(c.count) * valueBytes)
 	return out, nil
 }
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -52,8 +51,7 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 	before.End = min(before.End, s.gone[levelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
-		err := db.points(j, s, before, func(series labels.Labels) func(pointValues) {
-			st := &jobStream{labels: series}
+		err := db.points(j, s, before, func(st *jobStream) func(pointValues) {
 			return func(v pointValues) {
 				for i, t := range v.times {
 					if failed == nil && before.Start <= t && t <= before.End {
@@ -128,13 +126,12 @@ func (s *rowSum) readNodes(sampleType int, value []byte) error {
 
 // A valueCollector puts values into groups. It is safe for concurrent use.
 type valueCollector struct {
-	ctx     context.Context
 	request *ValuesRequest
 
 	mu    sync.Mutex
 	by    map[string]*Values
 	count int
-	hold  hold
+	hold  *hold
 }
 
 // A valueList gathers values of one series at a time for a collector.
@@ -175,14 +172,14 @@ func (l *valueList) flush() error {
 	if c.count += n; c.count > maxValues {
 		return fmt.Errorf("%w: more than %d profiles or spans; choose a shorter range", ErrLimit, maxValues)
 	}
-	if err := c.hold.wait(c.ctx, int64(n)*valueBytes); err != nil {
-		return err
-	}
 	key := string(group.Bytes(nil))
 	vs := c.by[key]
 	if vs == nil {
 		vs = &Values{Labels: group, by: c.request.GroupBy, bySpan: c.request.BySpan}
 		c.by[key] = vs
+	}
+	if err := c.room(vs, n); err != nil {
+		return err
 	}
 	set := 0
 	if c.request.Exemplars {
@@ -196,5 +193,20 @@ func (l *valueList) flush() error {
 	}
 	vs.Values = append(vs.Values, l.list...)
 	l.list = l.list[:0]
+	return nil
+}
+
+// room makes room for n values more. While they are copied there is memory for both.
+func (c *valueCollector) room(vs *Values, n int) error {
+	had := cap(vs.Values)
+	if len(vs.Values)+n <= had {
+		return nil
+	}
+	grown := max(len(vs.Values)+n, had+had/4+16)
+	if err := c.hold.take(int64(grown) * valueBytes); err != nil {
+		return err
+	}
+	vs.Values = append(make([]Value, 0, grown), vs.Values...)
+	c.hold.give(int64(had) * valueBytes)
 	return nil
 }

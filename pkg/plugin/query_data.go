@@ -2,14 +2,12 @@ package plugin
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
-	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/query"
 )
 
 // parallelQueries bounds the queries of one request that run at the same time.
@@ -39,12 +37,13 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 // query answers one query. A panic is the failure of that query alone: it must
 // not end the process, in which other data sources live.
 func (d *Datasource) query(ctx context.Context, q backend.DataQuery, forAlert bool) (answer backend.DataResponse) {
+	var panicked error
 	defer func() {
-		if p := recover(); p != nil {
-			log.DefaultLogger.Error("query panicked", "panic", p, "stack", string(debug.Stack()))
-			answer = client.Response(backend.PluginError(fmt.Errorf("the plugin failed on this query: %v", p)))
+		if panicked != nil {
+			answer = client.Response(panicked)
 		}
 	}()
+	defer query.Recovered(&panicked)
 	if err := ctx.Err(); err != nil {
 		return client.Response(err)
 	}

@@ -62,12 +62,14 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	g, ctx := errgroup.WithContext(ctx)
 	if m.QueryType != TypeMetrics {
 		g.Go(func() (err error) {
+			defer Recovered(&err)
 			flamegraph, err = r.profile(ctx, m, q.TimeRange)
 			return err
 		})
 	}
 	if m.QueryType != TypeProfile {
 		g.Go(func() (err error) {
+			defer Recovered(&err)
 			series, err = r.series(ctx, m, q)
 			return err
 		})

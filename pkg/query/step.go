@@ -1,6 +1,7 @@
 package query
 
 import (
+	"math"
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
@@ -26,7 +27,7 @@ type grid struct {
 // it has ended, and a step that still waits for profiles would look like a dip.
 func newGrid(tr backend.TimeRange, now time.Time, interval, wanted, minStep time.Duration) grid {
 	least := max(minStep, time.Millisecond)
-	step := max(interval, wanted, least, tr.To.Sub(tr.From)/maxPoints)
+	step := min(max(interval, wanted, least, tr.To.Sub(tr.From)/maxPoints), math.MaxInt64-least) // a multiple can be made of it
 	if rest := step % least; rest != 0 {
 		step += least - rest
 	}

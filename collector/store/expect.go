@@ -1,0 +1,139 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// What a query is going to need is estimated from its plan, and reserved before it
+// reads anything.
+
+// A partSize is how much a partition holds.
+type partSize struct{ nodes, calls, strings int64 }
+
+func partSizeOf(v *view) partSize {
+	return partSize{int64(len(v.nodes)), int64(len(v.calls)), int64(len(v.strings))}
+}
+
+// partSize estimates how much a partition holds: it is known of those in the cache. Of
+// others the last segment says where it begins, and each of its nodes has two bytes at
+// least.
+func (db *DB) partSize(epoch, id uint32) (size partSize) {
+	if e := db.cache.peek(cacheKey{epoch: epoch, partition: id}); e != nil {
+		defer db.cache.release(e)
+		v := e.value.(*partition).view()
+		return partSizeOf(&v)
+	}
+	prefix := segmentPrefix(epoch, id)
+	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return size
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() || len(it.Key()) != len(prefix)+4 {
+		return size
+	}
+	size.nodes = int64(binary.BigEndian.Uint32(it.Key()[len(prefix):]))
+	if value, err := it.ValueAndErr(); err == nil {
+		r := reader{data: value}
+		size.strings = int64(min(r.uvarint("strings"), 1<<32)) + int64(len(value))/16
+		size.nodes += int64(len(value)) / 2
+	}
+	size.calls = size.nodes
+	return size
+}
+
+// answerNodes is how many nodes the answer of a query has, 0 for all, and whether it
+// is cut by functions.
+type answerNodes struct {
+	most      int64
+	functions bool
+}
+
+// nodeBytes is what a node of a tree takes in an answer: the node, its level of a flame
+// graph, a share of the names, and the encoding.
+const nodeBytes = 40 + 64 + 40 + 40
+
+// expectTree is the memory that flame graphs of some jobs take: the values of every
+// partition, or once those of a service of several epochs.
+func (db *DB) expectTree(jobs []*job, sums []*lineageSum, sides int, answer answerNodes) int64 {
+	total, calls, largest := int64(0), int64(0), int64(0)
+	lineages := map[*lineageSum]partSize{}
+	for i, j := range jobs {
+		size := db.partSize(j.epoch, j.partition)
+		perNode := int64(0)
+		if sum := sums[i]; sum != nil {
+			of := lineages[sum]
+			of.calls, of.strings = max(of.calls, size.calls), max(of.strings, size.strings)
+			lineages[sum] = of
+			perNode = bytesPerSum
+		} else {
+			total += callBytes(size, sides)
+			calls += size.calls
+		}
+		if len(j.senders) > 0 {
+			perNode += stateBytesPerSum
+		}
+		largest = max(largest, size.nodes*perNode)
+	}
+	for sum, size := range lineages {
+		// Days have much in common, and some of their own.
+		size.calls = max(size.calls+size.calls/2, int64(sum.value.calls()))
+		total += callBytes(size, sides) + size.calls*8*int64(sides)
+		calls += size.calls
+	}
+	if answer.functions && len(jobs) > 1 {
+		total *= 2 // for the sum of all parts
+	}
+	if answer.most > 0 {
+		calls = min(calls, answer.most)
+	}
+	return total + calls*nodeBytes + largest*int64(min(db.workers(), max(len(jobs), 1)))
+}
+
+// expectPprof is the memory that an export of some jobs takes: the sums and the parts
+// that are at work, the samples with their stacktraces, and the file.
+func (db *DB) expectPprof(jobs []*job) (total int64) {
+	const (
+		perNode = 80 // of the result and the file: not every node is a sample's
+		perWork = bytesPerSum + stateBytesPerSum + 12 + 20
+	)
+	largest := int64(0)
+	for _, j := range jobs {
+		size := db.partSize(j.epoch, j.partition)
+		total += size.nodes*perNode + size.strings*40
+		largest = max(largest, size.nodes*perWork)
+	}
+	return total + largest*int64(min(db.workers(), max(len(jobs), 1)))
+}
+
+// expectValues is the memory that the values of some jobs take. The plan does not know
+// how many profiles a stream has, but in which five minutes it has some.
+func (db *DB) expectValues(jobs []*job, r *ValuesRequest) (total int64) {
+	const perSlot = 30 // profiles of ten seconds
+	lo, hi := max(r.Start, 0), r.End
+	slots := int64(0)
+	for _, j := range jobs {
+		base := epochStart(j.epoch)
+		first, last := (max(lo-base, 0))/slotMs, (min(hi-base, dayMs))/slotMs
+		for i := range j.streams {
+			s := &j.streams[i].span
+			slots += max(min(int64(s.last), last)-max(int64(s.first), first)+1, 0)
+		}
+	}
+	return min(slots*perSlot, maxValues) * valueBytes * 2
+}
+
+// expectPoints is the memory that points take beside their groups: what states need to
+// be added up, and the answer.
+func (db *DB) expectPoints(jobs []*job, gs *groups) (total int64) {
+	if !gs.request.Type.Cumulative() {
+		for _, j := range jobs {
+			total += int64(len(j.streams)) * senderBytes
+		}
+		total += int64(gs.steps) * (8 + statePointBytes*int64(min(db.workers(), max(len(jobs), 1))))
+	}
+	return total + int64(len(gs.by)*gs.steps)*encodedPointBytes
+}

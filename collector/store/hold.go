@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// A hold is what one request has of the memory of queries: bytes that are reserved,
+// and of those what is in use. A request waits for memory only while it works on
+// nothing, so that no two of them wait for each other. It is safe for concurrent use;
+// nil counts nothing.
+type hold struct {
+	of *memory
+
+	mu       sync.Mutex
+	reserved int64
+	used     int64 // not more than reserved
+	kept     int64 // of used: what the answer takes, after the call
+}
+
+// firstBytes is what a query reserves before it knows what it needs.
+const firstBytes = 128 << 10
+
+// errNoMemory is wrapped by the errors of hold.take.
+var errNoMemory = errors.New("no memory")
+
+// A shortError says that a query needs more than is reserved for it and free. The query
+// gives up what it has, see DB.within.
+type shortError struct{ need int64 }
+
+func (e *shortError) Error() string { return fmt.Sprintf("%d bytes of memory are not free", e.need) }
+func (e *shortError) Unwrap() error { return errNoMemory }
+
+// take uses n bytes more. It does not wait: if they are neither reserved nor free, the
+// error is a shortError.
+func (h *hold) take(n int64) error {
+	if h == nil || n <= 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.reserve(h.used + n); err != nil {
+		return err
+	}
+	h.used += n
+	return nil
+}
+
+// expect reserves n bytes beyond those in use, or all that there are for queries if
+// that is less: what is expected is an estimate, or what a query can do with less of.
+// The error is that of take.
+func (h *hold) expect(n int64) error {
+	if h == nil || n <= 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reserve(h.used + min(n, h.of.max-h.used))
+}
+
+// reserve has at least n bytes reserved. The caller holds the lock.
+func (h *hold) reserve(n int64) error {
+	if n > h.reserved {
+		if !h.of.grow(n - h.reserved) {
+			return &shortError{n}
+		}
+		h.reserved = n
+	}
+	return nil
+}
+
+// give ends the use of n bytes, which stay reserved.
+func (h *hold) give(n int64) {
+	if h != nil && n > 0 {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.used -= n
+	}
+}
+
+// keep says how much of what is in use the call's answer takes, with what its encoding
+// takes as far as that is reserved.
+func (h *hold) keep(n int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = n
+}
+
+// shrink gives back what is not in use any more, down to n bytes.
+func (h *hold) shrink(n int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.used = n
+	if more := h.reserved - n; more > 0 {
+		h.reserved = n
+		h.of.free(more)
+	}
+}
+
+type holdKey struct{}
+
+// Holding returns a context for one request, in which the memory that the answers of
+// queries take stays counted until the request has ended and done is called: answers
+// have to be encoded and sent. Calls with the context follow one after the other.
+func Holding(ctx context.Context) (with context.Context, done func()) {
+	h := &hold{}
+	return context.WithValue(ctx, holdKey{}, h), func() {
+		if h.of != nil {
+			h.shrink(0)
+		}
+	}
+}
+
+// within runs a query, fn, which takes its memory from a hold. If that is not enough,
+// what the query has done is dropped; it then waits, without any memory, until as much
+// as it turned out to need is reserved, and runs again. So a query that runs never
+// waits for another one. If all the memory is not enough, the error says so.
+//
+// What earlier calls of the same request left for the answer is not counted while it
+// waits.
+func (db *DB) within(ctx context.Context, fn func(h *hold) error) error {
+	h, _ := ctx.Value(holdKey{}).(*hold)
+	if h == nil {
+		h = &hold{}
+		defer func() { h.shrink(0) }()
+	}
+	if h.of != db.memory { // or of another store, in a test
+		h.of = db.memory
+	}
+	before := h.used
+	defer func() { h.shrink(min(before+h.kept, h.reserved)) }()
+	want := min(before+firstBytes, h.of.max)
+	for {
+		if h.kept = 0; before == 0 || h.expect(want-before) != nil {
+			h.shrink(0)
+			if err := h.of.begin(ctx, want); err != nil {
+				db.metrics.queriesRefused.Inc()
+				return err
+			}
+			h.reserved, h.used = want, before
+		}
+		err := fn(h)
+		var short *shortError
+		if !errors.As(err, &short) {
+			return err
+		}
+		h.kept = 0
+		if short.need > h.of.max {
+			db.metrics.queriesRefused.Inc()
+			return fmt.Errorf("%w: the query needs more than %d bytes of memory (limits.max_query_bytes); choose a shorter range or fewer services", ErrLimit, h.of.max)
+		}
+		h.used = before
+		want = min(max(2*want, short.need+short.need/8), h.of.max)
+	}
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A panic of a goroutine that works for a call is an error of the call, with the stack
+// in the log, and leaves nothing locked.
+func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
+	ctx := context.Background()
+	var log bytes.Buffer
+	db := open(t, t.TempDir(), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	for i := range 3 {
+		p := cpu(folded(midnight.Add(time.Minute), "main;work 1"), labelServiceName, fmt.Sprint("s", i))
+		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
+	}
+	boom := func() error {
+		none := make([]int, 0)
+		none[len(log.String())]++
+		return nil
+	}
+	jobs, err := db.plan(ctx, nil, everything())
+	require.NoError(t, err)
+	require.Len(t, jobs, 3)
+	count := 0.0
+	for name, call := range map[string]func() error{
+		"one job":      func() error { return db.run(ctx, nil, jobs[:1], func(*job, *scanner) error { return boom() }) },
+		"several jobs": func() error { return db.run(ctx, nil, jobs, func(*job, *scanner) error { return boom() }) },
+		"a write":      func() error { return db.await(boom) },
+		"in order": func() error {
+			var o inOrder
+			o.reset()
+			return db.run(ctx, nil, jobs, func(j *job, _ *scanner) error {
+				o.do(j.order, &pprofPart{}, func(*pprofPart) { _ = boom() }, func(int, *pprofPart) {})
+				return nil
+			})
+		},
+	} {
+		log.Reset()
+		err := call()
+		require.ErrorIs(t, err, ErrInternal, name)
+		require.Equal(t, ErrInternal.Error(), err.Error(), name)
+		require.Contains(t, log.String(), "index out of range", name)
+		require.Contains(t, log.String(), "panicked_test.go", name+": the log has no stack of the panic")
+		require.Greater(t, testutil.ToFloat64(db.metrics.panics), count, name)
+		count = testutil.ToFloat64(db.metrics.panics)
+	}
+
+	// What panics while it is loaded is loaded again by the next call.
+	key := cacheKey{epoch: 1, partition: 2}
+	require.Panics(t, func() { db.cache.acquire(key, func() (cached, error) { panic("load") }) })
+	u, err := acquire[*lineage](db.cache, key, func() (cached, error) { return newLineage(), nil })
+	require.NoError(t, err)
+	u.release()
+
+	// A panic while a table in memory is looked at leaves the epoch unlocked.
+	e, err := db.epoch(jobs[0].epoch)
+	require.NoError(t, err)
+	defer e.release()
+	require.Panics(t, func() { _ = db.eachTableOf(e.value, 0, func(*table) error { return boom() }) })
+	require.True(t, e.value.mu.TryLock())
+	e.value.mu.Unlock()
+
+	tree, err := db.Tree(ctx, everything(), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 3*1e7, tree.Total())
+}
+
+// The number of steps of a range may be one more than an int64 holds.
+func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
+	db := open(t, t.TempDir())
+	p := cpu(folded(midnight.Add(time.Minute), "main 1"), labelServiceName, "a")
+	require.NoError(t, db.Append(context.Background(), []profile.Profile{p}))
+	sel := everything()
+	for _, start := range []int64{-1 << 63, -1, 0, 1} {
+		for _, end := range []int64{1<<63 - 1, 1<<63 - 2, 1 << 62} {
+			sel.Start, sel.End = start, end
+			for _, step := range []time.Duration{time.Millisecond, time.Second} {
+				_, err := db.Points(context.Background(), SeriesRequest{Selection: sel, Step: step})
+				require.ErrorIs(t, err, ErrLimit)
+			}
+			// Whatever the range, what is in it is found.
+			tree, err := db.Tree(context.Background(), sel, nil)
+			require.NoError(t, err)
+			require.EqualValues(t, 1e7, tree.Total())
+		}
+	}
+	// A time that has no day is in none.
+	sel.Start, sel.End = ms(midnight)+int64(1<<32)*dayMs, 1<<63-1
+	tree, err := db.Tree(context.Background(), sel, nil)
+	require.NoError(t, err)
+	require.Zero(t, tree.Total())
+	require.Empty(t, db.epochsBetween(sel.Start, sel.End))
+}

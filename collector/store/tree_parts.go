@@ -1,0 +1,196 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// parts collect the values of partitions, in as much memory as there is: where
+// it ends, those that are there are added up into one. They are safe for
+// concurrent use.
+type parts struct {
+	hold  *hold
+	sides int
+
+	mu        sync.Mutex
+	list      []orderedPart
+	collapsed bool       // list is one part that collapse made
+	begun     int        // parts that are being filled
+	ended     *sync.Cond // one of them is not any more
+	total     [2]int64   // of all that were added
+}
+
+type orderedPart struct {
+	order int
+	*callValues
+}
+
+func newParts(h *hold, sides int) *parts {
+	p := &parts{hold: h, sides: sides}
+	p.ended = sync.NewCond(&p.mu)
+	return p
+}
+
+// begin returns a part to be filled and then added, or dropped. Where there is no
+// memory for it, parts that were added become one, and then it waits for those of the
+// same query that are being filled, which have their memory.
+func (p *parts) begin(v *view) (*callValues, error) {
+	n := callBytes(partSizeOf(v), p.sides)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		err := p.hold.take(n)
+		if err == nil {
+			p.begun++
+			return newCallValues(v, p.sides), nil
+		}
+		switch {
+		case len(p.list) > 0 && !p.collapsed:
+			if err := p.collapse(); err != nil {
+				return nil, err
+			}
+		case p.begun > 0:
+			p.ended.Wait()
+		default:
+			return nil, err
+		}
+	}
+}
+
+// collapse makes one part of all that were added. The caller holds the lock.
+func (p *parts) collapse() error {
+	bytes, order := int64(0), p.list[0].order
+	for _, o := range p.list {
+		bytes += o.bytes()
+		order = min(order, o.order)
+	}
+	list := p.sorted()
+	p.list = p.list[:0]
+	one, err := collapse(list, p.sides)
+	p.hold.give(bytes)
+	if err == nil {
+		err = p.hold.take(one.bytes())
+	}
+	if err != nil {
+		return err
+	}
+	p.list, p.collapsed = append(p.list, orderedPart{order, one}), true
+	return nil
+}
+
+// add takes a part that was filled, which has its place among the others.
+func (p *parts) add(order int, c *callValues) error {
+	for s, total := range c.totals(0) {
+		if !p.count(s, total) {
+			p.drop(c)
+			return errOverflow()
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list, p.collapsed = append(p.list, orderedPart{order, c}), false
+	p.end()
+	return nil
+}
+
+// count adds to the total of a side, and reports whether it is a number.
+func (p *parts) count(side int, total int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total[side] += total
+	return p.total[side] >= 0
+}
+
+// drop takes a part that is not to be added.
+func (p *parts) drop(c *callValues) {
+	p.hold.give(c.bytes())
+	c.free()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
+}
+
+func (p *parts) end() {
+	p.begun--
+	p.ended.Broadcast()
+}
+
+// sorted are the parts in their order.
+func (p *parts) sorted() []*callValues {
+	slices.SortFunc(p.list, func(a, b orderedPart) int { return cmp.Compare(a.order, b.order) })
+	out := make([]*callValues, len(p.list))
+	for i, o := range p.list {
+		out[i] = o.callValues
+	}
+	return out
+}
+
+// tree is the tree of all parts, as a selection wants it.
+func (p *parts) tree(sel Selection) (*profile.Tree, error) {
+	switch {
+	case sel.MaxNodes > 0 && sel.Functions:
+		cut, err := p.functions(sel.MaxNodes, false)
+		if err != nil {
+			return nil, err
+		}
+		return left(cut), nil
+	case sel.MaxNodes > 0:
+		return left(largest(p.sorted(), sel.MaxNodes, false)), nil
+	}
+	return p.whole(), nil
+}
+
+// functions is the tree of all parts, cut by functions if maxNodes are enough for that;
+// else as largest does. With keepRoot the root counts.
+func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, error) {
+	if len(p.list) > 1 {
+		if err := p.collapse(); err != nil {
+			return nil, err
+		}
+	}
+	calls := maxNodes
+	if keepRoot {
+		calls--
+	}
+	if len(p.list) > 0 && calls > 0 {
+		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].callValues}, calls); cut != nil {
+			return cut, nil
+		}
+	}
+	return largest(p.sorted(), maxNodes, keepRoot), nil
+}
+
+// A callTree shows the calls of a part as a profile.CallTree.
+type callTree struct{ *callValues }
+
+func (c callTree) Len() int { return len(c.ranks) }
+func (c callTree) Call(i int32) (caller, name int32) {
+	k := c.view.calls[i]
+	return int32(k.parent), int32(k.name)
+}
+func (c callTree) Next(i int32) (callee, sibling int32) { return c.ranks[i].child, c.ranks[i].next }
+func (c callTree) Self(i int32) [2]int64                { return c.selves(i) }
+func (c callTree) Total(i int32) [2]int64               { return c.totals(i) }
+func (c callTree) Names() []string                      { return c.view.strings }
+
+// whole is the tree of all parts.
+func (p *parts) whole() *profile.Tree {
+	trees := make([]*profile.Tree, len(p.list))
+	for i, c := range p.sorted() {
+		trees[i] = c.tree()
+	}
+	if len(trees) == 1 {
+		return trees[0]
+	}
+	return profile.Merge(trees...)
+}
+
+func (p *parts) free() {
+	for _, c := range p.list {
+		c.free()
+	}
+	p.list = nil
+}
