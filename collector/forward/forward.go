@@ -46,7 +46,7 @@ type Options struct {
 	MaxQueueBytes    int64
 	MaxQueueProfiles int
 	// FirstPause is the first pause after a failure; every further one is twice
-	// as long, up to a minute. 0 is half a second.
+	// as long, up to 10 s. 0 is half a second.
 	FirstPause time.Duration
 }
 

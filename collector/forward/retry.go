@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	maxPause      = time.Minute
+	maxPause      = 10 * time.Second
 	maxRetryAfter = 10 * time.Minute
 )
 

@@ -169,17 +169,17 @@ func TestGrowthWaitsForTheStore(t *testing.T) {
 
 	// A process that starts anew meanwhile ends the growth of the one before.
 	a.err = errors.New("disk is full")
-	for i, n := range []int64{210, 230, 260, 3, 7, 11} {
+	for i, n := range []int64{210, 230, 260, 3, 7, 220, 270, 300} {
 		require.Error(t, l.store(t.Context(), answered(t, at(130+i), n)))
 	}
 	a.err = nil
-	require.NoError(t, l.store(t.Context(), answered(t, at(140), 12)))
+	require.NoError(t, l.store(t.Context(), answered(t, at(140), 312)))
 	sum := int64(0)
 	for _, p := range a.profiles {
 		sum += values(p.Pprof)[0xa][0]
 	}
 	require.Len(t, a.profiles, 3)
-	require.EqualValues(t, 260-200+12, sum)
+	require.EqualValues(t, 260-200+312, sum, "the new process' counters overtook those of the old one")
 	require.Zero(t, testutil.ToFloat64(l.manager.metrics.lost.WithLabelValues("shop", "memory")))
 	a.given()
 

@@ -190,7 +190,7 @@ func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
 // restarted reports whether counters fell or vanished, or are those of another
 // program: all of this happens in a new process only.
 func restarted(before, now *snapshot) bool {
-	if !slices.Equal(before.types, now.types) || before.buildID != "" && now.buildID != "" && before.buildID != now.buildID {
+	if before.ended || !slices.Equal(before.types, now.types) || before.buildID != "" && now.buildID != "" && before.buildID != now.buildID {
 		return true
 	}
 	for row, key := range before.keys {

@@ -114,7 +114,9 @@ func (l *loop) reopen(r reading) {
 		return
 	}
 	l.owed = l.owed[:len(l.owed)-1]
-	l.delta.last = last.base
+	base := *last.base
+	base.ended = restarted(last.base, last.next)
+	l.delta.last = &base
 }
 
 // settle stores what is owed, oldest first, until the appender fails. Each gets
