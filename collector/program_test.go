@@ -17,6 +17,8 @@ import (
 	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/sample"
 )
 
 // The tests of this package run the program as it is shipped: built once, in
@@ -42,6 +44,20 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
+}
+
+// requireSampling fails a test, or with -short leaves it out, where this machine
+// cannot be sampled.
+func requireSampling(t *testing.T) {
+	t.Helper()
+	err := sample.Supported()
+	switch {
+	case err == nil:
+	case testing.Short():
+		t.Skipf("left out by -short, as this machine cannot be sampled: %v", err)
+	default:
+		t.Fatalf("this test samples the machine, which is not possible here: %v (-short leaves it out)", err)
+	}
 }
 
 // A process is one run of the program.

@@ -128,14 +128,15 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	if err != nil {
 		return err
 	}
-	sampler, err := startSampling(ctx, c.EBPF, sampledTo(to), &srv.Health, logger, reg)
-	if err != nil {
-		return errors.Join(err, stopScraping())
+	sampler := newSampler(c.EBPF, sampledTo(to), &srv.Health, logger, reg)
+	if err := sampler.run(ctx); err != nil {
+		return errors.Join(err, sampler.Close(), stopScraping())
 	}
 	logger.Info("ready", "address", listening.address, "ebpf", srv.Status().EBPF.State)
 	select {
 	case <-ctx.Done():
 	case err = <-listening.failed:
+	case err = <-sampler.failed:
 	case <-failed: // only a restart helps; closing the store says why
 	}
 	// In the data's order: the sources first, so that their last window is

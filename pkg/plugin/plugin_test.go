@@ -227,6 +227,12 @@ func TestHealth(t *testing.T) {
 			"Connected to Flameline 0.1.0. Note: eBPF sampling is off: needs root or CAP_BPF. Note: there are no profiles yet; they come from eBPF sampling, scraping or a push.",
 			"",
 		},
+		{
+			"the unwinder stopped", querier{types: []string{cpu}},
+			`{"service":"flameline","version":"0.1.0","ready":false,"notReady":"sampling has stopped by itself: x","ebpf":{"state":"failed","reason":"the unwinder has stopped; the service's log says why"}}`,
+			"Connected to Flameline 0.1.0, 1 profile type: process_cpu:cpu. Note: eBPF sampling has stopped by itself, so profiles of the server's machine are missing: the unwinder has stopped; the service's log says why.",
+			"",
+		},
 		{"another server", querier{types: []string{cpu}}, "", "Connected to Pyroscope-compatible server, 1 profile type: process_cpu:cpu.", ""},
 		{"silent sources", querier{newest: old}, "", "Connected to Pyroscope-compatible server. Note: there are no profiles of the last hour; the newest is of " +
 			time.UnixMilli(old).UTC().Format(time.RFC3339) + " (1d2h ago).", ""},
