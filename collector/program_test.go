@@ -46,16 +46,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// requireSampling fails a test, or with -short leaves it out, where this machine
-// cannot be sampled.
+// requireSampling fails a test where this machine cannot be sampled. With -short
+// it leaves the test out.
 func requireSampling(t *testing.T) {
 	t.Helper()
-	err := sample.Supported()
-	switch {
-	case err == nil:
-	case testing.Short():
-		t.Skipf("left out by -short, as this machine cannot be sampled: %v", err)
-	default:
+	if testing.Short() {
+		t.Skip("left out by -short: it samples this machine, as root")
+	}
+	if err := sample.Supported(); err != nil {
 		t.Fatalf("this test samples the machine, which is not possible here: %v (-short leaves it out)", err)
 	}
 }
