@@ -110,7 +110,7 @@ func (s *sampler) run(ctx context.Context) error {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil: // stopped while starting
-		return nil
+		return nil //nolint:nilerr // the end was asked for
 	case s.insist:
 		return fmt.Errorf("ebpf.enabled is true, but: %w", err)
 	default:
@@ -156,7 +156,7 @@ func (s *sampler) watch(ctx context.Context, src source) error {
 			var err error
 			if src, err = s.start(ctx); err != nil {
 				if ctx.Err() != nil {
-					return nil
+					return nil //nolint:nilerr // the end was asked for
 				}
 				s.log.Error("sampling cannot be started again yet", "err", err, "next_attempt_in", pause)
 				s.down("the unwinder has stopped and cannot be started again yet: " + err.Error())

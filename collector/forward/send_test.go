@@ -152,7 +152,7 @@ func TestProfilesOutliveTrouble(t *testing.T) {
 		"says 503 and stores": func(next http.Handler) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				next.ServeHTTP(httptest.NewRecorder(), r)
-				http.Error(w, "no", 503)
+				http.Error(w, "no", http.StatusServiceUnavailable)
 			}
 		},
 		"garbage": func(http.Handler) http.HandlerFunc {
@@ -322,7 +322,7 @@ func TestAppendStopsWaiting(t *testing.T) {
 	c := newCentral(t, server.Limits{}, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if away.Load() {
-				http.Error(w, "no", 503)
+				http.Error(w, "no", http.StatusServiceUnavailable)
 				return
 			}
 			next.ServeHTTP(w, r)
