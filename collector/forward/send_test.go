@@ -29,7 +29,7 @@ import (
 func TestBadProfilesCostNoOther(t *testing.T) {
 	n := 450
 	if testing.Short() {
-		n = 201
+		n = 203
 	}
 	for name, spoil := range map[string]func(p *profile.Profile){
 		"no sample type": func(p *profile.Profile) { p.Pprof.SampleType = nil },
