@@ -24,7 +24,7 @@ func runEnv(ctx context.Context, env []string, name string, args ...string) erro
 	fmt.Println("+", strings.Join(append(env, append([]string{name}, args...)...), " "))
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = watched(ctx, os.Stdout), os.Stderr
 	// Let it end by itself first, so that nothing that it started is left.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
@@ -48,9 +48,10 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 // Sections runs steps under headings and remembers what failed. Its zero value
 // is ready to use.
 type Sections struct {
-	failed  []string
-	err     error
-	stopped bool
+	failed    []string
+	err       error
+	stopped   bool
+	durations durations
 }
 
 // Run runs a step. A failure does not keep later steps from running.
@@ -60,8 +61,13 @@ func (s *Sections) Run(ctx context.Context, heading string, step func(context.Co
 	}
 	fmt.Printf("\n=== %s\n", heading)
 	start := time.Now()
-	err := step(ctx)
+	err := step(s.durations.watch(ctx, heading))
 	took := time.Since(start).Round(time.Second)
+	row := duration{section: heading, took: time.Since(start)}
+	if err != nil {
+		row.note = "FAILED"
+	}
+	s.durations.add(row)
 	if err == nil {
 		fmt.Printf("=== %s: passed in %s\n", heading, took)
 		return
@@ -77,8 +83,12 @@ func (s *Sections) Must(ctx context.Context, heading string, step func(context.C
 	s.stopped = s.err != nil
 }
 
-// Result names the steps that failed.
+// Result prints how long each step took, and the tests of each Go package in it,
+// and names the steps that failed.
 func (s *Sections) Result() error {
+	if len(s.durations.rows) > 0 {
+		fmt.Printf("\n=== durations\n%s", s.durations.table())
+	}
 	if s.err == nil {
 		return nil
 	}

@@ -21,7 +21,11 @@ import (
 // several clients push, and looks after each restart whether all that was ever
 // acknowledged is there, once.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	const kills, clients = 52, 4
+	const clients = 4
+	kills := 52
+	if testing.Short() {
+		kills = 5
+	}
 	dir := t.TempDir()
 	began := time.Now()
 	acknowledged := map[string]bool{}

@@ -17,6 +17,8 @@ import (
 	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/sample"
 )
 
 // The tests of this package run the program as it is shipped: built once, in
@@ -42,6 +44,18 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
+}
+
+// requireSampling fails a test where this machine cannot be sampled. With -short
+// it leaves the test out.
+func requireSampling(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out by -short: it samples this machine, as root")
+	}
+	if err := sample.Supported(); err != nil {
+		t.Fatalf("this test samples the machine, which is not possible here: %v (-short leaves it out)", err)
+	}
 }
 
 // A process is one run of the program.

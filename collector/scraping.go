@@ -9,9 +9,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/forward"
 	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/scrape"
 	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // startScraping pulls the configured targets until stop is called, which
@@ -21,13 +23,20 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 		return func() error { return nil }, nil
 	}
 	limits := ingestLimits(c.Limits)
+	var later func(context.Context, []profile.Profile) error
+	if q, ok := to.(queue); ok {
+		later = q.Queue
+	}
 	m, err := scrape.New(scrape.Options{
 		Appender: to,
+		Queue:    later,
 		Decode: func(body []byte) (*googlev1.Profile, error) {
 			p, _, err := ingest.Pprof(body, limits)
 			return p, err
 		},
-		Refused:      func(err error) bool { return errors.Is(err, store.ErrInvalid) },
+		Refused: func(err error) bool {
+			return errors.Is(err, store.ErrInvalid) || errors.Is(err, forward.ErrRefused)
+		},
 		Logger:       logger.With("component", "scrape"),
 		Registerer:   reg,
 		MaxBodyBytes: int64(c.Limits.MaxRequestBytes),

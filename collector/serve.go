@@ -127,14 +127,15 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	if err != nil {
 		return err
 	}
-	sampler, err := startSampling(ctx, c.EBPF, to, &srv.Health, logger, reg)
-	if err != nil {
-		return errors.Join(err, stopScraping())
+	sampler := newSampler(c.EBPF, sampledTo(to), &srv.Health, logger, reg)
+	if err := sampler.run(ctx); err != nil {
+		return errors.Join(err, sampler.Close(), stopScraping())
 	}
 	logger.Info("ready", "address", listening.address, "ebpf", srv.Status().EBPF.State)
 	select {
 	case <-ctx.Done():
 	case err = <-listening.failed:
+	case err = <-sampler.failed:
 	case <-failed: // only a restart helps; closing the store says why
 	}
 	// In the data's order: the sources first, so that their last window is
@@ -144,10 +145,34 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
 }
 
-// An appender takes what the sources give.
+// An appender takes what the sources give, and returns when it is safe.
 type appender interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 }
+
+// A queue is an appender that also takes profiles which need not be waited for:
+// that of an agent.
+type queue interface {
+	appender
+	Queue(ctx context.Context, ps []profile.Profile) error
+}
+
+// sampledTo returns what takes sampled profiles. These need not be waited for.
+func sampledTo(to appender) appender {
+	if q, ok := to.(queue); ok {
+		return queued{q}
+	}
+	return to
+}
+
+// queued is a queue as an appender that does not wait.
+type queued struct{ queue }
+
+func (q queued) Append(ctx context.Context, ps []profile.Profile) error { return q.Queue(ctx, ps) }
+
+// flushTimeout bounds how long the end is delayed by an agent's profiles that
+// wait for their server.
+const flushTimeout = 10 * time.Second
 
 // openStore opens the store and has the server answer from it; an agent gets a
 // connection to its server in its place. failed is closed when the store cannot
@@ -158,12 +183,22 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("push: %w", err)
 		}
-		f, err := forward.New(forward.Options{URL: c.Push.URL, Client: client, Logger: logger.With("component", "forward"), Registerer: reg})
+		f, err := forward.New(forward.Options{
+			URL: c.Push.URL, Client: client, Logger: logger.With("component", "forward"), Registerer: reg,
+			MaxQueueBytes: int64(c.Push.MaxQueueBytes), MaxQueueProfiles: c.Push.MaxQueueProfiles,
+		})
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("push.url: %w", err)
 		}
 		srv.OpenElsewhere(c.Push.URL)
-		return f, nil, func() error { return nil }, nil
+		return f, nil, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+			defer cancel()
+			if err := f.Close(ctx); err != nil {
+				logger.Error("stopped with profiles that the server did not take", "err", err)
+			}
+			return nil
+		}, nil
 	}
 	limitMemory(c)
 	db, err := store.Open(c.Storage.Path, store.Options{

@@ -65,6 +65,13 @@ export interface Range {
   to: number;
 }
 
+/** Some values of a label. */
+export interface Completions {
+  values: string[];
+  /** How many further values there are. */
+  more: number;
+}
+
 /**
  * Where completions come from: the data source in Grafana, the HTTP API in
  * the built-in page.
@@ -73,5 +80,8 @@ export interface Resources {
   profileTypes(range: Range): Promise<ProfileType[]>;
   /** The names of the labels of the series that the selector matches. */
   labelNames(range: Range, selector?: string): Promise<string[]>;
+  /** All values of a label, however many. */
   labelValues(range: Range, name: string, selector?: string): Promise<string[]>;
+  /** The values of a label that hold what was typed, as far as a select can show them. */
+  completeValues(range: Range, name: string, typed: string, selector?: string): Promise<Completions>;
 }

@@ -141,6 +141,10 @@ type Push struct {
 	// URL is the address of the server; empty means that this process keeps
 	// profiles itself.
 	URL string `yaml:"url"`
+	// MaxQueueBytes and MaxQueueProfiles bound what waits while the server is
+	// away: the size of profiles, compressed, and their number.
+	MaxQueueBytes    Bytes `yaml:"max_queue_bytes"`
+	MaxQueueProfiles int   `yaml:"max_queue_profiles"`
 	// HTTPClientConfig has Prometheus' keys for credentials and TLS.
 	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
 }
@@ -178,7 +182,7 @@ func Default() *Config {
 			DefaultNodes:            8192,
 			MaxPoints:               11_000,
 		},
-		Push: Push{HTTPClientConfig: promconfig.DefaultHTTPClientConfig},
+		Push: Push{MaxQueueBytes: 64 << 20, MaxQueueProfiles: 50_000, HTTPClientConfig: promconfig.DefaultHTTPClientConfig},
 		Log:  Log{Level: "info", Format: "logfmt"},
 	}
 }
@@ -228,6 +232,12 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Push.HTTPClientConfig.Validate(); err != nil {
 		return fmt.Errorf("push: %w", err)
+	}
+	if c.Push.MaxQueueBytes < 1 {
+		return fmt.Errorf("push.max_queue_bytes: %d is not positive", c.Push.MaxQueueBytes)
+	}
+	if c.Push.MaxQueueProfiles < 1 {
+		return fmt.Errorf("push.max_queue_profiles: %d is not positive", c.Push.MaxQueueProfiles)
 	}
 	if c.Limits.DefaultNodes < 1 {
 		return fmt.Errorf("limits.default_nodes: %d is not positive", c.Limits.DefaultNodes)

@@ -88,6 +88,8 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"relabelling":       {"scrape_configs:\n  - job_name: x\n    relabel_configs:\n      - action: nonsense\n", `flameline.yml:3: relabel_configs: unknown relabel action "nonsense"`},
 		"a job twice":       {"scrape_configs:\n  - job_name: x\n  - job_name: x\n", `"x"`},
 		"push":              {"push:\n  url: http://x\n  basic_auth: {username: a}\n  authorization: {credentials: b}\n", "push: at most one of basic_auth"},
+		"push queue":        {"push:\n  max_queue_bytes: 0\n", "push.max_queue_bytes: 0 is not positive"},
+		"push profiles":     {"push:\n  max_queue_profiles: -1\n", "push.max_queue_profiles: -1 is not positive"},
 		"push key":          {"push:\n  uri: http://x\n", `flameline.yml:2: unknown key "uri"`},
 		"a second document": {"web: {}\n---\nweb: {}\n", "a second YAML document"},
 	} {

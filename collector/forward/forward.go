@@ -2,39 +2,33 @@
 // API, in place of a store of this process' own: it is what an agent on a node
 // does with what its sources give.
 //
-// It leaves to the sources to keep what could not be sent and to try again.
+// Profiles wait in one bounded queue in memory until the server has acknowledged
+// or refused each of them. The package leaves to the server to take a profile
+// once that is sent twice: profiles keep their ID over all attempts.
 package forward
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-	pushv1 "github.com/grafana/pyroscope/api/gen/proto/go/push/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
-	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
-	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
 
+// Defaults of Options.
 const (
-	// maxSeries is the number of profiles of one request, below the limit that
-	// servers have.
-	maxSeries = 200
-	// requestTimeout bounds one request.
-	requestTimeout = 20 * time.Second
-	// labelDelta tells Pyroscope whether values are counters. It is not kept.
-	labelDelta = "__delta__"
+	DefaultMaxQueueBytes    = 64 << 20
+	DefaultMaxQueueProfiles = 50_000
 )
 
 // Options configure a Forwarder. URL is required.
@@ -45,103 +39,151 @@ type Options struct {
 	Client     *http.Client
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
+
+	// MaxQueueBytes and MaxQueueProfiles bound what waits for the server: the
+	// size of profiles, compressed, with their labels, and their number. When
+	// more comes, the oldest are dropped. 0 is the default.
+	MaxQueueBytes    int64
+	MaxQueueProfiles int
+	// FirstPause is the first pause after a failure; every further one is twice
+	// as long, up to 10 s. 0 is half a second.
+	FirstPause time.Duration
 }
 
-// A Forwarder appends profiles to a server. It is safe for concurrent use.
+// ErrRefused is wrapped by errors about profiles that the server will never take.
+var ErrRefused = errors.New("the server refuses the profile")
+
+// ErrDropped is wrapped by errors about profiles that left the queue before they
+// were sent, as it was full or the Forwarder was closed.
+var ErrDropped = errors.New("the profile was dropped before it was sent")
+
+// A Forwarder sends profiles to a server. It is safe for concurrent use. Whoever
+// made it has to close it.
 type Forwarder struct {
-	log    *slog.Logger
-	client pushv1connect.PusherServiceClient
-	sent   *prometheus.CounterVec
+	options Options
+	log     *slog.Logger
+	client  pushv1connect.PusherServiceClient
+	metrics *metrics
+	queue   *queue
+	refusal refusalLog
+
+	close   sync.Once
+	closing chan struct{} // closed by Close: nothing comes any more
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when run has returned
 }
 
-// New returns a Forwarder. It does not connect.
+// New returns a Forwarder that sends what it is given in the background. It does
+// not connect before there is something to send.
 func New(o Options) (*Forwarder, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("forward: %q is no URL of an HTTP server", o.URL)
 	}
-	if o.Client == nil {
-		o.Client = &http.Client{}
+	client := http.Client{}
+	if o.Client != nil {
+		client = *o.Client
 	}
+	client.Transport = recorder{cmp.Or[http.RoundTripper](client.Transport, http.DefaultTransport)}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.MaxQueueBytes = cmp.Or(o.MaxQueueBytes, DefaultMaxQueueBytes)
+	o.MaxQueueProfiles = cmp.Or(o.MaxQueueProfiles, DefaultMaxQueueProfiles)
+	o.FirstPause = cmp.Or(o.FirstPause, 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
 	f := &Forwarder{
-		log:    o.Logger,
-		client: pushv1connect.NewPusherServiceClient(o.Client, u.String()),
-		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "flameline_forward_profiles_total",
-			Help: "Profiles sent to the server, by outcome (ok, refused for good, failed and to be sent again).",
-		}, []string{"outcome"}),
+		options: o,
+		log:     o.Logger,
+		client:  pushv1connect.NewPusherServiceClient(&client, u.String(), connect.WithReadMaxBytes(maxAnswerBytes)),
+		queue:   newQueue(o.MaxQueueProfiles, o.MaxQueueBytes),
+		closing: make(chan struct{}),
+		cancel:  cancel,
+		done:    make(chan struct{}),
 	}
-	for _, outcome := range []string{"ok", "refused", "failed"} {
-		f.sent.WithLabelValues(outcome)
-	}
-	if o.Registerer != nil {
-		o.Registerer.MustRegister(f.sent)
-	}
+	f.metrics = newMetrics(o.Registerer, f.queue)
+	go f.run(ctx)
 	return f, nil
 }
 
-// Append sends profiles and returns when the server has acknowledged all of
-// them. After an error, some may have been; their IDs tell the server which it
-// has already. What the server refuses for good is logged, counted and given
-// up, since sending it again would not help.
+// Queue takes profiles over and returns at once; they are sent in the background.
+// Its errors are about profiles that cannot be sent at all; the others of the call
+// are queued.
+func (f *Forwarder) Queue(_ context.Context, ps []profile.Profile) error {
+	_, err := f.put(ps, false)
+	return err
+}
+
+// Append queues profiles and returns when the server has acknowledged all of
+// them. An error wraps ErrRefused if the server will take none of those that are
+// missing. When ctx ends, the profiles stay in the queue; calling Append again
+// with the same IDs waits for the same profiles.
 func (f *Forwarder) Append(ctx context.Context, ps []profile.Profile) error {
-	for chunk := range slices.Chunk(ps, maxSeries) {
-		if err := f.push(ctx, chunk); err != nil {
-			return err
+	waiting, err := f.put(ps, true)
+	if err != nil {
+		return err
+	}
+	refused := error(nil)
+	for _, outcome := range waiting {
+		select {
+		case err := <-outcome:
+			switch {
+			case err == nil:
+			case errors.Is(err, ErrRefused):
+				refused = err
+			default:
+				return err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("forward: not acknowledged yet: %w", ctx.Err())
 		}
 	}
-	return nil
+	return refused
 }
 
-func (f *Forwarder) push(ctx context.Context, ps []profile.Profile) error {
-	req := &pushv1.PushRequest{}
+// put encodes and queues profiles. With wait, there is a channel for the outcome
+// of each.
+func (f *Forwarder) put(ps []profile.Profile, wait bool) (waiting []chan error, err error) {
+	var items []*item
 	for _, p := range ps {
-		raw, err := encode(p)
-		if err != nil {
-			return fmt.Errorf("forward: encode profile: %w", err)
+		it, e := newItem(p)
+		if e == nil && it.bytes > f.options.MaxQueueBytes {
+			e = fmt.Errorf("%w: %d bytes are more than the queue holds (push.max_queue_bytes)", ErrRefused, it.bytes)
 		}
-		s := &pushv1.RawProfileSeries{Samples: []*pushv1.RawSample{{RawProfile: raw, ID: p.ID}}}
-		// Counters have become growth in the sources. Pyroscope's storage v1
-		// would take the difference of memory profiles once more.
-		s.Labels = append(s.Labels, &typesv1.LabelPair{Name: labelDelta, Value: "false"})
-		p.Labels.Range(func(l labels.Label) {
-			s.Labels = append(s.Labels, &typesv1.LabelPair{Name: l.Name, Value: l.Value})
-		})
-		req.Series = append(req.Series, s)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("forward %s: %w", p.Labels, e))
+			f.metrics.profiles.WithLabelValues(outcomeRefused).Inc()
+			continue
+		}
+		if wait {
+			c := make(chan error, 1)
+			it.waiting = []chan error{c}
+			waiting = append(waiting, c)
+		}
+		items = append(items, it)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err := f.client.Push(ctx, connect.NewRequest(req))
-	switch {
-	case err == nil:
-		f.sent.WithLabelValues("ok").Add(float64(len(ps)))
-		return nil
-	case connect.CodeOf(err) == connect.CodeInvalidArgument:
-		f.sent.WithLabelValues("refused").Add(float64(len(ps)))
-		f.log.Error("the server refuses profiles; they are lost", "profiles", len(ps), "err", err)
-		return nil
+	if dropped := f.queue.put(items); dropped > 0 {
+		f.metrics.profiles.WithLabelValues(outcomeDropped).Add(float64(dropped))
+		f.log.Error("profiles are lost: the queue for the server is full, the oldest were dropped", "profiles", dropped)
 	}
-	f.sent.WithLabelValues("failed").Add(float64(len(ps)))
-	return fmt.Errorf("forward %d profiles: %w", len(ps), err)
+	return waiting, err
 }
 
-// encode returns a profile as senders push it: in pprof format, gzipped.
-func encode(p profile.Profile) ([]byte, error) {
-	raw, err := p.Pprof.MarshalVT()
-	if err != nil {
-		return nil, err
+// Close sends what is queued until ctx ends. What is left then is lost and
+// counted, and the error says how much.
+func (f *Forwarder) Close(ctx context.Context) error {
+	f.close.Do(func() { close(f.closing) })
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		f.cancel()
+		<-f.done
 	}
-	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
+	f.cancel()
+	left := f.queue.close()
+	if left == 0 {
+		return nil
 	}
-	_, err = w.Write(raw)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	f.metrics.profiles.WithLabelValues(outcomeShutdown).Add(float64(left))
+	return fmt.Errorf("forward: %d profiles could not be sent before the end and are lost", left)
 }

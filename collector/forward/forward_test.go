@@ -14,7 +14,6 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
@@ -44,33 +43,105 @@ func profiles(n int) []profile.Profile {
 	return out
 }
 
-func TestAppendReachesAServer(t *testing.T) {
+// start returns a Forwarder that is closed with the test, and its metrics.
+func start(t *testing.T, o forward.Options) (*forward.Forwarder, *prometheus.Registry) {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	o.Registerer, o.FirstPause = reg, 10*time.Microsecond
+	f, err := forward.New(o)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = f.Close(ctx)
+	})
+	return f, reg
+}
+
+// outcomes returns the metric of profiles by outcome, those that are not 0.
+func outcomes(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	out := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "flameline_forward_profiles_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if v := m.GetCounter().GetValue(); v != 0 {
+				out[m.GetLabel()[0].GetValue()] = v
+			}
+		}
+	}
+	return out
+}
+
+// gauge returns a metric without labels.
+func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// A central is a server with a store, behind a front that may answer for it.
+type central struct {
+	db  *store.DB
+	url string
+}
+
+func newCentral(t *testing.T, limits server.Limits, front func(http.Handler) http.Handler) *central {
+	t.Helper()
 	db, err := store.Open(t.TempDir(), store.Options{})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close()) }()
-	srv := server.New(server.Options{Limits: server.Limits{MaxSeriesPerPush: 1000}})
+	srv := server.New(server.Options{Limits: limits})
 	srv.Open(db)
-	ts := httptest.NewServer(srv)
-	defer ts.Close()
+	h := http.Handler(srv)
+	if front != nil {
+		h = front(h)
+	}
+	ts := httptest.NewServer(h)
+	t.Cleanup(func() {
+		ts.CloseClientConnections()
+		ts.Close()
+		require.NoError(t, db.Close())
+	})
+	return &central{db, ts.URL}
+}
 
-	f, err := forward.New(forward.Options{URL: ts.URL})
+// total is the sum of all that is stored.
+func (c *central) total(t *testing.T) int64 {
+	t.Helper()
+	typ, err := profile.ParseType("process_cpu:cpu:nanoseconds::")
 	require.NoError(t, err)
+	tree, err := c.db.Tree(t.Context(), store.Selection{Type: typ, End: time.Now().Add(time.Minute).UnixMilli()}, nil)
+	require.NoError(t, err)
+	return tree.Total()
+}
+
+func TestAppendReachesAServer(t *testing.T) {
+	c := newCentral(t, server.Limits{MaxSeriesPerPush: 1000}, nil)
+	f, reg := start(t, forward.Options{URL: c.url})
 	const n = 450 // several requests
 	ps := profiles(n)
 	require.NoError(t, f.Append(t.Context(), ps))
-	require.NoError(t, f.Append(t.Context(), ps), "sent again, as after an answer that got lost")
-	typ, err := profile.ParseType("process_cpu:cpu:nanoseconds::")
-	require.NoError(t, err)
-	tree, err := db.Tree(t.Context(), store.Selection{Type: typ, End: time.Now().Add(time.Minute).UnixMilli()}, nil)
-	require.NoError(t, err)
-	require.EqualValues(t, n, tree.Total(), "every profile is there once")
+	require.NoError(t, f.Append(t.Context(), profiles(n)), "sent again, as after an answer that got lost")
+	require.EqualValues(t, n, c.total(t), "every profile is there once")
+	require.Equal(t, map[string]float64{"ok": 2 * n}, outcomes(t, reg))
 }
 
 // Times and durations arrive as they were: of a long profile, of a state, which
 // has no duration, and of growth over a gap.
 func TestAppendKeepsTimes(t *testing.T) {
 	var got []*googlev1.Profile
-	_, h := pushv1connect.NewPusherServiceHandler(pusher(func(r *pushv1.PushRequest) {
+	h := handler(func(r *pushv1.PushRequest) error {
 		for _, s := range r.Series {
 			p, _, err := ingest.Pprof(s.Samples[0].RawProfile, ingest.Limits{})
 			if err != nil {
@@ -79,11 +150,11 @@ func TestAppendKeepsTimes(t *testing.T) {
 			}
 			got = append(got, p)
 		}
-	}))
+		return nil
+	})
 	ts := httptest.NewServer(h)
 	defer ts.Close()
-	f, err := forward.New(forward.Options{URL: ts.URL})
-	require.NoError(t, err)
+	f, _ := start(t, forward.Options{URL: ts.URL})
 	now := time.Now().UnixNano()
 	times := [][2]int64{{now - 1, 0}, {now - 15e9, 15e9}, {now - 3600e9, 3600e9 + 1}, {0, 0}, {1, 7}}
 	ps := profiles(len(times))
@@ -100,11 +171,10 @@ func TestAppendKeepsTimes(t *testing.T) {
 // Pyroscope's storage v1 takes memory profiles for counters unless it is told.
 func TestAppendSaysThatValuesAreGrowth(t *testing.T) {
 	got := make(chan []*typesv1.LabelPair, 1)
-	_, h := pushv1connect.NewPusherServiceHandler(pusher(func(r *pushv1.PushRequest) { got <- r.Series[0].Labels }))
+	h := handler(func(r *pushv1.PushRequest) error { got <- r.Series[0].Labels; return nil })
 	ts := httptest.NewServer(h)
 	defer ts.Close()
-	f, err := forward.New(forward.Options{URL: ts.URL})
-	require.NoError(t, err)
+	f, _ := start(t, forward.Options{URL: ts.URL})
 	require.NoError(t, f.Append(t.Context(), profiles(1)))
 	sent := map[string]string{}
 	for _, l := range <-got {
@@ -113,30 +183,19 @@ func TestAppendSaysThatValuesAreGrowth(t *testing.T) {
 	require.Equal(t, map[string]string{"__delta__": "false", "__name__": "process_cpu", "service_name": "cart", "pod": "0"}, sent)
 }
 
-type pusher func(*pushv1.PushRequest)
+type pusher func(*pushv1.PushRequest) error
 
 func (p pusher) Push(_ context.Context, r *connect.Request[pushv1.PushRequest]) (*connect.Response[pushv1.PushResponse], error) {
-	p(r.Msg)
+	if err := p(r.Msg); err != nil {
+		return nil, err
+	}
 	return connect.NewResponse(&pushv1.PushResponse{}), nil
 }
 
-func TestAppendTellsWhatIsWorthAnotherTry(t *testing.T) {
-	answer := connect.CodeUnavailable
-	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = connect.NewErrorWriter().Write(w, r, connect.NewError(answer, fmt.Errorf("no")))
-	}))
-	reg := prometheus.NewRegistry()
-	f, err := forward.New(forward.Options{URL: ts.URL, Registerer: reg})
-	require.NoError(t, err)
-	require.ErrorContains(t, f.Append(t.Context(), profiles(2)), "forward 2 profiles: unavailable: no")
-	answer = connect.CodeInvalidArgument
-	require.NoError(t, f.Append(t.Context(), profiles(3)))
-	ts.Close()
-	require.Error(t, f.Append(t.Context(), profiles(1)))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.Equal(t, connect.CodeCanceled, connect.CodeOf(f.Append(ctx, profiles(1))))
-	require.Equal(t, 3, testutil.CollectAndCount(reg, "flameline_forward_profiles_total"))
+// handler serves pushes.
+func handler(push func(*pushv1.PushRequest) error) http.Handler {
+	_, h := pushv1connect.NewPusherServiceHandler(pusher(push))
+	return h
 }
 
 func TestNewRefusesWhatIsNoServer(t *testing.T) {

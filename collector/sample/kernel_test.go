@@ -30,16 +30,14 @@ import (
 )
 
 // The kernel tests sample real processes. Where that is not possible they fail
-// and say what is missing, unless this variable is 1.
-const noKernelTests = "FLAMELINE_NO_KERNEL_TESTS"
-
+// and say what is missing; -short leaves them out.
 func requireKernel(t *testing.T) {
 	t.Helper()
-	if os.Getenv(noKernelTests) == "1" {
-		t.Skipf("left out: %s=1", noKernelTests)
+	if testing.Short() {
+		t.Skip("left out by -short: it samples real processes, as root")
 	}
 	if err := Supported(); err != nil {
-		t.Fatalf("kernel tests cannot run here: %v (set %s=1 to leave them out)", err, noKernelTests)
+		t.Fatalf("kernel tests cannot run here: %v (-short leaves them out)", err)
 	}
 }
 

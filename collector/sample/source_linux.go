@@ -252,6 +252,7 @@ func (s *Source) Close() error {
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
 		s.running.Wait()
+		go s.drain()
 		s.tracer.Close()
 		close(s.handled)
 		s.collecting.Wait()
@@ -263,6 +264,18 @@ func (s *Source) Close() error {
 		s.sink.binaries.close()
 	})
 	return err
+}
+
+// drain takes what the unwinder's reader wants to hand over after the end. It would
+// block for good otherwise, and hold the unwinder and its maps in memory.
+func (s *Source) drain() {
+	for {
+		select {
+		case <-s.traces:
+		case <-time.After(2 * time.Second):
+			return
+		}
+	}
 }
 
 // handle has the unwinder name and report what comes from the kernel.

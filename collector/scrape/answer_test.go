@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 func TestSetTime(t *testing.T) {
@@ -94,6 +96,14 @@ func (a *appender) given() (flow, state *googlev1.Profile) {
 	return flow, state
 }
 
+// store keeps an answer and stores what is owed, as a scrape does.
+func (l *loop) store(ctx context.Context, a answer) error {
+	if err := l.keep(ctx, a); err != nil {
+		return err
+	}
+	return l.settle(ctx)
+}
+
 // answered is the answer of a target whose clock is an hour behind.
 func answered(t *testing.T, at time.Time, n int64) answer {
 	t.Helper()
@@ -107,14 +117,14 @@ func TestGapIsNoSpike(t *testing.T) {
 	a := newAppender()
 	l := memoryLoop(t, a, "localhost:1", "", nil)
 	begin := time.Unix(1_700_000_000, 0)
-	require.NoError(t, l.keep(t.Context(), answered(t, begin, 100)))
+	require.NoError(t, l.store(t.Context(), answered(t, begin, 100)))
 	flow, state := a.given()
 	require.Nil(t, flow)
 	require.Equal(t, begin.UnixNano(), state.TimeNanos)
 
 	require.Error(t, l.scrape(t.Context(), begin.Add(15*time.Second), 0), "nobody listens there")
 	later := begin.Add(10 * time.Minute)
-	require.NoError(t, l.keep(t.Context(), answered(t, later, 700)))
+	require.NoError(t, l.store(t.Context(), answered(t, later, 700)))
 	flow, state = a.given()
 	require.Equal(t, map[uint64][]int64{0xa: {600, 60_000}}, values(flow))
 	require.Equal(t, begin.UnixNano(), flow.TimeNanos)
@@ -124,43 +134,111 @@ func TestGapIsNoSpike(t *testing.T) {
 	require.Zero(t, state.DurationNanos)
 }
 
-// Growth that could not be stored is stored later, once, and with its own time.
-// Growth that is refused is not tried again.
+// Growth that could not be stored is stored later, once: what was tried as it was,
+// with its ID, and all that came since as one profile. Growth that is refused is
+// not tried again.
 func TestGrowthWaitsForTheStore(t *testing.T) {
 	a := newAppender()
 	refused := errors.New("refused")
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Write(zipped(t, heap(0, 0, map[uint64][4]int64{0xa: {40, 4000, 1, 100}})))
-	}))
-	defer server.Close()
-	l := memoryLoop(t, a, strings.TrimPrefix(server.URL, "http://"), "", func(err error) bool { return errors.Is(err, refused) })
-	begin := time.Now().Add(-time.Minute)
-	require.NoError(t, l.keep(t.Context(), answered(t, begin, 10)))
+	l := memoryLoop(t, a, "localhost:1", "", func(err error) bool { return errors.Is(err, refused) })
+	l.manager.o.Queue = a.Append // as an agent's, so that states do not wait with growth
+	begin := time.Now().Add(-10 * time.Minute)
+	at := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+	require.NoError(t, l.store(t.Context(), answered(t, begin, 10)))
 	a.given()
 
 	a.err = errors.New("disk is full")
-	second := answered(t, begin.Add(15*time.Second), 25)
-	require.ErrorContains(t, l.keep(t.Context(), second), "append: disk is full")
-	require.ErrorContains(t, l.scrape(t.Context(), time.Now(), 0), "append: disk is full")
+	l.manager.o.Queue = func(_ context.Context, ps []profile.Profile) error { return nil }
+	require.ErrorContains(t, l.store(t.Context(), answered(t, at(15), 25)), "append: disk is full")
+	tried := l.owed[0].id
+	for i := range 100 {
+		require.ErrorContains(t, l.store(t.Context(), answered(t, at(16+i), int64(26+i))), "append: disk is full")
+		require.Len(t, l.owed, 2, "what was tried, and what came since")
+	}
 	a.err = nil
-	require.NoError(t, l.scrape(t.Context(), time.Now(), 0))
-	require.Len(t, a.profiles, 4, "flow and state of the second and of the last")
-	require.Equal(t, second.ids, []string{a.profiles[0].ID, a.profiles[1].ID})
-	first := a.profiles[1].Pprof
+	require.NoError(t, l.store(t.Context(), answered(t, at(120), 200)))
+	require.Len(t, a.profiles, 2)
+	require.Equal(t, tried, a.profiles[0].ID)
+	require.NotEqual(t, tried, a.profiles[1].ID)
+	first, rest := a.profiles[0].Pprof, a.profiles[1].Pprof
 	require.Equal(t, map[uint64][]int64{0xa: {15, 1500}}, values(first))
 	require.Equal(t, []int64{begin.UnixNano(), 15e9}, []int64{first.TimeNanos, first.DurationNanos})
-	last := a.profiles[3].Pprof
-	require.Equal(t, map[uint64][]int64{0xa: {15, 1500}}, values(last))
-	require.Equal(t, begin.Add(15*time.Second).UnixNano(), last.TimeNanos)
+	require.Equal(t, map[uint64][]int64{0xa: {175, 17500}}, values(rest))
+	require.Equal(t, []int64{at(15).UnixNano(), 105e9}, []int64{rest.TimeNanos, rest.DurationNanos})
+	a.given()
+
+	// A process that starts anew meanwhile ends the growth of the one before.
+	a.err = errors.New("disk is full")
+	for i, n := range []int64{210, 230, 260, 3, 7, 220, 270, 300} {
+		require.Error(t, l.store(t.Context(), answered(t, at(130+i), n)))
+	}
+	a.err = nil
+	require.NoError(t, l.store(t.Context(), answered(t, at(140), 312)))
+	sum := int64(0)
+	for _, p := range a.profiles {
+		sum += values(p.Pprof)[0xa][0]
+	}
+	require.Len(t, a.profiles, 3)
+	require.EqualValues(t, 260-200+312, sum, "the new process' counters overtook those of the old one")
+	require.Zero(t, testutil.ToFloat64(l.manager.metrics.lost.WithLabelValues("shop", "memory")))
 	a.given()
 
 	a.err = refused
-	require.ErrorContains(t, l.keep(t.Context(), answered(t, begin.Add(61*time.Second), 50)), "append: refused")
+	require.ErrorContains(t, l.store(t.Context(), answered(t, at(161), 50)), "append: refused")
 	a.err = nil
-	require.Nil(t, l.pending)
-	require.NoError(t, l.keep(t.Context(), answered(t, begin.Add(62*time.Second), 57)))
+	require.Empty(t, l.owed)
+	require.Equal(t, 1.0, testutil.ToFloat64(l.manager.metrics.lost.WithLabelValues("shop", "memory")))
+	require.NoError(t, l.store(t.Context(), answered(t, at(162), 57)))
 	flow, _ := a.given()
 	require.Equal(t, map[uint64][]int64{0xa: {7, 700}}, values(flow))
+}
+
+// A store that fails for a while costs neither growth nor the last states, however
+// many scrapes that is, and nothing is stored twice.
+func TestProfilesWaitForTheStore(t *testing.T) {
+	a := newAppender()
+	l := memoryLoop(t, a, "localhost:1", "", nil)
+	begin := time.Now().Add(-10 * time.Minute)
+	require.NoError(t, l.store(t.Context(), answered(t, begin, 10)))
+	a.given()
+	a.err = errors.New("disk is full")
+	const failed = 50
+	for i := range failed {
+		require.Error(t, l.store(t.Context(), answered(t, begin.Add(time.Duration(i+1)*time.Second), int64(11+i))))
+		require.LessOrEqual(t, len(l.owed), maxOwed)
+	}
+	a.err = nil
+	require.NoError(t, l.settle(t.Context()))
+	ids, sum, states := map[string]bool{}, int64(0), 0
+	for _, p := range a.profiles {
+		require.False(t, ids[p.ID])
+		ids[p.ID] = true
+		if typesOf(p.Pprof)[0] == "alloc_objects" {
+			sum += values(p.Pprof)[0xa][0]
+		} else {
+			states++
+		}
+	}
+	require.EqualValues(t, failed, sum)
+	require.Equal(t, maxOwed-1, states)
+	require.EqualValues(t, failed-states, testutil.ToFloat64(l.manager.metrics.lost.WithLabelValues("shop", "memory")))
+}
+
+// A job that ends hands over what it owes.
+func TestLoopLeavesNothing(t *testing.T) {
+	a := newAppender()
+	l := memoryLoop(t, a, "localhost:1", "", nil)
+	require.NoError(t, l.store(t.Context(), answered(t, time.Unix(1_700_000_000, 0), 10)))
+	a.given()
+	a.err = errors.New("away")
+	require.Error(t, l.store(t.Context(), answered(t, time.Unix(1_700_000_015, 0), 30)))
+	a.err = nil
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.run(ctx)
+	flow, state := a.given()
+	require.Equal(t, map[uint64][]int64{0xa: {20, 2000}}, values(flow))
+	require.NotNil(t, state)
 }
 
 // What Go's own handlers serve is recognised: counters, the difference of two

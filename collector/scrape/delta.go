@@ -64,12 +64,13 @@ const (
 )
 
 // apply returns what a reading says in terms of the store, and the snapshot that
-// the next reading has to be compared with once that is stored: see commit. The
-// results are, as far as there is something to say,
+// the next reading has to be compared with once the growth is safe: see commit.
+// The results are, and nil if there is nothing to say,
 //
-//   - a profile of the cumulative types, whose values are the growth over its
-//     time and duration, and
-//   - a profile of the states, with the time at which they held and duration 0.
+//   - state: a profile of the states, with the time at which they held and
+//     duration 0, and
+//   - flow: a profile of the cumulative types, whose values are the growth over
+//     its time and duration.
 //
 // They are two, for a profile has but one time: a state that was read after a gap
 // of ten minutes did not hold for all of them. Samples without values are left
@@ -78,16 +79,9 @@ const (
 // A process that started anew since the reading before has all its values from
 // the time between. Of the first reading only the states are known, unless it
 // says how long it is.
-func (d *delta) apply(r reading) (parts []*googlev1.Profile, next *snapshot) {
+func (d *delta) apply(r reading) (state, flow *googlev1.Profile, next *snapshot) {
 	p := r.profile
-	var flows, states []int
-	for i, t := range p.SampleType {
-		if d.cumulative(p.StringTable[t.Type]) {
-			flows = append(flows, i)
-		} else {
-			states = append(states, i)
-		}
-	}
+	flows, states := d.columns(p)
 	next = d.counting.snapshot(p, flows)
 	next.time, next.answered = r.taken, r.answered
 	begin, known := d.since(r)
@@ -101,25 +95,41 @@ func (d *delta) apply(r reading) (parts []*googlev1.Profile, next *snapshot) {
 	}
 
 	if r.kind != difference {
-		if state := project(p.CloneVT(), states); state != nil {
+		if state = project(p.CloneVT(), states); state != nil {
 			state.TimeNanos, state.DurationNanos = r.taken, 0
-			parts = append(parts, state)
 		}
 	}
 	if known {
-		if flow := project(p, flows); flow != nil {
+		if flow = project(p, flows); flow != nil {
 			flow.TimeNanos, flow.DurationNanos = begin, r.taken-begin
-			parts = append(parts, flow)
 		}
 	}
-	return parts, next
+	next.rows = nil
+	return state, flow, next
+}
+
+// columns tells the cumulative sample types of a profile from its states.
+func (d *delta) columns(p *googlev1.Profile) (flows, states []int) {
+	for i, t := range p.SampleType {
+		if d.cumulative(p.StringTable[t.Type]) {
+			flows = append(flows, i)
+		} else {
+			states = append(states, i)
+		}
+	}
+	return flows, states
+}
+
+// continues reports whether a reading is of the process that a snapshot is of,
+// which has not started anew since. It leaves the reading as it is.
+func (d *delta) continues(before *snapshot, r reading) bool {
+	flows, _ := d.columns(r.profile)
+	now := d.counting.snapshot(r.profile, flows)
+	return before.time < r.taken && before.period == now.period && !restarted(before, now)
 }
 
 // commit makes a snapshot the one that the next reading is compared with.
-func (d *delta) commit(next *snapshot) {
-	next.rows = nil
-	d.last = next
-}
+func (d *delta) commit(next *snapshot) { d.last = next }
 
 // maxGap is the most time between two readings over which growth is spread. A
 // profile of more than a day would be taken for a mistake.
@@ -180,7 +190,7 @@ func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
 // restarted reports whether counters fell or vanished, or are those of another
 // program: all of this happens in a new process only.
 func restarted(before, now *snapshot) bool {
-	if !slices.Equal(before.types, now.types) || before.buildID != "" && now.buildID != "" && before.buildID != now.buildID {
+	if before.ended || !slices.Equal(before.types, now.types) || before.buildID != "" && now.buildID != "" && before.buildID != now.buildID {
 		return true
 	}
 	for row, key := range before.keys {

@@ -50,19 +50,21 @@ func (d *delta) next(t *testing.T, p *googlev1.Profile) (flow, state *googlev1.P
 
 func (d *delta) read(t *testing.T, r reading) (flow, state *googlev1.Profile) {
 	t.Helper()
-	parts, snapshot := d.apply(r)
+	state, flow, snapshot := d.apply(r)
 	d.commit(snapshot)
-	for _, p := range parts {
+	for _, p := range []*googlev1.Profile{state, flow} {
+		if p == nil {
+			continue
+		}
 		require.NotEmpty(t, p.Sample)
 		for _, s := range p.Sample {
 			require.Len(t, s.Value, len(p.SampleType))
 			require.False(t, allZero(s.Value), "a sample without values")
 		}
 		if d.cumulative(p.StringTable[p.SampleType[0].Type]) {
-			require.Nil(t, flow)
-			flow = p
+			require.Same(t, flow, p)
 		} else {
-			require.Nil(t, state)
+			require.Same(t, state, p)
 			require.Zero(t, p.DurationNanos, "a state holds until the next")
 			state = p
 		}

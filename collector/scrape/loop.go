@@ -46,9 +46,9 @@ type loop struct {
 	maxBody int64
 	delta   *delta // nil if values are not cumulative
 
-	// pending is the answer whose growth could not be stored yet; nil if there is
-	// none. Only run's goroutine uses it.
-	pending *answer
+	// owed are the profiles that could not be stored yet, oldest first. Only run's
+	// goroutine uses them.
+	owed []*owed
 
 	mu   sync.Mutex
 	last Status
@@ -78,6 +78,7 @@ func (l *loop) status() Status {
 
 // run scrapes until ctx ends.
 func (l *loop) run(ctx context.Context) {
+	defer func() { l.leave(ctx) }()
 	wait := true // for the next boundary
 	for {
 		now := time.Now()
@@ -127,14 +128,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// scrape pulls one profile and hands it on. What could not be stored at the
-// scrape before, without being refused, goes first.
+// scrape pulls one profile and hands it on, after what could not be stored before.
 func (l *loop) scrape(ctx context.Context, start time.Time, length time.Duration) error {
-	if l.pending != nil {
-		if err := l.keep(ctx, *l.pending); err != nil {
-			return err
-		}
+	err := l.pull(ctx, start, length)
+	if later := l.settle(ctx); err == nil {
+		err = later
 	}
+	return err
+}
+
+func (l *loop) pull(ctx context.Context, start time.Time, length time.Duration) error {
 	u, wait := l.url, length
 	if length > 0 {
 		query := u.Query()
@@ -156,63 +159,71 @@ func (l *loop) scrape(ctx context.Context, start time.Time, length time.Duration
 	})
 }
 
-// keep decodes an answer and appends what it says. Counters are compared with
-// the next answer's once they are safe: if they could not be stored, the answer
-// stays pending, and no growth is lost or, as IDs stay the same, counted twice.
+// keep decodes an answer and notes what it says as owed. What stands for itself
+// goes to the queue in place of that, if there is one.
+//
+// The growth of counters is owed until it is stored. What a scrape adds to growth
+// that was never tried makes one profile with it, so that no growth is lost, and
+// little is kept, however long the appender fails. What was tried is tried again
+// as it was, with the same ID, so that no growth is counted twice.
 func (l *loop) keep(ctx context.Context, a answer) error {
 	p, err := l.decode(ctx, a.body)
 	if err != nil {
 		return err
 	}
-	parts, next := []*googlev1.Profile{p}, (*snapshot)(nil)
-	switch {
-	case l.delta != nil:
-		r := a.reading(p)
-		if _, ok := l.delta.since(r); !ok && l.delta.last != nil {
-			l.manager.log.Warn("growth over more than a day is left out", "job", l.target.job, "instance", l.target.instance, "profile", l.name)
+	if l.delta == nil {
+		if a.kind == difference && a.length == 0 {
+			return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: drop the parameter seconds")}
 		}
-		parts, next = l.delta.apply(r)
-	case a.kind == difference && a.length == 0:
-		return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: drop the parameter seconds")}
-	default:
 		a.setTime(p)
 		if a.length == 0 {
 			p.DurationNanos = 0 // a state
+		} else {
+			l.manager.metrics.covered.WithLabelValues(l.target.job).Add(time.Duration(p.DurationNanos).Seconds())
 		}
+		return l.hand(ctx, a.ids[0], p)
 	}
-	if len(parts) == 0 { // the first, or nothing has happened
-		l.settle(next)
-		return nil
+	r := a.reading(p)
+	l.reopen(r)
+	if _, ok := l.delta.since(r); !ok && l.delta.last != nil {
+		l.manager.log.Warn("growth over more than a day is left out", "job", l.target.job, "instance", l.target.instance, "profile", l.name)
 	}
-	var ps []profile.Profile
-	for i, part := range parts {
-		ps = append(ps, profile.Profile{ID: a.ids[i], Labels: l.labels, Pprof: part})
+	base := l.delta.last
+	state, flow, next := l.delta.apply(r)
+	l.delta.commit(next)
+	if state != nil {
+		err = l.hand(ctx, a.ids[0], state)
 	}
-	duration := time.Duration(p.DurationNanos)
-	err = l.manager.o.Appender.Append(ctx, ps)
-	switch {
-	case err == nil:
-		l.settle(next)
-	case l.delta != nil && !l.manager.refused(err):
-		l.pending = &a
-	default:
-		l.settle(next)
+	if flow == nil {
+		return err
 	}
-	if err != nil {
-		return &scrapeError{reasonAppend, fmt.Errorf("append: %w", err)}
+	if a.kind != counters {
+		return errors.Join(err, l.hand(ctx, a.ids[1], flow))
 	}
-	if a.length > 0 {
-		l.manager.metrics.covered.WithLabelValues(l.target.job).Add(duration.Seconds())
+	o, e := newOwed(a.ids[1], flow)
+	if e != nil {
+		return errors.Join(err, e)
 	}
-	return nil
+	o.base, o.next = base, next
+	l.owe(o)
+	return err
 }
 
-// settle makes the next answer be compared with a snapshot.
-func (l *loop) settle(next *snapshot) {
-	l.pending = nil
-	if l.delta != nil {
-		l.delta.commit(next)
+// hand gives a profile that stands for itself to the queue, which keeps it until
+// it is stored. Without a queue, it is owed.
+func (l *loop) hand(ctx context.Context, id string, p *googlev1.Profile) error {
+	if l.manager.o.Queue == nil {
+		o, err := newOwed(id, p)
+		if err == nil {
+			l.owe(o)
+		}
+		return err
 	}
+	if err := l.manager.o.Queue(ctx, []profile.Profile{{ID: id, Labels: l.labels, Pprof: p}}); err != nil {
+		l.lose(1)
+		return &scrapeError{reasonAppend, fmt.Errorf("append: %w", err)}
+	}
+	return nil
 }
 
 // decode reads a body, a few at a time.

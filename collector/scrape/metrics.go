@@ -19,6 +19,7 @@ type metrics struct {
 	scrapes  *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	covered  *prometheus.CounterVec
+	lost     *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -39,9 +40,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		covered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_scrape_covered_seconds_total", Help: "Time that CPU profiles cover, over all targets.",
 		}, []string{"job"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_scrape_lost_profiles_total", Help: "Profiles of targets that could not be stored, or were refused.",
+		}, []string{"job", "profile"}),
 	}
 	if r != nil {
-		r.MustRegister(m.up, m.duration, m.scrapes, m.bytes, m.covered)
+		r.MustRegister(m.up, m.duration, m.scrapes, m.bytes, m.covered, m.lost)
 	}
 	return m
 }

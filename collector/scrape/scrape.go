@@ -43,6 +43,11 @@ type Appender interface {
 // Options configure a Manager. Appender and Decode are required.
 type Options struct {
 	Appender Appender
+	// Queue takes profiles over and returns at once: it keeps them until they are
+	// stored, so that they need not be waited for. The Appender is for the growth
+	// of counters, which goes into a later profile until it is safe. nil keeps
+	// profiles here, a few of each target, until the Appender takes them.
+	Queue func(ctx context.Context, ps []profile.Profile) error
 	// Decode reads a pprof body, compressed or not, within the limits that
 	// the caller sets, and refuses malformed ones.
 	Decode func(body []byte) (*googlev1.Profile, error)
@@ -102,6 +107,14 @@ func New(o Options) (*Manager, error) {
 
 // refused tells whether the Appender will never take what it gave an error for.
 func (m *Manager) refused(err error) bool { return m.o.Refused != nil && m.o.Refused(err) }
+
+// queue hands a profile over without waiting, as far as that is possible.
+func (m *Manager) queue(ctx context.Context, p profile.Profile) error {
+	if m.o.Queue != nil {
+		return m.o.Queue(ctx, []profile.Profile{p})
+	}
+	return m.o.Appender.Append(ctx, []profile.Profile{p})
+}
 
 // Run scrapes until ctx ends and returns when every scrape has stopped. The
 // profile that is being taken then is lost.

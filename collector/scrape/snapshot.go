@@ -16,6 +16,7 @@ type snapshot struct {
 	period   int64     // of the profile: what a count stands for
 	buildID  string    // of the program; empty if unknown
 	types    []string  // sample types, the columns of values
+	ended    bool      // the process has ended, though later counters may be larger
 
 	keys   []uint64         // of the distinct samples, the rows of values
 	index  map[uint64]int32 // of keys

@@ -17,6 +17,9 @@ const (
 	SamplingOff      Sampling = "off"
 	SamplingStarting Sampling = "starting"
 	SamplingOn       Sampling = "on"
+	// SamplingFailed is the state after it was on and stopped by itself: it is
+	// started again.
+	SamplingFailed Sampling = "failed"
 )
 
 // Status is the answer of /api/v1/status.
@@ -61,14 +64,15 @@ func storeStatus(db Store) *StoreStatus {
 // EBPFStatus tells whether this machine is being sampled.
 type EBPFStatus struct {
 	State Sampling `json:"state"`
-	// Reason is why it is off and what to do about it, in one sentence.
+	// Reason is why it is off or failed and what to do about it, in one sentence.
 	Reason string `json:"reason,omitempty"`
 	// Frequency is in samples per second and CPU.
 	Frequency int `json:"frequency,omitempty"`
 }
 
 // Health gathers what the parts of the service say of themselves. It is ready
-// when the store is open and the eBPF source is on, or off for a known reason.
+// when the store is open and the eBPF source is on, or off for a known reason. It
+// answers queries and takes pushes also while sampling has failed.
 type Health struct {
 	mu       sync.Mutex
 	status   Status
@@ -131,6 +135,8 @@ func (h *Health) state() (Status, Store) {
 		st.NotReady = "the store is not open yet"
 	case st.EBPF.State == SamplingStarting:
 		st.NotReady = "sampling has not begun yet"
+	case st.EBPF.State == SamplingFailed:
+		st.NotReady = "sampling has stopped by itself: " + st.EBPF.Reason
 	default:
 		st.Ready = true
 	}

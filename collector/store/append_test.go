@@ -145,7 +145,7 @@ func TestConcurrentAppendsAndQueries(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir, func(o *Options) { o.CacheBytes = 1 << 20 }) // evicts all the time
 	w := newWorkload(3, 2)
-	const each = 12
+	each := rounds(12)
 	var wg sync.WaitGroup
 	for pod := range 2 {
 		for service := range 3 {

@@ -12,7 +12,7 @@ import (
 // cut, and where numbers are long.
 func TestAddPairIsDecodeTwice(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
-	for range 3000 {
+	for range rounds(3000) {
 		n, room, width := 1+r.IntN(200), 0, r.UintN(12)
 		var columns [2]column
 		var want [2][]uint64

@@ -24,7 +24,7 @@ type ServerStatus struct {
 
 // EBPFStatus tells whether the server samples its own machine.
 type EBPFStatus struct {
-	State     string `json:"state"` // off, starting or on
+	State     string `json:"state"` // off, starting, on or failed
 	Reason    string `json:"reason,omitempty"`
 	Frequency int    `json:"frequency,omitempty"` // samples per second and CPU
 }

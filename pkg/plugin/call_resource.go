@@ -23,6 +23,7 @@ const resourceRange = time.Hour
 //	/profileTypes?start&end
 //	/labelNames?query&start&end
 //	/labelValues?label&query&start&end
+//	/labelValues?label&query&start&end&limit&search: an object, with what was left out
 //	/drilldown?<labels of an alert>&startsAt&endsAt
 //
 // start and end are Unix milliseconds, query is a selector.
@@ -30,7 +31,14 @@ func (d *Datasource) Resources() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /profileTypes", resource(d.profileTypes))
 	mux.HandleFunc("GET /labelNames", resource(d.labelNames))
-	mux.HandleFunc("GET /labelValues", resource(d.labelValues))
+	all := resource(d.labelValues)
+	mux.HandleFunc("GET /labelValues", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("limit") {
+			d.completeValues(w, r)
+			return
+		}
+		all(w, r)
+	})
 	mux.HandleFunc("GET /drilldown", d.drilldown)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, errorBody{"no resource " + r.Method + " " + r.URL.Path})

@@ -53,7 +53,11 @@ func (d *Datasource) CheckHealth(ctx context.Context, _ *backend.CheckHealthRequ
 	}
 	slices.Sort(details.ProfileTypes)
 	if status.Flameline && status.EBPF.State != "on" {
-		details.Problems = append(details.Problems, strings.TrimSuffix("eBPF sampling is "+status.EBPF.State+": "+status.EBPF.Reason, ": "))
+		state := "is " + status.EBPF.State
+		if status.EBPF.State == "failed" {
+			state = "has stopped by itself, so profiles of the server's machine are missing"
+		}
+		details.Problems = append(details.Problems, strings.TrimSuffix("eBPF sampling "+state+": "+status.EBPF.Reason, ": "))
 	}
 	if len(types) == 0 {
 		details.Problems = append(details.Problems, d.whyNoProfiles(ctx, now))

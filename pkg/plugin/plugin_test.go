@@ -3,9 +3,11 @@ package plugin_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +29,7 @@ type querier struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
 	types  []string
 	newest int64
+	values []string // of every label
 	asked  *typesv1.LabelValuesRequest
 }
 
@@ -44,6 +47,9 @@ func (q *querier) LabelNames(context.Context, *connect.Request[typesv1.LabelName
 
 func (q *querier) LabelValues(_ context.Context, r *connect.Request[typesv1.LabelValuesRequest]) (*connect.Response[typesv1.LabelValuesResponse], error) {
 	q.asked = r.Msg
+	if q.values != nil {
+		return connect.NewResponse(&typesv1.LabelValuesResponse{Names: q.values}), nil
+	}
 	if r.Msg.Name != "service_name" {
 		return connect.NewResponse(&typesv1.LabelValuesResponse{}), nil
 	}
@@ -164,6 +170,56 @@ func TestResources(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, get(t, ds, pc, "secrets").Status)
 }
 
+// A list for completion is bounded in number and bytes, says what it leaves out,
+// and has the values that hold a text.
+func TestCompletionsAreBounded(t *testing.T) {
+	pods := make([]string, 100_000)
+	for i := range pods {
+		pods[i] = fmt.Sprintf("pod-%06d", i)
+	}
+	long := make([]string, 3000)
+	for i := range long {
+		long[i] = fmt.Sprintf("%04d", i) + strings.Repeat("ä", 500)
+	}
+	for _, c := range []struct {
+		values       []string
+		params       string
+		first        string
+		number, more int
+	}{
+		{pods, "limit=10000", "pod-000000", 10_000, 90_000},
+		{pods, "limit=999999999", "pod-000000", 10_000, 90_000},
+		{pods, "limit=10000&search=99999", "pod-099999", 1, 0},
+		{pods, "limit=10000&search=POD-0999", "pod-099900", 100, 0},
+		{pods, "limit=7&search=1", "pod-000001", 7, 40_951 - 7},
+		{pods, "limit=10&search=none", "", 0, 0},
+		{[]string{"b-a", "ab", "c", "A"}, "limit=10&search=a", "ab", 3, 0},
+		{long, "limit=10000", long[0], 1 << 20 / 1007, 3000 - 1<<20/1007},
+		{[]string{}, "limit=10000", "", 0, 0},
+	} {
+		ds, pc := start(t, &querier{values: c.values}, "")
+		r := get(t, ds, pc, "labelValues?label=pod&"+c.params)
+		require.Equal(t, http.StatusOK, r.Status, "%s", r.Body)
+		require.Less(t, len(r.Body), 2<<20)
+		var got struct {
+			Values []string
+			More   int
+		}
+		require.NoError(t, json.Unmarshal(r.Body, &got))
+		require.Len(t, got.Values, c.number, c.params)
+		require.NotNil(t, got.Values)
+		require.Equal(t, c.more, got.More, c.params)
+		if c.first != "" {
+			require.Equal(t, c.first, got.Values[0])
+		}
+	}
+	ds, pc := start(t, &querier{}, "")
+	for _, limit := range []string{"", "0", "-1", "x", "1e3"} {
+		require.Equal(t, http.StatusBadRequest, get(t, ds, pc, "labelValues?label=pod&limit="+limit).Status, limit)
+	}
+	require.Equal(t, http.StatusBadRequest, get(t, ds, pc, "labelValues?limit=5").Status, "no label")
+}
+
 func TestRefusedCredentialsAreNotTheUsersSession(t *testing.T) {
 	_, pc := start(t, &querier{}, "")
 	s := *pc.DataSourceInstanceSettings
@@ -225,6 +281,12 @@ func TestHealth(t *testing.T) {
 			"no eBPF, no profiles", querier{},
 			`{"service":"flameline","version":"0.1.0","ebpf":{"state":"off","reason":"needs root or CAP_BPF."}}`,
 			"Connected to Flameline 0.1.0. Note: eBPF sampling is off: needs root or CAP_BPF. Note: there are no profiles yet; they come from eBPF sampling, scraping or a push.",
+			"",
+		},
+		{
+			"the unwinder stopped", querier{types: []string{cpu}},
+			`{"service":"flameline","version":"0.1.0","ready":false,"notReady":"sampling has stopped by itself: x","ebpf":{"state":"failed","reason":"the unwinder has stopped; the service's log says why"}}`,
+			"Connected to Flameline 0.1.0, 1 profile type: process_cpu:cpu. Note: eBPF sampling has stopped by itself, so profiles of the server's machine are missing: the unwinder has stopped; the service's log says why.",
 			"",
 		},
 		{"another server", querier{types: []string{cpu}}, "", "Connected to Pyroscope-compatible server, 1 profile type: process_cpu:cpu.", ""},

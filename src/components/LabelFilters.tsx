@@ -2,7 +2,7 @@ import { css } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
 import { Button, Combobox, IconButton, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
-import { complete } from '../completion';
+import { complete, completeFound, isNote } from '../completion';
 import { formatSelector, type Matcher, type Operator, OPERATORS, SERVICE_LABEL, tryParseSelector } from '../selector';
 import { selectors } from '../selectors';
 import { type Range, type Resources } from '../types';
@@ -129,8 +129,8 @@ function Filter({ id, matcher, others, range, resources, onChange, onRemove }: F
         maxWidth={40}
         value={matcher.value || null}
         disabled={!matcher.name}
-        options={async (typed) => complete(await resources.labelValues(range, matcher.name, narrowed), typed)}
-        onChange={({ value }) => onChange({ ...matcher, value })}
+        options={async (typed) => completeFound(await resources.completeValues(range, matcher.name, typed, narrowed))}
+        onChange={({ value }) => !isNote(value) && onChange({ ...matcher, value })}
       />
       <IconButton
         name="times"

@@ -1,6 +1,6 @@
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
-import { complete } from '../completion';
+import { completeFound, isNote } from '../completion';
 import { formatSelector, SERVICE_LABEL, tryParseSelector, withMatcher } from '../selector';
 import { selectors } from '../selectors';
 import { type Range, type Resources } from '../types';
@@ -21,8 +21,7 @@ export function ServiceSelect({ id, selector, range, resources, onChange }: Prop
 
   const options = async (typed: string) => {
     const others = (matchers ?? []).filter((m) => m.name !== SERVICE_LABEL);
-    const names = await resources.labelValues(range, SERVICE_LABEL, formatSelector(others));
-    return complete(names, typed);
+    return completeFound(await resources.completeValues(range, SERVICE_LABEL, typed, formatSelector(others)));
   };
   const label = current && (current.op === '=' ? current.value : `${current.op} ${current.value}`);
 
@@ -38,6 +37,7 @@ export function ServiceSelect({ id, selector, range, resources, onChange }: Prop
       options={options}
       value={current ? { value: current.value, label } : null}
       onChange={(option) =>
+        !isNote(option?.value) &&
         onChange(
           formatSelector(withMatcher(matchers ?? [], { name: SERVICE_LABEL, op: '=', value: option?.value ?? '' }))
         )
