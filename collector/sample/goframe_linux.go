@@ -5,6 +5,7 @@ package sample
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // Since Go 1.21 a function with a frame begins and returns like this, on
@@ -190,14 +191,48 @@ func (g *goStacks) addAssembly() {
 	}
 }
 
-// addMorestack adds the rules of the function that a goroutine calls when its
-// stack is too small. It goes on on the scheduler's stack, from where no way
-// leads back.
-func (g *goStacks) addMorestack(f *goFunction) {
-	g.rule(f.start, noFrame(0))
-	// MOVQ x(BX), SP
-	code := g.code.code(f.start, f.end)
-	if i := bytes.Index(code, []byte{0x48, 0x8b, 0x63}); i >= 0 {
-		g.rule(f.start+uint64(i)+4, stopRule)
+// goFramed are the assembly functions that go on on another stack and keep the
+// frame pointer, if they have no frame of their own: before Go 1.21. The library
+// walks them by frame pointers, and so must we, although their caller is missing
+// then.
+var goFramed = []string{"runtime.systemstack", "runtime.asmcgocall", "runtime.nanotime1", "runtime.walltime", "time.now"}
+
+// keepsPointer reports whether a function is in goFramed and has no frame.
+func (g *goStacks) keepsPointer(f *goFunction) bool {
+	for _, r := range g.rs {
+		if r.used != 0 {
+			return false
+		}
 	}
+	return slices.ContainsFunc(goFramed, f.is)
+}
+
+// goSwitches are the functions without a frame that go on on another stack, with
+// the instruction that takes them there: morestack, which a goroutine calls when
+// its stack is too small or it must let others run, goes to the scheduler's
+// stack, and gogo from there to a goroutine's. No way leads back.
+var goSwitches = []struct {
+	name string
+	code []byte
+}{
+	{"runtime.morestack", []byte{0x48, 0x8b, 0x63, 0x38}}, // MOVQ 56(BX), SP
+	{"gogo", []byte{0x48, 0x8b, 0x23}},                    // MOVQ (BX), SP
+}
+
+// addSwitch adds the rules of a function that is in goSwitches, and reports
+// whether it is.
+func (g *goStacks) addSwitch(f *goFunction) bool {
+	for _, s := range goSwitches {
+		if !f.is(s.name) {
+			continue
+		}
+		i := bytes.Index(g.code.code(f.start, f.end), s.code)
+		if i < 0 {
+			return false
+		}
+		g.rule(f.start, noFrame(0))
+		g.rule(f.start+uint64(i+len(s.code)), stopRule)
+		return true
+	}
+	return false
 }

@@ -150,12 +150,13 @@ func (g *goStacks) add(f *goFunction) (known bool, err error) {
 		return false, err
 	}
 	switch {
+	case g.keepsPointer(f):
+		g.copy(rules)
 	case rules[0].Info == framePointer:
 		g.addFramed()
 	case rules[0].Info.Flags&support.UnwindFlagCommand != 0:
 		g.copy(rules) // stop, signal
-	case f.is("runtime.morestack"):
-		g.addMorestack(f)
+	case g.addSwitch(f):
 	case !g.framed(f):
 		g.copy(rules)
 	case f.spWrite && bytes.HasPrefix(f.name, []byte("runtime.")):
