@@ -45,13 +45,15 @@ func storeBP(offset int32) []byte {
 	return binary.LittleEndian.AppendUint32([]byte{0x48, 0x89, 0xac, 0x24}, uint32(offset))
 }
 
-// addSPSize returns the length of the instruction ADDQ $n, SP; for 128 it is
-// SUBQ $-128, SP.
-func addSPSize(n int32) uint64 {
-	if n <= 128 {
-		return 4
+// addSP returns the instruction ADDQ $n, SP; for 128 it is SUBQ $-128, SP.
+func addSP(n int32) []byte {
+	switch {
+	case n < 128:
+		return []byte{0x48, 0x83, 0xc4, byte(n)}
+	case n == 128:
+		return []byte{0x48, 0x83, 0xec, 0x80}
 	}
-	return 7
+	return binary.LittleEndian.AppendUint32([]byte{0x48, 0x81, 0xc4}, uint32(n))
 }
 
 // A call of duffzero or duffcopy, which clear and copy memory, until Go 1.25:
@@ -122,8 +124,8 @@ func (g *goStacks) addFramed() {
 		if body = min(body, r.end); body < r.end {
 			g.addBody(body, r.end, r.used)
 		}
-		if g.old && i+1 < len(g.rs) && g.rs[i+1].used == 0 && r.end-body > addSPSize(r.used) {
-			g.rule(r.end-addSPSize(r.used), noFrame(r.used))
+		if g.old && i+1 < len(g.rs) && g.rs[i+1].used == 0 && bytes.HasSuffix(g.code.code(body, r.end), addSP(r.used)) {
+			g.rule(r.end-uint64(len(addSP(r.used))), noFrame(r.used))
 		}
 	}
 }
