@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
 )
@@ -30,7 +31,7 @@ type goCode struct {
 }
 
 // A codeSegment is a part of the file that is loaded for execution.
-type codeSegment struct{ addr, offset, size uint64 }
+type codeSegment struct{ addr, size uint64 }
 
 // Facts about the function table.
 const (
@@ -44,6 +45,8 @@ const (
 	// of what its caller has pushed.
 	goMaxUsed   = 1<<31 - 16
 	goMaxPopped = 1 << 10
+
+	goMaxFunctionRuns = 1 << 16
 
 	goFlagSPWrite = 2 // the function sets the stack pointer itself
 	goRecordSize  = 44
@@ -66,7 +69,7 @@ func openGoCode(ef *pfelf.File) (*goCode, error) {
 	for i := range ef.Progs {
 		p := &ef.Progs[i]
 		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && c.holds(p.Off, p.Filesz) == nil {
-			c.segs = append(c.segs, codeSegment{addr: p.Vaddr, offset: p.Off, size: p.Filesz})
+			c.segs = append(c.segs, codeSegment{addr: p.Vaddr, size: p.Filesz})
 		}
 	}
 	table, err := c.find()
@@ -179,15 +182,21 @@ func (c *goCode) readHeader(table []byte) error {
 	return nil
 }
 
-// code returns the machine code between two addresses.
+// loads reports whether the code between two addresses is in the file.
+func (c *goCode) loads(from, to uint64) bool {
+	return slices.ContainsFunc(c.segs, func(s codeSegment) bool {
+		return from >= s.addr && from-s.addr < s.size && to >= from && to-s.addr <= s.size
+	})
+}
+
+// code returns the machine code between two addresses; nil if it is not in the
+// file.
 func (c *goCode) code(from, to uint64) []byte {
-	for _, s := range c.segs {
-		if from >= s.addr && from-s.addr < s.size && to >= from && to-s.addr <= s.size {
-			data, _ := c.file.VirtualMemory(int64(from), int(to-from), goMaxTable)
-			return data
-		}
+	if !c.loads(from, to) {
+		return nil
 	}
-	return nil
+	data, _ := c.file.VirtualMemory(int64(from), int(to-from), goMaxTable)
+	return data
 }
 
 func (c *goCode) entrySize() int {
@@ -276,6 +285,9 @@ func (f *goFunction) runs(rs []stackRun) ([]stackRun, error) {
 		used += int32(-(uint32(change) & 1) ^ (uint32(change) >> 1))
 		if used < -goMaxPopped || used > goMaxUsed {
 			return nil, fmt.Errorf("Go function at %#x uses %d bytes of stack", f.start, used)
+		}
+		if len(rs) == goMaxFunctionRuns {
+			return nil, fmt.Errorf("Go function at %#x changes the stack more than %d times", f.start, goMaxFunctionRuns)
 		}
 		rs = append(rs, stackRun{start: at, end: at + length, used: used})
 		at += length

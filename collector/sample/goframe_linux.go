@@ -75,22 +75,27 @@ const (
 	duffCall = 15 // bytes until the call has returned
 )
 
+// goMaxTried bounds the functions whose frames are looked at to find out how all
+// of them begin. One of the first tells.
+const goMaxTried = 4096
+
 // findStyle finds out how the program's functions begin, and whether it calls
 // duffzero or duffcopy.
 func (g *goStacks) findStyle() error {
-	known := false
+	known, tried := false, 0
 	for i := range g.code.count {
 		f, err := g.code.function(i)
 		if err != nil {
 			return err
 		}
 		g.duffs = g.duffs || bytes.HasPrefix(f.name, []byte("runtime.duff"))
-		if known {
+		if known || tried == goMaxTried {
 			continue
 		}
 		if rules := g.rulesAt(&f); len(rules) == 0 || rules[0].Info != framePointer {
 			continue
 		}
+		tried++
 		if g.rs, err = f.runs(g.rs[:0]); err != nil {
 			return err
 		}

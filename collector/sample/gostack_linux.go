@@ -44,9 +44,12 @@ func refineGo(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) (*stack
 	return g.refine()
 }
 
-// goMaxDeltas bounds the rules of one program. The largest that we know have
-// less than a million.
-const goMaxDeltas = 4 << 20
+// Bounds for one program. The largest that we know have less than a million
+// rules.
+const (
+	goMaxRules = 4 << 20
+	goMaxRuns  = 16 << 20
+)
 
 // goStacks makes the unwind table of one Go program.
 type goStacks struct {
@@ -90,12 +93,12 @@ func (g *goStacks) refine() (*stackdeltatypes.IntervalData, error) {
 	}
 	c := g.code
 	start, end := c.entry(0), c.entry(c.count)
+	if end <= start || end-start > 1<<32-1 || !c.loads(start, end) {
+		return nil, fmt.Errorf("Go code from %#x to %#x is not in the file", start, end)
+	}
 	g.block = stackdeltatypes.BasicBlock{Start: start, End: end,
 		Deltas: make(stackdeltatypes.StackDeltaArray, 0, min(6*c.count, 1<<20))}
-	if end <= start || end-start > 1<<32-1 {
-		return nil, fmt.Errorf("Go code from %#x to %#x", start, end)
-	}
-	missing := 0
+	missing, runs := 0, 0
 	for i := range c.count {
 		f, err := c.function(i)
 		if err != nil {
@@ -111,8 +114,8 @@ func (g *goStacks) refine() (*stackdeltatypes.IntervalData, error) {
 		if !known {
 			missing++
 		}
-		if len(g.block.Deltas) > goMaxDeltas {
-			return nil, fmt.Errorf("Go program has more than %d rules", goMaxDeltas)
+		if runs += len(g.rs); len(g.block.Deltas) > goMaxRules || runs > goMaxRuns {
+			return nil, fmt.Errorf("Go program has more than %d rules or %d changes of the stack", goMaxRules, goMaxRuns)
 		}
 	}
 	if missing > c.count/10 {
@@ -137,6 +140,7 @@ func (g *goStacks) refine() (*stackdeltatypes.IntervalData, error) {
 
 // add adds the rules of one function. It reports whether the library has some.
 func (g *goStacks) add(f *goFunction) (known bool, err error) {
+	g.rs = g.rs[:0]
 	rules := g.rulesAt(f)
 	if len(rules) == 0 {
 		g.rule(f.start, unknownRule)
@@ -146,7 +150,7 @@ func (g *goStacks) add(f *goFunction) (known bool, err error) {
 		g.copy(rules)
 		return true, nil
 	}
-	if g.rs, err = f.runs(g.rs[:0]); err != nil {
+	if g.rs, err = f.runs(g.rs); err != nil {
 		return false, err
 	}
 	switch {
