@@ -22,8 +22,8 @@ import (
 //
 // Functions that the library does not walk by frame pointers keep its rules:
 // assembly code and functions that call assembly that uses the frame pointer
-// for something else. On arm64 the library has the same fault, which a table
-// cannot correct; see docs/operations.md.
+// for something else. Programs for arm64 are left as they are; see
+// docs/stacktraces.md.
 func refineGo(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) (*stackdeltatypes.IntervalData, error) {
 	ef, err := ref.GetELF()
 	if err != nil {

@@ -33,9 +33,8 @@ type unwindTables struct {
 
 // A refiner corrects the table that the library made of a file. It returns the
 // same table if there is nothing to correct, and must not change its argument
-// if it returns an error, since the table is then used as it was. A table with
-// no blocks makes the library walk the whole file by frame pointers where its
-// own checks find that the file keeps them.
+// if it returns an error, since the table is then used as it was. An address that
+// is in no block ends a stacktrace with an error.
 type refiner struct {
 	name   string // the kind of program, for the log and the metric
 	refine func(*pfelf.Reference, *stackdeltatypes.IntervalData) (*stackdeltatypes.IntervalData, error)
@@ -47,7 +46,9 @@ func refiners() []refiner {
 }
 
 // useUnwindTables puts our tables in front of the library's. It must be called
-// before the library looks at the first process. An error means that the
+// before the library looks at the first process, and within seconds of making the
+// tracer, as the library then begins to ask the provider for statistics every
+// MonitorInterval. An error means that the
 // library has changed: sampling then goes on with the library's own tables.
 func useUnwindTables(t *tracer.Tracer, log *slog.Logger, m *metrics) error {
 	provider, err := providerOf(t)
