@@ -141,7 +141,7 @@ func (c *goCode) holds(offset, size uint64) error {
 // readHeader finds the parts of the table.
 func (c *goCode) readHeader(table []byte) error {
 	if len(table) < goHeaderSize {
-		return fmt.Errorf("Go function table of %d bytes is too short", len(table))
+		return fmt.Errorf("read Go program: function table of %d bytes is too short", len(table))
 	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(table[8*i:]) }
 	parts := 4 // where the offsets of the parts begin, in words
@@ -153,29 +153,29 @@ func (c *goCode) readHeader(table []byte) error {
 	case goMagic:
 		c.text, c.flags = word(3), 41
 	default:
-		return fmt.Errorf("Go function table %#x is not supported", magic)
+		return fmt.Errorf("read Go program: function table %#x is not supported", magic)
 	}
 	names, units, pcsp, funcs := word(parts), word(parts+1), word(parts+3), word(parts+4)
 	if names > units || units > pcsp || pcsp > funcs || funcs > uint64(len(table)) {
-		return fmt.Errorf("Go function table: parts at %#x, %#x, %#x, %#x of %#x bytes", names, units, pcsp, funcs, len(table))
+		return fmt.Errorf("read Go program: function table: parts at %#x, %#x, %#x, %#x of %#x bytes", names, units, pcsp, funcs, len(table))
 	}
 	c.names, c.pcsp, c.funcs = table[names:units], table[pcsp:funcs], table[funcs:]
 	if n := word(1); n == 0 || n >= uint64(len(c.funcs))/uint64(c.entrySize()) {
-		return fmt.Errorf("Go function table: %d functions in %d bytes", n, len(c.funcs))
+		return fmt.Errorf("read Go program: function table: %d functions in %d bytes", n, len(c.funcs))
 	}
 	c.count = int(word(1))
 	if c.text == 0 && !c.wide {
 		// Since Go 1.26 the address is in the module data only.
 		s := c.file.Section(".go.module")
 		if s == nil {
-			return errors.New("Go function table: no address of the code")
+			return errors.New("read Go program: function table: no address of the code")
 		}
 		data, err := c.section(s)
 		if err != nil {
 			return err
 		}
 		if len(data) < goTextField+8 {
-			return fmt.Errorf("Go module data of %d bytes is too short", len(data))
+			return fmt.Errorf("read Go program: module data of %d bytes is too short", len(data))
 		}
 		c.text = binary.LittleEndian.Uint64(data[goTextField:])
 	}
@@ -228,14 +228,14 @@ type goFunction struct {
 func (c *goCode) function(i int) (f goFunction, err error) {
 	f.start, f.end = c.entry(i), c.entry(i+1)
 	if f.end < f.start || f.end-f.start > 1<<31 {
-		return f, fmt.Errorf("Go function %d at %#x ends at %#x", i, f.start, f.end)
+		return f, fmt.Errorf("read Go program: function %d at %#x ends at %#x", i, f.start, f.end)
 	}
 	at, first := uint64(binary.LittleEndian.Uint32(c.funcs[i*c.entrySize()+4:])), 4
 	if c.wide {
 		at, first = binary.LittleEndian.Uint64(c.funcs[i*c.entrySize()+8:]), 8
 	}
 	if n := uint64(len(c.funcs)); n < goRecordSize || at > n-goRecordSize {
-		return f, fmt.Errorf("Go function %d at %#x has its record at %#x of %#x", i, f.start, at, n)
+		return f, fmt.Errorf("read Go program: function %d at %#x has its record at %#x of %#x", i, f.start, at, n)
 	}
 	record := c.funcs[at:]
 	field := func(i int) uint32 { return binary.LittleEndian.Uint32(record[first+4*i:]) }
@@ -245,7 +245,7 @@ func (c *goCode) function(i int) (f goFunction, err error) {
 	f.spWrite = c.flags != 0 && record[c.flags]&goFlagSPWrite != 0
 	if pcsp := field(3); pcsp != 0 {
 		if uint64(pcsp) >= uint64(len(c.pcsp)) {
-			return f, fmt.Errorf("Go function %d at %#x has its stack use at %#x of %#x", i, f.start, pcsp, len(c.pcsp))
+			return f, fmt.Errorf("read Go program: function %d at %#x has its stack use at %#x of %#x", i, f.start, pcsp, len(c.pcsp))
 		}
 		f.pcsp = c.pcsp[pcsp:]
 	}
@@ -271,7 +271,7 @@ func (f *goFunction) runs(rs []stackRun) ([]stackRun, error) {
 	for p := f.pcsp; len(p) > 0 && at < f.end; {
 		change, n := binary.Uvarint(p)
 		if n <= 0 {
-			return nil, fmt.Errorf("Go function at %#x: malformed stack use", f.start)
+			return nil, fmt.Errorf("read Go program: function at %#x: malformed stack use", f.start)
 		}
 		if change == 0 && at > f.start {
 			break // the end
@@ -279,15 +279,15 @@ func (f *goFunction) runs(rs []stackRun) ([]stackRun, error) {
 		p = p[n:]
 		length, n := binary.Uvarint(p)
 		if n <= 0 || length == 0 || length > f.end-at {
-			return nil, fmt.Errorf("Go function at %#x: malformed stack use", f.start)
+			return nil, fmt.Errorf("read Go program: function at %#x: malformed stack use", f.start)
 		}
 		p = p[n:]
 		used += int32(-(uint32(change) & 1) ^ (uint32(change) >> 1))
 		if used < -goMaxPopped || used > goMaxUsed {
-			return nil, fmt.Errorf("Go function at %#x uses %d bytes of stack", f.start, used)
+			return nil, fmt.Errorf("read Go program: function at %#x uses %d bytes of stack", f.start, used)
 		}
 		if len(rs) == goMaxFunctionRuns {
-			return nil, fmt.Errorf("Go function at %#x changes the stack more than %d times", f.start, goMaxFunctionRuns)
+			return nil, fmt.Errorf("read Go program: function at %#x changes the stack more than %d times", f.start, goMaxFunctionRuns)
 		}
 		rs = append(rs, stackRun{start: at, end: at + length, used: used})
 		at += length

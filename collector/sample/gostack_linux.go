@@ -94,7 +94,7 @@ func (g *goStacks) refine() (*stackdeltatypes.IntervalData, error) {
 	c := g.code
 	start, end := c.entry(0), c.entry(c.count)
 	if end <= start || end-start > 1<<32-1 || !c.loads(start, end) {
-		return nil, fmt.Errorf("Go code from %#x to %#x is not in the file", start, end)
+		return nil, fmt.Errorf("read Go program: code from %#x to %#x is not in the file", start, end)
 	}
 	g.block = stackdeltatypes.BasicBlock{Start: start, End: end,
 		Deltas: make(stackdeltatypes.StackDeltaArray, 0, min(6*c.count, 1<<20))}
@@ -115,7 +115,7 @@ func (g *goStacks) refine() (*stackdeltatypes.IntervalData, error) {
 			missing++
 		}
 		if runs += len(g.rs); len(g.block.Deltas) > goMaxRules || runs > goMaxRuns {
-			return nil, fmt.Errorf("Go program has more than %d rules or %d changes of the stack", goMaxRules, goMaxRuns)
+			return nil, fmt.Errorf("read Go program: it has more than %d rules or %d changes of the stack", goMaxRules, goMaxRuns)
 		}
 	}
 	if missing > c.count/10 {
