@@ -20,6 +20,7 @@ type metrics struct {
 	symbolSeconds  prometheus.Counter
 	labelSeconds   prometheus.Counter
 	unwindErrors   *prometheus.CounterVec // error
+	unreadable     *prometheus.CounterVec // reader, reason
 	startSeconds   prometheus.Gauge
 	mapBytes       prometheus.Gauge
 	libraryLogs    *prometheus.CounterVec // level
@@ -51,9 +52,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		symbolSeconds:  counter("symbolize_seconds_total", "Time spent finding the functions of native frames."),
 		labelSeconds:   counter("label_seconds_total", "Time spent finding the labels of processes."),
 		unwindErrors:   counters("unwind_errors_total", "Stacktraces that ended early, by error.", "error"),
-		startSeconds:   gauge("start_seconds", "How long it took until sampling had begun."),
-		mapBytes:       gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),
-		libraryLogs:    counters("library_messages_total", "Warnings and errors that the unwinder logged, by level.", "level"),
+		unreadable: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_sample_unreadable_files_total",
+			Help: "Files of processes that could not be read, by reader (segments, go_table) and reason (malformed, too_large, timeout, busy, irregular, panic).",
+		}, []string{"reader", "reason"}),
+		startSeconds: gauge("start_seconds", "How long it took until sampling had begun."),
+		mapBytes:     gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),
+		libraryLogs:  counters("library_messages_total", "Warnings and errors that the unwinder logged, by level.", "level"),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "flameline_sample_append_seconds",
 			Help:    "Time that an attempt to append the profiles of a flush took.",

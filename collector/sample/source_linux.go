@@ -105,7 +105,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		sink: &sink{
 			aggregate: newAggregate(o.Interval, m),
 			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
-			binaries:  newBinaries(o.Symbolizer),
+			binaries:  newBinaries(o.Symbolizer, m, o.Logger),
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
