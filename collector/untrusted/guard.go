@@ -87,3 +87,6 @@ func Do[T any](g *Guard, work func() (T, error)) (T, error) {
 	}
 	return none, fmt.Errorf("no answer for %v: %w", limit, ErrTimeout)
 }
+
+// Waiting returns how much work has not returned in time and goes on.
+func (g *Guard) Waiting() int { return int(g.stuck.Load()) }
