@@ -54,7 +54,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		unwindErrors:   counters("unwind_errors_total", "Stacktraces that ended early, by error.", "error"),
 		unreadable: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_sample_unreadable_files_total",
-			Help: "Files of processes that could not be read, by reader (segments, go_table) and reason (malformed, too_large, timeout, busy, irregular, panic).",
+			Help: "Files of processes that could not be read, by reader (segments, go_table, unwinder) and reason (malformed, too_large, timeout, busy, irregular, panic).",
 		}, []string{"reader", "reason"}),
 		startSeconds: gauge("start_seconds", "How long it took until sampling had begun."),
 		mapBytes:     gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),

@@ -203,6 +203,9 @@ func (b *binaries) add(args *reporter.ExecutableMetadata) {
 		if err != nil {
 			return program{}, err // the process has ended
 		}
+		if c, ok := r.(*checkedFile); ok {
+			r = c.file // which is read here with budgets of its own
+		}
 		return readProgram(r, file.GoBuildID != "")
 	})
 	if err != nil {

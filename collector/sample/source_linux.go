@@ -28,13 +28,15 @@ import (
 // which names native frames once a window is over; and the delivery's, which
 // calls the appender.
 type Source struct {
-	options  Options
-	log      *slog.Logger
-	metrics  *metrics
-	gate     *gate
-	tracer   *tracer.Tracer
-	sink     *sink
-	delivery *delivery
+	options Options
+	log     *slog.Logger
+	metrics *metrics
+	gate    *gate
+	tracer  *tracer.Tracer
+	// intervals are those that tracer has.
+	intervals tracer.Intervals
+	sink      *sink
+	delivery  *delivery
 
 	traces  chan *libpf.EbpfTrace
 	unknown chan newcomer
@@ -154,10 +156,11 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if st.tracefs != nil {
 		cleanup = cleanupPolling
 	}
+	s.intervals = unwinderTimes{pidCleanup: cleanup, enter: s.enterReader(st)}
 	cfg := &tracer.Config{
 		ExecutableReporter: s.sink,
 		TraceReporter:      s.sink,
-		Intervals:          unwinderTimes{pidCleanup: cleanup, enter: s.enterReader(st)},
+		Intervals:          s.intervals,
 		SamplesPerSecond:   s.options.FrequencyHz,
 		FilterIdleFrames:   true,
 		KernelVersionCheck: true,
@@ -210,7 +213,12 @@ func (s *Source) enterReader(st setup) func() {
 
 // begin starts what feeds handle, and then the timers.
 func (s *Source) begin(ctx context.Context) error {
-	s.tracer.StartPIDEventProcessor(ctx)
+	if r, err := newProcessReader(s.tracer, s.intervals, s.metrics, s.log); err == nil {
+		go r.run(ctx)
+	} else {
+		s.log.Warn("the unwinder reads processes without protection: a malformed file may end this service", "err", err)
+		s.tracer.StartPIDEventProcessor(ctx)
+	}
 	if err := s.tracer.StartMapMonitors(ctx, s.traces); err != nil {
 		return fmt.Errorf("read unwinder: %w", err)
 	}
