@@ -5,6 +5,7 @@ package sample
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -23,10 +24,24 @@ import (
 // time. The library cannot map them into memory: memory that is mapped from a
 // file faults where the file was cut off meanwhile, and stops all of this process
 // where its file system does not answer.
+//
+// Most files are read on the goroutine that the library runs on: handing work to
+// another one takes milliseconds on a busy machine, in which the samples of a new
+// process are incomplete.
 type checkedProcess struct {
 	process.Process
-	guard *untrusted.Guard
-	files *fileChecks
+	guard   *untrusted.Guard
+	files   *fileChecks
+	systems *fileSystems
+}
+
+// within calls work for a file of a device, on a goroutine that may be given up
+// if the device may not answer.
+func within[T any](c *checkedProcess, device uint64, work func() (T, error)) (T, error) {
+	if c.systems.mayHang(c.PID(), device) {
+		return untrusted.Do(c.guard, work)
+	}
+	return work()
 }
 
 // libraryBudget is what the library may read of one file each time that it is
@@ -83,13 +98,13 @@ func (f *promptFile) readPart(p []byte, off int64) (int, error) {
 }
 
 // open opens a file, checks it and makes it fit for the library.
-func (c *checkedProcess) open(what string, open func() (*os.File, error)) (*checkedFile, error) {
+func (c *checkedProcess) open(what string, device uint64, open func() (*os.File, error)) (*checkedFile, error) {
 	type opened struct {
 		file    *os.File
 		size    int64
 		version fileVersion
 	}
-	o, err := untrusted.Do(c.guard, func() (o opened, err error) {
+	o, err := within(c, device, func() (o opened, err error) {
 		if o.file, err = open(); err != nil {
 			return o, err
 		}
@@ -111,7 +126,10 @@ func (c *checkedProcess) open(what string, open func() (*os.File, error)) (*chec
 	if err != nil {
 		return nil, err
 	}
-	prompt := &promptFile{file: o.file, guard: c.guard}
+	var prompt io.ReaderAt = o.file
+	if c.systems.mayHang(c.PID(), device) {
+		prompt = &promptFile{file: o.file, guard: c.guard}
+	}
 	err = c.files.check(what, o.version, func() error {
 		return checkELF(untrusted.NewReader(prompt, o.size, goOpening))
 	})
@@ -126,7 +144,7 @@ func (c *checkedProcess) open(what string, open func() (*os.File, error)) (*chec
 // OpenMappingFile opens the file that a mapping is of.
 func (c *checkedProcess) OpenMappingFile(m *process.RawMapping) (process.ReadAtCloser, error) {
 	mapping := *m
-	f, err := c.open(m.Path, func() (*os.File, error) {
+	f, err := c.open(m.Path, m.Device, func() (*os.File, error) {
 		r, err := c.Process.OpenMappingFile(&mapping)
 		if err != nil {
 			return nil, err
@@ -147,12 +165,16 @@ func (c *checkedProcess) OpenMappingFile(m *process.RawMapping) (process.ReadAtC
 // OpenELF opens a file by its path in the root of the process.
 func (c *checkedProcess) OpenELF(name string) (*pfelf.File, error) {
 	root := fmt.Sprintf("/proc/%d/root", c.PID())
-	f, err := c.open(name, func() (*os.File, error) { return openRegularIn(root, name) })
+	// On which device it is shows when it is open.
+	f, err := c.open(name, unknownDevice, func() (*os.File, error) { return openRegularIn(root, name) })
 	if err != nil {
 		return nil, err
 	}
 	return pfelf.NewFileOwned(f)
 }
+
+// unknownDevice is no device.
+const unknownDevice = ^uint64(0)
 
 // openRegularIn opens a file below a root directory, as a process with that root
 // would. O_NONBLOCK keeps a pipe in its place from blocking.
@@ -176,14 +198,14 @@ func openRegularIn(root, name string) (*os.File, error) {
 // ns since 1970, 0 if that cannot be read.
 func (c *checkedProcess) GetMappingFileLastModified(m *process.RawMapping) int64 {
 	mapping := *m
-	t, _ := untrusted.Do(c.guard, func() (int64, error) { return c.Process.GetMappingFileLastModified(&mapping), nil })
+	t, _ := within(c, m.Device, func() (int64, error) { return c.Process.GetMappingFileLastModified(&mapping), nil })
 	return t
 }
 
 // CalculateMappingFileID returns a hash of the file that a mapping is of.
 func (c *checkedProcess) CalculateMappingFileID(m *process.RawMapping) (libpf.FileID, error) {
 	mapping := *m
-	return untrusted.Do(c.guard, func() (libpf.FileID, error) { return c.Process.CalculateMappingFileID(&mapping) })
+	return within(c, m.Device, func() (libpf.FileID, error) { return c.Process.CalculateMappingFileID(&mapping) })
 }
 
 // GetProcessMeta reads the environment, among others, which is in the memory of

@@ -41,7 +41,7 @@ func (m mappedFile) OpenMappingFile(*process.RawMapping) (process.ReadAtCloser, 
 
 func checkedFileOf(path string, log *slog.Logger) (*checkedProcess, *fileChecks) {
 	files := newFileChecks(newMetrics(nil), log)
-	return &checkedProcess{Process: mappedFile{path: path}, guard: &untrusted.Guard{}, files: files}, files
+	return &checkedProcess{Process: mappedFile{path: path}, guard: &untrusted.Guard{}, files: files, systems: &fileSystems{}}, files
 }
 
 // readAsUnwinder does with a file what the unwinder's library does with the file

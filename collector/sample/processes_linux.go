@@ -32,6 +32,7 @@ type processReader struct {
 	intervals tracer.Intervals
 	guard     untrusted.Guard
 	files     *fileChecks
+	systems   fileSystems
 	metrics   *metrics
 	log       *slog.Logger
 }
@@ -78,7 +79,7 @@ func (r *processReader) run(ctx context.Context) {
 		select {
 		case e := <-r.events:
 			r.guarded(func() {
-				r.manager.SynchronizeProcess(&checkedProcess{Process: process.New(e.PID(), e.TID()), guard: &r.guard, files: r.files})
+				r.manager.SynchronizeProcess(&checkedProcess{Process: process.New(e.PID(), e.TID()), guard: &r.guard, files: r.files, systems: &r.systems})
 			})
 		case <-cleanup.C:
 			r.guarded(r.manager.CleanupPIDs)

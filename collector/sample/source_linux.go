@@ -19,6 +19,8 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/times"
 	"go.opentelemetry.io/ebpf-profiler/tracer"
 	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // A Source samples this machine. There can be one at a time in a process. Its
@@ -40,8 +42,9 @@ type Source struct {
 
 	traces  chan *libpf.EbpfTrace
 	unknown chan newcomer
-	done    chan struct{} // closed when sampling has ended
-	handled chan struct{} // closed when all is aggregated
+	maps    untrusted.Guard // of /proc/PID/maps
+	done    chan struct{}   // closed when sampling has ended
+	handled chan struct{}   // closed when all is aggregated
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
@@ -112,6 +115,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
 		unknown:        make(chan newcomer, 1024),
+		maps:           untrusted.Guard{Limit: mapsTimeout, Stuck: maxStuck},
 		done:           make(chan struct{}),
 		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
@@ -283,12 +287,12 @@ func (s *Source) handle(ctx context.Context) {
 		case t := <-s.traces:
 			if t != nil {
 				clock.follow()
-				s.tracer.HandleTrace(t)
+				s.name(t)
 			}
 		case n := <-s.unknown:
 			clock.follow()
 			s.sink.leaf = &n.leaf
-			s.tracer.HandleTrace(n.trace())
+			s.name(n.trace())
 			s.sink.leaf = nil
 		case <-s.tracer.Done():
 			if ctx.Err() == nil {
@@ -299,6 +303,19 @@ func (s *Source) handle(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// name has the unwinder name the frames of a stacktrace and report it. A panic,
+// which the memory of an interpreted process may cause, loses that stacktrace.
+func (s *Source) name(t *libpf.EbpfTrace) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.lost.WithLabelValues("panic").Inc()
+			s.log.Warn("sample lost: the unwinder panicked", "pid", t.PID, "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	s.tracer.HandleTrace(t)
 }
 
 // A newcomer is a sample of a process that the unwinder does not know.
@@ -350,7 +367,7 @@ func (s *Source) readUnknown() {
 			pid:    libpf.PID(u.PID),
 			tid:    libpf.PID(u.TID),
 			kernel: slices.Clone(u.Kernel[:u.KernelFrames]),
-			leaf:   placeOf(u.PID, u.Leaf),
+			leaf:   s.placeOf(u.PID, u.Leaf),
 		}
 		select {
 		case s.unknown <- n:
