@@ -55,7 +55,7 @@ const (
 )
 
 var (
-	errGoTable   = fmt.Errorf("Go function table: %w", untrusted.ErrMalformed)
+	errGoTable   = fmt.Errorf("function table of Go: %w", untrusted.ErrMalformed)
 	errGoAddress = errors.New("no Go function at this address")
 )
 

@@ -120,7 +120,7 @@ func (p *goProgram) ReadAt(b []byte, off int64) (int, error) {
 
 // lookUp does with a program what the sampler does: it reads the segments, opens
 // the table and looks up addresses. It returns the memory that it took.
-func lookUp(p *goProgram, addrs ...uint64) (lines [][]line, openError error, lookupErrors []error, allocated uint64) {
+func lookUp(p *goProgram, addrs ...uint64) (lines [][]line, lookupErrors []error, allocated uint64, openError error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	t, err := openGoTable(p)
@@ -131,14 +131,14 @@ func lookUp(p *goProgram, addrs ...uint64) (lines [][]line, openError error, loo
 		}
 	}
 	runtime.ReadMemStats(&after)
-	return lines, err, lookupErrors, after.TotalAlloc - before.TotalAlloc
+	return lines, lookupErrors, after.TotalAlloc - before.TotalAlloc, err
 }
 
 // TestGoTableLies patches a word or two of a Go program. Nothing may be allocated
 // by what the words claim.
 func TestGoTableLies(t *testing.T) {
 	p := loadGoProgram(t)
-	lines, err, errs, _ := lookUp(p, p.heavy)
+	lines, errs, _, err := lookUp(p, p.heavy)
 	require.NoError(t, err)
 	require.NoError(t, errs[0])
 	require.Equal(t, "main.burnHeavy", lines[0][len(lines[0])-1].function)
@@ -162,7 +162,7 @@ func TestGoTableLies(t *testing.T) {
 		"no address":                p.with().section(p.pclntabIndex, 2, 0),
 		"names of sections, sparse": sparse(p.with().section(int(binary.LittleEndian.Uint16(p.data[62:])), 4, gib)),
 	} {
-		_, err, _, allocated := lookUp(lie, p.heavy)
+		_, _, allocated, err := lookUp(lie, p.heavy)
 		require.Error(t, err, name)
 		require.NotEmpty(t, untrusted.Reason(err), "%s: %v", name, err)
 		require.Less(t, allocated, uint64(8<<20), name)
@@ -184,7 +184,7 @@ func TestGoTableSparseData(t *testing.T) {
 			section(i, 3, uint64(len(p.data))).section(i, 4, 32<<30)
 	}
 	// Unnamed sections leave .gopclntab the only one with its name.
-	_, err, _, allocated := lookUp(lie, p.heavy)
+	_, _, allocated, err := lookUp(lie, p.heavy)
 	require.ErrorIs(t, err, errNoGoTable)
 	require.Less(t, allocated, uint64(8<<20))
 	require.Less(t, lie.read, int64(goMaxSearch+(8<<20)))
@@ -305,7 +305,7 @@ func FuzzGoTable(f *testing.F) {
 				lie.patches = append(lie.patches, patch{int64(value>>32) % int64(len(p.data)), words[1:5]})
 			}
 		}
-		lines, err, errs, allocated := lookUp(lie, addr, p.heavy, addr+1)
+		lines, errs, allocated, err := lookUp(lie, addr, p.heavy, addr+1)
 		if allocated > 160<<20 {
 			t.Fatalf("%d bytes of memory", allocated)
 		}

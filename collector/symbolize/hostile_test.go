@@ -61,7 +61,7 @@ func sectionCount(data []byte) int { return int(binary.LittleEndian.Uint16(data[
 
 // readLie reads a table as the Symbolizer does, and returns the memory that it
 // took.
-func readLie(t testing.TB, l *lie) (*table, error, uint64) {
+func readLie(t testing.TB, l *lie) (*table, uint64, error) {
 	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -69,7 +69,7 @@ func readLie(t testing.TB, l *lie) (*table, error, uint64) {
 		return nil, errors.New("no debug files")
 	}, defaultDebugBytes)
 	runtime.ReadMemStats(&after)
-	return table, err, after.TotalAlloc - before.TotalAlloc
+	return table, after.TotalAlloc - before.TotalAlloc, err
 }
 
 // TestReadTableLies writes large numbers over every word of every section's
@@ -78,14 +78,14 @@ func readLie(t testing.TB, l *lie) (*table, error, uint64) {
 func TestReadTableLies(t *testing.T) {
 	data, err := os.ReadFile(compile(t, "gcc", "shape.c", "-g", "-O1"))
 	require.NoError(t, err)
-	_, err, honest := readLie(t, &lie{data: data, size: int64(len(data))})
+	_, honest, err := readLie(t, &lie{data: data, size: int64(len(data))})
 	require.NoError(t, err)
 	panics := 0
 	for section := range sectionCount(data) {
 		for word := range 8 {
 			for _, value := range []uint64{0, 1 << 20, 1 << 32, 1 << 40, 1<<63 - 1, 1 << 63, ^uint64(0)} {
 				for _, size := range []int64{int64(len(data)), 1 << 36} {
-					table, err, allocated := readLie(t, &lie{data: data, size: size, words: map[int64]uint64{header(data, section, word): value}})
+					table, allocated, err := readLie(t, &lie{data: data, size: size, words: map[int64]uint64{header(data, section, word): value}})
 					require.Less(t, allocated, honest+64<<20, "section %d word %d value %#x size %d", section, word, value, size)
 					if p := (*untrusted.PanicError)(nil); errors.As(err, &p) {
 						panics++
@@ -261,7 +261,7 @@ func FuzzReadTableLies(f *testing.F) {
 			}
 			l.words[at] = value
 		}
-		table, err, allocated := readLie(t, l)
+		table, allocated, err := readLie(t, l)
 		// A fixed allowance for windows, names and the xz dictionary.
 		if allocated > 600<<20 {
 			t.Fatalf("%d bytes of memory", allocated)

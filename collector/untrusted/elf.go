@@ -71,7 +71,7 @@ type noBytes struct{ err error }
 
 func (n noBytes) ReadAt([]byte, int64) (int, error) { return 0, n.err }
 
-// A SectionError returns what is wrong with a section that NewELF left without
+// SectionError returns what is wrong with a section that NewELF left without
 // bytes, nil if nothing is.
 func SectionError(s *elf.Section) error {
 	if n, ok := s.ReaderAt.(noBytes); ok {
