@@ -38,8 +38,8 @@ const (
 	goMagic116 = 0xfffffffa
 	goMagic118 = 0xfffffff0
 
-	// goMaxTable bounds what is copied of a file that could not be mapped.
-	goMaxTable = 128 << 20 // bytes
+	// goMaxCode bounds what is copied of a file that could not be mapped.
+	goMaxCode = 128 << 20 // bytes
 
 	// A function may use this much of the stack, and assembly may pop as much
 	// of what its caller has pushed.
@@ -97,7 +97,7 @@ func (c *goCode) find() ([]byte, error) {
 		if err := c.holds(p.Off, p.Filesz); err != nil {
 			return nil, err
 		}
-		data, err := p.Data(goMaxTable)
+		data, err := p.Data(goMaxCode)
 		if err != nil {
 			return nil, fmt.Errorf("read Go program: %w", err)
 		}
@@ -123,7 +123,7 @@ func (c *goCode) section(s *pfelf.Section) ([]byte, error) {
 	if err := c.holds(s.Offset, s.FileSize); err != nil || s.FileSize == 0 {
 		return nil, err
 	}
-	data, err := s.Data(goMaxTable)
+	data, err := s.Data(goMaxCode)
 	if err != nil {
 		return nil, fmt.Errorf("read Go program: %w", err)
 	}
@@ -195,7 +195,7 @@ func (c *goCode) code(from, to uint64) []byte {
 	if !c.loads(from, to) {
 		return nil
 	}
-	data, _ := c.file.VirtualMemory(int64(from), int(to-from), goMaxTable)
+	data, _ := c.file.VirtualMemory(int64(from), int(to-from), goMaxCode)
 	return data
 }
 

@@ -130,8 +130,8 @@ func goProfile(t *testing.T, file string) (e edges) {
 	return e
 }
 
-// A goProgram is a program that profiles itself while we do.
-type goProgram struct {
+// A selfProfiled is a Go program that profiles itself while we do.
+type selfProfiled struct {
 	source string // folder in testdata/golang
 	flags  []string
 	env    string
@@ -150,7 +150,7 @@ func mainCalls(caller, callee string) bool {
 }
 
 // checkWhole checks that nearly all stacks of a program have every caller.
-func (p *goProgram) checkWhole(t *testing.T, ss []stack) {
+func (p *selfProfiled) checkWhole(t *testing.T, ss []stack) {
 	var whole, all float64
 	faults := map[string]float64{}
 	for _, s := range ss {
@@ -180,7 +180,7 @@ func (p *goProgram) checkWhole(t *testing.T, ss []stack) {
 // checkShares checks that the share of each call is the one that Go's own
 // profiler finds in the same run, within four standard deviations and one
 // percent.
-func (p *goProgram) checkShares(t *testing.T, ss []stack, frequency float64) {
+func (p *selfProfiled) checkShares(t *testing.T, ss []stack, frequency float64) {
 	var ours edges
 	for _, s := range ss {
 		fs := plain(s.functions, s.isKernel)
@@ -218,7 +218,7 @@ func (s stack) isKernel(i int) bool { return s.modules[i] == "vmlinux" }
 func TestGoStacks(t *testing.T) {
 	requireKernel(t)
 	const frequency = 797
-	programs := []*goProgram{
+	programs := []*selfProfiled{
 		{source: "small", env: "CGO_ENABLED=0", calls: allCalls, count: 20},
 		{source: "small", env: "CGO_ENABLED=0", flags: []string{"-buildmode=pie", "-ldflags=-s -w"}, calls: allCalls, count: 20},
 		{source: "small", env: "CGO_ENABLED=1", flags: []string{"-ldflags=-linkmode=external"}, calls: allCalls, count: 20},

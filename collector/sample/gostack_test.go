@@ -18,8 +18,8 @@ import (
 	"golang.org/x/arch/x86/x86asm"
 )
 
-// goTables returns the library's unwind table of a program and ours.
-func goTables(t *testing.T, bin string) (code *goCode, library, ours *stackdeltatypes.IntervalData) {
+// bothTables returns the library's unwind table of a program and ours.
+func bothTables(t *testing.T, bin string) (code *goCode, library, ours *stackdeltatypes.IntervalData) {
 	t.Helper()
 	ref := pfelf.NewReference(bin, pfelf.SystemOpener)
 	t.Cleanup(ref.Close)
@@ -142,7 +142,7 @@ func follow(code []byte, start uint64, isMorestack func(uint64) bool, visit func
 // caller. It returns the share of the instructions for which the library's does.
 func checkRules(t *testing.T, bin string) (libraryRight float64) {
 	t.Helper()
-	code, library, ours := goTables(t, bin)
+	code, library, ours := bothTables(t, bin)
 	moreAt := map[uint64]bool{}
 	for i := range code.count {
 		f, err := code.function(i)

@@ -2,13 +2,15 @@ package sample
 
 import (
 	"bufio"
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sort"
+	"time"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // A goTable finds the functions at an address of a Go program, those that were
@@ -16,7 +18,7 @@ import (
 // reads is the runtime's own table (.gopclntab), which stripped programs have
 // too; it reads a few bytes for each question and keeps none of it in memory.
 type goTable struct {
-	file   io.ReaderAt
+	file   io.ReaderAt      // up to the size that it had when it was opened
 	loads  []elf.ProgHeader // loaded segments
 	header int64            // of the table, as offset in the file
 	size   int64
@@ -25,6 +27,8 @@ type goTable struct {
 	names, units, files, values, funcs int64 // parts, as offsets from header
 
 	index []uint32 // entry of every goIndexStep'th function; read when needed
+
+	spent, lookups int64 // bytes read for addresses, and how many were looked up
 
 	text, gofunc uint64 // addresses
 	quantum      uint64 // bytes of the smallest instruction
@@ -45,104 +49,34 @@ const (
 
 	goIndexStep = 64
 
-	goMaxInlined = 64   // deeper is corrupt
-	goMaxName    = 4096 // bytes
+	goMaxInlined = 64      // deeper is corrupt
+	goMaxName    = 4096    // bytes
+	goMaxValues  = 1 << 20 // bytes of one table of a function; real ones have up to 100 KB
 )
 
-var errGoTable = errors.New("malformed Go function table")
-
-// openGoTable finds the tables of a Go program. It keeps the reader.
-func openGoTable(r io.ReaderAt) (*goTable, error) {
-	f, err := elf.NewFile(r)
-	if err != nil {
-		return nil, fmt.Errorf("read Go program: %w", err)
-	}
-	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB {
-		return nil, fmt.Errorf("read Go program: %v %v is not supported", f.Class, f.Data)
-	}
-	section := f.Section(".gopclntab")
-	if section == nil {
-		section = f.Section(".data.rel.ro.gopclntab")
-	}
-	if section == nil || section.Type == elf.SHT_NOBITS {
-		return nil, errors.New("read Go program: no .gopclntab")
-	}
-	t := &goTable{file: r, header: int64(section.Offset), size: int64(section.FileSize)}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_LOAD {
-			t.loads = append(t.loads, p.ProgHeader)
-		}
-	}
-	h := make([]byte, goHeaderSize)
-	if err := t.read(h, 0); err != nil {
-		return nil, err
-	}
-	word := func(i int) int64 { return int64(binary.LittleEndian.Uint64(h[8+8*i:])) }
-	if magic := binary.LittleEndian.Uint32(h); magic != goMagic || h[7] != 8 {
-		return nil, fmt.Errorf("read Go program: function table %#x is not supported", magic)
-	}
-	t.quantum = uint64(h[6])
-	t.count = int(word(0))
-	t.names, t.units, t.files, t.values, t.funcs = word(3), word(4), word(5), word(6), word(7)
-	if word(0) < 0 || word(0) > t.size/8 {
-		return nil, errGoTable
-	}
-	for _, offset := range []int64{t.names, t.units, t.files, t.values, t.funcs} {
-		if offset < goHeaderSize || offset >= t.size {
-			return nil, errGoTable
-		}
-	}
-	if err := t.findModule(f, section.Addr); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-// findModule finds the program's module data, which begins with a pointer to
-// the function table, and takes the addresses of the code and of funcdata from
-// it.
-func (t *goTable) findModule(f *elf.File, table uint64) error {
-	pointer := binary.LittleEndian.AppendUint64(nil, table)
-	for _, s := range f.Sections {
-		if s.Type != elf.SHT_PROGBITS || s.Flags&elf.SHF_WRITE == 0 || s.Size < goModuleSize {
-			continue
-		}
-		data, err := s.Data()
-		if err != nil {
-			continue
-		}
-		for from := 0; ; {
-			i := bytes.Index(data[from:], pointer)
-			if i < 0 {
-				break
-			}
-			i += from
-			from = i + 1
-			if i%8 != 0 || len(data)-i < goModuleSize {
-				continue
-			}
-			t.text = binary.LittleEndian.Uint64(data[i+goTextField:])
-			t.gofunc = binary.LittleEndian.Uint64(data[i+goGofuncField:])
-			if _, ok := t.offset(t.text); !ok {
-				continue
-			}
-			if _, ok := t.offset(t.gofunc); ok {
-				return nil
-			}
-		}
-	}
-	return errors.New("read Go program: no module data")
-}
+var (
+	errGoTable   = fmt.Errorf("function table of Go: %w", untrusted.ErrMalformed)
+	errGoAddress = errors.New("no Go function at this address")
+)
 
 // read fills p from an offset in the function table.
 func (t *goTable) read(p []byte, offset int64) error {
-	if offset < 0 || offset+int64(len(p)) > t.size {
+	if offset < 0 || offset > t.size-int64(len(p)) {
 		return errGoTable
 	}
 	if _, err := t.file.ReadAt(p, t.header+offset); err != nil {
-		return fmt.Errorf("read Go function table: %w", err)
+		return readError(err)
 	}
 	return nil
+}
+
+// readError returns the error of a file that ends within its table, for
+// instance because it was cut off meanwhile, or that cannot be read.
+func readError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the file ends within it: %w", errGoTable)
+	}
+	return fmt.Errorf("read Go function table: %w", err)
 }
 
 // word reads 32 bits.
@@ -152,7 +86,7 @@ func (t *goTable) word(offset int64) (uint32, error) {
 	return binary.LittleEndian.Uint32(p[:]), err
 }
 
-// text reads a string that ends with a zero byte.
+// string reads a string that ends with a zero byte.
 func (t *goTable) string(offset int64) (string, error) {
 	if offset < 0 || offset >= t.size {
 		return "", errGoTable
@@ -160,7 +94,7 @@ func (t *goTable) string(offset int64) (string, error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+offset, min(goMaxName, t.size-offset)), 256)
 	s, err := r.ReadString(0)
 	if err != nil {
-		return "", errGoTable
+		return "", readError(err)
 	}
 	return s[:len(s)-1], nil
 }
@@ -186,9 +120,30 @@ type goFunc struct {
 
 func (f *goFunc) field(i int) uint32 { return binary.LittleEndian.Uint32(f.fixed[4*i:]) }
 
+// goLookup bounds what one address may cost. The largest functions that
+// compilers generate have some 100 KB of line numbers, which are read once for
+// each inlined call.
+var goLookup = untrusted.Budget{Bytes: 16 << 20, Time: 2 * time.Second}
+
 // lines returns the functions at an address, the innermost inlined one first.
-// The address of a caller must be within the call.
+// The address of a caller must be within the call. What it reads of the file is
+// bounded by goLookup.
 func (t *goTable) lines(addr uint64) ([]line, error) {
+	if t.index == nil {
+		if err := t.readIndex(); err != nil {
+			return nil, err
+		}
+	}
+	bounded := *t
+	r := untrusted.NewReader(t.file, t.header+t.size, goLookup)
+	bounded.file = r
+	lines, err := bounded.linesAt(addr)
+	t.spent += r.Spent()
+	t.lookups++
+	return lines, err
+}
+
+func (t *goTable) linesAt(addr uint64) ([]line, error) {
 	f, err := t.find(addr)
 	if err != nil {
 		return nil, err
@@ -214,9 +169,15 @@ func (t *goTable) lines(addr uint64) ([]line, error) {
 	return nil, errGoTable
 }
 
+// expensive reports whether looking up addresses cost much more than it does in
+// any real program: the file was made for it.
+func (t *goTable) expensive() bool {
+	return t.spent > 64<<20+t.lookups*(256<<10)
+}
+
 // readIndex reads where every goIndexStep'th function begins.
 func (t *goTable) readIndex() error {
-	if t.funcs < 0 || t.funcs+8*int64(t.count) > t.size {
+	if t.count < 0 || t.count > goMaxFuncs || t.funcs < 0 || t.funcs > t.size-8*int64(t.count) {
 		return errGoTable
 	}
 	index := make([]uint32, 0, t.count/goIndexStep+1)
@@ -224,7 +185,7 @@ func (t *goTable) readIndex() error {
 	var entry [8]byte
 	for i := range t.count {
 		if _, err := io.ReadFull(r, entry[:]); err != nil {
-			return errGoTable
+			return readError(err)
 		}
 		if i%goIndexStep == 0 {
 			index = append(index, binary.LittleEndian.Uint32(entry[:]))
@@ -237,7 +198,7 @@ func (t *goTable) readIndex() error {
 // find returns the function at an address.
 func (t *goTable) find(addr uint64) (*goFunc, error) {
 	if addr < t.text {
-		return nil, errors.New("no Go function at this address")
+		return nil, errGoAddress
 	}
 	pc := addr - t.text
 	if t.index == nil {
@@ -248,7 +209,7 @@ func (t *goTable) find(addr uint64) (*goFunc, error) {
 	// The last step that begins at or before pc, then the last function in it.
 	step := sort.Search(len(t.index), func(i int) bool { return uint64(t.index[i]) > pc }) - 1
 	if step < 0 {
-		return nil, errors.New("no Go function at this address")
+		return nil, errGoAddress
 	}
 	first := step * goIndexStep
 	entries := make([]byte, 8*min(goIndexStep, t.count-first))
@@ -327,22 +288,22 @@ func (t *goTable) value(f *goFunc, table uint32, pc uint64) (int32, error) {
 		return -1, nil
 	}
 	from := t.values + int64(table)
-	if from >= t.size {
+	if from < 0 || from >= t.size {
 		return 0, errGoTable
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+from, t.size-from), 128)
+	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+from, min(t.size-from, goMaxValues)), 128)
 	value, at := int32(-1), f.entry
 	for first := true; ; first = false {
 		change, err := binary.ReadUvarint(r)
 		if err != nil {
-			return 0, errGoTable
+			return 0, valueError(err)
 		}
 		if change == 0 && !first {
 			return -1, nil
 		}
 		length, err := binary.ReadUvarint(r)
 		if err != nil {
-			return 0, errGoTable
+			return 0, valueError(err)
 		}
 		value += int32(-(uint32(change) & 1) ^ (uint32(change) >> 1))
 		at += uint64(uint32(length)) * t.quantum
@@ -350,4 +311,13 @@ func (t *goTable) value(f *goFunc, table uint32, pc uint64) (int32, error) {
 			return value, nil
 		}
 	}
+}
+
+// valueError returns the error of a table of values that cannot be read: beside
+// errors of reading, numbers of more than 64 bits.
+func valueError(err error) error {
+	if untrusted.Reason(err) != "" {
+		return err
+	}
+	return errGoTable
 }

@@ -1,7 +1,6 @@
 package sample
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,16 +65,22 @@ func TestGoTableAgreesWithRuntime(t *testing.T) {
 	}
 }
 
+// buildBurn builds a small Go program and returns its path.
+func buildBurn(t testing.TB, flags ...string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "burn")
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", bin, "testdata/golang/burn.go")...)
+	cmd.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return bin
+}
+
 // TestGoTableStripped checks that a stripped program's tables are found, as a
 // fixed address program and as a position independent one.
 func TestGoTableStripped(t *testing.T) {
 	for _, flags := range [][]string{{"-ldflags=-s -w"}, {"-ldflags=-s -w", "-buildmode=pie"}} {
-		bin := filepath.Join(t.TempDir(), "burn")
-		cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", bin, "testdata/golang/burn.go")...)
-		cmd.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		f, err := os.Open(bin)
+		f, err := os.Open(buildBurn(t, flags...))
 		require.NoError(t, err)
 		defer f.Close()
 		table, err := openGoTable(f)
@@ -96,25 +101,4 @@ func TestGoTableStripped(t *testing.T) {
 		require.Contains(t, names, "main.burnHeavy", flags)
 		require.Greater(t, files, table.count*9/10, flags)
 	}
-}
-
-// FuzzGoTable checks that no bytes make the reader of Go programs panic or
-// loop, neither as a program nor as a table that was found.
-func FuzzGoTable(f *testing.F) {
-	if data, err := os.ReadFile("/proc/self/exe"); err == nil {
-		f.Add(data[:min(len(data), 1<<16)], uint64(0x401000))
-	}
-	f.Add(bytes.Repeat([]byte{0, 1, 2, 3, 0x80, 0xff}, 100), uint64(70))
-	f.Fuzz(func(_ *testing.T, data []byte, addr uint64) {
-		if t, err := openGoTable(bytes.NewReader(data)); err == nil {
-			_, _ = t.lines(addr)
-		}
-		t := &goTable{file: bytes.NewReader(data), size: int64(len(data)), count: len(data) / 16, quantum: 1}
-		for i, part := range []*int64{&t.names, &t.units, &t.files, &t.values, &t.funcs} {
-			if i < len(data) {
-				*part = int64(data[i])
-			}
-		}
-		_, _ = t.lines(addr)
-	})
 }

@@ -128,7 +128,7 @@ func nativeFrame(addr uint64) libpf.Frame {
 
 func TestFrames(t *testing.T) {
 	sym := &tableSymbolizer{}
-	f := newFrames(sym, newBinaries(sym), newMetrics(nil))
+	f := newFrames(sym, newBinaries(sym, newMetrics(nil), slog.New(slog.DiscardHandler)), newMetrics(nil))
 	var in libpf.Frames
 	kernel := libpf.NewFrameMappingFile(libpf.FrameMappingFileData{FileName: libpf.Intern("vmlinux")})
 	frames := []libpf.Frame{

@@ -10,6 +10,7 @@ type metrics struct {
 	samples        prometheus.Counter
 	unwound        *prometheus.CounterVec // outcome
 	lost           *prometheus.CounterVec // reason
+	unreadable     *prometheus.CounterVec // reader, reason
 	frames         *prometheus.CounterVec // kind
 	unsymbolized   *prometheus.CounterVec // kind
 	late           prometheus.Counter
@@ -41,9 +42,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "flameline_sample_" + name, Help: help})
 	}
 	m := &metrics{
-		samples:        counter("samples_total", "Samples taken of running threads."),
-		unwound:        counters("stacktraces_total", "Stacktraces by outcome of unwinding: complete, partial (ended early by an error) or unknown_process (the leaf only, as the process was too new).", "outcome"),
-		lost:           counters("lost_samples_total", "Samples that were taken but will not be stored.", "reason"),
+		samples: counter("samples_total", "Samples taken of running threads."),
+		unwound: counters("stacktraces_total", "Stacktraces by outcome of unwinding: complete, partial (ended early by an error) or unknown_process (the leaf only, as the process was too new).", "outcome"),
+		lost:    counters("lost_samples_total", "Samples that were taken but will not be stored.", "reason"),
+		unreadable: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_sample_unreadable_files_total",
+			Help: "Files of processes that could not be read, by reader (segments, go_table, unwinder) and reason (malformed, too_large, timeout, busy, irregular, panic).",
+		}, []string{"reader", "reason"}),
 		frames:         counters("frames_total", "Frames by kind of code.", "kind"),
 		unsymbolized:   counters("unsymbolized_frames_total", "Frames without a function name, by kind of code.", "kind"),
 		late:           counter("late_samples_total", "Samples that arrived after their window was flushed and were stored with the next flush."),

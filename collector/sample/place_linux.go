@@ -9,6 +9,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // A place is where in a file a thread was.
@@ -17,6 +20,26 @@ type place struct {
 	file    fileKey // zero if not known
 	name    string  // base name of the file; "" if not known
 	offset  uint64  // in the file, or the address in memory if no file is known
+}
+
+const (
+	// mapsTimeout is how long reading the mappings of a process may take. They are
+	// locked while the process waits for a file system that does not answer.
+	mapsTimeout = time.Second
+	// maxMapLines bounds the mappings that are read to find one.
+	maxMapLines = 16 << 10
+)
+
+// placeOf is the function placeOf with a bound on its time.
+func (s *Source) placeOf(pid uint32, l leaf) place {
+	if l.Status == buildIDValid {
+		return placeOf(pid, l)
+	}
+	p, err := untrusted.Do(&s.maps, func() (place, error) { return placeOf(pid, l), nil })
+	if err != nil {
+		return place{offset: l.Offset}
+	}
+	return p
 }
 
 // placeOf finds the file of a leaf. The kernel gives a build ID where it can;
@@ -32,7 +55,7 @@ func placeOf(pid uint32, l leaf) place {
 		return p
 	}
 	defer maps.Close()
-	for s := bufio.NewScanner(maps); s.Scan(); {
+	for s, n := bufio.NewScanner(maps), 0; s.Scan() && n < maxMapLines; n++ {
 		if found, ok := parseMapping(s.Text(), l.Offset); ok {
 			return found
 		}

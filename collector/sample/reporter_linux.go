@@ -7,6 +7,8 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 
 	"github.com/flameline/flameline/collector/symbolize"
 	"github.com/flameline/flameline/collector/target"
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // A sink takes what the unwinder reports. ReportTraceEvent is called by one
@@ -122,35 +125,29 @@ const maxBinaries = 4096
 // leaves of processes that it does not know, and the tables of Go programs.
 type binaries struct {
 	symbolizer Symbolizer
+	unreadable *unreadables
+	goTables   *goTables
+	guard      untrusted.Guard
 
 	mu        sync.Mutex
 	byBuildID map[string]executable
 	byFile    map[fileKey]executable
-	goTables  map[libpf.FileID]*openTable
-	uses      int64 // of goTables, counts up
 }
 
-func newBinaries(s Symbolizer) *binaries {
+func newBinaries(s Symbolizer, m *metrics, l *slog.Logger) *binaries {
+	u := newUnreadables(m, l)
 	return &binaries{
 		symbolizer: s,
+		unreadable: u,
+		goTables:   newGoTables(u),
+		guard:      untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck},
 		byBuildID:  map[string]executable{},
 		byFile:     map[fileKey]executable{},
-		goTables:   map[libpf.FileID]*openTable{},
 	}
 }
 
 // A fileKey identifies a file on this machine while it exists.
 type fileKey struct{ device, inode uint64 }
-
-// An openTable is the table of a Go program, whose file is held open.
-type openTable struct {
-	*goTable
-	file process.ReadAtCloser
-	used int64
-}
-
-// maxGoTables bounds the Go programs whose files are held open.
-const maxGoTables = 512
 
 // An executable is where a file's code is.
 type executable struct {
@@ -192,18 +189,35 @@ func (b *binaries) add(args *reporter.ExecutableMetadata) {
 	if m.IsVDSO() {
 		return
 	}
+	if b.unreadable.has(file.FileID) {
+		return
+	}
 	entry := executable{
 		id:     file.FileID,
 		module: module{name: file.FileName.String(), buildID: file.GnuBuildID},
 	}
-	r, err := args.Process.OpenMappingFile(m)
+	mapping := *m
+	mapping.Path = strings.Clone(m.Path) // the unwinder writes over it
+	found, err := untrusted.Do(&b.guard, func() (program, error) {
+		r, err := args.Process.OpenMappingFile(&mapping)
+		if err != nil {
+			return program{}, err // the process has ended
+		}
+		if c, ok := r.(*checkedFile); ok {
+			r = c.file // which is read here with budgets of its own
+		}
+		return readProgram(r, file.GoBuildID != "")
+	})
 	if err != nil {
-		return // the process has ended
+		b.unreadable.add(entry.id, entry.module, "segments", err)
+		return
 	}
-	entry.segments = segments(r)
-	keep := file.GoBuildID != "" && b.addGo(file.FileID, r)
-	if !keep {
-		r.Close()
+	entry.segments = found.segments
+	if found.goError != nil {
+		b.unreadable.add(entry.id, entry.module, "go_table", found.goError)
+	}
+	if found.table != nil && !b.goTables.add(entry.id, entry.module, found.table, found.file) {
+		found.file.Close()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -217,59 +231,43 @@ func (b *binaries) add(args *reporter.ExecutableMetadata) {
 	}
 }
 
-// addGo keeps the tables of a Go program and reports whether it keeps the file.
-func (b *binaries) addGo(id libpf.FileID, r process.ReadAtCloser) bool {
-	t, err := openGoTable(r)
-	if err != nil {
-		return false
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, ok := b.goTables[id]; ok {
-		return false
-	}
-	if len(b.goTables) >= maxGoTables {
-		var oldest libpf.FileID
-		for id, t := range b.goTables {
-			if o := b.goTables[oldest]; o == nil || t.used < o.used {
-				oldest = id
-			}
+// A program is what is read of a binary when it is first seen.
+type program struct {
+	segments []segment
+	table    *goTable  // nil if it is no Go program
+	file     io.Closer // of table
+	goError  error     // why there is no table, if the file is at fault
+}
+
+// readProgram reads a binary. It takes the file: unless the result has a table,
+// which reads the file later, the file is closed.
+func readProgram(r process.ReadAtCloser, isGo bool) (p program, err error) {
+	keep := false
+	defer func() {
+		if !keep {
+			r.Close()
 		}
-		b.goTables[oldest].file.Close()
-		delete(b.goTables, oldest)
+	}()
+	if p.segments, err = segments(r); err != nil || !isGo {
+		return p, err
 	}
-	b.uses++
-	b.goTables[id] = &openTable{goTable: t, file: r, used: b.uses}
-	return true
+	p.table, p.goError = openGoTable(r)
+	if p.goError != nil {
+		p.table = nil
+		return p, nil
+	}
+	keep, p.file = true, r
+	return p, nil
 }
 
 // goLines returns the functions at an address of a Go program, nil if they are
 // not known.
 func (b *binaries) goLines(id libpf.FileID, addr uint64) []line {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := b.goTables[id]
-	if t == nil {
-		return nil
-	}
-	b.uses++
-	t.used = b.uses
-	lines, err := t.lines(addr)
-	if err != nil {
-		return nil
-	}
-	return lines
+	return b.goTables.lines(id, addr)
 }
 
 // close closes the files that are held open.
-func (b *binaries) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, t := range b.goTables {
-		t.file.Close()
-	}
-	clear(b.goTables)
-}
+func (b *binaries) close() { b.goTables.close() }
 
 // find returns the binary of a leaf and the leaf's address in it.
 func (b *binaries) find(l place) (executable, uint64, bool) {
@@ -286,11 +284,15 @@ func (b *binaries) find(l place) (executable, uint64, bool) {
 	return e, addr, ok
 }
 
-// segments reads where the code of a binary is loaded; nil if it cannot be read.
-func segments(r io.ReaderAt) []segment {
-	f, err := elf.NewFile(r)
+// segments reads where the code of a binary is loaded.
+func segments(r io.ReaderAt) ([]segment, error) {
+	size, err := untrusted.SizeOf(r)
 	if err != nil {
-		return nil
+		return nil, err
+	}
+	f, err := untrusted.NewELF(untrusted.NewReader(r, size, goOpening))
+	if err != nil {
+		return nil, err
 	}
 	var ss []segment
 	for _, p := range f.Progs {
@@ -298,13 +300,16 @@ func segments(r io.ReaderAt) []segment {
 			ss = append(ss, segment{offset: p.Off, size: p.Filesz, address: p.Vaddr})
 		}
 	}
-	return ss
+	return ss, nil
 }
+
+// maxVDSO bounds the kernel's shared object, which has two pages.
+const maxVDSO = 1 << 20
 
 // readMemory copies a binary that has no file, the vDSO, from the memory of a
 // process.
 func readMemory(pr process.Process, m *process.RawMapping) func() (symbolize.Reader, int64, error) {
-	data := make([]byte, m.Length)
+	data := make([]byte, min(m.Length, maxVDSO))
 	_, err := pr.GetRemoteMemory().ReadAt(data, int64(m.Vaddr))
 	return func() (symbolize.Reader, int64, error) {
 		if err != nil {

@@ -19,6 +19,8 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/times"
 	"go.opentelemetry.io/ebpf-profiler/tracer"
 	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // A Source samples this machine. There can be one at a time in a process. Its
@@ -28,18 +30,21 @@ import (
 // which names native frames once a window is over; and the delivery's, which
 // calls the appender.
 type Source struct {
-	options  Options
-	log      *slog.Logger
-	metrics  *metrics
-	gate     *gate
-	tracer   *tracer.Tracer
-	sink     *sink
-	delivery *delivery
+	options Options
+	log     *slog.Logger
+	metrics *metrics
+	gate    *gate
+	tracer  *tracer.Tracer
+	// intervals are those that tracer has.
+	intervals tracer.Intervals
+	sink      *sink
+	delivery  *delivery
 
 	traces  chan *libpf.EbpfTrace
 	unknown chan newcomer
-	done    chan struct{} // closed when sampling has ended
-	handled chan struct{} // closed when all is aggregated
+	maps    untrusted.Guard // of /proc/PID/maps
+	done    chan struct{}   // closed when sampling has ended
+	handled chan struct{}   // closed when all is aggregated
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
@@ -105,11 +110,12 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		sink: &sink{
 			aggregate: newAggregate(o.Interval, m),
 			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
-			binaries:  newBinaries(o.Symbolizer),
+			binaries:  newBinaries(o.Symbolizer, m, o.Logger),
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
 		unknown:        make(chan newcomer, 1024),
+		maps:           untrusted.Guard{Limit: mapsTimeout, Stuck: maxStuck},
 		done:           make(chan struct{}),
 		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
@@ -154,10 +160,11 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if st.tracefs != nil {
 		cleanup = cleanupPolling
 	}
+	s.intervals = unwinderTimes{pidCleanup: cleanup, enter: s.enterReader(st)}
 	cfg := &tracer.Config{
 		ExecutableReporter: s.sink,
 		TraceReporter:      s.sink,
-		Intervals:          unwinderTimes{pidCleanup: cleanup, enter: s.enterReader(st)},
+		Intervals:          s.intervals,
 		SamplesPerSecond:   s.options.FrequencyHz,
 		FilterIdleFrames:   true,
 		KernelVersionCheck: true,
@@ -215,7 +222,12 @@ func (s *Source) enterReader(st setup) func() {
 
 // begin starts what feeds handle, and then the timers.
 func (s *Source) begin(ctx context.Context) error {
-	s.tracer.StartPIDEventProcessor(ctx)
+	if r, err := newProcessReader(s.tracer, s.intervals, s.metrics, s.log); err == nil {
+		go r.run(ctx)
+	} else {
+		s.log.Warn("the unwinder reads processes without protection: a malformed file may end this service", "err", err)
+		s.tracer.StartPIDEventProcessor(ctx)
+	}
 	if err := s.tracer.StartMapMonitors(ctx, s.traces); err != nil {
 		return fmt.Errorf("read unwinder: %w", err)
 	}
@@ -293,12 +305,12 @@ func (s *Source) handle(ctx context.Context) {
 		case t := <-s.traces:
 			if t != nil {
 				clock.follow()
-				s.tracer.HandleTrace(t)
+				s.name(t)
 			}
 		case n := <-s.unknown:
 			clock.follow()
 			s.sink.leaf = &n.leaf
-			s.tracer.HandleTrace(n.trace())
+			s.name(n.trace())
 			s.sink.leaf = nil
 		case <-s.tracer.Done():
 			if ctx.Err() == nil {
@@ -309,6 +321,19 @@ func (s *Source) handle(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// name has the unwinder name the frames of a stacktrace and report it. A panic,
+// which the memory of an interpreted process may cause, loses that stacktrace.
+func (s *Source) name(t *libpf.EbpfTrace) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.lost.WithLabelValues("panic").Inc()
+			s.log.Warn("sample lost: the unwinder panicked", "pid", t.PID, "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	s.tracer.HandleTrace(t)
 }
 
 // A newcomer is a sample of a process that the unwinder does not know.
@@ -360,7 +385,7 @@ func (s *Source) readUnknown() {
 			pid:    libpf.PID(u.PID),
 			tid:    libpf.PID(u.TID),
 			kernel: slices.Clone(u.Kernel[:u.KernelFrames]),
-			leaf:   placeOf(u.PID, u.Leaf),
+			leaf:   s.placeOf(u.PID, u.Leaf),
 		}
 		select {
 		case s.unknown <- n:

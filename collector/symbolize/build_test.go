@@ -65,7 +65,7 @@ func tableOf(t testing.TB, path string) *table {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	table, err := readTable(&file{Reader: f, trusted: true}, Binary{Path: path}, nil, defaultDebugBytes)
+	table, err := readTable(trusted(t, f), Binary{Path: path}, nil, defaultDebugBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,4 +146,22 @@ func mapping(t testing.TB, pid int, path string) (start, end uint64) {
 	}
 	t.Fatalf("process %d does not map %s:\n%s", pid, path, maps)
 	return 0, 0
+}
+
+// whole describes an open file with its size.
+func whole(t testing.TB, f *os.File) *file {
+	t.Helper()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &file{Reader: f, size: info.Size()}
+}
+
+// trusted describes an open file that is trusted.
+func trusted(t testing.TB, f *os.File) *file {
+	t.Helper()
+	in := whole(t, f)
+	in.trusted = true
+	return in
 }

@@ -8,8 +8,11 @@ import (
 	"hash/crc32"
 	"io"
 	"path"
+	rtdebug "runtime/debug"
 
 	"github.com/therootcompany/xz"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // Bounds on MiniDebugInfo, which is compressed.
@@ -21,7 +24,7 @@ const (
 // A file is an open ELF file.
 type file struct {
 	Reader
-	size int64
+	size int64 // in bytes, when it was opened
 	// trusted says that the file is as good as our own program. The symbols of
 	// any file are read within bounds. debug/dwarf keeps none: a file made for
 	// it takes all memory.
@@ -40,14 +43,15 @@ func readTable(in *file, b Binary, open opener, debugBytes int64) (t *table, err
 	// making must not end the collector.
 	defer func() {
 		if p := recover(); p != nil {
-			t, err = nil, fmt.Errorf("read ELF file: %v", p)
+			t, err = nil, &untrusted.PanicError{Value: p, Stack: rtdebug.Stack()}
 		}
 	}()
 	return buildTable(in, b, open, debugBytes)
 }
 
 func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, error) {
-	f, err := elf.NewFile(in)
+	r := untrusted.NewReader(in, in.size, buildBudget)
+	f, err := untrusted.NewELF(r)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +73,11 @@ func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, erro
 	note(ss.addStubs(f))
 	if ss.info == nil && in.trusted {
 		var err error
-		ss.info, err = readLines(f, debugBytes)
+		ss.info, err = readLines(f, r.Check, debugBytes)
 		note(err)
+	}
+	for _, s := range f.Sections {
+		note(untrusted.SectionError(s))
 	}
 	t, err := ss.table()
 	if err != nil {
@@ -90,7 +97,7 @@ func (ss *symbols) addMiniDebug(f *elf.File) error {
 	if err != nil {
 		return fmt.Errorf("read .gnu_debugdata: %w", err)
 	}
-	mini, err := elf.NewFile(bytes.NewReader(data))
+	mini, err := untrusted.NewELF(untrusted.NewReader(bytes.NewReader(data), int64(len(data)), buildBudget))
 	if err != nil {
 		return fmt.Errorf("read .gnu_debugdata: %w", err)
 	}
@@ -107,7 +114,7 @@ func decompress(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	if len(data) > maxMiniDebug {
-		return nil, fmt.Errorf("exceeds the limit of %d bytes", maxMiniDebug)
+		return nil, fmt.Errorf("decompressed: %w of %d bytes", untrusted.ErrTooLarge, maxMiniDebug)
 	}
 	return data, nil
 }
@@ -119,17 +126,18 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 		return nil
 	}
 	id := cmp.Or(buildID(f), b.BuildID)
-	try := func(name string, belongs func(in *file, debug *elf.File) bool) (bool, error) {
+	try := func(name string, belongs func(in *untrusted.Reader, debug *elf.File) bool) (bool, error) {
 		in, err := open(name)
 		if err != nil {
 			return false, nil // not installed: the usual case
 		}
 		defer in.Close()
-		debug, err := elf.NewFile(in)
+		r := untrusted.NewReader(in, in.size, buildBudget)
+		debug, err := untrusted.NewELF(r)
 		if err != nil {
 			return false, fmt.Errorf("read debug file %s: %w", name, err)
 		}
-		if debug.Machine != f.Machine || !belongs(in, debug) {
+		if debug.Machine != f.Machine || !belongs(r, debug) {
 			return false, nil
 		}
 		before := len(ss.list)
@@ -137,13 +145,13 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 			return false, fmt.Errorf("read debug file %s: %w", name, err)
 		}
 		if in.trusted {
-			ss.info, err = readLines(debug, debugBytes)
+			ss.info, err = readLines(debug, r.Check, debugBytes)
 		}
 		return len(ss.list) > before, err
 	}
 	if len(id) > 2 {
 		found, err := try("/usr/lib/debug/.build-id/"+id[:2]+"/"+id[2:]+".debug",
-			func(_ *file, debug *elf.File) bool { return buildID(debug) == id })
+			func(_ *untrusted.Reader, debug *elf.File) bool { return buildID(debug) == id })
 		if found || err != nil {
 			return err
 		}
@@ -157,12 +165,12 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 		if name == path.Clean(b.Path) {
 			continue
 		}
-		found, err := try(name, func(in *file, debug *elf.File) bool {
+		found, err := try(name, func(in *untrusted.Reader, debug *elf.File) bool {
 			if own := buildID(debug); id != "" && own != "" {
 				return own == id
 			}
 			sum := crc32.NewIEEE()
-			_, err := io.Copy(sum, io.NewSectionReader(in, 0, in.size))
+			_, err := io.Copy(sum, io.NewSectionReader(in, 0, in.Size()))
 			return err == nil && sum.Sum32() == crc
 		})
 		if found || err != nil {

@@ -9,18 +9,26 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // Bounds on what one binary may cost while its table is built. They are beyond
 // any real binary (Chromium has some 1.2 million functions).
 const (
-	maxSymbols    = 4 << 20
-	maxNameBytes  = 512 << 20
+	maxSymbols    = 4 << 20 // entries of a symbol table
+	maxFunctions  = 2 << 20 // of those, functions
+	maxNameBytes  = 256 << 20
+	maxNotes      = 64 // sections
 	maxSymbolName = 64 << 10
 	windowBytes   = 1 << 20
 )
 
 var errNoSymbols = errors.New("no symbols")
+
+// buildBudget is what reading one file for a table may cost.
+var buildBudget = untrusted.Budget{Bytes: 2 << 30, Time: 15 * time.Second}
 
 // A symbol is a function in a symbol table.
 type symbol struct {
@@ -56,8 +64,8 @@ func section(f *elf.File, typ elf.SectionType) *elf.Section {
 	return f.Sections[i]
 }
 
-// readAt reads bytes of a section. Compressed sections, which hold nothing that
-// we read, have none.
+// readAt reads bytes of a section, whose size is no larger than the file.
+// Compressed sections, which hold nothing that we read, have none.
 func readAt(sec *elf.Section, b []byte, off int64) (int, error) {
 	if sec.ReaderAt == nil {
 		return 0, fmt.Errorf("read %s: compressed", sec.Name)
@@ -95,7 +103,7 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 		entry = elf.Sym32Size
 	}
 	if sec.FileSize/uint64(entry) > maxSymbols {
-		return fmt.Errorf("%d symbols exceed the limit of %d", sec.FileSize/uint64(entry), maxSymbols)
+		return fmt.Errorf("%d symbols: %w of %d", sec.FileSize/uint64(entry), untrusted.ErrTooLarge, maxSymbols)
 	}
 	executable := make([]bool, len(f.Sections))
 	for i, s := range f.Sections {
@@ -135,6 +143,9 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 			}
 			if bind != elf.STB_LOCAL {
 				s.rank |= rankGlobal
+			}
+			if len(ss.list) >= maxFunctions {
+				return fmt.Errorf("functions: %w of %d", untrusted.ErrTooLarge, maxFunctions)
 			}
 			ss.list = append(ss.list, s)
 		}
@@ -177,7 +188,7 @@ func (ss *symbols) readNames(strtab *elf.Section, first int) error {
 				len(name) >= 2 && name[0] == '$' && (len(name) == 2 || name[2] == '.')
 		}
 	)
-	ss.blob = slices.Grow(ss.blob, 64*len(list))
+	ss.blob = slices.Grow(ss.blob, int(min(64*uint64(len(list)), strtab.FileSize)))
 	for _, s := range list {
 		off := uint64(s.name)
 		if !haveLast || off >= lastEnd {
@@ -186,7 +197,7 @@ func (ss *symbols) readNames(strtab *elf.Section, first int) error {
 				return err
 			}
 			if len(ss.blob)+len(name)+1 > maxNameBytes {
-				return fmt.Errorf("names exceed the limit of %d bytes", maxNameBytes)
+				return fmt.Errorf("names: %w of %d bytes", untrusted.ErrTooLarge, maxNameBytes)
 			}
 			haveLast, last, lastEnd, lastPos = true, off, off+uint64(len(name))+1, uint64(len(ss.blob))
 			ss.blob = append(append(ss.blob, name...), 0)
@@ -316,9 +327,13 @@ func (ss *symbols) fillGaps(spans []span) []span {
 
 // buildID returns the GNU build ID of a file in hexadecimal, "" if it has none.
 func buildID(f *elf.File) string {
+	notes := 0
 	for _, s := range f.Sections {
 		if s.Type != elf.SHT_NOTE || s.FileSize > 64<<10 {
 			continue
+		}
+		if notes++; notes > maxNotes {
+			break
 		}
 		data := make([]byte, s.FileSize)
 		n, _ := readAt(s, data, 0)

@@ -50,7 +50,7 @@ func FuzzReadTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		table, err := buildTable(&file{Reader: nopCloser{bytes.NewReader(data)}}, Binary{Path: "/x/y"}, func(string) (*file, error) {
+		table, err := buildTable(&file{Reader: nopCloser{bytes.NewReader(data)}, size: int64(len(data))}, Binary{Path: "/x/y"}, func(string) (*file, error) {
 			return nil, errors.New("no debug files")
 		}, defaultDebugBytes)
 		runtime.ReadMemStats(&after)

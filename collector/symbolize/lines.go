@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // Bounds on what DWARF may cost, beside Options.DebugBytes.
@@ -17,6 +19,7 @@ const (
 	maxLineRows    = 4 << 20
 	maxInlineSpans = 2 << 20
 	maxInlineDepth = 64
+	checkEvery     = 4096 // rows of lines between two looks at the time
 )
 
 // langGo is DW_LANG_Go. The unwinder has the lines of Go code.
@@ -86,8 +89,9 @@ func inlinedName(name string, style Style) string {
 }
 
 // readLines packs the DWARF of a file. It returns nil if there is none, or
-// more than limit bytes of it.
-func readLines(f *elf.File, limit int64) (*lineInfo, error) {
+// more than limit bytes of it. It ends with the error of check, which it calls
+// often: few bytes of DWARF can ask for the same work again and again.
+func readLines(f *elf.File, check func() error, limit int64) (*lineInfo, error) {
 	var size uint64
 	hasInfo := false
 	for _, s := range f.Sections {
@@ -97,6 +101,12 @@ func readLines(f *elf.File, limit int64) (*lineInfo, error) {
 			}
 			hasInfo = hasInfo || strings.HasSuffix(s.Name, "debug_info")
 			size += min(s.Size, 1<<40)
+		}
+		// debug/elf reads relocations of debug information whole.
+		if s.Type == elf.SHT_RELA || s.Type == elf.SHT_REL { //nolint:misspell // the constant's name
+			if i := int(s.Info); i < len(f.Sections) && strings.Contains(f.Sections[i].Name, "debug_") {
+				size += min(s.FileSize, 1<<40)
+			}
 		}
 	}
 	if !hasInfo || size > uint64(max(limit, 0)) {
@@ -108,6 +118,7 @@ func readLines(f *elf.File, limit int64) (*lineInfo, error) {
 	}
 	r := lineReader{
 		data:  data,
+		check: check,
 		info:  &lineInfo{},
 		files: pool{list: []string{""}, index: map[string]uint32{"": 0}},
 		plain: pool{index: map[string]uint32{}},
@@ -121,12 +132,14 @@ func readLines(f *elf.File, limit int64) (*lineInfo, error) {
 
 // A lineReader collects what a lineInfo holds.
 type lineReader struct {
-	data  *dwarf.Data
-	info  *lineInfo
-	spans []span
-	files pool
-	plain pool                   // names of functions
-	names map[dwarf.Offset]int32 // of abstract functions, in plain; -1 without one
+	data   *dwarf.Data
+	check  func() error // whether there is time left
+	info   *lineInfo
+	spans  []span
+	ranges int // of inlined calls, those that are left out included
+	files  pool
+	plain  pool                   // names of functions
+	names  map[dwarf.Offset]int32 // of abstract functions, in plain; -1 without one
 }
 
 // units reads every compilation unit but those of Go.
@@ -135,6 +148,9 @@ func (r *lineReader) units() error {
 	for {
 		unit, err := entries.Next()
 		if err != nil || unit == nil {
+			return err
+		}
+		if err := r.check(); err != nil {
 			return err
 		}
 		language, _ := unit.Val(dwarf.AttrLanguage).(int64)
@@ -165,11 +181,16 @@ func (r *lineReader) lines(unit *dwarf.Entry) ([]uint32, error) {
 		entry    dwarf.LineEntry
 		sequence []lineRow
 	)
-	for {
+	for n := 0; ; n++ {
 		if err := table.Next(&entry); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, err
+		}
+		if n%checkEvery == 0 {
+			if err := r.check(); err != nil {
+				return nil, err
+			}
 		}
 		row := lineRow{addr: entry.Address}
 		if !entry.EndSequence && entry.File != nil {
@@ -190,7 +211,7 @@ func (r *lineReader) lines(unit *dwarf.Entry) ([]uint32, error) {
 			sequence = sequence[:0]
 		}
 		if len(r.info.rows)+len(sequence) > maxLineRows {
-			return nil, fmt.Errorf("more than %d rows of lines", maxLineRows)
+			return nil, fmt.Errorf("rows of lines: %w of %d", untrusted.ErrTooLarge, maxLineRows)
 		}
 	}
 	var files []uint32
@@ -242,9 +263,15 @@ func (r *lineReader) children(entries *dwarf.Reader, files []uint32, parent int3
 
 // inlined adds an inlined call and returns its index.
 func (r *lineReader) inlined(e *dwarf.Entry, files []uint32, parent int32, depth int) (int32, error) {
+	if err := r.check(); err != nil {
+		return parent, err
+	}
 	ranges, err := r.data.Ranges(e)
 	if err != nil {
 		return parent, err
+	}
+	if r.ranges += len(ranges); r.ranges > maxInlineSpans {
+		return parent, fmt.Errorf("ranges of inlined calls: %w of %d", untrusted.ErrTooLarge, maxInlineSpans)
 	}
 	name := r.name(e, 0)
 	if len(ranges) == 0 || name < 0 {
@@ -263,9 +290,6 @@ func (r *lineReader) inlined(e *dwarf.Entry, files []uint32, parent int32, depth
 		if bounds[0] != 0 {
 			r.spans = append(r.spans, span{start: bounds[0], end: bounds[1], name: uint32(index), priority: uint32(depth)})
 		}
-	}
-	if len(r.spans) > maxInlineSpans {
-		return index, fmt.Errorf("more than %d ranges of inlined calls", maxInlineSpans)
 	}
 	return index, nil
 }

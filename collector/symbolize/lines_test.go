@@ -118,11 +118,11 @@ func TestLinesAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	defer f.Close()
 	for _, limit := range []int64{-1, 1, 1000} {
-		table, err := readTable(&file{Reader: f, trusted: true}, Binary{}, nil, limit)
+		table, err := readTable(trusted(t, f), Binary{}, nil, limit)
 		require.NoError(t, err)
 		require.Nil(t, table.info, "limit %d", limit)
 	}
-	untrusted, err := readTable(&file{Reader: f}, Binary{}, nil, defaultDebugBytes)
+	untrusted, err := readTable(whole(t, f), Binary{}, nil, defaultDebugBytes)
 	require.NoError(t, err)
 	require.Nil(t, untrusted.info)
 	table := tableOf(t, path)
@@ -138,7 +138,7 @@ func TestLinesOfSeparateDebugFile(t *testing.T) {
 	f, err := os.Open(filepath.Join(dir, "stripped"))
 	require.NoError(t, err)
 	defer f.Close()
-	table, err := readTable(&file{Reader: f}, Binary{}, func(string) (*file, error) {
+	table, err := readTable(whole(t, f), Binary{}, func(string) (*file, error) {
 		f, err := os.Open(filepath.Join(dir, "shape.debug"))
 		require.NoError(t, err)
 		return opened(f, true)

@@ -13,6 +13,7 @@ const (
 type metrics struct {
 	lookups   *prometheus.CounterVec
 	builds    *prometheus.CounterVec
+	bad       *prometheus.CounterVec
 	latency   prometheus.Histogram
 	evictions *prometheus.CounterVec
 	tables    prometheus.Gauge
@@ -30,6 +31,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "flameline_symbolize_builds_total",
 			Help: "Symbol tables built, by result.",
 		}, []string{"result"}),
+		bad: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_symbolize_unreadable_files_total",
+			Help: "Files of processes that could not be read, by kind (native, perf_map) and reason (malformed, too_large, timeout, busy, irregular, panic).",
+		}, []string{"kind", "reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "flameline_symbolize_build_seconds",
 			Help:    "Time to read and build one symbol table.",
@@ -50,7 +55,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.lookups, m.builds, m.latency, m.evictions, m.tables, m.bytes, m.files)
+		r.MustRegister(m.lookups, m.builds, m.bad, m.latency, m.evictions, m.tables, m.bytes, m.files)
 	}
 	return m
 }

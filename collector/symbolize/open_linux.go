@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // openIn opens a regular file below a root directory. Symbolic links are
@@ -40,7 +42,7 @@ func openFile(name string) (*os.File, error) {
 func regular(f *os.File) (*os.File, error) {
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("open %s: not a regular file", f.Name())
+		err = fmt.Errorf("open %s: %w", f.Name(), untrusted.ErrIrregular)
 	}
 	if err != nil {
 		f.Close()

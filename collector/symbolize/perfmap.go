@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/flameline/flameline/collector/funcname"
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // Bounds on perf maps. A compiler that writes for days makes large ones.
@@ -28,10 +29,16 @@ const (
 	perfMapShare    = 20
 )
 
-// perfMaps holds the perf maps of processes. It is safe for concurrent use.
+// perfMapBudget is what reading a perf map may cost.
+var perfMapBudget = untrusted.Budget{Bytes: 2 * maxPerfMapBytes, Time: 4 * time.Second}
+
+// perfMaps holds the perf maps of processes. It is safe for concurrent use. Its
+// lock is not held while a map is read.
 type perfMaps struct {
 	procRoot string
 	maxBytes int64
+	guard    untrusted.Guard
+	report   func(pid int, err error) // of maps that cannot be read; nil for none
 
 	mu    sync.Mutex
 	maps  map[int]*perfMap // by PID
@@ -49,23 +56,60 @@ type perfMap struct {
 
 func (p *perfMaps) lookup(pid int, addr uint64) ([]Line, string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
+	begin := time.Now()
 	m := p.maps[pid]
-	if m != nil {
-		m.used = now
-		if lines, ok := p.find(m, addr); ok {
-			return lines, resultOK
-		}
-		if now.Before(m.next) {
-			return nil, missResult(m)
-		}
+	if m == nil {
+		m = &perfMap{}
+		p.put(pid, m)
 	}
-	m = p.reload(pid, m)
+	m.used = begin
 	if lines, ok := p.find(m, addr); ok {
+		p.mu.Unlock()
 		return lines, resultOK
 	}
-	return nil, missResult(m)
+	if begin.Before(m.next) {
+		defer p.mu.Unlock()
+		return nil, missResult(m)
+	}
+	// Nobody else reads it meanwhile.
+	m.next = begin.Add(time.Hour)
+	info := m.info
+	p.mu.Unlock()
+
+	read, err := untrusted.Do(&p.guard, func() (*perfMap, error) { return p.load(pid, info) })
+	if err != nil {
+		read = &perfMap{}
+		if p.report != nil {
+			p.report(pid, err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	next := now.Add(max(perfMapInterval, perfMapShare*now.Sub(begin)))
+	if read == nil { // as it was
+		m.next = next
+		return nil, missResult(m)
+	}
+	read.used, read.next = now, next
+	p.put(pid, read)
+	p.trim(read)
+	if lines, ok := p.find(read, addr); ok {
+		return lines, resultOK
+	}
+	return nil, missResult(read)
+}
+
+// put replaces the map of a process. The caller holds mu.
+func (p *perfMaps) put(pid int, m *perfMap) {
+	if old := p.maps[pid]; old != nil {
+		p.bytes -= old.bytes
+	}
+	if p.maps == nil {
+		p.maps = map[int]*perfMap{}
+	}
+	p.maps[pid] = m
+	p.bytes += m.bytes
 }
 
 func missResult(m *perfMap) string {
@@ -87,33 +131,31 @@ func (p *perfMaps) find(m *perfMap, addr uint64) ([]Line, bool) {
 	return lines, ok
 }
 
-// reload reads the map of a process if it changed. The caller holds mu.
-func (p *perfMaps) reload(pid int, old *perfMap) *perfMap {
-	begin := time.Now()
-	m := &perfMap{used: begin}
+// load reads the map of a process, nil if it is the file that was read before.
+// Without a map, or with one that has no functions, it returns one without a
+// table; an error says that the file is at fault.
+func (p *perfMaps) load(pid int, before os.FileInfo) (*perfMap, error) {
 	f, info, err := p.open(pid)
-	if err == nil {
-		defer f.Close()
-		if old != nil && old.info != nil && os.SameFile(info, old.info) && info.Size() == old.info.Size() && info.ModTime().Equal(old.info.ModTime()) {
-			old.next = begin.Add(perfMapInterval)
-			return old
+	if err != nil {
+		if untrusted.Reason(err) != "" {
+			return nil, err
 		}
-		m.info = info
-		if t, err := readPerfMap(f); err == nil {
-			m.table, m.bytes = t, t.bytes()
-		}
+		return &perfMap{}, nil
 	}
-	m.next = time.Now().Add(max(perfMapInterval, perfMapShare*time.Since(begin)))
-	if old != nil {
-		p.bytes -= old.bytes
+	defer f.Close()
+	if before != nil && os.SameFile(info, before) && info.Size() == before.Size() && info.ModTime().Equal(before.ModTime()) {
+		return nil, nil
 	}
-	if p.maps == nil {
-		p.maps = map[int]*perfMap{}
+	m := &perfMap{info: info}
+	r := untrusted.NewReader(f, info.Size(), perfMapBudget)
+	t, err := readPerfMap(io.NewSectionReader(r, 0, r.Size()))
+	switch {
+	case err == nil:
+		m.table, m.bytes = t, t.bytes()
+	case untrusted.Reason(err) != "":
+		return nil, err
 	}
-	p.maps[pid] = m
-	p.bytes += m.bytes
-	p.trim(m)
-	return m
+	return m, nil
 }
 
 // trim drops the maps used least lately, but never keep. The caller holds mu.
@@ -156,7 +198,7 @@ func (p *perfMaps) size() int64 {
 // the process' user nor to root: /tmp is anyone's.
 func (p *perfMaps) open(pid int) (*os.File, os.FileInfo, error) {
 	dir := path.Join(p.procRoot, strconv.Itoa(pid))
-	status, err := os.ReadFile(path.Join(dir, "status"))
+	status, err := os.ReadFile(path.Join(dir, "status")) // the kernel's, of a few KB
 	if err != nil {
 		return nil, nil, err
 	}
@@ -224,6 +266,11 @@ func readPerfMap(r io.Reader) (*table, error) {
 			blob = append(append(blob, name...), 0)
 		}
 		spans = append(spans, span{start: start, end: start + size, name: pos, priority: uint32(len(spans))})
+	}
+	// What is no line of text ends the map; what came before it counts. An error
+	// of reading is one.
+	if err := lines.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
+		return nil, err
 	}
 	if len(spans) == 0 {
 		return nil, errNoSymbols

@@ -7,11 +7,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
-// Bounds on a section of PLT stubs and on the names of all stubs.
+// Bounds on PLT stubs: the code of a section, the stubs and the names of all.
 const (
 	maxStubBytes = 16 << 20
+	maxStubs     = 256 << 10
 	maxStubNames = 16 << 20
 )
 
@@ -36,6 +39,9 @@ func (ss *symbols) addStubs(f *elf.File) error {
 		if sec.Name != ".plt" && sec.Name != ".plt.sec" && sec.Name != ".plt.got" {
 			continue
 		}
+		if len(stubs) > maxStubs {
+			break
+		}
 		code := make([]byte, sec.FileSize)
 		if n, _ := readAt(sec, code, 0); n < len(code) {
 			return fmt.Errorf("read %s: %d of %d bytes", sec.Name, n, len(code))
@@ -46,6 +52,9 @@ func (ss *symbols) addStubs(f *elf.File) error {
 		case elf.EM_AARCH64:
 			stubs = append(stubs, stubsARM64(sec, code)...)
 		}
+	}
+	if len(stubs) > maxStubs {
+		return fmt.Errorf("PLT stubs: %w of %d", untrusted.ErrTooLarge, maxStubs)
 	}
 	if len(stubs) == 0 {
 		return nil

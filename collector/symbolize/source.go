@@ -2,7 +2,6 @@ package symbolize
 
 import (
 	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // maxPlaces bounds how many processes are remembered for a binary.
@@ -26,7 +27,8 @@ const vdsoPath = "linux-vdso.1.so"
 var errUnavailable = errors.New("binary is out of reach")
 
 // A source is where a binary can be read: an open file as long as one is held,
-// and the places to open it again. It is safe for concurrent use.
+// and the places to open it again. It is safe for concurrent use. Its lock is
+// not held while files are opened or closed: their file system may not answer.
 type source struct {
 	procRoot string
 	binary   Binary // as first added
@@ -47,22 +49,28 @@ type place struct {
 	ownRoot    bool // its root is ours, so its paths outlive it
 }
 
+// newSource returns the source of a binary, which has no place yet.
 func newSource(procRoot string, b Binary) *source {
-	s := &source{procRoot: procRoot, binary: b}
-	s.offer(b)
-	return s
+	return &source{procRoot: procRoot, binary: b}
 }
 
 // hold opens the binary, if it is not open, and keeps it open until release.
 func (s *source) hold(now time.Time) (opened bool, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held != nil {
+	held := s.held != nil
+	s.mu.Unlock()
+	if held {
 		return false, nil
 	}
 	f, err := s.open()
 	if err != nil {
 		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil {
+		go f.Close()
+		return false, nil
 	}
 	s.held, s.since = f, now
 	return true, nil
@@ -79,7 +87,7 @@ func (s *source) release(before time.Time) bool {
 	if s.users > 0 || !s.since.Before(before) {
 		return false
 	}
-	s.held.Close()
+	go s.held.Close()
 	s.held = nil
 	return true
 }
@@ -119,15 +127,16 @@ func (s *source) inOwnRoot() bool {
 
 func (s *source) acquire() (f *os.File, done func(), err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if f := s.held; f != nil {
 		s.users++
+		s.mu.Unlock()
 		return f, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.users--
 		}, nil
 	}
+	s.mu.Unlock()
 	if f, err = s.open(); err != nil {
 		return nil, nil, err
 	}
@@ -137,16 +146,26 @@ func (s *source) acquire() (f *os.File, done func(), err error) {
 // offer remembers another process that maps the binary. It reports whether it
 // is news.
 func (s *source) offer(b Binary) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	p := place{pid: b.PID, start: b.Start, end: b.End, path: b.Path}
 	if p.path == "" {
 		p.path = s.binary.Path
 	}
-	if n := len(s.places); n > 0 && s.places[n-1].pid == p.pid && s.places[n-1].path == p.path && s.places[n-1].start == p.start {
+	known := func() bool {
+		n := len(s.places)
+		return n > 0 && s.places[n-1].pid == p.pid && s.places[n-1].path == p.path && s.places[n-1].start == p.start
+	}
+	s.mu.Lock()
+	news := !known()
+	s.mu.Unlock()
+	if !news {
 		return false
 	}
 	p.ownRoot = b.PID == 0 || sameFile(s.proc(b.PID, "root"), "/")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known() {
+		return false
+	}
 	if len(s.places) == maxPlaces {
 		// The first place may have the only path in our own root.
 		s.places = append(s.places[:1], s.places[2:]...)
@@ -159,11 +178,13 @@ func (s *source) proc(pid int, name string) string {
 	return path.Join(s.procRoot, strconv.Itoa(pid), name)
 }
 
-// open opens the binary anew. It returns the error of the newest place. The
-// caller holds mu.
+// open opens the binary anew. It returns the error of the newest place.
 func (s *source) open() (*os.File, error) {
+	s.mu.Lock()
+	places := slices.Clone(s.places)
+	s.mu.Unlock()
 	var first error
-	for _, p := range slices.Backward(s.places) {
+	for _, p := range slices.Backward(places) {
 		f, err := s.openPlace(p)
 		if err == nil {
 			err = s.check(f)
@@ -181,23 +202,26 @@ func (s *source) open() (*os.File, error) {
 	return nil, first
 }
 
-// check refuses another file that took the place of the one first opened.
+// check refuses another file that took the place of the one first opened. It
+// closes what it refuses.
 func (s *source) check(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
 		return err
 	}
+	s.mu.Lock()
 	if s.first == nil {
 		s.first = info
-		return nil
 	}
-	if os.SameFile(s.first, info) && s.first.Size() == info.Size() && s.first.ModTime().Equal(info.ModTime()) {
+	first := s.first
+	s.mu.Unlock()
+	if os.SameFile(first, info) && first.Size() == info.Size() && first.ModTime().Equal(info.ModTime()) {
 		return nil
 	}
 	// Another container of the same image has the same file under another inode.
-	if id := s.binary.BuildID; id != "" && s.first.Size() == info.Size() {
-		if e, err := elf.NewFile(f); err == nil && buildID(e) == id {
+	if id := s.binary.BuildID; id != "" && first.Size() == info.Size() {
+		if e, err := untrusted.NewELF(untrusted.NewReader(f, info.Size(), buildBudget)); err == nil && buildID(e) == id {
 			return nil
 		}
 	}

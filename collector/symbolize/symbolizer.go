@@ -3,10 +3,14 @@ package symbolize
 import (
 	"cmp"
 	"container/list"
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 const (
@@ -24,6 +28,18 @@ const (
 	holdTime = 2 * time.Minute
 	// maxBinaries bounds the binaries that are known.
 	maxBinaries = 32 << 10
+
+	// openTimeout and readTimeout are how long opening a file and reading its
+	// symbols may take, beyond which its file system is taken for one that does
+	// not answer; maxStuck bounds the goroutines that wait for such ones.
+	openTimeout = 5 * time.Second
+	readTimeout = 20 * time.Second
+	maxStuck    = 64
+	// unreadableTimes is how many times longer than Options.RetryAfter a file is
+	// left alone that is malformed or costs too much.
+	unreadableTimes = 10
+	// unreadableQuiet is the time between two log lines about such files.
+	unreadableQuiet = 10 * time.Second
 )
 
 // A Symbolizer finds functions at addresses. Its tables are built at the first
@@ -39,12 +55,15 @@ type Symbolizer struct {
 	// building admits one build at a time: it bounds transient memory.
 	building sync.Mutex
 
+	opening, reading untrusted.Guard
+
 	mu      sync.Mutex
 	entries map[FileID]*entry
 	recent  *list.List // of *entry, most recently used first
 	held    []*entry   // with a descriptor, oldest first
 	bytes   int64      // of all tables
 	closed  bool
+	warned  time.Time // when an unreadable file was logged last
 }
 
 // An entry is a known binary. Symbolizer.mu guards it.
@@ -76,7 +95,11 @@ func newSymbolizer(o Options) *Symbolizer {
 		stop:    make(chan struct{}),
 		entries: map[FileID]*entry{},
 		recent:  list.New(),
+		opening: untrusted.Guard{Limit: openTimeout, Stuck: maxStuck},
+		reading: untrusted.Guard{Limit: readTimeout, Stuck: maxStuck},
 	}
+	s.perf.guard = untrusted.Guard{Limit: openTimeout, Stuck: maxStuck}
+	s.perf.report = func(pid int, err error) { s.report("perf_map", fmt.Sprintf("perf-%d.map", pid), "", err) }
 	s.perf.procRoot = o.ProcRoot
 	s.perf.maxBytes = o.CacheBytes / 4
 	s.stopped.Go(s.sweep)
@@ -105,21 +128,27 @@ func (s *Symbolizer) Add(id FileID, b Binary) {
 	settled := e.table != nil || e.broken && now.Before(e.retry)
 	s.mu.Unlock()
 
-	if known && !e.source.offer(b) {
-		return
-	}
-	if settled || b.Open != nil || b.Path == vdsoPath {
-		return
-	}
-	opened, err := e.source.hold(now)
+	type result struct{ news, opened bool }
+	r, err := untrusted.Do(&s.opening, func() (r result, err error) {
+		r.news = e.source.offer(b)
+		if known && !r.news || settled || b.Open != nil || b.Path == vdsoPath {
+			return result{}, nil
+		}
+		r.opened, err = e.source.hold(now)
+		return r, err
+	})
 	if err != nil {
+		s.report("native", b.Name, b.BuildID, err)
 		s.log.Debug("binary cannot be opened", "module", b.Name, "pid", b.PID, "err", err)
+		return
+	}
+	if !r.news {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.retry = time.Time{}
-	if opened {
+	if r.opened {
 		s.held = append(s.held, e)
 	}
 	for i := 0; len(s.held) > s.o.OpenFiles && i < len(s.held); {
@@ -192,24 +221,31 @@ func (s *Symbolizer) build(e *entry) *table {
 	s.building.Lock()
 	defer s.building.Unlock()
 	s.mu.Lock()
-	t, wait := e.table, time.Now().Before(e.retry) || s.closed
+	built, wait := e.table, time.Now().Before(e.retry) || s.closed
 	s.mu.Unlock()
-	if t != nil || wait {
-		return t
+	if built != nil || wait {
+		return built
 	}
 
 	begin := time.Now()
-	err := e.source.read(func(in *file) (err error) {
-		t, err = readTable(in, e.source.binary, e.source.openDebug, s.o.DebugBytes)
-		return err
+	t, err := untrusted.Do(&s.reading, func() (t *table, err error) {
+		err = e.source.read(func(in *file) (err error) {
+			t, err = readTable(in, e.source.binary, e.source.openDebug, s.o.DebugBytes)
+			return err
+		})
+		return t, err
 	})
 	took := time.Since(begin)
 	s.metrics.latency.Observe(took.Seconds())
 
+	bad := err != nil && s.report("native", e.source.binary.Name, e.source.binary.BuildID, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		e.retry = time.Now().Add(s.o.RetryAfter)
+		if bad {
+			e.retry = time.Now().Add(unreadableTimes * s.o.RetryAfter)
+		}
 		e.broken = !errors.Is(err, errUnavailable)
 		s.metrics.builds.WithLabelValues("error").Inc()
 		s.log.Debug("binary has no readable symbols", "module", e.source.binary.Name, "path", e.source.binary.Path, "err", err)
@@ -225,6 +261,24 @@ func (s *Symbolizer) build(e *entry) *table {
 	s.metrics.tables.Inc()
 	s.trim()
 	return t
+}
+
+// report counts and logs a file that could not be read, if the file is at fault,
+// and reports whether it is.
+func (s *Symbolizer) report(kind, name, buildID string, err error) bool {
+	reason := untrusted.Reason(err)
+	if reason == "" {
+		return false
+	}
+	s.metrics.bad.WithLabelValues(kind, reason).Inc()
+	level, now := slog.LevelDebug, time.Now()
+	s.mu.Lock()
+	if now.Sub(s.warned) >= unreadableQuiet {
+		s.warned, level = now, slog.LevelWarn
+	}
+	s.mu.Unlock()
+	s.log.Log(context.Background(), level, "symbols of a file are not readable", "file", name, "build_id", buildID, "kind", kind, "reason", reason, "err", err)
+	return true
 }
 
 // trim keeps within the budgets: it drops the tables used least lately, but

@@ -192,7 +192,7 @@ func TestDebugFiles(t *testing.T) {
 		f, err := os.Open(filepath.Join(dir, name))
 		require.NoError(t, err)
 		defer f.Close()
-		table, err := readTable(&file{Reader: f}, Binary{Path: "/opt/app/" + name}, func(path string) (*file, error) {
+		table, err := readTable(whole(t, f), Binary{Path: "/opt/app/" + name}, func(path string) (*file, error) {
 			if real, ok := files[path]; ok {
 				f, err := os.Open(filepath.Join(dir, real))
 				require.NoError(t, err)
@@ -230,7 +230,7 @@ func TestReadTableRefusesOtherFiles(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"empty": nil, "text": []byte("#!/bin/sh\n"), "magic": []byte("\x7fELF"), "zeros": make([]byte, 4096),
 	} {
-		_, err := readTable(&file{Reader: nopCloser{bytes.NewReader(data)}}, Binary{}, nil, 0)
+		_, err := readTable(&file{Reader: nopCloser{bytes.NewReader(data)}, size: int64(len(data))}, Binary{}, nil, 0)
 		require.Error(t, err, name)
 	}
 	bare := filepath.Join(t.TempDir(), "bare")
@@ -242,7 +242,7 @@ func TestReadTableRefusesOtherFiles(t *testing.T) {
 	f, err := os.Open(bare)
 	require.NoError(t, err)
 	defer f.Close()
-	_, err = readTable(&file{Reader: f}, Binary{}, nil, 0)
+	_, err = readTable(whole(t, f), Binary{}, nil, 0)
 	require.True(t, errors.Is(err, errNoSymbols), "%v", err)
 }
 

@@ -3,6 +3,7 @@ package target
 import (
 	"cmp"
 	"container/list"
+	"context"
 	"log/slog"
 	"os"
 	"sync"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 const (
@@ -19,6 +22,14 @@ const (
 	// sampler has seen another executable, for trustOther.
 	trustTime  = time.Second
 	trustOther = 50 * time.Millisecond
+
+	// readTimeout is how long reading about a process may take, maxStuck how many
+	// reads that took longer may be left waiting, silentTime how long their
+	// processes are left alone.
+	readTimeout = 2 * time.Second
+	maxStuck    = 64
+	silentTime  = 10 * time.Minute
+	silentQuiet = 10 * time.Second // between two log lines
 )
 
 // A Resolver finds the labels of processes. It is safe for concurrent use.
@@ -27,10 +38,14 @@ type Resolver struct {
 	log     *slog.Logger
 	node    string
 	procfs  procfs
+	reading untrusted.Guard
 	lookups *prometheus.CounterVec
+	bad     *prometheus.CounterVec
 	size    prometheus.Gauge
 
 	mu     sync.Mutex
+	silent map[int]time.Time     // processes that did not answer, by PID, and until when they are not asked
+	warned time.Time             // when one of them was logged last
 	known  map[int]*list.Element // by PID
 	recent *list.List            // of *entry, most recently used first
 }
@@ -55,10 +70,16 @@ func New(o Options) *Resolver {
 		o.Node, _ = os.Hostname()
 	}
 	r := &Resolver{
-		o:      o,
-		log:    o.Logger,
-		node:   labelValue(cmp.Or(o.Node, "unknown")),
-		procfs: procfs{o.ProcRoot},
+		o:       o,
+		log:     o.Logger,
+		node:    labelValue(cmp.Or(o.Node, "unknown")),
+		procfs:  procfs{o.ProcRoot},
+		reading: untrusted.Guard{Limit: readTimeout, Stuck: maxStuck},
+		silent:  map[int]time.Time{},
+		bad: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_target_unreadable_processes_total",
+			Help: "Processes whose files in procfs could not be read, by reason (timeout, busy, panic).",
+		}, []string{"reason"}),
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_target_lookups_total",
 			Help: "Processes looked up, by where their labels came from (cache, procfs, hint).",
@@ -70,7 +91,7 @@ func New(o Options) *Resolver {
 		recent: list.New(),
 	}
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(r.lookups, r.size)
+		o.Registerer.MustRegister(r.lookups, r.bad, r.size)
 	}
 	return r
 }
@@ -87,7 +108,7 @@ func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
 		r.lookups.WithLabelValues("cache").Inc()
 		return ls
 	}
-	p, err := r.procfs.process(pid)
+	p, err := ask(r, pid, r.procfs.process)
 	if err != nil || !p.kernel && p.exe == "" && len(p.args) == 0 {
 		return r.gone(pid, hint)
 	}
@@ -120,12 +141,16 @@ func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, boo
 	if now.Sub(e.checked) < trust {
 		return e.labels, true
 	}
-	s, err := r.procfs.stat(pid)
-	if err != nil || s.image != e.image {
-		return labels.EmptyLabels(), false
-	}
-	// Where addresses are hidden or not random, exec shows in the link.
-	if exe := r.procfs.exe(pid); exe != "" && exe != e.exe {
+	same, err := ask(r, pid, func(pid int) (bool, error) {
+		s, err := r.procfs.stat(pid)
+		if err != nil || s.image != e.image {
+			return false, err
+		}
+		// Where addresses are hidden or not random, exec shows in the link.
+		exe := r.procfs.exe(pid)
+		return exe == "" || exe == e.exe, nil
+	})
+	if err != nil || !same {
 		return labels.EmptyLabels(), false
 	}
 	r.mu.Lock()
@@ -134,6 +159,37 @@ func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, boo
 		el.Value.(*entry).checked = now
 	}
 	return e.labels, true
+}
+
+// ask reads about a process. Some of procfs is in the memory of the process (its
+// arguments and its environment), which may be mapped from a file system that
+// does not answer. Such a process is not asked again for a while.
+func ask[T any](r *Resolver, pid int, read func(pid int) (T, error)) (T, error) {
+	var none T
+	r.mu.Lock()
+	silent := time.Now().Before(r.silent[pid])
+	r.mu.Unlock()
+	if silent {
+		return none, untrusted.ErrTimeout
+	}
+	result, err := untrusted.Do(&r.reading, func() (T, error) { return read(pid) })
+	reason := untrusted.Reason(err)
+	if reason == "" {
+		return result, err
+	}
+	r.bad.WithLabelValues(reason).Inc()
+	now, level := time.Now(), slog.LevelDebug
+	r.mu.Lock()
+	if len(r.silent) >= r.o.CacheSize {
+		clear(r.silent)
+	}
+	r.silent[pid] = now.Add(silentTime)
+	if now.Sub(r.warned) >= silentQuiet {
+		r.warned, level = now, slog.LevelWarn
+	}
+	r.mu.Unlock()
+	r.log.Log(context.Background(), level, "process is not readable", "pid", pid, "reason", reason, "err", err, "next_try", silentTime)
+	return none, err
 }
 
 // gone returns the labels of a process that cannot be read any more: what was

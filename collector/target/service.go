@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"path"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -104,10 +105,18 @@ func executableName(exe string) string {
 	return strings.TrimPrefix(name, "memfd:")
 }
 
-// labelValue makes a string fit for a label: valid UTF-8, without white space
-// around it, of bounded length.
+// labelValue makes a string fit for a label: valid UTF-8, without control
+// characters (which terminals obey) and white space around it, of bounded length.
 func labelValue(s string) string {
+	// No more is kept of it in the end, whatever it holds.
+	s = s[:min(len(s), 4*maxLabelValue)]
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 	if len(s) > maxLabelValue {
 		end := maxLabelValue
 		for !utf8.RuneStart(s[end]) {

@@ -1,0 +1,244 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/ebpf-profiler/libpf"
+	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
+	"go.opentelemetry.io/ebpf-profiler/process"
+	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/untrusted"
+)
+
+// A checkedProcess is a process as the unwinder's library reads it. Its files are
+// checked before the library sees them, and read within bounds of bytes and of
+// time. The library cannot map them into memory: memory that is mapped from a
+// file faults where the file was cut off meanwhile, and stops all of this process
+// where its file system does not answer.
+//
+// Most files are read on the goroutine that the library runs on: handing work to
+// another one takes milliseconds on a busy machine, in which the samples of a new
+// process are incomplete.
+type checkedProcess struct {
+	process.Process
+	guard   *untrusted.Guard
+	files   *fileChecks
+	systems *fileSystems
+}
+
+// within calls work for a file of a device, on a goroutine that may be given up
+// if the device may not answer.
+func within[T any](c *checkedProcess, device uint64, work func() (T, error)) (T, error) {
+	if c.systems.mayHang(c.PID(), device) {
+		return untrusted.Do(c.guard, work)
+	}
+	return work()
+}
+
+// libraryBudget is what the library may read of one file each time that it is
+// opened.
+var libraryBudget = untrusted.Budget{Bytes: 2 << 30, Time: 30 * time.Second}
+
+// maxMappings bounds the mappings of a process that are looked at. The kernel
+// allows 65,530 by default.
+const maxMappings = 128 << 10
+
+// A checkedFile is an open file that was checked.
+type checkedFile struct {
+	*untrusted.Reader
+	file *os.File
+}
+
+func (f *checkedFile) Close() error { return f.file.Close() }
+
+// promptFile reads a file whose file system may not answer. After one read that
+// got no answer it gets no other.
+type promptFile struct {
+	file  *os.File
+	guard *untrusted.Guard
+	dead  atomic.Bool
+}
+
+func (f *promptFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for {
+		part := p[n:min(len(p), n+promptPart)]
+		m, err := f.readPart(part, off+int64(n))
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// promptPart is how many bytes are read at a time: they are copied.
+const promptPart = 1 << 20
+
+func (f *promptFile) readPart(p []byte, off int64) (int, error) {
+	if f.dead.Load() {
+		return 0, untrusted.ErrTimeout
+	}
+	// The read may end when p is in other hands.
+	data, err := untrusted.Do(f.guard, func() ([]byte, error) {
+		data := make([]byte, len(p))
+		n, err := f.file.ReadAt(data, off)
+		return data[:n], err
+	})
+	if untrusted.Reason(err) != "" {
+		f.dead.Store(true)
+	}
+	return copy(p, data), err
+}
+
+// open opens a file, checks it and makes it fit for the library.
+func (c *checkedProcess) open(what string, device uint64, open func() (*os.File, error)) (*checkedFile, error) {
+	type opened struct {
+		file    *os.File
+		size    int64
+		version fileVersion
+	}
+	o, err := within(c, device, func() (o opened, err error) {
+		if o.file, err = open(); err != nil {
+			return o, err
+		}
+		var st unix.Stat_t
+		if o.size, err = untrusted.SizeOf(o.file); err == nil {
+			err = unix.Fstat(int(o.file.Fd()), &st)
+		}
+		if err != nil {
+			o.file.Close()
+			return o, err
+		}
+		o.version = fileVersion{fileKey{st.Dev, st.Ino}, st.Mtim.Nano()}
+		if c.files.refused(o.version) {
+			o.file.Close()
+			return o, fmt.Errorf("%s was refused lately: %w", what, untrusted.ErrMalformed)
+		}
+		return o, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var prompt io.ReaderAt = o.file
+	if c.systems.mayHang(c.PID(), device) {
+		prompt = &promptFile{file: o.file, guard: c.guard}
+	}
+	err = c.files.check(what, o.version, func() error {
+		return checkELF(untrusted.NewReader(prompt, o.size, goOpening))
+	})
+	if err != nil {
+		go o.file.Close()
+		return nil, err
+	}
+	c.files.reading(what, o.version)
+	return &checkedFile{Reader: untrusted.NewReader(prompt, o.size, libraryBudget), file: o.file}, nil
+}
+
+// OpenMappingFile opens the file that a mapping is of.
+func (c *checkedProcess) OpenMappingFile(m *process.RawMapping) (process.ReadAtCloser, error) {
+	mapping := *m
+	f, err := c.open(m.Path, m.Device, func() (*os.File, error) {
+		r, err := c.Process.OpenMappingFile(&mapping)
+		if err != nil {
+			return nil, err
+		}
+		f, ok := r.(*os.File)
+		if !ok {
+			r.Close()
+			return nil, errors.New("mapping is not of a file")
+		}
+		return f, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenELF opens a file by its path in the root of the process.
+func (c *checkedProcess) OpenELF(name string) (*pfelf.File, error) {
+	root := fmt.Sprintf("/proc/%d/root", c.PID())
+	// On which device it is shows when it is open.
+	f, err := c.open(name, unknownDevice, func() (*os.File, error) { return openRegularIn(root, name) })
+	if err != nil {
+		return nil, err
+	}
+	return pfelf.NewFileOwned(f)
+}
+
+// unknownDevice is no device.
+const unknownDevice = ^uint64(0)
+
+// openRegularIn opens a file below a root directory, as a process with that root
+// would. O_NONBLOCK keeps a pipe in its place from blocking.
+func openRegularIn(root, name string) (*os.File, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", root, err)
+	}
+	defer func() { _ = unix.Close(dir) }()
+	fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %s in %s: %w", name, root, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// GetMappingFileLastModified returns when the file of a mapping was changed, in
+// ns since 1970, 0 if that cannot be read.
+func (c *checkedProcess) GetMappingFileLastModified(m *process.RawMapping) int64 {
+	mapping := *m
+	t, _ := within(c, m.Device, func() (int64, error) { return c.Process.GetMappingFileLastModified(&mapping), nil })
+	return t
+}
+
+// CalculateMappingFileID returns a hash of the file that a mapping is of.
+func (c *checkedProcess) CalculateMappingFileID(m *process.RawMapping) (libpf.FileID, error) {
+	mapping := *m
+	return within(c, m.Device, func() (libpf.FileID, error) { return c.Process.CalculateMappingFileID(&mapping) })
+}
+
+// GetProcessMeta reads the environment, among others, which is in the memory of
+// the process. The library calls it under a lock.
+func (c *checkedProcess) GetProcessMeta(cfg process.MetaConfig) process.ProcessMeta {
+	meta, _ := untrusted.Do(c.guard, func() (process.ProcessMeta, error) { return c.Process.GetProcessMeta(cfg), nil })
+	return meta
+}
+
+// IterateMappings calls a function with every mapping, once all are read.
+func (c *checkedProcess) IterateMappings(callback func(m process.RawMapping) bool) (uint32, error) {
+	type listed struct {
+		mappings []process.RawMapping
+		errors   uint32
+	}
+	l, err := untrusted.Do(c.guard, func() (l listed, err error) {
+		l.errors, err = c.Process.IterateMappings(func(m process.RawMapping) bool {
+			m.Path = strings.Clone(m.Path) // it is overwritten
+			l.mappings = append(l.mappings, m)
+			return len(l.mappings) < maxMappings
+		})
+		if errors.Is(err, process.ErrCallbackStopped) {
+			err = nil
+		}
+		return l, err
+	})
+	if err != nil {
+		return l.errors, err
+	}
+	for _, m := range l.mappings {
+		if !callback(m) {
+			return l.errors, process.ErrCallbackStopped
+		}
+	}
+	return l.errors, nil
+}
