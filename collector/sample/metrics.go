@@ -23,6 +23,8 @@ type metrics struct {
 	startSeconds   prometheus.Gauge
 	mapBytes       prometheus.Gauge
 	libraryLogs    *prometheus.CounterVec // level
+	unwindTables   *prometheus.CounterVec // reader, outcome
+	ownTables      prometheus.Gauge
 
 	framesByKind, unsymbolizedByKind [numKinds]prometheus.Counter
 }
@@ -54,6 +56,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		startSeconds:   gauge("start_seconds", "How long it took until sampling had begun."),
 		mapBytes:       gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),
 		libraryLogs:    counters("library_messages_total", "Warnings and errors that the unwinder logged, by level.", "level"),
+		ownTables:      gauge("own_unwind_tables", "1 where unwind tables are corrected before use (exact Go stacks), 0 where this version of the unwinder does not allow it."),
+		unwindTables: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "flameline_sample_unwind_tables_total",
+			Help: "Executables by reader of their unwind table (library, or the correction for a kind of program) and outcome: ok, error or panic.",
+		}, []string{"reader", "outcome"}),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "flameline_sample_append_seconds",
 			Help:    "Time that an attempt to append the profiles of a flush took.",

@@ -176,6 +176,11 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.tracer, err = tracer.NewTracer(ctx, cfg); err != nil {
 		return fmt.Errorf("load unwinder: %w", err)
 	}
+	if err := useUnwindTables(s.tracer, s.log, s.metrics); err != nil {
+		s.log.Warn("unwind tables are the library's own: callers of Go functions without a frame will be missing", "err", err)
+	} else {
+		s.metrics.ownTables.Set(1)
+	}
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
 	}
