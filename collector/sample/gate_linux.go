@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ const (
 	countUnknown
 	countUnknownLost
 	countNotPassed
+	countAsked
 	numCounters
 )
 
@@ -54,9 +56,17 @@ const (
 // them; only with BTF the whole name can be read.
 const (
 	entryProgram = "native_tracer_entry"
-	knownMap     = "pid_page_to_mapping_info"
 	kernelName   = 15
 )
+
+// sharedMaps are the gate's maps that are the unwinder's, by name, with the
+// unwinder's name.
+var sharedMaps = map[string]string{
+	"known":          "pid_page_to_mapping_info",
+	"pid_events":     "pid_events",
+	"inhibit_events": "inhibit_events",
+	"report_events":  "report_events",
+}
 
 // A gate is the eBPF program in front of the unwinder, and the timers that
 // call it.
@@ -80,11 +90,18 @@ func openGate(frequency int) (g *gate, err error) {
 		return nil, err
 	}
 	defer entry.Close()
-	known, err := ownMap(knownMap)
-	if err != nil {
-		return nil, err
+	shared := map[string]*ebpf.Map{}
+	defer func() {
+		for _, m := range shared {
+			m.Close()
+		}
+	}()
+	for name, theirs := range sharedMaps {
+		if shared[name], err = ownMap(theirs); err != nil {
+			delete(shared, name)
+			return nil, err
+		}
 	}
-	defer known.Close()
 
 	spec, err := loadGate()
 	if err != nil {
@@ -94,10 +111,15 @@ func openGate(frequency int) (g *gate, err error) {
 	if err := spec.Variables["ticks_per_sample"].Set(uint32(n)); err != nil {
 		return nil, fmt.Errorf("set ticks per sample: %w", err)
 	}
-	spec.Maps["known"].MaxEntries = known.MaxEntries()
+	if err := spec.Variables["arm64"].Set(runtime.GOARCH == "arm64"); err != nil {
+		return nil, fmt.Errorf("set architecture: %w", err)
+	}
+	for name, m := range shared {
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
 	g = &gate{rate: n * frequency, cpus: map[int]bool{}}
 	if err := spec.LoadAndAssign(&g.objects, &ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{"known": known},
+		MapReplacements: shared,
 	}); err != nil {
 		return nil, fmt.Errorf("load gate program: %w", err)
 	}
