@@ -43,7 +43,7 @@ type refiner struct {
 
 // refiners returns those that there are, in the order in which they run.
 func refiners() []refiner {
-	return nil
+	return []refiner{{name: "Go", refine: refineGo}}
 }
 
 // useUnwindTables puts our tables in front of the library's. It must be called
