@@ -72,7 +72,8 @@ var sharedMaps = map[string]string{
 // call it.
 type gate struct {
 	objects gateObjects
-	events  []int // file descriptors, one for each CPU
+	known   *ebpf.Map // the unwinder's table of mappings
+	events  []int     // file descriptors, one for each CPU
 	reader  *ringbuf.Reader
 	rate    int // ticks per second
 
@@ -131,6 +132,9 @@ func openGate(frequency int) (g *gate, err error) {
 	if err := g.objects.Unwinder.Put(uint32(0), entry); err != nil {
 		return nil, fmt.Errorf("join gate and unwinder: %w", err)
 	}
+	if g.known, err = shared["known"].Clone(); err != nil {
+		return nil, fmt.Errorf("share the unwinder's map: %w", err)
+	}
 	if g.reader, err = ringbuf.NewReader(g.objects.Unknown); err != nil {
 		return nil, fmt.Errorf("read samples of unknown processes: %w", err)
 	}
@@ -149,6 +153,9 @@ func (g *gate) Close() error {
 	g.events = nil
 	if g.reader != nil {
 		_ = g.reader.Close()
+	}
+	if g.known != nil {
+		_ = g.known.Close()
 	}
 	return g.objects.Close()
 }

@@ -33,6 +33,7 @@ type Source struct {
 	metrics  *metrics
 	gate     *gate
 	tracer   *tracer.Tracer
+	jit      *jitCode // nil if this version of the unwinder does not allow it
 	sink     *sink
 	delivery *delivery
 
@@ -128,6 +129,9 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	s.running.Add(2)
 	go s.handle(unwinderCtx)
 	go s.readUnknown()
+	if s.jit != nil {
+		s.running.Go(func() { s.jit.run(unwinderCtx) })
+	}
 	s.collecting.Add(1)
 	go s.collect()
 	go s.delivery.run(deliveryCtx)
@@ -183,6 +187,9 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	}
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
+	}
+	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.log); err != nil {
+		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
 	}
 	exits := st.tracefs
 	if exits == nil {
@@ -280,6 +287,9 @@ func (s *Source) handle(ctx context.Context) {
 		case t := <-s.traces:
 			if t != nil {
 				clock.follow()
+				if s.jit != nil {
+					s.jit.look(t)
+				}
 				s.tracer.HandleTrace(t)
 			}
 		case n := <-s.unknown:

@@ -5,6 +5,7 @@ package sample
 import (
 	"debug/elf"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,10 @@ const (
 	prologueFactor = 2 // as many of them as of functions without frame pointers
 )
 
+// ofV8 matches files in which the library looks for V8's own functions. It finds
+// them as a gap in the table, and unwinds them in another way.
+var ofV8 = regexp.MustCompile(`(^|/)((node|nsolid)\d*|libnode\.so[.\d]*)$`)
+
 // A span is a range of ELF virtual addresses.
 type span struct{ start, end uint64 }
 
@@ -45,16 +50,14 @@ func refineUncovered(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) 
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", ref.FileName(), err)
 	}
+	if ofV8.MatchString(ref.FileName()) {
+		return table, nil
+	}
 	if ef.Machine == elf.EM_AARCH64 && len(table.Blocks) == 0 && strings.Contains(ref.FileName(), "vdso") {
 		return table, nil // the library makes that one itself, if it is given none
 	}
 	u := &uncovered{file: ef, deadline: time.Now().Add(maxScanTime), room: maxTableRules - int(min(table.NumDeltas, maxTableRules))}
-	switch ef.Machine {
-	case elf.EM_X86_64:
-		u.scanner = &x86Scanner{}
-	case elf.EM_AARCH64:
-		u.scanner = &armScanner{}
-	default:
+	if u.scanner = scannerFor(ef.Machine); u.scanner == nil {
 		return table, nil
 	}
 	u.visit(gaps(codeSections(ef), table.Blocks))
@@ -165,6 +168,24 @@ type scanner interface {
 	entered() stackdeltatypes.UnwindInfo
 }
 
+// scannerFor returns a scanner for an architecture, nil for those of which the
+// code is not known.
+func scannerFor(m elf.Machine) scanner {
+	switch m {
+	case elf.EM_X86_64:
+		return &x86Scanner{}
+	case elf.EM_AARCH64:
+		return &armScanner{}
+	}
+	return nil
+}
+
+// keeps reports whether code that was scanned keeps frame pointers.
+func keeps(s scanner) bool {
+	with, without := s.evidence()
+	return with >= minPrologues && with >= prologueFactor*without
+}
+
 // uncovered makes rules for the gaps of a file.
 type uncovered struct {
 	scanner
@@ -205,7 +226,7 @@ func (u *uncovered) visit(gaps []codeSection) {
 			}
 		}
 	}
-	if with, without := u.evidence(); with < minPrologues || with < prologueFactor*without {
+	if !keeps(u.scanner) {
 		byPointer = nil
 	}
 	u.blocks = append(byPointer, others...)

@@ -44,6 +44,7 @@ type refiner struct {
 // refiners returns those that there are, in the order in which they run.
 func refiners() []refiner {
 	return []refiner{
+		{name: "Go", refine: refineGo},
 		{name: "uncovered", refine: refineUncovered},
 	}
 }
@@ -66,8 +67,14 @@ var providerPath = []string{"processManager", "eim", "sdp"}
 
 // providerOf returns where a tracer keeps its provider of unwind tables.
 func providerOf(t *tracer.Tracer) (*nativeunwind.StackDeltaProvider, error) {
+	return fieldOf[nativeunwind.StackDeltaProvider](t, providerPath...)
+}
+
+// fieldOf returns where a tracer keeps something that it does not hand out: the
+// field at the end of a path of fields.
+func fieldOf[T any](t *tracer.Tracer, path ...string) (*T, error) {
 	v := reflect.ValueOf(t)
-	for _, name := range providerPath {
+	for _, name := range path {
 		if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
 			return nil, fmt.Errorf("the unwinder's %s is not in a struct", name)
 		}
@@ -75,14 +82,15 @@ func providerOf(t *tracer.Tracer) (*nativeunwind.StackDeltaProvider, error) {
 			return nil, fmt.Errorf("the unwinder has no field %s", name)
 		}
 	}
-	if want := reflect.TypeFor[nativeunwind.StackDeltaProvider](); v.Type() != want {
-		return nil, fmt.Errorf("the unwinder's field %s is a %v, want a %v", providerPath[len(providerPath)-1], v.Type(), want)
+	name := path[len(path)-1]
+	if want := reflect.TypeFor[T](); v.Type() != want {
+		return nil, fmt.Errorf("the unwinder's field %s is a %v, want a %v", name, v.Type(), want)
 	}
 	if v.IsNil() {
-		return nil, errors.New("the unwinder has no provider of unwind tables")
+		return nil, fmt.Errorf("the unwinder has no %s", name)
 	}
 	// The field is not exported, so its address is the only way to set it.
-	return (*nativeunwind.StackDeltaProvider)(unsafe.Pointer(v.UnsafeAddr())), nil
+	return (*T)(unsafe.Pointer(v.UnsafeAddr())), nil
 }
 
 // GetIntervalDataForFile returns the unwind table of a file.

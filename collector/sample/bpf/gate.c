@@ -205,6 +205,16 @@ static __always_inline __u64 program_counter(struct bpf_perf_event_data *ctx)
 	return pc;
 }
 
+// user_counter returns where this thread is in user space; 0 for a thread of the
+// kernel. Addresses of the kernel have their highest bits set.
+static __always_inline __u64 user_counter(struct bpf_perf_event_data *ctx)
+{
+	__u64 pc = program_counter(ctx);
+	if (pc >> 56 && bpf_get_stack(ctx, &pc, sizeof(pc), BPF_F_USER_STACK) <= 0)
+		return 0;
+	return pc;
+}
+
 // may_ask reports whether the unwinder may be asked once more to read a process'
 // mappings: ASK_BURST times with ASK_GAP between them, then once in ASK_EVERY.
 static __always_inline int may_ask(__u32 pid)
@@ -266,9 +276,7 @@ int gate(struct bpf_perf_event_data *ctx)
 	if (id >> 32 == 0)
 		return 0; // idle
 	int process_known = is_known(id, 0);
-	__u64 pc = program_counter(ctx);
-	// Addresses of the kernel have their highest bits set.
-	if (!process_known || (pc >> 56 == 0 && !is_known(id, pc)))
+	if (!process_known || !is_known(id, user_counter(ctx)))
 		ask(ctx, id);
 	if (!sample)
 		return 0;
