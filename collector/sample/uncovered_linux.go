@@ -3,6 +3,7 @@
 package sample
 
 import (
+	"cmp"
 	"debug/elf"
 	"fmt"
 	"regexp"
@@ -19,8 +20,10 @@ import (
 // than maxScanned of it, or for which the time is over, are walked by frame
 // pointers without regard to prologues and epilogues.
 const (
+	maxAddress     = 1 << 47  // what is above is not in user space
 	maxUncovered   = 1 << 30  // bytes of a file; with more there are no rules
 	maxScanned     = 64 << 20 // bytes of a file that is scanned as a whole
+	maxFollowed    = 4 << 20  // bytes of a file of which each instruction is looked at
 	maxScanTime    = 5 * time.Second
 	sampleParts    = 128     // of a file that is not, scanChunk/16 bytes each
 	maxTableRules  = 2 << 20 // of a file; each takes 8 bytes in the kernel
@@ -56,24 +59,27 @@ func refineUncovered(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) 
 	if ef.Machine == elf.EM_AARCH64 && len(table.Blocks) == 0 && strings.Contains(ref.FileName(), "vdso") {
 		return table, nil // the library makes that one itself, if it is given none
 	}
+	for _, p := range ef.Progs {
+		if p.Type == elf.PT_LOAD && max(p.Off, p.Vaddr, p.Filesz, p.Memsz) >= maxAddress {
+			return nil, fmt.Errorf("segment of %s: offset 0x%x, address 0x%x, 0x%x of 0x%x bytes", ref.FileName(), p.Off, p.Vaddr, p.Filesz, p.Memsz)
+		}
+	}
 	u := &uncovered{file: ef, deadline: time.Now().Add(maxScanTime), room: maxTableRules - int(min(table.NumDeltas, maxTableRules))}
 	if u.scanner = scannerFor(ef.Machine); u.scanner == nil {
 		return table, nil
 	}
-	u.visit(gaps(codeSections(ef), table.Blocks))
+	// The library leaves blocks without rules for some of .debug_frame, and does
+	// not always sort them.
+	covered := slices.DeleteFunc(slices.Clone(table.Blocks), func(b *stackdeltatypes.BasicBlock) bool {
+		return len(b.Deltas) == 0 || b.End <= b.Start
+	})
+	slices.SortStableFunc(covered, byStart)
+	u.visit(gaps(codeSections(ef), covered))
 	if len(u.blocks) == 0 {
 		return table, nil
 	}
-	all := slices.Concat(table.Blocks, u.blocks)
-	slices.SortStableFunc(all, func(a, b *stackdeltatypes.BasicBlock) int {
-		switch {
-		case a.Start < b.Start:
-			return -1
-		case a.Start > b.Start:
-			return 1
-		}
-		return 0
-	})
+	all := slices.Concat(covered, u.blocks)
+	slices.SortStableFunc(all, byStart)
 	if s, e := all[0].Start, all[len(all)-1].End; e < s || e-s > maxTableSpan {
 		return nil, fmt.Errorf("code of %s spans 0x%x to 0x%x", ref.FileName(), s, e)
 	}
@@ -83,6 +89,8 @@ func refineUncovered(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) 
 	}
 	return refined, nil
 }
+
+func byStart(a, b *stackdeltatypes.BasicBlock) int { return cmp.Compare(a.Start, b.Start) }
 
 // A codeSection is a range of code with the name of its section, which is empty
 // if the file has no sections.
@@ -94,9 +102,15 @@ type codeSection struct {
 // codeSections lists where a file's code is, by address, without overlaps.
 func codeSections(ef *pfelf.File) []codeSection {
 	var all []codeSection
+	// add adds what segments have of a section in the file.
 	add := func(name string, addr, size uint64) {
-		if size > 0 && addr+size > addr && addr+size < 1<<47 {
-			all = append(all, codeSection{span{addr, addr + size}, name})
+		for _, p := range ef.Progs {
+			if p.Type != elf.PT_LOAD || p.Flags&elf.PF_X == 0 || size >= maxAddress || addr >= maxAddress {
+				continue
+			}
+			if start, end := max(addr, p.Vaddr), min(addr+size, p.Vaddr+p.Filesz); start < end {
+				all = append(all, codeSection{span{start, end}, name})
+			}
 		}
 	}
 	if ef.LoadSections() == nil {
@@ -107,18 +121,9 @@ func codeSections(ef *pfelf.File) []codeSection {
 		}
 	}
 	if len(all) == 0 {
-		for _, p := range ef.Progs {
-			if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 {
-				add("", p.Vaddr, p.Filesz)
-			}
-		}
+		add("", 0, maxAddress-1)
 	}
-	slices.SortFunc(all, func(a, b codeSection) int {
-		if a.start < b.start {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b codeSection) int { return cmp.Compare(a.start, b.start) })
 	end := uint64(0)
 	kept := all[:0]
 	for _, c := range all {
@@ -226,10 +231,46 @@ func (u *uncovered) visit(gaps []codeSection) {
 			}
 		}
 	}
-	if !keeps(u.scanner) {
-		byPointer = nil
+	switch follower, ok := u.scanner.(follower); {
+	case !keeps(u.scanner):
+		byPointer = u.entry(gaps)
+	case ok && total <= maxFollowed:
+		for _, b := range byPointer {
+			u.follow(b, follower)
+		}
 	}
 	u.blocks = append(byPointer, others...)
+}
+
+// A follower is a scanner that can look at each instruction. code[0] is at addr.
+type follower interface {
+	flow(code []byte, addr uint64, rule func(addr uint64, info stackdeltatypes.UnwindInfo))
+}
+
+// follow gives a block the rules that following its instructions gives.
+func (u *uncovered) follow(b *stackdeltatypes.BasicBlock, f follower) {
+	code := make([]byte, b.End-b.Start) // no more than maxFollowed, and the file has them
+	if _, err := u.file.ReadAt(code, int64(b.Start)); err != nil || time.Now().After(u.deadline) {
+		return
+	}
+	u.room += len(b.Deltas)
+	b.Deltas = nil
+	b.Deltas.Add(0, u.body())
+	f.flow(code, b.Start, func(addr uint64, info stackdeltatypes.UnwindInfo) { u.add(b, addr, info) })
+	u.stop(b)
+}
+
+// entry returns a block that ends stacks at the program's entry point, if that
+// is in a gap. The loader's own is.
+func (u *uncovered) entry(gaps []codeSection) []*stackdeltatypes.BasicBlock {
+	for _, g := range gaps {
+		if e := u.file.Entry; e >= g.start && e < g.end && u.reads(e) {
+			b := &stackdeltatypes.BasicBlock{Start: e, End: min(e+maxEntryCode, g.end)}
+			b.Deltas.Add(0, stackdeltatypes.UnwindInfoStop)
+			return []*stackdeltatypes.BasicBlock{b}
+		}
+	}
+	return nil
 }
 
 // gap scans the code of a block, scanChunk bytes or less in every so many bytes,
