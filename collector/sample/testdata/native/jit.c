@@ -12,6 +12,8 @@
 
 static volatile unsigned long sink;
 
+extern const char __start_copied[], __stop_copied[]; // by the linker
+
 static long cpu(void)
 {
 	struct timespec t;
@@ -52,7 +54,7 @@ int main(int argc, char **argv)
 		if (mprotect(here, 4 * page, PROT_READ | PROT_WRITE | PROT_EXEC))
 			return 1;
 		for (int i = 0; i < COPIES; i++)
-			memcpy(here + i * ROOM, (void *)call_back, ROOM);
+			memcpy(here + i * ROOM, __start_copied, __stop_copied - __start_copied);
 		__builtin___clear_cache(here, here + COPIES * ROOM);
 		unsigned long (*copy)(unsigned long (*)(unsigned long), unsigned long) = (void *)(here + ROOM);
 		long until = cpu() + 20000000;
