@@ -13,6 +13,7 @@ import (
 	"math/bits"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +43,8 @@ const (
 	maxJITProcesses = 256
 	maxJITPrefixes  = 512      // in the kernel's table, of a process
 	maxMappings     = 1 << 16  // of a process that are read
+	maxJITRuns      = 64       // ranges of a process that are looked at
+	maxJITLookups   = 64       // parts of a range that are looked at
 	maxJITSampled   = 64 << 10 // bytes of code that are looked at, of a mapping
 	minJITPrefix    = 256 << 10
 	firstJITWait    = 100 * time.Millisecond
@@ -138,11 +141,16 @@ func (j *jitCode) run(ctx context.Context) {
 	}
 }
 
-// cleanup forgets processes that have ended, or run another program.
+// cleanup forgets processes that have ended, or run another program, and looks
+// at the others again from time to time.
 func (j *jitCode) cleanup() {
+	now := time.Now()
 	for pid, p := range j.processes {
 		start, exe := identify(pid)
 		if start == p.start && exe == p.exe {
+			if len(p.prefixes) > 0 && now.Sub(p.next) > maxJITWait {
+				j.visit(pid, now)
+			}
 			continue
 		}
 		for prefix := range p.prefixes {
@@ -211,31 +219,49 @@ func (j *jitCode) extend(pid libpf.PID, p *jitProcess) (added int, err error) {
 		return 0, nil // the unwinder does not know the process
 	}
 	supported := marker.File_id&support.PIDPageMappingInfoFlagUsesAnonymousMappings != 0
-	for i := 0; i < len(ms); i++ {
-		if !ms[i].anonymous() || !ms[i].executable {
-			continue
+	runs := unnamedRuns(ms)
+	j.drop(pid, p, runs)
+	for _, run := range runs {
+		r := span{run[0].start, run[len(run)-1].end}
+		var v8, unknown bool
+		looked := 0
+		for _, m := range run {
+			if !m.executable || looked >= maxJITLookups {
+				continue
+			}
+			looked++
+			value, ok := j.lookup(pid, m.start)
+			v8, unknown = v8 || ok && value == v8Mapping, unknown || !ok
 		}
-		r, last := reservation(ms, i)
-		value, known := j.lookup(pid, ms[i].start)
+		var n int
 		switch {
-		case known && value == v8Mapping:
-			// The pages of V8 that are yet to come.
-			n, err := j.add(pid, p, r, minJITPrefix, support.ProgUnwindV8)
-			if added += n; err != nil {
-				return added, err
-			}
-		case known, supported:
-			continue // the unwinder knows it, or will
-		case keepsFramePointers(pid, ms[i:last+1]):
-			n, err := j.add(pid, p, r, 1, support.ProgUnwindNative)
-			if added += n; err != nil {
-				return added, err
-			}
+		case v8: // the pages that are yet to come
+			n, err = j.add(pid, p, r, minJITPrefix, support.ProgUnwindV8)
+		case unknown && !supported && keepsFramePointers(pid, run):
+			n, err = j.add(pid, p, r, 1, support.ProgUnwindNative)
 		}
-		i = last
+		if added += n; err != nil {
+			return added, err
+		}
 	}
 	return added, nil
 }
+
+// drop takes back what was added where there is other memory now.
+func (j *jitCode) drop(pid libpf.PID, p *jitProcess, runs [][]mapping) {
+	for prefix := range p.prefixes {
+		if slices.ContainsFunc(runs, func(run []mapping) bool {
+			return prefix.Key >= run[0].start && prefixEnd(prefix) <= run[len(run)-1].end
+		}) {
+			continue
+		}
+		_ = j.maps.DeletePidInterpreterMapping(pid, prefix)
+		delete(p.prefixes, prefix)
+	}
+}
+
+// prefixEnd returns the end of the addresses that a prefix is for.
+func prefixEnd(p lpm.Prefix) uint64 { return p.Key + 1<<(64-p.Length) }
 
 // v8Mapping is how the unwinder marks memory with code of V8.
 var v8Mapping = support.PIDPageMappingInfo{Bias_and_unwind_program: uint64(support.ProgUnwindV8) << 56}
@@ -347,18 +373,23 @@ func memoryMapping(line string) (m mapping, ok bool) {
 	return m, true
 }
 
-// reservation returns the range of unnamed memory without holes that the mapping
-// at the index i is in, and the index of its last mapping: compilers reserve a
-// range and then change the protection of parts of it.
-func reservation(ms []mapping, i int) (r span, last int) {
-	r, last = ms[i].span, i
-	for k := i - 1; k >= 0 && ms[k].anonymous() && ms[k].end == r.start; k-- {
-		r.start = ms[k].start
+// unnamedRuns returns runs of unnamed memory without holes that have code in
+// them: compilers reserve a range and then change the protection of its parts.
+func unnamedRuns(ms []mapping) (runs [][]mapping) {
+	for from := 0; from < len(ms); {
+		to := from + 1
+		for to < len(ms) && ms[from].anonymous() && ms[to].anonymous() && ms[to].start == ms[to-1].end {
+			to++
+		}
+		run := ms[from:to]
+		if run[0].anonymous() && slices.ContainsFunc(run, func(m mapping) bool { return m.executable }) {
+			runs = append(runs, run)
+		}
+		if from = to; len(runs) >= maxJITRuns {
+			break
+		}
 	}
-	for k := i + 1; k < len(ms) && ms[k].anonymous() && ms[k].start == r.end; k++ {
-		r.end, last = ms[k].end, k
-	}
-	return r, last
+	return runs
 }
 
 // keepsFramePointers looks at code in the memory of a process.

@@ -26,7 +26,9 @@
 
 // Bounds of what a process that always runs code that is not known costs.
 #define ASK_BURST 64
-#define ASK_GAP 20000000ULL     // ns
+#define ASK_FIRST 8              // while a process maps its libraries
+#define ASK_FIRST_GAP 2000000ULL // ns
+#define ASK_GAP 20000000ULL      // ns
 #define ASK_EVERY 2000000000ULL // ns
 
 // The unwinder's number for an event that says that pid_events has a process.
@@ -216,7 +218,7 @@ static __always_inline __u64 user_counter(struct bpf_perf_event_data *ctx)
 }
 
 // may_ask reports whether the unwinder may be asked once more to read a process'
-// mappings: ASK_BURST times with ASK_GAP between them, then once in ASK_EVERY.
+// mappings: ASK_BURST times with a gap between them, then once in ASK_EVERY.
 static __always_inline int may_ask(__u32 pid)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -231,7 +233,8 @@ static __always_inline int may_ask(__u32 pid)
 		a->since = now;
 		a->left = a->left + more > ASK_BURST ? ASK_BURST : a->left + more;
 	}
-	if (a->left == 0 || now - a->last < ASK_GAP)
+	__u64 gap = a->left > ASK_BURST - ASK_FIRST ? ASK_FIRST_GAP : ASK_GAP;
+	if (a->left == 0 || now - a->last < gap)
 		return 0;
 	a->left--;
 	a->last = now;
