@@ -3,7 +3,6 @@
 package sample
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"debug/elf"
@@ -14,8 +13,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -42,7 +39,6 @@ const (
 const (
 	maxJITProcesses = 256
 	maxJITPrefixes  = 512      // in the kernel's table, of a process
-	maxMappings     = 1 << 16  // of a process that are read
 	maxJITRuns      = 64       // ranges of a process that are looked at
 	maxJITLookups   = 64       // parts of a range that are looked at
 	maxJITSampled   = 64 << 10 // bytes of code that are looked at, of a mapping
@@ -317,79 +313,6 @@ func (j *jitCode) add(pid libpf.PID, p *jitProcess, r span, least uint64, progra
 		}
 	}
 	return added, nil
-}
-
-// A mapping is a range of a process' memory.
-type mapping struct {
-	span
-	inode      string
-	path       string
-	executable bool
-}
-
-// anonymous reports whether no file is behind a mapping.
-func (m mapping) anonymous() bool {
-	return m.inode == "0" && (m.path == "" || strings.HasPrefix(m.path, "[anon:"))
-}
-
-// readMappings reads what memory a process has.
-func readMappings(pid libpf.PID) ([]mapping, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return nil, fmt.Errorf("read mappings: %w", err)
-	}
-	defer f.Close()
-	var ms []mapping
-	lines := bufio.NewScanner(f)
-	for lines.Scan() && len(ms) < maxMappings {
-		if m, ok := memoryMapping(lines.Text()); ok {
-			ms = append(ms, m)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read mappings: %w", err)
-	}
-	return ms, nil
-}
-
-// memoryMapping reads a line of /proc/PID/maps.
-func memoryMapping(line string) (m mapping, ok bool) {
-	const inode, path = 4, 5
-	fields := strings.Fields(line)
-	if len(fields) <= inode || len(fields[1]) < 4 {
-		return m, false
-	}
-	from, to, _ := strings.Cut(fields[0], "-")
-	var err1, err2 error
-	m.start, err1 = strconv.ParseUint(from, 16, 64)
-	m.end, err2 = strconv.ParseUint(to, 16, 64)
-	if err1 != nil || err2 != nil || m.end <= m.start {
-		return m, false
-	}
-	m.executable, m.inode = fields[1][2] == 'x', fields[inode]
-	if len(fields) > path {
-		m.path = fields[path]
-	}
-	return m, true
-}
-
-// unnamedRuns returns runs of unnamed memory without holes that have code in
-// them: compilers reserve a range and then change the protection of its parts.
-func unnamedRuns(ms []mapping) (runs [][]mapping) {
-	for from := 0; from < len(ms); {
-		to := from + 1
-		for to < len(ms) && ms[from].anonymous() && ms[to].anonymous() && ms[to].start == ms[to-1].end {
-			to++
-		}
-		run := ms[from:to]
-		if run[0].anonymous() && slices.ContainsFunc(run, func(m mapping) bool { return m.executable }) {
-			runs = append(runs, run)
-		}
-		if from = to; len(runs) >= maxJITRuns {
-			break
-		}
-	}
-	return runs
 }
 
 // keepsFramePointers looks at code in the memory of a process.

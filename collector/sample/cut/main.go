@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"context"
 	"embed"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -73,7 +74,7 @@ func run(ctx context.Context, seconds, frequency int, python string, names []str
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := os.CopyFS(dir, files); err != nil {
 		return fmt.Errorf("write loads: %w", err)
 	}
