@@ -124,11 +124,19 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	p, list := &b.row, &b.list
-	one := pointValues{make([]int64, 1), make([]int64, 1), make([]uint64, 1)}
+	single := b.single.empty() // profiles of last that add has not got yet
+	defer func() { b.single = single }()
 	var last *jobStream
 	var add func(pointValues)
-	return s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
+	flush := func() {
+		if len(single.times) > 0 {
+			add(single)
+		}
+		single = single.empty()
+	}
+	err := s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
 		if st != last {
+			flush()
 			last, add = st, to(st.labels)
 		}
 		if level == levelFine {
@@ -139,8 +147,9 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 			if err != nil {
 				return err
 			}
-			one.times[0], one.values[0], one.covers[0] = end, v, s.coversOf(p)
-			add(one)
+			if single.add(end, v, s.coversOf(p)); len(single.times) == 1024 {
+				flush()
+			}
 			return nil
 		}
 		if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
@@ -149,6 +158,8 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(series labels.La
 		add(list.within(lo-s.longest, hi))
 		return nil
 	})
+	flush()
+	return err
 }
 
 // coversOf is what a profile's row covers, as pointList.covers. Rows of format 2 were
@@ -340,6 +351,15 @@ const lateMs = 5000
 type pointValues struct {
 	times, values []int64
 	covers        []uint64
+}
+
+// empty returns no values, with the memory of v.
+func (v pointValues) empty() pointValues {
+	return pointValues{v.times[:0], v.values[:0], v.covers[:0]}
+}
+
+func (v *pointValues) add(t, value int64, covers uint64) {
+	v.times, v.values, v.covers = append(v.times, t), append(v.values, value), append(v.covers, covers)
 }
 
 func (gs *groups) addAll(g *group, v pointValues) {

@@ -233,6 +233,7 @@ type buffer struct {
 	nodes   []int64
 	row     packedRow
 	list    pointList
+	single  pointValues
 	scratch scratch
 }
 

@@ -28,6 +28,10 @@ func (r *reader) uvarint(what string) uint64 {
 	if r.err != nil {
 		return 0
 	}
+	if r.off < len(r.data) && r.data[r.off] < 0x80 {
+		r.off++
+		return uint64(r.data[r.off-1])
+	}
 	v, n := binary.Uvarint(r.data[r.off:])
 	if n <= 0 {
 		r.fail(what)
