@@ -26,10 +26,10 @@
 
 // Bounds of what a process that always runs code that is not known costs.
 #define ASK_BURST 64
-#define ASK_FIRST 8              // while a process maps its libraries
-#define ASK_FIRST_GAP 2000000ULL // ns
+#define ASK_FIRST 3              // while a process maps its libraries
+#define ASK_FIRST_GAP 5000000ULL // ns
 #define ASK_GAP 20000000ULL      // ns
-#define ASK_EVERY 2000000000ULL // ns
+#define ASK_EVERY 2000000000ULL  // ns
 
 // The unwinder's number for an event that says that pid_events has a process.
 #define EVENT_PROCESS 1
