@@ -8,8 +8,8 @@
 // that is periodic itself, and a busy CPU still yields exactly the same number
 // of samples in every second.
 //
-// The ticks that are no samples have a use too: they find processes and code that
-// the unwinder does not know yet, several times sooner than samples would.
+// The ticks that are no samples have a use too: they find code that the unwinder
+// does not know yet, several times sooner than samples would.
 //
 // The unwinder drops the samples of processes that it does not know yet. Short
 // processes would lose most of their time that way, so the gate reports those
@@ -279,7 +279,8 @@ int gate(struct bpf_perf_event_data *ctx)
 	if (id >> 32 == 0)
 		return 0; // idle
 	int process_known = is_known(id, 0);
-	if (!process_known || !is_known(id, user_counter(ctx)))
+	// Processes are read only once they are sampled: many are over before that.
+	if (process_known && !is_known(id, user_counter(ctx)))
 		ask(ctx, id);
 	if (!sample)
 		return 0;
