@@ -124,6 +124,9 @@ func (f *frames) convert(fr libpf.Frame) *location {
 	case l.kind == kindNative || l.kind == kindGo:
 		if fr.Mapping.Valid() {
 			f.native(l, m.FileID, uint64(fr.AddressOrLineno))
+		} else if isJIT(fr) {
+			l.unknown = true
+			l.lines = []line{{function: jitName}}
 		}
 		if l.lines == nil && fr.FunctionName == libpf.NullString {
 			l.unknown = true
@@ -166,6 +169,9 @@ func (f *frames) native(l *location, id libpf.FileID, addr uint64) {
 	}
 	clean(l.kind, l.lines)
 }
+
+// jitName stands for functions of JIT compilers that the unwinder does not know.
+const jitName = "[JIT code]"
 
 // lookup asks the symbolizer; nil means that it does not know.
 func (f *frames) lookup(id libpf.FileID, addr uint64) []line {

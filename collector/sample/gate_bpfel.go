@@ -16,12 +16,17 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	gateMapAsked          = "asked"
 	gateMapCounts         = "counts"
+	gateMapInhibitEvents  = "inhibit_events"
 	gateMapKnown          = "known"
+	gateMapPidEvents      = "pid_events"
+	gateMapReportEvents   = "report_events"
 	gateMapTurns          = "turns"
 	gateMapUnknown        = "unknown"
 	gateMapUnwinder       = "unwinder"
 	gateProgGate          = "gate"
+	gateVarArm64          = "arm64"
 	gateVarTicksPerSample = "ticks_per_sample"
 )
 
@@ -74,17 +79,22 @@ type gateProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type gateMapSpecs struct {
-	Counts   *ebpf.MapSpec `ebpf:"counts"`
-	Known    *ebpf.MapSpec `ebpf:"known"`
-	Turns    *ebpf.MapSpec `ebpf:"turns"`
-	Unknown  *ebpf.MapSpec `ebpf:"unknown"`
-	Unwinder *ebpf.MapSpec `ebpf:"unwinder"`
+	Asked         *ebpf.MapSpec `ebpf:"asked"`
+	Counts        *ebpf.MapSpec `ebpf:"counts"`
+	InhibitEvents *ebpf.MapSpec `ebpf:"inhibit_events"`
+	Known         *ebpf.MapSpec `ebpf:"known"`
+	PidEvents     *ebpf.MapSpec `ebpf:"pid_events"`
+	ReportEvents  *ebpf.MapSpec `ebpf:"report_events"`
+	Turns         *ebpf.MapSpec `ebpf:"turns"`
+	Unknown       *ebpf.MapSpec `ebpf:"unknown"`
+	Unwinder      *ebpf.MapSpec `ebpf:"unwinder"`
 }
 
 // gateVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type gateVariableSpecs struct {
+	Arm64          *ebpf.VariableSpec `ebpf:"arm64"`
 	TicksPerSample *ebpf.VariableSpec `ebpf:"ticks_per_sample"`
 }
 
@@ -108,17 +118,25 @@ func (o *gateObjects) Close() error {
 //
 // It can be passed to loadGateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type gateMaps struct {
-	Counts   *ebpf.Map `ebpf:"counts"`
-	Known    *ebpf.Map `ebpf:"known"`
-	Turns    *ebpf.Map `ebpf:"turns"`
-	Unknown  *ebpf.Map `ebpf:"unknown"`
-	Unwinder *ebpf.Map `ebpf:"unwinder"`
+	Asked         *ebpf.Map `ebpf:"asked"`
+	Counts        *ebpf.Map `ebpf:"counts"`
+	InhibitEvents *ebpf.Map `ebpf:"inhibit_events"`
+	Known         *ebpf.Map `ebpf:"known"`
+	PidEvents     *ebpf.Map `ebpf:"pid_events"`
+	ReportEvents  *ebpf.Map `ebpf:"report_events"`
+	Turns         *ebpf.Map `ebpf:"turns"`
+	Unknown       *ebpf.Map `ebpf:"unknown"`
+	Unwinder      *ebpf.Map `ebpf:"unwinder"`
 }
 
 func (m *gateMaps) Close() error {
 	return _GateClose(
+		m.Asked,
 		m.Counts,
+		m.InhibitEvents,
 		m.Known,
+		m.PidEvents,
+		m.ReportEvents,
 		m.Turns,
 		m.Unknown,
 		m.Unwinder,
@@ -129,6 +147,7 @@ func (m *gateMaps) Close() error {
 //
 // It can be passed to loadGateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type gateVariables struct {
+	Arm64          *ebpf.Variable `ebpf:"arm64"`
 	TicksPerSample *ebpf.Variable `ebpf:"ticks_per_sample"`
 }
 

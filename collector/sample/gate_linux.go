@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ const (
 	countUnknown
 	countUnknownLost
 	countNotPassed
+	countAsked
 	numCounters
 )
 
@@ -54,15 +56,24 @@ const (
 // them; only with BTF the whole name can be read.
 const (
 	entryProgram = "native_tracer_entry"
-	knownMap     = "pid_page_to_mapping_info"
 	kernelName   = 15
 )
+
+// sharedMaps are the gate's maps that are the unwinder's, by name, with the
+// unwinder's name.
+var sharedMaps = map[string]string{
+	"known":          "pid_page_to_mapping_info",
+	"pid_events":     "pid_events",
+	"inhibit_events": "inhibit_events",
+	"report_events":  "report_events",
+}
 
 // A gate is the eBPF program in front of the unwinder, and the timers that
 // call it.
 type gate struct {
 	objects gateObjects
-	events  []int // file descriptors, one for each CPU
+	known   *ebpf.Map // the unwinder's table of mappings
+	events  []int     // file descriptors, one for each CPU
 	reader  *ringbuf.Reader
 	rate    int // ticks per second
 
@@ -80,11 +91,18 @@ func openGate(frequency int) (g *gate, err error) {
 		return nil, err
 	}
 	defer entry.Close()
-	known, err := ownMap(knownMap)
-	if err != nil {
-		return nil, err
+	shared := map[string]*ebpf.Map{}
+	defer func() {
+		for _, m := range shared {
+			m.Close()
+		}
+	}()
+	for name, theirs := range sharedMaps {
+		if shared[name], err = ownMap(theirs); err != nil {
+			delete(shared, name)
+			return nil, err
+		}
 	}
-	defer known.Close()
 
 	spec, err := loadGate()
 	if err != nil {
@@ -94,10 +112,15 @@ func openGate(frequency int) (g *gate, err error) {
 	if err := spec.Variables["ticks_per_sample"].Set(uint32(n)); err != nil {
 		return nil, fmt.Errorf("set ticks per sample: %w", err)
 	}
-	spec.Maps["known"].MaxEntries = known.MaxEntries()
+	if err := spec.Variables["arm64"].Set(runtime.GOARCH == "arm64"); err != nil {
+		return nil, fmt.Errorf("set architecture: %w", err)
+	}
+	for name, m := range shared {
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
 	g = &gate{rate: n * frequency, cpus: map[int]bool{}}
 	if err := spec.LoadAndAssign(&g.objects, &ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{"known": known},
+		MapReplacements: shared,
 	}); err != nil {
 		return nil, fmt.Errorf("load gate program: %w", err)
 	}
@@ -108,6 +131,9 @@ func openGate(frequency int) (g *gate, err error) {
 	}()
 	if err := g.objects.Unwinder.Put(uint32(0), entry); err != nil {
 		return nil, fmt.Errorf("join gate and unwinder: %w", err)
+	}
+	if g.known, err = shared["known"].Clone(); err != nil {
+		return nil, fmt.Errorf("share the unwinder's map: %w", err)
 	}
 	if g.reader, err = ringbuf.NewReader(g.objects.Unknown); err != nil {
 		return nil, fmt.Errorf("read samples of unknown processes: %w", err)
@@ -127,6 +153,9 @@ func (g *gate) Close() error {
 	g.events = nil
 	if g.reader != nil {
 		_ = g.reader.Close()
+	}
+	if g.known != nil {
+		_ = g.known.Close()
 	}
 	return g.objects.Close()
 }

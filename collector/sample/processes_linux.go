@@ -5,14 +5,11 @@ package sample
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path"
-	"reflect"
 	"runtime/debug"
 	"sync"
 	"time"
-	"unsafe"
 
 	"go.opentelemetry.io/ebpf-profiler/libpf"
 	"go.opentelemetry.io/ebpf-profiler/process"
@@ -57,18 +54,6 @@ func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, m *metrics, 
 		guard: untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck},
 		files: newFileChecks(m, l), metrics: m, log: l,
 	}, nil
-}
-
-// fieldOf returns where a struct keeps a field that is not exported.
-func fieldOf[F, S any](s *S, name string) (*F, error) {
-	if s == nil {
-		return nil, fmt.Errorf("the unwinder has no %v", reflect.TypeFor[S]())
-	}
-	v := reflect.ValueOf(s).Elem().FieldByName(name)
-	if !v.IsValid() || v.Type() != reflect.TypeFor[F]() {
-		return nil, fmt.Errorf("the unwinder's %v has no field %s of type %v", reflect.TypeFor[S](), name, reflect.TypeFor[F]())
-	}
-	return (*F)(unsafe.Pointer(v.UnsafeAddr())), nil
 }
 
 // run reads processes until ctx is done.

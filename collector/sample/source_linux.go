@@ -35,6 +35,7 @@ type Source struct {
 	metrics *metrics
 	gate    *gate
 	tracer  *tracer.Tracer
+	jit     *jitCode // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
 	intervals tracer.Intervals
 	sink      *sink
@@ -134,6 +135,9 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	s.running.Add(2)
 	go s.handle(unwinderCtx)
 	go s.readUnknown()
+	if s.jit != nil {
+		s.running.Go(func() { s.jit.run(unwinderCtx) })
+	}
 	s.collecting.Add(1)
 	go s.collect()
 	go s.delivery.run(deliveryCtx)
@@ -190,6 +194,9 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	}
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
+	}
+	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.log); err != nil {
+		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
 	}
 	exits := st.tracefs
 	if exits == nil {
@@ -333,6 +340,9 @@ func (s *Source) name(t *libpf.EbpfTrace) {
 			s.log.Warn("sample lost: the unwinder panicked", "pid", t.PID, "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
+	if s.jit != nil {
+		s.jit.look(t)
+	}
 	s.tracer.HandleTrace(t)
 }
 

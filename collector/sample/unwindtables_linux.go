@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"runtime/debug"
-	"unsafe"
 
 	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
 	"go.opentelemetry.io/ebpf-profiler/nativeunwind"
@@ -42,7 +40,10 @@ type refiner struct {
 
 // refiners returns those that there are, in the order in which they run.
 func refiners() []refiner {
-	return []refiner{{name: "Go", refine: refineGo}}
+	return []refiner{
+		{name: "Go", refine: refineGo},
+		{name: "uncovered", refine: refineUncovered},
+	}
 }
 
 // useUnwindTables puts our tables in front of the library's. It must be called
@@ -65,23 +66,7 @@ var providerPath = []string{"processManager", "eim", "sdp"}
 
 // providerOf returns where a tracer keeps its provider of unwind tables.
 func providerOf(t *tracer.Tracer) (*nativeunwind.StackDeltaProvider, error) {
-	v := reflect.ValueOf(t)
-	for _, name := range providerPath {
-		if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
-			return nil, fmt.Errorf("the unwinder's %s is not in a struct", name)
-		}
-		if v = v.Elem().FieldByName(name); !v.IsValid() {
-			return nil, fmt.Errorf("the unwinder has no field %s", name)
-		}
-	}
-	if want := reflect.TypeFor[nativeunwind.StackDeltaProvider](); v.Type() != want {
-		return nil, fmt.Errorf("the unwinder's field %s is a %v, want a %v", providerPath[len(providerPath)-1], v.Type(), want)
-	}
-	if v.IsNil() {
-		return nil, errors.New("the unwinder has no provider of unwind tables")
-	}
-	// The field is not exported, so its address is the only way to set it.
-	return (*nativeunwind.StackDeltaProvider)(unsafe.Pointer(v.UnsafeAddr())), nil
+	return fieldOf[nativeunwind.StackDeltaProvider](t, providerPath...)
 }
 
 // GetIntervalDataForFile returns the unwind table of a file.

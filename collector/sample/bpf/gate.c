@@ -8,6 +8,9 @@
 // that is periodic itself, and a busy CPU still yields exactly the same number
 // of samples in every second.
 //
+// The ticks that are no samples have a use too: they find code that the unwinder
+// does not know yet, several times sooner than samples would.
+//
 // The unwinder drops the samples of processes that it does not know yet. Short
 // processes would lose most of their time that way, so the gate reports those
 // samples itself: with the kernel's part of the stacktrace and the leaf of the
@@ -21,12 +24,23 @@
 
 #define KERNEL_FRAMES 127
 
+// Bounds of what a process that always runs code that is not known costs.
+#define ASK_BURST 64
+#define ASK_FIRST 3              // while a process maps its libraries
+#define ASK_FIRST_GAP 5000000ULL // ns
+#define ASK_GAP 20000000ULL      // ns
+#define ASK_EVERY 2000000000ULL  // ns
+
+// The unwinder's number for an event that says that pid_events has a process.
+#define EVENT_PROCESS 1
+
 // Read by Go; its order is that of type counter there.
 enum counter {
 	COUNT_SAMPLES,      // ticks that are samples of a thread
 	COUNT_UNKNOWN,      // of them, of a process that the unwinder does not know
 	COUNT_UNKNOWN_LOST, // of them, lost as the ring buffer was full
 	COUNT_NOT_PASSED,   // lost as the tail call failed
+	COUNT_ASKED,        // how often the unwinder was asked to read mappings
 	COUNTERS,
 };
 
@@ -57,7 +71,20 @@ struct mapping_info {
 	__u64 bias_and_unwind_program;
 };
 
+// What the unwinder is told, see pid_events.
+struct unwinder_event {
+	__u32 type;
+};
+
+// How often the unwinder was asked to read a process' mappings.
+struct asked {
+	__u64 since; // CLOCK_MONOTONIC, ns: left was counted up
+	__u64 last;  // CLOCK_MONOTONIC, ns: it was asked
+	__u64 left;
+};
+
 volatile const __u32 ticks_per_sample = 1;
+volatile const _Bool arm64 = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -74,6 +101,35 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } known SEC(".maps");
+
+// The unwinder's own maps too: processes that it shall read the mappings of, by
+// process and thread, events that wake it up, and whether one is under way.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, _Bool);
+} pid_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, _Bool);
+} inhibit_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+} report_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct asked);
+} asked SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -139,20 +195,97 @@ static __always_inline void report(struct bpf_perf_event_data *ctx, __u64 id)
 	bpf_ringbuf_submit(s, 0);
 }
 
-SEC("perf_event")
-int gate(struct bpf_perf_event_data *ctx)
+// program_counter returns where this CPU was interrupted. Only constant offsets
+// from ctx are allowed, so the two accesses must not be merged into one.
+static __always_inline __u64 program_counter(struct bpf_perf_event_data *ctx)
 {
-	if (!take())
+	__u64 pc;
+	if (arm64)
+		asm volatile("%0 = *(u64 *)(%1 + 256)" : "=r"(pc) : "r"(ctx)); // user_pt_regs.pc
+	else
+		asm volatile("%0 = *(u64 *)(%1 + 128)" : "=r"(pc) : "r"(ctx)); // pt_regs.ip
+	return pc;
+}
+
+// user_counter returns where this thread is in user space; 0 for a thread of the
+// kernel. Addresses of the kernel have their highest bits set.
+static __always_inline __u64 user_counter(struct bpf_perf_event_data *ctx)
+{
+	__u64 pc = program_counter(ctx);
+	if (pc >> 56 && bpf_get_stack(ctx, &pc, sizeof(pc), BPF_F_USER_STACK) <= 0)
 		return 0;
-	__u64 id = bpf_get_current_pid_tgid();
-	if (id >> 32 == 0)
-		return 0; // idle
-	count(COUNT_SAMPLES);
+	return pc;
+}
+
+// may_ask reports whether the unwinder may be asked once more to read a process'
+// mappings: ASK_BURST times with a gap between them, then once in ASK_EVERY.
+static __always_inline int may_ask(__u32 pid)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct asked *a = bpf_map_lookup_elem(&asked, &pid);
+	if (!a) {
+		struct asked first = {.since = now, .last = now, .left = ASK_BURST - 1};
+		bpf_map_update_elem(&asked, &pid, &first, BPF_ANY);
+		return 1;
+	}
+	__u64 more = (now - a->since) / ASK_EVERY;
+	if (more > 0) {
+		a->since = now;
+		a->left = a->left + more > ASK_BURST ? ASK_BURST : a->left + more;
+	}
+	__u64 gap = a->left > ASK_BURST - ASK_FIRST ? ASK_FIRST_GAP : ASK_GAP;
+	if (a->left == 0 || now - a->last < gap)
+		return 0;
+	a->left--;
+	a->last = now;
+	return 1;
+}
+
+// ask has the unwinder read a process' mappings, in the way in which its own
+// programs do. Those wait 100 ms after every time, and up to 25 s for a process
+// that maps code again and again, as one with a JIT compiler does.
+static __always_inline void ask(struct bpf_perf_event_data *ctx, __u64 id)
+{
+	if (!may_ask(id >> 32))
+		return;
+	_Bool yes = 1;
+	if (bpf_map_update_elem(&pid_events, &id, &yes, BPF_ANY))
+		return;
+	count(COUNT_ASKED);
+	struct unwinder_event event = {.type = EVENT_PROCESS};
+	if (bpf_map_lookup_elem(&inhibit_events, &event.type) ||
+	    bpf_map_update_elem(&inhibit_events, &event.type, &yes, BPF_NOEXIST))
+		return; // it is about to look
+	bpf_perf_event_output(ctx, &report_events, BPF_F_CURRENT_CPU, &event, sizeof(event));
+}
+
+// is_known reports whether the unwinder knows the code at an address of a
+// process. Address 0 stands for the process.
+static __always_inline int is_known(__u64 id, __u64 address)
+{
 	struct process_key key = {
 		.prefix_bits = 32 + 64,
 		.pid_be = bpf_htonl(id >> 32),
+		.page = bpf_cpu_to_be64(address),
 	};
-	if (!bpf_map_lookup_elem(&known, &key))
+	return bpf_map_lookup_elem(&known, &key) != 0;
+}
+
+SEC("perf_event")
+int gate(struct bpf_perf_event_data *ctx)
+{
+	int sample = take();
+	__u64 id = bpf_get_current_pid_tgid();
+	if (id >> 32 == 0)
+		return 0; // idle
+	int process_known = is_known(id, 0);
+	// Processes are read only once they are sampled: many are over before that.
+	if (process_known && !is_known(id, user_counter(ctx)))
+		ask(ctx, id);
+	if (!sample)
+		return 0;
+	count(COUNT_SAMPLES);
+	if (!process_known)
 		report(ctx, id);
 	bpf_tail_call(ctx, &unwinder, 0);
 	count(COUNT_NOT_PASSED);
