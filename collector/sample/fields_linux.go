@@ -25,11 +25,8 @@ func fieldOf[F any](of any, path ...string) (*F, error) {
 	if want := reflect.TypeFor[F](); v.Type() != want {
 		return nil, fmt.Errorf("the unwinder's field %s is a %v, want a %v", name, v.Type(), want)
 	}
-	switch v.Kind() {
-	case reflect.Interface, reflect.Pointer, reflect.Chan:
-		if v.IsNil() {
-			return nil, fmt.Errorf("the unwinder has no %s", name)
-		}
+	if v.Kind() == reflect.Interface && v.IsNil() {
+		return nil, fmt.Errorf("the unwinder has no %s", name)
 	}
 	// The field is not exported, so its address is the only way to reach it.
 	return (*F)(unsafe.Pointer(v.UnsafeAddr())), nil

@@ -8,10 +8,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // goCode says how much of the stack each instruction of a Go program uses. It
@@ -57,15 +58,14 @@ var errNoGoCode = errors.New("no Go function table")
 // openGoCode finds the table in a file, and returns errNoGoCode if there is
 // none. It must not be used after the file was closed.
 func openGoCode(ef *pfelf.File) (*goCode, error) {
-	file, ok := ef.Underlying().(interface{ Stat() (os.FileInfo, error) })
-	if !ok || ef.InsideCore || !ef.IsGolang() {
+	if ef.InsideCore || !ef.IsGolang() {
 		return nil, errNoGoCode
 	}
-	info, err := file.Stat()
+	size, err := untrusted.SizeOf(ef.Underlying())
 	if err != nil {
 		return nil, fmt.Errorf("read Go program: %w", err)
 	}
-	c := &goCode{file: ef, size: uint64(info.Size())}
+	c := &goCode{file: ef, size: uint64(size)}
 	for i := range ef.Progs {
 		p := &ef.Progs[i]
 		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && c.holds(p.Off, p.Filesz) == nil {

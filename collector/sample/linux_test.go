@@ -140,7 +140,7 @@ func TestFrames(t *testing.T) {
 		{Type: libpf.PythonFrame, FunctionName: libpf.Intern("handle"), SourceFile: libpf.Intern("app.py"), SourceLine: 12},
 		{Type: libpf.PythonFrame},
 		{Type: libpf.V8Frame, SourceFile: libpf.Intern("app.js"), SourceLine: 3},
-		{Type: libpf.NativeFrame.Error(), AddressOrLineno: 4000},
+		{Type: libpf.NativeFrame.Error(), AddressOrLineno: codeNotKnown},
 		{Type: libpf.NativeFrame.Error(), AddressOrLineno: 99999},
 	}
 	for i := range frames {
