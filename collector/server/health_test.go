@@ -17,6 +17,8 @@ type hanging struct {
 
 func (h hanging) Damage() []store.Damage { return nil }
 
+func (h hanging) Reductions() []store.Reduction { return nil }
+
 func (h hanging) Writable() error {
 	close(h.asked)
 	<-h.goOn

@@ -65,11 +65,11 @@ type pushShare struct {
 	memory *pushMemory     // nil for no limit
 	ctx    context.Context // of the request
 
-	held   int64      // of the memory
-	excess int64      // beyond it
-	spent  int64      // what was asked for
-	wants  int64      // what it waits for; 0 if it does not wait
-	wake   chan error // receives once when the wait is over
+	held   int64         // of the memory
+	excess int64         // beyond it
+	spent  int64         // what was asked for
+	wants  int64         // what it waits for; 0 if it does not wait
+	wake   chan struct{} // receives once when the wait is over
 
 	abort   func() // ends the reading of the body; nil if it is not being read
 	began   time.Time
@@ -172,7 +172,7 @@ func (s *pushShare) leave() {
 
 // wait waits for n bytes more. It is called with the lock, which it unlocks.
 func (m *pushMemory) wait(s *pushShare, n int64) error {
-	s.wants, s.wake = n, make(chan error, 1)
+	s.wants, s.wake = n, make(chan struct{}, 1)
 	m.settle()
 	if s.wants == 0 {
 		m.mu.Unlock()
@@ -234,7 +234,7 @@ func (m *pushMemory) busy(why string) error {
 func (m *pushMemory) settle() {
 	grant := func(s *pushShare) {
 		s.wants = 0
-		s.wake <- nil
+		s.wake <- struct{}{}
 	}
 	for _, s := range m.shares {
 		switch {
