@@ -97,6 +97,18 @@ type bomb struct {
 	grpc                      bool
 }
 
+// manyNumbers is a profile whose samples have many values, which take eight times as
+// much memory as in the message.
+func manyNumbers() []byte {
+	sample := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), make([]byte, 150))
+	return bytes.Repeat(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), sample), 199_000)
+}
+
+// manySymbols is a profile of locations with nothing in them.
+func manySymbols() []byte {
+	return bytes.Repeat(protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), nil), 999_000)
+}
+
 // bombs are of all the ways in which something is compressed.
 func bombs(t *testing.T) map[string]bomb {
 	t.Helper()
@@ -124,6 +136,8 @@ func bombs(t *testing.T) map[string]bomb {
 		"a query":            {"/querier.v1.QuerierService/ProfileTypes", proto, "gzip", packGzip(t, zeros), false},
 		"a setting":          {"/settings.v1.SettingsService/Set", proto, "gzip", packGzip(t, zeros), false},
 		"reflection":         {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "application/grpc", "", enveloped(packGzip(t, zeros)), true},
+		"many numbers":       {pprof, "", "gzip", packGzip(t, packGzip(t, manyNumbers())), false},
+		"many symbols":       {pprof, "", "", packGzip(t, manySymbols()), false},
 		"health":             {"/grpc.health.v1.Health/Check", "application/grpc", "", enveloped(packGzip(t, zeros)), true},
 	}
 	contentType, body := formOf(t, "jfr", packGzip(t, append([]byte("FLR\x00\x00\x02\x00\x01"), zeros...)))

@@ -255,6 +255,9 @@ func (d *decoder) sample(s *googlev1.Sample, from, to int) bool {
 			return false
 		}
 	}
+	if len(d.values)-firstValue > len(d.types) {
+		return false // values were allocated for one of each type
+	}
 	if len(d.ids) > firstID {
 		s.LocationId = d.ids[firstID:len(d.ids):len(d.ids)]
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
@@ -40,6 +41,9 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 	}
 	raw, err := decompress(b, l)
 	if err != nil {
+		return nil, 0, fmt.Errorf("pprof: %w", err)
+	}
+	if err := reserveParts(raw, unsafe.SliceData(raw) != unsafe.SliceData(b), l); err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
 	p, ok := decode(raw, l)

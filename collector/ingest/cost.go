@@ -1,0 +1,95 @@
+package ingest
+
+import (
+	"unsafe"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Memory that the parts of a decoded profile take, in bytes, with the pointer to each.
+const (
+	sampleCost   = int64(unsafe.Sizeof(googlev1.Sample{})) + 8
+	labelCost    = int64(unsafe.Sizeof(googlev1.Label{})) + 8
+	mappingCost  = int64(unsafe.Sizeof(googlev1.Mapping{})) + 8
+	locationCost = int64(unsafe.Sizeof(googlev1.Location{})) + 8 + lineCost
+	lineCost     = int64(unsafe.Sizeof(googlev1.Line{})) + 8
+	functionCost = int64(unsafe.Sizeof(googlev1.Function{})) + 8
+	typeCost     = int64(unsafe.Sizeof(googlev1.ValueType{})) + 8
+	stringCost   = int64(unsafe.Sizeof(""))
+	numberCost   = 8
+)
+
+// reserveParts reserves what decoding a profile takes beyond CostPerByte. An ordinary
+// profile takes no more, but one of many parts with nothing in them does: an empty
+// location has two bytes, and takes more than a hundred once it is decoded. compressed
+// says that CostPerByte was reserved while the profile was decompressed.
+func reserveParts(raw []byte, compressed bool, l Limits) error {
+	if l.Reserve == nil {
+		return nil
+	}
+	expected := int64(len(raw)) * CostPerByte
+	parts := partsCost(raw)
+	if parts <= expected {
+		return nil
+	}
+	parts += parts / 2 // checking and storing them
+	if compressed {
+		parts -= expected
+	}
+	return l.Reserve(parts)
+}
+
+// partsCost is the memory that the parts of a profile.proto message take. What cannot be
+// read ends it: decoding ends there too.
+func partsCost(raw []byte) (total int64) {
+	for at := 0; at < len(raw); {
+		field, wire, _, from, to, ok := next(raw, at)
+		switch {
+		case !ok: // of another wire type, or broken
+			if _, _, n := protowire.ConsumeField(raw[at:]); n > 0 {
+				at += n
+				continue
+			}
+			return total
+		case wire == wireBytes:
+			total += partCost(field, raw[from:to])
+		}
+		at = to
+	}
+	return total
+}
+
+func partCost(field int, part []byte) int64 {
+	switch field {
+	case 1, 11:
+		return typeCost
+	case 2:
+		// A number has a byte at least.
+		return sampleCost + int64(len(part))*numberCost + fieldsOf(part, 3)*labelCost
+	case 3:
+		return mappingCost
+	case 4:
+		return locationCost + fieldsOf(part, 4)*lineCost
+	case 5:
+		return functionCost
+	case 6, 13:
+		return stringCost
+	}
+	return 0
+}
+
+// fieldsOf counts a field of a message.
+func fieldsOf(message []byte, number int) (n int64) {
+	for at := 0; at < len(message); {
+		field, _, _, _, to, ok := next(message, at)
+		if !ok {
+			return n
+		}
+		if field == number {
+			n++
+		}
+		at = to
+	}
+	return n
+}
