@@ -145,12 +145,10 @@ func TestBackupCommand(t *testing.T) {
 
 	// The backup is a store.
 	restored := launch(t, nil, "--storage.path", backup, "--ebpf.enabled", "false", "--web.config.file", web)
-	for {
-		if status, _ := restored.get("/ready"); status == http.StatusUnauthorized {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	require.Eventually(t, func() bool {
+		status, _ := restored.get("/ready")
+		return status == http.StatusUnauthorized
+	}, time.Minute, 10*time.Millisecond, "it starts, and asks for a password")
 	code, out = command(t, "store", "backup", filepath.Join(dir, "second"), "--url", restored.url)
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "401")
@@ -267,9 +265,7 @@ func TestServeOnAFullDisk(t *testing.T) {
 		defer push.mu.Unlock()
 		return len(push.refusals)
 	}
-	for refused() < 20 {
-		time.Sleep(time.Millisecond)
-	}
+	require.Eventually(t, func() bool { return refused() >= 20 }, time.Minute, time.Millisecond, "pushes are refused")
 	push.mu.Lock()
 	for _, err := range push.refusals {
 		require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "%v", err)
@@ -284,9 +280,7 @@ func TestServeOnAFullDisk(t *testing.T) {
 
 	require.NoError(t, filler.Close())
 	require.NoError(t, os.Remove(filler.Name()))
-	for push.push(t) != nil {
-		time.Sleep(10 * time.Millisecond)
-	}
+	require.Eventually(t, func() bool { return push.push(t) == nil }, time.Minute, 10*time.Millisecond, "pushes are taken again")
 	stop.Store(true)
 	g.Wait()
 	push.check(t, p.url, began)
@@ -325,9 +319,13 @@ func TestServeWithoutFileDescriptors(t *testing.T) {
 	}
 	var g sync.WaitGroup
 	for range 8 {
-		g.Go(func() { _ = push.push(t) })
+		g.Go(func() {
+			if err := push.push(t); err != nil && connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+				t.Errorf("a push without descriptors ends with %v", err)
+			}
+		})
 	}
-	time.Sleep(300 * time.Millisecond) // whatever happens then is all right
+	time.Sleep(300 * time.Millisecond) // so that the pushes are under way, or have ended
 	for _, c := range idle {
 		require.NoError(t, c.Close())
 	}

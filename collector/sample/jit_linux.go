@@ -71,11 +71,15 @@ type jitProcess struct {
 	wait     time.Duration
 }
 
-// newJITCode prepares a loaded unwinder. known is its table of mappings.
+// newJITCode prepares a loaded unwinder. known is its table of mappings, which may be
+// closed while run is at work.
 func newJITCode(t *tracer.Tracer, known *ebpf.Map, log *slog.Logger) (*jitCode, error) {
 	field, err := fieldOf[ebpfapi.EbpfHandler](t, "processManager", "ebpf")
 	if err != nil {
 		return nil, err
+	}
+	if known, err = known.Clone(); err != nil {
+		return nil, fmt.Errorf("share the table of mappings: %w", err)
 	}
 	j := &jitCode{maps: *field, known: known, log: log,
 		wanted: make(chan libpf.PID, 64), processes: map[libpf.PID]*jitProcess{}}
@@ -123,6 +127,7 @@ func (j *jitCode) look(t *libpf.EbpfTrace) {
 
 // run looks at processes until ctx ends.
 func (j *jitCode) run(ctx context.Context) {
+	defer func() { _ = j.known.Close() }()
 	tick := time.NewTicker(jitCleanup)
 	defer tick.Stop()
 	for {

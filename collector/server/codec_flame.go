@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"slices"
 
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -66,13 +67,28 @@ func appendGraph(to []byte, names []string, levels []*querierv1.Level) []byte {
 			if len(l.Values) == 0 {
 				return to
 			}
-			return enclosed(to, fieldValues, func(to []byte) []byte {
-				for _, v := range l.Values {
-					to = binary.AppendUvarint(to, uint64(v))
-				}
-				return to
-			})
+			return enclosed(to, fieldValues, func(to []byte) []byte { return appendNumbers(to, l.Values) })
 		})
+	}
+	return to
+}
+
+// appendNumbers appends numbers as varints. An answer has some ten thousands; room is
+// made for several at once.
+func appendNumbers(to []byte, numbers []int64) []byte {
+	for chunk := range slices.Chunk(numbers, 64) {
+		to = slices.Grow(to, len(chunk)*binary.MaxVarintLen64)
+		room, at := to[:cap(to)], len(to)
+		for _, n := range chunk {
+			x := uint64(n)
+			for ; x >= 0x80; x >>= 7 {
+				room[at] = byte(x) | 0x80
+				at++
+			}
+			room[at] = byte(x)
+			at++
+		}
+		to = room[:at]
 	}
 	return to
 }
