@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"sync"
 	"time"
 
@@ -56,13 +57,38 @@ func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, m *metrics, 
 	}, nil
 }
 
+// After how long, and after how many bytes allocated, memory is given back.
+const (
+	tidyInterval = 15 * time.Second
+	tidyBytes    = 16 << 20
+)
+
+// allocated is how many bytes this process has allocated since it began.
+func allocated() uint64 {
+	sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	runtimemetrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
 // run reads processes until ctx is done.
 func (r *processReader) run(ctx context.Context) {
 	cleanup := time.NewTicker(r.intervals.PIDCleanupInterval())
 	defer cleanup.Stop()
+	tidy := time.NewTicker(tidyInterval)
+	defer tidy.Stop()
+	read, before := false, allocated()
 	for {
 		select {
+		case <-tidy.C:
+			// Tables of programs are read into memory that is not needed again, and
+			// little is allocated afterwards that would have it collected.
+			if now := allocated(); read && now-before > tidyBytes {
+				debug.FreeOSMemory()
+				before = now
+			}
+			read = false
 		case e := <-r.events:
+			read = true
 			r.guarded(func() {
 				r.manager.SynchronizeProcess(&checkedProcess{Process: process.New(e.PID(), e.TID()), guard: &r.guard, files: r.files, systems: &r.systems})
 			})
