@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,20 +15,45 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
+// A lockedLog is a log that is read while it may be written.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lockedLog) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
+}
+
+// jobsOfNobody is an empty list, of which the compiler does not know that.
+var jobsOfNobody []*job
+
 // A panic of a goroutine that works for a call is an error of the call, with the stack
 // in the log, and leaves nothing locked.
 func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	ctx := context.Background()
-	var log bytes.Buffer
-	db := open(t, t.TempDir(), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	log := &lockedLog{}
+	db := open(t, t.TempDir(), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	for i := range 3 {
 		p := cpu(folded(midnight.Add(time.Minute), "main;work 1"), labelServiceName, fmt.Sprint("s", i))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	boom := func() error {
-		none := make([]int, 0)
-		none[len(log.String())]++
-		return nil
+		return fmt.Errorf("item %d", make([]int, len(jobsOfNobody))[len(jobsOfNobody)])
 	}
 	jobs, err := db.plan(ctx, nil, everything())
 	require.NoError(t, err)

@@ -22,8 +22,12 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // A panic of a goroutine that works for a query is that query's error, and says nothing
 // of what panicked.
 func TestPanicsAreErrorsOfTheirQuery(t *testing.T) {
+	waits := roundTrip(func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	})
 	r := &query.Runner{
-		Client: client.New(&http.Client{}, "http://localhost:1"),
+		Client: client.New(&http.Client{Transport: waits}, "http://localhost:1"),
 		Now:    func() time.Time { panic("secret of a customer") }, // asked for by series
 	}
 	for _, queryType := range []string{query.TypeMetrics, query.TypeBoth} {
