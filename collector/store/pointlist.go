@@ -1,0 +1,171 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+)
+
+// A pointList holds the times and the totals of the profiles in a window.
+type pointList struct {
+	times  []int64
+	values []int64 // of one sample type
+	// covers are the times that the profiles cover, twice in ms, plus 1 for one that
+	// goes on with a profile from an earlier slot.
+	covers []uint64
+	tmp    []uint64
+}
+
+// appendPoints encodes points of several sample types: totals[c][i] is at
+// times[i], of a profile that covers covers[i], as in pointList. Times are ascending
+// and after start.
+func appendPoints(b []byte, start int64, times []int64, totals [][]int64, covers []uint64) []byte {
+	b = binary.AppendUvarint(b, uint64(len(totals)))
+	b = binary.AppendUvarint(b, uint64(len(times)))
+	tmp := make([]uint64, 0, len(times))
+	last := start
+	for _, t := range times {
+		tmp, last = append(tmp, uint64(t-last)), t
+	}
+	b = appendColumn(b, tmp)
+	for _, vs := range totals {
+		d := commonDivisor(vs)
+		b = binary.AppendUvarint(b, uint64(d))
+		tmp = tmp[:0]
+		for _, v := range vs {
+			tmp = append(tmp, uint64(v/d))
+		}
+		b = appendColumn(b, tmp)
+	}
+	return appendCovers(b, covers, tmp)
+}
+
+// appendCovers appends what the profiles cover: 1 and the number that all share, or
+// 0 and a column of the differences, zigzag, from each to the next, the first from 0.
+func appendCovers(b []byte, covers, tmp []uint64) []byte {
+	if len(covers) == 0 {
+		return b
+	}
+	if !slices.ContainsFunc(covers, func(c uint64) bool { return c != covers[0] }) {
+		return binary.AppendUvarint(append(b, 1), covers[0])
+	}
+	tmp = tmp[:0]
+	last := int64(0)
+	for _, c := range covers {
+		d := int64(c) - last
+		tmp, last = append(tmp, uint64(d<<1)^uint64(d>>63)), int64(c)
+	}
+	return appendColumn(append(b, 0), tmp)
+}
+
+// decodeCovers reads what appendCovers wrote. Points of earlier programs have
+// nothing there, and profiles without a duration.
+func (l *pointList) decodeCovers(r *reader, n int) error {
+	l.covers = grow(l.covers, n)
+	if r.err != nil || r.off == len(r.data) {
+		clear(l.covers)
+		return r.end()
+	}
+	switch mode := r.byte("duration mode"); mode {
+	case 1:
+		c := r.uvarint("duration")
+		if c > 2*dayMs+1 {
+			r.fail("duration")
+		}
+		for i := range l.covers {
+			l.covers[i] = c
+		}
+		return r.end()
+	case 0:
+	default:
+		r.off--
+		r.fail("duration mode")
+	}
+	column := r.column("durations")
+	if err := r.end(); err != nil {
+		return err
+	}
+	pos, last := uint(0), int64(0)
+	for i := 0; i < n; i++ {
+		// Most differences are zero.
+		zeros := min(column.zeros(pos), n-i)
+		for range zeros {
+			l.covers[i] = uint64(last)
+			i++
+		}
+		if pos += uint(zeros); i == n {
+			break
+		}
+		d, next, ok := column.one(pos)
+		if !ok {
+			return fmt.Errorf("%w: durations end early", ErrCorrupt)
+		}
+		pos, last = next, last+(int64(d>>1)^-int64(d&1))
+		if last < 0 || last > 2*dayMs+1 {
+			return fmt.Errorf("%w: a duration of %d ms", ErrCorrupt, last>>1)
+		}
+		l.covers[i] = uint64(last)
+	}
+	if !column.ends(pos) {
+		return fmt.Errorf("%w: durations end early", ErrCorrupt)
+	}
+	return nil
+}
+
+// within returns the points at times in (lo, hi].
+func (l *pointList) within(lo, hi int64) pointValues {
+	first := sort.Search(len(l.times), func(i int) bool { return l.times[i] > lo })
+	end := sort.Search(len(l.times), func(i int) bool { return l.times[i] > hi })
+	return pointValues{l.times[first:end], l.values[first:end], l.covers[first:end]}
+}
+
+// decode reads the points of one sample type of a window that begins at start.
+func (l *pointList) decode(value []byte, start int64, sampleType int) error {
+	r := reader{data: value}
+	types := r.count(2, "sample type count")
+	count := r.uvarint("point count")
+	if r.err == nil && count > uint64(len(value))*8 {
+		r.fail("point count")
+	}
+	times := r.column("times")
+	var values column
+	divisor := uint64(1)
+	for c := range types {
+		d := r.uvarint("divisor")
+		col := r.column("totals")
+		if c == sampleType {
+			divisor, values = d, col
+		}
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if sampleType >= types || divisor == 0 || divisor > math.MaxInt64 {
+		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, types)
+	}
+	n := int(count)
+	if err := l.decodeCovers(&r, n); err != nil {
+		return err
+	}
+	l.tmp, l.times, l.values = grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
+	if !times.decode(l.tmp) {
+		return fmt.Errorf("%w: times end early", ErrCorrupt)
+	}
+	t := start
+	for i, d := range l.tmp {
+		if d > dayMs {
+			return fmt.Errorf("%w: time %d ms after the one before", ErrCorrupt, d)
+		}
+		t += int64(d)
+		l.times[i] = t
+	}
+	if !values.decode(l.tmp) {
+		return fmt.Errorf("%w: totals end early", ErrCorrupt)
+	}
+	for i, v := range l.tmp {
+		l.values[i] = int64(v * divisor)
+	}
+	return nil
+}
