@@ -91,12 +91,8 @@ func describeKey(key []byte) string {
 		return fmt.Sprintf("%s stream %d", day, number(0))
 	case kind == kindSegment && len(rest) == 8:
 		return fmt.Sprintf("%s stacktraces of service %d from node %d", day, number(0), number(4))
-	case (kind == kindActive1 || kind == kindDirty) && len(rest) == 5:
-		what := "slots with profiles"
-		if kind == kindDirty {
-			what = "slots to merge"
-		}
-		return fmt.Sprintf("%s %s of stream %d, hour %d", day, what, number(0), rest[4])
+	case kind == kindDirty && len(rest) == 5:
+		return fmt.Sprintf("%s slots to merge of stream %d, hour %d", day, number(0), rest[4])
 	case kind == kindPending && len(rest) == 5:
 		return fmt.Sprintf("%s slots with profiles of stream %d, hour %d", day, number(1), rest[0])
 	case kind == kindTable && len(rest) == 1:

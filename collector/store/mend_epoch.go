@@ -31,7 +31,7 @@ type mender struct {
 	finds      map[uint64][]uint32 // streams by the hash of their definition
 	noted      map[hourID]uint16   // slots that are to be in the next table
 	listed     map[hourID]uint16   // slots that are in a table
-	active     map[hourID]uint16   // slots of an index that goes: of format 1, or of a damaged table
+	active     map[hourID]uint16   // slots of a damaged table, which goes
 	dirty      map[hourID]uint16
 	windows    []mendWindow
 	points     []mendWindow
@@ -172,16 +172,12 @@ func (m *mender) readNumbered(kind byte, n uint32, key, value []byte) {
 			s.readable, s.partition, s.def = true, partition, def
 			m.hasPartition(partition)
 		}
-	case kindDirty, kindActive1:
+	case kindDirty:
 		m.hasStream(n)
 		if len(key) != 10 || key[9] > wholeDay {
 			return
 		}
-		to := m.dirty
-		if kind == kindActive1 {
-			to = m.active
-		}
-		to[hourID{n, key[9]}] = m.db.readSlots(key, value)
+		m.dirty[hourID{n, key[9]}] = m.db.readSlots(key, value)
 	}
 }
 

@@ -101,9 +101,6 @@ func (m *mender) mendIndex() error {
 			m.batch.Delete(findKey(m.id, hash), nil)
 		}
 	}
-	if err := m.deleteAll(kindKey(m.id, kindActive1)); err != nil {
-		return err
-	}
 	for hour := range uint8(hoursPerEpoch) {
 		for n, s := range m.streams {
 			if !s.readable || s.def.isFamily() {

@@ -43,8 +43,7 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 }
 
 // checkFormat refuses a store of another version, and marks a new one, or one
-// that lost the mark. Versions 1 and 2 are marked too: what differs in 1 is found
-// epoch by epoch, and upgraded; what is in 2 stays readable.
+// that lost the mark. Version 2 is marked too: it stays readable.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.pebble.Get(formatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -66,7 +65,7 @@ func (db *DB) checkFormat() error {
 	}
 	defer closer.Close()
 	got, n := binary.Uvarint(v)
-	if n > 0 && (got == 1 || got == 2) {
+	if n > 0 && (got == 2) {
 		return db.markFormat()
 	}
 	if n <= 0 || got != formatVersion {

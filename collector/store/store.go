@@ -321,10 +321,6 @@ func (db *DB) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
-	if err := db.healing(func() error { return db.upgrade(ctx) }); err != nil {
-		cancel()
-		return err
-	}
 	if err := db.healing(db.pinDirty); err != nil {
 		cancel()
 		return err

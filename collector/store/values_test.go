@@ -97,7 +97,7 @@ func FuzzSegmentIdentity(f *testing.F) {
 func FuzzKeys(f *testing.F) {
 	f.Add(partitionKey(1, 0)[4:], []byte("service"))
 	f.Add(streamKey(1, 0)[4:], []byte{})
-	f.Add(append(kindKey(1, kindActive1), 0, 0, 0, 0, 3)[4:], []byte{7})
+	f.Add(append(kindKey(1, kindDirty), 0, 0, 0, 0, 3)[4:], []byte{7})
 	f.Add(dirtyKey(1, 0, wholeDay)[4:], []byte{1})
 	f.Add(pendingKey(1, 3, 0)[4:], []byte{7})
 	f.Add(findKey(1, 77)[4:], []byte{2, 0, 9})

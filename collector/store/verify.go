@@ -260,7 +260,7 @@ func (c *checker) format() error {
 		return err
 	}
 	defer closer.Close()
-	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 1 && n != 2 {
+	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 2 {
 		return fmt.Errorf("format version %x, this program reads %d", value, formatVersion)
 	}
 	return nil

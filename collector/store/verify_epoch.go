@@ -17,7 +17,6 @@ type epochCheck struct {
 	streams  map[uint32]*streamCheck
 	finds    map[uint64][]uint32
 	active   map[hourID]uint16 // slots that the index has of a stream
-	old      bool              // there are keys of format 1, and so is the index
 	dirty    map[hourID]uint16
 	ids      []idCheck
 	spans    []spanCheck
@@ -106,9 +105,6 @@ func (e *epochCheck) check(key, value []byte) error {
 		return e.tableValue(rest[0], string(rest[1:]), value)
 	case kind == kindPending && len(rest) == 5 && rest[0] < hoursPerEpoch:
 		return e.slots(e.active, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
-	case kind == kindActive1 && len(rest) == 5 && rest[4] < hoursPerEpoch:
-		e.old = true
-		return e.slots(e.active, hourID{number(), rest[4]}, value)
 	case kind == kindDirty && len(rest) == 5 && rest[4] <= wholeDay:
 		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
 	case kind == kindID && len(rest) == 12:

@@ -29,9 +29,6 @@ func (e *epochCheck) find(hash uint64, value []byte) error {
 
 // findable checks that every stream is found by its definition.
 func (e *epochCheck) findable() {
-	if e.old {
-		return
-	}
 	for n, s := range e.streams {
 		if hash := xxhash.Sum64(s.def.append(nil)); !slices.Contains(e.finds[hash], n) {
 			e.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", ErrCorrupt, n))
