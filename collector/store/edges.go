@@ -3,8 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // edges are how a scanner reads the ends of a time range, where no window fits in.
@@ -17,7 +15,7 @@ type edges struct {
 	less   bool
 	sign   int64
 	strict bool // damaged rows are errors
-	slots  *pebble.Iterator
+	slots  *gapIterator
 }
 
 // coverEdges visits the profiles of a stream, or a family, in (lo, hi] by direct, or
@@ -95,15 +93,10 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 // slotRow is the row of a slot, or nil if there is none. It is valid until the next
 // call.
 func (s *scanner) slotRow(stream uint32, end int64) ([]byte, error) {
-	if s.edges.slots == nil {
-		prefix := levelPrefix(s.epoch, kindRow, levelSlot)
-		it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-		if err != nil {
-			return nil, err
-		}
-		s.edges.slots = it
+	it, err := s.open(&s.edges.slots, kindRow, levelSlot)
+	if err != nil {
+		return nil, err
 	}
-	it := s.edges.slots
 	key := windowKey(s.epoch, kindRow, levelSlot, stream, end)
 	if !it.SeekGE(key) || string(it.Key()) != string(key) {
 		return nil, it.Error()

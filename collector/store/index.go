@@ -115,21 +115,25 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
 // of a damaged one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
-	value, closer, err := db.pebble.Get(tableKey(epoch, hour, ""))
+	value, closer, err := db.get(tableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &table{bytes: 256}, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return nil, fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err)
 	}
-	t, err := decodeTable(value)
-	if err := errors.Join(err, closer.Close()); err != nil {
+	var t *table
+	if err == nil {
+		t, err = decodeTable(value)
+		err = errors.Join(err, closer.Close())
+	}
+	if err != nil {
 		db.corrupt(fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err))
 		return db.fullTable(epoch)
 	}
 	t.read = func(name string) (*labelColumn, error) {
 		key := tableKey(epoch, hour, name)
-		value, closer, err := db.pebble.Get(key)
+		value, closer, err := db.get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, ErrCorrupt)
 		}
@@ -154,7 +158,7 @@ func (db *DB) fullTable(epoch uint32) (*table, error) {
 		}
 		return nil
 	})
-	return &t.table, err
+	return &t.table, withoutGaps(err)
 }
 
 // note adds a slot of a stream to the table in memory.

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"encoding/binary"
-	"errors"
+	"math"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -147,11 +147,13 @@ func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
 	if it.Last() && len(it.Key()) == len(prefix)+4 {
 		first = binary.BigEndian.Uint32(it.Key()[len(prefix):])
 	}
-	return first, it.Error()
+	if err = it.Close(); err != nil && unreadable(err) {
+		return math.MaxUint32, nil // the partition is read without it, and does not grow
+	}
+	return first, err
 }
 
 // serviceOf is the service of a partition, "" if its name is lost.
