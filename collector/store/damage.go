@@ -146,8 +146,24 @@ const maxDamage = 1000
 // A damageList is the damage that was found since the store was opened, one entry for
 // each file. It is safe for concurrent use.
 type damageList struct {
-	mu  sync.Mutex
-	all []Damage
+	mu     sync.Mutex
+	all    []Damage
+	logged map[string]bool // messages about corrupt values
+}
+
+// firstTime reports whether a message is to be logged: it is one of the first, and was
+// not logged yet.
+func (l *damageList) firstTime(message string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.logged == nil {
+		l.logged = map[string]bool{}
+	}
+	if l.logged[message] || len(l.logged) >= maxDamage {
+		return false
+	}
+	l.logged[message] = true
+	return true
 }
 
 // add reports whether the damage is of a file that is not in the list yet.
@@ -183,7 +199,10 @@ func (db *DB) report(d Damage) {
 }
 
 // dataCorruption is called by Pebble with every block that it cannot read.
-func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) { db.report(tableDamage(info)) }
+func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
+	db.report(tableDamage(info))
+	db.disk.bad.find(db.disk.FS, info.Path)
+}
 
 // tableDamage names a table that Pebble cannot read, and the keys that it has.
 func tableDamage(info pebble.DataCorruptionInfo) Damage {
@@ -197,7 +216,7 @@ func (db *DB) unreadableKeys(g gap, err error) {
 	if !db.gaps.add(g) {
 		return
 	}
-	if pebble.ExtractDataCorruptionInfo(err) == nil {
+	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
 		d := Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to)
 		if path := (*fs.PathError)(nil); errors.As(err, &path) {
 			d.File = filepath.Base(path.Path)
@@ -210,7 +229,9 @@ func (db *DB) unreadableKeys(g gap, err error) {
 // corrupt reports a corrupt value that is left out.
 func (db *DB) corrupt(err error) {
 	db.metrics.corrupt.Inc()
-	db.log.Error("leave out a corrupt value", "err", err)
+	if text := oneLine(err); db.damage.firstTime(text) {
+		db.log.Error("leave out a corrupt value", "err", text)
+	}
 }
 
 // oneLine is an error's text without what Pebble adds on further lines, and without the

@@ -210,7 +210,12 @@ func checkServing(t *testing.T, dir, file string) (got, taken map[int]bool) {
 			require.True(t, again[n], "a profile that came after the damage")
 			delete(again, n)
 		}
-		require.Equal(t, got, again)
+		// A late profile may take away a window of which the rows cannot be read.
+		for n := range got {
+			require.True(t, again[n] || named(t, db.Damage(), file, damageTime(n)), "profile %d is missing and nothing says so", n)
+			delete(again, n)
+		}
+		require.Empty(t, again)
 	}
 	check()
 	for range 2 {
@@ -222,7 +227,9 @@ func checkServing(t *testing.T, dir, file string) (got, taken map[int]bool) {
 	}
 	require.NoError(t, db.Close())
 	db = open(t, dir, damageOptions)
+	found(t, db)
 	check()
+	got = found(t, db)
 	require.NoError(t, db.Close())
 	return got, taken
 }

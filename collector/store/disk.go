@@ -49,6 +49,7 @@ type disk struct {
 	log     *slog.Logger
 	minFree int64 // bytes, 0 for none
 	failure *failure
+	bad     badBlocks
 
 	waiting atomic.Int64 // writes that wait for space or descriptors
 	opened  atomic.Bool  // until then they give up after openPatience

@@ -21,7 +21,7 @@ import (
 // unreadable reports whether an error is about data of a table that is corrupt, cut
 // off or on a broken sector, so that other data may be in order.
 func unreadable(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
+	return pebble.IsCorruptionError(err) || errors.Is(err, ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
