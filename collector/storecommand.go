@@ -43,8 +43,8 @@ func newStoreCommands(app *kingpin.Application) *storeCommands {
 	s.verify = parent.Command("verify", "Read all of a store that no service has open, and say what of it is damaged. Nothing is changed.")
 	s.verify.Arg("dir", "Directory of the store.").Default(config.Default().Storage.Path).StringVar(&s.dir)
 
-	s.repair = parent.Command("repair", "Make a new store of all that can be read of a damaged one that does not open.")
-	s.repair.Arg("dir", "Directory of the damaged store; nothing in it is changed.").Required().StringVar(&s.from)
+	s.repair = parent.Command("repair", "Make a new store of all that can be read of a damaged one, and verify it.")
+	s.repair.Arg("dir", "Directory of the damaged store, which no service has open; nothing in it is changed.").Required().StringVar(&s.from)
 	s.repair.Arg("newdir", "Directory to make.").Required().StringVar(&s.into)
 	return s
 }
@@ -126,7 +126,7 @@ func (s *storeCommands) runRepair(ctx context.Context, stdout, stderr io.Writer)
 	if _, err := os.Stat(s.from); err != nil {
 		return fmt.Errorf("repair: %w", err)
 	}
-	damage, err := store.Repair(s.from, s.into, promslog.New(&promslog.Config{Writer: stderr}))
+	damage, err := store.Repair(ctx, s.from, s.into, promslog.New(&promslog.Config{Writer: stderr}))
 	for _, d := range damage {
 		fmt.Fprintf(stdout, "damaged: %s\n", d)
 	}

@@ -107,6 +107,9 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 		e.mu.Lock()
 		e.current[service], e.services[partition], e.partitions = partition, service, partition+1
 		e.mu.Unlock()
+		if err := db.addPartition(e.id, partition); err != nil {
+			return nil, err
+		}
 	}
 	return e.lookUp(db, def, partition)
 }
