@@ -190,7 +190,7 @@ func checkServing(t *testing.T, dir, file string) (got, taken map[int]bool) {
 	damageOptions(&o)
 	db, err := Open(dir, o)
 	if err != nil {
-		require.ErrorIs(t, err, ErrDamaged)
+		require.ErrorIs(t, err, ErrCorruptStore)
 		require.ErrorContains(t, err, strings.TrimSuffix(file, ".sst"))
 		require.ErrorContains(t, err, "flameline store repair")
 		return nil, nil

@@ -26,7 +26,7 @@ type epoch struct {
 	writers    int                  // appends that are under way
 	dropped    bool                 // or about to be, once there are no writers
 	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
-	services   map[uint32]string    // by partition; "" if the name is lost
+	services   map[uint32]string    // by partition; "" if there is none
 	partitions uint32               // number of the next one
 	current    map[string]uint32    // service name to the partition that grows
 	next       uint32               // number of the next stream
@@ -378,7 +378,7 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	return nil
 }
 
-// readSlots reads a set of slots. A damaged one counts as all slots: to look
+// readSlots reads a set of slots. A corrupt one counts as all slots: to look
 // where nothing is, or to merge once more, does no harm.
 func (db *DB) readSlots(key, value []byte) uint16 {
 	r := reader{data: value}

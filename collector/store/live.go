@@ -11,7 +11,7 @@ import (
 )
 
 // revive returns a stream, read from disk if it is not live; nil if it is
-// damaged or missing.
+// corrupt or missing.
 func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
 	if s := e.live[id]; s != nil {
 		return s, nil
