@@ -173,7 +173,7 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 	db.mu.Lock()
 	db.epochs[id] = true
 	db.mu.Unlock()
-	for {
+	for range 10 { // one, as a rule; more if the cache is too small for a dictionary
 		if s, err = e.value.stream(db, &p.def); err != nil {
 			break
 		}
@@ -185,6 +185,7 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 		}
 		part.release()
 		e.value.abandon(s)
+		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", ErrUnavailable, part.value.damage)
 	}
 	e.value.endWrite()
 	e.release()

@@ -120,7 +120,7 @@ func (db *DB) backgroundError(err error) {
 	if unreadable(err) {
 		db.compactions.pause()
 	}
-	if errors.Is(err, pebble.ErrClosed) || pebble.IsCorruptionError(err) {
+	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, ErrCorrupt) || pebble.IsCorruptionError(err) {
 		return // dataCorruption names the table
 	}
 	db.metrics.backgroundErrors.Inc()

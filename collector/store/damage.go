@@ -17,7 +17,7 @@ import (
 
 // Damage is a corrupt part of the store: where it is and which profiles it concerns.
 type Damage struct {
-	// File is the name of the damaged file in the store's directory.
+	// File is the name of the corrupt file in the store's directory.
 	File string `json:"file"`
 	// Offset and Bytes are the part of the file that cannot be read; Bytes is 0
 	// where only the file is known.

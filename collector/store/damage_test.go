@@ -190,7 +190,7 @@ func checkServing(t *testing.T, dir, file string) (got, taken map[int]bool) {
 	damageOptions(&o)
 	db, err := Open(dir, o)
 	if err != nil {
-		require.ErrorIs(t, err, ErrDamaged)
+		require.ErrorIs(t, err, ErrCorruptStore)
 		require.ErrorContains(t, err, strings.TrimSuffix(file, ".sst"))
 		require.ErrorContains(t, err, "flameline store repair")
 		return nil, nil
@@ -431,4 +431,50 @@ func writeFile(fs vfs.FS, path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	return errors.Join(err, f.Close())
+}
+
+// Where one corrupt block has all keys of a day, profiles are taken all the same. Those
+// of one run do not take the numbers of the run before it, which cannot be read either,
+// and a repair finds all of them.
+func TestAppendsWhereTheDayIsUnreadable(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	own := func(n int) profile.Profile {
+		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelServiceName, fmt.Sprint("s", n%3), "run", fmt.Sprint(n/10))
+	}
+	for run := range 4 {
+		db := open(t, dir)
+		for n := range 10 {
+			require.NoError(t, db.Append(ctx, []profile.Profile{own(run*10 + n)}))
+		}
+		require.NoError(t, db.pebble.Flush())
+		if run > 0 {
+			require.NotEmpty(t, db.Damage())
+		}
+		require.NoError(t, db.Close())
+		if run == 0 {
+			tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+			require.NoError(t, err)
+			require.Len(t, tables, 1)
+			require.NoError(t, flip(tables[0], 100))
+		}
+	}
+	to := filepath.Join(t.TempDir(), "repaired")
+	damage, err := Repair(ctx, dir, to, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	db := open(t, to)
+	tree, err := db.Tree(ctx, everything(), nil)
+	require.NoError(t, err)
+	for n := range 40 {
+		if n >= 10 {
+			require.Contains(t, tree.Names, fmt.Sprint("own", n))
+		} else {
+			require.True(t, named(t, damage, damage[0].File, midnight.Add(time.Hour+time.Duration(n)*time.Minute)))
+		}
+	}
+	require.EqualValues(t, 30*1e7, tree.Total())
+	require.NoError(t, db.Close())
+	v, err := Verify(ctx, to)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
 }

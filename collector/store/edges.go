@@ -10,11 +10,11 @@ type edges struct {
 	// less says that rows may be taken off: of a slot that is in the range for the
 	// most part, the merged row is visited, and then, with the sign -1, what is not
 	// in the range. That is fewer rows than those that are. Visits heed the sign.
-	// Where rows were lost, as a partition that is damaged says, a merged row may
+	// Where rows are missing, as a corrupt or closed dictionary says, a merged row may
 	// have what was in them, wherever it was.
 	less   bool
 	sign   int64
-	strict bool // damaged rows are errors
+	strict bool // rows that cannot be read are errors
 	slots  *gapIterator
 }
 

@@ -26,7 +26,7 @@ type epoch struct {
 	writers    int                  // appends that are under way
 	dropped    bool                 // or about to be, once there are no writers
 	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
-	services   map[uint32]string    // by partition; "" if the name is lost
+	services   map[uint32]string    // by partition; "" if there is none
 	partitions uint32               // number of the next one
 	current    map[string]uint32    // service name to the partition that grows
 	next       uint32               // number of the next stream
@@ -216,7 +216,9 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	}
 	partitions, err1 := read(kindPartition, func(key, value []byte) error { return e.readPartition(db, key, value) })
 	if partitions != nil && partitions.open {
-		e.partitions += farPartition
+		var err error
+		e.partitions, err = db.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return partitionKey(id, n) })
+		err1 = errors.Join(err1, err)
 	}
 	err2 := e.countStreams(db)
 	longest, err3 := read(kindLongest, func(key, value []byte) error { return e.readLongest(db, key, value) })
@@ -241,6 +243,17 @@ const (
 	farPartition = 1 << 18
 	farStream    = 1 << 20
 )
+
+// unused is the first number, from one on, that has no key yet. Where an iterator cannot
+// read, Get finds what was written since the table there became corrupt.
+func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) {
+	for ; n < most; n++ {
+		if found, err := db.has(key(n)); !found || err != nil {
+			return n, err
+		}
+	}
+	return most, nil
+}
 
 // noteAll notes all streams in all slots of the hours whose notes cannot be read: to
 // look where nothing is does no harm.
@@ -322,7 +335,7 @@ func (e *epoch) countReadable(db *DB) error {
 	})
 	var gaps *gapError
 	if errors.As(err, &gaps) && gaps.open {
-		e.next += farStream
+		e.next, err = db.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return streamKey(e.id, n) })
 	}
 	return withoutGaps(err)
 }
@@ -365,7 +378,7 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	return nil
 }
 
-// readSlots reads a set of slots. A damaged one counts as all slots: to look
+// readSlots reads a set of slots. A corrupt one counts as all slots: to look
 // where nothing is, or to merge once more, does no harm.
 func (db *DB) readSlots(key, value []byte) uint16 {
 	r := reader{data: value}

@@ -55,7 +55,7 @@ func readHorizon(value []byte) (h horizonHours, err error) {
 	return h, r.end()
 }
 
-// findHorizon reads an epoch's horizon. In the place of a damaged one stands what age
+// findHorizon reads an epoch's horizon. In the place of a corrupt one stands what age
 // would have dropped; of a day that retention by size may have touched, the single
 // profiles too, so that no profile is merged into a window without the others.
 func (db *DB) findHorizon(epoch uint32) error {

@@ -41,7 +41,7 @@ func tableID(epoch uint32, hour uint8) cacheKey {
 // overlaps it. Slots are those of the hour in the range. A stream may be in
 // several tables of an epoch. With reach also
 // those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
-// called again with a table in the place of the damaged one.
+// called again with a table in the place of the corrupt one.
 func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
 	for _, id := range db.epochsBetween(start, end) {
 		if err := ctx.Err(); err != nil {
@@ -112,7 +112,7 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
 }
 
 // loadTable reads an hour's table, which is empty if there is none. In the place
-// of a damaged one comes one that has all the epoch's streams: to look where
+// of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 	value, closer, err := db.get(tableKey(epoch, hour, ""))

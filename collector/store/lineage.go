@@ -25,7 +25,7 @@ type lineage struct {
 // It only grows, so what was handed out stays right.
 type lineageMap struct {
 	last   uint32   // first node of the partition's last segment: a stamp
-	whole  bool     // nothing of the partition is lost
+	whole  bool     // nothing of the partition is missing
 	callTo []uint32 // call of the partition to call of the lineage
 	nodeTo []uint32
 }
@@ -156,7 +156,7 @@ func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
 	return first, err
 }
 
-// serviceOf is the service of a partition, "" if its name is lost.
+// serviceOf is the service of a partition, "" if it has no name.
 func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 	e, err := db.epoch(epoch)
 	if err != nil {

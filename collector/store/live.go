@@ -11,7 +11,7 @@ import (
 )
 
 // revive returns a stream, read from disk if it is not live; nil if it is
-// damaged or missing.
+// corrupt or missing.
 func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
 	if s := e.live[id]; s != nil {
 		return s, nil
@@ -107,6 +107,9 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 		e.mu.Lock()
 		e.current[service], e.services[partition], e.partitions = partition, service, partition+1
 		e.mu.Unlock()
+		if err := db.addPartition(e.id, partition); err != nil {
+			return nil, err
+		}
 	}
 	return e.lookUp(db, def, partition)
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 )
 
-// ErrDamaged is wrapped by errors of Open about files without which the store cannot be
+// ErrCorruptStore is wrapped by errors of Open about files without which the store cannot be
 // opened. Their text names the file and says what to do.
-var ErrDamaged = errors.New("the store is damaged: restore a backup, or make a new store of what can be read by `flameline store repair DIR NEWDIR`")
+var ErrCorruptStore = errors.New("the store is corrupt: restore a backup, or make a new store of what can be read by `flameline store repair DIR NEWDIR`")
 
-// damaged is an error that wraps ErrDamaged.
-func damaged(d Damage) error { return fmt.Errorf("%s: %w", d, ErrDamaged) }
+// corruptFile is an error that wraps ErrCorruptStore.
+func corruptFile(d Damage) error { return fmt.Errorf("%s: %w", d, ErrCorruptStore) }
 
 // Names of Pebble's files.
 const (
@@ -98,7 +98,7 @@ func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) error {
 			return err
 		}
 		if len(log.damage) > 0 {
-			return damaged(log.damage[0])
+			return corruptFile(log.damage[0])
 		}
 		records += len(log.records)
 	}
@@ -107,7 +107,7 @@ func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) error {
 	}
 	for _, marker := range []string{manifestMarker, formatMarker} {
 		if !f.hasMarker(marker) && (marker == manifestMarker || len(f.tables) > 0) {
-			return damaged(Damage{File: "marker." + marker, Reason: "the file is missing"})
+			return corruptFile(Damage{File: "marker." + marker, Reason: "the file is missing"})
 		}
 	}
 	return checkManifest(fs, dir, &f, o)
@@ -123,7 +123,7 @@ func checkManifest(fs vfs.FS, dir string, f *files, o *pebble.Options) error {
 	}
 	m, err := fs.Open(fs.PathJoin(dir, name))
 	if errors.Is(err, os.ErrNotExist) {
-		return damaged(Damage{File: name, Reason: "the file is missing"})
+		return corruptFile(Damage{File: name, Reason: "the file is missing"})
 	}
 	if err != nil {
 		return err
@@ -139,16 +139,16 @@ func checkManifest(fs vfs.FS, dir string, f *files, o *pebble.Options) error {
 	}
 	switch {
 	case n == 0:
-		return damaged(Damage{File: name, Reason: "it cannot be read from its start"})
+		return corruptFile(Damage{File: name, Reason: "it cannot be read from its start"})
 	case errors.Is(err, io.EOF):
 		return nil
 	}
 	unlisted, err := findUnlisted(fs, dir, f, o)
 	if err != nil {
-		return fmt.Errorf("%w: %w", damaged(Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d", n)}), err)
+		return fmt.Errorf("%w: %w", corruptFile(Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d", n)}), err)
 	}
 	if unlisted != "" {
-		return damaged(Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d: %s", n, unlisted)})
+		return corruptFile(Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d: %s", n, unlisted)})
 	}
 	return nil
 }
@@ -230,18 +230,18 @@ func explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 			read = errors.Join(o.Clone().Parse(string(b), nil), o.CheckCompatibility(dir, string(b)))
 		}
 		if read != nil {
-			return damaged(Damage{File: f.options[n-1], Reason: oneLine(read)})
+			return corruptFile(Damage{File: f.options[n-1], Reason: oneLine(read)})
 		}
 	}
 	// Pebble has compared its list with the tables that are there.
 	if lenient := o.Clone(); !o.DisableConsistencyCheck {
 		lenient.DisableConsistencyCheck, lenient.ReadOnly = true, true
 		if p, opened := pebble.Open(dir, lenient); opened == nil {
-			return errors.Join(fmt.Errorf("%s: %w", oneLine(err), ErrDamaged), p.Close())
+			return errors.Join(fmt.Errorf("%s: %w", oneLine(err), ErrCorruptStore), p.Close())
 		}
 	}
 	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("%s: %w", oneLine(err), ErrDamaged)
+		return fmt.Errorf("%s: %w", oneLine(err), ErrCorruptStore)
 	}
 	return err
 }

@@ -78,10 +78,29 @@ func (s *scanner) partition(id uint32) (use[*partition], error) {
 	return use[*partition]{value: p}, err
 }
 
-func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
+// addPartition puts a partition that is new into the cache. It need not be read, which
+// may be impossible where a table of the day is corrupt.
+func (db *DB) addPartition(epoch, id uint32) error {
+	u, err := acquire[*partition](db.cache, cacheKey{epoch: epoch, partition: id}, func() (cached, error) {
+		p := newPartition(epoch, id)
+		p.dict.lookup = nil
+		return p, nil
+	})
+	if err == nil {
+		u.release()
+	}
+	return err
+}
+
+func newPartition(epoch, id uint32) *partition {
 	p := &partition{epoch: epoch, id: id, dict: newDictionary()}
 	p.dict.lookup = &lookup{}
 	p.dict.findCalls()
+	return p
+}
+
+func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
+	p := newPartition(epoch, id)
 	prefix := segmentPrefix(epoch, id)
 	err := db.each(r, prefix, func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {

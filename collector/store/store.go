@@ -196,7 +196,7 @@ type DB struct {
 // Open opens or creates the store in a directory, which no other process may
 // have open. Corrupt tables are reported when they are read, see DB.Damage, and the rest
 // is served. If another file is corrupt, or a table is missing or cut off, the error
-// wraps ErrDamaged and names the file.
+// wraps ErrCorruptStore and names the file.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
 	db := &DB{

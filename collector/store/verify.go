@@ -89,7 +89,7 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 		}
 	}
 	switch {
-	case errors.Is(err, ErrDamaged):
+	case errors.Is(err, ErrCorruptStore):
 		c.damage(Damage{File: "the store", Reason: "it does not open: " + oneLine(err)})
 		return nil, nil
 	case err != nil:
