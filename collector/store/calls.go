@@ -1,8 +1,6 @@
 package store
 
 import (
-	"fmt"
-	"math"
 	"sync"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -91,12 +89,6 @@ func sized[T any](s []T, n int) []T {
 		return make([]T, n, n+n/8)
 	}
 	return s[:n]
-}
-
-// errOverflow is about values that are too many for the API's numbers. Trees are
-// cut on the ground that no call is larger than its parent.
-func errOverflow() error {
-	return fmt.Errorf("%w: the values add up to more than %d; choose a shorter range or fewer services", ErrLimit, int64(math.MaxInt64))
 }
 
 // sum adds up the totals, ranks the calls and links them, in one backward pass.

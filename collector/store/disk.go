@@ -14,11 +14,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ErrUnavailable is wrapped by errors about what the machine lacks at present:
-// disk space, file descriptors, a disk that takes writes. Nothing of the call
-// was acknowledged; it can be sent again later.
-var ErrUnavailable = errors.New("store unavailable")
-
 // How often a write that found the disk full, or no file descriptor, is tried
 // again, and how long work in the background that failed pauses: Pebble tries it
 // again at once.

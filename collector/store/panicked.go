@@ -6,10 +6,6 @@ import (
 	"runtime/debug"
 )
 
-// ErrInternal is wrapped by the error of a call that panicked. Its text says nothing
-// of the panic: the log has that, with the stack.
-var ErrInternal = errors.New("internal error; the server's log has it")
-
 // recovered turns a panic into an error of the call that it happened in. It is
 // deferred by every goroutine that works for a call, since a panic that leaves a
 // goroutine ends the process.

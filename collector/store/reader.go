@@ -2,13 +2,8 @@ package store
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
-
-// ErrCorrupt is wrapped by every error about a value on disk that cannot be
-// read. The error's text names the key and the offset in the value.
-var ErrCorrupt = errors.New("corrupt value")
 
 // A reader reads a value's fields in order. The first malformed field stops it:
 // all further reads give zeros and err says what was wrong and where.

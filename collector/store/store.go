@@ -25,14 +25,6 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// ErrInvalid is wrapped by errors about what the caller passed. Their text names
-// the field at fault.
-var ErrInvalid = errors.New("invalid")
-
-// ErrLimit is wrapped by errors about a limit that was reached. Their text names
-// the limit.
-var ErrLimit = errors.New("limit reached")
-
 // ErrClosed is returned by calls after Close.
 var ErrClosed = errors.New("store is closed")
 
