@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -168,7 +169,7 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 	}
 	if !e.value.beginWrite() {
 		e.release()
-		return e, nil, part, fmt.Errorf("%w: time_nanos: older than the retention", ErrInvalid)
+		return e, nil, part, fmt.Errorf("%w: time_nanos: older than the retention", storeerr.ErrInvalid)
 	}
 	db.mu.Lock()
 	db.epochs[id] = true
@@ -185,7 +186,7 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 		}
 		part.release()
 		e.value.abandon(s)
-		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", ErrUnavailable, part.value.damage)
+		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.value.damage)
 	}
 	e.value.endWrite()
 	e.release()
@@ -256,7 +257,7 @@ func (e *epoch) noteRow(b *pebble.Batch, s, f *stream, t int64) (known bool, err
 	defer e.mu.Unlock()
 	if t <= e.refused {
 		return false, fmt.Errorf("%w: time_nanos: %s is of a time of which merged rows are kept alone (storage.retention_raw, storage.max_bytes)",
-			ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
+			storeerr.ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
 	}
 	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
 	for _, s := range []*stream{s, f} {

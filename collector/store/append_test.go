@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -58,7 +59,7 @@ func TestAppendRefusesBadProfiles(t *testing.T) {
 			bad := good()
 			tt.change(&bad)
 			err := db.Append(ctx, []profile.Profile{bad})
-			require.ErrorIs(t, err, ErrInvalid)
+			require.ErrorIs(t, err, storeerr.ErrInvalid)
 			require.ErrorContains(t, err, tt.field)
 			// All or nothing.
 			err = db.Append(ctx, []profile.Profile{good(), bad})

@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // badBlocks are the blocks of tables whose checksums are wrong. They are not read again:
@@ -103,7 +105,7 @@ type tableFile struct {
 // ReadAt implements vfs.File.
 func (f *tableFile) ReadAt(p []byte, offset int64) (int, error) {
 	if f.bad.has(f.name, offset) {
-		return 0, fmt.Errorf("%w: block at %d of %s", ErrCorrupt, offset, f.name)
+		return 0, fmt.Errorf("%w: block at %d of %s", storeerr.ErrCorrupt, offset, f.name)
 	}
 	return f.File.ReadAt(p, offset)
 }

@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"sync"
 	"sync/atomic"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A cache holds decoded epochs, tables, partitions and lineages, and forgets those that were not
@@ -71,7 +73,7 @@ func (c *cache) acquire(key cacheKey, load func() (cached, error)) *entry {
 		}
 	}()
 	e.once.Do(func() {
-		e.err = ErrInternal // of a load that panics
+		e.err = storeerr.ErrInternal // of a load that panics
 		e.value, e.err = load()
 	})
 	loaded = true

@@ -3,6 +3,7 @@ package store
 import (
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -111,7 +112,7 @@ func (c *callValues) sum() error {
 	}
 	ranks[0].size += self[0]
 	if signs|ranks[0].size|self[0] < 0 {
-		return errOverflow()
+		return storeerr.Overflow()
 	}
 	return nil
 }
@@ -140,7 +141,7 @@ func (c *callValues) sumSides() error {
 	}
 	ranks[0].size = max(left[0], right[0])
 	if signs < 0 {
-		return errOverflow()
+		return storeerr.Overflow()
 	}
 	return nil
 }

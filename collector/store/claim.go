@@ -10,6 +10,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A profile with an ID that its stream has already is a duplicate: a push that
@@ -122,7 +124,7 @@ func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
 // has reports whether there is a key that can be read.
 func (db *DB) has(key []byte) (bool, error) {
 	_, closer, err := db.get(key)
-	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return false, nil
 	}
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 func TestColumnRoundTrip(t *testing.T) {
@@ -94,7 +96,7 @@ func TestRowRoundTrip(t *testing.T) {
 			require.Equal(t, want, got)
 		}
 		if len(in.nodes) > 0 {
-			require.ErrorIs(t, p.addTo(nodeSums{values: make([]int64, in.nodes[len(in.nodes)-1])}, 0, 1, &tmp), ErrCorrupt)
+			require.ErrorIs(t, p.addTo(nodeSums{values: make([]int64, in.nodes[len(in.nodes)-1])}, 0, 1, &tmp), storeerr.ErrCorrupt)
 		}
 	}
 }
@@ -123,7 +125,7 @@ func TestPointsRoundTrip(t *testing.T) {
 			require.Equal(t, covers, append([]uint64{}, l.covers...))
 			require.Equal(t, append([]int64{}, totals[c]...), append([]int64{}, l.values...))
 		}
-		require.ErrorIs(t, l.decode(data, start, types), ErrCorrupt)
+		require.ErrorIs(t, l.decode(data, start, types), storeerr.ErrCorrupt)
 	}
 }
 
@@ -162,8 +164,8 @@ func TestSegmentRoundTrip(t *testing.T) {
 	require.Equal(t, "x+0x4", want.strings[want.locations[1].name])
 
 	before := got.view
-	require.ErrorIs(t, got.readSegment(segments[1]), ErrCorrupt, "a segment that is there already")
-	require.ErrorIs(t, got.readSegment(want.appendSegment(nil, want.sizes())[:3]), ErrCorrupt)
+	require.ErrorIs(t, got.readSegment(segments[1]), storeerr.ErrCorrupt, "a segment that is there already")
+	require.ErrorIs(t, got.readSegment(want.appendSegment(nil, want.sizes())[:3]), storeerr.ErrCorrupt)
 	require.Equal(t, before, got.view)
 }
 

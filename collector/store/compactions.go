@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // compactionPause is how long no compaction begins after one that met a corrupt table:
@@ -120,7 +122,7 @@ func (db *DB) backgroundError(err error) {
 	if unreadable(err) {
 		db.compactions.pause()
 	}
-	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, ErrCorrupt) || pebble.IsCorruptionError(err) {
+	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, storeerr.ErrCorrupt) || pebble.IsCorruptionError(err) {
 		return // dataCorruption names the table
 	}
 	db.metrics.backgroundErrors.Inc()

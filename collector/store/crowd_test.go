@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -67,7 +68,7 @@ func TestMemoryIsRefusedBeforeTheDeadline(t *testing.T) {
 	}
 	go func() { small <- m.begin(t.Context(), 40) }()
 	err := <-large
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	require.ErrorContains(t, err, "needs 90 bytes")
 	require.ErrorContains(t, err, "100 bytes that all may take together (limits.max_query_bytes)")
 	require.ErrorContains(t, err, "deadline of the request is at ")
@@ -203,7 +204,7 @@ func TestACrowdIsAnswered(t *testing.T) {
 			switch err := queries[i%len(queries)](ctx); {
 			case err == nil:
 				answered.Add(1)
-			case errors.Is(err, ErrLimit):
+			case errors.Is(err, storeerr.ErrLimit):
 				refused.Add(1)
 			default:
 				t.Errorf("query %d: %s", i%len(queries), err)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // Damage is a corrupt part of the store: where it is and which profiles it concerns.
@@ -216,7 +218,7 @@ func (db *DB) unreadableKeys(g gap, err error) {
 	if !db.gaps.add(g) {
 		return
 	}
-	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
+	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, storeerr.ErrCorrupt) {
 		d := Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to)
 		if path := (*fs.PathError)(nil); errors.As(err, &path) {
 			d.File = filepath.Base(path.Path)

@@ -20,6 +20,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -171,7 +172,7 @@ func appendFresh(t *testing.T, db *DB, first int) map[int]bool {
 		id := (first + n) * 7
 		p.ID = fmt.Sprint("fresh", id)
 		p.Pprof = folded(midnight.Add(damageDropped+time.Duration(n+1)*4*time.Hour+time.Second), fmt.Sprintf("main;own%d 1", id))
-		if err := db.Append(context.Background(), []profile.Profile{p}); !errors.Is(err, ErrInvalid) {
+		if err := db.Append(context.Background(), []profile.Profile{p}); !errors.Is(err, storeerr.ErrInvalid) {
 			require.NoError(t, err)
 			taken[id] = true
 		}
@@ -220,7 +221,7 @@ func checkServing(t *testing.T, dir, file string) (got, taken map[int]bool) {
 	check()
 	for range 2 {
 		if err := db.maintain(ctx, 0); err != nil {
-			require.ErrorIs(t, err, ErrCorrupt)
+			require.ErrorIs(t, err, storeerr.ErrCorrupt)
 			require.NotEmpty(t, db.Damage())
 		}
 		check()
@@ -371,7 +372,7 @@ func TestDamageUnderLoad(t *testing.T) {
 				case 1:
 					_, err = db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour})
 				case 2:
-					if err = db.maintain(ctx, 0); errors.Is(err, ErrCorrupt) {
+					if err = db.maintain(ctx, 0); errors.Is(err, storeerr.ErrCorrupt) {
 						err = nil // of some windows the rows cannot be read
 					}
 					if err := db.pebble.Flush(); err != nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // How often a write that found the disk full, or no file descriptor, is tried
@@ -92,7 +94,7 @@ func (d *disk) writable() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.looking == l && time.Since(l.began) > lookPatience {
-		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
+		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", storeerr.ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
 	}
 	return d.refusal
 }
@@ -130,7 +132,7 @@ func (d *disk) finish(l *look) {
 
 func (d *disk) look() error {
 	if d.waiting.Load() > 0 {
-		return fmt.Errorf("%w: writes to %s wait for disk space or file descriptors", ErrUnavailable, d.dir)
+		return fmt.Errorf("%w: writes to %s wait for disk space or file descriptors", storeerr.ErrUnavailable, d.dir)
 	}
 	if d.minFree == 0 {
 		return nil
@@ -141,7 +143,7 @@ func (d *disk) look() error {
 		return nil
 	}
 	return fmt.Errorf("%w: disk full: %d bytes are free in %s, %d have to be (storage.min_free_bytes)",
-		ErrUnavailable, u.AvailBytes, d.dir, d.minFree)
+		storeerr.ErrUnavailable, u.AvailBytes, d.dir, d.minFree)
 }
 
 // lacking reports whether an operation failed for want of space or descriptors.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 func epochRange(id uint32) pebble.KeyRange {
@@ -116,7 +118,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	defer u.release()
 	e := u.value
 	if e.unreadableMarks {
-		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", ErrCorrupt)
+		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", storeerr.ErrCorrupt)
 	}
 	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[levelFine]) }); err != nil {
 		return err

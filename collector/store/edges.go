@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // edges are how a scanner reads the ends of a time range, where no window fits in.
@@ -55,7 +57,7 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 	}
 	if err := fn(levelSlot, end, value); err != nil {
 		switch {
-		case errors.Is(err, ErrCorrupt):
+		case errors.Is(err, storeerr.ErrCorrupt):
 			s.db.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
 		case errors.Is(err, errUncounted):
 		default:
@@ -73,12 +75,12 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 		return err
 	}
 	err = rest(-1)
-	if !errors.Is(err, ErrCorrupt) {
+	if !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
 	// A row that cannot be read cannot be taken off. Undo it: the same rows come
 	// again, up to that one.
-	if again := rest(1); !errors.Is(again, ErrCorrupt) {
+	if again := rest(1); !errors.Is(again, storeerr.ErrCorrupt) {
 		return errors.Join(again, err)
 	}
 	s.edges.sign = -1

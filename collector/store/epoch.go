@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // An epoch is a day, in UTC: its partitions, streams and their index. In memory
@@ -111,7 +113,7 @@ func (db *DB) findEpochs() (err error) {
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.SeekGE(nil); ok; {
 		if len(it.Key()) < 4 {
-			return fmt.Errorf("%w: key %x", ErrCorrupt, it.Key())
+			return fmt.Errorf("%w: key %x", storeerr.ErrCorrupt, it.Key())
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
@@ -284,7 +286,7 @@ func (e *epoch) noteAll(db *DB, unread gap) error {
 // and does not grow.
 func (e *epoch) readPartition(db *DB, key, value []byte) error {
 	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) >= maxPartitions {
-		db.corrupt(fmt.Errorf("read service %x: %w: key names none", key, ErrCorrupt))
+		db.corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	n := binary.BigEndian.Uint32(key[5:])
@@ -319,7 +321,7 @@ func (e *epoch) countStreams(db *DB) (err error) {
 			e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
 			break
 		}
-		db.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), ErrCorrupt))
+		db.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
 	}
 	return it.Error()
 }
@@ -343,7 +345,7 @@ func (e *epoch) countReadable(db *DB) error {
 // readPending reads slots of a stream that are in no table yet.
 func (e *epoch) readPending(db *DB, key, value []byte) error {
 	if len(key) != 10 || key[5] >= hoursPerEpoch {
-		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, ErrCorrupt))
+		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	s, err := e.revive(db, binary.BigEndian.Uint32(key[6:]))
@@ -360,7 +362,7 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 // enough to know that there are some.
 func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	if len(key) != 10 || key[9] > wholeDay {
-		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, ErrCorrupt))
+		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	if key[9] < gone[levelFine] || key[9] == wholeDay && gone[levelHour] > 0 {

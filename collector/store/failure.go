@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A failure is the end of all writing: the log or the manifest could not be
@@ -28,7 +30,7 @@ func newFailure(log *slog.Logger) *failure {
 // set records the first reason.
 func (f *failure) set(reason string) {
 	f.once.Do(func() {
-		f.err = fmt.Errorf("%w: the disk does not take writes any more: %s; restart once it does", ErrUnavailable, reason)
+		f.err = fmt.Errorf("%w: the disk does not take writes any more: %s; restart once it does", storeerr.ErrUnavailable, reason)
 		f.log.Error("the store failed for good: nothing is acknowledged from here on", "err", reason)
 		close(f.failed)
 	})
@@ -66,7 +68,7 @@ func (db *DB) await(call func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		// Where pebbleLogger.Fatalf ends the goroutine, nothing is acknowledged.
-		err := ErrInternal
+		err := storeerr.ErrInternal
 		defer func() { done <- err }()
 		defer db.recovered(&err)
 		err = call()

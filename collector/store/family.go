@@ -8,6 +8,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A family is the streams of a partition that are of one kind: those of a
@@ -240,7 +242,7 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 		s.bytes += int64(len(value))
 		if err := fn(top, end, value); err != nil {
 			switch {
-			case errors.Is(err, ErrCorrupt):
+			case errors.Is(err, storeerr.ErrCorrupt):
 				s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
 			case errors.Is(err, errUncounted):
 			default:

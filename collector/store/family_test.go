@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -103,7 +104,7 @@ func TestPointsOfADamagedTypeAddNothing(t *testing.T) {
 	good := appendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
 	require.NoError(t, m.addPoints(&list, levelHour, hourMs, good))
 	bad := appendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
-	require.ErrorIs(t, m.addPoints(&list, levelHour, hourMs, bad), ErrCorrupt)
+	require.ErrorIs(t, m.addPoints(&list, levelHour, hourMs, bad), storeerr.ErrCorrupt)
 	require.NoError(t, m.addPoints(&list, levelHour, hourMs, good))
 	require.Equal(t, [][]int64{{1, 2, 1, 2}, {3, 4, 3, 4}}, m.totals)
 	require.Len(t, m.times, 4)

@@ -18,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -151,13 +152,13 @@ func TestFullDisk(t *testing.T) {
 				select {
 				case err := <-done:
 					if err != nil {
-						require.ErrorIs(t, err, ErrUnavailable)
+						require.ErrorIs(t, err, storeerr.ErrUnavailable)
 						refused++
 					}
 				case <-time.After(10 * time.Millisecond): // it waits for space
 				}
 			}
-			require.ErrorIs(t, db.Writable(), ErrUnavailable)
+			require.ErrorIs(t, db.Writable(), storeerr.ErrUnavailable)
 			mu.Lock()
 			checkAcknowledgedAtLeast(t, db, acknowledged)
 			mu.Unlock()
@@ -217,10 +218,10 @@ func TestFailedWrites(t *testing.T) {
 		})
 		for n := range 60 {
 			if err := appendCrash(db, n); err != nil {
-				require.ErrorIs(t, err, ErrUnavailable)
-				require.ErrorIs(t, db.Err(), ErrUnavailable)
+				require.ErrorIs(t, err, storeerr.ErrUnavailable)
+				require.ErrorIs(t, db.Err(), storeerr.ErrUnavailable)
 				require.ErrorContains(t, err, "input/output error")
-				require.ErrorIs(t, appendCrash(db, n+1000), ErrUnavailable, "nothing is acknowledged any more")
+				require.ErrorIs(t, appendCrash(db, n+1000), storeerr.ErrUnavailable, "nothing is acknowledged any more")
 				failed++
 				break
 			}
@@ -242,7 +243,7 @@ func TestFailedWrites(t *testing.T) {
 		clone := f.crash(r)
 		f.set(nil)
 		if err := db.Close(); err != nil {
-			require.ErrorIs(t, err, ErrUnavailable)
+			require.ErrorIs(t, err, storeerr.ErrUnavailable)
 		}
 		checkStored(t, clone, acknowledged)
 		if !reached {
@@ -362,7 +363,7 @@ func TestClockSetBack(t *testing.T) {
 	now = midnight.Add(10 * time.Hour) // 20 hours back
 	require.NoError(t, db.maintain(ctx, 0))
 	require.NoError(t, add(now.Add(-time.Minute), "main;back 2"))
-	require.ErrorIs(t, add(midnight.Add(29*time.Hour), "main;future 1"), ErrInvalid, "ahead of the clock now")
+	require.ErrorIs(t, add(midnight.Add(29*time.Hour), "main;future 1"), storeerr.ErrInvalid, "ahead of the clock now")
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, db.epochsBetween(0, 1<<62), 2, "retention drops nothing")
 	want := []string{"main;back 20000000", "main;before 10000000"}
@@ -397,11 +398,11 @@ func TestFailureNamesTheFile(t *testing.T) {
 		return nil
 	})
 	err := appendCrash(db, 2)
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, storeerr.ErrUnavailable)
 	require.ErrorContains(t, err, ".log")
 	<-db.Failed()
 	_, err = db.LabelNames(context.Background(), nil, 0, 0)
 	require.NoError(t, err, "queries go on until the end")
 	err = db.Close()
-	require.True(t, errors.Is(err, ErrUnavailable))
+	require.True(t, errors.Is(err, storeerr.ErrUnavailable))
 }

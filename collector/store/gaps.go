@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // When a block of a table is corrupt, Pebble fails every read that touches it. The
@@ -21,7 +23,7 @@ import (
 // unreadable reports whether an error is about data of a table that is corrupt, cut
 // off or on a broken sector, so that other data may be in order.
 func unreadable(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
+	return pebble.IsCorruptionError(err) || errors.Is(err, storeerr.ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
@@ -30,7 +32,7 @@ func (db *DB) get(key []byte) ([]byte, io.Closer, error) {
 	value, closer, err := db.pebble.Get(key)
 	if err != nil && unreadable(err) {
 		db.unreadableKeys(gap{from: key, to: key}, err)
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 	}
 	return value, closer, err
 }
@@ -142,7 +144,7 @@ func (it *gapIterator) passGaps(ok bool) bool {
 		}
 		it.found(gap{it.last, to}, err)
 		if it.complete {
-			it.err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+			it.err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 			return false
 		}
 		if bytes.Equal(to, it.upper) {
@@ -203,10 +205,10 @@ type gapError struct {
 }
 
 func (e *gapError) Error() string {
-	return fmt.Sprintf("%v: keys cannot be read: %v", ErrCorrupt, e.err)
+	return fmt.Sprintf("%v: keys cannot be read: %v", storeerr.ErrCorrupt, e.err)
 }
 
-func (e *gapError) Unwrap() []error { return []error{ErrCorrupt, e.err} }
+func (e *gapError) Unwrap() []error { return []error{storeerr.ErrCorrupt, e.err} }
 
 // withoutGaps is an error unless it is a gapError.
 func withoutGaps(err error) error {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A hold is what one request has of the memory of queries: bytes that are reserved,
@@ -149,7 +151,7 @@ func (db *DB) within(ctx context.Context, fn func(h *hold) error) error {
 		h.kept = 0
 		if short.need > h.of.max {
 			db.metrics.queriesRefused.Inc()
-			return fmt.Errorf("%w: the query needs more than %d bytes of memory (limits.max_query_bytes); choose a shorter range or fewer services", ErrLimit, h.of.max)
+			return fmt.Errorf("%w: the query needs more than %d bytes of memory (limits.max_query_bytes); choose a shorter range or fewer services", storeerr.ErrLimit, h.of.max)
 		}
 		h.used = before
 		want = min(max(2*want, short.need+short.need/8), h.of.max)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A horizon says which rows of an epoch retention has dropped: for each level
@@ -63,7 +65,7 @@ func (db *DB) findHorizon(epoch uint32) error {
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
-	if err != nil && !errors.Is(err, ErrCorrupt) {
+	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
 		return fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err)
 	}
 	var h horizonHours

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // The index of an epoch is one table for each hour. An hour's table is on disk
@@ -84,7 +86,7 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
 	if len(u.value.streams) == 0 {
 		return nil
 	}
-	if err = fn(u.value); !errors.Is(err, ErrCorrupt) {
+	if err = fn(u.value); !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
 	db.corrupt(err)
@@ -119,7 +121,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &table{bytes: 256}, nil
 	}
-	if err != nil && !errors.Is(err, ErrCorrupt) {
+	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err)
 	}
 	var t *table
@@ -135,7 +137,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 		key := tableKey(epoch, hour, name)
 		value, closer, err := db.get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
-			return nil, fmt.Errorf("read column %x: %w: missing", key, ErrCorrupt)
+			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read column %x: %w", key, err)
@@ -210,7 +212,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	}
 	if len(old.streams) > 0 {
 		t = newTableBuilder()
-		if err = t.addTable(old); errors.Is(err, ErrCorrupt) {
+		if err = t.addTable(old); errors.Is(err, storeerr.ErrCorrupt) {
 			db.corrupt(err)
 			if old, err = db.fullTable(e.id); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -54,7 +55,7 @@ const nameBytes = 128
 // LabelValues returns the values of a label, sorted.
 func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	if name == "" {
-		return nil, fmt.Errorf("%w: label name: missing", ErrInvalid)
+		return nil, fmt.Errorf("%w: label name: missing", storeerr.ErrInvalid)
 	}
 	var out []string
 	err := db.within(ctx, func(h *hold) error {
@@ -102,7 +103,7 @@ func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matche
 		n := sets.bytes()
 		if n/most > h.of.max {
 			return fmt.Errorf("%w: %d label sets are %d bytes, at most twice %d (limits.max_query_bytes); choose labels, a shorter range or fewer series",
-				ErrLimit, sets.Len(), n, h.of.max)
+				storeerr.ErrLimit, sets.Len(), n, h.of.max)
 		}
 		if err := h.expect(n); err != nil {
 			return err

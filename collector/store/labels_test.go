@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -45,7 +46,7 @@ func TestLabelCalls(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, values)
 		_, err = db.LabelValues(ctx, "", nil, 0, 0)
-		require.ErrorIs(t, err, ErrInvalid)
+		require.ErrorIs(t, err, storeerr.ErrInvalid)
 
 		sets, err := db.Labels(ctx, []string{"zone", labelServiceName}, nil, at(0), at(2*day))
 		require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -190,7 +191,7 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 	}
 	db.memory = newMemory(1 << 10)
 	_, err := db.Tree(ctx, everything(`{}`), nil)
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	require.ErrorContains(t, err, "limits.max_query_bytes")
 	db.memory = memory
 }
@@ -222,10 +223,10 @@ func TestTreesDoNotOverflow(t *testing.T) {
 			sel := everything("{}")
 			for _, sel.MaxNodes = range []int64{0, 1, 10} {
 				_, err := db.Tree(t.Context(), sel, nil)
-				require.ErrorIs(t, err, ErrLimit)
+				require.ErrorIs(t, err, storeerr.ErrLimit)
 				require.ErrorContains(t, err, "more than 9223372036854775807")
 				_, err = db.Diff(t.Context(), [2]Selection{sel, everything(`{service_name="0"}`)}, [2][]string{}, sel.MaxNodes)
-				require.ErrorIs(t, err, ErrLimit)
+				require.ErrorIs(t, err, storeerr.ErrLimit)
 			}
 			requireIdle(t, db)
 			sel.End = midnight.Add(time.Hour).UnixMilli()

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // revive returns a stream, read from disk if it is not live; nil if it is
@@ -17,7 +19,7 @@ func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
 		return s, nil
 	}
 	s, err := e.readStream(db, id)
-	if errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, storeerr.ErrCorrupt) {
 		db.corrupt(err)
 		return nil, nil
 	}
@@ -44,17 +46,17 @@ func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 	key := streamKey(e.id, id)
 	value, closer, err := db.get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, fmt.Errorf("read stream %x: %w: missing", key, ErrCorrupt)
+		return nil, fmt.Errorf("read stream %x: %w: missing", key, storeerr.ErrCorrupt)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
 	}
 	if len(value) == 0 {
-		return nil, errors.Join(fmt.Errorf("read stream %x: %w: empty", key, ErrCorrupt), closer.Close())
+		return nil, errors.Join(fmt.Errorf("read stream %x: %w: empty", key, storeerr.ErrCorrupt), closer.Close())
 	}
 	partition, def, err := readStream(value)
 	if err == nil && partition >= e.partitions { // a new service is going to take its number
-		err = fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
+		err = fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
 	}
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
@@ -95,7 +97,7 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 	e.mu.RUnlock()
 	if !ok {
 		if next >= maxPartitions {
-			return nil, fmt.Errorf("%w: %d services in a day", ErrLimit, maxPartitions)
+			return nil, fmt.Errorf("%w: %d services in a day", storeerr.ErrLimit, maxPartitions)
 		}
 		partition = next
 		err := db.guard(func() error {
@@ -132,7 +134,7 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 		return s, err
 	}
 	if e.next >= maxStreams {
-		return nil, fmt.Errorf("%w: %d senders and families of them in a day", ErrLimit, maxStreams)
+		return nil, fmt.Errorf("%w: %d senders and families of them in a day", storeerr.ErrLimit, maxStreams)
 	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
@@ -196,7 +198,7 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []ui
 	for _, id := range same {
 		s := e.live[id]
 		if s == nil {
-			if s, err = e.readStream(db, id); errors.Is(err, ErrCorrupt) {
+			if s, err = e.readStream(db, id); errors.Is(err, storeerr.ErrCorrupt) {
 				continue // it cannot be this one any more
 			}
 			if err != nil {
@@ -214,7 +216,7 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []ui
 func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	key := findKey(epoch, hash)
 	value, closer, err := db.get(key)
-	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, nil // a second stream of the same definition serves as well
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -137,7 +138,7 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return db.Writable() != nil }, time.Minute, time.Millisecond)
 	err := db.Writable()
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, storeerr.ErrUnavailable)
 	require.ErrorContains(t, err, "has not told its free space")
 	close(f.hang)
 	require.Eventually(t, func() bool { return db.Writable() == nil }, time.Minute, time.Millisecond)

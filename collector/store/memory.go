@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // memory is what all queries together may take for what they are working on and for
@@ -100,7 +102,7 @@ func (m *memory) begin(ctx context.Context, n int64) error {
 		until = ", and the deadline of the request is at " + deadline.UTC().Format("15:04:05.000 UTC")
 	}
 	return fmt.Errorf("%w: the query needs %d bytes of memory, and other queries had too much of the %d bytes that all may take together (limits.max_query_bytes) for %s%s; ask again later",
-		ErrLimit, n, m.max, wait.Round(time.Millisecond), until)
+		storeerr.ErrLimit, n, m.max, wait.Round(time.Millisecond), until)
 }
 
 // free gives n bytes back.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -97,7 +98,7 @@ func (m *modelRun) push(back time.Duration) {
 	}
 	m.tried.Add(p.value)
 	err := m.db.Append(context.Background(), []profile.Profile{in})
-	if errors.Is(err, ErrInvalid) {
+	if errors.Is(err, storeerr.ErrInvalid) {
 		outlived := m.db.options.outlived(epochOf(t), time.UnixMilli(m.now.Load())).times(epochOf(t))
 		require.LessOrEqual(m, t, outlived[levelFine], "refused: %v", err)
 		m.tried.Add(-p.value)
@@ -330,7 +331,7 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Point{{at("8h5m"), 1e7}, {at("8h10m"), 1e7}}, got[0].Points)
 	err = db.Append(ctx, []profile.Profile{cpu(folded(time.UnixMilli(at("11h59m")), "main 1"))})
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "storage.retention_raw")
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(time.UnixMilli(at("12h1m")), "main 1"))}))
 	stats, err := db.Stats(ctx)
@@ -436,7 +437,7 @@ func TestDamagedHorizon(t *testing.T) {
 	require.NoError(t, db.pebble.Set(horizonKey(epoch), []byte{24, 0xff}, nil))
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
-	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), ErrInvalid)
+	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), storeerr.ErrInvalid)
 	require.NoError(t, db.maintain(ctx, 0))
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)

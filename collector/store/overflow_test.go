@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -56,12 +57,12 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 	refused := func(sel Selection) {
 		t.Helper()
 		_, err := db.Tree(ctx, sel, nil)
-		require.ErrorIs(t, err, ErrLimit)
+		require.ErrorIs(t, err, storeerr.ErrLimit)
 		require.ErrorContains(t, err, "more than 9223372036854775807")
 		_, err = db.Pprof(ctx, sel, nil)
-		require.ErrorIs(t, err, ErrLimit)
+		require.ErrorIs(t, err, storeerr.ErrLimit)
 		_, err = db.Diff(ctx, [2]Selection{sel, selected(0, time.Minute, "{}")}, [2][]string{}, 0)
-		require.ErrorIs(t, err, ErrLimit)
+		require.ErrorIs(t, err, storeerr.ErrLimit)
 	}
 	total := func(sel Selection, want int64) {
 		t.Helper()
@@ -141,7 +142,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 	_, err := db.Diff(ctx, [2]Selection{two, everything(`{service_name="s2"}`)}, [2][]string{}, 10)
 	require.NoError(t, err)
 	_, err = db.Diff(ctx, [2]Selection{two, two}, [2][]string{}, 10)
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	small := large(midnight.Add(time.Hour), "main;large", 1, labelServiceName, "small")
 	require.NoError(t, db.Append(ctx, []profile.Profile{small}))
 	for selector, fits := range map[string]bool{`{service_name="days"}`: true, `{service_name=~"s."}`: false, `{service_name=~"days|s1"}`: false} {
@@ -158,7 +159,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 			if err := ask(); fits {
 				require.NoError(t, err, "%s of %s", name, selector)
 			} else {
-				require.ErrorIs(t, err, ErrLimit, "%s of %s", name, selector)
+				require.ErrorIs(t, err, storeerr.ErrLimit, "%s of %s", name, selector)
 			}
 		}
 	}
@@ -167,9 +168,9 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 	sel := everything(`{service_name="days"}`)
 	sel.Start = ms(midnight.Add(-48 * time.Hour))
 	_, err = db.Tree(ctx, sel, nil)
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	_, err = db.Pprof(ctx, sel, nil)
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 }
 
 // What counts at the ends of a range is what is in it: of a slot that is in it for
@@ -191,7 +192,7 @@ func TestEdgesDoNotOverflow(t *testing.T) {
 		require.NoError(t, err)
 		sel.End = ms(midnight.Add(time.Hour + 10*time.Minute))
 		_, err = db.Tree(ctx, sel, nil)
-		require.ErrorIs(t, err, ErrLimit)
+		require.ErrorIs(t, err, storeerr.ErrLimit)
 	}
 	check()
 	require.NoError(t, db.maintain(ctx, 0))
@@ -221,9 +222,9 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 		require.Equal(t, 1, p.Samples)
 		for _, s := range [][]string{nil, {"main"}, {"main", "large"}} {
 			_, err = db.Tree(ctx, sel, s)
-			require.ErrorIs(t, err, ErrLimit)
+			require.ErrorIs(t, err, storeerr.ErrLimit)
 			_, err = db.Pprof(ctx, sel, s)
-			require.ErrorIs(t, err, ErrLimit)
+			require.ErrorIs(t, err, storeerr.ErrLimit)
 		}
 	}
 	add := func(at time.Duration) {
@@ -337,7 +338,7 @@ func TestValuesDoNotOverflow(t *testing.T) {
 		require.NoError(t, db.Append(t.Context(), []profile.Profile{p}))
 	}
 	_, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}")})
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	values, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}"), GroupBy: []string{labelServiceName}})
 	require.NoError(t, err)
 	require.Len(t, values, 2)

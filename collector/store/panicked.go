@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // recovered turns a panic into an error of the call that it happened in. It is
@@ -18,10 +20,10 @@ func (db *DB) recovered(err *error) {
 // panicked logs and counts a panic. It is called while the goroutine that panicked
 // unwinds, so that the stack is the panic's.
 func (db *DB) panicked(p any) error {
-	if err, ok := p.(error); ok && errors.Is(err, ErrInternal) {
+	if err, ok := p.(error); ok && errors.Is(err, storeerr.ErrInternal) {
 		return err // it was logged where it happened
 	}
 	db.metrics.panics.Inc()
 	db.log.Error("a call of the store panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	return ErrInternal
+	return storeerr.ErrInternal
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -74,8 +75,8 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	} {
 		log.Reset()
 		err := call()
-		require.ErrorIs(t, err, ErrInternal, name)
-		require.Equal(t, ErrInternal.Error(), err.Error(), name)
+		require.ErrorIs(t, err, storeerr.ErrInternal, name)
+		require.Equal(t, storeerr.ErrInternal.Error(), err.Error(), name)
 		require.Contains(t, log.String(), "index out of range", name)
 		require.Contains(t, log.String(), "panicked_test.go", name+": the log has no stack of the panic")
 		require.Greater(t, testutil.ToFloat64(db.metrics.panics), count, name)
@@ -113,7 +114,7 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 			sel.Start, sel.End = start, end
 			for _, step := range []time.Duration{time.Millisecond, time.Second} {
 				_, err := db.Points(context.Background(), SeriesRequest{Selection: sel, Step: step})
-				require.ErrorIs(t, err, ErrLimit)
+				require.ErrorIs(t, err, storeerr.ErrLimit)
 			}
 			// Whatever the range, what is in it is found.
 			tree, err := db.Tree(context.Background(), sel, nil)

@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // formatVersion is the version of all that FORMAT.md describes.
@@ -59,7 +61,7 @@ func (db *DB) checkFormat() error {
 		}
 		return db.markFormat()
 	}
-	if errors.Is(err, ErrCorrupt) {
+	if errors.Is(err, storeerr.ErrCorrupt) {
 		return nil // it cannot be told, and is most likely the present one
 	}
 	if err != nil {

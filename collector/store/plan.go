@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // plan lists the jobs of a selection, in the order of epochs and partitions. Their
@@ -20,7 +22,7 @@ func (db *DB) plan(ctx context.Context, h *hold, sel Selection) ([]*job, error) 
 // planWith is plan by a planner of which hold, and names or all, may be set.
 func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, error) {
 	if sel.Type.SampleType == "" {
-		return nil, fmt.Errorf("%w: profile type: missing", ErrInvalid)
+		return nil, fmt.Errorf("%w: profile type: missing", storeerr.ErrInvalid)
 	}
 	typ, err := labels.NewMatcher(labels.MatchEqual, labelProfileType, sel.Type.String())
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"sort"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A pointList holds the times and the totals of the profiles in a window.
@@ -100,16 +102,16 @@ func (l *pointList) decodeCovers(r *reader, n int) error {
 		}
 		d, next, ok := column.one(pos)
 		if !ok {
-			return fmt.Errorf("%w: durations end early", ErrCorrupt)
+			return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
 		}
 		pos, last = next, last+(int64(d>>1)^-int64(d&1))
 		if last < 0 || last > 2*dayMs+1 {
-			return fmt.Errorf("%w: a duration of %d ms", ErrCorrupt, last>>1)
+			return fmt.Errorf("%w: a duration of %d ms", storeerr.ErrCorrupt, last>>1)
 		}
 		l.covers[i] = uint64(last)
 	}
 	if !column.ends(pos) {
-		return fmt.Errorf("%w: durations end early", ErrCorrupt)
+		return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
 	}
 	return nil
 }
@@ -143,7 +145,7 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 		return r.err
 	}
 	if sampleType >= types || divisor == 0 || divisor > math.MaxInt64 {
-		return fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, types)
+		return fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, types)
 	}
 	n := int(count)
 	if err := l.decodeCovers(&r, n); err != nil {
@@ -151,18 +153,18 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 	}
 	l.tmp, l.times, l.values = grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
 	if !times.decode(l.tmp) {
-		return fmt.Errorf("%w: times end early", ErrCorrupt)
+		return fmt.Errorf("%w: times end early", storeerr.ErrCorrupt)
 	}
 	t := start
 	for i, d := range l.tmp {
 		if d > dayMs {
-			return fmt.Errorf("%w: time %d ms after the one before", ErrCorrupt, d)
+			return fmt.Errorf("%w: time %d ms after the one before", storeerr.ErrCorrupt, d)
 		}
 		t += int64(d)
 		l.times[i] = t
 	}
 	if !values.decode(l.tmp) {
-		return fmt.Errorf("%w: totals end early", ErrCorrupt)
+		return fmt.Errorf("%w: totals end early", storeerr.ErrCorrupt)
 	}
 	for i, v := range l.tmp {
 		l.values[i] = int64(v * divisor)

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A SeriesRequest asks for the values of profiles over time.
@@ -67,14 +69,14 @@ func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err er
 func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err error) {
 	step := r.Step.Milliseconds()
 	if step < 1 {
-		return nil, fmt.Errorf("%w: step: %s is less than a millisecond", ErrInvalid, r.Step)
+		return nil, fmt.Errorf("%w: step: %s is less than a millisecond", storeerr.ErrInvalid, r.Step)
 	}
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
 	steps := (r.End - r.Start) / step // and one more, where the sum might overflow
 	if steps >= MaxPoints {
-		return nil, fmt.Errorf("%w: %d points per series, at most %d", ErrLimit, uint64(steps)+1, MaxPoints)
+		return nil, fmt.Errorf("%w: %d points per series, at most %d", storeerr.ErrLimit, uint64(steps)+1, MaxPoints)
 	}
 	steps++
 	sel := r.Selection

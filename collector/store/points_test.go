@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -82,15 +83,15 @@ func TestPointsRefusesBadRequests(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	_, err := db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Microsecond})
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "step")
 	_, err = db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Millisecond})
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	_, err = db.Points(ctx, SeriesRequest{Selection: Selection{Start: 1, End: 2}, Step: time.Second})
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "profile type")
 	_, err = db.Tree(ctx, Selection{}, nil)
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, storeerr.ErrInvalid)
 }
 
 func TestMatchers(t *testing.T) {
@@ -134,7 +135,7 @@ func TestValues(t *testing.T) {
 	require.Equal(t, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
 	db.memory = newMemory(2 * valueBytes)
 	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 }
 
 func pointsOf(values []Values) (out []Series) {
@@ -159,7 +160,7 @@ func TestPointsAreBounded(t *testing.T) {
 	r := SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}
 	r.Start, r.End = ms(midnight), ms(midnight.Add(24*time.Hour))
 	_, err := db.Points(ctx, r)
-	require.ErrorIs(t, err, ErrLimit)
+	require.ErrorIs(t, err, storeerr.ErrLimit)
 	require.ErrorContains(t, err, "limits.max_query_bytes")
 	r.GroupBy = nil
 	got, err := db.Points(ctx, r)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A ProfileID is what the store knows a profile by: the 64-bit xxHash of the ID
@@ -106,7 +108,7 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 		}
 		s.bytes += int64(len(value))
 		if err := fn(time, id, value); err != nil {
-			if !errors.Is(err, ErrCorrupt) {
+			if !errors.Is(err, storeerr.ErrCorrupt) {
 				return err
 			}
 			s.db.corrupt(fmt.Errorf("read profile %x: %w", key, err))

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A job is the part of a query that concerns one partition: the streams to read,
@@ -169,7 +171,7 @@ func (db *DB) merge(ctx context.Context, h *hold, jobs []*job, sel Selection, ca
 			}
 		}
 		if all.Add(total) < 0 {
-			return errOverflow()
+			return storeerr.Overflow()
 		}
 		return fn(j, &v, sums)
 	})
@@ -186,7 +188,7 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within 
 		all, err = db.addJob(s, j, sel, sums, within)
 	}
 	if err == nil && all.large() {
-		err = errOverflow()
+		err = storeerr.Overflow()
 	}
 	return int64(all.lo), err
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A reader reads a value's fields in order. The first malformed field stops it:
@@ -15,7 +17,7 @@ type reader struct {
 
 func (r *reader) fail(what string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s at offset %d of %d", ErrCorrupt, what, r.off, len(r.data))
+		r.err = fmt.Errorf("%w: %s at offset %d of %d", storeerr.ErrCorrupt, what, r.off, len(r.data))
 	}
 }
 

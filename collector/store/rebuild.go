@@ -9,6 +9,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A rebuild makes an epoch whole that lacks keys, after a repair: as the check of the
@@ -172,7 +174,7 @@ func (db *DB) recoverStreams(id uint32) error {
 				continue
 			}
 			def, err := t.definition(uint32(row))
-			if errors.Is(err, ErrCorrupt) {
+			if errors.Is(err, storeerr.ErrCorrupt) {
 				break // a column is missing
 			}
 			if err != nil {

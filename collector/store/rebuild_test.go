@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -100,7 +101,7 @@ func TestRebuild(t *testing.T) {
 			complete()
 			late := damageProfile(3)
 			late.ID = "late"
-			require.ErrorIs(t, db.Append(ctx, []profile.Profile{late}), ErrInvalid, "of an hour that was dropped")
+			require.ErrorIs(t, db.Append(ctx, []profile.Profile{late}), storeerr.ErrInvalid, "of an hour that was dropped")
 			require.NoError(t, db.maintain(ctx, 0))
 			complete()
 			require.NoError(t, db.Close())

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -120,7 +121,7 @@ func TestRetentionBySize(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, draw(want), draw(got))
 	err = db.Append(ctx, []profile.Profile{w.profile(0, 0, 1, midnight.Add(time.Hour))})
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "storage.max_bytes")
 	close(stop)
 	require.NoError(t, <-done)

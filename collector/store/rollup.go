@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // maintainEvery merges closed windows and applies retention, until ctx ends.
@@ -370,7 +372,7 @@ func (m *merger) add(out *row, level int, value []byte) error {
 		return err
 	}
 	if len(m.row.totals) != len(m.sums) {
-		return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.sums))
+		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.totals), len(m.sums))
 	}
 	if level == levelFine {
 		if err := m.row.single(); err != nil {
@@ -406,7 +408,7 @@ func (m *merger) addType(c int, sign int64) error {
 // addPoint adds the totals of the row that was decoded last.
 func (m *merger) addPoint(time int64) error {
 	if len(m.row.totals) != len(m.totals) {
-		return fmt.Errorf("%w: %d sample types, want %d", ErrCorrupt, len(m.row.totals), len(m.totals))
+		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.totals), len(m.totals))
 	}
 	m.times, m.covers = append(m.times, time), append(m.covers, m.row.covers())
 	for c, v := range m.row.totals {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A row is one profile of a stream, or several profiles of a stream merged into
@@ -35,7 +37,7 @@ const encodedUncounted = 1 << 63
 
 // errUncounted is about a merged row whose total is uncounted: finer rows are to be
 // read in its place.
-var errUncounted = errOverflow()
+var errUncounted = storeerr.Overflow()
 
 // partsShift is the place of the number of parts in the encoded number of
 // profiles. Both add up.
@@ -196,11 +198,11 @@ func (p *packedRow) decodeHead(r *reader) error {
 func (p *packedRow) total(level, sampleType int) (int64, error) {
 	switch {
 	case sampleType >= len(p.totals):
-		return 0, fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.totals))
+		return 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.totals))
 	case p.totals[sampleType] != uncounted:
 		return p.totals[sampleType], nil
 	case level == levelFine:
-		return 0, fmt.Errorf("%w: total of sample type %d of one profile is not counted", ErrCorrupt, sampleType)
+		return 0, fmt.Errorf("%w: total of sample type %d of one profile is not counted", storeerr.ErrCorrupt, sampleType)
 	}
 	return 0, errUncounted
 }
@@ -290,7 +292,7 @@ func (p *packedRow) snapshots() int64 { return int64(p.profiles - p.parts) }
 // of returns the values of a sample type, and the factor that they are times of.
 func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error) {
 	if sampleType >= len(p.values) {
-		return v, 0, fmt.Errorf("%w: sample type %d of %d", ErrCorrupt, sampleType, len(p.values))
+		return v, 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.values))
 	}
 	v = p.values[sampleType]
 	factor = v.divisor
@@ -337,7 +339,7 @@ func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch)
 		n, ok := addPair(p.nodes, v.column, p.count, sums, factor)
 		if !ok {
 			addPair(p.nodes, v.column, n, sums, -factor)
-			return fmt.Errorf("%w: node %d of %d cannot be read", ErrCorrupt, n, p.count)
+			return fmt.Errorf("%w: node %d of %d cannot be read", storeerr.ErrCorrupt, n, p.count)
 		}
 		return nil
 	}
@@ -410,7 +412,7 @@ func (v *packedValues) has(i int) bool {
 func (p *packedRow) unpack(v packedValues, limit int, s *scratch) error {
 	s.nodes, s.values = grow(s.nodes, p.count), grow(s.values, v.ones)
 	if !p.nodes.decode(s.nodes) || !v.column.decode(s.values) {
-		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}
 	return s.number(limit)
 }
@@ -420,13 +422,13 @@ func (s *scratch) number(limit int) error {
 	node := ^uint64(0)
 	for i, d := range s.nodes {
 		if d >= 1<<32 {
-			return fmt.Errorf("%w: node %d", ErrCorrupt, d)
+			return fmt.Errorf("%w: node %d", storeerr.ErrCorrupt, d)
 		}
 		node += d + 1
 		s.nodes[i] = node
 	}
 	if node >= uint64(limit) {
-		return fmt.Errorf("%w: node %d of %d", ErrCorrupt, node, limit)
+		return fmt.Errorf("%w: node %d of %d", storeerr.ErrCorrupt, node, limit)
 	}
 	return nil
 }

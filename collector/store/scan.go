@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A scanner reads the rows or points of streams of an epoch over time, from the
@@ -171,7 +173,7 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 		s.clip = clip{lo, hi}
 		if err := fn(top, end, value); err != nil {
 			switch {
-			case errors.Is(err, ErrCorrupt) && !s.edges.strict:
+			case errors.Is(err, storeerr.ErrCorrupt) && !s.edges.strict:
 				s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
 			case errors.Is(err, errUncounted) && top > finest:
 			default:

@@ -13,6 +13,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A label whose values are many, such as the ID of a request, makes a series for every
@@ -251,7 +253,7 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 		}
 	}
 	return full, fmt.Errorf("%w: service %.100q has more than %d series in an hour (limits.max_series_per_service_hour), also without its labels: too many different __name__ or sample types",
-		ErrLimit, service, db.series.most)
+		storeerr.ErrLimit, service, db.series.most)
 }
 
 // counted returns the label sets of the service and hour of a piece, locked, and the
@@ -404,7 +406,7 @@ func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*definition)) 
 		s := e.live[stream]
 		e.mu.RUnlock()
 		if s == nil {
-			if s, err = e.readStream(db, stream); errors.Is(err, ErrCorrupt) {
+			if s, err = e.readStream(db, stream); errors.Is(err, storeerr.ErrCorrupt) {
 				continue
 			}
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -151,7 +152,7 @@ func TestSeriesOfManyNames(t *testing.T) {
 		p := cpu(folded(at, "main 1"), labelServiceName, "kinds")
 		p.Labels = labels.NewBuilder(p.Labels).Set(labelName, fmt.Sprint("type", i)).Labels()
 		if err := db.Append(ctx, []profile.Profile{p}); err != nil {
-			require.ErrorIs(t, err, ErrLimit)
+			require.ErrorIs(t, err, storeerr.ErrLimit)
 			require.ErrorContains(t, err, "limits.max_series_per_service_hour")
 			refused++
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A Setting is a text that a client keeps in the store, such as the preferences
@@ -52,7 +54,7 @@ func (db *DB) setSetting(s Setting) error {
 	db.settings.Lock()
 	defer db.settings.Unlock()
 	v, closer, err := db.get(settingKey(s.Name))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) && !errors.Is(err, storeerr.ErrCorrupt) {
 		return fmt.Errorf("read setting %q: %w", s.Name, err)
 	}
 	if err == nil {
@@ -82,7 +84,7 @@ func (db *DB) DeleteSetting(_ context.Context, name string) error {
 
 func decodeSetting(v []byte) (modified int64, value string, err error) {
 	if len(v) < 8 {
-		return 0, "", fmt.Errorf("%w: %d bytes hold no time", ErrCorrupt, len(v))
+		return 0, "", fmt.Errorf("%w: %d bytes hold no time", storeerr.ErrCorrupt, len(v))
 	}
 	return int64(binary.BigEndian.Uint64(v)), string(v[8:]), nil
 }

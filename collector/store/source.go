@@ -13,6 +13,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -79,15 +80,15 @@ func (x ids) index(id uint64) (int, bool) {
 // name the field.
 func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, error) {
 	if p.Pprof == nil {
-		return nil, fmt.Errorf("%w: pprof: missing", ErrInvalid)
+		return nil, fmt.Errorf("%w: pprof: missing", storeerr.ErrInvalid)
 	}
 	src, err := checkSource(p.Pprof)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", storeerr.ErrInvalid, err)
 	}
 	base, err := baseLabels(p.Labels)
 	if err != nil {
-		return nil, fmt.Errorf("%w: labels: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: labels: %w", storeerr.ErrInvalid, err)
 	}
 	nanos := src.TimeNanos
 	if nanos == 0 {
@@ -95,18 +96,18 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 	}
 	proto := piece{source: src, time: nanos / 1e6, duration: max(src.DurationNanos/1e6, 0)}
 	if proto.time < 1 {
-		return nil, fmt.Errorf("%w: time_nanos: %d is before 1970", ErrInvalid, src.TimeNanos)
+		return nil, fmt.Errorf("%w: time_nanos: %d is before 1970", storeerr.ErrInvalid, src.TimeNanos)
 	}
 	if limit := now.Add(db.options.MaxFuture); proto.time > limit.UnixMilli() {
-		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s ahead of the clock", ErrInvalid,
+		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s ahead of the clock", storeerr.ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxFuture)
 	}
 	if db.expired(epochOf(proto.time), now) {
-		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", ErrInvalid,
+		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", storeerr.ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.Retention)
 	}
 	if limit := now.Add(-db.options.MaxAge); db.options.MaxAge > 0 && proto.time < limit.UnixMilli() {
-		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s behind the clock", ErrInvalid,
+		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s behind the clock", storeerr.ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxAge)
 	}
 	if p.ID == "" {
@@ -162,7 +163,7 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 		}
 		for c, v := range s.Value {
 			if totals[c] = addTotals(totals[c], v); totals[c] == uncounted {
-				return nil, fmt.Errorf("%w: sample[%d].value[%d]: with those before it adds up to more than %d", ErrInvalid, i, c, int64(math.MaxInt64))
+				return nil, fmt.Errorf("%w: sample[%d].value[%d]: with those before it adds up to more than %d", storeerr.ErrInvalid, i, c, int64(math.MaxInt64))
 			}
 		}
 		if len(s.Label) == 0 {

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A SpanID is an OpenTelemetry span's, of whose 8 bytes the first is the
@@ -191,28 +193,28 @@ func (p *packedSpans) decode(value []byte) error {
 	}
 	p.tags, p.counts, p.row.count = p.tags[:0], grow(p.counts, n), 0
 	if !of.decode(p.counts) {
-		return fmt.Errorf("%w: trace numbers end early", ErrCorrupt)
+		return fmt.Errorf("%w: trace numbers end early", storeerr.ErrCorrupt)
 	}
 	for i, number := range p.counts {
 		t := spanTag{span: SpanID(binary.BigEndian.Uint64(ids[8*i:]))}
 		if number > uint64(len(traces)/16) {
-			return fmt.Errorf("%w: trace %d of %d", ErrCorrupt, number, len(traces)/16)
+			return fmt.Errorf("%w: trace %d of %d", storeerr.ErrCorrupt, number, len(traces)/16)
 		}
 		if number > 0 {
 			copy(t.trace[:], traces[16*(number-1):])
 		}
 		if t == (spanTag{}) || i > 0 && p.tags[i-1].compare(t) >= 0 {
-			return fmt.Errorf("%w: span %d is none, or not after the one before", ErrCorrupt, i)
+			return fmt.Errorf("%w: span %d is none, or not after the one before", storeerr.ErrCorrupt, i)
 		}
 		p.tags = append(p.tags, t)
 	}
 	if !counts.decode(p.counts) {
-		return fmt.Errorf("%w: node counts end early", ErrCorrupt)
+		return fmt.Errorf("%w: node counts end early", storeerr.ErrCorrupt)
 	}
 	for i := range p.counts {
 		// A node takes one bit at least.
 		if p.counts[i] >= uint64(len(value)*8-p.row.count) {
-			return fmt.Errorf("%w: node count %d exceeds the value", ErrCorrupt, p.counts[i])
+			return fmt.Errorf("%w: node count %d exceeds the value", storeerr.ErrCorrupt, p.counts[i])
 		}
 		p.counts[i]++
 		p.row.count += int(p.counts[i])
@@ -233,14 +235,14 @@ func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag
 	}
 	s.nodes, s.values = grow(s.nodes, p.row.count), grow(s.values, v.ones)
 	if !p.row.nodes.decode(s.nodes) || !v.column.decode(s.values) {
-		return fmt.Errorf("%w: nodes or values end early", ErrCorrupt)
+		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}
 	i := 0
 	for _, count := range p.counts {
 		next := uint64(0)
 		for range count {
 			if s.nodes[i] >= uint64(limit)-next {
-				return fmt.Errorf("%w: node %d after %d, of %d", ErrCorrupt, s.nodes[i], next, limit)
+				return fmt.Errorf("%w: node %d after %d, of %d", storeerr.ErrCorrupt, s.nodes[i], next, limit)
 			}
 			s.nodes[i] += next
 			next = s.nodes[i] + 1

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -76,7 +77,7 @@ func (m *spansModel) push(back time.Duration) {
 		in.ID = p.id
 	}
 	err := m.db.Append(context.Background(), []profile.Profile{in})
-	if errors.Is(err, ErrInvalid) {
+	if errors.Is(err, storeerr.ErrInvalid) {
 		outlived := m.db.options.outlived(epochOf(p.time), time.UnixMilli(m.now.Load())).times(epochOf(p.time))
 		require.LessOrEqual(m, p.time, outlived[levelFine], "refused: %v", err)
 		return
@@ -463,7 +464,7 @@ func TestSpansRoundTrip(t *testing.T) {
 			}
 			require.NoError(t, p.each(c, 1000, &tmp, func(t *spanTag, node uint32, v int64) { put(got, *t, node, v) }))
 			require.Equal(t, want, got)
-			require.ErrorIs(t, p.each(c, int(slices.Max(in.nodes)), &tmp, func(*spanTag, uint32, int64) { t.Error("called in spite of the error") }), ErrCorrupt)
+			require.ErrorIs(t, p.each(c, int(slices.Max(in.nodes)), &tmp, func(*spanTag, uint32, int64) { t.Error("called in spite of the error") }), storeerr.ErrCorrupt)
 		}
 	}
 }

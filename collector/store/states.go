@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // planStates prepares jobs whose sample type is a state: it finds the senders of the
@@ -78,7 +80,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within
 		x += carry
 		rounded := math.Round(x)
 		if rounded >= 1<<63 {
-			return total, errOverflow()
+			return total, storeerr.Overflow()
 		}
 		carry = x - rounded
 		sums.values[i] += int64(rounded)
@@ -125,7 +127,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 		}
 	}
 	if sum.large() {
-		return errOverflow()
+		return storeerr.Overflow()
 	}
 	m.addMean(raw, snd.share*snd.several/float64(max(snapshots, 1)))
 	return nil
@@ -174,7 +176,7 @@ func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selecti
 		return nil
 	})
 	if err == nil && sum.large() {
-		err = errOverflow()
+		err = storeerr.Overflow()
 	}
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A tableBuilder is a table that grows. It is not safe for concurrent writes.
@@ -180,7 +182,7 @@ func appendSum(b []byte) []byte {
 func checkSum(value []byte) ([]byte, error) {
 	n := len(value) - 4
 	if n < 0 || binary.BigEndian.Uint32(value[n:]) != uint32(xxhash.Sum64(value[:n])) {
-		return nil, fmt.Errorf("%w: checksum of %d bytes", ErrCorrupt, len(value))
+		return nil, fmt.Errorf("%w: checksum of %d bytes", storeerr.ErrCorrupt, len(value))
 	}
 	return value[:n], nil
 }
@@ -208,16 +210,16 @@ func decodeTable(value []byte) (*table, error) {
 		return nil, err
 	}
 	if !slices.IsSorted(t.names) {
-		return nil, fmt.Errorf("%w: names are not sorted", ErrCorrupt)
+		return nil, fmt.Errorf("%w: names are not sorted", storeerr.ErrCorrupt)
 	}
 	tmp := make([]uint64, n)
 	decode := func(c column, limit uint64, what string, to func(uint64)) error {
 		if !c.decode(tmp) {
-			return fmt.Errorf("%w: %s end early", ErrCorrupt, what)
+			return fmt.Errorf("%w: %s end early", storeerr.ErrCorrupt, what)
 		}
 		for _, v := range tmp {
 			if v >= limit {
-				return fmt.Errorf("%w: %s: %d of %d", ErrCorrupt, what, v, limit)
+				return fmt.Errorf("%w: %s: %d of %d", storeerr.ErrCorrupt, what, v, limit)
 			}
 			to(v)
 		}
@@ -231,7 +233,7 @@ func decodeTable(value []byte) (*table, error) {
 		next += v + 1
 	})
 	if err == nil && next > 1<<32 {
-		err = fmt.Errorf("%w: stream %d", ErrCorrupt, next-1)
+		err = fmt.Errorf("%w: stream %d", storeerr.ErrCorrupt, next-1)
 	}
 	if err == nil {
 		err = decode(slots, allSlots+1, "slots", func(v uint64) { t.slots = append(t.slots, uint16(v)) })
@@ -280,19 +282,19 @@ func decodeLabelColumn(value []byte, rows int) (*labelColumn, error) {
 		return nil, err
 	}
 	if !slices.IsSorted(c.values) {
-		return nil, fmt.Errorf("%w: values are not sorted", ErrCorrupt)
+		return nil, fmt.Errorf("%w: values are not sorted", storeerr.ErrCorrupt)
 	}
 	if rows > len(value)*8 {
-		return nil, fmt.Errorf("%w: %d rows", ErrCorrupt, rows)
+		return nil, fmt.Errorf("%w: %d rows", storeerr.ErrCorrupt, rows)
 	}
 	tmp := make([]uint64, rows)
 	if !of.decode(tmp) {
-		return nil, fmt.Errorf("%w: indexes end early", ErrCorrupt)
+		return nil, fmt.Errorf("%w: indexes end early", storeerr.ErrCorrupt)
 	}
 	c.of = make([]uint32, rows)
 	for i, v := range tmp {
 		if v > uint64(n) {
-			return nil, fmt.Errorf("%w: index %d of %d", ErrCorrupt, v, n)
+			return nil, fmt.Errorf("%w: index %d of %d", storeerr.ErrCorrupt, v, n)
 		}
 		c.of[i] = uint32(v)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -48,7 +49,7 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 		}
 		// Pyroscope's encoding of a comparison has the sum of both sides.
 		if addTotals(parts.total[0], parts.total[1]) == uncounted {
-			return errOverflow()
+			return storeerr.Overflow()
 		}
 		most := maxNodes
 		if most <= 0 {

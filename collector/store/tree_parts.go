@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -86,7 +87,7 @@ func (p *parts) add(order int, c *callValues) error {
 	for s, total := range c.totals(0) {
 		if !p.count(s, total) {
 			p.drop(c)
-			return errOverflow()
+			return storeerr.Overflow()
 		}
 	}
 	p.mu.Lock()

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // maxValues bounds what Values hands out.
@@ -120,7 +122,7 @@ func (vs *Values) join() error {
 		if n > 0 {
 			if last := &vs.Values[n-1]; v.id != 0 && last.Time == v.Time && last.id == v.id && last.trace == v.trace {
 				if last.Value = addTotals(last.Value, v.Value); last.Value == uncounted {
-					return errOverflow()
+					return storeerr.Overflow()
 				}
 				last.set = vs.common(last.set, v.set, common)
 				continue

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // values collects what a job has: of profiles by their rows or, where these were
@@ -170,7 +172,7 @@ func (l *valueList) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.count += n; c.count > maxValues {
-		return fmt.Errorf("%w: more than %d profiles or spans; choose a shorter range", ErrLimit, maxValues)
+		return fmt.Errorf("%w: more than %d profiles or spans; choose a shorter range", storeerr.ErrLimit, maxValues)
 	}
 	key := string(group.Bytes(nil))
 	vs := c.by[key]

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // An epochCheck checks the values of one epoch as they come, in the order of
@@ -106,7 +108,7 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == kindPartition && len(rest) == 4:
 		n := number()
 		if n >= maxPartitions {
-			return fmt.Errorf("%w: service %d of at most %d", ErrCorrupt, n, maxPartitions)
+			return fmt.Errorf("%w: service %d of at most %d", storeerr.ErrCorrupt, n, maxPartitions)
 		}
 		e.services[n] = true
 	case kind == kindSegment && len(rest) == 8:
@@ -144,7 +146,7 @@ func (e *epochCheck) check(key, value []byte) error {
 		e.points = append(e.points, pointsCheck{keyStream(key), int8(rest[0]), t, slices.Clone(value), key})
 		e.v.Windows++
 	default:
-		return fmt.Errorf("%w: unknown key %x", ErrCorrupt, key)
+		return fmt.Errorf("%w: unknown key %x", storeerr.ErrCorrupt, key)
 	}
 	return nil
 }
@@ -160,7 +162,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 		e.rebuild.set(partitionKey(e.id, partition), []byte(def.labels.Get(labelServiceName)))
 	}
 	if err == nil && !e.services[partition] {
-		err = fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
+		err = fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
 	}
 	if err != nil {
 		return err
@@ -192,10 +194,10 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 		d.closed = true
 		return nil
 	case !e.services[partition]:
-		return fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
+		return fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
 	case first != uint32(len(d.dict.nodes)):
 		d.closed = true
-		return fmt.Errorf("%w: a segment is missing: node %d follows %d", ErrCorrupt, first, len(d.dict.nodes)-1)
+		return fmt.Errorf("%w: a segment is missing: node %d follows %d", storeerr.ErrCorrupt, first, len(d.dict.nodes)-1)
 	}
 	if err := d.dict.readSegment(value); err != nil {
 		d.closed = true
@@ -209,7 +211,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	t, _ := windowTime(key)
 	r := rowCheck{stream: binary.BigEndian.Uint32(key[6:]), level: int8(key[5]), time: t, key: key}
 	if epochOf(t) != e.id || windowEnd(int(r.level), t) != t {
-		return fmt.Errorf("%w: time %s is none of this day's", ErrCorrupt, rfc3339(t))
+		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, rfc3339(t))
 	}
 	if err := r.row.decode(slices.Clone(value)); err != nil {
 		return err
@@ -218,7 +220,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	if r.row.count > 0 {
 		tmp.nodes = grow(tmp.nodes, r.row.count)
 		if !r.row.nodes.decode(tmp.nodes) {
-			return fmt.Errorf("%w: nodes end early", ErrCorrupt)
+			return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
 		}
 		if err := tmp.number(1 << 32); err != nil {
 			return err
@@ -236,7 +238,7 @@ func (e *epochCheck) row(key, value []byte) error {
 			return err
 		}
 		if sum != max(total, 0) { // of one that is uncounted there are none
-			return fmt.Errorf("%w: total %d of sample type %d, its values are %d together", ErrCorrupt, total, c, sum)
+			return fmt.Errorf("%w: total %d of sample type %d, its values are %d together", storeerr.ErrCorrupt, total, c, sum)
 		}
 	}
 	if r.level == levelFine {
@@ -261,7 +263,7 @@ func (p *packedRow) sum(sampleType int, s *scratch) (sum int64, err error) {
 	}
 	s.values = grow(s.values, v.ones)
 	if !v.column.decode(s.values) {
-		return 0, fmt.Errorf("%w: values end early", ErrCorrupt)
+		return 0, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
 	}
 	for _, x := range s.values {
 		sum += int64(x+1) * divisor

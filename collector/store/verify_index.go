@@ -6,6 +6,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A tableCheck is the index's table whose columns are coming.
@@ -32,13 +34,13 @@ func (e *epochCheck) findable() {
 	e.rebuild.findable(e)
 	for n, s := range e.streams {
 		if hash := xxhash.Sum64(s.def.append(nil)); !slices.Contains(e.finds[hash], n) {
-			e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", ErrCorrupt, n))
+			e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", storeerr.ErrCorrupt, n))
 		}
 	}
 	for hash, ids := range e.finds {
 		for _, n := range ids {
 			if e.streams[n] == nil {
-				e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", ErrCorrupt, n))
+				e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n))
 			}
 		}
 	}
@@ -72,14 +74,14 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 		return e.tableStreams(hour, t)
 	}
 	if e.index.head == nil || e.index.hour != hour {
-		return fmt.Errorf("%w: a column of a table that is missing", ErrCorrupt)
+		return fmt.Errorf("%w: a column of a table that is missing", storeerr.ErrCorrupt)
 	}
 	t := e.index.table
 	if t == nil {
 		return nil // its head was reported
 	}
 	if _, ok := slices.BinarySearch(t.names, name); !ok {
-		return fmt.Errorf("%w: the table has no label %q", ErrCorrupt, name)
+		return fmt.Errorf("%w: the table has no label %q", storeerr.ErrCorrupt, name)
 	}
 	e.index.columns++
 	c, err := decodeLabelColumn(value, len(t.streams))
@@ -92,7 +94,7 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 			continue
 		}
 		if got, want := c.value(uint32(row)), s.def.labels.Get(name); got != want {
-			return fmt.Errorf("%w: stream %d has label %s=%q, the table %q", ErrCorrupt, n, name, want, got)
+			return fmt.Errorf("%w: stream %d has label %s=%q, the table %q", storeerr.ErrCorrupt, n, name, want, got)
 		}
 	}
 	return nil
@@ -104,11 +106,11 @@ func (e *epochCheck) tableStreams(hour uint8, t *table) error {
 		e.listed[hourID{n, hour}] |= t.slots[row]
 		s := e.streams[n]
 		if s == nil || s.family {
-			return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, n)
+			return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 		}
 		k := newKind(&s.def)
 		if s.partition != t.partitions[row] || string(k.def.append(nil)) != string(t.kinds[t.kindOf[row]].def.append(nil)) {
-			return fmt.Errorf("%w: stream %d has another service or other sample types", ErrCorrupt, n)
+			return fmt.Errorf("%w: stream %d has another service or other sample types", storeerr.ErrCorrupt, n)
 		}
 		var missing string
 		s.def.labels.Range(func(l labels.Label) {
@@ -117,7 +119,7 @@ func (e *epochCheck) tableStreams(hour uint8, t *table) error {
 			}
 		})
 		if missing != "" {
-			return fmt.Errorf("%w: stream %d has label %s, the table has not", ErrCorrupt, n, missing)
+			return fmt.Errorf("%w: stream %d has label %s, the table has not", storeerr.ErrCorrupt, n, missing)
 		}
 	}
 	return nil
@@ -126,7 +128,7 @@ func (e *epochCheck) tableStreams(hour uint8, t *table) error {
 // tableEnd checks that all columns of a table came.
 func (e *epochCheck) tableEnd() {
 	if t := e.index.table; t != nil && e.index.columns != len(t.names) {
-		e.wrong(e.index.head, fmt.Errorf("%w: %d of %d labels of the table are there", ErrCorrupt, e.index.columns, len(t.names)))
+		e.wrong(e.index.head, fmt.Errorf("%w: %d of %d labels of the table are there", storeerr.ErrCorrupt, e.index.columns, len(t.names)))
 		e.dropTable(e.index.hour)
 	}
 	e.index = tableCheck{}

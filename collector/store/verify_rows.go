@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // findFamilies finds the streams whose sums a family's windows hold.
@@ -34,10 +36,10 @@ func (e *epochCheck) findFamilies() {
 func (e *epochCheck) reference(r *rowCheck) error {
 	s := e.streams[r.stream]
 	if s == nil {
-		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, r.stream)
+		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, r.stream)
 	}
 	if len(r.row.totals) != len(s.def.types) {
-		return fmt.Errorf("%w: %d sample types, stream %d has %d", ErrCorrupt, len(r.row.totals), r.stream, len(s.def.types))
+		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.totals), r.stream, len(s.def.types))
 	}
 	nodes := 1
 	if d := e.dicts[s.partition]; d != nil {
@@ -45,9 +47,9 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	}
 	switch {
 	case int64(r.nodes) > int64(nodes):
-		return fmt.Errorf("%w: node %d, service %d has %d", ErrCorrupt, r.nodes-1, s.partition, nodes)
+		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.partition, nodes)
 	case s.family && r.level == levelFine:
-		return fmt.Errorf("%w: a profile of stream %d, which stands for several", ErrCorrupt, r.stream)
+		return fmt.Errorf("%w: a profile of stream %d, which stands for several", storeerr.ErrCorrupt, r.stream)
 	}
 	return nil
 }
@@ -64,7 +66,7 @@ func (e *epochCheck) indexed(r *rowCheck) error {
 		return !found
 	})
 	if !found {
-		return fmt.Errorf("%w: the slot of the profile is not marked", ErrCorrupt)
+		return fmt.Errorf("%w: the slot of the profile is not marked", storeerr.ErrCorrupt)
 	}
 	return nil
 }
@@ -125,7 +127,7 @@ func (e *epochCheck) window(r *rowCheck) error {
 		return nil
 	}
 	if profiles != r.row.profiles || !slices.Equal(totals, r.row.totals) {
-		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", ErrCorrupt, r.row.profiles, countedTotals(r.row.totals), profiles, countedTotals(totals))
+		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.profiles, countedTotals(r.row.totals), profiles, countedTotals(totals))
 	}
 	return nil
 }
@@ -154,7 +156,7 @@ func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 		noted = noted || level <= int(r.level)
 		end := windowEnd(level, r.time)
 		if !noted && len(e.between(int8(level), r.stream, end-1, end)) == 0 {
-			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", ErrCorrupt, levelNames[level])
+			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", storeerr.ErrCorrupt, levelNames[level])
 		}
 	}
 	return 0, nil
@@ -178,14 +180,14 @@ func (e *epochCheck) incomplete(s *streamCheck) bool {
 // identified checks that the profile of an ID is there, unless it was dropped.
 func (e *epochCheck) identified(c *idCheck) error {
 	if n := keyStream(c.row); e.streams[n] == nil {
-		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, n)
+		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 	}
 	if c.time <= e.gone[levelFine] {
 		return nil
 	}
 	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
 	if !ok {
-		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", ErrCorrupt, rfc3339(c.time))
+		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, rfc3339(c.time))
 	}
 	return nil
 }
@@ -222,7 +224,7 @@ func (e *epochCheck) spanned(c *spanCheck) error {
 		return nil // the row says so
 	}
 	if d := e.dicts[s.partition]; d == nil || c.nodes > int64(len(d.dict.nodes)) {
-		return fmt.Errorf("%w: node %d of a span, which service %d does not have", ErrCorrupt, c.nodes-1, s.partition)
+		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.partition)
 	}
 	return nil
 }
@@ -231,7 +233,7 @@ func (e *epochCheck) spanned(c *spanCheck) error {
 func (e *epochCheck) pointList(p *pointsCheck) error {
 	s := e.streams[p.stream]
 	if s == nil {
-		return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, p.stream)
+		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, p.stream)
 	}
 	lo := p.end - windowMs[p.level]
 	var rows []rowCheck
@@ -246,12 +248,12 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		if lo < e.gone[levelFine] || len(list.times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
 			w := e.between(p.level, p.stream, p.end-1, p.end)
 			if len(w) == 1 && w[0].row.profiles != uint64(len(list.times)) {
-				return fmt.Errorf("%w: %d points, the merged row has %d profiles", ErrCorrupt, len(list.times), w[0].row.profiles)
+				return fmt.Errorf("%w: %d points, the merged row has %d profiles", storeerr.ErrCorrupt, len(list.times), w[0].row.profiles)
 			}
 			continue
 		}
 		if len(list.times) != len(rows) {
-			return fmt.Errorf("%w: %d points, there are %d profiles", ErrCorrupt, len(list.times), len(rows))
+			return fmt.Errorf("%w: %d points, there are %d profiles", storeerr.ErrCorrupt, len(list.times), len(rows))
 		}
 		// Profiles at the same time may be in any order.
 		got, want := make([][2]int64, len(rows)), make([][2]int64, len(rows))
@@ -266,7 +268,7 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		slices.SortFunc(want, order)
 		for i := range got {
 			if got[i] != want[i] {
-				return fmt.Errorf("%w: point %d is not that of the profile at %s", ErrCorrupt, i, rfc3339(want[i][0]))
+				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, rfc3339(want[i][0]))
 			}
 		}
 	}
