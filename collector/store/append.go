@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -147,12 +148,12 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		r.parts = 1
 	}
 	r.fill(p, order)
-	batch.Set(profileKey(e.value.id, kindRow, s.id, p.time, p.id), r.append(nil), nil)
+	batch.Set(layout.ProfileKey(e.value.id, layout.KindRow, s.id, p.time, p.id), r.append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(profileKey(e.value.id, kindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
+		batch.Set(layout.ProfileKey(e.value.id, layout.KindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
 	}
 	if p.identified && !p.continues {
-		batch.Set(idKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
+		batch.Set(layout.IDKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {
 		e.value.finish(s, p.time)
@@ -163,7 +164,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 // place finds or makes the stream of a piece and its partition. A partition with
 // a corrupt dictionary cannot grow, so a new one takes its place.
 func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], err error) {
-	id := epochOf(p.time)
+	id := layout.EpochOf(p.time)
 	if e, err = db.epoch(id); err != nil {
 		return e, nil, part, err
 	}
@@ -214,7 +215,7 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	if err != nil {
 		return err
 	}
-	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
+	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
 	b := db.pebble.NewBatch()
 	defer b.Close()
 	known, err := e.noteRow(b, s, f, t)
@@ -239,7 +240,7 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 			e.days++
 		}
 		o.dirty, day.dirty = o.dirty|slot, 1
-		o.last[slotOf(t)], day.last[0] = now, now
+		o.last[layout.SlotOf(t)], day.last[0] = now, now
 		for _, o := range []*openHour{o, day} {
 			o.flying++
 			o.gen++
@@ -259,27 +260,27 @@ func (e *epoch) noteRow(b *pebble.Batch, s, f *stream, t int64) (known bool, err
 		return false, fmt.Errorf("%w: time_nanos: %s is of a time of which merged rows are kept alone (storage.retention_raw, storage.max_bytes)",
 			storeerr.ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
 	}
-	hour, slot := hourOf(t), uint16(1)<<slotOf(t)
+	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
 	for _, s := range []*stream{s, f} {
 		if e.live[s.id] == nil { // retired since it was looked up
 			e.addLive(s)
 		}
 		if o := e.openHour(s, hour); o.dirty&slot == 0 {
 			e.mark(b, s, hour, o.dirty|slot)
-			for level := levelSlot; level <= levelHour; level++ {
-				end := windowEnd(level, t)
-				b.Delete(windowKey(e.id, kindRow, level, s.id, end), nil)
-				b.Delete(windowKey(e.id, kindPoints, level, s.id, end), nil)
+			for level := layout.LevelSlot; level <= layout.LevelHour; level++ {
+				end := layout.WindowEnd(level, t)
+				b.Delete(layout.WindowKey(e.id, layout.KindRow, level, s.id, end), nil)
+				b.Delete(layout.WindowKey(e.id, layout.KindPoints, level, s.id, end), nil)
 			}
 		}
 		if e.openHour(s, wholeDay).dirty == 0 {
 			e.mark(b, s, wholeDay, 1)
-			b.Delete(windowKey(e.id, kindRow, levelDay, s.id, windowEnd(levelDay, t)), nil)
+			b.Delete(layout.WindowKey(e.id, layout.KindRow, layout.LevelDay, s.id, layout.WindowEnd(layout.LevelDay, t)), nil)
 		}
 	}
 	if known = s.noted.hour(hour)&slot != 0; !known {
 		pending := e.hours[hour].slotsOf(s.id) | slot
-		b.Set(pendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
+		b.Set(layout.PendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
 	}
 	return known, nil
 }
@@ -296,7 +297,7 @@ func (e *epoch) openHour(s *stream, hour uint8) *openHour {
 
 // mark writes which windows are to be merged. The hour stays open.
 func (e *epoch) mark(b *pebble.Batch, s *stream, hour uint8, dirty uint16) {
-	b.Set(dirtyKey(e.id, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
+	b.Set(layout.DirtyKey(e.id, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
 }
 
 // finish ends what begin began.
@@ -304,7 +305,7 @@ func (e *epoch) finish(s *stream, t int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range []uint32{s.id, s.family.id} {
-		for _, hour := range []uint8{hourOf(t), wholeDay} {
+		for _, hour := range []uint8{layout.HourOf(t), wholeDay} {
 			e.open[hourID{id, hour}].flying--
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -83,7 +84,7 @@ func BenchmarkDropHour(b *testing.B) {
 				require.NoError(b, db.Append(ctx, ps))
 			}
 			require.NoError(b, db.maintain(ctx, 0))
-			id := epochOf(ms(midnight) + 1)
+			id := layout.EpochOf(ms(midnight) + 1)
 			query := func() time.Duration {
 				began := time.Now()
 				_, err := db.Tree(ctx, everything(`{pod="7"}`), nil)

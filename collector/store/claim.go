@@ -11,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -22,7 +23,7 @@ import (
 // and then finds it stored, or not, if the first call failed.
 
 // retryMs is how long after the start of a day IDs of the day before count.
-const retryMs = hourMs
+const retryMs = layout.HourMs
 
 // An idClaim is an ID of a stream, whichever the epoch.
 type idClaim struct{ stream, id uint64 }
@@ -105,8 +106,8 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
 func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
-	found, err := db.has(idKey(e.id, s.id, p.id))
-	if found || err != nil || p.time-epochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
+	found, err := db.has(layout.IDKey(e.id, s.id, p.id))
+	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
 		return found, err
 	}
 	u, err := db.epoch(e.id - 1)
@@ -118,7 +119,7 @@ func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
 	if before == nil || err != nil {
 		return false, err
 	}
-	return db.has(idKey(e.id-1, before.id, p.id))
+	return db.has(layout.IDKey(e.id-1, before.id, p.id))
 }
 
 // has reports whether there is a key that can be read.

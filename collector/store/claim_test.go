@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -25,7 +26,7 @@ func identified(id string, at time.Time, ls ...string) profile.Profile {
 // storedProfiles counts the profiles of one sample in a store.
 func storedProfiles(t *testing.T, db *DB) int64 {
 	t.Helper()
-	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*dayMs}, nil)
+	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
 	require.NoError(t, err)
 	points, err := db.Points(context.Background(), SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
 	require.NoError(t, err)
@@ -170,8 +171,8 @@ func TestDuplicatesInAnOldStore(t *testing.T) {
 	db := open(t, t.TempDir())
 	p := identified("x", midnight.Add(time.Hour))
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
-	epoch := epochOf(ms(midnight) + 1)
-	ids := prefixRange(kindKey(epoch, kindID))
+	epoch := layout.EpochOf(ms(midnight) + 1)
+	ids := prefixRange(layout.KindKey(epoch, layout.KindID))
 	require.NoError(t, db.pebble.DeleteRange(ids.Start, ids.End, nil))
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	require.EqualValues(t, 1, storedProfiles(t, db))

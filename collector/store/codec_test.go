@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -111,7 +112,7 @@ func TestPointsRoundTrip(t *testing.T) {
 		for range n {
 			at += r.Int64N(20000)
 			times = append(times, at)
-			if covers = append(covers, r.Uint64N(2*slotMs)); same {
+			if covers = append(covers, r.Uint64N(2*layout.SlotMs)); same {
 				covers[len(covers)-1] = covers[0]
 			}
 			for c := range totals {

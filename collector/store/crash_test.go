@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -129,7 +130,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			require.NoError(t, db.maintain(context.Background(), 0))
 			checkAcknowledged(t, db, acknowledged)
 		}
-		dropped = db.horizonOf(epochOf(ms(crashTime(0))))[levelSlot] > 0
+		dropped = db.horizonOf(layout.EpochOf(ms(crashTime(0))))[layout.LevelSlot] > 0
 		require.NoError(t, db.Close())
 		if kill%10 == 9 {
 			v, err := Verify(context.Background(), dir)

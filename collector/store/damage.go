@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -69,55 +70,55 @@ func describeKey(key []byte) string {
 		return "key " + hex.EncodeToString(key)
 	}
 	epoch := binary.BigEndian.Uint32(key)
-	if epoch == metaEpoch {
+	if epoch == layout.MetaEpoch {
 		return "the store's own keys"
 	}
-	day := time.UnixMilli(epochStart(epoch)).UTC().Format(time.DateOnly)
+	day := time.UnixMilli(layout.EpochStart(epoch)).UTC().Format(time.DateOnly)
 	if len(key) == 4 {
 		return day
 	}
 	kind, rest := key[4], key[5:]
 	number := func(at int) uint32 { return binary.BigEndian.Uint32(rest[at:]) }
 	switch {
-	case kind == kindPartition && len(rest) == 4:
+	case kind == layout.KindPartition && len(rest) == 4:
 		return fmt.Sprintf("%s service %d", day, number(0))
-	case kind == kindStream && len(rest) == 4:
+	case kind == layout.KindStream && len(rest) == 4:
 		return fmt.Sprintf("%s stream %d", day, number(0))
-	case kind == kindSegment && len(rest) == 8:
+	case kind == layout.KindSegment && len(rest) == 8:
 		return fmt.Sprintf("%s stacktraces of service %d from node %d", day, number(0), number(4))
-	case kind == kindDirty && len(rest) == 5:
+	case kind == layout.KindDirty && len(rest) == 5:
 		return fmt.Sprintf("%s slots to merge of stream %d, hour %d", day, number(0), rest[4])
-	case kind == kindPending && len(rest) == 5:
+	case kind == layout.KindPending && len(rest) == 5:
 		return fmt.Sprintf("%s slots with profiles of stream %d, hour %d", day, number(1), rest[0])
-	case kind == kindTable && len(rest) == 1:
+	case kind == layout.KindLabels && len(rest) == 1:
 		return fmt.Sprintf("%s list of streams, hour %d", day, rest[0])
-	case kind == kindTable && len(rest) > 1:
+	case kind == layout.KindLabels && len(rest) > 1:
 		return fmt.Sprintf("%s label %q of streams, hour %d", day, rest[1:], rest[0])
-	case kind == kindFind && len(rest) == 8:
+	case kind == layout.KindFind && len(rest) == 8:
 		return fmt.Sprintf("%s streams by hash %x", day, rest)
-	case kind == kindID && len(rest) == 12:
+	case kind == layout.KindID && len(rest) == 12:
 		return fmt.Sprintf("%s ID %x of stream %d", day, rest[4:], number(0))
-	case kind == kindSpans && len(rest) == 21:
-		t, _ := windowTime(key)
+	case kind == layout.KindSpans && len(rest) == 21:
+		t, _ := layout.WindowTime(key)
 		return fmt.Sprintf("%s spans of stream %d at %s", day, number(1), rfc3339(t))
-	case kind == kindLongest && len(rest) == 4:
+	case kind == layout.KindLongest && len(rest) == 4:
 		return fmt.Sprintf("%s longest profile of service %d", day, number(0))
-	case kind == kindSender && len(rest) == 4:
+	case kind == layout.KindSender && len(rest) == 4:
 		return fmt.Sprintf("%s sender of stream %d", day, number(0))
-	case kind == kindHorizon && len(rest) == 0:
+	case kind == layout.KindHorizon && len(rest) == 0:
 		return day + " hours that retention dropped"
-	case (kind == kindRow || kind == kindPoints) && len(rest) >= 13 && int(rest[0]) < levels:
+	case (kind == layout.KindRow || kind == layout.KindPoints) && len(rest) >= 13 && int(rest[0]) < layout.Levels:
 		what := "row"
-		if kind == kindPoints {
+		if kind == layout.KindPoints {
 			what = "points"
 		}
-		t, _ := windowTime(key)
+		t, _ := layout.WindowTime(key)
 		return fmt.Sprintf("%s %s (%s) of stream %d at %s", day, what, levelNames[rest[0]], number(1), rfc3339(t))
 	}
 	return fmt.Sprintf("%s key %x", day, key)
 }
 
-var levelNames = [levels]string{"profile", "5 minutes", "hour", "day"}
+var levelNames = [layout.Levels]string{"profile", "5 minutes", "hour", "day"}
 
 // keyTimes are the times, in ms, of the profiles that keys from first to last
 // may be about.
@@ -126,17 +127,17 @@ func keyTimes(first, last []byte) (start, end int64) {
 		return 0, 0
 	}
 	lo, hi := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
-	if hi >= metaEpoch { // the store's own keys follow all days
-		hi = max(lo, epochOf(time.Now().UnixMilli()))
+	if hi >= layout.MetaEpoch { // the store's own keys follow all days
+		hi = max(lo, layout.EpochOf(time.Now().UnixMilli()))
 	}
-	start, end = epochStart(lo), epochStart(hi)+dayMs
+	start, end = layout.EpochStart(lo), layout.EpochStart(hi)+layout.DayMs
 	const stream = 4 + 1 + 1 + 4 // rows of one stream lie in order of time
 	if len(first) > stream && len(last) > stream && slices.Equal(first[:stream], last[:stream]) &&
-		(first[4] == kindRow || first[4] == kindPoints) && int(first[5]) < levels {
-		from, ok := windowTime(first)
-		to, also := windowTime(last)
+		(first[4] == layout.KindRow || first[4] == layout.KindPoints) && int(first[5]) < layout.Levels {
+		from, ok := layout.WindowTime(first)
+		to, also := layout.WindowTime(last)
 		if ok && also {
-			return max(start, from-windowMs[first[5]]), min(end, to)
+			return max(start, from-layout.WindowMs[first[5]]), min(end, to)
 		}
 	}
 	return start, end

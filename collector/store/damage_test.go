@@ -20,6 +20,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -79,7 +80,7 @@ func makeDamageStore(t *testing.T, dir string) {
 	}
 	families := 0
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.each(db.pebble, kindKey(id, kindStream), func(_, value []byte) error {
+		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
 			if _, def, err := readStream(value); err == nil && def.isFamily() {
 				families++
 			}

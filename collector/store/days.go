@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // mergeDays merges the days of an epoch that is over. Which streams it has is
@@ -15,7 +17,7 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 	e.mu.RLock()
 	days := e.days
 	e.mu.RUnlock()
-	if days == 0 || epochStart(e.id)+dayMs > now {
+	if days == 0 || layout.EpochStart(e.id)+layout.DayMs > now {
 		return nil
 	}
 	left := false
@@ -55,8 +57,8 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 // dirtyDays lists some streams of an epoch whose day is to be merged, from one on.
 func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 	full := errors.New("full")
-	lower := dirtyKey(epoch, from, 0)
-	err = db.eachBetween(db.pebble, lower, after(kindKey(epoch, kindDirty)), func(key, _ []byte) error {
+	lower := layout.DirtyKey(epoch, from, 0)
+	err = db.eachBetween(db.pebble, lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
 		if len(key) == len(lower) && key[9] == wholeDay {
 			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
 		}
@@ -80,12 +82,12 @@ func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok 
 		return t, false, err
 	}
 	if s == nil { // nobody can ask for it
-		err := db.guard(func() error { return db.pebble.Delete(dirtyKey(e.id, id, wholeDay), pebble.NoSync) })
+		err := db.guard(func() error { return db.pebble.Delete(layout.DirtyKey(e.id, id, wholeDay), pebble.NoSync) })
 		return t, false, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for hour := range uint8(hoursPerEpoch) {
+	for hour := range uint8(layout.HoursPerEpoch) {
 		if e.dropped || e.open[hourID{id, hour}] != nil {
 			return t, false, nil
 		}

@@ -8,26 +8,27 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 func epochRange(id uint32) pebble.KeyRange {
-	return pebble.KeyRange{Start: epochKey(id), End: epochKey(id + 1)}
+	return pebble.KeyRange{Start: layout.EpochKey(id), End: layout.EpochKey(id + 1)}
 }
 
 func prefixRange(prefix []byte) pebble.KeyRange {
-	return pebble.KeyRange{Start: prefix, End: after(prefix)}
+	return pebble.KeyRange{Start: prefix, End: layout.After(prefix)}
 }
 
 // levelRanges are the keys that go with all rows of a level of an epoch. Points of
 // an hour stay, so that series keep every profile's time.
 func levelRanges(epoch uint32, level int) []pebble.KeyRange {
-	ranges := []pebble.KeyRange{prefixRange(levelPrefix(epoch, kindRow, level))}
+	ranges := []pebble.KeyRange{prefixRange(layout.LevelPrefix(epoch, layout.KindRow, level))}
 	switch level {
-	case levelFine: // late profiles are refused, and with them duplicates
-		ranges = append(ranges, prefixRange(kindKey(epoch, kindID)), prefixRange(kindKey(epoch, kindSpans)))
-	case levelSlot:
-		ranges = append(ranges, prefixRange(levelPrefix(epoch, kindPoints, level)))
+	case layout.LevelFine: // late profiles are refused, and with them duplicates
+		ranges = append(ranges, prefixRange(layout.KindKey(epoch, layout.KindID)), prefixRange(layout.KindKey(epoch, layout.KindSpans)))
+	case layout.LevelSlot:
+		ranges = append(ranges, prefixRange(layout.LevelPrefix(epoch, layout.KindPoints, level)))
 	}
 	return ranges
 }
@@ -62,7 +63,7 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 	db.setHorizon(id, horizon{})
 	db.cache.drop(id)
 	db.metrics.droppedEpochs.Inc()
-	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(epochStart(id)).UTC().Format(time.DateOnly), "reason", why)
+	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
 }
 
@@ -103,8 +104,8 @@ func (e *epoch) tryDrop() bool {
 // Queries that run go on to see all.
 func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why string, now time.Time) error {
 	from := db.horizonOf(id).hours(id)
-	for level := levelHour; level >= levelFine; level-- {
-		if to[level] = max(to[level], from[level]); level < levelHour {
+	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
+		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
 		}
 	}
@@ -120,7 +121,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	if e.unreadableMarks {
 		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", storeerr.ErrCorrupt)
 	}
-	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[levelFine]) }); err != nil {
+	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[layout.LevelFine]) }); err != nil {
 		return err
 	}
 	if err := db.mergeAhead(ctx, e, to, now); err != nil {
@@ -132,7 +133,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	for level := range to {
 		switch to[level] {
 		case from[level]:
-		case hoursPerEpoch:
+		case layout.HoursPerEpoch:
 			for _, r := range levelRanges(id, level) {
 				if err := b.DeleteRange(r.Start, r.End, nil); err != nil {
 					return err
@@ -145,7 +146,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 			}
 		}
 	}
-	b.Set(horizonKey(id), to.append(nil), nil)
+	b.Set(layout.HorizonKey(id), to.append(nil), nil)
 	// In this order: a snapshot that has not all rows has a horizon that says so.
 	// What they say is merged, so it does no harm if the horizon is first.
 	db.setHorizon(id, to.times(id))
@@ -157,8 +158,8 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 		db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
 	}
 	db.metrics.droppedLevels.Inc()
-	db.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(epochStart(id)).UTC().Format(time.DateOnly),
-		"hours_raw", to[levelFine], "hours_5m", to[levelSlot], "hours_1h", to[levelHour], "reason", why)
+	db.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly),
+		"hours_raw", to[layout.LevelFine], "hours_5m", to[layout.LevelSlot], "hours_1h", to[layout.LevelHour], "reason", why)
 	return nil
 }
 
@@ -170,14 +171,14 @@ func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) 
 	}
 	// From the start of the day on, so that a deletion takes the place of the one
 	// before it.
-	lo, hi := epochStart(e.id)+1, epochStart(e.id)+int64(to)*hourMs+1
+	lo, hi := layout.EpochStart(e.id)+1, layout.EpochStart(e.id)+int64(to)*layout.HourMs+1
 	for _, s := range streams {
-		kinds := []byte{kindRow, kindPoints}
-		if level == levelFine {
-			kinds[1] = kindSpans
+		kinds := []byte{layout.KindRow, layout.KindPoints}
+		if level == layout.LevelFine {
+			kinds[1] = layout.KindSpans
 		}
 		for _, kind := range kinds {
-			if err := b.DeleteRange(windowKey(e.id, kind, level, s, lo), windowKey(e.id, kind, level, s, hi), nil); err != nil {
+			if err := b.DeleteRange(layout.WindowKey(e.id, kind, level, s, lo), layout.WindowKey(e.id, kind, level, s, hi), nil); err != nil {
 				return err
 			}
 		}
@@ -229,7 +230,7 @@ func (e *epoch) tryRefuse(to int64) bool {
 	defer e.mu.Unlock()
 	e.refused = max(e.refused, to)
 	for id, o := range e.open {
-		if o.flying > 0 && id.hour != wholeDay && epochStart(e.id)+int64(id.hour)*hourMs < to {
+		if o.flying > 0 && id.hour != wholeDay && layout.EpochStart(e.id)+int64(id.hour)*layout.HourMs < to {
 			return false
 		}
 	}
@@ -241,7 +242,7 @@ func (e *epoch) tryRefuse(to int64) bool {
 func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now time.Time) error {
 	members := newMemberLists(db, e)
 	for _, t := range e.due(now.UnixMilli(), 0) {
-		if t.hour >= to[levelFine] {
+		if t.hour >= to[layout.LevelFine] {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -251,7 +252,7 @@ func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now tim
 			return err
 		}
 	}
-	if to[levelHour] > 0 {
+	if to[layout.LevelHour] > 0 {
 		if err := db.mergeDays(ctx, e, now.UnixMilli(), 0); err != nil {
 			return err
 		}
@@ -259,11 +260,11 @@ func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now tim
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for id := range e.open {
-		if id.hour < to[levelFine] || id.hour == wholeDay && to[levelHour] > 0 {
+		if id.hour < to[layout.LevelFine] || id.hour == wholeDay && to[layout.LevelHour] > 0 {
 			return fmt.Errorf("drop rows of epoch %d: hour %d of stream %d is not merged", e.id, id.hour, id.stream)
 		}
 	}
-	if e.days > 0 && to[levelHour] > 0 {
+	if e.days > 0 && to[layout.LevelHour] > 0 {
 		return fmt.Errorf("drop rows of epoch %d: days are not merged", e.id)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -40,14 +41,14 @@ func (l lasting) profile() profile.Profile {
 
 func randomLasting(r *rand.Rand) lasting {
 	l := lasting{
-		at: ms(midnight) + r.Int64N(4*hourMs), duration: r.Int64N(90_000),
+		at: ms(midnight) + r.Int64N(4*layout.HourMs), duration: r.Int64N(90_000),
 		pod: fmt.Sprint(r.IntN(5)), stack: fmt.Sprintf("main;f%d;g%d", r.IntN(3), r.IntN(3)), value: int64(1+r.IntN(500)) * 1e7,
 	}
 	switch r.IntN(8) {
 	case 0:
 		l.duration = 0
 	case 1: // longer than some slots
-		l.duration = r.Int64N(2 * hourMs)
+		l.duration = r.Int64N(2 * layout.HourMs)
 	case 2: // over midnight
 		l.at = ms(midnight) - r.Int64N(60_000)
 	case 3:
@@ -77,8 +78,8 @@ func TestProfilesAreSpread(t *testing.T) {
 	}
 	compare := func(name string) {
 		for range 60 {
-			lo := ms(midnight) - 60_000 + r.Int64N(5*hourMs)
-			hi := lo + 1 + r.Int64N([]int64{5000, 15_000, 300_000, hourMs, 5 * hourMs}[r.IntN(5)])
+			lo := ms(midnight) - 60_000 + r.Int64N(5*layout.HourMs)
+			hi := lo + 1 + r.Int64N([]int64{5000, 15_000, 300_000, layout.HourMs, 5 * layout.HourMs}[r.IntN(5)])
 			want := map[string]float64{}
 			total := 0.0
 			for _, l := range all {
@@ -100,7 +101,7 @@ func TestProfilesAreSpread(t *testing.T) {
 		}
 		for range 20 {
 			step := []int64{1000, 15_000, 60_000, 420_000}[r.IntN(4)]
-			first := (ms(midnight) + r.Int64N(4*hourMs)) / step * step
+			first := (ms(midnight) + r.Int64N(4*layout.HourMs)) / step * step
 			steps := 1 + r.Int64N(100)
 			got, err := db.Points(ctx, SeriesRequest{
 				Selection: Selection{Type: cpuType, Start: first, End: first + (steps-1)*step},
@@ -201,7 +202,7 @@ func TestLongProfilesStaySmall(t *testing.T) {
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, n*1e9, tree.Total())
-	hour, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + 7*hourMs, End: ms(midnight) + 8*hourMs}, nil)
+	hour, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + 7*layout.HourMs, End: ms(midnight) + 8*layout.HourMs}, nil)
 	require.NoError(t, err)
 	require.InEpsilon(t, n*1e9/23, hour.Total(), 0.02)
 }
@@ -209,7 +210,7 @@ func TestLongProfilesStaySmall(t *testing.T) {
 func FuzzShares(f *testing.F) {
 	f.Add(int64(7), int64(15_000), int64(400), int64(9000), uint32(3))
 	f.Fuzz(func(t *testing.T, v, duration, a, b int64, node uint32) {
-		if v < 0 || duration < 2 || duration > dayMs {
+		if v < 0 || duration < 2 || duration > layout.DayMs {
 			return
 		}
 		a, b = min(max(a, 0), duration), min(max(b, 0), duration)

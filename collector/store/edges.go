@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -26,26 +27,26 @@ func (s *scanner) coverEdges(stream uint32, lo, hi int64, direct func(lo, hi int
 	if !s.edges.less || s.edges.strict {
 		return direct(lo, hi)
 	}
-	first, last := windowEnd(levelSlot, lo+1), windowEnd(levelSlot, hi)
+	first, last := layout.WindowEnd(layout.LevelSlot, lo+1), layout.WindowEnd(layout.LevelSlot, hi)
 	if first == last {
 		return s.coverEdge(stream, last, lo, hi, direct, fn)
 	}
 	if err := s.coverEdge(stream, first, lo, first, direct, fn); err != nil {
 		return err
 	}
-	last -= slotMs
+	last -= layout.SlotMs
 	if first < last {
 		if err := direct(first, last); err != nil {
 			return err
 		}
 	}
-	return s.coverEdge(stream, last+slotMs, last, hi, direct, fn)
+	return s.coverEdge(stream, last+layout.SlotMs, last, hi, direct, fn)
 }
 
 // coverEdge is coverEdges within a slot, which ends at end.
 func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi int64) error, fn visit) error {
-	start := end - slotMs
-	if length := hi - lo; length <= slotMs*3/5 || length == slotMs || start < s.gone[levelFine] {
+	start := end - layout.SlotMs
+	if length := hi - lo; length <= layout.SlotMs*3/5 || length == layout.SlotMs || start < s.gone[layout.LevelFine] {
 		return direct(lo, hi)
 	}
 	value, err := s.slotRow(stream, end)
@@ -55,7 +56,7 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 	if value == nil {
 		return direct(lo, hi)
 	}
-	if err := fn(levelSlot, end, value); err != nil {
+	if err := fn(layout.LevelSlot, end, value); err != nil {
 		switch {
 		case errors.Is(err, storeerr.ErrCorrupt):
 			s.db.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
@@ -84,7 +85,7 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 		return errors.Join(again, err)
 	}
 	s.edges.sign = -1
-	err = fn(levelSlot, end, value)
+	err = fn(layout.LevelSlot, end, value)
 	s.edges.sign = 1
 	if err != nil {
 		return err
@@ -95,11 +96,11 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 // slotRow is the row of a slot, or nil if there is none. It is valid until the next
 // call.
 func (s *scanner) slotRow(stream uint32, end int64) ([]byte, error) {
-	it, err := s.open(&s.edges.slots, kindRow, levelSlot)
+	it, err := s.open(&s.edges.slots, layout.KindRow, layout.LevelSlot)
 	if err != nil {
 		return nil, err
 	}
-	key := windowKey(s.epoch, kindRow, levelSlot, stream, end)
+	key := layout.WindowKey(s.epoch, layout.KindRow, layout.LevelSlot, stream, end)
 	if !it.SeekGE(key) || string(it.Key()) != string(key) {
 		return nil, it.Error()
 	}

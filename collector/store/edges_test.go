@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -76,15 +77,15 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 		lost   []int
 	}{
 		"profile": {func(_ *testing.T, key []byte) bool {
-			at, _ := windowTime(key)
-			return key[5] == levelFine && keyStream(key) == 0 && at == ms(midnight.Add(bad*10*time.Second))
+			at, _ := layout.WindowTime(key)
+			return key[5] == layout.LevelFine && layout.KeyStream(key) == 0 && at == ms(midnight.Add(bad*10*time.Second))
 		}, []int{bad}},
-		"windows": {func(_ *testing.T, key []byte) bool { return key[5] == levelSlot }, nil},
+		"windows": {func(_ *testing.T, key []byte) bool { return key[5] == layout.LevelSlot }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, total := edgesStore(t)
 			var keys [][]byte
-			require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kindRow), func(key, _ []byte) error {
+			require.NoError(t, db.each(db.pebble, layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindRow), func(key, _ []byte) error {
 				if c.damage(t, key) {
 					keys = append(keys, append([]byte(nil), key...))
 				}
@@ -115,11 +116,11 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 func TestEndsOfRangesWithLostRows(t *testing.T) {
 	db, total := edgesStore(t)
 	const lost = 29 // of the first slot's 30
-	epoch := epochOf(ms(midnight) + 1)
+	epoch := layout.EpochOf(ms(midnight) + 1)
 	var keys [][]byte
-	require.NoError(t, db.each(db.pebble, kindKey(epoch, kindRow), func(key, _ []byte) error {
-		at, _ := windowTime(key)
-		if key[5] == levelFine && keyStream(key) == 0 && at == ms(midnight.Add(lost*10*time.Second)) {
+	require.NoError(t, db.each(db.pebble, layout.KindKey(epoch, layout.KindRow), func(key, _ []byte) error {
+		at, _ := layout.WindowTime(key)
+		if key[5] == layout.LevelFine && layout.KeyStream(key) == 0 && at == ms(midnight.Add(lost*10*time.Second)) {
 			keys = append(keys, append([]byte(nil), key...))
 		}
 		return nil

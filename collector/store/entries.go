@@ -14,6 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A fileEntry is a version of a key.
@@ -227,7 +229,7 @@ func (d Damage) between(records [][]byte, next []byte) Damage {
 func rowOf(batch []byte) []byte {
 	l := logFile{records: [][]byte{batch}}
 	for _, e := range l.entries().all {
-		if len(e.key) >= 6 && e.key[4] == kindRow {
+		if len(e.key) >= 6 && e.key[4] == layout.KindRow {
 			return e.key
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -39,7 +40,7 @@ type epoch struct {
 	// defaultLongest is that of the others. It is not 0 if some cannot be read.
 	defaultLongest  int64
 	unreadableMarks bool // some marks of windows to be merged cannot be read
-	hours           [hoursPerEpoch]indexHour
+	hours           [layout.HoursPerEpoch]indexHour
 	bytes           int64 // of hours and families
 	open            map[hourID]*openHour
 	days            uint64 // counts what made days of streams dirty; 0 if none is
@@ -53,15 +54,15 @@ type hourID struct {
 	hour   uint8
 }
 
-const wholeDay = hoursPerEpoch
+const wholeDay = layout.HoursPerEpoch
 
 // An openHour has profiles that are in no merged window yet, at least not in
 // that of the hour.
 type openHour struct {
-	dirty  uint16               // slots that are not merged; 1 for a day
-	flying int32                // appends between begin and finish
-	gen    uint64               // counts appends
-	last   [slotsPerHour]moment // when a slot got its last profile
+	dirty  uint16                      // slots that are not merged; 1 for a day
+	flying int32                       // appends between begin and finish
+	gen    uint64                      // counts appends
+	last   [layout.SlotsPerHour]moment // when a slot got its last profile
 }
 
 // A moment is a time in ms since the process began, which a store of many streams
@@ -106,7 +107,7 @@ func (e *epoch) endWrite() {
 
 // findEpochs lists the epochs on disk, by one seek for each.
 func (db *DB) findEpochs() (err error) {
-	it, err := db.newGapIterator(db.pebble, nil, epochKey(metaEpoch), nil)
+	it, err := db.newGapIterator(db.pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
 	if err != nil {
 		return err
 	}
@@ -120,10 +121,10 @@ func (db *DB) findEpochs() (err error) {
 		if err := db.findHorizon(id); err != nil {
 			return err
 		}
-		if id == metaEpoch-1 {
+		if id == layout.MetaEpoch-1 {
 			break
 		}
-		ok = it.SeekGE(epochKey(id + 1))
+		ok = it.SeekGE(layout.EpochKey(id + 1))
 	}
 	return it.Error()
 }
@@ -132,9 +133,9 @@ func (db *DB) findEpochs() (err error) {
 // next maintenance goes on where the last run ended.
 func (db *DB) pinDirty() error {
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		for _, kind := range []byte{kindDirty, kindPending} {
+		for _, kind := range []byte{layout.KindDirty, layout.KindPending} {
 			found := errors.New("found")
-			err := db.each(db.pebble, kindKey(id, kind), func(_, _ []byte) error { return found })
+			err := db.each(db.pebble, layout.KindKey(id, kind), func(_, _ []byte) error { return found })
 			if errors.Is(err, found) {
 				var u use[*epoch]
 				if u, err = db.epoch(id); err == nil {
@@ -162,8 +163,8 @@ func (db *DB) epochsBetween(start, end int64) []uint32 {
 	if end < 1 || start > end {
 		return nil
 	}
-	const last = int64(metaEpoch-1) * dayMs // later times have no epoch
-	lo, hi := epochOf(min(max(start, 1), last)), epochOf(min(end, last))
+	const last = int64(layout.MetaEpoch-1) * layout.DayMs // later times have no epoch
+	lo, hi := layout.EpochOf(min(max(start, 1), last)), layout.EpochOf(min(end, last))
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	var out []uint32
@@ -209,29 +210,29 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	e := &epoch{
 		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*stream{}, byHash: map[uint64]*stream{},
 		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
-		refused: gone.times(id)[levelFine],
+		refused: gone.times(id)[layout.LevelFine],
 	}
 	read := func(kind byte, value func(key, value []byte) error) (gaps *gapError, err error) {
-		err = db.each(db.pebble, kindKey(id, kind), value)
+		err = db.each(db.pebble, layout.KindKey(id, kind), value)
 		errors.As(err, &gaps)
 		return gaps, withoutGaps(err)
 	}
-	partitions, err1 := read(kindPartition, func(key, value []byte) error { return e.readPartition(db, key, value) })
+	partitions, err1 := read(layout.KindPartition, func(key, value []byte) error { return e.readPartition(db, key, value) })
 	if partitions != nil && partitions.open {
 		var err error
-		e.partitions, err = db.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return partitionKey(id, n) })
+		e.partitions, err = db.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return layout.PartitionKey(id, n) })
 		err1 = errors.Join(err1, err)
 	}
 	err2 := e.countStreams(db)
-	longest, err3 := read(kindLongest, func(key, value []byte) error { return e.readLongest(db, key, value) })
+	longest, err3 := read(layout.KindLongest, func(key, value []byte) error { return e.readLongest(db, key, value) })
 	if longest != nil {
-		e.defaultLongest = slotMs // to look back too far does no harm
+		e.defaultLongest = layout.SlotMs // to look back too far does no harm
 	}
-	pending, err4 := read(kindPending, func(key, value []byte) error { return e.readPending(db, key, value) })
+	pending, err4 := read(layout.KindPending, func(key, value []byte) error { return e.readPending(db, key, value) })
 	if pending != nil {
 		err4 = e.noteAll(db, pending.gap)
 	}
-	marks, err5 := read(kindDirty, func(key, value []byte) error { return e.readDirty(db, gone, key, value) })
+	marks, err5 := read(layout.KindDirty, func(key, value []byte) error { return e.readDirty(db, gone, key, value) })
 	e.unreadableMarks = marks != nil
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("read epoch %d: %w", id, err)
@@ -264,11 +265,11 @@ func (e *epoch) noteAll(db *DB, unread gap) error {
 	if err != nil || len(all.streams) == 0 {
 		return err
 	}
-	first, last := uint8(0), uint8(hoursPerEpoch-1)
-	if prefix := kindKey(e.id, kindPending); bytes.HasPrefix(unread.from, prefix) && len(unread.from) > len(prefix) {
+	first, last := uint8(0), uint8(layout.HoursPerEpoch-1)
+	if prefix := layout.KindKey(e.id, layout.KindPending); bytes.HasPrefix(unread.from, prefix) && len(unread.from) > len(prefix) {
 		first = min(unread.from[len(prefix)], last)
 	}
-	if prefix := kindKey(e.id, kindPending); bytes.HasPrefix(unread.to, prefix) && len(unread.to) > len(prefix) {
+	if prefix := layout.KindKey(e.id, layout.KindPending); bytes.HasPrefix(unread.to, prefix) && len(unread.to) > len(prefix) {
 		last = min(unread.to[len(prefix)], last)
 	}
 	for hour := first; hour <= last; hour++ {
@@ -306,8 +307,8 @@ const (
 // countStreams finds the number of the next stream, one above the highest. Lower
 // numbers may be missing.
 func (e *epoch) countStreams(db *DB) (err error) {
-	prefix := kindKey(e.id, kindStream)
-	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: streamKey(e.id, maxStreams)})
+	prefix := layout.KindKey(e.id, layout.KindStream)
+	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
 	if err != nil {
 		return err
 	}
@@ -329,7 +330,7 @@ func (e *epoch) countStreams(db *DB) (err error) {
 // countReadable is countStreams where some streams cannot be read.
 func (e *epoch) countReadable(db *DB) error {
 	e.next = 0
-	err := db.eachBetween(db.pebble, kindKey(e.id, kindStream), streamKey(e.id, maxStreams), func(key, _ []byte) error {
+	err := db.eachBetween(db.pebble, layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
 		if len(key) == 9 {
 			e.next = binary.BigEndian.Uint32(key[5:]) + 1
 		}
@@ -337,14 +338,14 @@ func (e *epoch) countReadable(db *DB) error {
 	})
 	var gaps *gapError
 	if errors.As(err, &gaps) && gaps.open {
-		e.next, err = db.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return streamKey(e.id, n) })
+		e.next, err = db.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return layout.StreamKey(e.id, n) })
 	}
 	return withoutGaps(err)
 }
 
 // readPending reads slots of a stream that are in no table yet.
 func (e *epoch) readPending(db *DB, key, value []byte) error {
-	if len(key) != 10 || key[5] >= hoursPerEpoch {
+	if len(key) != 10 || key[5] >= layout.HoursPerEpoch {
 		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
@@ -365,7 +366,7 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
-	if key[9] < gone[levelFine] || key[9] == wholeDay && gone[levelHour] > 0 {
+	if key[9] < gone[layout.LevelFine] || key[9] == wholeDay && gone[layout.LevelHour] > 0 {
 		return nil // nothing is left to merge where rows were dropped
 	}
 	if key[9] == wholeDay {

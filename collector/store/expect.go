@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // What a query is going to need is estimated from its plan, and reserved before it
@@ -26,8 +28,8 @@ func (db *DB) partSize(epoch, id uint32) (size partSize) {
 		v := e.value.(*partition).view()
 		return partSizeOf(&v)
 	}
-	prefix := segmentPrefix(epoch, id)
-	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	prefix := layout.SegmentPrefix(epoch, id)
+	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return size
 	}
@@ -116,8 +118,8 @@ func (db *DB) expectValues(jobs []*job, r *ValuesRequest) (total int64) {
 	lo, hi := max(r.Start, 0), r.End
 	slots := int64(0)
 	for _, j := range jobs {
-		base := epochStart(j.epoch)
-		first, last := (max(lo-base, 0))/slotMs, (min(hi-base, dayMs))/slotMs
+		base := layout.EpochStart(j.epoch)
+		first, last := (max(lo-base, 0))/layout.SlotMs, (min(hi-base, layout.DayMs))/layout.SlotMs
 		for i := range j.streams {
 			s := &j.streams[i].span
 			slots += max(min(int64(s.last), last)-max(int64(s.first), first)+1, 0)

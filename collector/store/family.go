@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -20,7 +21,7 @@ import (
 type family struct {
 	stream uint32 // of its windows
 	known  bool   // there is such a stream
-	hours  [hoursPerEpoch][]member
+	hours  [layout.HoursPerEpoch][]member
 }
 
 // A member is a stream that has profiles in some slots of an hour.
@@ -122,7 +123,7 @@ type familyKey struct {
 type memberLists struct {
 	db    *DB
 	epoch *epoch
-	hours [hoursPerEpoch]map[familyKey][]member // nil for hours that nobody asked for
+	hours [layout.HoursPerEpoch]map[familyKey][]member // nil for hours that nobody asked for
 }
 
 func newMemberLists(db *DB, e *epoch) *memberLists { return &memberLists{db: db, epoch: e} }
@@ -172,7 +173,7 @@ func (f *family) add(hour uint8, stream uint32, slots uint16) {
 // with the part of it from the first to the last of their slots.
 func (f *family) active(epoch uint32, lo, hi int64) (out []activeStream) {
 	set := slotsBetween(epoch, lo+1, hi)
-	for hour := range uint8(hoursPerEpoch) {
+	for hour := range uint8(layout.HoursPerEpoch) {
 		mask := set.hour(hour)
 		if mask == 0 {
 			continue
@@ -210,10 +211,10 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 	if !f.known {
 		return s.coverMembers(f, kind, lo, hi, fn)
 	}
-	if top == levelFine {
+	if top == layout.LevelFine {
 		return s.coverEdges(f.stream, lo, hi, func(lo, hi int64) error { return s.coverMembers(f, kind, lo, hi, fn) }, fn)
 	}
-	w := windowMs[top]
+	w := layout.WindowMs[top]
 	first := (lo+w-1)/w*w + w
 	if first > hi {
 		return s.coverFamily(f, kind, top-1, lo, hi, fn)
@@ -223,9 +224,9 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 		return err
 	}
 	at := lo
-	for ok := it.SeekGE(windowKey(s.epoch, kind, top, f.stream, first)); ok; ok = it.Next() {
-		end, ok := windowTime(it.Key())
-		if !ok || keyStream(it.Key()) != f.stream || end > hi {
+	for ok := it.SeekGE(layout.WindowKey(s.epoch, kind, top, f.stream, first)); ok; ok = it.Next() {
+		end, ok := layout.WindowTime(it.Key())
+		if !ok || layout.KeyStream(it.Key()) != f.stream || end > hi {
 			break
 		}
 		if err := s.ctx.Err(); err != nil {
@@ -273,10 +274,10 @@ func (s *scanner) coverMembers(f *family, kind byte, lo, hi int64, fn visit) err
 
 // topOf is the level of the longest windows of a kind of keys.
 func topOf(kind byte) int {
-	if kind == kindPoints {
-		return levelHour
+	if kind == layout.KindPoints {
+		return layout.LevelHour
 	}
-	return levelDay
+	return layout.LevelDay
 }
 
 // mergeFamily is merge for a family's stream. It writes nothing if so few streams
@@ -286,13 +287,13 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 		return false, nil
 	}
 	out := m.begin()
-	err := s.coverFamily(f, kindRow, level-1, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
+	err := s.coverFamily(f, layout.KindRow, level-1, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
 	if err != nil || out.profiles == 0 {
 		return false, err
 	}
-	if level < levelDay {
+	if level < layout.LevelDay {
 		var list pointList
-		err := s.coverFamily(f, kindPoints, level-1, lo, hi, func(l int, end int64, value []byte) error {
+		err := s.coverFamily(f, layout.KindPoints, level-1, lo, hi, func(l int, end int64, value []byte) error {
 			return m.addPoints(&list, l, end, value)
 		})
 		if err != nil {
@@ -305,7 +306,7 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 
 // addPoints adds a member's points, or a profile's row.
 func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) error {
-	if level == levelFine {
+	if level == layout.LevelFine {
 		if err := m.row.decodeHead(&reader{data: value}); err != nil {
 			return err
 		}
@@ -315,7 +316,7 @@ func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) 
 		return m.addPoint(end)
 	}
 	for c := range m.totals {
-		if err := list.decode(value, end-windowMs[level], c); err != nil {
+		if err := list.decode(value, end-layout.WindowMs[level], c); err != nil {
 			for before := range c {
 				m.totals[before] = m.totals[before][:len(m.times)]
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -30,13 +31,13 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 			add(pod, time.Duration(hour)*time.Hour+time.Duration(pod)*90*time.Second+time.Second)
 		}
 	}
-	read := func(selector string, from, to time.Duration) (rows [levels]int, total int64) {
+	read := func(selector string, from, to time.Duration) (rows [layout.Levels]int, total int64) {
 		sel := everything(selector)
 		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
 		jobs, err := db.plan(ctx, nil, sel)
 		require.NoError(t, err)
 		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
-			return s.coverJob(j, kindRow, sel.Start-1, sel.End, func(st *jobStream, level int, _ int64, value []byte) error {
+			return s.coverJob(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, level int, _ int64, value []byte) error {
 				rows[level]++
 				var p packedRow
 				err := p.decode(value)
@@ -48,28 +49,28 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 	}
 	const all = 24 * pods * 1e7
 	rows, total := read(`{}`, 0, 24*time.Hour)
-	require.Equal(t, [levels]int{levelFine: 24 * pods}, rows)
+	require.Equal(t, [layout.Levels]int{layout.LevelFine: 24 * pods}, rows)
 	require.EqualValues(t, all, total)
 	require.NoError(t, db.maintain(ctx, 0))
 	for _, selector := range []string{`{}`, `{service_name="app"}`, `{__service_name__=~"app|other",__unit__="nanoseconds"}`} {
 		rows, total = read(selector, 0, 24*time.Hour)
-		require.Equal(t, [levels]int{levelDay: 1}, rows)
+		require.Equal(t, [layout.Levels]int{layout.LevelDay: 1}, rows)
 		require.EqualValues(t, all, total)
 		rows, total = read(selector, time.Hour, 4*time.Hour)
-		require.Equal(t, [levels]int{levelHour: 3}, rows)
+		require.Equal(t, [layout.Levels]int{layout.LevelHour: 3}, rows)
 		require.EqualValues(t, 3*pods*1e7, total)
 	}
 	// In five minutes three or four pods have profiles.
 	rows, total = read(`{}`, time.Hour, time.Hour+10*time.Minute)
 	require.EqualValues(t, 7*1e7, total)
-	require.Equal(t, [levels]int{levelSlot: 2}, rows)
+	require.Equal(t, [layout.Levels]int{layout.LevelSlot: 2}, rows)
 	rows, total = read(`{pod=~"[0-9]"}`, 0, 24*time.Hour)
-	require.Equal(t, [levels]int{levelDay: 10}, rows)
+	require.Equal(t, [layout.Levels]int{layout.LevelDay: 10}, rows)
 	require.EqualValues(t, 24*10*1e7, total)
 
 	points := func(selector string, by ...string) []Series {
 		sel := everything(selector)
-		sel.Start, sel.End = ms(midnight), ms(midnight)+dayMs
+		sel.Start, sel.End = ms(midnight), ms(midnight)+layout.DayMs
 		out, err := db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: by})
 		require.NoError(t, err)
 		return out
@@ -82,14 +83,14 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 	add(pods, 90*time.Minute) // late, and of a new pod
 	rows, total = read(`{}`, 0, 24*time.Hour)
 	require.EqualValues(t, all+1e7, total)
-	require.Equal(t, 23, rows[levelHour])
+	require.Equal(t, 23, rows[layout.LevelHour])
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	_, total = read(`{}`, 0, 24*time.Hour)
 	require.EqualValues(t, all+1e7, total)
 	require.NoError(t, db.maintain(ctx, 0))
 	rows, total = read(`{}`, 0, 24*time.Hour)
-	require.Equal(t, [levels]int{levelDay: 1}, rows)
+	require.Equal(t, [layout.Levels]int{layout.LevelDay: 1}, rows)
 	require.EqualValues(t, all+1e7, total)
 
 	names, err := db.LabelNames(ctx, nil, 0, 0)
@@ -102,10 +103,10 @@ func TestPointsOfADamagedTypeAddNothing(t *testing.T) {
 	m := merger{totals: make([][]int64, 2)}
 	var list pointList
 	good := appendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
-	require.NoError(t, m.addPoints(&list, levelHour, hourMs, good))
+	require.NoError(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, good))
 	bad := appendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
-	require.ErrorIs(t, m.addPoints(&list, levelHour, hourMs, bad), storeerr.ErrCorrupt)
-	require.NoError(t, m.addPoints(&list, levelHour, hourMs, good))
+	require.ErrorIs(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, bad), storeerr.ErrCorrupt)
+	require.NoError(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, good))
 	require.Equal(t, [][]int64{{1, 2, 1, 2}, {3, 4, 3, 4}}, m.totals)
 	require.Len(t, m.times, 4)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -222,7 +223,7 @@ func withoutGaps(err error) error {
 // each calls fn for every key with a prefix. Key and value are valid during the call
 // only. If some keys cannot be read, it ends with a gapError after the others.
 func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
-	return db.eachBetween(r, prefix, after(prefix), fn)
+	return db.eachBetween(r, prefix, layout.After(prefix), fn)
 }
 
 // eachBetween is each for the keys from lower up to, but not, upper.

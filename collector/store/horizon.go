@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -16,15 +17,15 @@ import (
 // the time, in ms, up to which there are none; 0 if all are there. It is a
 // multiple of an hour, and no finer level has an earlier one. The last level goes
 // with the epoch.
-type horizon [levels]int64
+type horizon [layout.Levels]int64
 
 // horizonHours is a horizon in whole hours of its epoch.
-type horizonHours [levelDay]uint8
+type horizonHours [layout.LevelDay]uint8
 
 func (h horizonHours) times(epoch uint32) (at horizon) {
 	for level, n := range h {
 		if n > 0 {
-			at[level] = epochStart(epoch) + int64(n)*hourMs
+			at[level] = layout.EpochStart(epoch) + int64(n)*layout.HourMs
 		}
 	}
 	return at
@@ -33,7 +34,7 @@ func (h horizonHours) times(epoch uint32) (at horizon) {
 func (at horizon) hours(epoch uint32) (h horizonHours) {
 	for level := range h {
 		if at[level] > 0 {
-			h[level] = uint8((at[level] - epochStart(epoch)) / hourMs)
+			h[level] = uint8((at[level] - layout.EpochStart(epoch)) / layout.HourMs)
 		}
 	}
 	return h
@@ -49,7 +50,7 @@ func (h horizonHours) append(b []byte) []byte {
 func readHorizon(value []byte) (h horizonHours, err error) {
 	r := reader{data: value}
 	for level := range h {
-		h[level] = uint8(r.below(hoursPerEpoch+1, "hours"))
+		h[level] = uint8(r.below(layout.HoursPerEpoch+1, "hours"))
 		if level > 0 && h[level] > h[level-1] {
 			r.fail("hours of a coarser level")
 		}
@@ -61,12 +62,12 @@ func readHorizon(value []byte) (h horizonHours, err error) {
 // would have dropped; of a day that retention by size may have touched, the single
 // profiles too, so that no profile is merged into a window without the others.
 func (db *DB) findHorizon(epoch uint32) error {
-	value, closer, err := db.get(horizonKey(epoch))
+	value, closer, err := db.get(layout.HorizonKey(epoch))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		return fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err)
+		return fmt.Errorf("read horizon %x: %w", layout.HorizonKey(epoch), err)
 	}
 	var h horizonHours
 	if err == nil {
@@ -74,10 +75,10 @@ func (db *DB) findHorizon(epoch uint32) error {
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.corrupt(fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err))
+		db.corrupt(fmt.Errorf("read horizon %x: %w", layout.HorizonKey(epoch), err))
 		now := db.options.Now()
 		if h = db.options.outlived(epoch, now); db.old(epoch, now) {
-			h[levelFine] = hoursPerEpoch
+			h[layout.LevelFine] = layout.HoursPerEpoch
 		}
 	}
 	db.setHorizon(epoch, h.times(epoch))
@@ -111,12 +112,12 @@ func (db *DB) reach(epoch uint32, t int64) int64 {
 	now := db.options.Now()
 	soon := db.options.outlived(epoch, now.Add(time.Hour))
 	if db.maxBytes.Load() > 0 && db.old(epoch, now) {
-		soon[levelFine], soon[levelSlot] = hoursPerEpoch, hoursPerEpoch
+		soon[layout.LevelFine], soon[layout.LevelSlot] = layout.HoursPerEpoch, layout.HoursPerEpoch
 	}
 	at, then := db.horizonOf(epoch), soon.times(epoch)
-	for level := levelDay; level > levelFine; level-- {
+	for level := layout.LevelDay; level > layout.LevelFine; level-- {
 		if t <= max(at[level-1], then[level-1]) {
-			return windowEnd(level, t) - windowMs[level] + 1
+			return layout.WindowEnd(level, t) - layout.WindowMs[level] + 1
 		}
 	}
 	return t
@@ -125,9 +126,9 @@ func (db *DB) reach(epoch uint32, t int64) int64 {
 // reach is the time of the first profile that may count from a time on, as
 // DB.reach.
 func (at *horizon) reach(t int64) int64 {
-	for level := levelDay; level > levelFine; level-- {
+	for level := layout.LevelDay; level > layout.LevelFine; level-- {
 		if t <= at[level-1] {
-			return windowEnd(level, t) - windowMs[level] + 1
+			return layout.WindowEnd(level, t) - layout.WindowMs[level] + 1
 		}
 	}
 	return t

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -58,7 +59,7 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 			from = db.reach(id, start)
 		}
 		set := slotsBetween(id, from, end)
-		for hour := range uint8(hoursPerEpoch) {
+		for hour := range uint8(layout.HoursPerEpoch) {
 			if slots := set.hour(hour); err == nil && slots != 0 {
 				err = db.eachTableOf(e.value, hour, func(t *table) error { return fn(id, t, slots, hour) })
 			}
@@ -117,12 +118,12 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
-	value, closer, err := db.get(tableKey(epoch, hour, ""))
+	value, closer, err := db.get(layout.TableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &table{bytes: 256}, nil
 	}
 	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		return nil, fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err)
+		return nil, fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err)
 	}
 	var t *table
 	if err == nil {
@@ -130,11 +131,11 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.corrupt(fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err))
+		db.corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
 		return db.fullTable(epoch)
 	}
 	t.read = func(name string) (*labelColumn, error) {
-		key := tableKey(epoch, hour, name)
+		key := layout.TableKey(epoch, hour, name)
 		value, closer, err := db.get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
@@ -154,7 +155,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 // fullTable makes a table of all streams of an epoch, in all slots.
 func (db *DB) fullTable(epoch uint32) (*table, error) {
 	t := newTableBuilder()
-	err := db.each(db.pebble, kindKey(epoch, kindStream), func(key, value []byte) error {
+	err := db.each(db.pebble, layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
 		if partition, def, err := readStream(value); err == nil && len(key) == 9 && !def.isFamily() {
 			t.add(binary.BigEndian.Uint32(key[5:]), partition, &def, allSlots)
 		}
@@ -178,13 +179,13 @@ func (e *epoch) note(s *stream, hour uint8, slots uint16) {
 // writeTables writes the tables of hours that are over and quiet.
 func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
 	var errs taskErrors
-	for hour := range uint8(hoursPerEpoch) {
+	for hour := range uint8(layout.HoursPerEpoch) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		e.mu.Lock()
 		h := &e.hours[hour]
-		over := epochStart(e.id)+int64(hour+1)*hourMs <= now && time.Since(h.last) >= quiet
+		over := layout.EpochStart(e.id)+int64(hour+1)*layout.HourMs <= now && time.Since(h.last) >= quiet
 		due := !e.dropped && h.table != nil && (over || len(h.table.streams) > maxIndexRows)
 		if due {
 			if h.writing == nil {
@@ -229,18 +230,18 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	prefix, pending := tableKey(e.id, hour, ""), pendingPrefix(e.id, hour)
-	if err := errors.Join(b.DeleteRange(prefix, after(prefix), nil), b.DeleteRange(pending, after(pending), nil)); err != nil {
+	prefix, pending := layout.TableKey(e.id, hour, ""), layout.PendingPrefix(e.id, hour)
+	if err := errors.Join(b.DeleteRange(prefix, layout.After(prefix), nil), b.DeleteRange(pending, layout.After(pending), nil)); err != nil {
 		return err
 	}
-	t.encode(func(name string, value []byte) { b.Set(tableKey(e.id, hour, name), value, nil) })
+	t.encode(func(name string, value []byte) { b.Set(layout.TableKey(e.id, hour, name), value, nil) })
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	e.mu.RLock()
 	dropped := e.dropped
 	if h.table != nil { // what came meanwhile stays noted
 		for row, stream := range h.table.streams {
-			b.Set(pendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.slots[row])), nil)
+			b.Set(layout.PendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.slots[row])), nil)
 		}
 	}
 	e.mu.RUnlock()
@@ -261,7 +262,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 
 // activeSlots are the slots in which an epoch has profiles.
 func (db *DB) activeSlots(e *epoch) (set slotSet, err error) {
-	for hour := range uint8(hoursPerEpoch) {
+	for hour := range uint8(layout.HoursPerEpoch) {
 		err := db.eachTableOf(e, hour, func(t *table) error {
 			for _, slots := range t.slots {
 				set.add(hour, slots)
@@ -277,9 +278,9 @@ func (db *DB) activeSlots(e *epoch) (set slotSet, err error) {
 
 // activeIn are the streams that have profiles in a slot of an epoch.
 func (db *DB) activeIn(e *epoch, slot int) (streams []uint32, err error) {
-	err = db.eachTableOf(e, uint8(slot/slotsPerHour), func(t *table) error {
+	err = db.eachTableOf(e, uint8(slot/layout.SlotsPerHour), func(t *table) error {
 		for row, slots := range t.slots {
-			if slots>>(slot%slotsPerHour)&1 == 1 {
+			if slots>>(slot%layout.SlotsPerHour)&1 == 1 {
 				streams = append(streams, t.streams[row])
 			}
 		}

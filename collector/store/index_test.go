@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -28,8 +29,8 @@ func (x slowIndex) series(ms []*labels.Matcher, start, end int64) map[string]lab
 	out := map[string]labels.Labels{}
 	for _, p := range x {
 		// A profile counts if its five minutes overlap the range.
-		slot := (p.at + slotMs - 1) / slotMs * slotMs
-		if slot < start || slot-slotMs >= end {
+		slot := (p.at + layout.SlotMs - 1) / layout.SlotMs * layout.SlotMs
+		if slot < start || slot-layout.SlotMs >= end {
 			continue
 		}
 	next:
@@ -89,7 +90,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	compare := func() {
 		t.Helper()
 		for i := range 120 {
-			a, b := ms(midnight)+r.Int64N(36*hourMs), ms(midnight)+r.Int64N(36*hourMs)
+			a, b := ms(midnight)+r.Int64N(36*layout.HourMs), ms(midnight)+r.Int64N(36*layout.HourMs)
 			start, end := min(a, b), max(a, b)
 			if i%3 == 0 {
 				end = start + r.Int64N(20*60*1000)
@@ -136,7 +137,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	}
 	tables := func() (n int) {
 		for _, id := range db.epochsBetween(0, 1<<62) {
-			require.NoError(t, db.each(db.pebble, kindKey(id, kindTable), func(_, _ []byte) error { n++; return nil }))
+			require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindLabels), func(_, _ []byte) error { n++; return nil }))
 		}
 		return n
 	}
@@ -154,7 +155,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	compare()
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.each(db.pebble, kindKey(id, kindPending), func(key, _ []byte) error {
+		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindPending), func(key, _ []byte) error {
 			return fmt.Errorf("%x is still pending", key)
 		}))
 	}
@@ -183,7 +184,7 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 		}
 	}
 	state := func() *epoch {
-		e, err := db.epoch(epochOf(ms(midnight) + 1))
+		e, err := db.epoch(layout.EpochOf(ms(midnight) + 1))
 		require.NoError(t, err)
 		defer e.release()
 		return e.value
@@ -208,14 +209,14 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Empty(t, state().live)
 	require.Empty(t, state().open)
-	require.Equal(t, 20+1, countRows(t, db)[levelDay])
+	require.Equal(t, 20+1, countRows(t, db)[layout.LevelDay])
 	tree, err = db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 3*20*1e7, tree.Total())
 	add(200) // late
-	require.Zero(t, countRows(t, db)[levelDay])
+	require.Zero(t, countRows(t, db)[layout.LevelDay])
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, 20+1, countRows(t, db)[levelDay])
+	require.Equal(t, 20+1, countRows(t, db)[layout.LevelDay])
 }
 
 // TestDamagedTableIsWrittenAgain damages an hour's table before late profiles
@@ -230,12 +231,12 @@ func TestDamagedTableIsWrittenAgain(t *testing.T) {
 		}
 		add("a")
 		require.NoError(t, db.maintain(ctx, 0))
-		id := epochOf(ms(midnight) + 1)
-		require.NoError(t, db.pebble.Set(tableKey(id, 0, column), []byte("damaged"), nil))
+		id := layout.EpochOf(ms(midnight) + 1)
+		require.NoError(t, db.pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
 		db.cache.forget(tableID(id, 0))
 		add("b")
 		require.NoError(t, db.maintain(ctx, 0))
-		values, err := db.LabelValues(ctx, "pod", nil, ms(midnight), ms(midnight)+hourMs)
+		values, err := db.LabelValues(ctx, "pod", nil, ms(midnight), ms(midnight)+layout.HourMs)
 		require.NoError(t, err)
 		require.Equal(t, []string{"a", "b"}, values)
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A lineage is the function-level trie of a service over all epochs. Every epoch
@@ -142,8 +144,8 @@ func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, er
 // lastSegment is the first node of a partition's last segment. It grows with the
 // partition.
 func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
-	prefix := segmentPrefix(s.epoch, id)
-	it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	prefix := layout.SegmentPrefix(s.epoch, id)
+	it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return 0, err
 	}

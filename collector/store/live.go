@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -43,7 +44,7 @@ func (e *epoch) addLive(s *stream) {
 
 // readStream reads a stream. An empty value marks a number that is not to be used.
 func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
-	key := streamKey(e.id, id)
+	key := layout.StreamKey(e.id, id)
 	value, closer, err := db.get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("read stream %x: %w: missing", key, storeerr.ErrCorrupt)
@@ -101,7 +102,7 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 		}
 		partition = next
 		err := db.guard(func() error {
-			return db.pebble.Set(partitionKey(e.id, partition), []byte(service), pebble.NoSync)
+			return db.pebble.Set(layout.PartitionKey(e.id, partition), []byte(service), pebble.NoSync)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("write partition: %w", err)
@@ -138,8 +139,8 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	b.Set(streamKey(e.id, e.next), appendStream(nil, partition, def), nil)
-	b.Set(findKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
+	b.Set(layout.StreamKey(e.id, e.next), appendStream(nil, partition, def), nil)
+	b.Set(layout.FindKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
 	if err := db.commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
@@ -214,7 +215,7 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []ui
 
 // findStreams lists the streams of an epoch whose definition has a hash.
 func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
-	key := findKey(epoch, hash)
+	key := layout.FindKey(epoch, hash)
 	value, closer, err := db.get(key)
 	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, nil // a second stream of the same definition serves as well

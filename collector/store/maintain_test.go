@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -28,7 +29,7 @@ func daysWithBroken(t *testing.T, n, broken int, change func(*Options)) (db *DB,
 			p := cpu(folded(at, fmt.Sprintf("main;a%d 1", day)), labelServiceName, "a", "pod", fmt.Sprint(pod))
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
-		ids = append(ids, epochOf(ms(at)))
+		ids = append(ids, layout.EpochOf(ms(at)))
 	}
 	e, err := db.epoch(ids[broken])
 	require.NoError(t, err)
@@ -50,7 +51,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.failedDays))
 	for i, id := range ids {
 		days := 0
-		require.NoError(t, db.each(db.pebble, levelPrefix(id, kindRow, levelDay), func(_, _ []byte) error {
+		require.NoError(t, db.each(db.pebble, layout.LevelPrefix(id, layout.KindRow, layout.LevelDay), func(_, _ []byte) error {
 			days++
 			return nil
 		}))
@@ -61,7 +62,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[1]))
 	for i, id := range ids {
-		require.Equal(t, i != 1, db.horizonOf(id)[levelFine] > 0, "day %d", i)
+		require.Equal(t, i != 1, db.horizonOf(id)[layout.LevelFine] > 0, "day %d", i)
 	}
 
 	// By size, what is next goes in the place of a day that cannot be dropped.
@@ -147,7 +148,7 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 // Members of families are those that a pass over the tables for each of them finds.
 func TestMemberLists(t *testing.T) {
 	db := crowded(t, 0)
-	id := epochOf(ms(midnight) + 1)
+	id := layout.EpochOf(ms(midnight) + 1)
 	e, err := db.epoch(id)
 	require.NoError(t, err)
 	defer e.release()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -67,7 +68,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		require.NoError(t, db.maintain(ctx, 0))
 		check()
 		for id := range uint32(services) {
-			u, err := db.partition(epochOf(ms(midnight.Add(offset))+1), id)
+			u, err := db.partition(layout.EpochOf(ms(midnight.Add(offset))+1), id)
 			require.NoError(t, err)
 			uncapped += u.value.size()
 			u.release()

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -32,10 +33,10 @@ type modelProfile struct {
 // countsAt is the time at which a profile counts in a flame graph: its own, or the
 // end of the finest window of which there is a row.
 func countsAt(t int64, horizons map[uint32]horizon) int64 {
-	h := horizons[epochOf(t)]
-	for level := levelDay; level > levelFine; level-- {
+	h := horizons[layout.EpochOf(t)]
+	for level := layout.LevelDay; level > layout.LevelFine; level-- {
 		if t <= h[level-1] {
-			return windowEnd(level, t)
+			return layout.WindowEnd(level, t)
 		}
 	}
 	return t
@@ -85,9 +86,9 @@ func (m *modelRun) push(back time.Duration) {
 	t := m.now.Load() - m.r.Int64N(back.Milliseconds())
 	switch m.r.IntN(4) { // at the very edges of windows
 	case 0:
-		t = t / slotMs * slotMs
+		t = t / layout.SlotMs * layout.SlotMs
 	case 1:
-		t = t/hourMs*hourMs + 1
+		t = t/layout.HourMs*layout.HourMs + 1
 	}
 	p := modelProfile{
 		time: t, pod: fmt.Sprint(m.r.IntN(12)), stack: fmt.Sprintf("main;f%d;g%d", m.r.IntN(4), m.r.IntN(4)), value: int64(1+m.r.IntN(5)) * 1e7,
@@ -99,8 +100,8 @@ func (m *modelRun) push(back time.Duration) {
 	m.tried.Add(p.value)
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.options.outlived(epochOf(t), time.UnixMilli(m.now.Load())).times(epochOf(t))
-		require.LessOrEqual(m, t, outlived[levelFine], "refused: %v", err)
+		outlived := m.db.options.outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).times(layout.EpochOf(t))
+		require.LessOrEqual(m, t, outlived[layout.LevelFine], "refused: %v", err)
 		m.tried.Add(-p.value)
 		return
 	}
@@ -125,7 +126,7 @@ func (m *modelRun) ask(first int64) {
 		a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
 		sel := Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
 		if m.r.IntN(3) == 0 {
-			sel.Start, sel.End = sel.Start/hourMs*hourMs+1, windowEnd(levelHour, sel.End)
+			sel.Start, sel.End = sel.Start/layout.HourMs*layout.HourMs+1, layout.WindowEnd(layout.LevelHour, sel.End)
 		}
 		step := []time.Duration{15 * time.Second, time.Minute, 7 * time.Minute, time.Hour, 25 * time.Hour}[m.r.IntN(5)]
 		if span := time.Duration(sel.End-sel.Start) * time.Millisecond; span/step > 300 {
@@ -217,7 +218,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 				g.Go(func() { // all time: never less than acknowledged, never more than sent
 					for ctx.Err() == nil {
 						least := m.acked.Load()
-						tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*dayMs}, nil)
+						tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
 						if most := m.tried.Load(); err == nil && (tree.Total() < least || tree.Total() > most) {
 							t.Errorf("a query gave %d, want %d to %d", tree.Total(), least, most)
 						}
@@ -257,7 +258,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, v.Damage)
 			if name == "dropped by age" {
-				first := epochOf(ms(midnight) + 1)
+				first := layout.EpochOf(ms(midnight) + 1)
 				require.Equal(t, horizonHours{24, 24, 24}, m.db.horizonOf(first).hours(first))
 				require.Equal(t, horizonHours{24, 24, 0}, m.db.horizonOf(first+1).hours(first+1))
 				require.Equal(t, horizonHours{24, 9, 0}, m.db.horizonOf(first+2).hours(first+2))
@@ -300,7 +301,7 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	}
 	require.EqualValues(t, 3, count("3h2m", "3h5m"))
 	require.NoError(t, db.maintain(ctx, 0))
-	first := epochOf(ms(midnight) + 1)
+	first := layout.EpochOf(ms(midnight) + 1)
 	require.Equal(t, horizonHours{12, 6, 0}, db.horizonOf(first).hours(first))
 	for _, tt := range []struct {
 		from, to string
@@ -350,8 +351,8 @@ func TestQueriesReadFewRows(t *testing.T) {
 	const perSlot = 3
 	for day := range 30 {
 		var ps []profile.Profile
-		for i := range 24 * slotsPerHour * perSlot {
-			if i/slotsPerHour/perSlot%7 == 3 {
+		for i := range 24 * layout.SlotsPerHour * perSlot {
+			if i/layout.SlotsPerHour/perSlot%7 == 3 {
 				continue // an hour without any
 			}
 			at := midnight.Add(time.Duration(day)*24*time.Hour + time.Duration(i)*5*time.Minute/perSlot + time.Second)
@@ -361,9 +362,9 @@ func TestQueriesReadFewRows(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	from := ms(midnight.Add(5*24*time.Hour)) + 1
-	day := [2]int64{from, from - 1 + dayMs}
-	month := [2]int64{ms(midnight) + 1, ms(midnight) + 30*dayMs}
-	cut := [2]int64{ms(midnight) + 17*60_000, ms(midnight) + 29*dayMs + 7*hourMs + 123_456}
+	day := [2]int64{from, from - 1 + layout.DayMs}
+	month := [2]int64{ms(midnight) + 1, ms(midnight) + 30*layout.DayMs}
+	cut := [2]int64{ms(midnight) + 17*60_000, ms(midnight) + 29*layout.DayMs + 7*layout.HourMs + 123_456}
 	// Of both ends: hours of a day, slots of an hour, profiles of a slot.
 	const ends = 2 * (23 + 11 + perSlot)
 	rows := func(name string, r [2]int64, most int) {
@@ -375,7 +376,7 @@ func TestQueriesReadFewRows(t *testing.T) {
 		var mu sync.Mutex
 		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
 			lo, hi := sel.times(j.epoch)
-			err := s.cover(kindRow, levelDay, j.streams[0].id, lo, hi, func(int, int64, []byte) error { return nil })
+			err := s.cover(layout.KindRow, layout.LevelDay, j.streams[0].id, lo, hi, func(int, int64, []byte) error { return nil })
 			mu.Lock()
 			seen += s.seen
 			mu.Unlock()
@@ -432,9 +433,9 @@ func TestDamagedHorizon(t *testing.T) {
 	db := open(t, dir, clock)
 	at := midnight.Add(10 * time.Hour)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
-	epoch := epochOf(ms(at))
+	epoch := layout.EpochOf(ms(at))
 	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "size", db.options.Now()))
-	require.NoError(t, db.pebble.Set(horizonKey(epoch), []byte{24, 0xff}, nil))
+	require.NoError(t, db.pebble.Set(layout.HorizonKey(epoch), []byte{24, 0xff}, nil))
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), storeerr.ErrInvalid)
@@ -453,10 +454,10 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	db := open(t, dir, clock)
 	at := midnight.Add(10*time.Hour + time.Minute)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
-	epoch := epochOf(ms(at))
+	epoch := layout.EpochOf(ms(at))
 	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "age", db.options.Now()))
 	for _, hour := range []uint8{10, wholeDay} {
-		require.NoError(t, db.pebble.Set(dirtyKey(epoch, 0, hour), []byte{0xff}, nil))
+		require.NoError(t, db.pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
 	}
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)

@@ -14,6 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // ErrCorruptStore is wrapped by errors of Open about files without which the store cannot be
@@ -181,7 +183,7 @@ func findUnlisted(fs vfs.FS, dir string, f *files, o *pebble.Options) (found str
 		for e := t.next(); e != nil && found == ""; e = t.next() {
 			// What nothing but retention deletes.
 			if len(e.key) < 6 || e.kind != pebble.InternalKeyKindSet ||
-				e.key[4] != kindSegment && (e.key[4] != kindRow || e.key[5] != levelFine) {
+				e.key[4] != layout.KindSegment && (e.key[4] != layout.KindRow || e.key[5] != layout.LevelFine) {
 				continue
 			}
 			_, closer, err := p.Get(e.key)

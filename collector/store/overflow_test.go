@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -118,7 +119,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 
 	now = midnight.Add(7 * 24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NotZero(t, db.horizonOf(epochOf(ms(midnight)+1)))
+	require.NotZero(t, db.horizonOf(layout.EpochOf(ms(midnight)+1)))
 	check()
 	total(selected(3*time.Hour, 3*time.Hour+30*time.Minute, `{pod="a"}`), 2*(third+small))
 	verified()
@@ -271,7 +272,7 @@ func TestProfilesAreCounted(t *testing.T) {
 	require.NoError(t, db.Append(ctx, []profile.Profile{good, large(midnight.Add(2*time.Hour), "main;large", 7, labelServiceName, "x")}))
 	want, err := db.Tree(ctx, everything("{}"), nil)
 	require.NoError(t, err)
-	prefix := levelPrefix(epochOf(ms(midnight)+1), kindRow, levelFine)
+	prefix := layout.LevelPrefix(layout.EpochOf(ms(midnight)+1), layout.KindRow, layout.LevelFine)
 	var bad []byte
 	require.NoError(t, db.each(db.pebble, prefix, func(key, _ []byte) error {
 		bad = slices.Clone(key)
@@ -320,7 +321,7 @@ func TestProfilesAreCounted(t *testing.T) {
 	}
 	edge()
 	require.NoError(t, db.each(db.pebble, prefix, func(key, _ []byte) error {
-		if at, _ := windowTime(key); at == ms(slot.Add(40*time.Second)) {
+		if at, _ := layout.WindowTime(key); at == ms(slot.Add(40*time.Second)) {
 			bad = slices.Clone(key)
 		}
 		return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -123,7 +124,7 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 		}
 	}
 	// A time that has no day is in none.
-	sel.Start, sel.End = ms(midnight)+int64(1<<32)*dayMs, 1<<63-1
+	sel.Start, sel.End = ms(midnight)+int64(1<<32)*layout.DayMs, 1<<63-1
 	tree, err := db.Tree(context.Background(), sel, nil)
 	require.NoError(t, err)
 	require.Zero(t, tree.Total())

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // errClosed marks a dictionary that does not grow any more: a repair found that segments
@@ -101,7 +103,7 @@ func newPartition(epoch, id uint32) *partition {
 
 func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
 	p := newPartition(epoch, id)
-	prefix := segmentPrefix(epoch, id)
+	prefix := layout.SegmentPrefix(epoch, id)
 	err := db.each(r, prefix, func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {
 			p.damage = errClosed
@@ -147,7 +149,7 @@ func (db *DB) extend(p *partition, fn func(*dictionary)) error {
 		return nil
 	}
 	err := db.guard(func() error {
-		return db.pebble.Set(segmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync)
+		return db.pebble.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync)
 	})
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)

@@ -5,11 +5,13 @@ import (
 	"slices"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // longestMs is the longest time that a profile is taken to cover. A longer one is a
 // mistake of its sender, and the profile then counts at its time.
-const longestMs = dayMs
+const longestMs = layout.DayMs
 
 // maxPartSamples bounds the samples of all parts of a profile together. Of one that
 // would have more, each sample is in some parts only, chosen evenly.
@@ -30,7 +32,7 @@ func (p *piece) normalize() {
 		p.duration--
 	}
 	// What begins at a slot's end belongs to the next slot.
-	if p.time%slotMs == 0 {
+	if p.time%layout.SlotMs == 0 {
 		p.time++
 		p.duration--
 	}
@@ -54,19 +56,19 @@ func (p *piece) state(c int) bool { return c < 64 && p.source.states>>c&1 == 1 }
 // The parts are valid until fn returns.
 func (p *piece) eachPart(fn func(*piece) error) error {
 	end := p.time + p.duration
-	if p.duration == 0 || !p.flows() || end <= windowEnd(levelSlot, p.time) {
+	if p.duration == 0 || !p.flows() || end <= layout.WindowEnd(layout.LevelSlot, p.time) {
 		return fn(p)
 	}
-	parts := (end-1)/slotMs - (p.time-1)/slotMs + 1
+	parts := (end-1)/layout.SlotMs - (p.time-1)/layout.SlotMs + 1
 	grains := int64(0) // in how many parts a sample may be; 0 for all
 	if n := int64(len(p.samples)); n*parts > maxPartSamples {
 		grains = max(maxPartSamples/n, 1)
 	}
 	units := p.units()
 	for at := p.time; at < end; {
-		next := min(windowEnd(levelSlot, at), end)
+		next := min(layout.WindowEnd(layout.LevelSlot, at), end)
 		if next == at { // at a slot's end
-			next = min(at+slotMs, end)
+			next = min(at+layout.SlotMs, end)
 		}
 		part := *p
 		part.time, part.duration, part.continues = at, next-at, at > p.time

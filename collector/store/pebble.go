@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -46,7 +47,7 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 
 // checkFormat refuses a store of another version, and marks a new one. Version 2 is marked too: it stays readable.
 func (db *DB) checkFormat() error {
-	v, closer, err := db.get(formatKey())
+	v, closer, err := db.get(layout.FormatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
 		it, err := db.pebble.NewIter(nil)
 		if err != nil {
@@ -80,6 +81,6 @@ func (db *DB) checkFormat() error {
 
 func (db *DB) markFormat() error {
 	return db.guard(func() error {
-		return db.pebble.Set(formatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
+		return db.pebble.Set(layout.FormatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -73,7 +74,7 @@ func (l *pointList) decodeCovers(r *reader, n int) error {
 	switch mode := r.byte("duration mode"); mode {
 	case 1:
 		c := r.uvarint("duration")
-		if c > 2*dayMs+1 {
+		if c > 2*layout.DayMs+1 {
 			r.fail("duration")
 		}
 		for i := range l.covers {
@@ -105,7 +106,7 @@ func (l *pointList) decodeCovers(r *reader, n int) error {
 			return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
 		}
 		pos, last = next, last+(int64(d>>1)^-int64(d&1))
-		if last < 0 || last > 2*dayMs+1 {
+		if last < 0 || last > 2*layout.DayMs+1 {
 			return fmt.Errorf("%w: a duration of %d ms", storeerr.ErrCorrupt, last>>1)
 		}
 		l.covers[i] = uint64(last)
@@ -157,7 +158,7 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 	}
 	t := start
 	for i, d := range l.tmp {
-		if d > dayMs {
+		if d > layout.DayMs {
 			return fmt.Errorf("%w: time %d ms after the one before", storeerr.ErrCorrupt, d)
 		}
 		t += int64(d)

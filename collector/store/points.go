@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -151,12 +152,12 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 		}
 		single = single.empty()
 	}
-	err := s.coverJob(j, kindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
+	err := s.coverJob(j, layout.KindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
 		if st != last {
 			flush()
 			last, add = st, to(st)
 		}
-		if level == levelFine {
+		if level == layout.LevelFine {
 			if err := p.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
@@ -169,7 +170,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 			}
 			return nil
 		}
-		if err := list.decode(value, end-windowMs[level], st.sampleType); err != nil {
+		if err := list.decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
 			return err
 		}
 		add(list.within(lo-s.longest, hi))
@@ -203,7 +204,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	for _, st := range j.streams {
 		g := st.group
 		from, to := st.span.within(s, lo, hi)
-		err := s.cover(kindRow, levelFine, st.id, from, to, func(level int, t int64, value []byte) error {
+		err := s.cover(layout.KindRow, layout.LevelFine, st.id, from, to, func(level int, t int64, value []byte) error {
 			if err := p.decode(value); err != nil {
 				return err
 			}
@@ -214,7 +215,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 			if err != nil {
 				return err
 			}
-			if level == levelFine {
+			if level == layout.LevelFine {
 				groups.add(g, t, sum, s.coversOf(&p), 1)
 			} else {
 				groups.add(g, t, sum, 0, uint32(p.profiles))
@@ -328,7 +329,7 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 	begin, end := t, t // the first and the last ms
 	if d > 0 {
 		begin, end = t+1, t+d
-		if end+2*d > gs.now-lateMs && end+d+min(d, lateMs) > gs.now && end <= gs.now && end%slotMs != 0 && (g.until == 0 || end < g.until) {
+		if end+2*d > gs.now-lateMs && end+d+min(d, lateMs) > gs.now && end <= gs.now && end%layout.SlotMs != 0 && (g.until == 0 || end < g.until) {
 			g.until = end
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"unsafe"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // States, such as memory in use, are averaged over time and added over processes: of
@@ -43,8 +45,8 @@ type jobSender struct {
 func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
 	var p packedRow
 	var list pointList
-	err = s.cover(kindPoints, levelHour, base, lo, hi, func(level int, end int64, value []byte) error {
-		if level == levelFine {
+	err = s.cover(layout.KindPoints, layout.LevelHour, base, lo, hi, func(level int, end int64, value []byte) error {
+		if level == layout.LevelFine {
 			if err := p.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
@@ -53,7 +55,7 @@ func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []
 			}
 			return nil
 		}
-		if err := list.decode(value, end-windowMs[level], 0); err != nil {
+		if err := list.decode(value, end-layout.WindowMs[level], 0); err != nil {
 			return err
 		}
 		in := list.within(lo, hi)
@@ -71,8 +73,8 @@ func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []
 // about a selection: those in it, and around it those which may stand for a time in it.
 func snapshotTimes(sel *Selection, epoch uint32) (from, to int64) {
 	lo, hi := sel.times(epoch)
-	start := epochStart(epoch)
-	return max(lo-holdMs, start), min(hi+holdMs, start+dayMs)
+	start := layout.EpochStart(epoch)
+	return max(lo-holdMs, start), min(hi+holdMs, start+layout.DayMs)
 }
 
 // find finds out when a sender was there in [lo, hi], by its snapshots from holdMs
@@ -240,7 +242,7 @@ func (db *DB) findSenders(ctx context.Context, h *hold, jobs []*job, sel Selecti
 		}
 		lo, hi := sel.times(j.epoch)
 		from, to := snapshotTimes(&sel, j.epoch)
-		start := epochStart(j.epoch)
+		start := layout.EpochStart(j.epoch)
 		var found []interval
 		for i := range j.senders {
 			if err := ctx.Err(); err != nil {
@@ -302,8 +304,8 @@ func lengthWithin(list []interval, from, to int64) (sum int64) {
 func setShares(jobs []*job, sel Selection, measured []interval) {
 	all := lengthWithin(measured, max(sel.Start, 1)-1, sel.End)
 	for _, j := range jobs {
-		start := epochStart(j.epoch)
-		end := start + dayMs
+		start := layout.EpochStart(j.epoch)
+		end := start + layout.DayMs
 		for i := range j.senders {
 			snd := &j.senders[i]
 			there := lengthWithin(snd.alive, start, end)

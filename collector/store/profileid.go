@@ -10,6 +10,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -77,7 +78,7 @@ type visitProfile func(time int64, id uint64, value []byte) error
 // in (lo, hi], in order of time. Those that are not in ids are passed over; nil
 // means all.
 func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint64]bool, fn visitProfile) error {
-	if lo = max(lo, s.gone[levelFine]); lo >= hi {
+	if lo = max(lo, s.gone[layout.LevelFine]); lo >= hi {
 		return nil
 	}
 	it, err := s.profileIter(kind)
@@ -85,14 +86,14 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 		return err
 	}
 	it.complete = false
-	s.key = appendWindowKey(s.key[:0], s.epoch, kind, levelFine, stream, lo+1)
+	s.key = layout.AppendWindowKey(s.key[:0], s.epoch, kind, layout.LevelFine, stream, lo+1)
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
 		key := it.Key()
-		id, ok := keyID(key)
-		if !ok || keyStream(key) != stream {
+		id, ok := layout.KeyID(key)
+		if !ok || layout.KeyStream(key) != stream {
 			break
 		}
-		time, _ := windowTime(key)
+		time, _ := layout.WindowTime(key)
 		if time > hi {
 			break
 		}
@@ -119,16 +120,16 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 
 // profileIter returns the iterator of rows, or of spans, of single profiles.
 func (s *scanner) profileIter(kind byte) (*gapIterator, error) {
-	if kind == kindRow {
-		return s.iter(&s.iters, kindRow, levelFine)
+	if kind == layout.KindRow {
+		return s.iter(&s.iters, layout.KindRow, layout.LevelFine)
 	}
-	return s.open(&s.spans, kind, levelFine)
+	return s.open(&s.spans, kind, layout.LevelFine)
 }
 
 // coverProfiles is coverJob for the rows of the profiles that a selection names.
 func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, level int, end int64, value []byte) error) error {
-	return s.eachProfile(j, kindRow, sel, func(st *jobStream, t int64, _ uint64, value []byte) error {
-		return fn(st, levelFine, t, value)
+	return s.eachProfile(j, layout.KindRow, sel, func(st *jobStream, t int64, _ uint64, value []byte) error {
+		return fn(st, layout.LevelFine, t, value)
 	})
 }
 
@@ -136,7 +137,7 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p packedSpans
 	selected := sel.tagged()
-	err = s.eachProfile(j, kindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
+	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
 		if err := p.decode(value); err != nil {
 			return err
 		}

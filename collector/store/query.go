@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -128,8 +129,8 @@ func (db *DB) runOne(ctx context.Context, h *hold, from *snapshot, j *job, fn fu
 // times are the range of a selection as an interval that is open at the start,
 // within an epoch.
 func (sel *Selection) times(epoch uint32) (lo, hi int64) {
-	base := epochStart(epoch)
-	return max(sel.Start, base+1) - 1, min(sel.End, base+dayMs)
+	base := layout.EpochStart(epoch)
+	return max(sel.Start, base+1) - 1, min(sel.End, base+layout.DayMs)
 }
 
 // bytesPerSum is the memory of a node's sum, and of decoding rows that have the node.
@@ -212,7 +213,7 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within fu
 		switch {
 		case err != nil:
 			return err
-		case level == levelFine && !whole && !s.clip.whole(t, int64(b.row.duration)):
+		case level == layout.LevelFine && !whole && !s.clip.whole(t, int64(b.row.duration)):
 			v, err = b.row.addShare(sums, st.sampleType, s.edges.sign, s.clip, t, within, &b.scratch)
 		case within != nil:
 			v, err = b.row.addWithin(sums, st.sampleType, s.edges.sign, within, &b.scratch)
@@ -232,7 +233,7 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within fu
 		whole = true
 		err = s.coverProfiles(j, &sel, add)
 	default:
-		err = s.coverJob(j, kindRow, lo, hi, add)
+		err = s.coverJob(j, layout.KindRow, lo, hi, add)
 	}
 	return total, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -47,42 +48,42 @@ func (r *rebuild) begin(e *epochCheck) {
 	if r == nil || e.hours != nil {
 		return
 	}
-	var hours [levels]uint32 // that have rows of a level
+	var hours [layout.Levels]uint32 // that have rows of a level
 	for _, row := range e.rows {
-		hours[row.level] |= 1 << hourOf(row.time)
+		hours[row.level] |= 1 << layout.HourOf(row.time)
 	}
-	past := min(max((r.db.options.Now().UnixMilli()-epochStart(e.id))/hourMs, 0), hoursPerEpoch)
+	past := min(max((r.db.options.Now().UnixMilli()-layout.EpochStart(e.id))/layout.HourMs, 0), layout.HoursPerEpoch)
 	e.hours = &horizonHours{}
 	for level := range e.hours {
-		without := bits.TrailingZeros32(hours[level] | 1<<hoursPerEpoch) // the first hours, without rows of the level
+		without := bits.TrailingZeros32(hours[level] | 1<<layout.HoursPerEpoch) // the first hours, without rows of the level
 		coarser := uint32(0)
 		for _, h := range hours[level+1:] {
 			coarser |= h
 		}
 		e.hours[level] = min(uint8(bits.Len32(coarser&(1<<without-1))), uint8(past))
-		if level > levelFine {
+		if level > layout.LevelFine {
 			e.hours[level] = min(e.hours[level], e.hours[level-1])
 		}
 	}
 	if e.gone = e.hours.times(e.id); *e.hours != (horizonHours{}) {
-		r.set(horizonKey(e.id), e.hours.append(nil))
+		r.set(layout.HorizonKey(e.id), e.hours.append(nil))
 	}
 }
 
 // mark marks a window to be merged, unless the rows for it were dropped.
 func (r *rebuild) mark(e *epochCheck, stream uint32, level int8, end int64) {
-	at, slots := hourID{stream, hourOf(end)}, uint16(0)
+	at, slots := hourID{stream, layout.HourOf(end)}, uint16(0)
 	switch level {
-	case levelSlot:
-		slots = 1 << slotOf(end)
-	case levelDay:
+	case layout.LevelSlot:
+		slots = 1 << layout.SlotOf(end)
+	case layout.LevelDay:
 		at.hour, slots = wholeDay, 1
 	}
-	if r == nil || level == levelFine || at.hour < e.hours[levelFine] || level == levelDay && e.hours[levelHour] > 0 {
+	if r == nil || level == layout.LevelFine || at.hour < e.hours[layout.LevelFine] || level == layout.LevelDay && e.hours[layout.LevelHour] > 0 {
 		return
 	}
 	e.dirty[at] |= slots
-	r.set(dirtyKey(e.id, stream, at.hour), binary.AppendUvarint(nil, uint64(e.dirty[at])))
+	r.set(layout.DirtyKey(e.id, stream, at.hour), binary.AppendUvarint(nil, uint64(e.dirty[at])))
 }
 
 // note makes queries look for a row, in all slots of an hour's row or a day's.
@@ -92,7 +93,7 @@ func (r *rebuild) note(e *epochCheck, row *rowCheck) {
 	}
 	row.eachSlot(func(at hourID, slot uint) bool {
 		e.noted[at] |= 1 << slot
-		r.set(pendingKey(e.id, at.hour, at.stream), binary.AppendUvarint(nil, uint64(e.noted[at])))
+		r.set(layout.PendingKey(e.id, at.hour, at.stream), binary.AppendUvarint(nil, uint64(e.noted[at])))
 		return true
 	})
 }
@@ -109,12 +110,12 @@ func (r *rebuild) findable(e *epochCheck) {
 	}
 	for hash := range e.finds {
 		if want[hash] == nil {
-			r.delete(findKey(e.id, hash))
+			r.delete(layout.FindKey(e.id, hash))
 		}
 	}
 	for hash, ids := range want {
 		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
-			r.set(findKey(e.id, hash), appendStreams(nil, ids))
+			r.set(layout.FindKey(e.id, hash), appendStreams(nil, ids))
 		}
 	}
 }
@@ -124,8 +125,8 @@ func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 	if r == nil {
 		return
 	}
-	prefix := tableKey(e.id, hour, "")
-	r.batch.DeleteRange(prefix, after(prefix), nil)
+	prefix := layout.TableKey(e.id, hour, "")
+	r.batch.DeleteRange(prefix, layout.After(prefix), nil)
 	for at := range e.listed {
 		if at.hour == hour {
 			delete(e.listed, at)
@@ -140,17 +141,17 @@ func (r *rebuild) end(e *epochCheck) {
 	}
 	for at := range e.dirty {
 		if e.streams[at.stream] == nil {
-			r.delete(dirtyKey(e.id, at.stream, at.hour))
+			r.delete(layout.DirtyKey(e.id, at.stream, at.hour))
 		}
 	}
 	for at := range e.noted {
 		if e.streams[at.stream] == nil {
-			r.delete(pendingKey(e.id, at.hour, at.stream))
+			r.delete(layout.PendingKey(e.id, at.hour, at.stream))
 		}
 	}
 	for n, base := range e.senders {
 		if e.streams[n] == nil || e.streams[base] == nil {
-			r.delete(senderKey(e.id, n))
+			r.delete(layout.SenderKey(e.id, n))
 		}
 	}
 }
@@ -160,13 +161,13 @@ func (r *rebuild) end(e *epochCheck) {
 func (db *DB) recoverStreams(id uint32) error {
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	for hour := range uint8(hoursPerEpoch) {
+	for hour := range uint8(layout.HoursPerEpoch) {
 		t, err := db.loadTable(id, hour)
 		if err != nil {
 			return err
 		}
 		for row, n := range t.streams {
-			known, err := db.has(streamKey(id, n))
+			known, err := db.has(layout.StreamKey(id, n))
 			if err != nil {
 				return err
 			}
@@ -180,7 +181,7 @@ func (db *DB) recoverStreams(id uint32) error {
 			if err != nil {
 				return err
 			}
-			b.Set(streamKey(id, n), appendStream(nil, t.partitions[row], &def), nil)
+			b.Set(layout.StreamKey(id, n), appendStream(nil, t.partitions[row], &def), nil)
 		}
 	}
 	return db.commit(b, pebble.Sync)

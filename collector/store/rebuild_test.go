@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -23,13 +24,13 @@ func TestRebuild(t *testing.T) {
 	ctx := context.Background()
 	original := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, original)
-	first := epochOf(ms(midnight) + 1)
+	first := layout.EpochOf(ms(midnight) + 1)
 	days := []uint32{first, first + 1, first + 2}
 	lose := func(kind byte, which func(day uint32, key, value []byte) bool) func(*testing.T, *DB) {
 		return func(t *testing.T, db *DB) {
 			lost := 0
 			for _, day := range days {
-				require.NoError(t, db.each(db.pebble, kindKey(day, kind), func(key, value []byte) error {
+				require.NoError(t, db.each(db.pebble, layout.KindKey(day, kind), func(key, value []byte) error {
 					if which != nil && !which(day, key, value) {
 						return nil
 					}
@@ -43,35 +44,35 @@ func TestRebuild(t *testing.T) {
 	level := func(n byte) func(uint32, []byte, []byte) bool {
 		// Of the first hours single profiles are not there to make windows of.
 		return func(_ uint32, key, _ []byte) bool {
-			at, _ := windowTime(key)
+			at, _ := layout.WindowTime(key)
 			return key[5] == n && at > ms(midnight.Add(damageDropped))
 		}
 	}
 	for name, damage := range map[string]func(*testing.T, *DB){
-		"horizons": lose(kindHorizon, nil),
-		"streams": lose(kindStream, func(day uint32, _, value []byte) bool {
+		"horizons": lose(layout.KindHorizon, nil),
+		"streams": lose(layout.KindStream, func(day uint32, _, value []byte) bool {
 			_, def, err := readStream(value)
 			return day < first+2 && err == nil && !def.isFamily()
 		}),
-		"services":          lose(kindPartition, nil),
-		"hashes":            lose(kindFind, nil),
-		"tables":            lose(kindTable, nil),
-		"heads of tables":   lose(kindTable, func(_ uint32, key, _ []byte) bool { return len(key) == 6 }),
-		"columns of tables": lose(kindTable, func(_ uint32, key, _ []byte) bool { return string(key[6:]) == "pod" }),
-		"pending":           lose(kindPending, nil),
-		"marks":             lose(kindDirty, nil),
-		"5 minutes":         lose(kindRow, level(levelSlot)),
-		"hours":             lose(kindRow, level(levelHour)),
-		"days":              lose(kindRow, func(_ uint32, key, _ []byte) bool { return key[5] == levelDay }),
-		"points":            lose(kindPoints, level(levelHour)),
+		"services":          lose(layout.KindPartition, nil),
+		"hashes":            lose(layout.KindFind, nil),
+		"tables":            lose(layout.KindLabels, nil),
+		"heads of tables":   lose(layout.KindLabels, func(_ uint32, key, _ []byte) bool { return len(key) == 6 }),
+		"columns of tables": lose(layout.KindLabels, func(_ uint32, key, _ []byte) bool { return string(key[6:]) == "pod" }),
+		"pending":           lose(layout.KindPending, nil),
+		"marks":             lose(layout.KindDirty, nil),
+		"5 minutes":         lose(layout.KindRow, level(layout.LevelSlot)),
+		"hours":             lose(layout.KindRow, level(layout.LevelHour)),
+		"days":              lose(layout.KindRow, func(_ uint32, key, _ []byte) bool { return key[5] == layout.LevelDay }),
+		"points":            lose(layout.KindPoints, level(layout.LevelHour)),
 		"a deletion of points": func(t *testing.T, db *DB) {
-			end := epochStart(days[1]) + 10*hourMs
-			stale := appendPoints(nil, end-hourMs, nil, [][]int64{{}, {}}, nil)
-			require.NoError(t, db.pebble.Set(windowKey(days[1], kindPoints, levelHour, 0, end), stale, nil))
+			end := layout.EpochStart(days[1]) + 10*layout.HourMs
+			stale := appendPoints(nil, end-layout.HourMs, nil, [][]int64{{}, {}}, nil)
+			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindPoints, layout.LevelHour, 0, end), stale, nil))
 		},
 		"a deletion": func(t *testing.T, db *DB) {
 			stale := row{profiles: 0, totals: []int64{0, 0}}
-			require.NoError(t, db.pebble.Set(windowKey(days[1], kindRow, levelHour, 0, epochStart(days[1])+10*hourMs), stale.append(nil), nil))
+			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.append(nil), nil))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,14 +121,14 @@ func TestServiceWithoutName(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)
-	day := epochOf(ms(midnight.Add(71 * time.Hour)))
+	day := layout.EpochOf(ms(midnight.Add(71 * time.Hour)))
 	db := open(t, dir, damageOptions)
-	value, closer, err := db.pebble.Get(partitionKey(day, 1))
+	value, closer, err := db.pebble.Get(layout.PartitionKey(day, 1))
 	require.NoError(t, err)
 	name := bytes.Clone(value)
 	require.NoError(t, closer.Close())
-	require.NoError(t, db.pebble.Delete(partitionKey(day, 1), pebble.Sync))
-	long := append(streamKey(day, maxStreams-1), 0) // which is the key of none
+	require.NoError(t, db.pebble.Delete(layout.PartitionKey(day, 1), pebble.Sync))
+	long := append(layout.StreamKey(day, maxStreams-1), 0) // which is the key of none
 	require.NoError(t, db.pebble.Set(long, nil, pebble.Sync))
 	require.NoError(t, db.Close())
 	db = open(t, dir, damageOptions)
@@ -161,16 +162,16 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)
 	db := open(t, dir, damageOptions)
-	day := epochOf(ms(midnight.Add(40 * time.Hour)))
+	day := layout.EpochOf(ms(midnight.Add(40 * time.Hour)))
 	hours := everything(`{pod="1"}`) // not what the service's rows serve
 	hours.Start, hours.End = ms(midnight.Add(40*time.Hour))+1, ms(midnight.Add(46*time.Hour))
 	want, err := db.Tree(ctx, hours, nil)
 	require.NoError(t, err)
-	for level, kinds := range map[int][]byte{levelFine: {kindRow}, levelHour: {kindRow, kindPoints}, levelDay: {kindRow}} {
+	for level, kinds := range map[int][]byte{layout.LevelFine: {layout.KindRow}, layout.LevelHour: {layout.KindRow, layout.KindPoints}, layout.LevelDay: {layout.KindRow}} {
 		for _, kind := range kinds {
-			require.NoError(t, db.each(db.pebble, levelPrefix(day, kind, level), func(key, _ []byte) error {
+			require.NoError(t, db.each(db.pebble, layout.LevelPrefix(day, kind, level), func(key, _ []byte) error {
 				// Up to where there are windows of five minutes.
-				if at, _ := windowTime(key); at > ms(midnight.Add(40*time.Hour)) && (at <= ms(midnight.Add(46*time.Hour)) || level == levelDay) {
+				if at, _ := layout.WindowTime(key); at > ms(midnight.Add(40*time.Hour)) && (at <= ms(midnight.Add(46*time.Hour)) || level == layout.LevelDay) {
 					return db.pebble.Delete(bytes.Clone(key), pebble.NoSync)
 				}
 				return nil
@@ -181,7 +182,7 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	require.Len(t, found(t, db), damageProfiles)
 	db.options.RetentionRaw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, uint8(hoursPerEpoch), db.horizonOf(day).hours(day)[levelFine])
+	require.Equal(t, uint8(layout.HoursPerEpoch), db.horizonOf(day).hours(day)[layout.LevelFine])
 	require.Len(t, found(t, db), damageProfiles)
 	db.options.RetentionSlot = 11 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
@@ -197,10 +198,10 @@ func TestRebuildForgetsIDsOfMissingProfiles(t *testing.T) {
 	db := open(t, t.TempDir())
 	ps := []profile.Profile{identified("kept", midnight.Add(time.Hour)), identified("lost", midnight.Add(2*time.Hour))}
 	require.NoError(t, db.Append(ctx, ps))
-	day := epochOf(ms(midnight) + 1)
+	day := layout.EpochOf(ms(midnight) + 1)
 	gone := errors.New("gone")
-	err := db.each(db.pebble, levelPrefix(day, kindRow, levelFine), func(key, _ []byte) error {
-		if at, _ := windowTime(key); at == ms(midnight.Add(2*time.Hour)) {
+	err := db.each(db.pebble, layout.LevelPrefix(day, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
+		if at, _ := layout.WindowTime(key); at == ms(midnight.Add(2*time.Hour)) {
 			return errors.Join(gone, db.pebble.Delete(bytes.Clone(key), pebble.NoSync))
 		}
 		return nil
@@ -208,7 +209,7 @@ func TestRebuildForgetsIDsOfMissingProfiles(t *testing.T) {
 	require.ErrorIs(t, err, gone)
 	db = rebuilt(t, db, func() *DB { return open(t, db.dir) })
 	ids := 0
-	require.NoError(t, db.each(db.pebble, kindKey(day, kindID), func(_, value []byte) error {
+	require.NoError(t, db.each(db.pebble, layout.KindKey(day, layout.KindID), func(_, value []byte) error {
 		at, _ := binary.Uvarint(value)
 		require.EqualValues(t, ms(midnight.Add(time.Hour)), at)
 		ids++

@@ -12,6 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // Repair makes a new store in a directory that is empty or missing, of all that can be
@@ -75,7 +77,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 	}
 	out := tableWriter{db: db, path: fs.PathJoin(db.dir, "repaired.sst")}
 	err = mergeEntries(files, func(key, value []byte) error {
-		if string(key) == string(formatKey()) {
+		if string(key) == string(layout.FormatKey()) {
 			return nil // the new store has it
 		}
 		return errors.Join(ctx.Err(), out.add(key, value))

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // fineSteps is the retention of a level from which on its rows are dropped by
@@ -19,19 +21,19 @@ const untouched = 24 * time.Hour
 
 // expired reports whether an epoch is older than the retention.
 func (db *DB) expired(epoch uint32, now time.Time) bool {
-	return db.options.Retention > 0 && epochStart(epoch)+dayMs < now.Add(-db.options.Retention).UnixMilli()
+	return db.options.Retention > 0 && layout.EpochStart(epoch)+layout.DayMs < now.Add(-db.options.Retention).UnixMilli()
 }
 
 // old reports whether retention by size may drop rows of single levels.
 func (db *DB) old(epoch uint32, now time.Time) bool {
-	return epochStart(epoch)+dayMs <= now.Add(-untouched).UnixMilli()
+	return layout.EpochStart(epoch)+layout.DayMs <= now.Add(-untouched).UnixMilli()
 }
 
 // retentionOf is how long rows of a level are kept; 0 for good. None is kept for
 // longer than those of a coarser one.
 func (o *Options) retentionOf(level int) time.Duration {
 	keep := o.Retention
-	for l, r := range []time.Duration{levelFine: o.RetentionRaw, levelSlot: o.RetentionSlot, levelHour: o.RetentionHour} {
+	for l, r := range []time.Duration{layout.LevelFine: o.RetentionRaw, layout.LevelSlot: o.RetentionSlot, layout.LevelHour: o.RetentionHour} {
 		if l >= level && r > 0 && (keep == 0 || r < keep) {
 			keep = r
 		}
@@ -46,11 +48,11 @@ func (o *Options) outlived(epoch uint32, now time.Time) (h horizonHours) {
 		if keep == 0 {
 			continue
 		}
-		hours := (now.Add(-keep).UnixMilli() - epochStart(epoch)) / hourMs
+		hours := (now.Add(-keep).UnixMilli() - layout.EpochStart(epoch)) / layout.HourMs
 		switch {
-		case hours >= hoursPerEpoch:
-			h[level] = hoursPerEpoch
-		case hours > 0 && keep < fineSteps && level < levelHour:
+		case hours >= layout.HoursPerEpoch:
+			h[level] = layout.HoursPerEpoch
+		case hours > 0 && keep < fineSteps && level < layout.LevelHour:
 			h[level] = uint8(hours)
 		}
 	}
@@ -124,13 +126,13 @@ func (db *DB) oldest(ctx context.Context, ids []uint32, stuck map[uint32]bool, n
 			return fn()
 		}
 	}
-	for level := levelFine; level <= levelSlot; level++ {
+	for level := layout.LevelFine; level <= layout.LevelSlot; level++ {
 		for _, id := range ids {
 			h := db.horizonOf(id).hours(id)
-			if h[level] == hoursPerEpoch || !db.old(id, now) || stuck[id] {
+			if h[level] == layout.HoursPerEpoch || !db.old(id, now) || stuck[id] {
 				continue
 			}
-			h[level] = hoursPerEpoch
+			h[level] = layout.HoursPerEpoch
 			return id, safely(func() error { return db.dropLevels(ctx, id, h, "size", now) })
 		}
 	}
@@ -150,7 +152,7 @@ func (db *DB) keptBytes(id uint32) (int64, error) {
 		return 0, err
 	}
 	for level, hours := range db.horizonOf(id).hours(id) {
-		if hours < hoursPerEpoch {
+		if hours < layout.HoursPerEpoch {
 			continue
 		}
 		for _, r := range levelRanges(id, level) {

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -72,10 +73,10 @@ func TestRetentionBySize(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	require.NoError(t, db.pebble.Flush())
 	size := func() int64 { return keptBytes(t, db) }
-	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*dayMs}
+	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*layout.DayMs}
 	want, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
-	first := epochOf(ms(midnight) + 1)
+	first := layout.EpochOf(ms(midnight) + 1)
 	// Serve while rows are dropped.
 	stop, done := make(chan struct{}), make(chan error)
 	go func() {
@@ -166,8 +167,8 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 		}
 		return bytes
 	}
-	first := epochOf(ms(midnight) + 1)
-	fine, err := db.usage(prefixRange(levelPrefix(first, kindRow, levelFine)))
+	first := layout.EpochOf(ms(midnight) + 1)
+	fine, err := db.usage(prefixRange(layout.LevelPrefix(first, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	before := tables()
 	require.Positive(t, fine)
@@ -183,7 +184,7 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	db.options.RetentionRaw = 25 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+2).hours(first+2))
-	left, err := db.usage(prefixRange(levelPrefix(first+2, kindRow, levelFine)))
+	left, err := db.usage(prefixRange(layout.LevelPrefix(first+2, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")
 	require.Less(t, tables(), before-fine/2)

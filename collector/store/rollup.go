@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -161,17 +162,17 @@ func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
 	if e.dropped {
 		return nil
 	}
-	base := epochStart(e.id)
+	base := layout.EpochStart(e.id)
 	for id, o := range e.open {
 		if id.hour == wholeDay || o.flying > 0 {
 			continue
 		}
 		t := mergeTask{stream: e.live[id.stream], hour: id.hour, gen: o.gen}
-		start := base + int64(id.hour)*hourMs
-		t.over = start+hourMs <= now
-		for i := range uint(slotsPerHour) {
+		start := base + int64(id.hour)*layout.HourMs
+		t.over = start+layout.HourMs <= now
+		for i := range uint(layout.SlotsPerHour) {
 			bit := o.dirty & (1 << i)
-			if start+int64(i+1)*slotMs <= now && o.last[i].ago() >= quiet {
+			if start+int64(i+1)*layout.SlotMs <= now && o.last[i].ago() >= quiet {
 				t.slots |= bit
 			} else {
 				t.rest |= bit
@@ -220,7 +221,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	if t.stream.def.isFamily() {
 		first, end := t.hour, t.hour+1
 		if t.hour == wholeDay {
-			first, end = 0, hoursPerEpoch
+			first, end = 0, layout.HoursPerEpoch
 		}
 		if f, err = members.of(t.stream, first, end); err != nil {
 			return err
@@ -239,18 +240,18 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 		}
 		return err
 	}
-	base := epochStart(e.id)
+	base := layout.EpochStart(e.id)
 	if t.hour == wholeDay {
-		err = window(levelDay, base, base+dayMs)
+		err = window(layout.LevelDay, base, base+layout.DayMs)
 	} else {
-		start := base + int64(t.hour)*hourMs
-		for i := range int64(slotsPerHour) {
+		start := base + int64(t.hour)*layout.HourMs
+		for i := range int64(layout.SlotsPerHour) {
 			if err == nil && t.slots>>i&1 == 1 {
-				err = window(levelSlot, start+i*slotMs, start+(i+1)*slotMs)
+				err = window(layout.LevelSlot, start+i*layout.SlotMs, start+(i+1)*layout.SlotMs)
 			}
 		}
 		if err == nil && t.over {
-			err = window(levelHour, start, start+hourMs)
+			err = window(layout.LevelHour, start, start+layout.HourMs)
 		}
 	}
 	if err != nil {
@@ -267,7 +268,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 		return nil // later, with what came
 	}
 	if t.over {
-		batch.Delete(dirtyKey(e.id, t.stream.id, t.hour), nil)
+		batch.Delete(layout.DirtyKey(e.id, t.stream.id, t.hour), nil)
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
@@ -320,20 +321,20 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 	out := m.begin()
 	var err error
 	switch level {
-	case levelSlot:
-		err = m.cover(s, &out, levelFine, lo, hi)
-	case levelHour:
-		for i := range int64(slotsPerHour) {
-			top := levelSlot
+	case layout.LevelSlot:
+		err = m.cover(s, &out, layout.LevelFine, lo, hi)
+	case layout.LevelHour:
+		for i := range int64(layout.SlotsPerHour) {
+			top := layout.LevelSlot
 			if dirty>>i&1 == 1 {
-				top = levelFine
+				top = layout.LevelFine
 			}
 			if err == nil {
-				err = m.cover(s, &out, top, lo+i*slotMs, lo+(i+1)*slotMs)
+				err = m.cover(s, &out, top, lo+i*layout.SlotMs, lo+(i+1)*layout.SlotMs)
 			}
 		}
-	case levelDay: // without points
-		err = s.cover(kindRow, levelHour, m.stream.id, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
+	case layout.LevelDay: // without points
+		err = s.cover(layout.KindRow, layout.LevelHour, m.stream.id, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
 	}
 	if err != nil || out.profiles == 0 {
 		return false, err
@@ -343,17 +344,17 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 
 // cover adds the rows and points of a time, from those of level top at most.
 func (m *merger) cover(s *scanner, out *row, top int, lo, hi int64) error {
-	err := s.cover(kindRow, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
-		if err := m.add(out, level, value); err != nil || top > levelFine {
+	err := s.cover(layout.KindRow, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
+		if err := m.add(out, level, value); err != nil || top > layout.LevelFine {
 			return err
 		}
 		return m.addPoint(end)
 	})
-	if err != nil || top == levelFine {
+	if err != nil || top == layout.LevelFine {
 		return err
 	}
 	var list pointList
-	return s.cover(kindPoints, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
+	return s.cover(layout.KindPoints, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
 		return m.addPoints(&list, level, end, value)
 	})
 }
@@ -374,7 +375,7 @@ func (m *merger) add(out *row, level int, value []byte) error {
 	if len(m.row.totals) != len(m.sums) {
 		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.totals), len(m.sums))
 	}
-	if level == levelFine {
+	if level == layout.LevelFine {
 		if err := m.row.single(); err != nil {
 			return err
 		}
@@ -438,11 +439,11 @@ func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error
 			m.sums[c][n] = 0
 		}
 	}
-	if err := b.Set(windowKey(m.epoch, kindRow, level, m.stream.id, hi), out.append(nil), nil); err != nil {
+	if err := b.Set(layout.WindowKey(m.epoch, layout.KindRow, level, m.stream.id, hi), out.append(nil), nil); err != nil {
 		return err
 	}
-	if level == levelDay {
+	if level == layout.LevelDay {
 		return nil
 	}
-	return b.Set(windowKey(m.epoch, kindPoints, level, m.stream.id, hi), appendPoints(nil, lo, m.times, m.totals, m.covers), nil)
+	return b.Set(layout.WindowKey(m.epoch, layout.KindPoints, level, m.stream.id, hi), appendPoints(nil, lo, m.times, m.totals, m.covers), nil)
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -201,7 +202,7 @@ func (p *packedRow) total(level, sampleType int) (int64, error) {
 		return 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.totals))
 	case p.totals[sampleType] != uncounted:
 		return p.totals[sampleType], nil
-	case level == levelFine:
+	case level == layout.LevelFine:
 		return 0, fmt.Errorf("%w: total of sample type %d of one profile is not counted", storeerr.ErrCorrupt, sampleType)
 	}
 	return 0, errUncounted
@@ -210,7 +211,7 @@ func (p *packedRow) total(level, sampleType int) (int64, error) {
 // single checks the totals of a row of one profile.
 func (p *packedRow) single() error {
 	for c := range p.totals {
-		if _, err := p.total(levelFine, c); err != nil {
+		if _, err := p.total(layout.LevelFine, c); err != nil {
 			return err
 		}
 	}

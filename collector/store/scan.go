@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -17,12 +18,12 @@ type scanner struct {
 	from  *snapshot
 	epoch uint32
 	gone  horizon
-	iters [2][levels]*gapIterator // of rows, of points
+	iters [2][layout.Levels]*gapIterator // of rows, of points
 	key   []byte
 	seen  int   // values
 	bytes int64 // of them
 
-	windows [2][levels]*gapIterator // of families
+	windows [2][layout.Levels]*gapIterator // of families
 	spans   *gapIterator
 
 	// complete makes rows that cannot be read an error, which wraps ErrCorrupt, instead
@@ -58,8 +59,8 @@ func (s *scanner) close() (err error) {
 }
 
 // iter returns one of the iterators of streams, or of families.
-func (s *scanner) iter(of *[2][levels]*gapIterator, kind byte, level int) (*gapIterator, error) {
-	if kind == kindPoints {
+func (s *scanner) iter(of *[2][layout.Levels]*gapIterator, kind byte, level int) (*gapIterator, error) {
+	if kind == layout.KindPoints {
 		return s.open(&of[1][level], kind, level)
 	}
 	return s.open(&of[0][level], kind, level)
@@ -68,21 +69,21 @@ func (s *scanner) iter(of *[2][levels]*gapIterator, kind byte, level int) (*gapI
 // open returns an iterator over the keys of a level, which it makes if there is none.
 func (s *scanner) open(at **gapIterator, kind byte, level int) (_ *gapIterator, err error) {
 	if *at == nil {
-		prefix := levelPrefix(s.epoch, kind, level)
-		*at, err = s.db.newGapIterator(s.from, prefix, after(prefix), nil)
+		prefix := layout.LevelPrefix(s.epoch, kind, level)
+		*at, err = s.db.newGapIterator(s.from, prefix, layout.After(prefix), nil)
 	}
 	return *at, err
 }
 
 // A visit handles a value that holds what the stream has in a window, or at a
-// time if level is levelFine. If it returns an error that wraps ErrCorrupt, the
+// time if level is layout.LevelFine. If it returns an error that wraps ErrCorrupt, the
 // window is read from finer rows, and so it is if it returns errUncounted. The value
 // is valid during the call only. A profile may begin before the range, or end after
 // it: scanner.clip is what counts of it.
 type visit func(level int, end int64, value []byte) error
 
 // cover visits what a stream has at times in (lo, hi], in order of time and with
-// windows of level top at most. Values of kind kindPoints end at levelFine, where
+// windows of level top at most. Values of kind layout.KindPoints end at layout.LevelFine, where
 // rows serve.
 //
 // Where retention dropped the finer rows, windows of the finest level that is
@@ -91,16 +92,16 @@ type visit func(level int, end int64, value []byte) error
 // their times: those of every window that overlaps (lo, hi] are visited, and
 // the caller leaves out the times that are not in it.
 func (s *scanner) cover(kind byte, top int, stream uint32, lo, hi int64, fn visit) error {
-	coarsest := levelDay
-	if kind == kindPoints {
-		coarsest = levelHour
+	coarsest := layout.LevelDay
+	if kind == layout.KindPoints {
+		coarsest = layout.LevelHour
 	}
-	for finest := coarsest; finest >= levelFine; finest-- {
+	for finest := coarsest; finest >= layout.LevelFine; finest-- {
 		from, to := lo, hi
 		if finest < coarsest {
 			from = max(lo, s.gone[finest])
 		}
-		if finest > levelFine {
+		if finest > layout.LevelFine {
 			to = min(hi, s.gone[finest-1])
 		}
 		if err := s.descend(kind, max(top, finest), finest, stream, from, to, fn); err != nil {
@@ -115,12 +116,12 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 	if lo >= hi {
 		return nil
 	}
-	w := windowMs[top]
+	w := layout.WindowMs[top]
 	if top > finest && (lo+w-1)/w*w+w > hi {
 		return s.descend(kind, top-1, finest, stream, lo, hi, fn)
 	}
-	if top == levelFine {
-		return s.coverEdges(stream, lo, hi, func(lo, hi int64) error { return s.coverWindows(kindRow, top, finest, stream, lo, hi, fn) }, fn)
+	if top == layout.LevelFine {
+		return s.coverEdges(stream, lo, hi, func(lo, hi int64) error { return s.coverWindows(layout.KindRow, top, finest, stream, lo, hi, fn) }, fn)
 	}
 	return s.coverWindows(kind, top, finest, stream, lo, hi, fn)
 }
@@ -128,16 +129,16 @@ func (s *scanner) descend(kind byte, top, finest int, stream uint32, lo, hi int6
 // coverWindows visits the windows of a level, or the profiles, and what is between
 // them.
 func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi int64, fn visit) error {
-	w := windowMs[top]
+	w := layout.WindowMs[top]
 	first, last := lo+1, hi
 	switch {
-	case top == levelFine:
+	case top == layout.LevelFine:
 		// No row covers the end of a slot.
-		first = max(lo-s.longest, windowEnd(levelSlot, lo+1)-slotMs) + 1
+		first = max(lo-s.longest, layout.WindowEnd(layout.LevelSlot, lo+1)-layout.SlotMs) + 1
 	case top > finest:
 		first = (lo+w-1)/w*w + w
-	case kind == kindPoints:
-		last = windowEnd(top, hi)
+	case kind == layout.KindPoints:
+		last = layout.WindowEnd(top, hi)
 	}
 	it, err := s.iter(&s.iters, kind, top)
 	if err != nil {
@@ -145,14 +146,14 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 	}
 	// In the place of a window that cannot be read, finer rows serve.
 	it.complete = top == finest && (s.complete || s.edges.strict)
-	s.key = appendWindowKey(s.key[:0], s.epoch, kind, top, stream, first)
+	s.key = layout.AppendWindowKey(s.key[:0], s.epoch, kind, top, stream, first)
 	at := lo
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
 		key := it.Key()
-		if len(key) < 18 || keyStream(key) != stream {
+		if len(key) < 18 || layout.KeyStream(key) != stream {
 			break
 		}
-		end, _ := windowTime(key)
+		end, _ := layout.WindowTime(key)
 		if end > last {
 			break
 		}

@@ -5,6 +5,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A sender is what pushes the profiles of one set of labels: a process, say. Samples
@@ -51,7 +53,7 @@ func (e *epoch) link(db *DB, s *stream, p *piece) error {
 		return err
 	}
 	value := binary.AppendUvarint(nil, uint64(base.id))
-	if err := db.guard(func() error { return db.pebble.Set(senderKey(e.id, s.id), value, pebble.NoSync) }); err != nil {
+	if err := db.guard(func() error { return db.pebble.Set(layout.SenderKey(e.id, s.id), value, pebble.NoSync) }); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -63,7 +65,7 @@ func (e *epoch) link(db *DB, s *stream, p *piece) error {
 // links are the bases of an epoch's streams that have one.
 func (s *scanner) links() (map[uint32]uint32, error) {
 	var out map[uint32]uint32
-	err := s.db.each(s.from, kindKey(s.epoch, kindSender), func(key, value []byte) error {
+	err := s.db.each(s.from, layout.KindKey(s.epoch, layout.KindSender), func(key, value []byte) error {
 		r := reader{data: value}
 		base := r.below(epochItself, "base")
 		if err := r.end(); err != nil || len(key) != 9 {
@@ -95,7 +97,7 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 	if duration <= noted {
 		return nil
 	}
-	longest := int64(slotMs)
+	longest := int64(layout.SlotMs)
 	for _, ms := range []int64{5000, 10500, 15500, 20500, 31000, 61000, 121000} {
 		if duration <= ms {
 			longest = ms
@@ -103,7 +105,7 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 		}
 	}
 	value := binary.AppendUvarint(nil, uint64(longest))
-	if err := db.guard(func() error { return db.pebble.Set(longestKey(e.id, partition), value, pebble.NoSync) }); err != nil {
+	if err := db.guard(func() error { return db.pebble.Set(layout.LongestKey(e.id, partition), value, pebble.NoSync) }); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -115,10 +117,10 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 // readLongest reads what lengthen wrote.
 func (e *epoch) readLongest(db *DB, key, value []byte) error {
 	r := reader{data: value}
-	longest := r.below(slotMs+1, "time")
+	longest := r.below(layout.SlotMs+1, "time")
 	if err := r.end(); err != nil || len(key) != 9 {
 		db.corrupt(err)
-		longest = slotMs // to look back too far does no harm
+		longest = layout.SlotMs // to look back too far does no harm
 	}
 	if len(key) == 9 {
 		e.longest[binary.BigEndian.Uint32(key[5:])] = int64(longest)

@@ -14,6 +14,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -259,7 +260,7 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 // counted returns the label sets of the service and hour of a piece, locked, and the
 // hash of the piece's own.
 func (db *DB) counted(p *piece) (*serviceSeries, uint64, error) {
-	id, hour := epochOf(p.time), hourOf(p.time)
+	id, hour := layout.EpochOf(p.time), layout.HourOf(p.time)
 	c, err := db.series.service(db, id, hour, p.def.labels.Get(labelServiceName))
 	if err != nil {
 		return nil, 0, err

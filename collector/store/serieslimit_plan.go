@@ -9,6 +9,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // planReduction chooses the labels of reduced label sets, once a service has reached
@@ -17,7 +19,7 @@ import (
 // are not among them. The caller holds the lock of c, which p is of. The others are
 // pieces that are not on disk yet.
 func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
-	id, hour, service := epochOf(p.time), hourOf(p.time), p.def.labels.Get(labelServiceName)
+	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.labels.Get(labelServiceName)
 	found, err := db.streamsOf(id, hour)
 	if err != nil {
 		return err
@@ -33,7 +35,7 @@ func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error 
 	}
 	for _, list := range others {
 		for _, o := range list {
-			if epochOf(o.time) == id && hourOf(o.time) == hour && o.def.labels.Get(labelServiceName) == service {
+			if layout.EpochOf(o.time) == id && layout.HourOf(o.time) == hour && o.def.labels.Get(labelServiceName) == service {
 				sets = append(sets, o.def.labels)
 			}
 		}
@@ -42,7 +44,7 @@ func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error 
 	c.keep = keptLabels(counts, sets, db.series.share())
 	r := Reduction{
 		Service: strings.Clone(service),
-		Hour:    time.UnixMilli(epochStart(id) + int64(hour)*hourMs).UTC(),
+		Hour:    time.UnixMilli(layout.EpochStart(id) + int64(hour)*layout.HourMs).UTC(),
 		Series:  len(c.seen),
 		Labels:  counts[:min(len(counts), maxReductionLabels)],
 	}

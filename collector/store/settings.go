@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -25,11 +26,13 @@ var ErrOldSetting = errors.New("the stored setting is newer")
 // kindSetting is among the store's own keys, so retention leaves it alone.
 const kindSetting = 'c' // name → modified uint64, value
 
-func settingKey(name string) []byte { return append(kindKey(metaEpoch, kindSetting), name...) }
+func settingKey(name string) []byte {
+	return append(layout.KindKey(layout.MetaEpoch, kindSetting), name...)
+}
 
 // Settings returns all settings, sorted by name.
 func (db *DB) Settings(_ context.Context) (out []Setting, err error) {
-	prefix := kindKey(metaEpoch, kindSetting)
+	prefix := layout.KindKey(layout.MetaEpoch, kindSetting)
 	err = db.call("settings", func() error {
 		return db.each(db.pebble, prefix, func(key, value []byte) error {
 			s := Setting{Name: string(key[len(prefix):])}

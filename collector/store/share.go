@@ -1,6 +1,10 @@
 package store
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
+)
 
 // A clip is a range of time, (lo, hi] in ms, of which a profile may cover a part.
 //
@@ -76,7 +80,7 @@ const golden = 0x9E3779B97F4A7C15
 
 // covers is what a row of a single profile covers, as pointList.covers.
 func (p *packedRow) covers() uint64 {
-	d := min(p.duration, dayMs) << 1
+	d := min(p.duration, layout.DayMs) << 1
 	if p.parts > 0 {
 		d |= 1
 	}

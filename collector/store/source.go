@@ -13,6 +13,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -102,7 +103,7 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s ahead of the clock", storeerr.ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxFuture)
 	}
-	if db.expired(epochOf(proto.time), now) {
+	if db.expired(layout.EpochOf(proto.time), now) {
 		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", storeerr.ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.Retention)
 	}

@@ -1,13 +1,17 @@
 package store
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
+)
 
 // A span is the part of an epoch from a first to a last slot.
 type span struct{ first, last uint16 }
 
 // spanOf is the span of some slots of an hour, of which there is one at least.
 func spanOf(hour uint8, slots uint16) span {
-	base := uint16(hour) * slotsPerHour
+	base := uint16(hour) * layout.SlotsPerHour
 	return span{base + uint16(bits.TrailingZeros16(slots)), base + uint16(bits.Len16(slots)) - 1}
 }
 
@@ -16,19 +20,19 @@ func (s *span) join(o span) { s.first, s.last = min(s.first, o.first), max(s.las
 // within narrows a range of an epoch, open at its start, to a span, but not so
 // that hours or the day are cut for which there may be a window.
 func (s span) within(by *scanner, lo, hi int64) (int64, int64) {
-	base := epochStart(by.epoch)
-	from, to := base+int64(s.first)*slotMs, base+int64(s.last+1)*slotMs
-	if lo == base && hi == base+dayMs && to-from > 3*hourMs {
+	base := layout.EpochStart(by.epoch)
+	from, to := base+int64(s.first)*layout.SlotMs, base+int64(s.last+1)*layout.SlotMs
+	if lo == base && hi == base+layout.DayMs && to-from > 3*layout.HourMs {
 		return lo, hi
 	}
-	if h := from / hourMs * hourMs; h >= lo {
+	if h := from / layout.HourMs * layout.HourMs; h >= lo {
 		from = h
 	}
-	if h := (to + hourMs - 1) / hourMs * hourMs; h <= hi {
+	if h := (to + layout.HourMs - 1) / layout.HourMs * layout.HourMs; h <= hi {
 		to = h
 	}
-	if to <= by.gone[levelHour] {
-		to = windowEnd(levelDay, to) // there is no other row
+	if to <= by.gone[layout.LevelHour] {
+		to = layout.WindowEnd(layout.LevelDay, to) // there is no other row
 	}
 	return max(lo, from), min(hi, to)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -58,7 +59,7 @@ func (m *spansModel) push(back time.Duration) {
 	m.Helper()
 	p := taggedProfile{time: m.now.Load() - m.r.Int64N(back.Milliseconds()), pod: fmt.Sprint(m.r.IntN(3))}
 	if m.r.IntN(3) == 0 {
-		p.time = windowEnd(levelHour, p.time) // the very edge
+		p.time = layout.WindowEnd(layout.LevelHour, p.time) // the very edge
 	}
 	b := newPprof(time.UnixMilli(p.time))
 	plain := m.r.IntN(3) == 0
@@ -78,8 +79,8 @@ func (m *spansModel) push(back time.Duration) {
 	}
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.options.outlived(epochOf(p.time), time.UnixMilli(m.now.Load())).times(epochOf(p.time))
-		require.LessOrEqual(m, p.time, outlived[levelFine], "refused: %v", err)
+		outlived := m.db.options.outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).times(layout.EpochOf(p.time))
+		require.LessOrEqual(m, p.time, outlived[layout.LevelFine], "refused: %v", err)
 		return
 	}
 	require.NoError(m, err)
@@ -155,7 +156,7 @@ func (m *spansModel) each(q *spansQuestion, horizons map[uint32]horizon, fn func
 		p := &m.profiles[i]
 		switch {
 		case p.time < q.Start || p.time > q.End || q.pod != "" && p.pod != q.pod:
-		case p.time <= horizons[epochOf(p.time)][levelFine]:
+		case p.time <= horizons[layout.EpochOf(p.time)][layout.LevelFine]:
 		case len(q.Profiles) > 0 && !slices.Contains(q.Profiles, p.id):
 		default:
 			fn(p)
@@ -280,7 +281,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, 
 		for j := range got[i].Values {
 			v := &got[i].Values[j]
 			if !v.Identified() {
-				require.LessOrEqual(m, v.Time, horizons[epochOf(v.Time)][levelFine])
+				require.LessOrEqual(m, v.Time, horizons[layout.EpochOf(v.Time)][layout.LevelFine])
 				continue
 			}
 			e := got[i].Exemplar(v)
@@ -350,11 +351,11 @@ func TestSpansAndIDs(t *testing.T) {
 			// Spans are there as long as the row, and as few as there are.
 			for _, id := range m.db.epochsBetween(0, 1<<62) {
 				rows := map[string]bool{}
-				require.NoError(t, m.db.each(m.db.pebble, levelPrefix(id, kindRow, levelFine), func(key, _ []byte) error {
+				require.NoError(t, m.db.each(m.db.pebble, layout.LevelPrefix(id, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
 					rows[string(key[5:])] = true
 					return nil
 				}))
-				require.NoError(t, m.db.each(m.db.pebble, kindKey(id, kindSpans), func(key, _ []byte) error {
+				require.NoError(t, m.db.each(m.db.pebble, layout.KindKey(id, layout.KindSpans), func(key, _ []byte) error {
 					require.True(t, rows[string(key[5:])], "spans %x without a row", key)
 					return nil
 				}))
@@ -367,9 +368,9 @@ func TestSpansAndIDs(t *testing.T) {
 func TestProfilesWithoutSpansCostNothing(t *testing.T) {
 	db := open(t, t.TempDir())
 	require.NoError(t, db.Append(context.Background(), []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"))}))
-	epoch := epochOf(ms(midnight.Add(time.Hour)))
-	for _, kind := range []byte{kindSpans, kindID} {
-		require.NoError(t, db.each(db.pebble, kindKey(epoch, kind), func(key, _ []byte) error { return fmt.Errorf("%x is there", key) }))
+	epoch := layout.EpochOf(ms(midnight.Add(time.Hour)))
+	for _, kind := range []byte{layout.KindSpans, layout.KindID} {
+		require.NoError(t, db.each(db.pebble, layout.KindKey(epoch, kind), func(key, _ []byte) error { return fmt.Errorf("%x is there", key) }))
 	}
 }
 
@@ -398,7 +399,7 @@ func TestDamagedSpans(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(b.p)}))
 	}
 	var damaged []byte
-	require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kindSpans), func(key, _ []byte) error {
+	require.NoError(t, db.each(db.pebble, layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindSpans), func(key, _ []byte) error {
 		damaged = slices.Clone(key)
 		return nil
 	}))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -99,7 +100,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 		st := &snd.streams[i]
 		counts := st.id == snd.base && !counted
 		counted = counted || counts
-		err := s.cover(kindRow, levelDay, st.id, lo, hi, func(level int, _ int64, value []byte) error {
+		err := s.cover(layout.KindRow, layout.LevelDay, st.id, lo, hi, func(level int, _ int64, value []byte) error {
 			v, err := m.addRow(s, st, level, value, raw, within)
 			if err != nil {
 				return err
@@ -115,7 +116,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 		}
 	}
 	if !counted {
-		err := s.cover(kindRow, levelDay, snd.base, lo, hi, func(_ int, _ int64, value []byte) error {
+		err := s.cover(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(_ int, _ int64, value []byte) error {
 			if err := m.row.decodeHead(&reader{data: value}); err != nil {
 				return err
 			}
@@ -296,7 +297,7 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 			p.counts[k]++
 		}
 	}
-	start := epochStart(p.epoch)
+	start := layout.EpochStart(p.epoch)
 	var senders *presenceSums
 	if snd.several != 1 {
 		senders = newPresenceSums(p.times, covers)
@@ -308,7 +309,7 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		end := gs.first + int64(k)*gs.step
 		begin := end - gs.step
 		there := max(lengthWithin(snd.alive, begin, end), 1)
-		cut := begin < start && start < end || begin < start+dayMs && start+dayMs < end
+		cut := begin < start && start < end || begin < start+layout.DayMs && start+layout.DayMs < end
 		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
 		if senders != nil {
 			p.shares[k] *= senders.processes(begin, end)
@@ -351,8 +352,8 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 	}
 	var err error
 	if p.in == nil {
-		err = p.scanner.cover(kindPoints, levelHour, st.id, p.from, p.to, func(level int, end int64, value []byte) error {
-			if level == levelFine {
+		err = p.scanner.cover(layout.KindPoints, layout.LevelHour, st.id, p.from, p.to, func(level int, end int64, value []byte) error {
+			if level == layout.LevelFine {
 				if err := p.row.decodeHead(&reader{data: value}); err != nil {
 					return err
 				}
@@ -362,7 +363,7 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 				}
 				return err
 			}
-			if err := p.list.decode(value, end-windowMs[level], st.sampleType); err != nil {
+			if err := p.list.decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
 				return err
 			}
 			in := p.list.within(p.from, p.to)
@@ -374,7 +375,7 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 			return nil
 		})
 	} else {
-		err = p.scanner.cover(kindRow, levelFine, st.id, p.from, p.to, func(level int, t int64, value []byte) error {
+		err = p.scanner.cover(layout.KindRow, layout.LevelFine, st.id, p.from, p.to, func(level int, t int64, value []byte) error {
 			if err := p.row.decode(value); err != nil {
 				return err
 			}
@@ -385,7 +386,7 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 			if err != nil {
 				return err
 			}
-			if level == levelFine {
+			if level == layout.LevelFine {
 				if p.row.parts == 0 {
 					put(t, sum)
 				}

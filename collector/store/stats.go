@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // Stats say what the store holds.
@@ -66,7 +68,7 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	from := db.snapshot()
 	s := db.newScanner(ctx, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
-	lo := epochStart(id) + int64(slot)*slotMs
+	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs
 	var list pointList
 	for _, st := range streams {
 		see := func(t int64) {
@@ -74,15 +76,15 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 				edge = t
 			}
 		}
-		err := s.cover(kindPoints, levelFine, st, lo, lo+slotMs, func(level int, end int64, value []byte) error {
-			if level == levelFine {
+		err := s.cover(layout.KindPoints, layout.LevelFine, st, lo, lo+layout.SlotMs, func(level int, end int64, value []byte) error {
+			if level == layout.LevelFine {
 				see(end)
 				return nil
 			}
-			if err := list.decode(value, end-windowMs[level], 0); err != nil {
+			if err := list.decode(value, end-layout.WindowMs[level], 0); err != nil {
 				return err
 			}
-			if times := list.within(lo, lo+slotMs).times; len(times) > 0 {
+			if times := list.within(lo, lo+layout.SlotMs).times; len(times) > 0 {
 				see(times[0])
 				see(times[len(times)-1])
 			}

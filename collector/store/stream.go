@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -141,19 +142,19 @@ func readStream(value []byte) (partition uint32, d definition, err error) {
 }
 
 // A slotSet is a set of the 288 slots of an epoch.
-type slotSet [(hoursPerEpoch*slotsPerHour + 63) / 64]uint64
+type slotSet [(layout.HoursPerEpoch*layout.SlotsPerHour + 63) / 64]uint64
 
 func (s *slotSet) hour(hour uint8) (mask uint16) {
-	for i := range uint(slotsPerHour) {
-		n := uint(hour)*slotsPerHour + i
+	for i := range uint(layout.SlotsPerHour) {
+		n := uint(hour)*layout.SlotsPerHour + i
 		mask |= uint16(s[n/64]>>(n%64)&1) << i
 	}
 	return mask
 }
 
 func (s *slotSet) add(hour uint8, mask uint16) {
-	for i := range uint(slotsPerHour) {
-		n := uint(hour)*slotsPerHour + i
+	for i := range uint(layout.SlotsPerHour) {
+		n := uint(hour)*layout.SlotsPerHour + i
 		s[n/64] |= uint64(mask>>i&1) << (n % 64)
 	}
 }
@@ -178,9 +179,9 @@ func (s *slotSet) edge(last bool) (slot int, ok bool) {
 // slotsBetween are the slots of an epoch that overlap the times from start to
 // end, in ms, both included.
 func slotsBetween(epoch uint32, start, end int64) (s slotSet) {
-	base := epochStart(epoch)
-	lo := (max(start, base+1) - base - 1) / slotMs
-	hi := (min(end, base+dayMs) - base - 1) / slotMs
+	base := layout.EpochStart(epoch)
+	lo := (max(start, base+1) - base - 1) / layout.SlotMs
+	hi := (min(end, base+layout.DayMs) - base - 1) / layout.SlotMs
 	for n := lo; n <= hi; n++ {
 		s[n/64] |= 1 << (n % 64)
 	}

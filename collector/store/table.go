@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A table lists the streams that have profiles in one hour, a row for each, with
@@ -31,7 +33,7 @@ type table struct {
 	bytes   int64
 }
 
-const allSlots = 1<<slotsPerHour - 1
+const allSlots = 1<<layout.SlotsPerHour - 1
 
 // A kind is what streams of the same __name__ and sample types share: the labels
 // that follow from the types.

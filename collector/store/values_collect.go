@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -14,9 +15,9 @@ import (
 // dropped, by points, or of spans.
 func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 	r := to.request
-	kind := byte(kindRow)
+	kind := byte(layout.KindRow)
 	if r.BySpan {
-		kind = kindSpans
+		kind = layout.KindSpans
 	}
 	sum := rowSum{bySpan: r.BySpan, nodes: 1 << 32}
 	if len(r.Stack) > 0 {
@@ -50,7 +51,7 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 		return err
 	}
 	before := r.Selection
-	before.End = min(before.End, s.gone[levelFine])
+	before.End = min(before.End, s.gone[layout.LevelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
 		err := db.points(j, s, before, func(st *jobStream) func(pointValues) {
@@ -94,7 +95,7 @@ func (s *rowSum) read(sampleType int, value []byte) error {
 		return err
 	}
 	var err error
-	s.total, err = s.row.total(levelFine, sampleType)
+	s.total, err = s.row.total(layout.LevelFine, sampleType)
 	return err
 }
 
@@ -118,7 +119,7 @@ func (s *rowSum) readNodes(sampleType int, value []byte) error {
 	if err := s.row.decode(value); err != nil {
 		return err
 	}
-	_, err := s.row.total(levelFine, sampleType)
+	_, err := s.row.total(layout.LevelFine, sampleType)
 	if err != nil {
 		return err
 	}

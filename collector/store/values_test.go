@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // FuzzRowIdentity encodes rows and reads them as they were.
@@ -96,36 +98,36 @@ func FuzzSegmentIdentity(f *testing.F) {
 
 // FuzzKeys loads and checks an epoch of any keys and values.
 func FuzzKeys(f *testing.F) {
-	f.Add(partitionKey(1, 0)[4:], []byte("service"))
-	f.Add(streamKey(1, 0)[4:], []byte{})
-	f.Add(append(kindKey(1, kindDirty), 0, 0, 0, 0, 3)[4:], []byte{7})
-	f.Add(dirtyKey(1, 0, wholeDay)[4:], []byte{1})
-	f.Add(pendingKey(1, 3, 0)[4:], []byte{7})
-	f.Add(findKey(1, 77)[4:], []byte{2, 0, 9})
-	f.Add(tableKey(1, 3, "pod")[4:], []byte{0, 0, 0, 0, 0, 0})
-	f.Add(idKey(1, 0, 5)[4:], []byte{9})
-	f.Add(horizonKey(1)[4:], []byte{24, 3, 0})
-	f.Add(segmentKey(1, 0, 1)[4:], []byte{1, 1, 1, 0, 1, 0, 0, 0, 0, 0})
-	f.Add(windowKey(1, kindRow, levelSlot, 0, dayMs+slotMs)[4:], []byte{1, 0, 0, 0})
-	f.Add(windowKey(1, kindPoints, levelHour, 0, dayMs+hourMs)[4:], []byte{0, 0, 0, 0})
+	f.Add(layout.PartitionKey(1, 0)[4:], []byte("service"))
+	f.Add(layout.StreamKey(1, 0)[4:], []byte{})
+	f.Add(append(layout.KindKey(1, layout.KindDirty), 0, 0, 0, 0, 3)[4:], []byte{7})
+	f.Add(layout.DirtyKey(1, 0, wholeDay)[4:], []byte{1})
+	f.Add(layout.PendingKey(1, 3, 0)[4:], []byte{7})
+	f.Add(layout.FindKey(1, 77)[4:], []byte{2, 0, 9})
+	f.Add(layout.TableKey(1, 3, "pod")[4:], []byte{0, 0, 0, 0, 0, 0})
+	f.Add(layout.IDKey(1, 0, 5)[4:], []byte{9})
+	f.Add(layout.HorizonKey(1)[4:], []byte{24, 3, 0})
+	f.Add(layout.SegmentKey(1, 0, 1)[4:], []byte{1, 1, 1, 0, 1, 0, 0, 0, 0, 0})
+	f.Add(layout.WindowKey(1, layout.KindRow, layout.LevelSlot, 0, layout.DayMs+layout.SlotMs)[4:], []byte{1, 0, 0, 0})
+	f.Add(layout.WindowKey(1, layout.KindPoints, layout.LevelHour, 0, layout.DayMs+layout.HourMs)[4:], []byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, rest, value []byte) {
-		key := append(epochKey(1), rest...)
+		key := append(layout.EpochKey(1), rest...)
 		describeKey(key)
 		keyTimes(key, key)
-		windowTime(key)
+		layout.WindowTime(key)
 		if len(rest) == 0 {
 			return
 		}
 		var v Verification
 		e := newEpochCheck(&checker{v: &v}, 1)
-		e.add(partitionKey(1, 0), []byte("service"))
+		e.add(layout.PartitionKey(1, 0), []byte("service"))
 		e.add(key, value)
 		e.end()
 
 		db := open(t, "store", func(o *Options) { o.fs = vfs.NewMem() })
 		b := db.pebble.NewBatch()
-		b.Set(partitionKey(1, 0), []byte("service"), nil)
-		b.Set(streamKey(1, 0), appendStream(nil, 0, &definition{types: []valueType{{"cpu", "ns"}}}), nil)
+		b.Set(layout.PartitionKey(1, 0), []byte("service"), nil)
+		b.Set(layout.StreamKey(1, 0), appendStream(nil, 0, &definition{types: []valueType{{"cpu", "ns"}}}), nil)
 		b.Set(key, value, nil)
 		require.NoError(t, b.Commit(nil))
 		if u, err := db.epoch(1); err == nil {

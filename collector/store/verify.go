@@ -15,6 +15,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A Verification is what Verify found.
@@ -194,13 +196,13 @@ func (c *checker) values() (err error) {
 		if c.v.Keys++; c.v.Keys%1024 == 0 && c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
-		id := uint32(metaEpoch)
+		id := uint32(layout.MetaEpoch)
 		if len(key) >= 5 {
 			id = binary.BigEndian.Uint32(key)
 		}
 		if e == nil || e.id != id {
 			e.end()
-			if e = nil; id != metaEpoch {
+			if e = nil; id != layout.MetaEpoch {
 				e = newEpochCheck(c, id)
 				e.rebuild = c.rebuild
 				c.v.Days++
@@ -215,7 +217,7 @@ func (c *checker) values() (err error) {
 }
 
 func (c *checker) format() error {
-	value, closer, err := c.pebble.Get(formatKey())
+	value, closer, err := c.pebble.Get(layout.FormatKey())
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 		c.damage(Damage{File: "the store", Reason: "no format version: not a profile store, or its key is missing"})

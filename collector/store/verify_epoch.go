@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -99,51 +100,51 @@ func (e *epochCheck) check(key, value []byte) error {
 	kind, rest := key[4], key[5:]
 	number := func() uint32 { return binary.BigEndian.Uint32(rest) }
 	switch {
-	case kind == kindHorizon && len(rest) == 0:
+	case kind == layout.KindHorizon && len(rest) == 0:
 		h, err := readHorizon(value)
 		if err == nil {
 			e.hours, e.gone = &h, h.times(e.id)
 		}
 		return err
-	case kind == kindPartition && len(rest) == 4:
+	case kind == layout.KindPartition && len(rest) == 4:
 		n := number()
 		if n >= maxPartitions {
 			return fmt.Errorf("%w: service %d of at most %d", storeerr.ErrCorrupt, n, maxPartitions)
 		}
 		e.services[n] = true
-	case kind == kindSegment && len(rest) == 8:
+	case kind == layout.KindSegment && len(rest) == 8:
 		return e.segment(number(), binary.BigEndian.Uint32(rest[4:]), value)
-	case kind == kindStream && len(rest) == 4:
+	case kind == layout.KindStream && len(rest) == 4:
 		return e.stream(number(), value)
-	case kind == kindFind && len(rest) == 8:
+	case kind == layout.KindFind && len(rest) == 8:
 		return e.find(binary.BigEndian.Uint64(rest), value)
-	case kind == kindTable && len(rest) >= 1 && rest[0] < hoursPerEpoch:
+	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
 		return e.tableValue(rest[0], string(rest[1:]), value)
-	case kind == kindPending && len(rest) == 5 && rest[0] < hoursPerEpoch:
+	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
 		return e.slots(e.noted, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
-	case kind == kindDirty && len(rest) == 5 && rest[4] <= wholeDay:
+	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= wholeDay:
 		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
-	case kind == kindID && len(rest) == 12:
+	case kind == layout.KindID && len(rest) == 12:
 		r := reader{data: value}
 		t := int64(min(r.uvarint("time"), 1<<62))
-		row := append(windowKey(e.id, kindRow, levelFine, number(), t), rest[4:]...)
+		row := append(layout.WindowKey(e.id, layout.KindRow, layout.LevelFine, number(), t), rest[4:]...)
 		e.ids = append(e.ids, idCheck{t, row, key})
 		return r.end()
-	case kind == kindLongest && len(rest) == 4:
+	case kind == layout.KindLongest && len(rest) == 4:
 		r := reader{data: value}
-		e.longest[number()] = int64(r.below(slotMs+1, "time"))
+		e.longest[number()] = int64(r.below(layout.SlotMs+1, "time"))
 		return r.end()
-	case kind == kindSender && len(rest) == 4:
+	case kind == layout.KindSender && len(rest) == 4:
 		r := reader{data: value}
 		e.senders[number()] = r.below(epochItself, "number")
 		return r.end()
-	case kind == kindSpans && len(rest) == 21 && rest[0] == levelFine:
+	case kind == layout.KindSpans && len(rest) == 21 && rest[0] == layout.LevelFine:
 		return e.spanSamples(key, value)
-	case kind == kindRow && len(rest) >= 13 && int(rest[0]) < levels:
+	case kind == layout.KindRow && len(rest) >= 13 && int(rest[0]) < layout.Levels:
 		return e.row(key, value)
-	case kind == kindPoints && len(rest) >= 13 && int(rest[0]) < levels:
-		t, _ := windowTime(key)
-		e.points = append(e.points, pointsCheck{keyStream(key), int8(rest[0]), t, slices.Clone(value), key})
+	case kind == layout.KindPoints && len(rest) >= 13 && int(rest[0]) < layout.Levels:
+		t, _ := layout.WindowTime(key)
+		e.points = append(e.points, pointsCheck{layout.KeyStream(key), int8(rest[0]), t, slices.Clone(value), key})
 		e.v.Windows++
 	default:
 		return fmt.Errorf("%w: unknown key %x", storeerr.ErrCorrupt, key)
@@ -159,7 +160,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	partition, def, err := readStream(value)
 	if err == nil && !e.services[partition] && e.rebuild != nil && partition < maxPartitions {
 		e.services[partition] = true
-		e.rebuild.set(partitionKey(e.id, partition), []byte(def.labels.Get(labelServiceName)))
+		e.rebuild.set(layout.PartitionKey(e.id, partition), []byte(def.labels.Get(labelServiceName)))
 	}
 	if err == nil && !e.services[partition] {
 		err = fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
@@ -188,7 +189,7 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 	}
 	switch {
 	case d.closed:
-		e.rebuild.delete(segmentKey(e.id, partition, first))
+		e.rebuild.delete(layout.SegmentKey(e.id, partition, first))
 		return nil
 	case len(value) == 0:
 		d.closed = true
@@ -208,9 +209,9 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 
 // row decodes a row. What it refers to comes later in the order of keys.
 func (e *epochCheck) row(key, value []byte) error {
-	t, _ := windowTime(key)
+	t, _ := layout.WindowTime(key)
 	r := rowCheck{stream: binary.BigEndian.Uint32(key[6:]), level: int8(key[5]), time: t, key: key}
-	if epochOf(t) != e.id || windowEnd(int(r.level), t) != t {
+	if layout.EpochOf(t) != e.id || layout.WindowEnd(int(r.level), t) != t {
 		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, rfc3339(t))
 	}
 	if err := r.row.decode(slices.Clone(value)); err != nil {
@@ -227,7 +228,7 @@ func (e *epochCheck) row(key, value []byte) error {
 		}
 		r.nodes = uint32(tmp.nodes[len(tmp.nodes)-1]) + 1
 	}
-	if r.level == levelFine {
+	if r.level == layout.LevelFine {
 		if err := r.row.single(); err != nil {
 			return err
 		}
@@ -241,7 +242,7 @@ func (e *epochCheck) row(key, value []byte) error {
 			return fmt.Errorf("%w: total %d of sample type %d, its values are %d together", storeerr.ErrCorrupt, total, c, sum)
 		}
 	}
-	if r.level == levelFine {
+	if r.level == layout.LevelFine {
 		e.v.Profiles++
 	} else {
 		e.v.Windows++
@@ -309,8 +310,8 @@ func (e *epochCheck) end() {
 		}
 		if level, err := e.merged(&e.rows[i]); err != nil {
 			e.checker.wrong(e.rows[i].key, err)
-			for ; level < levels; level++ {
-				e.rebuild.mark(e, e.rows[i].stream, level, windowEnd(int(level), e.rows[i].time))
+			for ; level < layout.Levels; level++ {
+				e.rebuild.mark(e, e.rows[i].stream, level, layout.WindowEnd(int(level), e.rows[i].time))
 			}
 		}
 	}

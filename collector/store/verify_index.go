@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -34,13 +35,13 @@ func (e *epochCheck) findable() {
 	e.rebuild.findable(e)
 	for n, s := range e.streams {
 		if hash := xxhash.Sum64(s.def.append(nil)); !slices.Contains(e.finds[hash], n) {
-			e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", storeerr.ErrCorrupt, n))
+			e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", storeerr.ErrCorrupt, n))
 		}
 	}
 	for hash, ids := range e.finds {
 		for _, n := range ids {
 			if e.streams[n] == nil {
-				e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n))
+				e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n))
 			}
 		}
 	}
@@ -65,7 +66,7 @@ func (e *epochCheck) dropTable(hour uint8) {
 func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 	if name == "" {
 		e.tableEnd()
-		e.index = tableCheck{hour: hour, head: tableKey(e.id, hour, "")}
+		e.index = tableCheck{hour: hour, head: layout.TableKey(e.id, hour, "")}
 		t, err := decodeTable(value)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -48,7 +49,7 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	switch {
 	case int64(r.nodes) > int64(nodes):
 		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.partition, nodes)
-	case s.family && r.level == levelFine:
+	case s.family && r.level == layout.LevelFine:
 		return fmt.Errorf("%w: a profile of stream %d, which stands for several", storeerr.ErrCorrupt, r.stream)
 	}
 	return nil
@@ -73,9 +74,9 @@ func (e *epochCheck) indexed(r *rowCheck) error {
 
 // eachSlot calls fn for the slots of a row, until it returns false.
 func (r *rowCheck) eachSlot(fn func(at hourID, slot uint) bool) {
-	last := windowEnd(levelSlot, r.time)
-	for t := min(last, r.time-windowMs[r.level]+slotMs); t <= last; t += slotMs {
-		if t = windowEnd(levelSlot, t); !fn(hourID{r.stream, hourOf(t)}, slotOf(t)) {
+	last := layout.WindowEnd(layout.LevelSlot, r.time)
+	for t := min(last, r.time-layout.WindowMs[r.level]+layout.SlotMs); t <= last; t += layout.SlotMs {
+		if t = layout.WindowEnd(layout.LevelSlot, t); !fn(hourID{r.stream, layout.HourOf(t)}, layout.SlotOf(t)) {
 			return
 		}
 	}
@@ -101,11 +102,11 @@ func (e *epochCheck) between(level int8, stream uint32, lo, hi int64) []rowCheck
 // left whole.
 func (e *epochCheck) window(r *rowCheck) error {
 	s := e.streams[r.stream]
-	if r.level == levelFine || s == nil {
+	if r.level == layout.LevelFine || s == nil {
 		return nil
 	}
-	lo := r.time - windowMs[r.level]
-	finest := int8(levelFine)
+	lo := r.time - layout.WindowMs[r.level]
+	finest := int8(layout.LevelFine)
 	for finest < r.level && lo < e.gone[finest] {
 		finest++
 	}
@@ -147,14 +148,14 @@ func countedTotals(totals []int64) []any {
 // retention relies on it. It returns the first level that lacks it.
 func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 	s := e.streams[r.stream]
-	if s == nil || r.time <= e.gone[levelFine] || r.level != levelFine && (e.rebuild == nil || s.family) {
+	if s == nil || r.time <= e.gone[layout.LevelFine] || r.level != layout.LevelFine && (e.rebuild == nil || s.family) {
 		return 0, nil
 	}
-	mask, open := e.dirty[hourID{r.stream, hourOf(r.time)}]
+	mask, open := e.dirty[hourID{r.stream, layout.HourOf(r.time)}]
 	_, day := e.dirty[hourID{r.stream, wholeDay}]
-	for level, noted := range [levels]bool{levelFine: true, levelSlot: mask>>slotOf(r.time)&1 == 1, levelHour: open, levelDay: day} {
+	for level, noted := range [layout.Levels]bool{layout.LevelFine: true, layout.LevelSlot: mask>>layout.SlotOf(r.time)&1 == 1, layout.LevelHour: open, layout.LevelDay: day} {
 		noted = noted || level <= int(r.level)
-		end := windowEnd(level, r.time)
+		end := layout.WindowEnd(level, r.time)
 		if !noted && len(e.between(int8(level), r.stream, end-1, end)) == 0 {
 			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", storeerr.ErrCorrupt, levelNames[level])
 		}
@@ -172,17 +173,17 @@ func (e *epochCheck) incomplete(s *streamCheck) bool {
 			e.dicts[s.partition] = d
 		}
 		d.closed = true
-		e.rebuild.set(segmentKey(e.id, s.partition, math.MaxUint32), nil)
+		e.rebuild.set(layout.SegmentKey(e.id, s.partition, math.MaxUint32), nil)
 	}
 	return d != nil && d.closed
 }
 
 // identified checks that the profile of an ID is there, unless it was dropped.
 func (e *epochCheck) identified(c *idCheck) error {
-	if n := keyStream(c.row); e.streams[n] == nil {
+	if n := layout.KeyStream(c.row); e.streams[n] == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 	}
-	if c.time <= e.gone[levelFine] {
+	if c.time <= e.gone[layout.LevelFine] {
 		return nil
 	}
 	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
@@ -200,8 +201,8 @@ func (e *epochCheck) spanSamples(key, value []byte) error {
 		return err
 	}
 	row := slices.Clone(key)
-	row[4] = kindRow
-	t, _ := windowTime(key)
+	row[4] = layout.KindRow
+	t, _ := layout.WindowTime(key)
 	c := spanCheck{idCheck: idCheck{t, row, key}}
 	var tmp scratch
 	for i := range p.row.values {
@@ -219,7 +220,7 @@ func (e *epochCheck) spanned(c *spanCheck) error {
 	if err := e.identified(&c.idCheck); err != nil {
 		return err
 	}
-	s := e.streams[keyStream(c.key)]
+	s := e.streams[layout.KeyStream(c.key)]
 	if s == nil {
 		return nil // the row says so
 	}
@@ -235,17 +236,17 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, p.stream)
 	}
-	lo := p.end - windowMs[p.level]
+	lo := p.end - layout.WindowMs[p.level]
 	var rows []rowCheck
 	for _, n := range s.members {
-		rows = append(rows, e.between(levelFine, n, lo, p.end)...)
+		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
 	var list pointList
 	for c := range s.def.types {
 		if err := list.decode(p.value, lo, c); err != nil {
 			return err
 		}
-		if lo < e.gone[levelFine] || len(list.times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
+		if lo < e.gone[layout.LevelFine] || len(list.times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
 			w := e.between(p.level, p.stream, p.end-1, p.end)
 			if len(w) == 1 && w[0].row.profiles != uint64(len(list.times)) {
 				return fmt.Errorf("%w: %d points, the merged row has %d profiles", storeerr.ErrCorrupt, len(list.times), w[0].row.profiles)

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -103,35 +104,49 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	require.NoError(t, db.Close())
-	day := epochOf(ms(midnight.Add(time.Hour)))
+	day := layout.EpochOf(ms(midnight.Add(time.Hour)))
 	slot := ms(midnight.Add(time.Hour + 5*time.Minute))
 	wrongTotal := row{profiles: 1, totals: []int64{5, 7}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
 	farNode := row{profiles: 1, totals: []int64{5, 6}, nodes: []uint32{99}, values: [][]int64{{5}, {6}}}
 	for want, change := range map[string]func(b *pebble.Batch){
-		"offset":                 func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), []byte{1, 2}, nil) },
-		"its values are":         func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot), wrongTotal.append(nil), nil) },
-		"node 99, service 0 has": func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot), farNode.append(nil), nil) },
-		"stream 7 is not known":  func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 7, slot), farNode.append(nil), nil) },
-		"is not marked":          func(b *pebble.Batch) { b.Delete(tableKey(day, 1, ""), nil) },
+		"offset": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelSlot, 0, slot), []byte{1, 2}, nil)
+		},
+		"its values are": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot), wrongTotal.append(nil), nil)
+		},
+		"node 99, service 0 has": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot), farNode.append(nil), nil)
+		},
+		"stream 7 is not known": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 7, slot), farNode.append(nil), nil)
+		},
+		"is not marked": func(b *pebble.Batch) { b.Delete(layout.TableKey(day, 1, ""), nil) },
 		"a segment is missing": func(b *pebble.Batch) {
-			b.Set(segmentKey(day, 0, 50), []byte{1, 1, 1, 1, 50, 0, 0, 0, 0, 0}, nil)
+			b.Set(layout.SegmentKey(day, 0, 50), []byte{1, 1, 1, 1, 50, 0, 0, 0, 0, 0}, nil)
 		},
-		"service 3 is missing": func(b *pebble.Batch) { b.Set(streamKey(day, 1), appendStream(nil, 3, &definition{}), nil) },
-		"service 0 is missing": func(b *pebble.Batch) { b.Delete(partitionKey(day, 0), nil) },
-		"service 4 is missing": func(b *pebble.Batch) { b.Set(segmentKey(day, 4, 1), []byte{1}, nil) },
+		"service 3 is missing": func(b *pebble.Batch) { b.Set(layout.StreamKey(day, 1), appendStream(nil, 3, &definition{}), nil) },
+		"service 0 is missing": func(b *pebble.Batch) { b.Delete(layout.PartitionKey(day, 0), nil) },
+		"service 4 is missing": func(b *pebble.Batch) { b.Set(layout.SegmentKey(day, 4, 1), []byte{1}, nil) },
 		"service 4294967295 of at most": func(b *pebble.Batch) {
-			b.Set(partitionKey(day, math.MaxUint32), []byte("x"), nil)
+			b.Set(layout.PartitionKey(day, math.MaxUint32), []byte("x"), nil)
 		},
-		"profiles of [":     func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelSlot, 0, slot), wrongWindow(), nil) },
-		"points, there are": func(b *pebble.Batch) { b.Set(windowKey(day, kindPoints, levelSlot, 0, slot), wrongPoints(slot), nil) },
+		"profiles of [": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelSlot, 0, slot), wrongWindow(), nil)
+		},
+		"points, there are": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindPoints, layout.LevelSlot, 0, slot), wrongPoints(slot), nil)
+		},
 		"it belongs to is missing": func(b *pebble.Batch) {
 			s := spans{tags: []spanTag{{span: 5}}, counts: []int{1}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
-			b.Set(profileKey(day, kindSpans, 0, slot+1, 7), s.append(nil), nil)
+			b.Set(layout.ProfileKey(day, layout.KindSpans, 0, slot+1, 7), s.append(nil), nil)
 		},
-		"unknown key":        func(b *pebble.Batch) { b.Set(append(kindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
-		"slots":              func(b *pebble.Batch) { b.Set(pendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
-		"none of this day's": func(b *pebble.Batch) { b.Set(windowKey(day, kindRow, levelFine, 0, slot+dayMs), nil, nil) },
-		"no format version":  func(b *pebble.Batch) { b.Delete(formatKey(), nil) },
+		"unknown key": func(b *pebble.Batch) { b.Set(append(layout.KindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
+		"slots":       func(b *pebble.Batch) { b.Set(layout.PendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
+		"none of this day's": func(b *pebble.Batch) {
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot+layout.DayMs), nil, nil)
+		},
+		"no format version": func(b *pebble.Batch) { b.Delete(layout.FormatKey(), nil) },
 	} {
 		t.Run(want, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "store")
@@ -156,7 +171,7 @@ func wrongWindow() []byte {
 }
 
 func wrongPoints(end int64) []byte {
-	return appendPoints(nil, end-slotMs, []int64{end}, [][]int64{{5}, {6}}, []uint64{0})
+	return appendPoints(nil, end-layout.SlotMs, []int64{end}, [][]int64{{5}, {6}}, []uint64{0})
 }
 
 // FuzzLog reads logs of any bytes, and logs as Pebble writes them.

@@ -12,14 +12,15 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
 // countRows counts rows by level.
-func countRows(t *testing.T, db *DB) (n [levels]int) {
+func countRows(t *testing.T, db *DB) (n [layout.Levels]int) {
 	t.Helper()
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.each(db.pebble, kindKey(id, kindRow), func(key, _ []byte) error {
+		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindRow), func(key, _ []byte) error {
 			n[key[5]]++
 			return nil
 		}))
@@ -32,10 +33,10 @@ func countRows(t *testing.T, db *DB) (n [levels]int) {
 func dropWindows(t *testing.T, db *DB) {
 	t.Helper()
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		rows := kindKey(id, kindRow)
-		require.NoError(t, db.pebble.DeleteRange(append(bytes.Clone(rows), levelSlot), after(rows), pebble.Sync))
-		points := kindKey(id, kindPoints)
-		require.NoError(t, db.pebble.DeleteRange(points, after(points), pebble.Sync))
+		rows := layout.KindKey(id, layout.KindRow)
+		require.NoError(t, db.pebble.DeleteRange(append(bytes.Clone(rows), layout.LevelSlot), layout.After(rows), pebble.Sync))
+		points := layout.KindKey(id, layout.KindPoints)
+		require.NoError(t, db.pebble.DeleteRange(points, layout.After(points), pebble.Sync))
 	}
 }
 
@@ -93,9 +94,9 @@ func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 		}
 	}
 	type question struct{ start, end int64 }
-	questions := []question{{ms(midnight), ms(now)}, {ms(midnight) + 1, ms(midnight) + dayMs}, {ms(midnight) + hourMs, ms(midnight) + 2*hourMs}}
+	questions := []question{{ms(midnight), ms(now)}, {ms(midnight) + 1, ms(midnight) + layout.DayMs}, {ms(midnight) + layout.HourMs, ms(midnight) + 2*layout.HourMs}}
 	for range 40 {
-		a, b := ms(midnight)+r.Int64N(36*hourMs), ms(midnight)+r.Int64N(36*hourMs)
+		a, b := ms(midnight)+r.Int64N(36*layout.HourMs), ms(midnight)+r.Int64N(36*layout.HourMs)
 		questions = append(questions, question{min(a, b), max(a, b)})
 	}
 	var answers []answer
@@ -113,23 +114,23 @@ func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 	}
 	add(1500)
 	learn()
-	require.Zero(t, countRows(t, db)[levelSlot])
+	require.Zero(t, countRows(t, db)[layout.LevelSlot])
 	require.NoError(t, db.maintain(ctx, 0))
 	rows := countRows(t, db)
-	require.NotZero(t, rows[levelSlot])
-	require.NotZero(t, rows[levelHour])
+	require.NotZero(t, rows[layout.LevelSlot])
+	require.NotZero(t, rows[layout.LevelHour])
 	// The first day is over, so all its streams have a row; the second is too,
 	// though profiles fill half of it.
-	require.Equal(t, days, rows[levelDay])
+	require.Equal(t, days, rows[layout.LevelDay])
 	compare("merged")
 
 	add(60) // late
-	require.Less(t, countRows(t, db)[levelSlot], rows[levelSlot])
+	require.Less(t, countRows(t, db)[layout.LevelSlot], rows[layout.LevelSlot])
 	late := answers
 	learn()
 	require.NotEqual(t, late, answers)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.GreaterOrEqual(t, countRows(t, db)[levelSlot], rows[levelSlot])
+	require.GreaterOrEqual(t, countRows(t, db)[layout.LevelSlot], rows[layout.LevelSlot])
 	compare("late")
 	dropWindows(t, db)
 	compare("profiles alone")
@@ -145,10 +146,10 @@ func TestWindowsAreUsed(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	read := func(start, end time.Duration) (n [levels]int) {
+	read := func(start, end time.Duration) (n [layout.Levels]int) {
 		from := db.snapshot()
-		s := db.newScanner(ctx, from, epochOf(ms(midnight)+1))
-		err := s.cover(kindRow, levelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
+		s := db.newScanner(ctx, from, layout.EpochOf(ms(midnight)+1))
+		err := s.cover(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
 			n[level]++
 			return nil
 		})
@@ -157,10 +158,10 @@ func TestWindowsAreUsed(t *testing.T) {
 		require.NoError(t, from.Close())
 		return n
 	}
-	require.Equal(t, [levels]int{0, 0, 0, 1}, read(0, 24*time.Hour))
-	require.Equal(t, [levels]int{0, 0, 23, 0}, read(0, 23*time.Hour))
-	require.Equal(t, [levels]int{5, 11 + 4, 2, 0}, read(3*time.Minute, 200*time.Minute+3*time.Minute))
-	require.Equal(t, [levels]int{2, 0, 0, 0}, read(time.Minute, 3*time.Minute))
+	require.Equal(t, [layout.Levels]int{0, 0, 0, 1}, read(0, 24*time.Hour))
+	require.Equal(t, [layout.Levels]int{0, 0, 23, 0}, read(0, 23*time.Hour))
+	require.Equal(t, [layout.Levels]int{5, 11 + 4, 2, 0}, read(3*time.Minute, 200*time.Minute+3*time.Minute))
+	require.Equal(t, [layout.Levels]int{2, 0, 0, 0}, read(time.Minute, 3*time.Minute))
 }
 
 func TestOpenHoursSurviveReopening(t *testing.T) {
@@ -174,22 +175,22 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, [levels]int{7, 1, 0, 0}, countRows(t, db))
+	require.Equal(t, [layout.Levels]int{7, 1, 0, 0}, countRows(t, db))
 	require.NoError(t, db.Close())
 
 	db = open(t, dir, clock)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, [levels]int{7, 1, 0, 0}, countRows(t, db))
+	require.Equal(t, [layout.Levels]int{7, 1, 0, 0}, countRows(t, db))
 	now = midnight.Add(11 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, [levels]int{7, 2, 1, 0}, countRows(t, db))
+	require.Equal(t, [layout.Levels]int{7, 2, 1, 0}, countRows(t, db))
 	require.NoError(t, db.Close())
 
 	db = open(t, dir, clock)
 	now = midnight.Add(24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, [levels]int{7, 2, 1, 1}, countRows(t, db))
-	require.Empty(t, db.cache.peek(cacheKey{epoch: epochOf(ms(midnight) + 1), partition: epochItself}).value.(*epoch).open)
+	require.Equal(t, [layout.Levels]int{7, 2, 1, 1}, countRows(t, db))
+	require.Empty(t, db.cache.peek(cacheKey{epoch: layout.EpochOf(ms(midnight) + 1), partition: epochItself}).value.(*epoch).open)
 }
 
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and
@@ -210,7 +211,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 		binary.LittleEndian.PutUint64(append(out, 1, 2, 3, 4, 5, 6, 7, 8)[:8], r.Uint64())
 		return out
 	}
-	for _, kind := range []byte{kindStream, kindFind, kindTable, kindPending, kindDirty, kindSegment, kindRow, kindPoints} {
+	for _, kind := range []byte{layout.KindStream, layout.KindFind, layout.KindLabels, layout.KindPending, layout.KindDirty, layout.KindSegment, layout.KindRow, layout.KindPoints} {
 		t.Run(string(kind), func(t *testing.T) {
 			for range 6 {
 				dir := t.TempDir()
@@ -224,18 +225,18 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 					require.NoError(t, add("damaged", n))
 					require.NoError(t, add("whole", n))
 				}
-				if kind != kindPending { // they go then
+				if kind != layout.KindPending { // they go then
 					require.NoError(t, db.maintain(ctx, 0))
 				}
 				var keys, values [][]byte
-				require.NoError(t, db.each(db.pebble, kindKey(epochOf(ms(midnight)+1), kind), func(key, value []byte) error {
+				require.NoError(t, db.each(db.pebble, layout.KindKey(layout.EpochOf(ms(midnight)+1), kind), func(key, value []byte) error {
 					// Numbers of the damaged service are even ones: it came first.
 					// Tables and hashes are of both.
-					id := key[len(kindKey(0, kind)):]
+					id := key[len(layout.KindKey(0, kind)):]
 					switch kind {
-					case kindRow, kindPoints, kindPending:
+					case layout.KindRow, layout.KindPoints, layout.KindPending:
 						id = id[1:]
-					case kindTable, kindFind:
+					case layout.KindLabels, layout.KindFind:
 						id = make([]byte, 4)
 					}
 					if binary.BigEndian.Uint32(id) == 0 {
@@ -254,13 +255,13 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 				tree, err := db.Tree(ctx, everything(`{service_name="whole"}`), nil)
 				require.NoError(t, err)
 				require.EqualValues(t, 20*3e7, tree.Total())
-				ask(t, db, ms(midnight), ms(midnight)+dayMs)
+				ask(t, db, ms(midnight), ms(midnight)+layout.DayMs)
 				_, err = db.Stats(ctx)
 				require.NoError(t, err)
 				require.NoError(t, db.maintain(ctx, 0))
 				require.NoError(t, add("damaged", 70))
 				require.NoError(t, add("whole", 70))
-				tree, err = db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + hourMs, End: ms(midnight) + 2*hourMs}, nil)
+				tree, err = db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + layout.HourMs, End: ms(midnight) + 2*layout.HourMs}, nil)
 				require.NoError(t, err)
 				require.EqualValues(t, 2*3e7, tree.Total())
 			}
