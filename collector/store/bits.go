@@ -261,3 +261,35 @@ func (c column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {
 	}
 	return v + (1<<z-1)<<c.k, pos, true
 }
+
+// nodeSums are sums of nodes: values by node or, with places, of groups of nodes, by
+// the place of each node.
+type nodeSums struct {
+	values []int64
+	at     []uint32 // node to index in values; nil for the node itself
+}
+
+// limit is what all nodes are below.
+func (s *nodeSums) limit() int {
+	if s.at != nil {
+		return len(s.at)
+	}
+	return len(s.values)
+}
+
+func (s *nodeSums) add(node uint64, v int64) {
+	if s.at != nil {
+		node = uint64(s.at[node])
+	}
+	s.values[node] += v
+}
+
+// rows reads a number of rows. Each takes at least a bit in some column.
+func (r *reader) rows(what string) int {
+	n := r.uvarint(what)
+	if r.err == nil && n > uint64(len(r.data))*8 {
+		r.fail(what)
+		return 0
+	}
+	return int(n)
+}

@@ -303,28 +303,6 @@ func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error)
 	return v, factor, nil
 }
 
-// nodeSums are sums of nodes: values by node or, with places, of groups of nodes, by
-// the place of each node.
-type nodeSums struct {
-	values []int64
-	at     []uint32 // node to index in values; nil for the node itself
-}
-
-// limit is what all nodes are below.
-func (s *nodeSums) limit() int {
-	if s.at != nil {
-		return len(s.at)
-	}
-	return len(s.values)
-}
-
-func (s *nodeSums) add(node uint64, v int64) {
-	if s.at != nil {
-		node = uint64(s.at[node])
-	}
-	s.values[node] += v
-}
-
 // addTo adds the values of one sample type, times a sign. A node outside of the sums
 // is an error; they are as they were then.
 func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch) error {

@@ -251,16 +251,6 @@ func decodeTable(value []byte) (*table, error) {
 	return t, nil
 }
 
-// rows reads a number of rows. Each takes at least a bit in some column.
-func (r *reader) rows(what string) int {
-	n := r.uvarint(what)
-	if r.err == nil && n > uint64(len(r.data))*8 {
-		r.fail(what)
-		return 0
-	}
-	return int(n)
-}
-
 // decodeLabelColumn reads a column of a table with a number of rows.
 func decodeLabelColumn(value []byte, rows int) (*labelColumn, error) {
 	value, err := checkSum(value)
