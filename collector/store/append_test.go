@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -146,7 +147,7 @@ func TestConcurrentAppendsAndQueries(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir, func(o *Options) { o.CacheBytes = 1 << 20 }) // evicts all the time
 	w := newWorkload(3, 2)
-	each := rounds(12)
+	each := storetest.Rounds(12)
 	var wg sync.WaitGroup
 	for pod := range 2 {
 		for service := range 3 {

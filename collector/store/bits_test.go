@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 )
 
 // Two columns at a time add up to what they are one by one, also where they are
 // cut, and where numbers are long.
 func TestAddPairIsDecodeTwice(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
-	for range rounds(3000) {
+	for range storetest.Rounds(3000) {
 		n, room, width := 1+r.IntN(200), 0, r.UintN(12)
 		var columns [2]column
 		var want [2][]uint64

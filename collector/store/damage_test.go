@@ -22,6 +22,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -306,7 +307,7 @@ func TestDamage(t *testing.T) {
 		damages := map[string]func(path string) error{"removed": os.Remove}
 		if size > 0 {
 			positions := []int64{0, size / 2, size - 1, size - 30}
-			for range rounds(2) {
+			for range storetest.Rounds(2) {
 				positions = append(positions, r.Int64N(size))
 			}
 			if testing.Short() {
