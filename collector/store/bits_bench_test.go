@@ -3,6 +3,8 @@ package store
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 )
 
 // BenchmarkRow decodes and adds rows of 450 of 20,000 nodes, as of a CPU profile
@@ -41,9 +43,9 @@ func BenchmarkRow(b *testing.B) {
 				var err error
 				if c.until != 0 {
 					p.duration = 10_000
-					_, err = p.addShare(nodeSums{values: sums}, 1, 1, clip{0, c.until}, 1, nil, &tmp)
+					_, err = p.addShare(bitpack.Sums{Values: sums}, 1, 1, clip{0, c.until}, 1, nil, &tmp)
 				} else {
-					err = p.addTo(nodeSums{values: sums}, 1, 1, &tmp)
+					err = p.addTo(bitpack.Sums{Values: sums}, 1, 1, &tmp)
 				}
 				if err != nil {
 					b.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -25,14 +26,14 @@ func TestColumnRoundTrip(t *testing.T) {
 			}
 		}
 		for _, tail := range []int{0, 3, 40} {
-			data := append(appendColumn(nil, vs), make([]byte, tail)...)
-			rd := reader{data: data}
-			c := rd.column("test")
-			require.NoError(t, rd.err)
+			data := append(bitpack.AppendColumn(nil, vs), make([]byte, tail)...)
+			rd := bitpack.Decoder{Data: data}
+			c := rd.Column("test")
+			require.NoError(t, rd.Err)
 			got := make([]uint64, len(vs))
-			require.True(t, c.decode(got))
+			require.True(t, c.Decode(got))
 			require.Equal(t, vs, got)
-			require.Equal(t, len(data)-tail, rd.off)
+			require.Equal(t, len(data)-tail, rd.Off)
 		}
 	}
 }
@@ -93,11 +94,11 @@ func TestRowRoundTrip(t *testing.T) {
 			for i, n := range in.nodes {
 				want[n] = in.values[c][i]
 			}
-			require.NoError(t, p.addTo(nodeSums{values: got}, c, 1, &tmp))
+			require.NoError(t, p.addTo(bitpack.Sums{Values: got}, c, 1, &tmp))
 			require.Equal(t, want, got)
 		}
 		if len(in.nodes) > 0 {
-			require.ErrorIs(t, p.addTo(nodeSums{values: make([]int64, in.nodes[len(in.nodes)-1])}, 0, 1, &tmp), storeerr.ErrCorrupt)
+			require.ErrorIs(t, p.addTo(bitpack.Sums{Values: make([]int64, in.nodes[len(in.nodes)-1])}, 0, 1, &tmp), storeerr.ErrCorrupt)
 		}
 	}
 }
@@ -197,7 +198,7 @@ func FuzzRow(f *testing.F) {
 		}
 		sums := make([]int64, 1000)
 		for c := range min(len(p.totals), 4) { // of which there may be very many
-			err := p.addTo(nodeSums{values: sums}, c, 1, &tmp)
+			err := p.addTo(bitpack.Sums{Values: sums}, c, 1, &tmp)
 			want, errOfSum := p.sumOf(c, len(sums), &tmp, func(uint32) bool { return true })
 			if (err == nil) != (errOfSum == nil) {
 				t.Fatalf("addTo: %v, sumOf: %v", err, errOfSum)
@@ -210,7 +211,7 @@ func FuzzRow(f *testing.F) {
 				if sum != want {
 					t.Fatalf("addTo adds %d, sumOf %d", sum, want)
 				}
-				if err := p.addTo(nodeSums{values: sums}, c, -1, &tmp); err != nil {
+				if err := p.addTo(bitpack.Sums{Values: sums}, c, -1, &tmp); err != nil {
 					t.Fatal(err)
 				}
 			}

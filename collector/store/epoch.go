@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -384,9 +385,9 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 // readSlots reads a set of slots. A corrupt one counts as all slots: to look
 // where nothing is, or to merge once more, does no harm.
 func (db *DB) readSlots(key, value []byte) uint16 {
-	r := reader{data: value}
-	slots := r.below(allSlots+1, "slots")
-	if err := r.end(); err != nil {
+	r := bitpack.Decoder{Data: value}
+	slots := r.Below(allSlots+1, "slots")
+	if err := r.End(); err != nil {
 		db.corrupt(fmt.Errorf("read slots %x: %w", key, err))
 		return allSlots
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -39,8 +40,8 @@ func (db *DB) partSize(epoch, id uint32) (size partSize) {
 	}
 	size.nodes = int64(binary.BigEndian.Uint32(it.Key()[len(prefix):]))
 	if value, err := it.ValueAndErr(); err == nil {
-		r := reader{data: value}
-		size.strings = int64(min(r.uvarint("strings"), 1<<32)) + int64(len(value))/16
+		r := bitpack.Decoder{Data: value}
+		size.strings = int64(min(r.Uvarint("strings"), 1<<32)) + int64(len(value))/16
 		size.nodes += int64(len(value)) / 2
 	}
 	size.calls = size.nodes

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -307,7 +308,7 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 // addPoints adds a member's points, or a profile's row.
 func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) error {
 	if level == layout.LevelFine {
-		if err := m.row.decodeHead(&reader{data: value}); err != nil {
+		if err := m.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
 			return err
 		}
 		if err := m.row.single(); err != nil {

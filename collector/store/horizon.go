@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -48,14 +49,14 @@ func (h horizonHours) append(b []byte) []byte {
 }
 
 func readHorizon(value []byte) (h horizonHours, err error) {
-	r := reader{data: value}
+	r := bitpack.Decoder{Data: value}
 	for level := range h {
-		h[level] = uint8(r.below(layout.HoursPerEpoch+1, "hours"))
+		h[level] = uint8(r.Below(layout.HoursPerEpoch+1, "hours"))
 		if level > 0 && h[level] > h[level-1] {
-			r.fail("hours of a coarser level")
+			r.Fail("hours of a coarser level")
 		}
 	}
-	return h, r.end()
+	return h, r.End()
 }
 
 // findHorizon reads an epoch's horizon. In the place of a corrupt one stands what age

@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -223,11 +224,11 @@ func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read streams %x: %w", key, err)
 	}
-	r := reader{data: value}
-	for range r.count(1, "stream count") {
-		ids = append(ids, r.below(epochItself, "stream"))
+	r := bitpack.Decoder{Data: value}
+	for range r.Count(1, "stream count") {
+		ids = append(ids, r.Below(epochItself, "stream"))
 	}
-	if err := r.end(); err != nil { // a stream of the same definition will do
+	if err := r.End(); err != nil { // a stream of the same definition will do
 		db.corrupt(fmt.Errorf("read streams %x: %w", key, err))
 		ids = nil
 	}

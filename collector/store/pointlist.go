@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -32,7 +33,7 @@ func appendPoints(b []byte, start int64, times []int64, totals [][]int64, covers
 	for _, t := range times {
 		tmp, last = append(tmp, uint64(t-last)), t
 	}
-	b = appendColumn(b, tmp)
+	b = bitpack.AppendColumn(b, tmp)
 	for _, vs := range totals {
 		d := commonDivisor(vs)
 		b = binary.AppendUvarint(b, uint64(d))
@@ -40,7 +41,7 @@ func appendPoints(b []byte, start int64, times []int64, totals [][]int64, covers
 		for _, v := range vs {
 			tmp = append(tmp, uint64(v/d))
 		}
-		b = appendColumn(b, tmp)
+		b = bitpack.AppendColumn(b, tmp)
 	}
 	return appendCovers(b, covers, tmp)
 }
@@ -60,40 +61,40 @@ func appendCovers(b []byte, covers, tmp []uint64) []byte {
 		d := int64(c) - last
 		tmp, last = append(tmp, uint64(d<<1)^uint64(d>>63)), int64(c)
 	}
-	return appendColumn(append(b, 0), tmp)
+	return bitpack.AppendColumn(append(b, 0), tmp)
 }
 
 // decodeCovers reads what appendCovers wrote. Points of earlier programs have
 // nothing there, and profiles without a duration.
-func (l *pointList) decodeCovers(r *reader, n int) error {
+func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
 	l.covers = grow(l.covers, n)
-	if r.err != nil || r.off == len(r.data) {
+	if r.Err != nil || r.Off == len(r.Data) {
 		clear(l.covers)
-		return r.end()
+		return r.End()
 	}
-	switch mode := r.byte("duration mode"); mode {
+	switch mode := r.Byte("duration mode"); mode {
 	case 1:
-		c := r.uvarint("duration")
+		c := r.Uvarint("duration")
 		if c > 2*layout.DayMs+1 {
-			r.fail("duration")
+			r.Fail("duration")
 		}
 		for i := range l.covers {
 			l.covers[i] = c
 		}
-		return r.end()
+		return r.End()
 	case 0:
 	default:
-		r.off--
-		r.fail("duration mode")
+		r.Off--
+		r.Fail("duration mode")
 	}
-	column := r.column("durations")
-	if err := r.end(); err != nil {
+	column := r.Column("durations")
+	if err := r.End(); err != nil {
 		return err
 	}
 	pos, last := uint(0), int64(0)
 	for i := 0; i < n; i++ {
 		// Most differences are zero.
-		zeros := min(column.zeros(pos), n-i)
+		zeros := min(column.Zeros(pos), n-i)
 		for range zeros {
 			l.covers[i] = uint64(last)
 			i++
@@ -101,7 +102,7 @@ func (l *pointList) decodeCovers(r *reader, n int) error {
 		if pos += uint(zeros); i == n {
 			break
 		}
-		d, next, ok := column.one(pos)
+		d, next, ok := column.One(pos)
 		if !ok {
 			return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
 		}
@@ -111,7 +112,7 @@ func (l *pointList) decodeCovers(r *reader, n int) error {
 		}
 		l.covers[i] = uint64(last)
 	}
-	if !column.ends(pos) {
+	if !column.Ends(pos) {
 		return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
 	}
 	return nil
@@ -126,24 +127,24 @@ func (l *pointList) within(lo, hi int64) pointValues {
 
 // decode reads the points of one sample type of a window that begins at start.
 func (l *pointList) decode(value []byte, start int64, sampleType int) error {
-	r := reader{data: value}
-	types := r.count(2, "sample type count")
-	count := r.uvarint("point count")
-	if r.err == nil && count > uint64(len(value))*8 {
-		r.fail("point count")
+	r := bitpack.Decoder{Data: value}
+	types := r.Count(2, "sample type count")
+	count := r.Uvarint("point count")
+	if r.Err == nil && count > uint64(len(value))*8 {
+		r.Fail("point count")
 	}
-	times := r.column("times")
-	var values column
+	times := r.Column("times")
+	var values bitpack.Column
 	divisor := uint64(1)
 	for c := range types {
-		d := r.uvarint("divisor")
-		col := r.column("totals")
+		d := r.Uvarint("divisor")
+		col := r.Column("totals")
 		if c == sampleType {
 			divisor, values = d, col
 		}
 	}
-	if r.err != nil {
-		return r.err
+	if r.Err != nil {
+		return r.Err
 	}
 	if sampleType >= types || divisor == 0 || divisor > math.MaxInt64 {
 		return fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, types)
@@ -153,7 +154,7 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 		return err
 	}
 	l.tmp, l.times, l.values = grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
-	if !times.decode(l.tmp) {
+	if !times.Decode(l.tmp) {
 		return fmt.Errorf("%w: times end early", storeerr.ErrCorrupt)
 	}
 	t := start
@@ -164,7 +165,7 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 		t += int64(d)
 		l.times[i] = t
 	}
-	if !values.decode(l.tmp) {
+	if !values.Decode(l.tmp) {
 		return fmt.Errorf("%w: totals end early", storeerr.ErrCorrupt)
 	}
 	for i, v := range l.tmp {

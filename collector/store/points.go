@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -158,7 +159,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 			last, add = st, to(st)
 		}
 		if level == layout.LevelFine {
-			if err := p.decodeHead(&reader{data: value}); err != nil {
+			if err := p.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
 				return err
 			}
 			v, err := p.total(level, st.sampleType)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -47,7 +48,7 @@ func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []
 	var list pointList
 	err = s.cover(layout.KindPoints, layout.LevelHour, base, lo, hi, func(level int, end int64, value []byte) error {
 		if level == layout.LevelFine {
-			if err := p.decodeHead(&reader{data: value}); err != nil {
+			if err := p.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
 				return err
 			}
 			if p.parts == 0 {

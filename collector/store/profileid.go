@@ -10,6 +10,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -134,7 +135,7 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 }
 
 // addSpans is addJob for the values of the spans and traces that a selection names.
-func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, within func(node uint32) bool, b *buffer) (total wide, err error) {
+func (s *scanner) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p packedSpans
 	selected := sel.tagged()
 	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
@@ -144,9 +145,9 @@ func (s *scanner) addSpans(j *job, sel *Selection, sums nodeSums, within func(no
 		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.each(st.sampleType, sums.limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
+		return p.each(st.sampleType, sums.Limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
 			if selected(t) && (within == nil || within(node)) {
-				sums.add(uint64(node), v)
+				sums.Add(uint64(node), v)
 				total.add(v, 1)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -158,7 +159,7 @@ func (db *DB) merge(ctx context.Context, h *hold, jobs []*job, sel Selection, ca
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.nodes))
 		within := v.within(callSite)
-		total, err := db.mergeJob(s, j, sel, nodeSums{values: sums}, within)
+		total, err := db.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
 		if err != nil {
 			return err
 		}
@@ -182,10 +183,10 @@ func (db *DB) merge(ctx context.Context, h *hold, jobs []*job, sel Selection, ca
 // which are zero, and returns what they are together. Too much is an error; but if
 // within is given, what counts is what is within it, and the sums may be of that
 // alone. The caller sets s.edges.less.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total int64, err error) {
+func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
 	all, err := db.addJob(s, j, sel, sums, nil)
 	if err == nil && all.large() && within != nil {
-		clear(sums.values)
+		clear(sums.Values)
 		all, err = db.addJob(s, j, sel, sums, within)
 	}
 	if err == nil && all.large() {
@@ -196,7 +197,7 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums nodeSums, within 
 
 // addJob is mergeJob of what is within, or of everything if that is nil. If the
 // total is large, sums may be wrong.
-func (db *DB) addJob(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
+func (db *DB) addJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	if len(j.senders) > 0 {
 		return db.addStates(s, j, sel, sums, within)
 	}

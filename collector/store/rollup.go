@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -403,7 +404,7 @@ func (m *merger) addType(c int, sign int64) error {
 	if m.row.totals[c] == uncounted {
 		return nil
 	}
-	return m.row.addTo(nodeSums{values: m.sums[c]}, c, sign, &m.tmp)
+	return m.row.addTo(bitpack.Sums{Values: m.sums[c]}, c, sign, &m.tmp)
 }
 
 // addPoint adds the totals of the row that was decoded last.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -76,7 +77,7 @@ func (r *row) append(b []byte) []byte {
 		}
 		tmp, last = append(tmp, uint64(d)), n
 	}
-	return appendTypes(appendColumn(b, tmp), r.values, tmp)
+	return appendTypes(bitpack.AppendColumn(b, tmp), r.values, tmp)
 }
 
 // appendTypes appends the values of every sample type. tmp has room for those of
@@ -116,7 +117,7 @@ func appendValues(b []byte, vs []int64, divisor int64, tmp []uint64) []byte {
 			}
 		}
 	}
-	return appendColumn(b, tmp)
+	return bitpack.AppendColumn(b, tmp)
 }
 
 // commonDivisor is the greatest common divisor of the values, 1 if all are 0.
@@ -158,7 +159,7 @@ type packedRow struct {
 	duration uint64
 	totals   []int64
 	count    int // of nodes
-	nodes    column
+	nodes    bitpack.Column
 	values   []packedValues
 }
 
@@ -168,30 +169,30 @@ type packedValues struct {
 	divisor int64
 	bitmap  []byte
 	ones    int
-	column  column
+	column  bitpack.Column
 }
 
 // decodeHead reads what comes before the nodes into p, whose memory it reuses.
-func (p *packedRow) decodeHead(r *reader) error {
-	n := r.uvarint("profile count")
+func (p *packedRow) decodeHead(r *bitpack.Decoder) error {
+	n := r.Uvarint("profile count")
 	p.profiles, p.parts = n&(1<<partsShift-1), n>>partsShift
 	if p.parts > p.profiles {
-		r.fail("part count")
+		r.Fail("part count")
 	}
-	p.duration = r.uvarint("duration")
+	p.duration = r.Uvarint("duration")
 	p.totals = p.totals[:0]
-	for range r.count(1, "sample type count") {
-		v := r.uvarint("total")
+	for range r.Count(1, "sample type count") {
+		v := r.Uvarint("total")
 		switch {
 		case v == encodedUncounted:
 			p.totals = append(p.totals, uncounted)
 			continue
 		case v > math.MaxInt64:
-			r.fail("total")
+			r.Fail("total")
 		}
 		p.totals = append(p.totals, int64(v))
 	}
-	return r.err
+	return r.Err
 }
 
 // total is that of a sample type. It may be uncounted, but not in a row of one
@@ -220,67 +221,67 @@ func (p *packedRow) single() error {
 
 // decode reads a whole row.
 func (p *packedRow) decode(value []byte) error {
-	r := reader{data: value}
+	r := bitpack.Decoder{Data: value}
 	if err := p.decodeHead(&r); err != nil {
 		return err
 	}
-	count := r.uvarint("node count")
+	count := r.Uvarint("node count")
 	// A node takes one bit at least.
-	if r.err == nil && count > uint64(len(value))*8 {
-		r.fail(fmt.Sprintf("node count %d exceeds the value", count))
+	if r.Err == nil && count > uint64(len(value))*8 {
+		r.Fail(fmt.Sprintf("node count %d exceeds the value", count))
 	}
 	p.count, p.values = int(count), p.values[:0]
-	if r.err != nil || count == 0 {
-		return r.end()
+	if r.Err != nil || count == 0 {
+		return r.End()
 	}
-	p.nodes = r.column("nodes")
+	p.nodes = r.Column("nodes")
 	if err := p.decodeTypes(&r, len(p.totals)); err != nil {
 		return err
 	}
-	return r.end()
+	return r.End()
 }
 
 // decodeTypes reads the values of every sample type, p.count of each.
-func (p *packedRow) decodeTypes(r *reader, types int) error {
+func (p *packedRow) decodeTypes(r *bitpack.Decoder, types int) error {
 	p.values = p.values[:0]
 	for c := range types {
 		var v packedValues
-		off := r.off
-		switch v.mode = r.byte("column mode"); v.mode {
+		off := r.Off
+		switch v.mode = r.Byte("column mode"); v.mode {
 		case columnSame:
-			v.same = int(r.byte("column reference"))
-			if r.err == nil && (v.same >= c || p.values[v.same].mode == columnSame) {
-				r.off = off
-				r.fail("column reference")
+			v.same = int(r.Byte("column reference"))
+			if r.Err == nil && (v.same >= c || p.values[v.same].mode == columnSame) {
+				r.Off = off
+				r.Fail("column reference")
 			}
 		case columnDense, columnSparse:
 		default:
-			r.off = off
-			r.fail("column mode")
+			r.Off = off
+			r.Fail("column mode")
 		}
-		d := r.uvarint("divisor")
+		d := r.Uvarint("divisor")
 		if d == 0 || d > math.MaxInt64 {
-			r.fail("divisor")
+			r.Fail("divisor")
 		}
 		v.divisor, v.ones = int64(d), p.count
 		if v.mode == columnSparse {
-			v.bitmap = r.bytes((p.count+7)/8, "bitmap")
+			v.bitmap = r.Bytes((p.count+7)/8, "bitmap")
 			v.ones = 0
 			for i := range p.count {
-				if r.err == nil && v.bitmap[i/8]>>(i%8)&1 == 1 {
+				if r.Err == nil && v.bitmap[i/8]>>(i%8)&1 == 1 {
 					v.ones++
 				}
 			}
 		}
 		if v.mode != columnSame {
-			v.column = r.column("values")
+			v.column = r.Column("values")
 		}
-		if r.err != nil {
-			return r.err
+		if r.Err != nil {
+			return r.Err
 		}
 		p.values = append(p.values, v)
 	}
-	return r.err
+	return r.Err
 }
 
 // scratch is memory that decoding a row needs for the time of a call.
@@ -305,7 +306,7 @@ func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error)
 
 // addTo adds the values of one sample type, times a sign. A node outside of the sums
 // is an error; they are as they were then.
-func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch) error {
+func (p *packedRow) addTo(sums bitpack.Sums, sampleType int, sign int64, s *scratch) error {
 	if p.count == 0 {
 		return nil
 	}
@@ -315,20 +316,20 @@ func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch)
 	}
 	factor *= sign
 	if v.ones == p.count {
-		n, ok := addPair(p.nodes, v.column, p.count, sums, factor)
+		n, ok := bitpack.AddPairs(p.nodes, v.column, p.count, sums, factor)
 		if !ok {
-			addPair(p.nodes, v.column, n, sums, -factor)
+			bitpack.AddPairs(p.nodes, v.column, n, sums, -factor)
 			return fmt.Errorf("%w: node %d of %d cannot be read", storeerr.ErrCorrupt, n, p.count)
 		}
 		return nil
 	}
-	if err := p.unpack(v, sums.limit(), s); err != nil {
+	if err := p.unpack(v, sums.Limit(), s); err != nil {
 		return err
 	}
 	j := 0
 	for i, n := range s.nodes {
 		if v.has(i) {
-			sums.add(n, int64(s.values[j]+1)*factor)
+			sums.Add(n, int64(s.values[j]+1)*factor)
 			j++
 		}
 	}
@@ -337,10 +338,10 @@ func (p *packedRow) addTo(sums nodeSums, sampleType int, sign int64, s *scratch)
 
 // addWithin is addTo for those nodes that fn selects. The sum is that of their values,
 // without the sign.
-func (p *packedRow) addWithin(sums nodeSums, sampleType int, sign int64, fn func(node uint32) bool, s *scratch) (sum int64, err error) {
-	err = p.each(sampleType, sums.limit(), s, func(node uint32, v int64) {
+func (p *packedRow) addWithin(sums bitpack.Sums, sampleType int, sign int64, fn func(node uint32) bool, s *scratch) (sum int64, err error) {
+	err = p.each(sampleType, sums.Limit(), s, func(node uint32, v int64) {
 		if fn(node) {
-			sums.add(uint64(node), v*sign)
+			sums.Add(uint64(node), v*sign)
 			sum += v
 		}
 	})
@@ -390,7 +391,7 @@ func (v *packedValues) has(i int) bool {
 // are not zero.
 func (p *packedRow) unpack(v packedValues, limit int, s *scratch) error {
 	s.nodes, s.values = grow(s.nodes, p.count), grow(s.values, v.ones)
-	if !p.nodes.decode(s.nodes) || !v.column.decode(s.values) {
+	if !p.nodes.Decode(s.nodes) || !v.column.Decode(s.values) {
 		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}
 	return s.number(limit)

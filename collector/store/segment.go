@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 )
 
 // A segment is what one append added to a dictionary. A partition's dictionary
@@ -65,64 +67,64 @@ func (d *dictionary) appendSegment(b []byte, from sizes) []byte {
 // dictionary without any of it.
 func (d *dictionary) readSegment(data []byte) error {
 	from := d.view
-	r := reader{data: data}
+	r := bitpack.Decoder{Data: data}
 	for _, n := range [...]int{len(d.strings), len(d.functions), len(d.mappings), len(d.locations), len(d.nodes)} {
-		if got := r.uvarint("start"); r.err == nil && got != uint64(n) {
-			r.fail(fmt.Sprintf("segment starts at %d, want %d", got, n))
+		if got := r.Uvarint("start"); r.Err == nil && got != uint64(n) {
+			r.Fail(fmt.Sprintf("segment starts at %d, want %d", got, n))
 		}
 	}
-	for range r.count(1, "string count") {
-		d.appendString(r.string("string"))
+	for range r.Count(1, "string count") {
+		d.appendString(r.String("string"))
 	}
-	for range r.count(4, "function count") {
+	for range r.Count(4, "function count") {
 		d.functions = append(d.functions, function{
-			name: r.below(len(d.strings), "name"), systemName: r.below(len(d.strings), "system name"),
-			file: r.below(len(d.strings), "file"), startLine: r.varint("start line"),
+			name: r.Below(len(d.strings), "name"), systemName: r.Below(len(d.strings), "system name"),
+			file: r.Below(len(d.strings), "file"), startLine: r.Varint("start line"),
 		})
 	}
-	for range r.count(6, "mapping count") {
+	for range r.Count(6, "mapping count") {
 		d.mappings = append(d.mappings, mapping{
-			file: r.below(len(d.strings), "file"), buildID: r.below(len(d.strings), "build ID"),
-			start: r.uvarint("start"), limit: r.uvarint("limit"), offset: r.uvarint("offset"), flags: r.byte("flags"),
+			file: r.Below(len(d.strings), "file"), buildID: r.Below(len(d.strings), "build ID"),
+			start: r.Uvarint("start"), limit: r.Uvarint("limit"), offset: r.Uvarint("offset"), flags: r.Byte("flags"),
 		})
 	}
-	for range r.count(3, "location count") {
-		l := location{mapping: r.below(len(d.mappings), "mapping")}
-		n := r.uvarint("line count")
+	for range r.Count(3, "location count") {
+		l := location{mapping: r.Below(len(d.mappings), "mapping")}
+		n := r.Uvarint("line count")
 		l.folded = n&1 == 1
-		l.address = r.uvarint("address")
+		l.address = r.Uvarint("address")
 		if n >>= 1; n == 0 {
-			l.name = r.below(len(d.strings), "name")
+			l.name = r.Below(len(d.strings), "name")
 		}
-		if n > uint64(len(data)-r.off) {
-			r.fail("line count")
+		if n > uint64(len(data)-r.Off) {
+			r.Fail("line count")
 		}
 		var lines []line
-		for i := uint64(0); i < n && r.err == nil; i++ {
-			lines = append(lines, line{r.below(len(d.functions), "function"), r.varint("line")})
+		for i := uint64(0); i < n && r.Err == nil; i++ {
+			lines = append(lines, line{r.Below(len(d.functions), "function"), r.Varint("line")})
 		}
-		if r.err != nil {
+		if r.Err != nil {
 			break
 		}
 		d.appendLocation(l, lines)
 	}
-	for range r.count(2, "node count") {
+	for range r.Count(2, "node count") {
 		at := len(d.nodes)
-		up := r.uvarint("parent")
-		if r.err == nil && (up == 0 || up > uint64(at)) {
-			r.fail("parent")
+		up := r.Uvarint("parent")
+		if r.Err == nil && (up == 0 || up > uint64(at)) {
+			r.Fail("parent")
 		}
-		n := node{uint32(uint64(at) - up), r.below(len(d.locations), "location")}
-		if r.err != nil {
+		n := node{uint32(uint64(at) - up), r.Below(len(d.locations), "location")}
+		if r.Err != nil {
 			break
 		}
 		if at == math.MaxUint32 {
-			r.fail("node number")
+			r.Fail("node number")
 			break
 		}
 		d.appendNode(n)
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		d.view, d.lookup = from, &lookup{}
 		d.findCalls()
 		return err

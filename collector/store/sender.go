@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -66,9 +67,9 @@ func (e *epoch) link(db *DB, s *stream, p *piece) error {
 func (s *scanner) links() (map[uint32]uint32, error) {
 	var out map[uint32]uint32
 	err := s.db.each(s.from, layout.KindKey(s.epoch, layout.KindSender), func(key, value []byte) error {
-		r := reader{data: value}
-		base := r.below(epochItself, "base")
-		if err := r.end(); err != nil || len(key) != 9 {
+		r := bitpack.Decoder{Data: value}
+		base := r.Below(epochItself, "base")
+		if err := r.End(); err != nil || len(key) != 9 {
 			s.db.corrupt(err)
 			return nil
 		}
@@ -116,9 +117,9 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 
 // readLongest reads what lengthen wrote.
 func (e *epoch) readLongest(db *DB, key, value []byte) error {
-	r := reader{data: value}
-	longest := r.below(layout.SlotMs+1, "time")
-	if err := r.end(); err != nil || len(key) != 9 {
+	r := bitpack.Decoder{Data: value}
+	longest := r.Below(layout.SlotMs+1, "time")
+	if err := r.End(); err != nil || len(key) != 9 {
 		db.corrupt(err)
 		longest = layout.SlotMs // to look back too far does no harm
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"math/bits"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -90,7 +91,7 @@ func (p *packedRow) covers() uint64 {
 // addShare adds the part of a single profile's values that is in a range, times a
 // sign, of the nodes that within selects, or all if it is nil. t is the profile's
 // time. The sum is that of what it added, without the sign.
-func (p *packedRow) addShare(sums nodeSums, sampleType int, sign int64, c clip, t int64, within func(node uint32) bool, s *scratch) (sum int64, err error) {
+func (p *packedRow) addShare(sums bitpack.Sums, sampleType int, sign int64, c clip, t int64, within func(node uint32) bool, s *scratch) (sum int64, err error) {
 	d := int64(p.covers() >> 1)
 	from, to := c.of(t, d)
 	if from >= to {
@@ -102,7 +103,7 @@ func (p *packedRow) addShare(sums nodeSums, sampleType int, sign int64, c clip, 
 	part := shareOf(d, from, to)
 	v, factor, err := p.of(sampleType)
 	if err == nil {
-		err = p.unpack(v, sums.limit(), s)
+		err = p.unpack(v, sums.Limit(), s)
 	}
 	if err != nil {
 		return 0, err
@@ -118,7 +119,7 @@ func (p *packedRow) addShare(sums nodeSums, sampleType int, sign int64, c clip, 
 			continue
 		}
 		x = part.of(x, phaseOf(uint32(node)))
-		sums.add(node, x*sign)
+		sums.Add(node, x*sign)
 		sum += x
 	}
 	return sum, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -148,12 +149,12 @@ func (s *spans) append(b []byte) []byte {
 		}
 		tmp = append(tmp, uint64(at))
 	}
-	b = appendColumn(b, tmp)
+	b = bitpack.AppendColumn(b, tmp)
 	tmp = tmp[:0]
 	for _, n := range s.counts {
 		tmp = append(tmp, uint64(n-1))
 	}
-	b = appendColumn(b, tmp)
+	b = bitpack.AppendColumn(b, tmp)
 	tmp = tmp[:0]
 	nodes := s.nodes
 	for _, n := range s.counts {
@@ -163,7 +164,7 @@ func (s *spans) append(b []byte) []byte {
 		}
 		nodes = nodes[n:]
 	}
-	b = appendColumn(b, tmp)
+	b = bitpack.AppendColumn(b, tmp)
 	b = binary.AppendUvarint(b, uint64(len(s.values)))
 	return appendTypes(b, s.values, tmp[:0])
 }
@@ -178,21 +179,21 @@ type packedSpans struct {
 
 // decode reads spans into p, whose memory it reuses.
 func (p *packedSpans) decode(value []byte) error {
-	r := reader{data: value}
-	traces := r.bytes(16*r.count(16, "trace count"), "traces")
-	n := r.count(8, "span count")
-	ids := r.bytes(8*n, "spans")
-	of, counts := r.column("trace numbers"), r.column("node counts")
-	p.row.nodes = r.column("nodes")
-	types := r.count(2, "sample type count")
+	r := bitpack.Decoder{Data: value}
+	traces := r.Bytes(16*r.Count(16, "trace count"), "traces")
+	n := r.Count(8, "span count")
+	ids := r.Bytes(8*n, "spans")
+	of, counts := r.Column("trace numbers"), r.Column("node counts")
+	p.row.nodes = r.Column("nodes")
+	types := r.Count(2, "sample type count")
 	if n == 0 {
-		r.fail("no span")
+		r.Fail("no span")
 	}
-	if r.err != nil {
-		return r.err
+	if r.Err != nil {
+		return r.Err
 	}
 	p.tags, p.counts, p.row.count = p.tags[:0], grow(p.counts, n), 0
-	if !of.decode(p.counts) {
+	if !of.Decode(p.counts) {
 		return fmt.Errorf("%w: trace numbers end early", storeerr.ErrCorrupt)
 	}
 	for i, number := range p.counts {
@@ -208,7 +209,7 @@ func (p *packedSpans) decode(value []byte) error {
 		}
 		p.tags = append(p.tags, t)
 	}
-	if !counts.decode(p.counts) {
+	if !counts.Decode(p.counts) {
 		return fmt.Errorf("%w: node counts end early", storeerr.ErrCorrupt)
 	}
 	for i := range p.counts {
@@ -222,7 +223,7 @@ func (p *packedSpans) decode(value []byte) error {
 	if err := p.row.decodeTypes(&r, types); err != nil {
 		return err
 	}
-	return r.end()
+	return r.End()
 }
 
 // each calls fn with every node of every tag and its value of one sample type,
@@ -234,7 +235,7 @@ func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag
 		return err
 	}
 	s.nodes, s.values = grow(s.nodes, p.row.count), grow(s.values, v.ones)
-	if !p.row.nodes.decode(s.nodes) || !v.column.decode(s.values) {
+	if !p.row.nodes.Decode(s.nodes) || !v.column.Decode(s.values) {
 		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}
 	i := 0

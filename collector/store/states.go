@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -40,8 +41,8 @@ var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
 // addStates is addJob for a state: of every sender it adds the mean of its snapshots
 // times its share, rounded so that the total stays right.
-func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within func(node uint32) bool) (total wide, err error) {
-	n := len(sums.values)
+func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
+	n := len(sums.Values)
 	bytes := int64(n) * stateBytesPerSum
 	if err := s.hold.take(bytes); err != nil {
 		return total, err
@@ -57,7 +58,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within
 	for i := range j.senders {
 		snd := &j.senders[i]
 		if len(sel.Profiles) > 0 {
-			if err := m.addProfiles(s, j, snd, &sel, nodeSums{m.raw, sums.at}, within); err != nil {
+			if err := m.addProfiles(s, j, snd, &sel, bitpack.Sums{Values: m.raw, Place: sums.Place}, within); err != nil {
 				return total, err
 			}
 			continue
@@ -69,7 +70,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within
 		if snd.held != 0 {
 			from, to = snd.held-1, snd.held
 		}
-		if err := m.addSender(s, snd, nodeSums{m.raw, sums.at}, from, to, within); err != nil {
+		if err := m.addSender(s, snd, bitpack.Sums{Values: m.raw, Place: sums.Place}, from, to, within); err != nil {
 			return total, err
 		}
 	}
@@ -84,7 +85,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within
 			return total, storeerr.Overflow()
 		}
 		carry = x - rounded
-		sums.values[i] += int64(rounded)
+		sums.Values[i] += int64(rounded)
 		total.add(int64(max(rounded, 0)), 1)
 	}
 	return total, nil
@@ -92,7 +93,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums nodeSums, within
 
 // addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
 // before and after.
-func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi int64, within func(node uint32) bool) error {
+func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
 	snapshots := int64(0)
 	counted := false
 	var sum wide
@@ -117,7 +118,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 	}
 	if !counted {
 		err := s.cover(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(_ int, _ int64, value []byte) error {
-			if err := m.row.decodeHead(&reader{data: value}); err != nil {
+			if err := m.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
 				return err
 			}
 			snapshots += m.row.snapshots() * s.edges.sign
@@ -135,7 +136,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw nodeSums, lo, hi i
 }
 
 // addRow adds a row to the raw sums, and returns what it added, without the sign.
-func (m *stateSums) addRow(s *scanner, st *jobStream, level int, value []byte, raw nodeSums, within func(node uint32) bool) (int64, error) {
+func (m *stateSums) addRow(s *scanner, st *jobStream, level int, value []byte, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
 	if err := m.row.decode(value); err != nil {
 		return 0, err
 	}
@@ -151,17 +152,17 @@ func (m *stateSums) addRow(s *scanner, st *jobStream, level int, value []byte, r
 }
 
 // addMean adds the raw sums times a factor to the means, and clears them.
-func (m *stateSums) addMean(raw nodeSums, factor float64) {
-	for i, v := range raw.values {
+func (m *stateSums) addMean(raw bitpack.Sums, factor float64) {
+	for i, v := range raw.Values {
 		if v != 0 {
 			m.mean[i] += float64(v) * factor
-			raw.values[i] = 0
+			raw.Values[i] = 0
 		}
 	}
 }
 
 // addProfiles is addSender for the profiles that a selection names.
-func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selection, raw nodeSums, within func(node uint32) bool) error {
+func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
 	var sum wide
 	snapshots := map[int64]bool{}
 	of := &job{epoch: j.epoch, partition: j.partition, streams: snd.streams}
@@ -354,7 +355,7 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 	if p.in == nil {
 		err = p.scanner.cover(layout.KindPoints, layout.LevelHour, st.id, p.from, p.to, func(level int, end int64, value []byte) error {
 			if level == layout.LevelFine {
-				if err := p.row.decodeHead(&reader{data: value}); err != nil {
+				if err := p.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
 					return err
 				}
 				v, err := p.row.total(level, st.sampleType)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -116,14 +117,14 @@ func (d *definition) append(b []byte) []byte {
 	return b
 }
 
-func (d *definition) read(r *reader) {
-	d.period = valueType{r.string("period type"), r.string("period unit")}
-	for range r.count(2, "sample type count") {
-		d.types = append(d.types, valueType{r.string("sample type"), r.string("sample unit")})
+func (d *definition) read(r *bitpack.Decoder) {
+	d.period = valueType{r.String("period type"), r.String("period unit")}
+	for range r.Count(2, "sample type count") {
+		d.types = append(d.types, valueType{r.String("sample type"), r.String("sample unit")})
 	}
 	var b labels.ScratchBuilder
-	for range r.count(2, "label count") {
-		b.Add(r.string("label name"), r.string("label value"))
+	for range r.Count(2, "label count") {
+		b.Add(r.String("label name"), r.String("label value"))
 	}
 	b.Sort()
 	d.labels = b.Labels()
@@ -135,10 +136,10 @@ func appendStream(b []byte, partition uint32, d *definition) []byte {
 }
 
 func readStream(value []byte) (partition uint32, d definition, err error) {
-	r := reader{data: value}
-	partition = r.below(1<<32-1, "partition")
+	r := bitpack.Decoder{Data: value}
+	partition = r.Below(1<<32-1, "partition")
 	d.read(&r)
-	return partition, d, r.end()
+	return partition, d, r.End()
 }
 
 // A slotSet is a set of the 288 slots of an epoch.

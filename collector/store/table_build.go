@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -134,7 +135,7 @@ func (t *tableBuilder) encode(fn func(name string, value []byte)) {
 		for i, row := range order {
 			tmp[i] = of(row)
 		}
-		return appendColumn(b, tmp)
+		return bitpack.AppendColumn(b, tmp)
 	}
 	head := binary.AppendUvarint(nil, uint64(len(order)))
 	next := uint32(0)
@@ -193,28 +194,28 @@ func decodeTable(value []byte) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{data: value}
-	n := r.rows("row count")
-	streams, slots, partitions, kindOf := r.column("streams"), r.column("slots"), r.column("partitions"), r.column("kinds")
+	r := bitpack.Decoder{Data: value}
+	n := r.Rows("row count")
+	streams, slots, partitions, kindOf := r.Column("streams"), r.Column("slots"), r.Column("partitions"), r.Column("kinds")
 	t := &table{columns: map[string]*labelColumn{}}
-	for range r.count(3, "kind count") {
+	for range r.Count(3, "kind count") {
 		var k kind
 		k.def.read(&r)
 		k.derive()
 		t.kinds = append(t.kinds, k)
 	}
-	for range r.count(1, "name count") {
-		t.names = append(t.names, r.string("name"))
+	for range r.Count(1, "name count") {
+		t.names = append(t.names, r.String("name"))
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return nil, err
 	}
 	if !slices.IsSorted(t.names) {
 		return nil, fmt.Errorf("%w: names are not sorted", storeerr.ErrCorrupt)
 	}
 	tmp := make([]uint64, n)
-	decode := func(c column, limit uint64, what string, to func(uint64)) error {
-		if !c.decode(tmp) {
+	decode := func(c bitpack.Column, limit uint64, what string, to func(uint64)) error {
+		if !c.Decode(tmp) {
 			return fmt.Errorf("%w: %s end early", storeerr.ErrCorrupt, what)
 		}
 		for _, v := range tmp {
@@ -257,18 +258,18 @@ func decodeLabelColumn(value []byte, rows int) (*labelColumn, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{data: value}
-	n := r.count(1, "value count")
+	r := bitpack.Decoder{Data: value}
+	n := r.Count(1, "value count")
 	c := &labelColumn{values: make([]string, 0, n)}
 	text := string(value) // of which all values are parts
 	for range n {
-		size := r.count(1, "value")
-		if r.bytes(size, "value"); r.err == nil {
-			c.values = append(c.values, text[r.off-size:r.off])
+		size := r.Count(1, "value")
+		if r.Bytes(size, "value"); r.Err == nil {
+			c.values = append(c.values, text[r.Off-size:r.Off])
 		}
 	}
-	of := r.column("indexes")
-	if err := r.end(); err != nil {
+	of := r.Column("indexes")
+	if err := r.End(); err != nil {
 		return nil, err
 	}
 	if !slices.IsSorted(c.values) {
@@ -278,7 +279,7 @@ func decodeLabelColumn(value []byte, rows int) (*labelColumn, error) {
 		return nil, fmt.Errorf("%w: %d rows", storeerr.ErrCorrupt, rows)
 	}
 	tmp := make([]uint64, rows)
-	if !of.decode(tmp) {
+	if !of.Decode(tmp) {
 		return nil, fmt.Errorf("%w: indexes end early", storeerr.ErrCorrupt)
 	}
 	c.of = make([]uint32, rows)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -143,7 +144,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				}
 				values := b.zeros(len(nodeTo))
 				within := sum.value.now().withinCalls(nodeTo, callSites[side])
-				if _, err := db.mergeJob(s, j, sels[side], nodeSums{values: values}, within); err != nil {
+				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
 					return err
 				}
 				if err := sum.add(h, side, nodeTo, values); err != nil {
@@ -164,7 +165,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				if j == nil {
 					continue
 				}
-				if _, err := db.mergeJob(s, j, sels[side], nodeSums{c.self[side], v.callOf}, v.within(callSites[side])); err != nil {
+				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.self[side], Place: v.callOf}, v.within(callSites[side])); err != nil {
 					return err
 				}
 			}

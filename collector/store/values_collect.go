@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -91,7 +92,7 @@ func (s *rowSum) read(sampleType int, value []byte) error {
 	case s.in != nil:
 		return s.readNodes(sampleType, value)
 	}
-	if err := s.row.decodeHead(&reader{data: value}); err != nil {
+	if err := s.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
 		return err
 	}
 	var err error

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -42,7 +43,7 @@ func FuzzRowIdentity(f *testing.F) {
 		require.Equal(t, in.totals, p.totals)
 		for c := range types {
 			got := make([]int64, node+1)
-			require.NoError(t, p.addTo(nodeSums{values: got}, c, 1, &tmp))
+			require.NoError(t, p.addTo(bitpack.Sums{Values: got}, c, 1, &tmp))
 			for i, n := range in.nodes {
 				require.Equal(t, in.values[c][i], got[n])
 			}

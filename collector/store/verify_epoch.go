@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -125,19 +126,19 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= wholeDay:
 		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
 	case kind == layout.KindID && len(rest) == 12:
-		r := reader{data: value}
-		t := int64(min(r.uvarint("time"), 1<<62))
+		r := bitpack.Decoder{Data: value}
+		t := int64(min(r.Uvarint("time"), 1<<62))
 		row := append(layout.WindowKey(e.id, layout.KindRow, layout.LevelFine, number(), t), rest[4:]...)
 		e.ids = append(e.ids, idCheck{t, row, key})
-		return r.end()
+		return r.End()
 	case kind == layout.KindLongest && len(rest) == 4:
-		r := reader{data: value}
-		e.longest[number()] = int64(r.below(layout.SlotMs+1, "time"))
-		return r.end()
+		r := bitpack.Decoder{Data: value}
+		e.longest[number()] = int64(r.Below(layout.SlotMs+1, "time"))
+		return r.End()
 	case kind == layout.KindSender && len(rest) == 4:
-		r := reader{data: value}
-		e.senders[number()] = r.below(epochItself, "number")
-		return r.end()
+		r := bitpack.Decoder{Data: value}
+		e.senders[number()] = r.Below(epochItself, "number")
+		return r.End()
 	case kind == layout.KindSpans && len(rest) == 21 && rest[0] == layout.LevelFine:
 		return e.spanSamples(key, value)
 	case kind == layout.KindRow && len(rest) >= 13 && int(rest[0]) < layout.Levels:
@@ -173,10 +174,10 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 }
 
 func (e *epochCheck) slots(to map[hourID]uint16, at hourID, value []byte) error {
-	r := reader{data: value}
-	mask := r.below(allSlots+1, "slots")
+	r := bitpack.Decoder{Data: value}
+	mask := r.Below(allSlots+1, "slots")
 	to[at] |= uint16(mask)
-	return r.end()
+	return r.End()
 }
 
 func (e *epochCheck) segment(partition, first uint32, value []byte) error {
@@ -220,7 +221,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	var tmp scratch
 	if r.row.count > 0 {
 		tmp.nodes = grow(tmp.nodes, r.row.count)
-		if !r.row.nodes.decode(tmp.nodes) {
+		if !r.row.nodes.Decode(tmp.nodes) {
 			return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
 		}
 		if err := tmp.number(1 << 32); err != nil {
@@ -247,7 +248,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	} else {
 		e.v.Windows++
 	}
-	r.row.nodes, r.row.values = column{}, nil // not needed any more
+	r.row.nodes, r.row.values = bitpack.Column{}, nil // not needed any more
 	e.rows = append(e.rows, r)
 	return nil
 }
@@ -263,7 +264,7 @@ func (p *packedRow) sum(sampleType int, s *scratch) (sum int64, err error) {
 		v = p.values[v.same]
 	}
 	s.values = grow(s.values, v.ones)
-	if !v.column.decode(s.values) {
+	if !v.column.Decode(s.values) {
 		return 0, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
 	}
 	for _, x := range s.values {

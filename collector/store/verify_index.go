@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -21,13 +22,13 @@ type tableCheck struct {
 
 // find reads which streams have a hash.
 func (e *epochCheck) find(hash uint64, value []byte) error {
-	r := reader{data: value}
+	r := bitpack.Decoder{Data: value}
 	var ids []uint32
-	for range r.count(1, "stream count") {
-		ids = append(ids, r.below(epochItself, "stream"))
+	for range r.Count(1, "stream count") {
+		ids = append(ids, r.Below(epochItself, "stream"))
 	}
 	e.finds[hash] = ids
-	return r.end()
+	return r.End()
 }
 
 // findable checks that every stream is found by its definition.

@@ -1,4 +1,4 @@
-package store
+package bitpack
 
 import (
 	"math/rand/v2"
@@ -16,7 +16,7 @@ func TestAddPairIsDecodeTwice(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	for range storetest.Rounds(3000) {
 		n, room, width := 1+r.IntN(200), 0, r.UintN(12)
-		var columns [2]column
+		var columns [2]Column
 		var want [2][]uint64
 		for i := range columns {
 			for range n {
@@ -28,10 +28,10 @@ func TestAddPairIsDecodeTwice(t *testing.T) {
 				}
 				want[i] = append(want[i], x)
 			}
-			b := append(appendColumn(nil, want[i]), make([]byte, r.IntN(12))...)
-			rd := reader{data: b}
-			columns[i] = rd.column("test")
-			require.NoError(t, rd.err)
+			b := append(AppendColumn(nil, want[i]), make([]byte, r.IntN(12))...)
+			rd := Decoder{Data: b}
+			columns[i] = rd.Column("test")
+			require.NoError(t, rd.Err)
 		}
 		sums := func() []int64 { // which are changed where nothing is added, too
 			s := make([]int64, room)
@@ -46,21 +46,21 @@ func TestAddPairIsDecodeTwice(t *testing.T) {
 			wantSums[at] += int64(want[1][i]+1) * 3
 		}
 		got := sums()
-		added, ok := addPair(columns[0], columns[1], n, nodeSums{values: got}, 3)
+		added, ok := AddPairs(columns[0], columns[1], n, Sums{Values: got}, 3)
 		require.True(t, ok)
 		require.Equal(t, n, added)
 		require.Equal(t, wantSums, got)
-		added, ok = addPair(columns[0], columns[1], n, nodeSums{values: got}, -3)
+		added, ok = AddPairs(columns[0], columns[1], n, Sums{Values: got}, -3)
 		require.True(t, ok)
 		require.Equal(t, n, added)
 		require.Equal(t, sums(), got)
 
-		undone := func(steps, values column, s []int64) {
+		undone := func(steps, values Column, s []int64) {
 			before := slices.Clone(s)
-			added, ok := addPair(steps, values, n, nodeSums{values: s}, 3)
+			added, ok := AddPairs(steps, values, n, Sums{Values: s}, 3)
 			require.False(t, ok)
 			require.LessOrEqual(t, added, n)
-			addPair(steps, values, added, nodeSums{values: s}, -3)
+			AddPairs(steps, values, added, Sums{Values: s}, -3)
 			require.Equal(t, before, s)
 		}
 		undone(columns[0], columns[1], sums()[:room-1])
@@ -73,7 +73,7 @@ func TestAddPairIsDecodeTwice(t *testing.T) {
 			undone(cut[0], cut[1], sums()) // the bits are there, but not the column's
 			cut[i].tail = cut[i].tail[:cut[i].size]
 			undone(cut[0], cut[1], sums())
-			require.False(t, cut[i].decode(make([]uint64, n)))
+			require.False(t, cut[i].Decode(make([]uint64, n)))
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package store
+// Package bitpack packs columns of numbers into bits, and reads values field by field within their bounds.
+package bitpack
 
 import (
 	"encoding/binary"
@@ -52,9 +53,9 @@ func bestOrder(vs []uint64) uint {
 	return k
 }
 
-// appendColumn appends the order, the length of the bits in bytes, and the
+// AppendColumn appends the order, the length of the bits in bytes, and the
 // bits. Values must be below 1<<63.
-func appendColumn(b []byte, vs []uint64) []byte {
+func AppendColumn(b []byte, vs []uint64) []byte {
 	k := bestOrder(vs)
 	b = append(b, byte(k))
 	b = binary.AppendUvarint(b, (columnBits(vs, k)+7)/8)
@@ -96,16 +97,16 @@ func appendColumn(b []byte, vs []uint64) []byte {
 	return b
 }
 
-// A column is the packed form of n numbers. tail is everything from its first
+// A Column is the packed form of n numbers. tail is everything from its first
 // byte to the end of the value, so that reads may run past the column.
-type column struct {
+type Column struct {
 	k    uint
 	tail []byte
 	size int // bytes of the column in tail
 }
 
-// decode unpacks len(dst) numbers. It reports false if the column ends early.
-func (c column) decode(dst []uint64) bool {
+// Decode unpacks len(dst) numbers. It reports false if the column ends early.
+func (c Column) Decode(dst []uint64) bool {
 	pos, i := uint(0), 0
 	for i < len(dst) {
 		if i+4 <= len(dst) && c.hasWord(pos) {
@@ -119,16 +120,16 @@ func (c column) decode(dst []uint64) bool {
 			}
 		}
 		var ok bool
-		if dst[i], pos, ok = c.one(pos); !ok {
+		if dst[i], pos, ok = c.One(pos); !ok {
 			return false
 		}
 		i++
 	}
-	return c.ends(pos)
+	return c.Ends(pos)
 }
 
-// zeros counts numbers from a bit on that are zero, as far as one look shows.
-func (c *column) zeros(pos uint) int {
+// Zeros counts numbers from a bit on that are zero, as far as one look shows.
+func (c *Column) Zeros(pos uint) int {
 	if c.k > 0 || !c.hasWord(pos) {
 		return 0
 	}
@@ -137,15 +138,15 @@ func (c *column) zeros(pos uint) int {
 	return bits.TrailingZeros64(^w)
 }
 
-// addPair adds the numbers of values plus one, times a factor, to the sums of the
+// AddPairs adds the numbers of values plus one, times a factor, to the sums of the
 // nodes that begin at -1 and grow by the numbers of steps plus one. It reports
 // how many it added, and whether all is well: whether there are n numbers in both
 // columns, and all nodes are in sums.
 //
 // The place of a number in a column follows from the one before, which keeps a
 // processor waiting. Two columns at a time take less time than one after the other.
-func addPair(steps, values column, n int, sums nodeSums, factor int64) (added int, ok bool) {
-	limit, to, place := uint64(sums.limit()), sums.values, sums.at
+func AddPairs(steps, values Column, n int, sums Sums, factor int64) (added int, ok bool) {
+	limit, to, place := uint64(sums.Limit()), sums.Values, sums.Place
 	var posS, posV uint
 	at := ^uint64(0)
 	for i := 0; i < n; {
@@ -177,18 +178,18 @@ func addPair(steps, values column, n int, sums nodeSums, factor int64) (added in
 				continue
 			}
 		}
-		step, nextS, okS := steps.one(posS)
-		v, nextV, okV := values.one(posV)
+		step, nextS, okS := steps.One(posS)
+		v, nextV, okV := values.One(posV)
 		// at is below the limit, or -1.
 		if !okS || !okV || step >= limit || at+step+1 >= limit {
 			return i, false
 		}
 		at += step + 1
-		sums.add(at, int64(v+1)*factor)
+		sums.Add(at, int64(v+1)*factor)
 		posS, posV = nextS, nextV
 		i++
 	}
-	return n, steps.ends(posS) && values.ends(posV)
+	return n, steps.Ends(posS) && values.Ends(posV)
 }
 
 // wordBits are the bits of a word that are left whichever bit of its first byte
@@ -196,14 +197,14 @@ func addPair(steps, values column, n int, sums nodeSums, factor int64) (added in
 const wordBits = 57
 
 // hasWord reports whether one can be read at a bit.
-func (c *column) hasWord(pos uint) bool { return pos>>3+8 <= uint(len(c.tail)) }
+func (c *Column) hasWord(pos uint) bool { return pos>>3+8 <= uint(len(c.tail)) }
 
-// ends reports whether nothing beyond the column was read up to pos.
-func (c *column) ends(pos uint) bool { return pos <= uint(c.size)*8 }
+// Ends reports whether nothing beyond the column was read up to pos.
+func (c *Column) Ends(pos uint) bool { return pos <= uint(c.size)*8 }
 
 // four unpacks the numbers from a bit on, and reports the bits that they take. If
 // that is more than wordBits, they are wrong.
-func (c *column) four(pos uint) (a, b, d, e uint64, used uint) {
+func (c *Column) four(pos uint) (a, b, d, e uint64, used uint) {
 	w, k := binary.LittleEndian.Uint64(c.tail[pos>>3:])>>(pos&7), c.k&63
 	a, w, z0 := unpack(w, k)
 	b, w, z1 := unpack(w, k)
@@ -212,8 +213,8 @@ func (c *column) four(pos uint) (a, b, d, e uint64, used uint) {
 	return a, b, d, e, 2*(z0+z1+z2+z3) + 4*k + 4
 }
 
-// one unpacks a number.
-func (c *column) one(pos uint) (v uint64, next uint, ok bool) {
+// One unpacks a number.
+func (c *Column) One(pos uint) (v uint64, next uint, ok bool) {
 	if c.hasWord(pos) {
 		w, k := binary.LittleEndian.Uint64(c.tail[pos>>3:])>>(pos&7), c.k&63
 		v, _, z := unpack(w, k)
@@ -236,7 +237,7 @@ func unpack(w uint64, k uint) (v, rest uint64, zeros uint) {
 	return w&(high-1) + high - 1<<(k&63), w >> ((z + k) & 63), z
 }
 
-func (c column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {
+func (c Column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {
 	end := uint(c.size) * 8
 	bit := func() uint64 {
 		x := uint64(c.tail[pos>>3] >> (pos & 7) & 1)
@@ -262,33 +263,33 @@ func (c column) decodeSlow(pos uint) (v uint64, next uint, ok bool) {
 	return v + (1<<z-1)<<c.k, pos, true
 }
 
-// nodeSums are sums of nodes: values by node or, with places, of groups of nodes, by
+// Sums are sums of nodes: values by node or, with places, of groups of nodes, by
 // the place of each node.
-type nodeSums struct {
-	values []int64
-	at     []uint32 // node to index in values; nil for the node itself
+type Sums struct {
+	Values []int64
+	Place  []uint32 // node to index in values; nil for the node itself
 }
 
-// limit is what all nodes are below.
-func (s *nodeSums) limit() int {
-	if s.at != nil {
-		return len(s.at)
+// Limit is what all nodes are below.
+func (s *Sums) Limit() int {
+	if s.Place != nil {
+		return len(s.Place)
 	}
-	return len(s.values)
+	return len(s.Values)
 }
 
-func (s *nodeSums) add(node uint64, v int64) {
-	if s.at != nil {
-		node = uint64(s.at[node])
+func (s *Sums) Add(node uint64, v int64) {
+	if s.Place != nil {
+		node = uint64(s.Place[node])
 	}
-	s.values[node] += v
+	s.Values[node] += v
 }
 
-// rows reads a number of rows. Each takes at least a bit in some column.
-func (r *reader) rows(what string) int {
-	n := r.uvarint(what)
-	if r.err == nil && n > uint64(len(r.data))*8 {
-		r.fail(what)
+// Rows reads a number of rows. Each takes at least a bit in some column.
+func (r *Decoder) Rows(what string) int {
+	n := r.Uvarint(what)
+	if r.Err == nil && n > uint64(len(r.Data))*8 {
+		r.Fail(what)
 		return 0
 	}
 	return int(n)
