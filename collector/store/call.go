@@ -24,7 +24,7 @@ func (db *DB) call(name string, fn func() error) (err error) {
 
 // query is call for a query that reserves memory, as within does.
 func (db *DB) query(ctx context.Context, name string, fn func(*hold) error) error {
-	return db.call(name, func() error { return db.within(ctx, fn) })
+	return db.call(name, func() error { return db.memory.within(ctx, fn) })
 }
 
 // write is call for what writes. It fails with ErrUnavailable while no profiles are

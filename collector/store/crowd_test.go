@@ -20,7 +20,7 @@ import (
 // Queries that wait for memory get it in the order of coming: a small one does not pass
 // a large one that waits, and one at work may grow meanwhile.
 func TestMemoryIsServedInOrder(t *testing.T) {
-	m := newMemory(100)
+	m := newMemory(100, func() {})
 	require.NoError(t, m.begin(t.Context(), 60))
 	var order []int64
 	var mu sync.Mutex
@@ -56,7 +56,7 @@ func TestMemoryIsServedInOrder(t *testing.T) {
 // A query whose deadline comes is refused before it, by a message that says what it
 // needed, and leaves the queue to the others.
 func TestMemoryIsRefusedBeforeTheDeadline(t *testing.T) {
-	m := newMemory(100)
+	m := newMemory(100, func() {})
 	require.NoError(t, m.begin(t.Context(), 60))
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

@@ -101,6 +101,9 @@ func (h *hold) shrink(n int64) {
 	}
 }
 
+// most is the most that a query may take, in bytes.
+func (h *hold) most() int64 { return h.of.max }
+
 type holdKey struct{}
 
 // Holding returns a context for one request, in which the memory that the answers of
@@ -115,22 +118,20 @@ func Holding(ctx context.Context) (with context.Context, done func()) {
 	}
 }
 
-// within runs a query, fn, which takes its memory from a hold. If that is not enough,
+// within runs a query, fn, with a reservation that it takes its memory from. If that is not enough,
 // what the query has done is dropped; it then waits, without any memory, until as much
 // as it turned out to need is reserved, and runs again. So a query that runs never
 // waits for another one. If all the memory is not enough, the error says so.
 //
 // What earlier calls of the same request left for the answer is not counted while it
 // waits.
-func (db *DB) within(ctx context.Context, fn func(h *hold) error) error {
+func (m *memory) within(ctx context.Context, fn func(h *hold) error) error {
 	h, _ := ctx.Value(holdKey{}).(*hold)
 	if h == nil {
 		h = &hold{}
 		defer func() { h.shrink(0) }()
 	}
-	if h.of != db.memory { // or of another store, in a test
-		h.of = db.memory
-	}
+	h.of = m
 	before := h.used
 	defer func() { h.shrink(min(before+h.kept, h.reserved)) }()
 	want := min(before+firstBytes, h.of.max)
@@ -138,7 +139,7 @@ func (db *DB) within(ctx context.Context, fn func(h *hold) error) error {
 		if h.kept = 0; before == 0 || h.expect(want-before) != nil {
 			h.shrink(0)
 			if err := h.of.begin(ctx, want); err != nil {
-				db.metrics.queriesRefused.Inc()
+				m.refused()
 				return err
 			}
 			h.reserved, h.used = want, before
@@ -150,7 +151,7 @@ func (db *DB) within(ctx context.Context, fn func(h *hold) error) error {
 		}
 		h.kept = 0
 		if short.need > h.of.max {
-			db.metrics.queriesRefused.Inc()
+			m.refused()
 			return fmt.Errorf("%w: the query needs more than %d bytes of memory (limits.max_query_bytes); choose a shorter range or fewer services", storeerr.ErrLimit, h.of.max)
 		}
 		h.used = before

@@ -34,7 +34,7 @@ func (s *streamSet) add(stream uint32) bool {
 // A range from 0 to 0 is all time; so it is for the other calls about labels.
 func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	var seen map[string]struct{}
-	err := db.within(ctx, func(h *hold) error {
+	err := db.memory.within(ctx, func(h *hold) error {
 		seen = map[string]struct{}{}
 		counted := 0
 		return db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *table, p *pick) error {
@@ -58,7 +58,7 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 		return nil, fmt.Errorf("%w: label name: missing", storeerr.ErrInvalid)
 	}
 	var out []string
-	err := db.within(ctx, func(h *hold) error {
+	err := db.memory.within(ctx, func(h *hold) error {
 		var lists [][]string
 		err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *table, p *pick) error {
 			values, err := t.labelValues(p, name)
@@ -101,9 +101,9 @@ func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matche
 	return db.labelSets(ctx, names, ms, start, end, func(h *hold, sets *LabelSets) error {
 		const most = 2 // times the memory of all queries
 		n := sets.bytes()
-		if n/most > h.of.max {
+		if n/most > h.most() {
 			return fmt.Errorf("%w: %d label sets are %d bytes, at most twice %d (limits.max_query_bytes); choose labels, a shorter range or fewer series",
-				storeerr.ErrLimit, sets.Len(), n, h.of.max)
+				storeerr.ErrLimit, sets.Len(), n, h.most())
 		}
 		if err := h.expect(n); err != nil {
 			return err
@@ -122,7 +122,7 @@ func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matc
 }
 
 func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*hold, *LabelSets) error) error {
-	return db.within(ctx, func(h *hold) error {
+	return db.memory.within(ctx, func(h *hold) error {
 		c := setCollector{names: names, hold: h, streams: streamSet{}}
 		if err := db.eachPick(ctx, "labels", ms, start, end, c.add); err != nil {
 			return err

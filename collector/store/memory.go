@@ -14,7 +14,8 @@ import (
 // their answers, Options.QueryBytes. Who has to wait is served in the order of coming,
 // so that large queries get their turn too. It is safe for concurrent use.
 type memory struct {
-	max int64
+	max     int64
+	refused func() // is called for every query that is refused
 
 	mu    sync.Mutex
 	used  int64
@@ -28,7 +29,8 @@ type waiter struct {
 	ready chan struct{} // closed once it has them
 }
 
-func newMemory(max int64) *memory { return &memory{max: max} }
+// newMemory returns memory of max bytes. refused is called for every query that gets none.
+func newMemory(max int64, refused func()) *memory { return &memory{max: max, refused: refused} }
 
 // memoryTimeout is how long a query without a deadline waits for others to end.
 const memoryTimeout = 30 * time.Second

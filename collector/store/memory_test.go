@@ -195,12 +195,13 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		}
 		require.NoError(t, db.Append(ctx, ps))
 	}
-	h := &hold{of: db.memory}
-	defer h.shrink(0)
-	c := setCollector{hold: h, streams: streamSet{}}
-	require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
-	counted := c.bytes()
-	require.Greater(t, counted, int64(len(c.sets().of)*4)+c.used)
+	require.NoError(t, db.memory.within(ctx, func(h *hold) error {
+		c := setCollector{hold: h, streams: streamSet{}}
+		require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
+		counted := c.bytes()
+		require.Greater(t, counted, int64(len(c.sets().of)*4)+c.used)
+		return nil
+	}))
 }
 
 // requireIdle checks that queries that have ended gave back all their memory.

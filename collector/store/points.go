@@ -86,7 +86,7 @@ func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err 
 	if !sel.Type.Cumulative() {
 		r.Average = false
 	}
-	err = db.within(ctx, func(h *hold) error {
+	err = db.memory.within(ctx, func(h *hold) error {
 		gs := &groups{request: &r, now: db.options.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
 		if err := db.pointsIn(ctx, sel, gs); err != nil {
 			return err

@@ -197,7 +197,7 @@ func Open(dir string, o Options) (*DB, error) {
 	}
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
-	db.memory = newMemory(o.QueryBytes)
+	db.memory = newMemory(o.QueryBytes, func() { db.metrics.queriesRefused.Inc() })
 	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
 	db.maxBytes.Store(o.MaxBytes)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
