@@ -2,6 +2,7 @@ package store
 
 import (
 	"container/list"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -147,4 +148,42 @@ func (c *cache) bytes() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.used
+}
+
+// peek is acquire for a value that is in the cache.
+func (c *cache) peek(key cacheKey) *entry {
+	c.mu.Lock()
+	e := c.entries[key]
+	c.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	e = c.acquire(key, func() (cached, error) { return nil, errors.New("not in the cache") })
+	if e.err != nil {
+		c.release(e)
+		return nil
+	}
+	return e
+}
+
+// A use is a cached value in use.
+type use[T cached] struct {
+	value T
+	entry *entry
+	cache *cache
+}
+
+func (u use[T]) release() {
+	if u.cache != nil { // else it is the caller's alone
+		u.cache.release(u.entry)
+	}
+}
+
+func acquire[T cached](c *cache, key cacheKey, load func() (cached, error)) (use[T], error) {
+	e := c.acquire(key, load)
+	if e.err != nil {
+		c.release(e)
+		return use[T]{}, e.err
+	}
+	return use[T]{e.value.(T), e, c}, nil
 }

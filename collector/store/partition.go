@@ -39,28 +39,6 @@ func (p *partition) view() view {
 	return p.dict.view
 }
 
-// A use is a cached value in use.
-type use[T cached] struct {
-	value T
-	entry *entry
-	cache *cache
-}
-
-func (u use[T]) release() {
-	if u.cache != nil { // else it is the caller's alone
-		u.cache.release(u.entry)
-	}
-}
-
-func acquire[T cached](c *cache, key cacheKey, load func() (cached, error)) (use[T], error) {
-	e := c.acquire(key, load)
-	if e.err != nil {
-		c.release(e)
-		return use[T]{}, e.err
-	}
-	return use[T]{e.value.(T), e, c}, nil
-}
-
 // partition returns a partition, read from disk if it is not in the cache.
 func (db *DB) partition(epoch, id uint32) (use[*partition], error) {
 	return acquire[*partition](db.cache, cacheKey{epoch: epoch, partition: id}, func() (cached, error) {

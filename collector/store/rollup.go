@@ -87,22 +87,6 @@ func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []erro
 	return errs, nil
 }
 
-// peek is acquire for a value that is in the cache.
-func (c *cache) peek(key cacheKey) *entry {
-	c.mu.Lock()
-	e := c.entries[key]
-	c.mu.Unlock()
-	if e == nil {
-		return nil
-	}
-	e = c.acquire(key, func() (cached, error) { return nil, errors.New("not in the cache") })
-	if e.err != nil {
-		c.release(e)
-		return nil
-	}
-	return e
-}
-
 // A mergeTask is an hour, or a day, of a stream with windows that can be merged.
 type mergeTask struct {
 	stream *stream
