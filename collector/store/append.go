@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -114,13 +115,13 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	if err != nil {
 		return nil, err
 	}
-	defer part.release()
+	defer part.Release()
 	release := func() {
-		e.value.endWrite()
-		e.release()
+		e.Value.endWrite()
+		e.Release()
 	}
 	if p.identified && !p.continues {
-		if p.duplicate, err = db.stored(e.value, s, p); p.duplicate || err != nil {
+		if p.duplicate, err = db.stored(e.Value, s, p); p.duplicate || err != nil {
 			release()
 			return func() {}, err
 		}
@@ -128,15 +129,15 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	t := newTranslator(p)
 	defer t.free()
 	var order []uint64
-	err = db.extend(part.value, func(d *dictionary) { order = t.nodes(d) })
+	err = db.extend(part.Value, func(d *dictionary) { order = t.nodes(d) })
 	if err == nil {
-		err = e.value.link(db, s, p)
+		err = e.Value.link(db, s, p)
 	}
 	if err == nil && p.flows() {
-		err = e.value.lengthen(db, s.partition, p.duration)
+		err = e.Value.lengthen(db, s.partition, p.duration)
 	}
 	if err == nil {
-		err = e.value.begin(db, s, p.time)
+		err = e.Value.begin(db, s, p.time)
 	}
 	if err != nil {
 		release()
@@ -148,49 +149,49 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		r.parts = 1
 	}
 	r.fill(p, order)
-	batch.Set(layout.ProfileKey(e.value.id, layout.KindRow, s.id, p.time, p.id), r.append(nil), nil)
+	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.id, p.time, p.id), r.append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(layout.ProfileKey(e.value.id, layout.KindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
+		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
 	}
 	if p.identified && !p.continues {
-		batch.Set(layout.IDKey(e.value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
+		batch.Set(layout.IDKey(e.Value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {
-		e.value.finish(s, p.time)
+		e.Value.finish(s, p.time)
 		release()
 	}, nil
 }
 
 // place finds or makes the stream of a piece and its partition. A partition with
 // a corrupt dictionary cannot grow, so a new one takes its place.
-func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], err error) {
+func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *stream, part budget.Ref[*partition], err error) {
 	id := layout.EpochOf(p.time)
 	if e, err = db.epoch(id); err != nil {
 		return e, nil, part, err
 	}
-	if !e.value.beginWrite() {
-		e.release()
+	if !e.Value.beginWrite() {
+		e.Release()
 		return e, nil, part, fmt.Errorf("%w: time_nanos: older than the retention", storeerr.ErrInvalid)
 	}
 	db.mu.Lock()
 	db.epochs[id] = true
 	db.mu.Unlock()
 	for range 10 { // one, as a rule; more if the cache is too small for a dictionary
-		if s, err = e.value.stream(db, &p.def); err != nil {
+		if s, err = e.Value.stream(db, &p.def); err != nil {
 			break
 		}
 		if part, err = db.partition(id, s.partition); err != nil {
 			break
 		}
-		if part.value.damage == nil {
+		if part.Value.damage == nil {
 			return e, s, part, nil
 		}
-		part.release()
-		e.value.abandon(s)
-		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.value.damage)
+		part.Release()
+		e.Value.abandon(s)
+		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.Value.damage)
 	}
-	e.value.endWrite()
-	e.release()
+	e.Value.endWrite()
+	e.Release()
 	return e, nil, part, err
 }
 

@@ -206,7 +206,7 @@ func TestConcurrentAppendsAndQueries(t *testing.T) {
 	require.NoError(t, db.Close())
 	db = open(t, dir)
 	check(db)
-	require.EqualValues(t, 0, db.cache.evictions.Load())
+	require.EqualValues(t, 0, db.cache.Evictions.Load())
 }
 
 func TestCallsAfterCloseFail(t *testing.T) {

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
 )
 
 // call runs fn as a call of the store's interface. It fails after Close, which waits
@@ -23,8 +25,8 @@ func (db *DB) call(name string, fn func() error) (err error) {
 }
 
 // query is call for a query that reserves memory, as within does.
-func (db *DB) query(ctx context.Context, name string, fn func(*hold) error) error {
-	return db.call(name, func() error { return db.memory.within(ctx, fn) })
+func (db *DB) query(ctx context.Context, name string, fn func(*budget.Reservation) error) error {
+	return db.call(name, func() error { return db.memory.Within(ctx, fn) })
 }
 
 // write is call for what writes. It fails with ErrUnavailable while no profiles are

@@ -3,6 +3,7 @@ package store
 import (
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -66,7 +67,7 @@ func newCallValues(v *view, sides int) *callValues {
 
 func (c *callValues) free() {
 	c.view = nil
-	putBack(&callPool, c, cap(c.ranks)*76)
+	budget.PutBack(&callPool, c, cap(c.ranks)*76)
 }
 
 // bytes is the memory that the values take, with what they refer to.

@@ -114,8 +114,8 @@ func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer u.release()
-	before, err := u.value.lookFor(db, &p.def)
+	defer u.Release()
+	before, err := u.Value.lookFor(db, &p.def)
 	if before == nil || err != nil {
 		return false, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -20,7 +21,7 @@ import (
 // calls of the request wait for.
 func TestAnswersAreCounted(t *testing.T) {
 	db := crowded(t, 16<<20)
-	ctx, done := Holding(t.Context())
+	ctx, done := budget.Holding(t.Context())
 	sel := everything()
 	r := SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: []string{"pod"}}
 	series, err := db.Points(ctx, r)
@@ -29,11 +30,11 @@ func TestAnswersAreCounted(t *testing.T) {
 	for _, s := range series {
 		points += len(s.Points)
 	}
-	used, _, _ := db.memory.state()
+	used, _, _ := db.memory.State()
 	require.GreaterOrEqual(t, used, int64(points)*pointBytes)
 	_, err = db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
-	more, _, _ := db.memory.state()
+	more, _, _ := db.memory.State()
 	require.Greater(t, more, used)
 	_, err = db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
@@ -82,8 +83,8 @@ func TestACrowdIsAnswered(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	const budget = 3 << 20
-	db := crowded(t, budget)
+	const budgetLocal = 3 << 20
+	db := crowded(t, budgetLocal)
 	sel := everything()
 	sel.Start, sel.End = ms(midnight), ms(midnight.Add(2*time.Hour))
 	one := sel
@@ -131,7 +132,7 @@ func TestACrowdIsAnswered(t *testing.T) {
 		g.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			ctx, done := Holding(ctx)
+			ctx, done := budget.Holding(ctx)
 			defer done()
 			switch err := queries[i%len(queries)](ctx); {
 			case err == nil:
@@ -145,14 +146,14 @@ func TestACrowdIsAnswered(t *testing.T) {
 	}
 	g.Wait()
 	requireIdle(t, db)
-	_, peak, _ := db.memory.state()
-	require.LessOrEqual(t, peak, int64(budget))
+	_, peak, _ := db.memory.State()
+	require.LessOrEqual(t, peak, int64(budgetLocal))
 	require.EqualValues(t, 300, answered.Load()+refused.Load())
 	require.Positive(t, answered.Load())
 	heap := most()
 	t.Logf("%d were answered and %d refused; %d kB were counted, the heap grew by %d kB", answered.Load(), refused.Load(), peak>>10, (heap-before)>>10)
 	// Dead objects, pools, and the partitions and blocks of the cache are on top.
-	require.Less(t, heap, before+8*budget+32<<20)
+	require.Less(t, heap, before+8*budgetLocal+32<<20)
 }
 
 // Panels that need a third of the memory each take turns; none that has a part of what
@@ -172,7 +173,7 @@ func TestLargePanelsTakeTurns(t *testing.T) {
 	for range together {
 		g.Go(func() {
 			for range 5 {
-				ctx, done := Holding(ctx)
+				ctx, done := budget.Holding(ctx)
 				series, err := db.Points(ctx, r)
 				done()
 				if err != nil || len(series) != pods {

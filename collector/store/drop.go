@@ -40,8 +40,8 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 	if err != nil {
 		return err
 	}
-	defer u.release()
-	e := u.value
+	defer u.Release()
+	e := u.Value
 	if err := retry(ctx, e.tryDrop); err != nil {
 		e.takeAgain()
 		return err
@@ -61,7 +61,7 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 	}
 	db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
 	db.setHorizon(id, horizon{})
-	db.cache.drop(id)
+	db.cache.Drop(id)
 	db.metrics.droppedEpochs.Inc()
 	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
@@ -116,8 +116,8 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	if err != nil {
 		return err
 	}
-	defer u.release()
-	e := u.value
+	defer u.Release()
+	e := u.Value
 	if e.unreadableMarks {
 		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", storeerr.ErrCorrupt)
 	}

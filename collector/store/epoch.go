@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -83,7 +84,7 @@ func (m moment) ago() time.Duration {
 	return time.Duration(momentNow()-m) * time.Millisecond
 }
 
-func (e *epoch) size() int64 {
+func (e *epoch) Size() int64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.bytes + int64(len(e.live))*1024 + int64(len(e.open))*160 + int64(len(e.services))*128 + 4096
@@ -138,9 +139,9 @@ func (db *DB) pinDirty() error {
 			found := errors.New("found")
 			err := db.each(db.pebble, layout.KindKey(id, kind), func(_, _ []byte) error { return found })
 			if errors.Is(err, found) {
-				var u use[*epoch]
+				var u budget.Ref[*epoch]
 				if u, err = db.epoch(id); err == nil {
-					u.release()
+					u.Release()
 				}
 			}
 			if withoutGaps(err) != nil {
@@ -179,12 +180,12 @@ func (db *DB) epochsBetween(start, end int64) []uint32 {
 }
 
 // epoch returns an epoch, read from disk if it is not in the cache.
-func (db *DB) epoch(id uint32) (use[*epoch], error) {
-	u, err := acquire[*epoch](db.cache, cacheKey{epoch: id, partition: epochItself}, func() (cached, error) { return db.loadEpoch(id) })
+func (db *DB) epoch(id uint32) (budget.Ref[*epoch], error) {
+	u, err := budget.Acquire[*epoch](db.cache, budget.Key{Epoch: id, Partition: budget.EpochItself}, func() (budget.Item, error) { return db.loadEpoch(id) })
 	if err == nil {
-		u.value.mu.Lock()
-		u.value.keep(db)
-		u.value.mu.Unlock()
+		u.Value.mu.Lock()
+		u.Value.keep(db)
+		u.Value.mu.Unlock()
 	}
 	return u, err
 }
@@ -197,8 +198,8 @@ func (e *epoch) keep(db *DB) {
 	}
 	switch {
 	case work && e.pin == nil:
-		entry := db.cache.acquire(cacheKey{epoch: e.id, partition: epochItself}, func() (cached, error) { return e, nil })
-		e.pin = func() { db.cache.release(entry) }
+		entry := db.cache.Acquire(budget.Key{Epoch: e.id, Partition: budget.EpochItself}, func() (budget.Item, error) { return e, nil })
+		e.pin = func() { db.cache.Release(entry) }
 	case !work && e.pin != nil:
 		// Letting go asks for the size, which takes the lock that we hold.
 		go e.pin()

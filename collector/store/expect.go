@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -24,9 +25,9 @@ func partSizeOf(v *view) partSize {
 // others the last segment says where it begins, and each of its nodes has two bytes at
 // least.
 func (db *DB) partSize(epoch, id uint32) (size partSize) {
-	if e := db.cache.peek(cacheKey{epoch: epoch, partition: id}); e != nil {
-		defer db.cache.release(e)
-		v := e.value.(*partition).view()
+	if e := db.cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
+		defer db.cache.Release(e)
+		v := e.Value.(*partition).view()
 		return partSizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)
@@ -83,7 +84,7 @@ func (db *DB) expectTree(jobs []*job, sums []*lineageSum, sides int, answer answ
 	}
 	for sum, size := range lineages {
 		// Days have much in common, and some of their own.
-		size.calls = max(size.calls+size.calls/2, int64(sum.value.calls()))
+		size.calls = max(size.calls+size.calls/2, int64(sum.Value.calls()))
 		total += callBytes(size, sides) + size.calls*8*int64(sides)
 		calls += size.calls
 	}

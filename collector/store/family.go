@@ -88,8 +88,8 @@ func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, 
 	if err != nil {
 		return 0, false, err
 	}
-	defer u.release()
-	e := u.value
+	defer u.Release()
+	e := u.Value
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	service, ok := e.services[partition]

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -36,8 +37,8 @@ func (h *indexHour) slotsOf(stream uint32) uint16 {
 }
 
 // tableID is the cache's key of an hour's table.
-func tableID(epoch uint32, hour uint8) cacheKey {
-	return cacheKey{epoch: epoch, partition: epochItself - 1 - uint32(hour)}
+func tableID(epoch uint32, hour uint8) budget.Key {
+	return budget.Key{Epoch: epoch, Partition: budget.EpochItself - 1 - uint32(hour)}
 }
 
 // eachTable calls fn for the tables of a range in ms, of every hour that
@@ -61,10 +62,10 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 		set := slotsBetween(id, from, end)
 		for hour := range uint8(layout.HoursPerEpoch) {
 			if slots := set.hour(hour); err == nil && slots != 0 {
-				err = db.eachTableOf(e.value, hour, func(t *table) error { return fn(id, t, slots, hour) })
+				err = db.eachTableOf(e.Value, hour, func(t *table) error { return fn(id, t, slots, hour) })
 			}
 		}
-		e.release()
+		e.Release()
 		if err != nil {
 			return err
 		}
@@ -79,15 +80,15 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
 	if err := e.eachGrowing(hour, fn); err != nil {
 		return err
 	}
-	u, err := acquire[*table](db.cache, tableID(e.id, hour), func() (cached, error) { return db.loadTable(e.id, hour) })
+	u, err := budget.Acquire[*table](db.cache, tableID(e.id, hour), func() (budget.Item, error) { return db.loadTable(e.id, hour) })
 	if err != nil {
 		return err
 	}
-	defer u.release()
-	if len(u.value.streams) == 0 {
+	defer u.Release()
+	if len(u.Value.streams) == 0 {
 		return nil
 	}
-	if err = fn(u.value); !errors.Is(err, storeerr.ErrCorrupt) {
+	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
 	db.corrupt(err)
@@ -255,7 +256,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	defer e.mu.Unlock()
 	e.bytes -= h.writing.bytes
 	h.writing = nil
-	db.cache.forget(tableID(e.id, hour))
+	db.cache.Forget(tableID(e.id, hour))
 	e.keep(db)
 	return nil
 }

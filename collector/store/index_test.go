@@ -186,8 +186,8 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 	state := func() *epoch {
 		e, err := db.epoch(layout.EpochOf(ms(midnight) + 1))
 		require.NoError(t, err)
-		defer e.release()
-		return e.value
+		defer e.Release()
+		return e.Value
 	}
 	add(1)
 	require.Len(t, state().live, 20+1, "and the family")
@@ -233,7 +233,7 @@ func TestDamagedTableIsWrittenAgain(t *testing.T) {
 		require.NoError(t, db.maintain(ctx, 0))
 		id := layout.EpochOf(ms(midnight) + 1)
 		require.NoError(t, db.pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
-		db.cache.forget(tableID(id, 0))
+		db.cache.Forget(tableID(id, 0))
 		add("b")
 		require.NoError(t, db.maintain(ctx, 0))
 		values, err := db.LabelValues(ctx, "pod", nil, ms(midnight), ms(midnight)+layout.HourMs)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -34,11 +35,11 @@ func (s *streamSet) add(stream uint32) bool {
 // A range from 0 to 0 is all time; so it is for the other calls about labels.
 func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	var seen map[string]struct{}
-	err := db.memory.within(ctx, func(h *hold) error {
+	err := db.memory.Within(ctx, func(h *budget.Reservation) error {
 		seen = map[string]struct{}{}
 		counted := 0
 		return db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *table, p *pick) error {
-			err := errors.Join(t.labelNames(p, seen), h.take(int64(len(seen)-counted)*nameBytes))
+			err := errors.Join(t.labelNames(p, seen), h.Take(int64(len(seen)-counted)*nameBytes))
 			counted = len(seen)
 			return err
 		})
@@ -58,14 +59,14 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 		return nil, fmt.Errorf("%w: label name: missing", storeerr.ErrInvalid)
 	}
 	var out []string
-	err := db.memory.within(ctx, func(h *hold) error {
+	err := db.memory.Within(ctx, func(h *budget.Reservation) error {
 		var lists [][]string
 		err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *table, p *pick) error {
 			values, err := t.labelValues(p, name)
 			if len(values) > 0 {
 				lists = append(lists, values)
 			}
-			return errors.Join(err, h.take(int64(len(values))*valueHeader))
+			return errors.Join(err, h.Take(int64(len(values))*valueHeader))
 		})
 		if err != nil {
 			return err
@@ -76,8 +77,8 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 		for _, v := range out {
 			answer += 2 * int64(len(v)+4)
 		}
-		h.keep(answer)
-		return h.expect(answer)
+		h.Keep(answer)
+		return h.Expect(answer)
 	})
 	return out, err
 }
@@ -98,36 +99,36 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 // as all sets written out: there is memory for one until use returns, also if it
 // is somewhat more than queries may take together.
 func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*LabelSets) error) error {
-	return db.labelSets(ctx, names, ms, start, end, func(h *hold, sets *LabelSets) error {
+	return db.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *LabelSets) error {
 		const most = 2 // times the memory of all queries
 		n := sets.bytes()
-		if n/most > h.most() {
+		if n/most > h.Most() {
 			return fmt.Errorf("%w: %d label sets are %d bytes, at most twice %d (limits.max_query_bytes); choose labels, a shorter range or fewer series",
-				storeerr.ErrLimit, sets.Len(), n, h.most())
+				storeerr.ErrLimit, sets.Len(), n, h.Most())
 		}
-		if err := h.expect(n); err != nil {
+		if err := h.Expect(n); err != nil {
 			return err
 		}
-		h.keep(n)
+		h.Keep(n)
 		return use(sets)
 	})
 }
 
 // CountLabels is the number of sets that Labels returns.
 func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
-	return n, db.labelSets(ctx, names, ms, start, end, func(_ *hold, sets *LabelSets) error {
+	return n, db.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *LabelSets) error {
 		n = sets.Len()
 		return nil
 	})
 }
 
-func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*hold, *LabelSets) error) error {
-	return db.memory.within(ctx, func(h *hold) error {
+func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *LabelSets) error) error {
+	return db.memory.Within(ctx, func(h *budget.Reservation) error {
 		c := setCollector{names: names, hold: h, streams: streamSet{}}
 		if err := db.eachPick(ctx, "labels", ms, start, end, c.add); err != nil {
 			return err
 		}
-		if err := h.take(c.bytes() - c.used); err != nil {
+		if err := h.Take(c.bytes() - c.used); err != nil {
 			return err
 		}
 		return use(h, c.sets())

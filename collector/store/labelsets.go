@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
 )
 
 // LabelSets are distinct label sets in the order of labels.Compare. They are kept
@@ -71,7 +73,7 @@ func (s *LabelSets) bytes() (n int64) {
 // A setCollector collects the label sets of tables.
 type setCollector struct {
 	names   []string // that are wanted; none for all
-	hold    *hold
+	hold    *budget.Reservation
 	epoch   uint32 // that streams are of
 	streams streamSet
 	used    int64 // bytes
@@ -82,7 +84,7 @@ type setCollector struct {
 // take counts n bytes more.
 func (c *setCollector) take(n int64) error {
 	c.used += n
-	return c.hold.take(n)
+	return c.hold.Take(n)
 }
 
 // A setChunk are the sets of one table, which may have some of them twice.

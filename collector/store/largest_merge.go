@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -22,7 +23,7 @@ func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 	m.parts = parts
 	defer func() {
 		m.parts = nil
-		putBack(&merges, m, cap(m.top.nodes)*72*2)
+		budget.PutBack(&merges, m, cap(m.top.nodes)*72*2)
 	}()
 	for least := m.guess(maxNodes); ; least /= 2 {
 		nodes := m.walk(max(least, 1))

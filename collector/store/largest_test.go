@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -180,7 +181,7 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 		for n := int64(0); n < 300; n += 1 + n/5 {
 			want := drawDiff(profile.Diff(trees[0], trees[1]).Truncate(n))
 			for _, max := range []int64{128 << 20, 14 << 10} {
-				db.memory = newMemory(max, func() {})
+				db.memory = budget.NewMemory(max, func() {})
 				got, err := db.Diff(ctx, sels, [2][]string{}, n)
 				require.NoError(t, err)
 				require.Equal(t, want, drawDiff(got), "%s %d in %d bytes", selectors, n, max)
@@ -189,7 +190,7 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 			db.memory = memory
 		}
 	}
-	db.memory = newMemory(1 << 10, func() {})
+	db.memory = budget.NewMemory(1<<10, func() {})
 	_, err := db.Tree(ctx, everything(`{}`), nil)
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 	require.ErrorContains(t, err, "limits.max_query_bytes")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -20,7 +21,7 @@ type lineage struct {
 	view  view // strings, hashes and calls alone
 	names map[uint64]uint32
 	known pairs
-	maps  map[cacheKey]*lineageMap
+	maps  map[budget.Key]*lineageMap
 }
 
 // A lineageMap says which calls of a lineage the nodes of a partition belong to.
@@ -36,11 +37,11 @@ func newLineage() *lineage {
 	return &lineage{
 		view:  view{strings: []string{""}, hashes: []uint64{hashText("")}, calls: make([]call, 1)},
 		names: map[uint64]uint32{hashText(""): 0},
-		maps:  map[cacheKey]*lineageMap{},
+		maps:  map[budget.Key]*lineageMap{},
 	}
 }
 
-func (l *lineage) size() int64 {
+func (l *lineage) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := int64(len(l.view.strings))*96 + int64(len(l.view.calls))*8 + l.known.bytes()
@@ -67,7 +68,7 @@ func (l *lineage) calls() int {
 
 // has returns the calls of a partition's nodes, if it knows all of them, and
 // whether the partition is whole.
-func (l *lineage) has(key cacheKey, last uint32) (nodes []uint32, whole bool) {
+func (l *lineage) has(key budget.Key, last uint32) (nodes []uint32, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m := l.maps[key]; m != nil && m.last >= last {
@@ -77,7 +78,7 @@ func (l *lineage) has(key cacheKey, last uint32) (nodes []uint32, whole bool) {
 }
 
 // learn adds what a partition has beyond what is known of it.
-func (l *lineage) learn(key cacheKey, v *view, last uint32, whole bool) []uint32 {
+func (l *lineage) learn(key budget.Key, v *view, last uint32, whole bool) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.maps[key]
@@ -116,8 +117,8 @@ func (l *lineage) call(parent uint32, text string, hash uint64) uint32 {
 }
 
 // lineage returns that of a service.
-func (db *DB) lineage(service string) (use[*lineage], error) {
-	return acquire[*lineage](db.cache, cacheKey{lineageOf: service + "\x00"}, func() (cached, error) { return newLineage(), nil })
+func (db *DB) lineage(service string) (budget.Ref[*lineage], error) {
+	return budget.Acquire[*lineage](db.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return newLineage(), nil })
 }
 
 // nodesOf returns the calls of a lineage that the nodes of a partition belong to,
@@ -127,7 +128,7 @@ func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, er
 	if err != nil {
 		return nil, false, err
 	}
-	key := cacheKey{epoch: s.epoch, partition: id}
+	key := budget.Key{Epoch: s.epoch, Partition: id}
 	if nodes, whole := l.has(key, last); nodes != nil {
 		return nodes, whole, nil
 	}
@@ -135,9 +136,9 @@ func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, er
 	if err != nil {
 		return nil, false, err
 	}
-	defer part.release()
-	v := part.value.view()
-	whole = part.value.damage == nil
+	defer part.Release()
+	v := part.Value.view()
+	whole = part.Value.damage == nil
 	return l.learn(key, &v, last, whole), whole, nil
 }
 
@@ -164,16 +165,16 @@ func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer e.release()
-	e.value.mu.RLock()
-	defer e.value.mu.RUnlock()
-	return e.value.services[partition], nil
+	defer e.Release()
+	e.Value.mu.RLock()
+	defer e.Value.mu.RUnlock()
+	return e.Value.services[partition], nil
 }
 
 // A lineageSum adds up the values of a service over several epochs. It is safe
 // for concurrent use.
 type lineageSum struct {
-	use[*lineage]
+	budget.Ref[*lineage]
 	order int // of the first of its jobs
 
 	mu   sync.Mutex
@@ -187,7 +188,7 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 	sums := map[string]*lineageSum{}
 	free = func() {
 		for _, s := range sums {
-			s.release()
+			s.Release()
 		}
 	}
 	if len(jobs) == 0 || jobs[0].epoch == jobs[len(jobs)-1].epoch {
@@ -212,7 +213,7 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 		if err != nil {
 			return nil, free, err
 		}
-		sums[service] = &lineageSum{use: l, order: at[0]}
+		sums[service] = &lineageSum{Ref: l, order: at[0]}
 		for _, i := range at {
 			by[i] = sums[service]
 		}
@@ -221,12 +222,12 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 }
 
 // add adds the values of a partition's nodes.
-func (l *lineageSum) add(h *hold, side int, nodeTo []uint32, values []int64) error {
-	calls := l.value.calls()
+func (l *lineageSum) add(h *budget.Reservation, side int, nodeTo []uint32, values []int64) error {
+	calls := l.Value.calls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := calls - len(l.self[side]); n > 0 {
-		if err := h.take(int64(n) * 8); err != nil {
+		if err := h.Take(int64(n) * 8); err != nil {
 			return err
 		}
 		l.self[side] = append(l.self[side], make([]int64, n)...)

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -226,7 +227,7 @@ func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	}
 	r := bitpack.Decoder{Data: value}
 	for range r.Count(1, "stream count") {
-		ids = append(ids, r.Below(epochItself, "stream"))
+		ids = append(ids, r.Below(budget.EpochItself, "stream"))
 	}
 	if err := r.End(); err != nil { // a stream of the same definition will do
 		db.corrupt(fmt.Errorf("read streams %x: %w", key, err))

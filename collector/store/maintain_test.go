@@ -33,10 +33,10 @@ func daysWithBroken(t *testing.T, n, broken int, change func(*Options)) (db *DB,
 	}
 	e, err := db.epoch(ids[broken])
 	require.NoError(t, err)
-	t.Cleanup(e.release)
-	e.value.mu.Lock()
-	defer e.value.mu.Unlock()
-	e.value.open[hourID{1 << 20, 3}] = &openHour{dirty: 1} // of a stream that there is not
+	t.Cleanup(e.Release)
+	e.Value.mu.Lock()
+	defer e.Value.mu.Unlock()
+	e.Value.open[hourID{1 << 20, 3}] = &openHour{dirty: 1} // of a stream that there is not
 	return db, ids
 }
 
@@ -83,16 +83,16 @@ func TestDropsEndWithTheirContext(t *testing.T) {
 	db, ids := daysWithBroken(t, 2, 0, func(o *Options) {})
 	e, err := db.epoch(ids[1])
 	require.NoError(t, err)
-	defer e.release()
-	require.True(t, e.value.beginWrite())
+	defer e.Release()
+	require.True(t, e.Value.beginWrite())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- db.dropEpoch(ctx, ids[1], "test") }()
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
-	e.value.endWrite()
-	require.True(t, e.value.beginWrite(), "the day takes no profiles any more")
-	e.value.endWrite()
+	e.Value.endWrite()
+	require.True(t, e.Value.beginWrite(), "the day takes no profiles any more")
+	e.Value.endWrite()
 	require.NoError(t, db.dropEpoch(t.Context(), ids[1], "test"))
 }
 
@@ -151,11 +151,11 @@ func TestMemberLists(t *testing.T) {
 	id := layout.EpochOf(ms(midnight) + 1)
 	e, err := db.epoch(id)
 	require.NoError(t, err)
-	defer e.release()
-	lists, found := newMemberLists(db, e.value), 0
+	defer e.Release()
+	lists, found := newMemberLists(db, e.Value), 0
 	families := map[uint32]*stream{}
 	for hour := range uint8(2) {
-		require.NoError(t, db.eachTableOf(e.value, hour, func(tb *table) error {
+		require.NoError(t, db.eachTableOf(e.Value, hour, func(tb *table) error {
 			for row := range tb.streams {
 				k := tb.kinds[tb.kindOf[row]]
 				number, ok, err := db.findFamily(id, tb.partitions[row], &k)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -70,8 +71,8 @@ func TestMemoryIsCapped(t *testing.T) {
 		for id := range uint32(services) {
 			u, err := db.partition(layout.EpochOf(ms(midnight.Add(offset))+1), id)
 			require.NoError(t, err)
-			uncapped += u.value.size()
-			u.release()
+			uncapped += u.Value.Size()
+			u.Release()
 		}
 	}
 	require.Greater(t, uncapped, int64(3*(capBytes+margin)/2), "the test must hold more than the cap allows")
@@ -91,7 +92,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		require.NoError(t, err)
 		check()
 	}
-	require.LessOrEqual(t, db.cache.bytes(), int64(capBytes))
+	require.LessOrEqual(t, db.cache.Bytes(), int64(capBytes))
 	require.Less(t, most, uint64(capBytes+margin))
 	t.Logf("%d MB of tries under a cap of %d MB took %d MB at most", uncapped>>20, capBytes>>20, most>>20)
 }
@@ -140,8 +141,8 @@ func TestPprofHoldsWhatItNeeds(t *testing.T) {
 		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelServiceName, "small"),
 	}))
 	small := func() {
-		require.True(t, db.memory.grow(all-1<<20))
-		defer db.memory.free(all - 1<<20)
+		require.True(t, db.memory.Grow(all-1<<20))
+		defer db.memory.Free(all - 1<<20)
 		_, err := db.Pprof(ctx, everything(`{service_name="small"}`), nil)
 		require.NoError(t, err)
 	}
@@ -195,7 +196,7 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		}
 		require.NoError(t, db.Append(ctx, ps))
 	}
-	require.NoError(t, db.memory.within(ctx, func(h *hold) error {
+	require.NoError(t, db.memory.Within(ctx, func(h *budget.Reservation) error {
 		c := setCollector{hold: h, streams: streamSet{}}
 		require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
 		counted := c.bytes()
@@ -207,7 +208,7 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 // requireIdle checks that queries that have ended gave back all their memory.
 func requireIdle(t *testing.T, db *DB) {
 	t.Helper()
-	used, _, waiting := db.memory.state()
+	used, _, waiting := db.memory.State()
 	require.Zero(t, used, "memory was not given back")
 	require.Zero(t, waiting)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -85,19 +86,19 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	}
 
 	// What panics while it is loaded is loaded again by the next call.
-	key := cacheKey{epoch: 1, partition: 2}
-	require.Panics(t, func() { db.cache.acquire(key, func() (cached, error) { panic("load") }) })
-	u, err := acquire[*lineage](db.cache, key, func() (cached, error) { return newLineage(), nil })
+	key := budget.Key{Epoch: 1, Partition: 2}
+	require.Panics(t, func() { db.cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
+	u, err := budget.Acquire[*lineage](db.cache, key, func() (budget.Item, error) { return newLineage(), nil })
 	require.NoError(t, err)
-	u.release()
+	u.Release()
 
 	// A panic while a table in memory is looked at leaves the epoch unlocked.
 	e, err := db.epoch(jobs[0].epoch)
 	require.NoError(t, err)
-	defer e.release()
-	require.Panics(t, func() { _ = db.eachTableOf(e.value, 0, func(*table) error { return boom() }) })
-	require.True(t, e.value.mu.TryLock())
-	e.value.mu.Unlock()
+	defer e.Release()
+	require.Panics(t, func() { _ = db.eachTableOf(e.Value, 0, func(*table) error { return boom() }) })
+	require.True(t, e.Value.mu.TryLock())
+	e.Value.mu.Unlock()
 
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -26,7 +27,7 @@ type partition struct {
 	dict *dictionary
 }
 
-func (p *partition) size() int64 {
+func (p *partition) Size() int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.dict.bytes()
@@ -40,34 +41,34 @@ func (p *partition) view() view {
 }
 
 // partition returns a partition, read from disk if it is not in the cache.
-func (db *DB) partition(epoch, id uint32) (use[*partition], error) {
-	return acquire[*partition](db.cache, cacheKey{epoch: epoch, partition: id}, func() (cached, error) {
+func (db *DB) partition(epoch, id uint32) (budget.Ref[*partition], error) {
+	return budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
 		return db.loadPartition(db.pebble, epoch, id)
 	})
 }
 
 // partition returns a partition as of the scanner's snapshot, or later: if its
 // epoch was dropped meanwhile, the snapshot still has it.
-func (s *scanner) partition(id uint32) (use[*partition], error) {
+func (s *scanner) partition(id uint32) (budget.Ref[*partition], error) {
 	u, err := s.db.partition(s.epoch, id)
 	if err != nil || s.db.hasEpoch(s.epoch) {
 		return u, err
 	}
-	u.release()
+	u.Release()
 	p, err := s.db.loadPartition(s.from, s.epoch, id)
-	return use[*partition]{value: p}, err
+	return budget.Ref[*partition]{Value: p}, err
 }
 
 // addPartition puts a partition that is new into the cache. It need not be read, which
 // may be impossible where a table of the day is corrupt.
 func (db *DB) addPartition(epoch, id uint32) error {
-	u, err := acquire[*partition](db.cache, cacheKey{epoch: epoch, partition: id}, func() (cached, error) {
+	u, err := budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
 		p := newPartition(epoch, id)
 		p.dict.lookup = nil
 		return p, nil
 	})
 	if err == nil {
-		u.release()
+		u.Release()
 	}
 	return err
 }

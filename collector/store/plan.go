@@ -10,12 +10,13 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // plan lists the jobs of a selection, in the order of epochs and partitions. Their
 // memory is of the hold.
-func (db *DB) plan(ctx context.Context, h *hold, sel Selection) ([]*job, error) {
+func (db *DB) plan(ctx context.Context, h *budget.Reservation, sel Selection) ([]*job, error) {
 	return db.planWith(ctx, sel, &planner{hold: h})
 }
 
@@ -57,7 +58,7 @@ func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, 
 // A planner makes jobs of tables.
 type planner struct {
 	matchers []*labels.Matcher
-	hold     *hold
+	hold     *budget.Reservation
 	names    []string // labels that are asked for
 	all      bool     // all are
 	whole    bool     // streams of a family are all selected or none, and told apart by nobody
@@ -146,7 +147,7 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 		f.add(hour, stream, t.slots[row]&slots)
 		bytes += 2 * int64(unsafe.Sizeof(member{}))
 	}
-	return p.hold.take(bytes)
+	return p.hold.Take(bytes)
 }
 
 // bytes is the memory of a stream in a plan, in a slice that grows.

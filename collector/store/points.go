@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -86,13 +87,13 @@ func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err 
 	if !sel.Type.Cumulative() {
 		r.Average = false
 	}
-	err = db.memory.within(ctx, func(h *hold) error {
+	err = db.memory.Within(ctx, func(h *budget.Reservation) error {
 		gs := &groups{request: &r, now: db.options.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
 		if err := db.pointsIn(ctx, sel, gs); err != nil {
 			return err
 		}
 		out = gs.result()
-		h.keep(int64(len(gs.by)*gs.steps) * (pointBytes + encodedPointBytes))
+		h.Keep(int64(len(gs.by)*gs.steps) * (pointBytes + encodedPointBytes))
 		return nil
 	})
 	return out, err
@@ -116,7 +117,7 @@ func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 			}
 		}
 	}
-	if err := h.expect(db.expectPoints(jobs, gs)); err != nil {
+	if err := h.Expect(db.expectPoints(jobs, gs)); err != nil {
 		return err
 	}
 	if !sel.Type.Cumulative() {
@@ -196,8 +197,8 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	if err != nil {
 		return err
 	}
-	defer part.release()
-	v := part.value.view()
+	defer part.Release()
+	v := part.Value.view()
 	in := v.below(groups.request.Stack)
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
@@ -239,7 +240,7 @@ type groups struct {
 	now     int64 // ms
 
 	by   map[string]*group // not changed while values are added
-	hold *hold
+	hold *budget.Reservation
 }
 
 // What a step of a group takes: a sum, a count and a point of the result, and the point
@@ -287,7 +288,7 @@ func (gs *groups) find(streams []jobStream) error {
 		if st.group != nil {
 			continue
 		}
-		if err := gs.hold.take(int64(gs.steps)*stepBytes + int64(len(b))*2 + groupBytes); err != nil {
+		if err := gs.hold.Take(int64(gs.steps)*stepBytes + int64(len(b))*2 + groupBytes); err != nil {
 			return err
 		}
 		st.group = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -133,7 +134,7 @@ func TestValues(t *testing.T) {
 	got, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.NoError(t, err)
 	require.Equal(t, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
-	db.memory = newMemory(2 * valueBytes, func() {})
+	db.memory = budget.NewMemory(2*valueBytes, func() {})
 	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 }
@@ -156,7 +157,7 @@ func TestPointsAreBounded(t *testing.T) {
 	for pod := range 20 {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"), labelServiceName, "app", "pod", fmt.Sprint(pod))}))
 	}
-	db.memory = newMemory(28 * 25 * 19, func() {})
+	db.memory = budget.NewMemory(28*25*19, func() {})
 	r := SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}
 	r.Start, r.End = ms(midnight), ms(midnight.Add(24*time.Hour))
 	_, err := db.Points(ctx, r)

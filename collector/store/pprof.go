@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
+)
 
 // A Pprof is an encoded pprof profile: Data is a Profile message of
 // profile.proto, not compressed, with Samples samples.
@@ -13,7 +17,7 @@ type Pprof struct {
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.
 func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
-	err = db.query(ctx, "pprof", func(h *hold) error {
+	err = db.query(ctx, "pprof", func(h *budget.Reservation) error {
 		p, err = db.pprof(ctx, h, sel, callSite)
 		return err
 	})
@@ -21,13 +25,13 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *P
 }
 
 // pprof is Pprof with memory of the hold.
-func (db *DB) pprof(ctx context.Context, h *hold, sel Selection, callSite []string) (*Pprof, error) {
+func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string) (*Pprof, error) {
 	jobs, err := db.plan(ctx, h, sel)
 	if err == nil {
 		err = db.planStates(ctx, h, sel, jobs)
 	}
 	if err == nil {
-		err = h.expect(db.expectPprof(jobs))
+		err = h.Expect(db.expectPprof(jobs))
 	}
 	if err != nil {
 		return nil, err
@@ -41,9 +45,9 @@ func (db *DB) pprof(ctx context.Context, h *hold, sel Selection, callSite []stri
 		return nil, err
 	}
 	w := newPprofWriter(m)
-	if err := h.take(int64(w.size)); err != nil {
+	if err := h.Take(int64(w.size)); err != nil {
 		return nil, err
 	}
-	h.keep(int64(w.size))
+	h.Keep(int64(w.size))
 	return w.write(sel), nil
 }

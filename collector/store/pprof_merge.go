@@ -3,6 +3,8 @@ package store
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
 )
 
 // A pprofMerge adds partitions up: stacktraces that are equal, by fingerprint, are
@@ -10,7 +12,7 @@ import (
 // the partitions, so that the result does not depend on which was read first, and
 // keeps nothing of them but what the result has. It is safe for concurrent use.
 type pprofMerge struct {
-	hold   *hold
+	hold   *budget.Reservation
 	single bool // there is one partition alone, in which no stacktrace is there twice
 
 	bySymbols, bySamples inOrder
@@ -129,7 +131,7 @@ func newPprofPart(v *view, sums []int64) *pprofPart {
 	p.view = *v
 	p.prints.of(v)
 	tmp := pprofScratches.Get().(*pprofScratch)
-	defer putBack(&pprofScratches, tmp, len(v.nodes)*12)
+	defer budget.PutBack(&pprofScratches, tmp, len(v.nodes)*12)
 	tmp.prints, tmp.seen = zeroed(tmp.prints, len(v.nodes)), zeroed(tmp.seen, len(v.nodes))
 	for i, n := range v.nodes[1:] {
 		tmp.prints[i+1] = fold(tmp.prints[n.parent], p.prints.locations[n.location])
@@ -154,26 +156,26 @@ func newPprofPart(v *view, sums []int64) *pprofPart {
 
 func (p *pprofPart) free() {
 	p.view = view{}
-	putBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
+	budget.PutBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
 }
 
 func (m *pprofMerge) add(order int, v *view, sums []int64) error {
 	bytes := partBytes(v, sums)
-	if err := m.hold.take(bytes); err != nil {
+	if err := m.hold.Take(bytes); err != nil {
 		return err
 	}
 	p := newPprofPart(v, sums)
 	p.bytes = bytes
 	m.bySymbols.do(order, p, m.addSymbols, func(order int, p *pprofPart) {
 		m.bySamples.do(order, p, m.addSamples, func(_ int, p *pprofPart) {
-			m.hold.give(p.bytes)
+			m.hold.Give(p.bytes)
 			p.free()
 		})
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	more := m.symbolBytes.Load() + m.sampleBytes.Load() - m.taken
-	if err := m.hold.take(more); err != nil {
+	if err := m.hold.Take(more); err != nil {
 		return err
 	}
 	m.taken += max(more, 0)
@@ -313,7 +315,7 @@ func poolOf(single bool) *sync.Pool {
 	return &pprofMerges[0]
 }
 
-func newPprofMerge(h *hold, single bool) *pprofMerge {
+func newPprofMerge(h *budget.Reservation, single bool) *pprofMerge {
 	m := poolOf(single).Get().(*pprofMerge)
 	s := &m.pprofSymbols
 	m.hold, m.single, m.taken = h, single, 0
@@ -333,5 +335,5 @@ func newPprofMerge(h *hold, single bool) *pprofMerge {
 func (m *pprofMerge) free() {
 	m.hold, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
 	clear(m.strings) // which are parts of dictionaries
-	putBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.bytes()+m.locationIDs.bytes()))
+	budget.PutBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.bytes()+m.locationIDs.bytes()))
 }

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -216,11 +217,11 @@ const senderBytes = 2*int64(unsafe.Sizeof(jobStream{})+unsafe.Sizeof(jobSender{}
 
 // findSenders groups the streams of jobs by sender, and finds out when each was
 // there. It returns the measured time, in order.
-func (db *DB) findSenders(ctx context.Context, h *hold, jobs []*job, sel Selection) (measured []interval, err error) {
+func (db *DB) findSenders(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection) (measured []interval, err error) {
 	var mu sync.Mutex
 	err = db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		s.longest = 0
-		if err := h.take(int64(len(j.streams)) * senderBytes); err != nil {
+		if err := h.Take(int64(len(j.streams)) * senderBytes); err != nil {
 			return err
 		}
 		links, err := s.links()
@@ -253,7 +254,7 @@ func (db *DB) findSenders(ctx context.Context, h *hold, jobs []*job, sel Selecti
 			if err != nil {
 				return err
 			}
-			if err := h.take(int64(cap(j.senders[i].alive)) * 2 * 16); err != nil {
+			if err := h.Take(int64(cap(j.senders[i].alive)) * 2 * 16); err != nil {
 				return err
 			}
 			j.senders[i].find(times, covers, start, lo, hi)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -72,7 +73,7 @@ func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStrea
 }
 
 // run does jobs in parallel, with memory of the hold. All see the store as it is now.
-func (db *DB) run(ctx context.Context, h *hold, jobs []*job, fn func(*job, *scanner) error) (err error) {
+func (db *DB) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn func(*job, *scanner) error) (err error) {
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -110,7 +111,7 @@ func (db *DB) workers() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-func (db *DB) runOne(ctx context.Context, h *hold, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
+func (db *DB) runOne(ctx context.Context, h *budget.Reservation, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
 	defer db.recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return err
@@ -122,8 +123,8 @@ func (db *DB) runOne(ctx context.Context, h *hold, from *snapshot, j *job, fn fu
 	if err != nil {
 		return err
 	}
-	s.longest = e.value.longestOf(j.partition)
-	e.release()
+	s.longest = e.Value.longestOf(j.partition)
+	e.Release()
 	return fn(j, s)
 }
 
@@ -140,21 +141,21 @@ const bytesPerSum = 8 + 12
 // merge adds up the values of every job's streams by node, of stacktraces that begin
 // with the call site if there is one, and calls fn with the sums, in parallel. The
 // sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, h *hold, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *view, sums []int64) error) error {
+func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *view, sums []int64) error) error {
 	var all atomic.Int64
 	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		part, err := s.partition(j.partition)
 		if err != nil {
 			return err
 		}
-		defer part.release()
-		v := part.value.view()
-		s.edges.less = part.value.damage == nil
+		defer part.Release()
+		v := part.Value.view()
+		s.edges.less = part.Value.damage == nil
 		bytes := int64(len(v.nodes)) * bytesPerSum
-		if err := h.take(bytes); err != nil {
+		if err := h.Take(bytes); err != nil {
 			return err
 		}
-		defer h.give(bytes)
+		defer h.Give(bytes)
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.nodes))

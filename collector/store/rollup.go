@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -74,12 +75,12 @@ func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []erro
 		return errs, fmt.Errorf("retention: %w", err)
 	}
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		entry := db.cache.peek(cacheKey{epoch: id, partition: epochItself})
+		entry := db.cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
 		if entry == nil {
 			continue // no window to merge: it would be pinned
 		}
-		err := db.mergeEpoch(ctx, entry.value.(*epoch), now.UnixMilli(), quiet)
-		db.cache.release(entry)
+		err := db.mergeEpoch(ctx, entry.Value.(*epoch), now.UnixMilli(), quiet)
+		db.cache.Release(entry)
 		if err := failed(id, "merge windows", err); err != nil {
 			return errs, err
 		}
@@ -193,14 +194,14 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	if err != nil {
 		return err
 	}
-	defer part.release()
+	defer part.Release()
 	from := db.snapshot()
 	s := db.newScanner(ctx, from, e.id)
 	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	batch := db.pebble.NewBatch()
 	defer batch.Close()
-	m := newMerger(e.id, t.stream, part.value.view())
+	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
 	var f *family
 	if t.stream.def.isFamily() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -31,9 +32,9 @@ type scanner struct {
 	complete bool
 
 	edges   edges
-	longest int64 // how far before a range a row may begin that covers a part of it, ms
-	hold    *hold // whose memory is used, nil for none
-	clip    clip  // the range that the visited profile is to be cut to
+	longest int64               // how far before a range a row may begin that covers a part of it, ms
+	hold    *budget.Reservation // whose memory is used, nil for none
+	clip    clip                // the range that the visited profile is to be cut to
 }
 
 func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -68,7 +69,7 @@ func (s *scanner) links() (map[uint32]uint32, error) {
 	var out map[uint32]uint32
 	err := s.db.each(s.from, layout.KindKey(s.epoch, layout.KindSender), func(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
-		base := r.Below(epochItself, "base")
+		base := r.Below(budget.EpochItself, "base")
 		if err := r.End(); err != nil || len(key) != 9 {
 			s.db.corrupt(err)
 			return nil

@@ -378,11 +378,11 @@ func (db *DB) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer u.release()
-	u.value.mu.RLock()
-	services := maps.Clone(u.value.services)
-	u.value.mu.RUnlock()
-	err = db.eachTableOf(u.value, hour, func(t *table) error {
+	defer u.Release()
+	u.Value.mu.RLock()
+	services := maps.Clone(u.Value.services)
+	u.Value.mu.RUnlock()
+	err = db.eachTableOf(u.Value, hour, func(t *table) error {
 		for row, stream := range t.streams {
 			name := services[t.partitions[row]]
 			out[name] = append(out[name], stream)
@@ -399,8 +399,8 @@ func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*definition)) 
 	if err != nil {
 		return err
 	}
-	defer u.release()
-	e := u.value
+	defer u.Release()
+	e := u.Value
 	slices.Sort(streams)
 	for _, stream := range slices.Compact(streams) {
 		e.mu.RLock()

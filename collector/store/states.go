@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -15,7 +16,7 @@ import (
 // planStates prepares jobs whose sample type is a state: it finds the senders of the
 // streams and their shares of the measured time. Jobs of other types, and those that
 // ask for spans, stay as they are.
-func (db *DB) planStates(ctx context.Context, h *hold, sel Selection, jobs []*job) error {
+func (db *DB) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*job) error {
 	if sel.Type.Cumulative() || sel.hasSpans() {
 		return nil
 	}
@@ -44,12 +45,12 @@ var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	n := len(sums.Values)
 	bytes := int64(n) * stateBytesPerSum
-	if err := s.hold.take(bytes); err != nil {
+	if err := s.hold.Take(bytes); err != nil {
 		return total, err
 	}
-	defer s.hold.give(bytes)
+	defer s.hold.Give(bytes)
 	m := stateSumsPool.Get().(*stateSums)
-	defer func() { putBack(&stateSumsPool, m, n*stateBytesPerSum) }()
+	defer func() { budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum) }()
 	m.raw = zeroed(m.raw, n)
 	m.mean = sized(m.mean, n)
 	clear(m.mean)
@@ -196,7 +197,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 	if err != nil {
 		return err
 	}
-	if err := h.take(int64(gs.steps) * 8); err != nil {
+	if err := h.Take(int64(gs.steps) * 8); err != nil {
 		return err
 	}
 	var began []int64
@@ -216,10 +217,10 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		s.longest, s.edges.sign = 0, 1
 		bytes := int64(gs.steps) * statePointBytes
-		if err := h.take(bytes); err != nil {
+		if err := h.Take(bytes); err != nil {
 			return err
 		}
-		defer h.give(bytes)
+		defer h.Give(bytes)
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.epoch}
 		p.from, p.to = snapshotTimes(&sel, j.epoch)
 		if len(gs.request.Stack) > 0 {
@@ -227,8 +228,8 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 			if err != nil {
 				return err
 			}
-			defer part.release()
-			v := part.value.view()
+			defer part.Release()
+			v := part.Value.view()
 			in := v.below(gs.request.Stack)
 			p.nodes, p.in = len(v.nodes), func(node uint32) bool { return in[v.callOf[node]] }
 		}

@@ -52,8 +52,8 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	if err != nil {
 		return 0, err
 	}
-	defer e.release()
-	set, err := db.activeSlots(e.value)
+	defer e.Release()
+	set, err := db.activeSlots(e.Value)
 	if err != nil {
 		return 0, err
 	}
@@ -61,7 +61,7 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	if !ok {
 		return 0, nil
 	}
-	streams, err := db.activeIn(e.value, slot)
+	streams, err := db.activeIn(e.Value, slot)
 	if err != nil {
 		return 0, err
 	}

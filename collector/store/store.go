@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -154,8 +155,8 @@ type DB struct {
 	lock    *pebble.Lock
 	pebble  *pebble.DB
 	metrics *metrics
-	cache   *cache
-	memory  *memory
+	cache   *budget.Cache
+	memory  *budget.Memory
 	// maxBytes is Options.MaxBytes.
 	maxBytes    atomic.Int64
 	failure     *failure
@@ -196,8 +197,8 @@ func Open(dir string, o Options) (*DB, error) {
 		failure: newFailure(o.Logger),
 	}
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
-	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
-	db.memory = newMemory(o.QueryBytes, func() { db.metrics.queriesRefused.Inc() })
+	db.cache = budget.NewCache(o.CacheBytes - o.CacheBytes/blockShare)
+	db.memory = budget.NewMemory(o.QueryBytes, func() { db.metrics.queriesRefused.Inc() })
 	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
 	db.maxBytes.Store(o.MaxBytes)
 	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})

@@ -165,7 +165,7 @@ func (k *kind) derive() {
 	}
 }
 
-func (t *table) size() int64 {
+func (t *table) Size() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.bytes

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -240,7 +241,7 @@ func decodeTable(value []byte) (*table, error) {
 		err = decode(slots, allSlots+1, "slots", func(v uint64) { t.slots = append(t.slots, uint16(v)) })
 	}
 	if err == nil {
-		err = decode(partitions, epochItself, "partitions", func(v uint64) { t.partitions = append(t.partitions, uint32(v)) })
+		err = decode(partitions, budget.EpochItself, "partitions", func(v uint64) { t.partitions = append(t.partitions, uint32(v)) })
 	}
 	if err == nil {
 		err = decode(kindOf, uint64(len(t.kinds)), "kinds", func(v uint64) { t.kindOf = append(t.kindOf, uint32(v)) })

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
 )
 
 // A translator finds the nodes of a piece's stacktraces in a dictionary: those
@@ -46,7 +48,7 @@ func newTranslator(p *piece) *translator {
 
 func (t *translator) free() {
 	t.piece, t.source, t.to = nil, nil, nil
-	putBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)
+	budget.PutBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)
 }
 
 // nodes returns each sample's node in a dictionary, which grows by what it does

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -20,7 +21,7 @@ import (
 // whole one, at a cost that hardly grows with what is left out. Values that add up
 // to more than an int64 holds give ErrLimit.
 func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
-	err = db.query(ctx, "tree", func(h *hold) error {
+	err = db.query(ctx, "tree", func(h *budget.Reservation) error {
 		parts := newParts(h, 1)
 		defer parts.free()
 		err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answerNodes{sel.MaxNodes, sel.Functions})
@@ -28,7 +29,7 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 			tree, err = parts.tree(sel)
 		}
 		if err == nil {
-			h.keep(int64(len(tree.Nodes)) * nodeBytes)
+			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
 		}
 		return err
 	})
@@ -41,7 +42,7 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 // maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
 // those of Tree.
 func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
-	err = db.query(ctx, "diff", func(h *hold) error {
+	err = db.query(ctx, "diff", func(h *budget.Reservation) error {
 		parts := newParts(h, 2)
 		defer parts.free()
 		functions := maxNodes > 0 && sels[0].Functions
@@ -62,7 +63,7 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 			tree, err = largest(parts.sorted(), most, true), nil
 		}
 		if err == nil {
-			h.keep(int64(len(tree.Nodes)) * nodeBytes)
+			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
 		}
 		return err
 	})
@@ -92,7 +93,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 	sums, free, err := db.lineageSums(ctx, firsts)
 	defer free()
 	if err == nil {
-		err = h.expect(db.expectTree(firsts, sums, len(sels), answer))
+		err = h.Expect(db.expectTree(firsts, sums, len(sels), answer))
 	}
 	if err != nil {
 		return err
@@ -126,16 +127,16 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 	err = db.run(ctx, h, firsts, func(first *job, s *scanner) error {
 		sum := sums[first.order]
 		if sum != nil {
-			nodeTo, whole, err := s.nodesOf(sum.value, first.partition)
+			nodeTo, whole, err := s.nodesOf(sum.Value, first.partition)
 			if err != nil {
 				return err
 			}
 			s.edges.less = whole
 			bytes := int64(len(nodeTo)) * bytesPerSum
-			if err := h.take(bytes); err != nil {
+			if err := h.Take(bytes); err != nil {
 				return err
 			}
-			defer h.give(bytes)
+			defer h.Give(bytes)
 			b := buffers.Get().(*buffer)
 			defer buffers.Put(b)
 			for side, j := range pairs[first.order] {
@@ -143,7 +144,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 					continue
 				}
 				values := b.zeros(len(nodeTo))
-				within := sum.value.now().withinCalls(nodeTo, callSites[side])
+				within := sum.Value.now().withinCalls(nodeTo, callSites[side])
 				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
 					return err
 				}
@@ -157,9 +158,9 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		if err != nil {
 			return err
 		}
-		defer part.release()
-		v := part.value.view()
-		s.edges.less = part.value.damage == nil
+		defer part.Release()
+		v := part.Value.view()
+		s.edges.less = part.Value.damage == nil
 		return fill(first.order, &v, func(c *callValues) error {
 			for side, j := range pairs[first.order] {
 				if j == nil {
@@ -177,7 +178,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 	}
 	for i, sum := range sums {
 		if sum != nil && sum.order == i {
-			err := fill(i, sum.value.now(), func(c *callValues) error {
+			err := fill(i, sum.Value.now(), func(c *callValues) error {
 				for s := range sels {
 					copy(c.self[s], sum.self[s])
 				}
@@ -220,7 +221,7 @@ func left(d *profile.DiffTree) *profile.Tree {
 		n := &d.Nodes[i]
 		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}
 	}
-	putBack(&diffNodes, &diffNodeList{d.Nodes}, cap(d.Nodes)*40)
+	budget.PutBack(&diffNodes, &diffNodeList{d.Nodes}, cap(d.Nodes)*40)
 	return t
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -13,7 +14,7 @@ import (
 // it ends, those that are there are added up into one. They are safe for
 // concurrent use.
 type parts struct {
-	hold  *hold
+	hold  *budget.Reservation
 	sides int
 
 	mu        sync.Mutex
@@ -29,7 +30,7 @@ type orderedPart struct {
 	*callValues
 }
 
-func newParts(h *hold, sides int) *parts {
+func newParts(h *budget.Reservation, sides int) *parts {
 	p := &parts{hold: h, sides: sides}
 	p.ended = sync.NewCond(&p.mu)
 	return p
@@ -43,7 +44,7 @@ func (p *parts) begin(v *view) (*callValues, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
-		err := p.hold.take(n)
+		err := p.hold.Take(n)
 		if err == nil {
 			p.begun++
 			return newCallValues(v, p.sides), nil
@@ -71,9 +72,9 @@ func (p *parts) collapse() error {
 	list := p.sorted()
 	p.list = p.list[:0]
 	one, err := collapse(list, p.sides)
-	p.hold.give(bytes)
+	p.hold.Give(bytes)
 	if err == nil {
-		err = p.hold.take(one.bytes())
+		err = p.hold.Take(one.bytes())
 	}
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func (p *parts) count(side int, total int64) bool {
 
 // drop takes a part that is not to be added.
 func (p *parts) drop(c *callValues) {
-	p.hold.give(c.bytes())
+	p.hold.Give(c.bytes())
 	c.free()
 	p.mu.Lock()
 	defer p.mu.Unlock()

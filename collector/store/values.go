@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -75,7 +76,7 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	err = db.query(ctx, "values", func(h *hold) error {
+	err = db.query(ctx, "values", func(h *budget.Reservation) error {
 		out, err = db.valuesIn(ctx, h, &r)
 		return err
 	})
@@ -83,10 +84,10 @@ func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err er
 }
 
 // valuesIn is Values with memory of the hold.
-func (db *DB) valuesIn(ctx context.Context, h *hold, r *ValuesRequest) ([]Values, error) {
+func (db *DB) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesRequest) ([]Values, error) {
 	jobs, err := db.planWith(ctx, r.Selection, &planner{hold: h, names: r.GroupBy, all: r.Exemplars})
 	if err == nil {
-		err = h.expect(db.expectValues(jobs, r))
+		err = h.Expect(db.expectValues(jobs, r))
 	}
 	if err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func (db *DB) valuesIn(ctx context.Context, h *hold, r *ValuesRequest) ([]Values
 		out = append(out, *v)
 	}
 	slices.SortFunc(out, func(a, b Values) int { return labels.Compare(a.Labels, b.Labels) })
-	h.keep(int64(c.count) * valueBytes)
+	h.Keep(int64(c.count) * valueBytes)
 	return out, nil
 }
 

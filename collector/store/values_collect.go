@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -26,8 +27,8 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 		if err != nil {
 			return err
 		}
-		defer part.release()
-		v := part.value.view()
+		defer part.Release()
+		v := part.Value.view()
 		below := v.below(r.Stack)
 		sum.nodes, sum.in = len(v.nodes), func(node uint32) bool { return below[v.callOf[node]] }
 	}
@@ -135,7 +136,7 @@ type valueCollector struct {
 	mu    sync.Mutex
 	by    map[string]*Values
 	count int
-	hold  *hold
+	hold  *budget.Reservation
 }
 
 // A valueList gathers values of one series at a time for a collector.
@@ -207,10 +208,10 @@ func (c *valueCollector) room(vs *Values, n int) error {
 		return nil
 	}
 	grown := max(len(vs.Values)+n, had+had/4+16)
-	if err := c.hold.take(int64(grown) * valueBytes); err != nil {
+	if err := c.hold.Take(int64(grown) * valueBytes); err != nil {
 		return err
 	}
 	vs.Values = append(make([]Value, 0, grown), vs.Values...)
-	c.hold.give(int64(had) * valueBytes)
+	c.hold.Give(int64(had) * valueBytes)
 	return nil
 }

@@ -132,8 +132,8 @@ func FuzzKeys(f *testing.F) {
 		b.Set(key, value, nil)
 		require.NoError(t, b.Commit(nil))
 		if u, err := db.epoch(1); err == nil {
-			require.LessOrEqual(t, u.value.next, uint32(maxStreams))
-			u.release()
+			require.LessOrEqual(t, u.Value.next, uint32(maxStreams))
+			u.Release()
 		}
 		_, err := db.rebuildAll(context.Background())
 		require.NoError(t, err)

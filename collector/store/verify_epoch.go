@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -137,7 +138,7 @@ func (e *epochCheck) check(key, value []byte) error {
 		return r.End()
 	case kind == layout.KindSender && len(rest) == 4:
 		r := bitpack.Decoder{Data: value}
-		e.senders[number()] = r.Below(epochItself, "number")
+		e.senders[number()] = r.Below(budget.EpochItself, "number")
 		return r.End()
 	case kind == layout.KindSpans && len(rest) == 21 && rest[0] == layout.LevelFine:
 		return e.spanSamples(key, value)

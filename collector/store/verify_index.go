@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -25,7 +26,7 @@ func (e *epochCheck) find(hash uint64, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	var ids []uint32
 	for range r.Count(1, "stream count") {
-		ids = append(ids, r.Below(epochItself, "stream"))
+		ids = append(ids, r.Below(budget.EpochItself, "stream"))
 	}
 	e.finds[hash] = ids
 	return r.End()

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -190,7 +191,7 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 	now = midnight.Add(24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, [layout.Levels]int{7, 2, 1, 1}, countRows(t, db))
-	require.Empty(t, db.cache.peek(cacheKey{epoch: layout.EpochOf(ms(midnight) + 1), partition: epochItself}).value.(*epoch).open)
+	require.Empty(t, db.cache.Peek(budget.Key{Epoch: layout.EpochOf(ms(midnight) + 1), Partition: budget.EpochItself}).Value.(*epoch).open)
 }
 
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and

@@ -1,4 +1,4 @@
-package store
+package budget
 
 import (
 	"container/list"
@@ -10,10 +10,10 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// memory is what all queries together may take for what they are working on and for
+// Memory is what all queries together may take for what they are working on and for
 // their answers, Options.QueryBytes. Who has to wait is served in the order of coming,
 // so that large queries get their turn too. It is safe for concurrent use.
-type memory struct {
+type Memory struct {
 	max     int64
 	refused func() // is called for every query that is refused
 
@@ -29,8 +29,8 @@ type waiter struct {
 	ready chan struct{} // closed once it has them
 }
 
-// newMemory returns memory of max bytes. refused is called for every query that gets none.
-func newMemory(max int64, refused func()) *memory { return &memory{max: max, refused: refused} }
+// NewMemory returns memory of max bytes. refused is called for every query that gets none.
+func NewMemory(max int64, refused func()) *Memory { return &Memory{max: max, refused: refused} }
 
 // memoryTimeout is how long a query without a deadline waits for others to end.
 const memoryTimeout = 30 * time.Second
@@ -46,16 +46,16 @@ func Patience(ctx context.Context, without time.Duration) (wait time.Duration, d
 	return left - min(left/10, 500*time.Millisecond), deadline
 }
 
-// grow takes n bytes if they are free, for a query that is at work: it does not queue,
+// Grow takes n bytes if they are free, for a query that is at work: it does not queue,
 // since those who wait can only get what it gives back at its end.
-func (m *memory) grow(n int64) bool {
+func (m *Memory) Grow(n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.take(n)
 }
 
 // take takes n bytes if they are free. The caller holds the lock.
-func (m *memory) take(n int64) bool {
+func (m *Memory) take(n int64) bool {
 	if n > m.max-m.used {
 		return false
 	}
@@ -66,7 +66,7 @@ func (m *memory) take(n int64) bool {
 
 // begin takes n bytes, not more than there are at all, for a query that has none. Where
 // others have them it waits for its turn, or returns an error that wraps ErrLimit.
-func (m *memory) begin(ctx context.Context, n int64) error {
+func (m *Memory) begin(ctx context.Context, n int64) error {
 	m.mu.Lock()
 	if m.queue.Len() == 0 && m.take(n) {
 		m.mu.Unlock()
@@ -107,8 +107,8 @@ func (m *memory) begin(ctx context.Context, n int64) error {
 		storeerr.ErrLimit, n, m.max, wait.Round(time.Millisecond), until)
 }
 
-// free gives n bytes back.
-func (m *memory) free(n int64) {
+// Free gives n bytes back.
+func (m *Memory) Free(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.used -= n
@@ -116,7 +116,7 @@ func (m *memory) free(n int64) {
 }
 
 // serve lets those who wait have what is free. The caller holds the lock.
-func (m *memory) serve() {
+func (m *Memory) serve() {
 	for e := m.queue.Front(); e != nil; e = m.queue.Front() {
 		w := e.Value.(*waiter)
 		if !m.take(w.n) {
@@ -127,8 +127,8 @@ func (m *memory) serve() {
 	}
 }
 
-// state is what is used, the most that was, and how many queries wait.
-func (m *memory) state() (used, peak int64, waiting int) {
+// State is what is used, the most that was, and how many queries wait.
+func (m *Memory) State() (used, peak int64, waiting int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used, m.peak, m.queue.Len()
@@ -137,8 +137,8 @@ func (m *memory) state() (used, peak int64, waiting int) {
 // maxPooled bounds the memory that an item of a pool keeps.
 const maxPooled = 32 << 20
 
-// putBack puts an item back into its pool, unless it has come to be large.
-func putBack(pool *sync.Pool, item any, bytes int) {
+// PutBack puts an item back into its pool, unless it has come to be large.
+func PutBack(pool *sync.Pool, item any, bytes int) {
 	if bytes <= maxPooled {
 		pool.Put(item)
 	}

@@ -1,4 +1,4 @@
-package store
+package budget
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// A hold is what one request has of the memory of queries: bytes that are reserved,
+// A Reservation is what one request has of the memory of queries: bytes that are reserved,
 // and of those what is in use. A request waits for memory only while it works on
 // nothing, so that no two of them wait for each other. It is safe for concurrent use;
 // nil counts nothing.
-type hold struct {
-	of *memory
+type Reservation struct {
+	of *Memory
 
 	mu       sync.Mutex
 	reserved int64
@@ -25,7 +25,7 @@ type hold struct {
 // firstBytes is what a query reserves before it knows what it needs.
 const firstBytes = 128 << 10
 
-// errNoMemory is wrapped by the errors of hold.take.
+// errNoMemory is wrapped by the errors of Reservation.Take.
 var errNoMemory = errors.New("no memory")
 
 // A shortError says that a query needs more than is reserved for it and free. The query
@@ -35,9 +35,9 @@ type shortError struct{ need int64 }
 func (e *shortError) Error() string { return fmt.Sprintf("%d bytes of memory are not free", e.need) }
 func (e *shortError) Unwrap() error { return errNoMemory }
 
-// take uses n bytes more. It does not wait: if they are neither reserved nor free, the
+// Take uses n bytes more. It does not wait: if they are neither reserved nor free, the
 // error is a shortError.
-func (h *hold) take(n int64) error {
+func (h *Reservation) Take(n int64) error {
 	if h == nil || n <= 0 {
 		return nil
 	}
@@ -50,10 +50,10 @@ func (h *hold) take(n int64) error {
 	return nil
 }
 
-// expect reserves n bytes beyond those in use, or all that there are for queries if
+// Expect reserves n bytes beyond those in use, or all that there are for queries if
 // that is less: what is expected is an estimate, or what a query can do with less of.
 // The error is that of take.
-func (h *hold) expect(n int64) error {
+func (h *Reservation) Expect(n int64) error {
 	if h == nil || n <= 0 {
 		return nil
 	}
@@ -63,9 +63,9 @@ func (h *hold) expect(n int64) error {
 }
 
 // reserve has at least n bytes reserved. The caller holds the lock.
-func (h *hold) reserve(n int64) error {
+func (h *Reservation) reserve(n int64) error {
 	if n > h.reserved {
-		if !h.of.grow(n - h.reserved) {
+		if !h.of.Grow(n - h.reserved) {
 			return &shortError{n}
 		}
 		h.reserved = n
@@ -73,8 +73,8 @@ func (h *hold) reserve(n int64) error {
 	return nil
 }
 
-// give ends the use of n bytes, which stay reserved.
-func (h *hold) give(n int64) {
+// Give ends the use of n bytes, which stay reserved.
+func (h *Reservation) Give(n int64) {
 	if h != nil && n > 0 {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -82,53 +82,53 @@ func (h *hold) give(n int64) {
 	}
 }
 
-// keep says how much of what is in use the call's answer takes, with what its encoding
+// Keep says how much of what is in use the call's answer takes, with what its encoding
 // takes as far as that is reserved.
-func (h *hold) keep(n int64) {
+func (h *Reservation) Keep(n int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.kept = n
 }
 
 // shrink gives back what is not in use any more, down to n bytes.
-func (h *hold) shrink(n int64) {
+func (h *Reservation) shrink(n int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.used = n
 	if more := h.reserved - n; more > 0 {
 		h.reserved = n
-		h.of.free(more)
+		h.of.Free(more)
 	}
 }
 
-// most is the most that a query may take, in bytes.
-func (h *hold) most() int64 { return h.of.max }
+// Most is the most that a query may take, in bytes.
+func (h *Reservation) Most() int64 { return h.of.max }
 
-type holdKey struct{}
+type reservationKey struct{}
 
 // Holding returns a context for one request, in which the memory that the answers of
 // queries take stays counted until the request has ended and done is called: answers
 // have to be encoded and sent. Calls with the context follow one after the other.
 func Holding(ctx context.Context) (with context.Context, done func()) {
-	h := &hold{}
-	return context.WithValue(ctx, holdKey{}, h), func() {
+	h := &Reservation{}
+	return context.WithValue(ctx, reservationKey{}, h), func() {
 		if h.of != nil {
 			h.shrink(0)
 		}
 	}
 }
 
-// within runs a query, fn, with a reservation that it takes its memory from. If that is not enough,
+// Within runs a query, fn, with a reservation that it takes its memory from. If that is not enough,
 // what the query has done is dropped; it then waits, without any memory, until as much
 // as it turned out to need is reserved, and runs again. So a query that runs never
 // waits for another one. If all the memory is not enough, the error says so.
 //
 // What earlier calls of the same request left for the answer is not counted while it
 // waits.
-func (m *memory) within(ctx context.Context, fn func(h *hold) error) error {
-	h, _ := ctx.Value(holdKey{}).(*hold)
+func (m *Memory) Within(ctx context.Context, fn func(h *Reservation) error) error {
+	h, _ := ctx.Value(reservationKey{}).(*Reservation)
 	if h == nil {
-		h = &hold{}
+		h = &Reservation{}
 		defer func() { h.shrink(0) }()
 	}
 	h.of = m
@@ -136,7 +136,7 @@ func (m *memory) within(ctx context.Context, fn func(h *hold) error) error {
 	defer func() { h.shrink(min(before+h.kept, h.reserved)) }()
 	want := min(before+firstBytes, h.of.max)
 	for {
-		if h.kept = 0; before == 0 || h.expect(want-before) != nil {
+		if h.kept = 0; before == 0 || h.Expect(want-before) != nil {
 			h.shrink(0)
 			if err := h.of.begin(ctx, want); err != nil {
 				m.refused()
