@@ -79,20 +79,6 @@ func callBytes(size partSize, sides int) int64 {
 	return size.calls*perCall + size.strings*(4+16+8+32) + size.nodes*12
 }
 
-func zeroed[T int32 | uint32 | int64 | uint64 | rank](s []T, n int) []T {
-	s = sized(s, n)
-	clear(s)
-	return s
-}
-
-// sized is zeroed where the values do not matter.
-func sized[T any](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n, n+n/8)
-	}
-	return s[:n]
-}
-
 // sum adds up the totals, ranks the calls and links them, in one backward pass.
 func (c *callValues) sum() error {
 	if c.sides > 1 {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
@@ -411,8 +410,4 @@ func (s *scratch) number(limit int) error {
 		return fmt.Errorf("%w: node %d of %d", storeerr.ErrCorrupt, node, limit)
 	}
 	return nil
-}
-
-func grow(s []uint64, n int) []uint64 {
-	return slices.Grow(s[:0], n)[:n]
 }
