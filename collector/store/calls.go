@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -58,10 +59,10 @@ func newCallValues(v *view, sides int) *callValues {
 	c.view, c.sides = v, sides
 	n := len(v.calls)
 	for s := range sides {
-		c.self[s] = zeroed(c.self[s], n)
+		c.self[s] = reuse.Zeroed(c.self[s], n)
 	}
-	c.ranks = zeroed(c.ranks, n)
-	c.names = zeroed(c.names, len(v.strings))
+	c.ranks = reuse.Zeroed(c.ranks, n)
+	c.names = reuse.Zeroed(c.names, len(v.strings))
 	return c
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -129,7 +130,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	// No call is larger than its parent, so the parents of those taken are taken. What
 	// is left out of a call is what its children that are taken do not have.
 	b := newBuilder(maxNodes, false)
-	c.at = sized(c.at, len(calls))
+	c.at = reuse.Sized(c.at, len(calls))
 	at, taken, rest, nodes := c.at, c.taken[:0], c.rest[:0], b.tree.Nodes // at is set of what is taken
 	for i := range c.ranks {
 		size := c.ranks[i].size

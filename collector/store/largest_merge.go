@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -97,7 +98,7 @@ func (m *largestMerge) walk(least int64) []mergedNode {
 	w.begin(m, least, 0)
 	root := pending{parent: -1}
 	for i, p := range m.parts {
-		p.at = zeroed(p.at, len(p.ranks))
+		p.at = reuse.Zeroed(p.at, len(p.ranks))
 		root.refs = append(root.refs, callRef{int32(i), 0})
 	}
 	// The top of the tree is one task, the subtrees below it are many.
@@ -308,7 +309,7 @@ func (w *walker) takeAlone(part int) {
 // tree makes a tree of the nodes of at least a size, or of fewer if those are too
 // many. What is left of the others is in the rest of their parents.
 func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.DiffTree {
-	m.at = zeroed(m.at, len(nodes))
+	m.at = reuse.Zeroed(m.at, len(nodes))
 	at, taken := m.at, m.taken[:0]
 	// leave adds a node to the rest of its parent.
 	leave := func(i int) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -67,7 +68,7 @@ func appendCovers(b []byte, covers, tmp []uint64) []byte {
 // decodeCovers reads what appendCovers wrote. Points of earlier programs have
 // nothing there, and profiles without a duration.
 func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
-	l.covers = grow(l.covers, n)
+	l.covers = reuse.Grow(l.covers, n)
 	if r.Err != nil || r.Off == len(r.Data) {
 		clear(l.covers)
 		return r.End()
@@ -153,7 +154,7 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 	if err := l.decodeCovers(&r, n); err != nil {
 		return err
 	}
-	l.tmp, l.times, l.values = grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
+	l.tmp, l.times, l.values = reuse.Grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
 	if !times.Decode(l.tmp) {
 		return fmt.Errorf("%w: times end early", storeerr.ErrCorrupt)
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
 // A pprofMerge adds partitions up: stacktraces that are equal, by fingerprint, are
@@ -103,17 +104,17 @@ func (o *inOrder) unlocked(fn func()) {
 type prints struct{ functions, mappings, locations []uint64 }
 
 func (p *prints) of(v *view) {
-	p.functions = zeroed(p.functions, len(v.functions))
+	p.functions = reuse.Zeroed(p.functions, len(v.functions))
 	for i := range v.functions {
 		f := &v.functions[i]
 		p.functions[i] = foldFunction(v.hashes[f.name], v.hashes[f.systemName], v.hashes[f.file], f.startLine)
 	}
-	p.mappings = zeroed(p.mappings, len(v.mappings))
+	p.mappings = reuse.Zeroed(p.mappings, len(v.mappings))
 	for i := 1; i < len(v.mappings); i++ {
 		m := &v.mappings[i]
 		p.mappings[i] = foldMapping(v.hashes[m.file], v.hashes[m.buildID], m)
 	}
-	p.locations = zeroed(p.locations, len(v.locations))
+	p.locations = reuse.Zeroed(p.locations, len(v.locations))
 	for i := range v.locations {
 		l := &v.locations[i]
 		print := foldLocation(p.mappings[l.mapping], l, int(l.end-l.first))
@@ -132,12 +133,12 @@ func newPprofPart(v *view, sums []int64) *pprofPart {
 	p.prints.of(v)
 	tmp := pprofScratches.Get().(*pprofScratch)
 	defer budget.PutBack(&pprofScratches, tmp, len(v.nodes)*12)
-	tmp.prints, tmp.seen = zeroed(tmp.prints, len(v.nodes)), zeroed(tmp.seen, len(v.nodes))
+	tmp.prints, tmp.seen = reuse.Zeroed(tmp.prints, len(v.nodes)), reuse.Zeroed(tmp.seen, len(v.nodes))
 	for i, n := range v.nodes[1:] {
 		tmp.prints[i+1] = fold(tmp.prints[n.parent], p.prints.locations[n.location])
 	}
 	p.nodes, p.values, p.stacks, p.used = p.nodes[:0], p.values[:0], p.stacks[:0], p.used[:0]
-	p.locations = zeroed(p.locations, len(v.locations))
+	p.locations = reuse.Zeroed(p.locations, len(v.locations))
 	for n, x := range sums {
 		if x == 0 {
 			continue
@@ -196,8 +197,8 @@ func partBytes(v *view, sums []int64) int64 {
 
 // addSymbols gives the part's locations their IDs.
 func (m *pprofMerge) addSymbols(p *pprofPart) {
-	m.partStrings, m.partFunctions = zeroed(m.partStrings, len(p.strings)), zeroed(m.partFunctions, len(p.functions))
-	m.partMappings = zeroed(m.partMappings, len(p.mappings))
+	m.partStrings, m.partFunctions = reuse.Zeroed(m.partStrings, len(p.strings)), reuse.Zeroed(m.partFunctions, len(p.functions))
+	m.partMappings = reuse.Zeroed(m.partMappings, len(p.mappings))
 	for _, loc := range p.used {
 		p.locations[loc] = m.location(p, loc)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -273,6 +274,6 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 // zeros returns n zeros in the buffer's memory.
 func (b *buffer) zeros(n int) []int64 {
-	b.nodes = zeroed(b.nodes, n)
+	b.nodes = reuse.Zeroed(b.nodes, n)
 	return b.nodes
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -389,7 +390,7 @@ func (v *packedValues) has(i int) bool {
 // unpack unpacks the nodes, all of which are below a limit, and the values that
 // are not zero.
 func (p *packedRow) unpack(v packedValues, limit int, s *scratch) error {
-	s.nodes, s.values = grow(s.nodes, p.count), grow(s.values, v.ones)
+	s.nodes, s.values = reuse.Grow(s.nodes, p.count), reuse.Grow(s.values, v.ones)
 	if !p.nodes.Decode(s.nodes) || !v.column.Decode(s.values) {
 		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -192,7 +193,7 @@ func (p *packedSpans) decode(value []byte) error {
 	if r.Err != nil {
 		return r.Err
 	}
-	p.tags, p.counts, p.row.count = p.tags[:0], grow(p.counts, n), 0
+	p.tags, p.counts, p.row.count = p.tags[:0], reuse.Grow(p.counts, n), 0
 	if !of.Decode(p.counts) {
 		return fmt.Errorf("%w: trace numbers end early", storeerr.ErrCorrupt)
 	}
@@ -234,7 +235,7 @@ func (p *packedSpans) each(sampleType, limit int, s *scratch, fn func(t *spanTag
 	if err != nil {
 		return err
 	}
-	s.nodes, s.values = grow(s.nodes, p.row.count), grow(s.values, v.ones)
+	s.nodes, s.values = reuse.Grow(s.nodes, p.row.count), reuse.Grow(s.values, v.ones)
 	if !p.row.nodes.Decode(s.nodes) || !v.column.Decode(s.values) {
 		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}

@@ -3,6 +3,8 @@ package store
 import (
 	"math/bits"
 	"math/rand/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
 // Most stacktraces of a profile are known from the ones before. They are found
@@ -29,8 +31,8 @@ func (s *source) fingerprints(tmp *printer) []uint64 {
 	if s.prints != nil || len(s.Location) == 0 {
 		return s.prints
 	}
-	tmp.texts = zeroed(tmp.texts, len(s.StringTable))
-	tmp.functions, tmp.mappings = zeroed(tmp.functions, len(s.Function)), zeroed(tmp.mappings, len(s.Mapping))
+	tmp.texts = reuse.Zeroed(tmp.texts, len(s.StringTable))
+	tmp.functions, tmp.mappings = reuse.Zeroed(tmp.functions, len(s.Function)), reuse.Zeroed(tmp.mappings, len(s.Mapping))
 	texts, functions, mappings := tmp.texts, tmp.functions, tmp.mappings
 	for i, text := range s.StringTable {
 		if i == 0 { // "", whatever a profile says

@@ -10,6 +10,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -51,8 +52,8 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, wi
 	defer s.hold.Give(bytes)
 	m := stateSumsPool.Get().(*stateSums)
 	defer func() { budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum) }()
-	m.raw = zeroed(m.raw, n)
-	m.mean = sized(m.mean, n)
+	m.raw = reuse.Zeroed(m.raw, n)
+	m.mean = reuse.Sized(m.mean, n)
 	clear(m.mean)
 	lo, hi := sel.times(j.epoch)
 	s.edges.sign, s.longest = 1, 0
@@ -293,7 +294,7 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 	gs := p.groups
 	n := gs.steps
-	p.counts, p.held, p.shares = zeroed(p.counts, n), zeroed(p.held, n), sized(p.shares, n)
+	p.counts, p.held, p.shares = reuse.Zeroed(p.counts, n), reuse.Zeroed(p.held, n), reuse.Sized(p.shares, n)
 	for _, t := range p.times {
 		if k := gs.stepOf(t); k >= 0 && k < n {
 			p.counts[k]++
@@ -338,7 +339,7 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 // at zero: other streams of the sender have.
 func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 	gs := p.groups
-	p.sums = sized(p.sums, gs.steps)
+	p.sums = reuse.Sized(p.sums, gs.steps)
 	clear(p.sums)
 	windows := map[int]float64{} // of merged rows, at the step in which they end
 	held := 0                    // the first step that may hold what comes next

@@ -6,6 +6,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
 // A translator finds the nodes of a piece's stacktraces in a dictionary: those
@@ -73,8 +74,8 @@ func (t *translator) nodes(d *dictionary) []uint64 {
 // addParts adds to the dictionary what the unknown stacktraces consist of.
 func (t *translator) addParts() {
 	src := t.source
-	t.strings, t.functions = zeroed(t.strings, len(src.StringTable)), zeroed(t.functions, len(src.Function))
-	t.mappings, t.locations = zeroed(t.mappings, len(src.Mapping)), zeroed(t.locations, len(src.Location))
+	t.strings, t.functions = reuse.Zeroed(t.strings, len(src.StringTable)), reuse.Zeroed(t.functions, len(src.Function))
+	t.mappings, t.locations = reuse.Zeroed(t.mappings, len(src.Mapping)), reuse.Zeroed(t.locations, len(src.Location))
 	for _, s := range t.unknown {
 		for _, id := range t.piece.samples[s].LocationId {
 			i, _ := src.locations.index(id)

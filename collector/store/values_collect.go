@@ -10,6 +10,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -105,7 +106,7 @@ func (s *rowSum) readSpans(sampleType int, value []byte) error {
 	if err := s.spans.decode(value); err != nil {
 		return err
 	}
-	s.totals = zeroed(s.totals, len(s.spans.tags))
+	s.totals = reuse.Zeroed(s.totals, len(s.spans.tags))
 	i := 0
 	return s.spans.each(sampleType, s.nodes, &s.tmp, func(t *spanTag, node uint32, v int64) {
 		for t != &s.spans.tags[i] {

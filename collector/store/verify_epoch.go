@@ -8,6 +8,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -221,7 +222,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	}
 	var tmp scratch
 	if r.row.count > 0 {
-		tmp.nodes = grow(tmp.nodes, r.row.count)
+		tmp.nodes = reuse.Grow(tmp.nodes, r.row.count)
 		if !r.row.nodes.Decode(tmp.nodes) {
 			return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
 		}
@@ -264,7 +265,7 @@ func (p *packedRow) sum(sampleType int, s *scratch) (sum int64, err error) {
 	if v.mode == columnSame {
 		v = p.values[v.same]
 	}
-	s.values = grow(s.values, v.ones)
+	s.values = reuse.Grow(s.values, v.ones)
 	if !v.column.Decode(s.values) {
 		return 0, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
 	}
