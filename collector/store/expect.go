@@ -14,13 +14,6 @@ import (
 // What a query is going to need is estimated from its plan, and reserved before it
 // reads anything.
 
-// A partSize is how much a partition holds.
-type partSize struct{ nodes, calls, strings int64 }
-
-func partSizeOf(v *view) partSize {
-	return partSize{int64(len(v.nodes)), int64(len(v.calls)), int64(len(v.strings))}
-}
-
 // partSize estimates how much a partition holds: it is known of those in the cache. Of
 // others the last segment says where it begins, and each of its nodes has two bytes at
 // least.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
@@ -228,49 +227,4 @@ func left(d *profile.DiffTree) *profile.Tree {
 // tree makes a tree of the calls that have a value.
 func (c *callValues) tree() *profile.Tree {
 	return left(c.largest(int64(len(c.ranks))))
-}
-
-// below marks the calls of stacktraces that begin with a call site.
-func (v *view) below(callSite []string) []bool {
-	in := make([]bool, len(v.calls))
-	depth := make([]int32, len(v.calls)) // how much of the call site was met, -1 for none
-	for i := 1; i < len(v.calls); i++ {
-		c := v.calls[i]
-		d := depth[c.parent]
-		switch {
-		case in[c.parent]:
-			in[i] = true
-		case d >= 0 && v.strings[c.name] == callSite[d]:
-			depth[i] = d + 1
-			in[i] = int(d)+1 == len(callSite)
-		default:
-			depth[i] = -1
-		}
-	}
-	return in
-}
-
-// within tells which nodes are of stacktraces that begin with a call site; nil for all
-// if there is none.
-func (v *view) within(callSite []string) func(node uint32) bool {
-	return v.withinCalls(v.callOf, callSite)
-}
-
-// withinCalls is within for nodes of which the view knows the calls alone.
-func (v *view) withinCalls(callOf []uint32, callSite []string) func(node uint32) bool {
-	if len(callSite) == 0 {
-		return nil
-	}
-	below := sync.OnceValue(func() []bool { return v.below(callSite) })
-	return func(node uint32) bool { return below()[callOf[node]] }
-}
-
-// filterCalls leaves the values of stacktraces that begin with a call site.
-func (v *view) filterCalls(self []int64, callSite []string) {
-	in := v.below(callSite)
-	for i := range self {
-		if !in[i] {
-			self[i] = 0
-		}
-	}
 }
