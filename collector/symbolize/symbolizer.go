@@ -239,6 +239,9 @@ func (s *Symbolizer) build(e *entry) *table {
 	s.metrics.latency.Observe(took.Seconds())
 
 	bad := err != nil && s.report("native", e.source.binary.Name, e.source.binary.BuildID, err)
+	if err == nil && t.damage != nil {
+		s.report("part", e.source.binary.Name, e.source.binary.BuildID, t.damage)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
