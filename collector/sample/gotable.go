@@ -27,6 +27,7 @@ type goTable struct {
 	names, units, files, values, funcs int64 // parts, as offsets from header
 
 	index []uint32 // entry of every goIndexStep'th function; read when needed
+	end   uint64   // of the last function, as offset from the start of the code; read with index
 
 	spent, lookups int64 // bytes read for addresses, and how many were looked up
 
@@ -201,6 +202,13 @@ func (t *goTable) readIndex() error {
 			index = append(index, uint32(min(entry, 1<<32-1)))
 		}
 	}
+	// The list ends with where the last function does: code of C follows it where a
+	// C linker made the program.
+	last := make([]byte, size)
+	if err := t.read(last[:size/2], t.funcs+size*int64(t.count)); err != nil {
+		return err
+	}
+	t.end, _ = t.entryAt(last)
 	t.index = index
 	return nil
 }
@@ -215,6 +223,9 @@ func (t *goTable) find(addr uint64) (*goFunc, error) {
 		if err := t.readIndex(); err != nil {
 			return nil, err
 		}
+	}
+	if pc >= t.end {
+		return nil, errGoAddress
 	}
 	// The last step that begins at or before pc, then the last function in it.
 	step := sort.Search(len(t.index), func(i int) bool { return uint64(t.index[i]) > pc }) - 1
