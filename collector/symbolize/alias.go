@@ -38,10 +38,10 @@ func (ss *symbols) compareAliases(a, b symbol) int {
 }
 
 // isMarker reports whether a symbol without a size marks where code begins or ends
-// and is no function: those of Go's linker (runtime.text, runtime.etext,
-// go:textfipsstart, go:textfipsend and runtime.text.1 where there are several
-// parts) and of C's (etext, __executable_start, __start_NAME and __stop_NAME of
-// a section).
+// and is no function: those of the linkers of Go (runtime.text, runtime.etext, also
+// with a number where there are several parts, and those that begin with go:text)
+// and of C (etext, __executable_start, __start_NAME and __stop_NAME of a
+// section).
 func isMarker(name []byte) bool {
 	switch s := string(name); s {
 	case "runtime.text", "runtime.etext", "etext", "_etext", "__etext", "_ftext", "__executable_start", "_stext", "__text_start", "__text_end":
