@@ -40,12 +40,23 @@ type checkedProcess struct {
 }
 
 // within calls work for a file of a device, on a goroutine that may be given up
-// if the device may not answer.
+// if the device may not answer. One that did not is left alone for a while.
 func within[T any](c *checkedProcess, device uint64, work func() (T, error)) (T, error) {
-	if c.systems.mayHang(c.PID(), device) {
-		return untrusted.Do(c.guard, work)
+	if !c.systems.mayHang(c.PID(), device) {
+		return work()
 	}
-	return work()
+	if c.systems.isSilent(device) {
+		var none T
+		return none, fmt.Errorf("file system %d:%d did not answer lately: %w", device>>8, device&0xff, untrusted.ErrTimeout)
+	}
+	result, err := untrusted.Do(c.guard, work)
+	if reason := untrusted.Reason(err); reason == "timeout" || reason == "busy" {
+		if reason == "timeout" {
+			c.systems.setSilent(device)
+		}
+		c.files.refuse(fmt.Sprintf("on file system %d:%d", device>>8, device&0xff), fileVersion{}, err)
+	}
+	return result, err
 }
 
 // libraryBudget is what the library may read of one file each time that it is
