@@ -68,7 +68,7 @@ func readSections(f *elf.File, limit int64) (dwarfSections, error) {
 			sections[name] = s
 		}
 	}
-	if sections["info"] == nil || total > uint64(max(limit, 0)) {
+	if sections["info"] == nil || plainSize(sections["info"]) == 0 || total > uint64(max(limit, 0)) {
 		return nil, nil
 	}
 	out := dwarfSections{}
