@@ -250,7 +250,7 @@ func TestLineTableAgreesWithDebugDwarf(t *testing.T) {
 	for _, build := range [][]string{
 		{"gcc", "shape.c", "-g", "-O2"}, {"g++", "shape.cc", "-g", "-O2"}, {"g++", "shape.cc", "-gdwarf-4", "-O2"},
 		{"gcc", "shape.c", "-gdwarf-2", "-gstrict-dwarf", "-O1"}, {"gcc", "shape.c", "-gdwarf-3", "-O0"},
-		{"g++", "shape.cc", "-gdwarf64", "-O2"}, {"g++", "shape.cc", "-gdwarf64", "-gdwarf-4", "-O2"},
+		{"g++", "shape.cc", "-g", "-gdwarf64", "-O2"}, {"g++", "shape.cc", "-gdwarf64", "-gdwarf-4", "-O2"},
 	} {
 		t.Run(strings.Join(build, " "), func(t *testing.T) {
 			f, err := elf.Open(compile(t, build[0], build[1], build[2:]...))
