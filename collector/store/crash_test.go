@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -97,7 +98,7 @@ func appendUntilKilled(dir, first string) error {
 // TestNothingAcknowledgedIsLost kills a process that appends, with SIGKILL and
 // at random moments, and looks after every kill for all that it acknowledged.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	const kills = 55
+	kills := storetest.Rounds(55)
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(seedOf(t), 1))
 	acknowledged := map[int]bool{}

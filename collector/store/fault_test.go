@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -261,7 +262,7 @@ func TestCrashes(t *testing.T) {
 	f := newFaultyFS()
 	acknowledged := map[int]bool{}
 	next := 0
-	for range 60 {
+	for range storetest.Rounds(60) {
 		db := open(t, "store", f.options, func(o *Options) { o.MaintenanceInterval = time.Millisecond })
 		checkAcknowledged(t, db, acknowledged)
 		var mu sync.Mutex

@@ -16,6 +16,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -232,7 +233,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			defer cancel()
 			stop := work()
 			for round := range 12 {
-				for range 50 {
+				for range storetest.Rounds(50) {
 					m.push(60 * time.Hour)
 					if m.r.IntN(5) == 0 {
 						m.ask(ms(midnight))
@@ -249,7 +250,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			stop()
 			for range 2 {
 				require.NoError(t, m.db.maintain(ctx, 0))
-				for range 40 {
+				for range storetest.Rounds(40) {
 					m.ask(ms(midnight))
 				}
 			}

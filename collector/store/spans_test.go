@@ -19,6 +19,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -329,7 +330,7 @@ func TestSpansAndIDs(t *testing.T) {
 			}
 			stop := work()
 			for round := range 8 {
-				for range 40 {
+				for range storetest.Rounds(40) {
 					m.push(30 * time.Hour)
 					if m.r.IntN(5) == 0 {
 						m.ask(ms(midnight))
@@ -345,7 +346,7 @@ func TestSpansAndIDs(t *testing.T) {
 			}
 			stop()
 			require.NoError(t, m.db.maintain(ctx, 0))
-			for range 40 {
+			for range storetest.Rounds(40) {
 				m.ask(ms(midnight))
 			}
 			// Spans are there as long as the row, and as few as there are.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -96,7 +97,7 @@ func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 	}
 	type question struct{ start, end int64 }
 	questions := []question{{ms(midnight), ms(now)}, {ms(midnight) + 1, ms(midnight) + layout.DayMs}, {ms(midnight) + layout.HourMs, ms(midnight) + 2*layout.HourMs}}
-	for range 40 {
+	for range storetest.Rounds(40) {
 		a, b := ms(midnight)+r.Int64N(36*layout.HourMs), ms(midnight)+r.Int64N(36*layout.HourMs)
 		questions = append(questions, question{min(a, b), max(a, b)})
 	}
