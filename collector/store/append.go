@@ -126,7 +126,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 			return func() {}, err
 		}
 	}
-	t := newTranslator(p)
+	t := newTranslator(p.source, p.samples)
 	defer t.free()
 	var order []uint64
 	err = db.extend(part.Value, func(d *dictionary) { order = t.nodes(d) })

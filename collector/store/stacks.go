@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"math/rand/v2"
 
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
@@ -83,10 +85,10 @@ func foldLocation(mapping uint64, l *location, lines int) uint64 {
 	return fold(fold(mapping, l.address), shape)
 }
 
-// fingerprints appends those of the stacktraces of a piece's samples.
-func (p *piece) fingerprints(to []uint64, tmp *printer) []uint64 {
-	prints, ids := p.source.fingerprints(tmp), &p.source.locations
-	for _, s := range p.samples {
+// stackPrints appends the fingerprints of the stacktraces of samples.
+func (s *source) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *printer) []uint64 {
+	prints, ids := s.fingerprints(tmp), &s.locations
+	for _, s := range samples {
 		print := uint64(len(s.LocationId))
 		for _, id := range s.LocationId {
 			i, _ := ids.index(id)

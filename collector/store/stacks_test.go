@@ -103,7 +103,7 @@ func TestFingerprintsTellStacktracesApart(t *testing.T) {
 				}
 				src, err := checkSource(p)
 				require.NoError(t, err)
-				tr := newTranslator(&piece{source: src, samples: p.Sample})
+				tr := newTranslator(src, p.Sample)
 				prints = append(prints, tr.prints...)
 				nodes = append(nodes, uint32(tr.nodes(known)[0]>>32))
 				parts.stacks = pairs{} // so that it looks at the parts
@@ -126,7 +126,7 @@ func TestKnownStacktracesAreTheSameAsTheirParts(t *testing.T) {
 		p := w.profile(0, 0, n, midnight).Pprof
 		src, err := checkSource(p)
 		require.NoError(t, err)
-		tr := newTranslator(&piece{source: src, samples: p.Sample})
+		tr := newTranslator(src, p.Sample)
 		parts.stacks = pairs{}
 		want := slices.Clone(tr.nodes(parts))
 		require.Equal(t, want, tr.nodes(known))

@@ -9,7 +9,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
-// A translator finds the nodes of a piece's stacktraces in a dictionary: those
+// A translator finds the nodes of samples' stacktraces in a dictionary: those
 // that it knows by their fingerprints, the others by their parts. It looks parts
 // up kind by kind, not stacktrace by stacktrace: a look-up that misses the
 // processor's caches then does not wait for the one before.
@@ -17,8 +17,8 @@ import (
 // Its tables hold, by index in the profile, 0 for what is not needed, then
 // needed, and in the end the number in the dictionary plus one.
 type translator struct {
-	piece     *piece
 	source    *source
+	samples   []*googlev1.Sample
 	to        *dictionary
 	printer   printer
 	prints    []uint64 // of the samples' stacktraces
@@ -39,16 +39,17 @@ const needed = 1
 
 var translators = sync.Pool{New: func() any { return new(translator) }}
 
-// newTranslator does all that needs no dictionary. The caller calls free.
-func newTranslator(p *piece) *translator {
+// newTranslator takes the fingerprints of the stacktraces of some samples of a profile,
+// which needs no dictionary. The caller calls free.
+func newTranslator(p *source, samples []*googlev1.Sample) *translator {
 	t := translators.Get().(*translator)
-	t.piece, t.source = p, p.source
-	t.prints = p.fingerprints(t.prints[:0], &t.printer)
+	t.source, t.samples = p, samples
+	t.prints = p.stackPrints(samples, t.prints[:0], &t.printer)
 	return t
 }
 
 func (t *translator) free() {
-	t.piece, t.source, t.to = nil, nil, nil
+	t.source, t.samples, t.to = nil, nil, nil
 	budget.PutBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)
 }
 
@@ -77,7 +78,7 @@ func (t *translator) addParts() {
 	t.strings, t.functions = reuse.Zeroed(t.strings, len(src.StringTable)), reuse.Zeroed(t.functions, len(src.Function))
 	t.mappings, t.locations = reuse.Zeroed(t.mappings, len(src.Mapping)), reuse.Zeroed(t.locations, len(src.Location))
 	for _, s := range t.unknown {
-		for _, id := range t.piece.samples[s].LocationId {
+		for _, id := range t.samples[s].LocationId {
 			i, _ := src.locations.index(id)
 			t.locations[i] = needed
 		}
@@ -205,7 +206,7 @@ func (s *source) locationOf(l *googlev1.Location) location {
 func (t *translator) addNodes() {
 	t.path = t.path[:0]
 	for _, i := range t.unknown {
-		ids := t.piece.samples[i].LocationId
+		ids := t.samples[i].LocationId
 		n, same := uint32(0), true
 		for j := len(ids) - 1; j >= 0; j-- {
 			at, _ := t.source.locations.index(ids[j])
