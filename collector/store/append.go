@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -62,7 +63,7 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 		}
 	}()
 	profiles, samples, duplicates := 0, 0, 0
-	var last *source
+	var last *symdb.Profile
 	for i := range pieces {
 		p := &pieces[i]
 		if err := ctx.Err(); err != nil {
@@ -126,10 +127,10 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 			return func() {}, err
 		}
 	}
-	t := newTranslator(p.source, p.samples)
-	defer t.free()
+	t := symdb.NewImporter(p.source, p.samples)
+	defer t.Free()
 	var order []uint64
-	err = db.extend(part.Value, func(d *dictionary) { order = t.nodes(d) })
+	err = db.extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
 	if err == nil {
 		err = e.Value.link(db, s, p)
 	}
@@ -313,7 +314,7 @@ func (e *epoch) finish(s *stream, t int64) {
 }
 
 // fill adds up the values of a piece's samples, given the nodes that
-// translator.nodes found, sorted.
+// Importer.Nodes found, sorted.
 func (r *row) fill(p *piece, order []uint64) {
 	types := len(p.def.types)
 	r.totals = make([]int64, types)

@@ -6,13 +6,14 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
 // callValues are the values of one partition's calls, on one side or, to
 // compare, on two, with links from a call to its children that have a value.
 type callValues struct {
-	view  *view
+	view  *symdb.View
 	sides int
 	self  [2][]int64 // by side and call
 	total [2][]int64 // the same, of two sides; of one, totals are sizes
@@ -54,15 +55,15 @@ var callPool = sync.Pool{New: func() any { return new(callValues) }}
 
 // newCallValues returns calls without values. The caller puts them back into
 // callPool, by free.
-func newCallValues(v *view, sides int) *callValues {
+func newCallValues(v *symdb.View, sides int) *callValues {
 	c := callPool.Get().(*callValues)
 	c.view, c.sides = v, sides
-	n := len(v.calls)
+	n := len(v.Calls)
 	for s := range sides {
 		c.self[s] = reuse.Zeroed(c.self[s], n)
 	}
 	c.ranks = reuse.Zeroed(c.ranks, n)
-	c.names = reuse.Zeroed(c.names, len(v.strings))
+	c.names = reuse.Zeroed(c.names, len(v.Strings))
 	return c
 }
 
@@ -72,12 +73,12 @@ func (c *callValues) free() {
 }
 
 // bytes is the memory that the values take, with what they refer to.
-func (c *callValues) bytes() int64 { return callBytes(partSizeOf(c.view), c.sides) }
+func (c *callValues) bytes() int64 { return callBytes(symdb.SizeOf(c.view), c.sides) }
 
 // callBytes is the memory of the values of all calls of a part.
-func callBytes(size partSize, sides int) int64 {
+func callBytes(size symdb.Size, sides int) int64 {
 	perCall := 8 + 16 + 12 + 16*int64(sides) // the call itself, rank, memory of largest, values
-	return size.calls*perCall + size.strings*(4+16+8+32) + size.nodes*12
+	return size.Calls*perCall + size.Strings*(4+16+8+32) + size.Nodes*12
 }
 
 // sum adds up the totals, ranks the calls and links them, in one backward pass.
@@ -85,7 +86,7 @@ func (c *callValues) sum() error {
 	if c.sides > 1 {
 		return c.sumSides()
 	}
-	calls, ranks, self := c.view.calls, c.ranks, c.self[0]
+	calls, ranks, self := c.view.Calls, c.ranks, c.self[0]
 	var signs int64 // a sum of two that are not negative is, if it overflows
 	for i := len(calls) - 1; i > 0; i-- {
 		r := &ranks[i]
@@ -93,7 +94,7 @@ func (c *callValues) sum() error {
 		if signs |= r.size | self[i]; r.size == 0 {
 			continue
 		}
-		up := &ranks[calls[i].parent]
+		up := &ranks[calls[i].Parent]
 		up.size += r.size
 		signs |= up.size
 		r.next, up.child = up.child, int32(i)
@@ -106,7 +107,7 @@ func (c *callValues) sum() error {
 }
 
 func (c *callValues) sumSides() error {
-	calls, ranks := c.view.calls, c.ranks
+	calls, ranks := c.view.Calls, c.ranks
 	var signs int64
 	for s := range c.total {
 		c.total[s] = append(c.total[s][:0], c.self[s]...)
@@ -120,7 +121,7 @@ func (c *callValues) sumSides() error {
 		if size == 0 {
 			continue
 		}
-		p := calls[i].parent
+		p := calls[i].Parent
 		r, up := &ranks[i], &ranks[p]
 		r.size, r.next, up.child = size, up.child, int32(i)
 		left[p] += left[i]
@@ -137,34 +138,34 @@ func (c *callValues) sumSides() error {
 // collapse adds parts up into one, whose view has calls and strings alone. The
 // parts are free afterwards.
 func collapse(parts []*callValues, sides int) (*callValues, error) {
-	names := map[uint64]uint32{hashText(""): 1}
-	v := &view{strings: []string{""}, hashes: []uint64{hashText("")}, calls: make([]call, 1)}
-	var known pairs
+	names := map[uint64]uint32{symdb.HashText(""): 1}
+	v := &symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)}
+	var known symdb.Pairs
 	var self [2][]int64
 	for s := range sides {
 		self[s] = []int64{0}
 	}
 	for _, p := range parts {
-		at := make([]uint32, len(p.view.calls))
-		for i, k := range p.view.calls {
+		at := make([]uint32, len(p.view.Calls))
+		for i, k := range p.view.Calls {
 			if p.ranks[i].size == 0 {
 				continue
 			}
 			if i > 0 {
-				if p.names[k.name] == 0 {
-					hash := p.view.hashes[k.name]
+				if p.names[k.Name] == 0 {
+					hash := p.view.Hashes[k.Name]
 					if names[hash] == 0 {
-						v.strings, v.hashes = append(v.strings, p.view.strings[k.name]), append(v.hashes, hash)
-						names[hash] = uint32(len(v.strings))
+						v.Strings, v.Hashes = append(v.Strings, p.view.Strings[k.Name]), append(v.Hashes, hash)
+						names[hash] = uint32(len(v.Strings))
 					}
-					p.names[k.name] = int32(names[hash])
+					p.names[k.Name] = int32(names[hash])
 				}
-				parent, name := at[k.parent], uint32(p.names[k.name]-1)
+				parent, name := at[k.Parent], uint32(p.names[k.Name]-1)
 				var ok bool
-				if at[i], ok = known.get(parent, name); !ok {
-					at[i] = uint32(len(v.calls))
-					known.put(parent, name, at[i])
-					v.calls = append(v.calls, call{parent, name})
+				if at[i], ok = known.Get(parent, name); !ok {
+					at[i] = uint32(len(v.Calls))
+					known.Put(parent, name, at[i])
+					v.Calls = append(v.Calls, symdb.Call{Parent: parent, Name: name})
 					for s := range sides {
 						self[s] = append(self[s], 0)
 					}

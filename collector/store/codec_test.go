@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 func TestColumnRoundTrip(t *testing.T) {
@@ -132,22 +133,22 @@ func TestPointsRoundTrip(t *testing.T) {
 }
 
 // fuzzDictionary makes a dictionary of a few of everything, in two segments.
-func fuzzDictionary() (d *dictionary, segments [][]byte) {
-	d = newDictionary()
+func fuzzDictionary() (d *symdb.Dictionary, segments [][]byte) {
+	d = symdb.NewDictionary()
 	add := func(first bool) {
-		from := d.sizes()
-		d.find()
+		from := d.Sizes()
+		d.Find()
 		var m, f uint32
 		if first {
-			m = d.addMapping(mapping{file: d.addString("/bin/x"), start: 4096, limit: 8192})
-			f = d.addFunction(function{name: d.addString("main"), file: d.addString("main.go"), startLine: 3})
+			m = d.AddMapping(symdb.Mapping{File: d.AddString("/bin/x"), Start: 4096, Limit: 8192})
+			f = d.AddFunction(symdb.Function{Name: d.AddString("main"), File: d.AddString("main.go"), StartLine: 3})
 		} else {
-			f = d.addFunction(function{name: d.addString("other")})
+			f = d.AddFunction(symdb.Function{Name: d.AddString("other")})
 		}
-		l := d.addLocation(location{mapping: m, address: 5000}, []line{{f, 7}, {f, -1}})
-		u := d.addLocation(location{mapping: m, address: 4100, folded: true}, nil)
-		d.addNode(d.addNode(0, l), u)
-		segments = append(segments, d.appendSegment(nil, from))
+		l := d.AddLocation(symdb.Location{Mapping: m, Address: 5000}, []symdb.Line{{Function: f, Line: 7}, {Function: f, Line: -1}})
+		u := d.AddLocation(symdb.Location{Mapping: m, Address: 4100, Folded: true}, nil)
+		d.AddNode(d.AddNode(0, l), u)
+		segments = append(segments, d.AppendSegment(nil, from))
 	}
 	add(true)
 	add(false)
@@ -156,19 +157,19 @@ func fuzzDictionary() (d *dictionary, segments [][]byte) {
 
 func TestSegmentRoundTrip(t *testing.T) {
 	want, segments := fuzzDictionary()
-	got := newDictionary()
-	got.lookup = &lookup{}
-	got.findCalls()
+	got := symdb.NewDictionary()
+	got.Lookup = &symdb.Lookup{}
+	got.FindCalls()
 	for _, s := range segments {
-		require.NoError(t, got.readSegment(s))
+		require.NoError(t, got.ReadSegment(s))
 	}
-	require.Equal(t, want.view, got.view)
-	require.Equal(t, "x+0x4", want.strings[want.locations[1].name])
+	require.Equal(t, want.View, got.View)
+	require.Equal(t, "x+0x4", want.Strings[want.Locations[1].Name])
 
-	before := got.view
-	require.ErrorIs(t, got.readSegment(segments[1]), storeerr.ErrCorrupt, "a segment that is there already")
-	require.ErrorIs(t, got.readSegment(want.appendSegment(nil, want.sizes())[:3]), storeerr.ErrCorrupt)
-	require.Equal(t, before, got.view)
+	before := got.View
+	require.ErrorIs(t, got.ReadSegment(segments[1]), storeerr.ErrCorrupt, "a segment that is there already")
+	require.ErrorIs(t, got.ReadSegment(want.AppendSegment(nil, want.Sizes())[:3]), storeerr.ErrCorrupt)
+	require.Equal(t, before, got.View)
 }
 
 func TestStreamRoundTrip(t *testing.T) {
@@ -238,27 +239,27 @@ func FuzzSegment(f *testing.F) {
 	f.Add(segments[0])
 	f.Add(segments[1])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := newDictionary()
-		d.lookup = &lookup{}
-		d.findCalls()
-		before := d.sizes()
-		if err := d.readSegment(data); err != nil {
-			if d.sizes() != before {
-				t.Fatalf("%v left %v of %v", err, d.sizes(), before)
+		d := symdb.NewDictionary()
+		d.Lookup = &symdb.Lookup{}
+		d.FindCalls()
+		before := d.Sizes()
+		if err := d.ReadSegment(data); err != nil {
+			if d.Sizes() != before {
+				t.Fatalf("%v left %v of %v", err, d.Sizes(), before)
 			}
 			return
 		}
-		for i, n := range d.nodes {
-			if i > 0 && int(n.parent) >= i {
-				t.Fatalf("node %d has parent %d", i, n.parent)
+		for i, n := range d.Nodes {
+			if i > 0 && int(n.Parent) >= i {
+				t.Fatalf("node %d has parent %d", i, n.Parent)
 			}
 		}
-		for i, c := range d.calls {
-			if i > 0 && int(c.parent) >= i {
-				t.Fatalf("call %d has parent %d", i, c.parent)
+		for i, c := range d.Calls {
+			if i > 0 && int(c.Parent) >= i {
+				t.Fatalf("call %d has parent %d", i, c.Parent)
 			}
 		}
-		c := newCallValues(&d.view, 1)
+		c := newCallValues(&d.View, 1)
 		if err := c.sum(); err != nil {
 			t.Fatal(err)
 		}

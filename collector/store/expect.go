@@ -9,6 +9,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // What a query is going to need is estimated from its plan, and reserved before it
@@ -17,11 +18,11 @@ import (
 // partSize estimates how much a partition holds: it is known of those in the cache. Of
 // others the last segment says where it begins, and each of its nodes has two bytes at
 // least.
-func (db *DB) partSize(epoch, id uint32) (size partSize) {
+func (db *DB) partSize(epoch, id uint32) (size symdb.Size) {
 	if e := db.cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
 		defer db.cache.Release(e)
 		v := e.Value.(*partition).view()
-		return partSizeOf(&v)
+		return symdb.SizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)
 	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
@@ -32,13 +33,13 @@ func (db *DB) partSize(epoch, id uint32) (size partSize) {
 	if !it.Last() || len(it.Key()) != len(prefix)+4 {
 		return size
 	}
-	size.nodes = int64(binary.BigEndian.Uint32(it.Key()[len(prefix):]))
+	size.Nodes = int64(binary.BigEndian.Uint32(it.Key()[len(prefix):]))
 	if value, err := it.ValueAndErr(); err == nil {
 		r := bitpack.Decoder{Data: value}
-		size.strings = int64(min(r.Uvarint("strings"), 1<<32)) + int64(len(value))/16
-		size.nodes += int64(len(value)) / 2
+		size.Strings = int64(min(r.Uvarint("strings"), 1<<32)) + int64(len(value))/16
+		size.Nodes += int64(len(value)) / 2
 	}
-	size.calls = size.nodes
+	size.Calls = size.Nodes
 	return size
 }
 
@@ -57,29 +58,29 @@ const nodeBytes = 40 + 64 + 40 + 40
 // partition, or once those of a service of several epochs.
 func (db *DB) expectTree(jobs []*job, sums []*lineageSum, sides int, answer answerNodes) int64 {
 	total, calls, largest := int64(0), int64(0), int64(0)
-	lineages := map[*lineageSum]partSize{}
+	lineages := map[*lineageSum]symdb.Size{}
 	for i, j := range jobs {
 		size := db.partSize(j.epoch, j.partition)
 		perNode := int64(0)
 		if sum := sums[i]; sum != nil {
 			of := lineages[sum]
-			of.calls, of.strings = max(of.calls, size.calls), max(of.strings, size.strings)
+			of.Calls, of.Strings = max(of.Calls, size.Calls), max(of.Strings, size.Strings)
 			lineages[sum] = of
 			perNode = bytesPerSum
 		} else {
 			total += callBytes(size, sides)
-			calls += size.calls
+			calls += size.Calls
 		}
 		if len(j.senders) > 0 {
 			perNode += stateBytesPerSum
 		}
-		largest = max(largest, size.nodes*perNode)
+		largest = max(largest, size.Nodes*perNode)
 	}
 	for sum, size := range lineages {
 		// Days have much in common, and some of their own.
-		size.calls = max(size.calls+size.calls/2, int64(sum.Value.calls()))
-		total += callBytes(size, sides) + size.calls*8*int64(sides)
-		calls += size.calls
+		size.Calls = max(size.Calls+size.Calls/2, int64(sum.Value.calls()))
+		total += callBytes(size, sides) + size.Calls*8*int64(sides)
+		calls += size.Calls
 	}
 	if answer.functions && len(jobs) > 1 {
 		total *= 2 // for the sum of all parts
@@ -100,8 +101,8 @@ func (db *DB) expectPprof(jobs []*job) (total int64) {
 	largest := int64(0)
 	for _, j := range jobs {
 		size := db.partSize(j.epoch, j.partition)
-		total += size.nodes*perNode + size.strings*40
-		largest = max(largest, size.nodes*perWork)
+		total += size.Nodes*perNode + size.Strings*40
+		largest = max(largest, size.Nodes*perWork)
 	}
 	return total + largest*int64(min(db.workers(), max(len(jobs), 1)))
 }

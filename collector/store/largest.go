@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -34,15 +35,15 @@ func largest(parts []*callValues, maxNodes int64, keepRoot bool) *profile.DiffTr
 type builder struct {
 	tree    profile.DiffTree
 	several bool
-	names   pairs // hashText to name plus one
+	names   symdb.Pairs // symdb.HashText to name plus one
 }
 
 func newBuilder(room int64, several bool) *builder {
 	b := &builder{several: several}
 	b.tree.Names = make([]string, 0, min(room/2, 1<<13)+16)
 	if several {
-		b.names.grow(int(min(room/2, 1<<14)))
-		b.intern(profile.RootName, hashText(profile.RootName))
+		b.names.Grow(int(min(room/2, 1<<14)))
+		b.intern(profile.RootName, symdb.HashText(profile.RootName))
 	} else {
 		b.tree.Names = append(b.tree.Names, profile.RootName)
 	}
@@ -60,10 +61,10 @@ var diffNodes = sync.Pool{New: func() any { return new(diffNodeList) }}
 func (b *builder) intern(s string, hash uint64) int32 {
 	i := int32(len(b.tree.Names))
 	if b.several {
-		if known, ok := b.names.getPrint(hash); ok {
+		if known, ok := b.names.GetPrint(hash); ok {
 			return int32(known) - 1
 		}
-		b.names.putPrint(hash, uint32(i)+1)
+		b.names.PutPrint(hash, uint32(i)+1)
 	} else if s == profile.RootName {
 		return 0
 	}
@@ -73,9 +74,9 @@ func (b *builder) intern(s string, hash uint64) int32 {
 
 // name is the name of a part's call, found once for each of its strings.
 func (b *builder) name(p *callValues, call int32) int32 {
-	s := p.view.calls[call].name
+	s := p.view.Calls[call].Name
 	if p.names[s] == 0 {
-		p.names[s] = b.intern(p.view.strings[s], p.view.hashes[s]) + 1
+		p.names[s] = b.intern(p.view.Strings[s], p.view.Hashes[s]) + 1
 	}
 	return p.names[s] - 1
 }
@@ -97,10 +98,10 @@ func (b *builder) fold(parts []*callValues, node int32, rest [2]int64) {
 
 // hasFunction reports whether a function of a name has a value in any part.
 func hasFunction(parts []*callValues, name string) bool {
-	hash := hashText(name)
+	hash := symdb.HashText(name)
 	for _, p := range parts {
-		for s, h := range p.view.hashes {
-			if h == hash && p.view.strings[s] == name && p.hasString(uint32(s)) {
+		for s, h := range p.view.Hashes {
+			if h == hash && p.view.Strings[s] == name && p.hasString(uint32(s)) {
 				return true
 			}
 		}
@@ -111,7 +112,7 @@ func hasFunction(parts []*callValues, name string) bool {
 // hasString reports whether a call of the name that a string is has a value.
 func (c *callValues) hasString(s uint32) bool {
 	for i := 1; i < len(c.ranks); i++ {
-		if c.view.calls[i].name == s && c.ranks[i].size != 0 {
+		if c.view.Calls[i].Name == s && c.ranks[i].size != 0 {
 			return true
 		}
 	}
@@ -121,7 +122,7 @@ func (c *callValues) hasString(s uint32) bool {
 // largest is the tree of one part: its calls in their order, which has parents
 // first.
 func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
-	calls := c.view.calls
+	calls := c.view.Calls
 	least := c.nthLargest(maxNodes)
 	all := least == 0 // no node has a rest
 	if all {
@@ -142,7 +143,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 			n.Total, n.SelfRight, n.TotalRight = c.total[0][i], c.self[1][i], c.total[1][i]
 		}
 		if i > 0 {
-			n.Parent = at[calls[i].parent]
+			n.Parent = at[calls[i].Parent]
 			subtract(&rest[n.Parent], [2]int64{n.Total, n.TotalRight})
 		}
 		at[i] = int32(len(nodes))
@@ -226,7 +227,7 @@ func (c *callValues) choose(b *builder, least, maxNodes int64) {
 		}
 	}
 	keep := c.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
-		return c.view.strings[c.view.calls[c.taken[k]].name]
+		return c.view.Strings[c.view.Calls[c.taken[k]].Name]
 	})
 	n := int32(1)
 	place := c.at[:len(nodes)] // of those that are kept

@@ -241,7 +241,7 @@ func (w *walker) take(p *pending) {
 		n.self[0] += self[0]
 		n.self[1] += self[1]
 		for i := c.ranks[r.call].child; i != 0; i = c.ranks[i].next {
-			w.children = append(w.children, hashedRef{c.view.hashes[c.view.calls[i].name], callRef{r.part, i}})
+			w.children = append(w.children, hashedRef{c.view.Hashes[c.view.Calls[i].Name], callRef{r.part, i}})
 		}
 	}
 	subtract(&n.rest, n.self)
@@ -295,12 +295,12 @@ func (w *walker) rest(node int32) *[2]int64 {
 // take has been at the children of all nodes of several parts.
 func (w *walker) takeAlone(part int) {
 	c := w.m.parts[part]
-	calls, at := c.view.calls, c.at
+	calls, at := c.view.Calls, c.at
 	for i := range c.ranks {
 		if c.ranks[i].size < w.least || at[i] != 0 {
 			continue
 		}
-		parent := at[calls[i].parent]
+		parent := at[calls[i].Parent]
 		at[i] = w.base + int32(len(w.nodes))
 		w.single(parent, callRef{int32(part), int32(i)})
 	}
@@ -379,6 +379,6 @@ func (m *largestMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool 
 	return m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
 		ref := nodes[m.taken[k]].ref
 		v := m.parts[ref.part].view
-		return v.strings[v.calls[ref.call].name]
+		return v.Strings[v.Calls[ref.call].Name]
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // A lineage is the function-level trie of a service over all epochs. Every epoch
@@ -18,9 +19,9 @@ import (
 // It is made as it is asked for, kept in the cache, and safe for concurrent use.
 type lineage struct {
 	mu    sync.Mutex
-	view  view // strings, hashes and calls alone
+	view  symdb.View // strings, hashes and calls alone
 	names map[uint64]uint32
-	known pairs
+	known symdb.Pairs
 	maps  map[budget.Key]*lineageMap
 }
 
@@ -35,8 +36,8 @@ type lineageMap struct {
 
 func newLineage() *lineage {
 	return &lineage{
-		view:  view{strings: []string{""}, hashes: []uint64{hashText("")}, calls: make([]call, 1)},
-		names: map[uint64]uint32{hashText(""): 0},
+		view:  symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)},
+		names: map[uint64]uint32{symdb.HashText(""): 0},
 		maps:  map[budget.Key]*lineageMap{},
 	}
 }
@@ -44,7 +45,7 @@ func newLineage() *lineage {
 func (l *lineage) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := int64(len(l.view.strings))*96 + int64(len(l.view.calls))*8 + l.known.bytes()
+	n := int64(len(l.view.Strings))*96 + int64(len(l.view.Calls))*8 + l.known.Bytes()
 	for _, m := range l.maps {
 		n += int64(cap(m.callTo)+cap(m.nodeTo)) * 4
 	}
@@ -52,7 +53,7 @@ func (l *lineage) Size() int64 {
 }
 
 // now is the view as it is, to read without a lock.
-func (l *lineage) now() *view {
+func (l *lineage) now() *symdb.View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := l.view
@@ -63,7 +64,7 @@ func (l *lineage) now() *view {
 func (l *lineage) calls() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.view.calls)
+	return len(l.view.Calls)
 }
 
 // has returns the calls of a partition's nodes, if it knows all of them, and
@@ -78,7 +79,7 @@ func (l *lineage) has(key budget.Key, last uint32) (nodes []uint32, whole bool) 
 }
 
 // learn adds what a partition has beyond what is known of it.
-func (l *lineage) learn(key budget.Key, v *view, last uint32, whole bool) []uint32 {
+func (l *lineage) learn(key budget.Key, v *symdb.View, last uint32, whole bool) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.maps[key]
@@ -86,14 +87,14 @@ func (l *lineage) learn(key budget.Key, v *view, last uint32, whole bool) []uint
 		m = &lineageMap{}
 		l.maps[key] = m
 	}
-	for _, c := range v.calls[min(len(m.callTo), len(v.calls)):] {
+	for _, c := range v.Calls[min(len(m.callTo), len(v.Calls)):] {
 		if len(m.callTo) == 0 { // the root
 			m.callTo = append(m.callTo, 0)
 			continue
 		}
-		m.callTo = append(m.callTo, l.call(m.callTo[c.parent], v.strings[c.name], v.hashes[c.name]))
+		m.callTo = append(m.callTo, l.call(m.callTo[c.Parent], v.Strings[c.Name], v.Hashes[c.Name]))
 	}
-	for _, c := range v.callOf[min(len(m.nodeTo), len(v.callOf)):] {
+	for _, c := range v.CallOf[min(len(m.nodeTo), len(v.CallOf)):] {
 		m.nodeTo = append(m.nodeTo, m.callTo[c])
 	}
 	m.last, m.whole = max(m.last, last), whole
@@ -103,15 +104,15 @@ func (l *lineage) learn(key budget.Key, v *view, last uint32, whole bool) []uint
 func (l *lineage) call(parent uint32, text string, hash uint64) uint32 {
 	name, ok := l.names[hash]
 	if !ok {
-		name = uint32(len(l.view.strings))
+		name = uint32(len(l.view.Strings))
 		l.names[hash] = name
-		l.view.strings, l.view.hashes = append(l.view.strings, text), append(l.view.hashes, hash)
+		l.view.Strings, l.view.Hashes = append(l.view.Strings, text), append(l.view.Hashes, hash)
 	}
-	at, ok := l.known.get(parent, name)
+	at, ok := l.known.Get(parent, name)
 	if !ok {
-		at = uint32(len(l.view.calls))
-		l.known.put(parent, name, at)
-		l.view.calls = append(l.view.calls, call{parent, name})
+		at = uint32(len(l.view.Calls))
+		l.known.Put(parent, name, at)
+		l.view.Calls = append(l.view.Calls, symdb.Call{Parent: parent, Name: name})
 	}
 	return at
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // errClosed marks a dictionary that does not grow any more: a repair found that segments
@@ -24,20 +25,20 @@ type partition struct {
 	// only while the dictionary changes: a write may wait for the disk for long.
 	grow sync.Mutex
 	mu   sync.RWMutex
-	dict *dictionary
+	dict *symdb.Dictionary
 }
 
 func (p *partition) Size() int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.dict.bytes()
+	return p.dict.Bytes()
 }
 
 // view returns what the dictionary holds now, to read without a lock.
-func (p *partition) view() view {
+func (p *partition) view() symdb.View {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.dict.view
+	return p.dict.View
 }
 
 // partition returns a partition, read from disk if it is not in the cache.
@@ -64,7 +65,7 @@ func (s *scanner) partition(id uint32) (budget.Ref[*partition], error) {
 func (db *DB) addPartition(epoch, id uint32) error {
 	u, err := budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
 		p := newPartition(epoch, id)
-		p.dict.lookup = nil
+		p.dict.Lookup = nil
 		return p, nil
 	})
 	if err == nil {
@@ -74,9 +75,9 @@ func (db *DB) addPartition(epoch, id uint32) error {
 }
 
 func newPartition(epoch, id uint32) *partition {
-	p := &partition{epoch: epoch, id: id, dict: newDictionary()}
-	p.dict.lookup = &lookup{}
-	p.dict.findCalls()
+	p := &partition{epoch: epoch, id: id, dict: symdb.NewDictionary()}
+	p.dict.Lookup = &symdb.Lookup{}
+	p.dict.FindCalls()
 	return p
 }
 
@@ -88,7 +89,7 @@ func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, erro
 			p.damage = errClosed
 		}
 		if p.damage == nil {
-			if err := p.dict.readSegment(value); err != nil {
+			if err := p.dict.ReadSegment(value); err != nil {
 				p.damage = fmt.Errorf("read segment %x: %w", key, err)
 				db.corrupt(p.damage)
 			}
@@ -101,26 +102,26 @@ func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, erro
 	if p.damage == nil {
 		p.damage = err
 	}
-	p.dict.lookup = nil
+	p.dict.Lookup = nil
 	return p, nil
 }
 
 // change runs fn, which adds to the dictionary, and returns how much the dictionary
 // held before it and a segment of what it added, nil if nothing.
-func (p *partition) change(fn func(*dictionary)) (from sizes, segment []byte) {
+func (p *partition) change(fn func(*symdb.Dictionary)) (from symdb.Sizes, segment []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	from = p.dict.sizes()
+	from = p.dict.Sizes()
 	fn(p.dict)
-	if p.dict.sizes() != from {
-		segment = p.dict.appendSegment(nil, from)
+	if p.dict.Sizes() != from {
+		segment = p.dict.AppendSegment(nil, from)
 	}
 	return from, segment
 }
 
 // extend runs fn, which adds to the dictionary, and writes what it added. The
 // write is in the log before any later one, but not synced.
-func (db *DB) extend(p *partition, fn func(*dictionary)) error {
+func (db *DB) extend(p *partition, fn func(*symdb.Dictionary)) error {
 	p.grow.Lock()
 	defer p.grow.Unlock()
 	from, segment := p.change(fn)
@@ -128,7 +129,7 @@ func (db *DB) extend(p *partition, fn func(*dictionary)) error {
 		return nil
 	}
 	err := db.guard(func() error {
-		return db.pebble.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.nodes)), segment, pebble.NoSync)
+		return db.pebble.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
 	})
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)

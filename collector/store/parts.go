@@ -49,7 +49,7 @@ func (p *piece) flows() bool {
 }
 
 // state reports whether a sample type is a state, see profile.Type.Cumulative.
-func (p *piece) state(c int) bool { return c < 64 && p.source.states>>c&1 == 1 }
+func (p *piece) state(c int) bool { return c < 64 && p.source.States>>c&1 == 1 }
 
 // eachPart calls fn with the piece, or with the parts that it is cut into at the ends
 // of slots, in order. The first part has the states, the others go on with the flows.

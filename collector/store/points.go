@@ -199,7 +199,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	}
 	defer part.Release()
 	v := part.Value.view()
-	in := v.below(groups.request.Stack)
+	in := v.Below(groups.request.Stack)
 	lo, hi := sel.times(j.epoch)
 	var p packedRow
 	var tmp scratch
@@ -213,7 +213,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 			if _, err := p.total(level, st.sampleType); err != nil {
 				return err
 			}
-			sum, err := p.sumOf(st.sampleType, len(v.nodes), &tmp, func(n uint32) bool { return in[v.callOf[n]] })
+			sum, err := p.sumOf(st.sampleType, len(v.Nodes), &tmp, func(n uint32) bool { return in[v.CallOf[n]] })
 			if err != nil {
 				return err
 			}

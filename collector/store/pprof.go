@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // A Pprof is an encoded pprof profile: Data is a Profile message of
@@ -38,7 +39,7 @@ func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, c
 	}
 	m := newPprofMerge(h, len(jobs) == 1)
 	defer m.free()
-	err = db.merge(ctx, h, jobs, sel, callSite, func(j *job, v *view, sums []int64) error {
+	err = db.merge(ctx, h, jobs, sel, callSite, func(j *job, v *symdb.View, sums []int64) error {
 		return m.add(j.order, v, sums)
 	})
 	if err != nil {

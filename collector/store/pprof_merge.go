@@ -6,6 +6,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // A pprofMerge adds partitions up: stacktraces that are equal, by fingerprint, are
@@ -18,10 +19,10 @@ type pprofMerge struct {
 
 	bySymbols, bySamples inOrder
 	pprofSymbols
-	samples pairs    // fingerprint to sample plus one
-	values  []int64  // by sample
-	ends    []int    // of the samples' stacktraces in stacks
-	stacks  []uint32 // IDs of locations, innermost first
+	samples symdb.Pairs // fingerprint to sample plus one
+	values  []int64     // by sample
+	ends    []int       // of the samples' stacktraces in stacks
+	stacks  []uint32    // IDs of locations, innermost first
 
 	// What symbols and samples are known to take, with the tables' share, and how much
 	// of it was taken of the hold.
@@ -34,21 +35,21 @@ type pprofMerge struct {
 // Of strings the first has the ID 0, of the others 1.
 type pprofSymbols struct {
 	strings   []string
-	functions []function
-	mappings  []mapping
-	locations []location
-	lines     []line
+	functions []symdb.Function
+	mappings  []symdb.Mapping
+	locations []symdb.Location
+	lines     []symdb.Line
 	text      int64 // bytes in strings
 
 	// Fingerprints to IDs.
-	stringIDs, functionIDs, mappingIDs, locationIDs pairs
+	stringIDs, functionIDs, mappingIDs, locationIDs symdb.Pairs
 	// IDs of what the part that is added has, by number, 0 for none yet.
 	partStrings, partFunctions, partMappings []uint32
 }
 
 // A pprofPart is a partition's part: nodes with a value.
 type pprofPart struct {
-	view
+	symdb.View
 	nodes     []uint32
 	values    []int64
 	stacks    []uint64 // fingerprints of the nodes
@@ -103,23 +104,23 @@ func (o *inOrder) unlocked(fn func()) {
 // prints are the fingerprints of what a view holds, by number.
 type prints struct{ functions, mappings, locations []uint64 }
 
-func (p *prints) of(v *view) {
-	p.functions = reuse.Zeroed(p.functions, len(v.functions))
-	for i := range v.functions {
-		f := &v.functions[i]
-		p.functions[i] = foldFunction(v.hashes[f.name], v.hashes[f.systemName], v.hashes[f.file], f.startLine)
+func (p *prints) of(v *symdb.View) {
+	p.functions = reuse.Zeroed(p.functions, len(v.Functions))
+	for i := range v.Functions {
+		f := &v.Functions[i]
+		p.functions[i] = symdb.FoldFunction(v.Hashes[f.Name], v.Hashes[f.SystemName], v.Hashes[f.File], f.StartLine)
 	}
-	p.mappings = reuse.Zeroed(p.mappings, len(v.mappings))
-	for i := 1; i < len(v.mappings); i++ {
-		m := &v.mappings[i]
-		p.mappings[i] = foldMapping(v.hashes[m.file], v.hashes[m.buildID], m)
+	p.mappings = reuse.Zeroed(p.mappings, len(v.Mappings))
+	for i := 1; i < len(v.Mappings); i++ {
+		m := &v.Mappings[i]
+		p.mappings[i] = symdb.FoldMapping(v.Hashes[m.File], v.Hashes[m.BuildID], m)
 	}
-	p.locations = reuse.Zeroed(p.locations, len(v.locations))
-	for i := range v.locations {
-		l := &v.locations[i]
-		print := foldLocation(p.mappings[l.mapping], l, int(l.end-l.first))
-		for _, ln := range v.lines[l.first:l.end] {
-			print = fold(fold(print, p.functions[ln.function]), uint64(ln.line))
+	p.locations = reuse.Zeroed(p.locations, len(v.Locations))
+	for i := range v.Locations {
+		l := &v.Locations[i]
+		print := symdb.FoldLocation(p.mappings[l.Mapping], l, int(l.End-l.First))
+		for _, ln := range v.Lines[l.First:l.End] {
+			print = symdb.Fold(symdb.Fold(print, p.functions[ln.Function]), uint64(ln.Line))
 		}
 		p.locations[i] = print
 	}
@@ -127,27 +128,27 @@ func (p *prints) of(v *view) {
 
 var pprofParts = sync.Pool{New: func() any { return new(pprofPart) }}
 
-func newPprofPart(v *view, sums []int64) *pprofPart {
+func newPprofPart(v *symdb.View, sums []int64) *pprofPart {
 	p := pprofParts.Get().(*pprofPart)
-	p.view = *v
+	p.View = *v
 	p.prints.of(v)
 	tmp := pprofScratches.Get().(*pprofScratch)
-	defer budget.PutBack(&pprofScratches, tmp, len(v.nodes)*12)
-	tmp.prints, tmp.seen = reuse.Zeroed(tmp.prints, len(v.nodes)), reuse.Zeroed(tmp.seen, len(v.nodes))
-	for i, n := range v.nodes[1:] {
-		tmp.prints[i+1] = fold(tmp.prints[n.parent], p.prints.locations[n.location])
+	defer budget.PutBack(&pprofScratches, tmp, len(v.Nodes)*12)
+	tmp.prints, tmp.seen = reuse.Zeroed(tmp.prints, len(v.Nodes)), reuse.Zeroed(tmp.seen, len(v.Nodes))
+	for i, n := range v.Nodes[1:] {
+		tmp.prints[i+1] = symdb.Fold(tmp.prints[n.Parent], p.prints.locations[n.Location])
 	}
 	p.nodes, p.values, p.stacks, p.used = p.nodes[:0], p.values[:0], p.stacks[:0], p.used[:0]
-	p.locations = reuse.Zeroed(p.locations, len(v.locations))
+	p.locations = reuse.Zeroed(p.locations, len(v.Locations))
 	for n, x := range sums {
 		if x == 0 {
 			continue
 		}
 		p.nodes, p.values, p.stacks = append(p.nodes, uint32(n)), append(p.values, x), append(p.stacks, tmp.prints[n])
-		for at := uint32(n); at != 0 && tmp.seen[at] == 0; at = v.nodes[at].parent {
+		for at := uint32(n); at != 0 && tmp.seen[at] == 0; at = v.Nodes[at].Parent {
 			tmp.seen[at] = 1
-			if loc := v.nodes[at].location; p.locations[loc] == 0 {
-				p.locations[loc] = needed
+			if loc := v.Nodes[at].Location; p.locations[loc] == 0 {
+				p.locations[loc] = symdb.Needed
 				p.used = append(p.used, loc)
 			}
 		}
@@ -156,11 +157,11 @@ func newPprofPart(v *view, sums []int64) *pprofPart {
 }
 
 func (p *pprofPart) free() {
-	p.view = view{}
+	p.View = symdb.View{}
 	budget.PutBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
 }
 
-func (m *pprofMerge) add(order int, v *view, sums []int64) error {
+func (m *pprofMerge) add(order int, v *symdb.View, sums []int64) error {
 	bytes := partBytes(v, sums)
 	if err := m.hold.Take(bytes); err != nil {
 		return err
@@ -184,7 +185,7 @@ func (m *pprofMerge) add(order int, v *view, sums []int64) error {
 }
 
 // partBytes is the memory of a part, and of making it.
-func partBytes(v *view, sums []int64) int64 {
+func partBytes(v *symdb.View, sums []int64) int64 {
 	n := int64(0)
 	for _, x := range sums {
 		if x != 0 {
@@ -192,13 +193,13 @@ func partBytes(v *view, sums []int64) int64 {
 		}
 	}
 	const perNode, perLocation = 8 + 4, 8 + 4 + 4 // of all of the view
-	return n*(4+8+8) + int64(len(v.nodes))*perNode + int64(len(v.locations))*perLocation + int64(len(v.functions)+len(v.mappings))*8
+	return n*(4+8+8) + int64(len(v.Nodes))*perNode + int64(len(v.Locations))*perLocation + int64(len(v.Functions)+len(v.Mappings))*8
 }
 
 // addSymbols gives the part's locations their IDs.
 func (m *pprofMerge) addSymbols(p *pprofPart) {
-	m.partStrings, m.partFunctions = reuse.Zeroed(m.partStrings, len(p.strings)), reuse.Zeroed(m.partFunctions, len(p.functions))
-	m.partMappings = reuse.Zeroed(m.partMappings, len(p.mappings))
+	m.partStrings, m.partFunctions = reuse.Zeroed(m.partStrings, len(p.Strings)), reuse.Zeroed(m.partFunctions, len(p.Functions))
+	m.partMappings = reuse.Zeroed(m.partMappings, len(p.Mappings))
 	for _, loc := range p.used {
 		p.locations[loc] = m.location(p, loc)
 	}
@@ -209,14 +210,14 @@ func (m *pprofMerge) addSymbols(p *pprofPart) {
 func (m *pprofMerge) addSamples(p *pprofPart) {
 	for i, n := range p.nodes {
 		if !m.single {
-			if s, ok := m.samples.getPrint(p.stacks[i]); ok {
+			if s, ok := m.samples.GetPrint(p.stacks[i]); ok {
 				m.values[s-1] += p.values[i]
 				continue
 			}
-			m.samples.putPrint(p.stacks[i], uint32(len(m.values))+1)
+			m.samples.PutPrint(p.stacks[i], uint32(len(m.values))+1)
 		}
-		for at := n; at != 0; at = p.view.nodes[at].parent {
-			m.stacks = append(m.stacks, p.locations[p.view.nodes[at].location])
+		for at := n; at != 0; at = p.View.Nodes[at].Parent {
+			m.stacks = append(m.stacks, p.locations[p.View.Nodes[at].Location])
 		}
 		m.values, m.ends = append(m.values, p.values[i]), append(m.ends, len(m.stacks))
 	}
@@ -225,14 +226,14 @@ func (m *pprofMerge) addSamples(p *pprofPart) {
 
 // idOf returns the ID of something that a part has, of a kind: the one that it is
 // known to have, that of an equal one, or the next.
-func idOf(part []uint32, i uint32, ids *pairs, print uint64, add func() int) uint32 {
+func idOf(part []uint32, i uint32, ids *symdb.Pairs, print uint64, add func() int) uint32 {
 	if part[i] != 0 {
 		return part[i]
 	}
-	id, ok := ids.getPrint(print)
+	id, ok := ids.GetPrint(print)
 	if !ok {
 		id = uint32(add())
-		ids.putPrint(print, id)
+		ids.PutPrint(print, id)
 	}
 	part[i] = id
 	return id
@@ -240,27 +241,27 @@ func idOf(part []uint32, i uint32, ids *pairs, print uint64, add func() int) uin
 
 func (s *pprofSymbols) location(p *pprofPart, i uint32) uint32 {
 	print := p.prints.locations[i]
-	if id, ok := s.locationIDs.getPrint(print); ok {
+	if id, ok := s.locationIDs.GetPrint(print); ok {
 		return id
 	}
-	l := p.view.locations[i]
+	l := p.View.Locations[i]
 	first := uint32(len(s.lines))
-	for _, ln := range p.view.lines[l.first:l.end] {
-		s.lines = append(s.lines, line{s.function(p, ln.function), ln.line})
+	for _, ln := range p.View.Lines[l.First:l.End] {
+		s.lines = append(s.lines, symdb.Line{Function: s.function(p, ln.Function), Line: ln.Line})
 	}
-	if l.first, l.end = first, uint32(len(s.lines)); l.mapping != 0 {
-		l.mapping = s.mapping(p, l.mapping)
+	if l.First, l.End = first, uint32(len(s.lines)); l.Mapping != 0 {
+		l.Mapping = s.mapping(p, l.Mapping)
 	}
 	s.locations = append(s.locations, l)
 	id := uint32(len(s.locations))
-	s.locationIDs.putPrint(print, id)
+	s.locationIDs.PutPrint(print, id)
 	return id
 }
 
 func (s *pprofSymbols) function(p *pprofPart, i uint32) uint32 {
 	return idOf(s.partFunctions, i, &s.functionIDs, p.prints.functions[i], func() int {
-		f := p.view.functions[i]
-		f.name, f.systemName, f.file = s.string(p, f.name), s.string(p, f.systemName), s.string(p, f.file)
+		f := p.View.Functions[i]
+		f.Name, f.SystemName, f.File = s.string(p, f.Name), s.string(p, f.SystemName), s.string(p, f.File)
 		s.functions = append(s.functions, f)
 		return len(s.functions)
 	})
@@ -268,8 +269,8 @@ func (s *pprofSymbols) function(p *pprofPart, i uint32) uint32 {
 
 func (s *pprofSymbols) mapping(p *pprofPart, i uint32) uint32 {
 	return idOf(s.partMappings, i, &s.mappingIDs, p.prints.mappings[i], func() int {
-		m := p.view.mappings[i]
-		m.file, m.buildID = s.string(p, m.file), s.string(p, m.buildID)
+		m := p.View.Mappings[i]
+		m.File, m.BuildID = s.string(p, m.File), s.string(p, m.BuildID)
 		s.mappings = append(s.mappings, m)
 		return len(s.mappings)
 	})
@@ -279,7 +280,7 @@ func (s *pprofSymbols) string(p *pprofPart, i uint32) uint32 {
 	if i == 0 {
 		return 0
 	}
-	return idOf(s.partStrings, i, &s.stringIDs, p.view.hashes[i], func() int { return s.addString(p.view.strings[i]) })
+	return idOf(s.partStrings, i, &s.stringIDs, p.View.Hashes[i], func() int { return s.addString(p.View.Strings[i]) })
 }
 
 func (s *pprofSymbols) addString(text string) int {
@@ -293,11 +294,11 @@ func (s *pprofSymbols) textID(text string) uint64 {
 	if text == "" {
 		return 0
 	}
-	print := hashText(text)
-	id, ok := s.stringIDs.getPrint(print)
+	print := symdb.HashText(text)
+	id, ok := s.stringIDs.GetPrint(print)
 	if !ok {
 		id = uint32(s.addString(text))
-		s.stringIDs.putPrint(print, id)
+		s.stringIDs.PutPrint(print, id)
 	}
 	return uint64(id)
 }
@@ -325,8 +326,8 @@ func newPprofMerge(h *budget.Reservation, single bool) *pprofMerge {
 	m.symbolBytes.Store(0)
 	m.sampleBytes.Store(0)
 	m.values, m.ends, m.stacks = m.values[:0], m.ends[:0], m.stacks[:0]
-	for _, t := range []*pairs{&m.samples, &s.stringIDs, &s.functionIDs, &s.mappingIDs, &s.locationIDs} {
-		t.reset()
+	for _, t := range []*symdb.Pairs{&m.samples, &s.stringIDs, &s.functionIDs, &s.mappingIDs, &s.locationIDs} {
+		t.Reset()
 	}
 	s.strings = append(s.strings[:0], "")
 	s.functions, s.mappings, s.locations, s.lines, s.text = s.functions[:0], s.mappings[:0], s.locations[:0], s.lines[:0], 0
@@ -336,5 +337,5 @@ func newPprofMerge(h *budget.Reservation, single bool) *pprofMerge {
 func (m *pprofMerge) free() {
 	m.hold, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
 	clear(m.strings) // which are parts of dictionaries
-	budget.PutBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.bytes()+m.locationIDs.bytes()))
+	budget.PutBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.Bytes()+m.locationIDs.Bytes()))
 }

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -151,39 +152,39 @@ func (w *pprofWriter) putSamples(b []byte, c sampleChunk) {
 	}
 }
 
-func (w *pprofWriter) putLocation(i int, l *location) {
+func (w *pprofWriter) putLocation(i int, l *symdb.Location) {
 	var room [256]byte
 	b := number(room[:0], 1, uint64(i)+1) // id
-	b = number(b, 2, uint64(l.mapping))   // mapping_id
-	b = number(b, 3, l.address)           // address
-	for _, ln := range w.lines[l.first:l.end] {
+	b = number(b, 2, uint64(l.Mapping))   // mapping_id
+	b = number(b, 3, l.Address)           // address
+	for _, ln := range w.lines[l.First:l.End] {
 		var room [32]byte
-		to := number(room[:0], 1, uint64(ln.function))                // function_id
-		to = number(to, 2, uint64(ln.line))                           // line
+		to := number(room[:0], 1, uint64(ln.Function))                // function_id
+		to = number(to, 2, uint64(ln.Line))                           // line
 		b = protowire.AppendBytes(tag(b, 4, protowire.BytesType), to) // line
 	}
-	b = number(b, 5, protowire.EncodeBool(l.folded)) // is_folded
+	b = number(b, 5, protowire.EncodeBool(l.Folded)) // is_folded
 	w.message(4, b)
 }
 
-func (w *pprofWriter) putFunction(i int, f function) {
+func (w *pprofWriter) putFunction(i int, f symdb.Function) {
 	var room [64]byte
 	b := number(room[:0], 1, uint64(i)+1)           // id
-	b = number(b, 2, uint64(f.name))                // name
-	b = number(b, 3, uint64(f.systemName))          // system_name
-	b = number(b, 4, uint64(f.file))                // filename
-	w.message(5, number(b, 5, uint64(f.startLine))) // start_line
+	b = number(b, 2, uint64(f.Name))                // name
+	b = number(b, 3, uint64(f.SystemName))          // system_name
+	b = number(b, 4, uint64(f.File))                // filename
+	w.message(5, number(b, 5, uint64(f.StartLine))) // start_line
 }
 
-func (w *pprofWriter) putMapping(i int, m mapping) {
+func (w *pprofWriter) putMapping(i int, m symdb.Mapping) {
 	b := number(nil, 1, uint64(i)+1)    // id
-	b = number(b, 2, m.start)           // memory_start
-	b = number(b, 3, m.limit)           // memory_limit
-	b = number(b, 4, m.offset)          // file_offset
-	b = number(b, 5, uint64(m.file))    // filename
-	b = number(b, 6, uint64(m.buildID)) // build_id
+	b = number(b, 2, m.Start)           // memory_start
+	b = number(b, 3, m.Limit)           // memory_limit
+	b = number(b, 4, m.Offset)          // file_offset
+	b = number(b, 5, uint64(m.File))    // filename
+	b = number(b, 6, uint64(m.BuildID)) // build_id
 	for bit := range 4 {                // has_functions and so on
-		b = number(b, protowire.Number(7+bit), uint64(m.flags>>bit&1))
+		b = number(b, protowire.Number(7+bit), uint64(m.Flags>>bit&1))
 	}
 	w.message(3, b)
 }

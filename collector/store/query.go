@@ -16,6 +16,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // A job is the part of a query that concerns one partition: the streams to read,
@@ -142,7 +143,7 @@ const bytesPerSum = 8 + 12
 // merge adds up the values of every job's streams by node, of stacktraces that begin
 // with the call site if there is one, and calls fn with the sums, in parallel. The
 // sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *view, sums []int64) error) error {
+func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *symdb.View, sums []int64) error) error {
 	var all atomic.Int64
 	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
 		part, err := s.partition(j.partition)
@@ -152,15 +153,15 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 		defer part.Release()
 		v := part.Value.view()
 		s.edges.less = part.Value.damage == nil
-		bytes := int64(len(v.nodes)) * bytesPerSum
+		bytes := int64(len(v.Nodes)) * bytesPerSum
 		if err := h.Take(bytes); err != nil {
 			return err
 		}
 		defer h.Give(bytes)
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
-		sums := b.zeros(len(v.nodes))
-		within := v.within(callSite)
+		sums := b.zeros(len(v.Nodes))
+		within := v.Within(callSite)
 		total, err := db.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
 		if err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // maintainEvery merges closed windows and applies retention, until ctx ends.
@@ -284,12 +285,12 @@ type merger struct {
 	covers []uint64 // of each point, as pointList.covers
 }
 
-func newMerger(epoch uint32, s *stream, v view) *merger {
+func newMerger(epoch uint32, s *stream, v symdb.View) *merger {
 	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.def.types))}
 	for range s.def.types {
 		b := buffers.Get().(*buffer)
 		m.memory = append(m.memory, b)
-		m.sums = append(m.sums, b.zeros(len(v.nodes)))
+		m.sums = append(m.sums, b.zeros(len(v.Nodes)))
 	}
 	return m
 }

@@ -120,7 +120,7 @@ func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.
 	}
 	sender := proto
 	sender.def.labels = withService(base)
-	needsBase, hasBase := proto.source.states != 0 && len(proto.source.Sample) > 0, true
+	needsBase, hasBase := proto.source.States != 0 && len(proto.source.Sample) > 0, true
 	if needsBase {
 		var err error
 		if hasBase, err = db.admit(&sender, call, pieces); err != nil {

@@ -15,13 +15,14 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
 // A piece is the part of a source that goes into one stream: all of it, or the
 // samples with the same labels.
 type piece struct {
-	source   *source
+	source   *symdb.Profile
 	samples  []*googlev1.Sample
 	tags     []spanTag // of the samples as far as one has any, in their order
 	def      definition
@@ -44,7 +45,7 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 	if p.Pprof == nil {
 		return nil, fmt.Errorf("%w: pprof: missing", storeerr.ErrInvalid)
 	}
-	src, err := checkSource(p.Pprof)
+	src, err := symdb.Check(p.Pprof)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", storeerr.ErrInvalid, err)
 	}
@@ -86,7 +87,7 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 	}
 	for i := range min(len(proto.def.types), 64) {
 		if !typeOf(base.Get(labelName), &proto.def, i).Cumulative() {
-			src.states |= 1 << i
+			src.States |= 1 << i
 		}
 	}
 	proto.normalize()

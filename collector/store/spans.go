@@ -93,7 +93,7 @@ type spans struct {
 }
 
 // newSpans returns the spans of a piece that has tags, given the nodes that
-// translator.nodes found, sorted.
+// Importer.Nodes found, sorted.
 func newSpans(p *piece, order []uint64) *spans {
 	tagged := make([]uint64, 0, len(order))
 	for _, o := range order {

@@ -6,6 +6,8 @@ import (
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // What tells two stacktraces apart for a dictionary has to do so for their
@@ -92,7 +94,7 @@ func TestFingerprintsTellStacktracesApart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var prints []uint64
 			var nodes, slow []uint32
-			known, parts := newDictionary(), newDictionary()
+			known, parts := symdb.NewDictionary(), symdb.NewDictionary()
 			for i := range 2 {
 				p := folded(midnight, "main;work;+inlined 3")
 				if c.before != nil {
@@ -101,14 +103,14 @@ func TestFingerprintsTellStacktracesApart(t *testing.T) {
 				if i > 0 {
 					c.change(p)
 				}
-				src, err := checkSource(p)
+				src, err := symdb.Check(p)
 				require.NoError(t, err)
-				tr := newTranslator(src, p.Sample)
-				prints = append(prints, tr.prints...)
-				nodes = append(nodes, uint32(tr.nodes(known)[0]>>32))
-				parts.stacks = pairs{} // so that it looks at the parts
-				slow = append(slow, uint32(tr.nodes(parts)[0]>>32))
-				tr.free()
+				tr := symdb.NewImporter(src, p.Sample)
+				prints = append(prints, tr.Prints...)
+				nodes = append(nodes, uint32(tr.Nodes(known)[0]>>32))
+				parts.Stacks = symdb.Pairs{} // so that it looks at the parts
+				slow = append(slow, uint32(tr.Nodes(parts)[0]>>32))
+				tr.Free()
 			}
 			require.Equal(t, c.same, prints[0] == prints[1], "fingerprints are equal")
 			require.Equal(t, c.same, slow[0] == slow[1], "nodes are equal")
@@ -121,19 +123,19 @@ func TestFingerprintsTellStacktracesApart(t *testing.T) {
 // the same nodes.
 func TestKnownStacktracesAreTheSameAsTheirParts(t *testing.T) {
 	w := newWorkload(1, 1)
-	known, parts := newDictionary(), newDictionary()
+	known, parts := symdb.NewDictionary(), symdb.NewDictionary()
 	for n := range 20 {
 		p := w.profile(0, 0, n, midnight).Pprof
-		src, err := checkSource(p)
+		src, err := symdb.Check(p)
 		require.NoError(t, err)
-		tr := newTranslator(src, p.Sample)
-		parts.stacks = pairs{}
-		want := slices.Clone(tr.nodes(parts))
-		require.Equal(t, want, tr.nodes(known))
+		tr := symdb.NewImporter(src, p.Sample)
+		parts.Stacks = symdb.Pairs{}
+		want := slices.Clone(tr.Nodes(parts))
+		require.Equal(t, want, tr.Nodes(known))
 		if n > 0 {
-			require.Less(t, len(tr.unknown), len(p.Sample))
+			require.Less(t, len(tr.Unknown), len(p.Sample))
 		}
-		require.Equal(t, parts.view.sizes(), known.view.sizes())
-		tr.free()
+		require.Equal(t, parts.View.Sizes(), known.View.Sizes())
+		tr.Free()
 	}
 }

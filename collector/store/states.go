@@ -231,8 +231,8 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 			}
 			defer part.Release()
 			v := part.Value.view()
-			in := v.below(gs.request.Stack)
-			p.nodes, p.in = len(v.nodes), func(node uint32) bool { return in[v.callOf[node]] }
+			in := v.Below(gs.request.Stack)
+			p.nodes, p.in = len(v.Nodes), func(node uint32) bool { return in[v.CallOf[node]] }
 		}
 		for i := range j.senders {
 			if err := p.add(&j.senders[i]); err != nil {

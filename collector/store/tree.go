@@ -8,6 +8,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -98,7 +99,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		return err
 	}
 	// fill adds a part whose values fill adds to it.
-	fill := func(order int, v *view, fill func(c *callValues) error) error {
+	fill := func(order int, v *symdb.View, fill func(c *callValues) error) error {
 		c, err := parts.begin(v)
 		if err != nil {
 			return err
@@ -114,7 +115,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		}
 		for side, callSite := range callSites {
 			if len(callSite) > 0 {
-				c.view.filterCalls(c.self[side], callSite)
+				c.view.FilterCalls(c.self[side], callSite)
 			}
 		}
 		if err := c.sum(); err != nil {
@@ -143,7 +144,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 					continue
 				}
 				values := b.zeros(len(nodeTo))
-				within := sum.Value.now().withinCalls(nodeTo, callSites[side])
+				within := sum.Value.now().WithinCalls(nodeTo, callSites[side])
 				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
 					return err
 				}
@@ -165,7 +166,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				if j == nil {
 					continue
 				}
-				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.self[side], Place: v.callOf}, v.within(callSites[side])); err != nil {
+				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.self[side], Place: v.CallOf}, v.Within(callSites[side])); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -39,8 +40,8 @@ func newParts(h *budget.Reservation, sides int) *parts {
 // begin returns a part to be filled and then added, or dropped. Where there is no
 // memory for it, parts that were added become one, and then it waits for those of the
 // same query that are being filled, which have their memory.
-func (p *parts) begin(v *view) (*callValues, error) {
-	n := callBytes(partSizeOf(v), p.sides)
+func (p *parts) begin(v *symdb.View) (*callValues, error) {
+	n := callBytes(symdb.SizeOf(v), p.sides)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
@@ -170,13 +171,13 @@ type callTree struct{ *callValues }
 
 func (c callTree) Len() int { return len(c.ranks) }
 func (c callTree) Call(i int32) (caller, name int32) {
-	k := c.view.calls[i]
-	return int32(k.parent), int32(k.name)
+	k := c.view.Calls[i]
+	return int32(k.Parent), int32(k.Name)
 }
 func (c callTree) Next(i int32) (callee, sibling int32) { return c.ranks[i].child, c.ranks[i].next }
 func (c callTree) Self(i int32) [2]int64                { return c.selves(i) }
 func (c callTree) Total(i int32) [2]int64               { return c.totals(i) }
-func (c callTree) Names() []string                      { return c.view.strings }
+func (c callTree) Names() []string                      { return c.view.Strings }
 
 // whole is the tree of all parts.
 func (p *parts) whole() *profile.Tree {

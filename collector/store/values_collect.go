@@ -30,8 +30,8 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 		}
 		defer part.Release()
 		v := part.Value.view()
-		below := v.below(r.Stack)
-		sum.nodes, sum.in = len(v.nodes), func(node uint32) bool { return below[v.callOf[node]] }
+		below := v.Below(r.Stack)
+		sum.nodes, sum.in = len(v.Nodes), func(node uint32) bool { return below[v.CallOf[node]] }
 	}
 	list := valueList{to: to}
 	err := s.eachProfile(j, kind, &r.Selection, func(st *jobStream, time int64, id uint64, value []byte) error {

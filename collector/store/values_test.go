@@ -13,6 +13,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // FuzzRowIdentity encodes rows and reads them as they were.
@@ -81,19 +82,19 @@ func FuzzSegmentIdentity(f *testing.F) {
 	_, segments := fuzzDictionary()
 	f.Add(segments[0])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		read := func(b []byte) (*dictionary, error) {
-			d := newDictionary()
-			d.lookup = &lookup{}
-			d.findCalls()
-			return d, d.readSegment(b)
+		read := func(b []byte) (*symdb.Dictionary, error) {
+			d := symdb.NewDictionary()
+			d.Lookup = &symdb.Lookup{}
+			d.FindCalls()
+			return d, d.ReadSegment(b)
 		}
 		first, err := read(data)
 		if err != nil {
 			return
 		}
-		second, err := read(first.appendSegment(nil, newDictionary().sizes()))
+		second, err := read(first.AppendSegment(nil, symdb.NewDictionary().Sizes()))
 		require.NoError(t, err)
-		require.Equal(t, first.view, second.view)
+		require.Equal(t, first.View, second.View)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // An epochCheck checks the values of one epoch as they come, in the order of
@@ -38,7 +39,7 @@ type epochCheck struct {
 }
 
 type dictCheck struct {
-	dict   *dictionary
+	dict   *symdb.Dictionary
 	closed bool // as a repair closed it, or as it is corrupt
 }
 
@@ -185,9 +186,9 @@ func (e *epochCheck) slots(to map[hourID]uint16, at hourID, value []byte) error 
 func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 	d := e.dicts[partition]
 	if d == nil {
-		d = &dictCheck{dict: newDictionary()}
-		d.dict.lookup = &lookup{}
-		d.dict.findCalls()
+		d = &dictCheck{dict: symdb.NewDictionary()}
+		d.dict.Lookup = &symdb.Lookup{}
+		d.dict.FindCalls()
 		e.dicts[partition] = d
 	}
 	switch {
@@ -199,11 +200,11 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 		return nil
 	case !e.services[partition]:
 		return fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
-	case first != uint32(len(d.dict.nodes)):
+	case first != uint32(len(d.dict.Nodes)):
 		d.closed = true
-		return fmt.Errorf("%w: a segment is missing: node %d follows %d", storeerr.ErrCorrupt, first, len(d.dict.nodes)-1)
+		return fmt.Errorf("%w: a segment is missing: node %d follows %d", storeerr.ErrCorrupt, first, len(d.dict.Nodes)-1)
 	}
-	if err := d.dict.readSegment(value); err != nil {
+	if err := d.dict.ReadSegment(value); err != nil {
 		d.closed = true
 		return err
 	}

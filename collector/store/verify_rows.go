@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // findFamilies finds the streams whose sums a family's windows hold.
@@ -44,7 +45,7 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	}
 	nodes := 1
 	if d := e.dicts[s.partition]; d != nil {
-		nodes = len(d.dict.nodes)
+		nodes = len(d.dict.Nodes)
 	}
 	switch {
 	case int64(r.nodes) > int64(nodes):
@@ -169,7 +170,7 @@ func (e *epochCheck) incomplete(s *streamCheck) bool {
 	d := e.dicts[s.partition]
 	if e.rebuild != nil && (d == nil || !d.closed) {
 		if d == nil {
-			d = &dictCheck{dict: newDictionary()}
+			d = &dictCheck{dict: symdb.NewDictionary()}
 			e.dicts[s.partition] = d
 		}
 		d.closed = true
@@ -224,7 +225,7 @@ func (e *epochCheck) spanned(c *spanCheck) error {
 	if s == nil {
 		return nil // the row says so
 	}
-	if d := e.dicts[s.partition]; d == nil || c.nodes > int64(len(d.dict.nodes)) {
+	if d := e.dicts[s.partition]; d == nil || c.nodes > int64(len(d.dict.Nodes)) {
 		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.partition)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package store
+package symdb
 
 import (
 	"sync"
@@ -9,63 +9,63 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
-// A translator finds the nodes of samples' stacktraces in a dictionary: those
+// An Importer finds the nodes of samples' stacktraces in a dictionary: those
 // that it knows by their fingerprints, the others by their parts. It looks parts
 // up kind by kind, not stacktrace by stacktrace: a look-up that misses the
 // processor's caches then does not wait for the one before.
 //
 // Its tables hold, by index in the profile, 0 for what is not needed, then
 // needed, and in the end the number in the dictionary plus one.
-type translator struct {
-	source    *source
+type Importer struct {
+	source    *Profile
 	samples   []*googlev1.Sample
-	to        *dictionary
-	printer   printer
-	prints    []uint64 // of the samples' stacktraces
-	unknown   []uint32 // samples whose stacktraces the dictionary does not know
+	to        *Dictionary
+	printer   fingerprinter
+	Prints    []uint64 // of the samples' stacktraces
+	Unknown   []uint32 // samples whose stacktraces the dictionary does not know
 	strings   []uint32
 	functions []uint32
 	mappings  []uint32
 	locations []uint32
-	lines     []line
+	lines     []Line
 	path      []pathNode // of the stacktrace before
 	order     []uint64
 }
 
 type pathNode struct{ location, node uint32 }
 
-// needed marks what has no number yet.
-const needed = 1
+// Needed marks what has no number yet.
+const Needed = 1
 
-var translators = sync.Pool{New: func() any { return new(translator) }}
+var translators = sync.Pool{New: func() any { return new(Importer) }}
 
-// newTranslator takes the fingerprints of the stacktraces of some samples of a profile,
+// NewImporter takes the fingerprints of the stacktraces of some samples of a profile,
 // which needs no dictionary. The caller calls free.
-func newTranslator(p *source, samples []*googlev1.Sample) *translator {
-	t := translators.Get().(*translator)
+func NewImporter(p *Profile, samples []*googlev1.Sample) *Importer {
+	t := translators.Get().(*Importer)
 	t.source, t.samples = p, samples
-	t.prints = p.stackPrints(samples, t.prints[:0], &t.printer)
+	t.Prints = p.stackPrints(samples, t.Prints[:0], &t.printer)
 	return t
 }
 
-func (t *translator) free() {
+func (t *Importer) Free() {
 	t.source, t.samples, t.to = nil, nil, nil
 	budget.PutBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)
 }
 
-// nodes returns each sample's node in a dictionary, which grows by what it does
+// Nodes returns each sample's node in a dictionary, which grows by what it does
 // not know, in the upper half, with the sample's index.
-func (t *translator) nodes(d *dictionary) []uint64 {
-	t.to, t.order, t.unknown = d, t.order[:0], t.unknown[:0]
-	for i, print := range t.prints {
+func (t *Importer) Nodes(d *Dictionary) []uint64 {
+	t.to, t.order, t.Unknown = d, t.order[:0], t.Unknown[:0]
+	for i, print := range t.Prints {
 		n, ok := d.knownStack(print)
 		if !ok {
-			t.unknown = append(t.unknown, uint32(i))
+			t.Unknown = append(t.Unknown, uint32(i))
 		}
 		t.order = append(t.order, uint64(n)<<32|uint64(i))
 	}
-	if len(t.unknown) > 0 {
-		d.find()
+	if len(t.Unknown) > 0 {
+		d.Find()
 		t.addParts()
 		t.addNodes()
 	}
@@ -73,14 +73,14 @@ func (t *translator) nodes(d *dictionary) []uint64 {
 }
 
 // addParts adds to the dictionary what the unknown stacktraces consist of.
-func (t *translator) addParts() {
+func (t *Importer) addParts() {
 	src := t.source
 	t.strings, t.functions = reuse.Zeroed(t.strings, len(src.StringTable)), reuse.Zeroed(t.functions, len(src.Function))
 	t.mappings, t.locations = reuse.Zeroed(t.mappings, len(src.Mapping)), reuse.Zeroed(t.locations, len(src.Location))
-	for _, s := range t.unknown {
+	for _, s := range t.Unknown {
 		for _, id := range t.samples[s].LocationId {
 			i, _ := src.locations.index(id)
-			t.locations[i] = needed
+			t.locations[i] = Needed
 		}
 	}
 	for i, need := range t.locations {
@@ -90,22 +90,22 @@ func (t *translator) addParts() {
 		l := src.Location[i]
 		for _, ln := range l.Line {
 			j, _ := src.functions.index(ln.FunctionId)
-			t.functions[j] = needed
+			t.functions[j] = Needed
 		}
 		if l.MappingId != 0 {
 			j, _ := src.mappings.index(l.MappingId)
-			t.mappings[j] = needed
+			t.mappings[j] = Needed
 		}
 	}
 	for i, need := range t.functions {
 		if need != 0 {
 			f := src.Function[i]
-			t.strings[f.Name], t.strings[f.SystemName], t.strings[f.Filename] = needed, needed, needed
+			t.strings[f.Name], t.strings[f.SystemName], t.strings[f.Filename] = Needed, Needed, Needed
 		}
 	}
 	for i, need := range t.mappings {
 		if need != 0 {
-			t.strings[src.Mapping[i].Filename], t.strings[src.Mapping[i].BuildId] = needed, needed
+			t.strings[src.Mapping[i].Filename], t.strings[src.Mapping[i].BuildId] = Needed, Needed
 		}
 	}
 	t.addStrings()
@@ -115,45 +115,45 @@ func (t *translator) addParts() {
 }
 
 // addStrings: index 0 is "", whatever a profile says.
-func (t *translator) addStrings() {
+func (t *Importer) addStrings() {
 	for i, need := range t.strings {
 		if need != 0 && i > 0 {
-			t.strings[i] = t.to.addString(t.source.StringTable[i]) + 1
+			t.strings[i] = t.to.AddString(t.source.StringTable[i]) + 1
 		}
 	}
 }
 
-func (t *translator) string(i int64) uint32 {
+func (t *Importer) string(i int64) uint32 {
 	if i == 0 {
 		return 0
 	}
 	return t.strings[i] - 1
 }
 
-func (t *translator) addFunctions() {
+func (t *Importer) addFunctions() {
 	for i, need := range t.functions {
 		if need != 0 {
 			f := t.source.Function[i]
-			t.functions[i] = t.to.addFunction(function{
-				name: t.string(f.Name), systemName: t.string(f.SystemName), file: t.string(f.Filename), startLine: f.StartLine,
+			t.functions[i] = t.to.AddFunction(Function{
+				Name: t.string(f.Name), SystemName: t.string(f.SystemName), File: t.string(f.Filename), StartLine: f.StartLine,
 			}) + 1
 		}
 	}
 }
 
-func (t *translator) addMappings() {
+func (t *Importer) addMappings() {
 	for i, need := range t.mappings {
 		if need == 0 {
 			continue
 		}
 		m := t.source.Mapping[i]
 		to := mappingOf(m)
-		to.file, to.buildID = t.string(m.Filename), t.string(m.BuildId)
-		t.mappings[i] = t.to.addMapping(to) + 1
+		to.File, to.BuildID = t.string(m.Filename), t.string(m.BuildId)
+		t.mappings[i] = t.to.AddMapping(to) + 1
 	}
 }
 
-func (t *translator) addLocations() {
+func (t *Importer) addLocations() {
 	for i, need := range t.locations {
 		if need == 0 {
 			continue
@@ -162,50 +162,50 @@ func (t *translator) addLocations() {
 		loc := t.source.locationOf(l)
 		if l.MappingId != 0 {
 			j, _ := t.source.mappings.index(l.MappingId)
-			loc.mapping = t.mappings[j] - 1
+			loc.Mapping = t.mappings[j] - 1
 		}
 		t.lines = t.lines[:0]
 		for _, ln := range l.Line {
 			j, _ := t.source.functions.index(ln.FunctionId)
-			t.lines = append(t.lines, line{t.functions[j] - 1, ln.Line})
+			t.lines = append(t.lines, Line{t.functions[j] - 1, ln.Line})
 		}
-		t.locations[i] = t.to.addLocation(loc, t.lines) + 1
+		t.locations[i] = t.to.AddLocation(loc, t.lines) + 1
 	}
 }
 
 // mappingOf is a mapping without its strings. Its range is not kept where it has
 // functions.
-func mappingOf(m *googlev1.Mapping) (to mapping) {
+func mappingOf(m *googlev1.Mapping) (to Mapping) {
 	for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
 		if has {
-			to.flags |= 1 << bit
+			to.Flags |= 1 << bit
 		}
 	}
-	if to.flags&hasFunctions == 0 {
-		to.start, to.limit, to.offset = m.MemoryStart, m.MemoryLimit, m.FileOffset
+	if to.Flags&hasFunctions == 0 {
+		to.Start, to.Limit, to.Offset = m.MemoryStart, m.MemoryLimit, m.FileOffset
 	}
 	return to
 }
 
 // locationOf is a location without its mapping and lines. Where the mapping's
 // range is not kept, the address is relative to it.
-func (s *source) locationOf(l *googlev1.Location) location {
-	to := location{folded: l.IsFolded, address: l.Address}
+func (s *Profile) locationOf(l *googlev1.Location) Location {
+	to := Location{Folded: l.IsFolded, Address: l.Address}
 	i, ok := s.mappings.index(l.MappingId)
 	if !ok || !s.Mapping[i].HasFunctions {
 		return to
 	}
-	if to.address = 0; len(l.Line) == 0 {
-		to.address = l.Address - s.Mapping[i].MemoryStart + s.Mapping[i].FileOffset
+	if to.Address = 0; len(l.Line) == 0 {
+		to.Address = l.Address - s.Mapping[i].MemoryStart + s.Mapping[i].FileOffset
 	}
 	return to
 }
 
 // addNodes adds the unknown stacktraces. Samples next to each other often share
 // their callers.
-func (t *translator) addNodes() {
+func (t *Importer) addNodes() {
 	t.path = t.path[:0]
-	for _, i := range t.unknown {
+	for _, i := range t.Unknown {
 		ids := t.samples[i].LocationId
 		n, same := uint32(0), true
 		for j := len(ids) - 1; j >= 0; j-- {
@@ -219,10 +219,10 @@ func (t *translator) addNodes() {
 			if same {
 				t.path, same = t.path[:level], false
 			}
-			n = t.to.addNode(n, loc)
+			n = t.to.AddNode(n, loc)
 			t.path = append(t.path, pathNode{loc, n})
 		}
-		t.to.knowStack(t.prints[i], n)
+		t.to.knowStack(t.Prints[i], n)
 		t.order[i] = uint64(n)<<32 | uint64(i)
 	}
 }

@@ -1,4 +1,4 @@
-package store
+package symdb
 
 import (
 	"fmt"
@@ -6,13 +6,13 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// A source is a pprof profile that was found to be sound: every reference in it
+// A Profile is a pprof profile that was found to be sound: every reference in it
 // leads somewhere.
-type source struct {
+type Profile struct {
 	*googlev1.Profile
 	locations, functions, mappings ids
 	prints                         []uint64 // what fingerprints returns
-	states                         uint64   // bit i is set if sample type i is a state
+	States                         uint64   // bit i is set if sample type i is a state
 }
 
 // ids maps pprof's IDs to indexes. Most writers number from 1 in order.
@@ -45,8 +45,8 @@ func newIDs(n int, id func(int) uint64) ids {
 	return x
 }
 
-// checkSource follows every reference once.
-func checkSource(p *googlev1.Profile) (*source, error) {
+// Check follows every reference once.
+func Check(p *googlev1.Profile) (*Profile, error) {
 	n := int64(len(p.StringTable))
 	text := func(i int64) bool { return i >= 0 && i < n }
 	if len(p.SampleType) == 0 {
@@ -73,7 +73,7 @@ func checkSource(p *googlev1.Profile) (*source, error) {
 			return nil, fmt.Errorf("function[%d]: no ID, or no such string", i)
 		}
 	}
-	s := &source{
+	s := &Profile{
 		Profile:   p,
 		mappings:  newIDs(len(p.Mapping), func(i int) uint64 { return p.Mapping[i].Id }),
 		functions: newIDs(len(p.Function), func(i int) uint64 { return p.Function[i].Id }),

@@ -1,4 +1,4 @@
-package store
+package symdb
 
 import (
 	"math/bits"
@@ -19,17 +19,17 @@ import (
 // processes. The seeds are this process' own, as textSeed is.
 var foldSeeds = [2]uint64{rand.Uint64(), rand.Uint64()}
 
-// fold adds a word to a fingerprint.
-func fold(print, word uint64) uint64 {
+// Fold adds a word to a fingerprint.
+func Fold(print, word uint64) uint64 {
 	hi, lo := bits.Mul64(print^foldSeeds[0], word^foldSeeds[1])
 	return hi ^ lo
 }
 
-// A printer is memory for fingerprints of what locations consist of.
-type printer struct{ texts, functions, mappings []uint64 }
+// A fingerprinter is memory for fingerprints of what locations consist of.
+type fingerprinter struct{ texts, functions, mappings []uint64 }
 
 // fingerprints returns those of a source's locations, by index.
-func (s *source) fingerprints(tmp *printer) []uint64 {
+func (s *Profile) fingerprints(tmp *fingerprinter) []uint64 {
 	if s.prints != nil || len(s.Location) == 0 {
 		return s.prints
 	}
@@ -40,14 +40,14 @@ func (s *source) fingerprints(tmp *printer) []uint64 {
 		if i == 0 { // "", whatever a profile says
 			text = ""
 		}
-		texts[i] = hashText(text)
+		texts[i] = HashText(text)
 	}
 	for i, f := range s.Function {
-		functions[i] = foldFunction(texts[f.Name], texts[f.SystemName], texts[f.Filename], f.StartLine)
+		functions[i] = FoldFunction(texts[f.Name], texts[f.SystemName], texts[f.Filename], f.StartLine)
 	}
 	for i, m := range s.Mapping {
 		to := mappingOf(m)
-		mappings[i] = foldMapping(texts[m.Filename], texts[m.BuildId], &to)
+		mappings[i] = FoldMapping(texts[m.Filename], texts[m.BuildId], &to)
 	}
 	s.prints = make([]uint64, len(s.Location))
 	for i, l := range s.Location {
@@ -55,44 +55,44 @@ func (s *source) fingerprints(tmp *printer) []uint64 {
 		if j, ok := s.mappings.index(l.MappingId); ok {
 			print = mappings[j]
 		}
-		print = foldLocation(print, &to, len(l.Line))
+		print = FoldLocation(print, &to, len(l.Line))
 		for _, ln := range l.Line {
 			j, _ := s.functions.index(ln.FunctionId)
-			print = fold(fold(print, functions[j]), uint64(ln.Line))
+			print = Fold(Fold(print, functions[j]), uint64(ln.Line))
 		}
 		s.prints[i] = print
 	}
 	return s.prints
 }
 
-// foldFunction is the fingerprint of a function, given the hashes of its strings.
-func foldFunction(name, systemName, file uint64, startLine int64) uint64 {
-	return fold(fold(fold(name, systemName), file), uint64(startLine))
+// FoldFunction is the fingerprint of a function, given the hashes of its strings.
+func FoldFunction(name, systemName, file uint64, startLine int64) uint64 {
+	return Fold(Fold(Fold(name, systemName), file), uint64(startLine))
 }
 
-// foldMapping is that of a mapping.
-func foldMapping(file, buildID uint64, m *mapping) uint64 {
-	return fold(fold(fold(fold(fold(file, buildID), uint64(m.flags)), m.start), m.limit), m.offset)
+// FoldMapping is that of a mapping.
+func FoldMapping(file, buildID uint64, m *Mapping) uint64 {
+	return Fold(Fold(Fold(Fold(Fold(file, buildID), uint64(m.Flags)), m.Start), m.Limit), m.Offset)
 }
 
-// foldLocation begins that of a location, to which its lines are to be added. The
+// FoldLocation begins that of a location, to which its lines are to be added. The
 // mapping is a fingerprint, 0 for none.
-func foldLocation(mapping uint64, l *location, lines int) uint64 {
+func FoldLocation(mapping uint64, l *Location, lines int) uint64 {
 	shape := uint64(lines) << 1
-	if l.folded {
+	if l.Folded {
 		shape |= 1
 	}
-	return fold(fold(mapping, l.address), shape)
+	return Fold(Fold(mapping, l.Address), shape)
 }
 
 // stackPrints appends the fingerprints of the stacktraces of samples.
-func (s *source) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *printer) []uint64 {
+func (s *Profile) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *fingerprinter) []uint64 {
 	prints, ids := s.fingerprints(tmp), &s.locations
 	for _, s := range samples {
 		print := uint64(len(s.LocationId))
 		for _, id := range s.LocationId {
 			i, _ := ids.index(id)
-			print = fold(print, prints[i])
+			print = Fold(print, prints[i])
 		}
 		to = append(to, print)
 	}
@@ -101,12 +101,12 @@ func (s *source) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *print
 
 // knownStack returns the node of a stacktrace that was added with its
 // fingerprint.
-func (d *dictionary) knownStack(print uint64) (node uint32, ok bool) {
-	to, ok := d.stacks.getPrint(print)
+func (d *Dictionary) knownStack(print uint64) (node uint32, ok bool) {
+	to, ok := d.Stacks.GetPrint(print)
 	return to - 1, ok
 }
 
 // knowStack keeps the fingerprint of a stacktrace.
-func (d *dictionary) knowStack(print uint64, node uint32) {
-	d.stacks.putPrint(print, node+1) // the root's is 0
+func (d *Dictionary) knowStack(print uint64, node uint32) {
+	d.Stacks.PutPrint(print, node+1) // the root's is 0
 }

@@ -1,4 +1,4 @@
-package store
+package symdb
 
 import (
 	"hash/maphash"
@@ -12,10 +12,10 @@ import (
 // textSeed is this process' own, so that nobody can make texts of the same hash.
 var textSeed = maphash.MakeSeed()
 
-// hashText is the hash of a text, the same in all dictionaries of this process.
+// HashText is the hash of a text, the same in all dictionaries of this process.
 // Two texts of the same hash do not occur: of a million, one pair in 10^7
 // processes.
-func hashText(s string) uint64 { return maphash.String(textSeed, s) }
+func HashText(s string) uint64 { return maphash.String(textSeed, s) }
 
 // mix is a multiplicative hash of two words.
 func mix(a, b uint64) uint64 {
@@ -23,17 +23,17 @@ func mix(a, b uint64) uint64 {
 	return h ^ h>>32
 }
 
-func (f *function) hash() uint64 {
-	return mix(mix(uint64(f.name)<<32|uint64(f.systemName), uint64(f.file)), uint64(f.startLine))
+func (f *Function) hash() uint64 {
+	return mix(mix(uint64(f.Name)<<32|uint64(f.SystemName), uint64(f.File)), uint64(f.StartLine))
 }
 
-func (l *location) hash(lines []line) uint64 {
-	h := mix(uint64(l.mapping)<<1, l.address)
-	if l.folded {
+func (l *Location) hash(lines []Line) uint64 {
+	h := mix(uint64(l.Mapping)<<1, l.Address)
+	if l.Folded {
 		h++
 	}
 	for _, ln := range lines {
-		h = mix(h, uint64(ln.function)<<32^uint64(ln.line))
+		h = mix(h, uint64(ln.Function)<<32^uint64(ln.Line))
 	}
 	return h
 }
@@ -103,16 +103,16 @@ func (t *numbers) insert(s numberSlot) {
 	t.used++
 }
 
-// pairs is an open-addressing hash table from two numbers to a third, which is
+// Pairs is an open-addressing hash table from two numbers to a third, which is
 // never 0. It takes less than half of a map's memory and time.
-type pairs struct {
+type Pairs struct {
 	slots []pair
 	used  int
 }
 
 type pair struct{ a, b, to uint32 }
 
-func (p *pairs) grow(n int) {
+func (p *Pairs) Grow(n int) {
 	size := 64
 	for size*2 < n*3 {
 		size *= 2
@@ -121,20 +121,20 @@ func (p *pairs) grow(n int) {
 	p.slots, p.used = make([]pair, size), 0
 	for _, s := range old {
 		if s.to != 0 {
-			p.put(s.a, s.b, s.to)
+			p.Put(s.a, s.b, s.to)
 		}
 	}
 }
 
-func (p *pairs) bytes() int64 { return int64(len(p.slots)) * int64(unsafe.Sizeof(pair{})) }
+func (p *Pairs) Bytes() int64 { return int64(len(p.slots)) * int64(unsafe.Sizeof(pair{})) }
 
-// reset takes all out and keeps the memory.
-func (p *pairs) reset() {
+// Reset takes all out and keeps the memory.
+func (p *Pairs) Reset() {
 	clear(p.slots)
 	p.used = 0
 }
 
-func (p *pairs) slot(a, b uint32) int {
+func (p *Pairs) slot(a, b uint32) int {
 	h := (uint64(a)<<32 | uint64(b)) * 0x9E3779B97F4A7C15
 	h ^= h >> 32
 	mask := uint64(len(p.slots) - 1)
@@ -148,7 +148,7 @@ func (p *pairs) slot(a, b uint32) int {
 	}
 }
 
-func (p *pairs) get(a, b uint32) (uint32, bool) {
+func (p *Pairs) Get(a, b uint32) (uint32, bool) {
 	if len(p.slots) == 0 {
 		return 0, false
 	}
@@ -156,9 +156,9 @@ func (p *pairs) get(a, b uint32) (uint32, bool) {
 	return to, to != 0
 }
 
-func (p *pairs) put(a, b, to uint32) {
+func (p *Pairs) Put(a, b, to uint32) {
 	if p.used*3 >= len(p.slots)*2 {
-		p.grow(max(p.used*2, 42))
+		p.Grow(max(p.used*2, 42))
 	}
 	s := &p.slots[p.slot(a, b)]
 	if s.to == 0 {
@@ -167,8 +167,8 @@ func (p *pairs) put(a, b, to uint32) {
 	*s = pair{a, b, to}
 }
 
-// getPrint and putPrint are get and put for a hash of 64 bits, which stands for
+// GetPrint and PutPrint are get and put for a hash of 64 bits, which stands for
 // what it is of.
-func (p *pairs) getPrint(print uint64) (uint32, bool) { return p.get(uint32(print>>32), uint32(print)) }
+func (p *Pairs) GetPrint(print uint64) (uint32, bool) { return p.Get(uint32(print>>32), uint32(print)) }
 
-func (p *pairs) putPrint(print uint64, to uint32) { p.put(uint32(print>>32), uint32(print), to) }
+func (p *Pairs) PutPrint(print uint64, to uint32) { p.Put(uint32(print>>32), uint32(print), to) }

@@ -1,0 +1,55 @@
+package symdb
+
+import "sync"
+
+// A Size is how much a partition holds.
+type Size struct{ Nodes, Calls, Strings int64 }
+
+func SizeOf(v *View) Size {
+	return Size{int64(len(v.Nodes)), int64(len(v.Calls)), int64(len(v.Strings))}
+}
+
+// Below marks the calls of stacktraces that begin with a call site.
+func (v *View) Below(callSite []string) []bool {
+	in := make([]bool, len(v.Calls))
+	depth := make([]int32, len(v.Calls)) // how much of the call site was met, -1 for none
+	for i := 1; i < len(v.Calls); i++ {
+		c := v.Calls[i]
+		d := depth[c.Parent]
+		switch {
+		case in[c.Parent]:
+			in[i] = true
+		case d >= 0 && v.Strings[c.Name] == callSite[d]:
+			depth[i] = d + 1
+			in[i] = int(d)+1 == len(callSite)
+		default:
+			depth[i] = -1
+		}
+	}
+	return in
+}
+
+// Within tells which nodes are of stacktraces that begin with a call site; nil for all
+// if there is none.
+func (v *View) Within(callSite []string) func(node uint32) bool {
+	return v.WithinCalls(v.CallOf, callSite)
+}
+
+// WithinCalls is within for nodes of which the view knows the calls alone.
+func (v *View) WithinCalls(callOf []uint32, callSite []string) func(node uint32) bool {
+	if len(callSite) == 0 {
+		return nil
+	}
+	below := sync.OnceValue(func() []bool { return v.Below(callSite) })
+	return func(node uint32) bool { return below()[callOf[node]] }
+}
+
+// FilterCalls leaves the values of stacktraces that begin with a call site.
+func (v *View) FilterCalls(self []int64, callSite []string) {
+	in := v.Below(callSite)
+	for i := range self {
+		if !in[i] {
+			self[i] = 0
+		}
+	}
+}
