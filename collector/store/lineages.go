@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/layout"
+)
+
+// lineage returns that of a service.
+func (db *DB) lineage(service string) (budget.Ref[*lineage], error) {
+	return budget.Acquire[*lineage](db.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return newLineage(), nil })
+}
+
+// lineageSums finds the services that have jobs in several epochs. The result is
+// by job; others have none. The caller calls free.
+func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, free func(), err error) {
+	by = make([]*lineageSum, len(jobs))
+	sums := map[string]*lineageSum{}
+	free = func() {
+		for _, s := range sums {
+			s.Release()
+		}
+	}
+	if len(jobs) == 0 || jobs[0].epoch == jobs[len(jobs)-1].epoch {
+		return by, free, nil
+	}
+	places := map[string][]int{}
+	for i, j := range jobs {
+		if err := ctx.Err(); err != nil {
+			return nil, free, err
+		}
+		service, err := db.serviceOf(j.epoch, j.partition)
+		if err != nil {
+			return nil, free, err
+		}
+		places[service] = append(places[service], i)
+	}
+	for service, at := range places {
+		if len(at) < 2 {
+			continue
+		}
+		l, err := db.lineage(service)
+		if err != nil {
+			return nil, free, err
+		}
+		sums[service] = &lineageSum{Ref: l, order: at[0]}
+		for _, i := range at {
+			by[i] = sums[service]
+		}
+	}
+	return by, free, nil
+}
+
+// serviceOf is the service of a partition, "" if it has no name.
+func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
+	e, err := db.epoch(epoch)
+	if err != nil {
+		return "", err
+	}
+	defer e.Release()
+	e.Value.mu.RLock()
+	defer e.Value.mu.RUnlock()
+	return e.Value.services[partition], nil
+}
+
+// lastSegment is the first node of a partition's last segment. It grows with the
+// partition.
+func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
+	prefix := layout.SegmentPrefix(s.epoch, id)
+	it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	if err != nil {
+		return 0, err
+	}
+	if it.Last() && len(it.Key()) == len(prefix)+4 {
+		first = binary.BigEndian.Uint32(it.Key()[len(prefix):])
+	}
+	if err = it.Close(); err != nil && unreadable(err) {
+		return math.MaxUint32, nil // the partition is read without it, and does not grow
+	}
+	return first, err
+}
+
+// nodesOf returns the calls of a lineage that the nodes of a partition belong to,
+// as of the scanner's snapshot or later, and whether the partition is whole.
+func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, err error) {
+	last, err := s.lastSegment(id)
+	if err != nil {
+		return nil, false, err
+	}
+	key := budget.Key{Epoch: s.epoch, Partition: id}
+	if nodes, whole := l.has(key, last); nodes != nil {
+		return nodes, whole, nil
+	}
+	part, err := s.partition(id)
+	if err != nil {
+		return nil, false, err
+	}
+	defer part.Release()
+	v := part.Value.view()
+	whole = part.Value.damage == nil
+	return l.learn(key, &v, last, whole), whole, nil
+}
