@@ -213,19 +213,3 @@ func pairJobs(sides [2][]*job) (out [][2]*job) {
 	})
 	return out
 }
-
-// left is the left side of a comparison, which is not used any more.
-func left(d *profile.DiffTree) *profile.Tree {
-	t := &profile.Tree{Names: d.Names, Nodes: make([]profile.Node, len(d.Nodes)), Rest: d.Rest, Functions: d.Functions}
-	for i := range d.Nodes {
-		n := &d.Nodes[i]
-		t.Nodes[i] = profile.Node{Parent: n.Parent, Name: n.Name, Self: n.Self, Total: n.Total}
-	}
-	budget.PutBack(&diffNodes, &diffNodeList{d.Nodes}, cap(d.Nodes)*40)
-	return t
-}
-
-// tree makes a tree of the calls that have a value.
-func (c *callValues) tree() *profile.Tree {
-	return left(c.largest(int64(len(c.ranks))))
-}
