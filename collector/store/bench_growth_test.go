@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	runtimemetrics "runtime/metrics"
 	"sync/atomic"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -68,7 +68,7 @@ func growStore(b *testing.B, pods, hours int) *grown {
 			made[pod][n] = w.profile(0, pod, n, midnight)
 		}
 	}
-	before := heapInUse()
+	before := storetest.HeapInUse()
 	db := open(b, dir, func(o *Options) { o.Now = func() time.Time { return clock } })
 	for hour := range hours {
 		began := cpuTime(b)
@@ -88,7 +88,7 @@ func growStore(b *testing.B, pods, hours int) *grown {
 		require.NoError(b, db.maintain(context.Background(), 0))
 		g.maintenance += cpuTime(b) - began
 		if hour%10 == 0 || hour == hours-1 {
-			g.heap = max(g.heap, heapInUse()-before)
+			g.heap = max(g.heap, storetest.HeapInUse()-before)
 		}
 	}
 	require.NoError(b, db.pebble.Flush())
@@ -97,15 +97,6 @@ func growStore(b *testing.B, pods, hours int) *grown {
 	require.NoError(b, db.Close())
 	growStores[dir] = g
 	return g
-}
-
-// heapInUse is the memory of live objects, but not of pools.
-func heapInUse() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 func benchmarkGrown(b *testing.B, g *grown) {
@@ -156,7 +147,7 @@ func measureQuery(b *testing.B, db *DB, name string, query func(i int) error) {
 		if err := query(0); err != nil { // warm
 			b.Fatal(err)
 		}
-		heap := heapInUse()
+		heap := storetest.HeapInUse()
 		rows, bytes := testutil.ToFloat64(db.metrics.readRows), testutil.ToFloat64(db.metrics.readBytes)
 		peak := watchHeap()
 		done := measureCPU(b)
@@ -215,7 +206,7 @@ func churned(b *testing.B) *grown {
 		began := cpuTime(b)
 		g.profiles += c.append(b, db, time.Duration(hour)*time.Hour, time.Duration(hour+1)*time.Hour)
 		g.ingest += cpuTime(b) - began
-		g.heap = max(g.heap, heapInUse())
+		g.heap = max(g.heap, storetest.HeapInUse())
 		clock = clock.Add(time.Hour)
 		began = cpuTime(b)
 		require.NoError(b, db.maintain(context.Background(), 0))

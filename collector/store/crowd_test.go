@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -124,7 +125,7 @@ func TestACrowdIsAnswered(t *testing.T) {
 		require.NoError(t, query(t.Context()), "query %d", i)
 		requireIdle(t, db)
 	}
-	before := heapInUse()
+	before := storetest.HeapInUse()
 	most := watchHeap()
 	var answered, refused atomic.Int64
 	var g sync.WaitGroup

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -43,10 +44,10 @@ func TestMemoryIsCapped(t *testing.T) {
 			made[s][n] = w.profile(s, 0, n, midnight)
 		}
 	}
-	before := heapInUse()
+	before := storetest.HeapInUse()
 	most := uint64(0)
 	check := func() {
-		heap := heapInUse()
+		heap := storetest.HeapInUse()
 		most = max(most, heap-min(before, heap))
 	}
 	c := churn{pods: pods, services: 3}
@@ -122,11 +123,11 @@ func TestStreamsKeepNothingOfTheirProfiles(t *testing.T) {
 		require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelServiceName, "app", "pod", fmt.Sprint(i))}))
 	}
 	push(0)
-	before := heapInUse()
+	before := storetest.HeapInUse()
 	for i := range streams {
 		push(1 + i)
 	}
-	require.Less(t, heapInUse(), before+streams*bytes/10)
+	require.Less(t, storetest.HeapInUse(), before+streams*bytes/10)
 }
 
 // What an export holds of the memory of queries is what it needs, whatever the one
