@@ -49,7 +49,8 @@ func openTable(fs vfs.FS, dir, name string) (t *entries, err error) {
 	if err != nil {
 		return nil, err
 	}
-	src, err := sstable.NewSimpleReadable(f)
+	bad := newBadBlocks()
+	src, err := sstable.NewSimpleReadable(&tableFile{f, name, bad})
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -82,6 +83,7 @@ func openTable(fs vfs.FS, dir, name string) (t *entries, err error) {
 			if err == nil {
 				return nil
 			}
+			bad.find(fs, fs.PathJoin(dir, name))
 			to := nextReadable(e.key, lastKey, func(key []byte) bool { return it.SeekGE(key, 0) != nil || it.Error() == nil })
 			t.unread(gap{e.key, to}, err)
 			if bytes.Equal(to, lastKey) {

@@ -86,7 +86,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
 func listedTables(fs vfs.FS, dir string) map[string]tableRange {
-	o := readOnlyOptions(readOnlyFS{fs}, func(pebble.DataCorruptionInfo) {})
+	o := readOnlyOptions(readOnlyFS{fs, newBadBlocks()}, func(pebble.DataCorruptionInfo) {})
 	if checkDirectory(fs, dir, o) != nil {
 		return nil
 	}
