@@ -26,6 +26,7 @@ import (
 type rebuild struct {
 	db    *DB
 	batch *pebble.Batch
+	err   error
 }
 
 func (r *rebuild) set(key, value []byte) {
@@ -123,7 +124,7 @@ func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 		return
 	}
 	prefix := tableKey(e.id, hour, "")
-	r.batch.DeleteRange(prefix, after(prefix), nil)
+	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, after(prefix), nil))
 	for at := range e.listed {
 		if at.hour == hour {
 			delete(e.listed, at)

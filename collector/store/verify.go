@@ -85,7 +85,7 @@ func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *peb
 // open opens the database, or adds what keeps it from being opened. It returns its
 // tables, nil if they are not known.
 func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
-	err := checkDirectory(c.fs, c.dir, o)
+	_, err := checkDirectory(c.fs, c.dir, o)
 	if err == nil {
 		if c.pebble, err = pebble.Open(c.dir, o); err != nil {
 			err = explain(c.fs, c.dir, o, err)
@@ -98,11 +98,10 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 	case err != nil:
 		return nil, err
 	}
-	tables, err := tablesOf(c.pebble)
-	if err != nil {
-		return nil, nil // one is missing, as reading is going to find
+	if tables, missing := tablesOf(c.pebble); missing == nil {
+		return tables, nil
 	}
-	return tables, nil
+	return nil, nil // reading the values finds which one is missing
 }
 
 // readOnlyFS makes no lock file where there is none.
@@ -156,7 +155,7 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 				continue
 			}
 		}
-		e, err := open(c.fs, c.dir, name)
+		e, err := open(c.fs, c.dir, name, keys)
 		if err != nil {
 			return err
 		}
@@ -172,7 +171,6 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 				e.unread(gap{}, err)
 			}
 		}
-		e.bound(keys)
 		for _, d := range e.damage {
 			c.damage(d)
 		}
