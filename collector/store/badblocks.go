@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -19,9 +18,24 @@ import (
 // Pebble searches every such block for the bit that may have flipped, which takes some
 // 100 ms each time. They are safe for concurrent use.
 type badBlocks struct {
-	any   atomic.Bool
+	some chan struct{} // closed once there are any
+
 	mu    sync.Mutex
 	files map[string]map[int64]bool // by name: the offsets; nil for the whole file
+}
+
+func newBadBlocks() *badBlocks {
+	return &badBlocks{some: make(chan struct{}), files: map[string]map[int64]bool{}}
+}
+
+// any reports whether there are any.
+func (b *badBlocks) any() bool {
+	select {
+	case <-b.some:
+		return true
+	default:
+		return false
+	}
 }
 
 // find reads all blocks of a table, the first time that it is called for it.
@@ -32,20 +46,19 @@ func (b *badBlocks) find(fs vfs.FS, path string) {
 	if _, known := b.files[name]; known {
 		return
 	}
-	if b.files == nil {
-		b.files = map[string]map[int64]bool{}
-	}
 	offsets, err := findBadBlocks(fs, path)
 	if err == nil && len(offsets) == 0 {
 		return // it was an error of the disk
 	}
+	if len(b.files) == 0 {
+		close(b.some)
+	}
 	b.files[name] = offsets
-	b.any.Store(true)
 }
 
 // has reports whether there is a bad block at an offset of a table.
 func (b *badBlocks) has(name string, offset int64) bool {
-	if !b.any.Load() {
+	if !b.any() {
 		return false
 	}
 	b.mu.Lock()
@@ -86,13 +99,18 @@ func findBadBlocks(fs vfs.FS, path string) (map[int64]bool, error) {
 	return bad, nil
 }
 
-// Open implements vfs.FS.
-func (d *disk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	f, err := d.FS.Open(name, o...)
+// open is the Open of a file system, with tables whose bad blocks are not read again.
+func (b *badBlocks) open(fs vfs.FS, name string, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := fs.Open(name, o...)
 	if err != nil || !strings.HasSuffix(name, ".sst") {
 		return f, err
 	}
-	return &tableFile{f, d.FS.PathBase(name), &d.bad}, nil
+	return &tableFile{f, fs.PathBase(name), b}, nil
+}
+
+// Open implements vfs.FS.
+func (d *disk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	return d.bad.open(d.FS, name, o...)
 }
 
 // A tableFile is a table that is read.

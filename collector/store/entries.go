@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ type tombstone struct {
 // not safe for concurrent use.
 type entries struct {
 	name       string
+	keys       tableRange
 	bytes      int64
 	tombstones []tombstone
 	damage     []Damage          // what could not be read so far
@@ -46,16 +48,18 @@ type entries struct {
 
 // openTable reads a table by Pebble's reader and passes over blocks that are corrupt.
 // What of the file cannot be read is damage; only that there is no such file is an error.
-func openTable(fs vfs.FS, dir, name string) (t *entries, err error) {
+// keys are those that the list of tables says, if it is known.
+func openTable(fs vfs.FS, dir, name string, keys tableRange) (t *entries, err error) {
 	f, err := fs.Open(fs.PathJoin(dir, name))
 	if err != nil {
 		return nil, err
 	}
-	src, err := sstable.NewSimpleReadable(f)
+	bad := newBadBlocks()
+	src, err := sstable.NewSimpleReadable(&tableFile{f, name, bad})
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	t = &entries{name: name, bytes: src.Size(), next: func() *fileEntry { return nil }, close: src.Close}
+	t = &entries{name: name, keys: keys, bytes: src.Size(), next: func() *fileEntry { return nil }, close: src.Close}
 	var o pebble.Options
 	o.EnsureDefaults()
 	r, err := sstable.NewReader(context.Background(), src, o.MakeReaderOptions())
@@ -84,6 +88,7 @@ func openTable(fs vfs.FS, dir, name string) (t *entries, err error) {
 			if err == nil {
 				return nil
 			}
+			bad.find(fs, fs.PathJoin(dir, name))
 			to := nextReadable(e.key, lastKey, func(key []byte) bool { return it.SeekGE(key, 0) != nil || it.Error() == nil })
 			t.unread(gap{e.key, to}, err)
 			if bytes.Equal(to, lastKey) {
@@ -106,23 +111,20 @@ func openTable(fs vfs.FS, dir, name string) (t *entries, err error) {
 // lastKey is above all keys.
 var lastKey = bytes.Repeat([]byte{0xff}, gapBytes)
 
-// unread adds keys that cannot be read to the damage. A gap without a start is that of
-// the whole file.
+// unread adds keys that cannot be read to the damage. Where a gap has no start or no end,
+// it is that of the table, if it is known.
 func (t *entries) unread(g gap, err error) {
+	if len(g.from) == 0 {
+		g.from = t.keys.first
+	}
+	if t.keys.last != nil && (len(g.to) == 0 || bytes.Compare(g.to, t.keys.last) > 0) {
+		g.to = t.keys.last
+	}
 	d := Damage{File: t.name, Reason: oneLine(err)}
-	if len(g.to) > 0 {
+	if len(g.from) > 0 && len(g.to) > 0 {
 		d = d.span(g.from, g.to)
 	}
 	t.damage = append(t.damage, d)
-}
-
-// bound fills in the keys of damage of which they are not known, by those of the table.
-func (t *entries) bound(keys tableRange) {
-	for i, d := range t.damage {
-		if d.First == "" && keys.first != nil {
-			t.damage[i] = d.span(keys.first, keys.last)
-		}
-	}
 }
 
 func (t *entries) readTombstones(r *sstable.Reader) {
@@ -146,15 +148,14 @@ func (t *entries) readTombstones(r *sstable.Reader) {
 type logFile struct {
 	bytes   int64
 	records [][]byte // batches
-	damage  []Damage // in its midst
+	damage  []Damage // records that cannot be read, though others follow
 	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
 	end int64
 }
 
-const logBlock = 32 << 10 // in which Pebble writes logs; no record is looked for elsewhere
-
-// readLog reads a log by Pebble's reader and goes on at the next block after records that
-// are corrupt.
+// readLog reads a log by Pebble's reader, and goes on at the next record after some that
+// cannot be read. Pebble takes these for what a crash leaves, unless it finds in a later
+// block that they were synced.
 func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
 	data, err := readFile(fs, fs.PathJoin(dir, name))
 	if err != nil {
@@ -165,30 +166,75 @@ func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
 
 func parseLog(data []byte, name string) (l logFile) {
 	l.bytes, l.end = int64(len(data)), -1
-	number := numberAs(pebble.SSTableInfo{}.BackingSSTNum, fileNumber(name))
 	readable, clean := int64(0), true // where the latest record ends, and whether the log does
-	for at := int64(0); at < l.bytes && !zeros(data[at:]); at = (max(at, readable)/logBlock + 1) * logBlock {
-		r := record.NewReader(bytes.NewReader(data[at:]), number)
+	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
+		r := logReader(data, at, name)
 		for first := true; ; first = false {
 			b, err := nextRecord(r)
 			if err != nil {
-				if !first || at == 0 {
-					clean = errors.Is(err, io.EOF)
-				}
+				clean = errors.Is(err, io.EOF)
 				break
 			}
 			if first && at > 0 {
-				d := Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though it goes on"}
+				d := Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
 				l.damage = append(l.damage, d.between(l.records, b))
 			}
 			l.records = append(l.records, b)
-			readable = at + r.Offset()
+			readable = at/logBlock*logBlock + r.Offset()
 		}
 	}
-	if !clean && !zeros(data[readable:]) {
+	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
 		l.end = readable
 	}
 	return l
+}
+
+// The blocks in which Pebble writes logs, and where the number of the log is in what
+// begins a record; see its package record.
+const (
+	logBlock   = 32 << 10
+	logNumber  = 7
+	fillerHead = 7 // what begins a record of record.Writer
+)
+
+// logReader reads a log from a record on. Pebble's reader begins at a block, so a record
+// takes the place of what is before it in the block.
+func logReader(data []byte, at int64, name string) *record.Reader {
+	number := numberAs(pebble.SSTableInfo{}.BackingSSTNum, fileNumber(name))
+	before := at % logBlock
+	if before < fillerHead {
+		return record.NewReader(bytes.NewReader(data[at-before:]), number)
+	}
+	var filler bytes.Buffer
+	w := record.NewWriter(&filler)
+	_, err := w.WriteRecord(make([]byte, before-fillerHead))
+	if errors.Join(err, w.Close()) != nil || int64(filler.Len()) != before {
+		return record.NewReader(bytes.NewReader(nil), number)
+	}
+	r := record.NewReader(io.MultiReader(&filler, bytes.NewReader(data[at:])), number)
+	if _, err := nextRecord(r); err != nil {
+		return record.NewReader(bytes.NewReader(nil), number)
+	}
+	return r
+}
+
+// findRecord returns where the next record of a log is, from an offset on; -1 if there is
+// none.
+func findRecord(data []byte, from int64, name string) int64 {
+	number := binary.LittleEndian.AppendUint32(nil, uint32(fileNumber(name)))
+	for from < int64(len(data)) {
+		i := bytes.Index(data[min(from+logNumber, int64(len(data))):], number)
+		if i < 0 {
+			return -1
+		}
+		at := from + int64(i)
+		block := data[:min(int64(len(data)), (at/logBlock+1)*logBlock)] // what follows is not looked at
+		if _, err := logReader(block, at, name).Next(); err == nil {
+			return at
+		}
+		from = at + 1
+	}
+	return -1
 }
 
 func nextRecord(r *record.Reader) ([]byte, error) {
@@ -198,8 +244,6 @@ func nextRecord(r *record.Reader) ([]byte, error) {
 	}
 	return io.ReadAll(rec)
 }
-
-func zeros(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
 
 // numberAs converts a number to the type of another, which is Pebble's own.
 func numberAs[T ~uint64](_ T, n uint64) T { return T(n) }
@@ -266,7 +310,7 @@ func (l *logFile) entries() (out batchEntries) {
 }
 
 // openLog reads a log as openTable reads a table.
-func openLog(fs vfs.FS, dir, name string) (*entries, error) {
+func openLog(fs vfs.FS, dir, name string, _ tableRange) (*entries, error) {
 	l, err := readLog(fs, dir, name)
 	if err != nil {
 		return nil, err
@@ -274,9 +318,6 @@ func openLog(fs vfs.FS, dir, name string) (*entries, error) {
 	b := l.entries()
 	slices.SortFunc(b.all, func(a, b fileEntry) int { return cmp.Or(bytes.Compare(a.key, b.key), cmp.Compare(b.seq, a.seq)) })
 	e := &entries{name: name, bytes: l.bytes, tombstones: b.tombstones, damage: l.damage, close: func() error { return nil }}
-	if l.end >= 0 {
-		e.damage = append(e.damage, Damage{File: name, Offset: l.end, Bytes: l.bytes - l.end, Reason: "the log ends within a write, as a crash leaves it"})
-	}
 	e.next = func() (next *fileEntry) {
 		if len(b.all) > 0 {
 			next, b.all = &b.all[0], b.all[1:]

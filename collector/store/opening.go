@@ -86,33 +86,32 @@ func (f *files) hasMarker(name string) bool {
 	return slices.ContainsFunc(f.all, func(s string) bool { return strings.HasPrefix(s, "marker."+name+".") })
 }
 
-// checkDirectory refuses a directory in which Pebble would take damage for the end of a
-// log or of the list of tables, or for an empty database. The directory is locked.
-func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) error {
+// checkDirectory refuses a directory in which Pebble would take damage for the end of the
+// list of tables, or for an empty database. It returns the records of logs that Pebble may
+// leave out without a word. The directory is locked.
+func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) (logs []Damage, err error) {
 	f, err := listFiles(fs, dir)
 	if err != nil || f.empty() {
-		return err
+		return nil, err
 	}
 	records := 0
 	for _, name := range f.logs {
 		log, err := readLog(fs, dir, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if len(log.damage) > 0 {
-			return corruptFile(log.damage[0])
-		}
+		logs = append(logs, log.damage...)
 		records += len(log.records)
 	}
 	if len(f.tables)+records == 0 && !f.hasMarker(manifestMarker) {
-		return nil // its making was interrupted
+		return nil, nil // its making was interrupted
 	}
 	for _, marker := range []string{manifestMarker, formatMarker} {
 		if !f.hasMarker(marker) && (marker == manifestMarker || len(f.tables) > 0) {
-			return corruptFile(Damage{File: "marker." + marker, Reason: "the file is missing"})
+			return nil, corruptFile(Damage{File: "marker." + marker, Reason: "the file is missing"})
 		}
 	}
-	return checkManifest(fs, dir, &f, o)
+	return logs, checkManifest(fs, dir, &f, o)
 }
 
 // checkManifest refuses a list of tables that ends before its end, unless what is missing
@@ -176,7 +175,7 @@ func findUnlisted(fs vfs.FS, dir string, f *files, o *pebble.Options) (found str
 		if fileNumber(name) <= last {
 			continue
 		}
-		t, err := openTable(fs, dir, name)
+		t, err := openTable(fs, dir, name, tableRange{})
 		if err != nil {
 			return "", err
 		}
@@ -233,6 +232,18 @@ func explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 		}
 		if read != nil {
 			return corruptFile(Damage{File: f.options[n-1], Reason: oneLine(read)})
+		}
+	}
+	for i, name := range f.logs {
+		log, read := readLog(fs, dir, name)
+		if read != nil || !pebble.IsCorruptionError(err) {
+			continue
+		}
+		if len(log.damage) > 0 {
+			return corruptFile(log.damage[0])
+		}
+		if log.end >= 0 && i < len(f.logs)-1 {
+			return corruptFile(Damage{File: name, Offset: log.end, Bytes: log.bytes - log.end, Reason: "the log has no end, though there is a newer one"})
 		}
 	}
 	// Pebble has compared its list with the tables that are there.

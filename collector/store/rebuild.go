@@ -29,6 +29,7 @@ import (
 type rebuild struct {
 	db    *DB
 	batch *pebble.Batch
+	err   error
 }
 
 func (r *rebuild) set(key, value []byte) {
@@ -126,7 +127,7 @@ func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 		return
 	}
 	prefix := layout.TableKey(e.id, hour, "")
-	r.batch.DeleteRange(prefix, layout.After(prefix), nil)
+	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, layout.After(prefix), nil))
 	for at := range e.listed {
 		if at.hour == hour {
 			delete(e.listed, at)

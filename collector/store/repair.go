@@ -69,7 +69,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 			}
 			open = openTable
 		}
-		e, err := open(fs, dir, name)
+		e, err := open(fs, dir, name, known[name])
 		if err != nil {
 			return err
 		}
@@ -88,8 +88,8 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
 func listedTables(fs vfs.FS, dir string) map[string]tableRange {
-	o := readOnlyOptions(readOnlyFS{fs}, func(pebble.DataCorruptionInfo) {})
-	if checkDirectory(fs, dir, o) != nil {
+	o := readOnlyOptions(readOnlyFS{fs, newBadBlocks()}, func(pebble.DataCorruptionInfo) {})
+	if _, err := checkDirectory(fs, dir, o); err != nil {
 		return nil
 	}
 	p, err := pebble.Open(dir, o)
@@ -156,7 +156,7 @@ func (db *DB) rebuildAll(ctx context.Context) ([]Damage, error) {
 	for more := true; more; { // what is deleted may be what something else refers to
 		r := &rebuild{db: db, batch: db.pebble.NewBatch()}
 		c := &checker{ctx: ctx, v: &v, fs: db.disk, dir: db.dir, pebble: db.pebble, rebuild: r}
-		err := c.values()
+		err := errors.Join(c.values(), r.err)
 		if more = !r.batch.Empty(); err == nil && more {
 			err = db.commit(r.batch, pebble.Sync)
 		}

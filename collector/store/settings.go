@@ -35,12 +35,12 @@ func (db *DB) Settings(_ context.Context) (out []Setting, err error) {
 	prefix := layout.KindKey(layout.MetaEpoch, kindSetting)
 	err = db.call("settings", func() error {
 		return db.each(db.pebble, prefix, func(key, value []byte) error {
-			s := Setting{Name: string(key[len(prefix):])}
-			if s.Modified, s.Value, err = decodeSetting(value); err != nil {
-				db.corrupt(fmt.Errorf("read setting %x: %w", key, err))
-				return nil
+			modified, text, bad := decodeSetting(value)
+			if bad != nil {
+				db.corrupt(fmt.Errorf("read setting %x: %w", key, bad))
+			} else {
+				out = append(out, Setting{Name: string(key[len(prefix):]), Value: text, Modified: modified})
 			}
-			out = append(out, s)
 			return nil
 		})
 	})

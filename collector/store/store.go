@@ -234,7 +234,8 @@ func (db *DB) openPebble() (err error) {
 		}
 	}()
 	db.pebbleOptions.Lock = db.lock
-	if err := checkDirectory(db.disk, db.dir, db.pebbleOptions); err != nil {
+	logs, err := checkDirectory(db.disk, db.dir, db.pebbleOptions)
+	if err != nil {
 		return err
 	}
 	err = db.guard(func() (err error) {
@@ -242,6 +243,9 @@ func (db *DB) openPebble() (err error) {
 		return err
 	})
 	if err == nil {
+		for _, d := range logs {
+			db.report(d)
+		}
 		return nil
 	}
 	return explain(db.disk, db.dir, db.pebbleOptions, err)

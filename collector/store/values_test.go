@@ -159,7 +159,7 @@ func FuzzSortedTable(f *testing.F) {
 	whole, err := readFile(fs, "store/"+files.tables[0])
 	require.NoError(f, err)
 	there := map[string]bool{}
-	s, err := openTable(fs, "store", files.tables[0])
+	s, err := openTable(fs, "store", files.tables[0], tableRange{})
 	require.NoError(f, err)
 	for e := s.next(); e != nil; e = s.next() {
 		there[string(e.key)+"\x00"+string(e.value)] = true
@@ -173,7 +173,7 @@ func FuzzSortedTable(f *testing.F) {
 		copy(b[min(max(at, 0), len(b)):], with)
 		mem := vfs.NewMem()
 		require.NoError(t, writeFile(mem, "000001.sst", b))
-		s, err := openTable(mem, "", "000001.sst")
+		s, err := openTable(mem, "", "000001.sst", tableRange{})
 		require.NoError(t, err)
 		for e := s.next(); e != nil; e = s.next() {
 			require.True(t, there[string(e.key)+"\x00"+string(e.value)], "%x", e.key)

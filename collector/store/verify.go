@@ -49,14 +49,17 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	if f.empty() {
 		return v, fmt.Errorf("%s holds no store", dir)
 	}
-	ro := readOnlyFS{fs}
+	ro := readOnlyFS{fs, newBadBlocks()}
 	lock, err := pebble.LockDirectory(dir, ro)
 	if err != nil {
 		return v, fmt.Errorf("%w; stop it, or make a backup and verify that: %w", ErrInUse, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	c := &checker{ctx: ctx, v: &v, fs: ro, dir: dir}
-	o := readOnlyOptions(ro, c.corruption)
+	c := &checker{ctx: ctx, v: &v, fs: fs, dir: dir}
+	o := readOnlyOptions(ro, func(info pebble.DataCorruptionInfo) {
+		c.tableDamage(tableDamage(info))
+		ro.bad.find(fs, info.Path)
+	})
 	o.Lock = lock
 	tables, err := c.open(o)
 	if err != nil {
@@ -64,11 +67,11 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	}
 	if c.pebble != nil {
 		defer func() { err = errors.Join(err, c.pebble.Close()) }()
-		if err := errors.Join(c.format(), c.values()); err != nil {
-			return v, err
-		}
 	}
-	return v, c.files(&f, tables)
+	if err := c.files(&f, tables); err != nil || c.pebble == nil {
+		return v, err
+	}
+	return v, errors.Join(c.format(), c.values())
 }
 
 // readOnlyOptions are those of a database that is read, though tables are missing.
@@ -84,7 +87,7 @@ func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *peb
 // open opens the database, or adds what keeps it from being opened. It returns its
 // tables, nil if they are not known.
 func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
-	err := checkDirectory(c.fs, c.dir, o)
+	_, err := checkDirectory(c.fs, c.dir, o)
 	if err == nil {
 		if c.pebble, err = pebble.Open(c.dir, o); err != nil {
 			err = explain(c.fs, c.dir, o, err)
@@ -97,15 +100,22 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 	case err != nil:
 		return nil, err
 	}
-	tables, err := tablesOf(c.pebble)
-	if err != nil {
-		return nil, nil // one is missing, as reading is going to find
+	if tables, missing := tablesOf(c.pebble); missing == nil {
+		return tables, nil
 	}
-	return tables, nil
+	return nil, nil // reading the values finds which one is missing
 }
 
 // readOnlyFS makes no lock file where there is none.
-type readOnlyFS struct{ vfs.FS }
+type readOnlyFS struct {
+	vfs.FS
+	bad *badBlocks
+}
+
+// Open implements vfs.FS.
+func (r readOnlyFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	return r.bad.open(r.FS, name, o...)
+}
 
 type noLock struct{}
 
@@ -147,7 +157,7 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 				continue
 			}
 		}
-		e, err := open(c.fs, c.dir, name)
+		e, err := open(c.fs, c.dir, name, keys)
 		if err != nil {
 			return err
 		}
@@ -163,7 +173,6 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 				e.unread(gap{}, err)
 			}
 		}
-		e.bound(keys)
 		for _, d := range e.damage {
 			c.damage(d)
 		}
@@ -181,7 +190,7 @@ func (c *checker) values() (err error) {
 		return err
 	}
 	it := &gapIterator{Iterator: r, upper: lastKey, known: &gaps{}, found: func(g gap, err error) {
-		if pebble.ExtractDataCorruptionInfo(err) == nil {
+		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
 			c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to))
 		}
 	}}
@@ -234,8 +243,15 @@ func (c *checker) format() error {
 	return nil
 }
 
-// corruption adds a table that Pebble cannot read.
-func (c *checker) corruption(info pebble.DataCorruptionInfo) { c.damage(tableDamage(info)) }
+// tableDamage adds a table of which nothing is known yet, as it is missing.
+func (c *checker) tableDamage(d Damage) {
+	c.mu.Lock()
+	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool { return o.File == d.File })
+	c.mu.Unlock()
+	if !known {
+		c.damage(d)
+	}
+}
 
 // damage adds what is new.
 func (c *checker) damage(d Damage) {
