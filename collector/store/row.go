@@ -22,18 +22,6 @@ type row struct {
 	values   [][]int64 // [sample type][index in nodes]
 }
 
-// uncounted is a total of a merged row that int64 does not hold. The row has no
-// values of the type.
-const uncounted = -1
-
-// addTotals adds up totals.
-func addTotals(a, b int64) int64 {
-	if a == uncounted || b == uncounted || a > math.MaxInt64-b {
-		return uncounted
-	}
-	return a + b
-}
-
 // encodedUncounted stands for uncounted.
 const encodedUncounted = 1 << 63
 
