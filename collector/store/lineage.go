@@ -3,6 +3,7 @@ package store
 import (
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -135,7 +136,7 @@ func (l *lineageSum) add(h *budget.Reservation, side int, nodeTo []uint32, value
 	self := l.self[side]
 	for n, x := range values {
 		if x != 0 {
-			self[nodeTo[n]] = addTotals(self[nodeTo[n]], x)
+			self[nodeTo[n]] = bitpack.AddTotals(self[nodeTo[n]], x)
 		}
 	}
 	return nil

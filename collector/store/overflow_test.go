@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -278,7 +279,7 @@ func TestProfilesAreCounted(t *testing.T) {
 		bad = slices.Clone(key)
 		return nil
 	}))
-	r := row{profiles: 1, duration: 1, totals: []int64{1, uncounted}, nodes: []uint32{1}, values: [][]int64{{1}, {0}}}
+	r := row{profiles: 1, duration: 1, totals: []int64{1, bitpack.Overflowed}, nodes: []uint32{1}, values: [][]int64{{1}, {0}}}
 	require.NoError(t, db.pebble.Set(bad, r.append(nil), nil))
 	corrupt := 0.0
 	check := func() {

@@ -379,7 +379,7 @@ func (m *merger) add(out *row, level int, value []byte) error {
 	out.parts += m.row.parts
 	out.duration += m.row.duration
 	for c, v := range m.row.totals {
-		out.totals[c] = addTotals(out.totals[c], v)
+		out.totals[c] = bitpack.AddTotals(out.totals[c], v)
 	}
 	return nil
 }
@@ -387,7 +387,7 @@ func (m *merger) add(out *row, level int, value []byte) error {
 // addType adds the values of a sample type of the row that was decoded last, times
 // a sign.
 func (m *merger) addType(c int, sign int64) error {
-	if m.row.totals[c] == uncounted {
+	if m.row.totals[c] == bitpack.Overflowed {
 		return nil
 	}
 	return m.row.addTo(bitpack.Sums{Values: m.sums[c]}, c, sign, &m.tmp)
@@ -408,7 +408,7 @@ func (m *merger) addPoint(time int64) error {
 // write writes the sums as a row, and the points.
 func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error {
 	for c, total := range out.totals {
-		if total == uncounted {
+		if total == bitpack.Overflowed {
 			clear(m.sums[c])
 		}
 	}

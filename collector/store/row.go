@@ -46,7 +46,7 @@ func (r *row) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, r.duration)
 	b = binary.AppendUvarint(b, uint64(len(r.totals)))
 	for _, t := range r.totals {
-		if t == uncounted {
+		if t == bitpack.Overflowed {
 			b = binary.AppendUvarint(b, encodedUncounted)
 			continue
 		}
@@ -173,7 +173,7 @@ func (p *packedRow) decodeHead(r *bitpack.Decoder) error {
 		v := r.Uvarint("total")
 		switch {
 		case v == encodedUncounted:
-			p.totals = append(p.totals, uncounted)
+			p.totals = append(p.totals, bitpack.Overflowed)
 			continue
 		case v > math.MaxInt64:
 			r.Fail("total")
@@ -189,7 +189,7 @@ func (p *packedRow) total(level, sampleType int) (int64, error) {
 	switch {
 	case sampleType >= len(p.totals):
 		return 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.totals))
-	case p.totals[sampleType] != uncounted:
+	case p.totals[sampleType] != bitpack.Overflowed:
 		return p.totals[sampleType], nil
 	case level == layout.LevelFine:
 		return 0, fmt.Errorf("%w: total of sample type %d of one profile is not counted", storeerr.ErrCorrupt, sampleType)

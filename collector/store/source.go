@@ -13,6 +13,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
@@ -125,7 +126,7 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 			continue
 		}
 		for c, v := range s.Value {
-			if totals[c] = addTotals(totals[c], v); totals[c] == uncounted {
+			if totals[c] = bitpack.AddTotals(totals[c], v); totals[c] == bitpack.Overflowed {
 				return nil, fmt.Errorf("%w: sample[%d].value[%d]: with those before it adds up to more than %d", storeerr.ErrInvalid, i, c, int64(math.MaxInt64))
 			}
 		}

@@ -50,7 +50,7 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 			return err
 		}
 		// Pyroscope's encoding of a comparison has the sum of both sides.
-		if addTotals(parts.total[0], parts.total[1]) == uncounted {
+		if bitpack.AddTotals(parts.total[0], parts.total[1]) == bitpack.Overflowed {
 			return storeerr.Overflow()
 		}
 		most := maxNodes

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -122,7 +123,7 @@ func (vs *Values) join() error {
 	for _, v := range vs.Values {
 		if n > 0 {
 			if last := &vs.Values[n-1]; v.id != 0 && last.Time == v.Time && last.id == v.id && last.trace == v.trace {
-				if last.Value = addTotals(last.Value, v.Value); last.Value == uncounted {
+				if last.Value = bitpack.AddTotals(last.Value, v.Value); last.Value == bitpack.Overflowed {
 					return storeerr.Overflow()
 				}
 				last.set = vs.common(last.set, v.set, common)

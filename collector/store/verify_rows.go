@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
@@ -120,7 +121,7 @@ func (e *epochCheck) window(r *rowCheck) error {
 		for _, f := range e.between(finest, n, lo, r.time) {
 			profiles += f.row.profiles
 			for c := range min(len(totals), len(f.row.totals)) {
-				totals[c] = addTotals(totals[c], f.row.totals[c])
+				totals[c] = bitpack.AddTotals(totals[c], f.row.totals[c])
 			}
 		}
 	}
@@ -138,7 +139,7 @@ func (e *epochCheck) window(r *rowCheck) error {
 func countedTotals(totals []int64) []any {
 	out := make([]any, len(totals))
 	for c, total := range totals {
-		if out[c] = total; total == uncounted {
+		if out[c] = total; total == bitpack.Overflowed {
 			out[c] = "uncounted"
 		}
 	}
