@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
@@ -259,11 +260,11 @@ func FuzzSegment(f *testing.F) {
 				t.Fatalf("call %d has parent %d", i, c.Parent)
 			}
 		}
-		c := newCallValues(&d.View, 1)
-		if err := c.sum(); err != nil {
+		c := calltree.New(&d.View, 1)
+		if err := c.Sum(); err != nil {
 			t.Fatal(err)
 		}
-		c.tree()
+		c.Tree()
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -56,9 +57,9 @@ const nodeBytes = 40 + 64 + 40 + 40
 
 // expectTree is the memory that flame graphs of some jobs take: the values of every
 // partition, or once those of a service of several epochs.
-func (db *DB) expectTree(jobs []*job, sums []*lineageSum, sides int, answer answerNodes) int64 {
+func (db *DB) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int, answer answerNodes) int64 {
 	total, calls, largest := int64(0), int64(0), int64(0)
-	lineages := map[*lineageSum]symdb.Size{}
+	lineages := map[*calltree.ServiceSum]symdb.Size{}
 	for i, j := range jobs {
 		size := db.partSize(j.epoch, j.partition)
 		perNode := int64(0)
@@ -68,7 +69,7 @@ func (db *DB) expectTree(jobs []*job, sums []*lineageSum, sides int, answer answ
 			lineages[sum] = of
 			perNode = bytesPerSum
 		} else {
-			total += callBytes(size, sides)
+			total += calltree.SizeOf(size, sides)
 			calls += size.Calls
 		}
 		if len(j.senders) > 0 {
@@ -78,8 +79,8 @@ func (db *DB) expectTree(jobs []*job, sums []*lineageSum, sides int, answer answ
 	}
 	for sum, size := range lineages {
 		// Days have much in common, and some of their own.
-		size.Calls = max(size.Calls+size.Calls/2, int64(sum.Value.calls()))
-		total += callBytes(size, sides) + size.Calls*8*int64(sides)
+		size.Calls = max(size.Calls+size.Calls/2, int64(sum.Value.Calls()))
+		total += calltree.SizeOf(size, sides) + size.Calls*8*int64(sides)
 		calls += size.Calls
 	}
 	if answer.functions && len(jobs) > 1 {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -96,7 +97,7 @@ func TestFunctionsAreExact(t *testing.T) {
 			diff, err := db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{}, n+1)
 			require.NoError(t, err)
 			require.True(t, diff.Functions)
-			require.Equal(t, draw(got), draw(left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
+			require.Equal(t, draw(got), draw(calltree.Left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
 
 			sel.Functions = false
 			want, err := db.Tree(ctx, sel, nil)
@@ -137,7 +138,7 @@ func TestMaxNodesOfEqualCalls(t *testing.T) {
 			require.LessOrEqual(t, int64(len(got.Nodes)-1), profile.Room(n))
 			diff, err := db.Diff(ctx, [2]Selection{sel, everything(`{service_name="none"}`)}, [2][]string{}, n+1)
 			require.NoError(t, err)
-			require.Equal(t, draw(got), draw(left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
+			require.Equal(t, draw(got), draw(calltree.Left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
 		}
 	}
 }

@@ -8,19 +8,20 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // lineage returns that of a service.
-func (db *DB) lineage(service string) (budget.Ref[*lineage], error) {
-	return budget.Acquire[*lineage](db.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return newLineage(), nil })
+func (db *DB) lineage(service string) (budget.Ref[*calltree.ServiceTrie], error) {
+	return budget.Acquire[*calltree.ServiceTrie](db.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 }
 
 // lineageSums finds the services that have jobs in several epochs. The result is
 // by job; others have none. The caller calls free.
-func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, free func(), err error) {
-	by = make([]*lineageSum, len(jobs))
-	sums := map[string]*lineageSum{}
+func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.ServiceSum, free func(), err error) {
+	by = make([]*calltree.ServiceSum, len(jobs))
+	sums := map[string]*calltree.ServiceSum{}
 	free = func() {
 		for _, s := range sums {
 			s.Release()
@@ -48,7 +49,7 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*lineageSum, f
 		if err != nil {
 			return nil, free, err
 		}
-		sums[service] = &lineageSum{Ref: l, order: at[0]}
+		sums[service] = &calltree.ServiceSum{Ref: l, Order: at[0]}
 		for _, i := range at {
 			by[i] = sums[service]
 		}
@@ -87,13 +88,13 @@ func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
 
 // nodesOf returns the calls of a lineage that the nodes of a partition belong to,
 // as of the scanner's snapshot or later, and whether the partition is whole.
-func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, err error) {
+func (s *scanner) nodesOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
 	last, err := s.lastSegment(id)
 	if err != nil {
 		return nil, false, err
 	}
 	key := budget.Key{Epoch: s.epoch, Partition: id}
-	if nodes, whole := l.has(key, last); nodes != nil {
+	if nodes, whole := l.Has(key, last); nodes != nil {
 		return nodes, whole, nil
 	}
 	part, err := s.partition(id)
@@ -103,5 +104,5 @@ func (s *scanner) nodesOf(l *lineage, id uint32) (nodes []uint32, whole bool, er
 	defer part.Release()
 	v := part.Value.view()
 	whole = part.Value.damage == nil
-	return l.learn(key, &v, last, whole), whole, nil
+	return l.Learn(key, &v, last, whole), whole, nil
 }

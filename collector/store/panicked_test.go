@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -88,7 +89,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	// What panics while it is loaded is loaded again by the next call.
 	key := budget.Key{Epoch: 1, Partition: 2}
 	require.Panics(t, func() { db.cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
-	u, err := budget.Acquire[*lineage](db.cache, key, func() (budget.Item, error) { return newLineage(), nil })
+	u, err := budget.Acquire[*calltree.ServiceTrie](db.cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 	require.NoError(t, err)
 	u.Release()
 

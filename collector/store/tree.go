@@ -7,6 +7,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -60,7 +61,7 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 		if functions {
 			tree, err = parts.functions(most, true)
 		} else {
-			tree, err = largest(parts.sorted(), most, true), nil
+			tree, err = calltree.TopN(parts.sorted(), most, true), nil
 		}
 		if err == nil {
 			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
@@ -99,7 +100,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		return err
 	}
 	// fill adds a part whose values fill adds to it.
-	fill := func(order int, v *symdb.View, fill func(c *callValues) error) error {
+	fill := func(order int, v *symdb.View, fill func(c *calltree.Values) error) error {
 		c, err := parts.begin(v)
 		if err != nil {
 			return err
@@ -115,10 +116,10 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		}
 		for side, callSite := range callSites {
 			if len(callSite) > 0 {
-				c.view.FilterCalls(c.self[side], callSite)
+				c.View.FilterCalls(c.Self[side], callSite)
 			}
 		}
-		if err := c.sum(); err != nil {
+		if err := c.Sum(); err != nil {
 			return err
 		}
 		done = true
@@ -144,11 +145,11 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 					continue
 				}
 				values := b.zeros(len(nodeTo))
-				within := sum.Value.now().WithinCalls(nodeTo, callSites[side])
+				within := sum.Value.View().WithinCalls(nodeTo, callSites[side])
 				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
 					return err
 				}
-				if err := sum.add(h, side, nodeTo, values); err != nil {
+				if err := sum.Add(h, side, nodeTo, values); err != nil {
 					return err
 				}
 			}
@@ -161,12 +162,12 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		defer part.Release()
 		v := part.Value.view()
 		s.edges.less = part.Value.damage == nil
-		return fill(first.order, &v, func(c *callValues) error {
+		return fill(first.order, &v, func(c *calltree.Values) error {
 			for side, j := range pairs[first.order] {
 				if j == nil {
 					continue
 				}
-				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.self[side], Place: v.CallOf}, v.Within(callSites[side])); err != nil {
+				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.Self[side], Place: v.CallOf}, v.Within(callSites[side])); err != nil {
 					return err
 				}
 			}
@@ -177,10 +178,10 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		return err
 	}
 	for i, sum := range sums {
-		if sum != nil && sum.order == i {
-			err := fill(i, sum.Value.now(), func(c *callValues) error {
+		if sum != nil && sum.Order == i {
+			err := fill(i, sum.Value.View(), func(c *calltree.Values) error {
 				for s := range sels {
-					copy(c.self[s], sum.self[s])
+					copy(c.Self[s], sum.Self[s])
 				}
 				return nil
 			})

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -28,7 +29,7 @@ type parts struct {
 
 type orderedPart struct {
 	order int
-	*callValues
+	*calltree.Values
 }
 
 func newParts(h *budget.Reservation, sides int) *parts {
@@ -40,15 +41,15 @@ func newParts(h *budget.Reservation, sides int) *parts {
 // begin returns a part to be filled and then added, or dropped. Where there is no
 // memory for it, parts that were added become one, and then it waits for those of the
 // same query that are being filled, which have their memory.
-func (p *parts) begin(v *symdb.View) (*callValues, error) {
-	n := callBytes(symdb.SizeOf(v), p.sides)
+func (p *parts) begin(v *symdb.View) (*calltree.Values, error) {
+	n := calltree.SizeOf(symdb.SizeOf(v), p.sides)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
 		err := p.hold.Take(n)
 		if err == nil {
 			p.begun++
-			return newCallValues(v, p.sides), nil
+			return calltree.New(v, p.sides), nil
 		}
 		switch {
 		case len(p.list) > 0 && !p.collapsed:
@@ -67,15 +68,15 @@ func (p *parts) begin(v *symdb.View) (*callValues, error) {
 func (p *parts) collapse() error {
 	bytes, order := int64(0), p.list[0].order
 	for _, o := range p.list {
-		bytes += o.bytes()
+		bytes += o.Bytes()
 		order = min(order, o.order)
 	}
 	list := p.sorted()
 	p.list = p.list[:0]
-	one, err := collapse(list, p.sides)
+	one, err := calltree.Combine(list, p.sides)
 	p.hold.Give(bytes)
 	if err == nil {
-		err = p.hold.Take(one.bytes())
+		err = p.hold.Take(one.Bytes())
 	}
 	if err != nil {
 		return err
@@ -85,8 +86,8 @@ func (p *parts) collapse() error {
 }
 
 // add takes a part that was filled, which has its place among the others.
-func (p *parts) add(order int, c *callValues) error {
-	for s, total := range c.totals(0) {
+func (p *parts) add(order int, c *calltree.Values) error {
+	for s, total := range c.Totals(0) {
 		if !p.count(s, total) {
 			p.drop(c)
 			return storeerr.Overflow()
@@ -108,9 +109,9 @@ func (p *parts) count(side int, total int64) bool {
 }
 
 // drop takes a part that is not to be added.
-func (p *parts) drop(c *callValues) {
-	p.hold.Give(c.bytes())
-	c.free()
+func (p *parts) drop(c *calltree.Values) {
+	p.hold.Give(c.Bytes())
+	c.Free()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end()
@@ -122,11 +123,11 @@ func (p *parts) end() {
 }
 
 // sorted are the parts in their order.
-func (p *parts) sorted() []*callValues {
+func (p *parts) sorted() []*calltree.Values {
 	slices.SortFunc(p.list, func(a, b orderedPart) int { return cmp.Compare(a.order, b.order) })
-	out := make([]*callValues, len(p.list))
+	out := make([]*calltree.Values, len(p.list))
 	for i, o := range p.list {
-		out[i] = o.callValues
+		out[i] = o.Values
 	}
 	return out
 }
@@ -139,9 +140,9 @@ func (p *parts) tree(sel Selection) (*profile.Tree, error) {
 		if err != nil {
 			return nil, err
 		}
-		return left(cut), nil
+		return calltree.Left(cut), nil
 	case sel.MaxNodes > 0:
-		return left(largest(p.sorted(), sel.MaxNodes, false)), nil
+		return calltree.Left(calltree.TopN(p.sorted(), sel.MaxNodes, false)), nil
 	}
 	return p.whole(), nil
 }
@@ -159,31 +160,31 @@ func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, err
 		calls--
 	}
 	if len(p.list) > 0 && calls > 0 {
-		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].callValues}, calls); cut != nil {
+		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].Values}, calls); cut != nil {
 			return cut, nil
 		}
 	}
-	return largest(p.sorted(), maxNodes, keepRoot), nil
+	return calltree.TopN(p.sorted(), maxNodes, keepRoot), nil
 }
 
 // A callTree shows the calls of a part as a profile.CallTree.
-type callTree struct{ *callValues }
+type callTree struct{ *calltree.Values }
 
-func (c callTree) Len() int { return len(c.ranks) }
+func (c callTree) Len() int { return len(c.Ranks) }
 func (c callTree) Call(i int32) (caller, name int32) {
-	k := c.view.Calls[i]
+	k := c.View.Calls[i]
 	return int32(k.Parent), int32(k.Name)
 }
-func (c callTree) Next(i int32) (callee, sibling int32) { return c.ranks[i].child, c.ranks[i].next }
-func (c callTree) Self(i int32) [2]int64                { return c.selves(i) }
-func (c callTree) Total(i int32) [2]int64               { return c.totals(i) }
-func (c callTree) Names() []string                      { return c.view.Strings }
+func (c callTree) Next(i int32) (callee, sibling int32) { return c.Ranks[i].Child, c.Ranks[i].Next }
+func (c callTree) Self(i int32) [2]int64                { return c.Selves(i) }
+func (c callTree) Total(i int32) [2]int64               { return c.Totals(i) }
+func (c callTree) Names() []string                      { return c.View.Strings }
 
 // whole is the tree of all parts.
 func (p *parts) whole() *profile.Tree {
 	trees := make([]*profile.Tree, len(p.list))
 	for i, c := range p.sorted() {
-		trees[i] = c.tree()
+		trees[i] = c.Tree()
 	}
 	if len(trees) == 1 {
 		return trees[0]
@@ -193,7 +194,7 @@ func (p *parts) whole() *profile.Tree {
 
 func (p *parts) free() {
 	for _, c := range p.list {
-		c.free()
+		c.Free()
 	}
 	p.list = nil
 }

@@ -1,4 +1,5 @@
-package store
+// Package calltree adds up the values of calls, of one part of an epoch, of several, or of all epochs, and takes the largest calls out of them.
+package calltree
 
 import (
 	"sync"
@@ -8,79 +9,79 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
-// A lineage is the function-level trie of a service over all epochs. Every epoch
+// A ServiceTrie is the function-level trie of a service over all epochs. Every epoch
 // numbers the calls of its own trie; a lineage knows which of its own calls they
 // are, so that days are added up in one array, and without their dictionaries.
 // It is made as it is asked for, kept in the cache, and safe for concurrent use.
-type lineage struct {
-	mu    sync.Mutex
-	view  symdb.View // strings, hashes and calls alone
-	names map[uint64]uint32
-	known symdb.Pairs
-	maps  map[budget.Key]*lineageMap
+type ServiceTrie struct {
+	mu         sync.Mutex
+	view       symdb.View // strings, hashes and calls alone
+	names      map[uint64]uint32
+	known      symdb.Pairs
+	numberings map[budget.Key]*numbering
 }
 
-// A lineageMap says which calls of a lineage the nodes of a partition belong to.
+// A numbering says which calls of a lineage the nodes of a partition belong to.
 // It only grows, so what was handed out stays right.
-type lineageMap struct {
+type numbering struct {
 	last   uint32   // first node of the partition's last segment: a stamp
 	whole  bool     // nothing of the partition is missing
 	callTo []uint32 // call of the partition to call of the lineage
 	nodeTo []uint32
 }
 
-func newLineage() *lineage {
-	return &lineage{
-		view:  symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)},
-		names: map[uint64]uint32{symdb.HashText(""): 0},
-		maps:  map[budget.Key]*lineageMap{},
+func NewServiceTrie() *ServiceTrie {
+	return &ServiceTrie{
+		view:       symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)},
+		names:      map[uint64]uint32{symdb.HashText(""): 0},
+		numberings: map[budget.Key]*numbering{},
 	}
 }
 
-func (l *lineage) Size() int64 {
+func (l *ServiceTrie) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := int64(len(l.view.Strings))*96 + int64(len(l.view.Calls))*8 + l.known.Bytes()
-	for _, m := range l.maps {
+	for _, m := range l.numberings {
 		n += int64(cap(m.callTo)+cap(m.nodeTo)) * 4
 	}
 	return n
 }
 
-// now is the view as it is, to read without a lock.
-func (l *lineage) now() *symdb.View {
+// View is the view as it is, to read without a lock.
+func (l *ServiceTrie) View() *symdb.View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := l.view
 	return &v
 }
 
-// calls is how many calls the lineage has.
-func (l *lineage) calls() int {
+// Calls is how many calls the lineage has.
+func (l *ServiceTrie) Calls() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.view.Calls)
 }
 
-// has returns the calls of a partition's nodes, if it knows all of them, and
+// Has returns the calls of a partition's nodes, if it knows all of them, and
 // whether the partition is whole.
-func (l *lineage) has(key budget.Key, last uint32) (nodes []uint32, whole bool) {
+func (l *ServiceTrie) Has(key budget.Key, last uint32) (nodes []uint32, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if m := l.maps[key]; m != nil && m.last >= last {
+	if m := l.numberings[key]; m != nil && m.last >= last {
 		return m.nodeTo, m.whole
 	}
 	return nil, false
 }
 
-// learn adds what a partition has beyond what is known of it.
-func (l *lineage) learn(key budget.Key, v *symdb.View, last uint32, whole bool) []uint32 {
+// Learn adds what a partition has beyond what is known of it.
+func (l *ServiceTrie) Learn(key budget.Key, v *symdb.View, last uint32, whole bool) []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := l.maps[key]
+	m := l.numberings[key]
 	if m == nil {
-		m = &lineageMap{}
-		l.maps[key] = m
+		m = &numbering{}
+		l.numberings[key] = m
 	}
 	for _, c := range v.Calls[min(len(m.callTo), len(v.Calls)):] {
 		if len(m.callTo) == 0 { // the root
@@ -96,7 +97,7 @@ func (l *lineage) learn(key budget.Key, v *symdb.View, last uint32, whole bool) 
 	return m.nodeTo
 }
 
-func (l *lineage) call(parent uint32, text string, hash uint64) uint32 {
+func (l *ServiceTrie) call(parent uint32, text string, hash uint64) uint32 {
 	name, ok := l.names[hash]
 	if !ok {
 		name = uint32(len(l.view.Strings))
@@ -112,28 +113,28 @@ func (l *lineage) call(parent uint32, text string, hash uint64) uint32 {
 	return at
 }
 
-// A lineageSum adds up the values of a service over several epochs. It is safe
+// A ServiceSum adds up the values of a service over several epochs. It is safe
 // for concurrent use.
-type lineageSum struct {
-	budget.Ref[*lineage]
-	order int // of the first of its jobs
+type ServiceSum struct {
+	budget.Ref[*ServiceTrie]
+	Order int // of the first of its jobs
 
 	mu   sync.Mutex
-	self [2][]int64 // by side and call of the lineage; uncounted if too large
+	Self [2][]int64 // by side and call of the lineage; uncounted if too large
 }
 
-// add adds the values of a partition's nodes.
-func (l *lineageSum) add(h *budget.Reservation, side int, nodeTo []uint32, values []int64) error {
-	calls := l.Value.calls()
+// Add adds the values of a partition's nodes.
+func (l *ServiceSum) Add(h *budget.Reservation, side int, nodeTo []uint32, values []int64) error {
+	calls := l.Value.Calls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := calls - len(l.self[side]); n > 0 {
+	if n := calls - len(l.Self[side]); n > 0 {
 		if err := h.Take(int64(n) * 8); err != nil {
 			return err
 		}
-		l.self[side] = append(l.self[side], make([]int64, n)...)
+		l.Self[side] = append(l.Self[side], make([]int64, n)...)
 	}
-	self := l.self[side]
+	self := l.Self[side]
 	for n, x := range values {
 		if x != 0 {
 			self[nodeTo[n]] = bitpack.AddTotals(self[nodeTo[n]], x)

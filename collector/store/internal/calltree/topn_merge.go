@@ -1,4 +1,4 @@
-package store
+package calltree
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// mergeLargest merges several parts, but does little more with nodes that it does
+// mergeTopN merges several parts, but does little more with nodes that it does
 // not keep than to compare their sizes. No node is larger than its parent, so those
 // of at least a size are a tree with the root. It walks the tree of a size at which
 // there should be somewhat more nodes than are wanted, by a sample of the parts;
@@ -19,8 +19,8 @@ import (
 //
 // While it walks, a part's at has a call's number among the nodes if the part alone
 // has the call, -1 if several have, and 0 if it was not taken.
-func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
-	m := merges.Get().(*largestMerge)
+func mergeTopN(parts []*Values, maxNodes int64) *profile.DiffTree {
+	m := merges.Get().(*topNMerge)
 	m.parts = parts
 	defer func() {
 		m.parts = nil
@@ -45,10 +45,10 @@ func mergeLargest(parts []*callValues, maxNodes int64) *profile.DiffTree {
 	}
 }
 
-// A largestMerge keeps its memory for the next one: what a query takes anew, the
+// A topNMerge keeps its memory for the next one: what a query takes anew, the
 // garbage collector has to take back.
-type largestMerge struct {
-	parts   []*callValues
+type topNMerge struct {
+	parts   []*Values
 	sizes   []int64
 	at      []int32 // number in the cut, then in the tree; -1 of what is in neither
 	taken   []int32 // number in the cut to node
@@ -57,7 +57,7 @@ type largestMerge struct {
 	workers []walker
 }
 
-var merges = sync.Pool{New: func() any { return new(largestMerge) }}
+var merges = sync.Pool{New: func() any { return new(topNMerge) }}
 
 // A callRef is a call of a part.
 type callRef struct{ part, call int32 }
@@ -73,12 +73,12 @@ type mergedNode struct {
 }
 
 // guess is a size that some more nodes than wanted have.
-func (m *largestMerge) guess(wanted int64) int64 {
+func (m *topNMerge) guess(wanted int64) int64 {
 	const every = 16
 	m.sizes = m.sizes[:0]
 	for _, p := range m.parts {
-		for i := 1; i < len(p.ranks); i += every {
-			if size := p.ranks[i].size; size != 0 {
+		for i := 1; i < len(p.Ranks); i += every {
+			if size := p.Ranks[i].size; size != 0 {
 				m.sizes = append(m.sizes, size)
 			}
 		}
@@ -93,12 +93,12 @@ func (m *largestMerge) guess(wanted int64) int64 {
 // walk lists the nodes of at least a size, parents before children. Those of
 // several parts it finds by their links. What is below a call of one part alone it
 // takes from that part's calls in their order, which is that of memory.
-func (m *largestMerge) walk(least int64) []mergedNode {
+func (m *topNMerge) walk(least int64) []mergedNode {
 	w := &m.top
 	w.begin(m, least, 0)
 	root := pending{parent: -1}
 	for i, p := range m.parts {
-		p.at = reuse.Zeroed(p.at, len(p.ranks))
+		p.at = reuse.Zeroed(p.at, len(p.Ranks))
 		root.refs = append(root.refs, callRef{int32(i), 0})
 	}
 	// The top of the tree is one task, the subtrees below it are many.
@@ -131,14 +131,14 @@ func (m *largestMerge) walk(least int64) []mergedNode {
 			m.parts[n.ref.part].at[n.ref.call] = int32(i)
 		}
 	}
-	m.concurrently(len(m.parts), func(i int) int64 { return int64(len(m.parts[i].ranks)) }, (*walker).takeAlone)
+	m.concurrently(len(m.parts), func(i int) int64 { return int64(len(m.parts[i].Ranks)) }, (*walker).takeAlone)
 	return w.nodes
 }
 
 // concurrently does n tasks, of which each costs so much, and adds the nodes that
 // they take to the top's. Which worker does a task depends on costs alone, so the
 // nodes are always in the same order.
-func (m *largestMerge) concurrently(n int, cost func(task int) int64, do func(w *walker, task int)) {
+func (m *topNMerge) concurrently(n int, cost func(task int) int64, do func(w *walker, task int)) {
 	w := &m.top
 	if n := min(runtime.GOMAXPROCS(0), 8); len(m.workers) != n {
 		m.workers = make([]walker, n)
@@ -187,7 +187,7 @@ func (m *largestMerge) concurrently(n int, cost func(task int) int64, do func(w 
 
 // A walker walks a part of the merged tree.
 type walker struct {
-	m        *largestMerge
+	m        *topNMerge
 	least    int64
 	base     int32 // number of its first node
 	tasks    []int
@@ -198,7 +198,7 @@ type walker struct {
 	refs     []callRef // of what is pending
 }
 
-func (w *walker) begin(m *largestMerge, least int64, base int32) {
+func (w *walker) begin(m *topNMerge, least int64, base int32) {
 	w.m, w.least, w.base, w.cost = m, least, base, 0
 	w.tasks, w.nodes, w.stack, w.refs = w.tasks[:0], w.nodes[:0], w.stack[:0], w.refs[:0]
 }
@@ -219,7 +219,7 @@ type hashedRef struct {
 // measured adds up the totals of the calls.
 func (w *walker) measured(p pending) pending {
 	for _, r := range p.refs {
-		total := w.m.parts[r.part].totals(r.call)
+		total := w.m.parts[r.part].Totals(r.call)
 		p.total[0] += total[0]
 		p.total[1] += total[1]
 	}
@@ -237,11 +237,11 @@ func (w *walker) take(p *pending) {
 	for _, r := range p.refs {
 		c := w.m.parts[r.part]
 		c.at[r.call] = -1 // not to be taken again
-		self := c.selves(r.call)
+		self := c.Selves(r.call)
 		n.self[0] += self[0]
 		n.self[1] += self[1]
-		for i := c.ranks[r.call].child; i != 0; i = c.ranks[i].next {
-			w.children = append(w.children, hashedRef{c.view.Hashes[c.view.Calls[i].Name], callRef{r.part, i}})
+		for i := c.Ranks[r.call].Child; i != 0; i = c.Ranks[i].Next {
+			w.children = append(w.children, hashedRef{c.View.Hashes[c.View.Calls[i].Name], callRef{r.part, i}})
 		}
 	}
 	subtract(&n.rest, n.self)
@@ -253,7 +253,7 @@ func (w *walker) take(p *pending) {
 		}
 		if i-first == 1 {
 			ref := w.children[first].ref
-			if c := w.m.parts[ref.part]; c.ranks[ref.call].size >= w.least {
+			if c := w.m.parts[ref.part]; c.Ranks[ref.call].size >= w.least {
 				w.single(at, ref)
 			}
 			continue
@@ -275,7 +275,7 @@ func (w *walker) take(p *pending) {
 // single makes a node of a call of one part.
 func (w *walker) single(parent int32, ref callRef) {
 	c := w.m.parts[ref.part]
-	n := mergedNode{parent: parent, ref: ref, size: c.ranks[ref.call].size, self: c.selves(ref.call), total: c.totals(ref.call)}
+	n := mergedNode{parent: parent, ref: ref, size: c.Ranks[ref.call].size, self: c.Selves(ref.call), total: c.Totals(ref.call)}
 	subtract(w.rest(parent), n.total)
 	n.rest = n.total
 	subtract(&n.rest, n.self)
@@ -295,9 +295,9 @@ func (w *walker) rest(node int32) *[2]int64 {
 // take has been at the children of all nodes of several parts.
 func (w *walker) takeAlone(part int) {
 	c := w.m.parts[part]
-	calls, at := c.view.Calls, c.at
-	for i := range c.ranks {
-		if c.ranks[i].size < w.least || at[i] != 0 {
+	calls, at := c.View.Calls, c.at
+	for i := range c.Ranks {
+		if c.Ranks[i].size < w.least || at[i] != 0 {
 			continue
 		}
 		parent := at[calls[i].Parent]
@@ -308,7 +308,7 @@ func (w *walker) takeAlone(part int) {
 
 // tree makes a tree of the nodes of at least a size, or of fewer if those are too
 // many. What is left of the others is in the rest of their parents.
-func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.DiffTree {
+func (m *topNMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.DiffTree {
 	m.at = reuse.Zeroed(m.at, len(nodes))
 	at, taken := m.at, m.taken[:0]
 	// leave adds a node to the rest of its parent.
@@ -328,7 +328,7 @@ func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.
 	}
 	m.taken = taken
 	keep := m.choose(nodes, least, maxNodes)
-	b := newBuilder(int64(len(taken)), true)
+	b := newTreeBuilder(int64(len(taken)), true)
 	for k, i := range taken {
 		n := &nodes[i]
 		if keep != nil && !keep[k] {
@@ -352,7 +352,7 @@ func (m *largestMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.
 
 // choose reports of each node that is taken whether there is room for it, or nil if
 // there is for all.
-func (m *largestMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool {
+func (m *topNMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool {
 	rests := int64(0)
 	for _, i := range m.taken {
 		if nodes[i].rest != [2]int64{} {
@@ -378,7 +378,7 @@ func (m *largestMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool 
 	}
 	return m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
 		ref := nodes[m.taken[k]].ref
-		v := m.parts[ref.part].view
+		v := m.parts[ref.part].View
 		return v.Strings[v.Calls[ref.call].Name]
 	})
 }

@@ -1,4 +1,4 @@
-package store
+package calltree
 
 import (
 	"sync"
@@ -8,16 +8,16 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// largest merges the calls of several partitions into the tree that
+// TopN merges the calls of several partitions into the tree that
 // profile.Merge, Diff and Truncate give. With keepRoot the root counts as one of
 // the maxNodes, as in a comparison. The parts are summed up.
-func largest(parts []*callValues, maxNodes int64, keepRoot bool) *profile.DiffTree {
+func TopN(parts []*Values, maxNodes int64, keepRoot bool) *profile.DiffTree {
 	if keepRoot {
 		maxNodes--
 	}
-	var used []*callValues
+	var used []*Values
 	for _, p := range parts {
-		if p.ranks[0].size != 0 {
+		if p.Ranks[0].size != 0 {
 			used = append(used, p)
 		}
 	}
@@ -25,21 +25,21 @@ func largest(parts []*callValues, maxNodes int64, keepRoot bool) *profile.DiffTr
 	case 0:
 		return &profile.DiffTree{Names: []string{profile.RootName}, Nodes: []profile.DiffNode{{Parent: -1}}}
 	case 1:
-		return used[0].largest(maxNodes)
+		return used[0].topN(maxNodes)
 	}
-	return mergeLargest(used, maxNodes)
+	return mergeTopN(used, maxNodes)
 }
 
-// A builder makes a tree of calls that are named as they are taken. If the calls
+// A treeBuilder makes a tree of calls that are named as they are taken. If the calls
 // are of one part, a name has one number in it.
-type builder struct {
+type treeBuilder struct {
 	tree    profile.DiffTree
 	several bool
 	names   symdb.Pairs // symdb.HashText to name plus one
 }
 
-func newBuilder(room int64, several bool) *builder {
-	b := &builder{several: several}
+func newTreeBuilder(room int64, several bool) *treeBuilder {
+	b := &treeBuilder{several: several}
 	b.tree.Names = make([]string, 0, min(room/2, 1<<13)+16)
 	if several {
 		b.names.Grow(int(min(room/2, 1<<14)))
@@ -58,7 +58,7 @@ type diffNodeList struct{ nodes []profile.DiffNode }
 
 var diffNodes = sync.Pool{New: func() any { return new(diffNodeList) }}
 
-func (b *builder) intern(s string, hash uint64) int32 {
+func (b *treeBuilder) intern(s string, hash uint64) int32 {
 	i := int32(len(b.tree.Names))
 	if b.several {
 		if known, ok := b.names.GetPrint(hash); ok {
@@ -73,17 +73,17 @@ func (b *builder) intern(s string, hash uint64) int32 {
 }
 
 // name is the name of a part's call, found once for each of its strings.
-func (b *builder) name(p *callValues, call int32) int32 {
-	s := p.view.Calls[call].Name
+func (b *treeBuilder) name(p *Values, call int32) int32 {
+	s := p.View.Calls[call].Name
 	if p.names[s] == 0 {
-		p.names[s] = b.intern(p.view.Strings[s], p.view.Hashes[s]) + 1
+		p.names[s] = b.intern(p.View.Strings[s], p.View.Hashes[s]) + 1
 	}
 	return p.names[s] - 1
 }
 
 // fold puts the rest of a node, which its children do not have, into a rest node.
 // All nodes that are kept are there already.
-func (b *builder) fold(parts []*callValues, node int32, rest [2]int64) {
+func (b *treeBuilder) fold(parts []*Values, node int32, rest [2]int64) {
 	if rest == [2]int64{} {
 		return
 	}
@@ -97,11 +97,11 @@ func (b *builder) fold(parts []*callValues, node int32, rest [2]int64) {
 }
 
 // hasFunction reports whether a function of a name has a value in any part.
-func hasFunction(parts []*callValues, name string) bool {
+func hasFunction(parts []*Values, name string) bool {
 	hash := symdb.HashText(name)
 	for _, p := range parts {
-		for s, h := range p.view.Hashes {
-			if h == hash && p.view.Strings[s] == name && p.hasString(uint32(s)) {
+		for s, h := range p.View.Hashes {
+			if h == hash && p.View.Strings[s] == name && p.hasString(uint32(s)) {
 				return true
 			}
 		}
@@ -110,19 +110,19 @@ func hasFunction(parts []*callValues, name string) bool {
 }
 
 // hasString reports whether a call of the name that a string is has a value.
-func (c *callValues) hasString(s uint32) bool {
-	for i := 1; i < len(c.ranks); i++ {
-		if c.view.Calls[i].Name == s && c.ranks[i].size != 0 {
+func (c *Values) hasString(s uint32) bool {
+	for i := 1; i < len(c.Ranks); i++ {
+		if c.View.Calls[i].Name == s && c.Ranks[i].size != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// largest is the tree of one part: its calls in their order, which has parents
+// topN is the tree of one part: its calls in their order, which has parents
 // first.
-func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
-	calls := c.view.Calls
+func (c *Values) topN(maxNodes int64) *profile.DiffTree {
+	calls := c.View.Calls
 	least := c.nthLargest(maxNodes)
 	all := least == 0 // no node has a rest
 	if all {
@@ -130,17 +130,17 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 	}
 	// No call is larger than its parent, so the parents of those taken are taken. What
 	// is left out of a call is what its children that are taken do not have.
-	b := newBuilder(maxNodes, false)
+	b := newTreeBuilder(maxNodes, false)
 	c.at = reuse.Sized(c.at, len(calls))
 	at, taken, rest, nodes := c.at, c.taken[:0], c.rest[:0], b.tree.Nodes // at is set of what is taken
-	for i := range c.ranks {
-		size := c.ranks[i].size
+	for i := range c.Ranks {
+		size := c.Ranks[i].size
 		if size < least && i > 0 {
 			continue
 		}
-		n := profile.DiffNode{Parent: -1, Self: c.self[0][i], Total: size}
+		n := profile.DiffNode{Parent: -1, Self: c.Self[0][i], Total: size}
 		if c.sides > 1 {
-			n.Total, n.SelfRight, n.TotalRight = c.total[0][i], c.self[1][i], c.total[1][i]
+			n.Total, n.SelfRight, n.TotalRight = c.total[0][i], c.Self[1][i], c.total[1][i]
 		}
 		if i > 0 {
 			n.Parent = at[calls[i].Parent]
@@ -158,7 +158,7 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 		return &b.tree
 	}
 	c.choose(b, least, maxNodes)
-	parts := []*callValues{c}
+	parts := []*Values{c}
 	for i := range b.tree.Nodes {
 		b.fold(parts, int32(i), rest[i])
 	}
@@ -167,12 +167,12 @@ func (c *callValues) largest(maxNodes int64) *profile.DiffTree {
 
 // nthLargest is the size of the nth largest call without the root, as large as any if
 // n is 0; 0 if there are no more than n.
-func (c *callValues) nthLargest(n int64) int64 {
+func (c *Values) nthLargest(n int64) int64 {
 	// Most calls are smaller; a sample says than what.
 	const every = 16
 	ranked := c.ranked[:0]
-	for i := 1; i < len(c.ranks); i += every {
-		ranked = append(ranked, c.ranks[i].size)
+	for i := 1; i < len(c.Ranks); i += every {
+		ranked = append(ranked, c.Ranks[i].size)
 	}
 	atLeast := int64(1)
 	if rank := n/every + n/every/4 + 8; rank < int64(len(ranked)) {
@@ -180,8 +180,8 @@ func (c *callValues) nthLargest(n int64) int64 {
 	}
 	for {
 		ranked = ranked[:0]
-		for i := 1; i < len(c.ranks); i++ {
-			if size := c.ranks[i].size; size >= atLeast {
+		for i := 1; i < len(c.Ranks); i++ {
+			if size := c.Ranks[i].size; size >= atLeast {
 				ranked = append(ranked, size)
 			}
 		}
@@ -190,7 +190,7 @@ func (c *callValues) nthLargest(n int64) int64 {
 		case int64(len(ranked)) > n && n > 0:
 			return profile.NthLargest(ranked, int(n))
 		case int64(len(ranked)) > n:
-			return c.ranks[0].size
+			return c.Ranks[0].size
 		case atLeast == 1:
 			return 0
 		}
@@ -201,7 +201,7 @@ func (c *callValues) nthLargest(n int64) int64 {
 // choose names those of a part's nodes for which there is room, rest nodes included,
 // and takes out the others, which then are in the rest of their parents. The nodes are
 // those of at least a size.
-func (c *callValues) choose(b *builder, least, maxNodes int64) {
+func (c *Values) choose(b *treeBuilder, least, maxNodes int64) {
 	nodes := b.tree.Nodes
 	rests := int64(0)
 	for k := range c.rest {
@@ -227,7 +227,7 @@ func (c *callValues) choose(b *builder, least, maxNodes int64) {
 		}
 	}
 	keep := c.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
-		return c.view.Strings[c.view.Calls[c.taken[k]].Name]
+		return c.View.Strings[c.View.Calls[c.taken[k]].Name]
 	})
 	n := int32(1)
 	place := c.at[:len(nodes)] // of those that are kept
