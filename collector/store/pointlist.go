@@ -174,3 +174,18 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 	}
 	return nil
 }
+
+// pointValues are the values of profiles at times, with what each covers.
+type pointValues struct {
+	times, values []int64
+	covers        []uint64
+}
+
+// empty returns no values, with the memory of v.
+func (v pointValues) empty() pointValues {
+	return pointValues{v.times[:0], v.values[:0], v.covers[:0]}
+}
+
+func (v *pointValues) add(t, value int64, covers uint64) {
+	v.times, v.values, v.covers = append(v.times, t), append(v.values, value), append(v.covers, covers)
+}

@@ -375,21 +375,6 @@ func (g *group) seek(gs *groups, t int64) {
 // lateMs is how long after its end a profile may arrive.
 const lateMs = 5000
 
-// pointValues are the values of profiles at times, with what each covers.
-type pointValues struct {
-	times, values []int64
-	covers        []uint64
-}
-
-// empty returns no values, with the memory of v.
-func (v pointValues) empty() pointValues {
-	return pointValues{v.times[:0], v.values[:0], v.covers[:0]}
-}
-
-func (v *pointValues) add(t, value int64, covers uint64) {
-	v.times, v.values, v.covers = append(v.times, t), append(v.values, value), append(v.covers, covers)
-}
-
 func (gs *groups) addAll(g *group, v pointValues) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
