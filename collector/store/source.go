@@ -194,3 +194,9 @@ func withService(l labels.Labels) labels.Labels {
 	}
 	return labels.NewBuilder(l).Set(labelServiceName, unknownService).Labels()
 }
+
+// tag tags the last sample.
+func (p *piece) tag(t spanTag) {
+	p.tags = append(p.tags, make([]spanTag, len(p.samples)-1-len(p.tags))...)
+	p.tags = append(p.tags, t)
+}

@@ -77,12 +77,6 @@ func (t *spanTag) read(name, value string) bool {
 	return true
 }
 
-// tag tags the last sample.
-func (p *piece) tag(t spanTag) {
-	p.tags = append(p.tags, make([]spanTag, len(p.samples)-1-len(p.tags))...)
-	p.tags = append(p.tags, t)
-}
-
 // spans are the samples of a profile that have a tag: for each tag the nodes,
 // ascending, with the values of all sample types.
 type spans struct {
