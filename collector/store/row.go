@@ -400,3 +400,69 @@ func (s *scratch) number(limit int) error {
 	}
 	return nil
 }
+
+// addShare adds the part of a single profile's values that is in a range, times a
+// sign, of the nodes that within selects, or all if it is nil. t is the profile's
+// time. The sum is that of what it added, without the sign.
+func (p *packedRow) addShare(sums bitpack.Sums, sampleType int, sign int64, c clip, t int64, within func(node uint32) bool, s *scratch) (sum int64, err error) {
+	d := int64(p.covers() >> 1)
+	from, to := c.of(t, d)
+	if from >= to {
+		return 0, nil
+	}
+	if p.count == 0 {
+		return 0, nil
+	}
+	part := shareOf(d, from, to)
+	v, factor, err := p.of(sampleType)
+	if err == nil {
+		err = p.unpack(v, sums.Limit(), s)
+	}
+	if err != nil {
+		return 0, err
+	}
+	j := 0
+	for i, node := range s.nodes {
+		if !v.has(i) {
+			continue
+		}
+		x := int64(s.values[j]+1) * factor
+		j++
+		if within != nil && !within(uint32(node)) {
+			continue
+		}
+		x = part.of(x, phaseOf(uint32(node)))
+		sums.Add(node, x*sign)
+		sum += x
+	}
+	return sum, nil
+}
+
+// covers is what a row of a single profile covers, as pointList.covers.
+func (p *packedRow) covers() uint64 {
+	d := min(p.duration, layout.DayMs) << 1
+	if p.parts > 0 {
+		d |= 1
+	}
+	return d
+}
+
+// sum adds up the values of one sample type.
+func (p *packedRow) sum(sampleType int, s *scratch) (sum int64, err error) {
+	if p.count == 0 {
+		return 0, nil
+	}
+	v := p.values[sampleType]
+	divisor := v.divisor
+	if v.mode == columnSame {
+		v = p.values[v.same]
+	}
+	s.values = reuse.Grow(s.values, v.ones)
+	if !v.column.Decode(s.values) {
+		return 0, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
+	}
+	for _, x := range s.values {
+		sum += int64(x+1) * divisor
+	}
+	return sum, nil
+}

@@ -2,9 +2,6 @@ package store
 
 import (
 	"math/bits"
-
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
-	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A clip is a range of time, (lo, hi] in ms, of which a profile may cover a part.
@@ -78,52 +75,6 @@ func phaseOf(n uint32) uint64 { return (uint64(n) + 1) * golden }
 
 // golden is 2^64 divided by the golden ratio, whose multiples are spread evenly.
 const golden = 0x9E3779B97F4A7C15
-
-// covers is what a row of a single profile covers, as pointList.covers.
-func (p *packedRow) covers() uint64 {
-	d := min(p.duration, layout.DayMs) << 1
-	if p.parts > 0 {
-		d |= 1
-	}
-	return d
-}
-
-// addShare adds the part of a single profile's values that is in a range, times a
-// sign, of the nodes that within selects, or all if it is nil. t is the profile's
-// time. The sum is that of what it added, without the sign.
-func (p *packedRow) addShare(sums bitpack.Sums, sampleType int, sign int64, c clip, t int64, within func(node uint32) bool, s *scratch) (sum int64, err error) {
-	d := int64(p.covers() >> 1)
-	from, to := c.of(t, d)
-	if from >= to {
-		return 0, nil
-	}
-	if p.count == 0 {
-		return 0, nil
-	}
-	part := shareOf(d, from, to)
-	v, factor, err := p.of(sampleType)
-	if err == nil {
-		err = p.unpack(v, sums.Limit(), s)
-	}
-	if err != nil {
-		return 0, err
-	}
-	j := 0
-	for i, node := range s.nodes {
-		if !v.has(i) {
-			continue
-		}
-		x := int64(s.values[j]+1) * factor
-		j++
-		if within != nil && !within(uint32(node)) {
-			continue
-		}
-		x = part.of(x, phaseOf(uint32(node)))
-		sums.Add(node, x*sign)
-		sum += x
-	}
-	return sum, nil
-}
 
 // whole reports whether a profile is in the range with all that it covers.
 func (c clip) whole(t, duration int64) bool {

@@ -256,26 +256,6 @@ func (e *epochCheck) row(key, value []byte) error {
 	return nil
 }
 
-// sum adds up the values of one sample type.
-func (p *packedRow) sum(sampleType int, s *scratch) (sum int64, err error) {
-	if p.count == 0 {
-		return 0, nil
-	}
-	v := p.values[sampleType]
-	divisor := v.divisor
-	if v.mode == columnSame {
-		v = p.values[v.same]
-	}
-	s.values = reuse.Grow(s.values, v.ones)
-	if !v.column.Decode(s.values) {
-		return 0, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
-	}
-	for _, x := range s.values {
-		sum += int64(x+1) * divisor
-	}
-	return sum, nil
-}
-
 // end checks what could not be while the keys came.
 func (e *epochCheck) end() {
 	if e == nil {
