@@ -149,10 +149,10 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	if p.continues {
 		r.parts = 1
 	}
-	r.fill(p, order)
+	r.fill(p.samples, len(p.def.types), order)
 	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.id, p.time, p.id), r.append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.id, p.time, p.id), newSpans(p, order).append(nil), nil)
+		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.id, p.time, p.id), newSpans(p.samples, p.tags, len(p.def.types), order).append(nil), nil)
 	}
 	if p.identified && !p.continues {
 		batch.Set(layout.IDKey(e.Value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
@@ -309,31 +309,6 @@ func (e *epoch) finish(s *stream, t int64) {
 	for _, id := range []uint32{s.id, s.family.id} {
 		for _, hour := range []uint8{layout.HourOf(t), wholeDay} {
 			e.open[hourID{id, hour}].flying--
-		}
-	}
-}
-
-// fill adds up the values of a piece's samples, given the nodes that
-// Importer.Nodes found, sorted.
-func (r *row) fill(p *piece, order []uint64) {
-	types := len(p.def.types)
-	r.totals = make([]int64, types)
-	r.values = make([][]int64, types)
-	for c := range r.values {
-		r.values[c] = make([]int64, 0, len(order))
-	}
-	r.nodes = make([]uint32, 0, len(order))
-	for _, o := range order {
-		n, s := uint32(o>>32), p.samples[uint32(o)]
-		if last := len(r.nodes) - 1; last < 0 || r.nodes[last] != n {
-			r.nodes = append(r.nodes, n)
-			for c := range r.values {
-				r.values[c] = append(r.values[c], 0)
-			}
-		}
-		for c, v := range s.Value {
-			r.values[c][len(r.nodes)-1] += v
-			r.totals[c] += v
 		}
 	}
 }

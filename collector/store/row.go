@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
@@ -137,6 +139,30 @@ next:
 		return e
 	}
 	return -1
+}
+
+// fill adds up the values of samples of some sample types, given the nodes that
+// Importer.Nodes found, sorted.
+func (r *row) fill(samples []*googlev1.Sample, types int, order []uint64) {
+	r.totals = make([]int64, types)
+	r.values = make([][]int64, types)
+	for c := range r.values {
+		r.values[c] = make([]int64, 0, len(order))
+	}
+	r.nodes = make([]uint32, 0, len(order))
+	for _, o := range order {
+		n, s := uint32(o>>32), samples[uint32(o)]
+		if last := len(r.nodes) - 1; last < 0 || r.nodes[last] != n {
+			r.nodes = append(r.nodes, n)
+			for c := range r.values {
+				r.values[c] = append(r.values[c], 0)
+			}
+		}
+		for c, v := range s.Value {
+			r.values[c][len(r.nodes)-1] += v
+			r.totals[c] += v
+		}
+	}
 }
 
 // A packedRow is a row of which only the head is decoded. It refers to the

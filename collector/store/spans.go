@@ -11,6 +11,8 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
 // A SpanID is an OpenTelemetry span's, of whose 8 bytes the first is the
@@ -86,19 +88,20 @@ type spans struct {
 	values [][]int64 // [sample type][index in nodes]
 }
 
-// newSpans returns the spans of a piece that has tags, given the nodes that
-// Importer.Nodes found, sorted.
-func newSpans(p *piece, order []uint64) *spans {
+// newSpans returns the spans of samples of some sample types, given their tags, of
+// which there may be fewer than samples, and the nodes that Importer.Nodes found,
+// sorted.
+func newSpans(samples []*googlev1.Sample, tags []spanTag, types int, order []uint64) *spans {
 	tagged := make([]uint64, 0, len(order))
 	for _, o := range order {
-		if i := int(uint32(o)); i < len(p.tags) && p.tags[i] != (spanTag{}) {
+		if i := int(uint32(o)); i < len(tags) && tags[i] != (spanTag{}) {
 			tagged = append(tagged, o)
 		}
 	}
-	slices.SortStableFunc(tagged, func(a, b uint64) int { return p.tags[uint32(a)].compare(p.tags[uint32(b)]) })
-	s := &spans{values: make([][]int64, len(p.def.types))}
+	slices.SortStableFunc(tagged, func(a, b uint64) int { return tags[uint32(a)].compare(tags[uint32(b)]) })
+	s := &spans{values: make([][]int64, types)}
 	for _, o := range tagged {
-		n, t := uint32(o>>32), p.tags[uint32(o)]
+		n, t := uint32(o>>32), tags[uint32(o)]
 		last := len(s.tags) - 1
 		if last < 0 || s.tags[last] != t {
 			s.tags, s.counts = append(s.tags, t), append(s.counts, 0)
@@ -111,7 +114,7 @@ func newSpans(p *piece, order []uint64) *spans {
 				s.values[c] = append(s.values[c], 0)
 			}
 		}
-		for c, v := range p.samples[uint32(o)].Value {
+		for c, v := range samples[uint32(o)].Value {
 			s.values[c][len(s.nodes)-1] += v
 		}
 	}
