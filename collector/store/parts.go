@@ -165,21 +165,3 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 		}
 	}
 }
-
-// ofGrains is a value's part where it is made of some grains of about the same size,
-// each of which is in one part.
-func (s share) ofGrains(v, grains int64, phase uint64) int64 {
-	upTo := func(n int64) int64 { // the value of the first n
-		hi, lo := bits.Mul64(uint64(v), uint64(n))
-		q, _ := bits.Div64(hi, lo, uint64(grains))
-		return int64(q)
-	}
-	out := v
-	if !s.end {
-		out = upTo(until(grains, s.to, phase))
-	}
-	if !s.begin {
-		out -= upTo(until(grains, s.from, phase))
-	}
-	return out
-}
