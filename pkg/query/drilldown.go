@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/timeexpr"
 )
 
 const (
@@ -42,7 +42,7 @@ var reserved = []string{"startsAt", "endsAt", "from", "to", "pad", "profileTypeI
 // Drilldown finds the query for an alert. The parameters are the alert's
 // labels, and:
 //
-//	startsAt, endsAt  when it fired: RFC 3339 or Unix seconds or milliseconds;
+//	startsAt, endsAt  when it fired, as alertTime reads it;
 //	                  an end of zero means that it still fires
 //	from, to          the time range, instead of the one made of those
 //	pad               how far the range reaches beyond startsAt and endsAt
@@ -90,7 +90,7 @@ func (r *Runner) window(params url.Values) (window, error) {
 	var times [2]time.Time
 	for i, name := range []string{"startsAt", "endsAt"} {
 		var err error
-		if times[i], err = alertTime(params.Get(name)); err != nil {
+		if times[i], err = alertTime(params.Get(name), now); err != nil {
 			return window{}, client.Invalidf(name, "%w", err)
 		}
 	}
@@ -113,48 +113,57 @@ func (r *Runner) window(params url.Values) (window, error) {
 		to = now
 	}
 	w := window{
-		from: cmp.Or(params.Get("from"), strconv.FormatInt(starts.Add(-pad).UnixMilli(), 10)),
-		to:   cmp.Or(params.Get("to"), strconv.FormatInt(to.UnixMilli(), 10)),
+		from: cmp.Or(params.Get("from"), millis(starts.Add(-pad))),
+		to:   cmp.Or(params.Get("to"), millis(to)),
 	}
 	start, end, err := ParseRange(w.from, w.to, now)
+	if err != nil {
+		return window{}, err
+	}
 	w.start, w.end = start.UnixMilli(), end.UnixMilli()
-	return w, err
+	// Grafana's URLs have fewer forms of times than ParseRange.
+	if !strings.HasPrefix(w.from, "now") {
+		w.from = millis(start)
+	}
+	if !strings.HasPrefix(w.to, "now") {
+		w.to = millis(end)
+	}
+	return w, nil
 }
 
-// ParseRange reads a time range as Grafana's URLs hold it: Unix milliseconds,
-// or relative to now, such as now-1h.
+// millis writes a time as Grafana's URLs do, in Unix milliseconds.
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// ParseRange reads a time range in the forms of timeexpr.Parse, which include those of
+// Grafana's URLs. Errors name from or to.
 func ParseRange(from, to string, now time.Time) (start, end time.Time, err error) {
-	tr := gtime.TimeRange{From: from, To: to, Now: now}
-	if start, err = tr.ParseFrom(); err != nil {
-		return start, end, client.Invalidf("from", "%q is no time: %w", from, err)
+	if start, err = timeexpr.Parse(from, now, false); err != nil {
+		return start, end, client.Invalidf("from", "%w", err)
 	}
-	if end, err = tr.ParseTo(); err != nil {
-		return start, end, client.Invalidf("to", "%q is no time: %w", to, err)
+	if end, err = timeexpr.Parse(to, now, true); err != nil {
+		return start, end, client.Invalidf("to", "%w", err)
 	}
 	return start, end, nil
 }
 
-// alertTime reads RFC 3339 or a number of seconds or milliseconds. Nothing,
-// and the zero time of Grafana and Alertmanager, give the zero time.
-func alertTime(s string) (time.Time, error) {
-	if s == "" {
+// alertTime reads a time of an alert in the forms of timeexpr.Parse, or as a number with
+// an exponent, as Prometheus prints them. An empty text, the zero time of Grafana and
+// Alertmanager, and times before 1970 give the zero time.
+func alertTime(s string, now time.Time) (time.Time, error) {
+	if s == "" || strings.HasPrefix(s, "0001-01-01T") {
 		return time.Time{}, nil
 	}
-	if n, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(n) && math.Abs(n) < 1e15 {
-		if n <= 0 {
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		switch {
+		case n <= 0:
 			return time.Time{}, nil
+		case strings.ContainsAny(s, "eE") && n < 1e18:
+			s = strconv.FormatFloat(n, 'f', -1, 64)
 		}
-		if n < 1e11 { // seconds, until the year 5138
-			n *= 1000
-		}
-		return time.UnixMilli(int64(n)), nil
 	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is neither RFC 3339 nor a Unix time", s)
-	}
-	if t.Unix() <= 0 {
-		return time.Time{}, nil
+	t, err := timeexpr.Parse(s, now, false)
+	if err != nil || t.Unix() <= 0 {
+		return time.Time{}, err
 	}
 	return t, nil
 }

@@ -119,7 +119,7 @@ func (m *Model) check() error {
 		m.QueryType = TypeBoth
 	case TypeProfile, TypeMetrics, TypeBoth:
 	default:
-		return client.Invalidf("queryType", "%q is none of %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth)
+		return client.Invalidf("queryType", "%q is not one of %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth)
 	}
 	switch m.Unit {
 	case "":
