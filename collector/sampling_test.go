@@ -42,7 +42,7 @@ type lab struct {
 func newLab(t *testing.T, enabled config.Mode) *lab {
 	t.Helper()
 	srv := server.New(server.Options{})
-	srv.OpenElsewhere("http://example.com")
+	srv.OpenAgent("http://example.com")
 	l := &lab{server: httptest.NewServer(srv), sources: make(chan *fakeSource, 10)}
 	t.Cleanup(l.server.Close)
 	l.sampler = newSampler(config.EBPF{Enabled: enabled, Frequency: 19}, nil, &srv.Health, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

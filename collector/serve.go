@@ -190,7 +190,7 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("push.url: %w", err)
 		}
-		srv.OpenElsewhere(c.Push.URL)
+		srv.OpenAgent(c.Push.URL)
 		return f, nil, func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 			defer cancel()

@@ -78,7 +78,7 @@ type Forwarder struct {
 func New(o Options) (*Forwarder, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("forward: %q is no URL of an HTTP server", o.URL)
+		return nil, fmt.Errorf("forward: %q is not the URL of an HTTP server", o.URL)
 	}
 	client := http.Client{}
 	if o.Client != nil {

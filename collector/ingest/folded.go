@@ -181,7 +181,7 @@ func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
 	case err != nil && bytes.IndexByte(last, ',') >= 0:
 		return nil, 0, fmt.Errorf("%q has a comma, which may separate thousands or a fraction; numbers are written without, fractions with a dot", cut(last))
 	case err != nil && !isNumber(last):
-		return nil, 0, fmt.Errorf("%q is no number of samples", cut(last))
+		return nil, 0, fmt.Errorf("%q is not a number of samples", cut(last))
 	case err != nil:
 		value, err = c.fraction(last)
 		return stack, value, err

@@ -96,9 +96,9 @@ func TestFoldedNamesTheLine(t *testing.T) {
 		want string
 	}{
 		"no number":         {"a;b 1\na;b\n", Limits{}, `folded: line 2: "a;b" has no space`},
-		"no number at all":  {"a;b 1\n\na;b 1.5s\n", Limits{}, `folded: line 3: "1.5s" is no number of samples`},
+		"no number at all":  {"a;b 1\n\na;b 1.5s\n", Limits{}, `folded: line 3: "1.5s" is not a number of samples`},
 		"a comma":           {"a;b 1,234\n", Limits{}, `folded: line 1: "1,234" has a comma, which may separate thousands or a fraction`},
-		"infinite":          {"a;b inf\n", Limits{}, `folded: line 1: "inf" is no number of samples`},
+		"infinite":          {"a;b inf\n", Limits{}, `folded: line 1: "inf" is not a number of samples`},
 		"negative fraction": {"a;b -0.5\n", Limits{}, "folded: line 1: the value -0.5 is negative"},
 		"too large":         {"a;b 9223372036854775808\n", Limits{}, "folded: line 1: 9223372036854775808 is more than 9223372036854775807"},
 		"large exponent":    {"a;b 1e400\n", Limits{}, "folded: line 1: 1e400 is more than 9223372036854775807"},
@@ -142,7 +142,7 @@ func TestFoldedNamesTheLine(t *testing.T) {
 		})
 	}
 	_, _, err := Folded(nil, pushOf(t, "shop.what"), Limits{})
-	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is no profile type`)
+	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is not a profile type`)
 	_, _, err = Folded([]byte("a 1"), pushOf(t, "shop{service_name=a}"), Limits{MaxLabels: 3})
 	require.ErrorContains(t, err, "folded: labels: 4 labels are more than 3 (limits.max_labels)")
 	_, _, err = Folded(nil, pushOf(t, ".cpu"), Limits{})

@@ -62,11 +62,11 @@ func frameExpressions(p *googlev1.Profile) (drop, keep *regexp.Regexp, err error
 		text = "^(" + text + ")$"
 		parsed, err := syntax.Parse(text, syntax.Perl)
 		if err != nil {
-			return nil, fmt.Errorf("%s, which is no regular expression", field)
+			return nil, fmt.Errorf("%s, which is not a regular expression", field)
 		}
 		prog, err := syntax.Compile(parsed.Simplify())
 		if err != nil {
-			return nil, fmt.Errorf("%s, which is no regular expression", field)
+			return nil, fmt.Errorf("%s, which is not a regular expression", field)
 		}
 		instructions += len(prog.Inst)
 		return regexp.Compile(text)

@@ -33,7 +33,7 @@ func (m *mender) samples(types int, keep []int) error {
 		}
 		if negative {
 			if m.isBase(s) {
-				return fmt.Errorf("sample[%d]: is of the base of a comparison (pprof -diff_base), which is no profile; push both profiles", i)
+				return fmt.Errorf("sample[%d]: is of the base of a comparison (pprof -diff_base), which is not a profile; push both profiles", i)
 			}
 			m.report.Skip("sample", "with a negative value", 1)
 			continue
@@ -52,7 +52,7 @@ func (m *mender) samples(types int, keep []int) error {
 	}
 	for j, sum := range sums {
 		if sum.negative > 0 && sum.negative >= sum.positive {
-			return fmt.Errorf("sample.value[%d]: the negative values of %q are %.6g in all, the others %.6g: a comparison (as pprof -base gives) is no profile",
+			return fmt.Errorf("sample.value[%d]: the negative values of %q are %.6g in all, the others %.6g: a comparison (as pprof -base gives) is not a profile",
 				j, m.text(p.SampleType[j].Type), -sum.negative, sum.positive)
 		}
 	}

@@ -92,7 +92,7 @@ func TestPprofNamesTheFieldAtFault(t *testing.T) {
 		"no sample that fits": {func(p *googlev1.Profile) { p.SampleType = append(p.SampleType, p.SampleType[0].CloneVT()) },
 			"sample: none of 2 can be used: skipped sample with more or fewer values than there are sample types (2)"},
 		"negative values": {func(p *googlev1.Profile) { p.Sample[1].Value[0] = -40 },
-			`sample.value[0]: the negative values of "cpu" are -40 in all, the others 40: a comparison (as pprof -base gives) is no profile`},
+			`sample.value[0]: the negative values of "cpu" are -40 in all, the others 40: a comparison (as pprof -base gives) is not a profile`},
 		"base of a comparison": {func(p *googlev1.Profile) {
 			p.StringTable = append(p.StringTable, "pprof::base", "true")
 			p.Sample[1].Value[0], p.Sample[1].Label = -1, []*googlev1.Label{{Key: 8, Str: 9}}

@@ -192,7 +192,7 @@ type speedscopeReader struct {
 func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push, l Limits, clock *speedscopeClock, several bool) (*speedscopeReader, error) {
 	unit, isTime := speedscopeUnits[p.Unit]
 	if !isTime && p.Unit != "none" && p.Unit != "bytes" {
-		return nil, fmt.Errorf("unit: %.100q is none of none, bytes, seconds, milliseconds, microseconds, nanoseconds", p.Unit)
+		return nil, fmt.Errorf("unit: %.100q is not one of none, bytes, seconds, milliseconds, microseconds, nanoseconds", p.Unit)
 	}
 	r := &speedscopeReader{push: *m, frames: frames, stacks: newStacks(l), number: map[int]uint32{}, factor: 1, clock: clock}
 	if err := r.setName(p.Name, l); err != nil {
@@ -332,7 +332,7 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 
 func (r *speedscopeReader) call(n uint32, number float64) (uint32, error) {
 	if number != math.Trunc(number) || math.Abs(number) > math.MaxInt32 {
-		return 0, fmt.Errorf("%v is no number of a frame", number)
+		return 0, fmt.Errorf("%v is not the number of a frame", number)
 	}
 	frame := int(number)
 	f, ok := r.number[frame]

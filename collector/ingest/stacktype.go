@@ -65,7 +65,7 @@ func (m *Push) stackType() (stackType, error) {
 			known = append(known, name)
 		}
 		slices.Sort(known)
-		return stackType{}, fmt.Errorf("name: %q ends in %q, which is no profile type; in this format what follows the last dot is one of %s",
+		return stackType{}, fmt.Errorf("name: %q ends in %q, which is not a profile type; in this format what follows the last dot is one of %s",
 			m.App, ending, strings.Join(known, ", "))
 	}
 	if app == "" {

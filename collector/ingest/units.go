@@ -36,14 +36,14 @@ func CheckUnits(units, aggregation string) error {
 				known = append(known, name)
 			}
 			slices.Sort(known)
-			return fmt.Errorf("units: %.100q is none of %s, a unit of time or of bytes", units, strings.Join(known, ", "))
+			return fmt.Errorf("units: %.100q is not one of %s, a unit of time or of bytes", units, strings.Join(known, ", "))
 		}
 	}
 	switch aggregation {
 	case "", "sum", "average":
 		return nil
 	}
-	return fmt.Errorf("aggregationType: %.100q is none of sum, average", aggregation)
+	return fmt.Errorf("aggregationType: %.100q is not one of sum, average", aggregation)
 }
 
 // ending is what a name without a type is taken to end in: what the push says of its

@@ -54,6 +54,6 @@ func TestUnitsOfAPush(t *testing.T) {
 		_, err := m.stackType()
 		require.ErrorContains(t, err, c.want)
 	}
-	require.ErrorContains(t, CheckUnits("furlongs", ""), `units: "furlongs" is none of bytes, count, exceptions, `)
-	require.ErrorContains(t, CheckUnits("", "median"), `aggregationType: "median" is none of sum, average`)
+	require.ErrorContains(t, CheckUnits("furlongs", ""), `units: "furlongs" is not one of bytes, count, exceptions, `)
+	require.ErrorContains(t, CheckUnits("", "median"), `aggregationType: "median" is not one of sum, average`)
 }

@@ -67,7 +67,7 @@ func TestPushesSayWhatWasLeftOut(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log.String(), "service=pushed"), log.String())
 	require.Equal(t, 1, strings.Count(log.String(), "service=exported"), log.String())
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP flameline_server_push_notes_total Parts of acknowledged pushes that were left out (skipped) or changed (corrected), by their kind.
+# HELP flameline_server_push_notes_total Parts of accepted pushes that were left out (skipped) or changed (corrected), by kind.
 # TYPE flameline_server_push_notes_total counter
 flameline_server_push_notes_total{action="corrected",kind="time"} 6
 `), "flameline_server_push_notes_total"))
