@@ -115,7 +115,7 @@ func TestFoldedNamesTheLine(t *testing.T) {
 		"JFR":               {"FLR\x00\x00\x02", Limits{}, "folded: this is "},
 		"binary":            {"a\x00\x01\x02", Limits{}, "folded: this is binary, no text"},
 		"pprof":             {string(encode(t, sound())), Limits{}, "folded: this is a pprof profile (format=pprof)"},
-		"half of UTF-16":    {"\xff\xfea\x00b", Limits{}, "folded: UTF-16 of an odd number of bytes, 3"},
+		"half of UTF-16":    {"\xff\xfea\x00b", Limits{}, "folded: UTF-16 with an odd number of bytes, 3"},
 		"negative":          {"a;b -1\n", Limits{}, "folded: line 1: the value -1 is negative"},
 		"overflow":          {"a 9223372036854775807\na 1\n", Limits{}, "folded: line 2: the values of one stacktrace add up to more than"},
 		"samples":           {"a 1\nb 1\na 1\nc 1\n", Limits{MaxSamples: 2}, "folded: line 4: more than 2 stacktraces (limits.max_samples)"},

@@ -295,7 +295,7 @@ func TestJFRMistakes(t *testing.T) {
 		limits   Limits
 		want     string
 	}{
-		"nothing":         {nil, nil, Limits{}, "jfr: no bytes"},
+		"nothing":         {nil, nil, Limits{}, "jfr: the recording is empty"},
 		"no recording":    {change(0, 'F', 'L', 'X'), nil, Limits{}, `jfr: chunk 0, from byte 0: header: "FLX\x00" is not how a recording begins, at byte 0`},
 		"version":         {change(4, 0, 1), nil, Limits{}, "version 1.0 is not 2"},
 		"still recording": {change(8, make([]byte, 8)...), nil, Limits{}, "the recording was copied before it ended"},

@@ -79,5 +79,5 @@ func TestPprofIgnoresBadFrameExpressions(t *testing.T) {
 	r = &Report{}
 	_, _, err = Pprof(encode(t, p), Limits{Report: r})
 	require.NoError(t, err)
-	require.Equal(t, "skipped frames drop_frames, which is too large for the names of this profile (1)", r.String())
+	require.Equal(t, "skipped frames drop_frames, which would take too long for the names of this profile (1)", r.String())
 }

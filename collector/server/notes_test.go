@@ -152,7 +152,7 @@ func TestLabelTwiceOnASample(t *testing.T) {
 	body := pprofOf(t, 0, "cpu:nanoseconds") // 7 ns
 	status, header, text := post(t, url+"/ingest?name=twice&format=pprof", withLabels(t, body, "tenant", "a", "tenant", "b"))
 	require.Equal(t, http.StatusOK, status, string(text))
-	require.Equal(t, "corrected label tenant, of which a sample had several values: they share the sample (1)", header.Get("Flameline-Notes"))
+	require.Equal(t, "corrected label tenant, of which a sample had several values: the sample was divided among them (1)", header.Get("Flameline-Notes"))
 	require.Equal(t, int64(7), cpuOfAll(t, url, "twice"))
 	for value, want := range map[string]string{"a": "4", "b": "3"} {
 		got := storedBy(t, url, fmt.Sprintf(`{service_name="twice",tenant=%q}`, value))

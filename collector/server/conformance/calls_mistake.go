@@ -136,7 +136,7 @@ func (c *calls) pushes() {
 	push("no name", "series[0].labels: __name__", good, "service_name", "cart")
 	push("label twice", "series[0].labels[", good, append(name, "pod", "a", "pod", "b")...)
 	push("no sample type", "sample_type", sound(func(b *builder) { b.p.SampleType = nil }), name...)
-	push("values", "sample: none of 1 can be used", sound(func(b *builder) { b.p.Sample[0].Value = []int64{1, 2} }), name...)
+	push("values", "sample: none of 1 is usable", sound(func(b *builder) { b.p.Sample[0].Value = []int64{1, 2} }), name...)
 	push("function ID 0", "", sound(func(b *builder) { b.p.Function[0].Id = 0 }), name...)
 	push("name outside the string table", "", sound(func(b *builder) { b.p.Function[0].Name = 99 }), name...)
 	push("location that is not there", "", sound(func(b *builder) { b.p.Sample[0].LocationId = []uint64{9} }), name...)

@@ -7,16 +7,16 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// samples mends the samples of a profile that had so many sample types, and
-// keeps the values of those in keep.
-func (m *mender) samples(types int, keep []int) error {
-	p := m.profile
+// samples corrects the samples of a profile that had the given number of sample types,
+// and keeps the values of the types in keep.
+func (c *corrector) samples(types int, keep []int) error {
+	p := c.profile
 	sums := make([]signedSum, len(keep))
 	all := len(p.Sample)
 	kept := make([]*googlev1.Sample, 0, all)
 	for i, s := range p.Sample {
 		if len(s.Value) != types {
-			m.report.Skip("sample", "with more or fewer values than there are sample types", 1)
+			c.report.Skip("sample", "with more or fewer values than there are sample types", 1)
 			continue
 		}
 		if len(keep) < types {
@@ -32,38 +32,38 @@ func (m *mender) samples(types int, keep []int) error {
 			negative = negative || v < 0
 		}
 		if negative {
-			if m.isBase(s) {
+			if c.isBase(s) {
 				return fmt.Errorf("sample[%d]: is of the base of a comparison (pprof -diff_base), which is not a profile; push both profiles", i)
 			}
-			m.report.Skip("sample", "with a negative value", 1)
+			c.report.Skip("sample", "with a negative value", 1)
 			continue
 		}
 		for j, id := range s.LocationId {
-			if !m.locationIDs.has(id) {
-				s.LocationId[j] = m.unknownPlace()
-				m.report.Correct("location", "that is not there", 1)
+			if !c.locationIDs.has(id) {
+				s.LocationId[j] = c.unknownPlace()
+				c.report.Correct("location", "that is missing", 1)
 			}
 		}
-		m.depth(s)
-		kept = append(kept, m.labels(s, i)...)
-		if exceeds(len(kept), m.limits.MaxSamples) {
-			return fmt.Errorf("sample: more than %d samples (limits.max_samples), after those with several values of a label were split", m.limits.MaxSamples)
+		c.depth(s)
+		kept = append(kept, c.labels(s, i)...)
+		if exceeds(len(kept), c.limits.MaxSamples) {
+			return fmt.Errorf("sample: more than %d samples (limits.max_samples), after samples with several values of a label were split", c.limits.MaxSamples)
 		}
 	}
 	for j, sum := range sums {
 		if sum.negative > 0 && sum.negative >= sum.positive {
 			return fmt.Errorf("sample.value[%d]: the negative values of %q are %.6g in all, the others %.6g: a comparison (as pprof -base gives) is not a profile",
-				j, m.text(p.SampleType[j].Type), -sum.negative, sum.positive)
+				j, c.text(p.SampleType[j].Type), -sum.negative, sum.positive)
 		}
 	}
 	if all > 0 && len(kept) == 0 {
-		return fmt.Errorf("sample: none of %d can be used: %s", all, m.report)
+		return fmt.Errorf("sample: none of %d is usable: %s", all, c.report)
 	}
 	p.Sample = kept
 	return nil
 }
 
-// A signedSum adds up values by their sign, without overflow.
+// A signedSum adds up positive and negative values separately, without overflow.
 type signedSum struct{ positive, negative float64 }
 
 func (s *signedSum) add(v int64) {
@@ -74,25 +74,24 @@ func (s *signedSum) add(v int64) {
 	}
 }
 
-// isBase reports whether a sample is marked as one of the base profile, which
-// pprof -diff_base does.
-func (m *mender) isBase(s *googlev1.Sample) bool {
-	return slices.ContainsFunc(s.Label, func(l *googlev1.Label) bool { return m.text(l.Key) == "pprof::base" })
+// isBase reports whether pprof -diff_base has marked a sample as belonging to the base
+// profile.
+func (c *corrector) isBase(s *googlev1.Sample) bool {
+	return slices.ContainsFunc(s.Label, func(l *googlev1.Label) bool { return c.text(l.Key) == "pprof::base" })
 }
 
-// labels leaves out labels that lead nowhere. A label that a sample has several
-// values of becomes one label of several samples, which share the values
-// of the sample between them: so each of the label's values is found, and sums
-// count nothing twice. number is the sample's, by which what cannot be divided
-// goes to the one or the other.
-func (m *mender) labels(s *googlev1.Sample, number int) []*googlev1.Sample {
+// labels leaves out labels with dangling references. If a sample has several values of a
+// label, it is split into several samples, one per value, which share its values: so
+// each of the label's values is found, and sums stay right. number is the sample's
+// number, which decides which part gets the remainder.
+func (c *corrector) labels(s *googlev1.Sample, number int) []*googlev1.Sample {
 	kept := s.Label[:0]
 	for _, l := range s.Label {
-		if m.outside(l.Key) || m.outside(l.Str) || m.text(l.Key) == "" {
-			m.report.Skip("label", "without a name, or whose value is not there", 1)
+		if c.outside(l.Key) || c.outside(l.Str) || c.text(l.Key) == "" {
+			c.report.Skip("label", "without a name, or whose value is missing", 1)
 			continue
 		}
-		m.index(&l.NumUnit, "a label")
+		c.index(&l.NumUnit, "a label")
 		kept = append(kept, l)
 	}
 	s.Label = kept
@@ -103,12 +102,12 @@ func (m *mender) labels(s *googlev1.Sample, number int) []*googlev1.Sample {
 	byName := map[string][]*googlev1.Label{}
 	shares := 1
 	for _, l := range kept {
-		name := m.text(l.Key)
+		name := c.text(l.Key)
 		if l.Str == 0 || tracerLabelOf(name) != noTracerLabel {
 			continue
 		}
 		of := byName[name]
-		if slices.ContainsFunc(of, func(o *googlev1.Label) bool { return m.text(o.Str) == m.text(l.Str) }) {
+		if slices.ContainsFunc(of, func(o *googlev1.Label) bool { return c.text(o.Str) == c.text(l.Str) }) {
 			continue
 		}
 		if of == nil {
@@ -122,7 +121,7 @@ func (m *mender) labels(s *googlev1.Sample, number int) []*googlev1.Sample {
 	}
 	for _, name := range names {
 		if len(byName[name]) > 1 {
-			m.report.Correct("label", name+", of which a sample had several values: they share the sample", 1)
+			c.report.Correct("label", name+", of which a sample had several values: the sample was divided among them", 1)
 		}
 	}
 	out := make([]*googlev1.Sample, 0, shares)
@@ -135,7 +134,7 @@ func (m *mender) labels(s *googlev1.Sample, number int) []*googlev1.Sample {
 			}
 		}
 		for _, l := range kept {
-			if of := byName[m.text(l.Key)]; l.Str == 0 || len(of) == 0 || of[i%len(of)] == l {
+			if of := byName[c.text(l.Key)]; l.Str == 0 || len(of) == 0 || of[i%len(of)] == l {
 				part.Label = append(part.Label, l)
 			}
 		}
@@ -144,6 +143,6 @@ func (m *mender) labels(s *googlev1.Sample, number int) []*googlev1.Sample {
 	return out
 }
 
-func (m *mender) outside(i int64) bool {
-	return i < 0 || i >= int64(len(m.profile.StringTable))
+func (c *corrector) outside(i int64) bool {
+	return i < 0 || i >= int64(len(c.profile.StringTable))
 }
