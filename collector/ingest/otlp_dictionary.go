@@ -13,7 +13,7 @@ import (
 // outside returns an error if an index is outside of a table of n entries.
 func outside(i int32, n int, table, field string, args ...any) error {
 	if i < 0 || int(i) >= n {
-		return fmt.Errorf(field+": %d is outside of "+table+", which has %d entries", append(args, i, n)...)
+		return fmt.Errorf(field+": %d is outside "+table+" of %d", append(args, i, n)...)
 	}
 	return nil
 }

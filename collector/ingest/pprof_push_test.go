@@ -69,7 +69,7 @@ func TestPprofForm(t *testing.T) {
 	for in, want := range map[string]string{
 		`{`:                            "sample_type_config: unexpected end of JSON input, at byte 1",
 		`{"cpu":{"cumulative":"yes"}}`: "sample_type_config: cumulative: a JSON string, want bool, at byte ",
-		`[]`:                           "sample_type_config: all of it: a JSON array, want ",
+		`[]`:                           "sample_type_config: the document: a JSON array, want ",
 	} {
 		_, _, err = PprofForm(map[string][]byte{"profile": encode(t, sound()), "sample_type_config": []byte(in)}, m, Limits{})
 		require.ErrorContains(t, err, want, in)

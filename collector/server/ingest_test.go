@@ -128,7 +128,7 @@ func TestIngestNamesWhatIsWrong(t *testing.T) {
 		"units":         {"name=a&units=furlongs", []byte(folded), nil, 400, `units: "furlongs" is not one of bytes, `},
 		"other units":   {"name=a.cpu&units=bytes", []byte(folded), nil, 400, "units: bytes does not fit the type, cpu of process_cpu"},
 		"aggregation":   {"name=a&aggregationType=max", []byte(folded), nil, 400, `aggregationType: "max" is not one of sum, average`},
-		"average":       {"name=a.cpu&aggregationType=average", []byte(folded), nil, 400, "aggregationType: average does not go with"},
+		"average":       {"name=a.cpu&aggregationType=average", []byte(folded), nil, 400, "aggregationType: average is not possible for"},
 		"two formats":   {"name=a&format=folded", []byte(folded), []string{"Content-Type", "binary/octet-stream+trie"}, 400, "format: folded, and the Content-Type is"},
 		"line":          {"name=a", []byte("a;b\n"), nil, 400, `folded: line 1: "a;b" has no space`},
 		"labels":        {"name=a{b=1,c=2,d=3,e=4}", []byte(folded), nil, 400, "(limits.max_labels)"},
