@@ -11,11 +11,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Mode says whether a part runs.
+// Mode says whether an optional part runs.
 type Mode string
 
-// Auto runs a part where it is permitted; True insists, so that a refusal ends
-// the program; False leaves it out.
+// Auto runs a part if it is permitted; True requires it, so that the program ends if it
+// is not permitted; False switches it off.
 const (
 	Auto  Mode = "auto"
 	True  Mode = "true"
@@ -38,7 +38,7 @@ func (m *Mode) Set(s string) error {
 // Duration is a time span written as Prometheus does: 5s, 1h30m, 30d.
 type Duration time.Duration
 
-// UnmarshalYAML reads a duration; a bare 0 is one as well.
+// UnmarshalYAML reads a duration, or 0 without a unit.
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error { return at(n, d.Set(n.Value)) }
 
 // Set reads a duration from a flag.

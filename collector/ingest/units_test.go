@@ -42,10 +42,10 @@ func TestUnitsOfAPush(t *testing.T) {
 		{"shop.cpu", "bytes", "", "units: bytes does not fit the type, cpu of process_cpu"},
 		{"shop.cpu", "objects", "", "units: objects does not fit the type"},
 		{"shop.cpu", "goroutines", "", "units: goroutines does not fit the type"},
-		{"shop.cpu", "lock_samples", "", "units: lock_samples does not go with"},
+		{"shop.cpu", "lock_samples", "", "units: lock_samples does not fit the type,"},
 		{"shop.alloc_space", "objects", "", "units: objects does not fit the type alloc_space of memory"},
 		{"shop.alloc_objects", "bytes", "", "units: bytes does not go with"},
-		{"shop.goroutines", "seconds", "", "units: seconds does not go with"},
+		{"shop.goroutines", "seconds", "", "units: seconds does not fit the type"},
 		{"shop.cpu", "samples", "average", "aggregationType: average is not possible for cpu of process_cpu"},
 		{"shop.alloc_space", "", "average", "aggregationType: average is not possible for"},
 	} {
