@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/libpf"
 	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
 	"go.opentelemetry.io/ebpf-profiler/process"
+	"go.opentelemetry.io/ebpf-profiler/remotememory"
 	"golang.org/x/sys/unix"
 
 	"github.com/flameline/flameline/collector/untrusted"
@@ -30,18 +31,32 @@ import (
 // process are incomplete.
 type checkedProcess struct {
 	process.Process
-	guard   *untrusted.Guard
-	files   *fileChecks
-	systems *fileSystems
+	guard    *untrusted.Guard // of files
+	maps     *untrusted.Guard // of /proc/PID/maps
+	files    *fileChecks
+	systems  *fileSystems
+	memories *remoteMemories
+	state    *memoryState
 }
 
 // within calls work for a file of a device, on a goroutine that may be given up
-// if the device may not answer.
+// if the device may not answer. One that did not is left alone for a while.
 func within[T any](c *checkedProcess, device uint64, work func() (T, error)) (T, error) {
-	if c.systems.mayHang(c.PID(), device) {
-		return untrusted.Do(c.guard, work)
+	if !c.systems.mayHang(c.PID(), device) {
+		return work()
 	}
-	return work()
+	if c.systems.isSilent(device) {
+		var none T
+		return none, fmt.Errorf("file system %d:%d did not answer lately: %w", device>>8, device&0xff, untrusted.ErrTimeout)
+	}
+	result, err := untrusted.Do(c.guard, work)
+	if reason := untrusted.Reason(err); reason == "timeout" || reason == "busy" {
+		if reason == "timeout" {
+			c.systems.setSilent(device)
+		}
+		c.files.refuse(fmt.Sprintf("on file system %d:%d", device>>8, device&0xff), fileVersion{}, err)
+	}
+	return result, err
 }
 
 // libraryBudget is what the library may read of one file each time that it is
@@ -211,17 +226,27 @@ func (c *checkedProcess) CalculateMappingFileID(m *process.RawMapping) (libpf.Fi
 // GetProcessMeta reads the environment, among others, which is in the memory of
 // the process. The library calls it under a lock.
 func (c *checkedProcess) GetProcessMeta(cfg process.MetaConfig) process.ProcessMeta {
-	meta, _ := untrusted.Do(c.guard, func() (process.ProcessMeta, error) { return c.Process.GetProcessMeta(cfg), nil })
+	meta, _ := ofMemory(c.memories, c.state, "environment", func() (process.ProcessMeta, error) { return c.Process.GetProcessMeta(cfg), nil })
 	return meta
 }
 
-// IterateMappings calls a function with every mapping, once all are read.
+// GetRemoteMemory returns what the library reads the memory of the process with.
+func (c *checkedProcess) GetRemoteMemory() remotememory.RemoteMemory {
+	rm := c.Process.GetRemoteMemory()
+	rm.ReaderAt = &processMemory{memoryState: c.state, memories: c.memories, memory: rm.ReaderAt}
+	return rm
+}
+
+// IterateMappings calls a function with every mapping, once all are read. The list
+// is locked while the process changes it, and that may wait for a file system. A
+// process whose list does not come counts as one that we may not read, which the
+// library leaves alone from then on.
 func (c *checkedProcess) IterateMappings(callback func(m process.RawMapping) bool) (uint32, error) {
 	type listed struct {
 		mappings []process.RawMapping
 		errors   uint32
 	}
-	l, err := untrusted.Do(c.guard, func() (l listed, err error) {
+	l, err := untrusted.Do(c.maps, func() (l listed, err error) {
 		l.errors, err = c.Process.IterateMappings(func(m process.RawMapping) bool {
 			m.Path = strings.Clone(m.Path) // it is overwritten
 			l.mappings = append(l.mappings, m)
@@ -232,6 +257,10 @@ func (c *checkedProcess) IterateMappings(callback func(m process.RawMapping) boo
 		}
 		return l, err
 	})
+	if errors.Is(err, untrusted.ErrTimeout) {
+		c.memories.refuse(c.state, "mappings", untrusted.Reason(err), err)
+		return 0, os.ErrPermission
+	}
 	if err != nil {
 		return l.errors, err
 	}

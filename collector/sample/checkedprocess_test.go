@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,11 +162,51 @@ func TestUnwinderGivesItsProcesses(t *testing.T) {
 	tr := new(tracer.Tracer)
 	manager, err := fieldOf[*processmanager.ProcessManager](tr, "processManager")
 	require.NoError(t, err)
-	_, err = newProcessReader(tr, nil, newMetrics(nil), slog.Default())
+	_, err = newProcessReader(tr, nil, nil, newMetrics(nil), slog.Default())
 	require.Error(t, err, "no process manager")
 	*manager = new(processmanager.ProcessManager)
-	r, err := newProcessReader(tr, unwinderTimes{pidCleanup: time.Hour}, newMetrics(nil), slog.Default())
+	r, err := newProcessReader(tr, unwinderTimes{pidCleanup: time.Hour}, nil, newMetrics(nil), slog.Default())
 	require.NoError(t, err)
 	require.Same(t, *manager, r.manager)
 	require.Equal(t, "sync.RWMutex", reflect.TypeOf(r.lock).Elem().String())
+}
+
+// unansweredFile is a process whose file is on a file system that does not answer.
+type unansweredFile struct {
+	process.Process
+	release chan struct{}
+	asked   *atomic.Int32
+}
+
+func (unansweredFile) PID() libpf.PID { return libpf.PID(os.Getpid()) }
+
+func (u unansweredFile) GetMappingFileLastModified(*process.RawMapping) int64 {
+	u.asked.Add(1)
+	<-u.release
+	return 7
+}
+
+// TestSilentDevice checks that a file system which did not answer is not asked
+// again, and is counted and named once.
+func TestSilentDevice(t *testing.T) {
+	var log bytes.Buffer
+	files := newFileChecks(newMetrics(nil), slog.New(slog.NewTextHandler(&log, nil)))
+	release, asked := make(chan struct{}), new(atomic.Int32)
+	guard := &untrusted.Guard{Limit: time.Millisecond}
+	c := &checkedProcess{Process: unansweredFile{release: release, asked: asked}, guard: guard, files: files, systems: &fileSystems{}}
+	const silent, other = 0xfff01, 0xfff02
+	for range 5 {
+		require.Zero(t, c.GetMappingFileLastModified(&process.RawMapping{Device: silent}))
+	}
+	require.Equal(t, 1, guard.Waiting())
+	require.Equal(t, 1.0, testutil.ToFloat64(files.metrics.unreadable.WithLabelValues("unwinder", "timeout")))
+	require.Contains(t, log.String(), "on file system 4095:1")
+	require.Zero(t, c.GetMappingFileLastModified(&process.RawMapping{Device: other}), "another one is asked")
+	require.Equal(t, 2, guard.Waiting())
+	close(release)
+	require.Eventually(t, func() bool { return guard.Waiting() == 0 }, time.Minute, time.Millisecond)
+	require.EqualValues(t, 2, asked.Load())
+	guard.Limit = 0
+	c.systems.silent[silent] = time.Now()
+	require.EqualValues(t, 7, c.GetMappingFileLastModified(&process.RawMapping{Device: silent}), "it is asked again in the end")
 }

@@ -20,6 +20,28 @@ type fileSystems struct {
 	remote map[uint64]bool // by device, major<<8 + minor
 	asked  map[uint64]bool // devices that are in no list of mounts
 	since  time.Time       // numbers of devices are used again
+
+	silent map[uint64]time.Time // devices that did not answer, and until when they are not asked
+}
+
+// silentTime is how long a file system that did not answer is not asked again: its
+// server may be back.
+const silentTime = time.Minute
+
+// isSilent reports whether a device did not answer lately.
+func (s *fileSystems) isSilent(device uint64) bool {
+	return time.Now().Before(s.silent[device])
+}
+
+// setSilent notes that a device did not answer.
+func (s *fileSystems) setSilent(device uint64) {
+	if device == unknownDevice {
+		return
+	}
+	if s.silent == nil || len(s.silent) >= maxUnreadable {
+		s.silent = map[uint64]time.Time{}
+	}
+	s.silent[device] = time.Now().Add(silentTime)
 }
 
 // fileSystemsAge is how long what is known of devices is used.

@@ -36,9 +36,6 @@ type codeSegment struct{ addr, size uint64 }
 
 // Facts about the function table.
 const (
-	goMagic116 = 0xfffffffa
-	goMagic118 = 0xfffffff0
-
 	// goMaxCode bounds what is copied of a file that could not be mapped.
 	goMaxCode = 128 << 20 // bytes
 

@@ -27,27 +27,27 @@ type goTable struct {
 	names, units, files, values, funcs int64 // parts, as offsets from header
 
 	index []uint32 // entry of every goIndexStep'th function; read when needed
+	end   uint64   // of the last function, as offset from the start of the code; read with index
 
 	spent, lookups int64 // bytes read for addresses, and how many were looked up
 
 	text, gofunc uint64 // addresses
 	quantum      uint64 // bytes of the smallest instruction
+	layout       goLayout
 }
 
-// Facts about the table since Go 1.20.
+// Facts about the table in all versions since Go 1.16.
 const (
-	goMagic       = 0xfffffff1
-	goHeaderSize  = 72
-	goFuncSize    = 44  // the fixed part of a function's record
-	goTextField   = 176 // in the module data
-	goGofuncField = 320
-	goModuleSize  = goGofuncField + 8
+	goHeaderSize = 72  // that of Go 1.16 and 1.17 is shorter; something follows it
+	goTextField  = 176 // in the module data
 
 	goInlineIndex = 2 // number of the pcdata table with indexes of inlined calls
 	goInlineTree  = 3 // number of the funcdata with inlined calls
-	goInlineSize  = 16
 
 	goIndexStep = 64
+
+	goMaxFuncSize   = 44 // of all layouts
+	goMaxInlineSize = 20
 
 	goMaxInlined = 64      // deeper is corrupt
 	goMaxName    = 4096    // bytes
@@ -113,7 +113,7 @@ func (t *goTable) offset(addr uint64) (int64, bool) {
 type goFunc struct {
 	entry   uint64 // offset from the start of the code
 	record  int64  // offset in the table
-	fixed   [goFuncSize]byte
+	fixed   [goMaxFuncSize]byte
 	pcdata  uint32 // number of tables
 	funcdat uint8
 }
@@ -175,22 +175,40 @@ func (t *goTable) expensive() bool {
 	return t.spent > 64<<20+t.lookups*(256<<10)
 }
 
+// entryAt returns where a function begins, as offset from the start of the code,
+// and where its record is, from an entry of the list of functions.
+func (t *goTable) entryAt(p []byte) (entry, record uint64) {
+	if t.layout.wide {
+		return binary.LittleEndian.Uint64(p) - t.text, binary.LittleEndian.Uint64(p[8:])
+	}
+	return uint64(binary.LittleEndian.Uint32(p)), uint64(binary.LittleEndian.Uint32(p[4:]))
+}
+
 // readIndex reads where every goIndexStep'th function begins.
 func (t *goTable) readIndex() error {
-	if t.count < 0 || t.count > goMaxFuncs || t.funcs < 0 || t.funcs > t.size-8*int64(t.count) {
+	size := t.layout.entrySize()
+	if t.count < 0 || t.count > goMaxFuncs || t.funcs < 0 || t.funcs > t.size-size*int64(t.count) {
 		return errGoTable
 	}
 	index := make([]uint32, 0, t.count/goIndexStep+1)
-	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+t.funcs, 8*int64(t.count)), 64<<10)
-	var entry [8]byte
+	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+t.funcs, size*int64(t.count)), 64<<10)
+	buf := make([]byte, size)
 	for i := range t.count {
-		if _, err := io.ReadFull(r, entry[:]); err != nil {
+		if _, err := io.ReadFull(r, buf); err != nil {
 			return readError(err)
 		}
 		if i%goIndexStep == 0 {
-			index = append(index, binary.LittleEndian.Uint32(entry[:]))
+			entry, _ := t.entryAt(buf)
+			index = append(index, uint32(min(entry, 1<<32-1)))
 		}
 	}
+	// The list ends with where the last function does: code of C follows it where a
+	// C linker made the program.
+	last := make([]byte, size)
+	if err := t.read(last[:size/2], t.funcs+size*int64(t.count)); err != nil {
+		return err
+	}
+	t.end, _ = t.entryAt(last)
 	t.index = index
 	return nil
 }
@@ -206,29 +224,38 @@ func (t *goTable) find(addr uint64) (*goFunc, error) {
 			return nil, err
 		}
 	}
+	if pc >= t.end {
+		return nil, errGoAddress
+	}
 	// The last step that begins at or before pc, then the last function in it.
 	step := sort.Search(len(t.index), func(i int) bool { return uint64(t.index[i]) > pc }) - 1
 	if step < 0 {
 		return nil, errGoAddress
 	}
-	first := step * goIndexStep
-	entries := make([]byte, 8*min(goIndexStep, t.count-first))
-	if err := t.read(entries, t.funcs+8*int64(first)); err != nil {
+	first, size := step*goIndexStep, int(t.layout.entrySize())
+	entries := make([]byte, size*min(goIndexStep, t.count-first))
+	if err := t.read(entries, t.funcs+int64(size)*int64(first)); err != nil {
 		return nil, err
 	}
-	n := sort.Search(len(entries)/8, func(i int) bool {
-		return uint64(binary.LittleEndian.Uint32(entries[8*i:])) > pc
+	n := sort.Search(len(entries)/size, func(i int) bool {
+		entry, _ := t.entryAt(entries[size*i:])
+		return entry > pc
 	}) - 1
 	if n < 0 {
 		return nil, errGoTable
 	}
-	record := binary.LittleEndian.Uint32(entries[8*n+4:])
-	f := &goFunc{record: t.funcs + int64(record)}
-	if err := t.read(f.fixed[:], f.record); err != nil {
+	entry, record := t.entryAt(entries[size*n:])
+	if record > uint64(t.size) {
+		return nil, errGoTable
+	}
+	f := &goFunc{entry: entry, record: t.funcs + int64(record)}
+	if t.layout.wide {
+		f.record += 4 // the entry has four bytes more, the rest is the same
+	}
+	if err := t.read(f.fixed[:t.layout.record], f.record); err != nil {
 		return nil, err
 	}
-	f.entry = uint64(f.field(0))
-	f.pcdata, f.funcdat = f.field(7), f.fixed[goFuncSize-1]
+	f.pcdata, f.funcdat = f.field(7), f.fixed[t.layout.record-1]
 	return f, nil
 }
 
@@ -256,7 +283,7 @@ func (t *goTable) inlined(f *goFunc, pc uint64) (name string, parent uint32, ok 
 	if f.pcdata <= goInlineIndex || f.funcdat <= goInlineTree {
 		return "", 0, false, nil
 	}
-	tables, err := t.word(f.record + goFuncSize + 4*goInlineIndex)
+	tables, err := t.word(f.record + t.layout.record + 4*goInlineIndex)
 	if err != nil {
 		return "", 0, false, err
 	}
@@ -264,20 +291,37 @@ func (t *goTable) inlined(f *goFunc, pc uint64) (name string, parent uint32, ok 
 	if err != nil || index < 0 {
 		return "", 0, false, err
 	}
-	tree, err := t.word(f.record + goFuncSize + 4*(int64(f.pcdata)+goInlineTree))
-	if err != nil || tree == ^uint32(0) {
+	tree, err := t.inlineTree(f)
+	if err != nil || tree == 0 {
 		return "", 0, false, err
 	}
-	at, found := t.offset(t.gofunc + uint64(tree) + uint64(index)*goInlineSize)
+	at, found := t.offset(tree + uint64(index)*uint64(t.layout.inlineSize))
 	if !found {
 		return "", 0, false, errGoTable
 	}
-	var call [goInlineSize]byte
-	if _, err := t.file.ReadAt(call[:], at); err != nil {
+	var call [goMaxInlineSize]byte
+	if _, err := t.file.ReadAt(call[:t.layout.inlineSize], at); err != nil {
 		return "", 0, false, fmt.Errorf("read inlined Go calls: %w", err)
 	}
-	name, err = t.string(t.names + int64(binary.LittleEndian.Uint32(call[4:])))
-	return name, binary.LittleEndian.Uint32(call[8:]), true, err
+	name, err = t.string(t.names + int64(binary.LittleEndian.Uint32(call[t.layout.inlineName:])))
+	return name, binary.LittleEndian.Uint32(call[t.layout.inlineName+4:]), true, err
+}
+
+// inlineTree returns the address of the calls that were inlined into a function;
+// 0 if there are none.
+func (t *goTable) inlineTree(f *goFunc) (uint64, error) {
+	after := f.record + t.layout.record + 4*int64(f.pcdata) // the pcdata tables
+	if t.layout.wide {
+		// Pointers, at a multiple of their size.
+		var p [8]byte
+		err := t.read(p[:], (after+7)&^7+8*goInlineTree)
+		return binary.LittleEndian.Uint64(p[:]), err
+	}
+	tree, err := t.word(after + 4*goInlineTree)
+	if err != nil || tree == ^uint32(0) {
+		return 0, err
+	}
+	return t.gofunc + uint64(tree), nil
 }
 
 // value looks up an offset from the start of the code in one of the tables of

@@ -275,6 +275,11 @@ func FuzzGoTable(f *testing.F) {
 	f.Add(append(word(4, 1<<63-1), word(8, (1<<63-1)/8)...), p.heavy)
 	f.Add(grow(append(word(4, 1<<40), word(8, 1<<37)...), 1<<41), p.heavy)
 	f.Add(grow(word(20, 1<<32), 1<<33), p.heavy)
+	for version := range goLayouts {
+		f.Add(word(251, uint64(version)), p.heavy)
+		// The offsets of the parts as Go 1.16 has them, one word earlier.
+		f.Add(append(word(251, uint64(version)), word(15, p.pclntab.Size/2)...), p.heavy)
+	}
 	for place := range byte(32) {
 		f.Add(word(place, 1<<63-1), p.heavy)
 		f.Add(grow(word(place, 1<<31), 1<<32), p.heavy)
@@ -299,6 +304,9 @@ func FuzzGoTable(f *testing.F) {
 				lie.section(int(value>>56)%p.sectionCount, place%8, value<<8>>8)
 			case place < 176: // a byte of the function table
 				lie.patches = append(lie.patches, patch{int64(p.pclntab.Offset + value%p.pclntab.Size), words[:1]})
+			case place == 251: // another version of the function table
+				magic := goLayouts[value%uint64(len(goLayouts))].magic
+				lie.patches = append(lie.patches, patch{int64(p.pclntab.Offset), binary.LittleEndian.AppendUint32(nil, magic)})
 			case place >= 252: // the size of the file
 				lie.size = max(0, int64(len(p.data))+min(int64(value), 1<<62))
 			default: // 32 bits anywhere
@@ -309,7 +317,7 @@ func FuzzGoTable(f *testing.F) {
 		if allocated > 160<<20 {
 			t.Fatalf("%d bytes of memory", allocated)
 		}
-		if limit := goOpening.Bytes + 3*goLookup.Bytes + 8*goMaxFuncs; lie.read > limit {
+		if limit := goOpening.Bytes + 3*goLookup.Bytes + 16*goMaxFuncs; lie.read > limit {
 			t.Fatalf("%d bytes read", lie.read)
 		}
 		if err != nil {

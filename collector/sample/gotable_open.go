@@ -22,6 +22,46 @@ const (
 	goWindow    = 1 << 20
 )
 
+// A goLayout is what differs between versions of the function table.
+type goLayout struct {
+	magic uint32
+	// wide says that the list of functions has addresses and offsets of 64 bits,
+	// and that records point to their funcdata. Else it has 32 bits, from the
+	// start of the code and of the funcdata on.
+	wide   bool
+	record int64 // bytes of the fixed part of a function's record, less 4 if wide
+	gofunc int   // offset of the address of funcdata in the module data; 0: wide
+
+	inlineSize int64 // bytes of the record of an inlined call
+	inlineName int64 // offset of its name there; the caller's place follows
+}
+
+// Magic numbers of the function table, by the version that has it first.
+const (
+	goMagic116 = 0xfffffffa
+	goMagic118 = 0xfffffff0
+	goMagic    = 0xfffffff1 // Go 1.20
+)
+
+// goLayouts are the known versions: _func, inlinedCall and moduledata in Go's
+// runtime/runtime2.go and symtab.go.
+var goLayouts = []goLayout{
+	{magic: goMagic116, wide: true, record: 40, inlineSize: 20, inlineName: 12},
+	{magic: goMagic118, record: 40, gofunc: 304, inlineSize: 20, inlineName: 12},
+	{magic: goMagic, record: 44, gofunc: 320, inlineSize: 16, inlineName: 4},
+}
+
+// entrySize is the size of an entry of the list of functions, in bytes.
+func (l goLayout) entrySize() int64 {
+	if l.wide {
+		return 16
+	}
+	return 8
+}
+
+// moduleSize is the size of what is read of the module data, in bytes.
+func (l goLayout) moduleSize() int64 { return int64(l.gofunc) + 8 }
+
 // goOpening bounds what finding the tables of a Go program may cost.
 var goOpening = untrusted.Budget{Bytes: 128 << 20, Time: 5 * time.Second}
 
@@ -70,7 +110,11 @@ func openGoTable(r io.ReaderAt) (*goTable, error) {
 	if err := t.readHeader(); err != nil {
 		return nil, fmt.Errorf("read Go program: %w", err)
 	}
-	if err := t.findModule(f, section.Addr); err != nil {
+	if t.layout.wide {
+		if err := t.findText(); err != nil {
+			return nil, fmt.Errorf("read Go program: %w", err)
+		}
+	} else if err := t.findModule(f, section.Addr); err != nil {
 		return nil, err
 	}
 	// Looking up addresses has a budget of its own.
@@ -85,23 +129,45 @@ func (t *goTable) readHeader() error {
 		return err
 	}
 	word := func(i int) int64 { return int64(binary.LittleEndian.Uint64(h[8+8*i:])) }
-	if magic := binary.LittleEndian.Uint32(h); magic != goMagic || h[7] != 8 {
+	magic := binary.LittleEndian.Uint32(h)
+	at := slices.IndexFunc(goLayouts, func(l goLayout) bool { return l.magic == magic })
+	if at < 0 || h[7] != 8 {
 		return fmt.Errorf("function table %#x: %w", magic, errNoGoTable)
 	}
+	t.layout = goLayouts[at]
 	t.quantum = uint64(h[6])
 	if t.quantum != 1 && t.quantum != 2 && t.quantum != 4 {
 		return fmt.Errorf("instructions of %d bytes: %w", t.quantum, errGoTable)
 	}
-	t.names, t.units, t.files, t.values, t.funcs = word(3), word(4), word(5), word(6), word(7)
+	first := 3 // behind the numbers of functions and files, and the address of the code
+	if t.layout.wide {
+		first = 2 // no such address
+	}
+	t.names, t.units, t.files, t.values, t.funcs = word(first), word(first+1), word(first+2), word(first+3), word(first+4)
 	for _, offset := range []int64{t.names, t.units, t.files, t.values, t.funcs} {
-		if offset < goHeaderSize || offset >= t.size {
+		if offset < 8+8*int64(first+5) || offset >= t.size {
 			return fmt.Errorf("part at offset %d of %d bytes: %w", offset, t.size, errGoTable)
 		}
 	}
-	if n := word(0); n < 0 || n > (t.size-t.funcs)/8 || n > goMaxFuncs {
+	if n := word(0); n < 0 || n > (t.size-t.funcs)/t.layout.entrySize() || n > goMaxFuncs {
 		return fmt.Errorf("%d functions in %d bytes: %w", n, t.size-t.funcs, errGoTable)
 	}
 	t.count = int(word(0))
+	return nil
+}
+
+// findText takes the address of the code from the first function, where the list
+// of functions has addresses. In a position independent program the linker may
+// have left them to the loader.
+func (t *goTable) findText() error {
+	var p [8]byte
+	if err := t.read(p[:], t.funcs); err != nil {
+		return err
+	}
+	t.text = binary.LittleEndian.Uint64(p[:])
+	if _, isCode := t.offset(t.text); t.text == 0 || !isCode {
+		return fmt.Errorf("first function at address %#x: %w", t.text, errNoGoTable)
+	}
 	return nil
 }
 
@@ -116,7 +182,7 @@ func (t *goTable) findModule(f *elf.File, table uint64) error {
 	})
 	left := int64(goMaxSearch)
 	for _, s := range sections {
-		if s.Type != elf.SHT_PROGBITS || s.Flags&(elf.SHF_WRITE|elf.SHF_COMPRESSED) != elf.SHF_WRITE || s.FileSize < goModuleSize || left <= 0 {
+		if s.Type != elf.SHT_PROGBITS || s.Flags&(elf.SHF_WRITE|elf.SHF_COMPRESSED) != elf.SHF_WRITE || int64(s.FileSize) < t.layout.moduleSize() || left <= 0 {
 			continue
 		}
 		size := min(int64(s.FileSize), left)
@@ -143,14 +209,15 @@ func compareBool(a, b bool) int {
 func (t *goTable) searchModule(section io.ReaderAt, size int64, table uint64) (found bool, err error) {
 	pointer := binary.LittleEndian.AppendUint64(nil, table)
 	window := make([]byte, min(size, goWindow))
-	for at := int64(0); size-at >= goModuleSize; {
+	module := t.layout.moduleSize()
+	for at := int64(0); size-at >= module; {
 		data := window[:min(int64(len(window)), size-at)]
 		if n, err := section.ReadAt(data, at); n < len(data) {
 			return false, fmt.Errorf("read Go program: module data: %w", err)
 		}
 		for from := 0; ; {
 			i := bytes.Index(data[from:], pointer)
-			if i < 0 || len(data)-from-i < goModuleSize {
+			if i < 0 || int64(len(data)-from-i) < module {
 				break
 			}
 			i += from
@@ -159,7 +226,7 @@ func (t *goTable) searchModule(section io.ReaderAt, size int64, table uint64) (f
 				continue
 			}
 			t.text = binary.LittleEndian.Uint64(data[i+goTextField:])
-			t.gofunc = binary.LittleEndian.Uint64(data[i+goGofuncField:])
+			t.gofunc = binary.LittleEndian.Uint64(data[i+t.layout.gofunc:])
 			_, isCode := t.offset(t.text)
 			_, isData := t.offset(t.gofunc)
 			if isCode && isData {
@@ -170,7 +237,7 @@ func (t *goTable) searchModule(section io.ReaderAt, size int64, table uint64) (f
 			break
 		}
 		// What begins near the end of this window is whole in the next one.
-		at += (int64(len(data)) - goModuleSize) &^ 7
+		at += (int64(len(data)) - module) &^ 7
 	}
 	return false, nil
 }

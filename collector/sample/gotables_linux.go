@@ -49,7 +49,7 @@ const (
 func newGoTables(u *unreadables) *goTables {
 	return &goTables{
 		unreadable: u,
-		guard:      untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck},
+		guard:      untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck, Shorten: true},
 		byID:       map[libpf.FileID]*openTable{},
 	}
 }

@@ -54,10 +54,11 @@ const (
 // address range that a compiler has reserved becomes known at once: to be walked
 // in the way of its first pages, or by frame pointers if the code keeps them.
 type jitCode struct {
-	maps   ebpfapi.EbpfHandler
-	known  *ebpf.Map
-	log    *slog.Logger
-	wanted chan libpf.PID
+	maps     ebpfapi.EbpfHandler
+	known    *ebpf.Map
+	memories *remoteMemories
+	log      *slog.Logger
+	wanted   chan libpf.PID
 
 	processes map[libpf.PID]*jitProcess // used by run alone
 }
@@ -73,7 +74,7 @@ type jitProcess struct {
 
 // newJITCode prepares a loaded unwinder. known is its table of mappings, which may be
 // closed while run is at work.
-func newJITCode(t *tracer.Tracer, known *ebpf.Map, log *slog.Logger) (*jitCode, error) {
+func newJITCode(t *tracer.Tracer, known *ebpf.Map, memories *remoteMemories, log *slog.Logger) (*jitCode, error) {
 	field, err := fieldOf[ebpfapi.EbpfHandler](t, "processManager", "ebpf")
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func newJITCode(t *tracer.Tracer, known *ebpf.Map, log *slog.Logger) (*jitCode, 
 	if known, err = known.Clone(); err != nil {
 		return nil, fmt.Errorf("share the table of mappings: %w", err)
 	}
-	j := &jitCode{maps: *field, known: known, log: log,
+	j := &jitCode{maps: *field, known: known, memories: memories, log: log,
 		wanted: make(chan libpf.PID, 64), processes: map[libpf.PID]*jitProcess{}}
 	rule := ebpfapi.StackDeltaEBPF{
 		UnwindInfo: uint16(stackdeltatypes.UnwindInfoFramePointer.Param) | support.DeltaCommandFlag,
@@ -211,7 +212,8 @@ func (j *jitCode) visit(pid libpf.PID, now time.Time) {
 // extend adds the ranges of a process' JIT code to the unwinder's table, and
 // returns how many prefixes it added.
 func (j *jitCode) extend(pid libpf.PID, p *jitProcess) (added int, err error) {
-	ms, err := readMappings(pid)
+	state := j.memories.of(pid)
+	ms, err := ofMemory(j.memories, state, "mappings", func() ([]mapping, error) { return readMappings(pid) })
 	if err != nil {
 		return 0, err
 	}
@@ -238,7 +240,7 @@ func (j *jitCode) extend(pid libpf.PID, p *jitProcess) (added int, err error) {
 		switch {
 		case v8: // the pages that are yet to come
 			n, err = j.add(pid, p, r, minJITPrefix, support.ProgUnwindV8)
-		case unknown && !supported && keepsFramePointers(pid, run):
+		case unknown && !supported && j.keepsFramePointers(state, run):
 			n, err = j.add(pid, p, r, 1, support.ProgUnwindNative)
 		}
 		if added += n; err != nil {
@@ -318,6 +320,12 @@ func (j *jitCode) add(pid libpf.PID, p *jitProcess, r span, least uint64, progra
 		}
 	}
 	return added, nil
+}
+
+// keepsFramePointers is the function keepsFramePointers with a bound on its time.
+func (j *jitCode) keepsFramePointers(state *memoryState, run []mapping) bool {
+	keeps, _ := ofMemory(j.memories, state, "code", func() (bool, error) { return keepsFramePointers(state.pid, run), nil })
+	return keeps
 }
 
 // keepsFramePointers looks at code in the memory of a process.

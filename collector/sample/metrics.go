@@ -7,25 +7,27 @@ import (
 
 // metrics are the numbers that the source publishes about itself.
 type metrics struct {
-	samples        prometheus.Counter
-	unwound        *prometheus.CounterVec // outcome
-	lost           *prometheus.CounterVec // reason
-	unreadable     *prometheus.CounterVec // reader, reason
-	frames         *prometheus.CounterVec // kind
-	unsymbolized   *prometheus.CounterVec // kind
-	late           prometheus.Counter
-	windows        prometheus.Counter
-	series         prometheus.Gauge
-	appendSeconds  prometheus.Histogram
-	appendFailures prometheus.Counter
-	symbolSeconds  prometheus.Counter
-	labelSeconds   prometheus.Counter
-	unwindErrors   *prometheus.CounterVec // error
-	startSeconds   prometheus.Gauge
-	mapBytes       prometheus.Gauge
-	libraryLogs    *prometheus.CounterVec // level
-	unwindTables   *prometheus.CounterVec // reader, outcome
-	ownTables      prometheus.Gauge
+	samples    prometheus.Counter
+	unwound    *prometheus.CounterVec // outcome
+	lost       *prometheus.CounterVec // reason
+	unreadable *prometheus.CounterVec // reader, reason
+	// unreadableMemory counts reads, by reason.
+	unreadableMemory *prometheus.CounterVec
+	frames           *prometheus.CounterVec // kind
+	unsymbolized     *prometheus.CounterVec // kind
+	late             prometheus.Counter
+	windows          prometheus.Counter
+	series           prometheus.Gauge
+	appendSeconds    prometheus.Histogram
+	appendFailures   prometheus.Counter
+	symbolSeconds    prometheus.Counter
+	labelSeconds     prometheus.Counter
+	unwindErrors     *prometheus.CounterVec // error
+	startSeconds     prometheus.Gauge
+	mapBytes         prometheus.Gauge
+	libraryLogs      *prometheus.CounterVec // level
+	unwindTables     *prometheus.CounterVec // reader, outcome
+	ownTables        prometheus.Gauge
 
 	framesByKind, unsymbolizedByKind [numKinds]prometheus.Counter
 }
@@ -49,19 +51,20 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "flameline_sample_unreadable_files_total",
 			Help: "Files of processes that could not be read, by reader (segments, go_table, unwinder) and reason (malformed, too_large, timeout, busy, irregular, panic).",
 		}, []string{"reader", "reason"}),
-		frames:         counters("frames_total", "Frames by kind of code.", "kind"),
-		unsymbolized:   counters("unsymbolized_frames_total", "Frames without a function name, by kind of code.", "kind"),
-		late:           counter("late_samples_total", "Samples that arrived after their window was flushed and were stored with the next flush."),
-		windows:        counter("windows_total", "Windows handed to the appender."),
-		series:         gauge("series", "Series in the last flush."),
-		appendFailures: counter("append_failures_total", "Failed attempts to append profiles."),
-		symbolSeconds:  counter("symbolize_seconds_total", "Time spent finding the functions of native frames."),
-		labelSeconds:   counter("label_seconds_total", "Time spent finding the labels of processes."),
-		unwindErrors:   counters("unwind_errors_total", "Stacktraces that ended early, by error.", "error"),
-		startSeconds:   gauge("start_seconds", "How long it took until sampling had begun."),
-		mapBytes:       gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),
-		libraryLogs:    counters("library_messages_total", "Warnings and errors that the unwinder logged, by level.", "level"),
-		ownTables:      gauge("own_unwind_tables", "1 where unwind tables are corrected before use (exact Go stacks), 0 where this version of the unwinder does not allow it."),
+		unreadableMemory: counters("unreadable_memory_total", "Processes whose memory or list of mappings could not be read, by reason: timeout (a page that does not come; the process is left alone for ten minutes), busy (too many threads wait for such pages) or panic.", "reason"),
+		frames:           counters("frames_total", "Frames by kind of code.", "kind"),
+		unsymbolized:     counters("unsymbolized_frames_total", "Frames without a function name, by kind of code.", "kind"),
+		late:             counter("late_samples_total", "Samples that arrived after their window was flushed and were stored with the next flush."),
+		windows:          counter("windows_total", "Windows handed to the appender."),
+		series:           gauge("series", "Series in the last flush."),
+		appendFailures:   counter("append_failures_total", "Failed attempts to append profiles."),
+		symbolSeconds:    counter("symbolize_seconds_total", "Time spent finding the functions of native frames."),
+		labelSeconds:     counter("label_seconds_total", "Time spent finding the labels of processes."),
+		unwindErrors:     counters("unwind_errors_total", "Stacktraces that ended early, by error.", "error"),
+		startSeconds:     gauge("start_seconds", "How long it took until sampling had begun."),
+		mapBytes:         gauge("bpf_map_bytes", "Kernel memory of the eBPF maps at start."),
+		libraryLogs:      counters("library_messages_total", "Warnings and errors that the unwinder logged, by level.", "level"),
+		ownTables:        gauge("own_unwind_tables", "1 where unwind tables are corrected before use (exact Go stacks), 0 where this version of the unwinder does not allow it."),
 		unwindTables: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_sample_unwind_tables_total",
 			Help: "Executables by reader of their unwind table (library, or the correction for a kind of program) and outcome: ok, error or panic.",

@@ -28,7 +28,9 @@ type processReader struct {
 	manager   *processmanager.ProcessManager
 	lock      *sync.RWMutex // of manager
 	intervals tracer.Intervals
-	guard     untrusted.Guard
+	guard     untrusted.Guard // of files
+	maps      untrusted.Guard // of /proc/PID/maps
+	memories  *remoteMemories
 	files     *fileChecks
 	systems   fileSystems
 	metrics   *metrics
@@ -37,7 +39,7 @@ type processReader struct {
 
 // newProcessReader returns the reader of a tracer's processes. The library has no
 // option for it; an error says that this version keeps what is needed elsewhere.
-func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, m *metrics, l *slog.Logger) (*processReader, error) {
+func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, memories *remoteMemories, m *metrics, l *slog.Logger) (*processReader, error) {
 	events, err := fieldOf[chan libpf.PIDTID](t, "pidEvents")
 	if err != nil {
 		return nil, err
@@ -52,10 +54,15 @@ func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, m *metrics, 
 	}
 	return &processReader{
 		events: *events, manager: *manager, lock: lock, intervals: intervals,
-		guard: untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck},
-		files: newFileChecks(m, l), metrics: m, log: l,
+		guard:    untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck, Shorten: true},
+		maps:     untrusted.Guard{Limit: listTimeout, Stuck: maxStuckMemory, Shorten: true},
+		memories: memories,
+		files:    newFileChecks(m, l), metrics: m, log: l,
 	}, nil
 }
+
+// listTimeout is how long reading all mappings of a process may take.
+const listTimeout = 5 * time.Second
 
 // After how long, and after how many bytes allocated, memory is given back.
 const (
@@ -89,14 +96,20 @@ func (r *processReader) run(ctx context.Context) {
 			read = false
 		case e := <-r.events:
 			read = true
-			r.guarded(func() {
-				r.manager.SynchronizeProcess(&checkedProcess{Process: process.New(e.PID(), e.TID()), guard: &r.guard, files: r.files, systems: &r.systems})
-			})
+			r.guarded(func() { r.manager.SynchronizeProcess(r.checked(process.New(e.PID(), e.TID()))) })
 		case <-cleanup.C:
 			r.guarded(r.manager.CleanupPIDs)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// checked returns a process as the library is to read it.
+func (r *processReader) checked(p process.Process) *checkedProcess {
+	return &checkedProcess{
+		Process: p, guard: &r.guard, maps: &r.maps, files: r.files, systems: &r.systems,
+		memories: r.memories, state: r.memories.of(p.PID()),
 	}
 }
 

@@ -140,7 +140,7 @@ func newBinaries(s Symbolizer, m *metrics, l *slog.Logger) *binaries {
 		symbolizer: s,
 		unreadable: u,
 		goTables:   newGoTables(u),
-		guard:      untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck},
+		guard:      untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck, Shorten: true},
 		byBuildID:  map[string]executable{},
 		byFile:     map[fileKey]executable{},
 	}

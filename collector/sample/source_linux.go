@@ -44,8 +44,10 @@ type Source struct {
 	traces  chan *libpf.EbpfTrace
 	unknown chan newcomer
 	maps    untrusted.Guard // of /proc/PID/maps
-	done    chan struct{}   // closed when sampling has ended
-	handled chan struct{}   // closed when all is aggregated
+	// memories reads the memory of processes.
+	memories *remoteMemories
+	done     chan struct{} // closed when sampling has ended
+	handled  chan struct{} // closed when all is aggregated
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
@@ -116,7 +118,8 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
 		unknown:        make(chan newcomer, 1024),
-		maps:           untrusted.Guard{Limit: mapsTimeout, Stuck: maxStuck},
+		maps:           untrusted.Guard{Limit: mapsTimeout, Stuck: maxStuck, Shorten: true},
+		memories:       newRemoteMemories(m, o.Logger),
 		done:           make(chan struct{}),
 		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
@@ -195,7 +198,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
 	}
-	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.log); err != nil {
+	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
 	}
 	exits := st.tracefs
@@ -229,7 +232,7 @@ func (s *Source) enterReader(st setup) func() {
 
 // begin starts what feeds handle, and then the timers.
 func (s *Source) begin(ctx context.Context) error {
-	if r, err := newProcessReader(s.tracer, s.intervals, s.metrics, s.log); err == nil {
+	if r, err := newProcessReader(s.tracer, s.intervals, s.memories, s.metrics, s.log); err == nil {
 		go r.run(ctx)
 	} else {
 		s.log.Warn("the unwinder reads processes without protection: a malformed file may end this service", "err", err)

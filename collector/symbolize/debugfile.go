@@ -26,8 +26,8 @@ type file struct {
 	Reader
 	size int64 // in bytes, when it was opened
 	// trusted says that the file is as good as our own program. The symbols of
-	// any file are read within bounds. debug/dwarf keeps none: a file made for
-	// it takes all memory.
+	// any file are read; debug information, for which debug/dwarf was not made
+	// to read strangers' files, of trusted ones only, and within bounds too.
 	trusted bool
 }
 
@@ -83,6 +83,7 @@ func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, erro
 	if err != nil {
 		return nil, cmp.Or(errs, err)
 	}
+	t.damage = errs
 	return t, nil
 }
 

@@ -292,7 +292,8 @@ func (ss *symbols) table() (*table, error) {
 }
 
 // fillGaps adds the symbols of unknown size where no sized symbol is. Such a
-// symbol reaches to the next symbol or to the end of its section.
+// symbol reaches to the next symbol or to the end of its section. Markers end
+// others, but name nothing.
 func (ss *symbols) fillGaps(spans []span) []span {
 	out := make([]span, 0, len(spans))
 	next := 0 // first span that starts behind the symbol
@@ -308,7 +309,7 @@ func (ss *symbols) fillGaps(spans []span) []span {
 			out = append(out, spans[next])
 			next++
 		}
-		if n := len(out); s.size > 0 || n > 0 && s.addr < out[n-1].end {
+		if n := len(out); s.size > 0 || isMarker(ss.name(s)) || n > 0 && s.addr < out[n-1].end {
 			continue
 		}
 		end := s.addr + uint64(s.room)

@@ -1,13 +1,7 @@
 package symbolize
 
 import (
-	"cmp"
-	"debug/dwarf"
-	"debug/elf"
-	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"sort"
 	"strings"
 
@@ -19,7 +13,9 @@ const (
 	maxLineRows    = 4 << 20
 	maxInlineSpans = 2 << 20
 	maxInlineDepth = 64
-	checkEvery     = 4096 // rows of lines between two looks at the time
+	maxPoolBytes   = 32 << 20 // of paths, and of functions' names
+	maxPoolStrings = 1 << 20
+	checkEvery     = 64 // entries between two looks at the time
 )
 
 // langGo is DW_LANG_Go. The unwinder has the lines of Go code.
@@ -88,284 +84,29 @@ func inlinedName(name string, style Style) string {
 	return functionName(name, style)
 }
 
-// readLines packs the DWARF of a file. It returns nil if there is none, or
-// more than limit bytes of it. It ends with the error of check, which it calls
-// often: few bytes of DWARF can ask for the same work again and again.
-func readLines(f *elf.File, check func() error, limit int64) (*lineInfo, error) {
-	var size uint64
-	hasInfo := false
-	for _, s := range f.Sections {
-		if strings.HasPrefix(s.Name, ".debug_") || strings.HasPrefix(s.Name, ".zdebug_") {
-			if s.Type == elf.SHT_NOBITS {
-				continue
-			}
-			hasInfo = hasInfo || strings.HasSuffix(s.Name, "debug_info")
-			size += min(s.Size, 1<<40)
-		}
-		// debug/elf reads relocations of debug information whole.
-		if s.Type == elf.SHT_RELA || s.Type == elf.SHT_REL { //nolint:misspell // the constant's name
-			if i := int(s.Info); i < len(f.Sections) && strings.Contains(f.Sections[i].Name, "debug_") {
-				size += min(s.FileSize, 1<<40)
-			}
-		}
-	}
-	if !hasInfo || size > uint64(max(limit, 0)) {
-		return nil, nil
-	}
-	data, err := f.DWARF()
-	if err != nil {
-		return nil, fmt.Errorf("read DWARF: %w", err)
-	}
-	r := lineReader{
-		data:  data,
-		check: check,
-		info:  &lineInfo{},
-		files: pool{list: []string{""}, index: map[string]uint32{"": 0}},
-		plain: pool{index: map[string]uint32{}},
-		names: map[dwarf.Offset]int32{},
-	}
-	if err := r.units(); err != nil {
-		return nil, fmt.Errorf("read DWARF: %w", err)
-	}
-	return r.finish(), nil
-}
-
-// A lineReader collects what a lineInfo holds.
-type lineReader struct {
-	data   *dwarf.Data
-	check  func() error // whether there is time left
-	info   *lineInfo
-	spans  []span
-	ranges int // of inlined calls, those that are left out included
-	files  pool
-	plain  pool                   // names of functions
-	names  map[dwarf.Offset]int32 // of abstract functions, in plain; -1 without one
-}
-
-// units reads every compilation unit but those of Go.
-func (r *lineReader) units() error {
-	entries := r.data.Reader()
-	for {
-		unit, err := entries.Next()
-		if err != nil || unit == nil {
-			return err
-		}
-		if err := r.check(); err != nil {
-			return err
-		}
-		language, _ := unit.Val(dwarf.AttrLanguage).(int64)
-		if unit.Tag != dwarf.TagCompileUnit || language == langGo {
-			entries.SkipChildren()
-			continue
-		}
-		files, err := r.lines(unit)
-		if err != nil {
-			return err
-		}
-		if !unit.Children {
-			continue
-		}
-		if err := r.children(entries, files, -1, 0); err != nil {
-			return err
-		}
-	}
-}
-
-// lines reads the line table of a unit and returns its files' indexes.
-func (r *lineReader) lines(unit *dwarf.Entry) ([]uint32, error) {
-	table, err := r.data.LineReader(unit)
-	if err != nil || table == nil {
-		return nil, err
-	}
-	var (
-		entry    dwarf.LineEntry
-		sequence []lineRow
-	)
-	for n := 0; ; n++ {
-		if err := table.Next(&entry); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, err
-		}
-		if n%checkEvery == 0 {
-			if err := r.check(); err != nil {
-				return nil, err
-			}
-		}
-		row := lineRow{addr: entry.Address}
-		if !entry.EndSequence && entry.File != nil {
-			row.file, row.line = r.files.add(entry.File.Name), uint32(max(entry.Line, 0))
-		}
-		switch n := len(sequence); {
-		case n > 0 && sequence[n-1].addr == row.addr:
-			sequence[n-1] = row // the last row of an address counts
-		case n > 0 && !entry.EndSequence && sequence[n-1].file == row.file && sequence[n-1].line == row.line:
-		default:
-			sequence = append(sequence, row)
-		}
-		if entry.EndSequence {
-			// Code that the linker dropped is left at address 0.
-			if len(sequence) > 1 && sequence[0].addr != 0 {
-				r.info.rows = append(r.info.rows, sequence...)
-			}
-			sequence = sequence[:0]
-		}
-		if len(r.info.rows)+len(sequence) > maxLineRows {
-			return nil, fmt.Errorf("rows of lines: %w of %d", untrusted.ErrTooLarge, maxLineRows)
-		}
-	}
-	var files []uint32
-	for _, f := range table.Files() {
-		index := uint32(0)
-		if f != nil {
-			index = r.files.add(f.Name)
-		}
-		files = append(files, index)
-	}
-	return files, nil
-}
-
-// children reads the inlined calls below an entry, up to its end.
-func (r *lineReader) children(entries *dwarf.Reader, files []uint32, parent int32, depth int) error {
-	for {
-		e, err := entries.Next()
-		if err != nil {
-			return err
-		}
-		if e == nil || e.Tag == 0 {
-			return nil
-		}
-		below := parent
-		switch e.Tag {
-		case dwarf.TagInlinedSubroutine:
-			if below, err = r.inlined(e, files, parent, depth); err != nil {
-				return err
-			}
-		case dwarf.TagSubprogram:
-			below = -1
-		case dwarf.TagLexDwarfBlock, dwarf.TagNamespace, dwarf.TagClassType, dwarf.TagStructType, dwarf.TagModule, dwarf.TagEnumerationType, dwarf.TagUnionType:
-		default:
-			entries.SkipChildren()
-			continue
-		}
-		if !e.Children {
-			continue
-		}
-		if depth > maxInlineDepth {
-			entries.SkipChildren()
-			continue
-		}
-		if err := r.children(entries, files, below, depth+1); err != nil {
-			return err
-		}
-	}
-}
-
-// inlined adds an inlined call and returns its index.
-func (r *lineReader) inlined(e *dwarf.Entry, files []uint32, parent int32, depth int) (int32, error) {
-	if err := r.check(); err != nil {
-		return parent, err
-	}
-	ranges, err := r.data.Ranges(e)
-	if err != nil {
-		return parent, err
-	}
-	if r.ranges += len(ranges); r.ranges > maxInlineSpans {
-		return parent, fmt.Errorf("ranges of inlined calls: %w of %d", untrusted.ErrTooLarge, maxInlineSpans)
-	}
-	name := r.name(e, 0)
-	if len(ranges) == 0 || name < 0 {
-		return parent, nil
-	}
-	call := inlineCall{name: uint32(name), parent: parent}
-	if i, ok := e.Val(dwarf.AttrCallFile).(int64); ok && i >= 0 && i < int64(len(files)) {
-		call.file = files[i]
-	}
-	if line, ok := e.Val(dwarf.AttrCallLine).(int64); ok {
-		call.line = uint32(max(line, 0))
-	}
-	index := int32(len(r.info.calls))
-	r.info.calls = append(r.info.calls, call)
-	for _, bounds := range ranges {
-		if bounds[0] != 0 {
-			r.spans = append(r.spans, span{start: bounds[0], end: bounds[1], name: uint32(index), priority: uint32(depth)})
-		}
-	}
-	return index, nil
-}
-
-// name returns the index of a function's name, its own or that of the entry
-// it refers to; -1 if there is none.
-func (r *lineReader) name(e *dwarf.Entry, hops int) int32 {
-	for _, attr := range []dwarf.Attr{dwarf.AttrLinkageName, attrMIPSLinkageName, dwarf.AttrName} {
-		if text, ok := e.Val(attr).(string); ok && text != "" {
-			return int32(r.plain.add(text))
-		}
-		if attr != attrMIPSLinkageName || hops > 4 {
-			continue
-		}
-		// A linkage name farther away goes before a plain one here.
-		for _, ref := range []dwarf.Attr{dwarf.AttrAbstractOrigin, dwarf.AttrSpecification} {
-			offset, ok := e.Val(ref).(dwarf.Offset)
-			if !ok {
-				continue
-			}
-			index, known := r.names[offset]
-			if !known {
-				entries := r.data.Reader()
-				entries.Seek(offset)
-				index = -1
-				if origin, err := entries.Next(); err == nil && origin != nil {
-					index = r.name(origin, hops+1)
-				}
-				r.names[offset] = index
-			}
-			if index >= 0 {
-				return index
-			}
-		}
-	}
-	return -1
-}
-
-// attrMIPSLinkageName is what old compilers use for the linkage name.
-const attrMIPSLinkageName = dwarf.Attr(0x2007)
-
 // A pool holds each string once.
 type pool struct {
 	list  []string
 	index map[string]uint32
+	bytes int // of all strings
 }
 
-// add returns the index of a string.
+// add returns the index of a string, of which it keeps a copy.
 func (p *pool) add(s string) uint32 {
 	i, ok := p.index[s]
 	if !ok {
-		i = uint32(len(p.list))
+		i, s = uint32(len(p.list)), strings.Clone(s)
 		p.index[s] = i
 		p.list = append(p.list, s)
+		p.bytes += len(s)
 	}
 	return i
 }
 
-// finish sorts and packs what was collected; nil if that is nothing.
-func (r *lineReader) finish() *lineInfo {
-	l := r.info
-	if len(l.rows) == 0 {
-		return nil
+// check returns an error once a pool is too large.
+func (p *pool) check() error {
+	if p.bytes > maxPoolBytes || len(p.list) > maxPoolStrings {
+		return fmt.Errorf("names of files or functions: %w of %d bytes", untrusted.ErrTooLarge, maxPoolBytes)
 	}
-	// Where one stretch of code ends and another begins, the beginning counts.
-	slices.SortStableFunc(l.rows, func(a, b lineRow) int {
-		return cmp.Or(cmp.Compare(a.addr, b.addr), compareBool(a.file != 0, b.file != 0))
-	})
-	kept := l.rows[:0]
-	for i, row := range l.rows {
-		if i+1 == len(l.rows) || l.rows[i+1].addr != row.addr {
-			kept = append(kept, row)
-		}
-	}
-	l.rows = slices.Clip(slices.Clone(kept))
-	l.inlined = flatten(r.spans)
-	l.files, l.names = r.files.list, r.plain.list
-	return l
+	return nil
 }

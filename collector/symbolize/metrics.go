@@ -33,7 +33,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"result"}),
 		bad: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_symbolize_unreadable_files_total",
-			Help: "Files of processes that could not be read, by kind (native, perf_map) and reason (malformed, too_large, timeout, busy, irregular, panic).",
+			Help: "Files of processes that could not be read, by kind (native; part: of a file whose other symbols are in use, such as its debug information; perf_map) and reason (malformed, too_large, timeout, busy, irregular, panic).",
 		}, []string{"kind", "reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "flameline_symbolize_build_seconds",

@@ -95,10 +95,10 @@ func newSymbolizer(o Options) *Symbolizer {
 		stop:    make(chan struct{}),
 		entries: map[FileID]*entry{},
 		recent:  list.New(),
-		opening: untrusted.Guard{Limit: openTimeout, Stuck: maxStuck},
+		opening: untrusted.Guard{Limit: openTimeout, Stuck: maxStuck, Shorten: true},
 		reading: untrusted.Guard{Limit: readTimeout, Stuck: maxStuck},
 	}
-	s.perf.guard = untrusted.Guard{Limit: openTimeout, Stuck: maxStuck}
+	s.perf.guard = untrusted.Guard{Limit: openTimeout, Stuck: maxStuck, Shorten: true}
 	s.perf.report = func(pid int, err error) { s.report("perf_map", fmt.Sprintf("perf-%d.map", pid), "", err) }
 	s.perf.procRoot = o.ProcRoot
 	s.perf.maxBytes = o.CacheBytes / 4
@@ -239,6 +239,9 @@ func (s *Symbolizer) build(e *entry) *table {
 	s.metrics.latency.Observe(took.Seconds())
 
 	bad := err != nil && s.report("native", e.source.binary.Name, e.source.binary.BuildID, err)
+	if err == nil && t.damage != nil {
+		s.report("part", e.source.binary.Name, e.source.binary.BuildID, t.damage)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {

@@ -15,6 +15,7 @@ type table struct {
 	names  []uint32  // offset of the name in blob
 	blob   []byte    // names, each ended by a zero byte
 	info   *lineInfo // nil without debug information
+	damage error     // why parts of the file were not read; nil if all were
 
 	mu    sync.RWMutex
 	lines map[uint64][]Line // by address; without info by offset of the name

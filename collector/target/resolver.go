@@ -185,7 +185,9 @@ func readProcess[T any](r *Resolver, pid int, read func(pid int) (T, error)) (T,
 	if len(r.silent) >= r.o.CacheSize {
 		clear(r.silent)
 	}
-	r.silent[pid] = now.Add(silentTime)
+	if reason != "busy" { // which is other processes' fault
+		r.silent[pid] = now.Add(silentTime)
+	}
 	if now.Sub(r.warned) >= silentQuiet {
 		r.warned, level = now, slog.LevelWarn
 	}

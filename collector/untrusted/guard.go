@@ -11,6 +11,8 @@ import (
 const (
 	defaultLimit = 10 * time.Second
 	defaultStuck = 8
+
+	shortestLimit = 50 * time.Millisecond
 )
 
 // A Guard keeps what happens while a file is read from others: work runs on a
@@ -24,6 +26,10 @@ type Guard struct {
 	// Stuck bounds the goroutines that go on so; 0 is 8. Once there are as many,
 	// nothing is read any more until one of them returns.
 	Stuck int
+	// Shorten says that work may take the less time the more other work goes on:
+	// Limit divided by one more than their number, but shortestLimit or Limit at
+	// least. So a process cannot hold up the others for Limit again and again.
+	Shorten bool
 
 	stuck atomic.Int32
 }
@@ -52,8 +58,12 @@ func Do[T any](g *Guard, work func() (T, error)) (T, error) {
 	if most == 0 {
 		most = defaultStuck
 	}
-	if int(g.stuck.Load()) >= most {
+	stuck := g.stuck.Load()
+	if int(stuck) >= most {
 		return none, ErrBusy
+	}
+	if g.Shorten {
+		limit = max(limit/time.Duration(1+max(stuck, 0)), min(limit, shortestLimit))
 	}
 	done := make(chan outcome, 1)
 	var state atomic.Int32 // 0: waited for, 1: given up, 2: done

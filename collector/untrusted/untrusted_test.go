@@ -225,3 +225,15 @@ func FuzzNewELF(f *testing.F) {
 		}
 	})
 }
+
+// TestDoShortens has work that does not return: the more there is, the less time
+// the next gets, and the first got all of it.
+func TestDoShortens(t *testing.T) {
+	g := &Guard{Limit: 200 * time.Millisecond, Stuck: 3, Shorten: true}
+	release := make(chan struct{})
+	defer close(release)
+	for _, want := range []string{"no answer for 200ms", "no answer for 100ms", "no answer for 66.666666ms"} {
+		_, err := Do(g, func() (int, error) { <-release; return 0, nil })
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -1,0 +1,159 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/ebpf-profiler/libpf"
+	"go.opentelemetry.io/ebpf-profiler/process"
+
+	"github.com/flameline/flameline/collector/untrusted"
+)
+
+// startSilent starts a process that has memory which does not come, and returns
+// its number and the memory's address.
+func startSilent(t *testing.T) (pid libpf.PID, addr int64, kill func()) {
+	t.Helper()
+	cmd := exec.Command(buildC("native/silent.c")(t, t.TempDir())[0])
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(kill)
+	_, err = fmt.Fscan(out, &addr)
+	require.NoError(t, err, "this test needs userfaultfd")
+	return libpf.PID(cmd.Process.Pid), addr, kill
+}
+
+func memoryOf(r *remoteMemories, pid libpf.PID) process.Process {
+	reader := processReader{memories: r, files: newFileChecks(r.metrics, r.log)}
+	return reader.checked(process.New(pid, pid))
+}
+
+// TestSilentMemory reads memory that does not come: the reader is given up, the
+// process is counted, named and left alone, and others can be read.
+func TestSilentMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out by -short: userfaultfd needs root")
+	}
+	var log bytes.Buffer
+	m := newMetrics(nil)
+	r := newRemoteMemories(m, slog.New(slog.NewTextHandler(&log, nil)))
+	r.guard.Limit = time.Millisecond
+	pid, addr, kill := startSilent(t)
+	p := make([]byte, 8)
+	for range 3 {
+		_, err := memoryOf(r, pid).GetRemoteMemory().ReadAt(p, addr)
+		require.ErrorIs(t, err, untrusted.ErrTimeout)
+	}
+	require.Equal(t, 1, r.guard.Waiting(), "one thread waits for it")
+	require.Equal(t, 1.0, testutil.ToFloat64(m.unreadableMemory.WithLabelValues("timeout")))
+	require.Contains(t, log.String(), fmt.Sprintf("pid=%d", pid))
+	require.Contains(t, log.String(), "silent")
+
+	r.guard.Limit = 0 // the default
+	self := libpf.PID(os.Getpid())
+	want := bytes.Repeat([]byte("0123456789abcdef"), memoryPart/10)
+	got := make([]byte, len(want))
+	n, err := memoryOf(r, self).GetRemoteMemory().ReadAt(got, int64(uintptr(unsafe.Pointer(&want[0]))))
+	require.NoError(t, err)
+	require.Equal(t, len(want), n)
+	require.Equal(t, want, got)
+
+	// The thread returns with the end of the process.
+	kill()
+	require.Eventually(t, func() bool { return r.guard.Waiting() == 0 }, time.Minute, time.Millisecond)
+
+	// Another process of the same number can be read.
+	state := r.of(pid)
+	require.False(t, state.refused())
+}
+
+// TestSilentMemoryIsBounded has every process of many have memory that does not
+// come: each costs less time, and in the end none.
+func TestSilentMemoryIsBounded(t *testing.T) {
+	m := newMetrics(nil)
+	r := newRemoteMemories(m, slog.New(slog.DiscardHandler))
+	r.guard.Limit, r.guard.Stuck = time.Millisecond, 5
+	release := make(chan struct{})
+	for pid := range 20 {
+		_, err := ofMemory(r, r.of(libpf.PID(1<<22+pid)), "memory", func() (int, error) { <-release; return 0, nil })
+		require.Error(t, err)
+	}
+	require.Equal(t, 5, r.guard.Waiting())
+	require.Equal(t, 5.0, testutil.ToFloat64(m.unreadableMemory.WithLabelValues("timeout")))
+	require.Equal(t, 15.0, testutil.ToFloat64(m.unreadableMemory.WithLabelValues("busy")))
+	close(release)
+	require.Eventually(t, func() bool { return r.guard.Waiting() == 0 }, time.Minute, time.Millisecond)
+	r.guard.Limit = 0
+	n, err := ofMemory(r, r.of(1<<22+19), "memory", func() (int, error) { return 7, nil })
+	require.NoError(t, err, "a process that was refused because of others")
+	require.Equal(t, 7, n)
+	require.True(t, r.silent[1<<22] != nil && r.silent[1<<22].refused())
+}
+
+// TestSilentMappings has a process whose list of mappings does not come.
+func TestSilentMappings(t *testing.T) {
+	m := newMetrics(nil)
+	r := newRemoteMemories(m, slog.New(slog.DiscardHandler))
+	release := make(chan struct{})
+	defer close(release)
+	reader := processReader{memories: r}
+	reader.maps.Limit = time.Millisecond
+	_, err := reader.checked(unlisted{release: release}).IterateMappings(func(process.RawMapping) bool { return true })
+	require.True(t, os.IsPermission(err), "the library leaves the process alone: %v", err)
+	require.Equal(t, 1.0, testutil.ToFloat64(m.unreadableMemory.WithLabelValues("timeout")))
+}
+
+type unlisted struct {
+	process.Process
+	release chan struct{}
+}
+
+func (unlisted) PID() libpf.PID { return 1 << 22 }
+
+func (u unlisted) IterateMappings(func(process.RawMapping) bool) (uint32, error) {
+	<-u.release
+	return 0, nil
+}
+
+// TestSilentProcess samples a machine on which one process has memory that does
+// not come. Processes that begin afterwards are sampled as ever, and sampling
+// ends when it is told to.
+func TestSilentProcess(t *testing.T) {
+	requireKernel(t)
+	command := buildC("native/burn.c")(t, t.TempDir())
+	m, reg, stop := startSource(t, 397)
+	startSilent(t)
+	require.Eventually(t, func() bool {
+		n, _ := metricSum(t, reg, "unreadable_memory_total")
+		return n > 0
+	}, time.Minute, 10*time.Millisecond, "the silent process was not read")
+	b, err := burn(t, command, "3")
+	require.NoError(t, err)
+	stop()
+	ss := m.stacks("pid", b.pid)
+	total := sum(ss, nil)
+	whole := sum(ss, func(s stack) bool {
+		return s.has("worker", "turn") && (slices.Contains(s.functions, "burn_heavy") || slices.Contains(s.functions, "burn_light"))
+	})
+	t.Logf("%.3f of %.3f s whole", whole/1e9, total/1e9)
+	require.InEpsilon(t, b.process, total, 0.1)
+	require.Greater(t, whole, 0.7*total)
+}
