@@ -40,12 +40,12 @@ func newStoreCommands(app *kingpin.Application) *storeCommands {
 		PlaceHolder("FILE").StringVar(&s.httpConfig)
 	s.backup.Flag("storage.path", "Copy the store in this directory, which no service may have open, instead of asking a service.").PlaceHolder("DIR").StringVar(&s.path)
 
-	s.verify = parent.Command("verify", "Read all of a store that no service has open, and list what is damaged. Nothing is changed.")
+	s.verify = parent.Command("verify", "Read all of a store that no service has open, and say what of it is damaged. Nothing is changed.")
 	s.verify.Arg("dir", "Directory of the store.").Default(config.Default().Storage.Path).StringVar(&s.dir)
 
-	s.repair = parent.Command("repair", "Make a new store from everything that is readable in a damaged store.")
+	s.repair = parent.Command("repair", "Make a new store of all that can be read of a damaged one that does not open.")
 	s.repair.Arg("dir", "Directory of the damaged store; nothing in it is changed.").Required().StringVar(&s.from)
-	s.repair.Arg("newdir", "Directory to create.").Required().StringVar(&s.into)
+	s.repair.Arg("newdir", "Directory to make.").Required().StringVar(&s.into)
 	return s
 }
 
@@ -103,7 +103,7 @@ func (s *storeCommands) copy(ctx context.Context) (b store.Backup, err error) {
 	return store.ReadBackup(resp.Body, s.to)
 }
 
-// errDamaged is the error of verify for a damaged store.
+// errDamaged is what verify ends with where anything is damaged.
 var errDamaged = errors.New("the store is damaged")
 
 func verifyStore(ctx context.Context, dir string, stdout io.Writer) error {

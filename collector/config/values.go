@@ -38,7 +38,7 @@ func (m *Mode) Set(s string) error {
 // Duration is a time span written as Prometheus does: 5s, 1h30m, 30d.
 type Duration time.Duration
 
-// UnmarshalYAML reads a duration, or 0 without a unit.
+// UnmarshalYAML reads a duration; a bare 0 is one as well.
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error { return at(n, d.Set(n.Value)) }
 
 // Set reads a duration from a flag.

@@ -54,7 +54,7 @@ func (r *recording) cpuTimePeriod() int64 {
 func (r *recording) addOwn() error {
 	native := r.period(jfrNativeMethodSample)
 	for _, e := range r.chunk.own {
-		at := r.span(e.at, 0)
+		at := r.interval(e.at, 0)
 		var err error
 		switch e.event {
 		case jfrNativeMethodSample:

@@ -51,33 +51,33 @@ func (r *recording) addEvent(event def.TypeID) error {
 	switch event {
 	case p.TypeMap.T_EXECUTION_SAMPLE:
 		e := &p.ExecutionSample
-		return r.addExecution(e.State, correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}, e.StackTrace, r.span(e.StartTime, 0))
+		return r.addExecution(e.State, correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}, e.StackTrace, r.interval(e.StartTime, 0))
 	case p.TypeMap.T_WALL_CLOCK_SAMPLE:
 		return r.addWallClock()
 	case p.TypeMap.T_ALLOC_IN_NEW_TLAB:
 		e := &p.ObjectAllocationInNewTLAB
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrInTLAB, c, e.StackTrace, r.span(e.StartTime, 0), e.TlabSize)
+		return r.add2(jfrInTLAB, c, e.StackTrace, r.interval(e.StartTime, 0), e.TlabSize)
 	case p.TypeMap.T_ALLOC_OUTSIDE_TLAB:
 		e := &p.ObjectAllocationOutsideTLAB
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrOutTLAB, c, e.StackTrace, r.span(e.StartTime, 0), e.AllocationSize)
+		return r.add2(jfrOutTLAB, c, e.StackTrace, r.interval(e.StartTime, 0), e.AllocationSize)
 	case p.TypeMap.T_ALLOC_SAMPLE:
 		e := &p.ObjectAllocationSample
-		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.span(e.StartTime, 0), e.Weight)
+		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Weight)
 	case p.TypeMap.T_LIVE_OBJECT:
 		e := &p.LiveObject
-		return r.add(jfrLive, correlation{}, e.StackTrace, r.span(e.StartTime, 0), 1)
+		return r.add(jfrLive, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), 1)
 	case p.TypeMap.T_MALLOC:
 		e := &p.Malloc
-		return r.add2(jfrMalloc, correlation{}, e.StackTrace, r.span(e.StartTime, 0), e.Size)
+		return r.add2(jfrMalloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Size)
 	case p.TypeMap.T_MONITOR_ENTER:
 		e := &p.JavaMonitorEnter
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrMonitor, c, e.StackTrace, r.span(e.StartTime, e.Duration), r.lasted(e.Duration))
+		return r.add2(jfrMonitor, c, e.StackTrace, r.interval(e.StartTime, e.Duration), r.lasted(e.Duration))
 	case p.TypeMap.T_THREAD_PARK:
 		e := &p.ThreadPark
-		return r.add2(jfrPark, correlation{}, e.StackTrace, r.span(e.StartTime, e.Duration), r.lasted(e.Duration))
+		return r.add2(jfrPark, correlation{}, e.StackTrace, r.interval(e.StartTime, e.Duration), r.lasted(e.Duration))
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (r *recording) addWallClock() error {
 		took = r.chunk.batches[r.batch]
 		r.batch++
 	}
-	at := r.span(e.StartTime, took)
+	at := r.interval(e.StartTime, took)
 	hi, lo := bits.Mul64(uint64(r.wall), uint64(e.Samples))
 	if hi > 0 || lo > math.MaxInt64 {
 		return fmt.Errorf("event %s: %d samples are too many", jfrWallClockSample, e.Samples)
@@ -109,7 +109,7 @@ func (r *recording) addWallClock() error {
 // addExecution adds a jdk.ExecutionSample. In async-profiler's recordings the thread's
 // state tells which clock took the sample: STATE_DEFAULT the CPU clock, others the wall
 // clock. The JDK's recordings have only STATE_RUNNABLE.
-func (r *recording) addExecution(state types.ThreadStateRef, c correlation, ref types.StackTraceRef, at span) error {
+func (r *recording) addExecution(state types.ThreadStateRef, c correlation, ref types.StackTraceRef, at interval) error {
 	if r.chunk.cpuTimed {
 		return nil
 	}
@@ -161,7 +161,7 @@ func (r *recording) lasted(ticks uint64) uint64 {
 }
 
 // add2 adds an event that has two values: a count of 1 and a size.
-func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, at span, size uint64) error {
+func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, at interval, size uint64) error {
 	if size > math.MaxInt64 {
 		return fmt.Errorf("event of type %s: %d is negative", t.value2, int64(size))
 	}
@@ -170,7 +170,7 @@ func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, at s
 
 // add adds values to the profile of a type. The first of two values is counted at the
 // beginning of the event's time; the other, or the only one, is spread over that time.
-func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at span, values ...int64) error {
+func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at interval, values ...int64) error {
 	d := r.draft(t)
 	locations, err := r.locations(d, ref)
 	if err != nil {
@@ -179,7 +179,7 @@ func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at sp
 	return r.addTo(d, locations, c, at, values...)
 }
 
-func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at span, values ...int64) error {
+func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at interval, values ...int64) error {
 	r.used = true
 	if late := r.clip(at); late != at {
 		last := len(values) - 1

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A span is when an event began and ended, in ns since 1970.
-type span struct{ from, to int64 }
+// An interval is when an event began and ended, in ns since 1970.
+type interval struct{ from, to int64 }
 
 const (
 	// clockSlack is the tolerance, in ns, between the clocks of a recording and of its
@@ -66,9 +66,9 @@ func (c *jfrChunk) time(ticks uint64) int64 {
 	return c.begin + min(c.nanos(uint64(after)), math.MaxInt64-c.begin)
 }
 
-// span returns the time of an event, given its start and its duration in ticks. An event
+// interval returns the time of an event, given its start and its duration in ticks. An event
 // that did not end in its chunk, or within a minute of it, is moved into the chunk.
-func (r *recording) span(began, lasted uint64) span {
+func (r *recording) interval(began, lasted uint64) interval {
 	c := r.chunk
 	from := c.time(began)
 	took := c.nanos(lasted)
@@ -78,18 +78,18 @@ func (r *recording) span(began, lasted uint64) span {
 		to = min(max(to, c.begin), c.end)
 		from = to - min(took, math.MaxInt64/2)
 	}
-	return span{from, to}
+	return interval{from, to}
 }
 
 // whole reports whether an event belongs to a recording that is short enough to be one
 // profile.
-func (r *recording) whole(at span) bool {
+func (r *recording) whole(at interval) bool {
 	return r.end-r.begin <= windowLength && at.from >= r.begin-shortSlack && at.to <= r.end+shortSlack
 }
 
 // clip cuts off the part of an event that is too old for the receiver, if another part
 // is not: a thread may wait for days.
-func (r *recording) clip(at span) span {
+func (r *recording) clip(at interval) interval {
 	if r.push.Oldest.IsZero() || at.from == at.to {
 		return at
 	}
@@ -98,5 +98,5 @@ func (r *recording) clip(at span) span {
 		return at
 	}
 	r.early++
-	return span{oldest, at.to}
+	return interval{oldest, at.to}
 }

@@ -256,7 +256,7 @@ func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
 	if len(p.Samples) != len(p.Weights) {
 		return fmt.Errorf("weights: there are %d for %d samples", len(p.Weights), len(p.Samples))
 	}
-	at, _ := p.span()
+	at, _ := p.bounds()
 	for i, sample := range p.Samples {
 		n := uint32(0)
 		var err error
@@ -279,7 +279,7 @@ func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
 
 // evented adds the time between two events to the innermost open frame.
 func (r *speedscopeReader) evented(p *speedscopeProfile) error {
-	last, _ := p.span()
+	last, _ := p.bounds()
 	type open struct {
 		node  uint32
 		frame float64

@@ -33,7 +33,7 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 	end := math.Inf(-1)
 	for i := range ps {
 		if unit, ok := speedscopeUnits[ps[i].Unit]; ok {
-			from, to := ps[i].span()
+			from, to := ps[i].bounds()
 			c.base, end = min(c.base, from*float64(unit)), max(end, to*float64(unit))
 		}
 	}
@@ -72,8 +72,8 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 	return c
 }
 
-// span returns the start and the end of a profile's samples, in its unit.
-func (p *speedscopeProfile) span() (from, to float64) {
+// bounds returns the start and the end of a profile's samples, in its unit.
+func (p *speedscopeProfile) bounds() (from, to float64) {
 	if p.StartValue != nil {
 		from = *p.StartValue
 	}

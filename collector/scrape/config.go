@@ -215,7 +215,7 @@ func wrong(key, format string, args ...any) error {
 	return &fieldError{key, fmt.Errorf(format, args...)}
 }
 
-// Validate returns an error for the first invalid key.
+// Validate names the first key whose value cannot be.
 func (c *Config) Validate() error {
 	if c.JobName == "" {
 		return wrong("job_name", "is missing")

@@ -26,7 +26,7 @@ const (
 // Open starts to serve the API from db. The caller must close db after the last request.
 func (s *Server) Open(db Store) {
 	o := s.options
-	queries := newGate(o.Limits.MaxConcurrentQueries)
+	queries := newQueryLimiter(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
 		connect.WithRecover(s.metrics.recovered(o.Logger)),

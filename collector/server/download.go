@@ -28,7 +28,7 @@ type download struct {
 // downloads serves GET requests with the answer that a function gives for their
 // parameters. It counts and queues them as queries over Connect. Errors have Connect's
 // JSON form: {"code": "invalid_argument", "message": "..."}.
-func (s *Server) downloads(method string, queries gate, answer func(context.Context, url.Values) (*download, error)) http.Handler {
+func (s *Server) downloads(method string, queries queryLimiter, answer func(context.Context, url.Values) (*download, error)) http.Handler {
 	zip, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.BestSpeed), gzhttp.MinSize(1024))
 	if err != nil {
 		panic(err) // the options are constants
@@ -46,11 +46,11 @@ func (s *Server) downloads(method string, queries gate, answer func(context.Cont
 			if err != nil {
 				return invalid(fmt.Errorf("the URL's parameters: %w", err))
 			}
-			leave, err := queries.enter(r.Context())
+			release, err := queries.acquire(r.Context())
 			if err != nil {
 				return err
 			}
-			defer leave()
+			defer release()
 			d, err = answer(r.Context(), params)
 			return err
 		})

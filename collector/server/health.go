@@ -38,12 +38,12 @@ type Status struct {
 	Store *StoreStatus `json:"store,omitempty"`
 }
 
-// StoreStatus says whether the store accepts profiles, and which data is lost.
+// StoreStatus tells whether the store takes profiles, and what of it is lost.
 type StoreStatus struct {
 	Writable bool `json:"writable"`
 	// Reason is why Writable is false.
 	Reason string `json:"reason,omitempty"`
-	// Damage lists the damage found since the store was created, oldest first.
+	// Damage lists what was found since the store was made, oldest first.
 	Damage []store.Damage `json:"damage,omitempty"`
 	// Reductions lists the services that had too many series in one hour since the
 	// program started, with the labels that have the most values.

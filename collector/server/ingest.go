@@ -133,7 +133,7 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 		err = p.append(r.Context(), profiles, size)
 	}
 	if err == nil {
-		p.notes.tell(w.Header(), report, profiles)
+		p.notes.publish(w.Header(), report, profiles)
 	}
 	return 0, err
 }
@@ -144,7 +144,7 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare,
 	if in.parts != nil {
 		bodies = slices.Collect(maps.Values(in.parts))
 	}
-	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	l, explain := p.limits.withReport(report).within(p.limits.MaxRequestBytes)
 	if l.Reserve, err = share.admit(bodies...); err != nil {
 		return nil, 0, err
 	}
@@ -156,7 +156,7 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare,
 		return nil, 0, err
 	}
 	for _, one := range ps {
-		if err := p.timely(one.Pprof.TimeNanos); err != nil {
+		if err := p.checkTime(one.Pprof.TimeNanos); err != nil {
 			return nil, 0, fmt.Errorf("from, or the profile's own time: %w", err)
 		}
 	}
@@ -231,7 +231,7 @@ func writeError(w http.ResponseWriter, status int, err error) {
 	if status == 0 {
 		status = statusOf(ce.Code())
 	}
-	tellRetry(w.Header(), ce)
+	setRetryAfter(w.Header(), ce)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

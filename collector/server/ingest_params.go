@@ -24,18 +24,18 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	if err != nil {
 		return m, "", fmt.Errorf("query: %w", err)
 	}
-	unread, err := unread(q)
+	unknown, err := unknownParameters(q)
 	if err != nil {
 		return m, "", err
 	}
-	for _, name := range unread {
+	for _, name := range unknown {
 		report.Skip("parameter", name, 1)
 	}
 	spy := q.Get("spyName")
 	if spy == "" {
 		spy = "unknown"
 	}
-	if err := m.SetLabels(q.Get("name"), spy, p.limits.noting(report).Ingest); err != nil {
+	if err := m.SetLabels(q.Get("name"), spy, p.limits.withReport(report).Ingest); err != nil {
 		return m, "", err
 	}
 	now := p.now()
@@ -64,7 +64,7 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 		m.From = m.Until
 	}
 	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
-		return m, "", fmt.Errorf("until: %w", p.timely(m.Until.UnixNano()))
+		return m, "", fmt.Errorf("until: %w", p.checkTime(m.Until.UnixNano()))
 	}
 	m.UntilGiven = hasUntil
 	m.SampleRate = ingest.DefaultSampleRate
@@ -107,11 +107,11 @@ func sinceBoot(m *ingest.Push, hasFrom, hasUntil bool, now time.Time, report *in
 // ingestParameters are the parameters of /ingest.
 var ingestParameters = []parameter{{"name"}, {"format"}, {"from"}, {"until"}, {"sampleRate"}, {"spyName"}, {"units"}, {"aggregationType"}}
 
-// unread returns the names of unknown parameters, which are accepted and reported: a
+// unknownParameters returns the names of unknown parameters, which are accepted and reported: a
 // later SDK may send one, and should not lose its profile. Parameters that are given
 // twice, and names that differ from a known one only in case or punctuation, are errors.
-func unread(q url.Values) ([]string, error) {
-	if err := once(q, ingestParameters...); err != nil {
+func unknownParameters(q url.Values) ([]string, error) {
+	if err := checkSingle(q, ingestParameters...); err != nil {
 		return nil, err
 	}
 	plain := func(s string) string {

@@ -66,7 +66,7 @@ func TestPushTimes(t *testing.T) {
 
 // A parameter that nothing here reads is reported, and the profile kept.
 func TestUnreadParameters(t *testing.T) {
-	got, err := unread(url.Values{"name": {"a"}, "from": {"now", "now", ""}, "zeta": {"1"}, "dialect": {"x"}})
+	got, err := unknownParameters(url.Values{"name": {"a"}, "from": {"now", "now", ""}, "zeta": {"1"}, "dialect": {"x"}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"dialect", "zeta"}, got)
 }

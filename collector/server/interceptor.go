@@ -128,46 +128,46 @@ func (m *metrics) aborted(logger *slog.Logger, r *http.Request) {
 // queueTimeout is how long a query without a deadline waits for its turn.
 const queueTimeout = 15 * time.Second
 
-// A gate is a semaphore that bounds the queries that run at once; others wait for their
-// turn. A gate of capacity 0 has no bound.
-type gate chan struct{}
+// A queryLimiter is a semaphore that bounds the queries that run at once; others wait
+// for their turn. One of capacity 0 has no bound.
+type queryLimiter chan struct{}
 
-func newGate(n int) gate { return make(gate, n) }
+func newQueryLimiter(n int) queryLimiter { return make(queryLimiter, n) }
 
 // interceptor makes queries over Connect wait for their turn. Pushes do not wait.
-func (g gate) interceptor() connect.UnaryInterceptorFunc {
+func (l queryLimiter) interceptor() connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 			if !strings.HasPrefix(req.Spec().Procedure, "/"+querierv1connect.QuerierServiceName+"/") {
 				return next(ctx, req)
 			}
-			leave, err := g.enter(ctx)
+			release, err := l.acquire(ctx)
 			if err != nil {
 				return nil, err
 			}
-			defer leave()
+			defer release()
 			return next(ctx, req)
 		}
 	}
 }
 
-// enter waits for the query's turn. The caller must call leave when the query ends.
-func (g gate) enter(ctx context.Context) (leave func(), err error) {
-	n := cap(g)
+// acquire waits for the query's turn. The caller must call release when the query ends.
+func (l queryLimiter) acquire(ctx context.Context) (release func(), err error) {
+	n := cap(l)
 	if n == 0 {
 		return func() {}, nil
 	}
 	select {
-	case g <- struct{}{}:
-		return func() { <-g }, nil
+	case l <- struct{}{}:
+		return func() { <-l }, nil
 	default:
 	}
 	wait, deadline := store.Patience(ctx, queueTimeout)
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
-	case g <- struct{}{}:
-		return func() { <-g }, nil
+	case l <- struct{}{}:
+		return func() { <-l }, nil
 	case <-ctx.Done():
 		return nil, code(ctx.Err())
 	case <-timeout.C:

@@ -51,9 +51,9 @@ func (l Limits) series(n int) error {
 	return nil
 }
 
-// noting returns the limits with a report for what is left out or corrected, and bounds
+// withReport returns the limits with a report for what is left out or corrected, and bounds
 // the series that the labels of one profile's samples make by MaxSeriesPerPush.
-func (l Limits) noting(r *ingest.Report) Limits {
+func (l Limits) withReport(r *ingest.Report) Limits {
 	l.Ingest.Report, l.Ingest.MaxSeries = r, l.MaxSeriesPerPush
 	return l
 }

@@ -41,9 +41,9 @@ func newNoteLog(logger *slog.Logger, m *metrics) *noteLog {
 	return &noteLog{logger: logger, metrics: m, now: time.Now, last: map[string]time.Time{}}
 }
 
-// tell publishes a report about a push of profiles, and returns its text, "" if the
-// report is empty.
-func (l *noteLog) tell(header http.Header, r *ingest.Report, ps []profile.Profile) string {
+// publish reports what was left out of a push of profiles or corrected, in the answer's
+// header, the log and the metric. It returns the report's text, "" if there is nothing.
+func (l *noteLog) publish(header http.Header, r *ingest.Report, ps []profile.Profile) string {
 	notes := r.Notes()
 	if len(notes) == 0 {
 		return ""

@@ -123,7 +123,7 @@ func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
 // corrected within a profile; the answer's header gets them too. Its errors have a code.
 func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, share *pushShare, header http.Header) (notes string, err error) {
 	report := &ingest.Report{}
-	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	l, explain := p.limits.withReport(report).within(p.limits.MaxRequestBytes)
 	if l.Reserve, err = share.admit(body); err != nil {
 		p.metrics.refused.Inc()
 		return "", err
@@ -134,7 +134,7 @@ func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, share *pu
 	}
 	for i := range ps {
 		if err == nil {
-			if err = p.timely(ps[i].Pprof.TimeNanos); err != nil {
+			if err = p.checkTime(ps[i].Pprof.TimeNanos); err != nil {
 				err = fmt.Errorf("time_unix_nano: %w", err)
 			}
 		}
@@ -148,7 +148,7 @@ func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, share *pu
 			return "", err
 		}
 	}
-	return p.notes.tell(header, report, ps), nil
+	return p.notes.publish(header, report, ps), nil
 }
 
 // otlpHTTPHandler serves OTLP over HTTP, in protobuf or JSON. A panic fails its own
@@ -235,7 +235,7 @@ func (c otlpCodec) writeStatus(w http.ResponseWriter, httpStatus int, err error)
 	if httpStatus == 0 {
 		httpStatus = statusOf(ce.Code())
 	}
-	tellRetry(w.Header(), ce)
+	setRetryAfter(w.Header(), ce)
 	w.Header().Set("Content-Type", c.contentType())
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(httpStatus)

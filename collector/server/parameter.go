@@ -25,9 +25,9 @@ func (p parameter) of(v url.Values) (name, value string) {
 // first page adds refreshToken to get past the browser's cache.
 var ignoredParameters = []string{"refreshToken"}
 
-// only returns an error for a parameter that is not known, and for one that is given
+// checkKnown returns an error for a parameter that is not known, and for one that is given
 // twice.
-func only(v url.Values, known ...parameter) error {
+func checkKnown(v url.Values, known ...parameter) error {
 	var names []string
 	for _, p := range known {
 		names = append(names, p...)
@@ -37,12 +37,12 @@ func only(v url.Values, known ...parameter) error {
 			return fmt.Errorf("%.100s: unknown parameter; known are %s", name, strings.Join(names, ", "))
 		}
 	}
-	return once(v, known...)
+	return checkSingle(v, known...)
 }
 
-// once returns an error for a parameter with several different values. Empty values do
+// checkSingle returns an error for a parameter with several different values. Empty values do
 // not count.
-func once(v url.Values, known ...parameter) error {
+func checkSingle(v url.Values, known ...parameter) error {
 	for _, p := range known {
 		var by, value string
 		for _, name := range p {

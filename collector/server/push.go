@@ -43,7 +43,7 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	}
 	defer leave()
 	report := &ingest.Report{}
-	limits := p.limits.noting(report)
+	limits := p.limits.withReport(report)
 	var profiles []profile.Profile
 	var bytes int64
 	if limits.Ingest.Reserve, err = share.admit(bodies...); err == nil {
@@ -57,7 +57,7 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 		return nil, err
 	}
 	resp := connect.NewResponse(&pushv1.PushResponse{})
-	p.notes.tell(resp.Header(), report, profiles)
+	p.notes.publish(resp.Header(), report, profiles)
 	return resp, nil
 }
 
@@ -108,7 +108,7 @@ func (p *pusher) decode(req *pushv1.PushRequest, limits Limits) (out []profile.P
 			left -= int64(size)
 			bytes += int64(size)
 			pp.TimeNanos = ingest.ProfileTime(pp.TimeNanos, pp.DurationNanos, p.now(), report)
-			if err := p.timely(pp.TimeNanos); err != nil {
+			if err := p.checkTime(pp.TimeNanos); err != nil {
 				return nil, 0, fmt.Errorf("%s.raw_profile of %s: pprof: time_nanos: %w", at, ls, err)
 			}
 			out = append(out, profile.Profile{ID: sample.GetID(), Labels: ls, Pprof: pp})
@@ -120,9 +120,9 @@ func (p *pusher) decode(req *pushv1.PushRequest, limits Limits) (out []profile.P
 	return out, bytes, nil
 }
 
-// timely returns an error for a time that is too far in the future, as of a wrong clock,
+// checkTime returns an error for a time that is too far in the future, as of a wrong clock,
 // or that retention would drop.
-func (p *pusher) timely(ns int64) error {
+func (p *pusher) checkTime(ns int64) error {
 	t, now := time.Unix(0, ns).UTC(), p.now()
 	if most := p.limits.MaxFuture; most > 0 && t.After(now.Add(most)) {
 		return fmt.Errorf("%s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)

@@ -137,7 +137,7 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 		}
 		fail := func(status int, err error) {
 			refused()
-			tellRetry(w.Header(), err)
+			setRetryAfter(w.Header(), err)
 			refuseStatus(w, r, status, err)
 		}
 		share, err := memory.enter(r.Context())

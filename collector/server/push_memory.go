@@ -319,8 +319,8 @@ func (s *pushShare) admit(bodies ...[]byte) (reserve func(int64) error, err erro
 	return s.spend, s.ensure(need)
 }
 
-// tellRetry copies an error's Retry-After to the HTTP header.
-func tellRetry(h http.Header, err error) {
+// setRetryAfter copies an error's Retry-After to the HTTP header.
+func setRetryAfter(h http.Header, err error) {
 	var ce *connect.Error
 	if errors.As(err, &ce) {
 		if v := ce.Meta().Get("Retry-After"); v != "" {

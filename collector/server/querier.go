@@ -155,7 +155,7 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	}
 	out := connect.NewResponse(resp)
 	if f.MaxNodes > 0 {
-		sayRest(out.Header(), f.Functions, t.Functions, t.RestName())
+		setRestHeaders(out.Header(), f.Functions, t.Functions, t.RestName())
 	}
 	return out, nil
 }
@@ -245,7 +245,7 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 		return nil, err
 	}
 	out := connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)})
-	sayRest(out.Header(), functions, d.Functions, d.RestName())
+	setRestHeaders(out.Header(), functions, d.Functions, d.RestName())
 	return out, nil
 }
 
@@ -283,9 +283,9 @@ func wantsFunctions(h http.Header) (bool, error) {
 	}
 }
 
-// sayRest sets the answer's headers that give the name of the rest nodes, and say
+// setRestHeaders sets the answer's headers that give the name of the rest nodes, and say
 // whether self values of functions can be added up, if the request wanted that.
-func sayRest(h http.Header, wanted, functions bool, name string) {
+func setRestHeaders(h http.Header, wanted, functions bool, name string) {
 	if wanted && (functions || name == "") {
 		h.Set(profile.HeaderRest, profile.RestFunctions)
 	}

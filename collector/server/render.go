@@ -53,7 +53,7 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 		return nil, err
 	}
 	names := renderNames{query: parameter{"query", "name"}, from: parameter{"from"}, until: parameter{"until"}}
-	if err := only(v, names.query, names.from, names.until, parameter{"format"}, renderNodes, renderGroup, renderAggregation); err != nil {
+	if err := checkKnown(v, names.query, names.from, names.until, parameter{"format"}, renderNodes, renderGroup, renderAggregation); err != nil {
 		return nil, invalid(err)
 	}
 	for _, p := range []parameter{renderGroup, renderAggregation} {

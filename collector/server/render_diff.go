@@ -21,7 +21,7 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 	for _, side := range []string{"left", "right"} {
 		known = append(known, parameter{side + "Query"}, parameter{side + "From"}, parameter{side + "Until"})
 	}
-	if err := only(v, known...); err != nil {
+	if err := checkKnown(v, known...); err != nil {
 		return nil, invalid(err)
 	}
 	var sides [2]renderQuery

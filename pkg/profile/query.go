@@ -10,26 +10,27 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// A Query is a query of Pyroscope's /render: profiles of one type that match a selector.
+// A Query is what Pyroscope's /render takes: profiles of one type, narrowed by
+// matchers.
 type Query struct {
 	// Type is the profile type, if the query names one by its ID.
 	Type Type
-	// Name is given instead of the type in older queries: the application and what was
-	// measured, such as my-go-service.cpu.
+	// Name is what stands in its place in queries from before there were IDs: the
+	// application and what was measured, such as my-go-service.cpu.
 	Name     string
 	Matchers []*labels.Matcher
 }
 
-// ParseQuery reads a profile type's ID or a name, followed by a selector, which may be
-// missing:
+// ParseQuery reads a profile type's ID or a name, followed by a selector, which
+// may be missing:
 //
 //	process_cpu:cpu:nanoseconds:cpu:nanoseconds{service_name="cart"}
 //	my-go-service.cpu{env="prod"}
 //	my-go-service.cpu{env=prod}
 //
-// Quotes and names are as in ParseSelector. In the older form values have no quotes, and
-// end at the next comma. The type's ID may also be the value of __profile_type__ or
-// __name__ in the selector. Errors quote the part that is invalid.
+// Quotes and names are those of ParseSelector. Values without quotes are of the older form, in which they reach to the next
+// comma. The type's ID may also be the value of __profile_type__ or __name__ in the
+// selector. Errors name what cannot be read.
 func ParseQuery(s string) (Query, error) {
 	s = strings.TrimSpace(s)
 	head, selector := s, ""
@@ -39,7 +40,7 @@ func ParseQuery(s string) (Query, error) {
 			return Query{}, fmt.Errorf("%q: the labels are not closed by }", s)
 		}
 	} else if strings.ContainsAny(s, `="`) {
-		return Query{}, fmt.Errorf("%q: the labels are not in braces; curl removes braces from URLs unless it is called with --globoff (-g)", s)
+		return Query{}, fmt.Errorf("%q: the labels are not in braces; curl takes braces for itself, and leaves them with --globoff (-g)", s)
 	}
 	ms, err := ParseSelector(selector)
 	if err != nil {
@@ -56,7 +57,7 @@ func ParseQuery(s string) (Query, error) {
 	if head == "" {
 		head, q.Matchers = takeType(ms)
 		if head != strings.TrimSpace(head) || strings.ContainsAny(head, `{}="`) {
-			return Query{}, fmt.Errorf("%q: a profile type has no braces, quotes or =, and does not begin or end with a space", head)
+			return Query{}, fmt.Errorf("%q: no profile type has braces, quotes or =, or begins or ends with a space", head)
 		}
 	}
 	switch {
@@ -70,7 +71,7 @@ func ParseQuery(s string) (Query, error) {
 	return q, nil
 }
 
-// takeType removes the matcher that names the profile type.
+// takeType takes the matcher that names the profile type out of others.
 func takeType(ms []*labels.Matcher) (string, []*labels.Matcher) {
 	for _, name := range []string{"__profile_type__", model.MetricNameLabel} {
 		i := slices.IndexFunc(ms, func(m *labels.Matcher) bool { return m.Name == name && m.Type == labels.MatchEqual })

@@ -9,11 +9,11 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// ParseSelector reads PromQL's series selector, such as {pod=~"cart-.*"}. "" and {}
-// match everything and give no matchers. Quotes may be ", ' or `, with PromQL's escapes.
-// Names with dots, dashes and slashes may be unquoted; other special characters need
-// quotes, as in {"my label"="a"}. Errors name the position, in bytes from 1, as
-// line:column.
+// ParseSelector reads PromQL's series selector, such as {pod=~"cart-.*"}. ""
+// and {} match everything and give no matchers. Quotes may be ", ' or `, with
+// PromQL's escapes; names with other characters stand in quotes, as in
+// {"k8s.pod.name"="a"}, and those with dots, dashes and slashes may do without.
+// Errors name the position, in bytes from 1, as line:column.
 func ParseSelector(s string) ([]*labels.Matcher, error) {
 	trimmed := strings.TrimSpace(s)
 	if trimmed == "" {
@@ -36,7 +36,7 @@ func ParseSelector(s string) ([]*labels.Matcher, error) {
 	if ms, lenient := l.matchers(); lenient == nil {
 		return ms, nil
 	} else if l.invalid && !strings.Contains(err.Error(), "regexp") {
-		err = lenient // the more specific error
+		err = lenient // the form was right but for the parser
 	}
 	return nil, fmt.Errorf("selector %q: %w", s, err)
 }

@@ -10,13 +10,14 @@ import (
 	"github.com/prometheus/prometheus/util/strutil"
 )
 
-// A selectorLexer reads selectors in forms that PromQL's parser refuses: with dots in
-// names, and, if bare is set, with unquoted values, which end at the next comma.
+// A selectorLexer reads selectors as people and senders write them where PromQL's
+// parser does not: with dots in names, and, if bare is set, with values without
+// quotes, which reach to the next comma.
 type selectorLexer struct {
 	text string // from { to }
 	bare bool
 
-	// invalid says that the syntax was right but a regular expression was not.
+	// invalid says that the form was right and a regular expression was not.
 	invalid bool
 }
 
@@ -63,7 +64,7 @@ func (l *selectorLexer) matchers() ([]*labels.Matcher, error) {
 	return ms, nil
 }
 
-// name reads a label's name, quoted or not.
+// name reads a label's name, in quotes or not.
 func (l *selectorLexer) name(s string) (name, rest string, err error) {
 	if s != "" && strings.IndexByte(quotes, s[0]) >= 0 {
 		return CutQuoted(s)
@@ -78,7 +79,7 @@ func (l *selectorLexer) name(s string) (name, rest string, err error) {
 	return s[:n], s[n:], nil
 }
 
-// isNameByte reports whether an unquoted name may contain a character.
+// isNameByte reports whether a character may be in a label's name without quotes.
 func isNameByte(c byte, first bool) bool {
 	switch {
 	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
@@ -105,7 +106,7 @@ func (l *selectorLexer) value(s string) (value, rest string, err error) {
 		if !l.bare || s[0] == '"' {
 			return "", s, errNoSelector
 		}
-		// The quote may be an apostrophe of an unquoted value.
+		// An apostrophe of a value without quotes.
 	}
 	if !l.bare {
 		return "", s, errNoSelector
@@ -116,11 +117,11 @@ func (l *selectorLexer) value(s string) (value, rest string, err error) {
 	return strings.TrimSpace(s), "", nil
 }
 
-// quotes are the characters that may enclose a value.
+// quotes are the characters that a value may stand between.
 const quotes = "\"'`"
 
-// CutQuoted reads text that begins with ", ' or `, up to the same character, and returns
-// what follows it as rest. In " and ' a backslash escapes, as in PromQL.
+// CutQuoted reads a text that begins with a quote, which is ", ' or `, up to the same
+// quote, and what follows it. In all but the last a backslash escapes, as in PromQL.
 func CutQuoted(s string) (value, rest string, err error) {
 	if s == "" || strings.IndexByte(quotes, s[0]) < 0 {
 		return "", s, errors.New("want a quote")
