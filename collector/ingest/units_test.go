@@ -44,7 +44,7 @@ func TestUnitsOfAPush(t *testing.T) {
 		{"shop.cpu", "goroutines", "", "units: goroutines does not fit the type"},
 		{"shop.cpu", "lock_samples", "", "units: lock_samples does not fit the type,"},
 		{"shop.alloc_space", "objects", "", "units: objects does not fit the type, alloc_space of memory"},
-		{"shop.alloc_objects", "bytes", "", "units: bytes does not go with"},
+		{"shop.alloc_objects", "bytes", "", "units: bytes does not fit the type"},
 		{"shop.goroutines", "seconds", "", "units: seconds does not fit the type"},
 		{"shop.cpu", "samples", "average", "aggregationType: average is not possible for cpu of process_cpu"},
 		{"shop.alloc_space", "", "average", "aggregationType: average is not possible for"},
