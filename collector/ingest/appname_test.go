@@ -97,7 +97,7 @@ func TestParseNameQuotesAsSelectors(t *testing.T) {
 	}
 }
 
-// FuzzParseName holds that what is accepted is accepted again in the form that
+// FuzzParseName checks that what is accepted is accepted again in the form that
 // SDKs write, and means the same.
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{"shop", "shop.cpu{region=eu,a=b}", "{", "a{b=c}}", "a{=}", "a{ b = c , d=}", "a{b={}", `a{b="c,d",'e f'=` + "`g`}"} {

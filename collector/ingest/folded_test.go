@@ -181,7 +181,7 @@ func TestFoldedOfOtherTools(t *testing.T) {
 		require.Equal(t, len(body), size)
 		require.Equal(t, want, foldedText(sole(t, ps, Limits{})), name)
 	}
-	// A private method of JavaScript is no comment.
+	// A private method of JavaScript is not a comment.
 	ps, _, err := Folded([]byte("#connect;read 3\n"), pushOf(t, "shop"), Limits{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"#connect;read 3"}, foldedText(sole(t, ps, Limits{})))
@@ -238,7 +238,7 @@ var fuzzLimits = Limits{
 	MaxLabels: 10, MaxLabelValueBytes: 100,
 }
 
-// FuzzFolded holds that what is accepted keeps its sum, and is a sound profile.
+// FuzzFolded checks that what is accepted keeps its sum, and is a sound profile.
 func FuzzFolded(f *testing.F) {
 	f.Add([]byte("main;work 30\nmain 2\n"), true)
 	f.Add([]byte("main;work\nmain;work\n"), false)

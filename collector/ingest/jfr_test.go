@@ -214,7 +214,7 @@ func TestJFRChunks(t *testing.T) {
 	assert.Equal(t, int64((206+191)*10e6), got["process_cpu:cpu:nanoseconds:cpu:nanoseconds"])
 	assert.Equal(t, int64(48_787_936+37_486_592), got["memory:alloc_in_new_tlab_bytes:bytes:space:bytes"])
 
-	// By their own times, which "jfr summary" tells, too.
+	// Also by the recordings' own times, which "jfr summary" prints.
 	ps, _, err = JFR(both, nil, undated(shop.Until), Limits{})
 	require.NoError(t, err)
 	assert.Equal(t, got, totals(t, ps))

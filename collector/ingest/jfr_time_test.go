@@ -120,7 +120,7 @@ func TestJFRWindows(t *testing.T) {
 	}
 }
 
-// What lives at the end of a chunk is not cut: it is no flow.
+// Live objects at the end of a chunk are not divided into windows: they are a state.
 func TestJFRKeepsLiveObjectsTogether(t *testing.T) {
 	w := jfrWriter{begin: recordedAt, duration: 20 * time.Second}
 	w.add("profiler.LiveObject", time.Second, []string{"a"}, nil)

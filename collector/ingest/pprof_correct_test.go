@@ -144,7 +144,7 @@ func TestPprofCorrectsOneElement(t *testing.T) {
 			require.Equal(t, tc.want, shownStacks(got))
 			require.Equal(t, tc.note, r.String())
 			require.NoError(t, check(got, Limits{}))
-			_, _, err = Pprof(encode(t, p), Limits{}) // nobody asks for the report
+			_, _, err = Pprof(encode(t, p), Limits{}) // without a report
 			require.NoError(t, err)
 		})
 	}

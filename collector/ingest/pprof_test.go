@@ -190,7 +190,7 @@ func TestLabelIDsMayBeSparse(t *testing.T) {
 	require.True(t, strings.Contains(s.add(0, "location", 5).Error(), "location[5].id: is 0"))
 }
 
-// FuzzPprof holds that decoding never panics, that what is accepted decodes as
+// FuzzPprof checks that decoding never panics, that what is accepted decodes as
 // scanned, and that it survives another round.
 func FuzzPprof(f *testing.F) {
 	f.Add(encode(f, sound()))

@@ -195,7 +195,7 @@ func TestSpeedscopeRefusesBombs(t *testing.T) {
 	require.ErrorContains(t, err, "(limits.max_profile_bytes)")
 }
 
-// FuzzSpeedscope holds that files of any bytes are refused with a reason or sound.
+// FuzzSpeedscope checks that files of any bytes are refused with a reason or sound.
 func FuzzSpeedscope(f *testing.F) {
 	f.Add(speedscopeText(fmt.Sprintf(sampledProfile, "a", "seconds"), fmt.Sprintf(eventedProfile, "b", "none")))
 	f.Add(speedscopeText(fmt.Sprintf(eventedProfile, "a", "bytes"), fmt.Sprintf(eventedProfile, "a", "bytes")))

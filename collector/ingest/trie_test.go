@@ -117,7 +117,7 @@ func TestTrieRefusesBombs(t *testing.T) {
 	require.ErrorContains(t, err, "bytes as pprof (limits.max_profile_bytes)")
 }
 
-// FuzzTrie holds that trees of any bytes are refused with a reason or sound.
+// FuzzTrie checks that trees of any bytes are refused with a reason or sound.
 func FuzzTrie(f *testing.F) {
 	f.Add(chain(3), true)
 	f.Add(appendNode(appendNode(appendNode(nil, "", 1, 2), "a;b", 1, 0), "a;c;", 2, 0), false)

@@ -290,7 +290,7 @@ func TestKindsOfGo(t *testing.T) {
 
 var allocated []byte
 
-// A number of goroutines is a state, and a difference of two is none.
+// A number of goroutines is a state, but a difference of two numbers is not.
 func TestGoroutines(t *testing.T) {
 	a := newAppender()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

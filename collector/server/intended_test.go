@@ -208,7 +208,7 @@ var intended = map[string]difference{
 	// Series are counted, whatever holds them.
 	"query analysis": {lines: []string{"1 series"}},
 
-	// An export of nothing says what there is none of: without a sample type,
+	// An empty export has a sample type: without one,
 	// pprof's tools refuse it.
 	"pprof, nothing": {lines: emptyPprof},
 	"flame graph, format PROFILE_FORMAT_PPROF of nothing": {lines: emptyPprof},

@@ -212,7 +212,7 @@ func TestRenderLegacyNames(t *testing.T) {
 		require.Equal(t, want+" 7\n", ok(t, url, "/render", "query", query, "format", "collapsed"), query)
 	}
 
-	// What is not there is empty; what cannot be is told.
+	// An unknown application gives an empty answer; an impossible type is an error.
 	for _, q := range []string{"nobody.cpu", "nobody", "no.body", "nobody.alloc_space", "go.app.exceptions", "script.lock_count"} {
 		require.Empty(t, ok(t, url, "/render", "query", q, "format", "collapsed"), q)
 	}

@@ -113,7 +113,7 @@ func scaled(v float64, scale []scaleStep) string {
 	}
 	text := strconv.FormatFloat(v/step.at, 'f', decimals(v/step.at), 64)
 	if step.at == 1 {
-		text = strconv.FormatFloat(v, 'f', 0, 64) // it was an integer
+		text = strconv.FormatFloat(v, 'f', 0, 64) // the value is an integer
 	}
 	if step.unit == "" {
 		return text
@@ -121,7 +121,8 @@ func scaled(v float64, scale []scaleStep) string {
 	return text + " " + step.unit
 }
 
-// decimals is how many digits after the point make three in all.
+// decimals returns the number of decimals with which a value has three significant
+// digits.
 func decimals(v float64) int {
 	switch v = max(v, -v); {
 	case v < 9.995:
@@ -132,7 +133,7 @@ func decimals(v float64) int {
 	return 0
 }
 
-// share writes a part of a whole in percent.
+// share formats a part of a total in percent.
 func share(v, total int64) string {
 	if total == 0 {
 		return "0%"

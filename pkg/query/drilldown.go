@@ -20,27 +20,26 @@ import (
 )
 
 const (
-	// alertPad is how far the window reaches before an alert's start and
-	// after its end: what set it off happened before it fired.
+	// alertPad is how far the window reaches before an alert's start and after its end,
+	// since the cause of an alert precedes it.
 	alertPad = 10 * time.Minute
-	// alertRange is the window of an alert whose start is not known.
+	// alertRange is the length of the window if the alert's start is unknown.
 	alertRange = time.Hour
 )
 
-// A Drilldown is where an alert leads: a query and its time range.
+// A Drilldown is the target of an alert's link: a query and its time range.
 type Drilldown struct {
 	From, To      string // as in Grafana's URLs: Unix milliseconds, or relative such as now-1h
 	ProfileTypeID string
 	LabelSelector string
 	Notice        string   // for the user: what was left out and why
-	LeftOut       []string // names of labels
+	LeftOut       []string // names of labels that were left out
 }
 
-// reserved are the parameters of a drilldown that are not labels.
+// reserved are the parameters of a drilldown other than labels.
 var reserved = []string{"startsAt", "endsAt", "from", "to", "pad", "profileTypeId", "orgId"}
 
-// Drilldown finds the query for an alert. The parameters are the alert's
-// labels, and:
+// Drilldown finds the query for an alert. The parameters are the alert's labels, and:
 //
 //	startsAt, endsAt  when it fired, as alertTime reads it;
 //	                  an end of zero means that it still fires
@@ -48,8 +47,8 @@ var reserved = []string{"startsAt", "endsAt", "from", "to", "pad", "profileTypeI
 //	pad               how far the range reaches beyond startsAt and endsAt
 //	profileTypeId     instead of CPU time
 //
-// Labels which the profiles of that time do not have are left out, and so are
-// values under which there are no profiles; the notice names them.
+// Labels that the profiles of that time do not have are left out, and so are values
+// without profiles. The notice names them.
 func (r *Runner) Drilldown(ctx context.Context, params url.Values) (Drilldown, error) {
 	w, err := r.window(params)
 	if err != nil {
@@ -168,11 +167,11 @@ func alertTime(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// cpuTime is the profile type of an alert that names none.
+// cpuTime is the profile type for an alert that names none.
 var cpuTime = profile.Type{Name: "process_cpu", SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
 
-// drilldownType is the type asked for, else CPU time, else whichever type the
-// server has in the window.
+// drilldownType returns the type of the parameters, else CPU time, else any type that
+// the server has in the window.
 func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string, error) {
 	if id != "" {
 		t, err := profile.ParseType(id)
@@ -196,7 +195,7 @@ func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string
 	return types[0].String(), nil
 }
 
-// labelSearch finds which labels of an alert the profiles have.
+// labelSearch finds the labels of an alert that profiles have.
 type labelSearch struct {
 	client *client.Client
 	window window
@@ -207,13 +206,13 @@ type labelSearch struct {
 	reasons []string
 }
 
-// A rename is where profiles keep what a label of metrics says.
+// A rename maps a label of metrics to the label of profiles with the same meaning.
 type rename struct {
 	from, to string
-	value    func(string) string // nil: as it is
+	value    func(string) string // nil: unchanged
 }
 
-// renames are tried in this order, each only while there is no matcher on to.
+// renames are tried in this order, each only if there is no matcher for its target yet.
 var renames = []rename{
 	{"service", "service_name", nil},
 	{"job", "service_name", nil},
@@ -235,7 +234,7 @@ func beforeColon(s string) string {
 	return host
 }
 
-// first are the labels that say most, tried before the rest.
+// first are the most significant labels, which are tried before the others.
 var first = []string{"service_name", "cluster", "namespace", "pod", "container", "node"}
 
 func (s *labelSearch) match(ctx context.Context, alert map[string]string) error {
@@ -291,8 +290,7 @@ func (s *labelSearch) has(name string) bool {
 	return slices.ContainsFunc(s.kept, func(m *labels.Matcher) bool { return m.Name == name })
 }
 
-// keep adds a matcher if there are profiles with that value beside all that
-// was kept before.
+// keep adds a matcher if there are profiles that match it and all matchers so far.
 func (s *labelSearch) keep(ctx context.Context, name, value string) (bool, error) {
 	if !slices.Contains(s.known, name) {
 		return false, nil

@@ -26,7 +26,7 @@ const maxLength = 256
 //
 //   - Relative to now: now, now-1h, now-90m+30s, now/d, now-1d/d, as Grafana's time
 //     picker has it; now-1h30min, -5s, as Graphite and Pyroscope have it, with now
-//     left out; 6h, which is six hours ago. See relative.
+//     left out; 6h, which is six hours ago. See parseRelative.
 //   - Unix times in seconds, or in ms, µs or ns if they have 13, 16 or 19 digits;
 //     with or without a fraction.
 //   - Days: 20060102 and 2006-01-02.

@@ -143,7 +143,7 @@ func TestParseMistakes(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that what is accepted can be kept as nanoseconds, and written and read
+// FuzzParse checks that what is accepted can be kept as nanoseconds, and written and read
 // again.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
