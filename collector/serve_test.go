@@ -59,8 +59,8 @@ func TestServeWithoutPrivileges(t *testing.T) {
 	require.Equal(t, map[string]int64{"checkout": 1}, functions(t, p.url, began))
 
 	for _, path := range []string{"/", "/metrics", "/-/healthy", "/-/ready"} {
-		status, _ := p.get(path)
-		require.Equal(t, http.StatusOK, status, path)
+		status, body := p.get(path)
+		require.Equal(t, http.StatusOK, status, "%s: %s", path, body)
 	}
 	_, metrics := p.get("/metrics")
 	for _, name := range []string{"go_goroutines", "process_cpu_seconds_total", "flameline_build_info",

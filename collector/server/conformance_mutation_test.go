@@ -48,6 +48,9 @@ func TestConformanceSeesEveryWrongAnswer(t *testing.T) {
 			n := 0
 			for how, wrong := range mutations(c, sound) {
 				n++
+				if testing.Short() && n%8 != 1 {
+					continue
+				}
 				a, err := conformance.Reduce(c, wrong, base)
 				if err != nil {
 					continue // seen

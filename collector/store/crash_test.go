@@ -96,7 +96,7 @@ func appendUntilKilled(dir, first string) error {
 // TestNothingAcknowledgedIsLost kills a process that appends, with SIGKILL and
 // at random moments, and looks after every kill for all that it acknowledged.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	const kills = 55
+	kills := rounds(55)
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(seedOf(t), 1))
 	acknowledged := map[int]bool{}

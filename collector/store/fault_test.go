@@ -260,7 +260,7 @@ func TestCrashes(t *testing.T) {
 	f := newFaultyFS()
 	acknowledged := map[int]bool{}
 	next := 0
-	for range 60 {
+	for range rounds(60) {
 		db := open(t, "store", f.options, func(o *Options) { o.MaintenanceInterval = time.Millisecond })
 		checkAcknowledged(t, db, acknowledged)
 		var mu sync.Mutex

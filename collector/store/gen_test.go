@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
@@ -24,10 +25,13 @@ var midnight = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 func ms(t time.Time) int64 { return t.UnixMilli() }
 
 // open opens a store in a directory, with the clock a day after midnight and
-// maintenance by hand.
+// maintenance by hand. Files are synced in benchmarks only.
 func open(t testing.TB, dir string, change ...func(*Options)) *DB {
 	t.Helper()
 	o := Options{MaintenanceInterval: -1, Now: func() time.Time { return midnight.Add(24 * time.Hour) }}
+	if _, isTest := t.(*testing.T); isTest {
+		o.fs = unsyncedFS{vfs.Default}
+	}
 	for _, c := range change {
 		c(&o)
 	}
@@ -138,6 +142,14 @@ func (b *pprofBuilder) sample(locations [][]string, values ...int64) *googlev1.S
 // cpu is a profile to append, with labels as name and value in turn.
 func cpu(p *googlev1.Profile, ls ...string) profile.Profile {
 	return profile.Profile{Labels: labels.FromStrings(append([]string{labelName, "process_cpu"}, ls...)...), Pprof: p}
+}
+
+// sameAt is a profile of another time that shares all else with p.
+func sameAt(p *googlev1.Profile, at time.Time) *googlev1.Profile {
+	return &googlev1.Profile{
+		SampleType: p.SampleType, Sample: p.Sample, Mapping: p.Mapping, Location: p.Location, Function: p.Function,
+		StringTable: p.StringTable, TimeNanos: at.UnixNano(), DurationNanos: p.DurationNanos, PeriodType: p.PeriodType, Period: p.Period,
+	}
 }
 
 // everything selects all CPU profiles of the day and the next.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -126,21 +127,29 @@ func (f hangingFS) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 
 // A disk that hangs takes no profiles, and keeps nobody waiting who asks.
 func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
-	f := hangingFS{newFaultyFS(), make(chan struct{}, 100)}
-	for range cap(f.hang) {
-		f.hang <- struct{}{}
-	}
-	db := open(t, "store", f.options, func(o *Options) { o.fs = f })
-	require.Eventually(t, func() bool { return db.Writable() == nil }, time.Minute, time.Millisecond)
-	for len(f.hang) > 0 { // the rest hang
-		<-f.hang
-	}
-	require.Eventually(t, func() bool { return db.Writable() != nil }, time.Minute, time.Millisecond)
-	err := db.Writable()
-	require.ErrorIs(t, err, ErrUnavailable)
-	require.ErrorContains(t, err, "has not told its free space")
-	close(f.hang)
-	require.Eventually(t, func() bool { return db.Writable() == nil }, time.Minute, time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		f := hangingFS{newFaultyFS(), make(chan struct{}, 100)}
+		for range cap(f.hang) {
+			f.hang <- struct{}{}
+		}
+		db := open(t, "store", f.options, func(o *Options) { o.fs = f })
+		require.NoError(t, db.Writable())
+		for len(f.hang) > 0 { // the rest hang
+			<-f.hang
+		}
+		time.Sleep(spacePause)
+		began := time.Now()
+		require.NoError(t, db.Writable(), "within lookPatience, what the last look found")
+		require.Equal(t, askPatience, time.Since(began))
+		time.Sleep(lookPatience)
+		err := db.Writable()
+		require.ErrorIs(t, err, ErrUnavailable)
+		require.ErrorContains(t, err, "has not told its free space for 12s")
+		close(f.hang)
+		synctest.Wait()
+		require.NoError(t, db.Writable())
+		require.NoError(t, db.Close())
+	})
 }
 
 // Members of families are those that a pass over the tables for each of them finds.

@@ -20,8 +20,11 @@ func TestMemoryIsCapped(t *testing.T) {
 		return
 	}
 	ctx := context.Background()
+	days, pods := 8, 2000
+	if testing.Short() {
+		days, pods = 5, 500
+	}
 	const (
-		days     = 8
 		services = 6
 		capBytes = 16 << 20
 		// The database's memtables, and what is not counted in the cache.
@@ -44,7 +47,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		heap := heapInUse()
 		most = max(most, heap-min(before, heap))
 	}
-	c := churn{pods: 2000, services: 3}
+	c := churn{pods: pods, services: 3}
 	uncapped := int64(0)
 	for day := range days {
 		offset := time.Duration(day) * 24 * time.Hour

@@ -230,7 +230,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			defer cancel()
 			stop := work()
 			for round := range 12 {
-				for range 50 {
+				for range rounds(50) {
 					m.push(60 * time.Hour)
 					if m.r.IntN(5) == 0 {
 						m.ask(ms(midnight))
@@ -247,7 +247,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			stop()
 			for range 2 {
 				require.NoError(t, m.db.maintain(ctx, 0))
-				for range 40 {
+				for range rounds(40) {
 					m.ask(ms(midnight))
 				}
 			}

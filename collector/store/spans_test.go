@@ -327,7 +327,7 @@ func TestSpansAndIDs(t *testing.T) {
 			}
 			stop := work()
 			for round := range 8 {
-				for range 40 {
+				for range rounds(40) {
 					m.push(30 * time.Hour)
 					if m.r.IntN(5) == 0 {
 						m.ask(ms(midnight))
@@ -343,7 +343,7 @@ func TestSpansAndIDs(t *testing.T) {
 			}
 			stop()
 			require.NoError(t, m.db.maintain(ctx, 0))
-			for range 40 {
+			for range rounds(40) {
 				m.ask(ms(midnight))
 			}
 			// Spans are there as long as the row, and as few as there are.

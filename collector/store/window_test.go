@@ -94,7 +94,7 @@ func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 	}
 	type question struct{ start, end int64 }
 	questions := []question{{ms(midnight), ms(now)}, {ms(midnight) + 1, ms(midnight) + dayMs}, {ms(midnight) + hourMs, ms(midnight) + 2*hourMs}}
-	for range 40 {
+	for range rounds(40) {
 		a, b := ms(midnight)+r.Int64N(36*hourMs), ms(midnight)+r.Int64N(36*hourMs)
 		questions = append(questions, question{min(a, b), max(a, b)})
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,15 +25,37 @@ import (
 	"github.com/flameline/flameline/e2e/proc"
 )
 
-// flameline is the program that FLAMELINE_BIN names, or builds it.
+// built is the program that FLAMELINE_BIN names, or one that is built for all tests.
+var built = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("FLAMELINE_BIN"); path != "" {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "flameline-compare-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	path := filepath.Join(dir, "flameline")
+	out, err := exec.Command("go", "build", "-o", path, "../../collector").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the collector: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// builtIn is the directory of the program that was built, which TestMain removes.
+var builtIn string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(builtIn)
+	os.Exit(code)
+}
+
 func flameline(t *testing.T) string {
 	t.Helper()
-	if path := os.Getenv("FLAMELINE_BIN"); path != "" {
-		return path
-	}
-	path := filepath.Join(t.TempDir(), "flameline")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../../collector").CombinedOutput()
-	require.NoError(t, err, "build the collector: %s", out)
+	path, err := built()
+	require.NoError(t, err)
 	return path
 }
 
