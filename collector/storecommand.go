@@ -40,11 +40,11 @@ func newStoreCommands(app *kingpin.Application) *storeCommands {
 		PlaceHolder("FILE").StringVar(&s.httpConfig)
 	s.backup.Flag("storage.path", "Copy the store in this directory, which no service may have open, instead of asking a service.").PlaceHolder("DIR").StringVar(&s.path)
 
-	s.verify = parent.Command("verify", "Read all of a store that no service has open, and say what of it is damaged. Nothing is changed.")
+	s.verify = parent.Command("verify", "Read all of a store that no service has open, and say what of it is corrupt. Nothing is changed.")
 	s.verify.Arg("dir", "Directory of the store.").Default(config.Default().Storage.Path).StringVar(&s.dir)
 
-	s.repair = parent.Command("repair", "Make a new store of all that can be read of a damaged one that does not open.")
-	s.repair.Arg("dir", "Directory of the damaged store; nothing in it is changed.").Required().StringVar(&s.from)
+	s.repair = parent.Command("repair", "Make a new store of all that can be read of a corrupt one, and verify it.")
+	s.repair.Arg("dir", "Directory of the corrupt store, which no service has open; nothing in it is changed.").Required().StringVar(&s.from)
 	s.repair.Arg("newdir", "Directory to make.").Required().StringVar(&s.into)
 	return s
 }
@@ -103,8 +103,8 @@ func (s *storeCommands) copy(ctx context.Context) (b store.Backup, err error) {
 	return store.ReadBackup(resp.Body, s.to)
 }
 
-// errDamaged is what verify ends with where anything is damaged.
-var errDamaged = errors.New("the store is damaged")
+// errCorrupt is what verify ends with where anything is corrupt.
+var errCorrupt = errors.New("the store is corrupt")
 
 func verifyStore(ctx context.Context, dir string, stdout io.Writer) error {
 	v, err := store.Verify(ctx, dir)
@@ -112,12 +112,12 @@ func verifyStore(ctx context.Context, dir string, stdout io.Writer) error {
 		return fmt.Errorf("verify %s: %w", dir, err)
 	}
 	for _, d := range v.Damage {
-		fmt.Fprintf(stdout, "damaged: %s\n", d)
+		fmt.Fprintf(stdout, "corrupt: %s\n", d)
 	}
 	fmt.Fprintf(stdout, "%s: %d files, %d bytes, %d keys, %d days, %d profiles, %d merged windows\n",
 		dir, v.Files, v.Bytes, v.Keys, v.Days, v.Profiles, v.Windows)
 	if len(v.Damage) > 0 {
-		return fmt.Errorf("%s: %w: %d times, see above", dir, errDamaged, len(v.Damage))
+		return fmt.Errorf("%s: %w: %d times, see above", dir, errCorrupt, len(v.Damage))
 	}
 	fmt.Fprintln(stdout, "all of it can be read")
 	return nil
@@ -127,9 +127,9 @@ func (s *storeCommands) runRepair(ctx context.Context, stdout, stderr io.Writer)
 	if _, err := os.Stat(s.from); err != nil {
 		return fmt.Errorf("repair: %w", err)
 	}
-	damage, err := store.Repair(s.from, s.into, promslog.New(&promslog.Config{Writer: stderr}))
+	damage, err := store.Repair(ctx, s.from, s.into, promslog.New(&promslog.Config{Writer: stderr}))
 	for _, d := range damage {
-		fmt.Fprintf(stdout, "damaged: %s\n", d)
+		fmt.Fprintf(stdout, "corrupt: %s\n", d)
 	}
 	if err != nil {
 		return fmt.Errorf("repair: %w", err)

@@ -209,11 +209,21 @@ func TestServeWithDamage(t *testing.T) {
 	require.True(t, status.Store.Writable)
 	require.NotEmpty(t, status.Store.Damage)
 	require.Equal(t, filepath.Base(tables[0]), status.Store.Damage[0].File)
-	require.FileExists(t, filepath.Join(store, status.Store.Damage[0].Kept))
+	require.Equal(t, began.UTC().Format(time.DateOnly)+"T00:00:00Z", status.Store.Damage[0].Start)
+	status0, ready := p.get("/ready")
+	require.Equal(t, http.StatusOK, status0, ready)
+	push.client = newPusher(p.url).client
+	require.NoError(t, push.push(t))
 	_, metrics := p.get("/metrics")
 	require.Contains(t, metrics, "flameline_store_damaged_parts 1")
 	p.end(syscall.SIGTERM)
-	require.Contains(t, p.log.String(), "the store is damaged; what can be read is served")
+	require.Contains(t, p.log.String(), "a file of the store is corrupt; what can be read is served")
+	require.Contains(t, p.log.String(), filepath.Base(tables[0]))
+	added, err := os.ReadDir(store)
+	require.NoError(t, err)
+	for _, f := range added {
+		require.False(t, f.IsDir(), "nothing is set aside while serving")
+	}
 
 	manifests, err := filepath.Glob(filepath.Join(store, "MANIFEST-*"))
 	require.NoError(t, err)
@@ -225,9 +235,16 @@ func TestServeWithDamage(t *testing.T) {
 	require.Equal(t, 1, p.cmd.ProcessState.ExitCode())
 	require.Contains(t, p.log.String(), "flameline store repair")
 	code, out = command(t, "store", "repair", store, filepath.Join(dir, "new"))
-	require.NotEqual(t, 2, code, out)
+	require.Zero(t, code, out)
+	require.Contains(t, out, filepath.Base(tables[0]))
+	require.Contains(t, out, "all of it can be read")
 	p = launch(t, nil, "--storage.path", filepath.Join(dir, "new"), "--ebpf.enabled", "false")
 	p.waitReady(t)
+	stored := functions(t, p.url, began)
+	require.Contains(t, stored, fmt.Sprintf("push_%06d", push.sent-1), "what came after the damage stays")
+	code, out = command(t, "store", "repair", store, filepath.Join(dir, "new"))
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "is not empty")
 }
 
 // A disk filled to the brim: pushes are refused, queries answered, and pushes

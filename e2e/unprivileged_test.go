@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/flameline/flameline/e2e/load"
 	"github.com/flameline/flameline/e2e/proc"

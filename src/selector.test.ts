@@ -1,9 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import { escapeRegex, formatSelector, parseSelector, SelectorError, validateSelector, withMatcher } from './selector';
+import cases from '../pkg/profile/testdata/selectors.json';
+import {
+  escapeRegex,
+  formatSelector,
+  parseSelector,
+  SelectorError,
+  tryParseSelector,
+  validateSelector,
+  withMatcher,
+} from './selector';
 
 describe('parseSelector', () => {
   it.each(['', '  ', '{}', ' { } '])('finds no matcher in %j', (text) => {
     expect(parseSelector(text)).toEqual([]);
+  });
+
+  // Go's tests read the same cases (pkg/profile/type_test.go).
+  it.each(cases)('reads $selector as the server does', ({ selector, matchers }) => {
+    const read = tryParseSelector(selector);
+    expect(read?.map(({ name, op, value }) => [name, op, value]) ?? null).toEqual(matchers);
+    expect(read && parseSelector(formatSelector(read))).toEqual(read);
   });
 
   it('reads every operator', () => {
@@ -40,7 +56,7 @@ describe('parseSelector', () => {
   it.each([
     ['{a="b\nc"}', 'quote is not closed at position 4'],
     ['{a="\\\'"}', "unknown escape \\' at position 6"],
-    ['service_name="a"', 'expected "{" at position 1'],
+    ['service_name="a"', 'unexpected "=" at position 13'],
     ['{a="1"', 'expected "," or "}" at position 7'],
     ['{a="1}', 'quote is not closed at position 4'],
     ['{a=1}', 'expected a value in quotes at position 4'],
@@ -49,7 +65,7 @@ describe('parseSelector', () => {
     ['{,}', 'expected a label name at position 2'],
     ['{a="\\q"}', 'unknown escape \\q at position 6'],
     ['{a="\\UFFFFFFFF"}', 'no such character at position 6'],
-    ['{a="1"} or {}', 'unexpected text after "}" at position 9'],
+    ['{a="1"} or {}', 'unexpected "o" at position 9'],
   ])('says what is wrong with %s', (text, message) => {
     expect(() => parseSelector(text)).toThrow(SelectorError);
     expect(validateSelector(text)).toBe(message);

@@ -1,3 +1,6 @@
+import { type SyntaxNode, type SyntaxNodeRef } from '@lezer/common';
+import { parser } from '@prometheus-io/lezer-promql';
+
 export type Operator = '=' | '!=' | '=~' | '!~';
 
 export const OPERATORS: Operator[] = ['=', '!=', '=~', '!~'];
@@ -23,9 +26,129 @@ export class SelectorError extends Error {
   }
 }
 
-const PLAIN_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*/;
-/** What the server takes for a name without quotes. */
-const BARE_NAME = /^[a-zA-Z_][a-zA-Z0-9_./-]*/;
+/** A label's name that needs no quotes in PromQL. */
+const PLAIN_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
+
+/** Strings of PromQL, closed or not. */
+const STRING = /"(?:[^"\\\n]|\\[^])*"?|'(?:[^'\\\n]|\\[^])*'?|`[^`]*`?/;
+const CLOSED_STRING = /^(?:"(?:[^"\\\n]|\\[^])*"|'(?:[^'\\\n]|\\[^])*'|`[^`]*`)$/;
+
+/**
+ * The parts of a selector that have to be told apart for mask. A name is a word
+ * in front of an operator, which ParseSelector lets have dots, dashes and slashes.
+ */
+const PART = new RegExp(
+  [
+    `(?<kept>${STRING.source}|#[^\\r\\n]*)`,
+    '(?<name>[a-zA-Z_][a-zA-Z0-9_./-]*(?=[ \\t\\r\\n]*[=!])|[a-zA-Z_][a-zA-Z0-9_]*)',
+    '(?<lineEnd>\\r)',
+    '(?<otherSpace>[^\\S \\t\\n]|\\x85)',
+  ].join('|'),
+  'g'
+);
+
+/**
+ * Returns a text that the JavaScript parser reads as Go's reads the original,
+ * with the same tokens at the same places: names without characters or meanings
+ * of their own, line ends of one kind, no white space that Go does not know.
+ */
+function mask(text: string): string {
+  return text.replace(PART, (part: string, ...args: unknown[]) => {
+    const { kept, name, lineEnd } = args[args.length - 1] as Record<string, string | undefined>;
+    if (kept !== undefined) {
+      return part;
+    }
+    return name !== undefined ? '_'.repeat(part.length) : lineEnd !== undefined ? '\n' : '\0';
+  });
+}
+
+/** The keywords of PromQL that cannot be a metric's name in Go's parser. */
+const NO_METRIC = /^(atan2|bool|group_left|group_right|ignoring|inf|nan|on)$/i;
+
+/** The label that a name before the braces, or one that stands alone in them, is matched with. */
+const METRIC_LABEL = '__name__';
+
+/**
+ * Reads a series selector of PromQL, as the server's ParseSelector does; "" and
+ * "{}" have no matchers. Regular expressions are left to the server, whose
+ * syntax is not the browser's. pkg/profile/testdata/selectors.json has the
+ * cases that both sides are tested with.
+ *
+ * @throws SelectorError
+ */
+export function parseSelector(text: string): Matcher[] {
+  if (/^[ \t\r\n]*$/.test(text)) {
+    return [];
+  }
+  const tree = parser.parse(mask(text));
+  tree.iterate({
+    enter: (node) => {
+      const { type, from, to } = node;
+      if (type.name === 'StringLiteral' && !CLOSED_STRING.test(text.slice(from, to))) {
+        throw new SelectorError('quote is not closed', from);
+      }
+      if (type.isError) {
+        throw unexpected(text, node);
+      }
+    },
+  });
+  const selector = tree.topNode.getChild('VectorSelector');
+  const metric = selector?.getChild('Identifier');
+  if (!selector || (metric && NO_METRIC.test(text.slice(metric.from, metric.to)))) {
+    throw new SelectorError('not a selector, which is matchers in braces,', 0);
+  }
+  const matchers: Matcher[] = [];
+  for (let node = selector.getChild('LabelMatchers')?.firstChild; node; node = node.nextSibling) {
+    if (node.name === 'QuotedLabelName') {
+      matchers.push({ name: METRIC_LABEL, op: '=', value: textOf(node, text) });
+    } else if (node.name !== 'LineComment') {
+      matchers.push(readMatcher(node, text));
+    }
+  }
+  if (metric) {
+    matchers.push({ name: METRIC_LABEL, op: '=', value: textOf(metric, text) });
+  }
+  return matchers;
+}
+
+function readMatcher(node: SyntaxNode, text: string): Matcher {
+  const name = node.getChild('LabelName') ?? node.getChild('QuotedLabelName');
+  return {
+    name: textOf(name, text),
+    op: textOf(node.getChild('MatchOp'), text) as Operator,
+    value: textOf(node.getChild('StringLiteral'), text),
+  };
+}
+
+/** The text of a node; that of a string without its quotes and escapes. */
+function textOf(node: SyntaxNode | null, text: string): string {
+  if (!node) {
+    return '';
+  }
+  const token = text.slice(node.from, node.to);
+  return node.name === 'StringLiteral' || node.name === 'QuotedLabelName' ? unquote(token, node.from) : token;
+}
+
+/** What a place in a selector should hold, by the node of the parser's error. */
+function unexpected(text: string, { node, from }: SyntaxNodeRef): SelectorError {
+  const position = from + (/^[ \t\r\n]*/.exec(text.slice(from))?.[0].length ?? 0);
+  const due = () => {
+    switch (node.parent?.name) {
+      case 'LabelMatchers':
+        return /[{,]\s*$/.test(text.slice(0, position)) ? 'expected a label name' : 'expected "," or "}"';
+      case 'UnquotedLabelMatcher':
+      case 'QuotedLabelMatcher':
+        return node.prevSibling?.name === 'MatchOp' ? 'expected a value in quotes' : 'expected one of =, !=, =~, !~';
+    }
+    const code = text.codePointAt(position);
+    return code === undefined ? 'unexpected end' : `unexpected ${JSON.stringify(String.fromCodePoint(code))}`;
+  };
+  return new SelectorError(due(), position);
+}
+
+/** Runs of text, escapes, and what follows a backslash and is no escape. */
+const STRING_PART =
+  /[^\\]+|\\(?:(?<octal>[0-3][0-7]{2})|x(?<byte>[0-9a-fA-F]{2})|u(?<short>[0-9a-fA-F]{4})|U(?<long>[0-9a-fA-F]{8})|(?<char>[^]))/gu;
 const ESCAPES: Record<string, string> = {
   a: '\x07',
   b: '\b',
@@ -36,42 +159,52 @@ const ESCAPES: Record<string, string> = {
   v: '\v',
   '\\': '\\',
 };
+/** What does not come through as UTF-8, and U+FFFD, which Go's parser takes for that. */
+const NO_UTF8 = /[\ufffd\ud800-\udfff]/gu;
 
 /**
- * Reads matchers in PromQL braces, as the server's ParseSelector does; "" and
- * "{}" have none. Label names that are no plain words stand in quotes, but may
- * have dots, dashes and slashes without.
- *
- * @throws SelectorError
+ * The value of a string that is closed. Escapes are Go's: \x and octal ones
+ * stand for a byte of UTF-8.
  */
-export function parseSelector(text: string): Matcher[] {
-  const scanner = new Scanner(text);
-  scanner.skipSpace();
-  if (scanner.atEnd()) {
-    return [];
+function unquote(token: string, position: number): string {
+  const quoteChar = token.charAt(0);
+  const body = token.slice(1, -1);
+  if (token.search(NO_UTF8) >= 0) {
+    throw new SelectorError('a character that is not UTF-8', position + token.search(NO_UTF8));
   }
-  scanner.expect('{');
-  const matchers: Matcher[] = [];
-  for (;;) {
-    scanner.skipSpace();
-    if (scanner.take('}')) {
-      break;
+  if (quoteChar === '`' || !body.includes('\\')) {
+    return body;
+  }
+  const bytes: number[] = [];
+  const utf8 = new TextEncoder();
+  for (const { 0: part, index, groups = {} } of body.matchAll(STRING_PART)) {
+    const { octal, byte, short, long, char } = groups;
+    const code = short ?? long;
+    if (octal !== undefined || byte !== undefined) {
+      bytes.push(octal !== undefined ? parseInt(octal, 8) : parseInt(byte ?? '', 16));
+    } else if (code !== undefined) {
+      const value = parseInt(code, 16);
+      if (value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) {
+        throw new SelectorError('no such character', position + index + 2);
+      }
+      bytes.push(...utf8.encode(String.fromCodePoint(value)));
+    } else if (char !== undefined) {
+      const value = char === quoteChar ? char : ESCAPES[char];
+      if (value === undefined) {
+        throw new SelectorError(`unknown escape \\${char}`, position + index + 2);
+      }
+      bytes.push(value.charCodeAt(0));
+    } else {
+      for (const b of utf8.encode(part)) {
+        bytes.push(b);
+      }
     }
-    const name = scanner.name();
-    scanner.skipSpace();
-    const op = scanner.operator();
-    scanner.skipSpace();
-    matchers.push({ name, op, value: scanner.string() });
-    scanner.skipSpace();
-    if (!scanner.take(',') && !scanner.sees('}')) {
-      throw scanner.error('expected "," or "}"');
-    }
   }
-  scanner.skipSpace();
-  if (!scanner.atEnd()) {
-    throw scanner.error('unexpected text after "}"');
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
+  } catch {
+    throw new SelectorError('bytes that are not UTF-8', position);
   }
-  return matchers;
 }
 
 /** The text of matchers, in their order. */
@@ -80,13 +213,12 @@ export function formatSelector(matchers: Matcher[]): string {
 }
 
 function formatMatcher({ name, op, value }: Matcher): string {
-  const plain = PLAIN_NAME.exec(name)?.[0] === name;
-  return `${plain ? name : quote(name)}${op}${quote(value)}`;
+  return `${PLAIN_NAME.test(name) ? name : quote(name)}${op}${quote(value)}`;
 }
 
 function quote(value: string): string {
   const escaped = value.replace(/[\\"]/g, '\\$&').replace(/\n/g, '\\n').replace(/\r/g, '\\r').replace(/\t/g, '\\t');
-  return `"${escaped}"`;
+  return `"${escaped.replace(NO_UTF8, '\\ufffd')}"`;
 }
 
 /** The matchers of a text, or undefined where it is no selector. */
@@ -120,108 +252,4 @@ export function withMatcher(matchers: Matcher[], matcher: Matcher): Matcher[] {
 /** Escapes a literal for a regular expression of the server (RE2). */
 export function escapeRegex(value: string): string {
   return value.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-}
-
-class Scanner {
-  private at = 0;
-
-  constructor(private readonly text: string) {}
-
-  error(message: string): SelectorError {
-    return new SelectorError(message, this.at);
-  }
-
-  atEnd(): boolean {
-    return this.at >= this.text.length;
-  }
-
-  skipSpace(): void {
-    while (/\s/.test(this.text.charAt(this.at))) {
-      this.at++;
-    }
-  }
-
-  sees(token: string): boolean {
-    return this.text.startsWith(token, this.at);
-  }
-
-  take(token: string): boolean {
-    if (!this.sees(token)) {
-      return false;
-    }
-    this.at += token.length;
-    return true;
-  }
-
-  expect(token: string): void {
-    if (!this.take(token)) {
-      throw this.error(`expected "${token}"`);
-    }
-  }
-
-  name(): string {
-    const bare = BARE_NAME.exec(this.text.slice(this.at))?.[0];
-    if (bare) {
-      this.at += bare.length;
-      return bare;
-    }
-    if (this.sees('"') || this.sees("'") || this.sees('`')) {
-      return this.string();
-    }
-    throw this.error('expected a label name');
-  }
-
-  operator(): Operator {
-    for (const op of ['=~', '!~', '!=', '='] as const) {
-      if (this.take(op)) {
-        return op;
-      }
-    }
-    throw this.error('expected one of =, !=, =~, !~');
-  }
-
-  string(): string {
-    const quoteChar = this.text.charAt(this.at);
-    if (quoteChar !== '"' && quoteChar !== "'" && quoteChar !== '`') {
-      throw this.error('expected a value in quotes');
-    }
-    const start = this.at++;
-    let value = '';
-    while (!this.atEnd()) {
-      const char = this.text.charAt(this.at++);
-      if (char === quoteChar) {
-        return value;
-      }
-      if (char === '\n' && quoteChar !== '`') {
-        break;
-      }
-      value += char === '\\' && quoteChar !== '`' ? this.escape(quoteChar) : char;
-    }
-    throw new SelectorError('quote is not closed', start);
-  }
-
-  private escape(quoteChar: string): string {
-    const char = this.text.charAt(this.at);
-    const hex = /^(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))/.exec(this.text.slice(this.at));
-    const digits = hex?.[1] ?? hex?.[2] ?? hex?.[3];
-    if (hex && digits) {
-      const code = parseInt(digits, 16);
-      if (code > 0x10ffff) {
-        throw this.error('no such character');
-      }
-      this.at += hex[0].length;
-      return String.fromCodePoint(code);
-    }
-    const octal = /^[0-7]{3}/.exec(this.text.slice(this.at))?.[0];
-    if (octal && parseInt(octal, 8) < 0x80) {
-      this.at += octal.length;
-      return String.fromCharCode(parseInt(octal, 8));
-    }
-    const value = char === quoteChar ? char : ESCAPES[char];
-    if (value === undefined) {
-      throw this.error(`unknown escape \\${char}`);
-    }
-    this.at++;
-    return value;
-  }
 }

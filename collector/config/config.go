@@ -12,14 +12,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"runtime"
-	"strings"
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/flameline/flameline/collector/scrape"
 )
@@ -195,7 +193,7 @@ func Load(file string) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, located(file, err)
+		return nil, located(file, b, err)
 	}
 	var more yaml.Node
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
@@ -316,28 +314,4 @@ func (c *Config) MaxAge() (age Duration, key string) {
 		}
 	}
 	return age, key
-}
-
-var (
-	lineOf  = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
-	unknown = regexp.MustCompile(`field (\S+) not found in type \S+`)
-)
-
-// located turns the YAML library's errors into file:line: reason, one a line.
-func located(file string, err error) error {
-	msgs := []string{err.Error()}
-	var te *yaml.TypeError
-	if errors.As(err, &te) {
-		msgs = te.Errors
-	}
-	for i, m := range msgs {
-		m = unknown.ReplaceAllString(m, `unknown key "$1"`)
-		if lineOf.MatchString(m) {
-			m = lineOf.ReplaceAllString(m, file+":$1: ")
-		} else {
-			m = file + ": " + m
-		}
-		msgs[i] = m
-	}
-	return errors.New(strings.Join(msgs, "\n"))
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/flameline/flameline/collector/scrape"
 )
@@ -69,23 +69,23 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"unknown section":   {"web:\n  listen_address: :1\nstore:\n  path: x\n", `flameline.yml:3: unknown key "store"`},
 		"unknown key":       {"storage:\n  path: x\n  retension: 3d\n", `flameline.yml:3: unknown key "retension"`},
-		"duplicate key":     {"storage:\n  path: x\n  path: y\n", `flameline.yml:3: mapping key "path" already defined`},
+		"duplicate key":     {"storage:\n  path: x\n  path: y\n", `flameline.yml:3: storage.path: mapping key "path" already defined at line 2`},
 		"not yaml":          {"storage:\n\tpath: x\n", "flameline.yml:2: found character that cannot start any token"},
-		"wrong type":        {"ebpf:\n  frequency: fast\n", "flameline.yml:2: cannot unmarshal"},
-		"bad duration":      {"storage:\n  retention: tomorrow\n", `flameline.yml:2: not a valid duration string: "tomorrow"`},
-		"bad size":          {"storage:\n  max_bytes: lots\n", `flameline.yml:2: "lots" is not a size such as 512MB`},
-		"bad mode":          {"ebpf:\n  enabled: maybe\n", `flameline.yml:2: "maybe" is not true, false or auto`},
+		"wrong type":        {"ebpf:\n  frequency: fast\n", "flameline.yml:2: ebpf.frequency: cannot construct !!str `fast` into int"},
+		"bad duration":      {"storage:\n  retention: tomorrow\n", `flameline.yml:2: storage.retention: not a valid duration string: "tomorrow"`},
+		"bad size":          {"storage:\n  max_bytes: lots\n", `flameline.yml:2: storage.max_bytes: "lots" is not a size such as 512MB`},
+		"bad mode":          {"ebpf:\n  enabled: maybe\n", `flameline.yml:2: ebpf.enabled: "maybe" is not true, false or auto`},
 		"frequency":         {"ebpf:\n  frequency: 0\n", "flameline.yml: ebpf.frequency: 0 is not within 1 and 1000"},
 		"interval":          {"ebpf:\n  interval: 7s\n", "flameline.yml: ebpf.interval: 7s is not a divisor of one minute"},
 		"negative":          {"limits:\n  max_labels: -1\n", "flameline.yml: limits.max_labels: is negative"},
 		"raw for too long":  {"storage:\n  retention: 1w\n  retention_raw: 8d\n", "flameline.yml: storage.retention_raw: 8d is longer than storage.retention, which is 1w"},
 		"5m for too long":   {"storage:\n  retention_1h: 1d\n  retention_5m: 2d\n  retention_raw: 3d\n", "storage.retention_5m: 2d is longer than storage.retention_1h, which is 1d"},
 		"raw for no hour":   {"storage:\n  retention_raw: 5m\n", "storage.retention_raw: 5m is less than 1h"},
-		"negative max age":  {"limits:\n  max_age: -1h\n", `flameline.yml:2: not a valid duration string: "-1h"`},
+		"negative max age":  {"limits:\n  max_age: -1h\n", `flameline.yml:2: limits.max_age: not a valid duration string: "-1h"`},
 		"no default nodes":  {"limits:\n  default_nodes: 0\n", "limits.default_nodes: 0 is not positive"},
 		"empty address":     {"web:\n  listen_address: ''\n", "web.listen_address: is empty"},
 		"scrape key":        {"scrape_configs:\n  - job_name: x\n    scrape_intervall: 5s\n", `flameline.yml:3: unknown key "scrape_intervall"`},
-		"relabelling":       {"scrape_configs:\n  - job_name: x\n    relabel_configs:\n      - action: nonsense\n", `flameline.yml:3: relabel_configs: unknown relabel action "nonsense"`},
+		"relabelling":       {"scrape_configs:\n  - job_name: x\n    relabel_configs:\n      - action: nonsense\n", `flameline.yml:4: scrape_configs[0].relabel_configs[0].action: unknown relabel action "nonsense"`},
 		"a job twice":       {"scrape_configs:\n  - job_name: x\n  - job_name: x\n", `"x"`},
 		"push":              {"push:\n  url: http://x\n  basic_auth: {username: a}\n  authorization: {credentials: b}\n", "push: at most one of basic_auth"},
 		"push queue":        {"push:\n  max_queue_bytes: 0\n", "push.max_queue_bytes: 0 is not positive"},

@@ -8,7 +8,7 @@ import (
 
 	"github.com/alecthomas/units"
 	"github.com/prometheus/common/model"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 )
 
 // Mode says whether an optional part runs.
@@ -23,7 +23,7 @@ const (
 )
 
 // UnmarshalYAML accepts true, false and auto.
-func (m *Mode) UnmarshalYAML(n *yaml.Node) error { return at(n, m.Set(n.Value)) }
+func (m *Mode) UnmarshalYAML(n *yaml.Node) error { return m.Set(n.Value) }
 
 // Set reads a mode from a flag.
 func (m *Mode) Set(s string) error {
@@ -39,7 +39,7 @@ func (m *Mode) Set(s string) error {
 type Duration time.Duration
 
 // UnmarshalYAML reads a duration; a bare 0 is one as well.
-func (d *Duration) UnmarshalYAML(n *yaml.Node) error { return at(n, d.Set(n.Value)) }
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error { return d.Set(n.Value) }
 
 // Set reads a duration from a flag.
 func (d *Duration) Set(s string) error {
@@ -59,7 +59,7 @@ func (d Duration) String() string { return model.Duration(d).String() }
 type Bytes int64
 
 // UnmarshalYAML reads a size.
-func (b *Bytes) UnmarshalYAML(n *yaml.Node) error { return at(n, b.Set(n.Value)) }
+func (b *Bytes) UnmarshalYAML(n *yaml.Node) error { return b.Set(n.Value) }
 
 // Set reads a size from a flag.
 func (b *Bytes) Set(s string) error {
@@ -73,12 +73,4 @@ func (b *Bytes) Set(s string) error {
 	}
 	*b = Bytes(v)
 	return nil
-}
-
-// at gives a value's error the line that it stands in.
-func at(n *yaml.Node, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %v", n.Line, err)}}
 }

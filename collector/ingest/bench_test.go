@@ -81,15 +81,25 @@ func BenchmarkFolded(b *testing.B) {
 
 var benchLimits = Limits{MaxProfileBytes: 32 << 20, MaxSamples: 200_000, MaxSymbols: 1_000_000, MaxStackDepth: 4096, MaxSymbolBytes: 65535, MaxLabels: 30}
 
-// BenchmarkJFR reads recordings of async-profiler and of the JDK.
+// BenchmarkJFR reads recordings of async-profiler and of the JDK. What the scan
+// before the parser takes of that is measured apart.
 func BenchmarkJFR(b *testing.B) {
 	for _, name := range []string{"async-profiler", "jdk"} {
+		body := recorded(b, name)
 		b.Run(name, func(b *testing.B) {
-			body := recorded(b, name)
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
 				if _, _, err := JFR(body, nil, shop, benchLimits); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+"/scan", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				if _, err := scanJFR(body, 0, benchLimits); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -3,7 +3,6 @@ package ingest
 import (
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // tally counts what takes memory when it is parsed.
@@ -73,46 +72,37 @@ func (s *jfrScanner) skip(n int) error {
 	return nil
 }
 
-// text reads a string. One that stands in the pool of strings reads as nothing.
-func (s *jfrScanner) text() (string, error) {
+// text goes through a string.
+func (s *jfrScanner) text() error {
 	if s.at >= s.end {
-		return "", s.errorf("%w", errCut)
+		return s.errorf("%w", errCut)
 	}
 	encoding := s.b[s.at]
 	s.at++
 	switch encoding {
 	case 0, 1: // null, empty
-		return "", nil
+		return nil
 	case 2: // in the pool
 		_, err := s.long()
-		return "", err
-	case 3, 5: // UTF-8, Latin-1
-		n, err := s.count(1)
-		if err != nil {
-			return "", err
-		}
-		if exceeds(n, s.limits.MaxSymbolBytes) {
-			return "", s.errorf("a string of %d bytes is longer than %d (limits.max_symbol_bytes)", n, s.limits.MaxSymbolBytes)
-		}
-		s.at += n
-		return string(s.b[s.at-n : s.at]), nil
-	case 4: // characters
-		n, err := s.count(1)
-		if err != nil {
-			return "", err
-		}
-		if exceeds(n, s.limits.MaxSymbolBytes) {
-			return "", s.errorf("a string of %d characters is longer than %d (limits.max_symbol_bytes)", n, s.limits.MaxSymbolBytes)
-		}
-		var b strings.Builder
-		for range n {
-			c, err := s.int()
-			if err != nil {
-				return "", err
-			}
-			b.WriteRune(rune(c))
-		}
-		return b.String(), nil
+		return err
+	case 3, 4, 5: // UTF-8, characters, Latin-1
+	default:
+		return s.errorf("encoding %d of a string is unknown", encoding)
 	}
-	return "", s.errorf("encoding %d of a string is unknown", encoding)
+	n, err := s.count(1)
+	if err != nil {
+		return err
+	}
+	if exceeds(n, s.limits.MaxSymbolBytes) {
+		return s.errorf("a string of %d characters is longer than %d (limits.max_symbol_bytes)", n, s.limits.MaxSymbolBytes)
+	}
+	if encoding != 4 {
+		return s.skip(n)
+	}
+	for range n {
+		if _, err := s.int(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"math"
 	"strings"
 	"time"
-
-	"github.com/grafana/jfr-parser/parser/types"
 )
 
 // chooseCPU decides per chunk which events are its CPU time: JDK 25's sampler (JEP 509),
@@ -58,10 +56,10 @@ func (r *recording) addOwn() error {
 		var err error
 		switch e.event {
 		case jfrNativeMethodSample:
-			err = r.add(jfrWall, correlation{}, types.StackTraceRef(e.stacktrace), at, native)
+			err = r.add(jfrWall, correlation{}, e.stacktrace, at, native)
 		case jfrCPUTimeSample:
 			took := cmp.Or(r.chunk.nanos(e.value), r.cpu)
-			err = r.add(jfrCPU, correlation{}, types.StackTraceRef(e.stacktrace), at, took)
+			err = r.add(jfrCPU, correlation{}, e.stacktrace, at, took)
 		case jfrCPUTimeSamplesLost:
 			// Lost samples found the buffer full; their threads and stacktraces are
 			// unknown.

@@ -1,12 +1,70 @@
 package ingest
 
 import (
-	"strconv"
+	"encoding/binary"
+	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/grafana/jfr-parser/parser"
+	"github.com/grafana/jfr-parser/parser/types/def"
 )
 
-// metadata reads which classes there are.
+// metadata finds out which classes there are. The parser reads them, from a chunk
+// that has nothing else, once its counts are checked.
 func (s *jfrScanner) metadata(at int) error {
+	if err := s.checkMetadata(at); err != nil {
+		return err
+	}
+	alone := slices.Concat(s.b[:jfrHeaderSize], jfrNoPools, s.b[at:s.at])
+	for field, v := range map[int]int{8: jfrHeaderSize, 16: jfrHeaderSize, 24: jfrHeaderSize + len(jfrNoPools)} {
+		binary.BigEndian.PutUint64(alone[field:], uint64(v))
+	}
+	types, err := readClasses(alone)
+	if err != nil {
+		return err
+	}
+	s.types = types
+	for id, class := range types.IDMap {
+		// The parser finds classes by their names and by their IDs, which have to be of
+		// the same. A program's own events may share a name, which is nothing to it.
+		if same := types.NameMap[class.Name]; same != class && (jfrRead[class.Name] || !strings.Contains(class.Name, ".") ||
+			strings.HasPrefix(class.Name, "java.lang.") || strings.Contains(class.Name, ".types.")) {
+			return fmt.Errorf("class %q is there twice", class.Name)
+		}
+		s.chunk.classes[uint64(id)] = &jfrClass{Class: class}
+	}
+	for name, class := range types.NameMap {
+		if types.IDMap[class.ID] != class {
+			return fmt.Errorf("class %d, %q, is there twice", class.ID, name)
+		}
+	}
+	return nil
+}
+
+// jfrNoPools is an event of type 1 that holds no constant pools: its size and type,
+// start, duration, distance to the pools before, flags, and their number.
+var jfrNoPools = []byte{7, 1, 0, 0, 0, 0, 0}
+
+// readClasses returns the classes of a chunk whose size says that it has no events.
+func readClasses(chunk []byte) (types *def.TypeMap, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the parser panicked: %v", p)
+		}
+	}()
+	p := parser.NewParser(chunk, parser.Options{})
+	// It reads the metadata, begins its lists of constants, and finds no event.
+	if _, err := p.ParseEvent(); p.Strings.IDMap == nil {
+		return nil, fmt.Errorf("parse: %w", err)
+	}
+	return &p.TypeMap, nil
+}
+
+// checkMetadata goes through the strings and elements of the metadata. The elements
+// are a tree, in which each says how many follow it that are its children; what
+// they mean does not matter to what the parser allocates.
+func (s *jfrScanner) checkMetadata(at int) error {
 	class, err := s.event(at)
 	if err != nil {
 		return err
@@ -26,112 +84,44 @@ func (s *jfrScanner) metadata(at int) error {
 	if err := s.tally(n); err != nil {
 		return err
 	}
-	table := make([]string, n)
-	for i := range table {
-		if table[i], err = s.text(); err != nil {
+	for range n {
+		if err := s.text(); err != nil {
 			return err
 		}
 	}
-	_, err = s.element(table, 0, nil)
-	return err
+	for due := 1; due > 0; due-- {
+		children, err := s.element()
+		if err != nil {
+			return err
+		}
+		due += children
+	}
+	return nil
 }
 
-// element reads one element of the metadata's tree and those in it: the root,
-// "metadata", its classes, their fields and what is said of those.
-func (s *jfrScanner) element(table []string, level int, of *jfrClass) (name string, err error) {
-	index := func() (string, error) {
-		i, err := s.int()
-		if err == nil && int(i) >= len(table) {
-			err = s.errorf("string %d of %d", i, len(table))
-		}
-		if err != nil {
-			return "", err
-		}
-		return table[i], nil
-	}
+// element goes through one element of the metadata and returns how many are its
+// children.
+func (s *jfrScanner) element() (children int, err error) {
 	if err := s.tally(1); err != nil {
-		return "", err
+		return 0, err
 	}
-	if name, err = index(); err != nil {
-		return "", err
+	if _, err := s.int(); err != nil { // its name
+		return 0, err
 	}
 	n, err := s.count(2)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	if n > jfrAttributes {
-		return "", s.errorf("%q has %d attributes", name, n)
+		return 0, s.errorf("an element has %d attributes", n)
 	}
-	attributes := make(map[string]string, n)
-	for range n {
-		key, err := index()
-		if err != nil {
-			return "", err
-		}
-		if attributes[key], err = index(); err != nil {
-			return "", err
+	for range 2 * n {
+		if _, err := s.int(); err != nil {
+			return 0, err
 		}
 	}
-	children, err := s.count(3)
-	if err != nil {
-		return "", err
+	if children, err = s.count(3); err != nil {
+		return 0, err
 	}
-	if err := s.mayTally(children); err != nil {
-		return "", err
-	}
-	switch {
-	case level == 1 && name != "metadata" && name != "region", level == 0 && name != "root":
-		return "", s.errorf("element %q is unknown", name)
-	case children > 0 && (level == 4 || level == 1 && name == "region"):
-		return "", s.errorf("element %q has elements in it", name)
-	case level == 2:
-		if of, err = s.class(attributes); err != nil {
-			return "", err
-		}
-	case level == 3 && name == "field":
-		if err := s.field(of, attributes); err != nil {
-			return "", err
-		}
-	}
-	for range children {
-		if _, err := s.element(table, level+1, of); err != nil {
-			return "", err
-		}
-	}
-	return name, nil
-}
-
-func (s *jfrScanner) class(attributes map[string]string) (*jfrClass, error) {
-	id, err := strconv.ParseInt(attributes["id"], 10, 64)
-	if err != nil {
-		return nil, s.errorf("class %q: ID: %v", attributes["name"], err)
-	}
-	c := &jfrClass{name: attributes["name"]}
-	if _, ok := s.chunk.classes[uint64(id)]; ok || c.name == "" {
-		return nil, s.errorf("class %d, %q: is there twice, or has no name", id, c.name)
-	}
-	// The parser finds classes by their names. A program's own events may share
-	// one, which is nothing to it.
-	if s.names[c.name] && (jfrRead[c.name] || !strings.Contains(c.name, ".") ||
-		strings.HasPrefix(c.name, "java.lang.") || strings.Contains(c.name, ".types.")) {
-		return nil, s.errorf("class %q: is there twice", c.name)
-	}
-	s.names[c.name] = true
-	s.chunk.classes[uint64(id)] = c
-	return c, nil
-}
-
-func (s *jfrScanner) field(of *jfrClass, attributes map[string]string) error {
-	id, err := strconv.ParseInt(attributes["class"], 10, 64)
-	if err != nil {
-		return s.errorf("field %q of %s: class: %v", attributes["name"], of.name, err)
-	}
-	dimension := attributes["dimension"]
-	if dimension != "" && dimension != "1" {
-		return s.errorf("field %q of %s: dimension %q is not supported", attributes["name"], of.name, dimension)
-	}
-	of.fields = append(of.fields, jfrField{
-		name: attributes["name"], class: uint64(id), pooled: attributes["constantPool"] == "true", array: dimension != "",
-	})
-	return nil
+	return children, s.mayTally(children)
 }

@@ -4,15 +4,29 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/grafana/jfr-parser/parser/types"
+	"github.com/grafana/jfr-parser/parser/types/def"
 )
 
-// The parser of recordings allocates what the bytes ask for, and follows its
-// constant pools wherever they lead. So a chunk is walked once before it is
-// parsed: every count is checked against the bytes that are left and against
-// the limits, every string and reference to a type is there, and the pools come
-// to an end. The walk mirrors the parser's; what is said of the format is in
-// the JDK's jdk.jfr.internal.consumer.
+// A scan goes through a chunk before github.com/grafana/jfr-parser parses it, which
+// cannot be done without as of version 0.18 of that library:
+//
+//   - It allocates by counts of strings, attributes, children, constants, frames and
+//     characters before it looks whether there are as many: 64 GB for five bytes, of
+//     which no process recovers (TestJFRParserTrustsCounts).
+//   - It follows the constant pools wherever they lead, also in a circle, and reads
+//     events beyond their size, so that each may cost as much as the whole chunk.
+//   - It skips the events that it has no struct for without a word: CPU time of JDK
+//     25, native methods, and how long a batch of wall-clock samples took.
+//
+// So every count is compared with the bytes that are left and with the limits,
+// and the pools come to an end. What a class, a field or an event is, the library
+// says (jfr_metadata.go, jfr_value.go). BenchmarkJFR has the scan's share of the
+// time. The format is that of the JDK's jdk.jfr.internal.consumer.
 
 const (
 	jfrMagic      = 0x464c5200 // "FLR\0"
@@ -48,25 +62,20 @@ type jfrChunk struct {
 type jfrSample struct {
 	event      string
 	at         uint64 // ticks
-	stacktrace uint64
+	stacktrace types.StackTraceRef
 	// value is the time of a jdk.CPUTimeSample, in ticks, and the number of samples
 	// of a jdk.CPUTimeSamplesLost.
 	value uint64
 }
 
-// A jfrClass describes a type of values, of constants or of events.
+// A jfrClass is a class of values, of constants or of events.
 type jfrClass struct {
-	name   string
-	fields []jfrField
+	*def.Class
+	// sample is how events of the class are read by jfrScanner.sample.
+	sample *types.BindObjectAllocationSample
 	// Of events: how many there are, and how many of those have a stacktrace, which
 	// is not counted where they are read.
 	events, stacktraces int
-}
-
-type jfrField struct {
-	name          string
-	class         uint64
-	pooled, array bool
 }
 
 // A jfrSetting names one jdk.ActiveSetting, such as the period of an event.
@@ -114,14 +123,14 @@ type jfrScanner struct {
 	base    int // offset of b
 	limits  Limits
 	symbols int
-	names   map[string]bool // of classes
+	types   *def.TypeMap
 	chunk   jfrChunk
 }
 
 // scanJFR walks the first chunk in b, which is at offset base of the recording.
 func scanJFR(b []byte, base int, l Limits) (*jfrChunk, error) {
 	s := jfrScanner{
-		b: b, end: len(b), base: base, limits: l, names: map[string]bool{},
+		b: b, end: len(b), base: base, limits: l,
 		chunk: jfrChunk{base: base, classes: map[uint64]*jfrClass{}, settings: map[jfrSetting]string{}},
 	}
 	pools, metadata, err := s.header()
@@ -247,25 +256,25 @@ func (s *jfrScanner) pool() error {
 	if class == nil {
 		return s.errorf("class %d is unknown", id)
 	}
-	switch class.name {
+	switch class.Name {
 	case "jdk.types.ChunkHeader": // a copy of it, which the parser skips so
 		return s.skip(jfrHeaderSize)
 	case "boolean", "short", "int", "long":
-		return s.errorf("of %s: is not supported", class.name)
+		return s.errorf("of %s: is not supported", class.Name)
 	}
 	n, err := s.count(1)
 	if err != nil {
-		return fmt.Errorf("of %s: %w", class.name, err)
+		return fmt.Errorf("of %s: %w", class.Name, err)
 	}
 	if err := s.tally(n); err != nil {
 		return err
 	}
 	for i := range n {
 		if _, err := s.long(); err != nil { // the constant's key
-			return fmt.Errorf("of %s: [%d]: %w", class.name, i, err)
+			return fmt.Errorf("of %s: [%d]: %w", class.Name, i, err)
 		}
-		if err := s.value(id, 0, nil); err != nil {
-			return fmt.Errorf("of %s: [%d]: %w", class.name, i, err)
+		if err := s.value(id, 0); err != nil {
+			return fmt.Errorf("of %s: [%d]: %w", class.Name, i, err)
 		}
 	}
 	return nil
@@ -283,38 +292,43 @@ func (s *jfrScanner) events() error {
 			continue
 		}
 		class.events++
-		if !jfrRead[class.name] {
+		if !jfrRead[class.Name] {
 			if s.hasStacktrace(class) {
 				class.stacktraces++
 			}
 			continue
 		}
-		var got jfrValues
-		if err := s.value(id, 0, &got); err != nil {
-			return fmt.Errorf("event %s: %w", class.name, err)
+		content := s.b[s.at:s.end]
+		if err := s.value(id, 0); err != nil {
+			return fmt.Errorf("event %s: %w", class.Name, err)
 		}
-		s.found(class.name, &got)
+		if err := s.found(class, content); err != nil {
+			return fmt.Errorf("event %s: parse: %w", class.Name, err)
+		}
 	}
 	return nil
 }
 
 // found keeps what the parser does not tell of an event.
-func (s *jfrScanner) found(event string, got *jfrValues) {
+func (s *jfrScanner) found(class *jfrClass, content []byte) error {
 	c := &s.chunk
-	switch event {
-	case jfrNativeMethodSample:
-		c.own = append(c.own, jfrSample{event: event, at: got.start, stacktrace: got.stacktrace})
-	case jfrCPUTimeSample:
-		c.own = append(c.own, jfrSample{event, got.start, got.stacktrace, got.period})
-	case jfrCPUTimeSamplesLost:
-		c.own = append(c.own, jfrSample{event: event, at: got.start, value: got.lost})
-	case jfrWallClockSample:
-		c.batches = append(c.batches, got.span)
-	case "jdk.ActiveSetting":
-		if of := c.classes[got.id]; of != nil && slices.Contains(jfrSettings, got.name) {
-			c.settings[jfrSetting{of.name, got.name}] = got.value
+	if class.Name == "jdk.ActiveSetting" { // may be of before the chunk
+		e, err := s.setting(class, content)
+		if of := c.classes[e.Id]; of != nil && slices.Contains(jfrSettings, e.Name) && utf8.ValidString(e.Value) {
+			c.settings[jfrSetting{of.Name, strings.Clone(e.Name)}] = strings.Clone(e.Value)
 		}
-		return // may be of before the chunk
+		return err
 	}
-	c.lastTicks = max(c.lastTicks, got.start)
+	e, err := s.sample(class, content)
+	if err != nil {
+		return err
+	}
+	switch class.Name {
+	case jfrNativeMethodSample, jfrCPUTimeSample, jfrCPUTimeSamplesLost:
+		c.own = append(c.own, jfrSample{class.Name, e.StartTime, e.StackTrace, e.Weight})
+	case jfrWallClockSample:
+		c.batches = append(c.batches, e.Weight)
+	}
+	c.lastTicks = max(c.lastTicks, e.StartTime)
+	return nil
 }

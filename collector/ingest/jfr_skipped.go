@@ -43,13 +43,13 @@ func (r *recording) skipped() (all []jfrCount, missed int) {
 	by := map[string]*jfrCount{}
 	for _, c := range r.chunks {
 		for _, class := range c.classes {
-			n := jfrCount{class.name, class.events, class.stacktraces}
+			n := jfrCount{strings.Clone(class.Name), class.events, class.stacktraces}
 			switch {
 			case class.events == 0:
 				continue
-			case class.name == jfrExecutionSample && c.cpuTimed, class.name == jfrFree:
+			case class.Name == jfrExecutionSample && c.cpuTimed, class.Name == jfrFree:
 				n.stacktraces = n.events
-			case jfrRead[class.name] && class.name != "jdk.ActiveSetting":
+			case jfrRead[class.Name] && class.Name != "jdk.ActiveSetting":
 				continue
 			}
 			if of := by[n.name]; of != nil {

@@ -6,11 +6,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/grafana/jfr-parser/parser"
+	"github.com/grafana/jfr-parser/parser/types/def"
 	"github.com/grafana/jfr-parser/pprof"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/klauspost/compress/gzip"
@@ -279,6 +282,74 @@ func TestJFRCounts(t *testing.T) {
 			_, _, err := JFR(damaged, nil, shop, Limits{})
 			require.ErrorContains(t, err, place+": 4294967295 of something in ", name)
 		}
+	}
+}
+
+// The parser alone allocates for counts that are not true, which is what the scan is
+// for. Once this fails, a new version of the parser may do without.
+func TestJFRParserTrustsCounts(t *testing.T) {
+	raw := recorded(t, "live")
+	at := int(binary.BigEndian.Uint64(raw[24:])) // the metadata: its size, type and three numbers, then the count of strings
+	for range 5 {
+		_, n := binary.Uvarint(raw[at:])
+		at += n
+	}
+	copy(raw[at:], []byte{0x80, 0x80, 0x80, 0x08}) // 2^24, of 16 bytes each
+	allocated := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.TotalAlloc
+	}
+	before := allocated()
+	_, err := parser.NewParser(raw, parser.Options{}).ParseEvent()
+	require.Error(t, err)
+	require.Greater(t, allocated()-before, uint64(256<<20), "of %d bytes", len(raw))
+
+	before = allocated()
+	_, _, err = JFR(raw, nil, shop, Limits{})
+	require.ErrorContains(t, err, "metadata: 16777216 of something in ")
+	require.Less(t, allocated()-before, uint64(16<<20))
+}
+
+// The parser reads arrays within objects as single values, arrays of objects as if
+// their count was there twice, and a float that has fields as a number: what
+// follows them would be read from another place than the one that was checked.
+func TestJFRScanReadsAsTheParser(t *testing.T) {
+	classes := map[uint64]*jfrClass{}
+	for id, c := range map[uint64]def.Class{
+		1: {Name: "long"}, 2: {Name: "java.lang.String"}, 3: {Name: "float", Fields: []def.Field{{Name: "f", Type: 1}}},
+		4: {Name: "Pair", Fields: []def.Field{{Name: "a", Type: 1}, {Name: "b", Type: 2}}},
+		5: {Name: "List", Fields: []def.Field{{Name: "all", Type: 1, Array: true}}},
+		6: {Name: "jdk.types.StackFrame", Fields: []def.Field{{Name: "method", Type: 1, ConstantPool: true}}},
+		7: {Name: "jdk.types.StackTrace", Fields: []def.Field{{Name: "frames", Type: 6, Array: true}}},
+	} {
+		classes[id] = &jfrClass{Class: &c}
+	}
+	for i, c := range []struct {
+		field def.Field
+		b     []byte
+		want  string
+	}{
+		{def.Field{Name: "pair", Type: 4}, []byte{7, 3, 1, 'x'}, ""},
+		{def.Field{Name: "numbers", Type: 1, Array: true}, []byte{2, 7, 7}, ""},
+		{def.Field{Name: "names", Type: 2, Array: true}, []byte{1, 3, 1, 'x'}, ""},
+		{def.Field{Name: "refs", Type: 4, Array: true, ConstantPool: true}, []byte{2, 7, 7}, ""},
+		{def.Field{Name: "stack", Type: 7, ConstantPool: true}, []byte{7}, ""},
+		{def.Field{Name: "pairs", Type: 4, Array: true}, []byte{1, 7, 3, 1, 'x'}, "pairs: an array in Event is not supported, at byte 0"},
+		{def.Field{Name: "frames", Type: 6, Array: true}, []byte{1, 7}, "frames: an array in Event is not supported, at byte 0"},
+		{def.Field{Name: "list", Type: 5}, []byte{1, 7}, "list: all: an array in List is not supported, at byte 0"},
+		{def.Field{Name: "ratio", Type: 3}, []byte{7}, `ratio: values of class "float" are not supported, at byte 0`},
+		{def.Field{Name: "cut", Type: 2}, []byte{4, 0xff, 0xff, 0xff, 0xff, 0x0f}, "cut: 4294967295 of something in 0 bytes"},
+	} {
+		classes[99] = &jfrClass{Class: &def.Class{Name: "Event", Fields: []def.Field{c.field}}}
+		s := jfrScanner{b: c.b, end: len(c.b), chunk: jfrChunk{classes: classes}}
+		err := s.value(99, 0)
+		if c.want == "" {
+			require.NoError(t, err, i)
+			require.Equal(t, len(c.b), s.at, i)
+			continue
+		}
+		require.ErrorContains(t, err, c.want, i)
 	}
 }
 

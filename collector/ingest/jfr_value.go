@@ -2,160 +2,150 @@ package ingest
 
 import (
 	"fmt"
-	"unicode/utf8"
+	"slices"
+
+	"github.com/grafana/jfr-parser/parser/types"
+	"github.com/grafana/jfr-parser/parser/types/def"
 )
 
-// jfrValues are the fields of an event that a scan keeps. Times are in ticks.
-type jfrValues struct {
-	stacktrace, id      uint64
-	start, period, span uint64
-	lost                uint64 // samples
-	name, value         string
-}
-
-// value walks one value of a class, and keeps in got, if there is one, what its
-// fields say.
-func (s *jfrScanner) value(id uint64, level int, got *jfrValues) error {
+// value goes through one value of a class: a constant or an event at level 0, and
+// what is in it at the levels below. What the parser would read differently is
+// refused.
+func (s *jfrScanner) value(id uint64, level int) error {
 	class := s.chunk.classes[id]
 	switch {
 	case class == nil:
 		return s.errorf("class %d is unknown", id)
-	case class.name == "java.lang.String":
-		_, err := s.text()
-		return err
-	case class.name == "boolean":
+	case class.Name == "java.lang.String":
+		return s.text()
+	case class.Name == "boolean":
 		return s.skip(1)
-	case class.name == "short", class.name == "int", class.name == "long":
+	case class.Name == "short", class.Name == "int", class.Name == "long":
 		_, err := s.long()
 		return err
-	case len(class.fields) == 0 && level > 0:
-		return s.errorf("values of class %q are not supported", class.name)
+	case level > 0 && (len(class.Fields) == 0 || class.Name == "float"):
+		return s.errorf("values of class %q are not supported", class.Name)
 	case level > jfrDepth:
 		return s.errorf("objects within objects are more than %d deep", jfrDepth)
 	}
-	for i := range class.fields {
-		if err := s.fieldValue(&class.fields[i], level, got); err != nil {
+	for i := range class.Fields {
+		f := &class.Fields[i]
+		// Where the parser expects nothing of that kind, it takes the count of an array
+		// for its first value, and that of an array of objects to be there twice.
+		if f.Array && (level > 0 || !f.ConstantPool && !s.arrays(class, f)) {
+			return s.errorf("%s: an array in %s is not supported", f.Name, class.Name)
+		}
+		if err := s.fieldValue(f, level); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
+// arrays reports whether the parser reads arrays of a field's class.
+func (s *jfrScanner) arrays(of *jfrClass, f *def.Field) bool {
+	switch class := s.chunk.classes[uint64(f.Type)]; {
+	case class == nil:
+		return true // refused with its number
+	case class.Name == "jdk.types.StackFrame":
+		return of.Name == "jdk.types.StackTrace"
+	default:
+		return len(class.Fields) == 0 || class.Name == "java.lang.String"
+	}
+}
+
+func (s *jfrScanner) fieldValue(f *def.Field, level int) error {
+	n := 1
+	if f.Array {
+		var err error
+		if n, err = s.count(1); err != nil {
+			return err
+		}
+	}
+	for range n {
+		var err error
+		if f.ConstantPool {
+			_, err = s.long()
+		} else {
+			err = s.value(uint64(f.Type), level+1)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *jfrScanner) fieldValue(f *jfrField, level int, got *jfrValues) error {
-	n := 1
-	if f.array {
-		var err error
-		if n, err = s.count(1); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	for range n {
-		start := s.at
-		var err error
-		if f.pooled {
-			_, err = s.long()
-		} else {
-			err = s.value(f.class, level+1, nil)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-		if got != nil {
-			got.keep(s, f, start)
-		}
-	}
-	return nil
+// jfrWeights are the fields, beside the time and the stacktrace, of events for which
+// the parser has no struct, or none with this field.
+var jfrWeights = map[string]string{
+	jfrCPUTimeSample: "samplingPeriod", jfrCPUTimeSamplesLost: "lostSamples", jfrWallClockSample: "timeSpan",
 }
 
-// number is where to keep a field that is a number or a reference, nil if nowhere.
-func (v *jfrValues) number(field string) *uint64 {
-	switch field {
-	case "stackTrace":
-		return &v.stacktrace
-	case "id":
-		return &v.id
-	case "startTime":
-		return &v.start
-	case "samplingPeriod":
-		return &v.period
-	case "timeSpan":
-		return &v.span
-	case "lostSamples":
-		return &v.lost
+// sample reads an event as if it were a jdk.ObjectAllocationSample, which has a start
+// time, a stacktrace and a number, its weight.
+func (s *jfrScanner) sample(class *jfrClass, b []byte) (e types.ObjectAllocationSample, err error) {
+	if class.sample == nil {
+		as := *class.Class
+		as.Fields = slices.Clone(as.Fields)
+		for i := range as.Fields {
+			switch f := &as.Fields[i]; f.Name {
+			case jfrWeights[class.Name]:
+				f.Name = "weight"
+				if f.Type == s.types.T_INT {
+					f.Type = s.types.T_LONG // encoded alike
+				}
+			case "weight":
+				f.Name = "other"
+			}
+		}
+		class.sample = types.NewBindObjectAllocationSample(&as, s.types)
 	}
-	return nil
+	class.sample.Temp = types.ObjectAllocationSample{}
+	_, err = e.Parse(b, class.sample, s.types)
+	return e, err
 }
 
-// keep reads the field that was walked from start on once more, if it is one to
-// keep.
-func (v *jfrValues) keep(s *jfrScanner, f *jfrField, start int) {
-	again := *s
-	again.at = start
-	number := v.number(f.name)
-	switch {
-	case number != nil:
-		if class := s.chunk.classes[f.class]; f.pooled || class.name == "long" || class.name == "int" {
-			*number, _ = again.long() // it was walked
-		}
-	case f.name == "name", f.name == "value":
-		text, err := again.text()
-		if err != nil || !utf8.ValidString(text) {
-			return // a field of this name that is no text
-		}
-		if f.name == "name" {
-			v.name = text
-		} else {
-			v.value = text
-		}
-	}
+// setting reads a jdk.ActiveSetting.
+func (s *jfrScanner) setting(class *jfrClass, b []byte) (e types.ActiveSetting, err error) {
+	_, err = e.Parse(b, types.NewBindActiveSetting(class.Class, s.types), s.types)
+	return e, err
 }
 
 // hasStacktrace reports whether an event that is not read has a stacktrace. One
 // whose fields are of unusual types counts as if it had one.
 func (s *jfrScanner) hasStacktrace(class *jfrClass) bool {
-	at := s.at
-	defer func() { s.at = at }()
-	may := false
-	for i := range class.fields {
-		f := &class.fields[i]
-		if may = f.name == "stackTrace" && f.pooled; may {
-			break
-		}
-	}
-	if !may {
+	stacktrace := class.Field("stackTrace")
+	if stacktrace == nil || !stacktrace.ConstantPool {
 		return false
 	}
-	for i := range class.fields {
-		f := &class.fields[i]
-		if f.name == "stackTrace" {
-			ref, err := s.long()
-			return err != nil || ref != 0
+	defer func(at int) { s.at = at }(s.at)
+	for i := range class.Fields {
+		f := &class.Fields[i]
+		if f == stacktrace {
+			break
 		}
-		if f.array || s.skipField(f) != nil {
+		if f.Array || s.skipField(f) != nil {
 			return true
 		}
 	}
-	return true
+	ref, err := s.long()
+	return err != nil || ref != 0
 }
 
-// skipField walks a field of an event that is not read.
-func (s *jfrScanner) skipField(f *jfrField) error {
-	class := s.chunk.classes[f.class]
-	switch {
-	case f.pooled:
+// jfrSizes are the bytes that values have of classes that the parser does not read,
+// or, as float, not as the JDK writes them.
+var jfrSizes = map[string]int{"byte": 1, "float": 4, "double": 8}
+
+// skipField goes through a field of an event that is not read.
+func (s *jfrScanner) skipField(f *def.Field) error {
+	class := s.chunk.classes[uint64(f.Type)]
+	if f.ConstantPool || class != nil && class.Name == "char" {
 		_, err := s.long()
 		return err
-	case class == nil:
-		return s.errorf("class %d is unknown", f.class)
-	case class.name == "byte":
-		return s.skip(1)
-	case class.name == "char":
-		_, err := s.long()
-		return err
-	case class.name == "float":
-		return s.skip(4)
-	case class.name == "double":
-		return s.skip(8)
 	}
-	return s.value(f.class, 1, nil)
+	if class != nil && jfrSizes[class.Name] > 0 {
+		return s.skip(jfrSizes[class.Name])
+	}
+	return s.value(uint64(f.Type), 1)
 }

@@ -1,8 +1,6 @@
 package scrape
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -14,7 +12,6 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 )
 
 // Config is an entry of scrape_configs. Its keys are Prometheus', except
@@ -126,96 +123,32 @@ func Default() Config {
 	}
 }
 
-// UnmarshalYAML reads an entry over the defaults and validates it. Errors name
-// the line and the key. It is strict if the decoder is: this form of the
-// method, unlike the one with a node, keeps KnownFields.
+// UnmarshalYAML reads an entry over the defaults and validates it. It is strict if
+// the decoder is: this form of the method, unlike the one with a node, keeps
+// KnownFields.
 func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
-	var keys map[position]yaml.Node
-	if err := unmarshal(&keys); err != nil {
-		return err
-	}
 	type plain Config
 	*c = Default()
 	if err := unmarshal((*plain)(c)); err != nil {
-		var types *yaml.TypeError
-		if errors.As(err, &types) {
-			return err // has lines
-		}
-		return located(keys, blame(keys, func(n *yaml.Node) error {
-			try := Default()
-			return n.Decode((*plain)(&try))
-		}), err)
+		return err
 	}
-	if err := c.Validate(); err != nil {
-		key := ""
-		var field *fieldError
-		if errors.As(err, &field) {
-			key, err = field.key, field.err
-		}
-		return located(keys, key, err)
-	}
-	return nil
+	return c.Validate()
 }
 
-// A position is a key of a mapping and its line.
-type position struct {
-	key  string
-	line int
+// A KeyError is an error about the value of a key, such as relabel_configs[0].
+type KeyError struct {
+	Key string
+	Err error
 }
 
-// UnmarshalYAML keeps where a key stands.
-func (p *position) UnmarshalYAML(n *yaml.Node) error {
-	p.key, p.line = n.Value, n.Line
-	return nil
-}
-
-// blame returns the first key that alone cannot be decoded.
-func blame(keys map[position]yaml.Node, decode func(*yaml.Node) error) string {
-	first := position{}
-	for p, value := range keys {
-		one := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
-			{Kind: yaml.ScalarNode, Tag: "!!str", Value: p.key, Line: p.line}, &value,
-		}}
-		if (first.key == "" || p.line < first.line) && decode(one) != nil {
-			first = p
-		}
-	}
-	return first.key
-}
-
-// located returns an error as the YAML library forms them, with the line of a
-// key, or of the first one if there is no such key.
-func located(keys map[position]yaml.Node, key string, err error) error {
-	top, _, _ := strings.Cut(strings.ReplaceAll(key, "[", "."), ".")
-	first, line, prefix := 0, 0, ""
-	for p := range keys {
-		if first == 0 || p.line < first {
-			first = p.line
-		}
-		if p.key == top {
-			line = p.line
-		}
-	}
-	if key != "" {
-		prefix = key + ": "
-	}
-	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %s%s", cmp.Or(line, first), prefix, strings.TrimPrefix(err.Error(), "yaml: "))}}
-}
-
-// A fieldError is an error about the value of a key.
-type fieldError struct {
-	key string
-	err error
-}
-
-func (e *fieldError) Error() string { return e.key + ": " + e.err.Error() }
-func (e *fieldError) Unwrap() error { return e.err }
+func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
+func (e *KeyError) Unwrap() error { return e.Err }
 
 func wrong(key, format string, args ...any) error {
-	return &fieldError{key, fmt.Errorf(format, args...)}
+	return &KeyError{key, fmt.Errorf(format, args...)}
 }
 
-// Validate names the first key whose value cannot be.
+// Validate names the first key whose value cannot be, in a KeyError.
 func (c *Config) Validate() error {
 	if c.JobName == "" {
 		return wrong("job_name", "is missing")

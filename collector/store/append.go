@@ -24,24 +24,11 @@ import (
 //
 // An error that wraps ErrUnavailable says that the disk takes no profiles at
 // present; some of the call may be stored all the same.
-func (db *DB) Append(ctx context.Context, ps []profile.Profile) (err error) {
-	defer func() {
-		if db.heal(err) {
-			err = db.Append(ctx, ps)
-		}
-	}()
-	return db.await(func() error { return db.append(ctx, ps) })
+func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
+	return db.write(func() error { return db.append(ctx, ps) })
 }
 
 func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
-	leave, err := db.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
-	if err := db.Writable(); err != nil {
-		return err
-	}
 	began := time.Now()
 	now := db.options.Now()
 	var pieces []piece
@@ -173,7 +160,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 }
 
 // place finds or makes the stream of a piece and its partition. A partition with
-// a damaged dictionary cannot grow, so a new one takes its place.
+// a corrupt dictionary cannot grow, so a new one takes its place.
 func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], err error) {
 	id := epochOf(p.time)
 	if e, err = db.epoch(id); err != nil {
@@ -186,7 +173,7 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 	db.mu.Lock()
 	db.epochs[id] = true
 	db.mu.Unlock()
-	for {
+	for range 10 { // one, as a rule; more if the cache is too small for a dictionary
 		if s, err = e.value.stream(db, &p.def); err != nil {
 			break
 		}
@@ -198,6 +185,7 @@ func (db *DB) place(p *piece) (e use[*epoch], s *stream, part use[*partition], e
 		}
 		part.release()
 		e.value.abandon(s)
+		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", ErrUnavailable, part.value.damage)
 	}
 	e.value.endWrite()
 	e.release()

@@ -47,17 +47,11 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) (Backup, error) {
 
 // checkpoint makes a directory of links to the tables and copies of the rest.
 func (db *DB) checkpoint() (dir string, at time.Time, err error) {
-	leave, err := db.enter()
-	if err != nil {
-		return "", at, err
-	}
-	defer leave()
-	if err := db.Writable(); err != nil {
-		return "", at, err
-	}
 	at = time.Now().UTC()
 	dir = db.disk.PathJoin(db.dir, fmt.Sprint(checkpointPrefix, at.UnixNano()))
-	err = db.guard(func() error { return db.pebble.Checkpoint(dir, pebble.WithFlushedWAL()) })
+	err = db.write(func() error {
+		return db.guard(func() error { return db.pebble.Checkpoint(dir, pebble.WithFlushedWAL()) })
+	})
 	if err != nil {
 		return "", at, fmt.Errorf("make a checkpoint: %w", err)
 	}

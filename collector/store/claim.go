@@ -119,10 +119,10 @@ func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
 	return db.has(idKey(e.id-1, before.id, p.id))
 }
 
-// has reports whether there is a key.
+// has reports whether there is a key that can be read.
 func (db *DB) has(key []byte) (bool, error) {
-	_, closer, err := db.pebble.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	_, closer, err := db.get(key)
+	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, ErrCorrupt) {
 		return false, nil
 	}
 	if err != nil {

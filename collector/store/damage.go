@@ -1,32 +1,30 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2"
 )
 
-// Damage is a part of the store that cannot be read: what was lost and where.
+// Damage is a corrupt part of the store: where it is and which profiles it concerns.
 type Damage struct {
-	// File is the name of the damaged file in the store's directory.
+	// File is the name of the corrupt file in the store's directory.
 	File string `json:"file"`
 	// Offset and Bytes are the part of the file that cannot be read; Bytes is 0
-	// for a file that is not there.
+	// where only the file is known.
 	Offset int64 `json:"offset"`
 	Bytes  int64 `json:"bytes"`
-	// First and Last are the keys that bound what was lost, in words; both are
-	// empty where it is not known which keys there were.
+	// First and Last are the keys that bound what cannot be read, in words; both are
+	// empty where it is not known which keys there are.
 	First string `json:"first,omitempty"`
 	Last  string `json:"last,omitempty"`
 	// Start and End are the times of the profiles concerned, RFC 3339; empty
@@ -35,9 +33,6 @@ type Damage struct {
 	End   string `json:"end,omitempty"`
 	// Reason is what was found.
 	Reason string `json:"reason"`
-	// Kept is where the damaged file was set aside, relative to the store's
-	// directory; empty if it is where it was.
-	Kept string `json:"kept,omitempty"`
 	// Found is when, RFC 3339.
 	Found string `json:"found,omitempty"`
 }
@@ -52,9 +47,6 @@ func (d Damage) String() string {
 	b.WriteString(": " + d.Reason)
 	if d.First != "" {
 		fmt.Fprintf(&b, "; from %s to %s; profiles of %s to %s", d.First, d.Last, d.Start, d.End)
-	}
-	if d.Kept != "" {
-		fmt.Fprintf(&b, "; kept as %s", d.Kept)
 	}
 	return b.String()
 }
@@ -91,12 +83,8 @@ func describeKey(key []byte) string {
 		return fmt.Sprintf("%s stream %d", day, number(0))
 	case kind == kindSegment && len(rest) == 8:
 		return fmt.Sprintf("%s stacktraces of service %d from node %d", day, number(0), number(4))
-	case (kind == kindActive1 || kind == kindDirty) && len(rest) == 5:
-		what := "slots with profiles"
-		if kind == kindDirty {
-			what = "slots to merge"
-		}
-		return fmt.Sprintf("%s %s of stream %d, hour %d", day, what, number(0), rest[4])
+	case kind == kindDirty && len(rest) == 5:
+		return fmt.Sprintf("%s slots to merge of stream %d, hour %d", day, number(0), rest[4])
 	case kind == kindPending && len(rest) == 5:
 		return fmt.Sprintf("%s slots with profiles of stream %d, hour %d", day, number(1), rest[0])
 	case kind == kindTable && len(rest) == 1:
@@ -152,135 +140,102 @@ func keyTimes(first, last []byte) (start, end int64) {
 	return start, end
 }
 
-// damagedDir is where damaged files are set aside, in the store's directory,
-// with a log of the damage that was found, one JSON object a line.
-const (
-	damagedDir = "damaged"
-	damagedLog = "damage.jsonl"
-)
-
-// A damageLog remembers the damage that was found, over restarts. It is safe for
-// concurrent use.
-type damageLog struct {
-	fs  vfs.FS
-	dir string
-
-	mu  sync.Mutex
-	all []Damage
-}
-
-// The most damage that is remembered; a disk that dies has no end of it.
+// maxDamage bounds how much damage is listed; a broken disk has no end of it.
 const maxDamage = 1000
 
-func openDamageLog(fs vfs.FS, dir string) (*damageLog, error) {
-	l := &damageLog{fs: fs, dir: dir}
-	b, err := readFile(fs, fs.PathJoin(dir, damagedDir, damagedLog))
-	if errors.Is(err, os.ErrNotExist) {
-		return l, nil
-	}
-	for line := range bytes.Lines(b) {
-		var d Damage
-		if json.Unmarshal(line, &d) == nil { // a torn line says nothing
-			l.all = append(l.all, d)
-		}
-	}
-	return l, err
+// A damageList is the damage that was found since the store was opened, one entry for
+// each file. It is safe for concurrent use.
+type damageList struct {
+	mu     sync.Mutex
+	all    []Damage
+	logged map[string]bool // messages about corrupt values
 }
 
-// add records damage. What is known already is not recorded again.
-func (l *damageLog) add(d Damage) (isNew bool, err error) {
+// firstTime reports whether a message is to be logged: it is one of the first, and was
+// not logged yet.
+func (l *damageList) firstTime(message string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, o := range l.all {
-		if o.File == d.File && o.Offset == d.Offset && o.First == d.First {
-			return false, nil
-		}
+	if l.logged == nil {
+		l.logged = map[string]bool{}
 	}
-	if len(l.all) >= maxDamage {
-		return false, nil
+	if l.logged[message] || len(l.logged) >= maxDamage {
+		return false
 	}
-	d.Found = time.Now().UTC().Format(time.RFC3339)
-	l.all = append(l.all, d)
-	var b bytes.Buffer
-	for _, d := range l.all {
-		line, err := json.Marshal(d)
-		if err != nil {
-			return true, err
-		}
-		b.Write(append(line, '\n'))
-	}
-	if err := l.fs.MkdirAll(l.fs.PathJoin(l.dir, damagedDir), 0o750); err != nil {
-		return true, err
-	}
-	return true, writeFile(l.fs, l.fs.PathJoin(l.dir, damagedDir, damagedLog), b.Bytes())
+	l.logged[message] = true
+	return true
 }
 
-func (l *damageLog) list() []Damage {
+// add reports whether the damage is of a file that is not in the list yet.
+func (l *damageList) add(d Damage) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := slices.ContainsFunc(l.all, func(o Damage) bool { return o.File == d.File && o.First == d.First })
+	if known || len(l.all) >= maxDamage {
+		return false
+	}
+	l.all = append(l.all, d)
+	return true
+}
+
+func (l *damageList) list() []Damage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.all)
 }
 
-// setAside links a file of the store into the directory of damaged files and
-// returns its new name, relative to the store's; "" if there is no such file.
-func setAside(fs vfs.FS, dir, name string) (string, error) {
-	if _, err := fs.Stat(fs.PathJoin(dir, name)); errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	if err := fs.MkdirAll(fs.PathJoin(dir, damagedDir), 0o750); err != nil {
-		return "", err
-	}
-	to := fs.PathJoin(damagedDir, name)
-	for i := 1; ; i++ {
-		if _, err := fs.Stat(fs.PathJoin(dir, to)); errors.Is(err, os.ErrNotExist) {
-			break
-		}
-		to = fs.PathJoin(damagedDir, fmt.Sprintf("%s.%d", name, i))
-	}
-	return to, vfs.LinkOrCopy(fs, fs.PathJoin(dir, name), fs.PathJoin(dir, to))
-}
-
-func readFile(fs vfs.FS, path string) ([]byte, error) {
-	f, err := fs.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(f)
-	return b, errors.Join(err, f.Close())
-}
-
-// writeFile replaces a file, whole or not at all.
-func writeFile(fs vfs.FS, path string, b []byte) error {
-	tmp := path + ".tmp"
-	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, fs.Remove(tmp))
-	}
-	if err := fs.Rename(tmp, path); err != nil {
-		return err
-	}
-	d, err := fs.OpenDir(fs.PathDir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// Damage lists the damage that was found since the store was made, oldest first.
+// Damage lists the corrupt files that were found since the store was opened, oldest
+// first.
 func (db *DB) Damage() []Damage { return db.damage.list() }
 
-// report logs, counts and records damage.
+// report logs, counts and lists damage that is new.
 func (db *DB) report(d Damage) {
-	isNew, err := db.damage.add(d)
-	if isNew {
+	d.Found = time.Now().UTC().Format(time.RFC3339)
+	if db.damage.add(d) {
 		db.metrics.damaged.Inc()
-		db.log.Error("the store is damaged; what can be read is served", "file", d.File, "damage", d.String())
+		db.log.Error("a file of the store is corrupt; what can be read is served, `flameline store repair` makes a store without it",
+			"file", d.File, "damage", d.String())
 	}
-	if err != nil {
-		db.log.Error("record damage", "err", err)
+}
+
+// dataCorruption is called by Pebble with every block that it cannot read.
+func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
+	db.report(tableDamage(info))
+	db.disk.bad.find(db.disk.FS, info.Path)
+}
+
+// tableDamage names a table that Pebble cannot read, and the keys that it has.
+func tableDamage(info pebble.DataCorruptionInfo) Damage {
+	return Damage{File: filepath.Base(info.Path), Reason: oneLine(info.Details)}.span(info.Bounds.Start, info.Bounds.End.Key)
+}
+
+// unreadableKeys counts keys that a read passed over, logs them the first time, and
+// reports the file if Pebble did not.
+func (db *DB) unreadableKeys(g gap, err error) {
+	db.metrics.corrupt.Inc()
+	if !db.gaps.add(g) {
+		return
 	}
+	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
+		d := Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to)
+		if path := (*fs.PathError)(nil); errors.As(err, &path) {
+			d.File = filepath.Base(path.Path)
+		}
+		db.report(d)
+	}
+	db.log.Warn("keys of a corrupt file are left out", "from", describeKey(g.from), "to", describeKey(g.to), "err", oneLine(err))
+}
+
+// corrupt reports a corrupt value that is left out.
+func (db *DB) corrupt(err error) {
+	db.metrics.corrupt.Inc()
+	if text := oneLine(err); db.damage.firstTime(text) {
+		db.log.Error("leave out a corrupt value", "err", text)
+	}
+}
+
+// oneLine is an error's text without what Pebble adds on further lines, and without the
+// bytes of corrupt files that are no text.
+func oneLine(err error) string {
+	return strings.ToValidUTF8(strings.Join(strings.Fields(err.Error()), " "), "\uFFFD")
 }

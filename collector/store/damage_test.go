@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
@@ -108,90 +109,188 @@ func found(t *testing.T, db *DB) map[int]bool {
 	return got
 }
 
-// checkDamage opens a damaged store and looks for every profile: what is not
-// there has to be within damage that names the file. Only the end of the log can
-// be cut off without a trace.
-func checkDamage(t *testing.T, dir, file string, cut bool) (lost int) {
+// named reports whether damage of a file says that the profiles of a time may be missing.
+func named(t *testing.T, damage []Damage, file string, at time.Time) bool {
+	t.Helper()
+	return slices.ContainsFunc(damage, func(d Damage) bool {
+		if d.File != file || d.Start == "" {
+			return false
+		}
+		start, err := time.Parse(time.RFC3339, d.Start)
+		require.NoError(t, err)
+		end, err := time.Parse(time.RFC3339, d.End)
+		require.NoError(t, err)
+		return !at.Before(start) && !at.After(end)
+	})
+}
+
+// checkMissing looks for every profile: one that is not there has to be within damage
+// that names the file. Only the end of the log may be missing without: it cannot be told
+// from what a crash leaves.
+func checkMissing(t *testing.T, got map[int]bool, damage []Damage, file string) (missing int) {
 	t.Helper()
 	ended := false
-	var log bytes.Buffer
-	db := open(t, dir, damageOptions, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	got := found(t, db)
-	_, err := db.Points(context.Background(), SeriesRequest{
-		Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour, GroupBy: []string{"pod"},
-	})
-	require.NoError(t, err)
-	_, err = db.Pprof(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
-	require.NoError(t, err)
-	_, err = db.LabelNames(context.Background(), nil, 0, 0)
-	require.NoError(t, err)
-	damage := db.Damage()
 	for n := range damageProfiles {
 		if got[n] {
-			require.False(t, ended, "profile %d comes after one whose log is cut off", n)
+			require.False(t, ended, "profile %d comes after one that the log lacks", n)
 			continue
 		}
-		lost++
-		if cut && strings.HasSuffix(file, ".log") && len(damage) == 0 {
-			ended = true // as if the machine had crashed before it was written
-			continue
+		missing++
+		if !named(t, damage, file, damageTime(n)) {
+			require.True(t, strings.HasSuffix(file, ".log"), "profile %d is missing and no damage of %s says so: %v", n, file, damage)
+			ended = true
 		}
-		at := damageTime(n)
-		require.True(t, slices.ContainsFunc(damage, func(d Damage) bool {
-			if d.File != file || d.Start == "" {
-				return false
-			}
-			start, err := time.Parse(time.RFC3339, d.Start)
-			require.NoError(t, err)
-			end, err := time.Parse(time.RFC3339, d.End)
-			require.NoError(t, err)
-			return !at.Before(start) && !at.After(end)
-		}), "profile %d is lost and no damage of %s says so: %v", n, file, damage)
 	}
+	return missing
+}
+
+// askAll asks a store in all ways, none of which may fail.
+func askAll(t *testing.T, db *DB) {
+	t.Helper()
+	ctx := context.Background()
+	all := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	_, err := db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour, GroupBy: []string{"pod"}})
+	require.NoError(t, err)
+	_, err = db.Pprof(ctx, all, nil)
+	require.NoError(t, err)
+	_, err = db.Values(ctx, ValuesRequest{Selection: all})
+	require.NoError(t, err)
+	_, err = db.LabelNames(ctx, nil, 0, 0)
+	require.NoError(t, err)
+	_, err = db.Stats(ctx)
+	require.NoError(t, err)
+}
+
+// appendFresh appends profiles to all days, and returns those that were taken: what is
+// merged alone takes none.
+func appendFresh(t *testing.T, db *DB, first int) map[int]time.Time {
+	t.Helper()
+	taken := map[int]time.Time{}
+	for n := range 9 {
+		p := damageProfile(n * 97)
+		id := (first + n) * 7
+		p.ID = fmt.Sprint("fresh", id)
+		at := midnight.Add(damageDropped + time.Duration(n+1)*4*time.Hour + time.Second)
+		p.Pprof = folded(at, fmt.Sprintf("main;own%d 1", id))
+		if err := db.Append(context.Background(), []profile.Profile{p}); !errors.Is(err, ErrInvalid) {
+			require.NoError(t, err)
+			taken[id] = at
+		}
+	}
+	require.NotZero(t, taken[(first+8)*7], "the present is never refused")
+	return taken
+}
+
+// checkServing opens a damaged store, which is refused with the name of the file and what
+// to do, or serves what can be read, takes profiles and goes on with maintenance.
+func checkServing(t *testing.T, dir, file string) (got map[int]bool, taken map[int]time.Time) {
+	t.Helper()
+	ctx := context.Background()
+	log := &lockedLog{}
+	o := Options{MaintenanceInterval: -1, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	damageOptions(&o)
+	db, err := Open(dir, o)
+	if err != nil {
+		require.ErrorIs(t, err, ErrCorruptStore)
+		require.ErrorContains(t, err, strings.TrimSuffix(file, ".sst"))
+		require.ErrorContains(t, err, "flameline store repair")
+		return nil, nil
+	}
+	got = found(t, db)
+	askAll(t, db)
+	damage := db.Damage()
+	checkMissing(t, got, damage, file)
 	for _, d := range damage {
 		require.Contains(t, log.String(), d.File)
 	}
-	// It goes on, and nothing new takes the place of something old.
-	const fresh = 100000
-	taken := map[int]bool{}
-	for n := range 9 {
-		p := damageProfile(n * 97)
-		p.ID = fmt.Sprint("fresh", n)
-		p.Pprof = folded(midnight.Add(damageDropped+time.Duration(n+1)*4*time.Hour+time.Second), fmt.Sprintf("main;own%d 1", fresh*7+n*7))
-		err := db.Append(context.Background(), []profile.Profile{p})
-		if errors.Is(err, ErrInvalid) { // merged rows are all that is left of the hour
-			require.NotEmpty(t, damage, "%v", err)
-			continue
-		}
-		require.NoError(t, err)
-		taken[fresh*7+n*7] = true
-	}
-	require.True(t, taken[fresh*7+8*7], "the present is never refused")
-	check := func(db *DB) {
+	taken = appendFresh(t, db, 100000)
+	check := func() {
+		t.Helper()
 		again := found(t, db)
+		for n, at := range taken {
+			// Its keys may lie between those of the corrupt block; a repair finds them.
+			require.True(t, again[n] || named(t, db.Damage(), file, at), "a profile that came after the damage")
+			delete(again, n)
+		}
+		// A late profile may take away a window of which the rows cannot be read.
+		for n := range got {
+			require.True(t, again[n] || named(t, db.Damage(), file, damageTime(n)), "profile %d is missing and nothing says so", n)
+			delete(again, n)
+		}
+		require.Empty(t, again)
+	}
+	check()
+	for range 2 {
+		if err := db.maintain(ctx, 0); err != nil {
+			require.ErrorIs(t, err, ErrCorrupt)
+			require.NotEmpty(t, db.Damage())
+		}
+		check()
+	}
+	require.NoError(t, db.Close())
+	db = open(t, dir, damageOptions)
+	found(t, db)
+	check()
+	got = found(t, db)
+	for n := range taken {
+		delete(got, n)
+	}
+	require.NoError(t, db.Close())
+	return got, taken
+}
+
+// checkRepair makes a new store of a damaged one, which has at least what was served, and
+// in which everything is in order.
+func checkRepair(t *testing.T, dir, file string, served map[int]bool, taken map[int]time.Time) (missing int) {
+	t.Helper()
+	ctx := context.Background()
+	before := filesOf(t, dir)
+	to := filepath.Join(t.TempDir(), "repaired")
+	damage, err := Repair(ctx, dir, to, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, before, filesOf(t, dir), "nothing is changed in the damaged store")
+	require.NoFileExists(t, filepath.Join(to, "repaired.sst"))
+	verified := func() {
+		t.Helper()
+		v, err := Verify(ctx, to)
+		require.NoError(t, err)
+		require.Empty(t, v.Damage)
+	}
+	verified()
+	db := open(t, to, damageOptions)
+	got := found(t, db)
+	for n := range served {
+		require.True(t, got[n], "profile %d was served of the damaged store", n)
+	}
+	for n := range taken {
+		require.True(t, got[n], "profile %d came after the damage", n)
+		delete(got, n)
+	}
+	missing = checkMissing(t, got, damage, file)
+	more := appendFresh(t, db, 200000)
+	check := func() {
+		t.Helper()
+		again := found(t, db)
+		for n := range more {
+			require.True(t, again[n])
+			delete(again, n)
+		}
 		for n := range taken {
-			require.True(t, again[n], "a profile that came after the damage")
 			delete(again, n)
 		}
 		require.Equal(t, got, again)
 	}
-	check(db)
-	require.NoError(t, db.maintain(context.Background(), 0))
-	check(db)
+	check()
+	require.NoError(t, db.maintain(ctx, 0))
+	check()
 	db.options.RetentionRaw = 12 * time.Hour // all that is there is merged before it is dropped
-	require.NoError(t, db.maintain(context.Background(), 0))
-	check(db)
+	require.NoError(t, db.maintain(ctx, 0))
+	check()
+	askAll(t, db)
+	require.Empty(t, db.Damage())
 	require.NoError(t, db.Close())
-	db = open(t, dir, damageOptions)
-	check(db)
-	require.Equal(t, damage, db.Damage(), "remembered, and not found again")
-	require.NoError(t, db.Close())
-	v, err := Verify(context.Background(), dir)
-	require.NoError(t, err)
-	for _, d := range v.Damage { // values that refer to what is lost
-		require.Equal(t, "the store", d.File)
-	}
-	return lost
+	verified()
+	return missing
 }
 
 // TestDamage flips bits in, cuts off and removes every file of a store.
@@ -231,27 +330,16 @@ func TestDamage(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "store")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
 				require.NoError(t, damage(filepath.Join(dir, f.Name())))
-				if strings.HasPrefix(f.Name(), manifestPrefix) {
-					dir = repaired(t, dir, f.Name())
+				file := f.Name()
+				if kind, ok := strings.CutPrefix(file, "marker."); ok {
+					file = "marker." + kind[:strings.Index(kind, ".")]
 				}
-				lost := checkDamage(t, dir, f.Name(), !strings.Contains(name, "flipped"))
-				t.Logf("%d of %d profiles are lost", lost, damageProfiles)
+				got, taken := checkServing(t, dir, file)
+				missing := checkRepair(t, dir, file, got, taken)
+				t.Logf("%d of %d profiles are missing while it is served, %d after repair", damageProfiles-len(got), damageProfiles, missing)
 			})
 		}
 	}
-}
-
-// repaired makes a new store of one that does not open because of its manifest.
-func repaired(t *testing.T, dir, manifest string) string {
-	t.Helper()
-	_, err := Open(dir, Options{MaintenanceInterval: -1})
-	require.ErrorIs(t, err, ErrManifest)
-	require.ErrorContains(t, err, manifest)
-	to := filepath.Join(t.TempDir(), "repaired")
-	damage, err := Repair(dir, to, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	require.Empty(t, damage)
-	return to
 }
 
 func flip(path string, at int64) error {
@@ -264,7 +352,7 @@ func flip(path string, at int64) error {
 }
 
 // Damage that is found in the midst of queries, appends and merges costs none of
-// them.
+// them, and what is appended is there after a repair.
 func TestDamageUnderLoad(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
@@ -289,20 +377,17 @@ func TestDamageUnderLoad(t *testing.T) {
 				case 1:
 					_, err = db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour})
 				case 2:
-					err = db.maintain(ctx, 0)
+					if err = db.maintain(ctx, 0); errors.Is(err, ErrCorrupt) {
+						err = nil // of some windows the rows cannot be read
+					}
+					if err := db.pebble.Flush(); err != nil {
+						t.Error(err)
+					}
 				case 3:
 					p := damageProfile(500 + n*40)
 					p.ID = ""
 					p.Pprof = folded(midnight.Add(69*time.Hour+30*time.Minute), fmt.Sprintf("main;fresh%d 1", n))
-					if err := db.Append(ctx, []profile.Profile{p}); err != nil {
-						t.Error(err)
-					}
-					p.Pprof = damageProfile(500 + n*40).Pprof
-					p.Pprof.TimeNanos++
 					err = db.Append(ctx, []profile.Profile{p})
-					if errors.Is(err, ErrInvalid) && len(db.Damage()) > 0 {
-						err = nil // merged rows are all that is left of the hour
-					}
 				}
 				if err != nil {
 					t.Error(err)
@@ -325,13 +410,113 @@ func TestDamageUnderLoad(t *testing.T) {
 	}
 	require.Equal(t, 10, fresh())
 	require.NoError(t, db.Close())
-	db = open(t, dir, damageOptions)
-	require.Equal(t, 10, fresh(), "what came after the damage stays")
-	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing damaged is left")
-	require.NoError(t, db.Close())
-	v, err := Verify(ctx, dir)
+	to := filepath.Join(t.TempDir(), "repaired")
+	_, err = Repair(ctx, dir, to, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	for _, d := range v.Damage { // values that refer to what is lost
-		require.Equal(t, "the store", d.File)
+	v, err := Verify(ctx, to)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
+	db = open(t, to, damageOptions)
+	require.Equal(t, 10, fresh(), "what came after the damage stays")
+	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing corrupt is left")
+}
+
+// rebuilt makes all days of a store whole, and opens it again.
+func rebuilt(t *testing.T, db *DB, again func() *DB) *DB {
+	t.Helper()
+	_, err := db.rebuildAll(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	return again()
+}
+
+func writeFile(fs vfs.FS, path string, b []byte) error {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
 	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// Where one corrupt block has all keys of a day, profiles are taken all the same. Those
+// of one run do not take the numbers of the run before it, which cannot be read either,
+// and a repair finds all of them.
+func TestAppendsWhereTheDayIsUnreadable(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	own := func(n int) profile.Profile {
+		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelServiceName, fmt.Sprint("s", n%3), "run", fmt.Sprint(n/10))
+	}
+	for run := range 4 {
+		db := open(t, dir)
+		for n := range 10 {
+			require.NoError(t, db.Append(ctx, []profile.Profile{own(run*10 + n)}))
+		}
+		require.NoError(t, db.pebble.Flush())
+		if run > 0 {
+			require.NotEmpty(t, db.Damage())
+		}
+		require.NoError(t, db.Close())
+		if run == 0 {
+			tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+			require.NoError(t, err)
+			require.Len(t, tables, 1)
+			require.NoError(t, flip(tables[0], 100))
+		}
+	}
+	to := filepath.Join(t.TempDir(), "repaired")
+	damage, err := Repair(ctx, dir, to, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	db := open(t, to)
+	tree, err := db.Tree(ctx, everything(), nil)
+	require.NoError(t, err)
+	for n := range 40 {
+		if n >= 10 {
+			require.Contains(t, tree.Names, fmt.Sprint("own", n))
+		} else {
+			require.True(t, named(t, damage, damage[0].File, midnight.Add(time.Hour+time.Duration(n)*time.Minute)))
+		}
+	}
+	require.EqualValues(t, 30*1e7, tree.Total())
+	require.NoError(t, db.Close())
+	v, err := Verify(ctx, to)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
+}
+
+// A corrupt table that is not compacted does not stop writes, and goes with its day.
+func TestWritesGoOnBesideACorruptTable(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	day := func(n int) profile.Profile {
+		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelServiceName, "a")
+	}
+	db := open(t, dir)
+	require.NoError(t, db.pebble.Flush()) // the store's own keys, which follow those of all days
+	require.NoError(t, db.Append(ctx, []profile.Profile{day(0)}))
+	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.Close())
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	require.NoError(t, err)
+	require.Len(t, tables, 2)
+	tables = tables[1:]
+	require.NoError(t, flip(tables[0], 100))
+	db = open(t, dir)
+	for n := range 30 { // Pebble stops writes at 12 tables that are to be compacted
+		require.NoError(t, db.Append(ctx, []profile.Profile{day(n + 1)}))
+		require.NoError(t, db.pebble.Flush())
+	}
+	require.Len(t, db.Damage(), 1)
+	require.Equal(t, filepath.Base(tables[0]), db.Damage()[0].File)
+	require.NoError(t, db.Writable())
+	next := cpu(folded(midnight.Add(25*time.Hour), "main;next 1"), labelServiceName, "a")
+	require.NoError(t, db.Append(ctx, []profile.Profile{next}))
+	require.NoError(t, db.dropEpoch(ctx, epochOf(ms(midnight)+1), "test"))
+	require.NoError(t, db.maintain(ctx, 0))
+	sel := everything()
+	sel.End = ms(midnight.Add(26 * time.Hour))
+	tree, err := db.Tree(ctx, sel, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"main;next 10000000"}, draw(tree))
 }

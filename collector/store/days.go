@@ -68,7 +68,7 @@ func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 	if errors.Is(err, full) {
 		err = nil
 	}
-	return ids, err
+	return ids, withoutGaps(err)
 }
 
 // dueDay is the task of merging a stream's day, if it can be done.

@@ -49,6 +49,7 @@ type disk struct {
 	log     *slog.Logger
 	minFree int64 // bytes, 0 for none
 	failure *failure
+	bad     *badBlocks
 
 	waiting atomic.Int64 // writes that wait for space or descriptors
 	opened  atomic.Bool  // until then they give up after openPatience
@@ -69,6 +70,7 @@ type look struct {
 
 func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *failure) *disk {
 	d := &disk{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), failure: failure, closing: make(chan struct{})}
+	d.bad = newBadBlocks()
 	// On a small disk the share that is kept free is small as well.
 	if u, err := fs.GetDiskUsage(fs.PathDir(dir)); err == nil && u.TotalBytes > 0 {
 		d.minFree = min(d.minFree, int64(u.TotalBytes/20))

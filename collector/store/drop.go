@@ -115,6 +115,9 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	}
 	defer u.release()
 	e := u.value
+	if e.unreadableMarks {
+		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", ErrCorrupt)
+	}
 	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[levelFine]) }); err != nil {
 		return err
 	}

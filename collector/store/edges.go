@@ -3,8 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // edges are how a scanner reads the ends of a time range, where no window fits in.
@@ -12,12 +10,12 @@ type edges struct {
 	// less says that rows may be taken off: of a slot that is in the range for the
 	// most part, the merged row is visited, and then, with the sign -1, what is not
 	// in the range. That is fewer rows than those that are. Visits heed the sign.
-	// Where rows were lost, as a partition that is damaged says, a merged row may
+	// Where rows are missing, as a corrupt or closed dictionary says, a merged row may
 	// have what was in them, wherever it was.
 	less   bool
 	sign   int64
-	strict bool // damaged rows are errors
-	slots  *pebble.Iterator
+	strict bool // rows that cannot be read are errors
+	slots  *gapIterator
 }
 
 // coverEdges visits the profiles of a stream, or a family, in (lo, hi] by direct, or
@@ -95,15 +93,10 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 // slotRow is the row of a slot, or nil if there is none. It is valid until the next
 // call.
 func (s *scanner) slotRow(stream uint32, end int64) ([]byte, error) {
-	if s.edges.slots == nil {
-		prefix := levelPrefix(s.epoch, kindRow, levelSlot)
-		it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-		if err != nil {
-			return nil, err
-		}
-		s.edges.slots = it
+	it, err := s.open(&s.edges.slots, kindRow, levelSlot)
+	if err != nil {
+		return nil, err
 	}
-	it := s.edges.slots
 	key := windowKey(s.epoch, kindRow, levelSlot, stream, end)
 	if !it.SeekGE(key) || string(it.Key()) != string(key) {
 		return nil, it.Error()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ type epoch struct {
 	writers    int                  // appends that are under way
 	dropped    bool                 // or about to be, once there are no writers
 	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
-	services   map[uint32]string    // by partition; "" if the name is lost
+	services   map[uint32]string    // by partition; "" if there is none
 	partitions uint32               // number of the next one
 	current    map[string]uint32    // service name to the partition that grows
 	next       uint32               // number of the next stream
@@ -33,12 +34,15 @@ type epoch struct {
 	byHash     map[uint64]*stream   // the live ones, by the hash of the definition's encoding
 	families   map[familyKey]uint32 // streams of families that queries asked for
 	longest    map[uint32]int64     // by partition: the longest time that a row covers, ms
-	hours      [hoursPerEpoch]indexHour
-	bytes      int64 // of hours and families
-	open       map[hourID]*openHour
-	days       uint64 // counts what made days of streams dirty; 0 if none is
-	pin        func() // set while there is work for maintenance; lets go of the epoch
-	key        []byte
+	// defaultLongest is that of the others. It is not 0 if some cannot be read.
+	defaultLongest  int64
+	unreadableMarks bool // some marks of windows to be merged cannot be read
+	hours           [hoursPerEpoch]indexHour
+	bytes           int64 // of hours and families
+	open            map[hourID]*openHour
+	days            uint64 // counts what made days of streams dirty; 0 if none is
+	pin             func() // set while there is work for maintenance; lets go of the epoch
+	key             []byte
 }
 
 // hourID is an hour of a stream, or the whole day with hour wholeDay.
@@ -100,12 +104,12 @@ func (e *epoch) endWrite() {
 
 // findEpochs lists the epochs on disk, by one seek for each.
 func (db *DB) findEpochs() (err error) {
-	it, err := db.pebble.NewIter(&pebble.IterOptions{UpperBound: epochKey(metaEpoch)})
+	it, err := db.newGapIterator(db.pebble, nil, epochKey(metaEpoch), nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; {
+	for ok := it.SeekGE(nil); ok; {
 		if len(it.Key()) < 4 {
 			return fmt.Errorf("%w: key %x", ErrCorrupt, it.Key())
 		}
@@ -135,7 +139,7 @@ func (db *DB) pinDirty() error {
 					u.release()
 				}
 			}
-			if err != nil {
+			if withoutGaps(err) != nil {
 				return err
 			}
 		}
@@ -205,21 +209,79 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
 		refused: gone.times(id)[levelFine],
 	}
-	err := errors.Join(
-		db.each(db.pebble, kindKey(id, kindPartition), func(key, value []byte) error { return e.readPartition(db, key, value) }),
-		e.countStreams(db),
-		db.each(db.pebble, kindKey(id, kindLongest), func(key, value []byte) error { return e.readLongest(db, key, value) }),
-		db.each(db.pebble, kindKey(id, kindPending), func(key, value []byte) error { return e.readPending(db, key, value) }),
-		db.each(db.pebble, kindKey(id, kindDirty), func(key, value []byte) error { return e.readDirty(db, gone, key, value) }),
-	)
-	if err != nil {
+	read := func(kind byte, value func(key, value []byte) error) (gaps *gapError, err error) {
+		err = db.each(db.pebble, kindKey(id, kind), value)
+		errors.As(err, &gaps)
+		return gaps, withoutGaps(err)
+	}
+	partitions, err1 := read(kindPartition, func(key, value []byte) error { return e.readPartition(db, key, value) })
+	if partitions != nil && partitions.open {
+		var err error
+		e.partitions, err = db.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return partitionKey(id, n) })
+		err1 = errors.Join(err1, err)
+	}
+	err2 := e.countStreams(db)
+	longest, err3 := read(kindLongest, func(key, value []byte) error { return e.readLongest(db, key, value) })
+	if longest != nil {
+		e.defaultLongest = slotMs // to look back too far does no harm
+	}
+	pending, err4 := read(kindPending, func(key, value []byte) error { return e.readPending(db, key, value) })
+	if pending != nil {
+		err4 = e.noteAll(db, pending.gap)
+	}
+	marks, err5 := read(kindDirty, func(key, value []byte) error { return e.readDirty(db, gone, key, value) })
+	e.unreadableMarks = marks != nil
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("read epoch %d: %w", id, err)
 	}
 	return e, nil
 }
 
-// readPartition reads a partition's name. One that is empty, as mend writes it,
-// keeps its number and does not grow; so do numbers that are left out.
+// Where the last numbers cannot be read, new ones begin so far behind those that can
+// that they do not meet them.
+const (
+	farPartition = 1 << 18
+	farStream    = 1 << 20
+)
+
+// unused is the first number, from one on, that has no key yet. Where an iterator cannot
+// read, Get finds what was written since the table there became corrupt.
+func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) {
+	for ; n < most; n++ {
+		if found, err := db.has(key(n)); !found || err != nil {
+			return n, err
+		}
+	}
+	return most, nil
+}
+
+// noteAll notes all streams in all slots of the hours whose notes cannot be read: to
+// look where nothing is does no harm.
+func (e *epoch) noteAll(db *DB, unread gap) error {
+	all, err := db.fullTable(e.id)
+	if err != nil || len(all.streams) == 0 {
+		return err
+	}
+	first, last := uint8(0), uint8(hoursPerEpoch-1)
+	if prefix := kindKey(e.id, kindPending); bytes.HasPrefix(unread.from, prefix) && len(unread.from) > len(prefix) {
+		first = min(unread.from[len(prefix)], last)
+	}
+	if prefix := kindKey(e.id, kindPending); bytes.HasPrefix(unread.to, prefix) && len(unread.to) > len(prefix) {
+		last = min(unread.to[len(prefix)], last)
+	}
+	for hour := first; hour <= last; hour++ {
+		if e.hours[hour].table == nil {
+			e.hours[hour].table = newTableBuilder()
+		}
+		if err := e.hours[hour].table.addTable(all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPartition reads a partition's name. A partition without a name keeps its number
+// and does not grow.
 func (e *epoch) readPartition(db *DB, key, value []byte) error {
 	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) >= maxPartitions {
 		db.corrupt(fmt.Errorf("read service %x: %w: key names none", key, ErrCorrupt))
@@ -239,15 +301,19 @@ const (
 	maxStreams    = 1 << 24
 )
 
-// countStreams finds the number of the next stream. Numbers that are missing
-// below it are those of lost streams.
+// countStreams finds the number of the next stream, one above the highest. Lower
+// numbers may be missing.
 func (e *epoch) countStreams(db *DB) (err error) {
 	prefix := kindKey(e.id, kindStream)
 	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: streamKey(e.id, maxStreams)})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() {
+		if err = errors.Join(err, it.Close()); err != nil && unreadable(err) {
+			err = e.countReadable(db)
+		}
+	}()
 	for ok := it.Last(); ok; ok = it.Prev() {
 		if len(it.Key()) == 9 {
 			e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
@@ -256,6 +322,22 @@ func (e *epoch) countStreams(db *DB) (err error) {
 		db.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), ErrCorrupt))
 	}
 	return it.Error()
+}
+
+// countReadable is countStreams where some streams cannot be read.
+func (e *epoch) countReadable(db *DB) error {
+	e.next = 0
+	err := db.eachBetween(db.pebble, kindKey(e.id, kindStream), streamKey(e.id, maxStreams), func(key, _ []byte) error {
+		if len(key) == 9 {
+			e.next = binary.BigEndian.Uint32(key[5:]) + 1
+		}
+		return nil
+	})
+	var gaps *gapError
+	if errors.As(err, &gaps) && gaps.open {
+		e.next, err = db.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return streamKey(e.id, n) })
+	}
+	return withoutGaps(err)
 }
 
 // readPending reads slots of a stream that are in no table yet.
@@ -296,7 +378,7 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	return nil
 }
 
-// readSlots reads a set of slots. A damaged one counts as all slots: to look
+// readSlots reads a set of slots. A corrupt one counts as all slots: to look
 // where nothing is, or to merge once more, does no harm.
 func (db *DB) readSlots(key, value []byte) uint16 {
 	r := reader{data: value}

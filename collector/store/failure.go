@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -132,13 +131,4 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 		panic(fatalError(message))
 	}
 	runtime.Goexit()
-}
-
-// backgroundError logs what Pebble will try again.
-func (db *DB) backgroundError(err error) {
-	if errors.Is(err, pebble.ErrClosed) || pebble.IsCorruptionError(err) {
-		return // told elsewhere
-	}
-	db.metrics.backgroundErrors.Inc()
-	db.log.Error("flush or compaction failed; it is tried again", "err", err)
 }

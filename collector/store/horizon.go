@@ -55,24 +55,22 @@ func readHorizon(value []byte) (h horizonHours, err error) {
 	return h, r.end()
 }
 
-// findHorizon reads an epoch's horizon. In the place of a damaged one stands what age
+// findHorizon reads an epoch's horizon. In the place of a corrupt one stands what age
 // would have dropped; of a day that retention by size may have touched, the single
 // profiles too, so that no profile is merged into a window without the others.
 func (db *DB) findHorizon(epoch uint32) error {
-	value, closer, err := db.pebble.Get(horizonKey(epoch))
+	value, closer, err := db.get(horizonKey(epoch))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err)
 	}
-	h := db.horizonIn(epoch, value)
-	db.setHorizon(epoch, h.times(epoch))
-	return closer.Close()
-}
-
-func (db *DB) horizonIn(epoch uint32, value []byte) horizonHours {
-	h, err := readHorizon(value)
+	var h horizonHours
+	if err == nil {
+		h, err = readHorizon(value)
+		err = errors.Join(err, closer.Close())
+	}
 	if err != nil {
 		db.corrupt(fmt.Errorf("read horizon %x: %w", horizonKey(epoch), err))
 		now := db.options.Now()
@@ -80,7 +78,8 @@ func (db *DB) horizonIn(epoch uint32, value []byte) horizonHours {
 			h[levelFine] = hoursPerEpoch
 		}
 	}
-	return h
+	db.setHorizon(epoch, h.times(epoch))
+	return nil
 }
 
 // setHorizon replaces the table, which snapshots share.

@@ -41,7 +41,7 @@ func tableID(epoch uint32, hour uint8) cacheKey {
 // overlaps it. Slots are those of the hour in the range. A stream may be in
 // several tables of an epoch. With reach also
 // those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
-// called again with a table in the place of the damaged one.
+// called again with a table in the place of the corrupt one.
 func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
 	for _, id := range db.epochsBetween(start, end) {
 		if err := ctx.Err(); err != nil {
@@ -112,24 +112,28 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
 }
 
 // loadTable reads an hour's table, which is empty if there is none. In the place
-// of a damaged one comes one that has all the epoch's streams: to look where
+// of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
-	value, closer, err := db.pebble.Get(tableKey(epoch, hour, ""))
+	value, closer, err := db.get(tableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &table{bytes: 256}, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return nil, fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err)
 	}
-	t, err := decodeTable(value)
-	if err := errors.Join(err, closer.Close()); err != nil {
+	var t *table
+	if err == nil {
+		t, err = decodeTable(value)
+		err = errors.Join(err, closer.Close())
+	}
+	if err != nil {
 		db.corrupt(fmt.Errorf("read table %x: %w", tableKey(epoch, hour, ""), err))
 		return db.fullTable(epoch)
 	}
 	t.read = func(name string) (*labelColumn, error) {
 		key := tableKey(epoch, hour, name)
-		value, closer, err := db.pebble.Get(key)
+		value, closer, err := db.get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, ErrCorrupt)
 		}
@@ -154,7 +158,7 @@ func (db *DB) fullTable(epoch uint32) (*table, error) {
 		}
 		return nil
 	})
-	return &t.table, err
+	return &t.table, withoutGaps(err)
 }
 
 // note adds a slot of a stream to the table in memory.

@@ -23,8 +23,6 @@ const (
 	kindHorizon   = 'h' // none → hours whose rows were dropped, by level
 	kindLongest   = 'l' // partition uint32 → the longest time that a row covers
 	kindSender    = 'o' // stream uint32 → the sender's stream of samples without labels
-
-	kindActive1 = 'a' // of format 1: stream uint32, hour byte → slots in which it has profiles
 )
 
 const metaEpoch = 1<<32 - 1

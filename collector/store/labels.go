@@ -147,24 +147,15 @@ func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Typ
 }
 
 // eachPick calls fn for every table of a range, with the series that match.
-func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *table, p *pick) error) (err error) {
-	defer func() {
-		if db.heal(err) {
-			err = db.eachPick(ctx, call, ms, start, end, fn)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
-	defer db.metrics.query(call)()
+func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *table, p *pick) error) error {
 	start, end = allTime(start, end)
-	return db.eachTable(ctx, start, end, false, func(epoch uint32, t *table, slots uint16, _ uint8) error {
-		p, err := t.pick(ms, slots)
-		if err != nil {
-			return err
-		}
-		return fn(epoch, t, &p)
+	return db.call(call, func() error {
+		return db.eachTable(ctx, start, end, false, func(epoch uint32, t *table, slots uint16, _ uint8) error {
+			p, err := t.pick(ms, slots)
+			if err != nil {
+				return err
+			}
+			return fn(epoch, t, &p)
+		})
 	})
 }

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"encoding/binary"
-	"errors"
+	"math"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -25,7 +25,7 @@ type lineage struct {
 // It only grows, so what was handed out stays right.
 type lineageMap struct {
 	last   uint32   // first node of the partition's last segment: a stamp
-	whole  bool     // nothing of the partition is lost
+	whole  bool     // nothing of the partition is missing
 	callTo []uint32 // call of the partition to call of the lineage
 	nodeTo []uint32
 }
@@ -147,14 +147,16 @@ func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
 	if it.Last() && len(it.Key()) == len(prefix)+4 {
 		first = binary.BigEndian.Uint32(it.Key()[len(prefix):])
 	}
-	return first, it.Error()
+	if err = it.Close(); err != nil && unreadable(err) {
+		return math.MaxUint32, nil // the partition is read without it, and does not grow
+	}
+	return first, err
 }
 
-// serviceOf is the service of a partition, "" if its name is lost.
+// serviceOf is the service of a partition, "" if it has no name.
 func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 	e, err := db.epoch(epoch)
 	if err != nil {

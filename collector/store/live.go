@@ -11,7 +11,7 @@ import (
 )
 
 // revive returns a stream, read from disk if it is not live; nil if it is
-// damaged or missing.
+// corrupt or missing.
 func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
 	if s := e.live[id]; s != nil {
 		return s, nil
@@ -39,10 +39,10 @@ func (e *epoch) addLive(s *stream) {
 	s.same, e.byHash[hash] = e.byHash[hash], s
 }
 
-// readStream reads a stream. An empty value, as mend writes it, is none.
+// readStream reads a stream. An empty value marks a number that is not to be used.
 func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 	key := streamKey(e.id, id)
-	value, closer, err := db.pebble.Get(key)
+	value, closer, err := db.get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("read stream %x: %w: missing", key, ErrCorrupt)
 	}
@@ -50,7 +50,7 @@ func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
 	}
 	if len(value) == 0 {
-		return nil, errors.Join(fmt.Errorf("read stream %x: %w: lost", key, ErrCorrupt), closer.Close())
+		return nil, errors.Join(fmt.Errorf("read stream %x: %w: empty", key, ErrCorrupt), closer.Close())
 	}
 	partition, def, err := readStream(value)
 	if err == nil && partition >= e.partitions { // a new service is going to take its number
@@ -107,6 +107,9 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 		e.mu.Lock()
 		e.current[service], e.services[partition], e.partitions = partition, service, partition+1
 		e.mu.Unlock()
+		if err := db.addPartition(e.id, partition); err != nil {
+			return nil, err
+		}
 	}
 	return e.lookUp(db, def, partition)
 }
@@ -210,9 +213,9 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []ui
 // findStreams lists the streams of an epoch whose definition has a hash.
 func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	key := findKey(epoch, hash)
-	value, closer, err := db.pebble.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+	value, closer, err := db.get(key)
+	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, ErrCorrupt) {
+		return nil, nil // a second stream of the same definition serves as well
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read streams %x: %w", key, err)

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"time"
-
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,8 +34,8 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.rowBytes = counter("appended_row_bytes_total", "Bytes of the rows of stored profiles, before compaction.")
 	m.segmentBytes = counter("appended_segment_bytes_total", "Bytes of new symbols and stacktraces, before compression.")
 	m.negative = counter("negative_samples_total", "Samples that were left out because a value is negative.")
-	m.corrupt = counter("corrupt_values_total", "Damaged values on disk that were left out of an answer.")
-	m.damaged = counter("damage_total", "Damaged parts of files that were found.")
+	m.corrupt = counter("corrupt_values_total", "Corrupt values, and ranges of keys in corrupt files, that were left out of an answer.")
+	m.damaged = counter("damage_total", "Corrupt files that were found.")
 	m.backgroundErrors = counter("background_errors_total", "Flushes and compactions that failed and are tried again.")
 	m.reduced = counter("reduced_profiles_total", "Profiles, or parts of them, that were stored with fewer labels as their service has too many series in an hour.")
 	m.duplicates = counter("duplicate_profiles_total", "Profiles of a series that were not stored as one with their ID is there.")
@@ -60,7 +58,7 @@ func newMetrics(db *DB, r prometheus.Registerer) *metrics {
 	m.all = append(m.all, m.appendSeconds, m.querySeconds, m)
 	for name, help := range map[string]string{
 		"writable":                  "1 if profiles are taken, 0 if the disk is full or failed.",
-		"damaged_parts":             "Damaged parts of files that were found since the store was made.",
+		"damaged_parts":             "Corrupt files that were found since the start.",
 		"query_bytes":               "Memory that is reserved for queries and their answers.",
 		"query_peak_bytes":          "The most memory that was reserved for queries at a time.",
 		"queries_waiting":           "Queries that wait for memory.",
@@ -101,12 +99,6 @@ func (m *metrics) unregister() {
 	}
 }
 
-// query times a query; the caller calls the returned function at its end.
-func (m *metrics) query(call string) func() {
-	began := time.Now()
-	return func() { m.querySeconds.WithLabelValues(call).Observe(time.Since(began).Seconds()) }
-}
-
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range m.descriptions {
@@ -116,11 +108,10 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	leave, err := m.db.enter()
-	if err != nil {
+	if m.db.use() != nil {
 		return
 	}
-	defer leave()
+	defer m.db.users.Done()
 	put := func(t prometheus.ValueType, name string, v float64) {
 		ch <- prometheus.MustNewConstMetric(m.descriptions[name], t, v)
 	}

@@ -8,13 +8,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// errClosed marks a dictionary that mend closed.
-var errClosed = errors.New("the dictionary does not grow any more: segments were lost")
+// errClosed marks a dictionary that does not grow any more: a repair found that segments
+// of it or profiles are missing.
+var errClosed = errors.New("the dictionary is closed: a part of the day could not be repaired")
 
 // A partition is the dictionary of one service in one epoch.
 type partition struct {
 	epoch, id uint32
-	damage    error // of a segment; what comes after it is not readable
+	damage    error // of a segment; what comes after it is left out
 
 	// grow is held by whoever adds to the dictionary and writes what it added, mu
 	// only while the dictionary changes: a write may wait for the disk for long.
@@ -77,10 +78,29 @@ func (s *scanner) partition(id uint32) (use[*partition], error) {
 	return use[*partition]{value: p}, err
 }
 
-func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
+// addPartition puts a partition that is new into the cache. It need not be read, which
+// may be impossible where a table of the day is corrupt.
+func (db *DB) addPartition(epoch, id uint32) error {
+	u, err := acquire[*partition](db.cache, cacheKey{epoch: epoch, partition: id}, func() (cached, error) {
+		p := newPartition(epoch, id)
+		p.dict.lookup = nil
+		return p, nil
+	})
+	if err == nil {
+		u.release()
+	}
+	return err
+}
+
+func newPartition(epoch, id uint32) *partition {
 	p := &partition{epoch: epoch, id: id, dict: newDictionary()}
 	p.dict.lookup = &lookup{}
 	p.dict.findCalls()
+	return p
+}
+
+func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
+	p := newPartition(epoch, id)
 	prefix := segmentPrefix(epoch, id)
 	err := db.each(r, prefix, func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {
@@ -94,42 +114,14 @@ func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, erro
 		}
 		return nil
 	})
-	if err != nil {
+	if withoutGaps(err) != nil {
 		return nil, fmt.Errorf("read partition %d of epoch %d: %w", id, epoch, err)
+	}
+	if p.damage == nil {
+		p.damage = err
 	}
 	p.dict.lookup = nil
 	return p, nil
-}
-
-// each calls fn for every key with a prefix. Key and value are valid during the
-// call only.
-func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
-	return db.eachBetween(r, prefix, after(prefix), fn)
-}
-
-// eachBetween is each for the keys from lower up to, but not, upper.
-func (db *DB) eachBetween(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		if err := fn(it.Key(), value); err != nil {
-			return err
-		}
-	}
-	return it.Error()
-}
-
-// corrupt reports a damaged value that is left out.
-func (db *DB) corrupt(err error) {
-	db.metrics.corrupt.Inc()
-	db.log.Error("leave out a damaged value", "err", err)
 }
 
 // change runs fn, which adds to the dictionary, and returns how much the dictionary

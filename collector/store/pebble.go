@@ -30,8 +30,8 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      logger,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
-		// A missing table is healed as a damaged one is.
-		DisableConsistencyCheck: true,
+		// Tables that cannot be compacted, as one of them is corrupt, do not stop writes.
+		L0StopWritesThreshold: 1000,
 	}
 	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
 	for i := range po.Levels {
@@ -42,11 +42,9 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 	return po
 }
 
-// checkFormat refuses a store of another version, and marks a new one, or one
-// that lost the mark. Versions 1 and 2 are marked too: what differs in 1 is found
-// epoch by epoch, and upgraded; what is in 2 stays readable.
+// checkFormat refuses a store of another version, and marks a new one. Version 2 is marked too: it stays readable.
 func (db *DB) checkFormat() error {
-	v, closer, err := db.pebble.Get(formatKey())
+	v, closer, err := db.get(formatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
 		it, err := db.pebble.NewIter(nil)
 		if err != nil {
@@ -56,17 +54,20 @@ func (db *DB) checkFormat() error {
 		if err := it.Close(); err != nil {
 			return err
 		}
-		if !empty && len(db.Damage()) == 0 {
+		if !empty {
 			return errors.New("no format version: not a profile store")
 		}
 		return db.markFormat()
+	}
+	if errors.Is(err, ErrCorrupt) {
+		return nil // it cannot be told, and is most likely the present one
 	}
 	if err != nil {
 		return err
 	}
 	defer closer.Close()
 	got, n := binary.Uvarint(v)
-	if n > 0 && (got == 1 || got == 2) {
+	if n > 0 && (got == 2) {
 		return db.markFormat()
 	}
 	if n <= 0 || got != formatVersion {

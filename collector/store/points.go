@@ -57,17 +57,14 @@ const MaxPoints = 1 << 20
 
 // Points returns the series of a request, the largest sums first.
 func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
-	defer func() {
-		if db.heal(err) {
-			out, err = db.Points(ctx, r)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	defer db.metrics.query("points")()
+	err = db.call("points", func() error {
+		out, err = db.seriesOf(ctx, r)
+		return err
+	})
+	return out, err
+}
+
+func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err error) {
 	step := r.Step.Milliseconds()
 	if step < 1 {
 		return nil, fmt.Errorf("%w: step: %s is less than a millisecond", ErrInvalid, r.Step)

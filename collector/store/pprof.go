@@ -13,18 +13,7 @@ type Pprof struct {
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.
 func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
-	defer func() {
-		if db.heal(err) {
-			p, err = db.Pprof(ctx, sel, callSite)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	defer db.metrics.query("pprof")()
-	err = db.within(ctx, func(h *hold) error {
+	err = db.query(ctx, "pprof", func(h *hold) error {
 		p, err = db.pprof(ctx, h, sel, callSite)
 		return err
 	})

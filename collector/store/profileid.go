@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // A ProfileID is what the store knows a profile by: the 64-bit xxHash of the ID
@@ -83,6 +82,7 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 	if err != nil {
 		return err
 	}
+	it.complete = false
 	s.key = appendWindowKey(s.key[:0], s.epoch, kind, levelFine, stream, lo+1)
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
 		key := it.Key()
@@ -116,15 +116,11 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 }
 
 // profileIter returns the iterator of rows, or of spans, of single profiles.
-func (s *scanner) profileIter(kind byte) (it *pebble.Iterator, err error) {
+func (s *scanner) profileIter(kind byte) (*gapIterator, error) {
 	if kind == kindRow {
 		return s.iter(&s.iters, kindRow, levelFine)
 	}
-	if s.spans == nil {
-		prefix := levelPrefix(s.epoch, kind, levelFine)
-		s.spans, err = s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	}
-	return s.spans, err
+	return s.open(&s.spans, kind, levelFine)
 }
 
 // coverProfiles is coverJob for the rows of the profiles that a selection names.

@@ -1,23 +1,28 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"os"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/batchrepr"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Repair makes a new store in a directory that is empty or missing, of all that
-// can be read of the tables and logs of another, whatever its list of tables
-// says. Nothing changes in the other. What cannot be read is returned.
-func Repair(dir, to string, log *slog.Logger) (damage []Damage, err error) {
+// Repair makes a new store in a directory that is empty or missing, of all that can be
+// read of the tables and logs of another, which no process may have open, whatever its
+// list of tables says. Nothing changes in the other. It returns what cannot be read, and
+// what of the rest is left out as it refers to that.
+func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []Damage, err error) {
+	before, err := Verify(ctx, dir) // names tables that are missing, and the keys of others
+	if err != nil {
+		return nil, err
+	}
 	o := Options{Logger: log, MaintenanceInterval: -1}
 	o.setDefaults()
 	lock, err := pebble.LockDirectory(dir, o.fs)
@@ -33,106 +38,129 @@ func Repair(dir, to string, log *slog.Logger) (damage []Damage, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	f, err := listFiles(o.fs, dir)
-	if err != nil {
-		return nil, err
+	if err := db.copyEntries(ctx, dir); err != nil {
+		return before.Damage, err
 	}
-	var scans []*tableScan
+	after, err := db.rebuildAll(ctx)
+	return append(before.Damage, after...), err
+}
+
+// copyEntries copies all that can be read of a store's files into an empty one.
+func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
+	fs := db.options.fs
+	f, err := listFiles(fs, dir)
+	if err != nil {
+		return err
+	}
+	known := listedTables(fs, dir)
+	var files []*entries
 	defer func() {
-		for _, s := range scans {
-			err = errors.Join(err, s.close())
+		for _, e := range files {
+			err = errors.Join(err, e.close())
 		}
 	}()
-	for _, name := range f.tables {
-		s, err := openTable(o.fs, dir, name)
+	for _, name := range slices.Concat(f.tables, f.logs) {
+		open := openLog
+		if strings.HasSuffix(name, ".sst") {
+			if _, listed := known[name]; known != nil && !listed {
+				continue // it was compacted
+			}
+			open = openTable
+		}
+		e, err := open(fs, dir, name, known[name])
 		if err != nil {
-			return nil, err
+			return err
 		}
-		scans = append(scans, s)
+		files = append(files, e)
 	}
-	for _, name := range f.logs {
-		s, err := openLog(db, dir, name)
-		if err != nil {
-			return nil, err
+	out := tableWriter{db: db, path: fs.PathJoin(db.dir, "repaired.sst")}
+	err = mergeEntries(files, func(key, value []byte) error {
+		if string(key) == string(formatKey()) {
+			return nil // the new store has it
 		}
-		scans = append(scans, s)
-	}
-	path := o.fs.PathJoin(to, damagedDir, "repaired.sst")
-	if err := o.fs.MkdirAll(o.fs.PathDir(path), 0o750); err != nil {
-		return nil, err
-	}
-	epochs, err := writeSortedTable(o.fs, path, db.pebbleOptions, db.pebble.TableFormat(), newTableMerge(scans))
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range scans {
-		for _, d := range s.damage {
-			damage = append(damage, d.Damage)
-		}
-	}
-	if len(epochs) == 0 {
-		return damage, o.fs.Remove(path)
-	}
-	if err := db.guard(func() error { return db.pebble.Ingest(context.Background(), []string{path}) }); err != nil {
-		return damage, err
-	}
-	if err := o.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return damage, err
-	}
-	for _, id := range slices.Sorted(maps.Keys(epochs)) {
-		if err := db.mend(id); err != nil {
-			return damage, fmt.Errorf("mend epoch %d: %w", id, err)
-		}
-	}
-	return damage, nil
+		return errors.Join(ctx.Err(), out.add(key, value))
+	})
+	return errors.Join(err, out.finish())
 }
 
-// openLog reads a log as if it were a table.
-func openLog(db *DB, dir, name string) (*tableScan, error) {
-	fs := db.options.fs
-	var log uint32
-	if _, err := fmt.Sscanf(name, "%d.log", &log); err != nil {
-		return nil, fmt.Errorf("%s: no number: %w", name, err)
+// listedTables are the tables of a store, nil if its list of tables cannot be read, or
+// names some that are missing.
+func listedTables(fs vfs.FS, dir string) map[string]tableRange {
+	o := readOnlyOptions(readOnlyFS{fs, newBadBlocks()}, func(pebble.DataCorruptionInfo) {})
+	if _, err := checkDirectory(fs, dir, o); err != nil {
+		return nil
 	}
-	f, err := fs.Open(fs.PathJoin(dir, name))
+	p, err := pebble.Open(dir, o)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	data, err := readFile(fs, fs.PathJoin(dir, name))
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	tables, err := tablesOf(p)
+	if errors.Join(err, p.Close()) != nil {
+		return nil
 	}
-	scan := scanLog(data, log)
-	t := &tableScan{name: name, file: f, broken: true}
-	for _, r := range scan.records {
-		t.addBatch(r)
-	}
-	slices.SortStableFunc(t.block, func(a, b tableEntry) int { return bytes.Compare(a.key, b.key) })
-	for _, g := range scan.gaps {
-		t.note(g.from, g.to-g.from, errors.New("the log cannot be read here, though it goes on: writes are lost"))
-	}
-	if scan.torn >= 0 {
-		t.note(scan.torn, int64(len(data))-scan.torn, errors.New("the log ends within a write, as a crash leaves it"))
-	}
-	return t, nil
+	return tables
 }
 
-// addBatch adds the entries of a record of a log.
-func (t *tableScan) addBatch(batch []byte) {
-	h, ok := batchrepr.ReadHeader(batch)
-	if !ok {
-		return
-	}
-	r := batchrepr.Read(batch)
-	for seq := uint64(h.SeqNum); ; seq++ {
-		kind, key, value, ok, err := r.Next()
-		if !ok || err != nil {
-			return
+// A tableWriter writes keys that come in order as tables of a database.
+type tableWriter struct {
+	db   *DB
+	path string
+	w    *sstable.Writer
+}
+
+const repairedTable = 64 << 20 // bytes of a table, before compression
+
+func (t *tableWriter) add(key, value []byte) error {
+	if t.w == nil {
+		f, err := t.db.disk.Create(t.path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
 		}
-		if kind == pebble.InternalKeyKindRangeDelete {
-			t.tombstones = append(t.tombstones, tombstone{key, value, seq})
-			continue
-		}
-		t.block = append(t.block, tableEntry{key, seq, kind, value})
+		o := t.db.pebbleOptions.MakeWriterOptions(6, t.db.pebble.TableFormat())
+		t.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
 	}
+	if err := t.w.Set(key, value); err != nil {
+		return err
+	}
+	if t.w.Raw().EstimatedSize() >= repairedTable {
+		return t.finish()
+	}
+	return nil
+}
+
+// finish hands the present table over to the database.
+func (t *tableWriter) finish() error {
+	if t.w == nil {
+		return nil
+	}
+	err := t.w.Close()
+	if t.w = nil; err != nil {
+		return err
+	}
+	return t.db.guard(func() error { return t.db.pebble.Ingest(context.Background(), []string{t.path}) })
+}
+
+// rebuildAll makes all epochs of the store whole, and returns what was left out for it.
+func (db *DB) rebuildAll(ctx context.Context) ([]Damage, error) {
+	if err := db.findEpochs(); err != nil {
+		return nil, err
+	}
+	for _, id := range db.epochsBetween(0, 1<<62) {
+		if err := db.recoverStreams(id); err != nil {
+			return nil, err
+		}
+	}
+	var v Verification
+	for more := true; more; { // what is deleted may be what something else refers to
+		r := &rebuild{db: db, batch: db.pebble.NewBatch()}
+		c := &checker{ctx: ctx, v: &v, fs: db.disk, dir: db.dir, pebble: db.pebble, rebuild: r}
+		err := errors.Join(c.values(), r.err)
+		if more = !r.batch.Empty(); err == nil && more {
+			err = db.commit(r.batch, pebble.Sync)
+		}
+		if err = errors.Join(err, r.batch.Close()); err != nil {
+			return v.Damage, err
+		}
+	}
+	return v.Damage, nil
 }

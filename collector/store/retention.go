@@ -177,14 +177,32 @@ type droppedRange struct {
 }
 
 // reclaim gives the space of dropped ranges back, now rather than when compaction
-// comes by. What a running query still sees stays for the next time.
+// comes by. What a running query still sees stays for the next time. Beside a corrupt
+// table, Pebble may never come to compactions that it is asked for; it deletes tables that
+// were dropped as a whole by itself.
 func (db *DB) reclaim(ctx context.Context) error {
 	for len(db.dropped) > 0 {
+		if db.disk.bad.any() {
+			db.dropped = nil
+			return nil
+		}
 		r := db.dropped[0]
 		if s := db.pebble.Metrics().Snapshots; s.Count > 0 && s.EarliestSeqNum <= r.at {
 			return nil
 		}
-		if err := db.guard(func() error { return db.pebble.Compact(ctx, r.Start, r.End, false) }); err != nil {
+		err := db.guard(func() error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			go func() {
+				select {
+				case <-db.disk.bad.some:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+			return db.pebble.Compact(ctx, r.Start, r.End, false)
+		})
+		if err != nil && !db.disk.bad.any() {
 			return fmt.Errorf("compact %x: %w", r.Start, err)
 		}
 		db.dropped = db.dropped[1:]

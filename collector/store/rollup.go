@@ -15,15 +15,22 @@ import (
 func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	told := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if err := db.maintain(ctx, quietTime); err != nil && ctx.Err() == nil {
-			db.metrics.maintenanceErrors.Inc()
-			db.log.Error("store maintenance", "err", err)
+		err := db.maintain(ctx, quietTime)
+		if err == nil || ctx.Err() != nil {
+			told = ""
+			continue
+		}
+		db.metrics.maintenanceErrors.Inc()
+		if text := oneLine(err); text != told { // what cannot be read fails every time
+			told = text
+			db.log.Error("store maintenance", "err", text)
 		}
 	}
 }
@@ -32,21 +39,16 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 // quiet time are merged, what is too old or too much is dropped. An error of one day
 // does not keep it from the others; the error has all of them.
 func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
-	errs, err := db.maintainAll(ctx, quiet)
-	if slices.ContainsFunc(append(errs, err), db.heal) {
-		return db.maintain(ctx, quiet)
-	}
+	var errs []error
+	err := db.call("maintain", func() (err error) {
+		errs, err = db.maintainAll(ctx, quiet)
+		return err
+	})
 	return errors.Join(append(errs, err)...)
 }
 
 // maintainAll is maintain. errs are those of single days, err what ended it.
 func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	defer db.recovered(&err)
 	db.maintenance.Lock()
 	defer db.maintenance.Unlock()
 	if db.unpinned.Load() {
@@ -206,6 +208,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	defer part.release()
 	from := db.snapshot()
 	s := db.newScanner(ctx, from, e.id)
+	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	batch := db.pebble.NewBatch()
 	defer batch.Close()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // A scanner reads the rows or points of streams of an epoch over time, from the
@@ -17,13 +15,17 @@ type scanner struct {
 	from  *snapshot
 	epoch uint32
 	gone  horizon
-	iters [2][levels]*pebble.Iterator // of rows, of points
+	iters [2][levels]*gapIterator // of rows, of points
 	key   []byte
 	seen  int   // values
 	bytes int64 // of them
 
-	windows [2][levels]*pebble.Iterator // of families
-	spans   *pebble.Iterator
+	windows [2][levels]*gapIterator // of families
+	spans   *gapIterator
+
+	// complete makes rows that cannot be read an error, which wraps ErrCorrupt, instead
+	// of leaving them out: of some profiles no window is to be made.
+	complete bool
 
 	edges   edges
 	longest int64 // how far before a range a row may begin that covers a part of it, ms
@@ -45,7 +47,7 @@ func (s *scanner) close() (err error) {
 			}
 		}
 	}
-	for _, it := range []*pebble.Iterator{s.spans, s.edges.slots} {
+	for _, it := range []*gapIterator{s.spans, s.edges.slots} {
 		if it != nil {
 			err = errors.Join(err, it.Close())
 		}
@@ -54,20 +56,20 @@ func (s *scanner) close() (err error) {
 }
 
 // iter returns one of the iterators of streams, or of families.
-func (s *scanner) iter(of *[2][levels]*pebble.Iterator, kind byte, level int) (*pebble.Iterator, error) {
-	at := &of[0][level]
+func (s *scanner) iter(of *[2][levels]*gapIterator, kind byte, level int) (*gapIterator, error) {
 	if kind == kindPoints {
-		at = &of[1][level]
+		return s.open(&of[1][level], kind, level)
 	}
+	return s.open(&of[0][level], kind, level)
+}
+
+// open returns an iterator over the keys of a level, which it makes if there is none.
+func (s *scanner) open(at **gapIterator, kind byte, level int) (_ *gapIterator, err error) {
 	if *at == nil {
 		prefix := levelPrefix(s.epoch, kind, level)
-		it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-		if err != nil {
-			return nil, err
-		}
-		*at = it
+		*at, err = s.db.newGapIterator(s.from, prefix, after(prefix), nil)
 	}
-	return *at, nil
+	return *at, err
 }
 
 // A visit handles a value that holds what the stream has in a window, or at a
@@ -139,6 +141,8 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 	if err != nil {
 		return err
 	}
+	// In the place of a window that cannot be read, finer rows serve.
+	it.complete = top == finest && (s.complete || s.edges.strict)
 	s.key = appendWindowKey(s.key[:0], s.epoch, kind, top, stream, first)
 	at := lo
 	for ok := it.SeekGE(s.key); ok; ok = it.Next() {

@@ -61,7 +61,7 @@ func (d *dictionary) appendSegment(b []byte, from sizes) []byte {
 	return b
 }
 
-// readSegment appends a segment to the dictionary. A damaged segment leaves the
+// readSegment appends a segment to the dictionary. A corrupt segment leaves the
 // dictionary without any of it.
 func (d *dictionary) readSegment(data []byte) error {
 	from := d.view

@@ -76,20 +76,23 @@ func (s *scanner) links() (map[uint32]uint32, error) {
 		out[binary.BigEndian.Uint32(key[5:])] = base
 		return nil
 	})
-	return out, err
+	return out, withoutGaps(err)
 }
 
 // longestOf is the longest time that a row of a partition covers, in ms.
 func (e *epoch) longestOf(partition uint32) int64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.longest[partition]
+	return max(e.longest[partition], e.defaultLongest)
 }
 
 // lengthen notes how long a row covers before the row is written, so that queries
 // look back far enough. Notes are rounded up, since each is a write.
 func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
-	if duration <= e.longestOf(partition) {
+	e.mu.RLock()
+	noted := e.longest[partition]
+	e.mu.RUnlock()
+	if duration <= noted {
 		return nil
 	}
 	longest := int64(slotMs)

@@ -26,58 +26,33 @@ const kindSetting = 'c' // name → modified uint64, value
 func settingKey(name string) []byte { return append(kindKey(metaEpoch, kindSetting), name...) }
 
 // Settings returns all settings, sorted by name.
-func (db *DB) Settings(ctx context.Context) (out []Setting, err error) {
-	defer func() {
-		if db.heal(err) {
-			out, err = db.Settings(ctx)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
+func (db *DB) Settings(_ context.Context) (out []Setting, err error) {
 	prefix := kindKey(metaEpoch, kindSetting)
-	it, err := db.pebble.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
-	if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		s := Setting{Name: string(it.Key()[len(prefix):])}
-		if s.Modified, s.Value, err = decodeSetting(it.Value()); err != nil {
-			db.corrupt(fmt.Errorf("read setting %x: %w", it.Key(), err))
-			continue
-		}
-		out = append(out, s)
-	}
-	return out, it.Error()
+	err = db.call("settings", func() error {
+		return db.each(db.pebble, prefix, func(key, value []byte) error {
+			modified, text, bad := decodeSetting(value)
+			if bad != nil {
+				db.corrupt(fmt.Errorf("read setting %x: %w", key, bad))
+			} else {
+				out = append(out, Setting{Name: string(key[len(prefix):]), Value: text, Modified: modified})
+			}
+			return nil
+		})
+	})
+	return out, withoutGaps(err)
 }
 
 // SetSetting stores a setting and returns when it is on disk. It replaces one of
 // the same name that is not newer.
-func (db *DB) SetSetting(ctx context.Context, s Setting) (err error) {
-	defer func() {
-		if db.heal(err) {
-			err = db.SetSetting(ctx, s)
-		}
-	}()
-	return db.await(func() error { return db.setSetting(s) })
+func (db *DB) SetSetting(_ context.Context, s Setting) error {
+	return db.write(func() error { return db.setSetting(s) })
 }
 
 func (db *DB) setSetting(s Setting) error {
-	leave, err := db.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
-	if err := db.Writable(); err != nil {
-		return err
-	}
 	db.settings.Lock()
 	defer db.settings.Unlock()
-	v, closer, err := db.pebble.Get(settingKey(s.Name))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	v, closer, err := db.get(settingKey(s.Name))
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) && !errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("read setting %q: %w", s.Name, err)
 	}
 	if err == nil {
@@ -96,19 +71,10 @@ func (db *DB) setSetting(s Setting) error {
 
 // DeleteSetting deletes a setting, if it is there.
 func (db *DB) DeleteSetting(_ context.Context, name string) error {
-	return db.await(func() error { return db.deleteSetting(name) })
-}
-
-func (db *DB) deleteSetting(name string) error {
-	leave, err := db.enter()
+	err := db.write(func() error {
+		return db.guard(func() error { return db.pebble.Delete(settingKey(name), pebble.Sync) })
+	})
 	if err != nil {
-		return err
-	}
-	defer leave()
-	if err := db.Writable(); err != nil {
-		return err
-	}
-	if err := db.guard(func() error { return db.pebble.Delete(settingKey(name), pebble.Sync) }); err != nil {
 		return fmt.Errorf("delete setting %q: %w", name, err)
 	}
 	return nil

@@ -14,17 +14,14 @@ type Stats struct {
 
 // Stats returns what the store holds.
 func (db *DB) Stats(ctx context.Context) (s Stats, err error) {
-	defer func() {
-		if db.heal(err) {
-			s, err = db.Stats(ctx)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return Stats{}, err
-	}
-	defer leave()
-	defer db.metrics.query("stats")()
+	err = db.call("stats", func() error {
+		s, err = db.stats(ctx)
+		return err
+	})
+	return s, err
+}
+
+func (db *DB) stats(ctx context.Context) (s Stats, err error) {
 	ids := db.epochsBetween(0, math.MaxInt64)
 	for _, id := range ids { // most often the first one
 		if s.Oldest, err = db.edge(ctx, id, false); err != nil {

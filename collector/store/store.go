@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,10 +165,11 @@ type DB struct {
 	cache   *cache
 	memory  *memory
 	// maxBytes is Options.MaxBytes.
-	maxBytes atomic.Int64
-	failure  *failure
-	damage   *damageLog
-	sick     sickTables
+	maxBytes    atomic.Int64
+	failure     *failure
+	damage      damageList
+	gaps        gaps
+	compactions compactions
 
 	pebbleOptions *pebble.Options
 
@@ -190,20 +189,19 @@ type DB struct {
 	epochs map[uint32]bool // those on disk
 	closed bool
 	users  sync.WaitGroup // calls and background work that use pebble
-	alone  sync.RWMutex   // held for reading by calls, for writing to heal tables
 
 	stop context.CancelFunc
 }
 
 // Open opens or creates the store in a directory, which no other process may
-// have open. Damage that can be kept apart is reported, see DB.Damage, and the
-// rest served; errors about a list of tables that is damaged wrap ErrManifest.
+// have open. Corrupt tables are reported when they are read, see DB.Damage, and the rest
+// is served. If another file is corrupt, or a table is missing or cut off, the error
+// wraps ErrCorruptStore and names the file.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
 	db := &DB{
 		options: o, dir: dir, log: o.Logger, epochs: map[uint32]bool{},
 		failure: newFailure(o.Logger),
-		sick:    sickTables{files: map[string]bool{}, wake: make(chan struct{}, 1)},
 	}
 	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
 	db.cache = newCache(o.CacheBytes - o.CacheBytes/blockShare)
@@ -214,6 +212,7 @@ func Open(dir string, o Options) (*DB, error) {
 	db.pebbleOptions.EventListener = &pebble.EventListener{
 		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
 	}
+	db.pebbleOptions.Experimental.CompactionScheduler = &db.compactions
 	db.metrics = newMetrics(db, o.Registerer)
 	if err := db.openPebble(); err != nil {
 		db.metrics.unregister()
@@ -228,7 +227,7 @@ func Open(dir string, o Options) (*DB, error) {
 	return db, nil
 }
 
-// openPebble locks the directory, mends what it can and opens the database.
+// openPebble locks the directory and opens the database.
 func (db *DB) openPebble() (err error) {
 	if err := db.disk.MkdirAll(db.dir, 0o750); err != nil {
 		return err
@@ -242,98 +241,33 @@ func (db *DB) openPebble() (err error) {
 		}
 	}()
 	db.pebbleOptions.Lock = db.lock
-	if db.damage, err = openDamageLog(db.disk, db.dir); err != nil {
-		return err
-	}
-	damage, err := prepare(db.disk, db.dir, db.pebbleOptions)
-	for _, d := range damage {
-		db.report(d)
-	}
+	logs, err := checkDirectory(db.disk, db.dir, db.pebbleOptions)
 	if err != nil {
 		return err
 	}
-	open := func() error {
-		return db.guard(func() (err error) {
-			db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
-			return err
-		})
-	}
-	for err = open(); err == nil; err = open() {
-		again, err := db.standIn()
-		if err != nil {
-			return errors.Join(err, db.pebble.Close())
-		}
-		if !again {
-			return nil
-		}
-		if err := db.pebble.Close(); err != nil {
-			return err
-		}
-	}
-	if pebble.IsCorruptionError(err) {
-		err = fmt.Errorf("%w: %w", err, ErrManifest)
-	}
-	return err
-}
-
-// unknownTable is how Pebble says that a table has no file.
-var unknownTable = regexp.MustCompile(`file (\d+) \(type sstable\) unknown`)
-
-// standIn puts an empty file in the place of a table that is missing, since
-// Pebble cannot even forget a table without its file. It has to be opened again
-// then.
-func (db *DB) standIn() (again bool, err error) {
-	_, err = db.tables()
+	err = db.guard(func() (err error) {
+		db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
+		return err
+	})
 	if err == nil {
-		return false, nil
+		for _, d := range logs {
+			db.report(d)
+		}
+		return nil
 	}
-	m := unknownTable.FindStringSubmatch(err.Error())
-	if m == nil {
-		return false, err
-	}
-	path := db.disk.PathJoin(db.dir, m[1]+".sst")
-	if _, e := db.disk.Stat(path); !errors.Is(e, os.ErrNotExist) {
-		return false, err
-	}
-	return true, writeFile(db.disk, path, nil)
+	return explain(db.disk, db.dir, db.pebbleOptions, err)
 }
 
 // start reads what must be known before the first call, and begins maintenance.
 func (db *DB) start() error {
-	if err := db.healing(db.checkFormat); err != nil {
+	if err := errors.Join(db.checkFormat(), db.dropCheckpoints(), db.findEpochs()); err != nil {
 		return err
 	}
-	if err := db.dropCheckpoints(); err != nil {
-		return err
-	}
-	cut, err := db.cutTables()
-	if err == nil && len(cut) > 0 {
-		err = db.healTables(cut)
-	}
-	if err == nil {
-		err = db.healing(db.mendPlanned)
-	}
-	if err == nil {
-		err = db.healing(db.findEpochs)
-	}
-	if err != nil {
+	if err := db.pinDirty(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
-	if err := db.healing(func() error { return db.upgrade(ctx) }); err != nil {
-		cancel()
-		return err
-	}
-	if err := db.healing(db.pinDirty); err != nil {
-		cancel()
-		return err
-	}
-	db.users.Add(1)
-	go func() {
-		defer db.users.Done()
-		db.healEvery(ctx)
-	}()
 	if db.options.MaintenanceInterval > 0 {
 		db.users.Add(1)
 		go func() {
@@ -341,54 +275,6 @@ func (db *DB) start() error {
 			db.maintainEvery(ctx, db.options.MaintenanceInterval)
 		}()
 	}
-	return nil
-}
-
-// healing runs a part of Open again after damage to tables that it came upon.
-func (db *DB) healing(fn func() error) error {
-	for {
-		err := fn()
-		sick := db.sick.list()
-		if err == nil || len(sick) == 0 || !pebble.IsCorruptionError(err) {
-			return err
-		}
-		if e := db.healTables(sick); e != nil {
-			return errors.Join(err, e)
-		}
-	}
-}
-
-// enter begins a call; the caller calls the returned function at its end.
-func (db *DB) enter() (leave func(), err error) {
-	if err := db.use(); err != nil {
-		return nil, err
-	}
-	db.alone.RLock()
-	return func() {
-		db.alone.RUnlock()
-		db.users.Done()
-	}, nil
-}
-
-// enterAlone is enter for what no call may run beside.
-func (db *DB) enterAlone() (leave func(), err error) {
-	if err := db.use(); err != nil {
-		return nil, err
-	}
-	db.alone.Lock()
-	return func() {
-		db.alone.Unlock()
-		db.users.Done()
-	}, nil
-}
-
-func (db *DB) use() error {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if db.closed {
-		return ErrClosed
-	}
-	db.users.Add(1)
 	return nil
 }
 

@@ -170,7 +170,7 @@ func (t *table) size() int64 {
 }
 
 // column returns the column of a name, nil if there is none. Errors wrap
-// ErrCorrupt if it is damaged.
+// ErrCorrupt if it is corrupt.
 func (t *table) column(name string) (*labelColumn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

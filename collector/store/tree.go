@@ -18,18 +18,7 @@ import (
 // whole one, at a cost that hardly grows with what is left out. Values that add up
 // to more than an int64 holds give ErrLimit.
 func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
-	defer func() {
-		if db.heal(err) {
-			tree, err = db.Tree(ctx, sel, callSite)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	defer db.metrics.query("tree")()
-	err = db.within(ctx, func(h *hold) error {
+	err = db.query(ctx, "tree", func(h *hold) error {
 		parts := newParts(h, 1)
 		defer parts.free()
 		err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answerNodes{sel.MaxNodes, sel.Functions})
@@ -50,18 +39,7 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 // maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
 // those of Tree.
 func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
-	defer func() {
-		if db.heal(err) {
-			tree, err = db.Diff(ctx, sels, callSites, maxNodes)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	defer db.metrics.query("diff")()
-	err = db.within(ctx, func(h *hold) error {
+	err = db.query(ctx, "diff", func(h *hold) error {
 		parts := newParts(h, 2)
 		defer parts.free()
 		functions := maxNodes > 0 && sels[0].Functions

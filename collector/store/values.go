@@ -70,21 +70,10 @@ const valueBytes = int64(unsafe.Sizeof(Value{}))
 // Values returns what every profile that is selected has, or every span of one,
 // by group, in the order of the groups' labels. Too many give ErrLimit.
 func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
-	defer func() {
-		if db.heal(err) {
-			out, err = db.Values(ctx, r)
-		}
-	}()
-	leave, err := db.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	defer db.metrics.query("values")()
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	err = db.within(ctx, func(h *hold) error {
+	err = db.query(ctx, "values", func(h *hold) error {
 		out, err = db.valuesIn(ctx, h, &r)
 		return err
 	})

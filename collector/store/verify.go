@@ -9,6 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -41,72 +44,76 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	if err != nil {
 		return v, err
 	}
-	if len(f.tables)+len(f.logs)+len(f.manifests) == 0 {
+	if f.empty() {
 		return v, fmt.Errorf("%s holds no store", dir)
 	}
-	ro := readOnlyFS{fs}
+	ro := readOnlyFS{fs, newBadBlocks()}
 	lock, err := pebble.LockDirectory(dir, ro)
 	if err != nil {
 		return v, fmt.Errorf("%w; stop it, or make a backup and verify that: %w", ErrInUse, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-
-	o := Options{fs: ro, Logger: slog.New(slog.DiscardHandler)}
-	o.setDefaults()
-	po := newPebbleOptions(&o, ro, pebbleLogger{o.Logger, newFailure(o.Logger)})
-	po.Lock, po.ReadOnly = lock, true
-	po.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
-	c := &checker{ctx: ctx, v: &v, fs: ro, dir: dir}
-	p, unreadable, err := c.open(&f, po)
+	c := &checker{ctx: ctx, v: &v, fs: fs, dir: dir}
+	o := readOnlyOptions(ro, func(info pebble.DataCorruptionInfo) {
+		c.tableDamage(tableDamage(info))
+		ro.bad.find(fs, info.Path)
+	})
+	o.Lock = lock
+	tables, err := c.open(o)
 	if err != nil {
 		return v, err
 	}
-	if p == nil {
-		v.Damage = append(v.Damage, unreadable)
-		return v, c.files(&f, nil)
+	if c.pebble != nil {
+		defer func() { err = errors.Join(err, c.pebble.Close()) }()
 	}
-	c.pebble = p
-	defer func() { err = errors.Join(err, p.Close()) }()
-	tables, err := tablesOf(p)
-	if err != nil {
-		m := unknownTable.FindStringSubmatch(err.Error())
-		if m == nil {
-			return v, err
-		}
-		v.Damage = append(v.Damage, Damage{File: m[1] + ".sst", Reason: "the file is missing"})
-		return v, c.files(&f, nil)
-	}
-	if err := c.files(&f, tables); err != nil {
+	if err := c.files(&f, tables); err != nil || c.pebble == nil {
 		return v, err
 	}
-	return v, c.values(tables)
+	return v, errors.Join(c.format(), c.values())
 }
 
-// open opens the database, or says what keeps it from being opened.
-func (c *checker) open(f *files, po *pebble.Options) (p *pebble.DB, unreadable Damage, err error) {
-	for _, marker := range []string{manifestMarker, formatMarker} {
-		if !f.hasMarker(marker) {
-			return nil, Damage{File: "marker." + marker, Reason: "the file is missing"}, nil
+// readOnlyOptions are those of a database that is read, though tables are missing.
+func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *pebble.Options {
+	o := Options{fs: fs, Logger: slog.New(slog.DiscardHandler)}
+	o.setDefaults()
+	po := newPebbleOptions(&o, fs, pebbleLogger{o.Logger, newFailure(o.Logger)})
+	po.ReadOnly, po.DisableConsistencyCheck = true, true
+	po.EventListener = &pebble.EventListener{DataCorruption: corruption}
+	return po
+}
+
+// open opens the database, or adds what keeps it from being opened. It returns its
+// tables, nil if they are not known.
+func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
+	_, err := checkDirectory(c.fs, c.dir, o)
+	if err == nil {
+		if c.pebble, err = pebble.Open(c.dir, o); err != nil {
+			err = explain(c.fs, c.dir, o, err)
 		}
 	}
-	if err := checkManifest(c.fs, c.dir, po); err != nil {
-		if !errors.Is(err, ErrManifest) {
-			return nil, unreadable, err
-		}
-		return nil, Damage{File: "MANIFEST", Reason: oneLine(err)}, nil
-	}
-	p, err = pebble.Open(c.dir, po)
 	switch {
-	case err == nil:
-		return p, unreadable, nil
-	case len(f.options) > 0 && !pebble.IsCorruptionError(err):
-		return nil, Damage{File: f.options[len(f.options)-1], Reason: oneLine(err)}, nil
+	case errors.Is(err, ErrCorruptStore):
+		c.damage(Damage{File: "the store", Reason: "it does not open: " + oneLine(err)})
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	return nil, Damage{File: "the store", Reason: oneLine(err)}, nil
+	if tables, missing := tablesOf(c.pebble); missing == nil {
+		return tables, nil
+	}
+	return nil, nil // reading the values finds which one is missing
 }
 
 // readOnlyFS makes no lock file where there is none.
-type readOnlyFS struct{ vfs.FS }
+type readOnlyFS struct {
+	vfs.FS
+	bad *badBlocks
+}
+
+// Open implements vfs.FS.
+func (r readOnlyFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	return r.bad.open(r.FS, name, o...)
+}
 
 type noLock struct{}
 
@@ -131,96 +138,63 @@ type checker struct {
 	v      *Verification
 	fs     vfs.FS
 	dir    string
-	pebble *pebble.DB
+	pebble *pebble.DB // nil if it does not open
+	mu     sync.Mutex // held to add damage
+	// rebuild is to make whole what is not, nil to verify alone.
+	rebuild *rebuild
 }
 
-// files reads every block of the tables, and the logs. If it is known which
-// tables make the store, others are left out.
-func (c *checker) files(f *files, known []sortedTable) error {
-	for _, name := range f.tables {
-		if err := c.ctx.Err(); err != nil {
-			return err
-		}
-		s, err := openTable(c.fs, c.dir, name)
-		if err != nil {
-			return err
-		}
-		used := known == nil
-		for _, t := range known { // several, if they share the file
-			if t.name != name {
+// files reads every block of the tables, and the logs. If it is known which tables make
+// the store, others are left out.
+func (c *checker) files(f *files, known map[string]tableRange) error {
+	for _, name := range slices.Concat(f.tables, f.logs) {
+		keys, used := known[name]
+		open := openLog
+		if strings.HasSuffix(name, ".sst") {
+			if open = openTable; known != nil && !used {
 				continue
 			}
-			used = true
-			if s.lo == nil || bytes.Compare(t.lo, s.lo) < 0 {
-				s.lo = t.lo
-			}
-			if s.hi == nil || bytes.Compare(t.hi, s.hi) > 0 {
-				s.hi = t.hi
-			}
 		}
-		if !used {
-			if err := s.close(); err != nil {
-				return err
-			}
-			continue
-		}
-		for s.next() != nil {
-		}
-		c.v.Files++
-		c.v.Bytes += s.size
-		for _, d := range s.damage {
-			c.v.Damage = append(c.v.Damage, d.Damage)
-		}
-		if err := s.close(); err != nil {
-			return err
-		}
-	}
-	for _, name := range f.logs {
-		data, err := readFile(c.fs, c.fs.PathJoin(c.dir, name))
+		e, err := open(c.fs, c.dir, name, keys)
 		if err != nil {
 			return err
 		}
-		var log uint32
-		if _, err := fmt.Sscanf(name, "%d.log", &log); err != nil {
-			continue
+		for e.next() != nil {
+			if c.ctx.Err() != nil {
+				return errors.Join(c.ctx.Err(), e.close())
+			}
 		}
 		c.v.Files++
-		c.v.Bytes += int64(len(data))
-		scan := scanLog(data, log)
-		for _, g := range scan.gaps {
-			c.v.Damage = append(c.v.Damage, g.damage(name, scan.records))
+		c.v.Bytes += e.bytes
+		if len(e.damage) == 0 && e.validate != nil {
+			if err := e.validate(); err != nil { // of blocks that serve reading alone
+				e.unread(gap{}, err)
+			}
+		}
+		for _, d := range e.damage {
+			c.damage(d)
+		}
+		if err := e.close(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// values reads every value, and goes on after a table that cannot be read.
-func (c *checker) values(tables []sortedTable) (err error) {
-	if err := c.format(); err != nil {
-		return err
-	}
-	it, err := c.pebble.NewIter(nil)
+// values reads every value that can be read.
+func (c *checker) values() (err error) {
+	r, err := c.pebble.NewIter(nil)
 	if err != nil {
 		return err
 	}
+	it := &gapIterator{Iterator: r, upper: lastKey, known: &gaps{}, found: func(g gap, err error) {
+		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
+			c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to))
+		}
+	}}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	var e *epochCheck
-	for ok := it.First(); ; ok = it.Next() {
-		if !ok {
-			if it.Error() == nil {
-				break
-			}
-			after := c.skip(it.Error(), tables)
-			if after == nil {
-				return it.Error()
-			}
-			if !it.SeekGE(after) && it.Error() == nil {
-				break
-			}
-			if !it.Valid() {
-				continue
-			}
-		}
+	for ok := it.SeekGE(nil); ok; ok = it.Next() {
 		key := it.Key()
 		value, err := it.ValueAndErr()
 		if err != nil {
@@ -237,6 +211,7 @@ func (c *checker) values(tables []sortedTable) (err error) {
 			e.end()
 			if e = nil; id != metaEpoch {
 				e = newEpochCheck(c, id)
+				e.rebuild = c.rebuild
 				c.v.Days++
 			}
 		}
@@ -245,44 +220,50 @@ func (c *checker) values(tables []sortedTable) (err error) {
 		}
 	}
 	e.end()
-	return nil
+	return it.Error()
 }
 
 func (c *checker) format() error {
 	value, closer, err := c.pebble.Get(formatKey())
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		c.v.Damage = append(c.v.Damage, Damage{File: "the store", Reason: "no format version: not a profile store, or it is lost"})
+		c.damage(Damage{File: "the store", Reason: "no format version: not a profile store, or its key is missing"})
 		return nil
-	case pebble.IsCorruptionError(err):
-		return nil // told already
+	case unreadable(err):
+		return nil // corruption adds it
 	case err != nil:
 		return err
 	}
 	defer closer.Close()
-	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 1 && n != 2 {
+	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 2 {
 		return fmt.Errorf("format version %x, this program reads %d", value, formatVersion)
 	}
 	return nil
 }
 
-// skip returns the first key after the table that an error is about.
-func (c *checker) skip(err error, tables []sortedTable) []byte {
-	info := pebble.ExtractDataCorruptionInfo(err)
-	if info == nil {
-		return nil
+// tableDamage adds a table of which nothing is known yet, as it is missing.
+func (c *checker) tableDamage(d Damage) {
+	c.mu.Lock()
+	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool { return o.File == d.File })
+	c.mu.Unlock()
+	if !known {
+		c.damage(d)
 	}
-	for _, t := range tables {
-		if t.name == c.fs.PathBase(info.Path) {
-			return append(bytes.Clone(t.hi), 0)
-		}
+}
+
+// damage adds what is new.
+func (c *checker) damage(d Damage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool {
+		return o.File == d.File && o.First == d.First && o.Offset == d.Offset && (d.File != "the store" || o.Reason == d.Reason)
+	})
+	if !known && len(c.v.Damage) < maxDamage {
+		c.v.Damage = append(c.v.Damage, d)
 	}
-	return nil
 }
 
 // wrong adds a value that is not as it should be.
 func (c *checker) wrong(key []byte, err error) {
-	if len(c.v.Damage) < maxDamage {
-		c.v.Damage = append(c.v.Damage, Damage{File: "the store", Reason: oneLine(err)}.span(key, key))
-	}
+	c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(key, key))
 }

@@ -16,20 +16,24 @@ type epochCheck struct {
 	dicts    map[uint32]*dictCheck
 	streams  map[uint32]*streamCheck
 	finds    map[uint64][]uint32
-	active   map[hourID]uint16 // slots that the index has of a stream
-	old      bool              // there are keys of format 1, and so is the index
+	noted    map[hourID]uint16 // slots that are to be in the index
+	listed   map[hourID]uint16 // slots that the tables of the index have
 	dirty    map[hourID]uint16
+	senders  map[uint32]uint32
 	ids      []idCheck
 	spans    []spanCheck
-	gone     horizon
+	hours    *horizonHours // nil if there are none
+	gone     horizon       // of hours
+	longest  map[uint32]int64
 	rows     []rowCheck
 	points   []pointsCheck
 	index    tableCheck
+	rebuild  *rebuild // of what can be made of the rest, nil to verify alone
 }
 
 type dictCheck struct {
 	dict   *dictionary
-	closed bool // by mend, or by damage
+	closed bool // as a repair closed it, or as it is corrupt
 }
 
 type streamCheck struct {
@@ -72,7 +76,8 @@ type spanCheck struct {
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
 		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
-		active: map[hourID]uint16{}, dirty: map[hourID]uint16{},
+		noted: map[hourID]uint16{}, listed: map[hourID]uint16{}, dirty: map[hourID]uint16{},
+		senders: map[uint32]uint32{}, longest: map[uint32]int64{},
 	}
 }
 
@@ -82,13 +87,21 @@ func (e *epochCheck) add(key, value []byte) {
 	}
 }
 
+// wrong adds a value that is not as it should be. A repair deletes it.
+func (e *epochCheck) wrong(key []byte, err error) {
+	e.checker.wrong(key, err)
+	e.rebuild.delete(key)
+}
+
 func (e *epochCheck) check(key, value []byte) error {
 	kind, rest := key[4], key[5:]
 	number := func() uint32 { return binary.BigEndian.Uint32(rest) }
 	switch {
 	case kind == kindHorizon && len(rest) == 0:
 		h, err := readHorizon(value)
-		e.gone = h.times(e.id)
+		if err == nil {
+			e.hours, e.gone = &h, h.times(e.id)
+		}
 		return err
 	case kind == kindPartition && len(rest) == 4:
 		n := number()
@@ -105,10 +118,7 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == kindTable && len(rest) >= 1 && rest[0] < hoursPerEpoch:
 		return e.tableValue(rest[0], string(rest[1:]), value)
 	case kind == kindPending && len(rest) == 5 && rest[0] < hoursPerEpoch:
-		return e.slots(e.active, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
-	case kind == kindActive1 && len(rest) == 5 && rest[4] < hoursPerEpoch:
-		e.old = true
-		return e.slots(e.active, hourID{number(), rest[4]}, value)
+		return e.slots(e.noted, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
 	case kind == kindDirty && len(rest) == 5 && rest[4] <= wholeDay:
 		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
 	case kind == kindID && len(rest) == 12:
@@ -117,9 +127,13 @@ func (e *epochCheck) check(key, value []byte) error {
 		row := append(windowKey(e.id, kindRow, levelFine, number(), t), rest[4:]...)
 		e.ids = append(e.ids, idCheck{t, row, key})
 		return r.end()
-	case (kind == kindLongest || kind == kindSender) && len(rest) == 4:
+	case kind == kindLongest && len(rest) == 4:
 		r := reader{data: value}
-		r.below(epochItself, "number")
+		e.longest[number()] = int64(r.below(slotMs+1, "time"))
+		return r.end()
+	case kind == kindSender && len(rest) == 4:
+		r := reader{data: value}
+		e.senders[number()] = r.below(epochItself, "number")
 		return r.end()
 	case kind == kindSpans && len(rest) == 21 && rest[0] == levelFine:
 		return e.spanSamples(key, value)
@@ -137,10 +151,14 @@ func (e *epochCheck) check(key, value []byte) error {
 
 // stream reads a stream, after the partitions and the rows.
 func (e *epochCheck) stream(n uint32, value []byte) error {
-	if len(value) == 0 {
-		return nil // mended
+	if len(value) == 0 && e.rebuild == nil {
+		return nil // a number that is not to be used
 	}
 	partition, def, err := readStream(value)
+	if err == nil && !e.services[partition] && e.rebuild != nil && partition < maxPartitions {
+		e.services[partition] = true
+		e.rebuild.set(partitionKey(e.id, partition), []byte(def.labels.Get(labelServiceName)))
+	}
 	if err == nil && !e.services[partition] {
 		err = fmt.Errorf("%w: service %d is missing", ErrCorrupt, partition)
 	}
@@ -168,6 +186,7 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 	}
 	switch {
 	case d.closed:
+		e.rebuild.delete(segmentKey(e.id, partition, first))
 		return nil
 	case len(value) == 0:
 		d.closed = true
@@ -258,23 +277,39 @@ func (e *epochCheck) end() {
 	e.tableEnd()
 	e.findFamilies()
 	e.findable()
-	for i := range e.rows {
-		if err := e.reference(&e.rows[i]); err != nil {
-			e.wrong(e.rows[i].key, err)
-		}
-	}
-	for i := range e.rows {
-		err := e.window(&e.rows[i])
-		if err == nil {
-			err = e.merged(&e.rows[i])
-		}
+	// What refers to something that is missing is not counted by what follows.
+	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {
+		err := e.reference(&r)
 		if err != nil {
-			e.wrong(e.rows[i].key, err)
+			e.wrong(r.key, err)
 		}
-	}
+		return err != nil && e.rebuild != nil
+	})
+	e.rebuild.begin(e)
+	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {
+		err := e.window(&r)
+		if err != nil {
+			e.wrong(r.key, err)
+			e.rebuild.mark(e, r.stream, r.level, r.time)
+		}
+		return err != nil && e.rebuild != nil
+	})
 	for i := range e.points {
 		if err := e.pointList(&e.points[i]); err != nil {
 			e.wrong(e.points[i].key, err)
+			e.rebuild.mark(e, e.points[i].stream, e.points[i].level, e.points[i].end)
+		}
+	}
+	for i := range e.rows {
+		if err := e.indexed(&e.rows[i]); err != nil {
+			e.checker.wrong(e.rows[i].key, err)
+			e.rebuild.note(e, &e.rows[i])
+		}
+		if level, err := e.merged(&e.rows[i]); err != nil {
+			e.checker.wrong(e.rows[i].key, err)
+			for ; level < levels; level++ {
+				e.rebuild.mark(e, e.rows[i].stream, level, windowEnd(int(level), e.rows[i].time))
+			}
 		}
 	}
 	for i := range e.ids {
@@ -287,4 +322,5 @@ func (e *epochCheck) end() {
 			e.wrong(e.spans[i].key, err)
 		}
 	}
+	e.rebuild.end(e)
 }

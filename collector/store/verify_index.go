@@ -29,18 +29,16 @@ func (e *epochCheck) find(hash uint64, value []byte) error {
 
 // findable checks that every stream is found by its definition.
 func (e *epochCheck) findable() {
-	if e.old {
-		return
-	}
+	e.rebuild.findable(e)
 	for n, s := range e.streams {
 		if hash := xxhash.Sum64(s.def.append(nil)); !slices.Contains(e.finds[hash], n) {
-			e.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", ErrCorrupt, n))
+			e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", ErrCorrupt, n))
 		}
 	}
 	for hash, ids := range e.finds {
 		for _, n := range ids {
 			if e.streams[n] == nil {
-				e.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", ErrCorrupt, n))
+				e.checker.wrong(findKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", ErrCorrupt, n))
 			}
 		}
 	}
@@ -48,6 +46,21 @@ func (e *epochCheck) findable() {
 
 // tableValue reads the head or a column of an hour's table, after the streams.
 func (e *epochCheck) tableValue(hour uint8, name string, value []byte) error {
+	err := e.readTable(hour, name, value)
+	if err != nil {
+		e.dropTable(hour)
+	}
+	return err
+}
+
+// dropTable leaves out a table that is not as it should be.
+func (e *epochCheck) dropTable(hour uint8) {
+	if e.rebuild.dropTable(e, hour); e.rebuild != nil && e.index.hour == hour {
+		e.index.table = nil
+	}
+}
+
+func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 	if name == "" {
 		e.tableEnd()
 		e.index = tableCheck{hour: hour, head: tableKey(e.id, hour, "")}
@@ -63,7 +76,7 @@ func (e *epochCheck) tableValue(hour uint8, name string, value []byte) error {
 	}
 	t := e.index.table
 	if t == nil {
-		return nil // told already
+		return nil // its head was reported
 	}
 	if _, ok := slices.BinarySearch(t.names, name); !ok {
 		return fmt.Errorf("%w: the table has no label %q", ErrCorrupt, name)
@@ -88,7 +101,7 @@ func (e *epochCheck) tableValue(hour uint8, name string, value []byte) error {
 // tableStreams compares a table's head with the streams.
 func (e *epochCheck) tableStreams(hour uint8, t *table) error {
 	for row, n := range t.streams {
-		e.active[hourID{n, hour}] |= t.slots[row]
+		e.listed[hourID{n, hour}] |= t.slots[row]
 		s := e.streams[n]
 		if s == nil || s.family {
 			return fmt.Errorf("%w: stream %d is not known", ErrCorrupt, n)
@@ -114,6 +127,7 @@ func (e *epochCheck) tableStreams(hour uint8, t *table) error {
 func (e *epochCheck) tableEnd() {
 	if t := e.index.table; t != nil && e.index.columns != len(t.names) {
 		e.wrong(e.index.head, fmt.Errorf("%w: %d of %d labels of the table are there", ErrCorrupt, e.index.columns, len(t.names)))
+		e.dropTable(e.index.hour)
 	}
 	e.index = tableCheck{}
 }

@@ -28,8 +28,8 @@ type Query struct {
 //	my-go-service.cpu{env="prod"}
 //	my-go-service.cpu{env=prod}
 //
-// Quotes and names are those of ParseSelector. Values without quotes are of the older form, in which they reach to the next
-// comma. The type's ID may also be the value of __profile_type__ or __name__ in the
+// Quotes and names are those of ParseSelector. Values without quotes are of the
+// older form, in which they reach to the next comma. The type's ID may also be the value of __profile_type__ or __name__ in the
 // selector. Errors name what cannot be read.
 func ParseQuery(s string) (Query, error) {
 	s = strings.TrimSpace(s)
@@ -44,7 +44,7 @@ func ParseQuery(s string) (Query, error) {
 	}
 	ms, err := ParseSelector(selector)
 	if err != nil {
-		older := selectorLexer{text: selector, bare: true}
+		older := selectorLexer{text: selector}
 		var bare error
 		switch ms, bare = older.matchers(); {
 		case older.invalid:

@@ -10,12 +10,10 @@ import (
 	"github.com/prometheus/prometheus/util/strutil"
 )
 
-// A selectorLexer reads selectors as people and senders write them where PromQL's
-// parser does not: with dots in names, and, if bare is set, with values without
-// quotes, which reach to the next comma.
+// A selectorLexer reads selectors of Pyroscope's older form, which PromQL's parser
+// does not know: values may stand without quotes and reach to the next comma.
 type selectorLexer struct {
 	text string // from { to }
-	bare bool
 
 	// invalid says that the form was right and a regular expression was not.
 	invalid bool
@@ -34,7 +32,7 @@ func (l *selectorLexer) matchers() ([]*labels.Matcher, error) {
 		var name, value string
 		var op labels.MatchType
 		var err error
-		if name, rest, err = l.name(rest); err != nil {
+		if name, rest, err = olderName(rest); err != nil {
 			return nil, err
 		}
 		if !model.UTF8Validation.IsValidLabelName(name) {
@@ -43,7 +41,7 @@ func (l *selectorLexer) matchers() ([]*labels.Matcher, error) {
 		if op, rest, err = matchType(strings.TrimSpace(rest)); err != nil {
 			return nil, err
 		}
-		if value, rest, err = l.value(strings.TrimSpace(rest)); err != nil {
+		if value, rest, err = olderValue(strings.TrimSpace(rest)); err != nil {
 			return nil, err
 		}
 		m, err := labels.NewMatcher(op, name, value)
@@ -64,8 +62,8 @@ func (l *selectorLexer) matchers() ([]*labels.Matcher, error) {
 	return ms, nil
 }
 
-// name reads a label's name, in quotes or not.
-func (l *selectorLexer) name(s string) (name, rest string, err error) {
+// olderName reads a label's name, in quotes or not.
+func olderName(s string) (name, rest string, err error) {
 	if s != "" && strings.IndexByte(quotes, s[0]) >= 0 {
 		return CutQuoted(s)
 	}
@@ -97,19 +95,16 @@ func matchType(s string) (op labels.MatchType, rest string, err error) {
 	return op, s, errNoSelector
 }
 
-func (l *selectorLexer) value(s string) (value, rest string, err error) {
+func olderValue(s string) (value, rest string, err error) {
 	if s != "" && strings.IndexByte(quotes, s[0]) >= 0 {
 		value, rest, err = CutQuoted(s)
 		if after := strings.TrimSpace(rest); err == nil && (after == "" || after[0] == ',') {
 			return value, rest, nil
 		}
-		if !l.bare || s[0] == '"' {
+		if s[0] == '"' {
 			return "", s, errNoSelector
 		}
 		// An apostrophe of a value without quotes.
-	}
-	if !l.bare {
-		return "", s, errNoSelector
 	}
 	if i := strings.IndexByte(s, ','); i >= 0 {
 		return strings.TrimSpace(s[:i]), s[i:], nil

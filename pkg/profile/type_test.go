@@ -1,6 +1,8 @@
 package profile_test
 
 import (
+	"encoding/json"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -114,15 +116,43 @@ func TestParseSelector(t *testing.T) {
 		`{a=b}`:       "1:4",
 		`{a=~"("}`:    "1:",
 		`{a="b"}[5m]`: "1:8",
-		`{a.b=c}`:     "1:3",
-		`{a.b="c}`:    "1:3",
-		`{a.b='\q'}`:  "1:3",
+		`{a.b=c}`:     "1:6",
+		`{a.b="c}`:    "1:6",
+		`{a.b='\q'}`:  "1:6",
 		`{1.b="c"}`:   "1:2",
-		`{a.b="c"d}`:  "1:3",
+		`{a.b="c"d}`:  "1:9",
 		`{größe="L"}`: "1:4",
-		`{a.b=~"("}`:  `value of "a.b": error parsing regexp`,
+		`{a.b=~"("}`:  `1:2: parse error: error parsing regexp`,
+		`{a="\xff"}`:  `matcher a="\xff" is not UTF-8`,
 	} {
 		_, err := profile.ParseSelector(in)
 		require.ErrorContains(t, err, want, in)
+	}
+}
+
+// The editor's tests read the same cases (src/selector.test.ts).
+func TestSelectorsMeanTheSameInTheEditor(t *testing.T) {
+	b, err := os.ReadFile("testdata/selectors.json")
+	require.NoError(t, err)
+	var cases []struct {
+		Selector string
+		Matchers [][3]string // nil: it is refused
+	}
+	require.NoError(t, json.Unmarshal(b, &cases))
+	for _, c := range cases {
+		ms, err := profile.ParseSelector(c.Selector)
+		if c.Matchers == nil {
+			require.Error(t, err, "%q", c.Selector)
+			continue
+		}
+		require.NoError(t, err, "%q", c.Selector)
+		got := [][3]string{}
+		for _, m := range ms {
+			got = append(got, [3]string{m.Name, m.Type.String(), m.Value})
+		}
+		require.Equal(t, c.Matchers, got, "%q", c.Selector)
+		again, err := profile.ParseSelector(profile.FormatSelector(ms))
+		require.NoError(t, err, "%q", c.Selector)
+		require.Equal(t, profile.FormatSelector(ms), profile.FormatSelector(again))
 	}
 }

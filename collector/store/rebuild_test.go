@@ -16,9 +16,9 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// TestMend takes keys away of which others say enough: after mending, everything
-// is found, merged and dropped as if nothing had been lost.
-func TestMend(t *testing.T) {
+// TestRebuild takes keys away of which others say enough: after the rebuild, everything
+// is found, merged and dropped as if nothing were missing.
+func TestRebuild(t *testing.T) {
 	ctx := context.Background()
 	original := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, original)
@@ -78,12 +78,7 @@ func TestMend(t *testing.T) {
 			require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
 			db := open(t, dir, damageOptions)
 			damage(t, db)
-			leave, err := db.enterAlone()
-			require.NoError(t, err)
-			for _, day := range days {
-				require.NoError(t, db.mend(day))
-			}
-			leave()
+			db = rebuilt(t, db, func() *DB { return open(t, dir, damageOptions) })
 			complete := func() {
 				t.Helper()
 				require.Len(t, found(t, db), damageProfiles)
@@ -119,45 +114,7 @@ func TestMend(t *testing.T) {
 	}
 }
 
-// A number far from the others is taken, but none between them, lest one that is
-// damaged makes millions of records.
-func TestMendTakesFewNumbers(t *testing.T) {
-	ctx := context.Background()
-	dir := filepath.Join(t.TempDir(), "store")
-	makeDamageStore(t, dir)
-	db := open(t, dir, damageOptions)
-	day := epochOf(ms(midnight.Add(71 * time.Hour)))
-	services := func() (numbers []uint32) {
-		require.NoError(t, db.each(db.pebble, kindKey(day, kindPartition), func(key, _ []byte) error {
-			numbers = append(numbers, binary.BigEndian.Uint32(key[5:]))
-			return nil
-		}))
-		return numbers
-	}
-	want := services()
-	far := []uint32{maxPartitions / 4, maxPartitions / 2}
-	require.NoError(t, db.pebble.Set(segmentKey(day, far[0], 1), nil, nil))
-	lost := definition{types: []valueType{{"cpu", "ns"}}}
-	require.NoError(t, db.pebble.Set(streamKey(day, 1000), appendStream(nil, far[1], &lost), nil))
-	require.NoError(t, db.mend(day))
-	require.Equal(t, append(want, far...), services())
-
-	at := midnight.Add(69 * time.Hour)
-	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1"), labelServiceName, "new")}))
-	require.Contains(t, services(), far[1]+1)
-	selected := everything(`{service_name="new"}`)
-	selected.End = ms(at)
-	tree, err := db.Tree(ctx, selected, nil)
-	require.NoError(t, err)
-	require.Positive(t, tree.Total())
-	require.NoError(t, db.Close())
-	v, err := Verify(ctx, dir)
-	require.NoError(t, err)
-	require.Empty(t, v.Damage)
-}
-
-// A service that lost its name is served, and takes profiles, before and after it is
-// mended.
+// A service without a name is served, and takes profiles, before and after a rebuild.
 func TestServiceWithoutName(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
@@ -193,12 +150,12 @@ func TestServiceWithoutName(t *testing.T) {
 		}
 	}
 	add(string(name))
-	require.NoError(t, db.mend(day))
+	db = rebuilt(t, db, func() *DB { return open(t, dir, damageOptions) })
 	add(string(name), "new")
 }
 
-// Where profiles are lost that are in a merged row, it is the one to go on with.
-func TestMendKeepsMergedRows(t *testing.T) {
+// Where profiles are missing that are in a merged row, it is the one to go on with.
+func TestRebuildKeepsMergedRows(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)
@@ -219,7 +176,7 @@ func TestMendKeepsMergedRows(t *testing.T) {
 			}))
 		}
 	}
-	require.NoError(t, db.mend(day))
+	db = rebuilt(t, db, func() *DB { return open(t, dir, damageOptions) })
 	require.Len(t, found(t, db), damageProfiles)
 	db.options.RetentionRaw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
@@ -233,8 +190,8 @@ func TestMendKeepsMergedRows(t *testing.T) {
 	require.Equal(t, draw(want), draw(got))
 }
 
-// A profile that was lost can be sent again under its ID.
-func TestMendForgetsIDsOfLostProfiles(t *testing.T) {
+// A profile that is missing can be sent again under its ID.
+func TestRebuildForgetsIDsOfMissingProfiles(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	ps := []profile.Profile{identified("kept", midnight.Add(time.Hour)), identified("lost", midnight.Add(2*time.Hour))}
@@ -248,7 +205,7 @@ func TestMendForgetsIDsOfLostProfiles(t *testing.T) {
 		return nil
 	})
 	require.ErrorIs(t, err, gone)
-	require.NoError(t, db.mend(day))
+	db = rebuilt(t, db, func() *DB { return open(t, db.dir) })
 	ids := 0
 	require.NoError(t, db.each(db.pebble, kindKey(day, kindID), func(_, value []byte) error {
 		at, _ := binary.Uvarint(value)

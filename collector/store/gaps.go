@@ -1,0 +1,255 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// When a block of a table is corrupt, Pebble fails every read that touches it. The
+// other keys can be read: an iterator that is placed behind the block goes on. Pebble
+// does not tell which keys a block has, so the first position that can be read again
+// is searched for.
+
+// unreadable reports whether an error is about data of a table that is corrupt, cut
+// off or on a broken sector, so that other data may be in order.
+func unreadable(err error) bool {
+	return pebble.IsCorruptionError(err) || errors.Is(err, ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
+func (db *DB) get(key []byte) ([]byte, io.Closer, error) {
+	value, closer, err := db.pebble.Get(key)
+	if err != nil && unreadable(err) {
+		db.unreadableKeys(gap{from: key, to: key}, err)
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return value, closer, err
+}
+
+// A gap is a range of keys that cannot be read, from after the key from on and up to
+// the key to.
+type gap struct{ from, to []byte }
+
+// gaps are those that were found, so that they are searched for once. They are safe
+// for concurrent use.
+type gaps struct {
+	mu  sync.Mutex
+	all []gap
+}
+
+const maxGaps = 1000
+
+// end returns the end of the gap that a key lies in, nil if none is known.
+func (g *gaps) end(key []byte) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.all {
+		if bytes.Compare(o.from, key) <= 0 && bytes.Compare(key, o.to) < 0 {
+			return o.to
+		}
+	}
+	return nil
+}
+
+// add reports whether the gap is a new one.
+func (g *gaps) add(found gap) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.all {
+		if bytes.Compare(o.from, found.from) <= 0 && bytes.Compare(found.to, o.to) <= 0 {
+			return false
+		}
+	}
+	if len(g.all) < maxGaps {
+		g.all = append(g.all, gap{bytes.Clone(found.from), bytes.Clone(found.to)})
+	}
+	return true
+}
+
+// A gapIterator iterates over the keys of a database that can be read. Of Pebble's
+// methods SeekGE, Next, Error and Close are replaced.
+type gapIterator struct {
+	*pebble.Iterator
+	upper    []byte // bound of the keys
+	known    *gaps
+	found    func(g gap, err error) // called with every gap that is passed over
+	complete bool                   // a gap is an error, which wraps ErrCorrupt
+
+	last []byte // the key that the latest read began from
+	err  error
+}
+
+// newGapIterator returns an iterator over the keys from lower up to, but not, upper.
+// With found it is told of gaps.
+func (db *DB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(gap, error)) (*gapIterator, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	return &gapIterator{Iterator: it, upper: upper, known: &db.gaps, found: func(g gap, err error) {
+		db.unreadableKeys(g, err)
+		if found != nil {
+			found(g, err)
+		}
+	}}, nil
+}
+
+func (it *gapIterator) SeekGE(key []byte) bool {
+	it.err = nil
+	it.last = append(it.last[:0], key...)
+	return it.passGaps(it.Iterator.SeekGE(key))
+}
+
+func (it *gapIterator) Next() bool {
+	it.last = append(it.last[:0], it.Key()...)
+	return it.passGaps(it.Iterator.Next())
+}
+
+func (it *gapIterator) Error() error { return it.err }
+
+// Close does not repeat the errors that gaps are.
+func (it *gapIterator) Close() error {
+	if err := it.Iterator.Close(); err != nil && !unreadable(err) {
+		return err
+	}
+	return nil
+}
+
+func (it *gapIterator) passGaps(ok bool) bool {
+	for !ok {
+		err := it.Iterator.Error()
+		if err == nil {
+			return false
+		}
+		if !unreadable(err) {
+			it.err = err
+			return false
+		}
+		to := it.known.end(it.last)
+		if to == nil || bytes.Compare(to, it.upper) > 0 {
+			to = nextReadable(it.last, it.upper, func(key []byte) bool {
+				return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil
+			})
+		}
+		it.found(gap{it.last, to}, err)
+		if it.complete {
+			it.err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return false
+		}
+		if bytes.Equal(to, it.upper) {
+			return false
+		}
+		it.last = append(it.last[:0], to...)
+		ok = it.Iterator.SeekGE(to)
+	}
+	return true
+}
+
+// gapBytes is how much of a key counts in the search for the end of a gap: the time of
+// a row is within it.
+const gapBytes = 4 + 1 + 1 + 4 + 8
+
+// nextReadable returns the first key after from, up to gapBytes, at which read
+// succeeds, or to if there is none before it. It takes steps that double and then
+// halves the last one, some dozens of reads.
+func nextReadable(from, to []byte, read func(key []byte) bool) []byte {
+	number := func(key []byte) *big.Int {
+		var b [gapBytes]byte
+		copy(b[:], key)
+		return new(big.Int).SetBytes(b[:])
+	}
+	// Without the zeros at its end, so that no shorter key is left out.
+	key := func(n *big.Int) []byte { return bytes.TrimRight(n.FillBytes(make([]byte, gapBytes)), "\x00") }
+	bad, end := number(from), number(to)
+	good := new(big.Int)
+	one := big.NewInt(1)
+	for step := big.NewInt(1); ; step.Lsh(step, 1) {
+		if good.Add(bad, step); good.Cmp(end) >= 0 {
+			good.Set(end)
+			break
+		}
+		if read(key(good)) {
+			break
+		}
+		bad.Set(good)
+	}
+	for mid := new(big.Int); mid.Sub(good, bad).Cmp(one) > 0; {
+		if mid.Rsh(mid, 1).Add(mid, bad); read(key(mid)) {
+			good.Set(mid)
+		} else {
+			bad.Set(mid)
+		}
+	}
+	if good.Cmp(end) == 0 {
+		return bytes.Clone(to)
+	}
+	return key(good)
+}
+
+// A gapError says that some keys of a range could not be read. All others were.
+type gapError struct {
+	gap       // from the start of the first gap to the end of the last
+	open bool // the last keys of the range are among them
+	err  error
+}
+
+func (e *gapError) Error() string {
+	return fmt.Sprintf("%v: keys cannot be read: %v", ErrCorrupt, e.err)
+}
+
+func (e *gapError) Unwrap() []error { return []error{ErrCorrupt, e.err} }
+
+// withoutGaps is an error unless it is a gapError.
+func withoutGaps(err error) error {
+	var g *gapError
+	if errors.As(err, &g) {
+		return nil
+	}
+	return err
+}
+
+// each calls fn for every key with a prefix. Key and value are valid during the call
+// only. If some keys cannot be read, it ends with a gapError after the others.
+func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
+	return db.eachBetween(r, prefix, after(prefix), fn)
+}
+
+// eachBetween is each for the keys from lower up to, but not, upper.
+func (db *DB) eachBetween(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	var gaps *gapError
+	it, err := db.newGapIterator(r, lower, upper, func(g gap, err error) {
+		if gaps == nil {
+			gaps = &gapError{gap: gap{from: bytes.Clone(g.from)}, err: err}
+		}
+		gaps.to, gaps.open = g.to, bytes.Equal(g.to, upper)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.SeekGE(lower); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := fn(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return err
+	}
+	if gaps != nil {
+		return gaps
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// A rebuild makes an epoch whole that lacks keys, after a repair: as the check of the
+// epoch finds something wrong, it deletes what refers to missing keys, and makes anew what
+// follows from the rest:
+//
+//   - names of partitions, and streams of which the index has the definition;
+//   - the hashes by which streams are found, and slots that are in no table of the index;
+//   - marks of windows that are missing or have less than the rows below them, so that
+//     nothing is dropped before it is merged. A window that has more than those stays: it
+//     holds profiles that are missing otherwise. Its dictionary is closed, which says so;
+//   - which hours have merged rows alone, so that no profile is merged without the others.
+//
+// Its methods do nothing if it is nil.
+type rebuild struct {
+	db    *DB
+	batch *pebble.Batch
+	err   error
+}
+
+func (r *rebuild) set(key, value []byte) {
+	if r != nil {
+		r.batch.Set(key, value, nil)
+	}
+}
+
+func (r *rebuild) delete(key []byte) {
+	if r != nil {
+		r.batch.Delete(key, nil)
+	}
+}
+
+// begin finds which hours have merged rows alone, if it is not known.
+func (r *rebuild) begin(e *epochCheck) {
+	if r == nil || e.hours != nil {
+		return
+	}
+	var hours [levels]uint32 // that have rows of a level
+	for _, row := range e.rows {
+		hours[row.level] |= 1 << hourOf(row.time)
+	}
+	past := min(max((r.db.options.Now().UnixMilli()-epochStart(e.id))/hourMs, 0), hoursPerEpoch)
+	e.hours = &horizonHours{}
+	for level := range e.hours {
+		without := bits.TrailingZeros32(hours[level] | 1<<hoursPerEpoch) // the first hours, without rows of the level
+		coarser := uint32(0)
+		for _, h := range hours[level+1:] {
+			coarser |= h
+		}
+		e.hours[level] = min(uint8(bits.Len32(coarser&(1<<without-1))), uint8(past))
+		if level > levelFine {
+			e.hours[level] = min(e.hours[level], e.hours[level-1])
+		}
+	}
+	if e.gone = e.hours.times(e.id); *e.hours != (horizonHours{}) {
+		r.set(horizonKey(e.id), e.hours.append(nil))
+	}
+}
+
+// mark marks a window to be merged, unless the rows for it were dropped.
+func (r *rebuild) mark(e *epochCheck, stream uint32, level int8, end int64) {
+	at, slots := hourID{stream, hourOf(end)}, uint16(0)
+	switch level {
+	case levelSlot:
+		slots = 1 << slotOf(end)
+	case levelDay:
+		at.hour, slots = wholeDay, 1
+	}
+	if r == nil || level == levelFine || at.hour < e.hours[levelFine] || level == levelDay && e.hours[levelHour] > 0 {
+		return
+	}
+	e.dirty[at] |= slots
+	r.set(dirtyKey(e.id, stream, at.hour), binary.AppendUvarint(nil, uint64(e.dirty[at])))
+}
+
+// note makes queries look for a row, in all slots of an hour's row or a day's.
+func (r *rebuild) note(e *epochCheck, row *rowCheck) {
+	if r == nil {
+		return
+	}
+	row.eachSlot(func(at hourID, slot uint) bool {
+		e.noted[at] |= 1 << slot
+		r.set(pendingKey(e.id, at.hour, at.stream), binary.AppendUvarint(nil, uint64(e.noted[at])))
+		return true
+	})
+}
+
+// findable sets by which hash each stream is found.
+func (r *rebuild) findable(e *epochCheck) {
+	if r == nil {
+		return
+	}
+	want := map[uint64][]uint32{}
+	for n, s := range e.streams {
+		hash := xxhash.Sum64(s.def.append(nil))
+		want[hash] = append(want[hash], n)
+	}
+	for hash := range e.finds {
+		if want[hash] == nil {
+			r.delete(findKey(e.id, hash))
+		}
+	}
+	for hash, ids := range want {
+		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
+			r.set(findKey(e.id, hash), appendStreams(nil, ids))
+		}
+	}
+}
+
+// dropTable deletes an hour's table of the index.
+func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
+	if r == nil {
+		return
+	}
+	prefix := tableKey(e.id, hour, "")
+	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, after(prefix), nil))
+	for at := range e.listed {
+		if at.hour == hour {
+			delete(e.listed, at)
+		}
+	}
+}
+
+// end deletes what is said of streams that are not there.
+func (r *rebuild) end(e *epochCheck) {
+	if r == nil {
+		return
+	}
+	for at := range e.dirty {
+		if e.streams[at.stream] == nil {
+			r.delete(dirtyKey(e.id, at.stream, at.hour))
+		}
+	}
+	for at := range e.noted {
+		if e.streams[at.stream] == nil {
+			r.delete(pendingKey(e.id, at.hour, at.stream))
+		}
+	}
+	for n, base := range e.senders {
+		if e.streams[n] == nil || e.streams[base] == nil {
+			r.delete(senderKey(e.id, n))
+		}
+	}
+}
+
+// recoverStreams writes the streams of an epoch that are missing, and that a table of the
+// index has.
+func (db *DB) recoverStreams(id uint32) error {
+	b := db.pebble.NewBatch()
+	defer b.Close()
+	for hour := range uint8(hoursPerEpoch) {
+		t, err := db.loadTable(id, hour)
+		if err != nil {
+			return err
+		}
+		for row, n := range t.streams {
+			known, err := db.has(streamKey(id, n))
+			if err != nil {
+				return err
+			}
+			if known {
+				continue
+			}
+			def, err := t.definition(uint32(row))
+			if errors.Is(err, ErrCorrupt) {
+				break // a column is missing
+			}
+			if err != nil {
+				return err
+			}
+			b.Set(streamKey(id, n), appendStream(nil, t.partitions[row], &def), nil)
+		}
+	}
+	return db.commit(b, pebble.Sync)
+}
+
+// definition is that of a row's stream.
+func (t *table) definition(row uint32) (def definition, err error) {
+	k := &t.kinds[t.kindOf[row]].def
+	b := labels.NewBuilder(k.labels)
+	for _, name := range t.names {
+		c, err := t.column(name)
+		if err != nil {
+			return def, err
+		}
+		b.Set(name, c.value(row))
+	}
+	return definition{labels: b.Labels(), period: k.period, types: k.types}, nil
+}
