@@ -20,8 +20,8 @@ func Demo(ctx context.Context) error {
 	if err := build.Go(ctx, "bin/demo", "./e2e/demo"); err != nil {
 		return err
 	}
-	// The demo takes this process' place, so that Ctrl-C reaches it and
-	// nothing ends before all that it started has ended.
+	// The demo replaces this process (exec), so that Ctrl-C reaches it and this command
+	// ends only after everything that the demo started.
 	return syscall.Exec("bin/demo", []string{"bin/demo"}, os.Environ())
 }
 
@@ -118,7 +118,7 @@ func Bench(ctx context.Context) error {
 	return build.Bench(ctx)
 }
 
-// Compare measures the collector beside the server at BENCH_PEER, see docs/benchmarks.md; BENCH_FLAGS are further flags of e2e/compare.
+// Compare compares the collector with the server at BENCH_PEER, see docs/benchmarks.md; BENCH_FLAGS are further flags of e2e/compare.
 func Compare(ctx context.Context) error {
 	mg.CtxDeps(ctx, Collector)
 	return build.Compare(ctx)

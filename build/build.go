@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// Packages installs the npm packages of package-lock.json unless they are
-// there already.
+// Packages installs the npm packages of package-lock.json if they are not installed.
 func Packages(ctx context.Context) error {
 	lock, err := os.Stat("package-lock.json")
 	if err != nil {
@@ -42,7 +41,7 @@ func PluginBackend(ctx context.Context, goos, goarch string) error {
 	return runEnv(ctx, env, "go", "build", "-ldflags", flags, "-o", pluginPath(goos, goarch), "./pkg")
 }
 
-// pluginPath is where Grafana looks for the backend.
+// pluginPath returns the path at which Grafana expects the backend.
 func pluginPath(goos, goarch string) string {
 	path := fmt.Sprintf("dist/gpx_flameline_%s_%s", goos, goarch)
 	if goos == "windows" {
@@ -51,8 +50,8 @@ func pluginPath(goos, goarch string) string {
 	return path
 }
 
-// versionFlags are the linker flags by which programs know their version: that
-// of package.json, and the commit where git knows it.
+// versionFlags returns the linker flags that set a program's version: that of
+// package.json, and the commit if git knows it.
 func versionFlags(ctx context.Context) (string, error) {
 	var manifest struct{ Version string }
 	text, err := os.ReadFile("package.json")
@@ -74,7 +73,7 @@ func versionFlags(ctx context.Context) (string, error) {
 	return strings.Join(flags, " "), nil
 }
 
-// Clean removes what was built, not the npm packages.
+// Clean removes built files, but not the npm packages.
 func Clean() error {
 	remove := []string{"bin", "dist", "coverage", "test-results", "playwright-report"}
 	built, err := filepath.Glob("collector/web/dist/*")

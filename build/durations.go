@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// durations collects how long sections took, and within them the tests of each Go
-// package as `go test` prints it.
+// durations records how long sections took, and within them the tests of each Go package
+// as `go test` prints it.
 type durations struct {
 	mu   sync.Mutex
 	rows []duration
@@ -35,10 +35,10 @@ func (d *durations) add(r duration) {
 	d.rows = append(d.rows, r)
 }
 
-// resultLine is what `go test` prints when it is done with a package.
+// resultLine matches the line that `go test` prints after a package's tests.
 var resultLine = regexp.MustCompile(`^(ok|FAIL)\s+(\S+)\s+(?:([0-9.]+)s|(\(cached\))|(\[[^\]]*\]))`)
 
-// A watcher passes output on and collects the durations that are in it.
+// A watcher passes on output and records the durations in it.
 type watcher struct {
 	durations *durations
 	section   string
@@ -77,8 +77,7 @@ func (w *watcher) read(line string) {
 	w.durations.add(row)
 }
 
-// table returns the sections in their order, each with its packages, the slowest
-// first.
+// table returns the sections in order, each with its packages, the slowest first.
 func (d *durations) table() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -106,17 +105,18 @@ func (d *durations) table() string {
 	return b.String()
 }
 
-// watching is the context's key of a function that wraps the output of commands.
+// watching is the context key of a function that wraps the output of commands.
 type watching struct{}
 
-// watch returns a context whose `go test` runs are collected under a section.
+// watch returns a context in which the durations of `go test` runs are recorded under a
+// section.
 func (d *durations) watch(ctx context.Context, section string) context.Context {
 	return context.WithValue(ctx, watching{}, func(to io.Writer) io.Writer {
 		return &watcher{durations: d, section: section, to: to}
 	})
 }
 
-// watched returns where a command's output goes.
+// watched returns the writer for a command's output.
 func watched(ctx context.Context, to io.Writer) io.Writer {
 	if wrap, ok := ctx.Value(watching{}).(func(io.Writer) io.Writer); ok {
 		return wrap(to)

@@ -25,7 +25,7 @@ func Fuzz(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var unkept error // which does not end the fuzzing
+	var unkept error // does not end the fuzzing
 	for _, pkg := range pkgs {
 		list, err := output(ctx, "go", "test", "-list=^Fuzz", pkg)
 		if err != nil {
@@ -46,8 +46,8 @@ func Fuzz(ctx context.Context) error {
 	return unkept
 }
 
-// fuzzOne runs one fuzz test. Go's fuzzer now and then ends in an error of its own
-// where the time is over; a failure of the test comes with its input.
+// fuzzOne runs one fuzz test. Go's fuzzer sometimes fails when its time is over; a
+// failure of the test itself comes with an input.
 func fuzzOne(ctx context.Context, pkg, name, time string) error {
 	args := []string{"test", "-run=^$", "-fuzz=^" + name + "$", "-fuzztime=" + time, "-fuzzminimizetime=1s", pkg}
 	fmt.Println("+ go", strings.Join(args, " "))
@@ -66,14 +66,14 @@ func fuzzOne(ctx context.Context, pkg, name, time string) error {
 	return nil
 }
 
-// How much of a fuzz test's corpus is kept: files, and bytes of each.
+// Bounds of a fuzz test's corpus: files, and bytes of each.
 const (
 	keptInputs     = 16
 	keptInputBytes = 4 << 10
 )
 
-// keepCorpus copies inputs of a fuzz test from Go's cache to where go test reads
-// them, small and large ones in equal parts. Those that are there stay.
+// keepCorpus copies inputs of a fuzz test from Go's cache to the directory where go test
+// reads them, small and large ones in equal parts. Existing files stay.
 func keepCorpus(ctx context.Context, pkg, name string) error {
 	cache, err := output(ctx, "go", "env", "GOCACHE")
 	if err != nil {
@@ -125,7 +125,7 @@ func keepCorpus(ctx context.Context, pkg, name string) error {
 		}
 		kept = append(kept, filepath.Join(to, chosen))
 	}
-	// The cache may hold inputs of an older form of the test.
+	// The cache may have inputs of an older signature of the test.
 	if err := Run(ctx, "go", "test", "-run=^"+name+"$", pkg); err != nil {
 		for _, file := range kept {
 			err = errors.Join(err, os.Remove(file))

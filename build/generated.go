@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// objectCompiler is the major version of clang, Debian 12's, that made the
-// committed eBPF objects. Others make other objects of the same source.
+// objectCompiler is the major version of clang (Debian 12's) that built the committed
+// eBPF objects. Other versions build different objects from the same source.
 const objectCompiler = "14"
 
-// CheckGenerated generates anew and fails if that changes a file.
+// CheckGenerated runs the generators and fails if a file changes.
 func CheckGenerated(ctx context.Context) error {
 	found, err := output(ctx, "git", "ls-files", "*.go")
 	if err != nil {
@@ -43,14 +43,14 @@ func CheckGenerated(ctx context.Context) error {
 		return err
 	}
 	if before != after {
-		// For the log; the error stands without it.
+		// This is for the log; the error is returned in any case.
 		_ = Run(ctx, "git", "diff", "--stat", "HEAD")
 		return errors.New("generated code is not what `go tool mage generate` writes: commit its result")
 	}
 	return nil
 }
 
-// anyGenerates tells whether a file has a go:generate directive.
+// anyGenerates reports whether a file has a go:generate directive.
 func anyGenerates(files []string) bool {
 	for _, file := range files {
 		text, err := os.ReadFile(file)

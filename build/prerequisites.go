@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// A prerequisite is a command that the tests run, or a file that they read, and
-// Debian's package of it.
+// A prerequisite is a command that tests run, or a file that they read, with Debian's
+// package of it.
 type prerequisite struct {
-	commands []string // any of them will do
-	files    []string // instead of commands: any of them will do
-	variable string   // may name the command instead
+	commands []string // one of them is enough
+	files    []string // instead of commands: one of them is enough
+	variable string   // environment variable that may name the command
 	debian   []string
 }
 
@@ -57,13 +57,13 @@ func (p prerequisite) here() bool {
 	})
 }
 
-// name is the first of the prerequisite's names, for messages.
+// name returns the prerequisite's first name, for messages.
 func (p prerequisite) name() string {
 	return append(slices.Clone(p.commands), p.files...)[0]
 }
 
-// Prerequisites checks that the tests have what they run. As root on Debian it
-// installs what is missing; elsewhere it names it.
+// Prerequisites checks that what the tests run is installed. As root on Debian it
+// installs what is missing; elsewhere its error names it.
 func Prerequisites(ctx context.Context) error {
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -81,13 +81,13 @@ func Prerequisites(ctx context.Context) error {
 		return nil
 	}
 	if !CanInstall() {
-		return fmt.Errorf("not here: %s; install them, or run this as root on Debian, which installs them", strings.Join(missing, ", "))
+		return fmt.Errorf("missing: %s; install them, or run this as root on Debian to install them automatically", strings.Join(missing, ", "))
 	}
 	slices.Sort(packages)
 	return Install(ctx, slices.Compact(packages)...)
 }
 
-// CanInstall tells whether Install works here: as root, with apt-get.
+// CanInstall reports whether Install works: as root, with apt-get.
 func CanInstall() bool {
 	_, err := exec.LookPath("apt-get")
 	return err == nil && os.Geteuid() == 0

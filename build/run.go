@@ -1,7 +1,7 @@
-// Package build holds the steps of Magefile.go that take more than a line:
-// building, installing what tests need, and running tests in sections.
+// Package build holds the steps of Magefile.go that take more than a line: building,
+// installing what tests need, and running tests in sections.
 //
-// It leaves to Magefile.go which steps there are and in which order they run.
+// Magefile.go determines the steps and their order.
 package build
 
 import (
@@ -25,7 +25,7 @@ func runEnv(ctx context.Context, env []string, name string, args ...string) erro
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = watched(ctx, os.Stdout), os.Stderr
-	// Let it end by itself first, so that nothing that it started is left.
+	// Let the command end by itself first, so that it can stop what it started.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	if err := cmd.Run(); err != nil {
@@ -34,7 +34,7 @@ func runEnv(ctx context.Context, env []string, name string, args ...string) erro
 	return nil
 }
 
-// output runs a command and returns what it prints, without the spaces around.
+// output runs a command and returns its output without surrounding white space.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = os.Stderr
@@ -45,8 +45,8 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Sections runs steps under headings and remembers what failed. Its zero value
-// is ready to use.
+// Sections runs steps under headings and records failures. Its zero value is ready to
+// use.
 type Sections struct {
 	failed    []string
 	err       error
@@ -54,7 +54,7 @@ type Sections struct {
 	durations durations
 }
 
-// Run runs a step. A failure does not keep later steps from running.
+// Run runs a step. Later steps run even if it fails.
 func (s *Sections) Run(ctx context.Context, heading string, step func(context.Context) error) {
 	if s.stopped || ctx.Err() != nil {
 		return
@@ -77,14 +77,14 @@ func (s *Sections) Run(ctx context.Context, heading string, step func(context.Co
 	s.err = errors.Join(s.err, fmt.Errorf("%s: %w", heading, err))
 }
 
-// Must runs a step without which later ones make no sense.
+// Must runs a step that later ones depend on.
 func (s *Sections) Must(ctx context.Context, heading string, step func(context.Context) error) {
 	s.Run(ctx, heading, step)
 	s.stopped = s.err != nil
 }
 
-// Result prints how long each step took, and the tests of each Go package in it,
-// and names the steps that failed.
+// Result prints the duration of each step and of its Go packages' tests, and the steps
+// that failed.
 func (s *Sections) Result() error {
 	if len(s.durations.rows) > 0 {
 		fmt.Printf("\n=== durations\n%s", s.durations.table())

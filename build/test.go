@@ -10,16 +10,15 @@ import (
 	"strings"
 )
 
-// Packages whose tests sample the kernel or compare CPU times: they run one at
-// a time and with nothing beside them, for a busy machine changes what they
-// measure.
+// Packages whose tests sample the kernel or compare CPU times. They run one at a time
+// with nothing else running, since a busy machine changes their results.
 const (
 	kernelPackages   = "/collector/sample"
 	endToEndPackages = "/e2e"
 )
 
-// packages lists the packages of this module whose path has one of the
-// infixes, or none of them.
+// packages lists the packages of this module whose path contains one of the infixes, or
+// none of them.
 func packages(ctx context.Context, with bool, infixes ...string) ([]string, error) {
 	all, err := output(ctx, "go", "list", "./...")
 	if err != nil {
@@ -38,8 +37,8 @@ func packages(ctx context.Context, with bool, infixes ...string) ([]string, erro
 	return selected, nil
 }
 
-// GoTests runs the tests of all packages, with the race detector, except those
-// that want the machine for themselves.
+// GoTests runs the tests of all packages with the race detector, except those that need
+// a quiet machine.
 func GoTests(ctx context.Context) error {
 	pkgs, err := packages(ctx, false, kernelPackages, endToEndPackages)
 	if err != nil {
@@ -48,9 +47,8 @@ func GoTests(ctx context.Context) error {
 	return Run(ctx, "go", append([]string{"test", "-race", "-timeout=20m"}, pkgs...)...)
 }
 
-// KernelTests tests the sampler: what needs no kernel with the race detector,
-// and then all of it without, since a sampler that is ten times slower cannot
-// keep up with what it samples.
+// KernelTests tests the sampler: the parts that need no kernel with the race detector,
+// then everything without it, since a sampler that is ten times slower cannot keep up.
 func KernelTests(ctx context.Context) error {
 	pkgs, err := packages(ctx, true, kernelPackages)
 	if err != nil {
@@ -62,8 +60,8 @@ func KernelTests(ctx context.Context) error {
 	return Run(ctx, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=20m"}, pkgs...)...)
 }
 
-// EndToEndTests runs the programs that were built: the load under the sampler,
-// the plugin over its protocol, both against Prometheus.
+// EndToEndTests tests the built programs: the load programs under the sampler, the
+// plugin over its protocol, and both against Prometheus.
 func EndToEndTests(ctx context.Context) error {
 	collector, err := filepath.Abs("bin/flameline")
 	if err != nil {
@@ -81,8 +79,8 @@ func EndToEndTests(ctx context.Context) error {
 	return runEnv(ctx, env, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=30m"}, pkgs...)...)
 }
 
-// OtherSystems checks that everything but the eBPF source builds elsewhere, and
-// the plugin on Windows too.
+// OtherSystems checks that everything except the eBPF source builds on other systems,
+// and the plugin on Windows.
 func OtherSystems(ctx context.Context) error {
 	if err := runEnv(ctx, []string{"CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64"}, "go", "build", "./..."); err != nil {
 		return err
@@ -90,7 +88,7 @@ func OtherSystems(ctx context.Context) error {
 	return runEnv(ctx, []string{"CGO_ENABLED=0", "GOOS=windows", "GOARCH=amd64"}, "go", "build", "./pkg/...")
 }
 
-// Bench runs the Go benchmarks, or those that BENCH matches.
+// Bench runs the Go benchmarks, or those that match BENCH.
 func Bench(ctx context.Context) error {
 	match := os.Getenv("BENCH")
 	if match == "" {
@@ -99,7 +97,7 @@ func Bench(ctx context.Context) error {
 	return Run(ctx, "go", "test", "-p=1", "-run=^$", "-bench="+match, "-benchmem", "-timeout=1h", "./...")
 }
 
-// Compare measures bin/flameline beside the server at BENCH_PEER.
+// Compare compares bin/flameline with the server at BENCH_PEER.
 func Compare(ctx context.Context) error {
 	peer := os.Getenv("BENCH_PEER")
 	if peer == "" {

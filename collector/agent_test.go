@@ -278,5 +278,5 @@ scrape_configs:
 	require.Regexp(t, `\nflameline_forward_queue_profiles 2\n`, metrics)
 	agent.end(syscall.SIGTERM)
 	require.True(t, agent.cmd.ProcessState.Success(), agent.log)
-	require.Contains(t, agent.log.String(), "2 profiles could not be sent before the end and are lost")
+	require.Contains(t, agent.log.String(), "2 profiles could not be sent before the shutdown and are lost")
 }

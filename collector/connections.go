@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// quietBefore is how long a connection may do nothing before another one may take its
-// place.
+// quietBefore is how long a connection must be idle before it may be closed in favour of
+// a new one.
 const quietBefore = time.Second
 
-// A connectionLimit is a listener with a bound on its open connections. When there are
-// as many, the connection that has been idle for longest is closed in favour of one
-// that comes, or of those that have never sent a request the oldest; if all are at
-// work, what comes waits to be accepted. State has to be the server's ConnState.
+// A connectionLimit is a listener that bounds its open connections. At the limit, the
+// connection that has been idle for longest is closed in favour of a new one; if none is
+// idle, the new one waits to be accepted. Connections without a request so far count as
+// idle since they were opened. The server's ConnState must be State.
 type connectionLimit struct {
 	net.Listener
-	most int // 0 for any number
+	most int // 0 for no limit
 
 	mu     sync.Mutex
 	open   map[net.Conn]*connection
-	free   chan struct{} // has one when a connection ended or became idle
+	free   chan struct{} // receives when a connection was closed or became idle
 	closed chan struct{}
 	once   sync.Once
 }
 
-// A connection is what is known of an open one.
+// A connection is the state of an open connection.
 type connection struct {
 	idle  bool // between requests, or before the first
 	since time.Time
@@ -37,7 +37,7 @@ func limitConnections(l net.Listener, most int) *connectionLimit {
 	return &connectionLimit{Listener: l, most: most, open: map[net.Conn]*connection{}, free: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
-// Accept waits for a connection, and for room for it.
+// Accept waits for a connection, and until the limit admits it.
 func (l *connectionLimit) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil || l.most <= 0 {
@@ -57,7 +57,8 @@ func (l *connectionLimit) Accept() (net.Conn, error) {
 	return &countedConnection{Conn: c, limit: l}, nil
 }
 
-// admit notes a connection if there is room, or makes room.
+// admit adds a connection if the limit permits, after closing an idle one if needed, and
+// reports whether it did.
 func (l *connectionLimit) admit(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +79,7 @@ func (l *connectionLimit) admit(c net.Conn) bool {
 	return true
 }
 
-// forget ends the counting of a connection.
+// forget removes a connection that was closed.
 func (l *connectionLimit) forget(c net.Conn) {
 	l.mu.Lock()
 	delete(l.open, c)
@@ -93,7 +94,7 @@ func (l *connectionLimit) wake() {
 	}
 }
 
-// State notes what a connection does.
+// State records a connection's state. It is for http.Server.ConnState.
 func (l *connectionLimit) State(c net.Conn, s http.ConnState) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -121,7 +122,7 @@ func (l *connectionLimit) Close() error {
 	return l.Listener.Close()
 }
 
-// A countedConnection is forgotten when it is closed.
+// A countedConnection is a connection that is removed from its limit when it is closed.
 type countedConnection struct {
 	net.Conn
 	limit *connectionLimit

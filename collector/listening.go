@@ -15,19 +15,19 @@ import (
 	"github.com/flameline/flameline/collector/server"
 )
 
-// stopTimeout bounds how long open requests may delay the end.
+// stopTimeout bounds how long open requests may delay the shutdown.
 const stopTimeout = 5 * time.Second
 
-// How long a client may take for the header of a request, and between two requests.
-// Bodies have a time of their own, by how fast they come. Go's clients close idle
-// connections after 90 s, which has to be the earlier.
+// Timeouts for a request's header and between two requests. Bodies have timeouts by
+// their speed, see collector/server. idleTimeout must exceed the 90 s after which Go's
+// clients close idle connections.
 const (
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 128 << 10
 )
 
-// checkWeb names the first entry of web's lists that cannot be.
+// checkWeb returns an error for the first invalid entry of web's lists.
 func checkWeb(c config.Web) error {
 	for _, host := range c.AllowedHosts {
 		if err := server.CheckHost(host); err != nil {
@@ -42,15 +42,15 @@ func checkWeb(c config.Web) error {
 	return nil
 }
 
-// A listening is an HTTP server at work.
+// A listening is a running HTTP server.
 type listening struct {
 	address string
-	failed  chan error // receives once, when serving ends by itself
+	failed  chan error // receives once, if serving fails
 	http    *http.Server
 }
 
-// listen serves srv over HTTP/1.1 and HTTP/2, the latter without TLS as well
-// since gRPC clients speak it so.
+// listen serves srv over HTTP/1.1 and HTTP/2. HTTP/2 works also without TLS, which gRPC
+// clients need.
 func listen(ctx context.Context, c config.Web, srv *server.Server, logger *slog.Logger) (*listening, error) {
 	if err := toolkit.Validate(c.ConfigFile); err != nil {
 		return nil, fmt.Errorf("web config %s: %w", c.ConfigFile, err)
@@ -74,7 +74,8 @@ func listen(ctx context.Context, c config.Web, srv *server.Server, logger *slog.
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,
 			ConnState:         lis.State,
-			// What a connection may make the service keep before a handler reads it.
+			// These settings bound the memory of a connection before a handler reads
+			// from it.
 			HTTP2: &http.HTTP2Config{
 				MaxConcurrentStreams:          100,
 				MaxReceiveBufferPerConnection: 256 << 10,

@@ -53,7 +53,7 @@ func TestServeForThisMachine(t *testing.T) {
 
 	for text, want := range map[string]string{
 		`allowed_hosts: ["http://a.example"]`: `web.allowed_hosts: "http://a.example" is a URL; write "a.example"`,
-		`allowed_origins: [a.example]`:        `web.allowed_origins: "a.example" is no origin`,
+		`allowed_origins: [a.example]`:        `web.allowed_origins: "a.example" is not an origin`,
 	} {
 		require.NoError(t, os.WriteFile(file, []byte("web: {"+text+"}\n"), 0o600))
 		p := launch(t, func(cmd *exec.Cmd) { cmd.Dir = dir }, "--config.file", file)

@@ -17,18 +17,18 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// The first signal ends the command in order; a second one, at once.
+	// The first signal shuts the command down; a second one ends it at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run parses the arguments, runs one command and returns the exit code: 2 for
-// arguments that make no sense, 1 for a command that did not succeed.
+// run parses the arguments, runs one command and returns the exit code: 2 for invalid
+// arguments, 1 if the command failed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" {
 		version.Version = moduleVersion()
 	}
-	app := kingpin.New("flameline", "Continuous profiling: sample every process with eBPF, keep the profiles, answer Pyroscope's API.")
+	app := kingpin.New("flameline", "Continuous profiling: sample every process with eBPF, store the profiles, serve Pyroscope's API.")
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("flameline"))
 	app.UsageWriter(stdout)
@@ -53,8 +53,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// moduleVersion serves where the linker was not told a version, such as after
-// go install.
+// moduleVersion returns the module's version, for builds such as go install's whose
+// linker was not given one.
 func moduleVersion() string {
 	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" && bi.Main.Version != "(devel)" {
 		return bi.Main.Version

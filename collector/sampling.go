@@ -18,21 +18,21 @@ import (
 	"github.com/flameline/flameline/collector/target"
 )
 
-// Pauses before sampling that stopped by itself is started again: twice as long
-// each time, and short again once it has run for as long as the longest.
+// Pauses before sampling is restarted after it stopped by itself. Each is twice as long
+// as the one before; they begin anew after sampling has run for slowestRestart.
 const (
 	firstRestart   = 5 * time.Second
 	slowestRestart = 5 * time.Minute
 )
 
-// A source samples until it is closed, or until Done is closed because the
-// unwinder broke down.
+// A source samples until it is closed. Done is closed if it stops by itself because the
+// unwinder failed.
 type source interface {
 	Done() <-chan struct{}
 	Close() error
 }
 
-// A sampler keeps the eBPF source running. Its zero value is one that is off.
+// A sampler keeps the eBPF source running. The zero value is switched off.
 type sampler struct {
 	start   func(context.Context) (source, error) // nil where sampling is off
 	insist  bool                                  // ebpf.enabled is true
@@ -44,15 +44,15 @@ type sampler struct {
 	symbols io.Closer
 	pause   time.Duration // the first
 
-	// failed receives once, when sampling has stopped although ebpf.enabled
-	// insists on it: only a restart of the process is left.
+	// failed receives once, if sampling stopped although ebpf.enabled is true. Only a
+	// restart of the process helps then.
 	failed chan error
 	stop   context.CancelFunc
 	done   sync.WaitGroup
-	err    error // of closing; after done
+	err    error // of closing; valid after done
 }
 
-// newSampler describes the eBPF source. It starts nothing.
+// newSampler returns a sampler for the eBPF source. It does not start it.
 func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger *slog.Logger, reg prometheus.Registerer) *sampler {
 	s := &sampler{
 		insist: c.Enabled == config.True,
@@ -63,7 +63,7 @@ func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger
 			Name: "flameline_sample_up", Help: "1 while the processes of this machine are sampled, else 0.",
 		}),
 		again: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "flameline_sample_stops_total", Help: "How often sampling stopped by itself.",
+			Name: "flameline_sample_stops_total", Help: "Number of times that sampling stopped by itself.",
 		}),
 		pause:  firstRestart,
 		failed: make(chan error, 1),
@@ -98,9 +98,9 @@ func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger
 	return s
 }
 
-// run starts sampling, tells health about it, returns once it samples, and starts
-// it again when it stops by itself. Where it is not permitted, the sampler is off
-// from then on, or there is an error if the configuration insists.
+// run starts sampling, reports the state to health, and returns once sampling runs; from
+// then on it restarts sampling that stops by itself. If sampling is not permitted, the
+// sampler is switched off, or, if the configuration requires it, run returns an error.
 func (s *sampler) run(ctx context.Context) error {
 	if s.start == nil {
 		s.off("switched off by ebpf.enabled")
@@ -110,7 +110,7 @@ func (s *sampler) run(ctx context.Context) error {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil: // stopped while starting
-		return nil //nolint:nilerr // the end was asked for
+		return nil //nolint:nilerr // the shutdown was requested
 	case s.insist:
 		return fmt.Errorf("ebpf.enabled is true, but: %w", err)
 	default:
@@ -156,7 +156,7 @@ func (s *sampler) watch(ctx context.Context, src source) error {
 			var err error
 			if src, err = s.start(ctx); err != nil {
 				if ctx.Err() != nil {
-					return nil //nolint:nilerr // the end was asked for
+					return nil //nolint:nilerr // the shutdown was requested
 				}
 				s.log.Error("sampling cannot be started again yet", "err", err, "next_attempt_in", pause)
 				s.down("the unwinder has stopped and cannot be started again yet: " + err.Error())

@@ -110,7 +110,7 @@ func (c *countingAppender) Append(_ context.Context, ps []profile.Profile) error
 func TestRealUnwinderThatStops(t *testing.T) {
 	requireSampling(t)
 	srv := server.New(server.Options{})
-	srv.OpenElsewhere("http://example.com")
+	srv.OpenAgent("http://example.com")
 	ts := httptest.NewServer(srv)
 	defer ts.Close()
 	log := &lockedBuffer{}

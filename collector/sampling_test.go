@@ -29,7 +29,7 @@ func newFakeSource() *fakeSource { return &fakeSource{make(chan struct{}), make(
 func (f *fakeSource) Done() <-chan struct{} { return f.done }
 func (f *fakeSource) Close() error          { close(f.closed); return nil }
 
-// A lab is a sampler of fake sources, and the server that tells about it.
+// A lab is a sampler of fake sources, and the server that reports its state.
 type lab struct {
 	*sampler
 	server  *httptest.Server
@@ -42,7 +42,7 @@ type lab struct {
 func newLab(t *testing.T, enabled config.Mode) *lab {
 	t.Helper()
 	srv := server.New(server.Options{})
-	srv.OpenElsewhere("http://example.com")
+	srv.OpenAgent("http://example.com")
 	l := &lab{server: httptest.NewServer(srv), sources: make(chan *fakeSource, 10)}
 	t.Cleanup(l.server.Close)
 	l.sampler = newSampler(config.EBPF{Enabled: enabled, Frequency: 19}, nil, &srv.Health, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -73,7 +73,7 @@ func (l *lab) setFail(err error) (starts int) {
 	return l.starts
 }
 
-// With auto, sampling that stops is started again, and everyone is told meanwhile.
+// With auto, sampling that stops is restarted, and health and metrics report it meanwhile.
 func TestSamplingIsStartedAgain(t *testing.T) {
 	l := newLab(t, config.Auto)
 	require.NoError(t, l.run(t.Context()))

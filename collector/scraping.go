@@ -16,8 +16,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// startScraping pulls the configured targets until stop is called, which
-// returns when the last profile is written.
+// startScraping pulls profiles from the configured targets until stop is called. stop
+// returns when the last profile is stored.
 func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, logger *slog.Logger, reg prometheus.Registerer) (stop func() error, err error) {
 	if len(c.ScrapeConfigs) == 0 {
 		return func() error { return nil }, nil

@@ -30,7 +30,7 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// noLimit is what the store gets where a limit of time is switched off.
+// noLimit is the store's value for a time limit that is switched off.
 const noLimit = 100 * 365 * 24 * time.Hour
 
 // serveCommand is `flameline serve` and its flags.
@@ -41,7 +41,7 @@ type serveCommand struct {
 
 func newServeCommand(app *kingpin.Application) *serveCommand {
 	s := &serveCommand{settings: settings{clause: app.Command("serve", "Run the service.")}}
-	s.clause.Flag("config.file", "YAML configuration file; the flags below win over it.").StringVar(&s.configFile)
+	s.clause.Flag("config.file", "YAML configuration file; the flags below take precedence.").StringVar(&s.configFile)
 	d := config.Default()
 	s.flag("web.listen-address", "Address to listen on.", d.Web.ListenAddress,
 		func(c *config.Config, v string) error { c.Web.ListenAddress = v; return nil })
@@ -49,7 +49,7 @@ func newServeCommand(app *kingpin.Application) *serveCommand {
 		func(c *config.Config, v string) error { c.Web.ConfigFile = v; return nil })
 	s.flag("storage.path", "Directory of the store.", d.Storage.Path,
 		func(c *config.Config, v string) error { c.Storage.Path = v; return nil })
-	s.flag("storage.retention", "How long profiles are kept; 0 for good.", d.Storage.Retention.String(),
+	s.flag("storage.retention", "How long profiles are kept; 0 means without end.", d.Storage.Retention.String(),
 		func(c *config.Config, v string) error { return c.Storage.Retention.Set(v) })
 	s.flag("ebpf.enabled", "Sample every process: auto (where permitted), true (exit where not permitted), false.", string(d.EBPF.Enabled),
 		func(c *config.Config, v string) error { return c.EBPF.Enabled.Set(v) })
@@ -62,7 +62,7 @@ func newServeCommand(app *kingpin.Application) *serveCommand {
 	return s
 }
 
-// config reads the file, if any, and writes the flags over it.
+// config reads the file, if there is one, and applies the flags to it.
 func (s *serveCommand) config() (*config.Config, error) {
 	c := config.Default()
 	if s.configFile != "" {
@@ -74,7 +74,7 @@ func (s *serveCommand) config() (*config.Config, error) {
 	return c, s.apply(c)
 }
 
-// run serves until ctx ends.
+// run runs the service until ctx ends.
 func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	c, err := s.config()
 	if err != nil {
@@ -114,8 +114,8 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 	return errors.Join(err, listening.stop())
 }
 
-// serveStore opens the store, or what stands in for it, runs the sources and
-// waits for the end.
+// serveStore opens the store, or an agent's connection to its server, runs the sources,
+// and returns at shutdown.
 func serveStore(ctx context.Context, c *config.Config, srv *server.Server, listening *listening, logger *slog.Logger, reg prometheus.Registerer) (err error) {
 	to, failed, closeStore, err := openStore(c, srv, logger, reg)
 	if err != nil {
@@ -136,28 +136,29 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	case <-ctx.Done():
 	case err = <-listening.failed:
 	case err = <-sampler.failed:
-	case <-failed: // only a restart helps; closing the store says why
+	case <-failed: // only a restart helps; closeStore returns the reason
 	}
-	// In the data's order: the sources first, so that their last window is
-	// written, then open requests, the store last.
+	// Shut down in the order of the data: the sources first, so that their last profiles
+	// are stored, then open requests, then the store.
 	logger.Info("stopping")
 	srv.SetStopping()
 	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
 }
 
-// An appender takes what the sources give, and returns when it is safe.
+// An appender stores the profiles of the sources, and returns once they are safe.
 type appender interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 }
 
-// A queue is an appender that also takes profiles which need not be waited for:
-// that of an agent.
+// A queue is an appender that can also store profiles without waiting, which an agent's
+// is.
 type queue interface {
 	appender
 	Queue(ctx context.Context, ps []profile.Profile) error
 }
 
-// sampledTo returns what takes sampled profiles. These need not be waited for.
+// sampledTo returns the appender for sampled profiles, which does not wait if that is
+// possible.
 func sampledTo(to appender) appender {
 	if q, ok := to.(queue); ok {
 		return queued{q}
@@ -165,18 +166,17 @@ func sampledTo(to appender) appender {
 	return to
 }
 
-// queued is a queue as an appender that does not wait.
+// queued is an appender that queues profiles without waiting.
 type queued struct{ queue }
 
 func (q queued) Append(ctx context.Context, ps []profile.Profile) error { return q.Queue(ctx, ps) }
 
-// flushTimeout bounds how long the end is delayed by an agent's profiles that
-// wait for their server.
+// flushTimeout bounds how long an agent's queued profiles may delay the shutdown.
 const flushTimeout = 10 * time.Second
 
-// openStore opens the store and has the server answer from it; an agent gets a
-// connection to its server in its place. failed is closed when the store cannot
-// be written any more.
+// openStore opens the store and connects the server to it. For an agent it creates the
+// connection to its server instead. failed is closed if the store can no longer be
+// written.
 func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg prometheus.Registerer) (to appender, failed <-chan struct{}, closeStore func() error, err error) {
 	if c.Push.URL != "" {
 		client, err := promconfig.NewClientFromConfig(c.Push.HTTPClientConfig, "push")
@@ -190,12 +190,12 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("push.url: %w", err)
 		}
-		srv.OpenElsewhere(c.Push.URL)
+		srv.OpenAgent(c.Push.URL)
 		return f, nil, func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 			defer cancel()
 			if err := f.Close(ctx); err != nil {
-				logger.Error("stopped with profiles that the server did not take", "err", err)
+				logger.Error("stopped with profiles that the server has not accepted", "err", err)
 			}
 			return nil
 		}, nil
@@ -214,7 +214,7 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		MaxFuture:               cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
 		MaxAge:                  time.Duration(c.Limits.MaxAge),
 		MaxSeriesPerServiceHour: c.Limits.MaxSeriesPerServiceHour,
-		// 0 is none in the file, and the default in the store.
+		// 0 means none in the file, but the default in the store.
 		MinFreeBytes: cmp.Or(int64(c.Storage.MinFreeBytes), -1),
 	})
 	if err != nil {
@@ -224,12 +224,13 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 	return db, db.Failed(), db.Close, nil
 }
 
-// otherBytes is the memory of all but the store's cache and queries.
+// otherBytes is the memory, in bytes, of everything but the store's cache and the
+// queries.
 const otherBytes = 32 << 20
 
-// limitMemory has the garbage collector keep to what the configuration adds up
-// to, unless the environment says otherwise. It runs twice as often as it would
-// by itself: most memory is tables of numbers, in which there is nothing to mark.
+// limitMemory sets the garbage collector's memory limit to the sum of the configured
+// limits, unless the environment sets it. It makes collections twice as frequent as by
+// default, which is cheap: most memory is arrays of numbers, which need no marking.
 func limitMemory(c *config.Config) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -239,8 +240,8 @@ func limitMemory(c *config.Config) {
 	}
 }
 
-// serverLimits hands the file's limits to the server, which knows nothing of
-// files.
+// serverLimits converts the file's limits to those of the server, which does not know
+// the file.
 func serverLimits(c *config.Config) server.Limits {
 	l := c.Limits
 	maxAge, maxAgeKey := c.MaxAge()

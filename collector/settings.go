@@ -8,26 +8,26 @@ import (
 	"github.com/flameline/flameline/collector/config"
 )
 
-// settings are flags that stand for keys of the configuration file. A flag
-// that was given wins over the file, one that was not changes nothing.
+// settings are flags that set keys of the configuration file. A flag that is given takes
+// precedence over the file.
 type settings struct {
 	clause *kingpin.CmdClause
 	given  []*setting
 }
 
-// A setting is one such flag; it implements kingpin.Value.
+// A setting is one of these flags. It implements kingpin.Value.
 type setting struct {
 	set   func(c *config.Config, value string) error
 	owner *settings
 	value string
 }
 
-// flag declares a flag. fallback is for the help text alone.
+// flag declares a flag. fallback is shown in the help text only.
 func (s *settings) flag(name, help, fallback string, set func(*config.Config, string) error) {
 	s.clause.Flag(name, help).PlaceHolder(fallback).SetValue(&setting{owner: s, set: set})
 }
 
-// Set keeps a flag's value for apply, after trying whether it can be.
+// Set checks a flag's value and keeps it for apply.
 func (f *setting) Set(value string) error {
 	if err := f.set(config.Default(), value); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (f *setting) Set(value string) error {
 // String returns the value as given.
 func (f *setting) String() string { return f.value }
 
-// apply writes the given flags over c.
+// apply applies the given flags to c.
 func (s *settings) apply(c *config.Config) error {
 	for _, f := range s.given {
 		if err := f.set(c, f.value); err != nil {

@@ -33,12 +33,12 @@ func newStoreCommands(app *kingpin.Application) *storeCommands {
 	s := &storeCommands{}
 	parent := app.Command("store", "Back up, verify or repair a store.")
 
-	s.backup = parent.Command("backup", "Write a backup into a new directory, which `serve --storage.path` opens as it is, and verify it. The service goes on.")
-	s.backup.Arg("dir", "Directory to make.").Required().StringVar(&s.to)
+	s.backup = parent.Command("backup", "Write a backup into a new directory, which `serve --storage.path` can open, and verify it. The service keeps running.")
+	s.backup.Arg("dir", "Directory to create.").Required().StringVar(&s.to)
 	s.backup.Flag("url", "Address of the service.").Default("http://" + config.Default().Web.ListenAddress).StringVar(&s.url)
-	s.backup.Flag("http.config.file", "File with credentials and TLS to use, with the keys that Prometheus has in its HTTP client configuration.").
+	s.backup.Flag("http.config.file", "File with credentials and TLS settings, with the keys of Prometheus' HTTP client configuration.").
 		PlaceHolder("FILE").StringVar(&s.httpConfig)
-	s.backup.Flag("storage.path", "Copy the store in this directory, which no service has open, instead of asking one.").PlaceHolder("DIR").StringVar(&s.path)
+	s.backup.Flag("storage.path", "Copy the store in this directory, which no service may have open, instead of asking a service.").PlaceHolder("DIR").StringVar(&s.path)
 
 	s.verify = parent.Command("verify", "Read all of a store that no service has open, and say what of it is corrupt. Nothing is changed.")
 	s.verify.Arg("dir", "Directory of the store.").Default(config.Default().Storage.Path).StringVar(&s.dir)
@@ -49,7 +49,8 @@ func newStoreCommands(app *kingpin.Application) *storeCommands {
 	return s
 }
 
-// command returns what runs a command, nil if it is none of these.
+// command returns the function that runs a command, nil if the command is not one of
+// these.
 func (s *storeCommands) command(name string) func(ctx context.Context, stdout, stderr io.Writer) error {
 	switch name {
 	case s.backup.FullCommand():

@@ -88,7 +88,7 @@ func typesOfService(t *testing.T, client querierv1connect.QuerierServiceClient, 
 	return slices.Sorted(maps.Keys(types))
 }
 
-// state tells whether values of the type hold at one time, so that they are
+// state reports whether values of the type describe an instant, so that they are
 // averaged over time, rather than added up. It is written down here anew, to be
 // compared with what the programs say.
 func (a agreement) state() bool {

@@ -113,7 +113,7 @@ func TestCoresAgreeWithPrometheus(t *testing.T) {
 }
 
 // edge is the time of the fall as a series shows it, in seconds after begin:
-// the area under the series, by the level before the fall. No point is no load.
+// the area under the series, by the level before the fall. A missing point means no load.
 func edge(t *testing.T, points map[int64]float64, begin, end, fall time.Time) float64 {
 	t.Helper()
 	step := int64(coresStep.Seconds())

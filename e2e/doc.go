@@ -1,7 +1,7 @@
-// Package e2e holds the end-to-end tests: they start the programs as people do
-// and look at what comes out. `go tool mage e2e` builds what they run.
+// Package e2e has the end-to-end tests, which start the programs as users do and check
+// their results. `go tool mage e2e` builds what they run.
 //
-// The folders below hold what they and the demo share: load programs, programs
-// that push with SDKs, starting and stopping programs, the demo itself, and the
-// comparison with other servers.
+// The folders below hold what they and the demo share: load programs, programs that push
+// with SDKs, starting and stopping programs, the demo itself, and the comparison with
+// other servers.
 package e2e

@@ -328,5 +328,5 @@ func pointsOf(f *data.Frame) map[int64]float64 {
 	return points
 }
 
-// millis is a time in Unix milliseconds, as Grafana's URLs hold it.
+// millis is a time in Unix milliseconds, as in Grafana's URLs.
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }

@@ -202,7 +202,7 @@ func widestPathTo(tree *profile.Tree, function string) []string {
 	return path
 }
 
-// inOrder tells whether the functions are on the path, one after the other.
+// inOrder reports whether the functions are on the path in this order.
 func inOrder(path []string, functions ...string) bool {
 	for _, frame := range path {
 		if len(functions) > 0 && frame == functions[0] {

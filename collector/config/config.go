@@ -1,10 +1,9 @@
-// Package config reads the one YAML file that says which parts of the service
-// run and within which limits. It is strict: an unknown key is an error that
-// names the file and the line.
+// Package config reads the one YAML file that says which parts of the service run and
+// within which limits. It is strict: an unknown key is an error that names the file and
+// the line.
 //
-// It leaves to others what the values mean: each stage takes its own options,
-// and the command wires them together. Flags override what the file says; the
-// command does that.
+// The meaning of the values is left to the stages, which have options of their own; the
+// command connects them. Flags override the file, which the command does too.
 package config
 
 import (
@@ -23,7 +22,7 @@ import (
 	"github.com/flameline/flameline/collector/scrape"
 )
 
-// Config is the whole file. Its zero value is not useful: start from Default.
+// Config is the whole file. Start from Default, not from the zero value.
 type Config struct {
 	Web     Web     `yaml:"web"`
 	Storage Storage `yaml:"storage"`
@@ -31,8 +30,7 @@ type Config struct {
 	Limits  Limits  `yaml:"limits"`
 	// ScrapeConfigs are the targets whose pprof profiles are pulled.
 	ScrapeConfigs []scrape.Config `yaml:"scrape_configs"`
-	// Push sends what the sources give to another server, in place of the
-	// store.
+	// Push sends the profiles of the sources to another server, instead of storing them.
 	Push Push `yaml:"push"`
 	Log  Log  `yaml:"log"`
 }
@@ -44,33 +42,33 @@ type Web struct {
 	// ConfigFile is a web configuration file of Prometheus' exporter-toolkit:
 	// TLS, basic auth, HTTP headers. Empty means plain HTTP.
 	ConfigFile string `yaml:"config_file"`
-	// AllowedHosts are names by which the service may be asked, besides localhost and
-	// loopback addresses, where it listens on a loopback address.
+	// AllowedHosts are host names that requests may use if the service listens on a
+	// loopback address, in addition to localhost and loopback addresses.
 	AllowedHosts []string `yaml:"allowed_hosts"`
 	// MaxConnections bounds the open connections; 0 means no bound.
 	MaxConnections int `yaml:"max_connections"`
-	// AllowedOrigins are origins of web pages that may send requests, besides the
-	// service's own.
+	// AllowedOrigins are the origins of web pages that may send requests, in addition to
+	// the service's own.
 	AllowedOrigins []string `yaml:"allowed_origins"`
 }
 
 // Storage configures the embedded store.
 type Storage struct {
-	// Path is the store's directory; it is created when it is missing.
+	// Path is the store's directory. It is created if it is missing.
 	Path string `yaml:"path"`
-	// Retention is how long profiles are kept. 0 keeps them for good.
+	// Retention is how long profiles are kept; 0 means without end.
 	Retention Duration `yaml:"retention"`
-	// RetentionRaw, Retention5m and Retention1h are how long single profiles
-	// and what is merged of five minutes and of an hour are kept; 0 is as long
-	// as the next coarser. What is merged of a day is kept for Retention.
+	// RetentionRaw, Retention5m and Retention1h are how long single profiles and the
+	// merged profiles of five minutes and of an hour are kept; 0 means as long as the
+	// next coarser resolution. The merged profiles of a day are kept for Retention.
 	RetentionRaw Duration `yaml:"retention_raw"`
 	Retention5m  Duration `yaml:"retention_5m"`
 	Retention1h  Duration `yaml:"retention_1h"`
-	// MaxBytes bounds the size on disk: the finest and oldest profiles go
+	// MaxBytes bounds the size on disk: the finest and oldest profiles are deleted
 	// first. 0 means no bound.
 	MaxBytes Bytes `yaml:"max_bytes"`
-	// MinFreeBytes is the free disk space below which profiles are refused
-	// until there is more. 0 means none.
+	// MinFreeBytes is the free disk space below which profiles are refused; 0 means no
+	// minimum.
 	MinFreeBytes Bytes `yaml:"min_free_bytes"`
 	// CacheBytes bounds the memory that the store uses as a cache.
 	CacheBytes Bytes `yaml:"cache_bytes"`
@@ -81,13 +79,12 @@ type EBPF struct {
 	Enabled Mode `yaml:"enabled"`
 	// Frequency is in samples per second and CPU.
 	Frequency int `yaml:"frequency"`
-	// Interval is the length of a profile. Profiles are cut at wall-clock
-	// multiples of it.
+	// Interval is the length of a profile. Profiles begin at wall-clock multiples of it.
 	Interval Duration `yaml:"interval"`
 }
 
-// Limits bound what one request may cost. 0 switches a limit off, except
-// DefaultNodes. Each refusal names the limit by its key in this file.
+// Limits bound what one request may cost. 0 switches a limit off, except DefaultNodes.
+// Errors name a limit by its key in this file.
 type Limits struct {
 	// MaxRequestBytes bounds the body of a request, as sent and decompressed.
 	MaxRequestBytes Bytes `yaml:"max_request_bytes"`
@@ -105,55 +102,55 @@ type Limits struct {
 	MaxLabelValueBytes int `yaml:"max_label_value_bytes"`
 	// MaxSamples bounds the samples of one profile.
 	MaxSamples int `yaml:"max_samples"`
-	// MaxSymbols bounds the types, mappings, locations, lines, functions and strings
-	// of one profile together.
+	// MaxSymbols bounds the types, mappings, locations, lines, functions and strings of
+	// one profile in total.
 	MaxSymbols int `yaml:"max_symbols"`
 	// MaxStackDepth bounds the locations of one sample.
 	MaxStackDepth int `yaml:"max_stack_depth"`
 	// MaxSymbolBytes bounds one string of a profile's string table.
 	MaxSymbolBytes int `yaml:"max_symbol_bytes"`
-	// MaxFuture bounds how far a profile's time may be ahead of the clock, and
-	// MaxAge how far behind. Profiles older than single profiles are kept are
-	// refused in any case.
+	// MaxFuture bounds how far a profile's time may be ahead of the clock, and MaxAge
+	// how far behind. Profiles older than the retention of single profiles are refused
+	// in any case.
 	MaxFuture Duration `yaml:"max_future"`
 	MaxAge    Duration `yaml:"max_age"`
-	// MaxPushBytes bounds the memory of all pushes that are being read and stored, as
-	// estimated; others wait.
+	// MaxPushBytes bounds the estimated memory of all pushes that are being read and
+	// stored. Further pushes wait.
 	MaxPushBytes Bytes `yaml:"max_push_bytes"`
 	// MaxQueryRange bounds the time range of one query.
 	MaxQueryRange Duration `yaml:"max_query_range"`
-	// MaxConcurrentQueries bounds the queries that run at once; others wait.
+	// MaxConcurrentQueries bounds the queries that run at once. Further queries wait.
 	MaxConcurrentQueries int `yaml:"max_concurrent_queries"`
-	// MaxQueryBytes bounds the memory of all running queries together.
+	// MaxQueryBytes bounds the total memory of all running queries.
 	MaxQueryBytes Bytes `yaml:"max_query_bytes"`
-	// MaxNodes bounds max_nodes of a query for a flame graph, and DefaultNodes
-	// is the number of nodes of an answer whose query does not say.
+	// MaxNodes bounds max_nodes of a query for a flame graph. DefaultNodes is the number
+	// of nodes for a query without max_nodes.
 	MaxNodes     int64 `yaml:"max_nodes"`
 	DefaultNodes int64 `yaml:"default_nodes"`
 	// MaxPoints bounds the points of one series of an answer.
 	MaxPoints int64 `yaml:"max_points"`
 }
 
-// Push configures an agent: sources without a store of their own.
+// Push configures an agent, which has sources but no store.
 type Push struct {
-	// URL is the address of the server; empty means that this process keeps
-	// profiles itself.
+	// URL is the address of the server; empty means that this process stores profiles
+	// itself.
 	URL string `yaml:"url"`
-	// MaxQueueBytes and MaxQueueProfiles bound what waits while the server is
-	// away: the size of profiles, compressed, and their number.
+	// MaxQueueBytes and MaxQueueProfiles bound the queue for an unavailable server: the
+	// size of its profiles, compressed, and their number.
 	MaxQueueBytes    Bytes `yaml:"max_queue_bytes"`
 	MaxQueueProfiles int   `yaml:"max_queue_profiles"`
 	// HTTPClientConfig has Prometheus' keys for credentials and TLS.
 	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
 }
 
-// Log says what is logged, in which form, as Prometheus' flags do.
+// Log configures logging, as Prometheus' flags do.
 type Log struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`
 }
 
-// Default returns what holds where the file is silent.
+// Default returns the configuration without a file.
 func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040", MaxConnections: 1024, AllowedHosts: []string{}, AllowedOrigins: []string{}},
@@ -208,7 +205,7 @@ func Load(file string) (*Config, error) {
 	return c, nil
 }
 
-// Validate names the first key whose value cannot be.
+// Validate returns an error for the first invalid key.
 func (c *Config) Validate() error {
 	if c.Web.ListenAddress == "" {
 		return errors.New("web.listen_address: is empty")
@@ -279,11 +276,11 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// validateRetention names a resolution that would be kept for longer than a coarser
-// one, which is made of it.
+// validateRetention returns an error for a resolution that would be kept longer than a
+// coarser one, which is made from it.
 func (s *Storage) validateRetention() error {
 	if r := time.Duration(s.RetentionRaw); r > 0 && r < time.Hour {
-		return fmt.Errorf("storage.retention_raw: %s is less than 1h: an hour is merged once it is over", s.RetentionRaw)
+		return fmt.Errorf("storage.retention_raw: %s is less than 1h; single profiles are needed until their hour is merged", s.RetentionRaw)
 	}
 	type kept struct {
 		key string
@@ -302,8 +299,8 @@ func (s *Storage) validateRetention() error {
 	return nil
 }
 
-// MaxAge is how far behind the clock a profile's time may be, and the key that says
-// so; 0 means no limit.
+// MaxAge returns how far a profile's time may be behind the clock, 0 for no limit, and
+// the key that sets this.
 func (c *Config) MaxAge() (age Duration, key string) {
 	for _, k := range []struct {
 		key string

@@ -11,11 +11,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Mode says whether a part runs.
+// Mode says whether an optional part runs.
 type Mode string
 
-// Auto runs a part where it is permitted; True insists, so that a refusal ends
-// the program; False leaves it out.
+// Auto runs a part if it is permitted; True requires it, so that the program ends if it
+// is not permitted; False switches it off.
 const (
 	Auto  Mode = "auto"
 	True  Mode = "true"

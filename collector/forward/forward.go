@@ -1,10 +1,9 @@
-// Package forward sends profiles to another server that speaks Pyroscope's push
-// API, in place of a store of this process' own: it is what an agent on a node
-// does with what its sources give.
+// Package forward sends an agent's profiles to a server that speaks Pyroscope's push
+// API. An agent has it instead of a store.
 //
-// Profiles wait in one bounded queue in memory until the server has acknowledged
-// or refused each of them. The package leaves to the server to take a profile
-// once that is sent twice: profiles keep their ID over all attempts.
+// Profiles wait in one bounded queue in memory until the server has acknowledged or
+// refused each of them. A profile keeps its ID over all attempts; it is left to the
+// server to store a profile once that it receives twice.
 package forward
 
 import (
@@ -35,26 +34,26 @@ const (
 type Options struct {
 	// URL is the server's address, such as https://profiles.example.com.
 	URL string
-	// Client has the credentials and the TLS settings; nil has none.
+	// Client has credentials and TLS settings; nil means neither.
 	Client     *http.Client
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
 
-	// MaxQueueBytes and MaxQueueProfiles bound what waits for the server: the
-	// size of profiles, compressed, with their labels, and their number. When
-	// more comes, the oldest are dropped. 0 is the default.
+	// MaxQueueBytes and MaxQueueProfiles bound the queue: the size of its profiles,
+	// compressed, with their labels, and their number. When it is full, the oldest
+	// profiles are dropped. 0 means the default.
 	MaxQueueBytes    int64
 	MaxQueueProfiles int
-	// FirstPause is the first pause after a failure; every further one is twice
-	// as long, up to 10 s. 0 is half a second.
+	// FirstPause is the pause after a first failure. Each further pause is twice as
+	// long, up to 10 s. 0 means half a second.
 	FirstPause time.Duration
 }
 
-// ErrRefused is wrapped by errors about profiles that the server will never take.
+// ErrRefused is wrapped by errors about profiles that the server will never accept.
 var ErrRefused = errors.New("the server refuses the profile")
 
-// ErrDropped is wrapped by errors about profiles that left the queue before they
-// were sent, as it was full or the Forwarder was closed.
+// ErrDropped is wrapped by errors about profiles that left the queue unsent, because it
+// was full or the Forwarder was closed.
 var ErrDropped = errors.New("the profile was dropped before it was sent")
 
 // A Forwarder sends profiles to a server. It is safe for concurrent use. Whoever
@@ -68,17 +67,17 @@ type Forwarder struct {
 	refusal refusalLog
 
 	close   sync.Once
-	closing chan struct{} // closed by Close: nothing comes any more
+	closing chan struct{} // closed by Close: no more profiles are accepted
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when run has returned
 }
 
-// New returns a Forwarder that sends what it is given in the background. It does
-// not connect before there is something to send.
+// New returns a Forwarder that sends queued profiles in the background. It connects when
+// there is something to send.
 func New(o Options) (*Forwarder, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("forward: %q is no URL of an HTTP server", o.URL)
+		return nil, fmt.Errorf("forward: %q is not the URL of an HTTP server", o.URL)
 	}
 	client := http.Client{}
 	if o.Client != nil {
@@ -106,18 +105,17 @@ func New(o Options) (*Forwarder, error) {
 	return f, nil
 }
 
-// Queue takes profiles over and returns at once; they are sent in the background.
-// Its errors are about profiles that cannot be sent at all; the others of the call
-// are queued.
+// Queue queues profiles and returns at once. An error is about profiles that can never
+// be sent; the others are queued.
 func (f *Forwarder) Queue(_ context.Context, ps []profile.Profile) error {
 	_, err := f.put(ps, false)
 	return err
 }
 
-// Append queues profiles and returns when the server has acknowledged all of
-// them. An error wraps ErrRefused if the server will take none of those that are
-// missing. When ctx ends, the profiles stay in the queue; calling Append again
-// with the same IDs waits for the same profiles.
+// Append queues profiles and returns when the server has acknowledged all of them. An
+// error wraps ErrRefused if the server will never accept any of the profiles that are
+// missing. When ctx ends, the profiles stay in the queue; another Append with the same
+// IDs waits for the same profiles.
 func (f *Forwarder) Append(ctx context.Context, ps []profile.Profile) error {
 	waiting, err := f.put(ps, true)
 	if err != nil {
@@ -141,8 +139,8 @@ func (f *Forwarder) Append(ctx context.Context, ps []profile.Profile) error {
 	return refused
 }
 
-// put encodes and queues profiles. With wait, there is a channel for the outcome
-// of each.
+// put encodes and queues profiles. If wait is set, it returns a channel per profile that
+// receives the outcome.
 func (f *Forwarder) put(ps []profile.Profile, wait bool) (waiting []chan error, err error) {
 	var items []*item
 	for _, p := range ps {
@@ -164,13 +162,13 @@ func (f *Forwarder) put(ps []profile.Profile, wait bool) (waiting []chan error, 
 	}
 	if dropped := f.queue.put(items); dropped > 0 {
 		f.metrics.profiles.WithLabelValues(outcomeDropped).Add(float64(dropped))
-		f.log.Error("profiles are lost: the queue for the server is full, the oldest were dropped", "profiles", dropped)
+		f.log.Error("profiles are lost: the queue for the server is full and the oldest were dropped", "profiles", dropped)
 	}
 	return waiting, err
 }
 
-// Close sends what is queued until ctx ends. What is left then is lost and
-// counted, and the error says how much.
+// Close sends the queued profiles until ctx ends. Then the rest is lost and counted, and
+// the error gives their number.
 func (f *Forwarder) Close(ctx context.Context) error {
 	f.close.Do(func() { close(f.closing) })
 	select {
@@ -185,5 +183,5 @@ func (f *Forwarder) Close(ctx context.Context) error {
 		return nil
 	}
 	f.metrics.profiles.WithLabelValues(outcomeShutdown).Add(float64(left))
-	return fmt.Errorf("forward: %d profiles could not be sent before the end and are lost", left)
+	return fmt.Errorf("forward: %d profiles could not be sent before the shutdown and are lost", left)
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// labelDelta tells Pyroscope whether values are counters. It is not kept.
+// labelDelta says to Pyroscope whether values are cumulative counters. Pyroscope does
+// not store the label.
 const labelDelta = "__delta__"
 
-// An item is a profile as it is sent. What is below the line belongs to the
-// queue's lock.
+// An item is an encoded profile in the queue. The fields after the blank line are
+// guarded by the queue's lock.
 type item struct {
 	id     string
 	labels string // for messages
@@ -26,18 +27,18 @@ type item struct {
 	bytes  int64 // in memory: the compressed profile and the labels
 	plain  int64 // of the profile before compression
 
-	flying  bool // it is part of the present request
-	gone    bool // it left the queue
-	waiting []chan error
-	// alone counts requests with nothing but this item that the server answered
-	// with an error that may be the item's fault, each after another item got
-	// through; acknowledged is the queue's count at the last.
+	inFlight bool // it is part of the present request
+	removed  bool // it left the queue
+	waiting  []chan error
+	// alone counts failed requests that had only this item and whose error may be about
+	// the item. Each is counted only if another item was acknowledged since the one
+	// before; acknowledged is the queue's counter at the last of them.
 	alone        int
 	acknowledged uint64
 }
 
-// newItem encodes a profile: in pprof format, gzipped. A profile without an ID
-// gets one, so that it can be sent twice.
+// newItem encodes a profile in pprof format, gzipped. It gives a profile without an ID
+// one, so that the server recognises a repeated profile.
 func newItem(p profile.Profile) (*item, error) {
 	raw, err := p.Pprof.MarshalVT()
 	if err != nil {
@@ -57,8 +58,8 @@ func newItem(p profile.Profile) (*item, error) {
 	}
 	it := &item{id: p.ID, labels: p.Labels.String(), plain: int64(len(raw)), bytes: itemBytes + int64(b.Len())}
 	it.series = &pushv1.RawProfileSeries{Samples: []*pushv1.RawSample{{RawProfile: bytes.Clone(b.Bytes()), ID: p.ID}}}
-	// Counters have become growth in the sources. Pyroscope's storage v1
-	// would take the difference of memory profiles once more.
+	// The sources have turned counters into differences. Without this label Pyroscope's
+	// storage v1 would compute differences of memory profiles again.
 	it.series.Labels = append(it.series.Labels, &typesv1.LabelPair{Name: labelDelta, Value: "false"})
 	p.Labels.Range(func(l labels.Label) {
 		it.series.Labels = append(it.series.Labels, &typesv1.LabelPair{Name: l.Name, Value: l.Value})
@@ -67,14 +68,14 @@ func newItem(p profile.Profile) (*item, error) {
 	return it, nil
 }
 
-// What an item and a label take besides their texts, in bytes, roughly.
+// Approximate memory of an item and of a label besides their texts, in bytes.
 const (
 	itemBytes  = 500
 	labelBytes = 100
 )
 
-// tell gives the outcome to whoever waits for it.
-func (it *item) tell(err error) {
+// finish passes the outcome to the callers that wait for it.
+func (it *item) finish(err error) {
 	for _, c := range it.waiting {
 		c <- err
 	}

@@ -2,7 +2,7 @@ package forward
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Outcomes of profiles, values of the label outcome.
+// Values of the label outcome.
 const (
 	outcomeOK       = "ok"
 	outcomeRefused  = "refused"
@@ -18,7 +18,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, q *queue) *metrics {
 	m := &metrics{profiles: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "flameline_forward_profiles_total",
-		Help: "Profiles by outcome of sending them: ok, failed (and to be sent again), or lost: refused by the server, dropped from the full queue, left over at shutdown.",
+		Help: "Profiles by outcome: ok; failed, to be sent again; or lost: refused by the server, dropped from the full queue, left at shutdown.",
 	}, []string{"outcome"})}
 	for _, outcome := range []string{outcomeOK, outcomeRefused, outcomeFailed, outcomeDropped, outcomeShutdown} {
 		m.profiles.WithLabelValues(outcome)

@@ -5,24 +5,23 @@ import (
 	"sync"
 )
 
-// A queue holds the profiles that wait for the server, oldest first, within its
-// bounds. A profile that is put in while it is queued already, as its ID says, is
-// the same one.
+// A queue holds the profiles to send, oldest first, within its bounds. A profile whose
+// ID is queued already is not queued again.
 type queue struct {
 	maxProfiles int
 	maxBytes    int64
-	wake        chan struct{} // capacity 1; receives when something came
+	wake        chan struct{} // capacity 1; receives when a profile was added
 
 	mu     sync.Mutex
 	closed bool
 	items  []*item
 	byID   map[key]*item
 	bytes  int64
-	// acknowledged counts items that got through.
+	// acknowledged counts the items that the server has acknowledged.
 	acknowledged uint64
 }
 
-// A key tells items apart: profiles of several types may share an ID.
+// A key identifies an item: profiles of several types may share an ID.
 type key struct{ id, labels string }
 
 func (it *item) key() key { return key{it.id, it.labels} }
@@ -31,14 +30,14 @@ func newQueue(maxProfiles int, maxBytes int64) *queue {
 	return &queue{maxProfiles: maxProfiles, maxBytes: maxBytes, wake: make(chan struct{}, 1), byID: map[key]*item{}}
 }
 
-// put adds items and returns how many had to go to make room: the oldest, of
-// those that are not on their way.
+// put adds items and returns how many were dropped to make room: the oldest that are not
+// in flight.
 func (q *queue) put(items []*item) (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
 		if q.closed {
-			it.tell(ErrDropped)
+			it.finish(ErrDropped)
 			dropped++
 			continue
 		}
@@ -51,9 +50,9 @@ func (q *queue) put(items []*item) (dropped int) {
 		q.bytes += it.bytes
 	}
 	for len(q.items) > q.maxProfiles || q.bytes > q.maxBytes {
-		i := slices.IndexFunc(q.items, func(it *item) bool { return !it.flying })
+		i := slices.IndexFunc(q.items, func(it *item) bool { return !it.inFlight })
 		if i < 0 {
-			break // all of it is on its way
+			break // all items are in flight
 		}
 		q.drop(q.items[i], ErrDropped)
 		q.items = slices.Delete(q.items, i, i+1)
@@ -66,31 +65,32 @@ func (q *queue) put(items []*item) (dropped int) {
 	return dropped
 }
 
-// drop ends an item, which the caller takes out of items.
+// drop removes an item with an outcome, except from the slice items, which is left to
+// the caller.
 func (q *queue) drop(it *item, outcome error) {
-	it.gone = true
+	it.removed = true
 	delete(q.byID, it.key())
 	q.bytes -= it.bytes
-	it.tell(outcome)
+	it.finish(outcome)
 }
 
-// take returns the oldest items for a request, which are then on their way: up to
-// limit of them, and no more than maxPlain bytes before compression, but at least
-// one. It returns none if the queue is empty.
+// take returns the oldest items for a request and marks them as in flight: up to limit
+// items, and up to maxPlain bytes before compression, but at least one item. It returns
+// none if the queue is empty.
 func (q *queue) take(limit int, maxPlain int64) []*item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, plain := 0, int64(0)
 	for n < min(limit, len(q.items)) && (n == 0 || plain+q.items[n].plain <= maxPlain) {
 		plain += q.items[n].plain
-		q.items[n].flying = true
+		q.items[n].inFlight = true
 		n++
 	}
 	return slices.Clone(q.items[:n])
 }
 
-// settle takes items out that the server acknowledged or, with an error, that it
-// will never take.
+// settle removes items that the server acknowledged (outcome nil), or that are given up
+// with an error.
 func (q *queue) settle(batch []*item, outcome error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -98,28 +98,27 @@ func (q *queue) settle(batch []*item, outcome error) {
 		q.acknowledged += uint64(len(batch))
 	}
 	for _, it := range batch {
-		it.flying = false
+		it.inFlight = false
 		q.drop(it, outcome)
 	}
-	q.items = slices.DeleteFunc(q.items, func(it *item) bool { return it.gone })
+	q.items = slices.DeleteFunc(q.items, func(it *item) bool { return it.removed })
 }
 
-// keep leaves items in the queue, to be sent again.
+// keep marks items of a failed request as not in flight, so that they are sent again.
 func (q *queue) keep(batch []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range batch {
-		it.flying = false
+		it.inFlight = false
 	}
 }
 
-// postpone leaves an item in the queue behind all others, so that these do not
-// wait for one that may be at fault. It returns how often that was the case while
-// others got through.
+// postpone moves an item to the end of the queue, so that the others do not wait for one
+// that may be refused. It returns item.alone.
 func (q *queue) postpone(it *item) (alone int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	it.flying = false
+	it.inFlight = false
 	if it.alone == 0 || q.acknowledged > it.acknowledged {
 		it.alone++
 		it.acknowledged = q.acknowledged
@@ -130,7 +129,7 @@ func (q *queue) postpone(it *item) (alone int) {
 	return it.alone
 }
 
-// close drops what is left and returns how much that was.
+// close drops the remaining items and returns their number.
 func (q *queue) close() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,14 +13,15 @@ const (
 	maxRetryAfter = 10 * time.Minute
 )
 
-// A backoff gives the pauses between attempts: twice as long each time, less up
-// to a half at random, lest all agents come at once when their server is back.
+// A backoff computes the pauses between attempts. Each is twice as long as the one
+// before, less a random part of up to a half, so that agents do not all return at once
+// when their server is back.
 type backoff struct {
 	first, last time.Duration
 }
 
-// next returns the next pause. after is what the server asked for, 0 if nothing:
-// the pause is not shorter.
+// next returns the next pause. It is at least after, the time that the server asked for,
+// 0 if none.
 func (b *backoff) next(after time.Duration) time.Duration {
 	b.last = min(max(b.first, 2*b.last), maxPause)
 	pause := b.last - rand.N(b.last/2+1)
@@ -32,17 +33,17 @@ func (b *backoff) next(after time.Duration) time.Duration {
 
 func (b *backoff) reset() { b.last = 0 }
 
-// An answer is what HTTP says of a server's answer besides the error: proxies
-// answer for servers, and know nothing of their protocol.
+// An answer holds the HTTP properties of an answer besides its error, since proxies
+// answer for servers without speaking Connect.
 type answer struct {
 	status     int // 0 without an answer
 	retryAfter time.Duration
 }
 
-// answerKey is the context's key of the *answer to fill in.
+// answerKey is the context key of a request's *answer.
 type answerKey struct{}
 
-// A recorder fills in the answer of a request's context.
+// A recorder is a RoundTripper that fills in the *answer of a request's context.
 type recorder struct{ next http.RoundTripper }
 
 func (r recorder) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -53,8 +54,8 @@ func (r recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// retryAfter reads the header, which is a number of seconds or a date (RFC 9110,
-// 10.2.3); 0 if it is neither.
+// retryAfter reads the header Retry-After, which is a number of seconds or a date (RFC
+// 9110, 10.2.3). It returns 0 for other texts.
 func retryAfter(text string, now time.Time) time.Duration {
 	text = strings.TrimSpace(text)
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
@@ -66,8 +67,8 @@ func retryAfter(text string, now time.Time) time.Duration {
 	return 0
 }
 
-// aboutSize reports whether a resource_exhausted error says that the message is
-// too large, as connect's and gRPC's do, rather than that there are too many.
+// aboutSize reports whether a resource_exhausted error, of connect or gRPC, means that
+// the message is too large, rather than that there are too many requests.
 func aboutSize(err error) bool {
 	text := strings.ToLower(err.Error())
 	for _, part := range []string{"too large", "larger than", "message size", "exceeds the maximum size"} {

@@ -12,28 +12,25 @@ import (
 )
 
 const (
-	// maxSeries is the number of profiles of one request, below the limit that
-	// servers have.
+	// maxSeries bounds the profiles of one request, below the limits of servers.
 	maxSeries = 200
-	// maxRequestBytes bounds the profiles of one request together, before
-	// compression, unless one alone is larger. Servers take as much of a request
-	// as of a profile, or more.
+	// maxRequestBytes bounds the profiles of one request, before compression, unless a
+	// single one is larger. Servers accept requests at least as large as profiles.
 	maxRequestBytes = 4 << 20
 	// requestTimeout bounds one request.
 	requestTimeout = 20 * time.Second
 	// maxAnswerBytes bounds an answer, which is empty or an error.
 	maxAnswerBytes = 1 << 20
-	// maxAlone is how often a profile is sent alone, and refused for no clear
-	// reason while others are taken, until it is given up.
+	// maxAlone is the number of attempts to send a profile alone before it is given up,
+	// if the reason of its refusal is unclear and others are accepted.
 	maxAlone = 10
 )
 
-// run sends what is queued, until ctx ends, or Close was called and the queue is
+// run sends queued profiles until ctx ends, or until Close was called and the queue is
 // empty.
 //
-// A request that fails makes the next one half as large, and one that gets
-// through twice as large. So one profile that the server refuses is soon in a
-// request of its own, and all others get through.
+// A failed request halves the size of the next one, and a successful one doubles it. So
+// a profile that the server refuses is soon sent alone, and all others are accepted.
 func (f *Forwarder) run(ctx context.Context) {
 	defer close(f.done)
 	limit := maxSeries
@@ -63,21 +60,21 @@ func (f *Forwarder) run(ctx context.Context) {
 			if failing {
 				failing = false
 				n, _ := f.queue.size()
-				f.log.Info("the server takes profiles again", "waiting", n)
+				f.log.Info("the server accepts profiles again", "waiting", n)
 			}
 			continue
 		}
 		limit = max(1, len(batch)/2)
-		if verdict == atFault && len(batch) == 1 {
+		if verdict == invalid && len(batch) == 1 {
 			f.refuse(batch[0], err)
 			continue
 		}
-		if verdict == atFault {
+		if verdict == invalid {
 			f.queue.keep(batch)
 			continue
 		}
 		f.metrics.profiles.WithLabelValues(outcomeFailed).Add(float64(len(batch)))
-		if verdict == suspect && len(batch) == 1 {
+		if verdict == unclear && len(batch) == 1 {
 			if f.queue.postpone(batch[0]) > maxAlone {
 				f.refuse(batch[0], err)
 				continue
@@ -87,13 +84,13 @@ func (f *Forwarder) run(ctx context.Context) {
 		}
 		if !failing && ctx.Err() == nil {
 			failing = true
-			f.log.Warn("profiles cannot be sent; they wait and are sent again", "err", err)
+			f.log.Warn("profiles cannot be sent; they stay in the queue", "err", err)
 		}
 		f.pause(ctx, pauses.next(answer.retryAfter))
 	}
 }
 
-// pause waits. Close cuts a pause short, and those after it are short.
+// pause waits. After Close, the present pause and further ones are short.
 func (f *Forwarder) pause(ctx context.Context, d time.Duration) {
 	closing := f.closing
 	select {
@@ -110,7 +107,7 @@ func (f *Forwarder) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// refuse gives a profile up.
+// refuse gives up a profile that the server refused.
 func (f *Forwarder) refuse(it *item, err error) {
 	f.metrics.profiles.WithLabelValues(outcomeRefused).Inc()
 	f.queue.settle([]*item{it}, fmt.Errorf("%w: %s: %w", ErrRefused, it.labels, err))
@@ -130,17 +127,17 @@ func (f *Forwarder) push(ctx context.Context, batch []*item) (answer, error) {
 	return a, err
 }
 
-// A verdict says what an answer means for the profiles that were sent.
+// A verdict is the meaning of an answer for the profiles of its request.
 type verdict int
 
 const (
 	accepted verdict = iota
-	// atFault: a profile of the request, or the size of it, is the reason.
-	atFault
-	// suspect: a profile may be the reason, or the server.
-	suspect
-	// away: the profiles are not the reason.
-	away
+	// invalid: the reason is a profile of the request, or the request's size.
+	invalid
+	// unclear: the reason may be a profile or the server.
+	unclear
+	// unavailable: the reason is not the profiles.
+	unavailable
 )
 
 func judge(a answer, err error) verdict {
@@ -148,29 +145,29 @@ func judge(a answer, err error) verdict {
 		return accepted
 	}
 	if a.status == http.StatusRequestEntityTooLarge {
-		return atFault
+		return invalid
 	}
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
-		return atFault
+		return invalid
 	case connect.CodeResourceExhausted:
 		if aboutSize(err) {
-			return atFault
+			return invalid
 		}
-		return away // a limit on the rate
+		return unavailable // a rate limit
 	case connect.CodeUnavailable, connect.CodeCanceled, connect.CodeUnauthenticated,
 		connect.CodePermissionDenied, connect.CodeUnimplemented, connect.CodeNotFound:
-		return away
+		return unavailable
 	}
-	return suspect
+	return unclear
 }
 
-// refusalPause is the least time between messages about refused profiles: every
-// profile of a node may be refused for the same reason.
+// refusalPause is the least time between log messages about refused profiles, since
+// every profile of a node may be refused for the same reason.
 const refusalPause = 10 * time.Second
 
-// A refusalLog logs refused profiles, each message with the number of those since
-// the last. It is used by one goroutine.
+// A refusalLog logs refused profiles, each time with the number since the last message.
+// It is used by one goroutine.
 type refusalLog struct {
 	last   time.Time
 	silent int

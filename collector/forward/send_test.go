@@ -227,7 +227,7 @@ func TestPoisonIsGivenUp(t *testing.T) {
 	require.Greater(t, others, 9, "it may be the server's fault")
 }
 
-// While nothing gets through, a failing profile is no poison: the server is.
+// While the server accepts nothing, a profile that fails is not given up.
 func TestNothingIsGivenUpWhileTheServerFails(t *testing.T) {
 	var requests atomic.Int64
 	ts := httptest.NewServer(handler(func(*pushv1.PushRequest) error {

@@ -1,9 +1,8 @@
-// Package funcname turns the names that compilers give to functions into those
-// of their source: it demangles C++ and Rust, and drops what differs from one
-// build to the next.
+// Package funcname converts compilers' names of functions to those of the source: it
+// demangles C++ and Rust names, and drops parts that differ between builds.
 //
-// It leaves to others where names come from: symbol tables (collector/symbolize)
-// and pushed profiles (collector/ingest).
+// Finding the names is left to collector/symbolize, for symbol tables, and to
+// collector/ingest, for pushed profiles.
 package funcname
 
 import (
@@ -12,16 +11,15 @@ import (
 	"github.com/ianlancetaylor/demangle"
 )
 
-// MaxBytes is about the length at which demangled names are cut. Deeply nested
+// MaxBytes is the approximate length at which demangled names are cut. Deeply nested
 // templates yield names of megabytes.
 const MaxBytes = 4096
 
-// maxMangled is the length of symbols beyond which they are shown as they are.
-// The demangler takes time with the square of the length, so symbols made for
-// it would stop the collector.
+// maxMangled is the length above which symbols are not demangled. The demangler takes
+// time quadratic in the length, so crafted symbols could stop the collector.
 const maxMangled = 8 << 10
 
-// A Style says how much of a C++ or Rust name is kept.
+// A Style selects the parts of a C++ or Rust name to keep.
 type Style int
 
 // Styles of demangled names. Suffixes that compilers append to clones of a
@@ -42,8 +40,7 @@ func Demangle(symbol string, style Style) (name string) {
 	if len(mangled) < 3 || len(mangled) > maxMangled || !(strings.HasPrefix(mangled, "_Z") || strings.HasPrefix(mangled, "_R") || strings.HasPrefix(mangled, "___Z")) {
 		return symbol
 	}
-	// Symbols are outside bytes; a bug in the demangler must not end the
-	// collector.
+	// Symbols come from outside; a panic of the demangler must not end the collector.
 	defer func() {
 		if recover() != nil {
 			name = symbol
@@ -70,11 +67,11 @@ func Demangle(symbol string, style Style) (name string) {
 	return name
 }
 
-// emptyGenerics drops what the demangler leaves of Rust's generic arguments.
+// emptyGenerics removes what the demangler leaves of Rust's generic arguments.
 var emptyGenerics = strings.NewReplacer("::<>", "", "<>", "")
 
-// cloneSuffixes are what GCC and LLVM append to copies and parts of a
-// function. True: only with a number behind it.
+// cloneSuffixes are the suffixes that GCC and LLVM append to clones and parts of a
+// function. The value true means only with a number after it.
 var cloneSuffixes = map[string]bool{
 	"cold": false, "localalias": false,
 	"part": true, "isra": true, "constprop": true, "lto_priv": true, "llvm": true, "__uniq": true, "clone": true,

@@ -52,7 +52,7 @@ func TestPushed(t *testing.T) {
 	}
 }
 
-// FuzzPushed holds that names stay short and UTF-8, and that a name that was
+// FuzzPushed checks that names stay short and UTF-8, and that a name that was
 // made plain is not changed again.
 func FuzzPushed(f *testing.F) {
 	for _, s := range []string{

@@ -2,11 +2,10 @@ package funcname
 
 import "strings"
 
-// Pushed returns the name to show for a function of a profile that was made
-// elsewhere. A mangled name is demangled in style Short, and what profilers put
-// around it stays: a module before it (libfoo.so._ZN3foo3barEv), an offset or a
-// mark such as _[k] behind it. A Rust name that was demangled already loses its
-// hash, which differs from build to build. Any other name is returned as it is.
+// Pushed returns the name to display for a function of a pushed profile. A mangled name
+// is demangled in style Short; additions of profilers are kept: a module before it
+// (libfoo.so._ZN3foo3barEv), an offset or a mark such as _[k] after it. A demangled Rust
+// name loses its hash, which differs between builds. Other names are returned unchanged.
 func Pushed(name string) string {
 	if at := mangledAt(name); at >= 0 {
 		end := at
@@ -38,9 +37,8 @@ func Mangled(name string) bool {
 	return ok
 }
 
-// mangledAt returns where a mangled symbol begins in a name: at its beginning or
-// behind a module, which profilers join to it by a dot, ` or !. It is -1 if
-// there is none.
+// mangledAt returns the offset of a mangled symbol in a name: 0, or that after a module,
+// which profilers join to it by a dot, ` or !. It returns -1 if there is none.
 func mangledAt(name string) int {
 	if len(name) < 3 {
 		return -1
@@ -63,8 +61,8 @@ func inSymbol(c byte) bool {
 // hexadecimal digits.
 const hashBytes = 3 + 16
 
-// rustHash finds the hash of a Rust path, which is at the end or has a mark such
-// as _[k] or an offset such as +0x1f behind it.
+// rustHash finds the hash at the end of a Rust path, which a mark such as _[k] or an
+// offset such as +0x1f may follow.
 func rustHash(name string) (begin, end int, ok bool) {
 	end = len(name)
 	if end <= hashBytes {

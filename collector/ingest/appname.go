@@ -9,23 +9,24 @@ import (
 	"github.com/prometheus/prometheus/util/strutil"
 )
 
-// labelSpy names the sender.
+// labelSpy is the label that names the sender.
 const labelSpy = "pyroscope_spy"
 
-// ParseName reads an application's name with labels, app{name=value,...}, as
-// Pyroscope's SDKs send it. Names are made of ASCII letters, digits, _ and ., the
-// application's also of - and /; values of anything but , and }. Space around
-// each is dropped. Names and values may also be in quotes, as in selectors: ", '
-// and ` mean what they mean there, with the same escapes, and any text is allowed
-// within. Of labels with the same name the last one counts.
+// ParseName reads an application's name with labels, app{name=value,...}, as Pyroscope's
+// SDKs send it. Names are made of ASCII letters, digits, _ and ., the application's also
+// of - and /; values of anything but , and }. Space around each is dropped. Names and
+// values may also be in quotes, as in selectors: ", ' and ` mean what they mean there,
+// with the same escapes, and any text is allowed within. Of labels with the same name
+// the last one counts.
 //
-// Pyroscope drops a label that is not closed in silence, and what follows the
-// closing brace; here they are errors, which give the offset in bytes.
+// A label that is not closed, and text after the closing brace, are errors that give the
+// offset in bytes; Pyroscope ignores them silently.
 func ParseName(s string) (app string, set map[string]string, err error) {
 	return parseName(s, nil)
 }
 
-// parseName is ParseName, and notes labels that are there twice with other values.
+// parseName is ParseName with a report, which may be nil, of labels that the name has
+// twice with different values.
 func parseName(s string, r *Report) (app string, set map[string]string, err error) {
 	app, rest, braced := strings.Cut(s, "{")
 	if app = strings.TrimSpace(app); app == "" {
@@ -65,13 +66,13 @@ func parseName(s string, r *Report) (app string, set map[string]string, err erro
 
 // A nameParser reads the labels of an application's name.
 type nameParser struct {
-	text, rest string // all of it, and what is not read yet
+	text, rest string // the whole name, and the part not read yet
 }
 
 func (p *nameParser) at() int { return len(p.text) - len(p.rest) }
 
-// label reads a label with the comma or brace after it, and whether more may
-// follow. Before the closing brace there may be none.
+// label reads a label and the comma or brace after it. key is "" if the closing brace
+// comes at once; more reports whether another label may follow.
 func (p *nameParser) label() (key, value string, more bool, err error) {
 	at := p.at()
 	if key, err = p.key(); err != nil || key == "" {
@@ -98,8 +99,8 @@ func (p *nameParser) label() (key, value string, more bool, err error) {
 	return key, value, more, nil
 }
 
-// key reads a label's name, up to the = after it. It is "" before the closing
-// brace, which is read.
+// key reads a label's name, up to the = after it. If the closing brace comes instead, it
+// reads the brace and returns "".
 func (p *nameParser) key() (string, error) {
 	at := p.at()
 	if rest := strings.TrimLeft(p.rest, " \t"); rest != "" && isQuote(rest[0]) {
@@ -150,7 +151,7 @@ func (p *nameParser) quoted() (string, error) {
 		case c == quote:
 			text, err := strutil.Unquote(p.rest[:i+1])
 			if err != nil {
-				return "", fmt.Errorf("%.100s is not in quotes as in a selector, at byte %d", p.rest[:i+1], at)
+				return "", fmt.Errorf("%.100s is not quoted as in a selector, at byte %d", p.rest[:i+1], at)
 			}
 			p.rest = p.rest[i+1:]
 			return text, nil

@@ -53,7 +53,7 @@ func TestParseNameNamesThePlace(t *testing.T) {
 		"shop{a=b}x":         `name: "x" follows the labels, at byte 9`,
 		`shop{a="b}`:         `name: the value of the label "a": the quotes are not closed, at byte 7`,
 		`shop{a="b"c}`:       `name: the value of the label "a" is in quotes, but "c" follows them, at byte 10`,
-		`shop{a="\q"}`:       `name: the value of the label "a": "\q" is not in quotes as in a selector, at byte 7`,
+		`shop{a="\q"}`:       `name: the value of the label "a": "\q" is not quoted as in a selector, at byte 7`,
 		`shop{"a"}`:          `name: the label "a" has no value, at byte 5`,
 		`shop{""=b}`:         `name: a label has no name, at byte 5`,
 		`shop{"a=b}`:         `name: a label's name: the quotes are not closed, at byte 5`,
@@ -97,7 +97,7 @@ func TestParseNameQuotesAsSelectors(t *testing.T) {
 	}
 }
 
-// FuzzParseName holds that what is accepted is accepted again in the form that
+// FuzzParseName checks that what is accepted is accepted again in the form that
 // SDKs write, and means the same.
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{"shop", "shop.cpu{region=eu,a=b}", "{", "a{b=c}}", "a{=}", "a{ b = c , d=}", "a{b={}", `a{b="c,d",'e f'=` + "`g`}"} {

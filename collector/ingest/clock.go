@@ -2,26 +2,27 @@ package ingest
 
 import "time"
 
-// Earliest is the time before which no profile was taken: what claims to be older
-// is zero, a count of microseconds, milliseconds or seconds, or the time since
-// the machine booted.
+// Earliest is the earliest time that a profile may have. A number that gives an earlier
+// one is 0, a count of microseconds, milliseconds or seconds, or the time since the
+// machine booted.
 var Earliest = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// ProfileTime returns when a profile began, in ns since 1970, given what the
-// sender says and when the profile arrived. All ways in use it.
+// ProfileTime returns when a profile began, in Unix nanoseconds, given the time and the
+// duration that the sender says, in ns, and when the profile arrived. All sources of
+// profiles use it.
 //
-// A time that cannot be is corrected, and noted in the report: a count of another
-// unit than nanoseconds, if that makes it a time of the last day; else the profile
-// is taken to have ended when it arrived. So is one that would have ended only
-// after it arrived, unless it began after that. Times that are possible but too old
-// or in the future are left to the receiver, who refuses them by name.
+// An impossible time is corrected, and the report says so: it is read as a count of µs,
+// ms or s, if that gives a time of the last day; else the profile is taken to have ended
+// when it arrived. The same holds for a profile that began before it arrived and would
+// end after it arrived. Possible times that are too old or in the future are not
+// corrected: the receiver refuses them.
 func ProfileTime(nanos, duration int64, received time.Time, r *Report) int64 {
 	t, _ := profileTime(nanos, duration, received, r)
 	return t
 }
 
-// profileTime is ProfileTime. said reports whether the sender said the time, in
-// whatever unit.
+// profileTime is ProfileTime that also reports whether the sender said a time, in any
+// unit.
 func profileTime(nanos, duration int64, received time.Time, r *Report) (t int64, said bool) {
 	if nanos >= Earliest.UnixNano() {
 		return notAhead(nanos, duration, received, r), true
@@ -36,20 +37,20 @@ func profileTime(nanos, duration int64, received time.Time, r *Report) (t int64,
 			return notAhead(t, duration, received, r), true
 		}
 	}
-	if nanos != 0 { // none at all is usual
+	if nanos != 0 { // profiles without a time are common
 		r.Correct("time", "of the profile, which is before 1990", 1)
 	}
 	return now - min(max(duration, 0), int64(24*time.Hour)), false
 }
 
-// ahead is how far the end of a profile may be after its arrival: by so much may
-// clocks differ, and the last windows of an agent that stops be incomplete.
+// ahead is how far a profile's end may be after its arrival without correction: clocks
+// differ, and the last window of an agent that stops is incomplete.
 const ahead = 10 * time.Second
 
-// notAhead returns when a profile began that says it began at t, in ns since 1970:
-// so that it did not end after it arrived. Where most of it would have, t is the
-// time at which it ended, which is what @datadog/pprof writes, on which Pyroscope's
-// SDK for Node.js stands; else the sender's clock is ahead.
+// notAhead corrects the start t, in Unix ns, of a profile that would have ended after it
+// arrived. If most of it would have, t is the time of its end, which @datadog/pprof
+// writes, on which Pyroscope's SDK for Node.js is built; else the sender's clock is
+// ahead, and the profile ended when it arrived.
 func notAhead(t, duration int64, received time.Time, r *Report) int64 {
 	now := received.UnixNano()
 	over := t - now + duration
@@ -64,16 +65,15 @@ func notAhead(t, duration int64, received time.Time, r *Report) int64 {
 	return now - duration
 }
 
-// farApart is how far a profile's own time may be from that which its push gives
-// before the report says that they contradict each other. Clocks and queues make
-// for less.
+// farApart is the least difference between a profile's own time and its push's that the
+// report calls a contradiction. Differences of clocks and delays in queues are smaller.
 const farApart = time.Hour
 
-// profileTime returns when a pprof profile of this push began and how long it is,
-// in ns since 1970 and ns: what it says itself, or from, or its length before until.
-// The profile's own time is stronger, since from and until are the sender's guess of
-// it; but one without a duration whose time lies between them is all of the time
-// between them: SDKs give a heap profile the time of its end.
+// profileTime returns when a pprof profile of this push began, in Unix ns, and its
+// length, in ns. The profile's own time comes first, since from and until are the
+// sender's estimate of it; without one, the profile began at from, or its length before
+// until. A profile without a duration whose time lies between from and until covers all
+// of that range: SDKs give a heap profile the time of its end.
 func (m *Push) profileTime(nanos, duration int64, r *Report) (begin, length int64) {
 	length = duration
 	if duration == 0 {
@@ -98,9 +98,9 @@ func (m *Push) profileTime(nanos, duration int64, r *Report) (begin, length int6
 	return t, length
 }
 
-// endsAt reports whether a profile of this push with a time and a duration, in ns,
-// ended at that time rather than beginning then: it would have ended after until,
-// which is often cut off to a second, and so it is closer to from.
+// endsAt reports whether the time t of a profile, in Unix ns, is that of its end: with
+// its duration, in ns, it would end after until, and ending at t brings its start closer
+// to from. until is often truncated to a second.
 func (m *Push) endsAt(t, duration int64) bool {
 	from, until := m.From.UnixNano(), m.Until.UnixNano()
 	if t > until+int64(ahead) || duration > int64(24*time.Hour) || t+duration <= until+int64(time.Second) {

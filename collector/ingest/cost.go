@@ -7,7 +7,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Memory that the parts of a decoded profile take, in bytes, with the pointer to each.
+// These are the sizes in memory of the parts of a decoded profile, in bytes, each with
+// the pointer to it.
 const (
 	sampleCost   = int64(unsafe.Sizeof(googlev1.Sample{})) + 8
 	labelCost    = int64(unsafe.Sizeof(googlev1.Label{})) + 8
@@ -20,10 +21,10 @@ const (
 	numberCost   = 8
 )
 
-// reserveParts reserves what decoding a profile takes beyond CostPerByte. An ordinary
-// profile takes no more, but one of many parts with nothing in them does: an empty
-// location has two bytes, and takes more than a hundred once it is decoded. compressed
-// says that CostPerByte was reserved while the profile was decompressed.
+// reserveParts reserves the memory that decoding a profile takes beyond CostPerByte for
+// each of its bytes. Ordinary profiles take no more, but one of many empty parts does:
+// an empty location has two bytes, and takes more than a hundred when decoded.
+// compressed says that CostPerByte was reserved during decompression.
 func reserveParts(raw []byte, compressed bool, l Limits) error {
 	if l.Reserve == nil {
 		return nil
@@ -40,13 +41,13 @@ func reserveParts(raw []byte, compressed bool, l Limits) error {
 	return l.Reserve(parts)
 }
 
-// partsCost is the memory that the parts of a profile.proto message take. What cannot be
-// read ends it: decoding ends there too.
+// partsCost returns the memory that the parts of a profile.proto message take. It stops
+// at a broken field, as decoding does.
 func partsCost(raw []byte) (total int64) {
 	for at := 0; at < len(raw); {
 		field, wire, _, from, to, ok := next(raw, at)
 		switch {
-		case !ok: // of another wire type, or broken
+		case !ok: // another wire type, or broken
 			if _, _, n := protowire.ConsumeField(raw[at:]); n > 0 {
 				at += n
 				continue
@@ -65,7 +66,7 @@ func partCost(field int, part []byte) int64 {
 	case 1, 11:
 		return typeCost
 	case 2:
-		// A number has a byte at least.
+		// A number has at least one byte.
 		return sampleCost + int64(len(part))*numberCost + fieldsOf(part, 3)*labelCost
 	case 3:
 		return mappingCost
@@ -79,7 +80,7 @@ func partCost(field int, part []byte) int64 {
 	return 0
 }
 
-// fieldsOf counts a field of a message.
+// fieldsOf counts how often a message has a field.
 func fieldsOf(message []byte, number int) (n int64) {
 	for at := 0; at < len(message); {
 		field, _, _, _, to, ok := next(message, at)

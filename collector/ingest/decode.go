@@ -7,12 +7,11 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// decode decodes a profile.proto message in the way in which nearly all are
-// written, with one allocation for all parts of a kind. It reports false for
-// what is broken, over a limit or merely unusual; the slower way then decides,
-// and names what is wrong.
+// decode decodes a profile.proto message as nearly all writers encode it, with one
+// allocation for all parts of a kind. It reports false for a message that is broken,
+// over a limit or unusual; decodeSlowly then decides, and its error names what is wrong.
 //
-// Strings of the result refer to raw, which must not change.
+// Strings of the result share memory with raw, which must not change.
 func decode(raw []byte, l Limits) (*googlev1.Profile, bool) {
 	d := decoder{b: raw, text: unsafe.String(unsafe.SliceData(raw), len(raw)), limits: l, p: &googlev1.Profile{}}
 	if !d.count() {
@@ -24,11 +23,12 @@ func decode(raw []byte, l Limits) (*googlev1.Profile, bool) {
 // A decoder decodes one profile.
 type decoder struct {
 	b      []byte
-	text   string // b
+	text   string // b as a string, sharing its memory
 	limits Limits
 	p      *googlev1.Profile
 
-	// How often each field of Profile is there, and the bytes of samples.
+	// counts are the occurrences of each field of Profile, and sampleBytes the bytes of
+	// its samples.
 	counts      [len(fieldWires)]int
 	sampleBytes int
 
@@ -45,7 +45,7 @@ type decoder struct {
 	lineCount int
 }
 
-// A slab hands out values that were allocated many at a time.
+// A slab hands out values that were allocated together.
 type slab[T any] struct{ free []T }
 
 func (s *slab[T]) take(n int) []T {
@@ -57,20 +57,20 @@ func (s *slab[T]) take(n int) []T {
 	return out
 }
 
-// Wire types; a field's tag is one byte, as those of profile.proto are.
+// Wire types of protobuf. Tags of profile.proto's fields have one byte.
 const (
 	wireVarint = 0
 	wireBytes  = 2
 	wireNone   = -1
 )
 
-// fieldWires are the wire types of Profile's fields. Comments are rare.
+// fieldWires are the wire types of Profile's fields, wireNone for comments, which are rare.
 var fieldWires = [...]int{
 	wireNone, wireBytes, wireBytes, wireBytes, wireBytes, wireBytes, wireBytes, wireVarint,
 	wireVarint, wireVarint, wireVarint, wireBytes, wireVarint, wireNone, wireVarint,
 }
 
-// uvarint reads a number at an offset; n is 0 if it is broken.
+// uvarint reads a number at an offset. n is its length in bytes, 0 if it is broken.
 func uvarint(b []byte, at int) (v uint64, n int) {
 	if at < len(b) && b[at] < 0x80 {
 		return uint64(b[at]), 1
@@ -85,7 +85,7 @@ func uvarint(b []byte, at int) (v uint64, n int) {
 	return v, max(n, 0)
 }
 
-// next reads a tag and what follows: a number, or the range of bytes.
+// next reads a tag and its value: a number v, or bytes from one offset to another.
 func next(b []byte, at int) (field, wire int, v uint64, from, to int, ok bool) {
 	tag := b[at]
 	field, wire = int(tag>>3), int(tag&7)
@@ -105,7 +105,7 @@ func next(b []byte, at int) (field, wire int, v uint64, from, to int, ok bool) {
 	return 0, 0, 0, 0, 0, false
 }
 
-// count counts the parts and allocates them.
+// count counts the parts of each kind and allocates them.
 func (d *decoder) count() bool {
 	for at := 0; at < len(d.b); {
 		field, wire, _, from, to, ok := next(d.b, at)
@@ -132,7 +132,7 @@ func (d *decoder) count() bool {
 	d.locations, p.Location = make([]googlev1.Location, c[4]), make([]*googlev1.Location, 0, c[4])
 	d.functions, p.Function = make([]googlev1.Function, c[5]), make([]*googlev1.Function, 0, c[5])
 	p.StringTable = make([]string, 0, c[6])
-	d.values = make([]int64, 0, min(c[1]*c[2], d.sampleBytes)) // a number takes a byte at least
+	d.values = make([]int64, 0, min(c[1]*c[2], d.sampleBytes)) // a number has at least one byte
 	d.ids = make([]uint64, 0, d.sampleBytes/2)
 	d.lines.free, d.linePtrs.free = make([]googlev1.Line, c[4]), make([]*googlev1.Line, c[4])
 	return true
@@ -209,7 +209,8 @@ func appendPacked[N ~int64 | ~uint64](to []N, b []byte) ([]N, bool) {
 	return to, true
 }
 
-// numbers reads a message of numbers alone, by field from 1.
+// numbers reads a message that has only numbers: field 1 into the first variable, and so
+// on.
 func (d *decoder) numbers(from, to int, into ...*int64) bool {
 	return d.fields(from, to, func(field int, v uint64) bool {
 		if field > len(into) {
@@ -256,7 +257,7 @@ func (d *decoder) sample(s *googlev1.Sample, from, to int) bool {
 		}
 	}
 	if len(d.values)-firstValue > len(d.types) {
-		return false // values were allocated for one of each type
+		return false // values holds as many as there are types
 	}
 	if len(d.ids) > firstID {
 		s.LocationId = d.ids[firstID:len(d.ids):len(d.ids)]
@@ -267,8 +268,8 @@ func (d *decoder) sample(s *googlev1.Sample, from, to int) bool {
 	return true
 }
 
-// fields hands out the fields of a message of numbers alone, to fn, which reports
-// false for one that it does not know.
+// fields calls fn with each field of a message that has only numbers. fn reports false
+// for an unknown field.
 func (d *decoder) fields(from, to int, fn func(field int, v uint64) bool) bool {
 	for at := from; at < to; {
 		field, wire, v, end, _, ok := next(d.b[:to], at)
@@ -358,7 +359,7 @@ func (d *decoder) line(l *googlev1.Line, from, to int) bool {
 			l.FunctionId = v
 		case 2:
 			l.Line = int64(v)
-		default: // a column, which nothing here keeps
+		default: // a column, which is not stored
 			return false
 		}
 		return true

@@ -35,7 +35,7 @@ func TestDecodeReadsRealProfiles(t *testing.T) {
 	}
 }
 
-// FuzzDecode holds that what the fast way reads, the slow way reads too, and
+// FuzzDecode checks that what the fast way reads, the slow way reads too, and
 // makes the same of it.
 func FuzzDecode(f *testing.F) {
 	f.Add(encode(f, sound()))

@@ -14,10 +14,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// ErrTooLarge is wrapped by errors about Limits.MaxProfileBytes.
+// ErrTooLarge is wrapped by errors about profiles over Limits.MaxProfileBytes.
 var ErrTooLarge = errors.New("too large")
 
-// gzips are readers to use again: each has tables of some 40 kB.
+// gzips are readers for reuse, since each has tables of some 40 kB.
 var gzips = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 var (
@@ -25,22 +25,23 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// The least and the most memory of a zstd frame's window, in bytes. Encoders use 8 MB
-// at most unless they are told to.
+// Bounds of the memory, in bytes, for a zstd frame's window. Encoders use up to 8 MB by
+// default.
 const (
 	minWindow = 1 << 20
 	maxWindow = 32 << 20
 )
 
-// CostPerByte is what a byte of a profile takes in memory, about, while the profile is
-// decoded and stored: a number of one byte is one of eight.
+// CostPerByte is the approximate memory, in bytes, that each byte of a profile takes
+// while it is decoded and stored: an encoded number of one byte takes eight when
+// decoded.
 const CostPerByte = 12
 
-// Decompress undoes what the transport of a body has done to it: by coding, which is a
-// Content-Encoding or "" for none, or by the body's first bytes, which tell gzip and
-// zstd. A body that is not compressed is returned as it is. Errors about more than most
-// bytes, 0 for any number, wrap ErrTooLarge; those of reserve, which may be nil, are
-// returned as they are. reserve is called before memory is taken, with bytes.
+// Decompress decompresses a body, by coding, which is a Content-Encoding or "" for none,
+// or by the body's first bytes, which identify gzip and zstd. A body that is not
+// compressed is returned unchanged. If the result would have more than most bytes (0 for
+// no limit), the error wraps ErrTooLarge. reserve, if it is not nil, is called before
+// memory is allocated, with bytes; its errors are returned unchanged.
 func Decompress(b []byte, coding string, most int64, reserve func(int64) error) ([]byte, error) {
 	u := unpacking{most: most, cost: 2, reserve: reserve}
 	if coding == "deflate" {
@@ -49,9 +50,9 @@ func Decompress(b []byte, coding string, most int64, reserve func(int64) error) 
 	return u.unpack(b)
 }
 
-// decompress undoes gzip or zstd, told by their first bytes; anything else is
-// returned as it is. It reads no more than Limits.MaxProfileBytes, and reserves what
-// the result will take once it is decoded.
+// decompress decompresses gzip or zstd, which their first bytes identify, and returns
+// anything else unchanged. It reads up to Limits.MaxProfileBytes, and reserves the
+// memory that decoding the result takes.
 func decompress(b []byte, l Limits) ([]byte, error) {
 	u := unpacking{most: l.MaxProfileBytes, cost: CostPerByte, reserve: l.Reserve}
 	return u.unpack(b)
@@ -59,8 +60,8 @@ func decompress(b []byte, l Limits) ([]byte, error) {
 
 // An unpacking is one run of a decompressor.
 type unpacking struct {
-	most    int64 // bytes of the result, 0 for any number
-	cost    int64 // memory that a byte of it takes
+	most    int64 // bytes of the result; 0 for no limit
+	cost    int64 // memory to reserve per byte of the result
 	reserve func(int64) error
 }
 
@@ -100,8 +101,8 @@ func (u *unpacking) unpack(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// windowOf is the memory that the first zstd frame asks the decompressor for, in bytes,
-// within bounds. Frames that follow may not ask for more.
+// windowOf returns the window, in bytes, of the first zstd frame, within bounds. Later
+// frames may not need a larger one.
 func windowOf(b []byte) int64 {
 	var h zstd.Header
 	if err := h.Decode(b); err != nil {
@@ -110,8 +111,8 @@ func windowOf(b []byte) int64 {
 	return int64(min(max(h.WindowSize, minWindow), maxWindow))
 }
 
-// inflate undoes HTTP's deflate: zlib's format, or what some clients take the name for,
-// deflate without a header.
+// inflate decompresses HTTP's deflate: zlib's format, or raw deflate, which some clients
+// send under that name.
 func (u *unpacking) inflate(b []byte) ([]byte, error) {
 	in := bytes.NewReader(b)
 	if len(b) >= 2 && b[0]&0x0f == 8 && binary.BigEndian.Uint16(b)%31 == 0 {
@@ -124,8 +125,8 @@ func (u *unpacking) inflate(b []byte) ([]byte, error) {
 	return u.read("deflate", flate.NewReader(in), in, len(b), expected(b))
 }
 
-// read reads all of r, whose input of so many bytes is in. The buffer begins with room
-// for what is expected, and memory is reserved before the buffer grows.
+// read reads all of r, whose compressed input of size bytes is in. The buffer begins
+// with the given room; memory is reserved before the buffer grows.
 func (u *unpacking) read(name string, r io.Reader, in *bytes.Reader, size, room int) ([]byte, error) {
 	if u.most > 0 {
 		r = io.LimitReader(r, u.most+1)
@@ -162,8 +163,8 @@ func (u *unpacking) read(name string, r io.Reader, in *bytes.Reader, size, room 
 	return out, nil
 }
 
-// expected is how many bytes b will have after decompression, or a little more.
-// gzip ends with that number, which may be a lie: it is believed up to a point.
+// expected estimates how many bytes b has after decompression. gzip ends with that
+// number; since it may be wrong, it is believed only up to a bound.
 func expected(b []byte) int {
 	n := min(len(b)*4, 1<<20)
 	if bytes.HasPrefix(b, gzipMagic) && len(b) >= 18 {

@@ -8,9 +8,8 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// A budget bounds the profiles that one body becomes. A small body can say much
-// by reference, so their size together, about as pprof encodes it, is held to
-// that of one profile.
+// A budget bounds the total size, about as pprof encodes it, of the profiles made from
+// one body, to that of one profile: a small body can refer to the same data many times.
 type budget struct {
 	limits Limits
 	bytes  int64
@@ -26,15 +25,15 @@ func (b *budget) fits() error {
 	return nil
 }
 
-// A draft is a pprof profile in the making. Strings, functions, locations and
-// samples that are added twice are there once; samples add up.
+// A draft is a pprof profile under construction. Strings, functions, locations and
+// samples are deduplicated; equal samples are added up.
 type draft struct {
 	budget    *budget
 	pprof     *googlev1.Profile
 	texts     map[string]int64
 	functions map[functionKey]uint64
 	places    map[placeKey]uint64
-	samples   map[string]uint32 // by key, indexes of pprof's samples
+	samples   map[string]uint32 // index in pprof.Sample, by key
 	key       []byte
 }
 
@@ -85,7 +84,7 @@ func (d *draft) valueType(t valueType) *googlev1.ValueType {
 	return &googlev1.ValueType{Type: d.text(t.name), Unit: d.text(t.unit)}
 }
 
-// period sets what triggers a sample, unless it has no name.
+// period sets the period's type and length, unless the type has no name.
 func (d *draft) period(t valueType, period int64) {
 	if t.name != "" {
 		d.pprof.PeriodType, d.pprof.Period = d.valueType(t), period
@@ -110,8 +109,8 @@ func (d *draft) newLocation(l *googlev1.Location) uint64 {
 	return l.Id
 }
 
-// function returns the ID of a function. A mangled name is its system name, and
-// those that are shown alike are one function.
+// function returns the ID of a function. A mangled name becomes its system name, and
+// functions with the same displayed name and file are one.
 func (d *draft) function(name, file string) uint64 {
 	k := functionKey{d.text(name), d.text(file)}
 	id, ok := d.functions[k]
@@ -131,7 +130,7 @@ func (d *draft) function(name, file string) uint64 {
 	return id
 }
 
-// fits checks the limits on symbols and on all drafts together.
+// fits checks the limits on this draft's symbols and on the budget of all drafts.
 func (d *draft) fits() error {
 	p, most := d.pprof, d.budget.limits.MaxSymbols
 	if n := len(p.StringTable) + len(p.Function) + len(p.Location) + len(p.Mapping); exceeds(n, most) {
@@ -140,8 +139,8 @@ func (d *draft) fits() error {
 	return d.budget.fits()
 }
 
-// add adds values, none of them negative, to the sample with these locations
-// and labels, and returns its index. The draft keeps locations.
+// add adds values, none of them negative, to the sample with these locations and labels,
+// and returns the sample's index. The draft keeps the slice locations.
 func (d *draft) add(locations []uint64, labels []sampleLabel, values ...int64) (index uint32, err error) {
 	l := d.budget.limits
 	if exceeds(len(labels), l.MaxLabels) {

@@ -10,24 +10,21 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Folded reads folded stacks, the text that FlameGraph's stackcollapse scripts
-// write: on each line the functions of a stacktrace, outermost first, with
-// semicolons between, a space and the number of samples. Function names may
-// hold spaces. Empty lines and comments, which begin with #, are skipped;
-// stacktraces that are there several times are added up. Numbers may have
-// fractions, which are rounded so that the sum stays right. The text is UTF-8 or
-// UTF-16, and may be compressed as in Pprof.
+// Folded reads folded stacks, the text that FlameGraph's stackcollapse scripts write: on
+// each line the functions of a stacktrace, outermost first, with semicolons between, a
+// space and the number of samples. Function names may hold spaces. Empty lines and
+// comments, which begin with #, are skipped; stacktraces that are there several times
+// are added up. Numbers may have fractions, which are rounded so that the sum stays
+// right. The text is UTF-8 or UTF-16, and may be compressed as in Pprof.
 //
-// The application's name says which type of profile it is. An error gives the
-// line, or what the body is instead. A file with two numbers on each line, which
-// is a comparison, is an error too. size is the body's, in bytes, after
-// decompression.
+// The application's name gives the profile type. Errors name the line, or the format
+// that the body has instead. A file with two numbers on each line is a comparison, and
+// an error. size is the size of the body after decompression, in bytes.
 func Folded(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	return readLines("folded", body, m, l, true)
 }
 
-// Lines reads stacktraces as Folded does, one a line for each sample, without
-// numbers.
+// Lines reads stacktraces as Folded does, one line per sample and without numbers.
 func Lines(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	return readLines("lines", body, m, l, false)
 }
@@ -51,7 +48,7 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 	if raw, err = plainText(raw, l); err != nil {
 		return fail(0, err)
 	}
-	if bytes.IndexByte(raw, '\n') < 0 { // lines as on Macs of old
+	if bytes.IndexByte(raw, '\n') < 0 { // line ends of the classic Mac OS
 		raw = bytes.ReplaceAll(raw, []byte("\r"), []byte("\n"))
 	}
 	for _, what := range []string{kindOfBinary(raw, l), kindOfText(raw)} {
@@ -61,12 +58,12 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 	}
 	if counted {
 		if n := comparison(raw); n > 0 {
-			return fail(n, errors.New("two numbers: this is a comparison of two profiles (as difffolded.pl writes), which are to be sent one by one"))
+			return fail(n, errors.New("two numbers: this is a comparison of two profiles (as difffolded.pl writes); send the profiles one by one"))
 		}
 	}
 	s := newStacks(l)
 	count := scaled{scale: max(t.scale, 1)}
-	t.scale = 0 // values have it
+	t.scale = 0 // applied to the values already
 	n := 0
 	for line := range bytes.Lines(raw) {
 		n++
@@ -94,8 +91,8 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 	return ps, size, nil
 }
 
-// isComment reports whether a line is one: # or // with a space behind it, or
-// other words after # that are no stacktrace.
+// isComment reports whether a line is a comment: # or // followed by a space, or #
+// followed by words that do not form a stacktrace.
 func isComment(line []byte) bool {
 	if rest, ok := bytes.CutPrefix(line, []byte("//")); ok {
 		return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t'
@@ -110,7 +107,7 @@ func isComment(line []byte) bool {
 	return bytes.IndexByte(line, ';') < 0 || !isNumber(last)
 }
 
-// lastField cuts a line at its last space. Without one, before is nil.
+// lastField splits a line at its last space. before is nil if there is no space.
 func lastField(line []byte) (before, last []byte) {
 	i := bytes.LastIndexAny(line, " \t")
 	if i < 0 {
@@ -119,8 +116,8 @@ func lastField(line []byte) (before, last []byte) {
 	return bytes.TrimRight(line[:i], " \t"), line[i+1:]
 }
 
-// isNumber reports whether text is a number in decimal digits, perhaps with a
-// sign, a fraction or an exponent.
+// isNumber reports whether text is a decimal number, with or without sign, fraction and
+// exponent.
 func isNumber(b []byte) bool {
 	if len(b) == 0 || len(b) > 64 || b[len(b)-1] > '9' && b[len(b)-1] != '.' {
 		return false
@@ -134,9 +131,8 @@ func isNumber(b []byte) bool {
 	return err == nil || errors.Is(err, strconv.ErrRange)
 }
 
-// comparison returns the first line that ends in two numbers if most lines do, 0
-// otherwise. In a few lines the first number belongs to a name, such as that of
-// a thread.
+// comparison returns the first line that ends in two numbers, if most lines do, else 0.
+// Where only a few do, the first number belongs to a name, such as a thread's.
 func comparison(raw []byte) (line int) {
 	n, one, two := 0, 0, 0
 	for text := range bytes.Lines(raw) {
@@ -161,14 +157,14 @@ func comparison(raw []byte) (line int) {
 	return 0
 }
 
-// scaled reads numbers of samples, and multiplies them.
+// scaled reads numbers of samples and multiplies them by scale.
 type scaled struct {
 	scale   int64
-	carry   float64 // what rounding has taken off so far, or added
+	carry   float64 // sum of rounding errors so far
 	rounded int
 }
 
-// read reads a line's stacktrace and its value.
+// read splits a line into its stacktrace and its value.
 func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
 	stack, last := lastField(line)
 	if stack == nil && len(last) == len(line) {
@@ -179,9 +175,9 @@ func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
 	case errors.Is(err, strconv.ErrRange):
 		return nil, 0, fmt.Errorf("%s is more than %d", cut(last), int64(math.MaxInt64))
 	case err != nil && bytes.IndexByte(last, ',') >= 0:
-		return nil, 0, fmt.Errorf("%q has a comma, which may separate thousands or a fraction; numbers are written without, fractions with a dot", cut(last))
+		return nil, 0, fmt.Errorf("%q has a comma, which may separate thousands or a fraction; write numbers without commas and fractions with a dot", cut(last))
 	case err != nil && !isNumber(last):
-		return nil, 0, fmt.Errorf("%q is no number of samples", cut(last))
+		return nil, 0, fmt.Errorf("%q is not a number of samples", cut(last))
 	case err != nil:
 		value, err = c.fraction(last)
 		return stack, value, err
@@ -195,8 +191,8 @@ func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
 	return stack, v, nil
 }
 
-// fraction reads a number that is not a whole one. What rounding takes off is
-// added to the next one, so that the sum of all is right.
+// fraction reads a number with a fraction. The rounding error is carried to the next
+// number, so that the total is right.
 func (c *scaled) fraction(b []byte) (int64, error) {
 	v, err := strconv.ParseFloat(string(b), 64)
 	switch {
@@ -214,8 +210,8 @@ func (c *scaled) fraction(b []byte) (int64, error) {
 	return int64(whole), nil
 }
 
-// addText adds a stacktrace whose functions have semicolons between them. As for
-// FlameGraph's scripts, semicolons at its end say nothing.
+// addText adds a stacktrace whose functions are separated by semicolons. Trailing
+// semicolons are ignored, as FlameGraph's scripts do.
 func (s *stacks) addText(stack []byte, value int64) error {
 	n := uint32(0)
 	stack = bytes.TrimRight(stack, ";")

@@ -96,9 +96,9 @@ func TestFoldedNamesTheLine(t *testing.T) {
 		want string
 	}{
 		"no number":         {"a;b 1\na;b\n", Limits{}, `folded: line 2: "a;b" has no space`},
-		"no number at all":  {"a;b 1\n\na;b 1.5s\n", Limits{}, `folded: line 3: "1.5s" is no number of samples`},
+		"no number at all":  {"a;b 1\n\na;b 1.5s\n", Limits{}, `folded: line 3: "1.5s" is not a number of samples`},
 		"a comma":           {"a;b 1,234\n", Limits{}, `folded: line 1: "1,234" has a comma, which may separate thousands or a fraction`},
-		"infinite":          {"a;b inf\n", Limits{}, `folded: line 1: "inf" is no number of samples`},
+		"infinite":          {"a;b inf\n", Limits{}, `folded: line 1: "inf" is not a number of samples`},
 		"negative fraction": {"a;b -0.5\n", Limits{}, "folded: line 1: the value -0.5 is negative"},
 		"too large":         {"a;b 9223372036854775808\n", Limits{}, "folded: line 1: 9223372036854775808 is more than 9223372036854775807"},
 		"large exponent":    {"a;b 1e400\n", Limits{}, "folded: line 1: 1e400 is more than 9223372036854775807"},
@@ -115,7 +115,7 @@ func TestFoldedNamesTheLine(t *testing.T) {
 		"JFR":               {"FLR\x00\x00\x02", Limits{}, "folded: this is "},
 		"binary":            {"a\x00\x01\x02", Limits{}, "folded: this is binary, no text"},
 		"pprof":             {string(encode(t, sound())), Limits{}, "folded: this is a pprof profile (format=pprof)"},
-		"half of UTF-16":    {"\xff\xfea\x00b", Limits{}, "folded: UTF-16 of an odd number of bytes, 3"},
+		"half of UTF-16":    {"\xff\xfea\x00b", Limits{}, "folded: UTF-16 with an odd number of bytes, 3"},
 		"negative":          {"a;b -1\n", Limits{}, "folded: line 1: the value -1 is negative"},
 		"overflow":          {"a 9223372036854775807\na 1\n", Limits{}, "folded: line 2: the values of one stacktrace add up to more than"},
 		"samples":           {"a 1\nb 1\na 1\nc 1\n", Limits{MaxSamples: 2}, "folded: line 4: more than 2 stacktraces (limits.max_samples)"},
@@ -142,7 +142,7 @@ func TestFoldedNamesTheLine(t *testing.T) {
 		})
 	}
 	_, _, err := Folded(nil, pushOf(t, "shop.what"), Limits{})
-	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is no profile type`)
+	require.ErrorContains(t, err, `name: "shop.what" ends in "what", which is not a profile type`)
 	_, _, err = Folded([]byte("a 1"), pushOf(t, "shop{service_name=a}"), Limits{MaxLabels: 3})
 	require.ErrorContains(t, err, "folded: labels: 4 labels are more than 3 (limits.max_labels)")
 	_, _, err = Folded(nil, pushOf(t, ".cpu"), Limits{})
@@ -181,7 +181,7 @@ func TestFoldedOfOtherTools(t *testing.T) {
 		require.Equal(t, len(body), size)
 		require.Equal(t, want, foldedText(sole(t, ps, Limits{})), name)
 	}
-	// A private method of JavaScript is no comment.
+	// A private method of JavaScript is not a comment.
 	ps, _, err := Folded([]byte("#connect;read 3\n"), pushOf(t, "shop"), Limits{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"#connect;read 3"}, foldedText(sole(t, ps, Limits{})))
@@ -238,7 +238,7 @@ var fuzzLimits = Limits{
 	MaxLabels: 10, MaxLabelValueBytes: 100,
 }
 
-// FuzzFolded holds that what is accepted keeps its sum, and is a sound profile.
+// FuzzFolded checks that what is accepted keeps its sum, and is a sound profile.
 func FuzzFolded(f *testing.F) {
 	f.Add([]byte("main;work 30\nmain 2\n"), true)
 	f.Add([]byte("main;work\nmain;work\n"), false)

@@ -12,8 +12,8 @@ import (
 // maxParts bounds the parts of a form. SDKs send two.
 const maxParts = 16
 
-// ReadForm returns the parts of a multipart/form-data body by their names. Two parts
-// with the same name are an error, which names the part.
+// ReadForm returns the parts of a multipart/form-data body by name. A name that occurs
+// twice is an error.
 func ReadForm(contentType string, body []byte) (map[string][]byte, error) {
 	_, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
@@ -27,9 +27,9 @@ func ReadForm(contentType string, body []byte) (map[string][]byte, error) {
 	for n := 0; ; n++ {
 		p, err := r.NextRawPart()
 		if errors.Is(err, io.EOF) {
-			// The reader takes a form that is cut between parts for a whole one.
+			// mime/multipart does not notice a form that is truncated between parts.
 			if !bytes.Contains(body, []byte("--"+params["boundary"]+"--")) {
-				return nil, fmt.Errorf("form: is cut: the closing boundary is missing, after %d parts", n)
+				return nil, fmt.Errorf("form: is truncated: the closing boundary is missing after %d parts", n)
 			}
 			return parts, nil
 		}
@@ -45,7 +45,7 @@ func ReadForm(contentType string, body []byte) (map[string][]byte, error) {
 			return nil, fmt.Errorf("form: part %d, %q: %w", n, name, err)
 		}
 		if _, ok := parts[name]; ok {
-			return nil, fmt.Errorf("form: part %d, %q: is there twice; send the profiles one by one", n, name)
+			return nil, fmt.Errorf("form: part %d, %q: occurs twice; send the profiles one by one", n, name)
 		}
 		parts[name] = b
 	}

@@ -18,10 +18,9 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// JFR reads a recording of Java's flight recorder, as the JDK, async-profiler
-// and Pyroscope's Java agent write them, which may be compressed with gzip or
-// zstd. Every kind of event becomes the profile type that Pyroscope makes of
-// it:
+// JFR reads a recording of Java's flight recorder, as the JDK, async-profiler and
+// Pyroscope's Java agent write them, which may be compressed with gzip or zstd. Every
+// kind of event becomes the profile type that Pyroscope makes of it:
 //
 //	process_cpu  cpu in nanoseconds: jdk.CPUTimeSample, jdk.ExecutionSample
 //	wall         wall in nanoseconds: profiler.WallClockSample, jdk.NativeMethodSample
@@ -30,22 +29,22 @@ import (
 //	mutex        contentions and delay: jdk.JavaMonitorEnter
 //	block        contentions and delay: jdk.ThreadPark
 //
-// A sample counts the time between two samples by the recording's own settings,
-// and by m.SampleRate where they do not tell. Where a chunk has samples of CPU
-// time, its jdk.ExecutionSample events, which are of the same time, are left out.
+// A sample counts the time between two samples by the recording's own settings, and by
+// m.SampleRate where they do not tell. Where a chunk has samples of CPU time, its
+// jdk.ExecutionSample events are left out, since they sample the same time.
 //
-// Each event is at its own time: a recording of more than five seconds becomes a
-// profile for every window of them. How times follow from the recording and from
-// m is said at recording.setTimes.
+// Each event keeps its time: a recording longer than five seconds becomes one profile
+// per five-second window. recording.setTimes describes how times follow from the
+// recording and from m.
 //
-// snapshot is the part "labels" of a form that Pyroscope's agent sends, the
-// contexts that events refer to, compressed or not; it may be empty.
+// snapshot is the part "labels" of the form that Pyroscope's agent sends: the label sets
+// that events refer to, compressed or not. It may be empty.
 //
-// Events that are not read are noted in l.Report if they have stacktraces. A
-// recording with such events alone is an error that names what is in it, unless
-// events that are read were switched on and just did not happen.
+// Events of other kinds are reported in l.Report if they have stacktraces. A recording
+// that has only such events is an error that lists them, unless events of a kind that is
+// read were enabled and none occurred.
 //
-// size is the recording's, in bytes, after decompression. Errors name the chunk
+// size is the size of the recording after decompression, in bytes. Errors name the chunk
 // and the offset.
 func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	raw, err := decompress(body, l)
@@ -53,7 +52,7 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 		return nil, 0, fmt.Errorf("jfr: %w", err)
 	}
 	if len(raw) == 0 {
-		return nil, 0, errors.New("jfr: no bytes")
+		return nil, 0, errors.New("jfr: the recording is empty")
 	}
 	contexts, err := readContexts(snapshot, l)
 	if err != nil {
@@ -93,34 +92,34 @@ type recording struct {
 	drafts    map[jfrSeries]*jfrDraft
 	order     []jfrSeries
 	done      []profile.Profile
-	event     string // what async-profiler samples by
+	event     string // the event that async-profiler samples by
 	begin     int64  // of the recording, in ns since 1970
 	end       int64
 	used      bool // some event has become part of a profile
-	misplaced int  // events that are not at a time of their chunk
-	early     int  // events with a part that is too old for the receiver
+	misplaced int  // events outside the time of their chunk
+	early     int  // events of which a part is too old for the receiver
 
-	// Of the chunk that is read now.
+	// The following belong to the chunk that is being read.
 	chunk  *jfrChunk
 	parser *parser.Parser
 	stacks map[stackKey][]uint64 // locations of stacktraces, by draft
 	cpu    int64                 // ns between two samples
 	wall   int64
-	batch  int // of the chunk's batches, the next one
+	batch  int // index of the chunk's next batch
 }
 
-// A jfrSeries is what events of one profile have in common.
+// A jfrSeries identifies the profile that an event belongs to.
 type jfrSeries struct {
 	jfrType
-	event string    // what async-profiler samples by
-	chunk *jfrChunk // of what is counted at one time of each chunk; else nil
+	event string    // the event that async-profiler samples by
+	chunk *jfrChunk // for values that each chunk counts at its end; else nil
 }
 
-// A jfrDraft is a profile in the making, and its samples' times.
+// A jfrDraft is a profile under construction, with the times of its samples.
 type jfrDraft struct {
 	draft
-	times *timeline // nil until a sample has to be at a time of its own
-	whole bool      // all samples are at the profile's time
+	times *timeline // nil until a sample needs its own time
+	whole bool      // all samples have the profile's time
 }
 
 type stackKey struct {
@@ -128,10 +127,11 @@ type stackKey struct {
 	ref   types.StackTraceRef
 }
 
-// addChunk reads a chunk, which b begins with.
+// addChunk reads the chunk at the start of b.
 func (r *recording) addChunk(b []byte, chunk *jfrChunk) (err error) {
-	// The scan bounds what the parser does. It does not know all that the parser
-	// takes for granted, such as a field's type.
+	// The scan before has bounded what the parser allocates. It does not check
+	// everything that the parser assumes, such as a field's type, so the parser may
+	// panic.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the parser panicked: %v", p)
@@ -159,11 +159,11 @@ const (
 	// Intervals of async-profiler where its settings say 0.
 	asprofInterval     = 10 * time.Millisecond
 	asprofWallInterval = 50 * time.Millisecond
-	// jfrLongest is more than anybody samples by.
+	// jfrLongest is longer than any sampling interval.
 	jfrLongest = time.Hour
 )
 
-// settings finds out what a sample of this chunk stands for.
+// settings determines the time that a sample of this chunk stands for.
 func (r *recording) settings() {
 	of := func(event, name string) (time.Duration, bool) {
 		ns, err := strconv.ParseInt(r.chunk.settings[jfrSetting{event, name}], 10, 64)
@@ -189,8 +189,8 @@ func (r *recording) settings() {
 	}
 }
 
-// timed reports whether samples are taken by time, and not by other events such
-// as cache-misses. The JDK names no event.
+// timed reports whether samples are taken by time rather than by other events such as
+// cache-misses. The JDK names no event.
 func (r *recording) timed() bool {
 	switch r.event {
 	case "", "cpu", "cpu-clock", "ctimer", "itimer", "task-clock", "wall":
@@ -199,8 +199,8 @@ func (r *recording) timed() bool {
 	return false
 }
 
-// period is the time between two samples of an event by the JDK's settings, or
-// by the request, in ns.
+// period returns the time between two samples of an event in ns, by the JDK's settings,
+// else by the request.
 func (r *recording) period(event string) int64 {
 	if number, unit, ok := strings.Cut(r.chunk.settings[jfrSetting{event, "period"}], " "); ok {
 		n, err := strconv.ParseInt(number, 10, 64)
@@ -211,12 +211,12 @@ func (r *recording) period(event string) int64 {
 	return cmp.Or(r.push.period(), int64(asprofInterval))
 }
 
-// jfrUnits are those of the JDK's settings that a sampling period may have.
+// jfrUnits are the units of sampling periods in the JDK's settings.
 var jfrUnits = map[string]time.Duration{
 	"ns": time.Nanosecond, "us": time.Microsecond, "ms": time.Millisecond, "s": time.Second, "m": time.Minute,
 }
 
-// flush ends the profiles that were begun.
+// flush completes the profiles under construction.
 func (r *recording) flush() {
 	slices.SortStableFunc(r.order, func(a, b jfrSeries) int {
 		return cmp.Compare(slices.Index(jfrTypes, a.jfrType), slices.Index(jfrTypes, b.jfrType))
@@ -242,12 +242,12 @@ func (r *recording) flush() {
 	}
 }
 
-// hidden is how the JDK names the classes of lambdas, with numbers that differ
-// from one process to the next: Fib$$Lambda$97+0x00007fd394007a08/2100961961.
+// hidden matches the JDK's names of lambda classes, whose numbers differ between
+// processes: Fib$$Lambda$97+0x00007fd394007a08/2100961961.
 var hidden = regexp.MustCompile(`\$\$Lambda(\$\d+)?\+0x[0-9a-f]+(/\d+)?$`)
 
-// mergeGenerated gives generated classes one name each, as Pyroscope does, lest
-// every process has functions of its own.
+// mergeGenerated gives generated classes names without numbers, as Pyroscope does, so
+// that processes share functions.
 func mergeGenerated(symbols *types.SymbolList) {
 	parser.ProcessSymbols(symbols)
 	for i := range symbols.Symbol {
@@ -257,8 +257,8 @@ func mergeGenerated(symbols *types.SymbolList) {
 	}
 }
 
-// locations returns the locations of a stacktrace in a draft, leaf first. What
-// the recording does not hold is shown as unknown.
+// locations returns the IDs of a stacktrace's locations in a draft, leaf first. A
+// stacktrace that the recording lacks is shown as unknown.
 func (r *recording) locations(d *jfrDraft, ref types.StackTraceRef) ([]uint64, error) {
 	if ids, ok := r.stacks[stackKey{d, ref}]; ok {
 		return ids, nil
@@ -303,7 +303,7 @@ func (r *recording) method(ref types.MethodRef) string {
 			name = of + "." + name
 		}
 	}
-	// The parser's strings are parts of the recording, which must not stay for
-	// their sake.
+	// The parser's strings share memory with the recording; without a copy they would
+	// keep it alive.
 	return strings.ToValidUTF8(strings.Clone(cmp.Or(name, frameUnknown)), "\uFFFD")
 }

@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// chooseCPU decides for each chunk which events are its CPU time: those of JDK
-// 25's sampler (JEP 509) if the chunk has some, or if it would have some, as
-// others of the recording do, had its threads run. jdk.ExecutionSample samples
-// the same time.
+// chooseCPU decides per chunk which events are its CPU time: JDK 25's sampler (JEP 509),
+// if the chunk has such events, or if other chunks do and this one's threads did not
+// run; else jdk.ExecutionSample, which samples the same time.
 func (r *recording) chooseCPU() {
 	some := false
 	for _, c := range r.chunks {
@@ -28,8 +27,9 @@ func (r *recording) chooseCPU() {
 	}
 }
 
-// cpuTimePeriod is the CPU time between two samples of this chunk, in ns: on
-// average, as the sampler slows down where it cannot keep up, or by the settings.
+// cpuTimePeriod returns the CPU time between two samples of this chunk, in ns: the
+// average of the samples' periods, since the sampler slows down when it cannot keep up,
+// else the setting's.
 func (r *recording) cpuTimePeriod() int64 {
 	sum, n := 0.0, 0.0
 	for _, e := range r.chunk.own {
@@ -40,7 +40,7 @@ func (r *recording) cpuTimePeriod() int64 {
 	if mean := math.Round(sum / n); mean >= 1 && mean <= float64(jfrLongest) {
 		return int64(mean)
 	}
-	// It is a time, or a rate for all threads together.
+	// The setting is a time per sample, or a rate for all threads together.
 	throttle := strings.ReplaceAll(r.chunk.settings[jfrSetting{jfrCPUTimeSample, "throttle"}], " ", "")
 	if d, err := time.ParseDuration(throttle); err == nil && d > 0 && d <= jfrLongest {
 		return int64(d)
@@ -48,11 +48,11 @@ func (r *recording) cpuTimePeriod() int64 {
 	return r.period(jfrExecutionSample)
 }
 
-// addOwn adds the events of the chunk that the parser does not know.
+// addOwn adds the chunk's events that the parser does not know.
 func (r *recording) addOwn() error {
 	native := r.period(jfrNativeMethodSample)
 	for _, e := range r.chunk.own {
-		at := r.span(e.at, 0)
+		at := r.interval(e.at, 0)
 		var err error
 		switch e.event {
 		case jfrNativeMethodSample:
@@ -61,7 +61,8 @@ func (r *recording) addOwn() error {
 			took := cmp.Or(r.chunk.nanos(e.value), r.cpu)
 			err = r.add(jfrCPU, correlation{}, e.stacktrace, at, took)
 		case jfrCPUTimeSamplesLost:
-			// There was no room for them; their threads and stacktraces are not known.
+			// Lost samples found the buffer full; their threads and stacktraces are
+			// unknown.
 			took, ok := times(int64(e.value&math.MaxInt64), r.cpu)
 			if !ok || e.value > math.MaxInt64 {
 				return fmt.Errorf("event %s: %d samples of %d ns are too many", e.event, e.value, r.cpu)

@@ -10,8 +10,8 @@ import (
 	"github.com/grafana/jfr-parser/parser/types/def"
 )
 
-// A jfrType is a profile type that events become, by the names that Pyroscope
-// gives it. The second value is "" where there is one only.
+// A jfrType is the profile type of an event, with Pyroscope's names. The second value's
+// name is "" if there is only one value.
 type jfrType struct {
 	name                   string
 	value, unit            string
@@ -39,8 +39,8 @@ const (
 	jfrRunnable = "STATE_RUNNABLE"
 )
 
-// A correlation is what ties an event to the request that ran: a context of the
-// snapshot, and the span.
+// A correlation links an event to the request that was running: a label set of the
+// snapshot, and a span.
 type correlation struct {
 	context, span, spanName, traceHi, traceLo uint64
 }
@@ -51,39 +51,39 @@ func (r *recording) addEvent(event def.TypeID) error {
 	switch event {
 	case p.TypeMap.T_EXECUTION_SAMPLE:
 		e := &p.ExecutionSample
-		return r.addExecution(e.State, correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}, e.StackTrace, r.span(e.StartTime, 0))
+		return r.addExecution(e.State, correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}, e.StackTrace, r.interval(e.StartTime, 0))
 	case p.TypeMap.T_WALL_CLOCK_SAMPLE:
 		return r.addWallClock()
 	case p.TypeMap.T_ALLOC_IN_NEW_TLAB:
 		e := &p.ObjectAllocationInNewTLAB
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrInTLAB, c, e.StackTrace, r.span(e.StartTime, 0), e.TlabSize)
+		return r.add2(jfrInTLAB, c, e.StackTrace, r.interval(e.StartTime, 0), e.TlabSize)
 	case p.TypeMap.T_ALLOC_OUTSIDE_TLAB:
 		e := &p.ObjectAllocationOutsideTLAB
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrOutTLAB, c, e.StackTrace, r.span(e.StartTime, 0), e.AllocationSize)
+		return r.add2(jfrOutTLAB, c, e.StackTrace, r.interval(e.StartTime, 0), e.AllocationSize)
 	case p.TypeMap.T_ALLOC_SAMPLE:
 		e := &p.ObjectAllocationSample
-		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.span(e.StartTime, 0), e.Weight)
+		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Weight)
 	case p.TypeMap.T_LIVE_OBJECT:
 		e := &p.LiveObject
-		return r.add(jfrLive, correlation{}, e.StackTrace, r.span(e.StartTime, 0), 1)
+		return r.add(jfrLive, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), 1)
 	case p.TypeMap.T_MALLOC:
 		e := &p.Malloc
-		return r.add2(jfrMalloc, correlation{}, e.StackTrace, r.span(e.StartTime, 0), e.Size)
+		return r.add2(jfrMalloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Size)
 	case p.TypeMap.T_MONITOR_ENTER:
 		e := &p.JavaMonitorEnter
 		c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
-		return r.add2(jfrMonitor, c, e.StackTrace, r.span(e.StartTime, e.Duration), r.lasted(e.Duration))
+		return r.add2(jfrMonitor, c, e.StackTrace, r.interval(e.StartTime, e.Duration), r.lasted(e.Duration))
 	case p.TypeMap.T_THREAD_PARK:
 		e := &p.ThreadPark
-		return r.add2(jfrPark, correlation{}, e.StackTrace, r.span(e.StartTime, e.Duration), r.lasted(e.Duration))
+		return r.add2(jfrPark, correlation{}, e.StackTrace, r.interval(e.StartTime, e.Duration), r.lasted(e.Duration))
 	}
 	return nil
 }
 
-// addWallClock adds a profiler.WallClockSample: a batch of samples with the same
-// stacktrace, one after the other.
+// addWallClock adds a profiler.WallClockSample: several successive samples with the same
+// stacktrace.
 func (r *recording) addWallClock() error {
 	e := &r.parser.WallClockSample
 	c := correlation{e.ContextId, e.SpanId, e.SpanName, e.TraceIdHi, e.TraceIdLo}
@@ -92,7 +92,7 @@ func (r *recording) addWallClock() error {
 		took = r.chunk.batches[r.batch]
 		r.batch++
 	}
-	at := r.span(e.StartTime, took)
+	at := r.interval(e.StartTime, took)
 	hi, lo := bits.Mul64(uint64(r.wall), uint64(e.Samples))
 	if hi > 0 || lo > math.MaxInt64 {
 		return fmt.Errorf("event %s: %d samples are too many", jfrWallClockSample, e.Samples)
@@ -106,10 +106,10 @@ func (r *recording) addWallClock() error {
 	return r.add(jfrWall, c, e.StackTrace, at, value)
 }
 
-// addExecution adds a jdk.ExecutionSample. By its thread's state, async-profiler
-// says which of its clocks took the sample: STATE_DEFAULT is the CPU's, the
-// others are the wall's. The JDK knows STATE_RUNNABLE only.
-func (r *recording) addExecution(state types.ThreadStateRef, c correlation, ref types.StackTraceRef, at span) error {
+// addExecution adds a jdk.ExecutionSample. In async-profiler's recordings the thread's
+// state tells which clock took the sample: STATE_DEFAULT the CPU clock, others the wall
+// clock. The JDK's recordings have only STATE_RUNNABLE.
+func (r *recording) addExecution(state types.ThreadStateRef, c correlation, ref types.StackTraceRef, at interval) error {
 	if r.chunk.cpuTimed {
 		return nil
 	}
@@ -138,7 +138,7 @@ func (r *recording) state(ref types.ThreadStateRef) string {
 	return ""
 }
 
-// nanos converts ticks to ns, as far as those fit.
+// nanos converts ticks to ns, with math.MaxInt64 for a result that overflows.
 func (c *jfrChunk) nanos(ticks uint64) int64 {
 	if c.ticks == 0 || c.ticks == 1e9 {
 		return int64(min(ticks, math.MaxInt64))
@@ -151,8 +151,8 @@ func (c *jfrChunk) nanos(ticks uint64) int64 {
 	return int64(min(ns, math.MaxInt64))
 }
 
-// lasted is an event's duration in ns. One that is too long for them is refused by
-// add2.
+// lasted returns an event's duration in ns, or, if that overflows, a value that add2
+// refuses.
 func (r *recording) lasted(ticks uint64) uint64 {
 	if ns := r.chunk.nanos(ticks); ns < math.MaxInt64 {
 		return uint64(ns)
@@ -160,17 +160,17 @@ func (r *recording) lasted(ticks uint64) uint64 {
 	return math.MaxUint64
 }
 
-// add2 adds an event that counts once and has a size.
-func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, at span, size uint64) error {
+// add2 adds an event that has two values: a count of 1 and a size.
+func (r *recording) add2(t jfrType, c correlation, ref types.StackTraceRef, at interval, size uint64) error {
 	if size > math.MaxInt64 {
 		return fmt.Errorf("event of type %s: %d is negative", t.value2, int64(size))
 	}
 	return r.add(t, c, ref, at, 1, int64(size))
 }
 
-// add adds values to the profile of a type. The first of two is at the beginning
-// of the event's time; the other, or the only one, came about all the time.
-func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at span, values ...int64) error {
+// add adds values to the profile of a type. The first of two values is counted at the
+// beginning of the event's time; the other, or the only one, is spread over that time.
+func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at interval, values ...int64) error {
 	d := r.draft(t)
 	locations, err := r.locations(d, ref)
 	if err != nil {
@@ -179,7 +179,7 @@ func (r *recording) add(t jfrType, c correlation, ref types.StackTraceRef, at sp
 	return r.addTo(d, locations, c, at, values...)
 }
 
-func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at span, values ...int64) error {
+func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at interval, values ...int64) error {
 	r.used = true
 	if late := r.clip(at); late != at {
 		last := len(values) - 1
@@ -202,10 +202,10 @@ func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at spa
 	return errors.Join(d.times.add(i, at.from, values[0], 0), d.times.spread(i, at.from, at.to, 0, values[1]))
 }
 
-// draft returns the one that events of a type go into.
+// draft returns the draft for events of a type.
 func (r *recording) draft(t jfrType) *jfrDraft {
 	of := jfrSeries{jfrType: t, event: r.event}
-	if t == jfrLive { // all objects that live at the chunk's end
+	if t == jfrLive { // counts all live objects at the chunk's end
 		of.chunk = r.chunk
 	}
 	d := r.drafts[of]

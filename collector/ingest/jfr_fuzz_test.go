@@ -16,7 +16,7 @@ var small = Limits{
 	MaxSymbolBytes: 4096, MaxLabels: 16, MaxLabelNameBytes: 64, MaxLabelValueBytes: 256,
 }
 
-// checkWindows holds that profiles are sound, within the limits and not too many,
+// checkWindows checks that profiles are sound, within the limits and not too many,
 // and that they have the values of those that were not cut by time.
 func checkWindows(t *testing.T, ps []profile.Profile, whole map[string]int64) {
 	t.Helper()
@@ -37,7 +37,7 @@ func checkWindows(t *testing.T, ps []profile.Profile, whole map[string]int64) {
 	}
 }
 
-// FuzzJFR holds that whatever is read is a sound profile within the limits, and
+// FuzzJFR checks that whatever is read is a sound profile within the limits, and
 // that cutting a recording by time changes no value.
 func FuzzJFR(f *testing.F) {
 	snapshot := snapshotOf(f, map[string]string{"endpoint": "/checkout"})
@@ -69,7 +69,7 @@ func FuzzJFR(f *testing.F) {
 	})
 }
 
-// FuzzContexts holds that the labels of contexts are within the limits.
+// FuzzContexts checks that the labels of contexts are within the limits.
 func FuzzContexts(f *testing.F) {
 	f.Add(snapshotOf(f, map[string]string{"endpoint": "/checkout", "region": "eu"}))
 	f.Add(gzipped(f, snapshotOf(f, map[string]string{"a": "b"})))
@@ -92,7 +92,7 @@ func FuzzContexts(f *testing.F) {
 	})
 }
 
-// FuzzOTLP holds that whatever is read is a sound profile within the limits, and
+// FuzzOTLP checks that whatever is read is a sound profile within the limits, and
 // that when it was received changes no value.
 func FuzzOTLP(f *testing.F) {
 	req := pprofileotlp.NewExportRequestFromProfiles(exported())

@@ -9,15 +9,15 @@ import (
 	"github.com/grafana/jfr-parser/pprof"
 )
 
-// contexts are the labels that a program has set while its events were
-// recorded, as Pyroscope's agent sends them beside the recording.
+// contexts are the label sets that a program has set while it was recorded, as
+// Pyroscope's agent sends them with the recording.
 type contexts struct {
 	snapshot *pprof.LabelsSnapshot
 	known    map[uint64][]sampleLabel
 }
 
-// readContexts reads a LabelsSnapshot message, which may be compressed or not
-// be there. Errors name the context.
+// readContexts reads a LabelsSnapshot message, compressed or not, or empty. Errors name
+// the context.
 func readContexts(b []byte, l Limits) (contexts, error) {
 	c := contexts{snapshot: &pprof.LabelsSnapshot{}, known: map[uint64][]sampleLabel{}}
 	if len(b) == 0 {
@@ -61,8 +61,8 @@ func readContexts(b []byte, l Limits) (contexts, error) {
 	return c, nil
 }
 
-// labels are those of an event's context, and of its span. Names are those that
-// Pyroscope gives them.
+// labels returns the labels of an event's context and of its span, with Pyroscope's
+// names.
 func (c *contexts) labels(of correlation) []sampleLabel {
 	ls := c.known[of.context]
 	if of == (correlation{context: of.context}) {
@@ -81,7 +81,7 @@ func (c *contexts) labels(of correlation) []sampleLabel {
 	return ls
 }
 
-// snapshotMessage is the LabelsSnapshot of github.com/grafana/jfr-parser.
+// snapshotMessage describes LabelsSnapshot of github.com/grafana/jfr-parser.
 var snapshotMessage = &message{"LabelsSnapshot", []field{
 	1: {"contexts", nested, &message{"Context", []field{
 		1: {"key", varint, nil, free},

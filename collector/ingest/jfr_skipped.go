@@ -8,37 +8,37 @@ import (
 	"strings"
 )
 
-// A jfrCount is how many events of a name a recording has.
+// A jfrCount counts a recording's events of one name.
 type jfrCount struct {
 	name                string
 	events, stacktraces int
 }
 
-// jfrListed bounds the events that an error names.
+// jfrListed bounds the events that an error lists.
 const jfrListed = 12
 
-// note reports which events were left out, and is an error if nothing else was in
-// the recording.
+// note reports the events that were left out. It returns an error if the recording has
+// nothing else.
 func (r *recording) note() error {
 	counts, missed := r.skipped()
 	if !r.used && missed > 0 && !r.watched() {
-		return fmt.Errorf("events: none is of a kind that is read here; there are %s", listCounts(counts))
+		return fmt.Errorf("events: there are none of a supported kind, only %s", listCounts(counts))
 	}
 	report := r.limits.Report
 	for _, c := range counts {
 		report.Skip("event", c.name, c.stacktraces)
 	}
 	report.Correct("time", "of events outside of their chunk", r.misplaced)
-	report.Skip("time", "of events that began before what is kept", r.early)
+	report.Skip("time", "of events that began before the retention", r.early)
 	if r.times.length > windowLength {
 		report.Correct("time", fmt.Sprintf("of samples, to windows of %d s", r.times.length/1e9), 1)
 	}
 	return nil
 }
 
-// skipped counts the events that are not read, by name, those with the most
-// stacktraces first. missed is how many of them have a stacktrace: others tell of
-// the machine and the JVM.
+// skipped counts the events of unsupported kinds by name, those with the most
+// stacktraces first. missed counts those with a stacktrace: events without one describe
+// the machine or the JVM.
 func (r *recording) skipped() (all []jfrCount, missed int) {
 	by := map[string]*jfrCount{}
 	for _, c := range r.chunks {
@@ -80,8 +80,8 @@ func listCounts(counts []jfrCount) string {
 	return strings.ReplaceAll(strings.Join(parts, ", "), `"`, "")
 }
 
-// watched reports whether the program was watched for events that are read. If
-// none happened, it was idle.
+// watched reports whether an event of a supported kind was enabled. If none occurred,
+// the program was idle.
 func (r *recording) watched() bool {
 	for _, c := range r.chunks {
 		for event := range jfrRead {

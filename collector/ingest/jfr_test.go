@@ -217,7 +217,7 @@ func TestJFRChunks(t *testing.T) {
 	assert.Equal(t, int64((206+191)*10e6), got["process_cpu:cpu:nanoseconds:cpu:nanoseconds"])
 	assert.Equal(t, int64(48_787_936+37_486_592), got["memory:alloc_in_new_tlab_bytes:bytes:space:bytes"])
 
-	// By their own times, which "jfr summary" tells, too.
+	// Also by the recordings' own times, which "jfr summary" prints.
 	ps, _, err = JFR(both, nil, undated(shop.Until), Limits{})
 	require.NoError(t, err)
 	assert.Equal(t, got, totals(t, ps))
@@ -366,7 +366,7 @@ func TestJFRMistakes(t *testing.T) {
 		limits   Limits
 		want     string
 	}{
-		"nothing":         {nil, nil, Limits{}, "jfr: no bytes"},
+		"nothing":         {nil, nil, Limits{}, "jfr: the recording is empty"},
 		"no recording":    {change(0, 'F', 'L', 'X'), nil, Limits{}, `jfr: chunk 0, from byte 0: header: "FLX\x00" is not how a recording begins, at byte 0`},
 		"version":         {change(4, 0, 1), nil, Limits{}, "version 1.0 is not 2"},
 		"still recording": {change(8, make([]byte, 8)...), nil, Limits{}, "the recording was copied before it ended"},

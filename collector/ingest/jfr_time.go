@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// A span is when an event began and ended, in ns since 1970.
-type span struct{ from, to int64 }
+// An interval is when an event began and ended, in ns since 1970.
+type interval struct{ from, to int64 }
 
 const (
-	// clockSlack is by how much the clocks of a recording and of its push may
-	// differ, and an event may be outside of its chunk.
+	// clockSlack is the tolerance, in ns, between the clocks of a recording and of its
+	// push, and for events outside of their chunk.
 	clockSlack = int64(time.Minute)
-	// shortSlack is by how much an event of a short recording may be outside of it.
+	// shortSlack is the tolerance, in ns, for events outside of a short recording.
 	shortSlack = int64(100 * time.Millisecond)
 )
 
-// setTimes finds out when the recording began and ended.
+// setTimes determines when the recording began and ended.
 //
-// The recording's own times are more precise than the push's, and hold if the
-// recording ends in the time from m.From to m.Until, or within a minute of it.
-// Otherwise its clock is wrong, and the recording is moved to end at m.Until. If
-// the push says neither, the recording's times hold unless they cannot be, as
-// ProfileTime says.
+// The recording's own times, which are more precise than the push's, are used if the
+// recording ends between m.From and m.Until, or within a minute of that range. Otherwise
+// its clock is wrong, and the recording is moved so that it ends at m.Until. If the push
+// gives neither time, the recording's times are corrected only if they are impossible,
+// as by ProfileTime.
 func (r *recording) setTimes() {
 	said := r.push.dated()
 	for _, c := range r.chunks {
-		if c.end == c.begin { // the header does not say how long it was
+		if c.end == c.begin { // the header has no duration
 			c.end = max(c.begin, min(c.time(c.lastTicks), c.begin+jfrLongestChunk))
 		}
 		if !said {
@@ -43,7 +43,7 @@ func (r *recording) setTimes() {
 	}
 	until := r.push.Until.UnixNano()
 	from := r.push.From.UnixNano()
-	if from >= until { // the push says the end alone
+	if from >= until { // the push gives only the end
 		from = until - (r.end - r.begin)
 	}
 	if r.end >= from-clockSlack && r.end <= until+clockSlack {
@@ -66,9 +66,9 @@ func (c *jfrChunk) time(ticks uint64) int64 {
 	return c.begin + min(c.nanos(uint64(after)), math.MaxInt64-c.begin)
 }
 
-// span returns when an event happened that began and lasted as many ticks. One
-// that did not end in its chunk, or within a minute of it, is moved there.
-func (r *recording) span(began, lasted uint64) span {
+// interval returns the time of an event, given its start and its duration in ticks. An event
+// that did not end in its chunk, or within a minute of it, is moved into the chunk.
+func (r *recording) interval(began, lasted uint64) interval {
 	c := r.chunk
 	from := c.time(began)
 	took := c.nanos(lasted)
@@ -78,18 +78,18 @@ func (r *recording) span(began, lasted uint64) span {
 		to = min(max(to, c.begin), c.end)
 		from = to - min(took, math.MaxInt64/2)
 	}
-	return span{from, to}
+	return interval{from, to}
 }
 
-// whole reports whether an event is part of a recording that is short enough to
-// stay one profile.
-func (r *recording) whole(at span) bool {
+// whole reports whether an event belongs to a recording that is short enough to be one
+// profile.
+func (r *recording) whole(at interval) bool {
 	return r.end-r.begin <= windowLength && at.from >= r.begin-shortSlack && at.to <= r.end+shortSlack
 }
 
-// clip leaves out the part of an event that is too old for the receiver, if a
-// part is not: a thread may have waited for days.
-func (r *recording) clip(at span) span {
+// clip cuts off the part of an event that is too old for the receiver, if another part
+// is not: a thread may wait for days.
+func (r *recording) clip(at interval) interval {
 	if r.push.Oldest.IsZero() || at.from == at.to {
 		return at
 	}
@@ -98,5 +98,5 @@ func (r *recording) clip(at span) span {
 		return at
 	}
 	r.early++
-	return span{oldest, at.to}
+	return interval{oldest, at.to}
 }

@@ -120,7 +120,7 @@ func TestJFRWindows(t *testing.T) {
 	}
 }
 
-// What lives at the end of a chunk is not cut: it is no flow.
+// Live objects at the end of a chunk are not divided into windows: they are a state.
 func TestJFRKeepsLiveObjectsTogether(t *testing.T) {
 	w := jfrWriter{begin: recordedAt, duration: 20 * time.Second}
 	w.add("profiler.LiveObject", time.Second, []string{"a"}, nil)
@@ -195,7 +195,7 @@ func TestJFRLongEvents(t *testing.T) {
 		"from before the chunk": {-28 * time.Second, 30 * time.Second, time.Time{}, []string{"1699999970.000+5: Main.p[1 2000000000]", "1700000000.000+5: Main.p[0 3000000000]"}, 7, ""},
 		"hours":                 {-4 * time.Hour, 4 * time.Hour, time.Time{}, []string{"1699985600.000+5: Main.p[1 4000000000]", "1700000000.000+5: Main.p[0 1000000000]"}, 52, ""},
 		"too old a part": {-2 * time.Hour, 2 * time.Hour, recordedAt.Add(-time.Hour), nil, 0,
-			"skipped time of events that began before what is kept (1)"},
+			"skipped time of events that began before the retention (1)"},
 		"out of the chunk":   {72 * time.Hour, 2 * time.Second, time.Time{}, []string{"1700000015.000+5: Main.p[1 1000000000]", "1700000020.000+5: Main.p[0 1000000000]"}, 2, "corrected time of events outside of their chunk (1)"},
 		"before the chunk":   {-72 * time.Hour, 2 * time.Second, time.Time{}, nil, 0, "corrected time of events outside of their chunk (1)"},
 		"since the big bang": {0, 200 * 365 * 24 * time.Hour, time.Time{}, nil, 0, "corrected time of events outside of their chunk (1)"},

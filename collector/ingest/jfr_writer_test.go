@@ -17,7 +17,7 @@ type jfrWriter struct {
 	events   []jfrWritten
 }
 
-// A jfrWritten is an event. A stacktrace of nil is none.
+// A jfrWritten is an event. Without a stacktrace, stack is nil.
 type jfrWritten struct {
 	event  string
 	at     time.Duration // since the chunk's begin

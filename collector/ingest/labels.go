@@ -9,16 +9,16 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// Names of labels with a meaning of their own.
+// Names of labels that have a meaning.
 const (
 	labelService    = "service_name"
 	fallbackService = "unknown_service"
 )
 
-// Labels reads a series' label set. __name__ must be there; service_name is
-// unknown_service where it is not; a label without a value is left out, since
-// it matches as if it was not there. Names may be any UTF-8 text. Of values,
-// U+FFFD stands for what is not UTF-8.
+// Labels reads a series' label set. __name__ is required, and service_name is
+// unknown_service if it is missing. A label with an empty value is left out, since
+// matchers treat it as missing. Names may be any UTF-8 text. In values U+FFFD replaces
+// invalid UTF-8.
 func Labels(pairs []*typesv1.LabelPair, l Limits) (labels.Labels, error) {
 	if exceeds(len(pairs), l.MaxLabels) {
 		return labels.EmptyLabels(), fmt.Errorf("labels: %d labels are more than %d (limits.max_labels)", len(pairs), l.MaxLabels)
@@ -37,7 +37,7 @@ func Labels(pairs []*typesv1.LabelPair, l Limits) (labels.Labels, error) {
 		}
 		value = validText(value, l.Report)
 		if other, ok := seen[name]; ok && other != value {
-			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q is there twice, as %q and %q; a series has one value of a label", i, name, other, value)
+			return labels.EmptyLabels(), fmt.Errorf("labels[%d].name: %q occurs twice, as %q and %q; a label has one value", i, name, other, value)
 		}
 		seen[name] = value
 		b.Set(name, value)

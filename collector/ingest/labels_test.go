@@ -45,7 +45,7 @@ func TestLabelsNamesTheFieldAtFault(t *testing.T) {
 	}{
 		"none":       {nil, "labels: __name__ is missing"},
 		"no name":    {pairs("service_name", "cart"), "labels[0].name: 12 bytes are more than 10 (limits.max_label_name_bytes)"},
-		"twice":      {pairs("__name__", "x", "pod", "a", "pod", "b"), `labels[2].name: "pod" is there twice, as "a" and "b"`},
+		"twice":      {pairs("__name__", "x", "pod", "a", "pod", "b"), `labels[2].name: "pod" occurs twice, as "a" and "b"`},
 		"nameless":   {pairs("__name__", "x", "", "a"), `labels[1].name: "" is not a label name`},
 		"too many":   {pairs("__name__", "x", "a", "1", "b", "2", "c", "3"), "4 labels are more than 3 (limits.max_labels)"},
 		"long value": {pairs("__name__", "x", "a", strings.Repeat("v", 21)), "more than 20 (limits.max_label_value_bytes)"},

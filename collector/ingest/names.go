@@ -8,34 +8,33 @@ import (
 	"github.com/flameline/flameline/collector/funcname"
 )
 
-// maxMangledBytes bounds the mangled names of one profile that are demangled,
-// which takes microseconds for each of the usual length, and more for those made
-// to take long.
+// maxMangledBytes bounds the mangled names of one profile that are demangled. A name of
+// usual length takes microseconds, but names can be crafted to take longer.
 const maxMangledBytes = 16 << 20
 
-// names shows the functions of one profile by the names of their source. The
-// raw name stays the function's system name. What is not shown because there is
-// too much of it keeps its raw name, which the report says.
+// names translates the function names of one profile to those of the source code. The
+// raw name stays the function's system name. Names beyond maxMangledBytes stay raw, and
+// the report says so.
 type names struct {
 	limits  Limits
-	mangled int   // bytes that were demangled
-	grown   int64 // bytes of the names that they gave
+	mangled int   // bytes of mangled names so far
+	grown   int64 // bytes of demangled names so far
 }
 
 func newNames(l Limits) *names { return &names{limits: l} }
 
-// shown returns the name to show for a function.
+// shown returns the name to display for a function.
 func (n *names) shown(name string) string {
 	if !funcname.Mangled(name) {
 		return name
 	}
 	if n.mangled += len(name); n.mangled > maxMangledBytes {
-		n.limits.Report.Skip("name", "to demangle, since they are too many", 1)
+		n.limits.Report.Skip("name", "beyond what is demangled of one profile, kept as it is", 1)
 		return name
 	}
 	shown := funcname.Pushed(name)
 	if shown == "" || exceeds(len(shown), n.limits.MaxSymbolBytes) || exceeds(n.grown+int64(len(shown)), n.limits.MaxProfileBytes) {
-		n.limits.Report.Skip("name", "to demangle, since it would be too long", 1)
+		n.limits.Report.Skip("name", "too long when demangled, kept as it is", 1)
 		return name
 	}
 	if shown != name {
@@ -44,9 +43,9 @@ func (n *names) shown(name string) string {
 	return shown
 }
 
-// profile names the functions of a sound profile.
+// profile sets the displayed names of a valid profile's functions.
 func (n *names) profile(p *googlev1.Profile) {
-	known := map[int64]int64{} // index of a raw name: that of the shown one
+	known := map[int64]int64{} // index of the displayed name, by that of the raw name
 	for _, f := range p.Function {
 		raw := f.Name
 		to, ok := known[raw]
@@ -69,8 +68,7 @@ func (n *names) profile(p *googlev1.Profile) {
 	}
 }
 
-// validText returns text as UTF-8, in which U+FFFD stands for what is not, and
-// notes that.
+// validText returns text with U+FFFD in place of invalid UTF-8, and reports a change.
 func validText(s string, r *Report) string {
 	valid := strings.ToValidUTF8(s, "\uFFFD")
 	if valid != s {

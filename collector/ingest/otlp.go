@@ -15,19 +15,18 @@ import (
 )
 
 // OTLP reads an ExportProfilesServiceRequest of OpenTelemetry's
-// opentelemetry.proto.collector.profiles.v1development, in protobuf or, if json
-// is set, in OTLP's JSON. Bytes are not compressed: that is the transport's.
+// opentelemetry.proto.collector.profiles.v1development, in protobuf or, if json is set,
+// in OTLP's JSON. body must not be compressed: the transport has undone that.
 //
-// Profiles of one resource, type and time are merged. Every one has the
-// attributes of its resource and scope as labels, with the names that Pyroscope
-// gives them, but for those that tell processes and threads apart. No profiles are
-// no error.
+// Profiles of the same resource, type and time are merged. Labels are the attributes of
+// resource and scope, with Pyroscope's names, except those that identify processes and
+// threads. A request without profiles is valid.
 //
-// Samples with timestamps are at those: a profile of more than five seconds
-// becomes one for every window of them. Times that cannot be are corrected by
-// when the request was received, as ProfileTime says, and noted in l.Report.
+// Samples keep their timestamps: a profile longer than five seconds becomes one profile
+// per five-second window. Impossible times are corrected, as by ProfileTime, by the time
+// received at which the request arrived; l.Report says so.
 //
-// Errors name the field at fault.
+// Errors name the invalid field.
 func OTLP(body []byte, json bool, received time.Time, l Limits) ([]profile.Profile, error) {
 	req, err := decodeOTLP(body, json, l)
 	if err != nil {
@@ -52,8 +51,8 @@ func OTLP(body []byte, json bool, received time.Time, l Limits) ([]profile.Profi
 	return c.profiles()
 }
 
-// decodeOTLP decodes a request. It has the fields of ProfilesData, which needs
-// no gRPC.
+// decodeOTLP decodes a request into ProfilesData, which has the same fields as the
+// request and needs no gRPC package.
 func decodeOTLP(body []byte, json bool, l Limits) (*otlpv1.ProfilesData, error) {
 	req := new(otlpv1.ProfilesData)
 	if !json {
@@ -81,8 +80,8 @@ func decodeOTLP(body []byte, json bool, l Limits) (*otlpv1.ProfilesData, error) 
 	return req, fixIDs(req)
 }
 
-// fixIDs undoes what protobuf's JSON does to IDs, which it takes for base64
-// where OTLP has hexadecimal digits.
+// fixIDs corrects IDs that were read from JSON: protobuf's JSON decodes them as base64,
+// but OTLP writes hexadecimal digits.
 func fixIDs(req *otlpv1.ProfilesData) error {
 	fix := func(id *[]byte, size int) error {
 		if n := len(*id); n == 0 || n == size {
@@ -90,7 +89,7 @@ func fixIDs(req *otlpv1.ProfilesData) error {
 		}
 		b, err := hex.DecodeString(base64.StdEncoding.EncodeToString(*id))
 		if err == nil && len(b) != size {
-			err = fmt.Errorf("%d bytes where %d are due", len(b), size)
+			err = fmt.Errorf("%d bytes, want %d", len(b), size)
 		}
 		*id = b
 		return err
@@ -112,16 +111,16 @@ func fixIDs(req *otlpv1.ProfilesData) error {
 	return nil
 }
 
-// Messages within otlpMessageFields. Fields that are not listed are numbers, of
-// which there can be no more than bytes.
+// Messages within otlpMessageFields. Fields that are not listed are numbers, whose count
+// the size of the body bounds.
 var (
 	otlpKeyValue = &message{"KeyValue", []field{
 		1: {"key", text, nil, free}, 2: {"value", nested, otlpValue(3), free}, 3: {"key_strindex", varint, nil, free},
 	}}
 	otlpValueType = &message{"ValueType", numbers("type_strindex", "unit_strindex")}
 
-	// otlpMessageFields is ExportProfilesServiceRequest and what is in it, for
-	// the walk before it is decoded.
+	// otlpMessageFields describes ExportProfilesServiceRequest for the scan before
+	// decoding.
 	otlpMessageFields = &message{"ExportProfilesServiceRequest", []field{
 		1: {"resource_profiles", nested, &message{"ResourceProfiles", []field{
 			1: {"resource", nested, &message{"Resource", []field{1: {"attributes", nested, otlpKeyValue, symbol}}}, free},
@@ -176,10 +175,10 @@ var (
 	}}
 )
 
-// otlpValue is an AnyValue in which lists and maps are at most levels deep.
+// otlpValue describes an AnyValue whose lists and maps are nested up to levels deep.
 func otlpValue(levels int) *message {
 	m := &message{"AnyValue", []field{1: {"string_value", text, nil, free}, 7: {"bytes_value", text, nil, free}}}
-	if levels == 0 { // lists and maps are fields of no known type here, and refused
+	if levels == 0 { // here lists and maps have a wrong wire type, so that they are refused
 		m.fields = append(m.fields[:5:5], field{"array_value, too deep,", varint, nil, free}, field{"kvlist_value, too deep,", varint, nil, free}, m.fields[7])
 		return m
 	}

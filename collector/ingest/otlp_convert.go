@@ -23,13 +23,13 @@ type otlpConverter struct {
 	received   time.Time
 	dictionary *otlpv1.ProfilesDictionary
 	times      timelines
-	misplaced  int            // timestamps that cannot be
-	payloads   map[string]int // profiles with nothing but an original payload, by format
+	misplaced  int            // impossible timestamps
+	payloads   map[string]int // profiles that have only an original payload, by format
 	drafts     []*otlpDraft
 	byKey      map[otlpKey]*otlpDraft
 }
 
-// An otlpKey is what profiles that are merged have in common.
+// An otlpKey identifies profiles that are merged.
 type otlpKey struct {
 	labels          string
 	kind            otlpKind
@@ -37,26 +37,26 @@ type otlpKey struct {
 	id              string
 }
 
-// An otlpKind is the type of a profile as it is stored.
+// An otlpKind is the type under which a profile is stored.
 type otlpKind struct {
 	name           string
 	value, trigger valueType
 	period         int64
 }
 
-// An otlpDraft is a profile of a request in the making.
+// An otlpDraft is a profile under construction.
 type otlpDraft struct {
 	draft
 	id        string
 	labels    labels.Labels
-	times     *timeline        // nil until a sample is at a time of its own
+	times     *timeline        // nil until a sample has its own time
 	mappings  map[int32]uint64 // by index of the dictionary
 	locations map[int32]uint64
 	stacks    map[int32][]uint64
 }
 
-// profiles returns what was collected, without what has no samples. What has been
-// cut by time has an ID for each window.
+// profiles returns the collected profiles that have samples. A profile that was divided
+// into windows gets an ID per window.
 func (c *otlpConverter) profiles() ([]profile.Profile, error) {
 	var out []profile.Profile
 	for _, d := range c.drafts {
@@ -74,11 +74,11 @@ func (c *otlpConverter) profiles() ([]profile.Profile, error) {
 	}
 	for format, n := range c.payloads {
 		if len(out) == 0 {
-			return nil, fmt.Errorf("original_payload: %d profiles have no samples but a payload in the format %.100q, which is not read", n, format)
+			return nil, fmt.Errorf("original_payload: %d profiles have no samples, only a payload in the format %.100q, which is not supported", n, format)
 		}
 		c.limits.Report.Skip("payload", format, n)
 	}
-	c.limits.Report.Correct("time", "of samples, whose timestamps cannot be", c.misplaced)
+	c.limits.Report.Correct("time", "of samples, whose timestamps are impossible", c.misplaced)
 	if c.times.length > windowLength {
 		c.limits.Report.Correct("time", fmt.Sprintf("of samples, to windows of %d s", c.times.length/1e9), 1)
 	}
@@ -121,7 +121,7 @@ func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) 
 		}
 		c.payloads[p.OriginalPayloadFormat]++
 	}
-	// Samples may say of which service they are, apart from their resource.
+	// Samples may name a service other than their resource's.
 	byService := map[string]*otlpDraft{}
 	for i, s := range p.Samples {
 		service, err := c.service(s)
@@ -144,8 +144,8 @@ func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) 
 	return nil
 }
 
-// kind tells what type a profile is of, as Pyroscope does, and what to multiply
-// its values by.
+// kind returns a profile's type, as Pyroscope determines it, and the factor for its
+// values.
 func (c *otlpConverter) kind(p *otlpv1.Profile) (kind otlpKind, scale int64, err error) {
 	read := func(t *otlpv1.ValueType, field string) valueType {
 		for _, i := range []int32{t.GetTypeStrindex(), t.GetUnitStrindex()} {
@@ -174,13 +174,13 @@ func (c *otlpConverter) kind(p *otlpv1.Profile) (kind otlpKind, scale int64, err
 		return kind, p.Period, nil
 	case kind.trigger == nanoseconds && kind.value == nanoseconds:
 		kind.name = "process_cpu"
-	default: // of a type that only its sender knows, and of off_cpu
+	default: // off_cpu, and types that only the sender knows
 		kind.name = cmp.Or(kind.trigger.name, kind.value.name)
 	}
 	return kind, 1, nil
 }
 
-// service is the service that a sample's attributes name, "" if none.
+// service returns the service that a sample's attributes name, "" if there is none.
 func (c *otlpConverter) service(s *otlpv1.Sample) (string, error) {
 	for i, a := range s.AttributeIndices {
 		if err := outside(a, len(c.dictionary.AttributeTable), "dictionary.attribute_table", "attribute_indices[%d]", i); err != nil {
@@ -190,7 +190,7 @@ func (c *otlpConverter) service(s *otlpv1.Sample) (string, error) {
 	return otlpAttributeText(c.dictionary, s.AttributeIndices, attributeService), nil
 }
 
-// draft returns the one that a profile goes into.
+// draft returns the draft that a profile is added to.
 func (c *otlpConverter) draft(kind otlpKind, ls labels.Labels, p *otlpv1.Profile, t *otlpTimes) *otlpDraft {
 	key := otlpKey{ls.String(), kind, t.begin, t.duration, hex.EncodeToString(p.ProfileId)}
 	if strings.Trim(key.id, "0") == "" {
@@ -210,8 +210,8 @@ func (c *otlpConverter) draft(kind otlpKind, ls labels.Labels, p *otlpv1.Profile
 	return d
 }
 
-// addSample adds one sample. It has a value for each timestamp, or one for all, or
-// counts its timestamps.
+// addSample adds one sample. It has a value per timestamp, or one value for all
+// timestamps, or only timestamps, each of which counts 1.
 func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, t *otlpTimes, scale int64) error {
 	value := int64(len(s.TimestampsUnixNano))
 	switch {
@@ -221,7 +221,7 @@ func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, t *otlpTimes, 
 		value = 0
 		for i, v := range s.Values {
 			if v < 0 || v > math.MaxInt64-value {
-				return fmt.Errorf("values[%d]: %d is negative, or makes the sum too large", i, v)
+				return fmt.Errorf("values[%d]: %d is negative or makes the sum too large", i, v)
 			}
 			value += v
 		}
@@ -247,7 +247,7 @@ func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, t *otlpTimes, 
 	return c.place(d, index, s, t, scaled, scale)
 }
 
-// stack returns the draft's IDs of the locations of a stack, leaf first.
+// stack returns the IDs, in the draft, of the locations of a stack, leaf first.
 func (c *otlpConverter) stack(d *otlpDraft, index int32) ([]uint64, error) {
 	if ids, ok := d.stacks[index]; ok {
 		return ids, nil
@@ -268,7 +268,7 @@ func (c *otlpConverter) stack(d *otlpDraft, index int32) ([]uint64, error) {
 	return ids, d.fits()
 }
 
-// sampleLabels are a sample's labels: its attributes and its span.
+// sampleLabels returns a sample's labels: its attributes, and the IDs of its span.
 func (c *otlpConverter) sampleLabels(s *otlpv1.Sample) ([]sampleLabel, error) {
 	var ls []sampleLabel
 	for i, a := range s.AttributeIndices {
@@ -288,7 +288,7 @@ func (c *otlpConverter) sampleLabels(s *otlpv1.Sample) ([]sampleLabel, error) {
 		case i < 0:
 			ls = append(ls, label)
 		case ls[i].value != label.value:
-			c.limits.Report.Skip("label", label.name+", of which a sample had a value already", 1)
+			c.limits.Report.Skip("label", label.name+", of which the sample has another value", 1)
 		}
 	}
 	slices.SortFunc(ls, func(a, b sampleLabel) int { return cmp.Compare(a.name, b.name) })
@@ -308,8 +308,8 @@ func (c *otlpConverter) sampleLabels(s *otlpv1.Sample) ([]sampleLabel, error) {
 	return ls, nil
 }
 
-// location returns the draft's ID of a location of the dictionary. One without
-// functions keeps its address and mapping, by which it is shown.
+// location returns the ID, in the draft, of a location of the dictionary. A location
+// without functions keeps its address and mapping, by which it is displayed.
 func (c *otlpConverter) location(d *otlpDraft, index int32) uint64 {
 	if id, ok := d.locations[index]; ok {
 		return id
@@ -324,7 +324,7 @@ func (c *otlpConverter) location(d *otlpDraft, index int32) uint64 {
 		to.Line = append(to.Line, &googlev1.Line{FunctionId: d.function(name, file), Line: line.GetLine()})
 	}
 	if kind := otlpAttributeText(c.dictionary, from.GetAttributeIndices(), attributeFrameType); len(to.Line) == 0 && to.MappingId == 0 && kind != "" {
-		// Where unwinding ended early, a frame says so.
+		// The unwinder marks where it stopped early by a frame of this type.
 		to.Line = []*googlev1.Line{{FunctionId: d.function("["+kind+"]", "")}}
 	}
 	id := d.newLocation(to)

@@ -10,7 +10,7 @@ import (
 	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
 )
 
-// outside checks an index into a table of n entries.
+// outside returns an error if an index is outside of a table of n entries.
 func outside(i int32, n int, table, field string, args ...any) error {
 	if i < 0 || int(i) >= n {
 		return fmt.Errorf(field+": %d is outside "+table+" of %d", append(args, i, n)...)
@@ -18,10 +18,9 @@ func outside(i int32, n int, table, field string, args ...any) error {
 	return nil
 }
 
-// checkDictionary follows every reference from one table to another.
+// checkDictionary checks every reference from one table to another.
 //
-// Entry 0 of a table means that there is none. A table may lack it if nothing
-// refers to it.
+// Entry 0 of a table means "none". A table may lack it if nothing refers to it.
 func checkDictionary(d *otlpv1.ProfilesDictionary, l Limits) error {
 	for i, s := range d.StringTable {
 		if exceeds(len(s), l.MaxSymbolBytes) {
@@ -88,7 +87,7 @@ func checkDictionary(d *otlpv1.ProfilesDictionary, l Limits) error {
 	return nil
 }
 
-// otlpText is a string of the table.
+// otlpText returns a string of the table, "" if the index is 0 or outside of it.
 func otlpText(d *otlpv1.ProfilesDictionary, i int32) string {
 	if i <= 0 || int(i) >= len(d.StringTable) {
 		return ""
@@ -96,8 +95,8 @@ func otlpText(d *otlpv1.ProfilesDictionary, i int32) string {
 	return d.StringTable[i]
 }
 
-// otlpAttributeText is the value of the first of the attributes with a key, ""
-// if there is none.
+// otlpAttributeText returns the value of the first attribute with a key, "" if there is
+// none.
 func otlpAttributeText(d *otlpv1.ProfilesDictionary, indices []int32, key string) string {
 	for _, i := range indices {
 		if a := d.AttributeTable[i]; otlpText(d, a.GetKeyStrindex()) == key {
@@ -107,8 +106,8 @@ func otlpAttributeText(d *otlpv1.ProfilesDictionary, indices []int32, key string
 	return ""
 }
 
-// otlpString is the text of an attribute: of a string, a whole number or a
-// truth value, or of a list with one of them. Others have none.
+// otlpString returns an attribute's value as text if it is a string, an integer, a
+// boolean, or a list with one of these; else "".
 func otlpString(d *otlpv1.ProfilesDictionary, v *commonv1.AnyValue) string {
 	switch v := v.GetValue().(type) {
 	case *commonv1.AnyValue_StringValue:
@@ -127,11 +126,11 @@ func otlpString(d *otlpv1.ProfilesDictionary, v *commonv1.AnyValue) string {
 	return ""
 }
 
-// An otlpAttribute is an attribute of a resource or a scope, with a text.
+// An otlpAttribute is an attribute of a resource or a scope, with its value as text.
 type otlpAttribute struct{ key, value string }
 
-// otlpAttributes reads those of a resource or a scope. Keys and values may be
-// there or in the string table.
+// otlpAttributes reads the attributes of a resource or a scope, whose keys and values
+// are inline or in the string table.
 func otlpAttributes(d *otlpv1.ProfilesDictionary, as []*commonv1.KeyValue) ([]otlpAttribute, error) {
 	out := make([]otlpAttribute, 0, len(as))
 	for i, a := range as {

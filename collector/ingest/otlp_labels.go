@@ -9,16 +9,15 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// Attributes with a meaning of their own, by OpenTelemetry's semantic
-// conventions.
+// Attributes that have a meaning in OpenTelemetry's semantic conventions.
 const (
 	attributeService    = "service.name"
 	attributeExecutable = "process.executable.name"
 	attributeFrameType  = "profile.frame.type"
 )
 
-// unlabelled are attributes that tell one process or thread of a service from
-// the next. As labels they would make every process a series of its own.
+// unlabelled are attributes that differ between processes or threads of one service. As
+// labels they would make each process a series.
 var unlabelled = map[string]bool{
 	"cpu.logical_number":               true,
 	"process.args_count":               true,
@@ -38,8 +37,8 @@ var unlabelled = map[string]bool{
 	"process.context.label.process.id": true,
 }
 
-// prometheusNames are the labels by which Prometheus knows what a resource
-// attribute says, so that profiles and metrics meet.
+// prometheusNames are Prometheus' names for resource attributes, so that profiles and
+// metrics have the same labels.
 var prometheusNames = map[string]string{
 	"k8s.cluster.name":   "cluster",
 	"k8s.container.name": "container",
@@ -48,8 +47,8 @@ var prometheusNames = map[string]string{
 	"k8s.pod.name":       "pod",
 }
 
-// otlpLabels are a series' labels: the attributes of its resource and its scope.
-// service is that of the samples, "" if they have none.
+// otlpLabels returns a series' labels: the attributes of its resource and its scope.
+// service is the one that the samples name, "" if they name none.
 func otlpLabels(name, service string, resource, scope []otlpAttribute, l Limits) (labels.Labels, error) {
 	seen := map[string]bool{}
 	var pairs []*typesv1.LabelPair
@@ -72,8 +71,8 @@ func otlpLabels(name, service string, resource, scope []otlpAttribute, l Limits)
 	return Labels(pairs, l)
 }
 
-// otlpService is the resource's service, or what OpenTelemetry's conventions
-// say in its place: unknown_service with the name of the program.
+// otlpService returns the resource's service, or the fallback of OpenTelemetry's
+// conventions: unknown_service with the program's name.
 func otlpService(resource []otlpAttribute) string {
 	fallback := fallbackService
 	for _, a := range resource {
@@ -88,9 +87,9 @@ func otlpService(resource []otlpAttribute) string {
 	return fallback
 }
 
-// otlpLabelName is the label of an attribute, "" if it has none. Pyroscope puts
-// underscores for dots, and refuses what no label can be called; here those
-// characters become underscores too.
+// otlpLabelName returns the label's name for an attribute, "" for one that is not a
+// label. As in Pyroscope dots become underscores; so do characters that label names may
+// not have, which Pyroscope refuses.
 func otlpLabelName(key string) string {
 	if unlabelled[key] {
 		return ""
@@ -101,7 +100,7 @@ func otlpLabelName(key string) string {
 		}
 		return '_'
 	}, key)
-	if name == "" || strings.HasPrefix(name, "__") { // the server's to set
+	if name == "" || strings.HasPrefix(name, "__") { // reserved for the server
 		return ""
 	}
 	if name[0] >= '0' && name[0] <= '9' {

@@ -177,5 +177,5 @@ func TestOTLPAttributeTwice(t *testing.T) {
 	report := &Report{}
 	_, err = OTLP(body, false, exportedAt, Limits{Report: report})
 	require.NoError(t, err)
-	require.Contains(t, report.String(), "skipped label endpoint, of which a sample had a value already (1)")
+	require.Contains(t, report.String(), "skipped label endpoint, of which the sample has another value (1)")
 }

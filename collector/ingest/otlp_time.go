@@ -8,19 +8,19 @@ import (
 	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
 )
 
-// otlpTimes are the times of a profile, in ns since 1970, and how to read the
-// timestamps of its samples.
+// otlpTimes are the times of a profile, in Unix ns, and how to convert its samples'
+// timestamps.
 type otlpTimes struct {
 	begin, duration  int64
-	factor, offset   int64 // of timestamps, where the sender's clock is another one
-	earliest, latest int64 // of timestamps that can be
+	factor, offset   int64 // correct timestamps of a wrong clock
+	earliest, latest int64 // bounds of possible timestamps
 }
 
-// otlpLongest is how long a profile may be that does not say how long it is, in ns.
+// otlpLongest is the assumed longest duration, in ns, of a profile without one.
 const otlpLongest = int64(24 * time.Hour)
 
-// timesOf reads when a profile was, and corrects what cannot be as ProfileTime does.
-// Timestamps by the same clock are corrected in the same way.
+// timesOf reads the times of a profile, and corrects impossible ones as ProfileTime
+// does. Timestamps by the same clock get the same correction.
 func (c *otlpConverter) timesOf(p *otlpv1.Profile) (otlpTimes, error) {
 	if p.TimeUnixNano > math.MaxInt64 || p.DurationNano > math.MaxInt64 {
 		return otlpTimes{}, fmt.Errorf("time_unix_nano: %d, or duration_nano: %d, is past the year 2262", p.TimeUnixNano, p.DurationNano)
@@ -45,13 +45,15 @@ func (c *otlpConverter) timesOf(p *otlpv1.Profile) (otlpTimes, error) {
 	return t, nil
 }
 
-// isUnit reports whether a number of ns is a unit that ProfileTime knows.
+// isUnit reports whether a number of ns is one µs, ms or s, the units that ProfileTime
+// tries.
 func isUnit(ns int64) bool {
 	d := time.Duration(ns)
 	return d == time.Microsecond || d == time.Millisecond || d == time.Second
 }
 
-// at returns the time of a timestamp, unless it cannot be.
+// at returns the time of a timestamp, in Unix ns. It reports false if that is
+// impossible.
 func (t *otlpTimes) at(stamp uint64) (ns int64, ok bool) {
 	if stamp == 0 || stamp > uint64(math.MaxInt64/t.factor) {
 		return 0, false
@@ -64,15 +66,15 @@ func (t *otlpTimes) at(stamp uint64) (ns int64, ok bool) {
 	return ns, ns >= t.earliest && ns <= t.latest
 }
 
-// whole reports whether a sample is part of a profile that is short enough to have
-// one time.
+// whole reports whether a sample belongs to a profile that is short enough to have one
+// time.
 func (t *otlpTimes) whole(at int64) bool {
 	return t.duration > 0 && t.duration <= windowLength && at >= t.begin-shortSlack && at <= t.begin+t.duration+shortSlack
 }
 
-// place puts values of a sample, by its index in a draft, at their times. Those
-// without a time stay at the profile's. total is their sum, and scale what each
-// was multiplied by.
+// place adds the values of a sample, by its index in a draft, to windows at their
+// timestamps. Values without a timestamp stay at the profile's time. total is the sum of
+// the values, which were multiplied by scale.
 func (c *otlpConverter) place(d *otlpDraft, index uint32, s *otlpv1.Sample, t *otlpTimes, total, scale int64) error {
 	stamps := s.TimestampsUnixNano
 	for i, stamp := range stamps {
@@ -86,10 +88,10 @@ func (c *otlpConverter) place(d *otlpDraft, index uint32, s *otlpv1.Sample, t *o
 		}
 		value := scale
 		switch len(s.Values) {
-		case 0: // each counts one
+		case 0: // each timestamp counts 1
 		case len(stamps):
 			value = s.Values[i] * scale
-		default: // one for all
+		default: // one value for all timestamps
 			n := int64(len(stamps))
 			value = share(total, int64(i)+1, n) - share(total, int64(i), n)
 		}

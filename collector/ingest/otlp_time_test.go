@@ -102,11 +102,11 @@ func TestOTLPTimes(t *testing.T) {
 		"without a time": {otlpTimed{}, []otlpTimedSample{{1, []uint64{at(3), at(8)}, nil}},
 			[]string{"1700000000.000+5: a[10000000]", "1700000005.000+5: a[10000000]"}, ""},
 		"zero": {minute, []otlpTimedSample{{1, []uint64{0, at(8)}, nil}},
-			[]string{"1700000001.000+50: a[10000000]", "1700000005.000+5: a[10000000]"}, "corrected time of samples, whose timestamps cannot be (1)"},
+			[]string{"1700000001.000+50: a[10000000]", "1700000005.000+5: a[10000000]"}, "corrected time of samples, whose timestamps are impossible (1)"},
 		"of another clock": {minute, []otlpTimedSample{{1, []uint64{boot(1), boot(40)}, []int64{3, 4}}},
-			[]string{"1700000001.000+50: a[70000000]"}, "corrected time of samples, whose timestamps cannot be (2)"},
+			[]string{"1700000001.000+50: a[70000000]"}, "corrected time of samples, whose timestamps are impossible (2)"},
 		"a day off": {minute, []otlpTimedSample{{1, []uint64{at(1) + day, at(1) - day, math.MaxUint64}, nil}},
-			[]string{"1700000001.000+50: a[30000000]"}, "corrected time of samples, whose timestamps cannot be (3)"},
+			[]string{"1700000001.000+50: a[30000000]"}, "corrected time of samples, whose timestamps are impossible (3)"},
 		// It was received at 66.
 		"all of another clock": {otlpTimed{begin: boot(0), duration: 50 * second}, []otlpTimedSample{{1, []uint64{boot(1), boot(40)}, []int64{3, 4}}},
 			[]string{"1700000015.000+5: a[30000000]", "1700000055.000+5: a[40000000]"}, "corrected time of the profile, which is before 1990 (1)"},
@@ -133,7 +133,7 @@ func TestOTLPTimesMistakes(t *testing.T) {
 		stamps = append(stamps, at(float64(i)*2*float64(longestWindow)/1e9))
 	}
 	_, err = otlpTimed{begin: at(1), duration: math.MaxInt64 / 2, samples: []otlpTimedSample{{1, stamps, nil}}}.read(t, Limits{})
-	require.ErrorContains(t, err, "samples[0].samples: are at times too far apart")
+	require.ErrorContains(t, err, "samples[0].samples: their times are too far apart")
 }
 
 // Windows of a profile with an ID have IDs of their own, the same when it is sent
@@ -177,5 +177,5 @@ func TestOTLPPayload(t *testing.T) {
 		}
 	}
 	_, err = read()
-	require.ErrorContains(t, err, fmt.Sprintf("original_payload: %d profiles have no samples but a payload in the format %q, which is not read", 1, "jfr"))
+	require.ErrorContains(t, err, fmt.Sprintf("original_payload: %d profiles have no samples, only a payload in the format %q, which is not supported", 1, "jfr"))
 }

@@ -12,32 +12,29 @@ import (
 	"github.com/flameline/flameline/collector/funcname"
 )
 
-// Pprof decodes one profile, which may be compressed with gzip or zstd: a
-// profile.proto message, or one of the older formats that `go tool pprof` opens
-// (legacy).
+// Pprof decodes one profile, which may be compressed with gzip or zstd: a profile.proto
+// message, or one of the older formats that `go tool pprof` opens (legacy).
 //
-// What is wrong with one element, such as a reference that leads nowhere, is
-// mended, or the element is left out; Limits.Report names it (mend). What makes
-// the profile meaningless, and what is over a limit, is an error, which names
-// the field at fault, with its index or its byte offset. In the result every
-// index and reference holds, values are as many as sample types and not
-// negative, and strings are UTF-8. Functions have the names that people know
-// them by (names), frames that the profile says to drop are dropped
-// (dropFrames), and labels by which tracers name spans are OpenTelemetry's
-// (tracerLabels).
+// A fault in one element, such as a dangling reference, is corrected, or the element is
+// left out; Limits.Report names it (correct). A fault that makes the profile
+// meaningless, or exceeds a limit, is an error that names the field with its index or
+// byte offset. In the result every index and reference is valid, each sample has one
+// value per sample type, values are not negative, and strings are UTF-8. Functions have
+// demangled names (names), frames that match drop_frames are dropped (dropFrames), and
+// tracers' span labels have OpenTelemetry's names (tracerLabels).
 //
-// TimeNanos is what the sender says, also if it cannot be: ProfileTime mends it.
-// size is the profile's, in bytes, after decompression. The profile may refer to
-// b, which must not change.
+// TimeNanos is the sender's, even if it is impossible: ProfileTime corrects it. size is
+// the size of the profile after decompression, in bytes. The profile may share memory
+// with b, which must not change.
 func Pprof(b []byte, l Limits) (p *googlev1.Profile, size int, err error) {
 	return readPprof(b, l, func(*googlev1.Profile) {})
 }
 
-// readPprof repairs what a sender is known to do wrong before the profile is
-// checked.
+// readPprof is Pprof with a function that corrects known faults of certain senders
+// before the profile is checked.
 func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.Profile, size int, err error) {
 	if len(b) == 0 {
-		return nil, 0, errors.New("pprof: no bytes")
+		return nil, 0, errors.New("pprof: the profile is empty")
 	}
 	raw, err := decompress(b, l)
 	if err != nil {
@@ -57,7 +54,7 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 	repair(p)
 	c := checker{profile: p, limits: l}
 	if err := c.check(); err != nil {
-		if err := mend(p, l); err != nil {
+		if err := correct(p, l); err != nil {
 			return nil, 0, fmt.Errorf("pprof: %w", err)
 		}
 		c = checker{profile: p, limits: l}
@@ -78,7 +75,8 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 	return p, len(raw), nil
 }
 
-// decodeSlowly decodes any profile.proto message, or says what is wrong with it.
+// decodeSlowly decodes any profile.proto message, or returns an error that names the
+// broken field.
 func decodeSlowly(raw []byte, l Limits) (*googlev1.Profile, error) {
 	s := scanner{limits: l}
 	if err := s.scan(profileMessage, raw, 0); err != nil {
@@ -88,8 +86,8 @@ func decodeSlowly(raw []byte, l Limits) (*googlev1.Profile, error) {
 	return p, p.UnmarshalVT(raw)
 }
 
-// A checker checks a decoded profile: its references, and the limits. It is one
-// walk over the profile, since nearly all are sound.
+// A checker checks a decoded profile's references and limits, in one pass without
+// corrections, since nearly all profiles are valid.
 type checker struct {
 	profile   *googlev1.Profile
 	limits    Limits
@@ -97,17 +95,17 @@ type checker struct {
 	functions ids
 	locations ids
 
-	// What was seen on the way.
+	// Findings for the steps that follow.
 	mangled  bool // a function's name may be mangled
-	tracer   bool // a label names a span or a trace, and not in OpenTelemetry's way
+	tracer   bool // a label of a span or a trace is not in OpenTelemetry's form
 	labelled int  // samples with labels
 
-	key    int64 // of the last label
-	isSpan bool  // that tracers have
+	key    int64 // key of the last label
+	isSpan bool  // key is a tracer's label
 }
 
-// maxDuration is the longest duration that is believed. What is longer is a
-// count of another unit, or the time since the program started.
+// maxDuration is the longest possible duration, in ns. A longer one is in another unit,
+// or the time since the program started.
 const maxDuration = int64(24 * time.Hour)
 
 func (c *checker) check() error {
@@ -133,7 +131,7 @@ func (c *checker) check() error {
 		return fmt.Errorf("period: %d is negative", p.Period)
 	}
 	if c.outside(p.DropFrames) || c.outside(p.KeepFrames) || c.outside(p.DefaultSampleType) {
-		return errors.New("drop_frames, keep_frames or default_sample_type: is outside the string table")
+		return errors.New("drop_frames, keep_frames or default_sample_type: is outside of the string table")
 	}
 	for _, part := range []func() error{c.types, c.symbols, c.samples} {
 		if err := part(); err != nil {
@@ -147,11 +145,11 @@ func (c *checker) outside(index int64) bool {
 	return index < 0 || index >= int64(len(c.profile.StringTable))
 }
 
-// text checks an index into the string table, which field, a format for i,
-// holds.
+// text checks an index into the string table. field, a format for i, names the index in
+// errors.
 func (c *checker) text(index int64, field string, i int) error {
 	if c.outside(index) {
-		return fmt.Errorf(field+": %d is outside the string table of %d", i, index, len(c.profile.StringTable))
+		return fmt.Errorf(field+": %d is outside of the string table, which has %d strings", i, index, len(c.profile.StringTable))
 	}
 	return nil
 }
@@ -167,12 +165,12 @@ func (c *checker) types() error {
 		}
 		for _, o := range c.profile.SampleType[:i] {
 			if text[o.Type] == text[t.Type] && text[o.Unit] == text[t.Unit] {
-				return fmt.Errorf("sample_type[%d]: %s in %s is there twice", i, text[t.Type], text[t.Unit])
+				return fmt.Errorf("sample_type[%d]: %s in %s occurs twice", i, text[t.Type], text[t.Unit])
 			}
 		}
 	}
 	if t := c.profile.PeriodType; t != nil && (c.outside(t.Type) || c.outside(t.Unit)) {
-		return fmt.Errorf("period_type: %d or %d is outside the string table of %d", t.Type, t.Unit, len(text))
+		return fmt.Errorf("period_type: %d or %d is outside of the string table, which has %d strings", t.Type, t.Unit, len(text))
 	}
 	return nil
 }
@@ -265,15 +263,15 @@ func (c *checker) labels(i int, ls []*googlev1.Label) error {
 		}
 		for _, o := range ls[:j] {
 			if l.Str != 0 && o.Str != 0 && text[o.Key] == text[l.Key] && text[o.Str] != text[l.Str] {
-				return fmt.Errorf("sample[%d].label: %q is there twice", i, text[l.Key])
+				return fmt.Errorf("sample[%d].label: %q occurs twice", i, text[l.Key])
 			}
 		}
 	}
 	return nil
 }
 
-// ids is the set of IDs of one kind. IDs that count up from 1, as nearly all
-// senders number them, take no memory.
+// ids is a set of IDs. IDs that count up from 1, as nearly all senders number them, need
+// no map.
 type ids struct {
 	dense  uint64
 	sparse map[uint64]struct{}
@@ -287,7 +285,7 @@ func (s *ids) has(id uint64) bool {
 	return ok
 }
 
-// put adds an ID. It reports false for one that is there, and for 0.
+// put adds an ID. It reports false for an ID that is in the set, and for 0.
 func (s *ids) put(id uint64) bool {
 	switch {
 	case id == 0 || s.has(id):
@@ -310,10 +308,10 @@ func (s *ids) add(id uint64, kind string, i int) error {
 	case id == 0:
 		return fmt.Errorf("%s[%d].id: is 0", kind, i)
 	}
-	return fmt.Errorf("%s[%d].id: %d is there twice", kind, i, id)
+	return fmt.Errorf("%s[%d].id: %d occurs twice", kind, i, id)
 }
 
-// fresh adds an ID that is not there, and returns it.
+// fresh adds an unused ID and returns it.
 func (s *ids) fresh() uint64 {
 	id := s.dense + uint64(len(s.sparse)) + 1
 	for !s.put(id) {

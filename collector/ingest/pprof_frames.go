@@ -9,21 +9,21 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// maxFrameWork bounds what drop_frames and keep_frames may cost: the
-// instructions of the compiled expressions times the bytes of all names.
+// maxFrameWork bounds the cost of drop_frames and keep_frames: the instructions of the
+// compiled expressions times the bytes of all names.
 const maxFrameWork = 4 << 30
 
-// dropFrames applies the regular expressions drop_frames and keep_frames of a
-// sound profile, as `go tool pprof` does on opening it: what a matching function
-// calls is dropped with it, so that allocators show what called them. Values
-// stay. Expressions that cannot be used are left out, which the report says.
+// dropFrames applies the regular expressions drop_frames and keep_frames of a valid
+// profile, as `go tool pprof` does: a matching function is removed with everything it
+// calls, so that the value of an allocator's internals counts for their caller.
+// Expressions that cannot be used are skipped, and the report says so.
 func dropFrames(p *googlev1.Profile, r *Report) {
 	drop, keep, err := frameExpressions(p)
 	if err != nil {
 		r.Skip("frames", err.Error(), 1)
 		return
 	}
-	// The library gets what it looks at, and no more.
+	// The library's profile has only the parts that the library looks at.
 	functions := make(map[uint64]*profile.Function, len(p.Function))
 	for _, f := range p.Function {
 		functions[f.Id] = &profile.Function{ID: f.Id, Name: p.StringTable[f.Name]}
@@ -45,7 +45,7 @@ func dropFrames(p *googlev1.Profile, r *Report) {
 		like.Sample[i] = to
 	}
 	like.Prune(drop, keep)
-	// Frames are cut off at the leaf, which comes first.
+	// The library removes frames at the leaf, which comes first.
 	for i, l := range p.Location {
 		l.Line = l.Line[len(l.Line)-len(like.Location[i].Line):]
 	}
@@ -54,7 +54,7 @@ func dropFrames(p *googlev1.Profile, r *Report) {
 	}
 }
 
-// frameExpressions compiles drop_frames and keep_frames; keep is nil if there is
+// frameExpressions compiles drop_frames and keep_frames. keep is nil if the profile has
 // none.
 func frameExpressions(p *googlev1.Profile) (drop, keep *regexp.Regexp, err error) {
 	instructions := 0
@@ -62,11 +62,11 @@ func frameExpressions(p *googlev1.Profile) (drop, keep *regexp.Regexp, err error
 		text = "^(" + text + ")$"
 		parsed, err := syntax.Parse(text, syntax.Perl)
 		if err != nil {
-			return nil, fmt.Errorf("%s, which is no regular expression", field)
+			return nil, fmt.Errorf("%s, which is not a regular expression", field)
 		}
 		prog, err := syntax.Compile(parsed.Simplify())
 		if err != nil {
-			return nil, fmt.Errorf("%s, which is no regular expression", field)
+			return nil, fmt.Errorf("%s, which is not a regular expression", field)
 		}
 		instructions += len(prog.Inst)
 		return regexp.Compile(text)
@@ -84,7 +84,7 @@ func frameExpressions(p *googlev1.Profile) (drop, keep *regexp.Regexp, err error
 		bytes += len(p.StringTable[f.Name])
 	}
 	if bytes > 0 && instructions > maxFrameWork/bytes {
-		return nil, nil, fmt.Errorf("drop_frames, which is too large for the names of this profile")
+		return nil, nil, fmt.Errorf("drop_frames, which would take too long for the names of this profile")
 	}
 	return drop, keep, nil
 }

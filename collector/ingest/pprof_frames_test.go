@@ -73,11 +73,11 @@ func TestPprofIgnoresBadFrameExpressions(t *testing.T) {
 	got, _, err := Pprof(encode(t, p), Limits{Report: r})
 	require.NoError(t, err)
 	require.Equal(t, "main;Cart::add;operator new(unsigned long);tc_malloc [10]", shownStacks(got)[0])
-	require.Equal(t, "skipped frames drop_frames, which is no regular expression (1)", r.String())
+	require.Equal(t, "skipped frames drop_frames, which is not a regular expression (1)", r.String())
 	p.StringTable[9] = strings.Repeat("(a{0,30}b){30}|", 50)
 	p.StringTable[3] = strings.Repeat("x", 60_000)
 	r = &Report{}
 	_, _, err = Pprof(encode(t, p), Limits{Report: r})
 	require.NoError(t, err)
-	require.Equal(t, "skipped frames drop_frames, which is too large for the names of this profile (1)", r.String())
+	require.Equal(t, "skipped frames drop_frames, which would take too long for the names of this profile (1)", r.String())
 }

@@ -13,14 +13,14 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// decodeOther decodes what is no profile.proto message, given why it is none:
-// one of the older formats, or something else, which the error names.
-func decodeOther(raw []byte, l Limits, no error) (*googlev1.Profile, error) {
+// decodeOther decodes one of pprof's older formats, given the error of decoding
+// profile.proto. For any other body its error names the format.
+func decodeOther(raw []byte, l Limits, protoErr error) (*googlev1.Profile, error) {
 	if !isLegacy(raw) {
 		if what := kindOfText(raw); what != "" {
 			return nil, fmt.Errorf("this is %s", what)
 		}
-		return nil, no
+		return nil, protoErr
 	}
 	if err := checkLegacy(raw, l); err != nil {
 		return nil, err
@@ -37,9 +37,9 @@ func decodeOther(raw []byte, l Limits, no error) (*googlev1.Profile, error) {
 	return decodeSlowly(b.Bytes(), l)
 }
 
-// legacyHeads are the beginnings of the text formats that pprof reads from before
-// profile.proto: those of gperftools and tcmalloc, of jemalloc, of Java's
-// agent, and of Go's net/http/pprof with debug=1.
+// legacyHeads match the beginnings of the text formats that pprof reads besides
+// profile.proto: those of gperftools and tcmalloc, of jemalloc, of Java's agent, and of
+// Go's net/http/pprof with debug=1.
 var legacyHeads = []*regexp.Regexp{
 	regexp.MustCompile(`^heap profile: *\d+: *\d+ *\[`),
 	regexp.MustCompile(`^heap_v2/\d+\s`),
@@ -47,7 +47,7 @@ var legacyHeads = []*regexp.Regexp{
 	regexp.MustCompile(`^--- (contentionz? |contention:|mutex:|threadz \d+ ---|Thread |heapz )`),
 }
 
-// isLegacy reports whether pprof may read raw as one of its older formats.
+// isLegacy reports whether raw may be in one of pprof's older formats.
 func isLegacy(raw []byte) bool {
 	head := raw[:min(len(raw), 256)]
 	for _, re := range legacyHeads {
@@ -58,9 +58,9 @@ func isLegacy(raw []byte) bool {
 	return isOldCPU(raw)
 }
 
-// isOldCPU reports whether raw is a CPU profile of gperftools, which is words of
-// 32 or 64 bits in the machine's order: 0, 3, 0 (1 for Java), the period in
-// microseconds, 0.
+// isOldCPU reports whether raw is a CPU profile of gperftools: words of 32 or 64 bits in
+// the machine's byte order, which are 0, 3, 0 (1 for Java), the period in microseconds,
+// 0.
 func isOldCPU(raw []byte) bool {
 	for _, size := range []int{4, 8} {
 		for _, little := range []bool{true, false} {
@@ -82,8 +82,8 @@ func isOldCPU(raw []byte) bool {
 	return false
 }
 
-// checkLegacy holds one of the older formats to the limits before it is parsed.
-// They are made of lines, and of addresses, each of which becomes a location.
+// checkLegacy checks a profile in an older format against the limits before it is
+// parsed. It counts lines and addresses; each address becomes a location.
 func checkLegacy(raw []byte, l Limits) error {
 	if isOldCPU(raw) {
 		if exceeds(len(raw)/4, 8*l.MaxSymbols) {
@@ -95,7 +95,7 @@ func checkLegacy(raw []byte, l Limits) error {
 	addresses := map[string]struct{}{}
 	for line := range bytes.Lines(raw) {
 		if bytes.IndexByte(line, '@') >= 0 || bytes.HasPrefix(line, []byte("--- Thread ")) {
-			if samples++; exceeds(samples-1, l.MaxSamples) { // one may be the head
+			if samples++; exceeds(samples-1, l.MaxSamples) { // the header may be counted too
 				return fmt.Errorf("sample: more than %d samples (limits.max_samples)", l.MaxSamples)
 			}
 		}
@@ -112,27 +112,26 @@ func checkLegacy(raw []byte, l Limits) error {
 	return nil
 }
 
-// parseLegacy parses one of pprof's older formats. A panic of the library is an
-// error of this profile alone.
+// parseLegacy parses one of pprof's older formats. A panic of the library becomes an
+// error of this profile.
 func parseLegacy(raw []byte) (p *profile.Profile, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("one of pprof's older formats, which is broken: %v", v)
+			err = fmt.Errorf("broken profile in one of pprof's older formats: %v", v)
 		}
 	}()
 	return profile.ParseData(raw)
 }
 
-// jemallocCounts is the line of a stacktrace in jemalloc's heap profiles that
-// adds up all threads: objects and bytes that are in use, and in brackets those
-// ever allocated, if that was asked for.
+// jemallocCounts matches the line with a stacktrace's sums over all threads in
+// jemalloc's heap profiles: objects and bytes in use, and in brackets those ever
+// allocated, if accumulation was enabled.
 var jemallocCounts = regexp.MustCompile(`^\s*t\*: *(\d+): *(\d+) *\[ *(\d+): *(\d+) *\]`)
 
-// fromJemalloc turns a heap profile of jemalloc (heap_v2, as its prof.dump
-// writes it) into the like of gperftools, which pprof reads. jemalloc writes a
-// stacktrace on a line of its own, then a line of counts for all threads and for
-// each. Both sample by bytes at random, and are scaled in the same way. Others
-// are returned as they are.
+// fromJemalloc converts a heap profile of jemalloc (heap_v2, as its prof.dump writes it)
+// to gperftools' format, which pprof reads, and returns other profiles unchanged.
+// jemalloc writes a stacktrace on its own line, then a line of counts for all threads
+// and one per thread. Both formats sample by bytes at random, and are scaled alike.
 func fromJemalloc(raw []byte) []byte {
 	head, rest, _ := bytes.Cut(raw, []byte("\n"))
 	rate, ok := bytes.CutPrefix(head, []byte("heap_v2/"))
@@ -165,20 +164,19 @@ func fromJemalloc(raw []byte) []byte {
 	}
 	total := 0
 	if allocated {
-		total = 1 // the header says that there are sums since the start
+		total = 1 // makes the header announce cumulative values
 	}
 	fmt.Fprintf(&out, "heap profile: 0: 0 [%d: %d] @ heap_v2/%s\n", total, total, rateText)
 	_, _ = samples.WriteTo(&out)
 	return out.Bytes()
 }
 
-// goroutineFrame is a line that says which function an address is in, in Go's
-// profiles with debug=1: an address, a function with an offset, a file and a
-// line.
+// goroutineFrame matches a line that gives an address's function in Go's profiles with
+// debug=1: the address, the function with an offset, the file and the line.
 var goroutineFrame = regexp.MustCompile(`^#\s+(0x[0-9a-f]+)\s+(\S.*?)\+0x[0-9a-f]+\s+(\S.*):(\d+)$`)
 
-// nameGoroutines gives locations the functions that Go's text names, which pprof
-// leaves to the binary's symbols.
+// nameGoroutines gives locations the functions that Go's text names. pprof ignores those
+// lines, since it uses the binary's symbols.
 func nameGoroutines(p *profile.Profile, raw []byte) {
 	if !bytes.Contains(raw, []byte("\n#\t0x")) {
 		return
@@ -205,7 +203,7 @@ func nameGoroutines(p *profile.Profile, raw []byte) {
 	functions := map[place]*profile.Function{}
 	for _, l := range p.Location {
 		at, ok := places[l.Address]
-		if !ok { // pprof takes one off return addresses
+		if !ok { // pprof subtracts 1 from return addresses
 			at, ok = places[l.Address+1]
 		}
 		if !ok || len(l.Line) > 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A SampleType is what a push says of one sample type of its pprof profile, in
-// the part sample_type_config.
+// A SampleType describes one sample type of a pushed pprof profile, in the part
+// sample_type_config.
 type SampleType struct {
 	Units       string `json:"units"`
 	DisplayName string `json:"display-name"`
@@ -23,7 +23,7 @@ type SampleType struct {
 	Sampled     bool   `json:"sampled"`
 }
 
-// usualSampleTypes stand in for a push that says nothing of its types.
+// usualSampleTypes are the defaults for a push without sample_type_config.
 var usualSampleTypes = map[string]SampleType{
 	"samples":     {DisplayName: "cpu"},
 	"goroutine":   {DisplayName: "goroutines"},
@@ -31,8 +31,8 @@ var usualSampleTypes = map[string]SampleType{
 	"delay":       {DisplayName: "mutex_duration"},
 }
 
-// SampleTypes reads the part sample_type_config: a JSON object with a SampleType
-// for each of the profile's sample types. nil stands for none.
+// SampleTypes reads the part sample_type_config: a JSON object with a SampleType per
+// sample type. It returns nil for nil.
 func SampleTypes(b []byte) (map[string]SampleType, error) {
 	if len(b) == 0 {
 		return nil, nil
@@ -44,11 +44,11 @@ func SampleTypes(b []byte) (map[string]SampleType, error) {
 	return out, nil
 }
 
-// PushedPprof reads a pprof profile as Pprof does, with what Pyroscope's /ingest
-// does to those of its SDKs: the first part of the profile type follows from
-// types, which are read by SampleTypes, and the sample types; a profile without
-// a time has that of the push; the functions of Python and Ruby are called
-// "file name", unless a Python file's path is absolute.
+// PushedPprof reads a pprof profile as Pprof does, and treats it as Pyroscope's /ingest
+// treats those of its SDKs: the first part of the profile type follows from types, which
+// SampleTypes has read, and from the sample types; a profile without a time gets the
+// push's; functions of Python and Ruby are named "file name", except Python's with an
+// absolute path.
 func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	if len(body) == 0 {
 		return nil, 0, nil
@@ -76,8 +76,8 @@ func PushedPprof(body []byte, types map[string]SampleType, m Push, l Limits) (ps
 	return []profile.Profile{{Labels: m.named(metricOf(p, types)), Pprof: p}}, size, nil
 }
 
-// metricOf is the first part of a profile's type, by Pyroscope's
-// pkg/og/convert/pprof.
+// metricOf returns the first part of the profile type, as Pyroscope's
+// pkg/og/convert/pprof does.
 func metricOf(p *googlev1.Profile, types map[string]SampleType) string {
 	if types == nil {
 		types = usualSampleTypes
@@ -109,9 +109,9 @@ func metricOf(p *googlev1.Profile, types map[string]SampleType) string {
 	return name
 }
 
-// nameByFile puts its file before each function's name, since functions of the
-// same name in different files are many in scripting languages. With short,
-// files with an absolute path are left alone.
+// nameByFile puts the file before each function's name, since scripting languages often
+// have functions of the same name in different files. If short is set, functions in
+// files with absolute paths keep their names.
 func nameByFile(p *googlev1.Profile, short bool, l Limits) error {
 	type pair struct{ file, name int64 }
 	names := map[pair]int64{}
@@ -126,7 +126,7 @@ func nameByFile(p *googlev1.Profile, short bool, l Limits) error {
 		if !ok {
 			name := file + " " + p.StringTable[f.Name]
 			if exceeds(len(name), l.MaxSymbolBytes) {
-				return fmt.Errorf("function %.64q: with its file its name has %d bytes, more than %d (limits.max_symbol_bytes)", p.StringTable[f.Name], len(name), l.MaxSymbolBytes)
+				return fmt.Errorf("function %.64q: the name with the file has %d bytes, more than %d (limits.max_symbol_bytes)", p.StringTable[f.Name], len(name), l.MaxSymbolBytes)
 			}
 			if bytes += int64(len(name)); exceeds(bytes, l.MaxProfileBytes) {
 				return tooLarge(l.MaxProfileBytes)
@@ -140,8 +140,8 @@ func nameByFile(p *googlev1.Profile, short bool, l Limits) error {
 	return nil
 }
 
-// numberFunctions numbers the functions of a profile of .NET's old agent, which
-// have no IDs; lines give those of locations.
+// numberFunctions gives IDs to the functions of .NET's old agent, which have none; lines
+// refer to them by the IDs of locations.
 func numberFunctions(p *googlev1.Profile) {
 	if len(p.Function) != len(p.Location) || slices.ContainsFunc(p.Function, func(f *googlev1.Function) bool { return f.Id != 0 }) {
 		return
@@ -151,8 +151,8 @@ func numberFunctions(p *googlev1.Profile) {
 	}
 }
 
-// underscore writes the sample types of .NET's agent as everybody does, such as
-// inuse-space.
+// underscore writes the sample types of .NET's agent, such as inuse-space, with
+// underscores as others do.
 func underscore(p *googlev1.Profile) {
 	for _, t := range p.SampleType {
 		if name := p.StringTable[t.Type]; strings.Contains(name, "-") {
@@ -162,11 +162,11 @@ func underscore(p *googlev1.Profile) {
 	}
 }
 
-// errPrevious tells senders from before 2023 why they are refused.
-var errPrevious = errors.New("prev_profile: growth since another profile is not computed here; update the SDK, which does that")
+// errPrevious refuses pushes of SDKs from before 2023.
+var errPrevious = errors.New("prev_profile: the server does not subtract a previous profile; update the SDK, which does that itself")
 
-// PprofForm reads a pprof profile with what is said of it, in the parts profile
-// and sample_type_config of a form.
+// PprofForm reads a form's parts profile, which is a pprof profile, and
+// sample_type_config.
 func PprofForm(parts map[string][]byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	if len(parts["prev_profile"]) > 0 {
 		return nil, 0, errPrevious
@@ -178,7 +178,7 @@ func PprofForm(parts map[string][]byte, m Push, l Limits) (ps []profile.Profile,
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return nil, 0, fmt.Errorf("profile: the form has no such part, only %q", names)
+		return nil, 0, fmt.Errorf("profile: the form has no part of this name, only %q", names)
 	}
 	for name := range parts {
 		if name != "profile" && name != "prev_profile" && name != "sample_type_config" {

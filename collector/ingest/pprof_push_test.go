@@ -40,17 +40,17 @@ func TestForm(t *testing.T) {
 	}{
 		"no boundary": {"multipart/form-data", body, `Content-Type: "multipart/form-data" gives no boundary`},
 		"broken type": {"multipart/form-data; boundary=\"", body, "Content-Type: "},
-		"no form":     {contentType, []byte("main;work 3"), "form: is cut"},
+		"no form":     {contentType, []byte("main;work 3"), "form: is truncated"},
 		"cut":         {contentType, body[:len(body)/2], "form: "},
 		"cut at last": {contentType, body[:len(body)-6], "form: "},
-		"no body":     {contentType, nil, "form: is cut"},
+		"no body":     {contentType, nil, "form: is truncated"},
 	} {
 		_, err := ReadForm(tc.contentType, tc.body)
 		require.ErrorContains(t, err, tc.want, name)
 	}
 	_, twice := formOf(t, "profile", "abc", "profile", "later")
 	_, err = ReadForm("multipart/form-data; boundary="+string(twice[2:bytes.IndexByte(twice, '\r')]), twice)
-	require.ErrorContains(t, err, `form: part 1, "profile": is there twice`)
+	require.ErrorContains(t, err, `form: part 1, "profile": occurs twice`)
 	var many []string
 	for i := range maxParts + 1 {
 		many = append(many, fmt.Sprint(i), "")
@@ -63,13 +63,13 @@ func TestForm(t *testing.T) {
 func TestPprofForm(t *testing.T) {
 	m := pushOf(t, "shop")
 	_, _, err := PprofForm(map[string][]byte{"jfr": nil}, m, Limits{})
-	require.ErrorContains(t, err, `profile: the form has no such part, only ["jfr"]`)
+	require.ErrorContains(t, err, `profile: the form has no part of this name, only ["jfr"]`)
 	_, _, err = PprofForm(map[string][]byte{"profile": encode(t, sound()), "prev_profile": {1}}, m, Limits{})
 	require.ErrorContains(t, err, "prev_profile: ")
 	for in, want := range map[string]string{
 		`{`:                            "sample_type_config: unexpected end of JSON input, at byte 1",
-		`{"cpu":{"cumulative":"yes"}}`: "sample_type_config: cumulative: a JSON string where bool is due, at byte ",
-		`[]`:                           "sample_type_config: all of it: a JSON array where ",
+		`{"cpu":{"cumulative":"yes"}}`: "sample_type_config: cumulative: a JSON string, want bool, at byte ",
+		`[]`:                           "sample_type_config: the document: a JSON array, want ",
 	} {
 		_, _, err = PprofForm(map[string][]byte{"profile": encode(t, sound()), "sample_type_config": []byte(in)}, m, Limits{})
 		require.ErrorContains(t, err, want, in)
@@ -132,7 +132,7 @@ func TestDotnetIsRepaired(t *testing.T) {
 	r := &Report{}
 	_, _, err := PushedPprof(encode(t, p), nil, m, Limits{Report: r})
 	require.NoError(t, err)
-	require.Equal(t, "skipped function whose ID is 0 or there twice (2); corrected location whose function is not there (2); corrected time of the profile, which is before 1990 (1)", r.String())
+	require.Equal(t, "skipped function whose ID is 0 or occurs twice (2); corrected location whose function is missing (2); corrected time of the profile, which is before 1990 (1)", r.String())
 	m.SpyName = "dotnetspy"
 	ps, _, err := PushedPprof(encode(t, p), nil, m, Limits{})
 	require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestScriptsNamesAreBounded(t *testing.T) {
 	_, _, err := PushedPprof(encode(t, p), nil, m, Limits{MaxProfileBytes: 1 << 20})
 	require.ErrorContains(t, err, "pprof: too large: more than 1048576 bytes")
 	_, _, err = PushedPprof(encode(t, p), nil, m, Limits{MaxSymbolBytes: 3000})
-	require.ErrorContains(t, err, `pprof: function "0": with its file its name has 3002 bytes, more than 3000 (limits.max_symbol_bytes)`)
+	require.ErrorContains(t, err, `pprof: function "0": the name with the file has 3002 bytes, more than 3000 (limits.max_symbol_bytes)`)
 }
 
 // FuzzForm reads any form, with any words about the types of its profile.

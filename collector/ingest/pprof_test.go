@@ -31,7 +31,7 @@ func sound() *googlev1.Profile {
 	}
 }
 
-// check checks a profile as Pprof does before it mends anything.
+// check checks a profile as Pprof does before it corrects anything.
 func check(p *googlev1.Profile, l Limits) error {
 	c := checker{profile: p, limits: l}
 	return c.check()
@@ -90,9 +90,9 @@ func TestPprofNamesTheFieldAtFault(t *testing.T) {
 		"unnamed sample type": {func(p *googlev1.Profile) { p.SampleType[0].Type = 0 }, "sample_type[0].type: is empty"},
 		"no strings":          {func(p *googlev1.Profile) { p.StringTable = nil }, "sample_type[0].type: is empty"},
 		"no sample that fits": {func(p *googlev1.Profile) { p.SampleType = append(p.SampleType, p.SampleType[0].CloneVT()) },
-			"sample: none of 2 can be used: skipped sample with more or fewer values than there are sample types (2)"},
+			"sample: none of 2 is usable: skipped sample with more or fewer values than there are sample types (2)"},
 		"negative values": {func(p *googlev1.Profile) { p.Sample[1].Value[0] = -40 },
-			`sample.value[0]: the negative values of "cpu" are -40 in all, the others 40: a comparison (as pprof -base gives) is no profile`},
+			`sample.value[0]: the negative values of "cpu" are -40 in all, the others 40: a comparison (as pprof -base gives) is not a profile`},
 		"base of a comparison": {func(p *googlev1.Profile) {
 			p.StringTable = append(p.StringTable, "pprof::base", "true")
 			p.Sample[1].Value[0], p.Sample[1].Label = -1, []*googlev1.Label{{Key: 8, Str: 9}}
@@ -116,9 +116,9 @@ func TestPprofNamesTheOffset(t *testing.T) {
 		in   []byte
 		want string
 	}{
-		"nothing":          {nil, "pprof: no bytes"},
+		"nothing":          {nil, "pprof: the profile is empty"},
 		"text":             {[]byte("not a profile"), "pprof: "},
-		"JSON":             {[]byte(`{"a":1}`), "pprof: this is JSON; of its formats speedscope's is taken (format=speedscope)"},
+		"JSON":             {[]byte(`{"a":1}`), "pprof: this is JSON; the only JSON format that is read is speedscope's (format=speedscope)"},
 		"HTML":             {[]byte("<!DOCTYPE html><html></html>"), "pprof: this is an HTML page"},
 		"JFR":              {[]byte("FLR\x00\x00\x02"), "pprof: this is a recording of Java (format=jfr)"},
 		"cut":              {raw[:len(raw)-1], "period: unexpected EOF, at byte "},
@@ -126,9 +126,9 @@ func TestPprofNamesTheOffset(t *testing.T) {
 		"gzip head":        {[]byte{0x1f, 0x8b, 1}, "pprof: gzip: "},
 		"broken gzip":      {append(bytes.Clone(zipped[:20]), bytes.Repeat([]byte{0xff}, 40)...), "pprof: gzip: "},
 		"broken zstd":      {append([]byte{0x28, 0xb5, 0x2f, 0xfd}, "nonsense"...), "pprof: zstd: "},
-		"wrong wire type":  {protowire.AppendVarint(protowire.AppendTag(nil, 6, protowire.VarintType), 1), "string_table: wire type 0 where 2 is due, at byte 0"},
+		"wrong wire type":  {protowire.AppendVarint(protowire.AppendTag(nil, 6, protowire.VarintType), 1), "string_table: wire type 0, want 2, at byte 0"},
 		"cut packed value": {packed, "sample[0].location_id: unexpected EOF, at byte 4"},
-		"location as text": {protowire.AppendString(protowire.AppendTag(nil, 9, protowire.BytesType), "x"), "time_nanos: wire type 2 where 0 is due, at byte 0"},
+		"location as text": {protowire.AppendString(protowire.AppendTag(nil, 9, protowire.BytesType), "x"), "time_nanos: wire type 2, want 0, at byte 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := Pprof(tc.in, Limits{})
@@ -190,7 +190,7 @@ func TestLabelIDsMayBeSparse(t *testing.T) {
 	require.True(t, strings.Contains(s.add(0, "location", 5).Error(), "location[5].id: is 0"))
 }
 
-// FuzzPprof holds that decoding never panics, that what is accepted decodes as
+// FuzzPprof checks that decoding never panics, that what is accepted decodes as
 // scanned, and that it survives another round.
 func FuzzPprof(f *testing.F) {
 	f.Add(encode(f, sound()))
@@ -216,7 +216,7 @@ func FuzzPprof(f *testing.F) {
 			return
 		}
 		if err := check(p, Limits{}); err != nil {
-			t.Fatalf("mended, but: %v", err)
+			t.Fatalf("corrected, but: %v", err)
 		}
 		r := &Report{}
 		again, _, err := Pprof(encode(t, p), Limits{Report: r})

@@ -13,43 +13,43 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// DefaultSampleRate is what Pyroscope takes for the rate of a push that does
-// not give one.
+// DefaultSampleRate is the rate of a push without one, in samples per second, as in
+// Pyroscope.
 const DefaultSampleRate = 100
 
-// A Push is what a request says of the profile in its body, where the format of
-// the body does not say it itself: the parameters of Pyroscope's /ingest.
+// A Push is the information that a request gives about the profile in its body, where
+// the body's format does not: the parameters of Pyroscope's /ingest.
 type Push struct {
-	// App is the application's name, as it stands before the labels. In formats
-	// that know of no profile types its last part is one, as in shop.cpu.
+	// App is the application's name, as it stands before the labels. In formats without
+	// profile types its last part is the type, as in shop.cpu.
 	App string
-	// Labels identify the series, with service_name and without __name__, which
-	// follows from what the body holds. Without a label service_name it is App.
+	// Labels identify the series. They include service_name, which is App unless the
+	// request names a service, and exclude __name__, which depends on the body.
 	Labels labels.Labels
-	// ServiceNamed says that the request itself has a label service_name.
+	// ServiceNamed says that the request has a label service_name.
 	ServiceNamed bool
-	// From and Until are when the profile began and ended. FromGiven says that
-	// the request says so, and that From is not just when it arrived.
+	// From and Until are the start and the end of the profile. FromGiven says that From
+	// is the request's, and not the time of arrival.
 	From, Until time.Time
 	FromGiven   bool
-	// UntilGiven says the same of Until. Where it alone is given, From is the same.
+	// UntilGiven says the same of Until. If only Until is given, From equals it.
 	UntilGiven bool
-	// Oldest is the time before which the receiver takes no profiles, zero if there
-	// is none.
+	// Oldest is the time before which the receiver accepts no profiles; zero means no
+	// bound.
 	Oldest time.Time
-	// SampleRate is in samples per second, DefaultSampleRate if the request does
-	// not say. 0 says that values are no samples of time.
+	// SampleRate is in samples per second, DefaultSampleRate if the request has none. 0
+	// means that values do not count samples of time.
 	SampleRate int64
 	// SpyName is the sender's name, such as gospy or javaspy.
 	SpyName string
-	// Units and AggregationType are those of values, such as samples and sum;
-	// empty if the request does not say. CheckUnits knows which there are.
+	// Units and AggregationType describe the values, such as samples and sum; empty if
+	// the request does not. CheckUnits checks them.
 	Units, AggregationType string
 }
 
-// SetLabels sets App, Labels and ServiceNamed to what an application's name in
-// Pyroscope's form says, and the sender to spy. Labels that begin with two
-// underscores are the server's to set, and left out.
+// SetLabels sets App, Labels and ServiceNamed from an application's name in Pyroscope's
+// form, and the sender's label to spy. Labels that begin with two underscores are
+// reserved for the server, and left out.
 func (m *Push) SetLabels(name, spy string, l Limits) error {
 	app, given, err := parseName(name, l.Report)
 	if err != nil {
@@ -65,7 +65,7 @@ func (m *Push) SetLabels(name, spy string, l Limits) error {
 	if !named {
 		given[labelService] = app
 	}
-	given[model.MetricNameLabel] = "?" // asked for, and not known yet
+	given[model.MetricNameLabel] = "?" // required by Labels; named sets the actual one
 	ls, err := Labels(pairsOf(given), l)
 	if err != nil {
 		return fmt.Errorf("name: %w", err)
@@ -80,15 +80,15 @@ func (m *Push) named(metric string) labels.Labels {
 	return labels.NewBuilder(m.Labels).Set(model.MetricNameLabel, metric).Labels()
 }
 
-// dated reports whether the request says when the profile was. Otherwise Until is
-// when it arrived.
+// dated reports whether the request gives the time of the profile. Otherwise Until is
+// the time of arrival.
 func (m *Push) dated() bool { return m.FromGiven || m.UntilGiven || m.Until.After(m.From) }
 
-// duration is how long the profile took, in nanoseconds, 0 if it ends before it
-// began.
+// duration returns the profile's length in ns, 0 if it would be negative.
 func (m *Push) duration() int64 { return max(int64(m.Until.Sub(m.From)), 0) }
 
-// period is the time that a sample stands for, in nanoseconds.
+// period returns the time that a sample stands for, in ns, 0 if values are not samples
+// of time.
 func (m *Push) period() int64 {
 	if m.SampleRate <= 0 {
 		return 0
@@ -96,7 +96,8 @@ func (m *Push) period() int64 {
 	return max(int64(time.Second)/m.SampleRate, 1)
 }
 
-// times returns a·b, neither of them negative, unless it overflows.
+// times returns a·b, for factors that are not negative. It reports false if that
+// overflows.
 func times(a, b int64) (int64, bool) {
 	if b != 0 && a > math.MaxInt64/b {
 		return 0, false
@@ -104,7 +105,7 @@ func times(a, b int64) (int64, bool) {
 	return a * b, true
 }
 
-// pairsOf returns labels in the order of their names.
+// pairsOf returns labels sorted by name.
 func pairsOf(set map[string]string) []*typesv1.LabelPair {
 	var out []*typesv1.LabelPair
 	for _, name := range slices.Sorted(maps.Keys(set)) {

@@ -8,38 +8,37 @@ import (
 	"sync"
 )
 
-// A Report collects what a push contained that was not stored as it was sent:
-// parts that were left out, and values that were corrected. The server names
-// them in a response header and in its log, and counts them. A nil Report
-// collects nothing. It is safe for concurrent use.
+// A Report lists the parts of a push that were left out and the values that were
+// corrected. The server puts it into a response header and its log, and counts its
+// entries. A nil Report collects nothing. It is safe for concurrent use.
 type Report struct {
 	mu    sync.Mutex
 	notes []Note
 }
 
-// A Note is one kind of thing that was left out or corrected.
+// A Note is one entry of a Report.
 type Note struct {
 	// Skipped says that it was left out; otherwise it was corrected.
 	Skipped bool
-	// Kind is a short constant name, the label of the metric, such as event,
-	// label, time.
+	// Kind is a short constant name, such as event, label or time: the label of the
+	// metric.
 	Kind string
-	// Detail names the thing, such as jdk.OldObjectSample, for people.
+	// Detail describes the element for people, such as jdk.OldObjectSample.
 	Detail string
 	Count  int
 }
 
-// maxNotes bounds the kinds of things that one report names. A push with more of
-// them is still counted, under a detail that says so.
+// maxNotes bounds the entries of a report. Further ones are counted under a common
+// detail.
 const maxNotes = 20
 
-// Skip notes that n things were left out.
+// Skip records that n elements were left out.
 func (r *Report) Skip(kind, detail string, n int) { r.add(Note{true, kind, detail, n}) }
 
-// Correct notes that n things were corrected.
+// Correct records that n elements were corrected.
 func (r *Report) Correct(kind, detail string, n int) { r.add(Note{false, kind, detail, n}) }
 
-// merge adds what another report holds.
+// merge adds the entries of another report.
 func (r *Report) merge(o *Report) {
 	if r == nil {
 		return
@@ -68,7 +67,7 @@ func (r *Report) add(n Note) {
 	r.notes[i].Count += n.Count
 }
 
-// Notes returns what was collected, what was left out first.
+// Notes returns the entries, first those about what was left out.
 func (r *Report) Notes() []Note {
 	if r == nil {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// speedscopeSchema is what every file in speedscope's format says of itself.
+// speedscopeSchema is the $schema of files in speedscope's format.
 const speedscopeSchema = "https://www.speedscope.app/file-format-schema.json"
 
 // A speedscopeFile is a file in speedscope's own format, by its
@@ -36,14 +36,14 @@ type speedscopeFrame struct {
 type speedscopeProfile struct {
 	Type       string   `json:"type"` // sampled, evented
 	Name       string   `json:"name"`
-	Unit       string   `json:"unit"` // none, bytes, or of time; "" is none
+	Unit       string   `json:"unit"` // none, bytes, or a unit of time; "" means none
 	StartValue *float64 `json:"startValue"`
 	EndValue   float64  `json:"endValue"`
-	// Of sampled profiles: numbers of frames, the outermost first, and a value
-	// for each stacktrace.
+	// Sampled profiles have stacktraces of frame numbers, the outermost frame first, and
+	// a value per stacktrace.
 	Samples [][]float64        `json:"samples"`
 	Weights []speedscopeWeight `json:"weights"`
-	// Of evented profiles.
+	// Evented profiles have events.
 	Events []speedscopeEvent `json:"events"`
 }
 
@@ -69,17 +69,17 @@ var speedscopeUnits = map[string]time.Duration{
 	"nanoseconds": time.Nanosecond, "microseconds": time.Microsecond, "milliseconds": time.Millisecond, "seconds": time.Second,
 }
 
-// Speedscope reads a file in speedscope's format, its sampled and its evented
-// profiles. As in Pyroscope the application's name says what a single profile
-// is, and the unit where there are several: time is wall-clock time, bytes are
-// memory; each profile's name becomes a label profile_name. Profiles of the same
-// name and type are one. The body may be compressed as in Pprof.
+// Speedscope reads a file in speedscope's format, its sampled and its evented profiles.
+// As in Pyroscope, the type of a single profile follows from the application's name;
+// that of several profiles from their units: time means wall-clock time, bytes mean
+// memory. A profile's name becomes the label profile_name. Profiles of the same name and
+// type are merged. The body may be compressed as in Pprof.
 //
-// Samples of time are at their own times, as newSpeedscopeClock says: a file of
-// more than five seconds becomes a profile for every window of them.
+// Samples of time keep their times, see newSpeedscopeClock: a file longer than five
+// seconds becomes one profile per five-second window.
 //
-// An error gives the field, or the offset in bytes. size is the body's, in
-// bytes, after decompression.
+// Errors name the field, or the offset in bytes. size is the size of the body after
+// decompression, in bytes.
 func Speedscope(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	raw, err := decompress(body, l)
 	if err == nil && len(raw) > 0 {
@@ -100,7 +100,8 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, jsonError(err)
 	}
-	// speedscope.app reads files without a schema too, by their names.
+	// speedscope.app also reads files without a schema, which it recognises by their
+	// names.
 	if f.Schema != speedscopeSchema && (f.Schema != "" || len(f.Shared.Frames) == 0 || len(f.Profiles) == 0) {
 		return nil, fmt.Errorf("$schema: %.100q is not %s", f.Schema, speedscopeSchema)
 	}
@@ -164,7 +165,7 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 	return out, nil
 }
 
-// jsonError adds to an error of the JSON decoder where it was.
+// jsonError adds the position to an error of the JSON decoder.
 func jsonError(err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
@@ -172,27 +173,27 @@ func jsonError(err error) error {
 	}
 	var field *json.UnmarshalTypeError
 	if errors.As(err, &field) {
-		return fmt.Errorf("%s: a JSON %s where %s is due, at byte %d", cmp.Or(field.Field, "all of it"), field.Value, field.Type, field.Offset)
+		return fmt.Errorf("%s: a JSON %s, want %s, at byte %d", cmp.Or(field.Field, "the document"), field.Value, field.Type, field.Offset)
 	}
 	return err
 }
 
-// A speedscopeReader adds up the profiles of one series.
+// A speedscopeReader merges the profiles of one series.
 type speedscopeReader struct {
 	stackType
 	push   Push
 	frames []speedscopeFrame
 	stacks *stacks
-	number map[int]uint32 // of a frame: that of its function
-	factor float64        // of values
+	number map[int]uint32 // of a frame's function, by the frame's number
+	factor float64        // for values
 	clock  *speedscopeClock
-	times  *timeline // by node; nil if all samples are at one time
+	times  *timeline // by node; nil if all samples have one time
 }
 
 func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push, l Limits, clock *speedscopeClock, several bool) (*speedscopeReader, error) {
 	unit, isTime := speedscopeUnits[p.Unit]
 	if !isTime && p.Unit != "none" && p.Unit != "bytes" {
-		return nil, fmt.Errorf("unit: %.100q is none of none, bytes, seconds, milliseconds, microseconds, nanoseconds", p.Unit)
+		return nil, fmt.Errorf("unit: %.100q is not one of none, bytes, seconds, milliseconds, microseconds, nanoseconds", p.Unit)
 	}
 	r := &speedscopeReader{push: *m, frames: frames, stacks: newStacks(l), number: map[int]uint32{}, factor: 1, clock: clock}
 	if err := r.setName(p.Name, l); err != nil {
@@ -202,7 +203,7 @@ func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push
 	if several && p.Unit != "none" || p.Unit == "bytes" && !named {
 		r.push.App += "." + p.Unit
 	}
-	// The file says itself what its values are.
+	// The file gives the unit of its values.
 	r.push.SampleRate, r.push.Units, r.push.AggregationType = 0, "", ""
 	var err error
 	if r.stackType, err = r.push.stackType(); err != nil {
@@ -210,7 +211,7 @@ func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push
 	}
 	switch {
 	case isTime:
-		r.ofTime(int64(unit), 1) // the least time that the file tells apart
+		r.ofTime(int64(unit), 1) // the resolution of the file's times
 		if clock.placed {
 			r.push.From = time.Unix(0, clock.begin)
 			r.push.Until = time.Unix(0, clock.begin+clock.length)
@@ -255,7 +256,7 @@ func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
 	if len(p.Samples) != len(p.Weights) {
 		return fmt.Errorf("weights: there are %d for %d samples", len(p.Weights), len(p.Samples))
 	}
-	at, _ := p.span()
+	at, _ := p.bounds()
 	for i, sample := range p.Samples {
 		n := uint32(0)
 		var err error
@@ -276,9 +277,9 @@ func (r *speedscopeReader) sampled(p *speedscopeProfile) error {
 	return nil
 }
 
-// evented counts what passes between two events for the frames that are open.
+// evented adds the time between two events to the innermost open frame.
 func (r *speedscopeReader) evented(p *speedscopeProfile) error {
-	last, _ := p.span()
+	last, _ := p.bounds()
 	type open struct {
 		node  uint32
 		frame float64
@@ -332,13 +333,13 @@ func (r *speedscopeReader) evented(p *speedscopeProfile) error {
 
 func (r *speedscopeReader) call(n uint32, number float64) (uint32, error) {
 	if number != math.Trunc(number) || math.Abs(number) > math.MaxInt32 {
-		return 0, fmt.Errorf("%v is no number of a frame", number)
+		return 0, fmt.Errorf("%v is not the number of a frame", number)
 	}
 	frame := int(number)
 	f, ok := r.number[frame]
 	if !ok {
 		if frame < 0 || frame >= len(r.frames) {
-			return 0, fmt.Errorf("there is no frame %d of %d", frame, len(r.frames))
+			return 0, fmt.Errorf("frame %d does not exist, there are %d", frame, len(r.frames))
 		}
 		from := r.frames[frame]
 		var err error
@@ -350,11 +351,11 @@ func (r *speedscopeReader) call(n uint32, number float64) (uint32, error) {
 	return r.stacks.child(n, f)
 }
 
-// add adds a weight to a node that began to be the innermost at a time of the file.
+// add adds a weight to a node that became the innermost at the file's time at.
 func (r *speedscopeReader) add(n uint32, weight, at float64) error {
 	value := math.Round(weight * r.factor)
 	if value >= math.MaxInt64 {
-		return fmt.Errorf("%v is more than fits", weight)
+		return fmt.Errorf("%v is too large", weight)
 	}
 	if err := r.stacks.add(n, int64(value)); err != nil || r.times == nil {
 		return err

@@ -97,7 +97,7 @@ func TestSpeedscopeOfOtherText(t *testing.T) {
 		require.Equal(t, []string{"main 1000000000", "main;work 2000000000"}, together(t, ps), name)
 	}
 	_, _, err := Speedscope(utf16[:len(utf16)-1], m, Limits{})
-	require.ErrorContains(t, err, "speedscope: UTF-16 of an odd number of bytes")
+	require.ErrorContains(t, err, "speedscope: UTF-16 with an odd number of bytes")
 	_, _, err = Speedscope(bytes.Replace(file, []byte("speedscope.app"), []byte("example.org"), 1), m, Limits{})
 	require.ErrorContains(t, err, "speedscope: $schema: ")
 }
@@ -140,20 +140,20 @@ func TestSpeedscopeNamesTheField(t *testing.T) {
 	}{
 		"no JSON":          {[]byte(`{"$schema":`), Limits{}, "unexpected end of JSON input, at byte 11"},
 		"broken JSON":      {[]byte(`{"$schema":x}`), Limits{}, "invalid character 'x' looking for beginning of value, at byte 12"},
-		"a list":           {[]byte(`[]`), Limits{}, "a JSON array where "},
+		"a list":           {[]byte(`[]`), Limits{}, "a JSON array, want "},
 		"no schema":        {[]byte(`{"profiles":[]}`), Limits{}, `$schema: "" is not https://`},
 		"wrong field":      {[]byte(`{"shared":{"frames":[{"name":7}]}}`), Limits{}, "shared.frames"},
-		"unit":             {speedscopeText(`{"type":"sampled","unit":"miles"}`), Limits{}, `profiles[0].unit: "miles" is none of none, bytes`},
+		"unit":             {speedscopeText(`{"type":"sampled","unit":"miles"}`), Limits{}, `profiles[0].unit: "miles" is not one of none, bytes`},
 		"type":             {speedscopeText(`{"type":"odd","unit":"none"}`), Limits{}, `profiles[0].type: "odd" is neither sampled nor evented`},
 		"weights":          {sampled("[[0],[1]]", "[1]"), Limits{}, "profiles[0].weights: there are 1 for 2 samples"},
 		"negative weight":  {sampled("[[0],[1]]", "[1,-2]"), Limits{}, "profiles[0].weights[1]: the value -2 is negative"},
-		"endless weight":   {sampled("[[0]]", "[1e300]"), Limits{}, "profiles[0].weights[0]: 1e+300 is more than fits"},
+		"endless weight":   {sampled("[[0]]", "[1e300]"), Limits{}, "profiles[0].weights[0]: 1e+300 is too large"},
 		"least weight":     {sampled("[[0]]", "[-1e300]"), Limits{}, "profiles[0].weights[0]: the value "},
-		"frame":            {sampled("[[0],[0,3]]", "[1,1]"), Limits{}, "profiles[0].samples[1][1]: there is no frame 3 of 3"},
-		"half a frame":     {sampled("[[0.5]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: 0.5 is no number of a frame"},
-		"negative frame":   {sampled("[[-1]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: there is no frame -1 of 3"},
+		"frame":            {sampled("[[0],[0,3]]", "[1,1]"), Limits{}, "profiles[0].samples[1][1]: frame 3 does not exist, there are 3"},
+		"half a frame":     {sampled("[[0.5]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: 0.5 is not the number of a frame"},
+		"negative frame":   {sampled("[[-1]]", "[1]"), Limits{}, "profiles[0].samples[0][0]: frame -1 does not exist, there are 3"},
 		"event before":     {events(`{"type":"O","at":4,"frame":0}`), Limits{}, "profiles[0].events[0].at: 4 is before 5"},
-		"event's frame":    {events(`{"type":"O","at":5,"frame":9}`), Limits{}, "profiles[0].events[0].frame: there is no frame 9 of 3"},
+		"event's frame":    {events(`{"type":"O","at":5,"frame":9}`), Limits{}, "profiles[0].events[0].frame: frame 9 does not exist, there are 3"},
 		"event's type":     {events(`{"type":"X","at":5,"frame":0}`), Limits{}, `profiles[0].events[0].type: "X" is neither O nor C`},
 		"closed too often": {events(`{"type":"C","at":5,"frame":0}`), Limits{}, "profiles[0].events[0].frame: 0 is closed, but is not"},
 		"closed askew":     {events(`{"type":"O","at":5,"frame":0},{"type":"O","at":5,"frame":1},{"type":"C","at":5,"frame":0}`), Limits{}, "profiles[0].events[2].frame: 0 is closed, but is not"},
@@ -195,7 +195,7 @@ func TestSpeedscopeRefusesBombs(t *testing.T) {
 	require.ErrorContains(t, err, "(limits.max_profile_bytes)")
 }
 
-// FuzzSpeedscope holds that files of any bytes are refused with a reason or sound.
+// FuzzSpeedscope checks that files of any bytes are refused with a reason or sound.
 func FuzzSpeedscope(f *testing.F) {
 	f.Add(speedscopeText(fmt.Sprintf(sampledProfile, "a", "seconds"), fmt.Sprintf(eventedProfile, "b", "none")))
 	f.Add(speedscopeText(fmt.Sprintf(eventedProfile, "a", "bytes"), fmt.Sprintf(eventedProfile, "a", "bytes")))

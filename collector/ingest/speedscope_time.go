@@ -7,38 +7,38 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// maxUndated is the longest file of which the end is taken to be when it arrived.
+// maxUndated is the longest file, in ns, that is assumed to have ended when it arrived.
 const maxUndated = float64(24 * time.Hour)
 
-// A speedscopeClock tells when the profiles of a file were that are of time. Their
-// values are times since anything, the same for all of them.
+// A speedscopeClock converts the times of a file's profiles, if their values are times.
+// Those count from an arbitrary time that is the same for all profiles of the file.
 type speedscopeClock struct {
-	placed bool // else samples have no times
-	// base is the least time of the file, in ns as it says, and begin what that is
-	// in ns since 1970. length is the time to the last sample, in ns.
+	placed bool // whether samples have times
+	// base is the earliest time of the file, in ns on the file's clock, and begin the
+	// same time in Unix ns. length is the time from there to the last sample, in ns.
 	base   float64
 	begin  int64
 	length int64
 	times  timelines
 }
 
-// newSpeedscopeClock finds out when a file was.
+// newSpeedscopeClock determines the time of a file.
 //
-// Times since 1970 hold if they end in the time from m.From to m.Until, or within
-// a minute of it. Other files begin at m.From, or end at m.Until, or when they
-// arrived. A file that takes longer than from m.From to m.Until has sums of
-// several threads, or of equal stacktraces, and no times.
+// Unix times in the file are used if they end between m.From and m.Until, or within a
+// minute of that range. Other files begin at m.From, or end at m.Until, or else when
+// they arrived. A file longer than the time from m.From to m.Until has sums over threads
+// or equal stacktraces, so its samples have no times.
 func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeClock {
 	c := &speedscopeClock{base: math.Inf(1)}
 	end := math.Inf(-1)
 	for i := range ps {
 		if unit, ok := speedscopeUnits[ps[i].Unit]; ok {
-			from, to := ps[i].span()
+			from, to := ps[i].bounds()
 			c.base, end = min(c.base, from*float64(unit)), max(end, to*float64(unit))
 		}
 	}
 	length := end - c.base
-	if !(length > 0) { // none, or nothing that is a number
+	if !(length > 0) { // no samples, or NaN
 		return c
 	}
 	from, until := float64(m.From.UnixNano()), float64(m.Until.UnixNano())
@@ -47,7 +47,7 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 	switch {
 	case c.base < float64(Earliest.UnixNano()) || end > float64(latestSample), said && (end < from-slack || end > until+slack):
 		if c.base >= float64(Earliest.UnixNano()) {
-			r.Correct("time", "of the file, which is not from from to until", 1)
+			r.Correct("time", "of the file, which is not between from and until", 1)
 		}
 		if begin = until - length; from < until {
 			begin = from
@@ -61,7 +61,7 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 	}
 	c.placed, c.length = true, int64(length)
 	c.times.latest = max(int64(begin)+c.length, m.Until.UnixNano())
-	switch begin { // without what is lost in a floating-point number
+	switch begin { // exact, without the rounding of floating-point numbers
 	case from:
 		c.begin = m.From.UnixNano()
 	case until - length:
@@ -72,8 +72,8 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 	return c
 }
 
-// span is from when to when a profile's samples are, in its unit.
-func (p *speedscopeProfile) span() (from, to float64) {
+// bounds returns the start and the end of a profile's samples, in its unit.
+func (p *speedscopeProfile) bounds() (from, to float64) {
 	if p.StartValue != nil {
 		from = *p.StartValue
 	}
@@ -90,28 +90,28 @@ func (p *speedscopeProfile) span() (from, to float64) {
 			continue
 		}
 		if i == 0 && (p.StartValue == nil || (*at-from)*float64(speedscopeUnits[p.Unit]) > maxUndated) {
-			from, to = *at, *at // of another clock than the beginning
+			from, to = *at, *at // on another clock than the start value
 		}
 		to = max(to, *at)
 	}
 	return from, max(to, p.EndValue)
 }
 
-// whole reports whether all samples are at one time.
+// whole reports whether all samples have one time.
 func (c *speedscopeClock) whole() bool { return !c.placed || c.length <= windowLength }
 
-// time converts what the file says, in ns.
+// time converts a time of the file, in ns, to Unix ns.
 func (c *speedscopeClock) time(ns float64) int64 {
 	after := min(max(ns-c.base, 0), float64(c.length))
 	return c.begin + int64(after)
 }
 
-// cut divides the profile that a reader's call tree has become by time.
+// cut divides the profile made from a reader's call tree into windows.
 func (r *speedscopeReader) cut(whole *googlev1.Profile) []*googlev1.Profile {
 	if r.times == nil {
 		return []*googlev1.Profile{whole}
 	}
-	// The profile has a sample for each node with a value, in their order.
+	// The profile has one sample per node with a value, in the nodes' order.
 	number, n := make([]uint32, len(r.stacks.nodes)), uint32(0)
 	for i := range r.stacks.nodes {
 		if number[i] = n; r.stacks.nodes[i].value != 0 {

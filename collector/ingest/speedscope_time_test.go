@@ -36,8 +36,8 @@ func TestSpeedscopeTimes(t *testing.T) {
 		"since 1970":             {1_700_000_004, 1, "seconds", at(4000), at(4000), 4, ""},
 		"since 1970, in ms":      {1_700_000_004_000, 1e-3, "milliseconds", at(0), at(30), 4, ""},
 		"since 1970, until":      {1_700_000_004_000, 1e-3, "milliseconds", at(4000), at(20), 4, ""},
-		"since 1970, wrong":      {1_700_009_004, 1, "seconds", at(4), at(16), 4, "corrected time of the file, which is not from from to until (1)"},
-		"since 1970, wrong, one": {1_700_009_004, 1, "seconds", at(400), at(16), 4, "corrected time of the file, which is not from from to until (1)"},
+		"since 1970, wrong":      {1_700_009_004, 1, "seconds", at(4), at(16), 4, "corrected time of the file, which is not between from and until (1)"},
+		"since 1970, wrong, one": {1_700_009_004, 1, "seconds", at(400), at(16), 4, "corrected time of the file, which is not between from and until (1)"},
 	} {
 		for _, body := range []string{
 			fmt.Sprintf(eventedTimes, c.name, c.zero, c.zero+12/c.unit, c.zero+3/c.unit),

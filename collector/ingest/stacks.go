@@ -10,23 +10,21 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// stacks is a call tree that grows by what a text or a tree of stacktraces
-// says, and becomes a pprof profile: equal stacktraces are one sample, and
-// every function is there once. It holds no stacktrace as a list, so that the
-// many that begin alike take no memory for it.
+// stacks is a call tree that is built from text or a tree of stacktraces, and converted
+// to a pprof profile in which stacktraces and functions are deduplicated. It is a tree
+// rather than a list of stacktraces, so that common prefixes take memory once.
 //
-// Node 0 is the root, the caller of all.
+// Node 0 is the root.
 type stacks struct {
 	limits    Limits
 	nodes     []stackNode
 	children  map[uint64]uint32 // parent<<32 | function: node
 	functions []function
-	byName    map[string]uint32 // also by names that are shown otherwise
+	byName    map[string]uint32 // by raw names and by displayed names
 	names     *names
 	samples   int
-	// bytes is at most the size of the profile in pprof's encoding. A small tree
-	// unfolds into many long stacktraces; this bounds them as pprof's own size
-	// does.
+	// bytes is an upper bound of the profile's size in pprof's encoding. A small tree
+	// may unfold into many long stacktraces, which MaxProfileBytes bounds here.
 	bytes int64
 }
 
@@ -36,8 +34,8 @@ type stackNode struct {
 	value            int64
 }
 
-// A function's file and line may be unknown: "" and 0. systemName is its raw name,
-// "" if that is its name.
+// A function's file is "" and its line 0 if they are unknown. systemName is its raw
+// name, "" if that equals the displayed name.
 type function struct {
 	name, systemName, file string
 	line                   int64
@@ -53,8 +51,8 @@ func newStacks(l Limits) *stacks {
 	}
 }
 
-// function returns the number of the function that has a name and nothing else.
-// Raw names that are shown alike are one function.
+// function returns the number of the function with a name and no file. Raw names with
+// the same displayed name are one function.
 func (s *stacks) function(name []byte) (uint32, error) {
 	if n, ok := s.byName[string(name)]; ok {
 		return n, nil
@@ -76,7 +74,7 @@ func (s *stacks) function(name []byte) (uint32, error) {
 	return n, nil
 }
 
-// addFunction adds a function that is known to be new.
+// addFunction adds a function that does not exist yet.
 func (s *stacks) addFunction(f function) (uint32, error) {
 	f, err := s.shown(f)
 	if err != nil {
@@ -85,7 +83,7 @@ func (s *stacks) addFunction(f function) (uint32, error) {
 	return s.addShown(f)
 }
 
-// shown gives a function the name that is shown, and makes its strings UTF-8.
+// shown sets a function's displayed name, and makes its strings UTF-8.
 func (s *stacks) shown(f function) (function, error) {
 	for _, text := range []string{f.name, f.file} {
 		if exceeds(len(text), s.limits.MaxSymbolBytes) {
@@ -110,8 +108,7 @@ func (s *stacks) addShown(f function) (uint32, error) {
 	return uint32(len(s.functions) - 1), s.symbols()
 }
 
-// symbols holds functions and nodes of the tree to the limit of what else makes
-// up a profile.
+// symbols checks the number of functions and nodes against MaxSymbols.
 func (s *stacks) symbols() error {
 	if exceeds(len(s.functions)+len(s.nodes), s.limits.MaxSymbols) {
 		return fmt.Errorf("more than %d functions and nodes of the call tree (limits.max_symbols)", s.limits.MaxSymbols)
@@ -126,7 +123,7 @@ func (s *stacks) grow(n int64) error {
 	return nil
 }
 
-// child returns the node of a function called by another node.
+// child returns the node of a function called from another node, and adds it if needed.
 func (s *stacks) child(parent, function uint32) (uint32, error) {
 	key := uint64(parent)<<32 | uint64(function)
 	if n, ok := s.children[key]; ok {
@@ -142,7 +139,7 @@ func (s *stacks) child(parent, function uint32) (uint32, error) {
 	return n, s.symbols()
 }
 
-// call is child of a function that is known by its name.
+// call is child for a function given by name.
 func (s *stacks) call(parent uint32, name []byte) (uint32, error) {
 	f, err := s.function(name)
 	if err != nil {
@@ -173,10 +170,9 @@ func (s *stacks) add(n uint32, value int64) error {
 	return nil
 }
 
-// profiles returns the one profile that the tree is, of a type and with the
-// labels and times of the push; none if nothing has a value, or if the push is
-// the part of one span, which was pushed with the whole as well. size is that of
-// the body.
+// profiles returns the tree as one profile of a type, with the labels and times of the
+// push. It returns none if no stacktrace has a value, or if the push is the part of one
+// span, which the whole profile includes. size is the body's, in bytes.
 func (s *stacks) profiles(t stackType, m *Push, size int) ([]profile.Profile, int, error) {
 	if s.samples == 0 || m.Labels.Get("profile_id") != "" {
 		return nil, size, nil
@@ -192,7 +188,7 @@ func (s *stacks) profiles(t stackType, m *Push, size int) ([]profile.Profile, in
 	return []profile.Profile{{Labels: ls, Pprof: p}}, size, nil
 }
 
-// pprof builds the profile. What there are many of is allocated at once.
+// pprof builds the profile, with one allocation for the parts of each kind.
 func (s *stacks) pprof(t stackType, m *Push) (*googlev1.Profile, error) {
 	p := &googlev1.Profile{
 		StringTable:   append(make([]string, 0, len(s.functions)+5), "", t.sampleType, t.unit),
@@ -235,8 +231,8 @@ func (s *stacks) pprof(t stackType, m *Push) (*googlev1.Profile, error) {
 	return p, nil
 }
 
-// symbolize adds a function and a location for each function of the tree, with
-// the numbers of the tree plus one.
+// symbolize adds a function and a location per function of the tree. Their IDs are the
+// tree's numbers plus one.
 func (s *stacks) symbolize(p *googlev1.Profile) {
 	n := len(s.functions)
 	functions, locations, lines := make([]googlev1.Function, n), make([]googlev1.Location, n), make([]googlev1.Line, n)

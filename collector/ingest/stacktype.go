@@ -9,20 +9,19 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// A stackType is the profile type of a body that only has stacktraces with
-// values.
+// A stackType is the profile type of a body that has only stacktraces with values.
 type stackType struct {
 	app              string // the application's name without the type
 	metric           string // first part of the profile type
 	sampleType, unit string
-	// period is the time that a sample stands for, in nanoseconds, where samples
-	// are of time; values are multiplied by scale, if it is not 0.
+	// period is the time that a sample stands for, in ns, for samples of time. Values
+	// are multiplied by scale if it is not 0.
 	period, scale int64
 }
 
-// legacyTypes are the endings of application names that say what a push without
-// types holds, with the metric, the sample type and the unit that Pyroscope
-// gives them (pkg/ingester/pyroscope/ingest_adapter.go).
+// legacyTypes are the endings of application names that give the type of a push without
+// one, with Pyroscope's metric, sample type and unit
+// (pkg/ingester/pyroscope/ingest_adapter.go).
 var legacyTypes = map[string][3]string{
 	"cpu":                        {"process_cpu", "samples", "count"},
 	"itimer":                     {"process_cpu", "samples", "count"},
@@ -51,8 +50,8 @@ var legacyTypes = map[string][3]string{
 	"exceptions":                 {"exceptions", "samples", "count"},
 }
 
-// stackType is the type that the application's name says, or the push' units, or else
-// CPU. Samples of time become nanoseconds by the rate of sampling.
+// stackType returns the type given by the application's name, else by the push's units,
+// else CPU. Samples of time are converted to nanoseconds by the sample rate.
 func (m *Push) stackType() (stackType, error) {
 	app, ending := m.App, m.ending()
 	if i := strings.LastIndexByte(app, '.'); i >= 0 {
@@ -65,7 +64,7 @@ func (m *Push) stackType() (stackType, error) {
 			known = append(known, name)
 		}
 		slices.Sort(known)
-		return stackType{}, fmt.Errorf("name: %q ends in %q, which is no profile type; in this format what follows the last dot is one of %s",
+		return stackType{}, fmt.Errorf("name: %q ends in %q, which is not a profile type; in this format what follows the last dot is one of %s",
 			m.App, ending, strings.Join(known, ", "))
 	}
 	if app == "" {
@@ -78,8 +77,8 @@ func (m *Push) stackType() (stackType, error) {
 	return out, m.applyUnits(&out)
 }
 
-// ofTime makes the samples of a type that counts them on a CPU or a wall clock
-// nanoseconds; other types stay as they are.
+// ofTime converts a type that counts samples on a CPU or a wall clock to nanoseconds.
+// Other types stay unchanged.
 func (t *stackType) ofTime(period, scale int64) {
 	switch t.metric {
 	case "process_cpu":
@@ -92,8 +91,8 @@ func (t *stackType) ofTime(period, scale int64) {
 	t.unit, t.period, t.scale = "nanoseconds", period, scale
 }
 
-// legacyLabels are a series' labels: the application is the service, or is kept
-// beside the service that the request names.
+// legacyLabels returns a series' labels: the application is the service, or, if the
+// request names a service, the label app_name.
 func (m *Push) legacyLabels(t stackType) labels.Labels {
 	b := labels.NewBuilder(m.Labels).Set(model.MetricNameLabel, t.metric)
 	switch {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/text/encoding/unicode"
 )
 
-// plainText returns text as UTF-8 without a byte order mark. Windows' shells
-// write UTF-16, which its byte order mark tells, or every other byte that is 0.
+// plainText returns text as UTF-8 without a byte order mark. It recognises UTF-16, which
+// Windows' shells write, by its byte order mark or by every other byte being 0.
 func plainText(raw []byte, l Limits) ([]byte, error) {
 	if rest, ok := bytes.CutPrefix(raw, []byte("\xef\xbb\xbf")); ok {
 		return rest, nil
@@ -31,9 +31,9 @@ func plainText(raw []byte, l Limits) ([]byte, error) {
 		return raw, nil
 	}
 	if len(raw)%2 != 0 {
-		return nil, fmt.Errorf("UTF-16 of an odd number of bytes, %d", len(raw))
+		return nil, fmt.Errorf("UTF-16 with an odd number of bytes, %d", len(raw))
 	}
-	// Two bytes become three at most.
+	// Two bytes become up to three.
 	size := 0
 	for i := 0; i < len(raw); i += 2 {
 		switch c := order.Uint16(raw[i:]); {
@@ -55,13 +55,13 @@ func plainText(raw []byte, l Limits) ([]byte, error) {
 	return unicode.UTF16(endian, unicode.IgnoreBOM).NewDecoder().Bytes(raw)
 }
 
-// perfScript is the first line of a sample in the output of `perf script`: a
-// command, a thread, a CPU and a time, of which some may be missing, and an event
-// with a colon.
+// perfScript matches the first line of a sample in the output of `perf script`: a
+// command; a thread, a CPU and a time, some of which may be missing; and an event with a
+// colon.
 var perfScript = regexp.MustCompile(`^\S[^;]*\s((\[\d+\]\s+)?\d+\.\d+|\d+(/\d+)?(\s+\[\d+\])?):?\s+(\d+\s+)?[\w:/.,-]+:$`)
 
-// foreign are formats by how they begin, and what they are called, with what to
-// do about it.
+// foreign are formats that are not read here, by their beginnings, with a name and
+// advice for error messages.
 var foreign = []struct {
 	head *regexp.Regexp
 	is   string
@@ -82,8 +82,8 @@ var foreign = []struct {
 	{regexp.MustCompile(`^# To display the perf\.data header info`), "the output of `perf report`; fold that of `perf script` with stackcollapse-perf.pl"},
 }
 
-// kindOfText tells what a body is that is something else than what it was sent
-// as. It is "" if that cannot be told, also for folded stacks.
+// kindOfText returns the name of the format of a body that was sent as another format,
+// "" for folded stacks and if the format is unknown.
 func kindOfText(raw []byte) string {
 	head := raw[:min(len(raw), 4096)]
 	for _, f := range foreign {
@@ -116,11 +116,11 @@ func kindOfJSON(head []byte) string {
 	case strings.Contains(s, `"callFrame"`) || strings.Contains(s, `"timeDeltas"`):
 		return "a profile of V8 (.cpuprofile or .heapprofile), in JSON; convert it to pprof"
 	}
-	return "JSON; of its formats speedscope's is taken (format=speedscope)"
+	return "JSON; the only JSON format that is read is speedscope's (format=speedscope)"
 }
 
-// kindOfBinary tells what a body is that was sent as text and holds bytes that
-// no text has. It is "" for text.
+// kindOfBinary returns the name of the format of a body that was sent as text but has
+// bytes that no text has, "" for text.
 func kindOfBinary(raw []byte, l Limits) string {
 	if bytes.IndexByte(raw[:min(len(raw), 4096)], 0) < 0 && (len(raw) == 0 || raw[0] != '\n') {
 		return ""

@@ -11,34 +11,33 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// A profile has one time, and the samples of a recording have one each. So a
-// recording becomes a profile for each window of the wall clock in which it has
-// samples, as collector/sample makes them.
+// A profile has one time, but the samples of a recording have one each. So a recording
+// becomes one profile per window of the wall clock in which it has samples, as
+// collector/sample makes them.
 
 const (
-	// windowLength is that of windows, in ns, unless there would be too many.
+	// windowLength is the length of windows, in ns, unless there would be too many.
 	windowLength = int64(5 * time.Second)
 	// longestWindow is some 23 hours.
 	longestWindow = windowLength << 14
-	// maxWindows bounds the windows of one profile type, and maxBodyWindows those
-	// of all types of a body. An hour has 720.
+	// maxWindows bounds the windows of one profile type, maxBodyWindows those of all
+	// types of a body. An hour has 720 windows.
 	maxWindows, maxBodyWindows = 1000, 10_000
-	// maxCells bounds the samples of all windows of a body together.
+	// maxCells bounds the samples in all windows of a body.
 	maxCells = 1 << 20
-	// spreadOver is the most windows of the same length into which one event is
-	// divided. A longer event is divided into longer windows, but at its ends.
+	// spreadOver bounds the windows of one length over which an event is spread. The
+	// middle of a longer event goes into longer windows.
 	spreadOver = 64
 )
 
-// Times of samples, in ns since 1970, are moved into these bounds, in which no sum
-// overflows. The receiver refuses what is old or in the future.
+// Times of samples, in Unix ns, are clamped to these bounds, within which no sum
+// overflows. The receiver refuses times that are too old or in the future.
 const (
 	earliestSample = int64(1)
 	latestSample   = math.MaxInt64 - 4*longestWindow
 )
 
-// A window is the stretch of time (start, start+length], in ns since 1970. The
-// start is a multiple of the length.
+// A window is the time (start, start+length], in Unix ns. start is a multiple of length.
 type window struct{ start, length int64 }
 
 func windowAt(t, length int64) window {
@@ -46,39 +45,39 @@ func windowAt(t, length int64) window {
 	return window{(t - 1) / length * length, length}
 }
 
-// begin is when a profile of the window begins: the first millisecond of it, as
-// its start belongs to the window before.
+// begin returns the time of a window's profile: its first millisecond, since start
+// belongs to the window before.
 func (w window) begin() int64 { return w.start + int64(time.Millisecond) }
 
 func (w window) end() int64 { return w.start + w.length }
 
-// timelines are those of one body. Their windows get longer together when there
-// are too many.
+// timelines are the timelines of one body. If there are too many windows, all timelines
+// get longer ones.
 type timelines struct {
-	length         int64 // of windows; 0 is windowLength
-	latest         int64 // where the last window ends, lest it is in the future; 0 is its own end
+	length         int64 // of windows; 0 means windowLength
+	latest         int64 // upper bound of the last window's end, so that it is not in the future; 0 means none
 	all            []*timeline
-	windows, cells int // of all
+	windows, cells int // totals
 }
 
-// A timeline holds the samples of one profile at their times. The profile itself
-// has their sums, so that what is in no window is the difference.
+// A timeline holds the timed samples of one profile by window. The profile itself has
+// their sums, so that values without a time are the difference.
 type timeline struct {
 	of     *timelines
-	values int // that a sample has
+	values int // number of values of a sample
 	index  map[cell]uint32
 	cells  []cell
-	sums   []int64 // values for each cell
+	sums   []int64 // values of each cell
 	counts map[window]int
 }
 
-// A cell is what one sample of the profile, by its index, has in one window.
+// A cell identifies one sample of the profile, by its index, in one window.
 type cell struct {
 	window window
 	sample uint32
 }
 
-// newTimeline adds a timeline for samples of some values each.
+// newTimeline adds a timeline for samples with the given number of values.
 func (ts *timelines) newTimeline(values int) *timeline {
 	if ts.length == 0 {
 		ts.length = windowLength
@@ -88,13 +87,13 @@ func (ts *timelines) newTimeline(values int) *timeline {
 	return t
 }
 
-// add adds values, none of them negative, to a sample of the profile at a time.
-// They must have been added to the profile, which checks their sum.
+// add adds values, none of them negative, to a sample of the profile at a time in Unix
+// ns. The caller must have added them to the profile too, which checks for overflow.
 func (t *timeline) add(sample uint32, at int64, values ...int64) error {
 	return t.put(windowAt(at, t.of.length), sample, values)
 }
 
-// spread adds values that came about evenly from one time to another.
+// spread adds values evenly over the time from one to another, in Unix ns.
 func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error {
 	from, to = min(max(from, earliestSample), latestSample), min(max(to, earliestSample), latestSample)
 	from = max(from, to-spreadOver*longestWindow)
@@ -123,7 +122,7 @@ func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error 
 	return nil
 }
 
-// share is v·n/d, for n up to d, and none of them negative.
+// share returns v·n/d without overflow. n must not exceed d, and none may be negative.
 func share(v, n, d int64) int64 {
 	hi, lo := bits.Mul64(uint64(v), uint64(n))
 	q, _ := bits.Div64(hi, lo, uint64(d))
@@ -164,7 +163,7 @@ func (t *timeline) newCell(c cell) uint32 {
 	return i
 }
 
-// full reports whether there is no room for another sample in a window.
+// full reports whether a new sample in a window would exceed a limit.
 func (t *timeline) full(w window) bool {
 	if t.of.cells >= maxCells {
 		return true
@@ -172,7 +171,8 @@ func (t *timeline) full(w window) bool {
 	return t.counts[w] == 0 && (len(t.counts) >= maxWindows || t.of.windows >= maxBodyWindows)
 }
 
-// within is the window that holds w and is not shorter than the others.
+// within returns the window with the present length that contains w, or w itself if it
+// is longer.
 func (ts *timelines) within(w window) window {
 	if w.length >= ts.length {
 		return w
@@ -180,10 +180,10 @@ func (ts *timelines) within(w window) window {
 	return windowAt(w.end(), ts.length)
 }
 
-// lengthen makes windows twice as long, and brings together what is in them.
+// lengthen doubles the length of windows, and merges their contents.
 func (ts *timelines) lengthen() error {
 	if ts.length >= longestWindow {
-		return fmt.Errorf("samples: are at times too far apart: in more than %d windows of %s, or in more than %d windows of all types, or more than %d samples in all windows; send shorter recordings",
+		return fmt.Errorf("samples: their times are too far apart: more than %d windows of %s, or more than %d windows of all types, or more than %d samples in all windows; send shorter recordings",
 			maxWindows, time.Duration(ts.length), maxBodyWindows, maxCells)
 	}
 	ts.length *= 2
@@ -207,10 +207,9 @@ func (ts *timelines) lengthen() error {
 	return nil
 }
 
-// cut divides a profile, which has the sums of all samples, by time: what no
-// window has comes first, at the profile's own time. The profile's messages and
-// tables become parts of what is returned. Those tables are the same for all
-// windows, and must be copied before they are changed.
+// cut divides a profile that has the sums of all samples into one per window. Values
+// without a time come first, at the profile's own time. The returned profiles share the
+// original's messages and tables, which must be copied before they are changed.
 func (t *timeline) cut(whole *googlev1.Profile) []*googlev1.Profile {
 	if t == nil || len(t.cells) == 0 {
 		return []*googlev1.Profile{whole}
@@ -255,7 +254,7 @@ func (t *timeline) cut(whole *googlev1.Profile) []*googlev1.Profile {
 	return out
 }
 
-// emptied is a profile without samples that has the tables of another one.
+// emptied returns a profile without samples that shares another one's tables.
 func emptied(p *googlev1.Profile) *googlev1.Profile {
 	out := &googlev1.Profile{
 		Mapping: slices.Clip(p.Mapping), Location: slices.Clip(p.Location), Function: slices.Clip(p.Function),

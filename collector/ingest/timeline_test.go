@@ -101,5 +101,5 @@ func TestTimelineRefusesEndlessTimes(t *testing.T) {
 	for i := int64(0); err == nil && i < 2000; i++ {
 		err = line.add(0, i*2*longestWindow, 1)
 	}
-	require.ErrorContains(t, err, fmt.Sprintf("samples: are at times too far apart: in more than %d windows of 22h45m20s", maxWindows))
+	require.ErrorContains(t, err, fmt.Sprintf("samples: their times are too far apart: more than %d windows of 22h45m20s", maxWindows))
 }

@@ -11,38 +11,37 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// A tracerLabel is what a sample's label names, if it is an ID that a tracer
-// puts on samples.
+// A tracerLabel is the meaning of a label that tracers put on samples.
 type tracerLabel uint8
 
 const (
 	noTracerLabel tracerLabel = iota
 	spanLabel                 // the span that was active
-	profileLabel              // the same, as Pyroscope's older clients call it
+	profileLabel              // the active span, in Pyroscope's older clients
 	rootSpanLabel             // the first span of the trace in this process
 	traceLabel
-	contextLabel   // a trace and its span in one text, as headers have them
-	otherSpanLabel // one that the sample is not of
+	contextLabel   // trace and span in the form of an HTTP header
+	otherSpanLabel // another span than the sample's
 )
 
-// tracerLabelNames are the names that tracers use, without those of the tracers and
-// what separates words, in lower case: OpenTelemetry and Pyroscope write span_id,
-// profile_id and trace_id, Datadog "span id" and "local root span id", Elastic and New
-// Relic span.id and trace.id, Honeycomb trace.span_id, Sentry sentry.trace_id.
+// tracerLabelNames are tracers' names of labels in lower case, without prefixes and
+// separators: OpenTelemetry and Pyroscope write span_id, profile_id and trace_id,
+// Datadog "span id" and "local root span id", Elastic and New Relic span.id and
+// trace.id, Honeycomb trace.span_id, Sentry sentry.trace_id.
 var tracerLabelNames = map[string]tracerLabel{
 	"spanid": spanLabel, "profileid": profileLabel,
 	"rootspanid": rootSpanLabel, "localrootspanid": rootSpanLabel, "tracelocalrootspanid": rootSpanLabel,
 	"traceid": traceLabel, "parentspanid": otherSpanLabel,
 }
 
-// tracerContextNames are headers and fields of them by which tracers pass on where a
-// request is from: W3C's, Zipkin's, Sentry's, Jaeger's, AWS' and Google's.
+// tracerContextNames are headers, and fields of headers, that propagate a trace: W3C's,
+// Zipkin's, Sentry's, Jaeger's, AWS' and Google's.
 var tracerContextNames = map[string]bool{
 	"traceparent": true, "b3": true, "sentrytrace": true, "ubertraceid": true, "xamzntraceid": true, "xcloudtracecontext": true,
 }
 
-// tracerNames are names of tracers that stand before a label's own name, and what they
-// alone call a span.
+// tracerNames are the prefixes that tracers put before a label's name, each with the
+// names that only this tracer uses.
 var tracerNames = map[string]map[string]tracerLabel{
 	"otel": nil, "opentelemetry": nil, "tracing": nil, "mdc": nil, "zipkin": nil, "jaeger": nil, "sentry": nil, "lightstep": nil, "newrelic": nil, "nr": nil,
 	"dynatrace": nil, "dt": nil, "skywalking": nil, "sw": nil, "gcp": nil, "logginggoogleapiscom": nil, "aws": nil, "xray": nil, "awsxray": nil,
@@ -54,7 +53,7 @@ var tracerNames = map[string]map[string]tracerLabel{
 	"elasticapm": {"transactionid": rootSpanLabel},
 }
 
-// tracerLabelOf tells what a label of that name is.
+// tracerLabelOf returns the meaning of a label by its name.
 func tracerLabelOf(name string) tracerLabel {
 	switch name {
 	case "span_id":
@@ -66,7 +65,7 @@ func tracerLabelOf(name string) tracerLabel {
 	case "transaction.id": // Elastic's, by its schema
 		return rootSpanLabel
 	}
-	// All of them end in ID, but for some headers.
+	// Names end in ID, except those of some headers.
 	n := len(name)
 	if n < 2 || n > 48 {
 		return noTracerLabel
@@ -112,8 +111,8 @@ func tracerLabelOf(name string) tracerLabel {
 	return noTracerLabel
 }
 
-// isOpenTelemetry reports whether a tracer's label is as collector/store reads it:
-// span_id or profile_id in 16 hexadecimal digits, or trace_id in 32.
+// isOpenTelemetry reports whether a tracer's label has the form that collector/store
+// reads: span_id or profile_id with 16 hexadecimal digits, or trace_id with 32.
 func isOpenTelemetry(name, value string) bool {
 	n := 16
 	switch name {
@@ -132,10 +131,10 @@ func isHexadecimal(s string) bool {
 	}) < 0
 }
 
-// tracerLabels gives the samples of a sound profile the labels span_id and
-// trace_id, in OpenTelemetry's hexadecimal digits, for those by which tracers
-// name the sample's span and trace. An ID is none of a series: every request has
-// another one. What is no ID is left out.
+// tracerLabels replaces tracers' labels of spans and traces, in the samples of a valid
+// profile, by span_id and trace_id with hexadecimal digits as in OpenTelemetry. IDs do
+// not become labels of series, since they differ for each request. Values that are not
+// IDs are left out.
 func tracerLabels(p *googlev1.Profile, r *Report) {
 	t := tracerTexts{profile: p, indexes: map[string]int64{}}
 	for _, s := range p.Sample {
@@ -161,7 +160,7 @@ func tracerLabels(p *googlev1.Profile, r *Report) {
 			}
 			id, ok := tracerID(kind, name, p.StringTable[l.Str], l.Num)
 			if !ok {
-				r.Skip("label", name+", which is no ID", 1)
+				r.Skip("label", name+", which is not an ID", 1)
 			}
 			ids[kind] = cmp.Or(ids[kind], id)
 		}
@@ -175,7 +174,7 @@ func tracerLabels(p *googlev1.Profile, r *Report) {
 	}
 }
 
-// tracerTexts adds strings to a profile, each once.
+// tracerTexts adds strings to a profile's string table without duplicates.
 type tracerTexts struct {
 	profile *googlev1.Profile
 	indexes map[string]int64
@@ -195,9 +194,9 @@ func (t *tracerTexts) label(name, value string) *googlev1.Label {
 	return &googlev1.Label{Key: t.index(name), Str: t.index(value)}
 }
 
-// tracerID reads an ID: hexadecimal digits, or the decimal number that Datadog
-// writes, as text or as the label's number. It is "" for none at all, which is
-// written as nothing or as zeros.
+// tracerID reads an ID: hexadecimal digits, or, as Datadog writes it, a decimal number,
+// as text or as the label's number. It returns "" for an empty text and for zeros, which
+// mean no ID.
 func tracerID(kind tracerLabel, name, text string, number int64) (id string, ok bool) {
 	digits := 16
 	if kind == traceLabel {
@@ -214,7 +213,8 @@ func tracerID(kind tracerLabel, name, text string, number int64) (id string, ok 
 	if text == "" {
 		decimal, isDecimal = uint64(number), true
 	}
-	// A number of 16 digits may be either. Who writes spaces in names is Datadog.
+	// A number of 16 digits may be hexadecimal or decimal. Only Datadog's names have
+	// spaces.
 	isHex := isHexadecimal(text) && (len(text) == digits || len(text) == 16)
 	switch datadog := strings.Contains(name, " ") || strings.HasPrefix(name, "dd") || strings.HasPrefix(name, "datadog"); {
 	case isDecimal && (datadog || !isHex):
@@ -231,9 +231,8 @@ func tracerID(kind tracerLabel, name, text string, number int64) (id string, ok 
 	return text, err == nil
 }
 
-// tracerContext reads the IDs of a trace and of a span in it from a header's text, such
-// as W3C's 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01. Either may be
-// missing, and is "" then.
+// tracerContext reads the IDs of a trace and a span from a header's text, such as W3C's
+// 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01. A missing ID is "".
 func tracerContext(text string) (trace, span string, ok bool) {
 	fields := strings.FieldsFunc(text, func(r rune) bool {
 		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
@@ -262,7 +261,7 @@ func tracerContext(text string) (trace, span string, ok bool) {
 	return paddedID(trace, 32), "", trace != ""
 }
 
-// paddedID writes an ID with so many digits, and "" for one of zeros alone.
+// paddedID pads an ID with zeros to a number of digits. It returns "" for zeros only.
 func paddedID(id string, digits int) string {
 	if strings.Trim(id, "0") == "" {
 		return ""
@@ -270,8 +269,8 @@ func paddedID(id string, digits int) string {
 	return strings.Repeat("0", max(digits-len(id), 0)) + strings.ToLower(id)
 }
 
-// tidyLabels does to a profile that this package has made of another format what Pprof
-// does: the labels of tracers become OpenTelemetry's, and series are bounded.
+// tidyLabels does for a profile that was converted from another format what Pprof does:
+// it normalises tracers' labels and bounds the series.
 func tidyLabels(p *googlev1.Profile, l Limits) {
 	labelled, tracer := 0, false
 	for _, s := range p.Sample {
@@ -289,10 +288,10 @@ func tidyLabels(p *googlev1.Profile, l Limits) {
 	boundSeries(p, labelled, l)
 }
 
-// boundSeries bounds the label sets of a sound profile's samples, each of which
-// is a series, to Limits.MaxSeries. Of more than that, the label with the most
-// values is left out, and the next: it tells requests apart and not services. n
-// is the number of samples with labels.
+// boundSeries bounds the distinct label sets of a valid profile's samples, each of which
+// is a series, by Limits.MaxSeries. While there are more, it leaves out the label with
+// the most values, which identifies requests rather than services. n is the number of
+// samples with labels.
 func boundSeries(p *googlev1.Profile, n int, l Limits) {
 	for exceeds(n, l.MaxSeries) && exceeds(labelSets(p, l.MaxSeries), l.MaxSeries) {
 		values := map[string]map[string]struct{}{}
@@ -317,11 +316,11 @@ func boundSeries(p *googlev1.Profile, n int, l Limits) {
 		for _, s := range p.Sample {
 			s.Label = slices.DeleteFunc(s.Label, func(label *googlev1.Label) bool { return p.StringTable[label.Key] == most })
 		}
-		l.Report.Skip("label", fmt.Sprintf("%s, of more values than a push may have series, %d", most, l.MaxSeries), len(values[most]))
+		l.Report.Skip("label", fmt.Sprintf("%s, which has more values than a push may have series, %d", most, l.MaxSeries), len(values[most]))
 	}
 }
 
-// labelSets counts the different label sets of samples, up to one more than most.
+// labelSets counts the distinct label sets of samples. It stops above most.
 func labelSets(p *googlev1.Profile, most int) int {
 	sets := map[string]struct{}{}
 	var pairs []string

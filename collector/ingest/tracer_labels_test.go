@@ -60,8 +60,8 @@ func TestPprofReadsTracersLabels(t *testing.T) {
 		"a decimal span_id":       {[]testLabel{{"span_id", decimal(span), 0}}, " span_id=" + hex(span), ""},
 		"no span":                 {[]testLabel{{"span id", "0", 0}, {"trace_id", "00000000000000000000000000000000", 0}}, "", ""},
 		"nothing":                 {[]testLabel{{"span id", "", 0}}, "", ""},
-		"no ID":                   {[]testLabel{{"span id", "abc-def", 0}}, "", "skipped label span id, which is no ID (1)"},
-		"too long":                {[]testLabel{{"span id", trace, 0}}, "", "skipped label span id, which is no ID (1)"},
+		"no ID":                   {[]testLabel{{"span id", "abc-def", 0}}, "", "skipped label span id, which is not an ID (1)"},
+		"too long":                {[]testLabel{{"span id", trace, 0}}, "", "skipped label span id, which is not an ID (1)"},
 		"several":                 {[]testLabel{{"span_id", hex(span), 0}, {"span id", decimal(root), 0}}, " span_id=" + hex(span), ""},
 		"Sentry":                  {[]testLabel{{"sentry.trace_id", trace, 0}, {"sentry-span-id", hex(span), 0}}, " span_id=" + hex(span) + " trace_id=" + trace, ""},
 		"Elastic":                 {[]testLabel{{"trace.id", trace, 0}, {"transaction.id", hex(root), 0}}, " span_id=" + hex(root) + " trace_id=" + trace, ""},
@@ -106,9 +106,9 @@ func TestPprofBoundsSeries(t *testing.T) {
 	for most, want := range map[int]string{
 		0:   "",
 		300: "",
-		299: "skipped label request, of more values than a push may have series, 299 (300)",
-		2:   "skipped label request, of more values than a push may have series, 2 (300)",
-		1:   "skipped label request, of more values than a push may have series, 1 (300); skipped label zone, of more values than a push may have series, 1 (2)",
+		299: "skipped label request, which has more values than a push may have series, 299 (300)",
+		2:   "skipped label request, which has more values than a push may have series, 2 (300)",
+		1:   "skipped label request, which has more values than a push may have series, 1 (300); skipped label zone, which has more values than a push may have series, 1 (2)",
 	} {
 		r := &Report{}
 		got, _, err := Pprof(encode(t, p), Limits{MaxSeries: most, Report: r})
@@ -145,7 +145,7 @@ func TestOTLPReadsTracersLabelsAndBoundsSeries(t *testing.T) {
 		require.Equal(t, "span_id", ps[0].Pprof.StringTable[s.Label[0].Key])
 		require.Equal(t, fmt.Sprintf("%016x", i+1), ps[0].Pprof.StringTable[s.Label[0].Str])
 	}
-	require.Equal(t, "skipped label request, of more values than a push may have series, 100 (200)", r.String())
+	require.Equal(t, "skipped label request, which has more values than a push may have series, 100 (200)", r.String())
 }
 
 func TestTidyLabels(t *testing.T) {

@@ -10,22 +10,20 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Trie reads the prefix tree that Pyroscope's older SDKs send: each node is the
-// length of a piece of text, the text, a value and the number of children, all
-// numbers unsigned varints, and then the children. The text from the root to a
-// node is a stacktrace as in a line of folded stacks; pieces end anywhere, also
-// within a name. The format's source is pkg/og/structs/transporttrie of
-// Pyroscope. The body may be compressed as in Pprof.
+// Trie reads the prefix tree that Pyroscope's older SDKs send. A node is the length of a
+// piece of text, the text, a value and the number of children, then the children;
+// numbers are unsigned varints. The text from the root to a node is a stacktrace as in
+// folded stacks; a piece may end within a name. The format's source is
+// pkg/og/structs/transporttrie of Pyroscope. The body may be compressed as in Pprof.
 //
 // An error gives the offset in bytes.
 func Trie(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
 	return readTree("trie", body, m, l, (*treeReader).trie)
 }
 
-// Tree reads a call tree as Pyroscope's older servers and SDKs send it: encoded
-// as in Trie, but a node is one function, its own value and what it calls. The
-// root, which has no name, stands for all. The format's source is
-// pkg/og/storage/tree of Pyroscope.
+// Tree reads a call tree as Pyroscope's older servers and SDKs send it. It is encoded as
+// in Trie, but a node is one function with its self value and its callees. The root has
+// no name. The format's source is pkg/og/storage/tree of Pyroscope.
 //
 // An error gives the offset in bytes.
 func Tree(body []byte, m Push, l Limits) (ps []profile.Profile, size int, err error) {
@@ -58,8 +56,7 @@ func readTree(format string, body []byte, m Push, l Limits, read func(*treeReade
 	return ps, size, nil
 }
 
-// A treeReader reads nodes in the order of the encoding: a node, then the trees
-// of its children.
+// A treeReader reads nodes in preorder: a node, then the trees of its children.
 type treeReader struct {
 	rest     []byte
 	size, at int // at is the offset of the number or text that is being read
@@ -68,7 +65,7 @@ type treeReader struct {
 	stacks   *stacks
 }
 
-// node reads all of a node but its children.
+// node reads a node without its children.
 func (r *treeReader) node() (text []byte, value int64, children uint64, err error) {
 	if r.nodes++; exceeds(r.nodes, r.stacks.limits.MaxSymbols) {
 		return nil, 0, 0, fmt.Errorf("more than %d nodes (limits.max_symbols)", r.stacks.limits.MaxSymbols)
@@ -103,7 +100,7 @@ func (r *treeReader) number(what string) (uint64, error) {
 	v, n := binary.Uvarint(r.rest)
 	switch {
 	case n == 0:
-		return 0, fmt.Errorf("the body ends where %s is due", what)
+		return 0, fmt.Errorf("the body ends before %s", what)
 	case n < 0:
 		return 0, fmt.Errorf("%s of more than 64 bits", what)
 	}
@@ -145,7 +142,8 @@ func (r *treeReader) tree() error {
 	}
 }
 
-// call bounds the work that many short nodes can make of one long name.
+// call is stacks.call with a bound on the bytes of names, since many short nodes may
+// share one long name.
 func (r *treeReader) call(caller uint32, name []byte) (uint32, error) {
 	if r.names += int64(len(name)); exceeds(r.names, r.stacks.limits.MaxProfileBytes) {
 		return 0, fmt.Errorf("%w: more than %d bytes of names (limits.max_profile_bytes)", ErrTooLarge, r.stacks.limits.MaxProfileBytes)
@@ -153,12 +151,13 @@ func (r *treeReader) call(caller uint32, name []byte) (uint32, error) {
 	return r.stacks.call(caller, name)
 }
 
-// trie keeps the text that is not yet a whole name, and the node of what is
-// before it, so that a prefix is read once however many stacktraces share it.
+// trie reads a prefix tree. It keeps the text of the incomplete name, and the node of
+// the complete names before it, so that a prefix is read once even if many stacktraces
+// share it.
 func (r *treeReader) trie() error {
 	type open struct {
 		children uint64
-		// What was before this node's text.
+		// The state before this node's text.
 		caller uint32
 		name   int // where the open name begins in text
 		length int // of text

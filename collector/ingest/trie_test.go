@@ -75,7 +75,7 @@ func TestTreesNameTheOffset(t *testing.T) {
 	}{
 		"cut":           {whole[:3], Limits{}, "at byte "},
 		"cut name":      {append(appendNode(nil, "", 0, 1), "\x09abc"...), Limits{}, "a name of 9 bytes, but only 3 bytes are left, at byte 3"},
-		"cut value":     {append(bytes.Clone(whole[:6]), 0x80), Limits{}, "the body ends where a value is due, at byte 6"},
+		"cut value":     {append(bytes.Clone(whole[:6]), 0x80), Limits{}, "the body ends before a value, at byte 6"},
 		"long number":   {bytes.Repeat([]byte{0xff}, 11), Limits{}, "a name's length of more than 64 bits, at byte 0"},
 		"long name":     {append(bytes.Repeat([]byte{0xff}, 9), 1), Limits{}, "a name of 18446744073709551615 bytes, but only 0 bytes are left, at byte 0"},
 		"many children": {appendNode(nil, "", 0, 1<<62), Limits{}, "4611686018427387904 children, but only 0 bytes are left, at byte 2"},
@@ -117,7 +117,7 @@ func TestTrieRefusesBombs(t *testing.T) {
 	require.ErrorContains(t, err, "bytes as pprof (limits.max_profile_bytes)")
 }
 
-// FuzzTrie holds that trees of any bytes are refused with a reason or sound.
+// FuzzTrie checks that trees of any bytes are refused with a reason or sound.
 func FuzzTrie(f *testing.F) {
 	f.Add(chain(3), true)
 	f.Add(appendNode(appendNode(appendNode(nil, "", 1, 2), "a;b", 1, 0), "a;c;", 2, 0), false)

@@ -9,12 +9,11 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// pushUnits are the values of the parameter units that Pyroscope's SDKs know
-// (pkg/og/storage/metadata of Pyroscope, and its flame graph's units), with the ending
-// of an application's name that says the same. Those of a sum and of an average differ
-// for memory.
+// pushUnits are the values of the parameter units that Pyroscope's SDKs send
+// (pkg/og/storage/metadata of Pyroscope, and its flame graph's units), with the
+// equivalent endings of application names, for sums and for averages.
 var pushUnits = map[string]struct{ sum, average string }{
-	"samples":          {}, // what values are if nobody says
+	"samples":          {}, // the default
 	"count":            {},
 	"trace_samples":    {},
 	"objects":          {"alloc_objects", "inuse_objects"},
@@ -25,9 +24,9 @@ var pushUnits = map[string]struct{ sum, average string }{
 	"exceptions":       {"exceptions", "exceptions"},
 }
 
-// CheckUnits refuses values of the parameters units and aggregationType that mean
-// nothing. Besides those of Pyroscope's SDKs, units may be one of time or of bytes, in
-// any usual spelling. Empty is none.
+// CheckUnits returns an error for invalid values of the parameters units and
+// aggregationType. units may be one of pushUnits, or a unit of time or bytes in any
+// usual spelling. Empty values are valid.
 func CheckUnits(units, aggregation string) error {
 	if _, ok := pushUnits[units]; !ok && units != "" {
 		if d, _ := profile.ParseUnit(units); d != profile.Time && d != profile.Bytes {
@@ -36,18 +35,18 @@ func CheckUnits(units, aggregation string) error {
 				known = append(known, name)
 			}
 			slices.Sort(known)
-			return fmt.Errorf("units: %.100q is none of %s, a unit of time or of bytes", units, strings.Join(known, ", "))
+			return fmt.Errorf("units: %.100q is not one of %s, a unit of time or of bytes", units, strings.Join(known, ", "))
 		}
 	}
 	switch aggregation {
 	case "", "sum", "average":
 		return nil
 	}
-	return fmt.Errorf("aggregationType: %.100q is none of sum, average", aggregation)
+	return fmt.Errorf("aggregationType: %.100q is not one of sum, average", aggregation)
 }
 
-// ending is what a name without a type is taken to end in: what the push says of its
-// values, else CPU.
+// ending returns the ending that is assumed for a name without one: it follows from the
+// push's units, else it is cpu.
 func (m *Push) ending() string {
 	u, ok := pushUnits[m.Units]
 	if d, _ := profile.ParseUnit(m.Units); !ok && d == profile.Bytes {
@@ -59,13 +58,12 @@ func (m *Push) ending() string {
 	return cmp.Or(u.sum, "cpu")
 }
 
-// applyUnits makes the values of a type what the push says they are. What contradicts
-// the type is refused: sum and samples, which are also what is sent by SDKs that do
-// not care, contradict none.
+// applyUnits applies the push's units to a type. Units that contradict the type are an
+// error, except sum and samples, which some SDKs send in any case.
 func (m *Push) applyUnits(t *stackType) error {
 	timed := t.metric == "process_cpu" || t.metric == "wall"
 	if m.AggregationType == "average" && (profile.Type{Name: t.metric, SampleType: t.sampleType, SampleUnit: t.unit}).Cumulative() {
-		return fmt.Errorf("aggregationType: average does not go with %s of %s, which adds up over time", t.sampleType, t.metric)
+		return fmt.Errorf("aggregationType: average is not possible for %s of %s, which adds up over time", t.sampleType, t.metric)
 	}
 	units := strings.TrimPrefix(m.Units, "lock_")
 	_, plain := pushUnits[m.Units]
@@ -85,7 +83,7 @@ func (m *Push) applyUnits(t *stackType) error {
 		ok = t.unit == "count" && !timed
 	}
 	if !ok {
-		return fmt.Errorf("units: %s does not go with %s of %s", m.Units, t.sampleType, t.metric)
+		return fmt.Errorf("units: %s does not fit the type, %s of %s", m.Units, t.sampleType, t.metric)
 	}
 	return nil
 }

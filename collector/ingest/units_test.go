@@ -39,21 +39,21 @@ func TestUnitsOfAPush(t *testing.T) {
 		require.Equal(t, c.value, 3*max(got.scale, 1), c)
 	}
 	for _, c := range []struct{ app, units, aggregation, want string }{
-		{"shop.cpu", "bytes", "", "units: bytes does not go with cpu of process_cpu"},
-		{"shop.cpu", "objects", "", "units: objects does not go with"},
-		{"shop.cpu", "goroutines", "", "units: goroutines does not go with"},
-		{"shop.cpu", "lock_samples", "", "units: lock_samples does not go with"},
-		{"shop.alloc_space", "objects", "", "units: objects does not go with alloc_space of memory"},
-		{"shop.alloc_objects", "bytes", "", "units: bytes does not go with"},
-		{"shop.goroutines", "seconds", "", "units: seconds does not go with"},
-		{"shop.cpu", "samples", "average", "aggregationType: average does not go with cpu of process_cpu"},
-		{"shop.alloc_space", "", "average", "aggregationType: average does not go with"},
+		{"shop.cpu", "bytes", "", "units: bytes does not fit the type, cpu of process_cpu"},
+		{"shop.cpu", "objects", "", "units: objects does not fit the type"},
+		{"shop.cpu", "goroutines", "", "units: goroutines does not fit the type"},
+		{"shop.cpu", "lock_samples", "", "units: lock_samples does not fit the type,"},
+		{"shop.alloc_space", "objects", "", "units: objects does not fit the type, alloc_space of memory"},
+		{"shop.alloc_objects", "bytes", "", "units: bytes does not fit the type"},
+		{"shop.goroutines", "seconds", "", "units: seconds does not fit the type"},
+		{"shop.cpu", "samples", "average", "aggregationType: average is not possible for cpu of process_cpu"},
+		{"shop.alloc_space", "", "average", "aggregationType: average is not possible for"},
 	} {
 		m := Push{App: c.app, Units: c.units, AggregationType: c.aggregation, SampleRate: 100}
 		require.NoError(t, CheckUnits(c.units, c.aggregation))
 		_, err := m.stackType()
 		require.ErrorContains(t, err, c.want)
 	}
-	require.ErrorContains(t, CheckUnits("furlongs", ""), `units: "furlongs" is none of bytes, count, exceptions, `)
-	require.ErrorContains(t, CheckUnits("", "median"), `aggregationType: "median" is none of sum, average`)
+	require.ErrorContains(t, CheckUnits("furlongs", ""), `units: "furlongs" is not one of bytes, count, exceptions, `)
+	require.ErrorContains(t, CheckUnits("", "median"), `aggregationType: "median" is not one of sum, average`)
 }

@@ -7,9 +7,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A message describes one message of profile.proto, so that an error can say
-// which field is broken and where. Fields are at the index of their number;
-// those without a name are unknown, and skipped as protobuf asks for.
+// A message describes a protobuf message, so that an error can name a broken field and
+// its offset. fields are indexed by their numbers; fields without a name are unknown,
+// and skipped as protobuf requires.
 type message struct {
 	name   string
 	fields []field
@@ -32,7 +32,7 @@ const (
 	nested
 )
 
-// A tally says which limit a field counts for.
+// A tally is the limit that a field counts towards.
 type tally uint8
 
 const (
@@ -73,7 +73,7 @@ var profileMessage = &message{"Profile", []field{
 
 var valueTypeMessage = &message{"ValueType", numbers("type", "unit")}
 
-// numbers are the fields from 1 of a message that holds nothing else.
+// numbers describes a message that has only numbers, by the fields' names from number 1.
 func numbers(names ...string) []field {
 	out := make([]field, 1, len(names)+1)
 	for _, name := range names {
@@ -82,26 +82,24 @@ func numbers(names ...string) []field {
 	return out
 }
 
-// maxFields is more than the largest number of a field above.
+// maxFields is greater than all field numbers above.
 const maxFields = 16
 
-// A scanner walks the encoded bytes once before they are decoded: broken bytes
-// are named by field and offset, and what would grow past the limits when
-// decoded is refused while it is small.
+// A scanner checks encoded bytes before they are decoded. It finds broken fields, and
+// fields that would exceed a limit when decoded, before memory is allocated for them.
 type scanner struct {
 	limits  Limits
 	symbols int
 }
 
-// A wireError is a broken field: its path from the profile and its offset in
-// bytes.
+// A wireError is an error in a field: its path in the profile, and its offset in bytes.
 type wireError struct {
 	path   string
 	offset int
 	err    error
 }
 
-// Error names the field, the reason and the place.
+// Error returns the field, the reason and the offset.
 func (e *wireError) Error() string {
 	return fmt.Sprintf("%s: %v, at byte %d of the decompressed profile", e.path, e.err, e.offset)
 }
@@ -109,7 +107,7 @@ func (e *wireError) Error() string {
 // Unwrap returns the reason.
 func (e *wireError) Unwrap() error { return e.err }
 
-// scan walks b, one message m, which starts at offset base of the profile.
+// scan checks b, a message m at offset base of the profile.
 func (s *scanner) scan(m *message, b []byte, base int) error {
 	var counts [maxFields]int
 	for at := 0; at < len(b); {
@@ -136,7 +134,7 @@ func (s *scanner) scan(m *message, b []byte, base int) error {
 		value, valueAt := b[at:at+n], at
 		at += n
 		if want, ok := f.kind.accepts(typ); !ok {
-			return &wireError{f.at(counts[num]), base + start, fmt.Errorf("wire type %d where %d is due", typ, want)}
+			return &wireError{f.at(counts[num]), base + start, fmt.Errorf("wire type %d, want %d", typ, want)}
 		}
 		counts[num]++
 		if f.tally != free {
@@ -166,7 +164,7 @@ func (s *scanner) scan(m *message, b []byte, base int) error {
 	return nil
 }
 
-// at names the i-th occurrence of a field.
+// at returns the name of a field's i-th occurrence.
 func (f *field) at(i int) string {
 	if f.kind == nested {
 		return fmt.Sprintf("%s[%d]", f.name, i)
@@ -174,8 +172,7 @@ func (f *field) at(i int) string {
 	return f.name
 }
 
-// accepts reports whether a field of this kind may have the wire type, and
-// which type is expected.
+// accepts returns the wire type of this kind, and reports whether t is valid for it.
 func (k kind) accepts(t protowire.Type) (protowire.Type, bool) {
 	switch k {
 	case varint:
@@ -186,8 +183,8 @@ func (k kind) accepts(t protowire.Type) (protowire.Type, bool) {
 	return protowire.BytesType, t == protowire.BytesType
 }
 
-// count keeps the tally of what takes memory, and refuses what is too much. n
-// is how often the field was there in its message.
+// count adds a field to the total of its limit, and returns an error if that is
+// exceeded. n is the number of occurrences in the message.
 func (s *scanner) count(f *field, n int) error {
 	switch f.tally {
 	case sample:
@@ -206,7 +203,7 @@ func (s *scanner) count(f *field, n int) error {
 	return nil
 }
 
-// scanPacked walks packed numbers and returns the offset of one that is broken.
+// scanPacked checks packed numbers, and returns the offset of a broken one.
 func scanPacked(b []byte) (at int, err error) {
 	for at < len(b) {
 		_, n := protowire.ConsumeVarint(b[at:])

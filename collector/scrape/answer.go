@@ -10,17 +10,17 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// An answer is what a target sent, with what is known of it besides.
+// An answer is a target's answer, and what the scraper knows about it.
 type answer struct {
 	body       []byte
 	kind       kind
 	start, end time.Time     // of the request
-	length     time.Duration // that was asked for; 0 of a profile that is not taken over time
-	ids        []string      // of the profiles that it becomes
+	length     time.Duration // requested length; 0 for a profile that is not taken over time
+	ids        []string      // IDs for the profiles made of it
 }
 
-// kindOf finds out what the values of a cumulative profile are: net/http/pprof
-// gives a difference another file name, godeltaprof another path.
+// kindOf returns the kind of a cumulative profile's values: net/http/pprof gives a
+// difference another file name, and godeltaprof serves under another path.
 func kindOf(h http.Header, urlPath string) kind {
 	if _, params, err := mime.ParseMediaType(h.Get("Content-Disposition")); err == nil && strings.HasSuffix(params["filename"], "-delta") {
 		return difference
@@ -31,14 +31,14 @@ func kindOf(h http.Header, urlPath string) kind {
 	return counters
 }
 
-// ended is when the request ended, in Unix ns by the wall clock unless that was
-// set back meanwhile.
+// ended returns when the request ended, in Unix ns by the wall clock, or, if the wall
+// clock was set back meanwhile, by the monotonic clock.
 func (a answer) ended() int64 {
 	return max(a.end.UnixNano(), a.start.UnixNano()+int64(a.end.Sub(a.start)))
 }
 
-// setTime sets when a profile that was taken over time began and how long it is.
-// What it says itself holds as far as it lies within the request, as it must if
+// setTime sets the start and the duration of a profile that was taken over time. The
+// profile's own values are clamped to the time of the request, within which they lie if
 // the clocks of the target and of this machine agree.
 func (a answer) setTime(p *googlev1.Profile) {
 	start, end := a.start.UnixNano(), a.ended()
@@ -48,8 +48,8 @@ func (a answer) setTime(p *googlev1.Profile) {
 	p.TimeNanos = min(max(p.TimeNanos, start), end-p.DurationNanos)
 }
 
-// reading returns a profile of counters and states with the time at which they
-// were read: what it says itself, if that lies within the request.
+// reading returns a profile of counters and states with the time at which they were
+// read: the profile's own, if it lies within the request.
 func (a answer) reading(p *googlev1.Profile) reading {
 	start, end := a.start.UnixNano(), a.ended()
 	r := reading{profile: p, kind: a.kind, answered: a.end, duration: p.DurationNanos}

@@ -96,12 +96,12 @@ func (a *appender) given() (flow, state *googlev1.Profile) {
 	return flow, state
 }
 
-// store keeps an answer and stores what is owed, as a scrape does.
+// store keeps an answer and stores unstored profiles, as a scrape does.
 func (l *loop) store(ctx context.Context, a answer) error {
 	if err := l.keep(ctx, a); err != nil {
 		return err
 	}
-	return l.settle(ctx)
+	return l.storeUnstored(ctx)
 }
 
 // answered is the answer of a target whose clock is an hour behind.
@@ -150,10 +150,10 @@ func TestGrowthWaitsForTheStore(t *testing.T) {
 	a.err = errors.New("disk is full")
 	l.manager.o.Queue = func(_ context.Context, ps []profile.Profile) error { return nil }
 	require.ErrorContains(t, l.store(t.Context(), answered(t, at(15), 25)), "append: disk is full")
-	tried := l.owed[0].id
+	tried := l.unstored[0].id
 	for i := range 100 {
 		require.ErrorContains(t, l.store(t.Context(), answered(t, at(16+i), int64(26+i))), "append: disk is full")
-		require.Len(t, l.owed, 2, "what was tried, and what came since")
+		require.Len(t, l.unstored, 2, "what was tried, and what came since")
 	}
 	a.err = nil
 	require.NoError(t, l.store(t.Context(), answered(t, at(120), 200)))
@@ -186,7 +186,7 @@ func TestGrowthWaitsForTheStore(t *testing.T) {
 	a.err = refused
 	require.ErrorContains(t, l.store(t.Context(), answered(t, at(161), 50)), "append: refused")
 	a.err = nil
-	require.Empty(t, l.owed)
+	require.Empty(t, l.unstored)
 	require.Equal(t, 1.0, testutil.ToFloat64(l.manager.metrics.lost.WithLabelValues("shop", "memory")))
 	require.NoError(t, l.store(t.Context(), answered(t, at(162), 57)))
 	flow, _ := a.given()
@@ -205,10 +205,10 @@ func TestProfilesWaitForTheStore(t *testing.T) {
 	const failed = 50
 	for i := range failed {
 		require.Error(t, l.store(t.Context(), answered(t, begin.Add(time.Duration(i+1)*time.Second), int64(11+i))))
-		require.LessOrEqual(t, len(l.owed), maxOwed)
+		require.LessOrEqual(t, len(l.unstored), maxUnstored)
 	}
 	a.err = nil
-	require.NoError(t, l.settle(t.Context()))
+	require.NoError(t, l.storeUnstored(t.Context()))
 	ids, sum, states := map[string]bool{}, int64(0), 0
 	for _, p := range a.profiles {
 		require.False(t, ids[p.ID])
@@ -220,7 +220,7 @@ func TestProfilesWaitForTheStore(t *testing.T) {
 		}
 	}
 	require.EqualValues(t, failed, sum)
-	require.Equal(t, maxOwed-1, states)
+	require.Equal(t, maxUnstored-1, states)
 	require.EqualValues(t, failed-states, testutil.ToFloat64(l.manager.metrics.lost.WithLabelValues("shop", "memory")))
 }
 
@@ -290,7 +290,7 @@ func TestKindsOfGo(t *testing.T) {
 
 var allocated []byte
 
-// A number of goroutines is a state, and a difference of two is none.
+// A number of goroutines is a state, but a difference of two numbers is not.
 func TestGoroutines(t *testing.T) {
 	a := newAppender()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -307,7 +307,7 @@ func TestGoroutines(t *testing.T) {
 	require.Equal(t, start.UnixNano(), a.profiles[0].Pprof.TimeNanos)
 	l.url.RawQuery = "seconds=1"
 	err := l.scrape(t.Context(), start, 0)
-	require.ErrorContains(t, err, "drop the parameter seconds")
+	require.ErrorContains(t, err, "remove the parameter seconds")
 	l.report(start, 0, err)
 	require.Equal(t, 1.0, testutil.ToFloat64(l.manager.metrics.scrapes.WithLabelValues("bad", "goroutine", reasonMalformed)))
 }

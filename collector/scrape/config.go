@@ -14,22 +14,22 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 )
 
-// Config is an entry of scrape_configs. The keys are Prometheus' own, but for
+// Config is an entry of scrape_configs. Its keys are Prometheus', except
 // profiling_config. It is plain data.
 type Config struct {
-	// JobName is the label job, and service_name where nothing else says it.
+	// JobName is the label job, and service_name if no other label gives the service.
 	JobName string `yaml:"job_name"`
-	// ScrapeInterval is the length of CPU profiles and the time between other
-	// ones, in whole seconds; the default is 15 s.
+	// ScrapeInterval is the length of CPU profiles and the interval of other profiles,
+	// in whole seconds. The default is 15 s.
 	ScrapeInterval model.Duration `yaml:"scrape_interval,omitempty"`
-	// ScrapeTimeout is how long a target may take beyond the length of the
-	// profile; the default is 10 s.
+	// ScrapeTimeout bounds the time that a target may take in addition to the length of
+	// the profile. The default is 10 s.
 	ScrapeTimeout model.Duration `yaml:"scrape_timeout,omitempty"`
 	// Scheme is http, the default, or https.
 	Scheme string `yaml:"scheme,omitempty"`
 	// Params are added to the URL's query.
 	Params url.Values `yaml:"params,omitempty"`
-	// BodySizeLimit bounds a response as sent; 0 leaves it to the service.
+	// BodySizeLimit bounds a response as sent; 0 means the service's limit.
 	BodySizeLimit units.Base2Bytes `yaml:"body_size_limit,omitempty"`
 
 	ProfilingConfig  ProfilingConfig             `yaml:"profiling_config,omitempty"`
@@ -38,16 +38,16 @@ type Config struct {
 	RelabelConfigs   []*relabel.Config           `yaml:"relabel_configs,omitempty"`
 }
 
-// ProfilingConfig says which profiles are pulled and where they are, as
-// Parca's and Pyroscope's profiling_config does.
+// ProfilingConfig selects the profiles to pull and their paths, as Parca's and
+// Pyroscope's profiling_config does.
 type ProfilingConfig struct {
-	// PathPrefix goes before the path of every profile.
+	// PathPrefix is prepended to the path of every profile.
 	PathPrefix  string      `yaml:"path_prefix,omitempty"`
 	PprofConfig PprofConfig `yaml:"pprof_config,omitempty"`
 }
 
-// PprofConfig has the profiles by the name that they get, the first part of
-// the profile type. process_cpu is enabled by default.
+// PprofConfig has the profiles by name, which is the first part of the profile type.
+// process_cpu is enabled by default.
 type PprofConfig struct {
 	ProcessCPU Pprof `yaml:"process_cpu,omitempty"`
 	Memory     Pprof `yaml:"memory,omitempty"`
@@ -71,7 +71,7 @@ const (
 	nameBlock     = "block"
 )
 
-// entries returns the profiles with their names and what holds by default.
+// entries returns the profiles with their names and defaults.
 func (c *PprofConfig) entries() []pprofEntry {
 	return []pprofEntry{
 		{nameCPU, &c.ProcessCPU, true, "/debug/pprof/profile"},
@@ -113,7 +113,7 @@ func (c *ProfilingConfig) path(name string) string {
 	return ""
 }
 
-// Default returns what holds where an entry is silent.
+// Default returns the configuration of an entry without keys.
 func Default() Config {
 	return Config{
 		ScrapeInterval:   model.Duration(15 * time.Second),
@@ -192,8 +192,7 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Validate checks a whole scrape_configs: every entry, and that no two have
-// the same job_name.
+// Validate checks all entries of scrape_configs, and that their job names differ.
 func Validate(configs []Config) error {
 	seen := map[string]bool{}
 	for i := range configs {
@@ -201,13 +200,13 @@ func Validate(configs []Config) error {
 			return fmt.Errorf("scrape_configs[%d].%w", i, err)
 		}
 		if seen[configs[i].JobName] {
-			return fmt.Errorf("scrape_configs[%d].job_name: %q is there twice", i, configs[i].JobName)
+			return fmt.Errorf("scrape_configs[%d].job_name: %q occurs twice", i, configs[i].JobName)
 		}
 		seen[configs[i].JobName] = true
 	}
 	return nil
 }
 
-// SetDirectory makes relative file names of keys and certificates relative to
-// a directory, that of the configuration file.
+// SetDirectory resolves relative file names of keys and certificates against a
+// directory, that of the configuration file.
 func (c *Config) SetDirectory(dir string) { c.HTTPClientConfig.SetDirectory(dir) }

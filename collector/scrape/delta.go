@@ -8,9 +8,9 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// cumulative tells, by profile, which sample types count from the start of the
-// process. What is stored of them is the growth since the scrape before. The
-// other types of the same profile are states, and are kept as they are.
+// cumulative returns a function that reports which sample types of a profile count from
+// the start of the process. Of these the growth since the scrape before is stored. Other
+// types of the profile are states, and stored unchanged.
 func cumulative(name string) func(sampleType string) bool {
 	switch name {
 	case nameMemory:
@@ -21,11 +21,10 @@ func cumulative(name string) func(sampleType string) bool {
 	return nil
 }
 
-// A delta turns cumulative values into growth. It is not safe for concurrent
-// use.
+// A delta turns cumulative values into growth. It is not safe for concurrent use.
 //
-// It holds the counters of one profile: 8 bytes for each value and some 20 for
-// each distinct sample. The limits on a profile bound them.
+// It holds the counters of one profile: 8 bytes per value and some 20 per distinct
+// sample. The limits on a profile bound them.
 type delta struct {
 	cumulative func(sampleType string) bool
 	counting   counting
@@ -36,49 +35,46 @@ func newDelta(cumulative func(string) bool) *delta {
 	return &delta{cumulative: cumulative, counting: newCounting()}
 }
 
-// A reading is a profile as a target gave it, with what the target says of it.
+// A reading is a profile as a target sent it, with its kind and times.
 type reading struct {
 	profile *googlev1.Profile
 	kind    kind
-	// taken is when its counters and states were read, in Unix ns, and answered
-	// when the answer was there, with the reading of the monotonic clock.
+	// taken is when the counters and states were read, in Unix ns; answered is when the
+	// answer arrived, with a monotonic clock reading.
 	taken    int64
 	answered time.Time
-	// duration is what the profile itself says; 0 if it says nothing.
+	// duration is the profile's own, in ns; 0 if it has none.
 	duration int64
 }
 
-// A kind says what the values of a cumulative sample type are.
+// A kind is the meaning of the values of a cumulative sample type.
 type kind int
 
 const (
-	// counters count from the start of the process, unless the duration of the
-	// profile says otherwise.
+	// counters count from the start of the process, unless the profile's duration says
+	// otherwise.
 	counters kind = iota
-	// growth is what was added since the target was asked before; states are as
-	// ever. This is what godeltaprof serves.
+	// growth is what was added since the scrape before; states are absolute. godeltaprof
+	// serves this.
 	growth
-	// difference is that of two profiles, states included, which are none any
-	// more. This is what net/http/pprof serves where it is asked for seconds.
+	// difference is the difference of two profiles, also for states, which are then
+	// useless. net/http/pprof serves this if the request has the parameter seconds.
 	difference
 )
 
-// apply returns what a reading says in terms of the store, and the snapshot that
-// the next reading has to be compared with once the growth is safe: see commit.
-// The results are, and nil if there is nothing to say,
+// apply converts a reading to profiles for the store, and returns the snapshot to
+// compare the next reading with once the growth is stored: see commit. The results,
+// which may be nil, are
 //
-//   - state: a profile of the states, with the time at which they held and
-//     duration 0, and
-//   - flow: a profile of the cumulative types, whose values are the growth over
-//     its time and duration.
+//   - state: a profile of the states, with the time at which they were read and duration 0, and
+//   - flow: a profile of the cumulative types, whose values are the growth over its time and duration.
 //
-// They are two, for a profile has but one time: a state that was read after a gap
-// of ten minutes did not hold for all of them. Samples without values are left
-// out, and so is a profile without samples. apply takes the reading over.
+// They are two profiles since a profile has one time: a state that was read after a gap
+// of ten minutes did not hold all that time. Samples without values are left out, and so
+// is a profile without samples. apply takes ownership of the reading.
 //
-// A process that started anew since the reading before has all its values from
-// the time between. Of the first reading only the states are known, unless it
-// says how long it is.
+// All counters of a process that restarted since the reading before are growth since
+// that reading. Of a first reading only the states are known, unless it has a duration.
 func (d *delta) apply(r reading) (state, flow *googlev1.Profile, next *snapshot) {
 	p := r.profile
 	flows, states := d.columns(p)
@@ -108,7 +104,7 @@ func (d *delta) apply(r reading) (state, flow *googlev1.Profile, next *snapshot)
 	return state, flow, next
 }
 
-// columns tells the cumulative sample types of a profile from its states.
+// columns returns the indexes of a profile's cumulative sample types and of its states.
 func (d *delta) columns(p *googlev1.Profile) (flows, states []int) {
 	for i, t := range p.SampleType {
 		if d.cumulative(p.StringTable[t.Type]) {
@@ -120,24 +116,24 @@ func (d *delta) columns(p *googlev1.Profile) (flows, states []int) {
 	return flows, states
 }
 
-// continues reports whether a reading is of the process that a snapshot is of,
-// which has not started anew since. It leaves the reading as it is.
+// continues reports whether a reading comes from the same run of a process as a
+// snapshot. It does not change the reading.
 func (d *delta) continues(before *snapshot, r reading) bool {
 	flows, _ := d.columns(r.profile)
 	now := d.counting.snapshot(r.profile, flows)
 	return before.time < r.taken && before.period == now.period && !restarted(before, now)
 }
 
-// commit makes a snapshot the one that the next reading is compared with.
+// commit sets the snapshot with which the next reading is compared.
 func (d *delta) commit(next *snapshot) { d.last = next }
 
-// maxGap is the most time between two readings over which growth is spread. A
-// profile of more than a day would be taken for a mistake.
+// maxGap is the longest time between two readings over which growth is spread. A profile
+// longer than a day would be corrected as a mistake.
 const maxGap = 24 * time.Hour
 
-// since returns when the reading before was taken, in Unix ns, and false if there
-// was none within maxGap. Where the wall clock was set back between them, the
-// monotonic clock says how long ago that was.
+// since returns when the reading before was taken, in Unix ns, and false if there was
+// none within maxGap. If the wall clock was set back between the two, it computes the
+// time from the monotonic clock.
 func (d *delta) since(r reading) (begin int64, ok bool) {
 	if d.last == nil || r.taken-d.last.time > int64(maxGap) {
 		return 0, false
@@ -148,19 +144,19 @@ func (d *delta) since(r reading) (begin int64, ok bool) {
 	return r.taken - max(int64(r.answered.Sub(d.last.answered)), 1), true
 }
 
-// clockSlack is how much the clocks of target and scraper may differ over the
-// time between two scrapes, in ns.
+// clockSlack is the tolerated difference, in ns, between the clocks of target and
+// scraper over one interval.
 const clockSlack = 1e9
 
-// coversItself reports whether a profile says that it began after the reading
-// before: its values are then growth over its own duration, be it since that or
-// since the start of the process.
+// coversItself reports whether a profile says that it began after the reading before.
+// Its values are then growth over its own duration, since that reading or since the
+// start of the process.
 func (d *delta) coversItself(r reading) bool {
 	return d.last != nil && r.duration > 0 && r.taken-r.duration >= d.last.time-clockSlack
 }
 
-// subtract replaces counters by their growth since a snapshot. It reports false
-// if that cannot be known: the target counts in other steps than before.
+// subtract replaces counters by their growth since a snapshot. It reports false if the
+// growth is unknown because the target's sampling period has changed.
 func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
 	if restarted(before, now) {
 		before = nil
@@ -173,7 +169,7 @@ func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
 		for j, c := range flows {
 			s.Value[c] = 0
 			if seen[row] {
-				continue // counted with the sample before
+				continue // counted with an earlier sample
 			}
 			s.Value[c] = now.at(row)[j]
 			if before != nil {
@@ -187,8 +183,8 @@ func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
 	return true
 }
 
-// restarted reports whether counters fell or vanished, or are those of another
-// program: all of this happens in a new process only.
+// restarted reports whether counters fell, vanished, or belong to another program, which
+// happens only in a new process.
 func restarted(before, now *snapshot) bool {
 	if before.ended || !slices.Equal(before.types, now.types) || before.buildID != "" && now.buildID != "" && before.buildID != now.buildID {
 		return true
@@ -210,8 +206,8 @@ func restarted(before, now *snapshot) bool {
 	return false
 }
 
-// project keeps some of a profile's sample types, and the samples that have a
-// value of them. It changes the profile, and returns nil if nothing is left.
+// project keeps the given sample types of a profile, and the samples that have a value
+// of them. It changes the profile, and returns nil if no sample is left.
 func project(p *googlev1.Profile, columns []int) *googlev1.Profile {
 	if len(columns) == 0 {
 		return nil
@@ -219,7 +215,7 @@ func project(p *googlev1.Profile, columns []int) *googlev1.Profile {
 	kept := p.Sample[:0]
 	for _, s := range p.Sample {
 		any := false
-		for j, c := range columns { // c is never before j
+		for j, c := range columns { // c >= j
 			s.Value[j] = s.Value[c]
 			any = any || s.Value[j] != 0
 		}
@@ -246,8 +242,8 @@ func project(p *googlev1.Profile, columns []int) *googlev1.Profile {
 	return p
 }
 
-// addCounts adds two counters. A sum that is too large stays at the largest
-// number, so that growth does not become negative.
+// addCounts adds two counters. An overflowing sum becomes math.MaxInt64, so that growth
+// does not become negative.
 func addCounts(a, b int64) int64 {
 	if sum := a + b; a <= 0 || b <= 0 || sum > 0 {
 		return sum

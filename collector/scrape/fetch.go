@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// A scrapeError is a failure with its reason.
+// A scrapeError is a failed scrape with its reason, a value of the metrics' label
+// result.
 type scrapeError struct {
 	reason string
 	err    error
@@ -20,7 +21,7 @@ type scrapeError struct {
 func (e *scrapeError) Error() string { return e.err.Error() }
 func (e *scrapeError) Unwrap() error { return e.err }
 
-// fetch gets a body of at most max bytes, and the header of the answer.
+// fetch gets a body of up to max bytes, and the answer's header.
 func fetch(ctx context.Context, client *http.Client, address string, max int64) ([]byte, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -51,8 +52,8 @@ func tooLarge(max int64) error {
 	return &scrapeError{reasonTooLarge, fmt.Errorf("body is larger than %d bytes (body_size_limit)", max)}
 }
 
-// transportError tells a timeout from a connection that failed. The URL is
-// dropped from the message, which the caller adds.
+// transportError distinguishes a timeout from a failed connection. It drops the URL from
+// the message, since the caller adds it.
 func transportError(err error) error {
 	reason := reasonConnect
 	if errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err) {
@@ -65,8 +66,8 @@ func transportError(err error) error {
 	return &scrapeError{reason, err}
 }
 
-// firstLine returns ": " and the first line of an error's body, which tells
-// why: net/http/pprof says there that profiling is in use.
+// firstLine returns ": " and the first line of an error's body, where net/http/pprof
+// says, for instance, that profiling is in use already.
 func firstLine(r io.Reader) string {
 	data, _ := io.ReadAll(io.LimitReader(r, 512))
 	line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
@@ -77,7 +78,7 @@ func firstLine(r io.Reader) string {
 	return ": " + line
 }
 
-// joinPath joins a prefix and a path, which begins with a slash.
+// joinPath joins a prefix and a path that begins with a slash.
 func joinPath(prefix, path string) string {
 	prefix = strings.TrimRight(prefix, "/")
 	if prefix != "" && prefix[0] != '/' {

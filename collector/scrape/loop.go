@@ -18,24 +18,25 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// afterBoundary is how long after a multiple of the interval a scrape starts:
-// a query step is (t-step, t], so the boundary itself is of the step before.
+// afterBoundary is the delay of a scrape after a multiple of the interval: a query step
+// is (t-step, t], so the boundary itself belongs to the step before.
 const afterBoundary = 2 * time.Millisecond
 
-// tooShort is the rest of an interval that is not worth a profile of its own.
+// tooShort is the length up to which the rest of an interval is skipped instead of
+// profiled.
 const tooShort = 250 * time.Millisecond
 
-// Status is what is known of a target's profile.
+// Status is the state of one profile of a target.
 type Status struct {
 	Job, Profile string
 	URL          string
 	Labels       labels.Labels
 	LastScrape   time.Time     // start of the last scrape; zero before the first
-	Duration     time.Duration // of the last scrape
+	Duration     time.Duration // length of the last scrape
 	Err          error         // nil if the last scrape succeeded
 }
 
-// A loop pulls one profile of one target again and again.
+// A loop pulls one profile of one target periodically.
 type loop struct {
 	manager *Manager
 	target  *target
@@ -44,11 +45,11 @@ type loop struct {
 	url     url.URL
 	labels  labels.Labels
 	maxBody int64
-	delta   *delta // nil if values are not cumulative
+	delta   *delta // nil if the values are not cumulative
 
-	// owed are the profiles that could not be stored yet, oldest first. Only run's
+	// unstored are the profiles that could not be stored yet, oldest first. Only run's
 	// goroutine uses them.
-	owed []*owed
+	unstored []*unstoredProfile
 
 	mu   sync.Mutex
 	last Status
@@ -98,7 +99,7 @@ func (l *loop) run(ctx context.Context) {
 		}
 		took := time.Since(start)
 		l.report(start, took, err)
-		// CPU profiles follow one another at once, unless the target refused.
+		// CPU profiles follow one another without a pause, unless the target refused.
 		wait = length == 0 || err != nil && took < length/2
 	}
 }
@@ -108,15 +109,15 @@ func untilBoundary(now time.Time, interval time.Duration) time.Duration {
 	return interval - time.Duration(now.UnixNano()%int64(interval))
 }
 
-// profileLength returns how long a profile that starts now is, in whole
-// seconds, which is what targets understand, so that it ends within the first
-// second of the next interval. A target needs some time to answer, so starts
-// drift; once they are a second late a profile is a second shorter.
+// profileLength returns the length of a profile that starts now, in whole seconds, which
+// targets require, so that it ends within the first second of the next interval. Since
+// targets need some time to answer, starts drift; once a start is a second late, the
+// profile is a second shorter.
 func profileLength(now time.Time, interval time.Duration) time.Duration {
 	return (untilBoundary(now, interval) + time.Second - 1).Truncate(time.Second)
 }
 
-// sleep waits and reports whether ctx is still alive.
+// sleep waits, and reports whether ctx has not ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -128,10 +129,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// scrape pulls one profile and hands it on, after what could not be stored before.
+// scrape pulls one profile and stores it, after the profiles that could not be stored
+// before.
 func (l *loop) scrape(ctx context.Context, start time.Time, length time.Duration) error {
 	err := l.pull(ctx, start, length)
-	if later := l.settle(ctx); err == nil {
+	if later := l.storeUnstored(ctx); err == nil {
 		err = later
 	}
 	return err
@@ -144,7 +146,7 @@ func (l *loop) pull(ctx context.Context, start time.Time, length time.Duration) 
 		query.Set("seconds", strconv.Itoa(int(length/time.Second)))
 		u.RawQuery = query.Encode()
 	} else if n, err := strconv.ParseUint(u.Query().Get("seconds"), 10, 16); err == nil {
-		wait = time.Duration(n) * time.Second // the target takes that long
+		wait = time.Duration(n) * time.Second // the target takes this long
 	}
 	fetchCtx, cancel := context.WithTimeout(ctx, wait+l.target.timeout)
 	defer cancel()
@@ -159,13 +161,13 @@ func (l *loop) pull(ctx context.Context, start time.Time, length time.Duration) 
 	})
 }
 
-// keep decodes an answer and notes what it says as owed. What stands for itself
-// goes to the queue in place of that, if there is one.
+// keep decodes an answer and adds the resulting profiles to unstored. Profiles that are
+// not growth go to the queue instead, if there is one.
 //
-// The growth of counters is owed until it is stored. What a scrape adds to growth
-// that was never tried makes one profile with it, so that no growth is lost, and
-// little is kept, however long the appender fails. What was tried is tried again
-// as it was, with the same ID, so that no growth is counted twice.
+// Growth of counters is kept until it is stored. The growth of a new scrape is merged
+// into growth that the loop has not tried to store, so that nothing is lost and little
+// memory is needed, no matter how long the appender fails. A profile that was tried is
+// tried again unchanged with the same ID, so that growth is not counted twice.
 func (l *loop) keep(ctx context.Context, a answer) error {
 	p, err := l.decode(ctx, a.body)
 	if err != nil {
@@ -173,7 +175,7 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 	}
 	if l.delta == nil {
 		if a.kind == difference && a.length == 0 {
-			return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: drop the parameter seconds")}
+			return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: remove the parameter seconds")}
 		}
 		a.setTime(p)
 		if a.length == 0 {
@@ -186,7 +188,7 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 	r := a.reading(p)
 	l.reopen(r)
 	if _, ok := l.delta.since(r); !ok && l.delta.last != nil {
-		l.manager.log.Warn("growth over more than a day is left out", "job", l.target.job, "instance", l.target.instance, "profile", l.name)
+		l.manager.log.Warn("growth over more than a day is dropped", "job", l.target.job, "instance", l.target.instance, "profile", l.name)
 	}
 	base := l.delta.last
 	state, flow, next := l.delta.apply(r)
@@ -200,22 +202,22 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 	if a.kind != counters {
 		return errors.Join(err, l.hand(ctx, a.ids[1], flow))
 	}
-	o, e := newOwed(a.ids[1], flow)
+	o, e := newUnstored(a.ids[1], flow)
 	if e != nil {
 		return errors.Join(err, e)
 	}
 	o.base, o.next = base, next
-	l.owe(o)
+	l.keepUnstored(o)
 	return err
 }
 
-// hand gives a profile that stands for itself to the queue, which keeps it until
-// it is stored. Without a queue, it is owed.
+// hand gives a profile that is not growth to the queue, which keeps it until it is
+// stored. Without a queue it is added to unstored.
 func (l *loop) hand(ctx context.Context, id string, p *googlev1.Profile) error {
 	if l.manager.o.Queue == nil {
-		o, err := newOwed(id, p)
+		o, err := newUnstored(id, p)
 		if err == nil {
-			l.owe(o)
+			l.keepUnstored(o)
 		}
 		return err
 	}
@@ -226,7 +228,7 @@ func (l *loop) hand(ctx context.Context, id string, p *googlev1.Profile) error {
 	return nil
 }
 
-// decode reads a body, a few at a time.
+// decode decodes a body. The number of concurrent calls is bounded.
 func (l *loop) decode(ctx context.Context, body []byte) (*googlev1.Profile, error) {
 	select {
 	case l.manager.decoding <- struct{}{}:
@@ -241,7 +243,7 @@ func (l *loop) decode(ctx context.Context, body []byte) (*googlev1.Profile, erro
 	return p, nil
 }
 
-// report keeps the result of a scrape for metrics, log and Status.
+// report records the result of a scrape in metrics, log and Status.
 func (l *loop) report(start time.Time, took time.Duration, err error) {
 	result, up := resultOK, 1.0
 	if err != nil {

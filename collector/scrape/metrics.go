@@ -29,7 +29,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "flameline_scrape_up", Help: "1 if the last scrape of the target succeeded, else 0.",
 		}, perTarget),
 		duration: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "flameline_scrape_duration_seconds", Help: "How long the last scrape took, the length of a CPU profile included.",
+			Name: "flameline_scrape_duration_seconds", Help: "Duration of the last scrape, including the length of a CPU profile.",
 		}, perTarget),
 		scrapes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_scrapes_total", Help: "Scrapes, by result: ok or the reason of the failure.",
@@ -41,7 +41,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "flameline_scrape_covered_seconds_total", Help: "Time that CPU profiles cover, over all targets.",
 		}, []string{"job"}),
 		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "flameline_scrape_lost_profiles_total", Help: "Profiles of targets that could not be stored, or were refused.",
+			Name: "flameline_scrape_lost_profiles_total", Help: "Profiles of targets that were lost because they could not be stored or were refused.",
 		}, []string{"job", "profile"}),
 	}
 	if r != nil {
@@ -50,7 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// forget removes the series of a target that is scraped no more.
+// forget removes the metrics of a target that is no longer scraped.
 func (m *metrics) forget(t *target) {
 	for _, l := range t.loops {
 		m.up.DeleteLabelValues(t.job, t.instance, l.name)

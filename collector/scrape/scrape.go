@@ -1,15 +1,14 @@
-// Package scrape pulls pprof profiles from services that serve them over HTTP,
-// as Go's net/http/pprof does, and hands them on. Its configuration has the
-// shapes of Prometheus' scrape_configs, relabelling included, so that targets
-// and labels are those of the metrics.
+// Package scrape pulls pprof profiles from services that serve them over HTTP, as Go's
+// net/http/pprof does, and passes them to an Appender. Its configuration has the form of
+// Prometheus' scrape_configs, with relabelling, so that targets and labels equal those
+// of the metrics.
 //
-// CPU profiles are taken back to back and cover the whole time. A profile
-// starts within the first second of a multiple of the scrape interval, so that
-// every interval has exactly one.
+// CPU profiles are taken without pauses and cover the whole time. A profile starts
+// within the first second of a multiple of the scrape interval, so that every interval
+// has exactly one.
 //
-// It leaves decoding and its limits to the function it is given, keeping to
-// the Appender, and finding targets that move to whoever applies a new
-// configuration.
+// Decoding and its limits are left to the function Decode, storing to the Appender, and
+// finding targets that move to the caller of ApplyConfig.
 package scrape
 
 import (
@@ -35,7 +34,7 @@ const (
 	userAgent           = "flameline"
 )
 
-// An Appender takes profiles and returns when they are safe.
+// An Appender stores profiles, and returns once they are safe.
 type Appender interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 }
@@ -43,21 +42,20 @@ type Appender interface {
 // Options configure a Manager. Appender and Decode are required.
 type Options struct {
 	Appender Appender
-	// Queue takes profiles over and returns at once: it keeps them until they are
-	// stored, so that they need not be waited for. The Appender is for the growth
-	// of counters, which goes into a later profile until it is safe. nil keeps
-	// profiles here, a few of each target, until the Appender takes them.
+	// Queue queues profiles and returns at once; it keeps them until they are stored.
+	// Growth of counters goes to the Appender instead, since growth that is not stored
+	// is merged into a later profile. If Queue is nil, a few profiles of each target are
+	// kept here until the Appender accepts them.
 	Queue func(ctx context.Context, ps []profile.Profile) error
-	// Decode reads a pprof body, compressed or not, within the limits that
-	// the caller sets, and refuses malformed ones.
+	// Decode decodes a pprof body, compressed or not. The caller sets its limits.
 	Decode func(body []byte) (*googlev1.Profile, error)
-	// Refused tells whether an error of the Appender is about the profile, so
-	// that appending it again would not help. nil takes all errors for passing.
+	// Refused reports whether an error of the Appender is about the profile, so that
+	// another attempt would not help. If it is nil, all errors count as temporary.
 	Refused    func(err error) bool
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
-	// MaxBodyBytes bounds a response as sent; 0 is 64 MiB. Config's
-	// body_size_limit goes first.
+	// MaxBodyBytes bounds a response as sent; 0 means 64 MiB. Config's body_size_limit
+	// takes precedence.
 	MaxBodyBytes int64
 }
 
@@ -67,8 +65,8 @@ type Manager struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
-	// decoding bounds the profiles that are decoded at once: all targets
-	// answer at the same time.
+	// decoding bounds the concurrent decoding, since all targets answer at the same
+	// time.
 	decoding chan struct{}
 
 	mu      sync.Mutex
@@ -85,7 +83,7 @@ type job struct {
 	targets []*target
 }
 
-// New returns a Manager that scrapes nothing yet.
+// New returns a Manager without targets.
 func New(o Options) (*Manager, error) {
 	if o.Appender == nil || o.Decode == nil {
 		return nil, errors.New("scrape: Appender and Decode are required")
@@ -105,10 +103,11 @@ func New(o Options) (*Manager, error) {
 	}, nil
 }
 
-// refused tells whether the Appender will never take what it gave an error for.
+// refused reports whether the Appender's error means that it will never accept the
+// profile.
 func (m *Manager) refused(err error) bool { return m.o.Refused != nil && m.o.Refused(err) }
 
-// queue hands a profile over without waiting, as far as that is possible.
+// queue passes on a profile, without waiting if there is a Queue.
 func (m *Manager) queue(ctx context.Context, p profile.Profile) error {
 	if m.o.Queue != nil {
 		return m.o.Queue(ctx, []profile.Profile{p})
@@ -116,8 +115,8 @@ func (m *Manager) queue(ctx context.Context, p profile.Profile) error {
 	return m.o.Appender.Append(ctx, []profile.Profile{p})
 }
 
-// Run scrapes until ctx ends and returns when every scrape has stopped. The
-// profile that is being taken then is lost.
+// Run scrapes until ctx ends, and returns when all scrapes have stopped. The profiles
+// being taken then are lost.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	if m.ctx != nil {
@@ -139,8 +138,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	return err
 }
 
-// ApplyConfig changes what is scraped, before or during Run. Jobs whose
-// configuration is the same go on undisturbed. On an error nothing changes.
+// ApplyConfig changes the targets, before or during Run. Jobs with an unchanged
+// configuration are not interrupted. On an error nothing changes.
 func (m *Manager) ApplyConfig(configs []Config) error {
 	if err := Validate(configs); err != nil {
 		return err
@@ -164,7 +163,7 @@ func (m *Manager) ApplyConfig(configs []Config) error {
 	return nil
 }
 
-// reconcile makes the running jobs those of the configuration. The caller
+// reconcile starts and stops jobs so that those of the configuration run. The caller
 // holds mu.
 func (m *Manager) reconcile() error {
 	next := map[string]*job{}
@@ -227,7 +226,7 @@ func (m *Manager) stop(j *job) {
 	}
 }
 
-// Status returns what is known of every target, sorted by job and URL.
+// Status returns the state of every target's profiles, sorted by job and URL.
 func (m *Manager) Status() []Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()

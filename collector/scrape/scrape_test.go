@@ -47,7 +47,7 @@ func decode(body []byte) (*googlev1.Profile, error) {
 	return p, nil
 }
 
-// An appender keeps what it is given, and tells about each on a channel.
+// An appender keeps the profiles that it is given, and sends a message per profile on a channel.
 type appender struct {
 	mu       sync.Mutex
 	profiles []profile.Profile

@@ -9,31 +9,31 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// A snapshot is what the counters of a process were at one time.
+// A snapshot holds the counters of a process at one time.
 type snapshot struct {
 	time     int64     // Unix ns
-	answered time.Time // with the reading of the monotonic clock
-	period   int64     // of the profile: what a count stands for
+	answered time.Time // with a monotonic clock reading
+	period   int64     // the profile's sampling period
 	buildID  string    // of the program; empty if unknown
 	types    []string  // sample types, the columns of values
-	ended    bool      // the process has ended, though later counters may be larger
+	ended    bool      // the process has ended, even if later counters are larger
 
 	keys   []uint64         // of the distinct samples, the rows of values
 	index  map[uint64]int32 // of keys
 	values []int64          // by row, then by column
 
-	rows []int32 // by sample of the profile; nil once it is compared
+	rows []int32 // by sample of the profile; nil after the comparison
 }
 
 func (s *snapshot) len() int { return len(s.keys) }
 
-// at returns the counters of a row. Nobody may change them.
+// at returns the counters of a row. They must not be changed.
 func (s *snapshot) at(row int32) []int64 {
 	n := len(s.types)
 	return s.values[int(row)*n : int(row+1)*n]
 }
 
-// A counting takes snapshots that can be compared with one another.
+// A counting takes snapshots that are comparable with each other.
 type counting struct{ seed maphash.Seed }
 
 func newCounting() counting { return counting{maphash.MakeSeed()} }
@@ -45,7 +45,8 @@ func (c counting) snapshot(p *googlev1.Profile, columns []int) *snapshot {
 		return out
 	}
 	out.index, out.rows = make(map[uint64]int32, len(p.Sample)), make([]int32, len(p.Sample))
-	// Strings of a profile may be parts of its encoding, which is not to be kept.
+	// A profile's strings may share memory with its encoding, which must not be kept
+	// alive.
 	if len(p.Mapping) > 0 {
 		out.buildID = strings.Clone(p.StringTable[p.Mapping[0].BuildId])
 	}
@@ -71,10 +72,10 @@ func (c counting) snapshot(p *googlev1.Profile, columns []int) *snapshot {
 	return out
 }
 
-// locations returns a hash of each location, by its ID, that unlike the ID is
-// the same in every profile of a process: of its functions and lines or, where
-// they are unknown, of its address. Addresses come second as runtimes that
-// compile while they run have none, or number them anew for each profile.
+// locations returns a hash of each location by its ID. Unlike the ID, the hash is the
+// same in every profile of a process. It is that of the functions and lines, or, where
+// they are unknown, of the address: addresses come second because runtimes with JIT
+// compilers have none, or number them anew in each profile.
 func (c counting) locations(p *googlev1.Profile) map[uint64]uint64 {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
@@ -101,8 +102,8 @@ func (c counting) locations(p *googlev1.Profile) map[uint64]uint64 {
 	return out
 }
 
-// key identifies a sample by its stacktrace and its labels: Go tells allocations
-// of different sizes apart by one.
+// key identifies a sample by its stacktrace and its labels; Go distinguishes allocations
+// of different sizes by a label.
 func (c counting) key(p *googlev1.Profile, s *googlev1.Sample, locations map[uint64]uint64) uint64 {
 	var h maphash.Hash
 	h.SetSeed(c.seed)

@@ -14,8 +14,8 @@ import (
 
 const (
 	labelService = "service_name"
-	// labelPathPrefix is the path_prefix while relabelling, which may change
-	// it for a target.
+	// labelPathPrefix is the label that holds path_prefix during relabelling, which may
+	// change it per target.
 	labelPathPrefix = "__profile_path_prefix__"
 )
 
@@ -30,8 +30,8 @@ type target struct {
 	loops    []*loop
 }
 
-// targets returns the targets of a job after relabelling, without those that
-// were dropped and without duplicates.
+// targets returns the targets of a job after relabelling, without dropped targets and
+// duplicates.
 func (c *Config) targets() ([]*target, error) {
 	var (
 		out  []*target
@@ -57,8 +57,8 @@ func (c *Config) targets() ([]*target, error) {
 	return out, nil
 }
 
-// target relabels one target in the way of Prometheus. It returns nil if the
-// rules drop it.
+// target relabels one target as Prometheus does. It returns nil if the rules drop the
+// target.
 func (c *Config) target(lb *labels.Builder, discovered, group model.LabelSet) (*target, error) {
 	lb.Reset(labels.EmptyLabels())
 	for name, value := range group {
@@ -89,10 +89,10 @@ func (c *Config) target(lb *labels.Builder, discovered, group model.LabelSet) (*
 
 	address := lb.Get(model.AddressLabel)
 	if address == "" {
-		return nil, errors.New("no address after relabelling")
+		return nil, errors.New("there is no address after relabelling")
 	}
 	if strings.ContainsRune(address, '/') {
-		return nil, fmt.Errorf("%q is not an address, which is host:port", address)
+		return nil, fmt.Errorf("%q is not an address of the form host:port", address)
 	}
 	interval, err := wholeSeconds(lb.Get(model.ScrapeIntervalLabel))
 	if err != nil {
@@ -134,8 +134,8 @@ func (c *Config) target(lb *labels.Builder, discovered, group model.LabelSet) (*
 	return t, nil
 }
 
-// query returns the query of a target's URL: params, whose first values
-// relabelling may have changed.
+// query returns the query of a target's URL: params, whose first values relabelling may
+// have changed.
 func (c *Config) query(lb *labels.Builder) url.Values {
 	query := url.Values{}
 	for name, values := range c.Params {

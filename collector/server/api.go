@@ -16,18 +16,17 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
 )
 
-// Requests that are no pushes have a memory of their own until they are decoded, and are
-// of no more than maxQuestionBytes.
+// Queries and other requests that are not pushes share a memory budget of their own
+// until they are decoded. Each may have up to maxQuestionBytes.
 const (
 	questionMemory   = 8 << 20
 	maxQuestionBytes = 4 << 20
 )
 
-// Open serves the API from db from now on. The caller closes db after the last
-// request.
+// Open starts to serve the API from db. The caller must close db after the last request.
 func (s *Server) Open(db Store) {
 	o := s.options
-	queries := newGate(o.Limits.MaxConcurrentQueries)
+	queries := newQueryLimiter(o.Limits.MaxConcurrentQueries)
 	options := []connect.HandlerOption{
 		connect.WithInterceptors(s.metrics.interceptor(o.Logger), queries.interceptor()),
 		connect.WithRecover(s.metrics.recovered(o.Logger)),
@@ -52,9 +51,9 @@ func (s *Server) Open(db Store) {
 	for _, c := range jsonCodecs {
 		questions = append(questions, connect.WithCodec(c))
 	}
-	asked := newPushMemory(questionMemory, "requests that are no pushes")
+	asked := newPushMemory(questionMemory, "the memory for requests other than pushes")
 	handle := func(path string, h http.Handler) {
-		most, limit := int64(maxQuestionBytes), "what a request that is no push may have"
+		most, limit := int64(maxQuestionBytes), "the limit of requests other than pushes"
 		if l := o.Limits.MaxRequestBytes; l > 0 && l <= most {
 			most, limit = l, keyRequestBytes
 		}
@@ -82,12 +81,12 @@ func (s *Server) Open(db Store) {
 	s.setOpen(db)
 }
 
-// OpenElsewhere tells clients that the profiles are on another server. The
-// service counts as ready without a store of its own.
-func (s *Server) OpenElsewhere(url string) {
+// OpenAgent makes an agent ready, which has no store: its API answers with an error that
+// names the server, url, to which the agent sends its profiles.
+func (s *Server) OpenAgent(url string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, r, connect.NewError(connect.CodeUnavailable, fmt.Errorf("this agent keeps no profiles; ask %s, where it sends them", url)))
+		refuse(w, r, connect.NewError(connect.CodeUnavailable, fmt.Errorf("this agent stores no profiles; query %s, which it sends them to", url)))
 	})
 	s.api.Store(mux)
 	s.setOpen(nil)
@@ -110,29 +109,29 @@ func patterns() []string {
 	return out
 }
 
-// whenOpen hands a call on once the store is open, and refuses it until then.
-func (s *Server) whenOpen(w http.ResponseWriter, r *http.Request) {
+// serveAPI passes a request to the API, or refuses it while the store is not open.
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	api := s.api.Load()
 	if api == nil {
 		_, reason := s.Ready()
 		refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New(reason)))
 		return
 	}
-	// Handlers bound what they read as well, but Connect cannot name the limit.
+	// The handlers enforce the limit too, but Connect's error would not name it.
 	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most {
 		refuse(w, r, connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
 		return
 	}
-	plainNearby(r)
+	skipCompressionForLoopback(r)
 	api.ServeHTTP(w, r)
 }
 
 // refuse answers in the protocol that the client speaks.
 func refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) { refuseStatus(w, r, 0, err) }
 
-// refuseStatus is refuse with a status of HTTP, if it is not 0, for clients of neither
-// Connect nor gRPC.
+// refuseStatus is refuse with an HTTP status for clients that speak neither Connect nor
+// gRPC. Status 0 means the one that follows from the error's code.
 func refuseStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
 	if ew := connect.NewErrorWriter(); ew.IsSupported(r) {
 		_ = ew.Write(w, r, err)

@@ -12,13 +12,13 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/vcs/v1/vcsv1connect"
 )
 
-// features is capabilities.v1.FeatureFlagsService: what clients such as Profiles
-// Drilldown ask before they offer something.
+// features is capabilities.v1.FeatureFlagsService, by which clients such as Profiles
+// Drilldown find out what the server supports.
 type features struct{}
 
 var _ capabilitiesv1connect.FeatureFlagsServiceHandler = features{}
 
-// GetFeatureFlags lists Pyroscope's flags, and which of them hold here.
+// GetFeatureFlags lists Pyroscope's flags, and whether each is enabled here.
 func (features) GetFeatureFlags(context.Context, *connect.Request[capabilitiesv1.GetFeatureFlagsRequest]) (*connect.Response[capabilitiesv1.GetFeatureFlagsResponse], error) {
 	return connect.NewResponse(&capabilitiesv1.GetFeatureFlagsResponse{FeatureFlags: []*capabilitiesv1.FeatureFlag{
 		{Name: "pyroscopeRuler"},
@@ -28,9 +28,9 @@ func (features) GetFeatureFlags(context.Context, *connect.Request[capabilitiesv1
 	}}), nil
 }
 
-// absent lists the services that Pyroscope's clients ask and that have no
-// counterpart here. They answer "unimplemented", as Pyroscope does where one is
-// switched off, instead of what the page says to a path that it does not know.
+// absent lists services that Pyroscope's clients call and that Flameline does not have.
+// They answer "unimplemented", as Pyroscope does for a service that is switched off;
+// without this list the built-in page would answer.
 var absent = []struct {
 	name    string
 	handler func(options ...connect.HandlerOption) (string, http.Handler)

@@ -10,9 +10,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// vtCodec is protobuf's binary form, by the code that was generated for the
-// API's messages where there is any: it takes a fraction of what reflection
-// does, and answers are mostly numbers. It implements connect.Codec.
+// vtCodec encodes and decodes protobuf's binary form by generated code, where the
+// message has it: that takes a fraction of the time of reflection, since answers are
+// mostly numbers. It implements connect.Codec.
 type vtCodec struct{}
 
 // vtMessage is what protoc-gen-go-vtproto generates.
@@ -22,7 +22,7 @@ type vtMessage interface {
 	UnmarshalVT(from []byte) error
 }
 
-// Name replaces the codec that Connect has for this form.
+// Name is Connect's name for this form, so that vtCodec replaces Connect's own codec.
 func (vtCodec) Name() string { return "proto" }
 
 // Marshal encodes a message.
@@ -47,14 +47,14 @@ func (vtCodec) MarshalAppend(to []byte, message any) ([]byte, error) {
 	}
 	m, ok := message.(proto.Message)
 	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", message)
+		return nil, fmt.Errorf("%T is not a protobuf message", message)
 	}
 	return proto.MarshalOptions{}.MarshalAppend(to, m)
 }
 
-// encodedAs makes a message of what is encoded already: it is in the unknown fields,
-// which any codec of the binary form writes as they are. For a client that asked in
-// JSON it is decoded.
+// encodedAs stores an encoded message in the unknown fields of an empty one, which any
+// codec of the binary form writes as they are. For a client that asked for JSON it
+// decodes the message instead.
 func encodedAs(to interface {
 	vtMessage
 	proto.Message
@@ -66,7 +66,8 @@ func encodedAs(to interface {
 	return nil
 }
 
-// encoded returns what a message consists of if it was encoded before, by encodedAs.
+// encoded returns the bytes that encodedAs stored in a message, nil if the message was
+// not made by encodedAs.
 func encoded(message any) []byte {
 	switch m := message.(type) {
 	case *googlev1.Profile, *querierv1.SeriesResponse:
@@ -89,7 +90,7 @@ func (vtCodec) Unmarshal(from []byte, message any) error {
 	}
 	m, ok := message.(proto.Message)
 	if !ok {
-		return fmt.Errorf("%T is no protobuf message", message)
+		return fmt.Errorf("%T is not a protobuf message", message)
 	}
 	return proto.Unmarshal(from, m)
 }

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Fields of querier.v1's FlameGraph and FlameGraphDiff, which are the same as far
-// as both have them, of Level, and the one that the responses have them in.
+// Field numbers of querier.v1's FlameGraph and FlameGraphDiff (equal where both have the
+// field), of Level, and of the responses.
 const (
 	fieldFlamegraph = 1
 	fieldNames      = 1
@@ -22,9 +22,9 @@ const (
 	fieldValues     = 1
 )
 
-// appendFlame appends an encoded response that is a flame graph alone, and reports
-// whether it is one. Generated code goes through the values of the levels three
-// times, twice of them for their sizes; this one does once.
+// appendFlame appends an encoded response if it holds a flame graph and nothing else,
+// and reports whether it did. It passes over the levels' values once; generated code
+// passes three times, twice to compute sizes.
 func appendFlame(to []byte, message any) ([]byte, bool) {
 	switch m := message.(type) {
 	case *querierv1.SelectMergeStacktracesResponse:
@@ -48,15 +48,15 @@ func appendFlame(to []byte, message any) ([]byte, bool) {
 	return to, false
 }
 
-// enclosed appends a field with what body appends. Room for its length is made
-// before that is known.
+// enclosed appends a length-delimited field whose content body appends. It leaves room
+// for the longest length, and moves the content down once the length is known.
 func enclosed(to []byte, field protowire.Number, body func([]byte) []byte) []byte {
 	to = protowire.AppendTag(to, field, protowire.BytesType)
 	at := len(to)
 	to = body(append(to, make([]byte, binary.MaxVarintLen32)...))
 	content := to[at+binary.MaxVarintLen32:]
 	head := protowire.AppendVarint(to[:at], uint64(len(content)))
-	return append(head, content...) // which moves it down
+	return append(head, content...)
 }
 
 func appendGraph(to []byte, names []string, levels []*querierv1.Level) []byte {
@@ -74,9 +74,9 @@ func appendGraph(to []byte, names []string, levels []*querierv1.Level) []byte {
 	return to
 }
 
-// appendNumbers appends numbers as varints. An answer has some ten thousands, most of
-// several bytes: seven bits go to each byte by three shifts rather than by a loop whose
-// length the processor cannot foretell, which takes a third of the time.
+// appendNumbers appends numbers as varints. An answer has tens of thousands, most of
+// several bytes. Three shifts spread a number's bits over its bytes; a loop, whose
+// length the processor mispredicts, takes three times as long.
 func appendNumbers(to []byte, numbers []int64) []byte {
 	for chunk := range slices.Chunk(numbers, 64) {
 		to = slices.Grow(to, len(chunk)*binary.MaxVarintLen64)
@@ -103,7 +103,7 @@ func appendTotals(to []byte, total, maxSelf int64) []byte {
 	return appendNumber(appendNumber(to, fieldTotal, total), fieldMaxSelf, maxSelf)
 }
 
-// appendNumber appends a field that is a number, unless it is 0.
+// appendNumber appends a number field, and nothing if the number is 0.
 func appendNumber(to []byte, field protowire.Number, v int64) []byte {
 	if v == 0 {
 		return to

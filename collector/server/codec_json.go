@@ -11,18 +11,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// A jsonCodec is protobuf's JSON form, for questions: a name of a value that there is
-// not, as of an aggregation, is an error, where Connect's own codec ignores it and the
-// question would be answered with another aggregation's numbers. Fields that a message
-// does not have are ignored, since newer clients send them. It implements connect.Codec.
+// A jsonCodec is protobuf's JSON form for requests. An unknown name of an enumeration's
+// value, such as of an aggregation, is an error: Connect's own codec ignores it, and the
+// query would be answered with another aggregation. Unknown fields are ignored, since
+// newer clients send them. It implements connect.Codec.
 type jsonCodec struct {
-	name string // of the content type, without application/
+	name string // subtype of the content type application/…
 }
 
-// jsonCodecs are those for both names that Connect has for JSON.
+// jsonCodecs are the codecs for both content types that Connect has for JSON.
 var jsonCodecs = []jsonCodec{{"json"}, {"json; charset=utf-8"}}
 
-// Name replaces the codec that Connect has for this form.
+// Name is Connect's name for this form, so that jsonCodec replaces Connect's own codec.
 func (c jsonCodec) Name() string { return c.name }
 
 // Marshal encodes a message.
@@ -32,7 +32,7 @@ func (c jsonCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend
 func (jsonCodec) MarshalAppend(to []byte, message any) ([]byte, error) {
 	m, ok := message.(proto.Message)
 	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", message)
+		return nil, fmt.Errorf("%T is not a protobuf message", message)
 	}
 	return protojson.MarshalOptions{}.MarshalAppend(to, m)
 }
@@ -42,9 +42,9 @@ func (jsonCodec) Unmarshal(from []byte, message any) error {
 	m, ok := message.(proto.Message)
 	switch {
 	case !ok:
-		return fmt.Errorf("%T is no protobuf message", message)
+		return fmt.Errorf("%T is not a protobuf message", message)
 	case len(from) == 0:
-		return errors.New("no bytes, which is no JSON object")
+		return errors.New("the body is empty, want a JSON object")
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(from, m); err != nil {
 		return err
@@ -56,8 +56,8 @@ func (jsonCodec) Unmarshal(from []byte, message any) error {
 	return checkEnums(m.ProtoReflect().Descriptor(), fields)
 }
 
-// checkEnums looks for names of values that an enumeration does not have. Of the
-// questions' messages only lists of messages and messages hold others.
+// checkEnums returns an error for a name that an enumeration does not have. It descends
+// into lists of messages only: requests have messages nowhere else.
 func checkEnums(d protoreflect.MessageDescriptor, fields map[string]json.RawMessage) error {
 	for name, raw := range fields {
 		f := d.Fields().ByJSONName(name)
@@ -78,7 +78,7 @@ func checkEnums(d protoreflect.MessageDescriptor, fields map[string]json.RawMess
 			if f.Message() != nil {
 				var inner map[string]json.RawMessage
 				if json.Unmarshal(v, &inner) != nil {
-					continue // null, or a message that JSON has another form for
+					continue // null, or a well-known type that JSON does not write as an object
 				}
 				if err := checkEnums(f.Message(), inner); err != nil {
 					return fmt.Errorf("%s.%w", name, err)
@@ -89,7 +89,7 @@ func checkEnums(d protoreflect.MessageDescriptor, fields map[string]json.RawMess
 				continue
 			}
 			if f.Enum().Values().ByName(protoreflect.Name(*text)) == nil {
-				return fmt.Errorf("%s: %.100q is none of %s", name, *text, enumNames(f.Enum()))
+				return fmt.Errorf("%s: %.100q is not one of %s", name, *text, enumNames(f.Enum()))
 			}
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// Fields of querier.v1's SeriesResponse and of types.v1's Labels and LabelPair.
+// Field numbers of querier.v1's SeriesResponse and of types.v1's Labels and LabelPair.
 const (
 	fieldLabelsSet = 2
 	fieldLabels    = 1
@@ -14,8 +14,8 @@ const (
 	fieldPairValue = 2
 )
 
-// appendLabelSets appends an encoded SeriesResponse. Every pair of a name and a value
-// is encoded once, and copied for each set that has it.
+// appendLabelSets appends an encoded SeriesResponse. Each pair of name and value is
+// encoded once, and copied into every set that has it.
 func appendLabelSets(to []byte, sets *store.LabelSets) []byte {
 	columns := make([]pairColumn, len(sets.Names()))
 	for i, name := range sets.Names() {
@@ -42,7 +42,8 @@ func appendLabelSets(to []byte, sets *store.LabelSets) []byte {
 	return to
 }
 
-// setSize is the size of a set, and of the field with it.
+// setSize returns the size of a set's encoded pairs, and of the whole field that holds
+// them.
 func setSize(columns []pairColumn, set []uint32) (content, all int) {
 	for j, v := range set {
 		if v != 0 {
@@ -52,7 +53,7 @@ func setSize(columns []pairColumn, set []uint32) (content, all int) {
 	return content, protowire.SizeTag(fieldLabelsSet) + protowire.SizeBytes(content)
 }
 
-// A pairColumn has the encoded pairs of a name, each as a field of Labels.
+// A pairColumn holds the encoded pairs of one label name, each as a field of Labels.
 type pairColumn struct {
 	data []byte
 	ends []int
@@ -75,5 +76,5 @@ func newPairColumn(name string, values []string) (c pairColumn) {
 	return c
 }
 
-// pair is that of the value with an index, plus one.
+// pair returns the encoded pair of a value, given the value's index plus one.
 func (c *pairColumn) pair(v uint32) []byte { return c.data[c.ends[v-1]:c.ends[v]] }

@@ -9,8 +9,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// compression is gzip at its fastest: clients are near, and a flame graph is
-// compressed many times faster than with the standard library's default.
+// compression is gzip at its fastest level, which compresses a flame graph many times
+// faster than the standard library's default level.
 func compression() connect.HandlerOption {
 	return connect.WithCompression("gzip",
 		func() connect.Decompressor { return &gzip.Reader{} },
@@ -23,9 +23,10 @@ func compression() connect.HandlerOption {
 		})
 }
 
-// plainNearby answers clients on this machine without compression: memory is
-// faster than gzip. Those behind a proxy on this machine may be far away.
-func plainNearby(r *http.Request) {
+// skipCompressionForLoopback makes the answer to a client on this machine uncompressed,
+// since copying memory is faster than gzip. A client behind a proxy on this machine,
+// which may be far away, gets gzip.
+func skipCompressionForLoopback(r *http.Request) {
 	addr, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
 		return

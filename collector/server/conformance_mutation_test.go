@@ -154,7 +154,7 @@ func mutate(m proto.Message, seen func(how string) bool) {
 	walk(m.ProtoReflect(), "")
 }
 
-// freeJSON are the fields of answers by URL that may have any value: nobody sets
+// freeJSON are the fields of answers by URL that may have any value: no server sets
 // them.
 var freeJSON = []string{".timeline.watermarks", ".heatmap", ".groups.*.watermarks"}
 
@@ -248,7 +248,7 @@ func others(fd protoreflect.FieldDescriptor, v protoreflect.Value) map[string]pr
 }
 
 // used reports whether an element of a list is referred to: tables of strings
-// may hold what nobody uses.
+// may have unused entries.
 func used(m protoreflect.Message, fd protoreflect.FieldDescriptor, i int) bool {
 	p, ok := m.Interface().(*googlev1.Profile)
 	if !ok || fd.Name() != "string_table" {

@@ -13,21 +13,22 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// A download is the answer of a query outside of Connect, ready to be written.
+// A download is an answer outside of Connect, ready to be written.
 type download struct {
 	contentType string
-	// file is the name that it is saved under; an answer without one is for
-	// programs.
+	// file is the name under which a browser saves the answer, "" for an answer that is
+	// not to be saved.
 	file string
-	// compressed tells that a client need not have it compressed once more.
+	// compressed says that write writes compressed data, so that HTTP compression is of
+	// no use.
 	compressed bool
 	write      func(io.Writer) error
 }
 
-// downloads answers GET requests by what answer makes of their parameters. It
-// counts and queues them as it does the queries of Connect, in whose form errors
-// are sent: {"code": "invalid_argument", "message": "..."}.
-func (s *Server) downloads(method string, queries gate, answer func(context.Context, url.Values) (*download, error)) http.Handler {
+// downloads serves GET requests with the answer that a function gives for their
+// parameters. It counts and queues them as queries over Connect. Errors have Connect's
+// JSON form: {"code": "invalid_argument", "message": "..."}.
+func (s *Server) downloads(method string, queries queryLimiter, answer func(context.Context, url.Values) (*download, error)) http.Handler {
 	zip, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.BestSpeed), gzhttp.MinSize(1024))
 	if err != nil {
 		panic(err) // the options are constants
@@ -45,11 +46,11 @@ func (s *Server) downloads(method string, queries gate, answer func(context.Cont
 			if err != nil {
 				return invalid(fmt.Errorf("the URL's parameters: %w", err))
 			}
-			leave, err := queries.enter(r.Context())
+			release, err := queries.acquire(r.Context())
 			if err != nil {
 				return err
 			}
-			defer leave()
+			defer release()
 			d, err = answer(r.Context(), params)
 			return err
 		})

@@ -9,8 +9,8 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// code gives an error from below the code that a client can act on. This is
-// the one place where codes are chosen for what the store says.
+// code gives an error of the store the Connect code that tells a client what to do. It
+// is the only place that maps store errors to codes.
 func code(err error) error {
 	var ce *connect.Error
 	switch {
@@ -30,5 +30,5 @@ func code(err error) error {
 	return connect.NewError(connect.CodeInternal, err) // also store.ErrInternal
 }
 
-// invalid is a refusal of what the client asked for.
+// invalid returns an error about the client's request.
 func invalid(err error) error { return connect.NewError(connect.CodeInvalidArgument, err) }

@@ -8,13 +8,13 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// pointExemplars adds to every point the profile, or the span, of the highest value
-// in its step, the first one if there are several. found is what series were made
-// of.
+// pointExemplars adds to each point of series an exemplar: the profile, or the span,
+// with the highest value in the point's step; of several with that value the first.
+// found holds the same series as the store returned them.
 func (q *querier) pointExemplars(ctx context.Context, r store.SeriesRequest, of typesv1.ExemplarType, found []store.Series, series []*typesv1.Series) error {
 	step := r.Step.Milliseconds()
 	sel := r.Selection
-	sel.Start -= step - 1 // what the first point covers
+	sel.Start -= step - 1 // the first point covers the step before it
 	groups, err := q.store.Values(ctx, store.ValuesRequest{
 		Selection: sel, GroupBy: r.GroupBy, Stack: r.Stack, Exemplars: true, BySpan: of == typesv1.ExemplarType_EXEMPLAR_TYPE_SPAN,
 	})

@@ -9,13 +9,12 @@ import (
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 )
 
-// goPGO reduces a profile in pprof format, not compressed, to what the Go
-// toolchain reads for profile-guided optimization, in a fraction of the size:
-// the keep_locations locations next to the leaf (all, if 0) of each stacktrace,
-// and, with aggregate_callees, leaves without their line, so that the samples
-// within one function are one sample.
+// goPGO reduces an uncompressed pprof profile to what the Go toolchain reads for
+// profile-guided optimization, which is a fraction of its size: of each stacktrace the
+// keep_locations locations nearest to the leaf (0 for all), and, with aggregate_callees,
+// leaves without their line, so that the samples within one function are added up.
 //
-// A location that is a caller elsewhere keeps its line there: it is the call
+// Where a leaf's location is also a caller's, the caller keeps its line: it is the call
 // site that the compiler looks for.
 func goPGO(raw []byte, pgo *typesv1.GoPGO) ([]byte, error) {
 	p, err := profile.ParseUncompressed(raw)
@@ -42,7 +41,7 @@ func goPGO(raw []byte, pgo *typesv1.GoPGO) ([]byte, error) {
 			if len(bare.Line) > 0 {
 				bare.Line[0].Line, bare.Line[0].Column = 0, 0
 			} else {
-				bare.Address = leaf.Address // all that is known of it
+				bare.Address = leaf.Address // the location has no function, only an address
 			}
 			leaves[leaf.ID] = &bare
 			p.Location = append(p.Location, &bare)

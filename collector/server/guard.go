@@ -12,16 +12,16 @@ import (
 	"connectrpc.com/connect"
 )
 
-// A web page can make its reader's browser send requests to any address that the
-// browser reaches, this service's included. Two checks refuse those requests.
+// A web page can make a browser send requests to any address that the browser can reach,
+// including this service. Two checks refuse such requests.
 //
-// The check of origins refuses all but GET, HEAD and OPTIONS requests that a
-// browser marks as made by a page of another origin. Clients other than browsers
-// send no such marks, and are not affected.
+// The check of origins refuses requests other than GET, HEAD and OPTIONS that a browser
+// marks as made by a page of another origin. Other clients do not send these marks and
+// are not affected.
 //
 // The check of hosts is against DNS rebinding: a page of evil.example whose name
-// resolves to 127.0.0.1 has the same origin as the service, as far as its browser
-// knows. Its requests carry its own name in the header Host.
+// resolves to 127.0.0.1 has the same origin as the service, as far as the browser knows,
+// but its requests carry the name evil.example in the header Host.
 
 // protectOrigins wraps a handler with the check of origins. Pages of the trusted
 // origins, such as https://profiles.example.com, may send requests.
@@ -41,26 +41,26 @@ func (s *Server) protectOrigins(next http.Handler, trusted []string) http.Handle
 	return p.Handler(next)
 }
 
-// CheckOrigin returns why an entry of web.allowed_origins is not the origin of a
-// web page: a scheme, a host and a port unless it is the scheme's, such as
+// CheckOrigin returns an error if an entry of web.allowed_origins is not the origin of a
+// web page: a scheme, a host, and a port unless it is the scheme's default, such as
 // https://profiles.example.com.
 func CheckOrigin(origin string) error {
 	if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
-		return fmt.Errorf("%q is no origin such as https://profiles.example.com: %w", origin, err)
+		return fmt.Errorf("%q is not an origin such as https://profiles.example.com: %w", origin, err)
 	}
 	return nil
 }
 
-// localNames are what the files /etc/hosts of Linux distributions call loopback
-// addresses. None of them can be registered in DNS.
+// localNames are the names that the /etc/hosts files of Linux distributions give to
+// loopback addresses. None of them can be registered in DNS.
 var localNames = []string{"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
 
-// ProtectHost wraps the handler of a service that listens on an address. Where that
-// is a loopback address, requests have to name it in their header Host as localhost,
-// a name below .localhost, a loopback IP address or one of the allowed names. An
-// allowed name that begins with "*." stands for all names below it, and "*" alone for
-// any. On other addresses requests are checked only if there are allowed names, and IP
-// addresses are let through: no page can have those of its own resolve to another one.
+// ProtectHost wraps the handler of a service that listens on an address. Where that is a
+// loopback address, requests have to name it in their header Host as localhost, a name
+// below .localhost, a loopback IP address or one of the allowed names. An allowed name
+// that begins with "*." stands for all names below it, and "*" alone for any. On other
+// addresses requests are checked only if there are allowed names, and an IP address is
+// always allowed, since DNS rebinding needs a name.
 func (s *Server) ProtectHost(next http.Handler, address net.Addr, allowed []string) http.Handler {
 	loopback := isLoopback(address)
 	if !loopback && len(allowed) == 0 || slices.Contains(allowed, "*") {
@@ -77,8 +77,8 @@ func (s *Server) ProtectHost(next http.Handler, address net.Addr, allowed []stri
 	})
 }
 
-// CheckHost returns why an entry of web.allowed_hosts is no name: the host of a URL
-// without a port, which may begin with "*.", or "*" alone.
+// CheckHost returns an error if an entry of web.allowed_hosts is invalid: it must be a
+// URL's host without a port, which may begin with "*.", or "*" alone.
 func CheckHost(host string) error {
 	name := strings.TrimPrefix(host, "*.")
 	if host == "*" || name != "" && hostOf(name) == name && !strings.ContainsAny(name, "*/@ ") {
@@ -93,8 +93,8 @@ func CheckHost(host string) error {
 	return fmt.Errorf("%q is not the name of a host, such as host.docker.internal", host)
 }
 
-// isAllowed reports whether a request's Host is one that the service answers to. A
-// request without one, which HTTP/1.0 allows, is not a browser's.
+// isAllowed reports whether the service answers to a request's Host. A request without
+// Host, which HTTP/1.0 allows, does not come from a browser and is allowed.
 func isAllowed(host string, allowed []string, loopback bool) bool {
 	if host == "" {
 		return true
@@ -112,8 +112,8 @@ func isAllowed(host string, allowed []string, loopback bool) bool {
 	})
 }
 
-// hostOf is the host of a Host header without port, brackets and the dot at the end of
-// a full domain name, in lower case.
+// hostOf returns the host of a Host header in lower case, without port, brackets and the
+// dot that ends a fully qualified domain name.
 func hostOf(host string) string {
 	if name, port, err := net.SplitHostPort(host); err == nil && strings.Trim(port, "0123456789") == "" {
 		host = name

@@ -9,7 +9,7 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// Sampling is what the eBPF source is doing.
+// Sampling is the state of the eBPF source.
 type Sampling string
 
 // The states of the eBPF source.
@@ -17,8 +17,8 @@ const (
 	SamplingOff      Sampling = "off"
 	SamplingStarting Sampling = "starting"
 	SamplingOn       Sampling = "on"
-	// SamplingFailed is the state after it was on and stopped by itself: it is
-	// started again.
+	// SamplingFailed means that sampling was on and stopped by itself. It is being
+	// restarted.
 	SamplingFailed Sampling = "failed"
 )
 
@@ -34,7 +34,7 @@ type Status struct {
 	// NotReady is why Ready is false.
 	NotReady string     `json:"notReady,omitempty"`
 	EBPF     EBPFStatus `json:"ebpf"`
-	// Store is missing as long as the store is not open, and on agents.
+	// Store is omitted while the store is not open, and on agents.
 	Store *StoreStatus `json:"store,omitempty"`
 }
 
@@ -45,8 +45,8 @@ type StoreStatus struct {
 	Reason string `json:"reason,omitempty"`
 	// Damage lists the corrupt files that were found since the start, oldest first.
 	Damage []store.Damage `json:"damage,omitempty"`
-	// Reductions lists the services that have had too many series in an hour since the
-	// start, and their labels with the most values.
+	// Reductions lists the services that had too many series in one hour since the
+	// program started, with the labels that have the most values.
 	Reductions []store.Reduction `json:"reductions,omitempty"`
 }
 
@@ -61,18 +61,19 @@ func storeStatus(db Store) *StoreStatus {
 	return s
 }
 
-// EBPFStatus tells whether this machine is being sampled.
+// EBPFStatus says whether this machine is being sampled.
 type EBPFStatus struct {
 	State Sampling `json:"state"`
-	// Reason is why it is off or failed and what to do about it, in one sentence.
+	// Reason says why sampling is off or failed and what to do about it, in one
+	// sentence.
 	Reason string `json:"reason,omitempty"`
 	// Frequency is in samples per second and CPU.
 	Frequency int `json:"frequency,omitempty"`
 }
 
-// Health gathers what the parts of the service say of themselves. It is ready
-// when the store is open and the eBPF source is on, or off for a known reason. It
-// answers queries and takes pushes also while sampling has failed.
+// Health combines the states of the service's parts. The service is ready when the store
+// is open and sampling is on, or off for a known reason. While sampling has failed, it
+// is not ready but still answers queries and accepts pushes.
 type Health struct {
 	mu       sync.Mutex
 	status   Status
@@ -97,7 +98,7 @@ func (h *Health) SetSampling(e EBPFStatus) {
 	h.status.EBPF = e
 }
 
-// SetStopping ends readiness for good.
+// SetStopping makes the service not ready until the program ends.
 func (h *Health) SetStopping() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,7 +111,7 @@ func (h *Health) setOpen(db Store) {
 	h.open, h.store = true, db
 }
 
-// Ready reports readiness, or why not.
+// Ready reports whether the service is ready, and the reason if it is not.
 func (h *Health) Ready() (ok bool, reason string) {
 	st, _ := h.state()
 	return st.Ready, st.NotReady
@@ -119,11 +120,11 @@ func (h *Health) Ready() (ok bool, reason string) {
 // Status returns a copy of the present state.
 func (h *Health) Status() Status {
 	st, db := h.state()
-	st.Store = storeStatus(db) // without the lock: it asks the disk, which may hang
+	st.Store = storeStatus(db) // without the lock: reading the store's status may wait for the disk
 	return st
 }
 
-// state is the status without that of the store.
+// state returns the status without that of the store.
 func (h *Health) state() (Status, Store) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -7,12 +7,12 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// answerTimeout is how long a client may take to read an answer, which is in memory
+// answerTimeout is how long a client may take to read an answer, which occupies memory
 // until then.
 const answerTimeout = time.Minute
 
-// holding counts the memory of a query's answer among that of queries until the answer
-// was sent, for which a client has answerTimeout from its first byte.
+// holding keeps the memory of a query's answer reserved in the query budget until the
+// answer is sent. A client has answerTimeout, from the answer's first byte, to read it.
 func holding(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, done := store.Holding(r.Context())
@@ -21,7 +21,7 @@ func holding(next http.Handler) http.Handler {
 	})
 }
 
-// A timedWriter has a deadline from its first byte on.
+// A timedWriter sets a write deadline at the first byte.
 type timedWriter struct {
 	http.ResponseWriter
 	begun bool
@@ -31,7 +31,8 @@ type timedWriter struct {
 func (w *timedWriter) Write(b []byte) (int, error) {
 	if !w.begun {
 		w.begun = true
-		// Answers to the built-in page are taken from memory, and have no deadline.
+		// The built-in page calls the handler with a writer in memory, which has no
+		// deadline.
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTimeout))
 	}
 	return w.ResponseWriter.Write(b)
@@ -40,5 +41,5 @@ func (w *timedWriter) Write(b []byte) (int, error) {
 // Flush implements http.Flusher, which gRPC needs.
 func (w *timedWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-// Unwrap is for http.ResponseController.
+// Unwrap lets http.ResponseController reach the connection.
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

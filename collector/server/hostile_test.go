@@ -131,7 +131,7 @@ func TestEndlessSeriesAreRefused(t *testing.T) {
 	address, _ := start(t, l)
 	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, address)
 	for end, want := range map[int64]string{
-		math.MaxInt64:              "start/end: 9223372036854775807 is no time in ms",
+		math.MaxInt64:              "start/end: 9223372036854775807 is past the last time that can be shown",
 		time.Now().UnixNano():      "is it in µs or ns?",
 		math.MaxInt64 / 10_000_000: "points a series, more than 1048576",
 	} {
@@ -202,7 +202,7 @@ func TestPanicsAreErrorsOfTheirRequest(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Count(log.String(), "secret of a customer") == 3 }, time.Minute, time.Millisecond, "%s", log)
 	require.GreaterOrEqual(t, strings.Count(log.String(), "stack="), 3)
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP flameline_server_panics_total Requests that ended in a panic, which is a mistake of the program; the log has the stack.
+# HELP flameline_server_panics_total Requests that ended in a panic, which is a bug; the log has the stack.
 # TYPE flameline_server_panics_total counter
 flameline_server_panics_total 3
 `), "flameline_server_panics_total"))

@@ -21,15 +21,15 @@ import (
 // ingestPath is where Pyroscope's SDKs push to.
 const ingestPath = "/ingest"
 
-// A pushed is the body of a request to /ingest: all of it, or where it is a
-// form the parts of that.
+// A pushed is the body of a request to /ingest: the whole body, or the parts of a
+// multipart form.
 type pushed struct {
 	body  []byte
 	parts map[string][]byte // nil if the body is no form
 }
 
-// formats are what a body may be, by the parameter format. Sizes are in bytes
-// after decompression.
+// formats are the readers of bodies by the parameter format. size is in bytes after
+// decompression.
 var formats = map[string]func(in pushed, m ingest.Push, l ingest.Limits) (ps []profile.Profile, size int, err error){
 	"pprof":      pushedPprof,
 	"jfr":        pushedJFR,
@@ -49,7 +49,7 @@ func pushedPprof(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, 
 	return ingest.PushedPprof(in.body, nil, m, l)
 }
 
-// pushedJFR reads a recording, or a form with one and the contexts of its
+// pushedJFR reads a recording, or a form that has a recording and the labels of its
 // events, as Pyroscope's Java agent sends it.
 func pushedJFR(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
 	if in.parts == nil {
@@ -62,17 +62,17 @@ func pushedJFR(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, in
 	return ingest.JFR(body, in.parts["labels"], m, l)
 }
 
-// text adapts a format that has no form.
+// text adapts the reader of a format that cannot be sent as a form.
 func text(read func([]byte, ingest.Push, ingest.Limits) ([]profile.Profile, int, error)) func(pushed, ingest.Push, ingest.Limits) ([]profile.Profile, int, error) {
 	return func(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
 		if in.parts != nil {
-			return nil, 0, errors.New("Content-Type: a form, which this format has not")
+			return nil, 0, errors.New("Content-Type: this format cannot be sent as a multipart form")
 		}
 		return read(in.body, m, l)
 	}
 }
 
-// ingestHandler serves /ingest. A panic is an error of its request alone.
+// ingestHandler serves /ingest. A panic fails its own request only.
 func (p *pusher) ingestHandler(logger *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -84,9 +84,9 @@ func (p *pusher) ingestHandler(logger *slog.Logger) http.HandlerFunc {
 	}
 }
 
-// serveIngest answers POST /ingest, by which Pyroscope's SDKs push. As a call of
-// PusherService it is all or nothing, and acknowledged once it is on disk. The
-// answer is empty, or an error of the API as JSON.
+// serveIngest answers POST /ingest, by which Pyroscope's SDKs push. Like PusherService,
+// it stores all of the request or nothing, and answers once that is on disk. The answer
+// is empty, or an error in Connect's JSON form.
 func (p *pusher) serveIngest(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	p.metrics.inFlight.Inc()
@@ -100,11 +100,12 @@ func (p *pusher) serveIngest(w http.ResponseWriter, r *http.Request) {
 	p.metrics.duration.WithLabelValues("Ingest", result).Observe(time.Since(began).Seconds())
 }
 
-// ingest returns the status of an error that has another one than its code.
+// ingest stores a request's profiles. status is the HTTP status of an error where it
+// differs from the status of the error's code, else 0.
 func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: this is for POST", r.Method))
+		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: use POST", r.Method))
 	}
 	report := &ingest.Report{}
 	m, format, err := p.parameters(r, report)
@@ -126,24 +127,24 @@ func (p *pusher) ingest(w http.ResponseWriter, r *http.Request) (status int, err
 	profiles, size, err := p.read(m, format, in, share, report)
 	if err != nil {
 		p.metrics.refused.Inc()
-		return 0, mistake(err)
+		return 0, invalidPush(err)
 	}
-	if len(profiles) > 0 { // an idle program has nothing to say, and is no mistake
+	if len(profiles) > 0 { // a push from an idle program has no profile, and succeeds
 		err = p.append(r.Context(), profiles, size)
 	}
 	if err == nil {
-		p.notes.tell(w.Header(), report, profiles)
+		p.notes.publish(w.Header(), report, profiles)
 	}
 	return 0, err
 }
 
-// read makes profiles of what is pushed.
+// read decodes the profiles of a body.
 func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare, report *ingest.Report) (ps []profile.Profile, size int64, err error) {
 	bodies := [][]byte{in.body}
 	if in.parts != nil {
 		bodies = slices.Collect(maps.Values(in.parts))
 	}
-	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	l, explain := p.limits.withReport(report).within(p.limits.MaxRequestBytes)
 	if l.Reserve, err = share.admit(bodies...); err != nil {
 		return nil, 0, err
 	}
@@ -155,14 +156,14 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare,
 		return nil, 0, err
 	}
 	for _, one := range ps {
-		if err := p.timely(one.Pprof.TimeNanos); err != nil {
+		if err := p.checkTime(one.Pprof.TimeNanos); err != nil {
 			return nil, 0, fmt.Errorf("from, or the profile's own time: %w", err)
 		}
 	}
 	return ps, int64(n), nil
 }
 
-// body reads what is pushed, and unpacks what the transport has packed.
+// body reads the request's body, and undoes its Content-Encoding.
 func (p *pusher) body(w http.ResponseWriter, r *http.Request, share *pushShare) (in pushed, status int, err error) {
 	most := p.limits.MaxRequestBytes
 	if in.body, status, err = readBody(w, r, share, most, keyRequestBytes); err != nil {
@@ -176,10 +177,10 @@ func (p *pusher) body(w http.ResponseWriter, r *http.Request, share *pushShare) 
 			if errors.Is(err, ingest.ErrTooLarge) {
 				err = fmt.Errorf("the request's body is larger than %d bytes after decompression (limits.max_request_bytes)", most)
 			}
-			return pushed{}, 0, mistake(fmt.Errorf("body: %w", err))
+			return pushed{}, 0, invalidPush(fmt.Errorf("body: %w", err))
 		}
 	case coding != "" && coding != "identity":
-		return pushed{}, 0, invalid(fmt.Errorf("Content-Encoding: %q is none of gzip, zstd, deflate, identity", coding))
+		return pushed{}, 0, invalid(fmt.Errorf("Content-Encoding: %q is not one of gzip, zstd, deflate, identity", coding))
 	}
 	if isForm {
 		if err := share.spend(2 * int64(len(in.body))); err != nil { // copies of its parts
@@ -198,13 +199,13 @@ func isForm(contentType string) bool {
 	return t == "multipart/form-data" || err != nil && strings.HasPrefix(strings.ToLower(contentType), "multipart/form-data")
 }
 
-// formatOf is the format of a body: what the parameter says, or what follows
-// from the content's type, as in Pyroscope; without either, folded stacks.
+// formatOf returns the format of a body: the one that the parameter names, else the one
+// that follows from the content type, as in Pyroscope, else folded stacks.
 func formatOf(parameter, contentType string) (string, error) {
 	switch {
 	case parameter != "":
 		if _, ok := formats[parameter]; !ok {
-			return "", fmt.Errorf("format: %.100q is none of %s", parameter, strings.Join(slices.Sorted(maps.Keys(formats)), ", "))
+			return "", fmt.Errorf("format: %.100q is not one of %s", parameter, strings.Join(slices.Sorted(maps.Keys(formats)), ", "))
 		}
 		if is, ok := strings.CutPrefix(contentType, "binary/octet-stream+"); ok && formats[is] != nil && is != parameter {
 			return "", fmt.Errorf("format: %s, and the Content-Type is %s", parameter, contentType)
@@ -220,8 +221,8 @@ func formatOf(parameter, contentType string) (string, error) {
 	return "groups", nil
 }
 
-// writeError answers with an error as the API does in JSON, and the status of
-// its code if there is none of its own.
+// writeError answers with an error in Connect's JSON form. If status is 0, it is that of
+// the error's code.
 func writeError(w http.ResponseWriter, status int, err error) {
 	var ce *connect.Error
 	if !errors.As(err, &ce) {
@@ -230,7 +231,7 @@ func writeError(w http.ResponseWriter, status int, err error) {
 	if status == 0 {
 		status = statusOf(ce.Code())
 	}
-	tellRetry(w.Header(), ce)
+	setRetryAfter(w.Header(), ce)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
@@ -240,7 +241,7 @@ func writeError(w http.ResponseWriter, status int, err error) {
 	}{ce.Code().String(), ce.Message()})
 }
 
-// statusOf is HTTP's status for a code of the API, by Connect's protocol.
+// statusOf returns the HTTP status of a Connect code, by Connect's protocol.
 func statusOf(c connect.Code) int {
 	switch c {
 	case connect.CodeInvalidArgument:

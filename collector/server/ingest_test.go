@@ -114,32 +114,32 @@ func TestIngestNamesWhatIsWrong(t *testing.T) {
 	}{
 		"no name":       {"", []byte(folded), nil, 400, "name: the application has no name"},
 		"query":         {"name=%zz", nil, nil, 400, "query: "},
-		"from":          {"name=a&from=junk", []byte(folded), nil, 400, `from: "junk" is no time`},
-		"until":         {"name=a&until=junk", []byte(folded), nil, 400, `until: "junk" is no time`},
+		"from":          {"name=a&from=junk", []byte(folded), nil, 400, `from: "junk" is not a time`},
+		"until":         {"name=a&until=junk", []byte(folded), nil, 400, `until: "junk" is not a time`},
 		"backwards":     {"name=a&from=now&until=now-1s", []byte(folded), nil, 400, "until: "},
 		"late until":    {"name=a&from=now&until=now%2B1h", []byte(folded), nil, 400, "until: "},
 		"early":         {"name=a&from=now%2B1h", []byte(folded), nil, 400, "limits.max_future"},
 		"late":          {"name=a&from=now-2d", []byte(folded), nil, 400, "storage.retention"},
-		"rate":          {"name=a&sampleRate=-1", []byte(folded), nil, 400, `sampleRate: "-1" is no whole number from 0 to`},
-		"format":        {"name=a&format=xml", []byte(folded), nil, 400, `format: "xml" is none of collapsed, folded,`},
-		"twice":         {"name=a&from=now-1s&from=now-2s", []byte(folded), nil, 400, `from: is "now-2s", and from is "now-1s"; want one of them`},
-		"misspelt":      {"name=a&sample_rate=9", []byte(folded), nil, 400, "sample_rate: is called sampleRate here"},
-		"lower case":    {"name=a&spyname=x", []byte(folded), nil, 400, "spyname: is called spyName here"},
-		"units":         {"name=a&units=furlongs", []byte(folded), nil, 400, `units: "furlongs" is none of bytes, `},
-		"other units":   {"name=a.cpu&units=bytes", []byte(folded), nil, 400, "units: bytes does not go with cpu of process_cpu"},
-		"aggregation":   {"name=a&aggregationType=max", []byte(folded), nil, 400, `aggregationType: "max" is none of sum, average`},
-		"average":       {"name=a.cpu&aggregationType=average", []byte(folded), nil, 400, "aggregationType: average does not go with"},
+		"rate":          {"name=a&sampleRate=-1", []byte(folded), nil, 400, `sampleRate: "-1" is not a whole number from 0 to`},
+		"format":        {"name=a&format=xml", []byte(folded), nil, 400, `format: "xml" is not one of collapsed, folded,`},
+		"twice":         {"name=a&from=now-1s&from=now-2s", []byte(folded), nil, 400, `from: is "now-2s", and from is "now-1s"; give only one value`},
+		"misspelt":      {"name=a&sample_rate=9", []byte(folded), nil, 400, "sample_rate: unknown parameter; did you mean sampleRate?"},
+		"lower case":    {"name=a&spyname=x", []byte(folded), nil, 400, "spyname: unknown parameter; did you mean spyName?"},
+		"units":         {"name=a&units=furlongs", []byte(folded), nil, 400, `units: "furlongs" is not one of bytes, `},
+		"other units":   {"name=a.cpu&units=bytes", []byte(folded), nil, 400, "units: bytes does not fit the type, cpu of process_cpu"},
+		"aggregation":   {"name=a&aggregationType=max", []byte(folded), nil, 400, `aggregationType: "max" is not one of sum, average`},
+		"average":       {"name=a.cpu&aggregationType=average", []byte(folded), nil, 400, "aggregationType: average is not possible for"},
 		"two formats":   {"name=a&format=folded", []byte(folded), []string{"Content-Type", "binary/octet-stream+trie"}, 400, "format: folded, and the Content-Type is"},
 		"line":          {"name=a", []byte("a;b\n"), nil, 400, `folded: line 1: "a;b" has no space`},
 		"labels":        {"name=a{b=1,c=2,d=3,e=4}", []byte(folded), nil, 400, "(limits.max_labels)"},
 		"large":         {"name=a", make([]byte, 1<<16+1), nil, 413, "(limits.max_request_bytes)"},
-		"large within":  {"name=a", zeros, nil, 400, "together after decompression (limits.max_request_bytes)"},
+		"large within":  {"name=a", zeros, nil, 400, "in total after decompression (limits.max_request_bytes)"},
 		"large coded":   {"name=a", zeros, []string{"Content-Encoding", "gzip"}, 400, "after decompression (limits.max_request_bytes)"},
-		"coding":        {"name=a", []byte(folded), []string{"Content-Encoding", "br"}, 400, `Content-Encoding: "br" is none of gzip, zstd, deflate, identity`},
+		"coding":        {"name=a", []byte(folded), []string{"Content-Encoding", "br"}, 400, `Content-Encoding: "br" is not one of gzip, zstd, deflate, identity`},
 		"broken coding": {"name=a", []byte("\x1f\x8b\x00"), []string{"Content-Encoding", "gzip"}, 400, "body: gzip: "},
-		"form":          {"name=a", []byte("x"), []string{"Content-Type", contentType}, 400, "form: is cut"},
+		"form":          {"name=a", []byte("x"), []string{"Content-Type", contentType}, 400, "form: is truncated"},
 		"boundary":      {"name=a", []byte("x"), []string{"Content-Type", "multipart/form-data"}, 400, "gives no boundary"},
-		"no form":       {"name=a&format=tree", []byte("--boundaryboundary--"), []string{"Content-Type", contentType}, 400, "Content-Type: a form"},
+		"no form":       {"name=a&format=tree", []byte("--boundaryboundary--"), []string{"Content-Type", contentType}, 400, "Content-Type: this format cannot be sent as a multipart form"},
 		"pprof":         {"name=a&format=pprof", []byte("junk"), nil, 400, "pprof: "},
 		"series": {"name=a&format=speedscope", speedscopeOf(strings.Join([]string{
 			strings.ReplaceAll(series, "%", "a"), strings.ReplaceAll(series, "%", "b"), strings.ReplaceAll(series, "%", "c")}, ",")), nil, 400, "(limits.max_series_per_push)"},
@@ -207,7 +207,7 @@ flameline_server_pushed_bytes_total 68
 # HELP flameline_server_pushed_profiles_total Profiles pushed and acknowledged.
 # TYPE flameline_server_pushed_profiles_total counter
 flameline_server_pushed_profiles_total 1
-# HELP flameline_server_refused_pushes_total Pushes that were not acknowledged.
+# HELP flameline_server_refused_pushes_total Pushes that were refused or failed.
 # TYPE flameline_server_refused_pushes_total counter
 flameline_server_refused_pushes_total 3
 `), "flameline_server_pushed_bytes_total", "flameline_server_pushed_profiles_total", "flameline_server_refused_pushes_total"))

@@ -208,7 +208,7 @@ var intended = map[string]difference{
 	// Series are counted, whatever holds them.
 	"query analysis": {lines: []string{"1 series"}},
 
-	// An export of nothing says what there is none of: without a sample type,
+	// An empty export has a sample type: without one,
 	// pprof's tools refuse it.
 	"pprof, nothing": {lines: emptyPprof},
 	"flame graph, format PROFILE_FORMAT_PPROF of nothing": {lines: emptyPprof},
@@ -350,7 +350,7 @@ var intended = map[string]difference{
 	"push, wrong: text":                               {code: "invalid_argument"},
 	"push, wrong: cut":                                {code: "invalid_argument"},
 	"push, wrong: cut gzip":                           {code: "invalid_argument"},
-	// One element is mended, not the profile refused.
+	// One element is corrected, not the profile refused.
 	"push, wrong: function ID 0":                        {lines: []string{""}},
 	"push, wrong: name outside the string table":        {lines: []string{""}},
 	"push, wrong: negative value":                       {code: "invalid_argument"},

@@ -16,7 +16,7 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// metrics count what clients ask for and send.
+// metrics count requests, pushed profiles and failures.
 type metrics struct {
 	duration *prometheus.HistogramVec
 	profiles prometheus.Counter
@@ -45,15 +45,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flameline_server_refused_pushes_total",
-			Help: "Pushes that were not acknowledged.",
+			Help: "Pushes that were refused or failed.",
 		}),
 		notes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_server_push_notes_total",
-			Help: "Parts of acknowledged pushes that were left out (skipped) or changed (corrected), by their kind.",
+			Help: "Parts of accepted pushes that were left out (skipped) or changed (corrected), by kind.",
 		}, []string{"action", "kind"}),
 		guarded: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_server_guarded_requests_total",
-			Help: "Requests that were refused as a web page of another origin made them (origin), or as they name another host (host).",
+			Help: "Requests refused because a web page of another origin made them (origin), or because they name another host (host).",
 		}, []string{"reason"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "flameline_server_requests_in_flight",
@@ -61,14 +61,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "flameline_server_panics_total",
-			Help: "Requests that ended in a panic, which is a mistake of the program; the log has the stack.",
+			Help: "Requests that ended in a panic, which is a bug; the log has the stack.",
 		}),
 	}
 	reg.MustRegister(m.duration, m.profiles, m.bytes, m.refused, m.notes, m.guarded, m.inFlight, m.panics)
 	return m
 }
 
-// interceptor measures every call of Connect.
+// interceptor measures every call over Connect.
 func (m *metrics) interceptor(logger *slog.Logger) connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
@@ -81,7 +81,7 @@ func (m *metrics) interceptor(logger *slog.Logger) connect.UnaryInterceptorFunc 
 	}
 }
 
-// measure measures a call, and logs its error if it is this server's fault.
+// measure measures a call, and logs its error if the server is at fault.
 func (m *metrics) measure(logger *slog.Logger, procedure string, call func() error) error {
 	start := time.Now()
 	m.inFlight.Inc()
@@ -92,7 +92,7 @@ func (m *metrics) measure(logger *slog.Logger, procedure string, call func() err
 		c = connect.CodeOf(err).String()
 		switch connect.CodeOf(err) {
 		case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
-			logger.Error("a call of the API went wrong", "procedure", procedure, "err", err)
+			logger.Error("a call of the API failed", "procedure", procedure, "err", err)
 		}
 	}
 	method := procedure[strings.LastIndexByte(procedure, '/')+1:]
@@ -100,8 +100,8 @@ func (m *metrics) measure(logger *slog.Logger, procedure string, call func() err
 	return err
 }
 
-// recovered counts and logs a panic of a handler, with its stack, and turns it into an
-// error of its call alone.
+// recovered counts and logs a handler's panic, with its stack, and turns it into an
+// error of that call.
 func (m *metrics) recovered(logger *slog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
 	return func(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
 		m.panics.Inc()
@@ -110,13 +110,13 @@ func (m *metrics) recovered(logger *slog.Logger) func(context.Context, connect.S
 	}
 }
 
-// aborted is deferred around everything that answers a request. It counts and logs a
-// panic that nothing else recovered, such as one of encoding an answer, and has the
-// HTTP server end the connection, so that half an answer does not look whole.
+// aborted is deferred around every request. It counts and logs a panic that nothing else
+// recovered, such as one while an answer is encoded, and makes the HTTP server close the
+// connection, so that the client sees an incomplete answer.
 func (m *metrics) aborted(logger *slog.Logger, r *http.Request) {
 	switch p := recover(); p {
 	case nil:
-	case http.ErrAbortHandler: // a handler's own way to end the connection
+	case http.ErrAbortHandler: // a handler closes the connection on purpose
 		panic(p)
 	default:
 		m.panics.Inc()
@@ -125,49 +125,49 @@ func (m *metrics) aborted(logger *slog.Logger, r *http.Request) {
 	}
 }
 
-// queueTimeout is how long a query without a deadline waits for others to end.
+// queueTimeout is how long a query without a deadline waits for its turn.
 const queueTimeout = 15 * time.Second
 
-// A gate lets as many queries run at once as it has room for; the others wait for
-// their turn. One without room lets all pass.
-type gate chan struct{}
+// A queryLimiter is a semaphore that bounds the queries that run at once; others wait
+// for their turn. One of capacity 0 has no bound.
+type queryLimiter chan struct{}
 
-func newGate(n int) gate { return make(gate, n) }
+func newQueryLimiter(n int) queryLimiter { return make(queryLimiter, n) }
 
-// interceptor holds up the queries of Connect. Pushes pass.
-func (g gate) interceptor() connect.UnaryInterceptorFunc {
+// interceptor makes queries over Connect wait for their turn. Pushes do not wait.
+func (l queryLimiter) interceptor() connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 			if !strings.HasPrefix(req.Spec().Procedure, "/"+querierv1connect.QuerierServiceName+"/") {
 				return next(ctx, req)
 			}
-			leave, err := g.enter(ctx)
+			release, err := l.acquire(ctx)
 			if err != nil {
 				return nil, err
 			}
-			defer leave()
+			defer release()
 			return next(ctx, req)
 		}
 	}
 }
 
-// enter waits for the query's turn. The query has to leave.
-func (g gate) enter(ctx context.Context) (leave func(), err error) {
-	n := cap(g)
+// acquire waits for the query's turn. The caller must call release when the query ends.
+func (l queryLimiter) acquire(ctx context.Context) (release func(), err error) {
+	n := cap(l)
 	if n == 0 {
 		return func() {}, nil
 	}
 	select {
-	case g <- struct{}{}:
-		return func() { <-g }, nil
+	case l <- struct{}{}:
+		return func() { <-l }, nil
 	default:
 	}
 	wait, deadline := store.Patience(ctx, queueTimeout)
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
-	case g <- struct{}{}:
-		return func() { <-g }, nil
+	case l <- struct{}{}:
+		return func() { <-l }, nil
 	case <-ctx.Done():
 		return nil, code(ctx.Err())
 	case <-timeout.C:
@@ -176,6 +176,6 @@ func (g gate) enter(ctx context.Context) (leave func(), err error) {
 			until = ", and the deadline of the request is at " + deadline.UTC().Format("15:04:05.000 UTC")
 		}
 		return nil, connect.NewError(connect.CodeResourceExhausted,
-			fmt.Errorf("%d queries are running, and the turn of this one did not come within %s (limits.max_concurrent_queries)%s; ask again later", n, wait.Round(time.Millisecond), until))
+			fmt.Errorf("%d queries are running, and this one waited %s for its turn (limits.max_concurrent_queries)%s; try again later", n, wait.Round(time.Millisecond), until))
 	}
 }

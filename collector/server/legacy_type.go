@@ -7,8 +7,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// legacyTypes are the profile types that queries from before there were IDs mean,
-// by the last part of their name, the likeliest first.
+// legacyTypes are the profile types that the last part of an old query name (such as cpu
+// in cart.cpu) may mean, the likeliest first.
 var legacyTypes = map[string][]string{
 	"cpu":                        {"process_cpu:cpu:nanoseconds:cpu:nanoseconds", "process_cpu:samples:count:cpu:nanoseconds"},
 	"itimer":                     {"process_cpu:cpu:nanoseconds:cpu:nanoseconds", "process_cpu:samples:count:cpu:nanoseconds"},
@@ -33,9 +33,9 @@ var legacyTypes = map[string][]string{
 	"exceptions":                 {"exceptions:exceptions:count:exceptions:count", "exceptions:samples:count:exceptions:count"},
 }
 
-// legacyType finds what the last part of a name means among the types that are
-// stored. It goes by the names of the profile and of the sample type, since senders
-// differ in units and periods; then by either alone.
+// legacyType finds the stored profile type that the last part of an old query name
+// means. It compares the names of the profile and of the sample type, since senders
+// differ in units and periods; then either name alone.
 func legacyType(what string, stored []profile.Type) (profile.Type, bool) {
 	sort := func(a, b profile.Type) int { return strings.Compare(a.String(), b.String()) }
 	stored = slices.SortedFunc(slices.Values(stored), sort)
@@ -59,7 +59,7 @@ func legacyType(what string, stored []profile.Type) (profile.Type, bool) {
 	return find(func(t profile.Type) bool { return t.Name == what })
 }
 
-// usualLegacyType is what the last part of a name means where nothing is stored.
+// usualLegacyType returns the likeliest type of a name without regard to what is stored.
 func usualLegacyType(what string) (t profile.Type, ok bool) {
 	if ids := legacyTypes[what]; len(ids) > 0 {
 		t, err := profile.ParseType(ids[0])

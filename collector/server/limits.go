@@ -9,9 +9,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Limits bound what one request may cost. A zero field is no limit, except
-// DefaultNodes, which then is 8192. The names in messages are those of the
-// configuration file.
+// Limits bound what one request may cost. 0 means no limit, except that DefaultNodes 0
+// means 8192. Error messages use the names of the configuration file.
 type Limits struct {
 	// Ingest bounds each profile and label set of a push.
 	Ingest ingest.Limits
@@ -19,31 +18,32 @@ type Limits struct {
 	MaxSeriesPerPush int
 	// MaxFuture bounds how far a profile's time may be ahead of the clock.
 	MaxFuture time.Duration
-	// MaxAge bounds how far it may be behind: older profiles would be dropped
-	// at once. MaxAgeKey is the key of the configuration file that says so.
+	// MaxAge bounds how far a profile's time may be behind the clock: retention would
+	// drop older profiles at once. MaxAgeKey is the configuration key that an error
+	// names.
 	MaxAge    time.Duration
 	MaxAgeKey string
 	// MaxRequestBytes bounds a request's message, as sent and decompressed,
 	// and the decompressed profiles in it together.
 	MaxRequestBytes int64
-	// MaxPushBytes bounds the memory of all pushes that are being read and stored, as
-	// estimated. One alone may take more.
+	// MaxPushBytes bounds the estimated memory of all pushes that are being read and
+	// stored. A single push may take more.
 	MaxPushBytes int64
 	// MaxQueryRange bounds the time range of a query.
 	MaxQueryRange time.Duration
 	// MaxConcurrentQueries bounds the queries that run at once.
 	MaxConcurrentQueries int
-	// MaxNodes bounds the max_nodes that a query may ask for. DefaultNodes
-	// stands in where it does not ask.
+	// MaxNodes bounds the max_nodes of a query. DefaultNodes is the number of nodes for
+	// a query without max_nodes.
 	MaxNodes, DefaultNodes int64
 	// MaxPoints bounds the points of one series of an answer.
 	MaxPoints int64
 }
 
-// keyRequestBytes is the key of MaxRequestBytes.
+// keyRequestBytes is the configuration key of MaxRequestBytes.
 const keyRequestBytes = "limits.max_request_bytes"
 
-// series holds the number of a push's series to the limit.
+// series checks the number of a push's series.
 func (l Limits) series(n int) error {
 	if most := l.MaxSeriesPerPush; most > 0 && n > most {
 		return fmt.Errorf("series: %d series are more than %d (limits.max_series_per_push)", n, most)
@@ -51,14 +51,15 @@ func (l Limits) series(n int) error {
 	return nil
 }
 
-// noting returns the limits with a report of what is left out or corrected. The
-// labels of one profile's samples may make as many series as a push may have.
-func (l Limits) noting(r *ingest.Report) Limits {
+// withReport returns the limits with a report for what is left out or corrected, and bounds
+// the series that the labels of one profile's samples make by MaxSeriesPerPush.
+func (l Limits) withReport(r *ingest.Report) Limits {
 	l.Ingest.Report, l.Ingest.MaxSeries = r, l.MaxSeriesPerPush
 	return l
 }
 
-// seriesOf counts the series of profiles: a recording has many profiles of each.
+// seriesOf counts the distinct series of profiles. A recording has many profiles of each
+// series.
 func seriesOf(ps []profile.Profile) int {
 	seen := map[uint64]struct{}{}
 	for _, p := range ps {
@@ -67,8 +68,8 @@ func seriesOf(ps []profile.Profile) int {
 	return len(seen)
 }
 
-// within returns the limits of a profile in a request whose profiles may have
-// left more bytes together. explain names the limit that an error is about.
+// within returns the limits for one profile of a request, of whose MaxRequestBytes left
+// bytes remain. explain rewrites an error so that it names the limit that was exceeded.
 func (l Limits) within(left int64) (out ingest.Limits, explain func(error) error) {
 	out = l.Ingest
 	if l.MaxRequestBytes == 0 || out.MaxProfileBytes > 0 && out.MaxProfileBytes <= left {
@@ -77,7 +78,7 @@ func (l Limits) within(left int64) (out ingest.Limits, explain func(error) error
 	out.MaxProfileBytes = max(left, 1) // 0 would be no limit
 	return out, func(err error) error {
 		if errors.Is(err, ingest.ErrTooLarge) {
-			return fmt.Errorf("the profiles of the request have more than %d bytes together after decompression (limits.max_request_bytes)", l.MaxRequestBytes)
+			return fmt.Errorf("the profiles of the request have more than %d bytes in total after decompression (limits.max_request_bytes)", l.MaxRequestBytes)
 		}
 		return err
 	}

@@ -75,7 +75,7 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		"endless range":      {merge(func(r *mergeReq) { r.End = 1<<63 - 1 }), connect.CodeInvalidArgument, "(limits.max_query_range)"},
 		"nodes":              {merge(func(r *mergeReq) { r.MaxNodes = n(1<<20 + 1) }), connect.CodeInvalidArgument, "max_nodes: 1048577 is more than 1048576 (limits.max_nodes)"},
 		"negative nodes":     {merge(func(r *mergeReq) { r.MaxNodes = n(-1) }), connect.CodeInvalidArgument, "max_nodes: -1 is negative"},
-		"format":             {merge(func(r *mergeReq) { r.Format = 77 }), connect.CodeInvalidArgument, "format: 77 is none of PROFILE_FORMAT_UNSPECIFIED"},
+		"format":             {merge(func(r *mergeReq) { r.Format = 77 }), connect.CodeInvalidArgument, "format: 77 is not one of PROFILE_FORMAT_UNSPECIFIED"},
 		"span":               {merge(func(r *mergeReq) { r.SpanSelector = []string{"9a517183f26a089d", "zz"} }), connect.CodeInvalidArgument, `span_selector[1]: "zz"`},
 		"profile IDs":        {merge(func(r *mergeReq) { r.ProfileIdSelector = []string{"x", ""} }), connect.CodeInvalidArgument, "profile_id_selector[1]: is empty"},
 		"trace IDs":          {merge(func(r *mergeReq) { r.TraceIdSelector = []string{"x"} }), connect.CodeInvalidArgument, `trace_id_selector[0]: "x" is not 32 hexadecimal digits`},
@@ -84,8 +84,8 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 			r.Async = &querierv1.AsyncQueryRequest{Type: querierv1.AsyncQueryType_ASYNC_QUERY_TYPE_FORCE}
 		}), connect.CodeUnimplemented, "async: "},
 		"no step":         {series(func(r *seriesReq) { r.Step = 0 }), connect.CodeInvalidArgument, "step: 0 s is less than a millisecond"},
-		"step of nothing": {series(func(r *seriesReq) { r.Step = math.NaN() }), connect.CodeInvalidArgument, "step: NaN is no number of seconds"},
-		"endless step":    {series(func(r *seriesReq) { r.Step = math.Inf(1) }), connect.CodeInvalidArgument, "step: +Inf is no number of seconds"},
+		"step of nothing": {series(func(r *seriesReq) { r.Step = math.NaN() }), connect.CodeInvalidArgument, "step: NaN is not a number of seconds"},
+		"endless step":    {series(func(r *seriesReq) { r.Step = math.Inf(1) }), connect.CodeInvalidArgument, "step: +Inf is not a number of seconds"},
 		"tiny step":       {series(func(r *seriesReq) { r.Step = 1e-9 }), connect.CodeInvalidArgument, "step: 1e-09 s is less than a millisecond"},
 		"ages ago":        {merge(func(r *mergeReq) { r.Start, r.End = -20, -10 }), connect.CodeInvalidArgument, "start/end: the time range is before 1970"},
 		"spans as dot": {func() error {
@@ -93,7 +93,7 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 				ProfileTypeID: cpu, Start: from, End: to, Format: querierv1.ProfileFormat_PROFILE_FORMAT_DOT,
 			}))
 			return err
-		}, connect.CodeInvalidArgument, "format: PROFILE_FORMAT_DOT is not for spans alone"},
+		}, connect.CodeInvalidArgument, "format: SelectMergeSpanProfile does not support PROFILE_FORMAT_DOT"},
 		"a format of a side": {func() error {
 			_, err := q.Diff(ctx, connect.NewRequest(&querierv1.DiffRequest{
 				Left:  &mergeReq{ProfileTypeID: cpu, Start: from, End: to},
@@ -104,7 +104,7 @@ func TestQueriesNameTheFieldAtFault(t *testing.T) {
 		"many points":  {series(func(r *seriesReq) { r.Step = 0.1 }), connect.CodeInvalidArgument, "step: 0.1 s gives 36001 points a series, more than 11000 (limits.max_points)"},
 		"limit":        {series(func(r *seriesReq) { r.Limit = n(-1) }), connect.CodeInvalidArgument, "limit: -1 is negative"},
 		"series' type": {series(func(r *seriesReq) { r.ProfileTypeID = "" }), connect.CodeInvalidArgument, "profile_typeID: "},
-		"exemplars":    {series(func(r *seriesReq) { r.ExemplarType = 9 }), connect.CodeInvalidArgument, "exemplar_type: 9 is none of EXEMPLAR_TYPE_UNSPECIFIED"},
+		"exemplars":    {series(func(r *seriesReq) { r.ExemplarType = 9 }), connect.CodeInvalidArgument, "exemplar_type: 9 is not one of EXEMPLAR_TYPE_UNSPECIFIED"},
 		"label name": {func() error {
 			_, err := q.LabelValues(ctx, connect.NewRequest(&typesv1.LabelValuesRequest{}))
 			return err
@@ -195,7 +195,7 @@ func TestPushesNameTheSeriesAndTheField(t *testing.T) {
 		"labels":          {one(raw(t), pairs("__name__", "x", "a", "1", "b", "2", "c", "3", "d", "4")), "series[1].labels: 5 labels are more than 4 (limits.max_labels)"},
 		"no name":         {one(raw(t), pairs("service_name", "x")), "series[1].labels: __name__ is missing"},
 		"large":           {one(zeros(601<<10), name), "(limits.max_profile_bytes)"},
-		"large together":  {&pushv1.RawProfileSeries{Labels: name, Samples: []*pushv1.RawSample{{RawProfile: zeros(590 << 10)}, {RawProfile: zeros(590 << 10)}}}, "together after decompression (limits.max_request_bytes)"},
+		"large together":  {&pushv1.RawProfileSeries{Labels: name, Samples: []*pushv1.RawSample{{RawProfile: zeros(590 << 10)}, {RawProfile: zeros(590 << 10)}}}, "in total after decompression (limits.max_request_bytes)"},
 		"from the future": {one(early, name), "ahead of this machine's clock (limits.max_future)"},
 		"from long ago":   {one(late, name), "is more than 24h0m0s ago (storage.retention)"},
 	} {

@@ -12,23 +12,22 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// notesHeader is the header of an answer that says what of a push was left out or
-// corrected, as ingest.Report writes it.
+// notesHeader is the response header that says what was left out of a push or corrected,
+// in the form of ingest.Report.String.
 const notesHeader = "Flameline-Notes"
 
 const (
-	// maxNotesBytes bounds the header.
+	// maxNotesBytes bounds the header's value.
 	maxNotesBytes = 1000
-	// noteInterval is how often the log says the same of one service. Senders
-	// push every few seconds.
+	// noteInterval is the least time between two equal log messages about one service,
+	// since senders push every few seconds.
 	noteInterval = 10 * time.Minute
-	// maxNoted bounds the services that are remembered for that.
+	// maxNoted bounds the services whose last log message is remembered.
 	maxNoted = 1000
 )
 
-// A noteLog tells people what of acknowledged pushes was left out or corrected:
-// senders by a header of the answer, operators by the log and a metric. It is
-// safe for concurrent use.
+// A noteLog reports what was left out of accepted pushes or corrected: to senders by a
+// response header, to operators by the log and a metric. It is safe for concurrent use.
 type noteLog struct {
 	logger  *slog.Logger
 	metrics *metrics
@@ -42,9 +41,9 @@ func newNoteLog(logger *slog.Logger, m *metrics) *noteLog {
 	return &noteLog{logger: logger, metrics: m, now: time.Now, last: map[string]time.Time{}}
 }
 
-// tell passes on what a report says of a push of profiles, and returns it, "" if
-// there is nothing.
-func (l *noteLog) tell(header http.Header, r *ingest.Report, ps []profile.Profile) string {
+// publish reports what was left out of a push of profiles or corrected, in the answer's
+// header, the log and the metric. It returns the report's text, "" if there is nothing.
+func (l *noteLog) publish(header http.Header, r *ingest.Report, ps []profile.Profile) string {
 	notes := r.Notes()
 	if len(notes) == 0 {
 		return ""
@@ -73,7 +72,7 @@ func (l *noteLog) tell(header http.Header, r *ingest.Report, ps []profile.Profil
 	return text
 }
 
-// due reports whether the log has not said something within noteInterval.
+// due reports whether noteInterval has passed since the last message with this key.
 func (l *noteLog) due(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

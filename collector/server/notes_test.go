@@ -67,7 +67,7 @@ func TestPushesSayWhatWasLeftOut(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log.String(), "service=pushed"), log.String())
 	require.Equal(t, 1, strings.Count(log.String(), "service=exported"), log.String())
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP flameline_server_push_notes_total Parts of acknowledged pushes that were left out (skipped) or changed (corrected), by their kind.
+# HELP flameline_server_push_notes_total Parts of accepted pushes that were left out (skipped) or changed (corrected), by kind.
 # TYPE flameline_server_push_notes_total counter
 flameline_server_push_notes_total{action="corrected",kind="time"} 6
 `), "flameline_server_push_notes_total"))
@@ -152,7 +152,7 @@ func TestLabelTwiceOnASample(t *testing.T) {
 	body := pprofOf(t, 0, "cpu:nanoseconds") // 7 ns
 	status, header, text := post(t, url+"/ingest?name=twice&format=pprof", withLabels(t, body, "tenant", "a", "tenant", "b"))
 	require.Equal(t, http.StatusOK, status, string(text))
-	require.Equal(t, "corrected label tenant, of which a sample had several values: they share the sample (1)", header.Get("Flameline-Notes"))
+	require.Equal(t, "corrected label tenant, of which a sample had several values: the sample was divided among them (1)", header.Get("Flameline-Notes"))
 	require.Equal(t, int64(7), cpuOfAll(t, url, "twice"))
 	for value, want := range map[string]string{"a": "4", "b": "3"} {
 		got := storedBy(t, url, fmt.Sprintf(`{service_name="twice",tenant=%q}`, value))

@@ -21,23 +21,23 @@ import (
 )
 
 const (
-	// otlpService is OpenTelemetry's service that profiles are exported to.
+	// otlpService is OpenTelemetry's service to which profiles are exported.
 	otlpService   = "opentelemetry.proto.collector.profiles.v1development.ProfilesService"
 	otlpProcedure = "/" + otlpService + "/Export"
-	// otlpPath is where its HTTP exporters send them.
+	// otlpPath is the path to which OTLP's HTTP exporters post.
 	otlpPath = "/v1development/profiles"
 )
 
-// An otlpMessage is a request as it was sent, or the answer. Requests are decoded
-// by collector/ingest, which checks them before.
+// An otlpMessage is a request as it was sent, or the answer. collector/ingest checks a
+// request's bytes before it decodes them.
 type otlpMessage struct {
 	body []byte
 	json bool
-	// notes are what an answer says of what was left out or corrected.
+	// notes describe, in an answer, what was left out or corrected.
 	notes string
 }
 
-// An otlpCodec passes messages on as they are. Its value is a codec's name.
+// An otlpCodec passes on messages without decoding them. Its value is the codec's name.
 type otlpCodec string
 
 const (
@@ -68,9 +68,8 @@ func (c otlpCodec) Unmarshal(b []byte, to any) error {
 	return nil
 }
 
-// answer is an ExportProfilesServiceResponse. Notes are the message of its
-// partial_success, with no rejected profiles, which is how the protocol conveys
-// warnings.
+// answer returns an encoded ExportProfilesServiceResponse. Notes become the message of
+// its partial_success, with 0 rejected profiles: the protocol's way to convey warnings.
 func (c otlpCodec) answer(notes string) []byte {
 	if notes == "" {
 		return c.empty()
@@ -92,7 +91,7 @@ func (c otlpCodec) answer(notes string) []byte {
 	return b
 }
 
-// empty is a message without fields.
+// empty returns an encoded message without fields.
 func (c otlpCodec) empty() []byte {
 	if c == otlpProto {
 		return nil
@@ -120,12 +119,11 @@ func (p *pusher) otlpHandler(options ...connect.HandlerOption) http.Handler {
 	}, options...)
 }
 
-// export takes the profiles of one request. As a push it is all or nothing; what
-// was left out or corrected within a profile is in notes and in the answer's
-// header. Its errors have a code.
+// export stores the profiles of one request, all or none. notes say what was left out or
+// corrected within a profile; the answer's header gets them too. Its errors have a code.
 func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, share *pushShare, header http.Header) (notes string, err error) {
 	report := &ingest.Report{}
-	l, explain := p.limits.noting(report).within(p.limits.MaxRequestBytes)
+	l, explain := p.limits.withReport(report).within(p.limits.MaxRequestBytes)
 	if l.Reserve, err = share.admit(body); err != nil {
 		p.metrics.refused.Inc()
 		return "", err
@@ -136,25 +134,25 @@ func (p *pusher) export(ctx context.Context, body []byte, isJSON bool, share *pu
 	}
 	for i := range ps {
 		if err == nil {
-			if err = p.timely(ps[i].Pprof.TimeNanos); err != nil {
+			if err = p.checkTime(ps[i].Pprof.TimeNanos); err != nil {
 				err = fmt.Errorf("time_unix_nano: %w", err)
 			}
 		}
 	}
 	if err != nil {
 		p.metrics.refused.Inc()
-		return "", mistake(explain(err))
+		return "", invalidPush(explain(err))
 	}
 	if len(ps) > 0 {
 		if err := p.append(ctx, ps, int64(len(body))); err != nil {
 			return "", err
 		}
 	}
-	return p.notes.tell(header, report, ps), nil
+	return p.notes.publish(header, report, ps), nil
 }
 
-// otlpHTTPHandler serves exports over HTTP, in protobuf or JSON, by
-// OpenTelemetry's protocol. A panic is an error of its request alone.
+// otlpHTTPHandler serves OTLP over HTTP, in protobuf or JSON. A panic fails its own
+// request only.
 func (p *pusher) otlpHTTPHandler(logger *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		began, result := time.Now(), "ok"
@@ -177,12 +175,12 @@ func (p *pusher) otlpHTTPHandler(logger *slog.Logger) http.HandlerFunc {
 	}
 }
 
-// serveExport answers a request that has no mistake, and says which encoding it
-// is in. Its errors have a code, and some a status of their own.
+// serveExport answers a valid request, and sets codec to the request's encoding. Its
+// errors have a code, and some a status that differs from the code's.
 func (p *pusher) serveExport(w http.ResponseWriter, r *http.Request, codec *otlpCodec) (status int, err error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: this is for POST", r.Method))
+		return http.StatusMethodNotAllowed, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: use POST", r.Method))
 	}
 	switch t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t {
 	case "application/x-protobuf", "application/protobuf":
@@ -207,7 +205,7 @@ func (p *pusher) serveExport(w http.ResponseWriter, r *http.Request, codec *otlp
 		return 0, err
 	}
 	w.Header().Set("Content-Type", codec.contentType())
-	_, _ = w.Write(codec.answer(notes)) // a client that is gone sends again
+	_, _ = w.Write(codec.answer(notes)) // a client that has closed the connection sends again
 	return 0, nil
 }
 
@@ -218,9 +216,8 @@ func (c otlpCodec) contentType() string {
 	return "application/json"
 }
 
-// writeStatus answers with an error as the protocol asks for: a
-// google.rpc.Status in the request's encoding, and the status of its code if
-// there is none of its own.
+// writeStatus answers with an error as OTLP asks: a google.rpc.Status in the request's
+// encoding. If httpStatus is 0, it is that of the error's code.
 func (c otlpCodec) writeStatus(w http.ResponseWriter, httpStatus int, err error) {
 	var ce *connect.Error
 	if !errors.As(err, &ce) {
@@ -232,13 +229,13 @@ func (c otlpCodec) writeStatus(w http.ResponseWriter, httpStatus int, err error)
 		encode = protojson.Marshal
 	}
 	body, err := encode(s)
-	if err != nil { // a message that is not UTF-8
+	if err != nil { // the message is not UTF-8
 		body = c.empty()
 	}
 	if httpStatus == 0 {
 		httpStatus = statusOf(ce.Code())
 	}
-	tellRetry(w.Header(), ce)
+	setRetryAfter(w.Header(), ce)
 	w.Header().Set("Content-Type", c.contentType())
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(httpStatus)

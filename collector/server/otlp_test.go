@@ -133,7 +133,7 @@ func TestOTLPTransports(t *testing.T) {
 	_, err = client.Export(t.Context(), export(t, "undated", time.Unix(0, 0)))
 	require.NoError(t, err)
 	assert.Equal(t, int64(100e6), cpuOf(t, url, "undated"))
-	// Nothing to say is no mistake.
+	// An empty request is valid.
 	_, err = client.Export(t.Context(), pprofileotlp.NewExportRequest())
 	require.NoError(t, err)
 }
@@ -228,7 +228,7 @@ func TestOTLPMistakes(t *testing.T) {
 	assert.Equal(t, http.StatusMethodNotAllowed, resp.StatusCode)
 }
 
-// Clients that are too early are told to come again.
+// Requests before the store is open are refused with unavailable, so that clients try again.
 func TestOTLPBeforeOpen(t *testing.T) {
 	url := serve(t, server.New(server.Options{}))
 	_, err := dial(t, url).Export(t.Context(), export(t, "early", time.Now()))

@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// A parameter of a URL has the names that a value may be given by, the first of them
-// being its own.
+// A parameter is a URL parameter's name and its aliases, the name first.
 type parameter []string
 
-// of returns the first value that is there and its name.
+// of returns the first value that is not empty, and the name it was given by.
 func (p parameter) of(v url.Values) (name, value string) {
 	for _, name := range p {
 		if s := strings.TrimSpace(v.Get(name)); s != "" {
@@ -22,28 +21,28 @@ func (p parameter) of(v url.Values) (name, value string) {
 	return p[0], ""
 }
 
-// unlistened are parameters without a meaning that pages send: Pyroscope's first one
-// adds refreshToken, so that a browser asks again.
-var unlistened = []string{"refreshToken"}
+// ignoredParameters are parameters without a meaning that web pages send: Pyroscope's
+// first page adds refreshToken to get past the browser's cache.
+var ignoredParameters = []string{"refreshToken"}
 
-// only refuses parameters that are not among the known ones, and those that are given
+// checkKnown returns an error for a parameter that is not known, and for one that is given
 // twice.
-func only(v url.Values, known ...parameter) error {
+func checkKnown(v url.Values, known ...parameter) error {
 	var names []string
 	for _, p := range known {
 		names = append(names, p...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
-		if !slices.Contains(names, name) && !slices.Contains(unlistened, name) {
-			return fmt.Errorf("%.100s: is no parameter of this; there are %s", name, strings.Join(names, ", "))
+		if !slices.Contains(names, name) && !slices.Contains(ignoredParameters, name) {
+			return fmt.Errorf("%.100s: unknown parameter; known are %s", name, strings.Join(names, ", "))
 		}
 	}
-	return once(v, known...)
+	return checkSingle(v, known...)
 }
 
-// once refuses parameters that have several values. Empty ones are not counted, nor
-// the same one twice.
-func once(v url.Values, known ...parameter) error {
+// checkSingle returns an error for a parameter with several different values. Empty values do
+// not count.
+func checkSingle(v url.Values, known ...parameter) error {
 	for _, p := range known {
 		var by, value string
 		for _, name := range p {
@@ -51,7 +50,7 @@ func once(v url.Values, known ...parameter) error {
 				switch s = strings.TrimSpace(s); {
 				case s == "" || s == value:
 				case value != "":
-					return fmt.Errorf("%s: is %.200q, and %s is %.200q; want one of them", name, s, by, value)
+					return fmt.Errorf("%s: is %.200q, and %s is %.200q; give only one value", name, s, by, value)
 				default:
 					by, value = name, s
 				}

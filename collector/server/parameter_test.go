@@ -19,18 +19,18 @@ func TestRenderParametersAreHonouredOrRefused(t *testing.T) {
 		params []string
 		want   string
 	}{
-		"unknown":            {"/render", []string{"query", "cart.cpu", "maxnodes", "7"}, "maxnodes: is no parameter of this; there are query, name, from, until, format, max-nodes, maxNodes, groupBy, aggregation"},
-		"of a diff":          {"/render", []string{"query", "cart.cpu", "leftFrom", "now-1h"}, "leftFrom: is no parameter of this"},
-		"of another":         {"/render-diff", []string{"query", "cart.cpu", "groupBy", "pod"}, "groupBy: is no parameter of this; there are query, from, until, format, max-nodes, maxNodes, leftQuery"},
-		"twice":              {"/render", []string{"query", "cart.cpu", "from", "now-1h", "from", "now-2h"}, `from: is "now-2h", and from is "now-1h"; want one of them`},
+		"unknown":            {"/render", []string{"query", "cart.cpu", "maxnodes", "7"}, "maxnodes: unknown parameter; known are query, name, from, until, format, max-nodes, maxNodes, groupBy, aggregation"},
+		"of a diff":          {"/render", []string{"query", "cart.cpu", "leftFrom", "now-1h"}, "leftFrom: unknown parameter"},
+		"of another":         {"/render-diff", []string{"query", "cart.cpu", "groupBy", "pod"}, "groupBy: unknown parameter; known are query, from, until, format, max-nodes, maxNodes, leftQuery"},
+		"twice":              {"/render", []string{"query", "cart.cpu", "from", "now-1h", "from", "now-2h"}, `from: is "now-2h", and from is "now-1h"; give only one value`},
 		"two queries":        {"/render", []string{"query", "cart.cpu", "query", "ledger.cpu"}, "query: is "},
 		"by two names":       {"/render", []string{"query", "cart.cpu", "name", "ledger.cpu"}, `name: is "ledger.cpu", and query is "cart.cpu"`},
 		"nodes by two names": {"/render", []string{"query", "cart.cpu", "max-nodes", "7", "maxNodes", "8"}, `maxNodes: is "8", and max-nodes is "7"`},
 		"two groups":         {"/render", []string{"query", "cart.cpu", "groupBy", "pod", "groupBy", "node"}, "groupBy: is "},
 		"two sides":          {"/render-diff", []string{"query", "cart.cpu", "leftFrom", "now-1h", "leftFrom", "now-2h"}, "leftFrom: is "},
-		"a group of stacks":  {"/render", []string{"query", "cart.cpu", "groupBy", "pod", "format", "collapsed"}, "groupBy: is of the timeline, which only the format json has, and not collapsed"},
-		"an average of dot":  {"/render", []string{"query", "cart.cpu", "aggregation", "avg", "format", "dot"}, "aggregation: is of the timeline"},
-		"nodes of pprof":     {"/render", []string{"query", "cart.cpu", "max-nodes", "7", "format", "pprof"}, "max-nodes: the format pprof is always whole"},
+		"a group of stacks":  {"/render", []string{"query", "cart.cpu", "groupBy", "pod", "format", "collapsed"}, "groupBy: applies to the timeline of the format json; the format is collapsed"},
+		"an average of dot":  {"/render", []string{"query", "cart.cpu", "aggregation", "avg", "format", "dot"}, "aggregation: applies to the timeline"},
+		"nodes of pprof":     {"/render", []string{"query", "cart.cpu", "max-nodes", "7", "format", "pprof"}, "max-nodes: cannot be combined with the format pprof, which is never cut"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, body := get(t, base, c.path, c.params...)
@@ -141,8 +141,8 @@ func TestNamesOfValuesInJSON(t *testing.T) {
 	for more, want := range map[string]string{
 		``: "",
 		`,"aggregation":"TIME_SERIES_AGGREGATION_TYPE_AVERAGE","exemplarType":null,"newer":{"a":[1]}`: "",
-		`,"aggregation":"MEDIAN"`:  `aggregation: \"MEDIAN\" is none of TIME_SERIES_AGGREGATION_TYPE_SUM, TIME_SERIES_AGGREGATION_TYPE_AVERAGE`,
-		`,"exemplar_type":"spans"`: `exemplar_type: \"spans\" is none of EXEMPLAR_TYPE_UNSPECIFIED, EXEMPLAR_TYPE_NONE`,
+		`,"aggregation":"MEDIAN"`:  `aggregation: \"MEDIAN\" is not one of TIME_SERIES_AGGREGATION_TYPE_SUM, TIME_SERIES_AGGREGATION_TYPE_AVERAGE`,
+		`,"exemplar_type":"spans"`: `exemplar_type: \"spans\" is not one of EXEMPLAR_TYPE_UNSPECIFIED, EXEMPLAR_TYPE_NONE`,
 	} {
 		for _, contentType := range []string{"application/json", "application/json; charset=utf-8"} {
 			resp, err := http.Post(base+"/querier.v1.QuerierService/SelectSeries", contentType, strings.NewReader(question+more+"}"))

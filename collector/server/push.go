@@ -15,9 +15,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A pusher is push.v1.PusherService. A push is all or nothing: one profile at
-// fault refuses the whole request, and nothing of it is stored. It is
-// acknowledged once the store has it on disk.
+// A pusher is push.v1.PusherService. It stores all of a request or nothing: one invalid
+// profile refuses the whole request. It answers once the profiles are on disk.
 type pusher struct {
 	store   Store
 	limits  Limits
@@ -44,7 +43,7 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	}
 	defer leave()
 	report := &ingest.Report{}
-	limits := p.limits.noting(report)
+	limits := p.limits.withReport(report)
 	var profiles []profile.Profile
 	var bytes int64
 	if limits.Ingest.Reserve, err = share.admit(bodies...); err == nil {
@@ -52,18 +51,18 @@ func (p *pusher) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	}
 	if err != nil {
 		p.metrics.refused.Inc()
-		return nil, mistake(err)
+		return nil, invalidPush(err)
 	}
 	if err := p.append(ctx, profiles, bytes); err != nil {
 		return nil, err
 	}
 	resp := connect.NewResponse(&pushv1.PushResponse{})
-	p.notes.tell(resp.Header(), report, profiles)
+	p.notes.publish(resp.Header(), report, profiles)
 	return resp, nil
 }
 
-// append stores profiles, and counts them and their size in bytes. Its errors
-// have a code.
+// append stores profiles, and counts them and their size in bytes. Its errors have a
+// Connect code.
 func (p *pusher) append(ctx context.Context, profiles []profile.Profile, bytes int64) error {
 	if err := p.store.Append(ctx, profiles); err != nil {
 		p.metrics.refused.Inc()
@@ -74,8 +73,9 @@ func (p *pusher) append(ctx context.Context, profiles []profile.Profile, bytes i
 	return nil
 }
 
-// mistake is an error about what was pushed, unless it has a code of its own.
-func mistake(err error) error {
+// invalidPush returns an error about a push: invalid_argument, unless the error has a
+// code already.
+func invalidPush(err error) error {
 	var ce *connect.Error
 	if errors.As(err, &ce) {
 		return ce
@@ -90,8 +90,8 @@ func (p *pusher) decode(req *pushv1.PushRequest, limits Limits) (out []profile.P
 	if err := p.limits.series(len(req.Series)); err != nil {
 		return nil, 0, err
 	}
-	// The limit on a request holds for its profiles together as well, lest many
-	// small bombs do what a large one may not.
+	// The request's limit also bounds its profiles together, so that many small
+	// compressed profiles cannot take more memory than one large profile may.
 	left := p.limits.MaxRequestBytes
 	for i, s := range req.Series {
 		ls, err := ingest.Labels(s.GetLabels(), limits.Ingest)
@@ -108,21 +108,21 @@ func (p *pusher) decode(req *pushv1.PushRequest, limits Limits) (out []profile.P
 			left -= int64(size)
 			bytes += int64(size)
 			pp.TimeNanos = ingest.ProfileTime(pp.TimeNanos, pp.DurationNanos, p.now(), report)
-			if err := p.timely(pp.TimeNanos); err != nil {
+			if err := p.checkTime(pp.TimeNanos); err != nil {
 				return nil, 0, fmt.Errorf("%s.raw_profile of %s: pprof: time_nanos: %w", at, ls, err)
 			}
 			out = append(out, profile.Profile{ID: sample.GetID(), Labels: ls, Pprof: pp})
 		}
 	}
 	if len(out) == 0 {
-		return nil, 0, errors.New("series: the request holds no profile")
+		return nil, 0, errors.New("series: the request has no profile")
 	}
 	return out, bytes, nil
 }
 
-// timely refuses times that a clock set wrong would give, and those that are
-// past the retention.
-func (p *pusher) timely(ns int64) error {
+// checkTime returns an error for a time that is too far in the future, as of a wrong clock,
+// or that retention would drop.
+func (p *pusher) checkTime(ns int64) error {
 	t, now := time.Unix(0, ns).UTC(), p.now()
 	if most := p.limits.MaxFuture; most > 0 && t.After(now.Add(most)) {
 		return fmt.Errorf("%s is more than %s ahead of this machine's clock (limits.max_future)", t.Format(time.RFC3339), most)

@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// bodyGrace is how long a body may take at least, and slowestBody the bytes per
-	// second from which on it may take longer.
+	// bodyGrace is the time that every body may take; slowestBody is the rate, in bytes
+	// per second, at which a body must arrive to take longer.
 	bodyGrace   = 30 * time.Second
 	slowestBody = 16 << 10
-	// firstRead is the room for a body whose length is not known.
+	// firstRead is the initial buffer size for a body of unknown length.
 	firstRead = 8 << 10
 )
 
-// A timedBody is a request's body whose sender must not be too slow: it may take
-// bodyGrace, and a second for every slowestBody bytes that came. Only the time in Read
-// counts, and not that in which the service does not read.
+// A timedBody is a request's body that fails if its sender is too slow: it may take
+// bodyGrace, and one second more for every slowestBody bytes received. Only time spent
+// in Read counts.
 type timedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
@@ -37,7 +37,7 @@ type timedBody struct {
 	ended   bool
 }
 
-// timed wraps the bodies of requests.
+// timed wraps a handler so that request bodies are timedBody.
 func timed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == nil || r.Body == http.NoBody {
@@ -47,7 +47,7 @@ func timed(next http.Handler) http.Handler {
 		b := &timedBody{ReadCloser: r.Body, control: http.NewResponseController(w)}
 		copied := *r
 		copied.Body = b
-		// What a handler leaves unread net/http reads, to use the connection again.
+		// net/http reads what a handler leaves unread, to reuse the connection.
 		defer func() {
 			if !b.ended && r.ProtoMajor == 1 {
 				_ = b.control.SetReadDeadline(time.Now().Add(time.Second))
@@ -62,7 +62,7 @@ func timed(next http.Handler) http.Handler {
 func (b *timedBody) Read(p []byte) (int, error) {
 	began := time.Now()
 	left := bodyGrace + time.Duration(b.n)*time.Second/slowestBody - b.took
-	_ = b.control.SetReadDeadline(began.Add(left)) // tests have connections that cannot
+	_ = b.control.SetReadDeadline(began.Add(left)) // fails for connections of tests, which have no deadlines
 	n, err := b.ReadCloser.Read(p)
 	b.took += time.Since(began)
 	b.n += int64(n)
@@ -76,8 +76,9 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBody reads a request's body of up to most bytes, 0 for any number, and has the
-// share spend what it takes. Errors have a code, and some a status of their own.
+// readBody reads a request's body of up to most bytes (0 for no limit), and counts its
+// buffer in share. limit is the configuration key that errors name. Errors have a
+// Connect code; status is their HTTP status where it differs from the code's.
 func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int64, limit string) (body []byte, status int, err error) {
 	from := r.Body
 	if most > 0 {
@@ -98,7 +99,7 @@ func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int
 			if n := r.ContentLength; n > 0 && next > n && (most == 0 || n <= most) {
 				next = n + 1
 			}
-			if err := share.spend(next); err != nil { // the old one is there for a while
+			if err := share.spend(next); err != nil { // old and new buffer coexist
 				return nil, 0, err
 			}
 			body = append(make([]byte, 0, next), body...)
@@ -109,10 +110,10 @@ func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int
 		var large *http.MaxBytesError
 		switch {
 		case errors.Is(err, io.EOF):
-			share.given()
+			share.endReading()
 			return body, 0, nil
-		case err != nil && share.given():
-			return nil, 0, share.memory.busy("the request's body comes too slowly to keep them waiting")
+		case err != nil && share.endReading():
+			return nil, 0, share.memory.busy("this request's body arrives too slowly to keep them waiting")
 		case errors.As(err, &large):
 			return nil, http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeResourceExhausted,
 				fmt.Errorf("the request's body is larger than %d bytes (%s)", most, limit))
@@ -124,10 +125,10 @@ func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int
 	}
 }
 
-// admitted reads the message of a call before Connect does, which would decompress it
-// in memory that nothing counts, and hands it on decompressed, with the share of the
-// memory in the context. It is for calls that take one message. Messages are of up to
-// most bytes, 0 for any number, which errors call limit.
+// admitted reads and decompresses the message of a call before Connect does, since
+// Connect would decompress it without a check of memory. It passes on the message with
+// its share of the memory in the context. It is for calls with one request message.
+// Messages have up to most bytes (0 for no limit); limit is what errors call that bound.
 func admitted(next http.Handler, memory *pushMemory, most int64, limit string, refused func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
@@ -136,7 +137,7 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 		}
 		fail := func(status int, err error) {
 			refused()
-			tellRetry(w.Header(), err)
+			setRetryAfter(w.Header(), err)
 			refuseStatus(w, r, status, err)
 		}
 		share, err := memory.enter(r.Context())
@@ -171,8 +172,8 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 }
 
 // openEnvelope returns gRPC's envelope of one message with the message decompressed.
-// What is no such envelope is returned as it is, for Connect to say so, unless
-// decompressing it would be left to Connect.
+// Bytes that are not such an envelope are returned unchanged, so that Connect reports
+// them, unless Connect would decompress them.
 func openEnvelope(b []byte, coding string, most int64, limit string, share *pushShare) ([]byte, error) {
 	const head = 5
 	if len(b) < head {
@@ -181,9 +182,9 @@ func openEnvelope(b []byte, coding string, most int64, limit string, share *push
 	size := int64(binary.BigEndian.Uint32(b[1:]))
 	switch {
 	case size > int64(len(b)-head):
-		return b[:0:0], connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the message is cut: %d bytes of %d are there", len(b)-head, size))
+		return b[:0:0], connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the message is truncated: %d of %d bytes", len(b)-head, size))
 	case size < int64(len(b)-head):
-		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("the request has more than one message: %d bytes follow on the first", int64(len(b)-head)-size))
+		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("the request has more than one message: %d bytes follow the first", int64(len(b)-head)-size))
 	case b[0]&1 == 0 || coding != "gzip":
 		return b, nil
 	}
@@ -206,7 +207,7 @@ func openMessage(b []byte, most int64, limit string, share *pushShare) ([]byte, 
 		return b, nil // as Connect has it
 	}
 	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
-		return nil, invalid(errors.New("message: its header says gzip, and its bytes do not"))
+		return nil, invalid(errors.New("message: the header says gzip, but the message is not gzip"))
 	}
 	out, err := ingest.Decompress(b, "", most, share.spend)
 	var ce *connect.Error

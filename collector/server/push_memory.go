@@ -21,35 +21,36 @@ const (
 	pushTimeout = time.Minute
 	// maxQueuedPushes bounds the pushes that wait.
 	maxQueuedPushes = 1000
-	// contendedGrace and contendedBody are how long a body may be read, and with how
-	// many bytes per second, while other pushes wait for memory.
+	// contendedGrace and contendedBody replace bodyGrace and slowestBody while other
+	// pushes wait for memory: a time, and a rate in bytes per second.
 	contendedGrace = 3 * time.Second
 	contendedBody  = 256 << 10
-	// retryAfter is what refused senders are told, in seconds.
+	// retryAfter is the Retry-After of refused pushes, in seconds.
 	retryAfter = "5"
 )
 
-// pushMemory is what all pushes together may take from before they are read until they
-// are stored. A push has a share of it, which grows with what is read and decompressed,
-// before the memory is taken, and is made of an estimate once the body is there. Pushes
-// wait for memory that is not there.
+// pushMemory is the memory budget of all pushes, from before they are read until they
+// are stored. Each push reserves a share, which grows before memory is taken: by the
+// bytes that are read and decompressed, and, once the body is complete, by an estimate
+// of what decoding takes. A push waits while no memory is free.
 //
-// One push at a time may go beyond the memory, so that pushes which wait with a share
-// do not wait for each other, and one that needs more than all of it is taken. So a
-// hundred senders of large profiles are taken one after the other, and small ones at
-// once. The bodies of senders that are slow are given up while others wait.
+// One push at a time may exceed the budget: so pushes that hold a share and wait for
+// more cannot block each other for good, and a push that needs more than the whole
+// budget is still accepted. A hundred senders of large profiles are thus served one
+// after the other, and small pushes at once. While pushes wait, bodies that arrive
+// slowly are given up.
 //
-// It is nil for no limit.
+// A nil pushMemory has no limit.
 type pushMemory struct {
 	max     int64
-	limit   string // what errors call it
+	limit   string // the name that errors use
 	timeout time.Duration
 
 	mu     sync.Mutex
-	used   int64        // without what beyond has beyond the memory
-	beyond *pushShare   // the one that may go beyond the memory
-	shares []*pushShare // in the order they came
-	queue  []*pushShare // those that have nothing yet
+	used   int64        // of max; excludes beyond's excess
+	beyond *pushShare   // the share that may exceed max
+	shares []*pushShare // in order of arrival
+	queue  []*pushShare // pushes without memory yet, in order of arrival
 }
 
 func newPushMemory(max int64, limit string) *pushMemory {
@@ -59,25 +60,25 @@ func newPushMemory(max int64, limit string) *pushMemory {
 	return &pushMemory{max: max, limit: limit, timeout: pushTimeout}
 }
 
-// A pushShare is the part of the memory that one push has. Its methods are safe for
-// concurrent use.
+// A pushShare is one push's reservation. Its methods are safe for concurrent use.
 type pushShare struct {
 	memory *pushMemory     // nil for no limit
 	ctx    context.Context // of the request
 
-	held   int64         // of the memory
-	excess int64         // beyond it
-	spent  int64         // what was asked for
-	wants  int64         // what it waits for; 0 if it does not wait
-	wake   chan struct{} // receives once when the wait is over
+	held   int64         // bytes of the budget
+	excess int64         // bytes beyond the budget
+	spent  int64         // bytes that spend has counted
+	wants  int64         // bytes it waits for; 0 if it does not wait
+	wake   chan struct{} // receives one value when the wait ends
 
-	abort   func() // ends the reading of the body; nil if it is not being read
+	abort   func() // aborts reading the body; nil while it is not being read
 	began   time.Time
 	read    int64
 	aborted bool
 }
 
-// enter waits until there is memory for a push to begin with. The push has to leave.
+// enter waits for the memory with which a push begins. The caller must call leave on the
+// share.
 func (m *pushMemory) enter(ctx context.Context) (*pushShare, error) {
 	s := &pushShare{memory: m, ctx: ctx}
 	if m == nil {
@@ -95,7 +96,7 @@ func (m *pushMemory) enter(ctx context.Context) (*pushShare, error) {
 	return s, nil
 }
 
-// ensure waits until the share is n bytes.
+// ensure waits until the share has at least n bytes.
 func (s *pushShare) ensure(n int64) error {
 	m := s.memory
 	if m == nil {
@@ -109,7 +110,8 @@ func (s *pushShare) ensure(n int64) error {
 	return m.wait(s, n-s.held-s.excess)
 }
 
-// spend counts n bytes that are about to be taken, and waits until the share has them.
+// spend counts n more bytes that the push is about to take, and waits until the share
+// covers all that was counted.
 func (s *pushShare) spend(n int64) error {
 	m := s.memory
 	if m == nil {
@@ -123,7 +125,7 @@ func (s *pushShare) spend(n int64) error {
 	return m.wait(s, s.spent-s.held-s.excess)
 }
 
-// reading notes that the body is being read, and what ends that.
+// reading records that the body is being read, and the function that aborts reading.
 func (s *pushShare) reading(abort func()) {
 	if m := s.memory; m != nil {
 		m.mu.Lock()
@@ -132,7 +134,7 @@ func (s *pushShare) reading(abort func()) {
 	}
 }
 
-// received notes n bytes of the body.
+// received records that n bytes of the body have arrived.
 func (s *pushShare) received(n int) {
 	if m := s.memory; m != nil {
 		m.mu.Lock()
@@ -141,8 +143,9 @@ func (s *pushShare) received(n int) {
 	}
 }
 
-// given reports whether the body was given up for others.
-func (s *pushShare) given() bool {
+// endReading records that the body is no longer being read, and reports whether reading
+// was aborted in favour of other pushes.
+func (s *pushShare) endReading() bool {
 	m := s.memory
 	if m == nil {
 		return false
@@ -153,7 +156,7 @@ func (s *pushShare) given() bool {
 	return s.aborted
 }
 
-// leave gives the share back.
+// leave releases the share.
 func (s *pushShare) leave() {
 	m := s.memory
 	if m == nil {
@@ -170,7 +173,7 @@ func (s *pushShare) leave() {
 	m.settle()
 }
 
-// wait waits for n bytes more. It is called with the lock, which it unlocks.
+// wait waits for n more bytes. The caller holds the lock; wait releases it.
 func (m *pushMemory) wait(s *pushShare, n int64) error {
 	s.wants, s.wake = n, make(chan struct{}, 1)
 	m.settle()
@@ -192,12 +195,12 @@ func (m *pushMemory) wait(s *pushShare, n int64) error {
 		case <-s.ctx.Done():
 			err = code(s.ctx.Err())
 		case <-timeout.C:
-			err = m.busy(fmt.Sprintf("none ended within %s", m.timeout))
+			err = m.busy(fmt.Sprintf("none of them ended within %s", m.timeout))
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s.wants == 0 { // it came meanwhile; the caller leaves, if it has entered
+	if s.wants == 0 { // granted meanwhile; the caller releases it by leave
 		if s.spent == 0 {
 			m.used -= s.held
 			s.held = 0
@@ -211,7 +214,7 @@ func (m *pushMemory) wait(s *pushShare, n int64) error {
 	return err
 }
 
-// giveUp ends the reading of the bodies that come slowly.
+// giveUp aborts reading bodies that arrive too slowly.
 func (m *pushMemory) giveUp() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -224,13 +227,13 @@ func (m *pushMemory) giveUp() {
 }
 
 func (m *pushMemory) busy(why string) error {
-	err := connect.NewError(connect.CodeUnavailable, // which OTLP's exporters and agents try again
-		fmt.Errorf("other requests have all of the %d bytes of memory, and %s (%s); try again", m.max, why, m.limit))
+	err := connect.NewError(connect.CodeUnavailable, // OTLP exporters and agents retry on this code
+		fmt.Errorf("other requests use all of the %d bytes of memory, and %s (%s); try again", m.max, why, m.limit))
 	err.Meta().Set("Retry-After", retryAfter)
 	return err
 }
 
-// settle gives memory to those that wait for it. The caller holds the lock.
+// settle grants free memory to waiting shares. The caller holds the lock.
 func (m *pushMemory) settle() {
 	grant := func(s *pushShare) {
 		s.wants = 0
@@ -260,14 +263,15 @@ func (m *pushMemory) settle() {
 }
 
 const (
-	// costPerPackedByte is what a byte of a compressed profile takes at least.
+	// costPerPackedByte is the least memory, in bytes, assumed per byte of a compressed
+	// profile.
 	costPerPackedByte = 30
-	// minPushCost is what a push begins with.
+	// minPushCost is the memory, in bytes, with which a push begins.
 	minPushCost = 16 << 10
 )
 
-// pushCost estimates the memory that a body takes when it is decoded. Of a compressed
-// one that is a guess; what it takes is counted as it is decompressed.
+// pushCost estimates the memory that decoding a body takes. For a compressed body this
+// is a guess; more is reserved while it is decompressed.
 func pushCost(b []byte) int64 {
 	n := int64(len(b))
 	switch {
@@ -283,10 +287,11 @@ func pushCost(b []byte) int64 {
 	return max(n*ingest.CostPerByte, minPushCost)
 }
 
-// shareKey is the key of a request's share in its context.
+// shareKey is the context key of a request's share.
 type shareKey struct{}
 
-// shareOf returns the share that a request was given before it was read, or a new one.
+// shareOf returns the share that admitted put into the context, or a new one. The caller
+// must call leave.
 func (m *pushMemory) shareOf(ctx context.Context) (s *pushShare, leave func(), err error) {
 	if s, ok := ctx.Value(shareKey{}).(*pushShare); ok {
 		return s, func() {}, nil
@@ -298,8 +303,8 @@ func (m *pushMemory) shareOf(ctx context.Context) (s *pushShare, leave func(), e
 	return s, s.leave, nil
 }
 
-// admit has a share hold what bodies take when they are decoded, on top of what was
-// spent, and returns how that is counted as they are decompressed.
+// admit reserves the memory that decoding the bodies takes, on top of what was spent. It
+// returns the function that reserves more as they are decompressed.
 func (s *pushShare) admit(bodies ...[]byte) (reserve func(int64) error, err error) {
 	if s.memory == nil {
 		return nil, nil
@@ -314,8 +319,8 @@ func (s *pushShare) admit(bodies ...[]byte) (reserve func(int64) error, err erro
 	return s.spend, s.ensure(need)
 }
 
-// tellRetry passes on to HTTP's clients after how many seconds to try again.
-func tellRetry(h http.Header, err error) {
+// setRetryAfter copies an error's Retry-After to the HTTP header.
+func setRetryAfter(h http.Header, err error) {
 	var ce *connect.Error
 	if errors.As(err, &ce) {
 		if v := ce.Meta().Get("Retry-After"); v != "" {

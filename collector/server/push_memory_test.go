@@ -113,7 +113,7 @@ func TestPushesShareMemory(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(2 * time.Second)
 		<-aborted
-		require.True(t, slow.given())
+		require.True(t, slow.endReading())
 		slow.leave()
 		g.Wait()
 

@@ -17,8 +17,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A querier is querier.v1.QuerierService. This file has the flame graphs, the
-// others its series and look-ups.
+// A querier is querier.v1.QuerierService. This file has its flame graphs; the other
+// querier files have series and look-ups.
 type querier struct {
 	store  Store
 	limits Limits
@@ -26,7 +26,7 @@ type querier struct {
 
 var _ querierv1connect.QuerierServiceHandler = (*querier)(nil)
 
-// A flameQuery is what the flame-graph methods have in common.
+// A flameQuery holds the parameters that all flame-graph methods share.
 type flameQuery struct {
 	store.Selection
 	stack []string
@@ -66,7 +66,7 @@ func unsupported(field, why string) error {
 	return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s: %s", field, why))
 }
 
-// exportQuery is flameQuery for pprof, where stack_trace_selector may have
+// exportQuery reads a query for the pprof format, in which stack_trace_selector may have
 // go_pgo beside a call site.
 func (q *querier) exportQuery(m *querierv1.SelectMergeStacktracesRequest) (flameQuery, error) {
 	pgo := m.StackTraceSelector.GetGoPgo()
@@ -79,17 +79,17 @@ func (q *querier) exportQuery(m *querierv1.SelectMergeStacktracesRequest) (flame
 	return f, err
 }
 
-// tree merges what f selects.
+// tree merges the profiles that f selects.
 func (q *querier) tree(ctx context.Context, f flameQuery) (*profile.Tree, error) {
 	t, err := q.store.Tree(ctx, f.Selection, f.stack)
 	if err == nil && t.Total() == 0 {
-		err = q.known(ctx, f.Type)
+		err = q.checkType(ctx, "profile_typeID", f.Type)
 	}
 	return t, code(err)
 }
 
-// pprof merges what f selects, with locations and lines. The message is encoded
-// already. With go_pgo it is what the Go toolchain needs of it.
+// pprof merges the profiles that f selects, with locations and lines, into an encoded
+// message. With go_pgo the profile is reduced to what the Go toolchain needs.
 func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (*googlev1.Profile, error) {
 	out := &googlev1.Profile{}
 	p, err := q.store.Pprof(ctx, f.Selection, f.stack)
@@ -97,7 +97,7 @@ func (q *querier) pprof(ctx context.Context, f flameQuery, header http.Header) (
 	case err != nil:
 		return nil, code(err)
 	case p.Samples == 0:
-		if err := q.known(ctx, f.Type); err != nil {
+		if err := q.checkType(ctx, "profile_typeID", f.Type); err != nil {
 			return nil, err
 		}
 	}
@@ -133,7 +133,7 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	if err != nil {
 		return nil, err
 	}
-	if req.Msg.Format != querierv1.ProfileFormat_PROFILE_FORMAT_DOT { // which is a graph of all calls
+	if req.Msg.Format != querierv1.ProfileFormat_PROFILE_FORMAT_DOT { // a call graph needs the whole tree
 		f.MaxNodes = f.nodes
 		if f.Functions, err = wantsFunctions(req.Header()); err != nil {
 			return nil, err
@@ -155,7 +155,7 @@ func (q *querier) SelectMergeStacktraces(ctx context.Context, req *connect.Reque
 	}
 	out := connect.NewResponse(resp)
 	if f.MaxNodes > 0 {
-		sayRest(out.Header(), f.Functions, t.Functions, t.RestName())
+		setRestHeaders(out.Header(), f.Functions, t.Functions, t.RestName())
 	}
 	return out, nil
 }
@@ -166,7 +166,7 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 	m := req.Msg
 	switch m.Format {
 	case querierv1.ProfileFormat_PROFILE_FORMAT_PPROF, querierv1.ProfileFormat_PROFILE_FORMAT_DOT:
-		return nil, invalid(fmt.Errorf("format: %s is not for spans alone; SelectMergeStacktraces has it, with span_selector", m.Format))
+		return nil, invalid(fmt.Errorf("format: SelectMergeSpanProfile does not support %s; use SelectMergeStacktraces with span_selector", m.Format))
 	}
 	all := connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
 		ProfileTypeID: m.ProfileTypeID,
@@ -187,8 +187,8 @@ func (q *querier) SelectMergeSpanProfile(ctx context.Context, req *connect.Reque
 	return out, nil
 }
 
-// SelectMergeProfile merges the selected profiles into one in pprof format.
-// max_nodes does not cut it: an export is whole.
+// SelectMergeProfile merges the selected profiles into one in pprof format. max_nodes
+// does not apply: an export is complete.
 func (q *querier) SelectMergeProfile(ctx context.Context, req *connect.Request[querierv1.SelectMergeProfileRequest]) (*connect.Response[googlev1.Profile], error) {
 	m := req.Msg
 	f, err := q.exportQuery(&querierv1.SelectMergeStacktracesRequest{
@@ -226,7 +226,7 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 			return nil, connect.NewError(ce.Code(), fmt.Errorf("%s.%w", name, ce.Unwrap()))
 		}
 		if f := m.Format; f != querierv1.ProfileFormat_PROFILE_FORMAT_UNSPECIFIED && f != querierv1.ProfileFormat_PROFILE_FORMAT_FLAMEGRAPH {
-			return nil, invalid(fmt.Errorf("%s.format: %s, and a comparison is always a flame graph", name, f))
+			return nil, invalid(fmt.Errorf("%s.format: %s is not supported; a comparison is always a flame graph", name, f))
 		}
 	}
 	nodes, err := q.limits.nodes(max(req.Msg.Left.GetMaxNodes(), req.Msg.Right.GetMaxNodes()))
@@ -238,14 +238,14 @@ func (q *querier) Diff(ctx context.Context, req *connect.Request[querierv1.DiffR
 		return nil, err
 	}
 	sides[0].Functions, sides[1].Functions = functions, functions
-	// Both sides are cut at the same functions, or what one side lacks would
-	// look like a change.
+	// Both sides are cut at the same functions; otherwise a function that was cut from
+	// one side would look like a change.
 	d, err := q.diff(ctx, sides, nodes)
 	if err != nil {
 		return nil, err
 	}
 	out := connect.NewResponse(&querierv1.DiffResponse{Flamegraph: flamegraphDiff(d)})
-	sayRest(out.Header(), functions, d.Functions, d.RestName())
+	setRestHeaders(out.Header(), functions, d.Functions, d.RestName())
 	return out, nil
 }
 
@@ -262,7 +262,7 @@ func (q *querier) diff(ctx context.Context, sides [2]flameQuery, nodes int64) (*
 	}
 	for i, total := range []int64{d.Nodes[0].Total, d.Nodes[0].TotalRight} {
 		if total == 0 {
-			if err := q.known(ctx, sels[i].Type); err != nil {
+			if err := q.checkType(ctx, "profile_typeID", sels[i].Type); err != nil {
 				return nil, err
 			}
 		}
@@ -270,7 +270,7 @@ func (q *querier) diff(ctx context.Context, sides [2]flameQuery, nodes int64) (*
 	return d, nil
 }
 
-// wantsFunctions reports whether a request asks for a flame graph in which the own
+// wantsFunctions reports whether a request asks for a flame graph from which the self
 // values of functions can be added up.
 func wantsFunctions(h http.Header) (bool, error) {
 	switch v := h.Get(profile.HeaderRest); v {
@@ -283,9 +283,9 @@ func wantsFunctions(h http.Header) (bool, error) {
 	}
 }
 
-// sayRest tells in an answer's header what the rest nodes are called, and whether own
-// values of functions can be added up as the request wanted.
-func sayRest(h http.Header, wanted, functions bool, name string) {
+// setRestHeaders sets the answer's headers that give the name of the rest nodes, and say
+// whether self values of functions can be added up, if the request wanted that.
+func setRestHeaders(h http.Header, wanted, functions bool, name string) {
 	if wanted && (functions || name == "") {
 		h.Set(profile.HeaderRest, profile.RestFunctions)
 	}
@@ -294,8 +294,8 @@ func sayRest(h http.Header, wanted, functions bool, name string) {
 	}
 }
 
-// defaultDotNodes is how many functions a call graph shows unless the request
-// says otherwise; more cannot be read.
+// defaultDotNodes is the number of functions in a call graph unless the request gives
+// one; larger graphs are hard to read.
 const defaultDotNodes = 100
 
 func dot(t *profile.Tree, ty profile.Type, nodes int64) string {

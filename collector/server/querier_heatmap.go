@@ -18,9 +18,9 @@ import (
 // heatmapBuckets is the number of rows of a heatmap, as in Pyroscope.
 const heatmapBuckets = 20
 
-// SelectHeatmap counts the selected profiles by step and by value. A slot at t
-// covers (t-step, t]; its y_min are the lower ends of rows of equal height from
-// the smallest to the largest value of all series.
+// SelectHeatmap counts the selected profiles by step and by value. A slot at t covers
+// (t-step, t]. y_min has the lower bounds of rows of equal height between the smallest
+// and the largest value of all series.
 func (q *querier) SelectHeatmap(ctx context.Context, req *connect.Request[querierv1.SelectHeatmapRequest]) (*connect.Response[querierv1.SelectHeatmapResponse], error) {
 	m := req.Msg
 	sel, err := q.limits.selection(m.ProfileTypeID, m.LabelSelector, m.Start, m.End)
@@ -50,15 +50,15 @@ func (q *querier) SelectHeatmap(ctx context.Context, req *connect.Request[querie
 		return nil, invalid(fmt.Errorf("query_type: %s, want INDIVIDUAL or SPAN", m.QueryType))
 	}
 	if r.Exemplars && r.BySpan != (m.ExemplarType == typesv1.ExemplarType_EXEMPLAR_TYPE_SPAN) {
-		return nil, invalid(fmt.Errorf("exemplar_type: %s does not go with %s", m.ExemplarType, m.QueryType))
+		return nil, invalid(fmt.Errorf("exemplar_type: %s cannot be combined with query_type %s", m.ExemplarType, m.QueryType))
 	}
-	r.Start -= step.Milliseconds() - 1 // what the first slot covers
+	r.Start -= step.Milliseconds() - 1 // the first slot covers the step before it
 	found, err := q.store.Values(ctx, r)
 	if err != nil {
 		return nil, code(err)
 	}
 	if len(found) == 0 {
-		return connect.NewResponse(&querierv1.SelectHeatmapResponse{}), q.known(ctx, sel.Type)
+		return connect.NewResponse(&querierv1.SelectHeatmapResponse{}), q.checkType(ctx, "profile_typeID", sel.Type)
 	}
 	least, largest := int64(math.MaxInt64), int64(0)
 	for _, s := range found {
@@ -87,7 +87,7 @@ func (q *querier) SelectHeatmap(ctx context.Context, req *connect.Request[querie
 	return connect.NewResponse(resp), nil
 }
 
-// A heatmap sorts profiles into slots and rows.
+// A heatmap assigns profiles to slots (times) and rows (values).
 type heatmap struct {
 	first, step int64 // ms
 	rows        []float64
@@ -104,7 +104,7 @@ func newHeatmap(first, step int64, least, largest float64) *heatmap {
 	return h
 }
 
-// add counts a profile; times come in ascending order.
+// add counts a profile in its slot. Calls must be in ascending order of time.
 func (h *heatmap) add(slots []*typesv1.HeatmapSlot, v *store.Value) []*typesv1.HeatmapSlot {
 	at := h.slotOf(v)
 	if n := len(slots); n == 0 || slots[n-1].Timestamp != at {
@@ -114,7 +114,7 @@ func (h *heatmap) add(slots []*typesv1.HeatmapSlot, v *store.Value) []*typesv1.H
 	return slots
 }
 
-// slotOf is the time of the slot that a profile is in.
+// slotOf returns the time of a profile's slot, in ms.
 func (h *heatmap) slotOf(v *store.Value) int64 {
 	return h.first + max(v.Time-h.first+h.step-1, 0)/h.step*h.step
 }
@@ -126,13 +126,13 @@ func (h *heatmap) rowOf(v *store.Value) int {
 		row--
 	}
 	for row+1 < len(h.rows) && h.rows[row+1] == value {
-		row++ // rows of small counts may begin at the same value
+		row++ // with small values several rows have the same lower bound
 	}
 	return row
 }
 
-// exemplars adds to the slots of a series, for every row that has any, the profile
-// or the span of the highest value, the first one if there are several.
+// exemplars adds exemplars to the slots of a series: for each row with profiles, the
+// profile or the span of the highest value, of several the first.
 func (h *heatmap) exemplars(s *store.Values, slots []*typesv1.HeatmapSlot) {
 	left := s.Values
 	for _, slot := range slots {

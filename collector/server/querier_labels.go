@@ -16,8 +16,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// ProfileTypes lists the types of the profiles in a range; of all, without a
-// range.
+// ProfileTypes lists the types of the profiles in a range, or of all profiles if the
+// request has no range.
 func (q *querier) ProfileTypes(ctx context.Context, req *connect.Request[querierv1.ProfileTypesRequest]) (*connect.Response[querierv1.ProfileTypesResponse], error) {
 	start, end, err := q.limits.optionalRange(req.Msg.Start, req.Msg.End)
 	if err != nil {
@@ -62,7 +62,7 @@ func (q *querier) LabelValues(ctx context.Context, req *connect.Request[typesv1.
 	return connect.NewResponse(&typesv1.LabelValuesResponse{Names: values}), nil
 }
 
-// strings looks something up and returns it sorted and without duplicates.
+// strings answers a look-up by look, sorted and without duplicates.
 func (q *querier) strings(selectors []string, start, end int64, look func(ms []*labels.Matcher, start, end int64) ([]string, error)) ([]string, error) {
 	start, end, err := q.limits.optionalRange(start, end)
 	if err != nil {
@@ -80,8 +80,8 @@ func (q *querier) strings(selectors []string, start, end int64, look func(ms []*
 	return slices.Compact(out), nil
 }
 
-// Series lists the label sets of matching series, reduced to the names that
-// the request asks for, if any.
+// Series lists the label sets of matching series, reduced to the label names of the
+// request, if it has any.
 func (q *querier) Series(ctx context.Context, req *connect.Request[querierv1.SeriesRequest]) (*connect.Response[querierv1.SeriesResponse], error) {
 	start, end, err := q.limits.optionalRange(req.Msg.Start, req.Msg.End)
 	if err != nil {
@@ -103,7 +103,8 @@ func (q *querier) Series(ctx context.Context, req *connect.Request[querierv1.Ser
 	return connect.NewResponse(resp), nil
 }
 
-// GetProfileStats tells whether anything was ever stored, and from when.
+// GetProfileStats says whether any profile was ever stored, and the times of the oldest
+// and the newest.
 func (q *querier) GetProfileStats(ctx context.Context, _ *connect.Request[typesv1.GetProfileStatsRequest]) (*connect.Response[typesv1.GetProfileStatsResponse], error) {
 	st, err := q.store.Stats(ctx)
 	if err != nil {
@@ -116,8 +117,8 @@ func (q *querier) GetProfileStats(ctx context.Context, _ *connect.Request[typesv
 	}), nil
 }
 
-// AnalyzeQuery tells how many series a selector touches. What Pyroscope says
-// of blocks and components has no counterpart in one embedded store.
+// AnalyzeQuery counts the series that a selector matches. Pyroscope's blocks and
+// components do not exist in an embedded store, so those fields stay empty.
 func (q *querier) AnalyzeQuery(ctx context.Context, req *connect.Request[querierv1.AnalyzeQueryRequest]) (*connect.Response[querierv1.AnalyzeQueryResponse], error) {
 	start, end, err := q.limits.optionalRange(req.Msg.Start, req.Msg.End)
 	if err != nil {
@@ -138,7 +139,7 @@ func (q *querier) AnalyzeQuery(ctx context.Context, req *connect.Request[querier
 	}), nil
 }
 
-// pairs turns labels into those of the API.
+// pairs converts labels to the API's type.
 func pairs(ls labels.Labels) []*typesv1.LabelPair {
 	out := make([]*typesv1.LabelPair, 0, ls.Len())
 	ls.Range(func(l labels.Label) { out = append(out, &typesv1.LabelPair{Name: l.Name, Value: l.Value}) })

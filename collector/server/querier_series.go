@@ -43,7 +43,7 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 		return nil, code(err)
 	}
 	if len(found) == 0 {
-		return connect.NewResponse(&querierv1.SelectSeriesResponse{}), q.known(ctx, sel.Type)
+		return connect.NewResponse(&querierv1.SelectSeriesResponse{}), q.checkType(ctx, "profile_typeID", sel.Type)
 	}
 	if req.Header().Get(profile.HeaderComplete) == "true" && !r.Average {
 		found = complete(found)
@@ -66,7 +66,7 @@ func (q *querier) SelectSeries(ctx context.Context, req *connect.Request[querier
 	return connect.NewResponse(resp), nil
 }
 
-// complete leaves out points that may still grow, and series without others.
+// complete drops points that may still grow, and series that have no others.
 func complete(in []store.Series) []store.Series {
 	for i := range in {
 		if s := &in[i]; s.Until != 0 {

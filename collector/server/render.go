@@ -14,9 +14,9 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A renderer answers /render and /render-diff: the endpoints that Pyroscope had
-// before its API of today, and that people call by hand. It is stateless and safe
-// for concurrent use.
+// A renderer answers /render and /render-diff, Pyroscope's endpoints from before its
+// present API, which are still used by hand and in scripts. It is stateless and safe for
+// concurrent use.
 type renderer struct {
 	*querier
 	now func() time.Time
@@ -28,20 +28,20 @@ var (
 	diffFormats   = []string{"json", "collapsed", "svg"}
 )
 
-// What a timeline is of.
+// These parameters group and aggregate the timeline.
 var (
 	renderGroup       = parameter{"groupBy"}
 	renderAggregation = parameter{"aggregation"}
 )
 
-// format reads the format, one of known.
+// format reads the parameter format, whose default is the first of known.
 func format(v url.Values, known []string) (string, error) {
 	f := v.Get("format")
 	if f == "" {
 		return known[0], nil
 	}
 	if !slices.Contains(known, f) {
-		return "", invalid(fmt.Errorf("format: %q is none of %s", f, strings.Join(known, ", ")))
+		return "", invalid(fmt.Errorf("format: %q is not one of %s", f, strings.Join(known, ", ")))
 	}
 	return f, nil
 }
@@ -53,16 +53,16 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 		return nil, err
 	}
 	names := renderNames{query: parameter{"query", "name"}, from: parameter{"from"}, until: parameter{"until"}}
-	if err := only(v, names.query, names.from, names.until, parameter{"format"}, renderNodes, renderGroup, renderAggregation); err != nil {
+	if err := checkKnown(v, names.query, names.from, names.until, parameter{"format"}, renderNodes, renderGroup, renderAggregation); err != nil {
 		return nil, invalid(err)
 	}
 	for _, p := range []parameter{renderGroup, renderAggregation} {
 		if name, value := p.of(v); value != "" && f != "json" {
-			return nil, invalid(fmt.Errorf("%s: is of the timeline, which only the format json has, and not %s", name, f))
+			return nil, invalid(fmt.Errorf("%s: applies to the timeline of the format json; the format is %s", name, f))
 		}
 	}
 	if name, value := renderNodes.of(v); value != "" && f == "pprof" {
-		return nil, invalid(fmt.Errorf("%s: the format pprof is always whole", name))
+		return nil, invalid(fmt.Errorf("%s: cannot be combined with the format pprof, which is never cut", name))
 	}
 	q, err := r.query(ctx, v, names)
 	if err != nil {
@@ -78,7 +78,7 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 	switch f {
 	case "json", "svg":
 		q.MaxNodes = shown
-	case "collapsed", "speedscope": // exports are whole, unless the request says
+	case "collapsed", "speedscope": // complete unless the request limits the nodes
 		q.MaxNodes = nodes
 	}
 	t, err := r.store.Tree(ctx, q.Selection, nil)
@@ -86,7 +86,7 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 		return nil, code(err)
 	}
 	if t.Total() == 0 {
-		if err := r.knownIn(ctx, "query", q.Type); err != nil {
+		if err := r.checkType(ctx, "query", q.Type); err != nil {
 			return nil, err
 		}
 	}
@@ -116,14 +116,14 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 	return p.download(), nil
 }
 
-// pprofFile is the selected profiles as one file for pprof's tools.
+// pprofFile returns the selected profiles merged into one gzipped pprof file.
 func (r *renderer) pprofFile(ctx context.Context, q renderQuery) (*download, error) {
 	p, err := r.store.Pprof(ctx, q.Selection, nil)
 	if err != nil {
 		return nil, code(err)
 	}
 	if p.Samples == 0 {
-		if err := r.knownIn(ctx, "query", q.Type); err != nil {
+		if err := r.checkType(ctx, "query", q.Type); err != nil {
 			return nil, err
 		}
 	}
@@ -136,8 +136,8 @@ func (r *renderer) pprofFile(ctx context.Context, q renderQuery) (*download, err
 	}}, nil
 }
 
-// maxNodes reads how many nodes a request asks for, 0 if it does not, and how many a
-// flame graph shows then.
+// maxNodes reads the requested number of nodes, 0 if there is none, and returns also the
+// number that a flame graph then shows.
 func (r *renderer) maxNodes(v url.Values) (asked, shown int64, err error) {
 	name, asked, err := maxNodes(v)
 	if err != nil {
@@ -149,7 +149,7 @@ func (r *renderer) maxNodes(v url.Values) (asked, shown int64, err error) {
 	return asked, shown, nil
 }
 
-// title names what is shown.
+// title returns the title of a flame graph: service and sample type.
 func (q renderQuery) title() string {
 	if q.Service == "" {
 		return q.Type.SampleType
@@ -157,14 +157,14 @@ func (q renderQuery) title() string {
 	return q.Service + " " + q.Type.SampleType
 }
 
-// period is the time that is shown.
+// period returns the time range as text.
 func (q renderQuery) period() string {
 	const layout = "2006-01-02 15:04:05"
 	return q.from.UTC().Format(layout) + " to " + q.until.UTC().Format(layout) + " UTC"
 }
 
-// file is a name for a download, of letters that every file system and shell
-// takes: service, profile type, begin and end.
+// file returns a name for a download, of characters that are safe in file systems and
+// shells: service, profile type, start and end.
 func (q renderQuery) file(extension string) string {
 	const layout = "20060102T150405Z"
 	service := q.Service

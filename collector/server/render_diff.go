@@ -10,7 +10,7 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// renderDiff answers /render-diff. What both sides have in common may be given
+// renderDiff answers /render-diff. Values that are equal on both sides may be given
 // once, as query, from and until.
 func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, error) {
 	f, err := format(v, diffFormats)
@@ -21,7 +21,7 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 	for _, side := range []string{"left", "right"} {
 		known = append(known, parameter{side + "Query"}, parameter{side + "From"}, parameter{side + "Until"})
 	}
-	if err := only(v, known...); err != nil {
+	if err := checkKnown(v, known...); err != nil {
 		return nil, invalid(err)
 	}
 	var sides [2]renderQuery
@@ -35,21 +35,21 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 	}
 	left, right := sides[0], sides[1]
 	if left.Type != right.Type {
-		return nil, invalid(fmt.Errorf("rightQuery: the profile type is %q, that of leftQuery %q", right.Type, left.Type))
+		return nil, invalid(fmt.Errorf("rightQuery: the profile type is %q, but that of leftQuery is %q", right.Type, left.Type))
 	}
 	asked, shown, err := r.maxNodes(v)
 	if err != nil {
 		return nil, err
 	}
 	if f == "collapsed" {
-		shown = asked // an export is whole, unless the request says
+		shown = asked // an export is complete unless the request limits the nodes
 	}
 	d, err := r.store.Diff(ctx, [2]store.Selection{left.Selection, right.Selection}, [2][]string{}, shown)
 	if err != nil {
 		return nil, code(err)
 	}
 	if d.Nodes[0].Total == 0 && d.Nodes[0].TotalRight == 0 {
-		if err := r.knownIn(ctx, "leftQuery", left.Type); err != nil {
+		if err := r.checkType(ctx, "leftQuery", left.Type); err != nil {
 			return nil, err
 		}
 	}

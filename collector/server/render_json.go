@@ -41,14 +41,14 @@ type flamebearerMetadata struct {
 	// Format is single or, of a diff, double.
 	Format  string `json:"format"`
 	SpyName string `json:"spyName"`
-	// SampleRate is how many of Units are a second, for those of samples.
+	// SampleRate is the number of Units per second, for units that are samples of time.
 	SampleRate int    `json:"sampleRate"`
 	Units      string `json:"units"`
 	Name       string `json:"name"`
 }
 
-// A flamebearerTimeline has a value for each step from StartTime on, both in
-// seconds.
+// A flamebearerTimeline has one value per step of DurationDelta seconds, from StartTime,
+// in Unix seconds.
 type flamebearerTimeline struct {
 	StartTime     int64         `json:"startTime"`
 	Samples       []int64       `json:"samples"`
@@ -72,9 +72,10 @@ func newFlamebearer(f flamebearer, ty profile.Type, format string) flamebearerPr
 	return flamebearerProfile{Version: 1, Flamebearer: f, Metadata: metadataOf(ty, format)}
 }
 
-// metadataOf tells units as Pyroscope's viewers know them (getFormatter of its flame
-// graph): samples are times, of which SampleRate are a second; what they do not know
-// they take for such, so that all that is no time and no bytes is said to be objects.
+// metadataOf returns units that Pyroscope's viewers know (getFormatter of its flame
+// graph). "samples" means time, of which SampleRate samples are a second. Viewers take
+// an unknown unit for samples, so everything that is neither time nor bytes gets the
+// unit "objects".
 func metadataOf(t profile.Type, format string) flamebearerMetadata {
 	m := flamebearerMetadata{Format: format, SampleRate: 100, Units: "objects", Name: t.SampleType}
 	switch d, size := profile.ParseUnit(t.SampleUnit); {
@@ -92,7 +93,7 @@ func metadataOf(t profile.Type, format string) flamebearerMetadata {
 	return m
 }
 
-// isLock reports whether values are of threads that wait for each other.
+// isLock reports whether a type measures threads waiting for each other.
 func isLock(t profile.Type) bool {
 	return t.Name == "mutex" || t.Name == "block" || t.SampleType == "contentions" || strings.HasPrefix(t.SampleType, "lock")
 }
@@ -101,13 +102,14 @@ func (p flamebearerProfile) download() *download {
 	return &download{contentType: "application/json", write: func(w io.Writer) error { return json.NewEncoder(w).Encode(p) }}
 }
 
-// timelineSteps are the distances of a timeline's points, in seconds.
+// timelineSteps are the possible steps of a timeline, in seconds.
 var timelineSteps = []int64{15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400}
 
-// timelinePoints is how many points a timeline has at about most.
+// timelinePoints is the approximate maximum of points in a timeline.
 const timelinePoints = 1500
 
-// timelineStep is the step, in seconds, that is nearest to what gives timelinePoints.
+// timelineStep returns the step, in seconds, that comes closest to timelinePoints
+// points.
 func (l Limits) timelineStep(from, until time.Time) int64 {
 	seconds := until.Sub(from).Seconds()
 	for i, step := range timelineSteps[:len(timelineSteps)-1] {
@@ -119,7 +121,8 @@ func (l Limits) timelineStep(from, until time.Time) int64 {
 	return timelineSteps[len(timelineSteps)-1]
 }
 
-// sumOf is a sum of two that are not negative, or the largest number if it is more.
+// sumOf adds two values that are not negative; a sum that overflows becomes
+// math.MaxInt64.
 func sumOf(a int64, b float64) int64 {
 	if b >= 1<<63 || a > math.MaxInt64-int64(b) {
 		return math.MaxInt64
@@ -127,24 +130,25 @@ func sumOf(a int64, b float64) int64 {
 	return a + int64(b)
 }
 
-// timelines adds the timeline of all that is selected, and of each group if the
-// request asks for groups. Steps are whole: the first is that which from falls into,
-// the last begins before until.
+// timelines adds the timeline of the selection and, if the request asks for groups, one
+// per group. It has whole steps: from the step that contains from, to the last one that
+// begins before until.
 func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q renderQuery, v url.Values) error {
 	step := r.limits.timelineStep(q.from, q.until)
 	first := q.Start / (step * 1000) // in steps
 	n := (q.End-1)/(step*1000) - first + 1
 	req := store.SeriesRequest{Selection: q.Selection, Step: time.Duration(step) * time.Second}
 	req.MaxNodes = 0
-	// A point covers what is after the one before it, up to itself. A profile's time is
-	// its begin, so here a step has its begin and not its end: it ends 1 ms earlier.
+	// A point of Points covers the time after the previous point up to itself, (t-step,
+	// t]. A timeline's step is [t, t+step) by the profiles' start, so its point is 1 ms
+	// before the step's end.
 	req.Start, req.End = (first+1)*step*1000-1, (first+n)*step*1000-1
 	switch _, a := renderAggregation.of(v); a {
 	case "", "sum":
 	case "avg":
 		req.Average = true
 	default:
-		return invalid(fmt.Errorf("aggregation: %q is none of sum, avg", a))
+		return invalid(fmt.Errorf("aggregation: %q is not one of sum, avg", a))
 	}
 	timeline := func(s []store.Series) *flamebearerTimeline {
 		t := &flamebearerTimeline{StartTime: first * step, DurationDelta: step, Samples: make([]int64, n)}
@@ -161,7 +165,7 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 		return code(err)
 	}
 	p.Timeline = timeline(all)
-	// As in Pyroscope, groups are told apart by the first label alone.
+	// As in Pyroscope, only the first label groups.
 	if _, label := renderGroup.of(v); label != "" {
 		req.GroupBy = []string{label}
 		groups, err := r.store.Points(ctx, req)

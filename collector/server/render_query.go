@@ -14,15 +14,16 @@ import (
 
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/timeexpr"
 )
 
-// labelService is the label that has an application's name.
+// labelService is the label whose value is the application's name.
 const labelService = "service_name"
 
 // A renderQuery is one selection of /render and /render-diff.
 type renderQuery struct {
 	store.Selection
-	// Service is whose profiles they are, if the query names it.
+	// Service is the service that the query names, "" if it names none.
 	Service     string
 	from, until time.Time
 }
@@ -30,15 +31,15 @@ type renderQuery struct {
 // renderNames are the parameters of one selection.
 type renderNames struct{ query, from, until parameter }
 
-// defaultRenderRange is the time that is shown unless the request says.
+// defaultRenderRange is the length of the range if the request has no start.
 const defaultRenderRange = time.Hour
 
-// query reads a selection. Errors begin with the parameter's name.
+// query reads a selection. Its errors begin with the parameter's name.
 func (r *renderer) query(ctx context.Context, v url.Values, names renderNames) (q renderQuery, err error) {
 	if q.from, q.until, err = r.times(v, names); err != nil {
 		return q, invalid(err)
 	}
-	// Profiles at both ends count, and none is older than 1970.
+	// Both ends are inclusive. Times before 1970 become 1970.
 	q.Start, q.End = max(q.from.UnixMilli(), 0), max(q.until.UnixMilli(), 0)
 	name, text := names.query.of(v)
 	if text == "" {
@@ -68,13 +69,13 @@ func (r *renderer) times(v url.Values, names renderNames) (from, until time.Time
 	fromName, fromText := names.from.of(v)
 	untilName, untilText := names.until.of(v)
 	if untilText != "" {
-		if until, err = parseTime(untilText, now, true); err != nil {
+		if until, err = timeexpr.Parse(untilText, now, true); err != nil {
 			return from, until, fmt.Errorf("%s: %w", untilName, err)
 		}
 	}
 	from = until.Add(-defaultRenderRange)
 	if fromText != "" {
-		if from, err = parseTime(fromText, now, false); err != nil {
+		if from, err = timeexpr.Parse(fromText, now, false); err != nil {
 			return from, until, fmt.Errorf("%s: %w", fromName, err)
 		}
 	}
@@ -89,12 +90,12 @@ func (r *renderer) times(v url.Values, names renderNames) (from, until time.Time
 	return from, until, nil
 }
 
-// resolve finds the profile type that a name such as my-go-service.cpu means: what
-// the application has stored, or else what its like usually send.
+// resolve finds the profile type that a name such as my-go-service.cpu means: one that
+// the application has stored, or else the likeliest one.
 //
-// A name whose last part is no type that was ever heard of is that of an
-// application alone, and means its CPU time. An application that is not there is
-// no mistake: its first profile may be on the way. field is the parameter's name.
+// If the last part of the name is not a known type, the whole name is an application's
+// and means its CPU time. An unknown application is not an error, since its first
+// profile may be on the way. field is the parameter's name, for errors.
 func (r *renderer) resolve(ctx context.Context, q *renderQuery, field, name string) error {
 	matchers := q.Matchers
 	try := func(service, what string) (bool, error) {
@@ -132,7 +133,8 @@ func (r *renderer) resolve(ctx context.Context, q *renderQuery, field, name stri
 			return err
 		}
 	}
-	// Nothing in this time. What would it be?
+	// Nothing is stored in this time range: use the likeliest type, or one that was
+	// stored at another time.
 	if t, ok := usualLegacyType(what); ok {
 		q.Type, q.Matchers = t, narrowed
 		return nil
@@ -146,7 +148,7 @@ func (r *renderer) resolve(ctx context.Context, q *renderQuery, field, name stri
 		return nil
 	}
 	if service == "" || len(ever) > 0 {
-		return invalid(fmt.Errorf("%s: %q is no profile type of %s; %s", field, what, profile.FormatSelector(narrowed), storedTypes(ever)))
+		return invalid(fmt.Errorf("%s: %q is not a profile type of %s; %s", field, what, profile.FormatSelector(narrowed), storedTypes(ever)))
 	}
 	q.Type, _ = usualLegacyType("cpu")
 	return nil
@@ -167,18 +169,17 @@ func (r *renderer) typesOf(ctx context.Context, ms []*labels.Matcher, start, end
 	return out, nil
 }
 
-// renderNodes is how many nodes a request asks for.
+// renderNodes is the parameter for the number of nodes.
 var renderNodes = parameter{"max-nodes", "maxNodes"}
 
-// maxNodes reads how many nodes a request asks for; 0 is as many as there are by
-// default.
+// maxNodes reads the requested number of nodes, 0 if the request has none.
 func maxNodes(v url.Values) (name string, n int64, err error) {
 	name, text := renderNodes.of(v)
 	if text == "" {
 		return name, 0, nil
 	}
 	if n, err = strconv.ParseInt(text, 10, 64); err != nil {
-		return name, 0, invalid(fmt.Errorf("%s: %q is no number of nodes", name, text))
+		return name, 0, invalid(fmt.Errorf("%s: %q is not a number of nodes", name, text))
 	}
 	return name, n, nil
 }

@@ -212,13 +212,13 @@ func TestRenderLegacyNames(t *testing.T) {
 		require.Equal(t, want+" 7\n", ok(t, url, "/render", "query", query, "format", "collapsed"), query)
 	}
 
-	// What is not there is empty; what cannot be is told.
+	// An unknown application gives an empty answer; an impossible type is an error.
 	for _, q := range []string{"nobody.cpu", "nobody", "no.body", "nobody.alloc_space", "go.app.exceptions", "script.lock_count"} {
 		require.Empty(t, ok(t, url, "/render", "query", q, "format", "collapsed"), q)
 	}
 	resp, body := get(t, url, "/render", "query", "java.coffee", "format", "collapsed")
 	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
-	require.Contains(t, body, `query: \"coffee\" is no profile type of {service_name=\"java\"}; stored are block:delay:nanoseconds:block:count, `)
+	require.Contains(t, body, `query: \"coffee\" is not a profile type of {service_name=\"java\"}; stored are block:delay:nanoseconds:block:count, `)
 	// In a time without profiles it is the type that was stored before.
 	require.Contains(t, ok(t, url, "/render", "query", "script.watts", "until", "now-1h"), `"name":"watts"`)
 }
@@ -510,26 +510,26 @@ func TestRenderMistakes(t *testing.T) {
 		"the same, as pprof":  {"/render?format=pprof&query=a:b:c:d:e", `query: unknown profile type "a:b:c:d:e"`},
 		"labels":              {"/render?query=app.cpu{a}", `query: selector "{a}": 1:3: `},
 		"curl without -g":     {"/render?query=app.cpua=b", "--globoff (-g)"},
-		"from":                {"/render?query=app.cpu&from=yesterday", `from: "yesterday" is no time: `},
-		"until":               {"/render?query=app.cpu&until=now-1x", `until: "now-1x" is no relative time: `},
+		"from":                {"/render?query=app.cpu&from=yesterday", `from: "yesterday" is not a time: `},
+		"until":               {"/render?query=app.cpu&until=now-1x", `until: "now-1x" is not a time: "x" is not a unit`},
 		"empty range":         {"/render?query=app.cpu&from=now&until=now", "from/until: the time range is empty: "},
 		"inverted range":      {"/render?query=app.cpu&from=now&until=now-1h", "from/until: the time range is empty: "},
 		"long range":          {"/render?query=app.cpu&from=now-3d", "from/until: the range of 259200 s is more than 48h0m0s (limits.max_query_range)"},
-		"format":              {"/render?query=app.cpu&format=html", `format: "html" is none of json, collapsed, pprof, dot, svg, speedscope`},
-		"no number":           {"/render?query=app.cpu&max-nodes=1024}", `max-nodes: "1024}" is no number of nodes`},
+		"format":              {"/render?query=app.cpu&format=html", `format: "html" is not one of json, collapsed, pprof, dot, svg, speedscope`},
+		"no number":           {"/render?query=app.cpu&max-nodes=1024}", `max-nodes: "1024}" is not a number of nodes`},
 		"negative nodes":      {"/render?query=app.cpu&maxNodes=-1", "maxNodes: -1 is negative"},
 		"many nodes":          {"/render?query=app.cpu&max-nodes=2000000", "max-nodes: 2000000 is more than 1048576 (limits.max_nodes)"},
-		"aggregation":         {"/render?query=app.cpu&aggregation=max", `aggregation: "max" is none of sum, avg`},
+		"aggregation":         {"/render?query=app.cpu&aggregation=max", `aggregation: "max" is not one of sum, avg`},
 		"escapes":             {"/render?query=app.cpu%zz", "the URL's parameters: invalid URL escape"},
 		"semicolon":           {"/render?query=app.cpu;x", "the URL's parameters: invalid semicolon"},
 		"left query":          {"/render-diff?rightQuery=app.cpu", "leftQuery: is missing; want "},
 		"right query":         {"/render-diff?leftQuery=app.cpu", "rightQuery: is missing; want "},
-		"right time":          {"/render-diff?query=app.cpu&rightFrom=x", `rightFrom: "x" is no time`},
+		"right time":          {"/render-diff?query=app.cpu&rightFrom=x", `rightFrom: "x" is not a time`},
 		"right range":         {"/render-diff?query=app.cpu&rightFrom=now", "rightFrom/rightUntil: the time range is empty"},
-		"types":               {"/render-diff?leftQuery=app.cpu&rightQuery=app.alloc_space", `rightQuery: the profile type is "memory:alloc_space:bytes:space:bytes", that of leftQuery "process_cpu:cpu:nanoseconds:cpu:nanoseconds"`},
-		"format of a diff":    {"/render-diff?query=app.cpu&format=pprof", `format: "pprof" is none of json, collapsed, svg`},
+		"types":               {"/render-diff?leftQuery=app.cpu&rightQuery=app.alloc_space", `rightQuery: the profile type is "memory:alloc_space:bytes:space:bytes", but that of leftQuery is "process_cpu:cpu:nanoseconds:cpu:nanoseconds"`},
+		"format of a diff":    {"/render-diff?query=app.cpu&format=pprof", `format: "pprof" is not one of json, collapsed, svg`},
 		"both types unknown":  {"/render-diff?query=a:b:c:d:e", `leftQuery: unknown profile type "a:b:c:d:e"`},
-		"under another name":  {"/pyroscope/render?name=app.nothing", `name: "nothing" is no profile type of `},
+		"under another name":  {"/pyroscope/render?name=app.nothing", `name: "nothing" is not a profile type of `},
 		"diff under a prefix": {"/pyroscope/render-diff", "leftQuery: is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// The functions here read the fields that requests have in common. Their
-// errors begin with the field's name in the API.
+// The functions in this file read fields that several requests have. Their errors begin
+// with the field's name in the API.
 
 // selection reads profile_typeID, label_selector, start and end.
 func (l Limits) selection(typeID, selector string, start, end int64) (store.Selection, error) {
@@ -37,17 +37,17 @@ func (l Limits) selection(typeID, selector string, start, end int64) (store.Sele
 	return store.Selection{Type: t, Matchers: ms, Start: start, End: end}, nil
 }
 
-// representable refuses times, in ms, that exports and charts could not write: those
-// in ns that an int64 does not hold. Most often the client sent another unit.
+// representable returns an error for a time, in ms, that does not fit into int64
+// nanoseconds, which exports and charts use. Such a time is most often in another unit.
 func representable(ms int64) error {
 	if most := int64(math.MaxInt64 / 1_000_000); ms > most {
-		return fmt.Errorf("start/end: %d is no time in ms since 1970 that can be shown, which %d is the last of; is it in µs or ns?", ms, most)
+		return fmt.Errorf("start/end: %d is past the last time that can be shown, %d ms since 1970; is it in µs or ns?", ms, most)
 	}
 	return nil
 }
 
-// timeRange checks a range that has to be there, and returns its start, which
-// is 1970 if it was before.
+// timeRange checks a required range, and returns its start; a start before 1970 becomes
+// 1970.
 func (l Limits) timeRange(start, end int64) (int64, error) {
 	switch {
 	case start == 0 || end == 0:
@@ -68,7 +68,7 @@ func (l Limits) timeRange(start, end int64) (int64, error) {
 	return start, representable(start)
 }
 
-// length bounds how long a range is.
+// length checks a range against MaxQueryRange.
 func (l Limits) length(start, end int64) error {
 	if most := l.MaxQueryRange; most > 0 && end-start > most.Milliseconds() {
 		return fmt.Errorf("the range of %d s is more than %s (limits.max_query_range)", (end-start)/1000, most)
@@ -76,8 +76,8 @@ func (l Limits) length(start, end int64) error {
 	return nil
 }
 
-// optionalRange reads the range of a look-up of labels or types, where none at
-// all means all that is stored.
+// optionalRange reads the range of a look-up of labels or types. 0 for both ends means
+// all that is stored.
 func (l Limits) optionalRange(start, end int64) (int64, int64, error) {
 	if start == 0 && end == 0 {
 		return 0, math.MaxInt64, nil
@@ -86,8 +86,8 @@ func (l Limits) optionalRange(start, end int64) (int64, int64, error) {
 	return start, end, err
 }
 
-// matchers reads the selectors of a look-up. All of them have to match; none
-// matches everything.
+// matchers reads the selectors of a look-up. A series must match all of them; an empty
+// list matches everything.
 func matchers(selectors []string) ([]*labels.Matcher, error) {
 	var out []*labels.Matcher
 	for i, s := range selectors {
@@ -109,7 +109,8 @@ func (l Limits) nodes(n int64) (int64, error) {
 	return n, nil
 }
 
-// size is how many nodes a flame graph has for which n are asked for.
+// size checks a requested number of nodes, and returns the number that a flame graph
+// then has.
 func (l Limits) size(n int64) (int64, error) {
 	switch {
 	case n < 0:
@@ -124,12 +125,12 @@ func (l Limits) size(n int64) (int64, error) {
 	return 8192, nil
 }
 
-// step reads step, in seconds, of a range that timeRange has accepted. It is the
-// nearest number of milliseconds: clients compute with floating-point numbers.
+// step reads step, in seconds, of a range that timeRange has accepted. It is rounded to
+// milliseconds, since clients compute with floating-point numbers.
 func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
 	switch {
 	case math.IsNaN(seconds) || math.IsInf(seconds, 0):
-		return 0, fmt.Errorf("step: %g is no number of seconds", seconds)
+		return 0, fmt.Errorf("step: %g is not a number of seconds", seconds)
 	case seconds < 0.001:
 		return 0, fmt.Errorf("step: %g s is less than a millisecond", seconds)
 	}
@@ -138,7 +139,7 @@ func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
 	if most <= 0 || most > store.MaxPoints {
 		most, limit = store.MaxPoints, ""
 	}
-	// A range has one step more than fit into it.
+	// A range may touch one step more than fit into it.
 	if steps := (end - start) / ms; steps >= most {
 		return 0, fmt.Errorf("step: %g s gives %d points a series, more than %d%s", seconds, uint64(steps)+1, most, limit)
 	}
@@ -151,7 +152,7 @@ func callSite(s *typesv1.StackTraceSelector) ([]string, error) {
 		return nil, nil
 	}
 	if s.GoPgo != nil {
-		return nil, errors.New("stack_trace_selector.go_pgo: is for the pprof format alone")
+		return nil, errors.New("stack_trace_selector.go_pgo: requires the pprof format")
 	}
 	var out []string
 	for _, loc := range s.CallSite {
@@ -160,8 +161,8 @@ func callSite(s *typesv1.StackTraceSelector) ([]string, error) {
 	return out, nil
 }
 
-// names reads label_names. An empty name is that of no label, and one that is there
-// twice says no more than once.
+// names reads label_names without empty names, which no label has, and without
+// duplicates.
 func names(in []string) []string {
 	out := make([]string, 0, len(in))
 	for _, n := range in {
@@ -195,7 +196,7 @@ func hexIDs[ID any](field string, ids []string, parse func(string) (ID, error)) 
 	return out, nil
 }
 
-// limit reads limit, where 0 is none.
+// limit reads limit; 0 means no limit.
 func limit(n int64) (int64, error) {
 	if n < 0 {
 		return 0, fmt.Errorf("limit: %d is negative", n)
@@ -203,14 +204,14 @@ func limit(n int64) (int64, error) {
 	return n, nil
 }
 
-// oneOf checks an enumeration against the names that its API has.
+// oneOf checks that a value of an enumeration has a name in its API.
 func oneOf[E ~int32](field string, v E, names map[int32]string) error {
 	if _, ok := names[int32(v)]; !ok {
 		var known []string
 		for i := range int32(len(names)) {
 			known = append(known, names[i])
 		}
-		return fmt.Errorf("%s: %d is none of %s", field, v, strings.Join(known, ", "))
+		return fmt.Errorf("%s: %d is not one of %s", field, v, strings.Join(known, ", "))
 	}
 	return nil
 }

@@ -1,11 +1,10 @@
-// Package server answers HTTP for the collector service: Pyroscope's push and
-// query API over Connect, gRPC and gRPC-web, its /render and /render-diff for
-// files by a URL, and the endpoints that Prometheus' users know, /metrics,
-// /-/healthy and /ready.
+// Package server answers HTTP for the collector service: Pyroscope's push and query API
+// over Connect, gRPC and gRPC-web, its /render and /render-diff, which give files by
+// URL, and Prometheus' usual endpoints /metrics, /-/healthy and /ready.
 //
-// It leaves to others how profiles are decoded (collector/ingest), kept and
-// merged (collector/store) and how a page looks (collector/web). Handlers here
-// check a request, call the store and encode the answer.
+// Decoding profiles is left to collector/ingest, storing and merging them to
+// collector/store, and the page to collector/web. Handlers here check a request, call
+// the store and encode the answer.
 package server
 
 import (
@@ -21,20 +20,20 @@ import (
 // Options configure a Server. The zero value serves with the default limits.
 type Options struct {
 	Logger *slog.Logger
-	// Registerer takes the server's own metrics; Gatherer is what /metrics
-	// shows. Both may be nil.
+	// Registerer receives the server's own metrics; Gatherer is served at /metrics. Both
+	// may be nil.
 	Registerer prometheus.Registerer
 	Gatherer   prometheus.Gatherer
 	// Version is what /api/v1/status reports.
 	Version string
 	Limits  Limits
-	// AllowedOrigins are origins of web pages that may send requests, see CheckOrigin.
-	// The service's own page may send them in any case.
+	// AllowedOrigins are the origins of web pages that may send requests, see
+	// CheckOrigin. The built-in page is always allowed.
 	AllowedOrigins []string
 }
 
-// A Server is an http.Handler. It answers /ready, /metrics and /api/v1/status
-// from the start, and the API from Open on. It is safe for concurrent use.
+// A Server is an http.Handler. It answers /ready, /metrics and /api/v1/status at once,
+// and the API after Open. It is safe for concurrent use.
 type Server struct {
 	Health
 
@@ -63,14 +62,14 @@ func New(o Options) *Server {
 		s.base.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 	}
 	for _, p := range patterns() {
-		s.base.HandleFunc(p, s.whenOpen)
+		s.base.HandleFunc(p, s.serveAPI)
 	}
 	s.handler = s.protectOrigins(timed(s.base), o.AllowedOrigins)
 	return s
 }
 
-// Handle adds a handler for requests that nothing of the server's own answers,
-// such as the built-in page. Call it before the first request.
+// Handle adds a handler, such as that of the built-in page, for paths that the server
+// itself does not answer. Call it before the first request.
 func (s *Server) Handle(pattern string, h http.Handler) { s.base.Handle(pattern, h) }
 
 // ServeHTTP answers one request.

@@ -15,20 +15,20 @@ import (
 	"github.com/flameline/flameline/collector/store"
 )
 
-// What a client may keep here is bounded, lest the store be used as a disk.
+// These limits keep clients from using the settings as general storage.
 const (
 	maxSettings         = 1000
 	maxSettingNameBytes = 256
 	maxSettingBytes     = 64 << 10
 )
 
-// settings is settings.v1.SettingsService: texts that clients keep, such as the
-// preferences of Grafana's Profiles Drilldown, which does not start without it.
-// A text that was set is on disk.
+// settings is settings.v1.SettingsService: named texts that clients store, such as the
+// preferences of Grafana's Profiles Drilldown, which does not start without this
+// service. Set returns once the text is on disk.
 type settings struct {
 	store Store
 	now   func() time.Time
-	// count is held while a setting is counted and kept.
+	// count is held while a new setting is checked against maxSettings and stored.
 	count sync.Mutex
 }
 
@@ -47,7 +47,7 @@ func (s *settings) Get(ctx context.Context, _ *connect.Request[settingsv1.GetSet
 	return connect.NewResponse(resp), nil
 }
 
-// Set keeps a setting, unless a newer one of its name is there.
+// Set stores a setting, unless a newer one of the same name exists.
 func (s *settings) Set(ctx context.Context, req *connect.Request[settingsv1.SetSettingsRequest]) (*connect.Response[settingsv1.SetSettingsResponse], error) {
 	m := req.Msg.GetSetting()
 	switch {
@@ -69,7 +69,7 @@ func (s *settings) Set(ctx context.Context, req *connect.Request[settingsv1.SetS
 	known := slices.ContainsFunc(found, func(f store.Setting) bool { return f.Name == m.Name })
 	if !known && len(found) >= maxSettings {
 		return nil, connect.NewError(connect.CodeResourceExhausted,
-			fmt.Errorf("setting.name: %.100q would be one more than the %d settings that are kept; delete one that is not needed", m.Name, maxSettings))
+			fmt.Errorf("setting.name: %.100q would exceed the limit of %d settings; delete one that is not needed", m.Name, maxSettings))
 	}
 	set := store.Setting{Name: m.Name, Value: m.Value, Modified: m.ModifiedAt}
 	if set.Modified <= 0 {
@@ -85,7 +85,7 @@ func (s *settings) Set(ctx context.Context, req *connect.Request[settingsv1.SetS
 	}), nil
 }
 
-// Delete forgets a setting, if it is there.
+// Delete deletes a setting. Deleting one that does not exist is not an error.
 func (s *settings) Delete(ctx context.Context, req *connect.Request[settingsv1.DeleteSettingsRequest]) (*connect.Response[settingsv1.DeleteSettingsResponse], error) {
 	if req.Msg.GetName() == "" {
 		return nil, invalid(errors.New("name: is empty"))

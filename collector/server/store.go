@@ -10,9 +10,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Store is what the server needs of a store; *store.DB is one. It is safe for
-// concurrent use. Times are Unix milliseconds; a profile is in a range when
-// start <= its time <= end.
+// Store is the interface that the server needs; *store.DB implements it. It is safe for
+// concurrent use. Times are Unix milliseconds, and ranges include both ends.
 type Store interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
@@ -30,11 +29,12 @@ type Store interface {
 	SetSetting(ctx context.Context, s store.Setting) error
 	DeleteSetting(ctx context.Context, name string) error
 	Backup(ctx context.Context, w io.Writer) (store.Backup, error)
-	// Writable returns why no profiles are taken at present, nil if they are.
+	// Writable returns nil if the store accepts profiles, else the reason why not.
 	Writable() error
-	// Damage lists what cannot be read.
+	// Damage lists the data that cannot be read.
 	Damage() []store.Damage
-	// Reductions lists the services that have reached the limit on series.
+	// Reductions lists the services that exceeded the limit on series, and whose labels
+	// were reduced.
 	Reductions() []store.Reduction
 }
 

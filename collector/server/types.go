@@ -10,9 +10,9 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// usualTypes are the types that the field's profilers send, by name: the sample
-// types and units. A query for one of them that nobody has sent yet is no
-// mistake; a dashboard asks for it before the first profile is there.
+// usualTypes are the types that common profilers send: by name, the sample types and
+// units. A query for one of them is not an error before the first such profile is
+// stored, since dashboards ask early.
 var usualTypes = map[string][]string{
 	"process_cpu": {"cpu:nanoseconds", "samples:count"},
 	"wall":        {"wall:nanoseconds", "samples:count"},
@@ -32,15 +32,10 @@ var usualTypes = map[string][]string{
 	"exceptions":    {"exceptions:count", "samples:count"},
 }
 
-// known is asked when an answer is empty: it refuses a type that is neither
-// usual nor was ever stored, since that is a slip of the pen rather than a
-// quiet hour.
-func (q *querier) known(ctx context.Context, t profile.Type) error {
-	return q.knownIn(ctx, "profile_typeID", t)
-}
-
-// knownIn is known for a request that names the type in another field.
-func (q *querier) knownIn(ctx context.Context, field string, t profile.Type) error {
+// checkType returns an error if a type is neither usual nor was ever stored. It is
+// called when an answer is empty, to tell a misspelt type from a range without profiles.
+// field is the request's field that names the type.
+func (q *querier) checkType(ctx context.Context, field string, t profile.Type) error {
 	if slices.Contains(usualTypes[t.Name], t.SampleType+":"+t.SampleUnit) {
 		return nil
 	}
@@ -54,7 +49,7 @@ func (q *querier) knownIn(ctx context.Context, field string, t profile.Type) err
 	return invalid(fmt.Errorf("%s: unknown profile type %q; %s", field, t, storedTypes(stored)))
 }
 
-// storedTypes tells which types there are.
+// storedTypes lists the stored types for an error message.
 func storedTypes(stored []profile.Type) string {
 	if len(stored) == 0 {
 		return "nothing is stored yet"

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A cgroup is what a control group says about a process in it.
+// A cgroup is the information that a control group's path gives about a process.
 type cgroup struct {
 	container string // full ID of the innermost container, "" if none
 	unit      string // systemd service without suffix and instance, "" if none
@@ -23,8 +23,8 @@ func parseCgroup(data []byte) cgroup {
 			continue
 		}
 		found := parseCgroupPath(parts[2])
-		// A container in any hierarchy counts; on hosts with both versions the
-		// second one may know no more than the container runtime's own unit.
+		// A container in any hierarchy takes precedence: on hosts with both versions,
+		// the version 2 path may show only the container runtime's own unit.
 		rank := 0
 		switch {
 		case found.container != "":
@@ -43,8 +43,8 @@ func parseCgroup(data []byte) cgroup {
 	return best
 }
 
-// parseCgroupPath finds the container and the unit in a path. A unit above the
-// container is the runtime's, not the process'; a unit in the container is.
+// parseCgroupPath finds the container and the unit in a path. A unit above the container
+// is the container runtime's, one within it the process'.
 func parseCgroupPath(path string) cgroup {
 	var c cgroup
 	for component := range strings.SplitSeq(path, "/") {
@@ -92,9 +92,9 @@ func isHex(s string) bool {
 	return strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// serviceUnit returns the name of a systemd service, without suffix and
-// instance: php-fpm@8.2.service is php-fpm. The manager of a user
-// (user@1000.service) is none: what runs below it are the user's programs.
+// serviceUnit returns the name of a systemd service, without suffix and instance:
+// php-fpm@8.2.service is php-fpm. The manager of a user (user@1000.service) does not
+// count, since the user's own programs run below it.
 func serviceUnit(component string) (name string, ok bool) {
 	name, ok = strings.CutSuffix(component, ".service")
 	if !ok || name == "" {

@@ -16,8 +16,8 @@ func parseCmdline(data []byte) []string {
 	return strings.Split(text, "\x00")
 }
 
-// program returns what a process runs: for an interpreter the script, module,
-// jar or class, else the executable's name. args[0] serves if exe is unknown.
+// program returns the name of what a process runs: for an interpreter the script,
+// module, jar or class, else the executable. args[0] is used if exe is unknown.
 func program(exe string, args []string) string {
 	name := executableName(exe)
 	if name == "busybox" || name == "" {
@@ -45,9 +45,9 @@ func program(exe string, args []string) string {
 	return name
 }
 
-// processTitle returns the program that a process has set as its title, such
-// as gunicorn of "gunicorn: worker [app]" or puma of "puma 6.4.0 (tcp://...)";
-// "" if arg is the name that it was started under.
+// processTitle returns the program that a process has set as its title, such as gunicorn
+// in "gunicorn: worker [app]" or puma in "puma 6.4.0 (tcp://...)"; "" if arg is the name
+// under which it was started.
 func processTitle(arg, exe string) string {
 	word, rest, _ := strings.Cut(arg, " ")
 	word = executableName(strings.TrimSuffix(word, ":"))
@@ -73,18 +73,17 @@ var aliases = map[string]string{
 	"luajit": "lua", "Rscript": "R",
 }
 
-// A language knows the command line of an interpreter.
+// A language describes the command line of an interpreter.
 type language struct {
-	// values are options that take the next argument as their value.
+	// values are options whose value is the next argument.
 	values []string
-	// code are options that carry the program itself.
+	// code are options whose value is source code.
 	code []string
-	// names are options whose value is the program.
+	// names are options whose value is the program's name.
 	names []string
-	// short is the letters of one-letter options that may be joined (-uBm
-	// MODULE).
+	// short are one-letter options, which may be joined (-uBm MODULE).
 	short letters
-	// verbs are subcommands in front of the program.
+	// verbs are subcommands before the program.
 	verbs []string
 	// only, if set, is the suffix that the program must have.
 	only string
@@ -93,7 +92,7 @@ type language struct {
 // letters are one-letter options by what they take.
 type letters struct {
 	value  string // a value, joined or in the next argument
-	joined string // a value, joined or none
+	joined string // an optional value, joined
 	code   string // the program itself
 	name   string // the name of the program
 }
@@ -135,8 +134,8 @@ var languages = map[string]language{
 	"R":      {names: []string{"-f"}, code: []string{"-e"}},
 }
 
-// program returns what the arguments of an interpreter run, "" if that has no
-// name: code on the command line or from standard input.
+// program returns the program that an interpreter's arguments name, "" if they name none
+// because the code is on the command line or on standard input.
 func (l language) program(args []string) string {
 	verbs := l.verbs
 	for len(args) > 0 {
@@ -181,7 +180,7 @@ func (l language) program(args []string) string {
 	return ""
 }
 
-// What a one-letter option takes.
+// What a one-letter option takes as its value.
 const (
 	takesNothing = iota
 	takesValue
@@ -190,8 +189,8 @@ const (
 	takesName
 )
 
-// split reads one-letter options behind one dash up to the first that takes
-// something, and returns what that is and what is joined to it.
+// split reads joined one-letter options up to the first that takes a value. It returns
+// the kind of that value, and the part of it that is joined.
 func (l letters) split(options string) (value string, takes int) {
 	for i := range len(options) {
 		for takes, set := range []string{takesValue: l.value, takesJoined: l.joined, takesCode: l.code, takesName: l.name} {
@@ -204,14 +203,14 @@ func (l letters) split(options string) (value string, takes int) {
 }
 
 var (
-	// extensions are what is stripped of the names of programs.
+	// extensions are removed from the names of programs.
 	extensions = []string{
 		".py", ".pyc", ".pyz", ".pyw", ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".jsx", ".tsx",
 		".rb", ".ru", ".pl", ".php", ".phar", ".sh", ".bash", ".zsh", ".ksh", ".jar", ".war", ".java", ".dll", ".lua", ".R", ".r",
 	}
-	// version is the end of a jar's name: app-1.2.3-SNAPSHOT.
+	// version matches the version at the end of a jar's name: app-1.2.3-SNAPSHOT.
 	version = regexp.MustCompile(`[-_]v?\d+(\.\d+)+([-.+_].*)?$`)
-	// asDirectory are the files that stand for their directory.
+	// asDirectory are files that are called by their directory's name.
 	asDirectory = map[string]bool{"__main__": true, "index": true}
 )
 
@@ -220,11 +219,11 @@ func (l language) name(arg string) string {
 	if l.only != "" && !strings.HasSuffix(arg, l.only) {
 		return ""
 	}
-	// A descriptor, as in bash /dev/fd/3, is no name.
+	// A descriptor, as in bash /dev/fd/3, has no useful name.
 	if strings.HasPrefix(arg, "/dev/") || strings.HasPrefix(arg, "/proc/") {
 		return ""
 	}
-	// A module with its main class, or a URL that deno runs.
+	// arg may be a module with its main class, or a URL that deno runs.
 	arg, _, _ = strings.Cut(arg, "?")
 	if !strings.HasPrefix(arg, "/") && strings.Count(arg, "/") == 1 && len(l.names) > 0 && slices.Contains(l.names, "--module") && !strings.Contains(arg, ".jar") && !strings.HasPrefix(arg, "./") {
 		arg, _, _ = strings.Cut(arg, "/")

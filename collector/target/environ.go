@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Environment variables of OpenTelemetry that name a service.
+// OpenTelemetry's environment variables that name a service.
 const (
 	envServiceName = "OTEL_SERVICE_NAME"
 	envResource    = "OTEL_RESOURCE_ATTRIBUTES"
@@ -33,12 +33,12 @@ func serviceFromEnv(get func(name string) string) string {
 	return resourceAttribute(get(envResource), "service.name")
 }
 
-// resourceAttribute returns the value of a key in a list as W3C Baggage writes
-// it: key=value pairs with percent-encoded values, separated by commas. As in
-// OpenTelemetry's SDKs the last of equal keys counts.
+// resourceAttribute returns the value of a key in a list in the form of W3C Baggage:
+// key=value pairs with percent-encoded values, separated by commas. As in
+// OpenTelemetry's SDKs, the last of equal keys counts.
 func resourceAttribute(list, key string) (value string) {
 	for pair := range strings.SplitSeq(list, ",") {
-		// What follows a semicolon are properties of the pair.
+		// Properties of the pair follow a semicolon.
 		pair, _, _ = strings.Cut(pair, ";")
 		k, v, ok := strings.Cut(pair, "=")
 		if !ok || unescaped(strings.TrimSpace(k)) != key {
@@ -49,7 +49,7 @@ func resourceAttribute(list, key string) (value string) {
 	return value
 }
 
-// unescaped decodes percent-encoding; what is malformed stays as it is.
+// unescaped decodes percent-encoding. It returns malformed text unchanged.
 func unescaped(s string) string {
 	if out, err := url.PathUnescape(s); err == nil {
 		return out

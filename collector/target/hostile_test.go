@@ -30,9 +30,9 @@ func procOf(t *testing.T, root, pid string, files map[string][]byte) {
 
 var plainStat = []byte("7 (shop) S 1 7 7 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 100 1 1 1 1 1 1 1 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 1 1 1 1 1 1 1 0\n")
 
-// TestLabelsOfSilentProcess puts a pipe, which nobody writes to, into the place of
-// a process' command line. What is known of the process serves; others are read
-// as ever, and the process is not asked again.
+// TestLabelsOfSilentProcess puts a pipe, which nobody writes to, into the place of a
+// process' command line. What is known of the process serves; others are read as ever,
+// and the process is not read again.
 func TestLabelsOfSilentProcess(t *testing.T) {
 	root := t.TempDir()
 	procOf(t, root, "7", map[string][]byte{"stat": plainStat, "cgroup": []byte("0::/\n"), "environ": nil})

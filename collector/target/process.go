@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// maxProcFile bounds what is read of one file of a process. An environment
-// may have megabytes; OpenTelemetry's variables are hardly at its end.
+// maxProcFile bounds the bytes read of one file of a process. An environment may have
+// megabytes, but OpenTelemetry's variables are seldom at its end.
 const maxProcFile = 256 << 10
 
 // flagKernelThread is PF_KTHREAD, in the flags of /proc/PID/stat.
@@ -19,30 +19,30 @@ const flagKernelThread = 0x00200000
 
 var errMalformedStat = errors.New("malformed stat")
 
-// A stat is what /proc/PID/stat says about a process. It is comparable:
-// another process under the same PID has another start, and another program
-// in the same process has other addresses.
+// A stat is the part of /proc/PID/stat that identifies a process. It is comparable:
+// another process with the same PID has another start time, and another program in the
+// same process has other addresses.
 type stat struct {
-	comm   string // as the main thread names itself
-	kernel bool   // a thread of the kernel
+	comm   string // the main thread's name
+	kernel bool   // it is a kernel thread
 	image  image
 }
 
-// An image identifies the run of one program: exec changes it.
+// An image identifies one execution of a program: exec changes it.
 type image struct {
 	start              uint64 // clock ticks after boot
-	code, stack, argv0 uint64 // addresses; 0 without the privilege to see them
+	code, stack, argv0 uint64 // addresses; 0 without permission to read them
 }
 
-// parseStat reads /proc/PID/stat: PID (COMM) STATE and 49 numbers. COMM may
-// hold anything.
+// parseStat reads /proc/PID/stat: PID (COMM) STATE and 49 numbers. COMM may contain any
+// bytes.
 func parseStat(data []byte) (stat, error) {
 	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
 	if open < 0 || end < open {
 		return stat{}, errMalformedStat
 	}
 	fields := strings.Fields(string(data[end+1:]))
-	// The first field behind the name is number 3 in proc(5).
+	// The first field after the name is number 3 in proc(5).
 	number := func(n int) uint64 {
 		if n-3 >= len(fields) {
 			return 0
@@ -60,7 +60,7 @@ func parseStat(data []byte) (stat, error) {
 	}, nil
 }
 
-// A process is what procfs tells about one.
+// A process is the information that procfs gives about a process.
 type process struct {
 	stat
 	exe     string // path, "" if unknown
@@ -100,8 +100,8 @@ func (p procfs) exe(pid int) string {
 	return strings.TrimSuffix(target, " (deleted)")
 }
 
-// process reads everything about a process. What is not permitted to be read
-// is left empty.
+// process reads everything about a process. Information that may not be read is left
+// empty.
 func (p procfs) process(pid int) (process, error) {
 	for range 3 {
 		before, err := p.stat(pid)
@@ -119,12 +119,12 @@ func (p procfs) process(pid int) (process, error) {
 		out.environ, _ = p.read(pid, "environ")
 		cmdline, _ := p.read(pid, "cmdline")
 		out.args = parseCmdline(cmdline)
-		// A program may have been replaced by another one meanwhile.
+		// The process may have executed another program meanwhile.
 		if after, err := p.stat(pid); err != nil {
 			return process{}, err
 		} else if after.image == before.image {
 			return out, nil
 		}
 	}
-	return process{}, errors.New("program changes all the time")
+	return process{}, errors.New("the process executes one program after another")
 }

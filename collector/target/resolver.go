@@ -18,18 +18,18 @@ import (
 const (
 	defaultCacheSize = 8192
 
-	// A process is trusted to run the same program for trustTime; where the
-	// sampler has seen another executable, for trustOther.
+	// A process is assumed to run the same program for trustTime; if the sampler reports
+	// another executable, for trustOther.
 	trustTime  = time.Second
 	trustOther = 50 * time.Millisecond
 
-	// readTimeout is how long reading about a process may take, maxStuck how many
-	// reads that took longer may be left waiting, silentTime how long their
-	// processes are left alone.
+	// readTimeout bounds reading about a process, maxStuck the reads that have exceeded
+	// it and are still blocked; silentTime is how long a process is not read again after
+	// that.
 	readTimeout = 2 * time.Second
 	maxStuck    = 64
 	silentTime  = 10 * time.Minute
-	silentQuiet = 10 * time.Second // between two log lines
+	silentQuiet = 10 * time.Second // least time between two log messages
 )
 
 // A Resolver finds the labels of processes. It is safe for concurrent use.
@@ -44,8 +44,8 @@ type Resolver struct {
 	size    prometheus.Gauge
 
 	mu     sync.Mutex
-	silent map[int]time.Time     // processes that did not answer, by PID, and until when they are not asked
-	warned time.Time             // when one of them was logged last
+	silent map[int]time.Time     // until when processes whose files did not answer are not read, by PID
+	warned time.Time             // time of the last log message about one of them
 	known  map[int]*list.Element // by PID
 	recent *list.List            // of *entry, most recently used first
 }
@@ -96,9 +96,9 @@ func New(o Options) *Resolver {
 	return r
 }
 
-// Labels returns the labels of a process: service_name, comm, exe, container
-// (if any) and node. They are kept by PID and start of the program; hint
-// serves when the process is gone already. PID 0 is the kernel.
+// Labels returns the labels of a process: service_name, comm, exe, container (if any)
+// and node. They are cached by PID and start of the program. hint is used if the process
+// has ended already. PID 0 is the kernel.
 func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
 	if pid == 0 {
 		return r.labels(process{stat: stat{comm: cmp.Or(hint.Comm, "swapper"), kernel: true}}, "")
@@ -108,9 +108,9 @@ func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
 		r.lookups.WithLabelValues("cache").Inc()
 		return ls
 	}
-	p, err := ask(r, pid, r.procfs.process)
+	p, err := readProcess(r, pid, r.procfs.process)
 	if err != nil || !p.kernel && p.exe == "" && len(p.args) == 0 {
-		return r.gone(pid, hint)
+		return r.endedLabels(pid, hint)
 	}
 	p.exe = cmp.Or(p.exe, hint.Exe)
 	if p.cgroup.container == "" {
@@ -122,7 +122,7 @@ func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
 	return ls
 }
 
-// cached returns the labels of a process that still runs the same program.
+// cached returns the cached labels of a process that still runs the same program.
 func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, bool) {
 	r.mu.Lock()
 	el := r.known[pid]
@@ -141,12 +141,13 @@ func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, boo
 	if now.Sub(e.checked) < trust {
 		return e.labels, true
 	}
-	same, err := ask(r, pid, func(pid int) (bool, error) {
+	same, err := readProcess(r, pid, func(pid int) (bool, error) {
 		s, err := r.procfs.stat(pid)
 		if err != nil || s.image != e.image {
 			return false, err
 		}
-		// Where addresses are hidden or not random, exec shows in the link.
+		// If addresses are hidden or not random, exec is visible by the link to the
+		// executable.
 		exe := r.procfs.exe(pid)
 		return exe == "" || exe == e.exe, nil
 	})
@@ -161,10 +162,11 @@ func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, boo
 	return e.labels, true
 }
 
-// ask reads about a process. Some of procfs is in the memory of the process (its
-// arguments and its environment), which may be mapped from a file system that
-// does not answer. Such a process is not asked again for a while.
-func ask[T any](r *Resolver, pid int, read func(pid int) (T, error)) (T, error) {
+// readProcess calls a function that reads about a process, with a timeout. Some of procfs is in
+// the memory of the process (its arguments and its environment), which may be mapped
+// from a file system that does not answer. Such a process is not read again for
+// silentTime.
+func readProcess[T any](r *Resolver, pid int, read func(pid int) (T, error)) (T, error) {
 	var none T
 	r.mu.Lock()
 	silent := time.Now().Before(r.silent[pid])
@@ -194,9 +196,9 @@ func ask[T any](r *Resolver, pid int, read func(pid int) (T, error)) (T, error) 
 	return none, err
 }
 
-// gone returns the labels of a process that cannot be read any more: what was
-// known of it, else what the hint tells.
-func (r *Resolver) gone(pid int, hint Hint) labels.Labels {
+// endedLabels returns the labels of a process that cannot be read any more: the cached ones,
+// else those that follow from the hint.
+func (r *Resolver) endedLabels(pid int, hint Hint) labels.Labels {
 	r.mu.Lock()
 	el := r.known[pid]
 	r.mu.Unlock()
@@ -214,8 +216,8 @@ func (r *Resolver) gone(pid int, hint Hint) labels.Labels {
 	return r.labels(p, serviceFromEnv(func(name string) string { return hint.Env[name] }))
 }
 
-// remember keeps the labels of a process and forgets those that were not used
-// for longest.
+// remember caches the labels of a process, and drops those that were not used for the
+// longest time.
 func (r *Resolver) remember(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,13 +13,13 @@ import (
 const (
 	// maxLabelValue bounds label values, in bytes.
 	maxLabelValue = 512
-	// shortID is the length of a container ID as people read it.
+	// shortID is the length of a container ID as tools display it.
 	shortID = 12
 	unknown = "unknown"
 )
 
-// labels returns the labels of a process. configured is the service name that
-// its environment gives, "" if none.
+// labels returns the labels of a process. configured is the service name from its
+// environment, "" if there is none.
 func (r *Resolver) labels(p process, configured string) labels.Labels {
 	comm := p.comm
 	if p.kernel {
@@ -40,7 +40,7 @@ func (r *Resolver) labels(p process, configured string) labels.Labels {
 	return b.Labels()
 }
 
-// service chooses the service name; the package comment has the order.
+// service chooses the service name, in the order that the package comment gives.
 func (r *Resolver) service(p process, configured string) string {
 	if p.kernel {
 		return KernelService
@@ -59,7 +59,7 @@ func (r *Resolver) service(p process, configured string) string {
 	return unknown
 }
 
-// containerName returns the name that people know a container by.
+// containerName returns a container's name, or its short ID if the name is unknown.
 func (r *Resolver) containerName(id string) string {
 	if id == "" {
 		return ""
@@ -75,9 +75,9 @@ func (r *Resolver) containerName(id string) string {
 	return id
 }
 
-// kernelThread returns the name of a thread of the kernel without the CPU or
-// number that tells it from its like: kworker/0:1-events is kworker,
-// ksoftirqd/3 is ksoftirqd. Interrupt threads keep the device.
+// kernelThread returns the name of a kernel thread without the CPU or number that
+// distinguishes threads of the same kind: kworker/0:1-events is kworker, ksoftirqd/3 is
+// ksoftirqd. Interrupt threads keep the device.
 func kernelThread(comm string) string {
 	if strings.HasPrefix(comm, "irq/") {
 		return comm
@@ -105,10 +105,10 @@ func executableName(exe string) string {
 	return strings.TrimPrefix(name, "memfd:")
 }
 
-// labelValue makes a string fit for a label: valid UTF-8, without control
-// characters (which terminals obey) and white space around it, of bounded length.
+// labelValue makes a string valid as a label value: UTF-8 of bounded length, without
+// control characters, which terminals interpret, and without surrounding white space.
 func labelValue(s string) string {
-	// No more is kept of it in the end, whatever it holds.
+	// Longer input is cut first, since the result is shorter in any case.
 	s = s[:min(len(s), 4*maxLabelValue)]
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 	s = strings.Map(func(r rune) rune {

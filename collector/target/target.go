@@ -1,7 +1,7 @@
-// Package target tells what a process is: the labels of the series that its
-// profiles belong to, from procfs: environment, control group, command line.
+// Package target determines the labels of a process' profiles from procfs: environment,
+// control group, command line.
 //
-// The service name is the first that is known of:
+// The service name is the first of these that is known:
 //
 //  1. OTEL_SERVICE_NAME, or service.name in OTEL_RESOURCE_ATTRIBUTES, of the
 //     process' environment;
@@ -14,11 +14,11 @@
 //     is http.server), the jar without version, the main class;
 //  5. the name of the executable.
 //
-// Threads of the kernel are the service "kernel"; their comm has no CPU number
+// Kernel threads are the service "kernel"; their comm has no CPU number
 // (kworker/0:1-events is kworker).
 //
-// It leaves sampling to sample and names that only an API knows (pods, images)
-// to its callers.
+// Sampling is left to package sample, and names that only an API knows (pods, images) to
+// callers.
 package target
 
 import (
@@ -27,9 +27,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Label names. service_name, comm and node are always there, exe but for
-// threads of the kernel, container where the process runs in one. No label
-// tells a process or thread from its like.
+// Label names. service_name, comm and node are always present, exe except for kernel
+// threads, container if the process runs in one. No label distinguishes processes or
+// threads of the same program.
 const (
 	LabelService   = "service_name"
 	LabelComm      = "comm"
@@ -38,7 +38,7 @@ const (
 	LabelNode      = "node"
 )
 
-// KernelService is the service name of the kernel's own threads.
+// KernelService is the service name of kernel threads.
 const KernelService = "kernel"
 
 // Options configure a Resolver; the zero value is useful.
@@ -51,16 +51,16 @@ type Options struct {
 	Node string
 	// CacheSize bounds the number of processes kept; 0 is 8192.
 	CacheSize int
-	// ContainerName, if set, returns the name that people know a container
-	// by, "" if it knows none. It is called with the full ID.
+	// ContainerName, if set, returns a container's name by its full ID, "" if the name
+	// is unknown.
 	ContainerName func(id string) string
 }
 
-// A Hint is what the sampler knows about a process already. It serves when
-// the process is gone before it was looked at.
+// A Hint is what the sampler knows about a process. It is used if the process has ended
+// before its files were read.
 type Hint struct {
 	Comm        string            // the thread's name
 	Exe         string            // path of the executable
 	ContainerID string            // "" if none or unknown
-	Env         map[string]string // the variables that were captured
+	Env         map[string]string // captured environment variables
 }

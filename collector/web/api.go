@@ -23,7 +23,7 @@ type queryRequest struct {
 	To      string            `json:"to"`
 }
 
-// queryHead is what Grafana reads of each query.
+// queryHead is the part of a query that Grafana itself reads.
 type queryHead struct {
 	RefID         string  `json:"refId"`
 	QueryType     string  `json:"queryType"`
@@ -31,8 +31,8 @@ type queryHead struct {
 	MaxDataPoints int64   `json:"maxDataPoints"`
 }
 
-// queryHandler answers as Grafana's /api/ds/query does, errors of single
-// queries included: those come with status 207.
+// queryHandler answers as Grafana's /api/ds/query does. If single queries fail, their
+// errors are in the answer and the status is 207.
 func queryHandler(source backend.QueryDataHandler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req, err := readQueries(http.MaxBytesReader(w, r.Body, maxQueryBytes), time.Now())
@@ -64,7 +64,7 @@ func readQueries(body io.Reader, now time.Time) (*backend.QueryDataRequest, erro
 		return nil, client.Invalidf("body", "%w", err)
 	}
 	if len(in.Queries) == 0 {
-		return nil, client.Invalidf("queries", "there is none")
+		return nil, client.Invalidf("queries", "there are none")
 	}
 	from, to, err := query.ParseRange(in.From, in.To, now)
 	if err != nil {
@@ -81,7 +81,7 @@ func readQueries(body io.Reader, now time.Time) (*backend.QueryDataRequest, erro
 			head.RefID = "A"
 		}
 		if seen[head.RefID] {
-			return nil, client.Invalidf(fmt.Sprintf("queries[%d].refId", i), "%q is there twice", head.RefID)
+			return nil, client.Invalidf(fmt.Sprintf("queries[%d].refId", i), "%q occurs twice", head.RefID)
 		}
 		seen[head.RefID] = true
 		req.Queries = append(req.Queries, backend.DataQuery{

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// contentTypes are those of the page's files. They are listed here because
-// the system's own table differs from machine to machine.
+// contentTypes are the content types of the page's files. The system's table is not
+// used, since it differs between machines.
 var contentTypes = map[string]string{
 	".html":  "text/html; charset=utf-8",
 	".js":    "text/javascript; charset=utf-8",
@@ -33,8 +33,8 @@ const notBuilt = `<!doctype html>
 </html>
 `
 
-// staticHandler serves the page's files. Those under assets/ have a hash of
-// their content in their name and may be kept for good.
+// staticHandler serves the page's files. Names under assets/ contain a hash of the
+// content, so browsers may keep those files without asking again.
 func staticHandler(files fs.FS) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")

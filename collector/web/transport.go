@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// inProcess is an http.RoundTripper that calls a handler. It returns once the
-// handler has; ending a request early is the handler's part, by its context.
+// inProcess is an http.RoundTripper that calls a handler. It returns when the handler
+// has returned; a handler that should stop early must watch its context.
 type inProcess struct{ handler http.Handler }
 
 // RoundTrip serves the request from memory.

@@ -1,9 +1,9 @@
-// Package web serves the collector's built-in page and the part of Grafana's
-// HTTP API that the page needs: queries, resources, health and the drilldown,
-// all answered by the handlers of the Grafana plugin.
+// Package web serves the collector's built-in page and the part of Grafana's HTTP API
+// that the page needs: queries, resources, health and the drilldown, all answered by the
+// handlers of the Grafana plugin.
 //
-// It never touches the store. The plugin's handlers call the server's own API
-// as they do in Grafana, only without a network between.
+// It does not use the store. The plugin's handlers call the server's API as in Grafana,
+// but within the process.
 package web
 
 import (
@@ -26,9 +26,9 @@ var dist embed.FS
 
 // Options configure the page.
 type Options struct {
-	// API answers the calls of the query API, such as
-	// /querier.v1.QuerierService/SelectSeries, and /api/v1/status. It must not
-	// ask for credentials: who may see the page may see the profiles.
+	// API serves the query API, such as /querier.v1.QuerierService/SelectSeries, and
+	// /api/v1/status. It must not require credentials: whoever may see the page may see
+	// the profiles.
 	API http.Handler
 	// MinStep is the least step of the page's charts; 0 for the plugin's
 	// default.
@@ -59,10 +59,10 @@ func Handler(o Options) http.Handler {
 	mux.Handle("GET /api/resources/", http.StripPrefix("/api/resources", resources))
 	mux.Handle("GET /drilldown", resources)
 	mux.Handle("GET /", staticHandler(o.Files))
-	return gzhttp.GzipHandler(mux) // the page is 4 MB of scripts, and may be far away over ssh
+	return gzhttp.GzipHandler(mux) // the page is 4 MB of scripts, which may go over a slow ssh tunnel
 }
 
-// pageLink is the address of the page with a drilldown's query.
+// pageLink returns the address of the page with a drilldown's query.
 func pageLink(_ context.Context, d query.Drilldown) string {
 	values := url.Values{
 		"from": {d.From}, "to": {d.To},

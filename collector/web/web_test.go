@@ -134,7 +134,7 @@ func TestBadQueryRequests(t *testing.T) {
 	srv := start(t, api{})
 	for body, want := range map[string]string{
 		`{`:                                      "body: ",
-		`{"from":"now-1h","to":"now"}`:           "queries: there is none",
+		`{"from":"now-1h","to":"now"}`:           "queries: there are none",
 		`{"from":"x","to":"now","queries":[{}]}`: "from: ",
 		`{"from":"now-1h","to":"now","queries":[5]}`:                           "queries[0]: ",
 		`{"from":"now-1h","to":"now","queries":[{"refId":"A"},{"refId":"A"}]}`: "queries[1].refId: ",

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// cold measures the first query after a restart, with nothing of the server's
-// files in the page cache. A server that cannot be restarted has no figures.
+// cold measures the first query after a restart, with none of the server's files in the
+// page cache. Servers that cannot be restarted have no figures.
 func (c *comparison) cold(ctx context.Context) error {
 	end, one := c.start.Add(c.set.Length), selector(c.set.Services()[0])
 	for _, q := range []query{

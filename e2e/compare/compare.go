@@ -74,8 +74,8 @@ func run(ctx context.Context, o options) (_ *Results, err error) {
 	return c.results, errors.Join(err, loadErr)
 }
 
-// phases runs one after the other. What changes the state of the servers for
-// good comes last.
+// phases runs the phases in order. Those that change the servers' state permanently come
+// last.
 func (c *comparison) phases(ctx context.Context) error {
 	for _, phase := range []struct {
 		name string
@@ -98,12 +98,12 @@ func (c *comparison) phases(ctx context.Context) error {
 	return nil
 }
 
-// say tells people what happens.
+// say prints progress.
 func (c *comparison) say(format string, args ...any) {
 	fmt.Fprintf(c.progress, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
 }
 
-// each runs a function for both servers, the peer first in every other turn.
+// each runs a function for both servers, in alternating order.
 func (c *comparison) each(turn int, f func(which int, s *server) error) error {
 	for i := range c.servers {
 		which := (i + turn) % len(c.servers)
@@ -114,7 +114,7 @@ func (c *comparison) each(turn int, f func(which int, s *server) error) error {
 	return nil
 }
 
-// used is the CPU time of both servers and of this process.
+// used returns the CPU time of both servers and of this process.
 func (c *comparison) used() time.Duration {
 	sum := selfCPU()
 	for _, s := range c.servers {

@@ -211,7 +211,7 @@ func TestDisagree(t *testing.T) {
 		{tree(0, 0), tree(0, 0), "both answers are empty"},
 		{list(12), list(12), ""},
 		{list(12), list(11), "sizes differ: 12 and 11 names"},
-		{nil, list(11), ""}, // it failed, which is told elsewhere
+		{nil, list(11), ""}, // it failed, which is reported elsewhere
 	} {
 		require.Equal(t, c.want, disagree([]*facts{list(1), c.left}, []*facts{list(1), c.right}))
 	}

@@ -1,18 +1,18 @@
 //go:build linux
 
-// Compare measures Flameline beside another server that speaks Pyroscope's API:
-// in one run, with the same profiles and the same queries, the two in turn, so
-// that whatever else the machine does hits both. It prints Markdown tables and
-// writes them and JSON to files.
+// Compare compares Flameline with another server that speaks Pyroscope's API: in one
+// run, with the same profiles and the same queries, to both servers in turn, so that
+// other load on the machine affects both. It prints Markdown tables and writes them and
+// JSON to files.
 //
-// Usage, with a server that was started for it and holds nothing yet:
+// Usage, with an empty server that was started for it:
 //
 //	go run ./e2e/compare -peer http://127.0.0.1:4041 -peer-pid PID -peer-data DIR
 //
-// Without -url it starts bin/flameline on a directory of its own. CPU, memory
-// and page cache are read from Linux's /proc, of servers on this machine.
+// Without -url it starts bin/flameline on a directory of its own. CPU, memory and page
+// cache are read from Linux's /proc, of servers on this machine.
 //
-// It leaves to its caller how the other server is built and configured.
+// Building and configuring the other server is left to the caller.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 	"github.com/flameline/flameline/e2e/compare/dataset"
 )
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	data          string // folder; "" generates
 	generate      dataset.Options
@@ -94,7 +94,7 @@ func (o *options) register(f *flag.FlagSet) {
 	f.StringVar(&o.out, "out", "", "file for the tables, such as results.md; JSON goes beside it")
 }
 
-// check says what is wrong with the options.
+// check returns an error for invalid options.
 func (o *options) check() error {
 	switch {
 	case o.peer.url == "":

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// asked is what asking a server one query, run after run, gave.
+// asked has the results of the repeated runs of one query on a server.
 type asked struct {
 	latencies  []time.Duration // of the runs that were answered
 	cpu        time.Duration   // of all runs
@@ -20,7 +20,7 @@ type asked struct {
 	firstError error
 }
 
-// ask runs a query once. A run that is not counted only warms up.
+// ask runs a query once. If it is not counted, it only warms up caches.
 func (a *asked) ask(ctx context.Context, s *server, q query, shift time.Duration, compressed, counted bool) error {
 	body, err := q.message(shift).MarshalVT()
 	if err != nil {
@@ -79,8 +79,8 @@ func (c *comparison) queries(ctx context.Context) error {
 	return nil
 }
 
-// shift is how much earlier a run's range is. Ranges stay within the data, of
-// which there is some time, so they repeat if that is only minutes.
+// shift returns how much earlier a run's range is. Ranges stay within the data, so they
+// repeat if the data are only minutes long.
 func (q query) shift(run int, data time.Duration) time.Duration {
 	different := max(1, int(data/3/q.step))
 	return time.Duration(run%different) * q.step
@@ -88,8 +88,8 @@ func (q query) shift(run int, data time.Duration) time.Duration {
 
 func selector(service string) string { return fmt.Sprintf("{service_name=%q}", service) }
 
-// measure asks both servers in turn about the end of some time of data, and then
-// for our answer once more where it is ready.
+// measure queries both servers in turn about the end of a stretch of the data, and then
+// the server that has our answer ready.
 func (c *comparison) measure(ctx context.Context, group string, q query, data time.Duration) error {
 	var got [2]asked
 	var ready []time.Duration
@@ -113,7 +113,7 @@ func (c *comparison) measure(ctx context.Context, group string, q query, data ti
 	return nil
 }
 
-// record adds the figure of a query, with marks for what is doubtful.
+// record adds a query's figure, with marks for doubtful results.
 func (c *comparison) record(group string, q query, got *[2]asked, ready []time.Duration) {
 	f := Figure{Group: group, Name: q.name, Unit: "ms"}
 	if len(ready) > 0 {
@@ -148,15 +148,15 @@ func (c *comparison) record(group string, q query, got *[2]asked, ready []time.D
 	c.say("%s", f.line(c.servers[ours].name, c.servers[peer].name))
 }
 
-// How far apart totals, and the numbers of nodes of flame graphs, may be. All
-// else is counted exactly.
+// Tolerances for totals and for the number of nodes of flame graphs. Everything else
+// must be equal.
 const (
 	totalTolerance = 0.001
 	nodesTolerance = 0.25
 )
 
-// disagree compares the answers of both servers run by run, and tells of the
-// first two that are not about the same amount.
+// disagree compares the answers of both servers run by run, and describes the first two
+// that differ.
 func disagree(left, right []*facts) string {
 	for i := range min(len(left), len(right)) {
 		l, r := left[i], right[i]

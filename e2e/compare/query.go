@@ -13,7 +13,7 @@ import (
 	"github.com/flameline/flameline/e2e/compare/dataset"
 )
 
-// A query is one call of the API, about a range that differs in every run.
+// A query is one call of the API, whose range differs in every run.
 type query struct {
 	name   string
 	method string
@@ -27,7 +27,7 @@ type query struct {
 // message is one of Pyroscope's, which all have generated encoders.
 type message interface{ MarshalVT() ([]byte, error) }
 
-// facts are what two answers to the same question must have in common.
+// facts are the properties in which two answers to the same request must agree.
 type facts struct {
 	// Total is the sum of what was asked for, in the unit of the profile type;
 	// 0 for labels.
@@ -37,17 +37,18 @@ type facts struct {
 	Of    string
 }
 
-// nodesOfTree are counted in flame graphs, of which servers leave out small
-// ones, each in its own way.
+// nodesOfTree is what is counted in flame graphs. Servers leave out small nodes in
+// different ways.
 const nodesOfTree = "nodes"
 
 // shiftStep is how much earlier each run asks: a profile's length.
 const shiftStep = 10 * time.Second
 
-// queries lists those of the data set's time. one selects a service.
+// queries returns the queries about the data set's time. one selects a service.
 func queries(start time.Time, length time.Duration, one string) []query {
 	end := start.Add(length)
-	// Short ranges are amidst the data, so that earlier ones are full too.
+	// Short ranges are in the middle of the data, so that earlier ones are within it
+	// too.
 	mid := start.Add(length * 2 / 3).Truncate(shiftStep)
 	const all = "{}"
 	var qs []query
@@ -83,7 +84,7 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%d min", d/time.Minute)
 }
 
-// between is a range of the API, which holds both its ends, without the second.
+// between returns a range of the API, which includes both ends, without the end.
 func between(end time.Time, length time.Duration) (from, to int64) {
 	return end.Add(-length).UnixMilli(), end.UnixMilli() - 1
 }
@@ -178,7 +179,7 @@ func selectSeries(name, selector, by string, end time.Time) query {
 	}
 }
 
-// labelQueries ask what there is, without a sum.
+// labelQueries ask for labels, whose answers have no total.
 func labelQueries(end time.Time) (qs []query) {
 	everything := []string{"{}"}
 	names := func(body []byte) (int, error) {

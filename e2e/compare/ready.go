@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// A readyServer has the answer to every question ready: it sends the bytes that our
-// server sent. What it takes is the time of HTTP and of the network, which no server
-// with the same answer stays below.
+// A readyServer answers every request with the bytes that our server sent. Its time is
+// that of HTTP and the network, the lower bound for any server with the same answer.
 type readyServer struct {
 	server *server
 	stop   func()
@@ -26,13 +25,13 @@ func newReadyServer() *readyServer {
 		body := *r.body.Load()
 		w.Header().Set("Content-Type", "application/proto")
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-		_, _ = w.Write(body) // who asked sees what is missing
+		_, _ = w.Write(body) // the client notices missing bytes
 	}))
 	r.server, r.stop = newServer(target{name: "ready", url: front.URL}, 1, nil), front.Close
 	return r
 }
 
-// ask asks for an answer that is ready.
+// ask requests the ready answer.
 func (r *readyServer) ask(ctx context.Context, body []byte) (time.Duration, error) {
 	r.body.Store(&body)
 	got, err := r.server.post(ctx, "/", nil, false)

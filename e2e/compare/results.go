@@ -21,8 +21,8 @@ type Results struct {
 	Ours, Peer string // name and version
 	Machine    string
 	CPUs       int
-	// OthersPercent is what other programs used of all CPUs meanwhile. On a busy
-	// machine only ratios mean something.
+	// OthersPercent is the CPU use of other programs meanwhile, of all CPUs. On a busy
+	// machine only ratios are meaningful.
 	OthersPercent float64
 	Data          string
 	Compressed    bool // answers were asked for in gzip
@@ -81,7 +81,7 @@ func milliseconds(ds []time.Duration) (out []float64) {
 	return out
 }
 
-// summary is the median and the 95th percentile of at least one number.
+// summary returns the median and the 95th percentile of at least one number.
 func summary(of []float64) *Value {
 	sorted := slices.Sorted(slices.Values(of))
 	// The smallest number that 95 % of all are not above.
@@ -95,8 +95,8 @@ func median(of []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// othersSince is what other programs used of all CPUs since an earlier time,
-// in percent, given what those that are measured used meanwhile.
+// othersSince returns the CPU use of other programs since an earlier time, in percent of
+// all CPUs, given the use of the measured ones.
 func (l load) othersSince(before load, used time.Duration) float64 {
 	total := l.total - before.total
 	if total <= 0 {

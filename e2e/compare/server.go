@@ -16,8 +16,8 @@ import (
 	"github.com/flameline/flameline/e2e/proc"
 )
 
-// How long a server may take to start and to end. What keeps profiles in
-// memory writes them when it ends.
+// Timeouts for a server's start and end. Servers that keep profiles in memory write them
+// when they end.
 const (
 	startGrace = 3 * time.Minute
 	stopGrace  = 5 * time.Minute
@@ -44,7 +44,7 @@ func newServer(t target, concurrency int, command *proc.Spec) *server {
 	}}
 }
 
-// startOurs starts our server, unless it runs already.
+// startOurs starts our server if it is not running.
 func startOurs(ctx context.Context, o options, dir string) (*server, error) {
 	t := o.ours
 	t.name = "flameline"
@@ -72,8 +72,8 @@ func startOurs(ctx context.Context, o options, dir string) (*server, error) {
 	return s, s.start(ctx)
 }
 
-// startPeer connects to the other server, and starts it if there is a command
-// and no process.
+// startPeer connects to the other server, and starts it if there is a command and no
+// process.
 func startPeer(ctx context.Context, o options, dir string) (*server, error) {
 	var command *proc.Spec
 	if o.peer.restart != "" {
@@ -99,7 +99,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	return s.awaitReady(ctx)
 }
 
-// end ends the server's program in order, whoever started it.
+// end stops the server's program by SIGTERM, also if it was not started here.
 func (s *server) end(ctx context.Context) error {
 	s.retired += s.cpu()
 	s.http.CloseIdleConnections()
@@ -119,7 +119,7 @@ func (s *server) end(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("process %d runs on after SIGTERM", s.pid)
+	return fmt.Errorf("process %d keeps running after SIGTERM", s.pid)
 }
 
 // awaitReady waits until the server is ready, and asks for its version.
@@ -138,12 +138,11 @@ func (s *server) awaitReady(ctx context.Context) error {
 	return nil
 }
 
-// buildInfo is the metric by which servers of Prometheus' kind tell what they
-// were built from.
+// buildInfo is the metric with which servers of Prometheus' kind give their version.
 var buildInfo = regexp.MustCompile(`(?m)^(?:flameline|pyroscope)_build_info\{.*\}`)
 
-// askVersion returns the version and revision that the server's metrics tell,
-// as far as they do.
+// askVersion returns the version and revision in the server's metrics, as far as they
+// are given.
 func (s *server) askVersion(ctx context.Context) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/metrics", nil)
 	if err != nil {
@@ -168,17 +167,17 @@ func (s *server) askVersion(ctx context.Context) string {
 	return strings.Join(version, " ")
 }
 
-// describe is the server's name and version.
+// describe returns the server's name and version.
 func (s *server) describe() string { return strings.TrimSpace(s.name + " " + s.version) }
 
-// cpu is the CPU time of the server's process so far; 0 if it is not known.
+// cpu returns the CPU time of the server's process so far, 0 if it is unknown.
 func (s *server) cpu() time.Duration {
 	if s.pid == 0 {
 		return 0
 	}
 	d, err := processCPU(s.pid)
 	if err != nil {
-		return 0 // it has ended, and what asks it next says so
+		return 0 // it has ended; the next request will fail
 	}
 	return d
 }

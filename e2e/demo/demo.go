@@ -14,7 +14,7 @@ import (
 	"github.com/flameline/flameline/e2e/proc"
 )
 
-// demo is everything that runs. It is used by one goroutine.
+// demo has all running programs. It is used by one goroutine.
 type demo struct {
 	root, flameline, plugin string
 	dir                     string
@@ -36,7 +36,8 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Printf("%4.0f s  %s\n", time.Since(d.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// start starts a program. If it ends before the demo does, run is told.
+// start starts a program. If the program ends before the demo does, run ends with an
+// error.
 func (d *demo) start(s proc.Spec) (*proc.Process, error) {
 	p, err := proc.Start(s)
 	if err != nil {
@@ -53,7 +54,7 @@ func (d *demo) start(s proc.Spec) (*proc.Process, error) {
 	return p, nil
 }
 
-// forget stops one program that is to be started anew.
+// forget stops one program that is to be restarted.
 func (d *demo) forget(p *proc.Process) {
 	p.Stop(20 * time.Second)
 	<-d.ended
@@ -71,8 +72,8 @@ func (d *demo) stop() {
 	}
 }
 
-// address returns the default address, or a free one when that is taken, and
-// says so. Provisioned files follow.
+// address returns the default address, or a free one if that is taken, which it prints.
+// Provisioned files get the address that is used.
 func (d *demo) address(what, preferred string) (string, error) {
 	a, err := proc.FreeAddress(preferred)
 	if err != nil {
@@ -81,13 +82,13 @@ func (d *demo) address(what, preferred string) (string, error) {
 	if a != preferred {
 		d.say("%s is taken by another program: %s listens on %s", preferred, what, a)
 		d.moved = append(d.moved, preferred, a)
-		// Links to people's browsers name the host otherwise.
+		// Otherwise links for browsers would have the machine's host name.
 		d.moved = append(d.moved, strings.Replace(preferred, "127.0.0.1", "localhost", 1), a)
 	}
 	return a, nil
 }
 
-// provision copies a folder of provisioning/ into the demo's own, with the
+// provision copies a folder of provisioning/ into the demo's directory, with the
 // addresses that are used and further replacements.
 func (d *demo) provision(folder string, replace ...string) (string, error) {
 	replacer := strings.NewReplacer(append(replace, d.moved...)...)

@@ -22,8 +22,8 @@ import (
 // shares are exact after a minute already.
 const frequency = 99
 
-// startFlameline starts the service. Where eBPF is not permitted it starts
-// anew and pulls the order service's own Go profiles.
+// startFlameline starts the service. If eBPF is not permitted, it restarts the service
+// so that it pulls the order service's own Go profiles.
 func (d *demo) startFlameline(ctx context.Context) error {
 	address, err := d.address("flameline", "127.0.0.1:4040")
 	if err != nil {
@@ -63,8 +63,8 @@ func (d *demo) startFlameline(ctx context.Context) error {
 	return nil
 }
 
-// scrapeConfig pulls CPU profiles of the order service, or is nil when that
-// does not run.
+// scrapeConfig returns the configuration for pulling CPU profiles of the order service,
+// nil if that does not run.
 func (d *demo) scrapeConfig() []any {
 	for _, p := range d.programs {
 		if p.Service != "order" {
@@ -105,7 +105,7 @@ func (d *demo) serve(ctx context.Context, config map[string]any) (*proc.Process,
 	return p, p.Await(ctx, proc.Answers(d.flamelineURL+"/ready"))
 }
 
-// ebpfStatus is what the service says of its eBPF source.
+// ebpfStatus reads the service's state of its eBPF source.
 func (d *demo) ebpfStatus(ctx context.Context) (status struct{ State, Reason string }, err error) {
 	var body struct {
 		EBPF *struct{ State, Reason string } `json:"ebpf"`
@@ -126,8 +126,7 @@ func (d *demo) ebpfStatus(ctx context.Context) (status struct{ State, Reason str
 	return status, nil
 }
 
-// awaitProfiles waits until the store holds profiles of every program that is
-// profiled.
+// awaitProfiles waits until the store has profiles of every profiled program.
 func (d *demo) awaitProfiles(ctx context.Context) error {
 	client := querierv1connect.NewQuerierServiceClient(http.DefaultClient, d.flamelineURL)
 	want := map[string]bool{}

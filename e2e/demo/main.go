@@ -1,5 +1,5 @@
 // Command demo starts load programs, Flameline, Prometheus and Grafana on this
-// machine, says where to look, and stops all of them on Ctrl-C.
+// machine, prints their addresses, and stops all of them on Ctrl-C.
 // `go tool mage demo` builds what it needs and runs it.
 package main
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// printTour says where to look and what to find there.
+// printTour prints the addresses and what to look for.
 func (d *demo) printTour() {
 	start := d.flamelineURL
 	if d.grafanaURL != "" && d.prometheusURL != "" {

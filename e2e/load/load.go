@@ -1,8 +1,8 @@
-// Package load knows the load programs in its folders: small services whose
-// profile is known, because each measures the CPU time of its hot functions
-// and shows it on /metrics.
+// Package load builds the load programs in its folders: small services whose profile is
+// known, because each measures the CPU time of its hot functions and shows it on
+// /metrics.
 //
-// It builds them and says how to start them; proc starts and stops them.
+// Starting and stopping them is left to package proc.
 package load
 
 import (
@@ -38,8 +38,8 @@ type Function struct {
 	// the value of the label "function" of the program's metric
 	// load_function_cpu_seconds_total.
 	Name string
-	// Callers are functions above it, outermost first. Between them others may
-	// stand, above them the runtime's and the C library's.
+	// Callers are functions above it, outermost first. Other functions may be between
+	// them, and those of the runtime and the C library above.
 	Callers []string
 }
 

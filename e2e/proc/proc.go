@@ -1,8 +1,7 @@
-// Package proc starts programs, each in a process group of its own, and stops
-// them with everything that they have started. The demo and the end-to-end
-// tests stand on it.
+// Package proc starts programs, each in a process group of its own, and stops them with
+// everything that they have started. The demo and the end-to-end tests use it.
 //
-// It leaves to its callers which programs these are, and when one is ready.
+// The choice of programs, and checking that they are ready, are left to callers.
 package proc
 
 import (
@@ -98,8 +97,8 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Signal sends the program a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Err says how the program ended, with the end of its log. It is nil while the
-// program runs and when it ended by itself with status 0.
+// Err returns how the program ended, with the end of its log. It is nil while the
+// program runs, and if it ended by itself with status 0.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -132,8 +131,8 @@ func (p *Process) tail() string {
 	return "; its log ends:\n    " + string(bytes.ReplaceAll(b, []byte("\n"), []byte("\n    ")))
 }
 
-// Stop asks the program and its group to end, and after the grace period makes
-// them. It returns when the program is gone.
+// Stop sends SIGTERM to the program and its group, and SIGKILL after the grace period.
+// It returns when the program has ended.
 func (p *Process) Stop(grace time.Duration) {
 	signalGroup(p.PID(), syscall.SIGTERM)
 	timer := time.NewTimer(grace)

@@ -1,5 +1,5 @@
-// Package client asks a Flameline or Pyroscope server over its Connect API and
-// turns transport codes into Grafana's statuses and error sources.
+// Package client calls a Flameline or Pyroscope server over its Connect API, and
+// converts transport codes to Grafana's statuses and error sources.
 //
 // It knows nothing of queries, panels or data frames.
 package client
@@ -17,15 +17,15 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A Client asks one server. It is safe for concurrent use.
+// A Client calls one server. It is safe for concurrent use.
 type Client struct {
 	http    *http.Client
 	url     string
 	querier querierv1connect.QuerierServiceClient
 }
 
-// New makes a client of the server at url, such as http://localhost:4040.
-// Authentication, TLS and timeouts are those of httpClient.
+// New returns a client of the server at url, such as http://localhost:4040. httpClient
+// determines authentication, TLS and timeouts.
 func New(httpClient *http.Client, url string, opts ...connect.ClientOption) *Client {
 	url = strings.TrimRight(url, "/")
 	return &Client{
@@ -46,19 +46,19 @@ type Selection struct {
 	Start, End int64  // Unix milliseconds
 }
 
-// Tree merges the selected profiles into one call tree. maxNodes limits its
-// nodes (nil: the server's own limit); spans, when given, select the samples
-// of these span IDs. A selection without samples gives an empty tree.
+// Tree merges the selected profiles into one call tree. maxNodes limits its nodes (nil:
+// the server's own limit); spans, when given, select the samples of these span IDs. A
+// selection without samples gives an empty tree.
 //
-// A server that can cuts the tree by functions (profile.DiffTree.TruncateFunctions),
-// and the tree's Functions is set. Of another server, nodes called "other" are taken
-// for rest nodes.
+// A server that supports it cuts the tree by functions
+// (profile.DiffTree.TruncateFunctions); then the tree's Functions is set. From other
+// servers, nodes named "other" are taken for rest nodes.
 func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans []string) (*profile.Tree, error) {
 	var graph *querierv1.FlameGraph
 	var header http.Header
 	if len(spans) > 0 {
-		// The newer way is a field that older servers ignore: they would answer
-		// with all spans.
+		// The newer way is a field that older servers ignore, whose answer would cover
+		// all spans.
 		req := connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
 			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: spans,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
@@ -108,12 +108,12 @@ type SeriesRequest struct {
 	Selection
 	GroupBy []string
 	StepMs  int64
-	Limit   *int64 // of series, the largest first; nil for all
-	Average bool   // of the profiles in a step, instead of their sum
+	Limit   *int64 // number of series, the largest first; nil for all
+	Average bool   // average of the profiles in a step instead of their sum
 }
 
-// Series returns one series per group, each with the points that have profiles. Points
-// that may still grow are left out, if the server can tell which do.
+// Series returns one series per group, with the points of steps that have profiles.
+// Points that may still grow are left out, if the server knows which do.
 func (c *Client) Series(ctx context.Context, r SeriesRequest) ([]*typesv1.Series, error) {
 	aggregation := typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_SUM
 	if r.Average {

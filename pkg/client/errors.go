@@ -9,10 +9,10 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 )
 
-// StatusCanceled is the status of an answer that nobody waits for any more.
+// StatusCanceled is the status of an answer whose request was cancelled.
 const StatusCanceled backend.Status = 499
 
-// An InvalidError is a mistake in a request, made before any server was asked.
+// An InvalidError is a mistake in a request, found before a server was called.
 type InvalidError struct {
 	Field string // as the user knows it, such as labelSelector
 	Err   error
@@ -21,14 +21,14 @@ type InvalidError struct {
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Err.Error() }
 func (e *InvalidError) Unwrap() error { return e.Err }
 
-// Invalidf is an InvalidError with a formatted message. Its source is
-// downstream: mending it takes the user, not a new version of the plugin.
+// Invalidf returns an InvalidError with a formatted message. Its source is downstream,
+// since the user has to correct it rather than the plugin.
 func Invalidf(field, format string, args ...any) error {
 	return backend.DownstreamError(&InvalidError{Field: field, Err: fmt.Errorf(format, args...)})
 }
 
-// A callError is a call that the server refused or that did not reach it. It
-// keeps the Connect error, and so its code, behind a message for people.
+// A callError is a call that the server refused or that did not reach it. It has a
+// message for people, and wraps the Connect error with its code.
 type callError struct {
 	message string
 	err     error
@@ -37,8 +37,8 @@ type callError struct {
 func (e *callError) Error() string { return e.message }
 func (e *callError) Unwrap() error { return e.err }
 
-// wrap gives a failed call of the server its source (downstream) and a message
-// that says what was asked, what went wrong and what to do about it.
+// wrap returns the error of a failed call with its source (downstream), and with a
+// message that says what was requested, what failed and what to do about it.
 func (c *Client) wrap(what string, err error) error {
 	if err == nil {
 		return nil
@@ -65,7 +65,7 @@ func (c *Client) wrap(what string, err error) error {
 	return backend.DownstreamError(&callError{message: what + ": " + message, err: err})
 }
 
-// Status is the HTTP status that tells the kind of error.
+// Status returns the HTTP status for an error.
 func Status(err error) backend.Status {
 	var invalid *InvalidError
 	switch {
@@ -104,9 +104,8 @@ func Status(err error) backend.Status {
 	}
 }
 
-// Response is the answer to a query that failed: message, status and source.
-// An error without a source is a fault of the plugin, unless it is the
-// cancellation of the request.
+// Response returns the answer to a failed query: message, status and source. An error
+// without a source is the plugin's fault, unless the request was cancelled.
 func Response(err error) backend.DataResponse {
 	source := backend.ErrorSourcePlugin
 	if backend.IsDownstreamError(err) {

@@ -11,30 +11,30 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 )
 
-// A ServerStatus is what a server says of itself.
+// A ServerStatus is a server's own account of its state.
 type ServerStatus struct {
-	// Flameline tells that the server is ours; every field but Version is
-	// empty otherwise.
+	// Flameline says that the server is a Flameline; for other servers all fields except
+	// Version are empty.
 	Flameline bool
-	Version   string // empty when the server does not say
+	Version   string // empty if unknown
 	// NotReady is why the server does not answer queries yet.
 	NotReady string
 	EBPF     EBPFStatus
 }
 
-// EBPFStatus tells whether the server samples its own machine.
+// EBPFStatus says whether the server samples its own machine.
 type EBPFStatus struct {
 	State     string `json:"state"` // off, starting, on or failed
 	Reason    string `json:"reason,omitempty"`
 	Frequency int    `json:"frequency,omitempty"` // samples per second and CPU
 }
 
-// maxStatusBytes bounds what is read of a status page.
+// maxStatusBytes bounds the bytes read of a status page.
 const maxStatusBytes = 1 << 20
 
-// Status asks which server this is: Flameline's own status page, else the
-// build information of a Pyroscope server. A server that has neither gives the
-// zero ServerStatus and no error; a server that cannot be reached is an error.
+// Status determines what the server is, by Flameline's status page or the build
+// information of a Pyroscope server. For a server that has neither it returns the zero
+// ServerStatus and no error; an unreachable server is an error.
 func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
 	var own struct {
 		Service  string     `json:"service"`
@@ -60,8 +60,8 @@ func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
 	return ServerStatus{Version: build.Data.Version}, nil
 }
 
-// getJSON reads one JSON document. ok is false when the server has no such
-// document there; err is only that the server was not reached.
+// getJSON reads one JSON document. ok is false if the server does not have it; err is
+// set only if the server was not reached.
 func (c *Client) getJSON(ctx context.Context, path string, into any) (ok bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
 	if err != nil {

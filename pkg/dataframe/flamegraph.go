@@ -1,5 +1,5 @@
-// Package dataframe turns trees and series into Grafana's data frames. It
-// computes nothing but units and asks nobody.
+// Package dataframe converts trees and series to Grafana's data frames. It computes only
+// units, and calls no server.
 package dataframe
 
 import (
@@ -12,13 +12,13 @@ import (
 )
 
 // Rest is the label of rest nodes, whatever the server calls them. If a function has
-// that name, the label is in as many more parentheses as tell it from all functions.
-// Grafana's table adds up rows by label, so that all rest nodes are one line of it.
+// that name, parentheses are added until the label differs from all functions. Grafana's
+// table adds up rows by label, so all rest nodes are one row of it.
 const Rest = "(not shown)"
 
-// Flamegraph is the frame that Grafana's flame graph draws: the tree's nodes
-// depth first, each with its level, value (total), self and label. A tree
-// without samples gives a root of no value: the panel cannot draw no rows.
+// Flamegraph is the frame that Grafana's flame graph draws: the tree's nodes depth
+// first, each with its level, value (total), self and label. A tree without samples
+// gives a root of value 0, since the panel fails without rows.
 func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
 	if len(t.Nodes) == 0 {
 		t = profile.NewBuilder(0).Tree()
@@ -39,8 +39,8 @@ func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
 	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
 }
 
-// FlamegraphDiff is the frame of a comparison: value and self are those of the
-// left (baseline) side, valueRight and selfRight those of the right side.
+// FlamegraphDiff returns the frame of a comparison: value and self are those of the left
+// (baseline) side, valueRight and selfRight those of the right side.
 func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
 	if len(t.Nodes) == 0 {
 		t = profile.Diff(&profile.Tree{}, &profile.Tree{})
@@ -66,8 +66,8 @@ func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
 		valueRight.field("valueRight"), selfRight.field("selfRight"), labels.field("label"))
 }
 
-// restLabel is the label of the rest nodes of a tree with these names, of which
-// functions have all but one.
+// restLabel returns the label of a tree's rest nodes. names are all names of the tree;
+// rest is the index of the rest nodes' name.
 func restLabel(names []string, rest int32) string {
 	label := Rest
 	if rest == 0 {
@@ -86,7 +86,7 @@ func flamegraphFrame(fields ...*data.Field) *data.Frame {
 	return f
 }
 
-// values are one column of numbers: whole ones as long as nothing is divided.
+// values are one column of numbers: integers if the unit's divisor is 1.
 type values struct {
 	unit   Unit
 	whole  []int64
@@ -137,8 +137,8 @@ func (n *names) add(name string) {
 	n.rows = append(n.rows, i)
 }
 
-// field is an enum field, or one of strings where the names are more than an
-// enum's 16-bit index can tell apart.
+// field returns an enum field, or a string field if there are more names than an enum's
+// 16-bit index can distinguish.
 func (n *names) field(name string) *data.Field {
 	if len(n.text) > math.MaxUint16+1 {
 		column := make([]string, len(n.rows))

@@ -13,19 +13,19 @@ import (
 // A Series is one line of a chart.
 type Series struct {
 	Labels data.Labels
-	Name   string // of the value, such as cpu; the line's name where there are no labels
+	Name   string // name of the value, such as cpu; the line's name if there are no labels
 	Points []Point
 }
 
-// A Point is a value at a time: that of the step that ends there.
+// A Point is the value of a step, at the time of the step's end.
 type Point struct {
 	Time  int64 // Unix milliseconds
 	Value float64
 }
 
-// TimeSeries is one frame per series, in the shape that panels, transformations
-// and alert rules read (time series, multi). Points that are not there are
-// gaps: the step on the time field tells the panel where to break the line.
+// TimeSeries is one frame per series, in the shape that panels, transformations and
+// alert rules read (time series, multi). Missing points are gaps: the panel breaks the
+// line where points are more than the time field's step apart.
 func TimeSeries(series []Series, unit Unit, step time.Duration) data.Frames {
 	frames := make(data.Frames, len(series))
 	for i, s := range series {
@@ -46,8 +46,8 @@ func TimeSeries(series []Series, unit Unit, step time.Duration) data.Frames {
 	return frames
 }
 
-// lineName is what a legend shows: the value of the one label, all labels of
-// several, else the series' name.
+// lineName returns a line's name for the legend: the value of its only label, or all
+// labels, or the series' name if it has none.
 func lineName(s Series) string {
 	if len(s.Labels) == 0 {
 		return s.Name

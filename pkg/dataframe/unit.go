@@ -2,15 +2,14 @@ package dataframe
 
 import "github.com/flameline/flameline/pkg/profile"
 
-// A Unit is one of Grafana's unit IDs and the number by which a value is
-// divided to be in it.
+// A Unit is one of Grafana's unit IDs, and the divisor that converts a value to it.
 type Unit struct {
 	ID      string
 	Divisor float64
 }
 
-// Total is the unit of merged values of type t, as flame graphs show them, and of
-// series of states. Units that only the sender knows are kept.
+// Total returns the unit of merged values of type t, as flame graphs show them, and of
+// series of states. Unknown units are kept.
 func Total(t profile.Type) Unit {
 	d, size := profile.ParseUnit(t.SampleUnit)
 	switch d {
@@ -32,10 +31,9 @@ func Total(t profile.Type) Unit {
 	return Unit{t.SampleUnit, 1}
 }
 
-// Rate is the unit of values of type t per second of wall time: cores for CPU
-// time, bytes/s, operations/s; for other times seconds per second, which is
-// the average number of threads that spent it. It has no meaning for types
-// that are not cumulative.
+// Rate returns the unit of values of type t per second of wall time: cores for CPU time,
+// bytes/s, operations/s; for other times seconds per second, which is the average number
+// of threads that spent it. It must not be used for types that are not cumulative.
 func Rate(t profile.Type) Unit {
 	d, size := profile.ParseUnit(t.SampleUnit)
 	switch d {

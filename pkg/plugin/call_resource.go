@@ -14,16 +14,16 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// resourceRange is the time range of a resource call that names none.
+// resourceRange is the time range of a resource call that gives none.
 const resourceRange = time.Hour
 
-// Resources answers what editors and variables ask for, with the paths and
-// parameters of Grafana's Pyroscope data source, and the drilldown:
+// Resources serves the requests of editors and variables, with the paths and parameters
+// of Grafana's Pyroscope data source, and the drilldown:
 //
 //	/profileTypes?start&end
 //	/labelNames?query&start&end
 //	/labelValues?label&query&start&end
-//	/labelValues?label&query&start&end&limit&search: an object, with what was left out
+//	/labelValues?label&query&start&end&limit&search: an object that says how many values were left out
 //	/drilldown?<labels of an alert>&startsAt&endsAt
 //
 // start and end are Unix milliseconds, query is a selector.
@@ -53,7 +53,7 @@ type resourceParams struct {
 	label      string
 }
 
-// resource is the handler of a resource that is a list.
+// resource returns the handler of a resource that is a list.
 func resource[T any](list func(context.Context, resourceParams) ([]T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		p, err := parseResourceParams(r.URL.Query(), time.Now())
@@ -91,7 +91,7 @@ func (d *Datasource) labelNames(ctx context.Context, p resourceParams) ([]string
 
 func (d *Datasource) labelValues(ctx context.Context, p resourceParams) ([]string, error) {
 	if p.label == "" {
-		return nil, client.Invalidf("label", "name the label whose values are wanted")
+		return nil, client.Invalidf("label", "is missing; it is the label whose values to list")
 	}
 	return d.client.LabelValues(ctx, p.label, p.selector, p.start, p.end)
 }
@@ -105,7 +105,7 @@ func parseResourceParams(q url.Values, now time.Time) (p resourceParams, err err
 	return p, err
 }
 
-// resourceTimes reads start and end; without them, it is the last hour.
+// resourceTimes reads start and end. The default is the last hour.
 func resourceTimes(q url.Values, now time.Time) (start, end int64, err error) {
 	start, end = now.Add(-resourceRange).UnixMilli(), now.UnixMilli()
 	for _, p := range []struct {
@@ -135,14 +135,14 @@ func resourceSelector(q url.Values) (string, error) {
 	return s, nil
 }
 
-// errorBody is how Grafana's own API writes errors.
+// errorBody is an error in the form of Grafana's own API.
 type errorBody struct {
 	Message string `json:"message"`
 }
 
-// writeError answers with the error's status. A refusal of the data source's
-// own credentials is a bad gateway: Grafana's frontend would take 401 for its
-// own session.
+// writeError answers with the error's status. If the server refuses the data source's
+// credentials, the status is 502: Grafana's frontend would take 401 as the end of the
+// user's session.
 func writeError(w http.ResponseWriter, err error) {
 	status := client.Status(err)
 	if status == backend.StatusUnauthorized || status == backend.StatusForbidden {

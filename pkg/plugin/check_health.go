@@ -28,8 +28,8 @@ type healthDetails struct {
 	VerboseMessage string `json:"verboseMessage,omitempty"`
 }
 
-// CheckHealth tells which server answers, which profiles it has, and what is
-// wrong: an error when queries cannot work, else a remark.
+// CheckHealth reports the server's kind and version, its profile types and its problems:
+// an error if queries cannot work, else a note.
 func (d *Datasource) CheckHealth(ctx context.Context, _ *backend.CheckHealthRequest) (*backend.CheckHealthResult, error) {
 	details := healthDetails{Server: "Pyroscope-compatible server", ProfileTypes: []string{}, Problems: []string{}}
 	status, err := d.client.Status(ctx)
@@ -65,8 +65,8 @@ func (d *Datasource) CheckHealth(ctx context.Context, _ *backend.CheckHealthRequ
 	return result(backend.HealthStatusOk, details.message(), details)
 }
 
-// whyNoProfiles tells a server that never had profiles from one whose sources
-// have gone silent.
+// whyNoProfiles distinguishes a server that never had profiles from one whose sources
+// have stopped sending.
 func (d *Datasource) whyNoProfiles(ctx context.Context, now time.Time) string {
 	newest, err := d.client.Newest(ctx)
 	switch {
@@ -81,7 +81,7 @@ func (d *Datasource) whyNoProfiles(ctx context.Context, now time.Time) string {
 	}
 }
 
-// message is the health check in one or two sentences.
+// message returns the health check's result in one or two sentences.
 func (h healthDetails) message() string {
 	var b strings.Builder
 	b.WriteString("Connected to " + h.Server)

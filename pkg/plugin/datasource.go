@@ -1,9 +1,8 @@
-// Package plugin is the Grafana data source: its settings, and one file per
-// handler of Grafana's plugin protocol.
+// Package plugin is the Grafana data source: its settings, and one file per handler of
+// Grafana's plugin protocol.
 //
-// What a query means is package query's part; how a server is asked, package
-// client's. The collector's built-in page runs the same handlers without
-// Grafana.
+// Queries are left to package query, calls to a server to package client. The
+// collector's built-in page runs the same handlers without Grafana.
 package plugin
 
 import (
@@ -25,8 +24,7 @@ import (
 // ID is the plugin's ID in plugin.json.
 const ID = "flameline-profiles-datasource"
 
-// A Datasource answers for one configured data source. It is safe for
-// concurrent use.
+// A Datasource serves one configured data source. It is safe for concurrent use.
 type Datasource struct {
 	backend.CallResourceHandler // the resources, see Resources
 
@@ -43,8 +41,8 @@ var (
 	_ instancemgmt.InstanceDisposer = (*Datasource)(nil)
 )
 
-// NewInstance makes a data source from its settings in Grafana. The SDK calls
-// it when a data source is first used and after each change of its settings.
+// NewInstance returns a data source for its settings in Grafana. The SDK calls it when a
+// data source is first used and after each change of its settings.
 func NewInstance(ctx context.Context, s backend.DataSourceInstanceSettings) (instancemgmt.Instance, error) {
 	settings, err := ParseSettings(s)
 	if err != nil {
@@ -62,18 +60,18 @@ func NewInstance(ctx context.Context, s backend.DataSourceInstanceSettings) (ins
 	return New(Options{HTTP: httpClient, URL: settings.URL, MinStep: settings.MinStep, Link: exploreLink}), nil
 }
 
-// Options make a data source outside Grafana.
+// Options configure a data source outside Grafana.
 type Options struct {
 	HTTP    *http.Client
 	URL     string
 	MinStep time.Duration
-	// Link is the address to which a drilldown leads.
+	// Link returns the address to which a drilldown leads.
 	Link func(context.Context, query.Drilldown) string
 	// Connect are further options of the API client.
 	Connect []connect.ClientOption
 }
 
-// New makes a data source.
+// New returns a data source.
 func New(o Options) *Datasource {
 	c := client.New(o.HTTP, o.URL, o.Connect...)
 	d := &Datasource{
@@ -86,5 +84,5 @@ func New(o Options) *Datasource {
 	return d
 }
 
-// Dispose ends an instance whose settings have changed.
+// Dispose closes an instance whose settings have changed.
 func (d *Datasource) Dispose() { d.idle() }

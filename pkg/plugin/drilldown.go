@@ -14,11 +14,11 @@ import (
 	"github.com/flameline/flameline/pkg/query"
 )
 
-// leftOutHeader names the alert's labels that the link could not take over.
-// People see them as a notice at the flame graph.
+// leftOutHeader is the header with the alert's labels that the link leaves out. Users
+// see them as a notice at the flame graph.
 const leftOutHeader = "X-Flameline-Left-Out"
 
-// drilldown leads from an alert's link to the flame graph of its time.
+// drilldown redirects from an alert's link to the flame graph of the alert's time.
 func (d *Datasource) drilldown(w http.ResponseWriter, r *http.Request) {
 	found, err := d.runner.Drilldown(r.Context(), r.URL.Query())
 	if err != nil {
@@ -56,9 +56,9 @@ type datasourceRef struct {
 	UID  string `json:"uid"`
 }
 
-// exploreLink is the address of Explore with a drilldown's query. It has no
-// host: the browser stays on the one by which it knows Grafana, below the path
-// under which Grafana says it is served.
+// exploreLink returns the address of Explore with a drilldown's query. It has no host,
+// so that the browser keeps the one under which it reaches Grafana, and begins with the
+// path below which Grafana is served.
 func exploreLink(ctx context.Context, d query.Drilldown) string {
 	pc := backend.PluginConfigFromContext(ctx)
 	var uid string
@@ -85,8 +85,8 @@ func exploreLink(ctx context.Context, d query.Drilldown) string {
 	return grafanaPath(ctx) + "/explore?" + values.Encode()
 }
 
-// grafanaPath is the path below which Grafana is served, without a slash at
-// the end: that of its root_url.
+// grafanaPath returns the path below which Grafana is served, that of its root_url,
+// without a trailing slash.
 func grafanaPath(ctx context.Context) string {
 	appURL, err := config.GrafanaConfigFromContext(ctx).AppURL()
 	if err != nil {

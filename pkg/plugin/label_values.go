@@ -10,21 +10,21 @@ import (
 	"github.com/flameline/flameline/pkg/client"
 )
 
-// Bounds of a list of label values for completion: browsers stay fast with it.
+// Bounds of a completion's values, with which browsers stay responsive.
 const (
 	maxCompletions      = 10_000
 	maxCompletionsBytes = 1 << 20
 )
 
-// completions are some of a label's values.
+// completions are some of a label's values, for completion.
 type completions struct {
 	Values []string `json:"values"`
-	// More is how many further values there are that were left out.
+	// More is the number of values that were left out.
 	More int `json:"more"`
 }
 
-// completeValues answers labelValues with limit: the values that hold the text of
-// search, whatever its case, those first that begin with it.
+// completeValues answers labelValues with limit: the values that contain the text of
+// search in upper or lower case, first those that begin with it.
 func (d *Datasource) completeValues(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	limit, err := completionLimit(q)
@@ -45,7 +45,7 @@ func (d *Datasource) completeValues(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, completionsOf(values, q.Get("search"), limit))
 }
 
-// completionLimit reads limit: the number of values, at most maxCompletions.
+// completionLimit reads limit, the number of values, and bounds it by maxCompletions.
 func completionLimit(q url.Values) (int, error) {
 	n, err := strconv.Atoi(q.Get("limit"))
 	if err != nil || n < 1 {

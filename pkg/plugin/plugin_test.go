@@ -155,7 +155,7 @@ func TestResources(t *testing.T) {
 	require.Equal(t, int64(2000), q.asked.End)
 
 	for resource, want := range map[string]string{
-		"labelValues":                 `{"message":"label: name the label whose values are wanted"}`,
+		"labelValues":                 `{"message":"label: is missing; it is the label whose values to list"}`,
 		"labelNames?start=noon":       `{"message":"start: \"noon\" is not a time in Unix milliseconds"}`,
 		"profileTypes?start=2&end=1":  `{"message":"end: 1 is before start, 2"}`,
 		"labelNames?query={":          "",

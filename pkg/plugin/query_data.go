@@ -10,11 +10,11 @@ import (
 	"github.com/flameline/flameline/pkg/query"
 )
 
-// parallelQueries bounds the queries of one request that run at the same time.
+// parallelQueries bounds the queries of one request that run concurrently.
 const parallelQueries = 10
 
-// QueryData answers the queries of a panel, side by side. Each has its own
-// frames or its own error.
+// QueryData answers the queries of a panel, concurrently. Each has its own frames or its
+// own error.
 func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
 	forAlert := req.Headers[backend.FromAlertHeaderName] != ""
 	answers := make([]backend.DataResponse, len(req.Queries))
@@ -34,8 +34,8 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 	return resp, nil
 }
 
-// query answers one query. A panic is the failure of that query alone: it must
-// not end the process, in which other data sources live.
+// query answers one query. A panic becomes an error of that query, so that it does not
+// end the process, which other data sources share.
 func (d *Datasource) query(ctx context.Context, q backend.DataQuery, forAlert bool) (answer backend.DataResponse) {
 	var panicked error
 	defer func() {

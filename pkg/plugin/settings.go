@@ -12,12 +12,12 @@ import (
 	"github.com/flameline/flameline/pkg/query"
 )
 
-// DefaultMinStep is the interval at which Pyroscope's SDKs and scrapers send
-// profiles. Flameline's own eBPF source sends every 5 s.
+// DefaultMinStep is the interval at which Pyroscope's SDKs and scrapers send profiles.
+// Flameline's own eBPF source sends every 5 s.
 const DefaultMinStep = 15 * time.Second
 
-// Settings are what the configuration page of a data source says beyond the
-// address, authentication and TLS, which Grafana's SDK reads itself.
+// Settings are the data source's settings other than those that Grafana's SDK reads
+// itself, which are authentication and TLS.
 type Settings struct {
 	URL     string
 	MinStep time.Duration

@@ -1,14 +1,14 @@
 package profile
 
-// A Builder grows a Tree by (parent, name) pairs; asking for a pair twice gives
-// the same node. It is not safe for concurrent use.
+// A Builder builds a Tree from (parent, name) pairs; the same pair always gives the same
+// node. It is not safe for concurrent use.
 type Builder struct {
 	tree  Tree
 	names map[string]int32
 	edges edgeTable
 }
 
-// NewBuilder returns a Builder that has the root only and room for a number of
+// NewBuilder returns a Builder that has only the root, with capacity for a number of
 // nodes.
 func NewBuilder(nodes int) *Builder { return newBuilder(nodes, nodes/8) }
 
@@ -31,7 +31,7 @@ func (b *Builder) Name(s string) int32 {
 	return i
 }
 
-// Child returns the node with an interned name below a parent.
+// Child returns the node with an interned name below a parent, and adds it if needed.
 func (b *Builder) Child(parent, name int32) int32 {
 	slot, found := b.edges.find(parent, name)
 	if found {
@@ -43,10 +43,10 @@ func (b *Builder) Child(parent, name int32) int32 {
 	return i
 }
 
-// Add adds to a node's own value.
+// Add adds to a node's self value.
 func (b *Builder) Add(node int32, self int64) { b.tree.Nodes[node].Self += self }
 
-// Tree sums up the totals and returns the tree. The Builder must not be used
+// Tree computes the totals and returns the tree. The Builder must not be used
 // afterwards.
 func (b *Builder) Tree() *Tree {
 	t := b.tree
@@ -54,7 +54,7 @@ func (b *Builder) Tree() *Tree {
 	return &t
 }
 
-// sum sets every Total from the Selfs, in one backward pass.
+// sum computes every Total from the Selfs, in one backward pass.
 func (t *Tree) sum() {
 	for i := range t.Nodes {
 		t.Nodes[i].Total = t.Nodes[i].Self

@@ -1,24 +1,24 @@
 package profile
 
-// A CallTree is a tree of calls that need not be in one piece of memory, with values of
-// two sides. The second side of what is no comparison is 0.
+// A CallTree is a tree of calls that need not be stored as one slice, with values of two
+// sides. Without a comparison the second side is 0.
 type CallTree interface {
-	// Len is the number of calls. Call 0 is the root, and a caller comes before what it
-	// calls.
+	// Len returns the number of calls. Call 0 is the root, and a caller comes before its
+	// callees.
 	Len() int
-	// Call returns a call's caller, and its function as an index into Names. What it
-	// returns of the root does not matter.
+	// Call returns a call's caller, and its function as an index into Names. The result
+	// for the root is not used.
 	Call(i int32) (caller, name int32)
-	// Next returns the first of the calls that a call makes and the next call of its
-	// caller, without those that have no value; 0 for none.
+	// Next returns the first callee of a call, and the next callee of its caller. Calls
+	// without a value are skipped; 0 means none.
 	Next(i int32) (callee, sibling int32)
 	Self(i int32) [2]int64
 	Total(i int32) [2]int64
-	// Names are names of functions, each once, and may be others.
+	// Names returns function names without duplicates. Not all need be used.
 	Names() []string
 }
 
-// diffCalls are the calls of a DiffTree.
+// diffCalls is a DiffTree as a CallTree.
 type diffCalls struct {
 	*DiffTree
 	first, next []int32
@@ -41,8 +41,8 @@ func (d *diffCalls) Self(i int32) [2]int64                { return [2]int64{d.No
 func (d *diffCalls) Total(i int32) [2]int64               { return [2]int64{d.Nodes[i].Total, d.Nodes[i].TotalRight} }
 func (d *diffCalls) Names() []string                      { return d.DiffTree.Names }
 
-// functionTotals adds up the totals of functions, by name. A call below another one of
-// the same function does not count.
+// functionTotals adds up the totals of functions, by name. A recursive call does not
+// count again.
 func functionTotals(t CallTree, names int) [][2]int64 {
 	totals, calls := make([][2]int64, names), make([]int32, names) // calls of each function on the path
 	enter := func(i int32) int32 {

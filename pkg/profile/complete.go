@@ -1,7 +1,6 @@
 package profile
 
-// HeaderComplete is a header of requests for series. If it is "true", Flameline's
-// server leaves out the points that may still grow, because profiles that cover a
-// part of their step are on the way: they would look like dips. Other servers do not
-// know it.
+// HeaderComplete is a request header for series. If it is "true", Flameline's server
+// leaves out points that may still grow because profiles of their step have not arrived
+// yet: they would look like dips. Other servers ignore the header.
 const HeaderComplete = "Flameline-Complete"

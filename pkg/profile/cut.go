@@ -7,23 +7,22 @@ import (
 	"strings"
 )
 
-// A Cut chooses which nodes of a tree are kept when it has more than may be
-// shown. What it drops goes into one rest node below each kept parent.
+// A Cut chooses the nodes of a tree to keep when the tree has more than may be shown.
+// The children that are dropped are merged into one rest node per kept parent.
 //
-// The largest nodes are kept. Of nodes of equal size those nearer to the root come
-// first, then those whose name, their caller's name and so on come first in the
-// alphabet; so the choice depends on the tree alone, and a parent, which is as large
-// as its largest child, always comes before its children. Of those left, one that has
-// no children is kept in place of a rest node that would stand for it alone.
+// The largest nodes are kept. Nodes of equal size are ordered by depth, then by their
+// name, their caller's name and so on. So the choice depends only on the tree, and a
+// parent, which is at least as large as its children, always comes before them. If a
+// rest node would replace a single leaf, the leaf is kept instead.
 //
-// The zero value is an empty tree. A Cut can be used again after Reset; it is not
-// safe for concurrent use.
+// The zero value is an empty tree. A Cut can be reused after Reset. It is not safe for
+// concurrent use.
 type Cut struct {
 	nodes []cutNode
-	rests int64 // nodes that are partial
-	least int64 // the maxNodes-th largest size, 0 if not known
+	rests int64 // number of partial nodes
+	least int64 // the maxNodes-th largest size; 0 if unknown
 
-	// Memory of Choose.
+	// Buffers of Choose.
 	keep   []bool
 	values []int64
 	events []cutEvent
@@ -33,15 +32,14 @@ type Cut struct {
 
 type cutNode struct {
 	size   int64
-	low    int64 // size of the smallest child, own size without any, 0 if some were not added
+	low    int64 // size of the smallest child; own size for a leaf; 0 if children were not added
 	parent int32
-	left   int32 // children that are not kept, and one more for those not added
+	left   int32 // number of children that are not kept, plus 1 if children were not added
 }
 
-// maxRests is how many nodes a tree of maxNodes nodes may have besides them, for
-// rest nodes: a sixteenth, but a few even of the smallest trees. Of large trees it is a
-// quarter, which trees of programs seldom need more than: to choose fewer nodes takes
-// longer than to draw some more.
+// maxRests returns the number of rest nodes that a tree of maxNodes nodes may have in
+// addition: a sixteenth, but at least 8. For large trees it is a quarter, which is
+// seldom exceeded: choosing fewer nodes takes longer than drawing some more.
 func maxRests(maxNodes int64) int64 {
 	if maxNodes >= 4096 {
 		return maxNodes / 4
@@ -49,8 +47,8 @@ func maxRests(maxNodes int64) int64 {
 	return max(maxNodes/16, 8)
 }
 
-// Room is how many nodes, without the root, a tree that was cut to maxNodes nodes has
-// at most, with its rest nodes.
+// Room returns the maximum number of nodes, without the root and with rest nodes, of a
+// tree that was cut to maxNodes nodes.
 func Room(maxNodes int64) int64 {
 	if maxNodes > math.MaxInt64/2 {
 		return math.MaxInt64
@@ -58,9 +56,9 @@ func Room(maxNodes int64) int64 {
 	return maxNodes + maxRests(maxNodes)
 }
 
-// Fits reports whether nodes can all be kept, with their rest nodes. Some more than
-// maxNodes can, so that few nodes which are as large as the smallest that is kept need
-// not be chosen from.
+// Fits reports whether all nodes and their rest nodes can be kept. A few more than
+// maxNodes are allowed, so that it is not needed to choose among nodes that are as large
+// as the smallest kept one.
 func Fits(nodes, rests, maxNodes, room int64) bool {
 	return nodes-maxNodes <= maxNodes/16 && nodes+rests <= room
 }
@@ -68,12 +66,12 @@ func Fits(nodes, rests, maxNodes, room int64) bool {
 // Reset removes all nodes.
 func (c *Cut) Reset() { c.nodes, c.rests, c.least = c.nodes[:0], 0, 0 }
 
-// Least says that no node smaller than a size was added, and that there are no more than
-// may be kept of nodes that are larger. Choose finds such a size otherwise.
+// Least tells Choose that all added nodes have at least this size, and that the number
+// of larger ones does not exceed the limit. Otherwise Choose computes such a size.
 func (c *Cut) Least(size int64) { c.least = size }
 
-// Add adds a node and returns its number. The first one is the root, with the parent
-// -1; a parent is added before its children and is as large as any of them.
+// Add adds a node and returns its number. The first node is the root, with the parent
+// -1. A parent must be added before its children, and be at least as large.
 func (c *Cut) Add(parent int32, size int64) int32 {
 	if parent >= 0 {
 		up := &c.nodes[parent]
@@ -84,19 +82,19 @@ func (c *Cut) Add(parent int32, size int64) int32 {
 	return int32(len(c.nodes) - 1)
 }
 
-// Partial marks a node, once, with children that are smaller than all nodes that were
-// added. They are dropped whatever else is.
+// Partial marks a node that has children smaller than all added nodes, which are
+// therefore not added and always dropped. It must be called once per node.
 func (c *Cut) Partial(node int32) {
 	c.nodes[node].low = 0
 	c.nodes[node].left++
 	c.rests++
 }
 
-// Choose reports of each node whether it is kept, or nil if all are. It keeps at most
-// maxNodes nodes, besides those in place of rest nodes, and no more than make room nodes
-// together with the rest nodes that they need; room is 8 at least. The root is always
-// kept and counts as none. The result is valid until Reset. It is to be called once
-// after that.
+// Choose returns for each node whether it is kept, or nil if all are. It keeps up to
+// maxNodes nodes, not counting leaves that are kept in place of rest nodes, and up to
+// room nodes including rest nodes; room must be at least 8. The root is always kept and
+// not counted. The result is valid until Reset. Choose may be called once before the
+// next Reset.
 func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool {
 	count := int64(len(c.nodes) - 1)
 	if Fits(count, c.rests, maxNodes, room) {
@@ -105,8 +103,8 @@ func (c *Cut) Choose(maxNodes, room int64, name func(node int32) string) []bool 
 	return c.keepFrom(c.bound(maxNodes, room), maxNodes, room, name)
 }
 
-// bound returns the size of which some nodes can be kept, but not all. All larger
-// nodes can be, no smaller one.
+// bound returns the largest size of which not all nodes can be kept. All larger nodes
+// are kept, and no smaller ones.
 func (c *Cut) bound(maxNodes, room int64) int64 {
 	if maxNodes <= 0 {
 		return math.MaxInt64
@@ -119,13 +117,13 @@ func (c *Cut) bound(maxNodes, room int64) int64 {
 		}
 		least = NthLargest(c.values, int(min(maxNodes, int64(len(c.values)))))
 	}
-	// With the nodes of at least a size kept, a node of that size or more has a rest if
-	// its smallest child is smaller. So nodes and rests together are twice the sizes that
-	// are large enough, less the smallest children that are. The root may have a rest, but
-	// does not count itself.
+	// If all nodes of at least some size are kept, each of them has a rest node if its
+	// smallest child is smaller than that size. So the number of nodes with rest nodes
+	// is twice the number of kept nodes, minus the number of those whose smallest child
+	// is kept. The root may have a rest node, but is not counted itself.
 	//
-	// Most often only some of the smallest nodes have to go, so that the others do not
-	// have to be ordered.
+	// Usually only some of the smallest nodes are dropped, so the larger ones, from
+	// above on, need no ordering.
 	for above := least + least/4 + 1; ; above += above / 2 {
 		if above < 0 {
 			above = math.MaxInt64
@@ -155,20 +153,20 @@ func (c *Cut) bound(maxNodes, room int64) int64 {
 	}
 }
 
-// A cutEvent says how many nodes more a tree has when those of a size are kept. Its
-// lowest bit is set of the size of a node, and not of that of a smallest child; the
-// others are the size.
+// A cutEvent is a change of the number of nodes as the least kept size falls. The lowest
+// bit says whether the size is that of a node (+2) or of a node's smallest child (-1);
+// the other bits are the size.
 type cutEvent uint64
 
 func (e cutEvent) size() int64   { return int64(e >> 1) }
 func (e cutEvent) weight() int64 { return int64(e&1)*3 - 1 }
 
-// firstOver returns the largest size at which the events of that size and more weigh
-// more than room, 0 if there is none. What events of at least a size weigh must not
-// fall when the size does.
+// firstOver returns the largest size at which the total weight of the events of at least
+// this size exceeds room, 0 if there is none. That total must not fall as the size
+// falls.
 func firstOver(events []cutEvent, room int64) int64 {
 	for len(events) > 0 {
-		// The middle of three keeps sorted input from being the worst case.
+		// The median of three avoids the worst case for sorted input.
 		a, b, d := events[0].size(), events[len(events)/2].size(), events[len(events)-1].size()
 		pivot := max(min(a, b), min(max(a, b), d))
 		var above, equal int64
@@ -201,14 +199,13 @@ func firstOver(events []cutEvent, room int64) int64 {
 	return 0
 }
 
-// keepFrom keeps the nodes above a bound, and as many of those at the bound as there
-// is room for.
+// keepFrom keeps the nodes above a bound, and as many of those at the bound as fit.
 func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string) []bool {
 	nodes := c.nodes
 	c.keep = slices.Grow(c.keep[:0], len(nodes))[:len(nodes)]
 	keep, ties := c.keep, c.ties[:0]
 	keep[0] = true
-	kept, all := int64(0), int64(0) // nodes, and with rest nodes
+	kept, all := int64(0), int64(0) // number of nodes; the same with rest nodes
 	for i := len(nodes) - 1; i >= 0; i-- {
 		n := &nodes[i]
 		switch {
@@ -230,7 +227,7 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 	}
 	all += kept
 	c.ties = ties
-	// set keeps a node, or takes it back.
+	// set keeps a node (by 1), or drops it again (by -1).
 	set := func(i int32, by int64) {
 		up := &nodes[nodes[i].parent]
 		had := up.left > 0
@@ -274,7 +271,7 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 		}
 		break
 	}
-	// A leaf that would be all of a rest takes the place of the rest node.
+	// A leaf that a rest node would replace alone is kept.
 	for _, i := range ties {
 		if n := &nodes[i]; !keep[i] && keep[n.parent] && n.left == 0 && nodes[n.parent].left == 1 {
 			set(i, 1)
@@ -283,7 +280,7 @@ func (c *Cut) keepFrom(bound, maxNodes, room int64, name func(node int32) string
 	return keep
 }
 
-// sortByDepth sorts nodes by their depth and sets it.
+// sortByDepth sorts nodes by depth, after computing c.depth for them.
 func (c *Cut) sortByDepth(list []int32) {
 	c.depth = slices.Grow(c.depth[:0], len(c.nodes))[:len(c.nodes)]
 	if len(list) < len(c.nodes)/64 { // the others' depth is not needed
@@ -302,8 +299,8 @@ func (c *Cut) sortByDepth(list []int32) {
 	slices.SortFunc(list, func(a, b int32) int { return cmp.Compare(c.depth[a], c.depth[b]) })
 }
 
-// comparePaths compares the names of two nodes of the same depth, then those of their
-// callers.
+// comparePaths compares two nodes of the same depth by name, then by their callers'
+// names.
 func (c *Cut) comparePaths(a, b int32, name func(node int32) string) int {
 	for a != b {
 		if order := strings.Compare(name(a), name(b)); order != 0 {
@@ -314,12 +311,12 @@ func (c *Cut) comparePaths(a, b int32, name func(node int32) string) int {
 	return 0
 }
 
-// NthLargest returns the nth largest of some values, n being at least 1 and at
-// most their number. It changes their order.
+// NthLargest returns the nth largest value, for n from 1 to the number of values. It
+// reorders them.
 func NthLargest(v []int64, n int) int64 {
 	lo, hi, k := 0, len(v)-1, len(v)-n
 	for lo < hi {
-		// The middle of three keeps sorted input from being the worst case.
+		// The median of three avoids the worst case for sorted input.
 		a, b, c := v[lo], v[lo+(hi-lo)/2], v[hi]
 		pivot := max(min(a, b), min(max(a, b), c))
 		i, j := lo, hi

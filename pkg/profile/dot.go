@@ -8,11 +8,10 @@ import (
 	"strconv"
 )
 
-// Dot returns the call graph as graphviz text: one box per function with its
-// own and cumulative value, one edge per caller and callee. Recursion counts
-// once, and a call of a function by itself has no edge, as in pprof's graphs.
-// It keeps the maxNodes functions of the largest cumulative value, and all with
-// 0.
+// Dot returns the call graph as graphviz text: one box per function with its self and
+// cumulative value, one edge per caller and callee. As in pprof's graphs, recursion
+// counts once, and a function's call of itself has no edge. The graph has the maxNodes
+// functions with the largest cumulative value; 0 means all.
 func (t *Tree) Dot(unit string, maxNodes int) []byte {
 	g := newCallGraph(t)
 	order := make([]int32, 0, len(g.cum))

@@ -2,20 +2,20 @@ package profile
 
 import "fmt"
 
-// A Flamegraph is a tree in Pyroscope's encoding: a list of levels, each a flat
-// list of nodes of four values: the distance from the end of the node before
-// (x offset, delta-encoded), total, self, and an index into Names.
+// A Flamegraph is a tree in Pyroscope's encoding: a list of levels. A level is a flat
+// list with four values per node: the distance from the end of the node before (the
+// delta-encoded x offset), total, self, and an index into Names.
 type Flamegraph struct {
 	Names   []string
 	Levels  [][]int64
 	Total   int64
 	MaxSelf int64
-	// Rest is the name of rest nodes, "" if there are none. Pyroscope's encoding does
-	// not have it; Flameline's server sends it beside the flame graph.
+	// Rest is the name of rest nodes, "" if there are none. It is not part of
+	// Pyroscope's encoding; Flameline's server sends it in a header.
 	Rest string
 }
 
-// Flamegraph encodes the tree. An empty tree gives one node of no value.
+// Flamegraph encodes the tree. An empty tree becomes one node of value 0.
 func (t *Tree) Flamegraph() Flamegraph {
 	f := Flamegraph{Total: t.Total(), Rest: t.RestName()}
 	if len(t.Nodes) == 0 {
@@ -24,7 +24,7 @@ func (t *Tree) Flamegraph() Flamegraph {
 	l := t.layOut()
 	defer l.free()
 	f.Levels = l.levels(4)
-	// Per level: the end of the last node, the start of the next child.
+	// By level: the end of the last node, and the start of its next child.
 	ends, next := make([]int64, len(l.sizes)), make([]int64, len(l.sizes))
 	names := newRenamer(t.Names, len(t.Nodes))
 	l.walk(func(level int, i int32) {
@@ -42,8 +42,8 @@ func (t *Tree) Flamegraph() Flamegraph {
 	return f
 }
 
-// ParseFlamegraph decodes Pyroscope's encoding. It takes totals as given and
-// derives the own values from them. Nodes of no value are dropped.
+// ParseFlamegraph decodes Pyroscope's encoding. It derives self values from the totals,
+// and drops nodes of value 0.
 func ParseFlamegraph(f Flamegraph) (*Tree, error) {
 	b := NewBuilder(0)
 	err := parseLevels(f.Levels, len(f.Names), 4, func(v []int64) (x, total int64) { return v[0], v[1] },
@@ -64,7 +64,7 @@ func ParseFlamegraph(f Flamegraph) (*Tree, error) {
 	return tree, nil
 }
 
-// rest is the index of the name of rest nodes, 0 if the tree has none.
+// rest returns the index of the name of rest nodes, 0 if the tree has none.
 func (b *Builder) rest(name string) int32 {
 	if name == "" || name == RootName {
 		return 0
@@ -72,8 +72,8 @@ func (b *Builder) rest(name string) int32 {
 	return b.names[name]
 }
 
-// parseLevels finds every node's parent by its place on the level above and
-// hands it to add, which returns the node's number.
+// parseLevels calls add for each node with the number of its parent, which it finds by
+// position on the level above. add returns the node's number.
 func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, total int64), add func(parent int32, name int, v []int64) int32) error {
 	type place struct {
 		x, end int64
@@ -82,7 +82,7 @@ func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, tota
 	var above []place
 	for l, vs := range levels {
 		if len(vs)%width != 0 {
-			return fmt.Errorf("level %d: %d values are no multiple of %d", l, len(vs), width)
+			return fmt.Errorf("level %d: %d values are not a multiple of %d", l, len(vs), width)
 		}
 		if l == 0 && len(vs) != width {
 			return fmt.Errorf("level 0: %d nodes, want one", len(vs)/width)

@@ -2,9 +2,9 @@ package profile
 
 import "fmt"
 
-// A FlamegraphDiff is a DiffTree in Pyroscope's encoding: seven values a node:
-// x offset, total and self of the left tree, the same of the right tree, and an
-// index into Names. Total is the sum of both sides' ticks.
+// A FlamegraphDiff is a DiffTree in Pyroscope's encoding with seven values per node: x
+// offset, total and self of the left tree, the same of the right tree, and an index into
+// Names. Total is the sum of both sides.
 type FlamegraphDiff struct {
 	Names                 []string
 	Levels                [][]int64

@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// WriteFolded writes the tree as folded stacks, the text that Brendan Gregg's
-// FlameGraph scripts read: a line for each stacktrace with a value of its own,
-// its functions root first with ";" between them, a space and the value in the
-// unit of the profile type. The order is that of Walk.
+// WriteFolded writes the tree as folded stacks, the text that Brendan Gregg's FlameGraph
+// scripts read: a line per stacktrace with a self value, with its functions root first
+// and separated by ";", a space, and the value in the unit of the profile type. The
+// order is that of Walk.
 //
-// A function's name is changed where it would be read as something else:
+// Characters of function names that have another meaning in the format are changed:
 //
 //   - ";" becomes ":", as FlameGraph's own collapsing scripts do it;
 //   - line breaks, tabs and other control characters become spaces;
@@ -21,7 +21,7 @@ import (
 //     flamegraph.pl would take the number for the first of two columns;
 //   - a name of nothing but spaces becomes "[unknown]".
 //
-// Values of stacktraces without any function stand under the root's name.
+// Values of stacktraces without functions are written under the root's name.
 func (t *Tree) WriteFolded(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	f := newFolder(t.Names)
@@ -48,7 +48,7 @@ func (t *DiffTree) WriteFolded(w io.Writer) error {
 	return b.Flush()
 }
 
-// A folder holds the stacktrace of the node that a walk is at.
+// A folder holds the stacktrace of a walk's current node.
 type folder struct {
 	names []string // as they are written
 	stack []byte
@@ -79,7 +79,7 @@ func (f *folder) at(level int, name int32) []byte {
 }
 
 func (f *folder) line(b *bufio.Writer, stack []byte, values ...int64) {
-	// What goes wrong is told by Flush.
+	// Flush returns errors.
 	_, _ = b.Write(stack)
 	for _, v := range values {
 		_ = b.WriteByte(' ')
@@ -99,14 +99,14 @@ func foldedName(name string) string {
 		case r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029':
 			return ' '
 		case r == utf8.RuneError:
-			return '?' // no UTF-8, or as good as none
+			return '?' // invalid UTF-8, or U+FFFD in its place
 		}
 		return r
 	}, name)
 }
 
-// guardNumber joins a number at the end of a stacktrace to what is before it. It
-// leaves the stack as it is, and returns a copy if it differs.
+// guardNumber replaces the space before a number at the end of a stacktrace. It does not
+// change its argument, and returns a copy if the result differs.
 func guardNumber(stack []byte) []byte {
 	i := len(stack)
 	for i > 0 && (stack[i-1] >= '0' && stack[i-1] <= '9' || stack[i-1] == '.') {

@@ -5,28 +5,23 @@ import (
 	"slices"
 )
 
-// TruncateFunctions cuts the tree as Truncate does, for a reader who adds up the own
-// values of each function: those are exact, of every function whose own value in the
-// whole tree is larger than the largest call that is not shown, or is a thousandth of
-// the root (with less than 4,000 nodes, as large a part of it as 4 nodes are of
-// maxNodes).
+// TruncateFunctions cuts the tree like Truncate, but so that a reader who adds up the
+// self values of each function gets exact sums: for every function whose self value in
+// the whole tree exceeds the largest call that is not shown, or is at least a thousandth
+// of the root (in cuts to less than 4,000 nodes, at least 4/maxNodes of it).
 //
-// For this a rest node has children: functions that are called, directly or through
-// others that are left out, by calls which the rest node stands for. They are:
+// For this a rest node has children: functions that the calls behind the rest node call,
+// directly or through others that are left out. They are:
 //
-//   - those whose calls there, added up, are large in both of these ways; what they call
-//     in turn is below them;
-//   - others with their own value alone, if that is large in the whole tree;
-//   - those of which more than a thousandth of the root would be missing if somebody
-//     added up their totals, recursion counted once. Where half of the calls would have
-//     to go for it, because too many functions are called from everywhere, more may be
-//     missing.
+//   - functions whose calls there, added up, exceed both of these bounds; their callees are below them;
+//   - other functions with only their self value, if that is large in the whole tree;
+//   - functions whose total, added up over the shown nodes with recursion counted once, would lack more than a thousandth of the root. If that would take half of the calls' room, because too many functions are called from everywhere, a larger part may be missing.
 //
-// There are at most Room nodes; so this keeps fewer calls than Truncate, and the fewer
-// the more functions are called from everywhere. Totals of all nodes are exact, but of
-// those below a rest node: these lack calls that are too small.
+// The result has up to Room nodes, so it has fewer calls than that of Truncate; the more
+// functions are called from everywhere, the fewer. Totals are exact, except below a rest
+// node, where calls that are too small are missing.
 //
-// Names must be there once each, and no node be a rest node.
+// The tree must have no duplicate names and no rest nodes.
 func (t *DiffTree) TruncateFunctions(maxNodes int64) *DiffTree {
 	if maxNodes <= 0 || int64(len(t.Nodes)-1) <= maxNodes {
 		return t
@@ -41,9 +36,9 @@ func (t *DiffTree) TruncateFunctions(maxNodes int64) *DiffTree {
 	}
 }
 
-// TruncateFunctions is DiffTree.TruncateFunctions of a tree of calls. It returns nil and
-// whether the whole tree fits; if it does not, maxNodes, which is at least 1, is too
-// small for the functions.
+// TruncateFunctions is DiffTree.TruncateFunctions for any tree of calls; maxNodes must
+// be at least 1. It returns nil and true if the whole tree fits, and nil and false if
+// maxNodes is too small for the functions.
 func TruncateFunctions(t CallTree, maxNodes int64) (out *DiffTree, fits bool) {
 	c := newFunctionCut(t, maxNodes)
 	if c == nil {
@@ -52,14 +47,14 @@ func TruncateFunctions(t CallTree, maxNodes int64) (out *DiffTree, fits bool) {
 	return c.best(), false
 }
 
-// best is the cut with the most calls that has what it has to, nil if there is none.
+// best returns the valid cut with the most calls, nil if there is none.
 func (c *functionCut) best() *DiffTree {
 	best, kept := c.search(0, int(c.maxNodes))
 	if best == nil {
 		return nil
 	}
-	// What is missing of totals at last counts, not at first: with fewer calls, other
-	// functions may come to lack something.
+	// What totals lack is decided by the final tree: with fewer calls, other functions
+	// may come to lack something.
 	const rounds = 8
 	tree, low := best, kept/2
 	missing := c.large
@@ -80,15 +75,15 @@ func (c *functionCut) best() *DiffTree {
 	return tree
 }
 
-// search looks for the largest number of calls, from low to high, with which the tree is
-// small enough, and returns that tree and the number. It returns nil if it is too large
-// with low calls already. Not much would be gained by finding the very largest number:
-// it is more than 15/16 of that.
+// search finds a large number of calls, between low and high, with which the tree is
+// small enough, and returns that tree and the number. It returns nil if the tree is too
+// large even with low calls. The result is more than 15/16 of the largest possible
+// number; finding the exact one would gain little.
 func (c *functionCut) search(low, high int) (best *DiffTree, kept int) {
 	if best = c.cut(high); best != nil {
 		return best, high
 	}
-	// Most often some of the calls have to go, and not most of them.
+	// Usually some of the calls are dropped, but not most of them.
 	for n := low + (high-low)*3/4; ; n = low + (high-low)/2 {
 		if tree := c.cut(n); tree != nil {
 			best, low = tree, n
@@ -105,27 +100,27 @@ func (c *functionCut) search(low, high int) (best *DiffTree, kept int) {
 	return best, low
 }
 
-// A functionCut is the work of TruncateFunctions.
+// A functionCut is the state of TruncateFunctions.
 type functionCut struct {
 	in         CallTree
 	maxNodes   int64
-	names      []string // of in
-	rest, root int32    // names of rest nodes and of the root, which come after these
+	names      []string // names of in
+	rest, root int32    // indexes of the names of rest nodes and of the root, after names
 	restName   string
 
-	own     []int64    // by name: the own value in the whole tree, the larger side
-	totals  [][2]int64 // by name: the total in the whole tree, recursion counted once; nil if not known
-	large   int64      // a value that is not left out, however large calls are
-	always  []bool     // by name: whether its calls are never part of a rest
-	largest []int32    // nodes, as large as any that may be kept
-	sizes   []int64    // of the largest nodes, without the root; one more than may be kept
+	own     []int64    // by name: the self value in the whole tree, of the larger side
+	totals  [][2]int64 // by name: the total in the whole tree, recursion counted once; nil if unknown
+	large   int64      // a value that is always shown, however large calls are
+	always  []bool     // by name: whether its calls are always shown below rest nodes
+	largest []int32    // candidates for kept nodes
+	sizes   []int64    // of the maxNodes+1 largest nodes without the root
 
-	// Of one attempt.
-	shared int64   // a function whose calls below a rest node are larger is shown with what it calls
+	// State of one attempt.
+	shared int64   // functions whose calls below a rest node exceed this are shown with their callees
 	floor  int64   // size of the largest call that is not shown
-	at     []int32 // node of in to the node of out that it is part of, plus one; 0 if not known
+	at     []int32 // by node of in: the node of out that it is part of, plus one; 0 if unknown
 	out    []DiffNode
-	restOf []int32 // node of out to its rest node, 0 for none
+	restOf []int32 // by node of out: its rest node; 0 for none
 	edges  edgeTable
 	stack  []functionGroup
 
@@ -136,13 +131,13 @@ type functionCut struct {
 	calls  []int32
 }
 
-// A functionGroup is a node of the result and the calls that it stands for.
+// A functionGroup is a node of the result with the calls that it represents.
 type functionGroup struct {
 	node  int32
 	calls []int32
 }
 
-// newFunctionCut prepares for all attempts. It returns nil if all of the tree fits.
+// newFunctionCut computes what all attempts need. It returns nil if the whole tree fits.
 func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
 	names := t.Names()
 	c := &functionCut{
@@ -172,7 +167,7 @@ func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
 	})
 	total := c.size(0)
 	c.large = max(total/1000, total/max(maxNodes/4, 1), 1)
-	// NthLargest leaves those that are larger behind it.
+	// NthLargest has moved the larger values to the end.
 	NthLargest(sizes, int(maxNodes)+1)
 	c.sizes = slices.Clone(sizes[int64(len(sizes))-maxNodes-1:])
 	slices.SortFunc(c.sizes, func(a, b int64) int { return cmp.Compare(b, a) })
@@ -195,8 +190,8 @@ func addPair(to *[2]int64, v [2]int64) {
 	to[1] += v[1]
 }
 
-// cut makes the tree in which the largest calls are kept, as many as it is told,
-// or nil if that needs too many nodes.
+// cut returns the tree with the given number of largest calls kept, nil if it needs too
+// many nodes.
 func (c *functionCut) cut(keep int) *DiffTree {
 	c.floor = c.sizes[keep]
 	c.shared = max(c.floor, c.large-1)
@@ -207,7 +202,7 @@ func (c *functionCut) cut(keep int) *DiffTree {
 		c.edges.grow(64)
 	}
 	c.keep(keep)
-	shown := int32(len(c.out) - len(c.stack)) // without the rest nodes that there are
+	shown := int32(len(c.out) - len(c.stack)) // without the rest nodes so far
 	for len(c.stack) > 0 {
 		g := c.stack[len(c.stack)-1]
 		c.stack = c.stack[:len(c.stack)-1]
@@ -229,7 +224,7 @@ func (c *functionCut) cut(keep int) *DiffTree {
 	return out
 }
 
-// setNames gives a tree those names that it uses.
+// setNames reduces a tree's names to those that it uses.
 func (c *functionCut) setNames(out *DiffTree) {
 	out.Names = []string{RootName}
 	to := make([]int32, c.root+1) // index in out, plus one
@@ -255,9 +250,8 @@ func (c *functionCut) setNames(out *DiffTree) {
 
 func (c *functionCut) full() bool { return int64(len(c.out)-1) > Room(c.maxNodes) }
 
-// alwaysName finds functions whose totals in a tree lack more than a value, and has no
-// call of them be part of a rest from now on. It reports whether there are any that may
-// be so far.
+// alwaysName finds functions whose totals in a tree lack more than a value, and marks
+// them so that their calls are always shown. It reports whether it marked any.
 func (c *functionCut) alwaysName(tree *DiffTree, missing int64) bool {
 	if c.totals == nil {
 		c.totals = functionTotals(c.in, len(c.names))

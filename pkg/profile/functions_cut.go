@@ -1,7 +1,7 @@
 package profile
 
-// keep makes nodes of the largest calls. What is left out below one is on the stack
-// if a function could be large in it.
+// keep adds nodes for the n largest calls. Dropped calls below a node are pushed on the
+// stack if a function may be large in them.
 func (c *functionCut) keep(n int) {
 	least := c.floor
 	if n > 0 {
@@ -63,7 +63,7 @@ func (c *functionCut) add(parent, name int32) int32 {
 	return int32(len(c.out) - 1)
 }
 
-// restNode is the rest node of a node, or the node itself if it is one.
+// restNode returns the rest node of a node, which is the node itself if it is one.
 func (c *functionCut) restNode(node int32) int32 {
 	if c.out[node].Name == c.rest {
 		return node
@@ -75,7 +75,7 @@ func (c *functionCut) restNode(node int32) int32 {
 	return c.restOf[node]
 }
 
-// below is the function of a name below a rest node.
+// below returns the node of a function below a rest node.
 func (c *functionCut) below(rest, name int32) int32 {
 	slot, found := c.edges.find(rest, name)
 	if found {
@@ -86,7 +86,7 @@ func (c *functionCut) below(rest, name int32) int32 {
 	return node
 }
 
-// callees adds up what calls call, by function.
+// callees returns the callees of calls, and adds up their totals by function.
 func (c *functionCut) callees(calls []int32) (callees []int32) {
 	for _, call := range calls {
 		k, _ := c.in.Next(call)
@@ -99,14 +99,14 @@ func (c *functionCut) callees(calls []int32) (callees []int32) {
 	return callees
 }
 
-// isShown reports whether a function is shown as it is called below a rest node.
+// isShown reports whether a function is shown below the current rest node.
 func (c *functionCut) isShown(name int32) bool {
 	s := &c.sum[name]
 	return max(s[0], s[1]) > c.shared || c.always[name]
 }
 
-// expand makes nodes of the functions that a function's calls, which are several,
-// call, as far as they are large. The others are in its rest.
+// expand adds nodes for the large functions that the calls of a function below a rest
+// node call. The other callees go into its rest node.
 func (c *functionCut) expand(g functionGroup) {
 	callees := c.callees(g.calls)
 	c.groups = c.groups[:0]
@@ -136,8 +136,8 @@ func (c *functionCut) expand(g functionGroup) {
 	c.stack = append(c.stack, c.groups...)
 }
 
-// expandRest makes nodes of the functions that the calls of a rest node call, as far
-// as they are large. What the others call counts as called by the rest node too.
+// expandRest adds nodes for the large functions that the calls of a rest node call.
+// Callees of small functions count as callees of the rest node.
 func (c *functionCut) expandRest(g functionGroup) {
 	c.groups = c.groups[:0]
 	var all []int32
@@ -175,7 +175,7 @@ func (c *functionCut) join(name, call int32) {
 	c.at[call] = g.node + 1
 }
 
-// forget clears what is known of the functions of calls.
+// forget clears the sums and groups of the functions of calls.
 func (c *functionCut) forget(calls []int32) {
 	for _, k := range calls {
 		_, name := c.in.Call(k)
@@ -183,9 +183,9 @@ func (c *functionCut) forget(calls []int32) {
 	}
 }
 
-// addOwn adds the own values of all calls to the nodes that they are part of. Those
-// of a function that has much of its own are never part of a rest. It reports whether
-// there are few enough nodes. The first nodes, so many, are calls that are shown.
+// addOwn adds the self values of all calls to the nodes that represent them. Functions
+// with a large self value get nodes of their own. It reports whether the nodes are few
+// enough. The first shown nodes are calls.
 func (c *functionCut) addOwn(shown int32) bool {
 	for i := range int32(c.in.Len()) {
 		caller, name := c.in.Call(i)
@@ -215,8 +215,8 @@ func (c *functionCut) addOwn(shown int32) bool {
 	return true
 }
 
-// isBelow reports whether a node is of a function or below it, as far as it is not one
-// of the first nodes.
+// isBelow reports whether a node, or a caller of it other than the first shown nodes, is
+// of a function.
 func (c *functionCut) isBelow(node, name, shown int32) bool {
 	for ; node >= shown; node = c.out[node].Parent {
 		if c.out[node].Name == name {

@@ -6,30 +6,30 @@ import (
 	"unicode"
 )
 
-// A kind says what a value is: a flow or a state.
+// A kind is flow or state.
 type kind bool
 
 const (
-	// flow is what adds up over time, such as CPU time, bytes allocated, events. It is
+	// flow values add up over time, such as CPU time, allocated bytes, events. They are
 	// shown per second.
 	flow kind = false
-	// state is what there is at an instant, such as memory in use, goroutines. It is
+	// state values describe an instant, such as memory in use, goroutines. They are
 	// averaged over time, and added over processes.
 	state kind = true
 )
 
-// Cumulative reports whether values of this type are a flow: they add up over time
-// (CPU time, bytes allocated, events), so that a series of them is a rate. Values of
-// the other types are a state, such as memory in use or goroutines: they describe an
-// instant, are averaged over time and added over processes.
+// Cumulative reports whether values of this type add up over time (CPU time, allocated
+// bytes, events), so that a series of them is a rate. Values of other types, such as
+// memory in use or goroutines, describe an instant: they are averaged over time and
+// added over processes.
 //
-// It is the one place that decides this. What profilers of the field send stands in a
-// table (sampleKinds); for other types the words of the sample type, the unit, the
-// period type and the name decide, in this order, and without a hint it is a flow.
+// This is the only place that decides it. A table (sampleKinds) has the types of common
+// profilers; for other types the words of the sample type, the unit, the period type and
+// the name decide, in this order. Without a known word a type is cumulative.
 func (t Type) Cumulative() bool { return t.kind() == flow }
 
-// CPUTime reports whether values are time on a CPU, so that a rate of them is in cores.
-// Time on a GPU, off the CPU and on the wall clock is not.
+// CPUTime reports whether values are time on a CPU, so that their rate is in cores. Time
+// on a GPU, off the CPU and on the wall clock is not.
 func (t Type) CPUTime() bool {
 	if d, _ := ParseUnit(t.SampleUnit); d != Time {
 		return false
@@ -41,11 +41,11 @@ func (t Type) CPUTime() bool {
 	return anyOf(ws, cpuWords) && !anyOf(ws, notCPUWords)
 }
 
-// kind decides by the most telling hint that there is.
+// kind decides by the strongest hint.
 func (t Type) kind() kind {
 	dimension, _ := ParseUnit(t.SampleUnit)
 	if dimension == Time {
-		return flow // time passes, whatever it is spent on
+		return flow // times add up
 	}
 	ws := words(t.SampleType)
 	if k, ok := sampleKinds[strings.Join(ws, "_")]; ok {
@@ -75,8 +75,8 @@ func (t Type) kind() kind {
 	if k, ok := kindOf(words(t.Name)); ok {
 		return k
 	}
-	// Objects and their space are what a heap holds, unless the name has said that they
-	// are allocations.
+	// Objects and space are the content of a heap, unless the name says that they are
+	// allocations.
 	if generic && anyOf(ws, heldWords) {
 		return state
 	}
@@ -86,7 +86,7 @@ func (t Type) kind() kind {
 	return flow
 }
 
-// kindOf is what words say, if they say anything.
+// kindOf returns the kind that words suggest, and false if they suggest none.
 func kindOf(ws []string) (k kind, ok bool) {
 	switch {
 	case anyOf(ws, stateWords) || inUse(ws):
@@ -99,7 +99,7 @@ func kindOf(ws []string) (k kind, ok bool) {
 	return flow, false
 }
 
-// inUse finds "in use" in two words.
+// inUse reports whether "in" is followed by "use".
 func inUse(ws []string) bool {
 	for i, w := range ws {
 		if w == "in" && i+1 < len(ws) && ws[i+1] == "use" {
@@ -109,8 +109,8 @@ func inUse(ws []string) bool {
 	return false
 }
 
-// underWay finds things that have begun and not ended: requests in flight, pending
-// writes, active calls.
+// underWay reports whether words mean things that have begun and not ended: requests in
+// flight, pending writes, active calls.
 func underWay(ws []string) bool {
 	for i, w := range ws {
 		switch {
@@ -131,8 +131,8 @@ func all(ws []string, set map[string]bool) bool {
 	return !slices.ContainsFunc(ws, func(w string) bool { return !set[w] })
 }
 
-// words are the words of a name in lower case: heap-live-size, heap_live_size and
-// heapLiveSize have the same.
+// words returns the words of a name in lower case; heap-live-size, heap_live_size and
+// heapLiveSize give the same.
 func words(s string) []string {
 	var out []string
 	var b strings.Builder
@@ -167,30 +167,30 @@ func setOf(list string) map[string]bool {
 	return out
 }
 
-// The words by which types are judged that the table does not have.
+// Words by which types that are not in the table are classified.
 var (
-	// stateWords say that something is still there. They are stronger than the others:
-	// "unreleased malloc size" is what malloc gave and nobody gave back.
+	// stateWords mean that something still exists. They take precedence: "unreleased
+	// malloc size" is memory that malloc gave and that was not freed.
 	stateWords = setOf(`inuse live alive resident rss pss uss swapped retained unreleased unfreed leak leaks leaked
 		current currently outstanding held reachable footprint committed reserved`)
-	// flowWords are of what happens.
+	// flowWords mean events.
 	flowWords = setOf(`alloc allocs allocz allocated allocation allocations malloc mallocs calloc realloc mmap dealloc deallocated
 		freed frees cpu gpu flops wall exception exceptions error errors fault faults miss misses hit hits cycles instructions
 		branches references refs stalled switches migrations event events contention contentions contended lock locks mutex block
 		acquire acquires release releases delay wait waits read reads write writes written sent received recv io request requests
 		call calls ticks gc syscall syscalls packets drops dropped lost throttled cuda kernel park parked sleep`)
-	// thingWords are of things that there are a number of.
+	// thingWords are things that exist in some number.
 	thingWords = setOf(`goroutine goroutines coroutine coroutines fiber fibers thread threads connection connections session sessions`)
-	// underWayWords are stronger than flowWords: pending writes are not yet written.
+	// underWayWords take precedence over flowWords: pending writes are not written yet.
 	underWayWords = setOf(`inflight ongoing pending queued active`)
-	// levelWords say how far something has filled. In the name of a profile they are
-	// those of a product as often, such as active_record.
+	// levelWords mean a level. In a profile's name they may also belong to a product's
+	// name, such as active_record.
 	levelWords = setOf(`active open pending peak watermark depth used free usage`)
-	// genericWords say nothing by themselves.
+	// genericWords have no meaning by themselves.
 	genericWords = setOf(`sample samples count counts object objects space size bytes byte memory mem heap value values time duration number`)
-	// heldWords are the generic ones that a heap's content is counted by.
+	// heldWords are the generic words for the content of a heap.
 	heldWords = setOf(`object objects space size heap memory mem`)
-	// memoryWords are of profiles of memory.
+	// memoryWords are names of memory profiles.
 	memoryWords = setOf(`memory mem heap space heapz jemalloc tcmalloc`)
 
 	cpuWords    = setOf(`cpu cputime oncpu itimer`)

@@ -1,12 +1,12 @@
 package profile
 
-// sampleKinds says what the values of the sample types are that profilers of the field
-// send. Keys are the words of a type in lower case with underscores between them, so
-// that one row holds for inuse_space and inuse-space. Types whose unit is a time are
-// flows and not listed. Nor are samples, objects and space alone, which profiles of
-// different kinds have in common: the profile's name decides (Type.kind).
+// sampleKinds are the kinds of common profilers' sample types. Keys are a type's words
+// in lower case joined by underscores, so that one row covers inuse_space and
+// inuse-space. Types whose unit is a time are flows and not listed. samples, objects and
+// space alone are not listed either, since profiles of different kinds have them: the
+// profile's name decides (Type.kind).
 //
-// Where the types are defined is named above each group.
+// The source of each group's types is named above it.
 var sampleKinds = map[string]kind{
 	// Go: runtime/pprof/pprof.go, proto.go, protomem.go. The counts of allocations and
 	// contentions are since the program's start; SDKs and the scraper send their growth.

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// A layout is the order in which a tree is drawn: depth first, children by name,
-// with the rest last. Its memory is used again.
+// A layout is the order in which a tree is drawn: depth first, children by name, rest
+// nodes last. Its buffers are reused.
 type layout struct {
 	parent, name, level []int32
 	sizes               []int   // nodes of each level
@@ -17,8 +17,9 @@ type layout struct {
 
 var layouts = sync.Pool{New: func() any { return new(layout) }}
 
-// layOut lays out a tree of n nodes, in which parents come before children. Nodes of
-// the name rest are the last of their parent; 0 is the root's. The caller calls free.
+// layOut returns the layout of a tree of n nodes in which parents come before children.
+// Nodes with the name rest (0 for none) come last among their siblings. The caller must
+// call free.
 func layOut(names []string, rest int32, n int, link func(node int32) (parent, name int32)) *layout {
 	l := layouts.Get().(*layout)
 	l.parent, l.name, l.level = sized(l.parent, n), sized(l.name, n), sized(l.level, n)
@@ -65,12 +66,12 @@ func layOut(names []string, rest int32, n int, link func(node int32) (parent, na
 }
 
 func (l *layout) free() {
-	if cap(l.parent) <= 1<<20 { // else it would keep much memory
+	if cap(l.parent) <= 1<<20 { // larger buffers are not kept
 		layouts.Put(l)
 	}
 }
 
-// walk calls fn with the nodes in their order.
+// walk calls fn with the nodes in drawing order.
 func (l *layout) walk(fn func(level int, node int32)) {
 	if len(l.parent) == 0 {
 		return
@@ -86,7 +87,7 @@ func (l *layout) walk(fn func(level int, node int32)) {
 	}
 }
 
-// levels returns lists with room for so many values of each node.
+// levels returns one list per level with capacity for width values per node.
 func (l *layout) levels(width int) [][]int64 {
 	levels, values := make([][]int64, len(l.sizes)), make([]int64, width*len(l.parent))
 	for i, n := range l.sizes {

@@ -2,7 +2,7 @@ package profile
 
 import "slices"
 
-// Merge adds up trees that were not cut. The result shares no memory with them but the strings.
+// Merge adds up trees that were not cut. The result shares only strings with them.
 func Merge(trees ...*Tree) *Tree {
 	if len(trees) == 1 {
 		return trees[0].Clone()
@@ -12,7 +12,7 @@ func Merge(trees ...*Tree) *Tree {
 		nodes += len(t.Nodes)
 		names += len(t.Names)
 	}
-	// Trees of several programs share little below their first frames.
+	// Trees of different programs share little below their first frames.
 	b := newBuilder(nodes, names)
 	for _, t := range trees {
 		for i, at := range b.graft(t) {
@@ -22,12 +22,12 @@ func Merge(trees ...*Tree) *Tree {
 	return b.Tree()
 }
 
-// Clone copies a tree, all but the strings.
+// Clone returns a copy that shares only strings with the tree.
 func (t *Tree) Clone() *Tree {
 	return &Tree{Names: slices.Clone(t.Names), Nodes: slices.Clone(t.Nodes), Rest: t.Rest, Functions: t.Functions}
 }
 
-// graft adds the nodes of t without their values and returns where they are.
+// graft adds the nodes of t without their values, and returns their numbers in b.
 func (b *Builder) graft(t *Tree) []int32 {
 	names := make([]int32, len(t.Names))
 	for i := range names {
@@ -44,7 +44,7 @@ func (b *Builder) graft(t *Tree) []int32 {
 	return at
 }
 
-// Diff returns the union of two trees, neither of them cut, with both trees' values.
+// Diff returns the union of two trees that were not cut, with the values of both.
 func Diff(left, right *Tree) *DiffTree {
 	b := newBuilder(max(len(left.Nodes), len(right.Nodes)), max(len(left.Names), len(right.Names)))
 	l, r := b.graft(left), b.graft(right)

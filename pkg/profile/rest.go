@@ -1,21 +1,20 @@
 package profile
 
-// The headers of requests for flame graphs, and of their answers, that tell about what
-// is cut off. Servers and clients that do not know them ignore them.
+// Headers of requests for flame graphs, and of their answers, about calls that are cut
+// off. Other servers and clients ignore them.
 const (
-	// HeaderRest, with the value RestFunctions, asks for a flame graph that is cut by
-	// DiffTree.TruncateFunctions. The answer has the same if own values of functions can
-	// be added up.
+	// HeaderRest with the value RestFunctions asks for a flame graph that is cut by
+	// DiffTree.TruncateFunctions. The answer has the same header if the self values of
+	// functions can be added up.
 	HeaderRest    = "Flameline-Rest"
 	RestFunctions = "functions"
-	// HeaderRestName is the name of the rest nodes of an answer. Without it nothing was
-	// cut off, unless the server is another.
+	// HeaderRestName is the answer's header with the name of rest nodes. An answer of
+	// Flameline without it was not cut.
 	HeaderRestName = "Flameline-Rest-Name"
 )
 
-// RestName is the name of rest nodes in a tree that has functions of the names that
-// taken reports: OtherName, or that in as many parentheses as make it a name which
-// no function has.
+// RestName returns the name for rest nodes in a tree whose functions have the names that
+// taken reports: OtherName, in parentheses until no function has the name.
 func RestName(taken func(name string) bool) string {
 	name := OtherName
 	for taken(name) {

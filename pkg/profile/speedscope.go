@@ -7,18 +7,18 @@ import (
 	"strconv"
 )
 
-// speedscopeSchema is the address that names the format's version.
+// speedscopeSchema is the $schema of the format.
 const speedscopeSchema = "https://www.speedscope.app/file-format-schema.json"
 
 // WriteSpeedscope writes the tree as one sampled profile in speedscope's own file
-// format, as its schema has it (SampledProfile). A sample is a stacktrace with a
-// value of its own, root first; its weight is that value. Frames are functions.
-// The name is what speedscope shows above the profile; values are in unit, which
-// is "none" there unless it is a time or bytes.
+// format, as its schema has it (SampledProfile). A sample is a stacktrace with a self
+// value, root first, and its weight is that value. Frames are functions. name is the
+// profile's title; values are in unit, which becomes "none" unless it is a time or
+// bytes.
 func (t *Tree) WriteSpeedscope(w io.Writer, name, unit string) error {
 	unit = speedscopeUnit(unit)
 	b := bufio.NewWriter(w)
-	text := func(s string) { _, _ = b.WriteString(s) } // Flush tells what goes wrong
+	text := func(s string) { _, _ = b.WriteString(s) } // Flush returns errors
 	text(`{"$schema":`)
 	text(quoteJSON(speedscopeSchema))
 	text(`,"exporter":"flameline","name":`)
@@ -80,7 +80,8 @@ func quoteJSON(s string) string {
 	return string(b)
 }
 
-// speedscopeUnit is speedscope's name of a unit, which has only these.
+// speedscopeUnit returns speedscope's name of a unit, "none" for one that it does not
+// have.
 func speedscopeUnit(unit string) string {
 	switch d, size := ParseUnit(unit); {
 	case d == Bytes && size == 1:

@@ -12,35 +12,34 @@ import (
 	"golang.org/x/text/width"
 )
 
-// An SVG describes a picture of a flame graph.
+// SVG are the options of a flame graph's picture.
 type SVG struct {
-	// Title and Subtitle stand above it.
+	// Title and Subtitle are drawn above the flame graph.
 	Title, Subtitle string
-	// Unit is that of the values: the sample unit of the profile type.
+	// Unit is the sample unit of the profile type.
 	Unit string
 }
 
-// Sizes in pixels. Text is set in a fixed-width font, whose characters are 0.6
-// times as wide as high; so what fits into a box is known without the font.
+// Sizes in pixels. The font has a fixed width of 0.6 times its height, so text can be
+// cut to a box without the font.
 const (
 	svgWidth     = 1200
 	svgMargin    = 10
 	svgHeader    = 48
-	svgRow       = 18 // distance of levels; a box is one less high
+	svgRow       = 18 // distance of levels; a box is 1 pixel lower
 	svgFont      = 12
 	svgCharacter = 0.61 * svgFont
 	svgNarrowest = 0.2 // narrower boxes are not drawn
 
-	svgGrey = "#d9d9d9" // the colour of what is no function
+	svgGrey = "#d9d9d9" // the colour of the root and of rest nodes
 )
 
-// WriteSVG draws the tree with the root on top: a box for each node, as wide as
-// its total. A box shows the function's name, as much as fits, and tells the rest
-// in a tooltip. A function's colour follows from its name alone; the root and rest
-// nodes, which are no functions, are grey. Nodes narrower than a fifth of a pixel are
-// left out.
+// WriteSVG draws the tree with the root on top: a box for each node, as wide as its
+// total. A box has as much of the function's name as fits, and a tooltip with the whole
+// name and the values. A function's colour depends on its name; the root and rest nodes
+// are grey. Nodes narrower than a fifth of a pixel are left out.
 //
-// The picture needs nothing from elsewhere: no script, font or style sheet.
+// The picture needs no script, font or style sheet.
 func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
 	total := t.Total()
 	var p picture
@@ -48,7 +47,7 @@ func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
 		t.Walk(func(level int, n *Node, name string) {
 			visit(level, float64(n.Total), float64(n.Self), func() svgBox {
 				fill := nameColour(name)
-				if level == 0 || t.IsRest(n) { // no function
+				if level == 0 || t.IsRest(n) { // not a function
 					fill = svgGrey
 				}
 				return svgBox{
@@ -62,10 +61,10 @@ func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
 	return p.write(w, o, nil)
 }
 
-// WriteSVG draws both sides in one picture. A box is as wide as the mean of the
-// node's shares of the left and of the right total, so that what has gone is seen
-// as well as what has come. Its colour tells how the share changed: red has grown,
-// blue has shrunk, grey is as before.
+// WriteSVG draws both sides in one picture. A box is as wide as the mean of the node's
+// shares of the left and of the right total, so that functions of only one side are
+// visible. Its colour shows how the share changed: red is more, blue is less, grey is
+// unchanged.
 func (t *DiffTree) WriteSVG(w io.Writer, o SVG) error {
 	var left, right int64
 	if len(t.Nodes) > 0 {
@@ -99,7 +98,7 @@ func (t *DiffTree) WriteSVG(w io.Writer, o SVG) error {
 	return p.write(w, o, []legend{{changeColour(0, 1), "more on the right"}, {changeColour(1, 0), "less on the right"}})
 }
 
-// A svgBox is a node with its place. The unit of x and w is the pixel.
+// An svgBox is a node with its place. x and w are in pixels.
 type svgBox struct {
 	level             int
 	x, w              float64
@@ -108,15 +107,15 @@ type svgBox struct {
 
 type legend struct{ fill, text string }
 
-// A picture is what is drawn of a tree.
+// A picture has the boxes of a tree.
 type picture struct {
 	boxes  []svgBox
 	levels int
 }
 
-// layout places the nodes that walk visits. Their sizes are parts of total; what a
-// node has itself is to the left of its children. Only nodes that are drawn are
-// asked for a description.
+// layout places the nodes that walk visits. Their sizes are parts of total. A node's
+// self value is to the left of its children. describe is called only for nodes that are
+// drawn.
 func (p *picture) layout(total float64, walk func(visit func(level int, size, self float64, describe func() svgBox))) {
 	if total <= 0 {
 		return
@@ -142,7 +141,7 @@ func (p *picture) layout(total float64, walk func(visit func(level int, size, se
 
 func (p *picture) write(w io.Writer, o SVG, legends []legend) error {
 	b := bufio.NewWriter(w)
-	say := func(format string, args ...any) { fmt.Fprintf(b, format, args...) } // Flush tells what goes wrong
+	say := func(format string, args ...any) { fmt.Fprintf(b, format, args...) } // Flush returns errors
 	height := svgHeader + max(p.levels, 2)*svgRow + svgMargin
 	say(`<?xml version="1.0" encoding="UTF-8"?>`+"\n"+
 		`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="monospace" font-size="%[3]d">`+"\n",
@@ -158,7 +157,7 @@ func (p *picture) write(w io.Writer, o SVG, legends []legend) error {
 			px(x), l.fill, px(x+16), escapeXML(l.text))
 	}
 	if len(p.boxes) == 0 {
-		say(`<text x="%d" y="%d">No profiles in this time.</text>`+"\n", svgMargin, svgHeader+svgRow)
+		say(`<text x="%d" y="%d">No profiles in this time range.</text>`+"\n", svgMargin, svgHeader+svgRow)
 	}
 	for _, box := range p.boxes {
 		y := svgHeader + box.level*svgRow
@@ -173,13 +172,13 @@ func (p *picture) write(w io.Writer, o SVG, legends []legend) error {
 	return b.Flush()
 }
 
-// px writes a length with two decimals, fewer where they are zero.
+// px formats a length with up to two decimals.
 func px(v float64) string {
 	return strings.TrimSuffix(strings.TrimRight(strconv.FormatFloat(v, 'f', 2, 64), "0"), ".")
 }
 
-// fit cuts a text so that it fits into a width. A text of which less than two
-// characters would be left is empty. The path of a package or file goes first.
+// fit cuts a text to a width. It first removes the path of a package or file. If less
+// than two characters would remain, the result is empty.
 func fit(s string, character, room float64) string {
 	n := int(room / character)
 	used, cut := 0, 0 // cells; bytes that leave room for the ellipsis
@@ -206,11 +205,11 @@ func fit(s string, character, room float64) string {
 
 func escapeXML(s string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder returns no errors
 	return b.String()
 }
 
-// svgTitle is the first line of a tooltip.
+// svgTitle returns the first line of a tooltip.
 func svgTitle(name string, rest bool) string {
 	if rest {
 		return name + ": calls that are too small to be shown"
@@ -218,7 +217,7 @@ func svgTitle(name string, rest bool) string {
 	return name
 }
 
-// nameColour is a warm colour that follows from a function's name.
+// nameColour returns a warm colour that depends on a function's name.
 func nameColour(name string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(name))
@@ -226,7 +225,7 @@ func nameColour(name string) string {
 	return fmt.Sprintf("hsl(%d,%d%%,%d%%)", 8+sum%46, 72+sum>>8%20, 62+sum>>16%14)
 }
 
-// changeColour is that of a share which was l and is r.
+// changeColour returns the colour for a share that changed from l to r.
 func changeColour(l, r float64) string {
 	if l+r == 0 {
 		return "#e6e6e6"
@@ -239,8 +238,8 @@ func changeColour(l, r float64) string {
 	return fmt.Sprintf("#%02x%02x%02x", mix(0xe6, 0x4a), mix(0xe6, 0x90), mix(0xe6, 0xe2))
 }
 
-// withoutPath is a name without the path of its package or file, which is what
-// tells functions apart least.
+// withoutPath returns a name without the path of its package or file, which
+// distinguishes functions least.
 func withoutPath(s string) string {
 	end := len(s)
 	if i := strings.IndexAny(s, "([{< "); i >= 0 {

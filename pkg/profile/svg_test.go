@@ -98,7 +98,7 @@ func TestSVGLayout(t *testing.T) {
 func TestSVGOfNothing(t *testing.T) {
 	p := svg(t, &profile.Tree{}, "bytes")
 	require.Empty(t, p.Boxes)
-	require.Contains(t, p.Texts, "No profiles in this time.")
+	require.Contains(t, p.Texts, "No profiles in this time range.")
 }
 
 func TestSVGDiff(t *testing.T) {

@@ -1,9 +1,9 @@
 package profile
 
-// Names with a meaning of their own in a tree.
+// Names of special nodes.
 const (
-	RootName  = "total" // of node 0
-	OtherName = "other" // of rest nodes, unless a function has it; see RestName
+	RootName  = "total" // name of node 0
+	OtherName = "other" // name of rest nodes, unless a function has it; see RestName
 )
 
 // A Tree is a call tree of functions: what a flame graph shows. Node 0 is the
@@ -14,11 +14,11 @@ const (
 type Tree struct {
 	Names []string
 	Nodes []Node
-	// Rest is the name of rest nodes, an index into Names, which no function has: such
-	// a node stands for calls of its parent that were cut off because they are small. 0
-	// if nothing was cut.
+	// Rest is the name of rest nodes, as an index into Names; 0 if nothing was cut off.
+	// A rest node represents the calls of its parent that were cut off because they are
+	// small. No function has this name.
 	Rest int32
-	// Functions tells that the tree was cut by TruncateFunctions.
+	// Functions says that the tree was cut by TruncateFunctions.
 	Functions bool
 }
 
@@ -36,7 +36,7 @@ type Node struct {
 type DiffTree struct {
 	Names []string
 	Nodes []DiffNode
-	// Rest and Functions are those of a Tree.
+	// Rest and Functions are as in a Tree.
 	Rest      int32
 	Functions bool
 }
@@ -57,8 +57,8 @@ func (t *Tree) Total() int64 {
 	return t.Nodes[0].Total
 }
 
-// Walk visits the nodes depth first, the root at level 0, children in the
-// order of Pyroscope's flame graphs: by name, with the rest last.
+// Walk visits the nodes depth first, the root at level 0, children in the order of
+// Pyroscope's flame graphs: by name, with rest nodes last.
 func (t *Tree) Walk(fn func(level int, node *Node, name string)) {
 	l := t.layOut()
 	defer l.free()

@@ -167,7 +167,7 @@ func TestParseFlamegraphErrors(t *testing.T) {
 		levels [][]int64
 		want   string
 	}{
-		{"width", [][]int64{{0, 1, 1}}, "level 0: 3 values are no multiple of 4"},
+		{"width", [][]int64{{0, 1, 1}}, "level 0: 3 values are not a multiple of 4"},
 		{"roots", [][]int64{{0, 1, 1, 0, 0, 1, 1, 0}}, "level 0: 2 nodes, want one"},
 		{"name", [][]int64{{0, 1, 1, 9}}, "level 0, node 0: name 9 of 1"},
 		{"negative", [][]int64{{0, 5, 0, 0}, {0, 2, 2, 0, -1, 2, 2, 0}}, "level 1, node 1: negative value"},

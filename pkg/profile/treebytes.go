@@ -6,10 +6,10 @@ import (
 	"math"
 )
 
-// MarshalBinary encodes the tree in the bytes of Pyroscope's profile format
-// TREE: depth first, each node as the length of its name, the name, its own
-// value and its number of children, all numbers as unsigned varints. The root's
-// name is empty. A tree of no value gives no bytes.
+// MarshalBinary encodes the tree in Pyroscope's profile format TREE: depth first, each
+// node as the length of its name, the name, its self value and its number of children,
+// with numbers as unsigned varints. The root's name is empty. A tree of value 0 gives no
+// bytes.
 func (t *Tree) MarshalBinary() ([]byte, error) {
 	if len(t.Nodes) < 2 && t.Total() == 0 {
 		return nil, nil
@@ -34,8 +34,8 @@ func (t *Tree) MarshalBinary() ([]byte, error) {
 	return b, nil
 }
 
-// UnmarshalTree decodes what MarshalBinary and Pyroscope encode. No bytes give
-// the empty tree.
+// UnmarshalTree decodes the format of MarshalBinary and Pyroscope. No bytes give the
+// empty tree.
 func UnmarshalTree(data []byte) (*Tree, error) {
 	b := NewBuilder(len(data) / 16)
 	if len(data) == 0 {
@@ -43,7 +43,7 @@ func UnmarshalTree(data []byte) (*Tree, error) {
 	}
 	type open struct {
 		node int32
-		left uint64 // children still to come
+		left uint64 // children not read yet
 	}
 	stack := []open{{-1, 1}}
 	var sum int64

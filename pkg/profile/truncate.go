@@ -1,10 +1,10 @@
 package profile
 
-// Truncate keeps the maxNodes largest nodes by total, and folds all others into one
-// rest node below their kept parent, so that totals stay exact. Where that would be
-// more than Room nodes, rest nodes included, it keeps fewer. A Cut says which of
-// several equal ones are kept. The root does not count. With maxNodes 0, or enough
-// room, it returns t itself.
+// Truncate keeps the maxNodes nodes with the largest totals, and merges the others into
+// one rest node per kept parent, so that totals stay exact. If that would be more than
+// Room nodes with rest nodes, it keeps fewer. Cut describes the choice among equal ones.
+// The root is not counted. If maxNodes is 0, or nothing needs to be cut, it returns t
+// itself.
 func (t *Tree) Truncate(maxNodes int64) *Tree {
 	if maxNodes <= 0 || int64(len(t.Nodes)-1) <= maxNodes {
 		return t
@@ -14,8 +14,8 @@ func (t *Tree) Truncate(maxNodes int64) *Tree {
 	return out
 }
 
-// Truncate keeps the maxNodes nodes whose larger side is largest, as
-// Tree.Truncate does. Here the root counts, as it does in Pyroscope.
+// Truncate keeps the maxNodes nodes with the largest larger side, as Tree.Truncate does.
+// Here the root is counted, as in Pyroscope.
 func (t *DiffTree) Truncate(maxNodes int64) *DiffTree {
 	if maxNodes <= 0 || int64(len(t.Nodes)) <= maxNodes {
 		return t
@@ -25,12 +25,12 @@ func (t *DiffTree) Truncate(maxNodes int64) *DiffTree {
 	return out
 }
 
-// treeNode is what truncation needs of a node.
+// treeNode is the interface of nodes that truncation needs.
 type treeNode[N any] interface {
 	*N
 	place() (parent, name *int32)
 	size() int64
-	fold(from *N) // adds a node and all below it as own value
+	fold(from *N) // adds the total of a node to the self value
 }
 
 func (n *Node) place() (parent, name *int32) { return &n.Parent, &n.Name }
@@ -49,14 +49,14 @@ func (n *DiffNode) fold(from *DiffNode) {
 	n.TotalRight += from.TotalRight
 }
 
-// truncate keeps at most maxNodes nodes besides the root. Nodes of the name rest, if
-// it is not 0, are folded again with all below them.
+// truncate keeps up to maxNodes nodes besides the root. Nodes with the name rest, if it
+// is not 0, are merged again with everything below them.
 func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNodes int64) ([]string, []N, int32) {
 	const none = -1
 	var cut Cut
 	least := leastKept[N, P](nodes, rest, maxNodes)
 	cut.Least(least)
-	at := make([]int32, len(nodes)) // number in cut, then where a node went
+	at := make([]int32, len(nodes)) // number in cut; later the node's number in the result
 	var from []int32                // of the nodes in cut
 	partial := map[int32]bool{}
 	for i := range nodes {
@@ -86,7 +86,7 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 	keep := cut.Choose(maxNodes, Room(maxNodes), name)
 	r := newRenamer(names, len(nodes))
 	var out []N
-	var fold []int32 // topmost nodes to fold
+	var fold []int32 // topmost dropped nodes
 	for i := range nodes {
 		n := nodes[i]
 		parent, name := P(&n).place()
@@ -113,7 +113,7 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 	restName := restOf[N, P](names, nodes, rest)
 	folded := int32(len(r.out))
 	r.out = append(r.out, restName)
-	rests := map[int32]int32{} // node to its rest node
+	rests := map[int32]int32{} // rest node by node
 	for _, i := range fold {
 		parent, _ := P(&nodes[i]).place()
 		to := at[*parent]
@@ -131,8 +131,8 @@ func truncate[N any, P treeNode[N]](names []string, nodes []N, rest int32, maxNo
 	return r.out, out, folded
 }
 
-// leastKept is the size of the maxNodes-th largest node without the root and without
-// rest nodes and what is below them, 1 if there are no more.
+// leastKept returns the size of the maxNodes-th largest node, not counting the root,
+// rest nodes and nodes below them; 1 if there are fewer.
 func leastKept[N any, P treeNode[N]](nodes []N, rest int32, maxNodes int64) int64 {
 	sizes := make([]int64, 0, len(nodes))
 	below := make([]bool, len(nodes)) // a rest node, or below one
@@ -155,7 +155,7 @@ func leastKept[N any, P treeNode[N]](nodes []N, rest int32, maxNodes int64) int6
 	return NthLargest(sizes, int(maxNodes))
 }
 
-// restOf is the name that a tree's rest nodes have or get.
+// restOf returns the name of a tree's rest nodes, or a new one if it has none.
 func restOf[N any, P treeNode[N]](names []string, nodes []N, rest int32) string {
 	if rest != 0 {
 		return names[rest]
@@ -171,7 +171,7 @@ func restOf[N any, P treeNode[N]](names []string, nodes []N, rest int32) string 
 	})
 }
 
-// renamer makes a table of those names only that are used.
+// A renamer builds a table of only those names that are used.
 type renamer struct {
 	in, out []string
 	to      []int32 // index in out, plus one

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// A Type is a profile type: which value was measured, in which unit, and what
-// triggered a sample. SampleUnit, PeriodType and PeriodUnit may be empty.
+// A Type is a profile type: which value was measured, in which unit, and what triggered
+// a sample. SampleUnit, PeriodType and PeriodUnit may be empty.
 type Type struct {
 	Name       string // of the pprof profile, such as process_cpu
 	SampleType string // such as cpu
@@ -18,9 +18,9 @@ type Type struct {
 }
 
 // ParseType reads an ID of the form
-// name:sample_type:sample_unit:period_type:period_unit, with an optional sixth
-// part "delta", which is dropped. Characters that would end a part, or the ID within
-// a query, stand in a part as String writes them, such as %3A for a colon.
+// name:sample_type:sample_unit:period_type:period_unit, with an optional sixth part
+// "delta", which is dropped. Characters that would end a part, or the ID within a query,
+// are escaped as String writes them, such as %3A for a colon.
 func ParseType(id string) (Type, error) {
 	p := strings.Split(id, ":")
 	if len(p) != 5 && (len(p) != 6 || p[5] != "delta") {
@@ -39,9 +39,9 @@ func ParseType(id string) (Type, error) {
 	return t, nil
 }
 
-// String returns the ID that ParseType reads; types that differ have different IDs.
-// Within a part, the characters : { } = " and \, those for control and spaces at
-// either end are written as % and two hexadecimal digits for each byte, as in a URL.
+// String returns the ID that ParseType reads. Different types have different IDs. Within
+// a part, the characters : { } = " and \, control characters, and spaces at either end
+// are escaped as in a URL, by % and two hexadecimal digits per byte.
 func (t Type) String() string {
 	parts := [...]string{t.Name, t.SampleType, t.SampleUnit, t.PeriodType, t.PeriodUnit}
 	var b strings.Builder
@@ -54,7 +54,7 @@ func (t Type) String() string {
 	return b.String()
 }
 
-// reserved reports whether a character may not stand in a part of an ID.
+// reserved reports whether a character must be escaped in a part of an ID.
 func reserved(r rune) bool {
 	return r < ' ' || strings.ContainsRune(`:{}="\`, r) || r >= 0x7f && (unicode.IsControl(r) || r == utf8.RuneError)
 }
@@ -77,8 +77,8 @@ func escapePart(b *strings.Builder, s string) {
 	}
 }
 
-// unescapePart is the inverse of escapePart. It leaves alone what escapePart would not
-// write, so that a percent sign means itself everywhere else.
+// unescapePart is the inverse of escapePart. It does not change what escapePart would
+// not write, so a percent sign elsewhere is literal.
 func unescapePart(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
@@ -96,7 +96,7 @@ func unescapePart(s string) string {
 	return b.String()
 }
 
-// escaped reads a byte that escapePart writes as % and two digits.
+// escaped reads a byte written as % and two digits.
 func escaped(s string) (c byte, ok bool) {
 	if len(s) < 3 || s[0] != '%' {
 		return 0, false

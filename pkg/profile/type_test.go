@@ -64,7 +64,7 @@ func TestTypeIDs(t *testing.T) {
 	}
 }
 
-// FuzzTypeID holds that a type's ID means the type, alone and in a query.
+// FuzzTypeID checks that a type's ID means the type, alone and in a query.
 func FuzzTypeID(f *testing.F) {
 	f.Add("process_cpu", "cpu", "nanoseconds", "cpu", "nanoseconds")
 	f.Add("a:b", "%3A", " c ", "{}", "\"=\\\xff")

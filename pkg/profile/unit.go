@@ -8,7 +8,7 @@ import (
 // A Dimension is what a unit measures.
 type Dimension int
 
-// The dimensions of units. A unit of Other is one that only its sender knows.
+// The dimensions of units. Other is the dimension of unknown units.
 const (
 	Other Dimension = iota
 	Time
@@ -16,9 +16,9 @@ const (
 	Count
 )
 
-// unitNames are the spellings of units, in lower case and without the s of a plural,
-// with their size in nanoseconds or bytes. As in pprof's tools, a kilobyte is 1024
-// bytes (google/pprof, internal/measurement).
+// unitNames are the spellings of units, in lower case and without a plural s, with their
+// size in nanoseconds or bytes. As in pprof's tools, a kilobyte has 1024 bytes
+// (google/pprof, internal/measurement).
 var unitNames = func() map[string]unitSize {
 	out := map[string]unitSize{}
 	for _, u := range []struct {
@@ -53,9 +53,10 @@ type unitSize struct {
 	size      float64
 }
 
-// ParseUnit reads the name of a unit in any usual spelling: nanoseconds, ns, bytes,
-// KiB, count, samples, or UCUM's By and {sample}. size is how many nanoseconds or bytes
-// one is, else 1. A name that only its sender knows is of Other; none is Count.
+// ParseUnit reads the name of a unit in any usual spelling: nanoseconds, ns, bytes, KiB,
+// count, samples, or UCUM's By and {sample}. size is the unit's size in nanoseconds or
+// bytes, 1 for other dimensions. The dimension of an unknown name is Other, that of an
+// empty name Count.
 func ParseUnit(name string) (d Dimension, size float64) {
 	n := strings.ToLower(strings.TrimSpace(name))
 	if n == "" || strings.HasPrefix(n, "{") && strings.HasSuffix(n, "}") {
@@ -71,9 +72,9 @@ func ParseUnit(name string) (d Dimension, size float64) {
 	return u.dimension, u.size
 }
 
-// FormatValue writes a value for people, with three significant digits: times up
-// to days, bytes by powers of 1024, everything else by powers of 1000. Unit is
-// the sample unit of a profile type, in any spelling that ParseUnit reads.
+// FormatValue formats a value with three significant digits: times up to days, bytes by
+// powers of 1024, everything else by powers of 1000. unit is the sample unit of a
+// profile type, in any spelling that ParseUnit reads.
 func FormatValue(v int64, unit string) string {
 	d, size := ParseUnit(unit)
 	switch d {
@@ -90,7 +91,7 @@ func FormatValue(v int64, unit string) string {
 	return text + " " + strings.TrimSpace(unit)
 }
 
-// A step of a scale: its unit begins at a value.
+// A scaleStep is a unit and the value from which it is used.
 type scaleStep struct {
 	at   float64
 	unit string
@@ -112,7 +113,7 @@ func scaled(v float64, scale []scaleStep) string {
 	}
 	text := strconv.FormatFloat(v/step.at, 'f', decimals(v/step.at), 64)
 	if step.at == 1 {
-		text = strconv.FormatFloat(v, 'f', 0, 64) // it was an integer
+		text = strconv.FormatFloat(v, 'f', 0, 64) // the value is an integer
 	}
 	if step.unit == "" {
 		return text
@@ -120,7 +121,8 @@ func scaled(v float64, scale []scaleStep) string {
 	return text + " " + step.unit
 }
 
-// decimals is how many digits after the point make three in all.
+// decimals returns the number of decimals with which a value has three significant
+// digits.
 func decimals(v float64) int {
 	switch v = max(v, -v); {
 	case v < 9.995:
@@ -131,7 +133,7 @@ func decimals(v float64) int {
 	return 0
 }
 
-// share writes a part of a whole in percent.
+// share formats a part of a total in percent.
 func share(v, total int64) string {
 	if total == 0 {
 		return "0%"

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -17,39 +16,39 @@ import (
 
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/timeexpr"
 )
 
 const (
-	// alertPad is how far the window reaches before an alert's start and
-	// after its end: what set it off happened before it fired.
+	// alertPad is how far the window reaches before an alert's start and after its end,
+	// since the cause of an alert precedes it.
 	alertPad = 10 * time.Minute
-	// alertRange is the window of an alert whose start is not known.
+	// alertRange is the length of the window if the alert's start is unknown.
 	alertRange = time.Hour
 )
 
-// A Drilldown is where an alert leads: a query and its time range.
+// A Drilldown is the target of an alert's link: a query and its time range.
 type Drilldown struct {
 	From, To      string // as in Grafana's URLs: Unix milliseconds, or relative such as now-1h
 	ProfileTypeID string
 	LabelSelector string
 	Notice        string   // for the user: what was left out and why
-	LeftOut       []string // names of labels
+	LeftOut       []string // names of labels that were left out
 }
 
-// reserved are the parameters of a drilldown that are not labels.
+// reserved are the parameters of a drilldown other than labels.
 var reserved = []string{"startsAt", "endsAt", "from", "to", "pad", "profileTypeId", "orgId"}
 
-// Drilldown finds the query for an alert. The parameters are the alert's
-// labels, and:
+// Drilldown finds the query for an alert. The parameters are the alert's labels, and:
 //
-//	startsAt, endsAt  when it fired: RFC 3339 or Unix seconds or milliseconds;
+//	startsAt, endsAt  when it fired, as alertTime reads it;
 //	                  an end of zero means that it still fires
 //	from, to          the time range, instead of the one made of those
 //	pad               how far the range reaches beyond startsAt and endsAt
 //	profileTypeId     instead of CPU time
 //
-// Labels which the profiles of that time do not have are left out, and so are
-// values under which there are no profiles; the notice names them.
+// Labels that the profiles of that time do not have are left out, and so are values
+// without profiles. The notice names them.
 func (r *Runner) Drilldown(ctx context.Context, params url.Values) (Drilldown, error) {
 	w, err := r.window(params)
 	if err != nil {
@@ -90,7 +89,7 @@ func (r *Runner) window(params url.Values) (window, error) {
 	var times [2]time.Time
 	for i, name := range []string{"startsAt", "endsAt"} {
 		var err error
-		if times[i], err = alertTime(params.Get(name)); err != nil {
+		if times[i], err = alertTime(params.Get(name), now); err != nil {
 			return window{}, client.Invalidf(name, "%w", err)
 		}
 	}
@@ -113,57 +112,66 @@ func (r *Runner) window(params url.Values) (window, error) {
 		to = now
 	}
 	w := window{
-		from: cmp.Or(params.Get("from"), strconv.FormatInt(starts.Add(-pad).UnixMilli(), 10)),
-		to:   cmp.Or(params.Get("to"), strconv.FormatInt(to.UnixMilli(), 10)),
+		from: cmp.Or(params.Get("from"), millis(starts.Add(-pad))),
+		to:   cmp.Or(params.Get("to"), millis(to)),
 	}
 	start, end, err := ParseRange(w.from, w.to, now)
+	if err != nil {
+		return window{}, err
+	}
 	w.start, w.end = start.UnixMilli(), end.UnixMilli()
-	return w, err
+	// Grafana's URLs have fewer forms of times than ParseRange.
+	if !strings.HasPrefix(w.from, "now") {
+		w.from = millis(start)
+	}
+	if !strings.HasPrefix(w.to, "now") {
+		w.to = millis(end)
+	}
+	return w, nil
 }
 
-// ParseRange reads a time range as Grafana's URLs hold it: Unix milliseconds,
-// or relative to now, such as now-1h.
+// millis writes a time as Grafana's URLs do, in Unix milliseconds.
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// ParseRange reads a time range in the forms of timeexpr.Parse, which include those of
+// Grafana's URLs. Errors name from or to.
 func ParseRange(from, to string, now time.Time) (start, end time.Time, err error) {
-	tr := gtime.TimeRange{From: from, To: to, Now: now}
-	if start, err = tr.ParseFrom(); err != nil {
-		return start, end, client.Invalidf("from", "%q is no time: %w", from, err)
+	if start, err = timeexpr.Parse(from, now, false); err != nil {
+		return start, end, client.Invalidf("from", "%w", err)
 	}
-	if end, err = tr.ParseTo(); err != nil {
-		return start, end, client.Invalidf("to", "%q is no time: %w", to, err)
+	if end, err = timeexpr.Parse(to, now, true); err != nil {
+		return start, end, client.Invalidf("to", "%w", err)
 	}
 	return start, end, nil
 }
 
-// alertTime reads RFC 3339 or a number of seconds or milliseconds. Nothing,
-// and the zero time of Grafana and Alertmanager, give the zero time.
-func alertTime(s string) (time.Time, error) {
-	if s == "" {
+// alertTime reads a time of an alert in the forms of timeexpr.Parse, or as a number with
+// an exponent, as Prometheus prints them. An empty text, the zero time of Grafana and
+// Alertmanager, and times before 1970 give the zero time.
+func alertTime(s string, now time.Time) (time.Time, error) {
+	if s == "" || strings.HasPrefix(s, "0001-01-01T") {
 		return time.Time{}, nil
 	}
-	if n, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(n) && math.Abs(n) < 1e15 {
-		if n <= 0 {
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		switch {
+		case n <= 0:
 			return time.Time{}, nil
+		case strings.ContainsAny(s, "eE") && n < 1e18:
+			s = strconv.FormatFloat(n, 'f', -1, 64)
 		}
-		if n < 1e11 { // seconds, until the year 5138
-			n *= 1000
-		}
-		return time.UnixMilli(int64(n)), nil
 	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is neither RFC 3339 nor a Unix time", s)
-	}
-	if t.Unix() <= 0 {
-		return time.Time{}, nil
+	t, err := timeexpr.Parse(s, now, false)
+	if err != nil || t.Unix() <= 0 {
+		return time.Time{}, err
 	}
 	return t, nil
 }
 
-// cpuTime is the profile type of an alert that names none.
+// cpuTime is the profile type for an alert that names none.
 var cpuTime = profile.Type{Name: "process_cpu", SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
 
-// drilldownType is the type asked for, else CPU time, else whichever type the
-// server has in the window.
+// drilldownType returns the type of the parameters, else CPU time, else any type that
+// the server has in the window.
 func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string, error) {
 	if id != "" {
 		t, err := profile.ParseType(id)
@@ -187,7 +195,7 @@ func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string
 	return types[0].String(), nil
 }
 
-// labelSearch finds which labels of an alert the profiles have.
+// labelSearch finds the labels of an alert that profiles have.
 type labelSearch struct {
 	client *client.Client
 	window window
@@ -198,13 +206,13 @@ type labelSearch struct {
 	reasons []string
 }
 
-// A rename is where profiles keep what a label of metrics says.
+// A rename maps a label of metrics to the label of profiles with the same meaning.
 type rename struct {
 	from, to string
-	value    func(string) string // nil: as it is
+	value    func(string) string // nil: unchanged
 }
 
-// renames are tried in this order, each only while there is no matcher on to.
+// renames are tried in this order, each only if there is no matcher for its target yet.
 var renames = []rename{
 	{"service", "service_name", nil},
 	{"job", "service_name", nil},
@@ -226,7 +234,7 @@ func beforeColon(s string) string {
 	return host
 }
 
-// first are the labels that say most, tried before the rest.
+// first are the most significant labels, which are tried before the others.
 var first = []string{"service_name", "cluster", "namespace", "pod", "container", "node"}
 
 func (s *labelSearch) match(ctx context.Context, alert map[string]string) error {
@@ -282,8 +290,7 @@ func (s *labelSearch) has(name string) bool {
 	return slices.ContainsFunc(s.kept, func(m *labels.Matcher) bool { return m.Name == name })
 }
 
-// keep adds a matcher if there are profiles with that value beside all that
-// was kept before.
+// keep adds a matcher if there are profiles that match it and all matchers so far.
 func (s *labelSearch) keep(ctx context.Context, name, value string) (bool, error) {
 	if !slices.Contains(s.known, name) {
 		return false, nil

@@ -94,6 +94,9 @@ func TestDrilldownWindow(t *testing.T) {
 		{"no times", url.Values{}, ms(-time.Hour - pad), ms(0)},
 		{"own padding", url.Values{"startsAt": {rfc(-time.Hour)}, "pad": {"1m"}}, ms(-time.Hour - time.Minute), ms(0)},
 		{"own range", url.Values{"startsAt": {rfc(-time.Hour)}, "from": {"now-6h"}, "to": {"now"}}, "now-6h", "now"},
+		{"own range in other forms", url.Values{"from": {rfc(-6 * time.Hour)}, "to": {seconds(-time.Hour)}}, ms(-6 * time.Hour), ms(-time.Hour)},
+		{"relative times", url.Values{"startsAt": {"now-1h"}, "endsAt": {"-30min"}}, ms(-time.Hour - pad), ms(-30*time.Minute + pad)},
+		{"seconds with a fraction", url.Values{"startsAt": {seconds(-time.Hour) + ".0"}}, ms(-time.Hour - pad), ms(0)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := runner(t, profiled()).Drilldown(t.Context(), c.params)

@@ -13,8 +13,7 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// profile answers the query type profile: one flame graph of everything that
-// was selected.
+// profile answers the query type profile: one flame graph of all selected profiles.
 func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (data.Frames, error) {
 	tree, err := r.Client.Tree(ctx, client.Selection{
 		Type: m.profileType, Selector: m.LabelSelector,
@@ -38,8 +37,8 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	return data.Frames{frame}, nil
 }
 
-// restNotice says what is missing from the table of functions, which Grafana makes of
-// the flame graph, if the server did not cut it by functions.
+// restNotice returns the notice about what is missing from the table of functions, which
+// Grafana computes from the flame graph, if the server did not cut it by functions.
 func restNotice(t *profile.Tree) string {
 	if t.Rest == 0 || t.Functions {
 		return ""
@@ -47,9 +46,9 @@ func restNotice(t *profile.Tree) string {
 	return fmt.Sprintf("The server left out calls that are too small and did not say of which functions they are. The table counts their time as %s; ask for more nodes, a shorter range or fewer services to see it.", dataframe.Rest)
 }
 
-// flamegraphUnit is the unit the query asks for. In cores, values are divided
-// by the length of the time range, as far as it has passed: the root then is
-// the average of the series over the range.
+// flamegraphUnit returns the unit that the query asks for. In cores, values are divided
+// by the length of the time range up to now, so that the root is the average of the
+// series over the range.
 func (r *Runner) flamegraphUnit(m *Model, tr backend.TimeRange) (unit dataframe.Unit, notice string) {
 	if m.Unit != UnitCores {
 		return dataframe.Total(m.profileType), ""
@@ -70,12 +69,12 @@ func (r *Runner) flamegraphUnit(m *Model, tr backend.TimeRange) (unit dataframe.
 	return unit, ""
 }
 
-// emptyNotice says what was not found, and what to do about it.
+// emptyNotice returns the notice about an empty result, with advice.
 func emptyNotice(m *Model, tr backend.TimeRange) string {
 	advice := "Choose a longer range or fewer label filters"
 	if m.LabelSelector == "{}" {
 		advice = "Choose a longer range or another profile type"
 	}
-	return fmt.Sprintf("No samples of %s for %s between %s and %s. %s; the data source's Test button tells which profiles the server has.",
+	return fmt.Sprintf("No samples of %s for %s between %s and %s. %s; the data source's Test button shows which profiles the server has.",
 		m.ProfileTypeID, m.LabelSelector, tr.From.UTC().Format(time.RFC3339), tr.To.UTC().Format(time.RFC3339), advice)
 }

@@ -16,9 +16,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Version is the newest version of the query model that this code reads. A
-// query without a version is one of Grafana's Pyroscope data source, whose
-// model version 1 contains.
+// Version is the newest version of the query model that this code reads. Queries of
+// Grafana's Pyroscope data source have no version; model version 1 includes them.
 const Version = 1
 
 // The query types.
@@ -30,12 +29,12 @@ const (
 
 // The units of flame graphs.
 const (
-	UnitTime  = "time"  // values as they were measured
+	UnitTime  = "time"  // values as measured
 	UnitCores = "cores" // values per second, the unit of the series
 )
 
-// A Model is a query as it stands in a dashboard's JSON. What is unknown in it
-// is ignored, so that queries of the Pyroscope data source can be read.
+// A Model is a query in a dashboard's JSON. Unknown fields are ignored, so that queries
+// of the Pyroscope data source can be read.
 type Model struct {
 	Version       int      `json:"version"`
 	QueryType     string   `json:"queryType"`
@@ -47,8 +46,8 @@ type Model struct {
 	SpanSelector  []string `json:"spanSelector,omitempty"`
 	Step          Step     `json:"step,omitempty"`
 	Unit          string   `json:"unit,omitempty"`
-	// Notice is shown with the result: a link that made the query can say
-	// there what it could not take over.
+	// Notice is shown with the result: a link that created the query can say there what
+	// it left out.
 	Notice string `json:"notice,omitempty"`
 
 	profileType profile.Type
@@ -90,7 +89,7 @@ func ParseStep(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// ParseModel reads and checks a query. Errors name the field at fault.
+// ParseModel reads and checks a query. Errors name the invalid field.
 func ParseModel(raw json.RawMessage) (*Model, error) {
 	var m Model
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -109,7 +108,7 @@ func ParseModel(raw json.RawMessage) (*Model, error) {
 	return &m, m.check()
 }
 
-// check completes the model with defaults and finds what is wrong with it.
+// check sets defaults, and returns an error for an invalid field.
 func (m *Model) check() error {
 	if m.Version > Version {
 		return client.Invalidf("version", "the query is of version %d, this plugin reads up to %d; update the plugin", m.Version, Version)
@@ -119,7 +118,7 @@ func (m *Model) check() error {
 		m.QueryType = TypeBoth
 	case TypeProfile, TypeMetrics, TypeBoth:
 	default:
-		return client.Invalidf("queryType", "%q is none of %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth)
+		return client.Invalidf("queryType", "%q is not one of %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth)
 	}
 	switch m.Unit {
 	case "":
@@ -156,7 +155,7 @@ func (m *Model) check() error {
 	return nil
 }
 
-// describe is the query in one line, for Grafana's query inspector.
+// describe returns the query in one line, for Grafana's query inspector.
 func (m *Model) describe() string {
 	s := m.ProfileTypeID + m.LabelSelector
 	if len(m.GroupBy) > 0 {

@@ -11,19 +11,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// errInternal is the error of a query that panicked. It says nothing of the panic: the
-// log has that, with the stack.
-var errInternal = errors.New("internal error; the plugin's log has it")
+// errInternal is the error of a query that panicked. The panic and its stack are in the
+// log.
+var errInternal = errors.New("internal error; see the plugin's log")
 
-// panics is among the metrics that Grafana collects of a plugin.
+// panics is one of the metrics that Grafana collects from a plugin.
 var panics = promauto.NewCounter(prometheus.CounterOpts{
 	Name: "flameline_plugin_panics_total",
-	Help: "Queries that ended in a panic, which is a mistake of the plugin; its log has the stack.",
+	Help: "Queries that ended in a panic, which is a bug; the plugin's log has the stack.",
 })
 
-// Recovered turns a panic into an error of the query that it happened in. It is
-// deferred by every goroutine that works for a query, since a panic that leaves a
-// goroutine ends the process, in which other data sources live.
+// Recovered turns a panic into an error of its query. It is deferred by every goroutine
+// that works for a query, since an unrecovered panic ends the process, which other data
+// sources share.
 func Recovered(err *error) {
 	if p := recover(); p != nil {
 		panics.Inc()

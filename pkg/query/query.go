@@ -1,8 +1,8 @@
-// Package query answers the queries of panels, Explore and alert rules: one
-// file per query type, and the drilldown from an alert to a query.
+// Package query answers the queries of panels, Explore and alert rules: one file per
+// query type, and the drilldown from an alert to a query.
 //
-// How a server is asked is package client's part, how results look in Grafana
-// package dataframe's, and Grafana's plugin protocol package plugin's.
+// Calls to a server are left to package client, data frames to package dataframe, and
+// Grafana's plugin protocol to package plugin.
 package query
 
 import (
@@ -19,7 +19,7 @@ import (
 // A Runner answers queries. It is safe for concurrent use.
 type Runner struct {
 	Client *client.Client
-	// MinStep is the least step of a series, and what steps are multiples of:
+	// MinStep is the smallest step of a series, and all steps are multiples of it. It is
 	// the interval at which the sources send profiles.
 	MinStep time.Duration
 	// Now is the clock; nil for time.Now.
@@ -33,8 +33,8 @@ func (r *Runner) now() time.Time {
 	return r.Now()
 }
 
-// Run answers one query, with its frames or an error. An alert rule's query is
-// answered by series alone: Grafana cannot evaluate a flame graph.
+// Run answers one query with its frames or an error. For an alert rule it returns only
+// series, since Grafana cannot evaluate a flame graph.
 func (r *Runner) Run(ctx context.Context, q backend.DataQuery, forAlert bool) backend.DataResponse {
 	frames, err := r.run(ctx, q, forAlert)
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	// The flame graph panel draws the first frame only.
+	// The flame graph panel draws only the first frame.
 	frames := append(flamegraph, series...)
 	if m.Notice != "" {
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: m.Notice})

@@ -32,7 +32,7 @@ func value(t *testing.T, f *data.Frame, name string, row int) any {
 	return field.At(row)
 }
 
-// A panel of Grafana's Pyroscope data source, as dashboards hold it.
+// A panel of Grafana's Pyroscope data source, as in a dashboard's JSON.
 func TestQueryOfThePyroscopeDataSource(t *testing.T) {
 	q := &querier{tree: tree(7)}
 	r := runner(t, q)
@@ -73,7 +73,7 @@ func TestSpansAreSelected(t *testing.T) {
 	require.Equal(t, []string{"9a517183f26a089d"}, q.spans[0].SpanSelector)
 }
 
-// The table of functions is made of the frame: what a server cut off is no function,
+// Grafana computes the table of functions from the frame: calls that a server cut off are not a function,
 // and a server that does not say of which functions it is leaves a notice.
 func TestRestOfAFlameGraph(t *testing.T) {
 	b := profile.NewBuilder(0)

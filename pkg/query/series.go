@@ -15,10 +15,10 @@ import (
 
 // series answers the query type metrics: one series per group.
 //
-// Values of cumulative types are rates, in cores for CPU time: the sum of the
-// step's profiles by the length of the step, which is what Prometheus' rate()
-// of the matching counter is at the same time. Those of other types are the
-// average of the step's profiles.
+// Values of cumulative types are rates, in cores for CPU time: the sum of the step's
+// profiles divided by the length of the step, which equals Prometheus' rate() of the
+// same counter at the same time. Values of other types are the average of the step's
+// profiles.
 func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery) (data.Frames, error) {
 	g := newGrid(q.TimeRange, r.now(), q.Interval, m.Step.duration(), r.MinStep)
 	cumulative := m.profileType.Cumulative()
@@ -64,8 +64,8 @@ func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery) (dat
 		f.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID, "rateCalculated": cumulative}
 	}
 	if len(m.SpanSelector) > 0 {
-		// The API has no series of spans.
-		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityWarning, Text: "The series is of all samples: the span selector holds for the flame graph only."})
+		// The API cannot select series by span.
+		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityWarning, Text: "The series has all samples: the span selector applies only to the flame graph."})
 	}
 	if notice != "" {
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})

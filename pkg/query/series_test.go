@@ -138,7 +138,7 @@ func TestGaps(t *testing.T) {
 	require.Equal(t, map[string]float64{"11:58:00": 1, "11:58:15": 0, "11:58:30": 1}, line(resp.Frames[0]))
 	require.Len(t, q.selects, 1)
 
-	// Memory in use is not zero because nobody looked.
+	// Memory in use is unknown, not zero, in a step without a profile.
 	q.series = func(*querierv1.SelectSeriesRequest) []*typesv1.Series { return []*typesv1.Series{idle} }
 	resp = ask(t, runner(t, q), 5*time.Minute, map[string]any{"queryType": "metrics", "profileTypeId": "memory:inuse_space:bytes:space:bytes"})
 	require.Equal(t, 2, resp.Frames[0].Rows())
@@ -148,5 +148,5 @@ func TestGaps(t *testing.T) {
 func TestSeriesSayThatTheyAreOfAllSpans(t *testing.T) {
 	resp := ask(t, runner(t, &querier{}), 5*time.Minute, map[string]any{"queryType": "metrics", "profileTypeId": cpu, "spanSelector": []string{"9a517183f26a089d"}})
 	require.NoError(t, resp.Error)
-	require.Contains(t, resp.Frames[0].Meta.Notices[0].Text, "The series is of all samples: the span selector holds for the flame graph only.")
+	require.Contains(t, resp.Frames[0].Meta.Notices[0].Text, "The series has all samples: the span selector applies only to the flame graph.")
 }

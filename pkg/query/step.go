@@ -10,24 +10,24 @@ import (
 // maxPoints bounds the points of a series, as Prometheus does.
 const maxPoints = 11000
 
-// A grid is the steps of a series: points at start, start+step, ... end, the
-// one at t for the interval (t-step, t]. All are multiples of step since the
-// epoch, so that a refresh moves no point.
+// A grid is the steps of a series: points at start, start+step, ... end, where the point
+// at t covers (t-step, t]. All are multiples of step since the epoch, so that a refresh
+// does not move points.
 type grid struct {
 	start, end, step int64 // Unix milliseconds; end < start: no step is complete
 }
 
-// newGrid lays steps over a time range. The step is the largest of what the
-// panel, the query and the settings ask for, rounded up to a multiple of
-// minStep, so that every step holds the same number of profiles.
+// newGrid returns the steps of a time range. The step is the largest of the panel's, the
+// query's and the settings', rounded up to a multiple of minStep, so that every step has
+// the same number of profiles.
 //
-// As in Prometheus, the range is moved to the multiples of the step that lie
-// before its ends; so the first step is whole. The last one ends at least
-// minStep ago: a profile carries the time at which it began and arrives when
-// it has ended, and a step that still waits for profiles would look like a dip.
+// As in Prometheus, both ends are moved back to multiples of the step, so that the first
+// step is complete. The last step ended at least minStep ago: a profile has the time at
+// which it began and arrives when it has ended, and an incomplete step would look like a
+// dip.
 func newGrid(tr backend.TimeRange, now time.Time, interval, wanted, minStep time.Duration) grid {
 	least := max(minStep, time.Millisecond)
-	step := min(max(interval, wanted, least, tr.To.Sub(tr.From)/maxPoints), math.MaxInt64-least) // a multiple can be made of it
+	step := min(max(interval, wanted, least, tr.To.Sub(tr.From)/maxPoints), math.MaxInt64-least) // so that rounding up cannot overflow
 	if rest := step % least; rest != 0 {
 		step += least - rest
 	}
@@ -39,7 +39,7 @@ func newGrid(tr backend.TimeRange, now time.Time, interval, wanted, minStep time
 	return grid{start: floor(tr.From.UnixMilli(), ms), end: floor(to.UnixMilli(), ms), step: ms}
 }
 
-// floor is the largest multiple of step that is not above t.
+// floor returns the largest multiple of step up to t.
 func floor(t, step int64) int64 {
 	if rest := t % step; rest < 0 {
 		return t - rest - step

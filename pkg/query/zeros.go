@@ -8,13 +8,12 @@ import (
 	"github.com/flameline/flameline/pkg/dataframe"
 )
 
-// fillZeros adds points of 0 where a series has none between its first and its
-// last one, and yet the server has profiles of that type in the step: the
-// program was there and did nothing that was sampled. Steps without any
-// profile stay gaps, since nothing was measured then.
+// fillZeros adds points of value 0 to a series in steps between its first and last point
+// for which the server has profiles of the type: the program did nothing that was
+// sampled. Steps without any profile stay gaps, since nothing was measured.
 //
-// It asks the server which steps have profiles only where the series
-// themselves do not show it.
+// It queries the server for the steps with profiles only if the series themselves do not
+// show them.
 func (r *Runner) fillZeros(ctx context.Context, m *Model, g grid, series []dataframe.Series) error {
 	measured := make(map[int64]bool)
 	for _, s := range series {
@@ -46,8 +45,8 @@ func mark(measured map[int64]bool, s dataframe.Series) {
 	}
 }
 
-// hasGap reports whether a step inside the series has no point and is not
-// among the known ones.
+// hasGap reports whether a step within the series has no point and is not known to have
+// profiles.
 func hasGap(s dataframe.Series, g grid, known map[int64]bool) bool {
 	for i := 1; i < len(s.Points); i++ {
 		for t := s.Points[i-1].Time + g.step; t < s.Points[i].Time; t += g.step {

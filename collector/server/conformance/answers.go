@@ -23,7 +23,8 @@ var (
 // default, to all calls.
 func Load() (Recorded, error) { return parse(recordedV2) }
 
-// LoadV1 returns those of v1 to the calls that it answers in another way.
+// LoadV1 returns the recorded answers of storage architecture v1 to the calls that v1
+// answers differently from v2.
 func LoadV1() (Recorded, error) { return parse(recordedV1) }
 
 func parse(raw []byte) (r Recorded, err error) {

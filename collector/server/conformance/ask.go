@@ -24,7 +24,8 @@ import (
 type Answer struct {
 	// Code is Connect's error code, empty for success.
 	Code string `json:"code,omitempty"`
-	// Message is the error's; servers word them differently.
+	// Message is the error's text. Servers word errors differently, so it is not
+	// compared.
 	Message string `json:"message,omitempty"`
 	// Lines are the answer's content, one fact a line. Times are relative to
 	// the base time.
@@ -68,7 +69,7 @@ func response(procedure string) proto.Message {
 // message of an error.
 type Response struct {
 	Msg           proto.Message
-	JSON          map[string]any // of a question by URL
+	JSON          map[string]any // the answer to a call by URL
 	Code, Message string
 }
 
@@ -114,8 +115,8 @@ func Fetch(ctx context.Context, url string, c Call) (Response, error) {
 	return Response{Msg: resp}, nil
 }
 
-// Reduce returns of a response to a call what can be compared. base is the
-// corpus' base time.
+// Reduce returns the part of a response that can be compared. base is the corpus' base
+// time.
 func Reduce(c Call, r Response, base int64) (Answer, error) {
 	if r.Code != "" {
 		return Answer{Code: r.Code, Message: r.Message}, nil
@@ -198,8 +199,8 @@ func do(req *http.Request) ([]byte, int, error) {
 	return bytes.TrimSpace(raw), resp.StatusCode, err
 }
 
-// Difference returns "" where got answers as want does, and else what is
-// different. Messages of errors are not compared.
+// Difference returns how got differs from want, "" if it does not. Error messages are
+// not compared.
 func Difference(want, got Answer) string {
 	if want.Code != got.Code {
 		return fmt.Sprintf("code %q (%s) where %q (%s) is due", got.Code, got.Message, want.Code, want.Message)

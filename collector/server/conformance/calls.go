@@ -19,25 +19,25 @@ const (
 	notStored = "wall:wall:nanoseconds:wall:nanoseconds"
 )
 
-// A Call is one question. The name says what is asked and is unique.
+// A Call is one request to a server. Its name says what is asked, and is unique.
 type Call struct {
 	Name      string
 	Procedure string
 	Request   proto.Message
 
-	// Path is what a question by URL gets in place of a procedure, and Timeline
-	// says that it is about the timeline of the answer.
+	// Path is a path with parameters, for calls by URL that have no procedure. Timeline
+	// says that the call is about the answer's timeline.
 	Path     string
 	Timeline bool
 
-	// Exemplars is asked before, and the question is about the profiles that it
-	// names as examples.
+	// Exemplars is sent before Request, which then asks for the profiles that the answer
+	// names as exemplars.
 	Exemplars *querierv1.SelectSeriesRequest
 
-	// Empty says that nothing is selected: an answer without content is right
-	// here, and would be a wrong one elsewhere.
+	// Empty says that the call selects nothing, so that an empty answer is right; for
+	// other calls it is wrong.
 	Empty bool
-	// Fault is the field that an error has to name, "" where none is due.
+	// Fault is the field that the error has to name, "" for a call that must succeed.
 	Fault string
 }
 

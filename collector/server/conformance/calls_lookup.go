@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// lookups ask for labels and types. Their time ranges cover all of the corpus or
-// nothing: servers know the times of labels by blocks, not by profiles.
+// lookups ask for labels and types. Their time ranges cover either the whole corpus or
+// none of it, since servers know the times of labels by block rather than by profile.
 func (c *calls) lookups() {
 	for _, m := range [][]string{
 		nil, {"{}"}, {`{service_name="ledger"}`}, {`{namespace="shop"}`, `{pod="cart-0"}`}, {`{service_name="none"}`},

@@ -10,7 +10,7 @@ import (
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 )
 
-// mistakes are what a client may get wrong.
+// mistakes are calls with invalid fields.
 func (c *calls) mistakes() {
 	c.flame("wrong: no type", typeID(""))
 	c.fault("profile_typeID")
@@ -109,8 +109,8 @@ func (c *calls) mistakes() {
 	c.fault("left")
 }
 
-// pushes are refused by either server, or are mended in a way of their own. They
-// come last, so that what is taken of them leaves the corpus as it is.
+// pushes are requests that a server refuses or corrects. They come last, so that what a
+// server stores of them cannot change the answers to other calls.
 func (c *calls) pushes() {
 	push := func(name, fault string, raw []byte, kv ...string) {
 		c.add("push, wrong: "+name, pushv1connect.PusherServicePushProcedure, &pushv1.PushRequest{
@@ -136,7 +136,7 @@ func (c *calls) pushes() {
 	push("no name", "series[0].labels: __name__", good, "service_name", "cart")
 	push("label twice", "series[0].labels[", good, append(name, "pod", "a", "pod", "b")...)
 	push("no sample type", "sample_type", sound(func(b *builder) { b.p.SampleType = nil }), name...)
-	push("values", "sample: none of 1 can be used", sound(func(b *builder) { b.p.Sample[0].Value = []int64{1, 2} }), name...)
+	push("values", "sample: none of 1 is usable", sound(func(b *builder) { b.p.Sample[0].Value = []int64{1, 2} }), name...)
 	push("function ID 0", "", sound(func(b *builder) { b.p.Function[0].Id = 0 }), name...)
 	push("name outside the string table", "", sound(func(b *builder) { b.p.Function[0].Name = 99 }), name...)
 	push("location that is not there", "", sound(func(b *builder) { b.p.Sample[0].LocationId = []uint64{9} }), name...)

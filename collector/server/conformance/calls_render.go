@@ -5,7 +5,8 @@ import (
 	"net/url"
 )
 
-// renders ask by URL, as pages and Profiles Drilldown's comparison do.
+// renders call the endpoints /render and /render-diff, as web pages and Profiles
+// Drilldown's comparison do.
 func (c *calls) renders() {
 	from, until := fmt.Sprint(c.base/1000), fmt.Sprint(c.end/1000)
 	ask := func(name, path string, timeline bool, kv ...string) {

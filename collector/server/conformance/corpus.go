@@ -1,9 +1,9 @@
-// Package conformance holds a set of pushes and a set of questions about them,
-// asks any server that speaks Pyroscope's API, and reduces what it answers to a
-// form that two servers can be compared by. The answers of a Pyroscope server
-// are recorded in answers.json.
+// Package conformance holds a set of pushes and a set of questions about them, sends
+// both to any server that speaks Pyroscope's API, and reduces its answers to a form in
+// which two servers can be compared. The answers of a Pyroscope server are recorded in
+// answers.json.
 //
-// It leaves to the tests of collector/server what to make of a difference.
+// The tests of collector/server decide what a difference means.
 package conformance
 
 import (
@@ -22,8 +22,8 @@ const (
 	Count = 8
 )
 
-// Spans and traces of the corpus' samples. Those of spans read the same from both
-// ends, so that they sort alike in either order of bytes.
+// Spans and traces of the corpus' samples. Span IDs are palindromes of bytes, so that
+// they sort the same in either byte order.
 const (
 	spanShared = "3333333333333333" // of both pods
 	spanFirst  = "1a1a1a1a1a1a1a1a" // of pod cart-0
@@ -97,7 +97,7 @@ func labelPairs(kv []string) []*typesv1.LabelPair {
 func series(b *builder, kv ...string) *pushv1.RawProfileSeries {
 	raw, err := b.p.MarshalVT()
 	if err != nil {
-		panic(fmt.Sprintf("corpus: %v", err)) // it is fixed
+		panic(fmt.Sprintf("corpus: %v", err)) // the corpus is a constant
 	}
 	return &pushv1.RawProfileSeries{Labels: labelPairs(kv), Samples: []*pushv1.RawSample{{RawProfile: raw}}}
 }
@@ -120,8 +120,8 @@ func newBuilder(at int64, periodType, periodUnit string, sampleTypes ...string) 
 		b.p.PeriodType = &googlev1.ValueType{Type: b.text(periodType), Unit: b.text(periodUnit)}
 	}
 	b.p.Mapping = []*googlev1.Mapping{{Id: 1, Filename: b.text("/usr/bin/app"), BuildId: b.text("abcdef"), HasFunctions: true, HasFilenames: true, HasLineNumbers: true}}
-	// The profiles have no duration: Pyroscope counts them at their time in any case,
-	// where we spread them over what they cover, see docs/compatibility.md.
+	// The profiles have no duration: Pyroscope counts a profile at its time only, while
+	// Flameline spreads it over its duration, see docs/compatibility.md.
 	b.p.TimeNanos, b.p.Period = at*1_000_000, 10_000_000
 	return b
 }
@@ -138,8 +138,7 @@ func (b *builder) text(s string) int64 {
 // address sets the address of the next location that has no function.
 func (b *builder) address(a uint64) { b.next = a }
 
-// location returns the location of a function, or, for "", one of an address
-// alone.
+// location returns the location of a function, or, for "", one that has only an address.
 func (b *builder) location(function string) uint64 {
 	if id, ok := b.locations[function]; ok {
 		return id

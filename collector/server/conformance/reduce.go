@@ -15,8 +15,8 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// reduce turns a response into lines: what it says, without the freedom that
-// its encoding leaves, such as the order of a table of names.
+// reduce turns a response into lines that do not depend on how it is encoded, such as on
+// the order of its table of names.
 func reduce(resp proto.Message, base int64) ([]string, error) {
 	switch m := resp.(type) {
 	case *querierv1.ProfileTypesResponse:
@@ -65,7 +65,7 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 		return out, nil
 	case *querierv1.SelectHeatmapResponse:
 		var out []string
-		// Unless there is a limit, servers have them in any order.
+		// Without a limit, servers return series in any order.
 		series := slices.SortedFunc(slices.Values(m.Series), func(a, b *typesv1.HeatmapSeries) int {
 			return strings.Compare(labelSet(a.Labels), labelSet(b.Labels))
 		})
@@ -87,8 +87,8 @@ func reduce(resp proto.Message, base int64) ([]string, error) {
 	return []string{protoText(resp)}, nil
 }
 
-// exemplars are those of a point, or of a slot, in which their order has no meaning.
-// IDs of profiles are each server's own.
+// exemplars lists the exemplars of a point or a slot, whose order has no meaning.
+// Profile IDs differ between servers, so only their form is kept.
 func exemplars(at string, list []*typesv1.Exemplar, base int64) (out []string) {
 	for _, e := range list {
 		id := e.ProfileId
@@ -112,8 +112,8 @@ func labelSet(pairs []*typesv1.LabelPair) string {
 	return "{" + strings.Join(out, ",") + "}"
 }
 
-// flamegraph lists the bars, from the root down and from left to right, with
-// their places: what a flame graph shows.
+// flamegraph lists the bars of a flame graph with their positions, from the root down
+// and from left to right.
 func flamegraph(f *querierv1.FlameGraph) ([]string, error) {
 	if f == nil {
 		return []string{"no flame graph"}, nil
@@ -170,8 +170,7 @@ func tree(b []byte) ([]string, error) {
 	return out, nil
 }
 
-// pprof lists the stacks with their values, sorted, and what the profile says
-// of itself.
+// pprof lists the sorted stacktraces with their values, and the profile's metadata.
 func pprof(p *googlev1.Profile, base int64) ([]string, error) {
 	text := func(i int64) string {
 		if i < 0 || i >= int64(len(p.StringTable)) {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Graphviz text has as many forms as writers. Both servers give a box per
-// function and an arrow per call, with shares of the total; how they write
-// values and where they put the name differs.
+// These expressions read Graphviz text, which servers write differently. Both give a box
+// per function and an arrow per call with shares of the total; the form of values and
+// the place of the name differ.
 var (
 	dotNode    = regexp.MustCompile(`(?m)^(N\d+) \[label="((?:[^"\\]|\\.)*)"(.*)\];?$`)
 	dotEdge    = regexp.MustCompile(`(?m)^(N\d+) -> (N\d+) \[label="([^"]*)"`)
@@ -21,8 +21,8 @@ var (
 	dotTotal   = regexp.MustCompile(`(?:of (\S+) total|total (\S+ \w+))`)
 )
 
-// dot lists the boxes with the shares of the total that are their own and
-// cumulative, and the arrows with theirs, in whole percent.
+// dot lists the boxes with their own and cumulative shares of the total, and the arrows
+// with their shares, in whole percent.
 func dot(s string) ([]string, error) {
 	m := dotTotal.FindStringSubmatch(s)
 	if m == nil {
@@ -40,8 +40,8 @@ func dot(s string) ([]string, error) {
 			name = tip[1]
 		}
 		names[m[1]] = name
-		// Own and cumulative share; one where both are the same, and no own
-		// share where it is nothing.
+		// A box has its own and its cumulative share; one number if they are equal, and
+		// no own share if it is 0.
 		shares := dotShares.FindAllStringSubmatch(m[2], -1)
 		own, cumulative := shares[0][1], shares[len(shares)-1][1]
 		if len(shares) == 1 && strings.Contains(m[2], `\n0 of `) {

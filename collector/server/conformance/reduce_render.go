@@ -34,8 +34,8 @@ type timeline struct {
 	DurationDelta int64
 }
 
-// render reduces an answer of /pyroscope/render. Its timeline, on which servers
-// differ, is there for the questions that are about it.
+// render reduces an answer of /pyroscope/render. The timeline, in which servers differ,
+// is included only for calls that are about it.
 func render(answer map[string]any, base int64, withTimeline bool) ([]string, error) {
 	raw, err := json.Marshal(answer)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package dataset makes or reads the CPU profiles that two servers are compared
-// on: a stretch of time of a fleet of services, the same in every run.
+// Package dataset generates or reads the CPU profiles for comparing two servers: those
+// of a fleet of services over some time, the same in every run.
 //
-// It leaves to its callers when that time was and who gets the profiles.
+// The absolute time and the recipients are left to callers.
 package dataset
 
 import (
@@ -21,16 +21,16 @@ const ProfileType = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 
 const labelServiceName = "service_name"
 
-// A Set is what happened in one stretch of time. It is not changed after it was
-// made, and safe for concurrent use.
+// A Set has the profiles of one stretch of time. It is not changed after it was made,
+// and safe for concurrent use.
 type Set struct {
 	Profiles []Profile     // by Offset
 	Length   time.Duration // whole minutes; every Offset is less
 	Origin   string        // what it is, for people
 }
 
-// A Profile is one CPU profile. Its bytes are made or read when they are asked
-// for: an hour of a fleet is more than memory should hold.
+// A Profile is one CPU profile. Its bytes are generated or read on demand, since an hour
+// of a fleet needs too much memory.
 type Profile struct {
 	Labels []*typesv1.LabelPair // by name
 	Offset time.Duration        // from the start of the set
@@ -47,8 +47,7 @@ func (p Profile) Service() string {
 	return ""
 }
 
-// At returns the profile in pprof's format, compressed with gzip, with at as
-// its time.
+// At returns the gzipped pprof profile with the time at.
 func (p Profile) At(at time.Time) ([]byte, error) {
 	raw, err := p.load()
 	if err != nil {
@@ -92,8 +91,7 @@ func (s *Set) Of(service string) []Profile {
 // https://github.com/google/pprof/blob/main/proto/profile.proto.
 const timeNanos = 9
 
-// retime gives an uncompressed pprof another time, and leaves every other byte
-// as it is.
+// retime changes the time of an uncompressed pprof profile, and no other byte.
 func retime(raw []byte, at time.Time) ([]byte, error) {
 	out := make([]byte, 0, len(raw)+protowire.SizeTag(timeNanos)+10)
 	for offset := 0; offset < len(raw); {

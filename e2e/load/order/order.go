@@ -42,7 +42,7 @@ func validateOrder(o *order) error {
 			return fmt.Errorf("line %d: quantity %d is not positive", i+1, l.Quantity)
 		}
 		if !sku.MatchString(l.SKU) {
-			return fmt.Errorf("line %d: %q is no article number", i+1, l.SKU)
+			return fmt.Errorf("line %d: %q is not an article number", i+1, l.SKU)
 		}
 	}
 	return nil

@@ -54,12 +54,12 @@ var flaws = map[string]struct {
 	want    []string
 	note    string
 }{
-	"sample type's unit": {func(p *googlev1.Profile) { p.SampleType[0].Unit = 8 }, nil, "corrected reference to a string that is not there, by sample_type (1)"},
-	"period type":        {func(p *googlev1.Profile) { p.PeriodType.Type = -1 }, nil, "corrected reference to a string that is not there, by period_type (1)"},
+	"sample type's unit": {func(p *googlev1.Profile) { p.SampleType[0].Unit = 8 }, nil, "corrected reference to a missing string, by sample_type (1)"},
+	"period type":        {func(p *googlev1.Profile) { p.PeriodType.Type = -1 }, nil, "corrected reference to a missing string, by period_type (1)"},
 	"type twice": {func(p *googlev1.Profile) {
 		p.SampleType = append(p.SampleType, p.SampleType[0].CloneVT())
 		p.Sample[0].Value, p.Sample[1].Value = []int64{40, 7}, []int64{2, 7}
-	}, nil, "skipped type cpu in nanoseconds, which is there twice (1)"},
+	}, nil, "skipped type cpu in nanoseconds, which occurs twice (1)"},
 	"type without a name": {func(p *googlev1.Profile) {
 		p.SampleType = append([]*googlev1.ValueType{{}}, p.SampleType...)
 		p.Sample[0].Value, p.Sample[1].Value = []int64{7, 40}, []int64{7, 2}
@@ -77,60 +77,60 @@ var flaws = map[string]struct {
 	"duration":         {func(p *googlev1.Profile) { p.DurationNanos = -5 }, nil, "corrected time that the profile took, which was negative or more than a day (1)"},
 	"long duration":    {func(p *googlev1.Profile) { p.DurationNanos = maxDuration + 1 }, nil, "corrected time that the profile took, which was negative or more than a day (1)"},
 	"period":           {func(p *googlev1.Profile) { p.Period = -5 }, nil, "corrected period which was negative (1)"},
-	"dropped frames":   {func(p *googlev1.Profile) { p.DropFrames = 99 }, nil, "corrected reference to a string that is not there, by drop_frames (1)"},
-	"default type":     {func(p *googlev1.Profile) { p.DefaultSampleType = -1 }, nil, "corrected reference to a string that is not there, by default_sample_type (1)"},
-	"mapping ID":       {func(p *googlev1.Profile) { p.Mapping[0].Id = 0 }, nil, "skipped mapping whose ID is 0 or there twice (1); corrected location whose mapping is not there (1)"},
-	"mapping hash":     {func(p *googlev1.Profile) { p.Mapping[0].Id = 0x9e3779b97f4a7c15 }, nil, "corrected location whose mapping is not there (1)"},
-	"mapping file":     {func(p *googlev1.Profile) { p.Mapping[0].Filename = 99 }, nil, "corrected reference to a string that is not there, by a mapping (1)"},
-	"build ID":         {func(p *googlev1.Profile) { p.Mapping[0].BuildId = 99 }, nil, "corrected reference to a string that is not there, by a mapping (1)"},
-	"location mapping": {func(p *googlev1.Profile) { p.Location[0].MappingId = 4 }, nil, "corrected location whose mapping is not there (1)"},
+	"dropped frames":   {func(p *googlev1.Profile) { p.DropFrames = 99 }, nil, "corrected reference to a missing string, by drop_frames (1)"},
+	"default type":     {func(p *googlev1.Profile) { p.DefaultSampleType = -1 }, nil, "corrected reference to a missing string, by default_sample_type (1)"},
+	"mapping ID":       {func(p *googlev1.Profile) { p.Mapping[0].Id = 0 }, nil, "skipped mapping whose ID is 0 or occurs twice (1); corrected location whose mapping is missing (1)"},
+	"mapping hash":     {func(p *googlev1.Profile) { p.Mapping[0].Id = 0x9e3779b97f4a7c15 }, nil, "corrected location whose mapping is missing (1)"},
+	"mapping file":     {func(p *googlev1.Profile) { p.Mapping[0].Filename = 99 }, nil, "corrected reference to a missing string, by a mapping (1)"},
+	"build ID":         {func(p *googlev1.Profile) { p.Mapping[0].BuildId = 99 }, nil, "corrected reference to a missing string, by a mapping (1)"},
+	"location mapping": {func(p *googlev1.Profile) { p.Location[0].MappingId = 4 }, nil, "corrected location whose mapping is missing (1)"},
 	"function twice": {func(p *googlev1.Profile) {
 		f := p.Function[0].CloneVT()
 		f.Name = 5
 		p.Function = append(p.Function, f)
-	}, nil, "skipped function whose ID is 0 or there twice (1)"},
+	}, nil, "skipped function whose ID is 0 or occurs twice (1)"},
 	"location twice": {func(p *googlev1.Profile) {
 		p.Location = append(p.Location, &googlev1.Location{Id: 2, Address: 0xaa})
-	}, nil, "skipped location whose ID is 0 or there twice (1)"},
+	}, nil, "skipped location whose ID is 0 or occurs twice (1)"},
 	"system name only":       {func(p *googlev1.Profile) { p.Function[0].Name, p.Function[0].SystemName = 0, 3 }, nil, ""},
 	"no name":                {func(p *googlev1.Profile) { p.Function[0].Name = 0 }, []string{"main.go;0xfe [40]", "main.go [2] span_id=9a517183f26a089d"}, "corrected function without a name (1)"},
 	"no name and no file":    {func(p *googlev1.Profile) { p.Function[0].Name, p.Function[0].Filename = 0, 0 }, []string{"[unknown];0xfe [40]", "[unknown] [2] span_id=9a517183f26a089d"}, "corrected function without a name (1)"},
-	"function name":          {func(p *googlev1.Profile) { p.Function[0].Name, p.Function[0].SystemName = 99, 3 }, nil, "corrected reference to a string that is not there, by a function (1)"},
-	"function system name":   {func(p *googlev1.Profile) { p.Function[0].SystemName = 99 }, nil, "corrected reference to a string that is not there, by a function (1)"},
-	"function file":          {func(p *googlev1.Profile) { p.Function[0].Filename = 99 }, nil, "corrected reference to a string that is not there, by a function (1)"},
-	"line's function":        {func(p *googlev1.Profile) { p.Location[0].Line[0].FunctionId = 1 }, []string{"[unknown];0xfe [40]", "[unknown] [2] span_id=9a517183f26a089d"}, "corrected location whose function is not there (1)"},
-	"line's function 0":      {func(p *googlev1.Profile) { p.Location[0].Line[0].FunctionId = 0 }, []string{"[unknown];0xfe [40]", "[unknown] [2] span_id=9a517183f26a089d"}, "corrected location whose function is not there (1)"},
-	"function at an address": {func(p *googlev1.Profile) { p.Location[0].Address, p.Location[0].Line[0].FunctionId = 0xab, 1 }, []string{"0xab;0xfe [40]", "0xab [2] span_id=9a517183f26a089d"}, "corrected location whose function is not there (1)"},
+	"function name":          {func(p *googlev1.Profile) { p.Function[0].Name, p.Function[0].SystemName = 99, 3 }, nil, "corrected reference to a missing string, by a function (1)"},
+	"function system name":   {func(p *googlev1.Profile) { p.Function[0].SystemName = 99 }, nil, "corrected reference to a missing string, by a function (1)"},
+	"function file":          {func(p *googlev1.Profile) { p.Function[0].Filename = 99 }, nil, "corrected reference to a missing string, by a function (1)"},
+	"line's function":        {func(p *googlev1.Profile) { p.Location[0].Line[0].FunctionId = 1 }, []string{"[unknown];0xfe [40]", "[unknown] [2] span_id=9a517183f26a089d"}, "corrected location whose function is missing (1)"},
+	"line's function 0":      {func(p *googlev1.Profile) { p.Location[0].Line[0].FunctionId = 0 }, []string{"[unknown];0xfe [40]", "[unknown] [2] span_id=9a517183f26a089d"}, "corrected location whose function is missing (1)"},
+	"function at an address": {func(p *googlev1.Profile) { p.Location[0].Address, p.Location[0].Line[0].FunctionId = 0xab, 1 }, []string{"0xab;0xfe [40]", "0xab [2] span_id=9a517183f26a089d"}, "corrected location whose function is missing (1)"},
 	"inlined function": {func(p *googlev1.Profile) {
 		p.Location[0].Address = 0xab
 		p.Location[0].Line = append([]*googlev1.Line{{FunctionId: 1}}, p.Location[0].Line...)
-	}, []string{"main;[unknown];0xfe [40]", "main;[unknown] [2] span_id=9a517183f26a089d"}, "corrected location whose function is not there (1)"},
+	}, []string{"main;[unknown];0xfe [40]", "main;[unknown] [2] span_id=9a517183f26a089d"}, "corrected location whose function is missing (1)"},
 	"too few values":    {func(p *googlev1.Profile) { p.Sample[1].Value = nil }, []string{soundFirst}, "skipped sample with more or fewer values than there are sample types (1)"},
 	"too many values":   {func(p *googlev1.Profile) { p.Sample[1].Value = []int64{1, 2} }, []string{soundFirst}, "skipped sample with more or fewer values than there are sample types (1)"},
 	"negative value":    {func(p *googlev1.Profile) { p.Sample[1].Value[0] = -2 }, []string{soundFirst}, "skipped sample with a negative value (1)"},
-	"sample location":   {func(p *googlev1.Profile) { p.Sample[0].LocationId[1] = 9 }, []string{"[unknown];0xfe [40]", soundSecond}, "corrected location that is not there (1)"},
-	"sample location 0": {func(p *googlev1.Profile) { p.Sample[0].LocationId[0] = 0 }, []string{"main;[unknown] [40]", soundSecond}, "corrected location that is not there (1)"},
-	"label":             {func(p *googlev1.Profile) { p.Sample[1].Label[0].Str = 8 }, []string{soundFirst, "main [2]"}, "skipped label without a name, or whose value is not there (1)"},
-	"label key":         {func(p *googlev1.Profile) { p.Sample[1].Label[0].Key = -8 }, []string{soundFirst, "main [2]"}, "skipped label without a name, or whose value is not there (1)"},
-	"label without key": {func(p *googlev1.Profile) { p.Sample[1].Label[0].Key = 0 }, []string{soundFirst, "main [2]"}, "skipped label without a name, or whose value is not there (1)"},
-	"label's own unit":  {func(p *googlev1.Profile) { p.Sample[1].Label[0].NumUnit = 8 }, nil, "corrected reference to a string that is not there, by a label (1)"},
+	"sample location":   {func(p *googlev1.Profile) { p.Sample[0].LocationId[1] = 9 }, []string{"[unknown];0xfe [40]", soundSecond}, "corrected location that is missing (1)"},
+	"sample location 0": {func(p *googlev1.Profile) { p.Sample[0].LocationId[0] = 0 }, []string{"main;[unknown] [40]", soundSecond}, "corrected location that is missing (1)"},
+	"label":             {func(p *googlev1.Profile) { p.Sample[1].Label[0].Str = 8 }, []string{soundFirst, "main [2]"}, "skipped label without a name, or whose value is missing (1)"},
+	"label key":         {func(p *googlev1.Profile) { p.Sample[1].Label[0].Key = -8 }, []string{soundFirst, "main [2]"}, "skipped label without a name, or whose value is missing (1)"},
+	"label without key": {func(p *googlev1.Profile) { p.Sample[1].Label[0].Key = 0 }, []string{soundFirst, "main [2]"}, "skipped label without a name, or whose value is missing (1)"},
+	"label's own unit":  {func(p *googlev1.Profile) { p.Sample[1].Label[0].NumUnit = 8 }, nil, "corrected reference to a missing string, by a label (1)"},
 	"label key twice": {func(p *googlev1.Profile) {
 		p.StringTable = append(p.StringTable, "tenant", "a", "b", "endpoint", "/pay")
 		p.Sample[0].Value[0] = 41
 		p.Sample[0].Label = []*googlev1.Label{{Key: 8, Str: 9}, {Key: 11, Str: 12}, {Key: 8, Str: 10}, {Key: 8, Str: 9}}
 	}, []string{"main;0xfe [21] tenant=a endpoint=/pay", "main;0xfe [20] endpoint=/pay tenant=b", soundSecond},
-		"corrected label tenant, of which a sample had several values: they share the sample (1)"},
+		"corrected label tenant, of which a sample had several values: the sample was divided among them (1)"},
 	"two label keys twice": {func(p *googlev1.Profile) {
 		p.StringTable = append(p.StringTable, "tenant", "a", "b", "c", "zone", "x", "y")
 		p.Sample[0].Label = []*googlev1.Label{{Key: 8, Str: 9}, {Key: 8, Str: 10}, {Key: 8, Str: 11}, {Key: 12, Str: 13}, {Key: 12, Str: 14}}
 	}, []string{"main;0xfe [14] tenant=a zone=x", "main;0xfe [13] tenant=b zone=y", "main;0xfe [13] tenant=c zone=x", soundSecond},
-		"corrected label tenant, of which a sample had several values: they share the sample (1); " +
-			"corrected label zone, of which a sample had several values: they share the sample (1)"},
+		"corrected label tenant, of which a sample had several values: the sample was divided among them (1); " +
+			"corrected label zone, of which a sample had several values: the sample was divided among them (1)"},
 }
 
-// One wrong element is mended or left out; the rest of the profile stays, and the
+// One wrong element is corrected or left out; the rest of the profile stays, and the
 // report names it.
-func TestPprofMendsOneElement(t *testing.T) {
+func TestPprofCorrectsOneElement(t *testing.T) {
 	for name, tc := range flaws {
 		t.Run(name, func(t *testing.T) {
 			p := sound()
@@ -144,7 +144,7 @@ func TestPprofMendsOneElement(t *testing.T) {
 			require.Equal(t, tc.want, shownStacks(got))
 			require.Equal(t, tc.note, r.String())
 			require.NoError(t, check(got, Limits{}))
-			_, _, err = Pprof(encode(t, p), Limits{}) // nobody asks for the report
+			_, _, err = Pprof(encode(t, p), Limits{}) // without a report
 			require.NoError(t, err)
 		})
 	}
@@ -203,7 +203,7 @@ func TestPprofBoundsDemangledNames(t *testing.T) {
 	require.Equal(t, "shop::checkout", n.shown("_ZN4shop8checkoutEv"))
 	require.Equal(t, "_ZN4shop8checkoutEl", n.shown("_ZN4shop8checkoutEl"), "40 bytes")
 	require.Equal(t, "_ZN4shop10withcouponEv", n.shown("_ZN4shop10withcouponEv"))
-	require.Equal(t, "skipped name to demangle, since it would be too long (2)", r.String())
+	require.Equal(t, "skipped name too long when demangled, kept as it is (2)", r.String())
 	n = newNames(Limits{Report: r})
 	n.mangled = maxMangledBytes
 	require.Equal(t, "_ZN4shop8checkoutEi", n.shown("_ZN4shop8checkoutEi"))

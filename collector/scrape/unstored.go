@@ -15,38 +15,37 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// maxOwed bounds the profiles that a loop keeps until they are stored. Growth of
-// a process that goes on takes two: one that was tried, and one for all the time
-// since.
-const maxOwed = 8
+// maxUnstored bounds the profiles that a loop keeps until they are stored. Growth of a
+// running process takes two: one that was tried, and one for all the time since.
+const maxUnstored = 8
 
-// leaveTimeout bounds how long a loop that ends tries to store what it owes.
+// leaveTimeout bounds how long a loop that ends tries to store its profiles.
 const leaveTimeout = time.Second
 
-// An owed profile is one that is to be stored, and was not yet.
-type owed struct {
+// An unstoredProfile is a profile that could not be stored yet.
+type unstoredProfile struct {
 	id string
-	// fresh is the profile until it is tried, whereupon the appender owns it.
+	// fresh is the profile until the first attempt, at which the appender takes
+	// ownership.
 	fresh *googlev1.Profile
-	pprof []byte // encoded, and gzipped once it was tried
-	// base and next are the snapshots before and after growth; nil of a profile
-	// that stands for itself.
+	pprof []byte // encoded; gzipped after the first attempt
+	// base and next are the snapshots before and after growth, nil for other profiles.
 	base, next *snapshot
-	// tried says that the profile may be stored already, as an answer may be lost:
-	// from then on it stays as it is.
+	// tried says that the profile may have been stored, since an answer may be lost. It
+	// must not change any more.
 	tried bool
 }
 
-func newOwed(id string, p *googlev1.Profile) (*owed, error) {
+func newUnstored(id string, p *googlev1.Profile) (*unstoredProfile, error) {
 	raw, err := p.MarshalVT()
 	if err != nil {
 		return nil, fmt.Errorf("encode profile: %w", err)
 	}
-	return &owed{id: id, fresh: p, pprof: raw}, nil
+	return &unstoredProfile{id: id, fresh: p, pprof: raw}, nil
 }
 
 // try returns the profile for one attempt to store it.
-func (o *owed) try() (*googlev1.Profile, error) {
+func (o *unstoredProfile) try() (*googlev1.Profile, error) {
 	if !o.tried {
 		o.tried = true
 		p := o.fresh
@@ -68,8 +67,9 @@ func (o *owed) try() (*googlev1.Profile, error) {
 	return p, nil
 }
 
-// pack compresses what an attempt failed for, which may be kept for long.
-func (o *owed) pack() error {
+// pack compresses the profile after a failed attempt, since it may be kept for a long
+// time.
+func (o *unstoredProfile) pack() error {
 	if bytes.HasPrefix(o.pprof, []byte{0x1f, 0x8b}) {
 		return nil
 	}
@@ -86,45 +86,45 @@ func (o *owed) pack() error {
 	return nil
 }
 
-// owe adds a profile to what is to be stored. Where there is no room, the oldest
-// is lost, growth last.
-func (l *loop) owe(o *owed) {
-	if len(l.owed) == maxOwed {
+// keepUnstored adds a profile to unstored. If there is no room, it drops the oldest that
+// is not growth, else the oldest.
+func (l *loop) keepUnstored(o *unstoredProfile) {
+	if len(l.unstored) == maxUnstored {
 		l.lose(1)
-		i := max(0, slices.IndexFunc(l.owed, func(o *owed) bool { return o.next == nil }))
-		l.owed = slices.Delete(l.owed, i, i+1)
+		i := max(0, slices.IndexFunc(l.unstored, func(o *unstoredProfile) bool { return o.next == nil }))
+		l.unstored = slices.Delete(l.unstored, i, i+1)
 	}
-	l.owed = append(l.owed, o)
+	l.unstored = append(l.unstored, o)
 }
 
-// lose counts profiles that will not be stored.
+// lose counts and logs profiles that will not be stored.
 func (l *loop) lose(n int) {
 	l.manager.metrics.lost.WithLabelValues(l.target.job, l.name).Add(float64(n))
 	l.manager.log.Error("profiles are lost: they could not be stored", "job", l.target.job, "instance", l.target.instance, "profile", l.name, "profiles", n)
 }
 
-// reopen takes back growth that was never tried, if a reading continues it, so
-// that the reading's own growth is over both times.
+// reopen takes back growth that was never tried, if a reading continues it, so that the
+// reading's growth covers both times.
 func (l *loop) reopen(r reading) {
-	if len(l.owed) == 0 || r.kind != counters {
+	if len(l.unstored) == 0 || r.kind != counters {
 		return
 	}
-	last := l.owed[len(l.owed)-1]
+	last := l.unstored[len(l.unstored)-1]
 	if last.tried || last.next == nil || r.taken-last.base.time > int64(maxGap) || !l.delta.continues(last.next, r) {
 		return
 	}
-	l.owed = l.owed[:len(l.owed)-1]
+	l.unstored = l.unstored[:len(l.unstored)-1]
 	base := *last.base
 	base.ended = restarted(last.base, last.next)
 	l.delta.last = &base
 }
 
-// settle stores what is owed, oldest first, until the appender fails. Each gets
-// as long as half an interval: an appender may wait for a server that is away,
+// storeUnstored stores the unstored profiles, oldest first, until the appender fails.
+// Each may take half an interval: an appender may wait for a server that is unavailable,
 // and scrapes must go on.
-func (l *loop) settle(ctx context.Context) (refused error) {
-	for len(l.owed) > 0 {
-		o := l.owed[0]
+func (l *loop) storeUnstored(ctx context.Context) (refused error) {
+	for len(l.unstored) > 0 {
+		o := l.unstored[0]
 		p, err := o.try()
 		if err == nil {
 			err = l.append(ctx, max(l.target.interval/2, time.Second), o.id, p)
@@ -132,7 +132,7 @@ func (l *loop) settle(ctx context.Context) (refused error) {
 		if err != nil && !l.manager.refused(err) {
 			return &scrapeError{reasonAppend, fmt.Errorf("append: %w", errors.Join(err, o.pack()))}
 		}
-		l.owed = l.owed[1:]
+		l.unstored = l.unstored[1:]
 		if err != nil {
 			l.lose(1)
 			refused = &scrapeError{reasonAppend, fmt.Errorf("append: %w", err)}
@@ -147,19 +147,19 @@ func (l *loop) append(ctx context.Context, most time.Duration, id string, p *goo
 	return l.manager.o.Appender.Append(ctx, []profile.Profile{{ID: id, Labels: l.labels, Pprof: p}})
 }
 
-// leave hands over what is owed when the loop ends.
+// leave stores or queues the unstored profiles when the loop ends.
 func (l *loop) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	for i, o := range l.owed {
+	for i, o := range l.unstored {
 		p, err := o.try()
 		if err == nil {
 			err = l.manager.queue(ctx, profile.Profile{ID: o.id, Labels: l.labels, Pprof: p})
 		}
 		if err != nil {
-			l.lose(len(l.owed) - i)
+			l.lose(len(l.unstored) - i)
 			break
 		}
 	}
-	l.owed = nil
+	l.unstored = nil
 }
