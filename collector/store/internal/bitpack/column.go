@@ -278,6 +278,7 @@ func (s *Sums) Limit() int {
 	return len(s.Values)
 }
 
+// Add adds a value to the sum of a node.
 func (s *Sums) Add(node uint64, v int64) {
 	if s.Place != nil {
 		node = uint64(s.Place[node])

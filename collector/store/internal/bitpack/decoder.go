@@ -15,12 +15,15 @@ type Decoder struct {
 	Err  error
 }
 
+// Fail stops the decoder with an error about what is at the present offset, unless it
+// has one already.
 func (r *Decoder) Fail(what string) {
 	if r.Err == nil {
 		r.Err = fmt.Errorf("%w: %s at offset %d of %d", storeerr.ErrCorrupt, what, r.Off, len(r.Data))
 	}
 }
 
+// Uvarint reads an unsigned varint.
 func (r *Decoder) Uvarint(what string) uint64 {
 	if r.Err != nil {
 		return 0
@@ -38,6 +41,7 @@ func (r *Decoder) Uvarint(what string) uint64 {
 	return v
 }
 
+// Varint reads a signed varint, in zigzag encoding.
 func (r *Decoder) Varint(what string) int64 {
 	v := r.Uvarint(what)
 	return int64(v>>1) ^ -int64(v&1)
@@ -67,6 +71,7 @@ func (r *Decoder) Count(size int, what string) int {
 	return int(v)
 }
 
+// Byte reads one byte.
 func (r *Decoder) Byte(what string) byte {
 	if r.Err != nil {
 		return 0
@@ -92,6 +97,7 @@ func (r *Decoder) Bytes(n int, what string) []byte {
 	return r.Data[r.Off-n : r.Off]
 }
 
+// String reads a length and as many bytes.
 func (r *Decoder) String(what string) string {
 	return string(r.Bytes(r.Count(1, what), what))
 }

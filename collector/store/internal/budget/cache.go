@@ -23,17 +23,20 @@ type Cache struct {
 	Hits, Misses, Evictions atomic.Int64
 }
 
+// A Key names an item: an epoch, one of its partitions, or a service over all epochs.
 type Key struct {
 	Epoch     uint32
 	Partition uint32 // EpochItself for the epoch's state, those below it for its tables
 	LineageOf string // a service and a zero byte, for its lineage over all epochs
 }
 
+// EpochItself in place of a partition's number names the epoch.
 const EpochItself = 1<<32 - 1
 
 // An Item value knows its size in bytes.
 type Item interface{ Size() int64 }
 
+// An Entry is an item in the cache, or one that is being loaded.
 type Entry struct {
 	key   Key
 	once  sync.Once
@@ -46,6 +49,8 @@ type Entry struct {
 	gone    bool // dropped while in use
 }
 
+// NewCache returns a cache that keeps items of max bytes together, more only while they
+// are in use.
 func NewCache(max int64) *Cache {
 	return &Cache{max: max, entries: map[Key]*Entry{}, idle: list.New()}
 }
@@ -145,6 +150,7 @@ func (c *Cache) Drop(epoch uint32) {
 	}
 }
 
+// Bytes is the size of all items.
 func (c *Cache) Bytes() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,12 +180,14 @@ type Ref[T Item] struct {
 	cache *Cache
 }
 
+// Release ends the use of the item, which may then leave the cache.
 func (u Ref[T]) Release() {
 	if u.cache != nil { // else it is the caller's alone
 		u.cache.Release(u.entry)
 	}
 }
 
+// Acquire returns the item of a key, which it loads if the cache does not have it.
 func Acquire[T Item](c *Cache, key Key, load func() (Item, error)) (Ref[T], error) {
 	e := c.Acquire(key, load)
 	if e.err != nil {

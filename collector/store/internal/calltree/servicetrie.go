@@ -30,6 +30,7 @@ type numbering struct {
 	nodeTo []uint32
 }
 
+// NewServiceTrie returns a trie that has the root alone.
 func NewServiceTrie() *ServiceTrie {
 	return &ServiceTrie{
 		view:       symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)},
@@ -38,6 +39,7 @@ func NewServiceTrie() *ServiceTrie {
 	}
 }
 
+// Size is the trie's memory in bytes.
 func (l *ServiceTrie) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

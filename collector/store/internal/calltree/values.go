@@ -67,6 +67,7 @@ func New(v *symdb.View, sides int) *Values {
 	return c
 }
 
+// Free gives the memory back for later values.
 func (c *Values) Free() {
 	c.View = nil
 	budget.PutBack(&callPool, c, cap(c.Ranks)*76)

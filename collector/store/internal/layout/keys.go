@@ -26,18 +26,24 @@ const (
 	KindSender    = 'o' // stream uint32 → the sender's stream of samples without labels
 )
 
+// MetaEpoch is the epoch in the keys of what belongs to no day.
 const MetaEpoch = 1<<32 - 1
 
+// EpochKey is what all keys of an epoch begin with.
 func EpochKey(epoch uint32) []byte { return binary.BigEndian.AppendUint32(nil, epoch) }
 
+// KindKey is what all keys of a kind in an epoch begin with.
 func KindKey(epoch uint32, kind byte) []byte { return append(EpochKey(epoch), kind) }
 
+// FormatKey is the key of the number of the format on disk.
 func FormatKey() []byte { return KindKey(MetaEpoch, 'f') }
 
+// PartitionKey is the key of a partition's service.
 func PartitionKey(epoch, partition uint32) []byte {
 	return binary.BigEndian.AppendUint32(KindKey(epoch, KindPartition), partition)
 }
 
+// StreamKey is the key of a stream's definition.
 func StreamKey(epoch, stream uint32) []byte {
 	return binary.BigEndian.AppendUint32(KindKey(epoch, KindStream), stream)
 }
@@ -47,6 +53,7 @@ func DirtyKey(epoch, stream uint32, hour uint8) []byte {
 	return append(binary.BigEndian.AppendUint32(KindKey(epoch, KindDirty), stream), hour)
 }
 
+// FindKey is the key of the streams whose definitions have a hash.
 func FindKey(epoch uint32, hash uint64) []byte {
 	return binary.BigEndian.AppendUint64(KindKey(epoch, KindFind), hash)
 }
@@ -56,26 +63,33 @@ func TableKey(epoch uint32, hour uint8, name string) []byte {
 	return append(append(KindKey(epoch, KindLabels), hour), name...)
 }
 
+// PendingPrefix is what the PendingKeys of an hour begin with.
 func PendingPrefix(epoch uint32, hour uint8) []byte {
 	return append(KindKey(epoch, KindPending), hour)
 }
 
+// PendingKey is the key of a stream's slots in an hour that its label index does not
+// have yet.
 func PendingKey(epoch uint32, hour uint8, stream uint32) []byte {
 	return binary.BigEndian.AppendUint32(PendingPrefix(epoch, hour), stream)
 }
 
+// IDKey is the key of the time of the profile that has an ID.
 func IDKey(epoch, stream uint32, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(KindKey(epoch, KindID), stream), id)
 }
 
+// LongestKey is the key of the longest time that a row of a partition covers.
 func LongestKey(epoch, partition uint32) []byte {
 	return binary.BigEndian.AppendUint32(KindKey(epoch, KindLongest), partition)
 }
 
+// SenderKey is the key of the stream of a sender's samples without labels.
 func SenderKey(epoch, stream uint32) []byte {
 	return binary.BigEndian.AppendUint32(KindKey(epoch, KindSender), stream)
 }
 
+// HorizonKey is the key of the hours whose rows were dropped.
 func HorizonKey(epoch uint32) []byte { return KindKey(epoch, KindHorizon) }
 
 // LevelPrefix is what all keys of a level's rows, or points, begin with.
@@ -83,10 +97,12 @@ func LevelPrefix(epoch uint32, kind byte, level int) []byte {
 	return append(KindKey(epoch, kind), byte(level))
 }
 
+// SegmentKey is the key of the segment of a dictionary that begins with a node.
 func SegmentKey(epoch, partition, firstNode uint32) []byte {
 	return binary.BigEndian.AppendUint32(SegmentPrefix(epoch, partition), firstNode)
 }
 
+// SegmentPrefix is what the keys of a partition's segments begin with.
 func SegmentPrefix(epoch, partition uint32) []byte {
 	return binary.BigEndian.AppendUint32(KindKey(epoch, KindSegment), partition)
 }
@@ -97,6 +113,7 @@ func WindowKey(epoch uint32, kind byte, level int, stream uint32, time int64) []
 	return AppendWindowKey(make([]byte, 0, 26), epoch, kind, level, stream, time)
 }
 
+// AppendWindowKey appends what WindowKey returns.
 func AppendWindowKey(b []byte, epoch uint32, kind byte, level int, stream uint32, time int64) []byte {
 	b = binary.BigEndian.AppendUint32(b, epoch)
 	b = append(b, kind, byte(level))
@@ -152,6 +169,7 @@ const (
 	Levels
 )
 
+// Lengths of windows in ms, and how many of them are in the next longer.
 const (
 	SlotMs = 5 * 60 * 1000
 	HourMs = 60 * 60 * 1000
@@ -161,6 +179,7 @@ const (
 	HoursPerEpoch = DayMs / HourMs
 )
 
+// WindowMs are the lengths of each level's windows in ms.
 var WindowMs = [Levels]int64{1, SlotMs, HourMs, DayMs}
 
 // WindowEnd is the end of the window that a time in ms falls into.
@@ -178,4 +197,5 @@ func EpochStart(epoch uint32) int64 { return int64(epoch) * DayMs }
 // HourOf and SlotOf number a time's window within its epoch and its hour.
 func HourOf(t int64) uint8 { return uint8((t - 1) / HourMs % HoursPerEpoch) }
 
+// SlotOf numbers a time's slot within its hour.
 func SlotOf(t int64) uint { return uint((t - 1) / SlotMs % SlotsPerHour) }

@@ -3,6 +3,7 @@ package reuse
 
 import "slices"
 
+// Zeroed returns n zeros, in the memory of s if it has room.
 func Zeroed[T any](s []T, n int) []T {
 	s = Sized(s, n)
 	clear(s)
@@ -17,6 +18,7 @@ func Sized[T any](s []T, n int) []T {
 	return s[:n]
 }
 
+// Grow returns n numbers of any value, in the memory of s if it has room.
 func Grow(s []uint64, n int) []uint64 {
 	return slices.Grow(s[:0], n)[:n]
 }

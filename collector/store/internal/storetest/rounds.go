@@ -1,3 +1,4 @@
+// Package storetest has what tests of several packages of the store share.
 package storetest
 
 import "testing"

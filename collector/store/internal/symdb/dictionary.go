@@ -35,11 +35,13 @@ type View struct {
 	CallOf    []uint32 // node to call
 }
 
+// A Function is a function of pprof, whose texts are numbers of strings.
 type Function struct {
 	Name, SystemName, File uint32 // strings
 	StartLine              int64
 }
 
+// A Mapping is a mapping of pprof, whose texts are numbers of strings.
 type Mapping struct {
 	File, BuildID        uint32 // strings
 	Start, Limit, Offset uint64
@@ -53,7 +55,7 @@ const (
 	hasInlineFrames
 )
 
-// A Location's lines, innermost first, are lines[first:end]. The address is 0
+// A Location is a place in a program. Its lines, innermost first, are lines[first:end]. The address is 0
 // where the mapping has functions, because it differs from process to process
 // and says nothing more.
 type Location struct {
@@ -64,6 +66,7 @@ type Location struct {
 	Address    uint64
 }
 
+// A Line is a line of a location: a function, and the line in its file.
 type Line struct {
 	Function uint32
 	Line     int64
@@ -86,6 +89,7 @@ type Lookup struct {
 	calls     Pairs
 }
 
+// NewDictionary returns a dictionary that has the empty string and the root alone.
 func NewDictionary() *Dictionary {
 	return &Dictionary{View: View{
 		Strings:   []string{""},
@@ -101,6 +105,7 @@ func NewDictionary() *Dictionary {
 // Sizes are how many of each kind there are.
 type Sizes struct{ strings, functions, mappings, locations, lines, Nodes int }
 
+// Sizes counts what the view has of each kind.
 func (v *View) Sizes() Sizes {
 	return Sizes{len(v.Strings), len(v.Functions), len(v.Mappings), len(v.Locations), len(v.Lines), len(v.Nodes)}
 }
@@ -158,6 +163,7 @@ func (d *Dictionary) FindCalls() {
 	}
 }
 
+// AddString returns the number of a string, which it adds if it is new.
 func (d *Dictionary) AddString(s string) uint32 {
 	l := d.Find()
 	h := HashText(s)
@@ -182,6 +188,7 @@ func (d *Dictionary) appendString(s string) {
 	d.text += int64(len(s))
 }
 
+// AddFunction returns the number of a function, which it adds if it is new.
 func (d *Dictionary) AddFunction(f Function) uint32 {
 	l := d.Find()
 	h := f.hash()
@@ -200,6 +207,7 @@ func (d *Dictionary) AddFunction(f Function) uint32 {
 	return i
 }
 
+// AddMapping returns the number of a mapping, which it adds if it is new.
 func (d *Dictionary) AddMapping(m Mapping) uint32 {
 	l := d.Find()
 	if i, ok := l.mappings[m]; ok {

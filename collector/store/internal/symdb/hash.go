@@ -115,6 +115,7 @@ type Pairs struct {
 
 type pair struct{ a, b, to uint32 }
 
+// Grow makes room for n entries.
 func (p *Pairs) Grow(n int) {
 	size := 64
 	for size*2 < n*3 {
@@ -129,6 +130,7 @@ func (p *Pairs) Grow(n int) {
 	}
 }
 
+// Bytes is the table's memory.
 func (p *Pairs) Bytes() int64 { return int64(len(p.slots)) * int64(unsafe.Sizeof(pair{})) }
 
 // Reset takes all out and keeps the memory.
@@ -151,6 +153,7 @@ func (p *Pairs) slot(a, b uint32) int {
 	}
 }
 
+// Get returns the number that belongs to a pair.
 func (p *Pairs) Get(a, b uint32) (uint32, bool) {
 	if len(p.slots) == 0 {
 		return 0, false
@@ -159,6 +162,7 @@ func (p *Pairs) Get(a, b uint32) (uint32, bool) {
 	return to, to != 0
 }
 
+// Put sets the number of a pair, which is not 0.
 func (p *Pairs) Put(a, b, to uint32) {
 	if p.used*3 >= len(p.slots)*2 {
 		p.Grow(max(p.used*3/2, 42))
@@ -170,8 +174,8 @@ func (p *Pairs) Put(a, b, to uint32) {
 	*s = pair{a, b, to}
 }
 
-// GetPrint and PutPrint are get and put for a hash of 64 bits, which stands for
-// what it is of.
+// GetPrint is Get for a hash of 64 bits in place of a pair.
 func (p *Pairs) GetPrint(print uint64) (uint32, bool) { return p.Get(uint32(print>>32), uint32(print)) }
 
+// PutPrint is Put for a hash of 64 bits in place of a pair.
 func (p *Pairs) PutPrint(print uint64, to uint32) { p.Put(uint32(print>>32), uint32(print), to) }

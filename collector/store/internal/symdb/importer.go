@@ -48,6 +48,7 @@ func NewImporter(p *Profile, samples []*googlev1.Sample) *Importer {
 	return t
 }
 
+// Free gives the memory back for later importers.
 func (t *Importer) Free() {
 	t.source, t.samples, t.to = nil, nil, nil
 	budget.PutBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)

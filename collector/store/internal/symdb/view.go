@@ -5,6 +5,7 @@ import "sync"
 // A Size is how much a partition holds.
 type Size struct{ Nodes, Calls, Strings int64 }
 
+// SizeOf counts what memory depends on.
 func SizeOf(v *View) Size {
 	return Size{int64(len(v.Nodes)), int64(len(v.Calls)), int64(len(v.Strings))}
 }
