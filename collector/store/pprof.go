@@ -19,17 +19,19 @@ type Pprof struct {
 // and its duration the selection's length, as in Pyroscope.
 func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
 	err = db.query(ctx, "pprof", func(h *budget.Reservation) error {
-		p, err = db.pprof(ctx, h, sel, callSite)
-		return err
+		return scaled(func(scale int64) error {
+			p, err = db.pprof(ctx, h, sel, callSite, scale)
+			return err
+		})
 	})
 	return p, err
 }
 
-// pprof is Pprof with memory of the hold.
-func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string) (*Pprof, error) {
+// pprof is Pprof with memory of a reservation, and a scale to add up states with.
+func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string, scale int64) (*Pprof, error) {
 	jobs, err := db.plan(ctx, h, sel)
 	if err == nil {
-		err = db.planStates(ctx, h, sel, jobs)
+		scale, err = db.planStates(ctx, h, sel, jobs, scale)
 	}
 	if err == nil {
 		err = h.Expect(db.expectPprof(jobs))
@@ -44,6 +46,12 @@ func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, c
 	})
 	if err != nil {
 		return nil, err
+	}
+	if scale != 1 {
+		by := descaler{scale: scale}
+		for i, v := range m.values {
+			m.values[i] = by.of(v)
+		}
 	}
 	w := newPprofWriter(m)
 	if err := h.Take(int64(w.size)); err != nil {

@@ -28,6 +28,7 @@ type job struct {
 	families  []*jobFamily // if all streams of the partition are to be read as one
 	senders   []jobSender  // of a state: whose streams they are
 	order     int          // of results
+	scale     int64        // of a state's sums, see stateScale
 }
 
 type jobStream struct {
@@ -176,7 +177,7 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 			}
 		}
 		if all.Add(total) < 0 {
-			return storeerr.Overflow()
+			return storeerr.ErrOverflow
 		}
 		return fn(j, &v, sums)
 	})
@@ -193,7 +194,7 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, wit
 		all, err = db.addJob(s, j, sel, sums, within)
 	}
 	if err == nil && all.large() {
-		err = storeerr.Overflow()
+		err = storeerr.ErrOverflow
 	}
 	return int64(all.lo), err
 }

@@ -29,7 +29,7 @@ const encodedUncounted = 1 << 63
 
 // errUncounted is about a merged row whose total is uncounted: finer rows are to be
 // read in its place.
-var errUncounted = storeerr.Overflow()
+var errUncounted = storeerr.ErrOverflow
 
 // partsShift is the place of the number of parts in the encoded number of
 // profiles. Both add up.

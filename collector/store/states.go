@@ -17,15 +17,20 @@ import (
 // planStates prepares jobs whose sample type is a state: it finds the senders of the
 // streams and their shares of the measured time. Jobs of other types, and those that
 // ask for spans, stay as they are.
-func (db *DB) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*job) error {
+// It returns the scale of what they add up to: the given one, or 1 if they stay so.
+func (db *DB) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*job, scale int64) (int64, error) {
 	if sel.Type.Cumulative() || sel.hasSpans() {
-		return nil
+		return 1, nil
 	}
 	measured, err := db.findSenders(ctx, h, jobs, sel)
-	if err == nil {
-		setShares(jobs, sel, measured)
+	if err != nil {
+		return 0, err
 	}
-	return err
+	setShares(jobs, sel, measured)
+	for _, j := range jobs {
+		j.scale = scale
+	}
+	return scale, nil
 }
 
 // stateSums is memory for adding up states.
@@ -42,7 +47,7 @@ const stateBytesPerSum = 8 + 8
 var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
 // addStates is addJob for a state: of every sender it adds the mean of its snapshots
-// times its share, rounded so that the total stays right.
+// times its share and the job's scale, rounded so that the total stays right.
 func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	n := len(sums.Values)
 	bytes := int64(n) * stateBytesPerSum
@@ -81,10 +86,10 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, wi
 		if x == 0 {
 			continue
 		}
-		x += carry
+		x = x*float64(j.scale) + carry
 		rounded := math.Round(x)
 		if rounded >= 1<<63 {
-			return total, storeerr.Overflow()
+			return total, storeerr.ErrOverflow
 		}
 		carry = x - rounded
 		sums.Values[i] += int64(rounded)
@@ -131,7 +136,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 		}
 	}
 	if sum.large() {
-		return storeerr.Overflow()
+		return storeerr.ErrOverflow
 	}
 	m.addMean(raw, snd.share*snd.several/float64(max(snapshots, 1)))
 	return nil
@@ -180,7 +185,7 @@ func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selecti
 		return nil
 	})
 	if err == nil && sum.large() {
-		err = storeerr.Overflow()
+		err = storeerr.ErrOverflow
 	}
 	if err != nil {
 		return err

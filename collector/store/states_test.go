@@ -311,3 +311,34 @@ func TestStatesOfReplacedProcessesInSteps(t *testing.T) {
 		}
 	})
 }
+
+// A goroutine that is there all the time is one over any range, as are those of many
+// stacktraces that have one each.
+func TestStatesOfFewOverDays(t *testing.T) {
+	const days = 30
+	now := midnight.Add(days * 24 * hour)
+	s := &stateStore{t, open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return now } })}
+	var stacks []any
+	want := map[string]int64{}
+	for i := range 40 {
+		stacks = append(stacks, fmt.Sprint("worker", i), 1, "")
+		want[fmt.Sprint("main;worker", i)] = 1
+	}
+	for at := time.Minute; at < days*24*time.Hour; at += 30 * time.Minute {
+		s.heap(at, 30*time.Minute, "p", stacks...)
+	}
+	require.Equal(t, want, s.tree(0, days*24*time.Hour), "a month")
+	require.Equal(t, want, s.tree(12*time.Hour, 36*time.Hour), "half of two days")
+	require.Equal(t, want, s.tree(time.Hour, 2*time.Hour), "an hour")
+}
+
+// What is too large for fractions of a unit is added up without them.
+func TestStatesOfMuch(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 10 {
+		for pod := range 3 {
+			s.heap(time.Duration(i)*time.Minute, time.Minute, fmt.Sprint("p", pod), "fill", 1<<55, "")
+		}
+	}
+	require.Equal(t, map[string]int64{"main;fill": 3 << 55}, s.tree(0, 9*time.Minute))
+}

@@ -23,16 +23,19 @@ import (
 // to more than an int64 holds give ErrLimit.
 func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
 	err = db.query(ctx, "tree", func(h *budget.Reservation) error {
-		parts := newParts(h, 1)
-		defer parts.free()
-		err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answerNodes{sel.MaxNodes, sel.Functions})
-		if err == nil {
-			tree, err = parts.tree(sel)
-		}
-		if err == nil {
-			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
-		}
-		return err
+		return scaled(func(scale int64) error {
+			parts := newParts(h, 1)
+			defer parts.free()
+			scales, err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answerNodes{sel.MaxNodes, sel.Functions}, scale)
+			if err == nil {
+				tree, err = parts.tree(sel)
+			}
+			if err == nil {
+				descaleTree(tree, scales[0])
+				h.Keep(int64(len(tree.Nodes)) * nodeBytes)
+			}
+			return err
+		})
 	})
 	return tree, err
 }
@@ -44,45 +47,50 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 // those of Tree.
 func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
 	err = db.query(ctx, "diff", func(h *budget.Reservation) error {
-		parts := newParts(h, 2)
-		defer parts.free()
-		functions := maxNodes > 0 && sels[0].Functions
-		if err := db.gather(ctx, sels[:], callSites[:], parts, answerNodes{maxNodes, functions}); err != nil {
+		return scaled(func(scale int64) error {
+			parts := newParts(h, 2)
+			defer parts.free()
+			functions := maxNodes > 0 && sels[0].Functions
+			scales, err := db.gather(ctx, sels[:], callSites[:], parts, answerNodes{maxNodes, functions}, scale)
+			if err != nil {
+				return err
+			}
+			// Pyroscope's encoding of a comparison has the sum of both sides.
+			if bitpack.AddTotals(parts.total[0], parts.total[1]) == bitpack.Overflowed {
+				return storeerr.ErrOverflow
+			}
+			most := maxNodes
+			if most <= 0 {
+				most = 1<<63 - 1
+			}
+			if functions {
+				tree, err = parts.functions(most, true)
+			} else {
+				tree, err = calltree.TopN(parts.sorted(), most, true), nil
+			}
+			if err == nil {
+				descaleDiff(tree, scales)
+				h.Keep(int64(len(tree.Nodes)) * nodeBytes)
+			}
 			return err
-		}
-		// Pyroscope's encoding of a comparison has the sum of both sides.
-		if bitpack.AddTotals(parts.total[0], parts.total[1]) == bitpack.Overflowed {
-			return storeerr.Overflow()
-		}
-		most := maxNodes
-		if most <= 0 {
-			most = 1<<63 - 1
-		}
-		if functions {
-			tree, err = parts.functions(most, true)
-		} else {
-			tree, err = calltree.TopN(parts.sorted(), most, true), nil
-		}
-		if err == nil {
-			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
-		}
-		return err
+		})
 	})
 	return tree, err
 }
 
 // gather adds the calls of one or two selections to parts: one part for each
-// partition, or for a service of several epochs.
-func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts, answer answerNodes) error {
+// partition, or for a service of several epochs. It returns what each selection's
+// values are times of: the given scale for a state, 1 for a flow.
+func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts, answer answerNodes, scale int64) (scales [2]int64, err error) {
+	scales = [2]int64{1, 1}
 	h := parts.hold
 	var sides [2][]*job
 	for s, sel := range sels {
-		var err error
 		if sides[s], err = db.plan(ctx, h, sel); err == nil {
-			err = db.planStates(ctx, h, sel, sides[s])
+			scales[s], err = db.planStates(ctx, h, sel, sides[s], scale)
 		}
 		if err != nil {
-			return err
+			return scales, err
 		}
 	}
 	pairs := pairJobs(sides)
@@ -97,7 +105,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		err = h.Expect(db.expectTree(firsts, sums, len(sels), answer))
 	}
 	if err != nil {
-		return err
+		return scales, err
 	}
 	// fill adds a part whose values fill adds to it.
 	fill := func(order int, v *symdb.View, fill func(c *calltree.Values) error) error {
@@ -175,7 +183,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		})
 	})
 	if err != nil {
-		return err
+		return scales, err
 	}
 	for i, sum := range sums {
 		if sum != nil && sum.Order == i {
@@ -186,11 +194,11 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				return nil
 			})
 			if err != nil {
-				return err
+				return scales, err
 			}
 		}
 	}
-	return nil
+	return scales, nil
 }
 
 // pairJobs puts the jobs of two selections about the same partition together, in

@@ -90,7 +90,7 @@ func (p *parts) add(order int, c *calltree.Values) error {
 	for s, total := range c.Totals(0) {
 		if !p.count(s, total) {
 			p.drop(c)
-			return storeerr.Overflow()
+			return storeerr.ErrOverflow
 		}
 	}
 	p.mu.Lock()

@@ -124,7 +124,7 @@ func (vs *Values) join() error {
 		if n > 0 {
 			if last := &vs.Values[n-1]; v.id != 0 && last.Time == v.Time && last.id == v.id && last.trace == v.trace {
 				if last.Value = bitpack.AddTotals(last.Value, v.Value); last.Value == bitpack.Overflowed {
-					return storeerr.Overflow()
+					return storeerr.ErrOverflow
 				}
 				last.set = vs.common(last.set, v.set, common)
 				continue

@@ -102,7 +102,7 @@ func (c *Values) Sum() error {
 	}
 	ranks[0].size += self[0]
 	if signs|ranks[0].size|self[0] < 0 {
-		return storeerr.Overflow()
+		return storeerr.ErrOverflow
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (c *Values) sumSides() error {
 	}
 	ranks[0].size = max(left[0], right[0])
 	if signs < 0 {
-		return storeerr.Overflow()
+		return storeerr.ErrOverflow
 	}
 	return nil
 }

@@ -28,8 +28,6 @@ var ErrInternal = errors.New("internal error; the server's log has it")
 // was acknowledged; it can be sent again later.
 var ErrUnavailable = errors.New("store unavailable")
 
-// Overflow is about values that are too many for the API's numbers. Trees are
-// cut on the ground that no call is larger than its parent.
-func Overflow() error {
-	return fmt.Errorf("%w: the values add up to more than %d; choose a shorter range or fewer services", ErrLimit, int64(math.MaxInt64))
-}
+// ErrOverflow is about values that are too many for the API's numbers. It wraps
+// ErrLimit. Trees are cut on the ground that no call is larger than its parent.
+var ErrOverflow = fmt.Errorf("%w: the values add up to more than %d; choose a shorter range or fewer services", ErrLimit, int64(math.MaxInt64))
