@@ -11,6 +11,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -145,14 +146,14 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		return nil, err
 	}
 	slices.Sort(order)
-	r := row{profiles: 1, duration: uint64(p.duration)}
+	r := rowcodec.Row{Profiles: 1, Duration: uint64(p.duration)}
 	if p.continues {
-		r.parts = 1
+		r.Parts = 1
 	}
-	r.fill(p.samples, len(p.def.types), order)
-	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.id, p.time, p.id), r.append(nil), nil)
+	r.Fill(p.samples, len(p.def.types), order)
+	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.id, p.time, p.id), r.Append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.id, p.time, p.id), newSpans(p.samples, p.tags, len(p.def.types), order).append(nil), nil)
+		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.id, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.types), order).Append(nil), nil)
 	}
 	if p.identified && !p.continues {
 		batch.Set(layout.IDKey(e.Value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)

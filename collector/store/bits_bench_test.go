@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
 // BenchmarkRow decodes and adds rows of 450 of 20,000 nodes, as of a CPU profile
@@ -19,38 +20,38 @@ func BenchmarkRow(b *testing.B) {
 			r := rand.New(rand.NewPCG(2, 2))
 			var values [][]byte
 			for range 32 {
-				in := row{totals: make([]int64, 2), values: make([][]int64, 2)}
+				in := rowcodec.Row{Totals: make([]int64, 2), Values: make([][]int64, 2)}
 				for n := range uint32(20000) {
 					if r.IntN(20000) < c.nodes {
 						v := int64(1 + r.ExpFloat64()*c.mean)
-						in.nodes = append(in.nodes, n)
-						in.values[0] = append(in.values[0], v)
-						in.values[1] = append(in.values[1], v*1e7)
+						in.Nodes = append(in.Nodes, n)
+						in.Values[0] = append(in.Values[0], v)
+						in.Values[1] = append(in.Values[1], v*1e7)
 					}
 				}
-				values = append(values, append(in.append(nil), make([]byte, 8)...))
+				values = append(values, append(in.Append(nil), make([]byte, 8)...))
 			}
 			sums := make([]int64, 20000)
-			var p packedRow
-			var tmp scratch
+			var p rowcodec.PackedRow
+			var tmp rowcodec.Scratch
 			b.ResetTimer()
 			count := 0
 			for i := range b.N {
 				v := values[i%len(values)]
-				if err := p.decode(v[:len(v)-8]); err != nil {
+				if err := p.Decode(v[:len(v)-8]); err != nil {
 					b.Fatal(err)
 				}
 				var err error
 				if c.until != 0 {
-					p.duration = 10_000
-					_, err = p.addShare(bitpack.Sums{Values: sums}, 1, 1, clip{0, c.until}, 1, nil, &tmp)
+					p.Duration = 10_000
+					_, err = p.AddShare(bitpack.Sums{Values: sums}, 1, 1, rowcodec.Clip{Lo: 0, Hi: c.until}, 1, nil, &tmp)
 				} else {
-					err = p.addTo(bitpack.Sums{Values: sums}, 1, 1, &tmp)
+					err = p.AddTo(bitpack.Sums{Values: sums}, 1, 1, &tmp)
 				}
 				if err != nil {
 					b.Fatal(err)
 				}
-				count += p.count
+				count += p.Count
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(count), "ns/node")
 		})

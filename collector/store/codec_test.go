@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -47,35 +48,35 @@ func TestColumnIsNearItsEntropy(t *testing.T) {
 	for len(nodes) < 450 {
 		nodes[r.Uint32N(20000)] = true
 	}
-	var in row
-	in.values, in.totals = make([][]int64, 2), make([]int64, 2)
+	var in rowcodec.Row
+	in.Values, in.Totals = make([][]int64, 2), make([]int64, 2)
 	for n := range uint32(20000) {
 		if nodes[n] {
 			v := int64(1 + r.ExpFloat64())
-			in.nodes = append(in.nodes, n)
-			in.values[0] = append(in.values[0], v)
-			in.values[1] = append(in.values[1], v*1e7)
+			in.Nodes = append(in.Nodes, n)
+			in.Values[0] = append(in.Values[0], v)
+			in.Values[1] = append(in.Values[1], v*1e7)
 		}
 	}
-	require.Less(t, len(in.append(nil)), 540)
+	require.Less(t, len(in.Append(nil)), 540)
 }
 
-func randomRow(r *rand.Rand) row {
-	in := row{profiles: r.Uint64N(1000), duration: r.Uint64N(1e9)}
+func randomRow(r *rand.Rand) rowcodec.Row {
+	in := rowcodec.Row{Profiles: r.Uint64N(1000), Duration: r.Uint64N(1e9)}
 	types := 1 + r.IntN(4)
-	in.totals, in.values = make([]int64, types), make([][]int64, types)
+	in.Totals, in.Values = make([]int64, types), make([][]int64, types)
 	for n := range uint32(r.IntN(400)) {
 		if r.IntN(5) == 0 {
 			continue
 		}
-		in.nodes = append(in.nodes, n)
+		in.Nodes = append(in.Nodes, n)
 		for c := range types {
 			v := r.Int64N(1 << (1 + 10*c))
 			if c == 2 {
-				v = in.values[1][len(in.nodes)-1] * 512
+				v = in.Values[1][len(in.Nodes)-1] * 512
 			}
-			in.values[c] = append(in.values[c], v)
-			in.totals[c] += v
+			in.Values[c] = append(in.Values[c], v)
+			in.Totals[c] += v
 		}
 	}
 	return in
@@ -83,31 +84,31 @@ func randomRow(r *rand.Rand) row {
 
 func TestRowRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
-	var p packedRow
-	var tmp scratch
+	var p rowcodec.PackedRow
+	var tmp rowcodec.Scratch
 	for range 500 {
 		in := randomRow(r)
-		require.NoError(t, p.decode(in.append(nil)))
-		require.Equal(t, in.profiles, p.profiles)
-		require.Equal(t, in.duration, p.duration)
-		require.Equal(t, in.totals, p.totals)
-		for c := range in.values {
+		require.NoError(t, p.Decode(in.Append(nil)))
+		require.Equal(t, in.Profiles, p.Profiles)
+		require.Equal(t, in.Duration, p.Duration)
+		require.Equal(t, in.Totals, p.Totals)
+		for c := range in.Values {
 			want, got := make([]int64, 500), make([]int64, 500)
-			for i, n := range in.nodes {
-				want[n] = in.values[c][i]
+			for i, n := range in.Nodes {
+				want[n] = in.Values[c][i]
 			}
-			require.NoError(t, p.addTo(bitpack.Sums{Values: got}, c, 1, &tmp))
+			require.NoError(t, p.AddTo(bitpack.Sums{Values: got}, c, 1, &tmp))
 			require.Equal(t, want, got)
 		}
-		if len(in.nodes) > 0 {
-			require.ErrorIs(t, p.addTo(bitpack.Sums{Values: make([]int64, in.nodes[len(in.nodes)-1])}, 0, 1, &tmp), storeerr.ErrCorrupt)
+		if len(in.Nodes) > 0 {
+			require.ErrorIs(t, p.AddTo(bitpack.Sums{Values: make([]int64, in.Nodes[len(in.Nodes)-1])}, 0, 1, &tmp), storeerr.ErrCorrupt)
 		}
 	}
 }
 
 func TestPointsRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
-	var l pointList
+	var l rowcodec.PointList
 	for range 300 {
 		start, n, types := int64(1e12), r.IntN(50), 1+r.IntN(3)
 		times, totals, covers := []int64{}, make([][]int64, types), []uint64{}
@@ -122,14 +123,14 @@ func TestPointsRoundTrip(t *testing.T) {
 				totals[c] = append(totals[c], r.Int64N(1e6)*1e7)
 			}
 		}
-		data := appendPoints(nil, start, times, totals, covers)
+		data := rowcodec.AppendPoints(nil, start, times, totals, covers)
 		for c := range totals {
-			require.NoError(t, l.decode(data, start, c))
-			require.Equal(t, times, l.times[:n:n])
-			require.Equal(t, covers, append([]uint64{}, l.covers...))
-			require.Equal(t, append([]int64{}, totals[c]...), append([]int64{}, l.values...))
+			require.NoError(t, l.Decode(data, start, c))
+			require.Equal(t, times, l.Times[:n:n])
+			require.Equal(t, covers, append([]uint64{}, l.Covers...))
+			require.Equal(t, append([]int64{}, totals[c]...), append([]int64{}, l.Values...))
 		}
-		require.ErrorIs(t, l.decode(data, start, types), storeerr.ErrCorrupt)
+		require.ErrorIs(t, l.Decode(data, start, types), storeerr.ErrCorrupt)
 	}
 }
 
@@ -188,20 +189,20 @@ func FuzzRow(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 5))
 	for range 5 {
 		in := randomRow(r)
-		f.Add(in.append(nil))
-		in.totals[0] = bitpack.Overflowed
-		f.Add(in.append(nil))
+		f.Add(in.Append(nil))
+		in.Totals[0] = bitpack.Overflowed
+		f.Add(in.Append(nil))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var p packedRow
-		var tmp scratch
-		if p.decode(data) != nil {
+		var p rowcodec.PackedRow
+		var tmp rowcodec.Scratch
+		if p.Decode(data) != nil {
 			return
 		}
 		sums := make([]int64, 1000)
-		for c := range min(len(p.totals), 4) { // of which there may be very many
-			err := p.addTo(bitpack.Sums{Values: sums}, c, 1, &tmp)
-			want, errOfSum := p.sumOf(c, len(sums), &tmp, func(uint32) bool { return true })
+		for c := range min(len(p.Totals), 4) { // of which there may be very many
+			err := p.AddTo(bitpack.Sums{Values: sums}, c, 1, &tmp)
+			want, errOfSum := p.SumOf(c, len(sums), &tmp, func(uint32) bool { return true })
 			if (err == nil) != (errOfSum == nil) {
 				t.Fatalf("addTo: %v, sumOf: %v", err, errOfSum)
 			}
@@ -213,7 +214,7 @@ func FuzzRow(f *testing.F) {
 				if sum != want {
 					t.Fatalf("addTo adds %d, sumOf %d", sum, want)
 				}
-				if err := p.addTo(bitpack.Sums{Values: sums}, c, -1, &tmp); err != nil {
+				if err := p.AddTo(bitpack.Sums{Values: sums}, c, -1, &tmp); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -227,11 +228,11 @@ func FuzzRow(f *testing.F) {
 }
 
 func FuzzPoints(f *testing.F) {
-	f.Add(appendPoints(nil, 0, []int64{5, 10}, [][]int64{{1, 2}, {10, 20}}, []uint64{10000, 7}))
+	f.Add(rowcodec.AppendPoints(nil, 0, []int64{5, 10}, [][]int64{{1, 2}, {10, 20}}, []uint64{10000, 7}))
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		var l pointList
-		_ = l.decode(data, 0, 0)
-		_ = l.decode(data, 0, 1)
+		var l rowcodec.PointList
+		_ = l.Decode(data, 0, 0)
+		_ = l.Decode(data, 0, 1)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -217,12 +218,12 @@ func FuzzShares(f *testing.F) {
 		if a, b = min(a, b), max(a, b); a == b {
 			return
 		}
-		phase, sum := phaseOf(node), int64(0)
+		phase, sum := rowcodec.PhaseOf(node), int64(0)
 		for _, cut := range [][2]int64{{0, a}, {a, b}, {b, duration}} {
 			if cut[0] == cut[1] {
 				continue
 			}
-			part := shareOf(duration, cut[0], cut[1]).of(v, phase)
+			part := rowcodec.ShareOf(duration, cut[0], cut[1]).Of(v, phase)
 			if want := float64(v) * float64(cut[1]-cut[0]) / float64(duration); math.Abs(float64(part)-want) > 1+float64(v)*1e-9 {
 				t.Fatalf("%d ms of %d of %d are %d, want %f", cut[1]-cut[0], duration, v, part, want)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -60,7 +61,7 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 		switch {
 		case errors.Is(err, storeerr.ErrCorrupt):
 			s.db.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
-		case errors.Is(err, errUncounted):
+		case errors.Is(err, rowcodec.ErrOverflowed):
 		default:
 			return err
 		}

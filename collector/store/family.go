@@ -11,6 +11,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -246,7 +247,7 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 			switch {
 			case errors.Is(err, storeerr.ErrCorrupt):
 				s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
-			case errors.Is(err, errUncounted):
+			case errors.Is(err, rowcodec.ErrOverflowed):
 			default:
 				return err
 			}
@@ -289,11 +290,11 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 	}
 	out := m.begin()
 	err := s.coverFamily(f, layout.KindRow, level-1, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
-	if err != nil || out.profiles == 0 {
+	if err != nil || out.Profiles == 0 {
 		return false, err
 	}
 	if level < layout.LevelDay {
-		var list pointList
+		var list rowcodec.PointList
 		err := s.coverFamily(f, layout.KindPoints, level-1, lo, hi, func(l int, end int64, value []byte) error {
 			return m.addPoints(&list, l, end, value)
 		})
@@ -306,26 +307,26 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 }
 
 // addPoints adds a member's points, or a profile's row.
-func (m *merger) addPoints(list *pointList, level int, end int64, value []byte) error {
+func (m *merger) addPoints(list *rowcodec.PointList, level int, end int64, value []byte) error {
 	if level == layout.LevelFine {
-		if err := m.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
+		if err := m.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
 			return err
 		}
-		if err := m.row.single(); err != nil {
+		if err := m.row.Single(); err != nil {
 			return err
 		}
 		return m.addPoint(end)
 	}
 	for c := range m.totals {
-		if err := list.decode(value, end-layout.WindowMs[level], c); err != nil {
+		if err := list.Decode(value, end-layout.WindowMs[level], c); err != nil {
 			for before := range c {
 				m.totals[before] = m.totals[before][:len(m.times)]
 			}
 			return err
 		}
-		m.totals[c] = append(m.totals[c], list.values...)
+		m.totals[c] = append(m.totals[c], list.Values...)
 	}
-	m.times, m.covers = append(m.times, list.times...), append(m.covers, list.covers...)
+	m.times, m.covers = append(m.times, list.Times...), append(m.covers, list.Covers...)
 	return nil
 }
 

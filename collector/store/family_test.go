@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -39,9 +40,9 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
 			return s.coverJob(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, level int, _ int64, value []byte) error {
 				rows[level]++
-				var p packedRow
-				err := p.decode(value)
-				total += p.totals[st.sampleType]
+				var p rowcodec.PackedRow
+				err := p.Decode(value)
+				total += p.Totals[st.sampleType]
 				return err
 			})
 		}))
@@ -101,10 +102,10 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 // Points of which one sample type cannot be read add nothing.
 func TestPointsOfADamagedTypeAddNothing(t *testing.T) {
 	m := merger{totals: make([][]int64, 2)}
-	var list pointList
-	good := appendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
+	var list rowcodec.PointList
+	good := rowcodec.AppendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
 	require.NoError(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, good))
-	bad := appendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
+	bad := rowcodec.AppendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
 	require.ErrorIs(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, bad), storeerr.ErrCorrupt)
 	require.NoError(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, good))
 	require.Equal(t, [][]int64{{1, 2, 1, 2}, {3, 4, 3, 4}}, m.totals)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -249,7 +250,7 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	spans := day
-	spans.Spans = []SpanID{testSpan(1)}
+	spans.Spans = []rowcodec.SpanID{testSpan(1)}
 	total(spans, 5*1e7)
 	day.Matchers = everything(`{service_name="x"}`).Matchers
 	for i := range 3 { // each of two days fits
@@ -279,8 +280,8 @@ func TestProfilesAreCounted(t *testing.T) {
 		bad = slices.Clone(key)
 		return nil
 	}))
-	r := row{profiles: 1, duration: 1, totals: []int64{1, bitpack.Overflowed}, nodes: []uint32{1}, values: [][]int64{{1}, {0}}}
-	require.NoError(t, db.pebble.Set(bad, r.append(nil), nil))
+	r := rowcodec.Row{Profiles: 1, Duration: 1, Totals: []int64{1, bitpack.Overflowed}, Nodes: []uint32{1}, Values: [][]int64{{1}, {0}}}
+	require.NoError(t, db.pebble.Set(bad, r.Append(nil), nil))
 	corrupt := 0.0
 	check := func() {
 		t.Helper()
@@ -327,7 +328,7 @@ func TestProfilesAreCounted(t *testing.T) {
 		}
 		return nil
 	}))
-	require.NoError(t, db.pebble.Set(bad, r.append(nil), nil))
+	require.NoError(t, db.pebble.Set(bad, r.Append(nil), nil))
 	edge()
 }
 

@@ -7,6 +7,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
 // longestMs is the longest time that a profile is taken to cover. A longer one is a
@@ -137,9 +138,9 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 	types := len(p.def.types)
 	samples := make([]googlev1.Sample, 0, len(whole.samples))
 	values := make([]int64, len(whole.samples)*types)
-	share := shareOf(whole.duration, from, to)
+	share := rowcodec.ShareOf(whole.duration, from, to)
 	for i, s := range whole.samples {
-		phase := phaseOf(uint32(i))
+		phase := rowcodec.PhaseOf(uint32(i))
 		own := values[i*types : (i+1)*types : (i+1)*types]
 		some := false
 		for c, v := range s.Value {
@@ -149,9 +150,9 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 			case p.state(c):
 				own[c] = v
 			case grains > 0 && v > grains:
-				own[c] = share.ofGrains(v, grains, phase)
+				own[c] = share.OfGrains(v, grains, phase)
 			default:
-				own[c] = share.of(v/units[c], phase) * units[c]
+				own[c] = share.Of(v/units[c], phase) * units[c]
 			}
 			some = some || own[c] != 0
 		}
@@ -160,7 +161,7 @@ func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 		}
 		samples = append(samples, googlev1.Sample{LocationId: s.LocationId, Value: own})
 		p.samples = append(p.samples, &samples[len(samples)-1])
-		if i < len(whole.tags) && whole.tags[i] != (spanTag{}) {
+		if i < len(whole.tags) && whole.tags[i] != (rowcodec.Tag{}) {
 			p.tag(whole.tags[i])
 		}
 	}

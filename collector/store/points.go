@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -127,8 +128,8 @@ func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 		if len(r.Stack) > 0 {
 			return db.stackPoints(j, s, sel, gs)
 		}
-		return db.points(j, s, sel, func(st *jobStream) func(pointValues) {
-			return func(v pointValues) { gs.addAll(st.group, v) }
+		return db.points(j, s, sel, func(st *jobStream) func(rowcodec.PointValues) {
+			return func(v rowcodec.PointValues) { gs.addAll(st.group, v) }
 		})
 	})
 }
@@ -139,20 +140,20 @@ func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 //
 // Profiles that cover a part of the selection are among them, also if they began
 // before it.
-func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func(pointValues)) error {
+func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func(rowcodec.PointValues)) error {
 	lo, hi := sel.times(j.epoch)
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	p, list := &b.row, &b.list
-	single := b.single.empty() // profiles of last that add has not got yet
+	single := b.single.Empty() // profiles of last that add has not got yet
 	defer func() { b.single = single }()
 	var last *jobStream
-	var add func(pointValues)
+	var add func(rowcodec.PointValues)
 	flush := func() {
-		if len(single.times) > 0 {
+		if len(single.Times) > 0 {
 			add(single)
 		}
-		single = single.empty()
+		single = single.Empty()
 	}
 	err := s.coverJob(j, layout.KindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
 		if st != last {
@@ -160,35 +161,35 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 			last, add = st, to(st)
 		}
 		if level == layout.LevelFine {
-			if err := p.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
+			if err := p.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
 				return err
 			}
-			v, err := p.total(level, st.sampleType)
+			v, err := p.Total(level, st.sampleType)
 			if err != nil {
 				return err
 			}
-			if single.add(end, v, s.coversOf(p)); len(single.times) == 1024 {
+			if single.Add(end, v, s.coversOf(p)); len(single.Times) == 1024 {
 				flush()
 			}
 			return nil
 		}
-		if err := list.decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
+		if err := list.Decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
 			return err
 		}
-		add(list.within(lo-s.longest, hi))
+		add(list.Within(lo-s.longest, hi))
 		return nil
 	})
 	flush()
 	return err
 }
 
-// coversOf is what a profile's row covers, as pointList.covers. Rows of format 2 were
+// coversOf is what a profile's row covers, as PointList.Covers. Rows of format 2 were
 // not cut, and count at their time.
-func (s *scanner) coversOf(p *packedRow) uint64 {
+func (s *scanner) coversOf(p *rowcodec.PackedRow) uint64 {
 	if s.longest == 0 {
 		return 0
 	}
-	return p.covers()
+	return p.Covers()
 }
 
 // stackPoints adds the values of a job's profiles at a call site.
@@ -201,26 +202,26 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	v := part.Value.view()
 	in := v.Below(groups.request.Stack)
 	lo, hi := sel.times(j.epoch)
-	var p packedRow
-	var tmp scratch
+	var p rowcodec.PackedRow
+	var tmp rowcodec.Scratch
 	for _, st := range j.streams {
 		g := st.group
 		from, to := st.span.within(s, lo, hi)
 		err := s.cover(layout.KindRow, layout.LevelFine, st.id, from, to, func(level int, t int64, value []byte) error {
-			if err := p.decode(value); err != nil {
+			if err := p.Decode(value); err != nil {
 				return err
 			}
-			if _, err := p.total(level, st.sampleType); err != nil {
+			if _, err := p.Total(level, st.sampleType); err != nil {
 				return err
 			}
-			sum, err := p.sumOf(st.sampleType, len(v.Nodes), &tmp, func(n uint32) bool { return in[v.CallOf[n]] })
+			sum, err := p.SumOf(st.sampleType, len(v.Nodes), &tmp, func(n uint32) bool { return in[v.CallOf[n]] })
 			if err != nil {
 				return err
 			}
 			if level == layout.LevelFine {
 				groups.add(g, t, sum, s.coversOf(&p), 1)
 			} else {
-				groups.add(g, t, sum, 0, uint32(p.profiles))
+				groups.add(g, t, sum, 0, uint32(p.Profiles))
 			}
 			return nil
 		})
@@ -375,20 +376,20 @@ func (g *group) seek(gs *groups, t int64) {
 // lateMs is how long after its end a profile may arrive.
 const lateMs = 5000
 
-func (gs *groups) addAll(g *group, v pointValues) {
+func (gs *groups) addAll(g *group, v rowcodec.PointValues) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	// Most points are in the step of the one before and the next, and need no division.
 	sums, counts, average, recent := g.sums, g.counts, gs.request.Average, gs.now-lateMs
 	k, stop, step := g.step, g.stop, gs.step
-	for i, t := range v.times {
-		x, d := v.values[i], int64(v.covers[i]>>1)
+	for i, t := range v.Times {
+		x, d := v.Values[i], int64(v.Covers[i]>>1)
 		end := t + d
 		if t >= stop && t < stop+step {
 			k, stop = k+1, stop+step
 		}
 		if t < stop-step || t >= stop || end > stop+step || d == 0 || k < 0 || k+1 >= len(sums) || average || end+2*d > recent {
-			gs.put(g, t, x, v.covers[i], 1)
+			gs.put(g, t, x, v.Covers[i], 1)
 			k, stop = g.step, g.stop
 			continue
 		}

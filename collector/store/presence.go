@@ -11,6 +11,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
 // States, such as memory in use, are averaged over time and added over processes: of
@@ -43,27 +44,27 @@ type jobSender struct {
 }
 
 // snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
-// they cover, as pointList.covers.
+// they cover, as PointList.Covers.
 func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
-	var p packedRow
-	var list pointList
+	var p rowcodec.PackedRow
+	var list rowcodec.PointList
 	err = s.cover(layout.KindPoints, layout.LevelHour, base, lo, hi, func(level int, end int64, value []byte) error {
 		if level == layout.LevelFine {
-			if err := p.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
+			if err := p.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
 				return err
 			}
-			if p.parts == 0 {
-				times, covers = append(times, end), append(covers, p.covers())
+			if p.Parts == 0 {
+				times, covers = append(times, end), append(covers, p.Covers())
 			}
 			return nil
 		}
-		if err := list.decode(value, end-layout.WindowMs[level], 0); err != nil {
+		if err := list.Decode(value, end-layout.WindowMs[level], 0); err != nil {
 			return err
 		}
-		in := list.within(lo, hi)
-		for i, t := range in.times {
-			if in.covers[i]&1 == 0 {
-				times, covers = append(times, t), append(covers, in.covers[i])
+		in := list.Within(lo, hi)
+		for i, t := range in.Times {
+			if in.Covers[i]&1 == 0 {
+				times, covers = append(times, t), append(covers, in.Covers[i])
 			}
 		}
 		return nil

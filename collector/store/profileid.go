@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -59,15 +60,15 @@ func profileIDs(texts []string) map[uint64]bool {
 func (sel *Selection) hasSpans() bool { return len(sel.Spans) > 0 || len(sel.Traces) > 0 }
 
 // tagged are the tags whose samples the selection is about.
-func (sel *Selection) tagged() func(*spanTag) bool {
-	spans, traces := make(map[SpanID]bool, len(sel.Spans)), make(map[TraceID]bool, len(sel.Traces))
+func (sel *Selection) tagged() func(*rowcodec.Tag) bool {
+	spans, traces := make(map[rowcodec.SpanID]bool, len(sel.Spans)), make(map[rowcodec.TraceID]bool, len(sel.Traces))
 	for _, id := range sel.Spans {
 		spans[id] = id != 0
 	}
 	for _, id := range sel.Traces {
-		traces[id] = id != TraceID{}
+		traces[id] = id != rowcodec.TraceID{}
 	}
-	return func(t *spanTag) bool { return spans[t.span] || traces[t.trace] }
+	return func(t *rowcodec.Tag) bool { return spans[t.Span] || traces[t.Trace] }
 }
 
 // A visitProfile handles what there is of one profile. If it returns an error
@@ -136,16 +137,16 @@ func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, l
 
 // addSpans is addJob for the values of the spans and traces that a selection names.
 func (s *scanner) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
-	var p packedSpans
+	var p rowcodec.PackedSpans
 	selected := sel.tagged()
 	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
-		if err := p.decode(value); err != nil {
+		if err := p.Decode(value); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(p.tags, func(t spanTag) bool { return selected(&t) }) {
+		if !slices.ContainsFunc(p.Tags, func(t rowcodec.Tag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.each(st.sampleType, sums.Limit(), &b.scratch, func(t *spanTag, node uint32, v int64) {
+		return p.Each(st.sampleType, sums.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
 			if selected(t) && (within == nil || within(node)) {
 				sums.Add(uint64(node), v)
 				total.add(v, 1)

@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -211,19 +212,19 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, withi
 	// Rows of format 2 were not cut, and count at their time.
 	whole := s.longest == 0
 	add := func(st *jobStream, level int, t int64, value []byte) error {
-		if err := b.row.decode(value); err != nil {
+		if err := b.row.Decode(value); err != nil {
 			return err
 		}
-		v, err := b.row.total(level, st.sampleType)
+		v, err := b.row.Total(level, st.sampleType)
 		switch {
 		case err != nil:
 			return err
-		case level == layout.LevelFine && !whole && !s.clip.whole(t, int64(b.row.duration)):
-			v, err = b.row.addShare(sums, st.sampleType, s.edges.sign, s.clip, t, within, &b.scratch)
+		case level == layout.LevelFine && !whole && !s.clip.Whole(t, int64(b.row.Duration)):
+			v, err = b.row.AddShare(sums, st.sampleType, s.edges.sign, s.clip, t, within, &b.scratch)
 		case within != nil:
-			v, err = b.row.addWithin(sums, st.sampleType, s.edges.sign, within, &b.scratch)
+			v, err = b.row.AddWithin(sums, st.sampleType, s.edges.sign, within, &b.scratch)
 		default:
-			err = b.row.addTo(sums, st.sampleType, s.edges.sign, &b.scratch)
+			err = b.row.AddTo(sums, st.sampleType, s.edges.sign, &b.scratch)
 		}
 		if err == nil {
 			total.add(v, s.edges.sign)
@@ -266,10 +267,10 @@ func (w *wide) large() bool { return int64(w.hi) > 0 || w.hi == 0 && w.lo > math
 // queries.
 type buffer struct {
 	nodes   []int64
-	row     packedRow
-	list    pointList
-	single  pointValues
-	scratch scratch
+	row     rowcodec.PackedRow
+	list    rowcodec.PointList
+	single  rowcodec.PointValues
+	scratch rowcodec.Scratch
 }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}

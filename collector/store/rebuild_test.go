@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -67,12 +68,12 @@ func TestRebuild(t *testing.T) {
 		"points":            lose(layout.KindPoints, level(layout.LevelHour)),
 		"a deletion of points": func(t *testing.T, db *DB) {
 			end := layout.EpochStart(days[1]) + 10*layout.HourMs
-			stale := appendPoints(nil, end-layout.HourMs, nil, [][]int64{{}, {}}, nil)
+			stale := rowcodec.AppendPoints(nil, end-layout.HourMs, nil, [][]int64{{}, {}}, nil)
 			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindPoints, layout.LevelHour, 0, end), stale, nil))
 		},
 		"a deletion": func(t *testing.T, db *DB) {
-			stale := row{profiles: 0, totals: []int64{0, 0}}
-			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.append(nil), nil))
+			stale := rowcodec.Row{Profiles: 0, Totals: []int64{0, 0}}
+			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.Append(nil), nil))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

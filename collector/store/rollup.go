@@ -13,6 +13,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -278,11 +279,11 @@ type merger struct {
 	stream *stream
 	sums   [][]int64 // by sample type and node, memory of buffers
 	memory []*buffer
-	row    packedRow
-	tmp    scratch
+	row    rowcodec.PackedRow
+	tmp    rowcodec.Scratch
 	times  []int64
 	totals [][]int64
-	covers []uint64 // of each point, as pointList.covers
+	covers []uint64 // of each point, as PointList.Covers
 }
 
 func newMerger(epoch uint32, s *stream, v symdb.View) *merger {
@@ -323,14 +324,14 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 	case layout.LevelDay: // without points
 		err = s.cover(layout.KindRow, layout.LevelHour, m.stream.id, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
 	}
-	if err != nil || out.profiles == 0 {
+	if err != nil || out.Profiles == 0 {
 		return false, err
 	}
 	return true, m.write(b, &out, level, lo, hi)
 }
 
 // cover adds the rows and points of a time, from those of level top at most.
-func (m *merger) cover(s *scanner, out *row, top int, lo, hi int64) error {
+func (m *merger) cover(s *scanner, out *rowcodec.Row, top int, lo, hi int64) error {
 	err := s.cover(layout.KindRow, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
 		if err := m.add(out, level, value); err != nil || top > layout.LevelFine {
 			return err
@@ -340,30 +341,30 @@ func (m *merger) cover(s *scanner, out *row, top int, lo, hi int64) error {
 	if err != nil || top == layout.LevelFine {
 		return err
 	}
-	var list pointList
+	var list rowcodec.PointList
 	return s.cover(layout.KindPoints, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
 		return m.addPoints(&list, level, end, value)
 	})
 }
 
-func (m *merger) begin() row {
+func (m *merger) begin() rowcodec.Row {
 	m.times, m.covers = m.times[:0], m.covers[:0]
 	for c := range m.totals {
 		m.totals[c] = m.totals[c][:0]
 	}
-	return row{totals: make([]int64, len(m.sums)), values: make([][]int64, len(m.sums))}
+	return rowcodec.Row{Totals: make([]int64, len(m.sums)), Values: make([][]int64, len(m.sums))}
 }
 
 // add adds a row of a level to the sums.
-func (m *merger) add(out *row, level int, value []byte) error {
-	if err := m.row.decode(value); err != nil {
+func (m *merger) add(out *rowcodec.Row, level int, value []byte) error {
+	if err := m.row.Decode(value); err != nil {
 		return err
 	}
-	if len(m.row.totals) != len(m.sums) {
-		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.totals), len(m.sums))
+	if len(m.row.Totals) != len(m.sums) {
+		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.Totals), len(m.sums))
 	}
 	if level == layout.LevelFine {
-		if err := m.row.single(); err != nil {
+		if err := m.row.Single(); err != nil {
 			return err
 		}
 	}
@@ -375,11 +376,11 @@ func (m *merger) add(out *row, level int, value []byte) error {
 			return err
 		}
 	}
-	out.profiles += m.row.profiles
-	out.parts += m.row.parts
-	out.duration += m.row.duration
-	for c, v := range m.row.totals {
-		out.totals[c] = bitpack.AddTotals(out.totals[c], v)
+	out.Profiles += m.row.Profiles
+	out.Parts += m.row.Parts
+	out.Duration += m.row.Duration
+	for c, v := range m.row.Totals {
+		out.Totals[c] = bitpack.AddTotals(out.Totals[c], v)
 	}
 	return nil
 }
@@ -387,27 +388,27 @@ func (m *merger) add(out *row, level int, value []byte) error {
 // addType adds the values of a sample type of the row that was decoded last, times
 // a sign.
 func (m *merger) addType(c int, sign int64) error {
-	if m.row.totals[c] == bitpack.Overflowed {
+	if m.row.Totals[c] == bitpack.Overflowed {
 		return nil
 	}
-	return m.row.addTo(bitpack.Sums{Values: m.sums[c]}, c, sign, &m.tmp)
+	return m.row.AddTo(bitpack.Sums{Values: m.sums[c]}, c, sign, &m.tmp)
 }
 
 // addPoint adds the totals of the row that was decoded last.
 func (m *merger) addPoint(time int64) error {
-	if len(m.row.totals) != len(m.totals) {
-		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.totals), len(m.totals))
+	if len(m.row.Totals) != len(m.totals) {
+		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.Totals), len(m.totals))
 	}
-	m.times, m.covers = append(m.times, time), append(m.covers, m.row.covers())
-	for c, v := range m.row.totals {
+	m.times, m.covers = append(m.times, time), append(m.covers, m.row.Covers())
+	for c, v := range m.row.Totals {
 		m.totals[c] = append(m.totals[c], v)
 	}
 	return nil
 }
 
 // write writes the sums as a row, and the points.
-func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error {
-	for c, total := range out.totals {
+func (m *merger) write(b *pebble.Batch, out *rowcodec.Row, level int, lo, hi int64) error {
+	for c, total := range out.Totals {
 		if total == bitpack.Overflowed {
 			clear(m.sums[c])
 		}
@@ -420,17 +421,17 @@ func (m *merger) write(b *pebble.Batch, out *row, level int, lo, hi int64) error
 		if !any {
 			continue
 		}
-		out.nodes = append(out.nodes, uint32(n))
+		out.Nodes = append(out.Nodes, uint32(n))
 		for c := range m.sums {
-			out.values[c] = append(out.values[c], m.sums[c][n])
+			out.Values[c] = append(out.Values[c], m.sums[c][n])
 			m.sums[c][n] = 0
 		}
 	}
-	if err := b.Set(layout.WindowKey(m.epoch, layout.KindRow, level, m.stream.id, hi), out.append(nil), nil); err != nil {
+	if err := b.Set(layout.WindowKey(m.epoch, layout.KindRow, level, m.stream.id, hi), out.Append(nil), nil); err != nil {
 		return err
 	}
 	if level == layout.LevelDay {
 		return nil
 	}
-	return b.Set(layout.WindowKey(m.epoch, layout.KindPoints, level, m.stream.id, hi), appendPoints(nil, lo, m.times, m.totals, m.covers), nil)
+	return b.Set(layout.WindowKey(m.epoch, layout.KindPoints, level, m.stream.id, hi), rowcodec.AppendPoints(nil, lo, m.times, m.totals, m.covers), nil)
 }

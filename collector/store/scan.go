@@ -7,6 +7,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -34,7 +35,7 @@ type scanner struct {
 	edges   edges
 	longest int64               // how far before a range a row may begin that covers a part of it, ms
 	hold    *budget.Reservation // whose memory is used, nil for none
-	clip    clip                // the range that the visited profile is to be cut to
+	clip    rowcodec.Clip       // the range that the visited profile is to be cut to
 }
 
 func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
@@ -78,7 +79,7 @@ func (s *scanner) open(at **gapIterator, kind byte, level int) (_ *gapIterator, 
 
 // A visit handles a value that holds what the stream has in a window, or at a
 // time if level is layout.LevelFine. If it returns an error that wraps ErrCorrupt, the
-// window is read from finer rows, and so it is if it returns errUncounted. The value
+// window is read from finer rows, and so it is if it returns rowcodec.ErrOverflowed. The value
 // is valid during the call only. A profile may begin before the range, or end after
 // it: scanner.clip is what counts of it.
 type visit func(level int, end int64, value []byte) error
@@ -172,12 +173,12 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 			}
 			at = end
 		}
-		s.clip = clip{lo, hi}
+		s.clip = rowcodec.Clip{Lo: lo, Hi: hi}
 		if err := fn(top, end, value); err != nil {
 			switch {
 			case errors.Is(err, storeerr.ErrCorrupt) && !s.edges.strict:
 				s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
-			case errors.Is(err, errUncounted) && top > finest:
+			case errors.Is(err, rowcodec.ErrOverflowed) && top > finest:
 			default:
 				return err
 			}

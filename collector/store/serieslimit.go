@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -184,7 +185,7 @@ func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 		}
 		for j, s := range p.samples {
 			out[at].samples = append(out[at].samples, s)
-			if j < len(p.tags) && p.tags[j] != (spanTag{}) {
+			if j < len(p.tags) && p.tags[j] != (rowcodec.Tag{}) {
 				out[at].tag(p.tags[j])
 			}
 		}

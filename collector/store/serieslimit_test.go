@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -127,7 +128,7 @@ func TestSeriesOfSamplesAreBounded(t *testing.T) {
 	require.EqualValues(t, 150, totalOf(t, db, `{method="m1"}`))
 	require.EqualValues(t, 260, totalOf(t, db, `{flameline_reduced="true"}`))
 	sel := everything()
-	sel.Spans = []SpanID{testSpan(1), testSpan(200), testSpan(299)}
+	sel.Spans = []rowcodec.SpanID{testSpan(1), testSpan(200), testSpan(299)}
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 3e7, tree.Total(), "of spans within and beyond the limit")

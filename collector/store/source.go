@@ -15,6 +15,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -25,7 +26,7 @@ import (
 type piece struct {
 	source   *symdb.Profile
 	samples  []*googlev1.Sample
-	tags     []spanTag // of the samples as far as one has any, in their order
+	tags     []rowcodec.Tag // of the samples as far as one has any, in their order
 	def      definition
 	id       uint64 // of the profile
 	time     int64  // ms
@@ -103,7 +104,7 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 	by := map[string]int{}
 	negative := 0
 	b := labels.NewBuilder(base)
-	add := func(key string, s *googlev1.Sample, t spanTag, series func() labels.Labels) {
+	add := func(key string, s *googlev1.Sample, t rowcodec.Tag, series func() labels.Labels) {
 		i, ok := by[key]
 		if !ok {
 			i = len(pieces)
@@ -113,7 +114,7 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 			pieces = append(pieces, p)
 		}
 		pieces[i].samples = append(pieces[i].samples, s)
-		if t != (spanTag{}) {
+		if t != (rowcodec.Tag{}) {
 			pieces[i].tag(t)
 		}
 	}
@@ -131,14 +132,14 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 			}
 		}
 		if len(s.Label) == 0 {
-			add("", s, spanTag{}, func() labels.Labels { return base })
+			add("", s, rowcodec.Tag{}, func() labels.Labels { return base })
 			continue
 		}
 		b.Reset(base)
-		var t spanTag
+		var t rowcodec.Tag
 		for _, l := range s.Label {
 			name := proto.source.StringTable[l.Key]
-			if t.read(name, proto.source.StringTable[l.Str]) {
+			if t.Read(name, proto.source.StringTable[l.Str]) {
 				continue
 			}
 			if l.Str != 0 && name != "" && !base.Has(name) && !strings.HasPrefix(name, "__") {
@@ -196,7 +197,7 @@ func withService(l labels.Labels) labels.Labels {
 }
 
 // tag tags the last sample.
-func (p *piece) tag(t spanTag) {
-	p.tags = append(p.tags, make([]spanTag, len(p.samples)-1-len(p.tags))...)
+func (p *piece) tag(t rowcodec.Tag) {
+	p.tags = append(p.tags, make([]rowcodec.Tag, len(p.samples)-1-len(p.tags))...)
 	p.tags = append(p.tags, t)
 }

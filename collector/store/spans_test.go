@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -46,9 +47,9 @@ type taggedSample struct {
 	span, trace int // 0 for none
 }
 
-func testSpan(i int) SpanID { return SpanID(uint64(i) * 0x0101_0000_0000_0001) }
+func testSpan(i int) rowcodec.SpanID { return rowcodec.SpanID(uint64(i) * 0x0101_0000_0000_0001) }
 
-func testTrace(i int) (id TraceID) {
+func testTrace(i int) (id rowcodec.TraceID) {
 	if i > 0 {
 		id[0], id[15] = byte(i), 7
 	}
@@ -134,7 +135,7 @@ func (m *spansModel) question(first int64) (q spansQuestion) {
 	switch m.r.IntN(3) {
 	case 0:
 		q.traces = []int{1 + m.r.IntN(2)}
-		q.Traces = []TraceID{testTrace(q.traces[0])}
+		q.Traces = []rowcodec.TraceID{testTrace(q.traces[0])}
 	default:
 		for range 1 + m.r.IntN(2) {
 			q.spans = append(q.spans, 1+m.r.IntN(3))
@@ -406,67 +407,67 @@ func TestDamagedSpans(t *testing.T) {
 	}))
 	require.NoError(t, db.pebble.Set(damaged, []byte{1, 2, 3}, nil))
 	sel := everything()
-	sel.Spans = []SpanID{testSpan(1)}
+	sel.Spans = []rowcodec.SpanID{testSpan(1)}
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1e7, tree.Total())
 	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.corrupt))
 }
 
-func randomSpans(r *rand.Rand) *spans {
+func randomSpans(r *rand.Rand) *rowcodec.Spans {
 	types := 1 + r.IntN(3)
-	s := &spans{values: make([][]int64, types)}
+	s := &rowcodec.Spans{Values: make([][]int64, types)}
 	for i := range 1 + r.IntN(20) {
-		t := spanTag{span: SpanID(i) << r.IntN(3) * 0x100000001}
-		t.span += SpanID(i) << 56
-		if t.trace[3] = byte(r.IntN(3)); t == (spanTag{}) {
+		t := rowcodec.Tag{Span: rowcodec.SpanID(i) << r.IntN(3) * 0x100000001}
+		t.Span += rowcodec.SpanID(i) << 56
+		if t.Trace[3] = byte(r.IntN(3)); t == (rowcodec.Tag{}) {
 			continue
 		}
-		s.tags, s.counts = append(s.tags, t), append(s.counts, 1+r.IntN(5))
+		s.Tags, s.Counts = append(s.Tags, t), append(s.Counts, 1+r.IntN(5))
 		node := uint32(r.IntN(50))
-		for range s.counts[len(s.counts)-1] {
-			s.nodes = append(s.nodes, node)
+		for range s.Counts[len(s.Counts)-1] {
+			s.Nodes = append(s.Nodes, node)
 			node += 1 + uint32(r.IntN(30))
-			for c := range s.values {
-				s.values[c] = append(s.values[c], r.Int64N(3)*7)
+			for c := range s.Values {
+				s.Values[c] = append(s.Values[c], r.Int64N(3)*7)
 			}
 		}
 	}
-	slices.SortFunc(s.tags, spanTag.compare)
+	slices.SortFunc(s.Tags, rowcodec.Tag.Compare)
 	return s
 }
 
 func TestSpansRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
-	var p packedSpans
-	var tmp scratch
+	var p rowcodec.PackedSpans
+	var tmp rowcodec.Scratch
 	for range 500 {
 		in := randomSpans(r)
-		if len(in.tags) == 0 {
+		if len(in.Tags) == 0 {
 			continue
 		}
-		require.NoError(t, p.decode(in.append(nil)))
-		require.Equal(t, in.tags, p.tags)
-		for c := range in.values {
-			got, want := map[spanTag]map[uint32]int64{}, map[spanTag]map[uint32]int64{}
-			put := func(to map[spanTag]map[uint32]int64, t spanTag, node uint32, v int64) {
+		require.NoError(t, p.Decode(in.Append(nil)))
+		require.Equal(t, in.Tags, p.Tags)
+		for c := range in.Values {
+			got, want := map[rowcodec.Tag]map[uint32]int64{}, map[rowcodec.Tag]map[uint32]int64{}
+			put := func(to map[rowcodec.Tag]map[uint32]int64, t rowcodec.Tag, node uint32, v int64) {
 				if to[t] == nil {
 					to[t] = map[uint32]int64{}
 				}
 				to[t][node] = v
 			}
 			i := 0
-			for k, tag := range in.tags {
-				for range in.counts[k] {
-					if in.values[c][i] != 0 {
-						put(want, tag, in.nodes[i], in.values[c][i])
+			for k, tag := range in.Tags {
+				for range in.Counts[k] {
+					if in.Values[c][i] != 0 {
+						put(want, tag, in.Nodes[i], in.Values[c][i])
 					}
 					i++
 				}
 			}
-			require.NoError(t, p.each(c, 1000, &tmp, func(t *spanTag, node uint32, v int64) { put(got, *t, node, v) }))
+			require.NoError(t, p.Each(c, 1000, &tmp, func(t *rowcodec.Tag, node uint32, v int64) { put(got, *t, node, v) }))
 			require.Equal(t, want, got)
-			require.ErrorIs(t, p.each(c, int(slices.Max(in.nodes)), &tmp, func(*spanTag, uint32, int64) { t.Error("called in spite of the error") }), storeerr.ErrCorrupt)
+			require.ErrorIs(t, p.Each(c, int(slices.Max(in.Nodes)), &tmp, func(*rowcodec.Tag, uint32, int64) { t.Error("called in spite of the error") }), storeerr.ErrCorrupt)
 		}
 	}
 }
@@ -474,45 +475,45 @@ func TestSpansRoundTrip(t *testing.T) {
 func FuzzSpans(f *testing.F) {
 	r := rand.New(rand.NewPCG(8, 8))
 	for range 5 {
-		f.Add(randomSpans(r).append(nil))
+		f.Add(randomSpans(r).Append(nil))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var p packedSpans
-		if p.decode(data) != nil {
+		var p rowcodec.PackedSpans
+		if p.Decode(data) != nil {
 			return
 		}
 		// What was read is written again, and read as the same.
-		s := &spans{tags: p.tags, values: make([][]int64, len(p.row.values))}
-		for _, n := range p.counts {
-			s.counts = append(s.counts, int(n))
+		s := &rowcodec.Spans{Tags: p.Tags, Values: make([][]int64, len(p.Row.Values))}
+		for _, n := range p.Counts {
+			s.Counts = append(s.Counts, int(n))
 		}
-		var tmp scratch
-		for c := range s.values {
-			s.nodes = s.nodes[:0]
-			err := p.each(c, 1<<32, &tmp, func(_ *spanTag, node uint32, v int64) {
-				s.nodes, s.values[c] = append(s.nodes, node), append(s.values[c], v)
+		var tmp rowcodec.Scratch
+		for c := range s.Values {
+			s.Nodes = s.Nodes[:0]
+			err := p.Each(c, 1<<32, &tmp, func(_ *rowcodec.Tag, node uint32, v int64) {
+				s.Nodes, s.Values[c] = append(s.Nodes, node), append(s.Values[c], v)
 			})
-			if err != nil || len(s.nodes) != p.row.count || slices.Min(s.values[c]) <= 0 {
+			if err != nil || len(s.Nodes) != p.Row.Count || slices.Min(s.Values[c]) <= 0 {
 				return // damaged, or with zeros, which each leaves out
 			}
 		}
-		if len(s.values) == 0 {
+		if len(s.Values) == 0 {
 			return
 		}
-		var again packedSpans
-		if err := again.decode(s.append(nil)); err != nil || !slices.Equal(p.tags, again.tags) || !slices.Equal(p.counts, again.counts) {
-			t.Fatalf("%v: %v %v, then %v %v", err, p.tags, p.counts, again.tags, again.counts)
+		var again rowcodec.PackedSpans
+		if err := again.Decode(s.Append(nil)); err != nil || !slices.Equal(p.Tags, again.Tags) || !slices.Equal(p.Counts, again.Counts) {
+			t.Fatalf("%v: %v %v, then %v %v", err, p.Tags, p.Counts, again.Tags, again.Counts)
 		}
-		for c := range s.values {
+		for c := range s.Values {
 			i := 0
-			err := again.each(c, 1<<32, &tmp, func(_ *spanTag, node uint32, v int64) {
-				if s.nodes[i] != node || s.values[c][i] != v {
-					t.Fatalf("node %d has %d, had %d of %d", node, v, s.values[c][i], s.nodes[i])
+			err := again.Each(c, 1<<32, &tmp, func(_ *rowcodec.Tag, node uint32, v int64) {
+				if s.Nodes[i] != node || s.Values[c][i] != v {
+					t.Fatalf("node %d has %d, had %d of %d", node, v, s.Values[c][i], s.Nodes[i])
 				}
 				i++
 			})
-			if err != nil || i != len(s.nodes) {
-				t.Fatalf("%v, %d of %d nodes", err, i, len(s.nodes))
+			if err != nil || i != len(s.Nodes) {
+				t.Fatalf("%v, %d of %d nodes", err, i, len(s.Nodes))
 			}
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -37,8 +38,8 @@ func (db *DB) planStates(ctx context.Context, h *budget.Reservation, sel Selecti
 type stateSums struct {
 	raw  []int64   // the sums of one sender's snapshots
 	mean []float64 // of all senders
-	row  packedRow
-	tmp  scratch
+	row  rowcodec.PackedRow
+	tmp  rowcodec.Scratch
 }
 
 // stateBytesPerSum is what stateSums take for a sum.
@@ -115,7 +116,7 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 			}
 			sum.add(v, s.edges.sign)
 			if counts {
-				snapshots += m.row.snapshots() * s.edges.sign
+				snapshots += m.row.Snapshots() * s.edges.sign
 			}
 			return nil
 		})
@@ -125,10 +126,10 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 	}
 	if !counted {
 		err := s.cover(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(_ int, _ int64, value []byte) error {
-			if err := m.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
+			if err := m.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
 				return err
 			}
-			snapshots += m.row.snapshots() * s.edges.sign
+			snapshots += m.row.Snapshots() * s.edges.sign
 			return nil
 		})
 		if err != nil {
@@ -144,16 +145,16 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 
 // addRow adds a row to the raw sums, and returns what it added, without the sign.
 func (m *stateSums) addRow(s *scanner, st *jobStream, level int, value []byte, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
-	if err := m.row.decode(value); err != nil {
+	if err := m.row.Decode(value); err != nil {
 		return 0, err
 	}
-	v, err := m.row.total(level, st.sampleType)
+	v, err := m.row.Total(level, st.sampleType)
 	switch {
 	case err != nil:
 	case within != nil:
-		v, err = m.row.addWithin(raw, st.sampleType, s.edges.sign, within, &m.tmp)
+		v, err = m.row.AddWithin(raw, st.sampleType, s.edges.sign, within, &m.tmp)
 	default:
-		err = m.row.addTo(raw, st.sampleType, s.edges.sign, &m.tmp)
+		err = m.row.AddTo(raw, st.sampleType, s.edges.sign, &m.tmp)
 	}
 	return v, err
 }
@@ -179,7 +180,7 @@ func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selecti
 			return err
 		}
 		sum.add(v, 1)
-		if m.row.parts == 0 {
+		if m.row.Parts == 0 {
 			snapshots[t] = true
 		}
 		return nil
@@ -267,9 +268,9 @@ type statePointer struct {
 	held   []int64   // by step without snapshots: the one that counts, 0 for none
 	shares []float64 // by step
 	sums   []float64
-	row    packedRow
-	list   pointList
-	tmp    scratch
+	row    rowcodec.PackedRow
+	list   rowcodec.PointList
+	tmp    rowcodec.Scratch
 }
 
 func (p *statePointer) add(snd *jobSender) (err error) {
@@ -362,46 +363,46 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 	if p.in == nil {
 		err = p.scanner.cover(layout.KindPoints, layout.LevelHour, st.id, p.from, p.to, func(level int, end int64, value []byte) error {
 			if level == layout.LevelFine {
-				if err := p.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
+				if err := p.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
 					return err
 				}
-				v, err := p.row.total(level, st.sampleType)
-				if err == nil && p.row.parts == 0 {
+				v, err := p.row.Total(level, st.sampleType)
+				if err == nil && p.row.Parts == 0 {
 					put(end, v)
 				}
 				return err
 			}
-			if err := p.list.decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
+			if err := p.list.Decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
 				return err
 			}
-			in := p.list.within(p.from, p.to)
-			for i, t := range in.times {
-				if in.covers[i]&1 == 0 {
-					put(t, in.values[i])
+			in := p.list.Within(p.from, p.to)
+			for i, t := range in.Times {
+				if in.Covers[i]&1 == 0 {
+					put(t, in.Values[i])
 				}
 			}
 			return nil
 		})
 	} else {
 		err = p.scanner.cover(layout.KindRow, layout.LevelFine, st.id, p.from, p.to, func(level int, t int64, value []byte) error {
-			if err := p.row.decode(value); err != nil {
+			if err := p.row.Decode(value); err != nil {
 				return err
 			}
-			if _, err := p.row.total(level, st.sampleType); err != nil {
+			if _, err := p.row.Total(level, st.sampleType); err != nil {
 				return err
 			}
-			sum, err := p.row.sumOf(st.sampleType, p.nodes, &p.tmp, p.in)
+			sum, err := p.row.SumOf(st.sampleType, p.nodes, &p.tmp, p.in)
 			if err != nil {
 				return err
 			}
 			if level == layout.LevelFine {
-				if p.row.parts == 0 {
+				if p.row.Parts == 0 {
 					put(t, sum)
 				}
 				return nil
 			}
 			if k := gs.stepOf(t); k >= 0 && k < gs.steps {
-				windows[k] += float64(sum) / float64(max(p.row.snapshots(), 1))
+				windows[k] += float64(sum) / float64(max(p.row.Snapshots(), 1))
 			}
 			return nil
 		})

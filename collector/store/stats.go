@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
 // Stats say what the store holds.
@@ -69,7 +70,7 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	s := db.newScanner(ctx, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs
-	var list pointList
+	var list rowcodec.PointList
 	for _, st := range streams {
 		see := func(t int64) {
 			if edge == 0 || last && t > edge || !last && t < edge {
@@ -81,10 +82,10 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 				see(end)
 				return nil
 			}
-			if err := list.decode(value, end-layout.WindowMs[level], 0); err != nil {
+			if err := list.Decode(value, end-layout.WindowMs[level], 0); err != nil {
 				return err
 			}
-			if times := list.within(lo, lo+layout.SlotMs).times; len(times) > 0 {
+			if times := list.Within(lo, lo+layout.SlotMs).Times; len(times) > 0 {
 				see(times[0])
 				see(times[len(times)-1])
 			}

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -142,8 +143,8 @@ type Selection struct {
 	Profiles []string
 	// Spans and Traces, unless both are empty, are those whose samples alone
 	// count.
-	Spans  []SpanID
-	Traces []TraceID
+	Spans  []rowcodec.SpanID
+	Traces []rowcodec.TraceID
 }
 
 // DB is an open store. Its methods are safe for concurrent use.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -50,7 +51,7 @@ type Value struct {
 	Value int64
 
 	id    uint64 // of the profile or the span, 0 if it is not known
-	trace TraceID
+	trace rowcodec.TraceID
 	set   int  // in sets: the labels
 	part  bool // it goes on with a profile that began in an earlier slot
 }
@@ -62,9 +63,9 @@ func (v *Value) Identified() bool { return v.id != 0 }
 type Exemplar struct {
 	Time    int64 // of the profile, ms
 	Value   int64
-	Profile ProfileID // of a profile
-	Span    SpanID    // of a span
-	Trace   TraceID   // of a span, if it has one
+	Profile ProfileID        // of a profile
+	Span    rowcodec.SpanID  // of a span
+	Trace   rowcodec.TraceID // of a span, if it has one
 	// Labels are those that all its series have, without the group's.
 	Labels labels.Labels
 }
@@ -183,7 +184,7 @@ func (vs *Values) common(a, b int, known map[[2]int]int) int {
 func (vs *Values) Exemplar(v *Value) Exemplar {
 	e := Exemplar{Time: v.Time, Value: v.Value, Profile: ProfileID(v.id)}
 	if vs.bySpan {
-		e.Profile, e.Span, e.Trace = 0, SpanID(v.id), v.trace
+		e.Profile, e.Span, e.Trace = 0, rowcodec.SpanID(v.id), v.trace
 	}
 	if len(vs.sets) > 0 {
 		e.Labels = labels.NewBuilder(vs.sets[v.set]).Del(vs.by...).Labels()

@@ -11,6 +11,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -39,11 +40,11 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 			return err
 		}
 		if !r.BySpan {
-			return list.add(st, Value{Time: time, Value: sum.total, id: id, part: sum.row.parts > 0})
+			return list.add(st, Value{Time: time, Value: sum.total, id: id, part: sum.row.Parts > 0})
 		}
 		for i, v := range sum.totals {
-			if t := &sum.spans.tags[i]; t.span != 0 {
-				if err := list.add(st, Value{Time: time, Value: v, id: uint64(t.span), trace: t.trace}); err != nil {
+			if t := &sum.spans.Tags[i]; t.Span != 0 {
+				if err := list.add(st, Value{Time: time, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
 					return err
 				}
 			}
@@ -57,11 +58,11 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 	before.End = min(before.End, s.gone[layout.LevelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
-		err := db.points(j, s, before, func(st *jobStream) func(pointValues) {
-			return func(v pointValues) {
-				for i, t := range v.times {
+		err := db.points(j, s, before, func(st *jobStream) func(rowcodec.PointValues) {
+			return func(v rowcodec.PointValues) {
+				for i, t := range v.Times {
 					if failed == nil && before.Start <= t && t <= before.End {
-						failed = list.add(st, Value{Time: t, Value: v.values[i]})
+						failed = list.add(st, Value{Time: t, Value: v.Values[i]})
 					}
 				}
 			}
@@ -80,10 +81,10 @@ type rowSum struct {
 	in     func(node uint32) bool // those that count; nil for all
 
 	total  int64
-	totals []int64 // of spans.tags
-	spans  packedSpans
-	row    packedRow
-	tmp    scratch
+	totals []int64 // of Spans.Tags
+	spans  rowcodec.PackedSpans
+	row    rowcodec.PackedRow
+	tmp    rowcodec.Scratch
 }
 
 func (s *rowSum) read(sampleType int, value []byte) error {
@@ -94,22 +95,22 @@ func (s *rowSum) read(sampleType int, value []byte) error {
 	case s.in != nil:
 		return s.readNodes(sampleType, value)
 	}
-	if err := s.row.decodeHead(&bitpack.Decoder{Data: value}); err != nil {
+	if err := s.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
 		return err
 	}
 	var err error
-	s.total, err = s.row.total(layout.LevelFine, sampleType)
+	s.total, err = s.row.Total(layout.LevelFine, sampleType)
 	return err
 }
 
 func (s *rowSum) readSpans(sampleType int, value []byte) error {
-	if err := s.spans.decode(value); err != nil {
+	if err := s.spans.Decode(value); err != nil {
 		return err
 	}
-	s.totals = reuse.Zeroed(s.totals, len(s.spans.tags))
+	s.totals = reuse.Zeroed(s.totals, len(s.spans.Tags))
 	i := 0
-	return s.spans.each(sampleType, s.nodes, &s.tmp, func(t *spanTag, node uint32, v int64) {
-		for t != &s.spans.tags[i] {
+	return s.spans.Each(sampleType, s.nodes, &s.tmp, func(t *rowcodec.Tag, node uint32, v int64) {
+		for t != &s.spans.Tags[i] {
 			i++
 		}
 		if s.in == nil || s.in(node) {
@@ -119,14 +120,14 @@ func (s *rowSum) readSpans(sampleType int, value []byte) error {
 }
 
 func (s *rowSum) readNodes(sampleType int, value []byte) error {
-	if err := s.row.decode(value); err != nil {
+	if err := s.row.Decode(value); err != nil {
 		return err
 	}
-	_, err := s.row.total(layout.LevelFine, sampleType)
+	_, err := s.row.Total(layout.LevelFine, sampleType)
 	if err != nil {
 		return err
 	}
-	s.total, err = s.row.sumOf(sampleType, s.nodes, &s.tmp, s.in)
+	s.total, err = s.row.SumOf(sampleType, s.nodes, &s.tmp, s.in)
 	return err
 }
 

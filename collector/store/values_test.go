@@ -13,6 +13,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
@@ -22,31 +23,31 @@ func FuzzRowIdentity(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, data []byte) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		types := 1 + r.IntN(4)
-		in := row{profiles: uint64(r.Uint32()) >> r.IntN(32), duration: r.Uint64() >> r.IntN(64), totals: make([]int64, types), values: make([][]int64, types)}
-		in.parts = r.Uint64N(in.profiles + 1)
+		in := rowcodec.Row{Profiles: uint64(r.Uint32()) >> r.IntN(32), Duration: r.Uint64() >> r.IntN(64), Totals: make([]int64, types), Values: make([][]int64, types)}
+		in.Parts = r.Uint64N(in.Profiles + 1)
 		node := uint32(0)
 		for _, b := range data {
 			node += 1 + uint32(b)
-			in.nodes = append(in.nodes, node)
+			in.Nodes = append(in.Nodes, node)
 			for c := range types {
 				v := int64(r.Uint64() >> 1 >> r.IntN(63))
 				v -= v % int64(1+b%7)
-				in.values[c] = append(in.values[c], v)
-				in.totals[c] = (in.totals[c] + v) & math.MaxInt64
+				in.Values[c] = append(in.Values[c], v)
+				in.Totals[c] = (in.Totals[c] + v) & math.MaxInt64
 			}
 		}
-		var p packedRow
-		var tmp scratch
-		require.NoError(t, p.decode(in.append(nil)))
-		require.Equal(t, in.profiles, p.profiles)
-		require.Equal(t, in.parts, p.parts)
-		require.Equal(t, in.duration, p.duration)
-		require.Equal(t, in.totals, p.totals)
+		var p rowcodec.PackedRow
+		var tmp rowcodec.Scratch
+		require.NoError(t, p.Decode(in.Append(nil)))
+		require.Equal(t, in.Profiles, p.Profiles)
+		require.Equal(t, in.Parts, p.Parts)
+		require.Equal(t, in.Duration, p.Duration)
+		require.Equal(t, in.Totals, p.Totals)
 		for c := range types {
 			got := make([]int64, node+1)
-			require.NoError(t, p.addTo(bitpack.Sums{Values: got}, c, 1, &tmp))
-			for i, n := range in.nodes {
-				require.Equal(t, in.values[c][i], got[n])
+			require.NoError(t, p.AddTo(bitpack.Sums{Values: got}, c, 1, &tmp))
+			for i, n := range in.Nodes {
+				require.Equal(t, in.Values[c][i], got[n])
 			}
 		}
 	})
@@ -69,10 +70,10 @@ func FuzzPointsIdentity(f *testing.F) {
 				totals[c] = append(totals[c], int64(r.Uint64()>>1>>r.IntN(63)))
 			}
 		}
-		var l pointList
+		var l rowcodec.PointList
 		for c := range totals {
-			require.NoError(t, l.decode(appendPoints(nil, start, times, totals, make([]uint64, len(times))), start, c))
-			require.True(t, slices.Equal(times, l.times) && slices.Equal(totals[c], l.values))
+			require.NoError(t, l.Decode(rowcodec.AppendPoints(nil, start, times, totals, make([]uint64, len(times))), start, c))
+			require.True(t, slices.Equal(times, l.Times) && slices.Equal(totals[c], l.Values))
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -56,7 +57,7 @@ type rowCheck struct {
 	level  int8
 	time   int64
 	nodes  uint32 // one above the last node
-	row    packedRow
+	row    rowcodec.PackedRow
 	key    []byte
 }
 
@@ -218,27 +219,27 @@ func (e *epochCheck) row(key, value []byte) error {
 	if layout.EpochOf(t) != e.id || layout.WindowEnd(int(r.level), t) != t {
 		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, rfc3339(t))
 	}
-	if err := r.row.decode(slices.Clone(value)); err != nil {
+	if err := r.row.Decode(slices.Clone(value)); err != nil {
 		return err
 	}
-	var tmp scratch
-	if r.row.count > 0 {
-		tmp.nodes = reuse.Grow(tmp.nodes, r.row.count)
-		if !r.row.nodes.Decode(tmp.nodes) {
+	var tmp rowcodec.Scratch
+	if r.row.Count > 0 {
+		tmp.Nodes = reuse.Grow(tmp.Nodes, r.row.Count)
+		if !r.row.Nodes.Decode(tmp.Nodes) {
 			return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
 		}
-		if err := tmp.number(1 << 32); err != nil {
+		if err := tmp.Number(1 << 32); err != nil {
 			return err
 		}
-		r.nodes = uint32(tmp.nodes[len(tmp.nodes)-1]) + 1
+		r.nodes = uint32(tmp.Nodes[len(tmp.Nodes)-1]) + 1
 	}
 	if r.level == layout.LevelFine {
-		if err := r.row.single(); err != nil {
+		if err := r.row.Single(); err != nil {
 			return err
 		}
 	}
-	for c, total := range r.row.totals {
-		sum, err := r.row.sum(c, &tmp)
+	for c, total := range r.row.Totals {
+		sum, err := r.row.Sum(c, &tmp)
 		if err != nil {
 			return err
 		}
@@ -251,7 +252,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	} else {
 		e.v.Windows++
 	}
-	r.row.nodes, r.row.values = bitpack.Column{}, nil // not needed any more
+	r.row.Nodes, r.row.Values = bitpack.Column{}, nil // not needed any more
 	e.rows = append(e.rows, r)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -41,8 +42,8 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, r.stream)
 	}
-	if len(r.row.totals) != len(s.def.types) {
-		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.totals), r.stream, len(s.def.types))
+	if len(r.row.Totals) != len(s.def.types) {
+		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.def.types))
 	}
 	nodes := 1
 	if d := e.dicts[s.partition]; d != nil {
@@ -116,21 +117,21 @@ func (e *epochCheck) window(r *rowCheck) error {
 		return nil
 	}
 	profiles := uint64(0)
-	totals := make([]int64, len(r.row.totals))
+	totals := make([]int64, len(r.row.Totals))
 	for _, n := range s.members {
 		for _, f := range e.between(finest, n, lo, r.time) {
-			profiles += f.row.profiles
-			for c := range min(len(totals), len(f.row.totals)) {
-				totals[c] = bitpack.AddTotals(totals[c], f.row.totals[c])
+			profiles += f.row.Profiles
+			for c := range min(len(totals), len(f.row.Totals)) {
+				totals[c] = bitpack.AddTotals(totals[c], f.row.Totals[c])
 			}
 		}
 	}
 	// The finer rows may be those that a repair did not find.
-	if profiles < r.row.profiles && e.incomplete(s) {
+	if profiles < r.row.Profiles && e.incomplete(s) {
 		return nil
 	}
-	if profiles != r.row.profiles || !slices.Equal(totals, r.row.totals) {
-		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.profiles, countedTotals(r.row.totals), profiles, countedTotals(totals))
+	if profiles != r.row.Profiles || !slices.Equal(totals, r.row.Totals) {
+		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.Profiles, countedTotals(r.row.Totals), profiles, countedTotals(totals))
 	}
 	return nil
 }
@@ -198,17 +199,17 @@ func (e *epochCheck) identified(c *idCheck) error {
 // spanSamples reads the samples of a profile by span, before its row and its
 // service's stacktraces.
 func (e *epochCheck) spanSamples(key, value []byte) error {
-	var p packedSpans
-	if err := p.decode(value); err != nil {
+	var p rowcodec.PackedSpans
+	if err := p.Decode(value); err != nil {
 		return err
 	}
 	row := slices.Clone(key)
 	row[4] = layout.KindRow
 	t, _ := layout.WindowTime(key)
 	c := spanCheck{idCheck: idCheck{t, row, key}}
-	var tmp scratch
-	for i := range p.row.values {
-		err := p.each(i, 1<<32, &tmp, func(_ *spanTag, node uint32, _ int64) { c.nodes = max(c.nodes, int64(node)+1) })
+	var tmp rowcodec.Scratch
+	for i := range p.Row.Values {
+		err := p.Each(i, 1<<32, &tmp, func(_ *rowcodec.Tag, node uint32, _ int64) { c.nodes = max(c.nodes, int64(node)+1) })
 		if err != nil {
 			return err
 		}
@@ -243,27 +244,27 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 	for _, n := range s.members {
 		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
-	var list pointList
+	var list rowcodec.PointList
 	for c := range s.def.types {
-		if err := list.decode(p.value, lo, c); err != nil {
+		if err := list.Decode(p.value, lo, c); err != nil {
 			return err
 		}
-		if lo < e.gone[layout.LevelFine] || len(list.times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
+		if lo < e.gone[layout.LevelFine] || len(list.Times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
 			w := e.between(p.level, p.stream, p.end-1, p.end)
-			if len(w) == 1 && w[0].row.profiles != uint64(len(list.times)) {
-				return fmt.Errorf("%w: %d points, the merged row has %d profiles", storeerr.ErrCorrupt, len(list.times), w[0].row.profiles)
+			if len(w) == 1 && w[0].row.Profiles != uint64(len(list.Times)) {
+				return fmt.Errorf("%w: %d points, the merged row has %d profiles", storeerr.ErrCorrupt, len(list.Times), w[0].row.Profiles)
 			}
 			continue
 		}
-		if len(list.times) != len(rows) {
-			return fmt.Errorf("%w: %d points, there are %d profiles", storeerr.ErrCorrupt, len(list.times), len(rows))
+		if len(list.Times) != len(rows) {
+			return fmt.Errorf("%w: %d points, there are %d profiles", storeerr.ErrCorrupt, len(list.Times), len(rows))
 		}
 		// Profiles at the same time may be in any order.
 		got, want := make([][2]int64, len(rows)), make([][2]int64, len(rows))
 		for i, r := range rows {
-			got[i] = [2]int64{list.times[i], list.values[i]}
-			if want[i] = [2]int64{r.time}; c < len(r.row.totals) {
-				want[i][1] = r.row.totals[c]
+			got[i] = [2]int64{list.Times[i], list.Values[i]}
+			if want[i] = [2]int64{r.time}; c < len(r.row.Totals) {
+				want[i][1] = r.row.Totals[c]
 			}
 		}
 		order := func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -106,20 +107,20 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 	require.NoError(t, db.Close())
 	day := layout.EpochOf(ms(midnight.Add(time.Hour)))
 	slot := ms(midnight.Add(time.Hour + 5*time.Minute))
-	wrongTotal := row{profiles: 1, totals: []int64{5, 7}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
-	farNode := row{profiles: 1, totals: []int64{5, 6}, nodes: []uint32{99}, values: [][]int64{{5}, {6}}}
+	wrongTotal := rowcodec.Row{Profiles: 1, Totals: []int64{5, 7}, Nodes: []uint32{1}, Values: [][]int64{{5}, {6}}}
+	farNode := rowcodec.Row{Profiles: 1, Totals: []int64{5, 6}, Nodes: []uint32{99}, Values: [][]int64{{5}, {6}}}
 	for want, change := range map[string]func(b *pebble.Batch){
 		"offset": func(b *pebble.Batch) {
 			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelSlot, 0, slot), []byte{1, 2}, nil)
 		},
 		"its values are": func(b *pebble.Batch) {
-			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot), wrongTotal.append(nil), nil)
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot), wrongTotal.Append(nil), nil)
 		},
 		"node 99, service 0 has": func(b *pebble.Batch) {
-			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot), farNode.append(nil), nil)
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 0, slot), farNode.Append(nil), nil)
 		},
 		"stream 7 is not known": func(b *pebble.Batch) {
-			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 7, slot), farNode.append(nil), nil)
+			b.Set(layout.WindowKey(day, layout.KindRow, layout.LevelFine, 7, slot), farNode.Append(nil), nil)
 		},
 		"is not marked": func(b *pebble.Batch) { b.Delete(layout.TableKey(day, 1, ""), nil) },
 		"a segment is missing": func(b *pebble.Batch) {
@@ -138,8 +139,8 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 			b.Set(layout.WindowKey(day, layout.KindPoints, layout.LevelSlot, 0, slot), wrongPoints(slot), nil)
 		},
 		"it belongs to is missing": func(b *pebble.Batch) {
-			s := spans{tags: []spanTag{{span: 5}}, counts: []int{1}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
-			b.Set(layout.ProfileKey(day, layout.KindSpans, 0, slot+1, 7), s.append(nil), nil)
+			s := rowcodec.Spans{Tags: []rowcodec.Tag{{Span: 5}}, Counts: []int{1}, Nodes: []uint32{1}, Values: [][]int64{{5}, {6}}}
+			b.Set(layout.ProfileKey(day, layout.KindSpans, 0, slot+1, 7), s.Append(nil), nil)
 		},
 		"unknown key": func(b *pebble.Batch) { b.Set(append(layout.KindKey(day, 'y'), 1, 2, 3, 4), nil, nil) },
 		"slots":       func(b *pebble.Batch) { b.Set(layout.PendingKey(day, 1, 0), []byte{255, 255, 255}, nil) },
@@ -166,12 +167,12 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 }
 
 func wrongWindow() []byte {
-	r := row{profiles: 2, totals: []int64{5, 6}, nodes: []uint32{1}, values: [][]int64{{5}, {6}}}
-	return r.append(nil)
+	r := rowcodec.Row{Profiles: 2, Totals: []int64{5, 6}, Nodes: []uint32{1}, Values: [][]int64{{5}, {6}}}
+	return r.Append(nil)
 }
 
 func wrongPoints(end int64) []byte {
-	return appendPoints(nil, end-layout.SlotMs, []int64{end}, [][]int64{{5}, {6}}, []uint64{0})
+	return rowcodec.AppendPoints(nil, end-layout.SlotMs, []int64{end}, [][]int64{{5}, {6}}, []uint64{0})
 }
 
 // FuzzLog reads logs of any bytes, and logs as Pebble writes them.

@@ -1,4 +1,5 @@
-package store
+// Package rowcodec encodes what the store keeps of profiles: rows, which have values by node, spans and points.
+package rowcodec
 
 import (
 	"encoding/binary"
@@ -13,20 +14,20 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// A pointList holds the times and the totals of the profiles in a window.
-type pointList struct {
-	times  []int64
-	values []int64 // of one sample type
-	// covers are the times that the profiles cover, twice in ms, plus 1 for one that
+// A PointList holds the times and the totals of the profiles in a window.
+type PointList struct {
+	Times  []int64
+	Values []int64 // of one sample type
+	// Covers are the times that the profiles cover, twice in ms, plus 1 for one that
 	// goes on with a profile from an earlier slot.
-	covers []uint64
+	Covers []uint64
 	tmp    []uint64
 }
 
-// appendPoints encodes points of several sample types: totals[c][i] is at
+// AppendPoints encodes points of several sample types: totals[c][i] is at
 // times[i], of a profile that covers covers[i], as in pointList. Times are ascending
 // and after start.
-func appendPoints(b []byte, start int64, times []int64, totals [][]int64, covers []uint64) []byte {
+func AppendPoints(b []byte, start int64, times []int64, totals [][]int64, covers []uint64) []byte {
 	b = binary.AppendUvarint(b, uint64(len(totals)))
 	b = binary.AppendUvarint(b, uint64(len(times)))
 	tmp := make([]uint64, 0, len(times))
@@ -67,10 +68,10 @@ func appendCovers(b []byte, covers, tmp []uint64) []byte {
 
 // decodeCovers reads what appendCovers wrote. Points of earlier programs have
 // nothing there, and profiles without a duration.
-func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
-	l.covers = reuse.Grow(l.covers, n)
+func (l *PointList) decodeCovers(r *bitpack.Decoder, n int) error {
+	l.Covers = reuse.Grow(l.Covers, n)
 	if r.Err != nil || r.Off == len(r.Data) {
-		clear(l.covers)
+		clear(l.Covers)
 		return r.End()
 	}
 	switch mode := r.Byte("duration mode"); mode {
@@ -79,8 +80,8 @@ func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
 		if c > 2*layout.DayMs+1 {
 			r.Fail("duration")
 		}
-		for i := range l.covers {
-			l.covers[i] = c
+		for i := range l.Covers {
+			l.Covers[i] = c
 		}
 		return r.End()
 	case 0:
@@ -97,7 +98,7 @@ func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
 		// Most differences are zero.
 		zeros := min(column.Zeros(pos), n-i)
 		for range zeros {
-			l.covers[i] = uint64(last)
+			l.Covers[i] = uint64(last)
 			i++
 		}
 		if pos += uint(zeros); i == n {
@@ -111,7 +112,7 @@ func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
 		if last < 0 || last > 2*layout.DayMs+1 {
 			return fmt.Errorf("%w: a duration of %d ms", storeerr.ErrCorrupt, last>>1)
 		}
-		l.covers[i] = uint64(last)
+		l.Covers[i] = uint64(last)
 	}
 	if !column.Ends(pos) {
 		return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
@@ -119,15 +120,15 @@ func (l *pointList) decodeCovers(r *bitpack.Decoder, n int) error {
 	return nil
 }
 
-// within returns the points at times in (lo, hi].
-func (l *pointList) within(lo, hi int64) pointValues {
-	first := sort.Search(len(l.times), func(i int) bool { return l.times[i] > lo })
-	end := sort.Search(len(l.times), func(i int) bool { return l.times[i] > hi })
-	return pointValues{l.times[first:end], l.values[first:end], l.covers[first:end]}
+// Within returns the points at times in (lo, hi].
+func (l *PointList) Within(lo, hi int64) PointValues {
+	first := sort.Search(len(l.Times), func(i int) bool { return l.Times[i] > lo })
+	end := sort.Search(len(l.Times), func(i int) bool { return l.Times[i] > hi })
+	return PointValues{l.Times[first:end], l.Values[first:end], l.Covers[first:end]}
 }
 
-// decode reads the points of one sample type of a window that begins at start.
-func (l *pointList) decode(value []byte, start int64, sampleType int) error {
+// Decode reads the points of one sample type of a window that begins at start.
+func (l *PointList) Decode(value []byte, start int64, sampleType int) error {
 	r := bitpack.Decoder{Data: value}
 	types := r.Count(2, "sample type count")
 	count := r.Uvarint("point count")
@@ -154,7 +155,7 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 	if err := l.decodeCovers(&r, n); err != nil {
 		return err
 	}
-	l.tmp, l.times, l.values = reuse.Grow(l.tmp, n), slices.Grow(l.times[:0], n)[:n], slices.Grow(l.values[:0], n)[:n]
+	l.tmp, l.Times, l.Values = reuse.Grow(l.tmp, n), slices.Grow(l.Times[:0], n)[:n], slices.Grow(l.Values[:0], n)[:n]
 	if !times.Decode(l.tmp) {
 		return fmt.Errorf("%w: times end early", storeerr.ErrCorrupt)
 	}
@@ -164,28 +165,28 @@ func (l *pointList) decode(value []byte, start int64, sampleType int) error {
 			return fmt.Errorf("%w: time %d ms after the one before", storeerr.ErrCorrupt, d)
 		}
 		t += int64(d)
-		l.times[i] = t
+		l.Times[i] = t
 	}
 	if !values.Decode(l.tmp) {
 		return fmt.Errorf("%w: totals end early", storeerr.ErrCorrupt)
 	}
 	for i, v := range l.tmp {
-		l.values[i] = int64(v * divisor)
+		l.Values[i] = int64(v * divisor)
 	}
 	return nil
 }
 
-// pointValues are the values of profiles at times, with what each covers.
-type pointValues struct {
-	times, values []int64
-	covers        []uint64
+// PointValues are the values of profiles at times, with what each covers.
+type PointValues struct {
+	Times, Values []int64
+	Covers        []uint64
 }
 
-// empty returns no values, with the memory of v.
-func (v pointValues) empty() pointValues {
-	return pointValues{v.times[:0], v.values[:0], v.covers[:0]}
+// Empty returns no values, with the memory of v.
+func (v PointValues) Empty() PointValues {
+	return PointValues{v.Times[:0], v.Values[:0], v.Covers[:0]}
 }
 
-func (v *pointValues) add(t, value int64, covers uint64) {
-	v.times, v.values, v.covers = append(v.times, t), append(v.values, value), append(v.covers, covers)
+func (v *PointValues) Add(t, value int64, covers uint64) {
+	v.Times, v.Values, v.Covers = append(v.Times, t), append(v.Values, value), append(v.Covers, covers)
 }

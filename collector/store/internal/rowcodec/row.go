@@ -1,4 +1,4 @@
-package store
+package rowcodec
 
 import (
 	"encoding/binary"
@@ -13,23 +13,23 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// A row is one profile of a stream, or several profiles of a stream merged into
+// A Row is one profile of a stream, or several profiles of a stream merged into
 // one window: for each node that was sampled the values of all sample types.
-type row struct {
-	profiles uint64    // how many rows of single profiles were merged
-	parts    uint64    // how many of them go on with a profile that began in an earlier slot
-	duration uint64    // the sum of the times that they cover, ms
-	totals   []int64   // uncounted if too large
-	nodes    []uint32  // ascending
-	values   [][]int64 // [sample type][index in nodes]
+type Row struct {
+	Profiles uint64    // how many rows of single profiles were merged
+	Parts    uint64    // how many of them go on with a profile that began in an earlier slot
+	Duration uint64    // the sum of the times that they cover, ms
+	Totals   []int64   // uncounted if too large
+	Nodes    []uint32  // ascending
+	Values   [][]int64 // [sample type][index in nodes]
 }
 
 // encodedUncounted stands for uncounted.
 const encodedUncounted = 1 << 63
 
-// errUncounted is about a merged row whose total is uncounted: finer rows are to be
+// ErrOverflowed is about a merged row whose total is uncounted: finer rows are to be
 // read in its place.
-var errUncounted = storeerr.ErrOverflow
+var ErrOverflowed = storeerr.ErrOverflow
 
 // partsShift is the place of the number of parts in the encoded number of
 // profiles. Both add up.
@@ -42,32 +42,32 @@ const (
 	columnSame   = 2 // another column's values times a factor
 )
 
-// append appends the row's encoding, which FORMAT.md describes.
-func (r *row) append(b []byte) []byte {
-	b = binary.AppendUvarint(b, r.profiles|r.parts<<partsShift)
-	b = binary.AppendUvarint(b, r.duration)
-	b = binary.AppendUvarint(b, uint64(len(r.totals)))
-	for _, t := range r.totals {
+// Append appends the row's encoding, which FORMAT.md describes.
+func (r *Row) Append(b []byte) []byte {
+	b = binary.AppendUvarint(b, r.Profiles|r.Parts<<partsShift)
+	b = binary.AppendUvarint(b, r.Duration)
+	b = binary.AppendUvarint(b, uint64(len(r.Totals)))
+	for _, t := range r.Totals {
 		if t == bitpack.Overflowed {
 			b = binary.AppendUvarint(b, encodedUncounted)
 			continue
 		}
 		b = binary.AppendUvarint(b, uint64(t))
 	}
-	b = binary.AppendUvarint(b, uint64(len(r.nodes)))
-	if len(r.nodes) == 0 {
+	b = binary.AppendUvarint(b, uint64(len(r.Nodes)))
+	if len(r.Nodes) == 0 {
 		return b
 	}
-	tmp := make([]uint64, 0, len(r.nodes))
+	tmp := make([]uint64, 0, len(r.Nodes))
 	last := uint32(0)
-	for i, n := range r.nodes {
+	for i, n := range r.Nodes {
 		d := n - last
 		if i > 0 {
 			d-- // strictly ascending
 		}
 		tmp, last = append(tmp, uint64(d)), n
 	}
-	return appendTypes(bitpack.AppendColumn(b, tmp), r.values, tmp)
+	return appendTypes(bitpack.AppendColumn(b, tmp), r.Values, tmp)
 }
 
 // appendTypes appends the values of every sample type. tmp has room for those of
@@ -141,43 +141,43 @@ next:
 	return -1
 }
 
-// fill adds up the values of samples of some sample types, given the nodes that
+// Fill adds up the values of samples of some sample types, given the nodes that
 // Importer.Nodes found, sorted.
-func (r *row) fill(samples []*googlev1.Sample, types int, order []uint64) {
-	r.totals = make([]int64, types)
-	r.values = make([][]int64, types)
-	for c := range r.values {
-		r.values[c] = make([]int64, 0, len(order))
+func (r *Row) Fill(samples []*googlev1.Sample, types int, order []uint64) {
+	r.Totals = make([]int64, types)
+	r.Values = make([][]int64, types)
+	for c := range r.Values {
+		r.Values[c] = make([]int64, 0, len(order))
 	}
-	r.nodes = make([]uint32, 0, len(order))
+	r.Nodes = make([]uint32, 0, len(order))
 	for _, o := range order {
 		n, s := uint32(o>>32), samples[uint32(o)]
-		if last := len(r.nodes) - 1; last < 0 || r.nodes[last] != n {
-			r.nodes = append(r.nodes, n)
-			for c := range r.values {
-				r.values[c] = append(r.values[c], 0)
+		if last := len(r.Nodes) - 1; last < 0 || r.Nodes[last] != n {
+			r.Nodes = append(r.Nodes, n)
+			for c := range r.Values {
+				r.Values[c] = append(r.Values[c], 0)
 			}
 		}
 		for c, v := range s.Value {
-			r.values[c][len(r.nodes)-1] += v
-			r.totals[c] += v
+			r.Values[c][len(r.Nodes)-1] += v
+			r.Totals[c] += v
 		}
 	}
 }
 
-// A packedRow is a row of which only the head is decoded. It refers to the
+// A PackedRow is a row of which only the head is decoded. It refers to the
 // value's bytes.
-type packedRow struct {
-	profiles uint64
-	parts    uint64
-	duration uint64
-	totals   []int64
-	count    int // of nodes
-	nodes    bitpack.Column
-	values   []packedValues
+type PackedRow struct {
+	Profiles uint64
+	Parts    uint64
+	Duration uint64
+	Totals   []int64
+	Count    int // of nodes
+	Nodes    bitpack.Column
+	Values   []PackedValues
 }
 
-type packedValues struct {
+type PackedValues struct {
 	mode    byte
 	same    int
 	divisor int64
@@ -186,57 +186,57 @@ type packedValues struct {
 	column  bitpack.Column
 }
 
-// decodeHead reads what comes before the nodes into p, whose memory it reuses.
-func (p *packedRow) decodeHead(r *bitpack.Decoder) error {
+// DecodeHead reads what comes before the nodes into p, whose memory it reuses.
+func (p *PackedRow) DecodeHead(r *bitpack.Decoder) error {
 	n := r.Uvarint("profile count")
-	p.profiles, p.parts = n&(1<<partsShift-1), n>>partsShift
-	if p.parts > p.profiles {
+	p.Profiles, p.Parts = n&(1<<partsShift-1), n>>partsShift
+	if p.Parts > p.Profiles {
 		r.Fail("part count")
 	}
-	p.duration = r.Uvarint("duration")
-	p.totals = p.totals[:0]
+	p.Duration = r.Uvarint("duration")
+	p.Totals = p.Totals[:0]
 	for range r.Count(1, "sample type count") {
 		v := r.Uvarint("total")
 		switch {
 		case v == encodedUncounted:
-			p.totals = append(p.totals, bitpack.Overflowed)
+			p.Totals = append(p.Totals, bitpack.Overflowed)
 			continue
 		case v > math.MaxInt64:
 			r.Fail("total")
 		}
-		p.totals = append(p.totals, int64(v))
+		p.Totals = append(p.Totals, int64(v))
 	}
 	return r.Err
 }
 
-// total is that of a sample type. It may be uncounted, but not in a row of one
+// Total is that of a sample type. It may be uncounted, but not in a row of one
 // profile.
-func (p *packedRow) total(level, sampleType int) (int64, error) {
+func (p *PackedRow) Total(level, sampleType int) (int64, error) {
 	switch {
-	case sampleType >= len(p.totals):
-		return 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.totals))
-	case p.totals[sampleType] != bitpack.Overflowed:
-		return p.totals[sampleType], nil
+	case sampleType >= len(p.Totals):
+		return 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.Totals))
+	case p.Totals[sampleType] != bitpack.Overflowed:
+		return p.Totals[sampleType], nil
 	case level == layout.LevelFine:
 		return 0, fmt.Errorf("%w: total of sample type %d of one profile is not counted", storeerr.ErrCorrupt, sampleType)
 	}
-	return 0, errUncounted
+	return 0, ErrOverflowed
 }
 
-// single checks the totals of a row of one profile.
-func (p *packedRow) single() error {
-	for c := range p.totals {
-		if _, err := p.total(layout.LevelFine, c); err != nil {
+// Single checks the totals of a row of one profile.
+func (p *PackedRow) Single() error {
+	for c := range p.Totals {
+		if _, err := p.Total(layout.LevelFine, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decode reads a whole row.
-func (p *packedRow) decode(value []byte) error {
+// Decode reads a whole row.
+func (p *PackedRow) Decode(value []byte) error {
 	r := bitpack.Decoder{Data: value}
-	if err := p.decodeHead(&r); err != nil {
+	if err := p.DecodeHead(&r); err != nil {
 		return err
 	}
 	count := r.Uvarint("node count")
@@ -244,27 +244,27 @@ func (p *packedRow) decode(value []byte) error {
 	if r.Err == nil && count > uint64(len(value))*8 {
 		r.Fail(fmt.Sprintf("node count %d exceeds the value", count))
 	}
-	p.count, p.values = int(count), p.values[:0]
+	p.Count, p.Values = int(count), p.Values[:0]
 	if r.Err != nil || count == 0 {
 		return r.End()
 	}
-	p.nodes = r.Column("nodes")
-	if err := p.decodeTypes(&r, len(p.totals)); err != nil {
+	p.Nodes = r.Column("nodes")
+	if err := p.decodeTypes(&r, len(p.Totals)); err != nil {
 		return err
 	}
 	return r.End()
 }
 
 // decodeTypes reads the values of every sample type, p.count of each.
-func (p *packedRow) decodeTypes(r *bitpack.Decoder, types int) error {
-	p.values = p.values[:0]
+func (p *PackedRow) decodeTypes(r *bitpack.Decoder, types int) error {
+	p.Values = p.Values[:0]
 	for c := range types {
-		var v packedValues
+		var v PackedValues
 		off := r.Off
 		switch v.mode = r.Byte("column mode"); v.mode {
 		case columnSame:
 			v.same = int(r.Byte("column reference"))
-			if r.Err == nil && (v.same >= c || p.values[v.same].mode == columnSame) {
+			if r.Err == nil && (v.same >= c || p.Values[v.same].mode == columnSame) {
 				r.Off = off
 				r.Fail("column reference")
 			}
@@ -277,11 +277,11 @@ func (p *packedRow) decodeTypes(r *bitpack.Decoder, types int) error {
 		if d == 0 || d > math.MaxInt64 {
 			r.Fail("divisor")
 		}
-		v.divisor, v.ones = int64(d), p.count
+		v.divisor, v.ones = int64(d), p.Count
 		if v.mode == columnSparse {
-			v.bitmap = r.Bytes((p.count+7)/8, "bitmap")
+			v.bitmap = r.Bytes((p.Count+7)/8, "bitmap")
 			v.ones = 0
-			for i := range p.count {
+			for i := range p.Count {
 				if r.Err == nil && v.bitmap[i/8]>>(i%8)&1 == 1 {
 					v.ones++
 				}
@@ -293,35 +293,35 @@ func (p *packedRow) decodeTypes(r *bitpack.Decoder, types int) error {
 		if r.Err != nil {
 			return r.Err
 		}
-		p.values = append(p.values, v)
+		p.Values = append(p.Values, v)
 	}
 	return r.Err
 }
 
-// scratch is memory that decoding a row needs for the time of a call.
-type scratch struct{ nodes, values []uint64 }
+// Scratch is memory that decoding a row needs for the time of a call.
+type Scratch struct{ Nodes, values []uint64 }
 
-// snapshots are the profiles that are not parts: of a state, such as memory in use,
+// Snapshots are the profiles that are not parts: of a state, such as memory in use,
 // the times at which it was taken.
-func (p *packedRow) snapshots() int64 { return int64(p.profiles - p.parts) }
+func (p *PackedRow) Snapshots() int64 { return int64(p.Profiles - p.Parts) }
 
 // of returns the values of a sample type, and the factor that they are times of.
-func (p *packedRow) of(sampleType int) (v packedValues, factor int64, err error) {
-	if sampleType >= len(p.values) {
-		return v, 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.values))
+func (p *PackedRow) of(sampleType int) (v PackedValues, factor int64, err error) {
+	if sampleType >= len(p.Values) {
+		return v, 0, fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, len(p.Values))
 	}
-	v = p.values[sampleType]
+	v = p.Values[sampleType]
 	factor = v.divisor
 	if v.mode == columnSame {
-		v = p.values[v.same]
+		v = p.Values[v.same]
 	}
 	return v, factor, nil
 }
 
-// addTo adds the values of one sample type, times a sign. A node outside of the sums
+// AddTo adds the values of one sample type, times a sign. A node outside of the sums
 // is an error; they are as they were then.
-func (p *packedRow) addTo(sums bitpack.Sums, sampleType int, sign int64, s *scratch) error {
-	if p.count == 0 {
+func (p *PackedRow) AddTo(sums bitpack.Sums, sampleType int, sign int64, s *Scratch) error {
+	if p.Count == 0 {
 		return nil
 	}
 	v, factor, err := p.of(sampleType)
@@ -329,11 +329,11 @@ func (p *packedRow) addTo(sums bitpack.Sums, sampleType int, sign int64, s *scra
 		return err
 	}
 	factor *= sign
-	if v.ones == p.count {
-		n, ok := bitpack.AddPairs(p.nodes, v.column, p.count, sums, factor)
+	if v.ones == p.Count {
+		n, ok := bitpack.AddPairs(p.Nodes, v.column, p.Count, sums, factor)
 		if !ok {
-			bitpack.AddPairs(p.nodes, v.column, n, sums, -factor)
-			return fmt.Errorf("%w: node %d of %d cannot be read", storeerr.ErrCorrupt, n, p.count)
+			bitpack.AddPairs(p.Nodes, v.column, n, sums, -factor)
+			return fmt.Errorf("%w: node %d of %d cannot be read", storeerr.ErrCorrupt, n, p.Count)
 		}
 		return nil
 	}
@@ -341,7 +341,7 @@ func (p *packedRow) addTo(sums bitpack.Sums, sampleType int, sign int64, s *scra
 		return err
 	}
 	j := 0
-	for i, n := range s.nodes {
+	for i, n := range s.Nodes {
 		if v.has(i) {
 			sums.Add(n, int64(s.values[j]+1)*factor)
 			j++
@@ -350,9 +350,9 @@ func (p *packedRow) addTo(sums bitpack.Sums, sampleType int, sign int64, s *scra
 	return nil
 }
 
-// addWithin is addTo for those nodes that fn selects. The sum is that of their values,
+// AddWithin is addTo for those nodes that fn selects. The sum is that of their values,
 // without the sign.
-func (p *packedRow) addWithin(sums bitpack.Sums, sampleType int, sign int64, fn func(node uint32) bool, s *scratch) (sum int64, err error) {
+func (p *PackedRow) AddWithin(sums bitpack.Sums, sampleType int, sign int64, fn func(node uint32) bool, s *Scratch) (sum int64, err error) {
 	err = p.each(sampleType, sums.Limit(), s, func(node uint32, v int64) {
 		if fn(node) {
 			sums.Add(uint64(node), v*sign)
@@ -362,9 +362,9 @@ func (p *packedRow) addWithin(sums bitpack.Sums, sampleType int, sign int64, fn 
 	return sum, err
 }
 
-// sumOf adds up the values of one sample type of those nodes below a limit that
+// SumOf adds up the values of one sample type of those nodes below a limit that
 // fn selects.
-func (p *packedRow) sumOf(sampleType, limit int, s *scratch, fn func(node uint32) bool) (sum int64, err error) {
+func (p *PackedRow) SumOf(sampleType, limit int, s *Scratch, fn func(node uint32) bool) (sum int64, err error) {
 	err = p.each(sampleType, limit, s, func(node uint32, v int64) {
 		if fn(node) {
 			sum += v
@@ -375,8 +375,8 @@ func (p *packedRow) sumOf(sampleType, limit int, s *scratch, fn func(node uint32
 
 // each calls fn with every node, which are below a limit, and its value of one sample
 // type, unless that is 0. If there is an error, it calls it with none.
-func (p *packedRow) each(sampleType, limit int, s *scratch, fn func(node uint32, v int64)) error {
-	if p.count == 0 {
+func (p *PackedRow) each(sampleType, limit int, s *Scratch, fn func(node uint32, v int64)) error {
+	if p.Count == 0 {
 		return nil
 	}
 	v, factor, err := p.of(sampleType)
@@ -387,7 +387,7 @@ func (p *packedRow) each(sampleType, limit int, s *scratch, fn func(node uint32,
 		return err
 	}
 	j := 0
-	for i, n := range s.nodes {
+	for i, n := range s.Nodes {
 		if v.has(i) {
 			fn(uint32(n), int64(s.values[j]+1)*factor)
 			j++
@@ -397,29 +397,29 @@ func (p *packedRow) each(sampleType, limit int, s *scratch, fn func(node uint32,
 }
 
 // has reports whether the i-th value is not zero.
-func (v *packedValues) has(i int) bool {
+func (v *PackedValues) has(i int) bool {
 	return v.mode != columnSparse || v.bitmap[i/8]>>(i%8)&1 == 1
 }
 
 // unpack unpacks the nodes, all of which are below a limit, and the values that
 // are not zero.
-func (p *packedRow) unpack(v packedValues, limit int, s *scratch) error {
-	s.nodes, s.values = reuse.Grow(s.nodes, p.count), reuse.Grow(s.values, v.ones)
-	if !p.nodes.Decode(s.nodes) || !v.column.Decode(s.values) {
+func (p *PackedRow) unpack(v PackedValues, limit int, s *Scratch) error {
+	s.Nodes, s.values = reuse.Grow(s.Nodes, p.Count), reuse.Grow(s.values, v.ones)
+	if !p.Nodes.Decode(s.Nodes) || !v.column.Decode(s.values) {
 		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
 	}
-	return s.number(limit)
+	return s.Number(limit)
 }
 
-// number turns the differences in s.nodes into nodes. All are below limit.
-func (s *scratch) number(limit int) error {
+// Number turns the differences in s.nodes into nodes. All are below limit.
+func (s *Scratch) Number(limit int) error {
 	node := ^uint64(0)
-	for i, d := range s.nodes {
+	for i, d := range s.Nodes {
 		if d >= 1<<32 {
 			return fmt.Errorf("%w: node %d", storeerr.ErrCorrupt, d)
 		}
 		node += d + 1
-		s.nodes[i] = node
+		s.Nodes[i] = node
 	}
 	if node >= uint64(limit) {
 		return fmt.Errorf("%w: node %d of %d", storeerr.ErrCorrupt, node, limit)
@@ -427,19 +427,19 @@ func (s *scratch) number(limit int) error {
 	return nil
 }
 
-// addShare adds the part of a single profile's values that is in a range, times a
+// AddShare adds the part of a single profile's values that is in a range, times a
 // sign, of the nodes that within selects, or all if it is nil. t is the profile's
 // time. The sum is that of what it added, without the sign.
-func (p *packedRow) addShare(sums bitpack.Sums, sampleType int, sign int64, c clip, t int64, within func(node uint32) bool, s *scratch) (sum int64, err error) {
-	d := int64(p.covers() >> 1)
+func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Clip, t int64, within func(node uint32) bool, s *Scratch) (sum int64, err error) {
+	d := int64(p.Covers() >> 1)
 	from, to := c.of(t, d)
 	if from >= to {
 		return 0, nil
 	}
-	if p.count == 0 {
+	if p.Count == 0 {
 		return 0, nil
 	}
-	part := shareOf(d, from, to)
+	part := ShareOf(d, from, to)
 	v, factor, err := p.of(sampleType)
 	if err == nil {
 		err = p.unpack(v, sums.Limit(), s)
@@ -448,7 +448,7 @@ func (p *packedRow) addShare(sums bitpack.Sums, sampleType int, sign int64, c cl
 		return 0, err
 	}
 	j := 0
-	for i, node := range s.nodes {
+	for i, node := range s.Nodes {
 		if !v.has(i) {
 			continue
 		}
@@ -457,31 +457,31 @@ func (p *packedRow) addShare(sums bitpack.Sums, sampleType int, sign int64, c cl
 		if within != nil && !within(uint32(node)) {
 			continue
 		}
-		x = part.of(x, phaseOf(uint32(node)))
+		x = part.Of(x, PhaseOf(uint32(node)))
 		sums.Add(node, x*sign)
 		sum += x
 	}
 	return sum, nil
 }
 
-// covers is what a row of a single profile covers, as pointList.covers.
-func (p *packedRow) covers() uint64 {
-	d := min(p.duration, layout.DayMs) << 1
-	if p.parts > 0 {
+// Covers is what a row of a single profile covers, as PointList.Covers.
+func (p *PackedRow) Covers() uint64 {
+	d := min(p.Duration, layout.DayMs) << 1
+	if p.Parts > 0 {
 		d |= 1
 	}
 	return d
 }
 
-// sum adds up the values of one sample type.
-func (p *packedRow) sum(sampleType int, s *scratch) (sum int64, err error) {
-	if p.count == 0 {
+// Sum adds up the values of one sample type.
+func (p *PackedRow) Sum(sampleType int, s *Scratch) (sum int64, err error) {
+	if p.Count == 0 {
 		return 0, nil
 	}
-	v := p.values[sampleType]
+	v := p.Values[sampleType]
 	divisor := v.divisor
 	if v.mode == columnSame {
-		v = p.values[v.same]
+		v = p.Values[v.same]
 	}
 	s.values = reuse.Grow(s.values, v.ones)
 	if !v.column.Decode(s.values) {

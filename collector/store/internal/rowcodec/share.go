@@ -1,39 +1,39 @@
-package store
+package rowcodec
 
 import (
 	"math/bits"
 )
 
-// A clip is a range of time, (lo, hi] in ms, of which a profile may cover a part.
+// A Clip is a range of time, (lo, hi] in ms, of which a profile may cover a part.
 //
 // A profile covers [time, time+duration). A flow, such as CPU time, is spread over it
 // evenly; one without a duration is at its time. Rows never cover the end of a slot,
 // at which parts cuts profiles, so what is merged into windows needs no look at its
 // neighbours.
-type clip struct{ lo, hi int64 }
+type Clip struct{ Lo, Hi int64 }
 
 // of returns which part of a profile of a duration is in the range: from and to are
 // ms since the profile began.
-func (c clip) of(t, duration int64) (from, to int64) {
+func (c Clip) of(t, duration int64) (from, to int64) {
 	if duration <= 0 {
-		if c.lo < t && t <= c.hi {
+		if c.Lo < t && t <= c.Hi {
 			return 0, 1 // all of it
 		}
 		return 0, 0
 	}
-	return max(c.lo-t, 0), min(c.hi-t, duration)
+	return max(c.Lo-t, 0), min(c.Hi-t, duration)
 }
 
-// A share is the part of a duration from one time to another. Shares of adjacent
+// A Share is the part of a duration from one time to another. Shares of adjacent
 // times add up to the value.
-type share struct {
+type Share struct {
 	from, to   uint64 // in 1/2^64 of the duration
 	begin, end bool   // it has the beginning, and the end; from and to are 0 then
 }
 
-// shareOf is the part from..to of a duration, all in ms: 0 <= from < to <= duration.
-func shareOf(duration, from, to int64) share {
-	s := share{begin: from <= 0, end: to >= duration}
+// ShareOf is the part from..to of a duration, all in ms: 0 <= from < to <= duration.
+func ShareOf(duration, from, to int64) Share {
+	s := Share{begin: from <= 0, end: to >= duration}
 	if !s.begin {
 		s.from = fractionOf(from, duration)
 	}
@@ -49,8 +49,8 @@ func fractionOf(a, b int64) uint64 {
 	return q
 }
 
-// of is a value's part, rounded by a phase.
-func (s share) of(v int64, phase uint64) int64 {
+// Of is a value's part, rounded by a phase.
+func (s Share) Of(v int64, phase uint64) int64 {
 	out := v
 	if !s.end {
 		out = until(v, s.to, phase)
@@ -68,23 +68,23 @@ func until(v int64, fraction, phase uint64) int64 {
 	return int64(hi + carry)
 }
 
-// phaseOf says how the value of a node, or of a sample, is rounded, by its number.
+// PhaseOf says how the value of a node, or of a sample, is rounded, by its number.
 // Integers have no fractions, and phases that are spread evenly over all uint64 keep
 // sums of many small values right.
-func phaseOf(n uint32) uint64 { return (uint64(n) + 1) * golden }
+func PhaseOf(n uint32) uint64 { return (uint64(n) + 1) * golden }
 
 // golden is 2^64 divided by the golden ratio, whose multiples are spread evenly.
 const golden = 0x9E3779B97F4A7C15
 
-// whole reports whether a profile is in the range with all that it covers.
-func (c clip) whole(t, duration int64) bool {
+// Whole reports whether a profile is in the range with all that it covers.
+func (c Clip) Whole(t, duration int64) bool {
 	from, to := c.of(t, duration)
 	return from == 0 && to == max(duration, 1)
 }
 
-// ofGrains is a value's part where it is made of some grains of about the same size,
+// OfGrains is a value's part where it is made of some grains of about the same size,
 // each of which is in one part.
-func (s share) ofGrains(v, grains int64, phase uint64) int64 {
+func (s Share) OfGrains(v, grains int64, phase uint64) int64 {
 	upTo := func(n int64) int64 { // the value of the first n
 		hi, lo := bits.Mul64(uint64(v), uint64(n))
 		q, _ := bits.Div64(hi, lo, uint64(grains))
