@@ -54,8 +54,6 @@ func familyKeyOf(partition uint32, d *definition) familyKey {
 	return familyKey{partition, string(f.append(nil))}
 }
 
-func (d *definition) isFamily() bool { return d.labels.Has(familyLabel) }
-
 // familyStream returns the stream of a stream's family, which it makes if there
 // is none. The caller holds grow, and not the lock.
 func (e *epoch) familyStream(db *DB, s *stream) (*stream, error) {

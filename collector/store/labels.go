@@ -14,22 +14,6 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A streamSet is a bitmap by stream number.
-type streamSet []uint64
-
-// add reports whether the stream was not in the set.
-func (s *streamSet) add(stream uint32) bool {
-	for int(stream/64) >= len(*s) {
-		*s = append(*s, 0)
-	}
-	word, bit := &(*s)[stream/64], uint64(1)<<(stream%64)
-	if *word&bit != 0 {
-		return false
-	}
-	*word |= bit
-	return true
-}
-
 // LabelNames returns the names of all labels of the series that match and have
 // profiles in the five-minute windows that overlap a time range, in ms, sorted.
 // A range from 0 to 0 is all time; so it is for the other calls about labels.

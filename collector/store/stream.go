@@ -188,3 +188,21 @@ func slotsBetween(epoch uint32, start, end int64) (s slotSet) {
 	}
 	return s
 }
+
+// A streamSet is a bitmap by stream number.
+type streamSet []uint64
+
+// add reports whether the stream was not in the set.
+func (s *streamSet) add(stream uint32) bool {
+	for int(stream/64) >= len(*s) {
+		*s = append(*s, 0)
+	}
+	word, bit := &(*s)[stream/64], uint64(1)<<(stream%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}
+
+func (d *definition) isFamily() bool { return d.labels.Has(familyLabel) }
