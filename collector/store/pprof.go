@@ -58,5 +58,5 @@ func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, c
 		return nil, err
 	}
 	h.Keep(int64(w.size))
-	return w.write(sel), nil
+	return &Pprof{Data: w.write(sel.Type, sel.Start, sel.End), Samples: len(m.values)}, nil
 }

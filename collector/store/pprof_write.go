@@ -47,9 +47,10 @@ func newPprofWriter(m *pprofMerge) *pprofWriter {
 	return w
 }
 
-func (w *pprofWriter) write(sel Selection) *Pprof {
+// write returns the message, of samples of a type in a range of time, ms.
+func (w *pprofWriter) write(t profile.Type, start, end int64) []byte {
 	w.out = make([]byte, 0, w.size)
-	w.head(sel)
+	w.head(t, start, end)
 	at := len(w.out)
 	var group sync.WaitGroup
 	for _, c := range w.chunks {
@@ -71,7 +72,7 @@ func (w *pprofWriter) write(sel Selection) *Pprof {
 	for _, s := range w.strings {
 		w.out = protowire.AppendString(tag(w.out, 6, protowire.BytesType), s) // string_table
 	}
-	return &Pprof{Data: w.out, Samples: len(w.values)}
+	return w.out
 }
 
 func tag(b []byte, field protowire.Number, t protowire.Type) []byte {
@@ -92,18 +93,17 @@ func (w *pprofWriter) message(field protowire.Number, b []byte) {
 
 // head fills in what describes the profile as a whole. The period is not kept
 // with samples; it is what Pyroscope says for the type.
-func (w *pprofWriter) head(sel Selection) {
-	t := sel.Type
+func (w *pprofWriter) head(t profile.Type, start, end int64) {
 	text := w.textID
 	valueType := func(typ, unit string) []byte {
 		return number(number(nil, 1, text(typ)), 2, text(unit)) // type, unit
 	}
-	w.message(1, valueType(t.SampleType, t.SampleUnit))        // sample_type
-	w.out = number(w.out, 9, uint64(sel.End*1e6))              // time_nanos
-	w.out = number(w.out, 10, uint64((sel.End-sel.Start)*1e6)) // duration_nanos
-	w.message(11, valueType(t.PeriodType, t.PeriodUnit))       // period_type
-	w.out = number(w.out, 12, period(t))                       // period
-	w.out = number(w.out, 14, text(t.SampleType))              // default_sample_type
+	w.message(1, valueType(t.SampleType, t.SampleUnit))  // sample_type
+	w.out = number(w.out, 9, uint64(end*1e6))            // time_nanos
+	w.out = number(w.out, 10, uint64((end-start)*1e6))   // duration_nanos
+	w.message(11, valueType(t.PeriodType, t.PeriodUnit)) // period_type
+	w.out = number(w.out, 12, period(t))                 // period
+	w.out = number(w.out, 14, text(t.SampleType))        // default_sample_type
 }
 
 // stack returns the IDs of a sample's locations.
