@@ -32,10 +32,6 @@ type member struct {
 	slots  uint16
 }
 
-// familyLabel marks the definition of a family's stream. No sender has it, as
-// its name is not a label's.
-const familyLabel = "\x00family"
-
 // minFamily is the number of streams in a window from which on their sum is kept.
 const minFamily = 2
 

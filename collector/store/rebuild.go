@@ -8,7 +8,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -186,18 +185,4 @@ func (db *DB) recoverStreams(id uint32) error {
 		}
 	}
 	return db.commit(b, pebble.Sync)
-}
-
-// definition is that of a row's stream.
-func (t *table) definition(row uint32) (def definition, err error) {
-	k := &t.kinds[t.kindOf[row]].def
-	b := labels.NewBuilder(k.labels)
-	for _, name := range t.names {
-		c, err := t.column(name)
-		if err != nil {
-			return def, err
-		}
-		b.Set(name, c.value(row))
-	}
-	return definition{labels: b.Labels(), period: k.period, types: k.types}, nil
 }

@@ -206,3 +206,21 @@ func (s *streamSet) add(stream uint32) bool {
 }
 
 func (d *definition) isFamily() bool { return d.labels.Has(familyLabel) }
+
+// familyLabel marks the definition of a family's stream. No sender has it, as
+// its name is not a label's.
+const familyLabel = "\x00family"
+
+// definition is that of a row's stream.
+func (t *table) definition(row uint32) (def definition, err error) {
+	k := &t.kinds[t.kindOf[row]].def
+	b := labels.NewBuilder(k.labels)
+	for _, name := range t.names {
+		c, err := t.column(name)
+		if err != nil {
+			return def, err
+		}
+		b.Set(name, c.value(row))
+	}
+	return definition{labels: b.Labels(), period: k.period, types: k.types}, nil
+}
