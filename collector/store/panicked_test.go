@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pprofenc"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -68,10 +69,10 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 		"several jobs": func() error { return db.run(ctx, nil, jobs, func(*job, *scanner) error { return boom() }) },
 		"a write":      func() error { return db.await(boom) },
 		"in order": func() error {
-			var o inOrder
-			o.reset()
+			var o pprofenc.InOrder
+			o.Reset()
 			return db.run(ctx, nil, jobs, func(j *job, _ *scanner) error {
-				o.do(j.order, &pprofPart{}, func(*pprofPart) { _ = boom() }, func(int, *pprofPart) {})
+				o.Do(j.order, &pprofenc.PprofPart{}, func(*pprofenc.PprofPart) { _ = boom() }, func(int, *pprofenc.PprofPart) {})
 				return nil
 			})
 		},

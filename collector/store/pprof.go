@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/pprofenc"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
@@ -39,24 +40,24 @@ func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, c
 	if err != nil {
 		return nil, err
 	}
-	m := newPprofMerge(h, len(jobs) == 1)
-	defer m.free()
+	m := pprofenc.NewMerge(h, len(jobs) == 1)
+	defer m.Free()
 	err = db.merge(ctx, h, jobs, sel, callSite, func(j *job, v *symdb.View, sums []int64) error {
-		return m.add(j.order, v, sums)
+		return m.Add(j.order, v, sums)
 	})
 	if err != nil {
 		return nil, err
 	}
 	if scale != 1 {
 		by := descaler{scale: scale}
-		for i, v := range m.values {
-			m.values[i] = by.of(v)
+		for i, v := range m.Values {
+			m.Values[i] = by.of(v)
 		}
 	}
-	w := newPprofWriter(m)
-	if err := h.Take(int64(w.size)); err != nil {
+	w := pprofenc.NewWriter(m)
+	if err := h.Take(int64(w.Size)); err != nil {
 		return nil, err
 	}
-	h.Keep(int64(w.size))
-	return &Pprof{Data: w.write(sel.Type, sel.Start, sel.End), Samples: len(m.values)}, nil
+	h.Keep(int64(w.Size))
+	return &Pprof{Data: w.Write(sel.Type, sel.Start, sel.End), Samples: len(m.Values)}, nil
 }

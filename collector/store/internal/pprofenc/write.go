@@ -1,4 +1,4 @@
-package store
+package pprofenc
 
 import (
 	"encoding/binary"
@@ -11,12 +11,12 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// A pprofWriter encodes what was merged as a message of profile.proto, whose field
+// A Writer encodes what was merged as a message of profile.proto, whose field
 // numbers stand beside the calls, without a message in memory: that would take ten
 // times the bytes.
-type pprofWriter struct {
-	*pprofMerge
-	size   int // of all, estimated from above
+type Writer struct {
+	*Merge
+	Size   int // of all, estimated from above
 	out    []byte
 	chunks []sampleChunk
 }
@@ -27,29 +27,29 @@ type sampleChunk struct {
 	size     int // bytes
 }
 
-// newPprofWriter measures the samples.
-func newPprofWriter(m *pprofMerge) *pprofWriter {
-	w := &pprofWriter{pprofMerge: m}
+// NewWriter measures the samples.
+func NewWriter(m *Merge) *Writer {
+	w := &Writer{Merge: m}
 	n := min(runtime.GOMAXPROCS(0), 8)
 	var group sync.WaitGroup
 	for i := range n {
-		w.chunks = append(w.chunks, sampleChunk{from: len(w.values) * i / n, to: len(w.values) * (i + 1) / n})
+		w.chunks = append(w.chunks, sampleChunk{from: len(w.Values) * i / n, to: len(w.Values) * (i + 1) / n})
 	}
 	for i := range w.chunks {
 		group.Go(func() { w.measure(&w.chunks[i]) })
 	}
 	group.Wait()
-	w.size = 1024
+	w.Size = 1024
 	for _, c := range w.chunks {
-		w.size += c.size
+		w.Size += c.size
 	}
-	w.size += 32*len(w.locations) + 24*len(w.lines) + 40*len(w.functions) + 80*len(w.mappings) + int(w.text) + 6*len(w.strings)
+	w.Size += 32*len(w.locations) + 24*len(w.lines) + 40*len(w.functions) + 80*len(w.mappings) + int(w.text) + 6*len(w.strings)
 	return w
 }
 
-// write returns the message, of samples of a type in a range of time, ms.
-func (w *pprofWriter) write(t profile.Type, start, end int64) []byte {
-	w.out = make([]byte, 0, w.size)
+// Write returns the message, of samples of a type in a range of time, ms.
+func (w *Writer) Write(t profile.Type, start, end int64) []byte {
+	w.out = make([]byte, 0, w.Size)
 	w.head(t, start, end)
 	at := len(w.out)
 	var group sync.WaitGroup
@@ -87,13 +87,13 @@ func number(b []byte, field protowire.Number, v uint64) []byte {
 	return protowire.AppendVarint(tag(b, field, protowire.VarintType), v)
 }
 
-func (w *pprofWriter) message(field protowire.Number, b []byte) {
+func (w *Writer) message(field protowire.Number, b []byte) {
 	w.out = protowire.AppendBytes(tag(w.out, field, protowire.BytesType), b)
 }
 
 // head fills in what describes the profile as a whole. The period is not kept
 // with samples; it is what Pyroscope says for the type.
-func (w *pprofWriter) head(t profile.Type, start, end int64) {
+func (w *Writer) head(t profile.Type, start, end int64) {
 	text := w.textID
 	valueType := func(typ, unit string) []byte {
 		return number(number(nil, 1, text(typ)), 2, text(unit)) // type, unit
@@ -107,7 +107,7 @@ func (w *pprofWriter) head(t profile.Type, start, end int64) {
 }
 
 // stack returns the IDs of a sample's locations.
-func (w *pprofWriter) stack(sample int) []uint32 {
+func (w *Writer) stack(sample int) []uint32 {
 	first := 0
 	if sample > 0 {
 		first = w.ends[sample-1]
@@ -128,17 +128,17 @@ func sampleSize(stack []uint32, value int64) (size, locations int) {
 	return size, locations
 }
 
-func (w *pprofWriter) measure(c *sampleChunk) {
+func (w *Writer) measure(c *sampleChunk) {
 	for i := c.from; i < c.to; i++ {
-		size, _ := sampleSize(w.stack(i), w.values[i])
+		size, _ := sampleSize(w.stack(i), w.Values[i])
 		c.size += 1 + protowire.SizeBytes(size)
 	}
 }
 
 // putSamples appends samples to b, which has room for them.
-func (w *pprofWriter) putSamples(b []byte, c sampleChunk) {
+func (w *Writer) putSamples(b []byte, c sampleChunk) {
 	for i := c.from; i < c.to; i++ {
-		stack, x := w.stack(i), w.values[i]
+		stack, x := w.stack(i), w.Values[i]
 		size, locations := sampleSize(stack, x)
 		b = protowire.AppendVarint(tag(b, 2, protowire.BytesType), uint64(size)) // sample
 		if len(stack) > 0 {
@@ -152,7 +152,7 @@ func (w *pprofWriter) putSamples(b []byte, c sampleChunk) {
 	}
 }
 
-func (w *pprofWriter) putLocation(i int, l *symdb.Location) {
+func (w *Writer) putLocation(i int, l *symdb.Location) {
 	var room [256]byte
 	b := number(room[:0], 1, uint64(i)+1) // id
 	b = number(b, 2, uint64(l.Mapping))   // mapping_id
@@ -167,7 +167,7 @@ func (w *pprofWriter) putLocation(i int, l *symdb.Location) {
 	w.message(4, b)
 }
 
-func (w *pprofWriter) putFunction(i int, f symdb.Function) {
+func (w *Writer) putFunction(i int, f symdb.Function) {
 	var room [64]byte
 	b := number(room[:0], 1, uint64(i)+1)           // id
 	b = number(b, 2, uint64(f.Name))                // name
@@ -176,7 +176,7 @@ func (w *pprofWriter) putFunction(i int, f symdb.Function) {
 	w.message(5, number(b, 5, uint64(f.StartLine))) // start_line
 }
 
-func (w *pprofWriter) putMapping(i int, m symdb.Mapping) {
+func (w *Writer) putMapping(i int, m symdb.Mapping) {
 	b := number(nil, 1, uint64(i)+1)    // id
 	b = number(b, 2, m.Start)           // memory_start
 	b = number(b, 3, m.Limit)           // memory_limit

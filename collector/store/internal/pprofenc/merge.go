@@ -1,4 +1,5 @@
-package store
+// Package pprofenc merges stacktraces and their values into one pprof profile, and encodes it.
+package pprofenc
 
 import (
 	"sync"
@@ -9,18 +10,18 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
-// A pprofMerge adds partitions up: stacktraces that are equal, by fingerprint, are
+// A Merge adds partitions up: stacktraces that are equal, by fingerprint, are
 // one sample, and symbols that are equal have one ID. It does so in the order of
 // the partitions, so that the result does not depend on which was read first, and
 // keeps nothing of them but what the result has. It is safe for concurrent use.
-type pprofMerge struct {
+type Merge struct {
 	hold   *budget.Reservation
 	single bool // there is one partition alone, in which no stacktrace is there twice
 
-	bySymbols, bySamples inOrder
+	bySymbols, bySamples InOrder
 	pprofSymbols
 	samples symdb.Pairs // fingerprint to sample plus one
-	values  []int64     // by sample
+	Values  []int64     // by sample
 	ends    []int       // of the samples' stacktraces in stacks
 	stacks  []uint32    // IDs of locations, innermost first
 
@@ -47,8 +48,8 @@ type pprofSymbols struct {
 	partStrings, partFunctions, partMappings []uint32
 }
 
-// A pprofPart is a partition's part: nodes with a value.
-type pprofPart struct {
+// A PprofPart is a partition's part: nodes with a value.
+type PprofPart struct {
 	symdb.View
 	nodes     []uint32
 	values    []int64
@@ -67,19 +68,19 @@ type pprofScratch struct {
 
 var pprofScratches = sync.Pool{New: func() any { return new(pprofScratch) }}
 
-// An inOrder does something with one part after the other.
-type inOrder struct {
+// An InOrder does something with one part after the other.
+type InOrder struct {
 	mu      sync.Mutex
 	next    int // the part that is due
 	busy    bool
-	waiting map[int]*pprofPart
+	waiting map[int]*PprofPart
 }
 
-func (o *inOrder) reset() { o.next, o.busy, o.waiting = 0, false, map[int]*pprofPart{} }
+func (o *InOrder) Reset() { o.next, o.busy, o.waiting = 0, false, map[int]*PprofPart{} }
 
-// do takes a part. Whoever brings the one that is due does all that are, calling
+// Do takes a part. Whoever brings the one that is due does all that are, calling
 // fn with each, and then after, in which others may go on.
-func (o *inOrder) do(order int, p *pprofPart, fn func(*pprofPart), after func(int, *pprofPart)) {
+func (o *InOrder) Do(order int, p *PprofPart, fn func(*PprofPart), after func(int, *PprofPart)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.waiting[order] = p
@@ -95,7 +96,7 @@ func (o *inOrder) do(order int, p *pprofPart, fn func(*pprofPart), after func(in
 }
 
 // unlocked calls fn without the lock, which is held again when fn returns or panics.
-func (o *inOrder) unlocked(fn func()) {
+func (o *InOrder) unlocked(fn func()) {
 	o.mu.Unlock()
 	defer o.mu.Lock()
 	fn()
@@ -126,10 +127,10 @@ func (p *prints) of(v *symdb.View) {
 	}
 }
 
-var pprofParts = sync.Pool{New: func() any { return new(pprofPart) }}
+var pprofParts = sync.Pool{New: func() any { return new(PprofPart) }}
 
-func newPprofPart(v *symdb.View, sums []int64) *pprofPart {
-	p := pprofParts.Get().(*pprofPart)
+func newPprofPart(v *symdb.View, sums []int64) *PprofPart {
+	p := pprofParts.Get().(*PprofPart)
 	p.View = *v
 	p.prints.of(v)
 	tmp := pprofScratches.Get().(*pprofScratch)
@@ -156,20 +157,20 @@ func newPprofPart(v *symdb.View, sums []int64) *pprofPart {
 	return p
 }
 
-func (p *pprofPart) free() {
+func (p *PprofPart) free() {
 	p.View = symdb.View{}
 	budget.PutBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
 }
 
-func (m *pprofMerge) add(order int, v *symdb.View, sums []int64) error {
+func (m *Merge) Add(order int, v *symdb.View, sums []int64) error {
 	bytes := partBytes(v, sums)
 	if err := m.hold.Take(bytes); err != nil {
 		return err
 	}
 	p := newPprofPart(v, sums)
 	p.bytes = bytes
-	m.bySymbols.do(order, p, m.addSymbols, func(order int, p *pprofPart) {
-		m.bySamples.do(order, p, m.addSamples, func(_ int, p *pprofPart) {
+	m.bySymbols.Do(order, p, m.addSymbols, func(order int, p *PprofPart) {
+		m.bySamples.Do(order, p, m.addSamples, func(_ int, p *PprofPart) {
 			m.hold.Give(p.bytes)
 			p.free()
 		})
@@ -197,7 +198,7 @@ func partBytes(v *symdb.View, sums []int64) int64 {
 }
 
 // addSymbols gives the part's locations their IDs.
-func (m *pprofMerge) addSymbols(p *pprofPart) {
+func (m *Merge) addSymbols(p *PprofPart) {
 	m.partStrings, m.partFunctions = reuse.Zeroed(m.partStrings, len(p.Strings)), reuse.Zeroed(m.partFunctions, len(p.Functions))
 	m.partMappings = reuse.Zeroed(m.partMappings, len(p.Mappings))
 	for _, loc := range p.used {
@@ -207,21 +208,21 @@ func (m *pprofMerge) addSymbols(p *pprofPart) {
 }
 
 // addSamples adds the part's samples, whose locations have IDs.
-func (m *pprofMerge) addSamples(p *pprofPart) {
+func (m *Merge) addSamples(p *PprofPart) {
 	for i, n := range p.nodes {
 		if !m.single {
 			if s, ok := m.samples.GetPrint(p.stacks[i]); ok {
-				m.values[s-1] += p.values[i]
+				m.Values[s-1] += p.values[i]
 				continue
 			}
-			m.samples.PutPrint(p.stacks[i], uint32(len(m.values))+1)
+			m.samples.PutPrint(p.stacks[i], uint32(len(m.Values))+1)
 		}
 		for at := n; at != 0; at = p.View.Nodes[at].Parent {
 			m.stacks = append(m.stacks, p.locations[p.View.Nodes[at].Location])
 		}
-		m.values, m.ends = append(m.values, p.values[i]), append(m.ends, len(m.stacks))
+		m.Values, m.ends = append(m.Values, p.values[i]), append(m.ends, len(m.stacks))
 	}
-	m.sampleBytes.Store(int64(len(m.values)*40 + len(m.stacks)*4))
+	m.sampleBytes.Store(int64(len(m.Values)*40 + len(m.stacks)*4))
 }
 
 // idOf returns the ID of something that a part has, of a kind: the one that it is
@@ -239,7 +240,7 @@ func idOf(part []uint32, i uint32, ids *symdb.Pairs, print uint64, add func() in
 	return id
 }
 
-func (s *pprofSymbols) location(p *pprofPart, i uint32) uint32 {
+func (s *pprofSymbols) location(p *PprofPart, i uint32) uint32 {
 	print := p.prints.locations[i]
 	if id, ok := s.locationIDs.GetPrint(print); ok {
 		return id
@@ -258,7 +259,7 @@ func (s *pprofSymbols) location(p *pprofPart, i uint32) uint32 {
 	return id
 }
 
-func (s *pprofSymbols) function(p *pprofPart, i uint32) uint32 {
+func (s *pprofSymbols) function(p *PprofPart, i uint32) uint32 {
 	return idOf(s.partFunctions, i, &s.functionIDs, p.prints.functions[i], func() int {
 		f := p.View.Functions[i]
 		f.Name, f.SystemName, f.File = s.string(p, f.Name), s.string(p, f.SystemName), s.string(p, f.File)
@@ -267,7 +268,7 @@ func (s *pprofSymbols) function(p *pprofPart, i uint32) uint32 {
 	})
 }
 
-func (s *pprofSymbols) mapping(p *pprofPart, i uint32) uint32 {
+func (s *pprofSymbols) mapping(p *PprofPart, i uint32) uint32 {
 	return idOf(s.partMappings, i, &s.mappingIDs, p.prints.mappings[i], func() int {
 		m := p.View.Mappings[i]
 		m.File, m.BuildID = s.string(p, m.File), s.string(p, m.BuildID)
@@ -276,7 +277,7 @@ func (s *pprofSymbols) mapping(p *pprofPart, i uint32) uint32 {
 	})
 }
 
-func (s *pprofSymbols) string(p *pprofPart, i uint32) uint32 {
+func (s *pprofSymbols) string(p *PprofPart, i uint32) uint32 {
 	if i == 0 {
 		return 0
 	}
@@ -306,8 +307,8 @@ func (s *pprofSymbols) textID(text string) uint64 {
 // Merges of pprof keep their memory for the next one: of several partitions, which
 // take much, and of a single one.
 var pprofMerges = [2]sync.Pool{
-	{New: func() any { return new(pprofMerge) }},
-	{New: func() any { return new(pprofMerge) }},
+	{New: func() any { return new(Merge) }},
+	{New: func() any { return new(Merge) }},
 }
 
 func poolOf(single bool) *sync.Pool {
@@ -317,15 +318,15 @@ func poolOf(single bool) *sync.Pool {
 	return &pprofMerges[0]
 }
 
-func newPprofMerge(h *budget.Reservation, single bool) *pprofMerge {
-	m := poolOf(single).Get().(*pprofMerge)
+func NewMerge(h *budget.Reservation, single bool) *Merge {
+	m := poolOf(single).Get().(*Merge)
 	s := &m.pprofSymbols
 	m.hold, m.single, m.taken = h, single, 0
-	m.bySymbols.reset()
-	m.bySamples.reset()
+	m.bySymbols.Reset()
+	m.bySamples.Reset()
 	m.symbolBytes.Store(0)
 	m.sampleBytes.Store(0)
-	m.values, m.ends, m.stacks = m.values[:0], m.ends[:0], m.stacks[:0]
+	m.Values, m.ends, m.stacks = m.Values[:0], m.ends[:0], m.stacks[:0]
 	for _, t := range []*symdb.Pairs{&m.samples, &s.stringIDs, &s.functionIDs, &s.mappingIDs, &s.locationIDs} {
 		t.Reset()
 	}
@@ -334,8 +335,8 @@ func newPprofMerge(h *budget.Reservation, single bool) *pprofMerge {
 	return m
 }
 
-func (m *pprofMerge) free() {
+func (m *Merge) Free() {
 	m.hold, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
 	clear(m.strings) // which are parts of dictionaries
-	budget.PutBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.values)*16+cap(m.lines)*16+int(m.samples.Bytes()+m.locationIDs.Bytes()))
+	budget.PutBack(poolOf(m.single), m, cap(m.stacks)*4+cap(m.Values)*16+cap(m.lines)*16+int(m.samples.Bytes()+m.locationIDs.Bytes()))
 }
