@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -136,7 +137,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		err = e.Value.link(db, s, p)
 	}
 	if err == nil && p.flows() {
-		err = e.Value.lengthen(db, s.partition, p.duration)
+		err = e.Value.lengthen(db, s.Partition, p.duration)
 	}
 	if err == nil {
 		err = e.Value.begin(db, s, p.time)
@@ -150,13 +151,13 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	if p.continues {
 		r.Parts = 1
 	}
-	r.Fill(p.samples, len(p.def.types), order)
-	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.id, p.time, p.id), r.Append(nil), nil)
+	r.Fill(p.samples, len(p.def.Types), order)
+	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.ID, p.time, p.id), r.Append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.id, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.types), order).Append(nil), nil)
+		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.ID, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.Types), order).Append(nil), nil)
 	}
 	if p.identified && !p.continues {
-		batch.Set(layout.IDKey(e.Value.id, s.id, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
+		batch.Set(layout.IDKey(e.Value.id, s.ID, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {
 		e.Value.finish(s, p.time)
@@ -166,7 +167,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 
 // place finds or makes the stream of a piece and its partition. A partition with
 // a corrupt dictionary cannot grow, so a new one takes its place.
-func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *stream, part budget.Ref[*partition], err error) {
+func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *labelindex.Stream, part budget.Ref[*partition], err error) {
 	id := layout.EpochOf(p.time)
 	if e, err = db.epoch(id); err != nil {
 		return e, nil, part, err
@@ -182,7 +183,7 @@ func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *stream, part budget.Ref[
 		if s, err = e.Value.stream(db, &p.def); err != nil {
 			break
 		}
-		if part, err = db.partition(id, s.partition); err != nil {
+		if part, err = db.partition(id, s.Partition); err != nil {
 			break
 		}
 		if part.Value.damage == nil {
@@ -199,19 +200,19 @@ func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *stream, part budget.Ref[
 
 // abandon makes the next lookup of a stream create another one, in another
 // partition.
-func (e *epoch) abandon(s *stream) {
+func (e *epoch) abandon(s *labelindex.Stream) {
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if service := s.def.labels.Get(labelServiceName); e.current[service] == s.partition {
+	if service := s.Def.Labels.Get(labelindex.LabelServiceName); e.current[service] == s.Partition {
 		delete(e.current, service)
 	}
 }
 
 // begin notes that a row is about to be written: windows that hold its time are
 // not merged any more. The note is in the log before the row.
-func (e *epoch) begin(db *DB, s *stream, t int64) error {
+func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	f, err := e.familyStream(db, s)
@@ -233,11 +234,11 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !known {
-		s.noted.add(hour, slot)
+		s.Noted.Add(hour, slot)
 		e.note(s, hour, slot)
 	}
 	now := momentNow()
-	for _, s := range []*stream{s, f} {
+	for _, s := range []*labelindex.Stream{s, f} {
 		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
 		if day.dirty == 0 {
 			e.days++
@@ -256,7 +257,7 @@ func (e *epoch) begin(db *DB, s *stream, t int64) error {
 // noteRow adds to a batch what has to be on disk before a row of a stream, which
 // has a family, and reports whether the index knows its slot. What it makes of
 // the hour keeps the streams from being retired.
-func (e *epoch) noteRow(b *pebble.Batch, s, f *stream, t int64) (known bool, err error) {
+func (e *epoch) noteRow(b *pebble.Batch, s, f *labelindex.Stream, t int64) (known bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t <= e.refused {
@@ -264,32 +265,32 @@ func (e *epoch) noteRow(b *pebble.Batch, s, f *stream, t int64) (known bool, err
 			storeerr.ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
 	}
 	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
-	for _, s := range []*stream{s, f} {
-		if e.live[s.id] == nil { // retired since it was looked up
+	for _, s := range []*labelindex.Stream{s, f} {
+		if e.live[s.ID] == nil { // retired since it was looked up
 			e.addLive(s)
 		}
 		if o := e.openHour(s, hour); o.dirty&slot == 0 {
 			e.mark(b, s, hour, o.dirty|slot)
 			for level := layout.LevelSlot; level <= layout.LevelHour; level++ {
 				end := layout.WindowEnd(level, t)
-				b.Delete(layout.WindowKey(e.id, layout.KindRow, level, s.id, end), nil)
-				b.Delete(layout.WindowKey(e.id, layout.KindPoints, level, s.id, end), nil)
+				b.Delete(layout.WindowKey(e.id, layout.KindRow, level, s.ID, end), nil)
+				b.Delete(layout.WindowKey(e.id, layout.KindPoints, level, s.ID, end), nil)
 			}
 		}
 		if e.openHour(s, wholeDay).dirty == 0 {
 			e.mark(b, s, wholeDay, 1)
-			b.Delete(layout.WindowKey(e.id, layout.KindRow, layout.LevelDay, s.id, layout.WindowEnd(layout.LevelDay, t)), nil)
+			b.Delete(layout.WindowKey(e.id, layout.KindRow, layout.LevelDay, s.ID, layout.WindowEnd(layout.LevelDay, t)), nil)
 		}
 	}
-	if known = s.noted.hour(hour)&slot != 0; !known {
-		pending := e.hours[hour].slotsOf(s.id) | slot
-		b.Set(layout.PendingKey(e.id, hour, s.id), binary.AppendUvarint(nil, uint64(pending)), nil)
+	if known = s.Noted.Hour(hour)&slot != 0; !known {
+		pending := e.hours[hour].slotsOf(s.ID) | slot
+		b.Set(layout.PendingKey(e.id, hour, s.ID), binary.AppendUvarint(nil, uint64(pending)), nil)
 	}
 	return known, nil
 }
 
-func (e *epoch) openHour(s *stream, hour uint8) *openHour {
-	id := hourID{s.id, hour}
+func (e *epoch) openHour(s *labelindex.Stream, hour uint8) *openHour {
+	id := hourID{s.ID, hour}
 	o := e.open[id]
 	if o == nil {
 		o = &openHour{}
@@ -299,15 +300,15 @@ func (e *epoch) openHour(s *stream, hour uint8) *openHour {
 }
 
 // mark writes which windows are to be merged. The hour stays open.
-func (e *epoch) mark(b *pebble.Batch, s *stream, hour uint8, dirty uint16) {
-	b.Set(layout.DirtyKey(e.id, s.id, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
+func (e *epoch) mark(b *pebble.Batch, s *labelindex.Stream, hour uint8, dirty uint16) {
+	b.Set(layout.DirtyKey(e.id, s.ID, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
 }
 
 // finish ends what begin began.
-func (e *epoch) finish(s *stream, t int64) {
+func (e *epoch) finish(s *labelindex.Stream, t int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, id := range []uint32{s.id, s.family.id} {
+	for _, id := range []uint32{s.ID, s.Family.ID} {
 		for _, hour := range []uint8{layout.HourOf(t), wholeDay} {
 			e.open[hourID{id, hour}].flying--
 		}

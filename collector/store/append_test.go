@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -51,7 +52,7 @@ func TestAppendRefusesBadProfiles(t *testing.T) {
 			p.Pprof.TimeNanos = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
 		}},
 		{"labels: __name__ is missing", func(p *profile.Profile) { p.Labels = labels.FromStrings("a", "b") }},
-		{"labels: \"a\"=\"\\xff\" is not UTF-8", func(p *profile.Profile) { p.Labels = labels.FromStrings(labelName, "cpu", "a", "\xff") }},
+		{"labels: \"a\"=\"\\xff\" is not UTF-8", func(p *profile.Profile) { p.Labels = labels.FromStrings(labelindex.LabelName, "cpu", "a", "\xff") }},
 	}
 	ctx := context.Background()
 	db := open(t, t.TempDir(), func(o *Options) { o.Retention = 30 * 24 * time.Hour })
@@ -131,7 +132,7 @@ func TestLabelsAreThoseOfPyroscope(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	require.NoError(t, db.Append(ctx, []profile.Profile{
-		cpu(folded(midnight.Add(time.Hour), "main 1"), labelServiceName, "app", "__delta__", "false", "__type__", "mine", "empty", ""),
+		cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, "app", "__delta__", "false", "__type__", "mine", "empty", ""),
 	}))
 	got, err := db.Labels(ctx, nil, everything(`{__type__="cpu"}`).Matchers, 0, 0)
 	require.NoError(t, err)
@@ -223,7 +224,7 @@ func TestCallsAfterCloseFail(t *testing.T) {
 func TestCanceledCalls(t *testing.T) {
 	db := open(t, t.TempDir())
 	for i := range 5 {
-		p := cpu(folded(midnight.Add(time.Hour), "main 1"), labelServiceName, fmt.Sprint(i))
+		p := cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, fmt.Sprint(i))
 		require.NoError(t, db.Append(context.Background(), []profile.Profile{p}))
 	}
 	ctx, cancel := context.WithCancel(context.Background())

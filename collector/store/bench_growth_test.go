@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -129,7 +130,7 @@ func benchmarkGrown(b *testing.B, g *grown) {
 		return err
 	})
 	measureQuery(b, db, "Points=240", func(i int) error {
-		_, err := db.Points(ctx, SeriesRequest{Selection: sel(i), Step: g.end / 240, GroupBy: []string{labelServiceName}})
+		_, err := db.Points(ctx, SeriesRequest{Selection: sel(i), Step: g.end / 240, GroupBy: []string{labelindex.LabelServiceName}})
 		return err
 	})
 	measureQuery(b, db, "LabelValues", func(i int) error {
@@ -298,8 +299,8 @@ func benchmarkChurn(b *testing.B, db *DB, length time.Duration, selector string)
 		}},
 		{"LabelValues=pod", values("pod")},
 		{"LabelValues=namespace", values("namespace")},
-		{"LabelValues=type", values(labelProfileType)},
-		{"Series=service_name,type", series(labelServiceName, labelProfileType)},
+		{"LabelValues=type", values(labelindex.LabelProfileType)},
+		{"Series=service_name,type", series(labelindex.LabelServiceName, labelindex.LabelProfileType)},
 		{"Series", series()},
 	} {
 		answers := 0

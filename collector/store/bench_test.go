@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -78,7 +79,7 @@ func BenchmarkDropHour(b *testing.B) {
 				for i := range 1000 {
 					for hour := range 2 {
 						p := folded(midnight.Add(time.Duration(hour)*time.Hour+time.Minute), "main 1")
-						ps = append(ps, cpu(p, labelServiceName, "app", "pod", fmt.Sprint(first+i)))
+						ps = append(ps, cpu(p, labelindex.LabelServiceName, "app", "pod", fmt.Sprint(first+i)))
 					}
 				}
 				require.NoError(b, db.Append(ctx, ps))

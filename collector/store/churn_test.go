@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -53,7 +54,7 @@ func (c churn) profile(pod int, at time.Time) profile.Profile {
 	service := pod % c.services
 	hash := uint32(pod) * 2654435761
 	return cpu(folded(at, fmt.Sprintf("main;serve;handle%d 3", pod%5), "main;gc 1"),
-		labelServiceName, fmt.Sprintf("service-%02d", service),
+		labelindex.LabelServiceName, fmt.Sprintf("service-%02d", service),
 		"namespace", fmt.Sprintf("ns-%d", service%4),
 		"pod", fmt.Sprintf("service-%02d-%08x-%05d", service, hash, pod),
 		"instance", fmt.Sprintf("10.%d.%d.%d:8080", pod>>16, pod>>8&255, pod&255),

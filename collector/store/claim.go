@@ -11,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -88,7 +89,7 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 		if !p.identified {
 			continue
 		}
-		key = p.def.append(key[:0])
+		key = p.def.Append(key[:0])
 		id := idClaim{xxhash.Sum64(key), p.id}
 		if p.duplicate = seen[id]; !p.duplicate {
 			seen[id] = true
@@ -105,8 +106,8 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 // stored reports whether a stream has a piece's ID already, or had it on the day
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
-func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
-	found, err := db.has(layout.IDKey(e.id, s.id, p.id))
+func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
+	found, err := db.has(layout.IDKey(e.id, s.ID, p.id))
 	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
 		return found, err
 	}
@@ -119,7 +120,7 @@ func (db *DB) stored(e *epoch, s *stream, p *piece) (bool, error) {
 	if before == nil || err != nil {
 		return false, err
 	}
-	return db.has(layout.IDKey(e.id-1, before.id, p.id))
+	return db.has(layout.IDKey(e.id-1, before.ID, p.id))
 }
 
 // has reports whether there is a key that can be read.
@@ -135,13 +136,13 @@ func (db *DB) has(key []byte) (bool, error) {
 }
 
 // lookFor returns the stream of a definition, nil if there is none.
-func (e *epoch) lookFor(db *DB, def *definition) (*stream, error) {
+func (e *epoch) lookFor(db *DB, def *labelindex.Definition) (*labelindex.Stream, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	partition, ok := e.current[def.labels.Get(labelServiceName)]
+	partition, ok := e.current[def.Labels.Get(labelindex.LabelServiceName)]
 	if !ok {
 		return nil, nil
 	}
-	s, _, err := e.find(db, string(def.append(nil)), partition)
+	s, _, err := e.find(db, string(def.Append(nil)), partition)
 	return s, err
 }

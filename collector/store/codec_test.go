@@ -11,6 +11,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -175,11 +176,11 @@ func TestSegmentRoundTrip(t *testing.T) {
 }
 
 func TestStreamRoundTrip(t *testing.T) {
-	in := definition{
-		labels: labels.FromStrings("__name__", "memory", "service_name", "ä"),
-		period: valueType{"space", "bytes"}, types: []valueType{{"alloc", "bytes"}, {"inuse", "bytes"}},
+	in := labelindex.Definition{
+		Labels: labels.FromStrings("__name__", "memory", "service_name", "ä"),
+		Period: labelindex.ValueType{Name: "space", Unit: "bytes"}, Types: []labelindex.ValueType{{Name: "alloc", Unit: "bytes"}, {Name: "inuse", Unit: "bytes"}},
 	}
-	partition, out, err := readStream(appendStream(nil, 7, &in))
+	partition, out, err := labelindex.ReadStream(labelindex.AppendStream(nil, 7, &in))
 	require.NoError(t, err)
 	require.EqualValues(t, 7, partition)
 	require.Equal(t, in, out)
@@ -270,48 +271,48 @@ func FuzzSegment(f *testing.F) {
 }
 
 func FuzzTable(f *testing.F) {
-	b := newTableBuilder()
+	b := labelindex.NewTableBuilder()
 	for i := range uint32(20) {
-		def := definition{
-			labels: labels.FromStrings(labelServiceName, "app", "pod", fmt.Sprint(i), "zone", fmt.Sprint(i%3)),
-			period: valueType{"cpu", "ns"}, types: []valueType{{"cpu", "ns"}},
+		def := labelindex.Definition{
+			Labels: labels.FromStrings(labelindex.LabelServiceName, "app", "pod", fmt.Sprint(i), "zone", fmt.Sprint(i%3)),
+			Period: labelindex.ValueType{Name: "cpu", Unit: "ns"}, Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}},
 		}
-		b.add(3*i, i%2, &def, uint16(1+i))
+		b.Add(3*i, i%2, &def, uint16(1+i))
 	}
-	b.encode(func(name string, value []byte) { f.Add(value[:len(value)-4], name == "") })
+	b.Encode(func(name string, value []byte) { f.Add(value[:len(value)-4], name == "") })
 	f.Fuzz(func(t *testing.T, data []byte, head bool) {
 		if !head {
-			if c, err := decodeLabelColumn(appendSum(data), 20); err == nil {
+			if c, err := labelindex.DecodeLabelColumn(labelindex.AppendSum(data), 20); err == nil {
 				for row := range uint32(20) {
-					c.value(row)
+					c.Value(row)
 				}
 			}
 			return
 		}
-		table, err := decodeTable(appendSum(data))
+		table, err := labelindex.DecodeTable(labelindex.AppendSum(data))
 		if err != nil {
 			return
 		}
-		p, err := table.pick(nil, allSlots)
-		if err != nil || len(p.rows) > len(table.streams) {
-			t.Fatalf("picked %d of %d rows, %v", len(p.rows), len(table.streams), err)
+		p, err := table.Pick(nil, labelindex.AllSlots)
+		if err != nil || len(p.Rows) > len(table.Streams) {
+			t.Fatalf("picked %d of %d rows, %v", len(p.Rows), len(table.Streams), err)
 		}
-		table.eachType(&p, func(labels.Labels) {})
+		table.EachType(&p, func(labels.Labels) {})
 	})
 }
 
 func FuzzStream(f *testing.F) {
-	f.Add(appendStream(nil, 1, &definition{labels: labels.FromStrings("a", "b"), types: []valueType{{"cpu", "ns"}}}))
+	f.Add(labelindex.AppendStream(nil, 1, &labelindex.Definition{Labels: labels.FromStrings("a", "b"), Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		partition, def, err := readStream(data)
+		partition, def, err := labelindex.ReadStream(data)
 		if err != nil {
 			return
 		}
-		for i := range def.types {
-			def.seriesLabels(i)
+		for i := range def.Types {
+			def.SeriesLabels(i)
 		}
-		_, again, err := readStream(appendStream(nil, partition, &def))
-		if err != nil || again.labels.String() != def.labels.String() {
+		_, again, err := labelindex.ReadStream(labelindex.AppendStream(nil, partition, &def))
+		if err != nil || again.Labels.String() != def.Labels.String() {
 			t.Fatalf("%v: %v, then %v", err, def, again)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 // crashProfile is the nth profile of the crash test. Each has a stacktrace of
 // its own, so that the dictionary grows with every one of them.
 func crashProfile(n int) profile.Profile {
-	p := cpu(folded(crashTime(n), fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
+	p := cpu(folded(crashTime(n), fmt.Sprintf("main;common;own%d %d", n, n%7+1), "main;common 1"), labelindex.LabelServiceName, fmt.Sprint("s", n%3), "pod", fmt.Sprint(n%5))
 	p.ID = fmt.Sprint(n)
 	return p
 }

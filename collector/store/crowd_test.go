@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -62,7 +63,7 @@ func crowded(t *testing.T, queryBytes int64) *DB {
 				for range 60 {
 					stacks = append(stacks, fmt.Sprintf("main;a%d;b%d;c%d %d", r.IntN(20), r.IntN(50), r.IntN(300), 1+r.IntN(9)))
 				}
-				ls := []string{labelServiceName, fmt.Sprint("s", service), "pod", fmt.Sprintf("s%d-%d", service, pod)}
+				ls := []string{labelindex.LabelServiceName, fmt.Sprint("s", service), "pod", fmt.Sprintf("s%d-%d", service, pod)}
 				p := folded(at, stacks...)
 				p.DurationNanos = int64(10 * time.Second)
 				require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, ls...)}))
@@ -113,11 +114,11 @@ func TestACrowdIsAnswered(t *testing.T) {
 			return err
 		},
 		func(ctx context.Context) error {
-			_, err := db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{labelServiceName}, Exemplars: true})
+			_, err := db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{labelindex.LabelServiceName}, Exemplars: true})
 			return err
 		},
 		func(ctx context.Context) error {
-			return db.UseLabels(ctx, nil, nil, 0, 0, func(*LabelSets) error { return nil })
+			return db.UseLabels(ctx, nil, nil, 0, 0, func(*labelindex.LabelSets) error { return nil })
 		},
 		func(ctx context.Context) error { _, err := db.LabelValues(ctx, "pod", nil, 0, 0); return err },
 	}
@@ -165,7 +166,7 @@ func TestLargePanelsTakeTurns(t *testing.T) {
 	// A panel's groups take 0.35 of the memory.
 	db := open(t, t.TempDir(), func(o *Options) { o.QueryBytes = pods * steps * stepBytes * 20 / 7 })
 	for pod := range pods {
-		p := cpu(folded(midnight.Add(time.Hour), "main 1"), labelServiceName, "app", "pod", fmt.Sprint(pod))
+		p := cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	r := SeriesRequest{Selection: everything(), GroupBy: []string{"pod"}, Step: time.Minute}

@@ -20,6 +20,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
@@ -33,7 +34,7 @@ const damageProfiles = 900
 func damageProfile(n int) profile.Profile {
 	name := fmt.Sprintf("%0200d", n) // so that there are many blocks
 	p := cpu(folded(damageTime(n), fmt.Sprintf("main;common;own%s %d", name, n%7+1), "main;common 1"),
-		labelServiceName, fmt.Sprint("s", n/5%3), "pod", fmt.Sprint(n%5))
+		labelindex.LabelServiceName, fmt.Sprint("s", n/5%3), "pod", fmt.Sprint(n%5))
 	p.ID = fmt.Sprint(n)
 	if n%3 == 0 {
 		at := int64(len(p.Pprof.StringTable))
@@ -82,7 +83,7 @@ func makeDamageStore(t *testing.T, dir string) {
 	families := 0
 	for _, id := range db.epochsBetween(0, 1<<62) {
 		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
-			if _, def, err := readStream(value); err == nil && def.isFamily() {
+			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsFamily() {
 				families++
 			}
 			return nil
@@ -449,7 +450,7 @@ func TestAppendsWhereTheDayIsUnreadable(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	own := func(n int) profile.Profile {
-		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelServiceName, fmt.Sprint("s", n%3), "run", fmt.Sprint(n/10))
+		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelindex.LabelServiceName, fmt.Sprint("s", n%3), "run", fmt.Sprint(n/10))
 	}
 	for run := range 4 {
 		db := open(t, dir)
@@ -493,7 +494,7 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	day := func(n int) profile.Profile {
-		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelServiceName, "a")
+		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelindex.LabelServiceName, "a")
 	}
 	db := open(t, dir)
 	require.NoError(t, db.pebble.Flush()) // the store's own keys, which follow those of all days
@@ -513,7 +514,7 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 	require.Len(t, db.Damage(), 1)
 	require.Equal(t, filepath.Base(tables[0]), db.Damage()[0].File)
 	require.NoError(t, db.Writable())
-	next := cpu(folded(midnight.Add(25*time.Hour), "main;next 1"), labelServiceName, "a")
+	next := cpu(folded(midnight.Add(25*time.Hour), "main;next 1"), labelindex.LabelServiceName, "a")
 	require.NoError(t, db.Append(ctx, []profile.Profile{next}))
 	require.NoError(t, db.dropEpoch(ctx, layout.EpochOf(ms(midnight)+1), "test"))
 	require.NoError(t, db.maintain(ctx, 0))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -189,19 +190,19 @@ func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) 
 // streamsIn lists the streams that have profiles in some hours, and those of their
 // families.
 func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
-	var seen streamSet
+	var seen labelindex.StreamSet
 	add := func(id uint32) {
-		if seen.add(id) {
+		if seen.Add(id) {
 			ids = append(ids, id)
 		}
 	}
-	families := map[familyKey]kind{}
+	families := map[familyKey]labelindex.Kind{}
 	for hour := from; hour < to; hour++ {
-		err := db.eachTableOf(e, hour, func(t *table) error {
-			for row, id := range t.streams {
+		err := db.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+			for row, id := range t.Streams {
 				add(id)
-				k := t.kinds[t.kindOf[row]]
-				families[familyKey{t.partitions[row], string(k.def.append(nil))}] = k
+				k := t.Kinds[t.KindOf[row]]
+				families[familyKey{t.Partitions[row], string(k.Def.Append(nil))}] = k
 			}
 			return nil
 		})

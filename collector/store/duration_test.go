@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
@@ -37,7 +38,7 @@ func (l lasting) in(lo, hi int64) float64 {
 func (l lasting) profile() profile.Profile {
 	p := folded(time.UnixMilli(l.at), fmt.Sprintf("%s %d", l.stack, l.value/1e7))
 	p.DurationNanos = l.duration * 1e6
-	return cpu(p, labelServiceName, "s"+l.pod, "pod", l.pod)
+	return cpu(p, labelindex.LabelServiceName, "s"+l.pod, "pod", l.pod)
 }
 
 func randomLasting(r *rand.Rand) lasting {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -22,7 +23,7 @@ func edgesStore(t *testing.T) (db *DB, total func(lo, hi int, pods int, without 
 	for n := 1; n <= 90; n++ {
 		for pod := range 2 {
 			p := folded(midnight.Add(time.Duration(n)*10*time.Second), fmt.Sprintf("main;f%d %d", n%7, n))
-			ps = append(ps, cpu(p, labelServiceName, "app", "pod", fmt.Sprint(pod)))
+			ps = append(ps, cpu(p, labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod)))
 		}
 	}
 	require.NoError(t, db.Append(context.Background(), ps))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -28,17 +29,17 @@ type epoch struct {
 	// below change: a write may wait for the disk for long.
 	grow       sync.Mutex
 	mu         sync.RWMutex
-	writers    int                  // appends that are under way
-	dropped    bool                 // or about to be, once there are no writers
-	refused    int64                // appends up to this time, ms, whose rows are dropped, or about to be
-	services   map[uint32]string    // by partition; "" if there is none
-	partitions uint32               // number of the next one
-	current    map[string]uint32    // service name to the partition that grows
-	next       uint32               // number of the next stream
-	live       map[uint32]*stream   // by number
-	byHash     map[uint64]*stream   // the live ones, by the hash of the definition's encoding
-	families   map[familyKey]uint32 // streams of families that queries asked for
-	longest    map[uint32]int64     // by partition: the longest time that a row covers, ms
+	writers    int                           // appends that are under way
+	dropped    bool                          // or about to be, once there are no writers
+	refused    int64                         // appends up to this time, ms, whose rows are dropped, or about to be
+	services   map[uint32]string             // by partition; "" if there is none
+	partitions uint32                        // number of the next one
+	current    map[string]uint32             // service name to the partition that grows
+	next       uint32                        // number of the next stream
+	live       map[uint32]*labelindex.Stream // by number
+	byHash     map[uint64]*labelindex.Stream // the live ones, by the hash of the definition's encoding
+	families   map[familyKey]uint32          // streams of families that queries asked for
+	longest    map[uint32]int64              // by partition: the longest time that a row covers, ms
 	// defaultLongest is that of the others. It is not 0 if some cannot be read.
 	defaultLongest  int64
 	unreadableMarks bool // some marks of windows to be merged cannot be read
@@ -210,7 +211,7 @@ func (e *epoch) keep(db *DB) {
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	gone := db.horizonOf(id).hours(id)
 	e := &epoch{
-		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*stream{}, byHash: map[uint64]*stream{},
+		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{},
 		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
 		refused: gone.times(id)[layout.LevelFine],
 	}
@@ -264,7 +265,7 @@ func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) 
 // look where nothing is does no harm.
 func (e *epoch) noteAll(db *DB, unread gap) error {
 	all, err := db.fullTable(e.id)
-	if err != nil || len(all.streams) == 0 {
+	if err != nil || len(all.Streams) == 0 {
 		return err
 	}
 	first, last := uint8(0), uint8(layout.HoursPerEpoch-1)
@@ -276,9 +277,9 @@ func (e *epoch) noteAll(db *DB, unread gap) error {
 	}
 	for hour := first; hour <= last; hour++ {
 		if e.hours[hour].table == nil {
-			e.hours[hour].table = newTableBuilder()
+			e.hours[hour].table = labelindex.NewTableBuilder()
 		}
-		if err := e.hours[hour].table.addTable(all); err != nil {
+		if err := e.hours[hour].table.AddTable(all); err != nil {
 			return err
 		}
 	}
@@ -357,7 +358,7 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 	}
 	slots := db.readSlots(key, value)
 	e.note(s, key[5], slots)
-	s.noted.add(key[5], slots)
+	s.Noted.Add(key[5], slots)
 	return nil
 }
 
@@ -379,7 +380,7 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	if s == nil || err != nil {
 		return err
 	}
-	e.open[hourID{s.id, key[9]}] = &openHour{dirty: db.readSlots(key, value)}
+	e.open[hourID{s.ID, key[9]}] = &openHour{dirty: db.readSlots(key, value)}
 	return nil
 }
 
@@ -387,10 +388,10 @@ func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 // where nothing is, or to merge once more, does no harm.
 func (db *DB) readSlots(key, value []byte) uint16 {
 	r := bitpack.Decoder{Data: value}
-	slots := r.Below(allSlots+1, "slots")
+	slots := r.Below(labelindex.AllSlots+1, "slots")
 	if err := r.End(); err != nil {
 		db.corrupt(fmt.Errorf("read slots %x: %w", key, err))
-		return allSlots
+		return labelindex.AllSlots
 	}
 	return uint16(slots)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -36,49 +37,49 @@ type member struct {
 const minFamily = 2
 
 // familyOf is the definition of the family of streams of a kind and a service.
-func familyOf(k *kind, service string) definition {
-	b := labels.NewBuilder(k.def.labels)
-	b.Set(labelServiceName, service)
-	b.Set(familyLabel, "1")
-	return definition{labels: b.Labels(), period: k.def.period, types: k.def.types}
+func familyOf(k *labelindex.Kind, service string) labelindex.Definition {
+	b := labels.NewBuilder(k.Def.Labels)
+	b.Set(labelindex.LabelServiceName, service)
+	b.Set(labelindex.FamilyLabel, "1")
+	return labelindex.Definition{Labels: b.Labels(), Period: k.Def.Period, Types: k.Def.Types}
 }
 
 // familyKeyOf is what the family of a partition's stream is found by.
-func familyKeyOf(partition uint32, d *definition) familyKey {
-	k := newKind(d)
-	f := familyOf(&k, d.labels.Get(labelServiceName))
-	return familyKey{partition, string(f.append(nil))}
+func familyKeyOf(partition uint32, d *labelindex.Definition) familyKey {
+	k := labelindex.NewKind(d)
+	f := familyOf(&k, d.Labels.Get(labelindex.LabelServiceName))
+	return familyKey{partition, string(f.Append(nil))}
 }
 
 // familyStream returns the stream of a stream's family, which it makes if there
 // is none. The caller holds grow, and not the lock.
-func (e *epoch) familyStream(db *DB, s *stream) (*stream, error) {
+func (e *epoch) familyStream(db *DB, s *labelindex.Stream) (*labelindex.Stream, error) {
 	e.mu.RLock()
-	f := s.family
+	f := s.Family
 	if f != nil {
-		if live := e.live[f.id]; live != nil {
+		if live := e.live[f.ID]; live != nil {
 			f = live
 		}
 	}
 	e.mu.RUnlock()
 	if f == nil {
-		k := newKind(&s.def)
-		def := familyOf(&k, s.def.labels.Get(labelServiceName))
+		k := labelindex.NewKind(&s.Def)
+		def := familyOf(&k, s.Def.Labels.Get(labelindex.LabelServiceName))
 		var err error
-		if f, err = e.lookUp(db, &def, s.partition); err != nil {
+		if f, err = e.lookUp(db, &def, s.Partition); err != nil {
 			return nil, err
 		}
 	}
-	if f != s.family {
+	if f != s.Family {
 		e.mu.Lock()
-		s.family = f
+		s.Family = f
 		e.mu.Unlock()
 	}
 	return f, nil
 }
 
 // findFamily finds the stream of a kind's family for a query.
-func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, err error) {
+func (db *DB) findFamily(epoch, partition uint32, k *labelindex.Kind) (id uint32, ok bool, err error) {
 	u, err := db.epoch(epoch)
 	if err != nil {
 		return 0, false, err
@@ -92,7 +93,7 @@ func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, 
 		return 0, false, nil
 	}
 	def := familyOf(k, service)
-	key := string(def.append(nil))
+	key := string(def.Append(nil))
 	if f, ok := e.families[familyKey{partition, key}]; ok {
 		return f, true, nil
 	}
@@ -103,9 +104,9 @@ func (db *DB) findFamily(epoch, partition uint32, k *kind) (id uint32, ok bool, 
 	if e.families == nil {
 		e.families = map[familyKey]uint32{}
 	}
-	e.families[familyKey{partition, key}] = s.id
+	e.families[familyKey{partition, key}] = s.ID
 	e.bytes += int64(len(key)) + 64
-	return s.id, true, nil
+	return s.ID, true, nil
 }
 
 type familyKey struct {
@@ -125,10 +126,10 @@ type memberLists struct {
 func newMemberLists(db *DB, e *epoch) *memberLists { return &memberLists{db: db, epoch: e} }
 
 // of lists the members of a family's stream, hour by hour.
-func (l *memberLists) of(s *stream, from, to uint8) (*family, error) {
-	f := &family{stream: s.id, known: true}
-	k := newKind(&s.def)
-	key := familyKey{s.partition, string(k.def.append(nil))}
+func (l *memberLists) of(s *labelindex.Stream, from, to uint8) (*family, error) {
+	f := &family{stream: s.ID, known: true}
+	k := labelindex.NewKind(&s.Def)
+	key := familyKey{s.Partition, string(k.Def.Append(nil))}
 	for hour := from; hour < to; hour++ {
 		if l.hours[hour] == nil {
 			if err := l.read(hour); err != nil {
@@ -143,14 +144,14 @@ func (l *memberLists) of(s *stream, from, to uint8) (*family, error) {
 // read reads the tables of an hour.
 func (l *memberLists) read(hour uint8) error {
 	lists := map[familyKey][]member{}
-	err := l.db.eachTableOf(l.epoch, hour, func(t *table) error {
-		kinds := make([]string, len(t.kinds))
-		for i := range t.kinds {
-			kinds[i] = string(t.kinds[i].def.append(nil))
+	err := l.db.eachTableOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
+		kinds := make([]string, len(t.Kinds))
+		for i := range t.Kinds {
+			kinds[i] = string(t.Kinds[i].Def.Append(nil))
 		}
-		for row, stream := range t.streams {
-			key := familyKey{t.partitions[row], kinds[t.kindOf[row]]}
-			lists[key] = append(lists[key], member{stream, t.slots[row]})
+		for row, stream := range t.Streams {
+			key := familyKey{t.Partitions[row], kinds[t.KindOf[row]]}
+			lists[key] = append(lists[key], member{stream, t.Slots[row]})
 		}
 		return nil
 	})
@@ -168,9 +169,9 @@ func (f *family) add(hour uint8, stream uint32, slots uint16) {
 // active lists the streams that have profiles in a part of an epoch, in order,
 // with the part of it from the first to the last of their slots.
 func (f *family) active(epoch uint32, lo, hi int64) (out []activeStream) {
-	set := slotsBetween(epoch, lo+1, hi)
+	set := labelindex.SlotsBetween(epoch, lo+1, hi)
 	for hour := range uint8(layout.HoursPerEpoch) {
-		mask := set.hour(hour)
+		mask := set.Hour(hour)
 		if mask == 0 {
 			continue
 		}

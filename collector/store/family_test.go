@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -24,7 +25,7 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 	clock := func(o *Options) { o.Now = func() time.Time { return midnight.Add(30 * time.Hour) } }
 	db := open(t, dir, clock)
 	add := func(pod int, at time.Duration) {
-		p := cpu(folded(midnight.Add(at), fmt.Sprintf("main;pod%d 1", pod)), labelServiceName, "app", "pod", fmt.Sprint(pod))
+		p := cpu(folded(midnight.Add(at), fmt.Sprintf("main;pod%d 1", pod)), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	for hour := range 24 {
@@ -77,9 +78,9 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 		return out
 	}
 	require.Equal(t, points(`{pod!=""}`), points(`{}`))
-	require.Equal(t, points(`{pod!=""}`, labelServiceName, labelUnit), points(`{}`, labelServiceName, labelUnit))
+	require.Equal(t, points(`{pod!=""}`, labelindex.LabelServiceName, labelindex.LabelUnit), points(`{}`, labelindex.LabelServiceName, labelindex.LabelUnit))
 	require.Len(t, points(`{}`, "pod"), pods)
-	require.Equal(t, labels.FromStrings(labelServiceName, "app"), points(`{}`, labelServiceName)[0].Labels)
+	require.Equal(t, labels.FromStrings(labelindex.LabelServiceName, "app"), points(`{}`, labelindex.LabelServiceName)[0].Labels)
 
 	add(pods, 90*time.Minute) // late, and of a new pod
 	rows, total = read(`{}`, 0, 24*time.Hour)
@@ -96,7 +97,7 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 
 	names, err := db.LabelNames(ctx, nil, 0, 0)
 	require.NoError(t, err)
-	require.NotContains(t, names, familyLabel)
+	require.NotContains(t, names, labelindex.FamilyLabel)
 }
 
 // Points of which one sample type cannot be read add nothing.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -141,7 +142,7 @@ func (b *pprofBuilder) sample(locations [][]string, values ...int64) *googlev1.S
 
 // cpu is a profile to append, with labels as name and value in turn.
 func cpu(p *googlev1.Profile, ls ...string) profile.Profile {
-	return profile.Profile{Labels: labels.FromStrings(append([]string{labelName, "process_cpu"}, ls...)...), Pprof: p}
+	return profile.Profile{Labels: labels.FromStrings(append([]string{labelindex.LabelName, "process_cpu"}, ls...)...), Pprof: p}
 }
 
 // sameAt is a profile of another time that shares all else with p.
@@ -246,7 +247,7 @@ func (w *workload) profile(service, pod, n int, at time.Time) profile.Profile {
 	for _, i := range picked {
 		b.sample(s.stacks[i], counts[i], counts[i]*1e7)
 	}
-	return cpu(b.p, labelServiceName, s.name, "pod", fmt.Sprintf("%s-%d", s.name, pod),
+	return cpu(b.p, labelindex.LabelServiceName, s.name, "pod", fmt.Sprintf("%s-%d", s.name, pod),
 		"namespace", fmt.Sprintf("ns-%d", service%4), "region", "eu-west-1")
 }
 

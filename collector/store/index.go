@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -22,9 +23,9 @@ import (
 
 // An indexHour is the part of an hour's table that is not on disk.
 type indexHour struct {
-	table *tableBuilder // grows; nil if there is nothing
+	table *labelindex.TableBuilder // grows; nil if there is nothing
 	// writing is what is being written as a table, and does not change.
-	writing *tableBuilder
+	writing *labelindex.TableBuilder
 	last    time.Time // when the table grew
 }
 
@@ -33,7 +34,7 @@ type indexHour struct {
 const maxIndexRows = 1 << 16
 
 func (h *indexHour) slotsOf(stream uint32) uint16 {
-	return h.table.slotsOf(stream) | h.writing.slotsOf(stream)
+	return h.table.SlotsOf(stream) | h.writing.SlotsOf(stream)
 }
 
 // tableID is the cache's key of an hour's table.
@@ -46,7 +47,7 @@ func tableID(epoch uint32, hour uint8) budget.Key {
 // several tables of an epoch. With reach also
 // those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
 // called again with a table in the place of the corrupt one.
-func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *table, slots uint16, hour uint8) error) error {
+func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
 	for _, id := range db.epochsBetween(start, end) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -59,10 +60,10 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 		if reach {
 			from = db.reach(id, start)
 		}
-		set := slotsBetween(id, from, end)
+		set := labelindex.SlotsBetween(id, from, end)
 		for hour := range uint8(layout.HoursPerEpoch) {
-			if slots := set.hour(hour); err == nil && slots != 0 {
-				err = db.eachTableOf(e.Value, hour, func(t *table) error { return fn(id, t, slots, hour) })
+			if slots := set.Hour(hour); err == nil && slots != 0 {
+				err = db.eachTableOf(e.Value, hour, func(t *labelindex.HourIndex) error { return fn(id, t, slots, hour) })
 			}
 		}
 		e.Release()
@@ -76,16 +77,16 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 // eachTableOf calls fn for the tables of an hour: first those in memory, under
 // the epoch's lock, then the one on disk. What moves to disk in between is seen
 // twice, and never missed.
-func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
+func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) error) error {
 	if err := e.eachGrowing(hour, fn); err != nil {
 		return err
 	}
-	u, err := budget.Acquire[*table](db.cache, tableID(e.id, hour), func() (budget.Item, error) { return db.loadTable(e.id, hour) })
+	u, err := budget.Acquire[*labelindex.HourIndex](db.cache, tableID(e.id, hour), func() (budget.Item, error) { return db.loadTable(e.id, hour) })
 	if err != nil {
 		return err
 	}
 	defer u.Release()
-	if len(u.Value.streams) == 0 {
+	if len(u.Value.Streams) == 0 {
 		return nil
 	}
 	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
@@ -100,15 +101,15 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*table) error) error {
 }
 
 // eachGrowing calls fn for the parts of an hour's table that are in memory.
-func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
+func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	h := &e.hours[hour]
-	for _, t := range []*tableBuilder{h.table, h.writing} {
+	for _, t := range []*labelindex.TableBuilder{h.table, h.writing} {
 		if t == nil {
 			continue
 		}
-		if err := fn(&t.table); err != nil {
+		if err := fn(&t.HourIndex); err != nil {
 			return err
 		}
 	}
@@ -118,24 +119,24 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*table) error) error {
 // loadTable reads an hour's table, which is empty if there is none. In the place
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
-func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
+func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
 	value, closer, err := db.get(layout.TableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return &table{bytes: 256}, nil
+		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
 	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err)
 	}
-	var t *table
+	var t *labelindex.HourIndex
 	if err == nil {
-		t, err = decodeTable(value)
+		t, err = labelindex.DecodeTable(value)
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
 		db.corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
 		return db.fullTable(epoch)
 	}
-	t.read = func(name string) (*labelColumn, error) {
+	t.Read = func(name string) (*labelindex.LabelColumn, error) {
 		key := layout.TableKey(epoch, hour, name)
 		value, closer, err := db.get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
@@ -144,7 +145,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read column %x: %w", key, err)
 		}
-		c, err := decodeLabelColumn(value, len(t.streams))
+		c, err := labelindex.DecodeLabelColumn(value, len(t.Streams))
 		if err := errors.Join(err, closer.Close()); err != nil {
 			return nil, fmt.Errorf("read column %x: %w", key, err)
 		}
@@ -154,26 +155,26 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*table, error) {
 }
 
 // fullTable makes a table of all streams of an epoch, in all slots.
-func (db *DB) fullTable(epoch uint32) (*table, error) {
-	t := newTableBuilder()
+func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
+	t := labelindex.NewTableBuilder()
 	err := db.each(db.pebble, layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
-		if partition, def, err := readStream(value); err == nil && len(key) == 9 && !def.isFamily() {
-			t.add(binary.BigEndian.Uint32(key[5:]), partition, &def, allSlots)
+		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsFamily() {
+			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
 		}
 		return nil
 	})
-	return &t.table, withoutGaps(err)
+	return &t.HourIndex, withoutGaps(err)
 }
 
 // note adds a slot of a stream to the table in memory.
-func (e *epoch) note(s *stream, hour uint8, slots uint16) {
+func (e *epoch) note(s *labelindex.Stream, hour uint8, slots uint16) {
 	h := &e.hours[hour]
 	if h.table == nil {
-		h.table = newTableBuilder()
+		h.table = labelindex.NewTableBuilder()
 	}
-	e.bytes -= h.table.bytes
-	h.table.add(s.id, s.partition, &s.def, slots)
-	e.bytes += h.table.bytes
+	e.bytes -= h.table.Bytes
+	h.table.Add(s.ID, s.Partition, &s.Def, slots)
+	e.bytes += h.table.Bytes
 	h.last = time.Now()
 }
 
@@ -187,11 +188,11 @@ func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.D
 		e.mu.Lock()
 		h := &e.hours[hour]
 		over := layout.EpochStart(e.id)+int64(hour+1)*layout.HourMs <= now && time.Since(h.last) >= quiet
-		due := !e.dropped && h.table != nil && (over || len(h.table.streams) > maxIndexRows)
+		due := !e.dropped && h.table != nil && (over || len(h.table.Streams) > maxIndexRows)
 		if due {
 			if h.writing == nil {
 				h.writing, h.table = h.table, nil
-			} else if err := h.writing.addTable(&h.table.table); err == nil { // left by an error
+			} else if err := h.writing.AddTable(&h.table.HourIndex); err == nil { // left by an error
 				h.table = nil
 			}
 		}
@@ -212,18 +213,18 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if err != nil {
 		return err
 	}
-	if len(old.streams) > 0 {
-		t = newTableBuilder()
-		if err = t.addTable(old); errors.Is(err, storeerr.ErrCorrupt) {
+	if len(old.Streams) > 0 {
+		t = labelindex.NewTableBuilder()
+		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
 			db.corrupt(err)
 			if old, err = db.fullTable(e.id); err != nil {
 				return err
 			}
-			t = newTableBuilder()
-			err = t.addTable(old)
+			t = labelindex.NewTableBuilder()
+			err = t.AddTable(old)
 		}
 		if err == nil {
-			err = t.addTable(&h.writing.table)
+			err = t.AddTable(&h.writing.HourIndex)
 		}
 		if err != nil {
 			return err
@@ -235,14 +236,14 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if err := errors.Join(b.DeleteRange(prefix, layout.After(prefix), nil), b.DeleteRange(pending, layout.After(pending), nil)); err != nil {
 		return err
 	}
-	t.encode(func(name string, value []byte) { b.Set(layout.TableKey(e.id, hour, name), value, nil) })
+	t.Encode(func(name string, value []byte) { b.Set(layout.TableKey(e.id, hour, name), value, nil) })
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	e.mu.RLock()
 	dropped := e.dropped
 	if h.table != nil { // what came meanwhile stays noted
-		for row, stream := range h.table.streams {
-			b.Set(layout.PendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.slots[row])), nil)
+		for row, stream := range h.table.Streams {
+			b.Set(layout.PendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.Slots[row])), nil)
 		}
 	}
 	e.mu.RUnlock()
@@ -254,7 +255,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.bytes -= h.writing.bytes
+	e.bytes -= h.writing.Bytes
 	h.writing = nil
 	db.cache.Forget(tableID(e.id, hour))
 	e.keep(db)
@@ -262,11 +263,11 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 }
 
 // activeSlots are the slots in which an epoch has profiles.
-func (db *DB) activeSlots(e *epoch) (set slotSet, err error) {
+func (db *DB) activeSlots(e *epoch) (set labelindex.SlotSet, err error) {
 	for hour := range uint8(layout.HoursPerEpoch) {
-		err := db.eachTableOf(e, hour, func(t *table) error {
-			for _, slots := range t.slots {
-				set.add(hour, slots)
+		err := db.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+			for _, slots := range t.Slots {
+				set.Add(hour, slots)
 			}
 			return nil
 		})
@@ -279,10 +280,10 @@ func (db *DB) activeSlots(e *epoch) (set slotSet, err error) {
 
 // activeIn are the streams that have profiles in a slot of an epoch.
 func (db *DB) activeIn(e *epoch, slot int) (streams []uint32, err error) {
-	err = db.eachTableOf(e, uint8(slot/layout.SlotsPerHour), func(t *table) error {
-		for row, slots := range t.slots {
+	err = db.eachTableOf(e, uint8(slot/layout.SlotsPerHour), func(t *labelindex.HourIndex) error {
+		for row, slots := range t.Slots {
 			if slots>>(slot%layout.SlotsPerHour)&1 == 1 {
-				streams = append(streams, t.streams[row])
+				streams = append(streams, t.Streams[row])
 			}
 		}
 		return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -62,7 +63,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 			if r.IntN(4) == 0 {
 				at = midnight.Add(at.Sub(midnight).Truncate(5*time.Minute) + 5*time.Minute)
 			}
-			ls := []string{labelServiceName, fmt.Sprint("s", r.IntN(3)), "pod", fmt.Sprint("p-", r.IntN(40))}
+			ls := []string{labelindex.LabelServiceName, fmt.Sprint("s", r.IntN(3)), "pod", fmt.Sprint("p-", r.IntN(40))}
 			if r.IntN(2) == 0 {
 				ls = append(ls, "zone", fmt.Sprint("z", r.IntN(2)))
 			}
@@ -72,14 +73,14 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 			p := cpu(folded(at, "main 1"), ls...)
 			p.Pprof.TimeNanos = at.UnixNano()
 			if r.IntN(5) == 0 {
-				p.Labels = labels.NewBuilder(p.Labels).Set(labelName, "wall").Labels()
+				p.Labels = labels.NewBuilder(p.Labels).Set(labelindex.LabelName, "wall").Labels()
 			}
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
-			def := definition{
-				labels: p.Labels, period: valueType{"cpu", "nanoseconds"},
-				types: []valueType{{"samples", "count"}, {"cpu", "nanoseconds"}},
+			def := labelindex.Definition{
+				Labels: p.Labels, Period: labelindex.ValueType{Name: "cpu", Unit: "nanoseconds"},
+				Types: []labelindex.ValueType{{Name: "samples", Unit: "count"}, {Name: "cpu", Unit: "nanoseconds"}},
 			}
-			slow = append(slow, stored{[]labels.Labels{def.seriesLabels(0), def.seriesLabels(1)}, at.UnixMilli()})
+			slow = append(slow, stored{[]labels.Labels{def.SeriesLabels(0), def.SeriesLabels(1)}, at.UnixMilli()})
 		}
 	}
 	selectors := []string{
@@ -115,7 +116,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 			gotNames, err := db.LabelNames(ctx, matchers, start, end)
 			require.NoError(t, err)
 			require.Equal(t, slices.Sorted(maps.Keys(names)), nilIfEmpty(gotNames), selector)
-			for _, name := range []string{"pod", "zone", "none", labelServiceName, labelServicePrivate, labelProfileType, labelType, labelName} {
+			for _, name := range []string{"pod", "zone", "none", labelindex.LabelServiceName, labelindex.LabelServicePrivate, labelindex.LabelProfileType, labelindex.LabelType, labelindex.LabelName} {
 				got, err := db.LabelValues(ctx, name, matchers, start, end)
 				require.NoError(t, err)
 				require.Equal(t, slices.Sorted(maps.Keys(values[name])), nilIfEmpty(got), "%s of %s", name, selector)
@@ -178,7 +179,7 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 	db := open(t, dir, clock)
 	add := func(minute int) {
 		for pod := range 20 {
-			p := cpu(folded(midnight.Add(time.Duration(minute)*time.Minute), "main 1"), labelServiceName, "app", "pod", fmt.Sprint(pod))
+			p := cpu(folded(midnight.Add(time.Duration(minute)*time.Minute), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))
 			p.ID = fmt.Sprint(minute, pod)
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
@@ -226,7 +227,7 @@ func TestDamagedTableIsWrittenAgain(t *testing.T) {
 	for _, column := range []string{"", "pod"} {
 		db := open(t, t.TempDir())
 		add := func(pod string) {
-			p := cpu(folded(midnight.Add(time.Minute), "main 1"), labelServiceName, "app", "pod", pod)
+			p := cpu(folded(midnight.Add(time.Minute), "main 1"), labelindex.LabelServiceName, "app", "pod", pod)
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
 		add("a")

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -22,8 +23,8 @@ func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end i
 	err := db.memory.Within(ctx, func(h *budget.Reservation) error {
 		seen = map[string]struct{}{}
 		counted := 0
-		return db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *table, p *pick) error {
-			err := errors.Join(t.labelNames(p, seen), h.Take(int64(len(seen)-counted)*nameBytes))
+		return db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+			err := errors.Join(t.LabelNames(p, seen), h.Take(int64(len(seen)-counted)*nameBytes))
 			counted = len(seen)
 			return err
 		})
@@ -45,8 +46,8 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 	var out []string
 	err := db.memory.Within(ctx, func(h *budget.Reservation) error {
 		var lists [][]string
-		err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *table, p *pick) error {
-			values, err := t.labelValues(p, name)
+		err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+			values, err := t.LabelValues(p, name)
 			if len(values) > 0 {
 				lists = append(lists, values)
 			}
@@ -55,7 +56,7 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 		if err != nil {
 			return err
 		}
-		out = mergeSorted(lists)
+		out = labelindex.MergeSorted(lists)
 		// The answer has the texts, once as they are and once encoded.
 		answer := int64(len(out)) * valueHeader
 		for _, v := range out {
@@ -72,8 +73,8 @@ const valueHeader = 16
 
 // Labels returns the distinct label sets of the series, reduced to the given names
 // if there are any. Series that have none of them are left out.
-func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (sets *LabelSets, err error) {
-	return sets, db.UseLabels(ctx, names, ms, start, end, func(s *LabelSets) error {
+func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (sets *labelindex.LabelSets, err error) {
+	return sets, db.UseLabels(ctx, names, ms, start, end, func(s *labelindex.LabelSets) error {
 		sets = s
 		return nil
 	})
@@ -82,10 +83,10 @@ func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, 
 // UseLabels calls use with what Labels returns. It is for answers that are as large
 // as all sets written out: there is memory for one until use returns, also if it
 // is somewhat more than queries may take together.
-func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*LabelSets) error) error {
-	return db.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *LabelSets) error {
+func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
+	return db.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *labelindex.LabelSets) error {
 		const most = 2 // times the memory of all queries
-		n := sets.bytes()
+		n := sets.Bytes()
 		if n/most > h.Most() {
 			return fmt.Errorf("%w: %d label sets are %d bytes, at most twice %d (limits.max_query_bytes); choose labels, a shorter range or fewer series",
 				storeerr.ErrLimit, sets.Len(), n, h.Most())
@@ -100,28 +101,28 @@ func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matche
 
 // CountLabels is the number of sets that Labels returns.
 func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
-	return n, db.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *LabelSets) error {
+	return n, db.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *labelindex.LabelSets) error {
 		n = sets.Len()
 		return nil
 	})
 }
 
-func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *LabelSets) error) error {
+func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *labelindex.LabelSets) error) error {
 	return db.memory.Within(ctx, func(h *budget.Reservation) error {
-		c := setCollector{names: names, hold: h, streams: streamSet{}}
-		if err := db.eachPick(ctx, "labels", ms, start, end, c.add); err != nil {
+		c := labelindex.SetCollector{Names: names, Hold: h, Streams: labelindex.StreamSet{}}
+		if err := db.eachPick(ctx, "labels", ms, start, end, c.Add); err != nil {
 			return err
 		}
-		if err := h.Take(c.bytes() - c.used); err != nil {
+		if err := h.Take(c.Bytes() - c.Used); err != nil {
 			return err
 		}
-		return use(h, c.sets())
+		return use(h, c.Sets())
 	})
 }
 
 // ProfileTypes returns the profile types that have profiles, sorted by ID.
 func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
-	ids, err := db.LabelValues(ctx, labelProfileType, nil, start, end)
+	ids, err := db.LabelValues(ctx, labelindex.LabelProfileType, nil, start, end)
 	var out []profile.Type
 	for _, id := range ids {
 		// A part with a colon in it makes an ID that means nothing.
@@ -133,11 +134,11 @@ func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Typ
 }
 
 // eachPick calls fn for every table of a range, with the series that match.
-func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *table, p *pick) error) error {
+func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *labelindex.HourIndex, p *labelindex.Pick) error) error {
 	start, end = allTime(start, end)
 	return db.call(call, func() error {
-		return db.eachTable(ctx, start, end, false, func(epoch uint32, t *table, slots uint16, _ uint8) error {
-			p, err := t.pick(ms, slots)
+		return db.eachTable(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
+			p, err := t.Pick(ms, slots)
 			if err != nil {
 				return err
 			}

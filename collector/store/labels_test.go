@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -20,9 +21,9 @@ func TestLabelCalls(t *testing.T) {
 	add := func(at time.Duration, ls ...string) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(at), "main 1"), ls...)}))
 	}
-	add(time.Hour, labelServiceName, "a", "pod", "a-1")
-	add(2*time.Hour, labelServiceName, "a", "pod", "a-2", "zone", "x")
-	add(day+time.Hour, labelServiceName, "b", "pod", "b-1")
+	add(time.Hour, labelindex.LabelServiceName, "a", "pod", "a-1")
+	add(2*time.Hour, labelindex.LabelServiceName, "a", "pod", "a-2", "zone", "x")
+	add(day+time.Hour, labelindex.LabelServiceName, "b", "pod", "b-1")
 	at := func(d time.Duration) int64 { return ms(midnight.Add(d)) }
 	app := everything(`{service_name="a"}`).Matchers
 	check := func(t *testing.T) {
@@ -48,10 +49,10 @@ func TestLabelCalls(t *testing.T) {
 		_, err = db.LabelValues(ctx, "", nil, 0, 0)
 		require.ErrorIs(t, err, storeerr.ErrInvalid)
 
-		sets, err := db.Labels(ctx, []string{"zone", labelServiceName}, nil, at(0), at(2*day))
+		sets, err := db.Labels(ctx, []string{"zone", labelindex.LabelServiceName}, nil, at(0), at(2*day))
 		require.NoError(t, err)
 		require.Equal(t, []labels.Labels{
-			labels.FromStrings(labelServiceName, "a"), labels.FromStrings(labelServiceName, "a", "zone", "x"), labels.FromStrings(labelServiceName, "b"),
+			labels.FromStrings(labelindex.LabelServiceName, "a"), labels.FromStrings(labelindex.LabelServiceName, "a", "zone", "x"), labels.FromStrings(labelindex.LabelServiceName, "b"),
 		}, sets.All())
 		sets, err = db.Labels(ctx, nil, app, at(0), at(2*day))
 		require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -33,7 +34,7 @@ func TestMaxNodesIsTruncate(t *testing.T) {
 			stacks = append(stacks, fmt.Sprintf("%s %d", s, 1+r.IntN(20)))
 		}
 		p := folded(midnight.Add(time.Duration(1+r.IntN(1000))*time.Minute), stacks...)
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint(r.IntN(4)))}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, fmt.Sprint(r.IntN(4)))}))
 	}
 	for _, selector := range []string{`{}`, `{service_name="1"}`, `{service_name="none"}`} {
 		whole, err := db.Tree(ctx, everything(selector), nil)
@@ -68,7 +69,7 @@ func TestFunctionsAreExact(t *testing.T) {
 			}
 			stacks = append(stacks, fmt.Sprintf("%s;hot %d", s, 1+r.IntN(3)), fmt.Sprintf("%s;other;f%d %d", s, i%90, 1+r.IntN(3)))
 		}
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), stacks...), labelServiceName, fmt.Sprint(service))}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), stacks...), labelindex.LabelServiceName, fmt.Sprint(service))}))
 	}
 	own := func(tree *profile.Tree) map[string]int64 {
 		out := map[string]int64{}
@@ -124,7 +125,7 @@ func TestMaxNodesOfEqualCalls(t *testing.T) {
 		for i := range 3000 {
 			stacks = append(stacks, fmt.Sprintf("main;lock;caller%d 1", (i*7919)%3000+service*2500), fmt.Sprintf("main;a%d;b;c%d 1", i%500, i%3))
 		}
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), stacks...), labelServiceName, fmt.Sprint(service))}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), stacks...), labelindex.LabelServiceName, fmt.Sprint(service))}))
 	}
 	for _, selector := range []string{`{}`, `{service_name="1"}`} {
 		whole, err := db.Tree(ctx, everything(selector), nil)
@@ -160,7 +161,7 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 				stacks = append(stacks, fmt.Sprintf("%s %d", s, 1+r.IntN(20)))
 			}
 			at := midnight.Add(time.Duration(day-2) * 24 * time.Hour).Add(time.Duration(1+r.IntN(1000)) * time.Minute)
-			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, stacks...), labelServiceName, fmt.Sprint(r.IntN(4)))}))
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, stacks...), labelindex.LabelServiceName, fmt.Sprint(r.IntN(4)))}))
 		}
 	}
 	drawDiff := func(d *profile.DiffTree) (out []string) {
@@ -219,7 +220,7 @@ func TestTreesDoNotOverflow(t *testing.T) {
 					}
 					p := folded(midnight.Add(time.Duration(i+1)*time.Hour), stack+" 1")
 					p.Sample[0].Value[1] = half
-					require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelServiceName, fmt.Sprint(service))}))
+					require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelindex.LabelServiceName, fmt.Sprint(service))}))
 				}
 			}
 			sel := everything("{}")

@@ -11,13 +11,14 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // revive returns a stream, read from disk if it is not live; nil if it is
 // corrupt or missing.
-func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
+func (e *epoch) revive(db *DB, id uint32) (*labelindex.Stream, error) {
 	if s := e.live[id]; s != nil {
 		return s, nil
 	}
@@ -33,19 +34,19 @@ func (e *epoch) revive(db *DB, id uint32) (*stream, error) {
 	return s, nil
 }
 
-func (e *epoch) addLive(s *stream) {
-	if old := e.live[s.id]; old == s {
+func (e *epoch) addLive(s *labelindex.Stream) {
+	if old := e.live[s.ID]; old == s {
 		return
 	} else if old != nil {
 		e.forget(old)
 	}
-	e.live[s.id] = s
-	hash := xxhash.Sum64(s.def.append(nil))
-	s.same, e.byHash[hash] = e.byHash[hash], s
+	e.live[s.ID] = s
+	hash := xxhash.Sum64(s.Def.Append(nil))
+	s.Same, e.byHash[hash] = e.byHash[hash], s
 }
 
 // readStream reads a stream. An empty value marks a number that is not to be used.
-func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
+func (e *epoch) readStream(db *DB, id uint32) (*labelindex.Stream, error) {
 	key := layout.StreamKey(e.id, id)
 	value, closer, err := db.get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -57,14 +58,14 @@ func (e *epoch) readStream(db *DB, id uint32) (*stream, error) {
 	if len(value) == 0 {
 		return nil, errors.Join(fmt.Errorf("read stream %x: %w: empty", key, storeerr.ErrCorrupt), closer.Close())
 	}
-	partition, def, err := readStream(value)
+	partition, def, err := labelindex.ReadStream(value)
 	if err == nil && partition >= e.partitions { // a new service is going to take its number
 		err = fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
 	}
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
 	}
-	return &stream{id: id, partition: partition, def: def}, nil
+	return &labelindex.Stream{ID: id, Partition: partition, Def: def}, nil
 }
 
 // retire forgets the streams that have no open hours, and for a quiet time no
@@ -90,10 +91,10 @@ func (e *epoch) retire(quiet time.Duration) {
 
 // stream returns the stream of a definition, which it writes if it is new. The
 // write is in the log before any later one, but not synced.
-func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
+func (e *epoch) stream(db *DB, def *labelindex.Definition) (*labelindex.Stream, error) {
 	e.grow.Lock()
 	defer e.grow.Unlock()
-	service := def.labels.Get(labelServiceName)
+	service := def.Labels.Get(labelindex.LabelServiceName)
 	e.mu.RLock()
 	partition, ok := e.current[service]
 	next := e.partitions
@@ -121,8 +122,8 @@ func (e *epoch) stream(db *DB, def *definition) (*stream, error) {
 
 // lookUp is stream for a partition that exists. The caller holds grow, and not
 // the lock.
-func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, error) {
-	e.key = def.append(e.key[:0])
+func (e *epoch) lookUp(db *DB, def *labelindex.Definition, partition uint32) (*labelindex.Stream, error) {
+	e.key = def.Append(e.key[:0])
 	if s := e.known(e.key, partition); s != nil {
 		return s, nil
 	}
@@ -141,12 +142,12 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 	}
 	b := db.pebble.NewBatch()
 	defer b.Close()
-	b.Set(layout.StreamKey(e.id, e.next), appendStream(nil, partition, def), nil)
+	b.Set(layout.StreamKey(e.id, e.next), labelindex.AppendStream(nil, partition, def), nil)
 	b.Set(layout.FindKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
 	if err := db.commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
-	s = &stream{id: e.next, partition: partition, def: def.own()}
+	s = &labelindex.Stream{ID: e.next, Partition: partition, Def: def.Own()}
 	e.next++
 	e.mu.Lock()
 	e.addLive(s)
@@ -155,16 +156,16 @@ func (e *epoch) lookUp(db *DB, def *definition, partition uint32) (*stream, erro
 }
 
 // known returns the live stream of a definition's encoding in a partition.
-func (e *epoch) known(key []byte, partition uint32) *stream {
+func (e *epoch) known(key []byte, partition uint32) *labelindex.Stream {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.liveOf(key, partition)
 }
 
 // liveOf is known for who holds the lock.
-func (e *epoch) liveOf(key []byte, partition uint32) *stream {
-	for s := e.byHash[xxhash.Sum64(key)]; s != nil; s = s.same {
-		if s.partition == partition && s.def.is(key) {
+func (e *epoch) liveOf(key []byte, partition uint32) *labelindex.Stream {
+	for s := e.byHash[xxhash.Sum64(key)]; s != nil; s = s.Same {
+		if s.Partition == partition && s.Def.Is(key) {
 			return s
 		}
 	}
@@ -172,26 +173,26 @@ func (e *epoch) liveOf(key []byte, partition uint32) *stream {
 }
 
 // forget takes a stream out of those that are found by definition.
-func (e *epoch) forget(s *stream) {
-	hash := xxhash.Sum64(s.def.append(nil))
+func (e *epoch) forget(s *labelindex.Stream) {
+	hash := xxhash.Sum64(s.Def.Append(nil))
 	if e.byHash[hash] == s {
-		if e.byHash[hash] = s.same; s.same == nil {
+		if e.byHash[hash] = s.Same; s.Same == nil {
 			delete(e.byHash, hash)
 		}
 	} else {
-		for at := e.byHash[hash]; at != nil; at = at.same {
-			if at.same == s {
-				at.same = s.same
+		for at := e.byHash[hash]; at != nil; at = at.Same {
+			if at.Same == s {
+				at.Same = s.Same
 				break
 			}
 		}
 	}
-	s.same = nil
+	s.Same = nil
 }
 
 // find returns the stream of a definition's encoding in a partition, live or read
 // from disk; nil if there is none, and then the streams that share its hash.
-func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []uint32, err error) {
+func (e *epoch) find(db *DB, key string, partition uint32) (s *labelindex.Stream, same []uint32, err error) {
 	if s := e.liveOf([]byte(key), partition); s != nil {
 		return s, nil, nil
 	}
@@ -208,7 +209,7 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *stream, same []ui
 				return nil, nil, err
 			}
 		}
-		if s.partition == partition && string(s.def.append(nil)) == key {
+		if s.Partition == partition && string(s.Def.Append(nil)) == key {
 			return s, same, nil
 		}
 	}

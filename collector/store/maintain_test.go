@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -27,7 +28,7 @@ func daysWithBroken(t *testing.T, n, broken int, change func(*Options)) (db *DB,
 	for day := range n {
 		at := midnight.Add(time.Duration(day)*24*time.Hour + time.Minute)
 		for pod := range 3 {
-			p := cpu(folded(at, fmt.Sprintf("main;a%d 1", day)), labelServiceName, "a", "pod", fmt.Sprint(pod))
+			p := cpu(folded(at, fmt.Sprintf("main;a%d 1", day)), labelindex.LabelServiceName, "a", "pod", fmt.Sprint(pod))
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
 		ids = append(ids, layout.EpochOf(ms(at)))
@@ -162,15 +163,15 @@ func TestMemberLists(t *testing.T) {
 	require.NoError(t, err)
 	defer e.Release()
 	lists, found := newMemberLists(db, e.Value), 0
-	families := map[uint32]*stream{}
+	families := map[uint32]*labelindex.Stream{}
 	for hour := range uint8(2) {
-		require.NoError(t, db.eachTableOf(e.Value, hour, func(tb *table) error {
-			for row := range tb.streams {
-				k := tb.kinds[tb.kindOf[row]]
-				number, ok, err := db.findFamily(id, tb.partitions[row], &k)
+		require.NoError(t, db.eachTableOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
+			for row := range tb.Streams {
+				k := tb.Kinds[tb.KindOf[row]]
+				number, ok, err := db.findFamily(id, tb.Partitions[row], &k)
 				require.NoError(t, err)
 				if ok {
-					families[number] = &stream{id: number, partition: tb.partitions[row], def: k.def}
+					families[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}
 				}
 			}
 			return nil

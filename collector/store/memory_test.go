@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -86,7 +87,7 @@ func TestMemoryIsCapped(t *testing.T) {
 	for range 3 {
 		_, err := db.Tree(ctx, sel, nil)
 		require.NoError(t, err)
-		_, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Hour, GroupBy: []string{labelServiceName}})
+		_, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
 		require.NoError(t, err)
 		for _, name := range []string{"pod", "instance", "node", "version"} {
 			_, err = db.LabelValues(ctx, name, nil, 0, 0)
@@ -120,7 +121,7 @@ func TestStreamsKeepNothingOfTheirProfiles(t *testing.T) {
 		for j, s := range p.StringTable {
 			p.StringTable[j], text = text[:len(s)], text[len(s):]
 		}
-		require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelServiceName, "app", "pod", fmt.Sprint(i))}))
+		require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(p, labelindex.LabelServiceName, "app", "pod", fmt.Sprint(i))}))
 	}
 	push(0)
 	before := storetest.HeapInUse()
@@ -141,8 +142,8 @@ func TestPprofHoldsWhatItNeeds(t *testing.T) {
 		large = append(large, fmt.Sprintf("main;a%d;b%d;c%d 1", i%50, i%700, i))
 	}
 	require.NoError(t, db.Append(ctx, []profile.Profile{
-		cpu(folded(midnight.Add(time.Minute), large...), labelServiceName, "large"),
-		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelServiceName, "small"),
+		cpu(folded(midnight.Add(time.Minute), large...), labelindex.LabelServiceName, "large"),
+		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelindex.LabelServiceName, "small"),
 	}))
 	small := func() {
 		require.True(t, db.memory.Grow(all-1<<20))
@@ -164,14 +165,14 @@ func TestLargeLabelSetsTakeTurns(t *testing.T) {
 	db := open(t, t.TempDir(), func(o *Options) { o.QueryBytes = 600 << 10 })
 	var ps []profile.Profile
 	for i := range 1500 {
-		ps = append(ps, cpu(folded(midnight.Add(time.Minute), "main 1"), labelServiceName, "app", "pod", fmt.Sprintf("pod-%d", i)))
+		ps = append(ps, cpu(folded(midnight.Add(time.Minute), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprintf("pod-%d", i)))
 	}
 	require.NoError(t, db.Append(ctx, ps))
 	var g sync.WaitGroup
 	for range 8 {
 		g.Go(func() {
 			for range 10 {
-				if err := db.UseLabels(ctx, nil, nil, 0, 0, func(*LabelSets) error { return nil }); err != nil {
+				if err := db.UseLabels(ctx, nil, nil, 0, 0, func(*labelindex.LabelSets) error { return nil }); err != nil {
 					t.Error(err)
 					return
 				}
@@ -192,7 +193,7 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 	for day := range 10 {
 		var ps []profile.Profile
 		for i := range 20 {
-			ls := []string{labelServiceName, fmt.Sprint("s", i)}
+			ls := []string{labelindex.LabelServiceName, fmt.Sprint("s", i)}
 			for j := range 40 {
 				ls = append(ls, fmt.Sprintf("l_%d_%d", day, j), "v")
 			}
@@ -201,10 +202,10 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		require.NoError(t, db.Append(ctx, ps))
 	}
 	require.NoError(t, db.memory.Within(ctx, func(h *budget.Reservation) error {
-		c := setCollector{hold: h, streams: streamSet{}}
-		require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.add))
-		counted := c.bytes()
-		require.Greater(t, counted, int64(len(c.sets().of)*4)+c.used)
+		c := labelindex.SetCollector{Hold: h, Streams: labelindex.StreamSet{}}
+		require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.Add))
+		counted := c.Bytes()
+		require.Greater(t, counted, int64(len(c.Sets().Of)*4)+c.Used)
 		return nil
 	}))
 }

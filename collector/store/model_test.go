@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
@@ -94,7 +95,7 @@ func (m *modelRun) push(back time.Duration) {
 	p := modelProfile{
 		time: t, pod: fmt.Sprint(m.r.IntN(12)), stack: fmt.Sprintf("main;f%d;g%d", m.r.IntN(4), m.r.IntN(4)), value: int64(1+m.r.IntN(5)) * 1e7,
 	}
-	in := cpu(folded(time.UnixMilli(t), fmt.Sprintf("%s %d", p.stack, p.value/1e7)), labelServiceName, fmt.Sprint("s", len(p.pod)), "pod", p.pod)
+	in := cpu(folded(time.UnixMilli(t), fmt.Sprintf("%s %d", p.stack, p.value/1e7)), labelindex.LabelServiceName, fmt.Sprint("s", len(p.pod)), "pod", p.pod)
 	if m.r.IntN(2) == 0 {
 		in.ID = fmt.Sprint(len(m.model.profiles))
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -46,7 +47,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 	pods := []string{"a", "b"}
 	for _, at := range times {
 		for i, pod := range pods {
-			p := large(midnight.Add(at+time.Duration(i)*time.Second), "main;large", third, labelServiceName, "x", "pod", pod)
+			p := large(midnight.Add(at+time.Duration(i)*time.Second), "main;large", third, labelindex.LabelServiceName, "x", "pod", pod)
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
 	}
@@ -133,11 +134,11 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 	ctx := t.Context()
 	db := open(t, t.TempDir())
 	for day := range 3 { // of one service, whose days are added up
-		p := large(midnight.Add(time.Duration(day*24-48+1)*time.Hour), "main;large", 1<<61, labelServiceName, "days")
+		p := large(midnight.Add(time.Duration(day*24-48+1)*time.Hour), "main;large", 1<<61, labelindex.LabelServiceName, "days")
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	for i := range 4 {
-		p := large(midnight.Add(time.Hour), "main;large", 1<<61, labelServiceName, fmt.Sprint("s", i))
+		p := large(midnight.Add(time.Hour), "main;large", 1<<61, labelindex.LabelServiceName, fmt.Sprint("s", i))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	// An answer of Diff has the sum of both sides.
@@ -146,7 +147,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Diff(ctx, [2]Selection{two, two}, [2][]string{}, 10)
 	require.ErrorIs(t, err, storeerr.ErrLimit)
-	small := large(midnight.Add(time.Hour), "main;large", 1, labelServiceName, "small")
+	small := large(midnight.Add(time.Hour), "main;large", 1, labelindex.LabelServiceName, "small")
 	require.NoError(t, db.Append(ctx, []profile.Profile{small}))
 	for selector, fits := range map[string]bool{`{service_name="days"}`: true, `{service_name=~"s."}`: false, `{service_name=~"days|s1"}`: false} {
 		sel := everything(selector)
@@ -166,7 +167,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 			}
 		}
 	}
-	p := large(midnight.Add(2*time.Hour), "main;large", 1<<62, labelServiceName, "days")
+	p := large(midnight.Add(2*time.Hour), "main;large", 1<<62, labelindex.LabelServiceName, "days")
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	sel := everything(`{service_name="days"}`)
 	sel.Start = ms(midnight.Add(-48 * time.Hour))
@@ -182,7 +183,7 @@ func TestEdgesDoNotOverflow(t *testing.T) {
 	ctx := t.Context()
 	db := open(t, t.TempDir())
 	for at, v := range map[time.Duration]int64{time.Minute: 1 << 62, 6 * time.Minute: 1, 9*time.Minute + 30*time.Second: 1 << 62} {
-		require.NoError(t, db.Append(ctx, []profile.Profile{large(midnight.Add(time.Hour+at), "main;large", v, labelServiceName, "x")}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{large(midnight.Add(time.Hour+at), "main;large", v, labelindex.LabelServiceName, "x")}))
 	}
 	check := func() {
 		t.Helper()
@@ -232,7 +233,7 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 	}
 	add := func(at time.Duration) {
 		t.Helper()
-		p := large(midnight.Add(at), "main;large", 1<<61, labelServiceName, "x")
+		p := large(midnight.Add(at), "main;large", 1<<61, labelindex.LabelServiceName, "x")
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	for i := range 9 { // which would be small again
@@ -241,7 +242,7 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 	day := everything("{}")
 	total(day, 9*1e7)
 	for i := range 5 {
-		p := large(midnight.Add(2*time.Hour+time.Duration(i)*time.Second), "main;large", 1<<61, labelServiceName, "spans")
+		p := large(midnight.Add(2*time.Hour+time.Duration(i)*time.Second), "main;large", 1<<61, labelindex.LabelServiceName, "spans")
 		at := int64(len(p.Pprof.StringTable))
 		p.Pprof.StringTable = append(p.Pprof.StringTable, "span_id", testSpan(1).String())
 		for _, s := range p.Pprof.Sample {
@@ -270,8 +271,8 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 func TestProfilesAreCounted(t *testing.T) {
 	ctx := t.Context()
 	db := open(t, t.TempDir())
-	good := large(midnight.Add(time.Hour), "main;large", 5, labelServiceName, "x")
-	require.NoError(t, db.Append(ctx, []profile.Profile{good, large(midnight.Add(2*time.Hour), "main;large", 7, labelServiceName, "x")}))
+	good := large(midnight.Add(time.Hour), "main;large", 5, labelindex.LabelServiceName, "x")
+	require.NoError(t, db.Append(ctx, []profile.Profile{good, large(midnight.Add(2*time.Hour), "main;large", 7, labelindex.LabelServiceName, "x")}))
 	want, err := db.Tree(ctx, everything("{}"), nil)
 	require.NoError(t, err)
 	prefix := layout.LevelPrefix(layout.EpochOf(ms(midnight)+1), layout.KindRow, layout.LevelFine)
@@ -310,7 +311,7 @@ func TestProfilesAreCounted(t *testing.T) {
 	// One that is to be taken off a merged row, but cannot be read, is not.
 	slot := midnight.Add(3 * time.Hour)
 	for at, v := range map[time.Duration]int64{20 * time.Second: 1000, 40 * time.Second: 3000, 2 * time.Minute: 20} {
-		require.NoError(t, db.Append(ctx, []profile.Profile{large(slot.Add(at), "main;large", v, labelServiceName, "x")}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{large(slot.Add(at), "main;large", v, labelindex.LabelServiceName, "x")}))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	sel := everything("{}")
@@ -336,15 +337,15 @@ func TestProfilesAreCounted(t *testing.T) {
 func TestValuesDoNotOverflow(t *testing.T) {
 	db := open(t, t.TempDir())
 	for i := range 2 {
-		p := large(midnight.Add(time.Hour), "main;large", 1<<62, labelServiceName, fmt.Sprint("s", i))
+		p := large(midnight.Add(time.Hour), "main;large", 1<<62, labelindex.LabelServiceName, fmt.Sprint("s", i))
 		p.ID = "one"
 		require.NoError(t, db.Append(t.Context(), []profile.Profile{p}))
 	}
 	_, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}")})
 	require.ErrorIs(t, err, storeerr.ErrLimit)
-	values, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}"), GroupBy: []string{labelServiceName}})
+	values, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}"), GroupBy: []string{labelindex.LabelServiceName}})
 	require.NoError(t, err)
 	require.Len(t, values, 2)
-	require.Equal(t, labels.FromStrings(labelServiceName, "s0"), values[0].Labels)
+	require.Equal(t, labels.FromStrings(labelindex.LabelServiceName, "s0"), values[0].Labels)
 	require.EqualValues(t, 1<<62+1e7, values[0].Values[0].Value)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pprofenc"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -54,7 +55,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	log := &lockedLog{}
 	db := open(t, t.TempDir(), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	for i := range 3 {
-		p := cpu(folded(midnight.Add(time.Minute), "main;work 1"), labelServiceName, fmt.Sprint("s", i))
+		p := cpu(folded(midnight.Add(time.Minute), "main;work 1"), labelindex.LabelServiceName, fmt.Sprint("s", i))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
 	boom := func() error {
@@ -98,7 +99,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	e, err := db.epoch(jobs[0].epoch)
 	require.NoError(t, err)
 	defer e.Release()
-	require.Panics(t, func() { _ = db.eachTableOf(e.Value, 0, func(*table) error { return boom() }) })
+	require.Panics(t, func() { _ = db.eachTableOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
 	require.True(t, e.Value.mu.TryLock())
 	e.Value.mu.Unlock()
 
@@ -110,7 +111,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 // The number of steps of a range may be one more than an int64 holds.
 func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 	db := open(t, t.TempDir())
-	p := cpu(folded(midnight.Add(time.Minute), "main 1"), labelServiceName, "a")
+	p := cpu(folded(midnight.Add(time.Minute), "main 1"), labelindex.LabelServiceName, "a")
 	require.NoError(t, db.Append(context.Background(), []profile.Profile{p}))
 	sel := everything()
 	for _, start := range []int64{-1 << 63, -1, 0, 1} {

@@ -41,7 +41,7 @@ func (p *piece) normalize() {
 
 // flows reports whether any value of the piece is spread over its duration.
 func (p *piece) flows() bool {
-	for c := range p.def.types {
+	for c := range p.def.Types {
 		if !p.state(c) {
 			return true
 		}
@@ -93,18 +93,18 @@ func (p *piece) eachPart(fn func(*piece) error) error {
 // units, so that their values pack as well as those of the whole: merged rows keep
 // columns that are multiples of others.
 func (p *piece) units() []int64 {
-	units := make([]int64, len(p.def.types))
+	units := make([]int64, len(p.def.Types))
 	for c := range units {
 		units[c] = 1
 		if p.state(c) {
 			continue
 		}
-		if period := p.source.Period; period > 1 && p.def.types[c].unit == p.def.period.unit && p.multiples(c, period) {
+		if period := p.source.Period; period > 1 && p.def.Types[c].Unit == p.def.Period.Unit && p.multiples(c, period) {
 			units[c] = period
 			continue
 		}
-		for of := range p.def.types {
-			if of == c || p.state(of) || p.def.types[of].unit != "count" {
+		for of := range p.def.Types {
+			if of == c || p.state(of) || p.def.Types[of].Unit != "count" {
 				continue
 			}
 			ratio := int64(0)
@@ -135,7 +135,7 @@ func (p *piece) multiples(c int, of int64) bool {
 // whole units.
 func (p *piece) take(whole *piece, from, to, grains int64, units []int64) {
 	p.samples, p.tags = nil, nil
-	types := len(p.def.types)
+	types := len(p.def.Types)
 	samples := make([]googlev1.Sample, 0, len(whole.samples))
 	values := make([]int64, len(whole.samples)*types)
 	share := rowcodec.ShareOf(whole.duration, from, to)

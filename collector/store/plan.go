@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -25,7 +26,7 @@ func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, 
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", storeerr.ErrInvalid)
 	}
-	typ, err := labels.NewMatcher(labels.MatchEqual, labelProfileType, sel.Type.String())
+	typ, err := labels.NewMatcher(labels.MatchEqual, labelindex.LabelProfileType, sel.Type.String())
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ type planner struct {
 	whole    bool     // streams of a family are all selected or none, and told apart by nobody
 	jobs     map[jobKey]*job
 	families map[jobFamilyKey]*jobFamily
-	kinds    []kind
+	kinds    []labelindex.Kind
 	seen     map[uint32][]int32 // by epoch and stream: the place in its job plus one
 }
 
@@ -79,36 +80,36 @@ type jobFamilyKey struct {
 // have in common.
 func (p *planner) isWhole() bool {
 	common := func(name string) bool {
-		return follows(name) || name == labelName || columnName(name) == labelServiceName
+		return labelindex.Follows(name) || name == labelindex.LabelName || labelindex.ColumnName(name) == labelindex.LabelServiceName
 	}
 	return !slices.ContainsFunc(p.matchers, func(m *labels.Matcher) bool { return !common(m.Name) }) &&
 		!slices.ContainsFunc(p.names, func(name string) bool { return !common(name) })
 }
 
 // add adds the streams of a table.
-func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
-	picked, err := t.pick(p.matchers, slots)
-	if err != nil || len(picked.rows) == 0 {
+func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error {
+	picked, err := t.Pick(p.matchers, slots)
+	if err != nil || len(picked.Rows) == 0 {
 		return err
 	}
 	names := p.names
 	if p.all {
-		names = t.allNames()
+		names = t.AllNames()
 	}
-	project, err := t.project(names)
+	project, err := t.Project(names)
 	if err != nil {
 		return err
 	}
 	var kinds []int
 	if p.whole {
-		kinds = p.number(t.kinds)
+		kinds = p.number(t.Kinds)
 	}
 	seen := p.seen[epoch]
 	defer func() { p.seen[epoch] = seen }()
 	bytes := int64(0)
 	var j *job
-	for _, row := range picked.rows {
-		stream, key := t.streams[row], jobKey{epoch, t.partitions[row]}
+	for _, row := range picked.Rows {
+		stream, key := t.Streams[row], jobKey{epoch, t.Partitions[row]}
 		if j == nil || j.epoch != key.epoch || j.partition != key.partition {
 			if j = p.jobs[key]; j == nil {
 				j = &job{epoch: key.epoch, partition: key.partition}
@@ -118,12 +119,12 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 		for int(stream) >= len(seen) {
 			seen = append(seen, 0)
 		}
-		types := picked.types[t.kindOf[row]]
-		at := spanOf(hour, t.slots[row]&slots)
+		types := picked.Types[t.KindOf[row]]
+		at := spanOf(hour, t.Slots[row]&slots)
 		if seen[stream] == 0 {
 			seen[stream] = int32(len(j.streams)) + 1
 			for _, i := range types {
-				st := jobStream{id: stream, span: at, sampleType: i, labels: project.of(row, i)}
+				st := jobStream{id: stream, span: at, sampleType: i, labels: project.Of(row, i)}
 				bytes += st.bytes()
 				j.streams = append(j.streams, st)
 			}
@@ -135,16 +136,16 @@ func (p *planner) add(epoch uint32, t *table, slots uint16, hour uint8) error {
 		if !p.whole {
 			continue
 		}
-		id := jobFamilyKey{key, kinds[t.kindOf[row]]}
+		id := jobFamilyKey{key, kinds[t.KindOf[row]]}
 		f := p.families[id]
 		if f == nil {
 			f = &jobFamily{}
 			for _, i := range types {
-				f.streams = append(f.streams, jobStream{sampleType: i, labels: project.of(row, i)})
+				f.streams = append(f.streams, jobStream{sampleType: i, labels: project.Of(row, i)})
 			}
 			p.families[id] = f
 		}
-		f.add(hour, stream, t.slots[row]&slots)
+		f.add(hour, stream, t.Slots[row]&slots)
 		bytes += 2 * int64(unsafe.Sizeof(member{}))
 	}
 	return p.hold.Take(bytes)
@@ -157,11 +158,11 @@ func (st *jobStream) bytes() int64 {
 }
 
 // number finds the planner's numbers of a table's kinds.
-func (p *planner) number(kinds []kind) []int {
+func (p *planner) number(kinds []labelindex.Kind) []int {
 	out := make([]int, len(kinds))
 	for i := range kinds {
-		key := string(kinds[i].def.append(nil))
-		at := slices.IndexFunc(p.kinds, func(k kind) bool { return string(k.def.append(nil)) == key })
+		key := string(kinds[i].Def.Append(nil))
+		at := slices.IndexFunc(p.kinds, func(k labelindex.Kind) bool { return string(k.Def.Append(nil)) == key })
 		if at < 0 {
 			at = len(p.kinds)
 			p.kinds = append(p.kinds, kinds[i])

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -20,7 +21,7 @@ func TestPoints(t *testing.T) {
 	noon := midnight.Add(12 * time.Hour)
 	add := func(after time.Duration, n int, pod string, ls ...string) {
 		p := folded(noon.Add(after), fmt.Sprintf("main;work %d", n), "main;idle 1")
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, append([]string{labelServiceName, "app", "pod", pod}, ls...)...)}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, append([]string{labelindex.LabelServiceName, "app", "pod", pod}, ls...)...)}))
 	}
 	add(-15*time.Second, 100, "a") // the open end of the first step
 	add(-14999*time.Millisecond, 1, "a")
@@ -120,7 +121,7 @@ func TestValues(t *testing.T) {
 	noon := midnight.Add(12 * time.Hour)
 	for i, pod := range []string{"a", "b", "a", "a"} {
 		p := folded(noon.Add(time.Duration(i)*time.Minute), fmt.Sprintf("main;work %d", i+1))
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, "app", "pod", pod)}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, "app", "pod", pod)}))
 	}
 	at := func(minute int) int64 { return ms(noon.Add(time.Duration(minute) * time.Minute)) }
 	sel := everything()
@@ -155,7 +156,7 @@ func TestPointsAreBounded(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	for pod := range 20 {
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"), labelServiceName, "app", "pod", fmt.Sprint(pod))}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))}))
 	}
 	db.memory = budget.NewMemory(28*25*19, func() {})
 	r := SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}

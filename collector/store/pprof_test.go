@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -118,7 +119,7 @@ func TestPprofEqualsGoogleMerge(t *testing.T) {
 		in := pprofOf(t, p)
 		in.TimeNanos = midnight.Add(time.Hour + time.Duration(i)*time.Second).UnixNano() // at once, so that states add up
 		require.NoError(t, db.Append(ctx, []profile.Profile{{
-			Labels: labels.FromStrings(labelName, "memory", labelServiceName, "test", "pod", fmt.Sprint(i)), Pprof: in,
+			Labels: labels.FromStrings(labelindex.LabelName, "memory", labelindex.LabelServiceName, "test", "pod", fmt.Sprint(i)), Pprof: in,
 		}}))
 	}
 	want, err := pp.Merge(all)
@@ -156,7 +157,7 @@ func TestPprofOfSeveralPartitions(t *testing.T) {
 	db.options.Now = func() time.Time { return midnight.Add(72 * time.Hour) }
 	for i, s := range []string{"a", "b", "a"} {
 		p := folded(day2.Add(time.Duration(i)*time.Hour), "main;work;+inner 2", "main;"+s+" 3")
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, s)}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, s)}))
 	}
 	got, err := mergePprof(ctx, db, everything(), nil)
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -105,7 +106,7 @@ func (r *rebuild) findable(e *epochCheck) {
 	}
 	want := map[uint64][]uint32{}
 	for n, s := range e.streams {
-		hash := xxhash.Sum64(s.def.append(nil))
+		hash := xxhash.Sum64(s.def.Append(nil))
 		want[hash] = append(want[hash], n)
 	}
 	for hash := range e.finds {
@@ -166,7 +167,7 @@ func (db *DB) recoverStreams(id uint32) error {
 		if err != nil {
 			return err
 		}
-		for row, n := range t.streams {
+		for row, n := range t.Streams {
 			known, err := db.has(layout.StreamKey(id, n))
 			if err != nil {
 				return err
@@ -174,14 +175,14 @@ func (db *DB) recoverStreams(id uint32) error {
 			if known {
 				continue
 			}
-			def, err := t.definition(uint32(row))
+			def, err := t.Definition(uint32(row))
 			if errors.Is(err, storeerr.ErrCorrupt) {
 				break // a column is missing
 			}
 			if err != nil {
 				return err
 			}
-			b.Set(layout.StreamKey(id, n), appendStream(nil, t.partitions[row], &def), nil)
+			b.Set(layout.StreamKey(id, n), labelindex.AppendStream(nil, t.Partitions[row], &def), nil)
 		}
 	}
 	return db.commit(b, pebble.Sync)

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -52,8 +53,8 @@ func TestRebuild(t *testing.T) {
 	for name, damage := range map[string]func(*testing.T, *DB){
 		"horizons": lose(layout.KindHorizon, nil),
 		"streams": lose(layout.KindStream, func(day uint32, _, value []byte) bool {
-			_, def, err := readStream(value)
-			return day < first+2 && err == nil && !def.isFamily()
+			_, def, err := labelindex.ReadStream(value)
+			return day < first+2 && err == nil && !def.IsFamily()
 		}),
 		"services":          lose(layout.KindPartition, nil),
 		"hashes":            lose(layout.KindFind, nil),
@@ -139,7 +140,7 @@ func TestServiceWithoutName(t *testing.T) {
 		t.Helper()
 		for _, name := range services {
 			want++
-			late := cpu(folded(midnight.Add(69*time.Hour).Add(time.Duration(want)*time.Second), "main;late 1"), labelServiceName, name)
+			late := cpu(folded(midnight.Add(69*time.Hour).Add(time.Duration(want)*time.Second), "main;late 1"), labelindex.LabelServiceName, name)
 			require.NoError(t, db.Append(ctx, []profile.Profile{late}))
 		}
 		for range 2 {

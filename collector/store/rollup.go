@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -92,7 +93,7 @@ func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []erro
 
 // A mergeTask is an hour, or a day, of a stream with windows that can be merged.
 type mergeTask struct {
-	stream *stream
+	stream *labelindex.Stream
 	hour   uint8
 	slots  uint16 // to merge
 	rest   uint16 // to leave for later
@@ -173,7 +174,7 @@ func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
 	}
 	// A family's windows are made of those of its streams.
 	slices.SortFunc(tasks, func(a, b mergeTask) int {
-		return cmp.Or(cmpBool(a.stream.def.isFamily(), b.stream.def.isFamily()), cmp.Compare(a.stream.partition, b.stream.partition))
+		return cmp.Or(cmpBool(a.stream.Def.IsFamily(), b.stream.Def.IsFamily()), cmp.Compare(a.stream.Partition, b.stream.Partition))
 	})
 	return tasks
 }
@@ -192,7 +193,7 @@ func cmpBool(a, b bool) int {
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
 func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *memberLists) (err error) {
 	defer db.recovered(&err)
-	part, err := db.partition(e.id, t.stream.partition)
+	part, err := db.partition(e.id, t.stream.Partition)
 	if err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
 	var f *family
-	if t.stream.def.isFamily() {
+	if t.stream.Def.IsFamily() {
 		first, end := t.hour, t.hour+1
 		if t.hour == wholeDay {
 			first, end = 0, layout.HoursPerEpoch
@@ -247,7 +248,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	}
 	e.grow.Lock()
 	defer e.grow.Unlock()
-	id := hourID{t.stream.id, t.hour}
+	id := hourID{t.stream.ID, t.hour}
 	e.mu.RLock()
 	o := e.open[id]
 	changed := o == nil || o.gen != t.gen || o.flying > 0 || e.dropped
@@ -256,7 +257,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 		return nil // later, with what came
 	}
 	if t.over {
-		batch.Delete(layout.DirtyKey(e.id, t.stream.id, t.hour), nil)
+		batch.Delete(layout.DirtyKey(e.id, t.stream.ID, t.hour), nil)
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
@@ -276,7 +277,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 // A merger merges rows of one stream, all sample types at a time.
 type merger struct {
 	epoch  uint32
-	stream *stream
+	stream *labelindex.Stream
 	sums   [][]int64 // by sample type and node, memory of buffers
 	memory []*buffer
 	row    rowcodec.PackedRow
@@ -286,9 +287,9 @@ type merger struct {
 	covers []uint64 // of each point, as PointList.Covers
 }
 
-func newMerger(epoch uint32, s *stream, v symdb.View) *merger {
-	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.def.types))}
-	for range s.def.types {
+func newMerger(epoch uint32, s *labelindex.Stream, v symdb.View) *merger {
+	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.Def.Types))}
+	for range s.Def.Types {
 		b := buffers.Get().(*buffer)
 		m.memory = append(m.memory, b)
 		m.sums = append(m.sums, b.zeros(len(v.Nodes)))
@@ -322,7 +323,7 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 			}
 		}
 	case layout.LevelDay: // without points
-		err = s.cover(layout.KindRow, layout.LevelHour, m.stream.id, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
+		err = s.cover(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
 	}
 	if err != nil || out.Profiles == 0 {
 		return false, err
@@ -332,7 +333,7 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 
 // cover adds the rows and points of a time, from those of level top at most.
 func (m *merger) cover(s *scanner, out *rowcodec.Row, top int, lo, hi int64) error {
-	err := s.cover(layout.KindRow, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
+	err := s.cover(layout.KindRow, top, m.stream.ID, lo, hi, func(level int, end int64, value []byte) error {
 		if err := m.add(out, level, value); err != nil || top > layout.LevelFine {
 			return err
 		}
@@ -342,7 +343,7 @@ func (m *merger) cover(s *scanner, out *rowcodec.Row, top int, lo, hi int64) err
 		return err
 	}
 	var list rowcodec.PointList
-	return s.cover(layout.KindPoints, top, m.stream.id, lo, hi, func(level int, end int64, value []byte) error {
+	return s.cover(layout.KindPoints, top, m.stream.ID, lo, hi, func(level int, end int64, value []byte) error {
 		return m.addPoints(&list, level, end, value)
 	})
 }
@@ -427,11 +428,11 @@ func (m *merger) write(b *pebble.Batch, out *rowcodec.Row, level int, lo, hi int
 			m.sums[c][n] = 0
 		}
 	}
-	if err := b.Set(layout.WindowKey(m.epoch, layout.KindRow, level, m.stream.id, hi), out.Append(nil), nil); err != nil {
+	if err := b.Set(layout.WindowKey(m.epoch, layout.KindRow, level, m.stream.ID, hi), out.Append(nil), nil); err != nil {
 		return err
 	}
 	if level == layout.LevelDay {
 		return nil
 	}
-	return b.Set(layout.WindowKey(m.epoch, layout.KindPoints, level, m.stream.id, hi), rowcodec.AppendPoints(nil, lo, m.times, m.totals, m.covers), nil)
+	return b.Set(layout.WindowKey(m.epoch, layout.KindPoints, level, m.stream.ID, hi), rowcodec.AppendPoints(nil, lo, m.times, m.totals, m.covers), nil)
 }

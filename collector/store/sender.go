@@ -8,6 +8,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -30,7 +31,7 @@ func withBase(pieces []piece, by map[string]int, proto piece, base labels.Labels
 	if !ok {
 		at = len(pieces)
 		p := proto
-		p.def.labels = withService(base)
+		p.def.Labels = withService(base)
 		pieces = append(pieces, p)
 	}
 	for i := range pieces {
@@ -43,9 +44,9 @@ func withBase(pieces []piece, by map[string]int, proto piece, base labels.Labels
 
 // link writes which stream is the base of a piece's stream, unless it is known to be
 // written. The write is in the log before any later one, but not synced.
-func (e *epoch) link(db *DB, s *stream, p *piece) error {
+func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 	e.mu.RLock()
-	linked := s.linked
+	linked := s.Linked
 	e.mu.RUnlock()
 	if p.base == nil || linked {
 		return nil
@@ -54,12 +55,12 @@ func (e *epoch) link(db *DB, s *stream, p *piece) error {
 	if err != nil || base == s {
 		return err
 	}
-	value := binary.AppendUvarint(nil, uint64(base.id))
-	if err := db.guard(func() error { return db.pebble.Set(layout.SenderKey(e.id, s.id), value, pebble.NoSync) }); err != nil {
+	value := binary.AppendUvarint(nil, uint64(base.ID))
+	if err := db.guard(func() error { return db.pebble.Set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync) }); err != nil {
 		return err
 	}
 	e.mu.Lock()
-	s.linked = true
+	s.Linked = true
 	e.mu.Unlock()
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -120,7 +121,7 @@ func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.
 		return withBase(pieces, by, proto, base), nil
 	}
 	sender := proto
-	sender.def.labels = withService(base)
+	sender.def.Labels = withService(base)
 	needsBase, hasBase := proto.source.States != 0 && len(proto.source.Sample) > 0, true
 	if needsBase {
 		var err error
@@ -157,7 +158,7 @@ func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.
 // reduceAll brings pieces of one profile together by their reduced labels.
 func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 	if proto.identified { // profiles of other senders with this ID are in the same series now
-		proto.id = xxhash.Sum64(binary.BigEndian.AppendUint64(sender.def.labels.Bytes(nil), proto.id))
+		proto.id = xxhash.Sum64(binary.BigEndian.AppendUint64(sender.def.Labels.Bytes(nil), proto.id))
 	}
 	base, err := db.reduce(&sender)
 	if err != nil {
@@ -180,7 +181,7 @@ func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 			at = len(out)
 			by[key] = at
 			merged := proto
-			merged.def.labels = ls
+			merged.def.Labels = ls
 			out = append(out, merged)
 		}
 		for j, s := range p.samples {
@@ -219,11 +220,11 @@ func (db *DB) admit(p *piece, others ...[]piece) (bool, error) {
 // well, they are those of all senders of the service, and if there are too many of
 // these, of different __name__ or sample types, an error that wraps ErrLimit.
 func (db *DB) reduce(p *piece) (labels.Labels, error) {
-	full := p.def.labels
-	service := full.Get(labelServiceName)
+	full := p.def.Labels
+	service := full.Get(labelindex.LabelServiceName)
 	for _, bare := range []bool{false, true} {
 		r := *p
-		b := labels.NewBuilder(labels.FromStrings(labelName, full.Get(labelName), labelServiceName, service, labelReduced, "true"))
+		b := labels.NewBuilder(labels.FromStrings(labelindex.LabelName, full.Get(labelindex.LabelName), labelindex.LabelServiceName, service, labelReduced, "true"))
 		c, _, err := db.counted(p)
 		if err != nil {
 			return full, err
@@ -235,7 +236,7 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 				b.Set(l.Name, l.Value)
 			}
 		})
-		r.def.labels = b.Labels()
+		r.def.Labels = b.Labels()
 		c, hash, err := db.counted(&r)
 		if err != nil {
 			return full, err
@@ -251,7 +252,7 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 		}
 		c.mu.Unlock()
 		if ok {
-			return r.def.labels, nil
+			return r.def.Labels, nil
 		}
 	}
 	return full, fmt.Errorf("%w: service %.100q has more than %d series in an hour (limits.max_series_per_service_hour), also without its labels: too many different __name__ or sample types",
@@ -262,15 +263,15 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 // hash of the piece's own.
 func (db *DB) counted(p *piece) (*serviceSeries, uint64, error) {
 	id, hour := layout.EpochOf(p.time), layout.HourOf(p.time)
-	c, err := db.series.service(db, id, hour, p.def.labels.Get(labelServiceName))
+	c, err := db.series.service(db, id, hour, p.def.Labels.Get(labelindex.LabelServiceName))
 	if err != nil {
 		return nil, 0, err
 	}
 	c.mu.Lock()
 	if len(c.found) > 0 {
-		err := db.eachDefinition(id, c.found, func(d *definition) {
+		err := db.eachDefinition(id, c.found, func(d *labelindex.Definition) {
 			to := c.seen
-			if d.labels.Get(labelReduced) != "" {
+			if d.Labels.Get(labelReduced) != "" {
 				to = c.reduced
 			}
 			to[hashOf(d)] = struct{}{}
@@ -284,9 +285,9 @@ func (db *DB) counted(p *piece) (*serviceSeries, uint64, error) {
 	return c, hashOf(&p.def), nil
 }
 
-func hashOf(d *definition) uint64 {
+func hashOf(d *labelindex.Definition) uint64 {
 	var room [512]byte
-	return xxhash.Sum64(d.append(room[:0]))
+	return xxhash.Sum64(d.Append(room[:0]))
 }
 
 // service returns the counts of a service in an hour of an epoch.
@@ -383,9 +384,9 @@ func (db *DB) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
 	u.Value.mu.RLock()
 	services := maps.Clone(u.Value.services)
 	u.Value.mu.RUnlock()
-	err = db.eachTableOf(u.Value, hour, func(t *table) error {
-		for row, stream := range t.streams {
-			name := services[t.partitions[row]]
+	err = db.eachTableOf(u.Value, hour, func(t *labelindex.HourIndex) error {
+		for row, stream := range t.Streams {
+			name := services[t.Partitions[row]]
 			out[name] = append(out[name], stream)
 		}
 		return nil
@@ -395,7 +396,7 @@ func (db *DB) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
 
 // eachDefinition calls fn with the definitions of streams, each once. Those that
 // cannot be read are left out.
-func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*definition)) error {
+func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
 	u, err := db.epoch(id)
 	if err != nil {
 		return err
@@ -415,7 +416,7 @@ func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*definition)) 
 				return err
 			}
 		}
-		fn(&s.def)
+		fn(&s.Def)
 	}
 	return nil
 }

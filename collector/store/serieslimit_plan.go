@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -19,15 +20,15 @@ import (
 // are not among them. The caller holds the lock of c, which p is of. The others are
 // pieces that are not on disk yet.
 func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
-	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.labels.Get(labelServiceName)
+	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.Labels.Get(labelindex.LabelServiceName)
 	found, err := db.streamsOf(id, hour)
 	if err != nil {
 		return err
 	}
 	var sets []labels.Labels
-	err = db.eachDefinition(id, found[service], func(d *definition) {
-		if !d.labels.Has(labelReduced) {
-			sets = append(sets, d.labels)
+	err = db.eachDefinition(id, found[service], func(d *labelindex.Definition) {
+		if !d.Labels.Has(labelReduced) {
+			sets = append(sets, d.Labels)
 		}
 	})
 	if err != nil {
@@ -35,12 +36,12 @@ func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error 
 	}
 	for _, list := range others {
 		for _, o := range list {
-			if layout.EpochOf(o.time) == id && layout.HourOf(o.time) == hour && o.def.labels.Get(labelServiceName) == service {
-				sets = append(sets, o.def.labels)
+			if layout.EpochOf(o.time) == id && layout.HourOf(o.time) == hour && o.def.Labels.Get(labelindex.LabelServiceName) == service {
+				sets = append(sets, o.def.Labels)
 			}
 		}
 	}
-	counts := countValues(append(sets, p.def.labels))
+	counts := countValues(append(sets, p.def.Labels))
 	c.keep = keptLabels(counts, sets, db.series.share())
 	r := Reduction{
 		Service: strings.Clone(service),
@@ -68,7 +69,7 @@ func countValues(sets []labels.Labels) []LabelCount {
 	values := map[string]map[uint64]struct{}{}
 	for _, ls := range sets {
 		ls.Range(func(l labels.Label) {
-			if l.Name == labelName || l.Name == labelServiceName || l.Name == labelReduced {
+			if l.Name == labelindex.LabelName || l.Name == labelindex.LabelServiceName || l.Name == labelReduced {
 				return
 			}
 			of := values[l.Name]
@@ -100,7 +101,7 @@ func keptLabels(counts []LabelCount, sets []labels.Labels, most int) map[string]
 		for _, ls := range sets {
 			b = b[:0]
 			ls.Range(func(l labels.Label) {
-				if l.Name == labelName || keep[l.Name] {
+				if l.Name == labelindex.LabelName || keep[l.Name] {
 					b = append(append(append(append(b, l.Name...), 0), l.Value...), 0)
 				}
 			})

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -34,7 +35,7 @@ func seriesIn(t *testing.T, db *DB, matchers ...string) (all int) {
 	got, err := db.LabelNames(context.Background(), nil, 0, 0)
 	require.NoError(t, err)
 	for _, n := range got {
-		if !strings.HasPrefix(n, "__") || n == labelName {
+		if !strings.HasPrefix(n, "__") || n == labelindex.LabelName {
 			names = append(names, n)
 		}
 	}
@@ -56,7 +57,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	var log bytes.Buffer
 	db := limited(t, dir, &log)
 	push := func(db *DB, at time.Time, service, pod string, n int) {
-		p := cpu(folded(at, "main;work 2"), labelServiceName, service, "pod", pod, "zone", fmt.Sprint("z", n%3))
+		p := cpu(folded(at, "main;work 2"), labelindex.LabelServiceName, service, "pod", pod, "zone", fmt.Sprint("z", n%3))
 		p.ID = fmt.Sprint("profile-", at.Unix(), n%7) // which senders number by themselves
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
@@ -79,7 +80,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	// Every profile is there once; IDs count as different where senders differ.
 	require.EqualValues(t, 1000, totalOf(t, db, `{service_name="shop"}`))
 	require.EqualValues(t, 334, totalOf(t, db, `{service_name="shop",zone="z0"}`))
-	points, err := db.Points(ctx, SeriesRequest{Selection: everything(`{service_name="shop"}`), Step: 48 * time.Hour, GroupBy: []string{labelServiceName}})
+	points, err := db.Points(ctx, SeriesRequest{Selection: everything(`{service_name="shop"}`), Step: 48 * time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
 	require.NoError(t, err)
 	require.Len(t, points, 1)
 	sum := 0.0
@@ -122,7 +123,7 @@ func TestSeriesOfSamplesAreBounded(t *testing.T) {
 		s.Label = append(s.Label, b.label("request", fmt.Sprint(i)), b.label("span_id", testSpan(i+1).String()), b.label("method", fmt.Sprint("m", i%2)))
 		b.p.Sample = append(b.p.Sample[:i], s)
 	}
-	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(b.p, labelServiceName, "shop")}))
+	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(b.p, labelindex.LabelServiceName, "shop")}))
 	require.Equal(t, 42, seriesIn(t, db))
 	require.EqualValues(t, 300, totalOf(t, db))
 	require.EqualValues(t, 150, totalOf(t, db, `{method="m1"}`))
@@ -143,15 +144,15 @@ func TestSeriesOfManyNames(t *testing.T) {
 	db := limited(t, t.TempDir(), &log)
 	at := midnight.Add(time.Hour + time.Minute)
 	for i := range 500 {
-		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1"), labelServiceName, "shop", fmt.Sprint("name", i), "x")}))
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1"), labelindex.LabelServiceName, "shop", fmt.Sprint("name", i), "x")}))
 	}
 	require.LessOrEqual(t, seriesIn(t, db), 40+16+1)
 	require.EqualValues(t, 500, totalOf(t, db))
 
 	refused := 0
 	for i := range 500 {
-		p := cpu(folded(at, "main 1"), labelServiceName, "kinds")
-		p.Labels = labels.NewBuilder(p.Labels).Set(labelName, fmt.Sprint("type", i)).Labels()
+		p := cpu(folded(at, "main 1"), labelindex.LabelServiceName, "kinds")
+		p.Labels = labels.NewBuilder(p.Labels).Set(labelindex.LabelName, fmt.Sprint("type", i)).Labels()
 		if err := db.Append(ctx, []profile.Profile{p}); err != nil {
 			require.ErrorIs(t, err, storeerr.ErrLimit)
 			require.ErrorContains(t, err, "limits.max_series_per_service_hour")

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -27,14 +28,14 @@ type piece struct {
 	source   *symdb.Profile
 	samples  []*googlev1.Sample
 	tags     []rowcodec.Tag // of the samples as far as one has any, in their order
-	def      definition
+	def      labelindex.Definition
 	id       uint64 // of the profile
 	time     int64  // ms
 	duration int64  // ms, that the samples cover
 
 	// base has the definition of the sender's samples without labels, if the piece has
 	// states and labels of samples.
-	base *definition
+	base *labelindex.Definition
 
 	continues  bool // a part of a profile that began in an earlier slot
 	identified bool // the sender gave the ID
@@ -82,13 +83,13 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 	}
 	text := func(i int64) string { return src.StringTable[i] }
 	if t := src.PeriodType; t != nil {
-		proto.def.period = valueType{text(t.Type), text(t.Unit)}
+		proto.def.Period = labelindex.ValueType{Name: text(t.Type), Unit: text(t.Unit)}
 	}
 	for _, t := range src.SampleType {
-		proto.def.types = append(proto.def.types, valueType{text(t.Type), text(t.Unit)})
+		proto.def.Types = append(proto.def.Types, labelindex.ValueType{Name: text(t.Type), Unit: text(t.Unit)})
 	}
-	for i := range min(len(proto.def.types), 64) {
-		if !typeOf(base.Get(labelName), &proto.def, i).Cumulative() {
+	for i := range min(len(proto.def.Types), 64) {
+		if !labelindex.TypeOf(base.Get(labelindex.LabelName), &proto.def, i).Cumulative() {
 			src.States |= 1 << i
 		}
 	}
@@ -99,7 +100,7 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 // group cuts a profile by its samples' labels. A label of the series is stronger
 // than one of a sample.
 func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, error) {
-	totals := make([]int64, len(proto.def.types))
+	totals := make([]int64, len(proto.def.Types))
 	var pieces []piece
 	by := map[string]int{}
 	negative := 0
@@ -110,7 +111,7 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 			i = len(pieces)
 			by[key] = i
 			p := proto
-			p.def.labels = withService(series())
+			p.def.Labels = withService(series())
 			pieces = append(pieces, p)
 		}
 		pieces[i].samples = append(pieces[i].samples, s)
@@ -170,7 +171,7 @@ func baseLabels(in labels.Labels) (labels.Labels, error) {
 			err = fmt.Errorf("name of %q is empty", l.Value)
 		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
 			err = fmt.Errorf("%q=%q is not UTF-8", l.Name, l.Value)
-		case l.Name != labelName && strings.HasPrefix(l.Name, "__"):
+		case l.Name != labelindex.LabelName && strings.HasPrefix(l.Name, "__"):
 		default:
 			b.Add(l.Name, l.Value)
 		}
@@ -183,17 +184,17 @@ func baseLabels(in labels.Labels) (labels.Labels, error) {
 	if name, twice := out.HasDuplicateLabelNames(); twice {
 		return out, fmt.Errorf("%s is there twice", name)
 	}
-	if out.Get(labelName) == "" {
-		return out, fmt.Errorf("%s is missing", labelName)
+	if out.Get(labelindex.LabelName) == "" {
+		return out, fmt.Errorf("%s is missing", labelindex.LabelName)
 	}
 	return out, nil
 }
 
 func withService(l labels.Labels) labels.Labels {
-	if l.Has(labelServiceName) {
+	if l.Has(labelindex.LabelServiceName) {
 		return l
 	}
-	return labels.NewBuilder(l).Set(labelServiceName, unknownService).Labels()
+	return labels.NewBuilder(l).Set(labelindex.LabelServiceName, labelindex.UnknownService).Labels()
 }
 
 // tag tags the last sample.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -41,7 +42,7 @@ func (s *stateStore) heap(at, duration time.Duration, pod string, stacks ...any)
 			sample.Label = append(sample.Label, b.label("worker", worker))
 		}
 	}
-	ls := labels.FromStrings(labelName, "memory", labelServiceName, "shop", "pod", pod)
+	ls := labels.FromStrings(labelindex.LabelName, "memory", labelindex.LabelServiceName, "shop", "pod", pod)
 	require.NoError(s, s.db.Append(context.Background(), []profile.Profile{{Labels: ls, Pprof: b.p}}))
 }
 

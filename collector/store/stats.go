@@ -58,7 +58,7 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	if err != nil {
 		return 0, err
 	}
-	slot, ok := set.edge(last)
+	slot, ok := set.Edge(last)
 	if !ok {
 		return 0, nil
 	}

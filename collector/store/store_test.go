@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -17,9 +18,9 @@ func TestAppendAndMerge(t *testing.T) {
 	db := open(t, dir, func(o *Options) { o.Registerer = prometheus.NewPedanticRegistry() })
 	noon := midnight.Add(12 * time.Hour)
 	require.NoError(t, db.Append(ctx, []profile.Profile{
-		cpu(folded(noon, "main;work;+hash 3", "main;work 1", "main;idle 2"), labelServiceName, "a", "pod", "a-1"),
-		cpu(folded(noon.Add(10*time.Second), "main;work;+hash 4"), labelServiceName, "a", "pod", "a-2"),
-		cpu(folded(noon.Add(time.Hour), "main;idle 5", "start 1"), labelServiceName, "b"),
+		cpu(folded(noon, "main;work;+hash 3", "main;work 1", "main;idle 2"), labelindex.LabelServiceName, "a", "pod", "a-1"),
+		cpu(folded(noon.Add(10*time.Second), "main;work;+hash 4"), labelindex.LabelServiceName, "a", "pod", "a-2"),
+		cpu(folded(noon.Add(time.Hour), "main;idle 5", "start 1"), labelindex.LabelServiceName, "b"),
 	}))
 	check := func(db *DB) {
 		tree, err := db.Tree(ctx, everything(), nil)

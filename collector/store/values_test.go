@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
@@ -130,7 +131,7 @@ func FuzzKeys(f *testing.F) {
 		db := open(t, "store", func(o *Options) { o.fs = vfs.NewMem() })
 		b := db.pebble.NewBatch()
 		b.Set(layout.PartitionKey(1, 0), []byte("service"), nil)
-		b.Set(layout.StreamKey(1, 0), appendStream(nil, 0, &definition{types: []valueType{{"cpu", "ns"}}}), nil)
+		b.Set(layout.StreamKey(1, 0), labelindex.AppendStream(nil, 0, &labelindex.Definition{Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}}}), nil)
 		b.Set(key, value, nil)
 		require.NoError(t, b.Commit(nil))
 		if u, err := db.epoch(1); err == nil {

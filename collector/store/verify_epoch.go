@@ -7,6 +7,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -46,7 +47,7 @@ type dictCheck struct {
 
 type streamCheck struct {
 	partition uint32
-	def       definition
+	def       labelindex.Definition
 	family    bool
 	members   []uint32 // of a family; else the stream itself
 }
@@ -162,10 +163,10 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	if len(value) == 0 && e.rebuild == nil {
 		return nil // a number that is not to be used
 	}
-	partition, def, err := readStream(value)
+	partition, def, err := labelindex.ReadStream(value)
 	if err == nil && !e.services[partition] && e.rebuild != nil && partition < maxPartitions {
 		e.services[partition] = true
-		e.rebuild.set(layout.PartitionKey(e.id, partition), []byte(def.labels.Get(labelServiceName)))
+		e.rebuild.set(layout.PartitionKey(e.id, partition), []byte(def.Labels.Get(labelindex.LabelServiceName)))
 	}
 	if err == nil && !e.services[partition] {
 		err = fmt.Errorf("%w: service %d is missing", storeerr.ErrCorrupt, partition)
@@ -173,13 +174,13 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	if err != nil {
 		return err
 	}
-	e.streams[n] = &streamCheck{partition: partition, def: def, family: def.isFamily(), members: []uint32{n}}
+	e.streams[n] = &streamCheck{partition: partition, def: def, family: def.IsFamily(), members: []uint32{n}}
 	return nil
 }
 
 func (e *epochCheck) slots(to map[hourID]uint16, at hourID, value []byte) error {
 	r := bitpack.Decoder{Data: value}
-	mask := r.Below(allSlots+1, "slots")
+	mask := r.Below(labelindex.AllSlots+1, "slots")
 	to[at] |= uint16(mask)
 	return r.End()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -16,8 +17,8 @@ import (
 // A tableCheck is the index's table whose columns are coming.
 type tableCheck struct {
 	hour    uint8
-	table   *table // nil if there is none, or it cannot be read
-	head    []byte // its key
+	table   *labelindex.HourIndex // nil if there is none, or it cannot be read
+	head    []byte                // its key
 	columns int
 }
 
@@ -36,7 +37,7 @@ func (e *epochCheck) find(hash uint64, value []byte) error {
 func (e *epochCheck) findable() {
 	e.rebuild.findable(e)
 	for n, s := range e.streams {
-		if hash := xxhash.Sum64(s.def.append(nil)); !slices.Contains(e.finds[hash], n) {
+		if hash := xxhash.Sum64(s.def.Append(nil)); !slices.Contains(e.finds[hash], n) {
 			e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", storeerr.ErrCorrupt, n))
 		}
 	}
@@ -69,7 +70,7 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 	if name == "" {
 		e.tableEnd()
 		e.index = tableCheck{hour: hour, head: layout.TableKey(e.id, hour, "")}
-		t, err := decodeTable(value)
+		t, err := labelindex.DecodeTable(value)
 		if err != nil {
 			return err
 		}
@@ -83,20 +84,20 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 	if t == nil {
 		return nil // its head was reported
 	}
-	if _, ok := slices.BinarySearch(t.names, name); !ok {
+	if _, ok := slices.BinarySearch(t.Names, name); !ok {
 		return fmt.Errorf("%w: the table has no label %q", storeerr.ErrCorrupt, name)
 	}
 	e.index.columns++
-	c, err := decodeLabelColumn(value, len(t.streams))
+	c, err := labelindex.DecodeLabelColumn(value, len(t.Streams))
 	if err != nil {
 		return err
 	}
-	for row, n := range t.streams {
+	for row, n := range t.Streams {
 		s := e.streams[n]
 		if s == nil {
 			continue
 		}
-		if got, want := c.value(uint32(row)), s.def.labels.Get(name); got != want {
+		if got, want := c.Value(uint32(row)), s.def.Labels.Get(name); got != want {
 			return fmt.Errorf("%w: stream %d has label %s=%q, the table %q", storeerr.ErrCorrupt, n, name, want, got)
 		}
 	}
@@ -104,20 +105,20 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 }
 
 // tableStreams compares a table's head with the streams.
-func (e *epochCheck) tableStreams(hour uint8, t *table) error {
-	for row, n := range t.streams {
-		e.listed[hourID{n, hour}] |= t.slots[row]
+func (e *epochCheck) tableStreams(hour uint8, t *labelindex.HourIndex) error {
+	for row, n := range t.Streams {
+		e.listed[hourID{n, hour}] |= t.Slots[row]
 		s := e.streams[n]
 		if s == nil || s.family {
 			return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 		}
-		k := newKind(&s.def)
-		if s.partition != t.partitions[row] || string(k.def.append(nil)) != string(t.kinds[t.kindOf[row]].def.append(nil)) {
+		k := labelindex.NewKind(&s.def)
+		if s.partition != t.Partitions[row] || string(k.Def.Append(nil)) != string(t.Kinds[t.KindOf[row]].Def.Append(nil)) {
 			return fmt.Errorf("%w: stream %d has another service or other sample types", storeerr.ErrCorrupt, n)
 		}
 		var missing string
-		s.def.labels.Range(func(l labels.Label) {
-			if _, ok := slices.BinarySearch(t.names, l.Name); !ok && !follows(l.Name) && l.Name != labelServicePrivate {
+		s.def.Labels.Range(func(l labels.Label) {
+			if _, ok := slices.BinarySearch(t.Names, l.Name); !ok && !labelindex.Follows(l.Name) && l.Name != labelindex.LabelServicePrivate {
 				missing = l.Name
 			}
 		})
@@ -130,8 +131,8 @@ func (e *epochCheck) tableStreams(hour uint8, t *table) error {
 
 // tableEnd checks that all columns of a table came.
 func (e *epochCheck) tableEnd() {
-	if t := e.index.table; t != nil && e.index.columns != len(t.names) {
-		e.wrong(e.index.head, fmt.Errorf("%w: %d of %d labels of the table are there", storeerr.ErrCorrupt, e.index.columns, len(t.names)))
+	if t := e.index.table; t != nil && e.index.columns != len(t.Names) {
+		e.wrong(e.index.head, fmt.Errorf("%w: %d of %d labels of the table are there", storeerr.ErrCorrupt, e.index.columns, len(t.Names)))
 		e.dropTable(e.index.hour)
 	}
 	e.index = tableCheck{}

@@ -20,7 +20,7 @@ func (e *epochCheck) findFamilies() {
 	for _, s := range e.streams {
 		if s.family {
 			s.members = nil
-			families[familyKey{s.partition, string(s.def.append(nil))}] = s
+			families[familyKey{s.partition, string(s.def.Append(nil))}] = s
 		}
 	}
 	for n, s := range e.streams {
@@ -42,8 +42,8 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, r.stream)
 	}
-	if len(r.row.Totals) != len(s.def.types) {
-		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.def.types))
+	if len(r.row.Totals) != len(s.def.Types) {
+		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.def.Types))
 	}
 	nodes := 1
 	if d := e.dicts[s.partition]; d != nil {
@@ -245,7 +245,7 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
 	var list rowcodec.PointList
-	for c := range s.def.types {
+	for c := range s.def.Types {
 		if err := list.Decode(p.value, lo, c); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
@@ -99,7 +100,7 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 	original := filepath.Join(t.TempDir(), "store")
 	db := open(t, original)
 	for n := range 10 {
-		p := cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), "main;work 3", "main 1"), labelServiceName, "a")
+		p := cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), "main;work 3", "main 1"), labelindex.LabelServiceName, "a")
 		p.ID = fmt.Sprint(n)
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
@@ -126,7 +127,9 @@ func TestVerifyFindsWrongValues(t *testing.T) {
 		"a segment is missing": func(b *pebble.Batch) {
 			b.Set(layout.SegmentKey(day, 0, 50), []byte{1, 1, 1, 1, 50, 0, 0, 0, 0, 0}, nil)
 		},
-		"service 3 is missing": func(b *pebble.Batch) { b.Set(layout.StreamKey(day, 1), appendStream(nil, 3, &definition{}), nil) },
+		"service 3 is missing": func(b *pebble.Batch) {
+			b.Set(layout.StreamKey(day, 1), labelindex.AppendStream(nil, 3, &labelindex.Definition{}), nil)
+		},
 		"service 0 is missing": func(b *pebble.Batch) { b.Delete(layout.PartitionKey(day, 0), nil) },
 		"service 4 is missing": func(b *pebble.Batch) { b.Set(layout.SegmentKey(day, 4, 1), []byte{1}, nil) },
 		"service 4294967295 of at most": func(b *pebble.Batch) {

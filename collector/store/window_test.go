@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -92,7 +93,7 @@ func testWindowsEqualProfiles(t *testing.T, pods, days int) {
 				at += 4 * time.Hour
 			}
 			p := folded(midnight.Add(time.Millisecond+at), fmt.Sprintf("main;f%d;g%d %d", r.IntN(9), r.IntN(9), 1+r.IntN(5)), "main 1")
-			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(pods)))}))
+			require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, fmt.Sprint("s", r.IntN(2)), "pod", fmt.Sprint(r.IntN(pods)))}))
 		}
 	}
 	type question struct{ start, end int64 }
@@ -221,7 +222,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 				db := open(t, dir, clock)
 				add := func(service string, n int) error {
 					p := folded(midnight.Add(time.Duration(n)*time.Minute+time.Second), fmt.Sprintf("main;f%d;g%d 2", n, n), "main;f0 1")
-					return db.Append(ctx, []profile.Profile{cpu(p, labelServiceName, service)})
+					return db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, service)})
 				}
 				for n := range 20 {
 					require.NoError(t, add("damaged", n))

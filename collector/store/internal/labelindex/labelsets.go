@@ -1,4 +1,4 @@
-package store
+package labelindex
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 type LabelSets struct {
 	names  []string
 	values [][]string // by name
-	of     []uint32   // by row and name
+	Of     []uint32   // by row and name
 	order  []uint32   // rows, each set once
 }
 
@@ -34,7 +34,7 @@ func (s *LabelSets) Set(i int) []uint32 { return s.row(s.order[i]) }
 
 func (s *LabelSets) row(i uint32) []uint32 {
 	n := len(s.names)
-	return s.of[int(i)*n : (int(i)+1)*n]
+	return s.Of[int(i)*n : (int(i)+1)*n]
 }
 
 // All returns the sets as labels.
@@ -53,8 +53,8 @@ func (s *LabelSets) All() []labels.Labels {
 	return out
 }
 
-// bytes is the length of all names and values of all sets.
-func (s *LabelSets) bytes() (n int64) {
+// Bytes is the length of all names and values of all sets.
+func (s *LabelSets) Bytes() (n int64) {
 	lengths := make([][]int64, len(s.names))
 	for name := range s.names {
 		lengths[name] = make([]int64, len(s.values[name])+1)
@@ -70,57 +70,57 @@ func (s *LabelSets) bytes() (n int64) {
 	return n
 }
 
-// A setCollector collects the label sets of tables.
-type setCollector struct {
-	names   []string // that are wanted; none for all
-	hold    *budget.Reservation
+// A SetCollector collects the label sets of tables.
+type SetCollector struct {
+	Names   []string // that are wanted; none for all
+	Hold    *budget.Reservation
 	epoch   uint32 // that streams are of
-	streams streamSet
-	used    int64 // bytes
-	chunks  []setChunk
-	rows    int
+	Streams StreamSet
+	Used    int64 // bytes
+	Chunks  []SetChunk
+	Rows    int
 }
 
 // take counts n bytes more.
-func (c *setCollector) take(n int64) error {
-	c.used += n
-	return c.hold.Take(n)
+func (c *SetCollector) take(n int64) error {
+	c.Used += n
+	return c.Hold.Take(n)
 }
 
-// A setChunk are the sets of one table, which may have some of them twice.
-type setChunk struct {
-	rows    int
-	columns []setColumn
+// A SetChunk are the sets of one table, which may have some of them twice.
+type SetChunk struct {
+	Rows    int
+	Columns []SetColumn
 }
 
-// A setColumn has those values alone that a set of the chunk has.
-type setColumn struct {
-	name   string
-	values []string
-	of     []uint32 // by row: index in values plus one, 0 for none
+// A SetColumn has those values alone that a set of the chunk has.
+type SetColumn struct {
+	Name   string
+	Values []string
+	Of     []uint32 // by row: index in values plus one, 0 for none
 }
 
-// add adds the series that were picked from a table.
-func (c *setCollector) add(epoch uint32, t *table, p *pick) error {
-	names := c.names
+// Add adds the series that were picked from a table.
+func (c *SetCollector) Add(epoch uint32, t *HourIndex, p *Pick) error {
+	names := c.Names
 	if len(names) == 0 {
-		names = t.allNames()
+		names = t.AllNames()
 	}
-	project, err := t.project(names)
+	project, err := t.Project(names)
 	if err != nil {
 		return err
 	}
 	if epoch != c.epoch {
-		c.epoch, c.streams = epoch, streamSet{}
+		c.epoch, c.Streams = epoch, StreamSet{}
 	}
 	var series []seriesRef
 	local := map[uint64]struct{}{}
-	for _, row := range p.rows {
-		if len(c.names) == 0 && !c.streams.add(t.streams[row]) {
+	for _, row := range p.Rows {
+		if len(c.Names) == 0 && !c.Streams.Add(t.Streams[row]) {
 			continue // it was in an earlier hour
 		}
-		for _, i := range p.types[t.kindOf[row]] {
-			if k, ok := project.key(row, i); ok && len(c.names) > 0 {
+		for _, i := range p.Types[t.KindOf[row]] {
+			if k, ok := project.key(row, i); ok && len(c.Names) > 0 {
 				if _, ok := local[k]; ok {
 					continue
 				}
@@ -129,18 +129,18 @@ func (c *setCollector) add(epoch uint32, t *table, p *pick) error {
 			series = append(series, seriesRef{row, uint32(i)})
 		}
 	}
-	chunk := setChunk{rows: len(series)}
+	chunk := SetChunk{Rows: len(series)}
 	for i := range project.labels {
-		if column := project.column(&project.labels[i], series); len(column.values) > 0 {
-			if err := c.take(int64(len(column.of))*4 + int64(len(column.values))*16); err != nil {
+		if column := project.column(&project.labels[i], series); len(column.Values) > 0 {
+			if err := c.take(int64(len(column.Of))*4 + int64(len(column.Values))*16); err != nil {
 				return err
 			}
-			chunk.columns = append(chunk.columns, column)
+			chunk.Columns = append(chunk.Columns, column)
 		}
 	}
-	if len(chunk.columns) > 0 {
-		c.chunks = append(c.chunks, chunk)
-		c.rows += chunk.rows
+	if len(chunk.Columns) > 0 {
+		c.Chunks = append(c.Chunks, chunk)
+		c.Rows += chunk.Rows
 	}
 	return nil
 }
@@ -149,12 +149,12 @@ func (c *setCollector) add(epoch uint32, t *table, p *pick) error {
 type seriesRef struct{ row, sampleType uint32 }
 
 // column returns a label of some series.
-func (p *projection) column(l *projectedLabel, series []seriesRef) setColumn {
-	c := setColumn{name: l.name}
+func (p *Projection) column(l *projectedLabel, series []seriesRef) SetColumn {
+	c := SetColumn{Name: l.name}
 	if !l.follows && l.column == nil {
 		return c
 	}
-	c.of = make([]uint32, len(series))
+	c.Of = make([]uint32, len(series))
 	if l.follows {
 		c.follow(p.table, series)
 		return c
@@ -162,96 +162,96 @@ func (p *projection) column(l *projectedLabel, series []seriesRef) setColumn {
 	used := make([]uint32, len(l.column.values)+1)
 	for i, s := range series {
 		v := l.column.at(s.row)
-		c.of[i], used[v] = v, 1
+		c.Of[i], used[v] = v, 1
 	}
 	used[0] = 0
 	l.column.eachInOrder(func(v string, i uint32) {
 		if used[i] != 0 {
-			c.values = append(c.values, v)
-			used[i] = uint32(len(c.values))
+			c.Values = append(c.Values, v)
+			used[i] = uint32(len(c.Values))
 		}
 	})
-	for i, v := range c.of {
-		c.of[i] = used[v]
+	for i, v := range c.Of {
+		c.Of[i] = used[v]
 	}
 	return c
 }
 
 // follow fills in a column of what follows from the sample types.
-func (c *setColumn) follow(t *table, series []seriesRef) {
-	known := make([][]uint32, len(t.kinds)) // by kind and sample type: index plus two
+func (c *SetColumn) follow(t *HourIndex, series []seriesRef) {
+	known := make([][]uint32, len(t.Kinds)) // by kind and sample type: index plus two
 	index := map[string]uint32{"": 0}
 	for i, s := range series {
-		k := t.kindOf[s.row]
+		k := t.KindOf[s.row]
 		if known[k] == nil {
-			known[k] = make([]uint32, len(t.kinds[k].types))
+			known[k] = make([]uint32, len(t.Kinds[k].types))
 		}
 		at := &known[k][s.sampleType]
 		if *at == 0 {
-			v := t.kinds[k].types[s.sampleType].Get(c.name)
+			v := t.Kinds[k].types[s.sampleType].Get(c.Name)
 			n, ok := index[v]
 			if !ok {
-				c.values = append(c.values, v)
-				n = uint32(len(c.values))
+				c.Values = append(c.Values, v)
+				n = uint32(len(c.Values))
 				index[v] = n
 			}
 			*at = n + 1
 		}
-		c.of[i] = *at - 1
+		c.Of[i] = *at - 1
 	}
 }
 
 // allNames are the names that any of the chunks has.
-func (c *setCollector) allNames() (names []string) {
-	for _, chunk := range c.chunks {
-		for _, column := range chunk.columns {
-			names = append(names, column.name)
+func (c *SetCollector) allNames() (names []string) {
+	for _, chunk := range c.Chunks {
+		for _, column := range chunk.Columns {
+			names = append(names, column.Name)
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// bytes is the memory of what is collected, and of what sets makes of it.
-func (c *setCollector) bytes() int64 {
+// Bytes is the memory of what is collected, and of what sets makes of it.
+func (c *SetCollector) Bytes() int64 {
 	const perRow = 8 + 16 + 4 // a key, to be sorted, and its order
-	return c.used + int64(c.rows)*(int64(len(c.allNames()))*4+perRow)
+	return c.Used + int64(c.Rows)*(int64(len(c.allNames()))*4+perRow)
 }
 
-// sets brings all together.
-func (c *setCollector) sets() *LabelSets {
+// Sets brings all together.
+func (c *SetCollector) Sets() *LabelSets {
 	s := &LabelSets{names: c.allNames()}
 	n := len(s.names)
-	s.of = make([]uint32, c.rows*n)
+	s.Of = make([]uint32, c.Rows*n)
 	lists := make([][][]string, n)
 	at := func(name string) int {
 		i, _ := slices.BinarySearch(s.names, name)
 		return i
 	}
-	for _, chunk := range c.chunks {
-		for _, column := range chunk.columns {
-			i := at(column.name)
-			lists[i] = append(lists[i], column.values)
+	for _, chunk := range c.Chunks {
+		for _, column := range chunk.Columns {
+			i := at(column.Name)
+			lists[i] = append(lists[i], column.Values)
 		}
 	}
 	s.values = make([][]string, n)
 	for i := range lists {
-		s.values[i] = mergeSorted(lists[i])
+		s.values[i] = MergeSorted(lists[i])
 	}
 	first := 0
-	for _, chunk := range c.chunks {
-		for _, column := range chunk.columns {
-			i := at(column.name)
-			to := placesOf(column.values, s.values[i])
-			for row, v := range column.of {
+	for _, chunk := range c.Chunks {
+		for _, column := range chunk.Columns {
+			i := at(column.Name)
+			to := placesOf(column.Values, s.values[i])
+			for row, v := range column.Of {
 				if v != 0 {
-					s.of[(first+row)*n+i] = to[v-1]
+					s.Of[(first+row)*n+i] = to[v-1]
 				}
 			}
 		}
-		first += chunk.rows
+		first += chunk.Rows
 	}
-	s.sort(c.rows)
+	s.sort(c.Rows)
 	return s
 }
 

@@ -1,4 +1,4 @@
-package store
+package labelindex
 
 import (
 	"slices"
@@ -6,9 +6,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// A projection reduces the labels of a table's series to some names.
-type projection struct {
-	table  *table
+// A Projection reduces the labels of a table's series to some names.
+type Projection struct {
+	table  *HourIndex
 	labels []projectedLabel
 	typed  bool // some follow from the type
 	b      labels.ScratchBuilder
@@ -16,25 +16,25 @@ type projection struct {
 
 type projectedLabel struct {
 	name    string
-	column  *labelColumn // nil if no series has it, or it follows from the type
+	column  *LabelColumn // nil if no series has it, or it follows from the type
 	follows bool
 }
 
-// allNames are the names of all labels that a series of the table may have.
-func (t *table) allNames() []string {
-	return append(slices.Clone(t.names), labelServicePrivate, labelProfileType, labelType, labelUnit, labelPeriodType, labelPeriodUnit)
+// AllNames are the names of all labels that a series of the table may have.
+func (t *HourIndex) AllNames() []string {
+	return append(slices.Clone(t.Names), LabelServicePrivate, LabelProfileType, LabelType, LabelUnit, labelPeriodType, labelPeriodUnit)
 }
 
-// project makes a projection.
-func (t *table) project(names []string) (*projection, error) {
-	p := &projection{table: t}
+// Project makes a projection.
+func (t *HourIndex) Project(names []string) (*Projection, error) {
+	p := &Projection{table: t}
 	names = slices.Clone(names)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		l := projectedLabel{name: name, follows: follows(name)}
+		l := projectedLabel{name: name, follows: Follows(name)}
 		if !l.follows {
 			var err error
-			if l.column, err = t.column(columnName(name)); err != nil {
+			if l.column, err = t.column(ColumnName(name)); err != nil {
 				return nil, err
 			}
 		}
@@ -44,14 +44,14 @@ func (t *table) project(names []string) (*projection, error) {
 	return p, nil
 }
 
-// of returns the labels of a series.
-func (p *projection) of(row uint32, sampleType int) labels.Labels {
+// Of returns the labels of a series.
+func (p *Projection) Of(row uint32, sampleType int) labels.Labels {
 	p.b.Reset()
 	for i := range p.labels {
 		l := &p.labels[i]
-		v := l.column.value(row)
+		v := l.column.Value(row)
 		if l.follows {
-			v = p.table.kinds[p.table.kindOf[row]].types[sampleType].Get(l.name)
+			v = p.table.Kinds[p.table.KindOf[row]].types[sampleType].Get(l.name)
 		}
 		if v != "" {
 			p.b.Add(l.name, v)
@@ -61,7 +61,7 @@ func (p *projection) of(row uint32, sampleType int) labels.Labels {
 }
 
 // key is equal for series with equal labels, and only for those, if ok.
-func (p *projection) key(row uint32, sampleType int) (key uint64, ok bool) {
+func (p *Projection) key(row uint32, sampleType int) (key uint64, ok bool) {
 	size := uint64(1)
 	add := func(i, n uint64) {
 		key = key*n + i
@@ -70,7 +70,7 @@ func (p *projection) key(row uint32, sampleType int) (key uint64, ok bool) {
 	}
 	ok = true
 	if p.typed {
-		add(uint64(p.table.kindOf[row]), uint64(len(p.table.kinds)))
+		add(uint64(p.table.KindOf[row]), uint64(len(p.table.Kinds)))
 		if add(uint64(sampleType), 1<<8); sampleType >= 1<<8 {
 			return 0, false
 		}

@@ -1,4 +1,4 @@
-package store
+package labelindex
 
 import (
 	"slices"
@@ -11,39 +11,39 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// A table lists the streams that have profiles in one hour, a row for each, with
+// A HourIndex lists the streams that have profiles in one hour, a row for each, with
 // their labels by columns: a column has a label's distinct values and for each
 // row which of them it is. What a lookup costs depends on how many streams were
 // active in its hours, not on how many the day had.
 //
 // A table that was read from disk does not change, but for the columns that it
 // reads when they are asked for; it is safe for concurrent use.
-type table struct {
-	streams    []uint32
-	slots      []uint16 // of the hour, in which the row's stream has profiles
-	partitions []uint32
-	kindOf     []uint32 // index in kinds
-	kinds      []kind
-	names      []string // of the columns
+type HourIndex struct {
+	Streams    []uint32
+	Slots      []uint16 // of the hour, in which the row's stream has profiles
+	Partitions []uint32
+	KindOf     []uint32 // index in kinds
+	Kinds      []Kind
+	Names      []string // of the columns
 
-	read func(name string) (*labelColumn, error) // from disk; none in memory
+	Read func(name string) (*LabelColumn, error) // from disk; none in memory
 
 	mu      sync.Mutex
-	columns map[string]*labelColumn // those that were read
-	bytes   int64
+	columns map[string]*LabelColumn // those that were read
+	Bytes   int64
 }
 
-const allSlots = 1<<layout.SlotsPerHour - 1
+const AllSlots = 1<<layout.SlotsPerHour - 1
 
-// A kind is what streams of the same __name__ and sample types share: the labels
+// A Kind is what streams of the same __name__ and sample types share: the labels
 // that follow from the types.
-type kind struct {
-	def   definition      // with few labels or none
+type Kind struct {
+	Def   Definition      // with few labels or none
 	types []labels.Labels // by sample type
 }
 
-// A labelColumn holds a label of all rows.
-type labelColumn struct {
+// A LabelColumn holds a label of all rows.
+type LabelColumn struct {
 	values []string // sorted, unless it grows
 	of     []uint32 // by row: index in values plus one; 0, or too short, for none
 
@@ -61,7 +61,7 @@ type columnOrder struct {
 // at the same place. It is kept, and only what is new is sorted, for pods may come
 // by the thousand in the hours that are in memory. The caller keeps the column from
 // growing.
-func (c *labelColumn) order() (values []string, indexes []uint32) {
+func (c *LabelColumn) order() (values []string, indexes []uint32) {
 	if !c.grows {
 		return c.values, nil
 	}
@@ -93,7 +93,7 @@ func (c *labelColumn) order() (values []string, indexes []uint32) {
 }
 
 // eachInOrder calls fn with the values in their order, and their indexes plus one.
-func (c *labelColumn) eachInOrder(fn func(value string, index uint32)) {
+func (c *LabelColumn) eachInOrder(fn func(value string, index uint32)) {
 	values, indexes := c.order()
 	for i, v := range values {
 		at := uint32(i)
@@ -104,15 +104,15 @@ func (c *labelColumn) eachInOrder(fn func(value string, index uint32)) {
 	}
 }
 
-func (c *labelColumn) at(row uint32) uint32 {
+func (c *LabelColumn) at(row uint32) uint32 {
 	if int(row) < len(c.of) {
 		return c.of[row]
 	}
 	return 0
 }
 
-// value is "" if the row has no such label.
-func (c *labelColumn) value(row uint32) string {
+// Value is "" if the row has no such label.
+func (c *LabelColumn) Value(row uint32) string {
 	if c == nil {
 		return ""
 	}
@@ -122,42 +122,42 @@ func (c *labelColumn) value(row uint32) string {
 	return ""
 }
 
-// follows reports whether a label of a series follows from its sample type.
-func follows(name string) bool {
+// Follows reports whether a label of a series follows from its sample type.
+func Follows(name string) bool {
 	switch name {
-	case labelProfileType, labelType, labelUnit, labelPeriodType, labelPeriodUnit:
+	case LabelProfileType, LabelType, LabelUnit, labelPeriodType, labelPeriodUnit:
 		return true
 	}
 	return false
 }
 
-// columnName is the name of the column that holds a label.
-func columnName(name string) string {
-	if name == labelServicePrivate { // a copy
-		return labelServiceName
+// ColumnName is the name of the column that holds a label.
+func ColumnName(name string) string {
+	if name == LabelServicePrivate { // a copy
+		return LabelServiceName
 	}
 	return name
 }
 
-// newKind makes the kind of a stream.
-func newKind(def *definition) kind {
-	k := kind{def: definition{period: def.period, types: def.types}}
+// NewKind makes the kind of a stream.
+func NewKind(def *Definition) Kind {
+	k := Kind{Def: Definition{Period: def.Period, Types: def.Types}}
 	var b labels.ScratchBuilder
-	def.labels.Range(func(l labels.Label) {
-		if l.Name == labelName || follows(l.Name) {
+	def.Labels.Range(func(l labels.Label) {
+		if l.Name == LabelName || Follows(l.Name) {
 			b.Add(l.Name, l.Value)
 		}
 	})
-	k.def.labels = b.Labels()
+	k.Def.Labels = b.Labels()
 	k.derive()
 	return k
 }
 
-func (k *kind) derive() {
-	for i := range k.def.types {
+func (k *Kind) derive() {
+	for i := range k.Def.Types {
 		var b labels.ScratchBuilder
-		k.def.seriesLabels(i).Range(func(l labels.Label) {
-			if follows(l.Name) {
+		k.Def.SeriesLabels(i).Range(func(l labels.Label) {
+			if Follows(l.Name) {
 				b.Add(l.Name, l.Value)
 			}
 		})
@@ -165,90 +165,90 @@ func (k *kind) derive() {
 	}
 }
 
-func (t *table) Size() int64 {
+func (t *HourIndex) Size() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.bytes
+	return t.Bytes
 }
 
 // column returns the column of a name, nil if there is none. Errors wrap
 // ErrCorrupt if it is corrupt.
-func (t *table) column(name string) (*labelColumn, error) {
+func (t *HourIndex) column(name string) (*LabelColumn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.columns[name]
-	if c != nil || t.read == nil {
+	if c != nil || t.Read == nil {
 		return c, nil
 	}
-	if _, ok := slices.BinarySearch(t.names, name); !ok {
+	if _, ok := slices.BinarySearch(t.Names, name); !ok {
 		return nil, nil
 	}
-	c, err := t.read(name)
+	c, err := t.Read(name)
 	if err != nil {
 		return nil, err
 	}
 	t.columns[name] = c
-	t.bytes += int64(len(c.of))*4 + int64(len(c.values))*16
+	t.Bytes += int64(len(c.of))*4 + int64(len(c.values))*16
 	for _, v := range c.values {
-		t.bytes += int64(len(v))
+		t.Bytes += int64(len(v))
 	}
 	return c, nil
 }
 
-// A pick is a set of a table's series.
-type pick struct {
-	rows  []uint32
-	types [][]int // by kind: the sample types
+// A Pick is a set of a table's series.
+type Pick struct {
+	Rows  []uint32
+	Types [][]int // by kind: the sample types
 	all   bool    // all rows, with all types
 }
 
-// pick finds the rows that have profiles in one of the slots and match. As in
+// Pick finds the rows that have profiles in one of the slots and match. As in
 // PromQL a missing label is an empty one.
-func (t *table) pick(ms []*labels.Matcher, slots uint16) (p pick, err error) {
-	p = pick{types: make([][]int, len(t.kinds)), all: slots == allSlots && len(ms) == 0}
+func (t *HourIndex) Pick(ms []*labels.Matcher, slots uint16) (p Pick, err error) {
+	p = Pick{Types: make([][]int, len(t.Kinds)), all: slots == AllSlots && len(ms) == 0}
 	var own []*labels.Matcher
-	for k := range t.kinds {
-		for i := range t.kinds[k].types {
-			p.types[k] = append(p.types[k], i)
+	for k := range t.Kinds {
+		for i := range t.Kinds[k].types {
+			p.Types[k] = append(p.Types[k], i)
 		}
 	}
 	for _, m := range ms {
-		if !follows(m.Name) {
+		if !Follows(m.Name) {
 			own = append(own, m)
 			continue
 		}
-		for k := range t.kinds {
-			p.types[k] = slices.DeleteFunc(p.types[k], func(i int) bool {
-				return !m.Matches(t.kinds[k].types[i].Get(m.Name))
+		for k := range t.Kinds {
+			p.Types[k] = slices.DeleteFunc(p.Types[k], func(i int) bool {
+				return !m.Matches(t.Kinds[k].types[i].Get(m.Name))
 			})
 		}
 	}
-	p.rows = make([]uint32, 0, len(t.streams))
-	for row, k := range t.kindOf {
-		if t.slots[row]&slots != 0 && len(p.types[k]) > 0 {
-			p.rows = append(p.rows, uint32(row))
+	p.Rows = make([]uint32, 0, len(t.Streams))
+	for row, k := range t.KindOf {
+		if t.Slots[row]&slots != 0 && len(p.Types[k]) > 0 {
+			p.Rows = append(p.Rows, uint32(row))
 		}
 	}
 	for _, m := range own {
-		if len(p.rows) == 0 {
+		if len(p.Rows) == 0 {
 			break
 		}
 		if err := t.narrow(&p, m); err != nil {
-			return pick{}, err
+			return Pick{}, err
 		}
 	}
 	return p, nil
 }
 
 // narrow keeps the rows that match.
-func (t *table) narrow(p *pick, m *labels.Matcher) error {
-	c, err := t.column(columnName(m.Name))
+func (t *HourIndex) narrow(p *Pick, m *labels.Matcher) error {
+	c, err := t.column(ColumnName(m.Name))
 	if err != nil {
 		return err
 	}
 	if c == nil {
 		if !m.Matches("") {
-			p.rows = p.rows[:0]
+			p.Rows = p.Rows[:0]
 		}
 		return nil
 	}
@@ -269,16 +269,16 @@ func (t *table) narrow(p *pick, m *labels.Matcher) error {
 		}
 		hit = func(i uint32) bool { return hits[i] }
 	}
-	p.rows = slices.DeleteFunc(p.rows, func(row uint32) bool { return !hit(c.at(row)) })
+	p.Rows = slices.DeleteFunc(p.Rows, func(row uint32) bool { return !hit(c.at(row)) })
 	return nil
 }
 
-// labelNames adds the names that the picked series have.
-func (t *table) labelNames(p *pick, seen map[string]struct{}) error {
-	if len(p.rows) == 0 {
+// LabelNames adds the names that the picked series have.
+func (t *HourIndex) LabelNames(p *Pick, seen map[string]struct{}) error {
+	if len(p.Rows) == 0 {
 		return nil
 	}
-	for _, name := range t.names {
+	for _, name := range t.Names {
 		if _, ok := seen[name]; ok {
 			continue
 		}
@@ -287,52 +287,52 @@ func (t *table) labelNames(p *pick, seen map[string]struct{}) error {
 			if err != nil {
 				return err
 			}
-			if !slices.ContainsFunc(p.rows, func(row uint32) bool { return c.at(row) != 0 }) {
+			if !slices.ContainsFunc(p.Rows, func(row uint32) bool { return c.at(row) != 0 }) {
 				continue
 			}
 		}
 		seen[name] = struct{}{}
-		if name == labelServiceName {
-			seen[labelServicePrivate] = struct{}{}
+		if name == LabelServiceName {
+			seen[LabelServicePrivate] = struct{}{}
 		}
 	}
-	t.eachType(p, func(ls labels.Labels) {
+	t.EachType(p, func(ls labels.Labels) {
 		ls.Range(func(l labels.Label) { seen[l.Name] = struct{}{} })
 	})
 	return nil
 }
 
-// eachType calls fn for what follows from the sample types of the picked series.
-func (t *table) eachType(p *pick, fn func(labels.Labels)) {
-	used := make([]bool, len(t.kinds))
-	for _, row := range p.rows {
-		used[t.kindOf[row]] = true
+// EachType calls fn for what follows from the sample types of the picked series.
+func (t *HourIndex) EachType(p *Pick, fn func(labels.Labels)) {
+	used := make([]bool, len(t.Kinds))
+	for _, row := range p.Rows {
+		used[t.KindOf[row]] = true
 	}
 	for k, yes := range used {
 		if !yes {
 			continue
 		}
-		for _, i := range p.types[k] {
-			fn(t.kinds[k].types[i])
+		for _, i := range p.Types[k] {
+			fn(t.Kinds[k].types[i])
 		}
 	}
 }
 
-// labelValues returns the values of a label that the picked series have.
-func (t *table) labelValues(p *pick, name string) ([]string, error) {
-	if len(p.rows) == 0 {
+// LabelValues returns the values of a label that the picked series have.
+func (t *HourIndex) LabelValues(p *Pick, name string) ([]string, error) {
+	if len(p.Rows) == 0 {
 		return nil, nil
 	}
-	if follows(name) {
+	if Follows(name) {
 		var out []string
-		t.eachType(p, func(ls labels.Labels) {
+		t.EachType(p, func(ls labels.Labels) {
 			if v := ls.Get(name); v != "" {
 				out = append(out, v)
 			}
 		})
 		return out, nil
 	}
-	c, err := t.column(columnName(name))
+	c, err := t.column(ColumnName(name))
 	if c == nil || err != nil {
 		return nil, err
 	}
@@ -342,7 +342,7 @@ func (t *table) labelValues(p *pick, name string) ([]string, error) {
 	}
 	seen := make([]bool, len(c.values)+1)
 	n := 0
-	for _, row := range p.rows {
+	for _, row := range p.Rows {
 		if i := c.at(row); i != 0 && !seen[i] {
 			seen[i] = true
 			n++
@@ -357,9 +357,9 @@ func (t *table) labelValues(p *pick, name string) ([]string, error) {
 	return out, nil
 }
 
-// mergeSorted returns what is in any of the lists, sorted and each once. The
+// MergeSorted returns what is in any of the lists, sorted and each once. The
 // lists stay as they are.
-func mergeSorted(lists [][]string) []string {
+func MergeSorted(lists [][]string) []string {
 	for i, l := range lists {
 		if !slices.IsSorted(l) {
 			lists[i] = slices.Clone(l)

@@ -1,4 +1,5 @@
-package store
+// Package labelindex has the streams of an hour by their labels, and lists of label sets.
+package labelindex
 
 import (
 	"encoding/binary"
@@ -14,74 +15,74 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// A tableBuilder is a table that grows. It is not safe for concurrent writes.
-type tableBuilder struct {
-	table
+// A TableBuilder is a table that grows. It is not safe for concurrent writes.
+type TableBuilder struct {
+	HourIndex
 	rows    map[uint32]uint32            // by stream
 	indexes map[string]map[string]uint32 // by label name and value: index plus one
 	byKind  map[string]uint32
 }
 
-func newTableBuilder() *tableBuilder {
-	return &tableBuilder{
-		table: table{columns: map[string]*labelColumn{}},
-		rows:  map[uint32]uint32{}, indexes: map[string]map[string]uint32{}, byKind: map[string]uint32{},
+func NewTableBuilder() *TableBuilder {
+	return &TableBuilder{
+		HourIndex: HourIndex{columns: map[string]*LabelColumn{}},
+		rows:      map[uint32]uint32{}, indexes: map[string]map[string]uint32{}, byKind: map[string]uint32{},
 	}
 }
 
-// slotsOf are the slots that the table has of a stream.
-func (t *tableBuilder) slotsOf(stream uint32) uint16 {
+// SlotsOf are the slots that the table has of a stream.
+func (t *TableBuilder) SlotsOf(stream uint32) uint16 {
 	if t == nil {
 		return 0
 	}
 	if row, ok := t.rows[stream]; ok {
-		return t.slots[row]
+		return t.Slots[row]
 	}
 	return 0
 }
 
-// add notes slots of a stream.
-func (t *tableBuilder) add(stream, partition uint32, def *definition, slots uint16) {
+// Add notes slots of a stream.
+func (t *TableBuilder) Add(stream, partition uint32, def *Definition, slots uint16) {
 	if row, ok := t.rows[stream]; ok {
-		t.slots[row] |= slots
+		t.Slots[row] |= slots
 		return
 	}
-	k := newKind(def)
+	k := NewKind(def)
 	t.addRow(stream, partition, &k, slots)
-	row := uint32(len(t.streams) - 1)
-	def.labels.Range(func(l labels.Label) {
-		if !follows(l.Name) && l.Name != labelServicePrivate {
+	row := uint32(len(t.Streams) - 1)
+	def.Labels.Range(func(l labels.Label) {
+		if !Follows(l.Name) && l.Name != LabelServicePrivate {
 			t.set(row, l.Name, l.Value)
 		}
 	})
 }
 
-func (t *tableBuilder) addRow(stream, partition uint32, k *kind, slots uint16) {
-	key := string(k.def.append(nil))
+func (t *TableBuilder) addRow(stream, partition uint32, k *Kind, slots uint16) {
+	key := string(k.Def.Append(nil))
 	n, ok := t.byKind[key]
 	if !ok {
-		n = uint32(len(t.kinds))
+		n = uint32(len(t.Kinds))
 		t.byKind[key] = n
-		t.kinds = append(t.kinds, *k)
-		t.bytes += int64(len(key))*8 + 256
+		t.Kinds = append(t.Kinds, *k)
+		t.Bytes += int64(len(key))*8 + 256
 	}
-	t.rows[stream] = uint32(len(t.streams))
-	t.streams = append(t.streams, stream)
-	t.slots = append(t.slots, slots)
-	t.partitions = append(t.partitions, partition)
-	t.kindOf = append(t.kindOf, n)
-	t.bytes += 48
+	t.rows[stream] = uint32(len(t.Streams))
+	t.Streams = append(t.Streams, stream)
+	t.Slots = append(t.Slots, slots)
+	t.Partitions = append(t.Partitions, partition)
+	t.KindOf = append(t.KindOf, n)
+	t.Bytes += 48
 }
 
-func (t *tableBuilder) set(row uint32, name, value string) {
+func (t *TableBuilder) set(row uint32, name, value string) {
 	c := t.columns[name]
 	if c == nil {
 		name = strings.Clone(name)
-		c = &labelColumn{grows: true}
+		c = &LabelColumn{grows: true}
 		t.columns[name], t.indexes[name] = c, map[string]uint32{}
-		i, _ := slices.BinarySearch(t.names, name)
-		t.names = slices.Insert(t.names, i, name)
-		t.bytes += int64(len(name)) + 256
+		i, _ := slices.BinarySearch(t.Names, name)
+		t.Names = slices.Insert(t.Names, i, name)
+		t.Bytes += int64(len(name)) + 256
 	}
 	i, ok := t.indexes[name][value]
 	if !ok {
@@ -89,48 +90,48 @@ func (t *tableBuilder) set(row uint32, name, value string) {
 		c.values = append(c.values, value)
 		i = uint32(len(c.values))
 		t.indexes[name][value] = i
-		t.bytes += int64(len(value)) + 64
+		t.Bytes += int64(len(value)) + 64
 	}
 	for len(c.of) < int(row) {
 		c.of = append(c.of, 0)
 	}
 	c.of = append(c.of, i)
-	t.bytes += 5
+	t.Bytes += 5
 }
 
-// addTable adds all rows of another table.
-func (t *tableBuilder) addTable(from *table) error {
-	columns := make([]*labelColumn, len(from.names))
-	for i, name := range from.names {
+// AddTable adds all rows of another table.
+func (t *TableBuilder) AddTable(from *HourIndex) error {
+	columns := make([]*LabelColumn, len(from.Names))
+	for i, name := range from.Names {
 		var err error
 		if columns[i], err = from.column(name); err != nil {
 			return err
 		}
 	}
-	for row, stream := range from.streams {
+	for row, stream := range from.Streams {
 		if at, ok := t.rows[stream]; ok {
-			t.slots[at] |= from.slots[row]
+			t.Slots[at] |= from.Slots[row]
 			continue
 		}
-		t.addRow(stream, from.partitions[row], &from.kinds[from.kindOf[row]], from.slots[row])
+		t.addRow(stream, from.Partitions[row], &from.Kinds[from.KindOf[row]], from.Slots[row])
 		for i, c := range columns {
-			if v := c.value(uint32(row)); v != "" {
-				t.set(uint32(len(t.streams)-1), from.names[i], v)
+			if v := c.Value(uint32(row)); v != "" {
+				t.set(uint32(len(t.Streams)-1), from.Names[i], v)
 			}
 		}
 	}
 	return nil
 }
 
-// encode calls fn with each of the table's values: one for the head, whose name
+// Encode calls fn with each of the table's values: one for the head, whose name
 // is "", and one for each column. Rows are in order of their streams. The values
 // end with a checksum, as a wrong bit in them would hide the profiles of others.
-func (t *tableBuilder) encode(fn func(name string, value []byte)) {
-	order := make([]uint32, len(t.streams))
+func (t *TableBuilder) Encode(fn func(name string, value []byte)) {
+	order := make([]uint32, len(t.Streams))
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	slices.SortFunc(order, func(a, b uint32) int { return int(t.streams[a]) - int(t.streams[b]) })
+	slices.SortFunc(order, func(a, b uint32) int { return int(t.Streams[a]) - int(t.Streams[b]) })
 	tmp := make([]uint64, len(order))
 	column := func(b []byte, of func(row uint32) uint64) []byte {
 		for i, row := range order {
@@ -141,23 +142,23 @@ func (t *tableBuilder) encode(fn func(name string, value []byte)) {
 	head := binary.AppendUvarint(nil, uint64(len(order)))
 	next := uint32(0)
 	head = column(head, func(row uint32) uint64 {
-		gap := t.streams[row] - next
-		next = t.streams[row] + 1
+		gap := t.Streams[row] - next
+		next = t.Streams[row] + 1
 		return uint64(gap)
 	})
-	head = column(head, func(row uint32) uint64 { return uint64(t.slots[row]) })
-	head = column(head, func(row uint32) uint64 { return uint64(t.partitions[row]) })
-	head = column(head, func(row uint32) uint64 { return uint64(t.kindOf[row]) })
-	head = binary.AppendUvarint(head, uint64(len(t.kinds)))
-	for i := range t.kinds {
-		head = t.kinds[i].def.append(head)
+	head = column(head, func(row uint32) uint64 { return uint64(t.Slots[row]) })
+	head = column(head, func(row uint32) uint64 { return uint64(t.Partitions[row]) })
+	head = column(head, func(row uint32) uint64 { return uint64(t.KindOf[row]) })
+	head = binary.AppendUvarint(head, uint64(len(t.Kinds)))
+	for i := range t.Kinds {
+		head = t.Kinds[i].Def.Append(head)
 	}
-	head = binary.AppendUvarint(head, uint64(len(t.names)))
-	for _, name := range t.names {
+	head = binary.AppendUvarint(head, uint64(len(t.Names)))
+	for _, name := range t.Names {
 		head = appendText(head, name)
 	}
-	fn("", appendSum(head))
-	for _, name := range t.names {
+	fn("", AppendSum(head))
+	for _, name := range t.Names {
 		c := t.columns[name]
 		values := slices.Clone(c.values)
 		slices.Sort(values)
@@ -167,7 +168,7 @@ func (t *tableBuilder) encode(fn func(name string, value []byte)) {
 			sorted[t.indexes[name][v]] = uint64(i) + 1
 			b = appendText(b, v)
 		}
-		fn(name, appendSum(column(b, func(row uint32) uint64 { return sorted[c.at(row)] })))
+		fn(name, AppendSum(column(b, func(row uint32) uint64 { return sorted[c.at(row)] })))
 	}
 }
 
@@ -175,8 +176,8 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// appendSum appends the checksum of all before it.
-func appendSum(b []byte) []byte {
+// AppendSum appends the checksum of all before it.
+func AppendSum(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(xxhash.Sum64(b)))
 }
 
@@ -189,8 +190,8 @@ func checkSum(value []byte) ([]byte, error) {
 	return value[:n], nil
 }
 
-// decodeTable reads a table's head.
-func decodeTable(value []byte) (*table, error) {
+// DecodeTable reads a table's head.
+func DecodeTable(value []byte) (*HourIndex, error) {
 	value, err := checkSum(value)
 	if err != nil {
 		return nil, err
@@ -198,20 +199,20 @@ func decodeTable(value []byte) (*table, error) {
 	r := bitpack.Decoder{Data: value}
 	n := r.Rows("row count")
 	streams, slots, partitions, kindOf := r.Column("streams"), r.Column("slots"), r.Column("partitions"), r.Column("kinds")
-	t := &table{columns: map[string]*labelColumn{}}
+	t := &HourIndex{columns: map[string]*LabelColumn{}}
 	for range r.Count(3, "kind count") {
-		var k kind
-		k.def.read(&r)
+		var k Kind
+		k.Def.read(&r)
 		k.derive()
-		t.kinds = append(t.kinds, k)
+		t.Kinds = append(t.Kinds, k)
 	}
 	for range r.Count(1, "name count") {
-		t.names = append(t.names, r.String("name"))
+		t.Names = append(t.Names, r.String("name"))
 	}
 	if err := r.End(); err != nil {
 		return nil, err
 	}
-	if !slices.IsSorted(t.names) {
+	if !slices.IsSorted(t.Names) {
 		return nil, fmt.Errorf("%w: names are not sorted", storeerr.ErrCorrupt)
 	}
 	tmp := make([]uint64, n)
@@ -228,40 +229,40 @@ func decodeTable(value []byte) (*table, error) {
 		return nil
 	}
 	next := uint64(0)
-	t.streams, t.slots = make([]uint32, 0, n), make([]uint16, 0, n)
-	t.partitions, t.kindOf = make([]uint32, 0, n), make([]uint32, 0, n)
+	t.Streams, t.Slots = make([]uint32, 0, n), make([]uint16, 0, n)
+	t.Partitions, t.KindOf = make([]uint32, 0, n), make([]uint32, 0, n)
 	err = decode(streams, 1<<32, "streams", func(v uint64) {
-		t.streams = append(t.streams, uint32(next+v))
+		t.Streams = append(t.Streams, uint32(next+v))
 		next += v + 1
 	})
 	if err == nil && next > 1<<32 {
 		err = fmt.Errorf("%w: stream %d", storeerr.ErrCorrupt, next-1)
 	}
 	if err == nil {
-		err = decode(slots, allSlots+1, "slots", func(v uint64) { t.slots = append(t.slots, uint16(v)) })
+		err = decode(slots, AllSlots+1, "slots", func(v uint64) { t.Slots = append(t.Slots, uint16(v)) })
 	}
 	if err == nil {
-		err = decode(partitions, budget.EpochItself, "partitions", func(v uint64) { t.partitions = append(t.partitions, uint32(v)) })
+		err = decode(partitions, budget.EpochItself, "partitions", func(v uint64) { t.Partitions = append(t.Partitions, uint32(v)) })
 	}
 	if err == nil {
-		err = decode(kindOf, uint64(len(t.kinds)), "kinds", func(v uint64) { t.kindOf = append(t.kindOf, uint32(v)) })
+		err = decode(kindOf, uint64(len(t.Kinds)), "kinds", func(v uint64) { t.KindOf = append(t.KindOf, uint32(v)) })
 	}
 	if err != nil {
 		return nil, err
 	}
-	t.bytes = int64(n)*14 + int64(len(value))*4 + 512
+	t.Bytes = int64(n)*14 + int64(len(value))*4 + 512
 	return t, nil
 }
 
-// decodeLabelColumn reads a column of a table with a number of rows.
-func decodeLabelColumn(value []byte, rows int) (*labelColumn, error) {
+// DecodeLabelColumn reads a column of a table with a number of rows.
+func DecodeLabelColumn(value []byte, rows int) (*LabelColumn, error) {
 	value, err := checkSum(value)
 	if err != nil {
 		return nil, err
 	}
 	r := bitpack.Decoder{Data: value}
 	n := r.Count(1, "value count")
-	c := &labelColumn{values: make([]string, 0, n)}
+	c := &LabelColumn{values: make([]string, 0, n)}
 	text := string(value) // of which all values are parts
 	for range n {
 		size := r.Count(1, "value")
