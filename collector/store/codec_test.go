@@ -271,7 +271,7 @@ func FuzzSegment(f *testing.F) {
 }
 
 func FuzzTable(f *testing.F) {
-	b := labelindex.NewTableBuilder()
+	b := labelindex.NewBuilder()
 	for i := range uint32(20) {
 		def := labelindex.Definition{
 			Labels: labels.FromStrings(labelindex.LabelServiceName, "app", "pod", fmt.Sprint(i), "zone", fmt.Sprint(i%3)),

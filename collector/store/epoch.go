@@ -277,7 +277,7 @@ func (e *epoch) noteAll(db *DB, unread gap) error {
 	}
 	for hour := first; hour <= last; hour++ {
 		if e.hours[hour].table == nil {
-			e.hours[hour].table = labelindex.NewTableBuilder()
+			e.hours[hour].table = labelindex.NewBuilder()
 		}
 		if err := e.hours[hour].table.AddTable(all); err != nil {
 			return err

@@ -23,9 +23,9 @@ import (
 
 // An indexHour is the part of an hour's table that is not on disk.
 type indexHour struct {
-	table *labelindex.TableBuilder // grows; nil if there is nothing
+	table *labelindex.Builder // grows; nil if there is nothing
 	// writing is what is being written as a table, and does not change.
-	writing *labelindex.TableBuilder
+	writing *labelindex.Builder
 	last    time.Time // when the table grew
 }
 
@@ -105,7 +105,7 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	h := &e.hours[hour]
-	for _, t := range []*labelindex.TableBuilder{h.table, h.writing} {
+	for _, t := range []*labelindex.Builder{h.table, h.writing} {
 		if t == nil {
 			continue
 		}
@@ -156,7 +156,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 
 // fullTable makes a table of all streams of an epoch, in all slots.
 func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
-	t := labelindex.NewTableBuilder()
+	t := labelindex.NewBuilder()
 	err := db.each(db.pebble, layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
 		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsFamily() {
 			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
@@ -170,7 +170,7 @@ func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
 func (e *epoch) note(s *labelindex.Stream, hour uint8, slots uint16) {
 	h := &e.hours[hour]
 	if h.table == nil {
-		h.table = labelindex.NewTableBuilder()
+		h.table = labelindex.NewBuilder()
 	}
 	e.bytes -= h.table.Bytes
 	h.table.Add(s.ID, s.Partition, &s.Def, slots)
@@ -214,13 +214,13 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 		return err
 	}
 	if len(old.Streams) > 0 {
-		t = labelindex.NewTableBuilder()
+		t = labelindex.NewBuilder()
 		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
 			db.corrupt(err)
 			if old, err = db.fullTable(e.id); err != nil {
 				return err
 			}
-			t = labelindex.NewTableBuilder()
+			t = labelindex.NewBuilder()
 			err = t.AddTable(old)
 		}
 		if err == nil {

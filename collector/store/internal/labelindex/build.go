@@ -15,23 +15,24 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// A TableBuilder is a table that grows. It is not safe for concurrent writes.
-type TableBuilder struct {
+// A Builder is a table that grows. It is not safe for concurrent writes.
+type Builder struct {
 	HourIndex
 	rows    map[uint32]uint32            // by stream
 	indexes map[string]map[string]uint32 // by label name and value: index plus one
 	byKind  map[string]uint32
 }
 
-func NewTableBuilder() *TableBuilder {
-	return &TableBuilder{
+// NewBuilder returns a builder of an index without streams.
+func NewBuilder() *Builder {
+	return &Builder{
 		HourIndex: HourIndex{columns: map[string]*LabelColumn{}},
 		rows:      map[uint32]uint32{}, indexes: map[string]map[string]uint32{}, byKind: map[string]uint32{},
 	}
 }
 
 // SlotsOf are the slots that the table has of a stream.
-func (t *TableBuilder) SlotsOf(stream uint32) uint16 {
+func (t *Builder) SlotsOf(stream uint32) uint16 {
 	if t == nil {
 		return 0
 	}
@@ -42,7 +43,7 @@ func (t *TableBuilder) SlotsOf(stream uint32) uint16 {
 }
 
 // Add notes slots of a stream.
-func (t *TableBuilder) Add(stream, partition uint32, def *Definition, slots uint16) {
+func (t *Builder) Add(stream, partition uint32, def *Definition, slots uint16) {
 	if row, ok := t.rows[stream]; ok {
 		t.Slots[row] |= slots
 		return
@@ -57,7 +58,7 @@ func (t *TableBuilder) Add(stream, partition uint32, def *Definition, slots uint
 	})
 }
 
-func (t *TableBuilder) addRow(stream, partition uint32, k *Kind, slots uint16) {
+func (t *Builder) addRow(stream, partition uint32, k *Kind, slots uint16) {
 	key := string(k.Def.Append(nil))
 	n, ok := t.byKind[key]
 	if !ok {
@@ -74,7 +75,7 @@ func (t *TableBuilder) addRow(stream, partition uint32, k *Kind, slots uint16) {
 	t.Bytes += 48
 }
 
-func (t *TableBuilder) set(row uint32, name, value string) {
+func (t *Builder) set(row uint32, name, value string) {
 	c := t.columns[name]
 	if c == nil {
 		name = strings.Clone(name)
@@ -100,7 +101,7 @@ func (t *TableBuilder) set(row uint32, name, value string) {
 }
 
 // AddTable adds all rows of another table.
-func (t *TableBuilder) AddTable(from *HourIndex) error {
+func (t *Builder) AddTable(from *HourIndex) error {
 	columns := make([]*LabelColumn, len(from.Names))
 	for i, name := range from.Names {
 		var err error
@@ -126,7 +127,7 @@ func (t *TableBuilder) AddTable(from *HourIndex) error {
 // Encode calls fn with each of the table's values: one for the head, whose name
 // is "", and one for each column. Rows are in order of their streams. The values
 // end with a checksum, as a wrong bit in them would hide the profiles of others.
-func (t *TableBuilder) Encode(fn func(name string, value []byte)) {
+func (t *Builder) Encode(fn func(name string, value []byte)) {
 	order := make([]uint32, len(t.Streams))
 	for i := range order {
 		order[i] = uint32(i)

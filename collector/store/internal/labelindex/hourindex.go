@@ -33,6 +33,7 @@ type HourIndex struct {
 	Bytes   int64
 }
 
+// AllSlots is the set of all slots of an hour.
 const AllSlots = 1<<layout.SlotsPerHour - 1
 
 // A Kind is what streams of the same __name__ and sample types share: the labels
@@ -165,6 +166,7 @@ func (k *Kind) derive() {
 	}
 }
 
+// Size is the memory of the index in bytes.
 func (t *HourIndex) Size() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -48,6 +48,7 @@ type Definition struct {
 	Types  []ValueType
 }
 
+// A ValueType is a sample type of pprof.
 type ValueType struct{ Name, Unit string }
 
 // Own returns the definition with texts that are its own: those of a push are parts
@@ -135,6 +136,7 @@ func AppendStream(b []byte, partition uint32, d *Definition) []byte {
 	return d.Append(binary.AppendUvarint(b, uint64(partition)))
 }
 
+// ReadStream decodes what is stored of a stream.
 func ReadStream(value []byte) (partition uint32, d Definition, err error) {
 	r := bitpack.Decoder{Data: value}
 	partition = r.Below(1<<32-1, "partition")
@@ -145,6 +147,7 @@ func ReadStream(value []byte) (partition uint32, d Definition, err error) {
 // A SlotSet is a set of the 288 slots of an epoch.
 type SlotSet [(layout.HoursPerEpoch*layout.SlotsPerHour + 63) / 64]uint64
 
+// Hour returns the slots of an hour, one bit each.
 func (s *SlotSet) Hour(hour uint8) (mask uint16) {
 	for i := range uint(layout.SlotsPerHour) {
 		n := uint(hour)*layout.SlotsPerHour + i
@@ -153,6 +156,7 @@ func (s *SlotSet) Hour(hour uint8) (mask uint16) {
 	return mask
 }
 
+// Add adds slots of an hour.
 func (s *SlotSet) Add(hour uint8, mask uint16) {
 	for i := range uint(layout.SlotsPerHour) {
 		n := uint(hour)*layout.SlotsPerHour + i
@@ -205,6 +209,8 @@ func (s *StreamSet) Add(stream uint32) bool {
 	return true
 }
 
+// IsFamily reports whether the stream stands for all streams of a service that differ
+// in labels alone.
 func (d *Definition) IsFamily() bool { return d.Labels.Has(FamilyLabel) }
 
 // FamilyLabel marks the definition of a family's stream. No sender has it, as

@@ -76,6 +76,7 @@ type InOrder struct {
 	waiting map[int]*PprofPart
 }
 
+// Reset begins with the first part.
 func (o *InOrder) Reset() { o.next, o.busy, o.waiting = 0, false, map[int]*PprofPart{} }
 
 // Do takes a part. Whoever brings the one that is due does all that are, calling
@@ -162,6 +163,7 @@ func (p *PprofPart) free() {
 	budget.PutBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
 }
 
+// Add adds the sums by node of the part that has a place in the order.
 func (m *Merge) Add(order int, v *symdb.View, sums []int64) error {
 	bytes := partBytes(v, sums)
 	if err := m.hold.Take(bytes); err != nil {
@@ -318,6 +320,8 @@ func poolOf(single bool) *sync.Pool {
 	return &pprofMerges[0]
 }
 
+// NewMerge returns an empty merge that takes its memory from a reservation. single says
+// that one part is going to be added.
 func NewMerge(h *budget.Reservation, single bool) *Merge {
 	m := poolOf(single).Get().(*Merge)
 	s := &m.pprofSymbols
@@ -335,6 +339,7 @@ func NewMerge(h *budget.Reservation, single bool) *Merge {
 	return m
 }
 
+// Free gives the memory back.
 func (m *Merge) Free() {
 	m.hold, m.bySymbols.waiting, m.bySamples.waiting = nil, nil, nil
 	clear(m.strings) // which are parts of dictionaries

@@ -187,6 +187,7 @@ func (v PointValues) Empty() PointValues {
 	return PointValues{v.Times[:0], v.Values[:0], v.Covers[:0]}
 }
 
+// Add adds a point.
 func (v *PointValues) Add(t, value int64, covers uint64) {
 	v.Times, v.Values, v.Covers = append(v.Times, t), append(v.Values, value), append(v.Covers, covers)
 }

@@ -177,6 +177,7 @@ type PackedRow struct {
 	Values   []PackedValues
 }
 
+// PackedValues are the values of one sample type of a PackedRow.
 type PackedValues struct {
 	mode    byte
 	same    int

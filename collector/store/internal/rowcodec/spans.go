@@ -55,6 +55,7 @@ type Tag struct {
 	Trace TraceID
 }
 
+// Compare orders tags.
 func (t Tag) Compare(o Tag) int {
 	return cmp.Or(cmp.Compare(t.Span, o.Span), bytes.Compare(t.Trace[:], o.Trace[:]))
 }
