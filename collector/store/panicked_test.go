@@ -73,7 +73,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 			var o pprofenc.InOrder
 			o.Reset()
 			return db.run(ctx, nil, jobs, func(j *job, _ *scanner) error {
-				o.Do(j.order, &pprofenc.PprofPart{}, func(*pprofenc.PprofPart) { _ = boom() }, func(int, *pprofenc.PprofPart) {})
+				o.Do(j.order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
 				return nil
 			})
 		},

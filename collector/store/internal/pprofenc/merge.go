@@ -48,8 +48,8 @@ type pprofSymbols struct {
 	partStrings, partFunctions, partMappings []uint32
 }
 
-// A PprofPart is a partition's part: nodes with a value.
-type PprofPart struct {
+// A Part is a partition's part: nodes with a value.
+type Part struct {
 	symdb.View
 	nodes     []uint32
 	values    []int64
@@ -73,15 +73,15 @@ type InOrder struct {
 	mu      sync.Mutex
 	next    int // the part that is due
 	busy    bool
-	waiting map[int]*PprofPart
+	waiting map[int]*Part
 }
 
 // Reset begins with the first part.
-func (o *InOrder) Reset() { o.next, o.busy, o.waiting = 0, false, map[int]*PprofPart{} }
+func (o *InOrder) Reset() { o.next, o.busy, o.waiting = 0, false, map[int]*Part{} }
 
 // Do takes a part. Whoever brings the one that is due does all that are, calling
 // fn with each, and then after, in which others may go on.
-func (o *InOrder) Do(order int, p *PprofPart, fn func(*PprofPart), after func(int, *PprofPart)) {
+func (o *InOrder) Do(order int, p *Part, fn func(*Part), after func(int, *Part)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.waiting[order] = p
@@ -128,10 +128,10 @@ func (p *prints) of(v *symdb.View) {
 	}
 }
 
-var pprofParts = sync.Pool{New: func() any { return new(PprofPart) }}
+var pprofParts = sync.Pool{New: func() any { return new(Part) }}
 
-func newPprofPart(v *symdb.View, sums []int64) *PprofPart {
-	p := pprofParts.Get().(*PprofPart)
+func newPprofPart(v *symdb.View, sums []int64) *Part {
+	p := pprofParts.Get().(*Part)
 	p.View = *v
 	p.prints.of(v)
 	tmp := pprofScratches.Get().(*pprofScratch)
@@ -158,7 +158,7 @@ func newPprofPart(v *symdb.View, sums []int64) *PprofPart {
 	return p
 }
 
-func (p *PprofPart) free() {
+func (p *Part) free() {
 	p.View = symdb.View{}
 	budget.PutBack(&pprofParts, p, cap(p.nodes)*20+cap(p.locations)*24)
 }
@@ -171,8 +171,8 @@ func (m *Merge) Add(order int, v *symdb.View, sums []int64) error {
 	}
 	p := newPprofPart(v, sums)
 	p.bytes = bytes
-	m.bySymbols.Do(order, p, m.addSymbols, func(order int, p *PprofPart) {
-		m.bySamples.Do(order, p, m.addSamples, func(_ int, p *PprofPart) {
+	m.bySymbols.Do(order, p, m.addSymbols, func(order int, p *Part) {
+		m.bySamples.Do(order, p, m.addSamples, func(_ int, p *Part) {
 			m.hold.Give(p.bytes)
 			p.free()
 		})
@@ -200,7 +200,7 @@ func partBytes(v *symdb.View, sums []int64) int64 {
 }
 
 // addSymbols gives the part's locations their IDs.
-func (m *Merge) addSymbols(p *PprofPart) {
+func (m *Merge) addSymbols(p *Part) {
 	m.partStrings, m.partFunctions = reuse.Zeroed(m.partStrings, len(p.Strings)), reuse.Zeroed(m.partFunctions, len(p.Functions))
 	m.partMappings = reuse.Zeroed(m.partMappings, len(p.Mappings))
 	for _, loc := range p.used {
@@ -210,7 +210,7 @@ func (m *Merge) addSymbols(p *PprofPart) {
 }
 
 // addSamples adds the part's samples, whose locations have IDs.
-func (m *Merge) addSamples(p *PprofPart) {
+func (m *Merge) addSamples(p *Part) {
 	for i, n := range p.nodes {
 		if !m.single {
 			if s, ok := m.samples.GetPrint(p.stacks[i]); ok {
@@ -242,7 +242,7 @@ func idOf(part []uint32, i uint32, ids *symdb.Pairs, print uint64, add func() in
 	return id
 }
 
-func (s *pprofSymbols) location(p *PprofPart, i uint32) uint32 {
+func (s *pprofSymbols) location(p *Part, i uint32) uint32 {
 	print := p.prints.locations[i]
 	if id, ok := s.locationIDs.GetPrint(print); ok {
 		return id
@@ -261,7 +261,7 @@ func (s *pprofSymbols) location(p *PprofPart, i uint32) uint32 {
 	return id
 }
 
-func (s *pprofSymbols) function(p *PprofPart, i uint32) uint32 {
+func (s *pprofSymbols) function(p *Part, i uint32) uint32 {
 	return idOf(s.partFunctions, i, &s.functionIDs, p.prints.functions[i], func() int {
 		f := p.View.Functions[i]
 		f.Name, f.SystemName, f.File = s.string(p, f.Name), s.string(p, f.SystemName), s.string(p, f.File)
@@ -270,7 +270,7 @@ func (s *pprofSymbols) function(p *PprofPart, i uint32) uint32 {
 	})
 }
 
-func (s *pprofSymbols) mapping(p *PprofPart, i uint32) uint32 {
+func (s *pprofSymbols) mapping(p *Part, i uint32) uint32 {
 	return idOf(s.partMappings, i, &s.mappingIDs, p.prints.mappings[i], func() int {
 		m := p.View.Mappings[i]
 		m.File, m.BuildID = s.string(p, m.File), s.string(p, m.BuildID)
@@ -279,7 +279,7 @@ func (s *pprofSymbols) mapping(p *PprofPart, i uint32) uint32 {
 	})
 }
 
-func (s *pprofSymbols) string(p *PprofPart, i uint32) uint32 {
+func (s *pprofSymbols) string(p *Part, i uint32) uint32 {
 	if i == 0 {
 		return 0
 	}
