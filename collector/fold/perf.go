@@ -176,20 +176,20 @@ func (p *perfReader) add(f frame) error {
 		return err
 	}
 	symbol := withoutOffset(f.symbol)
-	slot, hash, found := p.cache.find(symbol, module, p.java)
-	switch {
-	case !found:
+	hash := p.cache.hash(symbol, module, p.java)
+	switch slot := &p.cache.slots[hash.slot()]; {
+	case slot.hash != hash:
 		names, addressed, err := p.functions(symbol, f.address, &p.modules[module])
 		if err != nil {
 			return err
 		}
 		if p.frames = append(p.frames, names...); !addressed {
-			slot.put(hash, symbol, module, names)
+			p.cache.put(hash, names)
 		}
 	case slot.one >= 0:
 		p.frames = append(p.frames, slot.one)
 	default:
-		p.frames = append(p.frames, slot.names...)
+		p.frames = append(p.frames, p.cache.lists[hash.slot()]...)
 	}
 	return nil
 }

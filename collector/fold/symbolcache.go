@@ -7,52 +7,59 @@ import (
 
 // A symbolCache remembers the functions of symbols, since most symbols of a file are
 // there many times, at different addresses. It has a fixed number of slots, each for the
-// last symbol with its hash.
+// last symbol that belongs there. Symbols are known by hashes of 128 bits, with seeds of
+// the process' own, rather than by their bytes, which would be further away in memory.
 type symbolCache struct {
-	seed  maphash.Seed
+	seeds [2]maphash.Seed
 	slots []cachedSymbol
+	lists [][]int32 // by slot: functions, where there is not just one; nil until there are
 }
 
 type cachedSymbol struct {
-	hash   uint64 // 0 means that the slot is free
-	module int32
-	one    int32 // the only function; -1 if there are others
-	symbol []byte
-	names  []int32
+	hash symbolHash
+	one  int32 // the only function; -1 if lists has them
 }
+
+// A symbolHash is zero for no symbol.
+type symbolHash [2]uint64
 
 const (
 	cacheSlots  = 1 << 16
-	cacheSymbol = 512 // longer symbols are not kept
-	cacheFrames = 16  // nor those of more functions
+	cacheFrames = 16 // symbols of more functions are not kept
 )
 
 func newSymbolCache() *symbolCache {
-	return &symbolCache{seed: maphash.MakeSeed(), slots: make([]cachedSymbol, cacheSlots)}
+	return &symbolCache{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]cachedSymbol, cacheSlots)}
 }
 
-// find returns the slot for a symbol of a module, and whether it has it. Names of Java
-// differ.
-func (c *symbolCache) find(symbol []byte, module int32, java bool) (s *cachedSymbol, hash uint64, found bool) {
-	h := maphash.Bytes(c.seed, symbol)
-	h = (h^uint64(uint32(module)))*0x9E3779B97F4A7C15 | 2
-	if h &^= 1; java {
-		h |= 1
+// hash returns the hash of a symbol of a module. Names of Java differ.
+func (c *symbolCache) hash(symbol []byte, module int32, java bool) symbolHash {
+	m := uint64(uint32(module))<<2 | 2
+	if java {
+		m |= 1
 	}
-	s = &c.slots[h>>48&(cacheSlots-1)]
-	return s, h, s.hash == h && s.module == module && bytes.Equal(s.symbol, symbol)
+	m *= 0x9E3779B97F4A7C15 // odd: different modules give different numbers
+	return symbolHash{maphash.Bytes(c.seeds[0], symbol) ^ m, maphash.Bytes(c.seeds[1], symbol) + m}
 }
 
-// put fills a slot that find has returned with the hash.
-func (s *cachedSymbol) put(hash uint64, symbol []byte, module int32, names []int32) {
-	if len(symbol) > cacheSymbol || len(names) > cacheFrames {
-		return
-	}
-	s.hash, s.module, s.one = hash, module, -1
-	s.symbol = append(s.symbol[:0], symbol...)
-	if s.names = append(s.names[:0], names...); len(names) == 1 {
+func (h symbolHash) slot() uint64 { return h[0] & (cacheSlots - 1) }
+
+// put fills the slot of a symbol.
+func (c *symbolCache) put(h symbolHash, names []int32) {
+	i := h.slot()
+	s := &c.slots[i]
+	switch {
+	case len(names) == 1:
 		s.one = names[0]
+	case len(names) > cacheFrames:
+		return
+	default:
+		if c.lists == nil {
+			c.lists = make([][]int32, cacheSlots)
+		}
+		s.one, c.lists[i] = -1, append(c.lists[i][:0], names...)
 	}
+	s.hash = h
 }
 
 // A module is a file that symbols belong to, with what follows from its name.
