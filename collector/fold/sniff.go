@@ -26,7 +26,7 @@ func IsPerf(head []byte) bool {
 			}
 			continue
 		}
-		if e, ok := parseEvent(line); ok && e.named {
+		if _, ok := parseEvent(line); ok && line[len(line)-1] == ':' {
 			return true
 		}
 		if isAddressed(line) && digitsOfAddress(line) >= 8 { // frames without indentation

@@ -18,6 +18,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/fold"
@@ -265,7 +266,7 @@ func (in *Input) decode(raw []byte) error {
 	case pprofFile:
 		p, _, e := ingest.Pprof(raw, l)
 		if err = e; e == nil {
-			in.Profiles = []profile.Profile{{Labels: labels.FromStrings(labels.MetricName, ingest.Metric(p)), Pprof: p}}
+			in.Profiles = []profile.Profile{{Labels: labels.FromStrings(model.MetricNameLabel, ingest.Metric(p)), Pprof: p}}
 		}
 	case jfr:
 		in.Profiles, _, err = ingest.JFR(raw, nil, push, l)

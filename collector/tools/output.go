@@ -61,7 +61,7 @@ func (o *Output) write(content func(io.Writer) error) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(part) // if it was not renamed
+	defer func() { _ = os.Remove(part) }() // if it was not renamed
 	if err := errors.Join(content(f), f.Close()); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/ingest"
@@ -114,7 +115,7 @@ func (s *Server) Query(ctx context.Context, query string, r Range) (*Input, erro
 	p.TimeNanos, p.DurationNanos = r.From.UnixNano(), int64(r.Until.Sub(r.From))
 	return &Input{
 		Name: query, Format: pprofFile, Range: r,
-		Profiles: []profile.Profile{{Labels: labels.FromStrings(labels.MetricName, q.Type.Name), Pprof: p}},
+		Profiles: []profile.Profile{{Labels: labels.FromStrings(model.MetricNameLabel, q.Type.Name), Pprof: p}},
 	}, nil
 }
 

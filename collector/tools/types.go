@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -28,7 +28,7 @@ func typesOf(ps []profile.Profile) (out []profile.Type) {
 func typeOf(p profile.Profile, i int) profile.Type {
 	text := p.Pprof.StringTable
 	t := profile.Type{
-		Name:       p.Labels.Get(labels.MetricName),
+		Name:       p.Labels.Get(model.MetricNameLabel),
 		SampleType: text[p.Pprof.SampleType[i].Type],
 		SampleUnit: text[p.Pprof.SampleType[i].Unit],
 	}
