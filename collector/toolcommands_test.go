@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -122,7 +123,7 @@ func TestToolsPage(t *testing.T) {
 	page, err := os.ReadFile("../docs/tools.md")
 	require.NoError(t, err)
 	dir := toolFiles(t)
-	p := launch(t, nil)
+	p := launch(t, nil, "--ebpf.enabled=false", "--storage.path="+t.TempDir())
 	p.waitReady(t)
 	ran := 0
 	for row := range strings.Lines(string(page)) {
@@ -154,7 +155,7 @@ func looksLike(name string, b []byte) error {
 	case ".svg":
 		d := xml.NewDecoder(bytes.NewReader(b))
 		for {
-			if _, err := d.Token(); err == io.EOF {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
 				return nil
 			} else if err != nil {
 				return err
