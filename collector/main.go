@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
+
+	"github.com/flameline/flameline/collector/tools"
 )
 
 func main() {
@@ -34,6 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout)
 	serve := newServeCommand(app)
 	store := newStoreCommands(app)
+	files := newToolCommands(app)
 
 	// --help and --version end the program in here.
 	command, err := app.Parse(args)
@@ -43,11 +47,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if run := store.command(command); run != nil {
 		err = run(ctx, stdout, stderr)
+	} else if run := files.command(command); run != nil {
+		err = run(ctx, stdout, stderr)
 	} else {
 		err = serve.run(ctx, stderr)
 	}
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "flameline: %v\n", err)
+		var usage *tools.UsageError
+		if errors.As(err, &usage) {
+			return 2
+		}
 		return 1
 	}
 	return 0

@@ -67,7 +67,7 @@ var foreign = []struct {
 	is   string
 }{
 	{regexp.MustCompile(`^FLR\x00`), "a recording of Java (format=jfr)"},
-	{regexp.MustCompile(`^PERFILE2`), "perf.data; fold what `perf script` makes of it with stackcollapse-perf.pl"},
+	{regexp.MustCompile(`^PERFILE2`), "perf.data; send what `perf script` makes of it by `flameline import`"},
 	{regexp.MustCompile(`^\x7fELF`), "an ELF binary"},
 	{regexp.MustCompile(`^PK\x03\x04`), "a ZIP archive"},
 	{regexp.MustCompile(`(?i)^\s*(<\?xml[^>]*>\s*|<!doctype[^>]*>\s*|<!--[^>]*>\s*)*<svg`), "an SVG picture"},
@@ -79,7 +79,7 @@ var foreign = []struct {
 	{regexp.MustCompile(`^goroutine \d+ \[[^\]]+\]:`), "a list of Go's goroutines (debug=2), which has no values"},
 	{regexp.MustCompile(`^(PeriodType: |File: .*\n(Build ID: .*\n)?Type: |Showing nodes accounting for )`), "what `go tool pprof` prints; send the profile itself"},
 	{regexp.MustCompile(`^digraph `), "a graph in DOT's format"},
-	{regexp.MustCompile(`^# To display the perf\.data header info`), "the output of `perf report`; fold that of `perf script` with stackcollapse-perf.pl"},
+	{regexp.MustCompile(`^# To display the perf\.data header info`), "the output of `perf report`; send that of `perf script` by `flameline import`"},
 }
 
 // kindOfText returns the name of the format of a body that was sent as another format,
@@ -100,7 +100,7 @@ func kindOfText(raw []byte) string {
 			continue
 		}
 		if perfScript.Match(line) {
-			return "the output of `perf script`; fold it with stackcollapse-perf.pl"
+			return "the output of `perf script`; send it by `flameline import`, or fold it by `flameline convert`"
 		}
 		break
 	}

@@ -1,0 +1,75 @@
+package tools
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+func tree(values map[string]int64) *profile.Tree {
+	b := profile.NewBuilder(0)
+	for _, name := range sortedKeys(values) {
+		b.Add(b.Child(0, b.Name(name)), values[name])
+	}
+	return b.Tree()
+}
+
+// Rounding errors do not add up, and nothing overflows in silence.
+func TestScaleTree(t *testing.T) {
+	x := tree(map[string]int64{"a": 1, "b": 1, "c": 1})
+	require.NoError(t, scaleTree(x, 10, 3))
+	require.EqualValues(t, 10, x.Total())
+	require.NoError(t, scaleTree(x, 1, 10))
+	require.EqualValues(t, 1, x.Total())
+	require.ErrorContains(t, scaleTree(tree(map[string]int64{"a": 1 << 40}), 1<<40, 3), "is more than")
+}
+
+// A call vanished if the right side has no sample below it; callers give it a place.
+func TestElided(t *testing.T) {
+	build := func(inner, leaf int64) *profile.Tree {
+		b := profile.NewBuilder(0)
+		main := b.Child(0, b.Name("main"))
+		b.Add(main, 7)
+		gone := b.Child(main, b.Name("gone"))
+		b.Add(gone, inner)
+		b.Add(b.Child(gone, b.Name("leaf")), leaf)
+		return b.Tree()
+	}
+	e := elided(profile.Diff(build(2, 3), build(0, 0)))
+	require.EqualValues(t, 5, e.Total())
+	require.Len(t, e.Nodes, 4)
+	// The leaf is still there, so is its caller.
+	require.Zero(t, elided(profile.Diff(build(2, 3), build(0, 1))).Total())
+}
+
+func TestSniff(t *testing.T) {
+	for head, want := range map[string]string{
+		"FLR\x00\x00\x02":                            jfr,
+		"\x0a\x04\x08\x01\x10\x02":                   pprofFile,
+		"heap profile: 1: 2 [3: 4] @ heap/1048576\n": pprofFile,
+		"--- contention:\n":                          pprofFile,
+		"a;b 1\n":                                    folded,
+		"work (a.py:3);x 2\n":                        folded,
+		"\xff\xfea\x00":                              folded,
+		"  \n<!DOCTYPE html>\n<html>":                flameHTML,
+		"<svg":                                       folded, // whose error names it
+		`{"$schema":"https://www.speedscope.app/file-format-schema.json"`:                      speedscope,
+		`{"meta":{"title":"x.speedscope.json","stackwalk":1}`:                                  gecko,
+		"# ========\n# captured on: x\n":                                                       perfText,
+		"java 12 cycles:\n":                                                                    perfText,
+		"swapper     0 [000] 1.5: cpu-clock: \n\tffff x (y)\n":                                 perfText,
+		"java 12 1.5: sched:sched_switch: prev=x\n\t    ffff81 schedule ([kernel.kallsyms])\n": perfText,
+	} {
+		require.Equal(t, want, sniff([]byte(head)), "%q", head)
+	}
+}
+
+func TestIsQuery(t *testing.T) {
+	require.True(t, isQuery(`process_cpu:cpu:nanoseconds:cpu:nanoseconds{service_name="x"}`))
+	require.True(t, isQuery("process_cpu:cpu:nanoseconds:cpu:nanoseconds"))
+	for _, name := range []string{"-", "a.folded", "sniff.go", "/a:b:c:d:e"} {
+		require.False(t, isQuery(name), name)
+	}
+}
