@@ -15,7 +15,7 @@
 #include <bpf/bpf_core_read.h>
 
 // A large allocation belongs to the fault that is handled within this time.
-#define LARGE_AGE 50000000ULL // ns
+#define LARGE_AGE 1000000000ULL // ns: the thread may have been preempted
 
 #define CREDIT 20000000000ULL // ns: growth comes in bursts
 
