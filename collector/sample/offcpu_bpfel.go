@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	offCPUMapAllCredits    = "all_credits"
 	offCPUMapCounts        = "counts"
 	offCPUMapDecisions     = "decisions"
 	offCPUMapKnown         = "known"
@@ -86,16 +87,17 @@ type offCPUProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type offCPUMapSpecs struct {
-	Counts    *ebpf.MapSpec `ebpf:"counts"`
-	Decisions *ebpf.MapSpec `ebpf:"decisions"`
-	Known     *ebpf.MapSpec `ebpf:"known"`
-	Only      *ebpf.MapSpec `ebpf:"only"`
-	Settings  *ebpf.MapSpec `ebpf:"settings"`
-	Sites     *ebpf.MapSpec `ebpf:"sites"`
-	Threads   *ebpf.MapSpec `ebpf:"threads"`
-	Unknown   *ebpf.MapSpec `ebpf:"unknown"`
-	Unwinder  *ebpf.MapSpec `ebpf:"unwinder"`
-	Waits     *ebpf.MapSpec `ebpf:"waits"`
+	AllCredits *ebpf.MapSpec `ebpf:"all_credits"`
+	Counts     *ebpf.MapSpec `ebpf:"counts"`
+	Decisions  *ebpf.MapSpec `ebpf:"decisions"`
+	Known      *ebpf.MapSpec `ebpf:"known"`
+	Only       *ebpf.MapSpec `ebpf:"only"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Sites      *ebpf.MapSpec `ebpf:"sites"`
+	Threads    *ebpf.MapSpec `ebpf:"threads"`
+	Unknown    *ebpf.MapSpec `ebpf:"unknown"`
+	Unwinder   *ebpf.MapSpec `ebpf:"unwinder"`
+	Waits      *ebpf.MapSpec `ebpf:"waits"`
 }
 
 // offCPUVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,20 +128,22 @@ func (o *offCPUObjects) Close() error {
 //
 // It can be passed to loadOffCPUObjects or ebpf.CollectionSpec.LoadAndAssign.
 type offCPUMaps struct {
-	Counts    *ebpf.Map `ebpf:"counts"`
-	Decisions *ebpf.Map `ebpf:"decisions"`
-	Known     *ebpf.Map `ebpf:"known"`
-	Only      *ebpf.Map `ebpf:"only"`
-	Settings  *ebpf.Map `ebpf:"settings"`
-	Sites     *ebpf.Map `ebpf:"sites"`
-	Threads   *ebpf.Map `ebpf:"threads"`
-	Unknown   *ebpf.Map `ebpf:"unknown"`
-	Unwinder  *ebpf.Map `ebpf:"unwinder"`
-	Waits     *ebpf.Map `ebpf:"waits"`
+	AllCredits *ebpf.Map `ebpf:"all_credits"`
+	Counts     *ebpf.Map `ebpf:"counts"`
+	Decisions  *ebpf.Map `ebpf:"decisions"`
+	Known      *ebpf.Map `ebpf:"known"`
+	Only       *ebpf.Map `ebpf:"only"`
+	Settings   *ebpf.Map `ebpf:"settings"`
+	Sites      *ebpf.Map `ebpf:"sites"`
+	Threads    *ebpf.Map `ebpf:"threads"`
+	Unknown    *ebpf.Map `ebpf:"unknown"`
+	Unwinder   *ebpf.Map `ebpf:"unwinder"`
+	Waits      *ebpf.Map `ebpf:"waits"`
 }
 
 func (m *offCPUMaps) Close() error {
 	return _OffCPUClose(
+		m.AllCredits,
 		m.Counts,
 		m.Decisions,
 		m.Known,

@@ -104,7 +104,7 @@ func TestOffCPU(t *testing.T) {
 	for i, w := range waiters {
 		commands[i] = w.build(t, t.TempDir())
 	}
-	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true, StacksPerSecond: 1000}, PIDs: []int{os.Getpid()}})
+	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true, StacksPerSecond: 2000}, PIDs: []int{os.Getpid()}})
 	pids, spent, errs := make([]string, len(waiters)), make([][]float64, len(waiters)), make([]error, len(waiters))
 	var all sync.WaitGroup
 	for i := range waiters {

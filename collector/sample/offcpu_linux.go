@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -42,7 +41,7 @@ const (
 type waitSettings struct {
 	Window     uint64 // CLOCK_MONOTONIC, ns: begin of the window
 	Generosity uint64 // 256 times the number of a site's first waits that are all unwound
-	Gap        uint64 // ns between two stacktraces of a CPU
+	Gap        uint64 // ns between two stacktraces
 }
 
 const (
@@ -65,7 +64,7 @@ type offCPU struct {
 	links    []link.Link
 	reader   *ringbuf.Reader
 	ledger   *ledger
-	perCPU   int // stacktraces per second
+	wanted   int // stacktraces per second
 
 	settings waitSettings
 	counts   [numWaitCounters]uint64
@@ -110,7 +109,7 @@ func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, set *processSet,
 		return nil, err
 	}
 	c = &offCPU{
-		interval: o.Interval, log: o.Logger, metrics: m, perCPU: o.OffCPU.StacksPerSecond,
+		interval: o.Interval, log: o.Logger, metrics: m, wanted: o.OffCPU.StacksPerSecond,
 		ledger: newLedger(o.Targets, m), stop: make(chan struct{}),
 	}
 	defer func() {
@@ -148,7 +147,7 @@ func (c *offCPU) start() error {
 		Window:     uint64(times.GetKTime()),
 		Generosity: firstGenerosity,
 		// Twice the rate that generosity aims at, for what it cannot foresee.
-		Gap: uint64(time.Second) / uint64(2*c.perCPU),
+		Gap: uint64(time.Second) / uint64(2*c.wanted),
 	}
 	c.ledger.before, c.since = c.settings.Window, time.Now()
 	if err := c.set(); err != nil {
@@ -312,7 +311,7 @@ func (c *offCPU) adapt() {
 func (c *offCPU) aim() {
 	rate := float64(c.chosen) / max(time.Since(c.since).Seconds(), 0.1)
 	c.chosen, c.since = 0, time.Now()
-	wanted := float64(c.perCPU * runtime.NumCPU())
+	wanted := float64(c.wanted)
 	change := min(max(wanted/max(rate, 1), 0.1), 2)
 	g := float64(c.settings.Generosity)
 	if rate > wanted || rate < 0.7*wanted {

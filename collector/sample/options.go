@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,10 +21,10 @@ const (
 	DefaultFrequency = 19 // Hz
 	DefaultInterval  = 5 * time.Second
 	// DefaultOffCPUStacks is the default of OffCPU.StacksPerSecond.
-	DefaultOffCPUStacks = 50
+	DefaultOffCPUStacks = 150
 	maxFrequency        = 1000 // Hz
 	minInterval         = time.Second
-	maxOffCPUStacks     = 10000 // per second and CPU
+	maxOffCPUStacks     = 10000 // per second
 )
 
 // ErrUnsupported is wrapped by the errors of Supported and Start where this
@@ -82,9 +83,9 @@ type Options struct {
 // measured; which functions wait is sampled.
 type OffCPU struct {
 	Enabled bool
-	// StacksPerSecond is the number of waits per second and CPU whose stacktraces are
-	// taken, on the average; 0 is DefaultOffCPUStacks. Where there are fewer waits, all
-	// of them are taken.
+	// StacksPerSecond is the number of waits per second, on the whole machine, whose
+	// stacktraces are taken, on the average; 0 is DefaultOffCPUStacks. Where there are
+	// fewer waits, all of them are taken.
 	StacksPerSecond int
 }
 
@@ -115,7 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 	case o.FrequencyHz < 1 || o.FrequencyHz > maxFrequency:
 		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, maxFrequency)
 	case o.OffCPU.StacksPerSecond < 1 || o.OffCPU.StacksPerSecond > maxOffCPUStacks:
-		return o, fmt.Errorf("sample options: %d stacktraces of waits per second and CPU are not between 1 and %d", o.OffCPU.StacksPerSecond, maxOffCPUStacks)
+		return o, fmt.Errorf("sample options: %d stacktraces of waits per second are not between 1 and %d", o.OffCPU.StacksPerSecond, maxOffCPUStacks)
 	case o.Interval < minInterval || o.Interval%time.Millisecond != 0:
 		return o, fmt.Errorf("sample options: interval %v is not a whole number of milliseconds of at least %v", o.Interval, minInterval)
 	}
@@ -130,7 +131,7 @@ func (o Options) measures() bool { return o.OffCPU.Enabled || o.PageFaults.Enabl
 func (o Options) bufferRate() int {
 	n := o.FrequencyHz
 	if o.OffCPU.Enabled {
-		n += o.OffCPU.StacksPerSecond / 4
+		n += o.OffCPU.StacksPerSecond/4/runtime.NumCPU() + 1
 	}
 	return n
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -49,15 +48,14 @@ type fault struct {
 // faultSettings are what the kernel's part is told: struct settings.
 type faultSettings struct {
 	Stride uint64 // bytes
-	Gap    uint64 // ns between two stacktraces of a CPU
+	Gap    uint64 // ns between two stacktraces
 }
 
 const (
 	leastStride = 128 << 10 // bytes
 	mostStride  = 64 << 20
-	// faultStacks is how many faults per second and CPU are unwound at most, on the
-	// average.
-	faultStacks = 50
+	// faultStacks is how many faults per second are unwound at most, on the average.
+	faultStacks = 100
 )
 
 // pageFaults measure which functions make memory resident, and note the processes that
@@ -246,7 +244,7 @@ func (f *pageFaults) adapt() {
 	for reason, c := range map[string]faultCounter{"buffer_full": countFaultsLost, "unwinder": countFaultsNotPassed, "new_process_buffer_full": countFaultsUnknownLost} {
 		f.metrics.pageFaultLost.WithLabelValues(reason).Add(float64(n[c]))
 	}
-	wanted := uint64(faultStacks * runtime.NumCPU())
+	const wanted = faultStacks
 	switch rate := n[countFaultStacks] + n[countLater]; {
 	case rate > wanted && f.settings.Stride < mostStride:
 		f.settings.Stride *= 2

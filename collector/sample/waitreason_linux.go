@@ -62,8 +62,12 @@ var kernelReasons = []struct {
 
 // idleFrames are functions in which the threads of runtimes and pools wait for work.
 var idleFrames = map[kind][]string{
-	kindGo:  {"runtime.stopm", "runtime.templateThread"},
-	kindJVM: {"java.util.concurrent.ThreadPoolExecutor.getTask", "java.util.concurrent.ForkJoinPool.awaitWork"},
+	kindGo:  {"runtime.stopm", "runtime.templateThread", "runtime.sysmon"},
+	kindJVM: {"java.util.concurrent.ThreadPoolExecutor.getTask", "java.util.concurrent.ForkJoinPool.awaitWork", "java.lang.ref.Reference.waitForReferencePendingList", "jdk.internal.ref.CleanerImpl.run"},
+	kindNative: {
+		"CompileQueue::get", "G1ServiceThread::sleep_before_next_cycle", "WatcherThread::sleep", "VMThread::wait_for_vm_operations",
+		"MonitorDeflationThread::monitor_deflation_thread_entry", "ServiceThread::service_thread_entry", // of the JVM
+	},
 }
 
 // sleepFrames are functions that sleep by way of a lock.

@@ -107,7 +107,7 @@ struct ended {
 struct settings {
 	__u64 window;     // CLOCK_MONOTONIC, ns: begin of the window
 	__u64 generosity; // 256 times the number of a site's first waits that are all unwound
-	__u64 gap;        // ns between two stacktraces of a CPU on the average
+	__u64 gap;        // ns between two stacktraces on the average
 };
 
 // How many stacktraces may be taken at once.
@@ -118,7 +118,11 @@ struct credit {
 
 struct decision {
 	__u32 tid;  // that is to be unwound; 0 for none
-	__u32 padding;
+};
+
+// The stacktraces that may be taken, of all CPUs. Two CPUs that count at once may
+// count wrong; that is rare, and costs or saves one stacktrace.
+struct credits {
 	struct credit usual, unknown; // of processes that the unwinder knows, and others
 };
 
@@ -165,6 +169,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct decision);
 } decisions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct credits);
+} all_credits SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -223,10 +234,11 @@ static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
 	return t->__state & TASK_STOPPED_OR_TRACED ? STATE_STOPPED : STATE_OTHER;
 }
 
-// affordable reports whether this CPU may unwind once more.
+// affordable reports whether one more stacktrace may be taken.
 static __always_inline int affordable(struct credit *c, __u64 gap, __u64 now)
 {
-	c->left += now - c->last;
+	if (now > c->last)
+		c->left += now - c->last;
 	c->last = now;
 	if (c->left > CREDIT)
 		c->left = CREDIT;
@@ -238,10 +250,12 @@ static __always_inline int affordable(struct credit *c, __u64 gap, __u64 now)
 
 // choose returns the weight of the nth wait of a site in this window, 0 if it is
 // not to be unwound.
-static __always_inline __u32 choose(struct decision *d, __u64 n, __u64 now)
+static __always_inline __u32 choose(__u64 n, __u64 now)
 {
+	__u32 zero = 0;
 	struct settings *s = get_settings();
-	if (!s)
+	struct credits *c = bpf_map_lookup_elem(&all_credits, &zero);
+	if (!s || !c)
 		return 0;
 	__u64 share = n << 8;
 	__u64 weight = 1 << 8;
@@ -256,7 +270,7 @@ static __always_inline __u32 choose(struct decision *d, __u64 n, __u64 now)
 	int known_process = is_known(id, 0);
 	if (!known_process && n > NEW_PROCESS_STACKS)
 		return 0;
-	if (!(known_process ? affordable(&d->usual, s->gap, now) : affordable(&d->unknown, s->gap * NEW_PROCESS_GAPS, now))) {
+	if (!(known_process ? affordable(&c->usual, s->gap, now) : affordable(&c->unknown, s->gap * NEW_PROCESS_GAPS, now))) {
 		count(COUNT_OVER_BUDGET);
 		return 0;
 	}
@@ -282,11 +296,11 @@ static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 
 		return;
 	if (w) {
 		w->began++;
-		wait.weight = choose(d, w->began, now);
+		wait.weight = choose(w->began, now);
 	} else {
 		struct waited first = {.began = 1};
 		bpf_map_update_elem(&sites, &wait.at, &first, BPF_NOEXIST);
-		wait.weight = choose(d, 1, now);
+		wait.weight = choose(1, now);
 	}
 	d->tid = wait.weight ? tid : 0;
 	struct thread *known_thread = bpf_map_lookup_elem(&threads, &tid);

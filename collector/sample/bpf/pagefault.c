@@ -46,7 +46,7 @@ struct fault {
 // What user space sets.
 struct settings {
 	__u64 stride; // bytes
-	__u64 gap;    // ns between two stacktraces of a CPU on the average
+	__u64 gap;    // ns between two stacktraces on the average
 };
 
 // How far a thread is.
@@ -100,7 +100,7 @@ struct {
 } settings SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct credit);
@@ -120,14 +120,16 @@ static __always_inline void count(__u32 which)
 		(*n)++;
 }
 
-// affordable reports whether this CPU may unwind once more.
+// affordable reports whether one more stacktrace may be taken. Two CPUs that count at
+// once may count wrong; that is rare, and costs or saves one.
 static __always_inline int affordable(__u64 gap, __u64 now)
 {
 	__u32 zero = 0;
 	struct credit *c = bpf_map_lookup_elem(&credits, &zero);
 	if (!c)
 		return 0;
-	c->left += now - c->last;
+	if (now > c->last)
+		c->left += now - c->last;
 	c->last = now;
 	if (c->left > CREDIT)
 		c->left = CREDIT;
