@@ -29,6 +29,7 @@ type faultBook struct {
 type faultHistory struct {
 	stacks map[tallyKey]*tallied // bytes in values[1]
 	last   tallyKey
+	labels uint64 // their hash, as in the keys
 	used   uint64 // turn of the book
 }
 
@@ -95,9 +96,9 @@ func nextOf(faults []fault) []uint64 {
 // note adds to the history of a process.
 func (b *faultBook) note(pid uint32, key tallyKey, e *event, bytes int64) {
 	h := b.byPID[pid]
-	if h == nil {
+	if h == nil || h.labels != key.labels { // or the number is another process' by now
 		b.makeRoom()
-		h = &faultHistory{stacks: map[tallyKey]*tallied{}}
+		h = &faultHistory{stacks: map[tallyKey]*tallied{}, labels: key.labels}
 		b.byPID[pid] = h
 	}
 	h.used = b.turn

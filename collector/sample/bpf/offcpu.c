@@ -126,13 +126,22 @@ struct credits {
 	struct credit usual, unknown; // of processes that the unwinder knows, and others
 };
 
-// task_struct has only the fields used here; where they are is found out when the
-// programs are loaded.
+// These structs of the kernel have only the fields used here; where they are is found
+// out when the programs are loaded.
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
 	unsigned in_iowait : 1;
 	int pid, tgid;
+} __attribute__((preserve_access_index));
+
+struct pt_regs___x86 {
+	unsigned long orig_ax, ip, sp;
+} __attribute__((preserve_access_index));
+
+struct pt_regs___arm64 {
+	__u64 sp, pc;
+	__s32 syscallno;
 } __attribute__((preserve_access_index));
 
 volatile const _Bool arm64 = 0;
@@ -197,28 +206,30 @@ static __always_inline struct settings *get_settings(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
-// kernel_u64 reads the kernel's memory; 0 if it cannot be read.
-static __always_inline __u64 kernel_u64(const void *at)
-{
-	__u64 v = 0;
-	bpf_probe_read_kernel(&v, sizeof(v), at);
-	return v;
-}
-
 // locate fills in where the current thread left user space. A thread that was
 // preempted, or waits for a page, may have been at any instruction; a site for each
 // of them would have one wait.
 static __always_inline void locate(struct site *at)
 {
-	const char *regs = (const char *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	at->syscall = -1;
-	if (!regs || at->state == STATE_RUNNABLE)
+	if (at->state == STATE_RUNNABLE)
 		return;
-	at->syscall = (__s32)kernel_u64(regs + (arm64 ? 280 : 120)); // pt_regs.syscallno, .orig_ax
-	if (at->syscall < 0)
-		return;
-	at->sp = kernel_u64(regs + (arm64 ? 248 : 152));
-	at->ip = kernel_u64(regs + (arm64 ? 256 : 128));
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	if (arm64) {
+		struct pt_regs___arm64 *r = regs;
+		at->syscall = r->syscallno;
+		if (at->syscall < 0)
+			return;
+		at->sp = r->sp;
+		at->ip = r->pc;
+	} else {
+		struct pt_regs___x86 *r = regs;
+		at->syscall = (__s32)r->orig_ax;
+		if (at->syscall < 0)
+			return;
+		at->sp = r->sp;
+		at->ip = r->ip;
+	}
 }
 
 static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
