@@ -234,3 +234,27 @@ func TestOffCPURunQueue(t *testing.T) {
 		assert.InEpsilon(t, r.queued, got, 0.03)
 	}
 }
+
+// TestOffCPUGIL checks that threads of Python which want to run at the same time wait for
+// the interpreter's lock, with an interpreter with symbols or without.
+func TestOffCPUGIL(t *testing.T) {
+	requireKernel(t)
+	const script = `
+import threading, time
+def spin(end):
+    while time.monotonic() < end: pass
+time.sleep(1) # until the sampler knows the process
+for t in [threading.Thread(target=spin, args=(time.monotonic() + 4,)) for _ in range(3)]: t.start()
+`
+	m, _, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true}, PIDs: []int{os.Getpid()}})
+	cmd := exec.CommandContext(t.Context(), requireTool(t, "python3", "python3"), "-c", script)
+	require.NoError(t, cmd.Run())
+	stop()
+	ss := m.stacksOf(offCPUKind, "pid", strconv.Itoa(cmd.Process.Pid))
+	gil := sum(ss, func(s stack) bool { return s.functions[0] == gilWait.lines[0].function })
+	queued := sum(ss, func(s stack) bool { return s.functions[0] == runQueue.lines[0].function })
+	t.Logf("GIL %.3f s, run queue %.3f s", gil/1e9, queued/1e9)
+	// Two of three threads wait at any time, now and then for a CPU.
+	assert.InEpsilon(t, 8e9, gil+queued, 0.15, "the largest:\n%s", largest(ss, func(stack) bool { return true }))
+	assert.Greater(t, gil, 4e9)
+}

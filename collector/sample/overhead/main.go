@@ -200,6 +200,7 @@ func ebpfTime(pid int) (sum time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
+	counted := map[ebpf.ProgramID]bool{} // links name their programs too
 	for _, path := range infos {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -213,6 +214,10 @@ func ebpfTime(pid int) (sum time.Duration, err error) {
 		if _, err := fmt.Sscan(rest, &id); err != nil {
 			return 0, fmt.Errorf("parse %s: %w", path, err)
 		}
+		if counted[id] {
+			continue
+		}
+		counted[id] = true
 		p, err := ebpf.NewProgramFromID(id)
 		if err != nil {
 			continue // unloaded meanwhile
