@@ -76,6 +76,8 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"bad size":          {"storage:\n  max_bytes: lots\n", `flameline.yml:2: storage.max_bytes: "lots" is not a size such as 512MB`},
 		"bad mode":          {"ebpf:\n  enabled: maybe\n", `flameline.yml:2: ebpf.enabled: "maybe" is not true, false or auto`},
 		"frequency":         {"ebpf:\n  frequency: 0\n", "flameline.yml: ebpf.frequency: 0 is not within 1 and 1000"},
+		"waits":             {"ebpf:\n  off_cpu:\n    stacks_per_second: 0\n", "flameline.yml: ebpf.off_cpu.stacks_per_second: 0 is not within 1 and 10000"},
+		"misspelt wait":     {"ebpf:\n  off_cpu:\n    enable: true\n", `flameline.yml:3: unknown key "enable"`},
 		"interval":          {"ebpf:\n  interval: 7s\n", "flameline.yml: ebpf.interval: 7s is not a divisor of one minute"},
 		"negative":          {"limits:\n  max_labels: -1\n", "flameline.yml: limits.max_labels: is negative"},
 		"raw for too long":  {"storage:\n  retention: 1w\n  retention_raw: 8d\n", "flameline.yml: storage.retention_raw: 8d is longer than storage.retention, which is 1w"},

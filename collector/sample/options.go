@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +20,11 @@ import (
 const (
 	DefaultFrequency = 19 // Hz
 	DefaultInterval  = 5 * time.Second
-	maxFrequency     = 1000 // Hz
-	minInterval      = time.Second
+	// DefaultOffCPUStacks is the default of OffCPU.StacksPerSecond.
+	DefaultOffCPUStacks = 100
+	maxFrequency        = 1000 // Hz
+	minInterval         = time.Second
+	maxOffCPUStacks     = 10000 // per second
 )
 
 // ErrUnsupported is wrapped by the errors of Supported and Start where this
@@ -57,8 +61,37 @@ type Options struct {
 	// cut at its multiples on the wall clock.
 	Interval time.Duration
 
+	// OffCPU adds profiles of the time that threads wait, off_cpu:off_cpu:nanoseconds::
+	// and off_cpu:blocks:count::, in the same windows.
+	OffCPU OffCPU
+
+	// PageFaults adds profiles of the memory that functions make resident,
+	// page_faults:page_faults:bytes::, and of processes that the kernel kills for lack of
+	// memory, oom:kills:count:: with oom:page_faults:bytes:: so far.
+	PageFaults PageFaults
+
+	// PIDs are the processes that OffCPU and PageFaults are about, with those that they
+	// start while the Source runs; nil means all. Of this process itself only the
+	// processes that it starts are measured. CPU samples are of all processes.
+	PIDs []int
+
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
+}
+
+// OffCPU configures the profiles of waiting threads. Every wait of every thread is
+// measured; which functions wait is sampled.
+type OffCPU struct {
+	Enabled bool
+	// StacksPerSecond is the number of waits per second, on the whole machine, whose
+	// stacktraces are taken, on the average; 0 is DefaultOffCPUStacks. Where there are
+	// fewer waits, all of them are taken.
+	StacksPerSecond int
+}
+
+// PageFaults configures the profiles of memory that becomes resident.
+type PageFaults struct {
+	Enabled bool
 }
 
 // withDefaults fills in what was left out and reports what cannot work.
@@ -68,6 +101,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
+	}
+	if o.OffCPU.StacksPerSecond == 0 {
+		o.OffCPU.StacksPerSecond = DefaultOffCPUStacks
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -79,10 +115,25 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("sample options: no source of labels")
 	case o.FrequencyHz < 1 || o.FrequencyHz > maxFrequency:
 		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, maxFrequency)
+	case o.OffCPU.StacksPerSecond < 1 || o.OffCPU.StacksPerSecond > maxOffCPUStacks:
+		return o, fmt.Errorf("sample options: %d stacktraces of waits per second are not between 1 and %d", o.OffCPU.StacksPerSecond, maxOffCPUStacks)
 	case o.Interval < minInterval || o.Interval%time.Millisecond != 0:
 		return o, fmt.Errorf("sample options: interval %v is not a whole number of milliseconds of at least %v", o.Interval, minInterval)
 	}
 	return o, nil
+}
+
+// measures reports whether there are profiles besides those of CPU samples.
+func (o Options) measures() bool { return o.OffCPU.Enabled || o.PageFaults.Enabled }
+
+// bufferRate is the number of the longest stacktraces per second and CPU that the
+// unwinder's buffer has room for. Those of waits come in bursts, but are of usual length.
+func (o Options) bufferRate() int {
+	n := o.FrequencyHz
+	if o.OffCPU.Enabled {
+		n += o.OffCPU.StacksPerSecond/4/runtime.NumCPU() + 1
+	}
+	return n
 }
 
 // period is the CPU time in nanoseconds that one sample stands for.

@@ -109,4 +109,8 @@ var sampleKinds = map[string]kind{
 	"cpu":     flow,
 	"wall":    flow,
 	"cuda":    flow,
+
+	// This repository's sampler: collector/sample/window.go. off_cpu is above.
+	"page_faults": flow, // bytes that became resident
+	"kills":       flow, // for lack of memory
 }

@@ -2,11 +2,13 @@
 
 // Overhead measures what the collector costs: its CPU time and memory at 19 and
 // 99 Hz, and beside it, in the same minutes, those of perf record -F 99 -a -g,
-// while every CPU is busy. It prints a Markdown table.
+// while every CPU is busy. With -switches it measures what profiles of waiting threads
+// and of page faults cost, beside a load that leaves the CPU that often, instead. It
+// prints a Markdown table.
 //
 // Usage, as root:
 //
-//	go run ./collector/sample/overhead [-duration 2m]
+//	go run ./collector/sample/overhead [-duration 2m] [-switches 5000]
 //
 // It builds the collector and a load program into a directory of its own, and
 // leaves nothing behind. Time in interrupts is accounted to whatever was
@@ -37,10 +39,11 @@ func main() {
 	duration := flag.Duration("duration", 2*time.Minute, "how long to measure")
 	warmUp := flag.Duration("warm-up", 30*time.Second, "how long to wait until all have started")
 	port := flag.Int("port", 4290, "first of two TCP ports to listen on")
+	switches := flag.Int("switches", 0, "switches per second of the load; 0 measures CPU samples")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	if err := run(ctx, *duration, *warmUp, *port); err != nil {
+	if err := run(ctx, *duration, *warmUp, *port, *switches); err != nil {
 		fmt.Fprintln(os.Stderr, "overhead:", err)
 		os.Exit(1)
 	}
@@ -56,32 +59,55 @@ type subject struct {
 	peak    int64 // bytes resident
 }
 
-func run(ctx context.Context, duration, warmUp time.Duration, port int) (err error) {
+func run(ctx context.Context, duration, warmUp time.Duration, port, switches int) (err error) {
 	dir, err := os.MkdirTemp("", "flameline-overhead")
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	collector, load := filepath.Join(dir, "flameline"), filepath.Join(dir, "load")
+	source := "native/burn.c"
+	if switches > 0 {
+		source = "wait/switches.c"
+	}
 	for _, build := range [][]string{
 		{"go", "build", "-o", collector, "./collector"},
-		{"cc", "-O2", "-fomit-frame-pointer", "-pthread", "-o", load, "collector/sample/testdata/native/burn.c"},
+		{"cc", "-O2", "-fomit-frame-pointer", "-pthread", "-o", load, "collector/sample/testdata/" + source},
 	} {
 		if out, err := exec.CommandContext(ctx, build[0], build[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(build, " "), err, out)
 		}
 	}
-	serve := func(frequency, port int) []string {
+	serve := func(frequency, port int, ebpfConfig ...string) []string {
+		name := filepath.Join(dir, strconv.Itoa(port))
+		text := "ebpf:\n  enabled: true\n"
+		for _, ln := range ebpfConfig {
+			text += "  " + ln + "\n"
+		}
+		err = errors.Join(err, os.WriteFile(name+".yml", []byte(text), 0o600))
 		return []string{
 			collector, "serve", "--ebpf.frequency", strconv.Itoa(frequency), "--log.level", "warn",
-			"--storage.path", filepath.Join(dir, "data"+strconv.Itoa(frequency)),
+			"--config.file", name + ".yml", "--storage.path", name,
 			"--web.listen-address", "127.0.0.1:" + strconv.Itoa(port),
 		}
 	}
 	subjects := []*subject{
 		{name: "flameline serve, 19 Hz", command: serve(19, port)},
-		{name: "flameline serve, 99 Hz", command: serve(99, port+1)},
-		{name: "perf record -F 99 -a -g", command: []string{"perf", "record", "-q", "-F", "99", "-e", "cpu-clock", "-a", "-g", "-o", filepath.Join(dir, "perf.data")}},
+		{name: "with `off_cpu`", command: serve(19, port+1, "off_cpu: {enabled: true}")},
+		{name: "with `page_faults`", command: serve(19, port+2, "page_faults: {enabled: true}")},
+	}
+	loadArguments := []string{strconv.Itoa(switches), strconv.Itoa(int((duration + warmUp).Seconds()) * 2)}
+	loadProcesses := 1
+	if switches == 0 {
+		subjects = []*subject{
+			{name: "flameline serve, 19 Hz", command: serve(19, port)},
+			{name: "flameline serve, 99 Hz", command: serve(99, port+1)},
+			{name: "perf record -F 99 -a -g", command: []string{"perf", "record", "-q", "-F", "99", "-e", "cpu-clock", "-a", "-g", "-o", filepath.Join(dir, "perf.data")}},
+		}
+		loadArguments, loadProcesses = loadArguments[1:], runtime.NumCPU()
+	}
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
 	}
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
@@ -96,8 +122,8 @@ func run(ctx context.Context, duration, warmUp time.Duration, port int) (err err
 			_ = c.Wait()
 		}
 	}()
-	for range runtime.NumCPU() {
-		c := exec.CommandContext(ctx, load, strconv.Itoa(int((duration+warmUp).Seconds())*2))
+	for range loadProcesses {
+		c := exec.CommandContext(ctx, load, loadArguments...)
 		if err := c.Start(); err != nil {
 			return fmt.Errorf("start load: %w", err)
 		}
@@ -118,7 +144,7 @@ func run(ctx context.Context, duration, warmUp time.Duration, port int) (err err
 	if err := measure(ctx, subjects, duration); err != nil {
 		return err
 	}
-	return report(subjects, duration, filepath.Join(dir, "perf.data"))
+	return report(subjects, duration, switches, filepath.Join(dir, "perf.data"))
 }
 
 // end stops a subject the way its users do.
@@ -161,13 +187,20 @@ func measure(ctx context.Context, subjects []*subject, duration time.Duration) e
 	return nil
 }
 
-// gateTime returns the run time of the gate that a process has loaded, what it
-// passes on to included; 0 if it has none.
-func gateTime(pid int) (time.Duration, error) {
+// ownPrograms are the eBPF programs that the kernel calls, by the 15 bytes of their names
+// that it keeps. Their time has that of the unwinder, which they pass on to.
+var ownPrograms = map[string]bool{
+	"gate": true, "off_cpu_switch": true, "off_cpu_wakeup": true, "off_cpu_new": true, "off_cpu_unwind": true,
+	"page_fault": true, "page_alloc": true, "oom_victim": true,
+}
+
+// ebpfTime returns the run time of our eBPF programs that a process has loaded.
+func ebpfTime(pid int) (sum time.Duration, err error) {
 	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	if err != nil {
 		return 0, err
 	}
+	counted := map[ebpf.ProgramID]bool{} // links name their programs too
 	for _, path := range infos {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -181,23 +214,27 @@ func gateTime(pid int) (time.Duration, error) {
 		if _, err := fmt.Sscan(rest, &id); err != nil {
 			return 0, fmt.Errorf("parse %s: %w", path, err)
 		}
+		if counted[id] {
+			continue
+		}
+		counted[id] = true
 		p, err := ebpf.NewProgramFromID(id)
 		if err != nil {
 			continue // unloaded meanwhile
 		}
 		info, err := p.Info()
-		if err != nil || info.Name != "gate" {
+		if err != nil || !ownPrograms[info.Name] {
 			p.Close()
 			continue
 		}
 		st, err := p.Stats()
 		p.Close()
 		if err != nil {
-			return 0, fmt.Errorf("statistics of the gate: %w", err)
+			return 0, fmt.Errorf("statistics of %s: %w", info.Name, err)
 		}
-		return st.Runtime, nil
+		sum += st.Runtime
 	}
-	return 0, nil
+	return sum, nil
 }
 
 // A usage is what a process has used so far.
@@ -241,7 +278,7 @@ func usageOf(pid int) (u usage, err error) {
 		}
 		u.cpu += time.Duration(ns)
 	}
-	if u.ebpf, err = gateTime(pid); err != nil {
+	if u.ebpf, err = ebpfTime(pid); err != nil {
 		return u, err
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -262,7 +299,7 @@ func usageOf(pid int) (u usage, err error) {
 }
 
 // report prints the table.
-func report(subjects []*subject, duration time.Duration, perfData string) error {
+func report(subjects []*subject, duration time.Duration, switches int, perfData string) error {
 	var uname syscall.Utsname
 	if err := syscall.Uname(&uname); err != nil {
 		return fmt.Errorf("read kernel version: %w", err)
@@ -280,8 +317,12 @@ func report(subjects []*subject, duration time.Duration, perfData string) error 
 	}
 	percent := func(d time.Duration) string { return fmt.Sprintf("%.2f %%", 100*d.Seconds()/duration.Seconds()) }
 	mebi := func(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<19)>>20) }
-	fmt.Printf("%d CPUs, all busy; Linux %s; %v; load average at the end %s\n\n",
-		runtime.NumCPU(), release, duration, strings.Join(strings.Fields(string(loadavg))[:3], " "))
+	load := "all busy"
+	if switches > 0 {
+		load = fmt.Sprintf("%d switches a second of the load", switches)
+	}
+	fmt.Printf("%d CPUs, %s; Linux %s; %v; load average at the end %s\n\n",
+		runtime.NumCPU(), load, release, duration, strings.Join(strings.Fields(string(loadavg))[:3], " "))
 	fmt.Println("| | CPU, of one core | of it user | of it kernel | in eBPF programs | resident, end | resident, peak | anonymous |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, s := range subjects {
