@@ -41,8 +41,16 @@ type Symbolizer interface {
 
 // A Labeler finds the labels of processes.
 type Labeler interface {
+	// Labels returns the labels of a process. A process without labels is left
+	// out: its stacktraces are not named, counted or stored.
 	Labels(pid int, hint target.Hint) labels.Labels
 }
+
+// Labels of threads, which stacktraces have with Options.Threads.
+const (
+	LabelThreadID   = "thread_id"
+	LabelThreadName = "thread_name"
+)
 
 // Options configure a Source.
 type Options struct {
@@ -56,6 +64,15 @@ type Options struct {
 	// Interval is the length of a window; 0 is DefaultInterval. Windows are
 	// cut at its multiples on the wall clock.
 	Interval time.Duration
+
+	// Threads gives each thread a series of its own, with the labels
+	// LabelThreadID and LabelThreadName. It is meant for recordings of a few
+	// processes.
+	Threads bool
+	// First are processes that the unwinder reads before sampling begins, so
+	// that their first stacktraces are complete. Those that do not exist are
+	// passed over.
+	First []int
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type sink struct {
 	aggregate *aggregate
 	labels    *labelCache
 	binaries  *binaries
+	threads   bool // a series for each thread
 
 	// leaf belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
@@ -42,15 +44,31 @@ var (
 
 // ReportTraceEvent counts a stacktrace.
 func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta) error {
-	if meta.PID != 0 {
-		s.aggregate.add(event{
-			labels: s.labels.get(meta),
-			time:   int64(meta.Timestamp),
-			frames: trace.Frames,
-			leaf:   s.leaf,
-		})
+	if meta.PID == 0 {
+		return nil
 	}
+	ls := s.labels.get(meta)
+	if ls.IsEmpty() {
+		return nil // a process that is left out
+	}
+	if s.threads {
+		ls = threadLabels(ls, meta)
+	}
+	s.aggregate.add(event{
+		labels: ls,
+		time:   int64(meta.Timestamp),
+		frames: trace.Frames,
+		leaf:   s.leaf,
+	})
 	return nil
+}
+
+// threadLabels adds those of a stacktrace's thread to the labels of its process.
+func threadLabels(ls labels.Labels, meta *samples.TraceEventMeta) labels.Labels {
+	b := labels.NewBuilder(ls)
+	b.Set(LabelThreadID, strconv.Itoa(int(meta.TID)))
+	b.Set(LabelThreadName, meta.Comm.String())
+	return b.Labels()
 }
 
 // ReportExecutable makes a binary known to the symbolizer while a process that

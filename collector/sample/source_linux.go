@@ -114,6 +114,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 			aggregate: newAggregate(o.Interval, m),
 			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
 			binaries:  newBinaries(o.Symbolizer, m, o.Logger),
+			threads:   o.Threads,
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
@@ -234,6 +235,7 @@ func (s *Source) enterReader(st setup) func() {
 func (s *Source) begin(ctx context.Context) error {
 	if r, err := newProcessReader(s.tracer, s.intervals, s.memories, s.metrics, s.log); err == nil {
 		go r.run(ctx)
+		r.readFirst(ctx, s.options.First)
 	} else {
 		s.log.Warn("the unwinder reads processes without protection: a malformed file may end this service", "err", err)
 		s.tracer.StartPIDEventProcessor(ctx)

@@ -1,0 +1,131 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"time"
+
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// Options configure a recording.
+type Options struct {
+	SessionOptions
+	// Duration ends the recording; 0 records until the processes or the command
+	// have ended or the context is done.
+	Duration time.Duration
+	// Include and Exclude choose stacktraces by their functions and files: kept are
+	// those that match one of Include, if there are any, and none of Exclude.
+	Include, Exclude []*regexp.Regexp
+	// Progress, if set, is called about twice a second, by one goroutine at a time.
+	Progress func(Progress)
+	// Started, if set, is called once sampling has begun.
+	Started func()
+
+	// User is who the command runs as; "" is the user who called sudo, or else ours.
+	User           string
+	Stdin          io.Reader // of the command, as the next two
+	Stdout, Stderr io.Writer
+}
+
+// A Progress says how far a recording is.
+type Progress struct {
+	Elapsed time.Duration
+	Samples int64
+	Cut     int64 // samples whose stacktrace ends early
+}
+
+// A Recording is what was sampled.
+type Recording struct {
+	// Pprof has the sample types samples (count) and cpu (nanoseconds). A
+	// stacktrace begins with a frame for its process, if there may be several, and
+	// with one for its thread, if threads were asked for.
+	Pprof    *googlev1.Profile
+	Start    time.Time
+	Duration time.Duration
+	Samples  int64
+	Cut      int64 // samples whose stacktrace ends early, and says why
+	LeftOut  int64 // samples that Include and Exclude left out
+	Beyond   int64 // samples whose stacktraces were too many, under one frame
+	Unseen   int64 // processes that began and may be missing, with Subprocesses
+	Name     string
+}
+
+// Indexes of a Recording's sample types.
+const (
+	SampleCount = 0
+	SampleTime  = 1
+)
+
+// Tree returns the call tree of one of the sample types.
+func (r *Recording) Tree(sampleType int) *profile.Tree {
+	p := r.Pprof
+	b := profile.NewBuilder(2 * len(p.Sample))
+	names := make([]int32, len(p.Function)+1)
+	for _, f := range p.Function {
+		names[f.Id] = b.Name(p.StringTable[f.Name])
+	}
+	for _, s := range p.Sample {
+		node := int32(0)
+		for i := len(s.LocationId) - 1; i >= 0; i-- {
+			lines := p.Location[s.LocationId[i]-1].Line
+			for j := len(lines) - 1; j >= 0; j-- {
+				node = b.Child(node, names[lines[j].FunctionId])
+			}
+		}
+		b.Add(node, s.Value[sampleType])
+	}
+	return b.Tree()
+}
+
+// ErrNoSamples is wrapped by the error of a recording that has no samples, which
+// says why.
+var ErrNoSamples = errors.New("no samples")
+
+// A CommandError is a command that could not be started.
+type CommandError struct {
+	Name     string
+	NotFound bool
+	Err      error
+}
+
+func (e *CommandError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Err) }
+
+// Unwrap returns the reason.
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// countAndTime replaces the sample type of package sample, CPU time, by the two of a
+// Recording.
+func countAndTime(p *googlev1.Profile) {
+	period := max(p.Period, 1)
+	text := func(s string) int64 {
+		p.StringTable = append(p.StringTable, s)
+		return int64(len(p.StringTable) - 1)
+	}
+	p.SampleType = append([]*googlev1.ValueType{{Type: text("samples"), Unit: text("count")}}, p.SampleType...)
+	p.DefaultSampleType = p.SampleType[SampleTime].Type
+	for _, s := range p.Sample {
+		s.Value = append([]int64{s.Value[0] / period}, s.Value...)
+	}
+}
+
+// rootFrames are the frames that begin the stacktraces of a process or thread.
+func rootFrames(processes, threads bool, name, pid, thread, tid string) (frames []string) {
+	if processes {
+		frames = append(frames, name)
+	}
+	if threads {
+		if thread == "" {
+			thread = "thread"
+		}
+		if processes {
+			frames[0] = fmt.Sprintf("%s (%s)", name, pid)
+		}
+		frames = append(frames, fmt.Sprintf("%s (%s)", thread, tid))
+	}
+	return frames
+}
