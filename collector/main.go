@@ -23,7 +23,7 @@ func main() {
 }
 
 // run parses the arguments, runs one command and returns the exit code: 2 for invalid
-// arguments, 1 if the command failed.
+// arguments, 1 if the command failed, or the code of an exitError.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" {
 		version.Version = moduleVersion()
@@ -34,6 +34,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout)
 	serve := newServeCommand(app)
 	store := newStoreCommands(app)
+	record := newRecordCommand(app)
+	top := newTopCommand(app)
+	doctor := newDoctorCommand(app)
 
 	// --help and --version end the program in here.
 	command, err := app.Parse(args)
@@ -44,13 +47,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if run := store.command(command); run != nil {
 		err = run(ctx, stdout, stderr)
 	} else {
-		err = serve.run(ctx, stderr)
+		switch command {
+		case record.clause.FullCommand():
+			err = record.run(ctx, stdout, stderr)
+		case top.clause.FullCommand():
+			err = top.run(ctx, stdout, stderr)
+		case doctor.clause.FullCommand():
+			err = doctor.run(stdout)
+		default:
+			err = serve.run(ctx, stderr)
+		}
 	}
-	if err != nil {
+	if err == nil {
+		return 0
+	}
+	code, message := codeOf(err)
+	if message {
 		_, _ = fmt.Fprintf(stderr, "flameline: %v\n", err)
-		return 1
 	}
-	return 0
+	return code
 }
 
 // moduleVersion returns the module's version, for builds such as go install's whose

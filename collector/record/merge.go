@@ -8,9 +8,9 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 )
 
-// maxStacks bounds the distinct stacktraces of a recording. Those beyond it are
+// MaxStacks bounds the distinct stacktraces of a recording. Those beyond it are
 // counted under a frame that says so.
-const maxStacks = 1 << 20
+const MaxStacks = 1 << 20
 
 // otherStacks is the name of the frame that stands for them.
 const otherStacks = "[other stacktraces: the recording holds no more]"
@@ -57,7 +57,7 @@ const (
 
 func newMerger(include, exclude []*regexp.Regexp) *merger {
 	m := &merger{
-		include: include, exclude: exclude, limit: maxStacks,
+		include: include, exclude: exclude, limit: MaxStacks,
 		out:       &googlev1.Profile{StringTable: []string{""}},
 		texts:     map[string]int64{"": 0},
 		functions: map[googlev1Function]uint64{},

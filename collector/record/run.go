@@ -1,10 +1,14 @@
 package record
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
@@ -128,4 +132,48 @@ func rootFrames(processes, threads bool, name, pid, thread, tid string) (frames 
 		frames = append(frames, fmt.Sprintf("%s (%s)", thread, tid))
 	}
 	return frames
+}
+
+// A Cut is why stacktraces end early.
+type Cut struct {
+	Reason  string // such as "new process"
+	Samples int64
+}
+
+// Cuts returns why stacktraces end early, the commonest reason first.
+func (r *Recording) Cuts() []Cut {
+	counts := map[string]int64{}
+	p := r.Pprof
+	for _, s := range p.Sample {
+		for _, id := range s.LocationId {
+			for _, ln := range p.Location[id-1].Line {
+				if reason, ok := strings.CutPrefix(p.StringTable[p.Function[ln.FunctionId-1].Name], cutMark); ok {
+					counts[strings.Trim(reason, ": ]")] += s.Value[SampleCount]
+				}
+			}
+		}
+	}
+	var cuts []Cut
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		cuts = append(cuts, Cut{Reason: reason, Samples: counts[reason]})
+	}
+	slices.SortStableFunc(cuts, func(a, b Cut) int { return cmp.Compare(b.Samples, a.Samples) })
+	return cuts
+}
+
+// unnamed matches a frame of a binary without symbols, such as libx.so+0x12ab.
+var unnamed = regexp.MustCompile(`\+0x[0-9a-f]+$`)
+
+// Unnamed returns how many samples were in a function without a name.
+func (r *Recording) Unnamed() (n int64) {
+	p := r.Pprof
+	for _, s := range p.Sample {
+		if len(s.LocationId) == 0 {
+			continue
+		}
+		if ln := p.Location[s.LocationId[0]-1].Line; len(ln) > 0 && unnamed.MatchString(p.StringTable[p.Function[ln[0].FunctionId-1].Name]) {
+			n += s.Value[SampleCount]
+		}
+	}
+	return n
 }

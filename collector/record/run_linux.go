@@ -33,7 +33,7 @@ func (r *recorder) take(ps []profile.Profile) {
 		countAndTime(p.Pprof)
 		name := p.Labels.Get(LabelComm)
 		r.names[name] = true
-		r.merge.add(p.Pprof, rootFrames(!r.o.Selection.one(), r.o.Threads, name, p.Labels.Get(LabelPID),
+		r.merge.add(p.Pprof, rootFrames(!r.o.Selection.One(), r.o.Threads, name, p.Labels.Get(LabelPID),
 			p.Labels.Get(sample.LabelThreadName), p.Labels.Get(sample.LabelThreadID))...)
 	}
 }

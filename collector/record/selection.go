@@ -43,8 +43,8 @@ func (s Selection) Check() error {
 	return nil
 }
 
-// one reports whether the selection is of one process.
-func (s Selection) one() bool {
+// One reports whether the selection is of one process.
+func (s Selection) One() bool {
 	return !s.Subprocesses && (len(s.PIDs) == 1 || len(s.Command) > 0)
 }
 
@@ -88,11 +88,11 @@ func ParsePIDs(lists []string) (pids []int, err error) {
 	return pids, nil
 }
 
-// cleanCGroup returns a control group's path below the root of its hierarchy:
+// CleanCGroup returns a control group's path below the root of its hierarchy:
 // /sys/fs/cgroup/system.slice, system.slice/ and /system.slice are the same. Of
 // version 1, and where both versions are mounted, the name of the hierarchy
 // (/sys/fs/cgroup/memory) is left out.
-func cleanCGroup(name string) string {
+func CleanCGroup(name string) string {
 	name = path.Clean("/" + name)
 	rest, ok := strings.CutPrefix(name, cgroupRoot+"/")
 	if !ok {

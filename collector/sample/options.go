@@ -19,7 +19,7 @@ import (
 const (
 	DefaultFrequency = 19 // Hz
 	DefaultInterval  = 5 * time.Second
-	maxFrequency     = 1000 // Hz
+	MaxFrequency     = 1000 // Hz
 	minInterval      = time.Second
 )
 
@@ -94,8 +94,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("sample options: no appender")
 	case o.Targets == nil:
 		return o, errors.New("sample options: no source of labels")
-	case o.FrequencyHz < 1 || o.FrequencyHz > maxFrequency:
-		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, maxFrequency)
+	case o.FrequencyHz < 1 || o.FrequencyHz > MaxFrequency:
+		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, MaxFrequency)
 	case o.Interval < minInterval || o.Interval%time.Millisecond != 0:
 		return o, fmt.Errorf("sample options: interval %v is not a whole number of milliseconds of at least %v", o.Interval, minInterval)
 	}

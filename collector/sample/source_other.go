@@ -17,6 +17,9 @@ func Supported() error {
 		ErrUnsupported, runtime.GOOS, runtime.GOARCH)
 }
 
+// Requirements has the error of Supported.
+func Requirements() []Requirement { return []Requirement{{"system", Supported}} }
+
 // Start returns the error of Supported.
 func Start(context.Context, Options) (*Source, error) { return nil, Supported() }
 
