@@ -30,9 +30,18 @@ type sink struct {
 	labels    *labelCache
 	binaries  *binaries
 
-	// leaf belongs to the stacktrace that is being reported. The goroutine that
+	offCPU *offCPU // nil if off-CPU time is not measured
+
+	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
-	leaf *place
+	reporting reporting
+}
+
+// reporting is what the unwinder does not tell about a stacktrace.
+type reporting struct {
+	ktime  uint64 // CLOCK_MONOTONIC, ns
+	leaf   *place // of a process that the unwinder does not know; else nil
+	origin origin // of such a process
 }
 
 var (
@@ -42,15 +51,33 @@ var (
 
 // ReportTraceEvent counts a stacktrace.
 func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta) error {
-	if meta.PID != 0 {
-		s.aggregate.add(event{
-			labels: s.labels.get(meta),
-			time:   int64(meta.Timestamp),
-			frames: trace.Frames,
-			leaf:   s.leaf,
-		})
+	if meta.PID == 0 {
+		return nil
+	}
+	e := event{
+		labels: s.labels.get(meta),
+		time:   int64(meta.Timestamp),
+		frames: trace.Frames,
+		leaf:   s.reporting.leaf,
+	}
+	switch s.originOf(meta) {
+	case originOffCPU:
+		s.offCPU.ledger.addStack(uint32(meta.TID), s.reporting.ktime, e)
+	default:
+		s.aggregate.add(e)
 	}
 	return nil
+}
+
+// originOf returns what a stacktrace is a sample of.
+func (s *sink) originOf(meta *samples.TraceEventMeta) origin {
+	switch {
+	case s.reporting.leaf != nil:
+		return s.reporting.origin
+	case s.offCPU != nil && meta.ProfileType == &s.offCPU.entry.kind:
+		return originOffCPU
+	}
+	return originCPU
 }
 
 // ReportExecutable makes a binary known to the symbolizer while a process that
