@@ -15,10 +15,16 @@ type collector struct {
 func (c *collector) windows(ts []*tally) []*window {
 	ws := make([]*window, 0, len(ts))
 	for _, t := range ts {
-		w := newWindow(t.start)
+		w := newWindowOf(t.start, t.kind)
 		for _, e := range t.events {
 			c.name(e)
-			w.add(stacktrace{labels: e.labels, locations: c.scratch}, e.count)
+			if t.kind == cpuKind {
+				c.countOutcome(e)
+			}
+			if e.cause != (cause{}) {
+				c.scratch = append(c.scratch, reasonOf(c.scratch, e.cause))
+			}
+			w.addValues(stacktrace{labels: e.labels, locations: c.scratch}, e.values, e.count)
 		}
 		ws = append(ws, w)
 	}
@@ -28,20 +34,30 @@ func (c *collector) windows(ts []*tally) []*window {
 // name puts the locations of an event into scratch.
 func (c *collector) name(e *tallied) {
 	c.scratch = c.frames.locations(c.scratch[:0], e.frames, e.count)
-	outcome := "complete"
-	switch n := len(c.scratch); {
+	switch {
 	case e.leaf != nil:
 		// The binary of a new process was reported a moment after its samples,
 		// so by now it is known.
 		c.scratch = append(c.scratch, c.leafLocation(e.leaf, e.count), newProcess)
-		outcome = "unknown_process"
-	case n == 0:
+	case e.cause.fresh:
+		c.scratch = append(c.scratch, newThread)
+	case e.cause.unsampled:
+		c.scratch = append(c.scratch, notSampled)
+	case len(c.scratch) == 0:
 		c.scratch = append(c.scratch, noStack)
-		outcome = "partial"
-	case c.scratch[n-1].kind == kindError:
+	}
+}
+
+// countOutcome counts CPU samples by whether the stacktrace in scratch is complete.
+func (c *collector) countOutcome(e *tallied) {
+	outcome, last := "complete", c.scratch[len(c.scratch)-1]
+	switch {
+	case e.leaf != nil:
+		outcome = "unknown_process"
+	case last.kind == kindError:
 		outcome = "partial"
 	}
-	if last := c.scratch[len(c.scratch)-1]; last.kind == kindError {
+	if last.kind == kindError {
 		c.metrics.unwindErrors.WithLabelValues(last.lines[0].function).Add(float64(e.count))
 	}
 	c.metrics.unwound.WithLabelValues(outcome).Add(float64(e.count))
@@ -50,6 +66,8 @@ func (c *collector) name(e *tallied) {
 // Notes that stand in for what could not be unwound.
 var (
 	newProcess = &location{kind: kindError, lines: []line{{function: "[stack incomplete: new process]"}}}
+	notSampled = &location{kind: kindError, lines: []line{{function: "[stack not sampled]"}}}
+	newThread  = &location{kind: kindError, lines: []line{{function: "[new thread]"}}}
 	noStack    = &location{kind: kindError, lines: []line{{function: "[no stack]"}}}
 )
 

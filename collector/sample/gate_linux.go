@@ -3,6 +3,7 @@
 package sample
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" gate bpf/gate.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" offCPU bpf/offcpu.c
 
 import (
 	"bytes"
@@ -205,6 +206,21 @@ func openTimer(cpu, rate int) (int, error) {
 	return unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 }
 
+// share prepares programs that use the unwinder as the gate does: the same table of
+// processes and buffer of new ones. They are loaded with what is returned.
+func (g *gate) share(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, error) {
+	if v := spec.Variables["arm64"]; v != nil {
+		if err := v.Set(runtime.GOARCH == "arm64"); err != nil {
+			return nil, fmt.Errorf("set architecture: %w", err)
+		}
+	}
+	shared := map[string]*ebpf.Map{"known": g.known, "unknown": g.objects.Unknown}
+	for name, m := range shared {
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
+	return &ebpf.CollectionOptions{MapReplacements: shared}, nil
+}
+
 // news returns what was counted since the last call, summed over the CPUs.
 func (g *gate) news() (n [numCounters]uint64) {
 	g.mu.Lock()
@@ -226,16 +242,28 @@ func (g *gate) news() (n [numCounters]uint64) {
 // kernelFrames is the most that an unknownSample holds.
 const kernelFrames = 127
 
+// An origin says what an unknownSample is a sample of, in the order of enum origin in
+// bpf/unwind.h.
+type origin uint32
+
+const (
+	originCPU origin = iota
+	originOffCPU
+	originPageFaults
+)
+
 // buildIDValid says that build ID and offset of a leaf are known; otherwise
 // its offset holds the address.
 const buildIDValid = 1
 
 // An unknownSample is a sample of a process that the unwinder did not know; the
-// layout is struct unknown_sample in bpf/gate.c.
+// layout is struct unknown_sample in bpf/unwind.h.
 type unknownSample struct {
 	Time          int64 // CLOCK_MONOTONIC, ns
 	PID, TID, CPU uint32
 	KernelFrames  uint32
+	Origin        origin
+	_             uint32
 	Comm          [16]byte
 	Leaf          leaf
 	Kernel        [kernelFrames]uint64 // leaf first

@@ -76,6 +76,7 @@ type stack struct {
 	files     []string
 	modules   []string
 	value     int64 // ns
+	count     int64 // of waits; 0 in other profiles
 }
 
 // has reports whether functions follow each other somewhere in the stack.
@@ -88,12 +89,17 @@ func (s stack) has(functions ...string) bool {
 	return false
 }
 
-// stacks returns the samples of the series that have a label.
+// stacks returns the CPU samples of the series that have a label.
 func (m *memory) stacks(name, value string) (ss []stack) {
+	return m.stacksOf(cpuKind, name, value)
+}
+
+// stacksOf returns the samples of the series of one kind that have a label.
+func (m *memory) stacksOf(k *profileKind, name, value string) (ss []stack) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.profiles {
-		if p.Labels.Get(name) == value {
+		if p.Labels.Get("__name__") == k.name && p.Labels.Get(name) == value {
 			ss = append(ss, stacksOf(p.Pprof)...)
 		}
 	}
@@ -103,6 +109,9 @@ func (m *memory) stacks(name, value string) (ss []stack) {
 func stacksOf(p *googlev1.Profile) (ss []stack) {
 	for _, smp := range p.Sample {
 		s := stack{value: smp.Value[0]}
+		if len(smp.Value) > 1 {
+			s.count = smp.Value[1]
+		}
 		for _, id := range slices.Backward(smp.LocationId) {
 			loc := p.Location[id-1]
 			for _, ln := range slices.Backward(loc.Line) {
@@ -156,19 +165,19 @@ func (w testWriter) Write(p []byte) (int, error) {
 // startSource samples until the test has called stop.
 func startSource(t *testing.T, frequency int) (m *memory, reg *prometheus.Registry, stop func()) {
 	t.Helper()
+	return startWith(t, Options{FrequencyHz: frequency})
+}
+
+// startWith is startSource with other options.
+func startWith(t *testing.T, o Options) (m *memory, reg *prometheus.Registry, stop func()) {
+	t.Helper()
 	requireKernel(t)
 	m, reg = &memory{}, prometheus.NewRegistry()
 	log := testLog(t)
 	sym := symbolize.New(symbolize.Options{Logger: log})
-	s, err := Start(t.Context(), Options{
-		Appender:    m,
-		Symbolizer:  sym,
-		Targets:     pidLabeler{target.New(target.Options{Logger: log})},
-		FrequencyHz: frequency,
-		Interval:    2 * time.Second,
-		Logger:      log,
-		Registerer:  reg,
-	})
+	o.Appender, o.Symbolizer, o.Targets = m, sym, pidLabeler{target.New(target.Options{Logger: log})}
+	o.Interval, o.Logger, o.Registerer = 2*time.Second, log, reg
+	s, err := Start(t.Context(), o)
 	require.NoError(t, err)
 	stop = sync.OnceFunc(func() {
 		assert.NoError(t, s.Close())

@@ -28,6 +28,10 @@ type metrics struct {
 	libraryLogs      *prometheus.CounterVec // level
 	unwindTables     *prometheus.CounterVec // reader, outcome
 	ownTables        prometheus.Gauge
+	offCPUWaits      prometheus.Counter
+	offCPUStacks     prometheus.Counter
+	offCPUEvictions  *prometheus.CounterVec // table
+	offCPUSeconds    *prometheus.CounterVec // stack
 
 	framesByKind, unsymbolizedByKind [numKinds]prometheus.Counter
 }
@@ -69,6 +73,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "flameline_sample_unwind_tables_total",
 			Help: "Executables by reader of their unwind table (library, or the correction for a kind of program) and outcome: ok, error or panic.",
 		}, []string{"reader", "outcome"}),
+		offCPUWaits:     counter("off_cpu_waits_total", "Waits of threads that began: how often one left a CPU."),
+		offCPUStacks:    counter("off_cpu_stacks_total", "Waits whose stacktrace was taken."),
+		offCPUEvictions: counters("off_cpu_evictions_total", "Waits for which a table had no room: threads, buffer, ledger (the wait is lost), sites (it is reported one by one).", "table"),
+		offCPUSeconds:   counters("off_cpu_seconds_total", "Off-CPU time by how its stacktrace is known: own (that of the wait), site (those of other waits at the same place), none.", "stack"),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "flameline_sample_append_seconds",
 			Help:    "Time that an attempt to append the profiles of a flush took.",

@@ -19,8 +19,11 @@ import (
 const (
 	DefaultFrequency = 19 // Hz
 	DefaultInterval  = 5 * time.Second
-	MaxFrequency     = 1000 // Hz
-	minInterval      = time.Second
+	// DefaultOffCPUStacks is the default of OffCPU.StacksPerSecond.
+	DefaultOffCPUStacks = 50
+	MaxFrequency        = 1000 // Hz
+	minInterval         = time.Second
+	maxOffCPUStacks     = 10000 // per second and CPU
 )
 
 // ErrUnsupported is wrapped by the errors of Supported and Start where this
@@ -65,6 +68,10 @@ type Options struct {
 	// cut at its multiples on the wall clock.
 	Interval time.Duration
 
+	// OffCPU adds profiles of the time that threads wait, off_cpu:off_cpu:nanoseconds::
+	// and off_cpu:blocks:count::, in the same windows.
+	OffCPU OffCPU
+
 	// Threads gives each thread a series of its own, with the labels
 	// LabelThreadID and LabelThreadName. It is meant for recordings of a few
 	// processes.
@@ -78,6 +85,16 @@ type Options struct {
 	Registerer prometheus.Registerer // nil registers nothing
 }
 
+// OffCPU configures the profiles of waiting threads. Every wait of every thread is
+// measured; which functions wait is sampled.
+type OffCPU struct {
+	Enabled bool
+	// StacksPerSecond is the number of waits per second and CPU whose stacktraces are
+	// taken, on the average; 0 is DefaultOffCPUStacks. Where there are fewer waits, all
+	// of them are taken.
+	StacksPerSecond int
+}
+
 // withDefaults fills in what was left out and reports what cannot work.
 func (o Options) withDefaults() (Options, error) {
 	if o.FrequencyHz == 0 {
@@ -85,6 +102,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
+	}
+	if o.OffCPU.StacksPerSecond == 0 {
+		o.OffCPU.StacksPerSecond = DefaultOffCPUStacks
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -96,6 +116,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("sample options: no source of labels")
 	case o.FrequencyHz < 1 || o.FrequencyHz > MaxFrequency:
 		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, MaxFrequency)
+	case o.OffCPU.StacksPerSecond < 1 || o.OffCPU.StacksPerSecond > maxOffCPUStacks:
+		return o, fmt.Errorf("sample options: %d stacktraces of waits per second and CPU are not between 1 and %d", o.OffCPU.StacksPerSecond, maxOffCPUStacks)
 	case o.Interval < minInterval || o.Interval%time.Millisecond != 0:
 		return o, fmt.Errorf("sample options: interval %v is not a whole number of milliseconds of at least %v", o.Interval, minInterval)
 	}

@@ -32,9 +32,18 @@ type sink struct {
 	binaries  *binaries
 	threads   bool // a series for each thread
 
-	// leaf belongs to the stacktrace that is being reported. The goroutine that
+	offCPU *offCPU // nil if off-CPU time is not measured
+
+	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
-	leaf *place
+	reporting reporting
+}
+
+// reporting is what the unwinder does not tell about a stacktrace.
+type reporting struct {
+	ktime  uint64 // CLOCK_MONOTONIC, ns
+	leaf   *place // of a process that the unwinder does not know; else nil
+	origin origin // of such a process
 }
 
 var (
@@ -47,19 +56,22 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 	if meta.PID == 0 {
 		return nil
 	}
-	ls := s.labels.get(meta)
-	if ls.IsEmpty() {
-		return nil // a process that is left out
-	}
-	if s.threads {
-		ls = threadLabels(ls, meta)
-	}
-	s.aggregate.add(event{
-		labels: ls,
+	e := event{
+		labels: s.labels.get(meta),
 		time:   int64(meta.Timestamp),
 		frames: trace.Frames,
-		leaf:   s.leaf,
-	})
+		leaf:   s.reporting.leaf,
+	}
+	left := e.labels.IsEmpty() // the process is left out
+	if s.threads && !left {
+		e.labels = threadLabels(e.labels, meta)
+	}
+	switch origin := s.originOf(meta); {
+	case origin == originOffCPU: // which has to know also those that are left out
+		s.offCPU.ledger.addStack(uint32(meta.TID), s.reporting.ktime, e)
+	case !left:
+		s.aggregate.add(e)
+	}
 	return nil
 }
 
@@ -69,6 +81,17 @@ func threadLabels(ls labels.Labels, meta *samples.TraceEventMeta) labels.Labels 
 	b.Set(LabelThreadID, strconv.Itoa(int(meta.TID)))
 	b.Set(LabelThreadName, meta.Comm.String())
 	return b.Labels()
+}
+
+// originOf returns what a stacktrace is a sample of.
+func (s *sink) originOf(meta *samples.TraceEventMeta) origin {
+	switch {
+	case s.reporting.leaf != nil:
+		return s.reporting.origin
+	case s.offCPU != nil && meta.ProfileType == &s.offCPU.entry.kind:
+		return originOffCPU
+	}
+	return originCPU
 }
 
 // ReportExecutable makes a binary known to the symbolizer while a process that

@@ -34,6 +34,7 @@ type Source struct {
 	log     *slog.Logger
 	metrics *metrics
 	gate    *gate
+	offCPU  *offCPU // nil if off-CPU time is not measured
 	tracer  *tracer.Tracer
 	jit     *jitCode // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
@@ -175,6 +176,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		Intervals:          s.intervals,
 		SamplesPerSecond:   s.options.FrequencyHz,
 		FilterIdleFrames:   true,
+		LoadProbe:          s.options.OffCPU.Enabled && needsProbeChain(),
 		KernelVersionCheck: true,
 		// Not used, but 0 of 100 would mean never.
 		ProbabilisticInterval:  time.Minute,
@@ -198,6 +200,12 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	}
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
+	}
+	if s.options.OffCPU.Enabled {
+		if s.offCPU, err = openOffCPU(ctx, s.tracer, s.gate, s.options, s.metrics); err != nil {
+			return err
+		}
+		s.sink.offCPU = s.offCPU
 	}
 	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
@@ -243,6 +251,11 @@ func (s *Source) begin(ctx context.Context) error {
 	if err := s.tracer.StartMapMonitors(ctx, s.traces); err != nil {
 		return fmt.Errorf("read unwinder: %w", err)
 	}
+	if s.offCPU != nil {
+		if err := s.offCPU.start(); err != nil {
+			return err
+		}
+	}
 	return s.gate.start()
 }
 
@@ -258,6 +271,7 @@ func (s *Source) countGate() {
 func (s *Source) abandon() {
 	s.cancelUnwinder()
 	s.cancelDelivery()
+	s.offCPU.free()
 	if s.gate != nil {
 		s.gate.Close()
 	}
@@ -276,7 +290,7 @@ func (s *Source) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
 		s.countGate()
-		err = s.gate.Close()
+		err = errors.Join(s.offCPU.detach(), s.gate.Close())
 		// What was sampled before is still on its way.
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
@@ -290,6 +304,7 @@ func (s *Source) Close() error {
 		cancel()
 		s.cancelDelivery()
 		<-s.delivery.done
+		s.offCPU.free()
 		s.sink.binaries.close()
 	})
 	return err
@@ -321,9 +336,9 @@ func (s *Source) handle(ctx context.Context) {
 			}
 		case n := <-s.unknown:
 			clock.follow()
-			s.sink.leaf = &n.leaf
+			s.sink.reporting = reporting{leaf: &n.leaf, origin: n.origin}
 			s.name(n.trace())
-			s.sink.leaf = nil
+			s.sink.reporting = reporting{}
 		case <-s.tracer.Done():
 			if ctx.Err() == nil {
 				s.log.Error("sampling has ended: the unwinder broke down")
@@ -348,6 +363,7 @@ func (s *Source) name(t *libpf.EbpfTrace) {
 	if s.jit != nil {
 		s.jit.look(t)
 	}
+	s.sink.reporting.ktime = uint64(t.KTime)
 	s.tracer.HandleTrace(t)
 }
 
@@ -359,6 +375,7 @@ type newcomer struct {
 	pid, tid libpf.PID
 	kernel   []uint64 // leaf first
 	leaf     place
+	origin   origin
 }
 
 // trace returns the kernel's part of the stacktrace in the unwinder's own form,
@@ -401,6 +418,7 @@ func (s *Source) readUnknown() {
 			tid:    libpf.PID(u.TID),
 			kernel: slices.Clone(u.Kernel[:u.KernelFrames]),
 			leaf:   s.placeOf(u.PID, u.Leaf),
+			origin: u.Origin,
 		}
 		select {
 		case s.unknown <- n:
@@ -425,15 +443,20 @@ func (s *Source) collect() {
 	for {
 		select {
 		case <-s.handled:
-			s.delivery.put(c.windows(a.rest()))
+			s.delivery.put(c.windows(append(a.rest(), s.offCPU.rest()...)))
 			return
 		case <-timer.C:
 			now := time.Now()
-			s.delivery.put(c.windows(a.due(now)))
+			s.delivery.put(c.windows(append(a.due(now), s.offCPU.due(now)...)))
 			c.frames.age(now)
 			s.countGate()
 			if err := s.gate.start(); err != nil {
 				s.log.Warn("look for CPUs that came online", "err", err)
+			}
+			if s.offCPU != nil {
+				if err := s.offCPU.events.start(); err != nil {
+					s.log.Warn("look for CPUs that came online", "err", err)
+				}
 			}
 			timer.Reset(time.Until(a.next(now)))
 		}

@@ -28,22 +28,26 @@ type event struct {
 	time   int64 // Unix ns
 	frames libpf.Frames
 	leaf   *place // of a process that the unwinder did not know; else nil
+	cause  cause  // of a wait; else zero
 }
 
 // A tally counts the events of one window before their native frames are named,
 // so that a busy or slow symbolizer holds up nothing.
 type tally struct {
 	start  int64 // Unix ns
+	kind   *profileKind
 	events map[tallyKey]*tallied
 }
 
 // A tallyKey identifies what is the same in events, by hashes.
 type tallyKey struct{ labels, stack uint64 }
 
-// A tallied event is one that occurred count times.
+// A tallied event is one that occurred count times, with the sums of its values. The
+// value of CPU samples is their number.
 type tallied struct {
 	event
-	count int64
+	count  int64
+	values values
 }
 
 // An aggregate sorts events into the windows that their times fall into. It is
@@ -68,12 +72,12 @@ func newAggregate(interval time.Duration, m *metrics) *aggregate {
 // returns. Where too many distinct events wait, it is lost.
 func (a *aggregate) add(e event) {
 	start := windowStart(e.time, a.interval)
-	key := tallyKey{labels: e.labels.Hash(), stack: a.hash(e)}
+	key := hashEvent(a.seed, e)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.open[start]
 	if t == nil {
-		t = &tally{start: start, events: map[tallyKey]*tallied{}}
+		t = &tally{start: start, kind: cpuKind, events: map[tallyKey]*tallied{}}
 		a.open[start] = t
 	}
 	if start+int64(a.interval) <= a.flushed {
@@ -81,6 +85,7 @@ func (a *aggregate) add(e event) {
 	}
 	if same := t.events[key]; same != nil {
 		same.count++
+		same.values[0]++
 		return
 	}
 	if a.held >= maxTallied {
@@ -88,20 +93,24 @@ func (a *aggregate) add(e event) {
 		return
 	}
 	a.held++
-	t.events[key] = &tallied{event: e, count: 1}
+	t.events[key] = &tallied{event: e, count: 1, values: values{1}}
 }
 
-// hash identifies a stacktrace. Frames are interned, so equal ones are the same.
-func (a *aggregate) hash(e event) uint64 {
+// hashEvent identifies what is the same in events. Frames are interned, so equal ones
+// are the same.
+func hashEvent(seed maphash.Seed, e event) tallyKey {
 	var h maphash.Hash
-	h.SetSeed(a.seed)
+	h.SetSeed(seed)
 	for _, f := range e.frames {
 		maphash.WriteComparable(&h, f)
 	}
 	if e.leaf != nil {
 		maphash.WriteComparable(&h, *e.leaf)
 	}
-	return h.Sum64()
+	if e.cause != (cause{}) {
+		maphash.WriteComparable(&h, e.cause)
+	}
+	return tallyKey{labels: e.labels.Hash(), stack: h.Sum64()}
 }
 
 // next returns when due has to be called: after the end of the window that now

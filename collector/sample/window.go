@@ -14,8 +14,26 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// profileName is the first part of the profile type, the label __name__.
+// profileName is the first part of the profile type of CPU samples, the label __name__.
 const profileName = "process_cpu"
+
+// A profileKind says what the values of a window's stacktraces are.
+type profileKind struct {
+	name   string      // the label __name__
+	values []valueKind // at most len(values)
+}
+
+// A valueKind is a sample type and its unit.
+type valueKind struct{ name, unit string }
+
+// values are those of one stacktrace, as many as its kind of profile has. CPU samples
+// are counted, and multiplied by the period when they are written.
+type values [2]int64
+
+var (
+	cpuKind    = &profileKind{name: profileName, values: []valueKind{{"cpu", "nanoseconds"}}}
+	offCPUKind = &profileKind{name: "off_cpu", values: []valueKind{{"off_cpu", "nanoseconds"}, {"blocks", "count"}}}
+)
 
 // windowStart returns the start s of the window (s, s+interval] that a time
 // falls into, both in Unix ns.
@@ -32,12 +50,16 @@ func windowStart(t int64, interval time.Duration) int64 {
 // is used by one goroutine until it is closed, and only read from then on.
 type window struct {
 	start   int64 // Unix ns
+	kind    *profileKind
 	series  map[uint64]*series
 	samples int64
 }
 
-func newWindow(start int64) *window {
-	return &window{start: start, series: map[uint64]*series{}}
+// newWindow returns a window of CPU samples.
+func newWindow(start int64) *window { return newWindowOf(start, cpuKind) }
+
+func newWindowOf(start int64, kind *profileKind) *window {
+	return &window{start: start, kind: kind, series: map[uint64]*series{}}
 }
 
 // A series is the samples of one label set, each distinct stacktrace once.
@@ -51,14 +73,18 @@ type series struct {
 	scratch   []byte
 }
 
-// A counted stacktrace is one that was seen count times.
+// A counted stacktrace is one with the sums of its values.
 type counted struct {
 	locations []uint32 // leaf first
-	count     int64
+	values    values
 }
 
 // add counts a stacktrace n times. It keeps the locations, not the slice.
-func (w *window) add(st stacktrace, n int64) {
+func (w *window) add(st stacktrace, n int64) { w.addValues(st, values{n}, n) }
+
+// addValues adds the values of n samples of a stacktrace. It keeps the locations, not
+// the slice.
+func (w *window) addValues(st stacktrace, v values, n int64) {
 	w.samples += n
 	key := st.labels.Hash()
 	s := w.series[key]
@@ -82,7 +108,9 @@ func (w *window) add(st stacktrace, n int64) {
 		s.scratch = binary.LittleEndian.AppendUint32(s.scratch, i)
 	}
 	if i, ok := s.stacks[string(s.scratch)]; ok {
-		s.samples[i].count += n
+		for k := range v {
+			s.samples[i].values[k] += v[k]
+		}
 		return
 	}
 	s.stacks[string(s.scratch)] = len(s.samples)
@@ -90,7 +118,7 @@ func (w *window) add(st stacktrace, n int64) {
 	for i := range locs {
 		locs[i] = binary.LittleEndian.Uint32(s.scratch[4*i:])
 	}
-	s.samples = append(s.samples, counted{locations: locs, count: n})
+	s.samples = append(s.samples, counted{locations: locs, values: v})
 }
 
 // profiles returns the window as one profile per series, in label order. The
@@ -99,8 +127,8 @@ func (w *window) profiles(interval time.Duration, period int64) []profile.Profil
 	ps := make([]profile.Profile, 0, len(w.series))
 	for _, s := range w.series {
 		lb := labels.NewBuilder(s.labels)
-		lb.Set(model.MetricNameLabel, profileName)
-		p := s.pprof(period)
+		lb.Set(model.MetricNameLabel, w.kind.name)
+		p := s.pprof(w.kind, period)
 		p.TimeNanos = w.start + int64(time.Millisecond)
 		p.DurationNanos = int64(interval)
 		ps = append(ps, profile.Profile{ID: s.id, Labels: lb.Labels(), Pprof: p})
@@ -114,15 +142,17 @@ func (w *window) profiles(interval time.Duration, period int64) []profile.Profil
 	return ps
 }
 
-// pprof writes the series as a pprof profile without its time.
-func (s *series) pprof(period int64) *googlev1.Profile {
+// pprof writes the series as a pprof profile without its time. period is that of CPU
+// samples, in ns; other kinds of profiles have none.
+func (s *series) pprof(kind *profileKind, period int64) *googlev1.Profile {
 	t := newTables(len(s.locations))
-	cpu, ns := t.text("cpu"), t.text("nanoseconds")
-	p := &googlev1.Profile{
-		SampleType: []*googlev1.ValueType{{Type: cpu, Unit: ns}},
-		PeriodType: &googlev1.ValueType{Type: cpu, Unit: ns},
-		Period:     period,
-		Sample:     make([]*googlev1.Sample, 0, len(s.samples)),
+	p := &googlev1.Profile{Sample: make([]*googlev1.Sample, 0, len(s.samples))}
+	for _, v := range kind.values {
+		p.SampleType = append(p.SampleType, &googlev1.ValueType{Type: t.text(v.name), Unit: t.text(v.unit)})
+	}
+	scale := int64(1)
+	if kind == cpuKind {
+		p.PeriodType, p.Period, scale = p.SampleType[0].CloneVT(), period, period
 	}
 	for _, l := range s.locations {
 		t.location(l)
@@ -132,7 +162,11 @@ func (s *series) pprof(period int64) *googlev1.Profile {
 		for i, n := range c.locations {
 			ids[i] = uint64(n) + 1
 		}
-		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: []int64{c.count * period}})
+		v := make([]int64, len(kind.values))
+		for i := range v {
+			v[i] = c.values[i] * scale
+		}
+		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v})
 	}
 	p.Mapping, p.Location, p.Function, p.StringTable = t.mappings, t.locations, t.functions, t.strings
 	return p

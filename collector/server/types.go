@@ -16,7 +16,9 @@ import (
 var usualTypes = map[string][]string{
 	"process_cpu": {"cpu:nanoseconds", "samples:count"},
 	"wall":        {"wall:nanoseconds", "samples:count"},
-	"off_cpu":     {"off_cpu:nanoseconds", "events:count"},
+	"off_cpu":     {"off_cpu:nanoseconds", "blocks:count", "events:count"},
+	"page_faults": {"page_faults:bytes"},
+	"oom":         {"kills:count"},
 	"memory": {
 		"alloc_objects:count", "alloc_space:bytes", "inuse_objects:count", "inuse_space:bytes",
 		"alloc_in_new_tlab_objects:count", "alloc_in_new_tlab_bytes:bytes",

@@ -133,6 +133,9 @@ func TestFlowsAndStates(t *testing.T) {
 			`process_cpu:cpu:nanoseconds:cpu:nanoseconds
 			off_cpu:off_cpu:nanoseconds::
 			off_cpu:events:count::
+			off_cpu:blocks:count::
+			page_faults:page_faults:bytes::
+			oom:kills:count::
 			events:events:count::
 			parca_agent:samples:count:cpu:nanoseconds
 			parca_agent:wallclock:nanoseconds:samples:count

@@ -16,13 +16,7 @@
 // samples itself: with the kernel's part of the stacktrace and the leaf of the
 // user's part, as build ID and offset.
 
-#include <linux/bpf.h>
-#include <linux/bpf_perf_event.h>
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#define KERNEL_FRAMES 127
+#include "unwind.h"
 
 // Bounds of what a process that always runs code that is not known costs.
 #define ASK_BURST 64
@@ -44,31 +38,9 @@ enum counter {
 	COUNTERS,
 };
 
-// The same layout as the Go type unknownSample.
-struct unknown_sample {
-	__u64 time; // CLOCK_MONOTONIC, ns
-	__u32 pid, tid, cpu;
-	__u32 kernel_frames;
-	char comm[16];
-	struct bpf_stack_build_id leaf;
-	__u64 kernel[KERNEL_FRAMES]; // leaf first
-};
-
 struct turn {
 	__u32 tick;  // of this round of ticks_per_sample
 	__u32 taken; // the tick of this round that is a sample
-};
-
-// The key of the unwinder's table of mappings. Page 0 stands for the process.
-struct process_key {
-	__u32 prefix_bits;
-	__u32 pid_be;
-	__u64 page;
-};
-
-struct mapping_info {
-	__u64 file_id;
-	__u64 bias_and_unwind_program;
 };
 
 // What the unwinder is told, see pid_events.
@@ -85,22 +57,6 @@ struct asked {
 
 volatile const __u32 ticks_per_sample = 1;
 volatile const _Bool arm64 = 0;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} unwinder SEC(".maps");
-
-// Replaced by the unwinder's own map when the gate is loaded.
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__type(key, struct process_key);
-	__type(value, struct mapping_info);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-} known SEC(".maps");
 
 // The unwinder's own maps too: processes that it shall read the mappings of, by
 // process and thread, events that wake it up, and whether one is under way.
@@ -130,11 +86,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct asked);
 } asked SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
-} unknown SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -169,30 +120,6 @@ static __always_inline int take(void)
 	int now = t->tick == t->taken;
 	t->tick = t->tick + 1 >= ticks_per_sample ? 0 : t->tick + 1;
 	return now;
-}
-
-// report keeps a sample that the unwinder will drop. Kernel threads have no
-// stack in user space; the unwinder takes them as they are.
-static __always_inline void report(struct bpf_perf_event_data *ctx, __u64 id)
-{
-	struct bpf_stack_build_id leaf = {};
-	if (bpf_get_stack(ctx, &leaf, sizeof(leaf), BPF_F_USER_STACK | BPF_F_USER_BUILD_ID) <= 0)
-		return;
-	count(COUNT_UNKNOWN);
-	struct unknown_sample *s = bpf_ringbuf_reserve(&unknown, sizeof(*s), 0);
-	if (!s) {
-		count(COUNT_UNKNOWN_LOST);
-		return;
-	}
-	s->time = bpf_ktime_get_ns();
-	s->pid = id >> 32;
-	s->tid = id;
-	s->cpu = bpf_get_smp_processor_id();
-	s->leaf = leaf;
-	bpf_get_current_comm(s->comm, sizeof(s->comm));
-	long bytes = bpf_get_stack(ctx, s->kernel, sizeof(s->kernel), 0);
-	s->kernel_frames = bytes > 0 ? bytes / sizeof(__u64) : 0;
-	bpf_ringbuf_submit(s, 0);
 }
 
 // program_counter returns where this CPU was interrupted. Only constant offsets
@@ -259,18 +186,6 @@ static __always_inline void ask(struct bpf_perf_event_data *ctx, __u64 id)
 	bpf_perf_event_output(ctx, &report_events, BPF_F_CURRENT_CPU, &event, sizeof(event));
 }
 
-// is_known reports whether the unwinder knows the code at an address of a
-// process. Address 0 stands for the process.
-static __always_inline int is_known(__u64 id, __u64 address)
-{
-	struct process_key key = {
-		.prefix_bits = 32 + 64,
-		.pid_be = bpf_htonl(id >> 32),
-		.page = bpf_cpu_to_be64(address),
-	};
-	return bpf_map_lookup_elem(&known, &key) != 0;
-}
-
 SEC("perf_event")
 int gate(struct bpf_perf_event_data *ctx)
 {
@@ -285,8 +200,13 @@ int gate(struct bpf_perf_event_data *ctx)
 	if (!sample)
 		return 0;
 	count(COUNT_SAMPLES);
-	if (!process_known)
-		report(ctx, id);
+	if (!process_known) {
+		enum reported did = report(ctx, id, ORIGIN_CPU);
+		if (did != REPORTED_NOTHING)
+			count(COUNT_UNKNOWN);
+		if (did == REPORTED_LOST)
+			count(COUNT_UNKNOWN_LOST);
+	}
 	bpf_tail_call(ctx, &unwinder, 0);
 	count(COUNT_NOT_PASSED);
 	return 0;

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+
+// Off-CPU time: how long each thread waits, and where.
+//
+// Every wait is measured: the tracepoints of the scheduler say when a thread
+// leaves a CPU, becomes runnable, and runs again. Waits are added up by site,
+// which is a thread and the place where it left user space: instruction and
+// stack pointer, system call, and state of the thread.
+//
+// The stacktraces of waits are sampled, since unwinding costs more than all the
+// rest. A site's first wait of each window is unwound, later ones with a
+// probability that falls with their number. User space divides a site's exact
+// time among its stacktraces, by their own durations over their probabilities.
+// Sums are kept by duration, so that a long wait is not divided among the
+// stacktraces of many short ones.
+//
+// A thread is unwound when it leaves the CPU, while it is still the current one.
+// The tracepoint decides, and the event of the context switch, which follows on
+// the same CPU, calls the unwinder: only programs for perf events may.
+
+#include "unwind.h"
+
+#include <bpf/bpf_core_read.h>
+
+#define PF_KTHREAD 0x00200000 // task_struct.flags: a thread of the kernel
+#define TASK_INTERRUPTIBLE 0x1
+#define TASK_UNINTERRUPTIBLE 0x2
+#define TASK_STOPPED_OR_TRACED 0xc
+#define TASK_DEAD 0x80 // of a thread that leaves a CPU for the last time
+
+#define SECOND 1000000000ULL // ns
+
+// Read by Go; its order is that of type waitCounter there.
+enum counter {
+	COUNT_WAITS,         // that began
+	COUNT_STACKS,        // waits that were passed to the unwinder
+	COUNT_OVER_BUDGET,   // waits chosen, but not unwound as too many were lately
+	COUNT_NO_THREAD,     // waits lost, as the table of threads was full
+	COUNT_NO_SITE,       // waits reported one by one, as the table of sites was full
+	COUNT_LOST,          // ended waits lost, as the ring buffer was full
+	COUNT_NOT_PASSED,    // stacktraces lost, as the tail call failed
+	COUNT_UNKNOWN_LOST,  // stacktraces of new processes lost, as their buffer was full
+	COUNTERS,
+};
+
+// Why a thread left the CPU. Read by Go; its order is that of type waitState there.
+enum state {
+	STATE_RUNNABLE, // it was preempted, has yielded, or is new
+	STATE_INTERRUPTIBLE,
+	STATE_UNINTERRUPTIBLE,
+	STATE_IO, // the kernel accounts the wait as one for a block device
+	STATE_STOPPED,
+	STATE_OTHER,
+};
+
+// The same layout as the Go type site.
+struct site {
+	__u32 tid, pid;
+	__u64 ip, sp; // where the thread was in user space; 0 if not known
+	__s32 syscall; // negative if it was in none
+	__u32 state;
+};
+
+// Waits are classed by their duration: below 64 µs, 512 µs, 4 ms, 33 ms, 262 ms, and
+// above. Read by Go, as waitClass.
+#define CLASSES 6
+#define FIRST_CLASS 64000ULL // ns
+#define CLASS_FACTOR_BITS 3
+
+// What was added up of waits of one class. The same layout as the Go type pool.
+struct sum {
+	__u64 blocked; // ns until the thread became runnable
+	__u64 queued;  // ns from then on until it ran
+	__u64 ended;   // waits that are in the two sums
+};
+
+// What was added up for a site in one window. The same layout as the Go type waited.
+struct waited {
+	__u64 began; // waits that began
+	struct sum by_class[CLASSES];
+};
+
+// A thread that is off the CPU since out; 0 while it runs. The same layout as the Go
+// type offThread.
+struct thread {
+	__u64 out, woken; // CLOCK_MONOTONIC, ns; woken is 0 while it is blocked
+	struct site at;
+	__u32 weight; // 256 / probability if it was unwound, else 0
+	__u32 padding;
+};
+
+// A wait that has ended and is not in a site's sum. The same layout as the Go type
+// endedWait.
+struct ended {
+	struct thread wait;
+	__u64 in; // CLOCK_MONOTONIC, ns
+};
+
+// What user space sets.
+struct settings {
+	__u64 window;     // CLOCK_MONOTONIC, ns: begin of the window
+	__u64 generosity; // 256 times the number of a site's first waits that are all unwound
+	__u64 gap;        // ns between two stacktraces of a CPU on the average, at most a second's at once
+};
+
+struct decision {
+	__u32 tid; // that is to be unwound; 0 for none
+	__u32 padding;
+	__u64 last, credit; // ns: when credit was counted up, and for how many gaps it is
+};
+
+// task_struct has only the fields used here; where they are is found out when the
+// programs are loaded.
+struct task_struct {
+	unsigned int __state;
+	unsigned int flags;
+	unsigned in_iowait : 1;
+	int pid, tgid;
+} __attribute__((preserve_access_index));
+
+volatile const _Bool arm64 = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u32); // TID
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct site);
+	__type(value, struct waited);
+} sites SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} waits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct decision);
+} decisions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(&counts, &which);
+	if (n)
+		(*n)++;
+}
+
+static __always_inline struct settings *get_settings(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+// kernel_u64 reads the kernel's memory; 0 if it cannot be read.
+static __always_inline __u64 kernel_u64(const void *at)
+{
+	__u64 v = 0;
+	bpf_probe_read_kernel(&v, sizeof(v), at);
+	return v;
+}
+
+// locate fills in where the current thread left user space.
+static __always_inline void locate(struct site *at)
+{
+	const char *regs = (const char *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	if (!regs)
+		return;
+	if (arm64) {
+		at->sp = kernel_u64(regs + 248);
+		at->ip = kernel_u64(regs + 256);
+		at->syscall = (__s32)kernel_u64(regs + 280); // pt_regs.syscallno
+	} else {
+		at->syscall = (__s32)kernel_u64(regs + 120); // pt_regs.orig_ax
+		at->ip = kernel_u64(regs + 128);
+		at->sp = kernel_u64(regs + 152);
+	}
+}
+
+static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
+{
+	if (preempted || t->__state == 0)
+		return STATE_RUNNABLE;
+	if (BPF_CORE_READ_BITFIELD(t, in_iowait))
+		return STATE_IO;
+	if (t->__state & TASK_INTERRUPTIBLE)
+		return STATE_INTERRUPTIBLE;
+	if (t->__state & TASK_UNINTERRUPTIBLE)
+		return STATE_UNINTERRUPTIBLE;
+	return t->__state & TASK_STOPPED_OR_TRACED ? STATE_STOPPED : STATE_OTHER;
+}
+
+// affordable reports whether this CPU may unwind once more.
+static __always_inline int affordable(struct decision *d, __u64 gap, __u64 now)
+{
+	d->credit += now - d->last;
+	d->last = now;
+	if (d->credit > SECOND)
+		d->credit = SECOND;
+	if (d->credit < gap)
+		return 0;
+	d->credit -= gap;
+	return 1;
+}
+
+// choose returns the weight of the nth wait of a site in this window, 0 if it is
+// not to be unwound.
+static __always_inline __u32 choose(struct decision *d, __u64 n, __u64 now)
+{
+	struct settings *s = get_settings();
+	if (!s)
+		return 0;
+	__u64 share = n << 8;
+	__u64 weight = 1 << 8;
+	if (share > s->generosity) {
+		if (((__u64)bpf_get_prandom_u32() >> 8) * share >= s->generosity << 24)
+			return 0;
+		weight = (share << 8) / (s->generosity | 1);
+	}
+	if (!affordable(d, s->gap, now)) {
+		count(COUNT_OVER_BUDGET);
+		return 0;
+	}
+	return weight > 0xffffffffULL ? 0xffffffffU : weight;
+}
+
+// leave notes that the current thread leaves its CPU.
+static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 now)
+{
+	__u32 zero = 0, tid = t->pid;
+	if (t->__state & TASK_DEAD) {
+		bpf_map_delete_elem(&threads, &tid);
+		return;
+	}
+	struct thread wait = {.out = now, .at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)}};
+	locate(&wait.at);
+	count(COUNT_WAITS);
+	struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
+	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
+	if (!d)
+		return;
+	if (w) {
+		w->began++;
+		wait.weight = choose(d, w->began, now);
+	} else {
+		struct waited first = {.began = 1};
+		bpf_map_update_elem(&sites, &wait.at, &first, BPF_NOEXIST);
+		wait.weight = choose(d, 1, now);
+	}
+	d->tid = wait.weight ? tid : 0;
+	struct thread *known_thread = bpf_map_lookup_elem(&threads, &tid);
+	if (known_thread)
+		*known_thread = wait;
+	else if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY)) {
+		count(COUNT_NO_THREAD);
+		d->tid = 0;
+	}
+}
+
+// tell passes on one wait that has ended.
+static __always_inline void tell(struct thread *wait, __u64 now)
+{
+	struct ended *e = bpf_ringbuf_reserve(&waits, sizeof(*e), 0);
+	if (!e) {
+		count(COUNT_LOST);
+		return;
+	}
+	e->wait = *wait;
+	e->in = now;
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP); // user space looks by itself
+}
+
+static __always_inline __u32 class_of(__u64 ns)
+{
+	__u32 class = 0;
+#pragma unroll
+	for (int i = 0; i < CLASSES - 1; i++)
+		if (ns >= FIRST_CLASS << (CLASS_FACTOR_BITS * i))
+			class = i + 1;
+	return class;
+}
+
+// arrive notes that a thread runs again.
+static __always_inline void arrive(__u32 tid, __u64 now)
+{
+	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
+	if (!t || !t->out)
+		return;
+	struct thread wait = *t;
+	t->out = 0;
+	if (wait.at.state == STATE_RUNNABLE)
+		wait.woken = wait.out;
+	else if (!wait.woken)
+		wait.woken = now;
+	struct settings *s = get_settings();
+	if (wait.weight || !s || wait.out < s->window) {
+		tell(&wait, now);
+		return;
+	}
+	struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
+	if (!w) { // user space has taken it since
+		struct waited none = {};
+		bpf_map_update_elem(&sites, &wait.at, &none, BPF_NOEXIST);
+		w = bpf_map_lookup_elem(&sites, &wait.at);
+	}
+	if (!w) {
+		count(COUNT_NO_SITE);
+		tell(&wait, now);
+		return;
+	}
+	struct sum *sum = &w->by_class[class_of(now - wait.out)];
+	sum->blocked += wait.woken - wait.out;
+	sum->queued += now - wait.woken;
+	sum->ended++;
+}
+
+SEC("tp_btf/sched_switch")
+int off_cpu_switch(__u64 *ctx)
+{
+	_Bool preempted = ctx[0];
+	struct task_struct *prev = (void *)ctx[1], *next = (void *)ctx[2];
+	__u64 now = bpf_ktime_get_ns();
+	if (prev->pid && !(prev->flags & PF_KTHREAD))
+		leave(prev, preempted, now);
+	if (next->pid && !(next->flags & PF_KTHREAD))
+		arrive(next->pid, now);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int off_cpu_wakeup(__u64 *ctx)
+{
+	struct task_struct *p = (void *)ctx[0];
+	__u32 tid = p->pid;
+	if (p->flags & PF_KTHREAD)
+		return 0;
+	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
+	if (t && t->out && !t->woken)
+		t->woken = bpf_ktime_get_ns();
+	return 0;
+}
+
+// A new thread waits for a CPU from its first moment.
+SEC("tp_btf/sched_wakeup_new")
+int off_cpu_new(__u64 *ctx)
+{
+	struct task_struct *p = (void *)ctx[0];
+	__u32 tid = p->pid;
+	if (p->flags & PF_KTHREAD)
+		return 0;
+	__u64 now = bpf_ktime_get_ns();
+	struct thread wait = {
+		.out = now,
+		.woken = now,
+		.at = {.tid = tid, .pid = p->tgid, .syscall = -1, .state = STATE_RUNNABLE},
+	};
+	if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY))
+		count(COUNT_NO_THREAD);
+	return 0;
+}
+
+SEC("perf_event")
+int off_cpu_unwind(struct bpf_perf_event_data *ctx)
+{
+	__u32 zero = 0;
+	__u64 id = bpf_get_current_pid_tgid();
+	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
+	if (!d || !d->tid || d->tid != (__u32)id)
+		return 0;
+	d->tid = 0;
+	count(COUNT_STACKS);
+	if (!is_known(id, 0) && report(ctx, id, ORIGIN_OFF_CPU) == REPORTED_LOST)
+		count(COUNT_UNKNOWN_LOST);
+	bpf_tail_call(ctx, &unwinder, 0);
+	count(COUNT_NOT_PASSED);
+	return 0;
+}
+
+// Some of the helpers ask for it.
+char _license[] SEC("license") = "GPL";

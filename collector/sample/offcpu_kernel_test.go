@@ -1,0 +1,189 @@
+//go:build linux && (amd64 || arm64)
+
+package sample
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A waiter is a program that waits in known functions.
+type waiter struct {
+	name      string
+	build     func(t *testing.T, dir string) []string
+	functions []string // as many as it prints numbers
+	reasons   []string // of their waits: root frames
+}
+
+var waiters = []waiter{
+	{
+		name: "C", build: func(t *testing.T, dir string) []string {
+			bin, file := filepath.Join(dir, "wait"), filepath.Join(dir, "file")
+			run(t, requireTool(t, "gcc", "gcc and libc6-dev"), "-O2", "-fomit-frame-pointer", "-pthread", "-o", bin, "testdata/wait/wait.c")
+			run(t, requireTool(t, "dd", "coreutils"), "if=/dev/urandom", "of="+file, "bs=1M", "count=64", "conv=fsync", "status=none")
+			return []string{bin, "SECONDS", file}
+		},
+		functions: []string{"wait_long", "wait_short", "wait_pipe", "wait_lock", "wait_disk", "wait_page"},
+		reasons:   []string{"[sleep]", "[sleep]", "[pipe I/O]", "[lock]", "[disk I/O]", "[page fault]"},
+	},
+	{
+		name: "Go", build: func(t *testing.T, dir string) []string {
+			bin := filepath.Join(dir, "wait")
+			run(t, "go", "build", "-o", bin, "testdata/wait/golang/wait.go")
+			return []string{bin, "SECONDS"}
+		},
+		functions: []string{"main.waitLong", "main.waitShort", "main.waitPipe"},
+		reasons:   []string{"[sleep]", "[sleep]", "[pipe I/O]"},
+	},
+	{
+		name: "Python", build: func(t *testing.T, _ string) []string {
+			return []string{requireTool(t, "python3", "python3"), "testdata/wait/wait.py", "SECONDS"}
+		},
+		functions: []string{"wait_long", "wait_short", "wait_pipe"},
+		reasons:   []string{"[sleep]", "[sleep]", "[pipe I/O]"},
+	},
+	{
+		name: "Node.js", build: func(t *testing.T, _ string) []string {
+			return []string{requireTool(t, "node", "nodejs"), "testdata/wait/wait.js", "SECONDS"}
+		},
+		functions: []string{"waitLong", "waitShort"},
+		reasons:   []string{"[lock]", "[lock]"},
+	},
+	{
+		name: "Java", build: func(t *testing.T, dir string) []string {
+			run(t, requireTool(t, "javac", "default-jdk-headless"), "-d", dir, "testdata/wait/Wait.java")
+			return []string{requireTool(t, "java", "default-jdk-headless"), "-cp", dir, "Wait", "SECONDS"}
+		},
+		functions: []string{"Wait.waitLong", "Wait.waitShort"},
+		reasons:   []string{"[sleep]", "[sleep]"},
+	},
+}
+
+// wait runs a waiter and returns its PID and what it printed.
+func wait(t *testing.T, command []string, seconds string) (pid string, spent []float64, err error) {
+	args := slices.Clone(command[1:])
+	for i, a := range args {
+		if a == "SECONDS" {
+			args[i] = seconds
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), command[0], args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", nil, fmt.Errorf("%s: %w: %s", command[0], err, errs.String())
+	}
+	for _, f := range strings.Fields(out.String()) {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			return "", nil, err
+		}
+		spent = append(spent, n)
+	}
+	return strconv.Itoa(cmd.Process.Pid), spent, nil
+}
+
+// TestOffCPU checks for each language that functions which wait have the time that they
+// took by the program's own clock, under a root frame that says why.
+func TestOffCPU(t *testing.T) {
+	requireKernel(t)
+	commands := make([][]string, len(waiters))
+	for i, w := range waiters {
+		commands[i] = w.build(t, t.TempDir())
+	}
+	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true, StacksPerSecond: 1000}})
+	pids, spent, errs := make([]string, len(waiters)), make([][]float64, len(waiters)), make([]error, len(waiters))
+	var all sync.WaitGroup
+	for i := range waiters {
+		all.Go(func() { pids[i], spent[i], errs[i] = wait(t, commands[i], "8") })
+	}
+	all.Wait()
+	stop()
+	logOffCPU(t, reg)
+	for i, w := range waiters {
+		t.Run(w.name, func(t *testing.T) {
+			require.NoError(t, errs[i])
+			require.Len(t, spent[i], len(w.functions))
+			ss := m.stacksOf(offCPUKind, "pid", pids[i])
+			for k, function := range w.functions {
+				in := func(s stack) bool { return slices.Contains(s.functions, function) }
+				got, want := sum(ss, in), spent[i][k]
+				because := sum(ss, func(s stack) bool { return in(s) && s.functions[0] == w.reasons[k] })
+				queued := sum(ss, func(s stack) bool { return in(s) && s.functions[0] == "[run queue]" })
+				t.Logf("%s: %.3f s, by its own clock %.3f s: %+.2f %%; %s %.3f s, run queue %.3f s",
+					function, got/1e9, want/1e9, 100*(got/want-1), w.reasons[k], because/1e9, queued/1e9)
+				assert.InEpsilon(t, want, got, 0.03, function)
+				assert.InEpsilon(t, got, because+queued, 0.05, "%s: reasons; the largest:\n%s", function, largest(ss, in))
+			}
+			if t.Failed() {
+				t.Logf("the largest:\n%s", largest(ss, func(stack) bool { return true }))
+			}
+		})
+	}
+}
+
+// logOffCPU logs what the source counted.
+func logOffCPU(t *testing.T, reg *prometheus.Registry) {
+	t.Helper()
+	for _, name := range []string{"off_cpu_waits_total", "off_cpu_stacks_total", "off_cpu_evictions_total", "off_cpu_seconds_total"} {
+		n, parts := metricSum(t, reg, name)
+		t.Logf("%s %.0f%s", name, n, parts)
+	}
+}
+
+// TestOffCPULifetime checks that the CPU time of single-threaded processes and their waits
+// add up to their lifetimes, at many switches a second too, and that a wait which has not
+// ended is in it.
+func TestOffCPULifetime(t *testing.T) {
+	requireKernel(t)
+	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true}})
+	scripts := []string{
+		"import time\nfor i in range(30): time.sleep(.1)",
+		"import time\nfor i in range(20000): time.sleep(.0001)",
+		"import time\ntime.sleep(4)",
+		"import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass",
+	}
+	type life struct {
+		pid       string
+		wall, cpu float64
+	}
+	lives := make([]life, len(scripts))
+	var all sync.WaitGroup
+	for i, s := range scripts {
+		all.Go(func() {
+			cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "-c", s)
+			began := time.Now()
+			if !assert.NoError(t, cmd.Run()) {
+				return
+			}
+			lives[i] = life{
+				pid:  strconv.Itoa(cmd.Process.Pid),
+				wall: float64(time.Since(began)),
+				cpu:  float64(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()),
+			}
+		})
+	}
+	all.Wait()
+	stop()
+	logOffCPU(t, reg)
+	for i, l := range lives {
+		ss := m.stacksOf(offCPUKind, "pid", l.pid)
+		off := sum(ss, nil)
+		queued := sum(ss, func(s stack) bool { return s.functions[0] == "[run queue]" })
+		t.Logf("%q: lifetime %.3f s, CPU %.3f s, off-CPU %.3f s (run queue %.3f s): %+.2f %%",
+			scripts[i], l.wall/1e9, l.cpu/1e9, off/1e9, queued/1e9, 100*((off+l.cpu)/l.wall-1))
+		assert.InEpsilon(t, l.wall, off+l.cpu, 0.03, scripts[i])
+	}
+}
