@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -25,11 +26,11 @@ func newDoctorCommand(app *kingpin.Application) *doctorCommand {
 	return d
 }
 
-func (d *doctorCommand) run(stdout io.Writer) error {
+func (d *doctorCommand) run(_ context.Context, stdout, _ io.Writer) error {
 	var r *doctor.Report
 	switch {
 	case d.pid < 0:
-		return &exitError{2, fmt.Errorf("--pid: %d is not a process ID", d.pid)}
+		return &exitError{exitUsage, fmt.Errorf("--pid: %d is not a process ID", d.pid)}
 	case d.pid > 0:
 		r = doctor.Process(d.pid)
 	default:

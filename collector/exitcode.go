@@ -1,9 +1,14 @@
 package main
 
-import "errors"
+import (
+	"errors"
 
-// Exit codes beside 0, 1 (the command failed) and 2 (invalid arguments).
+	"github.com/flameline/flameline/collector/tools"
+)
+
+// Exit codes beside 0 and 1 (the command failed).
 const (
+	exitUsage        = 2   // invalid arguments
 	exitNoSamples    = 3   // nothing was sampled, and nothing written
 	exitNotPermitted = 4   // sampling is not possible here
 	exitOwnFault     = 125 // of `record -- COMMAND`: what failed is not the command
@@ -32,6 +37,10 @@ func codeOf(err error) (code int, message bool) {
 	var e *exitError
 	if errors.As(err, &e) {
 		return e.code, e.err != nil
+	}
+	var usage *tools.UsageError
+	if errors.As(err, &usage) {
+		return exitUsage, true
 	}
 	return 1, true
 }

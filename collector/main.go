@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
+
 )
 
 func main() {
@@ -34,9 +35,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout)
 	serve := newServeCommand(app)
 	store := newStoreCommands(app)
-	record := newRecordCommand(app)
-	top := newTopCommand(app)
-	doctor := newDoctorCommand(app)
+	files := newToolCommands(app)
+	live := newLiveCommands(app)
 
 	// --help and --version end the program in here.
 	command, err := app.Parse(args)
@@ -46,17 +46,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if run := store.command(command); run != nil {
 		err = run(ctx, stdout, stderr)
+	} else if run := files.command(command); run != nil {
+		err = run(ctx, stdout, stderr)
+	} else if run := live.command(command); run != nil {
+		err = run(ctx, stdout, stderr)
 	} else {
-		switch command {
-		case record.clause.FullCommand():
-			err = record.run(ctx, stdout, stderr)
-		case top.clause.FullCommand():
-			err = top.run(ctx, stdout, stderr)
-		case doctor.clause.FullCommand():
-			err = doctor.run(stdout)
-		default:
-			err = serve.run(ctx, stderr)
-		}
+		err = serve.run(ctx, stderr)
 	}
 	if err == nil {
 		return 0

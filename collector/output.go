@@ -47,7 +47,7 @@ func (o *outputFile) standard() bool { return o.path == "-" }
 // check finds out early what would make writing fail late.
 func (o *outputFile) check(stdout io.Writer) error {
 	if o.standard() {
-		if f, ok := stdout.(*os.File); ok && o.format.Binary() && isTerminal(f) {
+		if o.format.Binary() && isTerminal(stdout) {
 			return fmt.Errorf("%s is binary and the standard output a terminal: name a file with -o", o.format)
 		}
 		return nil

@@ -18,7 +18,6 @@ import (
 	"github.com/flameline/flameline/collector/record"
 	"github.com/flameline/flameline/collector/render"
 	"github.com/flameline/flameline/collector/sample"
-	"github.com/flameline/flameline/pkg/profile"
 )
 
 // Defaults of one-shot tools.
@@ -161,7 +160,7 @@ func compile(flag string, patterns []string) (res []*regexp.Regexp, err error) {
 func (r *recordCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	o, out, err := r.options()
 	if err != nil {
-		return &exitError{2, err}
+		return &exitError{exitUsage, err}
 	}
 	if err := out.check(stdout); err != nil {
 		return err
@@ -188,7 +187,7 @@ func (r *recordCommand) run(ctx context.Context, stdout, stderr io.Writer) error
 		for _, text := range remarks(rec, o) {
 			status.say(text)
 		}
-		status.say(fmt.Sprintf("%s of %s in %s: %s", counted(rec.Samples, "sample"), rec.Name, shortTime(rec.Duration), out.written()))
+		status.say(fmt.Sprintf("%s of %s in %s: %s", counted(rec.Samples, o.Event.Counts()), rec.Name, shortTime(rec.Duration), out.written()))
 	}
 	return r.result(command, err)
 }
@@ -272,15 +271,15 @@ func remarks(rec *record.Recording, o record.Options) (texts []string) {
 func document(rec *record.Recording, o record.Options) func(render.Format) *render.Document {
 	return func(f render.Format) *render.Document {
 		d := &render.Document{
-			Title:    rec.Name + ": CPU time",
-			Subtitle: fmt.Sprintf("%s, %s at %d Hz, %s", rec.Start.Format("2006-01-02 15:04:05"), shortTime(rec.Duration), o.FrequencyHz, counted(rec.Samples, "sample")),
-			Type:     profile.Type{Name: "process_cpu", SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"},
+			Title:    rec.Name + ": " + o.Event.Title(),
+			Subtitle: fmt.Sprintf("%s, %s at %d Hz, %s", rec.Start.Format("2006-01-02 15:04:05"), shortTime(rec.Duration), o.FrequencyHz, counted(rec.Samples, o.Event.Counts())),
+			Type:     o.Event.Type(),
 			Pprof:    rec.Pprof,
 			Start:    rec.Start,
 			Duration: rec.Duration,
 		}
-		which := record.SampleTime
-		if f == render.Folded {
+		which := record.SampleValue
+		if f == render.Folded && o.Event == record.CPU {
 			// Scripts that read folded stacks take numbers of samples.
 			which = record.SampleCount
 			d.Type.SampleType, d.Type.SampleUnit = "samples", "count"

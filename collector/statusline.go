@@ -24,13 +24,11 @@ type statusLine struct {
 
 func newStatusLine(w io.Writer, quiet bool) *statusLine {
 	s := &statusLine{w: w, quiet: quiet}
-	if f, ok := w.(*os.File); ok && isTerminal(f) && !quiet {
+	if f, ok := w.(*os.File); ok && isTerminal(w) && !quiet {
 		s.terminal = f
 	}
 	return s
 }
-
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // show replaces the line.
 func (s *statusLine) show(text string) {

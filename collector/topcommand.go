@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,10 +72,10 @@ func (t *topCommand) options() (o record.SessionOptions, err error) {
 func (t *topCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	o, err := t.options()
 	if err != nil {
-		return &exitError{2, err}
+		return &exitError{exitUsage, err}
 	}
 	// The screen is of the terminal that is the standard output.
-	text := t.times > 0 || !onTerminal(stdout)
+	text := t.times > 0 || !isTerminal(stdout)
 	status := newStatusLine(stderr, text)
 	o.Logger = promslog.New(&promslog.Config{Writer: io.Discard})
 	several := !o.Selection.One()
@@ -133,10 +132,4 @@ func (t *topCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stderr, "flameline: %s has ended\n", o.Selection)
 	}
 	return err
-}
-
-// onTerminal reports whether a writer is a terminal.
-func onTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && isTerminal(f)
 }

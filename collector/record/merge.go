@@ -156,8 +156,9 @@ func (m *merger) add(p *googlev1.Profile, roots ...string) {
 		for _, t := range p.SampleType {
 			m.out.SampleType = append(m.out.SampleType, m.valueType(p, t))
 		}
-		m.out.PeriodType = m.valueType(p, p.PeriodType)
-		m.out.Period = p.Period
+		if p.PeriodType != nil {
+			m.out.PeriodType, m.out.Period = m.valueType(p, p.PeriodType), p.Period
+		}
 	}
 	functions := make(map[uint64]*googlev1.Function, len(p.Function))
 	for _, f := range p.Function {
@@ -202,9 +203,6 @@ func (m *merger) add(p *googlev1.Profile, roots ...string) {
 }
 
 func (m *merger) valueType(p *googlev1.Profile, t *googlev1.ValueType) *googlev1.ValueType {
-	if t == nil {
-		return &googlev1.ValueType{}
-	}
 	return &googlev1.ValueType{Type: m.text(p.StringTable[t.Type]), Unit: m.text(p.StringTable[t.Unit])}
 }
 

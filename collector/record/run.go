@@ -45,8 +45,8 @@ type Progress struct {
 
 // A Recording is what was sampled.
 type Recording struct {
-	// Pprof has the sample types samples (count) and cpu (nanoseconds). A
-	// stacktrace begins with a frame for its process, if there may be several, and
+	// Pprof has the sample types samples (count) and cpu (nanoseconds), or blocks and
+	// off_cpu, or samples and wall. A stacktrace begins with a frame for its process, if there may be several, and
 	// with one for its thread, if threads were asked for.
 	Pprof    *googlev1.Profile
 	Start    time.Time
@@ -62,7 +62,7 @@ type Recording struct {
 // Indexes of a Recording's sample types.
 const (
 	SampleCount = 0
-	SampleTime  = 1
+	SampleValue = 1
 )
 
 // Tree returns the call tree of one of the sample types.
@@ -102,18 +102,30 @@ func (e *CommandError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.E
 // Unwrap returns the reason.
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// countAndTime replaces the sample type of package sample, CPU time, by the two of a
-// Recording.
-func countAndTime(p *googlev1.Profile) {
-	period := max(p.Period, 1)
+// countAndValue replaces the sample types of package sample's profiles by the two of a
+// Recording: a number, and CPU or off-CPU time. e is what is recorded.
+func countAndValue(p *googlev1.Profile, e Event) {
 	text := func(s string) int64 {
 		p.StringTable = append(p.StringTable, s)
 		return int64(len(p.StringTable) - 1)
 	}
-	p.SampleType = append([]*googlev1.ValueType{{Type: text("samples"), Unit: text("count")}}, p.SampleType...)
-	p.DefaultSampleType = p.SampleType[SampleTime].Type
+	t := e.Type()
+	cpu := len(p.SampleType) == 1
+	period := max(p.Period, 1)
+	if e != CPU && e != "" {
+		p.PeriodType, p.Period = nil, 0
+	}
+	counts := "samples"
+	if e == OffCPU {
+		counts = "blocks"
+	}
+	p.SampleType = []*googlev1.ValueType{{Type: text(counts), Unit: text("count")}, {Type: text(t.SampleType), Unit: text(t.SampleUnit)}}
 	for _, s := range p.Sample {
-		s.Value = append([]int64{s.Value[0] / period}, s.Value...)
+		if cpu {
+			s.Value = []int64{s.Value[0] / period, s.Value[0]}
+		} else {
+			s.Value = []int64{s.Value[1], s.Value[0]}
+		}
 	}
 }
 
@@ -123,13 +135,14 @@ func rootFrames(processes, threads bool, name, pid, thread, tid string) (frames 
 		frames = append(frames, name)
 	}
 	if threads {
-		if thread == "" {
-			thread = "thread"
-		}
 		if processes {
 			frames[0] = fmt.Sprintf("%s (%s)", name, pid)
 		}
-		frames = append(frames, fmt.Sprintf("%s (%s)", thread, tid))
+		if tid == "" { // time of a wait that was measured and not sampled
+			frames = append(frames, "[unknown thread]")
+		} else {
+			frames = append(frames, fmt.Sprintf("%s (%s)", thread, tid))
+		}
 	}
 	return frames
 }

@@ -30,7 +30,7 @@ func (r *recorder) take(ps []profile.Profile) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range ps {
-		countAndTime(p.Pprof)
+		countAndValue(p.Pprof, r.o.Event)
 		name := p.Labels.Get(LabelComm)
 		r.names[name] = true
 		r.merge.add(p.Pprof, rootFrames(!r.o.Selection.One(), r.o.Threads, name, p.Labels.Get(LabelPID),
@@ -89,13 +89,16 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 		rec.Unseen = int64(session.family.lost)
 	}
 	rec.Pprof.TimeNanos, rec.Pprof.DurationNanos = start.UnixNano(), int64(took)
+	if len(rec.Pprof.SampleType) > SampleValue {
+		rec.Pprof.DefaultSampleType = rec.Pprof.SampleType[SampleValue].Type
+	}
 	if err != nil {
 		return nil, command, err
 	}
-	if end == endFailed && rec.Samples == 0 {
+	if end == endFailed && len(rec.Pprof.Sample) == 0 {
 		return nil, command, errors.New("sampling ended by itself: the unwinder broke down; `flameline doctor` says what this system allows")
 	}
-	if rec.Samples == 0 {
+	if len(rec.Pprof.Sample) == 0 {
 		return nil, command, fmt.Errorf("%w of %s in %v: %s", ErrNoSamples, o.Selection, took.Round(10*time.Millisecond), r.why(rec, session, end, idle))
 	}
 	return rec, command, nil
@@ -169,6 +172,8 @@ func (r *recorder) why(rec *Recording, s *Session, end ending, idle bool) string
 		return fmt.Sprintf("--include and --exclude left out all %d of them", rec.LeftOut)
 	case (sel.Comm != nil || sel.CGroup != "") && len(s.members.now()) == 0 && len(s.members.seen) == 0:
 		return "no process matches; `ps -eo pid,comm,cgroup` shows names and control groups"
+	case sel.Comm == nil && sel.CGroup == "" && r.o.Event == OffCPU:
+		return "none of its threads left a CPU meanwhile; waits that began before the recording and lasted longer are not seen"
 	case end == endCommand || end == endProcesses:
 		hint := ""
 		if !sel.Subprocesses {

@@ -1,8 +1,11 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // SessionOptions configure a Session.
@@ -29,14 +32,67 @@ const (
 // Events are all events, for help texts.
 var Events = []string{string(CPU), string(OffCPU), string(Wall), string(PageFaults), string(Alloc)}
 
+// offCPU reports whether waits are measured.
+func (e Event) offCPU() bool { return e == OffCPU || e == Wall }
+
+// takes reports whether the profiles with a name are of the event.
+func (e Event) takes(name string) bool {
+	switch e {
+	case OffCPU:
+		return name == offCPUName
+	case Wall:
+		return name == offCPUName || name == cpuName
+	default:
+		return name == cpuName
+	}
+}
+
+// Names of package sample's profiles.
+const (
+	cpuName    = "process_cpu"
+	offCPUName = "off_cpu"
+)
+
+// Title names what is measured.
+func (e Event) Title() string {
+	switch e {
+	case OffCPU:
+		return "off-CPU time"
+	case Wall:
+		return "wall-clock time"
+	default:
+		return "CPU time"
+	}
+}
+
+// Type is the profile type of a recording's values.
+func (e Event) Type() profile.Type {
+	switch e {
+	case OffCPU:
+		return profile.Type{Name: offCPUName, SampleType: "off_cpu", SampleUnit: "nanoseconds"}
+	case Wall:
+		return profile.Type{Name: "wall", SampleType: "wall", SampleUnit: "nanoseconds"}
+	default:
+		return profile.Type{Name: cpuName, SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
+	}
+}
+
+// Counts names what a recording counts beside its values.
+func (e Event) Counts() string {
+	if e == OffCPU {
+		return "wait"
+	}
+	return "sample"
+}
+
 // check returns an error for what cannot be sampled yet.
 func (e Event) check() error {
 	switch e {
-	case CPU, "":
+	case CPU, OffCPU, Wall, "":
 		return nil
 	case Alloc:
-		return fmt.Errorf("-e alloc is not possible yet: allocations are scraped of Go programs by `flameline serve` (scrape_configs), or pushed by the agents of other languages")
+		return errors.New("-e alloc is not possible yet: allocations are scraped of Go programs by `flameline serve` (scrape_configs), or pushed by the agents of other languages")
 	default:
-		return fmt.Errorf("-e %s is not possible yet: this version samples -e cpu", e)
+		return fmt.Errorf("-e %s is not possible yet: this version samples cpu, off-cpu and wall", e)
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
 	"github.com/flameline/flameline/collector/sample"
@@ -63,12 +65,13 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	}
 	s.symbols = symbolize.New(symbolize.Options{Logger: log})
 	s.source, err = sample.Start(ctx, sample.Options{
-		Appender:    appender(take),
+		Appender:    appender{o.Event, take},
 		Symbolizer:  s.symbols,
 		Targets:     s.members,
 		FrequencyHz: o.FrequencyHz,
 		Interval:    time.Second,
 		Threads:     o.Threads,
+		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
 		First:       s.members.now(),
 		Logger:      log,
 		Registerer:  prometheus.NewRegistry(),
@@ -140,11 +143,20 @@ func waitForEnd(ctx context.Context, pid int) error {
 	return ctx.Err()
 }
 
-// An appender hands profiles on.
-type appender func(ps []profile.Profile)
+// waitsPerSecond is how many waits per second and CPU are unwound. A recording is of a few
+// processes while all are sampled, so it is more than what a service takes.
+const waitsPerSecond = 1000
+
+// An appender hands the profiles of an event on.
+type appender struct {
+	event Event
+	take  func(ps []profile.Profile)
+}
 
 // Append implements sample.Appender.
 func (a appender) Append(_ context.Context, ps []profile.Profile) error {
-	a(ps)
+	a.take(slices.DeleteFunc(ps, func(p profile.Profile) bool {
+		return !a.event.takes(p.Labels.Get(model.MetricNameLabel))
+	}))
 	return nil
 }

@@ -10,6 +10,10 @@ import (
 // has returned; a handler that should stop early must watch its context.
 type inProcess struct{ handler http.Handler }
 
+// InProcess returns a transport whose requests a handler of this process answers, as the
+// page's do.
+func InProcess(h http.Handler) http.RoundTripper { return inProcess{h} }
+
 // RoundTrip serves the request from memory.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	in := r.Clone(r.Context())

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bufio"
+	_ "embed" // svg.js
 	"encoding/xml"
 	"fmt"
 	"hash/fnv"
@@ -18,7 +19,13 @@ type SVG struct {
 	Title, Subtitle string
 	// Unit is the sample unit of the profile type.
 	Unit string
+	// Interactive adds a script: a click on a box zooms, Ctrl-F searches. Boxes are then
+	// drawn down to a fiftieth of a pixel, so that there is something to zoom into.
+	Interactive bool
 }
+
+//go:embed svg.js
+var svgScript string
 
 // Sizes in pixels. The font has a fixed width of 0.6 times its height, so text can be
 // cut to a box without the font.
@@ -31,18 +38,21 @@ const (
 	svgCharacter = 0.61 * svgFont
 	svgNarrowest = 0.2 // narrower boxes are not drawn
 
+	svgNarrowestZoomed = 0.02 // with a script
+
 	svgGrey = "#d9d9d9" // the colour of the root and of rest nodes
 )
 
 // WriteSVG draws the tree with the root on top: a box for each node, as wide as its
 // total. A box has as much of the function's name as fits, and a tooltip with the whole
 // name and the values. A function's colour depends on its name; the root and rest nodes
-// are grey. Nodes narrower than a fifth of a pixel are left out.
+// are grey. Nodes narrower than a fifth of a pixel are left out, unless the picture is
+// interactive.
 //
-// The picture needs no script, font or style sheet.
+// The picture needs no font or style sheet, and shows the same without its script.
 func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
 	total := t.Total()
-	var p picture
+	p := newPicture(o)
 	p.layout(float64(total), func(visit func(level int, size, self float64, describe func() svgBox)) {
 		t.Walk(func(level int, n *Node, name string) {
 			visit(level, float64(n.Total), float64(n.Self), func() svgBox {
@@ -82,7 +92,7 @@ func (t *DiffTree) WriteSVG(w io.Writer, o SVG) error {
 		}
 		return float64(v) / float64(total)
 	}
-	var p picture
+	p := newPicture(o)
 	p.layout(sides, func(visit func(level int, size, self float64, describe func() svgBox)) {
 		t.Walk(func(level int, n *DiffNode, name string) {
 			l, r := part(n.Total, left), part(n.TotalRight, right)
@@ -109,8 +119,16 @@ type legend struct{ fill, text string }
 
 // A picture has the boxes of a tree.
 type picture struct {
-	boxes  []svgBox
-	levels int
+	boxes     []svgBox
+	levels    int
+	narrowest float64 // in pixels
+}
+
+func newPicture(o SVG) *picture {
+	if o.Interactive {
+		return &picture{narrowest: svgNarrowestZoomed}
+	}
+	return &picture{narrowest: svgNarrowest}
 }
 
 // layout places the nodes that walk visits. Their sizes are parts of total. A node's
@@ -129,7 +147,7 @@ func (p *picture) layout(total float64, walk func(visit func(level int, size, se
 			next[level-1] += size
 		}
 		next = append(next[:level], x+self)
-		if size*perUnit < svgNarrowest {
+		if size*perUnit < p.narrowest {
 			return
 		}
 		b := describe()
@@ -156,17 +174,30 @@ func (p *picture) write(w io.Writer, o SVG, legends []legend) error {
 		say(`<rect x="%s" y="28" width="12" height="12" fill="%s"/><text x="%s" y="38" fill="#555">%s</text>`+"\n",
 			px(x), l.fill, px(x+16), escapeXML(l.text))
 	}
+	if o.Interactive {
+		// The script shows the controls.
+		say(`<g id="controls" style="display:none;cursor:pointer" text-anchor="end" fill="#06c"><text id="search" x="%d" y="20">search</text>`+
+			`<text id="clear" x="%d" y="20" style="display:none">clear</text><text id="reset" x="%d" y="20" style="display:none">reset zoom</text>`+
+			`<text id="matched" x="%d" y="20" fill="#000"></text></g>`+"\n", svgWidth-svgMargin, svgWidth-70, svgWidth-120, svgWidth-210)
+	}
 	if len(p.boxes) == 0 {
 		say(`<text x="%d" y="%d">No profiles in this time range.</text>`+"\n", svgMargin, svgHeader+svgRow)
 	}
 	for _, box := range p.boxes {
 		y := svgHeader + box.level*svgRow
-		say(`<g><title>%s</title><rect x="%s" y="%d" width="%s" height="%d" rx="1" fill="%s"/>`,
+		say("<g")
+		if o.Interactive {
+			say(` class="b" data-b="%d,%s,%s"`, box.level, strconv.FormatFloat(box.x, 'g', 9, 64), strconv.FormatFloat(box.w, 'g', 9, 64))
+		}
+		say(`><title>%s</title><rect x="%s" y="%d" width="%s" height="%d" rx="1" fill="%s"/>`,
 			escapeXML(box.title), px(box.x), y, px(max(box.w-0.5, svgNarrowest)), svgRow-1, box.fill)
 		if label := fit(box.name, svgCharacter, box.w-6); label != "" {
 			say(`<text x="%s" y="%d">%s</text>`, px(box.x+3), y+13, escapeXML(label))
 		}
 		say("</g>\n")
+	}
+	if o.Interactive {
+		say("<script><![CDATA[\n%s]]></script>\n", svgScript)
 	}
 	say("</svg>\n")
 	return b.Flush()
