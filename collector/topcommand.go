@@ -99,7 +99,7 @@ func (t *topCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}()
 	view := &top.View{
 		Table: table, Title: "flameline top: " + o.Selection.String(), Processes: several,
-		Every: time.Duration(t.every), Began: time.Now(), Ended: session.Ended(),
+		Every: time.Duration(t.every), Began: session.Began(), Ended: session.Ended(),
 	}
 	for i, name := range top.Orders {
 		if name == t.order {

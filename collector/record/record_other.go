@@ -4,6 +4,7 @@ package record
 
 import (
 	"context"
+	"time"
 
 	"github.com/flameline/flameline/collector/sample"
 	"github.com/flameline/flameline/pkg/profile"
@@ -25,6 +26,9 @@ func Start(context.Context, SessionOptions, func([]profile.Profile)) (*Session, 
 
 // Follow does nothing.
 func (*Session) Follow(int) {}
+
+// Began returns no time.
+func (*Session) Began() time.Time { return time.Time{} }
 
 // Ended is never closed.
 func (*Session) Ended() <-chan struct{} { return nil }

@@ -67,10 +67,13 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 		}
 		session.Follow(command.pid())
 	}
+	start := session.Began()
+	if command != nil {
+		start = time.Now()
+	}
 	if o.Started != nil {
 		o.Started()
 	}
-	start := time.Now()
 	watched := session.members.now()
 	before := cpuTicks(watched)
 	end := r.wait(ctx, session, command, start)
@@ -119,7 +122,7 @@ const (
 func (r *recorder) wait(ctx context.Context, s *Session, c *Command, start time.Time) ending {
 	var over <-chan time.Time
 	if r.o.Duration > 0 {
-		timer := time.NewTimer(r.o.Duration)
+		timer := time.NewTimer(time.Until(start.Add(r.o.Duration)))
 		defer timer.Stop()
 		over = timer.C
 	}

@@ -88,6 +88,9 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 // Follow adds a process to the selection, whatever it is.
 func (s *Session) Follow(pid int) { s.members.follow(pid) }
 
+// Began returns when sampling began, a moment before Start returned.
+func (s *Session) Began() time.Time { return s.source.Began() }
+
 // Ended is closed once all processes of Selection.PIDs have ended.
 func (s *Session) Ended() <-chan struct{} { return s.ended }
 

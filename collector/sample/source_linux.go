@@ -50,6 +50,8 @@ type Source struct {
 	done     chan struct{} // closed when sampling has ended
 	handled  chan struct{} // closed when all is aggregated
 
+	began time.Time // when the timers started
+
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
 	running        sync.WaitGroup // handle, readUnknown
@@ -251,6 +253,7 @@ func (s *Source) begin(ctx context.Context) error {
 	if err := s.tracer.StartMapMonitors(ctx, s.traces); err != nil {
 		return fmt.Errorf("read unwinder: %w", err)
 	}
+	s.began = time.Now()
 	if s.offCPU != nil {
 		if err := s.offCPU.start(); err != nil {
 			return err
@@ -279,6 +282,9 @@ func (s *Source) abandon() {
 		s.tracer.Close()
 	}
 }
+
+// Began returns when the first sample may have been taken.
+func (s *Source) Began() time.Time { return s.began }
 
 // Done is closed when sampling has ended, by Close or because the unwinder
 // broke down.
