@@ -286,8 +286,9 @@ func (c *offCPU) adapt() {
 	for table, count := range map[string]waitCounter{"threads": countNoThread, "sites": countNoSite, "buffer": countWaitsLost} {
 		c.metrics.offCPUEvictions.WithLabelValues(table).Add(float64(n[count]))
 	}
-	c.metrics.lost.WithLabelValues("new_process_buffer_full").Add(float64(n[countNewProcessLost]))
-	c.metrics.lost.WithLabelValues("unwinder").Add(float64(n[countStacksNotPassed]))
+	c.metrics.offCPULost.WithLabelValues("new_process_buffer_full").Add(float64(n[countNewProcessLost]))
+	c.metrics.offCPULost.WithLabelValues("unwinder").Add(float64(n[countStacksNotPassed]))
+	c.metrics.offCPULost.WithLabelValues("over_budget").Add(float64(n[countOverBudget]))
 
 	wanted := float64(c.perCPU * runtime.NumCPU())
 	rate := float64(n[countStacks]+n[countOverBudget]) / adaption.Seconds()

@@ -107,5 +107,15 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// bufferRate is the number of the longest stacktraces per second and CPU that the
+// unwinder's buffer has room for. Those of waits come in bursts, but are of usual length.
+func (o Options) bufferRate() int {
+	n := o.FrequencyHz
+	if o.OffCPU.Enabled {
+		n += o.OffCPU.StacksPerSecond / 4
+	}
+	return n
+}
+
 // period is the CPU time in nanoseconds that one sample stands for.
 func (o Options) period() int64 { return int64(time.Second) / int64(o.FrequencyHz) }

@@ -173,7 +173,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		ExecutableReporter: s.sink,
 		TraceReporter:      s.sink,
 		Intervals:          s.intervals,
-		SamplesPerSecond:   s.options.FrequencyHz,
+		SamplesPerSecond:   s.options.bufferRate(),
 		FilterIdleFrames:   true,
 		LoadProbe:          s.options.OffCPU.Enabled && needsProbeChain(),
 		KernelVersionCheck: true,

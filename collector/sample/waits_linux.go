@@ -180,7 +180,7 @@ func (l *ledger) addStack(tid uint32, time uint64, e event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.held >= maxWaitStacks {
-		l.metrics.lost.WithLabelValues("queue_full").Inc()
+		l.metrics.offCPULost.WithLabelValues("queue_full").Inc()
 		return
 	}
 	l.held++

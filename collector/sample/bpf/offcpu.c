@@ -28,6 +28,10 @@
 #define TASK_STOPPED_OR_TRACED 0xc
 #define TASK_DEAD 0x80 // of a thread that leaves a CPU for the last time
 
+// How many waits of a site in a window are looked at while the unwinder does not
+// know the process.
+#define NEW_PROCESS_STACKS 2
+
 #define SECOND 1000000000ULL // ns
 
 // Read by Go; its order is that of type waitCounter there.
@@ -104,8 +108,8 @@ struct settings {
 };
 
 struct decision {
-	__u32 tid; // that is to be unwound; 0 for none
-	__u32 padding;
+	__u32 tid;  // that is to be unwound; 0 for none
+	__u32 nth;  // wait of its site in this window
 	__u64 last, credit; // ns: when credit was counted up, and for how many gaps it is
 };
 
@@ -263,10 +267,12 @@ static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 
 	if (w) {
 		w->began++;
 		wait.weight = choose(d, w->began, now);
+		d->nth = w->began;
 	} else {
 		struct waited first = {.began = 1};
 		bpf_map_update_elem(&sites, &wait.at, &first, BPF_NOEXIST);
 		wait.weight = choose(d, 1, now);
+		d->nth = 1;
 	}
 	d->tid = wait.weight ? tid : 0;
 	struct thread *known_thread = bpf_map_lookup_elem(&threads, &tid);
@@ -389,9 +395,15 @@ int off_cpu_unwind(struct bpf_perf_event_data *ctx)
 	if (!d || !d->tid || d->tid != (__u32)id)
 		return 0;
 	d->tid = 0;
+	if (!is_known(id, 0)) {
+		// What is known of its stacktraces without the unwinder differs little
+		// within a site, and costs user space more.
+		if (d->nth > NEW_PROCESS_STACKS)
+			return 0;
+		if (report(ctx, id, ORIGIN_OFF_CPU) == REPORTED_LOST)
+			count(COUNT_UNKNOWN_LOST);
+	}
 	count(COUNT_STACKS);
-	if (!is_known(id, 0) && report(ctx, id, ORIGIN_OFF_CPU) == REPORTED_LOST)
-		count(COUNT_UNKNOWN_LOST);
 	bpf_tail_call(ctx, &unwinder, 0);
 	count(COUNT_NOT_PASSED);
 	return 0;
