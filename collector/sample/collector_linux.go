@@ -39,7 +39,7 @@ func (c *collector) name(e *tallied) {
 		// The binary of a new process was reported a moment after its samples,
 		// so by now it is known.
 		c.scratch = append(c.scratch, c.leafLocation(e.leaf, e.count), newProcess)
-	case e.cause.fresh:
+	case e.cause.unsampled && e.cause.state == stateNew:
 		c.scratch = append(c.scratch, newThread)
 	case e.cause.unsampled:
 		c.scratch = append(c.scratch, notSampled)

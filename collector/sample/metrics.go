@@ -76,7 +76,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"reader", "outcome"}),
 		offCPUWaits:     counter("off_cpu_waits_total", "Waits of threads that began: how often one left a CPU."),
 		offCPUStacks:    counter("off_cpu_stacks_total", "Waits whose stacktrace was taken."),
-		offCPULost: counters("off_cpu_lost_stacks_total", "Stacktraces of waits that were lost, by reason; the time of these waits is divided among others. over_budget: more were chosen than may be taken at once.", "reason"),
+		offCPULost:      counters("off_cpu_lost_stacks_total", "Stacktraces of waits that were lost, by reason; the time of these waits is divided among others. over_budget: more were chosen than may be taken at once.", "reason"),
 		offCPUEvictions: counters("off_cpu_evictions_total", "Waits for which a table had no room: threads, buffer, ledger (the wait is lost), sites (it is reported one by one).", "table"),
 		offCPUSeconds:   counters("off_cpu_seconds_total", "Off-CPU time by how its stacktrace is known: own (that of the wait), site (those of other waits at the same place), none.", "stack"),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{

@@ -49,7 +49,7 @@ const (
 	waitPoll = 100 * time.Millisecond // how often ended waits are read
 	adaption = time.Second            // how often the share of unwound waits is adapted
 
-	firstGenerosity = 64 << 8
+	firstGenerosity = 256 << 8
 	mostGenerosity  = 1 << 32
 	leastGenerosity = 1
 )
@@ -69,6 +69,8 @@ type offCPU struct {
 
 	settings waitSettings
 	counts   [numWaitCounters]uint64
+	chosen   uint64    // stacktraces in this window, those over the budget too
+	since    time.Time // begin of this window
 
 	stop    chan struct{}
 	running sync.WaitGroup
@@ -97,7 +99,7 @@ func offCPUSupported() error {
 }
 
 // openOffCPU loads what measures waits. Nothing is attached yet.
-func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, o Options, m *metrics) (c *offCPU, err error) {
+func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, set *processSet, o Options, m *metrics) (c *offCPU, err error) {
 	if err := offCPUSupported(); err != nil {
 		return nil, err
 	}
@@ -117,7 +119,7 @@ func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, o Options, m *me
 	if err != nil {
 		return nil, fmt.Errorf("read off-CPU programs: %w", err)
 	}
-	shared, err := g.share(spec)
+	shared, err := g.share(spec, set)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +144,7 @@ func (c *offCPU) start() error {
 		// Twice the rate that generosity aims at, for what it cannot foresee.
 		Gap: uint64(time.Second) / uint64(2*c.perCPU),
 	}
-	c.ledger.before = c.settings.Window
+	c.ledger.before, c.since = c.settings.Window, time.Now()
 	if err := c.set(); err != nil {
 		return err
 	}
@@ -220,6 +222,7 @@ func (c *offCPU) run() {
 
 // snapshot ends the window that a time is in.
 func (c *offCPU) snapshot(in time.Time) {
+	c.aim()
 	c.settings.Window = uint64(times.GetKTime())
 	s := snapshot{start: windowStart(in.UnixNano(), c.interval), end: c.settings.Window, sites: map[site]waited{}}
 	if err := c.set(); err != nil {
@@ -265,8 +268,7 @@ func eachBatch[K, V any](
 	}
 }
 
-// adapt counts, and changes generosity so that the unwinder is called as often as is
-// wanted.
+// adapt counts, and lowers generosity if far more waits are chosen than may be unwound.
 func (c *offCPU) adapt() {
 	var n [numWaitCounters]uint64
 	for i := range numWaitCounters {
@@ -290,21 +292,27 @@ func (c *offCPU) adapt() {
 	c.metrics.offCPULost.WithLabelValues("unwinder").Add(float64(n[countStacksNotPassed]))
 	c.metrics.offCPULost.WithLabelValues("over_budget").Add(float64(n[countOverBudget]))
 
-	wanted := float64(c.perCPU * runtime.NumCPU())
-	rate := float64(n[countStacks]+n[countOverBudget]) / adaption.Seconds()
-	g := float64(c.settings.Generosity)
-	switch {
-	case rate > wanted:
-		g *= max(wanted/rate, 0.25)
-	case rate < 0.7*wanted:
-		g *= 1.5
-	}
-	if g := uint64(min(max(g, leastGenerosity), mostGenerosity)); g != c.settings.Generosity {
-		c.settings.Generosity = g
+	c.chosen += n[countStacks] + n[countOverBudget]
+	if n[countOverBudget] > n[countStacks] {
+		c.settings.Generosity = max(c.settings.Generosity/2, leastGenerosity)
 		if err := c.set(); err != nil {
-			c.log.Warn("adapt", "err", err)
+			c.log.Warn("adapt off-CPU programs", "err", err)
 		}
 	}
+}
+
+// aim sets generosity for the next window: a site's first waits are unwound more often
+// than later ones, so that rates are compared by the window.
+func (c *offCPU) aim() {
+	rate := float64(c.chosen) / max(time.Since(c.since).Seconds(), 0.1)
+	c.chosen, c.since = 0, time.Now()
+	wanted := float64(c.perCPU * runtime.NumCPU())
+	change := min(max(wanted/max(rate, 1), 0.1), 2)
+	g := float64(c.settings.Generosity)
+	if rate > wanted || rate < 0.7*wanted {
+		g *= change
+	}
+	c.settings.Generosity = uint64(min(max(g, leastGenerosity), mostGenerosity))
 }
 
 // due returns the windows that have ended before now less the lateness.

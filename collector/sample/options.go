@@ -64,6 +64,11 @@ type Options struct {
 	// and off_cpu:blocks:count::, in the same windows.
 	OffCPU OffCPU
 
+	// PIDs are the processes that OffCPU and PageFaults are about, with those that they
+	// start while the Source runs; nil means all. Of this process itself only the
+	// processes that it starts are measured. CPU samples are of all processes.
+	PIDs []int
+
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
 }
@@ -106,6 +111,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	return o, nil
 }
+
+// measures reports whether there are profiles besides those of CPU samples.
+func (o Options) measures() bool { return o.OffCPU.Enabled }
 
 // bufferRate is the number of the longest stacktraces per second and CPU that the
 // unwinder's buffer has room for. Those of waits come in bursts, but are of usual length.

@@ -34,7 +34,8 @@ type Source struct {
 	log     *slog.Logger
 	metrics *metrics
 	gate    *gate
-	offCPU  *offCPU // nil if off-CPU time is not measured
+	only    *processSet // nil if all processes are measured
+	offCPU  *offCPU     // nil if off-CPU time is not measured
 	tracer  *tracer.Tracer
 	jit     *jitCode // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
@@ -175,7 +176,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		Intervals:          s.intervals,
 		SamplesPerSecond:   s.options.bufferRate(),
 		FilterIdleFrames:   true,
-		LoadProbe:          s.options.OffCPU.Enabled && needsProbeChain(),
+		LoadProbe:          s.options.measures() && needsProbeChain(),
 		KernelVersionCheck: true,
 		// Not used, but 0 of 100 would mean never.
 		ProbabilisticInterval:  time.Minute,
@@ -200,8 +201,13 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
 	}
+	if s.options.measures() && s.options.PIDs != nil {
+		if s.only, err = openProcessSet(s.options.PIDs); err != nil {
+			return err
+		}
+	}
 	if s.options.OffCPU.Enabled {
-		if s.offCPU, err = openOffCPU(ctx, s.tracer, s.gate, s.options, s.metrics); err != nil {
+		if s.offCPU, err = openOffCPU(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
 			return err
 		}
 		s.sink.offCPU = s.offCPU
@@ -270,6 +276,7 @@ func (s *Source) abandon() {
 	s.cancelUnwinder()
 	s.cancelDelivery()
 	s.offCPU.free()
+	s.only.free()
 	if s.gate != nil {
 		s.gate.Close()
 	}
@@ -287,8 +294,9 @@ func (s *Source) Done() <-chan struct{} { return s.done }
 func (s *Source) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
+		err = s.offCPU.detach()
 		s.countGate()
-		err = errors.Join(s.offCPU.detach(), s.gate.Close())
+		err = errors.Join(err, s.gate.Close())
 		// What was sampled before is still on its way.
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
@@ -303,6 +311,7 @@ func (s *Source) Close() error {
 		s.cancelDelivery()
 		<-s.delivery.done
 		s.offCPU.free()
+		s.only.free()
 		s.sink.binaries.close()
 	})
 	return err

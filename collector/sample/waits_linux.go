@@ -17,7 +17,8 @@ import (
 type waitState uint32
 
 const (
-	stateRunnable waitState = iota // it was preempted, has yielded, or is new
+	stateRunnable waitState = iota // it was preempted, or has yielded
+	stateNew                       // it never ran; there is no stacktrace
 	stateInterruptible
 	stateUninterruptible
 	stateIO // accounted by the kernel as a wait for a block device
@@ -28,13 +29,13 @@ const (
 // A site is a thread and the place where it left user space: struct site in bpf/offcpu.c.
 type site struct {
 	TID, PID uint32
-	IP, SP   uint64 // 0 if not known
+	IP, SP   uint64 // if it was in a system call
 	Syscall  int32  // negative if it was in none
 	State    waitState
 }
 
-// fresh reports whether it is where a thread waits for a CPU for the first time.
-func (s site) fresh() bool { return s.State == stateRunnable && s.IP == 0 }
+// queued reports whether a thread that is off the CPU there waits for one all the time.
+func (s site) queued() bool { return s.State <= stateNew }
 
 // waitClasses is the number of classes of durations.
 const waitClasses = 6
@@ -105,7 +106,6 @@ type cause struct {
 	state     waitState
 	syscall   int32
 	unsampled bool // the stacktrace is not known
-	fresh     bool // of a new thread, which has no stack yet
 }
 
 // A waitPart is the part of a wait before or after the thread became runnable.
@@ -342,7 +342,7 @@ func (d *division) pool(at classSite) *pool {
 // counts in the window in which it is credited first.
 func (d *division) credit(w offThread, o openWait, until uint64) {
 	woken := until
-	if w.At.State == stateRunnable {
+	if w.At.queued() {
 		woken = w.Out
 	} else if w.Woken != 0 {
 		woken = min(w.Woken, until)
@@ -382,7 +382,7 @@ func (d *division) divide() {
 	for at, p := range d.pools {
 		any := classSite{at.site, anyClass}
 		switch {
-		case at.fresh():
+		case at.State == stateNew:
 		case d.shares[at] != nil:
 			d.among(d.shares[at], at.site, *p)
 			continue
@@ -451,8 +451,8 @@ func (d *division) put(stack *event, at site, known string, unsampled bool, p po
 	total := p.Blocked + p.Queued
 	d.ledger.metrics.offCPUSeconds.WithLabelValues(known).Add(float64(total) / 1e9)
 	c := cause{part: partBlocked, state: at.State, syscall: at.Syscall, unsampled: unsampled}
-	if at.State == stateRunnable {
-		c.part, c.fresh = partQueued, at.fresh()
+	if at.queued() {
+		c.part = partQueued
 		d.add(stack, c, values{total, p.Waits})
 		return
 	}
