@@ -92,8 +92,14 @@ func offCPUSupported() error {
 	if least := oldestOffCPUKernel; major < least[0] || major == least[0] && minor < least[1] {
 		return fmt.Errorf("%w: kernel %d.%d is too old for off-CPU time, %d.%d or newer is needed", ErrUnsupported, major, minor, least[0], least[1])
 	}
+	return typeInformation("off-CPU time")
+}
+
+// typeInformation returns an error if the kernel's types are not known, which attaching to
+// tracepoints needs.
+func typeInformation(purpose string) error {
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		return fmt.Errorf("%w: off-CPU time needs the kernel's type information (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: %s: the kernel has no type information (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, purpose, err)
 	}
 	return nil
 }

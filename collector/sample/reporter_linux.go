@@ -30,7 +30,8 @@ type sink struct {
 	labels    *labelCache
 	binaries  *binaries
 
-	offCPU *offCPU // nil if off-CPU time is not measured
+	offCPU     *offCPU     // nil if off-CPU time is not measured
+	pageFaults *pageFaults // nil if page faults are not
 
 	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
@@ -62,7 +63,9 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 	}
 	switch s.originOf(meta) {
 	case originOffCPU:
-		s.offCPU.ledger.addStack(uint32(meta.TID), s.reporting.ktime, e)
+		s.offCPU.ledger.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
+	case originPageFaults:
+		s.pageFaults.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
 	default:
 		s.aggregate.add(e)
 	}
@@ -76,6 +79,8 @@ func (s *sink) originOf(meta *samples.TraceEventMeta) origin {
 		return s.reporting.origin
 	case s.offCPU != nil && meta.ProfileType == &s.offCPU.entry.kind:
 		return originOffCPU
+	case s.pageFaults != nil && meta.ProfileType == &s.pageFaults.entry.kind:
+		return originPageFaults
 	}
 	return originCPU
 }

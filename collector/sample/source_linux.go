@@ -36,6 +36,7 @@ type Source struct {
 	gate    *gate
 	only    *processSet // nil if all processes are measured
 	offCPU  *offCPU     // nil if off-CPU time is not measured
+	faults  *pageFaults // nil if page faults are not measured
 	tracer  *tracer.Tracer
 	jit     *jitCode // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
@@ -212,6 +213,12 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		}
 		s.sink.offCPU = s.offCPU
 	}
+	if s.options.PageFaults.Enabled {
+		if s.faults, err = openPageFaults(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
+			return err
+		}
+		s.sink.pageFaults = s.faults
+	}
 	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
 	}
@@ -260,6 +267,11 @@ func (s *Source) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.faults != nil {
+		if err := s.faults.start(); err != nil {
+			return err
+		}
+	}
 	return s.gate.start()
 }
 
@@ -276,6 +288,7 @@ func (s *Source) abandon() {
 	s.cancelUnwinder()
 	s.cancelDelivery()
 	s.offCPU.free()
+	s.faults.free()
 	s.only.free()
 	if s.gate != nil {
 		s.gate.Close()
@@ -294,7 +307,7 @@ func (s *Source) Done() <-chan struct{} { return s.done }
 func (s *Source) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
-		err = s.offCPU.detach()
+		err = errors.Join(s.offCPU.detach(), s.faults.detach())
 		s.countGate()
 		err = errors.Join(err, s.gate.Close())
 		// What was sampled before is still on its way.
@@ -311,6 +324,7 @@ func (s *Source) Close() error {
 		s.cancelDelivery()
 		<-s.delivery.done
 		s.offCPU.free()
+		s.faults.free()
 		s.only.free()
 		s.sink.binaries.close()
 	})
@@ -435,6 +449,22 @@ func (s *Source) readUnknown() {
 	}
 }
 
+// follow looks for CPUs that came online.
+func (s *Source) follow() {
+	starts := []func() error{s.gate.start}
+	if s.offCPU != nil {
+		starts = append(starts, s.offCPU.events.start)
+	}
+	if s.faults != nil {
+		starts = append(starts, s.faults.events.start)
+	}
+	for _, start := range starts {
+		if err := start(); err != nil {
+			s.log.Warn("look for CPUs that came online", "err", err)
+		}
+	}
+}
+
 // collect names native frames of windows that are over and puts them into the
 // delivery, until handled is closed.
 func (s *Source) collect() {
@@ -450,21 +480,14 @@ func (s *Source) collect() {
 	for {
 		select {
 		case <-s.handled:
-			s.delivery.put(c.windows(append(a.rest(), s.offCPU.rest()...)))
+			s.delivery.put(c.windows(slices.Concat(a.rest(), s.offCPU.rest(), s.faults.rest())))
 			return
 		case <-timer.C:
 			now := time.Now()
-			s.delivery.put(c.windows(append(a.due(now), s.offCPU.due(now)...)))
+			s.delivery.put(c.windows(slices.Concat(a.due(now), s.offCPU.due(now), s.faults.due(now))))
 			c.frames.age(now)
 			s.countGate()
-			if err := s.gate.start(); err != nil {
-				s.log.Warn("look for CPUs that came online", "err", err)
-			}
-			if s.offCPU != nil {
-				if err := s.offCPU.events.start(); err != nil {
-					s.log.Warn("look for CPUs that came online", "err", err)
-				}
-			}
+			s.follow()
 			timer.Reset(time.Until(a.next(now)))
 		}
 	}
