@@ -87,6 +87,8 @@ func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger
 			Targets:     targets,
 			FrequencyHz: c.Frequency,
 			Interval:    time.Duration(c.Interval),
+			OffCPU:      sample.OffCPU{Enabled: c.OffCPU.Enabled, StacksPerSecond: c.OffCPU.StacksPerSecond},
+			PageFaults:  sample.PageFaults{Enabled: c.PageFaults.Enabled},
 			Logger:      logger.With("component", "sample"),
 			Registerer:  own,
 		})

@@ -81,6 +81,23 @@ type EBPF struct {
 	Frequency int `yaml:"frequency"`
 	// Interval is the length of a profile. Profiles begin at wall-clock multiples of it.
 	Interval Duration `yaml:"interval"`
+	// OffCPU adds profiles of waiting threads, PageFaults of memory that becomes
+	// resident.
+	OffCPU     OffCPU     `yaml:"off_cpu"`
+	PageFaults PageFaults `yaml:"page_faults"`
+}
+
+// OffCPU configures the profiles of waiting threads.
+type OffCPU struct {
+	Enabled bool `yaml:"enabled"`
+	// StacksPerSecond is how many waits per second and CPU are unwound.
+	StacksPerSecond int `yaml:"stacks_per_second"`
+}
+
+// PageFaults configures the profiles of memory that becomes resident, and of kills for
+// lack of it.
+type PageFaults struct {
+	Enabled bool `yaml:"enabled"`
 }
 
 // Limits bound what one request may cost. 0 switches a limit off, except DefaultNodes.
@@ -155,7 +172,7 @@ func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040", MaxConnections: 1024, AllowedHosts: []string{}, AllowedOrigins: []string{}},
 		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
-		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second)},
+		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second), OffCPU: OffCPU{StacksPerSecond: 50}},
 		Limits: Limits{
 			MaxRequestBytes:         64 << 20,
 			MaxProfileBytes:         32 << 20,
@@ -218,6 +235,9 @@ func (c *Config) Validate() error {
 	}
 	if i := time.Duration(c.EBPF.Interval); i < time.Second || i > time.Minute || time.Minute%i != 0 {
 		return fmt.Errorf("ebpf.interval: %s is not a divisor of one minute from 1s to 1m", c.EBPF.Interval)
+	}
+	if n := c.EBPF.OffCPU.StacksPerSecond; n < 1 || n > 10_000 {
+		return fmt.Errorf("ebpf.off_cpu.stacks_per_second: %d is not within 1 and 10000", n)
 	}
 	if err := promslog.NewLevel().Set(c.Log.Level); err != nil {
 		return fmt.Errorf("log.level: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,6 +107,18 @@ func (m *members) now() []int {
 	}
 	pids, _ := allPIDs()
 	return slices.DeleteFunc(pids, func(pid int) bool { return !m.has(pid, commOf(pid), "") })
+}
+
+// measured returns the processes whose waits and page faults are to be measured, with the
+// children that they start, given those of now: nil for all.
+func (m *members) measured(now []int) []int {
+	switch s := m.selection; {
+	case len(s.PIDs) > 0:
+		return now
+	case len(s.Command) > 0:
+		return []int{os.Getpid()} // whose child the command will be
+	}
+	return nil
 }
 
 // containers lists the containers that run, as the first 12 digits of their IDs.

@@ -102,29 +102,36 @@ func (e *CommandError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.E
 // Unwrap returns the reason.
 func (e *CommandError) Unwrap() error { return e.Err }
 
+// pageBytes are the bytes of a page that page faults are counted in.
+const pageBytes = 4096
+
 // countAndValue replaces the sample types of package sample's profiles by the two of a
-// Recording: a number, and CPU or off-CPU time. e is what is recorded.
+// Recording: a number, and time or bytes. e is what is recorded.
 func countAndValue(p *googlev1.Profile, e Event) {
 	text := func(s string) int64 {
 		p.StringTable = append(p.StringTable, s)
 		return int64(len(p.StringTable) - 1)
 	}
-	t := e.Type()
-	cpu := len(p.SampleType) == 1
-	period := max(p.Period, 1)
-	if e != CPU && e != "" {
-		p.PeriodType, p.Period = nil, 0
-	}
-	counts := "samples"
-	if e == OffCPU {
+	t, counts := e.Type(), "samples"
+	switch e {
+	case OffCPU:
 		counts = "blocks"
+	case PageFaults:
+		counts = "pages"
+	}
+	waits, period := len(p.SampleType) > 1, max(p.Period, 1)
+	if e == PageFaults {
+		period = pageBytes
+	}
+	if t.PeriodType == "" {
+		p.PeriodType, p.Period = nil, 0
 	}
 	p.SampleType = []*googlev1.ValueType{{Type: text(counts), Unit: text("count")}, {Type: text(t.SampleType), Unit: text(t.SampleUnit)}}
 	for _, s := range p.Sample {
-		if cpu {
-			s.Value = []int64{s.Value[0] / period, s.Value[0]}
-		} else {
+		if waits {
 			s.Value = []int64{s.Value[1], s.Value[0]}
+		} else {
+			s.Value = []int64{s.Value[0] / period, s.Value[0]}
 		}
 	}
 }

@@ -177,6 +177,8 @@ func (r *recorder) why(rec *Recording, s *Session, end ending, idle bool) string
 		return "no process matches; `ps -eo pid,comm,cgroup` shows names and control groups"
 	case sel.Comm == nil && sel.CGroup == "" && r.o.Event == OffCPU:
 		return "none of its threads left a CPU meanwhile; waits that began before the recording and lasted longer are not seen"
+	case sel.Comm == nil && sel.CGroup == "" && r.o.Event == PageFaults:
+		return "it got no memory from the kernel meanwhile: what it has it had before, or it takes it from memory that it gave back to its own allocator"
 	case end == endCommand || end == endProcesses:
 		hint := ""
 		if !sel.Subprocesses {

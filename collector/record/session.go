@@ -2,7 +2,6 @@ package record
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -42,6 +41,8 @@ func (e Event) takes(name string) bool {
 		return name == offCPUName
 	case Wall:
 		return name == offCPUName || name == cpuName
+	case PageFaults:
+		return name == faultsName
 	default:
 		return name == cpuName
 	}
@@ -51,6 +52,7 @@ func (e Event) takes(name string) bool {
 const (
 	cpuName    = "process_cpu"
 	offCPUName = "off_cpu"
+	faultsName = "page_faults"
 )
 
 // Title names what is measured.
@@ -60,6 +62,8 @@ func (e Event) Title() string {
 		return "off-CPU time"
 	case Wall:
 		return "wall-clock time"
+	case PageFaults:
+		return "memory by page faults"
 	default:
 		return "CPU time"
 	}
@@ -72,6 +76,8 @@ func (e Event) Type() profile.Type {
 		return profile.Type{Name: offCPUName, SampleType: "off_cpu", SampleUnit: "nanoseconds"}
 	case Wall:
 		return profile.Type{Name: "wall", SampleType: "wall", SampleUnit: "nanoseconds"}
+	case PageFaults:
+		return profile.Type{Name: faultsName, SampleType: "page_faults", SampleUnit: "bytes"}
 	default:
 		return profile.Type{Name: cpuName, SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
 	}
@@ -79,8 +85,11 @@ func (e Event) Type() profile.Type {
 
 // Counts names what a recording counts beside its values.
 func (e Event) Counts() string {
-	if e == OffCPU {
+	switch e {
+	case OffCPU:
 		return "wait"
+	case PageFaults:
+		return "page"
 	}
 	return "sample"
 }
@@ -88,11 +97,8 @@ func (e Event) Counts() string {
 // check returns an error for what cannot be sampled yet.
 func (e Event) check() error {
 	switch e {
-	case CPU, OffCPU, Wall, "":
-		return nil
 	case Alloc:
 		return errors.New("-e alloc is not possible yet: allocations are scraped of Go programs by `flameline serve` (scrape_configs), or pushed by the agents of other languages")
-	default:
-		return fmt.Errorf("-e %s is not possible yet: this version samples cpu, off-cpu and wall", e)
 	}
+	return nil
 }

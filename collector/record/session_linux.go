@@ -64,6 +64,7 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		s.members = newMembers(o.Selection, s.family)
 	}
 	s.symbols = symbolize.New(symbolize.Options{Logger: log})
+	first := s.members.now()
 	s.source, err = sample.Start(ctx, sample.Options{
 		Appender:    appender{o.Event, take},
 		Symbolizer:  s.symbols,
@@ -72,7 +73,9 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		Interval:    time.Second,
 		Threads:     o.Threads,
 		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
-		First:       s.members.now(),
+		PageFaults:  sample.PageFaults{Enabled: o.Event == PageFaults},
+		First:       first,
+		PIDs:        s.members.measured(first),
 		Logger:      log,
 		Registerer:  prometheus.NewRegistry(),
 	})

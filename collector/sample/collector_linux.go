@@ -17,6 +17,9 @@ func (c *collector) windows(ts []*tally) []*window {
 	for _, t := range ts {
 		w := newWindowOf(t.start, t.kind)
 		for _, e := range t.events {
+			if e.labels.IsEmpty() {
+				continue // of a process that is left out
+			}
 			c.name(e)
 			if t.kind == cpuKind {
 				c.countOutcome(e)
@@ -39,7 +42,7 @@ func (c *collector) name(e *tallied) {
 		// The binary of a new process was reported a moment after its samples,
 		// so by now it is known.
 		c.scratch = append(c.scratch, c.leafLocation(e.leaf, e.count), newProcess)
-	case e.cause.fresh:
+	case e.cause.unsampled && e.cause.state == stateNew:
 		c.scratch = append(c.scratch, newThread)
 	case e.cause.unsampled:
 		c.scratch = append(c.scratch, notSampled)

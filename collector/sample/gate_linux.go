@@ -4,6 +4,8 @@ package sample
 
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" gate bpf/gate.c
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" offCPU bpf/offcpu.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" only bpf/only.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" pageFault bpf/pagefault.c
 
 import (
 	"bytes"
@@ -207,14 +209,21 @@ func openTimer(cpu, rate int) (int, error) {
 }
 
 // share prepares programs that use the unwinder as the gate does: the same table of
-// processes and buffer of new ones. They are loaded with what is returned.
-func (g *gate) share(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, error) {
+// processes and buffer of new ones. They measure the processes of a set, all if it is
+// nil. They are loaded with what is returned.
+func (g *gate) share(spec *ebpf.CollectionSpec, set *processSet) (*ebpf.CollectionOptions, error) {
 	if v := spec.Variables["arm64"]; v != nil {
 		if err := v.Set(runtime.GOARCH == "arm64"); err != nil {
 			return nil, fmt.Errorf("set architecture: %w", err)
 		}
 	}
 	shared := map[string]*ebpf.Map{"known": g.known, "unknown": g.objects.Unknown}
+	if set != nil {
+		shared["only"] = set.objects.Only
+		if err := spec.Variables["all_processes"].Set(false); err != nil {
+			return nil, fmt.Errorf("set processes: %w", err)
+		}
+	}
 	for name, m := range shared {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}

@@ -19,6 +19,8 @@ type metrics struct {
 	windows          prometheus.Counter
 	series           prometheus.Gauge
 	appendSeconds    prometheus.Histogram
+	pageFaults       *prometheus.CounterVec // size
+	pageFaultLost    *prometheus.CounterVec // reason
 	appendFailures   prometheus.Counter
 	symbolSeconds    prometheus.Counter
 	labelSeconds     prometheus.Counter
@@ -30,6 +32,7 @@ type metrics struct {
 	ownTables        prometheus.Gauge
 	offCPUWaits      prometheus.Counter
 	offCPUStacks     prometheus.Counter
+	offCPULost       *prometheus.CounterVec // reason
 	offCPUEvictions  *prometheus.CounterVec // table
 	offCPUSeconds    *prometheus.CounterVec // stack
 
@@ -73,8 +76,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "flameline_sample_unwind_tables_total",
 			Help: "Executables by reader of their unwind table (library, or the correction for a kind of program) and outcome: ok, error or panic.",
 		}, []string{"reader", "outcome"}),
+		pageFaults:      counters("page_faults_total", "Page faults by size: page, or large for those that made more resident.", "size"),
+		pageFaultLost:   counters("page_fault_lost_total", "Sampled page faults that were lost, or that lack their stacktrace, by reason.", "reason"),
 		offCPUWaits:     counter("off_cpu_waits_total", "Waits of threads that began: how often one left a CPU."),
 		offCPUStacks:    counter("off_cpu_stacks_total", "Waits whose stacktrace was taken."),
+		offCPULost:      counters("off_cpu_lost_stacks_total", "Stacktraces of waits that were lost, by reason; the time of these waits is divided among others. over_budget: more were chosen than may be taken at once.", "reason"),
 		offCPUEvictions: counters("off_cpu_evictions_total", "Waits for which a table had no room: threads, buffer, ledger (the wait is lost), sites (it is reported one by one).", "table"),
 		offCPUSeconds:   counters("off_cpu_seconds_total", "Off-CPU time by how its stacktrace is known: own (that of the wait), site (those of other waits at the same place), none.", "stack"),
 		appendSeconds: f.NewHistogram(prometheus.HistogramOpts{

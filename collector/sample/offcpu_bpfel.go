@@ -19,6 +19,7 @@ const (
 	offCPUMapCounts        = "counts"
 	offCPUMapDecisions     = "decisions"
 	offCPUMapKnown         = "known"
+	offCPUMapOnly          = "only"
 	offCPUMapSettings      = "settings"
 	offCPUMapSites         = "sites"
 	offCPUMapThreads       = "threads"
@@ -29,6 +30,7 @@ const (
 	offCPUProgOffCpuSwitch = "off_cpu_switch"
 	offCPUProgOffCpuUnwind = "off_cpu_unwind"
 	offCPUProgOffCpuWakeup = "off_cpu_wakeup"
+	offCPUVarAllProcesses  = "all_processes"
 	offCPUVarArm64         = "arm64"
 )
 
@@ -87,6 +89,7 @@ type offCPUMapSpecs struct {
 	Counts    *ebpf.MapSpec `ebpf:"counts"`
 	Decisions *ebpf.MapSpec `ebpf:"decisions"`
 	Known     *ebpf.MapSpec `ebpf:"known"`
+	Only      *ebpf.MapSpec `ebpf:"only"`
 	Settings  *ebpf.MapSpec `ebpf:"settings"`
 	Sites     *ebpf.MapSpec `ebpf:"sites"`
 	Threads   *ebpf.MapSpec `ebpf:"threads"`
@@ -99,7 +102,8 @@ type offCPUMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type offCPUVariableSpecs struct {
-	Arm64 *ebpf.VariableSpec `ebpf:"arm64"`
+	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
+	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
 }
 
 // offCPUObjects contains all objects after they have been loaded into the kernel.
@@ -125,6 +129,7 @@ type offCPUMaps struct {
 	Counts    *ebpf.Map `ebpf:"counts"`
 	Decisions *ebpf.Map `ebpf:"decisions"`
 	Known     *ebpf.Map `ebpf:"known"`
+	Only      *ebpf.Map `ebpf:"only"`
 	Settings  *ebpf.Map `ebpf:"settings"`
 	Sites     *ebpf.Map `ebpf:"sites"`
 	Threads   *ebpf.Map `ebpf:"threads"`
@@ -138,6 +143,7 @@ func (m *offCPUMaps) Close() error {
 		m.Counts,
 		m.Decisions,
 		m.Known,
+		m.Only,
 		m.Settings,
 		m.Sites,
 		m.Threads,
@@ -151,7 +157,8 @@ func (m *offCPUMaps) Close() error {
 //
 // It can be passed to loadOffCPUObjects or ebpf.CollectionSpec.LoadAndAssign.
 type offCPUVariables struct {
-	Arm64 *ebpf.Variable `ebpf:"arm64"`
+	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
+	Arm64        *ebpf.Variable `ebpf:"arm64"`
 }
 
 // offCPUPrograms contains all programs after they have been loaded into the kernel.

@@ -5,6 +5,7 @@ package sample
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -103,7 +104,7 @@ func TestOffCPU(t *testing.T) {
 	for i, w := range waiters {
 		commands[i] = w.build(t, t.TempDir())
 	}
-	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true, StacksPerSecond: 1000}})
+	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true, StacksPerSecond: 1000}, PIDs: []int{os.Getpid()}})
 	pids, spent, errs := make([]string, len(waiters)), make([][]float64, len(waiters)), make([]error, len(waiters))
 	var all sync.WaitGroup
 	for i := range waiters {
@@ -137,7 +138,7 @@ func TestOffCPU(t *testing.T) {
 // logOffCPU logs what the source counted.
 func logOffCPU(t *testing.T, reg *prometheus.Registry) {
 	t.Helper()
-	for _, name := range []string{"off_cpu_waits_total", "off_cpu_stacks_total", "off_cpu_evictions_total", "off_cpu_seconds_total"} {
+	for _, name := range []string{"off_cpu_waits_total", "off_cpu_stacks_total", "off_cpu_lost_stacks_total", "off_cpu_evictions_total", "off_cpu_seconds_total"} {
 		n, parts := metricSum(t, reg, name)
 		t.Logf("%s %.0f%s", name, n, parts)
 	}
@@ -148,16 +149,16 @@ func logOffCPU(t *testing.T, reg *prometheus.Registry) {
 // ended is in it.
 func TestOffCPULifetime(t *testing.T) {
 	requireKernel(t)
-	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true}})
+	m, reg, stop := startWith(t, Options{FrequencyHz: 797, OffCPU: OffCPU{Enabled: true}, PIDs: []int{os.Getpid()}})
 	scripts := []string{
 		"import time\nfor i in range(30): time.sleep(.1)",
 		"import time\nfor i in range(20000): time.sleep(.0001)",
 		"import time\ntime.sleep(4)",
-		"import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass",
+		"import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end:\n  until = time.monotonic() + .004\n  while time.monotonic() < until: pass\n  time.sleep(.012)",
 	}
 	type life struct {
 		pid       string
-		wall, cpu float64
+		wall, cpu float64 // ns; cpu is what the kernel accounts to the process
 	}
 	lives := make([]life, len(scripts))
 	var all sync.WaitGroup
@@ -180,10 +181,44 @@ func TestOffCPULifetime(t *testing.T) {
 	logOffCPU(t, reg)
 	for i, l := range lives {
 		ss := m.stacksOf(offCPUKind, "pid", l.pid)
-		off := sum(ss, nil)
-		queued := sum(ss, func(s stack) bool { return s.functions[0] == "[run queue]" })
-		t.Logf("%q: lifetime %.3f s, CPU %.3f s, off-CPU %.3f s (run queue %.3f s): %+.2f %%",
-			scripts[i], l.wall/1e9, l.cpu/1e9, off/1e9, queued/1e9, 100*((off+l.cpu)/l.wall-1))
-		assert.InEpsilon(t, l.wall, off+l.cpu, 0.03, scripts[i])
+		off, on := sum(ss, nil), sum(m.stacks("pid", l.pid), nil)
+		queued := sum(ss, func(s stack) bool { return s.functions[0] == runQueue.lines[0].function })
+		t.Logf("%q: lifetime %.3f s, on-CPU %.3f s (accounted %.3f s), off-CPU %.3f s (run queue %.3f s): %+.2f %%",
+			scripts[i], l.wall/1e9, on/1e9, l.cpu/1e9, off/1e9, queued/1e9, 100*((off+on)/l.wall-1))
+		assert.InEpsilon(t, l.wall, off+on, 0.03, scripts[i])
+	}
+}
+
+// TestOffCPURunQueue checks the time that a thread waits for a CPU against what the kernel
+// accounts, for three threads that share one CPU.
+func TestOffCPURunQueue(t *testing.T) {
+	requireKernel(t)
+	taskset := requireTool(t, "taskset", "util-linux")
+	m, _, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true}, PIDs: []int{os.Getpid()}})
+	const script = "import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass\nprint(open('/proc/self/schedstat').read())"
+	type result struct {
+		pid    string
+		queued float64 // ns
+	}
+	results := make([]result, 3)
+	var all sync.WaitGroup
+	for i := range results {
+		all.Go(func() {
+			cmd := exec.CommandContext(t.Context(), taskset, "-c", "0", "/usr/bin/python3", "-c", script)
+			out, err := cmd.Output()
+			if !assert.NoError(t, err) {
+				return
+			}
+			results[i].pid = strconv.Itoa(cmd.Process.Pid)
+			_, err = fmt.Sscan(strings.Fields(string(out))[1], &results[i].queued)
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	stop()
+	for _, r := range results {
+		got := sum(m.stacksOf(offCPUKind, "pid", r.pid), func(s stack) bool { return s.functions[0] == runQueue.lines[0].function })
+		t.Logf("run queue %.3f s, accounted %.3f s: %+.2f %%", got/1e9, r.queued/1e9, 100*(got/r.queued-1))
+		assert.InEpsilon(t, r.queued, got, 0.03)
 	}
 }

@@ -49,7 +49,7 @@ const (
 	waitPoll = 100 * time.Millisecond // how often ended waits are read
 	adaption = time.Second            // how often the share of unwound waits is adapted
 
-	firstGenerosity = 64 << 8
+	firstGenerosity = 256 << 8
 	mostGenerosity  = 1 << 32
 	leastGenerosity = 1
 )
@@ -69,6 +69,8 @@ type offCPU struct {
 
 	settings waitSettings
 	counts   [numWaitCounters]uint64
+	chosen   uint64    // stacktraces in this window, those over the budget too
+	since    time.Time // begin of this window
 
 	stop    chan struct{}
 	running sync.WaitGroup
@@ -90,14 +92,20 @@ func offCPUSupported() error {
 	if least := oldestOffCPUKernel; major < least[0] || major == least[0] && minor < least[1] {
 		return fmt.Errorf("%w: kernel %d.%d is too old for off-CPU time, %d.%d or newer is needed", ErrUnsupported, major, minor, least[0], least[1])
 	}
+	return typeInformation("off-CPU time")
+}
+
+// typeInformation returns an error if the kernel's types are not known, which attaching to
+// tracepoints needs.
+func typeInformation(purpose string) error {
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		return fmt.Errorf("%w: off-CPU time needs the kernel's type information (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: %s: the kernel has no type information (CONFIG_DEBUG_INFO_BTF): %w", ErrUnsupported, purpose, err)
 	}
 	return nil
 }
 
 // openOffCPU loads what measures waits. Nothing is attached yet.
-func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, o Options, m *metrics) (c *offCPU, err error) {
+func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, set *processSet, o Options, m *metrics) (c *offCPU, err error) {
 	if err := offCPUSupported(); err != nil {
 		return nil, err
 	}
@@ -117,7 +125,7 @@ func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, o Options, m *me
 	if err != nil {
 		return nil, fmt.Errorf("read off-CPU programs: %w", err)
 	}
-	shared, err := g.share(spec)
+	shared, err := g.share(spec, set)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +150,7 @@ func (c *offCPU) start() error {
 		// Twice the rate that generosity aims at, for what it cannot foresee.
 		Gap: uint64(time.Second) / uint64(2*c.perCPU),
 	}
-	c.ledger.before = c.settings.Window
+	c.ledger.before, c.since = c.settings.Window, time.Now()
 	if err := c.set(); err != nil {
 		return err
 	}
@@ -220,6 +228,7 @@ func (c *offCPU) run() {
 
 // snapshot ends the window that a time is in.
 func (c *offCPU) snapshot(in time.Time) {
+	c.aim()
 	c.settings.Window = uint64(times.GetKTime())
 	s := snapshot{start: windowStart(in.UnixNano(), c.interval), end: c.settings.Window, sites: map[site]waited{}}
 	if err := c.set(); err != nil {
@@ -265,8 +274,7 @@ func eachBatch[K, V any](
 	}
 }
 
-// adapt counts, and changes generosity so that the unwinder is called as often as is
-// wanted.
+// adapt counts, and lowers generosity if far more waits are chosen than may be unwound.
 func (c *offCPU) adapt() {
 	var n [numWaitCounters]uint64
 	for i := range numWaitCounters {
@@ -286,24 +294,31 @@ func (c *offCPU) adapt() {
 	for table, count := range map[string]waitCounter{"threads": countNoThread, "sites": countNoSite, "buffer": countWaitsLost} {
 		c.metrics.offCPUEvictions.WithLabelValues(table).Add(float64(n[count]))
 	}
-	c.metrics.lost.WithLabelValues("new_process_buffer_full").Add(float64(n[countNewProcessLost]))
-	c.metrics.lost.WithLabelValues("unwinder").Add(float64(n[countStacksNotPassed]))
+	c.metrics.offCPULost.WithLabelValues("new_process_buffer_full").Add(float64(n[countNewProcessLost]))
+	c.metrics.offCPULost.WithLabelValues("unwinder").Add(float64(n[countStacksNotPassed]))
+	c.metrics.offCPULost.WithLabelValues("over_budget").Add(float64(n[countOverBudget]))
 
-	wanted := float64(c.perCPU * runtime.NumCPU())
-	rate := float64(n[countStacks]+n[countOverBudget]) / adaption.Seconds()
-	g := float64(c.settings.Generosity)
-	switch {
-	case rate > wanted:
-		g *= max(wanted/rate, 0.25)
-	case rate < 0.7*wanted:
-		g *= 1.5
-	}
-	if g := uint64(min(max(g, leastGenerosity), mostGenerosity)); g != c.settings.Generosity {
-		c.settings.Generosity = g
+	c.chosen += n[countStacks] + n[countOverBudget]
+	if n[countOverBudget] > n[countStacks] {
+		c.settings.Generosity = max(c.settings.Generosity/2, leastGenerosity)
 		if err := c.set(); err != nil {
-			c.log.Warn("adapt", "err", err)
+			c.log.Warn("adapt off-CPU programs", "err", err)
 		}
 	}
+}
+
+// aim sets generosity for the next window: a site's first waits are unwound more often
+// than later ones, so that rates are compared by the window.
+func (c *offCPU) aim() {
+	rate := float64(c.chosen) / max(time.Since(c.since).Seconds(), 0.1)
+	c.chosen, c.since = 0, time.Now()
+	wanted := float64(c.perCPU * runtime.NumCPU())
+	change := min(max(wanted/max(rate, 1), 0.1), 2)
+	g := float64(c.settings.Generosity)
+	if rate > wanted || rate < 0.7*wanted {
+		g *= change
+	}
+	c.settings.Generosity = uint64(min(max(g, leastGenerosity), mostGenerosity))
 }
 
 // due returns the windows that have ended before now less the lateness.

@@ -72,6 +72,16 @@ type Options struct {
 	// and off_cpu:blocks:count::, in the same windows.
 	OffCPU OffCPU
 
+	// PageFaults adds profiles of the memory that functions make resident,
+	// page_faults:page_faults:bytes::, and of processes that the kernel kills for lack of
+	// memory, oom:kills:count:: with oom:page_faults:bytes:: so far.
+	PageFaults PageFaults
+
+	// PIDs are the processes that OffCPU and PageFaults are about, with those that they
+	// start while the Source runs; nil means all. Of this process itself only the
+	// processes that it starts are measured. CPU samples are of all processes.
+	PIDs []int
+
 	// Threads gives each thread a series of its own, with the labels
 	// LabelThreadID and LabelThreadName. It is meant for recordings of a few
 	// processes.
@@ -93,6 +103,11 @@ type OffCPU struct {
 	// taken, on the average; 0 is DefaultOffCPUStacks. Where there are fewer waits, all
 	// of them are taken.
 	StacksPerSecond int
+}
+
+// PageFaults configures the profiles of memory that becomes resident.
+type PageFaults struct {
+	Enabled bool
 }
 
 // withDefaults fills in what was left out and reports what cannot work.
@@ -122,6 +137,19 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("sample options: interval %v is not a whole number of milliseconds of at least %v", o.Interval, minInterval)
 	}
 	return o, nil
+}
+
+// measures reports whether there are profiles besides those of CPU samples.
+func (o Options) measures() bool { return o.OffCPU.Enabled || o.PageFaults.Enabled }
+
+// bufferRate is the number of the longest stacktraces per second and CPU that the
+// unwinder's buffer has room for. Those of waits come in bursts, but are of usual length.
+func (o Options) bufferRate() int {
+	n := o.FrequencyHz
+	if o.OffCPU.Enabled {
+		n += o.OffCPU.StacksPerSecond / 4
+	}
+	return n
 }
 
 // period is the CPU time in nanoseconds that one sample stands for.

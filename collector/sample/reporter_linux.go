@@ -32,7 +32,8 @@ type sink struct {
 	binaries  *binaries
 	threads   bool // a series for each thread
 
-	offCPU *offCPU // nil if off-CPU time is not measured
+	offCPU     *offCPU     // nil if off-CPU time is not measured
+	pageFaults *pageFaults // nil if page faults are not
 
 	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
@@ -66,9 +67,12 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 	if s.threads && !left {
 		e.labels = threadLabels(e.labels, meta)
 	}
+	// Waits and page faults are left out once they are divided among stacktraces.
 	switch origin := s.originOf(meta); {
-	case origin == originOffCPU: // which has to know also those that are left out
-		s.offCPU.ledger.addStack(uint32(meta.TID), s.reporting.ktime, e)
+	case origin == originOffCPU:
+		s.offCPU.ledger.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
+	case origin == originPageFaults:
+		s.pageFaults.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
 	case !left:
 		s.aggregate.add(e)
 	}
@@ -90,6 +94,8 @@ func (s *sink) originOf(meta *samples.TraceEventMeta) origin {
 		return s.reporting.origin
 	case s.offCPU != nil && meta.ProfileType == &s.offCPU.entry.kind:
 		return originOffCPU
+	case s.pageFaults != nil && meta.ProfileType == &s.pageFaults.entry.kind:
+		return originPageFaults
 	}
 	return originCPU
 }

@@ -34,7 +34,9 @@ type Source struct {
 	log     *slog.Logger
 	metrics *metrics
 	gate    *gate
-	offCPU  *offCPU // nil if off-CPU time is not measured
+	only    *processSet // nil if all processes are measured
+	offCPU  *offCPU     // nil if off-CPU time is not measured
+	faults  *pageFaults // nil if page faults are not measured
 	tracer  *tracer.Tracer
 	jit     *jitCode // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
@@ -176,9 +178,9 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		ExecutableReporter: s.sink,
 		TraceReporter:      s.sink,
 		Intervals:          s.intervals,
-		SamplesPerSecond:   s.options.FrequencyHz,
+		SamplesPerSecond:   s.options.bufferRate(),
 		FilterIdleFrames:   true,
-		LoadProbe:          s.options.OffCPU.Enabled && needsProbeChain(),
+		LoadProbe:          s.options.measures() && needsProbeChain(),
 		KernelVersionCheck: true,
 		// Not used, but 0 of 100 would mean never.
 		ProbabilisticInterval:  time.Minute,
@@ -203,11 +205,22 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
 		return err
 	}
+	if s.options.measures() && s.options.PIDs != nil {
+		if s.only, err = openProcessSet(s.options.PIDs); err != nil {
+			return err
+		}
+	}
 	if s.options.OffCPU.Enabled {
-		if s.offCPU, err = openOffCPU(ctx, s.tracer, s.gate, s.options, s.metrics); err != nil {
+		if s.offCPU, err = openOffCPU(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
 			return err
 		}
 		s.sink.offCPU = s.offCPU
+	}
+	if s.options.PageFaults.Enabled {
+		if s.faults, err = openPageFaults(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
+			return err
+		}
+		s.sink.pageFaults = s.faults
 	}
 	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
@@ -259,6 +272,11 @@ func (s *Source) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.faults != nil {
+		if err := s.faults.start(); err != nil {
+			return err
+		}
+	}
 	return s.gate.start()
 }
 
@@ -275,6 +293,8 @@ func (s *Source) abandon() {
 	s.cancelUnwinder()
 	s.cancelDelivery()
 	s.offCPU.free()
+	s.faults.free()
+	s.only.free()
 	if s.gate != nil {
 		s.gate.Close()
 	}
@@ -295,8 +315,9 @@ func (s *Source) Done() <-chan struct{} { return s.done }
 func (s *Source) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
+		err = errors.Join(s.offCPU.detach(), s.faults.detach())
 		s.countGate()
-		err = errors.Join(s.offCPU.detach(), s.gate.Close())
+		err = errors.Join(err, s.gate.Close())
 		// What was sampled before is still on its way.
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
@@ -311,6 +332,8 @@ func (s *Source) Close() error {
 		s.cancelDelivery()
 		<-s.delivery.done
 		s.offCPU.free()
+		s.faults.free()
+		s.only.free()
 		s.sink.binaries.close()
 	})
 	return err
@@ -434,6 +457,22 @@ func (s *Source) readUnknown() {
 	}
 }
 
+// follow looks for CPUs that came online.
+func (s *Source) follow() {
+	starts := []func() error{s.gate.start}
+	if s.offCPU != nil {
+		starts = append(starts, s.offCPU.events.start)
+	}
+	if s.faults != nil {
+		starts = append(starts, s.faults.events.start)
+	}
+	for _, start := range starts {
+		if err := start(); err != nil {
+			s.log.Warn("look for CPUs that came online", "err", err)
+		}
+	}
+}
+
 // collect names native frames of windows that are over and puts them into the
 // delivery, until handled is closed.
 func (s *Source) collect() {
@@ -449,21 +488,14 @@ func (s *Source) collect() {
 	for {
 		select {
 		case <-s.handled:
-			s.delivery.put(c.windows(append(a.rest(), s.offCPU.rest()...)))
+			s.delivery.put(c.windows(slices.Concat(a.rest(), s.offCPU.rest(), s.faults.rest())))
 			return
 		case <-timer.C:
 			now := time.Now()
-			s.delivery.put(c.windows(append(a.due(now), s.offCPU.due(now)...)))
+			s.delivery.put(c.windows(slices.Concat(a.due(now), s.offCPU.due(now), s.faults.due(now))))
 			c.frames.age(now)
 			s.countGate()
-			if err := s.gate.start(); err != nil {
-				s.log.Warn("look for CPUs that came online", "err", err)
-			}
-			if s.offCPU != nil {
-				if err := s.offCPU.events.start(); err != nil {
-					s.log.Warn("look for CPUs that came online", "err", err)
-				}
-			}
+			s.follow()
 			timer.Reset(time.Until(a.next(now)))
 		}
 	}

@@ -5,7 +5,6 @@ package sample
 import (
 	"hash/maphash"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -17,7 +16,8 @@ import (
 type waitState uint32
 
 const (
-	stateRunnable waitState = iota // it was preempted, has yielded, or is new
+	stateRunnable waitState = iota // it was preempted, or has yielded
+	stateNew                       // it never ran; there is no stacktrace
 	stateInterruptible
 	stateUninterruptible
 	stateIO // accounted by the kernel as a wait for a block device
@@ -28,13 +28,13 @@ const (
 // A site is a thread and the place where it left user space: struct site in bpf/offcpu.c.
 type site struct {
 	TID, PID uint32
-	IP, SP   uint64 // 0 if not known
+	IP, SP   uint64 // if it was in a system call
 	Syscall  int32  // negative if it was in none
 	State    waitState
 }
 
-// fresh reports whether it is where a thread waits for a CPU for the first time.
-func (s site) fresh() bool { return s.State == stateRunnable && s.IP == 0 }
+// queued reports whether a thread that is off the CPU there waits for one all the time.
+func (s site) queued() bool { return s.State <= stateNew }
 
 // waitClasses is the number of classes of durations.
 const waitClasses = 6
@@ -105,7 +105,6 @@ type cause struct {
 	state     waitState
 	syscall   int32
 	unsampled bool // the stacktrace is not known
-	fresh     bool // of a new thread, which has no stack yet
 }
 
 // A waitPart is the part of a wait before or after the thread became runnable.
@@ -120,7 +119,6 @@ const (
 // Bounds of a ledger.
 const (
 	maxEnded      = 1 << 18 // ended waits between two windows
-	maxWaitStacks = 1 << 16 // stacktraces between two windows
 	maxSiteStacks = 1 << 13 // sites in each of two generations
 )
 
@@ -131,22 +129,15 @@ type ledger struct {
 	metrics *metrics
 	seed    maphash.Seed
 
-	mu     sync.Mutex
-	ended  []endedWait
-	stacks map[uint32][]waitStack // by TID, the oldest first
-	held   int                    // in stacks
+	stacks eventStacks
+
+	mu    sync.Mutex
+	ended []endedWait
 
 	// Of the goroutine that calls window:
 	open       map[uint32]openWait  // by TID
 	young, old map[classSite]*event // the last stacktrace of a site and class
 	before     uint64               // end of the last window
-}
-
-// A waitStack is the stacktrace of a wait and when it was taken, just after the wait
-// began.
-type waitStack struct {
-	time  uint64 // CLOCK_MONOTONIC, ns
-	event *event
 }
 
 // An openWait is one that had not ended at the end of a window.
@@ -159,7 +150,7 @@ type openWait struct {
 func newLedger(t Labeler, m *metrics) *ledger {
 	return &ledger{
 		targets: t, metrics: m, seed: maphash.MakeSeed(),
-		stacks: map[uint32][]waitStack{}, open: map[uint32]openWait{},
+		stacks: newEventStacks(m.offCPULost), open: map[uint32]openWait{},
 		young: map[classSite]*event{}, old: map[classSite]*event{},
 	}
 }
@@ -175,18 +166,6 @@ func (l *ledger) addEnded(e endedWait) {
 	l.ended = append(l.ended, e)
 }
 
-// addStack takes the stacktrace of a thread's wait.
-func (l *ledger) addStack(tid uint32, time uint64, e event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held >= maxWaitStacks {
-		l.metrics.lost.WithLabelValues("queue_full").Inc()
-		return
-	}
-	l.held++
-	l.stacks[tid] = append(l.stacks[tid], waitStack{time, &e})
-}
-
 // window returns the off-CPU time between the last snapshot and this one. Snapshots are
 // passed in their order.
 func (l *ledger) window(s snapshot) *tally {
@@ -200,16 +179,15 @@ func (l *ledger) window(s snapshot) *tally {
 		}
 	}
 	l.ended = later
-	stacks := l.stacks
-	l.stacks, l.held = map[uint32][]waitStack{}, 0
 	l.mu.Unlock()
+	stacks := l.stacks.take()
 
 	d := newDivision(l, s.start)
 	open := make(map[uint32]openWait, len(s.off))
 	for _, e := range ended {
 		o := l.openOf(e.Wait)
 		if o.stack == nil && e.Wait.Weight > 0 {
-			o.stack = stackOf(stacks[e.Wait.At.TID], e.Wait.Out, e.In)
+			o.stack = stacks.of(e.Wait.At.TID, e.Wait.Out, e.In)
 		}
 		d.credit(e.Wait, o, e.In)
 		if was, ok := l.open[e.Wait.At.TID]; ok && was.out == e.Wait.Out {
@@ -222,7 +200,7 @@ func (l *ledger) window(s snapshot) *tally {
 		}
 		o := l.openOf(w)
 		if o.stack == nil && w.Weight > 0 {
-			o.stack = stackOf(stacks[w.At.TID], w.Out, s.end)
+			o.stack = stacks.of(w.At.TID, w.Out, s.end)
 		}
 		d.credit(w, o, s.end)
 		o.until, o.missing = s.end, false
@@ -244,7 +222,7 @@ func (l *ledger) window(s snapshot) *tally {
 	}
 	d.divide()
 	l.remember(d)
-	l.keep(stacks)
+	l.stacks.giveBack(stacks, l.before)
 	l.before = s.end
 	return d.tally
 }
@@ -255,30 +233,6 @@ func (l *ledger) openOf(w offThread) openWait {
 		return o
 	}
 	return openWait{out: w.Out, until: w.Out}
-}
-
-// stackOf returns the stacktrace that was taken in a wait.
-func stackOf(stacks []waitStack, out, in uint64) *event {
-	for _, s := range stacks {
-		if s.time >= out && s.time <= in {
-			return s.event
-		}
-	}
-	return nil
-}
-
-// keep gives back the stacktraces of this window, whose waits may be reported in the next
-// one.
-func (l *ledger) keep(stacks map[uint32][]waitStack) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for tid, list := range stacks {
-		list = slices.DeleteFunc(list, func(s waitStack) bool { return s.time < l.before })
-		if len(list) > 0 {
-			l.stacks[tid] = append(list, l.stacks[tid]...)
-			l.held += len(list)
-		}
-	}
 }
 
 // remember notes the last stacktrace of each site.
@@ -342,7 +296,7 @@ func (d *division) pool(at classSite) *pool {
 // counts in the window in which it is credited first.
 func (d *division) credit(w offThread, o openWait, until uint64) {
 	woken := until
-	if w.At.State == stateRunnable {
+	if w.At.queued() {
 		woken = w.Out
 	} else if w.Woken != 0 {
 		woken = min(w.Woken, until)
@@ -382,7 +336,7 @@ func (d *division) divide() {
 	for at, p := range d.pools {
 		any := classSite{at.site, anyClass}
 		switch {
-		case at.fresh():
+		case at.State == stateNew:
 		case d.shares[at] != nil:
 			d.among(d.shares[at], at.site, *p)
 			continue
@@ -448,14 +402,11 @@ func (d *division) labelsOf(pid uint32) labels.Labels {
 // put adds the two parts of waits with one stacktrace. Waits count where the thread was
 // blocked; those of a thread that was runnable all the time count as waits for a CPU.
 func (d *division) put(stack *event, at site, known string, unsampled bool, p pool) {
-	if stack.labels.IsEmpty() {
-		return // a process that is left out
-	}
 	total := p.Blocked + p.Queued
 	d.ledger.metrics.offCPUSeconds.WithLabelValues(known).Add(float64(total) / 1e9)
 	c := cause{part: partBlocked, state: at.State, syscall: at.Syscall, unsampled: unsampled}
-	if at.State == stateRunnable {
-		c.part, c.fresh = partQueued, at.fresh()
+	if at.queued() {
+		c.part = partQueued
 		d.add(stack, c, values{total, p.Waits})
 		return
 	}

@@ -63,7 +63,7 @@ func TestLedgerCrossing(t *testing.T) {
 	l := newLedger(pidNames{}, newMetrics(nil))
 	l.before = 1000
 	w := offThread{Out: 1500, At: blockedAt(5), Weight: 256}
-	l.addStack(5, 1501, stackNamed("f"))
+	l.stacks.add(5, 1501, stackNamed("f"))
 	got := sumsOf(l.window(snapshot{end: 2000, off: []offThread{w}}))
 	require.Equal(t, sums{"f": {partBlocked: {500, 1}}}, got)
 	got = sumsOf(l.window(snapshot{end: 3000, off: []offThread{w}}))
@@ -83,7 +83,7 @@ func TestLedgerCrossing(t *testing.T) {
 func TestLedgerRace(t *testing.T) {
 	l := newLedger(pidNames{}, newMetrics(nil))
 	w := offThread{Out: 500, At: blockedAt(5), Weight: 256}
-	l.addStack(5, 501, stackNamed("f"))
+	l.stacks.add(5, 501, stackNamed("f"))
 	require.Equal(t, sums{"f": {partBlocked: {500, 1}}}, sumsOf(l.window(snapshot{end: 1000, off: []offThread{w}})))
 	w.Woken = 2001
 	l.addEnded(endedWait{Wait: w, In: 2001})
@@ -97,7 +97,7 @@ func TestLedgerRace(t *testing.T) {
 func TestLedgerDivides(t *testing.T) {
 	l := newLedger(pidNames{}, newMetrics(nil))
 	ended := func(tid uint32, out, in uint64, weight uint32, name string) {
-		l.addStack(tid, out, stackNamed(name))
+		l.stacks.add(tid, out, stackNamed(name))
 		l.addEnded(endedWait{Wait: offThread{Out: out, Woken: in, At: blockedAt(tid), Weight: weight}, In: in})
 	}
 	ended(5, 100, 200, 256, "short")
@@ -125,7 +125,7 @@ func TestLedgerRunnable(t *testing.T) {
 	l := newLedger(pidNames{}, newMetrics(nil))
 	at := blockedAt(5)
 	at.State = stateRunnable
-	l.addStack(5, 100, stackNamed("f"))
+	l.stacks.add(5, 100, stackNamed("f"))
 	l.addEnded(endedWait{Wait: offThread{Out: 100, Woken: 100, At: at, Weight: 256}, In: 160})
 	got := sumsOf(l.window(snapshot{end: 1000, sites: map[site]waited{at: pooled(20, pool{0, 40, 2})}}))
 	require.Equal(t, sums{"f": {partQueued: {100, 3}}}, got)
@@ -157,7 +157,7 @@ func TestLedgerUnbiased(t *testing.T) {
 					took := uint64(1000 * (µs + random.IntN(µs)))
 					p := min(1, 6/float64(n+1))
 					if random.Float64() < p {
-						l.addStack(5, now, stackNamed(name))
+						l.stacks.add(5, now, stackNamed(name))
 						l.addEnded(endedWait{Wait: offThread{Out: now, Woken: now + took, At: blockedAt(5), Weight: uint32(256 / p)}, In: now + took})
 					} else {
 						rest.ByClass[classOf(took)].add(pool{int64(took), 0, 1})

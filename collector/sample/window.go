@@ -33,6 +33,10 @@ type values [2]int64
 var (
 	cpuKind    = &profileKind{name: profileName, values: []valueKind{{"cpu", "nanoseconds"}}}
 	offCPUKind = &profileKind{name: "off_cpu", values: []valueKind{{"off_cpu", "nanoseconds"}, {"blocks", "count"}}}
+	// pageFaultKind has the bytes that became resident, oomKind the processes that were
+	// killed for lack of memory, with the bytes of their page faults so far.
+	pageFaultKind = &profileKind{name: "page_faults", values: []valueKind{{"page_faults", "bytes"}}}
+	oomKind       = &profileKind{name: "oom", values: []valueKind{{"kills", "count"}, {"page_faults", "bytes"}}}
 )
 
 // windowStart returns the start s of the window (s, s+interval] that a time

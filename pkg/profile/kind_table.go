@@ -111,7 +111,6 @@ var sampleKinds = map[string]kind{
 	"cuda":    flow,
 
 	// This repository's sampler: collector/sample/window.go. off_cpu is above.
-	"blocks":      flow, // waits
 	"page_faults": flow, // bytes that became resident
 	"kills":       flow, // for lack of memory
 }

@@ -18,6 +18,7 @@
 // The tracepoint decides, and the event of the context switch, which follows on
 // the same CPU, calls the unwinder: only programs for perf events may.
 
+#include "only.h"
 #include "unwind.h"
 
 #include <bpf/bpf_core_read.h>
@@ -28,7 +29,12 @@
 #define TASK_STOPPED_OR_TRACED 0xc
 #define TASK_DEAD 0x80 // of a thread that leaves a CPU for the last time
 
-#define SECOND 1000000000ULL // ns
+// How many waits of a site in a window are looked at while the unwinder does not
+// know the process.
+#define NEW_PROCESS_STACKS 2
+#define NEW_PROCESS_GAPS 4 // and how many times rarer they are at most
+
+#define CREDIT 2000000000ULL // ns
 
 // Read by Go; its order is that of type waitCounter there.
 enum counter {
@@ -45,7 +51,8 @@ enum counter {
 
 // Why a thread left the CPU. Read by Go; its order is that of type waitState there.
 enum state {
-	STATE_RUNNABLE, // it was preempted, has yielded, or is new
+	STATE_RUNNABLE, // it was preempted, or has yielded
+	STATE_NEW,      // it never ran; there is no stacktrace
 	STATE_INTERRUPTIBLE,
 	STATE_UNINTERRUPTIBLE,
 	STATE_IO, // the kernel accounts the wait as one for a block device
@@ -56,7 +63,7 @@ enum state {
 // The same layout as the Go type site.
 struct site {
 	__u32 tid, pid;
-	__u64 ip, sp; // where the thread was in user space; 0 if not known
+	__u64 ip, sp;  // where the thread was in user space, if it was in a system call
 	__s32 syscall; // negative if it was in none
 	__u32 state;
 };
@@ -100,13 +107,19 @@ struct ended {
 struct settings {
 	__u64 window;     // CLOCK_MONOTONIC, ns: begin of the window
 	__u64 generosity; // 256 times the number of a site's first waits that are all unwound
-	__u64 gap;        // ns between two stacktraces of a CPU on the average, at most a second's at once
+	__u64 gap;        // ns between two stacktraces of a CPU on the average
+};
+
+// How many stacktraces may be taken at once.
+struct credit {
+	__u64 last; // CLOCK_MONOTONIC, ns: left was counted up
+	__u64 left; // ns: times the gap between two
 };
 
 struct decision {
-	__u32 tid; // that is to be unwound; 0 for none
+	__u32 tid;  // that is to be unwound; 0 for none
 	__u32 padding;
-	__u64 last, credit; // ns: when credit was counted up, and for how many gaps it is
+	struct credit usual, unknown; // of processes that the unwinder knows, and others
 };
 
 // task_struct has only the fields used here; where they are is found out when the
@@ -181,21 +194,20 @@ static __always_inline __u64 kernel_u64(const void *at)
 	return v;
 }
 
-// locate fills in where the current thread left user space.
+// locate fills in where the current thread left user space. A thread that was
+// preempted, or waits for a page, may have been at any instruction; a site for each
+// of them would have one wait.
 static __always_inline void locate(struct site *at)
 {
 	const char *regs = (const char *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	if (!regs)
+	at->syscall = -1;
+	if (!regs || at->state == STATE_RUNNABLE)
 		return;
-	if (arm64) {
-		at->sp = kernel_u64(regs + 248);
-		at->ip = kernel_u64(regs + 256);
-		at->syscall = (__s32)kernel_u64(regs + 280); // pt_regs.syscallno
-	} else {
-		at->syscall = (__s32)kernel_u64(regs + 120); // pt_regs.orig_ax
-		at->ip = kernel_u64(regs + 128);
-		at->sp = kernel_u64(regs + 152);
-	}
+	at->syscall = (__s32)kernel_u64(regs + (arm64 ? 280 : 120)); // pt_regs.syscallno, .orig_ax
+	if (at->syscall < 0)
+		return;
+	at->sp = kernel_u64(regs + (arm64 ? 248 : 152));
+	at->ip = kernel_u64(regs + (arm64 ? 256 : 128));
 }
 
 static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
@@ -212,15 +224,15 @@ static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
 }
 
 // affordable reports whether this CPU may unwind once more.
-static __always_inline int affordable(struct decision *d, __u64 gap, __u64 now)
+static __always_inline int affordable(struct credit *c, __u64 gap, __u64 now)
 {
-	d->credit += now - d->last;
-	d->last = now;
-	if (d->credit > SECOND)
-		d->credit = SECOND;
-	if (d->credit < gap)
+	c->left += now - c->last;
+	c->last = now;
+	if (c->left > CREDIT)
+		c->left = CREDIT;
+	if (c->left < gap)
 		return 0;
-	d->credit -= gap;
+	c->left -= gap;
 	return 1;
 }
 
@@ -238,7 +250,13 @@ static __always_inline __u32 choose(struct decision *d, __u64 n, __u64 now)
 			return 0;
 		weight = (share << 8) / (s->generosity | 1);
 	}
-	if (!affordable(d, s->gap, now)) {
+	// While the unwinder does not know the process, its stacktraces differ little
+	// within a site, and cost user space more.
+	__u64 id = bpf_get_current_pid_tgid();
+	int known_process = is_known(id, 0);
+	if (!known_process && n > NEW_PROCESS_STACKS)
+		return 0;
+	if (!(known_process ? affordable(&d->usual, s->gap, now) : affordable(&d->unknown, s->gap * NEW_PROCESS_GAPS, now))) {
 		count(COUNT_OVER_BUDGET);
 		return 0;
 	}
@@ -253,6 +271,8 @@ static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 
 		bpf_map_delete_elem(&threads, &tid);
 		return;
 	}
+	if (!is_measured(t->tgid))
+		return;
 	struct thread wait = {.out = now, .at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)}};
 	locate(&wait.at);
 	count(COUNT_WAITS);
@@ -309,7 +329,7 @@ static __always_inline void arrive(__u32 tid, __u64 now)
 		return;
 	struct thread wait = *t;
 	t->out = 0;
-	if (wait.at.state == STATE_RUNNABLE)
+	if (wait.at.state <= STATE_NEW)
 		wait.woken = wait.out;
 	else if (!wait.woken)
 		wait.woken = now;
@@ -367,13 +387,13 @@ int off_cpu_new(__u64 *ctx)
 {
 	struct task_struct *p = (void *)ctx[0];
 	__u32 tid = p->pid;
-	if (p->flags & PF_KTHREAD)
+	if (p->flags & PF_KTHREAD || !is_measured(p->tgid))
 		return 0;
 	__u64 now = bpf_ktime_get_ns();
 	struct thread wait = {
 		.out = now,
 		.woken = now,
-		.at = {.tid = tid, .pid = p->tgid, .syscall = -1, .state = STATE_RUNNABLE},
+		.at = {.tid = tid, .pid = p->tgid, .syscall = -1, .state = STATE_NEW},
 	};
 	if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY))
 		count(COUNT_NO_THREAD);
