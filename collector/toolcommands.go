@@ -149,6 +149,9 @@ func (t *toolCommands) command(name string) func(ctx context.Context, stdout, st
 func (t *toolCommands) runConvert(ctx context.Context, stdout, stderr io.Writer) error {
 	read, end := t.reading(stderr)
 	defer end()
+	if f, ok := t.stdin.(*os.File); ok && t.in == "-" && isatty.IsTerminal(f.Fd()) {
+		return &tools.UsageError{Err: errors.New("convert: no file, and the standard input is a terminal")}
+	}
 	p := &read.Perf
 	if t.all {
 		p.Kernel, p.JIT = true, true
@@ -247,6 +250,12 @@ func (t *toolCommands) output(stdout io.Writer) tools.Output {
 // reading returns how files are read, and a function to call at the end. What was read
 // is shown on a terminal, once a second.
 func (t *toolCommands) reading(stderr io.Writer) (tools.ReadOptions, func()) {
+	// kingpin gives an argument that is a dash as an empty one.
+	for _, name := range append(pointers(t.files), &t.in, &t.sides[0], &t.sides[1]) {
+		if *name == "" {
+			*name = "-"
+		}
+	}
 	o := t.read
 	o.Stdin = t.stdin
 	if !isTerminal(stderr) {
@@ -265,6 +274,13 @@ func (t *toolCommands) reading(stderr io.Writer) (tools.ReadOptions, func()) {
 			fmt.Fprintf(stderr, "\r%30s\r", "")
 		}
 	}
+}
+
+func pointers(s []string) (out []*string) {
+	for i := range s {
+		out = append(out, &s[i])
+	}
+	return out
 }
 
 func noteTo(stderr io.Writer) func(string) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -68,6 +69,9 @@ type Notes struct {
 	Incomplete int
 }
 
+// stackBits is the binary logarithm of the stacktraces whose nodes are remembered.
+const stackBits = 16
+
 // maxOtherEvents bounds the events that Notes names.
 const maxOtherEvents = 32
 
@@ -107,7 +111,13 @@ type perfReader struct {
 	periods bool
 	notes   Notes
 	line    int
-	cache   *lineCache
+	cache   *symbolCache
+
+	known []int32 // nodes by a hash of their stacktrace, each the last one with this hash
+
+	modules    []module
+	moduleIDs  map[string]int32
+	lastModule int32
 
 	// The open sample. As in the script, a sample whose empty line is missing goes on
 	// under the next sample's command.
@@ -126,7 +136,7 @@ func newPerfReader(o Options) *perfReader {
 	if o.MaxCalls <= 0 {
 		o.MaxCalls = DefaultMaxCalls
 	}
-	return &perfReader{o: o, tree: profile.NewBuilder(1 << 10), names: map[string]int32{}, nodes: 1, cache: newLineCache()}
+	return &perfReader{o: o, tree: profile.NewBuilder(1 << 10), names: map[string]int32{}, nodes: 1, cache: newSymbolCache(), known: make([]int32, 1<<stackBits), moduleIDs: map[string]int32{}}
 }
 
 // read takes a line without its line end.
@@ -142,35 +152,46 @@ func (p *perfReader) read(line []byte) error {
 			return p.begin(e)
 		}
 	}
-	if !p.open { // the frames of a sample that is left out
-		if !p.skipped(line) {
-			p.unrecognized(line)
-		}
+	f, ok := parseFrame(line)
+	switch {
+	case !ok:
+		p.unrecognized(line)
+		return nil
+	case !p.open: // a frame of a sample that is left out
 		return nil
 	}
-	frames, ok := p.cache.get(line, p.java)
-	if !ok {
-		var err error
-		if frames, ok, err = p.parse(line); err != nil {
-			return err
-		}
-		if !ok {
-			p.unrecognized(line)
-			return nil
-		}
-		p.cache.put(line, p.java, frames)
+	if err := p.add(f); err != nil {
+		return err
 	}
-	p.frames = append(p.frames, frames...)
 	if len(p.frames) > maxFrames {
 		return fmt.Errorf("the sample that begins in line %d has more than %d frames", p.sampleLine, maxFrames)
 	}
 	return nil
 }
 
-// skipped reports whether a line of no open sample is a frame.
-func (p *perfReader) skipped(line []byte) bool {
-	_, ok := parseFrame(line)
-	return ok
+// add adds the functions of a frame to the open sample.
+func (p *perfReader) add(f frame) error {
+	module, err := p.moduleOf(f.module)
+	if err != nil {
+		return err
+	}
+	symbol := withoutOffset(f.symbol)
+	slot, hash, found := p.cache.find(symbol, module, p.java)
+	switch {
+	case !found:
+		names, addressed, err := p.functions(symbol, f.address, &p.modules[module])
+		if err != nil {
+			return err
+		}
+		if p.frames = append(p.frames, names...); !addressed {
+			slot.put(hash, symbol, module, names)
+		}
+	case slot.one >= 0:
+		p.frames = append(p.frames, slot.one)
+	default:
+		p.frames = append(p.frames, slot.names...)
+	}
+	return nil
 }
 
 func (p *perfReader) unrecognized(line []byte) {
@@ -252,20 +273,38 @@ func (p *perfReader) end() error {
 		return fmt.Errorf("the periods add up to more than %d", int64(math.MaxInt64))
 	}
 	p.total += p.period
-	node := int32(0)
-	for _, name := range p.command {
-		node = p.child(node, name)
+	for _, name := range slices.Backward(p.command) {
+		p.frames = append(p.frames, name)
 	}
-	for _, name := range slices.Backward(p.frames) {
-		node = p.child(node, name)
-	}
-	if int(p.nodes) > p.o.MaxCalls {
-		return fmt.Errorf("more than %d different calls in stacktraces; raise the bound by --max-calls, or fold the file in parts", p.o.MaxCalls)
+	node, err := p.node(p.frames)
+	if err != nil {
+		return err
 	}
 	p.tree.Add(node, p.period)
 	p.notes.Samples++
 	p.open, p.frames = false, p.frames[:0]
 	return nil
+}
+
+// node returns the node of a stacktrace, innermost first.
+func (p *perfReader) node(stack []int32) (int32, error) {
+	h := uint64(len(stack))
+	for _, name := range stack {
+		h = bits.RotateLeft64(h^uint64(uint32(name)), 23) * 0x9E3779B97F4A7C15
+	}
+	known := &p.known[h>>(64-stackBits)]
+	if *known != 0 && p.tree.IsPath(*known, stack) {
+		return *known, nil
+	}
+	node := int32(0)
+	for _, name := range slices.Backward(stack) {
+		node = p.child(node, name)
+	}
+	if int(p.nodes) > p.o.MaxCalls {
+		return 0, fmt.Errorf("more than %d different calls in stacktraces; raise the bound by --max-calls, or fold the file in parts", p.o.MaxCalls)
+	}
+	*known = node
+	return node, nil
 }
 
 func (p *perfReader) child(parent, name int32) int32 {
@@ -279,13 +318,21 @@ func (p *perfReader) name(b []byte) (int32, error) {
 	if id, ok := p.names[string(b)]; ok {
 		return id, nil
 	}
-	if p.bytes += len(b) + 64; p.bytes > maxNames {
-		return 0, fmt.Errorf("the names of functions take more than %d bytes", maxNames)
+	if err := p.grow(len(b)); err != nil {
+		return 0, err
 	}
 	s := string(b)
 	id := p.tree.Name(s)
 	p.names[s] = id
 	return id, nil
+}
+
+// grow counts the memory of a name of n bytes.
+func (p *perfReader) grow(n int) error {
+	if p.bytes += n + 64; p.bytes > maxNames {
+		return fmt.Errorf("the names of functions and modules take more than %d bytes", maxNames)
+	}
+	return nil
 }
 
 // A lineReader cuts a stream into lines.

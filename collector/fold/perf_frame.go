@@ -16,19 +16,14 @@ var (
 	unknownInModule = []byte("unknown")
 )
 
-// parse reads a frame's line, and returns the numbers of its functions, innermost first.
-// There are several where the symbol lists inlined functions, with arrows from caller to
-// callee, and none for a symbol that only names a process. The result is valid until the
-// next call.
-func (p *perfReader) parse(line []byte) (names []int32, ok bool, err error) {
-	f, ok := parseFrame(line)
-	if !ok {
-		return nil, false, nil
-	}
+// functions returns the numbers of the functions of a symbol without its offset,
+// innermost first. There are several where the symbol lists inlined functions, with
+// arrows from caller to callee, and none for a symbol that only names a process. The
+// result is valid until the next call. addressed says that the address is part of it.
+func (p *perfReader) functions(symbol, address []byte, m *module) (names []int32, addressed bool, err error) {
 	p.found = p.found[:0]
-	symbol := withoutOffset(f.symbol)
 	if len(symbol) > 0 && symbol[0] == '(' {
-		return nil, true, nil
+		return nil, false, nil
 	}
 	// Empty names at the end are dropped, others are kept.
 	for bytes.HasSuffix(symbol, arrow) {
@@ -37,14 +32,15 @@ func (p *perfReader) parse(line []byte) (names []int32, ok bool, err error) {
 	for more := len(symbol) > 0; more; {
 		var one []byte
 		one, symbol, more = bytes.Cut(symbol, arrow)
-		id, err := p.name(p.function(one, f, len(p.found) > 0))
+		addressed = addressed || p.o.Addrs && bytes.Equal(one, unknown)
+		id, err := p.name(p.function(one, address, m, len(p.found) > 0))
 		if err != nil {
 			return nil, false, err
 		}
 		p.found = append(p.found, id)
 	}
 	slices.Reverse(p.found)
-	return p.found, true, nil
+	return p.found, addressed, nil
 }
 
 // withoutOffset cuts the offset +0x1f off a symbol.
@@ -61,17 +57,17 @@ func withoutOffset(symbol []byte) []byte {
 
 // function returns the name that a function is shown by. The result is valid until the
 // next call.
-func (p *perfReader) function(name []byte, f frame, inlined bool) []byte {
+func (p *perfReader) function(name, address []byte, m *module, inlined bool) []byte {
 	b := p.scratch[:0]
 	if bytes.Equal(name, unknown) {
 		b = append(b, '[')
-		if bytes.Equal(f.module, unknown) {
+		if m.unknown {
 			b = append(b, "unknown"...)
 		} else {
-			b = append(b, f.module[bytes.LastIndexByte(f.module, '/')+1:]...)
+			b = append(b, m.base...)
 		}
 		if p.o.Addrs {
-			b = append(append(append(b, " <"...), f.address...), '>')
+			b = append(append(append(b, " <"...), address...), '>')
 		}
 		b = append(b, ']')
 	} else {
@@ -86,9 +82,9 @@ func (p *perfReader) function(name []byte, f frame, inlined bool) []byte {
 		if !bytes.Contains(b, inlinedSuffix) {
 			b = append(b, inlinedSuffix...)
 		}
-	case p.o.Kernel && isKernel(f.module):
+	case p.o.Kernel && m.kernel:
 		b = append(b, kernelSuffix...)
-	case p.o.JIT && isPerfMap(f.module):
+	case p.o.JIT && m.perfMap:
 		if !bytes.Contains(b, jitSuffix) {
 			b = append(b, jitSuffix...)
 		}

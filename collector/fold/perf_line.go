@@ -121,56 +121,70 @@ func parseFrame(line []byte) (f frame, ok bool) {
 		return f, false
 	}
 	// The last " (" in front of the closing parenthesis.
-	space := -1
-	for end := closing; end > 0; {
-		i := bytes.LastIndexByte(line[:end], '(')
-		if i < 1 {
+	gap := -1
+	for i := closing - 1; i > 0; i-- {
+		if line[i] == '(' && line[i-1] == ' ' {
+			gap = i - 1
 			break
 		}
-		if line[i-1] == ' ' {
-			space = i - 1
-			break
-		}
-		end = i
 	}
-	if space < 0 {
+	if gap < 0 {
 		return f, false
 	}
 	start := 0
 	for start < len(line) && isSpace(line[start]) {
 		start++
 	}
-	word := start
-	for word < len(line) && isWord(line[word]) {
-		word++
+	end := start // of the address
+	for end < len(line) && isWord(line[end]) {
+		end++
 	}
-	if word == start {
+	if end == start {
 		return f, false
 	}
-	symbol := word
+	symbol := end
 	for symbol < len(line) && isSpace(line[symbol]) {
 		symbol++
 	}
 	switch {
-	case symbol < space:
-	case space > word: // a symbol of one space
-		symbol = space - 1
-	case word-1 > start: // the address' last character
-		word--
-		symbol = word
+	case symbol < gap:
+	case gap > end: // a symbol of one space
+		symbol = gap - 1
+	case end-1 > start: // the address' last character
+		end--
+		symbol = end
 	default:
 		return f, false
 	}
-	return frame{line[start:word], line[symbol:space], line[space+2 : closing]}, true
+	return frame{line[start:end], line[symbol:gap], line[gap+2 : closing]}, true
 }
 
-func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+// Classes of bytes.
+const (
+	space = 1 << iota
+	digit
+	word // digits too
+)
 
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+var classes = func() (out [256]uint8) {
+	for c := range out {
+		switch c := byte(c); {
+		case c == ' ' || c >= '\t' && c <= '\r':
+			out[c] = space
+		case c >= '0' && c <= '9':
+			out[c] = digit | word
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_':
+			out[c] = word
+		}
+	}
+	return out
+}()
 
-func isWord(c byte) bool {
-	return isDigit(c) || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-}
+func isSpace(c byte) bool { return classes[c]&space != 0 }
+
+func isDigit(c byte) bool { return classes[c]&digit != 0 }
+
+func isWord(c byte) bool { return classes[c]&word != 0 }
 
 // digits returns the number of digits at the start of b.
 func digits(b []byte) (n int) {

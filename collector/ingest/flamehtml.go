@@ -175,7 +175,7 @@ func (r *flameReader) call(line []byte) error {
 			return fmt.Errorf("%.60q has fewer than three arguments", line)
 		}
 	case 'n':
-		level--
+		level = max(level-1, 0) // the root is beside nothing
 	}
 	if line[0] != 'f' && given < 2 {
 		total = 0

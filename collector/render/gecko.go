@@ -25,12 +25,12 @@ const (
 func writeGecko(w io.Writer, d *Document) error {
 	g := geckoTables{names: map[int32]int{}}
 	dimension, size := profile.ParseUnit(d.Type.SampleUnit)
-	weightType, perWeight := "samples", 1.0
+	weightType, divisor := "samples", 0.0 // 0: whole numbers
 	switch dimension {
 	case profile.Time:
-		weightType, perWeight = "tracing-ms", size/1e6
+		weightType, divisor = "tracing-ms", 1e6
 	case profile.Bytes:
-		weightType, perWeight = "bytes", size
+		weightType, divisor = "bytes", 1
 	}
 	g.walk(d.Tree)
 
@@ -58,7 +58,7 @@ func writeGecko(w io.Writer, d *Document) error {
 	list(b, len(g.samples), func(i int) string {
 		t := at
 		if dimension == profile.Time {
-			at += float64(g.samples[i].value) * perWeight
+			at += float64(g.samples[i].value) * size / divisor
 		} else {
 			at++
 		}
@@ -66,10 +66,10 @@ func writeGecko(w io.Writer, d *Document) error {
 	})
 	text(`,"weight":`)
 	list(b, len(g.samples), func(i int) string {
-		if perWeight == 1 {
+		if divisor == 0 {
 			return strconv.FormatInt(g.samples[i].value, 10)
 		}
-		return number(float64(g.samples[i].value) * perWeight)
+		return number(float64(g.samples[i].value) * size / divisor)
 	})
 	zero := func(int) string { return "0" }
 	null := func(int) string { return "null" }

@@ -51,7 +51,7 @@ func Convert(ctx context.Context, o ConvertOptions) error {
 	if types := typesOf(in.Profiles); len(types) > 1 && format != render.Pprof && o.Type == "" {
 		var names []string
 		for _, t := range types {
-			names = append(names, t.SampleType)
+			names = append(names, nameOf(t, types))
 		}
 		o.Note(fmt.Sprintf("%s: shows %s; --type selects one of %s", in.Name, d.Type.SampleType, strings.Join(names, ", ")))
 	}

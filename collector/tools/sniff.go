@@ -32,10 +32,10 @@ func sniff(head []byte) string {
 	return folded
 }
 
-// sniffJSON tells speedscope's files from the Firefox Profiler's. Those of other programs
+// sniffJSON tells the Firefox Profiler's files from speedscope's. Those of other programs
 // get the error of speedscope's reader.
 func sniffJSON(head []byte) string {
-	if bytes.Contains(head, []byte("speedscope")) {
+	if bytes.Contains(head, []byte("speedscope.app/file-format-schema.json")) {
 		return speedscope
 	}
 	for _, key := range []string{`"preprocessedProfileVersion"`, `"stackTable"`, `"stackwalk"`} {

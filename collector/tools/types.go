@@ -63,13 +63,26 @@ func chooseType(ps []profile.Profile, named string) (profile.Type, error) {
 		return defaultType(ps), nil
 	}
 	var known []string
-	for _, t := range typesOf(ps) {
+	types := typesOf(ps)
+	for _, t := range types {
 		if named == t.SampleType || named == t.Name+":"+t.SampleType || named == t.String() {
 			return t, nil
 		}
-		known = append(known, strings.TrimPrefix(t.Name+":"+t.SampleType, ":"))
+	}
+	for _, t := range types {
+		known = append(known, nameOf(t, types))
 	}
 	return profile.Type{}, usage("--type: %q is not in the file, which has %s", named, strings.Join(known, ", "))
+}
+
+// nameOf returns the shortest name by which chooseType finds a type among others.
+func nameOf(t profile.Type, among []profile.Type) string {
+	for _, o := range among {
+		if o != t && o.SampleType == t.SampleType {
+			return t.Name + ":" + t.SampleType
+		}
+	}
+	return t.SampleType
 }
 
 // treeOf adds up the values of one type in a call tree of functions. A location with

@@ -43,6 +43,19 @@ func (b *Builder) Child(parent, name int32) int32 {
 	return i
 }
 
+// IsPath reports whether the calls from a node up to the root have these names, which
+// Name has returned.
+func (b *Builder) IsPath(node int32, names []int32) bool {
+	for _, name := range names {
+		n := &b.tree.Nodes[node]
+		if node == 0 || n.Name != name {
+			return false
+		}
+		node = n.Parent
+	}
+	return node == 0
+}
+
 // Add adds to a node's self value.
 func (b *Builder) Add(node int32, self int64) { b.tree.Nodes[node].Self += self }
 
