@@ -556,6 +556,35 @@ while True:
 	require.Less(t, sum("cpu", "nap"), 0.1)
 }
 
+// A program that grows by 100 MiB is found by its page faults.
+func TestRecordPageFaults(t *testing.T) {
+	requireSampling(t)
+	dir := t.TempDir()
+	source := filepath.Join(dir, "grow.c")
+	require.NoError(t, os.WriteFile(source, []byte(`
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+__attribute__((noinline)) void grow(void)
+{
+	for (int i = 0; i < 100; i++) {
+		memset(malloc(1 << 20), 1, 1 << 20);
+		usleep(10000);
+	}
+}
+int main(void) { grow(); return 0; }
+`), 0o600))
+	bin := filepath.Join(dir, "grow")
+	runBuild(t, requireTool(t, "gcc", "gcc and libc6-dev"), "-O1", "-o", bin, source)
+	r := runTool(t, dir, nil, "record", "-e", "page-faults", "-o", "out.pb.gz", "--", bin)
+	require.Zero(t, r.code)
+	p := readPprof(t, filepath.Join(dir, "out.pb.gz"))
+	require.Equal(t, "page_faults", p.DefaultSampleType)
+	require.Equal(t, "bytes", p.SampleType[1].Unit)
+	require.InDelta(t, 100<<20, sumOf(p, 1), 5<<20)
+	require.InDelta(t, sumOf(p, 1)/4096, sumOf(p, 0), 100)
+}
+
 func TestRecordErrors(t *testing.T) {
 	for _, c := range []struct {
 		code int
