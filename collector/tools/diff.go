@@ -67,7 +67,7 @@ func Diff(ctx context.Context, o DiffOptions) error {
 		}
 	}
 	l, r := sides[0], sides[1]
-	if err := sameUnits(l.kind, r.kind); err != nil {
+	if err := sameUnits(l.kind, r.kind); err != nil && !o.Normalize { // which compares shares
 		return fmt.Errorf("%s and %s: %w", l.title, r.title, err)
 	}
 	switch {
@@ -76,6 +76,7 @@ func Diff(ctx context.Context, o DiffOptions) error {
 	case o.PerSecond:
 		err = scaleTree(l.tree, int64(r.duration), int64(l.duration))
 	case o.Normalize && l.tree.Total() > 0:
+		l.kind = r.kind
 		err = scaleTree(l.tree, r.tree.Total(), l.tree.Total())
 	}
 	if err != nil {
@@ -167,7 +168,7 @@ func sameUnits(l, r profile.Type) error {
 	if ld == rd && ls == rs {
 		return nil
 	}
-	return fmt.Errorf("the units differ: %s in %s, and %s in %s; --type selects a type of both", l.SampleType, l.SampleUnit, r.SampleType, r.SampleUnit)
+	return fmt.Errorf("the units differ: %s in %s, and %s in %s; --type selects a type of both, and --normalize compares shares", l.SampleType, l.SampleUnit, r.SampleType, r.SampleUnit)
 }
 
 // scaleTree multiplies the values of a tree by n/d. Rounding errors are carried from node
