@@ -28,9 +28,9 @@ const (
 
 // selectionFlags are the flags that choose processes.
 type selectionFlags struct {
-	pids, comm, container, cgroup string
-	lists                         []string
-	all, subprocesses             bool
+	comm, container, cgroup string
+	lists                   []string
+	all, subprocesses       bool
 }
 
 func (s *selectionFlags) declare(c *kingpin.CmdClause) {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -171,7 +170,3 @@ func cpuTicks(pids []int) (ticks uint64) {
 	}
 	return ticks
 }
-
-// tick is the length of a clock tick: USER_HZ is 100 on all architectures that
-// the sampler runs on.
-const tick = 10 * time.Millisecond
