@@ -21,28 +21,48 @@ import (
 	"github.com/flameline/flameline/collector/sample"
 )
 
-// The tests of this package run the program as it is shipped: built once, in
-// processes of their own.
+// binary is the program that the tests of this package run, in processes of its
+// own: as it is shipped, or, with -short, the test program under another name,
+// which saves linking it once more.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "flameline-test-")
 	if err != nil {
 		return "", err
 	}
+	binaryIn = dir
 	// Another user has to be able to run it.
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // it holds nothing but the program
 		return "", err
 	}
-	path := filepath.Join(dir, "flameline")
+	path := filepath.Join(dir, programName)
+	if testing.Short() {
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		program, err := os.ReadFile(self) //nolint:gosec // it is this program
+		if err != nil {
+			return "", err
+		}
+		return path, os.WriteFile(path, program, 0o755) //nolint:gosec // another user runs it
+	}
 	cmd := exec.Command("go", "build", "-o", path, ".")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return path, cmd.Run()
 })
 
+// binaryIn is the directory of binary, which TestMain removes.
+var binaryIn string
+
+// programName is the name under which the test program is the collector.
+const programName = "flameline"
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if filepath.Base(os.Args[0]) == programName {
+		main()
 	}
+	code := m.Run()
+	_ = os.RemoveAll(binaryIn)
 	os.Exit(code)
 }
 

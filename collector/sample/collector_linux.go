@@ -14,6 +14,8 @@ type collector struct {
 // windows names the frames of tallied windows.
 func (c *collector) windows(ts []*tally) []*window {
 	ws := make([]*window, 0, len(ts))
+	c.frames.prepare(ts)
+	defer func() { c.frames.prepared = nil }()
 	for _, t := range ts {
 		w := newWindowOf(t.start, t.kind)
 		for _, e := range t.events {

@@ -29,6 +29,15 @@ type frames struct {
 
 	young, old generation
 	born       time.Time
+
+	// prepared are functions that prepare looked up.
+	prepared map[codeAddress][]line
+}
+
+// A codeAddress is an address in a binary.
+type codeAddress struct {
+	file libpf.FileID
+	addr uint64
 }
 
 // A generation maps frames to locations, and what a location shows to the one
@@ -82,6 +91,45 @@ func (f *frames) location(h unique.Handle[libpf.Frame]) *location {
 	}
 	f.young.byFrame[h] = l
 	return l
+}
+
+// prepare looks up the Go functions of all frames of some events at once that
+// location is going to be asked for.
+func (f *frames) prepare(ts []*tally) {
+	wanted := map[libpf.FileID][]uint64{}
+	f.prepared = map[codeAddress][]line{}
+	for _, t := range ts {
+		for _, e := range t.events {
+			for _, h := range e.frames {
+				if f.known(h) {
+					continue
+				}
+				fr := h.Value()
+				if k := kindOf(fr.Type); k != kindNative && k != kindGo || fr.Type.IsError() || !fr.Mapping.Valid() {
+					continue
+				}
+				id, addr := fr.Mapping.Value().File.Value().FileID, uint64(fr.AddressOrLineno)
+				if _, ok := f.prepared[codeAddress{id, addr}]; !ok {
+					f.prepared[codeAddress{id, addr}] = nil
+					wanted[id] = append(wanted[id], addr)
+				}
+			}
+		}
+	}
+	for id, addrs := range wanted {
+		for i, lines := range f.binaries.goLines(id, addrs...) {
+			f.prepared[codeAddress{id, addrs[i]}] = lines
+		}
+	}
+}
+
+// known reports whether location need not name a frame.
+func (f *frames) known(h unique.Handle[libpf.Frame]) bool {
+	if _, ok := f.young.byFrame[h]; ok {
+		return true
+	}
+	l, ok := f.old.byFrame[h]
+	return ok && !l.unknown
 }
 
 // intern returns the one location that shows the same.
@@ -162,7 +210,11 @@ func (f *frames) convert(fr libpf.Frame) *location {
 // native names code of a binary: from the tables that every Go program has, which
 // know inlined calls, or by the symbolizer. It leaves no lines if neither knows.
 func (f *frames) native(l *location, id libpf.FileID, addr uint64) {
-	if l.lines = f.binaries.goLines(id, addr); l.lines != nil {
+	lines, ok := f.prepared[codeAddress{id, addr}]
+	if !ok {
+		lines = f.binaries.goLines(id, addr)[0]
+	}
+	if l.lines = lines; l.lines != nil {
 		l.kind = kindGo
 	} else if f.symbolizer != nil {
 		l.lines = f.lookup(id, addr)

@@ -335,17 +335,17 @@ func (t *goTable) value(f *goFunc, table uint32, pc uint64) (int32, error) {
 	if from < 0 || from >= t.size {
 		return 0, errGoTable
 	}
-	r := bufio.NewReaderSize(io.NewSectionReader(t.file, t.header+from, min(t.size-from, goMaxValues)), 128)
+	values := numberReader{file: t.file, offset: t.header + from, end: t.header + from + min(t.size-from, goMaxValues)}
 	value, at := int32(-1), f.entry
 	for first := true; ; first = false {
-		change, err := binary.ReadUvarint(r)
+		change, err := values.next()
 		if err != nil {
 			return 0, valueError(err)
 		}
 		if change == 0 && !first {
 			return -1, nil
 		}
-		length, err := binary.ReadUvarint(r)
+		length, err := values.next()
 		if err != nil {
 			return 0, valueError(err)
 		}
@@ -355,6 +355,42 @@ func (t *goTable) value(f *goFunc, table uint32, pc uint64) (int32, error) {
 			return value, nil
 		}
 	}
+}
+
+// A numberReader reads numbers of variable length (LEB128) from a part of a file.
+type numberReader struct {
+	file        io.ReaderAt
+	offset, end int64  // of what is not read yet
+	rest        []byte // read, but not decoded yet: of buffer
+	buffer      [256]byte
+}
+
+// next returns the next number. It returns io.ErrUnexpectedEOF at the end and
+// errGoTable for a number of more than 64 bits.
+func (r *numberReader) next() (uint64, error) {
+	v, n := binary.Uvarint(r.rest)
+	if n == 0 {
+		kept := copy(r.buffer[:], r.rest)
+		more := r.buffer[kept:min(int64(len(r.buffer)), int64(kept)+r.end-r.offset)]
+		if len(more) == 0 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		read, err := r.file.ReadAt(more, r.offset)
+		if read == 0 && err != nil {
+			return 0, err
+		}
+		r.offset += int64(read)
+		r.rest = r.buffer[:kept+read]
+		v, n = binary.Uvarint(r.rest)
+	}
+	if n == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	if n < 0 {
+		return 0, errGoTable
+	}
+	r.rest = r.rest[n:]
+	return v, nil
 }
 
 // valueError returns the error of a table of values that cannot be read: beside

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,40 +86,67 @@ func (g *goTables) drop(id libpf.FileID) {
 	}
 }
 
-// lines returns the functions at an address of a Go program, nil if they are
-// not known. A table that cannot be read is dropped.
-func (g *goTables) lines(id libpf.FileID, addr uint64) []line {
+// goBatch bounds the addresses that are looked up on one goroutine, within
+// fileTimeout.
+const goBatch = 256
+
+// lines returns the functions at addresses of a Go program, one after the other;
+// nil where they are not known. Many addresses at once cost less: each call
+// needs a goroutine of its own. A table that cannot be read is dropped.
+func (g *goTables) lines(id libpf.FileID, addrs ...uint64) [][]line {
+	found := make([][]line, 0, len(addrs))
+	for batch := range slices.Chunk(addrs, goBatch) {
+		found = append(found, g.batch(id, batch)...)
+	}
+	return found
+}
+
+// batch returns the functions at up to goBatch addresses.
+func (g *goTables) batch(id libpf.FileID, addrs []uint64) [][]line {
+	none := make([][]line, len(addrs))
 	g.mu.Lock()
 	t := g.byID[id]
 	if t == nil {
 		g.mu.Unlock()
-		return nil
+		return none
 	}
 	g.uses++
 	t.used = g.uses
 	g.mu.Unlock()
 
-	lines, err := untrusted.Do(&g.guard, func() ([]line, error) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		lines, err := t.table.lines(addr)
-		if t.table.expensive() {
-			err = fmt.Errorf("%d bytes read for %d addresses: %w", t.table.spent, t.table.lookups, untrusted.ErrTooLarge)
-		}
-		return lines, err
-	})
+	found, err := untrusted.Do(&g.guard, func() ([][]line, error) { return t.lines(addrs) })
 	if err == nil {
-		return lines
+		return found
 	}
-	// One malformed function may be among thousands of good ones.
-	if !errors.Is(err, errGoTable) && g.unreadable.add(id, t.module, "go_table", err) {
+	if g.unreadable.add(id, t.module, "go_table", err) {
 		g.mu.Lock()
 		if g.byID[id] == t {
 			g.drop(id)
 		}
 		g.mu.Unlock()
 	}
-	return nil
+	return none
+}
+
+// lines looks up addresses. It returns an error if the table as a whole cannot be
+// read. One malformed function may be among thousands of good ones.
+func (t *openTable) lines(addrs []uint64) ([][]line, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found := make([][]line, len(addrs))
+	for i, addr := range addrs {
+		lines, err := t.table.lines(addr)
+		if t.table.expensive() {
+			err = fmt.Errorf("%d bytes read for %d addresses: %w", t.table.spent, t.table.lookups, untrusted.ErrTooLarge)
+		}
+		switch {
+		case err == nil:
+			found[i] = lines
+		case !errors.Is(err, errGoTable) && untrusted.Reason(err) != "":
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // close closes the files that are held open.

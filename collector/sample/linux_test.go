@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -267,6 +269,36 @@ func TestTracefs(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, before, mounts(), "the process' own mounts are as they were")
+}
+
+// TestSetupLeavesTheFirstThread checks that nothing of the setup stays on the
+// process' first thread, which /proc/self is about, if a goroutine of the setup
+// happens to run there.
+func TestSetupLeavesTheFirstThread(t *testing.T) {
+	release := make(chan struct{})
+	var held sync.WaitGroup
+	defer held.Wait()
+	defer close(release)
+	// Each goroutine keeps its thread, so one after the other gets an idle
+	// thread, until the first is among them.
+	for range 1000 {
+		first, used := make(chan bool), make(chan int)
+		held.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			isFirst := unix.Gettid() == unix.Getpid()
+			first <- isFirst
+			if isFirst {
+				onOtherThread(func() { used <- unix.Gettid() })
+			}
+			<-release
+		})
+		if <-first {
+			require.NotEqual(t, unix.Getpid(), <-used)
+			return
+		}
+	}
+	t.Fatal("no goroutine ran on the first thread")
 }
 
 // TestQuietHandler checks that the unwinder's lines are moved to lower levels,

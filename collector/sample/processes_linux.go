@@ -67,7 +67,7 @@ const listTimeout = 5 * time.Second
 
 // After how long, and after how many bytes allocated, memory is given back.
 const (
-	tidyInterval = 15 * time.Second
+	tidyInterval = time.Minute
 	tidyBytes    = 16 << 20
 )
 

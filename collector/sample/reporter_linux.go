@@ -307,10 +307,10 @@ func readProgram(r process.ReadAtCloser, isGo bool) (p program, err error) {
 	return p, nil
 }
 
-// goLines returns the functions at an address of a Go program, nil if they are
-// not known.
-func (b *binaries) goLines(id libpf.FileID, addr uint64) []line {
-	return b.goTables.lines(id, addr)
+// goLines returns the functions at each of some addresses of a Go program, nil
+// where they are not known.
+func (b *binaries) goLines(id libpf.FileID, addrs ...uint64) [][]line {
+	return b.goTables.lines(id, addrs...)
 }
 
 // close closes the files that are held open.

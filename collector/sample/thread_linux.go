@@ -18,11 +18,13 @@ const tracefsPath = "/sys/kernel/tracing"
 // afterwards, and with it the filter and the mount. Threads that the runtime
 // starts meanwhile do not inherit them: while a thread is locked, it starts
 // new ones from another.
+//
+// It is never the process' first thread: that one never ends, and what /proc
+// says about the process, as its mounts, is what that thread has.
 func onSetupThread(fn func(setup setup) error) error {
 	result := make(chan error, 1)
-	go func() {
-		// Never unlocked, so that the runtime ends the thread.
-		runtime.LockOSThread()
+	go onOtherThread(func() {
+		// Still locked when it returns, so that the runtime ends the thread.
 		var s setup
 		s.tracefs = withTracefs()
 		filtered, err := allowMemlock()
@@ -32,8 +34,27 @@ func onSetupThread(fn func(setup setup) error) error {
 		}
 		s.memlockFiltered = filtered
 		result <- fn(s)
-	}()
+	})
 	return <-result
+}
+
+// onOtherThread locks the calling goroutine to its thread and runs fn there, or
+// on a new goroutine's if this is the process' first thread, which it then
+// occupies until fn has returned.
+func onOtherThread(fn func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		fn()
+		return
+	}
+	defer runtime.UnlockOSThread()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		fn()
+	}()
+	<-done
 }
 
 // A setup says what could be prepared on the setup thread.

@@ -36,7 +36,7 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	builtIn = dir
 	path := filepath.Join(dir, "flameline")
-	out, err := exec.Command("go", "build", "-o", path, "../../collector").CombinedOutput()
+	out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "../../collector").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build the collector: %w: %s", err, out)
 	}
