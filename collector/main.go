@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
-
-	"github.com/flameline/flameline/collector/tools"
 )
 
 func main() {
@@ -26,7 +23,7 @@ func main() {
 }
 
 // run parses the arguments, runs one command and returns the exit code: 2 for invalid
-// arguments, 1 if the command failed.
+// arguments, 1 if the command failed, or the code of an exitError.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" {
 		version.Version = moduleVersion()
@@ -38,6 +35,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	serve := newServeCommand(app)
 	store := newStoreCommands(app)
 	files := newToolCommands(app)
+	live := newLiveCommands(app)
 
 	// --help and --version end the program in here.
 	command, err := app.Parse(args)
@@ -49,18 +47,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = run(ctx, stdout, stderr)
 	} else if run := files.command(command); run != nil {
 		err = run(ctx, stdout, stderr)
+	} else if run := live.command(command); run != nil {
+		err = run(ctx, stdout, stderr)
 	} else {
 		err = serve.run(ctx, stderr)
 	}
-	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "flameline: %v\n", err)
-		var usage *tools.UsageError
-		if errors.As(err, &usage) {
-			return 2
-		}
-		return 1
+	if err == nil {
+		return 0
 	}
-	return 0
+	code, message := codeOf(err)
+	if message {
+		_, _ = fmt.Fprintf(stderr, "flameline: %v\n", err)
+	}
+	return code
 }
 
 // moduleVersion returns the module's version, for builds such as go install's whose

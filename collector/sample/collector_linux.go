@@ -19,6 +19,9 @@ func (c *collector) windows(ts []*tally) []*window {
 	for _, t := range ts {
 		w := newWindowOf(t.start, t.kind)
 		for _, e := range t.events {
+			if e.labels.IsEmpty() {
+				continue // of a process that is left out
+			}
 			c.name(e)
 			if t.kind == cpuKind {
 				c.countOutcome(e)

@@ -37,7 +37,7 @@ func TestParseCPUs(t *testing.T) {
 func TestTicksPerSample(t *testing.T) {
 	require.Equal(t, 13, ticksPerSample(19))
 	require.Equal(t, 7, ticksPerSample(99))
-	for f := 1; f <= maxFrequency; f++ {
+	for f := 1; f <= MaxFrequency; f++ {
 		n := ticksPerSample(f)
 		require.True(t, n == 1 || n*f <= maxTickRate && n%2 == 1 && n%5 != 0, "%d Hz: %d", f, n)
 	}

@@ -22,7 +22,7 @@ const (
 	DefaultInterval  = 5 * time.Second
 	// DefaultOffCPUStacks is the default of OffCPU.StacksPerSecond.
 	DefaultOffCPUStacks = 100
-	maxFrequency        = 1000 // Hz
+	MaxFrequency        = 1000 // Hz
 	minInterval         = time.Second
 	maxOffCPUStacks     = 10000 // per second
 )
@@ -45,8 +45,16 @@ type Symbolizer interface {
 
 // A Labeler finds the labels of processes.
 type Labeler interface {
+	// Labels returns the labels of a process. A process without labels is left
+	// out: its stacktraces are not named, counted or stored.
 	Labels(pid int, hint target.Hint) labels.Labels
 }
+
+// Labels of threads, which stacktraces have with Options.Threads.
+const (
+	LabelThreadID   = "thread_id"
+	LabelThreadName = "thread_name"
+)
 
 // Options configure a Source.
 type Options struct {
@@ -74,6 +82,15 @@ type Options struct {
 	// start while the Source runs; nil means all. Of this process itself only the
 	// processes that it starts are measured. CPU samples are of all processes.
 	PIDs []int
+
+	// Threads gives each thread a series of its own, with the labels
+	// LabelThreadID and LabelThreadName. It is meant for recordings of a few
+	// processes.
+	Threads bool
+	// First are processes that the unwinder reads before sampling begins, so
+	// that their first stacktraces are complete. Those that do not exist are
+	// passed over.
+	First []int
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
@@ -113,8 +130,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("sample options: no appender")
 	case o.Targets == nil:
 		return o, errors.New("sample options: no source of labels")
-	case o.FrequencyHz < 1 || o.FrequencyHz > maxFrequency:
-		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, maxFrequency)
+	case o.FrequencyHz < 1 || o.FrequencyHz > MaxFrequency:
+		return o, fmt.Errorf("sample options: frequency %d Hz is not between 1 and %d", o.FrequencyHz, MaxFrequency)
 	case o.OffCPU.StacksPerSecond < 1 || o.OffCPU.StacksPerSecond > maxOffCPUStacks:
 		return o, fmt.Errorf("sample options: %d stacktraces of waits per second are not between 1 and %d", o.OffCPU.StacksPerSecond, maxOffCPUStacks)
 	case o.Interval < minInterval || o.Interval%time.Millisecond != 0:

@@ -25,6 +25,7 @@ import (
 // can cause, would end the collector. It reads processes one after the other.
 type processReader struct {
 	events    <-chan libpf.PIDTID
+	first     chan func() // done by run
 	manager   *processmanager.ProcessManager
 	lock      *sync.RWMutex // of manager
 	intervals tracer.Intervals
@@ -53,7 +54,7 @@ func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, memories *re
 		return nil, err
 	}
 	return &processReader{
-		events: *events, manager: *manager, lock: lock, intervals: intervals,
+		events: *events, first: make(chan func()), manager: *manager, lock: lock, intervals: intervals,
 		guard:    untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck, Shorten: true},
 		maps:     untrusted.Guard{Limit: listTimeout, Stuck: maxStuckMemory, Shorten: true},
 		memories: memories,
@@ -96,12 +97,51 @@ func (r *processReader) run(ctx context.Context) {
 			read = false
 		case e := <-r.events:
 			read = true
-			r.guarded(func() { r.manager.SynchronizeProcess(r.checked(process.New(e.PID(), e.TID()))) })
+			r.read(e.PID(), e.TID())
+		case work := <-r.first:
+			read = true
+			work()
 		case <-cleanup.C:
 			r.guarded(r.manager.CleanupPIDs)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// read has the library read a process.
+func (r *processReader) read(pid, tid libpf.PID) {
+	r.guarded(func() { r.manager.SynchronizeProcess(r.checked(process.New(pid, tid))) })
+}
+
+// firstTimeout bounds readFirst.
+const firstTimeout = 5 * time.Second
+
+// readFirst has run read processes and waits until they are known.
+func (r *processReader) readFirst(ctx context.Context, pids []int) {
+	if len(pids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+	defer cancel()
+	done := make(chan struct{})
+	work := func() {
+		defer close(done)
+		for _, pid := range pids {
+			if ctx.Err() != nil {
+				return
+			}
+			r.read(libpf.PID(pid), libpf.PID(pid))
+		}
+	}
+	select {
+	case r.first <- work:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

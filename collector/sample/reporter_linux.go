@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type sink struct {
 	aggregate *aggregate
 	labels    *labelCache
 	binaries  *binaries
+	threads   bool // a series for each thread
 
 	offCPU     *offCPU     // nil if off-CPU time is not measured
 	pageFaults *pageFaults // nil if page faults are not
@@ -61,15 +63,28 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 		frames: trace.Frames,
 		leaf:   s.reporting.leaf,
 	}
-	switch s.originOf(meta) {
-	case originOffCPU:
+	left := e.labels.IsEmpty() // the process is left out
+	if s.threads && !left {
+		e.labels = threadLabels(e.labels, meta)
+	}
+	// Waits and page faults are left out once they are divided among stacktraces.
+	switch origin := s.originOf(meta); {
+	case origin == originOffCPU:
 		s.offCPU.ledger.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
-	case originPageFaults:
+	case origin == originPageFaults:
 		s.pageFaults.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
-	default:
+	case !left:
 		s.aggregate.add(e)
 	}
 	return nil
+}
+
+// threadLabels adds those of a stacktrace's thread to the labels of its process.
+func threadLabels(ls labels.Labels, meta *samples.TraceEventMeta) labels.Labels {
+	b := labels.NewBuilder(ls)
+	b.Set(LabelThreadID, strconv.Itoa(int(meta.TID)))
+	b.Set(LabelThreadName, meta.Comm.String())
+	return b.Labels()
 }
 
 // originOf returns what a stacktrace is a sample of.

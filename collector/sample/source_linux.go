@@ -52,6 +52,8 @@ type Source struct {
 	done     chan struct{} // closed when sampling has ended
 	handled  chan struct{} // closed when all is aggregated
 
+	began time.Time // when the timers started
+
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
 	running        sync.WaitGroup // handle, readUnknown
@@ -117,6 +119,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 			aggregate: newAggregate(o.Interval, m),
 			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
 			binaries:  newBinaries(o.Symbolizer, m, o.Logger),
+			threads:   o.Threads,
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
@@ -255,6 +258,7 @@ func (s *Source) enterReader(st setup) func() {
 func (s *Source) begin(ctx context.Context) error {
 	if r, err := newProcessReader(s.tracer, s.intervals, s.memories, s.metrics, s.log); err == nil {
 		go r.run(ctx)
+		r.readFirst(ctx, s.options.First)
 	} else {
 		s.log.Warn("the unwinder reads processes without protection: a malformed file may end this service", "err", err)
 		s.tracer.StartPIDEventProcessor(ctx)
@@ -262,6 +266,7 @@ func (s *Source) begin(ctx context.Context) error {
 	if err := s.tracer.StartMapMonitors(ctx, s.traces); err != nil {
 		return fmt.Errorf("read unwinder: %w", err)
 	}
+	s.began = time.Now()
 	if s.offCPU != nil {
 		if err := s.offCPU.start(); err != nil {
 			return err
@@ -297,6 +302,9 @@ func (s *Source) abandon() {
 		s.tracer.Close()
 	}
 }
+
+// Began returns when the first sample may have been taken.
+func (s *Source) Began() time.Time { return s.began }
 
 // Done is closed when sampling has ended, by Close or because the unwinder
 // broke down.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"time"
 )
 
 // A Source samples a machine. On this system there is none.
@@ -17,8 +18,14 @@ func Supported() error {
 		ErrUnsupported, runtime.GOOS, runtime.GOARCH)
 }
 
+// Requirements has the error of Supported.
+func Requirements() []Requirement { return []Requirement{{"system", Supported}} }
+
 // Start returns the error of Supported.
 func Start(context.Context, Options) (*Source, error) { return nil, Supported() }
+
+// Began returns no time.
+func (*Source) Began() time.Time { return time.Time{} }
 
 // Done is never closed.
 func (*Source) Done() <-chan struct{} { return nil }

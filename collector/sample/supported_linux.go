@@ -22,14 +22,24 @@ var oldestKernel = [2]int{5, 8}
 // wraps ErrUnsupported and says what is missing and what to do about it. It
 // changes nothing.
 func Supported() error {
-	for _, check := range []func() error{
-		checkKernel, checkCapabilities, checkPrograms, checkEvents, checkSymbols,
-	} {
-		if err := check(); err != nil {
+	for _, r := range Requirements() {
+		if err := r.Check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
 	}
 	return nil
+}
+
+// Requirements are what sampling needs, in the order in which one needs the
+// other. Their checks change nothing.
+func Requirements() []Requirement {
+	return []Requirement{
+		{"kernel", checkKernel},
+		{"capabilities", checkCapabilities},
+		{"ebpf", checkPrograms},
+		{"perf_events", checkEvents},
+		{"kernel_symbols", checkSymbols},
+	}
 }
 
 func checkKernel() error {

@@ -1,0 +1,86 @@
+package record
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/sample"
+	"github.com/flameline/flameline/collector/target"
+)
+
+// requireKernel fails a test where processes cannot be sampled.
+func requireKernel(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out by -short: it samples this machine, as root")
+	}
+	if err := sample.Supported(); err != nil {
+		t.Fatalf("this test needs root and eBPF: %v (-short leaves it out)", err)
+	}
+}
+
+func waitUntil(t *testing.T, cond func() bool, what string) {
+	t.Helper()
+	require.Eventually(t, cond, time.Minute, 5*time.Millisecond, what)
+}
+
+func TestParseState(t *testing.T) {
+	s, err := parseState([]byte("7 (a) b) S 3 7 7 0 -1 4194304 1 2 3 4 50 60 0 0 20 0 1 0 12345 1 2"))
+	require.NoError(t, err)
+	require.Equal(t, processState{comm: "a) b", state: 'S', parent: 3, ticks: 110, start: 12345}, s)
+	for _, bad := range []string{"", "7", ")(", "7 (a) S 1", "(a) "} {
+		_, err := parseState([]byte(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+func FuzzParseState(f *testing.F) {
+	f.Add([]byte("7 (a) b) S 3 7 7 0 -1 4194304 1 2 3 4 50 60 0 0 20 0 1 0 12345 1 2"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if s, err := parseState(data); err == nil {
+			require.NotZero(t, s.state)
+		}
+	})
+}
+
+func TestCheckPID(t *testing.T) {
+	require.NoError(t, checkPID(os.Getpid()))
+	require.ErrorContains(t, checkPID(1<<22+1), "there is no process 4194305")
+	dead := exec.Command("true")
+	require.NoError(t, dead.Start())
+	waitUntil(t, func() bool { s, err := stateOf(dead.Process.Pid); return err == nil && s.state == 'Z' }, "a zombie")
+	require.ErrorContains(t, checkPID(dead.Process.Pid), "has ended")
+	require.NoError(t, dead.Wait())
+	tasks, err := os.ReadDir("/proc/self/task")
+	require.NoError(t, err)
+	for _, e := range tasks {
+		tid, err := strconv.Atoi(e.Name())
+		require.NoError(t, err)
+		if tid != os.Getpid() {
+			require.ErrorContains(t, checkPID(tid), "is a thread of process "+strconv.Itoa(os.Getpid()))
+		}
+	}
+}
+
+func TestMembers(t *testing.T) {
+	own := os.Getpid()
+	labels := func(s Selection, pid int, h target.Hint) string { return newMembers(s, nil).Labels(pid, h).String() }
+	require.Contains(t, labels(Selection{PIDs: []int{own}}, own, target.Hint{}), `pid="`+strconv.Itoa(own)+`"`)
+	require.Equal(t, "{}", labels(Selection{PIDs: []int{own}}, 1, target.Hint{}))
+	// Of a process that has ended, what the sampler knows.
+	const gone = 1<<22 + 1
+	require.Equal(t, `{comm="shop", pid="4194305"}`, labels(Selection{Comm: regexp.MustCompile("^shop$")}, gone, target.Hint{Comm: "shop"}))
+	require.Equal(t, `{comm="shop", pid="4194305"}`, labels(Selection{All: true}, gone, target.Hint{Exe: "/usr/bin/shop"}))
+	require.Equal(t, "{}", labels(Selection{Comm: regexp.MustCompile("^shop$")}, gone, target.Hint{Comm: "cart"}))
+	id := "0123456789012345678901234567890123456789012345678901234567890123"
+	require.NotEqual(t, "{}", labels(Selection{Container: "0123"}, gone, target.Hint{Comm: "a", ContainerID: id}))
+	require.Equal(t, "{}", labels(Selection{Container: "123"}, gone, target.Hint{Comm: "a", ContainerID: id}))
+	require.ErrorContains(t, newMembers(Selection{Container: "feed"}, nil).check(), "no container has an ID that begins with feed")
+	require.ErrorContains(t, newMembers(Selection{CGroup: "/no/such/group"}, nil).check(), "there is no control group /no/such/group")
+}

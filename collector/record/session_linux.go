@@ -1,0 +1,168 @@
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/sample"
+	"github.com/flameline/flameline/collector/symbolize"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+// A Session samples the processes of a selection until it is closed. There can be
+// one at a time in a process.
+type Session struct {
+	source  *sample.Source
+	symbols *symbolize.Symbolizer
+	family  *family
+	members *members
+	ended   chan struct{}
+	stop    context.CancelFunc
+	waiting sync.WaitGroup
+}
+
+// Start begins to sample and returns once it does, after one to ten seconds. ctx is
+// for starting only. take is called with the profiles of each second, by one
+// goroutine at a time: one profile for each process, or thread, with the labels
+// LabelPID and LabelComm.
+func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile)) (*Session, error) {
+	if err := o.Selection.Check(); err != nil {
+		return nil, err
+	}
+	if err := o.Event.check(); err != nil {
+		return nil, err
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Session{ended: make(chan struct{})}
+	waitCtx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	// A process that does not exist is the user's mistake, the rest this system's.
+	s.members = newMembers(o.Selection, nil)
+	if err := s.members.check(); err != nil {
+		return nil, err
+	}
+	if err := sample.Supported(); err != nil {
+		return nil, err
+	}
+	var err error
+	if o.Selection.Subprocesses {
+		if s.family, err = newFamily(log); err != nil {
+			return nil, err
+		}
+		s.members = newMembers(o.Selection, s.family)
+	}
+	s.symbols = symbolize.New(symbolize.Options{Logger: log})
+	first := s.members.now()
+	s.source, err = sample.Start(ctx, sample.Options{
+		Appender:    appender{o.Event, take},
+		Symbolizer:  s.symbols,
+		Targets:     s.members,
+		FrequencyHz: o.FrequencyHz,
+		Interval:    time.Second,
+		Threads:     o.Threads,
+		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
+		PageFaults:  sample.PageFaults{Enabled: o.Event == PageFaults},
+		First:       first,
+		PIDs:        s.members.measured(first),
+		Logger:      log,
+		Registerer:  prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if len(o.Selection.PIDs) > 0 {
+		s.waiting.Go(func() { s.wait(waitCtx, o.Selection.PIDs) })
+	}
+	return s, nil
+}
+
+// Follow adds a process to the selection, whatever it is.
+func (s *Session) Follow(pid int) { s.members.follow(pid) }
+
+// Began returns when sampling began, a moment before Start returned.
+func (s *Session) Began() time.Time { return s.source.Began() }
+
+// Ended is closed once all processes of Selection.PIDs have ended.
+func (s *Session) Ended() <-chan struct{} { return s.ended }
+
+// Failed is closed if the unwinder broke down, and by Close.
+func (s *Session) Failed() <-chan struct{} { return s.source.Done() }
+
+// Close stops, and returns when take has got the rest.
+func (s *Session) Close() error {
+	s.stop()
+	s.waiting.Wait()
+	var err error
+	if s.source != nil {
+		err = s.source.Close()
+	}
+	if s.family != nil {
+		s.family.close()
+	}
+	if s.symbols != nil {
+		err = errors.Join(err, s.symbols.Close())
+	}
+	return err
+}
+
+// wait closes ended when processes have ended.
+func (s *Session) wait(ctx context.Context, pids []int) {
+	for _, pid := range pids {
+		if waitForEnd(ctx, pid) != nil {
+			return
+		}
+	}
+	close(s.ended)
+}
+
+// waitForEnd returns nil once a process has ended.
+func waitForEnd(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("wait for process %d: %w", pid, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	for ctx.Err() == nil {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for process %d: %w", pid, err)
+		}
+		if n > 0 {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// waitsPerSecond is how many waits per second and CPU are unwound. A recording is of a few
+// processes while all are sampled, so it is more than what a service takes.
+const waitsPerSecond = 1000
+
+// An appender hands the profiles of an event on.
+type appender struct {
+	event Event
+	take  func(ps []profile.Profile)
+}
+
+// Append implements sample.Appender.
+func (a appender) Append(_ context.Context, ps []profile.Profile) error {
+	a.take(slices.DeleteFunc(ps, func(p profile.Profile) bool {
+		return !a.event.takes(p.Labels.Get(model.MetricNameLabel))
+	}))
+	return nil
+}
