@@ -4,13 +4,14 @@ package sample
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -271,34 +272,37 @@ func TestTracefs(t *testing.T) {
 	require.Equal(t, before, mounts(), "the process' own mounts are as they were")
 }
 
-// TestSetupLeavesTheFirstThread checks that nothing of the setup stays on the
-// process' first thread, which /proc/self is about, if a goroutine of the setup
-// happens to run there.
-func TestSetupLeavesTheFirstThread(t *testing.T) {
-	release := make(chan struct{})
-	var held sync.WaitGroup
-	defer held.Wait()
-	defer close(release)
-	// Each goroutine keeps its thread, so one after the other gets an idle
-	// thread, until the first is among them.
-	for range 1000 {
-		first, used := make(chan bool), make(chan int)
-		held.Go(func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			isFirst := unix.Gettid() == unix.Getpid()
-			first <- isFirst
-			if isFirst {
-				onOtherThread(func() { used <- unix.Gettid() })
-			}
-			<-release
-		})
-		if <-first {
-			require.NotEqual(t, unix.Getpid(), <-used)
-			return
-		}
+// onFirstThread makes the test program call onOtherThread on its first thread.
+const onFirstThread = "FLAMELINE_TEST_ON_FIRST_THREAD"
+
+func init() {
+	if os.Getenv(onFirstThread) != "" {
+		runtime.LockOSThread() // of the main goroutine, to the first thread
 	}
-	t.Fatal("no goroutine ran on the first thread")
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv(onFirstThread) == "" {
+		os.Exit(m.Run())
+	}
+	called := -1
+	onOtherThread(func() { called = unix.Gettid() })
+	if unix.Gettid() != unix.Getpid() || called < 0 || called == unix.Getpid() {
+		fmt.Fprintf(os.Stderr, "process %d called on thread %d, from %d\n", unix.Getpid(), called, unix.Gettid())
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// TestSetupLeavesTheFirstThread checks that nothing of the setup runs on the
+// process' first thread, which /proc/self is about.
+func TestSetupLeavesTheFirstThread(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), onFirstThread+"=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 // TestQuietHandler checks that the unwinder's lines are moved to lower levels,
