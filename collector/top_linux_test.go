@@ -98,7 +98,7 @@ func TestTopErrors(t *testing.T) {
 		{2, "give only one of", []string{"-a", "-p", "1"}},
 		{2, "is not between 1 and 1000", []string{"-F", "0"}},
 		{2, "is less than 1s", []string{"-i", "0.1"}},
-		{2, "give a number above 0", []string{"-n=-1"}},
+		{2, "give a number above 0", []string{"--iterations=-1"}},
 		{2, "must be one of own,total", []string{"--sort", "x"}},
 		{1, "there is no process 4194305", []string{"-p", "4194305"}},
 	} {
