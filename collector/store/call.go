@@ -15,7 +15,7 @@ func (db *DB) call(name string, fn func() error) (err error) {
 		return err
 	}
 	defer db.users.Done()
-	defer db.recovered(&err)
+	defer db.kv.recovered(&err)
 	if name != "" {
 		defer func(began time.Time) {
 			db.metrics.querySeconds.WithLabelValues(name).Observe(time.Since(began).Seconds())
@@ -32,7 +32,7 @@ func (db *DB) query(ctx context.Context, name string, fn func(*budget.Reservatio
 // write is call for what writes. It fails with ErrUnavailable while no profiles are
 // taken, and returns when the store fails, though the disk never answers.
 func (db *DB) write(fn func() error) error {
-	return db.await(func() error {
+	return db.kv.await(func() error {
 		return db.call("", func() error {
 			if err := db.Writable(); err != nil {
 				return err
@@ -52,3 +52,14 @@ func (db *DB) use() error {
 	db.users.Add(1)
 	return nil
 }
+
+// Failed is closed when the store cannot be written any more and only a restart
+// helps. Err says why.
+func (db *DB) Failed() <-chan struct{} { return db.kv.failure.failed }
+
+// Err returns what made the store fail, nil if it did not.
+func (db *DB) Err() error { return db.kv.failure.get() }
+
+// Writable returns an error that wraps ErrUnavailable, and says why, if no
+// profiles are taken at present.
+func (db *DB) Writable() error { return db.kv.writable() }

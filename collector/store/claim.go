@@ -3,17 +3,13 @@ package store
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A profile with an ID that its stream has already is a duplicate: a push that
@@ -107,7 +103,7 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
 func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
-	found, err := db.has(layout.IDKey(e.id, s.ID, p.id))
+	found, err := db.kv.has(layout.IDKey(e.id, s.ID, p.id))
 	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
 		return found, err
 	}
@@ -120,19 +116,7 @@ func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
 	if before == nil || err != nil {
 		return false, err
 	}
-	return db.has(layout.IDKey(e.id-1, before.ID, p.id))
-}
-
-// has reports whether there is a key that can be read.
-func (db *DB) has(key []byte) (bool, error) {
-	_, closer, err := db.get(key)
-	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read %x: %w", key, err)
-	}
-	return true, closer.Close()
+	return db.kv.has(layout.IDKey(e.id-1, before.ID, p.id))
 }
 
 // lookFor returns the stream of a definition, nil if there is none.

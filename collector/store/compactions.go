@@ -118,7 +118,7 @@ func (c *compactions) Done() {
 }
 
 // backgroundError handles what Pebble will try again.
-func (db *DB) backgroundError(err error) {
+func (db *kvDB) backgroundError(err error) {
 	if unreadable(err) {
 		db.compactions.pause()
 	}

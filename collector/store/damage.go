@@ -189,10 +189,10 @@ func (l *damageList) list() []Damage {
 
 // Damage lists the corrupt files that were found since the store was opened, oldest
 // first.
-func (db *DB) Damage() []Damage { return db.damage.list() }
+func (db *DB) Damage() []Damage { return db.kv.damage.list() }
 
 // report logs, counts and lists damage that is new.
-func (db *DB) report(d Damage) {
+func (db *kvDB) report(d Damage) {
 	d.Found = time.Now().UTC().Format(time.RFC3339)
 	if db.damage.add(d) {
 		db.metrics.damaged.Inc()
@@ -202,7 +202,7 @@ func (db *DB) report(d Damage) {
 }
 
 // dataCorruption is called by Pebble with every block that it cannot read.
-func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
+func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
 	db.report(tableDamage(info))
 	db.disk.bad.find(db.disk.FS, info.Path)
 }
@@ -214,7 +214,7 @@ func tableDamage(info pebble.DataCorruptionInfo) Damage {
 
 // unreadableKeys counts keys that a read passed over, logs them the first time, and
 // reports the file if Pebble did not.
-func (db *DB) unreadableKeys(g gap, err error) {
+func (db *kvDB) unreadableKeys(g gap, err error) {
 	db.metrics.corrupt.Inc()
 	if !db.gaps.add(g) {
 		return
@@ -230,7 +230,7 @@ func (db *DB) unreadableKeys(g gap, err error) {
 }
 
 // corrupt reports a corrupt value that is left out.
-func (db *DB) corrupt(err error) {
+func (db *kvDB) corrupt(err error) {
 	db.metrics.corrupt.Inc()
 	if text := oneLine(err); db.damage.firstTime(text) {
 		db.log.Error("leave out a corrupt value", "err", text)

@@ -60,7 +60,7 @@ func (s *scanner) coverEdge(stream uint32, end, lo, hi int64, direct func(lo, hi
 	if err := fn(layout.LevelSlot, end, value); err != nil {
 		switch {
 		case errors.Is(err, storeerr.ErrCorrupt):
-			s.db.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
+			s.db.kv.corrupt(fmt.Errorf("read row of stream %d: %w", stream, err))
 		case errors.Is(err, rowcodec.ErrOverflowed):
 		default:
 			return err

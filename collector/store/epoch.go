@@ -110,7 +110,7 @@ func (e *epoch) endWrite() {
 
 // findEpochs lists the epochs on disk, by one seek for each.
 func (db *DB) findEpochs() (err error) {
-	it, err := db.newGapIterator(db.pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
+	it, err := db.kv.newGapIterator(db.kv.pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (db *DB) pinDirty() error {
 	for _, id := range db.epochsBetween(0, 1<<62) {
 		for _, kind := range []byte{layout.KindDirty, layout.KindPending} {
 			found := errors.New("found")
-			err := db.each(db.pebble, layout.KindKey(id, kind), func(_, _ []byte) error { return found })
+			err := db.kv.each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
 			if errors.Is(err, found) {
 				var u budget.Ref[*epoch]
 				if u, err = db.epoch(id); err == nil {
@@ -216,7 +216,7 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 		refused: gone.times(id)[layout.LevelFine],
 	}
 	read := func(kind byte, value func(key, value []byte) error) (gaps *gapError, err error) {
-		err = db.each(db.pebble, layout.KindKey(id, kind), value)
+		err = db.kv.each(layout.KindKey(id, kind), value)
 		errors.As(err, &gaps)
 		return gaps, withoutGaps(err)
 	}
@@ -254,7 +254,7 @@ const (
 // read, Get finds what was written since the table there became corrupt.
 func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) {
 	for ; n < most; n++ {
-		if found, err := db.has(key(n)); !found || err != nil {
+		if found, err := db.kv.has(key(n)); !found || err != nil {
 			return n, err
 		}
 	}
@@ -290,7 +290,7 @@ func (e *epoch) noteAll(db *DB, unread gap) error {
 // and does not grow.
 func (e *epoch) readPartition(db *DB, key, value []byte) error {
 	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) >= maxPartitions {
-		db.corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
+		db.kv.corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	n := binary.BigEndian.Uint32(key[5:])
@@ -311,7 +311,7 @@ const (
 // numbers may be missing.
 func (e *epoch) countStreams(db *DB) (err error) {
 	prefix := layout.KindKey(e.id, layout.KindStream)
-	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
+	it, err := db.kv.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
 	if err != nil {
 		return err
 	}
@@ -325,7 +325,7 @@ func (e *epoch) countStreams(db *DB) (err error) {
 			e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
 			break
 		}
-		db.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
+		db.kv.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
 	}
 	return it.Error()
 }
@@ -333,7 +333,7 @@ func (e *epoch) countStreams(db *DB) (err error) {
 // countReadable is countStreams where some streams cannot be read.
 func (e *epoch) countReadable(db *DB) error {
 	e.next = 0
-	err := db.eachBetween(db.pebble, layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
+	err := db.kv.eachBetween(layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
 		if len(key) == 9 {
 			e.next = binary.BigEndian.Uint32(key[5:]) + 1
 		}
@@ -349,7 +349,7 @@ func (e *epoch) countReadable(db *DB) error {
 // readPending reads slots of a stream that are in no table yet.
 func (e *epoch) readPending(db *DB, key, value []byte) error {
 	if len(key) != 10 || key[5] >= layout.HoursPerEpoch {
-		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
+		db.kv.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	s, err := e.revive(db, binary.BigEndian.Uint32(key[6:]))
@@ -366,7 +366,7 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 // enough to know that there are some.
 func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	if len(key) != 10 || key[9] > wholeDay {
-		db.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
+		db.kv.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	if key[9] < gone[layout.LevelFine] || key[9] == wholeDay && gone[layout.LevelHour] > 0 {
@@ -390,7 +390,7 @@ func (db *DB) readSlots(key, value []byte) uint16 {
 	r := bitpack.Decoder{Data: value}
 	slots := r.Below(labelindex.AllSlots+1, "slots")
 	if err := r.End(); err != nil {
-		db.corrupt(fmt.Errorf("read slots %x: %w", key, err))
+		db.kv.corrupt(fmt.Errorf("read slots %x: %w", key, err))
 		return labelindex.AllSlots
 	}
 	return uint16(slots)

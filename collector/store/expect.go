@@ -26,7 +26,7 @@ func (db *DB) partSize(epoch, id uint32) (size symdb.Size) {
 		return symdb.SizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)
-	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	it, err := db.kv.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return size
 	}

@@ -241,7 +241,7 @@ func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn vi
 		if err := fn(top, end, value); err != nil {
 			switch {
 			case errors.Is(err, storeerr.ErrCorrupt):
-				s.db.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
+				s.db.kv.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
 			case errors.Is(err, rowcodec.ErrOverflowed):
 			default:
 				return err

@@ -17,7 +17,7 @@ func TestRefusesOtherFormats(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir)
 	for _, version := range []byte{1, 9} {
-		require.NoError(t, db.pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
+		require.NoError(t, db.kv.pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
 		require.NoError(t, db.Close())
 		_, err := Open(dir, Options{})
 		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 3", version))

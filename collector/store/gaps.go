@@ -29,13 +29,25 @@ func unreadable(err error) bool {
 }
 
 // get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
-func (db *DB) get(key []byte) ([]byte, io.Closer, error) {
+func (db *kvDB) get(key []byte) ([]byte, io.Closer, error) {
 	value, closer, err := db.pebble.Get(key)
 	if err != nil && unreadable(err) {
 		db.unreadableKeys(gap{from: key, to: key}, err)
 		err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 	}
 	return value, closer, err
+}
+
+// has reports whether there is a key that can be read.
+func (db *kvDB) has(key []byte) (bool, error) {
+	_, closer, err := db.get(key)
+	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %x: %w", key, err)
+	}
+	return true, closer.Close()
 }
 
 // A gap is a range of keys that cannot be read, from after the key from on and up to
@@ -93,7 +105,7 @@ type gapIterator struct {
 
 // newGapIterator returns an iterator over the keys from lower up to, but not, upper.
 // With found it is told of gaps.
-func (db *DB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(gap, error)) (*gapIterator, error) {
+func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(gap, error)) (*gapIterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
@@ -222,12 +234,17 @@ func withoutGaps(err error) error {
 
 // each calls fn for every key with a prefix. Key and value are valid during the call
 // only. If some keys cannot be read, it ends with a gapError after the others.
-func (db *DB) each(r pebble.Reader, prefix []byte, fn func(key, value []byte) error) error {
-	return db.eachBetween(r, prefix, layout.After(prefix), fn)
+func (db *kvDB) each(prefix []byte, fn func(key, value []byte) error) error {
+	return db.eachIn(db.pebble, prefix, layout.After(prefix), fn)
 }
 
 // eachBetween is each for the keys from lower up to, but not, upper.
-func (db *DB) eachBetween(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+func (db *kvDB) eachBetween(lower, upper []byte, fn func(key, value []byte) error) error {
+	return db.eachIn(db.pebble, lower, upper, fn)
+}
+
+// eachIn is eachBetween for the keys of a snapshot.
+func (db *kvDB) eachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
 	var gaps *gapError
 	it, err := db.newGapIterator(r, lower, upper, func(g gap, err error) {
 		if gaps == nil {

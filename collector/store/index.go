@@ -92,7 +92,7 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) e
 	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
-	db.corrupt(err)
+	db.kv.corrupt(err)
 	t, err := db.fullTable(e.id)
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
-	value, closer, err := db.get(layout.TableKey(epoch, hour, ""))
+	value, closer, err := db.kv.get(layout.TableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
@@ -133,12 +133,12 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
+		db.kv.corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
 		return db.fullTable(epoch)
 	}
 	t.Read = func(name string) (*labelindex.LabelColumn, error) {
 		key := layout.TableKey(epoch, hour, name)
-		value, closer, err := db.get(key)
+		value, closer, err := db.kv.get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
 		}
@@ -157,7 +157,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 // fullTable makes a table of all streams of an epoch, in all slots.
 func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
 	t := labelindex.NewBuilder()
-	err := db.each(db.pebble, layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
+	err := db.kv.each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
 		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsFamily() {
 			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
 		}
@@ -216,7 +216,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if len(old.Streams) > 0 {
 		t = labelindex.NewBuilder()
 		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
-			db.corrupt(err)
+			db.kv.corrupt(err)
 			if old, err = db.fullTable(e.id); err != nil {
 				return err
 			}
@@ -230,7 +230,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 			return err
 		}
 	}
-	b := db.pebble.NewBatch()
+	b := db.kv.pebble.NewBatch()
 	defer b.Close()
 	prefix, pending := layout.TableKey(e.id, hour, ""), layout.PendingPrefix(e.id, hour)
 	if err := errors.Join(b.DeleteRange(prefix, layout.After(prefix), nil), b.DeleteRange(pending, layout.After(pending), nil)); err != nil {
@@ -250,7 +250,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if dropped {
 		return nil
 	}
-	if err := db.commit(b, pebble.NoSync); err != nil {
+	if err := db.kv.commit(b, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()

@@ -68,7 +68,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"one job":      func() error { return db.run(ctx, nil, jobs[:1], func(*job, *scanner) error { return boom() }) },
 		"several jobs": func() error { return db.run(ctx, nil, jobs, func(*job, *scanner) error { return boom() }) },
-		"a write":      func() error { return db.await(boom) },
+		"a write":      func() error { return db.kv.await(boom) },
 		"in order": func() error {
 			var o pprofenc.InOrder
 			o.Reset()

@@ -44,7 +44,7 @@ func (p *partition) view() symdb.View {
 // partition returns a partition, read from disk if it is not in the cache.
 func (db *DB) partition(epoch, id uint32) (budget.Ref[*partition], error) {
 	return budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
-		return db.loadPartition(db.pebble, epoch, id)
+		return db.loadPartition(db.kv.pebble, epoch, id)
 	})
 }
 
@@ -84,14 +84,14 @@ func newPartition(epoch, id uint32) *partition {
 func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
 	p := newPartition(epoch, id)
 	prefix := layout.SegmentPrefix(epoch, id)
-	err := db.each(r, prefix, func(key, value []byte) error {
+	err := db.kv.eachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {
 			p.damage = errClosed
 		}
 		if p.damage == nil {
 			if err := p.dict.ReadSegment(value); err != nil {
 				p.damage = fmt.Errorf("read segment %x: %w", key, err)
-				db.corrupt(p.damage)
+				db.kv.corrupt(p.damage)
 			}
 		}
 		return nil
@@ -128,9 +128,7 @@ func (db *DB) extend(p *partition, fn func(*symdb.Dictionary)) error {
 	if segment == nil {
 		return nil
 	}
-	err := db.guard(func() error {
-		return db.pebble.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
-	})
+	err := db.kv.set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}

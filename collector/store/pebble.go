@@ -1,29 +1,22 @@
 package store
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// formatVersion is the version of all that FORMAT.md describes.
-const formatVersion = 3
-
-// newPebbleOptions are the database's options, with a part of the cache for
-// its blocks. Rows are packed already, so general compression serves the
+// newPebbleOptions are the database's options, with a cache for its blocks. Rows are packed already, so general compression serves the
 // dictionaries.
-func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Options {
+func newPebbleOptions(fs vfs.FS, cacheBytes int64, logger pebble.Logger) *pebble.Options {
 	po := &pebble.Options{
 		FS:                          fs,
-		CacheSize:                   max(o.CacheBytes/blockShare, 1<<20),
+		CacheSize:                   max(cacheBytes, 1<<20),
 		MemTableSize:                3 << 20,
 		MemTableStopWritesThreshold: 2,                              // as many logs are kept to be written again
 		MaxOpenFiles:                int(min(500, descriptors()/3)), // most descriptors are for connections
@@ -45,42 +38,31 @@ func newPebbleOptions(o *Options, fs vfs.FS, logger pebble.Logger) *pebble.Optio
 	return po
 }
 
-// checkFormat refuses a store of another version, and marks a new one. Version 2 is marked too: it stays readable.
-func (db *DB) checkFormat() error {
-	v, closer, err := db.get(layout.FormatKey())
-	if errors.Is(err, pebble.ErrNotFound) {
-		it, err := db.pebble.NewIter(nil)
-		if err != nil {
-			return err
-		}
-		empty := !it.First()
-		if err := it.Close(); err != nil {
-			return err
-		}
-		if !empty {
-			return errors.New("no format version: not a profile store")
-		}
-		return db.markFormat()
-	}
-	if errors.Is(err, storeerr.ErrCorrupt) {
-		return nil // it cannot be told, and is most likely the present one
-	}
-	if err != nil {
-		return err
-	}
-	defer closer.Close()
-	got, n := binary.Uvarint(v)
-	if n > 0 && (got == 2) {
-		return db.markFormat()
-	}
-	if n <= 0 || got != formatVersion {
-		return fmt.Errorf("format version %x, this program reads %d", v, formatVersion)
-	}
-	return nil
+// A fatalError ends a call to Pebble that runs on a goroutine of ours.
+type fatalError string
+
+// pebbleLogger hands the database's messages on.
+type pebbleLogger struct {
+	log     *slog.Logger
+	failure *failure
 }
 
-func (db *DB) markFormat() error {
-	return db.guard(func() error {
-		return db.pebble.Set(layout.FormatKey(), binary.AppendUvarint(nil, formatVersion), pebble.Sync)
-	})
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.log.Debug("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+// Fatalf ends the goroutine that calls it, since Pebble expects it not to
+// return: by a panic where guard catches it, else quietly. The process ends when
+// whoever waits for the store's failure ends it.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	message := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.failure.set(message)
+	if strings.HasPrefix(format, "pebble: fatal commit error") {
+		panic(fatalError(message))
+	}
+	runtime.Goexit()
 }

@@ -114,7 +114,7 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 			if !errors.Is(err, storeerr.ErrCorrupt) {
 				return err
 			}
-			s.db.corrupt(fmt.Errorf("read profile %x: %w", key, err))
+			s.db.kv.corrupt(fmt.Errorf("read profile %x: %w", key, err))
 		}
 	}
 	return it.Error()

@@ -116,7 +116,7 @@ func (db *DB) workers() int {
 }
 
 func (db *DB) runOne(ctx context.Context, h *budget.Reservation, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
-	defer db.recovered(&err)
+	defer db.kv.recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 		}
 		files = append(files, e)
 	}
-	out := tableWriter{db: db, path: fs.PathJoin(db.dir, "repaired.sst")}
+	out := tableWriter{db: db, path: fs.PathJoin(db.kv.dir, "repaired.sst")}
 	err = mergeEntries(files, func(key, value []byte) error {
 		if string(key) == string(layout.FormatKey()) {
 			return nil // the new store has it
@@ -114,11 +114,11 @@ const repairedTable = 64 << 20 // bytes of a table, before compression
 
 func (t *tableWriter) add(key, value []byte) error {
 	if t.w == nil {
-		f, err := t.db.disk.Create(t.path, vfs.WriteCategoryUnspecified)
+		f, err := t.db.kv.disk.Create(t.path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err
 		}
-		o := t.db.pebbleOptions.MakeWriterOptions(6, t.db.pebble.TableFormat())
+		o := t.db.kv.options.MakeWriterOptions(6, t.db.kv.pebble.TableFormat())
 		t.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
 	}
 	if err := t.w.Set(key, value); err != nil {
@@ -139,7 +139,7 @@ func (t *tableWriter) finish() error {
 	if t.w = nil; err != nil {
 		return err
 	}
-	return t.db.guard(func() error { return t.db.pebble.Ingest(context.Background(), []string{t.path}) })
+	return t.db.kv.guard(func() error { return t.db.kv.pebble.Ingest(context.Background(), []string{t.path}) })
 }
 
 // rebuildAll makes all epochs of the store whole, and returns what was left out for it.
@@ -154,11 +154,11 @@ func (db *DB) rebuildAll(ctx context.Context) ([]Damage, error) {
 	}
 	var v Verification
 	for more := true; more; { // what is deleted may be what something else refers to
-		r := &rebuild{db: db, batch: db.pebble.NewBatch()}
-		c := &checker{ctx: ctx, v: &v, fs: db.disk, dir: db.dir, pebble: db.pebble, rebuild: r}
+		r := &rebuild{db: db, batch: db.kv.pebble.NewBatch()}
+		c := &checker{ctx: ctx, v: &v, fs: db.kv.disk, dir: db.kv.dir, pebble: db.kv.pebble, rebuild: r}
 		err := errors.Join(c.values(), r.err)
 		if more = !r.batch.Empty(); err == nil && more {
-			err = db.commit(r.batch, pebble.Sync)
+			err = db.kv.commit(r.batch, pebble.Sync)
 		}
 		if err = errors.Join(err, r.batch.Close()); err != nil {
 			return v.Damage, err

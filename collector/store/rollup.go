@@ -104,7 +104,7 @@ type mergeTask struct {
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
 // writes tables of the index. What fails is left for the next time, and the rest done.
 func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
-	defer db.recovered(&err)
+	defer db.kv.recovered(&err)
 	var errs taskErrors
 	members := newMemberLists(db, e)
 	for _, t := range e.due(now, quiet) {
@@ -192,7 +192,7 @@ func cmpBool(a, b bool) int {
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
 func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *memberLists) (err error) {
-	defer db.recovered(&err)
+	defer db.kv.recovered(&err)
 	part, err := db.partition(e.id, t.stream.Partition)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	s := db.newScanner(ctx, from, e.id)
 	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
-	batch := db.pebble.NewBatch()
+	batch := db.kv.pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
@@ -261,7 +261,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
-	if err := db.commit(batch, pebble.NoSync); err != nil {
+	if err := db.kv.commit(batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}
 	db.metrics.windows.Add(float64(windows))

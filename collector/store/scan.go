@@ -72,7 +72,7 @@ func (s *scanner) iter(of *[2][layout.Levels]*gapIterator, kind byte, level int)
 func (s *scanner) open(at **gapIterator, kind byte, level int) (_ *gapIterator, err error) {
 	if *at == nil {
 		prefix := layout.LevelPrefix(s.epoch, kind, level)
-		*at, err = s.db.newGapIterator(s.from, prefix, layout.After(prefix), nil)
+		*at, err = s.db.kv.newGapIterator(s.from, prefix, layout.After(prefix), nil)
 	}
 	return *at, err
 }
@@ -177,7 +177,7 @@ func (s *scanner) coverWindows(kind byte, top, finest int, stream uint32, lo, hi
 		if err := fn(top, end, value); err != nil {
 			switch {
 			case errors.Is(err, storeerr.ErrCorrupt) && !s.edges.strict:
-				s.db.corrupt(fmt.Errorf("read row %x: %w", key, err))
+				s.db.kv.corrupt(fmt.Errorf("read row %x: %w", key, err))
 			case errors.Is(err, rowcodec.ErrOverflowed) && top > finest:
 			default:
 				return err

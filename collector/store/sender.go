@@ -56,7 +56,7 @@ func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 		return err
 	}
 	value := binary.AppendUvarint(nil, uint64(base.ID))
-	if err := db.guard(func() error { return db.pebble.Set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync) }); err != nil {
+	if err := db.kv.set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -68,11 +68,12 @@ func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 // links are the bases of an epoch's streams that have one.
 func (s *scanner) links() (map[uint32]uint32, error) {
 	var out map[uint32]uint32
-	err := s.db.each(s.from, layout.KindKey(s.epoch, layout.KindSender), func(key, value []byte) error {
+	prefix := layout.KindKey(s.epoch, layout.KindSender)
+	err := s.db.kv.eachIn(s.from, prefix, layout.After(prefix), func(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		base := r.Below(budget.EpochItself, "base")
 		if err := r.End(); err != nil || len(key) != 9 {
-			s.db.corrupt(err)
+			s.db.kv.corrupt(err)
 			return nil
 		}
 		if out == nil {
@@ -108,7 +109,7 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 		}
 	}
 	value := binary.AppendUvarint(nil, uint64(longest))
-	if err := db.guard(func() error { return db.pebble.Set(layout.LongestKey(e.id, partition), value, pebble.NoSync) }); err != nil {
+	if err := db.kv.set(layout.LongestKey(e.id, partition), value, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -122,7 +123,7 @@ func (e *epoch) readLongest(db *DB, key, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	longest := r.Below(layout.SlotMs+1, "time")
 	if err := r.End(); err != nil || len(key) != 9 {
-		db.corrupt(err)
+		db.kv.corrupt(err)
 		longest = layout.SlotMs // to look back too far does no harm
 	}
 	if len(key) == 9 {

@@ -34,10 +34,10 @@ func settingKey(name string) []byte {
 func (db *DB) Settings(_ context.Context) (out []Setting, err error) {
 	prefix := layout.KindKey(layout.MetaEpoch, kindSetting)
 	err = db.call("settings", func() error {
-		return db.each(db.pebble, prefix, func(key, value []byte) error {
+		return db.kv.each(prefix, func(key, value []byte) error {
 			modified, text, bad := decodeSetting(value)
 			if bad != nil {
-				db.corrupt(fmt.Errorf("read setting %x: %w", key, bad))
+				db.kv.corrupt(fmt.Errorf("read setting %x: %w", key, bad))
 			} else {
 				out = append(out, Setting{Name: string(key[len(prefix):]), Value: text, Modified: modified})
 			}
@@ -56,7 +56,7 @@ func (db *DB) SetSetting(_ context.Context, s Setting) error {
 func (db *DB) setSetting(s Setting) error {
 	db.settings.Lock()
 	defer db.settings.Unlock()
-	v, closer, err := db.get(settingKey(s.Name))
+	v, closer, err := db.kv.get(settingKey(s.Name))
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) && !errors.Is(err, storeerr.ErrCorrupt) {
 		return fmt.Errorf("read setting %q: %w", s.Name, err)
 	}
@@ -68,7 +68,7 @@ func (db *DB) setSetting(s Setting) error {
 		}
 	}
 	value := append(binary.BigEndian.AppendUint64(nil, uint64(s.Modified)), s.Value...)
-	if err := db.guard(func() error { return db.pebble.Set(settingKey(s.Name), value, pebble.Sync) }); err != nil {
+	if err := db.kv.set(settingKey(s.Name), value, pebble.Sync); err != nil {
 		return fmt.Errorf("write setting %q: %w", s.Name, err)
 	}
 	return nil
@@ -77,7 +77,7 @@ func (db *DB) setSetting(s Setting) error {
 // DeleteSetting deletes a setting, if it is there.
 func (db *DB) DeleteSetting(_ context.Context, name string) error {
 	err := db.write(func() error {
-		return db.guard(func() error { return db.pebble.Delete(settingKey(name), pebble.Sync) })
+		return db.kv.delete(settingKey(name), pebble.Sync)
 	})
 	if err != nil {
 		return fmt.Errorf("delete setting %q: %w", name, err)

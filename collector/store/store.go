@@ -17,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
@@ -150,22 +149,13 @@ type Selection struct {
 // DB is an open store. Its methods are safe for concurrent use.
 type DB struct {
 	options Options
-	dir     string
 	log     *slog.Logger
-	disk    *disk
-	lock    *pebble.Lock
-	pebble  *pebble.DB
+	kv      *kvDB
 	metrics *metrics
 	cache   *budget.Cache
 	memory  *budget.Memory
 	// maxBytes is Options.MaxBytes.
-	maxBytes    atomic.Int64
-	failure     *failure
-	damage      damageList
-	gaps        gaps
-	compactions compactions
-
-	pebbleOptions *pebble.Options
+	maxBytes atomic.Int64
 
 	claims claims
 	series *seriesLimit
@@ -193,68 +183,30 @@ type DB struct {
 // wraps ErrCorruptStore and names the file.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
-	db := &DB{
-		options: o, dir: dir, log: o.Logger, epochs: map[uint32]bool{},
-		failure: newFailure(o.Logger),
-	}
-	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
+	db := &DB{options: o, log: o.Logger, epochs: map[uint32]bool{}}
+	c := newCounters()
+	db.metrics = newMetrics(db, c, o.Registerer)
 	db.cache = budget.NewCache(o.CacheBytes - o.CacheBytes/blockShare)
-	db.memory = budget.NewMemory(o.QueryBytes, func() { db.metrics.queriesRefused.Inc() })
+	db.memory = budget.NewMemory(o.QueryBytes, c.queriesRefused.Inc)
 	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
 	db.maxBytes.Store(o.MaxBytes)
-	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
-	db.pebbleOptions.EventListener = &pebble.EventListener{
-		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
+	var err error
+	db.kv, err = openKV(dir, kvOptions{fs: o.fs, cacheBytes: o.CacheBytes / blockShare, minFree: o.MinFreeBytes, log: o.Logger, metrics: c})
+	if err == nil {
+		if err = db.start(); err != nil {
+			err = errors.Join(err, db.kv.close())
+		}
 	}
-	db.pebbleOptions.Experimental.CompactionScheduler = &db.compactions
-	db.metrics = newMetrics(db, o.Registerer)
-	if err := db.openPebble(); err != nil {
-		db.metrics.unregister()
+	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	if err := db.start(); err != nil {
-		db.metrics.unregister()
-		db.disk.stop()
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.pebble.Close(), db.lock.Close())
-	}
-	db.disk.opened.Store(true)
+	db.metrics.register()
 	return db, nil
-}
-
-// openPebble locks the directory and opens the database.
-func (db *DB) openPebble() (err error) {
-	if err := db.disk.MkdirAll(db.dir, 0o750); err != nil {
-		return err
-	}
-	if db.lock, err = pebble.LockDirectory(db.dir, db.disk); err != nil {
-		return fmt.Errorf("another process has it open: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, db.lock.Close())
-		}
-	}()
-	db.pebbleOptions.Lock = db.lock
-	logs, err := checkDirectory(db.disk, db.dir, db.pebbleOptions)
-	if err != nil {
-		return err
-	}
-	err = db.guard(func() (err error) {
-		db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
-		return err
-	})
-	if err == nil {
-		for _, d := range logs {
-			db.report(d)
-		}
-		return nil
-	}
-	return explain(db.disk, db.dir, db.pebbleOptions, err)
 }
 
 // start reads what must be known before the first call, and begins maintenance.
 func (db *DB) start() error {
-	if err := errors.Join(db.checkFormat(), db.dropCheckpoints(), db.findEpochs()); err != nil {
+	if err := errors.Join(db.dropCheckpoints(), db.findEpochs()); err != nil {
 		return err
 	}
 	if err := db.pinDirty(); err != nil {
@@ -284,13 +236,13 @@ func (db *DB) Close() error {
 	db.mu.Unlock()
 	db.stop()
 	db.metrics.unregister()
-	db.disk.stop()
-	if err := db.failure.get(); err != nil {
+	db.kv.stop()
+	if err := db.Err(); err != nil {
 		return err // calls may hang in Pebble for good
 	}
 	db.users.Wait()
-	if err := db.guard(db.pebble.Close); err != nil {
-		return errors.Join(fmt.Errorf("close store: %w", err), db.lock.Close())
+	if err := db.kv.close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
 	}
-	return db.lock.Close()
+	return nil
 }

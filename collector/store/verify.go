@@ -76,9 +76,8 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 
 // readOnlyOptions are those of a database that is read, though tables are missing.
 func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *pebble.Options {
-	o := Options{fs: fs, Logger: slog.New(slog.DiscardHandler)}
-	o.setDefaults()
-	po := newPebbleOptions(&o, fs, pebbleLogger{o.Logger, newFailure(o.Logger)})
+	log := slog.New(slog.DiscardHandler)
+	po := newPebbleOptions(fs, 16<<20, pebbleLogger{log, newFailure(log)})
 	po.ReadOnly, po.DisableConsistencyCheck = true, true
 	po.EventListener = &pebble.EventListener{DataCorruption: corruption}
 	return po
