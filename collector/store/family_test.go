@@ -39,10 +39,10 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 		jobs, err := db.plan(ctx, nil, sel)
 		require.NoError(t, err)
 		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
-			return s.coverJob(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, level int, _ int64, value []byte) error {
-				rows[level]++
+			return s.job(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, w window) error {
+				rows[w.level]++
 				var p rowcodec.PackedRow
-				err := p.Decode(value)
+				err := p.Decode(w.value)
 				total += p.Totals[st.sampleType]
 				return err
 			})
@@ -105,10 +105,10 @@ func TestPointsOfADamagedTypeAddNothing(t *testing.T) {
 	m := merger{totals: make([][]int64, 2)}
 	var list rowcodec.PointList
 	good := rowcodec.AppendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
-	require.NoError(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, good))
+	require.NoError(t, m.addPoints(&list, window{level: layout.LevelHour, end: layout.HourMs, value: good}))
 	bad := rowcodec.AppendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
-	require.ErrorIs(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, bad), storeerr.ErrCorrupt)
-	require.NoError(t, m.addPoints(&list, layout.LevelHour, layout.HourMs, good))
+	require.ErrorIs(t, m.addPoints(&list, window{level: layout.LevelHour, end: layout.HourMs, value: bad}), storeerr.ErrCorrupt)
+	require.NoError(t, m.addPoints(&list, window{level: layout.LevelHour, end: layout.HourMs, value: good}))
 	require.Equal(t, [][]int64{{1, 2, 1, 2}, {3, 4, 3, 4}}, m.totals)
 	require.Len(t, m.times, 4)
 }

@@ -378,7 +378,7 @@ func TestQueriesReadFewRows(t *testing.T) {
 		var mu sync.Mutex
 		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
 			lo, hi := sel.times(j.epoch)
-			err := s.cover(layout.KindRow, layout.LevelDay, j.streams[0].id, lo, hi, func(int, int64, []byte) error { return nil })
+			err := s.stream(layout.KindRow, layout.LevelDay, j.streams[0].id, lo, hi, func(window) error { return nil })
 			mu.Lock()
 			seen += s.seen
 			mu.Unlock()

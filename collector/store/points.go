@@ -155,25 +155,25 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 		}
 		single = single.Empty()
 	}
-	err := s.coverJob(j, layout.KindPoints, lo, hi, func(st *jobStream, level int, end int64, value []byte) error {
+	err := s.job(j, layout.KindPoints, lo, hi, func(st *jobStream, w window) error {
 		if st != last {
 			flush()
 			last, add = st, to(st)
 		}
-		if level == layout.LevelFine {
-			if err := p.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
+		if w.level == layout.LevelFine {
+			if err := p.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
 				return err
 			}
-			v, err := p.Total(level, st.sampleType)
+			v, err := p.Total(w.level, st.sampleType)
 			if err != nil {
 				return err
 			}
-			if single.Add(end, v, s.coversOf(p)); len(single.Times) == 1024 {
+			if single.Add(w.end, v, s.coversOf(p)); len(single.Times) == 1024 {
 				flush()
 			}
 			return nil
 		}
-		if err := list.Decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
+		if err := list.Decode(w.value, w.end-layout.WindowMs[w.level], st.sampleType); err != nil {
 			return err
 		}
 		add(list.Within(lo-s.longest, hi))
@@ -200,28 +200,28 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	}
 	defer part.Release()
 	v := part.Value.view()
-	in := v.Below(groups.request.Stack)
+	in := v.Within(v.CallOf, groups.request.Stack)
 	lo, hi := sel.times(j.epoch)
 	var p rowcodec.PackedRow
 	var tmp rowcodec.Scratch
 	for _, st := range j.streams {
 		g := st.group
 		from, to := st.span.within(s, lo, hi)
-		err := s.cover(layout.KindRow, layout.LevelFine, st.id, from, to, func(level int, t int64, value []byte) error {
-			if err := p.Decode(value); err != nil {
+		err := s.stream(layout.KindRow, layout.LevelFine, st.id, from, to, func(w window) error {
+			if err := p.Decode(w.value); err != nil {
 				return err
 			}
-			if _, err := p.Total(level, st.sampleType); err != nil {
+			if _, err := p.Total(w.level, st.sampleType); err != nil {
 				return err
 			}
-			sum, err := p.SumOf(st.sampleType, len(v.Nodes), &tmp, func(n uint32) bool { return in[v.CallOf[n]] })
+			sum, err := p.SumOf(st.sampleType, len(v.Nodes), &tmp, in)
 			if err != nil {
 				return err
 			}
-			if level == layout.LevelFine {
-				groups.add(g, t, sum, s.coversOf(&p), 1)
+			if w.level == layout.LevelFine {
+				groups.add(g, w.end, sum, s.coversOf(&p), 1)
 			} else {
-				groups.add(g, t, sum, 0, uint32(p.Profiles))
+				groups.add(g, w.end, sum, 0, uint32(p.Profiles))
 			}
 			return nil
 		})

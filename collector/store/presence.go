@@ -8,10 +8,8 @@ import (
 	"sync"
 	"unsafe"
 
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
 // States, such as memory in use, are averaged over time and added over processes: of
@@ -46,22 +44,12 @@ type jobSender struct {
 // snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
 // they cover, as PointList.Covers.
 func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
-	var p rowcodec.PackedRow
-	var list rowcodec.PointList
-	err = s.cover(layout.KindPoints, layout.LevelHour, base, lo, hi, func(level int, end int64, value []byte) error {
-		if level == layout.LevelFine {
-			if err := p.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
-				return err
-			}
-			if p.Parts == 0 {
-				times, covers = append(times, end), append(covers, p.Covers())
-			}
-			return nil
-		}
-		if err := list.Decode(value, end-layout.WindowMs[level], 0); err != nil {
+	var p pointReader
+	err = s.stream(layout.KindPoints, layout.LevelHour, base, lo, hi, func(w window) error {
+		in, err := p.read(w, 0, lo, hi)
+		if err != nil {
 			return err
 		}
-		in := list.Within(lo, hi)
 		for i, t := range in.Times {
 			if in.Covers[i]&1 == 0 {
 				times, covers = append(times, t), append(covers, in.Covers[i])

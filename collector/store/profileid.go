@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A ProfileID is what the store knows a profile by: the 64-bit xxHash of the ID
@@ -71,76 +69,12 @@ func (sel *Selection) tagged() func(*rowcodec.Tag) bool {
 	return func(t *rowcodec.Tag) bool { return spans[t.Span] || traces[t.Trace] }
 }
 
-// A visitProfile handles what there is of one profile. If it returns an error
-// that wraps ErrCorrupt, the profile is left out. The value is valid during the
-// call only.
-type visitProfile func(time int64, id uint64, value []byte) error
-
-// profiles visits the rows, or the spans, of single profiles of a stream at times
-// in (lo, hi], in order of time. Those that are not in ids are passed over; nil
-// means all.
-func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint64]bool, fn visitProfile) error {
-	if lo = max(lo, s.gone[layout.LevelFine]); lo >= hi {
-		return nil
-	}
-	it, err := s.profileIter(kind)
-	if err != nil {
-		return err
-	}
-	it.complete = false
-	s.key = layout.AppendWindowKey(s.key[:0], s.epoch, kind, layout.LevelFine, stream, lo+1)
-	for ok := it.SeekGE(s.key); ok; ok = it.Next() {
-		key := it.Key()
-		id, ok := layout.KeyID(key)
-		if !ok || layout.KeyStream(key) != stream {
-			break
-		}
-		time, _ := layout.WindowTime(key)
-		if time > hi {
-			break
-		}
-		if s.seen++; s.seen%64 == 0 && s.ctx.Err() != nil {
-			return s.ctx.Err()
-		}
-		if ids != nil && !ids[id] {
-			continue
-		}
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return fmt.Errorf("read profile %x: %w", key, err)
-		}
-		s.bytes += int64(len(value))
-		if err := fn(time, id, value); err != nil {
-			if !errors.Is(err, storeerr.ErrCorrupt) {
-				return err
-			}
-			s.db.kv.corrupt(fmt.Errorf("read profile %x: %w", key, err))
-		}
-	}
-	return it.Error()
-}
-
-// profileIter returns the iterator of rows, or of spans, of single profiles.
-func (s *scanner) profileIter(kind byte) (*gapIterator, error) {
-	if kind == layout.KindRow {
-		return s.iter(&s.iters, layout.KindRow, layout.LevelFine)
-	}
-	return s.open(&s.spans, kind, layout.LevelFine)
-}
-
-// coverProfiles is coverJob for the rows of the profiles that a selection names.
-func (s *scanner) coverProfiles(j *job, sel *Selection, fn func(st *jobStream, level int, end int64, value []byte) error) error {
-	return s.eachProfile(j, layout.KindRow, sel, func(st *jobStream, t int64, _ uint64, value []byte) error {
-		return fn(st, layout.LevelFine, t, value)
-	})
-}
-
 // addSpans is addJob for the values of the spans and traces that a selection names.
 func (s *scanner) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p rowcodec.PackedSpans
 	selected := sel.tagged()
-	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, _ int64, _ uint64, value []byte) error {
-		if err := p.Decode(value); err != nil {
+	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, w window) error {
+		if err := p.Decode(w.value); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(p.Tags, func(t rowcodec.Tag) bool { return selected(&t) }) {
@@ -158,7 +92,7 @@ func (s *scanner) addSpans(j *job, sel *Selection, sums bitpack.Sums, within fun
 
 // eachProfile visits the rows, or the spans, of a job's single profiles, those that
 // the selection names if it names any.
-func (s *scanner) eachProfile(j *job, kind byte, sel *Selection, fn func(st *jobStream, time int64, id uint64, value []byte) error) error {
+func (s *scanner) eachProfile(j *job, kind byte, sel *Selection, fn visitStream) error {
 	lo, hi := sel.times(j.epoch)
 	var ids map[uint64]bool
 	if len(sel.Profiles) > 0 {
@@ -167,10 +101,7 @@ func (s *scanner) eachProfile(j *job, kind byte, sel *Selection, fn func(st *job
 	for i := range j.streams {
 		st := &j.streams[i]
 		from, to := st.span.within(s, lo, hi)
-		err := s.profiles(kind, st.id, from, to, ids, func(time int64, id uint64, value []byte) error {
-			return fn(st, time, id, value)
-		})
-		if err != nil {
+		if err := s.profiles(kind, st.id, from, to, ids, fn.of(st)); err != nil {
 			return err
 		}
 	}

@@ -42,20 +42,22 @@ type jobStream struct {
 
 // A jobFamily stands for streams that are in a job too.
 type jobFamily struct {
-	family
+	aggregate
 	streams []jobStream // one for each sample type, of which id and span say nothing
 }
 
-// coverJob visits what the streams of a job have in a time. A jobStream that is
-// handed to fn may stand for several streams, whose labels are the same.
-func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStream, level int, end int64, value []byte) error) error {
+// visitStream is a visit of what a stream of a job has. The jobStream may stand for
+// several streams, whose labels are the same.
+type visitStream func(st *jobStream, w window) error
+
+func (fn visitStream) of(st *jobStream) visit { return func(w window) error { return fn(st, w) } }
+
+// job visits what the streams of a job have in a time.
+func (s *scanner) job(j *job, kind byte, lo, hi int64, fn visitStream) error {
 	for _, f := range j.families {
 		for i := range f.streams {
 			st := &f.streams[i]
-			err := s.coverFamily(&f.family, kind, topOf(kind), lo, hi, func(level int, end int64, value []byte) error {
-				return fn(st, level, end, value)
-			})
-			if err != nil {
+			if err := s.service(&f.aggregate, kind, topOf(kind), lo, hi, fn.of(st)); err != nil {
 				return err
 			}
 		}
@@ -66,10 +68,7 @@ func (s *scanner) coverJob(j *job, kind byte, lo, hi int64, fn func(st *jobStrea
 	for i := range j.streams {
 		st := &j.streams[i]
 		from, to := st.span.within(s, lo, hi)
-		err := s.cover(kind, topOf(kind), st.id, from, to, func(level int, end int64, value []byte) error {
-			return fn(st, level, end, value)
-		})
-		if err != nil {
+		if err := s.stream(kind, topOf(kind), st.id, from, to, fn.of(st)); err != nil {
 			return err
 		}
 	}
@@ -154,7 +153,7 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 		}
 		defer part.Release()
 		v := part.Value.view()
-		s.edges.less = part.Value.damage == nil
+		s.subtract = part.Value.damage == nil
 		bytes := int64(len(v.Nodes)) * bytesPerSum
 		if err := h.Take(bytes); err != nil {
 			return err
@@ -163,7 +162,7 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 		b := buffers.Get().(*buffer)
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.Nodes))
-		within := v.Within(callSite)
+		within := v.Within(v.CallOf, callSite)
 		total, err := db.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
 		if err != nil {
 			return err
@@ -187,7 +186,7 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 // mergeJob adds the values of a job's streams to the sums of its partition's nodes,
 // which are zero, and returns what they are together. Too much is an error; but if
 // within is given, what counts is what is within it, and the sums may be of that
-// alone. The caller sets s.edges.less.
+// alone. The caller sets s.subtract.
 func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
 	all, err := db.addJob(s, j, sel, sums, nil)
 	if err == nil && all.large() && within != nil {
@@ -211,35 +210,34 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, withi
 	lo, hi := sel.times(j.epoch)
 	// Rows of format 2 were not cut, and count at their time.
 	whole := s.longest == 0
-	add := func(st *jobStream, level int, t int64, value []byte) error {
-		if err := b.row.Decode(value); err != nil {
+	add := func(st *jobStream, w window) error {
+		if err := b.row.Decode(w.value); err != nil {
 			return err
 		}
-		v, err := b.row.Total(level, st.sampleType)
+		v, err := b.row.Total(w.level, st.sampleType)
 		switch {
 		case err != nil:
 			return err
-		case level == layout.LevelFine && !whole && !s.clip.Whole(t, int64(b.row.Duration)):
-			v, err = b.row.AddShare(sums, st.sampleType, s.edges.sign, s.clip, t, within, &b.scratch)
+		case w.level == layout.LevelFine && !whole && !w.clip.Whole(w.end, int64(b.row.Duration)):
+			v, err = b.row.AddShare(sums, st.sampleType, w.sign, w.clip, w.end, within, &b.scratch)
 		case within != nil:
-			v, err = b.row.AddWithin(sums, st.sampleType, s.edges.sign, within, &b.scratch)
+			v, err = b.row.AddWithin(sums, st.sampleType, w.sign, within, &b.scratch)
 		default:
-			err = b.row.AddTo(sums, st.sampleType, s.edges.sign, &b.scratch)
+			err = b.row.AddTo(sums, st.sampleType, w.sign, &b.scratch)
 		}
 		if err == nil {
-			total.add(v, s.edges.sign)
+			total.add(v, w.sign)
 		}
 		return err
 	}
-	s.edges.sign = 1
 	switch {
 	case sel.hasSpans():
 		return s.addSpans(j, &sel, sums, within, b)
 	case len(sel.Profiles) > 0:
 		whole = true
-		err = s.coverProfiles(j, &sel, add)
+		err = s.eachProfile(j, layout.KindRow, &sel, add)
 	default:
-		err = s.coverJob(j, layout.KindRow, lo, hi, add)
+		err = s.job(j, layout.KindRow, lo, hi, add)
 	}
 	return total, err
 }

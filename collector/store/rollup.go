@@ -206,7 +206,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
-	var f *family
+	var f *aggregate
 	if t.stream.Def.IsFamily() {
 		first, end := t.hour, t.hour+1
 		if t.hour == wholeDay {
@@ -323,7 +323,7 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 			}
 		}
 	case layout.LevelDay: // without points
-		err = s.cover(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
+		err = s.stream(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(w window) error { return m.add(&out, w) })
 	}
 	if err != nil || out.Profiles == 0 {
 		return false, err
@@ -333,19 +333,17 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 
 // cover adds the rows and points of a time, from those of level top at most.
 func (m *merger) cover(s *scanner, out *rowcodec.Row, top int, lo, hi int64) error {
-	err := s.cover(layout.KindRow, top, m.stream.ID, lo, hi, func(level int, end int64, value []byte) error {
-		if err := m.add(out, level, value); err != nil || top > layout.LevelFine {
+	err := s.stream(layout.KindRow, top, m.stream.ID, lo, hi, func(w window) error {
+		if err := m.add(out, w); err != nil || top > layout.LevelFine {
 			return err
 		}
-		return m.addPoint(end)
+		return m.addPoint(w.end)
 	})
 	if err != nil || top == layout.LevelFine {
 		return err
 	}
 	var list rowcodec.PointList
-	return s.cover(layout.KindPoints, top, m.stream.ID, lo, hi, func(level int, end int64, value []byte) error {
-		return m.addPoints(&list, level, end, value)
-	})
+	return s.stream(layout.KindPoints, top, m.stream.ID, lo, hi, func(w window) error { return m.addPoints(&list, w) })
 }
 
 func (m *merger) begin() rowcodec.Row {
@@ -356,15 +354,15 @@ func (m *merger) begin() rowcodec.Row {
 	return rowcodec.Row{Totals: make([]int64, len(m.sums)), Values: make([][]int64, len(m.sums))}
 }
 
-// add adds a row of a level to the sums.
-func (m *merger) add(out *rowcodec.Row, level int, value []byte) error {
-	if err := m.row.Decode(value); err != nil {
+// add adds a row to the sums.
+func (m *merger) add(out *rowcodec.Row, w window) error {
+	if err := m.row.Decode(w.value); err != nil {
 		return err
 	}
 	if len(m.row.Totals) != len(m.sums) {
 		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.Totals), len(m.sums))
 	}
-	if level == layout.LevelFine {
+	if w.level == layout.LevelFine {
 		if err := m.row.Single(); err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, wi
 	m.mean = reuse.Sized(m.mean, n)
 	clear(m.mean)
 	lo, hi := sel.times(j.epoch)
-	s.edges.sign, s.longest = 1, 0
+	s.longest = 0
 	for i := range j.senders {
 		snd := &j.senders[i]
 		if len(sel.Profiles) > 0 {
@@ -109,14 +109,14 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 		st := &snd.streams[i]
 		counts := st.id == snd.base && !counted
 		counted = counted || counts
-		err := s.cover(layout.KindRow, layout.LevelDay, st.id, lo, hi, func(level int, _ int64, value []byte) error {
-			v, err := m.addRow(s, st, level, value, raw, within)
+		err := s.stream(layout.KindRow, layout.LevelDay, st.id, lo, hi, func(w window) error {
+			v, err := m.addRow(st, w, raw, within)
 			if err != nil {
 				return err
 			}
-			sum.add(v, s.edges.sign)
+			sum.add(v, w.sign)
 			if counts {
-				snapshots += m.row.Snapshots() * s.edges.sign
+				snapshots += m.row.Snapshots() * w.sign
 			}
 			return nil
 		})
@@ -125,11 +125,11 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 		}
 	}
 	if !counted {
-		err := s.cover(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(_ int, _ int64, value []byte) error {
-			if err := m.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
+		err := s.stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w window) error {
+			if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
 				return err
 			}
-			snapshots += m.row.Snapshots() * s.edges.sign
+			snapshots += m.row.Snapshots() * w.sign
 			return nil
 		})
 		if err != nil {
@@ -144,17 +144,17 @@ func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, 
 }
 
 // addRow adds a row to the raw sums, and returns what it added, without the sign.
-func (m *stateSums) addRow(s *scanner, st *jobStream, level int, value []byte, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
-	if err := m.row.Decode(value); err != nil {
+func (m *stateSums) addRow(st *jobStream, w window, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
+	if err := m.row.Decode(w.value); err != nil {
 		return 0, err
 	}
-	v, err := m.row.Total(level, st.sampleType)
+	v, err := m.row.Total(w.level, st.sampleType)
 	switch {
 	case err != nil:
 	case within != nil:
-		v, err = m.row.AddWithin(raw, st.sampleType, s.edges.sign, within, &m.tmp)
+		v, err = m.row.AddWithin(raw, st.sampleType, w.sign, within, &m.tmp)
 	default:
-		err = m.row.AddTo(raw, st.sampleType, s.edges.sign, &m.tmp)
+		err = m.row.AddTo(raw, st.sampleType, w.sign, &m.tmp)
 	}
 	return v, err
 }
@@ -174,14 +174,14 @@ func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selecti
 	var sum wide
 	snapshots := map[int64]bool{}
 	of := &job{epoch: j.epoch, partition: j.partition, streams: snd.streams}
-	err := s.coverProfiles(of, sel, func(st *jobStream, level int, t int64, value []byte) error {
-		v, err := m.addRow(s, st, level, value, raw, within)
+	err := s.eachProfile(of, layout.KindRow, sel, func(st *jobStream, w window) error {
+		v, err := m.addRow(st, w, raw, within)
 		if err != nil {
 			return err
 		}
 		sum.add(v, 1)
 		if m.row.Parts == 0 {
-			snapshots[t] = true
+			snapshots[w.end] = true
 		}
 		return nil
 	})
@@ -222,7 +222,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 		perStep[k] = lengthWithin(measured, end-gs.step, end)
 	}
 	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
-		s.longest, s.edges.sign = 0, 1
+		s.longest = 0
 		bytes := int64(gs.steps) * statePointBytes
 		if err := h.Take(bytes); err != nil {
 			return err
@@ -237,8 +237,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 			}
 			defer part.Release()
 			v := part.Value.view()
-			in := v.Below(gs.request.Stack)
-			p.nodes, p.in = len(v.Nodes), func(node uint32) bool { return in[v.CallOf[node]] }
+			p.nodes, p.in = len(v.Nodes), v.Within(v.CallOf, gs.request.Stack)
 		}
 		for i := range j.senders {
 			if err := p.add(&j.senders[i]); err != nil {
@@ -269,7 +268,7 @@ type statePointer struct {
 	shares []float64 // by step
 	sums   []float64
 	row    rowcodec.PackedRow
-	list   rowcodec.PointList
+	points pointReader
 	tmp    rowcodec.Scratch
 }
 
@@ -361,21 +360,11 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 	}
 	var err error
 	if p.in == nil {
-		err = p.scanner.cover(layout.KindPoints, layout.LevelHour, st.id, p.from, p.to, func(level int, end int64, value []byte) error {
-			if level == layout.LevelFine {
-				if err := p.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
-					return err
-				}
-				v, err := p.row.Total(level, st.sampleType)
-				if err == nil && p.row.Parts == 0 {
-					put(end, v)
-				}
+		err = p.scanner.stream(layout.KindPoints, layout.LevelHour, st.id, p.from, p.to, func(w window) error {
+			in, err := p.points.read(w, st.sampleType, p.from, p.to)
+			if err != nil {
 				return err
 			}
-			if err := p.list.Decode(value, end-layout.WindowMs[level], st.sampleType); err != nil {
-				return err
-			}
-			in := p.list.Within(p.from, p.to)
 			for i, t := range in.Times {
 				if in.Covers[i]&1 == 0 {
 					put(t, in.Values[i])
@@ -384,24 +373,24 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 			return nil
 		})
 	} else {
-		err = p.scanner.cover(layout.KindRow, layout.LevelFine, st.id, p.from, p.to, func(level int, t int64, value []byte) error {
-			if err := p.row.Decode(value); err != nil {
+		err = p.scanner.stream(layout.KindRow, layout.LevelFine, st.id, p.from, p.to, func(w window) error {
+			if err := p.row.Decode(w.value); err != nil {
 				return err
 			}
-			if _, err := p.row.Total(level, st.sampleType); err != nil {
+			if _, err := p.row.Total(w.level, st.sampleType); err != nil {
 				return err
 			}
 			sum, err := p.row.SumOf(st.sampleType, p.nodes, &p.tmp, p.in)
 			if err != nil {
 				return err
 			}
-			if level == layout.LevelFine {
+			if w.level == layout.LevelFine {
 				if p.row.Parts == 0 {
-					put(t, sum)
+					put(w.end, sum)
 				}
 				return nil
 			}
-			if k := gs.stepOf(t); k >= 0 && k < gs.steps {
+			if k := gs.stepOf(w.end); k >= 0 && k < gs.steps {
 				windows[k] += float64(sum) / float64(max(p.row.Snapshots(), 1))
 			}
 			return nil

@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
 // Stats say what the store holds.
@@ -70,26 +69,20 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	s := db.newScanner(ctx, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs
-	var list rowcodec.PointList
+	var points pointReader
 	for _, st := range streams {
 		see := func(t int64) {
 			if edge == 0 || last && t > edge || !last && t < edge {
 				edge = t
 			}
 		}
-		err := s.cover(layout.KindPoints, layout.LevelFine, st, lo, lo+layout.SlotMs, func(level int, end int64, value []byte) error {
-			if level == layout.LevelFine {
-				see(end)
-				return nil
+		err := s.stream(layout.KindPoints, layout.LevelFine, st, lo, lo+layout.SlotMs, func(w window) error {
+			in, err := points.read(w, 0, lo, lo+layout.SlotMs)
+			if n := len(in.Times); n > 0 {
+				see(in.Times[0])
+				see(in.Times[n-1])
 			}
-			if err := list.Decode(value, end-layout.WindowMs[level], 0); err != nil {
-				return err
-			}
-			if times := list.Within(lo, lo+layout.SlotMs).Times; len(times) > 0 {
-				see(times[0])
-				see(times[len(times)-1])
-			}
-			return nil
+			return err
 		})
 		if err != nil {
 			return 0, err

@@ -123,9 +123,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			return err
 		}
 		for side, callSite := range callSites {
-			if len(callSite) > 0 {
-				c.View.FilterCalls(c.Self[side], callSite)
-			}
+			c.Narrow(side, callSite)
 		}
 		if err := c.Sum(); err != nil {
 			return err
@@ -140,7 +138,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			if err != nil {
 				return err
 			}
-			s.edges.less = whole
+			s.subtract = whole
 			bytes := int64(len(nodeTo)) * bytesPerSum
 			if err := h.Take(bytes); err != nil {
 				return err
@@ -153,7 +151,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 					continue
 				}
 				values := b.zeros(len(nodeTo))
-				within := sum.Value.View().WithinCalls(nodeTo, callSites[side])
+				within := sum.Value.View().Within(nodeTo, callSites[side])
 				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
 					return err
 				}
@@ -169,13 +167,13 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		}
 		defer part.Release()
 		v := part.Value.view()
-		s.edges.less = part.Value.damage == nil
+		s.subtract = part.Value.damage == nil
 		return fill(first.order, &v, func(c *calltree.Values) error {
 			for side, j := range pairs[first.order] {
 				if j == nil {
 					continue
 				}
-				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.Self[side], Place: v.CallOf}, v.Within(callSites[side])); err != nil {
+				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.Self[side], Place: v.CallOf}, v.Within(v.CallOf, callSites[side])); err != nil {
 					return err
 				}
 			}

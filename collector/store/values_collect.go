@@ -31,20 +31,19 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 		}
 		defer part.Release()
 		v := part.Value.view()
-		below := v.Below(r.Stack)
-		sum.nodes, sum.in = len(v.Nodes), func(node uint32) bool { return below[v.CallOf[node]] }
+		sum.nodes, sum.in = len(v.Nodes), v.Within(v.CallOf, r.Stack)
 	}
 	list := valueList{to: to}
-	err := s.eachProfile(j, kind, &r.Selection, func(st *jobStream, time int64, id uint64, value []byte) error {
-		if err := sum.read(st.sampleType, value); err != nil {
+	err := s.eachProfile(j, kind, &r.Selection, func(st *jobStream, w window) error {
+		if err := sum.read(st.sampleType, w.value); err != nil {
 			return err
 		}
 		if !r.BySpan {
-			return list.add(st, Value{Time: time, Value: sum.total, id: id, part: sum.row.Parts > 0})
+			return list.add(st, Value{Time: w.end, Value: sum.total, id: w.id, part: sum.row.Parts > 0})
 		}
 		for i, v := range sum.totals {
 			if t := &sum.spans.Tags[i]; t.Span != 0 {
-				if err := list.add(st, Value{Time: time, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
+				if err := list.add(st, Value{Time: w.end, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
 					return err
 				}
 			}

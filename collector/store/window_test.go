@@ -152,8 +152,8 @@ func TestWindowsAreUsed(t *testing.T) {
 	read := func(start, end time.Duration) (n [layout.Levels]int) {
 		from := db.snapshot()
 		s := db.newScanner(ctx, from, layout.EpochOf(ms(midnight)+1))
-		err := s.cover(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
-			n[level]++
+		err := s.stream(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(w window) error {
+			n[w.level]++
 			return nil
 		})
 		require.NoError(t, err)

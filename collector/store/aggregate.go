@@ -2,8 +2,6 @@ package store
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -13,7 +11,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A family is the streams of a partition that are of one kind: those of a
@@ -21,7 +18,7 @@ import (
 // that a query about the service reads as many rows for a thousand pods as for
 // one. They are kept under the number of a stream of their own, which has no
 // profiles and is in no table; finer than a slot are only the members' own rows.
-type family struct {
+type aggregate struct {
 	stream uint32 // of its windows
 	known  bool   // there is such a stream
 	hours  [layout.HoursPerEpoch][]member
@@ -126,8 +123,8 @@ type memberLists struct {
 func newMemberLists(db *DB, e *epoch) *memberLists { return &memberLists{db: db, epoch: e} }
 
 // of lists the members of a family's stream, hour by hour.
-func (l *memberLists) of(s *labelindex.Stream, from, to uint8) (*family, error) {
-	f := &family{stream: s.ID, known: true}
+func (l *memberLists) of(s *labelindex.Stream, from, to uint8) (*aggregate, error) {
+	f := &aggregate{stream: s.ID, known: true}
 	k := labelindex.NewKind(&s.Def)
 	key := familyKey{s.Partition, string(k.Def.Append(nil))}
 	for hour := from; hour < to; hour++ {
@@ -162,13 +159,13 @@ func (l *memberLists) read(hour uint8) error {
 }
 
 // add notes slots of a member. A stream may come again for the same hour.
-func (f *family) add(hour uint8, stream uint32, slots uint16) {
+func (f *aggregate) add(hour uint8, stream uint32, slots uint16) {
 	f.hours[hour] = append(f.hours[hour], member{stream, slots})
 }
 
 // active lists the streams that have profiles in a part of an epoch, in order,
 // with the part of it from the first to the last of their slots.
-func (f *family) active(epoch uint32, lo, hi int64) (out []activeStream) {
+func (f *aggregate) active(epoch uint32, lo, hi int64) (out []activeStream) {
 	set := labelindex.SlotsBetween(epoch, lo+1, hi)
 	for hour := range uint8(layout.HoursPerEpoch) {
 		mask := set.Hour(hour)
@@ -199,100 +196,20 @@ type activeStream struct {
 	span
 }
 
-// coverFamily is cover for all streams of a family: it visits the windows of the
-// family, and those of its streams where it has none.
-func (s *scanner) coverFamily(f *family, kind byte, top int, lo, hi int64, fn visit) error {
-	if lo >= hi {
-		return nil
-	}
-	if !f.known {
-		return s.coverMembers(f, kind, lo, hi, fn)
-	}
-	if top == layout.LevelFine {
-		return s.coverEdges(f.stream, lo, hi, func(lo, hi int64) error { return s.coverMembers(f, kind, lo, hi, fn) }, fn)
-	}
-	w := layout.WindowMs[top]
-	first := (lo+w-1)/w*w + w
-	if first > hi {
-		return s.coverFamily(f, kind, top-1, lo, hi, fn)
-	}
-	it, err := s.iter(&s.windows, kind, top)
-	if err != nil {
-		return err
-	}
-	at := lo
-	for ok := it.SeekGE(layout.WindowKey(s.epoch, kind, top, f.stream, first)); ok; ok = it.Next() {
-		end, ok := layout.WindowTime(it.Key())
-		if !ok || layout.KeyStream(it.Key()) != f.stream || end > hi {
-			break
-		}
-		if err := s.ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.coverFamily(f, kind, top-1, at, end-w, fn); err != nil {
-			return err
-		}
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return fmt.Errorf("read row %x: %w", it.Key(), err)
-		}
-		s.seen++
-		s.bytes += int64(len(value))
-		if err := fn(top, end, value); err != nil {
-			switch {
-			case errors.Is(err, storeerr.ErrCorrupt):
-				s.db.kv.corrupt(fmt.Errorf("read row %x: %w", it.Key(), err))
-			case errors.Is(err, rowcodec.ErrOverflowed):
-			default:
-				return err
-			}
-			if err := s.coverFamily(f, kind, top-1, end-w, end, fn); err != nil {
-				return err
-			}
-		}
-		at = end
-	}
-	if err := it.Error(); err != nil {
-		return err
-	}
-	return s.coverFamily(f, kind, top-1, at, hi, fn)
-}
-
-// coverMembers is cover for each of a family's streams.
-func (s *scanner) coverMembers(f *family, kind byte, lo, hi int64, fn visit) error {
-	for _, a := range f.active(s.epoch, s.gone.reach(lo+1)-1, hi) {
-		from, to := a.within(s, lo, hi)
-		if err := s.cover(kind, topOf(kind), a.stream, from, to, fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// topOf is the level of the longest windows of a kind of keys.
-func topOf(kind byte) int {
-	if kind == layout.KindPoints {
-		return layout.LevelHour
-	}
-	return layout.LevelDay
-}
-
 // mergeFamily is merge for a family's stream. It writes nothing if so few streams
 // have profiles in the window that their own rows serve as well.
-func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
+func (m *merger) mergeFamily(s *scanner, f *aggregate, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
 	if len(f.active(m.epoch, lo, hi)) < minFamily {
 		return false, nil
 	}
 	out := m.begin()
-	err := s.coverFamily(f, layout.KindRow, level-1, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
+	err := s.service(f, layout.KindRow, level-1, lo, hi, func(w window) error { return m.add(&out, w) })
 	if err != nil || out.Profiles == 0 {
 		return false, err
 	}
 	if level < layout.LevelDay {
 		var list rowcodec.PointList
-		err := s.coverFamily(f, layout.KindPoints, level-1, lo, hi, func(l int, end int64, value []byte) error {
-			return m.addPoints(&list, l, end, value)
-		})
+		err := s.service(f, layout.KindPoints, level-1, lo, hi, func(w window) error { return m.addPoints(&list, w) })
 		if err != nil {
 			return false, err
 		}
@@ -302,18 +219,18 @@ func (m *merger) mergeFamily(s *scanner, f *family, b *pebble.Batch, level int, 
 }
 
 // addPoints adds a member's points, or a profile's row.
-func (m *merger) addPoints(list *rowcodec.PointList, level int, end int64, value []byte) error {
-	if level == layout.LevelFine {
-		if err := m.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
+func (m *merger) addPoints(list *rowcodec.PointList, w window) error {
+	if w.level == layout.LevelFine {
+		if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
 			return err
 		}
 		if err := m.row.Single(); err != nil {
 			return err
 		}
-		return m.addPoint(end)
+		return m.addPoint(w.end)
 	}
 	for c := range m.totals {
-		if err := list.Decode(value, end-layout.WindowMs[level], c); err != nil {
+		if err := list.Decode(w.value, w.end-layout.WindowMs[w.level], c); err != nil {
 			for before := range c {
 				m.totals[before] = m.totals[before][:len(m.times)]
 			}

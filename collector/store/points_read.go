@@ -1,0 +1,37 @@
+package store
+
+import (
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+)
+
+// A pointReader reads points of one sample type out of windows of points, and out of
+// the rows of single profiles.
+type pointReader struct {
+	row  rowcodec.PackedRow
+	list rowcodec.PointList
+	one  rowcodec.PointValues
+}
+
+// read returns the points of a window that are in (lo, hi], or that of a profile. They
+// are valid until the next call.
+func (p *pointReader) read(w window, sampleType int, lo, hi int64) (rowcodec.PointValues, error) {
+	if w.level != layout.LevelFine {
+		err := p.list.Decode(w.value, w.end-layout.WindowMs[w.level], sampleType)
+		if err != nil {
+			return rowcodec.PointValues{}, err
+		}
+		return p.list.Within(lo, hi), nil
+	}
+	if err := p.row.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
+		return rowcodec.PointValues{}, err
+	}
+	v, err := p.row.Total(w.level, sampleType)
+	if err != nil {
+		return rowcodec.PointValues{}, err
+	}
+	p.one = p.one.Empty()
+	p.one.Add(w.end, v, p.row.Covers())
+	return p.one, nil
+}
