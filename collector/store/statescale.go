@@ -37,43 +37,15 @@ func (d *descaler) of(x int64) int64 {
 	return rounded
 }
 
-// descaleTree divides the values of a tree by a scale, and takes out nodes that are
-// less than half of one then. Nodes are rounded in the order of their stacktraces, so
-// that totals are right too, but for less than one.
-func descaleTree(t *profile.Tree, scale int64) {
-	if scale == 1 {
-		return
-	}
-	by := descaler{scale: scale}
-	for _, i := range inDepth(len(t.Nodes), func(i int) int32 { return t.Nodes[i].Parent }) {
-		n := &t.Nodes[i]
-		n.Self = by.of(n.Self)
-		n.Total = n.Self
-	}
-	for i := len(t.Nodes) - 1; i > 0; i-- {
-		t.Nodes[t.Nodes[i].Parent].Total += t.Nodes[i].Total
-	}
-	kept, at := t.Nodes[:0], make([]int32, len(t.Nodes))
-	for i, n := range t.Nodes {
-		if i > 0 && n.Total == 0 {
-			continue
-		}
-		if i > 0 {
-			n.Parent = at[n.Parent]
-		}
-		at[i] = int32(len(kept))
-		kept = append(kept, n)
-	}
-	t.Nodes = kept
-}
-
-// descaleDiff is descaleTree for a comparison, whose sides have a scale each.
-func descaleDiff(t *profile.DiffTree, scales [2]int64) {
+// descale divides the values of a tree by the scale of each side, and takes out nodes
+// that are less than half of one then. Nodes are rounded in the order of their
+// stacktraces, so that totals are right too, but for less than one.
+func descale(t *profile.DiffTree, scales [2]int64) {
 	if scales == [2]int64{1, 1} {
 		return
 	}
 	left, right := descaler{scale: scales[0]}, descaler{scale: scales[1]}
-	for _, i := range inDepth(len(t.Nodes), func(i int) int32 { return t.Nodes[i].Parent }) {
+	for _, i := range inDepth(t.Nodes) {
 		n := &t.Nodes[i]
 		n.Self, n.SelfRight = left.of(n.Self), right.of(n.SelfRight)
 		n.Total, n.TotalRight = n.Self, n.SelfRight
@@ -97,11 +69,12 @@ func descaleDiff(t *profile.DiffTree, scales [2]int64) {
 	t.Nodes = kept
 }
 
-// inDepth lists n nodes, of which parents have the lower numbers, depth first.
-func inDepth(n int, parent func(i int) int32) []int32 {
+// inDepth lists nodes, of which parents have the lower numbers, depth first.
+func inDepth(nodes []profile.DiffNode) []int32 {
+	n := len(nodes)
 	first, next := make([]int32, n), make([]int32, n) // child and sibling, 0 for none
 	for i := n - 1; i > 0; i-- {
-		p := parent(i)
+		p := nodes[i].Parent
 		next[i], first[p] = first[p], int32(i)
 	}
 	order := make([]int32, 0, n)
@@ -112,7 +85,7 @@ func inDepth(n int, parent func(i int) int32) []int32 {
 			at = first[at]
 		default:
 			for at != 0 && next[at] == 0 {
-				at = parent(int(at))
+				at = nodes[at].Parent
 			}
 			at = next[at]
 		}

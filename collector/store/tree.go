@@ -26,15 +26,19 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 		return scaled(func(scale int64) error {
 			parts := newParts(h, 1)
 			defer parts.free()
-			scales, err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answerNodes{sel.MaxNodes, sel.Functions}, scale)
-			if err == nil {
-				tree, err = parts.tree(sel)
+			answer := answerNodes{sel.MaxNodes, sel.MaxNodes > 0 && sel.Functions}
+			scales, err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answer, scale)
+			if err != nil {
+				return err
 			}
-			if err == nil {
-				descaleTree(tree, scales[0])
-				h.Keep(int64(len(tree.Nodes)) * nodeBytes)
+			one, err := parts.tree(answer, false)
+			if err != nil {
+				return err
 			}
-			return err
+			descale(one, scales)
+			tree = calltree.Left(one)
+			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
+			return nil
 		})
 	})
 	return tree, err
@@ -50,8 +54,8 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 		return scaled(func(scale int64) error {
 			parts := newParts(h, 2)
 			defer parts.free()
-			functions := maxNodes > 0 && sels[0].Functions
-			scales, err := db.gather(ctx, sels[:], callSites[:], parts, answerNodes{maxNodes, functions}, scale)
+			answer := answerNodes{maxNodes, maxNodes > 0 && sels[0].Functions}
+			scales, err := db.gather(ctx, sels[:], callSites[:], parts, answer, scale)
 			if err != nil {
 				return err
 			}
@@ -59,20 +63,12 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 			if bitpack.AddTotals(parts.total[0], parts.total[1]) == bitpack.Overflowed {
 				return storeerr.ErrOverflow
 			}
-			most := maxNodes
-			if most <= 0 {
-				most = 1<<63 - 1
+			if tree, err = parts.tree(answer, true); err != nil {
+				return err
 			}
-			if functions {
-				tree, err = parts.functions(most, true)
-			} else {
-				tree, err = calltree.TopN(parts.sorted(), most, true), nil
-			}
-			if err == nil {
-				descaleDiff(tree, scales)
-				h.Keep(int64(len(tree.Nodes)) * nodeBytes)
-			}
-			return err
+			descale(tree, scales)
+			h.Keep(int64(len(tree.Nodes)) * nodeBytes)
+			return nil
 		})
 	})
 	return tree, err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 
@@ -132,39 +133,28 @@ func (p *parts) sorted() []*calltree.Values {
 	return out
 }
 
-// tree is the tree of all parts, as a selection wants it.
-func (p *parts) tree(sel Selection) (*profile.Tree, error) {
-	switch {
-	case sel.MaxNodes > 0 && sel.Functions:
-		cut, err := p.functions(sel.MaxNodes, false)
-		if err != nil {
-			return nil, err
-		}
-		return calltree.Left(cut), nil
-	case sel.MaxNodes > 0:
-		return calltree.Left(calltree.TopN(p.sorted(), sel.MaxNodes, false)), nil
+// tree is the tree of all parts, which are one afterwards if it is whole or cut by
+// functions. With keepRoot the root counts as one of its nodes.
+func (p *parts) tree(answer answerNodes, keepRoot bool) (*profile.DiffTree, error) {
+	most := answer.most
+	if most <= 0 {
+		most = math.MaxInt64
 	}
-	return p.whole(), nil
-}
-
-// functions is the tree of all parts, cut by functions if maxNodes are enough for that;
-// else as largest does. With keepRoot the root counts.
-func (p *parts) functions(maxNodes int64, keepRoot bool) (*profile.DiffTree, error) {
-	if len(p.list) > 1 {
+	if len(p.list) > 1 && (answer.functions || answer.most <= 0) {
 		if err := p.collapse(); err != nil {
 			return nil, err
 		}
 	}
-	calls := maxNodes
+	calls := most
 	if keepRoot {
 		calls--
 	}
-	if len(p.list) > 0 && calls > 0 {
+	if answer.functions && len(p.list) > 0 && calls > 0 {
 		if cut, _ := profile.TruncateFunctions(callTree{p.list[0].Values}, calls); cut != nil {
 			return cut, nil
 		}
 	}
-	return calltree.TopN(p.sorted(), maxNodes, keepRoot), nil
+	return calltree.TopN(p.sorted(), most, keepRoot), nil
 }
 
 // A callTree shows the calls of a part as a profile.CallTree.
@@ -179,18 +169,6 @@ func (c callTree) Next(i int32) (callee, sibling int32) { return c.Ranks[i].Chil
 func (c callTree) Self(i int32) [2]int64                { return c.Selves(i) }
 func (c callTree) Total(i int32) [2]int64               { return c.Totals(i) }
 func (c callTree) Names() []string                      { return c.View.Strings }
-
-// whole is the tree of all parts.
-func (p *parts) whole() *profile.Tree {
-	trees := make([]*profile.Tree, len(p.list))
-	for i, c := range p.sorted() {
-		trees[i] = c.Tree()
-	}
-	if len(trees) == 1 {
-		return trees[0]
-	}
-	return profile.Merge(trees...)
-}
 
 func (p *parts) free() {
 	for _, c := range p.list {

@@ -15,9 +15,7 @@ import (
 // It is made as it is asked for, kept in the cache, and safe for concurrent use.
 type ServiceTrie struct {
 	mu         sync.Mutex
-	view       symdb.View // strings, hashes and calls alone
-	names      map[uint64]uint32
-	known      symdb.Pairs
+	trie       trie
 	numberings map[budget.Key]*numbering
 }
 
@@ -32,18 +30,14 @@ type numbering struct {
 
 // NewServiceTrie returns a trie that has the root alone.
 func NewServiceTrie() *ServiceTrie {
-	return &ServiceTrie{
-		view:       symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)},
-		names:      map[uint64]uint32{symdb.HashText(""): 0},
-		numberings: map[budget.Key]*numbering{},
-	}
+	return &ServiceTrie{trie: newTrie(), numberings: map[budget.Key]*numbering{}}
 }
 
 // Size is the trie's memory in bytes.
 func (l *ServiceTrie) Size() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := int64(len(l.view.Strings))*96 + int64(len(l.view.Calls))*8 + l.known.Bytes()
+	n := int64(len(l.trie.view.Strings))*96 + int64(len(l.trie.view.Calls))*8 + l.trie.known.Bytes()
 	for _, m := range l.numberings {
 		n += int64(cap(m.callTo)+cap(m.nodeTo)) * 4
 	}
@@ -54,7 +48,7 @@ func (l *ServiceTrie) Size() int64 {
 func (l *ServiceTrie) View() *symdb.View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	v := l.view
+	v := l.trie.view
 	return &v
 }
 
@@ -62,7 +56,7 @@ func (l *ServiceTrie) View() *symdb.View {
 func (l *ServiceTrie) Calls() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.view.Calls)
+	return len(l.trie.view.Calls)
 }
 
 // Has returns the calls of a partition's nodes, if it knows all of them, and
@@ -90,29 +84,13 @@ func (l *ServiceTrie) Learn(key budget.Key, v *symdb.View, last uint32, whole bo
 			m.callTo = append(m.callTo, 0)
 			continue
 		}
-		m.callTo = append(m.callTo, l.call(m.callTo[c.Parent], v.Strings[c.Name], v.Hashes[c.Name]))
+		m.callTo = append(m.callTo, l.trie.call(m.callTo[c.Parent], l.trie.name(v.Strings[c.Name], v.Hashes[c.Name])))
 	}
 	for _, c := range v.CallOf[min(len(m.nodeTo), len(v.CallOf)):] {
 		m.nodeTo = append(m.nodeTo, m.callTo[c])
 	}
 	m.last, m.whole = max(m.last, last), whole
 	return m.nodeTo
-}
-
-func (l *ServiceTrie) call(parent uint32, text string, hash uint64) uint32 {
-	name, ok := l.names[hash]
-	if !ok {
-		name = uint32(len(l.view.Strings))
-		l.names[hash] = name
-		l.view.Strings, l.view.Hashes = append(l.view.Strings, text), append(l.view.Hashes, hash)
-	}
-	at, ok := l.known.Get(parent, name)
-	if !ok {
-		at = uint32(len(l.view.Calls))
-		l.known.Put(parent, name, at)
-		l.view.Calls = append(l.view.Calls, symdb.Call{Parent: parent, Name: name})
-	}
-	return at
 }
 
 // A ServiceSum adds up the values of a service over several epochs. It is safe

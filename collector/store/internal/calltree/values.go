@@ -152,9 +152,7 @@ func (c *Values) sumSides() error {
 // Combine adds parts up into one, whose view has calls and strings alone. The
 // parts are free afterwards.
 func Combine(parts []*Values, sides int) (*Values, error) {
-	names := map[uint64]uint32{symdb.HashText(""): 1}
-	v := &symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)}
-	var known symdb.Pairs
+	t := newTrie()
 	var self [2][]int64
 	for s := range sides {
 		self[s] = []int64{0}
@@ -167,40 +165,25 @@ func Combine(parts []*Values, sides int) (*Values, error) {
 			}
 			if i > 0 {
 				if p.names[k.Name] == 0 {
-					hash := p.View.Hashes[k.Name]
-					if names[hash] == 0 {
-						v.Strings, v.Hashes = append(v.Strings, p.View.Strings[k.Name]), append(v.Hashes, hash)
-						names[hash] = uint32(len(v.Strings))
-					}
-					p.names[k.Name] = int32(names[hash])
+					p.names[k.Name] = int32(t.name(p.View.Strings[k.Name], p.View.Hashes[k.Name])) + 1
 				}
-				parent, name := at[k.Parent], uint32(p.names[k.Name]-1)
-				var ok bool
-				if at[i], ok = known.Get(parent, name); !ok {
-					at[i] = uint32(len(v.Calls))
-					known.Put(parent, name, at[i])
-					v.Calls = append(v.Calls, symdb.Call{Parent: parent, Name: name})
-					for s := range sides {
-						self[s] = append(self[s], 0)
-					}
-				}
+				at[i] = t.call(at[k.Parent], uint32(p.names[k.Name]-1))
 			}
 			for s := range sides {
+				if len(self[s]) < len(t.view.Calls) {
+					self[s] = append(self[s], 0)
+				}
 				self[s][at[i]] += p.Self[s][i]
 			}
 		}
 		p.Free()
 	}
-	c := New(v, sides)
+	v := t.view // without what was needed to find calls
+	c := New(&v, sides)
 	for s := range sides {
 		copy(c.Self[s], self[s])
 	}
 	return c, c.Sum()
-}
-
-// Tree makes a tree of the calls that have a value.
-func (c *Values) Tree() *profile.Tree {
-	return Left(c.topN(int64(len(c.Ranks))))
 }
 
 // Left is the left side of a comparison, which is not used any more.
