@@ -1,11 +1,6 @@
 package store
 
-import (
-	"context"
-	"time"
-
-	"github.com/flameline/flameline/collector/store/internal/budget"
-)
+import "time"
 
 // call runs fn as a call of the store's interface. It fails after Close, which waits
 // for fn; its time is observed under a name, unless that is empty; and a panic in it
@@ -22,11 +17,6 @@ func (db *DB) call(name string, fn func() error) (err error) {
 		}(time.Now())
 	}
 	return fn()
-}
-
-// query is call for a query that reserves memory, as within does.
-func (db *DB) query(ctx context.Context, name string, fn func(*budget.Reservation) error) error {
-	return db.call(name, func() error { return db.memory.Within(ctx, fn) })
 }
 
 // write is call for what writes. It fails with ErrUnavailable while no profiles are

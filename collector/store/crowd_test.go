@@ -32,11 +32,11 @@ func TestAnswersAreCounted(t *testing.T) {
 	for _, s := range series {
 		points += len(s.Points)
 	}
-	used, _, _ := db.memory.State()
+	used, _, _ := db.queries.memory.State()
 	require.GreaterOrEqual(t, used, int64(points)*pointBytes)
 	_, err = db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
-	more, _, _ := db.memory.State()
+	more, _, _ := db.queries.memory.State()
 	require.Greater(t, more, used)
 	_, err = db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
@@ -148,7 +148,7 @@ func TestACrowdIsAnswered(t *testing.T) {
 	}
 	g.Wait()
 	requireIdle(t, db)
-	_, peak, _ := db.memory.State()
+	_, peak, _ := db.queries.memory.State()
 	require.LessOrEqual(t, peak, int64(budgetLocal))
 	require.EqualValues(t, 300, answered.Load()+refused.Load())
 	require.Positive(t, answered.Load())

@@ -19,14 +19,14 @@ import (
 // partSize estimates how much a partition holds: it is known of those in the cache. Of
 // others the last segment says where it begins, and each of its nodes has two bytes at
 // least.
-func (db *DB) partSize(epoch, id uint32) (size symdb.Size) {
-	if e := db.cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
-		defer db.cache.Release(e)
+func (q *queries) partSize(epoch, id uint32) (size symdb.Size) {
+	if e := q.cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
+		defer q.cache.Release(e)
 		v := e.Value.(*partition).view()
 		return symdb.SizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)
-	it, err := db.kv.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	it, err := q.kv.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return size
 	}
@@ -57,11 +57,11 @@ const nodeBytes = 40 + 64 + 40 + 40
 
 // expectTree is the memory that flame graphs of some jobs take: the values of every
 // partition, or once those of a service of several epochs.
-func (db *DB) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int, answer answerNodes) int64 {
+func (q *queries) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int, answer answerNodes) int64 {
 	total, calls, largest := int64(0), int64(0), int64(0)
 	lineages := map[*calltree.ServiceSum]symdb.Size{}
 	for i, j := range jobs {
-		size := db.partSize(j.epoch, j.partition)
+		size := q.partSize(j.epoch, j.partition)
 		perNode := int64(0)
 		if sum := sums[i]; sum != nil {
 			of := lineages[sum]
@@ -89,28 +89,28 @@ func (db *DB) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int, an
 	if answer.most > 0 {
 		calls = min(calls, answer.most)
 	}
-	return total + calls*nodeBytes + largest*int64(min(db.workers(), max(len(jobs), 1)))
+	return total + calls*nodeBytes + largest*int64(min(q.workers(), max(len(jobs), 1)))
 }
 
 // expectPprof is the memory that an export of some jobs takes: the sums and the parts
 // that are at work, the samples with their stacktraces, and the file.
-func (db *DB) expectPprof(jobs []*job) (total int64) {
+func (q *queries) expectPprof(jobs []*job) (total int64) {
 	const (
 		perNode = 80 // of the result and the file: not every node is a sample's
 		perWork = bytesPerSum + stateBytesPerSum + 12 + 20
 	)
 	largest := int64(0)
 	for _, j := range jobs {
-		size := db.partSize(j.epoch, j.partition)
+		size := q.partSize(j.epoch, j.partition)
 		total += size.Nodes*perNode + size.Strings*40
 		largest = max(largest, size.Nodes*perWork)
 	}
-	return total + largest*int64(min(db.workers(), max(len(jobs), 1)))
+	return total + largest*int64(min(q.workers(), max(len(jobs), 1)))
 }
 
 // expectValues is the memory that the values of some jobs take. The plan does not know
 // how many profiles a stream has, but in which five minutes it has some.
-func (db *DB) expectValues(jobs []*job, r *ValuesRequest) (total int64) {
+func (q *queries) expectValues(jobs []*job, r *ValuesRequest) (total int64) {
 	const perSlot = 30 // profiles of ten seconds
 	lo, hi := max(r.Start, 0), r.End
 	slots := int64(0)
@@ -127,12 +127,12 @@ func (db *DB) expectValues(jobs []*job, r *ValuesRequest) (total int64) {
 
 // expectPoints is the memory that points take beside their groups: what states need to
 // be added up, and the answer.
-func (db *DB) expectPoints(jobs []*job, gs *groups) (total int64) {
+func (q *queries) expectPoints(jobs []*job, gs *groups) (total int64) {
 	if !gs.request.Type.Cumulative() {
 		for _, j := range jobs {
 			total += int64(len(j.streams)) * senderBytes
 		}
-		total += int64(gs.steps) * (8 + statePointBytes*int64(min(db.workers(), max(len(jobs), 1))))
+		total += int64(gs.steps) * (8 + statePointBytes*int64(min(q.workers(), max(len(jobs), 1))))
 	}
 	return total + int64(len(gs.by)*gs.steps)*encodedPointBytes
 }

@@ -36,10 +36,10 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 	read := func(selector string, from, to time.Duration) (rows [layout.Levels]int, total int64) {
 		sel := everything(selector)
 		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
-		jobs, err := db.plan(ctx, nil, sel)
+		jobs, err := db.queries.plan(ctx, nil, sel)
 		require.NoError(t, err)
-		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
-			return s.job(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, w window) error {
+		require.NoError(t, db.queries.run(ctx, nil, jobs, func(j *job, s *jobReader) error {
+			return s.each(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, w window) error {
 				rows[w.level]++
 				var p rowcodec.PackedRow
 				err := p.Decode(w.value)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -290,12 +289,4 @@ func (db *DB) activeIn(e *epoch, slot int) (streams []uint32, err error) {
 	})
 	slices.Sort(streams)
 	return slices.Compact(streams), err
-}
-
-// allTime makes a range of 0 to 0 all time.
-func allTime(start, end int64) (int64, int64) {
-	if start == 0 && end == 0 {
-		end = math.MaxInt64
-	}
-	return start, end
 }

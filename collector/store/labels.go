@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -15,15 +16,13 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// LabelNames returns the names of all labels of the series that match and have
-// profiles in the five-minute windows that overlap a time range, in ms, sorted.
-// A range from 0 to 0 is all time; so it is for the other calls about labels.
-func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
+// LabelNames is DB.LabelNames.
+func (q *queries) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	var seen map[string]struct{}
-	err := db.memory.Within(ctx, func(h *budget.Reservation) error {
+	err := q.memory.Within(ctx, func(h *budget.Reservation) error {
 		seen = map[string]struct{}{}
 		counted := 0
-		return db.eachPick(ctx, "label_names", ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+		return q.eachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
 			err := errors.Join(t.LabelNames(p, seen), h.Take(int64(len(seen)-counted)*nameBytes))
 			counted = len(seen)
 			return err
@@ -38,15 +37,15 @@ func (db *DB) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end i
 // nameBytes is what the name of a label takes, of which there are few.
 const nameBytes = 128
 
-// LabelValues returns the values of a label, sorted.
-func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
+// LabelValues is DB.LabelValues.
+func (q *queries) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	if name == "" {
 		return nil, fmt.Errorf("%w: label name: missing", storeerr.ErrInvalid)
 	}
 	var out []string
-	err := db.memory.Within(ctx, func(h *budget.Reservation) error {
+	err := q.memory.Within(ctx, func(h *budget.Reservation) error {
 		var lists [][]string
-		err := db.eachPick(ctx, "label_values", ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+		err := q.eachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
 			values, err := t.LabelValues(p, name)
 			if len(values) > 0 {
 				lists = append(lists, values)
@@ -71,20 +70,9 @@ func (db *DB) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 // valueHeader is what a text takes in a list, beside its bytes.
 const valueHeader = 16
 
-// Labels returns the distinct label sets of the series, reduced to the given names
-// if there are any. Series that have none of them are left out.
-func (db *DB) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (sets *labelindex.LabelSets, err error) {
-	return sets, db.UseLabels(ctx, names, ms, start, end, func(s *labelindex.LabelSets) error {
-		sets = s
-		return nil
-	})
-}
-
-// UseLabels calls use with what Labels returns. It is for answers that are as large
-// as all sets written out: there is memory for one until use returns, also if it
-// is somewhat more than queries may take together.
-func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
-	return db.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *labelindex.LabelSets) error {
+// UseLabels is DB.UseLabels.
+func (q *queries) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
+	return q.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *labelindex.LabelSets) error {
 		const most = 2 // times the memory of all queries
 		n := sets.Bytes()
 		if n/most > h.Most() {
@@ -99,18 +87,18 @@ func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matche
 	})
 }
 
-// CountLabels is the number of sets that Labels returns.
-func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
-	return n, db.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *labelindex.LabelSets) error {
+// CountLabels is DB.CountLabels.
+func (q *queries) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
+	return n, q.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *labelindex.LabelSets) error {
 		n = sets.Len()
 		return nil
 	})
 }
 
-func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *labelindex.LabelSets) error) error {
-	return db.memory.Within(ctx, func(h *budget.Reservation) error {
+func (q *queries) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *labelindex.LabelSets) error) error {
+	return q.memory.Within(ctx, func(h *budget.Reservation) error {
 		c := labelindex.SetCollector{Names: names, Hold: h, Streams: labelindex.StreamSet{}}
-		if err := db.eachPick(ctx, "labels", ms, start, end, c.Add); err != nil {
+		if err := q.eachPick(ctx, ms, start, end, c.Add); err != nil {
 			return err
 		}
 		if err := h.Take(c.Bytes() - c.Used); err != nil {
@@ -120,9 +108,9 @@ func (db *DB) labelSets(ctx context.Context, names []string, ms []*labels.Matche
 	})
 }
 
-// ProfileTypes returns the profile types that have profiles, sorted by ID.
-func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
-	ids, err := db.LabelValues(ctx, labelindex.LabelProfileType, nil, start, end)
+// ProfileTypes is DB.ProfileTypes.
+func (q *queries) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
+	ids, err := q.LabelValues(ctx, labelindex.LabelProfileType, nil, start, end)
 	var out []profile.Type
 	for _, id := range ids {
 		// A part with a colon in it makes an ID that means nothing.
@@ -134,15 +122,15 @@ func (db *DB) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Typ
 }
 
 // eachPick calls fn for every table of a range, with the series that match.
-func (db *DB) eachPick(ctx context.Context, call string, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *labelindex.HourIndex, p *labelindex.Pick) error) error {
-	start, end = allTime(start, end)
-	return db.call(call, func() error {
-		return db.eachTable(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
-			p, err := t.Pick(ms, slots)
-			if err != nil {
-				return err
-			}
-			return fn(epoch, t, &p)
-		})
+func (q *queries) eachPick(ctx context.Context, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *labelindex.HourIndex, p *labelindex.Pick) error) error {
+	if start == 0 && end == 0 {
+		end = math.MaxInt64
+	}
+	return q.days.eachTable(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
+		p, err := t.Pick(ms, slots)
+		if err != nil {
+			return err
+		}
+		return fn(epoch, t, &p)
 	})
 }

@@ -170,7 +170,7 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 		})
 		return out
 	}
-	memory := db.memory
+	memory := db.queries.memory
 	for _, selectors := range [][2]string{{`{}`, `{service_name=~"[12]"}`}, {`{service_name="1"}`, `{service_name="2"}`}, {`{}`, `{service_name="none"}`}} {
 		sels := [2]Selection{everything(selectors[0]), everything(selectors[1])}
 		sels[0].End = midnight.Add(-24 * time.Hour).UnixMilli()
@@ -183,20 +183,20 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 		for n := int64(0); n < 300; n += 1 + n/5 {
 			want := drawDiff(profile.Diff(trees[0], trees[1]).Truncate(n))
 			for _, max := range []int64{128 << 20, 14 << 10} {
-				db.memory = budget.NewMemory(max, func() {})
+				db.queries.memory = budget.NewMemory(max, func() {})
 				got, err := db.Diff(ctx, sels, [2][]string{}, n)
 				require.NoError(t, err)
 				require.Equal(t, want, drawDiff(got), "%s %d in %d bytes", selectors, n, max)
 				requireIdle(t, db)
 			}
-			db.memory = memory
+			db.queries.memory = memory
 		}
 	}
-	db.memory = budget.NewMemory(1<<10, func() {})
+	db.queries.memory = budget.NewMemory(1<<10, func() {})
 	_, err := db.Tree(ctx, everything(`{}`), nil)
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 	require.ErrorContains(t, err, "limits.max_query_bytes")
-	db.memory = memory
+	db.queries.memory = memory
 }
 
 // Values that add up to more than there are numbers for are an error: nothing

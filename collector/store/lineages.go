@@ -13,13 +13,13 @@ import (
 )
 
 // lineage returns that of a service.
-func (db *DB) lineage(service string) (budget.Ref[*calltree.ServiceTrie], error) {
-	return budget.Acquire[*calltree.ServiceTrie](db.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+func (q *queries) lineage(service string) (budget.Ref[*calltree.ServiceTrie], error) {
+	return budget.Acquire[*calltree.ServiceTrie](q.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 }
 
 // lineageSums finds the services that have jobs in several epochs. The result is
 // by job; others have none. The caller calls free.
-func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.ServiceSum, free func(), err error) {
+func (q *queries) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.ServiceSum, free func(), err error) {
 	by = make([]*calltree.ServiceSum, len(jobs))
 	sums := map[string]*calltree.ServiceSum{}
 	free = func() {
@@ -35,7 +35,7 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.Serv
 		if err := ctx.Err(); err != nil {
 			return nil, free, err
 		}
-		service, err := db.serviceOf(j.epoch, j.partition)
+		service, err := q.days.serviceOf(j.epoch, j.partition)
 		if err != nil {
 			return nil, free, err
 		}
@@ -45,7 +45,7 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.Serv
 		if len(at) < 2 {
 			continue
 		}
-		l, err := db.lineage(service)
+		l, err := q.lineage(service)
 		if err != nil {
 			return nil, free, err
 		}
@@ -57,21 +57,9 @@ func (db *DB) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.Serv
 	return by, free, nil
 }
 
-// serviceOf is the service of a partition, "" if it has no name.
-func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
-	e, err := db.epoch(epoch)
-	if err != nil {
-		return "", err
-	}
-	defer e.Release()
-	e.Value.mu.RLock()
-	defer e.Value.mu.RUnlock()
-	return e.Value.services[partition], nil
-}
-
 // lastSegment is the first node of a partition's last segment. It grows with the
 // partition.
-func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
+func (s *jobReader) lastSegment(id uint32) (first uint32, err error) {
 	prefix := layout.SegmentPrefix(s.epoch, id)
 	it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
@@ -88,7 +76,7 @@ func (s *scanner) lastSegment(id uint32) (first uint32, err error) {
 
 // nodesOf returns the calls of a lineage that the nodes of a partition belong to,
 // as of the scanner's snapshot or later, and whether the partition is whole.
-func (s *scanner) nodesOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
+func (s *jobReader) nodesOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
 	last, err := s.lastSegment(id)
 	if err != nil {
 		return nil, false, err
@@ -97,7 +85,7 @@ func (s *scanner) nodesOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, w
 	if nodes, whole := l.Has(key, last); nodes != nil {
 		return nodes, whole, nil
 	}
-	part, err := s.partition(id)
+	part, err := s.dictionary(id)
 	if err != nil {
 		return nil, false, err
 	}

@@ -146,8 +146,8 @@ func TestPprofHoldsWhatItNeeds(t *testing.T) {
 		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelindex.LabelServiceName, "small"),
 	}))
 	small := func() {
-		require.True(t, db.memory.Grow(all-1<<20))
-		defer db.memory.Free(all - 1<<20)
+		require.True(t, db.queries.memory.Grow(all-1<<20))
+		defer db.queries.memory.Free(all - 1<<20)
 		_, err := db.Pprof(ctx, everything(`{service_name="small"}`), nil)
 		require.NoError(t, err)
 	}
@@ -201,9 +201,9 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		}
 		require.NoError(t, db.Append(ctx, ps))
 	}
-	require.NoError(t, db.memory.Within(ctx, func(h *budget.Reservation) error {
+	require.NoError(t, db.queries.memory.Within(ctx, func(h *budget.Reservation) error {
 		c := labelindex.SetCollector{Hold: h, Streams: labelindex.StreamSet{}}
-		require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.Add))
+		require.NoError(t, db.queries.eachPick(ctx, nil, 0, 0, c.Add))
 		counted := c.Bytes()
 		require.Greater(t, counted, int64(len(c.Sets().Of)*4)+c.Used)
 		return nil
@@ -213,7 +213,7 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 // requireIdle checks that queries that have ended gave back all their memory.
 func requireIdle(t *testing.T, db *DB) {
 	t.Helper()
-	used, _, waiting := db.memory.State()
+	used, _, waiting := db.queries.memory.State()
 	require.Zero(t, used, "memory was not given back")
 	require.Zero(t, waiting)
 }

@@ -372,11 +372,11 @@ func TestQueriesReadFewRows(t *testing.T) {
 	rows := func(name string, r [2]int64, most int) {
 		t.Helper()
 		sel := Selection{Type: cpuType, Start: r[0], End: r[1]}
-		jobs, err := db.plan(ctx, nil, sel)
+		jobs, err := db.queries.plan(ctx, nil, sel)
 		require.NoError(t, err)
 		seen := 0
 		var mu sync.Mutex
-		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
+		require.NoError(t, db.queries.run(ctx, nil, jobs, func(j *job, s *jobReader) error {
 			lo, hi := sel.times(j.epoch)
 			err := s.stream(layout.KindRow, layout.LevelDay, j.streams[0].id, lo, hi, func(window) error { return nil })
 			mu.Lock()

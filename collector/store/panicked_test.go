@@ -61,18 +61,20 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	boom := func() error {
 		return fmt.Errorf("item %d", make([]int, len(jobsOfNobody))[len(jobsOfNobody)])
 	}
-	jobs, err := db.plan(ctx, nil, everything())
+	jobs, err := db.queries.plan(ctx, nil, everything())
 	require.NoError(t, err)
 	require.Len(t, jobs, 3)
 	count := 0.0
 	for name, call := range map[string]func() error{
-		"one job":      func() error { return db.run(ctx, nil, jobs[:1], func(*job, *scanner) error { return boom() }) },
-		"several jobs": func() error { return db.run(ctx, nil, jobs, func(*job, *scanner) error { return boom() }) },
+		"one job": func() error {
+			return db.queries.run(ctx, nil, jobs[:1], func(*job, *jobReader) error { return boom() })
+		},
+		"several jobs": func() error { return db.queries.run(ctx, nil, jobs, func(*job, *jobReader) error { return boom() }) },
 		"a write":      func() error { return db.kv.await(boom) },
 		"in order": func() error {
 			var o pprofenc.InOrder
 			o.Reset()
-			return db.run(ctx, nil, jobs, func(j *job, _ *scanner) error {
+			return db.queries.run(ctx, nil, jobs, func(j *job, _ *jobReader) error {
 				o.Do(j.order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
 				return nil
 			})

@@ -48,16 +48,28 @@ func (db *DB) partition(epoch, id uint32) (budget.Ref[*partition], error) {
 	})
 }
 
-// partition returns a partition as of the scanner's snapshot, or later: if its
-// epoch was dropped meanwhile, the snapshot still has it.
-func (s *scanner) partition(id uint32) (budget.Ref[*partition], error) {
-	u, err := s.db.partition(s.epoch, id)
-	if err != nil || s.db.hasEpoch(s.epoch) {
+// partitionAt returns a partition as of a snapshot, or later: if its epoch was dropped
+// meanwhile, the snapshot still has it.
+func (db *DB) partitionAt(from *snapshot, epoch, id uint32) (budget.Ref[*partition], error) {
+	u, err := db.partition(epoch, id)
+	if err != nil || db.hasEpoch(epoch) {
 		return u, err
 	}
 	u.Release()
-	p, err := s.db.loadPartition(s.from, s.epoch, id)
+	p, err := db.loadPartition(from, epoch, id)
 	return budget.Ref[*partition]{Value: p}, err
+}
+
+// serviceOf is the service of a partition, "" if it has no name.
+func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
+	e, err := db.epoch(epoch)
+	if err != nil {
+		return "", err
+	}
+	defer e.Release()
+	e.Value.mu.RLock()
+	defer e.Value.mu.RUnlock()
+	return e.Value.services[partition], nil
 }
 
 // addPartition puts a partition that is new into the cache. It need not be read, which

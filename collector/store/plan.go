@@ -17,12 +17,12 @@ import (
 
 // plan lists the jobs of a selection, in the order of epochs and partitions. Their
 // memory is of the hold.
-func (db *DB) plan(ctx context.Context, h *budget.Reservation, sel Selection) ([]*job, error) {
-	return db.planWith(ctx, sel, &planner{hold: h})
+func (q *queries) plan(ctx context.Context, h *budget.Reservation, sel Selection) ([]*job, error) {
+	return q.planWith(ctx, sel, &planner{hold: h})
 }
 
 // planWith is plan by a planner of which hold, and names or all, may be set.
-func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, error) {
+func (q *queries) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, error) {
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", storeerr.ErrInvalid)
 	}
@@ -33,11 +33,11 @@ func (db *DB) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, 
 	p.matchers = append([]*labels.Matcher{typ}, sel.Matchers...)
 	p.jobs, p.families, p.seen = map[jobKey]*job{}, map[jobFamilyKey]*jobFamily{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
-	if err := db.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
+	if err := q.days.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
 	for key, f := range p.families {
-		if f.stream, f.known, err = db.findFamily(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+		if f.stream, f.known, err = q.days.findFamily(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
 			return nil, err
 		}
 		j := p.jobs[key.jobKey]

@@ -61,16 +61,8 @@ type Point struct {
 // MaxPoints is the most points of a series.
 const MaxPoints = 1 << 20
 
-// Points returns the series of a request, the largest sums first.
-func (db *DB) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
-	err = db.call("points", func() error {
-		out, err = db.seriesOf(ctx, r)
-		return err
-	})
-	return out, err
-}
-
-func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err error) {
+// Points is DB.Points.
+func (q *queries) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
 	step := r.Step.Milliseconds()
 	if step < 1 {
 		return nil, fmt.Errorf("%w: step: %s is less than a millisecond", storeerr.ErrInvalid, r.Step)
@@ -88,9 +80,9 @@ func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err 
 	if !sel.Type.Cumulative() {
 		r.Average = false
 	}
-	err = db.memory.Within(ctx, func(h *budget.Reservation) error {
-		gs := &groups{request: &r, now: db.options.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
-		if err := db.pointsIn(ctx, sel, gs); err != nil {
+	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
+		gs := &groups{request: &r, now: q.now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
+		if err := q.pointsIn(ctx, sel, gs); err != nil {
 			return err
 		}
 		out = gs.result()
@@ -102,9 +94,9 @@ func (db *DB) seriesOf(ctx context.Context, r SeriesRequest) (out []Series, err 
 
 // pointsIn adds the values of a selection to groups. There is memory for all of them
 // before anything is read.
-func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
+func (q *queries) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 	h, r := gs.hold, gs.request
-	jobs, err := db.planWith(ctx, sel, &planner{hold: h, names: r.GroupBy})
+	jobs, err := q.planWith(ctx, sel, &planner{hold: h, names: r.GroupBy})
 	if err != nil {
 		return err
 	}
@@ -118,17 +110,17 @@ func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 			}
 		}
 	}
-	if err := h.Expect(db.expectPoints(jobs, gs)); err != nil {
+	if err := h.Expect(q.expectPoints(jobs, gs)); err != nil {
 		return err
 	}
 	if !sel.Type.Cumulative() {
-		return db.statePoints(ctx, jobs, sel, gs)
+		return q.statePoints(ctx, jobs, sel, gs)
 	}
-	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
+	return q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
 		if len(r.Stack) > 0 {
-			return db.stackPoints(j, s, sel, gs)
+			return q.stackPoints(j, s, sel, gs)
 		}
-		return db.points(j, s, sel, func(st *jobStream) func(rowcodec.PointValues) {
+		return q.points(j, s, sel, func(st *jobStream) func(rowcodec.PointValues) {
 			return func(v rowcodec.PointValues) { gs.addAll(st.group, v) }
 		})
 	})
@@ -140,7 +132,7 @@ func (db *DB) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 //
 // Profiles that cover a part of the selection are among them, also if they began
 // before it.
-func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func(rowcodec.PointValues)) error {
+func (q *queries) points(j *job, s *jobReader, sel Selection, to func(*jobStream) func(rowcodec.PointValues)) error {
 	lo, hi := sel.times(j.epoch)
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
@@ -155,7 +147,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 		}
 		single = single.Empty()
 	}
-	err := s.job(j, layout.KindPoints, lo, hi, func(st *jobStream, w window) error {
+	err := s.each(j, layout.KindPoints, lo, hi, func(st *jobStream, w window) error {
 		if st != last {
 			flush()
 			last, add = st, to(st)
@@ -185,7 +177,7 @@ func (db *DB) points(j *job, s *scanner, sel Selection, to func(*jobStream) func
 
 // coversOf is what a profile's row covers, as PointList.Covers. Rows of format 2 were
 // not cut, and count at their time.
-func (s *scanner) coversOf(p *rowcodec.PackedRow) uint64 {
+func (s *jobReader) coversOf(p *rowcodec.PackedRow) uint64 {
 	if s.longest == 0 {
 		return 0
 	}
@@ -193,8 +185,8 @@ func (s *scanner) coversOf(p *rowcodec.PackedRow) uint64 {
 }
 
 // stackPoints adds the values of a job's profiles at a call site.
-func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) error {
-	part, err := s.partition(j.partition)
+func (q *queries) stackPoints(j *job, s *jobReader, sel Selection, groups *groups) error {
+	part, err := s.dictionary(j.partition)
 	if err != nil {
 		return err
 	}
@@ -206,7 +198,7 @@ func (db *DB) stackPoints(j *job, s *scanner, sel Selection, groups *groups) err
 	var tmp rowcodec.Scratch
 	for _, st := range j.streams {
 		g := st.group
-		from, to := st.span.within(s, lo, hi)
+		from, to := s.within(st.span, lo, hi)
 		err := s.stream(layout.KindRow, layout.LevelFine, st.id, from, to, func(w window) error {
 			if err := p.Decode(w.value); err != nil {
 				return err

@@ -135,7 +135,7 @@ func TestValues(t *testing.T) {
 	got, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.NoError(t, err)
 	require.Equal(t, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
-	db.memory = budget.NewMemory(2*valueBytes, func() {})
+	db.queries.memory = budget.NewMemory(2*valueBytes, func() {})
 	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 }
@@ -158,7 +158,7 @@ func TestPointsAreBounded(t *testing.T) {
 	for pod := range 20 {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))}))
 	}
-	db.memory = budget.NewMemory(28*25*19, func() {})
+	db.queries.memory = budget.NewMemory(28*25*19, func() {})
 	r := SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}
 	r.Start, r.End = ms(midnight), ms(midnight.Add(24*time.Hour))
 	_, err := db.Points(ctx, r)

@@ -15,13 +15,11 @@ type Pprof struct {
 	Samples int
 }
 
-// Pprof merges all selected profiles into one pprof profile of one sample type.
-// A call site selects stacktraces as in Tree. Its time is the selection's end
-// and its duration the selection's length, as in Pyroscope.
-func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
-	err = db.query(ctx, "pprof", func(h *budget.Reservation) error {
+// Pprof is DB.Pprof.
+func (q *queries) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
+	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			p, err = db.pprof(ctx, h, sel, callSite, scale)
+			p, err = q.pprof(ctx, h, sel, callSite, scale)
 			return err
 		})
 	})
@@ -29,20 +27,20 @@ func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (p *P
 }
 
 // pprof is Pprof with memory of a reservation, and a scale to add up states with.
-func (db *DB) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string, scale int64) (*Pprof, error) {
-	jobs, err := db.plan(ctx, h, sel)
+func (q *queries) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string, scale int64) (*Pprof, error) {
+	jobs, err := q.plan(ctx, h, sel)
 	if err == nil {
-		scale, err = db.planStates(ctx, h, sel, jobs, scale)
+		scale, err = q.planStates(ctx, h, sel, jobs, scale)
 	}
 	if err == nil {
-		err = h.Expect(db.expectPprof(jobs))
+		err = h.Expect(q.expectPprof(jobs))
 	}
 	if err != nil {
 		return nil, err
 	}
 	m := pprofenc.NewMerge(h, len(jobs) == 1)
 	defer m.Free()
-	err = db.merge(ctx, h, jobs, sel, callSite, func(j *job, v *symdb.View, sums []int64) error {
+	err = q.merge(ctx, h, jobs, sel, callSite, func(j *job, v *symdb.View, sums []int64) error {
 		return m.Add(j.order, v, sums)
 	})
 	if err != nil {

@@ -43,7 +43,7 @@ type jobSender struct {
 
 // snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
 // they cover, as PointList.Covers.
-func (s *scanner) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
+func (s *jobReader) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
 	var p pointReader
 	err = s.stream(layout.KindPoints, layout.LevelHour, base, lo, hi, func(w window) error {
 		in, err := p.read(w, 0, lo, hi)
@@ -206,14 +206,14 @@ const senderBytes = 2*int64(unsafe.Sizeof(jobStream{})+unsafe.Sizeof(jobSender{}
 
 // findSenders groups the streams of jobs by sender, and finds out when each was
 // there. It returns the measured time, in order.
-func (db *DB) findSenders(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection) (measured []interval, err error) {
+func (q *queries) findSenders(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection) (measured []interval, err error) {
 	var mu sync.Mutex
-	err = db.run(ctx, h, jobs, func(j *job, s *scanner) error {
+	err = q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
 		s.longest = 0
 		if err := h.Take(int64(len(j.streams)) * senderBytes); err != nil {
 			return err
 		}
-		links, err := s.links()
+		links, err := q.days.links(s.from, s.epoch)
 		if err != nil {
 			return err
 		}

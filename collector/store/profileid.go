@@ -70,7 +70,7 @@ func (sel *Selection) tagged() func(*rowcodec.Tag) bool {
 }
 
 // addSpans is addJob for the values of the spans and traces that a selection names.
-func (s *scanner) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
+func (s *jobReader) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p rowcodec.PackedSpans
 	selected := sel.tagged()
 	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, w window) error {
@@ -92,7 +92,7 @@ func (s *scanner) addSpans(j *job, sel *Selection, sums bitpack.Sums, within fun
 
 // eachProfile visits the rows, or the spans, of a job's single profiles, those that
 // the selection names if it names any.
-func (s *scanner) eachProfile(j *job, kind byte, sel *Selection, fn visitStream) error {
+func (s *jobReader) eachProfile(j *job, kind byte, sel *Selection, fn visitStream) error {
 	lo, hi := sel.times(j.epoch)
 	var ids map[uint64]bool
 	if len(sel.Profiles) > 0 {
@@ -100,7 +100,7 @@ func (s *scanner) eachProfile(j *job, kind byte, sel *Selection, fn visitStream)
 	}
 	for i := range j.streams {
 		st := &j.streams[i]
-		from, to := st.span.within(s, lo, hi)
+		from, to := s.within(st.span, lo, hi)
 		if err := s.profiles(kind, st.id, from, to, ids, fn.of(st)); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -19,6 +20,24 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
+
+// queries answer what is asked about profiles. They are safe for concurrent use.
+type queries struct {
+	days        *DB
+	kv          *kvDB
+	cache       *budget.Cache
+	memory      *budget.Memory
+	now         func() time.Time
+	concurrency int // as Options.Concurrency
+}
+
+// workers is how many jobs of a query run at a time.
+func (q *queries) workers() int {
+	if q.concurrency > 0 {
+		return q.concurrency
+	}
+	return runtime.GOMAXPROCS(0)
+}
 
 // A job is the part of a query that concerns one partition: the streams to read,
 // each with one sample type.
@@ -53,7 +72,7 @@ type visitStream func(st *jobStream, w window) error
 func (fn visitStream) of(st *jobStream) visit { return func(w window) error { return fn(st, w) } }
 
 // job visits what the streams of a job have in a time.
-func (s *scanner) job(j *job, kind byte, lo, hi int64, fn visitStream) error {
+func (s *jobReader) each(j *job, kind byte, lo, hi int64, fn visitStream) error {
 	for _, f := range j.families {
 		for i := range f.streams {
 			st := &f.streams[i]
@@ -67,7 +86,7 @@ func (s *scanner) job(j *job, kind byte, lo, hi int64, fn visitStream) error {
 	}
 	for i := range j.streams {
 		st := &j.streams[i]
-		from, to := st.span.within(s, lo, hi)
+		from, to := s.within(st.span, lo, hi)
 		if err := s.stream(kind, topOf(kind), st.id, from, to, fn.of(st)); err != nil {
 			return err
 		}
@@ -75,12 +94,24 @@ func (s *scanner) job(j *job, kind byte, lo, hi int64, fn visitStream) error {
 	return nil
 }
 
+// A jobReader reads what one job is about. It is not safe for concurrent use.
+type jobReader struct {
+	*scanner
+	q    *queries
+	hold *budget.Reservation // whose memory is used, nil for none
+}
+
+// dictionary returns a partition as of the reader's snapshot, or later.
+func (s *jobReader) dictionary(id uint32) (budget.Ref[*partition], error) {
+	return s.q.days.partitionAt(s.from, s.epoch, id)
+}
+
 // run does jobs in parallel, with memory of the hold. All see the store as it is now.
-func (db *DB) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn func(*job, *scanner) error) (err error) {
+func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn func(*job, *jobReader) error) (err error) {
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := db.snapshot()
+	snapshot := q.days.snapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -89,7 +120,7 @@ func (db *DB) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn fu
 	var first error
 	work := func() {
 		for i := int(next.Add(1)) - 1; i < len(jobs); i = int(next.Add(1)) - 1 {
-			if err := db.runOne(ctx, h, snapshot, jobs[i], fn); err != nil {
+			if err := q.runOne(ctx, h, snapshot, jobs[i], fn); err != nil {
 				failed.Do(func() { first = err })
 				cancel()
 			}
@@ -98,7 +129,7 @@ func (db *DB) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn fu
 	// The caller works too, since its stack has grown already: starting a goroutine
 	// for each job and growing its stack took 7 % of the time of short queries.
 	var helpers sync.WaitGroup
-	for range min(db.workers(), len(jobs)) - 1 {
+	for range min(q.workers(), len(jobs)) - 1 {
 		helpers.Go(work)
 	}
 	work()
@@ -106,29 +137,17 @@ func (db *DB) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn fu
 	return first
 }
 
-// workers is how many jobs of a query run at a time.
-func (db *DB) workers() int {
-	if n := db.options.Concurrency; n > 0 {
-		return n
-	}
-	return runtime.GOMAXPROCS(0)
-}
-
-func (db *DB) runOne(ctx context.Context, h *budget.Reservation, from *snapshot, j *job, fn func(*job, *scanner) error) (err error) {
-	defer db.kv.recovered(&err)
+func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *snapshot, j *job, fn func(*job, *jobReader) error) (err error) {
+	defer q.kv.recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s := db.newScanner(ctx, from, j.epoch)
-	s.hold = h
+	s := newScanner(ctx, q.kv, from, j.epoch)
 	defer func() { err = errors.Join(err, s.close()) }()
-	e, err := db.epoch(j.epoch)
-	if err != nil {
+	if s.longest, err = q.days.longestOf(j.epoch, j.partition); err != nil {
 		return err
 	}
-	s.longest = e.Value.longestOf(j.partition)
-	e.Release()
-	return fn(j, s)
+	return fn(j, &jobReader{scanner: s, q: q, hold: h})
 }
 
 // times are the range of a selection as an interval that is open at the start,
@@ -144,10 +163,10 @@ const bytesPerSum = 8 + 12
 // merge adds up the values of every job's streams by node, of stacktraces that begin
 // with the call site if there is one, and calls fn with the sums, in parallel. The
 // sums are valid during the call only.
-func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *symdb.View, sums []int64) error) error {
+func (q *queries) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *symdb.View, sums []int64) error) error {
 	var all atomic.Int64
-	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
-		part, err := s.partition(j.partition)
+	return q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
+		part, err := s.dictionary(j.partition)
 		if err != nil {
 			return err
 		}
@@ -163,7 +182,7 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 		defer buffers.Put(b)
 		sums := b.zeros(len(v.Nodes))
 		within := v.Within(v.CallOf, callSite)
-		total, err := db.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
+		total, err := q.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
 		if err != nil {
 			return err
 		}
@@ -187,11 +206,11 @@ func (db *DB) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel
 // which are zero, and returns what they are together. Too much is an error; but if
 // within is given, what counts is what is within it, and the sums may be of that
 // alone. The caller sets s.subtract.
-func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
-	all, err := db.addJob(s, j, sel, sums, nil)
+func (q *queries) mergeJob(s *jobReader, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
+	all, err := q.addJob(s, j, sel, sums, nil)
 	if err == nil && all.large() && within != nil {
 		clear(sums.Values)
-		all, err = db.addJob(s, j, sel, sums, within)
+		all, err = q.addJob(s, j, sel, sums, within)
 	}
 	if err == nil && all.large() {
 		err = storeerr.ErrOverflow
@@ -201,9 +220,9 @@ func (db *DB) mergeJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, wit
 
 // addJob is mergeJob of what is within, or of everything if that is nil. If the
 // total is large, sums may be wrong.
-func (db *DB) addJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
+func (q *queries) addJob(s *jobReader, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	if len(j.senders) > 0 {
-		return db.addStates(s, j, sel, sums, within)
+		return q.addStates(s, j, sel, sums, within)
 	}
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
@@ -237,7 +256,7 @@ func (db *DB) addJob(s *scanner, j *job, sel Selection, sums bitpack.Sums, withi
 		whole = true
 		err = s.eachProfile(j, layout.KindRow, &sel, add)
 	default:
-		err = s.job(j, layout.KindRow, lo, hi, add)
+		err = s.each(j, layout.KindRow, lo, hi, add)
 	}
 	return total, err
 }

@@ -199,7 +199,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	}
 	defer part.Release()
 	from := db.snapshot()
-	s := db.newScanner(ctx, from, e.id)
+	s := newScanner(ctx, db.kv, from, e.id)
 	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	batch := db.kv.pebble.NewBatch()

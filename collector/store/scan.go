@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
@@ -13,12 +12,11 @@ import (
 // A scanner reads rows and points of an epoch over time: walk.go has the way through
 // the levels. It is not safe for concurrent use.
 type scanner struct {
-	db    *DB
+	kv    *kvDB
 	ctx   context.Context
 	from  *snapshot
 	epoch uint32
 	gone  horizon
-	hold  *budget.Reservation // whose memory is used, nil for none
 
 	longest  int64 // how far before a range a row may begin that covers a part of it, ms
 	subtract bool  // visitors heed window.sign, see walk.boundary
@@ -60,13 +58,13 @@ type window struct {
 // row is left out.
 type visit func(w window) error
 
-func (db *DB) newScanner(ctx context.Context, from *snapshot, epoch uint32) *scanner {
-	return &scanner{db: db, ctx: ctx, from: from, epoch: epoch, gone: from.horizons[epoch]}
+func newScanner(ctx context.Context, kv *kvDB, from *snapshot, epoch uint32) *scanner {
+	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, gone: from.horizons[epoch]}
 }
 
 func (s *scanner) close() (err error) {
-	s.db.metrics.readRows.Add(float64(s.seen))
-	s.db.metrics.readBytes.Add(float64(s.bytes))
+	s.kv.metrics.readRows.Add(float64(s.seen))
+	s.kv.metrics.readBytes.Add(float64(s.bytes))
 	for _, levels := range s.iters {
 		for _, it := range levels {
 			if it != nil {
@@ -96,7 +94,7 @@ func (s *scanner) rows(use int, kind byte, level int, stream uint32, first, last
 	if it == nil {
 		prefix := layout.LevelPrefix(s.epoch, kind, level)
 		var err error
-		if it, err = s.db.kv.newGapIterator(s.from, prefix, layout.After(prefix), nil); err != nil {
+		if it, err = s.kv.newGapIterator(s.from, prefix, layout.After(prefix), nil); err != nil {
 			return rows{}, err
 		}
 		s.iters[use][level] = it
@@ -141,4 +139,4 @@ func (r *rows) value() ([]byte, error) {
 }
 
 // corrupt reports that the current value cannot be decoded.
-func (r *rows) corrupt(err error) { r.s.db.kv.corrupt(fmt.Errorf("read row %x: %w", r.Key(), err)) }
+func (r *rows) corrupt(err error) { r.s.kv.corrupt(fmt.Errorf("read row %x: %w", r.Key(), err)) }

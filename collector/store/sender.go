@@ -65,15 +65,15 @@ func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 	return nil
 }
 
-// links are the bases of an epoch's streams that have one.
-func (s *scanner) links() (map[uint32]uint32, error) {
+// links are the bases of an epoch's streams that have one, as of a snapshot.
+func (db *DB) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
 	var out map[uint32]uint32
-	prefix := layout.KindKey(s.epoch, layout.KindSender)
-	err := s.db.kv.eachIn(s.from, prefix, layout.After(prefix), func(key, value []byte) error {
+	prefix := layout.KindKey(epoch, layout.KindSender)
+	err := db.kv.eachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		base := r.Below(budget.EpochItself, "base")
 		if err := r.End(); err != nil || len(key) != 9 {
-			s.db.kv.corrupt(err)
+			db.kv.corrupt(err)
 			return nil
 		}
 		if out == nil {
@@ -86,6 +86,15 @@ func (s *scanner) links() (map[uint32]uint32, error) {
 }
 
 // longestOf is the longest time that a row of a partition covers, in ms.
+func (db *DB) longestOf(epoch, partition uint32) (int64, error) {
+	e, err := db.epoch(epoch)
+	if err != nil {
+		return 0, err
+	}
+	defer e.Release()
+	return e.Value.longestOf(partition), nil
+}
+
 func (e *epoch) longestOf(partition uint32) int64 {
 	e.mu.RLock()
 	defer e.mu.RUnlock()

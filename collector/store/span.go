@@ -19,9 +19,9 @@ func (s *span) join(o span) { s.first, s.last = min(s.first, o.first), max(s.las
 
 // within narrows a range of an epoch, open at its start, to a span, but not so
 // that hours or the day are cut for which there may be a window.
-func (s span) within(by *scanner, lo, hi int64) (int64, int64) {
-	base := layout.EpochStart(by.epoch)
-	from, to := base+int64(s.first)*layout.SlotMs, base+int64(s.last+1)*layout.SlotMs
+func (s *scanner) within(of span, lo, hi int64) (int64, int64) {
+	base := layout.EpochStart(s.epoch)
+	from, to := base+int64(of.first)*layout.SlotMs, base+int64(of.last+1)*layout.SlotMs
 	if lo == base && hi == base+layout.DayMs && to-from > 3*layout.HourMs {
 		return lo, hi
 	}
@@ -31,7 +31,7 @@ func (s span) within(by *scanner, lo, hi int64) (int64, int64) {
 	if h := (to + layout.HourMs - 1) / layout.HourMs * layout.HourMs; h <= hi {
 		to = h
 	}
-	if to <= by.gone[layout.LevelHour] {
+	if to <= s.gone[layout.LevelHour] {
 		to = layout.WindowEnd(layout.LevelDay, to) // there is no other row
 	}
 	return max(lo, from), min(hi, to)

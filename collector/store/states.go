@@ -19,11 +19,11 @@ import (
 // streams and their shares of the measured time. Jobs of other types, and those that
 // ask for spans, stay as they are.
 // It returns the scale of what they add up to: the given one, or 1 if they stay so.
-func (db *DB) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*job, scale int64) (int64, error) {
+func (q *queries) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*job, scale int64) (int64, error) {
 	if sel.Type.Cumulative() || sel.hasSpans() {
 		return 1, nil
 	}
-	measured, err := db.findSenders(ctx, h, jobs, sel)
+	measured, err := q.findSenders(ctx, h, jobs, sel)
 	if err != nil {
 		return 0, err
 	}
@@ -49,7 +49,7 @@ var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
 // addStates is addJob for a state: of every sender it adds the mean of its snapshots
 // times its share and the job's scale, rounded so that the total stays right.
-func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
+func (q *queries) addStates(s *jobReader, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	n := len(sums.Values)
 	bytes := int64(n) * stateBytesPerSum
 	if err := s.hold.Take(bytes); err != nil {
@@ -101,7 +101,7 @@ func (db *DB) addStates(s *scanner, j *job, sel Selection, sums bitpack.Sums, wi
 
 // addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
 // before and after.
-func (m *stateSums) addSender(s *scanner, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
+func (m *stateSums) addSender(s *jobReader, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
 	snapshots := int64(0)
 	counted := false
 	var sum wide
@@ -170,7 +170,7 @@ func (m *stateSums) addMean(raw bitpack.Sums, factor float64) {
 }
 
 // addProfiles is addSender for the profiles that a selection names.
-func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
+func (m *stateSums) addProfiles(s *jobReader, j *job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
 	var sum wide
 	snapshots := map[int64]bool{}
 	of := &job{epoch: j.epoch, partition: j.partition, streams: snd.streams}
@@ -198,9 +198,9 @@ func (m *stateSums) addProfiles(s *scanner, j *job, snd *jobSender, sel *Selecti
 // statePoints adds the values of states to groups: of every sender in every step the
 // mean of its snapshots, or where it took none the last one, times its share of the
 // time in the step that is measured.
-func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *groups) error {
+func (q *queries) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *groups) error {
 	h := gs.hold
-	measured, err := db.findSenders(ctx, h, jobs, sel)
+	measured, err := q.findSenders(ctx, h, jobs, sel)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 		end := gs.first + int64(k)*gs.step
 		perStep[k] = lengthWithin(measured, end-gs.step, end)
 	}
-	return db.run(ctx, h, jobs, func(j *job, s *scanner) error {
+	return q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
 		s.longest = 0
 		bytes := int64(gs.steps) * statePointBytes
 		if err := h.Take(bytes); err != nil {
@@ -231,7 +231,7 @@ func (db *DB) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *g
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.epoch}
 		p.from, p.to = snapshotTimes(&sel, j.epoch)
 		if len(gs.request.Stack) > 0 {
-			part, err := s.partition(j.partition)
+			part, err := s.dictionary(j.partition)
 			if err != nil {
 				return err
 			}
@@ -256,7 +256,7 @@ type statePointer struct {
 	groups   *groups
 	measured []int64 // ms by step
 	began    []int64 // when senders began, ms, in order
-	scanner  *scanner
+	scanner  *jobReader
 	epoch    uint32
 	from, to int64 // of the snapshots that are read, ms
 	nodes    int

@@ -66,7 +66,7 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 		return 0, err
 	}
 	from := db.snapshot()
-	s := db.newScanner(ctx, from, id)
+	s := newScanner(ctx, db.kv, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs
 	var points pointReader

@@ -153,7 +153,7 @@ type DB struct {
 	kv      *kvDB
 	metrics *metrics
 	cache   *budget.Cache
-	memory  *budget.Memory
+	queries *queries
 	// maxBytes is Options.MaxBytes.
 	maxBytes atomic.Int64
 
@@ -187,12 +187,15 @@ func Open(dir string, o Options) (*DB, error) {
 	c := newCounters()
 	db.metrics = newMetrics(db, c, o.Registerer)
 	db.cache = budget.NewCache(o.CacheBytes - o.CacheBytes/blockShare)
-	db.memory = budget.NewMemory(o.QueryBytes, c.queriesRefused.Inc)
 	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
 	db.maxBytes.Store(o.MaxBytes)
 	var err error
 	db.kv, err = openKV(dir, kvOptions{fs: o.fs, cacheBytes: o.CacheBytes / blockShare, minFree: o.MinFreeBytes, log: o.Logger, metrics: c})
 	if err == nil {
+		db.queries = &queries{
+			days: db, kv: db.kv, cache: db.cache, memory: budget.NewMemory(o.QueryBytes, c.queriesRefused.Inc),
+			now: o.Now, concurrency: o.Concurrency,
+		}
 		if err = db.start(); err != nil {
 			err = errors.Join(err, db.kv.close())
 		}

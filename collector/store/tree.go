@@ -13,21 +13,14 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Tree merges all selected profiles into a call tree of functions. If a call site
-// is given, from the outermost function inwards, only stacktraces that begin
-// with it count. A selection without profiles gives a tree with a root of no
-// value.
-//
-// With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
-// whole one, at a cost that hardly grows with what is left out. Values that add up
-// to more than an int64 holds give ErrLimit.
-func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
-	err = db.query(ctx, "tree", func(h *budget.Reservation) error {
+// Tree is DB.Tree.
+func (q *queries) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
+	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			parts := newParts(h, 1)
 			defer parts.free()
 			answer := answerNodes{sel.MaxNodes, sel.MaxNodes > 0 && sel.Functions}
-			scales, err := db.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answer, scale)
+			scales, err := q.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answer, scale)
 			if err != nil {
 				return err
 			}
@@ -44,18 +37,14 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (tree 
 	return tree, err
 }
 
-// Diff merges two selections and compares them: the left one is what it was, the
-// right one what it is. The tree is the one that profile.Diff and Truncate make
-// of both whole trees, or TruncateFunctions if the left selection says Functions.
-// maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
-// those of Tree.
-func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
-	err = db.query(ctx, "diff", func(h *budget.Reservation) error {
+// Diff is DB.Diff.
+func (q *queries) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
+	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			parts := newParts(h, 2)
 			defer parts.free()
 			answer := answerNodes{maxNodes, maxNodes > 0 && sels[0].Functions}
-			scales, err := db.gather(ctx, sels[:], callSites[:], parts, answer, scale)
+			scales, err := q.gather(ctx, sels[:], callSites[:], parts, answer, scale)
 			if err != nil {
 				return err
 			}
@@ -77,13 +66,13 @@ func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string
 // gather adds the calls of one or two selections to parts: one part for each
 // partition, or for a service of several epochs. It returns what each selection's
 // values are times of: the given scale for a state, 1 for a flow.
-func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts, answer answerNodes, scale int64) (scales [2]int64, err error) {
+func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts, answer answerNodes, scale int64) (scales [2]int64, err error) {
 	scales = [2]int64{1, 1}
 	h := parts.hold
 	var sides [2][]*job
 	for s, sel := range sels {
-		if sides[s], err = db.plan(ctx, h, sel); err == nil {
-			scales[s], err = db.planStates(ctx, h, sel, sides[s], scale)
+		if sides[s], err = q.plan(ctx, h, sel); err == nil {
+			scales[s], err = q.planStates(ctx, h, sel, sides[s], scale)
 		}
 		if err != nil {
 			return scales, err
@@ -95,10 +84,10 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		firsts[i] = cmp.Or(p[0], p[1])
 		firsts[i].order = i
 	}
-	sums, free, err := db.lineageSums(ctx, firsts)
+	sums, free, err := q.lineageSums(ctx, firsts)
 	defer free()
 	if err == nil {
-		err = h.Expect(db.expectTree(firsts, sums, len(sels), answer))
+		err = h.Expect(q.expectTree(firsts, sums, len(sels), answer))
 	}
 	if err != nil {
 		return scales, err
@@ -127,7 +116,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 		done = true
 		return parts.add(order, c)
 	}
-	err = db.run(ctx, h, firsts, func(first *job, s *scanner) error {
+	err = q.run(ctx, h, firsts, func(first *job, s *jobReader) error {
 		sum := sums[first.order]
 		if sum != nil {
 			nodeTo, whole, err := s.nodesOf(sum.Value, first.partition)
@@ -148,7 +137,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				}
 				values := b.zeros(len(nodeTo))
 				within := sum.Value.View().Within(nodeTo, callSites[side])
-				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
+				if _, err := q.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
 					return err
 				}
 				if err := sum.Add(h, side, nodeTo, values); err != nil {
@@ -157,7 +146,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 			}
 			return nil
 		}
-		part, err := s.partition(first.partition)
+		part, err := s.dictionary(first.partition)
 		if err != nil {
 			return err
 		}
@@ -169,7 +158,7 @@ func (db *DB) gather(ctx context.Context, sels []Selection, callSites [][]string
 				if j == nil {
 					continue
 				}
-				if _, err := db.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.Self[side], Place: v.CallOf}, v.Within(v.CallOf, callSites[side])); err != nil {
+				if _, err := q.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.Self[side], Place: v.CallOf}, v.Within(v.CallOf, callSites[side])); err != nil {
 					return err
 				}
 			}

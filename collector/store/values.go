@@ -72,30 +72,29 @@ type Exemplar struct {
 
 const valueBytes = int64(unsafe.Sizeof(Value{}))
 
-// Values returns what every profile that is selected has, or every span of one,
-// by group, in the order of the groups' labels. Too many give ErrLimit.
-func (db *DB) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
+// Values is DB.Values.
+func (q *queries) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	err = db.query(ctx, "values", func(h *budget.Reservation) error {
-		out, err = db.valuesIn(ctx, h, &r)
+	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
+		out, err = q.valuesIn(ctx, h, &r)
 		return err
 	})
 	return out, err
 }
 
 // valuesIn is Values with memory of the hold.
-func (db *DB) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesRequest) ([]Values, error) {
-	jobs, err := db.planWith(ctx, r.Selection, &planner{hold: h, names: r.GroupBy, all: r.Exemplars})
+func (q *queries) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesRequest) ([]Values, error) {
+	jobs, err := q.planWith(ctx, r.Selection, &planner{hold: h, names: r.GroupBy, all: r.Exemplars})
 	if err == nil {
-		err = h.Expect(db.expectValues(jobs, r))
+		err = h.Expect(q.expectValues(jobs, r))
 	}
 	if err != nil {
 		return nil, err
 	}
 	c := valueCollector{request: r, by: map[string]*Values{}, hold: h}
-	err = db.run(ctx, h, jobs, func(j *job, s *scanner) error { return db.values(j, s, &c) })
+	err = q.run(ctx, h, jobs, func(j *job, s *jobReader) error { return q.values(j, s, &c) })
 	if err != nil {
 		return nil, err
 	}

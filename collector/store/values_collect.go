@@ -17,7 +17,7 @@ import (
 
 // values collects what a job has: of profiles by their rows or, where these were
 // dropped, by points, or of spans.
-func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
+func (q *queries) values(j *job, s *jobReader, to *valueCollector) error {
 	r := to.request
 	kind := byte(layout.KindRow)
 	if r.BySpan {
@@ -25,7 +25,7 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 	}
 	sum := rowSum{bySpan: r.BySpan, nodes: 1 << 32}
 	if len(r.Stack) > 0 {
-		part, err := s.partition(j.partition)
+		part, err := s.dictionary(j.partition)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (db *DB) values(j *job, s *scanner, to *valueCollector) error {
 	before.End = min(before.End, s.gone[layout.LevelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
-		err := db.points(j, s, before, func(st *jobStream) func(rowcodec.PointValues) {
+		err := q.points(j, s, before, func(st *jobStream) func(rowcodec.PointValues) {
 			return func(v rowcodec.PointValues) {
 				for i, t := range v.Times {
 					if failed == nil && before.Start <= t && t <= before.End {

@@ -202,7 +202,7 @@ func (w *walk) fine(lo, hi int64) error {
 		return w.windows(layout.LevelFine, lo, hi)
 	}
 	for _, a := range w.aggregate.active(w.epoch, w.gone.reach(lo+1)-1, hi) {
-		from, to := a.within(w.scanner, lo, hi)
+		from, to := w.within(a.span, lo, hi)
 		one := walk{scanner: w.scanner, kind: w.kind, stream: a.stream, sign: w.sign, strict: w.strict, visit: w.visit}
 		if err := one.levels(topOf(w.kind), from, to); err != nil {
 			return err

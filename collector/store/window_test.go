@@ -151,7 +151,7 @@ func TestWindowsAreUsed(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	read := func(start, end time.Duration) (n [layout.Levels]int) {
 		from := db.snapshot()
-		s := db.newScanner(ctx, from, layout.EpochOf(ms(midnight)+1))
+		s := newScanner(ctx, db.kv, from, layout.EpochOf(ms(midnight)+1))
 		err := s.stream(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(w window) error {
 			n[w.level]++
 			return nil
