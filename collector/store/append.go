@@ -215,7 +215,7 @@ func (e *epoch) abandon(s *labelindex.Stream) {
 func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
 	e.grow.Lock()
 	defer e.grow.Unlock()
-	f, err := e.familyStream(db, s)
+	f, err := e.aggregateStream(db, s)
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
 }
 
 // noteRow adds to a batch what has to be on disk before a row of a stream, which
-// has a family, and reports whether the index knows its slot. What it makes of
+// has an aggregate, and reports whether the index knows its slot. What it makes of
 // the hour keeps the streams from being retired.
 func (e *epoch) noteRow(b *pebble.Batch, s, f *labelindex.Stream, t int64) (known bool, err error) {
 	e.mu.Lock()
@@ -308,7 +308,7 @@ func (e *epoch) mark(b *pebble.Batch, s *labelindex.Stream, hour uint8, dirty ui
 func (e *epoch) finish(s *labelindex.Stream, t int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, id := range []uint32{s.ID, s.Family.ID} {
+	for _, id := range []uint32{s.ID, s.Aggregate.ID} {
 		for _, hour := range []uint8{layout.HourOf(t), wholeDay} {
 			e.open[hourID{id, hour}].flying--
 		}

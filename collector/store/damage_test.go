@@ -60,7 +60,7 @@ func damageOptions(o *Options) {
 }
 
 // makeDamageStore writes a store with tables on several levels, windows of all
-// sizes and of families, hours of which merged rows alone are left, and the latest
+// sizes and of aggregates, hours of which merged rows alone are left, and the latest
 // profiles in the log alone.
 func makeDamageStore(t *testing.T, dir string) {
 	t.Helper()
@@ -80,16 +80,16 @@ func makeDamageStore(t *testing.T, dir string) {
 			require.NoError(t, db.maintain(ctx, 0))
 		}
 	}
-	families := 0
+	aggregates := 0
 	for _, id := range db.epochsBetween(0, 1<<62) {
 		require.NoError(t, db.kv.each(layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
-			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsFamily() {
-				families++
+			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsAggregate() {
+				aggregates++
 			}
 			return nil
 		}))
 	}
-	require.Equal(t, 3*3, families)
+	require.Equal(t, 3*3, aggregates)
 	require.Len(t, db.horizons, 2)
 	require.NoError(t, db.Close())
 }

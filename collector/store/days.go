@@ -22,7 +22,7 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 	}
 	left := false
 	var errs taskErrors
-	members := newMemberLists(db, e)
+	contributors := newContributorLists(db, e)
 	for from := uint64(0); from < 1<<32; {
 		ids, err := db.dirtyDays(e.id, uint32(from))
 		if err != nil {
@@ -37,7 +37,7 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 			}
 			t, ok, err := e.dueDay(db, id, quiet)
 			if err == nil && ok {
-				err = db.mergeWindows(ctx, e, t, members)
+				err = db.mergeWindows(ctx, e, t, contributors)
 			}
 			errs.add(err)
 			left = left || !ok || err != nil

@@ -188,7 +188,7 @@ func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) 
 }
 
 // streamsIn lists the streams that have profiles in some hours, and those of their
-// families.
+// aggregates.
 func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 	var seen labelindex.StreamSet
 	add := func(id uint32) {
@@ -196,13 +196,13 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 			ids = append(ids, id)
 		}
 	}
-	families := map[familyKey]labelindex.Kind{}
+	aggregates := map[aggregateKey]labelindex.Kind{}
 	for hour := from; hour < to; hour++ {
 		err := db.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
 			for row, id := range t.Streams {
 				add(id)
 				k := t.Kinds[t.KindOf[row]]
-				families[familyKey{t.Partitions[row], string(k.Def.Append(nil))}] = k
+				aggregates[aggregateKey{t.Partitions[row], string(k.Def.Append(nil))}] = k
 			}
 			return nil
 		})
@@ -210,8 +210,8 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 			return nil, err
 		}
 	}
-	for key, k := range families {
-		id, ok, err := db.findFamily(e.id, key.partition, &k)
+	for key, k := range aggregates {
+		id, ok, err := db.findAggregate(e.id, key.partition, &k)
 		if err != nil {
 			return nil, err
 		}
@@ -241,7 +241,7 @@ func (e *epoch) tryRefuse(to int64) bool {
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
 func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now time.Time) error {
-	members := newMemberLists(db, e)
+	contributors := newContributorLists(db, e)
 	for _, t := range e.due(now.UnixMilli(), 0) {
 		if t.hour >= to[layout.LevelFine] {
 			continue
@@ -249,7 +249,7 @@ func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now tim
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := db.mergeWindows(ctx, e, t, members); err != nil {
+		if err := db.mergeWindows(ctx, e, t, contributors); err != nil {
 			return err
 		}
 	}

@@ -38,13 +38,13 @@ type epoch struct {
 	next       uint32                        // number of the next stream
 	live       map[uint32]*labelindex.Stream // by number
 	byHash     map[uint64]*labelindex.Stream // the live ones, by the hash of the definition's encoding
-	families   map[familyKey]uint32          // streams of families that queries asked for
+	aggregates map[aggregateKey]uint32       // streams of aggregates that queries asked for
 	longest    map[uint32]int64              // by partition: the longest time that a row covers, ms
 	// defaultLongest is that of the others. It is not 0 if some cannot be read.
 	defaultLongest  int64
 	unreadableMarks bool // some marks of windows to be merged cannot be read
 	hours           [layout.HoursPerEpoch]indexHour
-	bytes           int64 // of hours and families
+	bytes           int64 // of hours and aggregates
 	open            map[hourID]*openHour
 	days            uint64 // counts what made days of streams dirty; 0 if none is
 	pin             func() // set while there is work for maintenance; lets go of the epoch

@@ -59,14 +59,14 @@ const nodeBytes = 40 + 64 + 40 + 40
 // partition, or once those of a service of several epochs.
 func (q *queries) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int, answer answerNodes) int64 {
 	total, calls, largest := int64(0), int64(0), int64(0)
-	lineages := map[*calltree.ServiceSum]symdb.Size{}
+	tries := map[*calltree.ServiceSum]symdb.Size{}
 	for i, j := range jobs {
 		size := q.partSize(j.epoch, j.partition)
 		perNode := int64(0)
 		if sum := sums[i]; sum != nil {
-			of := lineages[sum]
+			of := tries[sum]
 			of.Calls, of.Strings = max(of.Calls, size.Calls), max(of.Strings, size.Strings)
-			lineages[sum] = of
+			tries[sum] = of
 			perNode = bytesPerSum
 		} else {
 			total += calltree.SizeOf(size, sides)
@@ -77,14 +77,14 @@ func (q *queries) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int
 		}
 		largest = max(largest, size.Nodes*perNode)
 	}
-	for sum, size := range lineages {
+	for sum, size := range tries {
 		// Days have much in common, and some of their own.
 		size.Calls = max(size.Calls+size.Calls/2, int64(sum.Value.Calls()))
 		total += calltree.SizeOf(size, sides) + size.Calls*8*int64(sides)
 		calls += size.Calls
 	}
 	if answer.functions && len(jobs) > 1 {
-		total *= 2 // for the sum of all parts
+		total *= 2 // for the sum of all partials
 	}
 	if answer.most > 0 {
 		calls = min(calls, answer.most)
@@ -92,7 +92,7 @@ func (q *queries) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int
 	return total + calls*nodeBytes + largest*int64(min(q.workers(), max(len(jobs), 1)))
 }
 
-// expectPprof is the memory that an export of some jobs takes: the sums and the parts
+// expectPprof is the memory that an export of some jobs takes: the sums and the partitions
 // that are at work, the samples with their stacktraces, and the file.
 func (q *queries) expectPprof(jobs []*job) (total int64) {
 	const (

@@ -157,7 +157,7 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
 	t := labelindex.NewBuilder()
 	err := db.kv.each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
-		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsFamily() {
+		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsAggregate() {
 			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
 		}
 		return nil

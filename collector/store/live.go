@@ -136,7 +136,7 @@ func (e *epoch) lookUp(db *DB, def *labelindex.Definition, partition uint32) (*l
 		return s, err
 	}
 	if e.next >= maxStreams {
-		return nil, fmt.Errorf("%w: %d senders and families of them in a day", storeerr.ErrLimit, maxStreams)
+		return nil, fmt.Errorf("%w: %d series and sums over them in a day", storeerr.ErrLimit, maxStreams)
 	}
 	b := db.kv.pebble.NewBatch()
 	defer b.Close()

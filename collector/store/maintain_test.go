@@ -155,29 +155,29 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// Members of families are those that a pass over the tables for each of them finds.
+// Members of aggregates are those that a pass over the tables for each of them finds.
 func TestMemberLists(t *testing.T) {
 	db := crowded(t, 0)
 	id := layout.EpochOf(ms(midnight) + 1)
 	e, err := db.epoch(id)
 	require.NoError(t, err)
 	defer e.Release()
-	lists, found := newMemberLists(db, e.Value), 0
-	families := map[uint32]*labelindex.Stream{}
+	lists, found := newContributorLists(db, e.Value), 0
+	aggregates := map[uint32]*labelindex.Stream{}
 	for hour := range uint8(2) {
 		require.NoError(t, db.eachTableOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
 			for row := range tb.Streams {
 				k := tb.Kinds[tb.KindOf[row]]
-				number, ok, err := db.findFamily(id, tb.Partitions[row], &k)
+				number, ok, err := db.findAggregate(id, tb.Partitions[row], &k)
 				require.NoError(t, err)
 				if ok {
-					families[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}
+					aggregates[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}
 				}
 			}
 			return nil
 		}))
 	}
-	for number, s := range families {
+	for number, s := range aggregates {
 		f, err := lists.of(s, 0, 2)
 		require.NoError(t, err)
 		require.Equal(t, number, f.stream)

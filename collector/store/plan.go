@@ -31,25 +31,25 @@ func (q *queries) planWith(ctx context.Context, sel Selection, p *planner) ([]*j
 		return nil, err
 	}
 	p.matchers = append([]*labels.Matcher{typ}, sel.Matchers...)
-	p.jobs, p.families, p.seen = map[jobKey]*job{}, map[jobFamilyKey]*jobFamily{}, map[uint32][]int32{}
+	p.jobs, p.aggregates, p.seen = map[jobKey]*job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
 	if err := q.days.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
-	for key, f := range p.families {
-		if f.stream, f.known, err = q.days.findFamily(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+	for key, f := range p.aggregates {
+		if f.stream, f.known, err = q.days.findAggregate(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
 			return nil, err
 		}
 		j := p.jobs[key.jobKey]
-		j.families = append(j.families, f)
+		j.aggregates = append(j.aggregates, f)
 	}
 	jobs := slices.SortedFunc(maps.Values(p.jobs), func(a, b *job) int {
 		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.partition, b.partition))
 	})
 	for i, j := range jobs {
 		j.order = i
-		if len(j.streams) < minFamily {
-			j.families = nil
+		if len(j.streams) < minContributors {
+			j.aggregates = nil
 		}
 		slices.SortStableFunc(j.streams, func(a, b jobStream) int { return cmp.Compare(a.id, b.id) })
 	}
@@ -58,26 +58,26 @@ func (q *queries) planWith(ctx context.Context, sel Selection, p *planner) ([]*j
 
 // A planner makes jobs of tables.
 type planner struct {
-	matchers []*labels.Matcher
-	hold     *budget.Reservation
-	names    []string // labels that are asked for
-	all      bool     // all are
-	whole    bool     // streams of a family are all selected or none, and told apart by nobody
-	jobs     map[jobKey]*job
-	families map[jobFamilyKey]*jobFamily
-	kinds    []labelindex.Kind
-	seen     map[uint32][]int32 // by epoch and stream: the place in its job plus one
+	matchers   []*labels.Matcher
+	hold       *budget.Reservation
+	names      []string // labels that are asked for
+	all        bool     // all are
+	whole      bool     // aggregates serve, as matchers and names use only what all streams of one have in common
+	jobs       map[jobKey]*job
+	aggregates map[jobAggregateKey]*jobAggregate
+	kinds      []labelindex.Kind
+	seen       map[uint32][]int32 // by epoch and stream: the place in its job plus one
 }
 
 type jobKey struct{ epoch, partition uint32 }
 
-type jobFamilyKey struct {
+type jobAggregateKey struct {
 	jobKey
 	kind int // index in kinds
 }
 
-// isWhole reports whether matchers and names are about what streams of a family
-// have in common.
+// isWhole reports whether matchers and names use only labels that all streams of an
+// aggregate have in common.
 func (p *planner) isWhole() bool {
 	common := func(name string) bool {
 		return labelindex.Follows(name) || name == labelindex.LabelName || labelindex.ColumnName(name) == labelindex.LabelServiceName
@@ -136,17 +136,17 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 		if !p.whole {
 			continue
 		}
-		id := jobFamilyKey{key, kinds[t.KindOf[row]]}
-		f := p.families[id]
+		id := jobAggregateKey{key, kinds[t.KindOf[row]]}
+		f := p.aggregates[id]
 		if f == nil {
-			f = &jobFamily{}
+			f = &jobAggregate{}
 			for _, i := range types {
 				f.streams = append(f.streams, jobStream{sampleType: i, labels: project.Of(row, i)})
 			}
-			p.families[id] = f
+			p.aggregates[id] = f
 		}
 		f.add(hour, stream, t.Slots[row]&slots)
-		bytes += 2 * int64(unsafe.Sizeof(member{}))
+		bytes += 2 * int64(unsafe.Sizeof(contributor{}))
 	}
 	return p.hold.Take(bytes)
 }

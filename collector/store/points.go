@@ -104,7 +104,7 @@ func (q *queries) pointsIn(ctx context.Context, sel Selection, gs *groups) error
 		if err := gs.find(j.streams); err != nil {
 			return err
 		}
-		for _, f := range j.families {
+		for _, f := range j.aggregates {
 			if err := gs.find(f.streams); err != nil {
 				return err
 			}

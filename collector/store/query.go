@@ -42,13 +42,13 @@ func (q *queries) workers() int {
 // A job is the part of a query that concerns one partition: the streams to read,
 // each with one sample type.
 type job struct {
-	epoch     uint32
-	partition uint32
-	streams   []jobStream
-	families  []*jobFamily // if all streams of the partition are to be read as one
-	senders   []jobSender  // of a state: whose streams they are
-	order     int          // of results
-	scale     int64        // of a state's sums, see stateScale
+	epoch      uint32
+	partition  uint32
+	streams    []jobStream
+	aggregates []*jobAggregate // if all streams of the partition are to be read as one
+	senders    []jobSender     // of a state: whose streams they are
+	order      int             // of results
+	scale      int64           // of a state's sums, see stateScale
 }
 
 type jobStream struct {
@@ -59,8 +59,8 @@ type jobStream struct {
 	group      *group        // of points: what they are added to
 }
 
-// A jobFamily stands for streams that are in a job too.
-type jobFamily struct {
+// A jobAggregate stands for streams that are in a job too.
+type jobAggregate struct {
 	aggregate
 	streams []jobStream // one for each sample type, of which id and span say nothing
 }
@@ -73,7 +73,7 @@ func (fn visitStream) of(st *jobStream) visit { return func(w window) error { re
 
 // job visits what the streams of a job have in a time.
 func (s *jobReader) each(j *job, kind byte, lo, hi int64, fn visitStream) error {
-	for _, f := range j.families {
+	for _, f := range j.aggregates {
 		for i := range f.streams {
 			st := &f.streams[i]
 			if err := s.service(&f.aggregate, kind, topOf(kind), lo, hi, fn.of(st)); err != nil {
@@ -81,7 +81,7 @@ func (s *jobReader) each(j *job, kind byte, lo, hi int64, fn visitStream) error 
 			}
 		}
 	}
-	if len(j.families) > 0 {
+	if len(j.aggregates) > 0 {
 		return nil
 	}
 	for i := range j.streams {

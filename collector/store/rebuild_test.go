@@ -54,7 +54,7 @@ func TestRebuild(t *testing.T) {
 		"horizons": lose(layout.KindHorizon, nil),
 		"streams": lose(layout.KindStream, func(day uint32, _, value []byte) bool {
 			_, def, err := labelindex.ReadStream(value)
-			return day < first+2 && err == nil && !def.IsFamily()
+			return day < first+2 && err == nil && !def.IsAggregate()
 		}),
 		"services":          lose(layout.KindPartition, nil),
 		"hashes":            lose(layout.KindFind, nil),

@@ -106,12 +106,12 @@ type mergeTask struct {
 func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
 	defer db.kv.recovered(&err)
 	var errs taskErrors
-	members := newMemberLists(db, e)
+	contributors := newContributorLists(db, e)
 	for _, t := range e.due(now, quiet) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		errs.add(db.mergeWindows(ctx, e, t, members))
+		errs.add(db.mergeWindows(ctx, e, t, contributors))
 	}
 	errs.add(db.writeTables(ctx, e, now, quiet))
 	errs.add(db.mergeDays(ctx, e, now, quiet))
@@ -172,9 +172,9 @@ func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
 			tasks = append(tasks, t)
 		}
 	}
-	// A family's windows are made of those of its streams.
+	// An aggregate's windows are made of those of its streams.
 	slices.SortFunc(tasks, func(a, b mergeTask) int {
-		return cmp.Or(cmpBool(a.stream.Def.IsFamily(), b.stream.Def.IsFamily()), cmp.Compare(a.stream.Partition, b.stream.Partition))
+		return cmp.Or(cmpBool(a.stream.Def.IsAggregate(), b.stream.Def.IsAggregate()), cmp.Compare(a.stream.Partition, b.stream.Partition))
 	})
 	return tasks
 }
@@ -191,7 +191,7 @@ func cmpBool(a, b bool) int {
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
-func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *memberLists) (err error) {
+func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contributors *contributorLists) (err error) {
 	defer db.kv.recovered(&err)
 	part, err := db.partition(e.id, t.stream.Partition)
 	if err != nil {
@@ -207,12 +207,12 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
 	var f *aggregate
-	if t.stream.Def.IsFamily() {
+	if t.stream.Def.IsAggregate() {
 		first, end := t.hour, t.hour+1
 		if t.hour == wholeDay {
 			first, end = 0, layout.HoursPerEpoch
 		}
-		if f, err = members.of(t.stream, first, end); err != nil {
+		if f, err = contributors.of(t.stream, first, end); err != nil {
 			return err
 		}
 	}
@@ -220,7 +220,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	window := func(level int, lo, hi int64) (err error) {
 		var wrote bool
 		if f != nil {
-			wrote, err = m.mergeFamily(s, f, batch, level, lo, hi)
+			wrote, err = m.mergeAggregate(s, f, batch, level, lo, hi)
 		} else {
 			wrote, err = m.merge(s, batch, level, t.slots, lo, hi)
 		}

@@ -17,14 +17,14 @@ import (
 func (q *queries) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
 	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			parts := newParts(h, 1)
-			defer parts.free()
+			partials := newPartials(h, 1)
+			defer partials.free()
 			answer := answerNodes{sel.MaxNodes, sel.MaxNodes > 0 && sel.Functions}
-			scales, err := q.gather(ctx, []Selection{sel}, [][]string{callSite}, parts, answer, scale)
+			scales, err := q.gather(ctx, []Selection{sel}, [][]string{callSite}, partials, answer, scale)
 			if err != nil {
 				return err
 			}
-			one, err := parts.tree(answer, false)
+			one, err := partials.tree(answer, false)
 			if err != nil {
 				return err
 			}
@@ -41,18 +41,18 @@ func (q *queries) Tree(ctx context.Context, sel Selection, callSite []string) (t
 func (q *queries) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
 	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			parts := newParts(h, 2)
-			defer parts.free()
+			partials := newPartials(h, 2)
+			defer partials.free()
 			answer := answerNodes{maxNodes, maxNodes > 0 && sels[0].Functions}
-			scales, err := q.gather(ctx, sels[:], callSites[:], parts, answer, scale)
+			scales, err := q.gather(ctx, sels[:], callSites[:], partials, answer, scale)
 			if err != nil {
 				return err
 			}
 			// Pyroscope's encoding of a comparison has the sum of both sides.
-			if bitpack.AddTotals(parts.total[0], parts.total[1]) == bitpack.Overflowed {
+			if bitpack.AddTotals(partials.total[0], partials.total[1]) == bitpack.Overflowed {
 				return storeerr.ErrOverflow
 			}
-			if tree, err = parts.tree(answer, true); err != nil {
+			if tree, err = partials.tree(answer, true); err != nil {
 				return err
 			}
 			descale(tree, scales)
@@ -63,12 +63,12 @@ func (q *queries) Diff(ctx context.Context, sels [2]Selection, callSites [2][]st
 	return tree, err
 }
 
-// gather adds the calls of one or two selections to parts: one part for each
+// gather adds the calls of one or two selections to partials: one partial for each
 // partition, or for a service of several epochs. It returns what each selection's
 // values are times of: the given scale for a state, 1 for a flow.
-func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]string, parts *parts, answer answerNodes, scale int64) (scales [2]int64, err error) {
+func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]string, partials *partials, answer answerNodes, scale int64) (scales [2]int64, err error) {
 	scales = [2]int64{1, 1}
-	h := parts.hold
+	h := partials.hold
 	var sides [2][]*job
 	for s, sel := range sels {
 		if sides[s], err = q.plan(ctx, h, sel); err == nil {
@@ -84,7 +84,7 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 		firsts[i] = cmp.Or(p[0], p[1])
 		firsts[i].order = i
 	}
-	sums, free, err := q.lineageSums(ctx, firsts)
+	sums, free, err := q.serviceSums(ctx, firsts)
 	defer free()
 	if err == nil {
 		err = h.Expect(q.expectTree(firsts, sums, len(sels), answer))
@@ -92,16 +92,16 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 	if err != nil {
 		return scales, err
 	}
-	// fill adds a part whose values fill adds to it.
+	// fill adds a partial whose values fill adds to it.
 	fill := func(order int, v *symdb.View, fill func(c *calltree.Values) error) error {
-		c, err := parts.begin(v)
+		c, err := partials.begin(v)
 		if err != nil {
 			return err
 		}
 		done := false
 		defer func() {
 			if !done {
-				parts.drop(c)
+				partials.drop(c)
 			}
 		}()
 		if err := fill(c); err != nil {
@@ -114,12 +114,12 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 			return err
 		}
 		done = true
-		return parts.add(order, c)
+		return partials.add(order, c)
 	}
 	err = q.run(ctx, h, firsts, func(first *job, s *jobReader) error {
 		sum := sums[first.order]
 		if sum != nil {
-			nodeTo, whole, err := s.nodesOf(sum.Value, first.partition)
+			nodeTo, whole, err := s.callsOf(sum.Value, first.partition)
 			if err != nil {
 				return err
 			}

@@ -46,10 +46,10 @@ type dictCheck struct {
 }
 
 type streamCheck struct {
-	partition uint32
-	def       labelindex.Definition
-	family    bool
-	members   []uint32 // of a family; else the stream itself
+	partition    uint32
+	def          labelindex.Definition
+	aggregate    bool
+	contributors []uint32 // of an aggregate; else the stream itself
 }
 
 // A rowCheck is what the end of an epoch has to know of a row.
@@ -174,7 +174,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	if err != nil {
 		return err
 	}
-	e.streams[n] = &streamCheck{partition: partition, def: def, family: def.IsFamily(), members: []uint32{n}}
+	e.streams[n] = &streamCheck{partition: partition, def: def, aggregate: def.IsAggregate(), contributors: []uint32{n}}
 	return nil
 }
 
@@ -264,7 +264,7 @@ func (e *epochCheck) end() {
 		return
 	}
 	e.tableEnd()
-	e.findFamilies()
+	e.findAggregates()
 	e.findable()
 	// What refers to something that is missing is not counted by what follows.
 	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {

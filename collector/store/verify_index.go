@@ -109,7 +109,7 @@ func (e *epochCheck) tableStreams(hour uint8, t *labelindex.HourIndex) error {
 	for row, n := range t.Streams {
 		e.listed[hourID{n, hour}] |= t.Slots[row]
 		s := e.streams[n]
-		if s == nil || s.family {
+		if s == nil || s.aggregate {
 			return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 		}
 		k := labelindex.NewKind(&s.def)

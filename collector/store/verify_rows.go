@@ -14,25 +14,25 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
-// findFamilies finds the streams whose sums a family's windows hold.
-func (e *epochCheck) findFamilies() {
-	families := map[familyKey]*streamCheck{}
+// findAggregates finds the streams whose sums the windows of each aggregate hold.
+func (e *epochCheck) findAggregates() {
+	aggregates := map[aggregateKey]*streamCheck{}
 	for _, s := range e.streams {
-		if s.family {
-			s.members = nil
-			families[familyKey{s.partition, string(s.def.Append(nil))}] = s
+		if s.aggregate {
+			s.contributors = nil
+			aggregates[aggregateKey{s.partition, string(s.def.Append(nil))}] = s
 		}
 	}
 	for n, s := range e.streams {
-		if s.family {
+		if s.aggregate {
 			continue
 		}
-		if f := families[familyKeyOf(s.partition, &s.def)]; f != nil {
-			f.members = append(f.members, n)
+		if f := aggregates[aggregateKeyOf(s.partition, &s.def)]; f != nil {
+			f.contributors = append(f.contributors, n)
 		}
 	}
-	for _, f := range families {
-		slices.Sort(f.members)
+	for _, f := range aggregates {
+		slices.Sort(f.contributors)
 	}
 }
 
@@ -52,7 +52,7 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	switch {
 	case int64(r.nodes) > int64(nodes):
 		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.partition, nodes)
-	case s.family && r.level == layout.LevelFine:
+	case s.aggregate && r.level == layout.LevelFine:
 		return fmt.Errorf("%w: a profile of stream %d, which stands for several", storeerr.ErrCorrupt, r.stream)
 	}
 	return nil
@@ -61,7 +61,7 @@ func (e *epochCheck) reference(r *rowCheck) error {
 // indexed checks that queries look for a row: the index has one of its slots.
 func (e *epochCheck) indexed(r *rowCheck) error {
 	s := e.streams[r.stream]
-	if s == nil || s.family {
+	if s == nil || s.aggregate {
 		return nil
 	}
 	found := false
@@ -118,7 +118,7 @@ func (e *epochCheck) window(r *rowCheck) error {
 	}
 	profiles := uint64(0)
 	totals := make([]int64, len(r.row.Totals))
-	for _, n := range s.members {
+	for _, n := range s.contributors {
 		for _, f := range e.between(finest, n, lo, r.time) {
 			profiles += f.row.Profiles
 			for c := range min(len(totals), len(f.row.Totals)) {
@@ -151,7 +151,7 @@ func countedTotals(totals []int64) []any {
 // retention relies on it. It returns the first level that lacks it.
 func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 	s := e.streams[r.stream]
-	if s == nil || r.time <= e.gone[layout.LevelFine] || r.level != layout.LevelFine && (e.rebuild == nil || s.family) {
+	if s == nil || r.time <= e.gone[layout.LevelFine] || r.level != layout.LevelFine && (e.rebuild == nil || s.aggregate) {
 		return 0, nil
 	}
 	mask, open := e.dirty[hourID{r.stream, layout.HourOf(r.time)}]
@@ -241,7 +241,7 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 	}
 	lo := p.end - layout.WindowMs[p.level]
 	var rows []rowCheck
-	for _, n := range s.members {
+	for _, n := range s.contributors {
 		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
 	var list rowcodec.PointList

@@ -67,7 +67,7 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 func TestWindowsEqualProfiles(t *testing.T) {
 	for name, c := range map[string]struct{ pods, days int }{
 		"streams":  {1, 2},
-		"families": {7, 2 * (7 + 1)}, // enough for windows of the service
+		"aggregates": {7, 2 * (7 + 1)}, // enough for windows of the service
 	} {
 		t.Run(name, func(t *testing.T) { testWindowsEqualProfiles(t, c.pods, 2*c.days) })
 	}

@@ -20,8 +20,8 @@ type Values struct {
 	Ranks []Rank     // by call
 	names []int32    // string to name in the result, plus one
 
-	// Memory of those that look for the largest calls. at has a call's number among
-	// the nodes; mergeTopN says what else.
+	// Memory of those that look for the largest calls: at has the number of a call among
+	// the nodes of the result, or 0 or -1 while partials are merged, see mergeTopN.
 	ranked []int64
 	at     []int32
 	taken  []int32
@@ -76,7 +76,7 @@ func (c *Values) Free() {
 // Bytes is the memory that the values take, with what they refer to.
 func (c *Values) Bytes() int64 { return SizeOf(symdb.SizeOf(c.View), c.sides) }
 
-// SizeOf is the memory of the values of all calls of a part.
+// SizeOf is the memory of values for a partition of a size.
 func SizeOf(size symdb.Size, sides int) int64 {
 	perCall := 8 + 16 + 12 + 16*int64(sides) // the call itself, rank, memory of largest, values
 	return size.Calls*perCall + size.Strings*(4+16+8+32) + size.Nodes*12
@@ -149,15 +149,15 @@ func (c *Values) sumSides() error {
 	return nil
 }
 
-// Combine adds parts up into one, whose view has calls and strings alone. The
-// parts are free afterwards.
-func Combine(parts []*Values, sides int) (*Values, error) {
+// Combine adds up values of several partitions into one, whose view has calls and strings
+// alone. It frees what it was given.
+func Combine(partials []*Values, sides int) (*Values, error) {
 	t := newTrie()
 	var self [2][]int64
 	for s := range sides {
 		self[s] = []int64{0}
 	}
-	for _, p := range parts {
+	for _, p := range partials {
 		at := make([]uint32, len(p.View.Calls))
 		for i, k := range p.View.Calls {
 			if p.Ranks[i].size == 0 {
@@ -185,6 +185,26 @@ func Combine(parts []*Values, sides int) (*Values, error) {
 	}
 	return c, c.Sum()
 }
+
+// CutByFunctions returns the tree that profile.TruncateFunctions makes of the calls, nil
+// if maxNodes are too few for it.
+func (c *Values) CutByFunctions(maxNodes int64) *profile.DiffTree {
+	cut, _ := profile.TruncateFunctions(callValues{c}, maxNodes)
+	return cut
+}
+
+// A callValues shows values as a profile.CallTree.
+type callValues struct{ *Values }
+
+func (c callValues) Len() int { return len(c.Ranks) }
+func (c callValues) Call(i int32) (caller, name int32) {
+	k := c.View.Calls[i]
+	return int32(k.Parent), int32(k.Name)
+}
+func (c callValues) Next(i int32) (callee, sibling int32) { return c.Ranks[i].Child, c.Ranks[i].Next }
+func (c callValues) Self(i int32) [2]int64                { return c.Selves(i) }
+func (c callValues) Total(i int32) [2]int64               { return c.Totals(i) }
+func (c callValues) Names() []string                      { return c.View.Strings }
 
 // Left is the left side of a comparison, which is not used any more.
 func Left(d *profile.DiffTree) *profile.Tree {

@@ -16,9 +16,9 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// TestFamilyWindowsAreUsed fails if a query about a service reads rows of each of
+// TestAggregatesAreUsed fails if a query about a service reads rows of each of
 // its pods where the service's own could serve, or reads those when they are old.
-func TestFamilyWindowsAreUsed(t *testing.T) {
+func TestAggregatesAreUsed(t *testing.T) {
 	ctx := context.Background()
 	const pods = 30
 	dir := t.TempDir()
@@ -97,7 +97,7 @@ func TestFamilyWindowsAreUsed(t *testing.T) {
 
 	names, err := db.LabelNames(ctx, nil, 0, 0)
 	require.NoError(t, err)
-	require.NotContains(t, names, labelindex.FamilyLabel)
+	require.NotContains(t, names, labelindex.AggregateLabel)
 }
 
 // Points of which one sample type cannot be read add nothing.

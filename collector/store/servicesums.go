@@ -12,14 +12,14 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// lineage returns that of a service.
-func (q *queries) lineage(service string) (budget.Ref[*calltree.ServiceTrie], error) {
-	return budget.Acquire[*calltree.ServiceTrie](q.cache, budget.Key{LineageOf: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+// serviceTrie returns that of a service.
+func (q *queries) serviceTrie(service string) (budget.Ref[*calltree.ServiceTrie], error) {
+	return budget.Acquire[*calltree.ServiceTrie](q.cache, budget.Key{ServiceTrie: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 }
 
-// lineageSums finds the services that have jobs in several epochs. The result is
+// serviceSums finds the services that have jobs in several epochs. The result is
 // by job; others have none. The caller calls free.
-func (q *queries) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.ServiceSum, free func(), err error) {
+func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.ServiceSum, free func(), err error) {
 	by = make([]*calltree.ServiceSum, len(jobs))
 	sums := map[string]*calltree.ServiceSum{}
 	free = func() {
@@ -45,7 +45,7 @@ func (q *queries) lineageSums(ctx context.Context, jobs []*job) (by []*calltree.
 		if len(at) < 2 {
 			continue
 		}
-		l, err := q.lineage(service)
+		l, err := q.serviceTrie(service)
 		if err != nil {
 			return nil, free, err
 		}
@@ -74,9 +74,9 @@ func (s *jobReader) lastSegment(id uint32) (first uint32, err error) {
 	return first, err
 }
 
-// nodesOf returns the calls of a lineage that the nodes of a partition belong to,
+// callsOf returns the calls of a service's trie that the nodes of a partition belong to,
 // as of the scanner's snapshot or later, and whether the partition is whole.
-func (s *jobReader) nodesOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
+func (s *jobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
 	last, err := s.lastSegment(id)
 	if err != nil {
 		return nil, false, err
