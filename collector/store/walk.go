@@ -201,9 +201,10 @@ func (w *walk) fine(lo, hi int64) error {
 	if w.aggregate == nil {
 		return w.windows(layout.LevelFine, lo, hi)
 	}
+	one := walk{scanner: w.scanner, kind: w.kind, sign: w.sign, strict: w.strict, visit: w.visit}
 	for _, a := range w.aggregate.active(w.epoch, w.gone.reach(lo+1)-1, hi) {
 		from, to := w.within(a.span, lo, hi)
-		one := walk{scanner: w.scanner, kind: w.kind, stream: a.stream, sign: w.sign, strict: w.strict, visit: w.visit}
+		one.stream = a.stream
 		if err := one.levels(topOf(w.kind), from, to); err != nil {
 			return err
 		}
