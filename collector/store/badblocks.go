@@ -38,6 +38,9 @@ func (b *badBlocks) any() bool {
 	}
 }
 
+// found is closed once there are any.
+func (b *badBlocks) found() <-chan struct{} { return b.some }
+
 // find reads all blocks of a table, the first time that it is called for it.
 func (b *badBlocks) find(fs vfs.FS, path string) {
 	b.mu.Lock()
@@ -105,8 +108,11 @@ func (b *badBlocks) open(fs vfs.FS, name string, o ...vfs.OpenOption) (vfs.File,
 	if err != nil || !strings.HasSuffix(name, ".sst") {
 		return f, err
 	}
-	return &tableFile{f, fs.PathBase(name), b}, nil
+	return b.wrap(f, fs.PathBase(name)), nil
 }
+
+// wrap returns a table whose bad blocks are not read again.
+func (b *badBlocks) wrap(f vfs.File, name string) vfs.File { return &tableFile{f, name, b} }
 
 // Open implements vfs.FS.
 func (d *disk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {

@@ -5,17 +5,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // Damage is a corrupt part of the store: where it is and which profiles it concerns.
@@ -146,95 +143,9 @@ func keyTimes(first, last []byte) (start, end int64) {
 // maxDamage bounds how much damage is listed; a broken disk has no end of it.
 const maxDamage = 1000
 
-// A damageList is the damage that was found since the store was opened, one entry for
-// each file. It is safe for concurrent use.
-type damageList struct {
-	mu     sync.Mutex
-	all    []Damage
-	logged map[string]bool // messages about corrupt values
-}
-
-// firstTime reports whether a message is to be logged: it is one of the first, and was
-// not logged yet.
-func (l *damageList) firstTime(message string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.logged == nil {
-		l.logged = map[string]bool{}
-	}
-	if l.logged[message] || len(l.logged) >= maxDamage {
-		return false
-	}
-	l.logged[message] = true
-	return true
-}
-
-// add reports whether the damage is of a file that is not in the list yet.
-func (l *damageList) add(d Damage) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known := slices.ContainsFunc(l.all, func(o Damage) bool { return o.File == d.File && o.First == d.First })
-	if known || len(l.all) >= maxDamage {
-		return false
-	}
-	l.all = append(l.all, d)
-	return true
-}
-
-func (l *damageList) list() []Damage {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.all)
-}
-
-// Damage lists the corrupt files that were found since the store was opened, oldest
-// first.
-func (db *DB) Damage() []Damage { return db.kv.damage.list() }
-
-// report logs, counts and lists damage that is new.
-func (db *kvDB) report(d Damage) {
-	d.Found = time.Now().UTC().Format(time.RFC3339)
-	if db.damage.add(d) {
-		db.metrics.damaged.Inc()
-		db.log.Error("a file of the store is corrupt; what can be read is served, `flameline store repair` makes a store without it",
-			"file", d.File, "damage", d.String())
-	}
-}
-
-// dataCorruption is called by Pebble with every block that it cannot read.
-func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
-	db.report(tableDamage(info))
-	db.disk.bad.find(db.disk.FS, info.Path)
-}
-
 // tableDamage names a table that Pebble cannot read, and the keys that it has.
 func tableDamage(info pebble.DataCorruptionInfo) Damage {
 	return Damage{File: filepath.Base(info.Path), Reason: oneLine(info.Details)}.span(info.Bounds.Start, info.Bounds.End.Key)
-}
-
-// unreadableKeys counts keys that a read passed over, logs them the first time, and
-// reports the file if Pebble did not.
-func (db *kvDB) unreadableKeys(g gap, err error) {
-	db.metrics.corrupt.Inc()
-	if !db.gaps.add(g) {
-		return
-	}
-	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		d := Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to)
-		if path := (*fs.PathError)(nil); errors.As(err, &path) {
-			d.File = filepath.Base(path.Path)
-		}
-		db.report(d)
-	}
-	db.log.Warn("keys of a corrupt file are left out", "from", describeKey(g.from), "to", describeKey(g.to), "err", oneLine(err))
-}
-
-// corrupt reports a corrupt value that is left out.
-func (db *kvDB) corrupt(err error) {
-	db.metrics.corrupt.Inc()
-	if text := oneLine(err); db.damage.firstTime(text) {
-		db.log.Error("leave out a corrupt value", "err", text)
-	}
 }
 
 // oneLine is an error's text without what Pebble adds on further lines, and without the
@@ -242,3 +153,10 @@ func (db *kvDB) corrupt(err error) {
 func oneLine(err error) string {
 	return strings.ToValidUTF8(strings.Join(strings.Fields(err.Error()), " "), "\uFFFD")
 }
+
+// ErrCorruptStore is wrapped by errors of Open about files without which the store cannot be
+// opened. Their text names the file and says what to do.
+var ErrCorruptStore = errors.New("the store is corrupt: restore a backup, or make a new store of what can be read by `flameline store repair DIR NEWDIR`")
+
+// corruptFile is an error that wraps ErrCorruptStore.
+func corruptFile(d Damage) error { return fmt.Errorf("%s: %w", d, ErrCorruptStore) }

@@ -75,6 +75,9 @@ func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *fa
 	return d
 }
 
+// ready ends the time in which writes give up after a while, as nobody could end Open.
+func (d *disk) ready() { d.opened.Store(true) }
+
 // stop lets writes that wait fail.
 func (d *disk) stop() { d.close.Do(func() { close(d.closing) }) }
 
@@ -341,3 +344,5 @@ func (f *vitalFile) Close() error {
 	f.disk.end(err)
 	return err
 }
+
+const manifestPrefix = "MANIFEST-"

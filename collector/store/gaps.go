@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"os"
 	"sync"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -20,13 +17,6 @@ import (
 // other keys can be read: an iterator that is placed behind the block goes on. Pebble
 // does not tell which keys a block has, so the first position that can be read again
 // is searched for.
-
-// unreadable reports whether an error is about data of a table that is corrupt, cut
-// off or on a broken sector, so that other data may be in order.
-func unreadable(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, storeerr.ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
 
 // get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
 func (db *kvDB) get(key []byte) ([]byte, io.Closer, error) {
@@ -50,46 +40,6 @@ func (db *kvDB) has(key []byte) (bool, error) {
 	return true, closer.Close()
 }
 
-// A gap is a range of keys that cannot be read, from after the key from on and up to
-// the key to.
-type gap struct{ from, to []byte }
-
-// gaps are those that were found, so that they are searched for once. They are safe
-// for concurrent use.
-type gaps struct {
-	mu  sync.Mutex
-	all []gap
-}
-
-const maxGaps = 1000
-
-// end returns the end of the gap that a key lies in, nil if none is known.
-func (g *gaps) end(key []byte) []byte {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, o := range g.all {
-		if bytes.Compare(o.from, key) <= 0 && bytes.Compare(key, o.to) < 0 {
-			return o.to
-		}
-	}
-	return nil
-}
-
-// add reports whether the gap is a new one.
-func (g *gaps) add(found gap) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, o := range g.all {
-		if bytes.Compare(o.from, found.from) <= 0 && bytes.Compare(found.to, o.to) <= 0 {
-			return false
-		}
-	}
-	if len(g.all) < maxGaps {
-		g.all = append(g.all, gap{bytes.Clone(found.from), bytes.Clone(found.to)})
-	}
-	return true
-}
-
 // A gapIterator iterates over the keys of a database that can be read. Of Pebble's
 // methods SeekGE, Next, Error and Close are replaced.
 type gapIterator struct {
@@ -104,18 +54,24 @@ type gapIterator struct {
 }
 
 // newGapIterator returns an iterator over the keys from lower up to, but not, upper.
-// With found it is told of gaps.
+// With found it is told of gaps, which the database reports.
 func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(gap, error)) (*gapIterator, error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return nil, err
-	}
-	return &gapIterator{Iterator: it, upper: upper, known: &db.gaps, found: func(g gap, err error) {
+	return newIterator(r, lower, upper, &db.gaps, func(g gap, err error) {
 		db.unreadableKeys(g, err)
 		if found != nil {
 			found(g, err)
 		}
-	}}, nil
+	})
+}
+
+// newIterator returns an iterator over the keys from lower up to, but not, upper. It knows
+// some gaps, and calls found with each that it passes over.
+func newIterator(r pebble.Reader, lower, upper []byte, known *gaps, found func(gap, error)) (*gapIterator, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	return &gapIterator{Iterator: it, upper: upper, known: known, found: found}, nil
 }
 
 func (it *gapIterator) SeekGE(key []byte) bool {
@@ -167,47 +123,6 @@ func (it *gapIterator) passGaps(ok bool) bool {
 		ok = it.Iterator.SeekGE(to)
 	}
 	return true
-}
-
-// gapBytes is how much of a key counts in the search for the end of a gap: the time of
-// a row is within it.
-const gapBytes = 4 + 1 + 1 + 4 + 8
-
-// nextReadable returns the first key after from, up to gapBytes, at which read
-// succeeds, or to if there is none before it. It takes steps that double and then
-// halves the last one, some dozens of reads.
-func nextReadable(from, to []byte, read func(key []byte) bool) []byte {
-	number := func(key []byte) *big.Int {
-		var b [gapBytes]byte
-		copy(b[:], key)
-		return new(big.Int).SetBytes(b[:])
-	}
-	// Without the zeros at its end, so that no shorter key is left out.
-	key := func(n *big.Int) []byte { return bytes.TrimRight(n.FillBytes(make([]byte, gapBytes)), "\x00") }
-	bad, end := number(from), number(to)
-	good := new(big.Int)
-	one := big.NewInt(1)
-	for step := big.NewInt(1); ; step.Lsh(step, 1) {
-		if good.Add(bad, step); good.Cmp(end) >= 0 {
-			good.Set(end)
-			break
-		}
-		if read(key(good)) {
-			break
-		}
-		bad.Set(good)
-	}
-	for mid := new(big.Int); mid.Sub(good, bad).Cmp(one) > 0; {
-		if mid.Rsh(mid, 1).Add(mid, bad); read(key(mid)) {
-			good.Set(mid)
-		} else {
-			bad.Set(mid)
-		}
-	}
-	if good.Cmp(end) == 0 {
-		return bytes.Clone(to)
-	}
-	return key(good)
 }
 
 // A gapError says that some keys of a range could not be read. All others were.
@@ -273,3 +188,39 @@ func (db *kvDB) eachIn(r pebble.Reader, lower, upper []byte, fn func(key, value 
 	}
 	return nil
 }
+
+// gaps are those that were found, so that they are searched for once. They are safe
+// for concurrent use.
+type gaps struct {
+	mu  sync.Mutex
+	all []gap
+}
+
+// end returns the end of the gap that a key lies in, nil if none is known.
+func (g *gaps) end(key []byte) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.all {
+		if bytes.Compare(o.from, key) <= 0 && bytes.Compare(key, o.to) < 0 {
+			return o.to
+		}
+	}
+	return nil
+}
+
+// add reports whether the gap is a new one.
+func (g *gaps) add(found gap) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.all {
+		if bytes.Compare(o.from, found.from) <= 0 && bytes.Compare(found.to, o.to) <= 0 {
+			return false
+		}
+	}
+	if len(g.all) < maxGaps {
+		g.all = append(g.all, gap{bytes.Clone(found.from), bytes.Clone(found.to)})
+	}
+	return true
+}
+
+const maxGaps = 1000

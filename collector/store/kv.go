@@ -64,7 +64,7 @@ func openKV(dir string, o kvOptions) (db *kvDB, err error) {
 	if err := db.checkFormat(); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
-	db.disk.opened.Store(true)
+	db.disk.ready()
 	return db, nil
 }
 

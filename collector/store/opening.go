@@ -18,16 +18,8 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// ErrCorruptStore is wrapped by errors of Open about files without which the store cannot be
-// opened. Their text names the file and says what to do.
-var ErrCorruptStore = errors.New("the store is corrupt: restore a backup, or make a new store of what can be read by `flameline store repair DIR NEWDIR`")
-
-// corruptFile is an error that wraps ErrCorruptStore.
-func corruptFile(d Damage) error { return fmt.Errorf("%s: %w", d, ErrCorruptStore) }
-
 // Names of Pebble's files.
 const (
-	manifestPrefix = "MANIFEST-"
 	optionsPrefix  = "OPTIONS-"
 	manifestMarker = "manifest"
 	formatMarker   = "format-version"
@@ -202,21 +194,6 @@ func findUnlisted(fs vfs.FS, dir string, f *files, o *pebble.Options) (found str
 		}
 	}
 	return "", nil
-}
-
-// A tableRange are the keys of a table, both included.
-type tableRange struct{ first, last []byte }
-
-// tablesOf lists the files of a database's tables. It fails if one is missing.
-func tablesOf(p *pebble.DB) (map[string]tableRange, error) {
-	levels, err := p.SSTables()
-	out := map[string]tableRange{}
-	for _, level := range levels {
-		for _, t := range level {
-			out[fmt.Sprintf("%06d.sst", uint64(t.BackingSSTNum))] = tableRange{t.Smallest.UserKey, t.Largest.UserKey}
-		}
-	}
-	return out, err
 }
 
 // explain adds to an error of pebble.Open which file is at fault, if it is a file.

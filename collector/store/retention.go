@@ -197,7 +197,7 @@ func (db *DB) reclaim(ctx context.Context) error {
 			defer cancel()
 			go func() {
 				select {
-				case <-db.kv.disk.bad.some:
+				case <-db.kv.disk.bad.found():
 					cancel()
 				case <-ctx.Done():
 				}

@@ -184,15 +184,14 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 
 // values reads every value that can be read.
 func (c *checker) values() (err error) {
-	r, err := c.pebble.NewIter(nil)
-	if err != nil {
-		return err
-	}
-	it := &gapIterator{Iterator: r, upper: lastKey, known: &gaps{}, found: func(g gap, err error) {
+	it, err := newIterator(c.pebble, nil, lastKey, &gaps{}, func(g gap, err error) {
 		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
 			c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to))
 		}
-	}}
+	})
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	var e *epochCheck
 	for ok := it.SeekGE(nil); ok; ok = it.Next() {

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
+	"github.com/cockroachdb/pebble/v2/record"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/layout"
+)
+
+// A logFile is what can be read of a log of writes.
+type logFile struct {
+	bytes   int64
+	records [][]byte // batches
+	damage  []Damage // records that cannot be read, though others follow
+	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
+	end int64
+}
+
+// entries are those of the log's batches, as they were written.
+func (l *logFile) entries() (out batchEntries) {
+	for _, batch := range l.records {
+		h, ok := batchrepr.ReadHeader(batch)
+		if !ok {
+			continue
+		}
+		r := batchrepr.Read(batch)
+		for seq := uint64(h.SeqNum); ; seq++ {
+			kind, key, value, ok, err := r.Next()
+			if !ok || err != nil {
+				break
+			}
+			if kind == pebble.InternalKeyKindRangeDelete {
+				out.tombstones = append(out.tombstones, tombstone{key, value, seq})
+				continue
+			}
+			out.all = append(out.all, fileEntry{key, seq, kind, value})
+		}
+	}
+	return out
+}
+
+// readLog reads a log by Pebble's reader, and goes on at the next record after some that
+// cannot be read. Pebble takes these for what a crash leaves, unless it finds in a later
+// block that they were synced.
+func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
+	data, err := readFile(fs, fs.PathJoin(dir, name))
+	if err != nil {
+		return l, err
+	}
+	return parseLog(data, name), nil
+}
+
+func parseLog(data []byte, name string) (l logFile) {
+	l.bytes, l.end = int64(len(data)), -1
+	readable, clean := int64(0), true // where the latest record ends, and whether the log does
+	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
+		r := logReader(data, at, name)
+		for first := true; ; first = false {
+			b, err := nextRecord(r)
+			if err != nil {
+				clean = errors.Is(err, io.EOF)
+				break
+			}
+			if first && at > 0 {
+				d := Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
+				l.damage = append(l.damage, spanOfLost(d, l.records, b))
+			}
+			l.records = append(l.records, b)
+			readable = at/logBlock*logBlock + r.Offset()
+		}
+	}
+	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
+		l.end = readable
+	}
+	return l
+}
+
+// The blocks in which Pebble writes logs, and where the number of the log is in what
+// begins a record; see its package record.
+const (
+	logBlock   = 32 << 10
+	logNumber  = 7
+	fillerHead = 7 // what begins a record of record.Writer
+)
+
+// logReader reads a log from a record on. Pebble's reader begins at a block, so a record
+// takes the place of what is before it in the block.
+func logReader(data []byte, at int64, name string) *record.Reader {
+	number := numberAs(pebble.SSTableInfo{}.BackingSSTNum, fileNumber(name))
+	before := at % logBlock
+	if before < fillerHead {
+		return record.NewReader(bytes.NewReader(data[at-before:]), number)
+	}
+	var filler bytes.Buffer
+	w := record.NewWriter(&filler)
+	_, err := w.WriteRecord(make([]byte, before-fillerHead))
+	if errors.Join(err, w.Close()) != nil || int64(filler.Len()) != before {
+		return record.NewReader(bytes.NewReader(nil), number)
+	}
+	r := record.NewReader(io.MultiReader(&filler, bytes.NewReader(data[at:])), number)
+	if _, err := nextRecord(r); err != nil {
+		return record.NewReader(bytes.NewReader(nil), number)
+	}
+	return r
+}
+
+// findRecord returns where the next record of a log is, from an offset on; -1 if there is
+// none.
+func findRecord(data []byte, from int64, name string) int64 {
+	number := binary.LittleEndian.AppendUint32(nil, uint32(fileNumber(name)))
+	for from < int64(len(data)) {
+		i := bytes.Index(data[min(from+logNumber, int64(len(data))):], number)
+		if i < 0 {
+			return -1
+		}
+		at := from + int64(i)
+		block := data[:min(int64(len(data)), (at/logBlock+1)*logBlock)] // what follows is not looked at
+		if _, err := logReader(block, at, name).Next(); err == nil {
+			return at
+		}
+		from = at + 1
+	}
+	return -1
+}
+
+func nextRecord(r *record.Reader) ([]byte, error) {
+	rec, err := r.Next()
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(rec)
+}
+
+// numberAs converts a number to the type of another, which is Pebble's own.
+func numberAs[T ~uint64](_ T, n uint64) T { return T(n) }
+
+// spanOfLost names what records that cannot be read may have held: what was written after
+// the latest row before them, and before the next one.
+func spanOfLost(d Damage, records [][]byte, next []byte) Damage {
+	after := rowOf(next)
+	var before []byte
+	for i := len(records) - 1; i >= 0 && before == nil; i-- {
+		before = rowOf(records[i])
+	}
+	switch {
+	case before == nil && after == nil:
+		return d
+	case before == nil:
+		return d.span(after[:4], after)
+	case after == nil:
+		return d.span(before, before[:4])
+	case bytes.Compare(before, after) > 0: // late profiles
+		return d.span(after[:4], before[:4])
+	}
+	return d.span(before, after)
+}
+
+// rowOf is the key of the first row in a batch, nil if there is none.
+func rowOf(batch []byte) []byte {
+	l := logFile{records: [][]byte{batch}}
+	for _, e := range l.entries().all {
+		if len(e.key) >= 6 && e.key[4] == layout.KindRow {
+			return e.key
+		}
+	}
+	return nil
+}
+
+// batchEntries are those of some batches, and their tombstones.
+type batchEntries struct {
+	all        []fileEntry
+	tombstones []tombstone
+}
+
+// openLog reads a log as openTable reads a table.
+func openLog(fs vfs.FS, dir, name string, _ tableRange) (*entries, error) {
+	l, err := readLog(fs, dir, name)
+	if err != nil {
+		return nil, err
+	}
+	b := l.entries()
+	slices.SortFunc(b.all, func(a, b fileEntry) int { return cmp.Or(bytes.Compare(a.key, b.key), cmp.Compare(b.seq, a.seq)) })
+	e := &entries{name: name, bytes: l.bytes, tombstones: b.tombstones, damage: l.damage, close: func() error { return nil }}
+	e.next = func() (next *fileEntry) {
+		if len(b.all) > 0 {
+			next, b.all = &b.all[0], b.all[1:]
+		}
+		return next
+	}
+	return e, nil
+}

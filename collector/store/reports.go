@@ -1,0 +1,100 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
+)
+
+// report logs, counts and lists damage that is new.
+func (db *kvDB) report(d Damage) {
+	d.Found = time.Now().UTC().Format(time.RFC3339)
+	if db.damage.add(d) {
+		db.metrics.damaged.Inc()
+		db.log.Error("a file of the store is corrupt; what can be read is served, `flameline store repair` makes a store without it",
+			"file", d.File, "damage", d.String())
+	}
+}
+
+// dataCorruption is called by Pebble with every block that it cannot read.
+func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
+	db.report(tableDamage(info))
+	db.disk.bad.find(db.disk.FS, info.Path)
+}
+
+// unreadableKeys counts keys that a read passed over, logs them the first time, and
+// reports the file if Pebble did not.
+func (db *kvDB) unreadableKeys(g gap, err error) {
+	db.metrics.corrupt.Inc()
+	if !db.gaps.add(g) {
+		return
+	}
+	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, storeerr.ErrCorrupt) {
+		d := Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to)
+		if path := (*fs.PathError)(nil); errors.As(err, &path) {
+			d.File = filepath.Base(path.Path)
+		}
+		db.report(d)
+	}
+	db.log.Warn("keys of a corrupt file are left out", "from", describeKey(g.from), "to", describeKey(g.to), "err", oneLine(err))
+}
+
+// corrupt reports a corrupt value that is left out.
+func (db *kvDB) corrupt(err error) {
+	db.metrics.corrupt.Inc()
+	if text := oneLine(err); db.damage.firstTime(text) {
+		db.log.Error("leave out a corrupt value", "err", text)
+	}
+}
+
+// A damageList is the damage that was found since the store was opened, one entry for
+// each file. It is safe for concurrent use.
+type damageList struct {
+	mu     sync.Mutex
+	all    []Damage
+	logged map[string]bool // messages about corrupt values
+}
+
+// firstTime reports whether a message is to be logged: it is one of the first, and was
+// not logged yet.
+func (l *damageList) firstTime(message string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.logged == nil {
+		l.logged = map[string]bool{}
+	}
+	if l.logged[message] || len(l.logged) >= maxDamage {
+		return false
+	}
+	l.logged[message] = true
+	return true
+}
+
+// add reports whether the damage is of a file that is not in the list yet.
+func (l *damageList) add(d Damage) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := slices.ContainsFunc(l.all, func(o Damage) bool { return o.File == d.File && o.First == d.First })
+	if known || len(l.all) >= maxDamage {
+		return false
+	}
+	l.all = append(l.all, d)
+	return true
+}
+
+func (l *damageList) list() []Damage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.all)
+}
+
+// Damage lists the corrupt files that were found since the store was opened, oldest
+// first.
+func (db *DB) Damage() []Damage { return db.kv.damage.list() }
