@@ -5,8 +5,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the store's own counters and, at each scrape, the database's.
-type metrics struct {
+// collector are the store's own counters and, at each scrape, the database's.
+type collector struct {
 	*counters
 	db           *DB
 	registerer   prometheus.Registerer
@@ -14,8 +14,8 @@ type metrics struct {
 	descriptions map[string]*prometheus.Desc
 }
 
-func newMetrics(db *DB, c *counters, r prometheus.Registerer) *metrics {
-	m := &metrics{counters: c, db: db, registerer: r, descriptions: map[string]*prometheus.Desc{}}
+func newMetrics(db *DB, c *counters, r prometheus.Registerer) *collector {
+	m := &collector{counters: c, db: db, registerer: r, descriptions: map[string]*prometheus.Desc{}}
 	for name, help := range map[string]string{
 		"writable":                  "1 if profiles are taken, 0 if the disk is full or failed.",
 		"damaged_parts":             "Corrupt files that were found since the start.",
@@ -42,7 +42,7 @@ func newMetrics(db *DB, c *counters, r prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) register() {
+func (m *collector) register() {
 	if m.registerer == nil {
 		return
 	}
@@ -55,21 +55,21 @@ func (m *metrics) register() {
 	}
 }
 
-func (m *metrics) unregister() {
+func (m *collector) unregister() {
 	for _, c := range m.registered {
 		m.registerer.Unregister(c)
 	}
 }
 
 // Describe implements prometheus.Collector.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+func (m *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range m.descriptions {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+func (m *collector) Collect(ch chan<- prometheus.Metric) {
 	if m.db.use() != nil {
 		return
 	}

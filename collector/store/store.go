@@ -151,7 +151,7 @@ type DB struct {
 	options Options
 	log     *slog.Logger
 	kv      *kvDB
-	metrics *metrics
+	metrics *collector
 	cache   *budget.Cache
 	queries *queries
 	// maxBytes is Options.MaxBytes.
