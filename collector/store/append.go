@@ -96,17 +96,17 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 			last = p.source
 		}
 	}
-	db.metrics.duplicates.Add(float64(duplicates))
+	db.metrics.Duplicates.Add(float64(duplicates))
 	if batch.Empty() {
 		return nil
 	}
 	if err := db.kv.commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
-	db.metrics.profiles.Add(float64(profiles))
-	db.metrics.samples.Add(float64(samples))
-	db.metrics.rowBytes.Add(float64(batch.Len()))
-	db.metrics.appendSeconds.Observe(time.Since(began).Seconds())
+	db.metrics.Profiles.Add(float64(profiles))
+	db.metrics.Samples.Add(float64(samples))
+	db.metrics.RowBytes.Add(float64(batch.Len()))
+	db.metrics.AppendSeconds.Observe(time.Since(began).Seconds())
 	return nil
 }
 

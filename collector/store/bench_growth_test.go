@@ -149,7 +149,7 @@ func measureQuery(b *testing.B, db *DB, name string, query func(i int) error) {
 			b.Fatal(err)
 		}
 		heap := storetest.HeapInUse()
-		rows, bytes := testutil.ToFloat64(db.metrics.readRows), testutil.ToFloat64(db.metrics.readBytes)
+		rows, bytes := testutil.ToFloat64(db.metrics.ReadRows), testutil.ToFloat64(db.metrics.ReadBytes)
 		peak := watchHeap()
 		done := measureCPU(b)
 		for i := range b.N {
@@ -158,8 +158,8 @@ func measureQuery(b *testing.B, db *DB, name string, query func(i int) error) {
 			}
 		}
 		done()
-		b.ReportMetric((testutil.ToFloat64(db.metrics.readRows)-rows)/float64(b.N), "rows/op")
-		b.ReportMetric((testutil.ToFloat64(db.metrics.readBytes)-bytes)/float64(b.N)/1000, "read-kB/op")
+		b.ReportMetric((testutil.ToFloat64(db.metrics.ReadRows)-rows)/float64(b.N), "rows/op")
+		b.ReportMetric((testutil.ToFloat64(db.metrics.ReadBytes)-bytes)/float64(b.N)/1000, "read-kB/op")
 		b.ReportMetric(float64(heap)/1e6, "heap-MB")
 		b.ReportMetric(float64(max(heap, peak()))/1e6, "peak-MB")
 	})

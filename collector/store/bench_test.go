@@ -56,7 +56,7 @@ func BenchmarkAppend(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			b.ReportMetric(testutil.ToFloat64(db.metrics.rowBytes)/float64(b.N+len(pool)), "row-B/op")
+			b.ReportMetric(testutil.ToFloat64(db.metrics.RowBytes)/float64(b.N+len(pool)), "row-B/op")
 		})
 	}
 	for _, senders := range []int{1, 32} {

@@ -13,7 +13,7 @@ func (db *DB) call(name string, fn func() error) (err error) {
 	defer db.kv.recovered(&err)
 	if name != "" {
 		defer func(began time.Time) {
-			db.metrics.querySeconds.WithLabelValues(name).Observe(time.Since(began).Seconds())
+			db.metrics.QuerySeconds.WithLabelValues(name).Observe(time.Since(began).Seconds())
 		}(time.Now())
 	}
 	return fn()

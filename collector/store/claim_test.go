@@ -54,8 +54,8 @@ func TestDuplicatesAtAnotherTime(t *testing.T) {
 	now = now.Add(7 * time.Minute)
 	add(unstamped("a"))
 	require.EqualValues(t, 1, storedProfiles(t, db))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.profiles))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.duplicates))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Profiles))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Duplicates))
 
 	now = now.Add(2 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
@@ -92,7 +92,7 @@ func TestDuplicatesWithSampleLabels(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{p, p}))
 	}
 	require.EqualValues(t, 2, storedProfiles(t, db))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.profiles))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Profiles))
 }
 
 // TestDuplicatesOfConcurrentPushes pushes the same profiles from many senders, in
@@ -132,7 +132,7 @@ func TestDuplicatesOfConcurrentPushes(t *testing.T) {
 	g.Wait()
 	require.EqualValues(t, profiles, storedProfiles(t, db))
 	require.Empty(t, db.claims.by)
-	require.EqualValues(t, 8*profiles, testutil.ToFloat64(db.metrics.profiles)+testutil.ToFloat64(db.metrics.duplicates))
+	require.EqualValues(t, 8*profiles, testutil.ToFloat64(db.metrics.Profiles)+testutil.ToFloat64(db.metrics.Duplicates))
 	require.NoError(t, db.maintain(ctx, 0))
 	require.EqualValues(t, profiles, storedProfiles(t, db))
 }

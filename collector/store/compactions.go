@@ -125,6 +125,6 @@ func (db *kvDB) backgroundError(err error) {
 	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, storeerr.ErrCorrupt) || pebble.IsCorruptionError(err) {
 		return // dataCorruption names the table
 	}
-	db.metrics.backgroundErrors.Inc()
+	db.metrics.BackgroundErrors.Inc()
 	db.log.Error("flush or compaction failed; it is tried again", "err", err)
 }

@@ -182,5 +182,5 @@ func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {
 		total += s.Points[0].Value
 	}
 	require.Equal(t, float64(tree.Total()), total)
-	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+	require.Zero(t, testutil.ToFloat64(db.metrics.Corrupt))
 }

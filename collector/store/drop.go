@@ -63,7 +63,7 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 	db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
 	db.setHorizon(id, horizon{})
 	db.cache.Drop(id)
-	db.metrics.droppedEpochs.Inc()
+	db.metrics.DroppedEpochs.Inc()
 	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
 }
@@ -158,7 +158,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	for _, r := range whole {
 		db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
 	}
-	db.metrics.droppedLevels.Inc()
+	db.metrics.DroppedLevels.Inc()
 	db.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly),
 		"hours_raw", to[layout.LevelFine], "hours_5m", to[layout.LevelSlot], "hours_1h", to[layout.LevelHour], "reason", why)
 	return nil

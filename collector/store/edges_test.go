@@ -51,7 +51,7 @@ func between(lo, hi int, selectors ...string) Selection {
 
 func TestEndsOfRanges(t *testing.T) {
 	db, total := edgesStore(t)
-	rows := func() float64 { return testutil.ToFloat64(db.metrics.readRows) }
+	rows := func() float64 { return testutil.ToFloat64(db.metrics.ReadRows) }
 	for _, c := range []struct {
 		selector string
 		pods     int
@@ -107,7 +107,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 					require.Equal(t, total(lo, hi, 2, lost...), tree.Total(), "from %d to %d", lo, hi)
 				}
 			}
-			require.NotZero(t, testutil.ToFloat64(db.metrics.corrupt))
+			require.NotZero(t, testutil.ToFloat64(db.metrics.Corrupt))
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/metrics"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -26,7 +27,7 @@ type kvDB struct {
 	disk    *disk
 	failure *failure
 	log     *slog.Logger
-	metrics *counters
+	metrics *metrics.Counters
 
 	options     *pebble.Options
 	lock        *pebble.Lock
@@ -41,7 +42,7 @@ type kvOptions struct {
 	cacheBytes int64 // memory for blocks of files
 	minFree    int64 // bytes of the disk, below which nothing is taken
 	log        *slog.Logger
-	metrics    *counters
+	metrics    *metrics.Counters
 }
 
 // openKV opens or creates the database in a directory, which it locks.
@@ -216,7 +217,7 @@ func (db *kvDB) panicked(p any) error {
 	if err, ok := p.(error); ok && errors.Is(err, storeerr.ErrInternal) {
 		return err // it was logged where it happened
 	}
-	db.metrics.panics.Inc()
+	db.metrics.Panics.Inc()
 	db.log.Error("a call of the store panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return storeerr.ErrInternal
 }

@@ -50,7 +50,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err := db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("merge windows of epoch %d", ids[1]))
 	require.NotContains(t, err.Error(), fmt.Sprint("epoch ", ids[2]))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.failedDays))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.FailedDays))
 	for i, id := range ids {
 		days := 0
 		require.NoError(t, db.kv.each(layout.LevelPrefix(id, layout.KindRow, layout.LevelDay), func(_, _ []byte) error {

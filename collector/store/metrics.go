@@ -3,19 +3,21 @@ package store
 import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flameline/flameline/collector/store/internal/metrics"
 )
 
 // collector are the store's own counters and, at each scrape, the database's.
 type collector struct {
-	*counters
+	*metrics.Counters
 	db           *DB
 	registerer   prometheus.Registerer
 	registered   []prometheus.Collector
 	descriptions map[string]*prometheus.Desc
 }
 
-func newMetrics(db *DB, c *counters, r prometheus.Registerer) *collector {
-	m := &collector{counters: c, db: db, registerer: r, descriptions: map[string]*prometheus.Desc{}}
+func newMetrics(db *DB, c *metrics.Counters, r prometheus.Registerer) *collector {
+	m := &collector{Counters: c, db: db, registerer: r, descriptions: map[string]*prometheus.Desc{}}
 	for name, help := range map[string]string{
 		"writable":                  "1 if profiles are taken, 0 if the disk is full or failed.",
 		"damaged_parts":             "Corrupt files that were found since the start.",
@@ -46,7 +48,7 @@ func (m *collector) register() {
 	if m.registerer == nil {
 		return
 	}
-	for _, c := range append(m.all, m) {
+	for _, c := range append(m.All, m) {
 		if err := m.registerer.Register(c); err != nil {
 			m.db.log.Error("register metrics", "err", err)
 			return

@@ -96,7 +96,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 				total(selected(5*time.Hour, 7*time.Hour, selector), 2*(third+small))
 			}
 		}
-		require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+		require.Zero(t, testutil.ToFloat64(db.metrics.Corrupt))
 	}
 	verified := func() {
 		t.Helper()
@@ -286,11 +286,11 @@ func TestProfilesAreCounted(t *testing.T) {
 	corrupt := 0.0
 	check := func() {
 		t.Helper()
-		corrupt = testutil.ToFloat64(db.metrics.corrupt)
+		corrupt = testutil.ToFloat64(db.metrics.Corrupt)
 		tree, err := db.Tree(ctx, everything("{}"), nil)
 		require.NoError(t, err)
 		require.EqualValues(t, want.Total()-7-1e7, tree.Total())
-		require.Greater(t, testutil.ToFloat64(db.metrics.corrupt), corrupt)
+		require.Greater(t, testutil.ToFloat64(db.metrics.Corrupt), corrupt)
 		_, err = db.Pprof(ctx, everything("{}"), nil)
 		require.NoError(t, err)
 		for _, stack := range [][]string{nil, {"main"}} {

@@ -86,8 +86,8 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 		require.Equal(t, storeerr.ErrInternal.Error(), err.Error(), name)
 		require.Contains(t, log.String(), "index out of range", name)
 		require.Contains(t, log.String(), "panicked_test.go", name+": the log has no stack of the panic")
-		require.Greater(t, testutil.ToFloat64(db.metrics.panics), count, name)
-		count = testutil.ToFloat64(db.metrics.panics)
+		require.Greater(t, testutil.ToFloat64(db.metrics.Panics), count, name)
+		count = testutil.ToFloat64(db.metrics.Panics)
 	}
 
 	// What panics while it is loaded is loaded again by the next call.

@@ -144,6 +144,6 @@ func (db *DB) extend(p *partition, fn func(*symdb.Dictionary)) error {
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}
-	db.metrics.segmentBytes.Add(float64(len(segment)))
+	db.metrics.SegmentBytes.Add(float64(len(segment)))
 	return nil
 }

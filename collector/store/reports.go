@@ -17,7 +17,7 @@ import (
 func (db *kvDB) report(d Damage) {
 	d.Found = time.Now().UTC().Format(time.RFC3339)
 	if db.damage.add(d) {
-		db.metrics.damaged.Inc()
+		db.metrics.Damaged.Inc()
 		db.log.Error("a file of the store is corrupt; what can be read is served, `flameline store repair` makes a store without it",
 			"file", d.File, "damage", d.String())
 	}
@@ -32,7 +32,7 @@ func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
 // unreadableKeys counts keys that a read passed over, logs them the first time, and
 // reports the file if Pebble did not.
 func (db *kvDB) unreadableKeys(g gap, err error) {
-	db.metrics.corrupt.Inc()
+	db.metrics.Corrupt.Inc()
 	if !db.gaps.add(g) {
 		return
 	}
@@ -48,7 +48,7 @@ func (db *kvDB) unreadableKeys(g gap, err error) {
 
 // corrupt reports a corrupt value that is left out.
 func (db *kvDB) corrupt(err error) {
-	db.metrics.corrupt.Inc()
+	db.metrics.Corrupt.Inc()
 	if text := oneLine(err); db.damage.firstTime(text) {
 		db.log.Error("leave out a corrupt value", "err", text)
 	}

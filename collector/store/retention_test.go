@@ -139,7 +139,7 @@ func TestRetentionBySize(t *testing.T) {
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
 	require.Equal(t, ms(midnight.Add(72*time.Hour+400*time.Second)), stats.Newest)
-	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+	require.Zero(t, testutil.ToFloat64(db.metrics.Corrupt))
 }
 
 // TestDroppedRowsGiveTheirSpaceBack fails if the space of rows that retention

@@ -35,7 +35,7 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 			told = ""
 			continue
 		}
-		db.metrics.maintenanceErrors.Inc()
+		db.metrics.MaintenanceErrors.Inc()
 		if text := oneLine(err); text != told { // what cannot be read fails every time
 			told = text
 			db.log.Error("store maintenance", "err", text)
@@ -70,7 +70,7 @@ func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []erro
 		if err == nil || ctx.Err() != nil || db.Err() != nil {
 			return cmp.Or(ctx.Err(), db.Err())
 		}
-		db.metrics.failedDays.Inc()
+		db.metrics.FailedDays.Inc()
 		errs = append(errs, fmt.Errorf("%s of epoch %d: %w", what, id, err))
 		return nil
 	}
@@ -264,7 +264,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contribut
 	if err := db.kv.commit(batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}
-	db.metrics.windows.Add(float64(windows))
+	db.metrics.Windows.Add(float64(windows))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if o.dirty = t.rest; t.over {

@@ -63,8 +63,8 @@ func newScanner(ctx context.Context, kv *kvDB, from *snapshot, epoch uint32) *sc
 }
 
 func (s *scanner) close() (err error) {
-	s.kv.metrics.readRows.Add(float64(s.seen))
-	s.kv.metrics.readBytes.Add(float64(s.bytes))
+	s.kv.metrics.ReadRows.Add(float64(s.seen))
+	s.kv.metrics.ReadBytes.Add(float64(s.bytes))
 	for _, levels := range s.iters {
 		for _, it := range levels {
 			if it != nil {

@@ -191,7 +191,7 @@ func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 			}
 		}
 	}
-	db.metrics.reduced.Add(float64(len(out)))
+	db.metrics.Reduced.Add(float64(len(out)))
 	return withBase(out, by, proto, base), nil
 }
 

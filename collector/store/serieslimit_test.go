@@ -93,7 +93,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	}}, db.Reductions())
 	require.Equal(t, 1, strings.Count(log.String(), "too many series"), "said once: %s", log.String())
 	require.Contains(t, log.String(), "pod")
-	require.EqualValues(t, 920, testutil.ToFloat64(db.metrics.reduced))
+	require.EqualValues(t, 920, testutil.ToFloat64(db.metrics.Reduced))
 
 	// The next start counts what is there.
 	require.NoError(t, db.Close())

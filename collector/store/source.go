@@ -155,7 +155,7 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 		add(key, s, t, func() labels.Labels { return series })
 	}
 	if negative > 0 {
-		db.metrics.negative.Add(float64(negative))
+		db.metrics.Negative.Add(float64(negative))
 	}
 	return db.bound(pieces, by, proto, base, call)
 }

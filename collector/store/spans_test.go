@@ -411,7 +411,7 @@ func TestDamagedSpans(t *testing.T) {
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1e7, tree.Total())
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.corrupt))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Corrupt))
 }
 
 func randomSpans(r *rand.Rand) *rowcodec.Spans {

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/metrics"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -184,7 +185,7 @@ type DB struct {
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
 	db := &DB{options: o, log: o.Logger, epochs: map[uint32]bool{}}
-	c := newCounters()
+	c := metrics.NewCounters()
 	db.metrics = newMetrics(db, c, o.Registerer)
 	db.cache = budget.NewCache(o.CacheBytes - o.CacheBytes/blockShare)
 	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
@@ -193,7 +194,7 @@ func Open(dir string, o Options) (*DB, error) {
 	db.kv, err = openKV(dir, kvOptions{fs: o.fs, cacheBytes: o.CacheBytes / blockShare, minFree: o.MinFreeBytes, log: o.Logger, metrics: c})
 	if err == nil {
 		db.queries = &queries{
-			days: db, kv: db.kv, cache: db.cache, memory: budget.NewMemory(o.QueryBytes, c.queriesRefused.Inc),
+			days: db, kv: db.kv, cache: db.cache, memory: budget.NewMemory(o.QueryBytes, c.QueriesRefused.Inc),
 			now: o.Now, concurrency: o.Concurrency,
 		}
 		if err = db.start(); err != nil {
