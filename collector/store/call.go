@@ -45,10 +45,10 @@ func (db *DB) use() error {
 
 // Failed is closed when the store cannot be written any more and only a restart
 // helps. Err says why.
-func (db *DB) Failed() <-chan struct{} { return db.kv.failure.failed }
+func (db *DB) Failed() <-chan struct{} { return db.kv.failure.Failed }
 
 // Err returns what made the store fail, nil if it did not.
-func (db *DB) Err() error { return db.kv.failure.get() }
+func (db *DB) Err() error { return db.kv.failure.Err() }
 
 // Writable returns an error that wraps ErrUnavailable, and says why, if no
 // profiles are taken at present.

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -24,8 +25,8 @@ const formatVersion = 3
 type kvDB struct {
 	dir     string
 	pebble  *pebble.DB // for batches, snapshots and measures
-	disk    *disk
-	failure *failure
+	disk    *guardfs.FS
+	failure *guardfs.Failure
 	log     *slog.Logger
 	metrics *metrics.Counters
 
@@ -47,8 +48,8 @@ type kvOptions struct {
 
 // openKV opens or creates the database in a directory, which it locks.
 func openKV(dir string, o kvOptions) (db *kvDB, err error) {
-	db = &kvDB{dir: dir, log: o.log, metrics: o.metrics, failure: newFailure(o.log)}
-	db.disk = newDisk(o.fs, dir, o.minFree, o.log, db.failure)
+	db = &kvDB{dir: dir, log: o.log, metrics: o.metrics, failure: guardfs.NewFailure(o.log)}
+	db.disk = guardfs.New(o.fs, dir, o.minFree, o.log, db.failure)
 	db.options = newPebbleOptions(db.disk, o.cacheBytes, pebbleLogger{o.log, db.failure})
 	db.options.EventListener = &pebble.EventListener{DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError}
 	db.options.Experimental.CompactionScheduler = &db.compactions
@@ -65,7 +66,7 @@ func openKV(dir string, o kvOptions) (db *kvDB, err error) {
 	if err := db.checkFormat(); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
-	db.disk.ready()
+	db.disk.Ready()
 	return db, nil
 }
 
@@ -89,13 +90,13 @@ func (db *kvDB) open() error {
 }
 
 // stop lets writes fail that wait for disk space.
-func (db *kvDB) stop() { db.disk.stop() }
+func (db *kvDB) stop() { db.disk.Stop() }
 
 // close closes the database. The caller has made sure that nobody uses it. A database
 // that failed is left as it is: the error says so.
 func (db *kvDB) close() error {
 	db.stop()
-	if err := db.failure.get(); err != nil {
+	if err := db.failure.Err(); err != nil {
 		return err // calls may hang in Pebble for good
 	}
 	return errors.Join(db.guard(db.pebble.Close), db.lock.Close())
@@ -142,10 +143,10 @@ func (db *kvDB) markFormat() error {
 // writable returns an error that wraps ErrUnavailable, and says why, if nothing can be
 // written at present.
 func (db *kvDB) writable() error {
-	if err := db.failure.get(); err != nil {
+	if err := db.failure.Err(); err != nil {
 		return err
 	}
-	return db.disk.writable()
+	return db.disk.Writable()
 }
 
 // set writes a value, unless the store failed.
@@ -172,8 +173,8 @@ func (db *kvDB) await(call func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-db.failure.failed:
-		return db.failure.get()
+	case <-db.failure.Failed:
+		return db.failure.Err()
 	}
 }
 
@@ -185,15 +186,15 @@ func (db *kvDB) commit(b *pebble.Batch, o *pebble.WriteOptions) error {
 
 // guard runs a call to Pebble that writes. Pebble panics where it cannot go on.
 func (db *kvDB) guard(write func() error) (err error) {
-	if err := db.failure.get(); err != nil {
+	if err := db.failure.Err(); err != nil {
 		return err
 	}
 	defer func() {
 		if r := recover(); r != nil {
 			if _, known := r.(fatalError); !known {
-				db.failure.set(fmt.Sprint(r))
+				db.failure.Fail(fmt.Sprint(r))
 			}
-			err = db.failure.get()
+			err = db.failure.Err()
 		}
 	}()
 	if err := write(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -140,11 +141,11 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 		for len(f.hang) > 0 { // the rest hang
 			<-f.hang
 		}
-		time.Sleep(spacePause)
+		time.Sleep(guardfs.SpacePause)
 		began := time.Now()
 		require.NoError(t, db.Writable(), "within lookPatience, what the last look found")
-		require.Equal(t, askPatience, time.Since(began))
-		time.Sleep(lookPatience)
+		require.Equal(t, guardfs.AskPatience, time.Since(began))
+		time.Sleep(guardfs.LookPatience)
 		err := db.Writable()
 		require.ErrorIs(t, err, storeerr.ErrUnavailable)
 		require.ErrorContains(t, err, "has not told its free space for 12s")

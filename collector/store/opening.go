@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -39,7 +40,7 @@ func listFiles(fs vfs.FS, dir string) (f files, err error) {
 			f.tables = append(f.tables, name)
 		case strings.HasSuffix(name, ".log"):
 			f.logs = append(f.logs, name)
-		case strings.HasPrefix(name, manifestPrefix):
+		case strings.HasPrefix(name, guardfs.ManifestPrefix):
 			f.manifests = append(f.manifests, name)
 		case strings.HasPrefix(name, optionsPrefix):
 			f.options = append(f.options, name)

@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 )
 
 // newPebbleOptions are the database's options, with a cache for its blocks. Rows are packed already, so general compression serves the
@@ -44,7 +46,7 @@ type fatalError string
 // pebbleLogger hands the database's messages on.
 type pebbleLogger struct {
 	log     *slog.Logger
-	failure *failure
+	failure *guardfs.Failure
 }
 
 func (l pebbleLogger) Infof(format string, args ...any) {
@@ -60,7 +62,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 // whoever waits for the store's failure ends it.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	message := strings.TrimSpace(fmt.Sprintf(format, args...))
-	l.failure.set(message)
+	l.failure.Fail(message)
 	if strings.HasPrefix(format, "pebble: fatal commit error") {
 		panic(fatalError(message))
 	}

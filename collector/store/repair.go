@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -88,7 +89,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
 func listedTables(fs vfs.FS, dir string) map[string]tableRange {
-	o := readOnlyOptions(readOnlyFS{fs, newBadBlocks()}, func(pebble.DataCorruptionInfo) {})
+	o := readOnlyOptions(readOnlyFS{fs, guardfs.NewBadBlocks()}, func(pebble.DataCorruptionInfo) {})
 	if _, err := checkDirectory(fs, dir, o); err != nil {
 		return nil
 	}

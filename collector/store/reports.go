@@ -26,7 +26,7 @@ func (db *kvDB) report(d Damage) {
 // dataCorruption is called by Pebble with every block that it cannot read.
 func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
 	db.report(tableDamage(info))
-	db.disk.bad.find(db.disk.FS, info.Path)
+	db.disk.Bad.Find(db.disk.FS, info.Path)
 }
 
 // unreadableKeys counts keys that a read passed over, logs them the first time, and

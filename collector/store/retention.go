@@ -184,7 +184,7 @@ type droppedRange struct {
 // were dropped as a whole by itself.
 func (db *DB) reclaim(ctx context.Context) error {
 	for len(db.dropped) > 0 {
-		if db.kv.disk.bad.any() {
+		if db.kv.disk.Bad.Any() {
 			db.dropped = nil
 			return nil
 		}
@@ -197,14 +197,14 @@ func (db *DB) reclaim(ctx context.Context) error {
 			defer cancel()
 			go func() {
 				select {
-				case <-db.kv.disk.bad.found():
+				case <-db.kv.disk.Bad.Found():
 					cancel()
 				case <-ctx.Done():
 				}
 			}()
 			return db.kv.pebble.Compact(ctx, r.Start, r.End, false)
 		})
-		if err != nil && !db.kv.disk.bad.any() {
+		if err != nil && !db.kv.disk.Bad.Any() {
 			return fmt.Errorf("compact %x: %w", r.Start, err)
 		}
 		db.dropped = db.dropped[1:]

@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 )
 
 // openTable reads a table by Pebble's reader and passes over blocks that are corrupt.
@@ -19,8 +21,8 @@ func openTable(fs vfs.FS, dir, name string, keys tableRange) (t *entries, err er
 	if err != nil {
 		return nil, err
 	}
-	bad := newBadBlocks()
-	src, err := sstable.NewSimpleReadable(bad.wrap(f, name))
+	bad := guardfs.NewBadBlocks()
+	src, err := sstable.NewSimpleReadable(bad.Wrap(f, name))
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -53,7 +55,7 @@ func openTable(fs vfs.FS, dir, name string, keys tableRange) (t *entries, err er
 			if err == nil {
 				return nil
 			}
-			bad.find(fs, fs.PathJoin(dir, name))
+			bad.Find(fs, fs.PathJoin(dir, name))
 			to := nextReadable(e.key, lastKey, func(key []byte) bool { return it.SeekGE(key, 0) != nil || it.Error() == nil })
 			t.unread(gap{e.key, to}, err)
 			if bytes.Equal(to, lastKey) {

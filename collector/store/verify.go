@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -49,7 +50,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	if f.empty() {
 		return v, fmt.Errorf("%s holds no store", dir)
 	}
-	ro := readOnlyFS{fs, newBadBlocks()}
+	ro := readOnlyFS{fs, guardfs.NewBadBlocks()}
 	lock, err := pebble.LockDirectory(dir, ro)
 	if err != nil {
 		return v, fmt.Errorf("%w; stop it, or make a backup and verify that: %w", ErrInUse, err)
@@ -58,7 +59,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	c := &checker{ctx: ctx, v: &v, fs: fs, dir: dir}
 	o := readOnlyOptions(ro, func(info pebble.DataCorruptionInfo) {
 		c.tableDamage(tableDamage(info))
-		ro.bad.find(fs, info.Path)
+		ro.bad.Find(fs, info.Path)
 	})
 	o.Lock = lock
 	tables, err := c.open(o)
@@ -77,7 +78,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 // readOnlyOptions are those of a database that is read, though tables are missing.
 func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *pebble.Options {
 	log := slog.New(slog.DiscardHandler)
-	po := newPebbleOptions(fs, 16<<20, pebbleLogger{log, newFailure(log)})
+	po := newPebbleOptions(fs, 16<<20, pebbleLogger{log, guardfs.NewFailure(log)})
 	po.ReadOnly, po.DisableConsistencyCheck = true, true
 	po.EventListener = &pebble.EventListener{DataCorruption: corruption}
 	return po
@@ -108,12 +109,12 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 // readOnlyFS makes no lock file where there is none.
 type readOnlyFS struct {
 	vfs.FS
-	bad *badBlocks
+	bad *guardfs.BadBlocks
 }
 
 // Open implements vfs.FS.
 func (r readOnlyFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	return r.bad.open(r.FS, name, o...)
+	return r.bad.Open(r.FS, name, o...)
 }
 
 type noLock struct{}

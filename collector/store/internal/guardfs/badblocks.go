@@ -1,4 +1,5 @@
-package store
+// Package guardfs is the file system under the database.
+package guardfs
 
 import (
 	"context"
@@ -14,22 +15,22 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// badBlocks are the blocks of tables whose checksums are wrong. They are not read again:
+// BadBlocks are the blocks of tables whose checksums are wrong. They are not read again:
 // Pebble searches every such block for the bit that may have flipped, which takes some
 // 100 ms each time. They are safe for concurrent use.
-type badBlocks struct {
+type BadBlocks struct {
 	some chan struct{} // closed once there are any
 
 	mu    sync.Mutex
 	files map[string]map[int64]bool // by name: the offsets; nil for the whole file
 }
 
-func newBadBlocks() *badBlocks {
-	return &badBlocks{some: make(chan struct{}), files: map[string]map[int64]bool{}}
+func NewBadBlocks() *BadBlocks {
+	return &BadBlocks{some: make(chan struct{}), files: map[string]map[int64]bool{}}
 }
 
-// any reports whether there are any.
-func (b *badBlocks) any() bool {
+// Any reports whether there are any.
+func (b *BadBlocks) Any() bool {
 	select {
 	case <-b.some:
 		return true
@@ -38,11 +39,11 @@ func (b *badBlocks) any() bool {
 	}
 }
 
-// found is closed once there are any.
-func (b *badBlocks) found() <-chan struct{} { return b.some }
+// Found is closed once there are any.
+func (b *BadBlocks) Found() <-chan struct{} { return b.some }
 
-// find reads all blocks of a table, the first time that it is called for it.
-func (b *badBlocks) find(fs vfs.FS, path string) {
+// Find reads all blocks of a table, the first time that it is called for it.
+func (b *BadBlocks) Find(fs vfs.FS, path string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	name := fs.PathBase(path)
@@ -60,8 +61,8 @@ func (b *badBlocks) find(fs vfs.FS, path string) {
 }
 
 // has reports whether there is a bad block at an offset of a table.
-func (b *badBlocks) has(name string, offset int64) bool {
-	if !b.any() {
+func (b *BadBlocks) has(name string, offset int64) bool {
+	if !b.Any() {
 		return false
 	}
 	b.mu.Lock()
@@ -102,28 +103,28 @@ func findBadBlocks(fs vfs.FS, path string) (map[int64]bool, error) {
 	return bad, nil
 }
 
-// open is the Open of a file system, with tables whose bad blocks are not read again.
-func (b *badBlocks) open(fs vfs.FS, name string, o ...vfs.OpenOption) (vfs.File, error) {
+// Open is the Open of a file system, with tables whose bad blocks are not read again.
+func (b *BadBlocks) Open(fs vfs.FS, name string, o ...vfs.OpenOption) (vfs.File, error) {
 	f, err := fs.Open(name, o...)
 	if err != nil || !strings.HasSuffix(name, ".sst") {
 		return f, err
 	}
-	return b.wrap(f, fs.PathBase(name)), nil
+	return b.Wrap(f, fs.PathBase(name)), nil
 }
 
-// wrap returns a table whose bad blocks are not read again.
-func (b *badBlocks) wrap(f vfs.File, name string) vfs.File { return &tableFile{f, name, b} }
+// Wrap returns a table whose bad blocks are not read again.
+func (b *BadBlocks) Wrap(f vfs.File, name string) vfs.File { return &tableFile{f, name, b} }
 
 // Open implements vfs.FS.
-func (d *disk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	return d.bad.open(d.FS, name, o...)
+func (d *FS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	return d.Bad.Open(d.FS, name, o...)
 }
 
 // A tableFile is a table that is read.
 type tableFile struct {
 	vfs.File
 	name string
-	bad  *badBlocks
+	bad  *BadBlocks
 }
 
 // ReadAt implements vfs.File.

@@ -1,4 +1,4 @@
-package store
+package guardfs
 
 import (
 	"errors"
@@ -22,10 +22,10 @@ import (
 const (
 	retryPause      = 20 * time.Millisecond
 	backgroundPause = time.Second
-	spacePause      = 100 * time.Millisecond // between two looks at the free space
+	SpacePause      = 100 * time.Millisecond // between two looks at the free space
 	openPatience    = 5 * time.Second        // of Open, which nobody else can end
-	askPatience     = time.Second            // of who asks, with a look at the free space
-	lookPatience    = 10 * time.Second       // until the disk counts as one that hangs
+	AskPatience     = time.Second            // of who asks, with a look at the free space
+	LookPatience    = 10 * time.Second       // until the disk counts as one that hangs
 )
 
 // Names that Pebble gives to what it writes in the background.
@@ -34,19 +34,19 @@ const (
 	categoryCompaction vfs.DiskWriteCategory = "pebble-compaction"
 )
 
-// A disk is the file system under the database. A write that finds no space, or
+// A FS is the file system under the database. A write that finds no space, or
 // no file descriptor, waits for some instead of failing, since the database ends
 // for good when its log or its manifest cannot be written. Meanwhile, and
 // already when little space is left, writable says no, so that nothing new
 // begins. Compactions do not wait: what they wrote so far is what takes the
 // space. It is safe for concurrent use.
-type disk struct {
+type FS struct {
 	vfs.FS
 	dir     string
 	log     *slog.Logger
 	minFree int64 // bytes, 0 for none
-	failure *failure
-	bad     *badBlocks
+	failure *Failure
+	Bad     *BadBlocks
 
 	waiting atomic.Int64 // writes that wait for space or descriptors
 	opened  atomic.Bool  // until then they give up after openPatience
@@ -65,9 +65,9 @@ type look struct {
 	done  chan struct{} // closed at its end
 }
 
-func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *failure) *disk {
-	d := &disk{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), failure: failure, closing: make(chan struct{})}
-	d.bad = newBadBlocks()
+func New(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *Failure) *FS {
+	d := &FS{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), failure: failure, closing: make(chan struct{})}
+	d.Bad = NewBadBlocks()
 	// On a small disk the share that is kept free is small as well.
 	if u, err := fs.GetDiskUsage(fs.PathDir(dir)); err == nil && u.TotalBytes > 0 {
 		d.minFree = min(d.minFree, int64(u.TotalBytes/20))
@@ -75,21 +75,21 @@ func newDisk(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *fa
 	return d
 }
 
-// ready ends the time in which writes give up after a while, as nobody could end Open.
-func (d *disk) ready() { d.opened.Store(true) }
+// Ready ends the time in which writes give up after a while, as nobody could end Open.
+func (d *FS) Ready() { d.opened.Store(true) }
 
-// stop lets writes that wait fail.
-func (d *disk) stop() { d.close.Do(func() { close(d.closing) }) }
+// Stop lets writes that wait fail.
+func (d *FS) Stop() { d.close.Do(func() { close(d.closing) }) }
 
-// writable returns an error that wraps ErrUnavailable if nothing should be
+// Writable returns an error that wraps ErrUnavailable if nothing should be
 // written at present. A disk that does not say how much is free, since it hangs, is
-// waited for no longer than askPatience, and takes nothing after lookPatience.
-func (d *disk) writable() error {
+// waited for no longer than AskPatience, and takes nothing after LookPatience.
+func (d *FS) Writable() error {
 	l, refusal := d.begin()
 	if l == nil {
 		return refusal
 	}
-	timeout := time.NewTimer(askPatience)
+	timeout := time.NewTimer(AskPatience)
 	defer timeout.Stop()
 	select {
 	case <-l.done:
@@ -97,7 +97,7 @@ func (d *disk) writable() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.looking == l && time.Since(l.began) > lookPatience {
+	if d.looking == l && time.Since(l.began) > LookPatience {
 		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", storeerr.ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
 	}
 	return d.refusal
@@ -105,11 +105,11 @@ func (d *disk) writable() error {
 
 // begin returns the look that is under way, which it begins if the last one was a
 // while ago, or else what that found.
-func (d *disk) begin() (*look, error) {
+func (d *FS) begin() (*look, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.looking == nil {
-		if time.Since(d.looked) < spacePause {
+		if time.Since(d.looked) < SpacePause {
 			return nil, d.refusal
 		}
 		d.looking = &look{began: time.Now(), done: make(chan struct{})}
@@ -119,7 +119,7 @@ func (d *disk) begin() (*look, error) {
 }
 
 // finish looks, and tells what was found.
-func (d *disk) finish(l *look) {
+func (d *FS) finish(l *look) {
 	refusal := d.look()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,7 +134,7 @@ func (d *disk) finish(l *look) {
 	close(l.done)
 }
 
-func (d *disk) look() error {
+func (d *FS) look() error {
 	if d.waiting.Load() > 0 {
 		return fmt.Errorf("%w: writes to %s wait for disk space or file descriptors", storeerr.ErrUnavailable, d.dir)
 	}
@@ -150,23 +150,23 @@ func (d *disk) look() error {
 		storeerr.ErrUnavailable, u.AvailBytes, d.dir, d.minFree)
 }
 
-// lacking reports whether an operation failed for want of space or descriptors.
-func lacking(err error) bool {
+// isNoSpace reports whether an operation failed for want of space or descriptors.
+func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
 		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// do runs an operation until it does not fail for want of something.
-func (d *disk) do(category vfs.DiskWriteCategory, op func() error) error {
+// retryOnNoSpace runs an operation until it does not fail for want of something.
+func (d *FS) retryOnNoSpace(category vfs.DiskWriteCategory, op func() error) error {
 	err := op()
 	if err == nil {
 		return nil
 	}
-	if lacking(err) && category != categoryCompaction {
+	if isNoSpace(err) && category != categoryCompaction {
 		d.log.Error("a write waits for disk space or file descriptors", "err", err)
 		d.waiting.Add(1)
 		defer d.waiting.Add(-1)
-		for began := time.Now(); lacking(err) && d.pause(retryPause); {
+		for began := time.Now(); isNoSpace(err) && d.pause(retryPause); {
 			if !d.opened.Load() && time.Since(began) > openPatience {
 				break
 			}
@@ -180,7 +180,7 @@ func (d *disk) do(category vfs.DiskWriteCategory, op func() error) error {
 }
 
 // pause reports whether the store is still open after a while.
-func (d *disk) pause(t time.Duration) bool {
+func (d *FS) pause(t time.Duration) bool {
 	select {
 	case <-d.closing:
 		return false
@@ -190,36 +190,36 @@ func (d *disk) pause(t time.Duration) bool {
 }
 
 // create runs what makes a file to write.
-func (d *disk) create(name string, category vfs.DiskWriteCategory, op func() (vfs.File, error)) (f vfs.File, err error) {
-	err = d.do(category, func() (err error) {
+func (d *FS) create(name string, category vfs.DiskWriteCategory, op func() (vfs.File, error)) (f vfs.File, err error) {
+	err = d.retryOnNoSpace(category, func() (err error) {
 		f, err = op()
 		return err
 	})
-	vital := d.vital(name)
+	vital := d.critical(name)
 	if vital {
-		d.end(err)
+		d.failStore(err)
 	}
-	file := diskFile{File: f, disk: d, category: category}
+	file := guardedFile{File: f, disk: d, category: category}
 	switch {
 	case err != nil:
 		return nil, err
 	case vital:
-		return &vitalFile{file}, nil
+		return &criticalFile{file}, nil
 	}
 	return &file, nil
 }
 
-// vital reports whether the database ends when a file cannot be written.
-func (d *disk) vital(name string) bool {
+// critical reports whether the database ends when a file cannot be written.
+func (d *FS) critical(name string) bool {
 	base := d.FS.PathBase(name)
 	return name == d.FS.PathJoin(d.dir, base) &&
-		(strings.HasSuffix(base, ".log") || strings.HasPrefix(base, manifestPrefix))
+		(strings.HasSuffix(base, ".log") || strings.HasPrefix(base, ManifestPrefix))
 }
 
-// end is called with what a vital file failed with. Pebble would panic, and not
+// failStore is called with what a vital file failed with. Pebble would panic, and not
 // always so that it can be caught; so the goroutine stays here and the store
-// fails, of which callers are told by failure.failed.
-func (d *disk) end(err error) {
+// fails, of which callers are told by Failure.Failed.
+func (d *FS) failStore(err error) {
 	select {
 	case <-d.closing:
 		return
@@ -228,25 +228,25 @@ func (d *disk) end(err error) {
 	if err == nil || !d.opened.Load() {
 		return
 	}
-	d.failure.set(err.Error())
+	d.failure.Fail(err.Error())
 	select {}
 }
 
 // Create implements vfs.FS.
-func (d *disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (d *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	return d.create(name, category, func() (vfs.File, error) { return d.FS.Create(name, category) })
 }
 
 // OpenReadWrite implements vfs.FS.
-func (d *disk) OpenReadWrite(name string, category vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+func (d *FS) OpenReadWrite(name string, category vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
 	return d.create(name, category, func() (vfs.File, error) { return d.FS.OpenReadWrite(name, category, o...) })
 }
 
 // ReuseForWrite implements vfs.FS.
-func (d *disk) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (d *FS) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	return d.create(to, category, func() (vfs.File, error) {
 		f, err := d.FS.ReuseForWrite(from, to, category)
-		if lacking(err) {
+		if isNoSpace(err) {
 			// It may have been renamed already.
 			if _, missing := d.FS.Stat(from); missing != nil {
 				return d.FS.OpenReadWrite(to, category)
@@ -257,13 +257,13 @@ func (d *disk) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (v
 }
 
 // Rename implements vfs.FS.
-func (d *disk) Rename(from, to string) error {
-	return d.do(vfs.WriteCategoryUnspecified, func() error { return d.FS.Rename(from, to) })
+func (d *FS) Rename(from, to string) error {
+	return d.retryOnNoSpace(vfs.WriteCategoryUnspecified, func() error { return d.FS.Rename(from, to) })
 }
 
 // OpenDir implements vfs.FS.
-func (d *disk) OpenDir(name string) (f vfs.File, err error) {
-	err = d.do(vfs.WriteCategoryUnspecified, func() (err error) {
+func (d *FS) OpenDir(name string) (f vfs.File, err error) {
+	err = d.retryOnNoSpace(vfs.WriteCategoryUnspecified, func() (err error) {
 		f, err = d.FS.OpenDir(name)
 		return err
 	})
@@ -271,19 +271,19 @@ func (d *disk) OpenDir(name string) (f vfs.File, err error) {
 }
 
 // Unwrap implements vfs.FS.
-func (d *disk) Unwrap() vfs.FS { return d.FS }
+func (d *FS) Unwrap() vfs.FS { return d.FS }
 
-// A diskFile is a file that is written. A sync that fails is never tried again:
+// A guardedFile is a file that is written. A sync that fails is never tried again:
 // the kernel may have forgotten what it could not write.
-type diskFile struct {
+type guardedFile struct {
 	vfs.File
-	disk     *disk
+	disk     *FS
 	category vfs.DiskWriteCategory
 }
 
 // Write implements vfs.File. All of p is written, or an error returned.
-func (f *diskFile) Write(p []byte) (n int, err error) {
-	err = f.disk.do(f.category, func() error {
+func (f *guardedFile) Write(p []byte) (n int, err error) {
+	err = f.disk.retryOnNoSpace(f.category, func() error {
 		for n < len(p) {
 			m, err := f.File.Write(p[n:])
 			n += max(m, 0)
@@ -300,49 +300,49 @@ func (f *diskFile) Write(p []byte) (n int, err error) {
 }
 
 // Preallocate implements vfs.File. To go without costs time only.
-func (f *diskFile) Preallocate(offset, length int64) error {
-	if err := f.File.Preallocate(offset, length); err != nil && !lacking(err) {
+func (f *guardedFile) Preallocate(offset, length int64) error {
+	if err := f.File.Preallocate(offset, length); err != nil && !isNoSpace(err) {
 		return err
 	}
 	return nil
 }
 
-// A vitalFile is the log or the manifest.
-type vitalFile struct{ diskFile }
+// A criticalFile is the log or the manifest.
+type criticalFile struct{ guardedFile }
 
 // Write implements vfs.File.
-func (f *vitalFile) Write(p []byte) (int, error) {
-	n, err := f.diskFile.Write(p)
-	f.disk.end(err)
+func (f *criticalFile) Write(p []byte) (int, error) {
+	n, err := f.guardedFile.Write(p)
+	f.disk.failStore(err)
 	return n, err
 }
 
 // Sync implements vfs.File.
-func (f *vitalFile) Sync() error {
+func (f *criticalFile) Sync() error {
 	err := f.File.Sync()
-	f.disk.end(err)
+	f.disk.failStore(err)
 	return err
 }
 
 // SyncData implements vfs.File.
-func (f *vitalFile) SyncData() error {
+func (f *criticalFile) SyncData() error {
 	err := f.File.SyncData()
-	f.disk.end(err)
+	f.disk.failStore(err)
 	return err
 }
 
 // SyncTo implements vfs.File.
-func (f *vitalFile) SyncTo(length int64) (bool, error) {
+func (f *criticalFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
-	f.disk.end(err)
+	f.disk.failStore(err)
 	return full, err
 }
 
 // Close implements vfs.File.
-func (f *vitalFile) Close() error {
+func (f *criticalFile) Close() error {
 	err := f.File.Close()
-	f.disk.end(err)
+	f.disk.failStore(err)
 	return err
 }
 
-const manifestPrefix = "MANIFEST-"
+const ManifestPrefix = "MANIFEST-"
