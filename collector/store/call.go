@@ -53,3 +53,7 @@ func (db *DB) Err() error { return db.kv.failure.Err() }
 // Writable returns an error that wraps ErrUnavailable, and says why, if no
 // profiles are taken at present.
 func (db *DB) Writable() error { return db.kv.writable() }
+
+// Damage lists the corrupt files that were found since the store was opened, oldest
+// first.
+func (db *DB) Damage() []Damage { return db.kv.damage.list() }

@@ -94,7 +94,3 @@ func (l *damageList) list() []Damage {
 	defer l.mu.Unlock()
 	return slices.Clone(l.all)
 }
-
-// Damage lists the corrupt files that were found since the store was opened, oldest
-// first.
-func (db *DB) Damage() []Damage { return db.kv.damage.list() }

@@ -31,10 +31,6 @@ type Verification struct {
 	Damage   []Damage
 }
 
-// ErrInUse is wrapped by the error of Verify about a store that a process has
-// open.
-var ErrInUse = errors.New("a process has the store open")
-
 // Verify reads all of a store that no process has open: every block of every
 // table, the logs, and every value, which has to agree with what it refers to.
 // It changes nothing in the directory.
