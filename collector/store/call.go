@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+)
 
 // call runs fn as a call of the store's interface. It fails after Close, which waits
 // for fn; its time is observed under a name, unless that is empty; and a panic in it
@@ -56,4 +60,4 @@ func (db *DB) Writable() error { return db.kv.writable() }
 
 // Damage lists the corrupt files that were found since the store was opened, oldest
 // first.
-func (db *DB) Damage() []Damage { return db.kv.damage.list() }
+func (db *DB) Damage() []corruption.Damage { return db.kv.damage.list() }

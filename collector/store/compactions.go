@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -119,7 +120,7 @@ func (c *compactions) Done() {
 
 // backgroundError handles what Pebble will try again.
 func (db *kvDB) backgroundError(err error) {
-	if unreadable(err) {
+	if corruption.Unreadable(err) {
 		db.compactions.pause()
 	}
 	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, storeerr.ErrCorrupt) || pebble.IsCorruptionError(err) {

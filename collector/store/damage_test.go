@@ -20,6 +20,7 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -114,9 +115,9 @@ func found(t *testing.T, db *DB) map[int]bool {
 }
 
 // named reports whether damage of a file says that the profiles of a time may be missing.
-func named(t *testing.T, damage []Damage, file string, at time.Time) bool {
+func named(t *testing.T, damage []corruption.Damage, file string, at time.Time) bool {
 	t.Helper()
-	return slices.ContainsFunc(damage, func(d Damage) bool {
+	return slices.ContainsFunc(damage, func(d corruption.Damage) bool {
 		if d.File != file || d.Start == "" {
 			return false
 		}
@@ -131,7 +132,7 @@ func named(t *testing.T, damage []Damage, file string, at time.Time) bool {
 // checkMissing looks for every profile: one that is not there has to be within damage
 // that names the file. Only the end of the log may be missing without: it cannot be told
 // from what a crash leaves.
-func checkMissing(t *testing.T, got map[int]bool, damage []Damage, file string) (missing int) {
+func checkMissing(t *testing.T, got map[int]bool, damage []corruption.Damage, file string) (missing int) {
 	t.Helper()
 	ended := false
 	for n := range damageProfiles {
@@ -195,7 +196,7 @@ func checkServing(t *testing.T, dir, file string) (got map[int]bool, taken map[i
 	damageOptions(&o)
 	db, err := Open(dir, o)
 	if err != nil {
-		require.ErrorIs(t, err, ErrCorruptStore)
+		require.ErrorIs(t, err, corruption.ErrCorruptStore)
 		require.ErrorContains(t, err, strings.TrimSuffix(file, ".sst"))
 		require.ErrorContains(t, err, "flameline store repair")
 		return nil, nil
@@ -416,7 +417,7 @@ func TestDamageUnderLoad(t *testing.T) {
 	// store is repaired, also those that came later.
 	if n := fresh(); n != 10 {
 		at := midnight.Add(69*time.Hour + 30*time.Minute)
-		require.True(t, slices.ContainsFunc(db.Damage(), func(d Damage) bool { return named(t, []Damage{d}, d.File, at) }),
+		require.True(t, slices.ContainsFunc(db.Damage(), func(d corruption.Damage) bool { return named(t, []corruption.Damage{d}, d.File, at) }),
 			"%d of 10 profiles are served, and no damage says so: %v", n, db.Damage())
 	}
 	require.NoError(t, db.Close())

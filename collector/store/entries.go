@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 )
 
 // A fileEntry is a version of a key.
@@ -28,24 +30,24 @@ type entries struct {
 	keys       tableRange
 	bytes      int64
 	tombstones []tombstone
-	damage     []Damage          // what could not be read so far
-	next       func() *fileEntry // nil at the end; valid until the next call
-	validate   func() error      // reads the blocks that next does not, nil if there are none
+	damage     []corruption.Damage // what could not be read so far
+	next       func() *fileEntry   // nil at the end; valid until the next call
+	validate   func() error        // reads the blocks that next does not, nil if there are none
 	close      func() error
 }
 
 // unread adds keys that cannot be read to the damage. Where a gap has no start or no end,
 // it is that of the table, if it is known.
-func (t *entries) unread(g gap, err error) {
-	if len(g.from) == 0 {
-		g.from = t.keys.first
+func (t *entries) unread(g corruption.Gap, err error) {
+	if len(g.From) == 0 {
+		g.From = t.keys.first
 	}
-	if t.keys.last != nil && (len(g.to) == 0 || bytes.Compare(g.to, t.keys.last) > 0) {
-		g.to = t.keys.last
+	if t.keys.last != nil && (len(g.To) == 0 || bytes.Compare(g.To, t.keys.last) > 0) {
+		g.To = t.keys.last
 	}
-	d := Damage{File: t.name, Reason: oneLine(err)}
-	if len(g.from) > 0 && len(g.to) > 0 {
-		d = d.span(g.from, g.to)
+	d := corruption.Damage{File: t.name, Reason: corruption.OneLine(err)}
+	if len(g.From) > 0 && len(g.To) > 0 {
+		d = d.Span(g.From, g.To)
 	}
 	t.damage = append(t.damage, d)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -233,7 +234,7 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 	}
 	pending, err4 := read(layout.KindPending, func(key, value []byte) error { return e.readPending(db, key, value) })
 	if pending != nil {
-		err4 = e.noteAll(db, pending.gap)
+		err4 = e.noteAll(db, pending.Gap)
 	}
 	marks, err5 := read(layout.KindDirty, func(key, value []byte) error { return e.readDirty(db, gone, key, value) })
 	e.unreadableMarks = marks != nil
@@ -263,17 +264,17 @@ func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) 
 
 // noteAll notes all streams in all slots of the hours whose notes cannot be read: to
 // look where nothing is does no harm.
-func (e *epoch) noteAll(db *DB, unread gap) error {
+func (e *epoch) noteAll(db *DB, unread corruption.Gap) error {
 	all, err := db.fullTable(e.id)
 	if err != nil || len(all.Streams) == 0 {
 		return err
 	}
 	first, last := uint8(0), uint8(layout.HoursPerEpoch-1)
-	if prefix := layout.KindKey(e.id, layout.KindPending); bytes.HasPrefix(unread.from, prefix) && len(unread.from) > len(prefix) {
-		first = min(unread.from[len(prefix)], last)
+	if prefix := layout.KindKey(e.id, layout.KindPending); bytes.HasPrefix(unread.From, prefix) && len(unread.From) > len(prefix) {
+		first = min(unread.From[len(prefix)], last)
 	}
-	if prefix := layout.KindKey(e.id, layout.KindPending); bytes.HasPrefix(unread.to, prefix) && len(unread.to) > len(prefix) {
-		last = min(unread.to[len(prefix)], last)
+	if prefix := layout.KindKey(e.id, layout.KindPending); bytes.HasPrefix(unread.To, prefix) && len(unread.To) > len(prefix) {
+		last = min(unread.To[len(prefix)], last)
 	}
 	for hour := first; hour <= last; hour++ {
 		if e.hours[hour].table == nil {
@@ -316,7 +317,7 @@ func (e *epoch) countStreams(db *DB) (err error) {
 		return err
 	}
 	defer func() {
-		if err = errors.Join(err, it.Close()); err != nil && unreadable(err) {
+		if err = errors.Join(err, it.Close()); err != nil && corruption.Unreadable(err) {
 			err = e.countReadable(db)
 		}
 	}()

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -30,3 +31,10 @@ var ErrUnavailable = storeerr.ErrUnavailable
 // ErrInUse is wrapped by the error of Verify about a store that a process has
 // open.
 var ErrInUse = errors.New("a process has the store open")
+
+// Damage is a corrupt part of the store: where it is and which profiles it concerns.
+type Damage = corruption.Damage
+
+// ErrCorruptStore is wrapped by errors of Open about files without which the store cannot be
+// opened. Their text names the file and says what to do.
+var ErrCorruptStore = corruption.ErrCorruptStore

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -21,8 +22,8 @@ import (
 // get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
 func (db *kvDB) get(key []byte) ([]byte, io.Closer, error) {
 	value, closer, err := db.pebble.Get(key)
-	if err != nil && unreadable(err) {
-		db.unreadableKeys(gap{from: key, to: key}, err)
+	if err != nil && corruption.Unreadable(err) {
+		db.unreadableKeys(corruption.Gap{From: key, To: key}, err)
 		err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 	}
 	return value, closer, err
@@ -46,8 +47,8 @@ type gapIterator struct {
 	*pebble.Iterator
 	upper    []byte // bound of the keys
 	known    *gaps
-	found    func(g gap, err error) // called with every gap that is passed over
-	complete bool                   // a gap is an error, which wraps ErrCorrupt
+	found    func(g corruption.Gap, err error) // called with every gap that is passed over
+	complete bool                              // a gap is an error, which wraps ErrCorrupt
 
 	last []byte // the key that the latest read began from
 	err  error
@@ -55,8 +56,8 @@ type gapIterator struct {
 
 // newGapIterator returns an iterator over the keys from lower up to, but not, upper.
 // With found it is told of gaps, which the database reports.
-func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(gap, error)) (*gapIterator, error) {
-	return newIterator(r, lower, upper, &db.gaps, func(g gap, err error) {
+func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*gapIterator, error) {
+	return newIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
 		db.unreadableKeys(g, err)
 		if found != nil {
 			found(g, err)
@@ -66,7 +67,7 @@ func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(
 
 // newIterator returns an iterator over the keys from lower up to, but not, upper. It knows
 // some gaps, and calls found with each that it passes over.
-func newIterator(r pebble.Reader, lower, upper []byte, known *gaps, found func(gap, error)) (*gapIterator, error) {
+func newIterator(r pebble.Reader, lower, upper []byte, known *gaps, found func(corruption.Gap, error)) (*gapIterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func (it *gapIterator) Error() error { return it.err }
 
 // Close does not repeat the errors that gaps are.
 func (it *gapIterator) Close() error {
-	if err := it.Iterator.Close(); err != nil && !unreadable(err) {
+	if err := it.Iterator.Close(); err != nil && !corruption.Unreadable(err) {
 		return err
 	}
 	return nil
@@ -101,17 +102,17 @@ func (it *gapIterator) passGaps(ok bool) bool {
 		if err == nil {
 			return false
 		}
-		if !unreadable(err) {
+		if !corruption.Unreadable(err) {
 			it.err = err
 			return false
 		}
 		to := it.known.end(it.last)
 		if to == nil || bytes.Compare(to, it.upper) > 0 {
-			to = nextReadable(it.last, it.upper, func(key []byte) bool {
+			to = corruption.NextReadable(it.last, it.upper, func(key []byte) bool {
 				return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil
 			})
 		}
-		it.found(gap{it.last, to}, err)
+		it.found(corruption.Gap{From: it.last, To: to}, err)
 		if it.complete {
 			it.err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 			return false
@@ -127,9 +128,9 @@ func (it *gapIterator) passGaps(ok bool) bool {
 
 // A gapError says that some keys of a range could not be read. All others were.
 type gapError struct {
-	gap       // from the start of the first gap to the end of the last
-	open bool // the last keys of the range are among them
-	err  error
+	corruption.Gap      // from the start of the first gap to the end of the last
+	open           bool // the last keys of the range are among them
+	err            error
 }
 
 func (e *gapError) Error() string {
@@ -161,11 +162,11 @@ func (db *kvDB) eachBetween(lower, upper []byte, fn func(key, value []byte) erro
 // eachIn is eachBetween for the keys of a snapshot.
 func (db *kvDB) eachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
 	var gaps *gapError
-	it, err := db.newGapIterator(r, lower, upper, func(g gap, err error) {
+	it, err := db.newGapIterator(r, lower, upper, func(g corruption.Gap, err error) {
 		if gaps == nil {
-			gaps = &gapError{gap: gap{from: bytes.Clone(g.from)}, err: err}
+			gaps = &gapError{Gap: corruption.Gap{From: bytes.Clone(g.From)}, err: err}
 		}
-		gaps.to, gaps.open = g.to, bytes.Equal(g.to, upper)
+		gaps.To, gaps.open = g.To, bytes.Equal(g.To, upper)
 	})
 	if err != nil {
 		return err
@@ -193,7 +194,7 @@ func (db *kvDB) eachIn(r pebble.Reader, lower, upper []byte, fn func(key, value 
 // for concurrent use.
 type gaps struct {
 	mu  sync.Mutex
-	all []gap
+	all []corruption.Gap
 }
 
 // end returns the end of the gap that a key lies in, nil if none is known.
@@ -201,24 +202,24 @@ func (g *gaps) end(key []byte) []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, o := range g.all {
-		if bytes.Compare(o.from, key) <= 0 && bytes.Compare(key, o.to) < 0 {
-			return o.to
+		if bytes.Compare(o.From, key) <= 0 && bytes.Compare(key, o.To) < 0 {
+			return o.To
 		}
 	}
 	return nil
 }
 
 // add reports whether the gap is a new one.
-func (g *gaps) add(found gap) bool {
+func (g *gaps) add(found corruption.Gap) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, o := range g.all {
-		if bytes.Compare(o.from, found.from) <= 0 && bytes.Compare(found.to, o.to) <= 0 {
+		if bytes.Compare(o.From, found.From) <= 0 && bytes.Compare(found.To, o.To) <= 0 {
 			return false
 		}
 	}
 	if len(g.all) < maxGaps {
-		g.all = append(g.all, gap{bytes.Clone(found.from), bytes.Clone(found.to)})
+		g.all = append(g.all, corruption.Gap{From: bytes.Clone(found.From), To: bytes.Clone(found.To)})
 	}
 	return true
 }

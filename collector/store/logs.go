@@ -13,14 +13,15 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A logFile is what can be read of a log of writes.
 type logFile struct {
 	bytes   int64
-	records [][]byte // batches
-	damage  []Damage // records that cannot be read, though others follow
+	records [][]byte            // batches
+	damage  []corruption.Damage // records that cannot be read, though others follow
 	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
 	end int64
 }
@@ -71,7 +72,7 @@ func parseLog(data []byte, name string) (l logFile) {
 				break
 			}
 			if first && at > 0 {
-				d := Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
+				d := corruption.Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
 				l.damage = append(l.damage, spanOfLost(d, l.records, b))
 			}
 			l.records = append(l.records, b)
@@ -145,7 +146,7 @@ func numberAs[T ~uint64](_ T, n uint64) T { return T(n) }
 
 // spanOfLost names what records that cannot be read may have held: what was written after
 // the latest row before them, and before the next one.
-func spanOfLost(d Damage, records [][]byte, next []byte) Damage {
+func spanOfLost(d corruption.Damage, records [][]byte, next []byte) corruption.Damage {
 	after := rowOf(next)
 	var before []byte
 	for i := len(records) - 1; i >= 0 && before == nil; i-- {
@@ -155,13 +156,13 @@ func spanOfLost(d Damage, records [][]byte, next []byte) Damage {
 	case before == nil && after == nil:
 		return d
 	case before == nil:
-		return d.span(after[:4], after)
+		return d.Span(after[:4], after)
 	case after == nil:
-		return d.span(before, before[:4])
+		return d.Span(before, before[:4])
 	case bytes.Compare(before, after) > 0: // late profiles
-		return d.span(after[:4], before[:4])
+		return d.Span(after[:4], before[:4])
 	}
-	return d.span(before, after)
+	return d.Span(before, after)
 }
 
 // rowOf is the key of the first row in a batch, nil if there is none.

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
@@ -82,7 +83,7 @@ func (f *files) hasMarker(name string) bool {
 // checkDirectory refuses a directory in which Pebble would take damage for the end of the
 // list of tables, or for an empty database. It returns the records of logs that Pebble may
 // leave out without a word. The directory is locked.
-func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) (logs []Damage, err error) {
+func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption.Damage, err error) {
 	f, err := listFiles(fs, dir)
 	if err != nil || f.empty() {
 		return nil, err
@@ -101,7 +102,7 @@ func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) (logs []Damage, er
 	}
 	for _, marker := range []string{manifestMarker, formatMarker} {
 		if !f.hasMarker(marker) && (marker == manifestMarker || len(f.tables) > 0) {
-			return nil, corruptFile(Damage{File: "marker." + marker, Reason: "the file is missing"})
+			return nil, corruption.ErrorOf(corruption.Damage{File: "marker." + marker, Reason: "the file is missing"})
 		}
 	}
 	return logs, checkManifest(fs, dir, &f, o)
@@ -117,7 +118,7 @@ func checkManifest(fs vfs.FS, dir string, f *files, o *pebble.Options) error {
 	}
 	m, err := fs.Open(fs.PathJoin(dir, name))
 	if errors.Is(err, os.ErrNotExist) {
-		return corruptFile(Damage{File: name, Reason: "the file is missing"})
+		return corruption.ErrorOf(corruption.Damage{File: name, Reason: "the file is missing"})
 	}
 	if err != nil {
 		return err
@@ -133,16 +134,16 @@ func checkManifest(fs vfs.FS, dir string, f *files, o *pebble.Options) error {
 	}
 	switch {
 	case n == 0:
-		return corruptFile(Damage{File: name, Reason: "it cannot be read from its start"})
+		return corruption.ErrorOf(corruption.Damage{File: name, Reason: "it cannot be read from its start"})
 	case errors.Is(err, io.EOF):
 		return nil
 	}
 	unlisted, err := findUnlisted(fs, dir, f, o)
 	if err != nil {
-		return fmt.Errorf("%w: %w", corruptFile(Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d", n)}), err)
+		return fmt.Errorf("%w: %w", corruption.ErrorOf(corruption.Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d", n)}), err)
 	}
 	if unlisted != "" {
-		return corruptFile(Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d: %s", n, unlisted)})
+		return corruption.ErrorOf(corruption.Damage{File: name, Reason: fmt.Sprintf("it ends early, at record %d: %s", n, unlisted)})
 	}
 	return nil
 }
@@ -180,7 +181,7 @@ func findUnlisted(fs vfs.FS, dir string, f *files, o *pebble.Options) (found str
 			}
 			_, closer, err := p.Get(e.key)
 			if errors.Is(err, pebble.ErrNotFound) {
-				found = fmt.Sprintf("%s is not in it, which has %s", name, describeKey(e.key))
+				found = fmt.Sprintf("%s is not in it, which has %s", name, corruption.DescribeKey(e.key))
 				continue
 			}
 			if err != nil {
@@ -209,7 +210,7 @@ func explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 			read = errors.Join(o.Clone().Parse(string(b), nil), o.CheckCompatibility(dir, string(b)))
 		}
 		if read != nil {
-			return corruptFile(Damage{File: f.options[n-1], Reason: oneLine(read)})
+			return corruption.ErrorOf(corruption.Damage{File: f.options[n-1], Reason: corruption.OneLine(read)})
 		}
 	}
 	for i, name := range f.logs {
@@ -218,21 +219,21 @@ func explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 			continue
 		}
 		if len(log.damage) > 0 {
-			return corruptFile(log.damage[0])
+			return corruption.ErrorOf(log.damage[0])
 		}
 		if log.end >= 0 && i < len(f.logs)-1 {
-			return corruptFile(Damage{File: name, Offset: log.end, Bytes: log.bytes - log.end, Reason: "the log has no end, though there is a newer one"})
+			return corruption.ErrorOf(corruption.Damage{File: name, Offset: log.end, Bytes: log.bytes - log.end, Reason: "the log has no end, though there is a newer one"})
 		}
 	}
 	// Pebble has compared its list with the tables that are there.
 	if lenient := o.Clone(); !o.DisableConsistencyCheck {
 		lenient.DisableConsistencyCheck, lenient.ReadOnly = true, true
 		if p, opened := pebble.Open(dir, lenient); opened == nil {
-			return errors.Join(fmt.Errorf("%s: %w", oneLine(err), ErrCorruptStore), p.Close())
+			return errors.Join(fmt.Errorf("%s: %w", corruption.OneLine(err), corruption.ErrCorruptStore), p.Close())
 		}
 	}
 	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("%s: %w", oneLine(err), ErrCorruptStore)
+		return fmt.Errorf("%s: %w", corruption.OneLine(err), corruption.ErrCorruptStore)
 	}
 	return err
 }

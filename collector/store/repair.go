@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
@@ -21,7 +22,7 @@ import (
 // read of the tables and logs of another, which no process may have open, whatever its
 // list of tables says. Nothing changes in the other. It returns what cannot be read, and
 // what of the rest is left out as it refers to that.
-func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []Damage, err error) {
+func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []corruption.Damage, err error) {
 	before, err := Verify(ctx, dir) // names tables that are missing, and the keys of others
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (t *tableWriter) finish() error {
 }
 
 // rebuildAll makes all epochs of the store whole, and returns what was left out for it.
-func (db *DB) rebuildAll(ctx context.Context) ([]Damage, error) {
+func (db *DB) rebuildAll(ctx context.Context) ([]corruption.Damage, error) {
 	if err := db.findEpochs(); err != nil {
 		return nil, err
 	}

@@ -10,11 +10,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // report logs, counts and lists damage that is new.
-func (db *kvDB) report(d Damage) {
+func (db *kvDB) report(d corruption.Damage) {
 	d.Found = time.Now().UTC().Format(time.RFC3339)
 	if db.damage.add(d) {
 		db.metrics.Damaged.Inc()
@@ -25,31 +26,31 @@ func (db *kvDB) report(d Damage) {
 
 // dataCorruption is called by Pebble with every block that it cannot read.
 func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
-	db.report(tableDamage(info))
+	db.report(corruption.OfTable(info))
 	db.disk.Bad.Find(db.disk.FS, info.Path)
 }
 
 // unreadableKeys counts keys that a read passed over, logs them the first time, and
 // reports the file if Pebble did not.
-func (db *kvDB) unreadableKeys(g gap, err error) {
+func (db *kvDB) unreadableKeys(g corruption.Gap, err error) {
 	db.metrics.Corrupt.Inc()
 	if !db.gaps.add(g) {
 		return
 	}
 	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		d := Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to)
+		d := corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(g.From, g.To)
 		if path := (*fs.PathError)(nil); errors.As(err, &path) {
 			d.File = filepath.Base(path.Path)
 		}
 		db.report(d)
 	}
-	db.log.Warn("keys of a corrupt file are left out", "from", describeKey(g.from), "to", describeKey(g.to), "err", oneLine(err))
+	db.log.Warn("keys of a corrupt file are left out", "from", corruption.DescribeKey(g.From), "to", corruption.DescribeKey(g.To), "err", corruption.OneLine(err))
 }
 
 // corrupt reports a corrupt value that is left out.
 func (db *kvDB) corrupt(err error) {
 	db.metrics.Corrupt.Inc()
-	if text := oneLine(err); db.damage.firstTime(text) {
+	if text := corruption.OneLine(err); db.damage.firstTime(text) {
 		db.log.Error("leave out a corrupt value", "err", text)
 	}
 }
@@ -58,7 +59,7 @@ func (db *kvDB) corrupt(err error) {
 // each file. It is safe for concurrent use.
 type damageList struct {
 	mu     sync.Mutex
-	all    []Damage
+	all    []corruption.Damage
 	logged map[string]bool // messages about corrupt values
 }
 
@@ -70,7 +71,7 @@ func (l *damageList) firstTime(message string) bool {
 	if l.logged == nil {
 		l.logged = map[string]bool{}
 	}
-	if l.logged[message] || len(l.logged) >= maxDamage {
+	if l.logged[message] || len(l.logged) >= corruption.MaxDamage {
 		return false
 	}
 	l.logged[message] = true
@@ -78,18 +79,18 @@ func (l *damageList) firstTime(message string) bool {
 }
 
 // add reports whether the damage is of a file that is not in the list yet.
-func (l *damageList) add(d Damage) bool {
+func (l *damageList) add(d corruption.Damage) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known := slices.ContainsFunc(l.all, func(o Damage) bool { return o.File == d.File && o.First == d.First })
-	if known || len(l.all) >= maxDamage {
+	known := slices.ContainsFunc(l.all, func(o corruption.Damage) bool { return o.File == d.File && o.First == d.First })
+	if known || len(l.all) >= corruption.MaxDamage {
 		return false
 	}
 	l.all = append(l.all, d)
 	return true
 }
 
-func (l *damageList) list() []Damage {
+func (l *damageList) list() []corruption.Damage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.all)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -36,7 +37,7 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 			continue
 		}
 		db.metrics.MaintenanceErrors.Inc()
-		if text := oneLine(err); text != told { // what cannot be read fails every time
+		if text := corruption.OneLine(err); text != told { // what cannot be read fails every time
 			told = text
 			db.log.Error("store maintenance", "err", text)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -68,7 +69,7 @@ func (s *jobReader) lastSegment(id uint32) (first uint32, err error) {
 	if it.Last() && len(it.Key()) == len(prefix)+4 {
 		first = binary.BigEndian.Uint32(it.Key()[len(prefix):])
 	}
-	if err = it.Close(); err != nil && unreadable(err) {
+	if err = it.Close(); err != nil && corruption.Unreadable(err) {
 		return math.MaxUint32, nil // the partition is read without it, and does not grow
 	}
 	return first, err

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 )
 
@@ -31,18 +32,18 @@ func openTable(fs vfs.FS, dir, name string, keys tableRange) (t *entries, err er
 	o.EnsureDefaults()
 	r, err := sstable.NewReader(context.Background(), src, o.MakeReaderOptions())
 	if err != nil {
-		t.unread(gap{}, err)
+		t.unread(corruption.Gap{}, err)
 		return t, nil
 	}
 	t.close, t.validate = r.Close, r.ValidateBlockChecksums
 	t.readTombstones(r)
 	it, err := r.NewIter(sstable.NoTransforms, nil, nil, sstable.AssertNoBlobHandles)
 	if err != nil {
-		t.unread(gap{}, err)
+		t.unread(corruption.Gap{}, err)
 		return t, nil
 	}
 	t.close = func() error {
-		if err := it.Close(); err != nil && !unreadable(err) {
+		if err := it.Close(); err != nil && !corruption.Unreadable(err) {
 			return errors.Join(err, r.Close())
 		}
 		return r.Close()
@@ -56,9 +57,9 @@ func openTable(fs vfs.FS, dir, name string, keys tableRange) (t *entries, err er
 				return nil
 			}
 			bad.Find(fs, fs.PathJoin(dir, name))
-			to := nextReadable(e.key, lastKey, func(key []byte) bool { return it.SeekGE(key, 0) != nil || it.Error() == nil })
-			t.unread(gap{e.key, to}, err)
-			if bytes.Equal(to, lastKey) {
+			to := corruption.NextReadable(e.key, corruption.LastKey, func(key []byte) bool { return it.SeekGE(key, 0) != nil || it.Error() == nil })
+			t.unread(corruption.Gap{From: e.key, To: to}, err)
+			if bytes.Equal(to, corruption.LastKey) {
 				return nil
 			}
 			e.key = to
@@ -67,7 +68,7 @@ func openTable(fs vfs.FS, dir, name string, keys tableRange) (t *entries, err er
 		value, _, err := kv.Value(nil)
 		e = fileEntry{key: bytes.Clone(kv.K.UserKey), seq: uint64(kv.SeqNum()), kind: kv.Kind(), value: bytes.Clone(value)}
 		if kv = it.Next(); err != nil {
-			t.unread(gap{e.key, e.key}, err)
+			t.unread(corruption.Gap{From: e.key, To: e.key}, err)
 			return t.next()
 		}
 		return &e
@@ -103,6 +104,6 @@ func (t *entries) readTombstones(r *sstable.Reader) {
 		err = next
 	}
 	if err != nil {
-		t.unread(gap{}, fmt.Errorf("deletions of ranges: %w", err))
+		t.unread(corruption.Gap{}, fmt.Errorf("deletions of ranges: %w", err))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -116,8 +117,8 @@ func FuzzKeys(f *testing.F) {
 	f.Add(layout.WindowKey(1, layout.KindPoints, layout.LevelHour, 0, layout.DayMs+layout.HourMs)[4:], []byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, rest, value []byte) {
 		key := append(layout.EpochKey(1), rest...)
-		describeKey(key)
-		keyTimes(key, key)
+		corruption.DescribeKey(key)
+		corruption.KeyTimes(key, key)
 		layout.WindowTime(key)
 		if len(rest) == 0 {
 			return

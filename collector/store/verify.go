@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
@@ -28,7 +29,7 @@ type Verification struct {
 	Days     int // epochs
 	Profiles int64
 	Windows  int64 // merged rows, and lists of points
-	Damage   []Damage
+	Damage   []corruption.Damage
 }
 
 // Verify reads all of a store that no process has open: every block of every
@@ -54,7 +55,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	c := &checker{ctx: ctx, v: &v, fs: fs, dir: dir}
 	o := readOnlyOptions(ro, func(info pebble.DataCorruptionInfo) {
-		c.tableDamage(tableDamage(info))
+		c.tableDamage(corruption.OfTable(info))
 		ro.bad.Find(fs, info.Path)
 	})
 	o.Lock = lock
@@ -90,8 +91,8 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 		}
 	}
 	switch {
-	case errors.Is(err, ErrCorruptStore):
-		c.damage(Damage{File: "the store", Reason: "it does not open: " + oneLine(err)})
+	case errors.Is(err, corruption.ErrCorruptStore):
+		c.damage(corruption.Damage{File: "the store", Reason: "it does not open: " + corruption.OneLine(err)})
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -166,7 +167,7 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 		c.v.Bytes += e.bytes
 		if len(e.damage) == 0 && e.validate != nil {
 			if err := e.validate(); err != nil { // of blocks that serve reading alone
-				e.unread(gap{}, err)
+				e.unread(corruption.Gap{}, err)
 			}
 		}
 		for _, d := range e.damage {
@@ -181,9 +182,9 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 
 // values reads every value that can be read.
 func (c *checker) values() (err error) {
-	it, err := newIterator(c.pebble, nil, lastKey, &gaps{}, func(g gap, err error) {
+	it, err := newIterator(c.pebble, nil, corruption.LastKey, &gaps{}, func(g corruption.Gap, err error) {
 		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
-			c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to))
+			c.damage(corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(g.From, g.To))
 		}
 	})
 	if err != nil {
@@ -224,9 +225,9 @@ func (c *checker) format() error {
 	value, closer, err := c.pebble.Get(layout.FormatKey())
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		c.damage(Damage{File: "the store", Reason: "no format version: not a profile store, or its key is missing"})
+		c.damage(corruption.Damage{File: "the store", Reason: "no format version: not a profile store, or its key is missing"})
 		return nil
-	case unreadable(err):
+	case corruption.Unreadable(err):
 		return nil // corruption adds it
 	case err != nil:
 		return err
@@ -239,9 +240,9 @@ func (c *checker) format() error {
 }
 
 // tableDamage adds a table of which nothing is known yet, as it is missing.
-func (c *checker) tableDamage(d Damage) {
+func (c *checker) tableDamage(d corruption.Damage) {
 	c.mu.Lock()
-	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool { return o.File == d.File })
+	known := slices.ContainsFunc(c.v.Damage, func(o corruption.Damage) bool { return o.File == d.File })
 	c.mu.Unlock()
 	if !known {
 		c.damage(d)
@@ -249,18 +250,18 @@ func (c *checker) tableDamage(d Damage) {
 }
 
 // damage adds what is new.
-func (c *checker) damage(d Damage) {
+func (c *checker) damage(d corruption.Damage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool {
+	known := slices.ContainsFunc(c.v.Damage, func(o corruption.Damage) bool {
 		return o.File == d.File && o.First == d.First && o.Offset == d.Offset && (d.File != "the store" || o.Reason == d.Reason)
 	})
-	if !known && len(c.v.Damage) < maxDamage {
+	if !known && len(c.v.Damage) < corruption.MaxDamage {
 		c.v.Damage = append(c.v.Damage, d)
 	}
 }
 
 // wrong adds a value that is not as it should be.
 func (c *checker) wrong(key []byte, err error) {
-	c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(key, key))
+	c.damage(corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(key, key))
 }

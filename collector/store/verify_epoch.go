@@ -7,6 +7,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
@@ -218,7 +219,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	t, _ := layout.WindowTime(key)
 	r := rowCheck{stream: binary.BigEndian.Uint32(key[6:]), level: int8(key[5]), time: t, key: key}
 	if layout.EpochOf(t) != e.id || layout.WindowEnd(int(r.level), t) != t {
-		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, rfc3339(t))
+		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, corruption.FormatTime(t))
 	}
 	if err := r.row.Decode(slices.Clone(value)); err != nil {
 		return err

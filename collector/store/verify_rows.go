@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -160,7 +161,7 @@ func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 		noted = noted || level <= int(r.level)
 		end := layout.WindowEnd(level, r.time)
 		if !noted && len(e.between(int8(level), r.stream, end-1, end)) == 0 {
-			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", storeerr.ErrCorrupt, levelNames[level])
+			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", storeerr.ErrCorrupt, corruption.LevelNames[level])
 		}
 	}
 	return 0, nil
@@ -191,7 +192,7 @@ func (e *epochCheck) identified(c *idCheck) error {
 	}
 	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
 	if !ok {
-		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, rfc3339(c.time))
+		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, corruption.FormatTime(c.time))
 	}
 	return nil
 }
@@ -272,7 +273,7 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		slices.SortFunc(want, order)
 		for i := range got {
 			if got[i] != want[i] {
-				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, rfc3339(want[i][0]))
+				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, corruption.FormatTime(want[i][0]))
 			}
 		}
 	}

@@ -1,4 +1,5 @@
-package store
+// Package corruption names what of a store cannot be read: files, ranges of keys, and the profiles concerned.
+package corruption
 
 import (
 	"encoding/binary"
@@ -51,18 +52,18 @@ func (d Damage) String() string {
 	return b.String()
 }
 
-// span fills in the keys that bound the damage.
-func (d Damage) span(first, last []byte) Damage {
-	d.First, d.Last = describeKey(first), describeKey(last)
-	start, end := keyTimes(first, last)
-	d.Start, d.End = rfc3339(start), rfc3339(end)
+// Span fills in the keys that bound the damage.
+func (d Damage) Span(first, last []byte) Damage {
+	d.First, d.Last = DescribeKey(first), DescribeKey(last)
+	start, end := KeyTimes(first, last)
+	d.Start, d.End = FormatTime(start), FormatTime(end)
 	return d
 }
 
-func rfc3339(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+func FormatTime(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 
-// describeKey says what a key stands for, or its bytes if it is none of ours.
-func describeKey(key []byte) string {
+// DescribeKey says what a key stands for, or its bytes if it is none of ours.
+func DescribeKey(key []byte) string {
 	if len(key) < 4 {
 		return "key " + hex.EncodeToString(key)
 	}
@@ -97,7 +98,7 @@ func describeKey(key []byte) string {
 		return fmt.Sprintf("%s ID %x of stream %d", day, rest[4:], number(0))
 	case kind == layout.KindSpans && len(rest) == 21:
 		t, _ := layout.WindowTime(key)
-		return fmt.Sprintf("%s spans of stream %d at %s", day, number(1), rfc3339(t))
+		return fmt.Sprintf("%s spans of stream %d at %s", day, number(1), FormatTime(t))
 	case kind == layout.KindLongest && len(rest) == 4:
 		return fmt.Sprintf("%s longest profile of service %d", day, number(0))
 	case kind == layout.KindSender && len(rest) == 4:
@@ -110,16 +111,16 @@ func describeKey(key []byte) string {
 			what = "points"
 		}
 		t, _ := layout.WindowTime(key)
-		return fmt.Sprintf("%s %s (%s) of stream %d at %s", day, what, levelNames[rest[0]], number(1), rfc3339(t))
+		return fmt.Sprintf("%s %s (%s) of stream %d at %s", day, what, LevelNames[rest[0]], number(1), FormatTime(t))
 	}
 	return fmt.Sprintf("%s key %x", day, key)
 }
 
-var levelNames = [layout.Levels]string{"profile", "5 minutes", "hour", "day"}
+var LevelNames = [layout.Levels]string{"profile", "5 minutes", "hour", "day"}
 
-// keyTimes are the times, in ms, of the profiles that keys from first to last
+// KeyTimes are the times, in ms, of the profiles that keys from first to last
 // may be about.
-func keyTimes(first, last []byte) (start, end int64) {
+func KeyTimes(first, last []byte) (start, end int64) {
 	if len(first) < 4 || len(last) < 4 {
 		return 0, 0
 	}
@@ -140,17 +141,17 @@ func keyTimes(first, last []byte) (start, end int64) {
 	return start, end
 }
 
-// maxDamage bounds how much damage is listed; a broken disk has no end of it.
-const maxDamage = 1000
+// MaxDamage bounds how much damage is listed; a broken disk has no end of it.
+const MaxDamage = 1000
 
-// tableDamage names a table that Pebble cannot read, and the keys that it has.
-func tableDamage(info pebble.DataCorruptionInfo) Damage {
-	return Damage{File: filepath.Base(info.Path), Reason: oneLine(info.Details)}.span(info.Bounds.Start, info.Bounds.End.Key)
+// OfTable names a table that Pebble cannot read, and the keys that it has.
+func OfTable(info pebble.DataCorruptionInfo) Damage {
+	return Damage{File: filepath.Base(info.Path), Reason: OneLine(info.Details)}.Span(info.Bounds.Start, info.Bounds.End.Key)
 }
 
-// oneLine is an error's text without what Pebble adds on further lines, and without the
+// OneLine is an error's text without what Pebble adds on further lines, and without the
 // bytes of corrupt files that are no text.
-func oneLine(err error) string {
+func OneLine(err error) string {
 	return strings.ToValidUTF8(strings.Join(strings.Fields(err.Error()), " "), "\uFFFD")
 }
 
@@ -158,5 +159,5 @@ func oneLine(err error) string {
 // opened. Their text names the file and says what to do.
 var ErrCorruptStore = errors.New("the store is corrupt: restore a backup, or make a new store of what can be read by `flameline store repair DIR NEWDIR`")
 
-// corruptFile is an error that wraps ErrCorruptStore.
-func corruptFile(d Damage) error { return fmt.Errorf("%s: %w", d, ErrCorruptStore) }
+// ErrorOf is an error that wraps ErrCorruptStore.
+func ErrorOf(d Damage) error { return fmt.Errorf("%s: %w", d, ErrCorruptStore) }

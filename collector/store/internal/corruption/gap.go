@@ -1,4 +1,4 @@
-package store
+package corruption
 
 import (
 	"bytes"
@@ -13,32 +13,32 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// unreadable reports whether an error is about data of a table that is corrupt, cut
+// Unreadable reports whether an error is about data of a table that is corrupt, cut
 // off or on a broken sector, so that other data may be in order.
-func unreadable(err error) bool {
+func Unreadable(err error) bool {
 	return pebble.IsCorruptionError(err) || errors.Is(err, storeerr.ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// A gap is a range of keys that cannot be read, from after the key from on and up to
+// A Gap is a range of keys that cannot be read, from after the key from on and up to
 // the key to.
-type gap struct{ from, to []byte }
+type Gap struct{ From, To []byte }
 
-// gapBytes is how much of a key counts in the search for the end of a gap: the time of
+// keyBytes is how much of a key counts in the search for the end of a gap: the time of
 // a row is within it.
-const gapBytes = 4 + 1 + 1 + 4 + 8
+const keyBytes = 4 + 1 + 1 + 4 + 8
 
-// nextReadable returns the first key after from, up to gapBytes, at which read
+// NextReadable returns the first key after from, up to keyBytes, at which read
 // succeeds, or to if there is none before it. It takes steps that double and then
 // halves the last one, some dozens of reads.
-func nextReadable(from, to []byte, read func(key []byte) bool) []byte {
+func NextReadable(from, to []byte, read func(key []byte) bool) []byte {
 	number := func(key []byte) *big.Int {
-		var b [gapBytes]byte
+		var b [keyBytes]byte
 		copy(b[:], key)
 		return new(big.Int).SetBytes(b[:])
 	}
 	// Without the zeros at its end, so that no shorter key is left out.
-	key := func(n *big.Int) []byte { return bytes.TrimRight(n.FillBytes(make([]byte, gapBytes)), "\x00") }
+	key := func(n *big.Int) []byte { return bytes.TrimRight(n.FillBytes(make([]byte, keyBytes)), "\x00") }
 	bad, end := number(from), number(to)
 	good := new(big.Int)
 	one := big.NewInt(1)
@@ -65,5 +65,5 @@ func nextReadable(from, to []byte, read func(key []byte) bool) []byte {
 	return key(good)
 }
 
-// lastKey is above all keys.
-var lastKey = bytes.Repeat([]byte{0xff}, gapBytes)
+// LastKey is above all keys.
+var LastKey = bytes.Repeat([]byte{0xff}, keyBytes)
