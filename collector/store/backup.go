@@ -16,6 +16,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 // checkpointPrefix begins the names of directories that a backup reads from.
@@ -144,13 +146,13 @@ func CopyBackup(ctx context.Context, store, dir string) (b Backup, err error) {
 type storeFiles struct{ vfs.FS }
 
 func (s storeFiles) List(dir string) (out []string, err error) {
-	f, err := listFiles(s.FS, dir)
-	for _, name := range f.all {
+	f, err := pebblefiles.List(s.FS, dir)
+	for _, name := range f.All {
 		if strings.HasPrefix(name, "marker.") {
 			out = append(out, name)
 		}
 	}
-	return slices.Concat(out, f.tables, f.logs, f.manifests, f.options), err
+	return slices.Concat(out, f.Tables, f.Logs, f.Manifests, f.Options), err
 }
 
 func makeBackup(dir string, fill func(partial string) (Backup, error)) (b Backup, err error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -72,7 +73,7 @@ func openKV(dir string, o kvOptions) (db *kvDB, err error) {
 
 // open opens Pebble.
 func (db *kvDB) open() error {
-	logs, err := checkDirectory(db.disk, db.dir, db.options)
+	logs, err := pebblefiles.Check(db.disk, db.dir, db.options)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (db *kvDB) open() error {
 		return err
 	})
 	if err != nil {
-		return explain(db.disk, db.dir, db.options, err)
+		return pebblefiles.Explain(db.disk, db.dir, db.options, err)
 	}
 	for _, d := range logs {
 		db.report(d)

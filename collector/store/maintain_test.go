@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -108,14 +109,14 @@ func TestFilesAreInTheOrderOfTheirNumbers(t *testing.T) {
 	} {
 		require.NoError(t, writeFile(fs, name, nil))
 	}
-	f, err := listFiles(fs, "")
+	f, err := pebblefiles.List(fs, "")
 	require.NoError(t, err)
-	require.Equal(t, []string{"000007.sst", "999999.sst", "1000000.sst"}, f.tables)
-	require.Equal(t, []string{"999998.log", "1000001.log"}, f.logs)
-	require.Equal(t, []string{"MANIFEST-999997", "MANIFEST-1000002"}, f.manifests)
-	require.Equal(t, []string{"OPTIONS-999996", "OPTIONS-1000003"}, f.options)
-	require.Zero(t, fileNumber("99999999999999999999999.sst"))
-	require.Zero(t, fileNumber("none"))
+	require.Equal(t, []string{"000007.sst", "999999.sst", "1000000.sst"}, f.Tables)
+	require.Equal(t, []string{"999998.log", "1000001.log"}, f.Logs)
+	require.Equal(t, []string{"MANIFEST-999997", "MANIFEST-1000002"}, f.Manifests)
+	require.Equal(t, []string{"OPTIONS-999996", "OPTIONS-1000003"}, f.Options)
+	require.Zero(t, pebblefiles.FileNumber("99999999999999999999999.sst"))
+	require.Zero(t, pebblefiles.FileNumber("none"))
 }
 
 // A hangingFS does not tell how much space is free until it is told to go on.

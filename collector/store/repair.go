@@ -16,6 +16,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 // Repair makes a new store in a directory that is empty or missing, of all that can be
@@ -52,24 +53,24 @@ func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []cor
 // copyEntries copies all that can be read of a store's files into an empty one.
 func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 	fs := db.options.fs
-	f, err := listFiles(fs, dir)
+	f, err := pebblefiles.List(fs, dir)
 	if err != nil {
 		return err
 	}
 	known := listedTables(fs, dir)
-	var files []*entries
+	var files []*pebblefiles.File
 	defer func() {
 		for _, e := range files {
-			err = errors.Join(err, e.close())
+			err = errors.Join(err, e.Close())
 		}
 	}()
-	for _, name := range slices.Concat(f.tables, f.logs) {
-		open := openLog
+	for _, name := range slices.Concat(f.Tables, f.Logs) {
+		open := pebblefiles.OpenLog
 		if strings.HasSuffix(name, ".sst") {
 			if _, listed := known[name]; known != nil && !listed {
 				continue // it was compacted
 			}
-			open = openTable
+			open = pebblefiles.OpenTable
 		}
 		e, err := open(fs, dir, name, known[name])
 		if err != nil {
@@ -78,7 +79,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 		files = append(files, e)
 	}
 	out := tableWriter{db: db, path: fs.PathJoin(db.kv.dir, "repaired.sst")}
-	err = mergeEntries(files, func(key, value []byte) error {
+	err = pebblefiles.Merge(files, func(key, value []byte) error {
 		if string(key) == string(layout.FormatKey()) {
 			return nil // the new store has it
 		}
@@ -89,16 +90,16 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
-func listedTables(fs vfs.FS, dir string) map[string]tableRange {
+func listedTables(fs vfs.FS, dir string) map[string]pebblefiles.KeyRange {
 	o := readOnlyOptions(readOnlyFS{fs, guardfs.NewBadBlocks()}, func(pebble.DataCorruptionInfo) {})
-	if _, err := checkDirectory(fs, dir, o); err != nil {
+	if _, err := pebblefiles.Check(fs, dir, o); err != nil {
 		return nil
 	}
 	p, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil
 	}
-	tables, err := tablesOf(p)
+	tables, err := pebblefiles.ListedTables(p)
 	if errors.Join(err, p.Close()) != nil {
 		return nil
 	}

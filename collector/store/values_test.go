@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -157,17 +158,17 @@ func FuzzSortedTable(f *testing.F) {
 		require.NoError(f, appendCrash(db, n))
 	}
 	require.NoError(f, db.kv.pebble.Flush())
-	files, err := listFiles(fs, "store")
+	files, err := pebblefiles.List(fs, "store")
 	require.NoError(f, err)
-	whole, err := readFile(fs, "store/"+files.tables[0])
+	whole, err := pebblefiles.ReadFile(fs, "store/"+files.Tables[0])
 	require.NoError(f, err)
 	there := map[string]bool{}
-	s, err := openTable(fs, "store", files.tables[0], tableRange{})
+	s, err := pebblefiles.OpenTable(fs, "store", files.Tables[0], pebblefiles.KeyRange{})
 	require.NoError(f, err)
-	for e := s.next(); e != nil; e = s.next() {
-		there[string(e.key)+"\x00"+string(e.value)] = true
+	for e := s.Next(); e != nil; e = s.Next() {
+		there[string(e.Key)+"\x00"+string(e.Value)] = true
 	}
-	require.NoError(f, s.close())
+	require.NoError(f, s.Close())
 	f.Add(len(whole), 0, []byte{})
 	f.Add(len(whole)/2, 0, []byte{})
 	f.Add(len(whole), len(whole)-20, []byte("x"))
@@ -176,11 +177,11 @@ func FuzzSortedTable(f *testing.F) {
 		copy(b[min(max(at, 0), len(b)):], with)
 		mem := vfs.NewMem()
 		require.NoError(t, writeFile(mem, "000001.sst", b))
-		s, err := openTable(mem, "", "000001.sst", tableRange{})
+		s, err := pebblefiles.OpenTable(mem, "", "000001.sst", pebblefiles.KeyRange{})
 		require.NoError(t, err)
-		for e := s.next(); e != nil; e = s.next() {
-			require.True(t, there[string(e.key)+"\x00"+string(e.value)], "%x", e.key)
+		for e := s.Next(); e != nil; e = s.Next() {
+			require.True(t, there[string(e.Key)+"\x00"+string(e.Value)], "%x", e.Key)
 		}
-		require.NoError(t, s.close())
+		require.NoError(t, s.Close())
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 // A Verification is what Verify found.
@@ -40,11 +41,11 @@ func Verify(ctx context.Context, dir string) (v Verification, err error) {
 }
 
 func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err error) {
-	f, err := listFiles(fs, dir)
+	f, err := pebblefiles.List(fs, dir)
 	if err != nil {
 		return v, err
 	}
-	if f.empty() {
+	if f.Empty() {
 		return v, fmt.Errorf("%s holds no store", dir)
 	}
 	ro := readOnlyFS{fs, guardfs.NewBadBlocks()}
@@ -83,11 +84,11 @@ func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *peb
 
 // open opens the database, or adds what keeps it from being opened. It returns its
 // tables, nil if they are not known.
-func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
-	_, err := checkDirectory(c.fs, c.dir, o)
+func (c *checker) open(o *pebble.Options) (map[string]pebblefiles.KeyRange, error) {
+	_, err := pebblefiles.Check(c.fs, c.dir, o)
 	if err == nil {
 		if c.pebble, err = pebble.Open(c.dir, o); err != nil {
-			err = explain(c.fs, c.dir, o, err)
+			err = pebblefiles.Explain(c.fs, c.dir, o, err)
 		}
 	}
 	switch {
@@ -97,7 +98,7 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 	case err != nil:
 		return nil, err
 	}
-	if tables, missing := tablesOf(c.pebble); missing == nil {
+	if tables, missing := pebblefiles.ListedTables(c.pebble); missing == nil {
 		return tables, nil
 	}
 	return nil, nil // reading the values finds which one is missing
@@ -145,12 +146,12 @@ type checker struct {
 
 // files reads every block of the tables, and the logs. If it is known which tables make
 // the store, others are left out.
-func (c *checker) files(f *files, known map[string]tableRange) error {
-	for _, name := range slices.Concat(f.tables, f.logs) {
+func (c *checker) files(f *pebblefiles.Directory, known map[string]pebblefiles.KeyRange) error {
+	for _, name := range slices.Concat(f.Tables, f.Logs) {
 		keys, used := known[name]
-		open := openLog
+		open := pebblefiles.OpenLog
 		if strings.HasSuffix(name, ".sst") {
-			if open = openTable; known != nil && !used {
+			if open = pebblefiles.OpenTable; known != nil && !used {
 				continue
 			}
 		}
@@ -158,22 +159,22 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 		if err != nil {
 			return err
 		}
-		for e.next() != nil {
+		for e.Next() != nil {
 			if c.ctx.Err() != nil {
-				return errors.Join(c.ctx.Err(), e.close())
+				return errors.Join(c.ctx.Err(), e.Close())
 			}
 		}
 		c.v.Files++
-		c.v.Bytes += e.bytes
-		if len(e.damage) == 0 && e.validate != nil {
-			if err := e.validate(); err != nil { // of blocks that serve reading alone
-				e.unread(corruption.Gap{}, err)
+		c.v.Bytes += e.Bytes
+		if len(e.Damage) == 0 && e.Validate != nil {
+			if err := e.Validate(); err != nil { // of blocks that serve reading alone
+				e.Unread(corruption.Gap{}, err)
 			}
 		}
-		for _, d := range e.damage {
+		for _, d := range e.Damage {
 			c.damage(d)
 		}
-		if err := e.close(); err != nil {
+		if err := e.Close(); err != nil {
 			return err
 		}
 	}

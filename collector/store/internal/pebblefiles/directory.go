@@ -1,4 +1,5 @@
-package store
+// Package pebblefiles reads the files of a Pebble database without opening it.
+package pebblefiles
 
 import (
 	"cmp"
@@ -22,43 +23,43 @@ import (
 
 // Names of Pebble's files.
 const (
-	optionsPrefix  = "OPTIONS-"
+	OptionsPrefix  = "OPTIONS-"
 	manifestMarker = "manifest"
 	formatMarker   = "format-version"
 )
 
-// files are the names in a store's directory, by kind.
-type files struct {
-	all, tables, logs, manifests, options []string
+// Directory are the names in a store's directory, by kind.
+type Directory struct {
+	All, Tables, Logs, Manifests, Options []string
 }
 
-func listFiles(fs vfs.FS, dir string) (f files, err error) {
-	f.all, err = fs.List(dir)
-	slices.Sort(f.all)
-	for _, name := range f.all {
+func List(fs vfs.FS, dir string) (f Directory, err error) {
+	f.All, err = fs.List(dir)
+	slices.Sort(f.All)
+	for _, name := range f.All {
 		switch {
 		case strings.HasSuffix(name, ".sst"):
-			f.tables = append(f.tables, name)
+			f.Tables = append(f.Tables, name)
 		case strings.HasSuffix(name, ".log"):
-			f.logs = append(f.logs, name)
+			f.Logs = append(f.Logs, name)
 		case strings.HasPrefix(name, guardfs.ManifestPrefix):
-			f.manifests = append(f.manifests, name)
-		case strings.HasPrefix(name, optionsPrefix):
-			f.options = append(f.options, name)
+			f.Manifests = append(f.Manifests, name)
+		case strings.HasPrefix(name, OptionsPrefix):
+			f.Options = append(f.Options, name)
 		}
 	}
-	for _, list := range [][]string{f.tables, f.logs, f.manifests, f.options} {
-		slices.SortFunc(list, func(a, b string) int { return cmp.Or(cmp.Compare(fileNumber(a), fileNumber(b)), cmp.Compare(a, b)) })
+	for _, list := range [][]string{f.Tables, f.Logs, f.Manifests, f.Options} {
+		slices.SortFunc(list, func(a, b string) int { return cmp.Or(cmp.Compare(FileNumber(a), FileNumber(b)), cmp.Compare(a, b)) })
 	}
 	return f, err
 }
 
-// empty reports whether there are no files of a store.
-func (f *files) empty() bool { return len(f.tables)+len(f.logs)+len(f.manifests) == 0 }
+// Empty reports whether there are no files of a store.
+func (f *Directory) Empty() bool { return len(f.Tables)+len(f.Logs)+len(f.Manifests) == 0 }
 
-// fileNumber is the number in the name of one of Pebble's files, 0 if there is none.
+// FileNumber is the number in the name of one of Pebble's files, 0 if there is none.
 // Names have six digits, or more if the number has: as texts they are out of order.
-func fileNumber(name string) (n uint64) {
+func FileNumber(name string) (n uint64) {
 	from := strings.IndexAny(name, digits)
 	if from < 0 {
 		return 0
@@ -76,32 +77,32 @@ func fileNumber(name string) (n uint64) {
 
 const digits = "0123456789"
 
-func (f *files) hasMarker(name string) bool {
-	return slices.ContainsFunc(f.all, func(s string) bool { return strings.HasPrefix(s, "marker."+name+".") })
+func (f *Directory) hasMarker(name string) bool {
+	return slices.ContainsFunc(f.All, func(s string) bool { return strings.HasPrefix(s, "marker."+name+".") })
 }
 
-// checkDirectory refuses a directory in which Pebble would take damage for the end of the
+// Check refuses a directory in which Pebble would take damage for the end of the
 // list of tables, or for an empty database. It returns the records of logs that Pebble may
 // leave out without a word. The directory is locked.
-func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption.Damage, err error) {
-	f, err := listFiles(fs, dir)
-	if err != nil || f.empty() {
+func Check(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption.Damage, err error) {
+	f, err := List(fs, dir)
+	if err != nil || f.Empty() {
 		return nil, err
 	}
 	records := 0
-	for _, name := range f.logs {
-		log, err := readLog(fs, dir, name)
+	for _, name := range f.Logs {
+		log, err := ReadLog(fs, dir, name)
 		if err != nil {
 			return nil, err
 		}
-		logs = append(logs, log.damage...)
-		records += len(log.records)
+		logs = append(logs, log.Damage...)
+		records += len(log.Records)
 	}
-	if len(f.tables)+records == 0 && !f.hasMarker(manifestMarker) {
+	if len(f.Tables)+records == 0 && !f.hasMarker(manifestMarker) {
 		return nil, nil // its making was interrupted
 	}
 	for _, marker := range []string{manifestMarker, formatMarker} {
-		if !f.hasMarker(marker) && (marker == manifestMarker || len(f.tables) > 0) {
+		if !f.hasMarker(marker) && (marker == manifestMarker || len(f.Tables) > 0) {
 			return nil, corruption.ErrorOf(corruption.Damage{File: "marker." + marker, Reason: "the file is missing"})
 		}
 	}
@@ -111,7 +112,7 @@ func checkDirectory(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption
 // checkManifest refuses a list of tables that ends before its end, unless what is missing
 // is in the logs still: Pebble takes it for what a crash leaves, and deletes the tables
 // that it does not name.
-func checkManifest(fs vfs.FS, dir string, f *files, o *pebble.Options) error {
+func checkManifest(fs vfs.FS, dir string, f *Directory, o *pebble.Options) error {
 	name, err := atomicfs.ReadMarker(fs, dir, manifestMarker)
 	if err != nil {
 		return err
@@ -149,7 +150,7 @@ func checkManifest(fs vfs.FS, dir string, f *files, o *pebble.Options) error {
 }
 
 // findUnlisted looks for newer tables than those of the database that hold what it lacks.
-func findUnlisted(fs vfs.FS, dir string, f *files, o *pebble.Options) (found string, err error) {
+func findUnlisted(fs vfs.FS, dir string, f *Directory, o *pebble.Options) (found string, err error) {
 	readOnly := o.Clone()
 	readOnly.ReadOnly = true
 	p, err := pebble.Open(dir, readOnly)
@@ -157,72 +158,72 @@ func findUnlisted(fs vfs.FS, dir string, f *files, o *pebble.Options) (found str
 		return "", err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	listed, err := tablesOf(p)
+	listed, err := ListedTables(p)
 	if err != nil {
 		return "", err
 	}
 	last := uint64(0)
 	for name := range listed {
-		last = max(last, fileNumber(name))
+		last = max(last, FileNumber(name))
 	}
-	for _, name := range f.tables {
-		if fileNumber(name) <= last {
+	for _, name := range f.Tables {
+		if FileNumber(name) <= last {
 			continue
 		}
-		t, err := openTable(fs, dir, name, tableRange{})
+		t, err := OpenTable(fs, dir, name, KeyRange{})
 		if err != nil {
 			return "", err
 		}
-		for e := t.next(); e != nil && found == ""; e = t.next() {
+		for e := t.Next(); e != nil && found == ""; e = t.Next() {
 			// What nothing but retention deletes.
-			if len(e.key) < 6 || e.kind != pebble.InternalKeyKindSet ||
-				e.key[4] != layout.KindSegment && (e.key[4] != layout.KindRow || e.key[5] != layout.LevelFine) {
+			if len(e.Key) < 6 || e.kind != pebble.InternalKeyKindSet ||
+				e.Key[4] != layout.KindSegment && (e.Key[4] != layout.KindRow || e.Key[5] != layout.LevelFine) {
 				continue
 			}
-			_, closer, err := p.Get(e.key)
+			_, closer, err := p.Get(e.Key)
 			if errors.Is(err, pebble.ErrNotFound) {
-				found = fmt.Sprintf("%s is not in it, which has %s", name, corruption.DescribeKey(e.key))
+				found = fmt.Sprintf("%s is not in it, which has %s", name, corruption.DescribeKey(e.Key))
 				continue
 			}
 			if err != nil {
-				return "", errors.Join(err, t.close())
+				return "", errors.Join(err, t.Close())
 			}
 			if err := closer.Close(); err != nil {
-				return "", errors.Join(err, t.close())
+				return "", errors.Join(err, t.Close())
 			}
 		}
-		if err := t.close(); err != nil || found != "" {
+		if err := t.Close(); err != nil || found != "" {
 			return found, err
 		}
 	}
 	return "", nil
 }
 
-// explain adds to an error of pebble.Open which file is at fault, if it is a file.
-func explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
-	f, listed := listFiles(fs, dir)
-	if listed != nil || f.empty() {
+// Explain adds to an error of pebble.Open which file is at fault, if it is a file.
+func Explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
+	f, listed := List(fs, dir)
+	if listed != nil || f.Empty() {
 		return err
 	}
-	if n := len(f.options); n > 0 {
-		b, read := readFile(fs, fs.PathJoin(dir, f.options[n-1]))
+	if n := len(f.Options); n > 0 {
+		b, read := ReadFile(fs, fs.PathJoin(dir, f.Options[n-1]))
 		if read == nil {
 			read = errors.Join(o.Clone().Parse(string(b), nil), o.CheckCompatibility(dir, string(b)))
 		}
 		if read != nil {
-			return corruption.ErrorOf(corruption.Damage{File: f.options[n-1], Reason: corruption.OneLine(read)})
+			return corruption.ErrorOf(corruption.Damage{File: f.Options[n-1], Reason: corruption.OneLine(read)})
 		}
 	}
-	for i, name := range f.logs {
-		log, read := readLog(fs, dir, name)
+	for i, name := range f.Logs {
+		log, read := ReadLog(fs, dir, name)
 		if read != nil || !pebble.IsCorruptionError(err) {
 			continue
 		}
-		if len(log.damage) > 0 {
-			return corruption.ErrorOf(log.damage[0])
+		if len(log.Damage) > 0 {
+			return corruption.ErrorOf(log.Damage[0])
 		}
-		if log.end >= 0 && i < len(f.logs)-1 {
-			return corruption.ErrorOf(corruption.Damage{File: name, Offset: log.end, Bytes: log.bytes - log.end, Reason: "the log has no end, though there is a newer one"})
+		if log.End >= 0 && i < len(f.Logs)-1 {
+			return corruption.ErrorOf(corruption.Damage{File: name, Offset: log.End, Bytes: log.bytes - log.End, Reason: "the log has no end, though there is a newer one"})
 		}
 	}
 	// Pebble has compared its list with the tables that are there.
@@ -238,7 +239,7 @@ func explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 	return err
 }
 
-func readFile(fs vfs.FS, path string) ([]byte, error) {
+func ReadFile(fs vfs.FS, path string) ([]byte, error) {
 	f, err := fs.Open(path)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package store
+package pebblefiles
 
 import (
 	"bytes"
@@ -9,12 +9,12 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 )
 
-// A fileEntry is a version of a key.
-type fileEntry struct {
-	key   []byte
+// An Entry is a version of a key.
+type Entry struct {
+	Key   []byte
 	seq   uint64
 	kind  pebble.InternalKeyKind
-	value []byte
+	Value []byte
 }
 
 // A tombstone deletes the keys from start up to end that are older than it.
@@ -23,22 +23,22 @@ type tombstone struct {
 	seq        uint64
 }
 
-// entries are those of one file that can be read, in the order of their keys. They are
+// File are those of one file that can be read, in the order of their keys. They are
 // not safe for concurrent use.
-type entries struct {
+type File struct {
 	name       string
-	keys       tableRange
-	bytes      int64
+	keys       KeyRange
+	Bytes      int64
 	tombstones []tombstone
-	damage     []corruption.Damage // what could not be read so far
-	next       func() *fileEntry   // nil at the end; valid until the next call
-	validate   func() error        // reads the blocks that next does not, nil if there are none
-	close      func() error
+	Damage     []corruption.Damage // what could not be read so far
+	Next       func() *Entry       // nil at the end; valid until the next call
+	Validate   func() error        // reads the blocks that next does not, nil if there are none
+	Close      func() error
 }
 
-// unread adds keys that cannot be read to the damage. Where a gap has no start or no end,
+// Unread adds keys that cannot be read to the damage. Where a gap has no start or no end,
 // it is that of the table, if it is known.
-func (t *entries) unread(g corruption.Gap, err error) {
+func (t *File) Unread(g corruption.Gap, err error) {
 	if len(g.From) == 0 {
 		g.From = t.keys.first
 	}
@@ -49,29 +49,29 @@ func (t *entries) unread(g corruption.Gap, err error) {
 	if len(g.From) > 0 && len(g.To) > 0 {
 		d = d.Span(g.From, g.To)
 	}
-	t.damage = append(t.damage, d)
+	t.Damage = append(t.Damage, d)
 }
 
-// mergeEntries calls fn for every key of several files, in order: with the newest value,
+// Merge calls fn for every key of several files, in order: with the newest value,
 // if it is not deleted.
-func mergeEntries(files []*entries, fn func(key, value []byte) error) error {
-	heads := make([]*fileEntry, len(files))
+func Merge(files []*File, fn func(key, value []byte) error) error {
+	heads := make([]*Entry, len(files))
 	var tombstones []tombstone
 	for i, f := range files {
-		heads[i] = f.next()
+		heads[i] = f.Next()
 		tombstones = append(tombstones, f.tombstones...)
 	}
 	slices.SortFunc(tombstones, func(a, b tombstone) int { return bytes.Compare(a.start, b.start) })
 	var over []tombstone // those that have the present key in their range
 	for {
-		var newest *fileEntry
+		var newest *Entry
 		for _, h := range heads {
 			if h == nil {
 				continue
 			}
 			if newest == nil {
 				newest = h
-			} else if c := bytes.Compare(h.key, newest.key); c < 0 || c == 0 && h.seq > newest.seq {
+			} else if c := bytes.Compare(h.Key, newest.Key); c < 0 || c == 0 && h.seq > newest.seq {
 				newest = h
 			}
 		}
@@ -80,19 +80,19 @@ func mergeEntries(files []*entries, fn func(key, value []byte) error) error {
 		}
 		e := *newest
 		for i := range heads {
-			for heads[i] != nil && bytes.Equal(heads[i].key, e.key) {
-				heads[i] = files[i].next()
+			for heads[i] != nil && bytes.Equal(heads[i].Key, e.Key) {
+				heads[i] = files[i].Next()
 			}
 		}
-		for len(tombstones) > 0 && bytes.Compare(tombstones[0].start, e.key) <= 0 {
+		for len(tombstones) > 0 && bytes.Compare(tombstones[0].start, e.Key) <= 0 {
 			over, tombstones = append(over, tombstones[0]), tombstones[1:]
 		}
-		over = slices.DeleteFunc(over, func(t tombstone) bool { return bytes.Compare(t.end, e.key) <= 0 })
+		over = slices.DeleteFunc(over, func(t tombstone) bool { return bytes.Compare(t.end, e.Key) <= 0 })
 		if e.kind != pebble.InternalKeyKindSet && e.kind != pebble.InternalKeyKindSetWithDelete ||
 			slices.ContainsFunc(over, func(t tombstone) bool { return t.seq > e.seq }) {
 			continue
 		}
-		if err := fn(e.key, e.value); err != nil {
+		if err := fn(e.Key, e.Value); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package store
+package pebblefiles
 
 import (
 	"bytes"
@@ -17,18 +17,18 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// A logFile is what can be read of a log of writes.
-type logFile struct {
+// A Log is what can be read of a log of writes.
+type Log struct {
 	bytes   int64
-	records [][]byte            // batches
-	damage  []corruption.Damage // records that cannot be read, though others follow
-	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
-	end int64
+	Records [][]byte            // batches
+	Damage  []corruption.Damage // records that cannot be read, though others follow
+	// End is where its end cannot be read, as a crash leaves it; -1 if it can.
+	End int64
 }
 
-// entries are those of the log's batches, as they were written.
-func (l *logFile) entries() (out batchEntries) {
-	for _, batch := range l.records {
+// Entries are those of the log's batches, as they were written.
+func (l *Log) Entries() (out BatchEntries) {
+	for _, batch := range l.Records {
 		h, ok := batchrepr.ReadHeader(batch)
 		if !ok {
 			continue
@@ -43,25 +43,25 @@ func (l *logFile) entries() (out batchEntries) {
 				out.tombstones = append(out.tombstones, tombstone{key, value, seq})
 				continue
 			}
-			out.all = append(out.all, fileEntry{key, seq, kind, value})
+			out.all = append(out.all, Entry{key, seq, kind, value})
 		}
 	}
 	return out
 }
 
-// readLog reads a log by Pebble's reader, and goes on at the next record after some that
+// ReadLog reads a log by Pebble's reader, and goes on at the next record after some that
 // cannot be read. Pebble takes these for what a crash leaves, unless it finds in a later
 // block that they were synced.
-func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
-	data, err := readFile(fs, fs.PathJoin(dir, name))
+func ReadLog(fs vfs.FS, dir, name string) (l Log, err error) {
+	data, err := ReadFile(fs, fs.PathJoin(dir, name))
 	if err != nil {
 		return l, err
 	}
-	return parseLog(data, name), nil
+	return ParseLog(data, name), nil
 }
 
-func parseLog(data []byte, name string) (l logFile) {
-	l.bytes, l.end = int64(len(data)), -1
+func ParseLog(data []byte, name string) (l Log) {
+	l.bytes, l.End = int64(len(data)), -1
 	readable, clean := int64(0), true // where the latest record ends, and whether the log does
 	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
 		r := logReader(data, at, name)
@@ -73,14 +73,14 @@ func parseLog(data []byte, name string) (l logFile) {
 			}
 			if first && at > 0 {
 				d := corruption.Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
-				l.damage = append(l.damage, spanOfLost(d, l.records, b))
+				l.Damage = append(l.Damage, spanOfLost(d, l.Records, b))
 			}
-			l.records = append(l.records, b)
+			l.Records = append(l.Records, b)
 			readable = at/logBlock*logBlock + r.Offset()
 		}
 	}
 	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
-		l.end = readable
+		l.End = readable
 	}
 	return l
 }
@@ -96,7 +96,7 @@ const (
 // logReader reads a log from a record on. Pebble's reader begins at a block, so a record
 // takes the place of what is before it in the block.
 func logReader(data []byte, at int64, name string) *record.Reader {
-	number := numberAs(pebble.SSTableInfo{}.BackingSSTNum, fileNumber(name))
+	number := numberAs(pebble.SSTableInfo{}.BackingSSTNum, FileNumber(name))
 	before := at % logBlock
 	if before < fillerHead {
 		return record.NewReader(bytes.NewReader(data[at-before:]), number)
@@ -117,7 +117,7 @@ func logReader(data []byte, at int64, name string) *record.Reader {
 // findRecord returns where the next record of a log is, from an offset on; -1 if there is
 // none.
 func findRecord(data []byte, from int64, name string) int64 {
-	number := binary.LittleEndian.AppendUint32(nil, uint32(fileNumber(name)))
+	number := binary.LittleEndian.AppendUint32(nil, uint32(FileNumber(name)))
 	for from < int64(len(data)) {
 		i := bytes.Index(data[min(from+logNumber, int64(len(data))):], number)
 		if i < 0 {
@@ -167,31 +167,31 @@ func spanOfLost(d corruption.Damage, records [][]byte, next []byte) corruption.D
 
 // rowOf is the key of the first row in a batch, nil if there is none.
 func rowOf(batch []byte) []byte {
-	l := logFile{records: [][]byte{batch}}
-	for _, e := range l.entries().all {
-		if len(e.key) >= 6 && e.key[4] == layout.KindRow {
-			return e.key
+	l := Log{Records: [][]byte{batch}}
+	for _, e := range l.Entries().all {
+		if len(e.Key) >= 6 && e.Key[4] == layout.KindRow {
+			return e.Key
 		}
 	}
 	return nil
 }
 
-// batchEntries are those of some batches, and their tombstones.
-type batchEntries struct {
-	all        []fileEntry
+// BatchEntries are those of some batches, and their tombstones.
+type BatchEntries struct {
+	all        []Entry
 	tombstones []tombstone
 }
 
-// openLog reads a log as openTable reads a table.
-func openLog(fs vfs.FS, dir, name string, _ tableRange) (*entries, error) {
-	l, err := readLog(fs, dir, name)
+// OpenLog reads a log as OpenTable reads a table.
+func OpenLog(fs vfs.FS, dir, name string, _ KeyRange) (*File, error) {
+	l, err := ReadLog(fs, dir, name)
 	if err != nil {
 		return nil, err
 	}
-	b := l.entries()
-	slices.SortFunc(b.all, func(a, b fileEntry) int { return cmp.Or(bytes.Compare(a.key, b.key), cmp.Compare(b.seq, a.seq)) })
-	e := &entries{name: name, bytes: l.bytes, tombstones: b.tombstones, damage: l.damage, close: func() error { return nil }}
-	e.next = func() (next *fileEntry) {
+	b := l.Entries()
+	slices.SortFunc(b.all, func(a, b Entry) int { return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(b.seq, a.seq)) })
+	e := &File{name: name, Bytes: l.bytes, tombstones: b.tombstones, Damage: l.Damage, Close: func() error { return nil }}
+	e.Next = func() (next *Entry) {
 		if len(b.all) > 0 {
 			next, b.all = &b.all[0], b.all[1:]
 		}
