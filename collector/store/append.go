@@ -56,7 +56,7 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 		return err
 	}
 	defer end()
-	batch := db.kv.pebble.NewBatch()
+	batch := db.kv.Pebble.NewBatch()
 	defer batch.Close()
 	var finish []func()
 	defer func() {
@@ -100,7 +100,7 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	if batch.Empty() {
 		return nil
 	}
-	if err := db.kv.commit(batch, pebble.Sync); err != nil {
+	if err := db.kv.Commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
 	db.metrics.Profiles.Add(float64(profiles))
@@ -220,14 +220,14 @@ func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
 		return err
 	}
 	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
-	b := db.kv.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	known, err := e.noteRow(b, s, f, t)
 	if err != nil {
 		return err
 	}
 	if !b.Empty() {
-		if err := db.kv.commit(b, pebble.NoSync); err != nil {
+		if err := db.kv.Commit(b, pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}

@@ -43,16 +43,16 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) (Backup, error) {
 	if err != nil {
 		return Backup{}, err
 	}
-	b, err := writeArchive(ctx, db.kv.disk, dir, at, w)
-	return b, errors.Join(err, db.kv.disk.RemoveAll(dir))
+	b, err := writeArchive(ctx, db.kv.FS, dir, at, w)
+	return b, errors.Join(err, db.kv.FS.RemoveAll(dir))
 }
 
 // checkpoint makes a directory of links to the tables and copies of the rest.
 func (db *DB) checkpoint() (dir string, at time.Time, err error) {
 	at = time.Now().UTC()
-	dir = db.kv.disk.PathJoin(db.kv.dir, fmt.Sprint(checkpointPrefix, at.UnixNano()))
+	dir = db.kv.FS.PathJoin(db.kv.Dir, fmt.Sprint(checkpointPrefix, at.UnixNano()))
 	err = db.write(func() error {
-		return db.kv.guard(func() error { return db.kv.pebble.Checkpoint(dir, pebble.WithFlushedWAL()) })
+		return db.kv.Guard(func() error { return db.kv.Pebble.Checkpoint(dir, pebble.WithFlushedWAL()) })
 	})
 	if err != nil {
 		return "", at, fmt.Errorf("make a checkpoint: %w", err)
@@ -62,10 +62,10 @@ func (db *DB) checkpoint() (dir string, at time.Time, err error) {
 
 // dropCheckpoints removes what backups left that did not come to their end.
 func (db *DB) dropCheckpoints() error {
-	names, err := db.kv.disk.List(db.kv.dir)
+	names, err := db.kv.FS.List(db.kv.Dir)
 	for _, name := range names {
 		if strings.HasPrefix(name, checkpointPrefix) {
-			err = errors.Join(err, db.kv.disk.RemoveAll(db.kv.disk.PathJoin(db.kv.dir, name)))
+			err = errors.Join(err, db.kv.FS.RemoveAll(db.kv.FS.PathJoin(db.kv.Dir, name)))
 		}
 	}
 	return err

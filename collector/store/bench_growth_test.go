@@ -92,9 +92,9 @@ func growStore(b *testing.B, pods, hours int) *grown {
 			g.heap = max(g.heap, storetest.HeapInUse()-before)
 		}
 	}
-	require.NoError(b, db.kv.pebble.Flush())
-	require.NoError(b, db.kv.pebble.Compact(context.Background(), []byte{0}, []byte{255, 255, 255, 255, 255}, true))
-	g.disk = db.kv.pebble.Metrics().DiskSpaceUsage()
+	require.NoError(b, db.kv.Pebble.Flush())
+	require.NoError(b, db.kv.Pebble.Compact(context.Background(), []byte{0}, []byte{255, 255, 255, 255, 255}, true))
+	g.disk = db.kv.Pebble.Metrics().DiskSpaceUsage()
 	require.NoError(b, db.Close())
 	growStores[dir] = g
 	return g
@@ -213,8 +213,8 @@ func churned(b *testing.B) *grown {
 		require.NoError(b, db.maintain(context.Background(), 0))
 		g.maintenance += cpuTime(b) - began
 	}
-	require.NoError(b, db.kv.pebble.Flush())
-	g.disk = db.kv.pebble.Metrics().DiskSpaceUsage()
+	require.NoError(b, db.kv.Pebble.Flush())
+	g.disk = db.kv.Pebble.Metrics().DiskSpaceUsage()
 	require.NoError(b, db.Close())
 	growStores[dir] = g
 	return g

@@ -162,7 +162,7 @@ func fleet(b *testing.B) *DB {
 		add(n, midnight.Add(24*time.Hour+time.Duration(n)*10*time.Second))
 	}
 	require.NoError(b, db.maintain(context.Background(), 0))
-	require.NoError(b, db.kv.pebble.Flush())
+	require.NoError(b, db.kv.Pebble.Flush())
 	return db
 }
 

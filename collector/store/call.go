@@ -14,7 +14,7 @@ func (db *DB) call(name string, fn func() error) (err error) {
 		return err
 	}
 	defer db.users.Done()
-	defer db.kv.recovered(&err)
+	defer db.kv.Recover(&err)
 	if name != "" {
 		defer func(began time.Time) {
 			db.metrics.QuerySeconds.WithLabelValues(name).Observe(time.Since(began).Seconds())
@@ -26,7 +26,7 @@ func (db *DB) call(name string, fn func() error) (err error) {
 // write is call for what writes. It fails with ErrUnavailable while no profiles are
 // taken, and returns when the store fails, though the disk never answers.
 func (db *DB) write(fn func() error) error {
-	return db.kv.await(func() error {
+	return db.kv.Await(func() error {
 		return db.call("", func() error {
 			if err := db.Writable(); err != nil {
 				return err
@@ -49,15 +49,15 @@ func (db *DB) use() error {
 
 // Failed is closed when the store cannot be written any more and only a restart
 // helps. Err says why.
-func (db *DB) Failed() <-chan struct{} { return db.kv.failure.Failed }
+func (db *DB) Failed() <-chan struct{} { return db.kv.Failure.Failed }
 
 // Err returns what made the store fail, nil if it did not.
-func (db *DB) Err() error { return db.kv.failure.Err() }
+func (db *DB) Err() error { return db.kv.Failure.Err() }
 
 // Writable returns an error that wraps ErrUnavailable, and says why, if no
 // profiles are taken at present.
-func (db *DB) Writable() error { return db.kv.writable() }
+func (db *DB) Writable() error { return db.kv.Writable() }
 
 // Damage lists the corrupt files that were found since the store was opened, oldest
 // first.
-func (db *DB) Damage() []corruption.Damage { return db.kv.damage.list() }
+func (db *DB) Damage() []corruption.Damage { return db.kv.Damage.List() }

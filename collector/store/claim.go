@@ -103,7 +103,7 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
 func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
-	found, err := db.kv.has(layout.IDKey(e.id, s.ID, p.id))
+	found, err := db.kv.Has(layout.IDKey(e.id, s.ID, p.id))
 	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
 		return found, err
 	}
@@ -116,7 +116,7 @@ func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
 	if before == nil || err != nil {
 		return false, err
 	}
-	return db.kv.has(layout.IDKey(e.id-1, before.ID, p.id))
+	return db.kv.Has(layout.IDKey(e.id-1, before.ID, p.id))
 }
 
 // lookFor returns the stream of a definition, nil if there is none.

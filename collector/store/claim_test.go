@@ -173,7 +173,7 @@ func TestDuplicatesInAnOldStore(t *testing.T) {
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	epoch := layout.EpochOf(ms(midnight) + 1)
 	ids := prefixRange(layout.KindKey(epoch, layout.KindID))
-	require.NoError(t, db.kv.pebble.DeleteRange(ids.Start, ids.End, nil))
+	require.NoError(t, db.kv.Pebble.DeleteRange(ids.Start, ids.End, nil))
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	require.EqualValues(t, 1, storedProfiles(t, db))
 }

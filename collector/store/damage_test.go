@@ -72,10 +72,10 @@ func makeDamageStore(t *testing.T, dir string) {
 		switch n {
 		case 300, 600:
 			require.NoError(t, db.maintain(ctx, 0))
-			require.NoError(t, db.kv.pebble.Flush())
-			require.NoError(t, db.kv.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
+			require.NoError(t, db.kv.Pebble.Flush())
+			require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
 		case 750, 800, 830:
-			require.NoError(t, db.kv.pebble.Flush())
+			require.NoError(t, db.kv.Pebble.Flush())
 		case 700:
 			db.options.RetentionRaw = 70*time.Hour - damageDropped
 			require.NoError(t, db.maintain(ctx, 0))
@@ -83,7 +83,7 @@ func makeDamageStore(t *testing.T, dir string) {
 	}
 	aggregates := 0
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.kv.each(layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
+		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
 			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsAggregate() {
 				aggregates++
 			}
@@ -385,7 +385,7 @@ func TestDamageUnderLoad(t *testing.T) {
 					if err = db.maintain(ctx, 0); errors.Is(err, storeerr.ErrCorrupt) {
 						err = nil // of some windows the rows cannot be read
 					}
-					if err := db.kv.pebble.Flush(); err != nil {
+					if err := db.kv.Pebble.Flush(); err != nil {
 						t.Error(err)
 					}
 				case 3:
@@ -429,7 +429,7 @@ func TestDamageUnderLoad(t *testing.T) {
 	require.Empty(t, v.Damage)
 	db = open(t, to, damageOptions)
 	require.Equal(t, 10, fresh(), "what came after the damage stays")
-	require.NoError(t, db.kv.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing corrupt is left")
+	require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing corrupt is left")
 }
 
 // rebuilt makes all days of a store whole, and opens it again.
@@ -464,7 +464,7 @@ func TestAppendsWhereTheDayIsUnreadable(t *testing.T) {
 		for n := range 10 {
 			require.NoError(t, db.Append(ctx, []profile.Profile{own(run*10 + n)}))
 		}
-		require.NoError(t, db.kv.pebble.Flush())
+		require.NoError(t, db.kv.Pebble.Flush())
 		if run > 0 {
 			require.NotEmpty(t, db.Damage())
 		}
@@ -504,9 +504,9 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelindex.LabelServiceName, "a")
 	}
 	db := open(t, dir)
-	require.NoError(t, db.kv.pebble.Flush()) // the store's own keys, which follow those of all days
+	require.NoError(t, db.kv.Pebble.Flush()) // the store's own keys, which follow those of all days
 	require.NoError(t, db.Append(ctx, []profile.Profile{day(0)}))
-	require.NoError(t, db.kv.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	require.NoError(t, db.Close())
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	require.NoError(t, err)
@@ -516,7 +516,7 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 	db = open(t, dir)
 	for n := range 30 { // Pebble stops writes at 12 tables that are to be compacted
 		require.NoError(t, db.Append(ctx, []profile.Profile{day(n + 1)}))
-		require.NoError(t, db.kv.pebble.Flush())
+		require.NoError(t, db.kv.Pebble.Flush())
 	}
 	require.Len(t, db.Damage(), 1)
 	require.Equal(t, filepath.Base(tables[0]), db.Damage()[0].File)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
@@ -58,7 +59,7 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 	full := errors.New("full")
 	lower := layout.DirtyKey(epoch, from, 0)
-	err = db.kv.eachBetween(lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
+	err = db.kv.EachBetween(lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
 		if len(key) == len(lower) && key[9] == wholeDay {
 			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
 		}
@@ -70,7 +71,7 @@ func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 	if errors.Is(err, full) {
 		err = nil
 	}
-	return ids, withoutGaps(err)
+	return ids, kv.WithoutGaps(err)
 }
 
 // dueDay is the task of merging a stream's day, if it can be done.
@@ -82,7 +83,7 @@ func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok 
 		return t, false, err
 	}
 	if s == nil { // nobody can ask for it
-		err := db.kv.delete(layout.DirtyKey(e.id, id, wholeDay), pebble.NoSync)
+		err := db.kv.Delete(layout.DirtyKey(e.id, id, wholeDay), pebble.NoSync)
 		return t, false, err
 	}
 	e.mu.Lock()

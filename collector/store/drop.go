@@ -51,10 +51,10 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 	db.mu.Lock()
 	delete(db.epochs, id)
 	db.mu.Unlock()
-	b := db.kv.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	r := epochRange(id)
-	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), db.kv.commit(b, pebble.NoSync)); err != nil {
+	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), db.kv.Commit(b, pebble.NoSync)); err != nil {
 		db.mu.Lock()
 		db.epochs[id] = true
 		db.mu.Unlock()
@@ -128,7 +128,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	if err := db.mergeAhead(ctx, e, to, now); err != nil {
 		return err
 	}
-	b := db.kv.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	var whole []pebble.KeyRange
 	for level := range to {
@@ -151,7 +151,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	// In this order: a snapshot that has not all rows has a horizon that says so.
 	// What they say is merged, so it does no harm if the horizon is first.
 	db.setHorizon(id, to.times(id))
-	if err := db.kv.commit(b, pebble.NoSync); err != nil {
+	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
 		db.setHorizon(id, from.times(id))
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}

@@ -86,7 +86,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db, total := edgesStore(t)
 			var keys [][]byte
-			require.NoError(t, db.kv.each(layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindRow), func(key, _ []byte) error {
+			require.NoError(t, db.kv.Each(layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindRow), func(key, _ []byte) error {
 				if c.damage(t, key) {
 					keys = append(keys, append([]byte(nil), key...))
 				}
@@ -94,7 +94,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 			}))
 			require.NotEmpty(t, keys)
 			for _, key := range keys {
-				require.NoError(t, db.kv.pebble.Set(key, []byte{0xff}, pebble.Sync))
+				require.NoError(t, db.kv.Pebble.Set(key, []byte{0xff}, pebble.Sync))
 			}
 			for lo := range 30 {
 				for hi := lo + 1; hi <= 60; hi++ {
@@ -119,7 +119,7 @@ func TestEndsOfRangesWithLostRows(t *testing.T) {
 	const lost = 29 // of the first slot's 30
 	epoch := layout.EpochOf(ms(midnight) + 1)
 	var keys [][]byte
-	require.NoError(t, db.kv.each(layout.KindKey(epoch, layout.KindRow), func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(layout.KindKey(epoch, layout.KindRow), func(key, _ []byte) error {
 		at, _ := layout.WindowTime(key)
 		if key[5] == layout.LevelFine && layout.KeyStream(key) == 0 && at == ms(midnight.Add(lost*10*time.Second)) {
 			keys = append(keys, append([]byte(nil), key...))
@@ -127,8 +127,8 @@ func TestEndsOfRangesWithLostRows(t *testing.T) {
 		return nil
 	}))
 	require.Len(t, keys, 1)
-	require.NoError(t, db.kv.pebble.Delete(keys[0], pebble.Sync))
-	db = rebuilt(t, db, func() *DB { return open(t, db.kv.dir, func(o *Options) { o.fs = db.options.fs }) })
+	require.NoError(t, db.kv.Pebble.Delete(keys[0], pebble.Sync))
+	db = rebuilt(t, db, func() *DB { return open(t, db.kv.Dir, func(o *Options) { o.fs = db.options.fs }) })
 	for lo := range 30 {
 		for hi := lo + 1; hi <= 60; hi++ {
 			if lo == 0 && hi >= 30 {

@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -111,7 +112,7 @@ func (e *epoch) endWrite() {
 
 // findEpochs lists the epochs on disk, by one seek for each.
 func (db *DB) findEpochs() (err error) {
-	it, err := db.kv.newGapIterator(db.kv.pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
+	it, err := db.kv.NewIterator(db.kv.Pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
 	if err != nil {
 		return err
 	}
@@ -139,14 +140,14 @@ func (db *DB) pinDirty() error {
 	for _, id := range db.epochsBetween(0, 1<<62) {
 		for _, kind := range []byte{layout.KindDirty, layout.KindPending} {
 			found := errors.New("found")
-			err := db.kv.each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
+			err := db.kv.Each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
 			if errors.Is(err, found) {
 				var u budget.Ref[*epoch]
 				if u, err = db.epoch(id); err == nil {
 					u.Release()
 				}
 			}
-			if withoutGaps(err) != nil {
+			if kv.WithoutGaps(err) != nil {
 				return err
 			}
 		}
@@ -216,13 +217,13 @@ func (db *DB) loadEpoch(id uint32) (*epoch, error) {
 		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
 		refused: gone.times(id)[layout.LevelFine],
 	}
-	read := func(kind byte, value func(key, value []byte) error) (gaps *gapError, err error) {
-		err = db.kv.each(layout.KindKey(id, kind), value)
+	read := func(kind byte, value func(key, value []byte) error) (gaps *kv.GapError, err error) {
+		err = db.kv.Each(layout.KindKey(id, kind), value)
 		errors.As(err, &gaps)
-		return gaps, withoutGaps(err)
+		return gaps, kv.WithoutGaps(err)
 	}
 	partitions, err1 := read(layout.KindPartition, func(key, value []byte) error { return e.readPartition(db, key, value) })
-	if partitions != nil && partitions.open {
+	if partitions != nil && partitions.Open {
 		var err error
 		e.partitions, err = db.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return layout.PartitionKey(id, n) })
 		err1 = errors.Join(err1, err)
@@ -255,7 +256,7 @@ const (
 // read, Get finds what was written since the table there became corrupt.
 func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) {
 	for ; n < most; n++ {
-		if found, err := db.kv.has(key(n)); !found || err != nil {
+		if found, err := db.kv.Has(key(n)); !found || err != nil {
 			return n, err
 		}
 	}
@@ -291,7 +292,7 @@ func (e *epoch) noteAll(db *DB, unread corruption.Gap) error {
 // and does not grow.
 func (e *epoch) readPartition(db *DB, key, value []byte) error {
 	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) >= maxPartitions {
-		db.kv.corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
+		db.kv.Corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	n := binary.BigEndian.Uint32(key[5:])
@@ -312,7 +313,7 @@ const (
 // numbers may be missing.
 func (e *epoch) countStreams(db *DB) (err error) {
 	prefix := layout.KindKey(e.id, layout.KindStream)
-	it, err := db.kv.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
+	it, err := db.kv.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
 	if err != nil {
 		return err
 	}
@@ -326,7 +327,7 @@ func (e *epoch) countStreams(db *DB) (err error) {
 			e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
 			break
 		}
-		db.kv.corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
+		db.kv.Corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
 	}
 	return it.Error()
 }
@@ -334,23 +335,23 @@ func (e *epoch) countStreams(db *DB) (err error) {
 // countReadable is countStreams where some streams cannot be read.
 func (e *epoch) countReadable(db *DB) error {
 	e.next = 0
-	err := db.kv.eachBetween(layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
+	err := db.kv.EachBetween(layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
 		if len(key) == 9 {
 			e.next = binary.BigEndian.Uint32(key[5:]) + 1
 		}
 		return nil
 	})
-	var gaps *gapError
-	if errors.As(err, &gaps) && gaps.open {
+	var gaps *kv.GapError
+	if errors.As(err, &gaps) && gaps.Open {
 		e.next, err = db.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return layout.StreamKey(e.id, n) })
 	}
-	return withoutGaps(err)
+	return kv.WithoutGaps(err)
 }
 
 // readPending reads slots of a stream that are in no table yet.
 func (e *epoch) readPending(db *DB, key, value []byte) error {
 	if len(key) != 10 || key[5] >= layout.HoursPerEpoch {
-		db.kv.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
+		db.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	s, err := e.revive(db, binary.BigEndian.Uint32(key[6:]))
@@ -367,7 +368,7 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 // enough to know that there are some.
 func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
 	if len(key) != 10 || key[9] > wholeDay {
-		db.kv.corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
+		db.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	if key[9] < gone[layout.LevelFine] || key[9] == wholeDay && gone[layout.LevelHour] > 0 {
@@ -391,7 +392,7 @@ func (db *DB) readSlots(key, value []byte) uint16 {
 	r := bitpack.Decoder{Data: value}
 	slots := r.Below(labelindex.AllSlots+1, "slots")
 	if err := r.End(); err != nil {
-		db.kv.corrupt(fmt.Errorf("read slots %x: %w", key, err))
+		db.kv.Corrupt(fmt.Errorf("read slots %x: %w", key, err))
 		return labelindex.AllSlots
 	}
 	return uint16(slots)

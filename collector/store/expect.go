@@ -26,7 +26,7 @@ func (q *queries) partSize(epoch, id uint32) (size symdb.Size) {
 		return symdb.SizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)
-	it, err := q.kv.pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	it, err := q.kv.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return size
 	}

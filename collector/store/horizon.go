@@ -63,7 +63,7 @@ func readHorizon(value []byte) (h horizonHours, err error) {
 // would have dropped; of a day that retention by size may have touched, the single
 // profiles too, so that no profile is merged into a window without the others.
 func (db *DB) findHorizon(epoch uint32) error {
-	value, closer, err := db.kv.get(layout.HorizonKey(epoch))
+	value, closer, err := db.kv.Get(layout.HorizonKey(epoch))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (db *DB) findHorizon(epoch uint32) error {
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.kv.corrupt(fmt.Errorf("read horizon %x: %w", layout.HorizonKey(epoch), err))
+		db.kv.Corrupt(fmt.Errorf("read horizon %x: %w", layout.HorizonKey(epoch), err))
 		now := db.options.Now()
 		if h = db.options.outlived(epoch, now); db.old(epoch, now) {
 			h[layout.LevelFine] = layout.HoursPerEpoch
@@ -146,5 +146,5 @@ type snapshot struct {
 func (db *DB) snapshot() *snapshot {
 	db.horizonMu.RLock()
 	defer db.horizonMu.RUnlock()
-	return &snapshot{db.kv.pebble.NewSnapshot(), db.horizons}
+	return &snapshot{db.kv.Pebble.NewSnapshot(), db.horizons}
 }

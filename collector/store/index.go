@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -91,7 +92,7 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) e
 	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
-	db.kv.corrupt(err)
+	db.kv.Corrupt(err)
 	t, err := db.fullTable(e.id)
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
-	value, closer, err := db.kv.get(layout.TableKey(epoch, hour, ""))
+	value, closer, err := db.kv.Get(layout.TableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
@@ -132,12 +133,12 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.kv.corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
+		db.kv.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
 		return db.fullTable(epoch)
 	}
 	t.Read = func(name string) (*labelindex.LabelColumn, error) {
 		key := layout.TableKey(epoch, hour, name)
-		value, closer, err := db.kv.get(key)
+		value, closer, err := db.kv.Get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
 		}
@@ -156,13 +157,13 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 // fullTable makes a table of all streams of an epoch, in all slots.
 func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
 	t := labelindex.NewBuilder()
-	err := db.kv.each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
+	err := db.kv.Each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
 		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsAggregate() {
 			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
 		}
 		return nil
 	})
-	return &t.HourIndex, withoutGaps(err)
+	return &t.HourIndex, kv.WithoutGaps(err)
 }
 
 // note adds a slot of a stream to the table in memory.
@@ -215,7 +216,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if len(old.Streams) > 0 {
 		t = labelindex.NewBuilder()
 		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
-			db.kv.corrupt(err)
+			db.kv.Corrupt(err)
 			if old, err = db.fullTable(e.id); err != nil {
 				return err
 			}
@@ -229,7 +230,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 			return err
 		}
 	}
-	b := db.kv.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	prefix, pending := layout.TableKey(e.id, hour, ""), layout.PendingPrefix(e.id, hour)
 	if err := errors.Join(b.DeleteRange(prefix, layout.After(prefix), nil), b.DeleteRange(pending, layout.After(pending), nil)); err != nil {
@@ -249,7 +250,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if dropped {
 		return nil
 	}
-	if err := db.kv.commit(b, pebble.NoSync); err != nil {
+	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()

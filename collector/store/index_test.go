@@ -138,7 +138,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	}
 	tables := func() (n int) {
 		for _, id := range db.epochsBetween(0, 1<<62) {
-			require.NoError(t, db.kv.each(layout.KindKey(id, layout.KindLabels), func(_, _ []byte) error { n++; return nil }))
+			require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindLabels), func(_, _ []byte) error { n++; return nil }))
 		}
 		return n
 	}
@@ -156,7 +156,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	compare()
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.kv.each(layout.KindKey(id, layout.KindPending), func(key, _ []byte) error {
+		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindPending), func(key, _ []byte) error {
 			return fmt.Errorf("%x is still pending", key)
 		}))
 	}
@@ -233,7 +233,7 @@ func TestDamagedTableIsWrittenAgain(t *testing.T) {
 		add("a")
 		require.NoError(t, db.maintain(ctx, 0))
 		id := layout.EpochOf(ms(midnight) + 1)
-		require.NoError(t, db.kv.pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
+		require.NoError(t, db.kv.Pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
 		db.cache.Forget(tableID(id, 0))
 		add("b")
 		require.NoError(t, db.maintain(ctx, 0))

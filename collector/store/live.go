@@ -24,7 +24,7 @@ func (e *epoch) revive(db *DB, id uint32) (*labelindex.Stream, error) {
 	}
 	s, err := e.readStream(db, id)
 	if errors.Is(err, storeerr.ErrCorrupt) {
-		db.kv.corrupt(err)
+		db.kv.Corrupt(err)
 		return nil, nil
 	}
 	if err != nil {
@@ -48,7 +48,7 @@ func (e *epoch) addLive(s *labelindex.Stream) {
 // readStream reads a stream. An empty value marks a number that is not to be used.
 func (e *epoch) readStream(db *DB, id uint32) (*labelindex.Stream, error) {
 	key := layout.StreamKey(e.id, id)
-	value, closer, err := db.kv.get(key)
+	value, closer, err := db.kv.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("read stream %x: %w: missing", key, storeerr.ErrCorrupt)
 	}
@@ -104,7 +104,7 @@ func (e *epoch) stream(db *DB, def *labelindex.Definition) (*labelindex.Stream, 
 			return nil, fmt.Errorf("%w: %d services in a day", storeerr.ErrLimit, maxPartitions)
 		}
 		partition = next
-		err := db.kv.set(layout.PartitionKey(e.id, partition), []byte(service), pebble.NoSync)
+		err := db.kv.Set(layout.PartitionKey(e.id, partition), []byte(service), pebble.NoSync)
 		if err != nil {
 			return nil, fmt.Errorf("write partition: %w", err)
 		}
@@ -138,11 +138,11 @@ func (e *epoch) lookUp(db *DB, def *labelindex.Definition, partition uint32) (*l
 	if e.next >= maxStreams {
 		return nil, fmt.Errorf("%w: %d series and sums over them in a day", storeerr.ErrLimit, maxStreams)
 	}
-	b := db.kv.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	b.Set(layout.StreamKey(e.id, e.next), labelindex.AppendStream(nil, partition, def), nil)
 	b.Set(layout.FindKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
-	if err := db.kv.commit(b, pebble.NoSync); err != nil {
+	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
 	s = &labelindex.Stream{ID: e.next, Partition: partition, Def: def.Own()}
@@ -217,7 +217,7 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *labelindex.Stream
 // findStreams lists the streams of an epoch whose definition has a hash.
 func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	key := layout.FindKey(epoch, hash)
-	value, closer, err := db.kv.get(key)
+	value, closer, err := db.kv.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, nil // a second stream of the same definition serves as well
 	}
@@ -229,7 +229,7 @@ func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 		ids = append(ids, r.Below(budget.EpochItself, "stream"))
 	}
 	if err := r.End(); err != nil { // a stream of the same definition will do
-		db.kv.corrupt(fmt.Errorf("read streams %x: %w", key, err))
+		db.kv.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
 		ids = nil
 	}
 	return ids, closer.Close()

@@ -55,7 +55,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.FailedDays))
 	for i, id := range ids {
 		days := 0
-		require.NoError(t, db.kv.each(layout.LevelPrefix(id, layout.KindRow, layout.LevelDay), func(_, _ []byte) error {
+		require.NoError(t, db.kv.Each(layout.LevelPrefix(id, layout.KindRow, layout.LevelDay), func(_, _ []byte) error {
 			days++
 			return nil
 		}))
@@ -71,7 +71,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 
 	// By size, what is next goes in the place of a day that cannot be dropped.
 	db, ids = daysWithBroken(t, 4, 0, func(o *Options) { o.MaxBytes = 1 })
-	require.NoError(t, db.kv.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[0]))
 	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochsBetween(0, 1<<62))

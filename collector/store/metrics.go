@@ -94,7 +94,7 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 	put(prometheus.CounterValue, "cache_hits_total", float64(c.Hits.Load()))
 	put(prometheus.CounterValue, "cache_misses_total", float64(c.Misses.Load()))
 	put(prometheus.CounterValue, "cache_evictions_total", float64(c.Evictions.Load()))
-	p := m.db.kv.pebble.Metrics()
+	p := m.db.kv.Pebble.Metrics()
 	put(prometheus.GaugeValue, "pebble_block_cache_bytes", float64(p.BlockCache.Size))
 	put(prometheus.GaugeValue, "pebble_memtable_bytes", float64(p.MemTable.Size))
 	put(prometheus.GaugeValue, "pebble_wal_bytes", float64(p.WAL.Size))

@@ -437,7 +437,7 @@ func TestDamagedHorizon(t *testing.T) {
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
 	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "size", db.options.Now()))
-	require.NoError(t, db.kv.pebble.Set(layout.HorizonKey(epoch), []byte{24, 0xff}, nil))
+	require.NoError(t, db.kv.Pebble.Set(layout.HorizonKey(epoch), []byte{24, 0xff}, nil))
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), storeerr.ErrInvalid)
@@ -459,7 +459,7 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	epoch := layout.EpochOf(ms(at))
 	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "age", db.options.Now()))
 	for _, hour := range []uint8{10, wholeDay} {
-		require.NoError(t, db.kv.pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
+		require.NoError(t, db.kv.Pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
 	}
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)

@@ -277,12 +277,12 @@ func TestProfilesAreCounted(t *testing.T) {
 	require.NoError(t, err)
 	prefix := layout.LevelPrefix(layout.EpochOf(ms(midnight)+1), layout.KindRow, layout.LevelFine)
 	var bad []byte
-	require.NoError(t, db.kv.each(prefix, func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(prefix, func(key, _ []byte) error {
 		bad = slices.Clone(key)
 		return nil
 	}))
 	r := rowcodec.Row{Profiles: 1, Duration: 1, Totals: []int64{1, bitpack.Overflowed}, Nodes: []uint32{1}, Values: [][]int64{{1}, {0}}}
-	require.NoError(t, db.kv.pebble.Set(bad, r.Append(nil), nil))
+	require.NoError(t, db.kv.Pebble.Set(bad, r.Append(nil), nil))
 	corrupt := 0.0
 	check := func() {
 		t.Helper()
@@ -323,13 +323,13 @@ func TestProfilesAreCounted(t *testing.T) {
 		require.EqualValues(t, 20+1e7, tree.Total())
 	}
 	edge()
-	require.NoError(t, db.kv.each(prefix, func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(prefix, func(key, _ []byte) error {
 		if at, _ := layout.WindowTime(key); at == ms(slot.Add(40*time.Second)) {
 			bad = slices.Clone(key)
 		}
 		return nil
 	}))
-	require.NoError(t, db.kv.pebble.Set(bad, r.Append(nil), nil))
+	require.NoError(t, db.kv.Pebble.Set(bad, r.Append(nil), nil))
 	edge()
 }
 

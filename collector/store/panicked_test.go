@@ -70,7 +70,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 			return db.queries.run(ctx, nil, jobs[:1], func(*job, *jobReader) error { return boom() })
 		},
 		"several jobs": func() error { return db.queries.run(ctx, nil, jobs, func(*job, *jobReader) error { return boom() }) },
-		"a write":      func() error { return db.kv.await(boom) },
+		"a write":      func() error { return db.kv.Await(boom) },
 		"in order": func() error {
 			var o pprofenc.InOrder
 			o.Reset()

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -44,7 +45,7 @@ func (p *partition) view() symdb.View {
 // partition returns a partition, read from disk if it is not in the cache.
 func (db *DB) partition(epoch, id uint32) (budget.Ref[*partition], error) {
 	return budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
-		return db.loadPartition(db.kv.pebble, epoch, id)
+		return db.loadPartition(db.kv.Pebble, epoch, id)
 	})
 }
 
@@ -96,19 +97,19 @@ func newPartition(epoch, id uint32) *partition {
 func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
 	p := newPartition(epoch, id)
 	prefix := layout.SegmentPrefix(epoch, id)
-	err := db.kv.eachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
+	err := db.kv.EachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {
 			p.damage = errClosed
 		}
 		if p.damage == nil {
 			if err := p.dict.ReadSegment(value); err != nil {
 				p.damage = fmt.Errorf("read segment %x: %w", key, err)
-				db.kv.corrupt(p.damage)
+				db.kv.Corrupt(p.damage)
 			}
 		}
 		return nil
 	})
-	if withoutGaps(err) != nil {
+	if kv.WithoutGaps(err) != nil {
 		return nil, fmt.Errorf("read partition %d of epoch %d: %w", id, epoch, err)
 	}
 	if p.damage == nil {
@@ -140,7 +141,7 @@ func (db *DB) extend(p *partition, fn func(*symdb.Dictionary)) error {
 	if segment == nil {
 		return nil
 	}
-	err := db.kv.set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
+	err := db.kv.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}

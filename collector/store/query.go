@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -24,7 +25,7 @@ import (
 // queries answer what is asked about profiles. They are safe for concurrent use.
 type queries struct {
 	days        *DB
-	kv          *kvDB
+	kv          *kv.DB
 	cache       *budget.Cache
 	memory      *budget.Memory
 	now         func() time.Time
@@ -138,7 +139,7 @@ func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, f
 }
 
 func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *snapshot, j *job, fn func(*job, *jobReader) error) (err error) {
-	defer q.kv.recovered(&err)
+	defer q.kv.Recover(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -160,7 +160,7 @@ func (r *rebuild) end(e *epochCheck) {
 // recoverStreams writes the streams of an epoch that are missing, and that a table of the
 // index has.
 func (db *DB) recoverStreams(id uint32) error {
-	b := db.kv.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	for hour := range uint8(layout.HoursPerEpoch) {
 		t, err := db.loadTable(id, hour)
@@ -168,7 +168,7 @@ func (db *DB) recoverStreams(id uint32) error {
 			return err
 		}
 		for row, n := range t.Streams {
-			known, err := db.kv.has(layout.StreamKey(id, n))
+			known, err := db.kv.Has(layout.StreamKey(id, n))
 			if err != nil {
 				return err
 			}
@@ -185,5 +185,5 @@ func (db *DB) recoverStreams(id uint32) error {
 			b.Set(layout.StreamKey(id, n), labelindex.AppendStream(nil, t.Partitions[row], &def), nil)
 		}
 	}
-	return db.kv.commit(b, pebble.Sync)
+	return db.kv.Commit(b, pebble.Sync)
 }

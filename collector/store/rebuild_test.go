@@ -32,12 +32,12 @@ func TestRebuild(t *testing.T) {
 		return func(t *testing.T, db *DB) {
 			lost := 0
 			for _, day := range days {
-				require.NoError(t, db.kv.each(layout.KindKey(day, kind), func(key, value []byte) error {
+				require.NoError(t, db.kv.Each(layout.KindKey(day, kind), func(key, value []byte) error {
 					if which != nil && !which(day, key, value) {
 						return nil
 					}
 					lost++
-					return db.kv.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+					return db.kv.Pebble.Delete(bytes.Clone(key), pebble.NoSync)
 				}))
 			}
 			require.Positive(t, lost)
@@ -70,11 +70,11 @@ func TestRebuild(t *testing.T) {
 		"a deletion of points": func(t *testing.T, db *DB) {
 			end := layout.EpochStart(days[1]) + 10*layout.HourMs
 			stale := rowcodec.AppendPoints(nil, end-layout.HourMs, nil, [][]int64{{}, {}}, nil)
-			require.NoError(t, db.kv.pebble.Set(layout.WindowKey(days[1], layout.KindPoints, layout.LevelHour, 0, end), stale, nil))
+			require.NoError(t, db.kv.Pebble.Set(layout.WindowKey(days[1], layout.KindPoints, layout.LevelHour, 0, end), stale, nil))
 		},
 		"a deletion": func(t *testing.T, db *DB) {
 			stale := rowcodec.Row{Profiles: 0, Totals: []int64{0, 0}}
-			require.NoError(t, db.kv.pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.Append(nil), nil))
+			require.NoError(t, db.kv.Pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.Append(nil), nil))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,13 +125,13 @@ func TestServiceWithoutName(t *testing.T) {
 	makeDamageStore(t, dir)
 	day := layout.EpochOf(ms(midnight.Add(71 * time.Hour)))
 	db := open(t, dir, damageOptions)
-	value, closer, err := db.kv.pebble.Get(layout.PartitionKey(day, 1))
+	value, closer, err := db.kv.Pebble.Get(layout.PartitionKey(day, 1))
 	require.NoError(t, err)
 	name := bytes.Clone(value)
 	require.NoError(t, closer.Close())
-	require.NoError(t, db.kv.pebble.Delete(layout.PartitionKey(day, 1), pebble.Sync))
+	require.NoError(t, db.kv.Pebble.Delete(layout.PartitionKey(day, 1), pebble.Sync))
 	long := append(layout.StreamKey(day, maxStreams-1), 0) // which is the key of none
-	require.NoError(t, db.kv.pebble.Set(long, nil, pebble.Sync))
+	require.NoError(t, db.kv.Pebble.Set(long, nil, pebble.Sync))
 	require.NoError(t, db.Close())
 	db = open(t, dir, damageOptions)
 	require.Len(t, found(t, db), damageProfiles)
@@ -171,10 +171,10 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	require.NoError(t, err)
 	for level, kinds := range map[int][]byte{layout.LevelFine: {layout.KindRow}, layout.LevelHour: {layout.KindRow, layout.KindPoints}, layout.LevelDay: {layout.KindRow}} {
 		for _, kind := range kinds {
-			require.NoError(t, db.kv.each(layout.LevelPrefix(day, kind, level), func(key, _ []byte) error {
+			require.NoError(t, db.kv.Each(layout.LevelPrefix(day, kind, level), func(key, _ []byte) error {
 				// Up to where there are windows of five minutes.
 				if at, _ := layout.WindowTime(key); at > ms(midnight.Add(40*time.Hour)) && (at <= ms(midnight.Add(46*time.Hour)) || level == layout.LevelDay) {
-					return db.kv.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+					return db.kv.Pebble.Delete(bytes.Clone(key), pebble.NoSync)
 				}
 				return nil
 			}))
@@ -202,16 +202,16 @@ func TestRebuildForgetsIDsOfMissingProfiles(t *testing.T) {
 	require.NoError(t, db.Append(ctx, ps))
 	day := layout.EpochOf(ms(midnight) + 1)
 	gone := errors.New("gone")
-	err := db.kv.each(layout.LevelPrefix(day, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
+	err := db.kv.Each(layout.LevelPrefix(day, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
 		if at, _ := layout.WindowTime(key); at == ms(midnight.Add(2*time.Hour)) {
-			return errors.Join(gone, db.kv.pebble.Delete(bytes.Clone(key), pebble.NoSync))
+			return errors.Join(gone, db.kv.Pebble.Delete(bytes.Clone(key), pebble.NoSync))
 		}
 		return nil
 	})
 	require.ErrorIs(t, err, gone)
-	db = rebuilt(t, db, func() *DB { return open(t, db.kv.dir) })
+	db = rebuilt(t, db, func() *DB { return open(t, db.kv.Dir) })
 	ids := 0
-	require.NoError(t, db.kv.each(layout.KindKey(day, layout.KindID), func(_, value []byte) error {
+	require.NoError(t, db.kv.Each(layout.KindKey(day, layout.KindID), func(_, value []byte) error {
 		at, _ := binary.Uvarint(value)
 		require.EqualValues(t, ms(midnight.Add(time.Hour)), at)
 		ids++

@@ -78,7 +78,7 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 		}
 		files = append(files, e)
 	}
-	out := tableWriter{db: db, path: fs.PathJoin(db.kv.dir, "repaired.sst")}
+	out := tableWriter{db: db, path: fs.PathJoin(db.kv.Dir, "repaired.sst")}
 	err = pebblefiles.Merge(files, func(key, value []byte) error {
 		if string(key) == string(layout.FormatKey()) {
 			return nil // the new store has it
@@ -117,11 +117,11 @@ const repairedTable = 64 << 20 // bytes of a table, before compression
 
 func (t *tableWriter) add(key, value []byte) error {
 	if t.w == nil {
-		f, err := t.db.kv.disk.Create(t.path, vfs.WriteCategoryUnspecified)
+		f, err := t.db.kv.FS.Create(t.path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err
 		}
-		o := t.db.kv.options.MakeWriterOptions(6, t.db.kv.pebble.TableFormat())
+		o := t.db.kv.Options.MakeWriterOptions(6, t.db.kv.Pebble.TableFormat())
 		t.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
 	}
 	if err := t.w.Set(key, value); err != nil {
@@ -142,7 +142,7 @@ func (t *tableWriter) finish() error {
 	if t.w = nil; err != nil {
 		return err
 	}
-	return t.db.kv.guard(func() error { return t.db.kv.pebble.Ingest(context.Background(), []string{t.path}) })
+	return t.db.kv.Guard(func() error { return t.db.kv.Pebble.Ingest(context.Background(), []string{t.path}) })
 }
 
 // rebuildAll makes all epochs of the store whole, and returns what was left out for it.
@@ -157,11 +157,11 @@ func (db *DB) rebuildAll(ctx context.Context) ([]corruption.Damage, error) {
 	}
 	var v Verification
 	for more := true; more; { // what is deleted may be what something else refers to
-		r := &rebuild{db: db, batch: db.kv.pebble.NewBatch()}
-		c := &checker{ctx: ctx, v: &v, fs: db.kv.disk, dir: db.kv.dir, pebble: db.kv.pebble, rebuild: r}
+		r := &rebuild{db: db, batch: db.kv.Pebble.NewBatch()}
+		c := &checker{ctx: ctx, v: &v, fs: db.kv.FS, dir: db.kv.Dir, pebble: db.kv.Pebble, rebuild: r}
 		err := errors.Join(c.values(), r.err)
 		if more = !r.batch.Empty(); err == nil && more {
-			err = db.kv.commit(r.batch, pebble.Sync)
+			err = db.kv.Commit(r.batch, pebble.Sync)
 		}
 		if err = errors.Join(err, r.batch.Close()); err != nil {
 			return v.Damage, err

@@ -79,7 +79,7 @@ func (db *DB) retain(ctx context.Context, now time.Time, failed epochFailed) err
 
 // outlive drops what is too old of an epoch.
 func (db *DB) outlive(ctx context.Context, id uint32, now time.Time) (err error) {
-	defer db.kv.recovered(&err)
+	defer db.kv.Recover(&err)
 	if db.expired(id, now) {
 		return db.dropEpoch(ctx, id, "age")
 	}
@@ -122,7 +122,7 @@ func (db *DB) shrink(ctx context.Context, now time.Time, failed epochFailed) err
 func (db *DB) oldest(ctx context.Context, ids []uint32, stuck map[uint32]bool, now time.Time) (id uint32, drop func() error) {
 	safely := func(fn func() error) func() error {
 		return func() (err error) {
-			defer db.kv.recovered(&err)
+			defer db.kv.Recover(&err)
 			return fn()
 		}
 	}
@@ -167,7 +167,7 @@ func (db *DB) keptBytes(id uint32) (int64, error) {
 }
 
 func (db *DB) usage(r pebble.KeyRange) (int64, error) {
-	n, err := db.kv.pebble.EstimateDiskUsage(r.Start, r.End)
+	n, err := db.kv.Pebble.EstimateDiskUsage(r.Start, r.End)
 	return int64(n), err
 }
 
@@ -184,27 +184,27 @@ type droppedRange struct {
 // were dropped as a whole by itself.
 func (db *DB) reclaim(ctx context.Context) error {
 	for len(db.dropped) > 0 {
-		if db.kv.disk.Bad.Any() {
+		if db.kv.FS.Bad.Any() {
 			db.dropped = nil
 			return nil
 		}
 		r := db.dropped[0]
-		if s := db.kv.pebble.Metrics().Snapshots; s.Count > 0 && s.EarliestSeqNum <= r.at {
+		if s := db.kv.Pebble.Metrics().Snapshots; s.Count > 0 && s.EarliestSeqNum <= r.at {
 			return nil
 		}
-		err := db.kv.guard(func() error {
+		err := db.kv.Guard(func() error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			go func() {
 				select {
-				case <-db.kv.disk.Bad.Found():
+				case <-db.kv.FS.Bad.Found():
 					cancel()
 				case <-ctx.Done():
 				}
 			}()
-			return db.kv.pebble.Compact(ctx, r.Start, r.End, false)
+			return db.kv.Pebble.Compact(ctx, r.Start, r.End, false)
 		})
-		if err != nil && !db.kv.disk.Bad.Any() {
+		if err != nil && !db.kv.FS.Bad.Any() {
 			return fmt.Errorf("compact %x: %w", r.Start, err)
 		}
 		db.dropped = db.dropped[1:]

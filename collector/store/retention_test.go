@@ -77,7 +77,7 @@ func TestRetentionBySize(t *testing.T) {
 		require.NoError(t, db.Append(ctx, ps))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NoError(t, db.kv.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	size := func() int64 { return keptBytes(t, db) }
 	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*layout.DayMs}
 	want, err := db.Tree(ctx, all, nil)
@@ -168,10 +168,10 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 		require.NoError(t, db.Append(ctx, ps))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NoError(t, db.kv.pebble.Flush())
-	require.NoError(t, db.kv.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	require.NoError(t, db.kv.Pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
 	tables := func() (bytes int64) {
-		for _, l := range db.kv.pebble.Metrics().Levels {
+		for _, l := range db.kv.Pebble.Metrics().Levels {
 			bytes += l.TablesSize
 		}
 		return bytes

@@ -105,7 +105,7 @@ type mergeTask struct {
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
 // writes tables of the index. What fails is left for the next time, and the rest done.
 func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
-	defer db.kv.recovered(&err)
+	defer db.kv.Recover(&err)
 	var errs taskErrors
 	contributors := newContributorLists(db, e)
 	for _, t := range e.due(now, quiet) {
@@ -193,7 +193,7 @@ func cmpBool(a, b bool) int {
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
 func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contributors *contributorLists) (err error) {
-	defer db.kv.recovered(&err)
+	defer db.kv.Recover(&err)
 	part, err := db.partition(e.id, t.stream.Partition)
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contribut
 	s := newScanner(ctx, db.kv, from, e.id)
 	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
-	batch := db.kv.pebble.NewBatch()
+	batch := db.kv.Pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
@@ -262,7 +262,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contribut
 	} else {
 		e.mark(batch, t.stream, t.hour, t.rest)
 	}
-	if err := db.kv.commit(batch, pebble.NoSync); err != nil {
+	if err := db.kv.Commit(batch, pebble.NoSync); err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}
 	db.metrics.Windows.Add(float64(windows))

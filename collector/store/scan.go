@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
@@ -12,7 +13,7 @@ import (
 // A scanner reads rows and points of an epoch over time: walk.go has the way through
 // the levels. It is not safe for concurrent use.
 type scanner struct {
-	kv    *kvDB
+	kv    *kv.DB
 	ctx   context.Context
 	from  *snapshot
 	epoch uint32
@@ -24,7 +25,7 @@ type scanner struct {
 	// of leaving them out: of some profiles no window is to be made.
 	complete bool
 
-	iters [iteratorUses][layout.Levels]*gapIterator
+	iters [iteratorUses][layout.Levels]*kv.Iterator
 	key   []byte
 	seen  int   // values
 	bytes int64 // of them
@@ -58,13 +59,13 @@ type window struct {
 // row is left out.
 type visit func(w window) error
 
-func newScanner(ctx context.Context, kv *kvDB, from *snapshot, epoch uint32) *scanner {
+func newScanner(ctx context.Context, kv *kv.DB, from *snapshot, epoch uint32) *scanner {
 	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, gone: from.horizons[epoch]}
 }
 
 func (s *scanner) close() (err error) {
-	s.kv.metrics.ReadRows.Add(float64(s.seen))
-	s.kv.metrics.ReadBytes.Add(float64(s.bytes))
+	s.kv.Metrics.ReadRows.Add(float64(s.seen))
+	s.kv.Metrics.ReadBytes.Add(float64(s.bytes))
 	for _, levels := range s.iters {
 		for _, it := range levels {
 			if it != nil {
@@ -77,7 +78,7 @@ func (s *scanner) close() (err error) {
 
 // rows go through the values of a stream at one level, in order of time.
 type rows struct {
-	*gapIterator
+	*kv.Iterator
 	s      *scanner
 	stream uint32
 	last   int64
@@ -94,14 +95,14 @@ func (s *scanner) rows(use int, kind byte, level int, stream uint32, first, last
 	if it == nil {
 		prefix := layout.LevelPrefix(s.epoch, kind, level)
 		var err error
-		if it, err = s.kv.newGapIterator(s.from, prefix, layout.After(prefix), nil); err != nil {
+		if it, err = s.kv.NewIterator(s.from, prefix, layout.After(prefix), nil); err != nil {
 			return rows{}, err
 		}
 		s.iters[use][level] = it
 	}
-	it.complete = complete
+	it.Complete = complete
 	s.key = layout.AppendWindowKey(s.key[:0], s.epoch, kind, level, stream, first)
-	return rows{gapIterator: it, s: s, stream: stream, last: last}, nil
+	return rows{Iterator: it, s: s, stream: stream, last: last}, nil
 }
 
 // next goes to the next value, and reports whether there is one. The first call comes
@@ -139,4 +140,4 @@ func (r *rows) value() ([]byte, error) {
 }
 
 // corrupt reports that the current value cannot be decoded.
-func (r *rows) corrupt(err error) { r.s.kv.corrupt(fmt.Errorf("read row %x: %w", r.Key(), err)) }
+func (r *rows) corrupt(err error) { r.s.kv.Corrupt(fmt.Errorf("read row %x: %w", r.Key(), err)) }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
@@ -56,7 +57,7 @@ func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 		return err
 	}
 	value := binary.AppendUvarint(nil, uint64(base.ID))
-	if err := db.kv.set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync); err != nil {
+	if err := db.kv.Set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -69,11 +70,11 @@ func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 func (db *DB) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
 	var out map[uint32]uint32
 	prefix := layout.KindKey(epoch, layout.KindSender)
-	err := db.kv.eachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
+	err := db.kv.EachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		base := r.Below(budget.EpochItself, "base")
 		if err := r.End(); err != nil || len(key) != 9 {
-			db.kv.corrupt(err)
+			db.kv.Corrupt(err)
 			return nil
 		}
 		if out == nil {
@@ -82,7 +83,7 @@ func (db *DB) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
 		out[binary.BigEndian.Uint32(key[5:])] = base
 		return nil
 	})
-	return out, withoutGaps(err)
+	return out, kv.WithoutGaps(err)
 }
 
 // longestOf is the longest time that a row of a partition covers, in ms.
@@ -118,7 +119,7 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 		}
 	}
 	value := binary.AppendUvarint(nil, uint64(longest))
-	if err := db.kv.set(layout.LongestKey(e.id, partition), value, pebble.NoSync); err != nil {
+	if err := db.kv.Set(layout.LongestKey(e.id, partition), value, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -132,7 +133,7 @@ func (e *epoch) readLongest(db *DB, key, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	longest := r.Below(layout.SlotMs+1, "time")
 	if err := r.End(); err != nil || len(key) != 9 {
-		db.kv.corrupt(err)
+		db.kv.Corrupt(err)
 		longest = layout.SlotMs // to look back too far does no harm
 	}
 	if len(key) == 9 {

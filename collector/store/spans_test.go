@@ -353,11 +353,11 @@ func TestSpansAndIDs(t *testing.T) {
 			// Spans are there as long as the row, and as few as there are.
 			for _, id := range m.db.epochsBetween(0, 1<<62) {
 				rows := map[string]bool{}
-				require.NoError(t, m.db.kv.each(layout.LevelPrefix(id, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
+				require.NoError(t, m.db.kv.Each(layout.LevelPrefix(id, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
 					rows[string(key[5:])] = true
 					return nil
 				}))
-				require.NoError(t, m.db.kv.each(layout.KindKey(id, layout.KindSpans), func(key, _ []byte) error {
+				require.NoError(t, m.db.kv.Each(layout.KindKey(id, layout.KindSpans), func(key, _ []byte) error {
 					require.True(t, rows[string(key[5:])], "spans %x without a row", key)
 					return nil
 				}))
@@ -372,7 +372,7 @@ func TestProfilesWithoutSpansCostNothing(t *testing.T) {
 	require.NoError(t, db.Append(context.Background(), []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"))}))
 	epoch := layout.EpochOf(ms(midnight.Add(time.Hour)))
 	for _, kind := range []byte{layout.KindSpans, layout.KindID} {
-		require.NoError(t, db.kv.each(layout.KindKey(epoch, kind), func(key, _ []byte) error { return fmt.Errorf("%x is there", key) }))
+		require.NoError(t, db.kv.Each(layout.KindKey(epoch, kind), func(key, _ []byte) error { return fmt.Errorf("%x is there", key) }))
 	}
 }
 
@@ -401,11 +401,11 @@ func TestDamagedSpans(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(b.p)}))
 	}
 	var damaged []byte
-	require.NoError(t, db.kv.each(layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindSpans), func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindSpans), func(key, _ []byte) error {
 		damaged = slices.Clone(key)
 		return nil
 	}))
-	require.NoError(t, db.kv.pebble.Set(damaged, []byte{1, 2, 3}, nil))
+	require.NoError(t, db.kv.Pebble.Set(damaged, []byte{1, 2, 3}, nil))
 	sel := everything()
 	sel.Spans = []rowcodec.SpanID{testSpan(1)}
 	tree, err := db.Tree(ctx, sel, nil)

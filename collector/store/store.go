@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
@@ -151,7 +152,7 @@ type Selection struct {
 type DB struct {
 	options Options
 	log     *slog.Logger
-	kv      *kvDB
+	kv      *kv.DB
 	metrics *collector
 	cache   *budget.Cache
 	queries *queries
@@ -191,14 +192,14 @@ func Open(dir string, o Options) (*DB, error) {
 	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
 	db.maxBytes.Store(o.MaxBytes)
 	var err error
-	db.kv, err = openKV(dir, kvOptions{fs: o.fs, cacheBytes: o.CacheBytes / blockShare, minFree: o.MinFreeBytes, log: o.Logger, metrics: c})
+	db.kv, err = kv.Open(dir, kv.Options{FS: o.fs, CacheBytes: o.CacheBytes / blockShare, MinFree: o.MinFreeBytes, Log: o.Logger, Metrics: c})
 	if err == nil {
 		db.queries = &queries{
 			days: db, kv: db.kv, cache: db.cache, memory: budget.NewMemory(o.QueryBytes, c.QueriesRefused.Inc),
 			now: o.Now, concurrency: o.Concurrency,
 		}
 		if err = db.start(); err != nil {
-			err = errors.Join(err, db.kv.close())
+			err = errors.Join(err, db.kv.Close())
 		}
 	}
 	if err != nil {
@@ -240,12 +241,12 @@ func (db *DB) Close() error {
 	db.mu.Unlock()
 	db.stop()
 	db.metrics.unregister()
-	db.kv.stop()
+	db.kv.Stop()
 	if err := db.Err(); err != nil {
 		return err // calls may hang in Pebble for good
 	}
 	db.users.Wait()
-	if err := db.kv.close(); err != nil {
+	if err := db.kv.Close(); err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil

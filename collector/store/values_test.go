@@ -131,7 +131,7 @@ func FuzzKeys(f *testing.F) {
 		e.end()
 
 		db := open(t, "store", func(o *Options) { o.fs = vfs.NewMem() })
-		b := db.kv.pebble.NewBatch()
+		b := db.kv.Pebble.NewBatch()
 		b.Set(layout.PartitionKey(1, 0), []byte("service"), nil)
 		b.Set(layout.StreamKey(1, 0), labelindex.AppendStream(nil, 0, &labelindex.Definition{Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}}}), nil)
 		b.Set(key, value, nil)
@@ -143,7 +143,7 @@ func FuzzKeys(f *testing.F) {
 		_, err := db.rebuildAll(context.Background())
 		require.NoError(t, err)
 		v = Verification{}
-		require.NoError(t, (&checker{ctx: context.Background(), v: &v, pebble: db.kv.pebble}).values())
+		require.NoError(t, (&checker{ctx: context.Background(), v: &v, pebble: db.kv.Pebble}).values())
 		require.Empty(t, v.Damage, "what was rebuilt is in order")
 		require.NoError(t, db.Close())
 	})
@@ -157,7 +157,7 @@ func FuzzSortedTable(f *testing.F) {
 	for n := range 20 {
 		require.NoError(f, appendCrash(db, n))
 	}
-	require.NoError(f, db.kv.pebble.Flush())
+	require.NoError(f, db.kv.Pebble.Flush())
 	files, err := pebblefiles.List(fs, "store")
 	require.NoError(f, err)
 	whole, err := pebblefiles.ReadFile(fs, "store/"+files.Tables[0])

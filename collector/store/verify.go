@@ -18,6 +18,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
@@ -76,7 +77,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 // readOnlyOptions are those of a database that is read, though tables are missing.
 func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *pebble.Options {
 	log := slog.New(slog.DiscardHandler)
-	po := newPebbleOptions(fs, 16<<20, pebbleLogger{log, guardfs.NewFailure(log)})
+	po := kv.PebbleOptions(fs, 16<<20, kv.Logger{Log: log, Failure: guardfs.NewFailure(log)})
 	po.ReadOnly, po.DisableConsistencyCheck = true, true
 	po.EventListener = &pebble.EventListener{DataCorruption: corruption}
 	return po
@@ -183,7 +184,7 @@ func (c *checker) files(f *pebblefiles.Directory, known map[string]pebblefiles.K
 
 // values reads every value that can be read.
 func (c *checker) values() (err error) {
-	it, err := newIterator(c.pebble, nil, corruption.LastKey, &gaps{}, func(g corruption.Gap, err error) {
+	it, err := kv.NewReadOnlyIterator(c.pebble, nil, corruption.LastKey, &kv.Gaps{}, func(g corruption.Gap, err error) {
 		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
 			c.damage(corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(g.From, g.To))
 		}
@@ -234,8 +235,8 @@ func (c *checker) format() error {
 		return err
 	}
 	defer closer.Close()
-	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 2 {
-		return fmt.Errorf("format version %x, this program reads %d", value, formatVersion)
+	if n, size := binary.Uvarint(value); size <= 0 || n != kv.FormatVersion && n != 2 {
+		return fmt.Errorf("format version %x, this program reads %d", value, kv.FormatVersion)
 	}
 	return nil
 }

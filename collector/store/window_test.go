@@ -23,7 +23,7 @@ import (
 func countRows(t *testing.T, db *DB) (n [layout.Levels]int) {
 	t.Helper()
 	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.kv.each(layout.KindKey(id, layout.KindRow), func(key, _ []byte) error {
+		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindRow), func(key, _ []byte) error {
 			n[key[5]]++
 			return nil
 		}))
@@ -37,9 +37,9 @@ func dropWindows(t *testing.T, db *DB) {
 	t.Helper()
 	for _, id := range db.epochsBetween(0, 1<<62) {
 		rows := layout.KindKey(id, layout.KindRow)
-		require.NoError(t, db.kv.pebble.DeleteRange(append(bytes.Clone(rows), layout.LevelSlot), layout.After(rows), pebble.Sync))
+		require.NoError(t, db.kv.Pebble.DeleteRange(append(bytes.Clone(rows), layout.LevelSlot), layout.After(rows), pebble.Sync))
 		points := layout.KindKey(id, layout.KindPoints)
-		require.NoError(t, db.kv.pebble.DeleteRange(points, layout.After(points), pebble.Sync))
+		require.NoError(t, db.kv.Pebble.DeleteRange(points, layout.After(points), pebble.Sync))
 	}
 }
 
@@ -66,7 +66,7 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 
 func TestWindowsEqualProfiles(t *testing.T) {
 	for name, c := range map[string]struct{ pods, days int }{
-		"streams":  {1, 2},
+		"streams":    {1, 2},
 		"aggregates": {7, 2 * (7 + 1)}, // enough for windows of the service
 	} {
 		t.Run(name, func(t *testing.T) { testWindowsEqualProfiles(t, c.pods, 2*c.days) })
@@ -232,7 +232,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 					require.NoError(t, db.maintain(ctx, 0))
 				}
 				var keys, values [][]byte
-				require.NoError(t, db.kv.each(layout.KindKey(layout.EpochOf(ms(midnight)+1), kind), func(key, value []byte) error {
+				require.NoError(t, db.kv.Each(layout.KindKey(layout.EpochOf(ms(midnight)+1), kind), func(key, value []byte) error {
 					// Numbers of the damaged service are even ones: it came first.
 					// Tables and hashes are of both.
 					id := key[len(layout.KindKey(0, kind)):]
@@ -250,7 +250,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 				require.NotEmpty(t, keys)
 				for i, k := range keys {
 					if i == 0 || r.IntN(2) == 0 {
-						require.NoError(t, db.kv.pebble.Set(k, noise(values[i]), pebble.Sync))
+						require.NoError(t, db.kv.Pebble.Set(k, noise(values[i]), pebble.Sync))
 					}
 				}
 				require.NoError(t, db.Close())

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package store
+package kv
 
 // descriptors is how many files the process may have open: there is no limit to
 // ask for.

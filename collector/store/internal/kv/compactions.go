@@ -1,4 +1,5 @@
-package store
+// Package kv is the database of keys and values under the store: Pebble.
+package kv
 
 import (
 	"errors"
@@ -119,13 +120,13 @@ func (c *compactions) Done() {
 }
 
 // backgroundError handles what Pebble will try again.
-func (db *kvDB) backgroundError(err error) {
+func (db *DB) backgroundError(err error) {
 	if corruption.Unreadable(err) {
 		db.compactions.pause()
 	}
 	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, storeerr.ErrCorrupt) || pebble.IsCorruptionError(err) {
 		return // dataCorruption names the table
 	}
-	db.metrics.BackgroundErrors.Inc()
+	db.Metrics.BackgroundErrors.Inc()
 	db.log.Error("flush or compaction failed; it is tried again", "err", err)
 }

@@ -1,4 +1,4 @@
-package store
+package kv
 
 import (
 	"errors"
@@ -15,25 +15,25 @@ import (
 )
 
 // report logs, counts and lists damage that is new.
-func (db *kvDB) report(d corruption.Damage) {
+func (db *DB) report(d corruption.Damage) {
 	d.Found = time.Now().UTC().Format(time.RFC3339)
-	if db.damage.add(d) {
-		db.metrics.Damaged.Inc()
+	if db.Damage.add(d) {
+		db.Metrics.Damaged.Inc()
 		db.log.Error("a file of the store is corrupt; what can be read is served, `flameline store repair` makes a store without it",
 			"file", d.File, "damage", d.String())
 	}
 }
 
 // dataCorruption is called by Pebble with every block that it cannot read.
-func (db *kvDB) dataCorruption(info pebble.DataCorruptionInfo) {
+func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
 	db.report(corruption.OfTable(info))
-	db.disk.Bad.Find(db.disk.FS, info.Path)
+	db.FS.Bad.Find(db.FS.FS, info.Path)
 }
 
 // unreadableKeys counts keys that a read passed over, logs them the first time, and
 // reports the file if Pebble did not.
-func (db *kvDB) unreadableKeys(g corruption.Gap, err error) {
-	db.metrics.Corrupt.Inc()
+func (db *DB) unreadableKeys(g corruption.Gap, err error) {
+	db.Metrics.Corrupt.Inc()
 	if !db.gaps.add(g) {
 		return
 	}
@@ -47,17 +47,17 @@ func (db *kvDB) unreadableKeys(g corruption.Gap, err error) {
 	db.log.Warn("keys of a corrupt file are left out", "from", corruption.DescribeKey(g.From), "to", corruption.DescribeKey(g.To), "err", corruption.OneLine(err))
 }
 
-// corrupt reports a corrupt value that is left out.
-func (db *kvDB) corrupt(err error) {
-	db.metrics.Corrupt.Inc()
-	if text := corruption.OneLine(err); db.damage.firstTime(text) {
+// Corrupt reports a corrupt value that is left out.
+func (db *DB) Corrupt(err error) {
+	db.Metrics.Corrupt.Inc()
+	if text := corruption.OneLine(err); db.Damage.firstTime(text) {
 		db.log.Error("leave out a corrupt value", "err", text)
 	}
 }
 
-// A damageList is the damage that was found since the store was opened, one entry for
+// A DamageList is the damage that was found since the store was opened, one entry for
 // each file. It is safe for concurrent use.
-type damageList struct {
+type DamageList struct {
 	mu     sync.Mutex
 	all    []corruption.Damage
 	logged map[string]bool // messages about corrupt values
@@ -65,7 +65,7 @@ type damageList struct {
 
 // firstTime reports whether a message is to be logged: it is one of the first, and was
 // not logged yet.
-func (l *damageList) firstTime(message string) bool {
+func (l *DamageList) firstTime(message string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.logged == nil {
@@ -79,7 +79,7 @@ func (l *damageList) firstTime(message string) bool {
 }
 
 // add reports whether the damage is of a file that is not in the list yet.
-func (l *damageList) add(d corruption.Damage) bool {
+func (l *DamageList) add(d corruption.Damage) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known := slices.ContainsFunc(l.all, func(o corruption.Damage) bool { return o.File == d.File && o.First == d.First })
@@ -90,7 +90,7 @@ func (l *damageList) add(d corruption.Damage) bool {
 	return true
 }
 
-func (l *damageList) list() []corruption.Damage {
+func (l *DamageList) List() []corruption.Damage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.all)

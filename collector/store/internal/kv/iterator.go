@@ -1,4 +1,4 @@
-package store
+package kv
 
 import (
 	"bytes"
@@ -19,9 +19,9 @@ import (
 // does not tell which keys a block has, so the first position that can be read again
 // is searched for.
 
-// get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
-func (db *kvDB) get(key []byte) ([]byte, io.Closer, error) {
-	value, closer, err := db.pebble.Get(key)
+// Get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
+func (db *DB) Get(key []byte) ([]byte, io.Closer, error) {
+	value, closer, err := db.Pebble.Get(key)
 	if err != nil && corruption.Unreadable(err) {
 		db.unreadableKeys(corruption.Gap{From: key, To: key}, err)
 		err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
@@ -29,9 +29,9 @@ func (db *kvDB) get(key []byte) ([]byte, io.Closer, error) {
 	return value, closer, err
 }
 
-// has reports whether there is a key that can be read.
-func (db *kvDB) has(key []byte) (bool, error) {
-	_, closer, err := db.get(key)
+// Has reports whether there is a key that can be read.
+func (db *DB) Has(key []byte) (bool, error) {
+	_, closer, err := db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return false, nil
 	}
@@ -41,23 +41,23 @@ func (db *kvDB) has(key []byte) (bool, error) {
 	return true, closer.Close()
 }
 
-// A gapIterator iterates over the keys of a database that can be read. Of Pebble's
+// An Iterator iterates over the keys of a database that can be read. Of Pebble's
 // methods SeekGE, Next, Error and Close are replaced.
-type gapIterator struct {
+type Iterator struct {
 	*pebble.Iterator
 	upper    []byte // bound of the keys
-	known    *gaps
+	known    *Gaps
 	found    func(g corruption.Gap, err error) // called with every gap that is passed over
-	complete bool                              // a gap is an error, which wraps ErrCorrupt
+	Complete bool                              // a gap is an error, which wraps ErrCorrupt
 
 	last []byte // the key that the latest read began from
 	err  error
 }
 
-// newGapIterator returns an iterator over the keys from lower up to, but not, upper.
+// NewIterator returns an iterator over the keys from lower up to, but not, upper.
 // With found it is told of gaps, which the database reports.
-func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*gapIterator, error) {
-	return newIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
+func (db *DB) NewIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*Iterator, error) {
+	return NewReadOnlyIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
 		db.unreadableKeys(g, err)
 		if found != nil {
 			found(g, err)
@@ -65,38 +65,38 @@ func (db *kvDB) newGapIterator(r pebble.Reader, lower, upper []byte, found func(
 	})
 }
 
-// newIterator returns an iterator over the keys from lower up to, but not, upper. It knows
+// NewReadOnlyIterator returns an iterator over the keys from lower up to, but not, upper. It knows
 // some gaps, and calls found with each that it passes over.
-func newIterator(r pebble.Reader, lower, upper []byte, known *gaps, found func(corruption.Gap, error)) (*gapIterator, error) {
+func NewReadOnlyIterator(r pebble.Reader, lower, upper []byte, known *Gaps, found func(corruption.Gap, error)) (*Iterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
 	}
-	return &gapIterator{Iterator: it, upper: upper, known: known, found: found}, nil
+	return &Iterator{Iterator: it, upper: upper, known: known, found: found}, nil
 }
 
-func (it *gapIterator) SeekGE(key []byte) bool {
+func (it *Iterator) SeekGE(key []byte) bool {
 	it.err = nil
 	it.last = append(it.last[:0], key...)
 	return it.passGaps(it.Iterator.SeekGE(key))
 }
 
-func (it *gapIterator) Next() bool {
+func (it *Iterator) Next() bool {
 	it.last = append(it.last[:0], it.Key()...)
 	return it.passGaps(it.Iterator.Next())
 }
 
-func (it *gapIterator) Error() error { return it.err }
+func (it *Iterator) Error() error { return it.err }
 
 // Close does not repeat the errors that gaps are.
-func (it *gapIterator) Close() error {
+func (it *Iterator) Close() error {
 	if err := it.Iterator.Close(); err != nil && !corruption.Unreadable(err) {
 		return err
 	}
 	return nil
 }
 
-func (it *gapIterator) passGaps(ok bool) bool {
+func (it *Iterator) passGaps(ok bool) bool {
 	for !ok {
 		err := it.Iterator.Error()
 		if err == nil {
@@ -113,7 +113,7 @@ func (it *gapIterator) passGaps(ok bool) bool {
 			})
 		}
 		it.found(corruption.Gap{From: it.last, To: to}, err)
-		if it.complete {
+		if it.Complete {
 			it.err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 			return false
 		}
@@ -126,47 +126,47 @@ func (it *gapIterator) passGaps(ok bool) bool {
 	return true
 }
 
-// A gapError says that some keys of a range could not be read. All others were.
-type gapError struct {
+// A GapError says that some keys of a range could not be read. All others were.
+type GapError struct {
 	corruption.Gap      // from the start of the first gap to the end of the last
-	open           bool // the last keys of the range are among them
+	Open           bool // the last keys of the range are among them
 	err            error
 }
 
-func (e *gapError) Error() string {
+func (e *GapError) Error() string {
 	return fmt.Sprintf("%v: keys cannot be read: %v", storeerr.ErrCorrupt, e.err)
 }
 
-func (e *gapError) Unwrap() []error { return []error{storeerr.ErrCorrupt, e.err} }
+func (e *GapError) Unwrap() []error { return []error{storeerr.ErrCorrupt, e.err} }
 
-// withoutGaps is an error unless it is a gapError.
-func withoutGaps(err error) error {
-	var g *gapError
+// WithoutGaps is an error unless it is a GapError.
+func WithoutGaps(err error) error {
+	var g *GapError
 	if errors.As(err, &g) {
 		return nil
 	}
 	return err
 }
 
-// each calls fn for every key with a prefix. Key and value are valid during the call
-// only. If some keys cannot be read, it ends with a gapError after the others.
-func (db *kvDB) each(prefix []byte, fn func(key, value []byte) error) error {
-	return db.eachIn(db.pebble, prefix, layout.After(prefix), fn)
+// Each calls fn for every key with a prefix. Key and value are valid during the call
+// only. If some keys cannot be read, it ends with a GapError after the others.
+func (db *DB) Each(prefix []byte, fn func(key, value []byte) error) error {
+	return db.EachIn(db.Pebble, prefix, layout.After(prefix), fn)
 }
 
-// eachBetween is each for the keys from lower up to, but not, upper.
-func (db *kvDB) eachBetween(lower, upper []byte, fn func(key, value []byte) error) error {
-	return db.eachIn(db.pebble, lower, upper, fn)
+// EachBetween is each for the keys from lower up to, but not, upper.
+func (db *DB) EachBetween(lower, upper []byte, fn func(key, value []byte) error) error {
+	return db.EachIn(db.Pebble, lower, upper, fn)
 }
 
-// eachIn is eachBetween for the keys of a snapshot.
-func (db *kvDB) eachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
-	var gaps *gapError
-	it, err := db.newGapIterator(r, lower, upper, func(g corruption.Gap, err error) {
+// EachIn is EachBetween for the keys of a snapshot.
+func (db *DB) EachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	var gaps *GapError
+	it, err := db.NewIterator(r, lower, upper, func(g corruption.Gap, err error) {
 		if gaps == nil {
-			gaps = &gapError{Gap: corruption.Gap{From: bytes.Clone(g.From)}, err: err}
+			gaps = &GapError{Gap: corruption.Gap{From: bytes.Clone(g.From)}, err: err}
 		}
-		gaps.To, gaps.open = g.To, bytes.Equal(g.To, upper)
+		gaps.To, gaps.Open = g.To, bytes.Equal(g.To, upper)
 	})
 	if err != nil {
 		return err
@@ -190,15 +190,15 @@ func (db *kvDB) eachIn(r pebble.Reader, lower, upper []byte, fn func(key, value 
 	return nil
 }
 
-// gaps are those that were found, so that they are searched for once. They are safe
+// Gaps are those that were found, so that they are searched for once. They are safe
 // for concurrent use.
-type gaps struct {
+type Gaps struct {
 	mu  sync.Mutex
 	all []corruption.Gap
 }
 
 // end returns the end of the gap that a key lies in, nil if none is known.
-func (g *gaps) end(key []byte) []byte {
+func (g *Gaps) end(key []byte) []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, o := range g.all {
@@ -210,7 +210,7 @@ func (g *gaps) end(key []byte) []byte {
 }
 
 // add reports whether the gap is a new one.
-func (g *gaps) add(found corruption.Gap) bool {
+func (g *Gaps) add(found corruption.Gap) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, o := range g.all {

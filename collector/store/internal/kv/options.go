@@ -1,4 +1,4 @@
-package store
+package kv
 
 import (
 	"fmt"
@@ -13,9 +13,9 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 )
 
-// newPebbleOptions are the database's options, with a cache for its blocks. Rows are packed already, so general compression serves the
+// PebbleOptions are the database's options, with a cache for its blocks. Rows are packed already, so general compression serves the
 // dictionaries.
-func newPebbleOptions(fs vfs.FS, cacheBytes int64, logger pebble.Logger) *pebble.Options {
+func PebbleOptions(fs vfs.FS, cacheBytes int64, logger pebble.Logger) *pebble.Options {
 	po := &pebble.Options{
 		FS:                          fs,
 		CacheSize:                   max(cacheBytes, 1<<20),
@@ -43,26 +43,26 @@ func newPebbleOptions(fs vfs.FS, cacheBytes int64, logger pebble.Logger) *pebble
 // A fatalError ends a call to Pebble that runs on a goroutine of ours.
 type fatalError string
 
-// pebbleLogger hands the database's messages on.
-type pebbleLogger struct {
-	log     *slog.Logger
-	failure *guardfs.Failure
+// Logger hands the database's messages on.
+type Logger struct {
+	Log     *slog.Logger
+	Failure *guardfs.Failure
 }
 
-func (l pebbleLogger) Infof(format string, args ...any) {
-	l.log.Debug("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+func (l Logger) Infof(format string, args ...any) {
+	l.Log.Debug("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
-func (l pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Error("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+func (l Logger) Errorf(format string, args ...any) {
+	l.Log.Error("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
 // Fatalf ends the goroutine that calls it, since Pebble expects it not to
 // return: by a panic where guard catches it, else quietly. The process ends when
 // whoever waits for the store's failure ends it.
-func (l pebbleLogger) Fatalf(format string, args ...any) {
+func (l Logger) Fatalf(format string, args ...any) {
 	message := strings.TrimSpace(fmt.Sprintf(format, args...))
-	l.failure.Fail(message)
+	l.Failure.Fail(message)
 	if strings.HasPrefix(format, "pebble: fatal commit error") {
 		panic(fatalError(message))
 	}
