@@ -16,6 +16,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -95,13 +96,11 @@ func BenchmarkDropHour(b *testing.B) {
 			before := query()
 			b.ResetTimer()
 			for i := range b.N {
-				require.NoError(b, db.dropLevels(ctx, id, horizonHours{uint8(1 + i%23), 0, 0}, "age", now))
+				require.NoError(b, db.dropLevels(ctx, id, watermark.Hours{uint8(1 + i%23), 0, 0}, "age", now))
 				b.StopTimer()
 				b.ReportMetric(float64(before.Microseconds()), "µs-query-before")
 				b.ReportMetric(float64(query().Microseconds()), "µs-query-after")
-				db.horizonMu.Lock()
-				db.setHorizon(id, horizon{}) // drop it again
-				db.horizonMu.Unlock()
+				db.watermarks.Set(id, watermark.Watermark{}) // drop it again
 				b.StartTimer()
 			}
 		})

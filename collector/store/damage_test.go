@@ -91,7 +91,7 @@ func makeDamageStore(t *testing.T, dir string) {
 		}))
 	}
 	require.Equal(t, 3*3, aggregates)
-	require.Len(t, db.horizons, 2)
+	require.Len(t, db.watermarks.Snapshot(func() {}), 2)
 	require.NoError(t, db.Close())
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 func epochRange(id uint32) pebble.KeyRange {
@@ -61,7 +62,7 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
 	db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
-	db.setHorizon(id, horizon{})
+	db.watermarks.Set(id, watermark.Watermark{})
 	db.cache.Drop(id)
 	db.metrics.DroppedEpochs.Inc()
 	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
@@ -103,8 +104,8 @@ func (e *epoch) tryDrop() bool {
 // what they say was merged into coarser rows. From then on appends to the hours of
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
-func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why string, now time.Time) error {
-	from := db.horizonOf(id).hours(id)
+func (db *DB) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
+	from := db.watermarks.Of(id).Hours(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
@@ -122,7 +123,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	if e.unreadableMarks {
 		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", storeerr.ErrCorrupt)
 	}
-	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[layout.LevelFine]) }); err != nil {
+	if err := retry(ctx, func() bool { return e.tryRefuse(to.Watermark(id)[layout.LevelFine]) }); err != nil {
 		return err
 	}
 	if err := db.mergeAhead(ctx, e, to, now); err != nil {
@@ -147,12 +148,12 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 			}
 		}
 	}
-	b.Set(layout.HorizonKey(id), to.append(nil), nil)
-	// In this order: a snapshot that has not all rows has a horizon that says so.
-	// What they say is merged, so it does no harm if the horizon is first.
-	db.setHorizon(id, to.times(id))
+	b.Set(layout.WatermarkKey(id), to.Append(nil), nil)
+	// In this order: a snapshot that lacks rows has a watermark that says so. The rows are
+	// merged, so a watermark that is ahead of them does no harm.
+	db.watermarks.Set(id, to.Watermark(id))
 	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
-		db.setHorizon(id, from.times(id))
+		db.watermarks.Set(id, from.Watermark(id))
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}
 	for _, r := range whole {
@@ -240,7 +241,7 @@ func (e *epoch) tryRefuse(to int64) bool {
 
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
-func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now time.Time) error {
+func (db *DB) mergeAhead(ctx context.Context, e *epoch, to watermark.Hours, now time.Time) error {
 	contributors := newContributorLists(db, e)
 	for _, t := range e.due(now.UnixMilli(), 0) {
 		if t.hour >= to[layout.LevelFine] {

@@ -19,6 +19,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // An epoch is a day, in UTC: its partitions, streams and their index. In memory
@@ -123,7 +124,7 @@ func (db *DB) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		db.epochs[id] = true
-		if err := db.findHorizon(id); err != nil {
+		if err := db.findWatermark(id); err != nil {
 			return err
 		}
 		if id == layout.MetaEpoch-1 {
@@ -211,11 +212,11 @@ func (e *epoch) keep(db *DB) {
 }
 
 func (db *DB) loadEpoch(id uint32) (*epoch, error) {
-	gone := db.horizonOf(id).hours(id)
+	gone := db.watermarks.Of(id).Hours(id)
 	e := &epoch{
 		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{},
 		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
-		refused: gone.times(id)[layout.LevelFine],
+		refused: gone.Watermark(id)[layout.LevelFine],
 	}
 	read := func(kind byte, value func(key, value []byte) error) (gaps *kv.GapError, err error) {
 		err = db.kv.Each(layout.KindKey(id, kind), value)
@@ -366,7 +367,7 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 
 // readDirty reads which windows of a stream are to be merged. Of days it is
 // enough to know that there are some.
-func (e *epoch) readDirty(db *DB, gone horizonHours, key, value []byte) error {
+func (e *epoch) readDirty(db *DB, gone watermark.Hours, key, value []byte) error {
 	if len(key) != 10 || key[9] > wholeDay {
 		db.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil

@@ -58,7 +58,7 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 		}
 		from := start
 		if reach {
-			from = db.reach(id, start)
+			from = db.firstContributing(id, start)
 		}
 		set := labelindex.SlotsBetween(id, from, end)
 		for hour := range uint8(layout.HoursPerEpoch) {

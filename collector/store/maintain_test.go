@@ -66,7 +66,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[1]))
 	for i, id := range ids {
-		require.Equal(t, i != 1, db.horizonOf(id)[layout.LevelFine] > 0, "day %d", i)
+		require.Equal(t, i != 1, db.watermarks.Of(id)[layout.LevelFine] > 0, "day %d", i)
 	}
 
 	// By size, what is next goes in the place of a day that cannot be dropped.

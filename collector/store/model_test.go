@@ -18,6 +18,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -34,8 +35,8 @@ type modelProfile struct {
 
 // countsAt is the time at which a profile counts in a flame graph: its own, or the
 // end of the finest window of which there is a row.
-func countsAt(t int64, horizons map[uint32]horizon) int64 {
-	h := horizons[layout.EpochOf(t)]
+func countsAt(t int64, watermarks map[uint32]watermark.Watermark) int64 {
+	h := watermarks[layout.EpochOf(t)]
 	for level := layout.LevelDay; level > layout.LevelFine; level-- {
 		if t <= h[level-1] {
 			return layout.WindowEnd(level, t)
@@ -44,10 +45,10 @@ func countsAt(t int64, horizons map[uint32]horizon) int64 {
 	return t
 }
 
-func (m *model) tree(lo, hi int64, horizons map[uint32]horizon) map[string]int64 {
+func (m *model) tree(lo, hi int64, watermarks map[uint32]watermark.Watermark) map[string]int64 {
 	out := map[string]int64{}
 	for _, p := range m.profiles {
-		if at := countsAt(p.time, horizons); lo <= at && at <= hi {
+		if at := countsAt(p.time, watermarks); lo <= at && at <= hi {
 			out[p.stack] += p.value
 		}
 	}
@@ -102,7 +103,7 @@ func (m *modelRun) push(back time.Duration) {
 	m.tried.Add(p.value)
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.options.outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).times(layout.EpochOf(t))
+		outlived := m.db.options.outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(t))
 		require.LessOrEqual(m, t, outlived[layout.LevelFine], "refused: %v", err)
 		m.tried.Add(-p.value)
 		return
@@ -121,9 +122,7 @@ func (m *modelRun) ask(first int64) {
 	m.Helper()
 	ctx := context.Background()
 	for {
-		m.db.horizonMu.RLock()
-		horizons := m.db.horizons
-		m.db.horizonMu.RUnlock()
+		watermarks := m.db.watermarks.Snapshot(func() {})
 		span := m.now.Load() - first
 		a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
 		sel := Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
@@ -144,14 +143,11 @@ func (m *modelRun) ask(first int64) {
 		request.Stack = []string{"main"} // every profile, read from its samples
 		below, err := m.db.Points(ctx, request)
 		require.NoError(m, err)
-		m.db.horizonMu.RLock()
-		same := fmt.Sprint(horizons) == fmt.Sprint(m.db.horizons)
-		m.db.horizonMu.RUnlock()
-		if !same {
+		if fmt.Sprint(watermarks) != fmt.Sprint(m.db.watermarks.Snapshot(func() {})) {
 			continue
 		}
-		want := m.model.tree(sel.Start, sel.End, horizons)
-		require.Equal(m, want, unfold(tree), "tree of %d to %d, %v", sel.Start, sel.End, horizons)
+		want := m.model.tree(sel.Start, sel.End, watermarks)
+		require.Equal(m, want, unfold(tree), "tree of %d to %d, %v", sel.Start, sel.End, watermarks)
 		total := int64(0)
 		for _, v := range want {
 			total += v
@@ -160,12 +156,12 @@ func (m *modelRun) ask(first int64) {
 		for _, s := range pprof.Sample {
 			got += s.Value[0]
 		}
-		require.Equal(m, total, got, "pprof of %d to %d, %v", sel.Start, sel.End, horizons)
+		require.Equal(m, total, got, "pprof of %d to %d, %v", sel.Start, sel.End, watermarks)
 		require.Len(m, pprof.Sample, len(want))
 		require.Equal(m, m.model.points(sel.Start, sel.End, step.Milliseconds(), func(p modelProfile) int64 { return p.time }),
-			bySeries(points), "points from %d to %d at %s, %v", sel.Start, sel.End, step, horizons)
-		require.Equal(m, m.model.points(sel.Start, sel.End, step.Milliseconds(), func(p modelProfile) int64 { return countsAt(p.time, horizons) }),
-			bySeries(below), "points of a call site from %d to %d at %s, %v", sel.Start, sel.End, step, horizons)
+			bySeries(points), "points from %d to %d at %s, %v", sel.Start, sel.End, step, watermarks)
+		require.Equal(m, m.model.points(sel.Start, sel.End, step.Milliseconds(), func(p modelProfile) int64 { return countsAt(p.time, watermarks) }),
+			bySeries(below), "points of a call site from %d to %d at %s, %v", sel.Start, sel.End, step, watermarks)
 		return
 	}
 }
@@ -261,9 +257,9 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			require.Empty(t, v.Damage)
 			if name == "dropped by age" {
 				first := layout.EpochOf(ms(midnight) + 1)
-				require.Equal(t, horizonHours{24, 24, 24}, m.db.horizonOf(first).hours(first))
-				require.Equal(t, horizonHours{24, 24, 0}, m.db.horizonOf(first+1).hours(first+1))
-				require.Equal(t, horizonHours{24, 9, 0}, m.db.horizonOf(first+2).hours(first+2))
+				require.Equal(t, watermark.Hours{24, 24, 24}, m.db.watermarks.Of(first).Hours(first))
+				require.Equal(t, watermark.Hours{24, 24, 0}, m.db.watermarks.Of(first+1).Hours(first+1))
+				require.Equal(t, watermark.Hours{24, 9, 0}, m.db.watermarks.Of(first+2).Hours(first+2))
 			}
 		})
 	}
@@ -304,7 +300,7 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	require.EqualValues(t, 3, count("3h2m", "3h5m"))
 	require.NoError(t, db.maintain(ctx, 0))
 	first := layout.EpochOf(ms(midnight) + 1)
-	require.Equal(t, horizonHours{12, 6, 0}, db.horizonOf(first).hours(first))
+	require.Equal(t, watermark.Hours{12, 6, 0}, db.watermarks.Of(first).Hours(first))
 	for _, tt := range []struct {
 		from, to string
 		want     int64
@@ -410,17 +406,17 @@ func TestQueriesReadFewRows(t *testing.T) {
 }
 
 func FuzzHorizon(f *testing.F) {
-	f.Add(horizonHours{24, 7, 0}.append(nil))
+	f.Add(watermark.Hours{24, 7, 0}.Append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		h, err := readHorizon(data)
+		h, err := watermark.Read(data)
 		if err != nil {
 			return
 		}
 		if !slices.IsSortedFunc(h[:], func(a, b uint8) int { return int(b) - int(a) }) {
 			t.Fatalf("a coarser level goes before a finer one: %v", h)
 		}
-		again, err := readHorizon(h.append(nil))
-		if back := h.times(9).hours(9); err != nil || again != h || back != h {
+		again, err := watermark.Read(h.Append(nil))
+		if back := h.Watermark(9).Hours(9); err != nil || again != h || back != h {
 			t.Fatalf("%v: %v, then %v and %v", err, h, again, back)
 		}
 	})
@@ -436,8 +432,8 @@ func TestDamagedHorizon(t *testing.T) {
 	at := midnight.Add(10 * time.Hour)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
-	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "size", db.options.Now()))
-	require.NoError(t, db.kv.Pebble.Set(layout.HorizonKey(epoch), []byte{24, 0xff}, nil))
+	require.NoError(t, db.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "size", db.options.Now()))
+	require.NoError(t, db.kv.Pebble.Set(layout.WatermarkKey(epoch), []byte{24, 0xff}, nil))
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), storeerr.ErrInvalid)
@@ -457,7 +453,7 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	at := midnight.Add(10*time.Hour + time.Minute)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
-	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "age", db.options.Now()))
+	require.NoError(t, db.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "age", db.options.Now()))
 	for _, hour := range []uint8{10, wholeDay} {
 		require.NoError(t, db.kv.Pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
 	}

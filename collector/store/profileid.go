@@ -53,22 +53,6 @@ func profileIDs(texts []string) map[uint64]bool {
 	return ids
 }
 
-// hasSpans reports whether the selection is about samples of some spans or traces
-// alone.
-func (sel *Selection) hasSpans() bool { return len(sel.Spans) > 0 || len(sel.Traces) > 0 }
-
-// tagged are the tags whose samples the selection is about.
-func (sel *Selection) tagged() func(*rowcodec.Tag) bool {
-	spans, traces := make(map[rowcodec.SpanID]bool, len(sel.Spans)), make(map[rowcodec.TraceID]bool, len(sel.Traces))
-	for _, id := range sel.Spans {
-		spans[id] = id != 0
-	}
-	for _, id := range sel.Traces {
-		traces[id] = id != rowcodec.TraceID{}
-	}
-	return func(t *rowcodec.Tag) bool { return spans[t.Span] || traces[t.Trace] }
-}
-
 // addSpans is addJob for the values of the spans and traces that a selection names.
 func (s *jobReader) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p rowcodec.PackedSpans

@@ -151,13 +151,6 @@ func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *snaps
 	return fn(j, &jobReader{scanner: s, q: q, hold: h})
 }
 
-// times are the range of a selection as an interval that is open at the start,
-// within an epoch.
-func (sel *Selection) times(epoch uint32) (lo, hi int64) {
-	base := layout.EpochStart(epoch)
-	return max(sel.Start, base+1) - 1, min(sel.End, base+layout.DayMs)
-}
-
 // bytesPerSum is the memory of a node's sum, and of decoding rows that have the node.
 const bytesPerSum = 8 + 12
 

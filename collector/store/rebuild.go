@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // A rebuild makes an epoch whole that lacks keys, after a repair: as the check of the
@@ -54,7 +55,7 @@ func (r *rebuild) begin(e *epochCheck) {
 		hours[row.level] |= 1 << layout.HourOf(row.time)
 	}
 	past := min(max((r.db.options.Now().UnixMilli()-layout.EpochStart(e.id))/layout.HourMs, 0), layout.HoursPerEpoch)
-	e.hours = &horizonHours{}
+	e.hours = &watermark.Hours{}
 	for level := range e.hours {
 		without := bits.TrailingZeros32(hours[level] | 1<<layout.HoursPerEpoch) // the first hours, without rows of the level
 		coarser := uint32(0)
@@ -66,8 +67,8 @@ func (r *rebuild) begin(e *epochCheck) {
 			e.hours[level] = min(e.hours[level], e.hours[level-1])
 		}
 	}
-	if e.gone = e.hours.times(e.id); *e.hours != (horizonHours{}) {
-		r.set(layout.HorizonKey(e.id), e.hours.append(nil))
+	if e.gone = e.hours.Watermark(e.id); *e.hours != (watermark.Hours{}) {
+		r.set(layout.WatermarkKey(e.id), e.hours.Append(nil))
 	}
 }
 

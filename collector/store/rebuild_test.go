@@ -51,7 +51,7 @@ func TestRebuild(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(*testing.T, *DB){
-		"horizons": lose(layout.KindHorizon, nil),
+		"horizons": lose(layout.KindWatermark, nil),
 		"streams": lose(layout.KindStream, func(day uint32, _, value []byte) bool {
 			_, def, err := labelindex.ReadStream(value)
 			return day < first+2 && err == nil && !def.IsAggregate()
@@ -184,7 +184,7 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	require.Len(t, found(t, db), damageProfiles)
 	db.options.RetentionRaw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, uint8(layout.HoursPerEpoch), db.horizonOf(day).hours(day)[layout.LevelFine])
+	require.Equal(t, uint8(layout.HoursPerEpoch), db.watermarks.Of(day).Hours(day)[layout.LevelFine])
 	require.Len(t, found(t, db), damageProfiles)
 	db.options.RetentionSlot = 11 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))

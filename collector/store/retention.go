@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // fineSteps is the retention of a level from which on its rows are dropped by
@@ -42,7 +43,7 @@ func (o *Options) retentionOf(level int) time.Duration {
 }
 
 // outlived are the hours of an epoch whose rows are too old.
-func (o *Options) outlived(epoch uint32, now time.Time) (h horizonHours) {
+func (o *Options) outlived(epoch uint32, now time.Time) (h watermark.Hours) {
 	for level := range h {
 		keep := o.retentionOf(level)
 		if keep == 0 {
@@ -128,7 +129,7 @@ func (db *DB) oldest(ctx context.Context, ids []uint32, stuck map[uint32]bool, n
 	}
 	for level := layout.LevelFine; level <= layout.LevelSlot; level++ {
 		for _, id := range ids {
-			h := db.horizonOf(id).hours(id)
+			h := db.watermarks.Of(id).Hours(id)
 			if h[level] == layout.HoursPerEpoch || !db.old(id, now) || stuck[id] {
 				continue
 			}
@@ -151,7 +152,7 @@ func (db *DB) keptBytes(id uint32) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for level, hours := range db.horizonOf(id).hours(id) {
+	for level, hours := range db.watermarks.Of(id).Hours(id) {
 		if hours < layout.HoursPerEpoch {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -106,12 +107,12 @@ func TestRetentionBySize(t *testing.T) {
 	db.maxBytes.Store(size() - 1)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, db.epochsBetween(0, 1<<62), 4)
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
-	require.Zero(t, db.horizonOf(first+1), "no more than need be")
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.watermarks.Of(first).Hours(first))
+	require.Zero(t, db.watermarks.Of(first+1), "no more than need be")
 	require.LessOrEqual(t, size(), db.maxBytes.Load())
 
 	// Little by little, each time what is worth least.
-	for _, after := range [][3]horizonHours{
+	for _, after := range [][3]watermark.Hours{
 		{{24, 0, 0}, {24, 0, 0}}, {{24, 0, 0}, {24, 0, 0}, {24, 0, 0}},
 		{{24, 24, 0}, {24, 0, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 24, 0}},
 	} {
@@ -120,10 +121,10 @@ func TestRetentionBySize(t *testing.T) {
 		require.Len(t, db.epochsBetween(0, 1<<62), 4)
 		for day, h := range after {
 			id := first + uint32(day)
-			require.Equal(t, h, db.horizonOf(id).hours(id))
+			require.Equal(t, h, db.watermarks.Of(id).Hours(id))
 		}
 	}
-	require.Zero(t, db.horizonOf(first+3), "of the last day every profile stays")
+	require.Zero(t, db.watermarks.Of(first+3), "of the last day every profile stays")
 	got, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
 	require.Equal(t, draw(want), draw(got))
@@ -184,15 +185,15 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	query := db.snapshot()
 	db.maxBytes.Store(keptBytes(t, db) - fine/2)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.watermarks.Of(first).Hours(first))
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Zero(t, db.horizonOf(first+1), "what a query still sees counts as dropped")
+	require.Zero(t, db.watermarks.Of(first+1), "what a query still sees counts as dropped")
 	require.NoError(t, query.Close())
 
 	db.maxBytes.Store(0)
 	db.options.RetentionRaw = 25 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+2).hours(first+2))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.watermarks.Of(first+2).Hours(first+2))
 	left, err := db.usage(prefixRange(layout.LevelPrefix(first+2, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")

@@ -8,16 +8,17 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // A scanner reads rows and points of an epoch over time: walk.go has the way through
 // the levels. It is not safe for concurrent use.
 type scanner struct {
-	kv    *kv.DB
-	ctx   context.Context
-	from  *snapshot
-	epoch uint32
-	gone  horizon
+	kv      *kv.DB
+	ctx     context.Context
+	from    *snapshot
+	epoch   uint32
+	dropped watermark.Watermark
 
 	longest  int64 // how far before a range a row may begin that covers a part of it, ms
 	subtract bool  // visitors heed window.sign, see walk.boundary
@@ -60,7 +61,7 @@ type window struct {
 type visit func(w window) error
 
 func newScanner(ctx context.Context, kv *kv.DB, from *snapshot, epoch uint32) *scanner {
-	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, gone: from.horizons[epoch]}
+	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, dropped: from.watermarks[epoch]}
 }
 
 func (s *scanner) close() (err error) {

@@ -31,7 +31,7 @@ func (s *scanner) within(of span, lo, hi int64) (int64, int64) {
 	if h := (to + layout.HourMs - 1) / layout.HourMs * layout.HourMs; h <= hi {
 		to = h
 	}
-	if to <= s.gone[layout.LevelHour] {
+	if to <= s.dropped[layout.LevelHour] {
 		to = layout.WindowEnd(layout.LevelDay, to) // there is no other row
 	}
 	return max(lo, from), min(hi, to)

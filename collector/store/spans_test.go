@@ -21,6 +21,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -81,7 +82,7 @@ func (m *spansModel) push(back time.Duration) {
 	}
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.options.outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).times(layout.EpochOf(p.time))
+		outlived := m.db.options.outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(p.time))
 		require.LessOrEqual(m, p.time, outlived[layout.LevelFine], "refused: %v", err)
 		return
 	}
@@ -153,12 +154,12 @@ func (m *spansModel) question(first int64) (q spansQuestion) {
 }
 
 // each calls fn with every profile that is selected and of which there is a row.
-func (m *spansModel) each(q *spansQuestion, horizons map[uint32]horizon, fn func(p *taggedProfile)) {
+func (m *spansModel) each(q *spansQuestion, watermarks map[uint32]watermark.Watermark, fn func(p *taggedProfile)) {
 	for i := range m.profiles {
 		p := &m.profiles[i]
 		switch {
 		case p.time < q.Start || p.time > q.End || q.pod != "" && p.pod != q.pod:
-		case p.time <= horizons[layout.EpochOf(p.time)][layout.LevelFine]:
+		case p.time <= watermarks[layout.EpochOf(p.time)][layout.LevelFine]:
 		case len(q.Profiles) > 0 && !slices.Contains(q.Profiles, p.id):
 		default:
 			fn(p)
@@ -166,10 +167,8 @@ func (m *spansModel) each(q *spansQuestion, horizons map[uint32]horizon, fn func
 	}
 }
 
-func (m *spansModel) horizons() map[uint32]horizon {
-	m.db.horizonMu.RLock()
-	defer m.db.horizonMu.RUnlock()
-	return m.db.horizons
+func (m *spansModel) watermarks() map[uint32]watermark.Watermark {
+	return m.db.watermarks.Snapshot(func() {})
 }
 
 // ask compares answers with the model's, until no rows are dropped meanwhile.
@@ -178,7 +177,7 @@ func (m *spansModel) ask(first int64) {
 	ctx := context.Background()
 	q := m.question(first)
 	for {
-		horizons := m.horizons()
+		watermarks := m.watermarks()
 		tree, err := m.db.Tree(ctx, q.Selection, nil)
 		require.NoError(m, err)
 		pprof, err := mergePprof(ctx, m.db, q.Selection, []string{"main", "f1"})
@@ -191,11 +190,11 @@ func (m *spansModel) ask(first int64) {
 		require.NoError(m, err)
 		below, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, BySpan: true, Stack: []string{"main", "f1"}})
 		require.NoError(m, err)
-		if fmt.Sprint(horizons) != fmt.Sprint(m.horizons()) {
+		if fmt.Sprint(watermarks) != fmt.Sprint(m.watermarks()) {
 			continue
 		}
 		want, wantBelow := map[string]int64{}, int64(0)
-		m.each(&q, horizons, func(p *taggedProfile) {
+		m.each(&q, watermarks, func(p *taggedProfile) {
 			for _, s := range p.samples {
 				if slices.Contains(q.spans, s.span) || slices.Contains(q.traces, s.trace) {
 					want[s.stack] += s.value * 1e7
@@ -211,23 +210,23 @@ func (m *spansModel) ask(first int64) {
 			got += s.Value[0]
 		}
 		require.Equal(m, wantBelow, got, "%+v", q)
-		require.Equal(m, m.spanValues(&all, horizons, ""), tell(spans), "%+v", all)
-		require.Equal(m, m.spanValues(&all, horizons, "main;f1"), tell(below), "%+v", all)
-		m.askProfiles(&all, horizons, profiles)
+		require.Equal(m, m.spanValues(&all, watermarks, ""), tell(spans), "%+v", all)
+		require.Equal(m, m.spanValues(&all, watermarks, "main;f1"), tell(below), "%+v", all)
+		m.askProfiles(&all, watermarks, profiles)
 		return
 	}
 }
 
 // spanValues tells of spans at times, by endpoint unless below is given, what their
 // values and the pods that they have in common are.
-func (m *spansModel) spanValues(q *spansQuestion, horizons map[uint32]horizon, below string) []string {
+func (m *spansModel) spanValues(q *spansQuestion, watermarks map[uint32]watermark.Watermark, below string) []string {
 	type key struct {
 		endpoint    string
 		time        int64
 		span, trace int
 	}
 	values, pods := map[key]int64{}, map[key]string{}
-	m.each(q, horizons, func(p *taggedProfile) {
+	m.each(q, watermarks, func(p *taggedProfile) {
 		for _, s := range p.samples {
 			if s.span == 0 || len(s.stack) < len(below) || s.stack[:len(below)] != below {
 				continue
@@ -267,10 +266,10 @@ func tell(groups []Values) []string {
 
 // askProfiles checks that every profile is there once, as the sum of its series,
 // and is found by the ID that is shown.
-func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, got []Values) {
+func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]watermark.Watermark, got []Values) {
 	m.Helper()
 	want, seen := []string{}, []string{}
-	m.each(q, horizons, func(p *taggedProfile) {
+	m.each(q, watermarks, func(p *taggedProfile) {
 		total := int64(0)
 		for _, s := range p.samples {
 			total += s.value * 1e7
@@ -283,7 +282,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, 
 		for j := range got[i].Values {
 			v := &got[i].Values[j]
 			if !v.Identified() {
-				require.LessOrEqual(m, v.Time, horizons[layout.EpochOf(v.Time)][layout.LevelFine])
+				require.LessOrEqual(m, v.Time, watermarks[layout.EpochOf(v.Time)][layout.LevelFine])
 				continue
 			}
 			e := got[i].Exemplar(v)
@@ -293,7 +292,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, 
 				one.Profiles = []string{e.Profile.String()}
 				tree, err := m.db.Tree(context.Background(), one, nil)
 				require.NoError(m, err)
-				if fmt.Sprint(horizons) == fmt.Sprint(m.horizons()) {
+				if fmt.Sprint(watermarks) == fmt.Sprint(m.watermarks()) {
 					require.Equal(m, e.Value, tree.Total())
 				}
 			}

@@ -19,13 +19,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
-	"github.com/flameline/flameline/collector/store/internal/rowcodec"
-	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // ErrClosed is returned by calls after Close.
@@ -120,34 +118,6 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// A Selection says which profiles a query is about: those of a profile type and
-// of the series that all matchers match, taken at Start <= time <= End, in ms
-// since 1970.
-type Selection struct {
-	Type       profile.Type
-	Matchers   []*labels.Matcher
-	Start, End int64
-	// MaxNodes limits the nodes of a tree, as profile.Tree.Truncate does; 0
-	// means no limit.
-	MaxNodes int64
-	// Functions, with MaxNodes, cuts as profile.DiffTree.TruncateFunctions does: the
-	// own values of functions can be added up. It costs more than the whole tree. If
-	// MaxNodes are too few for it, the tree is cut as without; its Functions reports which
-	// it is.
-	Functions bool
-
-	// What follows narrows flame graphs and pprof, and nothing else, to samples
-	// that are told apart only as long as rows of single profiles are kept.
-
-	// Profiles, unless empty, are IDs, the sender's or ProfileID.String's, of the
-	// only profiles that count.
-	Profiles []string
-	// Spans and Traces, unless both are empty, are those whose samples alone
-	// count.
-	Spans  []rowcodec.SpanID
-	Traces []rowcodec.TraceID
-}
-
 // DB is an open store. Its methods are safe for concurrent use.
 type DB struct {
 	options Options
@@ -162,8 +132,7 @@ type DB struct {
 	claims claims
 	series *seriesLimit
 
-	horizonMu sync.RWMutex
-	horizons  map[uint32]horizon // replaced, never changed
+	watermarks watermark.Table
 
 	maintenance sync.Mutex     // held while windows are merged and dropped
 	dropped     []droppedRange // whose space is to be given back

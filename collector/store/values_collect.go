@@ -54,7 +54,7 @@ func (q *queries) values(j *job, s *jobReader, to *valueCollector) error {
 		return err
 	}
 	before := r.Selection
-	before.End = min(before.End, s.gone[layout.LevelFine])
+	before.End = min(before.End, s.dropped[layout.LevelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
 		err := q.points(j, s, before, func(st *jobStream) func(rowcodec.PointValues) {

@@ -112,7 +112,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add(layout.FindKey(1, 77)[4:], []byte{2, 0, 9})
 	f.Add(layout.TableKey(1, 3, "pod")[4:], []byte{0, 0, 0, 0, 0, 0})
 	f.Add(layout.IDKey(1, 0, 5)[4:], []byte{9})
-	f.Add(layout.HorizonKey(1)[4:], []byte{24, 3, 0})
+	f.Add(layout.WatermarkKey(1)[4:], []byte{24, 3, 0})
 	f.Add(layout.SegmentKey(1, 0, 1)[4:], []byte{1, 1, 1, 0, 1, 0, 0, 0, 0, 0})
 	f.Add(layout.WindowKey(1, layout.KindRow, layout.LevelSlot, 0, layout.DayMs+layout.SlotMs)[4:], []byte{1, 0, 0, 0})
 	f.Add(layout.WindowKey(1, layout.KindPoints, layout.LevelHour, 0, layout.DayMs+layout.HourMs)[4:], []byte{0, 0, 0, 0})

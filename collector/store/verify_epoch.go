@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // An epochCheck checks the values of one epoch as they come, in the order of
@@ -32,8 +33,8 @@ type epochCheck struct {
 	senders  map[uint32]uint32
 	ids      []idCheck
 	spans    []spanCheck
-	hours    *horizonHours // nil if there are none
-	gone     horizon       // of hours
+	hours    *watermark.Hours    // nil if there are none
+	gone     watermark.Watermark // of hours
 	longest  map[uint32]int64
 	rows     []rowCheck
 	points   []pointsCheck
@@ -107,10 +108,10 @@ func (e *epochCheck) check(key, value []byte) error {
 	kind, rest := key[4], key[5:]
 	number := func() uint32 { return binary.BigEndian.Uint32(rest) }
 	switch {
-	case kind == layout.KindHorizon && len(rest) == 0:
-		h, err := readHorizon(value)
+	case kind == layout.KindWatermark && len(rest) == 0:
+		h, err := watermark.Read(value)
 		if err == nil {
-			e.hours, e.gone = &h, h.times(e.id)
+			e.hours, e.gone = &h, h.Watermark(e.id)
 		}
 		return err
 	case kind == layout.KindPartition && len(rest) == 4:

@@ -49,7 +49,7 @@ func (s *scanner) service(a *aggregate, kind byte, top int, lo, hi int64, fn vis
 // in (lo, hi], in order of time. Those that are not in ids are passed over; nil
 // means all.
 func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint64]bool, fn visit) error {
-	if lo = max(lo, s.gone[layout.LevelFine]); lo >= hi {
+	if lo = max(lo, s.dropped[layout.LevelFine]); lo >= hi {
 		return nil
 	}
 	use := streamRows
@@ -97,10 +97,10 @@ func (w *walk) levels(top int, lo, hi int64) error {
 	for w.finest = coarsest; w.finest >= layout.LevelFine; w.finest-- {
 		from, to := lo, hi
 		if w.finest < coarsest {
-			from = max(lo, w.gone[w.finest])
+			from = max(lo, w.dropped[w.finest])
 		}
 		if w.finest > layout.LevelFine {
-			to = min(hi, w.gone[w.finest-1])
+			to = min(hi, w.dropped[w.finest-1])
 		}
 		if err := w.descend(max(top, w.finest), from, to); err != nil {
 			return err
@@ -202,7 +202,7 @@ func (w *walk) fine(lo, hi int64) error {
 		return w.windows(layout.LevelFine, lo, hi)
 	}
 	one := walk{scanner: w.scanner, kind: w.kind, sign: w.sign, strict: w.strict, visit: w.visit}
-	for _, a := range w.aggregate.active(w.epoch, w.gone.reach(lo+1)-1, hi) {
+	for _, a := range w.aggregate.active(w.epoch, w.dropped.FirstContributing(lo+1)-1, hi) {
 		from, to := w.within(a.span, lo, hi)
 		one.stream = a.stream
 		if err := one.levels(topOf(w.kind), from, to); err != nil {
@@ -236,7 +236,7 @@ func (w *walk) ends(lo, hi int64) error {
 // what was in them, wherever it was; then scanner.subtract has to be off.
 func (w *walk) boundary(end, lo, hi int64) error {
 	start := end - layout.SlotMs
-	if length := hi - lo; length <= layout.SlotMs*3/5 || length == layout.SlotMs || start < w.gone[layout.LevelFine] {
+	if length := hi - lo; length <= layout.SlotMs*3/5 || length == layout.SlotMs || start < w.dropped[layout.LevelFine] {
 		return w.fine(lo, hi)
 	}
 	r, err := w.rows(boundaryRows, layout.KindRow, layout.LevelSlot, w.stream, end, end, false)

@@ -48,13 +48,13 @@ func mergeTopN(partials []*Values, maxNodes int64) *profile.DiffTree {
 // A topNMerge keeps its memory for the next one: what a query takes anew, the
 // garbage collector has to take back.
 type topNMerge struct {
-	partials   []*Values
-	sizes   []int64
-	at      []int32 // number in the cut, then in the tree; -1 of what is in neither
-	taken   []int32 // number in the cut to node
-	cut     profile.Cut
-	top     walker
-	workers []walker
+	partials []*Values
+	sizes    []int64
+	at       []int32 // number in the cut, then in the tree; -1 of what is in neither
+	taken    []int32 // number in the cut to node
+	cut      profile.Cut
+	top      walker
+	workers  []walker
 }
 
 var merges = sync.Pool{New: func() any { return new(topNMerge) }}

@@ -103,7 +103,7 @@ func DescribeKey(key []byte) string {
 		return fmt.Sprintf("%s longest profile of service %d", day, number(0))
 	case kind == layout.KindSender && len(rest) == 4:
 		return fmt.Sprintf("%s sender of stream %d", day, number(0))
-	case kind == layout.KindHorizon && len(rest) == 0:
+	case kind == layout.KindWatermark && len(rest) == 0:
 		return day + " hours that retention dropped"
 	case (kind == layout.KindRow || kind == layout.KindPoints) && len(rest) >= 13 && int(rest[0]) < layout.Levels:
 		what := "row"
