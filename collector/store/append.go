@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -17,6 +18,15 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
+
+// An appender stores profiles. It is safe for concurrent use.
+type appender struct {
+	kv                *kv.DB
+	epochs            *epochSet
+	maxFuture, maxAge time.Duration // as Options.MaxFuture and Options.MaxAge
+	claims            claims
+	series            *seriesLimit // nil if there is no limit
+}
 
 // Append stores profiles, all of them or none, and returns when they are on
 // disk. Calls that run at the same time share a sync. A profile with an ID that
@@ -31,15 +41,15 @@ import (
 // An error that wraps ErrUnavailable says that the disk takes no profiles at
 // present; some of the call may be stored all the same.
 func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
-	return db.write(func() error { return db.append(ctx, ps) })
+	return db.write(func() error { return db.appender.append(ctx, ps) })
 }
 
-func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
+func (a *appender) append(ctx context.Context, ps []profile.Profile) error {
 	began := time.Now()
-	now := db.options.Now()
+	now := a.epochs.now()
 	var pieces []piece
 	for i, p := range ps {
-		cut, err := db.split(p, now, pieces)
+		cut, err := a.split(p, now, pieces)
 		if err != nil {
 			if len(ps) > 1 {
 				err = fmt.Errorf("profile %d: %w", i, err)
@@ -51,12 +61,12 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	if len(pieces) == 0 {
 		return nil
 	}
-	end, err := db.claim(ctx, pieces)
+	end, err := a.claim(ctx, pieces)
 	if err != nil {
 		return err
 	}
 	defer end()
-	batch := db.kv.Pebble.NewBatch()
+	batch := a.kv.Pebble.NewBatch()
 	defer batch.Close()
 	var finish []func()
 	defer func() {
@@ -76,7 +86,7 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 				if p.duplicate { // as its first part turned out to be
 					return nil
 				}
-				done, err := db.appendPiece(batch, part)
+				done, err := a.appendPiece(batch, part)
 				if err == nil {
 					finish = append(finish, done)
 					p.duplicate = part.duplicate
@@ -96,25 +106,25 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 			last = p.source
 		}
 	}
-	db.metrics.Duplicates.Add(float64(duplicates))
+	a.kv.Metrics.Duplicates.Add(float64(duplicates))
 	if batch.Empty() {
 		return nil
 	}
-	if err := db.kv.Commit(batch, pebble.Sync); err != nil {
+	if err := a.kv.Commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
-	db.metrics.Profiles.Add(float64(profiles))
-	db.metrics.Samples.Add(float64(samples))
-	db.metrics.RowBytes.Add(float64(batch.Len()))
-	db.metrics.AppendSeconds.Observe(time.Since(began).Seconds())
+	a.kv.Metrics.Profiles.Add(float64(profiles))
+	a.kv.Metrics.Samples.Add(float64(samples))
+	a.kv.Metrics.RowBytes.Add(float64(batch.Len()))
+	a.kv.Metrics.AppendSeconds.Observe(time.Since(began).Seconds())
 	return nil
 }
 
 // appendPiece adds a piece's row to a batch, and writes what the row refers to,
 // or marks the piece as a duplicate. The caller calls the returned function once
 // the batch is committed, or not.
-func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error) {
-	e, s, part, err := db.place(p)
+func (a *appender) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error) {
+	e, s, part, err := a.place(p)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +134,7 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		e.Release()
 	}
 	if p.identified && !p.continues {
-		if p.duplicate, err = db.stored(e.Value, s, p); p.duplicate || err != nil {
+		if p.duplicate, err = a.stored(e.Value, s, p); p.duplicate || err != nil {
 			release()
 			return func() {}, err
 		}
@@ -132,15 +142,15 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	t := symdb.NewImporter(p.source, p.samples)
 	defer t.Free()
 	var order []uint64
-	err = db.extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
+	err = a.epochs.extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
 	if err == nil {
-		err = e.Value.link(db, s, p)
+		err = e.Value.link(s, p.base)
 	}
 	if err == nil && p.flows() {
-		err = e.Value.lengthen(db, s.Partition, p.duration)
+		err = e.Value.lengthen(s.Partition, p.duration)
 	}
 	if err == nil {
-		err = e.Value.begin(db, s, p.time)
+		err = e.Value.begin(s, p.time)
 	}
 	if err != nil {
 		release()
@@ -167,23 +177,21 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 
 // place finds or makes the stream of a piece and its partition. A partition with
 // a corrupt dictionary cannot grow, so a new one takes its place.
-func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *labelindex.Stream, part budget.Ref[*partition], err error) {
+func (a *appender) place(p *piece) (e budget.Ref[*epoch], s *labelindex.Stream, part budget.Ref[*partition], err error) {
 	id := layout.EpochOf(p.time)
-	if e, err = db.epoch(id); err != nil {
+	if e, err = a.epochs.epoch(id); err != nil {
 		return e, nil, part, err
 	}
 	if !e.Value.beginWrite() {
 		e.Release()
 		return e, nil, part, fmt.Errorf("%w: time_nanos: older than the retention", storeerr.ErrInvalid)
 	}
-	db.mu.Lock()
-	db.epochs[id] = true
-	db.mu.Unlock()
+	a.epochs.add(id)
 	for range 10 { // one, as a rule; more if the cache is too small for a dictionary
-		if s, err = e.Value.stream(db, &p.def); err != nil {
+		if s, err = e.Value.stream(&p.def); err != nil {
 			break
 		}
-		if part, err = db.partition(id, s.Partition); err != nil {
+		if part, err = a.epochs.partition(id, s.Partition); err != nil {
 			break
 		}
 		if part.Value.damage == nil {
@@ -212,22 +220,22 @@ func (e *epoch) abandon(s *labelindex.Stream) {
 
 // begin notes that a row is about to be written: windows that hold its time are
 // not merged any more. The note is in the log before the row.
-func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
+func (e *epoch) begin(s *labelindex.Stream, t int64) error {
 	e.grow.Lock()
 	defer e.grow.Unlock()
-	f, err := e.aggregateStream(db, s)
+	f, err := e.aggregateStream(s)
 	if err != nil {
 		return err
 	}
 	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
-	b := db.kv.Pebble.NewBatch()
+	b := e.set.kv.Pebble.NewBatch()
 	defer b.Close()
 	known, err := e.noteRow(b, s, f, t)
 	if err != nil {
 		return err
 	}
 	if !b.Empty() {
-		if err := db.kv.Commit(b, pebble.NoSync); err != nil {
+		if err := e.set.kv.Commit(b, pebble.NoSync); err != nil {
 			return fmt.Errorf("write hour: %w", err)
 		}
 	}
@@ -250,7 +258,7 @@ func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
 			o.gen++
 		}
 	}
-	e.keep(db)
+	e.keep()
 	return nil
 }
 

@@ -61,11 +61,11 @@ func (db *DB) checkpoint() (dir string, at time.Time, err error) {
 }
 
 // dropCheckpoints removes what backups left that did not come to their end.
-func (db *DB) dropCheckpoints() error {
-	names, err := db.kv.FS.List(db.kv.Dir)
+func dropCheckpoints(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
 	for _, name := range names {
 		if strings.HasPrefix(name, checkpointPrefix) {
-			err = errors.Join(err, db.kv.FS.RemoveAll(db.kv.FS.PathJoin(db.kv.Dir, name)))
+			err = errors.Join(err, fs.RemoveAll(fs.PathJoin(dir, name)))
 		}
 	}
 	return err

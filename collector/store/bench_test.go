@@ -96,11 +96,11 @@ func BenchmarkDropHour(b *testing.B) {
 			before := query()
 			b.ResetTimer()
 			for i := range b.N {
-				require.NoError(b, db.dropLevels(ctx, id, watermark.Hours{uint8(1 + i%23), 0, 0}, "age", now))
+				require.NoError(b, db.maintainer.dropLevels(ctx, id, watermark.Hours{uint8(1 + i%23), 0, 0}, "age", now))
 				b.StopTimer()
 				b.ReportMetric(float64(before.Microseconds()), "µs-query-before")
 				b.ReportMetric(float64(query().Microseconds()), "µs-query-after")
-				db.watermarks.Set(id, watermark.Watermark{}) // drop it again
+				db.epochs.watermarks.Set(id, watermark.Watermark{}) // drop it again
 				b.StartTimer()
 			}
 		})

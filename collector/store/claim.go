@@ -76,7 +76,7 @@ func (c *claims) take(ctx context.Context, list []idClaim) (end func(), err erro
 
 // claim claims the IDs of the pieces of a call, and marks those that the call has
 // more than once.
-func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error) {
+func (a *appender) claim(ctx context.Context, pieces []piece) (end func(), err error) {
 	var list []idClaim
 	seen := map[idClaim]bool{}
 	var key []byte
@@ -96,37 +96,37 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 		return func() {}, nil
 	}
 	slices.SortFunc(list, idClaim.compare)
-	return db.claims.take(ctx, list)
+	return a.claims.take(ctx, list)
 }
 
 // stored reports whether a stream has a piece's ID already, or had it on the day
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
-func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
-	found, err := db.kv.Has(layout.IDKey(e.id, s.ID, p.id))
-	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
+func (a *appender) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
+	found, err := a.kv.Has(layout.IDKey(e.id, s.ID, p.id))
+	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !a.epochs.hasEpoch(e.id-1) {
 		return found, err
 	}
-	u, err := db.epoch(e.id - 1)
+	u, err := a.epochs.epoch(e.id - 1)
 	if err != nil {
 		return false, err
 	}
 	defer u.Release()
-	before, err := u.Value.lookFor(db, &p.def)
+	before, err := u.Value.lookFor(&p.def)
 	if before == nil || err != nil {
 		return false, err
 	}
-	return db.kv.Has(layout.IDKey(e.id-1, before.ID, p.id))
+	return a.kv.Has(layout.IDKey(e.id-1, before.ID, p.id))
 }
 
 // lookFor returns the stream of a definition, nil if there is none.
-func (e *epoch) lookFor(db *DB, def *labelindex.Definition) (*labelindex.Stream, error) {
+func (e *epoch) lookFor(def *labelindex.Definition) (*labelindex.Stream, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	partition, ok := e.current[def.Labels.Get(labelindex.LabelServiceName)]
 	if !ok {
 		return nil, nil
 	}
-	s, _, err := e.find(db, string(def.Append(nil)), partition)
+	s, _, err := e.find(string(def.Append(nil)), partition)
 	return s, err
 }

@@ -131,7 +131,7 @@ func TestDuplicatesOfConcurrentPushes(t *testing.T) {
 	}
 	g.Wait()
 	require.EqualValues(t, profiles, storedProfiles(t, db))
-	require.Empty(t, db.claims.by)
+	require.Empty(t, db.appender.claims.by)
 	require.EqualValues(t, 8*profiles, testutil.ToFloat64(db.metrics.Profiles)+testutil.ToFloat64(db.metrics.Duplicates))
 	require.NoError(t, db.maintain(ctx, 0))
 	require.EqualValues(t, profiles, storedProfiles(t, db))
@@ -142,9 +142,9 @@ func TestDuplicatesOfConcurrentPushes(t *testing.T) {
 func TestClaimsOfAFailedCall(t *testing.T) {
 	db := open(t, t.TempDir())
 	at := midnight.Add(time.Hour)
-	pieces, err := db.split(identified("x", at), at, nil)
+	pieces, err := db.appender.split(identified("x", at), at, nil)
 	require.NoError(t, err)
-	end, err := db.claim(context.Background(), pieces) // a call that will not store it
+	end, err := db.appender.claim(context.Background(), pieces) // a call that will not store it
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -161,7 +161,7 @@ func TestClaimsOfAFailedCall(t *testing.T) {
 	end()
 	require.NoError(t, <-waited)
 	require.EqualValues(t, 1, storedProfiles(t, db))
-	require.Empty(t, db.claims.by)
+	require.Empty(t, db.appender.claims.by)
 }
 
 // TestDuplicatesInAnOldStore pushes profiles again that were stored before IDs had

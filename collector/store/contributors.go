@@ -14,7 +14,7 @@ func aggregateKeyOf(partition uint32, d *labelindex.Definition) aggregateKey {
 
 // aggregateStream returns the stream of the aggregate that a stream is part of. It
 // creates one if there is none. The caller holds grow, and not the lock.
-func (e *epoch) aggregateStream(db *DB, s *labelindex.Stream) (*labelindex.Stream, error) {
+func (e *epoch) aggregateStream(s *labelindex.Stream) (*labelindex.Stream, error) {
 	e.mu.RLock()
 	f := s.Aggregate
 	if f != nil {
@@ -27,7 +27,7 @@ func (e *epoch) aggregateStream(db *DB, s *labelindex.Stream) (*labelindex.Strea
 		k := labelindex.NewKind(&s.Def)
 		def := k.Aggregate(s.Def.Labels.Get(labelindex.LabelServiceName))
 		var err error
-		if f, err = e.lookUp(db, &def, s.Partition); err != nil {
+		if f, err = e.lookUp(&def, s.Partition); err != nil {
 			return nil, err
 		}
 	}
@@ -40,8 +40,8 @@ func (e *epoch) aggregateStream(db *DB, s *labelindex.Stream) (*labelindex.Strea
 }
 
 // findAggregate finds the stream of the aggregate of a kind, for a query.
-func (db *DB) findAggregate(epoch, partition uint32, k *labelindex.Kind) (id uint32, ok bool, err error) {
-	u, err := db.epoch(epoch)
+func (es *epochSet) findAggregate(epoch, partition uint32, k *labelindex.Kind) (id uint32, ok bool, err error) {
+	u, err := es.epoch(epoch)
 	if err != nil {
 		return 0, false, err
 	}
@@ -58,7 +58,7 @@ func (db *DB) findAggregate(epoch, partition uint32, k *labelindex.Kind) (id uin
 	if f, ok := e.aggregates[aggregateKey{partition, key}]; ok {
 		return f, true, nil
 	}
-	s, _, err := e.find(db, key, partition)
+	s, _, err := e.find(key, partition)
 	if s == nil || err != nil {
 		return 0, false, err
 	}
@@ -80,13 +80,13 @@ type aggregateKey struct {
 // label index is read once, however many aggregates are asked for. They are for one run
 // of merging, which leaves out what gets profiles meanwhile.
 type contributorLists struct {
-	db    *DB
-	epoch *epoch
-	hours [layout.HoursPerEpoch]map[aggregateKey][]contributor // nil for hours that nobody asked for
+	epochs *epochSet
+	epoch  *epoch
+	hours  [layout.HoursPerEpoch]map[aggregateKey][]contributor // nil for hours that nobody asked for
 }
 
-func newContributorLists(db *DB, e *epoch) *contributorLists {
-	return &contributorLists{db: db, epoch: e}
+func newContributorLists(e *epoch) *contributorLists {
+	return &contributorLists{epochs: e.set, epoch: e}
 }
 
 // of lists the contributors of an aggregate's stream, hour by hour.
@@ -108,7 +108,7 @@ func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*aggregate,
 // read reads the label index of an hour.
 func (l *contributorLists) read(hour uint8) error {
 	lists := map[aggregateKey][]contributor{}
-	err := l.db.eachTableOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
+	err := l.epochs.eachTableOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
 		kinds := make([]string, len(t.Kinds))
 		for i := range t.Kinds {
 			kinds[i] = string(t.Kinds[i].Def.Append(nil))

@@ -77,12 +77,12 @@ func makeDamageStore(t *testing.T, dir string) {
 		case 750, 800, 830:
 			require.NoError(t, db.kv.Pebble.Flush())
 		case 700:
-			db.options.RetentionRaw = 70*time.Hour - damageDropped
+			db.epochs.retention.raw = 70*time.Hour - damageDropped
 			require.NoError(t, db.maintain(ctx, 0))
 		}
 	}
 	aggregates := 0
-	for _, id := range db.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
 		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
 			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsAggregate() {
 				aggregates++
@@ -91,7 +91,7 @@ func makeDamageStore(t *testing.T, dir string) {
 		}))
 	}
 	require.Equal(t, 3*3, aggregates)
-	require.Len(t, db.watermarks.Snapshot(func() {}), 2)
+	require.Len(t, db.epochs.watermarks.Snapshot(func() {}), 2)
 	require.NoError(t, db.Close())
 }
 
@@ -288,7 +288,7 @@ func checkRepair(t *testing.T, dir, file string, served map[int]bool, taken map[
 	check()
 	require.NoError(t, db.maintain(ctx, 0))
 	check()
-	db.options.RetentionRaw = 12 * time.Hour // all that is there is merged before it is dropped
+	db.epochs.retention.raw = 12 * time.Hour // all that is there is merged before it is dropped
 	require.NoError(t, db.maintain(ctx, 0))
 	check()
 	askAll(t, db)
@@ -523,7 +523,7 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 	require.NoError(t, db.Writable())
 	next := cpu(folded(midnight.Add(25*time.Hour), "main;next 1"), labelindex.LabelServiceName, "a")
 	require.NoError(t, db.Append(ctx, []profile.Profile{next}))
-	require.NoError(t, db.dropEpoch(ctx, layout.EpochOf(ms(midnight)+1), "test"))
+	require.NoError(t, db.maintainer.dropEpoch(ctx, layout.EpochOf(ms(midnight)+1), "test"))
 	require.NoError(t, db.maintain(ctx, 0))
 	sel := everything()
 	sel.End = ms(midnight.Add(26 * time.Hour))

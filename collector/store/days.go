@@ -14,18 +14,16 @@ import (
 
 // mergeDays merges the days of an epoch that is over. Which streams it has is
 // read from the marks on disk, some at a time: they may be many.
-func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
-	e.mu.RLock()
-	days := e.days
-	e.mu.RUnlock()
+func (mt *maintainer) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+	days := e.dirtyDays()
 	if days == 0 || layout.EpochStart(e.id)+layout.DayMs > now {
 		return nil
 	}
 	left := false
 	var errs taskErrors
-	contributors := newContributorLists(db, e)
+	contributors := newContributorLists(e)
 	for from := uint64(0); from < 1<<32; {
-		ids, err := db.dirtyDays(e.id, uint32(from))
+		ids, err := mt.epochs.dirtyDays(e.id, uint32(from))
 		if err != nil {
 			return err
 		}
@@ -36,9 +34,9 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			t, ok, err := e.dueDay(db, id, quiet)
+			t, ok, err := e.dueDay(id, quiet)
 			if err == nil && ok {
-				err = db.mergeWindows(ctx, e, t, contributors)
+				err = mt.mergeWindows(ctx, e, t, contributors)
 			}
 			errs.add(err)
 			left = left || !ok || err != nil
@@ -46,20 +44,34 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 		from = uint64(ids[len(ids)-1]) + 1
 		e.retire(quiet)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !left && e.days == days {
-		e.days = 0
-		e.keep(db)
+	if !left {
+		e.cleanDays(days)
 	}
 	return errs.join()
 }
 
+// dirtyDays counts what made days of streams dirty; 0 says that none is.
+func (e *epoch) dirtyDays() uint64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.days
+}
+
+// cleanDays notes that all days are merged, unless one became dirty since dirtyDays.
+func (e *epoch) cleanDays(counted uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.days == counted {
+		e.days = 0
+		e.keep()
+	}
+}
+
 // dirtyDays lists some streams of an epoch whose day is to be merged, from one on.
-func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
+func (es *epochSet) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 	full := errors.New("full")
 	lower := layout.DirtyKey(epoch, from, 0)
-	err = db.kv.EachBetween(lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
+	err = es.kv.EachBetween(lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
 		if len(key) == len(lower) && key[9] == wholeDay {
 			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
 		}
@@ -75,15 +87,15 @@ func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
 }
 
 // dueDay is the task of merging a stream's day, if it can be done.
-func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok bool, err error) {
+func (e *epoch) dueDay(id uint32, quiet time.Duration) (t mergeTask, ok bool, err error) {
 	e.mu.Lock()
-	s, err := e.revive(db, id)
+	s, err := e.revive(id)
 	e.mu.Unlock()
 	if err != nil {
 		return t, false, err
 	}
 	if s == nil { // nobody can ask for it
-		err := db.kv.Delete(layout.DirtyKey(e.id, id, wholeDay), pebble.NoSync)
+		err := e.set.kv.Delete(layout.DirtyKey(e.id, id, wholeDay), pebble.NoSync)
 		return t, false, err
 	}
 	e.mu.Lock()

@@ -37,8 +37,8 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 
 // dropEpoch deletes an epoch, once the appends to it have ended. Queries that
 // run go on to see it.
-func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
-	u, err := db.epoch(id)
+func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) error {
+	u, err := mt.epochs.epoch(id)
 	if err != nil {
 		return err
 	}
@@ -49,23 +49,19 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
 		return err
 	}
 	// In this order: who finds no dictionary finds that the epoch is gone.
-	db.mu.Lock()
-	delete(db.epochs, id)
-	db.mu.Unlock()
-	b := db.kv.Pebble.NewBatch()
+	mt.epochs.remove(id)
+	b := mt.kv.Pebble.NewBatch()
 	defer b.Close()
 	r := epochRange(id)
-	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), db.kv.Commit(b, pebble.NoSync)); err != nil {
-		db.mu.Lock()
-		db.epochs[id] = true
-		db.mu.Unlock()
+	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), mt.kv.Commit(b, pebble.NoSync)); err != nil {
+		mt.epochs.add(id)
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
-	db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
-	db.watermarks.Set(id, watermark.Watermark{})
-	db.cache.Drop(id)
-	db.metrics.DroppedEpochs.Inc()
-	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
+	mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
+	mt.epochs.watermarks.Set(id, watermark.Watermark{})
+	mt.epochs.cache.Drop(id)
+	mt.kv.Metrics.DroppedEpochs.Inc()
+	mt.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
 }
 
@@ -104,8 +100,8 @@ func (e *epoch) tryDrop() bool {
 // what they say was merged into coarser rows. From then on appends to the hours of
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
-func (db *DB) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
-	from := db.watermarks.Of(id).Hours(id)
+func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
+	from := mt.epochs.watermarks.Of(id).Hours(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
@@ -114,7 +110,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why
 	if to == from {
 		return nil
 	}
-	u, err := db.epoch(id)
+	u, err := mt.epochs.epoch(id)
 	if err != nil {
 		return err
 	}
@@ -126,10 +122,10 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why
 	if err := retry(ctx, func() bool { return e.tryRefuse(to.Watermark(id)[layout.LevelFine]) }); err != nil {
 		return err
 	}
-	if err := db.mergeAhead(ctx, e, to, now); err != nil {
+	if err := mt.mergeAhead(ctx, e, to, now); err != nil {
 		return err
 	}
-	b := db.kv.Pebble.NewBatch()
+	b := mt.kv.Pebble.NewBatch()
 	defer b.Close()
 	var whole []pebble.KeyRange
 	for level := range to {
@@ -143,7 +139,7 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why
 				whole = append(whole, r)
 			}
 		default:
-			if err := db.deleteHours(e, b, level, from[level], to[level]); err != nil {
+			if err := mt.deleteHours(e, b, level, from[level], to[level]); err != nil {
 				return err
 			}
 		}
@@ -151,23 +147,23 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why
 	b.Set(layout.WatermarkKey(id), to.Append(nil), nil)
 	// In this order: a snapshot that lacks rows has a watermark that says so. The rows are
 	// merged, so a watermark that is ahead of them does no harm.
-	db.watermarks.Set(id, to.Watermark(id))
-	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
-		db.watermarks.Set(id, from.Watermark(id))
+	mt.epochs.watermarks.Set(id, to.Watermark(id))
+	if err := mt.kv.Commit(b, pebble.NoSync); err != nil {
+		mt.epochs.watermarks.Set(id, from.Watermark(id))
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}
 	for _, r := range whole {
-		db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
+		mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
 	}
-	db.metrics.DroppedLevels.Inc()
-	db.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly),
+	mt.kv.Metrics.DroppedLevels.Inc()
+	mt.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly),
 		"hours_raw", to[layout.LevelFine], "hours_5m", to[layout.LevelSlot], "hours_1h", to[layout.LevelHour], "reason", why)
 	return nil
 }
 
 // deleteHours deletes the rows and points of a level between two hours.
-func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) error {
-	streams, err := db.streamsIn(e, from, to)
+func (mt *maintainer) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) error {
+	streams, err := mt.streamsIn(e, from, to)
 	if err != nil {
 		return err
 	}
@@ -190,7 +186,7 @@ func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) 
 
 // streamsIn lists the streams that have profiles in some hours, and those of their
 // aggregates.
-func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
+func (mt *maintainer) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 	var seen labelindex.StreamSet
 	add := func(id uint32) {
 		if seen.Add(id) {
@@ -199,7 +195,7 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 	}
 	aggregates := map[aggregateKey]labelindex.Kind{}
 	for hour := from; hour < to; hour++ {
-		err := db.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+		err := mt.epochs.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
 			for row, id := range t.Streams {
 				add(id)
 				k := t.Kinds[t.KindOf[row]]
@@ -212,7 +208,7 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 		}
 	}
 	for key, k := range aggregates {
-		id, ok, err := db.findAggregate(e.id, key.partition, &k)
+		id, ok, err := mt.epochs.findAggregate(e.id, key.partition, &k)
 		if err != nil {
 			return nil, err
 		}
@@ -241,8 +237,8 @@ func (e *epoch) tryRefuse(to int64) bool {
 
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
-func (db *DB) mergeAhead(ctx context.Context, e *epoch, to watermark.Hours, now time.Time) error {
-	contributors := newContributorLists(db, e)
+func (mt *maintainer) mergeAhead(ctx context.Context, e *epoch, to watermark.Hours, now time.Time) error {
+	contributors := newContributorLists(e)
 	for _, t := range e.due(now.UnixMilli(), 0) {
 		if t.hour >= to[layout.LevelFine] {
 			continue
@@ -250,15 +246,20 @@ func (db *DB) mergeAhead(ctx context.Context, e *epoch, to watermark.Hours, now 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := db.mergeWindows(ctx, e, t, contributors); err != nil {
+		if err := mt.mergeWindows(ctx, e, t, contributors); err != nil {
 			return err
 		}
 	}
 	if to[layout.LevelHour] > 0 {
-		if err := db.mergeDays(ctx, e, now.UnixMilli(), 0); err != nil {
+		if err := mt.mergeDays(ctx, e, now.UnixMilli(), 0); err != nil {
 			return err
 		}
 	}
+	return e.allMerged(to)
+}
+
+// allMerged returns an error if windows are not merged whose rows are to be dropped.
+func (e *epoch) allMerged(to watermark.Hours) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for id := range e.open {

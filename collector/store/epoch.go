@@ -26,7 +26,8 @@ import (
 // are the streams that have profiles in hours which are not over, so that their
 // number does not grow with the day. Retention drops an epoch as a whole.
 type epoch struct {
-	id uint32
+	set *epochSet
+	id  uint32
 
 	// grow is held by whoever changes what is on disk, mu only while the fields
 	// below change: a write may wait for the disk for long.
@@ -111,9 +112,47 @@ func (e *epoch) endWrite() {
 	e.writers--
 }
 
+// An epochSet has the epochs of a store, on disk and in the cache. It is safe for
+// concurrent use.
+type epochSet struct {
+	kv        *kv.DB
+	cache     *budget.Cache
+	now       func() time.Time
+	retention *retention
+
+	mu  sync.Mutex
+	ids map[uint32]bool // of the epochs on disk
+
+	watermarks watermark.Table
+}
+
+// openEpochs reads which epochs a database has, and loads those with windows or label
+// indexes to write.
+func openEpochs(kv *kv.DB, cache *budget.Cache, now func() time.Time, keep *retention) (*epochSet, error) {
+	es := &epochSet{kv: kv, cache: cache, now: now, retention: keep, ids: map[uint32]bool{}}
+	if err := es.findEpochs(); err != nil {
+		return nil, err
+	}
+	return es, es.pinDirty()
+}
+
+// add notes that an epoch has profiles.
+func (es *epochSet) add(id uint32) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	es.ids[id] = true
+}
+
+// remove notes that an epoch has no profiles any more.
+func (es *epochSet) remove(id uint32) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	delete(es.ids, id)
+}
+
 // findEpochs lists the epochs on disk, by one seek for each.
-func (db *DB) findEpochs() (err error) {
-	it, err := db.kv.NewIterator(db.kv.Pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
+func (es *epochSet) findEpochs() (err error) {
+	it, err := es.kv.NewIterator(es.kv.Pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
 	if err != nil {
 		return err
 	}
@@ -123,8 +162,8 @@ func (db *DB) findEpochs() (err error) {
 			return fmt.Errorf("%w: key %x", storeerr.ErrCorrupt, it.Key())
 		}
 		id := binary.BigEndian.Uint32(it.Key())
-		db.epochs[id] = true
-		if err := db.findWatermark(id); err != nil {
+		es.ids[id] = true
+		if err := es.findWatermark(id); err != nil {
 			return err
 		}
 		if id == layout.MetaEpoch-1 {
@@ -137,14 +176,14 @@ func (db *DB) findEpochs() (err error) {
 
 // pinDirty loads the epochs that have windows or tables to write, so that the
 // next maintenance goes on where the last run ended.
-func (db *DB) pinDirty() error {
-	for _, id := range db.epochsBetween(0, 1<<62) {
+func (es *epochSet) pinDirty() error {
+	for _, id := range es.epochsBetween(0, 1<<62) {
 		for _, kind := range []byte{layout.KindDirty, layout.KindPending} {
 			found := errors.New("found")
-			err := db.kv.Each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
+			err := es.kv.Each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
 			if errors.Is(err, found) {
 				var u budget.Ref[*epoch]
-				if u, err = db.epoch(id); err == nil {
+				if u, err = es.epoch(id); err == nil {
 					u.Release()
 				}
 			}
@@ -158,23 +197,23 @@ func (db *DB) pinDirty() error {
 
 // hasEpoch reports whether an epoch has profiles. Of one that is dropped it says
 // no before the profiles go.
-func (db *DB) hasEpoch(id uint32) bool {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	return db.epochs[id]
+func (es *epochSet) hasEpoch(id uint32) bool {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	return es.ids[id]
 }
 
 // epochsBetween lists the epochs with profiles that overlap a range in ms.
-func (db *DB) epochsBetween(start, end int64) []uint32 {
+func (es *epochSet) epochsBetween(start, end int64) []uint32 {
 	if end < 1 || start > end {
 		return nil
 	}
 	const last = int64(layout.MetaEpoch-1) * layout.DayMs // later times have no epoch
 	lo, hi := layout.EpochOf(min(max(start, 1), last)), layout.EpochOf(min(end, last))
-	db.mu.Lock()
-	defer db.mu.Unlock()
+	es.mu.Lock()
+	defer es.mu.Unlock()
 	var out []uint32
-	for id := range db.epochs {
+	for id := range es.ids {
 		if id >= lo && id <= hi {
 			out = append(out, id)
 		}
@@ -184,26 +223,26 @@ func (db *DB) epochsBetween(start, end int64) []uint32 {
 }
 
 // epoch returns an epoch, read from disk if it is not in the cache.
-func (db *DB) epoch(id uint32) (budget.Ref[*epoch], error) {
-	u, err := budget.Acquire[*epoch](db.cache, budget.Key{Epoch: id, Partition: budget.EpochItself}, func() (budget.Item, error) { return db.loadEpoch(id) })
+func (es *epochSet) epoch(id uint32) (budget.Ref[*epoch], error) {
+	u, err := budget.Acquire[*epoch](es.cache, budget.Key{Epoch: id, Partition: budget.EpochItself}, func() (budget.Item, error) { return es.loadEpoch(id) })
 	if err == nil {
 		u.Value.mu.Lock()
-		u.Value.keep(db)
+		u.Value.keep()
 		u.Value.mu.Unlock()
 	}
 	return u, err
 }
 
 // keep pins the epoch in the cache while maintenance has something to do.
-func (e *epoch) keep(db *DB) {
+func (e *epoch) keep() {
 	work := len(e.open) > 0 || e.days > 0
 	for i := range e.hours {
 		work = work || e.hours[i].table != nil || e.hours[i].writing != nil
 	}
 	switch {
 	case work && e.pin == nil:
-		entry := db.cache.Acquire(budget.Key{Epoch: e.id, Partition: budget.EpochItself}, func() (budget.Item, error) { return e, nil })
-		e.pin = func() { db.cache.Release(entry) }
+		entry := e.set.cache.Acquire(budget.Key{Epoch: e.id, Partition: budget.EpochItself}, func() (budget.Item, error) { return e, nil })
+		e.pin = func() { e.set.cache.Release(entry) }
 	case !work && e.pin != nil:
 		// Letting go asks for the size, which takes the lock that we hold.
 		go e.pin()
@@ -211,34 +250,34 @@ func (e *epoch) keep(db *DB) {
 	}
 }
 
-func (db *DB) loadEpoch(id uint32) (*epoch, error) {
-	gone := db.watermarks.Of(id).Hours(id)
+func (es *epochSet) loadEpoch(id uint32) (*epoch, error) {
+	gone := es.watermarks.Of(id).Hours(id)
 	e := &epoch{
-		id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{},
+		set: es, id: id, services: map[uint32]string{}, current: map[string]uint32{}, live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{},
 		open: map[hourID]*openHour{}, longest: map[uint32]int64{},
 		refused: gone.Watermark(id)[layout.LevelFine],
 	}
 	read := func(kind byte, value func(key, value []byte) error) (gaps *kv.GapError, err error) {
-		err = db.kv.Each(layout.KindKey(id, kind), value)
+		err = es.kv.Each(layout.KindKey(id, kind), value)
 		errors.As(err, &gaps)
 		return gaps, kv.WithoutGaps(err)
 	}
-	partitions, err1 := read(layout.KindPartition, func(key, value []byte) error { return e.readPartition(db, key, value) })
+	partitions, err1 := read(layout.KindPartition, func(key, value []byte) error { return e.readPartition(key, value) })
 	if partitions != nil && partitions.Open {
 		var err error
-		e.partitions, err = db.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return layout.PartitionKey(id, n) })
+		e.partitions, err = es.unused(e.partitions+farPartition, maxPartitions, func(n uint32) []byte { return layout.PartitionKey(id, n) })
 		err1 = errors.Join(err1, err)
 	}
-	err2 := e.countStreams(db)
-	longest, err3 := read(layout.KindLongest, func(key, value []byte) error { return e.readLongest(db, key, value) })
+	err2 := e.countStreams()
+	longest, err3 := read(layout.KindLongest, func(key, value []byte) error { return e.readLongest(key, value) })
 	if longest != nil {
 		e.defaultLongest = layout.SlotMs // to look back too far does no harm
 	}
-	pending, err4 := read(layout.KindPending, func(key, value []byte) error { return e.readPending(db, key, value) })
+	pending, err4 := read(layout.KindPending, func(key, value []byte) error { return e.readPending(key, value) })
 	if pending != nil {
-		err4 = e.noteAll(db, pending.Gap)
+		err4 = e.noteAll(pending.Gap)
 	}
-	marks, err5 := read(layout.KindDirty, func(key, value []byte) error { return e.readDirty(db, gone, key, value) })
+	marks, err5 := read(layout.KindDirty, func(key, value []byte) error { return e.readDirty(gone, key, value) })
 	e.unreadableMarks = marks != nil
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("read epoch %d: %w", id, err)
@@ -255,9 +294,9 @@ const (
 
 // unused is the first number, from one on, that has no key yet. Where an iterator cannot
 // read, Get finds what was written since the table there became corrupt.
-func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) {
+func (es *epochSet) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) {
 	for ; n < most; n++ {
-		if found, err := db.kv.Has(key(n)); !found || err != nil {
+		if found, err := es.kv.Has(key(n)); !found || err != nil {
 			return n, err
 		}
 	}
@@ -266,8 +305,8 @@ func (db *DB) unused(n, most uint32, key func(n uint32) []byte) (uint32, error) 
 
 // noteAll notes all streams in all slots of the hours whose notes cannot be read: to
 // look where nothing is does no harm.
-func (e *epoch) noteAll(db *DB, unread corruption.Gap) error {
-	all, err := db.fullTable(e.id)
+func (e *epoch) noteAll(unread corruption.Gap) error {
+	all, err := e.set.fullTable(e.id)
 	if err != nil || len(all.Streams) == 0 {
 		return err
 	}
@@ -291,9 +330,9 @@ func (e *epoch) noteAll(db *DB, unread corruption.Gap) error {
 
 // readPartition reads a partition's name. A partition without a name keeps its number
 // and does not grow.
-func (e *epoch) readPartition(db *DB, key, value []byte) error {
+func (e *epoch) readPartition(key, value []byte) error {
 	if len(key) != 9 || binary.BigEndian.Uint32(key[5:]) >= maxPartitions {
-		db.kv.Corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
+		e.set.kv.Corrupt(fmt.Errorf("read service %x: %w: key names none", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	n := binary.BigEndian.Uint32(key[5:])
@@ -312,15 +351,15 @@ const (
 
 // countStreams finds the number of the next stream, one above the highest. Lower
 // numbers may be missing.
-func (e *epoch) countStreams(db *DB) (err error) {
+func (e *epoch) countStreams() (err error) {
 	prefix := layout.KindKey(e.id, layout.KindStream)
-	it, err := db.kv.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
+	it, err := e.set.kv.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.StreamKey(e.id, maxStreams)})
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err = errors.Join(err, it.Close()); err != nil && corruption.Unreadable(err) {
-			err = e.countReadable(db)
+			err = e.countReadable()
 		}
 	}()
 	for ok := it.Last(); ok; ok = it.Prev() {
@@ -328,15 +367,15 @@ func (e *epoch) countStreams(db *DB) (err error) {
 			e.next = binary.BigEndian.Uint32(it.Key()[5:]) + 1
 			break
 		}
-		db.kv.Corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
+		e.set.kv.Corrupt(fmt.Errorf("read stream %x: %w: key names none", it.Key(), storeerr.ErrCorrupt))
 	}
 	return it.Error()
 }
 
 // countReadable is countStreams where some streams cannot be read.
-func (e *epoch) countReadable(db *DB) error {
+func (e *epoch) countReadable() error {
 	e.next = 0
-	err := db.kv.EachBetween(layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
+	err := e.set.kv.EachBetween(layout.KindKey(e.id, layout.KindStream), layout.StreamKey(e.id, maxStreams), func(key, _ []byte) error {
 		if len(key) == 9 {
 			e.next = binary.BigEndian.Uint32(key[5:]) + 1
 		}
@@ -344,22 +383,22 @@ func (e *epoch) countReadable(db *DB) error {
 	})
 	var gaps *kv.GapError
 	if errors.As(err, &gaps) && gaps.Open {
-		e.next, err = db.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return layout.StreamKey(e.id, n) })
+		e.next, err = e.set.unused(e.next+farStream, maxStreams, func(n uint32) []byte { return layout.StreamKey(e.id, n) })
 	}
 	return kv.WithoutGaps(err)
 }
 
 // readPending reads slots of a stream that are in no table yet.
-func (e *epoch) readPending(db *DB, key, value []byte) error {
+func (e *epoch) readPending(key, value []byte) error {
 	if len(key) != 10 || key[5] >= layout.HoursPerEpoch {
-		db.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
+		e.set.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
-	s, err := e.revive(db, binary.BigEndian.Uint32(key[6:]))
+	s, err := e.revive(binary.BigEndian.Uint32(key[6:]))
 	if s == nil || err != nil {
 		return err
 	}
-	slots := db.readSlots(key, value)
+	slots := e.set.readSlots(key, value)
 	e.note(s, key[5], slots)
 	s.Noted.Add(key[5], slots)
 	return nil
@@ -367,9 +406,9 @@ func (e *epoch) readPending(db *DB, key, value []byte) error {
 
 // readDirty reads which windows of a stream are to be merged. Of days it is
 // enough to know that there are some.
-func (e *epoch) readDirty(db *DB, gone watermark.Hours, key, value []byte) error {
+func (e *epoch) readDirty(gone watermark.Hours, key, value []byte) error {
 	if len(key) != 10 || key[9] > wholeDay {
-		db.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
+		e.set.kv.Corrupt(fmt.Errorf("read slots %x: %w: key names no hour of a stream", key, storeerr.ErrCorrupt))
 		return nil
 	}
 	if key[9] < gone[layout.LevelFine] || key[9] == wholeDay && gone[layout.LevelHour] > 0 {
@@ -379,21 +418,21 @@ func (e *epoch) readDirty(db *DB, gone watermark.Hours, key, value []byte) error
 		e.days++
 		return nil
 	}
-	s, err := e.revive(db, binary.BigEndian.Uint32(key[5:]))
+	s, err := e.revive(binary.BigEndian.Uint32(key[5:]))
 	if s == nil || err != nil {
 		return err
 	}
-	e.open[hourID{s.ID, key[9]}] = &openHour{dirty: db.readSlots(key, value)}
+	e.open[hourID{s.ID, key[9]}] = &openHour{dirty: e.set.readSlots(key, value)}
 	return nil
 }
 
 // readSlots reads a set of slots. A corrupt one counts as all slots: to look
 // where nothing is, or to merge once more, does no harm.
-func (db *DB) readSlots(key, value []byte) uint16 {
+func (es *epochSet) readSlots(key, value []byte) uint16 {
 	r := bitpack.Decoder{Data: value}
 	slots := r.Below(labelindex.AllSlots+1, "slots")
 	if err := r.End(); err != nil {
-		db.kv.Corrupt(fmt.Errorf("read slots %x: %w", key, err))
+		es.kv.Corrupt(fmt.Errorf("read slots %x: %w", key, err))
 		return labelindex.AllSlots
 	}
 	return uint16(slots)

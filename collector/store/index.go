@@ -47,23 +47,23 @@ func tableID(epoch uint32, hour uint8) budget.Key {
 // several tables of an epoch. With reach also
 // those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
 // called again with a table in the place of the corrupt one.
-func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
-	for _, id := range db.epochsBetween(start, end) {
+func (es *epochSet) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
+	for _, id := range es.epochsBetween(start, end) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e, err := db.epoch(id)
+		e, err := es.epoch(id)
 		if err != nil {
 			return err
 		}
 		from := start
 		if reach {
-			from = db.firstContributing(id, start)
+			from = es.firstContributing(id, start)
 		}
 		set := labelindex.SlotsBetween(id, from, end)
 		for hour := range uint8(layout.HoursPerEpoch) {
 			if slots := set.Hour(hour); err == nil && slots != 0 {
-				err = db.eachTableOf(e.Value, hour, func(t *labelindex.HourIndex) error { return fn(id, t, slots, hour) })
+				err = es.eachTableOf(e.Value, hour, func(t *labelindex.HourIndex) error { return fn(id, t, slots, hour) })
 			}
 		}
 		e.Release()
@@ -77,11 +77,11 @@ func (db *DB) eachTable(ctx context.Context, start, end int64, reach bool, fn fu
 // eachTableOf calls fn for the tables of an hour: first those in memory, under
 // the epoch's lock, then the one on disk. What moves to disk in between is seen
 // twice, and never missed.
-func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) error) error {
+func (es *epochSet) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) error) error {
 	if err := e.eachGrowing(hour, fn); err != nil {
 		return err
 	}
-	u, err := budget.Acquire[*labelindex.HourIndex](db.cache, tableID(e.id, hour), func() (budget.Item, error) { return db.loadTable(e.id, hour) })
+	u, err := budget.Acquire[*labelindex.HourIndex](es.cache, tableID(e.id, hour), func() (budget.Item, error) { return es.loadTable(e.id, hour) })
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,8 @@ func (db *DB) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) e
 	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
-	db.kv.Corrupt(err)
-	t, err := db.fullTable(e.id)
+	es.kv.Corrupt(err)
+	t, err := es.fullTable(e.id)
 	if err != nil {
 		return err
 	}
@@ -119,8 +119,8 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 // loadTable reads an hour's table, which is empty if there is none. In the place
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
-func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
-	value, closer, err := db.kv.Get(layout.TableKey(epoch, hour, ""))
+func (es *epochSet) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
+	value, closer, err := es.kv.Get(layout.TableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
@@ -133,12 +133,12 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.kv.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
-		return db.fullTable(epoch)
+		es.kv.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
+		return es.fullTable(epoch)
 	}
 	t.Read = func(name string) (*labelindex.LabelColumn, error) {
 		key := layout.TableKey(epoch, hour, name)
-		value, closer, err := db.kv.Get(key)
+		value, closer, err := es.kv.Get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
 		}
@@ -155,9 +155,9 @@ func (db *DB) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error)
 }
 
 // fullTable makes a table of all streams of an epoch, in all slots.
-func (db *DB) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
+func (es *epochSet) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
 	t := labelindex.NewBuilder()
-	err := db.kv.Each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
+	err := es.kv.Each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
 		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsAggregate() {
 			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
 		}
@@ -179,7 +179,7 @@ func (e *epoch) note(s *labelindex.Stream, hour uint8, slots uint16) {
 }
 
 // writeTables writes the tables of hours that are over and quiet.
-func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
+func (es *epochSet) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
 	var errs taskErrors
 	for hour := range uint8(layout.HoursPerEpoch) {
 		if err := ctx.Err(); err != nil {
@@ -198,7 +198,7 @@ func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.D
 		}
 		e.mu.Unlock()
 		if due {
-			if err := db.writeTable(e, hour, h); err != nil {
+			if err := es.writeTable(e, hour, h); err != nil {
 				errs.add(fmt.Errorf("write table of hour %d: %w", hour, err))
 			}
 		}
@@ -207,17 +207,17 @@ func (db *DB) writeTables(ctx context.Context, e *epoch, now int64, quiet time.D
 }
 
 // writeTable makes one table of the one on disk and what is to be written.
-func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
+func (es *epochSet) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	t := h.writing
-	old, err := db.loadTable(e.id, hour)
+	old, err := es.loadTable(e.id, hour)
 	if err != nil {
 		return err
 	}
 	if len(old.Streams) > 0 {
 		t = labelindex.NewBuilder()
 		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
-			db.kv.Corrupt(err)
-			if old, err = db.fullTable(e.id); err != nil {
+			es.kv.Corrupt(err)
+			if old, err = es.fullTable(e.id); err != nil {
 				return err
 			}
 			t = labelindex.NewBuilder()
@@ -230,7 +230,7 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 			return err
 		}
 	}
-	b := db.kv.Pebble.NewBatch()
+	b := es.kv.Pebble.NewBatch()
 	defer b.Close()
 	prefix, pending := layout.TableKey(e.id, hour, ""), layout.PendingPrefix(e.id, hour)
 	if err := errors.Join(b.DeleteRange(prefix, layout.After(prefix), nil), b.DeleteRange(pending, layout.After(pending), nil)); err != nil {
@@ -250,22 +250,22 @@ func (db *DB) writeTable(e *epoch, hour uint8, h *indexHour) error {
 	if dropped {
 		return nil
 	}
-	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
+	if err := es.kv.Commit(b, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.bytes -= h.writing.Bytes
 	h.writing = nil
-	db.cache.Forget(tableID(e.id, hour))
-	e.keep(db)
+	es.cache.Forget(tableID(e.id, hour))
+	e.keep()
 	return nil
 }
 
 // activeSlots are the slots in which an epoch has profiles.
-func (db *DB) activeSlots(e *epoch) (set labelindex.SlotSet, err error) {
+func (es *epochSet) activeSlots(e *epoch) (set labelindex.SlotSet, err error) {
 	for hour := range uint8(layout.HoursPerEpoch) {
-		err := db.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+		err := es.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
 			for _, slots := range t.Slots {
 				set.Add(hour, slots)
 			}
@@ -279,8 +279,8 @@ func (db *DB) activeSlots(e *epoch) (set labelindex.SlotSet, err error) {
 }
 
 // activeIn are the streams that have profiles in a slot of an epoch.
-func (db *DB) activeIn(e *epoch, slot int) (streams []uint32, err error) {
-	err = db.eachTableOf(e, uint8(slot/layout.SlotsPerHour), func(t *labelindex.HourIndex) error {
+func (es *epochSet) activeIn(e *epoch, slot int) (streams []uint32, err error) {
+	err = es.eachTableOf(e, uint8(slot/layout.SlotsPerHour), func(t *labelindex.HourIndex) error {
 		for row, slots := range t.Slots {
 			if slots>>(slot%layout.SlotsPerHour)&1 == 1 {
 				streams = append(streams, t.Streams[row])

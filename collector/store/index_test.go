@@ -137,7 +137,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 		}
 	}
 	tables := func() (n int) {
-		for _, id := range db.epochsBetween(0, 1<<62) {
+		for _, id := range db.epochs.epochsBetween(0, 1<<62) {
 			require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindLabels), func(_, _ []byte) error { n++; return nil }))
 		}
 		return n
@@ -155,7 +155,7 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	compare()
 	require.NoError(t, db.maintain(ctx, 0))
 	compare()
-	for _, id := range db.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
 		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindPending), func(key, _ []byte) error {
 			return fmt.Errorf("%x is still pending", key)
 		}))
@@ -185,7 +185,7 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 		}
 	}
 	state := func() *epoch {
-		e, err := db.epoch(layout.EpochOf(ms(midnight) + 1))
+		e, err := db.epochs.epoch(layout.EpochOf(ms(midnight) + 1))
 		require.NoError(t, err)
 		defer e.Release()
 		return e.Value
@@ -234,7 +234,7 @@ func TestDamagedTableIsWrittenAgain(t *testing.T) {
 		require.NoError(t, db.maintain(ctx, 0))
 		id := layout.EpochOf(ms(midnight) + 1)
 		require.NoError(t, db.kv.Pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
-		db.cache.Forget(tableID(id, 0))
+		db.epochs.cache.Forget(tableID(id, 0))
 		add("b")
 		require.NoError(t, db.maintain(ctx, 0))
 		values, err := db.LabelValues(ctx, "pod", nil, ms(midnight), ms(midnight)+layout.HourMs)

@@ -18,13 +18,13 @@ import (
 
 // revive returns a stream, read from disk if it is not live; nil if it is
 // corrupt or missing.
-func (e *epoch) revive(db *DB, id uint32) (*labelindex.Stream, error) {
+func (e *epoch) revive(id uint32) (*labelindex.Stream, error) {
 	if s := e.live[id]; s != nil {
 		return s, nil
 	}
-	s, err := e.readStream(db, id)
+	s, err := e.readStream(id)
 	if errors.Is(err, storeerr.ErrCorrupt) {
-		db.kv.Corrupt(err)
+		e.set.kv.Corrupt(err)
 		return nil, nil
 	}
 	if err != nil {
@@ -46,9 +46,9 @@ func (e *epoch) addLive(s *labelindex.Stream) {
 }
 
 // readStream reads a stream. An empty value marks a number that is not to be used.
-func (e *epoch) readStream(db *DB, id uint32) (*labelindex.Stream, error) {
+func (e *epoch) readStream(id uint32) (*labelindex.Stream, error) {
 	key := layout.StreamKey(e.id, id)
-	value, closer, err := db.kv.Get(key)
+	value, closer, err := e.set.kv.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("read stream %x: %w: missing", key, storeerr.ErrCorrupt)
 	}
@@ -91,7 +91,7 @@ func (e *epoch) retire(quiet time.Duration) {
 
 // stream returns the stream of a definition, which it writes if it is new. The
 // write is in the log before any later one, but not synced.
-func (e *epoch) stream(db *DB, def *labelindex.Definition) (*labelindex.Stream, error) {
+func (e *epoch) stream(def *labelindex.Definition) (*labelindex.Stream, error) {
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	service := def.Labels.Get(labelindex.LabelServiceName)
@@ -104,30 +104,30 @@ func (e *epoch) stream(db *DB, def *labelindex.Definition) (*labelindex.Stream, 
 			return nil, fmt.Errorf("%w: %d services in a day", storeerr.ErrLimit, maxPartitions)
 		}
 		partition = next
-		err := db.kv.Set(layout.PartitionKey(e.id, partition), []byte(service), pebble.NoSync)
+		err := e.set.kv.Set(layout.PartitionKey(e.id, partition), []byte(service), pebble.NoSync)
 		if err != nil {
 			return nil, fmt.Errorf("write partition: %w", err)
 		}
 		e.mu.Lock()
 		e.current[service], e.services[partition], e.partitions = partition, service, partition+1
 		e.mu.Unlock()
-		if err := db.addPartition(e.id, partition); err != nil {
+		if err := e.set.addPartition(e.id, partition); err != nil {
 			return nil, err
 		}
 	}
-	return e.lookUp(db, def, partition)
+	return e.lookUp(def, partition)
 }
 
 // lookUp is stream for a partition that exists. The caller holds grow, and not
 // the lock.
-func (e *epoch) lookUp(db *DB, def *labelindex.Definition, partition uint32) (*labelindex.Stream, error) {
+func (e *epoch) lookUp(def *labelindex.Definition, partition uint32) (*labelindex.Stream, error) {
 	e.key = def.Append(e.key[:0])
 	if s := e.known(e.key, partition); s != nil {
 		return s, nil
 	}
 	key := string(e.key)
 	e.mu.Lock()
-	s, same, err := e.find(db, key, partition)
+	s, same, err := e.find(key, partition)
 	if s != nil {
 		e.addLive(s)
 	}
@@ -138,11 +138,11 @@ func (e *epoch) lookUp(db *DB, def *labelindex.Definition, partition uint32) (*l
 	if e.next >= maxStreams {
 		return nil, fmt.Errorf("%w: %d series and sums over them in a day", storeerr.ErrLimit, maxStreams)
 	}
-	b := db.kv.Pebble.NewBatch()
+	b := e.set.kv.Pebble.NewBatch()
 	defer b.Close()
 	b.Set(layout.StreamKey(e.id, e.next), labelindex.AppendStream(nil, partition, def), nil)
 	b.Set(layout.FindKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
-	if err := db.kv.Commit(b, pebble.NoSync); err != nil {
+	if err := e.set.kv.Commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
 	s = &labelindex.Stream{ID: e.next, Partition: partition, Def: def.Own()}
@@ -190,17 +190,17 @@ func (e *epoch) forget(s *labelindex.Stream) {
 
 // find returns the stream of a definition's encoding in a partition, live or read
 // from disk; nil if there is none, and then the streams that share its hash.
-func (e *epoch) find(db *DB, key string, partition uint32) (s *labelindex.Stream, same []uint32, err error) {
+func (e *epoch) find(key string, partition uint32) (s *labelindex.Stream, same []uint32, err error) {
 	if s := e.liveOf([]byte(key), partition); s != nil {
 		return s, nil, nil
 	}
-	if same, err = db.findStreams(e.id, xxhash.Sum64String(key)); err != nil {
+	if same, err = e.set.findStreams(e.id, xxhash.Sum64String(key)); err != nil {
 		return nil, nil, err
 	}
 	for _, id := range same {
 		s := e.live[id]
 		if s == nil {
-			if s, err = e.readStream(db, id); errors.Is(err, storeerr.ErrCorrupt) {
+			if s, err = e.readStream(id); errors.Is(err, storeerr.ErrCorrupt) {
 				continue // it cannot be this one any more
 			}
 			if err != nil {
@@ -215,9 +215,9 @@ func (e *epoch) find(db *DB, key string, partition uint32) (s *labelindex.Stream
 }
 
 // findStreams lists the streams of an epoch whose definition has a hash.
-func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
+func (es *epochSet) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	key := layout.FindKey(epoch, hash)
-	value, closer, err := db.kv.Get(key)
+	value, closer, err := es.kv.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, nil // a second stream of the same definition serves as well
 	}
@@ -229,7 +229,7 @@ func (db *DB) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 		ids = append(ids, r.Below(budget.EpochItself, "stream"))
 	}
 	if err := r.End(); err != nil { // a stream of the same definition will do
-		db.kv.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
+		es.kv.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
 		ids = nil
 	}
 	return ids, closer.Close()

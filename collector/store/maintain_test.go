@@ -35,7 +35,7 @@ func daysWithBroken(t *testing.T, n, broken int, change func(*Options)) (db *DB,
 		}
 		ids = append(ids, layout.EpochOf(ms(at)))
 	}
-	e, err := db.epoch(ids[broken])
+	e, err := db.epochs.epoch(ids[broken])
 	require.NoError(t, err)
 	t.Cleanup(e.Release)
 	e.Value.mu.Lock()
@@ -66,7 +66,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[1]))
 	for i, id := range ids {
-		require.Equal(t, i != 1, db.watermarks.Of(id)[layout.LevelFine] > 0, "day %d", i)
+		require.Equal(t, i != 1, db.epochs.watermarks.Of(id)[layout.LevelFine] > 0, "day %d", i)
 	}
 
 	// By size, what is next goes in the place of a day that cannot be dropped.
@@ -74,7 +74,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	require.NoError(t, db.kv.Pebble.Flush())
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[0]))
-	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochsBetween(0, 1<<62))
+	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochs.epochsBetween(0, 1<<62))
 
 	// Who ends maintenance ends all of it.
 	ended, cancel := context.WithCancel(ctx)
@@ -85,19 +85,19 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 // Dropping waits for appends that are under way, and no longer than its context.
 func TestDropsEndWithTheirContext(t *testing.T) {
 	db, ids := daysWithBroken(t, 2, 0, func(o *Options) {})
-	e, err := db.epoch(ids[1])
+	e, err := db.epochs.epoch(ids[1])
 	require.NoError(t, err)
 	defer e.Release()
 	require.True(t, e.Value.beginWrite())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- db.dropEpoch(ctx, ids[1], "test") }()
+	go func() { done <- db.maintainer.dropEpoch(ctx, ids[1], "test") }()
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
 	e.Value.endWrite()
 	require.True(t, e.Value.beginWrite(), "the day takes no profiles any more")
 	e.Value.endWrite()
-	require.NoError(t, db.dropEpoch(t.Context(), ids[1], "test"))
+	require.NoError(t, db.maintainer.dropEpoch(t.Context(), ids[1], "test"))
 }
 
 // Numbers in the names of files grow beyond six digits.
@@ -161,16 +161,16 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 func TestMemberLists(t *testing.T) {
 	db := crowded(t, 0)
 	id := layout.EpochOf(ms(midnight) + 1)
-	e, err := db.epoch(id)
+	e, err := db.epochs.epoch(id)
 	require.NoError(t, err)
 	defer e.Release()
-	lists, found := newContributorLists(db, e.Value), 0
+	lists, found := newContributorLists(e.Value), 0
 	aggregates := map[uint32]*labelindex.Stream{}
 	for hour := range uint8(2) {
-		require.NoError(t, db.eachTableOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
+		require.NoError(t, db.epochs.eachTableOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
 			for row := range tb.Streams {
 				k := tb.Kinds[tb.KindOf[row]]
-				number, ok, err := db.findAggregate(id, tb.Partitions[row], &k)
+				number, ok, err := db.epochs.findAggregate(id, tb.Partitions[row], &k)
 				require.NoError(t, err)
 				if ok {
 					aggregates[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}

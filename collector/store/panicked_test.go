@@ -92,16 +92,16 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 
 	// What panics while it is loaded is loaded again by the next call.
 	key := budget.Key{Epoch: 1, Partition: 2}
-	require.Panics(t, func() { db.cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
-	u, err := budget.Acquire[*calltree.ServiceTrie](db.cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+	require.Panics(t, func() { db.epochs.cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
+	u, err := budget.Acquire[*calltree.ServiceTrie](db.epochs.cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 	require.NoError(t, err)
 	u.Release()
 
 	// A panic while a table in memory is looked at leaves the epoch unlocked.
-	e, err := db.epoch(jobs[0].epoch)
+	e, err := db.epochs.epoch(jobs[0].epoch)
 	require.NoError(t, err)
 	defer e.Release()
-	require.Panics(t, func() { _ = db.eachTableOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
+	require.Panics(t, func() { _ = db.epochs.eachTableOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
 	require.True(t, e.Value.mu.TryLock())
 	e.Value.mu.Unlock()
 
@@ -134,5 +134,5 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 	tree, err := db.Tree(context.Background(), sel, nil)
 	require.NoError(t, err)
 	require.Zero(t, tree.Total())
-	require.Empty(t, db.epochsBetween(sel.Start, sel.End))
+	require.Empty(t, db.epochs.epochsBetween(sel.Start, sel.End))
 }

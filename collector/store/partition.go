@@ -43,27 +43,27 @@ func (p *partition) view() symdb.View {
 }
 
 // partition returns a partition, read from disk if it is not in the cache.
-func (db *DB) partition(epoch, id uint32) (budget.Ref[*partition], error) {
-	return budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
-		return db.loadPartition(db.kv.Pebble, epoch, id)
+func (es *epochSet) partition(epoch, id uint32) (budget.Ref[*partition], error) {
+	return budget.Acquire[*partition](es.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
+		return es.loadPartition(es.kv.Pebble, epoch, id)
 	})
 }
 
 // partitionAt returns a partition as of a snapshot, or later: if its epoch was dropped
 // meanwhile, the snapshot still has it.
-func (db *DB) partitionAt(from *snapshot, epoch, id uint32) (budget.Ref[*partition], error) {
-	u, err := db.partition(epoch, id)
-	if err != nil || db.hasEpoch(epoch) {
+func (es *epochSet) partitionAt(from *snapshot, epoch, id uint32) (budget.Ref[*partition], error) {
+	u, err := es.partition(epoch, id)
+	if err != nil || es.hasEpoch(epoch) {
 		return u, err
 	}
 	u.Release()
-	p, err := db.loadPartition(from, epoch, id)
+	p, err := es.loadPartition(from, epoch, id)
 	return budget.Ref[*partition]{Value: p}, err
 }
 
 // serviceOf is the service of a partition, "" if it has no name.
-func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
-	e, err := db.epoch(epoch)
+func (es *epochSet) serviceOf(epoch, partition uint32) (string, error) {
+	e, err := es.epoch(epoch)
 	if err != nil {
 		return "", err
 	}
@@ -75,8 +75,8 @@ func (db *DB) serviceOf(epoch, partition uint32) (string, error) {
 
 // addPartition puts a partition that is new into the cache. It need not be read, which
 // may be impossible where a table of the day is corrupt.
-func (db *DB) addPartition(epoch, id uint32) error {
-	u, err := budget.Acquire[*partition](db.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
+func (es *epochSet) addPartition(epoch, id uint32) error {
+	u, err := budget.Acquire[*partition](es.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
 		p := newPartition(epoch, id)
 		p.dict.Lookup = nil
 		return p, nil
@@ -94,17 +94,17 @@ func newPartition(epoch, id uint32) *partition {
 	return p
 }
 
-func (db *DB) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
+func (es *epochSet) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
 	p := newPartition(epoch, id)
 	prefix := layout.SegmentPrefix(epoch, id)
-	err := db.kv.EachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
+	err := es.kv.EachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
 		if p.damage == nil && len(value) == 0 {
 			p.damage = errClosed
 		}
 		if p.damage == nil {
 			if err := p.dict.ReadSegment(value); err != nil {
 				p.damage = fmt.Errorf("read segment %x: %w", key, err)
-				db.kv.Corrupt(p.damage)
+				es.kv.Corrupt(p.damage)
 			}
 		}
 		return nil
@@ -134,17 +134,17 @@ func (p *partition) change(fn func(*symdb.Dictionary)) (from symdb.Sizes, segmen
 
 // extend runs fn, which adds to the dictionary, and writes what it added. The
 // write is in the log before any later one, but not synced.
-func (db *DB) extend(p *partition, fn func(*symdb.Dictionary)) error {
+func (es *epochSet) extend(p *partition, fn func(*symdb.Dictionary)) error {
 	p.grow.Lock()
 	defer p.grow.Unlock()
 	from, segment := p.change(fn)
 	if segment == nil {
 		return nil
 	}
-	err := db.kv.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
+	err := es.kv.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}
-	db.metrics.SegmentBytes.Add(float64(len(segment)))
+	es.kv.Metrics.SegmentBytes.Add(float64(len(segment)))
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 
 // queries answer what is asked about profiles. They are safe for concurrent use.
 type queries struct {
-	days        *DB
+	epochs      *epochSet
 	kv          *kv.DB
 	cache       *budget.Cache
 	memory      *budget.Memory
@@ -104,7 +104,7 @@ type jobReader struct {
 
 // dictionary returns a partition as of the reader's snapshot, or later.
 func (s *jobReader) dictionary(id uint32) (budget.Ref[*partition], error) {
-	return s.q.days.partitionAt(s.from, s.epoch, id)
+	return s.q.epochs.partitionAt(s.from, s.epoch, id)
 }
 
 // run does jobs in parallel, with memory of the hold. All see the store as it is now.
@@ -112,7 +112,7 @@ func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, f
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := q.days.snapshot()
+	snapshot := q.epochs.snapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -145,7 +145,7 @@ func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *snaps
 	}
 	s := newScanner(ctx, q.kv, from, j.epoch)
 	defer func() { err = errors.Join(err, s.close()) }()
-	if s.longest, err = q.days.longestOf(j.epoch, j.partition); err != nil {
+	if s.longest, err = q.epochs.longestOf(j.epoch, j.partition); err != nil {
 		return err
 	}
 	return fn(j, &jobReader{scanner: s, q: q, hold: h})

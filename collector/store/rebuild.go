@@ -164,7 +164,7 @@ func (db *DB) recoverStreams(id uint32) error {
 	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	for hour := range uint8(layout.HoursPerEpoch) {
-		t, err := db.loadTable(id, hour)
+		t, err := db.epochs.loadTable(id, hour)
 		if err != nil {
 			return err
 		}

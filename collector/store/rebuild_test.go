@@ -182,11 +182,11 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	}
 	db = rebuilt(t, db, func() *DB { return open(t, dir, damageOptions) })
 	require.Len(t, found(t, db), damageProfiles)
-	db.options.RetentionRaw = 10 * time.Hour
+	db.epochs.retention.raw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, uint8(layout.HoursPerEpoch), db.watermarks.Of(day).Hours(day)[layout.LevelFine])
+	require.Equal(t, uint8(layout.HoursPerEpoch), db.epochs.watermarks.Of(day).Hours(day)[layout.LevelFine])
 	require.Len(t, found(t, db), damageProfiles)
-	db.options.RetentionSlot = 11 * time.Hour
+	db.epochs.retention.slot = 11 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, found(t, db), damageProfiles)
 	got, err := db.Tree(ctx, hours, nil)

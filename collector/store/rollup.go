@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -13,12 +15,24 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
+
+// A maintainer merges windows of time that are over, and drops what is too old or too
+// much. It is safe for concurrent use.
+type maintainer struct {
+	kv     *kv.DB
+	epochs *epochSet
+	log    *slog.Logger
+
+	mu      sync.Mutex     // held during a run
+	dropped []droppedRange // whose space is to be given back
+}
 
 // maintainEvery merges closed windows and applies retention, until ctx ends.
 func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
@@ -50,41 +64,35 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
 	var errs []error
 	err := db.call("maintain", func() (err error) {
-		errs, err = db.maintainAll(ctx, quiet)
+		errs, err = db.maintainer.maintainAll(ctx, quiet)
 		return err
 	})
 	return errors.Join(append(errs, err)...)
 }
 
 // maintainAll is maintain. errs are those of single days, err what ended it.
-func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
-	db.maintenance.Lock()
-	defer db.maintenance.Unlock()
-	if db.unpinned.Load() {
-		if err := db.pinDirty(); err != nil {
-			return nil, err
-		}
-		db.unpinned.Store(false)
-	}
-	now := db.options.Now()
+func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
+	mt.mu.Lock()
+	defer mt.mu.Unlock()
+	now := mt.epochs.now()
 	failed := func(id uint32, what string, err error) (end error) {
-		if err == nil || ctx.Err() != nil || db.Err() != nil {
-			return cmp.Or(ctx.Err(), db.Err())
+		if err == nil || ctx.Err() != nil || mt.kv.Failure.Err() != nil {
+			return cmp.Or(ctx.Err(), mt.kv.Failure.Err())
 		}
-		db.metrics.FailedDays.Inc()
+		mt.kv.Metrics.FailedDays.Inc()
 		errs = append(errs, fmt.Errorf("%s of epoch %d: %w", what, id, err))
 		return nil
 	}
-	if err := db.retain(ctx, now, failed); err != nil {
+	if err := mt.retain(ctx, now, failed); err != nil {
 		return errs, fmt.Errorf("retention: %w", err)
 	}
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		entry := db.cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
+	for _, id := range mt.epochs.epochsBetween(0, 1<<62) {
+		entry := mt.epochs.cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
 		if entry == nil {
 			continue // no window to merge: it would be pinned
 		}
-		err := db.mergeEpoch(ctx, entry.Value.(*epoch), now.UnixMilli(), quiet)
-		db.cache.Release(entry)
+		err := mt.mergeEpoch(ctx, entry.Value.(*epoch), now.UnixMilli(), quiet)
+		mt.epochs.cache.Release(entry)
 		if err := failed(id, "merge windows", err); err != nil {
 			return errs, err
 		}
@@ -104,18 +112,18 @@ type mergeTask struct {
 
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
 // writes tables of the index. What fails is left for the next time, and the rest done.
-func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
-	defer db.kv.Recover(&err)
+func (mt *maintainer) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
+	defer mt.kv.Recover(&err)
 	var errs taskErrors
-	contributors := newContributorLists(db, e)
+	contributors := newContributorLists(e)
 	for _, t := range e.due(now, quiet) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		errs.add(db.mergeWindows(ctx, e, t, contributors))
+		errs.add(mt.mergeWindows(ctx, e, t, contributors))
 	}
-	errs.add(db.writeTables(ctx, e, now, quiet))
-	errs.add(db.mergeDays(ctx, e, now, quiet))
+	errs.add(mt.epochs.writeTables(ctx, e, now, quiet))
+	errs.add(mt.mergeDays(ctx, e, now, quiet))
 	e.retire(quiet)
 	return errs.join()
 }
@@ -192,18 +200,18 @@ func cmpBool(a, b bool) int {
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
-func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contributors *contributorLists) (err error) {
-	defer db.kv.Recover(&err)
-	part, err := db.partition(e.id, t.stream.Partition)
+func (mt *maintainer) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contributors *contributorLists) (err error) {
+	defer mt.kv.Recover(&err)
+	part, err := mt.epochs.partition(e.id, t.stream.Partition)
 	if err != nil {
 		return err
 	}
 	defer part.Release()
-	from := db.snapshot()
-	s := newScanner(ctx, db.kv, from, e.id)
+	from := mt.epochs.snapshot()
+	s := newScanner(ctx, mt.kv, from, e.id)
 	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
-	batch := db.kv.Pebble.NewBatch()
+	batch := mt.kv.Pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.id, t.stream, part.Value.view())
 	defer m.free()
@@ -247,6 +255,19 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contribut
 	if err != nil {
 		return err
 	}
+	written, err := e.writeMerged(batch, t)
+	if err != nil {
+		return fmt.Errorf("write windows: %w", err)
+	}
+	if written {
+		mt.kv.Metrics.Windows.Add(float64(windows))
+	}
+	return nil
+}
+
+// writeMerged writes the batch with the merged rows of a task, and what is left to merge.
+// It does nothing if a profile came since the task was found: it is found again.
+func (e *epoch) writeMerged(b *pebble.Batch, t mergeTask) (written bool, err error) {
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	id := hourID{t.stream.ID, t.hour}
@@ -255,24 +276,23 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contribut
 	changed := o == nil || o.gen != t.gen || o.flying > 0 || e.dropped
 	e.mu.RUnlock()
 	if changed {
-		return nil // later, with what came
+		return false, nil
 	}
 	if t.over {
-		batch.Delete(layout.DirtyKey(e.id, t.stream.ID, t.hour), nil)
+		b.Delete(layout.DirtyKey(e.id, t.stream.ID, t.hour), nil)
 	} else {
-		e.mark(batch, t.stream, t.hour, t.rest)
+		e.mark(b, t.stream, t.hour, t.rest)
 	}
-	if err := db.kv.Commit(batch, pebble.NoSync); err != nil {
-		return fmt.Errorf("write windows: %w", err)
+	if err := e.set.kv.Commit(b, pebble.NoSync); err != nil {
+		return false, err
 	}
-	db.metrics.Windows.Add(float64(windows))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if o.dirty = t.rest; t.over {
 		delete(e.open, id)
-		e.keep(db)
+		e.keep()
 	}
-	return nil
+	return true, nil
 }
 
 // A merger merges rows of one stream, all sample types at a time.

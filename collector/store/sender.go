@@ -43,21 +43,21 @@ func withBase(pieces []piece, by map[string]int, proto piece, base labels.Labels
 	return pieces
 }
 
-// link writes which stream is the base of a piece's stream, unless it is known to be
+// link writes which stream is the base of a stream, by its definition, unless it is known to be
 // written. The write is in the log before any later one, but not synced.
-func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
+func (e *epoch) link(s *labelindex.Stream, to *labelindex.Definition) error {
 	e.mu.RLock()
 	linked := s.Linked
 	e.mu.RUnlock()
-	if p.base == nil || linked {
+	if to == nil || linked {
 		return nil
 	}
-	base, err := e.stream(db, p.base)
+	base, err := e.stream(to)
 	if err != nil || base == s {
 		return err
 	}
 	value := binary.AppendUvarint(nil, uint64(base.ID))
-	if err := db.kv.Set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync); err != nil {
+	if err := e.set.kv.Set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -67,14 +67,14 @@ func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
 }
 
 // links are the bases of an epoch's streams that have one, as of a snapshot.
-func (db *DB) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
+func (es *epochSet) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
 	var out map[uint32]uint32
 	prefix := layout.KindKey(epoch, layout.KindSender)
-	err := db.kv.EachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
+	err := es.kv.EachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		base := r.Below(budget.EpochItself, "base")
 		if err := r.End(); err != nil || len(key) != 9 {
-			db.kv.Corrupt(err)
+			es.kv.Corrupt(err)
 			return nil
 		}
 		if out == nil {
@@ -87,8 +87,8 @@ func (db *DB) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
 }
 
 // longestOf is the longest time that a row of a partition covers, in ms.
-func (db *DB) longestOf(epoch, partition uint32) (int64, error) {
-	e, err := db.epoch(epoch)
+func (es *epochSet) longestOf(epoch, partition uint32) (int64, error) {
+	e, err := es.epoch(epoch)
 	if err != nil {
 		return 0, err
 	}
@@ -104,7 +104,7 @@ func (e *epoch) longestOf(partition uint32) int64 {
 
 // lengthen notes how long a row covers before the row is written, so that queries
 // look back far enough. Notes are rounded up, since each is a write.
-func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
+func (e *epoch) lengthen(partition uint32, duration int64) error {
 	e.mu.RLock()
 	noted := e.longest[partition]
 	e.mu.RUnlock()
@@ -119,7 +119,7 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 		}
 	}
 	value := binary.AppendUvarint(nil, uint64(longest))
-	if err := db.kv.Set(layout.LongestKey(e.id, partition), value, pebble.NoSync); err != nil {
+	if err := e.set.kv.Set(layout.LongestKey(e.id, partition), value, pebble.NoSync); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -129,11 +129,11 @@ func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
 }
 
 // readLongest reads what lengthen wrote.
-func (e *epoch) readLongest(db *DB, key, value []byte) error {
+func (e *epoch) readLongest(key, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	longest := r.Below(layout.SlotMs+1, "time")
 	if err := r.End(); err != nil || len(key) != 9 {
-		db.kv.Corrupt(err)
+		e.set.kv.Corrupt(err)
 		longest = layout.SlotMs // to look back too far does no harm
 	}
 	if len(key) == 9 {

@@ -167,7 +167,7 @@ func TestSeriesOfManyNames(t *testing.T) {
 func TestStatesBeyondTheSeriesLimit(t *testing.T) {
 	for name, workers := range map[string]int{"pods": 1, "labels of samples": 90} {
 		s := newStateStore(t)
-		s.db.series = newSeriesLimit(30)
+		s.db.appender.series = newSeriesLimit(30, s.db.epochs, s.db.log)
 		pods := 100
 		if workers > 1 {
 			pods = 2

@@ -36,7 +36,7 @@ func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.
 		if err := ctx.Err(); err != nil {
 			return nil, free, err
 		}
-		service, err := q.days.serviceOf(j.epoch, j.partition)
+		service, err := q.epochs.serviceOf(j.epoch, j.partition)
 		if err != nil {
 			return nil, free, err
 		}

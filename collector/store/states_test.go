@@ -231,7 +231,7 @@ func TestStatesOverDays(t *testing.T) {
 	for at, v := range s.points(20*hour, 28*hour, 15*time.Second)[""] {
 		require.InDelta(t, 1000, v, 1e-9, "at %d", at)
 	}
-	require.NoError(t, db.dropLevels(ctx, layout.EpochOf(ms(midnight)+1), watermark.Hours{24, 24, 0}, "age", now))
+	require.NoError(t, db.maintainer.dropLevels(ctx, layout.EpochOf(ms(midnight)+1), watermark.Hours{24, 24, 0}, "age", now))
 	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(0, 30*hour))
 	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(2*hour, 3*hour))
 }

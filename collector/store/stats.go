@@ -15,18 +15,14 @@ type Stats struct {
 }
 
 // Stats returns what the store holds.
-func (db *DB) Stats(ctx context.Context) (s Stats, err error) {
-	err = db.call("stats", func() error {
-		s, err = db.stats(ctx)
-		return err
-	})
-	return s, err
+func (db *DB) Stats(ctx context.Context) (Stats, error) {
+	return called(db, "stats", func() (Stats, error) { return db.queries.stats(ctx) })
 }
 
-func (db *DB) stats(ctx context.Context) (s Stats, err error) {
-	ids := db.epochsBetween(0, math.MaxInt64)
+func (q *queries) stats(ctx context.Context) (s Stats, err error) {
+	ids := q.epochs.epochsBetween(0, math.MaxInt64)
 	for _, id := range ids { // most often the first one
-		if s.Oldest, err = db.edge(ctx, id, false); err != nil {
+		if s.Oldest, err = q.edge(ctx, id, false); err != nil {
 			return Stats{}, err
 		}
 		if s.Oldest != 0 {
@@ -34,7 +30,7 @@ func (db *DB) stats(ctx context.Context) (s Stats, err error) {
 		}
 	}
 	for i := len(ids) - 1; i >= 0; i-- {
-		if s.Newest, err = db.edge(ctx, ids[i], true); err != nil {
+		if s.Newest, err = q.edge(ctx, ids[i], true); err != nil {
 			return Stats{}, err
 		}
 		if s.Newest != 0 {
@@ -47,13 +43,13 @@ func (db *DB) stats(ctx context.Context) (s Stats, err error) {
 
 // edge is the time of an epoch's first or last profile, 0 if it has none. It
 // looks at the streams that have profiles in the epoch's first or last slot.
-func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err error) {
-	e, err := db.epoch(id)
+func (q *queries) edge(ctx context.Context, id uint32, last bool) (edge int64, err error) {
+	e, err := q.epochs.epoch(id)
 	if err != nil {
 		return 0, err
 	}
 	defer e.Release()
-	set, err := db.activeSlots(e.Value)
+	set, err := q.epochs.activeSlots(e.Value)
 	if err != nil {
 		return 0, err
 	}
@@ -61,12 +57,12 @@ func (db *DB) edge(ctx context.Context, id uint32, last bool) (edge int64, err e
 	if !ok {
 		return 0, nil
 	}
-	streams, err := db.activeIn(e.Value, slot)
+	streams, err := q.epochs.activeIn(e.Value, slot)
 	if err != nil {
 		return 0, err
 	}
-	from := db.snapshot()
-	s := newScanner(ctx, db.kv, from, id)
+	from := q.epochs.snapshot()
+	s := newScanner(ctx, q.kv, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs
 	var points pointReader

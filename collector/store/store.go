@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -23,7 +22,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
-	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // ErrClosed is returned by calls after Close.
@@ -124,24 +122,14 @@ type DB struct {
 	log     *slog.Logger
 	kv      *kv.DB
 	metrics *collector
-	cache   *budget.Cache
-	queries *queries
-	// maxBytes is Options.MaxBytes.
-	maxBytes atomic.Int64
+	epochs  *epochSet
 
-	claims claims
-	series *seriesLimit
-
-	watermarks watermark.Table
-
-	maintenance sync.Mutex     // held while windows are merged and dropped
-	dropped     []droppedRange // whose space is to be given back
-	unpinned    atomic.Bool    // epochs left the cache that may have windows to merge
-
-	settings sync.Mutex // held by who replaces one
+	appender   *appender
+	maintainer *maintainer
+	queries    *queries
+	settings   sync.Mutex // held by who replaces one
 
 	mu     sync.Mutex
-	epochs map[uint32]bool // those on disk
 	closed bool
 	users  sync.WaitGroup // calls and background work that use pebble
 
@@ -154,19 +142,12 @@ type DB struct {
 // wraps ErrCorruptStore and names the file.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
-	db := &DB{options: o, log: o.Logger, epochs: map[uint32]bool{}}
+	db := &DB{options: o, log: o.Logger}
 	c := metrics.NewCounters()
 	db.metrics = newMetrics(db, c, o.Registerer)
-	db.cache = budget.NewCache(o.CacheBytes - o.CacheBytes/blockShare)
-	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
-	db.maxBytes.Store(o.MaxBytes)
 	var err error
 	db.kv, err = kv.Open(dir, kv.Options{FS: o.fs, CacheBytes: o.CacheBytes / blockShare, MinFree: o.MinFreeBytes, Log: o.Logger, Metrics: c})
 	if err == nil {
-		db.queries = &queries{
-			days: db, kv: db.kv, cache: db.cache, memory: budget.NewMemory(o.QueryBytes, c.QueriesRefused.Inc),
-			now: o.Now, concurrency: o.Concurrency,
-		}
 		if err = db.start(); err != nil {
 			err = errors.Join(err, db.kv.Close())
 		}
@@ -179,12 +160,24 @@ func Open(dir string, o Options) (*DB, error) {
 }
 
 // start reads what must be known before the first call, and begins maintenance.
-func (db *DB) start() error {
-	if err := errors.Join(db.dropCheckpoints(), db.findEpochs()); err != nil {
+func (db *DB) start() (err error) {
+	if err := dropCheckpoints(db.kv.FS, db.kv.Dir); err != nil {
 		return err
 	}
-	if err := db.pinDirty(); err != nil {
+	o := &db.options
+	keep := &retention{all: o.Retention, raw: o.RetentionRaw, slot: o.RetentionSlot, hour: o.RetentionHour}
+	keep.maxBytes.Store(o.MaxBytes)
+	if db.epochs, err = openEpochs(db.kv, budget.NewCache(o.CacheBytes-o.CacheBytes/blockShare), o.Now, keep); err != nil {
 		return err
+	}
+	db.appender = &appender{
+		kv: db.kv, epochs: db.epochs, maxFuture: o.MaxFuture, maxAge: o.MaxAge,
+		series: newSeriesLimit(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
+	}
+	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
+	db.queries = &queries{
+		epochs: db.epochs, kv: db.kv, cache: db.epochs.cache, memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
+		now: o.Now, concurrency: o.Concurrency,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel

@@ -136,7 +136,7 @@ func FuzzKeys(f *testing.F) {
 		b.Set(layout.StreamKey(1, 0), labelindex.AppendStream(nil, 0, &labelindex.Definition{Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}}}), nil)
 		b.Set(key, value, nil)
 		require.NoError(t, b.Commit(nil))
-		if u, err := db.epoch(1); err == nil {
+		if u, err := db.epochs.epoch(1); err == nil {
 			require.LessOrEqual(t, u.Value.next, uint32(maxStreams))
 			u.Release()
 		}

@@ -15,8 +15,8 @@ import (
 // findWatermark reads an epoch's watermark. In the place of a corrupt one stands what age
 // would have dropped; of a day that retention by size may have touched, the single
 // profiles too, so that no profile is merged into a window without the others.
-func (db *DB) findWatermark(epoch uint32) error {
-	value, closer, err := db.kv.Get(layout.WatermarkKey(epoch))
+func (es *epochSet) findWatermark(epoch uint32) error {
+	value, closer, err := es.kv.Get(layout.WatermarkKey(epoch))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
@@ -29,26 +29,26 @@ func (db *DB) findWatermark(epoch uint32) error {
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		db.kv.Corrupt(fmt.Errorf("read watermark %x: %w", layout.WatermarkKey(epoch), err))
-		now := db.options.Now()
-		if h = db.options.outlived(epoch, now); db.old(epoch, now) {
+		es.kv.Corrupt(fmt.Errorf("read watermark %x: %w", layout.WatermarkKey(epoch), err))
+		now := es.now()
+		if h = es.retention.outlived(epoch, now); es.retention.old(epoch, now) {
 			h[layout.LevelFine] = layout.HoursPerEpoch
 		}
 	}
-	db.watermarks.Set(epoch, h.Watermark(epoch))
+	es.watermarks.Set(epoch, h.Watermark(epoch))
 	return nil
 }
 
 // firstContributing is the start of the finest window that exists at t: what is read
 // from t on includes profiles from there on. What retention may drop before the caller
 // takes its snapshot counts as dropped.
-func (db *DB) firstContributing(epoch uint32, t int64) int64 {
-	now := db.options.Now()
-	soon := db.options.outlived(epoch, now.Add(time.Hour))
-	if db.maxBytes.Load() > 0 && db.old(epoch, now) {
+func (es *epochSet) firstContributing(epoch uint32, t int64) int64 {
+	now := es.now()
+	soon := es.retention.outlived(epoch, now.Add(time.Hour))
+	if es.retention.maxBytes.Load() > 0 && es.retention.old(epoch, now) {
 		soon[layout.LevelFine], soon[layout.LevelSlot] = layout.HoursPerEpoch, layout.HoursPerEpoch
 	}
-	return db.watermarks.Of(epoch).Max(soon.Watermark(epoch)).FirstContributing(t)
+	return es.watermarks.Of(epoch).Max(soon.Watermark(epoch)).FirstContributing(t)
 }
 
 // A snapshot is the store as it is at one moment: its keys, and which rows are
@@ -59,8 +59,8 @@ type snapshot struct {
 }
 
 // snapshot returns the store as it is now. The caller closes it.
-func (db *DB) snapshot() *snapshot {
+func (es *epochSet) snapshot() *snapshot {
 	s := &snapshot{}
-	s.watermarks = db.watermarks.Snapshot(func() { s.Snapshot = db.kv.Pebble.NewSnapshot() })
+	s.watermarks = es.watermarks.Snapshot(func() { s.Snapshot = es.kv.Pebble.NewSnapshot() })
 	return s
 }
