@@ -118,15 +118,3 @@ func (a *appender) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error
 	}
 	return a.kv.Has(layout.IDKey(e.id-1, before.ID, p.id))
 }
-
-// lookFor returns the stream of a definition, nil if there is none.
-func (e *epoch) lookFor(def *labelindex.Definition) (*labelindex.Stream, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	partition, ok := e.current[def.Labels.Get(labelindex.LabelServiceName)]
-	if !ok {
-		return nil, nil
-	}
-	s, _, err := e.find(string(def.Append(nil)), partition)
-	return s, err
-}

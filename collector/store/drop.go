@@ -78,24 +78,6 @@ func retry(ctx context.Context, try func() bool) error {
 	return nil
 }
 
-// takeAgain takes appends after a tryDrop that found some under way.
-func (e *epoch) takeAgain() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.dropped = false
-}
-
-// tryDrop refuses new appends and reports whether none are under way.
-func (e *epoch) tryDrop() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.dropped = true
-	if e.writers == 0 {
-		clear(e.open)
-	}
-	return e.writers == 0
-}
-
 // dropLevels deletes the rows of each level in the first hours of an epoch, after
 // what they say was merged into coarser rows. From then on appends to the hours of
 // the finest level are refused, since merged rows could not be made again.
@@ -219,22 +201,6 @@ func (mt *maintainer) streamsIn(e *epoch, from, to uint8) (ids []uint32, err err
 	return ids, nil
 }
 
-// tryRefuse refuses appends up to a time, which ends an hour, and reports whether
-// none are under way.
-func (e *epoch) tryRefuse(to int64) bool {
-	e.grow.Lock() // nobody is between asking and being counted
-	defer e.grow.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.refused = max(e.refused, to)
-	for id, o := range e.open {
-		if o.flying > 0 && id.hour != wholeDay && layout.EpochStart(e.id)+int64(id.hour)*layout.HourMs < to {
-			return false
-		}
-	}
-	return true
-}
-
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
 func (mt *maintainer) mergeAhead(ctx context.Context, e *epoch, to watermark.Hours, now time.Time) error {
@@ -256,19 +222,4 @@ func (mt *maintainer) mergeAhead(ctx context.Context, e *epoch, to watermark.Hou
 		}
 	}
 	return e.allMerged(to)
-}
-
-// allMerged returns an error if windows are not merged whose rows are to be dropped.
-func (e *epoch) allMerged(to watermark.Hours) error {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for id := range e.open {
-		if id.hour < to[layout.LevelFine] || id.hour == wholeDay && to[layout.LevelHour] > 0 {
-			return fmt.Errorf("drop rows of epoch %d: hour %d of stream %d is not merged", e.id, id.hour, id.stream)
-		}
-	}
-	if e.days > 0 && to[layout.LevelHour] > 0 {
-		return fmt.Errorf("drop rows of epoch %d: days are not merged", e.id)
-	}
-	return nil
 }

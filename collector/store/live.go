@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -241,4 +243,67 @@ func appendStreams(b []byte, ids []uint32) []byte {
 		b = binary.AppendUvarint(b, uint64(id))
 	}
 	return b
+}
+
+// lookFor returns the stream of a definition, nil if there is none.
+func (e *epoch) lookFor(def *labelindex.Definition) (*labelindex.Stream, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	partition, ok := e.current[def.Labels.Get(labelindex.LabelServiceName)]
+	if !ok {
+		return nil, nil
+	}
+	s, _, err := e.find(string(def.Append(nil)), partition)
+	return s, err
+}
+
+// streamsOf lists the streams that have profiles in an hour, by service.
+func (es *epochSet) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
+	out := map[string][]uint32{}
+	if !es.hasEpoch(id) {
+		return out, nil
+	}
+	u, err := es.epoch(id)
+	if err != nil {
+		return nil, err
+	}
+	defer u.Release()
+	u.Value.mu.RLock()
+	services := maps.Clone(u.Value.services)
+	u.Value.mu.RUnlock()
+	err = es.eachTableOf(u.Value, hour, func(t *labelindex.HourIndex) error {
+		for row, stream := range t.Streams {
+			name := services[t.Partitions[row]]
+			out[name] = append(out[name], stream)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// eachDefinition calls fn with the definitions of streams, each once. Those that
+// cannot be read are left out.
+func (es *epochSet) eachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
+	u, err := es.epoch(id)
+	if err != nil {
+		return err
+	}
+	defer u.Release()
+	e := u.Value
+	slices.Sort(streams)
+	for _, stream := range slices.Compact(streams) {
+		e.mu.RLock()
+		s := e.live[stream]
+		e.mu.RUnlock()
+		if s == nil {
+			if s, err = e.readStream(stream); errors.Is(err, storeerr.ErrCorrupt) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		fn(&s.Def)
+	}
+	return nil
 }

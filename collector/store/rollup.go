@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -100,16 +99,6 @@ func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (err
 	return errs, nil
 }
 
-// A mergeTask is an hour, or a day, of a stream with windows that can be merged.
-type mergeTask struct {
-	stream *labelindex.Stream
-	hour   uint8
-	slots  uint16 // to merge
-	rest   uint16 // to leave for later
-	over   bool   // the hour is over, and its row can be made too
-	gen    uint64
-}
-
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
 // writes tables of the index. What fails is left for the next time, and the rest done.
 func (mt *maintainer) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
@@ -126,77 +115,6 @@ func (mt *maintainer) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet
 	errs.add(mt.mergeDays(ctx, e, now, quiet))
 	e.retire(quiet)
 	return errs.join()
-}
-
-// taskErrors are what went wrong with the tasks of an epoch, which may be as many as
-// it has streams.
-type taskErrors struct {
-	first []error
-	more  int
-}
-
-func (e *taskErrors) add(err error) {
-	const most = 3
-	switch {
-	case err == nil:
-	case len(e.first) < most:
-		e.first = append(e.first, err)
-	default:
-		e.more++
-	}
-}
-
-func (e *taskErrors) join() error {
-	if e.more > 0 {
-		return errors.Join(append(e.first, fmt.Errorf("and %d errors more", e.more))...)
-	}
-	return errors.Join(e.first...)
-}
-
-// due lists the hours with windows to merge.
-func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if e.dropped {
-		return nil
-	}
-	base := layout.EpochStart(e.id)
-	for id, o := range e.open {
-		if id.hour == wholeDay || o.flying > 0 {
-			continue
-		}
-		t := mergeTask{stream: e.live[id.stream], hour: id.hour, gen: o.gen}
-		start := base + int64(id.hour)*layout.HourMs
-		t.over = start+layout.HourMs <= now
-		for i := range uint(layout.SlotsPerHour) {
-			bit := o.dirty & (1 << i)
-			if start+int64(i+1)*layout.SlotMs <= now && o.last[i].ago() >= quiet {
-				t.slots |= bit
-			} else {
-				t.rest |= bit
-			}
-		}
-		t.over = t.over && t.rest == 0
-		if t.slots != 0 || t.over {
-			tasks = append(tasks, t)
-		}
-	}
-	// An aggregate's windows are made of those of its streams.
-	slices.SortFunc(tasks, func(a, b mergeTask) int {
-		return cmp.Or(cmpBool(a.stream.Def.IsAggregate(), b.stream.Def.IsAggregate()), cmp.Compare(a.stream.Partition, b.stream.Partition))
-	})
-	return tasks
-}
-
-// cmpBool orders false before true.
-func cmpBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
@@ -263,36 +181,6 @@ func (mt *maintainer) mergeWindows(ctx context.Context, e *epoch, t mergeTask, c
 		mt.kv.Metrics.Windows.Add(float64(windows))
 	}
 	return nil
-}
-
-// writeMerged writes the batch with the merged rows of a task, and what is left to merge.
-// It does nothing if a profile came since the task was found: it is found again.
-func (e *epoch) writeMerged(b *pebble.Batch, t mergeTask) (written bool, err error) {
-	e.grow.Lock()
-	defer e.grow.Unlock()
-	id := hourID{t.stream.ID, t.hour}
-	e.mu.RLock()
-	o := e.open[id]
-	changed := o == nil || o.gen != t.gen || o.flying > 0 || e.dropped
-	e.mu.RUnlock()
-	if changed {
-		return false, nil
-	}
-	if t.over {
-		b.Delete(layout.DirtyKey(e.id, t.stream.ID, t.hour), nil)
-	} else {
-		e.mark(b, t.stream, t.hour, t.rest)
-	}
-	if err := e.set.kv.Commit(b, pebble.NoSync); err != nil {
-		return false, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if o.dirty = t.rest; t.over {
-		delete(e.open, id)
-		e.keep()
-	}
-	return true, nil
 }
 
 // A merger merges rows of one stream, all sample types at a time.

@@ -3,10 +3,8 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -375,55 +373,4 @@ func (l *seriesLimit) forget() {
 			delete(l.hours, u.epoch)
 		}
 	}
-}
-
-// streamsOf lists the streams that have profiles in an hour, by service.
-func (es *epochSet) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
-	out := map[string][]uint32{}
-	if !es.hasEpoch(id) {
-		return out, nil
-	}
-	u, err := es.epoch(id)
-	if err != nil {
-		return nil, err
-	}
-	defer u.Release()
-	u.Value.mu.RLock()
-	services := maps.Clone(u.Value.services)
-	u.Value.mu.RUnlock()
-	err = es.eachTableOf(u.Value, hour, func(t *labelindex.HourIndex) error {
-		for row, stream := range t.Streams {
-			name := services[t.Partitions[row]]
-			out[name] = append(out[name], stream)
-		}
-		return nil
-	})
-	return out, err
-}
-
-// eachDefinition calls fn with the definitions of streams, each once. Those that
-// cannot be read are left out.
-func (es *epochSet) eachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
-	u, err := es.epoch(id)
-	if err != nil {
-		return err
-	}
-	defer u.Release()
-	e := u.Value
-	slices.Sort(streams)
-	for _, stream := range slices.Compact(streams) {
-		e.mu.RLock()
-		s := e.live[stream]
-		e.mu.RUnlock()
-		if s == nil {
-			if s, err = e.readStream(stream); errors.Is(err, storeerr.ErrCorrupt) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-		}
-		fn(&s.Def)
-	}
-	return nil
 }
