@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
@@ -22,7 +23,7 @@ import (
 // An appender stores profiles. It is safe for concurrent use.
 type appender struct {
 	kv                *kv.DB
-	epochs            *epochSet
+	epochs            *epochs.Set
 	maxFuture, maxAge time.Duration // as Options.MaxFuture and Options.MaxAge
 	claims            claims
 	series            *seriesLimit // nil if there is no limit
@@ -46,7 +47,7 @@ func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
 
 func (a *appender) append(ctx context.Context, ps []profile.Profile) error {
 	began := time.Now()
-	now := a.epochs.now()
+	now := a.epochs.Now()
 	var pieces []piece
 	for i, p := range ps {
 		cut, err := a.split(p, now, pieces)
@@ -130,7 +131,7 @@ func (a *appender) appendPiece(batch *pebble.Batch, p *piece) (done func(), err 
 	}
 	defer part.Release()
 	release := func() {
-		e.Value.endWrite()
+		e.Value.EndWrite()
 		e.Release()
 	}
 	if p.identified && !p.continues {
@@ -142,15 +143,15 @@ func (a *appender) appendPiece(batch *pebble.Batch, p *piece) (done func(), err 
 	t := symdb.NewImporter(p.source, p.samples)
 	defer t.Free()
 	var order []uint64
-	err = a.epochs.extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
+	err = a.epochs.Extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
 	if err == nil {
-		err = e.Value.link(s, p.base)
+		err = e.Value.Link(s, p.base)
 	}
 	if err == nil && p.flows() {
-		err = e.Value.lengthen(s.Partition, p.duration)
+		err = e.Value.Lengthen(s.Partition, p.duration)
 	}
 	if err == nil {
-		err = e.Value.begin(s, p.time)
+		err = e.Value.BeginRow(s, p.time)
 	}
 	if err != nil {
 		release()
@@ -162,46 +163,46 @@ func (a *appender) appendPiece(batch *pebble.Batch, p *piece) (done func(), err 
 		r.Parts = 1
 	}
 	r.Fill(p.samples, len(p.def.Types), order)
-	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.ID, p.time, p.id), r.Append(nil), nil)
+	batch.Set(layout.ProfileKey(e.Value.ID, layout.KindRow, s.ID, p.time, p.id), r.Append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.ID, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.Types), order).Append(nil), nil)
+		batch.Set(layout.ProfileKey(e.Value.ID, layout.KindSpans, s.ID, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.Types), order).Append(nil), nil)
 	}
 	if p.identified && !p.continues {
-		batch.Set(layout.IDKey(e.Value.id, s.ID, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
+		batch.Set(layout.IDKey(e.Value.ID, s.ID, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {
-		e.Value.finish(s, p.time)
+		e.Value.FinishRow(s, p.time)
 		release()
 	}, nil
 }
 
 // place finds or makes the stream of a piece and its partition. A partition with
 // a corrupt dictionary cannot grow, so a new one takes its place.
-func (a *appender) place(p *piece) (e budget.Ref[*epoch], s *labelindex.Stream, part budget.Ref[*partition], err error) {
+func (a *appender) place(p *piece) (e budget.Ref[*epochs.Epoch], s *labelindex.Stream, part budget.Ref[*epochs.Partition], err error) {
 	id := layout.EpochOf(p.time)
-	if e, err = a.epochs.epoch(id); err != nil {
+	if e, err = a.epochs.Acquire(id); err != nil {
 		return e, nil, part, err
 	}
-	if !e.Value.beginWrite() {
+	if !e.Value.BeginWrite() {
 		e.Release()
 		return e, nil, part, fmt.Errorf("%w: time_nanos: older than the retention", storeerr.ErrInvalid)
 	}
-	a.epochs.add(id)
+	a.epochs.Add(id)
 	for range 10 { // one, as a rule; more if the cache is too small for a dictionary
-		if s, err = e.Value.stream(&p.def); err != nil {
+		if s, err = e.Value.Stream(&p.def); err != nil {
 			break
 		}
-		if part, err = a.epochs.partition(id, s.Partition); err != nil {
+		if part, err = a.epochs.AcquirePartition(id, s.Partition); err != nil {
 			break
 		}
-		if part.Value.damage == nil {
+		if part.Value.Damage == nil {
 			return e, s, part, nil
 		}
 		part.Release()
-		e.Value.abandon(s)
-		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.Value.damage)
+		e.Value.Abandon(s)
+		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.Value.Damage)
 	}
-	e.Value.endWrite()
+	e.Value.EndWrite()
 	e.Release()
 	return e, nil, part, err
 }

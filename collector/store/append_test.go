@@ -207,7 +207,7 @@ func TestConcurrentAppendsAndQueries(t *testing.T) {
 	require.NoError(t, db.Close())
 	db = open(t, dir)
 	check(db)
-	require.EqualValues(t, 0, db.epochs.cache.Evictions.Load())
+	require.EqualValues(t, 0, db.epochs.Cache.Evictions.Load())
 }
 
 func TestCallsAfterCloseFail(t *testing.T) {

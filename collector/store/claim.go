@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
@@ -102,19 +103,19 @@ func (a *appender) claim(ctx context.Context, pieces []piece) (end func(), err e
 // stored reports whether a stream has a piece's ID already, or had it on the day
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
-func (a *appender) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
-	found, err := a.kv.Has(layout.IDKey(e.id, s.ID, p.id))
-	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !a.epochs.hasEpoch(e.id-1) {
+func (a *appender) stored(e *epochs.Epoch, s *labelindex.Stream, p *piece) (bool, error) {
+	found, err := a.kv.Has(layout.IDKey(e.ID, s.ID, p.id))
+	if found || err != nil || p.time-layout.EpochStart(e.ID) > retryMs || !a.epochs.Has(e.ID-1) {
 		return found, err
 	}
-	u, err := a.epochs.epoch(e.id - 1)
+	u, err := a.epochs.Acquire(e.ID - 1)
 	if err != nil {
 		return false, err
 	}
 	defer u.Release()
-	before, err := u.Value.lookFor(&p.def)
+	before, err := u.Value.LookFor(&p.def)
 	if before == nil || err != nil {
 		return false, err
 	}
-	return a.kv.Has(layout.IDKey(e.id-1, before.ID, p.id))
+	return a.kv.Has(layout.IDKey(e.ID-1, before.ID, p.id))
 }

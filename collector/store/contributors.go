@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
@@ -9,20 +10,20 @@ import (
 // label index is read once, however many aggregates are asked for. They are for one run
 // of merging, which leaves out what gets profiles meanwhile.
 type contributorLists struct {
-	epochs *epochSet
-	epoch  *epoch
-	hours  [layout.HoursPerEpoch]map[aggregateKey][]contributor // nil for hours that nobody asked for
+	epochs *epochs.Set
+	epoch  *epochs.Epoch
+	hours  [layout.HoursPerEpoch]map[epochs.AggregateKey][]contributor // nil for hours that nobody asked for
 }
 
-func newContributorLists(e *epoch) *contributorLists {
-	return &contributorLists{epochs: e.set, epoch: e}
+func newContributorLists(e *epochs.Epoch) *contributorLists {
+	return &contributorLists{epochs: e.Set, epoch: e}
 }
 
 // of lists the contributors of an aggregate's stream, hour by hour.
 func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*aggregate, error) {
 	f := &aggregate{stream: s.ID, known: true}
 	k := labelindex.NewKind(&s.Def)
-	key := aggregateKey{s.Partition, string(k.Def.Append(nil))}
+	key := epochs.AggregateKey{Partition: s.Partition, Definition: string(k.Def.Append(nil))}
 	for hour := from; hour < to; hour++ {
 		if l.hours[hour] == nil {
 			if err := l.read(hour); err != nil {
@@ -36,14 +37,14 @@ func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*aggregate,
 
 // read reads the label index of an hour.
 func (l *contributorLists) read(hour uint8) error {
-	lists := map[aggregateKey][]contributor{}
-	err := l.epochs.eachTableOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
+	lists := map[epochs.AggregateKey][]contributor{}
+	err := l.epochs.EachIndexOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
 		kinds := make([]string, len(t.Kinds))
 		for i := range t.Kinds {
 			kinds[i] = string(t.Kinds[i].Def.Append(nil))
 		}
 		for row, stream := range t.Streams {
-			key := aggregateKey{t.Partitions[row], kinds[t.KindOf[row]]}
+			key := epochs.AggregateKey{Partition: t.Partitions[row], Definition: kinds[t.KindOf[row]]}
 			lists[key] = append(lists[key], contributor{stream, t.Slots[row]})
 		}
 		return nil

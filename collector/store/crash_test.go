@@ -132,7 +132,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			require.NoError(t, db.maintain(context.Background(), 0))
 			checkAcknowledged(t, db, acknowledged)
 		}
-		dropped = db.epochs.watermarks.Of(layout.EpochOf(ms(crashTime(0))))[layout.LevelSlot] > 0
+		dropped = db.epochs.Watermarks.Of(layout.EpochOf(ms(crashTime(0))))[layout.LevelSlot] > 0
 		require.NoError(t, db.Close())
 		if kill%10 == 9 {
 			v, err := Verify(context.Background(), dir)

@@ -77,12 +77,12 @@ func makeDamageStore(t *testing.T, dir string) {
 		case 750, 800, 830:
 			require.NoError(t, db.kv.Pebble.Flush())
 		case 700:
-			db.epochs.retention.raw = 70*time.Hour - damageDropped
+			db.epochs.Retention.Raw = 70*time.Hour - damageDropped
 			require.NoError(t, db.maintain(ctx, 0))
 		}
 	}
 	aggregates := 0
-	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
 			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsAggregate() {
 				aggregates++
@@ -91,7 +91,7 @@ func makeDamageStore(t *testing.T, dir string) {
 		}))
 	}
 	require.Equal(t, 3*3, aggregates)
-	require.Len(t, db.epochs.watermarks.Snapshot(func() {}), 2)
+	require.Len(t, db.epochs.Watermarks.Snapshot(func() {}), 2)
 	require.NoError(t, db.Close())
 }
 
@@ -288,7 +288,7 @@ func checkRepair(t *testing.T, dir, file string, served map[int]bool, taken map[
 	check()
 	require.NoError(t, db.maintain(ctx, 0))
 	check()
-	db.epochs.retention.raw = 12 * time.Hour // all that is there is merged before it is dropped
+	db.epochs.Retention.Raw = 12 * time.Hour // all that is there is merged before it is dropped
 	require.NoError(t, db.maintain(ctx, 0))
 	check()
 	askAll(t, db)

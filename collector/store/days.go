@@ -4,21 +4,22 @@ import (
 	"context"
 	"time"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // mergeDays merges the days of an epoch that is over. Which streams it has is
 // read from the marks on disk, some at a time: they may be many.
-func (mt *maintainer) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
-	days := e.dirtyDays()
-	if days == 0 || layout.EpochStart(e.id)+layout.DayMs > now {
+func (mt *maintainer) mergeDays(ctx context.Context, e *epochs.Epoch, now int64, quiet time.Duration) error {
+	days := e.DirtyDays()
+	if days == 0 || layout.EpochStart(e.ID)+layout.DayMs > now {
 		return nil
 	}
 	left := false
-	var errs taskErrors
+	var errs epochs.TaskErrors
 	contributors := newContributorLists(e)
 	for from := uint64(0); from < 1<<32; {
-		ids, err := mt.epochs.dirtyDays(e.id, uint32(from))
+		ids, err := mt.epochs.StreamsOfDirtyDays(e.ID, uint32(from))
 		if err != nil {
 			return err
 		}
@@ -29,18 +30,18 @@ func (mt *maintainer) mergeDays(ctx context.Context, e *epoch, now int64, quiet 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			t, ok, err := e.dueDay(id, quiet)
+			t, ok, err := e.DueDay(id, quiet)
 			if err == nil && ok {
 				err = mt.mergeWindows(ctx, e, t, contributors)
 			}
-			errs.add(err)
+			errs.Add(err)
 			left = left || !ok || err != nil
 		}
 		from = uint64(ids[len(ids)-1]) + 1
-		e.retire(quiet)
+		e.Evict(quiet)
 	}
 	if !left {
-		e.cleanDays(days)
+		e.CleanDays(days)
 	}
-	return errs.join()
+	return errs.Join()
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -38,28 +39,28 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 // dropEpoch deletes an epoch, once the appends to it have ended. Queries that
 // run go on to see it.
 func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) error {
-	u, err := mt.epochs.epoch(id)
+	u, err := mt.epochs.Acquire(id)
 	if err != nil {
 		return err
 	}
 	defer u.Release()
 	e := u.Value
-	if err := retry(ctx, e.tryDrop); err != nil {
-		e.takeAgain()
+	if err := retry(ctx, e.TryDrop); err != nil {
+		e.TakeAgain()
 		return err
 	}
 	// In this order: who finds no dictionary finds that the epoch is gone.
-	mt.epochs.remove(id)
+	mt.epochs.Remove(id)
 	b := mt.kv.Pebble.NewBatch()
 	defer b.Close()
 	r := epochRange(id)
 	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), mt.kv.Commit(b, pebble.NoSync)); err != nil {
-		mt.epochs.add(id)
+		mt.epochs.Add(id)
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
 	mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
-	mt.epochs.watermarks.Set(id, watermark.Watermark{})
-	mt.epochs.cache.Drop(id)
+	mt.epochs.Watermarks.Set(id, watermark.Watermark{})
+	mt.epochs.Cache.Drop(id)
 	mt.kv.Metrics.DroppedEpochs.Inc()
 	mt.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
@@ -83,7 +84,7 @@ func retry(ctx context.Context, try func() bool) error {
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
 func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
-	from := mt.epochs.watermarks.Of(id).Hours(id)
+	from := mt.epochs.Watermarks.Of(id).Hours(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
@@ -92,16 +93,16 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 	if to == from {
 		return nil
 	}
-	u, err := mt.epochs.epoch(id)
+	u, err := mt.epochs.Acquire(id)
 	if err != nil {
 		return err
 	}
 	defer u.Release()
 	e := u.Value
-	if e.unreadableMarks {
+	if e.UnreadableMarks {
 		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", storeerr.ErrCorrupt)
 	}
-	if err := retry(ctx, func() bool { return e.tryRefuse(to.Watermark(id)[layout.LevelFine]) }); err != nil {
+	if err := retry(ctx, func() bool { return e.TryRefuse(to.Watermark(id)[layout.LevelFine]) }); err != nil {
 		return err
 	}
 	if err := mt.mergeAhead(ctx, e, to, now); err != nil {
@@ -129,9 +130,9 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 	b.Set(layout.WatermarkKey(id), to.Append(nil), nil)
 	// In this order: a snapshot that lacks rows has a watermark that says so. The rows are
 	// merged, so a watermark that is ahead of them does no harm.
-	mt.epochs.watermarks.Set(id, to.Watermark(id))
+	mt.epochs.Watermarks.Set(id, to.Watermark(id))
 	if err := mt.kv.Commit(b, pebble.NoSync); err != nil {
-		mt.epochs.watermarks.Set(id, from.Watermark(id))
+		mt.epochs.Watermarks.Set(id, from.Watermark(id))
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}
 	for _, r := range whole {
@@ -144,21 +145,21 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 }
 
 // deleteHours deletes the rows and points of a level between two hours.
-func (mt *maintainer) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) error {
+func (mt *maintainer) deleteHours(e *epochs.Epoch, b *pebble.Batch, level int, from, to uint8) error {
 	streams, err := mt.streamsIn(e, from, to)
 	if err != nil {
 		return err
 	}
 	// From the start of the day on, so that a deletion takes the place of the one
 	// before it.
-	lo, hi := layout.EpochStart(e.id)+1, layout.EpochStart(e.id)+int64(to)*layout.HourMs+1
+	lo, hi := layout.EpochStart(e.ID)+1, layout.EpochStart(e.ID)+int64(to)*layout.HourMs+1
 	for _, s := range streams {
 		kinds := []byte{layout.KindRow, layout.KindPoints}
 		if level == layout.LevelFine {
 			kinds[1] = layout.KindSpans
 		}
 		for _, kind := range kinds {
-			if err := b.DeleteRange(layout.WindowKey(e.id, kind, level, s, lo), layout.WindowKey(e.id, kind, level, s, hi), nil); err != nil {
+			if err := b.DeleteRange(layout.WindowKey(e.ID, kind, level, s, lo), layout.WindowKey(e.ID, kind, level, s, hi), nil); err != nil {
 				return err
 			}
 		}
@@ -168,20 +169,20 @@ func (mt *maintainer) deleteHours(e *epoch, b *pebble.Batch, level int, from, to
 
 // streamsIn lists the streams that have profiles in some hours, and those of their
 // aggregates.
-func (mt *maintainer) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
+func (mt *maintainer) streamsIn(e *epochs.Epoch, from, to uint8) (ids []uint32, err error) {
 	var seen labelindex.StreamSet
 	add := func(id uint32) {
 		if seen.Add(id) {
 			ids = append(ids, id)
 		}
 	}
-	aggregates := map[aggregateKey]labelindex.Kind{}
+	aggregates := map[epochs.AggregateKey]labelindex.Kind{}
 	for hour := from; hour < to; hour++ {
-		err := mt.epochs.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+		err := mt.epochs.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
 			for row, id := range t.Streams {
 				add(id)
 				k := t.Kinds[t.KindOf[row]]
-				aggregates[aggregateKey{t.Partitions[row], string(k.Def.Append(nil))}] = k
+				aggregates[epochs.AggregateKey{Partition: t.Partitions[row], Definition: string(k.Def.Append(nil))}] = k
 			}
 			return nil
 		})
@@ -190,7 +191,7 @@ func (mt *maintainer) streamsIn(e *epoch, from, to uint8) (ids []uint32, err err
 		}
 	}
 	for key, k := range aggregates {
-		id, ok, err := mt.epochs.findAggregate(e.id, key.partition, &k)
+		id, ok, err := mt.epochs.FindAggregate(e.ID, key.Partition, &k)
 		if err != nil {
 			return nil, err
 		}
@@ -203,10 +204,10 @@ func (mt *maintainer) streamsIn(e *epoch, from, to uint8) (ids []uint32, err err
 
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
-func (mt *maintainer) mergeAhead(ctx context.Context, e *epoch, to watermark.Hours, now time.Time) error {
+func (mt *maintainer) mergeAhead(ctx context.Context, e *epochs.Epoch, to watermark.Hours, now time.Time) error {
 	contributors := newContributorLists(e)
-	for _, t := range e.due(now.UnixMilli(), 0) {
-		if t.hour >= to[layout.LevelFine] {
+	for _, t := range e.Due(now.UnixMilli(), 0) {
+		if t.Hour >= to[layout.LevelFine] {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -221,5 +222,5 @@ func (mt *maintainer) mergeAhead(ctx context.Context, e *epoch, to watermark.Hou
 			return err
 		}
 	}
-	return e.allMerged(to)
+	return e.AllMerged(to)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -22,7 +23,7 @@ import (
 func (q *queries) partSize(epoch, id uint32) (size symdb.Size) {
 	if e := q.cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
 		defer q.cache.Release(e)
-		v := e.Value.(*partition).view()
+		v := e.Value.(*epochs.Partition).View()
 		return symdb.SizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)

@@ -366,7 +366,7 @@ func TestClockSetBack(t *testing.T) {
 	require.NoError(t, add(now.Add(-time.Minute), "main;back 2"))
 	require.ErrorIs(t, add(midnight.Add(29*time.Hour), "main;future 1"), storeerr.ErrInvalid, "ahead of the clock now")
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, db.epochs.epochsBetween(0, 1<<62), 2, "retention drops nothing")
+	require.Len(t, db.epochs.Between(0, 1<<62), 2, "retention drops nothing")
 	want := []string{"main;back 20000000", "main;before 10000000"}
 	check := func() {
 		tree, err := db.Tree(ctx, everything(), nil)

@@ -126,7 +126,7 @@ func (q *queries) eachPick(ctx context.Context, ms []*labels.Matcher, start, end
 	if start == 0 && end == 0 {
 		end = math.MaxInt64
 	}
-	return q.epochs.eachTable(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
+	return q.epochs.EachIndex(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
 		p, err := t.Pick(ms, slots)
 		if err != nil {
 			return err

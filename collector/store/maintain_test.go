@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
@@ -35,12 +36,12 @@ func daysWithBroken(t *testing.T, n, broken int, change func(*Options)) (db *DB,
 		}
 		ids = append(ids, layout.EpochOf(ms(at)))
 	}
-	e, err := db.epochs.epoch(ids[broken])
+	e, err := db.epochs.Acquire(ids[broken])
 	require.NoError(t, err)
 	t.Cleanup(e.Release)
-	e.Value.mu.Lock()
-	defer e.Value.mu.Unlock()
-	e.Value.open[hourID{1 << 20, 3}] = &openHour{dirty: 1} // of a stream that there is not
+	e.Value.Mu.Lock()
+	defer e.Value.Mu.Unlock()
+	e.Value.Unmerged[epochs.StreamHour{Stream: 1 << 20, Hour: 3}] = &epochs.UnmergedHour{Dirty: 1} // of a stream that there is not
 	return db, ids
 }
 
@@ -66,7 +67,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[1]))
 	for i, id := range ids {
-		require.Equal(t, i != 1, db.epochs.watermarks.Of(id)[layout.LevelFine] > 0, "day %d", i)
+		require.Equal(t, i != 1, db.epochs.Watermarks.Of(id)[layout.LevelFine] > 0, "day %d", i)
 	}
 
 	// By size, what is next goes in the place of a day that cannot be dropped.
@@ -74,7 +75,7 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	require.NoError(t, db.kv.Pebble.Flush())
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[0]))
-	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochs.epochsBetween(0, 1<<62))
+	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochs.Between(0, 1<<62))
 
 	// Who ends maintenance ends all of it.
 	ended, cancel := context.WithCancel(ctx)
@@ -85,18 +86,18 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 // Dropping waits for appends that are under way, and no longer than its context.
 func TestDropsEndWithTheirContext(t *testing.T) {
 	db, ids := daysWithBroken(t, 2, 0, func(o *Options) {})
-	e, err := db.epochs.epoch(ids[1])
+	e, err := db.epochs.Acquire(ids[1])
 	require.NoError(t, err)
 	defer e.Release()
-	require.True(t, e.Value.beginWrite())
+	require.True(t, e.Value.BeginWrite())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- db.maintainer.dropEpoch(ctx, ids[1], "test") }()
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
-	e.Value.endWrite()
-	require.True(t, e.Value.beginWrite(), "the day takes no profiles any more")
-	e.Value.endWrite()
+	e.Value.EndWrite()
+	require.True(t, e.Value.BeginWrite(), "the day takes no profiles any more")
+	e.Value.EndWrite()
 	require.NoError(t, db.maintainer.dropEpoch(t.Context(), ids[1], "test"))
 }
 
@@ -161,16 +162,16 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 func TestMemberLists(t *testing.T) {
 	db := crowded(t, 0)
 	id := layout.EpochOf(ms(midnight) + 1)
-	e, err := db.epochs.epoch(id)
+	e, err := db.epochs.Acquire(id)
 	require.NoError(t, err)
 	defer e.Release()
 	lists, found := newContributorLists(e.Value), 0
 	aggregates := map[uint32]*labelindex.Stream{}
 	for hour := range uint8(2) {
-		require.NoError(t, db.epochs.eachTableOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
+		require.NoError(t, db.epochs.EachIndexOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
 			for row := range tb.Streams {
 				k := tb.Kinds[tb.KindOf[row]]
-				number, ok, err := db.epochs.findAggregate(id, tb.Partitions[row], &k)
+				number, ok, err := db.epochs.FindAggregate(id, tb.Partitions[row], &k)
 				require.NoError(t, err)
 				if ok {
 					aggregates[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}

@@ -74,7 +74,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		require.NoError(t, db.maintain(ctx, 0))
 		check()
 		for id := range uint32(services) {
-			u, err := db.epochs.partition(layout.EpochOf(ms(midnight.Add(offset))+1), id)
+			u, err := db.epochs.AcquirePartition(layout.EpochOf(ms(midnight.Add(offset))+1), id)
 			require.NoError(t, err)
 			uncapped += u.Value.Size()
 			u.Release()
@@ -97,7 +97,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		require.NoError(t, err)
 		check()
 	}
-	require.LessOrEqual(t, db.epochs.cache.Bytes(), int64(capBytes))
+	require.LessOrEqual(t, db.epochs.Cache.Bytes(), int64(capBytes))
 	require.Less(t, most, uint64(capBytes+margin))
 	t.Logf("%d MB of tries under a cap of %d MB took %d MB at most", uncapped>>20, capBytes>>20, most>>20)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -103,7 +104,7 @@ func (m *modelRun) push(back time.Duration) {
 	m.tried.Add(p.value)
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.epochs.retention.outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(t))
+		outlived := m.db.epochs.Retention.Outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(t))
 		require.LessOrEqual(m, t, outlived[layout.LevelFine], "refused: %v", err)
 		m.tried.Add(-p.value)
 		return
@@ -122,7 +123,7 @@ func (m *modelRun) ask(first int64) {
 	m.Helper()
 	ctx := context.Background()
 	for {
-		watermarks := m.db.epochs.watermarks.Snapshot(func() {})
+		watermarks := m.db.epochs.Watermarks.Snapshot(func() {})
 		span := m.now.Load() - first
 		a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
 		sel := Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
@@ -143,7 +144,7 @@ func (m *modelRun) ask(first int64) {
 		request.Stack = []string{"main"} // every profile, read from its samples
 		below, err := m.db.Points(ctx, request)
 		require.NoError(m, err)
-		if fmt.Sprint(watermarks) != fmt.Sprint(m.db.epochs.watermarks.Snapshot(func() {})) {
+		if fmt.Sprint(watermarks) != fmt.Sprint(m.db.epochs.Watermarks.Snapshot(func() {})) {
 			continue
 		}
 		want := m.model.tree(sel.Start, sel.End, watermarks)
@@ -257,9 +258,9 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			require.Empty(t, v.Damage)
 			if name == "dropped by age" {
 				first := layout.EpochOf(ms(midnight) + 1)
-				require.Equal(t, watermark.Hours{24, 24, 24}, m.db.epochs.watermarks.Of(first).Hours(first))
-				require.Equal(t, watermark.Hours{24, 24, 0}, m.db.epochs.watermarks.Of(first+1).Hours(first+1))
-				require.Equal(t, watermark.Hours{24, 9, 0}, m.db.epochs.watermarks.Of(first+2).Hours(first+2))
+				require.Equal(t, watermark.Hours{24, 24, 24}, m.db.epochs.Watermarks.Of(first).Hours(first))
+				require.Equal(t, watermark.Hours{24, 24, 0}, m.db.epochs.Watermarks.Of(first+1).Hours(first+1))
+				require.Equal(t, watermark.Hours{24, 9, 0}, m.db.epochs.Watermarks.Of(first+2).Hours(first+2))
 			}
 		})
 	}
@@ -300,7 +301,7 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	require.EqualValues(t, 3, count("3h2m", "3h5m"))
 	require.NoError(t, db.maintain(ctx, 0))
 	first := layout.EpochOf(ms(midnight) + 1)
-	require.Equal(t, watermark.Hours{12, 6, 0}, db.epochs.watermarks.Of(first).Hours(first))
+	require.Equal(t, watermark.Hours{12, 6, 0}, db.epochs.Watermarks.Of(first).Hours(first))
 	for _, tt := range []struct {
 		from, to string
 		want     int64
@@ -432,7 +433,7 @@ func TestDamagedHorizon(t *testing.T) {
 	at := midnight.Add(10 * time.Hour)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
-	require.NoError(t, db.maintainer.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "size", db.epochs.now()))
+	require.NoError(t, db.maintainer.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "size", db.epochs.Now()))
 	require.NoError(t, db.kv.Pebble.Set(layout.WatermarkKey(epoch), []byte{24, 0xff}, nil))
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
@@ -453,8 +454,8 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	at := midnight.Add(10*time.Hour + time.Minute)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
-	require.NoError(t, db.maintainer.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "age", db.epochs.now()))
-	for _, hour := range []uint8{10, wholeDay} {
+	require.NoError(t, db.maintainer.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "age", db.epochs.Now()))
+	for _, hour := range []uint8{10, epochs.WholeDay} {
 		require.NoError(t, db.kv.Pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
 	}
 	require.NoError(t, db.Close())

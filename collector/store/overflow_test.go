@@ -122,7 +122,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 
 	now = midnight.Add(7 * 24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NotZero(t, db.epochs.watermarks.Of(layout.EpochOf(ms(midnight)+1)))
+	require.NotZero(t, db.epochs.Watermarks.Of(layout.EpochOf(ms(midnight)+1)))
 	check()
 	total(selected(3*time.Hour, 3*time.Hour+30*time.Minute, `{pod="a"}`), 2*(third+small))
 	verified()

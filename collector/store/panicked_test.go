@@ -92,18 +92,18 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 
 	// What panics while it is loaded is loaded again by the next call.
 	key := budget.Key{Epoch: 1, Partition: 2}
-	require.Panics(t, func() { db.epochs.cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
-	u, err := budget.Acquire[*calltree.ServiceTrie](db.epochs.cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+	require.Panics(t, func() { db.epochs.Cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
+	u, err := budget.Acquire[*calltree.ServiceTrie](db.epochs.Cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 	require.NoError(t, err)
 	u.Release()
 
 	// A panic while a table in memory is looked at leaves the epoch unlocked.
-	e, err := db.epochs.epoch(jobs[0].epoch)
+	e, err := db.epochs.Acquire(jobs[0].epoch)
 	require.NoError(t, err)
 	defer e.Release()
-	require.Panics(t, func() { _ = db.epochs.eachTableOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
-	require.True(t, e.Value.mu.TryLock())
-	e.Value.mu.Unlock()
+	require.Panics(t, func() { _ = db.epochs.EachIndexOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
+	require.True(t, e.Value.Mu.TryLock())
+	e.Value.Mu.Unlock()
 
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
@@ -134,5 +134,5 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 	tree, err := db.Tree(context.Background(), sel, nil)
 	require.NoError(t, err)
 	require.Zero(t, tree.Total())
-	require.Empty(t, db.epochs.epochsBetween(sel.Start, sel.End))
+	require.Empty(t, db.epochs.Between(sel.Start, sel.End))
 }

@@ -33,11 +33,11 @@ func (q *queries) planWith(ctx context.Context, sel Selection, p *planner) ([]*j
 	p.matchers = append([]*labels.Matcher{typ}, sel.Matchers...)
 	p.jobs, p.aggregates, p.seen = map[jobKey]*job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
-	if err := q.epochs.eachTable(ctx, sel.Start, sel.End, true, p.add); err != nil {
+	if err := q.epochs.EachIndex(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
 	for key, f := range p.aggregates {
-		if f.stream, f.known, err = q.epochs.findAggregate(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+		if f.stream, f.known, err = q.epochs.FindAggregate(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
 			return nil, err
 		}
 		j := p.jobs[key.jobKey]

@@ -191,7 +191,7 @@ func (q *queries) stackPoints(j *job, s *jobReader, sel Selection, groups *group
 		return err
 	}
 	defer part.Release()
-	v := part.Value.view()
+	v := part.Value.View()
 	in := v.Within(v.CallOf, groups.request.Stack)
 	lo, hi := sel.times(j.epoch)
 	var p rowcodec.PackedRow

@@ -154,7 +154,7 @@ func TestPprofOfSeveralPartitions(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	day2 := midnight.Add(23 * time.Hour)
-	db.epochs.now = func() time.Time { return midnight.Add(72 * time.Hour) }
+	db.epochs.Now = func() time.Time { return midnight.Add(72 * time.Hour) }
 	for i, s := range []string{"a", "b", "a"} {
 		p := folded(day2.Add(time.Duration(i)*time.Hour), "main;work;+inner 2", "main;"+s+" 3")
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, s)}))

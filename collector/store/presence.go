@@ -213,7 +213,7 @@ func (q *queries) findSenders(ctx context.Context, h *budget.Reservation, jobs [
 		if err := h.Take(int64(len(j.streams)) * senderBytes); err != nil {
 			return err
 		}
-		links, err := q.epochs.links(s.from, s.epoch)
+		links, err := q.epochs.Links(s.from, s.epoch)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
@@ -24,7 +25,7 @@ import (
 
 // queries answer what is asked about profiles. They are safe for concurrent use.
 type queries struct {
-	epochs      *epochSet
+	epochs      *epochs.Set
 	kv          *kv.DB
 	cache       *budget.Cache
 	memory      *budget.Memory
@@ -103,8 +104,8 @@ type jobReader struct {
 }
 
 // dictionary returns a partition as of the reader's snapshot, or later.
-func (s *jobReader) dictionary(id uint32) (budget.Ref[*partition], error) {
-	return s.q.epochs.partitionAt(s.from, s.epoch, id)
+func (s *jobReader) dictionary(id uint32) (budget.Ref[*epochs.Partition], error) {
+	return s.q.epochs.AcquirePartitionAt(s.from, s.epoch, id)
 }
 
 // run does jobs in parallel, with memory of the hold. All see the store as it is now.
@@ -112,7 +113,7 @@ func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, f
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := q.epochs.snapshot()
+	snapshot := q.epochs.Snapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -138,14 +139,14 @@ func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, f
 	return first
 }
 
-func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *snapshot, j *job, fn func(*job, *jobReader) error) (err error) {
+func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *epochs.Snapshot, j *job, fn func(*job, *jobReader) error) (err error) {
 	defer q.kv.Recover(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s := newScanner(ctx, q.kv, from, j.epoch)
 	defer func() { err = errors.Join(err, s.close()) }()
-	if s.longest, err = q.epochs.longestOf(j.epoch, j.partition); err != nil {
+	if s.longest, err = q.epochs.LongestOf(j.epoch, j.partition); err != nil {
 		return err
 	}
 	return fn(j, &jobReader{scanner: s, q: q, hold: h})
@@ -165,8 +166,8 @@ func (q *queries) merge(ctx context.Context, h *budget.Reservation, jobs []*job,
 			return err
 		}
 		defer part.Release()
-		v := part.Value.view()
-		s.subtract = part.Value.damage == nil
+		v := part.Value.View()
+		s.subtract = part.Value.Damage == nil
 		bytes := int64(len(v.Nodes)) * bytesPerSum
 		if err := h.Take(bytes); err != nil {
 			return err

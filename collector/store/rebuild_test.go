@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -130,7 +131,7 @@ func TestServiceWithoutName(t *testing.T) {
 	name := bytes.Clone(value)
 	require.NoError(t, closer.Close())
 	require.NoError(t, db.kv.Pebble.Delete(layout.PartitionKey(day, 1), pebble.Sync))
-	long := append(layout.StreamKey(day, maxStreams-1), 0) // which is the key of none
+	long := append(layout.StreamKey(day, epochs.MaxStreams-1), 0) // which is the key of none
 	require.NoError(t, db.kv.Pebble.Set(long, nil, pebble.Sync))
 	require.NoError(t, db.Close())
 	db = open(t, dir, damageOptions)
@@ -182,11 +183,11 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	}
 	db = rebuilt(t, db, func() *DB { return open(t, dir, damageOptions) })
 	require.Len(t, found(t, db), damageProfiles)
-	db.epochs.retention.raw = 10 * time.Hour
+	db.epochs.Retention.Raw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, uint8(layout.HoursPerEpoch), db.epochs.watermarks.Of(day).Hours(day)[layout.LevelFine])
+	require.Equal(t, uint8(layout.HoursPerEpoch), db.epochs.Watermarks.Of(day).Hours(day)[layout.LevelFine])
 	require.Len(t, found(t, db), damageProfiles)
-	db.epochs.retention.slot = 11 * time.Hour
+	db.epochs.Retention.Slot = 11 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, found(t, db), damageProfiles)
 	got, err := db.Tree(ctx, hours, nil)

@@ -147,10 +147,10 @@ func (t *tableWriter) finish() error {
 
 // rebuildAll makes all epochs of the store whole, and returns what was left out for it.
 func (db *DB) rebuildAll(ctx context.Context) ([]corruption.Damage, error) {
-	if err := db.epochs.findEpochs(); err != nil {
+	if err := db.epochs.FindEpochs(); err != nil {
 		return nil, err
 	}
-	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		if err := db.recoverStreams(id); err != nil {
 			return nil, err
 		}

@@ -18,7 +18,7 @@ type epochFailed func(id uint32, what string, err error) (end error)
 // retain drops what is too old, and then the oldest while all together takes more
 // than the size allowed. What fails about one epoch is told to failed.
 func (mt *maintainer) retain(ctx context.Context, now time.Time, failed epochFailed) error {
-	for _, id := range mt.epochs.epochsBetween(0, math.MaxInt64) {
+	for _, id := range mt.epochs.Between(0, math.MaxInt64) {
 		if err := failed(id, "drop rows", mt.outlive(ctx, id, now)); err != nil {
 			return err
 		}
@@ -32,18 +32,18 @@ func (mt *maintainer) retain(ctx context.Context, now time.Time, failed epochFai
 // outlive drops what is too old of an epoch.
 func (mt *maintainer) outlive(ctx context.Context, id uint32, now time.Time) (err error) {
 	defer mt.kv.Recover(&err)
-	if mt.epochs.retention.expired(id, now) {
+	if mt.epochs.Retention.Expired(id, now) {
 		return mt.dropEpoch(ctx, id, "age")
 	}
-	return mt.dropLevels(ctx, id, mt.epochs.retention.outlived(id, now), "age", now)
+	return mt.dropLevels(ctx, id, mt.epochs.Retention.Outlived(id, now), "age", now)
 }
 
 // shrink drops the oldest until the rest is not larger than allowed. In the place of
 // what cannot be dropped goes what is next.
 func (mt *maintainer) shrink(ctx context.Context, now time.Time, failed epochFailed) error {
 	stuck := map[uint32]bool{}
-	for mt.epochs.retention.maxBytes.Load() > 0 {
-		ids := mt.epochs.epochsBetween(0, math.MaxInt64)
+	for mt.epochs.Retention.MaxBytes.Load() > 0 {
+		ids := mt.epochs.Between(0, math.MaxInt64)
 		total := int64(0)
 		for _, id := range ids {
 			n, err := mt.keptBytes(id)
@@ -52,7 +52,7 @@ func (mt *maintainer) shrink(ctx context.Context, now time.Time, failed epochFai
 			}
 			total += n
 		}
-		if total <= mt.epochs.retention.maxBytes.Load() {
+		if total <= mt.epochs.Retention.MaxBytes.Load() {
 			return nil
 		}
 		id, drop := mt.oldest(ctx, ids, stuck, now)
@@ -80,8 +80,8 @@ func (mt *maintainer) oldest(ctx context.Context, ids []uint32, stuck map[uint32
 	}
 	for level := layout.LevelFine; level <= layout.LevelSlot; level++ {
 		for _, id := range ids {
-			h := mt.epochs.watermarks.Of(id).Hours(id)
-			if h[level] == layout.HoursPerEpoch || !mt.epochs.retention.old(id, now) || stuck[id] {
+			h := mt.epochs.Watermarks.Of(id).Hours(id)
+			if h[level] == layout.HoursPerEpoch || !mt.epochs.Retention.Old(id, now) || stuck[id] {
 				continue
 			}
 			h[level] = layout.HoursPerEpoch
@@ -103,7 +103,7 @@ func (mt *maintainer) keptBytes(id uint32) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for level, hours := range mt.epochs.watermarks.Of(id).Hours(id) {
+	for level, hours := range mt.epochs.Watermarks.Of(id).Hours(id) {
 		if hours < layout.HoursPerEpoch {
 			continue
 		}

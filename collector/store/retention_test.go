@@ -46,12 +46,12 @@ func TestRetentionByAge(t *testing.T) {
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}), "a dropped store goes on")
 	require.NoError(t, db.Close())
 	db = open(t, dir, change)
-	require.Len(t, db.epochs.epochsBetween(0, 1<<62), 1)
+	require.Len(t, db.epochs.Between(0, 1<<62), 1)
 }
 
 func keptBytes(t *testing.T, db *DB) (total int64) {
 	t.Helper()
-	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		n, err := db.maintainer.keptBytes(id)
 		require.NoError(t, err)
 		total += n
@@ -104,27 +104,27 @@ func TestRetentionBySize(t *testing.T) {
 			}
 		}
 	}()
-	db.epochs.retention.maxBytes.Store(size() - 1)
+	db.epochs.Retention.MaxBytes.Store(size() - 1)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, db.epochs.epochsBetween(0, 1<<62), 4)
-	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.watermarks.Of(first).Hours(first))
-	require.Zero(t, db.epochs.watermarks.Of(first+1), "no more than need be")
-	require.LessOrEqual(t, size(), db.epochs.retention.maxBytes.Load())
+	require.Len(t, db.epochs.Between(0, 1<<62), 4)
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first).Hours(first))
+	require.Zero(t, db.epochs.Watermarks.Of(first+1), "no more than need be")
+	require.LessOrEqual(t, size(), db.epochs.Retention.MaxBytes.Load())
 
 	// Little by little, each time what is worth least.
 	for _, after := range [][3]watermark.Hours{
 		{{24, 0, 0}, {24, 0, 0}}, {{24, 0, 0}, {24, 0, 0}, {24, 0, 0}},
 		{{24, 24, 0}, {24, 0, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 24, 0}},
 	} {
-		db.epochs.retention.maxBytes.Store(size() - 1)
+		db.epochs.Retention.MaxBytes.Store(size() - 1)
 		require.NoError(t, db.maintain(ctx, 0))
-		require.Len(t, db.epochs.epochsBetween(0, 1<<62), 4)
+		require.Len(t, db.epochs.Between(0, 1<<62), 4)
 		for day, h := range after {
 			id := first + uint32(day)
-			require.Equal(t, h, db.epochs.watermarks.Of(id).Hours(id))
+			require.Equal(t, h, db.epochs.Watermarks.Of(id).Hours(id))
 		}
 	}
-	require.Zero(t, db.epochs.watermarks.Of(first+3), "of the last day every profile stays")
+	require.Zero(t, db.epochs.Watermarks.Of(first+3), "of the last day every profile stays")
 	got, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
 	require.Equal(t, draw(want), draw(got))
@@ -134,9 +134,9 @@ func TestRetentionBySize(t *testing.T) {
 	close(stop)
 	require.NoError(t, <-done)
 
-	db.epochs.retention.maxBytes.Store(1)
+	db.epochs.Retention.MaxBytes.Store(1)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, db.epochs.epochsBetween(0, 1<<62), 1, "the newest day stays")
+	require.Len(t, db.epochs.Between(0, 1<<62), 1, "the newest day stays")
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
 	require.Equal(t, ms(midnight.Add(72*time.Hour+400*time.Second)), stats.Newest)
@@ -182,18 +182,18 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	require.NoError(t, err)
 	before := tables()
 	require.Positive(t, fine)
-	query := db.epochs.snapshot()
-	db.epochs.retention.maxBytes.Store(keptBytes(t, db) - fine/2)
+	query := db.epochs.Snapshot()
+	db.epochs.Retention.MaxBytes.Store(keptBytes(t, db) - fine/2)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.watermarks.Of(first).Hours(first))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first).Hours(first))
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Zero(t, db.epochs.watermarks.Of(first+1), "what a query still sees counts as dropped")
+	require.Zero(t, db.epochs.Watermarks.Of(first+1), "what a query still sees counts as dropped")
 	require.NoError(t, query.Close())
 
-	db.epochs.retention.maxBytes.Store(0)
-	db.epochs.retention.raw = 25 * time.Hour
+	db.epochs.Retention.MaxBytes.Store(0)
+	db.epochs.Retention.Raw = 25 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.watermarks.Of(first+2).Hours(first+2))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first+2).Hours(first+2))
 	left, err := db.maintainer.usage(prefixRange(layout.LevelPrefix(first+2, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")

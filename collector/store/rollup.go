@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
@@ -26,7 +27,7 @@ import (
 // much. It is safe for concurrent use.
 type maintainer struct {
 	kv     *kv.DB
-	epochs *epochSet
+	epochs *epochs.Set
 	log    *slog.Logger
 
 	mu      sync.Mutex     // held during a run
@@ -73,7 +74,7 @@ func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
 func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
 	mt.mu.Lock()
 	defer mt.mu.Unlock()
-	now := mt.epochs.now()
+	now := mt.epochs.Now()
 	failed := func(id uint32, what string, err error) (end error) {
 		if err == nil || ctx.Err() != nil || mt.kv.Failure.Err() != nil {
 			return cmp.Or(ctx.Err(), mt.kv.Failure.Err())
@@ -85,13 +86,13 @@ func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (err
 	if err := mt.retain(ctx, now, failed); err != nil {
 		return errs, fmt.Errorf("retention: %w", err)
 	}
-	for _, id := range mt.epochs.epochsBetween(0, 1<<62) {
-		entry := mt.epochs.cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
+	for _, id := range mt.epochs.Between(0, 1<<62) {
+		entry := mt.epochs.Cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
 		if entry == nil {
 			continue // no window to merge: it would be pinned
 		}
-		err := mt.mergeEpoch(ctx, entry.Value.(*epoch), now.UnixMilli(), quiet)
-		mt.epochs.cache.Release(entry)
+		err := mt.mergeEpoch(ctx, entry.Value.(*epochs.Epoch), now.UnixMilli(), quiet)
+		mt.epochs.Cache.Release(entry)
 		if err := failed(id, "merge windows", err); err != nil {
 			return errs, err
 		}
@@ -101,45 +102,45 @@ func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (err
 
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
 // writes tables of the index. What fails is left for the next time, and the rest done.
-func (mt *maintainer) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
+func (mt *maintainer) mergeEpoch(ctx context.Context, e *epochs.Epoch, now int64, quiet time.Duration) (err error) {
 	defer mt.kv.Recover(&err)
-	var errs taskErrors
+	var errs epochs.TaskErrors
 	contributors := newContributorLists(e)
-	for _, t := range e.due(now, quiet) {
+	for _, t := range e.Due(now, quiet) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		errs.add(mt.mergeWindows(ctx, e, t, contributors))
+		errs.Add(mt.mergeWindows(ctx, e, t, contributors))
 	}
-	errs.add(mt.epochs.writeTables(ctx, e, now, quiet))
-	errs.add(mt.mergeDays(ctx, e, now, quiet))
-	e.retire(quiet)
-	return errs.join()
+	errs.Add(mt.epochs.WriteIndexes(ctx, e, now, quiet))
+	errs.Add(mt.mergeDays(ctx, e, now, quiet))
+	e.Evict(quiet)
+	return errs.Join()
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
-func (mt *maintainer) mergeWindows(ctx context.Context, e *epoch, t mergeTask, contributors *contributorLists) (err error) {
+func (mt *maintainer) mergeWindows(ctx context.Context, e *epochs.Epoch, t epochs.MergeTask, contributors *contributorLists) (err error) {
 	defer mt.kv.Recover(&err)
-	part, err := mt.epochs.partition(e.id, t.stream.Partition)
+	part, err := mt.epochs.AcquirePartition(e.ID, t.Stream.Partition)
 	if err != nil {
 		return err
 	}
 	defer part.Release()
-	from := mt.epochs.snapshot()
-	s := newScanner(ctx, mt.kv, from, e.id)
+	from := mt.epochs.Snapshot()
+	s := newScanner(ctx, mt.kv, from, e.ID)
 	s.complete = true
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	batch := mt.kv.Pebble.NewBatch()
 	defer batch.Close()
-	m := newMerger(e.id, t.stream, part.Value.view())
+	m := newMerger(e.ID, t.Stream, part.Value.View())
 	defer m.free()
 	var f *aggregate
-	if t.stream.Def.IsAggregate() {
-		first, end := t.hour, t.hour+1
-		if t.hour == wholeDay {
+	if t.Stream.Def.IsAggregate() {
+		first, end := t.Hour, t.Hour+1
+		if t.Hour == epochs.WholeDay {
 			first, end = 0, layout.HoursPerEpoch
 		}
-		if f, err = contributors.of(t.stream, first, end); err != nil {
+		if f, err = contributors.of(t.Stream, first, end); err != nil {
 			return err
 		}
 	}
@@ -149,31 +150,31 @@ func (mt *maintainer) mergeWindows(ctx context.Context, e *epoch, t mergeTask, c
 		if f != nil {
 			wrote, err = m.mergeAggregate(s, f, batch, level, lo, hi)
 		} else {
-			wrote, err = m.merge(s, batch, level, t.slots, lo, hi)
+			wrote, err = m.merge(s, batch, level, t.Slots, lo, hi)
 		}
 		if wrote {
 			windows++
 		}
 		return err
 	}
-	base := layout.EpochStart(e.id)
-	if t.hour == wholeDay {
+	base := layout.EpochStart(e.ID)
+	if t.Hour == epochs.WholeDay {
 		err = window(layout.LevelDay, base, base+layout.DayMs)
 	} else {
-		start := base + int64(t.hour)*layout.HourMs
+		start := base + int64(t.Hour)*layout.HourMs
 		for i := range int64(layout.SlotsPerHour) {
-			if err == nil && t.slots>>i&1 == 1 {
+			if err == nil && t.Slots>>i&1 == 1 {
 				err = window(layout.LevelSlot, start+i*layout.SlotMs, start+(i+1)*layout.SlotMs)
 			}
 		}
-		if err == nil && t.over {
+		if err == nil && t.Over {
 			err = window(layout.LevelHour, start, start+layout.HourMs)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	written, err := e.writeMerged(batch, t)
+	written, err := e.WriteMerged(batch, t)
 	if err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -16,7 +17,7 @@ import (
 type scanner struct {
 	kv      *kv.DB
 	ctx     context.Context
-	from    *snapshot
+	from    *epochs.Snapshot
 	epoch   uint32
 	dropped watermark.Watermark
 
@@ -60,8 +61,8 @@ type window struct {
 // row is left out.
 type visit func(w window) error
 
-func newScanner(ctx context.Context, kv *kv.DB, from *snapshot, epoch uint32) *scanner {
-	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, dropped: from.watermarks[epoch]}
+func newScanner(ctx context.Context, kv *kv.DB, from *epochs.Snapshot, epoch uint32) *scanner {
+	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, dropped: from.Watermarks[epoch]}
 }
 
 func (s *scanner) close() (err error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
@@ -65,7 +66,7 @@ type LabelCount struct {
 // A seriesLimit counts the label sets of each service and hour. It is nil if there is
 // no limit.
 type seriesLimit struct {
-	epochs *epochSet
+	epochs *epochs.Set
 	kv     *kv.DB
 	log    *slog.Logger
 	most   int
@@ -94,11 +95,11 @@ type serviceSeries struct {
 	keep    map[string]bool // labels of reduced label sets; nil until the limit is reached
 }
 
-func newSeriesLimit(most int, es *epochSet, log *slog.Logger) *seriesLimit {
+func newSeriesLimit(most int, es *epochs.Set, log *slog.Logger) *seriesLimit {
 	if most <= 0 {
 		return nil
 	}
-	return &seriesLimit{most: most, epochs: es, kv: es.kv, log: log, hours: map[uint32]map[uint8]*hourSeries{}}
+	return &seriesLimit{most: most, epochs: es, kv: es.KV, log: log, hours: map[uint32]map[uint8]*hourSeries{}}
 }
 
 // share is how many reduced label sets of each sort there may be.
@@ -274,7 +275,7 @@ func (l *seriesLimit) counted(p *piece) (*serviceSeries, uint64, error) {
 	}
 	c.mu.Lock()
 	if len(c.found) > 0 {
-		err := l.epochs.eachDefinition(id, c.found, func(d *labelindex.Definition) {
+		err := l.epochs.EachDefinition(id, c.found, func(d *labelindex.Definition) {
 			to := c.seen
 			if d.Labels.Get(labelReduced) != "" {
 				to = c.reduced
@@ -312,7 +313,7 @@ func (l *seriesLimit) service(id uint32, hour uint8, name string) (*serviceSerie
 	l.mu.Unlock()
 	h.once.Do(func() {
 		var found map[string][]uint32
-		found, h.err = l.epochs.streamsOf(id, hour)
+		found, h.err = l.epochs.StreamsOf(id, hour)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for name, streams := range found {

@@ -21,12 +21,12 @@ import (
 // pieces that are not on disk yet.
 func (l *seriesLimit) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
 	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.Labels.Get(labelindex.LabelServiceName)
-	found, err := l.epochs.streamsOf(id, hour)
+	found, err := l.epochs.StreamsOf(id, hour)
 	if err != nil {
 		return err
 	}
 	var sets []labels.Labels
-	err = l.epochs.eachDefinition(id, found[service], func(d *labelindex.Definition) {
+	err = l.epochs.EachDefinition(id, found[service], func(d *labelindex.Definition) {
 		if !d.Labels.Has(labelReduced) {
 			sets = append(sets, d.Labels)
 		}

@@ -36,7 +36,7 @@ func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.
 		if err := ctx.Err(); err != nil {
 			return nil, free, err
 		}
-		service, err := q.epochs.serviceOf(j.epoch, j.partition)
+		service, err := q.epochs.ServiceOf(j.epoch, j.partition)
 		if err != nil {
 			return nil, free, err
 		}
@@ -91,7 +91,7 @@ func (s *jobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32,
 		return nil, false, err
 	}
 	defer part.Release()
-	v := part.Value.view()
-	whole = part.Value.damage == nil
+	v := part.Value.View()
+	whole = part.Value.Damage == nil
 	return l.Learn(key, &v, last, whole), whole, nil
 }

@@ -68,9 +68,9 @@ func (a *appender) split(p profile.Profile, now time.Time, call []piece) ([]piec
 		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s ahead of the clock", storeerr.ErrInvalid,
 			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), a.maxFuture)
 	}
-	if a.epochs.retention.expired(layout.EpochOf(proto.time), now) {
+	if a.epochs.Retention.Expired(layout.EpochOf(proto.time), now) {
 		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", storeerr.ErrInvalid,
-			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), a.epochs.retention.all)
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), a.epochs.Retention.All)
 	}
 	if limit := now.Add(-a.maxAge); a.maxAge > 0 && proto.time < limit.UnixMilli() {
 		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s behind the clock", storeerr.ErrInvalid,

@@ -82,7 +82,7 @@ func (m *spansModel) push(back time.Duration) {
 	}
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.epochs.retention.outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(p.time))
+		outlived := m.db.epochs.Retention.Outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(p.time))
 		require.LessOrEqual(m, p.time, outlived[layout.LevelFine], "refused: %v", err)
 		return
 	}
@@ -168,7 +168,7 @@ func (m *spansModel) each(q *spansQuestion, watermarks map[uint32]watermark.Wate
 }
 
 func (m *spansModel) watermarks() map[uint32]watermark.Watermark {
-	return m.db.epochs.watermarks.Snapshot(func() {})
+	return m.db.epochs.Watermarks.Snapshot(func() {})
 }
 
 // ask compares answers with the model's, until no rows are dropped meanwhile.
@@ -350,7 +350,7 @@ func TestSpansAndIDs(t *testing.T) {
 				m.ask(ms(midnight))
 			}
 			// Spans are there as long as the row, and as few as there are.
-			for _, id := range m.db.epochs.epochsBetween(0, 1<<62) {
+			for _, id := range m.db.epochs.Between(0, 1<<62) {
 				rows := map[string]bool{}
 				require.NoError(t, m.db.kv.Each(layout.LevelPrefix(id, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
 					rows[string(key[5:])] = true

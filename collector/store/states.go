@@ -236,7 +236,7 @@ func (q *queries) statePoints(ctx context.Context, jobs []*job, sel Selection, g
 				return err
 			}
 			defer part.Release()
-			v := part.Value.view()
+			v := part.Value.View()
 			p.nodes, p.in = len(v.Nodes), v.Within(v.CallOf, gs.request.Stack)
 		}
 		for i := range j.senders {

@@ -20,7 +20,7 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 }
 
 func (q *queries) stats(ctx context.Context) (s Stats, err error) {
-	ids := q.epochs.epochsBetween(0, math.MaxInt64)
+	ids := q.epochs.Between(0, math.MaxInt64)
 	for _, id := range ids { // most often the first one
 		if s.Oldest, err = q.edge(ctx, id, false); err != nil {
 			return Stats{}, err
@@ -44,12 +44,12 @@ func (q *queries) stats(ctx context.Context) (s Stats, err error) {
 // edge is the time of an epoch's first or last profile, 0 if it has none. It
 // looks at the streams that have profiles in the epoch's first or last slot.
 func (q *queries) edge(ctx context.Context, id uint32, last bool) (edge int64, err error) {
-	e, err := q.epochs.epoch(id)
+	e, err := q.epochs.Acquire(id)
 	if err != nil {
 		return 0, err
 	}
 	defer e.Release()
-	set, err := q.epochs.activeSlots(e.Value)
+	set, err := q.epochs.ActiveSlots(e.Value)
 	if err != nil {
 		return 0, err
 	}
@@ -57,11 +57,11 @@ func (q *queries) edge(ctx context.Context, id uint32, last bool) (edge int64, e
 	if !ok {
 		return 0, nil
 	}
-	streams, err := q.epochs.activeIn(e.Value, slot)
+	streams, err := q.epochs.ActiveIn(e.Value, slot)
 	if err != nil {
 		return 0, err
 	}
-	from := q.epochs.snapshot()
+	from := q.epochs.Snapshot()
 	s := newScanner(ctx, q.kv, from, id)
 	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
 	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs

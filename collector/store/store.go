@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
 )
@@ -122,7 +123,7 @@ type DB struct {
 	log     *slog.Logger
 	kv      *kv.DB
 	metrics *collector
-	epochs  *epochSet
+	epochs  *epochs.Set
 
 	appender   *appender
 	maintainer *maintainer
@@ -165,9 +166,9 @@ func (db *DB) start() (err error) {
 		return err
 	}
 	o := &db.options
-	keep := &retention{all: o.Retention, raw: o.RetentionRaw, slot: o.RetentionSlot, hour: o.RetentionHour}
-	keep.maxBytes.Store(o.MaxBytes)
-	if db.epochs, err = openEpochs(db.kv, budget.NewCache(o.CacheBytes-o.CacheBytes/blockShare), o.Now, keep); err != nil {
+	keep := &epochs.Retention{All: o.Retention, Raw: o.RetentionRaw, Slot: o.RetentionSlot, Hour: o.RetentionHour}
+	keep.MaxBytes.Store(o.MaxBytes)
+	if db.epochs, err = epochs.Open(db.kv, budget.NewCache(o.CacheBytes-o.CacheBytes/blockShare), o.Now, keep); err != nil {
 		return err
 	}
 	db.appender = &appender{
@@ -176,7 +177,7 @@ func (db *DB) start() (err error) {
 	}
 	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
 	db.queries = &queries{
-		epochs: db.epochs, kv: db.kv, cache: db.epochs.cache, memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
+		epochs: db.epochs, kv: db.kv, cache: db.epochs.Cache, memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
 		now: o.Now, concurrency: o.Concurrency,
 	}
 	ctx, cancel := context.WithCancel(context.Background())

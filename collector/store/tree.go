@@ -151,8 +151,8 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 			return err
 		}
 		defer part.Release()
-		v := part.Value.view()
-		s.subtract = part.Value.damage == nil
+		v := part.Value.View()
+		s.subtract = part.Value.Damage == nil
 		return fill(first.order, &v, func(c *calltree.Values) error {
 			for side, j := range pairs[first.order] {
 				if j == nil {

@@ -30,7 +30,7 @@ func (q *queries) values(j *job, s *jobReader, to *valueCollector) error {
 			return err
 		}
 		defer part.Release()
-		v := part.Value.view()
+		v := part.Value.View()
 		sum.nodes, sum.in = len(v.Nodes), v.Within(v.CallOf, r.Stack)
 	}
 	list := valueList{to: to}

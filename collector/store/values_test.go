@@ -13,6 +13,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
@@ -107,7 +108,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add(layout.PartitionKey(1, 0)[4:], []byte("service"))
 	f.Add(layout.StreamKey(1, 0)[4:], []byte{})
 	f.Add(append(layout.KindKey(1, layout.KindDirty), 0, 0, 0, 0, 3)[4:], []byte{7})
-	f.Add(layout.DirtyKey(1, 0, wholeDay)[4:], []byte{1})
+	f.Add(layout.DirtyKey(1, 0, epochs.WholeDay)[4:], []byte{1})
 	f.Add(layout.PendingKey(1, 3, 0)[4:], []byte{7})
 	f.Add(layout.FindKey(1, 77)[4:], []byte{2, 0, 9})
 	f.Add(layout.TableKey(1, 3, "pod")[4:], []byte{0, 0, 0, 0, 0, 0})
@@ -136,8 +137,8 @@ func FuzzKeys(f *testing.F) {
 		b.Set(layout.StreamKey(1, 0), labelindex.AppendStream(nil, 0, &labelindex.Definition{Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}}}), nil)
 		b.Set(key, value, nil)
 		require.NoError(t, b.Commit(nil))
-		if u, err := db.epochs.epoch(1); err == nil {
-			require.LessOrEqual(t, u.Value.next, uint32(maxStreams))
+		if u, err := db.epochs.Acquire(1); err == nil {
+			require.LessOrEqual(t, u.Value.Next, uint32(epochs.MaxStreams))
 			u.Release()
 		}
 		_, err := db.rebuildAll(context.Background())

@@ -8,6 +8,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
@@ -27,9 +28,9 @@ type epochCheck struct {
 	dicts    map[uint32]*dictCheck
 	streams  map[uint32]*streamCheck
 	finds    map[uint64][]uint32
-	noted    map[hourID]uint16 // slots that are to be in the index
-	listed   map[hourID]uint16 // slots that the tables of the index have
-	dirty    map[hourID]uint16
+	noted    map[epochs.StreamHour]uint16 // slots that are to be in the index
+	listed   map[epochs.StreamHour]uint16 // slots that the tables of the index have
+	dirty    map[epochs.StreamHour]uint16
 	senders  map[uint32]uint32
 	ids      []idCheck
 	spans    []spanCheck
@@ -87,7 +88,7 @@ type spanCheck struct {
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
 		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
-		noted: map[hourID]uint16{}, listed: map[hourID]uint16{}, dirty: map[hourID]uint16{},
+		noted: map[epochs.StreamHour]uint16{}, listed: map[epochs.StreamHour]uint16{}, dirty: map[epochs.StreamHour]uint16{},
 		senders: map[uint32]uint32{}, longest: map[uint32]int64{},
 	}
 }
@@ -116,8 +117,8 @@ func (e *epochCheck) check(key, value []byte) error {
 		return err
 	case kind == layout.KindPartition && len(rest) == 4:
 		n := number()
-		if n >= maxPartitions {
-			return fmt.Errorf("%w: service %d of at most %d", storeerr.ErrCorrupt, n, maxPartitions)
+		if n >= epochs.MaxPartitions {
+			return fmt.Errorf("%w: service %d of at most %d", storeerr.ErrCorrupt, n, epochs.MaxPartitions)
 		}
 		e.services[n] = true
 	case kind == layout.KindSegment && len(rest) == 8:
@@ -129,9 +130,9 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
 		return e.tableValue(rest[0], string(rest[1:]), value)
 	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
-		return e.slots(e.noted, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
-	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= wholeDay:
-		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
+		return e.slots(e.noted, epochs.StreamHour{Stream: binary.BigEndian.Uint32(rest[1:]), Hour: rest[0]}, value)
+	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= epochs.WholeDay:
+		return e.slots(e.dirty, epochs.StreamHour{Stream: number(), Hour: rest[4]}, value)
 	case kind == layout.KindID && len(rest) == 12:
 		r := bitpack.Decoder{Data: value}
 		t := int64(min(r.Uvarint("time"), 1<<62))
@@ -166,7 +167,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 		return nil // a number that is not to be used
 	}
 	partition, def, err := labelindex.ReadStream(value)
-	if err == nil && !e.services[partition] && e.rebuild != nil && partition < maxPartitions {
+	if err == nil && !e.services[partition] && e.rebuild != nil && partition < epochs.MaxPartitions {
 		e.services[partition] = true
 		e.rebuild.set(layout.PartitionKey(e.id, partition), []byte(def.Labels.Get(labelindex.LabelServiceName)))
 	}
@@ -180,7 +181,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	return nil
 }
 
-func (e *epochCheck) slots(to map[hourID]uint16, at hourID, value []byte) error {
+func (e *epochCheck) slots(to map[epochs.StreamHour]uint16, at epochs.StreamHour, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	mask := r.Below(labelindex.AllSlots+1, "slots")
 	to[at] |= uint16(mask)

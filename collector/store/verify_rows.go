@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -17,18 +18,18 @@ import (
 
 // findAggregates finds the streams whose sums the windows of each aggregate hold.
 func (e *epochCheck) findAggregates() {
-	aggregates := map[aggregateKey]*streamCheck{}
+	aggregates := map[epochs.AggregateKey]*streamCheck{}
 	for _, s := range e.streams {
 		if s.aggregate {
 			s.contributors = nil
-			aggregates[aggregateKey{s.partition, string(s.def.Append(nil))}] = s
+			aggregates[epochs.AggregateKey{Partition: s.partition, Definition: string(s.def.Append(nil))}] = s
 		}
 	}
 	for n, s := range e.streams {
 		if s.aggregate {
 			continue
 		}
-		if f := aggregates[aggregateKeyOf(s.partition, &s.def)]; f != nil {
+		if f := aggregates[epochs.AggregateKeyOf(s.partition, &s.def)]; f != nil {
 			f.contributors = append(f.contributors, n)
 		}
 	}
@@ -66,7 +67,7 @@ func (e *epochCheck) indexed(r *rowCheck) error {
 		return nil
 	}
 	found := false
-	r.eachSlot(func(at hourID, slot uint) bool {
+	r.eachSlot(func(at epochs.StreamHour, slot uint) bool {
 		found = (e.noted[at]|e.listed[at])>>slot&1 == 1
 		return !found
 	})
@@ -77,10 +78,10 @@ func (e *epochCheck) indexed(r *rowCheck) error {
 }
 
 // eachSlot calls fn for the slots of a row, until it returns false.
-func (r *rowCheck) eachSlot(fn func(at hourID, slot uint) bool) {
+func (r *rowCheck) eachSlot(fn func(at epochs.StreamHour, slot uint) bool) {
 	last := layout.WindowEnd(layout.LevelSlot, r.time)
 	for t := min(last, r.time-layout.WindowMs[r.level]+layout.SlotMs); t <= last; t += layout.SlotMs {
-		if t = layout.WindowEnd(layout.LevelSlot, t); !fn(hourID{r.stream, layout.HourOf(t)}, layout.SlotOf(t)) {
+		if t = layout.WindowEnd(layout.LevelSlot, t); !fn(epochs.StreamHour{Stream: r.stream, Hour: layout.HourOf(t)}, layout.SlotOf(t)) {
 			return
 		}
 	}
@@ -155,8 +156,8 @@ func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 	if s == nil || r.time <= e.gone[layout.LevelFine] || r.level != layout.LevelFine && (e.rebuild == nil || s.aggregate) {
 		return 0, nil
 	}
-	mask, open := e.dirty[hourID{r.stream, layout.HourOf(r.time)}]
-	_, day := e.dirty[hourID{r.stream, wholeDay}]
+	mask, open := e.dirty[epochs.StreamHour{Stream: r.stream, Hour: layout.HourOf(r.time)}]
+	_, day := e.dirty[epochs.StreamHour{Stream: r.stream, Hour: epochs.WholeDay}]
 	for level, noted := range [layout.Levels]bool{layout.LevelFine: true, layout.LevelSlot: mask>>layout.SlotOf(r.time)&1 == 1, layout.LevelHour: open, layout.LevelDay: day} {
 		noted = noted || level <= int(r.level)
 		end := layout.WindowEnd(level, r.time)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
@@ -22,7 +23,7 @@ import (
 // countRows counts rows by level.
 func countRows(t *testing.T, db *DB) (n [layout.Levels]int) {
 	t.Helper()
-	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindRow), func(key, _ []byte) error {
 			n[key[5]]++
 			return nil
@@ -35,7 +36,7 @@ func countRows(t *testing.T, db *DB) (n [layout.Levels]int) {
 // profiles alone.
 func dropWindows(t *testing.T, db *DB) {
 	t.Helper()
-	for _, id := range db.epochs.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		rows := layout.KindKey(id, layout.KindRow)
 		require.NoError(t, db.kv.Pebble.DeleteRange(append(bytes.Clone(rows), layout.LevelSlot), layout.After(rows), pebble.Sync))
 		points := layout.KindKey(id, layout.KindPoints)
@@ -150,7 +151,7 @@ func TestWindowsAreUsed(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	read := func(start, end time.Duration) (n [layout.Levels]int) {
-		from := db.epochs.snapshot()
+		from := db.epochs.Snapshot()
 		s := newScanner(ctx, db.kv, from, layout.EpochOf(ms(midnight)+1))
 		err := s.stream(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(w window) error {
 			n[w.level]++
@@ -193,7 +194,7 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 	now = midnight.Add(24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, [layout.Levels]int{7, 2, 1, 1}, countRows(t, db))
-	require.Empty(t, db.epochs.cache.Peek(budget.Key{Epoch: layout.EpochOf(ms(midnight) + 1), Partition: budget.EpochItself}).Value.(*epoch).open)
+	require.Empty(t, db.epochs.Cache.Peek(budget.Key{Epoch: layout.EpochOf(ms(midnight) + 1), Partition: budget.EpochItself}).Value.(*epochs.Epoch).Unmerged)
 }
 
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and

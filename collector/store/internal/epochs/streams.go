@@ -1,4 +1,4 @@
-package store
+package epochs
 
 import (
 	"encoding/binary"
@@ -18,15 +18,15 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// revive returns a stream, read from disk if it is not live; nil if it is
+// load returns a stream, read from disk if it is not live; nil if it is
 // corrupt or missing.
-func (e *epoch) revive(id uint32) (*labelindex.Stream, error) {
-	if s := e.live[id]; s != nil {
+func (e *Epoch) load(id uint32) (*labelindex.Stream, error) {
+	if s := e.Live[id]; s != nil {
 		return s, nil
 	}
 	s, err := e.readStream(id)
 	if errors.Is(err, storeerr.ErrCorrupt) {
-		e.set.kv.Corrupt(err)
+		e.Set.KV.Corrupt(err)
 		return nil, nil
 	}
 	if err != nil {
@@ -36,21 +36,21 @@ func (e *epoch) revive(id uint32) (*labelindex.Stream, error) {
 	return s, nil
 }
 
-func (e *epoch) addLive(s *labelindex.Stream) {
-	if old := e.live[s.ID]; old == s {
+func (e *Epoch) addLive(s *labelindex.Stream) {
+	if old := e.Live[s.ID]; old == s {
 		return
 	} else if old != nil {
 		e.forget(old)
 	}
-	e.live[s.ID] = s
+	e.Live[s.ID] = s
 	hash := xxhash.Sum64(s.Def.Append(nil))
 	s.Same, e.byHash[hash] = e.byHash[hash], s
 }
 
 // readStream reads a stream. An empty value marks a number that is not to be used.
-func (e *epoch) readStream(id uint32) (*labelindex.Stream, error) {
-	key := layout.StreamKey(e.id, id)
-	value, closer, err := e.set.kv.Get(key)
+func (e *Epoch) readStream(id uint32) (*labelindex.Stream, error) {
+	key := layout.StreamKey(e.ID, id)
+	value, closer, err := e.Set.KV.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, fmt.Errorf("read stream %x: %w: missing", key, storeerr.ErrCorrupt)
 	}
@@ -70,50 +70,50 @@ func (e *epoch) readStream(id uint32) (*labelindex.Stream, error) {
 	return &labelindex.Stream{ID: id, Partition: partition, Def: def}, nil
 }
 
-// retire forgets the streams that have no open hours, and for a quiet time no
+// Evict forgets the streams that have no open hours, and for a quiet time no
 // profiles.
-func (e *epoch) retire(quiet time.Duration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	busy := make(map[uint32]bool, len(e.live))
-	for id, o := range e.open {
-		if id.hour != wholeDay || o.flying > 0 || o.last[0].ago() < quiet {
-			busy[id.stream] = true
+func (e *Epoch) Evict(quiet time.Duration) {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	busy := make(map[uint32]bool, len(e.Live))
+	for id, o := range e.Unmerged {
+		if id.Hour != WholeDay || o.inFlight > 0 || o.last[0].ago() < quiet {
+			busy[id.Stream] = true
 		}
 	}
-	for id, s := range e.live {
+	for id, s := range e.Live {
 		if busy[id] {
 			continue
 		}
-		delete(e.live, id)
+		delete(e.Live, id)
 		e.forget(s)
-		delete(e.open, hourID{id, wholeDay}) // its mark is on disk
+		delete(e.Unmerged, StreamHour{id, WholeDay}) // its mark is on disk
 	}
 }
 
-// stream returns the stream of a definition, which it writes if it is new. The
+// Stream returns the stream of a definition, which it writes if it is new. The
 // write is in the log before any later one, but not synced.
-func (e *epoch) stream(def *labelindex.Definition) (*labelindex.Stream, error) {
+func (e *Epoch) Stream(def *labelindex.Definition) (*labelindex.Stream, error) {
 	e.grow.Lock()
 	defer e.grow.Unlock()
 	service := def.Labels.Get(labelindex.LabelServiceName)
-	e.mu.RLock()
+	e.Mu.RLock()
 	partition, ok := e.current[service]
 	next := e.partitions
-	e.mu.RUnlock()
+	e.Mu.RUnlock()
 	if !ok {
-		if next >= maxPartitions {
-			return nil, fmt.Errorf("%w: %d services in a day", storeerr.ErrLimit, maxPartitions)
+		if next >= MaxPartitions {
+			return nil, fmt.Errorf("%w: %d services in a day", storeerr.ErrLimit, MaxPartitions)
 		}
 		partition = next
-		err := e.set.kv.Set(layout.PartitionKey(e.id, partition), []byte(service), pebble.NoSync)
+		err := e.Set.KV.Set(layout.PartitionKey(e.ID, partition), []byte(service), pebble.NoSync)
 		if err != nil {
 			return nil, fmt.Errorf("write partition: %w", err)
 		}
-		e.mu.Lock()
+		e.Mu.Lock()
 		e.current[service], e.services[partition], e.partitions = partition, service, partition+1
-		e.mu.Unlock()
-		if err := e.set.addPartition(e.id, partition); err != nil {
+		e.Mu.Unlock()
+		if err := e.Set.addPartition(e.ID, partition); err != nil {
 			return nil, err
 		}
 	}
@@ -122,48 +122,48 @@ func (e *epoch) stream(def *labelindex.Definition) (*labelindex.Stream, error) {
 
 // lookUp is stream for a partition that exists. The caller holds grow, and not
 // the lock.
-func (e *epoch) lookUp(def *labelindex.Definition, partition uint32) (*labelindex.Stream, error) {
+func (e *Epoch) lookUp(def *labelindex.Definition, partition uint32) (*labelindex.Stream, error) {
 	e.key = def.Append(e.key[:0])
 	if s := e.known(e.key, partition); s != nil {
 		return s, nil
 	}
 	key := string(e.key)
-	e.mu.Lock()
+	e.Mu.Lock()
 	s, same, err := e.find(key, partition)
 	if s != nil {
 		e.addLive(s)
 	}
-	e.mu.Unlock()
+	e.Mu.Unlock()
 	if s != nil || err != nil {
 		return s, err
 	}
-	if e.next >= maxStreams {
-		return nil, fmt.Errorf("%w: %d series and sums over them in a day", storeerr.ErrLimit, maxStreams)
+	if e.Next >= MaxStreams {
+		return nil, fmt.Errorf("%w: %d series and sums over them in a day", storeerr.ErrLimit, MaxStreams)
 	}
-	b := e.set.kv.Pebble.NewBatch()
+	b := e.Set.KV.Pebble.NewBatch()
 	defer b.Close()
-	b.Set(layout.StreamKey(e.id, e.next), labelindex.AppendStream(nil, partition, def), nil)
-	b.Set(layout.FindKey(e.id, xxhash.Sum64String(key)), appendStreams(nil, append(same, e.next)), nil)
-	if err := e.set.kv.Commit(b, pebble.NoSync); err != nil {
+	b.Set(layout.StreamKey(e.ID, e.Next), labelindex.AppendStream(nil, partition, def), nil)
+	b.Set(layout.FindKey(e.ID, xxhash.Sum64String(key)), AppendStreams(nil, append(same, e.Next)), nil)
+	if err := e.Set.KV.Commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
-	s = &labelindex.Stream{ID: e.next, Partition: partition, Def: def.Own()}
-	e.next++
-	e.mu.Lock()
+	s = &labelindex.Stream{ID: e.Next, Partition: partition, Def: def.Own()}
+	e.Next++
+	e.Mu.Lock()
 	e.addLive(s)
-	e.mu.Unlock()
+	e.Mu.Unlock()
 	return s, nil
 }
 
 // known returns the live stream of a definition's encoding in a partition.
-func (e *epoch) known(key []byte, partition uint32) *labelindex.Stream {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
+func (e *Epoch) known(key []byte, partition uint32) *labelindex.Stream {
+	e.Mu.RLock()
+	defer e.Mu.RUnlock()
 	return e.liveOf(key, partition)
 }
 
 // liveOf is known for who holds the lock.
-func (e *epoch) liveOf(key []byte, partition uint32) *labelindex.Stream {
+func (e *Epoch) liveOf(key []byte, partition uint32) *labelindex.Stream {
 	for s := e.byHash[xxhash.Sum64(key)]; s != nil; s = s.Same {
 		if s.Partition == partition && s.Def.Is(key) {
 			return s
@@ -173,7 +173,7 @@ func (e *epoch) liveOf(key []byte, partition uint32) *labelindex.Stream {
 }
 
 // forget takes a stream out of those that are found by definition.
-func (e *epoch) forget(s *labelindex.Stream) {
+func (e *Epoch) forget(s *labelindex.Stream) {
 	hash := xxhash.Sum64(s.Def.Append(nil))
 	if e.byHash[hash] == s {
 		if e.byHash[hash] = s.Same; s.Same == nil {
@@ -192,15 +192,15 @@ func (e *epoch) forget(s *labelindex.Stream) {
 
 // find returns the stream of a definition's encoding in a partition, live or read
 // from disk; nil if there is none, and then the streams that share its hash.
-func (e *epoch) find(key string, partition uint32) (s *labelindex.Stream, same []uint32, err error) {
+func (e *Epoch) find(key string, partition uint32) (s *labelindex.Stream, same []uint32, err error) {
 	if s := e.liveOf([]byte(key), partition); s != nil {
 		return s, nil, nil
 	}
-	if same, err = e.set.findStreams(e.id, xxhash.Sum64String(key)); err != nil {
+	if same, err = e.Set.findStreams(e.ID, xxhash.Sum64String(key)); err != nil {
 		return nil, nil, err
 	}
 	for _, id := range same {
-		s := e.live[id]
+		s := e.Live[id]
 		if s == nil {
 			if s, err = e.readStream(id); errors.Is(err, storeerr.ErrCorrupt) {
 				continue // it cannot be this one any more
@@ -217,9 +217,9 @@ func (e *epoch) find(key string, partition uint32) (s *labelindex.Stream, same [
 }
 
 // findStreams lists the streams of an epoch whose definition has a hash.
-func (es *epochSet) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
+func (es *Set) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
 	key := layout.FindKey(epoch, hash)
-	value, closer, err := es.kv.Get(key)
+	value, closer, err := es.KV.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
 		return nil, nil // a second stream of the same definition serves as well
 	}
@@ -231,13 +231,13 @@ func (es *epochSet) findStreams(epoch uint32, hash uint64) (ids []uint32, err er
 		ids = append(ids, r.Below(budget.EpochItself, "stream"))
 	}
 	if err := r.End(); err != nil { // a stream of the same definition will do
-		es.kv.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
+		es.KV.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
 		ids = nil
 	}
 	return ids, closer.Close()
 }
 
-func appendStreams(b []byte, ids []uint32) []byte {
+func AppendStreams(b []byte, ids []uint32) []byte {
 	b = binary.AppendUvarint(b, uint64(len(ids)))
 	for _, id := range ids {
 		b = binary.AppendUvarint(b, uint64(id))
@@ -245,10 +245,10 @@ func appendStreams(b []byte, ids []uint32) []byte {
 	return b
 }
 
-// lookFor returns the stream of a definition, nil if there is none.
-func (e *epoch) lookFor(def *labelindex.Definition) (*labelindex.Stream, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// LookFor returns the stream of a definition, nil if there is none.
+func (e *Epoch) LookFor(def *labelindex.Definition) (*labelindex.Stream, error) {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
 	partition, ok := e.current[def.Labels.Get(labelindex.LabelServiceName)]
 	if !ok {
 		return nil, nil
@@ -257,21 +257,21 @@ func (e *epoch) lookFor(def *labelindex.Definition) (*labelindex.Stream, error) 
 	return s, err
 }
 
-// streamsOf lists the streams that have profiles in an hour, by service.
-func (es *epochSet) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
+// StreamsOf lists the streams that have profiles in an hour, by service.
+func (es *Set) StreamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
 	out := map[string][]uint32{}
-	if !es.hasEpoch(id) {
+	if !es.Has(id) {
 		return out, nil
 	}
-	u, err := es.epoch(id)
+	u, err := es.Acquire(id)
 	if err != nil {
 		return nil, err
 	}
 	defer u.Release()
-	u.Value.mu.RLock()
+	u.Value.Mu.RLock()
 	services := maps.Clone(u.Value.services)
-	u.Value.mu.RUnlock()
-	err = es.eachTableOf(u.Value, hour, func(t *labelindex.HourIndex) error {
+	u.Value.Mu.RUnlock()
+	err = es.EachIndexOf(u.Value, hour, func(t *labelindex.HourIndex) error {
 		for row, stream := range t.Streams {
 			name := services[t.Partitions[row]]
 			out[name] = append(out[name], stream)
@@ -281,10 +281,10 @@ func (es *epochSet) streamsOf(id uint32, hour uint8) (map[string][]uint32, error
 	return out, err
 }
 
-// eachDefinition calls fn with the definitions of streams, each once. Those that
+// EachDefinition calls fn with the definitions of streams, each once. Those that
 // cannot be read are left out.
-func (es *epochSet) eachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
-	u, err := es.epoch(id)
+func (es *Set) EachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
+	u, err := es.Acquire(id)
 	if err != nil {
 		return err
 	}
@@ -292,9 +292,9 @@ func (es *epochSet) eachDefinition(id uint32, streams []uint32, fn func(*labelin
 	e := u.Value
 	slices.Sort(streams)
 	for _, stream := range slices.Compact(streams) {
-		e.mu.RLock()
-		s := e.live[stream]
-		e.mu.RUnlock()
+		e.Mu.RLock()
+		s := e.Live[stream]
+		e.Mu.RUnlock()
 		if s == nil {
 			if s, err = e.readStream(stream); errors.Is(err, storeerr.ErrCorrupt) {
 				continue

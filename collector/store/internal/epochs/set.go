@@ -1,4 +1,4 @@
-package store
+package epochs
 
 import (
 	"encoding/binary"
@@ -15,47 +15,47 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
-// An epochSet has the epochs of a store, on disk and in the cache. It is safe for
+// A Set has the epochs of a store, on disk and in the cache. It is safe for
 // concurrent use.
-type epochSet struct {
-	kv        *kv.DB
-	cache     *budget.Cache
-	now       func() time.Time
-	retention *retention
+type Set struct {
+	KV        *kv.DB
+	Cache     *budget.Cache
+	Now       func() time.Time
+	Retention *Retention
 
 	mu  sync.Mutex
 	ids map[uint32]bool // of the epochs on disk
 
-	watermarks watermark.Table
+	Watermarks watermark.Table
 }
 
-// openEpochs reads which epochs a database has, and loads those with windows or label
+// Open reads which epochs a database has, and loads those with windows or label
 // indexes to write.
-func openEpochs(kv *kv.DB, cache *budget.Cache, now func() time.Time, keep *retention) (*epochSet, error) {
-	es := &epochSet{kv: kv, cache: cache, now: now, retention: keep, ids: map[uint32]bool{}}
-	if err := es.findEpochs(); err != nil {
+func Open(kv *kv.DB, cache *budget.Cache, now func() time.Time, keep *Retention) (*Set, error) {
+	es := &Set{KV: kv, Cache: cache, Now: now, Retention: keep, ids: map[uint32]bool{}}
+	if err := es.FindEpochs(); err != nil {
 		return nil, err
 	}
 	return es, es.pinDirty()
 }
 
-// add notes that an epoch has profiles.
-func (es *epochSet) add(id uint32) {
+// Add notes that an epoch has profiles.
+func (es *Set) Add(id uint32) {
 	es.mu.Lock()
 	defer es.mu.Unlock()
 	es.ids[id] = true
 }
 
-// remove notes that an epoch has no profiles any more.
-func (es *epochSet) remove(id uint32) {
+// Remove notes that an epoch has no profiles any more.
+func (es *Set) Remove(id uint32) {
 	es.mu.Lock()
 	defer es.mu.Unlock()
 	delete(es.ids, id)
 }
 
-// findEpochs lists the epochs on disk, by one seek for each.
-func (es *epochSet) findEpochs() (err error) {
-	it, err := es.kv.NewIterator(es.kv.Pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
+// FindEpochs lists the epochs on disk, by one seek for each.
+func (es *Set) FindEpochs() (err error) {
+	it, err := es.KV.NewIterator(es.KV.Pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (es *epochSet) findEpochs() (err error) {
 		}
 		id := binary.BigEndian.Uint32(it.Key())
 		es.ids[id] = true
-		if err := es.findWatermark(id); err != nil {
+		if err := es.readWatermark(id); err != nil {
 			return err
 		}
 		if id == layout.MetaEpoch-1 {
@@ -79,14 +79,14 @@ func (es *epochSet) findEpochs() (err error) {
 
 // pinDirty loads the epochs that have windows or tables to write, so that the
 // next maintenance goes on where the last run ended.
-func (es *epochSet) pinDirty() error {
-	for _, id := range es.epochsBetween(0, 1<<62) {
+func (es *Set) pinDirty() error {
+	for _, id := range es.Between(0, 1<<62) {
 		for _, kind := range []byte{layout.KindDirty, layout.KindPending} {
 			found := errors.New("found")
-			err := es.kv.Each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
+			err := es.KV.Each(layout.KindKey(id, kind), func(_, _ []byte) error { return found })
 			if errors.Is(err, found) {
-				var u budget.Ref[*epoch]
-				if u, err = es.epoch(id); err == nil {
+				var u budget.Ref[*Epoch]
+				if u, err = es.Acquire(id); err == nil {
 					u.Release()
 				}
 			}
@@ -98,16 +98,16 @@ func (es *epochSet) pinDirty() error {
 	return nil
 }
 
-// hasEpoch reports whether an epoch has profiles. Of one that is dropped it says
+// Has reports whether an epoch has profiles. Of one that is dropped it says
 // no before the profiles go.
-func (es *epochSet) hasEpoch(id uint32) bool {
+func (es *Set) Has(id uint32) bool {
 	es.mu.Lock()
 	defer es.mu.Unlock()
 	return es.ids[id]
 }
 
-// epochsBetween lists the epochs with profiles that overlap a range in ms.
-func (es *epochSet) epochsBetween(start, end int64) []uint32 {
+// Between lists the epochs with profiles that overlap a range in ms.
+func (es *Set) Between(start, end int64) []uint32 {
 	if end < 1 || start > end {
 		return nil
 	}
@@ -125,13 +125,13 @@ func (es *epochSet) epochsBetween(start, end int64) []uint32 {
 	return out
 }
 
-// epoch returns an epoch, read from disk if it is not in the cache.
-func (es *epochSet) epoch(id uint32) (budget.Ref[*epoch], error) {
-	u, err := budget.Acquire[*epoch](es.cache, budget.Key{Epoch: id, Partition: budget.EpochItself}, func() (budget.Item, error) { return es.loadEpoch(id) })
+// Acquire returns an epoch, read from disk if it is not in the cache.
+func (es *Set) Acquire(id uint32) (budget.Ref[*Epoch], error) {
+	u, err := budget.Acquire[*Epoch](es.Cache, budget.Key{Epoch: id, Partition: budget.EpochItself}, func() (budget.Item, error) { return es.loadEpoch(id) })
 	if err == nil {
-		u.Value.mu.Lock()
+		u.Value.Mu.Lock()
 		u.Value.keep()
-		u.Value.mu.Unlock()
+		u.Value.Mu.Unlock()
 	}
 	return u, err
 }

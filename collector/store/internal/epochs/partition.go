@@ -1,4 +1,4 @@
-package store
+package epochs
 
 import (
 	"errors"
@@ -17,10 +17,10 @@ import (
 // of it or profiles are missing.
 var errClosed = errors.New("the dictionary is closed: a part of the day could not be repaired")
 
-// A partition is the dictionary of one service in one epoch.
-type partition struct {
+// A Partition is the dictionary of one service in one epoch.
+type Partition struct {
 	epoch, id uint32
-	damage    error // of a segment; what comes after it is left out
+	Damage    error // of a segment; what comes after it is left out
 
 	// grow is held by whoever adds to the dictionary and writes what it added, mu
 	// only while the dictionary changes: a write may wait for the disk for long.
@@ -29,54 +29,54 @@ type partition struct {
 	dict *symdb.Dictionary
 }
 
-func (p *partition) Size() int64 {
+func (p *Partition) Size() int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.dict.Bytes()
 }
 
-// view returns what the dictionary holds now, to read without a lock.
-func (p *partition) view() symdb.View {
+// View returns what the dictionary holds now, to read without a lock.
+func (p *Partition) View() symdb.View {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.dict.View
 }
 
-// partition returns a partition, read from disk if it is not in the cache.
-func (es *epochSet) partition(epoch, id uint32) (budget.Ref[*partition], error) {
-	return budget.Acquire[*partition](es.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
-		return es.loadPartition(es.kv.Pebble, epoch, id)
+// AcquirePartition returns a partition, read from disk if it is not in the cache.
+func (es *Set) AcquirePartition(epoch, id uint32) (budget.Ref[*Partition], error) {
+	return budget.Acquire[*Partition](es.Cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
+		return es.loadPartition(es.KV.Pebble, epoch, id)
 	})
 }
 
-// partitionAt returns a partition as of a snapshot, or later: if its epoch was dropped
+// AcquirePartitionAt returns a partition as of a snapshot, or later: if its epoch was dropped
 // meanwhile, the snapshot still has it.
-func (es *epochSet) partitionAt(from *snapshot, epoch, id uint32) (budget.Ref[*partition], error) {
-	u, err := es.partition(epoch, id)
-	if err != nil || es.hasEpoch(epoch) {
+func (es *Set) AcquirePartitionAt(from *Snapshot, epoch, id uint32) (budget.Ref[*Partition], error) {
+	u, err := es.AcquirePartition(epoch, id)
+	if err != nil || es.Has(epoch) {
 		return u, err
 	}
 	u.Release()
 	p, err := es.loadPartition(from, epoch, id)
-	return budget.Ref[*partition]{Value: p}, err
+	return budget.Ref[*Partition]{Value: p}, err
 }
 
-// serviceOf is the service of a partition, "" if it has no name.
-func (es *epochSet) serviceOf(epoch, partition uint32) (string, error) {
-	e, err := es.epoch(epoch)
+// ServiceOf is the service of a partition, "" if it has no name.
+func (es *Set) ServiceOf(epoch, partition uint32) (string, error) {
+	e, err := es.Acquire(epoch)
 	if err != nil {
 		return "", err
 	}
 	defer e.Release()
-	e.Value.mu.RLock()
-	defer e.Value.mu.RUnlock()
+	e.Value.Mu.RLock()
+	defer e.Value.Mu.RUnlock()
 	return e.Value.services[partition], nil
 }
 
 // addPartition puts a partition that is new into the cache. It need not be read, which
 // may be impossible where a table of the day is corrupt.
-func (es *epochSet) addPartition(epoch, id uint32) error {
-	u, err := budget.Acquire[*partition](es.cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
+func (es *Set) addPartition(epoch, id uint32) error {
+	u, err := budget.Acquire[*Partition](es.Cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
 		p := newPartition(epoch, id)
 		p.dict.Lookup = nil
 		return p, nil
@@ -87,24 +87,24 @@ func (es *epochSet) addPartition(epoch, id uint32) error {
 	return err
 }
 
-func newPartition(epoch, id uint32) *partition {
-	p := &partition{epoch: epoch, id: id, dict: symdb.NewDictionary()}
+func newPartition(epoch, id uint32) *Partition {
+	p := &Partition{epoch: epoch, id: id, dict: symdb.NewDictionary()}
 	p.dict.Lookup = &symdb.Lookup{}
 	p.dict.FindCalls()
 	return p
 }
 
-func (es *epochSet) loadPartition(r pebble.Reader, epoch, id uint32) (*partition, error) {
+func (es *Set) loadPartition(r pebble.Reader, epoch, id uint32) (*Partition, error) {
 	p := newPartition(epoch, id)
 	prefix := layout.SegmentPrefix(epoch, id)
-	err := es.kv.EachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
-		if p.damage == nil && len(value) == 0 {
-			p.damage = errClosed
+	err := es.KV.EachIn(r, prefix, layout.After(prefix), func(key, value []byte) error {
+		if p.Damage == nil && len(value) == 0 {
+			p.Damage = errClosed
 		}
-		if p.damage == nil {
+		if p.Damage == nil {
 			if err := p.dict.ReadSegment(value); err != nil {
-				p.damage = fmt.Errorf("read segment %x: %w", key, err)
-				es.kv.Corrupt(p.damage)
+				p.Damage = fmt.Errorf("read segment %x: %w", key, err)
+				es.KV.Corrupt(p.Damage)
 			}
 		}
 		return nil
@@ -112,8 +112,8 @@ func (es *epochSet) loadPartition(r pebble.Reader, epoch, id uint32) (*partition
 	if kv.WithoutGaps(err) != nil {
 		return nil, fmt.Errorf("read partition %d of epoch %d: %w", id, epoch, err)
 	}
-	if p.damage == nil {
-		p.damage = err
+	if p.Damage == nil {
+		p.Damage = err
 	}
 	p.dict.Lookup = nil
 	return p, nil
@@ -121,7 +121,7 @@ func (es *epochSet) loadPartition(r pebble.Reader, epoch, id uint32) (*partition
 
 // change runs fn, which adds to the dictionary, and returns how much the dictionary
 // held before it and a segment of what it added, nil if nothing.
-func (p *partition) change(fn func(*symdb.Dictionary)) (from symdb.Sizes, segment []byte) {
+func (p *Partition) change(fn func(*symdb.Dictionary)) (from symdb.Sizes, segment []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	from = p.dict.Sizes()
@@ -132,19 +132,19 @@ func (p *partition) change(fn func(*symdb.Dictionary)) (from symdb.Sizes, segmen
 	return from, segment
 }
 
-// extend runs fn, which adds to the dictionary, and writes what it added. The
+// Extend runs fn, which adds to the dictionary, and writes what it added. The
 // write is in the log before any later one, but not synced.
-func (es *epochSet) extend(p *partition, fn func(*symdb.Dictionary)) error {
+func (es *Set) Extend(p *Partition, fn func(*symdb.Dictionary)) error {
 	p.grow.Lock()
 	defer p.grow.Unlock()
 	from, segment := p.change(fn)
 	if segment == nil {
 		return nil
 	}
-	err := es.kv.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
+	err := es.KV.Set(layout.SegmentKey(p.epoch, p.id, uint32(from.Nodes)), segment, pebble.NoSync)
 	if err != nil {
 		return fmt.Errorf("write segment: %w", err)
 	}
-	es.kv.Metrics.SegmentBytes.Add(float64(len(segment)))
+	es.KV.Metrics.SegmentBytes.Add(float64(len(segment)))
 	return nil
 }

@@ -1,4 +1,4 @@
-package store
+package epochs
 
 import (
 	"context"
@@ -37,33 +37,33 @@ func (h *indexHour) slotsOf(stream uint32) uint16 {
 	return h.table.SlotsOf(stream) | h.writing.SlotsOf(stream)
 }
 
-// tableID is the cache's key of an hour's table.
-func tableID(epoch uint32, hour uint8) budget.Key {
+// TableID is the cache's key of an hour's table.
+func TableID(epoch uint32, hour uint8) budget.Key {
 	return budget.Key{Epoch: epoch, Partition: budget.EpochItself - 1 - uint32(hour)}
 }
 
-// eachTable calls fn for the tables of a range in ms, of every hour that
+// EachIndex calls fn for the tables of a range in ms, of every hour that
 // overlaps it. Slots are those of the hour in the range. A stream may be in
 // several tables of an epoch. With reach also
 // those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
 // called again with a table in the place of the corrupt one.
-func (es *epochSet) eachTable(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
-	for _, id := range es.epochsBetween(start, end) {
+func (es *Set) EachIndex(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
+	for _, id := range es.Between(start, end) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e, err := es.epoch(id)
+		e, err := es.Acquire(id)
 		if err != nil {
 			return err
 		}
 		from := start
 		if reach {
-			from = es.firstContributing(id, start)
+			from = es.FirstContributing(id, start)
 		}
 		set := labelindex.SlotsBetween(id, from, end)
 		for hour := range uint8(layout.HoursPerEpoch) {
 			if slots := set.Hour(hour); err == nil && slots != 0 {
-				err = es.eachTableOf(e.Value, hour, func(t *labelindex.HourIndex) error { return fn(id, t, slots, hour) })
+				err = es.EachIndexOf(e.Value, hour, func(t *labelindex.HourIndex) error { return fn(id, t, slots, hour) })
 			}
 		}
 		e.Release()
@@ -74,14 +74,14 @@ func (es *epochSet) eachTable(ctx context.Context, start, end int64, reach bool,
 	return nil
 }
 
-// eachTableOf calls fn for the tables of an hour: first those in memory, under
+// EachIndexOf calls fn for the tables of an hour: first those in memory, under
 // the epoch's lock, then the one on disk. What moves to disk in between is seen
 // twice, and never missed.
-func (es *epochSet) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIndex) error) error {
+func (es *Set) EachIndexOf(e *Epoch, hour uint8, fn func(*labelindex.HourIndex) error) error {
 	if err := e.eachGrowing(hour, fn); err != nil {
 		return err
 	}
-	u, err := budget.Acquire[*labelindex.HourIndex](es.cache, tableID(e.id, hour), func() (budget.Item, error) { return es.loadTable(e.id, hour) })
+	u, err := budget.Acquire[*labelindex.HourIndex](es.Cache, TableID(e.ID, hour), func() (budget.Item, error) { return es.LoadIndex(e.ID, hour) })
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,8 @@ func (es *epochSet) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIn
 	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
-	es.kv.Corrupt(err)
-	t, err := es.fullTable(e.id)
+	es.KV.Corrupt(err)
+	t, err := es.FullIndex(e.ID)
 	if err != nil {
 		return err
 	}
@@ -101,9 +101,9 @@ func (es *epochSet) eachTableOf(e *epoch, hour uint8, fn func(*labelindex.HourIn
 }
 
 // eachGrowing calls fn for the parts of an hour's table that are in memory.
-func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) error {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
+func (e *Epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) error {
+	e.Mu.RLock()
+	defer e.Mu.RUnlock()
 	h := &e.hours[hour]
 	for _, t := range []*labelindex.Builder{h.table, h.writing} {
 		if t == nil {
@@ -116,11 +116,11 @@ func (e *epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 	return nil
 }
 
-// loadTable reads an hour's table, which is empty if there is none. In the place
+// LoadIndex reads an hour's table, which is empty if there is none. In the place
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
-func (es *epochSet) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
-	value, closer, err := es.kv.Get(layout.TableKey(epoch, hour, ""))
+func (es *Set) LoadIndex(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
+	value, closer, err := es.KV.Get(layout.TableKey(epoch, hour, ""))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
@@ -133,12 +133,12 @@ func (es *epochSet) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, 
 		err = errors.Join(err, closer.Close())
 	}
 	if err != nil {
-		es.kv.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
-		return es.fullTable(epoch)
+		es.KV.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
+		return es.FullIndex(epoch)
 	}
 	t.Read = func(name string) (*labelindex.LabelColumn, error) {
 		key := layout.TableKey(epoch, hour, name)
-		value, closer, err := es.kv.Get(key)
+		value, closer, err := es.KV.Get(key)
 		if errors.Is(err, pebble.ErrNotFound) {
 			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
 		}
@@ -154,10 +154,10 @@ func (es *epochSet) loadTable(epoch uint32, hour uint8) (*labelindex.HourIndex, 
 	return t, nil
 }
 
-// fullTable makes a table of all streams of an epoch, in all slots.
-func (es *epochSet) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
+// FullIndex makes a table of all streams of an epoch, in all slots.
+func (es *Set) FullIndex(epoch uint32) (*labelindex.HourIndex, error) {
 	t := labelindex.NewBuilder()
-	err := es.kv.Each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
+	err := es.KV.Each(layout.KindKey(epoch, layout.KindStream), func(key, value []byte) error {
 		if partition, def, err := labelindex.ReadStream(value); err == nil && len(key) == 9 && !def.IsAggregate() {
 			t.Add(binary.BigEndian.Uint32(key[5:]), partition, &def, labelindex.AllSlots)
 		}
@@ -167,7 +167,7 @@ func (es *epochSet) fullTable(epoch uint32) (*labelindex.HourIndex, error) {
 }
 
 // note adds a slot of a stream to the table in memory.
-func (e *epoch) note(s *labelindex.Stream, hour uint8, slots uint16) {
+func (e *Epoch) note(s *labelindex.Stream, hour uint8, slots uint16) {
 	h := &e.hours[hour]
 	if h.table == nil {
 		h.table = labelindex.NewBuilder()
@@ -178,16 +178,16 @@ func (e *epoch) note(s *labelindex.Stream, hour uint8, slots uint16) {
 	h.last = time.Now()
 }
 
-// writeTables writes the tables of hours that are over and quiet.
-func (es *epochSet) writeTables(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
-	var errs taskErrors
+// WriteIndexes writes the tables of hours that are over and quiet.
+func (es *Set) WriteIndexes(ctx context.Context, e *Epoch, now int64, quiet time.Duration) error {
+	var errs TaskErrors
 	for hour := range uint8(layout.HoursPerEpoch) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e.mu.Lock()
+		e.Mu.Lock()
 		h := &e.hours[hour]
-		over := layout.EpochStart(e.id)+int64(hour+1)*layout.HourMs <= now && time.Since(h.last) >= quiet
+		over := layout.EpochStart(e.ID)+int64(hour+1)*layout.HourMs <= now && time.Since(h.last) >= quiet
 		due := !e.dropped && h.table != nil && (over || len(h.table.Streams) > maxIndexRows)
 		if due {
 			if h.writing == nil {
@@ -196,28 +196,28 @@ func (es *epochSet) writeTables(ctx context.Context, e *epoch, now int64, quiet 
 				h.table = nil
 			}
 		}
-		e.mu.Unlock()
+		e.Mu.Unlock()
 		if due {
 			if err := es.writeTable(e, hour, h); err != nil {
-				errs.add(fmt.Errorf("write table of hour %d: %w", hour, err))
+				errs.Add(fmt.Errorf("write table of hour %d: %w", hour, err))
 			}
 		}
 	}
-	return errs.join()
+	return errs.Join()
 }
 
 // writeTable makes one table of the one on disk and what is to be written.
-func (es *epochSet) writeTable(e *epoch, hour uint8, h *indexHour) error {
+func (es *Set) writeTable(e *Epoch, hour uint8, h *indexHour) error {
 	t := h.writing
-	old, err := es.loadTable(e.id, hour)
+	old, err := es.LoadIndex(e.ID, hour)
 	if err != nil {
 		return err
 	}
 	if len(old.Streams) > 0 {
 		t = labelindex.NewBuilder()
 		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
-			es.kv.Corrupt(err)
-			if old, err = es.fullTable(e.id); err != nil {
+			es.KV.Corrupt(err)
+			if old, err = es.FullIndex(e.ID); err != nil {
 				return err
 			}
 			t = labelindex.NewBuilder()
@@ -230,42 +230,42 @@ func (es *epochSet) writeTable(e *epoch, hour uint8, h *indexHour) error {
 			return err
 		}
 	}
-	b := es.kv.Pebble.NewBatch()
+	b := es.KV.Pebble.NewBatch()
 	defer b.Close()
-	prefix, pending := layout.TableKey(e.id, hour, ""), layout.PendingPrefix(e.id, hour)
+	prefix, pending := layout.TableKey(e.ID, hour, ""), layout.PendingPrefix(e.ID, hour)
 	if err := errors.Join(b.DeleteRange(prefix, layout.After(prefix), nil), b.DeleteRange(pending, layout.After(pending), nil)); err != nil {
 		return err
 	}
-	t.Encode(func(name string, value []byte) { b.Set(layout.TableKey(e.id, hour, name), value, nil) })
+	t.Encode(func(name string, value []byte) { b.Set(layout.TableKey(e.ID, hour, name), value, nil) })
 	e.grow.Lock()
 	defer e.grow.Unlock()
-	e.mu.RLock()
+	e.Mu.RLock()
 	dropped := e.dropped
 	if h.table != nil { // what came meanwhile stays noted
 		for row, stream := range h.table.Streams {
-			b.Set(layout.PendingKey(e.id, hour, stream), binary.AppendUvarint(nil, uint64(h.table.Slots[row])), nil)
+			b.Set(layout.PendingKey(e.ID, hour, stream), binary.AppendUvarint(nil, uint64(h.table.Slots[row])), nil)
 		}
 	}
-	e.mu.RUnlock()
+	e.Mu.RUnlock()
 	if dropped {
 		return nil
 	}
-	if err := es.kv.Commit(b, pebble.NoSync); err != nil {
+	if err := es.KV.Commit(b, pebble.NoSync); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
 	e.bytes -= h.writing.Bytes
 	h.writing = nil
-	es.cache.Forget(tableID(e.id, hour))
+	es.Cache.Forget(TableID(e.ID, hour))
 	e.keep()
 	return nil
 }
 
-// activeSlots are the slots in which an epoch has profiles.
-func (es *epochSet) activeSlots(e *epoch) (set labelindex.SlotSet, err error) {
+// ActiveSlots are the slots in which an epoch has profiles.
+func (es *Set) ActiveSlots(e *Epoch) (set labelindex.SlotSet, err error) {
 	for hour := range uint8(layout.HoursPerEpoch) {
-		err := es.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+		err := es.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
 			for _, slots := range t.Slots {
 				set.Add(hour, slots)
 			}
@@ -278,9 +278,9 @@ func (es *epochSet) activeSlots(e *epoch) (set labelindex.SlotSet, err error) {
 	return set, nil
 }
 
-// activeIn are the streams that have profiles in a slot of an epoch.
-func (es *epochSet) activeIn(e *epoch, slot int) (streams []uint32, err error) {
-	err = es.eachTableOf(e, uint8(slot/layout.SlotsPerHour), func(t *labelindex.HourIndex) error {
+// ActiveIn are the streams that have profiles in a slot of an epoch.
+func (es *Set) ActiveIn(e *Epoch, slot int) (streams []uint32, err error) {
+	err = es.EachIndexOf(e, uint8(slot/layout.SlotsPerHour), func(t *labelindex.HourIndex) error {
 		for row, slots := range t.Slots {
 			if slots>>(slot%layout.SlotsPerHour)&1 == 1 {
 				streams = append(streams, t.Streams[row])

@@ -1,4 +1,4 @@
-package store
+package epochs
 
 import (
 	"sync/atomic"
@@ -8,12 +8,12 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
-// A retention says for how long profiles are kept: the ages above which profiles, and the
+// A Retention says for how long profiles are kept: the ages above which profiles, and the
 // rows of single profiles, of five minutes and of an hour are dropped, and the size above
 // which the oldest are. 0 keeps them.
-type retention struct {
-	all, raw, slot, hour time.Duration
-	maxBytes             atomic.Int64
+type Retention struct {
+	All, Raw, Slot, Hour time.Duration
+	MaxBytes             atomic.Int64
 }
 
 // fineSteps is the retention of a level from which on its rows are dropped by
@@ -24,21 +24,21 @@ const fineSteps = 3 * 24 * time.Hour
 // untouched is for how long retention by size leaves rows of every level.
 const untouched = 24 * time.Hour
 
-// expired reports whether an epoch is older than the retention.
-func (r *retention) expired(epoch uint32, now time.Time) bool {
-	return r.all > 0 && layout.EpochStart(epoch)+layout.DayMs < now.Add(-r.all).UnixMilli()
+// Expired reports whether an epoch is older than the retention.
+func (r *Retention) Expired(epoch uint32, now time.Time) bool {
+	return r.All > 0 && layout.EpochStart(epoch)+layout.DayMs < now.Add(-r.All).UnixMilli()
 }
 
-// old reports whether retention by size may drop rows of single levels.
-func (r *retention) old(epoch uint32, now time.Time) bool {
+// Old reports whether retention by size may drop rows of single levels.
+func (r *Retention) Old(epoch uint32, now time.Time) bool {
 	return layout.EpochStart(epoch)+layout.DayMs <= now.Add(-untouched).UnixMilli()
 }
 
 // of is how long rows of a level are kept; 0 for good. None is kept for
 // longer than those of a coarser one.
-func (r *retention) of(level int) time.Duration {
-	keep := r.all
-	for l, age := range [...]time.Duration{layout.LevelFine: r.raw, layout.LevelSlot: r.slot, layout.LevelHour: r.hour} {
+func (r *Retention) of(level int) time.Duration {
+	keep := r.All
+	for l, age := range [...]time.Duration{layout.LevelFine: r.Raw, layout.LevelSlot: r.Slot, layout.LevelHour: r.Hour} {
 		if l >= level && age > 0 && (keep == 0 || age < keep) {
 			keep = age
 		}
@@ -46,8 +46,8 @@ func (r *retention) of(level int) time.Duration {
 	return keep
 }
 
-// outlived are the hours of an epoch whose rows are too old.
-func (r *retention) outlived(epoch uint32, now time.Time) (h watermark.Hours) {
+// Outlived are the hours of an epoch whose rows are too old.
+func (r *Retention) Outlived(epoch uint32, now time.Time) (h watermark.Hours) {
 	for level := range h {
 		keep := r.of(level)
 		if keep == 0 {

@@ -1,4 +1,4 @@
-package store
+package epochs
 
 import (
 	"encoding/binary"
@@ -9,15 +9,15 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// links are the bases of an epoch's streams that have one, as of a snapshot.
-func (es *epochSet) links(from *snapshot, epoch uint32) (map[uint32]uint32, error) {
+// Links are the bases of an epoch's streams that have one, as of a snapshot.
+func (es *Set) Links(from *Snapshot, epoch uint32) (map[uint32]uint32, error) {
 	var out map[uint32]uint32
 	prefix := layout.KindKey(epoch, layout.KindSender)
-	err := es.kv.EachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
+	err := es.KV.EachIn(from, prefix, layout.After(prefix), func(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		base := r.Below(budget.EpochItself, "base")
 		if err := r.End(); err != nil || len(key) != 9 {
-			es.kv.Corrupt(err)
+			es.KV.Corrupt(err)
 			return nil
 		}
 		if out == nil {
@@ -29,9 +29,9 @@ func (es *epochSet) links(from *snapshot, epoch uint32) (map[uint32]uint32, erro
 	return out, kv.WithoutGaps(err)
 }
 
-// longestOf is the longest time that a row of a partition covers, in ms.
-func (es *epochSet) longestOf(epoch, partition uint32) (int64, error) {
-	e, err := es.epoch(epoch)
+// LongestOf is the longest time that a row of a partition covers, in ms.
+func (es *Set) LongestOf(epoch, partition uint32) (int64, error) {
+	e, err := es.Acquire(epoch)
 	if err != nil {
 		return 0, err
 	}
@@ -39,18 +39,18 @@ func (es *epochSet) longestOf(epoch, partition uint32) (int64, error) {
 	return e.Value.longestOf(partition), nil
 }
 
-func (e *epoch) longestOf(partition uint32) int64 {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
+func (e *Epoch) longestOf(partition uint32) int64 {
+	e.Mu.RLock()
+	defer e.Mu.RUnlock()
 	return max(e.longest[partition], e.defaultLongest)
 }
 
 // readLongest reads what lengthen wrote.
-func (e *epoch) readLongest(key, value []byte) error {
+func (e *Epoch) readLongest(key, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	longest := r.Below(layout.SlotMs+1, "time")
 	if err := r.End(); err != nil || len(key) != 9 {
-		e.set.kv.Corrupt(err)
+		e.Set.KV.Corrupt(err)
 		longest = layout.SlotMs // to look back too far does no harm
 	}
 	if len(key) == 9 {
