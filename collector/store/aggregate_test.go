@@ -11,7 +11,9 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -36,14 +38,14 @@ func TestAggregatesAreUsed(t *testing.T) {
 	read := func(selector string, from, to time.Duration) (rows [layout.Levels]int, total int64) {
 		sel := everything(selector)
 		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
-		jobs, err := db.queries.plan(ctx, nil, sel)
+		jobs, err := db.queries.Plan(ctx, nil, sel)
 		require.NoError(t, err)
-		require.NoError(t, db.queries.run(ctx, nil, jobs, func(j *job, s *jobReader) error {
-			return s.each(j, layout.KindRow, sel.Start-1, sel.End, func(st *jobStream, w window) error {
-				rows[w.level]++
+		require.NoError(t, db.queries.Run(ctx, nil, jobs, func(j *query.Job, s *query.JobReader) error {
+			return s.Each(j, layout.KindRow, sel.Start-1, sel.End, func(st *query.JobStream, w scan.Window) error {
+				rows[w.Level]++
 				var p rowcodec.PackedRow
-				err := p.Decode(w.value)
-				total += p.Totals[st.sampleType]
+				err := p.Decode(w.Value)
+				total += p.Totals[st.SampleType]
 				return err
 			})
 		}))
@@ -70,10 +72,10 @@ func TestAggregatesAreUsed(t *testing.T) {
 	require.Equal(t, [layout.Levels]int{layout.LevelDay: 10}, rows)
 	require.EqualValues(t, 24*10*1e7, total)
 
-	points := func(selector string, by ...string) []Series {
+	points := func(selector string, by ...string) []query.Series {
 		sel := everything(selector)
 		sel.Start, sel.End = ms(midnight), ms(midnight)+layout.DayMs
-		out, err := db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: by})
+		out, err := db.Points(ctx, query.SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: by})
 		require.NoError(t, err)
 		return out
 	}
@@ -105,10 +107,10 @@ func TestPointsOfADamagedTypeAddNothing(t *testing.T) {
 	m := merger{totals: make([][]int64, 2)}
 	var list rowcodec.PointList
 	good := rowcodec.AppendPoints(nil, 0, []int64{10, 20}, [][]int64{{1, 2}, {3, 4}}, make([]uint64, 2))
-	require.NoError(t, m.addPoints(&list, window{level: layout.LevelHour, end: layout.HourMs, value: good}))
+	require.NoError(t, m.addPoints(&list, scan.Window{Level: layout.LevelHour, End: layout.HourMs, Value: good}))
 	bad := rowcodec.AppendPoints(nil, 0, []int64{30}, [][]int64{{5}}, make([]uint64, 1)) // one type of two
-	require.ErrorIs(t, m.addPoints(&list, window{level: layout.LevelHour, end: layout.HourMs, value: bad}), storeerr.ErrCorrupt)
-	require.NoError(t, m.addPoints(&list, window{level: layout.LevelHour, end: layout.HourMs, value: good}))
+	require.ErrorIs(t, m.addPoints(&list, scan.Window{Level: layout.LevelHour, End: layout.HourMs, Value: bad}), storeerr.ErrCorrupt)
+	require.NoError(t, m.addPoints(&list, scan.Window{Level: layout.LevelHour, End: layout.HourMs, Value: good}))
 	require.Equal(t, [][]int64{{1, 2, 1, 2}, {3, 4, 3, 4}}, m.totals)
 	require.Len(t, m.times, 4)
 }

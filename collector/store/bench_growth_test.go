@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -105,7 +106,7 @@ func benchmarkGrown(b *testing.B, g *grown) {
 	db := open(b, g.dir, func(o *Options) { o.Now = func() time.Time { return now } })
 	ctx := context.Background()
 	// Each run asks for a range that ends and begins elsewhere.
-	sel := func(i int) Selection {
+	sel := func(i int) query.Selection {
 		s := everything(`{service_name="service-00"}`)
 		s.Start, s.End = ms(midnight)+int64(i%59)*1000, ms(midnight.Add(g.end))-int64(i%61)*1000
 		s.MaxNodes = 8192
@@ -130,7 +131,7 @@ func benchmarkGrown(b *testing.B, g *grown) {
 		return err
 	})
 	measureQuery(b, db, "Points=240", func(i int) error {
-		_, err := db.Points(ctx, SeriesRequest{Selection: sel(i), Step: g.end / 240, GroupBy: []string{labelindex.LabelServiceName}})
+		_, err := db.Points(ctx, query.SeriesRequest{Selection: sel(i), Step: g.end / 240, GroupBy: []string{labelindex.LabelServiceName}})
 		return err
 	})
 	measureQuery(b, db, "LabelValues", func(i int) error {
@@ -265,7 +266,7 @@ func BenchmarkGrowthChurn(b *testing.B) {
 }
 
 // churnSelection ends shortly before the day does.
-func churnSelection(i int, length time.Duration, selector string) Selection {
+func churnSelection(i int, length time.Duration, selector string) query.Selection {
 	sel := everything(selector)
 	end := midnight.Add(24*time.Hour - time.Duration(i%60)*10*time.Second)
 	sel.Start, sel.End = ms(end.Add(-length)), ms(end)
@@ -274,14 +275,14 @@ func churnSelection(i int, length time.Duration, selector string) Selection {
 
 func benchmarkChurn(b *testing.B, db *DB, length time.Duration, selector string) {
 	ctx := context.Background()
-	values := func(name string) func(Selection) (int, error) {
-		return func(s Selection) (int, error) {
+	values := func(name string) func(query.Selection) (int, error) {
+		return func(s query.Selection) (int, error) {
 			l, err := db.LabelValues(ctx, name, s.Matchers, s.Start, s.End)
 			return len(l), err
 		}
 	}
-	series := func(names ...string) func(Selection) (int, error) {
-		return func(s Selection) (int, error) {
+	series := func(names ...string) func(query.Selection) (int, error) {
+		return func(s query.Selection) (int, error) {
 			sets, err := db.Labels(ctx, names, s.Matchers, s.Start, s.End)
 			if err != nil {
 				return 0, err
@@ -291,9 +292,9 @@ func benchmarkChurn(b *testing.B, db *DB, length time.Duration, selector string)
 	}
 	for _, call := range []struct {
 		name string
-		fn   func(Selection) (int, error)
+		fn   func(query.Selection) (int, error)
 	}{
-		{"LabelNames", func(s Selection) (int, error) {
+		{"LabelNames", func(s query.Selection) (int, error) {
 			l, err := db.LabelNames(ctx, s.Matchers, s.Start, s.End)
 			return len(l), err
 		}},

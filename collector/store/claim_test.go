@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -26,9 +27,9 @@ func identified(id string, at time.Time, ls ...string) profile.Profile {
 // storedProfiles counts the profiles of one sample in a store.
 func storedProfiles(t *testing.T, db *DB) int64 {
 	t.Helper()
-	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
+	tree, err := db.Tree(context.Background(), query.Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
 	require.NoError(t, err)
-	points, err := db.Points(context.Background(), SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
+	points, err := db.Points(context.Background(), query.SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
 	require.NoError(t, err)
 	if len(points) > 0 {
 		require.InDelta(t, tree.Total(), points[0].Points[0].Value, 0)

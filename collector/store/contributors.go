@@ -4,6 +4,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 )
 
 // contributorLists are the streams of all aggregates of an epoch, by hour. Each hour's
@@ -12,7 +13,7 @@ import (
 type contributorLists struct {
 	epochs *epochs.Set
 	epoch  *epochs.Epoch
-	hours  [layout.HoursPerEpoch]map[epochs.AggregateKey][]contributor // nil for hours that nobody asked for
+	hours  [layout.HoursPerEpoch]map[epochs.AggregateKey][]scan.Contributor // nil for hours that nobody asked for
 }
 
 func newContributorLists(e *epochs.Epoch) *contributorLists {
@@ -20,8 +21,8 @@ func newContributorLists(e *epochs.Epoch) *contributorLists {
 }
 
 // of lists the contributors of an aggregate's stream, hour by hour.
-func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*aggregate, error) {
-	f := &aggregate{stream: s.ID, known: true}
+func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*scan.Aggregate, error) {
+	f := &scan.Aggregate{Stream: s.ID, Known: true}
 	k := labelindex.NewKind(&s.Def)
 	key := epochs.AggregateKey{Partition: s.Partition, Definition: string(k.Def.Append(nil))}
 	for hour := from; hour < to; hour++ {
@@ -30,14 +31,14 @@ func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*aggregate,
 				return nil, err
 			}
 		}
-		f.hours[hour] = l.hours[hour][key]
+		f.Hours[hour] = l.hours[hour][key]
 	}
 	return f, nil
 }
 
 // read reads the label index of an hour.
 func (l *contributorLists) read(hour uint8) error {
-	lists := map[epochs.AggregateKey][]contributor{}
+	lists := map[epochs.AggregateKey][]scan.Contributor{}
 	err := l.epochs.EachIndexOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
 		kinds := make([]string, len(t.Kinds))
 		for i := range t.Kinds {
@@ -45,7 +46,7 @@ func (l *contributorLists) read(hour uint8) error {
 		}
 		for row, stream := range t.Streams {
 			key := epochs.AggregateKey{Partition: t.Partitions[row], Definition: kinds[t.KindOf[row]]}
-			lists[key] = append(lists[key], contributor{stream, t.Slots[row]})
+			lists[key] = append(lists[key], scan.Contributor{Stream: stream, Slots: t.Slots[row]})
 		}
 		return nil
 	})

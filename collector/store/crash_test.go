@@ -19,6 +19,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -175,7 +176,7 @@ func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {
 	for n := range acknowledged {
 		require.EqualValues(t, int64(n%7+1)*1e7, got[n], "profile %d", n)
 	}
-	series, err := db.Points(context.Background(), SeriesRequest{Selection: all, Step: 960 * time.Hour})
+	series, err := db.Points(context.Background(), query.SeriesRequest{Selection: all, Step: 960 * time.Hour})
 	require.NoError(t, err)
 	total := 0.0
 	for _, s := range series {

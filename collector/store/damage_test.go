@@ -23,6 +23,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -98,7 +99,7 @@ func makeDamageStore(t *testing.T, dir string) {
 // found returns which profiles an answer holds.
 func found(t *testing.T, db *DB) map[int]bool {
 	t.Helper()
-	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+	tree, err := db.Tree(context.Background(), query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
 	require.NoError(t, err)
 	got := map[int]bool{}
 	for _, node := range tree.Nodes {
@@ -153,12 +154,12 @@ func checkMissing(t *testing.T, got map[int]bool, damage []corruption.Damage, fi
 func askAll(t *testing.T, db *DB) {
 	t.Helper()
 	ctx := context.Background()
-	all := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
-	_, err := db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour, GroupBy: []string{"pod"}})
+	all := query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	_, err := db.Points(ctx, query.SeriesRequest{Selection: all, Step: time.Hour, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	_, err = db.Pprof(ctx, all, nil)
 	require.NoError(t, err)
-	_, err = db.Values(ctx, ValuesRequest{Selection: all})
+	_, err = db.Values(ctx, query.ValuesRequest{Selection: all})
 	require.NoError(t, err)
 	_, err = db.LabelNames(ctx, nil, 0, 0)
 	require.NoError(t, err)
@@ -370,7 +371,7 @@ func TestDamageUnderLoad(t *testing.T) {
 		require.NoError(t, flip(path, info.Size()*int64(i+1)/int64(len(tables)+2)))
 	}
 	db := open(t, dir, damageOptions)
-	all := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	all := query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
 	var g sync.WaitGroup
 	for i := range 4 {
 		g.Go(func() {
@@ -380,7 +381,7 @@ func TestDamageUnderLoad(t *testing.T) {
 				case 0:
 					_, err = db.Tree(ctx, all, nil)
 				case 1:
-					_, err = db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour})
+					_, err = db.Points(ctx, query.SeriesRequest{Selection: all, Step: time.Hour})
 				case 2:
 					if err = db.maintain(ctx, 0); errors.Is(err, storeerr.ErrCorrupt) {
 						err = nil // of some windows the rows cannot be read

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -42,7 +43,7 @@ func edgesStore(t *testing.T) (db *DB, total func(lo, hi int, pods int, without 
 }
 
 // between selects the profiles after the lo-th up to the hi-th.
-func between(lo, hi int, selectors ...string) Selection {
+func between(lo, hi int, selectors ...string) query.Selection {
 	sel := everything(selectors...)
 	at := func(n int) int64 { return ms(midnight.Add(time.Duration(n) * 10 * time.Second)) }
 	sel.Start, sel.End = at(lo)+1, at(hi)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 )
 
 func TestRefusesOtherFormats(t *testing.T) {
@@ -46,7 +47,7 @@ func TestReadsFormat2(t *testing.T) {
 		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
 		tree, err := db.Tree(ctx, sel, nil)
 		require.NoError(t, err)
-		points, err := db.Points(ctx, SeriesRequest{Selection: Selection{Type: cpuType, Start: sel.End, End: sel.End}, Step: to - from})
+		points, err := db.Points(ctx, query.SeriesRequest{Selection: query.Selection{Type: cpuType, Start: sel.End, End: sel.End}, Step: to - from})
 		require.NoError(t, err)
 		require.InDelta(t, tree.Total(), points[0].Points[0].Value, 1)
 		return tree.Total()

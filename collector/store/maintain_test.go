@@ -183,9 +183,9 @@ func TestMemberLists(t *testing.T) {
 	for number, s := range aggregates {
 		f, err := lists.of(s, 0, 2)
 		require.NoError(t, err)
-		require.Equal(t, number, f.stream)
+		require.Equal(t, number, f.Stream)
 		for hour := range 2 {
-			found += len(f.hours[hour])
+			found += len(f.Hours[hour])
 		}
 	}
 	require.Equal(t, (4*5+5*4)*2, found)

@@ -86,7 +86,7 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 	put(prometheus.GaugeValue, "writable", writable)
 	put(prometheus.GaugeValue, "damaged_parts", float64(len(m.db.Damage())))
 	c := m.db.epochs.Cache
-	used, peak, waiting := m.db.queries.memory.State()
+	used, peak, waiting := m.db.queries.Memory.State()
 	put(prometheus.GaugeValue, "query_bytes", float64(used))
 	put(prometheus.GaugeValue, "query_peak_bytes", float64(peak))
 	put(prometheus.GaugeValue, "queries_waiting", float64(waiting))

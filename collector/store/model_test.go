@@ -17,6 +17,8 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/collector/store/internal/watermark"
@@ -126,7 +128,7 @@ func (m *modelRun) ask(first int64) {
 		watermarks := m.db.epochs.Watermarks.Snapshot(func() {})
 		span := m.now.Load() - first
 		a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
-		sel := Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
+		sel := query.Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
 		if m.r.IntN(3) == 0 {
 			sel.Start, sel.End = sel.Start/layout.HourMs*layout.HourMs+1, layout.WindowEnd(layout.LevelHour, sel.End)
 		}
@@ -134,7 +136,7 @@ func (m *modelRun) ask(first int64) {
 		if span := time.Duration(sel.End-sel.Start) * time.Millisecond; span/step > 300 {
 			step = span / 300
 		}
-		request := SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}}
+		request := query.SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}}
 		tree, err := m.db.Tree(ctx, sel, nil)
 		require.NoError(m, err)
 		pprof, err := mergePprof(ctx, m.db, sel, nil)
@@ -180,7 +182,7 @@ func unfold(t *profile.Tree) map[string]int64 {
 	return out
 }
 
-func bySeries(in []Series) map[string]map[int64]float64 {
+func bySeries(in []query.Series) map[string]map[int64]float64 {
 	out := map[string]map[int64]float64{}
 	for _, s := range in {
 		by := map[int64]float64{}
@@ -217,7 +219,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 				g.Go(func() { // all time: never less than acknowledged, never more than sent
 					for ctx.Err() == nil {
 						least := m.acked.Load()
-						tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
+						tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
 						if most := m.tried.Load(); err == nil && (tree.Total() < least || tree.Total() > most) {
 							t.Errorf("a query gave %d, want %d to %d", tree.Total(), least, most)
 						}
@@ -294,7 +296,7 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 		return ms(midnight.Add(d))
 	}
 	count := func(from, to string) int64 {
-		tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: at(from) + 1, End: at(to)}, nil)
+		tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: at(from) + 1, End: at(to)}, nil)
 		require.NoError(t, err)
 		return tree.Total() / 1e7
 	}
@@ -314,29 +316,29 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	} {
 		require.Equal(t, tt.want, count(tt.from, tt.to), "%s to %s", tt.from, tt.to)
 	}
-	request := SeriesRequest{Selection: Selection{Type: cpuType, Start: at("3h1m"), End: at("3h5m")}, Step: time.Minute}
+	request := query.SeriesRequest{Selection: query.Selection{Type: cpuType, Start: at("3h1m"), End: at("3h5m")}, Step: time.Minute}
 	got, err := db.Points(ctx, request)
 	require.NoError(t, err)
 	require.Len(t, got[0].Points, 5, "series have every profile")
-	values, err := db.Values(ctx, ValuesRequest{Selection: request.Selection, GroupBy: []string{"pod"}})
+	values, err := db.Values(ctx, query.ValuesRequest{Selection: request.Selection, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	require.Equal(t, labels.FromStrings("pod", "a"), values[0].Labels)
 	require.Equal(t, at("3h1m30s"), values[0].Values[0].Time)
 	request.Stack, request.Start, request.End = []string{"main"}, at("8h5m"), at("8h10m")
 	got, err = db.Points(ctx, request)
 	require.NoError(t, err)
-	require.Equal(t, []Point{{at("8h5m"), 5e7}, {at("8h10m"), 5e7}}, got[0].Points)
+	require.Equal(t, []query.Point{{Time: at("8h5m"), Value: 5e7}, {Time: at("8h10m"), Value: 5e7}}, got[0].Points)
 	request.Average = true
 	got, err = db.Points(ctx, request)
 	require.NoError(t, err)
-	require.Equal(t, []Point{{at("8h5m"), 1e7}, {at("8h10m"), 1e7}}, got[0].Points)
+	require.Equal(t, []query.Point{{Time: at("8h5m"), Value: 1e7}, {Time: at("8h10m"), Value: 1e7}}, got[0].Points)
 	err = db.Append(ctx, []profile.Profile{cpu(folded(time.UnixMilli(at("11h59m")), "main 1"))})
 	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "storage.retention_raw")
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(time.UnixMilli(at("12h1m")), "main 1"))}))
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Stats{Oldest: at("30s"), Newest: at("13h59m30s"), Profiles: true}, stats)
+	require.Equal(t, query.Stats{Oldest: at("30s"), Newest: at("13h59m30s"), Profiles: true}, stats)
 }
 
 // TestQueriesReadFewRows fails if a query reads more rows of a series than its
@@ -368,16 +370,16 @@ func TestQueriesReadFewRows(t *testing.T) {
 	const ends = 2 * (23 + 11 + perSlot)
 	rows := func(name string, r [2]int64, most int) {
 		t.Helper()
-		sel := Selection{Type: cpuType, Start: r[0], End: r[1]}
-		jobs, err := db.queries.plan(ctx, nil, sel)
+		sel := query.Selection{Type: cpuType, Start: r[0], End: r[1]}
+		jobs, err := db.queries.Plan(ctx, nil, sel)
 		require.NoError(t, err)
 		seen := 0
 		var mu sync.Mutex
-		require.NoError(t, db.queries.run(ctx, nil, jobs, func(j *job, s *jobReader) error {
-			lo, hi := sel.times(j.epoch)
-			err := s.stream(layout.KindRow, layout.LevelDay, j.streams[0].id, lo, hi, func(window) error { return nil })
+		require.NoError(t, db.queries.Run(ctx, nil, jobs, func(j *query.Job, s *query.JobReader) error {
+			lo, hi := sel.Times(j.Epoch)
+			err := s.Stream(layout.KindRow, layout.LevelDay, j.Streams[0].ID, lo, hi, func(scan.Window) error { return nil })
 			mu.Lock()
-			seen += s.seen
+			seen += s.Seen
 			mu.Unlock()
 			return err
 		}))
@@ -461,7 +463,7 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.NoError(t, db.maintain(ctx, 0))
-	got, err := db.Values(ctx, ValuesRequest{Selection: everything()})
+	got, err := db.Values(ctx, query.ValuesRequest{Selection: everything()})
 	require.NoError(t, err)
-	require.Equal(t, []Point{{ms(at), 1e7}, {ms(at) + 1000, 1e7}}, pointsOf(got)[0].Points)
+	require.Equal(t, []query.Point{{Time: ms(at), Value: 1e7}, {Time: ms(at) + 1000, Value: 1e7}}, pointsOf(got)[0].Points)
 }

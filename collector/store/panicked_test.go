@@ -17,6 +17,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pprofenc"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -46,7 +47,7 @@ func (l *lockedLog) Reset() {
 }
 
 // jobsOfNobody is an empty list, of which the compiler does not know that.
-var jobsOfNobody []*job
+var jobsOfNobody []*query.Job
 
 // A panic of a goroutine that works for a call is an error of the call, with the stack
 // in the log, and leaves nothing locked.
@@ -61,21 +62,23 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	boom := func() error {
 		return fmt.Errorf("item %d", make([]int, len(jobsOfNobody))[len(jobsOfNobody)])
 	}
-	jobs, err := db.queries.plan(ctx, nil, everything())
+	jobs, err := db.queries.Plan(ctx, nil, everything())
 	require.NoError(t, err)
 	require.Len(t, jobs, 3)
 	count := 0.0
 	for name, call := range map[string]func() error{
 		"one job": func() error {
-			return db.queries.run(ctx, nil, jobs[:1], func(*job, *jobReader) error { return boom() })
+			return db.queries.Run(ctx, nil, jobs[:1], func(*query.Job, *query.JobReader) error { return boom() })
 		},
-		"several jobs": func() error { return db.queries.run(ctx, nil, jobs, func(*job, *jobReader) error { return boom() }) },
-		"a write":      func() error { return db.kv.Await(boom) },
+		"several jobs": func() error {
+			return db.queries.Run(ctx, nil, jobs, func(*query.Job, *query.JobReader) error { return boom() })
+		},
+		"a write": func() error { return db.kv.Await(boom) },
 		"in order": func() error {
 			var o pprofenc.InOrder
 			o.Reset()
-			return db.queries.run(ctx, nil, jobs, func(j *job, _ *jobReader) error {
-				o.Do(j.order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
+			return db.queries.Run(ctx, nil, jobs, func(j *query.Job, _ *query.JobReader) error {
+				o.Do(j.Order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
 				return nil
 			})
 		},
@@ -98,7 +101,7 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	u.Release()
 
 	// A panic while a table in memory is looked at leaves the epoch unlocked.
-	e, err := db.epochs.Acquire(jobs[0].epoch)
+	e, err := db.epochs.Acquire(jobs[0].Epoch)
 	require.NoError(t, err)
 	defer e.Release()
 	require.Panics(t, func() { _ = db.epochs.EachIndexOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
@@ -120,7 +123,7 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 		for _, end := range []int64{1<<63 - 1, 1<<63 - 2, 1 << 62} {
 			sel.Start, sel.End = start, end
 			for _, step := range []time.Duration{time.Millisecond, time.Second} {
-				_, err := db.Points(context.Background(), SeriesRequest{Selection: sel, Step: step})
+				_, err := db.Points(context.Background(), query.SeriesRequest{Selection: sel, Step: step})
 				require.ErrorIs(t, err, storeerr.ErrLimit)
 			}
 			// Whatever the range, what is in it is found.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -16,7 +17,7 @@ import (
 // With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
 // whole one, at a cost that hardly grows with what is left out. Values that add up
 // to more than an int64 holds give ErrLimit.
-func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*profile.Tree, error) {
+func (db *DB) Tree(ctx context.Context, sel query.Selection, callSite []string) (*profile.Tree, error) {
 	return called(db, "tree", func() (*profile.Tree, error) { return db.queries.Tree(ctx, sel, callSite) })
 }
 
@@ -25,26 +26,26 @@ func (db *DB) Tree(ctx context.Context, sel Selection, callSite []string) (*prof
 // of both whole trees, or TruncateFunctions if the left selection says Functions.
 // maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
 // those of Tree.
-func (db *DB) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (*profile.DiffTree, error) {
+func (db *DB) Diff(ctx context.Context, sels [2]query.Selection, callSites [2][]string, maxNodes int64) (*profile.DiffTree, error) {
 	return called(db, "diff", func() (*profile.DiffTree, error) { return db.queries.Diff(ctx, sels, callSites, maxNodes) })
 }
 
 // Pprof merges all selected profiles into one pprof profile of one sample type.
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.
-func (db *DB) Pprof(ctx context.Context, sel Selection, callSite []string) (*Pprof, error) {
-	return called(db, "pprof", func() (*Pprof, error) { return db.queries.Pprof(ctx, sel, callSite) })
+func (db *DB) Pprof(ctx context.Context, sel query.Selection, callSite []string) (*query.Pprof, error) {
+	return called(db, "pprof", func() (*query.Pprof, error) { return db.queries.Pprof(ctx, sel, callSite) })
 }
 
 // Points returns the series of a request, the largest sums first.
-func (db *DB) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
-	return called(db, "points", func() ([]Series, error) { return db.queries.Points(ctx, r) })
+func (db *DB) Points(ctx context.Context, r query.SeriesRequest) ([]query.Series, error) {
+	return called(db, "points", func() ([]query.Series, error) { return db.queries.Points(ctx, r) })
 }
 
 // Values returns what every profile that is selected has, or every span of one,
 // by group, in the order of the groups' labels. Too many give ErrLimit.
-func (db *DB) Values(ctx context.Context, r ValuesRequest) ([]Values, error) {
-	return called(db, "values", func() ([]Values, error) { return db.queries.Values(ctx, r) })
+func (db *DB) Values(ctx context.Context, r query.ValuesRequest) ([]query.Values, error) {
+	return called(db, "values", func() ([]query.Values, error) { return db.queries.Values(ctx, r) })
 }
 
 // LabelNames returns the names of all labels of the series that match and have
@@ -83,6 +84,11 @@ func (db *DB) UseLabels(ctx context.Context, names []string, ms []*labels.Matche
 // CountLabels is the number of sets that Labels returns.
 func (db *DB) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (int, error) {
 	return called(db, "labels", func() (int, error) { return db.queries.CountLabels(ctx, names, ms, start, end) })
+}
+
+// Stats returns what the store holds.
+func (db *DB) Stats(ctx context.Context) (query.Stats, error) {
+	return called(db, "stats", func() (query.Stats, error) { return db.queries.Stats(ctx) })
 }
 
 // called is DB.call for a call that returns something.

@@ -16,6 +16,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -87,15 +88,15 @@ func TestRebuild(t *testing.T) {
 			complete := func() {
 				t.Helper()
 				require.Len(t, found(t, db), damageProfiles)
-				series, err := db.Points(ctx, SeriesRequest{
-					Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour,
+				series, err := db.Points(ctx, query.SeriesRequest{
+					Selection: query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour,
 				})
 				require.NoError(t, err)
 				sum := 0.0
 				for _, p := range series[0].Points {
 					sum += p.Value
 				}
-				tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+				tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
 				require.NoError(t, err)
 				require.EqualValues(t, tree.Total(), sum)
 				pods, err := db.LabelValues(ctx, "pod", nil, 0, 0)

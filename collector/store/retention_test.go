@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
@@ -33,7 +34,7 @@ func TestRetentionByAge(t *testing.T) {
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
 	require.Equal(t, ms(midnight.Add(25*time.Hour)), stats.Oldest)
-	tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(now)}, nil)
+	tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: 1, End: ms(now)}, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 3e7, tree.Total())
 
@@ -41,7 +42,7 @@ func TestRetentionByAge(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	stats, err = db.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Stats{}, stats)
+	require.Equal(t, query.Stats{}, stats)
 	p := folded(now.Add(-time.Minute), "main 1")
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}), "a dropped store goes on")
 	require.NoError(t, db.Close())
@@ -80,7 +81,7 @@ func TestRetentionBySize(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	require.NoError(t, db.kv.Pebble.Flush())
 	size := func() int64 { return keptBytes(t, db) }
-	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*layout.DayMs}
+	all := query.Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*layout.DayMs}
 	want, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
 	first := layout.EpochOf(ms(midnight) + 1)

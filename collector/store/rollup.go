@@ -18,7 +18,9 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -127,14 +129,14 @@ func (mt *maintainer) mergeWindows(ctx context.Context, e *epochs.Epoch, t epoch
 	}
 	defer part.Release()
 	from := mt.epochs.Snapshot()
-	s := newScanner(ctx, mt.kv, from, e.ID)
-	s.complete = true
-	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
+	s := scan.New(ctx, mt.kv, from, e.ID)
+	s.Complete = true
+	defer func() { err = errors.Join(err, s.Close(), from.Close()) }()
 	batch := mt.kv.Pebble.NewBatch()
 	defer batch.Close()
 	m := newMerger(e.ID, t.Stream, part.Value.View())
 	defer m.free()
-	var f *aggregate
+	var f *scan.Aggregate
 	if t.Stream.Def.IsAggregate() {
 		first, end := t.Hour, t.Hour+1
 		if t.Hour == epochs.WholeDay {
@@ -188,8 +190,7 @@ func (mt *maintainer) mergeWindows(ctx context.Context, e *epochs.Epoch, t epoch
 type merger struct {
 	epoch  uint32
 	stream *labelindex.Stream
-	sums   [][]int64 // by sample type and node, memory of buffers
-	memory []*buffer
+	sums   [][]int64 // by sample type and node, in memory of mergeSums
 	row    rowcodec.PackedRow
 	tmp    rowcodec.Scratch
 	times  []int64
@@ -200,23 +201,24 @@ type merger struct {
 func newMerger(epoch uint32, s *labelindex.Stream, v symdb.View) *merger {
 	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.Def.Types))}
 	for range s.Def.Types {
-		b := buffers.Get().(*buffer)
-		m.memory = append(m.memory, b)
-		m.sums = append(m.sums, b.zeros(len(v.Nodes)))
+		m.sums = append(m.sums, reuse.Zeroed(*mergeSums.Get().(*[]int64), len(v.Nodes)))
 	}
 	return m
 }
 
 func (m *merger) free() {
-	for _, b := range m.memory {
-		buffers.Put(b)
+	for i := range m.sums {
+		mergeSums.Put(&m.sums[i])
 	}
 }
+
+// mergeSums is memory for sums by node, reused between windows.
+var mergeSums = sync.Pool{New: func() any { return new([]int64) }}
 
 // merge writes the row and the points of a window, from rows of the next finer
 // level at most. Those of an hour's dirty slots do not count. It reports whether
 // the window has any profile.
-func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo, hi int64) (bool, error) {
+func (m *merger) merge(s *scan.Scanner, b *pebble.Batch, level int, dirty uint16, lo, hi int64) (bool, error) {
 	out := m.begin()
 	var err error
 	switch level {
@@ -233,7 +235,7 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 			}
 		}
 	case layout.LevelDay: // without points
-		err = s.stream(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(w window) error { return m.add(&out, w) })
+		err = s.Stream(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(w scan.Window) error { return m.add(&out, w) })
 	}
 	if err != nil || out.Profiles == 0 {
 		return false, err
@@ -242,18 +244,18 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 }
 
 // cover adds the rows and points of a time, from those of level top at most.
-func (m *merger) cover(s *scanner, out *rowcodec.Row, top int, lo, hi int64) error {
-	err := s.stream(layout.KindRow, top, m.stream.ID, lo, hi, func(w window) error {
+func (m *merger) cover(s *scan.Scanner, out *rowcodec.Row, top int, lo, hi int64) error {
+	err := s.Stream(layout.KindRow, top, m.stream.ID, lo, hi, func(w scan.Window) error {
 		if err := m.add(out, w); err != nil || top > layout.LevelFine {
 			return err
 		}
-		return m.addPoint(w.end)
+		return m.addPoint(w.End)
 	})
 	if err != nil || top == layout.LevelFine {
 		return err
 	}
 	var list rowcodec.PointList
-	return s.stream(layout.KindPoints, top, m.stream.ID, lo, hi, func(w window) error { return m.addPoints(&list, w) })
+	return s.Stream(layout.KindPoints, top, m.stream.ID, lo, hi, func(w scan.Window) error { return m.addPoints(&list, w) })
 }
 
 func (m *merger) begin() rowcodec.Row {
@@ -265,14 +267,14 @@ func (m *merger) begin() rowcodec.Row {
 }
 
 // add adds a row to the sums.
-func (m *merger) add(out *rowcodec.Row, w window) error {
-	if err := m.row.Decode(w.value); err != nil {
+func (m *merger) add(out *rowcodec.Row, w scan.Window) error {
+	if err := m.row.Decode(w.Value); err != nil {
 		return err
 	}
 	if len(m.row.Totals) != len(m.sums) {
 		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.Totals), len(m.sums))
 	}
-	if w.level == layout.LevelFine {
+	if w.Level == layout.LevelFine {
 		if err := m.row.Single(); err != nil {
 			return err
 		}

@@ -9,22 +9,23 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 )
 
 // mergeAggregate is merge for the stream of an aggregate. It writes nothing if so few
 // streams have profiles in the window that their own rows serve as well.
-func (m *merger) mergeAggregate(s *scanner, f *aggregate, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
-	if len(f.active(m.epoch, lo, hi)) < minContributors {
+func (m *merger) mergeAggregate(s *scan.Scanner, f *scan.Aggregate, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
+	if len(f.Active(m.epoch, lo, hi)) < scan.MinContributors {
 		return false, nil
 	}
 	out := m.begin()
-	err := s.service(f, layout.KindRow, level-1, lo, hi, func(w window) error { return m.add(&out, w) })
+	err := s.Service(f, layout.KindRow, level-1, lo, hi, func(w scan.Window) error { return m.add(&out, w) })
 	if err != nil || out.Profiles == 0 {
 		return false, err
 	}
 	if level < layout.LevelDay {
 		var list rowcodec.PointList
-		err := s.service(f, layout.KindPoints, level-1, lo, hi, func(w window) error { return m.addPoints(&list, w) })
+		err := s.Service(f, layout.KindPoints, level-1, lo, hi, func(w scan.Window) error { return m.addPoints(&list, w) })
 		if err != nil {
 			return false, err
 		}
@@ -34,18 +35,18 @@ func (m *merger) mergeAggregate(s *scanner, f *aggregate, b *pebble.Batch, level
 }
 
 // addPoints adds a stream's points, or a profile's row.
-func (m *merger) addPoints(list *rowcodec.PointList, w window) error {
-	if w.level == layout.LevelFine {
-		if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
+func (m *merger) addPoints(list *rowcodec.PointList, w scan.Window) error {
+	if w.Level == layout.LevelFine {
+		if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 			return err
 		}
 		if err := m.row.Single(); err != nil {
 			return err
 		}
-		return m.addPoint(w.end)
+		return m.addPoint(w.End)
 	}
 	for c := range m.totals {
-		if err := list.Decode(w.value, w.end-layout.WindowMs[w.level], c); err != nil {
+		if err := list.Decode(w.Value, w.End-layout.WindowMs[w.Level], c); err != nil {
 			for before := range c {
 				m.totals[before] = m.totals[before][:len(m.times)]
 			}

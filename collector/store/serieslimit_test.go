@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -80,7 +81,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	// Every profile is there once; IDs count as different where senders differ.
 	require.EqualValues(t, 1000, totalOf(t, db, `{service_name="shop"}`))
 	require.EqualValues(t, 334, totalOf(t, db, `{service_name="shop",zone="z0"}`))
-	points, err := db.Points(ctx, SeriesRequest{Selection: everything(`{service_name="shop"}`), Step: 48 * time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
+	points, err := db.Points(ctx, query.SeriesRequest{Selection: everything(`{service_name="shop"}`), Step: 48 * time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
 	require.NoError(t, err)
 	require.Len(t, points, 1)
 	sum := 0.0

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
@@ -120,7 +121,7 @@ func add(b *pprofBuilder, s taggedSample) {
 
 // A spansQuestion selects samples in both ways.
 type spansQuestion struct {
-	Selection
+	query.Selection
 	pod           string
 	spans, traces []int
 }
@@ -128,7 +129,7 @@ type spansQuestion struct {
 func (m *spansModel) question(first int64) (q spansQuestion) {
 	span := m.now.Load() - first
 	a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
-	q.Selection = Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
+	q.Selection = query.Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
 	if m.r.IntN(2) == 0 {
 		q.pod = fmt.Sprint(m.r.IntN(3))
 		q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchEqual, "pod", q.pod))
@@ -184,11 +185,11 @@ func (m *spansModel) ask(first int64) {
 		require.NoError(m, err)
 		all := q
 		all.Spans, all.Traces, all.Profiles = nil, nil, nil
-		spans, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, BySpan: true, Exemplars: true, GroupBy: []string{"endpoint"}})
+		spans, err := m.db.Values(ctx, query.ValuesRequest{Selection: all.Selection, BySpan: true, Exemplars: true, GroupBy: []string{"endpoint"}})
 		require.NoError(m, err)
-		profiles, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, Exemplars: true})
+		profiles, err := m.db.Values(ctx, query.ValuesRequest{Selection: all.Selection, Exemplars: true})
 		require.NoError(m, err)
-		below, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, BySpan: true, Stack: []string{"main", "f1"}})
+		below, err := m.db.Values(ctx, query.ValuesRequest{Selection: all.Selection, BySpan: true, Stack: []string{"main", "f1"}})
 		require.NoError(m, err)
 		if fmt.Sprint(watermarks) != fmt.Sprint(m.watermarks()) {
 			continue
@@ -251,7 +252,7 @@ func (m *spansModel) spanValues(q *spansQuestion, watermarks map[uint32]watermar
 	return out
 }
 
-func tell(groups []Values) []string {
+func tell(groups []query.Values) []string {
 	out := []string{}
 	for i := range groups {
 		g := &groups[i]
@@ -266,7 +267,7 @@ func tell(groups []Values) []string {
 
 // askProfiles checks that every profile is there once, as the sum of its series,
 // and is found by the ID that is shown.
-func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]watermark.Watermark, got []Values) {
+func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]watermark.Watermark, got []query.Values) {
 	m.Helper()
 	want, seen := []string{}, []string{}
 	m.each(q, watermarks, func(p *taggedProfile) {
@@ -376,16 +377,16 @@ func TestProfilesWithoutSpansCostNothing(t *testing.T) {
 }
 
 func TestProfileIDsAreUUIDs(t *testing.T) {
-	require.Equal(t, "01234567-89ab-8cde-8f00-000000000000", ProfileID(0x0123456789abcdef).String())
-	for _, id := range []ProfileID{0, 1, 1 << 63, 1<<64 - 1, 0x0123456789abcdef} {
-		got, ok := parseProfileID(id.String())
+	require.Equal(t, "01234567-89ab-8cde-8f00-000000000000", query.ProfileID(0x0123456789abcdef).String())
+	for _, id := range []query.ProfileID{0, 1, 1 << 63, 1<<64 - 1, 0x0123456789abcdef} {
+		got, ok := query.ParseProfileID(id.String())
 		require.True(t, ok)
 		require.Equal(t, id, got)
 	}
 	for _, s := range []string{
 		"", "x", "7c9e6679-7425-40de-944b-e07fc1f90ae7", "0123456789ab8cde8f00000000000000", "01234567-89ab-8cde-8f00-000000000001", "g1234567-89ab-8cde-8f00-000000000000",
 	} {
-		_, ok := parseProfileID(s)
+		_, ok := query.ParseProfileID(s)
 		require.False(t, ok, s)
 	}
 }

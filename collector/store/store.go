@@ -23,6 +23,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
+	"github.com/flameline/flameline/collector/store/internal/query"
 )
 
 // ErrClosed is returned by calls after Close.
@@ -127,7 +128,7 @@ type DB struct {
 
 	appender   *appender
 	maintainer *maintainer
-	queries    *queries
+	queries    *query.Engine
 	settings   sync.Mutex // held by who replaces one
 
 	mu     sync.Mutex
@@ -176,9 +177,9 @@ func (db *DB) start() (err error) {
 		series: newSeriesLimit(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
 	}
 	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
-	db.queries = &queries{
-		epochs: db.epochs, kv: db.kv, cache: db.epochs.Cache, memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
-		now: o.Now, concurrency: o.Concurrency,
+	db.queries = &query.Engine{
+		Epochs: db.epochs, KV: db.kv, Cache: db.epochs.Cache, Memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
+		Now: o.Now, Concurrency: o.Concurrency,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel

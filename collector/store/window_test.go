@@ -16,6 +16,8 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -46,18 +48,18 @@ func dropWindows(t *testing.T, db *DB) {
 
 type answer struct {
 	tree   []string
-	series []Series
+	series []query.Series
 	pprof  map[string]int64
 }
 
 func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 	t.Helper()
 	ctx := context.Background()
-	sel := Selection{Type: cpuType, Start: start, End: end}
+	sel := query.Selection{Type: cpuType, Start: start, End: end}
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	a.tree = draw(tree)
-	a.series, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
+	a.series, err = db.Points(ctx, query.SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	p, err := mergePprof(ctx, db, sel, nil)
 	require.NoError(t, err)
@@ -152,13 +154,13 @@ func TestWindowsAreUsed(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	read := func(start, end time.Duration) (n [layout.Levels]int) {
 		from := db.epochs.Snapshot()
-		s := newScanner(ctx, db.kv, from, layout.EpochOf(ms(midnight)+1))
-		err := s.stream(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(w window) error {
-			n[w.level]++
+		s := scan.New(ctx, db.kv, from, layout.EpochOf(ms(midnight)+1))
+		err := s.Stream(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(w scan.Window) error {
+			n[w.Level]++
 			return nil
 		})
 		require.NoError(t, err)
-		require.NoError(t, s.close())
+		require.NoError(t, s.Close())
 		require.NoError(t, from.Close())
 		return n
 	}
@@ -265,7 +267,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 				require.NoError(t, db.maintain(ctx, 0))
 				require.NoError(t, add("damaged", 70))
 				require.NoError(t, add("whole", 70))
-				tree, err = db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + layout.HourMs, End: ms(midnight) + 2*layout.HourMs}, nil)
+				tree, err = db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight) + layout.HourMs, End: ms(midnight) + 2*layout.HourMs}, nil)
 				require.NoError(t, err)
 				require.EqualValues(t, 2*3e7, tree.Total())
 			}

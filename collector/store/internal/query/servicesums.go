@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"context"
@@ -14,13 +14,13 @@ import (
 )
 
 // serviceTrie returns that of a service.
-func (q *queries) serviceTrie(service string) (budget.Ref[*calltree.ServiceTrie], error) {
-	return budget.Acquire[*calltree.ServiceTrie](q.cache, budget.Key{ServiceTrie: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+func (q *Engine) serviceTrie(service string) (budget.Ref[*calltree.ServiceTrie], error) {
+	return budget.Acquire[*calltree.ServiceTrie](q.Cache, budget.Key{ServiceTrie: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 }
 
 // serviceSums finds the services that have jobs in several epochs. The result is
 // by job; others have none. The caller calls free.
-func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.ServiceSum, free func(), err error) {
+func (q *Engine) serviceSums(ctx context.Context, jobs []*Job) (by []*calltree.ServiceSum, free func(), err error) {
 	by = make([]*calltree.ServiceSum, len(jobs))
 	sums := map[string]*calltree.ServiceSum{}
 	free = func() {
@@ -28,7 +28,7 @@ func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.
 			s.Release()
 		}
 	}
-	if len(jobs) == 0 || jobs[0].epoch == jobs[len(jobs)-1].epoch {
+	if len(jobs) == 0 || jobs[0].Epoch == jobs[len(jobs)-1].Epoch {
 		return by, free, nil
 	}
 	places := map[string][]int{}
@@ -36,7 +36,7 @@ func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.
 		if err := ctx.Err(); err != nil {
 			return nil, free, err
 		}
-		service, err := q.epochs.ServiceOf(j.epoch, j.partition)
+		service, err := q.Epochs.ServiceOf(j.Epoch, j.partition)
 		if err != nil {
 			return nil, free, err
 		}
@@ -60,9 +60,9 @@ func (q *queries) serviceSums(ctx context.Context, jobs []*job) (by []*calltree.
 
 // lastSegment is the first node of a partition's last segment. It grows with the
 // partition.
-func (s *jobReader) lastSegment(id uint32) (first uint32, err error) {
-	prefix := layout.SegmentPrefix(s.epoch, id)
-	it, err := s.from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+func (s *JobReader) lastSegment(id uint32) (first uint32, err error) {
+	prefix := layout.SegmentPrefix(s.Epoch, id)
+	it, err := s.From.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return 0, err
 	}
@@ -77,12 +77,12 @@ func (s *jobReader) lastSegment(id uint32) (first uint32, err error) {
 
 // callsOf returns the calls of a service's trie that the nodes of a partition belong to,
 // as of the scanner's snapshot or later, and whether the partition is whole.
-func (s *jobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
+func (s *JobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
 	last, err := s.lastSegment(id)
 	if err != nil {
 		return nil, false, err
 	}
-	key := budget.Key{Epoch: s.epoch, Partition: id}
+	key := budget.Key{Epoch: s.Epoch, Partition: id}
 	if nodes, whole := l.Has(key, last); nodes != nil {
 		return nodes, whole, nil
 	}

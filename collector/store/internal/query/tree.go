@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"cmp"
@@ -14,8 +14,8 @@ import (
 )
 
 // Tree is DB.Tree.
-func (q *queries) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
-	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
+func (q *Engine) Tree(ctx context.Context, sel Selection, callSite []string) (tree *profile.Tree, err error) {
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			partials := newPartials(h, 1)
 			defer partials.free()
@@ -38,8 +38,8 @@ func (q *queries) Tree(ctx context.Context, sel Selection, callSite []string) (t
 }
 
 // Diff is DB.Diff.
-func (q *queries) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
-	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
+func (q *Engine) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (tree *profile.DiffTree, err error) {
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			partials := newPartials(h, 2)
 			defer partials.free()
@@ -66,12 +66,12 @@ func (q *queries) Diff(ctx context.Context, sels [2]Selection, callSites [2][]st
 // gather adds the calls of one or two selections to partials: one partial for each
 // partition, or for a service of several epochs. It returns what each selection's
 // values are times of: the given scale for a state, 1 for a flow.
-func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]string, partials *partials, answer answerNodes, scale int64) (scales [2]int64, err error) {
+func (q *Engine) gather(ctx context.Context, sels []Selection, callSites [][]string, partials *partials, answer answerNodes, scale int64) (scales [2]int64, err error) {
 	scales = [2]int64{1, 1}
 	h := partials.hold
-	var sides [2][]*job
+	var sides [2][]*Job
 	for s, sel := range sels {
-		if sides[s], err = q.plan(ctx, h, sel); err == nil {
+		if sides[s], err = q.Plan(ctx, h, sel); err == nil {
 			scales[s], err = q.planStates(ctx, h, sel, sides[s], scale)
 		}
 		if err != nil {
@@ -79,10 +79,10 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 		}
 	}
 	pairs := pairJobs(sides)
-	firsts := make([]*job, len(pairs))
+	firsts := make([]*Job, len(pairs))
 	for i, p := range pairs {
 		firsts[i] = cmp.Or(p[0], p[1])
-		firsts[i].order = i
+		firsts[i].Order = i
 	}
 	sums, free, err := q.serviceSums(ctx, firsts)
 	defer free()
@@ -116,14 +116,14 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 		done = true
 		return partials.add(order, c)
 	}
-	err = q.run(ctx, h, firsts, func(first *job, s *jobReader) error {
-		sum := sums[first.order]
+	err = q.Run(ctx, h, firsts, func(first *Job, s *JobReader) error {
+		sum := sums[first.Order]
 		if sum != nil {
 			nodeTo, whole, err := s.callsOf(sum.Value, first.partition)
 			if err != nil {
 				return err
 			}
-			s.subtract = whole
+			s.Subtract = whole
 			bytes := int64(len(nodeTo)) * bytesPerSum
 			if err := h.Take(bytes); err != nil {
 				return err
@@ -131,7 +131,7 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 			defer h.Give(bytes)
 			b := buffers.Get().(*buffer)
 			defer buffers.Put(b)
-			for side, j := range pairs[first.order] {
+			for side, j := range pairs[first.Order] {
 				if j == nil {
 					continue
 				}
@@ -152,9 +152,9 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 		}
 		defer part.Release()
 		v := part.Value.View()
-		s.subtract = part.Value.Damage == nil
-		return fill(first.order, &v, func(c *calltree.Values) error {
-			for side, j := range pairs[first.order] {
+		s.Subtract = part.Value.Damage == nil
+		return fill(first.Order, &v, func(c *calltree.Values) error {
+			for side, j := range pairs[first.Order] {
 				if j == nil {
 					continue
 				}
@@ -186,8 +186,8 @@ func (q *queries) gather(ctx context.Context, sels []Selection, callSites [][]st
 
 // pairJobs puts the jobs of two selections about the same partition together, in
 // the order of epochs and partitions.
-func pairJobs(sides [2][]*job) (out [][2]*job) {
-	key := func(j *job) uint64 { return uint64(j.epoch)<<32 | uint64(j.partition) }
+func pairJobs(sides [2][]*Job) (out [][2]*Job) {
+	key := func(j *Job) uint64 { return uint64(j.Epoch)<<32 | uint64(j.partition) }
 	at := map[uint64]int{}
 	for s, jobs := range sides {
 		for _, j := range jobs {
@@ -195,12 +195,12 @@ func pairJobs(sides [2][]*job) (out [][2]*job) {
 			if !ok {
 				i = len(out)
 				at[key(j)] = i
-				out = append(out, [2]*job{})
+				out = append(out, [2]*Job{})
 			}
 			out[i][s] = j
 		}
 	}
-	slices.SortFunc(out, func(a, b [2]*job) int {
+	slices.SortFunc(out, func(a, b [2]*Job) int {
 		return cmp.Compare(key(cmp.Or(a[0], a[1])), key(cmp.Or(b[0], b[1])))
 	})
 	return out

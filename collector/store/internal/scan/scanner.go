@@ -1,4 +1,8 @@
-package store
+// Package scan reads what streams, and the sums over a service's streams, have in a range
+// of time: the longest windows that fit into the range, and finer rows elsewhere.
+//
+// What is to be read, and what becomes of it, is up to the packages above.
+package scan
 
 import (
 	"context"
@@ -12,24 +16,24 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
-// A scanner reads rows and points of an epoch over time: walk.go has the way through
+// A Scanner reads rows and points of an epoch over time: walk.go has the way through
 // the levels. It is not safe for concurrent use.
-type scanner struct {
+type Scanner struct {
 	kv      *kv.DB
-	ctx     context.Context
-	from    *epochs.Snapshot
-	epoch   uint32
-	dropped watermark.Watermark
+	Ctx     context.Context
+	From    *epochs.Snapshot
+	Epoch   uint32
+	Dropped watermark.Watermark
 
-	longest  int64 // how far before a range a row may begin that covers a part of it, ms
-	subtract bool  // visitors heed window.sign, see walk.boundary
-	// complete makes rows that cannot be read an error, which wraps ErrCorrupt, instead
+	Longest  int64 // how far before a range a row may begin that covers a part of it, ms
+	Subtract bool  // visitors heed Window.Sign, see walk.boundary
+	// Complete makes rows that cannot be read an error, which wraps ErrCorrupt, instead
 	// of leaving them out: of some profiles no window is to be made.
-	complete bool
+	Complete bool
 
 	iters [iteratorUses][layout.Levels]*kv.Iterator
 	key   []byte
-	seen  int   // values
+	Seen  int   // values
 	bytes int64 // of them
 }
 
@@ -45,28 +49,30 @@ const (
 	iteratorUses
 )
 
-// A window is what a stream, or a service's aggregate, has in a window of time, or one
+// A Window is what a stream, or a service's aggregate, has in a window of time, or one
 // profile's row. It is valid during a visit only.
-type window struct {
-	level int
-	end   int64  // of the window, or the profile's time, ms
-	id    uint64 // of the profile, where single profiles are asked for
-	value []byte
-	sign  int64         // 1, or -1 for a profile that is to be taken off again
-	clip  rowcodec.Clip // what counts of a profile: it may begin before the range, or end after it
+type Window struct {
+	Level int
+	End   int64  // of the window, or the profile's time, ms
+	ID    uint64 // of the profile, where single profiles are asked for
+	Value []byte
+	Sign  int64         // 1, or -1 for a profile that is to be taken off again
+	Clip  rowcodec.Clip // what counts of a profile: it may begin before the range, or end after it
 }
 
-// A visit handles a window. If it returns an error that wraps ErrCorrupt or is
+// A Visit handles a window. If it returns an error that wraps ErrCorrupt or is
 // rowcodec.ErrOverflowed, the window is read from finer rows; a profile with a corrupt
 // row is left out.
-type visit func(w window) error
+type Visit func(w Window) error
 
-func newScanner(ctx context.Context, kv *kv.DB, from *epochs.Snapshot, epoch uint32) *scanner {
-	return &scanner{kv: kv, ctx: ctx, from: from, epoch: epoch, dropped: from.Watermarks[epoch]}
+// New returns a scanner of an epoch as a snapshot has it. The caller closes it.
+func New(ctx context.Context, kv *kv.DB, from *epochs.Snapshot, epoch uint32) *Scanner {
+	return &Scanner{kv: kv, Ctx: ctx, From: from, Epoch: epoch, Dropped: from.Watermarks[epoch]}
 }
 
-func (s *scanner) close() (err error) {
-	s.kv.Metrics.ReadRows.Add(float64(s.seen))
+// Close closes the iterators, and counts what was read.
+func (s *Scanner) Close() (err error) {
+	s.kv.Metrics.ReadRows.Add(float64(s.Seen))
 	s.kv.Metrics.ReadBytes.Add(float64(s.bytes))
 	for _, levels := range s.iters {
 		for _, it := range levels {
@@ -81,7 +87,7 @@ func (s *scanner) close() (err error) {
 // rows go through the values of a stream at one level, in order of time.
 type rows struct {
 	*kv.Iterator
-	s      *scanner
+	s      *Scanner
 	stream uint32
 	last   int64
 	end    int64 // of the current window, or the profile's time, ms
@@ -92,18 +98,18 @@ type rows struct {
 // rows returns the values of a stream whose windows end, or whose profiles are, at
 // first to last. With complete a value that cannot be read is an error; else it is
 // left out. There is one for each use and level at a time.
-func (s *scanner) rows(use int, kind byte, level int, stream uint32, first, last int64, complete bool) (rows, error) {
+func (s *Scanner) rows(use int, kind byte, level int, stream uint32, first, last int64, complete bool) (rows, error) {
 	it := s.iters[use][level]
 	if it == nil {
-		prefix := layout.LevelPrefix(s.epoch, kind, level)
+		prefix := layout.LevelPrefix(s.Epoch, kind, level)
 		var err error
-		if it, err = s.kv.NewIterator(s.from, prefix, layout.After(prefix), nil); err != nil {
+		if it, err = s.kv.NewIterator(s.From, prefix, layout.After(prefix), nil); err != nil {
 			return rows{}, err
 		}
 		s.iters[use][level] = it
 	}
 	it.Complete = complete
-	s.key = layout.AppendWindowKey(s.key[:0], s.epoch, kind, level, stream, first)
+	s.key = layout.AppendWindowKey(s.key[:0], s.Epoch, kind, level, stream, first)
 	return rows{Iterator: it, s: s, stream: stream, last: last}, nil
 }
 
@@ -125,8 +131,8 @@ func (r *rows) next() bool {
 		return false
 	}
 	r.end = end
-	if r.s.seen++; r.s.seen%64 == 0 {
-		r.err = r.s.ctx.Err()
+	if r.s.Seen++; r.s.Seen%64 == 0 {
+		r.err = r.s.Ctx.Err()
 	}
 	return r.err == nil
 }

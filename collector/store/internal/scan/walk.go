@@ -1,4 +1,4 @@
-package store
+package scan
 
 import (
 	"errors"
@@ -12,17 +12,17 @@ import (
 // longest windows that fit into it, and between them finer ones, down to the rows of
 // single profiles.
 type walk struct {
-	*scanner
+	*Scanner
 	kind      byte // layout.KindRow or KindPoints; of single profiles there are rows alone
 	stream    uint32
-	aggregate *aggregate // whose windows the stream has; nil for a stream of profiles
+	aggregate *Aggregate // whose windows the stream has; nil for a stream of profiles
 	finest    int        // below it are no rows at the time that is walked through
 	sign      int64
 	strict    bool // rows that cannot be read are errors, see boundary
-	visit     visit
+	visit     Visit
 }
 
-// stream visits what a stream has at times in (lo, hi], in order of time and with
+// Stream visits what a stream has at times in (lo, hi], in order of time and with
 // windows of level top at most.
 //
 // Where retention dropped the finer rows, windows of the finest level that is
@@ -30,26 +30,26 @@ type walk struct {
 // (lo, hi], so ranges that follow on one another count it once. Points hold
 // their times: those of every window that overlaps (lo, hi] are visited, and
 // the caller leaves out the times that are not in it.
-func (s *scanner) stream(kind byte, top int, stream uint32, lo, hi int64, fn visit) error {
-	w := walk{scanner: s, kind: kind, stream: stream, sign: 1, visit: fn}
+func (s *Scanner) Stream(kind byte, top int, stream uint32, lo, hi int64, fn Visit) error {
+	w := walk{Scanner: s, kind: kind, stream: stream, sign: 1, visit: fn}
 	return w.levels(top, lo, hi)
 }
 
-// service is stream for all streams of an aggregate: it visits the aggregate's windows
+// Service is stream for all streams of an aggregate: it visits the aggregate's windows
 // and, where it has none, those of its streams.
-func (s *scanner) service(a *aggregate, kind byte, top int, lo, hi int64, fn visit) error {
-	w := walk{scanner: s, kind: kind, stream: a.stream, aggregate: a, sign: 1, visit: fn}
-	if !a.known {
+func (s *Scanner) Service(a *Aggregate, kind byte, top int, lo, hi int64, fn Visit) error {
+	w := walk{Scanner: s, kind: kind, stream: a.Stream, aggregate: a, sign: 1, visit: fn}
+	if !a.Known {
 		return w.fine(lo, hi)
 	}
 	return w.descend(top, lo, hi)
 }
 
-// profiles visits the rows, or the spans, of single profiles of a stream at times
+// Profiles visits the rows, or the spans, of single profiles of a stream at times
 // in (lo, hi], in order of time. Those that are not in ids are passed over; nil
 // means all.
-func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint64]bool, fn visit) error {
-	if lo = max(lo, s.dropped[layout.LevelFine]); lo >= hi {
+func (s *Scanner) Profiles(kind byte, stream uint32, lo, hi int64, ids map[uint64]bool, fn Visit) error {
+	if lo = max(lo, s.Dropped[layout.LevelFine]); lo >= hi {
 		return nil
 	}
 	use := streamRows
@@ -72,7 +72,7 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 		if err != nil {
 			return err
 		}
-		if err := fn(window{end: r.end, id: id, value: value, sign: 1}); err != nil {
+		if err := fn(Window{End: r.end, ID: id, Value: value, Sign: 1}); err != nil {
 			if !errors.Is(err, storeerr.ErrCorrupt) {
 				return err
 			}
@@ -82,8 +82,8 @@ func (s *scanner) profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 	return r.err
 }
 
-// topOf is the level of the longest windows of a kind of keys.
-func topOf(kind byte) int {
+// TopOf is the level of the longest windows of a kind of keys.
+func TopOf(kind byte) int {
 	if kind == layout.KindPoints {
 		return layout.LevelHour
 	}
@@ -93,14 +93,14 @@ func topOf(kind byte) int {
 // levels cuts a range where retention dropped rows of a level, and walks through each
 // part with what is left there.
 func (w *walk) levels(top int, lo, hi int64) error {
-	coarsest := topOf(w.kind)
+	coarsest := TopOf(w.kind)
 	for w.finest = coarsest; w.finest >= layout.LevelFine; w.finest-- {
 		from, to := lo, hi
 		if w.finest < coarsest {
-			from = max(lo, w.dropped[w.finest])
+			from = max(lo, w.Dropped[w.finest])
 		}
 		if w.finest > layout.LevelFine {
-			to = min(hi, w.dropped[w.finest-1])
+			to = min(hi, w.Dropped[w.finest-1])
 		}
 		if err := w.descend(max(top, w.finest), from, to); err != nil {
 			return err
@@ -133,14 +133,14 @@ func (w *walk) windows(level int, lo, hi int64) error {
 	case level == layout.LevelFine:
 		kind = layout.KindRow
 		// No row covers the end of a slot.
-		first = max(lo-w.longest, layout.WindowEnd(layout.LevelSlot, lo+1)-layout.SlotMs) + 1
+		first = max(lo-w.Longest, layout.WindowEnd(layout.LevelSlot, lo+1)-layout.SlotMs) + 1
 	case level > w.finest:
 		first = (lo+ms-1)/ms*ms + ms
 	case kind == layout.KindPoints:
 		last = layout.WindowEnd(level, hi)
 	}
 	// In the place of a window that cannot be read, finer rows serve.
-	whole := level == w.finest && (w.complete || w.strict)
+	whole := level == w.finest && (w.Complete || w.strict)
 	r, err := w.rows(w.use(kind), kind, level, w.stream, first, last, whole)
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (w *walk) windows(level int, lo, hi int64) error {
 			}
 			at = r.end
 		}
-		err = w.visit(window{level: level, end: r.end, value: value, sign: w.sign, clip: rowcodec.Clip{Lo: lo, Hi: hi}})
+		err = w.visit(Window{Level: level, End: r.end, Value: value, Sign: w.sign, Clip: rowcodec.Clip{Lo: lo, Hi: hi}})
 		if err == nil {
 			continue
 		}
@@ -201,11 +201,11 @@ func (w *walk) fine(lo, hi int64) error {
 	if w.aggregate == nil {
 		return w.windows(layout.LevelFine, lo, hi)
 	}
-	one := walk{scanner: w.scanner, kind: w.kind, sign: w.sign, strict: w.strict, visit: w.visit}
-	for _, a := range w.aggregate.active(w.epoch, w.dropped.FirstContributing(lo+1)-1, hi) {
-		from, to := w.within(a.span, lo, hi)
+	one := walk{Scanner: w.Scanner, kind: w.kind, sign: w.sign, strict: w.strict, visit: w.visit}
+	for _, a := range w.aggregate.Active(w.Epoch, w.Dropped.FirstContributing(lo+1)-1, hi) {
+		from, to := w.Within(a.Span, lo, hi)
 		one.stream = a.stream
-		if err := one.levels(topOf(w.kind), from, to); err != nil {
+		if err := one.levels(TopOf(w.kind), from, to); err != nil {
 			return err
 		}
 	}
@@ -214,7 +214,7 @@ func (w *walk) fine(lo, hi int64) error {
 
 // ends visits what is in (lo, hi], where no window fits in, slot by slot at its ends.
 func (w *walk) ends(lo, hi int64) error {
-	if !w.subtract || w.strict {
+	if !w.Subtract || w.strict {
 		return w.fine(lo, hi)
 	}
 	first, last := layout.WindowEnd(layout.LevelSlot, lo+1), layout.WindowEnd(layout.LevelSlot, hi)
@@ -233,10 +233,10 @@ func (w *walk) ends(lo, hi int64) error {
 // slot that are not in the part, which are fewer.
 //
 // Where rows are missing, as a corrupt or closed dictionary says, the window may have
-// what was in them, wherever it was; then scanner.subtract has to be off.
+// what was in them, wherever it was; then Scanner.Subtract has to be off.
 func (w *walk) boundary(end, lo, hi int64) error {
 	start := end - layout.SlotMs
-	if length := hi - lo; length <= layout.SlotMs*3/5 || length == layout.SlotMs || start < w.dropped[layout.LevelFine] {
+	if length := hi - lo; length <= layout.SlotMs*3/5 || length == layout.SlotMs || start < w.Dropped[layout.LevelFine] {
 		return w.fine(lo, hi)
 	}
 	r, err := w.rows(boundaryRows, layout.KindRow, layout.LevelSlot, w.stream, end, end, false)
@@ -253,7 +253,7 @@ func (w *walk) boundary(end, lo, hi int64) error {
 	if err != nil {
 		return err
 	}
-	slot := window{level: layout.LevelSlot, end: end, value: value, sign: 1}
+	slot := Window{Level: layout.LevelSlot, End: end, Value: value, Sign: 1}
 	if err := w.visit(slot); err != nil {
 		switch {
 		case errors.Is(err, storeerr.ErrCorrupt):
@@ -282,7 +282,7 @@ func (w *walk) boundary(end, lo, hi int64) error {
 	if again := rest(1); !errors.Is(again, storeerr.ErrCorrupt) {
 		return errors.Join(again, err)
 	}
-	slot.sign = -1
+	slot.Sign = -1
 	if err := w.visit(slot); err != nil {
 		return err
 	}

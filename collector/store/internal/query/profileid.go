@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"encoding/binary"
@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 )
 
 // A ProfileID is what the store knows a profile by: the 64-bit xxHash of the ID
@@ -26,8 +27,8 @@ func (id ProfileID) String() string {
 	return fmt.Sprintf("%08x-%04x-8%03x-%04x-%012x", uint64(id>>32), uint64(id>>16)&0xffff, uint64(id>>4)&0xfff, 0x8000|uint64(id&0xf)<<8, 0)
 }
 
-// parseProfileID reads what String returns, in upper or lower case.
-func parseProfileID(s string) (ProfileID, bool) {
+// ParseProfileID reads what String returns, in upper or lower case.
+func ParseProfileID(s string) (ProfileID, bool) {
 	var b [16]byte
 	digits := strings.ReplaceAll(s, "-", "")
 	if len(digits) != 32 {
@@ -46,7 +47,7 @@ func profileIDs(texts []string) map[uint64]bool {
 	ids := make(map[uint64]bool, len(texts))
 	for _, s := range texts {
 		ids[xxhash.Sum64String(s)] = true
-		if id, ok := parseProfileID(s); ok {
+		if id, ok := ParseProfileID(s); ok {
 			ids[uint64(id)] = true
 		}
 	}
@@ -54,17 +55,17 @@ func profileIDs(texts []string) map[uint64]bool {
 }
 
 // addSpans is addJob for the values of the spans and traces that a selection names.
-func (s *jobReader) addSpans(j *job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
+func (s *JobReader) addSpans(j *Job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
 	var p rowcodec.PackedSpans
 	selected := sel.tagged()
-	err = s.eachProfile(j, layout.KindSpans, sel, func(st *jobStream, w window) error {
-		if err := p.Decode(w.value); err != nil {
+	err = s.eachProfile(j, layout.KindSpans, sel, func(st *JobStream, w scan.Window) error {
+		if err := p.Decode(w.Value); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(p.Tags, func(t rowcodec.Tag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.Each(st.sampleType, sums.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
+		return p.Each(st.SampleType, sums.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
 			if selected(t) && (within == nil || within(node)) {
 				sums.Add(uint64(node), v)
 				total.add(v, 1)
@@ -76,16 +77,16 @@ func (s *jobReader) addSpans(j *job, sel *Selection, sums bitpack.Sums, within f
 
 // eachProfile visits the rows, or the spans, of a job's single profiles, those that
 // the selection names if it names any.
-func (s *jobReader) eachProfile(j *job, kind byte, sel *Selection, fn visitStream) error {
-	lo, hi := sel.times(j.epoch)
+func (s *JobReader) eachProfile(j *Job, kind byte, sel *Selection, fn VisitStream) error {
+	lo, hi := sel.Times(j.Epoch)
 	var ids map[uint64]bool
 	if len(sel.Profiles) > 0 {
 		ids = profileIDs(sel.Profiles)
 	}
-	for i := range j.streams {
-		st := &j.streams[i]
-		from, to := s.within(st.span, lo, hi)
-		if err := s.profiles(kind, st.id, from, to, ids, fn.of(st)); err != nil {
+	for i := range j.Streams {
+		st := &j.Streams[i]
+		from, to := s.Within(st.span, lo, hi)
+		if err := s.Profiles(kind, st.ID, from, to, ids, fn.of(st)); err != nil {
 			return err
 		}
 	}

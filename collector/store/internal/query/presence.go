@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 )
 
 // States, such as memory in use, are averaged over time and added over processes: of
@@ -32,7 +33,7 @@ type interval struct{ from, to int64 }
 // A jobSender is a sender with its streams that a job selects.
 type jobSender struct {
 	base    uint32
-	streams []jobStream
+	streams []JobStream
 	alive   []interval // when it was there, within the selection and the epoch
 	gap     int64      // between two snapshots, in ms, about
 	held    int64      // the snapshot that counts, ms, if none is in the selection
@@ -43,10 +44,10 @@ type jobSender struct {
 
 // snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
 // they cover, as PointList.Covers.
-func (s *jobReader) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
-	var p pointReader
-	err = s.stream(layout.KindPoints, layout.LevelHour, base, lo, hi, func(w window) error {
-		in, err := p.read(w, 0, lo, hi)
+func (s *JobReader) snapshots(base uint32, lo, hi int64) (times []int64, covers []uint64, err error) {
+	var p scan.PointReader
+	err = s.Stream(layout.KindPoints, layout.LevelHour, base, lo, hi, func(w scan.Window) error {
+		in, err := p.Read(w, 0, lo, hi)
 		if err != nil {
 			return err
 		}
@@ -63,7 +64,7 @@ func (s *jobReader) snapshots(base uint32, lo, hi int64) (times []int64, covers 
 // snapshotTimes is the range of the snapshots of an epoch, (from, to] in ms, that tell
 // about a selection: those in it, and around it those which may stand for a time in it.
 func snapshotTimes(sel *Selection, epoch uint32) (from, to int64) {
-	lo, hi := sel.times(epoch)
+	lo, hi := sel.Times(epoch)
 	start := layout.EpochStart(epoch)
 	return max(lo-holdMs, start), min(hi+holdMs, start+layout.DayMs)
 }
@@ -202,26 +203,26 @@ func (j *jobSender) shareOfTime(there, measured int64, cut bool) float64 {
 
 // senderBytes is what a stream takes, at most, among those of its sender: the stream,
 // the sender, and the number of both in the maps that find them.
-const senderBytes = 2*int64(unsafe.Sizeof(jobStream{})+unsafe.Sizeof(jobSender{})) + 64
+const senderBytes = 2*int64(unsafe.Sizeof(JobStream{})+unsafe.Sizeof(jobSender{})) + 64
 
 // findSenders groups the streams of jobs by sender, and finds out when each was
 // there. It returns the measured time, in order.
-func (q *queries) findSenders(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection) (measured []interval, err error) {
+func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection) (measured []interval, err error) {
 	var mu sync.Mutex
-	err = q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
-		s.longest = 0
-		if err := h.Take(int64(len(j.streams)) * senderBytes); err != nil {
+	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
+		s.Longest = 0
+		if err := h.Take(int64(len(j.Streams)) * senderBytes); err != nil {
 			return err
 		}
-		links, err := q.epochs.Links(s.from, s.epoch)
+		links, err := q.Epochs.Links(s.From, s.Epoch)
 		if err != nil {
 			return err
 		}
 		at := map[uint32]int{}
-		for _, st := range j.streams {
-			base, ok := links[st.id]
+		for _, st := range j.Streams {
+			base, ok := links[st.ID]
 			if !ok {
-				base = st.id
+				base = st.ID
 			}
 			i, ok := at[base]
 			if !ok {
@@ -231,9 +232,9 @@ func (q *queries) findSenders(ctx context.Context, h *budget.Reservation, jobs [
 			}
 			j.senders[i].streams = append(j.senders[i].streams, st)
 		}
-		lo, hi := sel.times(j.epoch)
-		from, to := snapshotTimes(&sel, j.epoch)
-		start := layout.EpochStart(j.epoch)
+		lo, hi := sel.Times(j.Epoch)
+		from, to := snapshotTimes(&sel, j.Epoch)
+		start := layout.EpochStart(j.Epoch)
 		var found []interval
 		for i := range j.senders {
 			if err := ctx.Err(); err != nil {
@@ -292,10 +293,10 @@ func lengthWithin(list []interval, from, to int64) (sum int64) {
 }
 
 // setShares sets the share of every sender of a selection.
-func setShares(jobs []*job, sel Selection, measured []interval) {
+func setShares(jobs []*Job, sel Selection, measured []interval) {
 	all := lengthWithin(measured, max(sel.Start, 1)-1, sel.End)
 	for _, j := range jobs {
-		start := layout.EpochStart(j.epoch)
+		start := layout.EpochStart(j.Epoch)
 		end := start + layout.DayMs
 		for i := range j.senders {
 			snd := &j.senders[i]

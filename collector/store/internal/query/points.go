@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -62,7 +63,7 @@ type Point struct {
 const MaxPoints = 1 << 20
 
 // Points is DB.Points.
-func (q *queries) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
+func (q *Engine) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
 	step := r.Step.Milliseconds()
 	if step < 1 {
 		return nil, fmt.Errorf("%w: step: %s is less than a millisecond", storeerr.ErrInvalid, r.Step)
@@ -80,13 +81,13 @@ func (q *queries) Points(ctx context.Context, r SeriesRequest) (out []Series, er
 	if !sel.Type.Cumulative() {
 		r.Average = false
 	}
-	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
-		gs := &groups{request: &r, now: q.now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+		gs := &groups{request: &r, now: q.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
 		if err := q.pointsIn(ctx, sel, gs); err != nil {
 			return err
 		}
 		out = gs.result()
-		h.Keep(int64(len(gs.by)*gs.steps) * (pointBytes + encodedPointBytes))
+		h.Keep(int64(len(gs.by)*gs.steps) * (PointBytes + encodedPointBytes))
 		return nil
 	})
 	return out, err
@@ -94,14 +95,14 @@ func (q *queries) Points(ctx context.Context, r SeriesRequest) (out []Series, er
 
 // pointsIn adds the values of a selection to groups. There is memory for all of them
 // before anything is read.
-func (q *queries) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
+func (q *Engine) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
 	h, r := gs.hold, gs.request
 	jobs, err := q.planWith(ctx, sel, &planner{hold: h, names: r.GroupBy})
 	if err != nil {
 		return err
 	}
 	for _, j := range jobs {
-		if err := gs.find(j.streams); err != nil {
+		if err := gs.find(j.Streams); err != nil {
 			return err
 		}
 		for _, f := range j.aggregates {
@@ -116,11 +117,11 @@ func (q *queries) pointsIn(ctx context.Context, sel Selection, gs *groups) error
 	if !sel.Type.Cumulative() {
 		return q.statePoints(ctx, jobs, sel, gs)
 	}
-	return q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
+	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
 		if len(r.Stack) > 0 {
 			return q.stackPoints(j, s, sel, gs)
 		}
-		return q.points(j, s, sel, func(st *jobStream) func(rowcodec.PointValues) {
+		return q.points(j, s, sel, func(st *JobStream) func(rowcodec.PointValues) {
 			return func(v rowcodec.PointValues) { gs.addAll(st.group, v) }
 		})
 	})
@@ -132,14 +133,14 @@ func (q *queries) pointsIn(ctx context.Context, sel Selection, gs *groups) error
 //
 // Profiles that cover a part of the selection are among them, also if they began
 // before it.
-func (q *queries) points(j *job, s *jobReader, sel Selection, to func(*jobStream) func(rowcodec.PointValues)) error {
-	lo, hi := sel.times(j.epoch)
+func (q *Engine) points(j *Job, s *JobReader, sel Selection, to func(*JobStream) func(rowcodec.PointValues)) error {
+	lo, hi := sel.Times(j.Epoch)
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
 	p, list := &b.row, &b.list
 	single := b.single.Empty() // profiles of last that add has not got yet
 	defer func() { b.single = single }()
-	var last *jobStream
+	var last *JobStream
 	var add func(rowcodec.PointValues)
 	flush := func() {
 		if len(single.Times) > 0 {
@@ -147,28 +148,28 @@ func (q *queries) points(j *job, s *jobReader, sel Selection, to func(*jobStream
 		}
 		single = single.Empty()
 	}
-	err := s.each(j, layout.KindPoints, lo, hi, func(st *jobStream, w window) error {
+	err := s.Each(j, layout.KindPoints, lo, hi, func(st *JobStream, w scan.Window) error {
 		if st != last {
 			flush()
 			last, add = st, to(st)
 		}
-		if w.level == layout.LevelFine {
-			if err := p.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
+		if w.Level == layout.LevelFine {
+			if err := p.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 				return err
 			}
-			v, err := p.Total(w.level, st.sampleType)
+			v, err := p.Total(w.Level, st.SampleType)
 			if err != nil {
 				return err
 			}
-			if single.Add(w.end, v, s.coversOf(p)); len(single.Times) == 1024 {
+			if single.Add(w.End, v, s.coversOf(p)); len(single.Times) == 1024 {
 				flush()
 			}
 			return nil
 		}
-		if err := list.Decode(w.value, w.end-layout.WindowMs[w.level], st.sampleType); err != nil {
+		if err := list.Decode(w.Value, w.End-layout.WindowMs[w.Level], st.SampleType); err != nil {
 			return err
 		}
-		add(list.Within(lo-s.longest, hi))
+		add(list.Within(lo-s.Longest, hi))
 		return nil
 	})
 	flush()
@@ -177,15 +178,15 @@ func (q *queries) points(j *job, s *jobReader, sel Selection, to func(*jobStream
 
 // coversOf is what a profile's row covers, as PointList.Covers. Rows of format 2 were
 // not cut, and count at their time.
-func (s *jobReader) coversOf(p *rowcodec.PackedRow) uint64 {
-	if s.longest == 0 {
+func (s *JobReader) coversOf(p *rowcodec.PackedRow) uint64 {
+	if s.Longest == 0 {
 		return 0
 	}
 	return p.Covers()
 }
 
 // stackPoints adds the values of a job's profiles at a call site.
-func (q *queries) stackPoints(j *job, s *jobReader, sel Selection, groups *groups) error {
+func (q *Engine) stackPoints(j *Job, s *JobReader, sel Selection, groups *groups) error {
 	part, err := s.dictionary(j.partition)
 	if err != nil {
 		return err
@@ -193,27 +194,27 @@ func (q *queries) stackPoints(j *job, s *jobReader, sel Selection, groups *group
 	defer part.Release()
 	v := part.Value.View()
 	in := v.Within(v.CallOf, groups.request.Stack)
-	lo, hi := sel.times(j.epoch)
+	lo, hi := sel.Times(j.Epoch)
 	var p rowcodec.PackedRow
 	var tmp rowcodec.Scratch
-	for _, st := range j.streams {
+	for _, st := range j.Streams {
 		g := st.group
-		from, to := s.within(st.span, lo, hi)
-		err := s.stream(layout.KindRow, layout.LevelFine, st.id, from, to, func(w window) error {
-			if err := p.Decode(w.value); err != nil {
+		from, to := s.Within(st.span, lo, hi)
+		err := s.Stream(layout.KindRow, layout.LevelFine, st.ID, from, to, func(w scan.Window) error {
+			if err := p.Decode(w.Value); err != nil {
 				return err
 			}
-			if _, err := p.Total(w.level, st.sampleType); err != nil {
+			if _, err := p.Total(w.Level, st.SampleType); err != nil {
 				return err
 			}
-			sum, err := p.SumOf(st.sampleType, len(v.Nodes), &tmp, in)
+			sum, err := p.SumOf(st.SampleType, len(v.Nodes), &tmp, in)
 			if err != nil {
 				return err
 			}
-			if w.level == layout.LevelFine {
-				groups.add(g, w.end, sum, s.coversOf(&p), 1)
+			if w.Level == layout.LevelFine {
+				groups.add(g, w.End, sum, s.coversOf(&p), 1)
 			} else {
-				groups.add(g, w.end, sum, 0, uint32(p.Profiles))
+				groups.add(g, w.End, sum, 0, uint32(p.Profiles))
 			}
 			return nil
 		})
@@ -239,8 +240,8 @@ type groups struct {
 // What a step of a group takes: a sum, a count and a point of the result, and the point
 // of the answer with its encoding.
 const (
-	stepBytes         = 8 + 4 + pointBytes
-	pointBytes        = 16
+	StepBytes         = 8 + 4 + PointBytes
+	PointBytes        = 16
 	encodedPointBytes = 56 + 24
 )
 
@@ -267,7 +268,7 @@ func groupOf(series labels.Labels, by []string) labels.Labels {
 }
 
 // find finds the groups of streams, and makes those that are not there.
-func (gs *groups) find(streams []jobStream) error {
+func (gs *groups) find(streams []JobStream) error {
 	var b []byte
 	for i := range streams {
 		st := &streams[i]
@@ -281,7 +282,7 @@ func (gs *groups) find(streams []jobStream) error {
 		if st.group != nil {
 			continue
 		}
-		if err := gs.hold.Take(int64(gs.steps)*stepBytes + int64(len(b))*2 + groupBytes); err != nil {
+		if err := gs.hold.Take(int64(gs.steps)*StepBytes + int64(len(b))*2 + groupBytes); err != nil {
 			return err
 		}
 		st.group = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}

@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"bytes"
@@ -70,14 +70,15 @@ type Exemplar struct {
 	Labels labels.Labels
 }
 
-const valueBytes = int64(unsafe.Sizeof(Value{}))
+// ValueBytes is the memory of a value.
+const ValueBytes = int64(unsafe.Sizeof(Value{}))
 
 // Values is DB.Values.
-func (q *queries) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
+func (q *Engine) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		out, err = q.valuesIn(ctx, h, &r)
 		return err
 	})
@@ -85,7 +86,7 @@ func (q *queries) Values(ctx context.Context, r ValuesRequest) (out []Values, er
 }
 
 // valuesIn is Values with memory of the hold.
-func (q *queries) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesRequest) ([]Values, error) {
+func (q *Engine) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesRequest) ([]Values, error) {
 	jobs, err := q.planWith(ctx, r.Selection, &planner{hold: h, names: r.GroupBy, all: r.Exemplars})
 	if err == nil {
 		err = h.Expect(q.expectValues(jobs, r))
@@ -94,7 +95,7 @@ func (q *queries) valuesIn(ctx context.Context, h *budget.Reservation, r *Values
 		return nil, err
 	}
 	c := valueCollector{request: r, by: map[string]*Values{}, hold: h}
-	err = q.run(ctx, h, jobs, func(j *job, s *jobReader) error { return q.values(j, s, &c) })
+	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error { return q.values(j, s, &c) })
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func (q *queries) valuesIn(ctx context.Context, h *budget.Reservation, r *Values
 		out = append(out, *v)
 	}
 	slices.SortFunc(out, func(a, b Values) int { return labels.Compare(a.Labels, b.Labels) })
-	h.Keep(int64(c.count) * valueBytes)
+	h.Keep(int64(c.count) * ValueBytes)
 	return out, nil
 }
 

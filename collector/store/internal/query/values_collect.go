@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"errors"
@@ -12,12 +12,13 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // values collects what a job has: of profiles by their rows or, where these were
 // dropped, by points, or of spans.
-func (q *queries) values(j *job, s *jobReader, to *valueCollector) error {
+func (q *Engine) values(j *Job, s *JobReader, to *valueCollector) error {
 	r := to.request
 	kind := byte(layout.KindRow)
 	if r.BySpan {
@@ -34,16 +35,16 @@ func (q *queries) values(j *job, s *jobReader, to *valueCollector) error {
 		sum.nodes, sum.in = len(v.Nodes), v.Within(v.CallOf, r.Stack)
 	}
 	list := valueList{to: to}
-	err := s.eachProfile(j, kind, &r.Selection, func(st *jobStream, w window) error {
-		if err := sum.read(st.sampleType, w.value); err != nil {
+	err := s.eachProfile(j, kind, &r.Selection, func(st *JobStream, w scan.Window) error {
+		if err := sum.read(st.SampleType, w.Value); err != nil {
 			return err
 		}
 		if !r.BySpan {
-			return list.add(st, Value{Time: w.end, Value: sum.total, id: w.id, part: sum.row.Parts > 0})
+			return list.add(st, Value{Time: w.End, Value: sum.total, id: w.ID, part: sum.row.Parts > 0})
 		}
 		for i, v := range sum.totals {
 			if t := &sum.spans.Tags[i]; t.Span != 0 {
-				if err := list.add(st, Value{Time: w.end, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
+				if err := list.add(st, Value{Time: w.End, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
 					return err
 				}
 			}
@@ -54,10 +55,10 @@ func (q *queries) values(j *job, s *jobReader, to *valueCollector) error {
 		return err
 	}
 	before := r.Selection
-	before.End = min(before.End, s.dropped[layout.LevelFine])
+	before.End = min(before.End, s.Dropped[layout.LevelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
 		var failed error
-		err := q.points(j, s, before, func(st *jobStream) func(rowcodec.PointValues) {
+		err := q.points(j, s, before, func(st *JobStream) func(rowcodec.PointValues) {
 			return func(v rowcodec.PointValues) {
 				for i, t := range v.Times {
 					if failed == nil && before.Start <= t && t <= before.End {
@@ -143,7 +144,7 @@ type valueCollector struct {
 // A valueList gathers values of one series at a time for a collector.
 type valueList struct {
 	to   *valueCollector
-	of   *jobStream
+	of   *JobStream
 	list []Value
 }
 
@@ -151,7 +152,7 @@ type valueList struct {
 const flushValues = 1024
 
 // add adds a value of a series, unless it is 0.
-func (l *valueList) add(of *jobStream, v Value) error {
+func (l *valueList) add(of *JobStream, v Value) error {
 	if v.Value == 0 {
 		return nil
 	}
@@ -209,10 +210,10 @@ func (c *valueCollector) room(vs *Values, n int) error {
 		return nil
 	}
 	grown := max(len(vs.Values)+n, had+had/4+16)
-	if err := c.hold.Take(int64(grown) * valueBytes); err != nil {
+	if err := c.hold.Take(int64(grown) * ValueBytes); err != nil {
 		return err
 	}
 	vs.Values = append(make([]Value, 0, grown), vs.Values...)
-	c.hold.Give(int64(had) * valueBytes)
+	c.hold.Give(int64(had) * ValueBytes)
 	return nil
 }

@@ -1,4 +1,4 @@
-package store
+package scan
 
 import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
@@ -6,32 +6,32 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
 
-// A pointReader reads points of one sample type out of windows of points, and out of
+// A PointReader reads points of one sample type out of windows of points, and out of
 // the rows of single profiles.
-type pointReader struct {
+type PointReader struct {
 	row  rowcodec.PackedRow
 	list rowcodec.PointList
 	one  rowcodec.PointValues
 }
 
-// read returns the points of a window that are in (lo, hi], or that of a profile. They
+// Read returns the points of a window that are in (lo, hi], or that of a profile. They
 // are valid until the next call.
-func (p *pointReader) read(w window, sampleType int, lo, hi int64) (rowcodec.PointValues, error) {
-	if w.level != layout.LevelFine {
-		err := p.list.Decode(w.value, w.end-layout.WindowMs[w.level], sampleType)
+func (p *PointReader) Read(w Window, sampleType int, lo, hi int64) (rowcodec.PointValues, error) {
+	if w.Level != layout.LevelFine {
+		err := p.list.Decode(w.Value, w.End-layout.WindowMs[w.Level], sampleType)
 		if err != nil {
 			return rowcodec.PointValues{}, err
 		}
 		return p.list.Within(lo, hi), nil
 	}
-	if err := p.row.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
+	if err := p.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 		return rowcodec.PointValues{}, err
 	}
-	v, err := p.row.Total(w.level, sampleType)
+	v, err := p.row.Total(w.Level, sampleType)
 	if err != nil {
 		return rowcodec.PointValues{}, err
 	}
 	p.one = p.one.Empty()
-	p.one.Add(w.end, v, p.row.Covers())
+	p.one.Add(w.End, v, p.row.Covers())
 	return p.one, nil
 }

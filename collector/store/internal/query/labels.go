@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"context"
@@ -17,12 +17,12 @@ import (
 )
 
 // LabelNames is DB.LabelNames.
-func (q *queries) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
+func (q *Engine) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	var seen map[string]struct{}
-	err := q.memory.Within(ctx, func(h *budget.Reservation) error {
+	err := q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		seen = map[string]struct{}{}
 		counted := 0
-		return q.eachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+		return q.EachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
 			err := errors.Join(t.LabelNames(p, seen), h.Take(int64(len(seen)-counted)*nameBytes))
 			counted = len(seen)
 			return err
@@ -38,14 +38,14 @@ func (q *queries) LabelNames(ctx context.Context, ms []*labels.Matcher, start, e
 const nameBytes = 128
 
 // LabelValues is DB.LabelValues.
-func (q *queries) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
+func (q *Engine) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	if name == "" {
 		return nil, fmt.Errorf("%w: label name: missing", storeerr.ErrInvalid)
 	}
 	var out []string
-	err := q.memory.Within(ctx, func(h *budget.Reservation) error {
+	err := q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		var lists [][]string
-		err := q.eachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+		err := q.EachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
 			values, err := t.LabelValues(p, name)
 			if len(values) > 0 {
 				lists = append(lists, values)
@@ -71,7 +71,7 @@ func (q *queries) LabelValues(ctx context.Context, name string, ms []*labels.Mat
 const valueHeader = 16
 
 // UseLabels is DB.UseLabels.
-func (q *queries) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
+func (q *Engine) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
 	return q.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *labelindex.LabelSets) error {
 		const most = 2 // times the memory of all queries
 		n := sets.Bytes()
@@ -88,17 +88,17 @@ func (q *queries) UseLabels(ctx context.Context, names []string, ms []*labels.Ma
 }
 
 // CountLabels is DB.CountLabels.
-func (q *queries) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
+func (q *Engine) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
 	return n, q.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *labelindex.LabelSets) error {
 		n = sets.Len()
 		return nil
 	})
 }
 
-func (q *queries) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *labelindex.LabelSets) error) error {
-	return q.memory.Within(ctx, func(h *budget.Reservation) error {
+func (q *Engine) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *labelindex.LabelSets) error) error {
+	return q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		c := labelindex.SetCollector{Names: names, Hold: h, Streams: labelindex.StreamSet{}}
-		if err := q.eachPick(ctx, ms, start, end, c.Add); err != nil {
+		if err := q.EachPick(ctx, ms, start, end, c.Add); err != nil {
 			return err
 		}
 		if err := h.Take(c.Bytes() - c.Used); err != nil {
@@ -109,7 +109,7 @@ func (q *queries) labelSets(ctx context.Context, names []string, ms []*labels.Ma
 }
 
 // ProfileTypes is DB.ProfileTypes.
-func (q *queries) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
+func (q *Engine) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
 	ids, err := q.LabelValues(ctx, labelindex.LabelProfileType, nil, start, end)
 	var out []profile.Type
 	for _, id := range ids {
@@ -121,12 +121,12 @@ func (q *queries) ProfileTypes(ctx context.Context, start, end int64) ([]profile
 	return out, err
 }
 
-// eachPick calls fn for every table of a range, with the series that match.
-func (q *queries) eachPick(ctx context.Context, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *labelindex.HourIndex, p *labelindex.Pick) error) error {
+// EachPick calls fn for every table of a range, with the series that match.
+func (q *Engine) EachPick(ctx context.Context, ms []*labels.Matcher, start, end int64, fn func(epoch uint32, t *labelindex.HourIndex, p *labelindex.Pick) error) error {
 	if start == 0 && end == 0 {
 		end = math.MaxInt64
 	}
-	return q.epochs.EachIndex(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
+	return q.Epochs.EachIndex(ctx, start, end, false, func(epoch uint32, t *labelindex.HourIndex, slots uint16, _ uint8) error {
 		p, err := t.Pick(ms, slots)
 		if err != nil {
 			return err

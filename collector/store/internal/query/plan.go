@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"cmp"
@@ -12,17 +12,18 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// plan lists the jobs of a selection, in the order of epochs and partitions. Their
+// Plan lists the jobs of a selection, in the order of epochs and partitions. Their
 // memory is of the hold.
-func (q *queries) plan(ctx context.Context, h *budget.Reservation, sel Selection) ([]*job, error) {
+func (q *Engine) Plan(ctx context.Context, h *budget.Reservation, sel Selection) ([]*Job, error) {
 	return q.planWith(ctx, sel, &planner{hold: h})
 }
 
 // planWith is plan by a planner of which hold, and names or all, may be set.
-func (q *queries) planWith(ctx context.Context, sel Selection, p *planner) ([]*job, error) {
+func (q *Engine) planWith(ctx context.Context, sel Selection, p *planner) ([]*Job, error) {
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", storeerr.ErrInvalid)
 	}
@@ -31,27 +32,27 @@ func (q *queries) planWith(ctx context.Context, sel Selection, p *planner) ([]*j
 		return nil, err
 	}
 	p.matchers = append([]*labels.Matcher{typ}, sel.Matchers...)
-	p.jobs, p.aggregates, p.seen = map[jobKey]*job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
+	p.jobs, p.aggregates, p.seen = map[jobKey]*Job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
-	if err := q.epochs.EachIndex(ctx, sel.Start, sel.End, true, p.add); err != nil {
+	if err := q.Epochs.EachIndex(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
 	for key, f := range p.aggregates {
-		if f.stream, f.known, err = q.epochs.FindAggregate(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+		if f.Stream, f.Known, err = q.Epochs.FindAggregate(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
 			return nil, err
 		}
 		j := p.jobs[key.jobKey]
 		j.aggregates = append(j.aggregates, f)
 	}
-	jobs := slices.SortedFunc(maps.Values(p.jobs), func(a, b *job) int {
-		return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.partition, b.partition))
+	jobs := slices.SortedFunc(maps.Values(p.jobs), func(a, b *Job) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.partition, b.partition))
 	})
 	for i, j := range jobs {
-		j.order = i
-		if len(j.streams) < minContributors {
+		j.Order = i
+		if len(j.Streams) < scan.MinContributors {
 			j.aggregates = nil
 		}
-		slices.SortStableFunc(j.streams, func(a, b jobStream) int { return cmp.Compare(a.id, b.id) })
+		slices.SortStableFunc(j.Streams, func(a, b JobStream) int { return cmp.Compare(a.ID, b.ID) })
 	}
 	return jobs, nil
 }
@@ -63,7 +64,7 @@ type planner struct {
 	names      []string // labels that are asked for
 	all        bool     // all are
 	whole      bool     // aggregates serve, as matchers and names use only what all streams of one have in common
-	jobs       map[jobKey]*job
+	jobs       map[jobKey]*Job
 	aggregates map[jobAggregateKey]*jobAggregate
 	kinds      []labelindex.Kind
 	seen       map[uint32][]int32 // by epoch and stream: the place in its job plus one
@@ -107,12 +108,12 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 	seen := p.seen[epoch]
 	defer func() { p.seen[epoch] = seen }()
 	bytes := int64(0)
-	var j *job
+	var j *Job
 	for _, row := range picked.Rows {
 		stream, key := t.Streams[row], jobKey{epoch, t.Partitions[row]}
-		if j == nil || j.epoch != key.epoch || j.partition != key.partition {
+		if j == nil || j.Epoch != key.epoch || j.partition != key.partition {
 			if j = p.jobs[key]; j == nil {
-				j = &job{epoch: key.epoch, partition: key.partition}
+				j = &Job{Epoch: key.epoch, partition: key.partition}
 				p.jobs[key] = j
 			}
 		}
@@ -120,17 +121,17 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 			seen = append(seen, 0)
 		}
 		types := picked.Types[t.KindOf[row]]
-		at := spanOf(hour, t.Slots[row]&slots)
+		at := scan.SpanOf(hour, t.Slots[row]&slots)
 		if seen[stream] == 0 {
-			seen[stream] = int32(len(j.streams)) + 1
+			seen[stream] = int32(len(j.Streams)) + 1
 			for _, i := range types {
-				st := jobStream{id: stream, span: at, sampleType: i, labels: project.Of(row, i)}
+				st := JobStream{ID: stream, span: at, SampleType: i, labels: project.Of(row, i)}
 				bytes += st.bytes()
-				j.streams = append(j.streams, st)
+				j.Streams = append(j.Streams, st)
 			}
 		} else { // it was in an earlier hour
 			for i := range types {
-				j.streams[int(seen[stream])-1+i].span.join(at)
+				j.Streams[int(seen[stream])-1+i].span.Join(at)
 			}
 		}
 		if !p.whole {
@@ -141,18 +142,18 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 		if f == nil {
 			f = &jobAggregate{}
 			for _, i := range types {
-				f.streams = append(f.streams, jobStream{sampleType: i, labels: project.Of(row, i)})
+				f.streams = append(f.streams, JobStream{SampleType: i, labels: project.Of(row, i)})
 			}
 			p.aggregates[id] = f
 		}
-		f.add(hour, stream, t.Slots[row]&slots)
-		bytes += 2 * int64(unsafe.Sizeof(contributor{}))
+		f.Add(hour, stream, t.Slots[row]&slots)
+		bytes += 2 * int64(unsafe.Sizeof(scan.Contributor{}))
 	}
 	return p.hold.Take(bytes)
 }
 
 // bytes is the memory of a stream in a plan, in a slice that grows.
-func (st *jobStream) bytes() int64 {
+func (st *JobStream) bytes() int64 {
 	const perLabel = 48 // the header and the text of a label that is not shared
 	return 2*int64(unsafe.Sizeof(*st)) + int64(st.labels.Len())*perLabel
 }

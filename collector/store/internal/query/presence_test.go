@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/store/internal/scan"
 )
 
 // The sums of ranges are those that a pass over all snapshots gives.
@@ -46,6 +48,6 @@ func TestPresenceSums(t *testing.T) {
 func TestStepsEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := statePointer{groups: &groups{steps: 10000, step: 1}, measured: make([]int64, 10000), scanner: &jobReader{scanner: &scanner{ctx: ctx}}, epoch: 1}
+	p := statePointer{groups: &groups{steps: 10000, step: 1}, measured: make([]int64, 10000), scanner: &JobReader{Scanner: &scan.Scanner{Ctx: ctx}}, epoch: 1}
 	require.ErrorIs(t, p.findSteps(&jobSender{several: 2}, nil), context.Canceled)
 }

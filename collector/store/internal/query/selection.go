@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"github.com/prometheus/prometheus/model/labels"
@@ -36,9 +36,9 @@ type Selection struct {
 	Traces []rowcodec.TraceID
 }
 
-// times are the range of a selection as an interval that is open at the start,
+// Times are the range of a selection as an interval that is open at the start,
 // within an epoch.
-func (sel *Selection) times(epoch uint32) (lo, hi int64) {
+func (sel *Selection) Times(epoch uint32) (lo, hi int64) {
 	base := layout.EpochStart(epoch)
 	return max(sel.Start, base+1) - 1, min(sel.End, base+layout.DayMs)
 }

@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
@@ -19,7 +20,7 @@ import (
 // streams and their shares of the measured time. Jobs of other types, and those that
 // ask for spans, stay as they are.
 // It returns the scale of what they add up to: the given one, or 1 if they stay so.
-func (q *queries) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*job, scale int64) (int64, error) {
+func (q *Engine) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*Job, scale int64) (int64, error) {
 	if sel.Type.Cumulative() || sel.hasSpans() {
 		return 1, nil
 	}
@@ -49,7 +50,7 @@ var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
 // addStates is addJob for a state: of every sender it adds the mean of its snapshots
 // times its share and the job's scale, rounded so that the total stays right.
-func (q *queries) addStates(s *jobReader, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
+func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	n := len(sums.Values)
 	bytes := int64(n) * stateBytesPerSum
 	if err := s.hold.Take(bytes); err != nil {
@@ -61,8 +62,8 @@ func (q *queries) addStates(s *jobReader, j *job, sel Selection, sums bitpack.Su
 	m.raw = reuse.Zeroed(m.raw, n)
 	m.mean = reuse.Sized(m.mean, n)
 	clear(m.mean)
-	lo, hi := sel.times(j.epoch)
-	s.longest = 0
+	lo, hi := sel.Times(j.Epoch)
+	s.Longest = 0
 	for i := range j.senders {
 		snd := &j.senders[i]
 		if len(sel.Profiles) > 0 {
@@ -101,22 +102,22 @@ func (q *queries) addStates(s *jobReader, j *job, sel Selection, sums bitpack.Su
 
 // addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
 // before and after.
-func (m *stateSums) addSender(s *jobReader, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
+func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
 	snapshots := int64(0)
 	counted := false
 	var sum wide
 	for i := range snd.streams {
 		st := &snd.streams[i]
-		counts := st.id == snd.base && !counted
+		counts := st.ID == snd.base && !counted
 		counted = counted || counts
-		err := s.stream(layout.KindRow, layout.LevelDay, st.id, lo, hi, func(w window) error {
+		err := s.Stream(layout.KindRow, layout.LevelDay, st.ID, lo, hi, func(w scan.Window) error {
 			v, err := m.addRow(st, w, raw, within)
 			if err != nil {
 				return err
 			}
-			sum.add(v, w.sign)
+			sum.add(v, w.Sign)
 			if counts {
-				snapshots += m.row.Snapshots() * w.sign
+				snapshots += m.row.Snapshots() * w.Sign
 			}
 			return nil
 		})
@@ -125,11 +126,11 @@ func (m *stateSums) addSender(s *jobReader, snd *jobSender, raw bitpack.Sums, lo
 		}
 	}
 	if !counted {
-		err := s.stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w window) error {
-			if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.value}); err != nil {
+		err := s.Stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w scan.Window) error {
+			if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 				return err
 			}
-			snapshots += m.row.Snapshots() * w.sign
+			snapshots += m.row.Snapshots() * w.Sign
 			return nil
 		})
 		if err != nil {
@@ -144,17 +145,17 @@ func (m *stateSums) addSender(s *jobReader, snd *jobSender, raw bitpack.Sums, lo
 }
 
 // addRow adds a row to the raw sums, and returns what it added, without the sign.
-func (m *stateSums) addRow(st *jobStream, w window, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
-	if err := m.row.Decode(w.value); err != nil {
+func (m *stateSums) addRow(st *JobStream, w scan.Window, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
+	if err := m.row.Decode(w.Value); err != nil {
 		return 0, err
 	}
-	v, err := m.row.Total(w.level, st.sampleType)
+	v, err := m.row.Total(w.Level, st.SampleType)
 	switch {
 	case err != nil:
 	case within != nil:
-		v, err = m.row.AddWithin(raw, st.sampleType, w.sign, within, &m.tmp)
+		v, err = m.row.AddWithin(raw, st.SampleType, w.Sign, within, &m.tmp)
 	default:
-		err = m.row.AddTo(raw, st.sampleType, w.sign, &m.tmp)
+		err = m.row.AddTo(raw, st.SampleType, w.Sign, &m.tmp)
 	}
 	return v, err
 }
@@ -170,18 +171,18 @@ func (m *stateSums) addMean(raw bitpack.Sums, factor float64) {
 }
 
 // addProfiles is addSender for the profiles that a selection names.
-func (m *stateSums) addProfiles(s *jobReader, j *job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
+func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
 	var sum wide
 	snapshots := map[int64]bool{}
-	of := &job{epoch: j.epoch, partition: j.partition, streams: snd.streams}
-	err := s.eachProfile(of, layout.KindRow, sel, func(st *jobStream, w window) error {
+	of := &Job{Epoch: j.Epoch, partition: j.partition, Streams: snd.streams}
+	err := s.eachProfile(of, layout.KindRow, sel, func(st *JobStream, w scan.Window) error {
 		v, err := m.addRow(st, w, raw, within)
 		if err != nil {
 			return err
 		}
 		sum.add(v, 1)
 		if m.row.Parts == 0 {
-			snapshots[w.end] = true
+			snapshots[w.End] = true
 		}
 		return nil
 	})
@@ -198,7 +199,7 @@ func (m *stateSums) addProfiles(s *jobReader, j *job, snd *jobSender, sel *Selec
 // statePoints adds the values of states to groups: of every sender in every step the
 // mean of its snapshots, or where it took none the last one, times its share of the
 // time in the step that is measured.
-func (q *queries) statePoints(ctx context.Context, jobs []*job, sel Selection, gs *groups) error {
+func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs *groups) error {
 	h := gs.hold
 	measured, err := q.findSenders(ctx, h, jobs, sel)
 	if err != nil {
@@ -221,15 +222,15 @@ func (q *queries) statePoints(ctx context.Context, jobs []*job, sel Selection, g
 		end := gs.first + int64(k)*gs.step
 		perStep[k] = lengthWithin(measured, end-gs.step, end)
 	}
-	return q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
-		s.longest = 0
+	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
+		s.Longest = 0
 		bytes := int64(gs.steps) * statePointBytes
 		if err := h.Take(bytes); err != nil {
 			return err
 		}
 		defer h.Give(bytes)
-		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.epoch}
-		p.from, p.to = snapshotTimes(&sel, j.epoch)
+		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
+		p.from, p.to = snapshotTimes(&sel, j.Epoch)
 		if len(gs.request.Stack) > 0 {
 			part, err := s.dictionary(j.partition)
 			if err != nil {
@@ -256,7 +257,7 @@ type statePointer struct {
 	groups   *groups
 	measured []int64 // ms by step
 	began    []int64 // when senders began, ms, in order
-	scanner  *jobReader
+	scanner  *JobReader
 	epoch    uint32
 	from, to int64 // of the snapshots that are read, ms
 	nodes    int
@@ -268,7 +269,7 @@ type statePointer struct {
 	shares []float64 // by step
 	sums   []float64
 	row    rowcodec.PackedRow
-	points pointReader
+	points scan.PointReader
 	tmp    rowcodec.Scratch
 }
 
@@ -285,7 +286,7 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 	}
 	for i := range snd.streams {
 		st := &snd.streams[i]
-		if err := p.addStream(st, st.group, len(snd.streams) == 1 && st.id == snd.base); err != nil {
+		if err := p.addStream(st, st.group, len(snd.streams) == 1 && st.ID == snd.base); err != nil {
 			return err
 		}
 	}
@@ -311,8 +312,8 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		senders = newPresenceSums(p.times, covers)
 	}
 	for k := range n {
-		if k%1024 == 0 && p.scanner.ctx.Err() != nil {
-			return p.scanner.ctx.Err()
+		if k%1024 == 0 && p.scanner.Ctx.Err() != nil {
+			return p.scanner.Ctx.Err()
 		}
 		end := gs.first + int64(k)*gs.step
 		begin := end - gs.step
@@ -342,7 +343,7 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 
 // addStream adds what a stream has. If it is not alone, it has no points where it is
 // at zero: other streams of the sender have.
-func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
+func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 	gs := p.groups
 	p.sums = reuse.Sized(p.sums, gs.steps)
 	clear(p.sums)
@@ -360,8 +361,8 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 	}
 	var err error
 	if p.in == nil {
-		err = p.scanner.stream(layout.KindPoints, layout.LevelHour, st.id, p.from, p.to, func(w window) error {
-			in, err := p.points.read(w, st.sampleType, p.from, p.to)
+		err = p.scanner.Stream(layout.KindPoints, layout.LevelHour, st.ID, p.from, p.to, func(w scan.Window) error {
+			in, err := p.points.Read(w, st.SampleType, p.from, p.to)
 			if err != nil {
 				return err
 			}
@@ -373,31 +374,31 @@ func (p *statePointer) addStream(st *jobStream, g *group, alone bool) error {
 			return nil
 		})
 	} else {
-		err = p.scanner.stream(layout.KindRow, layout.LevelFine, st.id, p.from, p.to, func(w window) error {
-			if err := p.row.Decode(w.value); err != nil {
+		err = p.scanner.Stream(layout.KindRow, layout.LevelFine, st.ID, p.from, p.to, func(w scan.Window) error {
+			if err := p.row.Decode(w.Value); err != nil {
 				return err
 			}
-			if _, err := p.row.Total(w.level, st.sampleType); err != nil {
+			if _, err := p.row.Total(w.Level, st.SampleType); err != nil {
 				return err
 			}
-			sum, err := p.row.SumOf(st.sampleType, p.nodes, &p.tmp, p.in)
+			sum, err := p.row.SumOf(st.SampleType, p.nodes, &p.tmp, p.in)
 			if err != nil {
 				return err
 			}
-			if w.level == layout.LevelFine {
+			if w.Level == layout.LevelFine {
 				if p.row.Parts == 0 {
-					put(w.end, sum)
+					put(w.End, sum)
 				}
 				return nil
 			}
-			if k := gs.stepOf(w.end); k >= 0 && k < gs.steps {
+			if k := gs.stepOf(w.End); k >= 0 && k < gs.steps {
 				windows[k] += float64(sum) / float64(max(p.row.Snapshots(), 1))
 			}
 			return nil
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("stream %d: %w", st.id, err)
+		return fmt.Errorf("stream %d: %w", st.ID, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,4 +1,10 @@
-package store
+// Package query answers what is asked about profiles. An Engine plans which partitions and
+// streams a query concerns, reads each partition in a job of its own with package scan,
+// and adds up what the jobs find: call trees, pprof, points over time, single profiles,
+// labels.
+//
+// Answers are encoded elsewhere, but for pprof.
+package query
 
 import (
 	"context"
@@ -19,66 +25,71 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
-// queries answer what is asked about profiles. They are safe for concurrent use.
-type queries struct {
-	epochs      *epochs.Set
-	kv          *kv.DB
-	cache       *budget.Cache
-	memory      *budget.Memory
-	now         func() time.Time
-	concurrency int // as Options.Concurrency
+// An Engine answers queries. Its fields are set before the first one. It is safe for
+// concurrent use.
+type Engine struct {
+	Epochs      *epochs.Set
+	KV          *kv.DB
+	Cache       *budget.Cache
+	Memory      *budget.Memory
+	Now         func() time.Time
+	Concurrency int // as Options.Concurrency
 }
 
 // workers is how many jobs of a query run at a time.
-func (q *queries) workers() int {
-	if q.concurrency > 0 {
-		return q.concurrency
+func (q *Engine) workers() int {
+	if q.Concurrency > 0 {
+		return q.Concurrency
 	}
 	return runtime.GOMAXPROCS(0)
 }
 
-// A job is the part of a query that concerns one partition: the streams to read,
+// A Job is the part of a query that concerns one partition: the streams to read,
 // each with one sample type.
-type job struct {
-	epoch      uint32
+type Job struct {
+	Epoch      uint32
 	partition  uint32
-	streams    []jobStream
+	Streams    []JobStream
 	aggregates []*jobAggregate // if all streams of the partition are to be read as one
 	senders    []jobSender     // of a state: whose streams they are
-	order      int             // of results
+	Order      int             // of results
 	scale      int64           // of a state's sums, see stateScale
 }
 
-type jobStream struct {
-	id         uint32
-	span       span // from its first to its last profile in the query's range, or more
-	sampleType int
+// A JobStream is a stream with one of its sample types.
+type JobStream struct {
+	ID         uint32
+	span       scan.Span // from its first to its last profile in the query's range, or more
+	SampleType int
 	labels     labels.Labels // of the series, those that were asked for
 	group      *group        // of points: what they are added to
 }
 
 // A jobAggregate stands for streams that are in a job too.
 type jobAggregate struct {
-	aggregate
-	streams []jobStream // one for each sample type, of which id and span say nothing
+	scan.Aggregate
+	streams []JobStream // one for each sample type, of which ID and span say nothing
 }
 
-// visitStream is a visit of what a stream of a job has. The jobStream may stand for
+// VisitStream is a visit of what a stream of a job has. The JobStream may stand for
 // several streams, whose labels are the same.
-type visitStream func(st *jobStream, w window) error
+type VisitStream func(st *JobStream, w scan.Window) error
 
-func (fn visitStream) of(st *jobStream) visit { return func(w window) error { return fn(st, w) } }
+func (fn VisitStream) of(st *JobStream) scan.Visit {
+	return func(w scan.Window) error { return fn(st, w) }
+}
 
-// job visits what the streams of a job have in a time.
-func (s *jobReader) each(j *job, kind byte, lo, hi int64, fn visitStream) error {
+// Each visits what the streams of a job have in a time.
+func (s *JobReader) Each(j *Job, kind byte, lo, hi int64, fn VisitStream) error {
 	for _, f := range j.aggregates {
 		for i := range f.streams {
 			st := &f.streams[i]
-			if err := s.service(&f.aggregate, kind, topOf(kind), lo, hi, fn.of(st)); err != nil {
+			if err := s.Service(&f.Aggregate, kind, scan.TopOf(kind), lo, hi, fn.of(st)); err != nil {
 				return err
 			}
 		}
@@ -86,34 +97,34 @@ func (s *jobReader) each(j *job, kind byte, lo, hi int64, fn visitStream) error 
 	if len(j.aggregates) > 0 {
 		return nil
 	}
-	for i := range j.streams {
-		st := &j.streams[i]
-		from, to := s.within(st.span, lo, hi)
-		if err := s.stream(kind, topOf(kind), st.id, from, to, fn.of(st)); err != nil {
+	for i := range j.Streams {
+		st := &j.Streams[i]
+		from, to := s.Within(st.span, lo, hi)
+		if err := s.Stream(kind, scan.TopOf(kind), st.ID, from, to, fn.of(st)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// A jobReader reads what one job is about. It is not safe for concurrent use.
-type jobReader struct {
-	*scanner
-	q    *queries
+// A JobReader reads what one job is about. It is not safe for concurrent use.
+type JobReader struct {
+	*scan.Scanner
+	q    *Engine
 	hold *budget.Reservation // whose memory is used, nil for none
 }
 
 // dictionary returns a partition as of the reader's snapshot, or later.
-func (s *jobReader) dictionary(id uint32) (budget.Ref[*epochs.Partition], error) {
-	return s.q.epochs.AcquirePartitionAt(s.from, s.epoch, id)
+func (s *JobReader) dictionary(id uint32) (budget.Ref[*epochs.Partition], error) {
+	return s.q.Epochs.AcquirePartitionAt(s.From, s.Epoch, id)
 }
 
-// run does jobs in parallel, with memory of the hold. All see the store as it is now.
-func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, fn func(*job, *jobReader) error) (err error) {
+// Run does jobs in parallel, with memory of the hold. All see the store as it is now.
+func (q *Engine) Run(ctx context.Context, h *budget.Reservation, jobs []*Job, fn func(*Job, *JobReader) error) (err error) {
 	if len(jobs) == 0 {
 		return nil
 	}
-	snapshot := q.epochs.Snapshot()
+	snapshot := q.Epochs.Snapshot()
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -139,17 +150,17 @@ func (q *queries) run(ctx context.Context, h *budget.Reservation, jobs []*job, f
 	return first
 }
 
-func (q *queries) runOne(ctx context.Context, h *budget.Reservation, from *epochs.Snapshot, j *job, fn func(*job, *jobReader) error) (err error) {
-	defer q.kv.Recover(&err)
+func (q *Engine) runOne(ctx context.Context, h *budget.Reservation, from *epochs.Snapshot, j *Job, fn func(*Job, *JobReader) error) (err error) {
+	defer q.KV.Recover(&err)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s := newScanner(ctx, q.kv, from, j.epoch)
-	defer func() { err = errors.Join(err, s.close()) }()
-	if s.longest, err = q.epochs.LongestOf(j.epoch, j.partition); err != nil {
+	s := scan.New(ctx, q.KV, from, j.Epoch)
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if s.Longest, err = q.Epochs.LongestOf(j.Epoch, j.partition); err != nil {
 		return err
 	}
-	return fn(j, &jobReader{scanner: s, q: q, hold: h})
+	return fn(j, &JobReader{Scanner: s, q: q, hold: h})
 }
 
 // bytesPerSum is the memory of a node's sum, and of decoding rows that have the node.
@@ -158,16 +169,16 @@ const bytesPerSum = 8 + 12
 // merge adds up the values of every job's streams by node, of stacktraces that begin
 // with the call site if there is one, and calls fn with the sums, in parallel. The
 // sums are valid during the call only.
-func (q *queries) merge(ctx context.Context, h *budget.Reservation, jobs []*job, sel Selection, callSite []string, fn func(j *job, v *symdb.View, sums []int64) error) error {
+func (q *Engine) merge(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection, callSite []string, fn func(j *Job, v *symdb.View, sums []int64) error) error {
 	var all atomic.Int64
-	return q.run(ctx, h, jobs, func(j *job, s *jobReader) error {
+	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
 		part, err := s.dictionary(j.partition)
 		if err != nil {
 			return err
 		}
 		defer part.Release()
 		v := part.Value.View()
-		s.subtract = part.Value.Damage == nil
+		s.Subtract = part.Value.Damage == nil
 		bytes := int64(len(v.Nodes)) * bytesPerSum
 		if err := h.Take(bytes); err != nil {
 			return err
@@ -201,7 +212,7 @@ func (q *queries) merge(ctx context.Context, h *budget.Reservation, jobs []*job,
 // which are zero, and returns what they are together. Too much is an error; but if
 // within is given, what counts is what is within it, and the sums may be of that
 // alone. The caller sets s.subtract.
-func (q *queries) mergeJob(s *jobReader, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
+func (q *Engine) mergeJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
 	all, err := q.addJob(s, j, sel, sums, nil)
 	if err == nil && all.large() && within != nil {
 		clear(sums.Values)
@@ -215,32 +226,32 @@ func (q *queries) mergeJob(s *jobReader, j *job, sel Selection, sums bitpack.Sum
 
 // addJob is mergeJob of what is within, or of everything if that is nil. If the
 // total is large, sums may be wrong.
-func (q *queries) addJob(s *jobReader, j *job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
+func (q *Engine) addJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
 	if len(j.senders) > 0 {
 		return q.addStates(s, j, sel, sums, within)
 	}
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	lo, hi := sel.times(j.epoch)
+	lo, hi := sel.Times(j.Epoch)
 	// Rows of format 2 were not cut, and count at their time.
-	whole := s.longest == 0
-	add := func(st *jobStream, w window) error {
-		if err := b.row.Decode(w.value); err != nil {
+	whole := s.Longest == 0
+	add := func(st *JobStream, w scan.Window) error {
+		if err := b.row.Decode(w.Value); err != nil {
 			return err
 		}
-		v, err := b.row.Total(w.level, st.sampleType)
+		v, err := b.row.Total(w.Level, st.SampleType)
 		switch {
 		case err != nil:
 			return err
-		case w.level == layout.LevelFine && !whole && !w.clip.Whole(w.end, int64(b.row.Duration)):
-			v, err = b.row.AddShare(sums, st.sampleType, w.sign, w.clip, w.end, within, &b.scratch)
+		case w.Level == layout.LevelFine && !whole && !w.Clip.Whole(w.End, int64(b.row.Duration)):
+			v, err = b.row.AddShare(sums, st.SampleType, w.Sign, w.Clip, w.End, within, &b.scratch)
 		case within != nil:
-			v, err = b.row.AddWithin(sums, st.sampleType, w.sign, within, &b.scratch)
+			v, err = b.row.AddWithin(sums, st.SampleType, w.Sign, within, &b.scratch)
 		default:
-			err = b.row.AddTo(sums, st.sampleType, w.sign, &b.scratch)
+			err = b.row.AddTo(sums, st.SampleType, w.Sign, &b.scratch)
 		}
 		if err == nil {
-			total.add(v, w.sign)
+			total.add(v, w.Sign)
 		}
 		return err
 	}
@@ -251,7 +262,7 @@ func (q *queries) addJob(s *jobReader, j *job, sel Selection, sums bitpack.Sums,
 		whole = true
 		err = s.eachProfile(j, layout.KindRow, &sel, add)
 	default:
-		err = s.each(j, layout.KindRow, lo, hi, add)
+		err = s.Each(j, layout.KindRow, lo, hi, add)
 	}
 	return total, err
 }

@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"encoding/binary"
@@ -20,14 +20,14 @@ import (
 // partSize estimates how much a partition holds: it is known of those in the cache. Of
 // others the last segment says where it begins, and each of its nodes has two bytes at
 // least.
-func (q *queries) partSize(epoch, id uint32) (size symdb.Size) {
-	if e := q.cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
-		defer q.cache.Release(e)
+func (q *Engine) partSize(epoch, id uint32) (size symdb.Size) {
+	if e := q.Cache.Peek(budget.Key{Epoch: epoch, Partition: id}); e != nil {
+		defer q.Cache.Release(e)
 		v := e.Value.(*epochs.Partition).View()
 		return symdb.SizeOf(&v)
 	}
 	prefix := layout.SegmentPrefix(epoch, id)
-	it, err := q.kv.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	it, err := q.KV.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
 	if err != nil {
 		return size
 	}
@@ -58,11 +58,11 @@ const nodeBytes = 40 + 64 + 40 + 40
 
 // expectTree is the memory that flame graphs of some jobs take: the values of every
 // partition, or once those of a service of several epochs.
-func (q *queries) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int, answer answerNodes) int64 {
+func (q *Engine) expectTree(jobs []*Job, sums []*calltree.ServiceSum, sides int, answer answerNodes) int64 {
 	total, calls, largest := int64(0), int64(0), int64(0)
 	tries := map[*calltree.ServiceSum]symdb.Size{}
 	for i, j := range jobs {
-		size := q.partSize(j.epoch, j.partition)
+		size := q.partSize(j.Epoch, j.partition)
 		perNode := int64(0)
 		if sum := sums[i]; sum != nil {
 			of := tries[sum]
@@ -95,14 +95,14 @@ func (q *queries) expectTree(jobs []*job, sums []*calltree.ServiceSum, sides int
 
 // expectPprof is the memory that an export of some jobs takes: the sums and the partitions
 // that are at work, the samples with their stacktraces, and the file.
-func (q *queries) expectPprof(jobs []*job) (total int64) {
+func (q *Engine) expectPprof(jobs []*Job) (total int64) {
 	const (
 		perNode = 80 // of the result and the file: not every node is a sample's
 		perWork = bytesPerSum + stateBytesPerSum + 12 + 20
 	)
 	largest := int64(0)
 	for _, j := range jobs {
-		size := q.partSize(j.epoch, j.partition)
+		size := q.partSize(j.Epoch, j.partition)
 		total += size.Nodes*perNode + size.Strings*40
 		largest = max(largest, size.Nodes*perWork)
 	}
@@ -111,27 +111,27 @@ func (q *queries) expectPprof(jobs []*job) (total int64) {
 
 // expectValues is the memory that the values of some jobs take. The plan does not know
 // how many profiles a stream has, but in which five minutes it has some.
-func (q *queries) expectValues(jobs []*job, r *ValuesRequest) (total int64) {
+func (q *Engine) expectValues(jobs []*Job, r *ValuesRequest) (total int64) {
 	const perSlot = 30 // profiles of ten seconds
 	lo, hi := max(r.Start, 0), r.End
 	slots := int64(0)
 	for _, j := range jobs {
-		base := layout.EpochStart(j.epoch)
+		base := layout.EpochStart(j.Epoch)
 		first, last := (max(lo-base, 0))/layout.SlotMs, (min(hi-base, layout.DayMs))/layout.SlotMs
-		for i := range j.streams {
-			s := &j.streams[i].span
-			slots += max(min(int64(s.last), last)-max(int64(s.first), first)+1, 0)
+		for i := range j.Streams {
+			s := &j.Streams[i].span
+			slots += max(min(int64(s.Last), last)-max(int64(s.First), first)+1, 0)
 		}
 	}
-	return min(slots*perSlot, maxValues) * valueBytes * 2
+	return min(slots*perSlot, maxValues) * ValueBytes * 2
 }
 
 // expectPoints is the memory that points take beside their groups: what states need to
 // be added up, and the answer.
-func (q *queries) expectPoints(jobs []*job, gs *groups) (total int64) {
+func (q *Engine) expectPoints(jobs []*Job, gs *groups) (total int64) {
 	if !gs.request.Type.Cumulative() {
 		for _, j := range jobs {
-			total += int64(len(j.streams)) * senderBytes
+			total += int64(len(j.Streams)) * senderBytes
 		}
 		total += int64(gs.steps) * (8 + statePointBytes*int64(min(q.workers(), max(len(jobs), 1))))
 	}

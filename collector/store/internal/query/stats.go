@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 )
 
 // Stats say what the store holds.
@@ -14,13 +15,9 @@ type Stats struct {
 	Profiles       bool  // whether there are any
 }
 
-// Stats returns what the store holds.
-func (db *DB) Stats(ctx context.Context) (Stats, error) {
-	return called(db, "stats", func() (Stats, error) { return db.queries.stats(ctx) })
-}
-
-func (q *queries) stats(ctx context.Context) (s Stats, err error) {
-	ids := q.epochs.Between(0, math.MaxInt64)
+// Stats is DB.Stats.
+func (q *Engine) Stats(ctx context.Context) (s Stats, err error) {
+	ids := q.Epochs.Between(0, math.MaxInt64)
 	for _, id := range ids { // most often the first one
 		if s.Oldest, err = q.edge(ctx, id, false); err != nil {
 			return Stats{}, err
@@ -43,13 +40,13 @@ func (q *queries) stats(ctx context.Context) (s Stats, err error) {
 
 // edge is the time of an epoch's first or last profile, 0 if it has none. It
 // looks at the streams that have profiles in the epoch's first or last slot.
-func (q *queries) edge(ctx context.Context, id uint32, last bool) (edge int64, err error) {
-	e, err := q.epochs.Acquire(id)
+func (q *Engine) edge(ctx context.Context, id uint32, last bool) (edge int64, err error) {
+	e, err := q.Epochs.Acquire(id)
 	if err != nil {
 		return 0, err
 	}
 	defer e.Release()
-	set, err := q.epochs.ActiveSlots(e.Value)
+	set, err := q.Epochs.ActiveSlots(e.Value)
 	if err != nil {
 		return 0, err
 	}
@@ -57,23 +54,23 @@ func (q *queries) edge(ctx context.Context, id uint32, last bool) (edge int64, e
 	if !ok {
 		return 0, nil
 	}
-	streams, err := q.epochs.ActiveIn(e.Value, slot)
+	streams, err := q.Epochs.ActiveIn(e.Value, slot)
 	if err != nil {
 		return 0, err
 	}
-	from := q.epochs.Snapshot()
-	s := newScanner(ctx, q.kv, from, id)
-	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
+	from := q.Epochs.Snapshot()
+	s := scan.New(ctx, q.KV, from, id)
+	defer func() { err = errors.Join(err, s.Close(), from.Close()) }()
 	lo := layout.EpochStart(id) + int64(slot)*layout.SlotMs
-	var points pointReader
+	var points scan.PointReader
 	for _, st := range streams {
 		see := func(t int64) {
 			if edge == 0 || last && t > edge || !last && t < edge {
 				edge = t
 			}
 		}
-		err := s.stream(layout.KindPoints, layout.LevelFine, st, lo, lo+layout.SlotMs, func(w window) error {
-			in, err := points.read(w, 0, lo, lo+layout.SlotMs)
+		err := s.Stream(layout.KindPoints, layout.LevelFine, st, lo, lo+layout.SlotMs, func(w scan.Window) error {
+			in, err := points.Read(w, 0, lo, lo+layout.SlotMs)
 			if n := len(in.Times); n > 0 {
 				see(in.Times[0])
 				see(in.Times[n-1])

@@ -1,4 +1,4 @@
-package store
+package query
 
 import (
 	"context"
@@ -16,8 +16,8 @@ type Pprof struct {
 }
 
 // Pprof is DB.Pprof.
-func (q *queries) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
-	err = q.memory.Within(ctx, func(h *budget.Reservation) error {
+func (q *Engine) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			p, err = q.pprof(ctx, h, sel, callSite, scale)
 			return err
@@ -27,8 +27,8 @@ func (q *queries) Pprof(ctx context.Context, sel Selection, callSite []string) (
 }
 
 // pprof is Pprof with memory of a reservation, and a scale to add up states with.
-func (q *queries) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string, scale int64) (*Pprof, error) {
-	jobs, err := q.plan(ctx, h, sel)
+func (q *Engine) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string, scale int64) (*Pprof, error) {
+	jobs, err := q.Plan(ctx, h, sel)
 	if err == nil {
 		scale, err = q.planStates(ctx, h, sel, jobs, scale)
 	}
@@ -40,8 +40,8 @@ func (q *queries) pprof(ctx context.Context, h *budget.Reservation, sel Selectio
 	}
 	m := pprofenc.NewMerge(h, len(jobs) == 1)
 	defer m.Free()
-	err = q.merge(ctx, h, jobs, sel, callSite, func(j *job, v *symdb.View, sums []int64) error {
-		return m.Add(j.order, v, sums)
+	err = q.merge(ctx, h, jobs, sel, callSite, func(j *Job, v *symdb.View, sums []int64) error {
+		return m.Add(j.Order, v, sums)
 	})
 	if err != nil {
 		return nil, err
