@@ -60,6 +60,7 @@ func (d Damage) Span(first, last []byte) Damage {
 	return d
 }
 
+// FormatTime is a time in ms, in RFC 3339.
 func FormatTime(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 
 // DescribeKey says what a key stands for, or its bytes if it is none of ours.
@@ -116,6 +117,7 @@ func DescribeKey(key []byte) string {
 	return fmt.Sprintf("%s key %x", day, key)
 }
 
+// LevelNames are what a row of each level is about.
 var LevelNames = [layout.Levels]string{"profile", "5 minutes", "hour", "day"}
 
 // KeyTimes are the times, in ms, of the profiles that keys from first to last

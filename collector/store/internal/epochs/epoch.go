@@ -60,6 +60,7 @@ type StreamHour struct {
 	Hour   uint8
 }
 
+// WholeDay, in the place of an hour, is the day.
 const WholeDay = layout.HoursPerEpoch
 
 // A UnmergedHour has profiles that are in no merged window yet, at least not in
@@ -88,6 +89,7 @@ func (m monotonicMillis) ago() time.Duration {
 	return time.Duration(millisNow()-m) * time.Millisecond
 }
 
+// Size is the memory of the epoch in bytes.
 func (e *Epoch) Size() int64 {
 	e.Mu.RLock()
 	defer e.Mu.RUnlock()
@@ -105,6 +107,7 @@ func (e *Epoch) BeginWrite() bool {
 	return true
 }
 
+// EndWrite ends what BeginWrite began.
 func (e *Epoch) EndWrite() {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()

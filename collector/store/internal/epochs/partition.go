@@ -29,6 +29,7 @@ type Partition struct {
 	dict *symdb.Dictionary
 }
 
+// Size is the memory of the dictionary in bytes.
 func (p *Partition) Size() int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

@@ -237,6 +237,8 @@ func (es *Set) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) 
 	return ids, closer.Close()
 }
 
+// AppendStreams appends the encoding of numbers of streams: their count, then each, as
+// varints.
 func AppendStreams(b []byte, ids []uint32) []byte {
 	b = binary.AppendUvarint(b, uint64(len(ids)))
 	for _, id := range ids {

@@ -221,6 +221,7 @@ type TaskErrors struct {
 	more  int
 }
 
+// Add adds an error, if it is one.
 func (e *TaskErrors) Add(err error) {
 	const most = 3
 	switch {
@@ -232,6 +233,7 @@ func (e *TaskErrors) Add(err error) {
 	}
 }
 
+// Join returns the first errors and the number of the others, nil if there are none.
 func (e *TaskErrors) Join() error {
 	if e.more > 0 {
 		return errors.Join(append(e.first, fmt.Errorf("and %d errors more", e.more))...)

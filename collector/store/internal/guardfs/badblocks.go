@@ -25,6 +25,7 @@ type BadBlocks struct {
 	files map[string]map[int64]bool // by name: the offsets; nil for the whole file
 }
 
+// NewBadBlocks returns a list without blocks.
 func NewBadBlocks() *BadBlocks {
 	return &BadBlocks{some: make(chan struct{}), files: map[string]map[int64]bool{}}
 }

@@ -19,6 +19,7 @@ type Failure struct {
 	err    error
 }
 
+// NewFailure returns the failure of a store that has not failed.
 func NewFailure(log *slog.Logger) *Failure {
 	return &Failure{log: log, Failed: make(chan struct{})}
 }

@@ -65,6 +65,8 @@ type look struct {
 	done  chan struct{} // closed at its end
 }
 
+// New returns the file system of a store in a directory, on another one. Below minFree
+// bytes of free space nothing is writable.
 func New(fs vfs.FS, dir string, minFree int64, log *slog.Logger, failure *Failure) *FS {
 	d := &FS{FS: fs, dir: dir, log: log, minFree: max(minFree, 0), failure: failure, closing: make(chan struct{})}
 	d.Bad = NewBadBlocks()
@@ -345,4 +347,5 @@ func (f *criticalFile) Close() error {
 	return err
 }
 
+// ManifestPrefix is what the names of lists of tables begin with.
 const ManifestPrefix = "MANIFEST-"

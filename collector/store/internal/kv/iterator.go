@@ -75,12 +75,14 @@ func NewReadOnlyIterator(r pebble.Reader, lower, upper []byte, known *Gaps, foun
 	return &Iterator{Iterator: it, upper: upper, known: known, found: found}, nil
 }
 
+// SeekGE goes to the first key from key on that can be read.
 func (it *Iterator) SeekGE(key []byte) bool {
 	it.err = nil
 	it.last = append(it.last[:0], key...)
 	return it.passGaps(it.Iterator.SeekGE(key))
 }
 
+// Next goes to the next key that can be read.
 func (it *Iterator) Next() bool {
 	it.last = append(it.last[:0], it.Key()...)
 	return it.passGaps(it.Iterator.Next())

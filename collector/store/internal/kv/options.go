@@ -49,10 +49,12 @@ type Logger struct {
 	Failure *guardfs.Failure
 }
 
+// Infof logs a message of Pebble about its work.
 func (l Logger) Infof(format string, args ...any) {
 	l.Log.Debug("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
+// Errorf logs what went wrong in Pebble.
 func (l Logger) Errorf(format string, args ...any) {
 	l.Log.Error("pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }

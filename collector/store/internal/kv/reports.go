@@ -90,6 +90,7 @@ func (l *DamageList) add(d corruption.Damage) bool {
 	return true
 }
 
+// List returns the damage that was found so far.
 func (l *DamageList) List() []corruption.Damage {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,6 +17,7 @@ type Counters struct {
 	QuerySeconds                              *prometheus.HistogramVec
 }
 
+// NewCounters returns counters that are not registered.
 func NewCounters() *Counters {
 	m := &Counters{}
 	counter := func(name, help string) prometheus.Counter {

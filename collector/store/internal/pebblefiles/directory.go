@@ -33,6 +33,7 @@ type Directory struct {
 	All, Tables, Logs, Manifests, Options []string
 }
 
+// List lists the files of a directory by what they are.
 func List(fs vfs.FS, dir string) (f Directory, err error) {
 	f.All, err = fs.List(dir)
 	slices.Sort(f.All)
@@ -239,6 +240,7 @@ func Explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 	return err
 }
 
+// ReadFile reads a whole file.
 func ReadFile(fs vfs.FS, path string) ([]byte, error) {
 	f, err := fs.Open(path)
 	if err != nil {

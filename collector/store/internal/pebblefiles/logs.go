@@ -60,6 +60,8 @@ func ReadLog(fs vfs.FS, dir, name string) (l Log, err error) {
 	return ParseLog(data, name), nil
 }
 
+// ParseLog reads the batches of a log, as far as they are in order, and finds records
+// behind what is corrupt.
 func ParseLog(data []byte, name string) (l Log) {
 	l.bytes, l.End = int64(len(data)), -1
 	readable, clean := int64(0), true // where the latest record ends, and whether the log does
