@@ -60,7 +60,7 @@ type StreamHour struct {
 	Hour   uint8
 }
 
-// WholeDay, in the place of an hour, is the day.
+// WholeDay stands in the place of an hour for the day.
 const WholeDay = layout.HoursPerEpoch
 
 // A UnmergedHour has profiles that are in no merged window yet, at least not in

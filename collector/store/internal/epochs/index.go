@@ -42,12 +42,14 @@ func TableID(epoch uint32, hour uint8) budget.Key {
 	return budget.Key{Epoch: epoch, Partition: budget.EpochItself - 1 - uint32(hour)}
 }
 
-// EachIndex calls fn for the tables of a range in ms, of every hour that
-// overlaps it. Slots are those of the hour in the range. A stream may be in
-// several tables of an epoch. With reach also
-// those slots count whose rows may count in the range as finer ones were dropped. If fn returns an error that wraps ErrCorrupt, it is
-// called again with a table in the place of the corrupt one.
-func (es *Set) EachIndex(ctx context.Context, start, end int64, reach bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
+// EachIndex calls fn for the label indexes of every hour that overlaps a range in ms.
+// slots are those of the hour that are in the range. A stream may be in several indexes
+// of an epoch.
+//
+// With widen, the slots include those before start whose profiles are left only in a
+// coarser window that overlaps the range. If fn returns an error that wraps ErrCorrupt,
+// it is called again with an index of all the epoch's streams.
+func (es *Set) EachIndex(ctx context.Context, start, end int64, widen bool, fn func(epoch uint32, t *labelindex.HourIndex, slots uint16, hour uint8) error) error {
 	for _, id := range es.Between(start, end) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -57,7 +59,7 @@ func (es *Set) EachIndex(ctx context.Context, start, end int64, reach bool, fn f
 			return err
 		}
 		from := start
-		if reach {
+		if widen {
 			from = es.FirstContributing(id, start)
 		}
 		set := labelindex.SlotsBetween(id, from, end)
