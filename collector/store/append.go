@@ -10,6 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -17,6 +19,15 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
+
+// An appender stores profiles. It is safe for concurrent use.
+type appender struct {
+	kv                *kv.DB
+	epochs            *epochs.Set
+	maxFuture, maxAge time.Duration // as Options.MaxFuture and Options.MaxAge
+	claims            claims
+	series            *seriesLimit // nil if there is no limit
+}
 
 // Append stores profiles, all of them or none, and returns when they are on
 // disk. Calls that run at the same time share a sync. A profile with an ID that
@@ -31,15 +42,15 @@ import (
 // An error that wraps ErrUnavailable says that the disk takes no profiles at
 // present; some of the call may be stored all the same.
 func (db *DB) Append(ctx context.Context, ps []profile.Profile) error {
-	return db.write(func() error { return db.append(ctx, ps) })
+	return db.write(func() error { return db.appender.append(ctx, ps) })
 }
 
-func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
+func (a *appender) append(ctx context.Context, ps []profile.Profile) error {
 	began := time.Now()
-	now := db.options.Now()
+	now := a.epochs.Now()
 	var pieces []piece
 	for i, p := range ps {
-		cut, err := db.split(p, now, pieces)
+		cut, err := a.split(p, now, pieces)
 		if err != nil {
 			if len(ps) > 1 {
 				err = fmt.Errorf("profile %d: %w", i, err)
@@ -51,12 +62,12 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 	if len(pieces) == 0 {
 		return nil
 	}
-	end, err := db.claim(ctx, pieces)
+	end, err := a.claim(ctx, pieces)
 	if err != nil {
 		return err
 	}
 	defer end()
-	batch := db.pebble.NewBatch()
+	batch := a.kv.Pebble.NewBatch()
 	defer batch.Close()
 	var finish []func()
 	defer func() {
@@ -76,7 +87,7 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 				if p.duplicate { // as its first part turned out to be
 					return nil
 				}
-				done, err := db.appendPiece(batch, part)
+				done, err := a.appendPiece(batch, part)
 				if err == nil {
 					finish = append(finish, done)
 					p.duplicate = part.duplicate
@@ -96,35 +107,35 @@ func (db *DB) append(ctx context.Context, ps []profile.Profile) error {
 			last = p.source
 		}
 	}
-	db.metrics.duplicates.Add(float64(duplicates))
+	a.kv.Metrics.Duplicates.Add(float64(duplicates))
 	if batch.Empty() {
 		return nil
 	}
-	if err := db.commit(batch, pebble.Sync); err != nil {
+	if err := a.kv.Commit(batch, pebble.Sync); err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}
-	db.metrics.profiles.Add(float64(profiles))
-	db.metrics.samples.Add(float64(samples))
-	db.metrics.rowBytes.Add(float64(batch.Len()))
-	db.metrics.appendSeconds.Observe(time.Since(began).Seconds())
+	a.kv.Metrics.Profiles.Add(float64(profiles))
+	a.kv.Metrics.Samples.Add(float64(samples))
+	a.kv.Metrics.RowBytes.Add(float64(batch.Len()))
+	a.kv.Metrics.AppendSeconds.Observe(time.Since(began).Seconds())
 	return nil
 }
 
 // appendPiece adds a piece's row to a batch, and writes what the row refers to,
 // or marks the piece as a duplicate. The caller calls the returned function once
 // the batch is committed, or not.
-func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error) {
-	e, s, part, err := db.place(p)
+func (a *appender) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error) {
+	e, s, part, err := a.place(p)
 	if err != nil {
 		return nil, err
 	}
 	defer part.Release()
 	release := func() {
-		e.Value.endWrite()
+		e.Value.EndWrite()
 		e.Release()
 	}
 	if p.identified && !p.continues {
-		if p.duplicate, err = db.stored(e.Value, s, p); p.duplicate || err != nil {
+		if p.duplicate, err = a.stored(e.Value, s, p); p.duplicate || err != nil {
 			release()
 			return func() {}, err
 		}
@@ -132,15 +143,15 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 	t := symdb.NewImporter(p.source, p.samples)
 	defer t.Free()
 	var order []uint64
-	err = db.extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
+	err = a.epochs.Extend(part.Value, func(d *symdb.Dictionary) { order = t.Nodes(d) })
 	if err == nil {
-		err = e.Value.link(db, s, p)
+		err = e.Value.Link(s, p.base)
 	}
 	if err == nil && p.flows() {
-		err = e.Value.lengthen(db, s.Partition, p.duration)
+		err = e.Value.Lengthen(s.Partition, p.duration)
 	}
 	if err == nil {
-		err = e.Value.begin(db, s, p.time)
+		err = e.Value.BeginRow(s, p.time)
 	}
 	if err != nil {
 		release()
@@ -152,165 +163,46 @@ func (db *DB) appendPiece(batch *pebble.Batch, p *piece) (done func(), err error
 		r.Parts = 1
 	}
 	r.Fill(p.samples, len(p.def.Types), order)
-	batch.Set(layout.ProfileKey(e.Value.id, layout.KindRow, s.ID, p.time, p.id), r.Append(nil), nil)
+	batch.Set(layout.ProfileKey(e.Value.ID, layout.KindRow, s.ID, p.time, p.id), r.Append(nil), nil)
 	if len(p.tags) > 0 {
-		batch.Set(layout.ProfileKey(e.Value.id, layout.KindSpans, s.ID, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.Types), order).Append(nil), nil)
+		batch.Set(layout.ProfileKey(e.Value.ID, layout.KindSpans, s.ID, p.time, p.id), rowcodec.NewSpans(p.samples, p.tags, len(p.def.Types), order).Append(nil), nil)
 	}
 	if p.identified && !p.continues {
-		batch.Set(layout.IDKey(e.Value.id, s.ID, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
+		batch.Set(layout.IDKey(e.Value.ID, s.ID, p.id), binary.AppendUvarint(nil, uint64(p.time)), nil)
 	}
 	return func() {
-		e.Value.finish(s, p.time)
+		e.Value.FinishRow(s, p.time)
 		release()
 	}, nil
 }
 
 // place finds or makes the stream of a piece and its partition. A partition with
 // a corrupt dictionary cannot grow, so a new one takes its place.
-func (db *DB) place(p *piece) (e budget.Ref[*epoch], s *labelindex.Stream, part budget.Ref[*partition], err error) {
+func (a *appender) place(p *piece) (e budget.Ref[*epochs.Epoch], s *labelindex.Stream, part budget.Ref[*epochs.Partition], err error) {
 	id := layout.EpochOf(p.time)
-	if e, err = db.epoch(id); err != nil {
+	if e, err = a.epochs.Acquire(id); err != nil {
 		return e, nil, part, err
 	}
-	if !e.Value.beginWrite() {
+	if !e.Value.BeginWrite() {
 		e.Release()
 		return e, nil, part, fmt.Errorf("%w: time_nanos: older than the retention", storeerr.ErrInvalid)
 	}
-	db.mu.Lock()
-	db.epochs[id] = true
-	db.mu.Unlock()
+	a.epochs.Add(id)
 	for range 10 { // one, as a rule; more if the cache is too small for a dictionary
-		if s, err = e.Value.stream(db, &p.def); err != nil {
+		if s, err = e.Value.Stream(&p.def); err != nil {
 			break
 		}
-		if part, err = db.partition(id, s.Partition); err != nil {
+		if part, err = a.epochs.AcquirePartition(id, s.Partition); err != nil {
 			break
 		}
-		if part.Value.damage == nil {
+		if part.Value.Damage == nil {
 			return e, s, part, nil
 		}
 		part.Release()
-		e.Value.abandon(s)
-		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.Value.damage)
+		e.Value.Abandon(s)
+		err = fmt.Errorf("%w: stacktraces of the day cannot be read: %w", storeerr.ErrUnavailable, part.Value.Damage)
 	}
-	e.Value.endWrite()
+	e.Value.EndWrite()
 	e.Release()
 	return e, nil, part, err
-}
-
-// abandon makes the next lookup of a stream create another one, in another
-// partition.
-func (e *epoch) abandon(s *labelindex.Stream) {
-	e.grow.Lock()
-	defer e.grow.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if service := s.Def.Labels.Get(labelindex.LabelServiceName); e.current[service] == s.Partition {
-		delete(e.current, service)
-	}
-}
-
-// begin notes that a row is about to be written: windows that hold its time are
-// not merged any more. The note is in the log before the row.
-func (e *epoch) begin(db *DB, s *labelindex.Stream, t int64) error {
-	e.grow.Lock()
-	defer e.grow.Unlock()
-	f, err := e.familyStream(db, s)
-	if err != nil {
-		return err
-	}
-	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
-	b := db.pebble.NewBatch()
-	defer b.Close()
-	known, err := e.noteRow(b, s, f, t)
-	if err != nil {
-		return err
-	}
-	if !b.Empty() {
-		if err := db.commit(b, pebble.NoSync); err != nil {
-			return fmt.Errorf("write hour: %w", err)
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !known {
-		s.Noted.Add(hour, slot)
-		e.note(s, hour, slot)
-	}
-	now := momentNow()
-	for _, s := range []*labelindex.Stream{s, f} {
-		o, day := e.openHour(s, hour), e.openHour(s, wholeDay)
-		if day.dirty == 0 {
-			e.days++
-		}
-		o.dirty, day.dirty = o.dirty|slot, 1
-		o.last[layout.SlotOf(t)], day.last[0] = now, now
-		for _, o := range []*openHour{o, day} {
-			o.flying++
-			o.gen++
-		}
-	}
-	e.keep(db)
-	return nil
-}
-
-// noteRow adds to a batch what has to be on disk before a row of a stream, which
-// has a family, and reports whether the index knows its slot. What it makes of
-// the hour keeps the streams from being retired.
-func (e *epoch) noteRow(b *pebble.Batch, s, f *labelindex.Stream, t int64) (known bool, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if t <= e.refused {
-		return false, fmt.Errorf("%w: time_nanos: %s is of a time of which merged rows are kept alone (storage.retention_raw, storage.max_bytes)",
-			storeerr.ErrInvalid, time.UnixMilli(t).UTC().Format(time.RFC3339))
-	}
-	hour, slot := layout.HourOf(t), uint16(1)<<layout.SlotOf(t)
-	for _, s := range []*labelindex.Stream{s, f} {
-		if e.live[s.ID] == nil { // retired since it was looked up
-			e.addLive(s)
-		}
-		if o := e.openHour(s, hour); o.dirty&slot == 0 {
-			e.mark(b, s, hour, o.dirty|slot)
-			for level := layout.LevelSlot; level <= layout.LevelHour; level++ {
-				end := layout.WindowEnd(level, t)
-				b.Delete(layout.WindowKey(e.id, layout.KindRow, level, s.ID, end), nil)
-				b.Delete(layout.WindowKey(e.id, layout.KindPoints, level, s.ID, end), nil)
-			}
-		}
-		if e.openHour(s, wholeDay).dirty == 0 {
-			e.mark(b, s, wholeDay, 1)
-			b.Delete(layout.WindowKey(e.id, layout.KindRow, layout.LevelDay, s.ID, layout.WindowEnd(layout.LevelDay, t)), nil)
-		}
-	}
-	if known = s.Noted.Hour(hour)&slot != 0; !known {
-		pending := e.hours[hour].slotsOf(s.ID) | slot
-		b.Set(layout.PendingKey(e.id, hour, s.ID), binary.AppendUvarint(nil, uint64(pending)), nil)
-	}
-	return known, nil
-}
-
-func (e *epoch) openHour(s *labelindex.Stream, hour uint8) *openHour {
-	id := hourID{s.ID, hour}
-	o := e.open[id]
-	if o == nil {
-		o = &openHour{}
-		e.open[id] = o
-	}
-	return o
-}
-
-// mark writes which windows are to be merged. The hour stays open.
-func (e *epoch) mark(b *pebble.Batch, s *labelindex.Stream, hour uint8, dirty uint16) {
-	b.Set(layout.DirtyKey(e.id, s.ID, hour), binary.AppendUvarint(nil, uint64(dirty)), nil)
-}
-
-// finish ends what begin began.
-func (e *epoch) finish(s *labelindex.Stream, t int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, id := range []uint32{s.ID, s.Family.ID} {
-		for _, hour := range []uint8{layout.HourOf(t), wholeDay} {
-			e.open[hourID{id, hour}].flying--
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -70,7 +71,7 @@ func TestAppendRefusesBadProfiles(t *testing.T) {
 	}
 	s, err := db.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Stats{}, s)
+	require.Equal(t, query.Stats{}, s)
 }
 
 func TestDuplicatesAreStoredOnce(t *testing.T) {
@@ -117,14 +118,14 @@ func TestSampleLabelsMakeSeries(t *testing.T) {
 	b.sample(main, 1, -5)
 	b.p.Sample = append(b.p.Sample, &googlev1.Sample{LocationId: []uint64{1}, Value: []int64{1, 7}, Label: []*googlev1.Label{{Key: b.text("bytes"), Num: 64}}})
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(b.p, "region", "eu")}))
-	got, err := db.Points(ctx, SeriesRequest{
+	got, err := db.Points(ctx, query.SeriesRequest{
 		Selection: everything(), Step: 48 * time.Hour, GroupBy: []string{"endpoint", "region"},
 	})
 	require.NoError(t, err)
-	require.Equal(t, []Series{
-		{Labels: labels.FromStrings("region", "eu"), Points: []Point{{ms(midnight.Add(48 * time.Hour)), 47}}},
-		{Labels: labels.FromStrings("endpoint", "/a", "region", "eu"), Points: []Point{{ms(midnight.Add(48 * time.Hour)), 30}}},
-		{Labels: labels.FromStrings("endpoint", "/b", "region", "eu"), Points: []Point{{ms(midnight.Add(48 * time.Hour)), 30}}},
+	require.Equal(t, []query.Series{
+		{Labels: labels.FromStrings("region", "eu"), Points: []query.Point{{Time: ms(midnight.Add(48 * time.Hour)), Value: 47}}},
+		{Labels: labels.FromStrings("endpoint", "/a", "region", "eu"), Points: []query.Point{{Time: ms(midnight.Add(48 * time.Hour)), Value: 30}}},
+		{Labels: labels.FromStrings("endpoint", "/b", "region", "eu"), Points: []query.Point{{Time: ms(midnight.Add(48 * time.Hour)), Value: 30}}},
 	}, got)
 }
 
@@ -207,7 +208,7 @@ func TestConcurrentAppendsAndQueries(t *testing.T) {
 	require.NoError(t, db.Close())
 	db = open(t, dir)
 	check(db)
-	require.EqualValues(t, 0, db.cache.Evictions.Load())
+	require.EqualValues(t, 0, db.epochs.Cache.Evictions.Load())
 }
 
 func TestCallsAfterCloseFail(t *testing.T) {
@@ -233,7 +234,7 @@ func TestCanceledCalls(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = db.Pprof(ctx, everything(), nil)
 	require.ErrorIs(t, err, context.Canceled)
-	_, err = db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Hour})
+	_, err = db.Points(ctx, query.SeriesRequest{Selection: everything(), Step: time.Hour})
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = db.LabelNames(ctx, nil, 1, math.MaxInt64)
 	require.ErrorIs(t, err, context.Canceled)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 // checkpointPrefix begins the names of directories that a backup reads from.
@@ -41,16 +43,16 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) (Backup, error) {
 	if err != nil {
 		return Backup{}, err
 	}
-	b, err := writeArchive(ctx, db.disk, dir, at, w)
-	return b, errors.Join(err, db.disk.RemoveAll(dir))
+	b, err := writeArchive(ctx, db.kv.FS, dir, at, w)
+	return b, errors.Join(err, db.kv.FS.RemoveAll(dir))
 }
 
 // checkpoint makes a directory of links to the tables and copies of the rest.
 func (db *DB) checkpoint() (dir string, at time.Time, err error) {
 	at = time.Now().UTC()
-	dir = db.disk.PathJoin(db.dir, fmt.Sprint(checkpointPrefix, at.UnixNano()))
+	dir = db.kv.FS.PathJoin(db.kv.Dir, fmt.Sprint(checkpointPrefix, at.UnixNano()))
 	err = db.write(func() error {
-		return db.guard(func() error { return db.pebble.Checkpoint(dir, pebble.WithFlushedWAL()) })
+		return db.kv.Guard(func() error { return db.kv.Pebble.Checkpoint(dir, pebble.WithFlushedWAL()) })
 	})
 	if err != nil {
 		return "", at, fmt.Errorf("make a checkpoint: %w", err)
@@ -59,11 +61,11 @@ func (db *DB) checkpoint() (dir string, at time.Time, err error) {
 }
 
 // dropCheckpoints removes what backups left that did not come to their end.
-func (db *DB) dropCheckpoints() error {
-	names, err := db.disk.List(db.dir)
+func dropCheckpoints(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
 	for _, name := range names {
 		if strings.HasPrefix(name, checkpointPrefix) {
-			err = errors.Join(err, db.disk.RemoveAll(db.disk.PathJoin(db.dir, name)))
+			err = errors.Join(err, fs.RemoveAll(fs.PathJoin(dir, name)))
 		}
 	}
 	return err
@@ -144,13 +146,13 @@ func CopyBackup(ctx context.Context, store, dir string) (b Backup, err error) {
 type storeFiles struct{ vfs.FS }
 
 func (s storeFiles) List(dir string) (out []string, err error) {
-	f, err := listFiles(s.FS, dir)
-	for _, name := range f.all {
+	f, err := pebblefiles.List(s.FS, dir)
+	for _, name := range f.All {
 		if strings.HasPrefix(name, "marker.") {
 			out = append(out, name)
 		}
 	}
-	return slices.Concat(out, f.tables, f.logs, f.manifests, f.options), err
+	return slices.Concat(out, f.Tables, f.Logs, f.Manifests, f.Options), err
 }
 
 func makeBackup(dir string, fill func(partial string) (Backup, error)) (b Backup, err error) {

@@ -26,7 +26,7 @@ func TestBackupWhileServing(t *testing.T) {
 		acknowledged[n] = true
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	for n := 200; n < 300; n++ {
 		require.NoError(t, appendCrash(db, n))
 		acknowledged[n] = true
@@ -40,7 +40,7 @@ func TestBackupWhileServing(t *testing.T) {
 				return
 			}
 			if n%20 == 0 {
-				_, _ = db.pebble.AsyncFlush()
+				_, _ = db.kv.Pebble.AsyncFlush()
 			}
 		}
 		done <- nil

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -92,9 +93,9 @@ func growStore(b *testing.B, pods, hours int) *grown {
 			g.heap = max(g.heap, storetest.HeapInUse()-before)
 		}
 	}
-	require.NoError(b, db.pebble.Flush())
-	require.NoError(b, db.pebble.Compact(context.Background(), []byte{0}, []byte{255, 255, 255, 255, 255}, true))
-	g.disk = db.pebble.Metrics().DiskSpaceUsage()
+	require.NoError(b, db.kv.Pebble.Flush())
+	require.NoError(b, db.kv.Pebble.Compact(context.Background(), []byte{0}, []byte{255, 255, 255, 255, 255}, true))
+	g.disk = db.kv.Pebble.Metrics().DiskSpaceUsage()
 	require.NoError(b, db.Close())
 	growStores[dir] = g
 	return g
@@ -105,7 +106,7 @@ func benchmarkGrown(b *testing.B, g *grown) {
 	db := open(b, g.dir, func(o *Options) { o.Now = func() time.Time { return now } })
 	ctx := context.Background()
 	// Each run asks for a range that ends and begins elsewhere.
-	sel := func(i int) Selection {
+	sel := func(i int) query.Selection {
 		s := everything(`{service_name="service-00"}`)
 		s.Start, s.End = ms(midnight)+int64(i%59)*1000, ms(midnight.Add(g.end))-int64(i%61)*1000
 		s.MaxNodes = 8192
@@ -130,7 +131,7 @@ func benchmarkGrown(b *testing.B, g *grown) {
 		return err
 	})
 	measureQuery(b, db, "Points=240", func(i int) error {
-		_, err := db.Points(ctx, SeriesRequest{Selection: sel(i), Step: g.end / 240, GroupBy: []string{labelindex.LabelServiceName}})
+		_, err := db.Points(ctx, query.SeriesRequest{Selection: sel(i), Step: g.end / 240, GroupBy: []string{labelindex.LabelServiceName}})
 		return err
 	})
 	measureQuery(b, db, "LabelValues", func(i int) error {
@@ -149,7 +150,7 @@ func measureQuery(b *testing.B, db *DB, name string, query func(i int) error) {
 			b.Fatal(err)
 		}
 		heap := storetest.HeapInUse()
-		rows, bytes := testutil.ToFloat64(db.metrics.readRows), testutil.ToFloat64(db.metrics.readBytes)
+		rows, bytes := testutil.ToFloat64(db.metrics.ReadRows), testutil.ToFloat64(db.metrics.ReadBytes)
 		peak := watchHeap()
 		done := measureCPU(b)
 		for i := range b.N {
@@ -158,8 +159,8 @@ func measureQuery(b *testing.B, db *DB, name string, query func(i int) error) {
 			}
 		}
 		done()
-		b.ReportMetric((testutil.ToFloat64(db.metrics.readRows)-rows)/float64(b.N), "rows/op")
-		b.ReportMetric((testutil.ToFloat64(db.metrics.readBytes)-bytes)/float64(b.N)/1000, "read-kB/op")
+		b.ReportMetric((testutil.ToFloat64(db.metrics.ReadRows)-rows)/float64(b.N), "rows/op")
+		b.ReportMetric((testutil.ToFloat64(db.metrics.ReadBytes)-bytes)/float64(b.N)/1000, "read-kB/op")
 		b.ReportMetric(float64(heap)/1e6, "heap-MB")
 		b.ReportMetric(float64(max(heap, peak()))/1e6, "peak-MB")
 	})
@@ -213,8 +214,8 @@ func churned(b *testing.B) *grown {
 		require.NoError(b, db.maintain(context.Background(), 0))
 		g.maintenance += cpuTime(b) - began
 	}
-	require.NoError(b, db.pebble.Flush())
-	g.disk = db.pebble.Metrics().DiskSpaceUsage()
+	require.NoError(b, db.kv.Pebble.Flush())
+	g.disk = db.kv.Pebble.Metrics().DiskSpaceUsage()
 	require.NoError(b, db.Close())
 	growStores[dir] = g
 	return g
@@ -265,7 +266,7 @@ func BenchmarkGrowthChurn(b *testing.B) {
 }
 
 // churnSelection ends shortly before the day does.
-func churnSelection(i int, length time.Duration, selector string) Selection {
+func churnSelection(i int, length time.Duration, selector string) query.Selection {
 	sel := everything(selector)
 	end := midnight.Add(24*time.Hour - time.Duration(i%60)*10*time.Second)
 	sel.Start, sel.End = ms(end.Add(-length)), ms(end)
@@ -274,14 +275,14 @@ func churnSelection(i int, length time.Duration, selector string) Selection {
 
 func benchmarkChurn(b *testing.B, db *DB, length time.Duration, selector string) {
 	ctx := context.Background()
-	values := func(name string) func(Selection) (int, error) {
-		return func(s Selection) (int, error) {
+	values := func(name string) func(query.Selection) (int, error) {
+		return func(s query.Selection) (int, error) {
 			l, err := db.LabelValues(ctx, name, s.Matchers, s.Start, s.End)
 			return len(l), err
 		}
 	}
-	series := func(names ...string) func(Selection) (int, error) {
-		return func(s Selection) (int, error) {
+	series := func(names ...string) func(query.Selection) (int, error) {
+		return func(s query.Selection) (int, error) {
 			sets, err := db.Labels(ctx, names, s.Matchers, s.Start, s.End)
 			if err != nil {
 				return 0, err
@@ -291,9 +292,9 @@ func benchmarkChurn(b *testing.B, db *DB, length time.Duration, selector string)
 	}
 	for _, call := range []struct {
 		name string
-		fn   func(Selection) (int, error)
+		fn   func(query.Selection) (int, error)
 	}{
-		{"LabelNames", func(s Selection) (int, error) {
+		{"LabelNames", func(s query.Selection) (int, error) {
 			l, err := db.LabelNames(ctx, s.Matchers, s.Start, s.End)
 			return len(l), err
 		}},

@@ -16,6 +16,8 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -56,7 +58,7 @@ func BenchmarkAppend(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			b.ReportMetric(testutil.ToFloat64(db.metrics.rowBytes)/float64(b.N+len(pool)), "row-B/op")
+			b.ReportMetric(testutil.ToFloat64(db.metrics.RowBytes)/float64(b.N+len(pool)), "row-B/op")
 		})
 	}
 	for _, senders := range []int{1, 32} {
@@ -95,13 +97,11 @@ func BenchmarkDropHour(b *testing.B) {
 			before := query()
 			b.ResetTimer()
 			for i := range b.N {
-				require.NoError(b, db.dropLevels(ctx, id, horizonHours{uint8(1 + i%23), 0, 0}, "age", now))
+				require.NoError(b, db.maintainer.dropLevels(ctx, id, watermark.Hours{uint8(1 + i%23), 0, 0}, "age", now))
 				b.StopTimer()
 				b.ReportMetric(float64(before.Microseconds()), "µs-query-before")
 				b.ReportMetric(float64(query().Microseconds()), "µs-query-after")
-				db.horizonMu.Lock()
-				db.setHorizon(id, horizon{}) // drop it again
-				db.horizonMu.Unlock()
+				db.epochs.Watermarks.Set(id, watermark.Watermark{}) // drop it again
 				b.StartTimer()
 			}
 		})
@@ -162,7 +162,7 @@ func fleet(b *testing.B) *DB {
 		add(n, midnight.Add(24*time.Hour+time.Duration(n)*10*time.Second))
 	}
 	require.NoError(b, db.maintain(context.Background(), 0))
-	require.NoError(b, db.pebble.Flush())
+	require.NoError(b, db.kv.Pebble.Flush())
 	return db
 }
 
@@ -174,7 +174,7 @@ func removeFleet() { os.RemoveAll(fleetDir()) }
 
 // benchSelection ends in the last hour; each run asks for one 10 s earlier, so that
 // windows are cut at other places.
-func benchSelection(i int, length time.Duration, selectors ...string) Selection {
+func benchSelection(i int, length time.Duration, selectors ...string) query.Selection {
 	sel := everything(selectors...)
 	end := midnight.Add(25*time.Hour - time.Duration(i%60)*10*time.Second)
 	sel.Start, sel.End = ms(end.Add(-length)), ms(end)
@@ -219,7 +219,7 @@ func BenchmarkPprof(b *testing.B) {
 
 func BenchmarkSeries(b *testing.B) {
 	db := fleet(b)
-	for name, r := range map[string]SeriesRequest{
+	for name, r := range map[string]query.SeriesRequest{
 		"by=service_name": {GroupBy: []string{"service_name"}},
 		"by=pod":          {GroupBy: []string{"pod"}},
 		"stack":           {Stack: []string{"runtime/internal.(*Type2).method2"}},
@@ -240,20 +240,20 @@ func BenchmarkSeries(b *testing.B) {
 func BenchmarkLabels(b *testing.B) {
 	db := fleet(b)
 	ctx := context.Background()
-	for name, call := range map[string]func(sel Selection) error{
-		"LabelNames": func(s Selection) error {
+	for name, call := range map[string]func(sel query.Selection) error{
+		"LabelNames": func(s query.Selection) error {
 			_, err := db.LabelNames(ctx, nil, s.Start, s.End)
 			return err
 		},
-		"LabelValues": func(s Selection) error {
+		"LabelValues": func(s query.Selection) error {
 			_, err := db.LabelValues(ctx, "pod", nil, s.Start, s.End)
 			return err
 		},
-		"Labels": func(s Selection) error {
+		"Labels": func(s query.Selection) error {
 			_, err := db.Labels(ctx, nil, nil, s.Start, s.End)
 			return err
 		},
-		"ProfileTypes": func(s Selection) error {
+		"ProfileTypes": func(s query.Selection) error {
 			_, err := db.ProfileTypes(ctx, s.Start, s.End)
 			return err
 		},
@@ -277,7 +277,7 @@ func BenchmarkValues(b *testing.B) {
 				b.ReportAllocs()
 				defer measureCPU(b)()
 				for i := range b.N {
-					_, err := db.Values(context.Background(), ValuesRequest{Selection: benchSelection(i, length), Exemplars: exemplars})
+					_, err := db.Values(context.Background(), query.ValuesRequest{Selection: benchSelection(i, length), Exemplars: exemplars})
 					require.NoError(b, err)
 				}
 			})

@@ -3,17 +3,14 @@ package store
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A profile with an ID that its stream has already is a duplicate: a push that
@@ -80,7 +77,7 @@ func (c *claims) take(ctx context.Context, list []idClaim) (end func(), err erro
 
 // claim claims the IDs of the pieces of a call, and marks those that the call has
 // more than once.
-func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error) {
+func (a *appender) claim(ctx context.Context, pieces []piece) (end func(), err error) {
 	var list []idClaim
 	seen := map[idClaim]bool{}
 	var key []byte
@@ -100,49 +97,25 @@ func (db *DB) claim(ctx context.Context, pieces []piece) (end func(), err error)
 		return func() {}, nil
 	}
 	slices.SortFunc(list, idClaim.compare)
-	return db.claims.take(ctx, list)
+	return a.claims.take(ctx, list)
 }
 
 // stored reports whether a stream has a piece's ID already, or had it on the day
 // before if that ended a moment ago: the server stamps profiles without a time, so
 // one that is sent again may come a day later.
-func (db *DB) stored(e *epoch, s *labelindex.Stream, p *piece) (bool, error) {
-	found, err := db.has(layout.IDKey(e.id, s.ID, p.id))
-	if found || err != nil || p.time-layout.EpochStart(e.id) > retryMs || !db.hasEpoch(e.id-1) {
+func (a *appender) stored(e *epochs.Epoch, s *labelindex.Stream, p *piece) (bool, error) {
+	found, err := a.kv.Has(layout.IDKey(e.ID, s.ID, p.id))
+	if found || err != nil || p.time-layout.EpochStart(e.ID) > retryMs || !a.epochs.Has(e.ID-1) {
 		return found, err
 	}
-	u, err := db.epoch(e.id - 1)
+	u, err := a.epochs.Acquire(e.ID - 1)
 	if err != nil {
 		return false, err
 	}
 	defer u.Release()
-	before, err := u.Value.lookFor(db, &p.def)
+	before, err := u.Value.LookFor(&p.def)
 	if before == nil || err != nil {
 		return false, err
 	}
-	return db.has(layout.IDKey(e.id-1, before.ID, p.id))
-}
-
-// has reports whether there is a key that can be read.
-func (db *DB) has(key []byte) (bool, error) {
-	_, closer, err := db.get(key)
-	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read %x: %w", key, err)
-	}
-	return true, closer.Close()
-}
-
-// lookFor returns the stream of a definition, nil if there is none.
-func (e *epoch) lookFor(db *DB, def *labelindex.Definition) (*labelindex.Stream, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	partition, ok := e.current[def.Labels.Get(labelindex.LabelServiceName)]
-	if !ok {
-		return nil, nil
-	}
-	s, _, err := e.find(db, string(def.Append(nil)), partition)
-	return s, err
+	return a.kv.Has(layout.IDKey(e.ID-1, before.ID, p.id))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -26,9 +27,9 @@ func identified(id string, at time.Time, ls ...string) profile.Profile {
 // storedProfiles counts the profiles of one sample in a store.
 func storedProfiles(t *testing.T, db *DB) int64 {
 	t.Helper()
-	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
+	tree, err := db.Tree(context.Background(), query.Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
 	require.NoError(t, err)
-	points, err := db.Points(context.Background(), SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
+	points, err := db.Points(context.Background(), query.SeriesRequest{Selection: everything(), Step: 48 * time.Hour})
 	require.NoError(t, err)
 	if len(points) > 0 {
 		require.InDelta(t, tree.Total(), points[0].Points[0].Value, 0)
@@ -54,8 +55,8 @@ func TestDuplicatesAtAnotherTime(t *testing.T) {
 	now = now.Add(7 * time.Minute)
 	add(unstamped("a"))
 	require.EqualValues(t, 1, storedProfiles(t, db))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.profiles))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.duplicates))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Profiles))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Duplicates))
 
 	now = now.Add(2 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
@@ -92,7 +93,7 @@ func TestDuplicatesWithSampleLabels(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{p, p}))
 	}
 	require.EqualValues(t, 2, storedProfiles(t, db))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.profiles))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Profiles))
 }
 
 // TestDuplicatesOfConcurrentPushes pushes the same profiles from many senders, in
@@ -131,8 +132,8 @@ func TestDuplicatesOfConcurrentPushes(t *testing.T) {
 	}
 	g.Wait()
 	require.EqualValues(t, profiles, storedProfiles(t, db))
-	require.Empty(t, db.claims.by)
-	require.EqualValues(t, 8*profiles, testutil.ToFloat64(db.metrics.profiles)+testutil.ToFloat64(db.metrics.duplicates))
+	require.Empty(t, db.appender.claims.by)
+	require.EqualValues(t, 8*profiles, testutil.ToFloat64(db.metrics.Profiles)+testutil.ToFloat64(db.metrics.Duplicates))
 	require.NoError(t, db.maintain(ctx, 0))
 	require.EqualValues(t, profiles, storedProfiles(t, db))
 }
@@ -142,9 +143,9 @@ func TestDuplicatesOfConcurrentPushes(t *testing.T) {
 func TestClaimsOfAFailedCall(t *testing.T) {
 	db := open(t, t.TempDir())
 	at := midnight.Add(time.Hour)
-	pieces, err := db.split(identified("x", at), at, nil)
+	pieces, err := db.appender.split(identified("x", at), at, nil)
 	require.NoError(t, err)
-	end, err := db.claim(context.Background(), pieces) // a call that will not store it
+	end, err := db.appender.claim(context.Background(), pieces) // a call that will not store it
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -161,7 +162,7 @@ func TestClaimsOfAFailedCall(t *testing.T) {
 	end()
 	require.NoError(t, <-waited)
 	require.EqualValues(t, 1, storedProfiles(t, db))
-	require.Empty(t, db.claims.by)
+	require.Empty(t, db.appender.claims.by)
 }
 
 // TestDuplicatesInAnOldStore pushes profiles again that were stored before IDs had
@@ -173,7 +174,7 @@ func TestDuplicatesInAnOldStore(t *testing.T) {
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	epoch := layout.EpochOf(ms(midnight) + 1)
 	ids := prefixRange(layout.KindKey(epoch, layout.KindID))
-	require.NoError(t, db.pebble.DeleteRange(ids.Start, ids.End, nil))
+	require.NoError(t, db.kv.Pebble.DeleteRange(ids.Start, ids.End, nil))
 	require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	require.EqualValues(t, 1, storedProfiles(t, db))
 }

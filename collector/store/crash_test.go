@@ -19,6 +19,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -132,7 +133,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			require.NoError(t, db.maintain(context.Background(), 0))
 			checkAcknowledged(t, db, acknowledged)
 		}
-		dropped = db.horizonOf(layout.EpochOf(ms(crashTime(0))))[layout.LevelSlot] > 0
+		dropped = db.epochs.Watermarks.Of(layout.EpochOf(ms(crashTime(0))))[layout.LevelSlot] > 0
 		require.NoError(t, db.Close())
 		if kill%10 == 9 {
 			v, err := Verify(context.Background(), dir)
@@ -175,12 +176,12 @@ func checkAcknowledged(t *testing.T, db *DB, acknowledged map[int]bool) {
 	for n := range acknowledged {
 		require.EqualValues(t, int64(n%7+1)*1e7, got[n], "profile %d", n)
 	}
-	series, err := db.Points(context.Background(), SeriesRequest{Selection: all, Step: 960 * time.Hour})
+	series, err := db.Points(context.Background(), query.SeriesRequest{Selection: all, Step: 960 * time.Hour})
 	require.NoError(t, err)
 	total := 0.0
 	for _, s := range series {
 		total += s.Points[0].Value
 	}
 	require.Equal(t, float64(tree.Total()), total)
-	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+	require.Zero(t, testutil.ToFloat64(db.metrics.Corrupt))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -25,18 +26,18 @@ func TestAnswersAreCounted(t *testing.T) {
 	db := crowded(t, 16<<20)
 	ctx, done := budget.Holding(t.Context())
 	sel := everything()
-	r := SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: []string{"pod"}}
+	r := query.SeriesRequest{Selection: sel, Step: time.Minute, GroupBy: []string{"pod"}}
 	series, err := db.Points(ctx, r)
 	require.NoError(t, err)
 	points := 0
 	for _, s := range series {
 		points += len(s.Points)
 	}
-	used, _, _ := db.memory.State()
-	require.GreaterOrEqual(t, used, int64(points)*pointBytes)
-	_, err = db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
+	used, _, _ := db.queries.Memory.State()
+	require.GreaterOrEqual(t, used, int64(points)*query.PointBytes)
+	_, err = db.Values(ctx, query.ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
-	more, _, _ := db.memory.State()
+	more, _, _ := db.queries.Memory.State()
 	require.Greater(t, more, used)
 	_, err = db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
@@ -100,21 +101,21 @@ func TestACrowdIsAnswered(t *testing.T) {
 		func(ctx context.Context) error { _, err := db.Tree(ctx, cut, nil); return err },
 		func(ctx context.Context) error { _, err := db.Tree(ctx, states, nil); return err },
 		func(ctx context.Context) error {
-			_, err := db.Diff(ctx, [2]Selection{one, sel}, [2][]string{}, 1000)
+			_, err := db.Diff(ctx, [2]query.Selection{one, sel}, [2][]string{}, 1000)
 			return err
 		},
 		func(ctx context.Context) error { _, err := db.Pprof(ctx, sel, nil); return err },
 		func(ctx context.Context) error {
 			// 20 series of 1201 points: 0.7 MB of work, and 2.3 MB with the answer.
-			_, err := db.Points(ctx, SeriesRequest{Selection: sel, Step: 6 * time.Second, GroupBy: []string{"pod"}})
+			_, err := db.Points(ctx, query.SeriesRequest{Selection: sel, Step: 6 * time.Second, GroupBy: []string{"pod"}})
 			return err
 		},
 		func(ctx context.Context) error {
-			_, err := db.Points(ctx, SeriesRequest{Selection: states, Step: 12 * time.Second, GroupBy: []string{"pod"}})
+			_, err := db.Points(ctx, query.SeriesRequest{Selection: states, Step: 12 * time.Second, GroupBy: []string{"pod"}})
 			return err
 		},
 		func(ctx context.Context) error {
-			_, err := db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{labelindex.LabelServiceName}, Exemplars: true})
+			_, err := db.Values(ctx, query.ValuesRequest{Selection: sel, GroupBy: []string{labelindex.LabelServiceName}, Exemplars: true})
 			return err
 		},
 		func(ctx context.Context) error {
@@ -148,7 +149,7 @@ func TestACrowdIsAnswered(t *testing.T) {
 	}
 	g.Wait()
 	requireIdle(t, db)
-	_, peak, _ := db.memory.State()
+	_, peak, _ := db.queries.Memory.State()
 	require.LessOrEqual(t, peak, int64(budgetLocal))
 	require.EqualValues(t, 300, answered.Load()+refused.Load())
 	require.Positive(t, answered.Load())
@@ -164,12 +165,12 @@ func TestLargePanelsTakeTurns(t *testing.T) {
 	ctx := context.Background()
 	const pods, steps, together = 50, 600, 6
 	// A panel's groups take 0.35 of the memory.
-	db := open(t, t.TempDir(), func(o *Options) { o.QueryBytes = pods * steps * stepBytes * 20 / 7 })
+	db := open(t, t.TempDir(), func(o *Options) { o.QueryBytes = pods * steps * query.StepBytes * 20 / 7 })
 	for pod := range pods {
 		p := cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))
 		require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 	}
-	r := SeriesRequest{Selection: everything(), GroupBy: []string{"pod"}, Step: time.Minute}
+	r := query.SeriesRequest{Selection: everything(), GroupBy: []string{"pod"}, Step: time.Minute}
 	r.Start, r.End = ms(midnight), ms(midnight.Add(steps*time.Minute))-1
 	var g sync.WaitGroup
 	for range together {

@@ -20,8 +20,10 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
@@ -60,7 +62,7 @@ func damageOptions(o *Options) {
 }
 
 // makeDamageStore writes a store with tables on several levels, windows of all
-// sizes and of families, hours of which merged rows alone are left, and the latest
+// sizes and of aggregates, hours of which merged rows alone are left, and the latest
 // profiles in the log alone.
 func makeDamageStore(t *testing.T, dir string) {
 	t.Helper()
@@ -71,33 +73,33 @@ func makeDamageStore(t *testing.T, dir string) {
 		switch n {
 		case 300, 600:
 			require.NoError(t, db.maintain(ctx, 0))
-			require.NoError(t, db.pebble.Flush())
-			require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
+			require.NoError(t, db.kv.Pebble.Flush())
+			require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
 		case 750, 800, 830:
-			require.NoError(t, db.pebble.Flush())
+			require.NoError(t, db.kv.Pebble.Flush())
 		case 700:
-			db.options.RetentionRaw = 70*time.Hour - damageDropped
+			db.epochs.Retention.Raw = 70*time.Hour - damageDropped
 			require.NoError(t, db.maintain(ctx, 0))
 		}
 	}
-	families := 0
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
-			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsFamily() {
-				families++
+	aggregates := 0
+	for _, id := range db.epochs.Between(0, 1<<62) {
+		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindStream), func(_, value []byte) error {
+			if _, def, err := labelindex.ReadStream(value); err == nil && def.IsAggregate() {
+				aggregates++
 			}
 			return nil
 		}))
 	}
-	require.Equal(t, 3*3, families)
-	require.Len(t, db.horizons, 2)
+	require.Equal(t, 3*3, aggregates)
+	require.Len(t, db.epochs.Watermarks.Snapshot(func() {}), 2)
 	require.NoError(t, db.Close())
 }
 
 // found returns which profiles an answer holds.
 func found(t *testing.T, db *DB) map[int]bool {
 	t.Helper()
-	tree, err := db.Tree(context.Background(), Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+	tree, err := db.Tree(context.Background(), query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
 	require.NoError(t, err)
 	got := map[int]bool{}
 	for _, node := range tree.Nodes {
@@ -114,9 +116,9 @@ func found(t *testing.T, db *DB) map[int]bool {
 }
 
 // named reports whether damage of a file says that the profiles of a time may be missing.
-func named(t *testing.T, damage []Damage, file string, at time.Time) bool {
+func named(t *testing.T, damage []corruption.Damage, file string, at time.Time) bool {
 	t.Helper()
-	return slices.ContainsFunc(damage, func(d Damage) bool {
+	return slices.ContainsFunc(damage, func(d corruption.Damage) bool {
 		if d.File != file || d.Start == "" {
 			return false
 		}
@@ -131,7 +133,7 @@ func named(t *testing.T, damage []Damage, file string, at time.Time) bool {
 // checkMissing looks for every profile: one that is not there has to be within damage
 // that names the file. Only the end of the log may be missing without: it cannot be told
 // from what a crash leaves.
-func checkMissing(t *testing.T, got map[int]bool, damage []Damage, file string) (missing int) {
+func checkMissing(t *testing.T, got map[int]bool, damage []corruption.Damage, file string) (missing int) {
 	t.Helper()
 	ended := false
 	for n := range damageProfiles {
@@ -152,12 +154,12 @@ func checkMissing(t *testing.T, got map[int]bool, damage []Damage, file string) 
 func askAll(t *testing.T, db *DB) {
 	t.Helper()
 	ctx := context.Background()
-	all := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
-	_, err := db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour, GroupBy: []string{"pod"}})
+	all := query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	_, err := db.Points(ctx, query.SeriesRequest{Selection: all, Step: time.Hour, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	_, err = db.Pprof(ctx, all, nil)
 	require.NoError(t, err)
-	_, err = db.Values(ctx, ValuesRequest{Selection: all})
+	_, err = db.Values(ctx, query.ValuesRequest{Selection: all})
 	require.NoError(t, err)
 	_, err = db.LabelNames(ctx, nil, 0, 0)
 	require.NoError(t, err)
@@ -195,7 +197,7 @@ func checkServing(t *testing.T, dir, file string) (got map[int]bool, taken map[i
 	damageOptions(&o)
 	db, err := Open(dir, o)
 	if err != nil {
-		require.ErrorIs(t, err, ErrCorruptStore)
+		require.ErrorIs(t, err, corruption.ErrCorruptStore)
 		require.ErrorContains(t, err, strings.TrimSuffix(file, ".sst"))
 		require.ErrorContains(t, err, "flameline store repair")
 		return nil, nil
@@ -287,7 +289,7 @@ func checkRepair(t *testing.T, dir, file string, served map[int]bool, taken map[
 	check()
 	require.NoError(t, db.maintain(ctx, 0))
 	check()
-	db.options.RetentionRaw = 12 * time.Hour // all that is there is merged before it is dropped
+	db.epochs.Retention.Raw = 12 * time.Hour // all that is there is merged before it is dropped
 	require.NoError(t, db.maintain(ctx, 0))
 	check()
 	askAll(t, db)
@@ -369,7 +371,7 @@ func TestDamageUnderLoad(t *testing.T) {
 		require.NoError(t, flip(path, info.Size()*int64(i+1)/int64(len(tables)+2)))
 	}
 	db := open(t, dir, damageOptions)
-	all := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	all := query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
 	var g sync.WaitGroup
 	for i := range 4 {
 		g.Go(func() {
@@ -379,12 +381,12 @@ func TestDamageUnderLoad(t *testing.T) {
 				case 0:
 					_, err = db.Tree(ctx, all, nil)
 				case 1:
-					_, err = db.Points(ctx, SeriesRequest{Selection: all, Step: time.Hour})
+					_, err = db.Points(ctx, query.SeriesRequest{Selection: all, Step: time.Hour})
 				case 2:
 					if err = db.maintain(ctx, 0); errors.Is(err, storeerr.ErrCorrupt) {
 						err = nil // of some windows the rows cannot be read
 					}
-					if err := db.pebble.Flush(); err != nil {
+					if err := db.kv.Pebble.Flush(); err != nil {
 						t.Error(err)
 					}
 				case 3:
@@ -416,7 +418,7 @@ func TestDamageUnderLoad(t *testing.T) {
 	// store is repaired, also those that came later.
 	if n := fresh(); n != 10 {
 		at := midnight.Add(69*time.Hour + 30*time.Minute)
-		require.True(t, slices.ContainsFunc(db.Damage(), func(d Damage) bool { return named(t, []Damage{d}, d.File, at) }),
+		require.True(t, slices.ContainsFunc(db.Damage(), func(d corruption.Damage) bool { return named(t, []corruption.Damage{d}, d.File, at) }),
 			"%d of 10 profiles are served, and no damage says so: %v", n, db.Damage())
 	}
 	require.NoError(t, db.Close())
@@ -428,7 +430,7 @@ func TestDamageUnderLoad(t *testing.T) {
 	require.Empty(t, v.Damage)
 	db = open(t, to, damageOptions)
 	require.Equal(t, 10, fresh(), "what came after the damage stays")
-	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing corrupt is left")
+	require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing corrupt is left")
 }
 
 // rebuilt makes all days of a store whole, and opens it again.
@@ -463,7 +465,7 @@ func TestAppendsWhereTheDayIsUnreadable(t *testing.T) {
 		for n := range 10 {
 			require.NoError(t, db.Append(ctx, []profile.Profile{own(run*10 + n)}))
 		}
-		require.NoError(t, db.pebble.Flush())
+		require.NoError(t, db.kv.Pebble.Flush())
 		if run > 0 {
 			require.NotEmpty(t, db.Damage())
 		}
@@ -503,9 +505,9 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 		return cpu(folded(midnight.Add(time.Hour+time.Duration(n)*time.Minute), fmt.Sprintf("main;own%d 1", n)), labelindex.LabelServiceName, "a")
 	}
 	db := open(t, dir)
-	require.NoError(t, db.pebble.Flush()) // the store's own keys, which follow those of all days
+	require.NoError(t, db.kv.Pebble.Flush()) // the store's own keys, which follow those of all days
 	require.NoError(t, db.Append(ctx, []profile.Profile{day(0)}))
-	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	require.NoError(t, db.Close())
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	require.NoError(t, err)
@@ -515,14 +517,14 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 	db = open(t, dir)
 	for n := range 30 { // Pebble stops writes at 12 tables that are to be compacted
 		require.NoError(t, db.Append(ctx, []profile.Profile{day(n + 1)}))
-		require.NoError(t, db.pebble.Flush())
+		require.NoError(t, db.kv.Pebble.Flush())
 	}
 	require.Len(t, db.Damage(), 1)
 	require.Equal(t, filepath.Base(tables[0]), db.Damage()[0].File)
 	require.NoError(t, db.Writable())
 	next := cpu(folded(midnight.Add(25*time.Hour), "main;next 1"), labelindex.LabelServiceName, "a")
 	require.NoError(t, db.Append(ctx, []profile.Profile{next}))
-	require.NoError(t, db.dropEpoch(ctx, layout.EpochOf(ms(midnight)+1), "test"))
+	require.NoError(t, db.maintainer.dropEpoch(ctx, layout.EpochOf(ms(midnight)+1), "test"))
 	require.NoError(t, db.maintain(ctx, 0))
 	sel := everything()
 	sel.End = ms(midnight.Add(26 * time.Hour))

@@ -2,29 +2,24 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // mergeDays merges the days of an epoch that is over. Which streams it has is
 // read from the marks on disk, some at a time: they may be many.
-func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Duration) error {
-	e.mu.RLock()
-	days := e.days
-	e.mu.RUnlock()
-	if days == 0 || layout.EpochStart(e.id)+layout.DayMs > now {
+func (mt *maintainer) mergeDays(ctx context.Context, e *epochs.Epoch, now int64, quiet time.Duration) error {
+	days := e.DirtyDays()
+	if days == 0 || layout.EpochStart(e.ID)+layout.DayMs > now {
 		return nil
 	}
 	left := false
-	var errs taskErrors
-	members := newMemberLists(db, e)
+	var errs epochs.TaskErrors
+	contributors := newContributorLists(e)
 	for from := uint64(0); from < 1<<32; {
-		ids, err := db.dirtyDays(e.id, uint32(from))
+		ids, err := mt.epochs.StreamsOfDirtyDays(e.ID, uint32(from))
 		if err != nil {
 			return err
 		}
@@ -35,67 +30,18 @@ func (db *DB) mergeDays(ctx context.Context, e *epoch, now int64, quiet time.Dur
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			t, ok, err := e.dueDay(db, id, quiet)
+			t, ok, err := e.DueDay(id, quiet)
 			if err == nil && ok {
-				err = db.mergeWindows(ctx, e, t, members)
+				err = mt.mergeWindows(ctx, e, t, contributors)
 			}
-			errs.add(err)
+			errs.Add(err)
 			left = left || !ok || err != nil
 		}
 		from = uint64(ids[len(ids)-1]) + 1
-		e.retire(quiet)
+		e.Evict(quiet)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !left && e.days == days {
-		e.days = 0
-		e.keep(db)
+	if !left {
+		e.CleanDays(days)
 	}
-	return errs.join()
-}
-
-// dirtyDays lists some streams of an epoch whose day is to be merged, from one on.
-func (db *DB) dirtyDays(epoch, from uint32) (ids []uint32, err error) {
-	full := errors.New("full")
-	lower := layout.DirtyKey(epoch, from, 0)
-	err = db.eachBetween(db.pebble, lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
-		if len(key) == len(lower) && key[9] == wholeDay {
-			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
-		}
-		if len(ids) == 1024 {
-			return full
-		}
-		return nil
-	})
-	if errors.Is(err, full) {
-		err = nil
-	}
-	return ids, withoutGaps(err)
-}
-
-// dueDay is the task of merging a stream's day, if it can be done.
-func (e *epoch) dueDay(db *DB, id uint32, quiet time.Duration) (t mergeTask, ok bool, err error) {
-	e.mu.Lock()
-	s, err := e.revive(db, id)
-	e.mu.Unlock()
-	if err != nil {
-		return t, false, err
-	}
-	if s == nil { // nobody can ask for it
-		err := db.guard(func() error { return db.pebble.Delete(layout.DirtyKey(e.id, id, wholeDay), pebble.NoSync) })
-		return t, false, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for hour := range uint8(layout.HoursPerEpoch) {
-		if e.dropped || e.open[hourID{id, hour}] != nil {
-			return t, false, nil
-		}
-	}
-	o := e.openHour(s, wholeDay)
-	o.dirty = 1
-	if o.flying > 0 || o.last[0].ago() < quiet {
-		return t, false, nil
-	}
-	return mergeTask{stream: s, hour: wholeDay, over: true, gen: o.gen}, true, nil
+	return errs.Join()
 }

@@ -8,9 +8,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 func epochRange(id uint32) pebble.KeyRange {
@@ -36,35 +38,31 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 
 // dropEpoch deletes an epoch, once the appends to it have ended. Queries that
 // run go on to see it.
-func (db *DB) dropEpoch(ctx context.Context, id uint32, why string) error {
-	u, err := db.epoch(id)
+func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) error {
+	u, err := mt.epochs.Acquire(id)
 	if err != nil {
 		return err
 	}
 	defer u.Release()
 	e := u.Value
-	if err := retry(ctx, e.tryDrop); err != nil {
-		e.takeAgain()
+	if err := retry(ctx, e.TryDrop); err != nil {
+		e.TakeAgain()
 		return err
 	}
 	// In this order: who finds no dictionary finds that the epoch is gone.
-	db.mu.Lock()
-	delete(db.epochs, id)
-	db.mu.Unlock()
-	b := db.pebble.NewBatch()
+	mt.epochs.Remove(id)
+	b := mt.kv.Pebble.NewBatch()
 	defer b.Close()
 	r := epochRange(id)
-	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), db.commit(b, pebble.NoSync)); err != nil {
-		db.mu.Lock()
-		db.epochs[id] = true
-		db.mu.Unlock()
+	if err = errors.Join(b.DeleteRange(r.Start, r.End, nil), mt.kv.Commit(b, pebble.NoSync)); err != nil {
+		mt.epochs.Add(id)
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
-	db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
-	db.setHorizon(id, horizon{})
-	db.cache.Drop(id)
-	db.metrics.droppedEpochs.Inc()
-	db.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
+	mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
+	mt.epochs.Watermarks.Set(id, watermark.Watermark{})
+	mt.epochs.Cache.Drop(id)
+	mt.kv.Metrics.DroppedEpochs.Inc()
+	mt.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
 	return nil
 }
 
@@ -81,30 +79,12 @@ func retry(ctx context.Context, try func() bool) error {
 	return nil
 }
 
-// takeAgain takes appends after a tryDrop that found some under way.
-func (e *epoch) takeAgain() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.dropped = false
-}
-
-// tryDrop refuses new appends and reports whether none are under way.
-func (e *epoch) tryDrop() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.dropped = true
-	if e.writers == 0 {
-		clear(e.open)
-	}
-	return e.writers == 0
-}
-
 // dropLevels deletes the rows of each level in the first hours of an epoch, after
 // what they say was merged into coarser rows. From then on appends to the hours of
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
-func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why string, now time.Time) error {
-	from := db.horizonOf(id).hours(id)
+func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
+	from := mt.epochs.Watermarks.Of(id).Hours(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
@@ -113,22 +93,22 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 	if to == from {
 		return nil
 	}
-	u, err := db.epoch(id)
+	u, err := mt.epochs.Acquire(id)
 	if err != nil {
 		return err
 	}
 	defer u.Release()
 	e := u.Value
-	if e.unreadableMarks {
+	if e.UnreadableMarks {
 		return fmt.Errorf("%w: marks of windows to be merged cannot be read, so the rows they need are kept; see `flameline store repair`", storeerr.ErrCorrupt)
 	}
-	if err := retry(ctx, func() bool { return e.tryRefuse(to.times(id)[layout.LevelFine]) }); err != nil {
+	if err := retry(ctx, func() bool { return e.TryRefuse(to.Watermark(id)[layout.LevelFine]) }); err != nil {
 		return err
 	}
-	if err := db.mergeAhead(ctx, e, to, now); err != nil {
+	if err := mt.mergeAhead(ctx, e, to, now); err != nil {
 		return err
 	}
-	b := db.pebble.NewBatch()
+	b := mt.kv.Pebble.NewBatch()
 	defer b.Close()
 	var whole []pebble.KeyRange
 	for level := range to {
@@ -142,44 +122,44 @@ func (db *DB) dropLevels(ctx context.Context, id uint32, to horizonHours, why st
 				whole = append(whole, r)
 			}
 		default:
-			if err := db.deleteHours(e, b, level, from[level], to[level]); err != nil {
+			if err := mt.deleteHours(e, b, level, from[level], to[level]); err != nil {
 				return err
 			}
 		}
 	}
-	b.Set(layout.HorizonKey(id), to.append(nil), nil)
-	// In this order: a snapshot that has not all rows has a horizon that says so.
-	// What they say is merged, so it does no harm if the horizon is first.
-	db.setHorizon(id, to.times(id))
-	if err := db.commit(b, pebble.NoSync); err != nil {
-		db.setHorizon(id, from.times(id))
+	b.Set(layout.WatermarkKey(id), to.Append(nil), nil)
+	// In this order: a snapshot that lacks rows has a watermark that says so. The rows are
+	// merged, so a watermark that is ahead of them does no harm.
+	mt.epochs.Watermarks.Set(id, to.Watermark(id))
+	if err := mt.kv.Commit(b, pebble.NoSync); err != nil {
+		mt.epochs.Watermarks.Set(id, from.Watermark(id))
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}
 	for _, r := range whole {
-		db.dropped = append(db.dropped, droppedRange{r, b.SeqNum()})
+		mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
 	}
-	db.metrics.droppedLevels.Inc()
-	db.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly),
+	mt.kv.Metrics.DroppedLevels.Inc()
+	mt.log.Info("dropped rows of finer resolutions", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly),
 		"hours_raw", to[layout.LevelFine], "hours_5m", to[layout.LevelSlot], "hours_1h", to[layout.LevelHour], "reason", why)
 	return nil
 }
 
 // deleteHours deletes the rows and points of a level between two hours.
-func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) error {
-	streams, err := db.streamsIn(e, from, to)
+func (mt *maintainer) deleteHours(e *epochs.Epoch, b *pebble.Batch, level int, from, to uint8) error {
+	streams, err := mt.streamsIn(e, from, to)
 	if err != nil {
 		return err
 	}
 	// From the start of the day on, so that a deletion takes the place of the one
 	// before it.
-	lo, hi := layout.EpochStart(e.id)+1, layout.EpochStart(e.id)+int64(to)*layout.HourMs+1
+	lo, hi := layout.EpochStart(e.ID)+1, layout.EpochStart(e.ID)+int64(to)*layout.HourMs+1
 	for _, s := range streams {
 		kinds := []byte{layout.KindRow, layout.KindPoints}
 		if level == layout.LevelFine {
 			kinds[1] = layout.KindSpans
 		}
 		for _, kind := range kinds {
-			if err := b.DeleteRange(layout.WindowKey(e.id, kind, level, s, lo), layout.WindowKey(e.id, kind, level, s, hi), nil); err != nil {
+			if err := b.DeleteRange(layout.WindowKey(e.ID, kind, level, s, lo), layout.WindowKey(e.ID, kind, level, s, hi), nil); err != nil {
 				return err
 			}
 		}
@@ -188,21 +168,21 @@ func (db *DB) deleteHours(e *epoch, b *pebble.Batch, level int, from, to uint8) 
 }
 
 // streamsIn lists the streams that have profiles in some hours, and those of their
-// families.
-func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
+// aggregates.
+func (mt *maintainer) streamsIn(e *epochs.Epoch, from, to uint8) (ids []uint32, err error) {
 	var seen labelindex.StreamSet
 	add := func(id uint32) {
 		if seen.Add(id) {
 			ids = append(ids, id)
 		}
 	}
-	families := map[familyKey]labelindex.Kind{}
+	aggregates := map[epochs.AggregateKey]labelindex.Kind{}
 	for hour := from; hour < to; hour++ {
-		err := db.eachTableOf(e, hour, func(t *labelindex.HourIndex) error {
+		err := mt.epochs.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
 			for row, id := range t.Streams {
 				add(id)
 				k := t.Kinds[t.KindOf[row]]
-				families[familyKey{t.Partitions[row], string(k.Def.Append(nil))}] = k
+				aggregates[epochs.AggregateKey{Partition: t.Partitions[row], Definition: string(k.Def.Append(nil))}] = k
 			}
 			return nil
 		})
@@ -210,8 +190,8 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 			return nil, err
 		}
 	}
-	for key, k := range families {
-		id, ok, err := db.findFamily(e.id, key.partition, &k)
+	for key, k := range aggregates {
+		id, ok, err := mt.epochs.FindAggregate(e.ID, key.Partition, &k)
 		if err != nil {
 			return nil, err
 		}
@@ -222,51 +202,25 @@ func (db *DB) streamsIn(e *epoch, from, to uint8) (ids []uint32, err error) {
 	return ids, nil
 }
 
-// tryRefuse refuses appends up to a time, which ends an hour, and reports whether
-// none are under way.
-func (e *epoch) tryRefuse(to int64) bool {
-	e.grow.Lock() // nobody is between asking and being counted
-	defer e.grow.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.refused = max(e.refused, to)
-	for id, o := range e.open {
-		if o.flying > 0 && id.hour != wholeDay && layout.EpochStart(e.id)+int64(id.hour)*layout.HourMs < to {
-			return false
-		}
-	}
-	return true
-}
-
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
-func (db *DB) mergeAhead(ctx context.Context, e *epoch, to horizonHours, now time.Time) error {
-	members := newMemberLists(db, e)
-	for _, t := range e.due(now.UnixMilli(), 0) {
-		if t.hour >= to[layout.LevelFine] {
+func (mt *maintainer) mergeAhead(ctx context.Context, e *epochs.Epoch, to watermark.Hours, now time.Time) error {
+	contributors := newContributorLists(e)
+	for _, t := range e.Due(now.UnixMilli(), 0) {
+		if t.Hour >= to[layout.LevelFine] {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := db.mergeWindows(ctx, e, t, members); err != nil {
+		if err := mt.mergeWindows(ctx, e, t, contributors); err != nil {
 			return err
 		}
 	}
 	if to[layout.LevelHour] > 0 {
-		if err := db.mergeDays(ctx, e, now.UnixMilli(), 0); err != nil {
+		if err := mt.mergeDays(ctx, e, now.UnixMilli(), 0); err != nil {
 			return err
 		}
 	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for id := range e.open {
-		if id.hour < to[layout.LevelFine] || id.hour == wholeDay && to[layout.LevelHour] > 0 {
-			return fmt.Errorf("drop rows of epoch %d: hour %d of stream %d is not merged", e.id, id.hour, id.stream)
-		}
-	}
-	if e.days > 0 && to[layout.LevelHour] > 0 {
-		return fmt.Errorf("drop rows of epoch %d: days are not merged", e.id)
-	}
-	return nil
+	return e.AllMerged(to)
 }

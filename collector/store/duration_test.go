@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -74,7 +75,7 @@ func TestProfilesAreSpread(t *testing.T) {
 	}
 	require.NoError(t, db.Append(ctx, ps))
 	ask := func(lo, hi int64) *profile.Tree {
-		tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: lo + 1, End: hi}, nil)
+		tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: lo + 1, End: hi}, nil)
 		require.NoError(t, err)
 		return tree
 	}
@@ -105,8 +106,8 @@ func TestProfilesAreSpread(t *testing.T) {
 			step := []int64{1000, 15_000, 60_000, 420_000}[r.IntN(4)]
 			first := (ms(midnight) + r.Int64N(4*layout.HourMs)) / step * step
 			steps := 1 + r.Int64N(100)
-			got, err := db.Points(ctx, SeriesRequest{
-				Selection: Selection{Type: cpuType, Start: first, End: first + (steps-1)*step},
+			got, err := db.Points(ctx, query.SeriesRequest{
+				Selection: query.Selection{Type: cpuType, Start: first, End: first + (steps-1)*step},
 				Step:      time.Duration(step) * time.Millisecond, GroupBy: []string{"pod"},
 			})
 			require.NoError(t, err)
@@ -142,9 +143,9 @@ func TestWindowsOfTheSamplerAreInOneStep(t *testing.T) {
 	p := folded(midnight.Add(10*time.Second+time.Millisecond), "main 500")
 	p.DurationNanos = 5e9
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}))
-	got, err := db.Points(ctx, SeriesRequest{Selection: everything(), Step: 5 * time.Second})
+	got, err := db.Points(ctx, query.SeriesRequest{Selection: everything(), Step: 5 * time.Second})
 	require.NoError(t, err)
-	require.Equal(t, []Point{{ms(midnight) + 15_000, 5e9}}, got[0].Points)
+	require.Equal(t, []query.Point{{Time: ms(midnight) + 15_000, Value: 5e9}}, got[0].Points)
 }
 
 // A profile that is cut at a slot's end is one profile: it is a duplicate of itself,
@@ -162,7 +163,7 @@ func TestCutProfilesStayOne(t *testing.T) {
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 6.01e9, tree.Total())
-	half, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(5 * time.Minute))}, nil)
+	half, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(5 * time.Minute))}, nil)
 	require.NoError(t, err)
 	require.InDelta(t, 3.005e9, half.Total(), 1e7)
 	sel := everything()
@@ -170,7 +171,7 @@ func TestCutProfilesStayOne(t *testing.T) {
 	tree, err = db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 6.01e9, tree.Total())
-	values, err := db.Values(ctx, ValuesRequest{Selection: everything()})
+	values, err := db.Values(ctx, query.ValuesRequest{Selection: everything()})
 	require.NoError(t, err)
 	require.Len(t, values[0].Values, 1)
 	require.EqualValues(t, 6.01e9, values[0].Values[0].Value)
@@ -184,7 +185,7 @@ func TestImpossibleDurations(t *testing.T) {
 	p := folded(midnight.Add(time.Minute), "main 1")
 	p.DurationNanos = math.MaxInt64
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}))
-	tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(2 * time.Minute))}, nil)
+	tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(2 * time.Minute))}, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1e7, tree.Total())
 }
@@ -204,7 +205,7 @@ func TestLongProfilesStaySmall(t *testing.T) {
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, n*1e9, tree.Total())
-	hour, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + 7*layout.HourMs, End: ms(midnight) + 8*layout.HourMs}, nil)
+	hour, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight) + 7*layout.HourMs, End: ms(midnight) + 8*layout.HourMs}, nil)
 	require.NoError(t, err)
 	require.InEpsilon(t, n*1e9/23, hour.Total(), 0.02)
 }
@@ -252,7 +253,7 @@ func TestSeriesSayUntilWhenTheyAreComplete(t *testing.T) {
 	sel := everything()
 	sel.Start, sel.End = ms(now)-10*60_000, ms(now)
 	for _, step := range []time.Duration{15 * time.Second, 7 * time.Second} {
-		got, err := db.Points(ctx, SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}})
+		got, err := db.Points(ctx, query.SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}})
 		require.NoError(t, err)
 		require.Len(t, got, 2)
 		for _, s := range got {

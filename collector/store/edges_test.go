@@ -12,6 +12,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -42,7 +43,7 @@ func edgesStore(t *testing.T) (db *DB, total func(lo, hi int, pods int, without 
 }
 
 // between selects the profiles after the lo-th up to the hi-th.
-func between(lo, hi int, selectors ...string) Selection {
+func between(lo, hi int, selectors ...string) query.Selection {
 	sel := everything(selectors...)
 	at := func(n int) int64 { return ms(midnight.Add(time.Duration(n) * 10 * time.Second)) }
 	sel.Start, sel.End = at(lo)+1, at(hi)
@@ -51,7 +52,7 @@ func between(lo, hi int, selectors ...string) Selection {
 
 func TestEndsOfRanges(t *testing.T) {
 	db, total := edgesStore(t)
-	rows := func() float64 { return testutil.ToFloat64(db.metrics.readRows) }
+	rows := func() float64 { return testutil.ToFloat64(db.metrics.ReadRows) }
 	for _, c := range []struct {
 		selector string
 		pods     int
@@ -86,7 +87,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db, total := edgesStore(t)
 			var keys [][]byte
-			require.NoError(t, db.each(db.pebble, layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindRow), func(key, _ []byte) error {
+			require.NoError(t, db.kv.Each(layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindRow), func(key, _ []byte) error {
 				if c.damage(t, key) {
 					keys = append(keys, append([]byte(nil), key...))
 				}
@@ -94,7 +95,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 			}))
 			require.NotEmpty(t, keys)
 			for _, key := range keys {
-				require.NoError(t, db.pebble.Set(key, []byte{0xff}, pebble.Sync))
+				require.NoError(t, db.kv.Pebble.Set(key, []byte{0xff}, pebble.Sync))
 			}
 			for lo := range 30 {
 				for hi := lo + 1; hi <= 60; hi++ {
@@ -107,7 +108,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 					require.Equal(t, total(lo, hi, 2, lost...), tree.Total(), "from %d to %d", lo, hi)
 				}
 			}
-			require.NotZero(t, testutil.ToFloat64(db.metrics.corrupt))
+			require.NotZero(t, testutil.ToFloat64(db.metrics.Corrupt))
 		})
 	}
 }
@@ -119,7 +120,7 @@ func TestEndsOfRangesWithLostRows(t *testing.T) {
 	const lost = 29 // of the first slot's 30
 	epoch := layout.EpochOf(ms(midnight) + 1)
 	var keys [][]byte
-	require.NoError(t, db.each(db.pebble, layout.KindKey(epoch, layout.KindRow), func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(layout.KindKey(epoch, layout.KindRow), func(key, _ []byte) error {
 		at, _ := layout.WindowTime(key)
 		if key[5] == layout.LevelFine && layout.KeyStream(key) == 0 && at == ms(midnight.Add(lost*10*time.Second)) {
 			keys = append(keys, append([]byte(nil), key...))
@@ -127,8 +128,8 @@ func TestEndsOfRangesWithLostRows(t *testing.T) {
 		return nil
 	}))
 	require.Len(t, keys, 1)
-	require.NoError(t, db.pebble.Delete(keys[0], pebble.Sync))
-	db = rebuilt(t, db, func() *DB { return open(t, db.dir, func(o *Options) { o.fs = db.options.fs }) })
+	require.NoError(t, db.kv.Pebble.Delete(keys[0], pebble.Sync))
+	db = rebuilt(t, db, func() *DB { return open(t, db.kv.Dir, func(o *Options) { o.fs = db.options.fs }) })
 	for lo := range 30 {
 		for hi := lo + 1; hi <= 60; hi++ {
 			if lo == 0 && hi >= 30 {

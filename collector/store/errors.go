@@ -1,6 +1,11 @@
 package store
 
-import "github.com/flameline/flameline/collector/store/internal/storeerr"
+import (
+	"errors"
+
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
+)
 
 // ErrLimit is wrapped by errors about a limit that was reached. Their text names
 // the limit.
@@ -22,3 +27,14 @@ var ErrInternal = storeerr.ErrInternal
 // disk space, file descriptors, a disk that takes writes. Nothing of the call
 // was acknowledged; it can be sent again later.
 var ErrUnavailable = storeerr.ErrUnavailable
+
+// ErrInUse is wrapped by the error of Verify about a store that a process has
+// open.
+var ErrInUse = errors.New("a process has the store open")
+
+// Damage is a corrupt part of the store: where it is and which profiles it concerns.
+type Damage = corruption.Damage
+
+// ErrCorruptStore is wrapped by errors of Open about files without which the store cannot be
+// opened. Their text names the file and says what to do.
+var ErrCorruptStore = corruption.ErrCorruptStore

@@ -132,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 			undo := full(f)
 			// Something has to be written for the disk to be found full.
 			flushed := make(chan error, 1)
-			go func() { flushed <- db.pebble.Flush() }()
+			go func() { flushed <- db.kv.Pebble.Flush() }()
 			var waiting sync.WaitGroup
 			var mu sync.Mutex
 			for refused := 0; refused < 20; {
@@ -232,7 +232,7 @@ func TestFailedWrites(t *testing.T) {
 				go func() { // may be what fails
 					defer close(ended)
 					_ = db.maintain(context.Background(), 0)
-					_, _ = db.pebble.AsyncFlush()
+					_, _ = db.kv.Pebble.AsyncFlush()
 				}()
 				select {
 				case <-ended:
@@ -281,7 +281,7 @@ func TestCrashes(t *testing.T) {
 					next = max(next, n+3)
 					mu.Unlock()
 					if n%40 == 0 {
-						_, _ = db.pebble.AsyncFlush()
+						_, _ = db.kv.Pebble.AsyncFlush()
 						_ = db.maintain(context.Background(), 0)
 					}
 				}
@@ -315,7 +315,7 @@ func TestShortWrites(t *testing.T) {
 		require.NoError(t, appendCrash(db, n))
 		acknowledged[n] = true
 	}
-	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	require.NoError(t, db.Close())
 	f.short.Store(false)
 	db = open(t, "store", func(o *Options) { o.fs = f })
@@ -366,7 +366,7 @@ func TestClockSetBack(t *testing.T) {
 	require.NoError(t, add(now.Add(-time.Minute), "main;back 2"))
 	require.ErrorIs(t, add(midnight.Add(29*time.Hour), "main;future 1"), storeerr.ErrInvalid, "ahead of the clock now")
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, db.epochsBetween(0, 1<<62), 2, "retention drops nothing")
+	require.Len(t, db.epochs.Between(0, 1<<62), 2, "retention drops nothing")
 	want := []string{"main;back 20000000", "main;before 10000000"}
 	check := func() {
 		tree, err := db.Tree(ctx, everything(), nil)

@@ -10,20 +10,22 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 )
 
 func TestRefusesOtherFormats(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir)
 	for _, version := range []byte{1, 9} {
-		require.NoError(t, db.pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
+		require.NoError(t, db.kv.Pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
 		require.NoError(t, db.Close())
 		_, err := Open(dir, Options{})
 		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 3", version))
 		p, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest, Logger: pebble.DefaultLogger})
 		require.NoError(t, err)
-		require.NoError(t, p.Set(layout.FormatKey(), []byte{formatVersion}, pebble.Sync))
+		require.NoError(t, p.Set(layout.FormatKey(), []byte{kv.FormatVersion}, pebble.Sync))
 		require.NoError(t, p.Close())
 		db = open(t, dir)
 	}
@@ -45,7 +47,7 @@ func TestReadsFormat2(t *testing.T) {
 		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
 		tree, err := db.Tree(ctx, sel, nil)
 		require.NoError(t, err)
-		points, err := db.Points(ctx, SeriesRequest{Selection: Selection{Type: cpuType, Start: sel.End, End: sel.End}, Step: to - from})
+		points, err := db.Points(ctx, query.SeriesRequest{Selection: query.Selection{Type: cpuType, Start: sel.End, End: sel.End}, Step: to - from})
 		require.NoError(t, err)
 		require.InDelta(t, tree.Total(), points[0].Points[0].Value, 1)
 		return tree.Total()

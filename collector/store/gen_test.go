@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -154,8 +155,8 @@ func sameAt(p *googlev1.Profile, at time.Time) *googlev1.Profile {
 }
 
 // everything selects all CPU profiles of the day and the next.
-func everything(selectors ...string) Selection {
-	sel := Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(48 * time.Hour))}
+func everything(selectors ...string) query.Selection {
+	sel := query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(48 * time.Hour))}
 	for _, s := range selectors {
 		m, err := profile.ParseSelector(s)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/pkg/profile"
@@ -137,8 +138,8 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 		}
 	}
 	tables := func() (n int) {
-		for _, id := range db.epochsBetween(0, 1<<62) {
-			require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindLabels), func(_, _ []byte) error { n++; return nil }))
+		for _, id := range db.epochs.Between(0, 1<<62) {
+			require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindLabels), func(_, _ []byte) error { n++; return nil }))
 		}
 		return n
 	}
@@ -155,8 +156,8 @@ func TestIndexEqualsSlowIndex(t *testing.T) {
 	compare()
 	require.NoError(t, db.maintain(ctx, 0))
 	compare()
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindPending), func(key, _ []byte) error {
+	for _, id := range db.epochs.Between(0, 1<<62) {
+		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindPending), func(key, _ []byte) error {
 			return fmt.Errorf("%x is still pending", key)
 		}))
 	}
@@ -184,23 +185,23 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 			require.NoError(t, db.Append(ctx, []profile.Profile{p}))
 		}
 	}
-	state := func() *epoch {
-		e, err := db.epoch(layout.EpochOf(ms(midnight) + 1))
+	state := func() *epochs.Epoch {
+		e, err := db.epochs.Acquire(layout.EpochOf(ms(midnight) + 1))
 		require.NoError(t, err)
 		defer e.Release()
 		return e.Value
 	}
 	add(1)
-	require.Len(t, state().live, 20+1, "and the family")
+	require.Len(t, state().Live, 20+1, "and the family")
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Empty(t, state().live, "nothing is left to merge but the day")
+	require.Empty(t, state().Live, "nothing is left to merge but the day")
 	add(1) // the same profiles
 	add(2)
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	add(1)
 	add(100)
-	require.EqualValues(t, 20+1, state().next)
+	require.EqualValues(t, 20+1, state().Next)
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 3*20*1e7, tree.Total())
@@ -208,8 +209,8 @@ func TestStreamsAreFoundAgain(t *testing.T) {
 	// What is merged is complete, whichever of its hours were in memory.
 	now = midnight.Add(30 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Empty(t, state().live)
-	require.Empty(t, state().open)
+	require.Empty(t, state().Live)
+	require.Empty(t, state().Unmerged)
 	require.Equal(t, 20+1, countRows(t, db)[layout.LevelDay])
 	tree, err = db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
@@ -233,8 +234,8 @@ func TestDamagedTableIsWrittenAgain(t *testing.T) {
 		add("a")
 		require.NoError(t, db.maintain(ctx, 0))
 		id := layout.EpochOf(ms(midnight) + 1)
-		require.NoError(t, db.pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
-		db.cache.Forget(tableID(id, 0))
+		require.NoError(t, db.kv.Pebble.Set(layout.TableKey(id, 0, column), []byte("damaged"), nil))
+		db.epochs.Cache.Forget(epochs.TableID(id, 0))
 		add("b")
 		require.NoError(t, db.maintain(ctx, 0))
 		values, err := db.LabelValues(ctx, "pod", nil, ms(midnight), ms(midnight)+layout.HourMs)

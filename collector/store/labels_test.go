@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -69,7 +70,7 @@ func TestLabelCalls(t *testing.T) {
 
 		stats, err := db.Stats(ctx)
 		require.NoError(t, err)
-		require.Equal(t, Stats{Oldest: at(time.Hour), Newest: at(day + time.Hour), Profiles: true}, stats)
+		require.Equal(t, query.Stats{Oldest: at(time.Hour), Newest: at(day + time.Hour), Profiles: true}, stats)
 	}
 	check(t)
 	require.NoError(t, db.maintain(ctx, 0))

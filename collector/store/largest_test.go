@@ -13,6 +13,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -95,7 +96,7 @@ func TestFunctionsAreExact(t *testing.T) {
 			require.Equal(t, exact["hot"], own(got)["hot"], "%s %d", selector, n)
 			require.LessOrEqual(t, own(got)["other"], exact["other"])
 
-			diff, err := db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{}, n+1)
+			diff, err := db.Diff(ctx, [2]query.Selection{sel, sel}, [2][]string{}, n+1)
 			require.NoError(t, err)
 			require.True(t, diff.Functions)
 			require.Equal(t, draw(got), draw(calltree.Left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
@@ -137,7 +138,7 @@ func TestMaxNodesOfEqualCalls(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, draw(whole.Truncate(n)), draw(got), "%s %d", selector, n)
 			require.LessOrEqual(t, int64(len(got.Nodes)-1), profile.Room(n))
-			diff, err := db.Diff(ctx, [2]Selection{sel, everything(`{service_name="none"}`)}, [2][]string{}, n+1)
+			diff, err := db.Diff(ctx, [2]query.Selection{sel, everything(`{service_name="none"}`)}, [2][]string{}, n+1)
 			require.NoError(t, err)
 			require.Equal(t, draw(got), draw(calltree.Left(&profile.DiffTree{Names: diff.Names, Nodes: diff.Nodes, Rest: diff.Rest})))
 		}
@@ -170,9 +171,9 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 		})
 		return out
 	}
-	memory := db.memory
+	memory := db.queries.Memory
 	for _, selectors := range [][2]string{{`{}`, `{service_name=~"[12]"}`}, {`{service_name="1"}`, `{service_name="2"}`}, {`{}`, `{service_name="none"}`}} {
-		sels := [2]Selection{everything(selectors[0]), everything(selectors[1])}
+		sels := [2]query.Selection{everything(selectors[0]), everything(selectors[1])}
 		sels[0].End = midnight.Add(-24 * time.Hour).UnixMilli()
 		var trees [2]*profile.Tree
 		for i, sel := range sels {
@@ -183,20 +184,20 @@ func TestDiffIsThatOfWholeTrees(t *testing.T) {
 		for n := int64(0); n < 300; n += 1 + n/5 {
 			want := drawDiff(profile.Diff(trees[0], trees[1]).Truncate(n))
 			for _, max := range []int64{128 << 20, 14 << 10} {
-				db.memory = budget.NewMemory(max, func() {})
+				db.queries.Memory = budget.NewMemory(max, func() {})
 				got, err := db.Diff(ctx, sels, [2][]string{}, n)
 				require.NoError(t, err)
 				require.Equal(t, want, drawDiff(got), "%s %d in %d bytes", selectors, n, max)
 				requireIdle(t, db)
 			}
-			db.memory = memory
+			db.queries.Memory = memory
 		}
 	}
-	db.memory = budget.NewMemory(1<<10, func() {})
+	db.queries.Memory = budget.NewMemory(1<<10, func() {})
 	_, err := db.Tree(ctx, everything(`{}`), nil)
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 	require.ErrorContains(t, err, "limits.max_query_bytes")
-	db.memory = memory
+	db.queries.Memory = memory
 }
 
 // Values that add up to more than there are numbers for are an error: nothing
@@ -228,7 +229,7 @@ func TestTreesDoNotOverflow(t *testing.T) {
 				_, err := db.Tree(t.Context(), sel, nil)
 				require.ErrorIs(t, err, storeerr.ErrLimit)
 				require.ErrorContains(t, err, "more than 9223372036854775807")
-				_, err = db.Diff(t.Context(), [2]Selection{sel, everything(`{service_name="0"}`)}, [2][]string{}, sel.MaxNodes)
+				_, err = db.Diff(t.Context(), [2]query.Selection{sel, everything(`{service_name="0"}`)}, [2][]string{}, sel.MaxNodes)
 				require.ErrorIs(t, err, storeerr.ErrLimit)
 			}
 			requireIdle(t, db)

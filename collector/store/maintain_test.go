@@ -11,8 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -33,12 +36,12 @@ func daysWithBroken(t *testing.T, n, broken int, change func(*Options)) (db *DB,
 		}
 		ids = append(ids, layout.EpochOf(ms(at)))
 	}
-	e, err := db.epoch(ids[broken])
+	e, err := db.epochs.Acquire(ids[broken])
 	require.NoError(t, err)
 	t.Cleanup(e.Release)
-	e.Value.mu.Lock()
-	defer e.Value.mu.Unlock()
-	e.Value.open[hourID{1 << 20, 3}] = &openHour{dirty: 1} // of a stream that there is not
+	e.Value.Mu.Lock()
+	defer e.Value.Mu.Unlock()
+	e.Value.Unmerged[epochs.StreamHour{Stream: 1 << 20, Hour: 3}] = &epochs.UnmergedHour{Dirty: 1} // of a stream that there is not
 	return db, ids
 }
 
@@ -50,10 +53,10 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err := db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("merge windows of epoch %d", ids[1]))
 	require.NotContains(t, err.Error(), fmt.Sprint("epoch ", ids[2]))
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.failedDays))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.FailedDays))
 	for i, id := range ids {
 		days := 0
-		require.NoError(t, db.each(db.pebble, layout.LevelPrefix(id, layout.KindRow, layout.LevelDay), func(_, _ []byte) error {
+		require.NoError(t, db.kv.Each(layout.LevelPrefix(id, layout.KindRow, layout.LevelDay), func(_, _ []byte) error {
 			days++
 			return nil
 		}))
@@ -64,15 +67,15 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[1]))
 	for i, id := range ids {
-		require.Equal(t, i != 1, db.horizonOf(id)[layout.LevelFine] > 0, "day %d", i)
+		require.Equal(t, i != 1, db.epochs.Watermarks.Of(id)[layout.LevelFine] > 0, "day %d", i)
 	}
 
 	// By size, what is next goes in the place of a day that cannot be dropped.
 	db, ids = daysWithBroken(t, 4, 0, func(o *Options) { o.MaxBytes = 1 })
-	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	err = db.maintain(ctx, 0)
 	require.ErrorContains(t, err, fmt.Sprintf("drop rows of epoch %d", ids[0]))
-	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochsBetween(0, 1<<62))
+	require.Equal(t, []uint32{ids[0], ids[3]}, db.epochs.Between(0, 1<<62))
 
 	// Who ends maintenance ends all of it.
 	ended, cancel := context.WithCancel(ctx)
@@ -83,19 +86,19 @@ func TestMaintenanceGoesOnAfterAnError(t *testing.T) {
 // Dropping waits for appends that are under way, and no longer than its context.
 func TestDropsEndWithTheirContext(t *testing.T) {
 	db, ids := daysWithBroken(t, 2, 0, func(o *Options) {})
-	e, err := db.epoch(ids[1])
+	e, err := db.epochs.Acquire(ids[1])
 	require.NoError(t, err)
 	defer e.Release()
-	require.True(t, e.Value.beginWrite())
+	require.True(t, e.Value.BeginWrite())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- db.dropEpoch(ctx, ids[1], "test") }()
+	go func() { done <- db.maintainer.dropEpoch(ctx, ids[1], "test") }()
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
-	e.Value.endWrite()
-	require.True(t, e.Value.beginWrite(), "the day takes no profiles any more")
-	e.Value.endWrite()
-	require.NoError(t, db.dropEpoch(t.Context(), ids[1], "test"))
+	e.Value.EndWrite()
+	require.True(t, e.Value.BeginWrite(), "the day takes no profiles any more")
+	e.Value.EndWrite()
+	require.NoError(t, db.maintainer.dropEpoch(t.Context(), ids[1], "test"))
 }
 
 // Numbers in the names of files grow beyond six digits.
@@ -107,14 +110,14 @@ func TestFilesAreInTheOrderOfTheirNumbers(t *testing.T) {
 	} {
 		require.NoError(t, writeFile(fs, name, nil))
 	}
-	f, err := listFiles(fs, "")
+	f, err := pebblefiles.List(fs, "")
 	require.NoError(t, err)
-	require.Equal(t, []string{"000007.sst", "999999.sst", "1000000.sst"}, f.tables)
-	require.Equal(t, []string{"999998.log", "1000001.log"}, f.logs)
-	require.Equal(t, []string{"MANIFEST-999997", "MANIFEST-1000002"}, f.manifests)
-	require.Equal(t, []string{"OPTIONS-999996", "OPTIONS-1000003"}, f.options)
-	require.Zero(t, fileNumber("99999999999999999999999.sst"))
-	require.Zero(t, fileNumber("none"))
+	require.Equal(t, []string{"000007.sst", "999999.sst", "1000000.sst"}, f.Tables)
+	require.Equal(t, []string{"999998.log", "1000001.log"}, f.Logs)
+	require.Equal(t, []string{"MANIFEST-999997", "MANIFEST-1000002"}, f.Manifests)
+	require.Equal(t, []string{"OPTIONS-999996", "OPTIONS-1000003"}, f.Options)
+	require.Zero(t, pebblefiles.FileNumber("99999999999999999999999.sst"))
+	require.Zero(t, pebblefiles.FileNumber("none"))
 }
 
 // A hangingFS does not tell how much space is free until it is told to go on.
@@ -140,11 +143,11 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 		for len(f.hang) > 0 { // the rest hang
 			<-f.hang
 		}
-		time.Sleep(spacePause)
+		time.Sleep(guardfs.SpacePause)
 		began := time.Now()
 		require.NoError(t, db.Writable(), "within lookPatience, what the last look found")
-		require.Equal(t, askPatience, time.Since(began))
-		time.Sleep(lookPatience)
+		require.Equal(t, guardfs.AskPatience, time.Since(began))
+		time.Sleep(guardfs.LookPatience)
 		err := db.Writable()
 		require.ErrorIs(t, err, storeerr.ErrUnavailable)
 		require.ErrorContains(t, err, "has not told its free space for 12s")
@@ -155,34 +158,34 @@ func TestAHangingDiskIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// Members of families are those that a pass over the tables for each of them finds.
+// Members of aggregates are those that a pass over the tables for each of them finds.
 func TestMemberLists(t *testing.T) {
 	db := crowded(t, 0)
 	id := layout.EpochOf(ms(midnight) + 1)
-	e, err := db.epoch(id)
+	e, err := db.epochs.Acquire(id)
 	require.NoError(t, err)
 	defer e.Release()
-	lists, found := newMemberLists(db, e.Value), 0
-	families := map[uint32]*labelindex.Stream{}
+	lists, found := newContributorLists(e.Value), 0
+	aggregates := map[uint32]*labelindex.Stream{}
 	for hour := range uint8(2) {
-		require.NoError(t, db.eachTableOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
+		require.NoError(t, db.epochs.EachIndexOf(e.Value, hour, func(tb *labelindex.HourIndex) error {
 			for row := range tb.Streams {
 				k := tb.Kinds[tb.KindOf[row]]
-				number, ok, err := db.findFamily(id, tb.Partitions[row], &k)
+				number, ok, err := db.epochs.FindAggregate(id, tb.Partitions[row], &k)
 				require.NoError(t, err)
 				if ok {
-					families[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}
+					aggregates[number] = &labelindex.Stream{ID: number, Partition: tb.Partitions[row], Def: k.Def}
 				}
 			}
 			return nil
 		}))
 	}
-	for number, s := range families {
+	for number, s := range aggregates {
 		f, err := lists.of(s, 0, 2)
 		require.NoError(t, err)
-		require.Equal(t, number, f.stream)
+		require.Equal(t, number, f.Stream)
 		for hour := range 2 {
-			found += len(f.hours[hour])
+			found += len(f.Hours[hour])
 		}
 	}
 	require.Equal(t, (4*5+5*4)*2, found)

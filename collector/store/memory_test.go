@@ -13,6 +13,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -74,7 +75,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		require.NoError(t, db.maintain(ctx, 0))
 		check()
 		for id := range uint32(services) {
-			u, err := db.partition(layout.EpochOf(ms(midnight.Add(offset))+1), id)
+			u, err := db.epochs.AcquirePartition(layout.EpochOf(ms(midnight.Add(offset))+1), id)
 			require.NoError(t, err)
 			uncapped += u.Value.Size()
 			u.Release()
@@ -87,7 +88,7 @@ func TestMemoryIsCapped(t *testing.T) {
 	for range 3 {
 		_, err := db.Tree(ctx, sel, nil)
 		require.NoError(t, err)
-		_, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
+		_, err = db.Points(ctx, query.SeriesRequest{Selection: sel, Step: time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
 		require.NoError(t, err)
 		for _, name := range []string{"pod", "instance", "node", "version"} {
 			_, err = db.LabelValues(ctx, name, nil, 0, 0)
@@ -97,7 +98,7 @@ func TestMemoryIsCapped(t *testing.T) {
 		require.NoError(t, err)
 		check()
 	}
-	require.LessOrEqual(t, db.cache.Bytes(), int64(capBytes))
+	require.LessOrEqual(t, db.epochs.Cache.Bytes(), int64(capBytes))
 	require.Less(t, most, uint64(capBytes+margin))
 	t.Logf("%d MB of tries under a cap of %d MB took %d MB at most", uncapped>>20, capBytes>>20, most>>20)
 }
@@ -146,8 +147,8 @@ func TestPprofHoldsWhatItNeeds(t *testing.T) {
 		cpu(folded(midnight.Add(time.Minute), "main;x 1"), labelindex.LabelServiceName, "small"),
 	}))
 	small := func() {
-		require.True(t, db.memory.Grow(all-1<<20))
-		defer db.memory.Free(all - 1<<20)
+		require.True(t, db.queries.Memory.Grow(all-1<<20))
+		defer db.queries.Memory.Free(all - 1<<20)
 		_, err := db.Pprof(ctx, everything(`{service_name="small"}`), nil)
 		require.NoError(t, err)
 	}
@@ -201,9 +202,9 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 		}
 		require.NoError(t, db.Append(ctx, ps))
 	}
-	require.NoError(t, db.memory.Within(ctx, func(h *budget.Reservation) error {
+	require.NoError(t, db.queries.Memory.Within(ctx, func(h *budget.Reservation) error {
 		c := labelindex.SetCollector{Hold: h, Streams: labelindex.StreamSet{}}
-		require.NoError(t, db.eachPick(ctx, "labels", nil, 0, 0, c.Add))
+		require.NoError(t, db.queries.EachPick(ctx, nil, 0, 0, c.Add))
 		counted := c.Bytes()
 		require.Greater(t, counted, int64(len(c.Sets().Of)*4)+c.Used)
 		return nil
@@ -213,7 +214,7 @@ func TestMemoryOfLabelSetsIsCounted(t *testing.T) {
 // requireIdle checks that queries that have ended gave back all their memory.
 func requireIdle(t *testing.T, db *DB) {
 	t.Helper()
-	used, _, waiting := db.memory.State()
+	used, _, waiting := db.queries.Memory.State()
 	require.Zero(t, used, "memory was not given back")
 	require.Zero(t, waiting)
 }

@@ -14,10 +14,14 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -34,8 +38,8 @@ type modelProfile struct {
 
 // countsAt is the time at which a profile counts in a flame graph: its own, or the
 // end of the finest window of which there is a row.
-func countsAt(t int64, horizons map[uint32]horizon) int64 {
-	h := horizons[layout.EpochOf(t)]
+func countsAt(t int64, watermarks map[uint32]watermark.Watermark) int64 {
+	h := watermarks[layout.EpochOf(t)]
 	for level := layout.LevelDay; level > layout.LevelFine; level-- {
 		if t <= h[level-1] {
 			return layout.WindowEnd(level, t)
@@ -44,10 +48,10 @@ func countsAt(t int64, horizons map[uint32]horizon) int64 {
 	return t
 }
 
-func (m *model) tree(lo, hi int64, horizons map[uint32]horizon) map[string]int64 {
+func (m *model) tree(lo, hi int64, watermarks map[uint32]watermark.Watermark) map[string]int64 {
 	out := map[string]int64{}
 	for _, p := range m.profiles {
-		if at := countsAt(p.time, horizons); lo <= at && at <= hi {
+		if at := countsAt(p.time, watermarks); lo <= at && at <= hi {
 			out[p.stack] += p.value
 		}
 	}
@@ -102,7 +106,7 @@ func (m *modelRun) push(back time.Duration) {
 	m.tried.Add(p.value)
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.options.outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).times(layout.EpochOf(t))
+		outlived := m.db.epochs.Retention.Outlived(layout.EpochOf(t), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(t))
 		require.LessOrEqual(m, t, outlived[layout.LevelFine], "refused: %v", err)
 		m.tried.Add(-p.value)
 		return
@@ -121,12 +125,10 @@ func (m *modelRun) ask(first int64) {
 	m.Helper()
 	ctx := context.Background()
 	for {
-		m.db.horizonMu.RLock()
-		horizons := m.db.horizons
-		m.db.horizonMu.RUnlock()
+		watermarks := m.db.epochs.Watermarks.Snapshot(func() {})
 		span := m.now.Load() - first
 		a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
-		sel := Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
+		sel := query.Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
 		if m.r.IntN(3) == 0 {
 			sel.Start, sel.End = sel.Start/layout.HourMs*layout.HourMs+1, layout.WindowEnd(layout.LevelHour, sel.End)
 		}
@@ -134,7 +136,7 @@ func (m *modelRun) ask(first int64) {
 		if span := time.Duration(sel.End-sel.Start) * time.Millisecond; span/step > 300 {
 			step = span / 300
 		}
-		request := SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}}
+		request := query.SeriesRequest{Selection: sel, Step: step, GroupBy: []string{"pod"}}
 		tree, err := m.db.Tree(ctx, sel, nil)
 		require.NoError(m, err)
 		pprof, err := mergePprof(ctx, m.db, sel, nil)
@@ -144,14 +146,11 @@ func (m *modelRun) ask(first int64) {
 		request.Stack = []string{"main"} // every profile, read from its samples
 		below, err := m.db.Points(ctx, request)
 		require.NoError(m, err)
-		m.db.horizonMu.RLock()
-		same := fmt.Sprint(horizons) == fmt.Sprint(m.db.horizons)
-		m.db.horizonMu.RUnlock()
-		if !same {
+		if fmt.Sprint(watermarks) != fmt.Sprint(m.db.epochs.Watermarks.Snapshot(func() {})) {
 			continue
 		}
-		want := m.model.tree(sel.Start, sel.End, horizons)
-		require.Equal(m, want, unfold(tree), "tree of %d to %d, %v", sel.Start, sel.End, horizons)
+		want := m.model.tree(sel.Start, sel.End, watermarks)
+		require.Equal(m, want, unfold(tree), "tree of %d to %d, %v", sel.Start, sel.End, watermarks)
 		total := int64(0)
 		for _, v := range want {
 			total += v
@@ -160,12 +159,12 @@ func (m *modelRun) ask(first int64) {
 		for _, s := range pprof.Sample {
 			got += s.Value[0]
 		}
-		require.Equal(m, total, got, "pprof of %d to %d, %v", sel.Start, sel.End, horizons)
+		require.Equal(m, total, got, "pprof of %d to %d, %v", sel.Start, sel.End, watermarks)
 		require.Len(m, pprof.Sample, len(want))
 		require.Equal(m, m.model.points(sel.Start, sel.End, step.Milliseconds(), func(p modelProfile) int64 { return p.time }),
-			bySeries(points), "points from %d to %d at %s, %v", sel.Start, sel.End, step, horizons)
-		require.Equal(m, m.model.points(sel.Start, sel.End, step.Milliseconds(), func(p modelProfile) int64 { return countsAt(p.time, horizons) }),
-			bySeries(below), "points of a call site from %d to %d at %s, %v", sel.Start, sel.End, step, horizons)
+			bySeries(points), "points from %d to %d at %s, %v", sel.Start, sel.End, step, watermarks)
+		require.Equal(m, m.model.points(sel.Start, sel.End, step.Milliseconds(), func(p modelProfile) int64 { return countsAt(p.time, watermarks) }),
+			bySeries(below), "points of a call site from %d to %d at %s, %v", sel.Start, sel.End, step, watermarks)
 		return
 	}
 }
@@ -183,7 +182,7 @@ func unfold(t *profile.Tree) map[string]int64 {
 	return out
 }
 
-func bySeries(in []Series) map[string]map[int64]float64 {
+func bySeries(in []query.Series) map[string]map[int64]float64 {
 	out := map[string]map[int64]float64{}
 	for _, s := range in {
 		by := map[int64]float64{}
@@ -220,7 +219,7 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 				g.Go(func() { // all time: never less than acknowledged, never more than sent
 					for ctx.Err() == nil {
 						least := m.acked.Load()
-						tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
+						tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: 1, End: ms(midnight) + 30*layout.DayMs}, nil)
 						if most := m.tried.Load(); err == nil && (tree.Total() < least || tree.Total() > most) {
 							t.Errorf("a query gave %d, want %d to %d", tree.Total(), least, most)
 						}
@@ -261,9 +260,9 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			require.Empty(t, v.Damage)
 			if name == "dropped by age" {
 				first := layout.EpochOf(ms(midnight) + 1)
-				require.Equal(t, horizonHours{24, 24, 24}, m.db.horizonOf(first).hours(first))
-				require.Equal(t, horizonHours{24, 24, 0}, m.db.horizonOf(first+1).hours(first+1))
-				require.Equal(t, horizonHours{24, 9, 0}, m.db.horizonOf(first+2).hours(first+2))
+				require.Equal(t, watermark.Hours{24, 24, 24}, m.db.epochs.Watermarks.Of(first).Hours(first))
+				require.Equal(t, watermark.Hours{24, 24, 0}, m.db.epochs.Watermarks.Of(first+1).Hours(first+1))
+				require.Equal(t, watermark.Hours{24, 9, 0}, m.db.epochs.Watermarks.Of(first+2).Hours(first+2))
 			}
 		})
 	}
@@ -297,14 +296,14 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 		return ms(midnight.Add(d))
 	}
 	count := func(from, to string) int64 {
-		tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: at(from) + 1, End: at(to)}, nil)
+		tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: at(from) + 1, End: at(to)}, nil)
 		require.NoError(t, err)
 		return tree.Total() / 1e7
 	}
 	require.EqualValues(t, 3, count("3h2m", "3h5m"))
 	require.NoError(t, db.maintain(ctx, 0))
 	first := layout.EpochOf(ms(midnight) + 1)
-	require.Equal(t, horizonHours{12, 6, 0}, db.horizonOf(first).hours(first))
+	require.Equal(t, watermark.Hours{12, 6, 0}, db.epochs.Watermarks.Of(first).Hours(first))
 	for _, tt := range []struct {
 		from, to string
 		want     int64
@@ -317,29 +316,29 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	} {
 		require.Equal(t, tt.want, count(tt.from, tt.to), "%s to %s", tt.from, tt.to)
 	}
-	request := SeriesRequest{Selection: Selection{Type: cpuType, Start: at("3h1m"), End: at("3h5m")}, Step: time.Minute}
+	request := query.SeriesRequest{Selection: query.Selection{Type: cpuType, Start: at("3h1m"), End: at("3h5m")}, Step: time.Minute}
 	got, err := db.Points(ctx, request)
 	require.NoError(t, err)
 	require.Len(t, got[0].Points, 5, "series have every profile")
-	values, err := db.Values(ctx, ValuesRequest{Selection: request.Selection, GroupBy: []string{"pod"}})
+	values, err := db.Values(ctx, query.ValuesRequest{Selection: request.Selection, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	require.Equal(t, labels.FromStrings("pod", "a"), values[0].Labels)
 	require.Equal(t, at("3h1m30s"), values[0].Values[0].Time)
 	request.Stack, request.Start, request.End = []string{"main"}, at("8h5m"), at("8h10m")
 	got, err = db.Points(ctx, request)
 	require.NoError(t, err)
-	require.Equal(t, []Point{{at("8h5m"), 5e7}, {at("8h10m"), 5e7}}, got[0].Points)
+	require.Equal(t, []query.Point{{Time: at("8h5m"), Value: 5e7}, {Time: at("8h10m"), Value: 5e7}}, got[0].Points)
 	request.Average = true
 	got, err = db.Points(ctx, request)
 	require.NoError(t, err)
-	require.Equal(t, []Point{{at("8h5m"), 1e7}, {at("8h10m"), 1e7}}, got[0].Points)
+	require.Equal(t, []query.Point{{Time: at("8h5m"), Value: 1e7}, {Time: at("8h10m"), Value: 1e7}}, got[0].Points)
 	err = db.Append(ctx, []profile.Profile{cpu(folded(time.UnixMilli(at("11h59m")), "main 1"))})
 	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "storage.retention_raw")
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(time.UnixMilli(at("12h1m")), "main 1"))}))
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Stats{Oldest: at("30s"), Newest: at("13h59m30s"), Profiles: true}, stats)
+	require.Equal(t, query.Stats{Oldest: at("30s"), Newest: at("13h59m30s"), Profiles: true}, stats)
 }
 
 // TestQueriesReadFewRows fails if a query reads more rows of a series than its
@@ -371,16 +370,16 @@ func TestQueriesReadFewRows(t *testing.T) {
 	const ends = 2 * (23 + 11 + perSlot)
 	rows := func(name string, r [2]int64, most int) {
 		t.Helper()
-		sel := Selection{Type: cpuType, Start: r[0], End: r[1]}
-		jobs, err := db.plan(ctx, nil, sel)
+		sel := query.Selection{Type: cpuType, Start: r[0], End: r[1]}
+		jobs, err := db.queries.Plan(ctx, nil, sel)
 		require.NoError(t, err)
 		seen := 0
 		var mu sync.Mutex
-		require.NoError(t, db.run(ctx, nil, jobs, func(j *job, s *scanner) error {
-			lo, hi := sel.times(j.epoch)
-			err := s.cover(layout.KindRow, layout.LevelDay, j.streams[0].id, lo, hi, func(int, int64, []byte) error { return nil })
+		require.NoError(t, db.queries.Run(ctx, nil, jobs, func(j *query.Job, s *query.JobReader) error {
+			lo, hi := sel.Times(j.Epoch)
+			err := s.Stream(layout.KindRow, layout.LevelDay, j.Streams[0].ID, lo, hi, func(scan.Window) error { return nil })
 			mu.Lock()
-			seen += s.seen
+			seen += s.Seen
 			mu.Unlock()
 			return err
 		}))
@@ -410,17 +409,17 @@ func TestQueriesReadFewRows(t *testing.T) {
 }
 
 func FuzzHorizon(f *testing.F) {
-	f.Add(horizonHours{24, 7, 0}.append(nil))
+	f.Add(watermark.Hours{24, 7, 0}.Append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		h, err := readHorizon(data)
+		h, err := watermark.Read(data)
 		if err != nil {
 			return
 		}
 		if !slices.IsSortedFunc(h[:], func(a, b uint8) int { return int(b) - int(a) }) {
 			t.Fatalf("a coarser level goes before a finer one: %v", h)
 		}
-		again, err := readHorizon(h.append(nil))
-		if back := h.times(9).hours(9); err != nil || again != h || back != h {
+		again, err := watermark.Read(h.Append(nil))
+		if back := h.Watermark(9).Hours(9); err != nil || again != h || back != h {
 			t.Fatalf("%v: %v, then %v and %v", err, h, again, back)
 		}
 	})
@@ -436,8 +435,8 @@ func TestDamagedHorizon(t *testing.T) {
 	at := midnight.Add(10 * time.Hour)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
-	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "size", db.options.Now()))
-	require.NoError(t, db.pebble.Set(layout.HorizonKey(epoch), []byte{24, 0xff}, nil))
+	require.NoError(t, db.maintainer.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "size", db.epochs.Now()))
+	require.NoError(t, db.kv.Pebble.Set(layout.WatermarkKey(epoch), []byte{24, 0xff}, nil))
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.ErrorIs(t, db.Append(ctx, []profile.Profile{cpu(folded(at.Add(time.Minute), "main 1"))}), storeerr.ErrInvalid)
@@ -457,14 +456,14 @@ func TestDroppedHoursAreNotMergedAgain(t *testing.T) {
 	at := midnight.Add(10*time.Hour + time.Minute)
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(at, "main 1")), cpu(folded(at.Add(time.Second), "main 1"))}))
 	epoch := layout.EpochOf(ms(at))
-	require.NoError(t, db.dropLevels(ctx, epoch, horizonHours{24, 24, 0}, "age", db.options.Now()))
-	for _, hour := range []uint8{10, wholeDay} {
-		require.NoError(t, db.pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
+	require.NoError(t, db.maintainer.dropLevels(ctx, epoch, watermark.Hours{24, 24, 0}, "age", db.epochs.Now()))
+	for _, hour := range []uint8{10, epochs.WholeDay} {
+		require.NoError(t, db.kv.Pebble.Set(layout.DirtyKey(epoch, 0, hour), []byte{0xff}, nil))
 	}
 	require.NoError(t, db.Close())
 	db = open(t, dir, clock)
 	require.NoError(t, db.maintain(ctx, 0))
-	got, err := db.Values(ctx, ValuesRequest{Selection: everything()})
+	got, err := db.Values(ctx, query.ValuesRequest{Selection: everything()})
 	require.NoError(t, err)
-	require.Equal(t, []Point{{ms(at), 1e7}, {ms(at) + 1000, 1e7}}, pointsOf(got)[0].Points)
+	require.Equal(t, []query.Point{{Time: ms(at), Value: 1e7}, {Time: ms(at) + 1000, Value: 1e7}}, pointsOf(got)[0].Points)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -53,22 +54,22 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 	}
 	counts := cpuType
 	counts.SampleType, counts.SampleUnit = "samples", "count"
-	selected := func(lo, hi time.Duration, selector string) Selection {
+	selected := func(lo, hi time.Duration, selector string) query.Selection {
 		sel := everything(selector)
 		sel.Start, sel.End = ms(midnight.Add(lo))+1, ms(midnight.Add(hi))
 		return sel
 	}
-	refused := func(sel Selection) {
+	refused := func(sel query.Selection) {
 		t.Helper()
 		_, err := db.Tree(ctx, sel, nil)
 		require.ErrorIs(t, err, storeerr.ErrLimit)
 		require.ErrorContains(t, err, "more than 9223372036854775807")
 		_, err = db.Pprof(ctx, sel, nil)
 		require.ErrorIs(t, err, storeerr.ErrLimit)
-		_, err = db.Diff(ctx, [2]Selection{sel, selected(0, time.Minute, "{}")}, [2][]string{}, 0)
+		_, err = db.Diff(ctx, [2]query.Selection{sel, selected(0, time.Minute, "{}")}, [2][]string{}, 0)
 		require.ErrorIs(t, err, storeerr.ErrLimit)
 	}
-	total := func(sel Selection, want int64) {
+	total := func(sel query.Selection, want int64) {
 		t.Helper()
 		tree, err := db.Tree(ctx, sel, nil)
 		require.NoError(t, err)
@@ -88,7 +89,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 			all := selected(0, 24*time.Hour, selector)
 			all.Type = counts
 			total(all, 2*pods*int64(len(times)))
-			series, err := db.Points(ctx, SeriesRequest{Selection: everything(selector), Step: 24 * time.Hour})
+			series, err := db.Points(ctx, query.SeriesRequest{Selection: everything(selector), Step: 24 * time.Hour})
 			require.NoError(t, err)
 			require.Len(t, series, 1)
 			require.InEpsilon(t, float64(pods)*float64(len(times))*float64(third+small), series[0].Points[0].Value, 1e-9)
@@ -96,7 +97,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 				total(selected(5*time.Hour, 7*time.Hour, selector), 2*(third+small))
 			}
 		}
-		require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+		require.Zero(t, testutil.ToFloat64(db.metrics.Corrupt))
 	}
 	verified := func() {
 		t.Helper()
@@ -122,7 +123,7 @@ func TestWindowsDoNotOverflow(t *testing.T) {
 
 	now = midnight.Add(7 * 24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NotZero(t, db.horizonOf(layout.EpochOf(ms(midnight)+1)))
+	require.NotZero(t, db.epochs.Watermarks.Of(layout.EpochOf(ms(midnight)+1)))
 	check()
 	total(selected(3*time.Hour, 3*time.Hour+30*time.Minute, `{pod="a"}`), 2*(third+small))
 	verified()
@@ -143,9 +144,9 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 	}
 	// An answer of Diff has the sum of both sides.
 	two := everything(`{service_name=~"s[01]"}`)
-	_, err := db.Diff(ctx, [2]Selection{two, everything(`{service_name="s2"}`)}, [2][]string{}, 10)
+	_, err := db.Diff(ctx, [2]query.Selection{two, everything(`{service_name="s2"}`)}, [2][]string{}, 10)
 	require.NoError(t, err)
-	_, err = db.Diff(ctx, [2]Selection{two, two}, [2][]string{}, 10)
+	_, err = db.Diff(ctx, [2]query.Selection{two, two}, [2][]string{}, 10)
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 	small := large(midnight.Add(time.Hour), "main;large", 1, labelindex.LabelServiceName, "small")
 	require.NoError(t, db.Append(ctx, []profile.Profile{small}))
@@ -156,7 +157,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 			"tree":  func() error { _, err := db.Tree(ctx, sel, nil); return err },
 			"pprof": func() error { _, err := db.Pprof(ctx, sel, nil); return err },
 			"diff": func() error {
-				_, err := db.Diff(ctx, [2]Selection{everything(`{service_name="small"}`), sel}, [2][]string{}, 10)
+				_, err := db.Diff(ctx, [2]query.Selection{everything(`{service_name="small"}`), sel}, [2][]string{}, 10)
 				return err
 			},
 		} {
@@ -209,15 +210,15 @@ func TestCallSitesDoNotOverflow(t *testing.T) {
 	ctx := t.Context()
 	db := open(t, t.TempDir())
 	site := []string{"main", "small"}
-	total := func(sel Selection, want int64) {
+	total := func(sel query.Selection, want int64) {
 		t.Helper()
 		tree, err := db.Tree(ctx, sel, site)
 		require.NoError(t, err)
 		require.Equal(t, want, tree.Total())
-		tree, err = db.Tree(ctx, func() Selection { s := sel; s.MaxNodes = 1 << 20; return s }(), site)
+		tree, err = db.Tree(ctx, func() query.Selection { s := sel; s.MaxNodes = 1 << 20; return s }(), site)
 		require.NoError(t, err)
 		require.Equal(t, want, tree.Total())
-		diff, err := db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{site, site}, 0)
+		diff, err := db.Diff(ctx, [2]query.Selection{sel, sel}, [2][]string{site, site}, 0)
 		require.NoError(t, err)
 		require.Equal(t, want, diff.Nodes[0].Total)
 		require.Equal(t, want, diff.Nodes[0].TotalRight)
@@ -277,27 +278,27 @@ func TestProfilesAreCounted(t *testing.T) {
 	require.NoError(t, err)
 	prefix := layout.LevelPrefix(layout.EpochOf(ms(midnight)+1), layout.KindRow, layout.LevelFine)
 	var bad []byte
-	require.NoError(t, db.each(db.pebble, prefix, func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(prefix, func(key, _ []byte) error {
 		bad = slices.Clone(key)
 		return nil
 	}))
 	r := rowcodec.Row{Profiles: 1, Duration: 1, Totals: []int64{1, bitpack.Overflowed}, Nodes: []uint32{1}, Values: [][]int64{{1}, {0}}}
-	require.NoError(t, db.pebble.Set(bad, r.Append(nil), nil))
+	require.NoError(t, db.kv.Pebble.Set(bad, r.Append(nil), nil))
 	corrupt := 0.0
 	check := func() {
 		t.Helper()
-		corrupt = testutil.ToFloat64(db.metrics.corrupt)
+		corrupt = testutil.ToFloat64(db.metrics.Corrupt)
 		tree, err := db.Tree(ctx, everything("{}"), nil)
 		require.NoError(t, err)
 		require.EqualValues(t, want.Total()-7-1e7, tree.Total())
-		require.Greater(t, testutil.ToFloat64(db.metrics.corrupt), corrupt)
+		require.Greater(t, testutil.ToFloat64(db.metrics.Corrupt), corrupt)
 		_, err = db.Pprof(ctx, everything("{}"), nil)
 		require.NoError(t, err)
 		for _, stack := range [][]string{nil, {"main"}} {
-			series, err := db.Points(ctx, SeriesRequest{Selection: everything("{}"), Step: 24 * time.Hour, Stack: stack})
+			series, err := db.Points(ctx, query.SeriesRequest{Selection: everything("{}"), Step: 24 * time.Hour, Stack: stack})
 			require.NoError(t, err)
 			require.InDelta(t, float64(tree.Total()), series[0].Points[0].Value, 0)
-			values, err := db.Values(ctx, ValuesRequest{Selection: everything("{}"), Stack: stack})
+			values, err := db.Values(ctx, query.ValuesRequest{Selection: everything("{}"), Stack: stack})
 			require.NoError(t, err)
 			require.Len(t, values[0].Values, 1)
 		}
@@ -323,13 +324,13 @@ func TestProfilesAreCounted(t *testing.T) {
 		require.EqualValues(t, 20+1e7, tree.Total())
 	}
 	edge()
-	require.NoError(t, db.each(db.pebble, prefix, func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(prefix, func(key, _ []byte) error {
 		if at, _ := layout.WindowTime(key); at == ms(slot.Add(40*time.Second)) {
 			bad = slices.Clone(key)
 		}
 		return nil
 	}))
-	require.NoError(t, db.pebble.Set(bad, r.Append(nil), nil))
+	require.NoError(t, db.kv.Pebble.Set(bad, r.Append(nil), nil))
 	edge()
 }
 
@@ -341,9 +342,9 @@ func TestValuesDoNotOverflow(t *testing.T) {
 		p.ID = "one"
 		require.NoError(t, db.Append(t.Context(), []profile.Profile{p}))
 	}
-	_, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}")})
+	_, err := db.Values(t.Context(), query.ValuesRequest{Selection: everything("{}")})
 	require.ErrorIs(t, err, storeerr.ErrLimit)
-	values, err := db.Values(t.Context(), ValuesRequest{Selection: everything("{}"), GroupBy: []string{labelindex.LabelServiceName}})
+	values, err := db.Values(t.Context(), query.ValuesRequest{Selection: everything("{}"), GroupBy: []string{labelindex.LabelServiceName}})
 	require.NoError(t, err)
 	require.Len(t, values, 2)
 	require.Equal(t, labels.FromStrings(labelindex.LabelServiceName, "s0"), values[0].Labels)

@@ -17,6 +17,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pprofenc"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -46,7 +47,7 @@ func (l *lockedLog) Reset() {
 }
 
 // jobsOfNobody is an empty list, of which the compiler does not know that.
-var jobsOfNobody []*job
+var jobsOfNobody []*query.Job
 
 // A panic of a goroutine that works for a call is an error of the call, with the stack
 // in the log, and leaves nothing locked.
@@ -61,19 +62,23 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 	boom := func() error {
 		return fmt.Errorf("item %d", make([]int, len(jobsOfNobody))[len(jobsOfNobody)])
 	}
-	jobs, err := db.plan(ctx, nil, everything())
+	jobs, err := db.queries.Plan(ctx, nil, everything())
 	require.NoError(t, err)
 	require.Len(t, jobs, 3)
 	count := 0.0
 	for name, call := range map[string]func() error{
-		"one job":      func() error { return db.run(ctx, nil, jobs[:1], func(*job, *scanner) error { return boom() }) },
-		"several jobs": func() error { return db.run(ctx, nil, jobs, func(*job, *scanner) error { return boom() }) },
-		"a write":      func() error { return db.await(boom) },
+		"one job": func() error {
+			return db.queries.Run(ctx, nil, jobs[:1], func(*query.Job, *query.JobReader) error { return boom() })
+		},
+		"several jobs": func() error {
+			return db.queries.Run(ctx, nil, jobs, func(*query.Job, *query.JobReader) error { return boom() })
+		},
+		"a write": func() error { return db.kv.Await(boom) },
 		"in order": func() error {
 			var o pprofenc.InOrder
 			o.Reset()
-			return db.run(ctx, nil, jobs, func(j *job, _ *scanner) error {
-				o.Do(j.order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
+			return db.queries.Run(ctx, nil, jobs, func(j *query.Job, _ *query.JobReader) error {
+				o.Do(j.Order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
 				return nil
 			})
 		},
@@ -84,24 +89,24 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 		require.Equal(t, storeerr.ErrInternal.Error(), err.Error(), name)
 		require.Contains(t, log.String(), "index out of range", name)
 		require.Contains(t, log.String(), "panicked_test.go", name+": the log has no stack of the panic")
-		require.Greater(t, testutil.ToFloat64(db.metrics.panics), count, name)
-		count = testutil.ToFloat64(db.metrics.panics)
+		require.Greater(t, testutil.ToFloat64(db.metrics.Panics), count, name)
+		count = testutil.ToFloat64(db.metrics.Panics)
 	}
 
 	// What panics while it is loaded is loaded again by the next call.
 	key := budget.Key{Epoch: 1, Partition: 2}
-	require.Panics(t, func() { db.cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
-	u, err := budget.Acquire[*calltree.ServiceTrie](db.cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+	require.Panics(t, func() { db.epochs.Cache.Acquire(key, func() (budget.Item, error) { panic("load") }) })
+	u, err := budget.Acquire[*calltree.ServiceTrie](db.epochs.Cache, key, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 	require.NoError(t, err)
 	u.Release()
 
 	// A panic while a table in memory is looked at leaves the epoch unlocked.
-	e, err := db.epoch(jobs[0].epoch)
+	e, err := db.epochs.Acquire(jobs[0].Epoch)
 	require.NoError(t, err)
 	defer e.Release()
-	require.Panics(t, func() { _ = db.eachTableOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
-	require.True(t, e.Value.mu.TryLock())
-	e.Value.mu.Unlock()
+	require.Panics(t, func() { _ = db.epochs.EachIndexOf(e.Value, 0, func(*labelindex.HourIndex) error { return boom() }) })
+	require.True(t, e.Value.Mu.TryLock())
+	e.Value.Mu.Unlock()
 
 	tree, err := db.Tree(ctx, everything(), nil)
 	require.NoError(t, err)
@@ -118,7 +123,7 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 		for _, end := range []int64{1<<63 - 1, 1<<63 - 2, 1 << 62} {
 			sel.Start, sel.End = start, end
 			for _, step := range []time.Duration{time.Millisecond, time.Second} {
-				_, err := db.Points(context.Background(), SeriesRequest{Selection: sel, Step: step})
+				_, err := db.Points(context.Background(), query.SeriesRequest{Selection: sel, Step: step})
 				require.ErrorIs(t, err, storeerr.ErrLimit)
 			}
 			// Whatever the range, what is in it is found.
@@ -132,5 +137,5 @@ func TestPointsOfEndlessRangesAreRefused(t *testing.T) {
 	tree, err := db.Tree(context.Background(), sel, nil)
 	require.NoError(t, err)
 	require.Zero(t, tree.Total())
-	require.Empty(t, db.epochsBetween(sel.Start, sel.End))
+	require.Empty(t, db.epochs.Between(sel.Start, sel.End))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -32,38 +33,38 @@ func TestPoints(t *testing.T) {
 	add(60*time.Second, 32, "a")
 	add(61*time.Second, 64, "a") // after the last step
 	at := func(s int) int64 { return ms(noon.Add(time.Duration(s) * time.Second)) }
-	request := SeriesRequest{Selection: everything(), Step: 15 * time.Second}
+	request := query.SeriesRequest{Selection: everything(), Step: 15 * time.Second}
 	request.Start, request.End = at(0), at(70)
 	a, b := labels.FromStrings("pod", "a"), labels.FromStrings("pod", "b")
 	tests := []struct {
 		name   string
-		change func(*SeriesRequest)
-		want   []Series
+		change func(*query.SeriesRequest)
+		want   []query.Series
 	}{
-		{"all", func(*SeriesRequest) {}, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(45), 17e7}, {at(60), 33e7}}}}},
-		{"by pod, largest first", func(r *SeriesRequest) { r.GroupBy = []string{"pod"} }, []Series{
-			{Labels: a, Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {Labels: b, Points: []Point{{at(45), 17e7}}},
+		{"all", func(*query.SeriesRequest) {}, []query.Series{{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(0), Value: 5e7}, {Time: at(15), Value: 14e7}, {Time: at(45), Value: 17e7}, {Time: at(60), Value: 33e7}}}}},
+		{"by pod, largest first", func(r *query.SeriesRequest) { r.GroupBy = []string{"pod"} }, []query.Series{
+			{Labels: a, Points: []query.Point{{Time: at(0), Value: 5e7}, {Time: at(15), Value: 14e7}, {Time: at(60), Value: 33e7}}}, {Labels: b, Points: []query.Point{{Time: at(45), Value: 17e7}}},
 		}},
-		{"limit", func(r *SeriesRequest) { r.GroupBy, r.Limit = []string{"pod"}, 1 }, []Series{
-			{Labels: a, Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}},
+		{"limit", func(r *query.SeriesRequest) { r.GroupBy, r.Limit = []string{"pod"}, 1 }, []query.Series{
+			{Labels: a, Points: []query.Point{{Time: at(0), Value: 5e7}, {Time: at(15), Value: 14e7}, {Time: at(60), Value: 33e7}}},
 		}},
-		{"by a label that some lack", func(r *SeriesRequest) { r.GroupBy = []string{"zone"} }, []Series{
-			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 5e7}, {at(15), 14e7}, {at(60), 33e7}}}, {Labels: labels.FromStrings("zone", "z"), Points: []Point{{at(45), 17e7}}},
+		{"by a label that some lack", func(r *query.SeriesRequest) { r.GroupBy = []string{"zone"} }, []query.Series{
+			{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(0), Value: 5e7}, {Time: at(15), Value: 14e7}, {Time: at(60), Value: 33e7}}}, {Labels: labels.FromStrings("zone", "z"), Points: []query.Point{{Time: at(45), Value: 17e7}}},
 		}},
-		{"average", func(r *SeriesRequest) { r.Average = true }, []Series{
-			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 2.5e7}, {at(15), 7e7}, {at(45), 17e7}, {at(60), 33e7}}},
+		{"average", func(r *query.SeriesRequest) { r.Average = true }, []query.Series{
+			{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(0), Value: 2.5e7}, {Time: at(15), Value: 7e7}, {Time: at(45), Value: 17e7}, {Time: at(60), Value: 33e7}}},
 		}},
-		{"call site", func(r *SeriesRequest) { r.Stack = []string{"main", "work"} }, []Series{
-			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 3e7}, {at(15), 12e7}, {at(45), 16e7}, {at(60), 32e7}}},
+		{"call site", func(r *query.SeriesRequest) { r.Stack = []string{"main", "work"} }, []query.Series{
+			{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(0), Value: 3e7}, {Time: at(15), Value: 12e7}, {Time: at(45), Value: 16e7}, {Time: at(60), Value: 32e7}}},
 		}},
-		{"matcher", func(r *SeriesRequest) { r.Matchers = everything(`{pod!="a"}`).Matchers }, []Series{
-			{Labels: labels.EmptyLabels(), Points: []Point{{at(45), 17e7}}},
+		{"matcher", func(r *query.SeriesRequest) { r.Matchers = everything(`{pod!="a"}`).Matchers }, []query.Series{
+			{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(45), Value: 17e7}}},
 		}},
-		{"long step", func(r *SeriesRequest) { r.Step, r.Start, r.End = time.Hour, ms(noon), ms(noon.Add(time.Hour)) }, []Series{
-			{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 106e7}, {at(3600), 129e7}}},
+		{"long step", func(r *query.SeriesRequest) { r.Step, r.Start, r.End = time.Hour, ms(noon), ms(noon.Add(time.Hour)) }, []query.Series{
+			{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(0), Value: 106e7}, {Time: at(3600), Value: 129e7}}},
 		}},
-		{"empty range", func(r *SeriesRequest) { r.End = r.Start - 1 }, nil},
-		{"other type", func(r *SeriesRequest) { r.Type.SampleType = "wall" }, []Series{}},
+		{"empty range", func(r *query.SeriesRequest) { r.End = r.Start - 1 }, nil},
+		{"other type", func(r *query.SeriesRequest) { r.Type.SampleType = "wall" }, []query.Series{}},
 	}
 	run := func(t *testing.T) {
 		for _, tt := range tests {
@@ -84,15 +85,15 @@ func TestPoints(t *testing.T) {
 func TestPointsRefusesBadRequests(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
-	_, err := db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Microsecond})
+	_, err := db.Points(ctx, query.SeriesRequest{Selection: everything(), Step: time.Microsecond})
 	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "step")
-	_, err = db.Points(ctx, SeriesRequest{Selection: everything(), Step: time.Millisecond})
+	_, err = db.Points(ctx, query.SeriesRequest{Selection: everything(), Step: time.Millisecond})
 	require.ErrorIs(t, err, storeerr.ErrLimit)
-	_, err = db.Points(ctx, SeriesRequest{Selection: Selection{Start: 1, End: 2}, Step: time.Second})
+	_, err = db.Points(ctx, query.SeriesRequest{Selection: query.Selection{Start: 1, End: 2}, Step: time.Second})
 	require.ErrorIs(t, err, storeerr.ErrInvalid)
 	require.ErrorContains(t, err, "profile type")
-	_, err = db.Tree(ctx, Selection{}, nil)
+	_, err = db.Tree(ctx, query.Selection{}, nil)
 	require.ErrorIs(t, err, storeerr.ErrInvalid)
 }
 
@@ -126,25 +127,25 @@ func TestValues(t *testing.T) {
 	at := func(minute int) int64 { return ms(noon.Add(time.Duration(minute) * time.Minute)) }
 	sel := everything()
 	sel.Start, sel.End = at(0), at(2)
-	got, err := db.Values(ctx, ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
+	got, err := db.Values(ctx, query.ValuesRequest{Selection: sel, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
-	require.Equal(t, []Series{
-		{Labels: labels.FromStrings("pod", "a"), Points: []Point{{at(0), 1e7}, {at(2), 3e7}}},
-		{Labels: labels.FromStrings("pod", "b"), Points: []Point{{at(1), 2e7}}},
+	require.Equal(t, []query.Series{
+		{Labels: labels.FromStrings("pod", "a"), Points: []query.Point{{Time: at(0), Value: 1e7}, {Time: at(2), Value: 3e7}}},
+		{Labels: labels.FromStrings("pod", "b"), Points: []query.Point{{Time: at(1), Value: 2e7}}},
 	}, pointsOf(got))
-	got, err = db.Values(ctx, ValuesRequest{Selection: sel})
+	got, err = db.Values(ctx, query.ValuesRequest{Selection: sel})
 	require.NoError(t, err)
-	require.Equal(t, []Series{{Labels: labels.EmptyLabels(), Points: []Point{{at(0), 1e7}, {at(1), 2e7}, {at(2), 3e7}}}}, pointsOf(got))
-	db.memory = budget.NewMemory(2*valueBytes, func() {})
-	_, err = db.Values(ctx, ValuesRequest{Selection: sel})
+	require.Equal(t, []query.Series{{Labels: labels.EmptyLabels(), Points: []query.Point{{Time: at(0), Value: 1e7}, {Time: at(1), Value: 2e7}, {Time: at(2), Value: 3e7}}}}, pointsOf(got))
+	db.queries.Memory = budget.NewMemory(2*query.ValueBytes, func() {})
+	_, err = db.Values(ctx, query.ValuesRequest{Selection: sel})
 	require.ErrorIs(t, err, storeerr.ErrLimit)
 }
 
-func pointsOf(values []Values) (out []Series) {
+func pointsOf(values []query.Values) (out []query.Series) {
 	for _, vs := range values {
-		s := Series{Labels: vs.Labels}
+		s := query.Series{Labels: vs.Labels}
 		for _, v := range vs.Values {
-			s.Points = append(s.Points, Point{v.Time, float64(v.Value)})
+			s.Points = append(s.Points, query.Point{Time: v.Time, Value: float64(v.Value)})
 		}
 		out = append(out, s)
 	}
@@ -158,8 +159,8 @@ func TestPointsAreBounded(t *testing.T) {
 	for pod := range 20 {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"), labelindex.LabelServiceName, "app", "pod", fmt.Sprint(pod))}))
 	}
-	db.memory = budget.NewMemory(28*25*19, func() {})
-	r := SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}
+	db.queries.Memory = budget.NewMemory(28*25*19, func() {})
+	r := query.SeriesRequest{Selection: everything(), Step: time.Hour, GroupBy: []string{"pod"}}
 	r.Start, r.End = ms(midnight), ms(midnight.Add(24*time.Hour))
 	_, err := db.Points(ctx, r)
 	require.ErrorIs(t, err, storeerr.ErrLimit)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -31,7 +32,7 @@ func pprofOf(t testing.TB, p *pp.Profile) *googlev1.Profile {
 }
 
 // mergePprof is DB.Pprof, decoded.
-func mergePprof(ctx context.Context, db *DB, sel Selection, callSite []string) (*googlev1.Profile, error) {
+func mergePprof(ctx context.Context, db *DB, sel query.Selection, callSite []string) (*googlev1.Profile, error) {
 	p, err := db.Pprof(ctx, sel, callSite)
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func TestPprofEqualsGoogleMerge(t *testing.T) {
 	for i, st := range want.SampleType {
 		t.Run(st.Type, func(t *testing.T) {
 			typ := profile.Type{Name: "memory", SampleType: st.Type, SampleUnit: st.Unit, PeriodType: "space", PeriodUnit: "bytes"}
-			sel := Selection{Type: typ, Start: ms(midnight), End: ms(midnight.Add(24 * time.Hour))}
+			sel := query.Selection{Type: typ, Start: ms(midnight), End: ms(midnight.Add(24 * time.Hour))}
 			got, err := mergePprof(ctx, db, sel, nil)
 			require.NoError(t, err)
 			g := googleOf(t, got)
@@ -154,7 +155,7 @@ func TestPprofOfSeveralPartitions(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	day2 := midnight.Add(23 * time.Hour)
-	db.options.Now = func() time.Time { return midnight.Add(72 * time.Hour) }
+	db.epochs.Now = func() time.Time { return midnight.Add(72 * time.Hour) }
 	for i, s := range []string{"a", "b", "a"} {
 		p := folded(day2.Add(time.Duration(i)*time.Hour), "main;work;+inner 2", "main;"+s+" 3")
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, s)}))

@@ -9,9 +9,11 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // A rebuild makes an epoch whole that lacks keys, after a repair: as the check of the
@@ -54,7 +56,7 @@ func (r *rebuild) begin(e *epochCheck) {
 		hours[row.level] |= 1 << layout.HourOf(row.time)
 	}
 	past := min(max((r.db.options.Now().UnixMilli()-layout.EpochStart(e.id))/layout.HourMs, 0), layout.HoursPerEpoch)
-	e.hours = &horizonHours{}
+	e.hours = &watermark.Hours{}
 	for level := range e.hours {
 		without := bits.TrailingZeros32(hours[level] | 1<<layout.HoursPerEpoch) // the first hours, without rows of the level
 		coarser := uint32(0)
@@ -66,25 +68,25 @@ func (r *rebuild) begin(e *epochCheck) {
 			e.hours[level] = min(e.hours[level], e.hours[level-1])
 		}
 	}
-	if e.gone = e.hours.times(e.id); *e.hours != (horizonHours{}) {
-		r.set(layout.HorizonKey(e.id), e.hours.append(nil))
+	if e.gone = e.hours.Watermark(e.id); *e.hours != (watermark.Hours{}) {
+		r.set(layout.WatermarkKey(e.id), e.hours.Append(nil))
 	}
 }
 
 // mark marks a window to be merged, unless the rows for it were dropped.
 func (r *rebuild) mark(e *epochCheck, stream uint32, level int8, end int64) {
-	at, slots := hourID{stream, layout.HourOf(end)}, uint16(0)
+	at, slots := epochs.StreamHour{Stream: stream, Hour: layout.HourOf(end)}, uint16(0)
 	switch level {
 	case layout.LevelSlot:
 		slots = 1 << layout.SlotOf(end)
 	case layout.LevelDay:
-		at.hour, slots = wholeDay, 1
+		at.Hour, slots = epochs.WholeDay, 1
 	}
-	if r == nil || level == layout.LevelFine || at.hour < e.hours[layout.LevelFine] || level == layout.LevelDay && e.hours[layout.LevelHour] > 0 {
+	if r == nil || level == layout.LevelFine || at.Hour < e.hours[layout.LevelFine] || level == layout.LevelDay && e.hours[layout.LevelHour] > 0 {
 		return
 	}
 	e.dirty[at] |= slots
-	r.set(layout.DirtyKey(e.id, stream, at.hour), binary.AppendUvarint(nil, uint64(e.dirty[at])))
+	r.set(layout.DirtyKey(e.id, stream, at.Hour), binary.AppendUvarint(nil, uint64(e.dirty[at])))
 }
 
 // note makes queries look for a row, in all slots of an hour's row or a day's.
@@ -92,9 +94,9 @@ func (r *rebuild) note(e *epochCheck, row *rowCheck) {
 	if r == nil {
 		return
 	}
-	row.eachSlot(func(at hourID, slot uint) bool {
+	row.eachSlot(func(at epochs.StreamHour, slot uint) bool {
 		e.noted[at] |= 1 << slot
-		r.set(layout.PendingKey(e.id, at.hour, at.stream), binary.AppendUvarint(nil, uint64(e.noted[at])))
+		r.set(layout.PendingKey(e.id, at.Hour, at.Stream), binary.AppendUvarint(nil, uint64(e.noted[at])))
 		return true
 	})
 }
@@ -116,7 +118,7 @@ func (r *rebuild) findable(e *epochCheck) {
 	}
 	for hash, ids := range want {
 		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
-			r.set(layout.FindKey(e.id, hash), appendStreams(nil, ids))
+			r.set(layout.FindKey(e.id, hash), epochs.AppendStreams(nil, ids))
 		}
 	}
 }
@@ -129,7 +131,7 @@ func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 	prefix := layout.TableKey(e.id, hour, "")
 	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, layout.After(prefix), nil))
 	for at := range e.listed {
-		if at.hour == hour {
+		if at.Hour == hour {
 			delete(e.listed, at)
 		}
 	}
@@ -141,13 +143,13 @@ func (r *rebuild) end(e *epochCheck) {
 		return
 	}
 	for at := range e.dirty {
-		if e.streams[at.stream] == nil {
-			r.delete(layout.DirtyKey(e.id, at.stream, at.hour))
+		if e.streams[at.Stream] == nil {
+			r.delete(layout.DirtyKey(e.id, at.Stream, at.Hour))
 		}
 	}
 	for at := range e.noted {
-		if e.streams[at.stream] == nil {
-			r.delete(layout.PendingKey(e.id, at.hour, at.stream))
+		if e.streams[at.Stream] == nil {
+			r.delete(layout.PendingKey(e.id, at.Hour, at.Stream))
 		}
 	}
 	for n, base := range e.senders {
@@ -160,15 +162,15 @@ func (r *rebuild) end(e *epochCheck) {
 // recoverStreams writes the streams of an epoch that are missing, and that a table of the
 // index has.
 func (db *DB) recoverStreams(id uint32) error {
-	b := db.pebble.NewBatch()
+	b := db.kv.Pebble.NewBatch()
 	defer b.Close()
 	for hour := range uint8(layout.HoursPerEpoch) {
-		t, err := db.loadTable(id, hour)
+		t, err := db.epochs.LoadIndex(id, hour)
 		if err != nil {
 			return err
 		}
 		for row, n := range t.Streams {
-			known, err := db.has(layout.StreamKey(id, n))
+			known, err := db.kv.Has(layout.StreamKey(id, n))
 			if err != nil {
 				return err
 			}
@@ -185,5 +187,5 @@ func (db *DB) recoverStreams(id uint32) error {
 			b.Set(layout.StreamKey(id, n), labelindex.AppendStream(nil, t.Partitions[row], &def), nil)
 		}
 	}
-	return db.commit(b, pebble.Sync)
+	return db.kv.Commit(b, pebble.Sync)
 }

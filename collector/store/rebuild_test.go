@@ -13,8 +13,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -32,12 +34,12 @@ func TestRebuild(t *testing.T) {
 		return func(t *testing.T, db *DB) {
 			lost := 0
 			for _, day := range days {
-				require.NoError(t, db.each(db.pebble, layout.KindKey(day, kind), func(key, value []byte) error {
+				require.NoError(t, db.kv.Each(layout.KindKey(day, kind), func(key, value []byte) error {
 					if which != nil && !which(day, key, value) {
 						return nil
 					}
 					lost++
-					return db.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+					return db.kv.Pebble.Delete(bytes.Clone(key), pebble.NoSync)
 				}))
 			}
 			require.Positive(t, lost)
@@ -51,10 +53,10 @@ func TestRebuild(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(*testing.T, *DB){
-		"horizons": lose(layout.KindHorizon, nil),
+		"horizons": lose(layout.KindWatermark, nil),
 		"streams": lose(layout.KindStream, func(day uint32, _, value []byte) bool {
 			_, def, err := labelindex.ReadStream(value)
-			return day < first+2 && err == nil && !def.IsFamily()
+			return day < first+2 && err == nil && !def.IsAggregate()
 		}),
 		"services":          lose(layout.KindPartition, nil),
 		"hashes":            lose(layout.KindFind, nil),
@@ -70,11 +72,11 @@ func TestRebuild(t *testing.T) {
 		"a deletion of points": func(t *testing.T, db *DB) {
 			end := layout.EpochStart(days[1]) + 10*layout.HourMs
 			stale := rowcodec.AppendPoints(nil, end-layout.HourMs, nil, [][]int64{{}, {}}, nil)
-			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindPoints, layout.LevelHour, 0, end), stale, nil))
+			require.NoError(t, db.kv.Pebble.Set(layout.WindowKey(days[1], layout.KindPoints, layout.LevelHour, 0, end), stale, nil))
 		},
 		"a deletion": func(t *testing.T, db *DB) {
 			stale := rowcodec.Row{Profiles: 0, Totals: []int64{0, 0}}
-			require.NoError(t, db.pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.Append(nil), nil))
+			require.NoError(t, db.kv.Pebble.Set(layout.WindowKey(days[1], layout.KindRow, layout.LevelHour, 0, layout.EpochStart(days[1])+10*layout.HourMs), stale.Append(nil), nil))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,15 +88,15 @@ func TestRebuild(t *testing.T) {
 			complete := func() {
 				t.Helper()
 				require.Len(t, found(t, db), damageProfiles)
-				series, err := db.Points(ctx, SeriesRequest{
-					Selection: Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour,
+				series, err := db.Points(ctx, query.SeriesRequest{
+					Selection: query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, Step: time.Hour,
 				})
 				require.NoError(t, err)
 				sum := 0.0
 				for _, p := range series[0].Points {
 					sum += p.Value
 				}
-				tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
+				tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}, nil)
 				require.NoError(t, err)
 				require.EqualValues(t, tree.Total(), sum)
 				pods, err := db.LabelValues(ctx, "pod", nil, 0, 0)
@@ -125,13 +127,13 @@ func TestServiceWithoutName(t *testing.T) {
 	makeDamageStore(t, dir)
 	day := layout.EpochOf(ms(midnight.Add(71 * time.Hour)))
 	db := open(t, dir, damageOptions)
-	value, closer, err := db.pebble.Get(layout.PartitionKey(day, 1))
+	value, closer, err := db.kv.Pebble.Get(layout.PartitionKey(day, 1))
 	require.NoError(t, err)
 	name := bytes.Clone(value)
 	require.NoError(t, closer.Close())
-	require.NoError(t, db.pebble.Delete(layout.PartitionKey(day, 1), pebble.Sync))
-	long := append(layout.StreamKey(day, maxStreams-1), 0) // which is the key of none
-	require.NoError(t, db.pebble.Set(long, nil, pebble.Sync))
+	require.NoError(t, db.kv.Pebble.Delete(layout.PartitionKey(day, 1), pebble.Sync))
+	long := append(layout.StreamKey(day, epochs.MaxStreams-1), 0) // which is the key of none
+	require.NoError(t, db.kv.Pebble.Set(long, nil, pebble.Sync))
 	require.NoError(t, db.Close())
 	db = open(t, dir, damageOptions)
 	require.Len(t, found(t, db), damageProfiles)
@@ -171,10 +173,10 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	require.NoError(t, err)
 	for level, kinds := range map[int][]byte{layout.LevelFine: {layout.KindRow}, layout.LevelHour: {layout.KindRow, layout.KindPoints}, layout.LevelDay: {layout.KindRow}} {
 		for _, kind := range kinds {
-			require.NoError(t, db.each(db.pebble, layout.LevelPrefix(day, kind, level), func(key, _ []byte) error {
+			require.NoError(t, db.kv.Each(layout.LevelPrefix(day, kind, level), func(key, _ []byte) error {
 				// Up to where there are windows of five minutes.
 				if at, _ := layout.WindowTime(key); at > ms(midnight.Add(40*time.Hour)) && (at <= ms(midnight.Add(46*time.Hour)) || level == layout.LevelDay) {
-					return db.pebble.Delete(bytes.Clone(key), pebble.NoSync)
+					return db.kv.Pebble.Delete(bytes.Clone(key), pebble.NoSync)
 				}
 				return nil
 			}))
@@ -182,11 +184,11 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	}
 	db = rebuilt(t, db, func() *DB { return open(t, dir, damageOptions) })
 	require.Len(t, found(t, db), damageProfiles)
-	db.options.RetentionRaw = 10 * time.Hour
+	db.epochs.Retention.Raw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, uint8(layout.HoursPerEpoch), db.horizonOf(day).hours(day)[layout.LevelFine])
+	require.Equal(t, uint8(layout.HoursPerEpoch), db.epochs.Watermarks.Of(day).Hours(day)[layout.LevelFine])
 	require.Len(t, found(t, db), damageProfiles)
-	db.options.RetentionSlot = 11 * time.Hour
+	db.epochs.Retention.Slot = 11 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, found(t, db), damageProfiles)
 	got, err := db.Tree(ctx, hours, nil)
@@ -202,16 +204,16 @@ func TestRebuildForgetsIDsOfMissingProfiles(t *testing.T) {
 	require.NoError(t, db.Append(ctx, ps))
 	day := layout.EpochOf(ms(midnight) + 1)
 	gone := errors.New("gone")
-	err := db.each(db.pebble, layout.LevelPrefix(day, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
+	err := db.kv.Each(layout.LevelPrefix(day, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
 		if at, _ := layout.WindowTime(key); at == ms(midnight.Add(2*time.Hour)) {
-			return errors.Join(gone, db.pebble.Delete(bytes.Clone(key), pebble.NoSync))
+			return errors.Join(gone, db.kv.Pebble.Delete(bytes.Clone(key), pebble.NoSync))
 		}
 		return nil
 	})
 	require.ErrorIs(t, err, gone)
-	db = rebuilt(t, db, func() *DB { return open(t, db.dir) })
+	db = rebuilt(t, db, func() *DB { return open(t, db.kv.Dir) })
 	ids := 0
-	require.NoError(t, db.each(db.pebble, layout.KindKey(day, layout.KindID), func(_, value []byte) error {
+	require.NoError(t, db.kv.Each(layout.KindKey(day, layout.KindID), func(_, value []byte) error {
 		at, _ := binary.Uvarint(value)
 		require.EqualValues(t, ms(midnight.Add(time.Hour)), at)
 		ids++

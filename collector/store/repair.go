@@ -13,14 +13,17 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 // Repair makes a new store in a directory that is empty or missing, of all that can be
 // read of the tables and logs of another, which no process may have open, whatever its
 // list of tables says. Nothing changes in the other. It returns what cannot be read, and
 // what of the rest is left out as it refers to that.
-func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []Damage, err error) {
+func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []corruption.Damage, err error) {
 	before, err := Verify(ctx, dir) // names tables that are missing, and the keys of others
 	if err != nil {
 		return nil, err
@@ -50,24 +53,24 @@ func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []Dam
 // copyEntries copies all that can be read of a store's files into an empty one.
 func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 	fs := db.options.fs
-	f, err := listFiles(fs, dir)
+	f, err := pebblefiles.List(fs, dir)
 	if err != nil {
 		return err
 	}
 	known := listedTables(fs, dir)
-	var files []*entries
+	var files []*pebblefiles.File
 	defer func() {
 		for _, e := range files {
-			err = errors.Join(err, e.close())
+			err = errors.Join(err, e.Close())
 		}
 	}()
-	for _, name := range slices.Concat(f.tables, f.logs) {
-		open := openLog
+	for _, name := range slices.Concat(f.Tables, f.Logs) {
+		open := pebblefiles.OpenLog
 		if strings.HasSuffix(name, ".sst") {
 			if _, listed := known[name]; known != nil && !listed {
 				continue // it was compacted
 			}
-			open = openTable
+			open = pebblefiles.OpenTable
 		}
 		e, err := open(fs, dir, name, known[name])
 		if err != nil {
@@ -75,8 +78,8 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 		}
 		files = append(files, e)
 	}
-	out := tableWriter{db: db, path: fs.PathJoin(db.dir, "repaired.sst")}
-	err = mergeEntries(files, func(key, value []byte) error {
+	out := tableWriter{db: db, path: fs.PathJoin(db.kv.Dir, "repaired.sst")}
+	err = pebblefiles.Merge(files, func(key, value []byte) error {
 		if string(key) == string(layout.FormatKey()) {
 			return nil // the new store has it
 		}
@@ -87,16 +90,16 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
-func listedTables(fs vfs.FS, dir string) map[string]tableRange {
-	o := readOnlyOptions(readOnlyFS{fs, newBadBlocks()}, func(pebble.DataCorruptionInfo) {})
-	if _, err := checkDirectory(fs, dir, o); err != nil {
+func listedTables(fs vfs.FS, dir string) map[string]pebblefiles.KeyRange {
+	o := readOnlyOptions(readOnlyFS{fs, guardfs.NewBadBlocks()}, func(pebble.DataCorruptionInfo) {})
+	if _, err := pebblefiles.Check(fs, dir, o); err != nil {
 		return nil
 	}
 	p, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil
 	}
-	tables, err := tablesOf(p)
+	tables, err := pebblefiles.ListedTables(p)
 	if errors.Join(err, p.Close()) != nil {
 		return nil
 	}
@@ -114,11 +117,11 @@ const repairedTable = 64 << 20 // bytes of a table, before compression
 
 func (t *tableWriter) add(key, value []byte) error {
 	if t.w == nil {
-		f, err := t.db.disk.Create(t.path, vfs.WriteCategoryUnspecified)
+		f, err := t.db.kv.FS.Create(t.path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err
 		}
-		o := t.db.pebbleOptions.MakeWriterOptions(6, t.db.pebble.TableFormat())
+		o := t.db.kv.Options.MakeWriterOptions(6, t.db.kv.Pebble.TableFormat())
 		t.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
 	}
 	if err := t.w.Set(key, value); err != nil {
@@ -139,26 +142,26 @@ func (t *tableWriter) finish() error {
 	if t.w = nil; err != nil {
 		return err
 	}
-	return t.db.guard(func() error { return t.db.pebble.Ingest(context.Background(), []string{t.path}) })
+	return t.db.kv.Guard(func() error { return t.db.kv.Pebble.Ingest(context.Background(), []string{t.path}) })
 }
 
 // rebuildAll makes all epochs of the store whole, and returns what was left out for it.
-func (db *DB) rebuildAll(ctx context.Context) ([]Damage, error) {
-	if err := db.findEpochs(); err != nil {
+func (db *DB) rebuildAll(ctx context.Context) ([]corruption.Damage, error) {
+	if err := db.epochs.FindEpochs(); err != nil {
 		return nil, err
 	}
-	for _, id := range db.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		if err := db.recoverStreams(id); err != nil {
 			return nil, err
 		}
 	}
 	var v Verification
 	for more := true; more; { // what is deleted may be what something else refers to
-		r := &rebuild{db: db, batch: db.pebble.NewBatch()}
-		c := &checker{ctx: ctx, v: &v, fs: db.disk, dir: db.dir, pebble: db.pebble, rebuild: r}
+		r := &rebuild{db: db, batch: db.kv.Pebble.NewBatch()}
+		c := &checker{ctx: ctx, v: &v, fs: db.kv.FS, dir: db.kv.Dir, pebble: db.kv.Pebble, rebuild: r}
 		err := errors.Join(c.values(), r.err)
 		if more = !r.batch.Empty(); err == nil && more {
-			err = db.commit(r.batch, pebble.Sync)
+			err = db.kv.Commit(r.batch, pebble.Sync)
 		}
 		if err = errors.Join(err, r.batch.Close()); err != nil {
 			return v.Damage, err

@@ -10,7 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -32,7 +34,7 @@ func TestRetentionByAge(t *testing.T) {
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
 	require.Equal(t, ms(midnight.Add(25*time.Hour)), stats.Oldest)
-	tree, err := db.Tree(ctx, Selection{Type: cpuType, Start: 1, End: ms(now)}, nil)
+	tree, err := db.Tree(ctx, query.Selection{Type: cpuType, Start: 1, End: ms(now)}, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 3e7, tree.Total())
 
@@ -40,18 +42,18 @@ func TestRetentionByAge(t *testing.T) {
 	require.NoError(t, db.maintain(ctx, 0))
 	stats, err = db.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Stats{}, stats)
+	require.Equal(t, query.Stats{}, stats)
 	p := folded(now.Add(-time.Minute), "main 1")
 	require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p)}), "a dropped store goes on")
 	require.NoError(t, db.Close())
 	db = open(t, dir, change)
-	require.Len(t, db.epochsBetween(0, 1<<62), 1)
+	require.Len(t, db.epochs.Between(0, 1<<62), 1)
 }
 
 func keptBytes(t *testing.T, db *DB) (total int64) {
 	t.Helper()
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		n, err := db.keptBytes(id)
+	for _, id := range db.epochs.Between(0, 1<<62) {
+		n, err := db.maintainer.keptBytes(id)
 		require.NoError(t, err)
 		total += n
 	}
@@ -77,9 +79,9 @@ func TestRetentionBySize(t *testing.T) {
 		require.NoError(t, db.Append(ctx, ps))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NoError(t, db.pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Flush())
 	size := func() int64 { return keptBytes(t, db) }
-	all := Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*layout.DayMs}
+	all := query.Selection{Type: cpuType, Start: 1, End: ms(midnight) + 10*layout.DayMs}
 	want, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
 	first := layout.EpochOf(ms(midnight) + 1)
@@ -103,27 +105,27 @@ func TestRetentionBySize(t *testing.T) {
 			}
 		}
 	}()
-	db.maxBytes.Store(size() - 1)
+	db.epochs.Retention.MaxBytes.Store(size() - 1)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, db.epochsBetween(0, 1<<62), 4)
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
-	require.Zero(t, db.horizonOf(first+1), "no more than need be")
-	require.LessOrEqual(t, size(), db.maxBytes.Load())
+	require.Len(t, db.epochs.Between(0, 1<<62), 4)
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first).Hours(first))
+	require.Zero(t, db.epochs.Watermarks.Of(first+1), "no more than need be")
+	require.LessOrEqual(t, size(), db.epochs.Retention.MaxBytes.Load())
 
 	// Little by little, each time what is worth least.
-	for _, after := range [][3]horizonHours{
+	for _, after := range [][3]watermark.Hours{
 		{{24, 0, 0}, {24, 0, 0}}, {{24, 0, 0}, {24, 0, 0}, {24, 0, 0}},
 		{{24, 24, 0}, {24, 0, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 0, 0}}, {{24, 24, 0}, {24, 24, 0}, {24, 24, 0}},
 	} {
-		db.maxBytes.Store(size() - 1)
+		db.epochs.Retention.MaxBytes.Store(size() - 1)
 		require.NoError(t, db.maintain(ctx, 0))
-		require.Len(t, db.epochsBetween(0, 1<<62), 4)
+		require.Len(t, db.epochs.Between(0, 1<<62), 4)
 		for day, h := range after {
 			id := first + uint32(day)
-			require.Equal(t, h, db.horizonOf(id).hours(id))
+			require.Equal(t, h, db.epochs.Watermarks.Of(id).Hours(id))
 		}
 	}
-	require.Zero(t, db.horizonOf(first+3), "of the last day every profile stays")
+	require.Zero(t, db.epochs.Watermarks.Of(first+3), "of the last day every profile stays")
 	got, err := db.Tree(ctx, all, nil)
 	require.NoError(t, err)
 	require.Equal(t, draw(want), draw(got))
@@ -133,13 +135,13 @@ func TestRetentionBySize(t *testing.T) {
 	close(stop)
 	require.NoError(t, <-done)
 
-	db.maxBytes.Store(1)
+	db.epochs.Retention.MaxBytes.Store(1)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Len(t, db.epochsBetween(0, 1<<62), 1, "the newest day stays")
+	require.Len(t, db.epochs.Between(0, 1<<62), 1, "the newest day stays")
 	stats, err := db.Stats(ctx)
 	require.NoError(t, err)
 	require.Equal(t, ms(midnight.Add(72*time.Hour+400*time.Second)), stats.Newest)
-	require.Zero(t, testutil.ToFloat64(db.metrics.corrupt))
+	require.Zero(t, testutil.ToFloat64(db.metrics.Corrupt))
 }
 
 // TestDroppedRowsGiveTheirSpaceBack fails if the space of rows that retention
@@ -168,32 +170,32 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 		require.NoError(t, db.Append(ctx, ps))
 	}
 	require.NoError(t, db.maintain(ctx, 0))
-	require.NoError(t, db.pebble.Flush())
-	require.NoError(t, db.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	require.NoError(t, db.kv.Pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, []byte{0xff}, false))
 	tables := func() (bytes int64) {
-		for _, l := range db.pebble.Metrics().Levels {
+		for _, l := range db.kv.Pebble.Metrics().Levels {
 			bytes += l.TablesSize
 		}
 		return bytes
 	}
 	first := layout.EpochOf(ms(midnight) + 1)
-	fine, err := db.usage(prefixRange(layout.LevelPrefix(first, layout.KindRow, layout.LevelFine)))
+	fine, err := db.maintainer.usage(prefixRange(layout.LevelPrefix(first, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	before := tables()
 	require.Positive(t, fine)
-	query := db.snapshot()
-	db.maxBytes.Store(keptBytes(t, db) - fine/2)
+	query := db.epochs.Snapshot()
+	db.epochs.Retention.MaxBytes.Store(keptBytes(t, db) - fine/2)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first).hours(first))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first).Hours(first))
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Zero(t, db.horizonOf(first+1), "what a query still sees counts as dropped")
+	require.Zero(t, db.epochs.Watermarks.Of(first+1), "what a query still sees counts as dropped")
 	require.NoError(t, query.Close())
 
-	db.maxBytes.Store(0)
-	db.options.RetentionRaw = 25 * time.Hour
+	db.epochs.Retention.MaxBytes.Store(0)
+	db.epochs.Retention.Raw = 25 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, horizonHours{24, 0, 0}, db.horizonOf(first+2).hours(first+2))
-	left, err := db.usage(prefixRange(layout.LevelPrefix(first+2, layout.KindRow, layout.LevelFine)))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first+2).Hours(first+2))
+	left, err := db.maintainer.usage(prefixRange(layout.LevelPrefix(first+2, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")
 	require.Less(t, tables(), before-fine/2)

@@ -5,19 +5,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
+
+// A maintainer merges windows of time that are over, and drops what is too old or too
+// much. It is safe for concurrent use.
+type maintainer struct {
+	kv     *kv.DB
+	epochs *epochs.Set
+	log    *slog.Logger
+
+	mu      sync.Mutex     // held during a run
+	dropped []droppedRange // whose space is to be given back
+}
 
 // maintainEvery merges closed windows and applies retention, until ctx ends.
 func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
@@ -35,8 +52,8 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 			told = ""
 			continue
 		}
-		db.metrics.maintenanceErrors.Inc()
-		if text := oneLine(err); text != told { // what cannot be read fails every time
+		db.metrics.MaintenanceErrors.Inc()
+		if text := corruption.OneLine(err); text != told { // what cannot be read fails every time
 			told = text
 			db.log.Error("store maintenance", "err", text)
 		}
@@ -49,41 +66,35 @@ func (db *DB) maintainEvery(ctx context.Context, interval time.Duration) {
 func (db *DB) maintain(ctx context.Context, quiet time.Duration) error {
 	var errs []error
 	err := db.call("maintain", func() (err error) {
-		errs, err = db.maintainAll(ctx, quiet)
+		errs, err = db.maintainer.maintainAll(ctx, quiet)
 		return err
 	})
 	return errors.Join(append(errs, err)...)
 }
 
 // maintainAll is maintain. errs are those of single days, err what ended it.
-func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
-	db.maintenance.Lock()
-	defer db.maintenance.Unlock()
-	if db.unpinned.Load() {
-		if err := db.pinDirty(); err != nil {
-			return nil, err
-		}
-		db.unpinned.Store(false)
-	}
-	now := db.options.Now()
+func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (errs []error, err error) {
+	mt.mu.Lock()
+	defer mt.mu.Unlock()
+	now := mt.epochs.Now()
 	failed := func(id uint32, what string, err error) (end error) {
-		if err == nil || ctx.Err() != nil || db.Err() != nil {
-			return cmp.Or(ctx.Err(), db.Err())
+		if err == nil || ctx.Err() != nil || mt.kv.Failure.Err() != nil {
+			return cmp.Or(ctx.Err(), mt.kv.Failure.Err())
 		}
-		db.metrics.failedDays.Inc()
+		mt.kv.Metrics.FailedDays.Inc()
 		errs = append(errs, fmt.Errorf("%s of epoch %d: %w", what, id, err))
 		return nil
 	}
-	if err := db.retain(ctx, now, failed); err != nil {
+	if err := mt.retain(ctx, now, failed); err != nil {
 		return errs, fmt.Errorf("retention: %w", err)
 	}
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		entry := db.cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
+	for _, id := range mt.epochs.Between(0, 1<<62) {
+		entry := mt.epochs.Cache.Peek(budget.Key{Epoch: id, Partition: budget.EpochItself})
 		if entry == nil {
 			continue // no window to merge: it would be pinned
 		}
-		err := db.mergeEpoch(ctx, entry.Value.(*epoch), now.UnixMilli(), quiet)
-		db.cache.Release(entry)
+		err := mt.mergeEpoch(ctx, entry.Value.(*epochs.Epoch), now.UnixMilli(), quiet)
+		mt.epochs.Cache.Release(entry)
 		if err := failed(id, "merge windows", err); err != nil {
 			return errs, err
 		}
@@ -91,128 +102,47 @@ func (db *DB) maintainAll(ctx context.Context, quiet time.Duration) (errs []erro
 	return errs, nil
 }
 
-// A mergeTask is an hour, or a day, of a stream with windows that can be merged.
-type mergeTask struct {
-	stream *labelindex.Stream
-	hour   uint8
-	slots  uint16 // to merge
-	rest   uint16 // to leave for later
-	over   bool   // the hour is over, and its row can be made too
-	gen    uint64
-}
-
 // mergeEpoch does what is due in an epoch: merges slots and hours, then days, and
 // writes tables of the index. What fails is left for the next time, and the rest done.
-func (db *DB) mergeEpoch(ctx context.Context, e *epoch, now int64, quiet time.Duration) (err error) {
-	defer db.recovered(&err)
-	var errs taskErrors
-	members := newMemberLists(db, e)
-	for _, t := range e.due(now, quiet) {
+func (mt *maintainer) mergeEpoch(ctx context.Context, e *epochs.Epoch, now int64, quiet time.Duration) (err error) {
+	defer mt.kv.Recover(&err)
+	var errs epochs.TaskErrors
+	contributors := newContributorLists(e)
+	for _, t := range e.Due(now, quiet) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		errs.add(db.mergeWindows(ctx, e, t, members))
+		errs.Add(mt.mergeWindows(ctx, e, t, contributors))
 	}
-	errs.add(db.writeTables(ctx, e, now, quiet))
-	errs.add(db.mergeDays(ctx, e, now, quiet))
-	e.retire(quiet)
-	return errs.join()
-}
-
-// taskErrors are what went wrong with the tasks of an epoch, which may be as many as
-// it has streams.
-type taskErrors struct {
-	first []error
-	more  int
-}
-
-func (e *taskErrors) add(err error) {
-	const most = 3
-	switch {
-	case err == nil:
-	case len(e.first) < most:
-		e.first = append(e.first, err)
-	default:
-		e.more++
-	}
-}
-
-func (e *taskErrors) join() error {
-	if e.more > 0 {
-		return errors.Join(append(e.first, fmt.Errorf("and %d errors more", e.more))...)
-	}
-	return errors.Join(e.first...)
-}
-
-// due lists the hours with windows to merge.
-func (e *epoch) due(now int64, quiet time.Duration) (tasks []mergeTask) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if e.dropped {
-		return nil
-	}
-	base := layout.EpochStart(e.id)
-	for id, o := range e.open {
-		if id.hour == wholeDay || o.flying > 0 {
-			continue
-		}
-		t := mergeTask{stream: e.live[id.stream], hour: id.hour, gen: o.gen}
-		start := base + int64(id.hour)*layout.HourMs
-		t.over = start+layout.HourMs <= now
-		for i := range uint(layout.SlotsPerHour) {
-			bit := o.dirty & (1 << i)
-			if start+int64(i+1)*layout.SlotMs <= now && o.last[i].ago() >= quiet {
-				t.slots |= bit
-			} else {
-				t.rest |= bit
-			}
-		}
-		t.over = t.over && t.rest == 0
-		if t.slots != 0 || t.over {
-			tasks = append(tasks, t)
-		}
-	}
-	// A family's windows are made of those of its streams.
-	slices.SortFunc(tasks, func(a, b mergeTask) int {
-		return cmp.Or(cmpBool(a.stream.Def.IsFamily(), b.stream.Def.IsFamily()), cmp.Compare(a.stream.Partition, b.stream.Partition))
-	})
-	return tasks
-}
-
-// cmpBool orders false before true.
-func cmpBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	errs.Add(mt.epochs.WriteIndexes(ctx, e, now, quiet))
+	errs.Add(mt.mergeDays(ctx, e, now, quiet))
+	e.Evict(quiet)
+	return errs.Join()
 }
 
 // mergeWindows writes the merged rows of a task, unless a profile came meanwhile.
-func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *memberLists) (err error) {
-	defer db.recovered(&err)
-	part, err := db.partition(e.id, t.stream.Partition)
+func (mt *maintainer) mergeWindows(ctx context.Context, e *epochs.Epoch, t epochs.MergeTask, contributors *contributorLists) (err error) {
+	defer mt.kv.Recover(&err)
+	part, err := mt.epochs.AcquirePartition(e.ID, t.Stream.Partition)
 	if err != nil {
 		return err
 	}
 	defer part.Release()
-	from := db.snapshot()
-	s := db.newScanner(ctx, from, e.id)
-	s.complete = true
-	defer func() { err = errors.Join(err, s.close(), from.Close()) }()
-	batch := db.pebble.NewBatch()
+	from := mt.epochs.Snapshot()
+	s := scan.New(ctx, mt.kv, from, e.ID)
+	s.Complete = true
+	defer func() { err = errors.Join(err, s.Close(), from.Close()) }()
+	batch := mt.kv.Pebble.NewBatch()
 	defer batch.Close()
-	m := newMerger(e.id, t.stream, part.Value.view())
+	m := newMerger(e.ID, t.Stream, part.Value.View())
 	defer m.free()
-	var f *family
-	if t.stream.Def.IsFamily() {
-		first, end := t.hour, t.hour+1
-		if t.hour == wholeDay {
+	var f *scan.Aggregate
+	if t.Stream.Def.IsAggregate() {
+		first, end := t.Hour, t.Hour+1
+		if t.Hour == epochs.WholeDay {
 			first, end = 0, layout.HoursPerEpoch
 		}
-		if f, err = members.of(t.stream, first, end); err != nil {
+		if f, err = contributors.of(t.Stream, first, end); err != nil {
 			return err
 		}
 	}
@@ -220,56 +150,38 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 	window := func(level int, lo, hi int64) (err error) {
 		var wrote bool
 		if f != nil {
-			wrote, err = m.mergeFamily(s, f, batch, level, lo, hi)
+			wrote, err = m.mergeAggregate(s, f, batch, level, lo, hi)
 		} else {
-			wrote, err = m.merge(s, batch, level, t.slots, lo, hi)
+			wrote, err = m.merge(s, batch, level, t.Slots, lo, hi)
 		}
 		if wrote {
 			windows++
 		}
 		return err
 	}
-	base := layout.EpochStart(e.id)
-	if t.hour == wholeDay {
+	base := layout.EpochStart(e.ID)
+	if t.Hour == epochs.WholeDay {
 		err = window(layout.LevelDay, base, base+layout.DayMs)
 	} else {
-		start := base + int64(t.hour)*layout.HourMs
+		start := base + int64(t.Hour)*layout.HourMs
 		for i := range int64(layout.SlotsPerHour) {
-			if err == nil && t.slots>>i&1 == 1 {
+			if err == nil && t.Slots>>i&1 == 1 {
 				err = window(layout.LevelSlot, start+i*layout.SlotMs, start+(i+1)*layout.SlotMs)
 			}
 		}
-		if err == nil && t.over {
+		if err == nil && t.Over {
 			err = window(layout.LevelHour, start, start+layout.HourMs)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	e.grow.Lock()
-	defer e.grow.Unlock()
-	id := hourID{t.stream.ID, t.hour}
-	e.mu.RLock()
-	o := e.open[id]
-	changed := o == nil || o.gen != t.gen || o.flying > 0 || e.dropped
-	e.mu.RUnlock()
-	if changed {
-		return nil // later, with what came
-	}
-	if t.over {
-		batch.Delete(layout.DirtyKey(e.id, t.stream.ID, t.hour), nil)
-	} else {
-		e.mark(batch, t.stream, t.hour, t.rest)
-	}
-	if err := db.commit(batch, pebble.NoSync); err != nil {
+	written, err := e.WriteMerged(batch, t)
+	if err != nil {
 		return fmt.Errorf("write windows: %w", err)
 	}
-	db.metrics.windows.Add(float64(windows))
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if o.dirty = t.rest; t.over {
-		delete(e.open, id)
-		e.keep(db)
+	if written {
+		mt.kv.Metrics.Windows.Add(float64(windows))
 	}
 	return nil
 }
@@ -278,8 +190,7 @@ func (db *DB) mergeWindows(ctx context.Context, e *epoch, t mergeTask, members *
 type merger struct {
 	epoch  uint32
 	stream *labelindex.Stream
-	sums   [][]int64 // by sample type and node, memory of buffers
-	memory []*buffer
+	sums   [][]int64 // by sample type and node, in memory of mergeSums
 	row    rowcodec.PackedRow
 	tmp    rowcodec.Scratch
 	times  []int64
@@ -290,23 +201,24 @@ type merger struct {
 func newMerger(epoch uint32, s *labelindex.Stream, v symdb.View) *merger {
 	m := &merger{epoch: epoch, stream: s, totals: make([][]int64, len(s.Def.Types))}
 	for range s.Def.Types {
-		b := buffers.Get().(*buffer)
-		m.memory = append(m.memory, b)
-		m.sums = append(m.sums, b.zeros(len(v.Nodes)))
+		m.sums = append(m.sums, reuse.Zeroed(*mergeSums.Get().(*[]int64), len(v.Nodes)))
 	}
 	return m
 }
 
 func (m *merger) free() {
-	for _, b := range m.memory {
-		buffers.Put(b)
+	for i := range m.sums {
+		mergeSums.Put(&m.sums[i])
 	}
 }
+
+// mergeSums is memory for sums by node, reused between windows.
+var mergeSums = sync.Pool{New: func() any { return new([]int64) }}
 
 // merge writes the row and the points of a window, from rows of the next finer
 // level at most. Those of an hour's dirty slots do not count. It reports whether
 // the window has any profile.
-func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo, hi int64) (bool, error) {
+func (m *merger) merge(s *scan.Scanner, b *pebble.Batch, level int, dirty uint16, lo, hi int64) (bool, error) {
 	out := m.begin()
 	var err error
 	switch level {
@@ -323,7 +235,7 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 			}
 		}
 	case layout.LevelDay: // without points
-		err = s.cover(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(level int, _ int64, value []byte) error { return m.add(&out, level, value) })
+		err = s.Stream(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(w scan.Window) error { return m.add(&out, w) })
 	}
 	if err != nil || out.Profiles == 0 {
 		return false, err
@@ -332,20 +244,18 @@ func (m *merger) merge(s *scanner, b *pebble.Batch, level int, dirty uint16, lo,
 }
 
 // cover adds the rows and points of a time, from those of level top at most.
-func (m *merger) cover(s *scanner, out *rowcodec.Row, top int, lo, hi int64) error {
-	err := s.cover(layout.KindRow, top, m.stream.ID, lo, hi, func(level int, end int64, value []byte) error {
-		if err := m.add(out, level, value); err != nil || top > layout.LevelFine {
+func (m *merger) cover(s *scan.Scanner, out *rowcodec.Row, top int, lo, hi int64) error {
+	err := s.Stream(layout.KindRow, top, m.stream.ID, lo, hi, func(w scan.Window) error {
+		if err := m.add(out, w); err != nil || top > layout.LevelFine {
 			return err
 		}
-		return m.addPoint(end)
+		return m.addPoint(w.End)
 	})
 	if err != nil || top == layout.LevelFine {
 		return err
 	}
 	var list rowcodec.PointList
-	return s.cover(layout.KindPoints, top, m.stream.ID, lo, hi, func(level int, end int64, value []byte) error {
-		return m.addPoints(&list, level, end, value)
-	})
+	return s.Stream(layout.KindPoints, top, m.stream.ID, lo, hi, func(w scan.Window) error { return m.addPoints(&list, w) })
 }
 
 func (m *merger) begin() rowcodec.Row {
@@ -356,15 +266,15 @@ func (m *merger) begin() rowcodec.Row {
 	return rowcodec.Row{Totals: make([]int64, len(m.sums)), Values: make([][]int64, len(m.sums))}
 }
 
-// add adds a row of a level to the sums.
-func (m *merger) add(out *rowcodec.Row, level int, value []byte) error {
-	if err := m.row.Decode(value); err != nil {
+// add adds a row to the sums.
+func (m *merger) add(out *rowcodec.Row, w scan.Window) error {
+	if err := m.row.Decode(w.Value); err != nil {
 		return err
 	}
 	if len(m.row.Totals) != len(m.sums) {
 		return fmt.Errorf("%w: %d sample types, want %d", storeerr.ErrCorrupt, len(m.row.Totals), len(m.sums))
 	}
-	if level == layout.LevelFine {
+	if w.Level == layout.LevelFine {
 		if err := m.row.Single(); err != nil {
 			return err
 		}

@@ -1,15 +1,7 @@
 package store
 
 import (
-	"encoding/binary"
-
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/prometheus/model/labels"
-
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
-	"github.com/flameline/flameline/collector/store/internal/budget"
-	"github.com/flameline/flameline/collector/store/internal/labelindex"
-	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // A sender is what pushes the profiles of one set of labels: a process, say. Samples
@@ -40,93 +32,4 @@ func withBase(pieces []piece, by map[string]int, proto piece, base labels.Labels
 		}
 	}
 	return pieces
-}
-
-// link writes which stream is the base of a piece's stream, unless it is known to be
-// written. The write is in the log before any later one, but not synced.
-func (e *epoch) link(db *DB, s *labelindex.Stream, p *piece) error {
-	e.mu.RLock()
-	linked := s.Linked
-	e.mu.RUnlock()
-	if p.base == nil || linked {
-		return nil
-	}
-	base, err := e.stream(db, p.base)
-	if err != nil || base == s {
-		return err
-	}
-	value := binary.AppendUvarint(nil, uint64(base.ID))
-	if err := db.guard(func() error { return db.pebble.Set(layout.SenderKey(e.id, s.ID), value, pebble.NoSync) }); err != nil {
-		return err
-	}
-	e.mu.Lock()
-	s.Linked = true
-	e.mu.Unlock()
-	return nil
-}
-
-// links are the bases of an epoch's streams that have one.
-func (s *scanner) links() (map[uint32]uint32, error) {
-	var out map[uint32]uint32
-	err := s.db.each(s.from, layout.KindKey(s.epoch, layout.KindSender), func(key, value []byte) error {
-		r := bitpack.Decoder{Data: value}
-		base := r.Below(budget.EpochItself, "base")
-		if err := r.End(); err != nil || len(key) != 9 {
-			s.db.corrupt(err)
-			return nil
-		}
-		if out == nil {
-			out = map[uint32]uint32{}
-		}
-		out[binary.BigEndian.Uint32(key[5:])] = base
-		return nil
-	})
-	return out, withoutGaps(err)
-}
-
-// longestOf is the longest time that a row of a partition covers, in ms.
-func (e *epoch) longestOf(partition uint32) int64 {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return max(e.longest[partition], e.defaultLongest)
-}
-
-// lengthen notes how long a row covers before the row is written, so that queries
-// look back far enough. Notes are rounded up, since each is a write.
-func (e *epoch) lengthen(db *DB, partition uint32, duration int64) error {
-	e.mu.RLock()
-	noted := e.longest[partition]
-	e.mu.RUnlock()
-	if duration <= noted {
-		return nil
-	}
-	longest := int64(layout.SlotMs)
-	for _, ms := range []int64{5000, 10500, 15500, 20500, 31000, 61000, 121000} {
-		if duration <= ms {
-			longest = ms
-			break
-		}
-	}
-	value := binary.AppendUvarint(nil, uint64(longest))
-	if err := db.guard(func() error { return db.pebble.Set(layout.LongestKey(e.id, partition), value, pebble.NoSync) }); err != nil {
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.longest[partition] = max(e.longest[partition], longest)
-	return nil
-}
-
-// readLongest reads what lengthen wrote.
-func (e *epoch) readLongest(db *DB, key, value []byte) error {
-	r := bitpack.Decoder{Data: value}
-	longest := r.Below(layout.SlotMs+1, "time")
-	if err := r.End(); err != nil || len(key) != 9 {
-		db.corrupt(err)
-		longest = layout.SlotMs // to look back too far does no harm
-	}
-	if len(key) == 9 {
-		e.longest[binary.BigEndian.Uint32(key[5:])] = int64(longest)
-	}
-	return nil
 }

@@ -3,9 +3,8 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"maps"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/flameline/flameline/collector/store/internal/epochs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -65,7 +66,10 @@ type LabelCount struct {
 // A seriesLimit counts the label sets of each service and hour. It is nil if there is
 // no limit.
 type seriesLimit struct {
-	most int
+	epochs *epochs.Set
+	kv     *kv.DB
+	log    *slog.Logger
+	most   int
 
 	mu         sync.Mutex
 	hours      map[uint32]map[uint8]*hourSeries // by epoch
@@ -91,11 +95,11 @@ type serviceSeries struct {
 	keep    map[string]bool // labels of reduced label sets; nil until the limit is reached
 }
 
-func newSeriesLimit(most int) *seriesLimit {
+func newSeriesLimit(most int, es *epochs.Set, log *slog.Logger) *seriesLimit {
 	if most <= 0 {
 		return nil
 	}
-	return &seriesLimit{most: most, hours: map[uint32]map[uint8]*hourSeries{}}
+	return &seriesLimit{most: most, epochs: es, kv: es.KV, log: log, hours: map[uint32]map[uint8]*hourSeries{}}
 }
 
 // share is how many reduced label sets of each sort there may be.
@@ -103,21 +107,23 @@ func (l *seriesLimit) share() int { return max(l.most/reducedShare, minReduced) 
 
 // Reductions lists the services that have reached the limit on series in an hour since
 // the store was opened, up to 100, the latest last.
-func (db *DB) Reductions() []Reduction {
-	if db.series == nil {
+func (db *DB) Reductions() []Reduction { return db.appender.series.list() }
+
+func (l *seriesLimit) list() []Reduction {
+	if l == nil {
 		return nil
 	}
-	db.series.mu.Lock()
-	defer db.series.mu.Unlock()
-	return slices.Clone(db.series.reductions)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.reductions)
 }
 
 // bound holds the pieces of a profile to the limit, and adds the sender's base to
 // those with states. Pieces beyond the limit are brought together by their reduced
 // labels, under a base of their own: to the sums of states it is another sender.
 // The call has other pieces, which are not on disk either.
-func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.Labels, call []piece) ([]piece, error) {
-	if db.series == nil {
+func (a *appender) bound(pieces []piece, by map[string]int, proto piece, base labels.Labels, call []piece) ([]piece, error) {
+	if a.series == nil {
 		return withBase(pieces, by, proto, base), nil
 	}
 	sender := proto
@@ -125,7 +131,7 @@ func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.
 	needsBase, hasBase := proto.source.States != 0 && len(proto.source.Sample) > 0, true
 	if needsBase {
 		var err error
-		if hasBase, err = db.admit(&sender, call, pieces); err != nil {
+		if hasBase, err = a.series.admit(&sender, call, pieces); err != nil {
 			return nil, err
 		}
 	}
@@ -133,7 +139,7 @@ func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.
 	kept, keptBy := make([]piece, 0, len(pieces)), map[string]int{}
 	var beyond []piece
 	for i, p := range pieces {
-		ok, err := db.admit(&p, call, pieces)
+		ok, err := a.series.admit(&p, call, pieces)
 		switch {
 		case err != nil:
 			return nil, err
@@ -151,16 +157,16 @@ func (db *DB) bound(pieces []piece, by map[string]int, proto piece, base labels.
 	if len(beyond) == 0 && hasBase {
 		return kept, nil
 	}
-	reduced, err := db.reduceAll(beyond, proto, sender)
+	reduced, err := a.reduceAll(beyond, proto, sender)
 	return append(kept, reduced...), err
 }
 
 // reduceAll brings pieces of one profile together by their reduced labels.
-func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
+func (a *appender) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 	if proto.identified { // profiles of other senders with this ID are in the same series now
 		proto.id = xxhash.Sum64(binary.BigEndian.AppendUint64(sender.def.Labels.Bytes(nil), proto.id))
 	}
-	base, err := db.reduce(&sender)
+	base, err := a.series.reduce(&sender)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +174,7 @@ func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 	by := map[string]int{}
 	for i := range pieces {
 		p := &pieces[i]
-		ls, err := db.reduce(p)
+		ls, err := a.series.reduce(p)
 		if err != nil {
 			return nil, err
 		}
@@ -191,14 +197,14 @@ func (db *DB) reduceAll(pieces []piece, proto, sender piece) ([]piece, error) {
 			}
 		}
 	}
-	db.metrics.reduced.Add(float64(len(out)))
+	a.kv.Metrics.Reduced.Add(float64(len(out)))
 	return withBase(out, by, proto, base), nil
 }
 
 // admit reports whether a piece is within the limit, and counts its label set. The
 // others are those of the same call.
-func (db *DB) admit(p *piece, others ...[]piece) (bool, error) {
-	c, hash, err := db.counted(p)
+func (l *seriesLimit) admit(p *piece, others ...[]piece) (bool, error) {
+	c, hash, err := l.counted(p)
 	if err != nil {
 		return false, err
 	}
@@ -206,9 +212,9 @@ func (db *DB) admit(p *piece, others ...[]piece) (bool, error) {
 	if _, ok := c.seen[hash]; ok {
 		return true, nil
 	}
-	if len(c.seen) >= db.series.most {
+	if len(c.seen) >= l.most {
 		if c.keep == nil {
-			err = db.planReduction(c, p, others)
+			err = l.planReduction(c, p, others)
 		}
 		return false, err
 	}
@@ -219,13 +225,13 @@ func (db *DB) admit(p *piece, others ...[]piece) (bool, error) {
 // reduce returns the reduced labels of a piece. If there are too many of those as
 // well, they are those of all senders of the service, and if there are too many of
 // these, of different __name__ or sample types, an error that wraps ErrLimit.
-func (db *DB) reduce(p *piece) (labels.Labels, error) {
+func (l *seriesLimit) reduce(p *piece) (labels.Labels, error) {
 	full := p.def.Labels
 	service := full.Get(labelindex.LabelServiceName)
 	for _, bare := range []bool{false, true} {
 		r := *p
 		b := labels.NewBuilder(labels.FromStrings(labelindex.LabelName, full.Get(labelindex.LabelName), labelindex.LabelServiceName, service, labelReduced, "true"))
-		c, _, err := db.counted(p)
+		c, _, err := l.counted(p)
 		if err != nil {
 			return full, err
 		}
@@ -237,11 +243,11 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 			}
 		})
 		r.def.Labels = b.Labels()
-		c, hash, err := db.counted(&r)
+		c, hash, err := l.counted(&r)
 		if err != nil {
 			return full, err
 		}
-		most := db.series.share()
+		most := l.share()
 		if bare {
 			most *= 2
 		}
@@ -256,20 +262,20 @@ func (db *DB) reduce(p *piece) (labels.Labels, error) {
 		}
 	}
 	return full, fmt.Errorf("%w: service %.100q has more than %d series in an hour (limits.max_series_per_service_hour), also without its labels: too many different __name__ or sample types",
-		storeerr.ErrLimit, service, db.series.most)
+		storeerr.ErrLimit, service, l.most)
 }
 
 // counted returns the label sets of the service and hour of a piece, locked, and the
 // hash of the piece's own.
-func (db *DB) counted(p *piece) (*serviceSeries, uint64, error) {
+func (l *seriesLimit) counted(p *piece) (*serviceSeries, uint64, error) {
 	id, hour := layout.EpochOf(p.time), layout.HourOf(p.time)
-	c, err := db.series.service(db, id, hour, p.def.Labels.Get(labelindex.LabelServiceName))
+	c, err := l.service(id, hour, p.def.Labels.Get(labelindex.LabelServiceName))
 	if err != nil {
 		return nil, 0, err
 	}
 	c.mu.Lock()
 	if len(c.found) > 0 {
-		err := db.eachDefinition(id, c.found, func(d *labelindex.Definition) {
+		err := l.epochs.EachDefinition(id, c.found, func(d *labelindex.Definition) {
 			to := c.seen
 			if d.Labels.Get(labelReduced) != "" {
 				to = c.reduced
@@ -291,7 +297,7 @@ func hashOf(d *labelindex.Definition) uint64 {
 }
 
 // service returns the counts of a service in an hour of an epoch.
-func (l *seriesLimit) service(db *DB, id uint32, hour uint8, name string) (*serviceSeries, error) {
+func (l *seriesLimit) service(id uint32, hour uint8, name string) (*serviceSeries, error) {
 	l.mu.Lock()
 	if l.hours[id] == nil {
 		l.hours[id] = map[uint8]*hourSeries{}
@@ -307,7 +313,7 @@ func (l *seriesLimit) service(db *DB, id uint32, hour uint8, name string) (*serv
 	l.mu.Unlock()
 	h.once.Do(func() {
 		var found map[string][]uint32
-		found, h.err = db.streamsOf(id, hour)
+		found, h.err = l.epochs.StreamsOf(id, hour)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for name, streams := range found {
@@ -368,55 +374,4 @@ func (l *seriesLimit) forget() {
 			delete(l.hours, u.epoch)
 		}
 	}
-}
-
-// streamsOf lists the streams that have profiles in an hour, by service.
-func (db *DB) streamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
-	out := map[string][]uint32{}
-	if !db.hasEpoch(id) {
-		return out, nil
-	}
-	u, err := db.epoch(id)
-	if err != nil {
-		return nil, err
-	}
-	defer u.Release()
-	u.Value.mu.RLock()
-	services := maps.Clone(u.Value.services)
-	u.Value.mu.RUnlock()
-	err = db.eachTableOf(u.Value, hour, func(t *labelindex.HourIndex) error {
-		for row, stream := range t.Streams {
-			name := services[t.Partitions[row]]
-			out[name] = append(out[name], stream)
-		}
-		return nil
-	})
-	return out, err
-}
-
-// eachDefinition calls fn with the definitions of streams, each once. Those that
-// cannot be read are left out.
-func (db *DB) eachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
-	u, err := db.epoch(id)
-	if err != nil {
-		return err
-	}
-	defer u.Release()
-	e := u.Value
-	slices.Sort(streams)
-	for _, stream := range slices.Compact(streams) {
-		e.mu.RLock()
-		s := e.live[stream]
-		e.mu.RUnlock()
-		if s == nil {
-			if s, err = e.readStream(db, stream); errors.Is(err, storeerr.ErrCorrupt) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-		}
-		fn(&s.Def)
-	}
-	return nil
 }

@@ -19,14 +19,14 @@ import (
 // takes for the label sets of the hour to be few without them. Labels that come later
 // are not among them. The caller holds the lock of c, which p is of. The others are
 // pieces that are not on disk yet.
-func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
+func (l *seriesLimit) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
 	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.Labels.Get(labelindex.LabelServiceName)
-	found, err := db.streamsOf(id, hour)
+	found, err := l.epochs.StreamsOf(id, hour)
 	if err != nil {
 		return err
 	}
 	var sets []labels.Labels
-	err = db.eachDefinition(id, found[service], func(d *labelindex.Definition) {
+	err = l.epochs.EachDefinition(id, found[service], func(d *labelindex.Definition) {
 		if !d.Labels.Has(labelReduced) {
 			sets = append(sets, d.Labels)
 		}
@@ -42,7 +42,7 @@ func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error 
 		}
 	}
 	counts := countValues(append(sets, p.def.Labels))
-	c.keep = keptLabels(counts, sets, db.series.share())
+	c.keep = keptLabels(counts, sets, l.share())
 	r := Reduction{
 		Service: strings.Clone(service),
 		Hour:    time.UnixMilli(layout.EpochStart(id) + int64(hour)*layout.HourMs).UTC(),
@@ -52,9 +52,8 @@ func (db *DB) planReduction(c *serviceSeries, p *piece, others [][]piece) error 
 	for i := range r.Labels {
 		r.Labels[i].Name = strings.Clone(r.Labels[i].Name)
 	}
-	db.log.Warn("a service has too many series in an hour; profiles of further ones are stored with fewer labels (limits.max_series_per_service_hour)",
+	l.log.Warn("a service has too many series in an hour; profiles of further ones are stored with fewer labels (limits.max_series_per_service_hour)",
 		"service", r.Service, "hour", r.Hour, "series", r.Series, "labels_by_values", r.Labels)
-	l := db.series
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.reductions = append(l.reductions, r); len(l.reductions) > maxReductions {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -80,7 +81,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	// Every profile is there once; IDs count as different where senders differ.
 	require.EqualValues(t, 1000, totalOf(t, db, `{service_name="shop"}`))
 	require.EqualValues(t, 334, totalOf(t, db, `{service_name="shop",zone="z0"}`))
-	points, err := db.Points(ctx, SeriesRequest{Selection: everything(`{service_name="shop"}`), Step: 48 * time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
+	points, err := db.Points(ctx, query.SeriesRequest{Selection: everything(`{service_name="shop"}`), Step: 48 * time.Hour, GroupBy: []string{labelindex.LabelServiceName}})
 	require.NoError(t, err)
 	require.Len(t, points, 1)
 	sum := 0.0
@@ -93,7 +94,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	}}, db.Reductions())
 	require.Equal(t, 1, strings.Count(log.String(), "too many series"), "said once: %s", log.String())
 	require.Contains(t, log.String(), "pod")
-	require.EqualValues(t, 920, testutil.ToFloat64(db.metrics.reduced))
+	require.EqualValues(t, 920, testutil.ToFloat64(db.metrics.Reduced))
 
 	// The next start counts what is there.
 	require.NoError(t, db.Close())
@@ -167,7 +168,7 @@ func TestSeriesOfManyNames(t *testing.T) {
 func TestStatesBeyondTheSeriesLimit(t *testing.T) {
 	for name, workers := range map[string]int{"pods": 1, "labels of samples": 90} {
 		s := newStateStore(t)
-		s.db.series = newSeriesLimit(30)
+		s.db.appender.series = newSeriesLimit(30, s.db.epochs, s.db.log)
 		pods := 100
 		if workers > 1 {
 			pods = 2

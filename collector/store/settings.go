@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -34,17 +35,17 @@ func settingKey(name string) []byte {
 func (db *DB) Settings(_ context.Context) (out []Setting, err error) {
 	prefix := layout.KindKey(layout.MetaEpoch, kindSetting)
 	err = db.call("settings", func() error {
-		return db.each(db.pebble, prefix, func(key, value []byte) error {
+		return db.kv.Each(prefix, func(key, value []byte) error {
 			modified, text, bad := decodeSetting(value)
 			if bad != nil {
-				db.corrupt(fmt.Errorf("read setting %x: %w", key, bad))
+				db.kv.Corrupt(fmt.Errorf("read setting %x: %w", key, bad))
 			} else {
 				out = append(out, Setting{Name: string(key[len(prefix):]), Value: text, Modified: modified})
 			}
 			return nil
 		})
 	})
-	return out, withoutGaps(err)
+	return out, kv.WithoutGaps(err)
 }
 
 // SetSetting stores a setting and returns when it is on disk. It replaces one of
@@ -56,7 +57,7 @@ func (db *DB) SetSetting(_ context.Context, s Setting) error {
 func (db *DB) setSetting(s Setting) error {
 	db.settings.Lock()
 	defer db.settings.Unlock()
-	v, closer, err := db.get(settingKey(s.Name))
+	v, closer, err := db.kv.Get(settingKey(s.Name))
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) && !errors.Is(err, storeerr.ErrCorrupt) {
 		return fmt.Errorf("read setting %q: %w", s.Name, err)
 	}
@@ -68,7 +69,7 @@ func (db *DB) setSetting(s Setting) error {
 		}
 	}
 	value := append(binary.BigEndian.AppendUint64(nil, uint64(s.Modified)), s.Value...)
-	if err := db.guard(func() error { return db.pebble.Set(settingKey(s.Name), value, pebble.Sync) }); err != nil {
+	if err := db.kv.Set(settingKey(s.Name), value, pebble.Sync); err != nil {
 		return fmt.Errorf("write setting %q: %w", s.Name, err)
 	}
 	return nil
@@ -77,7 +78,7 @@ func (db *DB) setSetting(s Setting) error {
 // DeleteSetting deletes a setting, if it is there.
 func (db *DB) DeleteSetting(_ context.Context, name string) error {
 	err := db.write(func() error {
-		return db.guard(func() error { return db.pebble.Delete(settingKey(name), pebble.Sync) })
+		return db.kv.Delete(settingKey(name), pebble.Sync)
 	})
 	if err != nil {
 		return fmt.Errorf("delete setting %q: %w", name, err)

@@ -39,7 +39,7 @@ func TestDamagedSettingsAreLeftOut(t *testing.T) {
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	require.NoError(t, db.SetSetting(ctx, Setting{Name: "good", Value: "x", Modified: 1}))
-	require.NoError(t, db.pebble.Set(settingKey("bad"), []byte{1, 2}, pebble.Sync))
+	require.NoError(t, db.kv.Pebble.Set(settingKey("bad"), []byte{1, 2}, pebble.Sync))
 	got, err := db.Settings(ctx)
 	require.NoError(t, err)
 	require.Equal(t, []Setting{{"good", "x", 1}}, got)

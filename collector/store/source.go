@@ -44,7 +44,7 @@ type piece struct {
 
 // split checks a profile and cuts it into pieces; those of the call so far are known. Errors wrap ErrInvalid and
 // name the field.
-func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, error) {
+func (a *appender) split(p profile.Profile, now time.Time, call []piece) ([]piece, error) {
 	if p.Pprof == nil {
 		return nil, fmt.Errorf("%w: pprof: missing", storeerr.ErrInvalid)
 	}
@@ -64,17 +64,17 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 	if proto.time < 1 {
 		return nil, fmt.Errorf("%w: time_nanos: %d is before 1970", storeerr.ErrInvalid, src.TimeNanos)
 	}
-	if limit := now.Add(db.options.MaxFuture); proto.time > limit.UnixMilli() {
+	if limit := now.Add(a.maxFuture); proto.time > limit.UnixMilli() {
 		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s ahead of the clock", storeerr.ErrInvalid,
-			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxFuture)
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), a.maxFuture)
 	}
-	if db.expired(layout.EpochOf(proto.time), now) {
+	if a.epochs.Retention.Expired(layout.EpochOf(proto.time), now) {
 		return nil, fmt.Errorf("%w: time_nanos: %s is older than the retention of %s", storeerr.ErrInvalid,
-			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.Retention)
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), a.epochs.Retention.All)
 	}
-	if limit := now.Add(-db.options.MaxAge); db.options.MaxAge > 0 && proto.time < limit.UnixMilli() {
+	if limit := now.Add(-a.maxAge); a.maxAge > 0 && proto.time < limit.UnixMilli() {
 		return nil, fmt.Errorf("%w: time_nanos: %s is more than %s behind the clock", storeerr.ErrInvalid,
-			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), db.options.MaxAge)
+			time.UnixMilli(proto.time).UTC().Format(time.RFC3339), a.maxAge)
 	}
 	if p.ID == "" {
 		proto.id = rand.Uint64()
@@ -94,12 +94,12 @@ func (db *DB) split(p profile.Profile, now time.Time, call []piece) ([]piece, er
 		}
 	}
 	proto.normalize()
-	return db.group(proto, base, call)
+	return a.group(proto, base, call)
 }
 
 // group cuts a profile by its samples' labels. A label of the series is stronger
 // than one of a sample.
-func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, error) {
+func (a *appender) group(proto piece, base labels.Labels, call []piece) ([]piece, error) {
 	totals := make([]int64, len(proto.def.Types))
 	var pieces []piece
 	by := map[string]int{}
@@ -155,9 +155,9 @@ func (db *DB) group(proto piece, base labels.Labels, call []piece) ([]piece, err
 		add(key, s, t, func() labels.Labels { return series })
 	}
 	if negative > 0 {
-		db.metrics.negative.Add(float64(negative))
+		a.kv.Metrics.Negative.Add(float64(negative))
 	}
-	return db.bound(pieces, by, proto, base, call)
+	return a.bound(pieces, by, proto, base, call)
 }
 
 // baseLabels checks labels and leaves out those that are the store's to set.

@@ -18,9 +18,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -81,7 +83,7 @@ func (m *spansModel) push(back time.Duration) {
 	}
 	err := m.db.Append(context.Background(), []profile.Profile{in})
 	if errors.Is(err, storeerr.ErrInvalid) {
-		outlived := m.db.options.outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).times(layout.EpochOf(p.time))
+		outlived := m.db.epochs.Retention.Outlived(layout.EpochOf(p.time), time.UnixMilli(m.now.Load())).Watermark(layout.EpochOf(p.time))
 		require.LessOrEqual(m, p.time, outlived[layout.LevelFine], "refused: %v", err)
 		return
 	}
@@ -119,7 +121,7 @@ func add(b *pprofBuilder, s taggedSample) {
 
 // A spansQuestion selects samples in both ways.
 type spansQuestion struct {
-	Selection
+	query.Selection
 	pod           string
 	spans, traces []int
 }
@@ -127,7 +129,7 @@ type spansQuestion struct {
 func (m *spansModel) question(first int64) (q spansQuestion) {
 	span := m.now.Load() - first
 	a, b := first+m.r.Int64N(span), first+m.r.Int64N(span)
-	q.Selection = Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
+	q.Selection = query.Selection{Type: cpuType, Start: min(a, b), End: max(a, b)}
 	if m.r.IntN(2) == 0 {
 		q.pod = fmt.Sprint(m.r.IntN(3))
 		q.Matchers = append(q.Matchers, labels.MustNewMatcher(labels.MatchEqual, "pod", q.pod))
@@ -153,12 +155,12 @@ func (m *spansModel) question(first int64) (q spansQuestion) {
 }
 
 // each calls fn with every profile that is selected and of which there is a row.
-func (m *spansModel) each(q *spansQuestion, horizons map[uint32]horizon, fn func(p *taggedProfile)) {
+func (m *spansModel) each(q *spansQuestion, watermarks map[uint32]watermark.Watermark, fn func(p *taggedProfile)) {
 	for i := range m.profiles {
 		p := &m.profiles[i]
 		switch {
 		case p.time < q.Start || p.time > q.End || q.pod != "" && p.pod != q.pod:
-		case p.time <= horizons[layout.EpochOf(p.time)][layout.LevelFine]:
+		case p.time <= watermarks[layout.EpochOf(p.time)][layout.LevelFine]:
 		case len(q.Profiles) > 0 && !slices.Contains(q.Profiles, p.id):
 		default:
 			fn(p)
@@ -166,10 +168,8 @@ func (m *spansModel) each(q *spansQuestion, horizons map[uint32]horizon, fn func
 	}
 }
 
-func (m *spansModel) horizons() map[uint32]horizon {
-	m.db.horizonMu.RLock()
-	defer m.db.horizonMu.RUnlock()
-	return m.db.horizons
+func (m *spansModel) watermarks() map[uint32]watermark.Watermark {
+	return m.db.epochs.Watermarks.Snapshot(func() {})
 }
 
 // ask compares answers with the model's, until no rows are dropped meanwhile.
@@ -178,24 +178,24 @@ func (m *spansModel) ask(first int64) {
 	ctx := context.Background()
 	q := m.question(first)
 	for {
-		horizons := m.horizons()
+		watermarks := m.watermarks()
 		tree, err := m.db.Tree(ctx, q.Selection, nil)
 		require.NoError(m, err)
 		pprof, err := mergePprof(ctx, m.db, q.Selection, []string{"main", "f1"})
 		require.NoError(m, err)
 		all := q
 		all.Spans, all.Traces, all.Profiles = nil, nil, nil
-		spans, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, BySpan: true, Exemplars: true, GroupBy: []string{"endpoint"}})
+		spans, err := m.db.Values(ctx, query.ValuesRequest{Selection: all.Selection, BySpan: true, Exemplars: true, GroupBy: []string{"endpoint"}})
 		require.NoError(m, err)
-		profiles, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, Exemplars: true})
+		profiles, err := m.db.Values(ctx, query.ValuesRequest{Selection: all.Selection, Exemplars: true})
 		require.NoError(m, err)
-		below, err := m.db.Values(ctx, ValuesRequest{Selection: all.Selection, BySpan: true, Stack: []string{"main", "f1"}})
+		below, err := m.db.Values(ctx, query.ValuesRequest{Selection: all.Selection, BySpan: true, Stack: []string{"main", "f1"}})
 		require.NoError(m, err)
-		if fmt.Sprint(horizons) != fmt.Sprint(m.horizons()) {
+		if fmt.Sprint(watermarks) != fmt.Sprint(m.watermarks()) {
 			continue
 		}
 		want, wantBelow := map[string]int64{}, int64(0)
-		m.each(&q, horizons, func(p *taggedProfile) {
+		m.each(&q, watermarks, func(p *taggedProfile) {
 			for _, s := range p.samples {
 				if slices.Contains(q.spans, s.span) || slices.Contains(q.traces, s.trace) {
 					want[s.stack] += s.value * 1e7
@@ -211,23 +211,23 @@ func (m *spansModel) ask(first int64) {
 			got += s.Value[0]
 		}
 		require.Equal(m, wantBelow, got, "%+v", q)
-		require.Equal(m, m.spanValues(&all, horizons, ""), tell(spans), "%+v", all)
-		require.Equal(m, m.spanValues(&all, horizons, "main;f1"), tell(below), "%+v", all)
-		m.askProfiles(&all, horizons, profiles)
+		require.Equal(m, m.spanValues(&all, watermarks, ""), tell(spans), "%+v", all)
+		require.Equal(m, m.spanValues(&all, watermarks, "main;f1"), tell(below), "%+v", all)
+		m.askProfiles(&all, watermarks, profiles)
 		return
 	}
 }
 
 // spanValues tells of spans at times, by endpoint unless below is given, what their
 // values and the pods that they have in common are.
-func (m *spansModel) spanValues(q *spansQuestion, horizons map[uint32]horizon, below string) []string {
+func (m *spansModel) spanValues(q *spansQuestion, watermarks map[uint32]watermark.Watermark, below string) []string {
 	type key struct {
 		endpoint    string
 		time        int64
 		span, trace int
 	}
 	values, pods := map[key]int64{}, map[key]string{}
-	m.each(q, horizons, func(p *taggedProfile) {
+	m.each(q, watermarks, func(p *taggedProfile) {
 		for _, s := range p.samples {
 			if s.span == 0 || len(s.stack) < len(below) || s.stack[:len(below)] != below {
 				continue
@@ -252,7 +252,7 @@ func (m *spansModel) spanValues(q *spansQuestion, horizons map[uint32]horizon, b
 	return out
 }
 
-func tell(groups []Values) []string {
+func tell(groups []query.Values) []string {
 	out := []string{}
 	for i := range groups {
 		g := &groups[i]
@@ -267,10 +267,10 @@ func tell(groups []Values) []string {
 
 // askProfiles checks that every profile is there once, as the sum of its series,
 // and is found by the ID that is shown.
-func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, got []Values) {
+func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]watermark.Watermark, got []query.Values) {
 	m.Helper()
 	want, seen := []string{}, []string{}
-	m.each(q, horizons, func(p *taggedProfile) {
+	m.each(q, watermarks, func(p *taggedProfile) {
 		total := int64(0)
 		for _, s := range p.samples {
 			total += s.value * 1e7
@@ -283,7 +283,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, 
 		for j := range got[i].Values {
 			v := &got[i].Values[j]
 			if !v.Identified() {
-				require.LessOrEqual(m, v.Time, horizons[layout.EpochOf(v.Time)][layout.LevelFine])
+				require.LessOrEqual(m, v.Time, watermarks[layout.EpochOf(v.Time)][layout.LevelFine])
 				continue
 			}
 			e := got[i].Exemplar(v)
@@ -293,7 +293,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, horizons map[uint32]horizon, 
 				one.Profiles = []string{e.Profile.String()}
 				tree, err := m.db.Tree(context.Background(), one, nil)
 				require.NoError(m, err)
-				if fmt.Sprint(horizons) == fmt.Sprint(m.horizons()) {
+				if fmt.Sprint(watermarks) == fmt.Sprint(m.watermarks()) {
 					require.Equal(m, e.Value, tree.Total())
 				}
 			}
@@ -351,13 +351,13 @@ func TestSpansAndIDs(t *testing.T) {
 				m.ask(ms(midnight))
 			}
 			// Spans are there as long as the row, and as few as there are.
-			for _, id := range m.db.epochsBetween(0, 1<<62) {
+			for _, id := range m.db.epochs.Between(0, 1<<62) {
 				rows := map[string]bool{}
-				require.NoError(t, m.db.each(m.db.pebble, layout.LevelPrefix(id, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
+				require.NoError(t, m.db.kv.Each(layout.LevelPrefix(id, layout.KindRow, layout.LevelFine), func(key, _ []byte) error {
 					rows[string(key[5:])] = true
 					return nil
 				}))
-				require.NoError(t, m.db.each(m.db.pebble, layout.KindKey(id, layout.KindSpans), func(key, _ []byte) error {
+				require.NoError(t, m.db.kv.Each(layout.KindKey(id, layout.KindSpans), func(key, _ []byte) error {
 					require.True(t, rows[string(key[5:])], "spans %x without a row", key)
 					return nil
 				}))
@@ -372,21 +372,21 @@ func TestProfilesWithoutSpansCostNothing(t *testing.T) {
 	require.NoError(t, db.Append(context.Background(), []profile.Profile{cpu(folded(midnight.Add(time.Hour), "main 1"))}))
 	epoch := layout.EpochOf(ms(midnight.Add(time.Hour)))
 	for _, kind := range []byte{layout.KindSpans, layout.KindID} {
-		require.NoError(t, db.each(db.pebble, layout.KindKey(epoch, kind), func(key, _ []byte) error { return fmt.Errorf("%x is there", key) }))
+		require.NoError(t, db.kv.Each(layout.KindKey(epoch, kind), func(key, _ []byte) error { return fmt.Errorf("%x is there", key) }))
 	}
 }
 
 func TestProfileIDsAreUUIDs(t *testing.T) {
-	require.Equal(t, "01234567-89ab-8cde-8f00-000000000000", ProfileID(0x0123456789abcdef).String())
-	for _, id := range []ProfileID{0, 1, 1 << 63, 1<<64 - 1, 0x0123456789abcdef} {
-		got, ok := parseProfileID(id.String())
+	require.Equal(t, "01234567-89ab-8cde-8f00-000000000000", query.ProfileID(0x0123456789abcdef).String())
+	for _, id := range []query.ProfileID{0, 1, 1 << 63, 1<<64 - 1, 0x0123456789abcdef} {
+		got, ok := query.ParseProfileID(id.String())
 		require.True(t, ok)
 		require.Equal(t, id, got)
 	}
 	for _, s := range []string{
 		"", "x", "7c9e6679-7425-40de-944b-e07fc1f90ae7", "0123456789ab8cde8f00000000000000", "01234567-89ab-8cde-8f00-000000000001", "g1234567-89ab-8cde-8f00-000000000000",
 	} {
-		_, ok := parseProfileID(s)
+		_, ok := query.ParseProfileID(s)
 		require.False(t, ok, s)
 	}
 }
@@ -401,17 +401,17 @@ func TestDamagedSpans(t *testing.T) {
 		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(b.p)}))
 	}
 	var damaged []byte
-	require.NoError(t, db.each(db.pebble, layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindSpans), func(key, _ []byte) error {
+	require.NoError(t, db.kv.Each(layout.KindKey(layout.EpochOf(ms(midnight)+1), layout.KindSpans), func(key, _ []byte) error {
 		damaged = slices.Clone(key)
 		return nil
 	}))
-	require.NoError(t, db.pebble.Set(damaged, []byte{1, 2, 3}, nil))
+	require.NoError(t, db.kv.Pebble.Set(damaged, []byte{1, 2, 3}, nil))
 	sel := everything()
 	sel.Spans = []rowcodec.SpanID{testSpan(1)}
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1e7, tree.Total())
-	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.corrupt))
+	require.EqualValues(t, 1, testutil.ToFloat64(db.metrics.Corrupt))
 }
 
 func randomSpans(r *rand.Rand) *rowcodec.Spans {

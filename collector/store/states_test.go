@@ -11,6 +11,8 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -62,7 +64,7 @@ func (s *stateStore) tree(from, to time.Duration, selectors ...string) map[strin
 		sum += sample.Value[0]
 	}
 	require.Equal(s, tree.Total(), sum, "pprof")
-	diff, err := s.db.Diff(ctx, [2]Selection{sel, sel}, [2][]string{}, 0)
+	diff, err := s.db.Diff(ctx, [2]query.Selection{sel, sel}, [2][]string{}, 0)
 	require.NoError(s, err)
 	require.Equal(s, [2]int64{tree.Total(), tree.Total()}, [2]int64{diff.Nodes[0].Total, diff.Nodes[0].TotalRight}, "diff")
 	return unfold(tree)
@@ -76,7 +78,7 @@ func (s *stateStore) points(from, to, step time.Duration, by ...string) map[stri
 	for _, stack := range [][]string{nil, {"main"}} { // the second is read from samples
 		sel := everything()
 		sel.Type, sel.Start, sel.End = inuseType, ms(midnight.Add(from)), ms(midnight.Add(to))
-		got, err := s.db.Points(context.Background(), SeriesRequest{Selection: sel, Step: step, GroupBy: by, Average: true, Stack: stack})
+		got, err := s.db.Points(context.Background(), query.SeriesRequest{Selection: sel, Step: step, GroupBy: by, Average: true, Stack: stack})
 		require.NoError(s, err)
 		again := map[string]map[int]float64{}
 		for _, series := range got {
@@ -209,7 +211,7 @@ func TestStatesAndFlowsOfOneProfile(t *testing.T) {
 		require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(hour+5*time.Minute, hour+5*time.Minute+10*time.Second))
 		alloc := inuseType
 		alloc.SampleType = "alloc_space"
-		tree, err := s.db.Tree(context.Background(), Selection{Type: alloc, Start: ms(midnight), End: ms(midnight.Add(hour + 5*time.Minute + 35*time.Second))}, nil)
+		tree, err := s.db.Tree(context.Background(), query.Selection{Type: alloc, Start: ms(midnight), End: ms(midnight.Add(hour + 5*time.Minute + 35*time.Second))}, nil)
 		require.NoError(t, err)
 		require.EqualValues(t, 15, tree.Total())
 	})
@@ -230,7 +232,7 @@ func TestStatesOverDays(t *testing.T) {
 	for at, v := range s.points(20*hour, 28*hour, 15*time.Second)[""] {
 		require.InDelta(t, 1000, v, 1e-9, "at %d", at)
 	}
-	require.NoError(t, db.dropLevels(ctx, layout.EpochOf(ms(midnight)+1), horizonHours{24, 24, 0}, "age", now))
+	require.NoError(t, db.maintainer.dropLevels(ctx, layout.EpochOf(ms(midnight)+1), watermark.Hours{24, 24, 0}, "age", now))
 	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(0, 30*hour))
 	require.Equal(t, map[string]int64{"main;fill": 1000}, s.tree(2*hour, 3*hour))
 }
@@ -257,7 +259,7 @@ func TestStatesOfProfilesByID(t *testing.T) {
 	s.heap(hour+16*time.Second, 0, "a", "fill", 300, "", "fill", 20, "w")
 	sel := everything()
 	sel.Type = inuseType
-	values, err := s.db.Values(ctx, ValuesRequest{Selection: sel, Exemplars: true})
+	values, err := s.db.Values(ctx, query.ValuesRequest{Selection: sel, Exemplars: true})
 	require.NoError(t, err)
 	require.Len(t, values[0].Values, 2)
 	for i := range values[0].Values {

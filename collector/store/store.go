@@ -14,17 +14,16 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
-	"github.com/flameline/flameline/collector/store/internal/rowcodec"
-	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
+	"github.com/flameline/flameline/collector/store/internal/metrics"
+	"github.com/flameline/flameline/collector/store/internal/query"
 )
 
 // ErrClosed is returned by calls after Close.
@@ -119,68 +118,20 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// A Selection says which profiles a query is about: those of a profile type and
-// of the series that all matchers match, taken at Start <= time <= End, in ms
-// since 1970.
-type Selection struct {
-	Type       profile.Type
-	Matchers   []*labels.Matcher
-	Start, End int64
-	// MaxNodes limits the nodes of a tree, as profile.Tree.Truncate does; 0
-	// means no limit.
-	MaxNodes int64
-	// Functions, with MaxNodes, cuts as profile.DiffTree.TruncateFunctions does: the
-	// own values of functions can be added up. It costs more than the whole tree. If
-	// MaxNodes are too few for it, the tree is cut as without; its Functions reports which
-	// it is.
-	Functions bool
-
-	// What follows narrows flame graphs and pprof, and nothing else, to samples
-	// that are told apart only as long as rows of single profiles are kept.
-
-	// Profiles, unless empty, are IDs, the sender's or ProfileID.String's, of the
-	// only profiles that count.
-	Profiles []string
-	// Spans and Traces, unless both are empty, are those whose samples alone
-	// count.
-	Spans  []rowcodec.SpanID
-	Traces []rowcodec.TraceID
-}
-
 // DB is an open store. Its methods are safe for concurrent use.
 type DB struct {
 	options Options
-	dir     string
 	log     *slog.Logger
-	disk    *disk
-	lock    *pebble.Lock
-	pebble  *pebble.DB
-	metrics *metrics
-	cache   *budget.Cache
-	memory  *budget.Memory
-	// maxBytes is Options.MaxBytes.
-	maxBytes    atomic.Int64
-	failure     *failure
-	damage      damageList
-	gaps        gaps
-	compactions compactions
+	kv      *kv.DB
+	metrics *collector
+	epochs  *epochs.Set
 
-	pebbleOptions *pebble.Options
-
-	claims claims
-	series *seriesLimit
-
-	horizonMu sync.RWMutex
-	horizons  map[uint32]horizon // replaced, never changed
-
-	maintenance sync.Mutex     // held while windows are merged and dropped
-	dropped     []droppedRange // whose space is to be given back
-	unpinned    atomic.Bool    // epochs left the cache that may have windows to merge
-
-	settings sync.Mutex // held by who replaces one
+	appender   *appender
+	maintainer *maintainer
+	queries    *query.Engine
+	settings   sync.Mutex // held by who replaces one
 
 	mu     sync.Mutex
-	epochs map[uint32]bool // those on disk
 	closed bool
 	users  sync.WaitGroup // calls and background work that use pebble
 
@@ -193,72 +144,42 @@ type DB struct {
 // wraps ErrCorruptStore and names the file.
 func Open(dir string, o Options) (*DB, error) {
 	o.setDefaults()
-	db := &DB{
-		options: o, dir: dir, log: o.Logger, epochs: map[uint32]bool{},
-		failure: newFailure(o.Logger),
+	db := &DB{options: o, log: o.Logger}
+	c := metrics.NewCounters()
+	db.metrics = newMetrics(db, c, o.Registerer)
+	var err error
+	db.kv, err = kv.Open(dir, kv.Options{FS: o.fs, CacheBytes: o.CacheBytes / blockShare, MinFree: o.MinFreeBytes, Log: o.Logger, Metrics: c})
+	if err == nil {
+		if err = db.start(); err != nil {
+			err = errors.Join(err, db.kv.Close())
+		}
 	}
-	db.disk = newDisk(o.fs, dir, o.MinFreeBytes, o.Logger, db.failure)
-	db.cache = budget.NewCache(o.CacheBytes - o.CacheBytes/blockShare)
-	db.memory = budget.NewMemory(o.QueryBytes, func() { db.metrics.queriesRefused.Inc() })
-	db.series = newSeriesLimit(o.MaxSeriesPerServiceHour)
-	db.maxBytes.Store(o.MaxBytes)
-	db.pebbleOptions = newPebbleOptions(&db.options, db.disk, pebbleLogger{o.Logger, db.failure})
-	db.pebbleOptions.EventListener = &pebble.EventListener{
-		DataCorruption: db.dataCorruption, BackgroundError: db.backgroundError,
-	}
-	db.pebbleOptions.Experimental.CompactionScheduler = &db.compactions
-	db.metrics = newMetrics(db, o.Registerer)
-	if err := db.openPebble(); err != nil {
-		db.metrics.unregister()
+	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	if err := db.start(); err != nil {
-		db.metrics.unregister()
-		db.disk.stop()
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.pebble.Close(), db.lock.Close())
-	}
-	db.disk.opened.Store(true)
+	db.metrics.register()
 	return db, nil
 }
 
-// openPebble locks the directory and opens the database.
-func (db *DB) openPebble() (err error) {
-	if err := db.disk.MkdirAll(db.dir, 0o750); err != nil {
-		return err
-	}
-	if db.lock, err = pebble.LockDirectory(db.dir, db.disk); err != nil {
-		return fmt.Errorf("another process has it open: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, db.lock.Close())
-		}
-	}()
-	db.pebbleOptions.Lock = db.lock
-	logs, err := checkDirectory(db.disk, db.dir, db.pebbleOptions)
-	if err != nil {
-		return err
-	}
-	err = db.guard(func() (err error) {
-		db.pebble, err = pebble.Open(db.dir, db.pebbleOptions)
-		return err
-	})
-	if err == nil {
-		for _, d := range logs {
-			db.report(d)
-		}
-		return nil
-	}
-	return explain(db.disk, db.dir, db.pebbleOptions, err)
-}
-
 // start reads what must be known before the first call, and begins maintenance.
-func (db *DB) start() error {
-	if err := errors.Join(db.checkFormat(), db.dropCheckpoints(), db.findEpochs()); err != nil {
+func (db *DB) start() (err error) {
+	if err := dropCheckpoints(db.kv.FS, db.kv.Dir); err != nil {
 		return err
 	}
-	if err := db.pinDirty(); err != nil {
+	o := &db.options
+	keep := &epochs.Retention{All: o.Retention, Raw: o.RetentionRaw, Slot: o.RetentionSlot, Hour: o.RetentionHour}
+	keep.MaxBytes.Store(o.MaxBytes)
+	if db.epochs, err = epochs.Open(db.kv, budget.NewCache(o.CacheBytes-o.CacheBytes/blockShare), o.Now, keep); err != nil {
 		return err
+	}
+	db.appender = &appender{
+		kv: db.kv, epochs: db.epochs, maxFuture: o.MaxFuture, maxAge: o.MaxAge,
+		series: newSeriesLimit(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
+	}
+	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
+	db.queries = &query.Engine{
+		Epochs: db.epochs, KV: db.kv, Cache: db.epochs.Cache, Memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
+		Now: o.Now, Concurrency: o.Concurrency,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
@@ -284,13 +205,13 @@ func (db *DB) Close() error {
 	db.mu.Unlock()
 	db.stop()
 	db.metrics.unregister()
-	db.disk.stop()
-	if err := db.failure.get(); err != nil {
+	db.kv.Stop()
+	if err := db.Err(); err != nil {
 		return err // calls may hang in Pebble for good
 	}
 	db.users.Wait()
-	if err := db.guard(db.pebble.Close); err != nil {
-		return errors.Join(fmt.Errorf("close store: %w", err), db.lock.Close())
+	if err := db.kv.Close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
 	}
-	return db.lock.Close()
+	return nil
 }

@@ -12,8 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
@@ -105,19 +108,19 @@ func FuzzKeys(f *testing.F) {
 	f.Add(layout.PartitionKey(1, 0)[4:], []byte("service"))
 	f.Add(layout.StreamKey(1, 0)[4:], []byte{})
 	f.Add(append(layout.KindKey(1, layout.KindDirty), 0, 0, 0, 0, 3)[4:], []byte{7})
-	f.Add(layout.DirtyKey(1, 0, wholeDay)[4:], []byte{1})
+	f.Add(layout.DirtyKey(1, 0, epochs.WholeDay)[4:], []byte{1})
 	f.Add(layout.PendingKey(1, 3, 0)[4:], []byte{7})
 	f.Add(layout.FindKey(1, 77)[4:], []byte{2, 0, 9})
 	f.Add(layout.TableKey(1, 3, "pod")[4:], []byte{0, 0, 0, 0, 0, 0})
 	f.Add(layout.IDKey(1, 0, 5)[4:], []byte{9})
-	f.Add(layout.HorizonKey(1)[4:], []byte{24, 3, 0})
+	f.Add(layout.WatermarkKey(1)[4:], []byte{24, 3, 0})
 	f.Add(layout.SegmentKey(1, 0, 1)[4:], []byte{1, 1, 1, 0, 1, 0, 0, 0, 0, 0})
 	f.Add(layout.WindowKey(1, layout.KindRow, layout.LevelSlot, 0, layout.DayMs+layout.SlotMs)[4:], []byte{1, 0, 0, 0})
 	f.Add(layout.WindowKey(1, layout.KindPoints, layout.LevelHour, 0, layout.DayMs+layout.HourMs)[4:], []byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, rest, value []byte) {
 		key := append(layout.EpochKey(1), rest...)
-		describeKey(key)
-		keyTimes(key, key)
+		corruption.DescribeKey(key)
+		corruption.KeyTimes(key, key)
 		layout.WindowTime(key)
 		if len(rest) == 0 {
 			return
@@ -129,19 +132,19 @@ func FuzzKeys(f *testing.F) {
 		e.end()
 
 		db := open(t, "store", func(o *Options) { o.fs = vfs.NewMem() })
-		b := db.pebble.NewBatch()
+		b := db.kv.Pebble.NewBatch()
 		b.Set(layout.PartitionKey(1, 0), []byte("service"), nil)
 		b.Set(layout.StreamKey(1, 0), labelindex.AppendStream(nil, 0, &labelindex.Definition{Types: []labelindex.ValueType{{Name: "cpu", Unit: "ns"}}}), nil)
 		b.Set(key, value, nil)
 		require.NoError(t, b.Commit(nil))
-		if u, err := db.epoch(1); err == nil {
-			require.LessOrEqual(t, u.Value.next, uint32(maxStreams))
+		if u, err := db.epochs.Acquire(1); err == nil {
+			require.LessOrEqual(t, u.Value.Next, uint32(epochs.MaxStreams))
 			u.Release()
 		}
 		_, err := db.rebuildAll(context.Background())
 		require.NoError(t, err)
 		v = Verification{}
-		require.NoError(t, (&checker{ctx: context.Background(), v: &v, pebble: db.pebble}).values())
+		require.NoError(t, (&checker{ctx: context.Background(), v: &v, pebble: db.kv.Pebble}).values())
 		require.Empty(t, v.Damage, "what was rebuilt is in order")
 		require.NoError(t, db.Close())
 	})
@@ -155,18 +158,18 @@ func FuzzSortedTable(f *testing.F) {
 	for n := range 20 {
 		require.NoError(f, appendCrash(db, n))
 	}
-	require.NoError(f, db.pebble.Flush())
-	files, err := listFiles(fs, "store")
+	require.NoError(f, db.kv.Pebble.Flush())
+	files, err := pebblefiles.List(fs, "store")
 	require.NoError(f, err)
-	whole, err := readFile(fs, "store/"+files.tables[0])
+	whole, err := pebblefiles.ReadFile(fs, "store/"+files.Tables[0])
 	require.NoError(f, err)
 	there := map[string]bool{}
-	s, err := openTable(fs, "store", files.tables[0], tableRange{})
+	s, err := pebblefiles.OpenTable(fs, "store", files.Tables[0], pebblefiles.KeyRange{})
 	require.NoError(f, err)
-	for e := s.next(); e != nil; e = s.next() {
-		there[string(e.key)+"\x00"+string(e.value)] = true
+	for e := s.Next(); e != nil; e = s.Next() {
+		there[string(e.Key)+"\x00"+string(e.Value)] = true
 	}
-	require.NoError(f, s.close())
+	require.NoError(f, s.Close())
 	f.Add(len(whole), 0, []byte{})
 	f.Add(len(whole)/2, 0, []byte{})
 	f.Add(len(whole), len(whole)-20, []byte("x"))
@@ -175,11 +178,11 @@ func FuzzSortedTable(f *testing.F) {
 		copy(b[min(max(at, 0), len(b)):], with)
 		mem := vfs.NewMem()
 		require.NoError(t, writeFile(mem, "000001.sst", b))
-		s, err := openTable(mem, "", "000001.sst", tableRange{})
+		s, err := pebblefiles.OpenTable(mem, "", "000001.sst", pebblefiles.KeyRange{})
 		require.NoError(t, err)
-		for e := s.next(); e != nil; e = s.next() {
-			require.True(t, there[string(e.key)+"\x00"+string(e.value)], "%x", e.key)
+		for e := s.Next(); e != nil; e = s.Next() {
+			require.True(t, there[string(e.Key)+"\x00"+string(e.Value)], "%x", e.Key)
 		}
-		require.NoError(t, s.close())
+		require.NoError(t, s.Close())
 	})
 }

@@ -16,7 +16,11 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/guardfs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 // A Verification is what Verify found.
@@ -27,12 +31,8 @@ type Verification struct {
 	Days     int // epochs
 	Profiles int64
 	Windows  int64 // merged rows, and lists of points
-	Damage   []Damage
+	Damage   []corruption.Damage
 }
-
-// ErrInUse is wrapped by the error of Verify about a store that a process has
-// open.
-var ErrInUse = errors.New("a process has the store open")
 
 // Verify reads all of a store that no process has open: every block of every
 // table, the logs, and every value, which has to agree with what it refers to.
@@ -42,14 +42,14 @@ func Verify(ctx context.Context, dir string) (v Verification, err error) {
 }
 
 func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err error) {
-	f, err := listFiles(fs, dir)
+	f, err := pebblefiles.List(fs, dir)
 	if err != nil {
 		return v, err
 	}
-	if f.empty() {
+	if f.Empty() {
 		return v, fmt.Errorf("%s holds no store", dir)
 	}
-	ro := readOnlyFS{fs, newBadBlocks()}
+	ro := readOnlyFS{fs, guardfs.NewBadBlocks()}
 	lock, err := pebble.LockDirectory(dir, ro)
 	if err != nil {
 		return v, fmt.Errorf("%w; stop it, or make a backup and verify that: %w", ErrInUse, err)
@@ -57,8 +57,8 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	c := &checker{ctx: ctx, v: &v, fs: fs, dir: dir}
 	o := readOnlyOptions(ro, func(info pebble.DataCorruptionInfo) {
-		c.tableDamage(tableDamage(info))
-		ro.bad.find(fs, info.Path)
+		c.tableDamage(corruption.OfTable(info))
+		ro.bad.Find(fs, info.Path)
 	})
 	o.Lock = lock
 	tables, err := c.open(o)
@@ -76,9 +76,8 @@ func verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 
 // readOnlyOptions are those of a database that is read, though tables are missing.
 func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *pebble.Options {
-	o := Options{fs: fs, Logger: slog.New(slog.DiscardHandler)}
-	o.setDefaults()
-	po := newPebbleOptions(&o, fs, pebbleLogger{o.Logger, newFailure(o.Logger)})
+	log := slog.New(slog.DiscardHandler)
+	po := kv.PebbleOptions(fs, 16<<20, kv.Logger{Log: log, Failure: guardfs.NewFailure(log)})
 	po.ReadOnly, po.DisableConsistencyCheck = true, true
 	po.EventListener = &pebble.EventListener{DataCorruption: corruption}
 	return po
@@ -86,21 +85,21 @@ func readOnlyOptions(fs vfs.FS, corruption func(pebble.DataCorruptionInfo)) *peb
 
 // open opens the database, or adds what keeps it from being opened. It returns its
 // tables, nil if they are not known.
-func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
-	_, err := checkDirectory(c.fs, c.dir, o)
+func (c *checker) open(o *pebble.Options) (map[string]pebblefiles.KeyRange, error) {
+	_, err := pebblefiles.Check(c.fs, c.dir, o)
 	if err == nil {
 		if c.pebble, err = pebble.Open(c.dir, o); err != nil {
-			err = explain(c.fs, c.dir, o, err)
+			err = pebblefiles.Explain(c.fs, c.dir, o, err)
 		}
 	}
 	switch {
-	case errors.Is(err, ErrCorruptStore):
-		c.damage(Damage{File: "the store", Reason: "it does not open: " + oneLine(err)})
+	case errors.Is(err, corruption.ErrCorruptStore):
+		c.damage(corruption.Damage{File: "the store", Reason: "it does not open: " + corruption.OneLine(err)})
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	if tables, missing := tablesOf(c.pebble); missing == nil {
+	if tables, missing := pebblefiles.ListedTables(c.pebble); missing == nil {
 		return tables, nil
 	}
 	return nil, nil // reading the values finds which one is missing
@@ -109,12 +108,12 @@ func (c *checker) open(o *pebble.Options) (map[string]tableRange, error) {
 // readOnlyFS makes no lock file where there is none.
 type readOnlyFS struct {
 	vfs.FS
-	bad *badBlocks
+	bad *guardfs.BadBlocks
 }
 
 // Open implements vfs.FS.
 func (r readOnlyFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	return r.bad.open(r.FS, name, o...)
+	return r.bad.Open(r.FS, name, o...)
 }
 
 type noLock struct{}
@@ -148,12 +147,12 @@ type checker struct {
 
 // files reads every block of the tables, and the logs. If it is known which tables make
 // the store, others are left out.
-func (c *checker) files(f *files, known map[string]tableRange) error {
-	for _, name := range slices.Concat(f.tables, f.logs) {
+func (c *checker) files(f *pebblefiles.Directory, known map[string]pebblefiles.KeyRange) error {
+	for _, name := range slices.Concat(f.Tables, f.Logs) {
 		keys, used := known[name]
-		open := openLog
+		open := pebblefiles.OpenLog
 		if strings.HasSuffix(name, ".sst") {
-			if open = openTable; known != nil && !used {
+			if open = pebblefiles.OpenTable; known != nil && !used {
 				continue
 			}
 		}
@@ -161,22 +160,22 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 		if err != nil {
 			return err
 		}
-		for e.next() != nil {
+		for e.Next() != nil {
 			if c.ctx.Err() != nil {
-				return errors.Join(c.ctx.Err(), e.close())
+				return errors.Join(c.ctx.Err(), e.Close())
 			}
 		}
 		c.v.Files++
-		c.v.Bytes += e.bytes
-		if len(e.damage) == 0 && e.validate != nil {
-			if err := e.validate(); err != nil { // of blocks that serve reading alone
-				e.unread(gap{}, err)
+		c.v.Bytes += e.Bytes
+		if len(e.Damage) == 0 && e.Validate != nil {
+			if err := e.Validate(); err != nil { // of blocks that serve reading alone
+				e.Unread(corruption.Gap{}, err)
 			}
 		}
-		for _, d := range e.damage {
+		for _, d := range e.Damage {
 			c.damage(d)
 		}
-		if err := e.close(); err != nil {
+		if err := e.Close(); err != nil {
 			return err
 		}
 	}
@@ -185,15 +184,14 @@ func (c *checker) files(f *files, known map[string]tableRange) error {
 
 // values reads every value that can be read.
 func (c *checker) values() (err error) {
-	r, err := c.pebble.NewIter(nil)
+	it, err := kv.NewReadOnlyIterator(c.pebble, nil, corruption.LastKey, &kv.Gaps{}, func(g corruption.Gap, err error) {
+		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
+			c.damage(corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(g.From, g.To))
+		}
+	})
 	if err != nil {
 		return err
 	}
-	it := &gapIterator{Iterator: r, upper: lastKey, known: &gaps{}, found: func(g gap, err error) {
-		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, ErrCorrupt) {
-			c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(g.from, g.to))
-		}
-	}}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	var e *epochCheck
 	for ok := it.SeekGE(nil); ok; ok = it.Next() {
@@ -229,24 +227,24 @@ func (c *checker) format() error {
 	value, closer, err := c.pebble.Get(layout.FormatKey())
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		c.damage(Damage{File: "the store", Reason: "no format version: not a profile store, or its key is missing"})
+		c.damage(corruption.Damage{File: "the store", Reason: "no format version: not a profile store, or its key is missing"})
 		return nil
-	case unreadable(err):
+	case corruption.Unreadable(err):
 		return nil // corruption adds it
 	case err != nil:
 		return err
 	}
 	defer closer.Close()
-	if n, size := binary.Uvarint(value); size <= 0 || n != formatVersion && n != 2 {
-		return fmt.Errorf("format version %x, this program reads %d", value, formatVersion)
+	if n, size := binary.Uvarint(value); size <= 0 || n != kv.FormatVersion && n != 2 {
+		return fmt.Errorf("format version %x, this program reads %d", value, kv.FormatVersion)
 	}
 	return nil
 }
 
 // tableDamage adds a table of which nothing is known yet, as it is missing.
-func (c *checker) tableDamage(d Damage) {
+func (c *checker) tableDamage(d corruption.Damage) {
 	c.mu.Lock()
-	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool { return o.File == d.File })
+	known := slices.ContainsFunc(c.v.Damage, func(o corruption.Damage) bool { return o.File == d.File })
 	c.mu.Unlock()
 	if !known {
 		c.damage(d)
@@ -254,18 +252,18 @@ func (c *checker) tableDamage(d Damage) {
 }
 
 // damage adds what is new.
-func (c *checker) damage(d Damage) {
+func (c *checker) damage(d corruption.Damage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := slices.ContainsFunc(c.v.Damage, func(o Damage) bool {
+	known := slices.ContainsFunc(c.v.Damage, func(o corruption.Damage) bool {
 		return o.File == d.File && o.First == d.First && o.Offset == d.Offset && (d.File != "the store" || o.Reason == d.Reason)
 	})
-	if !known && len(c.v.Damage) < maxDamage {
+	if !known && len(c.v.Damage) < corruption.MaxDamage {
 		c.v.Damage = append(c.v.Damage, d)
 	}
 }
 
 // wrong adds a value that is not as it should be.
 func (c *checker) wrong(key []byte, err error) {
-	c.damage(Damage{File: "the store", Reason: oneLine(err)}.span(key, key))
+	c.damage(corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(key, key))
 }

@@ -7,12 +7,15 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
+	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
 // An epochCheck checks the values of one epoch as they come, in the order of
@@ -25,14 +28,14 @@ type epochCheck struct {
 	dicts    map[uint32]*dictCheck
 	streams  map[uint32]*streamCheck
 	finds    map[uint64][]uint32
-	noted    map[hourID]uint16 // slots that are to be in the index
-	listed   map[hourID]uint16 // slots that the tables of the index have
-	dirty    map[hourID]uint16
+	noted    map[epochs.StreamHour]uint16 // slots that are to be in the index
+	listed   map[epochs.StreamHour]uint16 // slots that the tables of the index have
+	dirty    map[epochs.StreamHour]uint16
 	senders  map[uint32]uint32
 	ids      []idCheck
 	spans    []spanCheck
-	hours    *horizonHours // nil if there are none
-	gone     horizon       // of hours
+	hours    *watermark.Hours    // nil if there are none
+	gone     watermark.Watermark // of hours
 	longest  map[uint32]int64
 	rows     []rowCheck
 	points   []pointsCheck
@@ -46,10 +49,10 @@ type dictCheck struct {
 }
 
 type streamCheck struct {
-	partition uint32
-	def       labelindex.Definition
-	family    bool
-	members   []uint32 // of a family; else the stream itself
+	partition    uint32
+	def          labelindex.Definition
+	aggregate    bool
+	contributors []uint32 // of an aggregate; else the stream itself
 }
 
 // A rowCheck is what the end of an epoch has to know of a row.
@@ -85,7 +88,7 @@ type spanCheck struct {
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
 		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
-		noted: map[hourID]uint16{}, listed: map[hourID]uint16{}, dirty: map[hourID]uint16{},
+		noted: map[epochs.StreamHour]uint16{}, listed: map[epochs.StreamHour]uint16{}, dirty: map[epochs.StreamHour]uint16{},
 		senders: map[uint32]uint32{}, longest: map[uint32]int64{},
 	}
 }
@@ -106,16 +109,16 @@ func (e *epochCheck) check(key, value []byte) error {
 	kind, rest := key[4], key[5:]
 	number := func() uint32 { return binary.BigEndian.Uint32(rest) }
 	switch {
-	case kind == layout.KindHorizon && len(rest) == 0:
-		h, err := readHorizon(value)
+	case kind == layout.KindWatermark && len(rest) == 0:
+		h, err := watermark.Read(value)
 		if err == nil {
-			e.hours, e.gone = &h, h.times(e.id)
+			e.hours, e.gone = &h, h.Watermark(e.id)
 		}
 		return err
 	case kind == layout.KindPartition && len(rest) == 4:
 		n := number()
-		if n >= maxPartitions {
-			return fmt.Errorf("%w: service %d of at most %d", storeerr.ErrCorrupt, n, maxPartitions)
+		if n >= epochs.MaxPartitions {
+			return fmt.Errorf("%w: service %d of at most %d", storeerr.ErrCorrupt, n, epochs.MaxPartitions)
 		}
 		e.services[n] = true
 	case kind == layout.KindSegment && len(rest) == 8:
@@ -127,9 +130,9 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
 		return e.tableValue(rest[0], string(rest[1:]), value)
 	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
-		return e.slots(e.noted, hourID{binary.BigEndian.Uint32(rest[1:]), rest[0]}, value)
-	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= wholeDay:
-		return e.slots(e.dirty, hourID{number(), rest[4]}, value)
+		return e.slots(e.noted, epochs.StreamHour{Stream: binary.BigEndian.Uint32(rest[1:]), Hour: rest[0]}, value)
+	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= epochs.WholeDay:
+		return e.slots(e.dirty, epochs.StreamHour{Stream: number(), Hour: rest[4]}, value)
 	case kind == layout.KindID && len(rest) == 12:
 		r := bitpack.Decoder{Data: value}
 		t := int64(min(r.Uvarint("time"), 1<<62))
@@ -164,7 +167,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 		return nil // a number that is not to be used
 	}
 	partition, def, err := labelindex.ReadStream(value)
-	if err == nil && !e.services[partition] && e.rebuild != nil && partition < maxPartitions {
+	if err == nil && !e.services[partition] && e.rebuild != nil && partition < epochs.MaxPartitions {
 		e.services[partition] = true
 		e.rebuild.set(layout.PartitionKey(e.id, partition), []byte(def.Labels.Get(labelindex.LabelServiceName)))
 	}
@@ -174,11 +177,11 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	if err != nil {
 		return err
 	}
-	e.streams[n] = &streamCheck{partition: partition, def: def, family: def.IsFamily(), members: []uint32{n}}
+	e.streams[n] = &streamCheck{partition: partition, def: def, aggregate: def.IsAggregate(), contributors: []uint32{n}}
 	return nil
 }
 
-func (e *epochCheck) slots(to map[hourID]uint16, at hourID, value []byte) error {
+func (e *epochCheck) slots(to map[epochs.StreamHour]uint16, at epochs.StreamHour, value []byte) error {
 	r := bitpack.Decoder{Data: value}
 	mask := r.Below(labelindex.AllSlots+1, "slots")
 	to[at] |= uint16(mask)
@@ -218,7 +221,7 @@ func (e *epochCheck) row(key, value []byte) error {
 	t, _ := layout.WindowTime(key)
 	r := rowCheck{stream: binary.BigEndian.Uint32(key[6:]), level: int8(key[5]), time: t, key: key}
 	if layout.EpochOf(t) != e.id || layout.WindowEnd(int(r.level), t) != t {
-		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, rfc3339(t))
+		return fmt.Errorf("%w: time %s is none of this day's", storeerr.ErrCorrupt, corruption.FormatTime(t))
 	}
 	if err := r.row.Decode(slices.Clone(value)); err != nil {
 		return err
@@ -264,7 +267,7 @@ func (e *epochCheck) end() {
 		return
 	}
 	e.tableEnd()
-	e.findFamilies()
+	e.findAggregates()
 	e.findable()
 	// What refers to something that is missing is not counted by what follows.
 	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -107,9 +108,9 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 // tableStreams compares a table's head with the streams.
 func (e *epochCheck) tableStreams(hour uint8, t *labelindex.HourIndex) error {
 	for row, n := range t.Streams {
-		e.listed[hourID{n, hour}] |= t.Slots[row]
+		e.listed[epochs.StreamHour{Stream: n, Hour: hour}] |= t.Slots[row]
 		s := e.streams[n]
-		if s == nil || s.family {
+		if s == nil || s.aggregate {
 			return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 		}
 		k := labelindex.NewKind(&s.def)

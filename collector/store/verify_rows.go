@@ -8,31 +8,33 @@ import (
 	"slices"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
-// findFamilies finds the streams whose sums a family's windows hold.
-func (e *epochCheck) findFamilies() {
-	families := map[familyKey]*streamCheck{}
+// findAggregates finds the streams whose sums the windows of each aggregate hold.
+func (e *epochCheck) findAggregates() {
+	aggregates := map[epochs.AggregateKey]*streamCheck{}
 	for _, s := range e.streams {
-		if s.family {
-			s.members = nil
-			families[familyKey{s.partition, string(s.def.Append(nil))}] = s
+		if s.aggregate {
+			s.contributors = nil
+			aggregates[epochs.AggregateKey{Partition: s.partition, Definition: string(s.def.Append(nil))}] = s
 		}
 	}
 	for n, s := range e.streams {
-		if s.family {
+		if s.aggregate {
 			continue
 		}
-		if f := families[familyKeyOf(s.partition, &s.def)]; f != nil {
-			f.members = append(f.members, n)
+		if f := aggregates[epochs.AggregateKeyOf(s.partition, &s.def)]; f != nil {
+			f.contributors = append(f.contributors, n)
 		}
 	}
-	for _, f := range families {
-		slices.Sort(f.members)
+	for _, f := range aggregates {
+		slices.Sort(f.contributors)
 	}
 }
 
@@ -52,7 +54,7 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	switch {
 	case int64(r.nodes) > int64(nodes):
 		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.partition, nodes)
-	case s.family && r.level == layout.LevelFine:
+	case s.aggregate && r.level == layout.LevelFine:
 		return fmt.Errorf("%w: a profile of stream %d, which stands for several", storeerr.ErrCorrupt, r.stream)
 	}
 	return nil
@@ -61,11 +63,11 @@ func (e *epochCheck) reference(r *rowCheck) error {
 // indexed checks that queries look for a row: the index has one of its slots.
 func (e *epochCheck) indexed(r *rowCheck) error {
 	s := e.streams[r.stream]
-	if s == nil || s.family {
+	if s == nil || s.aggregate {
 		return nil
 	}
 	found := false
-	r.eachSlot(func(at hourID, slot uint) bool {
+	r.eachSlot(func(at epochs.StreamHour, slot uint) bool {
 		found = (e.noted[at]|e.listed[at])>>slot&1 == 1
 		return !found
 	})
@@ -76,10 +78,10 @@ func (e *epochCheck) indexed(r *rowCheck) error {
 }
 
 // eachSlot calls fn for the slots of a row, until it returns false.
-func (r *rowCheck) eachSlot(fn func(at hourID, slot uint) bool) {
+func (r *rowCheck) eachSlot(fn func(at epochs.StreamHour, slot uint) bool) {
 	last := layout.WindowEnd(layout.LevelSlot, r.time)
 	for t := min(last, r.time-layout.WindowMs[r.level]+layout.SlotMs); t <= last; t += layout.SlotMs {
-		if t = layout.WindowEnd(layout.LevelSlot, t); !fn(hourID{r.stream, layout.HourOf(t)}, layout.SlotOf(t)) {
+		if t = layout.WindowEnd(layout.LevelSlot, t); !fn(epochs.StreamHour{Stream: r.stream, Hour: layout.HourOf(t)}, layout.SlotOf(t)) {
 			return
 		}
 	}
@@ -118,7 +120,7 @@ func (e *epochCheck) window(r *rowCheck) error {
 	}
 	profiles := uint64(0)
 	totals := make([]int64, len(r.row.Totals))
-	for _, n := range s.members {
+	for _, n := range s.contributors {
 		for _, f := range e.between(finest, n, lo, r.time) {
 			profiles += f.row.Profiles
 			for c := range min(len(totals), len(f.row.Totals)) {
@@ -151,16 +153,16 @@ func countedTotals(totals []int64) []any {
 // retention relies on it. It returns the first level that lacks it.
 func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 	s := e.streams[r.stream]
-	if s == nil || r.time <= e.gone[layout.LevelFine] || r.level != layout.LevelFine && (e.rebuild == nil || s.family) {
+	if s == nil || r.time <= e.gone[layout.LevelFine] || r.level != layout.LevelFine && (e.rebuild == nil || s.aggregate) {
 		return 0, nil
 	}
-	mask, open := e.dirty[hourID{r.stream, layout.HourOf(r.time)}]
-	_, day := e.dirty[hourID{r.stream, wholeDay}]
+	mask, open := e.dirty[epochs.StreamHour{Stream: r.stream, Hour: layout.HourOf(r.time)}]
+	_, day := e.dirty[epochs.StreamHour{Stream: r.stream, Hour: epochs.WholeDay}]
 	for level, noted := range [layout.Levels]bool{layout.LevelFine: true, layout.LevelSlot: mask>>layout.SlotOf(r.time)&1 == 1, layout.LevelHour: open, layout.LevelDay: day} {
 		noted = noted || level <= int(r.level)
 		end := layout.WindowEnd(level, r.time)
 		if !noted && len(e.between(int8(level), r.stream, end-1, end)) == 0 {
-			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", storeerr.ErrCorrupt, levelNames[level])
+			return int8(level), fmt.Errorf("%w: in no merged row of level %s, and not noted to be", storeerr.ErrCorrupt, corruption.LevelNames[level])
 		}
 	}
 	return 0, nil
@@ -191,7 +193,7 @@ func (e *epochCheck) identified(c *idCheck) error {
 	}
 	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
 	if !ok {
-		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, rfc3339(c.time))
+		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, corruption.FormatTime(c.time))
 	}
 	return nil
 }
@@ -241,7 +243,7 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 	}
 	lo := p.end - layout.WindowMs[p.level]
 	var rows []rowCheck
-	for _, n := range s.members {
+	for _, n := range s.contributors {
 		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
 	var list rowcodec.PointList
@@ -272,7 +274,7 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		slices.SortFunc(want, order)
 		for i := range got {
 			if got[i] != want[i] {
-				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, rfc3339(want[i][0]))
+				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, corruption.FormatTime(want[i][0]))
 			}
 		}
 	}

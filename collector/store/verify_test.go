@@ -17,6 +17,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -72,7 +73,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 	original := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, original)
 	for name, content := range filesOf(t, original) {
-		if strings.HasPrefix(name, "marker") || name == "LOCK" || strings.HasPrefix(name, optionsPrefix) {
+		if strings.HasPrefix(name, "marker") || name == "LOCK" || strings.HasPrefix(name, pebblefiles.OptionsPrefix) {
 			continue
 		}
 		size := len(content)
@@ -183,8 +184,8 @@ func FuzzLog(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x01"), []byte("a record"))
 	f.Add(bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte("long"), 20000))
 	f.Fuzz(func(t *testing.T, data, text []byte) {
-		l := parseLog(data, "000001.log")
-		l.entries()
+		l := pebblefiles.ParseLog(data, "000001.log")
+		l.Entries()
 		var b bytes.Buffer
 		w := record.NewWriter(&b)
 		for _, r := range [][]byte{text, data} {
@@ -192,10 +193,10 @@ func FuzzLog(f *testing.F) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, w.Close())
-		l = parseLog(b.Bytes(), "000001.log")
-		require.Empty(t, l.damage)
-		require.EqualValues(t, -1, l.end)
-		require.Len(t, l.records, 2)
-		require.True(t, bytes.Equal(text, l.records[0]) && bytes.Equal(data, l.records[1]))
+		l = pebblefiles.ParseLog(b.Bytes(), "000001.log")
+		require.Empty(t, l.Damage)
+		require.EqualValues(t, -1, l.End)
+		require.Len(t, l.Records, 2)
+		require.True(t, bytes.Equal(text, l.Records[0]) && bytes.Equal(data, l.Records[1]))
 	})
 }

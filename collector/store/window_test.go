@@ -13,8 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -22,8 +25,8 @@ import (
 // countRows counts rows by level.
 func countRows(t *testing.T, db *DB) (n [layout.Levels]int) {
 	t.Helper()
-	for _, id := range db.epochsBetween(0, 1<<62) {
-		require.NoError(t, db.each(db.pebble, layout.KindKey(id, layout.KindRow), func(key, _ []byte) error {
+	for _, id := range db.epochs.Between(0, 1<<62) {
+		require.NoError(t, db.kv.Each(layout.KindKey(id, layout.KindRow), func(key, _ []byte) error {
 			n[key[5]]++
 			return nil
 		}))
@@ -35,28 +38,28 @@ func countRows(t *testing.T, db *DB) (n [layout.Levels]int) {
 // profiles alone.
 func dropWindows(t *testing.T, db *DB) {
 	t.Helper()
-	for _, id := range db.epochsBetween(0, 1<<62) {
+	for _, id := range db.epochs.Between(0, 1<<62) {
 		rows := layout.KindKey(id, layout.KindRow)
-		require.NoError(t, db.pebble.DeleteRange(append(bytes.Clone(rows), layout.LevelSlot), layout.After(rows), pebble.Sync))
+		require.NoError(t, db.kv.Pebble.DeleteRange(append(bytes.Clone(rows), layout.LevelSlot), layout.After(rows), pebble.Sync))
 		points := layout.KindKey(id, layout.KindPoints)
-		require.NoError(t, db.pebble.DeleteRange(points, layout.After(points), pebble.Sync))
+		require.NoError(t, db.kv.Pebble.DeleteRange(points, layout.After(points), pebble.Sync))
 	}
 }
 
 type answer struct {
 	tree   []string
-	series []Series
+	series []query.Series
 	pprof  map[string]int64
 }
 
 func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 	t.Helper()
 	ctx := context.Background()
-	sel := Selection{Type: cpuType, Start: start, End: end}
+	sel := query.Selection{Type: cpuType, Start: start, End: end}
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	a.tree = draw(tree)
-	a.series, err = db.Points(ctx, SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
+	a.series, err = db.Points(ctx, query.SeriesRequest{Selection: sel, Step: time.Duration(max((end-start)/20, 1)) * time.Millisecond, GroupBy: []string{"pod"}})
 	require.NoError(t, err)
 	p, err := mergePprof(ctx, db, sel, nil)
 	require.NoError(t, err)
@@ -66,8 +69,8 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 
 func TestWindowsEqualProfiles(t *testing.T) {
 	for name, c := range map[string]struct{ pods, days int }{
-		"streams":  {1, 2},
-		"families": {7, 2 * (7 + 1)}, // enough for windows of the service
+		"streams":    {1, 2},
+		"aggregates": {7, 2 * (7 + 1)}, // enough for windows of the service
 	} {
 		t.Run(name, func(t *testing.T) { testWindowsEqualProfiles(t, c.pods, 2*c.days) })
 	}
@@ -150,14 +153,14 @@ func TestWindowsAreUsed(t *testing.T) {
 	}
 	require.NoError(t, db.maintain(ctx, 0))
 	read := func(start, end time.Duration) (n [layout.Levels]int) {
-		from := db.snapshot()
-		s := db.newScanner(ctx, from, layout.EpochOf(ms(midnight)+1))
-		err := s.cover(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(level int, _ int64, _ []byte) error {
-			n[level]++
+		from := db.epochs.Snapshot()
+		s := scan.New(ctx, db.kv, from, layout.EpochOf(ms(midnight)+1))
+		err := s.Stream(layout.KindRow, layout.LevelDay, 0, ms(midnight.Add(start)), ms(midnight.Add(end)), func(w scan.Window) error {
+			n[w.Level]++
 			return nil
 		})
 		require.NoError(t, err)
-		require.NoError(t, s.close())
+		require.NoError(t, s.Close())
 		require.NoError(t, from.Close())
 		return n
 	}
@@ -193,7 +196,7 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 	now = midnight.Add(24 * time.Hour)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Equal(t, [layout.Levels]int{7, 2, 1, 1}, countRows(t, db))
-	require.Empty(t, db.cache.Peek(budget.Key{Epoch: layout.EpochOf(ms(midnight) + 1), Partition: budget.EpochItself}).Value.(*epoch).open)
+	require.Empty(t, db.epochs.Cache.Peek(budget.Key{Epoch: layout.EpochOf(ms(midnight) + 1), Partition: budget.EpochItself}).Value.(*epochs.Epoch).Unmerged)
 }
 
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and
@@ -232,7 +235,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 					require.NoError(t, db.maintain(ctx, 0))
 				}
 				var keys, values [][]byte
-				require.NoError(t, db.each(db.pebble, layout.KindKey(layout.EpochOf(ms(midnight)+1), kind), func(key, value []byte) error {
+				require.NoError(t, db.kv.Each(layout.KindKey(layout.EpochOf(ms(midnight)+1), kind), func(key, value []byte) error {
 					// Numbers of the damaged service are even ones: it came first.
 					// Tables and hashes are of both.
 					id := key[len(layout.KindKey(0, kind)):]
@@ -250,7 +253,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 				require.NotEmpty(t, keys)
 				for i, k := range keys {
 					if i == 0 || r.IntN(2) == 0 {
-						require.NoError(t, db.pebble.Set(k, noise(values[i]), pebble.Sync))
+						require.NoError(t, db.kv.Pebble.Set(k, noise(values[i]), pebble.Sync))
 					}
 				}
 				require.NoError(t, db.Close())
@@ -264,7 +267,7 @@ func TestDamagedValuesAreLeftOut(t *testing.T) {
 				require.NoError(t, db.maintain(ctx, 0))
 				require.NoError(t, add("damaged", 70))
 				require.NoError(t, add("whole", 70))
-				tree, err = db.Tree(ctx, Selection{Type: cpuType, Start: ms(midnight) + layout.HourMs, End: ms(midnight) + 2*layout.HourMs}, nil)
+				tree, err = db.Tree(ctx, query.Selection{Type: cpuType, Start: ms(midnight) + layout.HourMs, End: ms(midnight) + 2*layout.HourMs}, nil)
 				require.NoError(t, err)
 				require.EqualValues(t, 2*3e7, tree.Total())
 			}

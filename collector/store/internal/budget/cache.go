@@ -10,7 +10,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
-// A Cache holds decoded epochs, tables, partitions and lineages, and forgets those that were not
+// A Cache holds decoded epochs, tables, partitions and tries of services, and forgets those that were not
 // used for longest while they are more than max bytes together. What is in use
 // stays. It is safe for concurrent use.
 type Cache struct {
@@ -25,9 +25,9 @@ type Cache struct {
 
 // A Key names an item: an epoch, one of its partitions, or a service over all epochs.
 type Key struct {
-	Epoch     uint32
-	Partition uint32 // EpochItself for the epoch's state, those below it for its tables
-	LineageOf string // a service and a zero byte, for its lineage over all epochs
+	Epoch       uint32
+	Partition   uint32 // EpochItself for the epoch's state, those below it for its tables
+	ServiceTrie string // a service and a zero byte, for its trie over all epochs
 }
 
 // EpochItself in place of a partition's number names the epoch.
@@ -138,13 +138,13 @@ func (c *Cache) Forget(key Key) {
 	}
 }
 
-// Drop forgets everything of an epoch, and all lineages, which may have grown by
+// Drop forgets everything of an epoch, and all tries of services, which may have grown by
 // it. Who uses it now may go on doing so.
 func (c *Cache) Drop(epoch uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, e := range c.entries {
-		if k.Epoch == epoch || k.LineageOf != "" {
+		if k.Epoch == epoch || k.ServiceTrie != "" {
 			c.remove(e)
 		}
 	}

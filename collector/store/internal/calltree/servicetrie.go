@@ -1,4 +1,5 @@
-// Package calltree adds up the values of calls, of one part of an epoch, of several, or of all epochs, and takes the largest calls out of them.
+// Package calltree adds up values by call: of one partition, of several (Combine), or of a
+// service over all epochs (ServiceTrie), and takes the largest calls out of them (TopN).
 package calltree
 
 import (
@@ -10,109 +11,87 @@ import (
 )
 
 // A ServiceTrie is the function-level trie of a service over all epochs. Every epoch
-// numbers the calls of its own trie; a lineage knows which of its own calls they
+// numbers the calls of its own trie; this one knows which of its own calls they
 // are, so that days are added up in one array, and without their dictionaries.
 // It is made as it is asked for, kept in the cache, and safe for concurrent use.
 type ServiceTrie struct {
 	mu         sync.Mutex
-	view       symdb.View // strings, hashes and calls alone
-	names      map[uint64]uint32
-	known      symdb.Pairs
+	trie       trie
 	numberings map[budget.Key]*numbering
 }
 
-// A numbering says which calls of a lineage the nodes of a partition belong to.
+// A numbering says which calls of a ServiceTrie the nodes of a partition belong to.
 // It only grows, so what was handed out stays right.
 type numbering struct {
 	last   uint32   // first node of the partition's last segment: a stamp
 	whole  bool     // nothing of the partition is missing
-	callTo []uint32 // call of the partition to call of the lineage
+	callTo []uint32 // call of the partition to call of the trie
 	nodeTo []uint32
 }
 
 // NewServiceTrie returns a trie that has the root alone.
 func NewServiceTrie() *ServiceTrie {
-	return &ServiceTrie{
-		view:       symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)},
-		names:      map[uint64]uint32{symdb.HashText(""): 0},
-		numberings: map[budget.Key]*numbering{},
-	}
+	return &ServiceTrie{trie: newTrie(), numberings: map[budget.Key]*numbering{}}
 }
 
 // Size is the trie's memory in bytes.
-func (l *ServiceTrie) Size() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := int64(len(l.view.Strings))*96 + int64(len(l.view.Calls))*8 + l.known.Bytes()
-	for _, m := range l.numberings {
+func (t *ServiceTrie) Size() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := int64(len(t.trie.view.Strings))*96 + int64(len(t.trie.view.Calls))*8 + t.trie.known.Bytes()
+	for _, m := range t.numberings {
 		n += int64(cap(m.callTo)+cap(m.nodeTo)) * 4
 	}
 	return n
 }
 
 // View is the view as it is, to read without a lock.
-func (l *ServiceTrie) View() *symdb.View {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	v := l.view
+func (t *ServiceTrie) View() *symdb.View {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := t.trie.view
 	return &v
 }
 
-// Calls is how many calls the lineage has.
-func (l *ServiceTrie) Calls() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.view.Calls)
+// Calls is how many calls the trie has.
+func (t *ServiceTrie) Calls() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.trie.view.Calls)
 }
 
 // Has returns the calls of a partition's nodes, if it knows all of them, and
 // whether the partition is whole.
-func (l *ServiceTrie) Has(key budget.Key, last uint32) (nodes []uint32, whole bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if m := l.numberings[key]; m != nil && m.last >= last {
+func (t *ServiceTrie) Has(key budget.Key, last uint32) (nodes []uint32, whole bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := t.numberings[key]; m != nil && m.last >= last {
 		return m.nodeTo, m.whole
 	}
 	return nil, false
 }
 
 // Learn adds what a partition has beyond what is known of it.
-func (l *ServiceTrie) Learn(key budget.Key, v *symdb.View, last uint32, whole bool) []uint32 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m := l.numberings[key]
+func (t *ServiceTrie) Learn(key budget.Key, v *symdb.View, last uint32, whole bool) []uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := t.numberings[key]
 	if m == nil {
 		m = &numbering{}
-		l.numberings[key] = m
+		t.numberings[key] = m
 	}
 	for _, c := range v.Calls[min(len(m.callTo), len(v.Calls)):] {
 		if len(m.callTo) == 0 { // the root
 			m.callTo = append(m.callTo, 0)
 			continue
 		}
-		m.callTo = append(m.callTo, l.call(m.callTo[c.Parent], v.Strings[c.Name], v.Hashes[c.Name]))
+		m.callTo = append(m.callTo, t.trie.call(m.callTo[c.Parent], t.trie.name(v.Strings[c.Name], v.Hashes[c.Name])))
 	}
 	for _, c := range v.CallOf[min(len(m.nodeTo), len(v.CallOf)):] {
 		m.nodeTo = append(m.nodeTo, m.callTo[c])
 	}
 	m.last, m.whole = max(m.last, last), whole
 	return m.nodeTo
-}
-
-func (l *ServiceTrie) call(parent uint32, text string, hash uint64) uint32 {
-	name, ok := l.names[hash]
-	if !ok {
-		name = uint32(len(l.view.Strings))
-		l.names[hash] = name
-		l.view.Strings, l.view.Hashes = append(l.view.Strings, text), append(l.view.Hashes, hash)
-	}
-	at, ok := l.known.Get(parent, name)
-	if !ok {
-		at = uint32(len(l.view.Calls))
-		l.known.Put(parent, name, at)
-		l.view.Calls = append(l.view.Calls, symdb.Call{Parent: parent, Name: name})
-	}
-	return at
 }
 
 // A ServiceSum adds up the values of a service over several epochs. It is safe
@@ -122,21 +101,21 @@ type ServiceSum struct {
 	Order int // of the first of its jobs
 
 	mu   sync.Mutex
-	Self [2][]int64 // by side and call of the lineage; uncounted if too large
+	Self [2][]int64 // by side and call of the trie; bitpack.Overflowed if too large
 }
 
 // Add adds the values of a partition's nodes.
-func (l *ServiceSum) Add(h *budget.Reservation, side int, nodeTo []uint32, values []int64) error {
-	calls := l.Value.Calls()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := calls - len(l.Self[side]); n > 0 {
+func (s *ServiceSum) Add(h *budget.Reservation, side int, nodeTo []uint32, values []int64) error {
+	calls := s.Value.Calls()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := calls - len(s.Self[side]); n > 0 {
 		if err := h.Take(int64(n) * 8); err != nil {
 			return err
 		}
-		l.Self[side] = append(l.Self[side], make([]int64, n)...)
+		s.Self[side] = append(s.Self[side], make([]int64, n)...)
 	}
-	self := l.Self[side]
+	self := s.Self[side]
 	for n, x := range values {
 		if x != 0 {
 			self[nodeTo[n]] = bitpack.AddTotals(self[nodeTo[n]], x)

@@ -10,13 +10,13 @@ import (
 
 // TopN merges the calls of several partitions into the tree that
 // profile.Merge, Diff and Truncate give. With keepRoot the root counts as one of
-// the maxNodes, as in a comparison. The parts are summed up.
-func TopN(parts []*Values, maxNodes int64, keepRoot bool) *profile.DiffTree {
+// the maxNodes, as in a comparison. The partials are summed up.
+func TopN(partials []*Values, maxNodes int64, keepRoot bool) *profile.DiffTree {
 	if keepRoot {
 		maxNodes--
 	}
 	var used []*Values
-	for _, p := range parts {
+	for _, p := range partials {
 		if p.Ranks[0].size != 0 {
 			used = append(used, p)
 		}
@@ -31,7 +31,7 @@ func TopN(parts []*Values, maxNodes int64, keepRoot bool) *profile.DiffTree {
 }
 
 // A treeBuilder makes a tree of calls that are named as they are taken. If the calls
-// are of one part, a name has one number in it.
+// are of one partial, a name has one number in it.
 type treeBuilder struct {
 	tree    profile.DiffTree
 	several bool
@@ -72,7 +72,7 @@ func (b *treeBuilder) intern(s string, hash uint64) int32 {
 	return i
 }
 
-// name is the name of a part's call, found once for each of its strings.
+// name is the name of a partial's call, found once for each of its strings.
 func (b *treeBuilder) name(p *Values, call int32) int32 {
 	s := p.View.Calls[call].Name
 	if p.names[s] == 0 {
@@ -83,23 +83,23 @@ func (b *treeBuilder) name(p *Values, call int32) int32 {
 
 // fold puts the rest of a node, which its children do not have, into a rest node.
 // All nodes that are kept are there already.
-func (b *treeBuilder) fold(parts []*Values, node int32, rest [2]int64) {
+func (b *treeBuilder) fold(partials []*Values, node int32, rest [2]int64) {
 	if rest == [2]int64{} {
 		return
 	}
 	if b.tree.Rest == 0 {
 		b.tree.Rest = int32(len(b.tree.Names))
-		b.tree.Names = append(b.tree.Names, profile.RestName(func(name string) bool { return hasFunction(parts, name) }))
+		b.tree.Names = append(b.tree.Names, profile.RestName(func(name string) bool { return hasFunction(partials, name) }))
 	}
 	b.tree.Nodes = append(b.tree.Nodes, profile.DiffNode{
 		Parent: node, Name: b.tree.Rest, Self: rest[0], Total: rest[0], SelfRight: rest[1], TotalRight: rest[1],
 	})
 }
 
-// hasFunction reports whether a function of a name has a value in any part.
-func hasFunction(parts []*Values, name string) bool {
+// hasFunction reports whether a function of a name has a value in any partial.
+func hasFunction(partials []*Values, name string) bool {
 	hash := symdb.HashText(name)
-	for _, p := range parts {
+	for _, p := range partials {
 		for s, h := range p.View.Hashes {
 			if h == hash && p.View.Strings[s] == name && p.hasString(uint32(s)) {
 				return true
@@ -119,14 +119,14 @@ func (c *Values) hasString(s uint32) bool {
 	return false
 }
 
-// topN is the tree of one part: its calls in their order, which has parents
+// topN is the tree of one partial: its calls in their order, which has parents
 // first.
 func (c *Values) topN(maxNodes int64) *profile.DiffTree {
 	calls := c.View.Calls
-	least := c.nthLargest(maxNodes)
-	all := least == 0 // no node has a rest
+	minSize := c.nthLargest(maxNodes)
+	all := minSize == 0 // no node has a rest
 	if all {
-		least = 1
+		minSize = 1
 	}
 	// No call is larger than its parent, so the parents of those taken are taken. What
 	// is left out of a call is what its children that are taken do not have.
@@ -135,7 +135,7 @@ func (c *Values) topN(maxNodes int64) *profile.DiffTree {
 	at, taken, rest, nodes := c.at, c.taken[:0], c.rest[:0], b.tree.Nodes // at is set of what is taken
 	for i := range c.Ranks {
 		size := c.Ranks[i].size
-		if size < least && i > 0 {
+		if size < minSize && i > 0 {
 			continue
 		}
 		n := profile.DiffNode{Parent: -1, Self: c.Self[0][i], Total: size}
@@ -157,10 +157,10 @@ func (c *Values) topN(maxNodes int64) *profile.DiffTree {
 		}
 		return &b.tree
 	}
-	c.choose(b, least, maxNodes)
-	parts := []*Values{c}
+	c.choose(b, minSize, maxNodes)
+	partials := []*Values{c}
 	for i := range b.tree.Nodes {
-		b.fold(parts, int32(i), rest[i])
+		b.fold(partials, int32(i), rest[i])
 	}
 	return &b.tree
 }
@@ -198,10 +198,10 @@ func (c *Values) nthLargest(n int64) int64 {
 	}
 }
 
-// choose names those of a part's nodes for which there is room, rest nodes included,
+// choose names those of a partial's nodes for which there is room, rest nodes included,
 // and takes out the others, which then are in the rest of their parents. The nodes are
 // those of at least a size.
-func (c *Values) choose(b *treeBuilder, least, maxNodes int64) {
+func (c *Values) choose(b *treeBuilder, minSize, maxNodes int64) {
 	nodes := b.tree.Nodes
 	rests := int64(0)
 	for k := range c.rest {
@@ -216,7 +216,7 @@ func (c *Values) choose(b *treeBuilder, least, maxNodes int64) {
 		return
 	}
 	c.cut.Reset()
-	c.cut.Least(least)
+	c.cut.Least(minSize)
 	for k := range nodes {
 		n := &nodes[k]
 		c.cut.Add(n.Parent, max(n.Total, n.TotalRight))

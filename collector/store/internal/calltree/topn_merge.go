@@ -11,26 +11,26 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// mergeTopN merges several parts, but does little more with nodes that it does
+// mergeTopN merges several partials, but does little more with nodes that it does
 // not keep than to compare their sizes. No node is larger than its parent, so those
 // of at least a size are a tree with the root. It walks the tree of a size at which
-// there should be somewhat more nodes than are wanted, by a sample of the parts;
+// there should be somewhat more nodes than are wanted, by a sample of the partials;
 // from these it takes the largest.
 //
-// While it walks, a part's at has a call's number among the nodes if the part alone
+// While it walks, a partial's at has a call's number among the nodes if the partial alone
 // has the call, -1 if several have, and 0 if it was not taken.
-func mergeTopN(parts []*Values, maxNodes int64) *profile.DiffTree {
+func mergeTopN(partials []*Values, maxNodes int64) *profile.DiffTree {
 	m := merges.Get().(*topNMerge)
-	m.parts = parts
+	m.partials = partials
 	defer func() {
-		m.parts = nil
+		m.partials = nil
 		budget.PutBack(&merges, m, cap(m.top.nodes)*72*2)
 	}()
-	for least := m.guess(maxNodes); ; least /= 2 {
-		nodes := m.walk(max(least, 1))
+	for minSize := m.estimateSize(maxNodes); ; minSize /= 2 {
+		nodes := m.walk(max(minSize, 1))
 		n := int64(len(nodes)) - 1 // without the root
 		switch {
-		case least <= 1 && n <= maxNodes:
+		case minSize <= 1 && n <= maxNodes:
 			return m.tree(nodes, 1, maxNodes)
 		case n < maxNodes:
 			continue // there are more
@@ -48,21 +48,21 @@ func mergeTopN(parts []*Values, maxNodes int64) *profile.DiffTree {
 // A topNMerge keeps its memory for the next one: what a query takes anew, the
 // garbage collector has to take back.
 type topNMerge struct {
-	parts   []*Values
-	sizes   []int64
-	at      []int32 // number in the cut, then in the tree; -1 of what is in neither
-	taken   []int32 // number in the cut to node
-	cut     profile.Cut
-	top     walker
-	workers []walker
+	partials []*Values
+	sizes    []int64
+	at       []int32 // number in the cut, then in the tree; -1 of what is in neither
+	taken    []int32 // number in the cut to node
+	cut      profile.Cut
+	top      walker
+	workers  []walker
 }
 
 var merges = sync.Pool{New: func() any { return new(topNMerge) }}
 
-// A callRef is a call of a part.
-type callRef struct{ part, call int32 }
+// A callRef is a call of a partial.
+type callRef struct{ partial, call int32 }
 
-// A mergedNode is a call in one part, most often, or the same call in several.
+// A mergedNode is a call in one partial, most often, or the same call in several.
 type mergedNode struct {
 	parent      int32
 	several     bool
@@ -72,11 +72,11 @@ type mergedNode struct {
 	rest        [2]int64 // the total less self and less the children that are taken
 }
 
-// guess is a size that some more nodes than wanted have.
-func (m *topNMerge) guess(wanted int64) int64 {
+// estimateSize is a size that some more nodes than wanted have.
+func (m *topNMerge) estimateSize(wanted int64) int64 {
 	const every = 16
 	m.sizes = m.sizes[:0]
-	for _, p := range m.parts {
+	for _, p := range m.partials {
 		for i := 1; i < len(p.Ranks); i += every {
 			if size := p.Ranks[i].size; size != 0 {
 				m.sizes = append(m.sizes, size)
@@ -91,13 +91,13 @@ func (m *topNMerge) guess(wanted int64) int64 {
 }
 
 // walk lists the nodes of at least a size, parents before children. Those of
-// several parts it finds by their links. What is below a call of one part alone it
-// takes from that part's calls in their order, which is that of memory.
-func (m *topNMerge) walk(least int64) []mergedNode {
+// several partials it finds by their links. What is below a call of one partial alone it
+// takes from that partial's calls in their order, which is that of memory.
+func (m *topNMerge) walk(minSize int64) []mergedNode {
 	w := &m.top
-	w.begin(m, least, 0)
+	w.begin(m, minSize, 0)
 	root := pending{parent: -1}
-	for i, p := range m.parts {
+	for i, p := range m.partials {
 		p.at = reuse.Zeroed(p.at, len(p.Ranks))
 		root.refs = append(root.refs, callRef{int32(i), 0})
 	}
@@ -128,10 +128,10 @@ func (m *topNMerge) walk(least int64) []mergedNode {
 	})
 	for i := range w.nodes {
 		if n := &w.nodes[i]; !n.several {
-			m.parts[n.ref.part].at[n.ref.call] = int32(i)
+			m.partials[n.ref.partial].at[n.ref.call] = int32(i)
 		}
 	}
-	m.concurrently(len(m.parts), func(i int) int64 { return int64(len(m.parts[i].Ranks)) }, (*walker).takeAlone)
+	m.concurrently(len(m.partials), func(i int) int64 { return int64(len(m.partials[i].Ranks)) }, (*walker).takeAlone)
 	return w.nodes
 }
 
@@ -145,7 +145,7 @@ func (m *topNMerge) concurrently(n int, cost func(task int) int64, do func(w *wa
 	}
 	workers := m.workers
 	for i := range workers {
-		workers[i].begin(m, w.least, int32(len(w.nodes)))
+		workers[i].begin(m, w.minSize, int32(len(w.nodes)))
 	}
 	order := make([]int, n)
 	for i := range order {
@@ -185,10 +185,10 @@ func (m *topNMerge) concurrently(n int, cost func(task int) int64, do func(w *wa
 	}
 }
 
-// A walker walks a part of the merged tree.
+// A walker walks a piece of the merged tree.
 type walker struct {
 	m        *topNMerge
-	least    int64
+	minSize  int64
 	base     int32 // number of its first node
 	tasks    []int
 	cost     int64
@@ -198,12 +198,12 @@ type walker struct {
 	refs     []callRef // of what is pending
 }
 
-func (w *walker) begin(m *topNMerge, least int64, base int32) {
-	w.m, w.least, w.base, w.cost = m, least, base, 0
+func (w *walker) begin(m *topNMerge, minSize int64, base int32) {
+	w.m, w.minSize, w.base, w.cost = m, minSize, base, 0
 	w.tasks, w.nodes, w.stack, w.refs = w.tasks[:0], w.nodes[:0], w.stack[:0], w.refs[:0]
 }
 
-// pending is a node to take that is a call of several parts.
+// pending is a node to take that is a call of several partials.
 type pending struct {
 	parent int32
 	refs   []callRef
@@ -219,7 +219,7 @@ type hashedRef struct {
 // measured adds up the totals of the calls.
 func (w *walker) measured(p pending) pending {
 	for _, r := range p.refs {
-		total := w.m.parts[r.part].Totals(r.call)
+		total := w.m.partials[r.partial].Totals(r.call)
 		p.total[0] += total[0]
 		p.total[1] += total[1]
 	}
@@ -228,20 +228,20 @@ func (w *walker) measured(p pending) pending {
 }
 
 // take makes a node of what is pending. Its children that are large enough are
-// pending then, or nodes if one part alone has them; what is below these comes
+// pending then, or nodes if one partial alone has them; what is below these comes
 // later, from takeAlone.
 func (w *walker) take(p *pending) {
 	at := w.base + int32(len(w.nodes))
 	n := mergedNode{parent: p.parent, several: true, ref: p.refs[0], size: p.size, total: p.total, rest: p.total}
 	w.children = w.children[:0]
 	for _, r := range p.refs {
-		c := w.m.parts[r.part]
+		c := w.m.partials[r.partial]
 		c.at[r.call] = -1 // not to be taken again
 		self := c.Selves(r.call)
 		n.self[0] += self[0]
 		n.self[1] += self[1]
 		for i := c.Ranks[r.call].Child; i != 0; i = c.Ranks[i].Next {
-			w.children = append(w.children, hashedRef{c.View.Hashes[c.View.Calls[i].Name], callRef{r.part, i}})
+			w.children = append(w.children, hashedRef{c.View.Hashes[c.View.Calls[i].Name], callRef{r.partial, i}})
 		}
 	}
 	subtract(&n.rest, n.self)
@@ -253,7 +253,7 @@ func (w *walker) take(p *pending) {
 		}
 		if i-first == 1 {
 			ref := w.children[first].ref
-			if c := w.m.parts[ref.part]; c.Ranks[ref.call].size >= w.least {
+			if c := w.m.partials[ref.partial]; c.Ranks[ref.call].size >= w.minSize {
 				w.single(at, ref)
 			}
 			continue
@@ -263,7 +263,7 @@ func (w *walker) take(p *pending) {
 			w.refs = append(w.refs, c.ref)
 		}
 		k.refs = w.refs[refs:len(w.refs):len(w.refs)]
-		if k = w.measured(k); k.size < w.least {
+		if k = w.measured(k); k.size < w.minSize {
 			w.refs = w.refs[:refs]
 			continue
 		}
@@ -272,9 +272,9 @@ func (w *walker) take(p *pending) {
 	}
 }
 
-// single makes a node of a call of one part.
+// single makes a node of a call of one partial.
 func (w *walker) single(parent int32, ref callRef) {
-	c := w.m.parts[ref.part]
+	c := w.m.partials[ref.partial]
 	n := mergedNode{parent: parent, ref: ref, size: c.Ranks[ref.call].size, self: c.Selves(ref.call), total: c.Totals(ref.call)}
 	subtract(w.rest(parent), n.total)
 	n.rest = n.total
@@ -290,25 +290,25 @@ func (w *walker) rest(node int32) *[2]int64 {
 	return &w.m.top.nodes[node].rest
 }
 
-// takeAlone makes nodes of a part's calls that are below one which no other part
+// takeAlone makes nodes of a partial's calls that are below one which no other partial
 // has. No call is larger than its parent, so there is a node of that already; and
-// take has been at the children of all nodes of several parts.
-func (w *walker) takeAlone(part int) {
-	c := w.m.parts[part]
+// take has been at the children of all nodes of several partials.
+func (w *walker) takeAlone(partial int) {
+	c := w.m.partials[partial]
 	calls, at := c.View.Calls, c.at
 	for i := range c.Ranks {
-		if c.Ranks[i].size < w.least || at[i] != 0 {
+		if c.Ranks[i].size < w.minSize || at[i] != 0 {
 			continue
 		}
 		parent := at[calls[i].Parent]
 		at[i] = w.base + int32(len(w.nodes))
-		w.single(parent, callRef{int32(part), int32(i)})
+		w.single(parent, callRef{int32(partial), int32(i)})
 	}
 }
 
 // tree makes a tree of the nodes of at least a size, or of fewer if those are too
 // many. What is left of the others is in the rest of their parents.
-func (m *topNMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.DiffTree {
+func (m *topNMerge) tree(nodes []mergedNode, minSize, maxNodes int64) *profile.DiffTree {
 	m.at = reuse.Zeroed(m.at, len(nodes))
 	at, taken := m.at, m.taken[:0]
 	// leave adds a node to the rest of its parent.
@@ -319,7 +319,7 @@ func (m *topNMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.Dif
 		at[i] = -1
 	}
 	for i := range nodes {
-		if i > 0 && nodes[i].size < least {
+		if i > 0 && nodes[i].size < minSize {
 			leave(i)
 			continue
 		}
@@ -327,7 +327,7 @@ func (m *topNMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.Dif
 		taken = append(taken, int32(i))
 	}
 	m.taken = taken
-	keep := m.choose(nodes, least, maxNodes)
+	keep := m.choose(nodes, minSize, maxNodes)
 	b := newTreeBuilder(int64(len(taken)), true)
 	for k, i := range taken {
 		n := &nodes[i]
@@ -337,14 +337,14 @@ func (m *topNMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.Dif
 		}
 		to := profile.DiffNode{Parent: -1, Self: n.self[0], SelfRight: n.self[1], Total: n.total[0], TotalRight: n.total[1]}
 		if k > 0 {
-			to.Parent, to.Name = at[n.parent], b.name(m.parts[n.ref.part], n.ref.call)
+			to.Parent, to.Name = at[n.parent], b.name(m.partials[n.ref.partial], n.ref.call)
 		}
 		at[i] = int32(len(b.tree.Nodes))
 		b.tree.Nodes = append(b.tree.Nodes, to)
 	}
 	for _, i := range taken {
 		if at[i] >= 0 {
-			b.fold(m.parts, at[i], nodes[i].rest)
+			b.fold(m.partials, at[i], nodes[i].rest)
 		}
 	}
 	return &b.tree
@@ -352,7 +352,7 @@ func (m *topNMerge) tree(nodes []mergedNode, least, maxNodes int64) *profile.Dif
 
 // choose reports of each node that is taken whether there is room for it, or nil if
 // there is for all.
-func (m *topNMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool {
+func (m *topNMerge) choose(nodes []mergedNode, minSize, maxNodes int64) []bool {
 	rests := int64(0)
 	for _, i := range m.taken {
 		if nodes[i].rest != [2]int64{} {
@@ -363,7 +363,7 @@ func (m *topNMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool {
 		return nil
 	}
 	m.cut.Reset()
-	m.cut.Least(least)
+	m.cut.Least(minSize)
 	for k, i := range m.taken {
 		parent := int32(-1)
 		if k > 0 {
@@ -378,7 +378,7 @@ func (m *topNMerge) choose(nodes []mergedNode, least, maxNodes int64) []bool {
 	}
 	return m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
 		ref := nodes[m.taken[k]].ref
-		v := m.parts[ref.part].View
+		v := m.partials[ref.partial].View
 		return v.Strings[v.Calls[ref.call].Name]
 	})
 }

@@ -20,8 +20,8 @@ type Values struct {
 	Ranks []Rank     // by call
 	names []int32    // string to name in the result, plus one
 
-	// Memory of those that look for the largest calls. at has a call's number among
-	// the nodes; mergeTopN says what else.
+	// Memory of those that look for the largest calls: at has the number of a call among
+	// the nodes of the result, or 0 or -1 while partials are merged, see mergeTopN.
 	ranked []int64
 	at     []int32
 	taken  []int32
@@ -76,10 +76,23 @@ func (c *Values) Free() {
 // Bytes is the memory that the values take, with what they refer to.
 func (c *Values) Bytes() int64 { return SizeOf(symdb.SizeOf(c.View), c.sides) }
 
-// SizeOf is the memory of the values of all calls of a part.
+// SizeOf is the memory of values for a partition of a size.
 func SizeOf(size symdb.Size, sides int) int64 {
 	perCall := 8 + 16 + 12 + 16*int64(sides) // the call itself, rank, memory of largest, values
 	return size.Calls*perCall + size.Strings*(4+16+8+32) + size.Nodes*12
+}
+
+// Narrow leaves the values of stacktraces that begin with a call site, if there is one.
+func (c *Values) Narrow(side int, callSite []string) {
+	if len(callSite) == 0 {
+		return
+	}
+	in := c.View.Below(callSite)
+	for i := range c.Self[side] {
+		if !in[i] {
+			c.Self[side][i] = 0
+		}
+	}
 }
 
 // Sum adds up the totals, ranks the calls and links them, in one backward pass.
@@ -136,17 +149,15 @@ func (c *Values) sumSides() error {
 	return nil
 }
 
-// Combine adds parts up into one, whose view has calls and strings alone. The
-// parts are free afterwards.
-func Combine(parts []*Values, sides int) (*Values, error) {
-	names := map[uint64]uint32{symdb.HashText(""): 1}
-	v := &symdb.View{Strings: []string{""}, Hashes: []uint64{symdb.HashText("")}, Calls: make([]symdb.Call, 1)}
-	var known symdb.Pairs
+// Combine adds up values of several partitions into one, whose view has calls and strings
+// alone. It frees what it was given.
+func Combine(partials []*Values, sides int) (*Values, error) {
+	t := newTrie()
 	var self [2][]int64
 	for s := range sides {
 		self[s] = []int64{0}
 	}
-	for _, p := range parts {
+	for _, p := range partials {
 		at := make([]uint32, len(p.View.Calls))
 		for i, k := range p.View.Calls {
 			if p.Ranks[i].size == 0 {
@@ -154,41 +165,46 @@ func Combine(parts []*Values, sides int) (*Values, error) {
 			}
 			if i > 0 {
 				if p.names[k.Name] == 0 {
-					hash := p.View.Hashes[k.Name]
-					if names[hash] == 0 {
-						v.Strings, v.Hashes = append(v.Strings, p.View.Strings[k.Name]), append(v.Hashes, hash)
-						names[hash] = uint32(len(v.Strings))
-					}
-					p.names[k.Name] = int32(names[hash])
+					p.names[k.Name] = int32(t.name(p.View.Strings[k.Name], p.View.Hashes[k.Name])) + 1
 				}
-				parent, name := at[k.Parent], uint32(p.names[k.Name]-1)
-				var ok bool
-				if at[i], ok = known.Get(parent, name); !ok {
-					at[i] = uint32(len(v.Calls))
-					known.Put(parent, name, at[i])
-					v.Calls = append(v.Calls, symdb.Call{Parent: parent, Name: name})
-					for s := range sides {
-						self[s] = append(self[s], 0)
-					}
-				}
+				at[i] = t.call(at[k.Parent], uint32(p.names[k.Name]-1))
 			}
 			for s := range sides {
+				if len(self[s]) < len(t.view.Calls) {
+					self[s] = append(self[s], 0)
+				}
 				self[s][at[i]] += p.Self[s][i]
 			}
 		}
 		p.Free()
 	}
-	c := New(v, sides)
+	v := t.view // without what was needed to find calls
+	c := New(&v, sides)
 	for s := range sides {
 		copy(c.Self[s], self[s])
 	}
 	return c, c.Sum()
 }
 
-// Tree makes a tree of the calls that have a value.
-func (c *Values) Tree() *profile.Tree {
-	return Left(c.topN(int64(len(c.Ranks))))
+// CutByFunctions returns the tree that profile.TruncateFunctions makes of the calls, nil
+// if maxNodes are too few for it.
+func (c *Values) CutByFunctions(maxNodes int64) *profile.DiffTree {
+	cut, _ := profile.TruncateFunctions(callValues{c}, maxNodes)
+	return cut
 }
+
+// A callValues shows values as a profile.CallTree.
+type callValues struct{ *Values }
+
+func (c callValues) Len() int { return len(c.Ranks) }
+func (c callValues) Call(i int32) (caller, name int32) {
+	k := c.View.Calls[i]
+	return int32(k.Parent), int32(k.Name)
+}
+func (c callValues) Next(i int32) (callee, sibling int32) { return c.Ranks[i].Child, c.Ranks[i].Next }
+func (c callValues) Self(i int32) [2]int64                { return c.Selves(i) }
+func (c callValues) Total(i int32) [2]int64               { return c.Totals(i) }
+func (c callValues) Names() []string                      { return c.View.Strings }
 
 // Left is the left side of a comparison, which is not used any more.
 func Left(d *profile.DiffTree) *profile.Tree {

@@ -37,7 +37,7 @@ type Stream struct {
 	Noted     SlotSet    // slots that the index knows to have its profiles, or some of them
 	Linked    bool       // the link to the sender's stream, if it needs one, is written
 	Def       Definition // what is stored about it
-	Family    *Stream    // that of its family, once it was asked for
+	Aggregate *Stream    // that it is part of, once it was asked for
 	Same      *Stream    // another live one of the same hash
 }
 
@@ -209,13 +209,22 @@ func (s *StreamSet) Add(stream uint32) bool {
 	return true
 }
 
-// IsFamily reports whether the stream stands for all streams of a service that differ
+// IsAggregate reports whether the stream stands for all streams of a service that differ
 // in labels alone.
-func (d *Definition) IsFamily() bool { return d.Labels.Has(FamilyLabel) }
+func (d *Definition) IsAggregate() bool { return d.Labels.Has(AggregateLabel) }
 
-// FamilyLabel marks the definition of a family's stream. No sender has it, as
-// its name is not a label's.
-const FamilyLabel = "\x00family"
+// Aggregate is the definition of the stream that stands for all streams of a kind and a
+// service.
+func (k *Kind) Aggregate(service string) Definition {
+	b := labels.NewBuilder(k.Def.Labels)
+	b.Set(LabelServiceName, service)
+	b.Set(AggregateLabel, "1")
+	return Definition{Labels: b.Labels(), Period: k.Def.Period, Types: k.Def.Types}
+}
+
+// AggregateLabel marks the definition of a stream that stands for others. No sender has
+// it, as its name is not a label's.
+const AggregateLabel = "\x00family"
 
 // Definition is that of a row's stream.
 func (t *HourIndex) Definition(row uint32) (def Definition, err error) {

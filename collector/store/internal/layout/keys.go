@@ -21,7 +21,7 @@ const (
 	KindPoints    = 'v' // level byte, stream uint32, time uint64 → points
 	KindID        = 'i' // stream uint32, ID uint64 → time of the profile
 	KindSpans     = 'q' // level byte, stream uint32, time uint64, ID uint64 → samples of the profile by span
-	KindHorizon   = 'h' // none → hours whose rows were dropped, by level
+	KindWatermark = 'h' // none → hours whose rows were dropped, by level
 	KindLongest   = 'l' // partition uint32 → the longest time that a row covers
 	KindSender    = 'o' // stream uint32 → the sender's stream of samples without labels
 )
@@ -89,8 +89,8 @@ func SenderKey(epoch, stream uint32) []byte {
 	return binary.BigEndian.AppendUint32(KindKey(epoch, KindSender), stream)
 }
 
-// HorizonKey is the key of the hours whose rows were dropped.
-func HorizonKey(epoch uint32) []byte { return KindKey(epoch, KindHorizon) }
+// WatermarkKey is the key of the hours whose rows were dropped.
+func WatermarkKey(epoch uint32) []byte { return KindKey(epoch, KindWatermark) }
 
 // LevelPrefix is what all keys of a level's rows, or points, begin with.
 func LevelPrefix(epoch uint32, kind byte, level int) []byte {

@@ -1,7 +1,5 @@
 package symdb
 
-import "sync"
-
 // A Size is how much a partition holds.
 type Size struct{ Nodes, Calls, Strings int64 }
 
@@ -30,27 +28,18 @@ func (v *View) Below(callSite []string) []bool {
 	return in
 }
 
-// Within tells which nodes are of stacktraces that begin with a call site; nil for all
-// if there is none.
-func (v *View) Within(callSite []string) func(node uint32) bool {
-	return v.WithinCalls(v.CallOf, callSite)
-}
-
-// WithinCalls is within for nodes of which the view knows the calls alone.
-func (v *View) WithinCalls(callOf []uint32, callSite []string) func(node uint32) bool {
+// Within tells which nodes are of stacktraces that begin with a call site, nil for all
+// if there is none. callOf has the call of each node: View.CallOf, or that of another
+// view whose calls these are. The function is not safe for concurrent use.
+func (v *View) Within(callOf []uint32, callSite []string) func(node uint32) bool {
 	if len(callSite) == 0 {
 		return nil
 	}
-	below := sync.OnceValue(func() []bool { return v.Below(callSite) })
-	return func(node uint32) bool { return below()[callOf[node]] }
-}
-
-// FilterCalls leaves the values of stacktraces that begin with a call site.
-func (v *View) FilterCalls(self []int64, callSite []string) {
-	in := v.Below(callSite)
-	for i := range self {
-		if !in[i] {
-			self[i] = 0
+	var below []bool // found out when the first node is asked for, if any is
+	return func(node uint32) bool {
+		if below == nil {
+			below = v.Below(callSite)
 		}
+		return below[callOf[node]]
 	}
 }

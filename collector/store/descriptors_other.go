@@ -1,7 +1,0 @@
-//go:build !unix
-
-package store
-
-// descriptors is how many files the process may have open: there is no limit to
-// ask for.
-func descriptors() uint64 { return 1 << 20 }

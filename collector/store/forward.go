@@ -1,0 +1,48 @@
+package store
+
+import "github.com/flameline/flameline/collector/store/internal/query"
+
+// A SeriesRequest asks for the values of profiles over time.
+type SeriesRequest = query.SeriesRequest
+
+// A Series is one group's points, in order of time. Steps without profiles have
+// no point.
+type Series = query.Series
+
+// A Point is the value of the step (Time-Step, Time] that ends at Time, in ms. Of a
+// profile that lies in several steps each has its share.
+type Point = query.Point
+
+// MaxPoints is the most points of a series.
+const MaxPoints = query.MaxPoints
+
+// A Pprof is an encoded pprof profile: Data is a Profile message of
+// profile.proto, not compressed, with Samples samples.
+type Pprof = query.Pprof
+
+// A ProfileID is what the store knows a profile by: the 64-bit xxHash of the ID
+// that its sender gave, or a random number. All series of a profile have the same
+// one.
+type ProfileID = query.ProfileID
+
+// A Selection says which profiles a query is about: those of a profile type and
+// of the series that all matchers match, taken at Start <= time <= End, in ms
+// since 1970.
+type Selection = query.Selection
+
+// Stats say what the store holds.
+type Stats = query.Stats
+
+// A ValuesRequest asks for profiles, or for the spans within them, one by one.
+type ValuesRequest = query.ValuesRequest
+
+// Values are those of one group, in order of time and then of IDs. None is 0.
+type Values = query.Values
+
+// A Value is the total of a profile, of all its series that are in the group, or
+// of one of its spans. Where the rows of single profiles were dropped, it is of
+// one series, and there are no spans.
+type Value = query.Value
+
+// An Exemplar is a profile, or a span of one, as an example of a group.
+type Exemplar = query.Exemplar

@@ -1,0 +1,229 @@
+package kv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
+)
+
+// When a block of a table is corrupt, Pebble fails every read that touches it. The
+// other keys can be read: an iterator that is placed behind the block goes on. Pebble
+// does not tell which keys a block has, so the first position that can be read again
+// is searched for.
+
+// Get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
+func (db *DB) Get(key []byte) ([]byte, io.Closer, error) {
+	value, closer, err := db.Pebble.Get(key)
+	if err != nil && corruption.Unreadable(err) {
+		db.unreadableKeys(corruption.Gap{From: key, To: key}, err)
+		err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
+	}
+	return value, closer, err
+}
+
+// Has reports whether there is a key that can be read.
+func (db *DB) Has(key []byte) (bool, error) {
+	_, closer, err := db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %x: %w", key, err)
+	}
+	return true, closer.Close()
+}
+
+// An Iterator iterates over the keys of a database that can be read. Of Pebble's
+// methods SeekGE, Next, Error and Close are replaced.
+type Iterator struct {
+	*pebble.Iterator
+	upper    []byte // bound of the keys
+	known    *Gaps
+	found    func(g corruption.Gap, err error) // called with every gap that is passed over
+	Complete bool                              // a gap is an error, which wraps ErrCorrupt
+
+	last []byte // the key that the latest read began from
+	err  error
+}
+
+// NewIterator returns an iterator over the keys from lower up to, but not, upper.
+// With found it is told of gaps, which the database reports.
+func (db *DB) NewIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*Iterator, error) {
+	return NewReadOnlyIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
+		db.unreadableKeys(g, err)
+		if found != nil {
+			found(g, err)
+		}
+	})
+}
+
+// NewReadOnlyIterator returns an iterator over the keys from lower up to, but not, upper. It knows
+// some gaps, and calls found with each that it passes over.
+func NewReadOnlyIterator(r pebble.Reader, lower, upper []byte, known *Gaps, found func(corruption.Gap, error)) (*Iterator, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	return &Iterator{Iterator: it, upper: upper, known: known, found: found}, nil
+}
+
+// SeekGE goes to the first key from key on that can be read.
+func (it *Iterator) SeekGE(key []byte) bool {
+	it.err = nil
+	it.last = append(it.last[:0], key...)
+	return it.passGaps(it.Iterator.SeekGE(key))
+}
+
+// Next goes to the next key that can be read.
+func (it *Iterator) Next() bool {
+	it.last = append(it.last[:0], it.Key()...)
+	return it.passGaps(it.Iterator.Next())
+}
+
+func (it *Iterator) Error() error { return it.err }
+
+// Close does not repeat the errors that gaps are.
+func (it *Iterator) Close() error {
+	if err := it.Iterator.Close(); err != nil && !corruption.Unreadable(err) {
+		return err
+	}
+	return nil
+}
+
+func (it *Iterator) passGaps(ok bool) bool {
+	for !ok {
+		err := it.Iterator.Error()
+		if err == nil {
+			return false
+		}
+		if !corruption.Unreadable(err) {
+			it.err = err
+			return false
+		}
+		to := it.known.end(it.last)
+		if to == nil || bytes.Compare(to, it.upper) > 0 {
+			to = corruption.NextReadable(it.last, it.upper, func(key []byte) bool {
+				return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil
+			})
+		}
+		it.found(corruption.Gap{From: it.last, To: to}, err)
+		if it.Complete {
+			it.err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
+			return false
+		}
+		if bytes.Equal(to, it.upper) {
+			return false
+		}
+		it.last = append(it.last[:0], to...)
+		ok = it.Iterator.SeekGE(to)
+	}
+	return true
+}
+
+// A GapError says that some keys of a range could not be read. All others were.
+type GapError struct {
+	corruption.Gap      // from the start of the first gap to the end of the last
+	Open           bool // the last keys of the range are among them
+	err            error
+}
+
+func (e *GapError) Error() string {
+	return fmt.Sprintf("%v: keys cannot be read: %v", storeerr.ErrCorrupt, e.err)
+}
+
+func (e *GapError) Unwrap() []error { return []error{storeerr.ErrCorrupt, e.err} }
+
+// WithoutGaps is an error unless it is a GapError.
+func WithoutGaps(err error) error {
+	var g *GapError
+	if errors.As(err, &g) {
+		return nil
+	}
+	return err
+}
+
+// Each calls fn for every key with a prefix. Key and value are valid during the call
+// only. If some keys cannot be read, it ends with a GapError after the others.
+func (db *DB) Each(prefix []byte, fn func(key, value []byte) error) error {
+	return db.EachIn(db.Pebble, prefix, layout.After(prefix), fn)
+}
+
+// EachBetween is each for the keys from lower up to, but not, upper.
+func (db *DB) EachBetween(lower, upper []byte, fn func(key, value []byte) error) error {
+	return db.EachIn(db.Pebble, lower, upper, fn)
+}
+
+// EachIn is EachBetween for the keys of a snapshot.
+func (db *DB) EachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	var gaps *GapError
+	it, err := db.NewIterator(r, lower, upper, func(g corruption.Gap, err error) {
+		if gaps == nil {
+			gaps = &GapError{Gap: corruption.Gap{From: bytes.Clone(g.From)}, err: err}
+		}
+		gaps.To, gaps.Open = g.To, bytes.Equal(g.To, upper)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.SeekGE(lower); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := fn(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return err
+	}
+	if gaps != nil {
+		return gaps
+	}
+	return nil
+}
+
+// Gaps are those that were found, so that they are searched for once. They are safe
+// for concurrent use.
+type Gaps struct {
+	mu  sync.Mutex
+	all []corruption.Gap
+}
+
+// end returns the end of the gap that a key lies in, nil if none is known.
+func (g *Gaps) end(key []byte) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.all {
+		if bytes.Compare(o.From, key) <= 0 && bytes.Compare(key, o.To) < 0 {
+			return o.To
+		}
+	}
+	return nil
+}
+
+// add reports whether the gap is a new one.
+func (g *Gaps) add(found corruption.Gap) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.all {
+		if bytes.Compare(o.From, found.From) <= 0 && bytes.Compare(found.To, o.To) <= 0 {
+			return false
+		}
+	}
+	if len(g.all) < maxGaps {
+		g.all = append(g.all, corruption.Gap{From: bytes.Clone(found.From), To: bytes.Clone(found.To)})
+	}
+	return true
+}
+
+const maxGaps = 1000

@@ -1,0 +1,203 @@
+package pebblefiles
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
+	"github.com/cockroachdb/pebble/v2/record"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/layout"
+)
+
+// A Log is what can be read of a log of writes.
+type Log struct {
+	bytes   int64
+	Records [][]byte            // batches
+	Damage  []corruption.Damage // records that cannot be read, though others follow
+	// End is where its end cannot be read, as a crash leaves it; -1 if it can.
+	End int64
+}
+
+// Entries are those of the log's batches, as they were written.
+func (l *Log) Entries() (out BatchEntries) {
+	for _, batch := range l.Records {
+		h, ok := batchrepr.ReadHeader(batch)
+		if !ok {
+			continue
+		}
+		r := batchrepr.Read(batch)
+		for seq := uint64(h.SeqNum); ; seq++ {
+			kind, key, value, ok, err := r.Next()
+			if !ok || err != nil {
+				break
+			}
+			if kind == pebble.InternalKeyKindRangeDelete {
+				out.tombstones = append(out.tombstones, tombstone{key, value, seq})
+				continue
+			}
+			out.all = append(out.all, Entry{key, seq, kind, value})
+		}
+	}
+	return out
+}
+
+// ReadLog reads a log by Pebble's reader, and goes on at the next record after some that
+// cannot be read. Pebble takes these for what a crash leaves, unless it finds in a later
+// block that they were synced.
+func ReadLog(fs vfs.FS, dir, name string) (l Log, err error) {
+	data, err := ReadFile(fs, fs.PathJoin(dir, name))
+	if err != nil {
+		return l, err
+	}
+	return ParseLog(data, name), nil
+}
+
+// ParseLog reads the batches of a log, as far as they are in order, and finds records
+// behind what is corrupt.
+func ParseLog(data []byte, name string) (l Log) {
+	l.bytes, l.End = int64(len(data)), -1
+	readable, clean := int64(0), true // where the latest record ends, and whether the log does
+	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
+		r := logReader(data, at, name)
+		for first := true; ; first = false {
+			b, err := nextRecord(r)
+			if err != nil {
+				clean = errors.Is(err, io.EOF)
+				break
+			}
+			if first && at > 0 {
+				d := corruption.Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
+				l.Damage = append(l.Damage, spanOfLost(d, l.Records, b))
+			}
+			l.Records = append(l.Records, b)
+			readable = at/logBlock*logBlock + r.Offset()
+		}
+	}
+	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
+		l.End = readable
+	}
+	return l
+}
+
+// The blocks in which Pebble writes logs, and where the number of the log is in what
+// begins a record; see its package record.
+const (
+	logBlock   = 32 << 10
+	logNumber  = 7
+	fillerHead = 7 // what begins a record of record.Writer
+)
+
+// logReader reads a log from a record on. Pebble's reader begins at a block, so a record
+// takes the place of what is before it in the block.
+func logReader(data []byte, at int64, name string) *record.Reader {
+	number := numberAs(pebble.SSTableInfo{}.BackingSSTNum, FileNumber(name))
+	before := at % logBlock
+	if before < fillerHead {
+		return record.NewReader(bytes.NewReader(data[at-before:]), number)
+	}
+	var filler bytes.Buffer
+	w := record.NewWriter(&filler)
+	_, err := w.WriteRecord(make([]byte, before-fillerHead))
+	if errors.Join(err, w.Close()) != nil || int64(filler.Len()) != before {
+		return record.NewReader(bytes.NewReader(nil), number)
+	}
+	r := record.NewReader(io.MultiReader(&filler, bytes.NewReader(data[at:])), number)
+	if _, err := nextRecord(r); err != nil {
+		return record.NewReader(bytes.NewReader(nil), number)
+	}
+	return r
+}
+
+// findRecord returns where the next record of a log is, from an offset on; -1 if there is
+// none.
+func findRecord(data []byte, from int64, name string) int64 {
+	number := binary.LittleEndian.AppendUint32(nil, uint32(FileNumber(name)))
+	for from < int64(len(data)) {
+		i := bytes.Index(data[min(from+logNumber, int64(len(data))):], number)
+		if i < 0 {
+			return -1
+		}
+		at := from + int64(i)
+		block := data[:min(int64(len(data)), (at/logBlock+1)*logBlock)] // what follows is not looked at
+		if _, err := logReader(block, at, name).Next(); err == nil {
+			return at
+		}
+		from = at + 1
+	}
+	return -1
+}
+
+func nextRecord(r *record.Reader) ([]byte, error) {
+	rec, err := r.Next()
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(rec)
+}
+
+// numberAs converts a number to the type of another, which is Pebble's own.
+func numberAs[T ~uint64](_ T, n uint64) T { return T(n) }
+
+// spanOfLost names what records that cannot be read may have held: what was written after
+// the latest row before them, and before the next one.
+func spanOfLost(d corruption.Damage, records [][]byte, next []byte) corruption.Damage {
+	after := rowOf(next)
+	var before []byte
+	for i := len(records) - 1; i >= 0 && before == nil; i-- {
+		before = rowOf(records[i])
+	}
+	switch {
+	case before == nil && after == nil:
+		return d
+	case before == nil:
+		return d.Span(after[:4], after)
+	case after == nil:
+		return d.Span(before, before[:4])
+	case bytes.Compare(before, after) > 0: // late profiles
+		return d.Span(after[:4], before[:4])
+	}
+	return d.Span(before, after)
+}
+
+// rowOf is the key of the first row in a batch, nil if there is none.
+func rowOf(batch []byte) []byte {
+	l := Log{Records: [][]byte{batch}}
+	for _, e := range l.Entries().all {
+		if len(e.Key) >= 6 && e.Key[4] == layout.KindRow {
+			return e.Key
+		}
+	}
+	return nil
+}
+
+// BatchEntries are those of some batches, and their tombstones.
+type BatchEntries struct {
+	all        []Entry
+	tombstones []tombstone
+}
+
+// OpenLog reads a log as OpenTable reads a table.
+func OpenLog(fs vfs.FS, dir, name string, _ KeyRange) (*File, error) {
+	l, err := ReadLog(fs, dir, name)
+	if err != nil {
+		return nil, err
+	}
+	b := l.Entries()
+	slices.SortFunc(b.all, func(a, b Entry) int { return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(b.seq, a.seq)) })
+	e := &File{name: name, Bytes: l.bytes, tombstones: b.tombstones, Damage: l.Damage, Close: func() error { return nil }}
+	e.Next = func() (next *Entry) {
+		if len(b.all) > 0 {
+			next, b.all = &b.all[0], b.all[1:]
+		}
+		return next
+	}
+	return e, nil
+}

@@ -1,0 +1,61 @@
+package query
+
+import (
+	"context"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/pprofenc"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
+)
+
+// A Pprof is an encoded pprof profile: Data is a Profile message of
+// profile.proto, not compressed, with Samples samples.
+type Pprof struct {
+	Data    []byte
+	Samples int
+}
+
+// Pprof is DB.Pprof.
+func (q *Engine) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+		return scaled(func(scale int64) error {
+			p, err = q.pprof(ctx, h, sel, callSite, scale)
+			return err
+		})
+	})
+	return p, err
+}
+
+// pprof is Pprof with memory of a reservation, and a scale to add up states with.
+func (q *Engine) pprof(ctx context.Context, h *budget.Reservation, sel Selection, callSite []string, scale int64) (*Pprof, error) {
+	jobs, err := q.Plan(ctx, h, sel)
+	if err == nil {
+		scale, err = q.planStates(ctx, h, sel, jobs, scale)
+	}
+	if err == nil {
+		err = h.Expect(q.expectPprof(jobs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := pprofenc.NewMerge(h, len(jobs) == 1)
+	defer m.Free()
+	err = q.merge(ctx, h, jobs, sel, callSite, func(j *Job, v *symdb.View, sums []int64) error {
+		return m.Add(j.Order, v, sums)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if scale != 1 {
+		by := descaler{scale: scale}
+		for i, v := range m.Values {
+			m.Values[i] = by.of(v)
+		}
+	}
+	w := pprofenc.NewWriter(m)
+	if err := h.Take(int64(w.Size)); err != nil {
+		return nil, err
+	}
+	h.Keep(int64(w.Size))
+	return &Pprof{Data: w.Write(sel.Type, sel.Start, sel.End), Samples: len(m.Values)}, nil
+}

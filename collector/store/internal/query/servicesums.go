@@ -1,0 +1,97 @@
+package query
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/corruption"
+	"github.com/flameline/flameline/collector/store/internal/layout"
+)
+
+// serviceTrie returns that of a service.
+func (q *Engine) serviceTrie(service string) (budget.Ref[*calltree.ServiceTrie], error) {
+	return budget.Acquire[*calltree.ServiceTrie](q.Cache, budget.Key{ServiceTrie: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+}
+
+// serviceSums finds the services that have jobs in several epochs. The result is
+// by job; others have none. The caller calls free.
+func (q *Engine) serviceSums(ctx context.Context, jobs []*Job) (by []*calltree.ServiceSum, free func(), err error) {
+	by = make([]*calltree.ServiceSum, len(jobs))
+	sums := map[string]*calltree.ServiceSum{}
+	free = func() {
+		for _, s := range sums {
+			s.Release()
+		}
+	}
+	if len(jobs) == 0 || jobs[0].Epoch == jobs[len(jobs)-1].Epoch {
+		return by, free, nil
+	}
+	places := map[string][]int{}
+	for i, j := range jobs {
+		if err := ctx.Err(); err != nil {
+			return nil, free, err
+		}
+		service, err := q.Epochs.ServiceOf(j.Epoch, j.partition)
+		if err != nil {
+			return nil, free, err
+		}
+		places[service] = append(places[service], i)
+	}
+	for service, at := range places {
+		if len(at) < 2 {
+			continue
+		}
+		l, err := q.serviceTrie(service)
+		if err != nil {
+			return nil, free, err
+		}
+		sums[service] = &calltree.ServiceSum{Ref: l, Order: at[0]}
+		for _, i := range at {
+			by[i] = sums[service]
+		}
+	}
+	return by, free, nil
+}
+
+// lastSegment is the first node of a partition's last segment. It grows with the
+// partition.
+func (s *JobReader) lastSegment(id uint32) (first uint32, err error) {
+	prefix := layout.SegmentPrefix(s.Epoch, id)
+	it, err := s.From.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	if err != nil {
+		return 0, err
+	}
+	if it.Last() && len(it.Key()) == len(prefix)+4 {
+		first = binary.BigEndian.Uint32(it.Key()[len(prefix):])
+	}
+	if err = it.Close(); err != nil && corruption.Unreadable(err) {
+		return math.MaxUint32, nil // the partition is read without it, and does not grow
+	}
+	return first, err
+}
+
+// callsOf returns the calls of a service's trie that the nodes of a partition belong to,
+// as of the scanner's snapshot or later, and whether the partition is whole.
+func (s *JobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
+	last, err := s.lastSegment(id)
+	if err != nil {
+		return nil, false, err
+	}
+	key := budget.Key{Epoch: s.Epoch, Partition: id}
+	if nodes, whole := l.Has(key, last); nodes != nil {
+		return nodes, whole, nil
+	}
+	part, err := s.dictionary(id)
+	if err != nil {
+		return nil, false, err
+	}
+	defer part.Release()
+	v := part.Value.View()
+	whole = part.Value.Damage == nil
+	return l.Learn(key, &v, last, whole), whole, nil
+}

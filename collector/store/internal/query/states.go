@@ -1,0 +1,419 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/flameline/flameline/collector/store/internal/bitpack"
+	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/reuse"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/scan"
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
+)
+
+// planStates prepares jobs whose sample type is a state: it finds the senders of the
+// streams and their shares of the measured time. Jobs of other types, and those that
+// ask for spans, stay as they are.
+// It returns the scale of what they add up to: the given one, or 1 if they stay so.
+func (q *Engine) planStates(ctx context.Context, h *budget.Reservation, sel Selection, jobs []*Job, scale int64) (int64, error) {
+	if sel.Type.Cumulative() || sel.hasSpans() {
+		return 1, nil
+	}
+	measured, err := q.findSenders(ctx, h, jobs, sel)
+	if err != nil {
+		return 0, err
+	}
+	setShares(jobs, sel, measured)
+	for _, j := range jobs {
+		j.scale = scale
+	}
+	return scale, nil
+}
+
+// stateSums is memory for adding up states.
+type stateSums struct {
+	raw  []int64   // the sums of one sender's snapshots
+	mean []float64 // of all senders
+	row  rowcodec.PackedRow
+	tmp  rowcodec.Scratch
+}
+
+// stateBytesPerSum is what stateSums take for a sum.
+const stateBytesPerSum = 8 + 8
+
+var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
+
+// addStates is addJob for a state: of every sender it adds the mean of its snapshots
+// times its share and the job's scale, rounded so that the total stays right.
+func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
+	n := len(sums.Values)
+	bytes := int64(n) * stateBytesPerSum
+	if err := s.hold.Take(bytes); err != nil {
+		return total, err
+	}
+	defer s.hold.Give(bytes)
+	m := stateSumsPool.Get().(*stateSums)
+	defer func() { budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum) }()
+	m.raw = reuse.Zeroed(m.raw, n)
+	m.mean = reuse.Sized(m.mean, n)
+	clear(m.mean)
+	lo, hi := sel.Times(j.Epoch)
+	s.Longest = 0
+	for i := range j.senders {
+		snd := &j.senders[i]
+		if len(sel.Profiles) > 0 {
+			if err := m.addProfiles(s, j, snd, &sel, bitpack.Sums{Values: m.raw, Place: sums.Place}, within); err != nil {
+				return total, err
+			}
+			continue
+		}
+		if len(snd.alive) == 0 {
+			continue
+		}
+		from, to := lo, hi
+		if snd.held != 0 {
+			from, to = snd.held-1, snd.held
+		}
+		if err := m.addSender(s, snd, bitpack.Sums{Values: m.raw, Place: sums.Place}, from, to, within); err != nil {
+			return total, err
+		}
+	}
+	carry := 0.0
+	for i, x := range m.mean {
+		if x == 0 {
+			continue
+		}
+		x = x*float64(j.scale) + carry
+		rounded := math.Round(x)
+		if rounded >= 1<<63 {
+			return total, storeerr.ErrOverflow
+		}
+		carry = x - rounded
+		sums.Values[i] += int64(rounded)
+		total.add(int64(max(rounded, 0)), 1)
+	}
+	return total, nil
+}
+
+// addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
+// before and after.
+func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
+	snapshots := int64(0)
+	counted := false
+	var sum wide
+	for i := range snd.streams {
+		st := &snd.streams[i]
+		counts := st.ID == snd.base && !counted
+		counted = counted || counts
+		err := s.Stream(layout.KindRow, layout.LevelDay, st.ID, lo, hi, func(w scan.Window) error {
+			v, err := m.addRow(st, w, raw, within)
+			if err != nil {
+				return err
+			}
+			sum.add(v, w.Sign)
+			if counts {
+				snapshots += m.row.Snapshots() * w.Sign
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !counted {
+		err := s.Stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w scan.Window) error {
+			if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
+				return err
+			}
+			snapshots += m.row.Snapshots() * w.Sign
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if sum.large() {
+		return storeerr.ErrOverflow
+	}
+	m.addMean(raw, snd.share*snd.several/float64(max(snapshots, 1)))
+	return nil
+}
+
+// addRow adds a row to the raw sums, and returns what it added, without the sign.
+func (m *stateSums) addRow(st *JobStream, w scan.Window, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
+	if err := m.row.Decode(w.Value); err != nil {
+		return 0, err
+	}
+	v, err := m.row.Total(w.Level, st.SampleType)
+	switch {
+	case err != nil:
+	case within != nil:
+		v, err = m.row.AddWithin(raw, st.SampleType, w.Sign, within, &m.tmp)
+	default:
+		err = m.row.AddTo(raw, st.SampleType, w.Sign, &m.tmp)
+	}
+	return v, err
+}
+
+// addMean adds the raw sums times a factor to the means, and clears them.
+func (m *stateSums) addMean(raw bitpack.Sums, factor float64) {
+	for i, v := range raw.Values {
+		if v != 0 {
+			m.mean[i] += float64(v) * factor
+			raw.Values[i] = 0
+		}
+	}
+}
+
+// addProfiles is addSender for the profiles that a selection names.
+func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
+	var sum wide
+	snapshots := map[int64]bool{}
+	of := &Job{Epoch: j.Epoch, partition: j.partition, Streams: snd.streams}
+	err := s.eachProfile(of, layout.KindRow, sel, func(st *JobStream, w scan.Window) error {
+		v, err := m.addRow(st, w, raw, within)
+		if err != nil {
+			return err
+		}
+		sum.add(v, 1)
+		if m.row.Parts == 0 {
+			snapshots[w.End] = true
+		}
+		return nil
+	})
+	if err == nil && sum.large() {
+		err = storeerr.ErrOverflow
+	}
+	if err != nil {
+		return err
+	}
+	m.addMean(raw, 1/float64(max(len(snapshots), 1)))
+	return nil
+}
+
+// statePoints adds the values of states to groups: of every sender in every step the
+// mean of its snapshots, or where it took none the last one, times its share of the
+// time in the step that is measured.
+func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs *groups) error {
+	h := gs.hold
+	measured, err := q.findSenders(ctx, h, jobs, sel)
+	if err != nil {
+		return err
+	}
+	if err := h.Take(int64(gs.steps) * 8); err != nil {
+		return err
+	}
+	var began []int64
+	for _, j := range jobs {
+		for i := range j.senders {
+			if t := j.senders[i].first; t > 0 {
+				began = append(began, t)
+			}
+		}
+	}
+	slices.Sort(began)
+	perStep := make([]int64, gs.steps)
+	for k := range perStep {
+		end := gs.first + int64(k)*gs.step
+		perStep[k] = lengthWithin(measured, end-gs.step, end)
+	}
+	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
+		s.Longest = 0
+		bytes := int64(gs.steps) * statePointBytes
+		if err := h.Take(bytes); err != nil {
+			return err
+		}
+		defer h.Give(bytes)
+		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
+		p.from, p.to = snapshotTimes(&sel, j.Epoch)
+		if len(gs.request.Stack) > 0 {
+			part, err := s.dictionary(j.partition)
+			if err != nil {
+				return err
+			}
+			defer part.Release()
+			v := part.Value.View()
+			p.nodes, p.in = len(v.Nodes), v.Within(v.CallOf, gs.request.Stack)
+		}
+		for i := range j.senders {
+			if err := p.add(&j.senders[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// statePointBytes is what a statePointer takes for a step.
+const statePointBytes = 4 + 8 + 8 + 8
+
+// A statePointer makes points of one job's states.
+type statePointer struct {
+	groups   *groups
+	measured []int64 // ms by step
+	began    []int64 // when senders began, ms, in order
+	scanner  *JobReader
+	epoch    uint32
+	from, to int64 // of the snapshots that are read, ms
+	nodes    int
+	in       func(node uint32) bool // nodes that count, nil for all
+
+	times  []int64 // the sender's snapshots
+	counts []uint32
+	held   []int64   // by step without snapshots: the one that counts, 0 for none
+	shares []float64 // by step
+	sums   []float64
+	row    rowcodec.PackedRow
+	points scan.PointReader
+	tmp    rowcodec.Scratch
+}
+
+func (p *statePointer) add(snd *jobSender) (err error) {
+	if len(snd.alive) == 0 {
+		return nil
+	}
+	var covers []uint64
+	if p.times, covers, err = p.scanner.snapshots(snd.base, p.from, p.to); err != nil {
+		return err
+	}
+	if err := p.findSteps(snd, covers); err != nil {
+		return err
+	}
+	for i := range snd.streams {
+		st := &snd.streams[i]
+		if err := p.addStream(st, st.group, len(snd.streams) == 1 && st.ID == snd.base); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findSteps finds out what a snapshot counts in each step. covers are what the
+// snapshots cover. The last snapshot of a sender of which nothing is heard any more
+// does not stand for steps in which another one has begun, and may have taken its
+// place.
+func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
+	gs := p.groups
+	n := gs.steps
+	p.counts, p.held, p.shares = reuse.Zeroed(p.counts, n), reuse.Zeroed(p.held, n), reuse.Sized(p.shares, n)
+	for _, t := range p.times {
+		if k := gs.stepOf(t); k >= 0 && k < n {
+			p.counts[k]++
+		}
+	}
+	start := layout.EpochStart(p.epoch)
+	var senders *presenceSums
+	if snd.several != 1 {
+		senders = newPresenceSums(p.times, covers)
+	}
+	for k := range n {
+		if k%1024 == 0 && p.scanner.Ctx.Err() != nil {
+			return p.scanner.Ctx.Err()
+		}
+		end := gs.first + int64(k)*gs.step
+		begin := end - gs.step
+		there := max(lengthWithin(snd.alive, begin, end), 1)
+		cut := begin < start && start < end || begin < start+layout.DayMs && start+layout.DayMs < end
+		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
+		if senders != nil {
+			p.shares[k] *= senders.processes(begin, end)
+		}
+		if p.counts[k] > 0 {
+			continue
+		}
+		middle := begin + gs.step/2
+		if lengthWithin(snd.alive, middle, middle+1) == 0 {
+			continue
+		}
+		i, _ := slices.BinarySearch(p.times, middle+1)
+		if i == len(p.times) && gs.now > p.times[i-1]+snd.gap+snd.gap/2+lateMs {
+			if next, _ := slices.BinarySearch(p.began, p.times[i-1]+1); next < len(p.began) && p.began[next] <= end {
+				continue
+			}
+		}
+		p.held[k] = p.times[max(i-1, 0)]
+	}
+	return nil
+}
+
+// addStream adds what a stream has. If it is not alone, it has no points where it is
+// at zero: other streams of the sender have.
+func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
+	gs := p.groups
+	p.sums = reuse.Sized(p.sums, gs.steps)
+	clear(p.sums)
+	windows := map[int]float64{} // of merged rows, at the step in which they end
+	held := 0                    // the first step that may hold what comes next
+	put := func(t, v int64) {
+		if k := gs.stepOf(t); k >= 0 && k < gs.steps && p.counts[k] > 0 {
+			p.sums[k] += float64(v) / float64(p.counts[k])
+		}
+		for ; held < gs.steps && (p.held[held] == 0 || p.held[held] <= t); held++ {
+			if p.held[held] == t {
+				p.sums[held] += float64(v)
+			}
+		}
+	}
+	var err error
+	if p.in == nil {
+		err = p.scanner.Stream(layout.KindPoints, layout.LevelHour, st.ID, p.from, p.to, func(w scan.Window) error {
+			in, err := p.points.Read(w, st.SampleType, p.from, p.to)
+			if err != nil {
+				return err
+			}
+			for i, t := range in.Times {
+				if in.Covers[i]&1 == 0 {
+					put(t, in.Values[i])
+				}
+			}
+			return nil
+		})
+	} else {
+		err = p.scanner.Stream(layout.KindRow, layout.LevelFine, st.ID, p.from, p.to, func(w scan.Window) error {
+			if err := p.row.Decode(w.Value); err != nil {
+				return err
+			}
+			if _, err := p.row.Total(w.Level, st.SampleType); err != nil {
+				return err
+			}
+			sum, err := p.row.SumOf(st.SampleType, p.nodes, &p.tmp, p.in)
+			if err != nil {
+				return err
+			}
+			if w.Level == layout.LevelFine {
+				if p.row.Parts == 0 {
+					put(w.End, sum)
+				}
+				return nil
+			}
+			if k := gs.stepOf(w.End); k >= 0 && k < gs.steps {
+				windows[k] += float64(sum) / float64(max(p.row.Snapshots(), 1))
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("stream %d: %w", st.ID, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k, v := range p.sums {
+		if p.counts[k] == 0 && p.held[k] == 0 {
+			continue
+		}
+		if v != 0 || alone {
+			g.sums[k] += v * p.shares[k]
+			g.counts[k]++
+		}
+	}
+	for k, v := range windows {
+		g.sums[k] += v
+		g.counts[k]++
+	}
+	return nil
+}
