@@ -275,7 +275,7 @@ func TestTracefs(t *testing.T) {
 // onFirstThread makes the test program call onOtherThread on its first thread.
 const onFirstThread = "FLAMELINE_TEST_ON_FIRST_THREAD"
 
-func init() {
+func init() { //nolint:gochecknoinits // only while packages are initialised is this goroutine on the first thread
 	if os.Getenv(onFirstThread) != "" {
 		runtime.LockOSThread() // of the main goroutine, to the first thread
 	}
