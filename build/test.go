@@ -10,47 +10,45 @@ import (
 	"strings"
 )
 
-// Packages whose tests sample the kernel or compare CPU times. They run one at a time
-// with nothing else running, since a busy machine changes their results.
-const (
-	kernelPackages   = "/collector/sample"
-	endToEndPackages = "/e2e"
-)
-
-// packages lists the packages of this module whose path contains one of the infixes, or
-// none of them.
-func packages(ctx context.Context, with bool, infixes ...string) ([]string, error) {
+// packages lists the packages of this module for which a function of their path is true.
+func packages(ctx context.Context, which func(path string) bool) ([]string, error) {
 	all, err := output(ctx, "go", "list", "./...")
 	if err != nil {
 		return nil, err
 	}
 	var selected []string
 	for path := range strings.FieldsSeq(all) {
-		has := false
-		for _, infix := range infixes {
-			has = has || strings.Contains(path+"/", infix+"/")
-		}
-		if has == with {
+		if which(path) {
 			selected = append(selected, path)
 		}
 	}
 	return selected, nil
 }
 
+// Tests that sample the kernel or compare CPU times run one package at a time with
+// nothing else running, since a busy machine changes their results. samplesKernel
+// selects the packages of the sampler and of the commands that use it.
+func samplesKernel(path string) bool {
+	return strings.HasSuffix(path, "/collector") || strings.Contains(path+"/", "/collector/sample/")
+}
+
+func endToEnd(path string) bool { return strings.Contains(path+"/", "/e2e/") }
+
 // GoTests runs the tests of all packages with the race detector, except those that need
 // a quiet machine.
 func GoTests(ctx context.Context) error {
-	pkgs, err := packages(ctx, false, kernelPackages, endToEndPackages)
+	pkgs, err := packages(ctx, func(path string) bool { return !samplesKernel(path) && !endToEnd(path) })
 	if err != nil {
 		return err
 	}
 	return Run(ctx, "go", append([]string{"test", "-race", "-timeout=20m"}, pkgs...)...)
 }
 
-// KernelTests tests the sampler: the parts that need no kernel with the race detector,
-// then everything without it, since a sampler that is ten times slower cannot keep up.
+// KernelTests tests the sampler and the commands: what needs no kernel with the race
+// detector, then everything without it, since a sampler that is ten times slower cannot
+// keep up.
 func KernelTests(ctx context.Context) error {
-	pkgs, err := packages(ctx, true, kernelPackages)
+	pkgs, err := packages(ctx, samplesKernel)
 	if err != nil {
 		return err
 	}
@@ -71,7 +69,7 @@ func EndToEndTests(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find plugin: %w", err)
 	}
-	pkgs, err := packages(ctx, true, endToEndPackages)
+	pkgs, err := packages(ctx, endToEnd)
 	if err != nil {
 		return err
 	}

@@ -109,12 +109,18 @@ var busies = []busy{
 	}, "Burn.turn", "Burn.burnHeavy", "Burn.burnLight"},
 }
 
-// background starts a program that is killed at the end of the test.
+// background starts a program that is killed at the end of the test, unless it ends
+// before.
 func background(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	return cmd
 }
 
@@ -657,7 +663,6 @@ func TestRecordNoSamples(t *testing.T) {
 	require.Contains(t, r.stderr, "--include and --exclude left out all")
 	// It ends when the process does.
 	short := background(t, "sh", "-c", "sleep 4")
-	go func() { _ = short.Wait() }()
 	began := time.Now()
 	r = runTool(t, dir, nil, "record", "-p", pidOf(short), "-d", "10m")
 	require.Equal(t, 3, r.code)

@@ -83,7 +83,6 @@ func TestTopText(t *testing.T) {
 	require.Equal(t, 2, strings.Count(string(out), "\n"), "%s", out)
 	// The processes end.
 	short := background(t, "sh", "-c", "i=0; while [ $i -lt 3000000 ]; do i=$((i+1)); done")
-	go func() { _ = short.Wait() }()
 	r = runTool(t, dir, nil, "top", "-p", pidOf(short), "-i", "1")
 	require.Zero(t, r.code)
 	require.Contains(t, r.stderr, "process "+pidOf(short)+" has ended")
