@@ -414,8 +414,10 @@ func TestRecordSubprocesses(t *testing.T) {
 	require.NoError(t, err)
 	cmd := exec.Command(path, "record", "--subprocesses", "-F", "499", "-o", "out.folded", "--", "sh", "-c", `for i in 1 2 3 4 5 6 7 8 9 10; do sh -c "$0 0.15"; done; cat /proc/$$/stat`, burn)
 	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	require.NoError(t, err)
+	require.NoError(t, err, "%s", &stderr)
 	f := strings.Fields(string(out[bytes.LastIndexByte(out, ')'):]))
 	var ticks float64
 	for _, field := range f[12:16] { // utime, stime, and those of children
@@ -430,7 +432,7 @@ func TestRecordSubprocesses(t *testing.T) {
 	for _, n := range stacks {
 		all += n
 	}
-	require.InDelta(t, ticks/100, all/499, 0.15*ticks/100)
+	require.InDelta(t, ticks/100, all/499, 0.15*ticks/100, "%s", &stderr)
 	byName := map[string]float64{}
 	for stack, n := range stacks {
 		byName[strings.Split(stack, ";")[0]] += n

@@ -119,11 +119,11 @@ func runAs(cmd *exec.Cmd, who *user.User) error {
 }
 
 // start starts the command, and passes signals on to it from then on.
-func (c *Command) start() error {
+func (c *Command) start() (pid int, err error) {
 	signal.Notify(c.signals, forwarded...)
 	if err := c.cmd.Start(); err != nil {
 		signal.Stop(c.signals)
-		return &CommandError{Name: c.cmd.Args[0], Err: err, NotFound: errors.Is(err, fs.ErrNotExist)}
+		return 0, &CommandError{Name: c.cmd.Args[0], Err: err, NotFound: errors.Is(err, fs.ErrNotExist)}
 	}
 	go c.forward()
 	go func() {
@@ -133,7 +133,7 @@ func (c *Command) start() error {
 		c.mu.Unlock()
 		close(c.exited)
 	}()
-	return nil
+	return c.cmd.Process.Pid, nil
 }
 
 // exitCode is that of a shell: 128 and the signal's number for a command that a signal
@@ -144,8 +144,6 @@ func exitCode(s *os.ProcessState) int {
 	}
 	return s.ExitCode()
 }
-
-func (c *Command) pid() int { return c.cmd.Process.Pid }
 
 // forward passes signals on.
 func (c *Command) forward() {

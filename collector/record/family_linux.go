@@ -27,11 +27,20 @@ type family struct {
 	events []*perf.Event
 	done   sync.WaitGroup
 
-	mu      sync.Mutex
-	members map[int]bool   // and their descendants as far as they were asked for
-	parents map[int]int    // of processes that began meanwhile
+	mu sync.Mutex
+	// members, and their descendants as far as they were asked for, are known to
+	// have been ones at a time: reports of before are not about another process
+	// with the number.
+	members map[int]uint64
+	begun   map[int]birth  // processes that began meanwhile
 	names   map[int]string // by exec or prctl, of processes that began meanwhile
 	lost    uint64         // processes whose begin was not reported
+}
+
+// A birth is how a process began.
+type birth struct {
+	parent int
+	at     uint64 // CLOCK_MONOTONIC, nanoseconds
 }
 
 // newFamily begins to follow forks.
@@ -39,7 +48,7 @@ func newFamily(log *slog.Logger) (*family, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &family{
 		log: log, stop: stop,
-		members: map[int]bool{}, parents: map[int]int{}, names: map[int]string{},
+		members: map[int]uint64{}, begun: map[int]birth{}, names: map[int]string{},
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -53,6 +62,7 @@ func newFamily(log *slog.Logger) (*family, error) {
 			return nil, err
 		}
 		attr.Options.Task, attr.Options.Comm = true, true
+		attr.Options.UseClockID, attr.ClockID = true, unix.CLOCK_MONOTONIC
 		attr.SetWakeupWatermark(1)
 		e, err := perf.Open(attr, perf.AllThreads, cpu, nil)
 		if errors.Is(err, unix.ENODEV) {
@@ -100,10 +110,10 @@ func (f *family) take(r perf.Record) {
 	switch r := r.(type) {
 	case *perf.ForkRecord:
 		if pid, parent := int(r.Pid), int(r.Ppid); pid != parent {
-			f.forked(pid, parent)
+			f.forked(pid, birth{parent, r.Time})
 		}
 	case *perf.CommRecord:
-		if _, ok := f.parents[int(r.Pid)]; ok && r.Pid == r.Tid {
+		if _, ok := f.begun[int(r.Pid)]; ok && r.Pid == r.Tid {
 			f.names[int(r.Pid)] = r.NewName
 		}
 	case *perf.LostRecord:
@@ -112,27 +122,38 @@ func (f *family) take(r perf.Record) {
 }
 
 // forked notes a process that begins. Reports of several CPUs come in no order,
-// so the parent may get to be a member later.
-func (f *family) forked(pid, parent int) {
-	if len(f.parents) >= maxForks {
-		clear(f.parents)
+// so the parent may get to be a member later, and this process may be one already.
+func (f *family) forked(pid int, b birth) {
+	if len(f.begun) >= maxForks {
+		clear(f.begun)
 		clear(f.names)
 	}
-	delete(f.members, pid) // another process that had the number
-	f.parents[pid] = parent
-	if name, ok := f.names[parent]; ok {
+	if b.at > f.members[pid] {
+		delete(f.members, pid) // another process that had the number
+	}
+	f.begun[pid] = b
+	if name, ok := f.names[b.parent]; ok {
 		f.names[pid] = name
 	} else {
 		delete(f.names, pid)
 	}
-	if f.members[parent] {
-		f.members[pid] = true
+	if _, ok := f.members[b.parent]; ok {
+		f.members[pid] = max(f.members[pid], b.at)
 	}
 }
 
-// add makes a process a member, and its descendants of now.
+// add makes a process a member that runs now. Its descendants are members if they
+// begin later.
 func (f *family) add(pid int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.members[pid] = monotonic()
+}
+
+// addAll makes a process and its descendants of now members.
+func (f *family) addAll(pid int) {
 	children := map[int][]int{}
+	at := monotonic()
 	if pids, err := allPIDs(); err == nil {
 		for _, p := range pids {
 			if s, err := stateOf(p); err == nil {
@@ -145,11 +166,18 @@ func (f *family) add(pid int) {
 	for todo := []int{pid}; len(todo) > 0; {
 		p := todo[0]
 		todo = todo[1:]
-		if !f.members[p] {
-			f.members[p] = true
+		if _, ok := f.members[p]; !ok {
+			f.members[p] = at
 			todo = append(todo, children[p]...)
 		}
 	}
+}
+
+// monotonic is the time that forks are reported with.
+func monotonic() uint64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // a clock that every Linux has
+	return uint64(t.Nano())
 }
 
 // has reports whether a process is a member.
@@ -157,14 +185,19 @@ func (f *family) has(pid int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var line []int
-	for p, ok := pid, true; ok && len(line) < 1000; p, ok = f.parents[p] {
-		if f.members[p] {
+	for p := pid; len(line) < 1000; {
+		if _, ok := f.members[p]; ok {
 			for _, d := range line {
-				f.members[d] = true
+				f.members[d] = f.begun[d].at
 			}
 			return true
 		}
+		b, ok := f.begun[p]
+		if !ok {
+			return false
+		}
 		line = append(line, p)
+		p = b.parent
 	}
 	return false
 }

@@ -28,6 +28,10 @@ type members struct {
 	selection Selection
 	family    *family // nil if children are not followed
 
+	// starting is held for writing while a process starts that is in the selection
+	// by its number: nobody is told that it is not, before the number is known.
+	starting sync.RWMutex
+
 	mu   sync.Mutex
 	pids map[int]bool // chosen by number
 	seen map[int]bool // of which there are samples
@@ -37,24 +41,36 @@ type members struct {
 func newMembers(s Selection, f *family) *members {
 	m := &members{selection: s, family: f, pids: map[int]bool{}, seen: map[int]bool{}}
 	for _, pid := range s.PIDs {
-		m.follow(pid)
+		m.pids[pid] = true
+		if f != nil {
+			f.addAll(pid)
+		}
 	}
 	return m
 }
 
-// follow adds a process by its number.
-func (m *members) follow(pid int) {
+// start starts a process and adds it.
+func (m *members) start(process func() (pid int, err error)) error {
+	m.starting.Lock()
+	defer m.starting.Unlock()
+	pid, err := process()
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
 	m.pids[pid] = true
 	m.mu.Unlock()
 	if m.family != nil {
 		m.family.add(pid)
 	}
+	return nil
 }
 
 // Labels returns a process' number and name, and no labels if it is not in the
 // selection.
 func (m *members) Labels(pid int, hint target.Hint) labels.Labels {
+	m.starting.RLock()
+	defer m.starting.RUnlock()
 	name := commOf(pid)
 	if name == "" && m.family != nil {
 		name = m.family.name(pid)

@@ -62,10 +62,9 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 		return nil, nil, err
 	}
 	if command != nil {
-		if err := command.start(); err != nil {
+		if err := session.StartProcess(command.start); err != nil {
 			return nil, nil, errors.Join(err, session.Close())
 		}
-		session.Follow(command.pid())
 	}
 	start := session.Began()
 	if command != nil {

@@ -88,8 +88,10 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	return s, nil
 }
 
-// Follow adds a process to the selection, whatever it is.
-func (s *Session) Follow(pid int) { s.members.follow(pid) }
+// StartProcess calls a function that starts a process, and adds that to the selection.
+func (s *Session) StartProcess(start func() (pid int, err error)) error {
+	return s.members.start(start)
+}
 
 // Began returns when sampling began, a moment before Start returned.
 func (s *Session) Began() time.Time { return s.source.Began() }
@@ -149,8 +151,8 @@ func waitForEnd(ctx context.Context, pid int) error {
 	return ctx.Err()
 }
 
-// waitsPerSecond is how many waits per second and CPU are unwound. A recording is of a few
-// processes while all are sampled, so it is more than what a service takes.
+// waitsPerSecond is how many waits per second are unwound. A recording lasts minutes and
+// is of a few processes, so it is more than what a service takes.
 const waitsPerSecond = 1000
 
 // An appender hands the profiles of an event on.
