@@ -34,25 +34,29 @@ func samplesKernel(path string) bool {
 
 func endToEnd(path string) bool { return strings.Contains(path+"/", "/e2e/") }
 
-// GoTests runs the tests of all packages with the race detector, except those that need
-// a quiet machine.
+// GoTests runs the short tests of all packages with the race detector, with which they
+// take up to ten times as long, and all tests without it. Those of endToEnd and the long
+// ones of samplesKernel have targets of their own.
 func GoTests(ctx context.Context) error {
-	pkgs, err := packages(ctx, func(path string) bool { return !samplesKernel(path) && !endToEnd(path) })
+	short, err := packages(ctx, func(path string) bool { return !endToEnd(path) })
 	if err != nil {
 		return err
 	}
-	return Run(ctx, "go", append([]string{"test", "-race", "-timeout=20m"}, pkgs...)...)
+	if err := Run(ctx, "go", append([]string{"test", "-race", "-short", "-timeout=20m"}, short...)...); err != nil {
+		return err
+	}
+	all, err := packages(ctx, func(path string) bool { return !samplesKernel(path) && !endToEnd(path) })
+	if err != nil {
+		return err
+	}
+	return Run(ctx, "go", append([]string{"test", "-timeout=20m"}, all...)...)
 }
 
-// KernelTests tests the sampler and the commands: what needs no kernel with the race
-// detector, then everything without it, since a sampler that is ten times slower cannot
-// keep up.
+// KernelTests runs all tests of the sampler and of the commands, without the race
+// detector: a sampler that is ten times slower cannot keep up.
 func KernelTests(ctx context.Context) error {
 	pkgs, err := packages(ctx, samplesKernel)
 	if err != nil {
-		return err
-	}
-	if err := Run(ctx, "go", append([]string{"test", "-race", "-short", "-timeout=20m"}, pkgs...)...); err != nil {
 		return err
 	}
 	return Run(ctx, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=20m"}, pkgs...)...)

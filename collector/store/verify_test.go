@@ -19,6 +19,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/storetest"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -80,7 +81,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		if strings.HasSuffix(name, ".log") {
 			size = 20000 // what comes after may be of an earlier log
 		}
-		for at := 0; at < size-8; at += max(size/12, 1) {
+		for at := 0; at < size-8; at += max(size/storetest.Rounds(12), 1) {
 			dir := filepath.Join(t.TempDir(), "store")
 			require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
 			require.NoError(t, flip(filepath.Join(dir, name), int64(at)))
