@@ -73,9 +73,18 @@ func appendUntilKilled(dir, first string) error {
 	}
 	var mu sync.Mutex
 	var g sync.WaitGroup
-	for i := range 2 {
+	var at [2]atomic.Int64 // the profile that each appends
+	for i := range at {
+		at[i].Store(int64(start))
+	}
+	for i := range at {
 		g.Go(func() {
 			for n := start + i; ; n += 2 {
+				at[i].Store(int64(n))
+				// What comes an hour after the other's is refused.
+				for n > int(at[1-i].Load())+100 {
+					time.Sleep(time.Millisecond)
+				}
 				if err := db.Append(context.Background(), []profile.Profile{crashProfile(n)}); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)

@@ -300,6 +300,7 @@ func checkRepair(t *testing.T, dir, file string, served map[int]bool, taken map[
 
 // TestDamage flips bits in, cuts off and removes every file of a store.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	original := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, original)
 	r := rand.New(rand.NewPCG(1, 77))

@@ -63,6 +63,7 @@ func randomLasting(r *rand.Rand) lasting {
 // TestProfilesAreSpread compares flame graphs and series of profiles of all lengths
 // with sums over a list of them, before and after they are merged.
 func TestProfilesAreSpread(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	dir := t.TempDir()
 	db := open(t, dir)

@@ -51,6 +51,7 @@ func between(lo, hi int, selectors ...string) query.Selection {
 }
 
 func TestEndsOfRanges(t *testing.T) {
+	t.Parallel()
 	db, total := edgesStore(t)
 	rows := func() float64 { return testutil.ToFloat64(db.metrics.ReadRows) }
 	for _, c := range []struct {
@@ -73,6 +74,7 @@ func TestEndsOfRanges(t *testing.T) {
 // A damaged row is left out where it is in the range and no window serves, and does
 // no harm where it is not. Damaged windows are left out for rows.
 func TestEndsOfRangesWithDamage(t *testing.T) {
+	t.Parallel()
 	const bad = 5 // of the first slot's 30
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, key []byte) bool
@@ -116,6 +118,7 @@ func TestEndsOfRangesWithDamage(t *testing.T) {
 // A window may have what was lost of its rows. It is in the ranges that have all of
 // the window, and in no others.
 func TestEndsOfRangesWithLostRows(t *testing.T) {
+	t.Parallel()
 	db, total := edgesStore(t)
 	const lost = 29 // of the first slot's 30
 	epoch := layout.EpochOf(ms(midnight) + 1)

@@ -51,6 +51,7 @@ func (x slowIndex) series(ms []*labels.Matcher, start, end int64) map[string]lab
 // TestIndexEqualsSlowIndex asks about labels while profiles are in memory, in
 // tables, in both, after reopening and after late profiles.
 func TestIndexEqualsSlowIndex(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(3, 4))
 	dir := t.TempDir()

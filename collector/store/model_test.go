@@ -206,6 +206,7 @@ func bySeries(in []query.Series) map[string]map[int64]float64 {
 // while windows are merged all the time and, in the second run, rows are dropped
 // by the hour. Every answer must be the model's.
 func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*Options){
 		"all kept": func(*Options) {},
 		"dropped by age": func(o *Options) {

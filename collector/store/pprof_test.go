@@ -110,6 +110,7 @@ func realHeap(t testing.TB) *pp.Profile {
 }
 
 func TestPprofEqualsGoogleMerge(t *testing.T) {
+	t.Parallel()
 	runtime.MemProfileRate = 512
 	ctx := context.Background()
 	db := open(t, t.TempDir())

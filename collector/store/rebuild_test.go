@@ -27,6 +27,7 @@ import (
 // TestRebuild takes keys away of which others say enough: after the rebuild, everything
 // is found, merged and dropped as if nothing were missing.
 func TestRebuild(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	original := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, original)
@@ -129,6 +130,7 @@ func TestRebuild(t *testing.T) {
 
 // A service without a name is served, and takes profiles, before and after a rebuild.
 func TestServiceWithoutName(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)
@@ -169,6 +171,7 @@ func TestServiceWithoutName(t *testing.T) {
 
 // Where profiles are missing that are in a merged row, it is the one to go on with.
 func TestRebuildKeepsMergedRows(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)

@@ -166,6 +166,7 @@ func TestSeriesOfManyNames(t *testing.T) {
 
 // The states of senders beyond the limit add up as those within it.
 func TestStatesBeyondTheSeriesLimit(t *testing.T) {
+	t.Parallel()
 	for name, workers := range map[string]int{"pods": 1, "labels of samples": 90} {
 		s := newStateStore(t)
 		s.db.appender.series = newSeriesLimit(30, s.db.epochs, s.db.log)

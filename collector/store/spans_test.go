@@ -308,6 +308,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]waterma
 // and, in the second run, rows are dropped by the hour, with restarts. Every answer
 // must be the model's.
 func TestSpansAndIDs(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*Options){
 		"all kept":       func(*Options) {},
 		"dropped by age": func(o *Options) { o.RetentionRaw, o.RetentionSlot = 9*time.Hour, 60*time.Hour },

@@ -318,6 +318,7 @@ func TestStatesOfReplacedProcessesInSteps(t *testing.T) {
 // A goroutine that is there all the time is one over any range, as are those of many
 // stacktraces that have one each.
 func TestStatesOfFewOverDays(t *testing.T) {
+	t.Parallel()
 	const days = 30
 	now := midnight.Add(days * 24 * hour)
 	s := &stateStore{t, open(t, t.TempDir(), func(o *Options) { o.Now = func() time.Time { return now } })}

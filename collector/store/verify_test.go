@@ -40,6 +40,7 @@ func filesOf(t *testing.T, dir string) map[string]string {
 }
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, dir)
@@ -71,6 +72,7 @@ func TestVerify(t *testing.T) {
 
 // TestVerifyFindsDamage flips a bit in every so many bytes of every file.
 func TestVerifyFindsDamage(t *testing.T) {
+	t.Parallel()
 	original := filepath.Join(t.TempDir(), "store")
 	makeDamageStore(t, original)
 	for name, content := range filesOf(t, original) {
@@ -98,6 +100,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 
 // Values that Pebble finds in order, and that are wrong all the same.
 func TestVerifyFindsWrongValues(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	original := filepath.Join(t.TempDir(), "store")
 	db := open(t, original)

@@ -68,6 +68,7 @@ func ask(t *testing.T, db *DB, start, end int64) (a answer) {
 }
 
 func TestWindowsEqualProfiles(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ pods, days int }{
 		"streams":    {1, 2},
 		"aggregates": {7, 2 * (7 + 1)}, // enough for windows of the service
@@ -202,6 +203,7 @@ func TestOpenHoursSurviveReopening(t *testing.T) {
 // TestDamagedValuesAreLeftOut overwrites values with parts of themselves and
 // with noise. Answers must not fail, and must have what is whole.
 func TestDamagedValuesAreLeftOut(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(9, 9))
 	noise := func(v []byte) []byte {

@@ -16,7 +16,8 @@ import (
 // Unreadable reports whether an error is about data of a table that is corrupt, cut
 // off or on a broken sector, so that other data may be in order.
 func Unreadable(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, storeerr.ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
+	// The first is true of most that the second is, which takes hundreds of times longer.
+	return pebble.ExtractDataCorruptionInfo(err) != nil || pebble.IsCorruptionError(err) || errors.Is(err, storeerr.ErrCorrupt) || errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrNotExist) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 

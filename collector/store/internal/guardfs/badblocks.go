@@ -131,7 +131,8 @@ type tableFile struct {
 // ReadAt implements vfs.File.
 func (f *tableFile) ReadAt(p []byte, offset int64) (int, error) {
 	if f.bad.has(f.name, offset) {
-		return 0, fmt.Errorf("%w: block at %d of %s", storeerr.ErrCorrupt, offset, f.name)
+		// Pebble adds the keys of the table to errors that wrap its own.
+		return 0, fmt.Errorf("%w: block at %d of %s: %w", storeerr.ErrCorrupt, offset, f.name, pebble.ErrCorruption)
 	}
 	return f.File.ReadAt(p, offset)
 }

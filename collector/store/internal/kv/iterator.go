@@ -15,9 +15,9 @@ import (
 )
 
 // When a block of a table is corrupt, Pebble fails every read that touches it. The
-// other keys can be read: an iterator that is placed behind the block goes on. Pebble
-// does not tell which keys a block has, so the first position that can be read again
-// is searched for.
+// other keys can be read: those before the table by an iterator whose bound is its first
+// key, and those behind the block by one that is placed there. Pebble does not tell which
+// keys a block has, so the first position that can be read again is searched for.
 
 // Get is Get of Pebble, with errors about unreadable data that wrap ErrCorrupt.
 func (db *DB) Get(key []byte) ([]byte, io.Closer, error) {
@@ -45,19 +45,24 @@ func (db *DB) Has(key []byte) (bool, error) {
 // methods SeekGE, Next, Error and Close are replaced.
 type Iterator struct {
 	*pebble.Iterator
-	upper    []byte // bound of the keys
+	lower    []byte // bounds of the keys
+	upper    []byte
 	known    *Gaps
 	found    func(g corruption.Gap, err error) // called with every gap that is passed over
 	Complete bool                              // a gap is an error, which wraps ErrCorrupt
 
-	last []byte // the key that the latest read began from
+	last  []byte // the key that the latest read began from
+	after bool   // and that it is not to return
+	// stop is the first key of a corrupt table, and Pebble's bound until that is
+	// reached; empty if there is none.
+	stop []byte
 	err  error
 }
 
 // NewIterator returns an iterator over the keys from lower up to, but not, upper.
 // With found it is told of gaps, which the database reports.
 func (db *DB) NewIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*Iterator, error) {
-	return NewReadOnlyIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
+	return newIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
 		db.unreadableKeys(g, err)
 		if found != nil {
 			found(g, err)
@@ -66,26 +71,53 @@ func (db *DB) NewIterator(r pebble.Reader, lower, upper []byte, found func(corru
 }
 
 // NewReadOnlyIterator returns an iterator over the keys from lower up to, but not, upper. It knows
-// some gaps, and calls found with each that it passes over.
+// some gaps, adds to them, and calls found with each that it passes over.
 func NewReadOnlyIterator(r pebble.Reader, lower, upper []byte, known *Gaps, found func(corruption.Gap, error)) (*Iterator, error) {
+	return newIterator(r, lower, upper, known, func(g corruption.Gap, err error) {
+		known.add(g)
+		found(g, err)
+	})
+}
+
+func newIterator(r pebble.Reader, lower, upper []byte, known *Gaps, found func(corruption.Gap, error)) (*Iterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
 	}
-	return &Iterator{Iterator: it, upper: upper, known: known, found: found}, nil
+	return &Iterator{Iterator: it, lower: lower, upper: upper, known: known, found: found}, nil
 }
 
 // SeekGE goes to the first key from key on that can be read.
 func (it *Iterator) SeekGE(key []byte) bool {
 	it.err = nil
-	it.last = append(it.last[:0], key...)
-	return it.passGaps(it.Iterator.SeekGE(key))
+	return it.passGaps(it.seek(key))
 }
 
 // Next goes to the next key that can be read.
 func (it *Iterator) Next() bool {
-	it.last = append(it.last[:0], it.Key()...)
+	it.last, it.after = append(it.last[:0], it.Key()...), true
 	return it.passGaps(it.Iterator.Next())
+}
+
+// seek is SeekGE of Pebble.
+func (it *Iterator) seek(key []byte) bool {
+	it.last, it.after = append(it.last[:0], key...), false
+	if len(it.stop) > 0 && bytes.Compare(key, it.stop) >= 0 {
+		it.stop = it.stop[:0]
+		it.SetBounds(it.lower, it.upper)
+	}
+	return it.Iterator.SeekGE(it.last)
+}
+
+// readUpTo repeats the latest read with another bound.
+func (it *Iterator) readUpTo(stop []byte) bool {
+	it.stop = append(it.stop[:0], stop...)
+	it.SetBounds(it.lower, it.stop)
+	ok := it.Iterator.SeekGE(it.last)
+	if ok && it.after && bytes.Equal(it.Key(), it.last) {
+		ok = it.Iterator.Next()
+	}
+	return ok
 }
 
 func (it *Iterator) Error() error { return it.err }
@@ -102,16 +134,27 @@ func (it *Iterator) passGaps(ok bool) bool {
 	for !ok {
 		err := it.Iterator.Error()
 		if err == nil {
-			return false
+			if len(it.stop) == 0 {
+				return false
+			}
+			ok = it.seek(bytes.Clone(it.stop))
+			continue
 		}
 		if !corruption.Unreadable(err) {
 			it.err = err
 			return false
 		}
-		to := it.known.end(it.last)
-		if to == nil || bytes.Compare(to, it.upper) > 0 {
-			to = corruption.NextReadable(it.last, it.upper, func(key []byte) bool {
-				return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil
+		if first := firstOfTable(err); bytes.Compare(first, it.last) > 0 && (len(it.stop) == 0 || bytes.Compare(first, it.stop) < 0) {
+			ok = it.readUpTo(first)
+			continue
+		}
+		to, limit := it.known.end(it.last), it.upper
+		if len(it.stop) > 0 {
+			limit = it.stop
+		}
+		if to == nil || bytes.Compare(to, limit) > 0 {
+			to = corruption.NextReadable(it.last, limit, func(key []byte) bool {
+				return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil || bytes.Compare(firstOfTable(it.Iterator.Error()), key) > 0
 			})
 		}
 		it.found(corruption.Gap{From: it.last, To: to}, err)
@@ -122,10 +165,18 @@ func (it *Iterator) passGaps(ok bool) bool {
 		if bytes.Equal(to, it.upper) {
 			return false
 		}
-		it.last = append(it.last[:0], to...)
-		ok = it.Iterator.SeekGE(to)
+		ok = it.seek(to)
 	}
 	return true
+}
+
+// firstOfTable returns the first key of the table that an error is about, nil if it is not
+// known.
+func firstOfTable(err error) []byte {
+	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
+		return info.Bounds.Start
+	}
+	return nil
 }
 
 // A GapError says that some keys of a range could not be read. All others were.
