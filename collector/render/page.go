@@ -35,6 +35,9 @@ type pageData struct {
 	Dimension string  `json:"dimension"`
 	Size      float64 `json:"size"`
 	Unit      string  `json:"unit"`
+	// Hue is the least hue of functions, in degrees, and Hues how many there are.
+	Hue  int `json:"hue"`
+	Hues int `json:"hues"`
 }
 
 func writePage(w io.Writer, d *Document) error {
@@ -55,7 +58,7 @@ func writeDiffPage(w io.Writer, c *Comparison) error {
 }
 
 func newPageData(t profile.Type, names []string) *pageData {
-	data := &pageData{Names: names, Dimension: "count", Size: 1, Unit: t.SampleUnit}
+	data := &pageData{Names: names, Dimension: "count", Size: 1, Unit: t.SampleUnit, Hue: t.Palette().Hue(), Hues: profile.PaletteHues}
 	switch d, size := profile.ParseUnit(t.SampleUnit); d {
 	case profile.Time:
 		data.Dimension, data.Size = "time", size

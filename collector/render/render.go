@@ -110,7 +110,7 @@ func Write(w io.Writer, f Format, d *Document) error {
 	case Gecko:
 		return writeGecko(w, d)
 	case SVG:
-		return d.Tree.WriteSVG(w, profile.SVG{Title: d.title(), Subtitle: d.subtitle(), Unit: d.Type.SampleUnit, Interactive: true})
+		return d.Tree.WriteSVG(w, profile.SVG{Title: d.title(), Subtitle: d.subtitle(), Unit: d.Type.SampleUnit, Palette: d.Type.Palette(), Interactive: true})
 	case HTML:
 		return writePage(w, d)
 	}

@@ -105,7 +105,8 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 	case "svg":
 		return &download{contentType: "image/svg+xml", file: q.file("svg"), write: func(w io.Writer) error {
 			return t.WriteSVG(w, profile.SVG{
-				Title: q.title(), Subtitle: q.period() + ", total " + profile.FormatValue(t.Total(), q.Type.SampleUnit), Unit: q.Type.SampleUnit,
+				Title: q.title(), Subtitle: q.period() + ", total " + profile.FormatValue(t.Total(), q.Type.SampleUnit),
+				Unit: q.Type.SampleUnit, Palette: q.Type.Palette(),
 			})
 		}}, nil
 	}

@@ -5,7 +5,6 @@ import (
 	_ "embed" // svg.js
 	"encoding/xml"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"strconv"
 	"strings"
@@ -19,6 +18,8 @@ type SVG struct {
 	Title, Subtitle string
 	// Unit is the sample unit of the profile type.
 	Unit string
+	// Palette has the colours of functions.
+	Palette Palette
 	// Interactive adds a script: a click on a box zooms, Ctrl-F searches. Boxes are then
 	// drawn down to a fiftieth of a pixel, so that there is something to zoom into.
 	Interactive bool
@@ -56,7 +57,7 @@ func (t *Tree) WriteSVG(w io.Writer, o SVG) error {
 	p.layout(float64(total), func(visit func(level int, size, self float64, describe func() svgBox)) {
 		t.Walk(func(level int, n *Node, name string) {
 			visit(level, float64(n.Total), float64(n.Self), func() svgBox {
-				fill := nameColour(name)
+				fill := o.Palette.colour(name)
 				if level == 0 || t.IsRest(n) { // not a function
 					fill = svgGrey
 				}
@@ -246,14 +247,6 @@ func svgTitle(name string, rest bool) string {
 		return name + ": calls that are too small to be shown"
 	}
 	return name
-}
-
-// nameColour returns a warm colour that depends on a function's name.
-func nameColour(name string) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name))
-	sum := h.Sum32()
-	return fmt.Sprintf("hsl(%d,%d%%,%d%%)", 8+sum%46, 72+sum>>8%20, 62+sum>>16%14)
 }
 
 // changeColour returns the colour for a share that changed from l to r.

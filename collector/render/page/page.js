@@ -49,12 +49,11 @@
     for (let i = 0; i < s.length; i++) h = Math.imul(h ^ s.charCodeAt(i), 16777619);
     return h >>> 0;
   }
-  const cold = data.cold ? 180 : 8;
   function colour(n) {
     if (n.level === 0 && !diff) return '#d9d9d9';
     if (!diff) {
       const h = hash(names[n.name]);
-      return 'hsl(' + (cold + (h % 46)) + ',' + (72 + ((h >>> 8) % 20)) + '%,' + (62 + ((h >>> 16) % 14)) + '%)';
+      return 'hsl(' + (data.hue + (h % data.hues)) + ',' + (72 + ((h >>> 8) % 20)) + '%,' + (62 + ((h >>> 16) % 14)) + '%)';
     }
     const l = share(n.total, 0), r = share(n.totalRight, 1), c = l + r ? (r - l) / (r + l) : 0;
     const mix = (from, to) => Math.round(from + Math.abs(c) * (to - from));
