@@ -45,6 +45,11 @@ func reserveParts(raw []byte, compressed bool, l Limits) error {
 // at a broken field, as decoding does.
 func partsCost(raw []byte) (total int64) {
 	for at := 0; at < len(raw); {
+		if to := endOfShort(raw, at); to != 0 && to <= len(raw) {
+			total += partCost(int(raw[at]>>3), raw[at+2:to])
+			at = to
+			continue
+		}
 		field, wire, _, from, to, ok := next(raw, at)
 		switch {
 		case !ok: // another wire type, or broken
@@ -59,6 +64,15 @@ func partsCost(raw []byte) (total int64) {
 		at = to
 	}
 	return total
+}
+
+// endOfShort returns the end, which may be beyond that of b, of a field that begins at at,
+// if it is of bytes, and tag and length have a byte each; else 0. Most fields are such.
+func endOfShort(b []byte, at int) int {
+	if at+1 < len(b) && b[at]&0x87 == wireBytes && b[at] > 7 && b[at+1] < 0x80 {
+		return at + 2 + int(b[at+1])
+	}
+	return 0
 }
 
 func partCost(field int, part []byte) int64 {
@@ -83,11 +97,18 @@ func partCost(field int, part []byte) int64 {
 // fieldsOf counts how often a message has a field.
 func fieldsOf(message []byte, number int) (n int64) {
 	for at := 0; at < len(message); {
-		field, _, _, _, to, ok := next(message, at)
-		if !ok {
-			return n
+		tag := message[at]
+		to := endOfShort(message, at)
+		if to == 0 && tag < 0x80 && tag > 7 && tag&7 == wireVarint && at+1 < len(message) && message[at+1] < 0x80 {
+			to = at + 2
 		}
-		if field == number {
+		if to == 0 || to > len(message) {
+			var ok bool
+			if _, _, _, _, to, ok = next(message, at); !ok {
+				return n
+			}
+		}
+		if int(tag>>3) == number {
 			n++
 		}
 		at = to

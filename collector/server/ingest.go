@@ -166,7 +166,7 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare,
 // body reads the request's body, and undoes its Content-Encoding.
 func (p *pusher) body(w http.ResponseWriter, r *http.Request, share *pushShare) (in pushed, status int, err error) {
 	most := p.limits.MaxRequestBytes
-	if in.body, status, err = readBody(w, r, share, most, keyRequestBytes); err != nil {
+	if in.body, status, err = readBody(w, r, share, most, keyRequestBytes, nil); err != nil {
 		return pushed{}, status, err
 	}
 	contentType := r.Header.Get("Content-Type")

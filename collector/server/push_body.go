@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,9 +23,15 @@ const (
 	// per second, at which a body must arrive to take longer.
 	bodyGrace   = 30 * time.Second
 	slowestBody = 16 << 10
-	// firstRead is the initial buffer size for a body of unknown length.
+	// firstRead is the initial buffer size for a body of unknown or large length.
 	firstRead = 8 << 10
+	// reusedRead is the buffer size for bodies of known length that fit into it.
+	reusedRead = 64 << 10
 )
+
+// bodies are buffers of reusedRead bytes, for bodies that are copied before their request
+// ends.
+var bodies = sync.Pool{New: func() any { return new([reusedRead]byte) }}
 
 // A timedBody is a request's body that fails if its sender is too slow: it may take
 // bodyGrace, and one second more for every slowestBody bytes received. Only time spent
@@ -77,22 +84,31 @@ func (b *timedBody) Read(p []byte) (int, error) {
 }
 
 // readBody reads a request's body of up to most bytes (0 for no limit), and counts its
-// buffer in share. limit is the configuration key that errors name. Errors have a
-// Connect code; status is their HTTP status where it differs from the code's.
-func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int64, limit string) (body []byte, status int, err error) {
+// buffer in share. The body is in buffer, which may be nil, if its length is known and
+// fits. limit is the configuration key that errors name. Errors have a Connect code;
+// status is their HTTP status where it differs from the code's.
+func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int64, limit string, buffer []byte) (body []byte, status int, err error) {
 	from := r.Body
 	if most > 0 {
 		from = http.MaxBytesReader(w, r.Body, most)
 	}
 	room := int64(firstRead)
-	if n := r.ContentLength; n >= 0 {
+	switch n := r.ContentLength; {
+	case n >= 0 && n < int64(len(buffer)):
+		room = int64(len(buffer))
+	case n >= 0:
 		room = min(n, firstRead) + 1 // in which the end is found
+		fallthrough
+	default:
+		buffer = nil
 	}
 	share.reading(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	if err := share.spend(room); err != nil {
 		return nil, 0, err
 	}
-	body = make([]byte, 0, room)
+	if body = buffer[:0]; int64(cap(body)) < room {
+		body = make([]byte, 0, room)
+	}
 	for {
 		if len(body) == cap(body) {
 			next := 2 * int64(cap(body))
@@ -127,7 +143,8 @@ func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int
 
 // admitted reads and decompresses the message of a call before Connect does, since
 // Connect would decompress it without a check of memory. It passes on the message with
-// its share of the memory in the context. It is for calls with one request message.
+// its share of the memory in the context. It is for calls with one request message, which
+// Connect copies.
 // Messages have up to most bytes (0 for no limit); limit is what errors call that bound.
 func admitted(next http.Handler, memory *pushMemory, most int64, limit string, refused func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -146,7 +163,9 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 			return
 		}
 		defer share.leave()
-		body, status, err := readBody(w, r, share, most, limit)
+		buffer := bodies.Get().(*[reusedRead]byte)
+		defer bodies.Put(buffer)
+		body, status, err := readBody(w, r, share, most, limit, buffer[:])
 		if err != nil {
 			fail(status, err)
 			return
