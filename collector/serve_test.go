@@ -156,6 +156,7 @@ func TestServeReadsItsConfiguration(t *testing.T) {
 
 // SIGTERM in the middle of a window does not lose what was sampled in it.
 func TestServeWritesTheLastWindow(t *testing.T) {
+	t.Parallel() // it mostly waits
 	dir := t.TempDir()
 	p := launch(t, nil, "--storage.path", dir)
 	p.waitReady(t)

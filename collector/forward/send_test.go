@@ -27,6 +27,7 @@ import (
 // Profiles that a server refuses cost no other profile, wherever they are in a
 // request and why ever they are refused.
 func TestBadProfilesCostNoOther(t *testing.T) {
+	t.Parallel() // it mostly waits
 	n := 450
 	if testing.Short() {
 		n = 203
@@ -124,6 +125,7 @@ func TestTooLargeRequestsAreSplit(t *testing.T) {
 // Whatever a server or a proxy does for a while, all profiles are there once in
 // the end.
 func TestProfilesOutliveTrouble(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const n = 300
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", code) }

@@ -244,6 +244,7 @@ func TestLoopLeavesNothing(t *testing.T) {
 // What Go's own handlers serve is recognised: counters, the difference of two
 // profiles, and growth as godeltaprof serves it.
 func TestKindsOfGo(t *testing.T) {
+	t.Parallel() // it mostly waits
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", httppprof.Index)
 	mux.Handle("/debug/pprof/delta_heap", http.DefaultServeMux)

@@ -167,6 +167,7 @@ func names(p *googlev1.Profile, column int) map[string]int64 {
 }
 
 func TestScrapeGoService(t *testing.T) {
+	t.Parallel() // it mostly waits
 	address := busy(t)
 	c := config("busy", address, 2*time.Second)
 	c.ProfilingConfig.PprofConfig.Memory.Enabled = on()
