@@ -23,7 +23,8 @@ import (
 
 // binary is the program that the tests of this package run, in processes of its
 // own: as it is shipped, or, with -short, the test program under another name,
-// which saves linking it once more.
+// which saves linking it once more. With the race detector, the test program takes
+// too much time and memory.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "flameline-test-")
 	if err != nil {
@@ -35,7 +36,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, programName)
-	if testing.Short() {
+	if testing.Short() && !raceDetector {
 		self, err := os.Executable()
 		if err != nil {
 			return "", err
