@@ -27,16 +27,23 @@ func packages(ctx context.Context, which func(path string) bool) ([]string, erro
 
 // Tests that sample the kernel or compare CPU times run one package at a time with
 // nothing else running, since a busy machine changes their results. samplesKernel
-// selects the packages of the sampler and of the commands that use it.
+// selects the packages of the sampler, which are such as a whole.
 func samplesKernel(path string) bool {
-	return strings.HasSuffix(path, "/collector") || strings.Contains(path+"/", "/collector/sample/")
+	return strings.Contains(path+"/", "/collector/sample/")
 }
 
 func endToEnd(path string) bool { return strings.Contains(path+"/", "/e2e/") }
 
+// commands is the package whose tests run the commands. Those that sample the machine have
+// names that match liveTests.
+const (
+	commands  = "/collector"
+	liveTests = "^TestLive"
+)
+
 // GoTests runs the short tests of all packages with the race detector, with which they
-// take up to ten times as long, and all tests without it. Those of endToEnd and the long
-// ones of samplesKernel have targets of their own.
+// take up to ten times as long, and all tests without it. Tests that need a quiet machine
+// have targets of their own.
 func GoTests(ctx context.Context) error {
 	short, err := packages(ctx, func(path string) bool { return !endToEnd(path) })
 	if err != nil {
@@ -49,12 +56,19 @@ func GoTests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return Run(ctx, "go", append([]string{"test", "-timeout=20m"}, all...)...)
+	return Run(ctx, "go", append([]string{"test", "-timeout=20m", "-skip=" + liveTests}, all...)...)
 }
 
-// KernelTests runs all tests of the sampler and of the commands, without the race
-// detector: a sampler that is ten times slower cannot keep up.
+// KernelTests runs the tests of the sampler and of the commands that use it, without the
+// race detector: a sampler that is ten times slower cannot keep up.
 func KernelTests(ctx context.Context) error {
+	live, err := packages(ctx, func(path string) bool { return strings.HasSuffix(path, commands) })
+	if err != nil {
+		return err
+	}
+	if err := Run(ctx, "go", append([]string{"test", "-count=1", "-timeout=20m", "-run=" + liveTests}, live...)...); err != nil {
+		return err
+	}
 	pkgs, err := packages(ctx, samplesKernel)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func find(r doctor.Report, name string) (found []doctor.Check) {
 	return found
 }
 
-func TestDoctor(t *testing.T) {
+func TestLiveDoctor(t *testing.T) {
 	requireSampling(t)
 	report, r := doctorReport(t)
 	require.Zero(t, r.code)
@@ -49,7 +49,7 @@ func TestDoctor(t *testing.T) {
 }
 
 // Without rights it says what is missing, and what to do.
-func TestDoctorNotPermitted(t *testing.T) {
+func TestLiveDoctorNotPermitted(t *testing.T) {
 	requireSampling(t)
 	r := runTool(t, "/", asNobody, "doctor")
 	require.Equal(t, 1, r.code)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -68,9 +69,13 @@ func TestMain(m *testing.M) {
 }
 
 // requireSampling fails a test where this machine cannot be sampled. With -short
-// it leaves the test out.
+// it leaves the test out. Names of such tests begin with TestLive: continuous
+// integration runs them with nothing else.
 func requireSampling(t *testing.T) {
 	t.Helper()
+	if !strings.HasPrefix(t.Name(), "TestLive") {
+		t.Fatal("this test samples the machine: its name has to begin with TestLive")
+	}
 	if testing.Short() {
 		t.Skip("left out by -short: it samples this machine, as root")
 	}

@@ -168,7 +168,7 @@ func cpuSeconds(t *testing.T, pid int) float64 {
 
 // A recording of a process of each language has its functions in their shares, and as many
 // samples as the process has used CPU time.
-func TestRecordLanguages(t *testing.T) {
+func TestLiveRecordLanguages(t *testing.T) {
 	requireSampling(t)
 	for _, b := range busies {
 		t.Run(b.name, func(t *testing.T) {
@@ -212,7 +212,7 @@ func firstStack(stacks map[string]float64) (first string) {
 }
 
 // A command runs with its arguments, streams and exit code.
-func TestRecordCommand(t *testing.T) {
+func TestLiveRecordCommand(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	burn := absolute(t, samplePrograms+"python/burn.py")
@@ -278,7 +278,7 @@ func sumOf(p *profile.Profile, value int) (sum float64) {
 
 // The command of somebody who has called sudo runs as that user, and the file belongs to
 // that user.
-func TestRecordSudo(t *testing.T) {
+func TestLiveRecordSudo(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	sudo := func(c *exec.Cmd) {
@@ -298,7 +298,7 @@ func TestRecordSudo(t *testing.T) {
 }
 
 // Signals reach the command, and what was recorded is kept.
-func TestRecordSignals(t *testing.T) {
+func TestLiveRecordSignals(t *testing.T) {
 	requireSampling(t)
 	path, err := binary()
 	require.NoError(t, err)
@@ -327,7 +327,7 @@ func TestRecordSignals(t *testing.T) {
 }
 
 // Ctrl-C ends a recording of a running process early, and keeps it.
-func TestRecordInterrupted(t *testing.T) {
+func TestLiveRecordInterrupted(t *testing.T) {
 	requireSampling(t)
 	path, err := binary()
 	require.NoError(t, err)
@@ -368,7 +368,7 @@ func readAll(r io.Reader) *lockedBuffer {
 }
 
 // Each format is what its readers expect.
-func TestRecordFormats(t *testing.T) {
+func TestLiveRecordFormats(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	busy := background(t, "sh", "-c", "while :; do :; done")
@@ -406,7 +406,7 @@ func TestRecordFormats(t *testing.T) {
 
 // Without children there is only what the shell does, with them all that they do, although
 // each has ended before its samples are seen.
-func TestRecordSubprocesses(t *testing.T) {
+func TestLiveRecordSubprocesses(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	burn := buildBurnC(t, dir)
@@ -445,7 +445,7 @@ func TestRecordSubprocesses(t *testing.T) {
 	require.NotContains(t, string(text), "burn_heavy")
 }
 
-func TestRecordSelections(t *testing.T) {
+func TestLiveRecordSelections(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	burn := buildBurnC(t, dir)
@@ -518,7 +518,7 @@ func makeCGroup(t *testing.T) testGroup {
 }
 
 // Sleeps are off-CPU time, and both kinds of time together the time of the clock.
-func TestRecordOffCPU(t *testing.T) {
+func TestLiveRecordOffCPU(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	script := filepath.Join(dir, "nap.py")
@@ -565,7 +565,7 @@ while True:
 }
 
 // A program that grows by 100 MiB is found by its page faults.
-func TestRecordPageFaults(t *testing.T) {
+func TestLiveRecordPageFaults(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	source := filepath.Join(dir, "grow.c")
@@ -631,7 +631,7 @@ func asNobody(c *exec.Cmd) {
 }
 
 // What is missing is named, and where to look.
-func TestRecordNotPermitted(t *testing.T) {
+func TestLiveRecordNotPermitted(t *testing.T) {
 	requireSampling(t)
 	dir, err := os.MkdirTemp("", "flameline-test-") // which another user can get to
 	require.NoError(t, err)
@@ -649,7 +649,7 @@ func TestRecordNotPermitted(t *testing.T) {
 }
 
 // A process that waits has no samples, and the error says why.
-func TestRecordNoSamples(t *testing.T) {
+func TestLiveRecordNoSamples(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	sleeper := background(t, "sleep", "100")

@@ -107,7 +107,7 @@ func (c *countingAppender) Append(_ context.Context, ps []profile.Profile) error
 
 // The real unwinder, when it breaks down, is started again in the same process and
 // samples; where the configuration insists, it ends with an error.
-func TestRealUnwinderThatStops(t *testing.T) {
+func TestLiveRealUnwinderThatStops(t *testing.T) {
 	requireSampling(t)
 	srv := server.New(server.Options{})
 	srv.OpenAgent("http://example.com")

@@ -33,7 +33,7 @@ func topRows(t *testing.T, text string) map[string][2]float64 {
 }
 
 // Functions of each language are there with their own and total time.
-func TestTopLanguages(t *testing.T) {
+func TestLiveTopLanguages(t *testing.T) {
 	requireSampling(t)
 	for _, b := range busies {
 		t.Run(b.name, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestTopLanguages(t *testing.T) {
 	}
 }
 
-func TestTopText(t *testing.T) {
+func TestLiveTopText(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
 	busy := background(t, buildBurnC(t, dir), "100")
@@ -110,7 +110,7 @@ func TestTopErrors(t *testing.T) {
 
 // On a terminal the table is drawn again and again, in the size of the terminal; keys change
 // it, and each way to end it leaves the terminal as it was.
-func TestTopTerminal(t *testing.T) {
+func TestLiveTopTerminal(t *testing.T) {
 	requireSampling(t)
 	path, err := binary()
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -74,6 +75,8 @@ func TestOTelSender(t *testing.T) {
 	selector := `{service_name="unknown_service:java", process_executable_name="java", process_environment_variable_SENDER="otel"}`
 	work := []string{"void java.lang.Thread.run()", "void Shop.work(double)", "void Shop.checkout()"}
 	var got [2]int64
+	var total int64
+	var changed time.Time
 	await(func(ctx context.Context) error {
 		tree, err := senderTree(ctx, address, "process_cpu:cpu:nanoseconds", selector)
 		if err != nil {
@@ -89,6 +92,13 @@ func TestOTelSender(t *testing.T) {
 		// The profiler leaves native symbols to its receivers.
 		if native := regexp.MustCompile(`(?m)^libjvm\.so\+0x[0-9a-f]+$`); !native.MatchString(strings.Join(tree.Names, "\n")) {
 			return fmt.Errorf("no frame of libjvm.so is shown by its place: %s", strings.Join(tree.Names, ", "))
+		}
+		// It reports every 2 s, and what it has of one process may come in two reports.
+		if tree.Total() != total {
+			total, changed = tree.Total(), time.Now()
+		}
+		if time.Since(changed) < 6*time.Second {
+			return errors.New("samples are arriving still")
 		}
 		return nil
 	})

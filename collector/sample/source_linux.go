@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,6 +91,8 @@ const (
 	// readerNice is the priority of the thread that reads processes, if the
 	// process may raise it.
 	readerNice = -5
+	// loadAttempts is how often loading the unwinder is tried.
+	loadAttempts = 4
 	// drainTime is how long samples may take from the timer to handle.
 	drainTime = 2*pollInterval + 50*time.Millisecond
 )
@@ -194,8 +197,16 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	cfg.InterpretersConfig.Go.Labels.Disabled = true
 	cfg.InterpretersConfig.Go.Symbolization.Disabled = true
 	var err error
-	if s.tracer, err = tracer.NewTracer(ctx, cfg); err != nil {
-		return fmt.Errorf("load unwinder: %w", err)
+	for attempt := 1; ; attempt++ {
+		if s.tracer, err = tracer.NewTracer(ctx, cfg); err == nil {
+			break
+		}
+		// The library has the kernel answer one of its system calls. One of another
+		// thread of this process at the same moment spoils the answer.
+		if attempt == loadAttempts || !strings.Contains(err.Error(), "system analysis") {
+			return fmt.Errorf("load unwinder: %w", err)
+		}
+		s.log.Debug("loading the unwinder again", "err", err)
 	}
 	if err := useUnwindTables(s.tracer, s.log, s.metrics); err != nil {
 		s.log.Warn("unwind tables are the library's own: callers of Go functions without a frame will be missing", "err", err)

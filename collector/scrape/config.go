@@ -52,8 +52,10 @@ type PprofConfig struct {
 	ProcessCPU Pprof `yaml:"process_cpu,omitempty"`
 	Memory     Pprof `yaml:"memory,omitempty"`
 	Goroutine  Pprof `yaml:"goroutine,omitempty"`
-	Mutex      Pprof `yaml:"mutex,omitempty"`
-	Block      Pprof `yaml:"block,omitempty"`
+	// GoroutineLeak is of Go 1.26 with GOEXPERIMENT=goroutineleakprofile, and later ones.
+	GoroutineLeak Pprof `yaml:"goroutineleak,omitempty"`
+	Mutex         Pprof `yaml:"mutex,omitempty"`
+	Block         Pprof `yaml:"block,omitempty"`
 }
 
 // Pprof configures one profile.
@@ -67,6 +69,7 @@ const (
 	nameCPU       = "process_cpu"
 	nameMemory    = "memory"
 	nameGoroutine = "goroutine"
+	nameLeak      = "goroutineleak"
 	nameMutex     = "mutex"
 	nameBlock     = "block"
 )
@@ -77,6 +80,7 @@ func (c *PprofConfig) entries() []pprofEntry {
 		{nameCPU, &c.ProcessCPU, true, "/debug/pprof/profile"},
 		{nameMemory, &c.Memory, false, "/debug/pprof/allocs"},
 		{nameGoroutine, &c.Goroutine, false, "/debug/pprof/goroutine"},
+		{nameLeak, &c.GoroutineLeak, false, "/debug/pprof/goroutineleak"},
 		{nameMutex, &c.Mutex, false, "/debug/pprof/mutex"},
 		{nameBlock, &c.Block, false, "/debug/pprof/block"},
 	}

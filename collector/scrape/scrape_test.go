@@ -96,6 +96,7 @@ func busy(t *testing.T) (address string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module busy\n\ngo 1.26\n"), 0o644))
 	build := exec.Command("go", "build", "-o", "busy", ".")
 	build.Dir = dir
+	build.Env = append(os.Environ(), "GOEXPERIMENT=goroutineleakprofile")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
 	cmd := exec.Command(filepath.Join(dir, "busy"))
@@ -172,13 +173,14 @@ func TestScrapeGoService(t *testing.T) {
 	c := config("busy", address, 2*time.Second)
 	c.ProfilingConfig.PprofConfig.Memory.Enabled = on()
 	c.ProfilingConfig.PprofConfig.Goroutine.Enabled = on()
+	c.ProfilingConfig.PprofConfig.GoroutineLeak.Enabled = on()
 	c.StaticConfigs[0].Labels = model.LabelSet{"env": "test", "service_name": "shop"}
 	a := newAppender()
 	m := run(t, a, c)
 
-	var cpu, allocated, inUse, goroutine []*googlev1.Profile
+	var cpu, allocated, inUse, goroutine, leaked []*googlev1.Profile
 	grown := func(p *googlev1.Profile) bool { return names(p, 1)["main.allocate"] > 0 }
-	for deadline := time.After(2 * time.Minute); len(cpu) < 3 || !slices.ContainsFunc(allocated, grown) || len(goroutine) < 2; {
+	for deadline := time.After(2 * time.Minute); len(cpu) < 3 || !slices.ContainsFunc(allocated, grown) || len(goroutine) < 2 || len(leaked) == 0; {
 		select {
 		case p := <-a.came:
 			name := p.Labels.Get("__name__")
@@ -194,6 +196,8 @@ func TestScrapeGoService(t *testing.T) {
 				}
 			case "goroutine":
 				goroutine = append(goroutine, p.Pprof)
+			case "goroutineleak":
+				leaked = append(leaked, p.Pprof)
 			}
 		case <-deadline:
 			t.Fatalf("only %d CPU, %d and %d memory, %d goroutine profiles came", len(cpu), len(allocated), len(inUse), len(goroutine))
@@ -210,6 +214,7 @@ func TestScrapeGoService(t *testing.T) {
 		require.GreaterOrEqual(t, p.TimeNanos, cpu[i-1].TimeNanos+cpu[i-1].DurationNanos)
 	}
 	require.Positive(t, names(goroutine[0], 0)["main.main"])
+	require.EqualValues(t, 2, names(leaked[0], 0)["main.leak.func1"])
 	// Memory in use holds when it was read, what was allocated is of the time
 	// between.
 	var read []int64
@@ -223,7 +228,7 @@ func TestScrapeGoService(t *testing.T) {
 	}
 
 	status := m.Status()
-	require.Len(t, status, 3)
+	require.Len(t, status, 4)
 	for _, s := range status {
 		require.NoError(t, s.Err)
 		require.Equal(t, 1.0, testutil.ToFloat64(m.metrics.up.WithLabelValues("busy", address, s.Profile)))

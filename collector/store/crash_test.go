@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	removeFleet()
+	_ = os.RemoveAll(damageStore.dir)
 	os.Exit(code)
 }
 
