@@ -349,11 +349,11 @@ func TestLiveRecordInterrupted(t *testing.T) {
 		}
 		require.NoError(t, err)
 		require.NoError(t, cmd.Wait(), screen)
+		require.Eventually(t, func() bool { return strings.Contains(screen.String(), "wrote out.html") }, time.Minute, 20*time.Millisecond, screen)
 		require.NoError(t, tty.Close())
 		text, err := os.ReadFile(filepath.Join(dir, "out.html"))
 		require.NoError(t, err)
 		require.Contains(t, string(text), "<html")
-		require.Contains(t, screen.String(), "wrote out.html")
 		left, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Len(t, left, 1, "no unfinished file stays")
