@@ -25,13 +25,33 @@ const (
 	slowestBody = 16 << 10
 	// firstRead is the initial buffer size for a body of unknown or large length.
 	firstRead = 8 << 10
-	// reusedRead is the buffer size for bodies of known length that fit into it.
+	// reusedRead is the initial size of a buffer that is reused.
 	reusedRead = 64 << 10
 )
 
-// bodies are buffers of reusedRead bytes, for bodies that are copied before their request
-// ends.
-var bodies = sync.Pool{New: func() any { return new([reusedRead]byte) }}
+// bodies are buffers to reuse for bodies that are copied before their request ends.
+var bodies bodyBuffers
+
+// bodyBuffers keeps buffers for reuse, by size: the i-th pool has those of
+// reusedRead<<i bytes.
+type bodyBuffers [5]sync.Pool
+
+// get returns an empty buffer of reusedRead<<i bytes.
+func (bs *bodyBuffers) get(i int) []byte {
+	if b, _ := bs[i].Get().(*[]byte); b != nil {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, reusedRead<<i)
+}
+
+// put takes a buffer back. It keeps those of get's sizes.
+func (bs *bodyBuffers) put(b []byte) {
+	for i := range bs {
+		if cap(b) == reusedRead<<i {
+			bs[i].Put(&b)
+		}
+	}
+}
 
 // A timedBody is a request's body that fails if its sender is too slow: it may take
 // bodyGrace, and one second more for every slowestBody bytes received. Only time spent
@@ -84,41 +104,45 @@ func (b *timedBody) Read(p []byte) (int, error) {
 }
 
 // readBody reads a request's body of up to most bytes (0 for no limit), and counts its
-// buffer in share. The body is in buffer, which may be nil, if its length is known and
-// fits. limit is the configuration key that errors name. Errors have a Connect code;
-// status is their HTTP status where it differs from the code's.
-func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int64, limit string, buffer []byte) (body []byte, status int, err error) {
+// buffer in share. The buffer is one of buffers, which is given back by the caller, if
+// that is not nil and the body's length is known. limit is the configuration key that
+// errors name. Errors have a Connect code; status is their HTTP status where it differs
+// from the code's.
+func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int64, limit string, buffers *bodyBuffers) (body []byte, status int, err error) {
 	from := r.Body
 	if most > 0 {
 		from = http.MaxBytesReader(w, r.Body, most)
 	}
 	room := int64(firstRead)
 	switch n := r.ContentLength; {
-	case n >= 0 && n < int64(len(buffer)):
-		room = int64(len(buffer))
-	case n >= 0:
-		room = min(n, firstRead) + 1 // in which the end is found
-		fallthrough
+	case n < 0:
+		buffers = nil
+	case buffers != nil:
+		room = reusedRead
 	default:
-		buffer = nil
+		room = min(n, firstRead) + 1 // in which the end is found
 	}
 	share.reading(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
-	if err := share.spend(room); err != nil {
-		return nil, 0, err
-	}
-	if body = buffer[:0]; int64(cap(body)) < room {
-		body = make([]byte, 0, room)
-	}
-	for {
+	for i := 0; ; {
 		if len(body) == cap(body) {
-			next := 2 * int64(cap(body))
-			if n := r.ContentLength; n > 0 && next > n && (most == 0 || n <= most) {
-				next = n + 1
+			reused := buffers != nil && i < len(buffers)
+			if n := r.ContentLength; !reused && n > 0 && room > n && (most == 0 || n <= most) {
+				room = n + 1
 			}
-			if err := share.spend(next); err != nil { // old and new buffer coexist
-				return nil, 0, err
+			if err := share.spend(room); err != nil { // old and new buffer coexist
+				return body, 0, err
 			}
-			body = append(make([]byte, 0, next), body...)
+			old := body
+			if reused {
+				body = append(buffers.get(i), old...)
+				i++
+			} else {
+				body = append(make([]byte, 0, room), old...)
+			}
+			if buffers != nil {
+				buffers.put(old)
+			}
+			room = 2 * int64(cap(body))
 		}
 		n, err := from.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -129,14 +153,14 @@ func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int
 			share.endReading()
 			return body, 0, nil
 		case err != nil && share.endReading():
-			return nil, 0, share.memory.busy("this request's body arrives too slowly to keep them waiting")
+			return body, 0, share.memory.busy("this request's body arrives too slowly to keep them waiting")
 		case errors.As(err, &large):
-			return nil, http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeResourceExhausted,
+			return body, http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeResourceExhausted,
 				fmt.Errorf("the request's body is larger than %d bytes (%s)", most, limit))
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, http.StatusRequestTimeout, connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the request's body is sent too slowly: %w", err))
+			return body, http.StatusRequestTimeout, connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the request's body is sent too slowly: %w", err))
 		case err != nil:
-			return nil, http.StatusRequestTimeout, connect.NewError(connect.CodeCanceled, fmt.Errorf("read the request's body, after %d bytes: %w", len(body), err))
+			return body, http.StatusRequestTimeout, connect.NewError(connect.CodeCanceled, fmt.Errorf("read the request's body, after %d bytes: %w", len(body), err))
 		}
 	}
 }
@@ -163,9 +187,8 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 			return
 		}
 		defer share.leave()
-		buffer := bodies.Get().(*[reusedRead]byte)
-		defer bodies.Put(buffer)
-		body, status, err := readBody(w, r, share, most, limit, buffer[:])
+		body, status, err := readBody(w, r, share, most, limit, &bodies)
+		defer bodies.put(body)
 		if err != nil {
 			fail(status, err)
 			return
