@@ -21,24 +21,45 @@ const (
 	numberCost   = 8
 )
 
-// reserveParts reserves the memory that decoding a profile takes beyond CostPerByte for
-// each of its bytes. Ordinary profiles take no more, but one of many empty parts does:
-// an empty location has two bytes, and takes more than a hundred when decoded.
-// compressed says that CostPerByte was reserved during decompression.
-func reserveParts(raw []byte, compressed bool, l Limits) error {
-	if l.Reserve == nil {
-		return nil
-	}
-	expected := int64(len(raw)) * CostPerByte
-	parts := partsCost(raw)
-	if parts <= expected {
-		return nil
-	}
-	parts += parts / 2 // checking and storing them
+// A reservation counts the memory of the parts of a profile as they are decoded, and
+// reserves, ahead of that, what they take beyond CostPerByte for each byte of the profile.
+// Ordinary profiles take no more, but one of many empty parts does: an empty location
+// has two bytes, and takes more than a hundred when decoded.
+type reservation struct {
+	reserve  func(int64) error // nil if memory is not counted
+	total    int64             // of the parts
+	expected int64             // CostPerByte for each byte
+	reserved int64
+	err      error // of reserve
+}
+
+// newReservation begins to count for a profile. compressed says that CostPerByte was
+// reserved during decompression.
+func newReservation(raw []byte, compressed bool, l Limits) *reservation {
+	r := &reservation{reserve: l.Reserve, expected: int64(len(raw)) * CostPerByte}
 	if compressed {
-		parts -= expected
+		r.reserved = r.expected
 	}
-	return l.Reserve(parts)
+	return r
+}
+
+// spend counts parts of n bytes, and reports whether there is memory for them.
+func (r *reservation) spend(n int64) bool {
+	r.total += n
+	if r.reserve == nil || r.total <= r.expected {
+		return true
+	}
+	wanted := r.total + r.total/2 // with checking and storing them
+	if r.err == nil && wanted > r.reserved {
+		r.err = r.reserve(wanted - r.reserved)
+		r.reserved = wanted
+	}
+	return r.err == nil
+}
+
+// spendAll is spend of all parts of a profile, of which some may have been counted.
+func (r *reservation) spendAll(raw []byte) bool {
+	return r.reserve == nil || r.spend(max(partsCost(raw)-r.total, 0))
 }
 
 // partsCost returns the memory that the parts of a profile.proto message take. It stops

@@ -8,16 +8,17 @@ import (
 )
 
 // decode decodes a profile.proto message as nearly all writers encode it, with one
-// allocation for all parts of a kind. It reports false for a message that is broken,
-// over a limit or unusual; decodeSlowly then decides, and its error names what is wrong.
+// allocation for all parts of a kind. It returns nil for a message that is broken, over
+// a limit or unusual; decodeSlowly then decides, and its error names what is wrong. The
+// error is that of reserving memory.
 //
 // Strings of the result share memory with raw, which must not change.
-func decode(raw []byte, l Limits) (*googlev1.Profile, bool) {
-	d := decoder{b: raw, text: unsafe.String(unsafe.SliceData(raw), len(raw)), limits: l, p: &googlev1.Profile{}}
-	if !d.count() {
-		return nil, false
+func decode(raw []byte, l Limits, memory *reservation) (*googlev1.Profile, error) {
+	d := decoder{b: raw, text: unsafe.String(unsafe.SliceData(raw), len(raw)), limits: l, memory: memory, p: &googlev1.Profile{}}
+	if !d.count() || !d.profile() {
+		return nil, memory.err
 	}
-	return d.p, d.profile()
+	return d.p, nil
 }
 
 // A decoder decodes one profile.
@@ -25,6 +26,7 @@ type decoder struct {
 	b      []byte
 	text   string // b as a string, sharing its memory
 	limits Limits
+	memory *reservation
 	p      *googlev1.Profile
 
 	// counts are the occurrences of each field of Profile, and sampleBytes the bytes of
@@ -46,14 +48,28 @@ type decoder struct {
 }
 
 // A slab hands out values that were allocated together.
-type slab[T any] struct{ free []T }
+type slab[T any] struct {
+	free []T
+	next int // how many it allocates when there are none left
+}
 
-func (s *slab[T]) take(n int) []T {
-	if len(s.free) < n {
-		s.free = make([]T, max(n, 512))
+const (
+	leastSlab = 16
+	mostSlab  = 512
+)
+
+// take returns one zero value, in a slice of which it is all, or nil if there is no
+// memory for more.
+func (s *slab[T]) take(memory *reservation) []T {
+	if len(s.free) == 0 {
+		s.next = min(max(2*s.next, leastSlab), mostSlab)
+		if !memory.spend(int64(s.next) * int64(unsafe.Sizeof(*new(T)))) {
+			return nil
+		}
+		s.free = make([]T, s.next)
 	}
-	out := s.free[:n:n]
-	s.free = s.free[n:]
+	out := s.free[:1:1]
+	s.free = s.free[1:]
 	return out
 }
 
@@ -123,6 +139,10 @@ func (d *decoder) count() bool {
 	}
 	c := &d.counts
 	if exceeds(c[2], d.limits.MaxSamples) || c[11] > 1 || d.symbolsExceed() {
+		return false
+	}
+	if !d.memory.spend(int64(c[1])*typeCost + int64(c[2])*sampleCost + int64(d.sampleBytes)*numberCost +
+		int64(c[3])*mappingCost + int64(c[4])*locationCost + int64(c[5])*functionCost + int64(c[6])*stringCost) {
 		return false
 	}
 	p := d.p
@@ -246,7 +266,11 @@ func (d *decoder) sample(s *googlev1.Sample, from, to int) bool {
 			if labels++; exceeds(labels, d.limits.MaxLabels) {
 				return false
 			}
-			l := &d.labels.take(1)[0]
+			taken := d.labels.take(d.memory)
+			if taken == nil {
+				return false
+			}
+			l := &taken[0]
 			s.Label = append(s.Label, l)
 			ok = d.numbers(start, end, &l.Key, &l.Str, &l.Num, &l.NumUnit)
 		default:
@@ -321,9 +345,15 @@ func (d *decoder) location(l *googlev1.Location, from, to int) bool {
 		at = end
 		switch {
 		case field == 4 && wire == wireBytes:
-			line := &d.lines.take(1)[0]
+			taken := d.lines.take(d.memory)
+			if taken == nil {
+				return false
+			}
+			line := &taken[0]
 			if lines++; lines == 1 {
-				l.Line = d.linePtrs.take(1)
+				if l.Line = d.linePtrs.take(d.memory); l.Line == nil {
+					return false
+				}
 				l.Line[0] = line
 			} else {
 				l.Line = append(l.Line, line)

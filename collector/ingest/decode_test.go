@@ -27,8 +27,9 @@ func TestDecodeReadsRealProfiles(t *testing.T) {
 	for _, b := range [][]byte{cpu.Bytes(), heap.Bytes(), encode(t, sound())} {
 		raw, err := Decompress(b, "", 0, nil)
 		require.NoError(t, err)
-		fast, ok := decode(raw, Limits{})
-		require.True(t, ok)
+		fast, err := decode(raw, Limits{}, newReservation(raw, true, Limits{}))
+		require.NoError(t, err)
+		require.NotNil(t, fast)
 		slow := &googlev1.Profile{}
 		require.NoError(t, slow.UnmarshalVT(raw))
 		require.True(t, proto.Equal(slow, fast))
@@ -46,8 +47,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(raw[:len(raw)/8])
 	l := Limits{MaxSamples: 1000, MaxSymbols: 10_000, MaxLabels: 10}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fast, ok := decode(b, l)
-		if !ok {
+		fast, _ := decode(b, l, newReservation(b, true, l))
+		if fast == nil {
 			return
 		}
 		slow, err := decodeSlowly(b, l)

@@ -40,11 +40,14 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 	if err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
-	if err := reserveParts(raw, unsafe.SliceData(raw) != unsafe.SliceData(b), l); err != nil {
+	memory := newReservation(raw, unsafe.SliceData(raw) != unsafe.SliceData(b), l)
+	if p, err = decode(raw, l, memory); err == nil && p == nil && !memory.spendAll(raw) {
+		err = memory.err
+	}
+	if err != nil {
 		return nil, 0, fmt.Errorf("pprof: %w", err)
 	}
-	p, ok := decode(raw, l)
-	if !ok {
+	if p == nil {
 		if p, err = decodeSlowly(raw, l); err != nil {
 			if p, err = decodeOther(raw, l, err); err != nil {
 				return nil, 0, fmt.Errorf("pprof: %w", err)

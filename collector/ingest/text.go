@@ -125,8 +125,9 @@ func kindOfBinary(raw []byte, l Limits) string {
 	if bytes.IndexByte(raw[:min(len(raw), 4096)], 0) < 0 && (len(raw) == 0 || raw[0] != '\n') {
 		return ""
 	}
-	switch p, ok := decode(raw, l); {
-	case ok && len(p.SampleType) > 0 && len(p.StringTable) > 0, isOldCPU(raw):
+	// Without memory to decode it, it is only said to be binary.
+	switch p, _ := decode(raw, l, newReservation(raw, false, l)); {
+	case p != nil && len(p.SampleType) > 0 && len(p.StringTable) > 0, isOldCPU(raw):
 		return "a pprof profile (format=pprof)"
 	case len(raw) > 0 && raw[0] == '\n':
 		return ""
