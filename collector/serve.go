@@ -229,11 +229,11 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 const otherBytes = 32 << 20
 
 // limitMemory sets the garbage collector's memory limit to the sum of the configured
-// limits, unless the environment sets it. It makes collections twice as frequent as by
+// limits, unless the environment sets it. It makes collections more frequent than by
 // default, which is cheap: most memory is arrays of numbers, which need no marking.
 func limitMemory(c *config.Config) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(70)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" && c.Limits.MaxQueryBytes > 0 {
 		debug.SetMemoryLimit(cmp.Or(int64(c.Storage.CacheBytes), store.DefaultCacheBytes) + int64(c.Limits.MaxQueryBytes) + otherBytes)
