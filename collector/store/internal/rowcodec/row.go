@@ -448,6 +448,9 @@ func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Cl
 	if err != nil {
 		return 0, err
 	}
+	if v.mode != columnSparse && within == nil && sums.Place == nil {
+		return part.addAll(sums.Values, s.Nodes, s.values, factor, sign), nil
+	}
 	j := 0
 	for i, node := range s.Nodes {
 		if !v.has(i) {
