@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
@@ -120,12 +121,22 @@ func (c *goCode) section(s *pfelf.Section) ([]byte, error) {
 	if err := c.holds(s.Offset, s.FileSize); err != nil || s.FileSize == 0 {
 		return nil, err
 	}
+	if s.FileSize >= largeSection {
+		// The library has read the section just before, into memory that it no longer
+		// uses.
+		debug.FreeOSMemory()
+	}
 	data, err := s.Data(goMaxCode)
 	if err != nil {
 		return nil, fmt.Errorf("read Go program: %w", err)
 	}
 	return data, nil
 }
+
+// largeSection is the size, in bytes, from which garbage is collected before a
+// section is read: it costs less than making the table, and keeps the peak of memory
+// low.
+const largeSection = 4 << 20
 
 // holds checks that bytes are within the file. The library does not.
 func (c *goCode) holds(offset, size uint64) error {

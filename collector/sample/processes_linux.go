@@ -92,9 +92,8 @@ func (r *processReader) run(ctx context.Context) {
 			// little is allocated afterwards that would have it collected.
 			if now := allocated(); read && now-before > tidyBytes {
 				debug.FreeOSMemory()
-				before = now
+				before, read = now, false
 			}
-			read = false
 		case e := <-r.events:
 			read = true
 			r.read(e.PID(), e.TID())
