@@ -4,7 +4,7 @@ import { firstValueFrom } from 'rxjs';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ProfileDataSource } from './datasource';
 import { templates } from './test/templates';
-import { DEFAULT_PROFILE_TYPE, type DataSourceOptions } from './types';
+import { DEFAULT_PROFILE_TYPE, type DataSourceOptions, type ProfileQuery } from './types';
 
 const settings = {
   id: 1,
@@ -63,6 +63,21 @@ describe('queries', () => {
   it('says what a query is about', () => {
     const query = { refId: 'A', profileTypeId: DEFAULT_PROFILE_TYPE, labelSelector: '{a="1"}' };
     expect(datasource.getQueryDisplayText(query)).toBe('CPU time {a="1"}');
+  });
+});
+
+describe('annotations', () => {
+  const annotation = (target?: ProfileQuery) => ({ name: 'kills', enable: true, iconColor: 'red', target });
+
+  it('ask for processes that were killed for lack of memory by default', () => {
+    const target = datasource.annotations?.prepareQuery?.(annotation());
+    expect(target).toMatchObject({ queryType: 'annotations', profileTypeId: 'oom:kills:count::', labelSelector: '{}' });
+  });
+
+  it('are of their query type whatever is stored', () => {
+    const stored = { refId: 'A', queryType: 'metrics' as const, profileTypeId: 't', labelSelector: '{a="1"}' };
+    const target = datasource.annotations?.prepareQuery?.(annotation(stored));
+    expect(target).toMatchObject({ refId: 'A', queryType: 'annotations', profileTypeId: 't', labelSelector: '{a="1"}' });
   });
 });
 

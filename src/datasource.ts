@@ -14,6 +14,7 @@ import {
 } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv, type TemplateSrv } from '@grafana/runtime';
 import { fromAbstractQuery, toAbstractQuery } from './abstractQuery';
+import { annotationSupport } from './annotations';
 import { interpolateQuery, interpolateSelector, withFilters } from './interpolate';
 import { migrateQuery, migrateVariableQuery } from './migrate';
 import { profileTypeName } from './profileType';
@@ -41,8 +42,7 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
     super(settings);
     this.resources = createResources((path, params) => this.getResource(path, params));
     this.variables = new ProfileVariableSupport(this);
-    // Profiles have no annotations yet: none are offered.
-    this.annotations = undefined;
+    this.annotations = annotationSupport;
   }
 
   override getDefaultQuery(app: CoreApp): Partial<ProfileQuery> {

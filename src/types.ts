@@ -1,8 +1,11 @@
 import { type DataSourceJsonData } from '@grafana/data';
 import { type DataQuery } from '@grafana/schema';
 
-/** What a query returns: a flame graph, a series over time, or both. */
-export type QueryType = 'profile' | 'metrics' | 'both';
+/**
+ * What a query returns: a flame graph, a series over time, or both; for marks
+ * on charts, when a profile type had values.
+ */
+export type QueryType = 'profile' | 'metrics' | 'both' | 'annotations';
 
 /** The unit of flame graphs of CPU profiles: time spent, or time per time. */
 export type Unit = 'time' | 'cores';

@@ -25,6 +25,8 @@ const (
 	TypeProfile = "profile" // a flame graph
 	TypeMetrics = "metrics" // a series over time
 	TypeBoth    = "both"
+	// TypeAnnotations is what marks on charts ask for: when a type had values.
+	TypeAnnotations = "annotations"
 )
 
 // The units of flame graphs.
@@ -116,9 +118,9 @@ func (m *Model) check() error {
 	switch m.QueryType {
 	case "":
 		m.QueryType = TypeBoth
-	case TypeProfile, TypeMetrics, TypeBoth:
+	case TypeProfile, TypeMetrics, TypeBoth, TypeAnnotations:
 	default:
-		return client.Invalidf("queryType", "%q is not one of %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth)
+		return client.Invalidf("queryType", "%q is not one of %s, %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth, TypeAnnotations)
 	}
 	switch m.Unit {
 	case "":

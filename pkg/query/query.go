@@ -49,14 +49,20 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 		return nil, err
 	}
 	if forAlert {
-		if m.QueryType == TypeProfile {
+		switch m.QueryType {
+		case TypeProfile:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s; a flame graph has no value to compare", TypeMetrics)
+		case TypeAnnotations:
+			return nil, client.Invalidf("queryType", "an alert rule needs %s; annotations have no value to compare", TypeMetrics)
 		}
 		m.QueryType = TypeMetrics
 	}
 	if !q.TimeRange.From.Before(q.TimeRange.To) {
 		return nil, client.Invalidf("time range", "it ends (%s) before it begins (%s)",
 			q.TimeRange.To.UTC().Format(time.RFC3339), q.TimeRange.From.UTC().Format(time.RFC3339))
+	}
+	if m.QueryType == TypeAnnotations {
+		return r.annotations(ctx, m, q.TimeRange)
 	}
 	var flamegraph, series data.Frames
 	g, ctx := errgroup.WithContext(ctx)

@@ -24,7 +24,7 @@ const MODES: Array<{ value: Mode; label: string }> = [
   { value: 'text', label: 'Text' },
 ];
 
-/** Edits a query in panels, Explore and alert rules. */
+/** Edits a query in panels, Explore, alert rules and annotations. */
 export function QueryEditor({ query: stored, datasource, range: timeRange, onChange, onRunQuery }: Props) {
   const styles = useStyles2(getStyles);
   const prefix = React.useId();

@@ -19,6 +19,11 @@ const UNITS: Array<{ value: Unit; label: string }> = [
   { value: 'cores', label: 'Cores' },
 ];
 
+const GROUP_BY = {
+  annotations: 'The labels that an annotation names; other combinations of their values have their own',
+  metrics: 'One series per combination of their values',
+};
+
 interface Props {
   query: ProfileQuery;
   range: Range;
@@ -30,21 +35,24 @@ interface Props {
 /** What a query returns, and how much of it. */
 export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   const type = query.queryType ?? 'profile';
+  const drawn = type === 'profile' || type === 'both';
   const groupBy = async (typed: string) =>
     complete(await resources.labelNames(range, query.labelSelector), typed);
   return (
     <EditorRow>
-      <EditorField label="Query type">
-        <div data-testid={selectors.queryEditor.queryType}>
-          <RadioButtonGroup
-            aria-label="Query type"
-            options={QUERY_TYPES}
-            value={type}
-            onChange={(queryType) => onChange({ queryType })}
-          />
-        </div>
-      </EditorField>
-      {type !== 'metrics' && countsCPUTime(query.profileTypeId) && (
+      {type !== 'annotations' && (
+        <EditorField label="Query type">
+          <div data-testid={selectors.queryEditor.queryType}>
+            <RadioButtonGroup
+              aria-label="Query type"
+              options={QUERY_TYPES}
+              value={type}
+              onChange={(queryType) => onChange({ queryType })}
+            />
+          </div>
+        </EditorField>
+      )}
+      {drawn && countsCPUTime(query.profileTypeId) && (
         <EditorField
           label="Unit"
           tooltip="Cores divide the CPU time by the time range, so that the flame graph reads as the series does"
@@ -59,7 +67,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           </div>
         </EditorField>
       )}
-      {type !== 'metrics' && (
+      {drawn && (
         <CountField
           id={id('max-nodes')}
           testId={selectors.queryEditor.maxNodes}
@@ -72,11 +80,11 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
       )}
       {type !== 'profile' && (
         <>
-          <EditorField label="Group by" htmlFor={id('group-by')} tooltip="One series per combination of their values">
+          <EditorField label="Group by" htmlFor={id('group-by')} tooltip={GROUP_BY[type === 'annotations' ? 'annotations' : 'metrics']}>
             <MultiCombobox
               id={id('group-by')}
               data-testid={selectors.queryEditor.groupBy}
-              placeholder="One series"
+              placeholder={type === 'annotations' ? 'Service, pod, container, command, node' : 'One series'}
               createCustomValue
               width={30}
               value={query.groupBy ?? []}
