@@ -76,7 +76,7 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	if m.QueryType != TypeProfile {
 		g.Go(func() (err error) {
 			defer Recovered(&err)
-			series, err = r.series(ctx, m, q)
+			series, err = r.series(ctx, m, q, forAlert)
 			return err
 		})
 	}

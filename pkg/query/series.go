@@ -19,7 +19,7 @@ import (
 // profiles divided by the length of the step, which equals Prometheus' rate() of the
 // same counter at the same time. Values of other types are the average of the step's
 // profiles.
-func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery) (data.Frames, error) {
+func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery, forAlert bool) (data.Frames, error) {
 	g := newGrid(q.TimeRange, r.now(), q.Interval, m.Step.duration(), r.MinStep)
 	cumulative := m.profileType.Cumulative()
 	unit := dataframe.Total(m.profileType)
@@ -51,7 +51,7 @@ func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery) (dat
 	case len(series) == 0:
 		notice = emptyNotice(m, q.TimeRange)
 	case cumulative:
-		if err := r.fillZeros(ctx, m, g, series); err != nil {
+		if err := r.fillZeros(ctx, m, g, series, forAlert); err != nil {
 			return nil, err
 		}
 	}

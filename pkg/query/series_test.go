@@ -8,6 +8,7 @@ import (
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 )
 
@@ -142,6 +143,34 @@ func TestGaps(t *testing.T) {
 	q.series = func(*querierv1.SelectSeriesRequest) []*typesv1.Series { return []*typesv1.Series{idle} }
 	resp = ask(t, runner(t, q), 5*time.Minute, map[string]any{"queryType": "metrics", "profileTypeId": "memory:inuse_space:bytes:space:bytes"})
 	require.Equal(t, 2, resp.Frames[0].Rows())
+}
+
+// An alert rule averages over its window. A program that ran in one step of it used no CPU
+// in the others.
+func TestAlertsSeeWhenAProgramDidNotRun(t *testing.T) {
+	q := &querier{series: func(r *querierv1.SelectSeriesRequest) []*typesv1.Series {
+		if r.LabelSelector == "{}" {
+			return []*typesv1.Series{points("", "11:58:30", 1e9, "11:58:45", 1e9, "11:59:00", 1e9, "11:59:30", 1e9, "11:59:45", 1e9)}
+		}
+		return []*typesv1.Series{points("apt", "11:58:45", 15e9)}
+	}}
+	window := backend.DataQuery{
+		JSON:      []byte(`{"queryType":"metrics","profileTypeId":"` + cpu + `","labelSelector":"{service_name=\"apt\"}"}`),
+		TimeRange: backend.TimeRange{From: now.Add(-2 * time.Minute), To: now},
+	}
+	resp := runner(t, q).Run(t.Context(), window, true)
+	require.NoError(t, resp.Error)
+	require.Equal(t, map[string]float64{"11:58:30": 0, "11:58:45": 1, "11:59:00": 0, "11:59:30": 0, "11:59:45": 0}, line(resp.Frames[0]),
+		"nothing is known of 11:58:00, 11:58:15 and 11:59:15")
+
+	resp = runner(t, q).Run(t.Context(), window, false)
+	require.Equal(t, map[string]float64{"11:58:45": 1}, line(resp.Frames[0]))
+
+	// One that has no profiles in the window has no series: the rule's "no data" applies.
+	q.series = nil
+	resp = runner(t, q).Run(t.Context(), window, true)
+	require.NoError(t, resp.Error)
+	require.Zero(t, resp.Frames[0].Rows())
 }
 
 // The API has no series of spans, and a chart must not be taken for one.
