@@ -25,6 +25,8 @@ const (
 	alertPad = 10 * time.Minute
 	// alertRange is the length of the window if the alert's start is unknown.
 	alertRange = time.Hour
+	// pointPad is how far the window reaches to both sides of a point of a chart.
+	pointPad = time.Minute
 )
 
 // A Drilldown is the target of an alert's link: a query and its time range.
@@ -37,14 +39,16 @@ type Drilldown struct {
 }
 
 // reserved are the parameters of a drilldown other than labels.
-var reserved = []string{"startsAt", "endsAt", "from", "to", "pad", "profileTypeId", "orgId"}
+var reserved = []string{"startsAt", "endsAt", "around", "from", "to", "pad", "profileTypeId", "orgId"}
 
-// Drilldown finds the query for an alert. The parameters are the alert's labels, and:
+// Drilldown finds the query for an alert, or for a point of a chart. The parameters are
+// its labels, and:
 //
-//	startsAt, endsAt  when it fired, as alertTime reads it;
+//	startsAt, endsAt  when the alert fired, as alertTime reads it;
 //	                  an end of zero means that it still fires
+//	around            the time of the point, instead of those
 //	from, to          the time range, instead of the one made of those
-//	pad               how far the range reaches beyond startsAt and endsAt
+//	pad               how far the range reaches beyond startsAt and endsAt, or around
 //	profileTypeId     instead of CPU time
 //
 // Labels that the profiles of that time do not have are left out, and so are values
@@ -95,6 +99,18 @@ func (r *Runner) window(params url.Values) (window, error) {
 	}
 	starts, ends := times[0], times[1]
 	pad := alertPad
+	around, err := alertTime(params.Get("around"), now)
+	switch {
+	case err != nil:
+		return window{}, client.Invalidf("around", "%w", err)
+	case around.IsZero():
+	case around.After(now):
+		return window{}, client.Invalidf("around", "%s has not come yet", around.UTC().Format(time.RFC3339))
+	case !starts.IsZero() || !ends.IsZero():
+		return window{}, client.Invalidf("around", "give it, or startsAt and endsAt")
+	default:
+		starts, ends, pad = around, around, pointPad
+	}
 	if s := params.Get("pad"); s != "" {
 		var err error
 		if pad, err = gtime.ParseDuration(s); err != nil || pad < 0 {
@@ -104,7 +120,7 @@ func (r *Runner) window(params url.Values) (window, error) {
 	if ends.IsZero() || ends.Before(starts) || ends.After(now) {
 		ends = now
 	}
-	if starts.IsZero() || !starts.Before(ends) {
+	if around.IsZero() && (starts.IsZero() || !starts.Before(ends)) {
 		starts = ends.Add(-alertRange)
 	}
 	to := ends.Add(pad)

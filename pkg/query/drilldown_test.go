@@ -96,6 +96,9 @@ func TestDrilldownWindow(t *testing.T) {
 		{"own range", url.Values{"startsAt": {rfc(-time.Hour)}, "from": {"now-6h"}, "to": {"now"}}, "now-6h", "now"},
 		{"own range in other forms", url.Values{"from": {rfc(-6 * time.Hour)}, "to": {seconds(-time.Hour)}}, ms(-6 * time.Hour), ms(-time.Hour)},
 		{"relative times", url.Values{"startsAt": {"now-1h"}, "endsAt": {"-30min"}}, ms(-time.Hour - pad), ms(-30*time.Minute + pad)},
+		{"a point of a chart", url.Values{"around": {ms(-time.Hour)}}, ms(-time.Hour - time.Minute), ms(-time.Hour + time.Minute)},
+		{"a point of a chart, own padding", url.Values{"around": {ms(-time.Hour)}, "pad": {"5m"}}, ms(-time.Hour - 5*time.Minute), ms(-time.Hour + 5*time.Minute)},
+		{"the last point of a chart", url.Values{"around": {ms(-time.Second)}}, ms(-61 * time.Second), ms(0)},
 		{"seconds with a fraction", url.Values{"startsAt": {seconds(-time.Hour) + ".0"}}, ms(-time.Hour - pad), ms(0)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -114,10 +117,13 @@ func TestDrilldownErrors(t *testing.T) {
 		"from":          {"from": {"then"}},
 		"to":            {"to": {"now-"}},
 		"pad":           {"pad": {"wide"}},
+		"around":        {"around": {"noon"}},
+		"around: 2026":  {"around": {ms(time.Hour)}},
+		"around: give":  {"around": {ms(-time.Hour)}, "startsAt": {ms(-time.Hour)}},
 		"profileTypeId": {"profileTypeId": {"cpu"}},
 	} {
 		_, err := runner(t, profiled()).Drilldown(t.Context(), params)
-		require.ErrorContains(t, err, field+": ")
+		require.ErrorContains(t, err, field)
 		require.Equal(t, 400, int(client.Status(err)), field)
 	}
 	q := profiled()
