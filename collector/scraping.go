@@ -34,6 +34,9 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 			p, _, err := ingest.Pprof(body, limits)
 			return p, err
 		},
+		Name: func(p *googlev1.Profile, name func(address uint64) string) {
+			ingest.NameAddresses(p, name, limits)
+		},
 		Refused: func(err error) bool {
 			return errors.Is(err, store.ErrInvalid) || errors.Is(err, forward.ErrRefused)
 		},

@@ -49,6 +49,10 @@ type Options struct {
 	Queue func(ctx context.Context, ps []profile.Profile) error
 	// Decode decodes a pprof body, compressed or not. The caller sets its limits.
 	Decode func(body []byte) (*googlev1.Profile, error)
+	// Name gives functions to the locations of a decoded profile that have none, by their
+	// address, where name does not return "". If it is nil, such locations keep their
+	// addresses.
+	Name func(p *googlev1.Profile, name func(address uint64) string)
 	// Refused reports whether an error of the Appender is about the profile, so that
 	// another attempt would not help. If it is nil, all errors count as temporary.
 	Refused    func(err error) bool
