@@ -51,3 +51,24 @@ func TestNameAddressesKeepsWithinSymbols(t *testing.T) {
 	require.Len(t, p.Function, 1)
 	require.Equal(t, "skipped name of an address, beyond limits.max_symbols (1)", r.String())
 }
+
+// Of jemalloc's profiles the allocator's own frames are dropped too.
+func TestNameAddressesOfJemalloc(t *testing.T) {
+	for entry, dropped := range map[string]bool{
+		"malloc": true, "_rjem_je_malloc_default": true, "je_prof_backtrace": true, "prof_tctx_create": true,
+		"__rust_alloc_zeroed": true, "_RNvCs1234_7___rustc12___rust_alloc": true, "alloc::alloc::alloc": true,
+		"_ZN80_$LT$tikv_jemallocator..Jemalloc$u20$as$u20$core..alloc..global..GlobalAlloc$GT$5alloc17h0123456789abcdefE": true,
+		"_ZN63_$LT$alloc..alloc..Global$u20$as$u20$core..alloc..Allocator$GT$8allocate17h0123456789abcdefE":               true,
+		"prof_report": false, "my_malloc": false, "Global::init": false,
+	} {
+		p, _, err := Pprof([]byte(legacyProfiles["jemalloc"]), Limits{})
+		require.NoError(t, err)
+		NameAddresses(p, func(a uint64) string { return map[uint64]string{0x400100: entry, 0x400200: "main"}[a] }, Limits{})
+		stack, _, _ := strings.Cut(shownStacks(p)[0], " [")
+		if dropped {
+			require.Equal(t, "main", stack, entry)
+		} else {
+			require.Equal(t, "main;"+entry, stack, entry)
+		}
+	}
+}

@@ -286,7 +286,9 @@ func TestSymbolConfig(t *testing.T) {
 	require.Equal(t, server.URL+"/internal/names/symbol?token=x", l.symbols.url.String())
 	require.Equal(t, "idle [4 2048]", stacks(l.pulled(t)[0])[1])
 
-	target.set(func() { target.hook = func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true } })
+	target.set(func() {
+		target.hook = func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }
+	})
 	l = newNativeLoop(t, c)
 	l.pulled(t)
 	require.Contains(t, l.log.String(), "404 Not Found", "the path was configured")
