@@ -1,7 +1,7 @@
 // Package scrape pulls pprof profiles from services that serve them over HTTP, as Go's
-// net/http/pprof does, and passes them to an Appender. Its configuration has the form of
-// Prometheus' scrape_configs, with relabelling, so that targets and labels equal those
-// of the metrics.
+// net/http/pprof, gperftools and jemalloc do, and passes them to an Appender. Its
+// configuration has the form of Prometheus' scrape_configs, with relabelling, so that
+// targets and labels equal those of the metrics.
 //
 // CPU profiles are taken without pauses and cover the whole time. A profile starts
 // within the first second of a multiple of the scrape interval, so that every interval

@@ -3,6 +3,7 @@ package scrape
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -272,6 +273,27 @@ func TestSymbolsOfBadServers(t *testing.T) {
 			require.Equal(t, []string{"main;shop::basket::fill [2 1024]", "idle [4 2048]"}, stacks(l.pulled(t)[0]))
 		})
 	}
+}
+
+// CPU profiles of gperftools have the addresses of callers after their calls, and those
+// of the leaf as they are.
+func TestNativeCPU(t *testing.T) {
+	var cpu bytes.Buffer
+	for _, word := range []uint64{0, 3, 0, 10_000, 0, 3, 2, 0x400100, 0x400201, 1, 2, 0x400300, 0x400101, 0, 1, 0} {
+		require.NoError(t, binary.Write(&cpu, binary.LittleEndian, word))
+	}
+	cpu.WriteString("00400000-00500000 r-xp 00000000 08:01 1234 /usr/bin/app\n")
+	target := &nativeTarget{profile: cpu.String(), symbols: nativeSymbols()}
+	server := httptest.NewServer(target)
+	defer server.Close()
+	c := nativeConfig(server.URL, "")
+	c.ProfilingConfig.PprofConfig = PprofConfig{ProcessCPU: Pprof{Path: "/pprof/profile"}}
+	l := newNativeLoop(t, c)
+	require.NoError(t, l.scrape(context.Background(), time.Now(), 5*time.Second))
+	p := l.a.next(t, nameCPU).Pprof
+	require.Equal(t, []string{"samples", "cpu"}, typesOf(p))
+	require.Equal(t, []string{"main;shop::basket::fill [3 30000000]", "shop::basket::fill;idle [1 10000000]"}, stacks(p))
+	require.Positive(t, p.DurationNanos)
 }
 
 func TestSymbolConfig(t *testing.T) {
