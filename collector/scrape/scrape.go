@@ -53,6 +53,10 @@ type Options struct {
 	// address, where name does not return "". If it is nil, such locations keep their
 	// addresses.
 	Name func(p *googlev1.Profile, name func(address uint64) string)
+	// Local returns a function that names the addresses of a decoded profile which the
+	// target does not, or nil if the profile's process does not run on this machine. It
+	// may be nil.
+	Local func(p *googlev1.Profile) (name func(address uint64) string)
 	// Refused reports whether an error of the Appender is about the profile, so that
 	// another attempt would not help. If it is nil, all errors count as temporary.
 	Refused    func(err error) bool

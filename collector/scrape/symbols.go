@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,22 +102,16 @@ func (s *symbolizer) clear() {
 // failed at which URL.
 func (s *symbolizer) resolve(ctx context.Context, p *googlev1.Profile) (names map[uint64]string, err error) {
 	mappings := symbolMappings(p)
-	var unnamed []*googlev1.Location
-	for _, l := range p.Location {
-		if len(l.Line) == 0 && l.Address != 0 {
-			unnamed = append(unnamed, l)
-		}
-	}
-	if len(unnamed) == 0 {
-		return nil, nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.follow(mappings)
 	names = map[uint64]string{}
 	var missing []uint64
 	at := map[uint64]symbolMapping{} // of missing addresses
-	for _, l := range unnamed {
+	for _, l := range p.Location {
+		if !unnamed(l) {
+			continue
+		}
 		m := mappings[l.MappingId]
 		if text, ok := s.known[m][l.Address]; ok {
 			if text != "" {
@@ -295,26 +290,54 @@ func (s *symbolizer) request(ctx context.Context, method, body string) ([]byte, 
 	return answer, nil
 }
 
-// resolve asks the target for the functions of a native profile's addresses. A target
-// that cannot name them costs no profile: what is unknown keeps its address.
+// resolve returns the functions at a native profile's addresses, as the target names
+// them, or else the files of a process on this machine. A target that cannot name them
+// costs no profile: what is unknown keeps its address.
 func (l *loop) resolve(ctx context.Context, p *googlev1.Profile) map[uint64]string {
-	if l.symbols == nil || l.manager.o.Name == nil {
+	if l.manager.o.Name == nil || !slices.ContainsFunc(p.Location, unnamed) {
+		return nil
+	}
+	names := l.ask(ctx, p)
+	if l.manager.o.Local == nil || !slices.ContainsFunc(p.Location, func(at *googlev1.Location) bool { return unnamed(at) && names[at.Address] == "" }) {
+		return names
+	}
+	local := l.manager.o.Local(p)
+	if local == nil {
+		return names
+	}
+	if names == nil {
+		names = map[uint64]string{}
+	}
+	for _, at := range p.Location {
+		if unnamed(at) && names[at.Address] == "" {
+			if name := local(at.Address); name != "" {
+				names[at.Address] = name
+			}
+		}
+	}
+	return names
+}
+
+// unnamed reports whether a location has an address alone.
+func unnamed(l *googlev1.Location) bool { return len(l.Line) == 0 && l.Address != 0 }
+
+// ask asks the target for names, and logs once that it has none.
+func (l *loop) ask(ctx context.Context, p *googlev1.Profile) map[uint64]string {
+	if l.symbols == nil {
 		return nil
 	}
 	names, err := l.symbols.resolve(ctx, p)
+	if err == nil {
+		l.unresolved = l.unresolved && len(names) == 0
+		return names
+	}
 	log := l.manager.log.With("job", l.target.job, "instance", l.target.instance, "profile", l.name)
-	switch {
-	case err == nil:
-	case l.unresolved || errors.Is(err, errNoSymbols) && !l.symbolsWanted:
-		log.Debug("addresses of a target have no names", "err", err)
-	default:
-		log.Warn("addresses of a target have no names", "err", err)
+	if l.unresolved || errors.Is(err, errNoSymbols) && !l.symbolsWanted {
+		log.Debug("the target does not name addresses", "err", err)
+	} else {
+		log.Warn("the target does not name addresses", "err", err)
 	}
-	if err != nil {
-		l.unresolved = true
-	} else if len(names) > 0 {
-		l.unresolved = false
-	}
+	l.unresolved = true
 	return names
 }
 

@@ -324,6 +324,28 @@ func TestSymbolConfig(t *testing.T) {
 	require.ErrorContains(t, c.Validate(), `profiling_config.symbol_config.path: "symbol" does not begin with /`)
 }
 
+// What the target does not name is looked up on this machine.
+func TestLocalSymbols(t *testing.T) {
+	target := &nativeTarget{profile: nativeHeap, symbols: map[uint64]string{0x400200: "main"}}
+	server := httptest.NewServer(target)
+	defer server.Close()
+	l := newNativeLoop(t, nativeConfig(server.URL, "/pprof/heap"))
+	here := true
+	l.manager.o.Local = func(p *googlev1.Profile) func(uint64) string {
+		require.Equal(t, "/usr/bin/app", p.StringTable[p.Mapping[0].Filename])
+		if !here {
+			return nil
+		}
+		return func(a uint64) string { return map[uint64]string{0x400200: "other", 0x400300: "idle"}[a] }
+	}
+	require.Equal(t, []string{"main;0x400100;0x400900 [2 1024]", "idle [4 2048]"}, stacks(l.pulled(t)[0]))
+	target.set(func() { target.hook = func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true } })
+	l.symbols.forget()
+	require.Equal(t, []string{"other;0x400100;0x400900 [2 1024]", "idle [4 2048]"}, stacks(l.pulled(t)[0]))
+	here = false
+	require.Equal(t, []string{"0x400200;0x400100;0x400900 [2 1024]", "0x400300 [4 2048]"}, stacks(l.pulled(t)[0]))
+}
+
 // Requests are small however many addresses there are.
 func TestSymbolsAreAskedForInBatches(t *testing.T) {
 	const n = 3*symbolBatch + 1
