@@ -237,7 +237,9 @@ func TestSymbolsOfBadServers(t *testing.T) {
 		"absent":    {func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }, addresses, ""},
 		"no symbol": {func(w http.ResponseWriter, _ *http.Request) bool { fmt.Fprint(w, "num_symbols: 0"); return true }, addresses, ""},
 		"a page":    {func(w http.ResponseWriter, _ *http.Request) bool { fmt.Fprint(w, "<html>"); return true }, addresses, ""},
-		"broken": {post(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 500) }), addresses,
+		"broken": {post(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "out of order", http.StatusInternalServerError)
+		}), addresses,
 			"server answered 500 Internal Server Error: out of order"},
 		"slow": {post(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), addresses, "deadline exceeded"},
 		"hangs up": {post(func(w http.ResponseWriter, _ *http.Request) { c, _, _ := w.(http.Hijacker).Hijack(); c.Close() }),
@@ -339,7 +341,9 @@ func TestLocalSymbols(t *testing.T) {
 		return func(a uint64) string { return map[uint64]string{0x400200: "other", 0x400300: "idle"}[a] }
 	}
 	require.Equal(t, []string{"main;0x400100;0x400900 [2 1024]", "idle [4 2048]"}, stacks(l.pulled(t)[0]))
-	target.set(func() { target.hook = func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true } })
+	target.set(func() {
+		target.hook = func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }
+	})
 	l.symbols.forget()
 	require.Equal(t, []string{"other;0x400100;0x400900 [2 1024]", "idle [4 2048]"}, stacks(l.pulled(t)[0]))
 	here = false
@@ -375,7 +379,10 @@ func TestNativeGrowth(t *testing.T) {
 	server := httptest.NewServer(target)
 	defer server.Close()
 	serve := func(text string) { target.set(func() { target.profile = text + nativeMaps }) }
-	failing := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true }
+	failing := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		return true
+	}
 
 	serve("heap profile: 2: 200 [2: 200] @ heapprofile\n 2: 200 [2: 200] @ 0x400101\n")
 	l := newNativeLoop(t, nativeConfig(server.URL, "/pprof/heap"))
