@@ -34,6 +34,8 @@ var prerequisites = []prerequisite{
 	{files: []string{"/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "/usr/lib/aarch64-linux-gnu/libtcmalloc.so.4"}, debian: []string{"google-perftools"}},
 	{files: []string{"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2"}, debian: []string{"libjemalloc2"}},
 	{commands: []string{"jeprof"}, debian: []string{"libjemalloc-dev"}},
+	{files: []string{"/usr/include/gperftools/heap-profiler.h"}, debian: []string{"libgoogle-perftools-dev"}},
+	{files: []string{"/usr/include/jemalloc/jemalloc.h"}, debian: []string{"libjemalloc-dev"}},
 	// Generated eBPF objects.
 	{commands: []string{"clang"}, debian: []string{"clang"}},
 	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},

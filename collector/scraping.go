@@ -13,8 +13,12 @@ import (
 	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/scrape"
 	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/collector/symbolize"
 	"github.com/flameline/flameline/pkg/profile"
 )
+
+// scrapedSymbolBytes bounds the symbol tables of scraped processes on this machine.
+const scrapedSymbolBytes = 16 << 20
 
 // startScraping pulls profiles from the configured targets until stop is called. stop
 // returns when the last profile is stored.
@@ -27,6 +31,9 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 	if q, ok := to.(queue); ok {
 		later = q.Queue
 	}
+	// The sampler's may be absent, or end before the last scrape. The metrics are the
+	// sampler's.
+	symbols := symbolize.New(symbolize.Options{Logger: logger.With("component", "symbolize"), CacheBytes: scrapedSymbolBytes})
 	m, err := scrape.New(scrape.Options{
 		Appender: to,
 		Queue:    later,
@@ -34,6 +41,10 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 			p, _, err := ingest.Pprof(body, limits)
 			return p, err
 		},
+		Name: func(p *googlev1.Profile, name func(address uint64) string) {
+			ingest.NameAddresses(p, name, limits)
+		},
+		Local: newLocalSymbols("/proc", symbols).lookup,
 		Refused: func(err error) bool {
 			return errors.Is(err, store.ErrInvalid) || errors.Is(err, forward.ErrRefused)
 		},
@@ -41,17 +52,17 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 		Registerer:   reg,
 		MaxBodyBytes: int64(c.Limits.MaxRequestBytes),
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = m.ApplyConfig(c.ScrapeConfigs)
 	}
-	if err := m.ApplyConfig(c.ScrapeConfigs); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, symbols.Close())
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
 	return func() error {
 		cancel()
-		return <-ended
+		return errors.Join(<-ended, symbols.Close())
 	}, nil
 }

@@ -113,7 +113,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, blocks, 6)
+	require.Len(t, blocks, 7)
 
 	c, err := Load(write(t, blocks[0][1]))
 	require.NoError(t, err)
@@ -134,6 +134,11 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, c.ScrapeConfigs, 1)
 	c, err = Load(write(t, blocks[3][1]))
+	require.NoError(t, err)
+	require.Len(t, c.ScrapeConfigs, 2)
+	require.Equal(t, "/pprof/heap", c.ScrapeConfigs[0].ProfilingConfig.PprofConfig.Memory.Path)
+	require.Equal(t, "/debug/pprof/symbol", c.ScrapeConfigs[1].ProfilingConfig.SymbolConfig.Path)
+	c, err = Load(write(t, blocks[4][1]))
 	require.NoError(t, err)
 	require.Equal(t, "node-1", c.Push.HTTPClientConfig.BasicAuth.Username)
 }

@@ -15,6 +15,7 @@ func TestLoadNamesLineAndKeyOfTargets(t *testing.T) {
 		"unknown key":         {"scrape_configs:\n- job_name: a\n  scrape_intervall: 1s\n", []string{"flameline.yml:3: ", "scrape_intervall"}},
 		"unknown nested key":  {"scrape_configs:\n- job_name: a\n  tls_config:\n    ca_path: x\n", []string{"flameline.yml:4: ", "ca_path"}},
 		"unknown profile":     {"scrape_configs:\n- job_name: a\n  profiling_config:\n    pprof_config:\n      cpu: {}\n", []string{"flameline.yml:5: ", "cpu"}},
+		"unknown symbol key":  {"scrape_configs:\n- job_name: a\n  profiling_config:\n    symbol_config:\n      url: x\n", []string{"flameline.yml:5: ", "url"}},
 		"unknown target key":  {"scrape_configs:\n- job_name: a\n  static_configs:\n  - target: [x]\n", []string{"flameline.yml:4: ", "target"}},
 		"no job name":         {"scrape_configs:\n- scheme: http\n", []string{"flameline.yml:2: ", "job_name", "missing"}},
 		"duration":            {"scrape_configs:\n- job_name: a\n  scheme: http\n  scrape_interval: soon\n", []string{"flameline.yml:4: ", "scrape_configs[0].scrape_interval: ", "soon"}},

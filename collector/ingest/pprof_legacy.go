@@ -29,6 +29,9 @@ func decodeOther(raw []byte, l Limits, protoErr error) (*googlev1.Profile, error
 	if err != nil {
 		return nil, err
 	}
+	if isJemalloc(raw) {
+		old.DropFrames += "|" + jemallocFrames
+	}
 	nameGoroutines(old, raw)
 	var b bytes.Buffer
 	if err := old.WriteUncompressed(&b); err != nil {
@@ -128,16 +131,28 @@ func parseLegacy(raw []byte) (p *profile.Profile, err error) {
 // allocated, if accumulation was enabled.
 var jemallocCounts = regexp.MustCompile(`^\s*t\*: *(\d+): *(\d+) *\[ *(\d+): *(\d+) *\]`)
 
+var jemallocHead = []byte("heap_v2/")
+
+func isJemalloc(raw []byte) bool { return bytes.HasPrefix(raw, jemallocHead) }
+
+// jemallocFrames matches the functions by which a program enters jemalloc, with the
+// prefixes that it is built with, and Rust's allocation functions. pprof's own list of
+// functions to drop has most of gperftools'.
+const jemallocFrames = `(_rjem_)?(je_)?(malloc|calloc|realloc|valloc|memalign|aligned_alloc|posix_memalign|mallocx|rallocx|xallocx)(_default)?` +
+	`|(_rjem_)?(je_)?(imalloc(_body|_sample)?|do_rallocx|prof_alloc_prep|prof_tctx_create|prof_backtrace(_impl)?)` +
+	`|(__rustc::)?__(rust|rdl|rg)_(re)?alloc(_zeroed)?|alloc::alloc::(re)?alloc(_zeroed)?` +
+	`|<\w*jemalloc\w*::Jemalloc as .*|(<)?alloc::alloc::Global(::| as ).*`
+
 // fromJemalloc converts a heap profile of jemalloc (heap_v2, as its prof.dump writes it)
 // to gperftools' format, which pprof reads, and returns other profiles unchanged.
 // jemalloc writes a stacktrace on its own line, then a line of counts for all threads
 // and one per thread. Both formats sample by bytes at random, and are scaled alike.
 func fromJemalloc(raw []byte) []byte {
 	head, rest, _ := bytes.Cut(raw, []byte("\n"))
-	rate, ok := bytes.CutPrefix(head, []byte("heap_v2/"))
-	if !ok {
+	if !isJemalloc(raw) {
 		return raw
 	}
+	rate := bytes.TrimPrefix(head, jemallocHead)
 	rateText := strings.TrimSpace(string(rate))
 	var out bytes.Buffer
 	var stack []byte

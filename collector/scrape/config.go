@@ -44,6 +44,10 @@ type ProfilingConfig struct {
 	// PathPrefix is prepended to the path of every profile.
 	PathPrefix  string      `yaml:"path_prefix,omitempty"`
 	PprofConfig PprofConfig `yaml:"pprof_config,omitempty"`
+	// SymbolConfig is about the endpoint that names the addresses of native programs'
+	// profiles. It is enabled by default; the default path is that of the profile with
+	// symbol in place of its last part, such as /pprof/symbol.
+	SymbolConfig Pprof `yaml:"symbol_config,omitempty"`
 }
 
 // PprofConfig has the profiles by name, which is the first part of the profile type.
@@ -56,6 +60,8 @@ type PprofConfig struct {
 	GoroutineLeak Pprof `yaml:"goroutineleak,omitempty"`
 	Mutex         Pprof `yaml:"mutex,omitempty"`
 	Block         Pprof `yaml:"block,omitempty"`
+	// Growth is gperftools' list of what made the heap larger.
+	Growth Pprof `yaml:"growth,omitempty"`
 }
 
 // Pprof configures one profile.
@@ -72,6 +78,7 @@ const (
 	nameLeak      = "goroutineleak"
 	nameMutex     = "mutex"
 	nameBlock     = "block"
+	nameGrowth    = "growth"
 )
 
 // entries returns the profiles with their names and defaults.
@@ -83,6 +90,7 @@ func (c *PprofConfig) entries() []pprofEntry {
 		{nameLeak, &c.GoroutineLeak, false, "/debug/pprof/goroutineleak"},
 		{nameMutex, &c.Mutex, false, "/debug/pprof/mutex"},
 		{nameBlock, &c.Block, false, "/debug/pprof/block"},
+		{nameGrowth, &c.Growth, false, "/pprof/growth"},
 	}
 }
 
@@ -177,6 +185,9 @@ func (c *Config) Validate() error {
 		if e.pprof.Path != "" && !strings.HasPrefix(e.pprof.Path, "/") {
 			return wrong("profiling_config.pprof_config."+e.name+".path", "%q does not begin with /", e.pprof.Path)
 		}
+	}
+	if p := c.ProfilingConfig.SymbolConfig.Path; p != "" && !strings.HasPrefix(p, "/") {
+		return wrong("profiling_config.symbol_config.path", "%q does not begin with /", p)
 	}
 	if len(c.ProfilingConfig.enabled()) == 0 {
 		return wrong("profiling_config", "no profile is enabled")

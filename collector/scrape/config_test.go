@@ -56,6 +56,7 @@ scrape_configs:
           enabled: true
           path: /goroutines
         memory: {enabled: true}
+      symbol_config: {path: /names}
     static_configs:
       - targets: ["a:1", "b:2"]
         labels: {env: prod}
@@ -83,6 +84,7 @@ scrape_configs:
 	require.False(t, full.HTTPClientConfig.FollowRedirects)
 	require.Equal(t, int64(2<<20), int64(full.BodySizeLimit))
 	require.Equal(t, []string{"memory", "goroutine"}, full.ProfilingConfig.enabled())
+	require.Equal(t, "/names", full.ProfilingConfig.SymbolConfig.Path)
 	require.Equal(t, "/goroutines", full.ProfilingConfig.path("goroutine"))
 	require.Len(t, full.RelabelConfigs, 1)
 	full.SetDirectory("/etc/flameline")

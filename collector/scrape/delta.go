@@ -81,7 +81,9 @@ func (d *delta) apply(r reading) (state, flow *googlev1.Profile, next *snapshot)
 	next = d.counting.snapshot(p, flows)
 	next.time, next.answered = r.taken, r.answered
 	begin, known := d.since(r)
-	known = known && len(flows) > 0
+	// gperftools leaves out its counters while they equal what is in use, so that a
+	// reading without them does not say what they were.
+	known = known && len(flows) > 0 && len(d.last.types) > 0
 	if r.kind == growth || r.kind == difference || d.coversItself(r) {
 		if r.duration > 0 {
 			begin, known = r.taken-r.duration, true
@@ -176,6 +178,7 @@ func subtract(p *googlev1.Profile, flows []int, now, before *snapshot) bool {
 				if old, ok := before.index[now.keys[row]]; ok {
 					s.Value[c] -= before.at(old)[j]
 				}
+				s.Value[c] = max(s.Value[c], 0) // an estimate may have fallen
 			}
 		}
 		seen[row] = true
@@ -198,7 +201,7 @@ func restarted(before, now *snapshot) bool {
 			continue
 		}
 		for j, old := range before.at(int32(row)) {
-			if now.at(i)[j] < old {
+			if now.at(i)[j] < old && !now.estimated[j] {
 				return true
 			}
 		}

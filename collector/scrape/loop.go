@@ -45,7 +45,11 @@ type loop struct {
 	url     url.URL
 	labels  labels.Labels
 	maxBody int64
-	delta   *delta // nil if the values are not cumulative
+	delta   *delta      // nil if the values are not cumulative
+	symbols *symbolizer // nil if addresses stay without names
+	// symbolsWanted says that the configuration names the path of symbols. unresolved
+	// says that they were missing last, so that this is not logged again.
+	symbolsWanted, unresolved bool
 
 	// unstored are the profiles that could not be stored yet, oldest first. Only run's
 	// goroutine uses them.
@@ -64,6 +68,8 @@ func newLoop(m *Manager, c Config, t *target, client *http.Client, name string) 
 	if grows := cumulative(name); grows != nil {
 		l.delta = newDelta(grows)
 	}
+	l.symbols = newSymbolizer(c, t, client, l.url)
+	l.symbolsWanted = c.ProfilingConfig.SymbolConfig.Path != ""
 	b := labels.NewBuilder(t.labels)
 	b.Set(model.MetricNameLabel, name)
 	l.labels = b.Labels()
@@ -152,6 +158,9 @@ func (l *loop) pull(ctx context.Context, start time.Time, length time.Duration) 
 	defer cancel()
 	body, header, err := fetch(fetchCtx, l.client, u.String(), l.maxBody)
 	if err != nil {
+		if l.symbols != nil {
+			l.symbols.forget() // the process may have ended
+		}
 		return err
 	}
 	l.manager.metrics.bytes.WithLabelValues(l.target.job, l.name).Add(float64(len(body)))
@@ -183,8 +192,12 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 		} else {
 			l.manager.metrics.covered.WithLabelValues(l.target.job).Add(time.Duration(p.DurationNanos).Seconds())
 		}
+		l.nameAddresses(p, l.resolve(ctx, p))
 		return l.hand(ctx, a.ids[0], p)
 	}
+	// Counters are compared by address, and get names afterwards: names may be missing in
+	// one of two scrapes.
+	names := l.resolve(ctx, p)
 	r := a.reading(p)
 	l.reopen(r)
 	if _, ok := l.delta.since(r); !ok && l.delta.last != nil {
@@ -193,6 +206,8 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 	base := l.delta.last
 	state, flow, next := l.delta.apply(r)
 	l.delta.commit(next)
+	l.nameAddresses(state, names)
+	l.nameAddresses(flow, names)
 	if state != nil {
 		err = l.hand(ctx, a.ids[0], state)
 	}

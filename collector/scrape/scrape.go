@@ -1,7 +1,7 @@
 // Package scrape pulls pprof profiles from services that serve them over HTTP, as Go's
-// net/http/pprof does, and passes them to an Appender. Its configuration has the form of
-// Prometheus' scrape_configs, with relabelling, so that targets and labels equal those
-// of the metrics.
+// net/http/pprof, gperftools and jemalloc do, and passes them to an Appender. Its
+// configuration has the form of Prometheus' scrape_configs, with relabelling, so that
+// targets and labels equal those of the metrics.
 //
 // CPU profiles are taken without pauses and cover the whole time. A profile starts
 // within the first second of a multiple of the scrape interval, so that every interval
@@ -49,6 +49,14 @@ type Options struct {
 	Queue func(ctx context.Context, ps []profile.Profile) error
 	// Decode decodes a pprof body, compressed or not. The caller sets its limits.
 	Decode func(body []byte) (*googlev1.Profile, error)
+	// Name gives functions to the locations of a decoded profile that have none, by their
+	// address, where name does not return "". If it is nil, such locations keep their
+	// addresses.
+	Name func(p *googlev1.Profile, name func(address uint64) string)
+	// Local returns a function that names the addresses of a decoded profile which the
+	// target does not, or nil if the profile's process does not run on this machine. It
+	// may be nil.
+	Local func(p *googlev1.Profile) (name func(address uint64) string)
 	// Refused reports whether an error of the Appender is about the profile, so that
 	// another attempt would not help. If it is nil, all errors count as temporary.
 	Refused    func(err error) bool

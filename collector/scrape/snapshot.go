@@ -16,7 +16,10 @@ type snapshot struct {
 	period   int64     // the profile's sampling period
 	buildID  string    // of the program; empty if unknown
 	types    []string  // sample types, the columns of values
-	ended    bool      // the process has ended, even if later counters are larger
+	// estimated are the columns that may fall while the process runs: numbers of objects
+	// that are estimated from a stacktrace's average size, which changes.
+	estimated []bool
+	ended     bool // the process has ended, even if later counters are larger
 
 	keys   []uint64         // of the distinct samples, the rows of values
 	index  map[uint64]int32 // of keys
@@ -51,7 +54,9 @@ func (c counting) snapshot(p *googlev1.Profile, columns []int) *snapshot {
 		out.buildID = strings.Clone(p.StringTable[p.Mapping[0].BuildId])
 	}
 	for _, column := range columns {
-		out.types = append(out.types, strings.Clone(p.StringTable[p.SampleType[column].Type]))
+		typ := strings.Clone(p.StringTable[p.SampleType[column].Type])
+		out.types = append(out.types, typ)
+		out.estimated = append(out.estimated, typ == "alloc_objects" && native(p) && p.Period > 1)
 	}
 	locations := c.locations(p)
 	for i, s := range p.Sample {
@@ -71,6 +76,10 @@ func (c counting) snapshot(p *googlev1.Profile, columns []int) *snapshot {
 	}
 	return out
 }
+
+// native reports whether a profile has addresses alone, as those of gperftools and
+// jemalloc do. It has one sample of each stacktrace.
+func native(p *googlev1.Profile) bool { return len(p.Function) == 0 }
 
 // locations returns a hash of each location by its ID. Unlike the ID, the hash is the
 // same in every profile of a process. It is that of the functions and lines, or, where
@@ -103,7 +112,8 @@ func (c counting) locations(p *googlev1.Profile) map[uint64]uint64 {
 }
 
 // key identifies a sample by its stacktrace and its labels; Go distinguishes allocations
-// of different sizes by a label.
+// of different sizes by a label. In native profiles that label is left out, since it is
+// the average size of the stacktrace's objects.
 func (c counting) key(p *googlev1.Profile, s *googlev1.Sample, locations map[uint64]uint64) uint64 {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
@@ -111,6 +121,9 @@ func (c counting) key(p *googlev1.Profile, s *googlev1.Sample, locations map[uin
 		writeNumber(&h, locations[id])
 	}
 	for _, l := range s.Label {
+		if native(p) && l.Str == 0 && p.StringTable[l.Key] == "bytes" {
+			continue
+		}
 		writeText(&h, p.StringTable[l.Key])
 		writeText(&h, p.StringTable[l.Str])
 		writeNumber(&h, uint64(l.Num))

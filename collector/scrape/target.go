@@ -28,6 +28,7 @@ type target struct {
 	interval time.Duration
 	timeout  time.Duration
 	loops    []*loop
+	symbols  map[string]*symbolizer // by URL
 }
 
 // targets returns the targets of a job after relabelling, without dropped targets and
