@@ -4,7 +4,14 @@ import { complete } from '../completion';
 import { DURATION_HINT, isDuration } from '../duration';
 import { countsCPUTime } from '../profileType';
 import { selectors } from '../selectors';
-import { type ProfileQuery, type QueryType, type Range, type Resources, type Unit } from '../types';
+import {
+  DEFAULT_BASELINE,
+  type ProfileQuery,
+  type QueryType,
+  type Range,
+  type Resources,
+  type Unit,
+} from '../types';
 import { EditorField, EditorRow } from './EditorField';
 import { TextInput } from './SelectorInput';
 
@@ -12,6 +19,7 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'profile', label: 'Flame graph', description: 'Where the resource went, by function' },
   { value: 'metrics', label: 'Series', description: 'How much was used, over time' },
   { value: 'both', label: 'Both', description: 'A flame graph and a series' },
+  { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
 ];
 
 const UNITS: Array<{ value: Unit; label: string }> = [
@@ -40,7 +48,12 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
             aria-label="Query type"
             options={QUERY_TYPES}
             value={type}
-            onChange={(queryType) => onChange({ queryType })}
+            onChange={(queryType) =>
+              onChange({
+                queryType,
+                ...(queryType === 'comparison' && { baseline: query.baseline ?? DEFAULT_BASELINE }),
+              })
+            }
           />
         </div>
       </EditorField>
@@ -70,7 +83,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           onChange={(maxNodes) => onChange({ maxNodes })}
         />
       )}
-      {type !== 'profile' && (
+      {(type === 'metrics' || type === 'both') && (
         <>
           <EditorField label="Group by" htmlFor={id('group-by')} tooltip="One series per combination of their values">
             <MultiCombobox
