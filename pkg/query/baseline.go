@@ -120,9 +120,9 @@ func (b *Baseline) Window(tr backend.TimeRange, now time.Time) (backend.TimeRang
 	w, field := tr, "baseline.kind"
 	switch b.Kind {
 	case BaselinePrevious:
-		// Both ends of a range belong to it, to the millisecond: a profile at the start of
-		// the query's range must not be in both.
-		w = backend.TimeRange{From: tr.From.Add(-tr.Duration()), To: tr.From.Add(-time.Millisecond)}
+		// Both sides begin and end alike: a server counts a profile or a merged one at the
+		// end of a range, and one at its start, on both sides or on neither.
+		w = backend.TimeRange{From: tr.From.Add(-tr.Duration()), To: tr.From}
 	case BaselineOffset:
 		field = "baseline.offset"
 		w = backend.TimeRange{From: tr.From.Add(-b.offset), To: tr.To.Add(-b.offset)}

