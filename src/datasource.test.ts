@@ -60,6 +60,19 @@ describe('queries', () => {
     expect(modify('ADD_FILTER_OUT', 'c', '3')).toBe('{a="1", b!="2", c!="3"}');
   });
 
+  it('filters both sides of a comparison', () => {
+    const query = { refId: 'A', profileTypeId: 't', labelSelector: '{a="1"}' };
+    const action = { type: 'ADD_FILTER', options: { key: 'pod', value: 'p' } };
+    expect(datasource.modifyQuery({ ...query, baseline: { kind: 'same', labelSelector: '{a="2"}' } }, action)).toEqual({
+      ...query,
+      labelSelector: '{a="1", pod="p"}',
+      baseline: { kind: 'same', labelSelector: '{a="2", pod="p"}' },
+    });
+    expect(datasource.modifyQuery({ ...query, baseline: { kind: 'previous' } }, action).baseline).toEqual({
+      kind: 'previous',
+    });
+  });
+
   it('says what a query is about', () => {
     const query = { refId: 'A', profileTypeId: DEFAULT_PROFILE_TYPE, labelSelector: '{a="1"}' };
     expect(datasource.getQueryDisplayText(query)).toBe('CPU time {a="1"}');

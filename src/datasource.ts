@@ -90,8 +90,17 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
     if (!op || !key || value === undefined) {
       return query;
     }
-    const matchers = parseSelector(query.labelSelector).filter((m) => m.name !== key || m.value !== value);
-    return { ...query, labelSelector: formatSelector([...matchers, { name: key, op, value }]) };
+    const modify = (selector: string) => {
+      const matchers = parseSelector(selector).filter((m) => m.name !== key || m.value !== value);
+      return formatSelector([...matchers, { name: key, op, value }]);
+    };
+    const { labelSelector, baseline } = query;
+    return {
+      ...query,
+      labelSelector: modify(labelSelector),
+      // Both sides of a comparison get it, as they get ad hoc filters.
+      ...(baseline?.labelSelector && { baseline: { ...baseline, labelSelector: modify(baseline.labelSelector) } }),
+    };
   }
 
   async importFromAbstractQueries(queries: AbstractQuery[]): Promise<ProfileQuery[]> {

@@ -1,5 +1,5 @@
-import { expect, it } from 'vitest';
-import { isDuration } from './duration';
+import { describe, expect, it } from 'vitest';
+import { isDuration, isOffset } from './duration';
 
 it.each([
   ['15s', true],
@@ -11,4 +11,11 @@ it.each([
   ['-1s', false],
 ])('%j is a duration: %s', (text, expected) => {
   expect(isDuration(text)).toBe(expected);
+});
+
+describe('isOffset', () => {
+  it.each(['1h', '1d', '1w2d', '2h30m', '1500ms', '10y'])('%s is one', (text) => expect(isOffset(text)).toBe(true));
+  it.each(['', '0', '0s', '30m2h', '-1d', '1.5h', '1M', '90', 'soon'])('"%s" is none', (text) =>
+    expect(isOffset(text)).toBe(false)
+  );
 });

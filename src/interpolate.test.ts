@@ -9,6 +9,8 @@ const vars = templates({
   quoted: { value: ['say "hi"', 'x'] },
   all: { value: ['x'], allValue: '.*' },
   none: { value: [] },
+  ago: { value: '1w' },
+  deployed: { value: '1763899200000' },
 });
 
 describe('interpolateSelector', () => {
@@ -63,6 +65,37 @@ describe('interpolateQuery', () => {
       spanSelector: undefined,
       step: 'a.b',
       limit: 5,
+    });
+  });
+});
+
+describe('interpolateQuery of a comparison', () => {
+  const query = { refId: 'A', queryType: 'comparison' as const, profileTypeId: 't', labelSelector: '{s="$one"}' };
+  const filters = [{ key: 'pod', operator: '=', value: 'p' }];
+
+  it('replaces the variables of the baseline', () => {
+    const baseline = { kind: 'range' as const, offset: '$ago', from: '$deployed', to: '${deployed}', labelSelector: '{s="$many"}' };
+    expect(interpolateQuery({ ...query, baseline }, vars, {}, filters).baseline).toEqual({
+      kind: 'range',
+      offset: '1w',
+      from: '1763899200000',
+      to: '1763899200000',
+      labelSelector: '{s=~"a\\\\.b|c\\\\|d", pod="p"}',
+    });
+    expect(baseline.offset).toBe('$ago');
+  });
+
+  it('leaves numbers and what is not set', () => {
+    const baseline = { kind: 'range' as const, from: 1763899200000, to: 'now' };
+    expect(interpolateQuery({ ...query, baseline }, vars, {}, filters).baseline).toEqual(baseline);
+    expect(interpolateQuery(query, vars, {}, filters)).not.toHaveProperty('baseline');
+  });
+
+  it('passes an empty selector on as unset, without the filters: the baseline then has the selector of the query', () => {
+    const baseline = { kind: 'previous' as const, labelSelector: '' };
+    expect(interpolateQuery({ ...query, baseline }, vars, {}, filters)).toMatchObject({
+      labelSelector: '{s="a.b", pod="p"}',
+      baseline: { kind: 'previous', labelSelector: '' },
     });
   });
 });

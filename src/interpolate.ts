@@ -1,6 +1,6 @@
 import { type AdHocVariableFilter, type ScopedVars } from '@grafana/data';
 import { escapeRegex, formatSelector, type Matcher, type Operator, tryParseSelector } from './selector';
-import { type ProfileQuery } from './types';
+import { type Baseline, type ProfileQuery } from './types';
 
 type Format = string | ((value: unknown) => string);
 
@@ -24,6 +24,27 @@ export function interpolateQuery<Q extends ProfileQuery>(
     groupBy: list(query.groupBy),
     spanSelector: list(query.spanSelector),
     ...(query.step !== undefined && { step: templates.replace(query.step, scopedVars) }),
+    ...(query.baseline && { baseline: interpolateBaseline(query.baseline, templates, scopedVars, filters) }),
+  };
+}
+
+/** Replaces the variables of a baseline. Ad hoc filters join a selector of its own as they join the query's. */
+function interpolateBaseline(
+  baseline: Baseline,
+  templates: Templates,
+  scopedVars: ScopedVars,
+  filters: AdHocVariableFilter[]
+): Baseline {
+  const { offset, from, to, labelSelector } = baseline;
+  const text = <T>(value: T) => (typeof value === 'string' ? templates.replace(value, scopedVars) : value);
+  return {
+    ...baseline,
+    ...(offset !== undefined && { offset: text(offset) }),
+    ...(from !== undefined && { from: text(from) }),
+    ...(to !== undefined && { to: text(to) }),
+    ...(labelSelector && {
+      labelSelector: withFilters(interpolateSelector(labelSelector, templates, scopedVars), filters),
+    }),
   };
 }
 

@@ -42,6 +42,15 @@ describe('migrateQuery', () => {
     });
   });
 
+  it('keeps a comparison that was written by hand, without a version', () => {
+    const baseline = { kind: 'offset' as const, offset: '1d' };
+    expect(migrateQuery({ refId: 'A', queryType: 'comparison', baseline })).toMatchObject({
+      version: QUERY_VERSION,
+      queryType: 'comparison',
+      baseline,
+    });
+  });
+
   it('keeps a current query as it is', () => {
     const query = { refId: 'A', version: QUERY_VERSION, profileTypeId: '', labelSelector: '' };
     expect(migrateQuery(query)).toBe(query);

@@ -2,10 +2,30 @@ import { type DataSourceJsonData } from '@grafana/data';
 import { type DataQuery } from '@grafana/schema';
 
 /**
- * What a query returns: a flame graph, a series over time, or both; for marks
- * on charts, when a profile type had values.
+ * What a query returns: a flame graph, a series over time, both, or a flame graph
+ * compared with a baseline; for marks on charts, when a profile type had values.
  */
-export type QueryType = 'profile' | 'metrics' | 'both' | 'annotations';
+export type QueryType = 'profile' | 'metrics' | 'both' | 'comparison' | 'annotations';
+
+/**
+ * The time of a baseline: just before the query's and as long, the query's
+ * time some duration earlier, a range of its own, or the query's.
+ */
+export type BaselineKind = 'previous' | 'offset' | 'range' | 'same';
+
+/** What a comparison compares with; the backend reads it as pkg/query/baseline.go says. */
+export interface Baseline {
+  kind: BaselineKind;
+  /** A duration as Prometheus writes it, such as 1d or 2h30m; only for offset. */
+  offset?: string;
+  /** Unix milliseconds, or a time such as 2026-11-23T10:00:00Z or now-1d; only for range. */
+  from?: string | number;
+  to?: string | number;
+  /** Replaces the query's selector; unset: the query's. */
+  labelSelector?: string;
+}
+
+export const DEFAULT_BASELINE: Baseline = { kind: 'previous' };
 
 /** The unit of flame graphs of CPU profiles: time spent, or time per time. */
 export type Unit = 'time' | 'cores';
@@ -36,6 +56,8 @@ export interface ProfileQuery extends DataQuery {
   /** A duration such as 15s; unset: the panel's interval. */
   step?: string;
   unit?: Unit;
+  /** Only for comparison; unset: DEFAULT_BASELINE. */
+  baseline?: Baseline;
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }

@@ -84,22 +84,64 @@ func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans
 	if graph == nil || graph.Total == 0 {
 		return &profile.Tree{}, nil
 	}
-	levels := make([][]int64, len(graph.Levels))
-	for i, l := range graph.Levels {
-		levels[i] = l.Values
-	}
-	functions, rest := header.Get(profile.HeaderRest) == profile.RestFunctions, header.Get(profile.HeaderRestName)
-	if rest == "" && !functions {
-		rest = profile.OtherName
-	}
+	functions, rest := readRest(header)
 	tree, err := profile.ParseFlamegraph(profile.Flamegraph{
-		Names: graph.Names, Levels: levels, Total: graph.Total, MaxSelf: graph.MaxSelf, Rest: rest,
+		Names: graph.Names, Levels: levels(graph.Levels), Total: graph.Total, MaxSelf: graph.MaxSelf, Rest: rest,
 	})
 	if err != nil {
 		return nil, c.wrap("answer of the server", err)
 	}
 	tree.Functions = functions
 	return tree, nil
+}
+
+// Diff compares two selections, as Tree shows one. If neither has samples, the tree is
+// empty.
+func (c *Client) Diff(ctx context.Context, left, right Selection, maxNodes *int64) (*profile.DiffTree, error) {
+	side := func(sel Selection) *querierv1.SelectMergeStacktracesRequest {
+		return &querierv1.SelectMergeStacktracesRequest{
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector,
+			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
+		}
+	}
+	req := connect.NewRequest(&querierv1.DiffRequest{Left: side(left), Right: side(right)})
+	req.Header().Set(profile.HeaderRest, profile.RestFunctions)
+	resp, err := c.querier.Diff(ctx, req)
+	if err != nil {
+		return nil, c.wrap("comparison", err)
+	}
+	graph := resp.Msg.Flamegraph
+	if graph == nil || graph.LeftTicks == 0 && graph.RightTicks == 0 {
+		return &profile.DiffTree{}, nil
+	}
+	functions, rest := readRest(resp.Header())
+	tree, err := profile.ParseFlamegraphDiff(profile.FlamegraphDiff{
+		Names: graph.Names, Levels: levels(graph.Levels), Total: graph.Total, MaxSelf: graph.MaxSelf,
+		LeftTicks: graph.LeftTicks, RightTicks: graph.RightTicks, Rest: rest,
+	})
+	if err != nil {
+		return nil, c.wrap("answer of the server", err)
+	}
+	tree.Functions = functions
+	return tree, nil
+}
+
+// readRest returns what an answer's headers say of rest nodes: whether the tree was cut
+// by functions, and their name.
+func readRest(h http.Header) (functions bool, name string) {
+	functions, name = h.Get(profile.HeaderRest) == profile.RestFunctions, h.Get(profile.HeaderRestName)
+	if name == "" && !functions {
+		name = profile.OtherName
+	}
+	return functions, name
+}
+
+func levels(in []*querierv1.Level) [][]int64 {
+	out := make([][]int64, len(in))
+	for i, l := range in {
+		out[i] = l.Values
+	}
+	return out
 }
 
 // A SeriesRequest asks for points over time. The point at time t covers

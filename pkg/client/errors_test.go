@@ -23,6 +23,7 @@ type refusing struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
 	err   error
 	graph *querierv1.FlameGraph
+	diff  *querierv1.FlameGraphDiff
 }
 
 func (r refusing) SelectMergeStacktraces(context.Context, *connect.Request[querierv1.SelectMergeStacktracesRequest]) (*connect.Response[querierv1.SelectMergeStacktracesResponse], error) {
@@ -30,6 +31,13 @@ func (r refusing) SelectMergeStacktraces(context.Context, *connect.Request[queri
 		return nil, r.err
 	}
 	return connect.NewResponse(&querierv1.SelectMergeStacktracesResponse{Flamegraph: r.graph}), nil
+}
+
+func (r refusing) Diff(context.Context, *connect.Request[querierv1.DiffRequest]) (*connect.Response[querierv1.DiffResponse], error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	return connect.NewResponse(&querierv1.DiffResponse{Flamegraph: r.diff}), nil
 }
 
 func serve(t *testing.T, h querierv1connect.QuerierServiceHandler) *client.Client {
@@ -123,6 +131,25 @@ func TestMalformedAnswerIsDownstream(t *testing.T) {
 	dr := client.Response(err)
 	require.Equal(t, backend.ErrorSourceDownstream, dr.ErrorSource)
 	require.ErrorContains(t, err, "answer of the server: flame graph")
+}
+
+func TestErrorsOfComparisons(t *testing.T) {
+	_, err := serve(t, refusing{err: connect.NewError(connect.CodeInvalidArgument, errors.New("left.label_selector: unexpected end"))}).
+		Diff(t.Context(), selection, selection, nil)
+	dr := client.Response(err)
+	require.EqualError(t, dr.Error, "comparison: left.label_selector: unexpected end")
+	require.Equal(t, backend.StatusBadRequest, dr.Status)
+	require.Equal(t, backend.ErrorSourceDownstream, dr.ErrorSource)
+
+	_, err = serve(t, refusing{diff: &querierv1.FlameGraphDiff{
+		Names: []string{"total"}, LeftTicks: 10, Levels: []*querierv1.Level{{Values: []int64{0, 10, 0, 0, 0, 0, 7}}},
+	}}).Diff(t.Context(), selection, selection, nil)
+	require.Equal(t, backend.ErrorSourceDownstream, client.Response(err).ErrorSource)
+	require.ErrorContains(t, err, "answer of the server: flame graph")
+
+	empty, err := serve(t, refusing{}).Diff(t.Context(), selection, selection, nil)
+	require.NoError(t, err)
+	require.Empty(t, empty.Nodes)
 }
 
 func TestOwnErrors(t *testing.T) {

@@ -39,16 +39,18 @@ func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
 	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
 }
 
-// FlamegraphDiff returns the frame of a comparison: value and self are those of the left
-// (baseline) side, valueRight and selfRight those of the right side.
-func FlamegraphDiff(t *profile.DiffTree, unit Unit) *data.Frame {
+// FlamegraphDiff returns the frame of a comparison, which Grafana's flame graph draws as
+// one: value and self are those of the left (baseline) side, valueRight and selfRight
+// those of the right side. The units differ in their divisors alone, if one side is
+// scaled so that it compares with the other.
+func FlamegraphDiff(t *profile.DiffTree, left, right Unit) *data.Frame {
 	if len(t.Nodes) == 0 {
 		t = profile.Diff(&profile.Tree{}, &profile.Tree{})
 	}
 	rows := len(t.Nodes)
 	level, labels := make([]int64, 0, rows), newLabels(rows)
-	value, self := newValues(unit, rows), newValues(unit, rows)
-	valueRight, selfRight := newValues(unit, rows), newValues(unit, rows)
+	value, self := newValues(left, rows), newValues(left, rows)
+	valueRight, selfRight := newValues(right, rows), newValues(right, rows)
 	rest := restLabel(t.Names, t.Rest)
 	t.Walk(func(l int, n *profile.DiffNode, name string) {
 		if t.IsRest(n) {

@@ -100,7 +100,7 @@ func TestFlamegraphLabelsTheRest(t *testing.T) {
 		cut := profile.Diff(b.Tree(), &profile.Tree{}).Truncate(4)
 		for _, f := range []*data.Frame{
 			dataframe.Flamegraph(b.Tree().Truncate(3), dataframe.Unit{ID: "ns", Divisor: 1}),
-			dataframe.FlamegraphDiff(cut, dataframe.Unit{ID: "ns", Divisor: 1}),
+			dataframe.FlamegraphDiff(cut, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "ns", Divisor: 1}),
 		} {
 			labels := text(t, f)
 			rest := labels[len(labels)-1]
@@ -127,7 +127,7 @@ func TestFlamegraphInCores(t *testing.T) {
 func TestFlamegraphWithoutSamplesHasARoot(t *testing.T) {
 	for _, f := range []*data.Frame{
 		dataframe.Flamegraph(&profile.Tree{}, dataframe.Unit{ID: "ns", Divisor: 1}),
-		dataframe.FlamegraphDiff(&profile.DiffTree{}, dataframe.Unit{ID: "ns", Divisor: 1}),
+		dataframe.FlamegraphDiff(&profile.DiffTree{}, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "ns", Divisor: 1}),
 	} {
 		require.Equal(t, []int64{0}, int64s(t, f, "level"))
 		require.Equal(t, []int64{0}, int64s(t, f, "value"))
@@ -156,9 +156,23 @@ func TestFlamegraphWithMoreNamesThanAnEnumHolds(t *testing.T) {
 func TestFlamegraphDiffHasBothSides(t *testing.T) {
 	b := profile.NewBuilder(0)
 	b.Add(b.Child(0, b.Name("main")), 7)
-	f := dataframe.FlamegraphDiff(profile.Diff(checkout(), b.Tree()), dataframe.Unit{ID: "ns", Divisor: 1})
+	f := dataframe.FlamegraphDiff(profile.Diff(checkout(), b.Tree()), dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "ns", Divisor: 1})
 	require.Equal(t, []string{"total", "main", "parse", "pay", "parse"}, text(t, f))
 	require.Equal(t, []int64{38, 38, 30, 6, 5}, int64s(t, f, "value"))
 	require.Equal(t, []int64{7, 7, 0, 0, 0}, int64s(t, f, "valueRight"))
 	require.Equal(t, []int64{0, 7, 0, 0, 0}, int64s(t, f, "selfRight"))
+}
+
+// A side is scaled by the divisor of its unit; the other keeps its whole numbers.
+func TestFlamegraphDiffOfTwoDivisors(t *testing.T) {
+	f := dataframe.FlamegraphDiff(profile.Diff(checkout(), checkout()), dataframe.Unit{ID: "ns", Divisor: 4}, dataframe.Unit{ID: "ns", Divisor: 1})
+	require.Equal(t, []int64{38, 38, 30, 6, 5}, int64s(t, f, "valueRight"))
+	require.Equal(t, []int64{0, 2, 30, 1, 5}, int64s(t, f, "selfRight"))
+	for name, want := range map[string][]float64{"value": {9.5, 9.5, 7.5, 1.5, 1.25}, "self": {0, 0.5, 7.5, 0.25, 1.25}} {
+		field, _ := f.FieldByName(name)
+		require.Equal(t, "ns", field.Config.Unit)
+		for i, v := range want {
+			require.InDelta(t, v, field.At(i), 1e-12, name)
+		}
+	}
 }

@@ -49,12 +49,40 @@ type DiffNode struct {
 	SelfRight, TotalRight int64
 }
 
+// Totals are the values of both sides as a whole.
+func (t *DiffTree) Totals() (left, right int64) {
+	if len(t.Nodes) == 0 {
+		return 0, 0
+	}
+	return t.Nodes[0].Total, t.Nodes[0].TotalRight
+}
+
 // Total is the value of the whole tree.
 func (t *Tree) Total() int64 {
 	if len(t.Nodes) == 0 {
 		return 0
 	}
 	return t.Nodes[0].Total
+}
+
+// Left returns the left side alone. Nodes that only the right side has are of value 0.
+func (t *DiffTree) Left() *Tree {
+	return t.side(func(n *DiffNode) (self, total int64) { return n.Self, n.Total })
+}
+
+// Right returns the right side alone. Nodes that only the left side has are of value 0.
+func (t *DiffTree) Right() *Tree {
+	return t.side(func(n *DiffNode) (self, total int64) { return n.SelfRight, n.TotalRight })
+}
+
+func (t *DiffTree) side(values func(*DiffNode) (self, total int64)) *Tree {
+	out := &Tree{Names: t.Names, Nodes: make([]Node, len(t.Nodes)), Rest: t.Rest, Functions: t.Functions}
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		self, total := values(n)
+		out.Nodes[i] = Node{Parent: n.Parent, Name: n.Name, Self: self, Total: total}
+	}
+	return out
 }
 
 // Walk visits the nodes depth first, the root at level 0, children in the order of

@@ -125,6 +125,19 @@ func TestDiff(t *testing.T) {
 	require.Same(t, d, d.Truncate(0))
 }
 
+func TestSidesOfADiff(t *testing.T) {
+	left, right := parse("a;b 3", "a;c 1"), parse("a;b 5", "a;c 2", "a 1")
+	d := profile.Diff(left, right)
+	require.Equal(t, draw(left), draw(d.Left()))
+	require.Equal(t, draw(right), draw(d.Right()))
+	l, r := d.Totals()
+	require.Equal(t, []int64{4, 8}, []int64{l, r})
+
+	l, r = (&profile.DiffTree{}).Totals()
+	require.Equal(t, []int64{0, 0}, []int64{l, r})
+	require.Zero(t, (&profile.DiffTree{}).Left().Total())
+}
+
 func TestFlamegraph(t *testing.T) {
 	f := parse("a;b 3", "a 1", "c;b 2", "c;e 4").Flamegraph()
 	require.Equal(t, []string{"total", "a", "b", "c", "e"}, f.Names)

@@ -152,11 +152,16 @@ func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 // ParseRange reads a time range in the forms of timeexpr.Parse, which include those of
 // Grafana's URLs. Errors name from or to.
 func ParseRange(from, to string, now time.Time) (start, end time.Time, err error) {
+	return parseRange("from", "to", from, to, now)
+}
+
+// parseRange is ParseRange for fields of other names.
+func parseRange(fromField, toField, from, to string, now time.Time) (start, end time.Time, err error) {
 	if start, err = timeexpr.Parse(from, now, false); err != nil {
-		return start, end, client.Invalidf("from", "%w", err)
+		return start, end, client.Invalidf(fromField, "%w", err)
 	}
 	if end, err = timeexpr.Parse(to, now, true); err != nil {
-		return start, end, client.Invalidf("to", "%w", err)
+		return start, end, client.Invalidf(toField, "%w", err)
 	}
 	return start, end, nil
 }

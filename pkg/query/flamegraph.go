@@ -10,7 +10,6 @@ import (
 
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/dataframe"
-	"github.com/flameline/flameline/pkg/profile"
 )
 
 // profile answers the query type profile: one flame graph of all selected profiles.
@@ -29,7 +28,7 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	if tree.Total() == 0 {
 		notice = emptyNotice(m, tr)
 	}
-	for _, text := range []string{notice, restNotice(tree)} {
+	for _, text := range []string{notice, restNotice(tree.Rest, tree.Functions)} {
 		if text != "" {
 			frame.AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: text})
 		}
@@ -39,8 +38,8 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 
 // restNotice returns the notice about what is missing from the table of functions, which
 // Grafana computes from the flame graph, if the server did not cut it by functions.
-func restNotice(t *profile.Tree) string {
-	if t.Rest == 0 || t.Functions {
+func restNotice(rest int32, functions bool) string {
+	if rest == 0 || functions {
 		return ""
 	}
 	return fmt.Sprintf("The server left out calls that are too small and did not say of which functions they are. The table counts their time as %s; ask for more nodes, a shorter range or fewer services to see it.", dataframe.Rest)
@@ -56,17 +55,23 @@ func (r *Runner) flamegraphUnit(m *Model, tr backend.TimeRange) (unit dataframe.
 	if !m.profileType.Cumulative() {
 		return dataframe.Total(m.profileType), fmt.Sprintf("%s describes an instant, so it is not shown per second.", m.profileType.SampleType)
 	}
-	to := tr.To
-	if now := r.now(); to.After(now) {
-		to = now
-	}
-	seconds := to.Sub(tr.From).Seconds()
+	seconds := r.elapsed(tr).Seconds()
 	if seconds <= 0 {
 		return dataframe.Total(m.profileType), "The time range lies in the future."
 	}
 	unit = dataframe.Rate(m.profileType)
 	unit.Divisor *= seconds
 	return unit, ""
+}
+
+// elapsed returns the length of the part of a time range that has passed; below 0 if it
+// lies in the future.
+func (r *Runner) elapsed(tr backend.TimeRange) time.Duration {
+	to := tr.To
+	if now := r.now(); to.After(now) {
+		to = now
+	}
+	return to.Sub(tr.From)
 }
 
 // emptyNotice returns the notice about an empty result, with advice.

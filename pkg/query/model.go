@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ const (
 	TypeProfile = "profile" // a flame graph
 	TypeMetrics = "metrics" // a series over time
 	TypeBoth    = "both"
+	// TypeComparison is a flame graph that compares with a baseline.
+	TypeComparison = "comparison"
 	// TypeAnnotations is what marks on charts ask for: when a type had values.
 	TypeAnnotations = "annotations"
 )
@@ -48,6 +51,8 @@ type Model struct {
 	SpanSelector  []string `json:"spanSelector,omitempty"`
 	Step          Step     `json:"step,omitempty"`
 	Unit          string   `json:"unit,omitempty"`
+	// Baseline is set by ParseModel for TypeComparison; other query types ignore it.
+	Baseline *Baseline `json:"baseline,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -103,11 +108,22 @@ func ParseModel(raw json.RawMessage) (*Model, error) {
 		case errors.As(err, &invalid):
 			return nil, err
 		case errors.As(err, &kind) && kind.Field != "":
-			return nil, client.Invalidf(kind.Field, "want %s, not a %s", kind.Type, kind.Value)
+			return nil, client.Invalidf(kind.Field, "want %s, not a %s", wanted(kind.Type), kind.Value)
 		}
 		return nil, backend.PluginError(&client.InvalidError{Field: "query", Err: err})
 	}
 	return &m, m.check()
+}
+
+// wanted returns what a field of a type holds, for an error message.
+func wanted(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[TimeText]():
+		return "a time"
+	case t.Kind() == reflect.Struct:
+		return "an object"
+	}
+	return t.String()
 }
 
 // check sets defaults, and returns an error for an invalid field.
@@ -118,9 +134,9 @@ func (m *Model) check() error {
 	switch m.QueryType {
 	case "":
 		m.QueryType = TypeBoth
-	case TypeProfile, TypeMetrics, TypeBoth, TypeAnnotations:
+	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeAnnotations:
 	default:
-		return client.Invalidf("queryType", "%q is not one of %s, %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth, TypeAnnotations)
+		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeAnnotations)
 	}
 	switch m.Unit {
 	case "":
@@ -154,6 +170,12 @@ func (m *Model) check() error {
 	}
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
+	if m.QueryType == TypeComparison {
+		if m.Baseline == nil {
+			m.Baseline = &Baseline{}
+		}
+		return m.Baseline.check(m.LabelSelector)
+	}
 	return nil
 }
 

@@ -34,7 +34,8 @@ type querier struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
 
 	tree   *profile.Tree
-	header http.Header // of flame graphs
+	diff   *profile.DiffTree // of a comparison
+	header http.Header       // of flame graphs
 	series func(*querierv1.SelectSeriesRequest) []*typesv1.Series
 	rows   []labels.Labels // of the profiles, for names and values
 	types  []string
@@ -45,6 +46,7 @@ type querier struct {
 	profiles []*querierv1.SelectMergeStacktracesRequest
 	selects  []*querierv1.SelectSeriesRequest
 	spans    []*querierv1.SelectMergeSpanProfileRequest
+	diffs    []*querierv1.DiffRequest
 }
 
 func (q *querier) graph() *querierv1.FlameGraph {
@@ -73,6 +75,23 @@ func (q *querier) SelectMergeSpanProfile(_ context.Context, r *connect.Request[q
 	defer q.mu.Unlock()
 	q.spans, q.asked = append(q.spans, r.Msg), append(q.asked, r.Header())
 	resp := connect.NewResponse(&querierv1.SelectMergeSpanProfileResponse{Flamegraph: q.graph()})
+	maps.Copy(resp.Header(), q.header)
+	return resp, q.err
+}
+
+func (q *querier) Diff(_ context.Context, r *connect.Request[querierv1.DiffRequest]) (*connect.Response[querierv1.DiffResponse], error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.diffs, q.asked = append(q.diffs, r.Msg), append(q.asked, r.Header())
+	resp := connect.NewResponse(&querierv1.DiffResponse{})
+	if q.diff != nil {
+		f := q.diff.Flamegraph()
+		g := &querierv1.FlameGraphDiff{Names: f.Names, Total: f.Total, MaxSelf: f.MaxSelf, LeftTicks: f.LeftTicks, RightTicks: f.RightTicks}
+		for _, l := range f.Levels {
+			g.Levels = append(g.Levels, &querierv1.Level{Values: l})
+		}
+		resp.Msg.Flamegraph = g
+	}
 	maps.Copy(resp.Header(), q.header)
 	return resp, q.err
 }

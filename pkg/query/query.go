@@ -50,7 +50,7 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	}
 	if forAlert {
 		switch m.QueryType {
-		case TypeProfile:
+		case TypeProfile, TypeComparison:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s; a flame graph has no value to compare", TypeMetrics)
 		case TypeAnnotations:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s; annotations have no value to compare", TypeMetrics)
@@ -69,11 +69,15 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	if m.QueryType != TypeMetrics {
 		g.Go(func() (err error) {
 			defer Recovered(&err)
-			flamegraph, err = r.profile(ctx, m, q.TimeRange)
+			if m.QueryType == TypeComparison {
+				flamegraph, err = r.comparison(ctx, m, q.TimeRange)
+			} else {
+				flamegraph, err = r.profile(ctx, m, q.TimeRange)
+			}
 			return err
 		})
 	}
-	if m.QueryType != TypeProfile {
+	if m.QueryType == TypeMetrics || m.QueryType == TypeBoth {
 		g.Go(func() (err error) {
 			defer Recovered(&err)
 			series, err = r.series(ctx, m, q, forAlert)

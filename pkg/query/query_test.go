@@ -223,12 +223,13 @@ func TestRefusalOfTheServer(t *testing.T) {
 func TestAlertRulesGetSeries(t *testing.T) {
 	q := &querier{tree: tree(7)}
 	r := runner(t, q)
-	for queryType, failure := range map[string]string{"both": "", "metrics": "", "profile": "queryType: an alert rule needs metrics"} {
+	for queryType, failure := range map[string]string{"both": "", "metrics": "", "profile": "queryType: an alert rule needs metrics", "comparison": "queryType: an alert rule needs metrics"} {
 		resp := r.Run(t.Context(), backend.DataQuery{
 			JSON:      json.RawMessage(`{"queryType":"` + queryType + `","profileTypeId":"` + cpu + `"}`),
 			TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now},
 		}, true)
 		require.Empty(t, q.profiles)
+		require.Empty(t, q.diffs)
 		if failure != "" {
 			require.ErrorContains(t, resp.Error, failure)
 			continue
@@ -245,6 +246,12 @@ func FuzzParseModel(f *testing.F) {
 	f.Add([]byte(`{"queryType":"both","profileTypeId":"` + cpu + `","labelSelector":"{a=\"b\"}","groupBy":["a"],"limit":3,"step":"15s"}`))
 	f.Add([]byte(`{"profileTypeId":":::::","step":1e300}`))
 	f.Add([]byte(`[]`))
+	for _, baseline := range []string{
+		`{"kind":"previous"}`, `{"kind":"offset","offset":"1w2d"}`, `{"kind":"offset","offset":"290y"}`, `{"kind":"same","labelSelector":"{a=\"b\"}"}`,
+		`{"kind":"range","from":1763899200000,"to":"now-1d/d"}`, `{"kind":"range","from":"2026-11-22","to":"2026-11-23T10:00:00Z"}`, `{"kind":"range","from":[{}]}`, `null`,
+	} {
+		f.Add([]byte(`{"queryType":"comparison","profileTypeId":"` + cpu + `","labelSelector":"{}","baseline":` + baseline + `}`))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m, err := query.ParseModel(raw)
 		if err != nil {
@@ -258,6 +265,24 @@ func FuzzParseModel(f *testing.F) {
 		}
 		if m.Step < 0 {
 			t.Errorf("step %d", m.Step)
+		}
+		if m.QueryType != query.TypeComparison {
+			return
+		}
+		if _, err := profile.ParseSelector(m.Baseline.LabelSelector); err != nil {
+			t.Error(err)
+		}
+		tr := backend.TimeRange{From: now.Add(-time.Hour), To: now}
+		base, err := m.Baseline.Window(tr, now)
+		switch {
+		case err != nil:
+			if !strings.HasPrefix(err.Error(), "baseline.") {
+				t.Errorf("%v does not name the field", err)
+			}
+		case !base.From.Before(base.To) || base.From.UnixMilli() < 0:
+			t.Errorf("baseline from %s to %s", base.From, base.To)
+		case m.Baseline.Kind != query.BaselineSame && m.Baseline.Kind != query.BaselineRange && !base.From.Before(tr.From):
+			t.Errorf("a baseline of kind %s from %s", m.Baseline.Kind, base.From)
 		}
 	})
 }

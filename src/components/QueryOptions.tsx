@@ -4,7 +4,14 @@ import { complete } from '../completion';
 import { DURATION_HINT, isDuration } from '../duration';
 import { countsCPUTime } from '../profileType';
 import { selectors } from '../selectors';
-import { type ProfileQuery, type QueryType, type Range, type Resources, type Unit } from '../types';
+import {
+  DEFAULT_BASELINE,
+  type ProfileQuery,
+  type QueryType,
+  type Range,
+  type Resources,
+  type Unit,
+} from '../types';
 import { EditorField, EditorRow } from './EditorField';
 import { TextInput } from './SelectorInput';
 
@@ -12,6 +19,7 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'profile', label: 'Flame graph', description: 'Where the resource went, by function' },
   { value: 'metrics', label: 'Series', description: 'How much was used, over time' },
   { value: 'both', label: 'Both', description: 'A flame graph and a series' },
+  { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
 ];
 
 const UNITS: Array<{ value: Unit; label: string }> = [
@@ -35,7 +43,7 @@ interface Props {
 /** What a query returns, and how much of it. */
 export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   const type = query.queryType ?? 'profile';
-  const drawn = type === 'profile' || type === 'both';
+  const drawn = type === 'profile' || type === 'both' || type === 'comparison';
   const groupBy = async (typed: string) =>
     complete(await resources.labelNames(range, query.labelSelector), typed);
   return (
@@ -47,7 +55,12 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
               aria-label="Query type"
               options={QUERY_TYPES}
               value={type}
-              onChange={(queryType) => onChange({ queryType })}
+              onChange={(queryType) =>
+                onChange({
+                  queryType,
+                  ...(queryType === 'comparison' && { baseline: query.baseline ?? DEFAULT_BASELINE }),
+                })
+              }
             />
           </div>
         </EditorField>
@@ -78,7 +91,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           onChange={(maxNodes) => onChange({ maxNodes })}
         />
       )}
-      {type !== 'profile' && (
+      {(type === 'metrics' || type === 'both' || type === 'annotations') && (
         <>
           <EditorField label="Group by" htmlFor={id('group-by')} tooltip={GROUP_BY[type === 'annotations' ? 'annotations' : 'metrics']}>
             <MultiCombobox

@@ -8,3 +8,17 @@ Object.assign(window, {
   }),
   grafanaBootData: { settings: { featureToggles: {} }, user: {}, navTree: [] },
 });
+
+// Selects measure their texts, to be as wide as those.
+HTMLCanvasElement.prototype.getContext = (() => ({
+  measureText: (text: string) => ({ width: 8 * text.length }),
+})) as unknown as typeof HTMLCanvasElement.prototype.getContext;
+
+// Lists of options watch whether they can be scrolled.
+Object.assign(window, {
+  IntersectionObserver: class {
+    observe() {}
+    unobserve() {}
+    disconnect() {}
+  },
+});

@@ -1,0 +1,249 @@
+import { dateTime } from '@grafana/data';
+import * as React from 'react';
+import { act } from 'react';
+import { createRoot, type Root } from 'react-dom/client';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type ProfileDataSource } from '../datasource';
+import { selectors } from '../selectors';
+import { type Baseline, DEFAULT_PROFILE_TYPE, type ProfileQuery, QUERY_VERSION, type Resources } from '../types';
+import { QueryEditor } from './QueryEditor';
+
+const ids = selectors.queryEditor;
+const range = {
+  from: dateTime('2026-11-23T11:00:00Z'),
+  to: dateTime('2026-11-23T12:00:00Z'),
+  raw: { from: 'now-1h', to: 'now' },
+};
+
+const resources: Resources = {
+  profileTypes: async () => [{ id: DEFAULT_PROFILE_TYPE, label: 'process_cpu - cpu' }],
+  labelNames: async () => ['service_name', 'version'],
+  labelValues: async () => ['1', '2'],
+  completeValues: async () => ({ values: ['1', '2'], more: 0 }),
+};
+
+let root: Root;
+let container: HTMLElement;
+/** The query as the editor last changed it. */
+let query: ProfileQuery;
+const onRunQuery = vi.fn();
+
+/** Shows the editor, and again after each change, as Grafana does. */
+function Editor({ initial }: { initial: ProfileQuery }) {
+  const [shown, setShown] = React.useState(initial);
+  return (
+    <QueryEditor
+      query={shown}
+      datasource={{ resources } as ProfileDataSource}
+      range={range}
+      onChange={(changed) => {
+        query = changed;
+        setShown(changed);
+      }}
+      onRunQuery={onRunQuery}
+    />
+  );
+}
+
+async function show(change: Partial<ProfileQuery>) {
+  query = {
+    refId: 'A',
+    version: QUERY_VERSION,
+    queryType: 'profile',
+    profileTypeId: DEFAULT_PROFILE_TYPE,
+    labelSelector: '{service_name="order", version="2"}',
+    groupBy: [],
+    ...change,
+  };
+  await act(async () => root.render(<Editor initial={query} />));
+}
+
+const showBaseline = (baseline?: Baseline) => show({ queryType: 'comparison', baseline });
+
+function all(testId: string, within: ParentNode = container): HTMLElement[] {
+  return [...within.querySelectorAll<HTMLElement>(`[data-testid="${testId}"]`)];
+}
+
+function find(testId: string, within: ParentNode = container): HTMLElement {
+  const [element] = all(testId, within);
+  if (!element) {
+    throw new Error(`${testId} is not shown`);
+  }
+  return element;
+}
+
+/** The input of a field, which may be the element with the test id itself. */
+function input(testId: string): HTMLInputElement {
+  const element = find(testId);
+  const found = element instanceof HTMLInputElement ? element : element.querySelector('input');
+  if (!found) {
+    throw new Error(`${testId} has no input`);
+  }
+  return found;
+}
+
+/** Clicks the option of a radio group with a label. */
+async function choose(testId: string, label: string, within?: ParentNode) {
+  const option = [...find(testId, within).querySelectorAll('input')].find(
+    (radio) => radio.parentElement?.querySelector('label')?.textContent?.trim() === label
+  );
+  if (!option) {
+    throw new Error(`${testId} does not offer ${label}`);
+  }
+  await act(async () => option.click());
+}
+
+async function typeInto(element: HTMLInputElement, text: string) {
+  await act(async () => {
+    element.focus();
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value')?.set?.call(element, text);
+    element.dispatchEvent(new Event('input', { bubbles: true }));
+  });
+}
+
+async function press(element: HTMLElement, key: string) {
+  await act(async () => {
+    element.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+  });
+}
+
+/** Types into a select and takes the first option that is left. */
+async function select(testId: string, label: string) {
+  await act(async () => input(testId).click());
+  await typeInto(input(testId), label);
+  await press(input(testId), 'ArrowDown');
+  await press(input(testId), 'Enter');
+}
+
+/** The messages at the fields of the baseline. */
+const alerts = () => [...find(ids.baseline).querySelectorAll('[role="alert"]')].map((a) => a.textContent?.trim());
+
+// The editor has many selects, which take their time on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
+
+beforeEach(() => {
+  Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true });
+  container = document.body.appendChild(document.createElement('div'));
+  root = createRoot(container);
+});
+
+afterEach(async () => {
+  await act(async () => root.unmount());
+  container.remove();
+  onRunQuery.mockClear();
+  Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: false });
+});
+
+describe('the query type', () => {
+  it('offers a comparison, which begins with the previous window', async () => {
+    await show({});
+    expect(all(ids.baseline)).toHaveLength(0);
+    await choose(ids.queryType, 'Comparison');
+    expect(query).toMatchObject({ queryType: 'comparison', baseline: { kind: 'previous' } });
+    expect(onRunQuery).toHaveBeenCalledTimes(1);
+    expect(input(ids.baselineKind).value).toBe('Previous window');
+    expect(alerts()).toEqual([]);
+  });
+
+  it('shows the options of flame graphs for a comparison, and not those of series', async () => {
+    await showBaseline({ kind: 'previous' });
+    for (const shown of [ids.unit, ids.maxNodes, ids.baseline]) {
+      expect(all(shown)).toHaveLength(1);
+    }
+    for (const hidden of [ids.groupBy, ids.limit, ids.step]) {
+      expect(all(hidden)).toHaveLength(0);
+    }
+  });
+
+  it('keeps the baseline while another type is chosen', async () => {
+    await showBaseline({ kind: 'offset', offset: '1w' });
+    await choose(ids.queryType, 'Flame graph');
+    expect(all(ids.baseline)).toHaveLength(0);
+    await choose(ids.queryType, 'Comparison');
+    expect(query.baseline).toEqual({ kind: 'offset', offset: '1w' });
+  });
+
+  it('shows a comparison without a baseline as the backend reads it', async () => {
+    await showBaseline(undefined);
+    expect(input(ids.baselineKind).value).toBe('Previous window');
+  });
+});
+
+describe('the time of a baseline', () => {
+  it('begins an offset with a day', async () => {
+    await showBaseline({ kind: 'previous' });
+    await select(ids.baselineKind, 'Earlier');
+    expect(query.baseline).toEqual({ kind: 'offset', offset: '1d' });
+    expect(input(ids.baselineOffset).value).toBe('1d');
+    await select(ids.baselineOffset, '1w');
+    expect(query.baseline).toEqual({ kind: 'offset', offset: '1w' });
+    await select(ids.baselineOffset, '2h30m');
+    expect(query.baseline).toEqual({ kind: 'offset', offset: '2h30m' });
+    expect(alerts()).toEqual([]);
+  });
+
+  it('says what is wrong with an offset', async () => {
+    await showBaseline({ kind: 'offset', offset: 'soon' });
+    expect(alerts()).toEqual(['An offset is a duration such as 1h, 1d or 2h30m, the largest unit first']);
+  });
+
+  it('begins a range with the window before', async () => {
+    await showBaseline({ kind: 'previous' });
+    await select(ids.baselineKind, 'Absolute range');
+    expect(query.baseline).toEqual({ kind: 'range', from: '2026-11-23T10:00:00.000Z', to: '2026-11-23T11:00:00.000Z' });
+    expect(alerts()).toEqual([]);
+  });
+
+  it('takes the ends of a range, and says what is wrong with them', async () => {
+    await showBaseline({ kind: 'range', from: 1763899200000, to: 'now' });
+    expect(input(ids.baselineFrom).value).toBe('1763899200000');
+    await typeInto(input(ids.baselineTo), 'yesterday');
+    await press(input(ids.baselineTo), 'Enter');
+    expect(query.baseline).toEqual({ kind: 'range', from: 1763899200000, to: 'yesterday' });
+    expect(alerts()).toEqual(['A time is 2026-11-23T10:00:00Z, now-1d or Unix milliseconds']);
+    await typeInto(input(ids.baselineTo), ' $__to ');
+    await press(input(ids.baselineTo), 'Enter');
+    expect(query.baseline).toEqual({ kind: 'range', from: 1763899200000, to: '$__to' });
+    expect(alerts()).toEqual([]);
+  });
+});
+
+describe('the labels of a baseline', () => {
+  it('are those of the query until others are wanted', async () => {
+    await showBaseline({ kind: 'previous' });
+    const section = () => find(ids.baseline);
+    expect(all(ids.filterValue, section())).toHaveLength(0);
+    await choose(ids.baselineLabels, 'Other');
+    expect(query.baseline).toEqual({ kind: 'previous', labelSelector: query.labelSelector });
+    expect(all(ids.filterValue, section())).toHaveLength(1);
+    expect(all(ids.service, section())).toHaveLength(1);
+    await choose(ids.baselineLabels, 'Of the query');
+    expect(query.baseline?.labelSelector).toBeUndefined();
+    expect(all(ids.filterValue, section())).toHaveLength(0);
+  });
+
+  it('have to differ in the same window', async () => {
+    await showBaseline({ kind: 'previous' });
+    await select(ids.baselineKind, 'Same window');
+    expect(query.baseline?.kind).toBe('same');
+    expect(alerts()).toEqual(['Of the same time, the baseline needs other labels than the query']);
+    expect(all(ids.baselineLabels)).toHaveLength(0);
+
+    await choose(ids.selectorMode, 'Text', find(ids.baseline));
+    const text = find(ids.selectorText, find(ids.baseline)) as HTMLInputElement;
+    expect(text.value).toBe('{service_name="order", version="2"}');
+    await typeInto(text, '{service_name="order", version="1"}');
+    await press(text, 'Enter');
+    expect(query).toMatchObject({
+      labelSelector: '{service_name="order", version="2"}',
+      baseline: { kind: 'same', labelSelector: '{service_name="order", version="1"}' },
+    });
+    expect(alerts()).toEqual([]);
+  });
+
+  it('say what is wrong with their selector', async () => {
+    await showBaseline({ kind: 'previous', labelSelector: '{pod' });
+    expect(alerts()).toEqual(['expected one of =, !=, =~, !~ at position 5']);
+    expect(container.querySelectorAll('[role="alert"]')).toHaveLength(1);
+  });
+});

@@ -1,0 +1,70 @@
+import { css } from '@emotion/css';
+import { type GrafanaTheme2 } from '@grafana/data';
+import { RadioButtonGroup, useStyles2 } from '@grafana/ui';
+import * as React from 'react';
+import { validateSelector } from '../selector';
+import { selectors } from '../selectors';
+import { type Range, type Resources } from '../types';
+import { EditorField } from './EditorField';
+import { LabelFilters } from './LabelFilters';
+import { SelectorInput } from './SelectorInput';
+
+interface Props {
+  id: string;
+  selector: string;
+  /** What is wrong with the selector although it can be read. */
+  error?: string;
+  range: Range;
+  resources: Resources;
+  onChange: (selector: string) => void;
+}
+
+type Mode = 'builder' | 'text';
+
+const MODES: Array<{ value: Mode; label: string }> = [
+  { value: 'builder', label: 'Builder' },
+  { value: 'text', label: 'Text' },
+];
+
+/** Edits a selector: as filters with completion, or as text. */
+export function SelectorField({ id, selector, error: misplaced, range, resources, onChange }: Props) {
+  const styles = useStyles2(getStyles);
+  const [mode, setMode] = React.useState<Mode>('builder');
+
+  // A selector that can't be taken apart, such as one with a variable for a
+  // whole matcher, is text; only one without variables is known to be wrong.
+  const problem = validateSelector(selector);
+  const error = (selector.includes('$') ? undefined : problem) ?? misplaced;
+  const shownMode = problem ? 'text' : mode;
+
+  return (
+    <EditorField label={shownMode === 'text' ? 'Label selector' : 'Label filters'} htmlFor={id} error={error}>
+      <div className={styles.filters}>
+        {shownMode === 'text' ? (
+          <SelectorInput id={id} value={selector} invalid={error !== undefined} onChange={onChange} />
+        ) : (
+          <LabelFilters id={id} selector={selector} range={range} resources={resources} onChange={onChange} />
+        )}
+        <div data-testid={selectors.queryEditor.selectorMode}>
+          <RadioButtonGroup
+            size="sm"
+            aria-label="How labels are edited"
+            options={MODES}
+            value={shownMode}
+            disabledOptions={problem ? ['builder'] : []}
+            onChange={setMode}
+          />
+        </div>
+      </div>
+    </EditorField>
+  );
+}
+
+const getStyles = (theme: GrafanaTheme2) => ({
+  filters: css({
+    display: 'flex',
+    flexWrap: 'wrap',
+    alignItems: 'center',
+    gap: theme.spacing(1),
+  }),
+});
