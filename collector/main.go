@@ -4,11 +4,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -40,6 +42,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// --help and --version end the program in here.
 	command, err := app.Parse(args)
 	if err != nil {
+		var number *strconv.NumError
+		if errors.As(err, &number) {
+			err = fmt.Errorf("%q is not a number that is possible here", number.Num)
+		}
 		_, _ = fmt.Fprintf(stderr, "flameline: %v; try --help\n", err)
 		return 2
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/flameline/flameline/collector/render"
+	"github.com/flameline/flameline/collector/tools"
 )
 
 // An outputFile is where a one-shot tool writes its result.
@@ -88,7 +89,7 @@ func (o *outputFile) write(stdout io.Writer, document func(render.Format) *rende
 	}
 	f, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*")
 	if err != nil {
-		return err
+		return tools.WriteError(o.path, err)
 	}
 	err = errors.Join(writeTo(f, o.format, d), give(f), f.Close())
 	if err == nil {
@@ -96,7 +97,7 @@ func (o *outputFile) write(stdout io.Writer, document func(render.Format) *rende
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", o.path, err)
+		return tools.WriteError(o.path, err)
 	}
 	return nil
 }

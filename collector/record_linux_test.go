@@ -461,14 +461,14 @@ func TestRecordErrors(t *testing.T) {
 		{2, "is not a time such as 30s", []string{"-a", "-d=-3"}},
 		{2, "the extension names no format", []string{"-a", "-o", "x.exe"}},
 		{2, `format "exe" is not one of`, []string{"-a", "--to", "exe"}},
-		{2, "must be one of cpu,off-cpu,wall,page-faults,alloc", []string{"-a", "-e", "cycles"}},
+		{2, "must be one of cpu,off-cpu,wall,page-faults", []string{"-a", "-e", "cycles"}},
 		{2, "--user goes with a command", []string{"-a", "--user", "root"}},
 		{2, "--subprocesses goes with -p or a command", []string{"-a", "--subprocesses"}},
 		{1, "there is no process 4194305", []string{"-p", "4194305"}},
 		{1, "no container has an ID that begins with feed", []string{"--container", "feed"}},
 		{1, "there is no control group /no/such", []string{"--cgroup", "no/such"}},
 		{1, "no such file or directory", []string{"-a", "-o", "no/such/file.svg"}},
-		{1, "-e alloc is not possible yet", []string{"-a", "-e", "alloc"}},
+		{2, "must be one of cpu,off-cpu,wall,page-faults", []string{"-a", "-e", "alloc"}},
 	} {
 		r := runTool(t, t.TempDir(), nil, append([]string{"record"}, c.args...)...)
 		require.Equal(t, c.code, r.code, c.args)

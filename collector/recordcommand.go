@@ -269,10 +269,14 @@ func remarks(rec *record.Recording, o record.Options) (texts []string) {
 
 // document describes a recording for files.
 func document(rec *record.Recording, o record.Options) func(render.Format) *render.Document {
+	rate := ""
+	if o.Event == record.CPU || o.Event == record.Wall { // others are not sampled by time
+		rate = fmt.Sprintf(" at %d Hz", o.FrequencyHz)
+	}
 	return func(f render.Format) *render.Document {
 		d := &render.Document{
 			Title:    rec.Name + ": " + o.Event.Title(),
-			Subtitle: fmt.Sprintf("%s, %s at %d Hz, %s", rec.Start.Format("2006-01-02 15:04:05"), shortTime(rec.Duration), o.FrequencyHz, counted(rec.Samples, o.Event.Counts())),
+			Subtitle: fmt.Sprintf("%s, %s%s, %s", rec.Start.Format("2006-01-02 15:04:05"), shortTime(rec.Duration), rate, counted(rec.Samples, o.Event.Counts())),
 			Type:     o.Event.Type(),
 			Pprof:    rec.Pprof,
 			Start:    rec.Start,

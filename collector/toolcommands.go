@@ -191,6 +191,9 @@ func (t *toolCommands) runDiff(ctx context.Context, stdout, stderr io.Writer) er
 }
 
 func (t *toolCommands) runImport(ctx context.Context, _, stderr io.Writer) (err error) {
+	if t.sampleRate < 1 {
+		return &exitError{exitUsage, fmt.Errorf("--sample-rate: %d is not a number of samples per second", t.sampleRate)}
+	}
 	read, end := t.reading(stderr)
 	defer end()
 	o := tools.ImportOptions{

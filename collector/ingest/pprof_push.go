@@ -94,6 +94,8 @@ func metricOf(p *googlev1.Profile, types map[string]SampleType) string {
 			name = shown
 		}
 		switch {
+		case name == "off_cpu": // of our recordings
+			return name
 		case strings.Contains(name, "cpu"):
 			return "process_cpu"
 		case strings.Contains(name, "alloc_"), strings.Contains(name, "inuse_"), name == "space", name == "objects":

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/stretchr/testify/require"
 )
 
@@ -196,4 +197,20 @@ func TestPprofFormNamesOtherParts(t *testing.T) {
 	_, _, err := PprofForm(map[string][]byte{"profile": encode(t, sound()), "other": nil}, pushOf(t, "shop"), Limits{Report: report})
 	require.NoError(t, err)
 	require.Contains(t, report.String(), "skipped part other of the form (1)")
+}
+
+// A recording of flameline record that is pushed has the types of the sampler.
+func TestMetricOfRecordings(t *testing.T) {
+	for want, types := range map[string][]string{
+		"off_cpu":     {"off_cpu", "blocks"},
+		"page_faults": {"page_faults"},
+		"wall":        {"samples", "wall"},
+		"process_cpu": {"samples", "cpu"},
+	} {
+		p := &googlev1.Profile{StringTable: append([]string{""}, types...)}
+		for i := range types {
+			p.SampleType = append(p.SampleType, &googlev1.ValueType{Type: int64(i + 1)})
+		}
+		require.Equal(t, want, metricOf(p, nil))
+	}
 }

@@ -67,7 +67,7 @@ var foreign = []struct {
 	is   string
 }{
 	{regexp.MustCompile(`^FLR\x00`), "a recording of Java (format=jfr)"},
-	{regexp.MustCompile(`^PERFILE2`), "perf.data; send what `perf script` makes of it by `flameline import`"},
+	{regexp.MustCompile(`^PERFILE2`), "perf.data, which only perf can read: give what `perf script` makes of it (`perf script | flameline convert` or `import`)"},
 	{regexp.MustCompile(`^\x7fELF`), "an ELF binary"},
 	{regexp.MustCompile(`^PK\x03\x04`), "a ZIP archive"},
 	{regexp.MustCompile(`(?i)^\s*(<\?xml[^>]*>\s*|<!doctype[^>]*>\s*|<!--[^>]*>\s*)*<svg`), "an SVG picture"},

@@ -80,6 +80,11 @@ func (m *merger) text(s string) int64 {
 }
 
 func (m *merger) function(name, system, file string, line int64) uint64 {
+	if system == name {
+		// go tool pprof takes names with a system name of their own for final; it would
+		// shorten others as if they were mangled: Python's <module> to nothing.
+		system = ""
+	}
 	key := googlev1Function{m.text(name), m.text(system), m.text(file), line}
 	id, ok := m.functions[key]
 	if !ok {

@@ -58,6 +58,12 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 	}
 	r := &recorder{o: o, merge: newMerger(o.Include, o.Exclude), names: map[string]bool{}}
 	session, err := Start(ctx, o.SessionOptions, r.take)
+	if err != nil && ctx.Err() != nil {
+		if command != nil {
+			return nil, nil, fmt.Errorf("interrupted before sampling began: %s was not started", o.Selection.Command[0])
+		}
+		return nil, nil, errors.New("interrupted before sampling began: nothing was recorded")
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,7 +195,11 @@ func (r *recorder) why(rec *Recording, s *Session, end ending, idle bool) string
 	case end == endAsked:
 		return "the recording ended before one was taken"
 	}
-	return fmt.Sprintf("less CPU time was used than one sample stands for (%v): record for longer with -d, or more often with -F", r.period())
+	hint := ""
+	if len(sel.Command) > 0 && !sel.Subprocesses {
+		hint = "; work that is done in child processes needs --subprocesses"
+	}
+	return fmt.Sprintf("less CPU time was used than one sample stands for (%v): record for longer with -d, or more often with -F%s", r.period(), hint)
 }
 
 func (r *recorder) period() time.Duration {

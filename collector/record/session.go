@@ -1,7 +1,6 @@
 package record
 
 import (
-	"errors"
 	"log/slog"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -25,11 +24,10 @@ const (
 	OffCPU     Event = "off-cpu"     // threads that wait: the time until they run again
 	Wall       Event = "wall"        // both
 	PageFaults Event = "page-faults" // threads that get memory from the kernel: bytes
-	Alloc      Event = "alloc"       // allocations of a language's runtime: bytes
 )
 
 // Events are all events, for help texts.
-var Events = []string{string(CPU), string(OffCPU), string(Wall), string(PageFaults), string(Alloc)}
+var Events = []string{string(CPU), string(OffCPU), string(Wall), string(PageFaults)}
 
 // offCPU reports whether waits are measured.
 func (e Event) offCPU() bool { return e == OffCPU || e == Wall }
@@ -92,13 +90,4 @@ func (e Event) Counts() string {
 		return "page"
 	}
 	return "sample"
-}
-
-// check returns an error for what cannot be sampled yet.
-func (e Event) check() error {
-	switch e {
-	case Alloc:
-		return errors.New("-e alloc is not possible yet: allocations are scraped of Go programs by `flameline serve` (scrape_configs), or pushed by the agents of other languages")
-	}
-	return nil
 }

@@ -38,9 +38,6 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	if err := o.Selection.Check(); err != nil {
 		return nil, err
 	}
-	if err := o.Event.check(); err != nil {
-		return nil, err
-	}
 	log := o.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

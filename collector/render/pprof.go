@@ -51,7 +51,8 @@ func pprofOf(d *Document) *googlev1.Profile {
 		if ids[name] == 0 {
 			id := uint64(len(p.Location) + 1)
 			s := text(t.Names[name])
-			p.Function = append(p.Function, &googlev1.Function{Id: id, Name: s, SystemName: s})
+			// Without a system name go tool pprof does not shorten names such as <module>.
+			p.Function = append(p.Function, &googlev1.Function{Id: id, Name: s})
 			p.Location = append(p.Location, &googlev1.Location{Id: id, Line: []*googlev1.Line{{FunctionId: id}}})
 			ids[name] = id
 		}

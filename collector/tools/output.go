@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -59,11 +60,28 @@ func (o *Output) write(content func(io.Writer) error) error {
 	part := filepath.Join(filepath.Dir(o.File), fmt.Sprintf(".%s.%d.part", filepath.Base(o.File), os.Getpid()))
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return err
+		return WriteError(o.File, err)
 	}
 	defer func() { _ = os.Remove(part) }() // if it was not renamed
 	if err := errors.Join(content(f), f.Close()); err != nil {
-		return err
+		return WriteError(o.File, err)
 	}
-	return os.Rename(part, o.File)
+	if err := os.Rename(part, o.File); err != nil {
+		return WriteError(o.File, err)
+	}
+	return nil
+}
+
+// WriteError is an error of writing a file, with its name rather than that of the file
+// that becomes it.
+func WriteError(name string, err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		err = path.Err
+	case errors.As(err, &link):
+		err = link.Err
+	}
+	return fmt.Errorf("write %s: %w", name, err)
 }

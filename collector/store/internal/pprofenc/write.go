@@ -169,9 +169,12 @@ func (w *Writer) putLocation(i int, l *symdb.Location) {
 
 func (w *Writer) putFunction(i int, f symdb.Function) {
 	var room [64]byte
-	b := number(room[:0], 1, uint64(i)+1)           // id
-	b = number(b, 2, uint64(f.Name))                // name
-	b = number(b, 3, uint64(f.SystemName))          // system_name
+	b := number(room[:0], 1, uint64(i)+1) // id
+	b = number(b, 2, uint64(f.Name))      // name
+	if f.SystemName != f.Name {
+		// go tool pprof would shorten the name, such as Python's <module>, if it had this too.
+		b = number(b, 3, uint64(f.SystemName)) // system_name
+	}
 	b = number(b, 4, uint64(f.File))                // filename
 	w.message(5, number(b, 5, uint64(f.StartLine))) // start_line
 }
