@@ -24,6 +24,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
 	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/serieslimit"
 )
 
 // ErrClosed is returned by calls after Close.
@@ -174,7 +175,7 @@ func (db *DB) start() (err error) {
 	}
 	db.appender = &appender{
 		kv: db.kv, epochs: db.epochs, maxFuture: o.MaxFuture, maxAge: o.MaxAge,
-		series: newSeriesLimit(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
+		series: serieslimit.New(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
 	}
 	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
 	db.queries = &query.Engine{

@@ -1,7 +1,8 @@
-package store
+package serieslimit
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -14,13 +15,12 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// planReduction chooses the labels of reduced label sets, once a service has reached
-// the limit: all but those with the most values, of which as many are left out as it
-// takes for the label sets of the hour to be few without them. Labels that come later
-// are not among them. The caller holds the lock of c, which p is of. The others are
-// pieces that are not on disk yet.
-func (l *seriesLimit) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
-	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.Labels.Get(labelindex.LabelServiceName)
+// planReduction chooses the labels of reduced label sets, once the service of a stream has
+// reached the limit: all but those with the most values, of which as many are left out as
+// it takes for the label sets of the hour to be few without them. Labels that come later
+// are not among them. The caller holds the lock of c, which is the service's.
+func (l *Limit) planReduction(c *serviceSeries, t int64, def *labelindex.Definition, others iter.Seq2[int64, *labelindex.Definition]) error {
+	id, hour, service := layout.EpochOf(t), layout.HourOf(t), def.Labels.Get(labelindex.LabelServiceName)
 	found, err := l.epochs.StreamsOf(id, hour)
 	if err != nil {
 		return err
@@ -34,14 +34,12 @@ func (l *seriesLimit) planReduction(c *serviceSeries, p *piece, others [][]piece
 	if err != nil {
 		return err
 	}
-	for _, list := range others {
-		for _, o := range list {
-			if layout.EpochOf(o.time) == id && layout.HourOf(o.time) == hour && o.def.Labels.Get(labelindex.LabelServiceName) == service {
-				sets = append(sets, o.def.Labels)
-			}
+	for t, o := range others {
+		if layout.EpochOf(t) == id && layout.HourOf(t) == hour && o.Labels.Get(labelindex.LabelServiceName) == service {
+			sets = append(sets, o.Labels)
 		}
 	}
-	counts := countValues(append(sets, p.def.Labels))
+	counts := countValues(append(sets, def.Labels))
 	c.keep = keptLabels(counts, sets, l.share())
 	r := Reduction{
 		Service: strings.Clone(service),
