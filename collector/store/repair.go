@@ -20,8 +20,8 @@ import (
 )
 
 // Repair makes a new store in a directory that is empty or missing, of all that can be
-// read of the tables and logs of another, which no process may have open, whatever its
-// list of tables says. Nothing changes in the other. It returns what cannot be read, and
+// read of the tables and logs of another, which no process may have open. Tables that are
+// not in its list of tables, if that can be read, were compacted and are left out. Nothing changes in the other. It returns what cannot be read, and
 // what of the rest is left out as it refers to that.
 func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []corruption.Damage, err error) {
 	before, err := Verify(ctx, dir) // names tables that are missing, and the keys of others
@@ -43,7 +43,7 @@ func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []cor
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.copyEntries(ctx, dir); err != nil {
+	if err := db.copyEntries(ctx, dir, lock); err != nil {
 		return before.Damage, err
 	}
 	after, err := db.rebuildAll(ctx)
@@ -51,13 +51,13 @@ func Repair(ctx context.Context, dir, to string, log *slog.Logger) (damage []cor
 }
 
 // copyEntries copies all that can be read of a store's files into an empty one.
-func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
+func (db *DB) copyEntries(ctx context.Context, dir string, lock *pebble.Lock) (err error) {
 	fs := db.options.fs
 	f, err := pebblefiles.List(fs, dir)
 	if err != nil {
 		return err
 	}
-	known := listedTables(fs, dir)
+	known := listedTables(fs, dir, lock)
 	var files []*pebblefiles.File
 	defer func() {
 		for _, e := range files {
@@ -90,8 +90,9 @@ func (db *DB) copyEntries(ctx context.Context, dir string) (err error) {
 
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
-func listedTables(fs vfs.FS, dir string) map[string]pebblefiles.KeyRange {
+func listedTables(fs vfs.FS, dir string, lock *pebble.Lock) map[string]pebblefiles.KeyRange {
 	o := readOnlyOptions(readOnlyFS{fs, guardfs.NewBadBlocks()}, func(pebble.DataCorruptionInfo) {})
+	o.Lock = lock
 	if _, err := pebblefiles.Check(fs, dir, o); err != nil {
 		return nil
 	}
