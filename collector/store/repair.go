@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
@@ -14,9 +12,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/flameline/flameline/collector/store/internal/corruption"
-	"github.com/flameline/flameline/collector/store/internal/guardfs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/verify"
 )
 
 // Repair makes a new store in a directory that is empty or missing, of all that can be
@@ -57,22 +58,15 @@ func (db *DB) copyEntries(ctx context.Context, dir string, lock *pebble.Lock) (e
 	if err != nil {
 		return err
 	}
-	known := listedTables(fs, dir, lock)
 	var files []*pebblefiles.File
 	defer func() {
 		for _, e := range files {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	for _, name := range slices.Concat(f.Tables, f.Logs) {
-		open := pebblefiles.OpenLog
-		if strings.HasSuffix(name, ".sst") {
-			if _, listed := known[name]; known != nil && !listed {
-				continue // it was compacted
-			}
-			open = pebblefiles.OpenTable
-		}
-		e, err := open(fs, dir, name, known[name])
+	listed := listedTables(fs, dir, lock)
+	for _, name := range f.Used(listed) {
+		e, err := pebblefiles.Open(fs, dir, name, listed[name])
 		if err != nil {
 			return err
 		}
@@ -91,17 +85,8 @@ func (db *DB) copyEntries(ctx context.Context, dir string, lock *pebble.Lock) (e
 // listedTables are the tables of a store, nil if its list of tables cannot be read, or
 // names some that are missing.
 func listedTables(fs vfs.FS, dir string, lock *pebble.Lock) map[string]pebblefiles.KeyRange {
-	o := readOnlyOptions(readOnlyFS{fs, guardfs.NewBadBlocks()}, func(pebble.DataCorruptionInfo) {})
-	o.Lock = lock
-	if _, err := pebblefiles.Check(fs, dir, o); err != nil {
-		return nil
-	}
-	p, err := pebble.Open(dir, o)
-	if err != nil {
-		return nil
-	}
-	tables, err := pebblefiles.ListedTables(p)
-	if errors.Join(err, p.Close()) != nil {
+	p, tables, err := kv.OpenReadOnly(fs, dir, lock, func(pebble.DataCorruptionInfo) {})
+	if err != nil || p.Close() != nil {
 		return nil
 	}
 	return tables
@@ -156,17 +141,36 @@ func (db *DB) rebuildAll(ctx context.Context) ([]corruption.Damage, error) {
 			return nil, err
 		}
 	}
-	var v Verification
-	for more := true; more; { // what is deleted may be what something else refers to
-		r := &rebuild{db: db, batch: db.kv.Pebble.NewBatch()}
-		c := &checker{ctx: ctx, v: &v, fs: db.kv.FS, dir: db.kv.Dir, pebble: db.kv.Pebble, rebuild: r}
-		err := errors.Join(c.values(), r.err)
-		if more = !r.batch.Empty(); err == nil && more {
-			err = db.kv.Commit(r.batch, pebble.Sync)
+	return verify.Rebuild(ctx, db.kv, db.options.Now())
+}
+
+// recoverStreams writes the streams of an epoch that are missing, and that a table of the
+// index has.
+func (db *DB) recoverStreams(id uint32) error {
+	b := db.kv.Pebble.NewBatch()
+	defer b.Close()
+	for hour := range uint8(layout.HoursPerEpoch) {
+		t, err := db.epochs.LoadIndex(id, hour)
+		if err != nil {
+			return err
 		}
-		if err = errors.Join(err, r.batch.Close()); err != nil {
-			return v.Damage, err
+		for row, n := range t.Streams {
+			known, err := db.kv.Has(layout.StreamKey(id, n))
+			if err != nil {
+				return err
+			}
+			if known {
+				continue
+			}
+			def, err := t.Definition(uint32(row))
+			if errors.Is(err, storeerr.ErrCorrupt) {
+				break // a column is missing
+			}
+			if err != nil {
+				return err
+			}
+			b.Set(layout.StreamKey(id, n), labelindex.AppendStream(nil, t.Partitions[row], &def), nil)
 		}
 	}
-	return v.Damage, nil
+	return db.kv.Commit(b, pebble.Sync)
 }

@@ -28,6 +28,9 @@ var ErrInternal = errors.New("internal error; the server's log has it")
 // was acknowledged; it can be sent again later.
 var ErrUnavailable = errors.New("store unavailable")
 
+// ErrInUse is wrapped by the error of a verification of a store that a process has open.
+var ErrInUse = errors.New("a process has the store open")
+
 // ErrOverflow is about values that are too many for the API's numbers. It wraps
 // ErrLimit. Trees are cut on the ground that no call is larger than its parent.
 var ErrOverflow = fmt.Errorf("%w: the values add up to more than %d; choose a shorter range or fewer services", ErrLimit, int64(math.MaxInt64))
