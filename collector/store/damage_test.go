@@ -25,6 +25,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/repair"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -458,7 +459,7 @@ func TestDamageUnderLoad(t *testing.T) {
 // rebuilt makes all days of a store whole, and opens it again.
 func rebuilt(t *testing.T, db *DB, again func() *DB) *DB {
 	t.Helper()
-	_, err := db.rebuildAll(context.Background())
+	_, err := repair.Rebuild(context.Background(), db.epochs)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	return again()

@@ -17,6 +17,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
+	"github.com/flameline/flameline/collector/store/internal/repair"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/collector/store/internal/verify"
@@ -140,7 +141,7 @@ func FuzzKeys(f *testing.F) {
 		require.NoError(t, db.kv.Pebble.Checkpoint("copy"))
 		_, err := verify.Verify(context.Background(), fs, "copy")
 		require.NoError(t, err)
-		_, err = db.rebuildAll(context.Background())
+		_, err = repair.Rebuild(context.Background(), db.epochs)
 		require.NoError(t, err)
 		require.NoError(t, db.Close())
 		v, err := verify.Verify(context.Background(), fs, "store")
