@@ -9,6 +9,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,29 +94,21 @@ const blockShare = 8
 const quietTime = 10 * time.Second
 
 func (o *Options) setDefaults() {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.fs = cmp.Or(o.fs, vfs.Default)
+	o.MinFreeBytes = cmp.Or(o.MinFreeBytes, 64<<20)
+	o.MaintenanceInterval = cmp.Or(o.MaintenanceInterval, 10*time.Second)
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = DefaultCacheBytes
 	}
 	if o.QueryBytes <= 0 {
 		o.QueryBytes = DefaultQueryBytes
 	}
-	if o.MinFreeBytes == 0 {
-		o.MinFreeBytes = 64 << 20
-	}
-	if o.fs == nil {
-		o.fs = vfs.Default
-	}
 	if o.MaxFuture <= 0 {
 		o.MaxFuture = time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.MaintenanceInterval == 0 {
-		o.MaintenanceInterval = 10 * time.Second
 	}
 }
 

@@ -56,18 +56,14 @@ func (r readOnlyFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	return r.bad.Open(r.FS, name, o...)
 }
 
-type noLock struct{}
-
-func (noLock) Close() error { return nil }
-
 // Lock implements vfs.FS.
 func (r readOnlyFS) Lock(name string) (io.Closer, error) {
 	if _, err := r.FS.Stat(name); errors.Is(err, os.ErrNotExist) {
-		return noLock{}, nil
+		return io.NopCloser(nil), nil
 	}
 	l, err := r.FS.Lock(name)
 	if errors.Is(err, os.ErrPermission) {
-		return noLock{}, nil // a read-only directory
+		return io.NopCloser(nil), nil // a read-only directory
 	}
 	return l, err
 }

@@ -196,10 +196,10 @@ func findUnlisted(fs vfs.FS, dir string, f *Directory, o *pebble.Options) (found
 				found = fmt.Sprintf("%s is not in it, which has %s", name, corruption.DescribeKey(e.Key))
 				continue
 			}
-			if err != nil {
-				return "", errors.Join(err, t.Close())
+			if err == nil {
+				err = closer.Close()
 			}
-			if err := closer.Close(); err != nil {
+			if err != nil {
 				return "", errors.Join(err, t.Close())
 			}
 		}

@@ -26,8 +26,8 @@ type logFile struct {
 	end int64
 }
 
-// entries are those of the log's batches, as they were written.
-func (l *logFile) entries() (out batchEntries) {
+// entries are those of the log's batches and their tombstones, as they were written.
+func (l *logFile) entries() (all []Entry, deleted []tombstone) {
 	for _, batch := range l.records {
 		h, ok := batchrepr.ReadHeader(batch)
 		if !ok {
@@ -40,13 +40,13 @@ func (l *logFile) entries() (out batchEntries) {
 				break
 			}
 			if kind == pebble.InternalKeyKindRangeDelete {
-				out.tombstones = append(out.tombstones, tombstone{key, value, seq})
+				deleted = append(deleted, tombstone{key, value, seq})
 				continue
 			}
-			out.all = append(out.all, Entry{key, seq, kind, value})
+			all = append(all, Entry{key, seq, kind, value})
 		}
 	}
-	return out
+	return all, deleted
 }
 
 // readLog reads a log by Pebble's reader, and goes on at the next record after some that
@@ -170,7 +170,8 @@ func spanOfLost(d corruption.Damage, records [][]byte, next []byte) corruption.D
 // rowOf is the key of the first row in a batch, nil if there is none.
 func rowOf(batch []byte) []byte {
 	l := logFile{records: [][]byte{batch}}
-	for _, e := range l.entries().all {
+	all, _ := l.entries()
+	for _, e := range all {
 		if len(e.Key) >= 6 && e.Key[4] == layout.KindRow {
 			return e.Key
 		}
@@ -178,25 +179,18 @@ func rowOf(batch []byte) []byte {
 	return nil
 }
 
-// batchEntries are those of some batches, and their tombstones.
-type batchEntries struct {
-	all        []Entry
-	tombstones []tombstone
-}
-
 func openLog(fs vfs.FS, dir, name string) (*File, error) {
 	l, err := readLog(fs, dir, name)
 	if err != nil {
 		return nil, err
 	}
-	b := l.entries()
-	slices.SortFunc(b.all, func(a, b Entry) int { return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(b.seq, a.seq)) })
-	e := &File{name: name, Bytes: l.bytes, tombstones: b.tombstones, Damage: l.damage, Close: func() error { return nil }}
-	e.Next = func() (next *Entry) {
-		if len(b.all) > 0 {
-			next, b.all = &b.all[0], b.all[1:]
+	all, deleted := l.entries()
+	slices.SortFunc(all, func(a, b Entry) int { return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(b.seq, a.seq)) })
+	next := func() (next *Entry) {
+		if len(all) > 0 {
+			next, all = &all[0], all[1:]
 		}
 		return next
 	}
-	return e, nil
+	return &File{name: name, Bytes: l.bytes, tombstones: deleted, Damage: l.damage, Next: next, Close: func() error { return nil }}, nil
 }

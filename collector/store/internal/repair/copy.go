@@ -27,7 +27,10 @@ func copyFiles(ctx context.Context, fs vfs.FS, dir string, lock *pebble.Lock, to
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	listed := listedTables(fs, dir, lock)
+	p, listed, err := kv.OpenReadOnly(fs, dir, lock, func(pebble.DataCorruptionInfo) {})
+	if err != nil || p.Close() != nil {
+		listed = nil // not known
+	}
 	for _, name := range f.Used(listed) {
 		e, err := pebblefiles.Open(fs, dir, name, listed[name])
 		if err != nil {
@@ -43,16 +46,6 @@ func copyFiles(ctx context.Context, fs vfs.FS, dir string, lock *pebble.Lock, to
 		return errors.Join(ctx.Err(), out.add(key, value))
 	})
 	return errors.Join(err, out.finish())
-}
-
-// listedTables are the tables of a store, nil if its list of tables cannot be read, or
-// names some that are missing.
-func listedTables(fs vfs.FS, dir string, lock *pebble.Lock) map[string]pebblefiles.KeyRange {
-	p, tables, err := kv.OpenReadOnly(fs, dir, lock, func(pebble.DataCorruptionInfo) {})
-	if err != nil || p.Close() != nil {
-		return nil
-	}
-	return tables
 }
 
 // A tableWriter writes keys that come in order as tables of a database.

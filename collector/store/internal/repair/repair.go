@@ -20,11 +20,9 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/verify"
 )
 
-// Repair copies all that can be read of the tables and logs of a store into a new one, in a
-// directory that is empty or missing. Tables that are not in the list of tables, if that can
-// be read, were compacted and are left out. Nothing changes in the directory of the first.
-// create makes the new store, and calls fill before it closes it. Repair returns what cannot
-// be read, and what of the rest is left out as it refers to that.
+// Repair copies what can be read of a store into a new one, in a directory that is empty or
+// missing, as the store's Repair says. create makes the new store, and calls fill before it
+// closes it.
 func Repair(ctx context.Context, fs vfs.FS, dir, to string, create func(fill func(*epochs.Set) error) error) (damage []corruption.Damage, err error) {
 	before, err := verify.Verify(ctx, fs, dir) // names tables that are missing, and the keys of others
 	if err != nil {

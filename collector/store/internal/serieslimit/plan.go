@@ -47,9 +47,6 @@ func (l *Limit) planReduction(c *serviceSeries, t int64, def *labelindex.Definit
 		Series:  len(c.seen),
 		Labels:  counts[:min(len(counts), maxReductionLabels)],
 	}
-	for i := range r.Labels {
-		r.Labels[i].Name = strings.Clone(r.Labels[i].Name)
-	}
 	l.log.Warn("a service has too many series in an hour; profiles of further ones are stored with fewer labels (limits.max_series_per_service_hour)",
 		"service", r.Service, "hour", r.Hour, "series", r.Series, "labels_by_values", r.Labels)
 	l.mu.Lock()
@@ -79,7 +76,7 @@ func countValues(sets []labels.Labels) []LabelCount {
 	}
 	out := make([]LabelCount, 0, len(values))
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		out = append(out, LabelCount{name, len(values[name])})
+		out = append(out, LabelCount{strings.Clone(name), len(values[name])})
 	}
 	slices.SortStableFunc(out, func(a, b LabelCount) int { return cmp.Compare(b.Values, a.Values) })
 	return out
@@ -89,22 +86,18 @@ func countValues(sets []labels.Labels) []LabelCount {
 // others, which have the most values, there are 1, 2, 4, 8 and so on.
 func keptLabels(counts []LabelCount, sets []labels.Labels, most int) map[string]bool {
 	for dropped := 1; dropped < len(counts); dropped *= 2 {
-		keep := map[string]bool{}
+		keep, names := map[string]bool{}, []string{labelindex.LabelName}
 		for _, c := range counts[dropped:] {
 			keep[c.Name] = true
+			names = append(names, c.Name)
 		}
+		slices.Sort(names)
 		seen := map[uint64]struct{}{}
 		var b []byte
-		for _, ls := range sets {
-			b = b[:0]
-			ls.Range(func(l labels.Label) {
-				if l.Name == labelindex.LabelName || keep[l.Name] {
-					b = append(append(append(append(b, l.Name...), 0), l.Value...), 0)
-				}
-			})
-			if seen[xxhash.Sum64(b)] = struct{}{}; len(seen) > most {
-				break
-			}
+		for i := 0; i < len(sets) && len(seen) <= most; i++ {
+			var hash uint64
+			hash, b = sets[i].HashForLabels(b, names...)
+			seen[hash] = struct{}{}
 		}
 		if len(seen) <= most {
 			return keep

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/epochs"
@@ -70,9 +69,15 @@ type Limit struct {
 	most   int
 
 	mu         sync.Mutex
-	hours      map[uint32]map[uint8]*hourSeries // by epoch
-	clock      uint64                           // counts uses
-	reductions []Reduction                      // the latest last
+	hours      map[hourOf]*hourSeries
+	clock      uint64      // counts uses
+	reductions []Reduction // the latest last
+}
+
+// An hourOf is an hour of an epoch.
+type hourOf struct {
+	epoch uint32
+	hour  uint8
 }
 
 // An hourSeries has the services of an hour.
@@ -98,7 +103,7 @@ func New(most int, es *epochs.Set, log *slog.Logger) *Limit {
 	if most <= 0 {
 		return nil
 	}
-	return &Limit{most: most, epochs: es, log: log, hours: map[uint32]map[uint8]*hourSeries{}}
+	return &Limit{most: most, epochs: es, log: log, hours: map[hourOf]*hourSeries{}}
 }
 
 // share is how many reduced label sets of each sort there may be.
@@ -183,7 +188,7 @@ func (l *Limit) Reduce(t int64, def *labelindex.Definition) (labels.Labels, erro
 // the hash of the stream's own.
 func (l *Limit) counted(t int64, def *labelindex.Definition) (*serviceSeries, uint64, error) {
 	id, hour := layout.EpochOf(t), layout.HourOf(t)
-	c, err := l.service(id, hour, def.Labels.Get(labelindex.LabelServiceName))
+	c, err := l.service(hourOf{id, hour}, def.Labels.Get(labelindex.LabelServiceName))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -194,7 +199,7 @@ func (l *Limit) counted(t int64, def *labelindex.Definition) (*serviceSeries, ui
 			if d.Labels.Get(labelReduced) != "" {
 				to = c.reduced
 			}
-			to[hashOf(d)] = struct{}{}
+			to[d.Hash()] = struct{}{}
 		})
 		if err != nil {
 			c.mu.Unlock()
@@ -202,32 +207,24 @@ func (l *Limit) counted(t int64, def *labelindex.Definition) (*serviceSeries, ui
 		}
 		c.found = nil
 	}
-	return c, hashOf(def), nil
+	return c, def.Hash(), nil
 }
 
-func hashOf(d *labelindex.Definition) uint64 {
-	var room [512]byte
-	return xxhash.Sum64(d.Append(room[:0]))
-}
-
-// service returns the counts of a service in an hour of an epoch.
-func (l *Limit) service(id uint32, hour uint8, name string) (*serviceSeries, error) {
+// service returns the counts of a service in an hour.
+func (l *Limit) service(at hourOf, name string) (*serviceSeries, error) {
 	l.mu.Lock()
-	if l.hours[id] == nil {
-		l.hours[id] = map[uint8]*hourSeries{}
-	}
-	h := l.hours[id][hour]
+	h := l.hours[at]
 	if h == nil {
 		l.forget()
 		h = &hourSeries{services: map[string]*serviceSeries{}}
-		l.hours[id][hour] = h
+		l.hours[at] = h
 	}
 	l.clock++
 	h.used = l.clock
 	l.mu.Unlock()
 	h.once.Do(func() {
 		var found map[string][]uint32
-		found, h.err = l.epochs.StreamsOf(id, hour)
+		found, h.err = l.epochs.StreamsOf(at.epoch, at.hour)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for name, streams := range found {
@@ -237,8 +234,8 @@ func (l *Limit) service(id uint32, hour uint8, name string) (*serviceSeries, err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if h.err != nil {
-		if l.hours[id][hour] == h {
-			delete(l.hours[id], hour)
+		if l.hours[at] == h {
+			delete(l.hours, at)
 		}
 		return nil, h.err
 	}
@@ -258,25 +255,22 @@ func newServiceSeries(found []uint32) *serviceSeries {
 // label sets. The caller holds the lock.
 func (l *Limit) forget() {
 	type used struct {
-		epoch uint32
-		hour  uint8
-		at    uint64
-		n     int
+		hourOf
+		at uint64
+		n  int
 	}
 	var all []used
 	total := 0
-	for epoch, hours := range l.hours {
-		for hour, h := range hours {
-			u := used{epoch, hour, h.used, 64}
-			for _, c := range h.services {
-				if c.mu.TryLock() { // one that is in use counts little, and is of a recent hour
-					u.n += 16 + len(c.seen) + len(c.reduced) + len(c.found)
-					c.mu.Unlock()
-				}
+	for at, h := range l.hours {
+		u := used{at, h.used, 64}
+		for _, c := range h.services {
+			if c.mu.TryLock() { // one that is in use counts little, and is of a recent hour
+				u.n += 16 + len(c.seen) + len(c.reduced) + len(c.found)
+				c.mu.Unlock()
 			}
-			total += u.n
-			all = append(all, u)
 		}
+		total += u.n
+		all = append(all, u)
 	}
 	slices.SortFunc(all, func(a, b used) int { return cmp.Compare(a.at, b.at) })
 	for _, u := range all {
@@ -284,8 +278,6 @@ func (l *Limit) forget() {
 			return
 		}
 		total -= u.n
-		if delete(l.hours[u.epoch], u.hour); len(l.hours[u.epoch]) == 0 {
-			delete(l.hours, u.epoch)
-		}
+		delete(l.hours, u.hourOf)
 	}
 }

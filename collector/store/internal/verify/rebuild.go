@@ -4,11 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math/bits"
-	"slices"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/corruption"
@@ -38,19 +37,19 @@ type rebuild struct {
 
 // Rebuild makes the epochs of an open store whole, and returns what it left out for it.
 func Rebuild(ctx context.Context, db *kv.DB, now time.Time) ([]corruption.Damage, error) {
-	var v Verification
+	c := &checker{ctx: ctx, v: &Verification{}, pebble: db.Pebble}
 	for more := true; more; { // what is deleted may be what something else refers to
 		r := &rebuild{now: now, batch: db.Pebble.NewBatch()}
-		c := &checker{ctx: ctx, v: &v, pebble: db.Pebble, rebuild: r}
+		c.rebuild = r
 		err := errors.Join(c.values(), r.err)
 		if more = !r.batch.Empty(); err == nil && more {
 			err = db.Commit(r.batch, pebble.Sync)
 		}
 		if err = errors.Join(err, r.batch.Close()); err != nil {
-			return v.Damage, err
+			return c.v.Damage, err
 		}
 	}
-	return v.Damage, nil
+	return c.v.Damage, nil
 }
 
 func (r *rebuild) set(key, value []byte) {
@@ -120,47 +119,21 @@ func (r *rebuild) note(e *epochCheck, row *rowCheck) {
 	})
 }
 
-// findable sets by which hash each stream is found.
-func (r *rebuild) findable(e *epochCheck) {
-	if r == nil {
-		return
-	}
-	want := map[uint64][]uint32{}
-	for n, s := range e.streams {
-		hash := xxhash.Sum64(s.def.Append(nil))
-		want[hash] = append(want[hash], n)
-	}
-	for hash := range e.finds {
-		if want[hash] == nil {
-			r.delete(layout.FindKey(e.id, hash))
-		}
-	}
-	for hash, ids := range want {
-		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
-			r.set(layout.FindKey(e.id, hash), epochs.AppendStreams(nil, ids))
-		}
-	}
-}
-
-// dropTable deletes an hour's table of the index.
+// dropTable deletes an hour's table of the index, which is not as it should be.
 func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 	if r == nil {
 		return
 	}
 	prefix := layout.TableKey(e.id, hour, "")
 	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, layout.After(prefix), nil))
-	for at := range e.listed {
-		if at.Hour == hour {
-			delete(e.listed, at)
-		}
+	maps.DeleteFunc(e.listed, func(at epochs.StreamHour, _ uint16) bool { return at.Hour == hour })
+	if e.index.hour == hour {
+		e.index.table = nil
 	}
 }
 
 // end deletes what is said of streams that are not there.
 func (r *rebuild) end(e *epochCheck) {
-	if r == nil {
-		return
-	}
 	for at := range e.dirty {
 		if e.streams[at.Stream] == nil {
 			r.delete(layout.DirtyKey(e.id, at.Stream, at.Hour))

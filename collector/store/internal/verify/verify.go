@@ -35,9 +35,7 @@ type Verification struct {
 	Damage   []corruption.Damage
 }
 
-// Verify reads all of a store that no process has open: every block of every
-// table, the logs, and every value, which has to agree with what it refers to.
-// It changes nothing in the directory.
+// Verify is the store's Verify on any file system.
 func Verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err error) {
 	f, err := pebblefiles.List(fs, dir)
 	if err != nil {
@@ -52,7 +50,10 @@ func Verify(ctx context.Context, fs vfs.FS, dir string) (v Verification, err err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	c := &checker{ctx: ctx, v: &v}
-	p, tables, err := kv.OpenReadOnly(fs, dir, lock, func(info pebble.DataCorruptionInfo) { c.tableDamage(corruption.OfTable(info)) })
+	p, tables, err := kv.OpenReadOnly(fs, dir, lock, func(info pebble.DataCorruptionInfo) {
+		d := corruption.OfTable(info) // which tells nothing new, unless the table is missing
+		c.add(d, func(o corruption.Damage) bool { return o.File == d.File })
+	})
 	switch {
 	case errors.Is(err, corruption.ErrCorruptStore):
 		c.damage(corruption.Damage{File: "the store", Reason: "it does not open: " + corruption.OneLine(err)})
@@ -136,7 +137,6 @@ func (c *checker) values() (err error) {
 			e.end()
 			if e = nil; id != layout.MetaEpoch {
 				e = newEpochCheck(c, id)
-				e.rebuild = c.rebuild
 				c.v.Days++
 			}
 		}
@@ -160,30 +160,21 @@ func (c *checker) format() error {
 		return err
 	}
 	defer closer.Close()
-	if n, size := binary.Uvarint(value); size <= 0 || n != kv.FormatVersion && n != 2 {
-		return fmt.Errorf("format version %x, this program reads %d", value, kv.FormatVersion)
-	}
-	return nil
-}
-
-// tableDamage adds a table of which nothing is known yet, as it is missing.
-func (c *checker) tableDamage(d corruption.Damage) {
-	c.mu.Lock()
-	known := slices.ContainsFunc(c.v.Damage, func(o corruption.Damage) bool { return o.File == d.File })
-	c.mu.Unlock()
-	if !known {
-		c.damage(d)
-	}
+	_, err = kv.ReadFormat(value)
+	return err
 }
 
 // damage adds what is new.
 func (c *checker) damage(d corruption.Damage) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	known := slices.ContainsFunc(c.v.Damage, func(o corruption.Damage) bool {
+	c.add(d, func(o corruption.Damage) bool {
 		return o.File == d.File && o.First == d.First && o.Offset == d.Offset && (d.File != "the store" || o.Reason == d.Reason)
 	})
-	if !known && len(c.v.Damage) < corruption.MaxDamage {
+}
+
+func (c *checker) add(d corruption.Damage, same func(corruption.Damage) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.ContainsFunc(c.v.Damage, same) && len(c.v.Damage) < corruption.MaxDamage {
 		c.v.Damage = append(c.v.Damage, d)
 	}
 }
