@@ -15,6 +15,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/serieslimit"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -26,7 +27,7 @@ type appender struct {
 	epochs            *epochs.Set
 	maxFuture, maxAge time.Duration // as Options.MaxFuture and Options.MaxAge
 	claims            claims
-	series            *seriesLimit // nil if there is no limit
+	series            *serieslimit.Limit // nil if there is no limit
 }
 
 // Append stores profiles, all of them or none, and returns when they are on

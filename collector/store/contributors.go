@@ -11,13 +11,8 @@ import (
 // label index is read once, however many aggregates are asked for. They are for one run
 // of merging, which leaves out what gets profiles meanwhile.
 type contributorLists struct {
-	epochs *epochs.Set
-	epoch  *epochs.Epoch
-	hours  [layout.HoursPerEpoch]map[epochs.AggregateKey][]scan.Contributor // nil for hours that nobody asked for
-}
-
-func newContributorLists(e *epochs.Epoch) *contributorLists {
-	return &contributorLists{epochs: e.Set, epoch: e}
+	epoch *epochs.Epoch
+	hours [layout.HoursPerEpoch]map[epochs.AggregateKey][]scan.Contributor // nil for hours that nobody asked for
 }
 
 // of lists the contributors of an aggregate's stream, hour by hour.
@@ -39,7 +34,7 @@ func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*scan.Aggre
 // read reads the label index of an hour.
 func (l *contributorLists) read(hour uint8) error {
 	lists := map[epochs.AggregateKey][]scan.Contributor{}
-	err := l.epochs.EachIndexOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
+	err := l.epoch.Set.EachIndexOf(l.epoch, hour, func(t *labelindex.HourIndex) error {
 		kinds := make([]string, len(t.Kinds))
 		for i := range t.Kinds {
 			kinds[i] = string(t.Kinds[i].Def.Append(nil))

@@ -25,6 +25,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/repair"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -458,7 +459,7 @@ func TestDamageUnderLoad(t *testing.T) {
 // rebuilt makes all days of a store whole, and opens it again.
 func rebuilt(t *testing.T, db *DB, again func() *DB) *DB {
 	t.Helper()
-	_, err := db.rebuildAll(context.Background())
+	_, err := repair.Rebuild(context.Background(), db.epochs)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	return again()
@@ -553,4 +554,41 @@ func TestWritesGoOnBesideACorruptTable(t *testing.T) {
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"main;next 10000000"}, draw(tree))
+}
+
+// A table that was compacted, and that a crash left in the directory, has profiles that
+// were dropped since: they stay dropped.
+func TestRepairLeavesOutCompactedTables(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "store")
+	db := open(t, dir)
+	own := func(day int) profile.Profile {
+		return cpu(folded(midnight.Add(time.Duration(24*day+1)*time.Hour), fmt.Sprintf("main;own%d 1", day)), labelindex.LabelServiceName, "a")
+	}
+	require.NoError(t, db.Append(ctx, []profile.Profile{own(0), own(1)}))
+	require.NoError(t, db.kv.Pebble.Flush())
+	before := filesOf(t, dir)
+	require.NoError(t, db.maintainer.dropEpoch(ctx, layout.EpochOf(ms(midnight)+1), "test"))
+	require.NoError(t, db.kv.Pebble.Flush())
+	require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false))
+	require.NoError(t, db.Close())
+	require.NoError(t, open(t, dir).Close()) // the logs have the deletion
+	left := 0
+	for name, content := range before {
+		if _, err := os.Stat(filepath.Join(dir, name)); strings.HasSuffix(name, ".sst") && errors.Is(err, os.ErrNotExist) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+			left++
+		}
+	}
+	require.NotZero(t, left)
+	to := filepath.Join(t.TempDir(), "repaired")
+	damage, err := Repair(ctx, dir, to, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Empty(t, damage)
+	db = open(t, to)
+	sel := everything()
+	sel.End = ms(midnight.Add(72 * time.Hour))
+	tree, err := db.Tree(ctx, sel, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"main;own1 10000000"}, draw(tree))
 }

@@ -17,7 +17,7 @@ func (mt *maintainer) mergeDays(ctx context.Context, e *epochs.Epoch, now int64,
 	}
 	left := false
 	var errs epochs.TaskErrors
-	contributors := newContributorLists(e)
+	contributors := &contributorLists{epoch: e}
 	for from := uint64(0); from < 1<<32; {
 		ids, err := mt.epochs.StreamsOfDirtyDays(e.ID, uint32(from))
 		if err != nil {

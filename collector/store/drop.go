@@ -205,7 +205,7 @@ func (mt *maintainer) streamsIn(e *epochs.Epoch, from, to uint8) (ids []uint32, 
 // mergeAhead merges all windows that need the rows which are to be dropped. The
 // caller has made appends to them end.
 func (mt *maintainer) mergeAhead(ctx context.Context, e *epochs.Epoch, to watermark.Hours, now time.Time) error {
-	contributors := newContributorLists(e)
+	contributors := &contributorLists{epoch: e}
 	for _, t := range e.Due(now.UnixMilli(), 0) {
 		if t.Hour >= to[layout.LevelFine] {
 			continue

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"errors"
-
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -30,7 +28,7 @@ var ErrUnavailable = storeerr.ErrUnavailable
 
 // ErrInUse is wrapped by the error of Verify about a store that a process has
 // open.
-var ErrInUse = errors.New("a process has the store open")
+var ErrInUse = storeerr.ErrInUse
 
 // Damage is a corrupt part of the store: where it is and which profiles it concerns.
 type Damage = corruption.Damage

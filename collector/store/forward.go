@@ -1,6 +1,11 @@
 package store
 
-import "github.com/flameline/flameline/collector/store/internal/query"
+import (
+	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+)
 
 // A SeriesRequest asks for the values of profiles over time.
 type SeriesRequest = query.SeriesRequest
@@ -46,3 +51,29 @@ type Value = query.Value
 
 // An Exemplar is a profile, or a span of one, as an example of a group.
 type Exemplar = query.Exemplar
+
+// A SpanID is an OpenTelemetry span's, of whose 8 bytes the first is the
+// highest. 0 is no span.
+type SpanID = rowcodec.SpanID
+
+// ParseSpanID reads 16 hexadecimal digits.
+var ParseSpanID = rowcodec.ParseSpanID
+
+// A TraceID is an OpenTelemetry trace's. Zeros are no trace.
+type TraceID = rowcodec.TraceID
+
+// ParseTraceID reads 32 hexadecimal digits.
+var ParseTraceID = rowcodec.ParseTraceID
+
+// LabelSets are distinct label sets in the order of labels.Compare. They are kept
+// by column: for every name its values, and for every set which of them it has.
+type LabelSets = labelindex.LabelSets
+
+// Holding returns a context for one request, in which the memory that the answers of
+// queries take stays counted until the request has ended and done is called: answers
+// have to be encoded and sent. Calls with the context follow one after the other.
+var Holding = budget.Holding
+
+// Patience is how long a request waits for its turn: without a deadline the given
+// time, with one so long that a refusal still reaches the client.
+var Patience = budget.Patience

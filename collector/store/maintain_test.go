@@ -165,7 +165,7 @@ func TestMemberLists(t *testing.T) {
 	e, err := db.epochs.Acquire(id)
 	require.NoError(t, err)
 	defer e.Release()
-	lists, found := newContributorLists(e.Value), 0
+	lists, found := &contributorLists{epoch: e.Value}, 0
 	aggregates := map[uint32]*labelindex.Stream{}
 	for hour := range uint8(2) {
 		require.NoError(t, db.epochs.EachIndexOf(e.Value, hour, func(tb *labelindex.HourIndex) error {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flameline/flameline/collector/store/internal/metrics"
@@ -100,16 +99,9 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 	put(prometheus.GaugeValue, "pebble_wal_bytes", float64(p.WAL.Size))
 	put(prometheus.CounterValue, "pebble_wal_written_total", float64(p.WAL.BytesWritten))
 	put(prometheus.GaugeValue, "pebble_disk_bytes", float64(p.DiskSpaceUsage()))
-	put(prometheus.GaugeValue, "pebble_tables", float64(tables(p)))
+	put(prometheus.GaugeValue, "pebble_tables", float64(p.Total().TablesCount))
 	put(prometheus.GaugeValue, "pebble_read_amplification", float64(p.ReadAmp()))
 	put(prometheus.CounterValue, "pebble_compactions_total", float64(p.Compact.Count))
 	put(prometheus.GaugeValue, "pebble_compaction_debt", float64(p.Compact.EstimatedDebt))
 	put(prometheus.CounterValue, "pebble_flushes_total", float64(p.Flush.Count))
-}
-
-func tables(p *pebble.Metrics) (n int64) {
-	for _, l := range p.Levels {
-		n += l.TablesCount
-	}
-	return n
 }

@@ -107,7 +107,7 @@ func (mt *maintainer) maintainAll(ctx context.Context, quiet time.Duration) (err
 func (mt *maintainer) mergeEpoch(ctx context.Context, e *epochs.Epoch, now int64, quiet time.Duration) (err error) {
 	defer mt.kv.Recover(&err)
 	var errs epochs.TaskErrors
-	contributors := newContributorLists(e)
+	contributors := &contributorLists{epoch: e}
 	for _, t := range e.Due(now, quiet) {
 		if err := ctx.Err(); err != nil {
 			return err

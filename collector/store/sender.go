@@ -1,8 +1,6 @@
 package store
 
-import (
-	"github.com/prometheus/prometheus/model/labels"
-)
+import "github.com/prometheus/prometheus/model/labels"
 
 // A sender is what pushes the profiles of one set of labels: a process, say. Samples
 // with labels of their own are streams of their own. When a state was taken is known

@@ -1,122 +1,25 @@
 package store
 
 import (
-	"cmp"
 	"encoding/binary"
-	"fmt"
-	"log/slog"
-	"slices"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/flameline/flameline/collector/store/internal/epochs"
-	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
-	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
-)
-
-// A label whose values are many, such as the ID of a request, makes a series for every
-// value. The series limit bounds the label sets of a service in an hour, each of which
-// counts with its __name__ and once for all sample types. Profiles beyond it are stored
-// under a reduced label set: without the labels that have the most values, and with
-// labelReduced. So nothing of them is lost, and sums over a service stay what they are.
-
-// labelReduced marks reduced label sets. Its value is "true".
-const labelReduced = "flameline_reduced"
-
-const (
-	// reducedShare is the part of the limit, one in so many, that reduced label sets
-	// with labels of the sender may come to on top of it, and again those without.
-	reducedShare = 20
-	// minReduced is the least of each of them.
-	minReduced = 16
-	// maxSeriesHashes bounds the label sets that are counted in memory, of 24 bytes or
-	// so each. Beyond it the hour that was written longest ago is counted anew from
-	// disk when it is written again.
-	maxSeriesHashes = 1 << 18
-	// maxReductions bounds what DB.Reductions lists.
-	maxReductions = 100
-	// maxReductionLabels bounds the labels that one of them names.
-	maxReductionLabels = 5
+	"github.com/flameline/flameline/collector/store/internal/serieslimit"
 )
 
 // A Reduction says that a service has had more label sets in an hour than the limit.
-type Reduction struct {
-	Service string    `json:"service"`
-	Hour    time.Time `json:"hour"`
-	// Series is the number of label sets that made the limit.
-	Series int `json:"series"`
-	// Labels are those with the most values, and how many they had; the reduced label
-	// sets lack them, or some of them. The first is at fault, most likely.
-	Labels []LabelCount `json:"labels"`
-}
+type Reduction = serieslimit.Reduction
 
 // A LabelCount is a label's name and the number of its values.
-type LabelCount struct {
-	Name   string `json:"name"`
-	Values int    `json:"values"`
-}
-
-// A seriesLimit counts the label sets of each service and hour. It is nil if there is
-// no limit.
-type seriesLimit struct {
-	epochs *epochs.Set
-	kv     *kv.DB
-	log    *slog.Logger
-	most   int
-
-	mu         sync.Mutex
-	hours      map[uint32]map[uint8]*hourSeries // by epoch
-	clock      uint64                           // counts uses
-	reductions []Reduction                      // the latest last
-}
-
-// An hourSeries has the services of an hour.
-type hourSeries struct {
-	services map[string]*serviceSeries
-	used     uint64
-
-	once sync.Once
-	err  error
-}
-
-// A serviceSeries has the label sets of a service in an hour, by their hashes.
-type serviceSeries struct {
-	mu      sync.Mutex
-	found   []uint32 // streams on disk, which are not counted yet
-	seen    map[uint64]struct{}
-	reduced map[uint64]struct{}
-	keep    map[string]bool // labels of reduced label sets; nil until the limit is reached
-}
-
-func newSeriesLimit(most int, es *epochs.Set, log *slog.Logger) *seriesLimit {
-	if most <= 0 {
-		return nil
-	}
-	return &seriesLimit{most: most, epochs: es, kv: es.KV, log: log, hours: map[uint32]map[uint8]*hourSeries{}}
-}
-
-// share is how many reduced label sets of each sort there may be.
-func (l *seriesLimit) share() int { return max(l.most/reducedShare, minReduced) }
+type LabelCount = serieslimit.LabelCount
 
 // Reductions lists the services that have reached the limit on series in an hour since
 // the store was opened, up to 100, the latest last.
-func (db *DB) Reductions() []Reduction { return db.appender.series.list() }
-
-func (l *seriesLimit) list() []Reduction {
-	if l == nil {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.reductions)
-}
+func (db *DB) Reductions() []Reduction { return db.appender.series.Reductions() }
 
 // bound holds the pieces of a profile to the limit, and adds the sender's base to
 // those with states. Pieces beyond the limit are brought together by their reduced
@@ -129,9 +32,18 @@ func (a *appender) bound(pieces []piece, by map[string]int, proto piece, base la
 	sender := proto
 	sender.def.Labels = withService(base)
 	needsBase, hasBase := proto.source.States != 0 && len(proto.source.Sample) > 0, true
+	others := func(yield func(int64, *labelindex.Definition) bool) {
+		for _, list := range [...][]piece{call, pieces} {
+			for i := range list {
+				if !yield(list[i].time, &list[i].def) {
+					return
+				}
+			}
+		}
+	}
 	if needsBase {
 		var err error
-		if hasBase, err = a.series.admit(&sender, call, pieces); err != nil {
+		if hasBase, err = a.series.Admit(sender.time, &sender.def, others); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +51,7 @@ func (a *appender) bound(pieces []piece, by map[string]int, proto piece, base la
 	kept, keptBy := make([]piece, 0, len(pieces)), map[string]int{}
 	var beyond []piece
 	for i, p := range pieces {
-		ok, err := a.series.admit(&p, call, pieces)
+		ok, err := a.series.Admit(p.time, &p.def, others)
 		switch {
 		case err != nil:
 			return nil, err
@@ -166,7 +78,7 @@ func (a *appender) reduceAll(pieces []piece, proto, sender piece) ([]piece, erro
 	if proto.identified { // profiles of other senders with this ID are in the same series now
 		proto.id = xxhash.Sum64(binary.BigEndian.AppendUint64(sender.def.Labels.Bytes(nil), proto.id))
 	}
-	base, err := a.series.reduce(&sender)
+	base, err := a.series.Reduce(sender.time, &sender.def)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +86,7 @@ func (a *appender) reduceAll(pieces []piece, proto, sender piece) ([]piece, erro
 	by := map[string]int{}
 	for i := range pieces {
 		p := &pieces[i]
-		ls, err := a.series.reduce(p)
+		ls, err := a.series.Reduce(p.time, &p.def)
 		if err != nil {
 			return nil, err
 		}
@@ -199,179 +111,4 @@ func (a *appender) reduceAll(pieces []piece, proto, sender piece) ([]piece, erro
 	}
 	a.kv.Metrics.Reduced.Add(float64(len(out)))
 	return withBase(out, by, proto, base), nil
-}
-
-// admit reports whether a piece is within the limit, and counts its label set. The
-// others are those of the same call.
-func (l *seriesLimit) admit(p *piece, others ...[]piece) (bool, error) {
-	c, hash, err := l.counted(p)
-	if err != nil {
-		return false, err
-	}
-	defer c.mu.Unlock()
-	if _, ok := c.seen[hash]; ok {
-		return true, nil
-	}
-	if len(c.seen) >= l.most {
-		if c.keep == nil {
-			err = l.planReduction(c, p, others)
-		}
-		return false, err
-	}
-	c.seen[hash] = struct{}{}
-	return true, nil
-}
-
-// reduce returns the reduced labels of a piece. If there are too many of those as
-// well, they are those of all senders of the service, and if there are too many of
-// these, of different __name__ or sample types, an error that wraps ErrLimit.
-func (l *seriesLimit) reduce(p *piece) (labels.Labels, error) {
-	full := p.def.Labels
-	service := full.Get(labelindex.LabelServiceName)
-	for _, bare := range []bool{false, true} {
-		r := *p
-		b := labels.NewBuilder(labels.FromStrings(labelindex.LabelName, full.Get(labelindex.LabelName), labelindex.LabelServiceName, service, labelReduced, "true"))
-		c, _, err := l.counted(p)
-		if err != nil {
-			return full, err
-		}
-		keep := c.keep
-		c.mu.Unlock()
-		full.Range(func(l labels.Label) {
-			if !bare && keep[l.Name] {
-				b.Set(l.Name, l.Value)
-			}
-		})
-		r.def.Labels = b.Labels()
-		c, hash, err := l.counted(&r)
-		if err != nil {
-			return full, err
-		}
-		most := l.share()
-		if bare {
-			most *= 2
-		}
-		_, ok := c.reduced[hash]
-		if !ok && len(c.reduced) < most {
-			c.reduced[hash] = struct{}{}
-			ok = true
-		}
-		c.mu.Unlock()
-		if ok {
-			return r.def.Labels, nil
-		}
-	}
-	return full, fmt.Errorf("%w: service %.100q has more than %d series in an hour (limits.max_series_per_service_hour), also without its labels: too many different __name__ or sample types",
-		storeerr.ErrLimit, service, l.most)
-}
-
-// counted returns the label sets of the service and hour of a piece, locked, and the
-// hash of the piece's own.
-func (l *seriesLimit) counted(p *piece) (*serviceSeries, uint64, error) {
-	id, hour := layout.EpochOf(p.time), layout.HourOf(p.time)
-	c, err := l.service(id, hour, p.def.Labels.Get(labelindex.LabelServiceName))
-	if err != nil {
-		return nil, 0, err
-	}
-	c.mu.Lock()
-	if len(c.found) > 0 {
-		err := l.epochs.EachDefinition(id, c.found, func(d *labelindex.Definition) {
-			to := c.seen
-			if d.Labels.Get(labelReduced) != "" {
-				to = c.reduced
-			}
-			to[hashOf(d)] = struct{}{}
-		})
-		if err != nil {
-			c.mu.Unlock()
-			return nil, 0, err
-		}
-		c.found = nil
-	}
-	return c, hashOf(&p.def), nil
-}
-
-func hashOf(d *labelindex.Definition) uint64 {
-	var room [512]byte
-	return xxhash.Sum64(d.Append(room[:0]))
-}
-
-// service returns the counts of a service in an hour of an epoch.
-func (l *seriesLimit) service(id uint32, hour uint8, name string) (*serviceSeries, error) {
-	l.mu.Lock()
-	if l.hours[id] == nil {
-		l.hours[id] = map[uint8]*hourSeries{}
-	}
-	h := l.hours[id][hour]
-	if h == nil {
-		l.forget()
-		h = &hourSeries{services: map[string]*serviceSeries{}}
-		l.hours[id][hour] = h
-	}
-	l.clock++
-	h.used = l.clock
-	l.mu.Unlock()
-	h.once.Do(func() {
-		var found map[string][]uint32
-		found, h.err = l.epochs.StreamsOf(id, hour)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for name, streams := range found {
-			h.services[name] = newServiceSeries(streams)
-		}
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if h.err != nil {
-		if l.hours[id][hour] == h {
-			delete(l.hours[id], hour)
-		}
-		return nil, h.err
-	}
-	c := h.services[name]
-	if c == nil {
-		c = newServiceSeries(nil)
-		h.services[strings.Clone(name)] = c
-	}
-	return c, nil
-}
-
-func newServiceSeries(found []uint32) *serviceSeries {
-	return &serviceSeries{found: found, seen: map[uint64]struct{}{}, reduced: map[uint64]struct{}{}}
-}
-
-// forget forgets hours that were used longest ago while all of them have too many
-// label sets. The caller holds the lock.
-func (l *seriesLimit) forget() {
-	type used struct {
-		epoch uint32
-		hour  uint8
-		at    uint64
-		n     int
-	}
-	var all []used
-	total := 0
-	for epoch, hours := range l.hours {
-		for hour, h := range hours {
-			u := used{epoch, hour, h.used, 64}
-			for _, c := range h.services {
-				if c.mu.TryLock() { // one that is in use counts little, and is of a recent hour
-					u.n += 16 + len(c.seen) + len(c.reduced) + len(c.found)
-					c.mu.Unlock()
-				}
-			}
-			total += u.n
-			all = append(all, u)
-		}
-	}
-	slices.SortFunc(all, func(a, b used) int { return cmp.Compare(a.at, b.at) })
-	for _, u := range all {
-		if total <= maxSeriesHashes {
-			return
-		}
-		total -= u.n
-		if delete(l.hours[u.epoch], u.hour); len(l.hours[u.epoch]) == 0 {
-			delete(l.hours, u.epoch)
-		}
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
+	"github.com/flameline/flameline/collector/store/internal/serieslimit"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -90,7 +91,7 @@ func TestSeriesOfAServiceAreBounded(t *testing.T) {
 	}
 	require.EqualValues(t, 1000, sum/1e7)
 	require.Equal(t, []Reduction{{
-		Service: "shop", Hour: midnight.Add(time.Hour), Series: 40, Labels: []LabelCount{{"pod", 41}, {"zone", 3}},
+		Service: "shop", Hour: midnight.Add(time.Hour), Series: 40, Labels: []LabelCount{{Name: "pod", Values: 41}, {Name: "zone", Values: 3}},
 	}}, db.Reductions())
 	require.Equal(t, 1, strings.Count(log.String(), "too many series"), "said once: %s", log.String())
 	require.Contains(t, log.String(), "pod")
@@ -134,7 +135,7 @@ func TestSeriesOfSamplesAreBounded(t *testing.T) {
 	tree, err := db.Tree(ctx, sel, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 3e7, tree.Total(), "of spans within and beyond the limit")
-	require.Equal(t, []LabelCount{{"request", 300}, {"method", 2}}, db.Reductions()[0].Labels)
+	require.Equal(t, []LabelCount{{Name: "request", Values: 300}, {Name: "method", Values: 2}}, db.Reductions()[0].Labels)
 }
 
 // Names of labels that are different each time have nothing in common that could be
@@ -169,7 +170,7 @@ func TestStatesBeyondTheSeriesLimit(t *testing.T) {
 	t.Parallel()
 	for name, workers := range map[string]int{"pods": 1, "labels of samples": 90} {
 		s := newStateStore(t)
-		s.db.appender.series = newSeriesLimit(30, s.db.epochs, s.db.log)
+		s.db.appender.series = serieslimit.New(30, s.db.epochs, s.db.log)
 		pods := 100
 		if workers > 1 {
 			pods = 2

@@ -9,6 +9,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/metrics"
 	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/collector/store/internal/serieslimit"
 )
 
 // ErrClosed is returned by calls after Close.
@@ -92,29 +94,21 @@ const blockShare = 8
 const quietTime = 10 * time.Second
 
 func (o *Options) setDefaults() {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.fs = cmp.Or(o.fs, vfs.Default)
+	o.MinFreeBytes = cmp.Or(o.MinFreeBytes, 64<<20)
+	o.MaintenanceInterval = cmp.Or(o.MaintenanceInterval, 10*time.Second)
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = DefaultCacheBytes
 	}
 	if o.QueryBytes <= 0 {
 		o.QueryBytes = DefaultQueryBytes
 	}
-	if o.MinFreeBytes == 0 {
-		o.MinFreeBytes = 64 << 20
-	}
-	if o.fs == nil {
-		o.fs = vfs.Default
-	}
 	if o.MaxFuture <= 0 {
 		o.MaxFuture = time.Hour
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.MaintenanceInterval == 0 {
-		o.MaintenanceInterval = 10 * time.Second
 	}
 }
 
@@ -174,7 +168,7 @@ func (db *DB) start() (err error) {
 	}
 	db.appender = &appender{
 		kv: db.kv, epochs: db.epochs, maxFuture: o.MaxFuture, maxAge: o.MaxAge,
-		series: newSeriesLimit(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
+		series: serieslimit.New(o.MaxSeriesPerServiceHour, db.epochs, o.Logger),
 	}
 	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
 	db.queries = &query.Engine{

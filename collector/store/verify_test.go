@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
@@ -181,26 +179,4 @@ func wrongWindow() []byte {
 
 func wrongPoints(end int64) []byte {
 	return rowcodec.AppendPoints(nil, end-layout.SlotMs, []int64{end}, [][]int64{{5}, {6}}, []uint64{0})
-}
-
-// FuzzLog reads logs of any bytes, and logs as Pebble writes them.
-func FuzzLog(f *testing.F) {
-	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x01"), []byte("a record"))
-	f.Add(bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte("long"), 20000))
-	f.Fuzz(func(t *testing.T, data, text []byte) {
-		l := pebblefiles.ParseLog(data, "000001.log")
-		l.Entries()
-		var b bytes.Buffer
-		w := record.NewWriter(&b)
-		for _, r := range [][]byte{text, data} {
-			_, err := w.WriteRecord(r)
-			require.NoError(t, err)
-		}
-		require.NoError(t, w.Close())
-		l = pebblefiles.ParseLog(b.Bytes(), "000001.log")
-		require.Empty(t, l.Damage)
-		require.EqualValues(t, -1, l.End)
-		require.Len(t, l.Records, 2)
-		require.True(t, bytes.Equal(text, l.Records[0]) && bytes.Equal(data, l.Records[1]))
-	})
 }

@@ -43,7 +43,7 @@ func (e *Epoch) addLive(s *labelindex.Stream) {
 		e.forget(old)
 	}
 	e.Live[s.ID] = s
-	hash := xxhash.Sum64(s.Def.Append(nil))
+	hash := s.Def.Hash()
 	s.Same, e.byHash[hash] = e.byHash[hash], s
 }
 
@@ -174,7 +174,7 @@ func (e *Epoch) liveOf(key []byte, partition uint32) *labelindex.Stream {
 
 // forget takes a stream out of those that are found by definition.
 func (e *Epoch) forget(s *labelindex.Stream) {
-	hash := xxhash.Sum64(s.Def.Append(nil))
+	hash := s.Def.Hash()
 	if e.byHash[hash] == s {
 		if e.byHash[hash] = s.Same; s.Same == nil {
 			delete(e.byHash, hash)
@@ -226,11 +226,7 @@ func (es *Set) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("read streams %x: %w", key, err)
 	}
-	r := bitpack.Decoder{Data: value}
-	for range r.Count(1, "stream count") {
-		ids = append(ids, r.Below(budget.EpochItself, "stream"))
-	}
-	if err := r.End(); err != nil { // a stream of the same definition will do
+	if ids, err = ReadStreams(value); err != nil { // a stream of the same definition will do
 		es.KV.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
 		ids = nil
 	}
@@ -245,6 +241,15 @@ func AppendStreams(b []byte, ids []uint32) []byte {
 		b = binary.AppendUvarint(b, uint64(id))
 	}
 	return b
+}
+
+// ReadStreams reads what AppendStreams appended.
+func ReadStreams(value []byte) (ids []uint32, err error) {
+	r := bitpack.Decoder{Data: value}
+	for range r.Count(1, "stream count") {
+		ids = append(ids, r.Below(budget.EpochItself, "stream"))
+	}
+	return ids, r.End()
 }
 
 // LookFor returns the stream of a definition, nil if there is none.

@@ -127,14 +127,20 @@ func (db *DB) checkFormat() error {
 		return err
 	}
 	defer closer.Close()
-	got, n := binary.Uvarint(v)
-	if n > 0 && (got == 2) {
+	n, err := ReadFormat(v)
+	if err == nil && n != FormatVersion {
 		return db.markFormat()
 	}
-	if n <= 0 || got != FormatVersion {
-		return fmt.Errorf("format version %x, this program reads %d", v, FormatVersion)
+	return err
+}
+
+// ReadFormat reads a store's version, and refuses those that this program does not read.
+func ReadFormat(value []byte) (uint64, error) {
+	n, size := binary.Uvarint(value)
+	if size <= 0 || n != FormatVersion && n != 2 {
+		return 0, fmt.Errorf("format version %x, this program reads %d", value, FormatVersion)
 	}
-	return nil
+	return n, nil
 }
 
 func (db *DB) markFormat() error {

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"unique"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
@@ -70,6 +71,12 @@ func (t ValueType) own() ValueType {
 func (d *Definition) Is(key []byte) bool {
 	var room [512]byte
 	return bytes.Equal(d.Append(room[:0]), key)
+}
+
+// Hash is the hash of what Append appends, by which streams are found.
+func (d *Definition) Hash() uint64 {
+	var room [512]byte
+	return xxhash.Sum64(d.Append(room[:0]))
 }
 
 // SeriesLabels are the labels of the series of one sample type.

@@ -24,6 +24,7 @@ import (
 // Names of Pebble's files.
 const (
 	OptionsPrefix  = "OPTIONS-"
+	tableSuffix    = ".sst"
 	manifestMarker = "manifest"
 	formatMarker   = "format-version"
 )
@@ -39,7 +40,7 @@ func List(fs vfs.FS, dir string) (f Directory, err error) {
 	slices.Sort(f.All)
 	for _, name := range f.All {
 		switch {
-		case strings.HasSuffix(name, ".sst"):
+		case strings.HasSuffix(name, tableSuffix):
 			f.Tables = append(f.Tables, name)
 		case strings.HasSuffix(name, ".log"):
 			f.Logs = append(f.Logs, name)
@@ -57,6 +58,15 @@ func List(fs vfs.FS, dir string) (f Directory, err error) {
 
 // Empty reports whether there are no files of a store.
 func (f *Directory) Empty() bool { return len(f.Tables)+len(f.Logs)+len(f.Manifests) == 0 }
+
+// Used lists tables and logs: all of them, or without the tables that are not listed, if
+// the list of tables is known. Those were compacted.
+func (f *Directory) Used(listed map[string]KeyRange) []string {
+	return slices.DeleteFunc(slices.Concat(f.Tables, f.Logs), func(name string) bool {
+		_, ok := listed[name]
+		return listed != nil && !ok && strings.HasSuffix(name, tableSuffix)
+	})
+}
 
 // FileNumber is the number in the name of one of Pebble's files, 0 if there is none.
 // Names have six digits, or more if the number has: as texts they are out of order.
@@ -92,12 +102,12 @@ func Check(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption.Damage, 
 	}
 	records := 0
 	for _, name := range f.Logs {
-		log, err := ReadLog(fs, dir, name)
+		log, err := readLog(fs, dir, name)
 		if err != nil {
 			return nil, err
 		}
-		logs = append(logs, log.Damage...)
-		records += len(log.Records)
+		logs = append(logs, log.damage...)
+		records += len(log.records)
 	}
 	if len(f.Tables)+records == 0 && !f.hasMarker(manifestMarker) {
 		return nil, nil // its making was interrupted
@@ -171,7 +181,7 @@ func findUnlisted(fs vfs.FS, dir string, f *Directory, o *pebble.Options) (found
 		if FileNumber(name) <= last {
 			continue
 		}
-		t, err := OpenTable(fs, dir, name, KeyRange{})
+		t, err := openTable(fs, dir, name, KeyRange{})
 		if err != nil {
 			return "", err
 		}
@@ -186,10 +196,10 @@ func findUnlisted(fs vfs.FS, dir string, f *Directory, o *pebble.Options) (found
 				found = fmt.Sprintf("%s is not in it, which has %s", name, corruption.DescribeKey(e.Key))
 				continue
 			}
-			if err != nil {
-				return "", errors.Join(err, t.Close())
+			if err == nil {
+				err = closer.Close()
 			}
-			if err := closer.Close(); err != nil {
+			if err != nil {
 				return "", errors.Join(err, t.Close())
 			}
 		}
@@ -216,15 +226,15 @@ func Explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
 		}
 	}
 	for i, name := range f.Logs {
-		log, read := ReadLog(fs, dir, name)
+		log, read := readLog(fs, dir, name)
 		if read != nil || !pebble.IsCorruptionError(err) {
 			continue
 		}
-		if len(log.Damage) > 0 {
-			return corruption.ErrorOf(log.Damage[0])
+		if len(log.damage) > 0 {
+			return corruption.ErrorOf(log.damage[0])
 		}
-		if log.End >= 0 && i < len(f.Logs)-1 {
-			return corruption.ErrorOf(corruption.Damage{File: name, Offset: log.End, Bytes: log.bytes - log.End, Reason: "the log has no end, though there is a newer one"})
+		if log.end >= 0 && i < len(f.Logs)-1 {
+			return corruption.ErrorOf(corruption.Damage{File: name, Offset: log.end, Bytes: log.bytes - log.end, Reason: "the log has no end, though there is a newer one"})
 		}
 	}
 	// Pebble has compared its list with the tables that are there.

@@ -3,8 +3,10 @@ package pebblefiles
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 )
@@ -34,6 +36,15 @@ type File struct {
 	Next       func() *Entry       // nil at the end; valid until the next call
 	Validate   func() error        // reads the blocks that next does not, nil if there are none
 	Close      func() error
+}
+
+// Open opens a table or a log. What of it cannot be read is damage; only that there is no
+// such file is an error. keys are those that the list of tables says, if it is known.
+func Open(fs vfs.FS, dir, name string, keys KeyRange) (*File, error) {
+	if strings.HasSuffix(name, tableSuffix) {
+		return openTable(fs, dir, name, keys)
+	}
+	return openLog(fs, dir, name)
 }
 
 // Unread adds keys that cannot be read to the damage. Where a gap has no start or no end,

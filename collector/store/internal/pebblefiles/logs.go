@@ -17,18 +17,18 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// A Log is what can be read of a log of writes.
-type Log struct {
+// A logFile is what can be read of a log of writes.
+type logFile struct {
 	bytes   int64
-	Records [][]byte            // batches
-	Damage  []corruption.Damage // records that cannot be read, though others follow
-	// End is where its end cannot be read, as a crash leaves it; -1 if it can.
-	End int64
+	records [][]byte            // batches
+	damage  []corruption.Damage // records that cannot be read, though others follow
+	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
+	end int64
 }
 
-// Entries are those of the log's batches, as they were written.
-func (l *Log) Entries() (out BatchEntries) {
-	for _, batch := range l.Records {
+// entries are those of the log's batches and their tombstones, as they were written.
+func (l *logFile) entries() (all []Entry, deleted []tombstone) {
+	for _, batch := range l.records {
 		h, ok := batchrepr.ReadHeader(batch)
 		if !ok {
 			continue
@@ -40,30 +40,30 @@ func (l *Log) Entries() (out BatchEntries) {
 				break
 			}
 			if kind == pebble.InternalKeyKindRangeDelete {
-				out.tombstones = append(out.tombstones, tombstone{key, value, seq})
+				deleted = append(deleted, tombstone{key, value, seq})
 				continue
 			}
-			out.all = append(out.all, Entry{key, seq, kind, value})
+			all = append(all, Entry{key, seq, kind, value})
 		}
 	}
-	return out
+	return all, deleted
 }
 
-// ReadLog reads a log by Pebble's reader, and goes on at the next record after some that
+// readLog reads a log by Pebble's reader, and goes on at the next record after some that
 // cannot be read. Pebble takes these for what a crash leaves, unless it finds in a later
 // block that they were synced.
-func ReadLog(fs vfs.FS, dir, name string) (l Log, err error) {
+func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
 	data, err := ReadFile(fs, fs.PathJoin(dir, name))
 	if err != nil {
 		return l, err
 	}
-	return ParseLog(data, name), nil
+	return parseLog(data, name), nil
 }
 
-// ParseLog reads the batches of a log, as far as they are in order, and finds records
+// parseLog reads the batches of a log, as far as they are in order, and finds records
 // behind what is corrupt.
-func ParseLog(data []byte, name string) (l Log) {
-	l.bytes, l.End = int64(len(data)), -1
+func parseLog(data []byte, name string) (l logFile) {
+	l.bytes, l.end = int64(len(data)), -1
 	readable, clean := int64(0), true // where the latest record ends, and whether the log does
 	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
 		r := logReader(data, at, name)
@@ -75,14 +75,14 @@ func ParseLog(data []byte, name string) (l Log) {
 			}
 			if first && at > 0 {
 				d := corruption.Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
-				l.Damage = append(l.Damage, spanOfLost(d, l.Records, b))
+				l.damage = append(l.damage, spanOfLost(d, l.records, b))
 			}
-			l.Records = append(l.Records, b)
+			l.records = append(l.records, b)
 			readable = at/logBlock*logBlock + r.Offset()
 		}
 	}
 	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
-		l.End = readable
+		l.end = readable
 	}
 	return l
 }
@@ -169,8 +169,9 @@ func spanOfLost(d corruption.Damage, records [][]byte, next []byte) corruption.D
 
 // rowOf is the key of the first row in a batch, nil if there is none.
 func rowOf(batch []byte) []byte {
-	l := Log{Records: [][]byte{batch}}
-	for _, e := range l.Entries().all {
+	l := logFile{records: [][]byte{batch}}
+	all, _ := l.entries()
+	for _, e := range all {
 		if len(e.Key) >= 6 && e.Key[4] == layout.KindRow {
 			return e.Key
 		}
@@ -178,26 +179,18 @@ func rowOf(batch []byte) []byte {
 	return nil
 }
 
-// BatchEntries are those of some batches, and their tombstones.
-type BatchEntries struct {
-	all        []Entry
-	tombstones []tombstone
-}
-
-// OpenLog reads a log as OpenTable reads a table.
-func OpenLog(fs vfs.FS, dir, name string, _ KeyRange) (*File, error) {
-	l, err := ReadLog(fs, dir, name)
+func openLog(fs vfs.FS, dir, name string) (*File, error) {
+	l, err := readLog(fs, dir, name)
 	if err != nil {
 		return nil, err
 	}
-	b := l.Entries()
-	slices.SortFunc(b.all, func(a, b Entry) int { return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(b.seq, a.seq)) })
-	e := &File{name: name, Bytes: l.bytes, tombstones: b.tombstones, Damage: l.Damage, Close: func() error { return nil }}
-	e.Next = func() (next *Entry) {
-		if len(b.all) > 0 {
-			next, b.all = &b.all[0], b.all[1:]
+	all, deleted := l.entries()
+	slices.SortFunc(all, func(a, b Entry) int { return cmp.Or(bytes.Compare(a.Key, b.Key), cmp.Compare(b.seq, a.seq)) })
+	next := func() (next *Entry) {
+		if len(all) > 0 {
+			next, all = &all[0], all[1:]
 		}
 		return next
 	}
-	return e, nil
+	return &File{name: name, Bytes: l.bytes, tombstones: deleted, Damage: l.damage, Next: next, Close: func() error { return nil }}, nil
 }

@@ -14,10 +14,8 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/guardfs"
 )
 
-// OpenTable reads a table by Pebble's reader and passes over blocks that are corrupt.
-// What of the file cannot be read is damage; only that there is no such file is an error.
-// keys are those that the list of tables says, if it is known.
-func OpenTable(fs vfs.FS, dir, name string, keys KeyRange) (t *File, err error) {
+// openTable reads a table by Pebble's reader and passes over blocks that are corrupt.
+func openTable(fs vfs.FS, dir, name string, keys KeyRange) (t *File, err error) {
 	f, err := fs.Open(fs.PathJoin(dir, name))
 	if err != nil {
 		return nil, err

@@ -7,26 +7,15 @@ import (
 	"math"
 )
 
-// ErrLimit is wrapped by errors about a limit that was reached. Their text names
-// the limit.
-var ErrLimit = errors.New("limit reached")
-
-// ErrInvalid is wrapped by errors about what the caller passed. Their text names
-// the field at fault.
-var ErrInvalid = errors.New("invalid")
-
-// ErrCorrupt is wrapped by every error about a value on disk that cannot be
-// read. The error's text names the key and the offset in the value.
-var ErrCorrupt = errors.New("corrupt value")
-
-// ErrInternal is wrapped by the error of a call that panicked. Its text says nothing
-// of the panic: the log has that, with the stack.
-var ErrInternal = errors.New("internal error; the server's log has it")
-
-// ErrUnavailable is wrapped by errors about what the machine lacks at present:
-// disk space, file descriptors, a disk that takes writes. Nothing of the call
-// was acknowledged; it can be sent again later.
-var ErrUnavailable = errors.New("store unavailable")
+// What the store's errors of the same names are about, it says itself.
+var (
+	ErrLimit       = errors.New("limit reached")
+	ErrInvalid     = errors.New("invalid")
+	ErrCorrupt     = errors.New("corrupt value")
+	ErrInternal    = errors.New("internal error; the server's log has it")
+	ErrUnavailable = errors.New("store unavailable")
+	ErrInUse       = errors.New("a process has the store open")
+)
 
 // ErrOverflow is about values that are too many for the API's numbers. It wraps
 // ErrLimit. Trees are cut on the ground that no call is larger than its parent.

@@ -1,4 +1,4 @@
-package store
+package verify
 
 import (
 	"encoding/binary"
@@ -40,7 +40,6 @@ type epochCheck struct {
 	rows     []rowCheck
 	points   []pointsCheck
 	index    tableCheck
-	rebuild  *rebuild // of what can be made of the rest, nil to verify alone
 }
 
 type dictCheck struct {
@@ -126,7 +125,9 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == layout.KindStream && len(rest) == 4:
 		return e.stream(number(), value)
 	case kind == layout.KindFind && len(rest) == 8:
-		return e.find(binary.BigEndian.Uint64(rest), value)
+		ids, err := epochs.ReadStreams(value)
+		e.finds[binary.BigEndian.Uint64(rest)] = ids
+		return err
 	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
 		return e.tableValue(rest[0], string(rest[1:]), value)
 	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
@@ -270,21 +271,14 @@ func (e *epochCheck) end() {
 	e.findAggregates()
 	e.findable()
 	// What refers to something that is missing is not counted by what follows.
-	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {
-		err := e.reference(&r)
-		if err != nil {
-			e.wrong(r.key, err)
-		}
-		return err != nil && e.rebuild != nil
-	})
+	e.checkRows(e.reference)
 	e.rebuild.begin(e)
-	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {
-		err := e.window(&r)
+	e.checkRows(func(r *rowCheck) error {
+		err := e.window(r)
 		if err != nil {
-			e.wrong(r.key, err)
 			e.rebuild.mark(e, r.stream, r.level, r.time)
 		}
-		return err != nil && e.rebuild != nil
+		return err
 	})
 	for i := range e.points {
 		if err := e.pointList(&e.points[i]); err != nil {
@@ -315,4 +309,15 @@ func (e *epochCheck) end() {
 		}
 	}
 	e.rebuild.end(e)
+}
+
+// checkRows checks all rows. A rebuild goes on without those that are wrong.
+func (e *epochCheck) checkRows(check func(*rowCheck) error) {
+	e.rows = slices.DeleteFunc(e.rows, func(r rowCheck) bool {
+		err := check(&r)
+		if err != nil {
+			e.wrong(r.key, err)
+		}
+		return err != nil && e.rebuild != nil
+	})
 }

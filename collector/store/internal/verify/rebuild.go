@@ -1,18 +1,19 @@
-package store
+package verify
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math/bits"
-	"slices"
+	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/epochs"
-	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/watermark"
 )
 
@@ -29,9 +30,26 @@ import (
 //
 // Its methods do nothing if it is nil.
 type rebuild struct {
-	db    *DB
+	now   time.Time
 	batch *pebble.Batch
 	err   error
+}
+
+// Rebuild makes the epochs of an open store whole, and returns what it left out for it.
+func Rebuild(ctx context.Context, db *kv.DB, now time.Time) ([]corruption.Damage, error) {
+	c := &checker{ctx: ctx, v: &Verification{}, pebble: db.Pebble}
+	for more := true; more; { // what is deleted may be what something else refers to
+		r := &rebuild{now: now, batch: db.Pebble.NewBatch()}
+		c.rebuild = r
+		err := errors.Join(c.values(), r.err)
+		if more = !r.batch.Empty(); err == nil && more {
+			err = db.Commit(r.batch, pebble.Sync)
+		}
+		if err = errors.Join(err, r.batch.Close()); err != nil {
+			return c.v.Damage, err
+		}
+	}
+	return c.v.Damage, nil
 }
 
 func (r *rebuild) set(key, value []byte) {
@@ -55,7 +73,7 @@ func (r *rebuild) begin(e *epochCheck) {
 	for _, row := range e.rows {
 		hours[row.level] |= 1 << layout.HourOf(row.time)
 	}
-	past := min(max((r.db.options.Now().UnixMilli()-layout.EpochStart(e.id))/layout.HourMs, 0), layout.HoursPerEpoch)
+	past := min(max((r.now.UnixMilli()-layout.EpochStart(e.id))/layout.HourMs, 0), layout.HoursPerEpoch)
 	e.hours = &watermark.Hours{}
 	for level := range e.hours {
 		without := bits.TrailingZeros32(hours[level] | 1<<layout.HoursPerEpoch) // the first hours, without rows of the level
@@ -101,47 +119,21 @@ func (r *rebuild) note(e *epochCheck, row *rowCheck) {
 	})
 }
 
-// findable sets by which hash each stream is found.
-func (r *rebuild) findable(e *epochCheck) {
-	if r == nil {
-		return
-	}
-	want := map[uint64][]uint32{}
-	for n, s := range e.streams {
-		hash := xxhash.Sum64(s.def.Append(nil))
-		want[hash] = append(want[hash], n)
-	}
-	for hash := range e.finds {
-		if want[hash] == nil {
-			r.delete(layout.FindKey(e.id, hash))
-		}
-	}
-	for hash, ids := range want {
-		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
-			r.set(layout.FindKey(e.id, hash), epochs.AppendStreams(nil, ids))
-		}
-	}
-}
-
-// dropTable deletes an hour's table of the index.
+// dropTable deletes an hour's table of the index, which is not as it should be.
 func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 	if r == nil {
 		return
 	}
 	prefix := layout.TableKey(e.id, hour, "")
 	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, layout.After(prefix), nil))
-	for at := range e.listed {
-		if at.Hour == hour {
-			delete(e.listed, at)
-		}
+	maps.DeleteFunc(e.listed, func(at epochs.StreamHour, _ uint16) bool { return at.Hour == hour })
+	if e.index.hour == hour {
+		e.index.table = nil
 	}
 }
 
 // end deletes what is said of streams that are not there.
 func (r *rebuild) end(e *epochCheck) {
-	if r == nil {
-		return
-	}
 	for at := range e.dirty {
 		if e.streams[at.Stream] == nil {
 			r.delete(layout.DirtyKey(e.id, at.Stream, at.Hour))
@@ -157,35 +149,4 @@ func (r *rebuild) end(e *epochCheck) {
 			r.delete(layout.SenderKey(e.id, n))
 		}
 	}
-}
-
-// recoverStreams writes the streams of an epoch that are missing, and that a table of the
-// index has.
-func (db *DB) recoverStreams(id uint32) error {
-	b := db.kv.Pebble.NewBatch()
-	defer b.Close()
-	for hour := range uint8(layout.HoursPerEpoch) {
-		t, err := db.epochs.LoadIndex(id, hour)
-		if err != nil {
-			return err
-		}
-		for row, n := range t.Streams {
-			known, err := db.kv.Has(layout.StreamKey(id, n))
-			if err != nil {
-				return err
-			}
-			if known {
-				continue
-			}
-			def, err := t.Definition(uint32(row))
-			if errors.Is(err, storeerr.ErrCorrupt) {
-				break // a column is missing
-			}
-			if err != nil {
-				return err
-			}
-			b.Set(layout.StreamKey(id, n), labelindex.AppendStream(nil, t.Partitions[row], &def), nil)
-		}
-	}
-	return db.kv.Commit(b, pebble.Sync)
 }

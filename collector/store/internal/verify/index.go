@@ -1,14 +1,11 @@
-package store
+package verify
 
 import (
 	"fmt"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
-	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
@@ -23,22 +20,13 @@ type tableCheck struct {
 	columns int
 }
 
-// find reads which streams have a hash.
-func (e *epochCheck) find(hash uint64, value []byte) error {
-	r := bitpack.Decoder{Data: value}
-	var ids []uint32
-	for range r.Count(1, "stream count") {
-		ids = append(ids, r.Below(budget.EpochItself, "stream"))
-	}
-	e.finds[hash] = ids
-	return r.End()
-}
-
-// findable checks that every stream is found by its definition.
+// findable checks that every stream is found by its definition. A rebuild sets by which
+// hash each is.
 func (e *epochCheck) findable() {
-	e.rebuild.findable(e)
+	want := map[uint64][]uint32{}
 	for n, s := range e.streams {
-		if hash := xxhash.Sum64(s.def.Append(nil)); !slices.Contains(e.finds[hash], n) {
+		hash := s.def.Hash()
+		if want[hash] = append(want[hash], n); !slices.Contains(e.finds[hash], n) {
 			e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", storeerr.ErrCorrupt, n))
 		}
 	}
@@ -48,6 +36,14 @@ func (e *epochCheck) findable() {
 				e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n))
 			}
 		}
+		if want[hash] == nil {
+			e.rebuild.delete(layout.FindKey(e.id, hash))
+		}
+	}
+	for hash, ids := range want {
+		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
+			e.rebuild.set(layout.FindKey(e.id, hash), epochs.AppendStreams(nil, ids))
+		}
 	}
 }
 
@@ -55,16 +51,9 @@ func (e *epochCheck) findable() {
 func (e *epochCheck) tableValue(hour uint8, name string, value []byte) error {
 	err := e.readTable(hour, name, value)
 	if err != nil {
-		e.dropTable(hour)
+		e.rebuild.dropTable(e, hour)
 	}
 	return err
-}
-
-// dropTable leaves out a table that is not as it should be.
-func (e *epochCheck) dropTable(hour uint8) {
-	if e.rebuild.dropTable(e, hour); e.rebuild != nil && e.index.hour == hour {
-		e.index.table = nil
-	}
 }
 
 func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
@@ -134,7 +123,7 @@ func (e *epochCheck) tableStreams(hour uint8, t *labelindex.HourIndex) error {
 func (e *epochCheck) tableEnd() {
 	if t := e.index.table; t != nil && e.index.columns != len(t.Names) {
 		e.wrong(e.index.head, fmt.Errorf("%w: %d of %d labels of the table are there", storeerr.ErrCorrupt, e.index.columns, len(t.Names)))
-		e.dropTable(e.index.hour)
+		e.rebuild.dropTable(e, e.index.hour)
 	}
 	e.index = tableCheck{}
 }

@@ -1,7 +1,8 @@
-package store
+package serieslimit
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -14,13 +15,12 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// planReduction chooses the labels of reduced label sets, once a service has reached
-// the limit: all but those with the most values, of which as many are left out as it
-// takes for the label sets of the hour to be few without them. Labels that come later
-// are not among them. The caller holds the lock of c, which p is of. The others are
-// pieces that are not on disk yet.
-func (l *seriesLimit) planReduction(c *serviceSeries, p *piece, others [][]piece) error {
-	id, hour, service := layout.EpochOf(p.time), layout.HourOf(p.time), p.def.Labels.Get(labelindex.LabelServiceName)
+// planReduction chooses the labels of reduced label sets, once the service of a stream has
+// reached the limit: all but those with the most values, of which as many are left out as
+// it takes for the label sets of the hour to be few without them. Labels that come later
+// are not among them. The caller holds the lock of c, which is the service's.
+func (l *Limit) planReduction(c *serviceSeries, t int64, def *labelindex.Definition, others iter.Seq2[int64, *labelindex.Definition]) error {
+	id, hour, service := layout.EpochOf(t), layout.HourOf(t), def.Labels.Get(labelindex.LabelServiceName)
 	found, err := l.epochs.StreamsOf(id, hour)
 	if err != nil {
 		return err
@@ -34,23 +34,18 @@ func (l *seriesLimit) planReduction(c *serviceSeries, p *piece, others [][]piece
 	if err != nil {
 		return err
 	}
-	for _, list := range others {
-		for _, o := range list {
-			if layout.EpochOf(o.time) == id && layout.HourOf(o.time) == hour && o.def.Labels.Get(labelindex.LabelServiceName) == service {
-				sets = append(sets, o.def.Labels)
-			}
+	for t, o := range others {
+		if layout.EpochOf(t) == id && layout.HourOf(t) == hour && o.Labels.Get(labelindex.LabelServiceName) == service {
+			sets = append(sets, o.Labels)
 		}
 	}
-	counts := countValues(append(sets, p.def.Labels))
+	counts := countValues(append(sets, def.Labels))
 	c.keep = keptLabels(counts, sets, l.share())
 	r := Reduction{
 		Service: strings.Clone(service),
 		Hour:    time.UnixMilli(layout.EpochStart(id) + int64(hour)*layout.HourMs).UTC(),
 		Series:  len(c.seen),
 		Labels:  counts[:min(len(counts), maxReductionLabels)],
-	}
-	for i := range r.Labels {
-		r.Labels[i].Name = strings.Clone(r.Labels[i].Name)
 	}
 	l.log.Warn("a service has too many series in an hour; profiles of further ones are stored with fewer labels (limits.max_series_per_service_hour)",
 		"service", r.Service, "hour", r.Hour, "series", r.Series, "labels_by_values", r.Labels)
@@ -81,7 +76,7 @@ func countValues(sets []labels.Labels) []LabelCount {
 	}
 	out := make([]LabelCount, 0, len(values))
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		out = append(out, LabelCount{name, len(values[name])})
+		out = append(out, LabelCount{strings.Clone(name), len(values[name])})
 	}
 	slices.SortStableFunc(out, func(a, b LabelCount) int { return cmp.Compare(b.Values, a.Values) })
 	return out
@@ -91,22 +86,18 @@ func countValues(sets []labels.Labels) []LabelCount {
 // others, which have the most values, there are 1, 2, 4, 8 and so on.
 func keptLabels(counts []LabelCount, sets []labels.Labels, most int) map[string]bool {
 	for dropped := 1; dropped < len(counts); dropped *= 2 {
-		keep := map[string]bool{}
+		keep, names := map[string]bool{}, []string{labelindex.LabelName}
 		for _, c := range counts[dropped:] {
 			keep[c.Name] = true
+			names = append(names, c.Name)
 		}
+		slices.Sort(names)
 		seen := map[uint64]struct{}{}
 		var b []byte
-		for _, ls := range sets {
-			b = b[:0]
-			ls.Range(func(l labels.Label) {
-				if l.Name == labelindex.LabelName || keep[l.Name] {
-					b = append(append(append(append(b, l.Name...), 0), l.Value...), 0)
-				}
-			})
-			if seen[xxhash.Sum64(b)] = struct{}{}; len(seen) > most {
-				break
-			}
+		for i := 0; i < len(sets) && len(seen) <= most; i++ {
+			var hash uint64
+			hash, b = sets[i].HashForLabels(b, names...)
+			seen[hash] = struct{}{}
 		}
 		if len(seen) <= most {
 			return keep
