@@ -55,9 +55,8 @@ func (r *Runner) comparison(ctx context.Context, m *Model, tr backend.TimeRange)
 // comparisonFrame returns the frame of a comparison, and notices about its values.
 func (r *Runner) comparisonFrame(m *Model, tree *profile.DiffTree, left, right comparisonSide) (*data.Frame, []data.Notice) {
 	var (
-		only  *profile.Tree // the side that has samples
-		empty comparisonSide
-		other = left
+		only         *profile.Tree // of other, the side that has samples
+		empty, other comparisonSide
 	)
 	switch l, rt := tree.Totals(); {
 	case l == 0 && rt == 0:
