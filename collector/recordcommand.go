@@ -261,6 +261,9 @@ func remarks(rec *record.Recording, o record.Options) (texts []string) {
 	if rec.Beyond > 0 {
 		texts = append(texts, fmt.Sprintf("%s had stacktraces beyond the first %d different ones and are under one frame", counted(rec.Beyond, "sample"), record.MaxStacks))
 	}
+	if rec.Waiting > 0 {
+		texts = append(texts, "not in it: "+counted(rec.Waiting, "thread")+" that waited all the time, since before the recording began")
+	}
 	if rec.Unseen > 0 {
 		texts = append(texts, fmt.Sprintf("%s began unseen: some child processes may be missing", counted(rec.Unseen, "process")))
 	}

@@ -84,3 +84,22 @@ func TestMembers(t *testing.T) {
 	require.ErrorContains(t, newMembers(Selection{Container: "feed"}, nil).check(), "no container has an ID that begins with feed")
 	require.ErrorContains(t, newMembers(Selection{CGroup: "/no/such/group"}, nil).check(), "there is no control group /no/such/group")
 }
+
+func TestThreadsThatStay(t *testing.T) {
+	n, waits := parseSwitches("Name:\tx\nState:\tS (sleeping)\nvoluntary_ctxt_switches:\t4\nnonvoluntary_ctxt_switches:\t3\n")
+	require.True(t, waits)
+	require.EqualValues(t, 7, n)
+	_, waits = parseSwitches("State:\tR (running)\n")
+	require.False(t, waits)
+	require.EqualValues(t, 1, stayed(map[int]uint64{1: 5, 2: 5, 3: 5}, map[int]uint64{1: 5, 2: 6, 4: 5}))
+
+	sleeper := exec.Command("sleep", "60")
+	require.NoError(t, sleeper.Start())
+	defer func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }()
+	pids := []int{sleeper.Process.Pid}
+	require.Eventually(t, func() bool {
+		before := switchesOf(pids)
+		time.Sleep(10 * time.Millisecond)
+		return stayed(before, switchesOf(pids)) == 1
+	}, 10*time.Second, time.Millisecond)
+}

@@ -55,6 +55,7 @@ type Recording struct {
 	Cut      int64 // samples whose stacktrace ends early, and says why
 	LeftOut  int64 // samples that Include and Exclude left out
 	Beyond   int64 // samples whose stacktraces were too many, under one frame
+	Waiting  int64 // threads that waited all the time, and are not in it, of off-CPU and wall-clock time
 	Unseen   int64 // processes that began and may be missing, with Subprocesses
 	Name     string
 }

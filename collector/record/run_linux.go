@@ -81,8 +81,16 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 	}
 	watched := session.members.now()
 	before := cpuTicks(watched)
+	var waiting map[int]uint64
+	if o.Event.offCPU() {
+		waiting = switchesOf(watched)
+	}
 	end := r.wait(ctx, session, command, start)
 	took := time.Since(start)
+	var stay int64
+	if o.Event.offCPU() {
+		stay = stayed(waiting, switchesOf(watched))
+	}
 	idle := o.Selection.PIDs != nil && cpuTicks(watched) == before
 	err = session.Close()
 
@@ -91,7 +99,7 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 	rec := &Recording{
 		Pprof: r.merge.out, Start: start, Duration: took,
 		Samples: r.merge.total(), Cut: r.merge.cut, LeftOut: r.merge.leftOut, Beyond: r.merge.beyond,
-		Name: r.name(),
+		Name: r.name(), Waiting: stay,
 	}
 	if session.family != nil {
 		rec.Unseen = int64(session.family.lost)

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/libpf"
 	"go.opentelemetry.io/ebpf-profiler/times"
 	"go.opentelemetry.io/ebpf-profiler/tracer"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/flameline/flameline/collector/untrusted"
@@ -326,9 +327,15 @@ func (s *Source) Done() <-chan struct{} { return s.done }
 func (s *Source) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
-		err = errors.Join(s.offCPU.detach(), s.faults.detach())
-		s.countGate()
-		err = errors.Join(err, s.gate.Close())
+		// At once, so that all that is measured is of the same time: taking a program off a
+		// tracepoint takes the kernel some 100 ms.
+		var stopping errgroup.Group
+		stopping.Go(func() error { return errors.Join(s.offCPU.detach(), s.faults.detach()) })
+		stopping.Go(func() error {
+			s.countGate()
+			return s.gate.Close()
+		})
+		err = stopping.Wait()
 		// What was sampled before is still on its way.
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
