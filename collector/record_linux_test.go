@@ -103,7 +103,8 @@ func TestLiveRecordCommand(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "text"), nil, 0o600))
 	r = runTool(t, dir, nil, "record", "--", "./text")
 	require.Equal(t, 126, r.code)
-	r = runTool(t, dir, nil, "record", "-o", "never.svg", "--", "true")
+	// At one sample per second the chance that a command of a millisecond has one is 1 in 1,000.
+	r = runTool(t, dir, nil, "record", "-F", "1", "-o", "never.svg", "--", "true")
 	require.Equal(t, 125, r.code, "the command succeeded, the recording did not")
 	require.Contains(t, r.stderr, "no samples of true")
 	require.NoFileExists(t, filepath.Join(dir, "never.svg"))
