@@ -49,11 +49,27 @@ func (jsonCodec) Unmarshal(from []byte, message any) error {
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(from, m); err != nil {
 		return err
 	}
+	d := m.ProtoReflect().Descriptor()
+	if !hasEnums(d, 0) {
+		return nil
+	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(from, &fields); err != nil {
 		return err
 	}
-	return checkEnums(m.ProtoReflect().Descriptor(), fields)
+	return checkEnums(d, fields)
+}
+
+// hasEnums reports whether a message, or one in it, has a field of an enumeration. depth
+// ends messages that contain themselves: below four levels it is true, to be safe.
+func hasEnums(d protoreflect.MessageDescriptor, depth int) bool {
+	for i := range d.Fields().Len() {
+		f := d.Fields().Get(i)
+		if f.Enum() != nil || f.Message() != nil && (depth == 4 || hasEnums(f.Message(), depth+1)) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkEnums returns an error for a name that an enumeration does not have. It descends

@@ -194,11 +194,11 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 			return
 		}
 		copied := r.WithContext(context.WithValue(r.Context(), shareKey{}, share))
-		copied.Header = r.Header.Clone()
 		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			body, err = openEnvelope(body, r.Header.Get("Grpc-Encoding"), most, limit, share)
 		} else if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
 			body, err = openMessage(body, most, limit, share)
+			copied.Header = r.Header.Clone()
 			copied.Header.Del("Content-Encoding")
 		}
 		if err == nil {

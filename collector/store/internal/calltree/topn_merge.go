@@ -216,6 +216,19 @@ type hashedRef struct {
 	ref  callRef
 }
 
+// compare orders by hash, then by partial and call.
+func (a hashedRef) compare(b hashedRef) int {
+	switch {
+	case a.hash < b.hash:
+		return -1
+	case a.hash > b.hash:
+		return 1
+	case a.ref.partial != b.ref.partial:
+		return cmp.Compare(a.ref.partial, b.ref.partial)
+	}
+	return cmp.Compare(a.ref.call, b.ref.call)
+}
+
 // measured adds up the totals of the calls.
 func (w *walker) measured(p pending) pending {
 	for _, r := range p.refs {
@@ -246,7 +259,7 @@ func (w *walker) take(p *pending) {
 	}
 	subtract(&n.rest, n.self)
 	w.nodes = append(w.nodes, n)
-	slices.SortStableFunc(w.children, func(a, b hashedRef) int { return cmp.Compare(a.hash, b.hash) })
+	slices.SortFunc(w.children, hashedRef.compare)
 	for i := 0; i < len(w.children); {
 		first := i
 		for i++; i < len(w.children) && w.children[i].hash == w.children[first].hash; i++ {
