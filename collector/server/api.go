@@ -14,6 +14,8 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
+
+	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 )
 
 // Queries and other requests that are not pushes share a memory budget of their own
@@ -38,6 +40,7 @@ func (s *Server) Open(db Store) {
 	names := []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName,
 		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
+		flamelinev1connect.QueryServiceName,
 	}
 	mux := http.NewServeMux()
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes, "limits.max_push_bytes"), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
@@ -60,6 +63,8 @@ func (s *Server) Open(db Store) {
 		mux.Handle(path, admitted(h, asked, most, limit, func() {}))
 	}
 	path, queryHandler := querierv1connect.NewQuerierServiceHandler(q, questions...)
+	handle(path, holding(queryHandler))
+	path, queryHandler = flamelinev1connect.NewQueryServiceHandler(q, questions...)
 	handle(path, holding(queryHandler))
 	r := &renderer{querier: q, now: time.Now}
 	for _, prefix := range []string{"", "/pyroscope"} {
@@ -96,7 +101,7 @@ func (s *Server) OpenAgent(url string) {
 func patterns() []string {
 	names := []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, settingsv1connect.SettingsServiceName,
-		capabilitiesv1connect.FeatureFlagsServiceName, grpchealth.HealthV1ServiceName,
+		capabilitiesv1connect.FeatureFlagsServiceName, flamelinev1connect.QueryServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
 	}
 	for _, a := range absent {

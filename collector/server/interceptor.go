@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -138,7 +139,9 @@ func newQueryLimiter(n int) queryLimiter { return make(queryLimiter, n) }
 func (l queryLimiter) interceptor() connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			if !strings.HasPrefix(req.Spec().Procedure, "/"+querierv1connect.QuerierServiceName+"/") {
+			switch service, _, _ := strings.Cut(strings.TrimPrefix(req.Spec().Procedure, "/"), "/"); service {
+			case querierv1connect.QuerierServiceName, flamelinev1connect.QueryServiceName:
+			default:
 				return next(ctx, req)
 			}
 			release, err := l.acquire(ctx)

@@ -16,6 +16,7 @@ type Store interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
 	Diff(ctx context.Context, sels [2]store.Selection, stacks [2][]string, maxNodes int64) (*profile.DiffTree, error)
+	Functions(ctx context.Context, sels []store.Selection, stacks [][]string) (*store.Functions, error)
 	Pprof(ctx context.Context, sel store.Selection, stack []string) (*store.Pprof, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
 	Values(ctx context.Context, r store.ValuesRequest) ([]store.Values, error)

@@ -21,6 +21,9 @@ type Point = query.Point
 // MaxPoints is the most points of a series.
 const MaxPoints = query.MaxPoints
 
+// Functions are the values of all functions of one or two selections.
+type Functions = query.Functions
+
 // A Pprof is an encoded pprof profile: Data is a Profile message of
 // profile.proto, not compressed, with Samples samples.
 type Pprof = query.Pprof

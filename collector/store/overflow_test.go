@@ -154,7 +154,11 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 		sel := everything(selector)
 		sel.Start = ms(midnight.Add(-48 * time.Hour))
 		for name, ask := range map[string]func() error{
-			"tree":  func() error { _, err := db.Tree(ctx, sel, nil); return err },
+			"tree": func() error { _, err := db.Tree(ctx, sel, nil); return err },
+			"functions": func() error {
+				_, err := db.Functions(ctx, []query.Selection{sel}, make([][]string, 1))
+				return err
+			},
 			"pprof": func() error { _, err := db.Pprof(ctx, sel, nil); return err },
 			"diff": func() error {
 				_, err := db.Diff(ctx, [2]query.Selection{everything(`{service_name="small"}`), sel}, [2][]string{}, 10)

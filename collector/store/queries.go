@@ -30,6 +30,14 @@ func (db *DB) Diff(ctx context.Context, sels [2]query.Selection, callSites [2][]
 	return called(db, "diff", func() (*profile.DiffTree, error) { return db.queries.Diff(ctx, sels, callSites, maxNodes) })
 }
 
+// Functions adds up the values of each function in one selection, or in two, of which
+// the first is the left side. Stacktraces are chosen by call sites as in Tree; MaxNodes
+// does not count. A state's values are averages over time, as in Tree, each rounded.
+// Errors are those of Tree.
+func (db *DB) Functions(ctx context.Context, sels []query.Selection, callSites [][]string) (*query.Functions, error) {
+	return called(db, "functions", func() (*query.Functions, error) { return db.queries.Functions(ctx, sels, callSites) })
+}
+
 // Pprof merges all selected profiles into one pprof profile of one sample type.
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.

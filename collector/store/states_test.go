@@ -67,6 +67,16 @@ func (s *stateStore) tree(from, to time.Duration, selectors ...string) map[strin
 	diff, err := s.db.Diff(ctx, [2]query.Selection{sel, sel}, [2][]string{}, 0)
 	require.NoError(s, err)
 	require.Equal(s, [2]int64{tree.Total(), tree.Total()}, [2]int64{diff.Nodes[0].Total, diff.Nodes[0].TotalRight}, "diff")
+	functions, err := s.db.Functions(ctx, []query.Selection{sel, sel}, make([][]string, 2))
+	require.NoError(s, err)
+	own := int64(0)
+	for i := range functions.Names {
+		require.Equal(s, functions.Own[i][0], functions.Own[i][1], functions.Names[i])
+		require.LessOrEqual(s, functions.Own[i][0], functions.Total[i][0], functions.Names[i])
+		own += functions.Own[i][0]
+	}
+	require.InDelta(s, tree.Total(), functions.Root[0], 1, "functions")
+	require.InDelta(s, functions.Root[0], own, float64(len(functions.Names)), "own values of functions, each rounded")
 	return unfold(tree)
 }
 

@@ -41,9 +41,9 @@ func (d *diffCalls) Self(i int32) [2]int64                { return [2]int64{d.No
 func (d *diffCalls) Total(i int32) [2]int64               { return [2]int64{d.Nodes[i].Total, d.Nodes[i].TotalRight} }
 func (d *diffCalls) Names() []string                      { return d.DiffTree.Names }
 
-// functionTotals adds up the totals of functions, by name. A recursive call does not
-// count again.
-func functionTotals(t CallTree, names int) [][2]int64 {
+// FunctionTotals adds up the totals of functions, by index into the tree's names, of
+// which there are so many. A recursive call does not count again.
+func FunctionTotals(t CallTree, names int) [][2]int64 {
 	totals, calls := make([][2]int64, names), make([]int32, names) // calls of each function on the path
 	enter := func(i int32) int32 {
 		_, name := t.Call(i)

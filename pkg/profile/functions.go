@@ -254,10 +254,10 @@ func (c *functionCut) full() bool { return int64(len(c.out)-1) > Room(c.maxNodes
 // them so that their calls are always shown. It reports whether it marked any.
 func (c *functionCut) alwaysName(tree *DiffTree, missing int64) bool {
 	if c.totals == nil {
-		c.totals = functionTotals(c.in, len(c.names))
+		c.totals = FunctionTotals(c.in, len(c.names))
 	}
 	shown := map[string][2]int64{}
-	for i, total := range functionTotals(newDiffCalls(tree), len(tree.Names)) {
+	for i, total := range FunctionTotals(newDiffCalls(tree), len(tree.Names)) {
 		if int32(i) != tree.Rest {
 			shown[tree.Names[i]] = total
 		}

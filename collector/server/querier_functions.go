@@ -1,0 +1,173 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/flameline/flameline/collector/store"
+	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
+	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+var _ flamelinev1connect.QueryServiceHandler = (*querier)(nil)
+
+// Numbers of functions in one answer: unless the request says how many, and at most.
+const (
+	defaultFunctions = 100
+	maxFunctions     = 100_000
+)
+
+// Functions adds up the values of each function in one selection, or in two.
+func (q *querier) Functions(ctx context.Context, req *connect.Request[flamelinev1.FunctionsRequest]) (*connect.Response[flamelinev1.FunctionsResponse], error) {
+	m := req.Msg
+	if err := oneOf("order", m.Order, flamelinev1.Order_name); err != nil {
+		return nil, invalid(err)
+	}
+	most := int(m.Limit)
+	switch {
+	case m.Limit < 0 || m.Limit > maxFunctions:
+		return nil, invalid(fmt.Errorf("limit: %d is not between 0 and %d", m.Limit, maxFunctions))
+	case m.Limit == 0:
+		most = defaultFunctions
+	}
+	sels, err := q.functionSelections(m)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	found, err := q.store.Functions(ctx, sels, make([][]string, len(sels)))
+	if err != nil {
+		return nil, code(err)
+	}
+	for side, sel := range sels {
+		if found.Root[side] == 0 {
+			if err := q.checkType(ctx, selectionFields[side]+".profile_typeID", sel.Type); err != nil {
+				return nil, err
+			}
+		}
+	}
+	out := &flamelinev1.FunctionsResponse{
+		Total: &flamelinev1.Value{Value: found.Root[0]}, Count: int64(len(found.Names)),
+	}
+	if len(sels) > 1 {
+		out.BaselineTotal = &flamelinev1.Value{Value: found.Root[1]}
+	}
+	for _, i := range largestFunctions(found, m.Order, len(sels) > 1, baselineScale(sels, time.Now()), most) {
+		own, total := found.Own[i], found.Total[i]
+		f := &flamelinev1.Function{
+			Name: found.Names[i], Own: &flamelinev1.Value{Value: own[0]}, Total: &flamelinev1.Value{Value: total[0]},
+		}
+		if len(sels) > 1 {
+			f.BaselineOwn, f.BaselineTotal = &flamelinev1.Value{Value: own[1]}, &flamelinev1.Value{Value: total[1]}
+		}
+		out.Functions = append(out.Functions, f)
+	}
+	if err := q.countSamples(ctx, sels, out); err != nil {
+		return nil, code(err)
+	}
+	return connect.NewResponse(out), nil
+}
+
+// selectionFields are the fields of a request that sides of a comparison come from.
+var selectionFields = [...]string{"selection", "baseline"}
+
+// functionSelections returns the selection of a request, and the baseline if there is
+// one.
+func (q *querier) functionSelections(m *flamelinev1.FunctionsRequest) (sels []store.Selection, err error) {
+	if m.Selection == nil {
+		return nil, errors.New("selection: is missing")
+	}
+	for side, s := range []*flamelinev1.Selection{m.Selection, m.Baseline} {
+		if s == nil {
+			break
+		}
+		sel, err := q.limits.selection(cmp.Or(s.ProfileTypeID, m.Selection.ProfileTypeID), s.LabelSelector, s.Start, s.End)
+		if err != nil {
+			return nil, fmt.Errorf("%s.%w", selectionFields[side], err)
+		}
+		sels = append(sels, sel)
+	}
+	return sels, nil
+}
+
+// baselineScale is what values of the baseline are multiplied with so that they compare
+// with those of the selection: for values that add up over time the ratio of the lengths
+// of both, of which only what has passed counts.
+func baselineScale(sels []store.Selection, now time.Time) float64 {
+	if len(sels) < 2 || !sels[0].Type.Cumulative() {
+		return 1
+	}
+	length := func(s store.Selection) float64 { return float64(min(s.End, now.UnixMilli()) - s.Start) }
+	if a, b := length(sels[0]), length(sels[1]); a > 0 && b > 0 {
+		return a / b
+	}
+	return 1
+}
+
+// largestFunctions returns which functions an order puts first, up to a number.
+func largestFunctions(f *store.Functions, order flamelinev1.Order, compared bool, scale float64, most int) []int {
+	if order == flamelinev1.Order_ORDER_UNSPECIFIED && compared {
+		order = flamelinev1.Order_ORDER_OWN_CHANGE
+	}
+	values := f.Own
+	if order == flamelinev1.Order_ORDER_TOTAL || order == flamelinev1.Order_ORDER_TOTAL_CHANGE {
+		values = f.Total
+	}
+	change := order == flamelinev1.Order_ORDER_OWN_CHANGE || order == flamelinev1.Order_ORDER_TOTAL_CHANGE
+	keys := make([]float64, len(values))
+	at := make([]int, len(values))
+	for i, v := range values {
+		at[i], keys[i] = i, float64(v[0])
+		if change {
+			keys[i] -= float64(v[1]) * scale
+			keys[i] = max(keys[i], -keys[i])
+		}
+	}
+	slices.SortFunc(at, func(a, b int) int {
+		return cmp.Or(cmp.Compare(keys[b], keys[a]), strings.Compare(f.Names[a], f.Names[b]))
+	})
+	return at[:min(most, len(at))]
+}
+
+// countSamples adds how many samples were taken, if the profiles have that: values of time
+// that were sampled have a number of samples beside them in the same profiles.
+func (q *querier) countSamples(ctx context.Context, sels []store.Selection, out *flamelinev1.FunctionsResponse) error {
+	counted := slices.Clone(sels)
+	for i := range counted {
+		t := &counted[i].Type
+		if d, _ := profile.ParseUnit(t.SampleUnit); d != profile.Time || !t.Cumulative() {
+			return nil
+		}
+		t.SampleType, t.SampleUnit = "samples", "count"
+	}
+	found, err := q.store.Functions(ctx, counted, make([][]string, len(sels)))
+	if err != nil || found.Root == [2]int64{} {
+		return err
+	}
+	at := make(map[string]int, len(found.Names))
+	for i, name := range found.Names {
+		at[name] = i
+	}
+	for _, f := range out.Functions {
+		i, ok := at[f.Name]
+		if !ok {
+			continue
+		}
+		f.Own.Samples, f.Total.Samples = found.Own[i][0], found.Total[i][0]
+		if f.BaselineOwn != nil {
+			f.BaselineOwn.Samples, f.BaselineTotal.Samples = found.Own[i][1], found.Total[i][1]
+		}
+	}
+	out.HasSamples, out.Total.Samples = true, found.Root[0]
+	if out.BaselineTotal != nil {
+		out.BaselineTotal.Samples = found.Root[1]
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package query
+
+import (
+	"context"
+
+	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/calltree"
+)
+
+// Functions are the values of all functions of one or two selections.
+type Functions = calltree.Functions
+
+// Functions is DB.Functions.
+func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]string) (out *Functions, err error) {
+	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+		return scaled(func(scale int64) error {
+			partials := newPartials(h, len(sels))
+			defer partials.free()
+			scales, err := q.gather(ctx, sels, callSites, partials, answerNodes{most: 1}, scale)
+			if err != nil {
+				return err
+			}
+			list := partials.sorted()
+			names := int64(0)
+			for _, c := range list {
+				names += int64(len(c.View.Strings))
+			}
+			if err := h.Take(names * calltree.FunctionBytes); err != nil {
+				return err
+			}
+			out = calltree.SumFunctions(list)
+			descaleFunctions(out, scales)
+			h.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
+			return nil
+		})
+	})
+	return out, err
+}
+
+// descaleFunctions divides values by the scale of each side. Each is rounded by itself.
+func descaleFunctions(f *calltree.Functions, scales [2]int64) {
+	divide := func(v *[2]int64) {
+		for side, scale := range scales {
+			v[side] = (v[side] + scale/2) / scale
+		}
+	}
+	if scales == [2]int64{1, 1} {
+		return
+	}
+	divide(&f.Root)
+	for i := range f.Names {
+		divide(&f.Own[i])
+		divide(&f.Total[i])
+	}
+}
