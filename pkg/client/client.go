@@ -14,6 +14,7 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 
+	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -22,6 +23,7 @@ type Client struct {
 	http    *http.Client
 	url     string
 	querier querierv1connect.QuerierServiceClient
+	own     flamelinev1connect.QueryServiceClient // only Flameline offers it
 }
 
 // New returns a client of the server at url, such as http://localhost:4040. httpClient
@@ -32,6 +34,7 @@ func New(httpClient *http.Client, url string, opts ...connect.ClientOption) *Cli
 		http:    httpClient,
 		url:     url,
 		querier: querierv1connect.NewQuerierServiceClient(httpClient, url, opts...),
+		own:     flamelinev1connect.NewQueryServiceClient(httpClient, url, opts...),
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	TypeBoth    = "both"
 	// TypeComparison is a flame graph that compares with a baseline.
 	TypeComparison = "comparison"
+	// TypeFunctions is a table of functions, with a baseline if the query has one.
+	TypeFunctions = "functions"
 	// TypeAnnotations is what marks on charts ask for: when a type had values.
 	TypeAnnotations = "annotations"
 )
@@ -51,8 +53,11 @@ type Model struct {
 	SpanSelector  []string `json:"spanSelector,omitempty"`
 	Step          Step     `json:"step,omitempty"`
 	Unit          string   `json:"unit,omitempty"`
-	// Baseline is set by ParseModel for TypeComparison; other query types ignore it.
+	// Baseline is set by ParseModel for TypeComparison, may be set for TypeFunctions, and is
+	// ignored by other query types.
 	Baseline *Baseline `json:"baseline,omitempty"`
+	// Sort is SortOwn or SortTotal; for TypeFunctions.
+	Sort string `json:"sort,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -134,9 +139,17 @@ func (m *Model) check() error {
 	switch m.QueryType {
 	case "":
 		m.QueryType = TypeBoth
-	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeAnnotations:
+	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeAnnotations:
 	default:
-		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s and %s", m.QueryType, TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeAnnotations)
+		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s and %s", m.QueryType,
+			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeAnnotations)
+	}
+	switch m.Sort {
+	case "":
+		m.Sort = SortOwn
+	case SortOwn, SortTotal:
+	default:
+		return client.Invalidf("sort", "%q is neither %s nor %s", m.Sort, SortOwn, SortTotal)
 	}
 	switch m.Unit {
 	case "":
@@ -170,10 +183,10 @@ func (m *Model) check() error {
 	}
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
-	if m.QueryType == TypeComparison {
-		if m.Baseline == nil {
-			m.Baseline = &Baseline{}
-		}
+	if m.QueryType == TypeComparison && m.Baseline == nil {
+		m.Baseline = &Baseline{}
+	}
+	if m.Baseline != nil && (m.QueryType == TypeComparison || m.QueryType == TypeFunctions) {
 		return m.Baseline.check(m.LabelSelector)
 	}
 	return nil

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
+	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/profile"
 	"github.com/flameline/flameline/pkg/query"
@@ -41,12 +43,16 @@ type querier struct {
 	types  []string
 	err    error
 
-	mu       sync.Mutex
-	asked    []http.Header // for flame graphs
-	profiles []*querierv1.SelectMergeStacktracesRequest
-	selects  []*querierv1.SelectSeriesRequest
-	spans    []*querierv1.SelectMergeSpanProfileRequest
-	diffs    []*querierv1.DiffRequest
+	// functions are the answer of a Flameline server; without, the server has no such call.
+	functions *flamelinev1.FunctionsResponse
+
+	mu               sync.Mutex
+	functionRequests []*flamelinev1.FunctionsRequest
+	asked            []http.Header // for flame graphs
+	profiles         []*querierv1.SelectMergeStacktracesRequest
+	selects          []*querierv1.SelectSeriesRequest
+	spans            []*querierv1.SelectMergeSpanProfileRequest
+	diffs            []*querierv1.DiffRequest
 }
 
 func (q *querier) graph() *querierv1.FlameGraph {
@@ -142,10 +148,20 @@ func (q *querier) LabelValues(_ context.Context, r *connect.Request[typesv1.Labe
 	return connect.NewResponse(resp), q.err
 }
 
+func (q *querier) Functions(_ context.Context, r *connect.Request[flamelinev1.FunctionsRequest]) (*connect.Response[flamelinev1.FunctionsResponse], error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.functionRequests = append(q.functionRequests, r.Msg)
+	return connect.NewResponse(q.functions), q.err
+}
+
 func runner(t *testing.T, q *querier) *query.Runner {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))
+	if q.functions != nil {
+		mux.Handle(flamelinev1connect.NewQueryServiceHandler(q))
+	}
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	return &query.Runner{

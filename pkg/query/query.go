@@ -52,6 +52,8 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 		switch m.QueryType {
 		case TypeProfile, TypeComparison:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s; a flame graph has no value to compare", TypeMetrics)
+		case TypeFunctions:
+			return nil, client.Invalidf("queryType", "an alert rule needs %s; a table of functions has no time", TypeMetrics)
 		case TypeAnnotations:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s; annotations have no value to compare", TypeMetrics)
 		}
@@ -64,15 +66,18 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	if m.QueryType == TypeAnnotations {
 		return r.annotations(ctx, m, q.TimeRange)
 	}
-	var flamegraph, series data.Frames
+	var first, series data.Frames
 	g, ctx := errgroup.WithContext(ctx)
 	if m.QueryType != TypeMetrics {
 		g.Go(func() (err error) {
 			defer Recovered(&err)
-			if m.QueryType == TypeComparison {
-				flamegraph, err = r.comparison(ctx, m, q.TimeRange)
-			} else {
-				flamegraph, err = r.profile(ctx, m, q.TimeRange)
+			switch m.QueryType {
+			case TypeComparison:
+				first, err = r.comparison(ctx, m, q.TimeRange)
+			case TypeFunctions:
+				first, err = r.functions(ctx, m, q.TimeRange)
+			default:
+				first, err = r.profile(ctx, m, q.TimeRange)
 			}
 			return err
 		})
@@ -88,7 +93,7 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 		return nil, err
 	}
 	// The flame graph panel draws only the first frame.
-	frames := append(flamegraph, series...)
+	frames := append(first, series...)
 	if m.Notice != "" {
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: m.Notice})
 	}
