@@ -20,6 +20,8 @@ export const selectors = {
     baselineFrom: 'flameline baseline from',
     baselineTo: 'flameline baseline to',
     baselineLabels: 'flameline baseline labels',
+    compare: 'flameline compare with baseline',
+    sort: 'flameline order of functions',
     maxNodes: 'flameline max nodes',
     limit: 'flameline limit',
     step: 'flameline step',

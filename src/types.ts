@@ -2,10 +2,14 @@ import { type DataSourceJsonData } from '@grafana/data';
 import { type DataQuery } from '@grafana/schema';
 
 /**
- * What a query returns: a flame graph, a series over time, both, or a flame graph
- * compared with a baseline; for marks on charts, when a profile type had values.
+ * What a query returns: a flame graph, a series over time, both, a flame graph
+ * compared with a baseline, or a table of functions; for marks on charts, when a
+ * profile type had values.
  */
-export type QueryType = 'profile' | 'metrics' | 'both' | 'comparison' | 'annotations';
+export type QueryType = 'profile' | 'metrics' | 'both' | 'comparison' | 'functions' | 'annotations';
+
+/** What functions are ordered by: their own values, or with all that they call. */
+export type FunctionOrder = 'own' | 'total';
 
 /**
  * The time of a baseline: just before the query's and as long, the query's
@@ -48,7 +52,7 @@ export interface ProfileQuery extends DataQuery {
   labelSelector: string;
   /** One series per combination of the values of these labels. */
   groupBy?: string[];
-  /** The number of series, the largest first; 0 or unset: all. */
+  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100. */
   limit?: number;
   /** The number of flame graph nodes; unset: the server's default. */
   maxNodes?: number;
@@ -56,8 +60,10 @@ export interface ProfileQuery extends DataQuery {
   /** A duration such as 15s; unset: the panel's interval. */
   step?: string;
   unit?: Unit;
-  /** Only for comparison; unset: DEFAULT_BASELINE. */
+  /** For comparison; unset: DEFAULT_BASELINE. For functions; unset: no comparison. */
   baseline?: Baseline;
+  /** Only for functions; unset: own. */
+  sort?: FunctionOrder;
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }

@@ -169,6 +169,35 @@ describe('the query type', () => {
   });
 });
 
+describe('functions', () => {
+  it('have an order, a limit and a unit, and no options of flame graphs or series', async () => {
+    await show({});
+    await choose(ids.queryType, 'Functions');
+    expect(query.queryType).toBe('functions');
+    for (const shown of [ids.sort, ids.compare, ids.limit, ids.unit]) {
+      expect(all(shown)).toHaveLength(1);
+    }
+    for (const hidden of [ids.maxNodes, ids.groupBy, ids.step, ids.baseline]) {
+      expect(all(hidden)).toHaveLength(0);
+    }
+    await choose(ids.sort, 'Total');
+    expect(query.sort).toBe('total');
+    await typeInto(input(ids.limit), '20');
+    await press(input(ids.limit), 'Enter');
+    expect(query.limit).toBe(20);
+  });
+
+  it('are compared with a baseline if one is wanted', async () => {
+    await show({ queryType: 'functions' });
+    await choose(ids.compare, 'Baseline');
+    expect(query.baseline).toEqual({ kind: 'previous' });
+    expect(input(ids.baselineKind).value).toBe('Previous window');
+    await choose(ids.compare, 'Nothing');
+    expect(query.baseline).toBeUndefined();
+    expect(all(ids.baseline)).toHaveLength(0);
+  });
+});
+
 describe('the time of a baseline', () => {
   it('begins an offset with a day', async () => {
     await showBaseline({ kind: 'previous' });

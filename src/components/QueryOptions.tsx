@@ -6,6 +6,7 @@ import { countsCPUTime } from '../profileType';
 import { selectors } from '../selectors';
 import {
   DEFAULT_BASELINE,
+  type FunctionOrder,
   type ProfileQuery,
   type QueryType,
   type Range,
@@ -20,6 +21,19 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'metrics', label: 'Series', description: 'How much was used, over time' },
   { value: 'both', label: 'Both', description: 'A flame graph and a series' },
   { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
+  { value: 'functions', label: 'Functions', description: 'A table of the functions that use most' },
+];
+
+const SORTS: Array<{ value: FunctionOrder; label: string; description: string }> = [
+  { value: 'own', label: 'Own', description: 'What functions use themselves' },
+  { value: 'total', label: 'Total', description: 'With all that they call' },
+];
+
+type Compared = 'alone' | 'baseline';
+
+const COMPARED: Array<{ value: Compared; label: string; description: string }> = [
+  { value: 'alone', label: 'Nothing', description: 'The values of the time range' },
+  { value: 'baseline', label: 'Baseline', description: 'And how they changed, with what chance can explain' },
 ];
 
 const UNITS: Array<{ value: Unit; label: string }> = [
@@ -44,6 +58,7 @@ interface Props {
 export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   const type = query.queryType ?? 'profile';
   const drawn = type === 'profile' || type === 'both' || type === 'comparison';
+  const table = type === 'functions';
   const groupBy = async (typed: string) =>
     complete(await resources.labelNames(range, query.labelSelector), typed);
   return (
@@ -65,10 +80,10 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           </div>
         </EditorField>
       )}
-      {drawn && countsCPUTime(query.profileTypeId) && (
+      {(drawn || table) && countsCPUTime(query.profileTypeId) && (
         <EditorField
           label="Unit"
-          tooltip="Cores divide the CPU time by the time range, so that the flame graph reads as the series does"
+          tooltip="Cores divide the CPU time by the time range, so that values read as those of the series do"
         >
           <div data-testid={selectors.queryEditor.unit}>
             <RadioButtonGroup
@@ -90,6 +105,39 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           value={query.maxNodes}
           onChange={(maxNodes) => onChange({ maxNodes })}
         />
+      )}
+      {table && (
+        <>
+          <EditorField label="Order by" tooltip="With a baseline, by the change of it, up or down">
+            <div data-testid={selectors.queryEditor.sort}>
+              <RadioButtonGroup
+                aria-label="Order by"
+                options={SORTS}
+                value={query.sort ?? 'own'}
+                onChange={(sort) => onChange({ sort })}
+              />
+            </div>
+          </EditorField>
+          <EditorField label="Compare with">
+            <div data-testid={selectors.queryEditor.compare}>
+              <RadioButtonGroup
+                aria-label="Compare with"
+                options={COMPARED}
+                value={query.baseline ? 'baseline' : 'alone'}
+                onChange={(to) => onChange({ baseline: to === 'baseline' ? DEFAULT_BASELINE : undefined })}
+              />
+            </div>
+          </EditorField>
+          <CountField
+            id={id('limit')}
+            testId={selectors.queryEditor.limit}
+            label="Limit"
+            tooltip="How many functions, the largest first"
+            placeholder="100"
+            value={query.limit}
+            onChange={(limit) => onChange({ limit })}
+          />
+        </>
       )}
       {(type === 'metrics' || type === 'both' || type === 'annotations') && (
         <>
