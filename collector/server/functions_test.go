@@ -185,6 +185,101 @@ func TestFunctionsAgreeWithFlameGraph(t *testing.T) {
 	require.False(t, got.Msg.HasSamples, "folded stacks have one kind of value")
 }
 
+// A chart of functions has what the stacktraces of each step give.
+func TestFunctionSeries(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	server, _ := start(t, defaults)
+	begin := time.Now().Add(-20 * time.Minute).Truncate(time.Minute)
+	const steps = 6
+	var pushed [steps][2]map[string]int64
+	for i := range steps {
+		for pod := range 2 {
+			pushed[i][pod] = randomFolded(r, 30)
+			pushSampled(t, server, fmt.Sprint("service", pod), begin.Add(time.Duration(i)*10*time.Second), pushed[i][pod])
+		}
+	}
+	q := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, server)
+	ask := func(req *flamelinev1.FunctionSeriesRequest) []*flamelinev1.Series {
+		req.Selection = &flamelinev1.Selection{ProfileTypeID: cpu, LabelSelector: "{}", Start: begin.UnixMilli() + 10_000, End: begin.UnixMilli() + steps*10_000}
+		req.Step = 10
+		resp, err := q.FunctionSeries(context.Background(), connect.NewRequest(req))
+		require.NoError(t, err)
+		return resp.Msg.Series
+	}
+	check := func(s *flamelinev1.Series, own bool, pods ...int) {
+		t.Helper()
+		require.Len(t, s.Points, steps)
+		for i, p := range s.Points {
+			var stacks []map[string]int64
+			for _, pod := range pods {
+				stacks = append(stacks, pushed[i][pod])
+			}
+			ofOwn, ofTotal, _ := recount(stacks...)
+			want := ofTotal[s.Function]
+			if own {
+				want = ofOwn[s.Function]
+			}
+			require.Equal(t, begin.UnixMilli()+int64(i+1)*10_000, p.Time)
+			require.InDelta(t, float64(want*period), p.Value, 10, "%s at step %d", s.Function, i)
+		}
+	}
+
+	for _, own := range []bool{false, true} {
+		got := ask(&flamelinev1.FunctionSeriesRequest{Functions: []string{"f3", "f0", "nobody", "f3"}, Own: own})
+		require.Len(t, got, 3, "a function that nobody has has no series")
+		for i, name := range []string{"f3", "f0", "f3"} {
+			require.Equal(t, name, got[i].Function)
+			check(got[i], own, 0, 1)
+		}
+		by := ask(&flamelinev1.FunctionSeriesRequest{Functions: []string{"f5"}, Own: own, GroupBy: []string{"service_name"}})
+		require.Len(t, by, 2)
+		for _, s := range by {
+			check(s, own, int(s.Labels[0].Value[len("service")]-'0'))
+		}
+		require.Len(t, ask(&flamelinev1.FunctionSeriesRequest{Functions: []string{"f5"}, Own: own, GroupBy: []string{"service_name"}, Limit: 1}), 1)
+	}
+
+	// The largest functions are chosen, and are in the order of their size.
+	top := ask(&flamelinev1.FunctionSeriesRequest{Top: 4})
+	require.Len(t, top, 4)
+	sum := func(s *flamelinev1.Series) (sum float64) {
+		for _, p := range s.Points {
+			sum += p.Value
+		}
+		return sum
+	}
+	for i, s := range top {
+		check(s, false, 0, 1)
+		if i > 0 {
+			require.GreaterOrEqual(t, sum(top[i-1]), sum(s))
+		}
+	}
+	require.Len(t, ask(&flamelinev1.FunctionSeriesRequest{}), 10)
+}
+
+func TestFunctionSeriesRefused(t *testing.T) {
+	server, _ := start(t, defaults)
+	q := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, server)
+	now := time.Now().UnixMilli()
+	for _, c := range []struct {
+		name   string
+		change func(*flamelinev1.FunctionSeriesRequest)
+	}{
+		{"selection: is missing", func(r *flamelinev1.FunctionSeriesRequest) { r.Selection = nil }},
+		{"step", func(r *flamelinev1.FunctionSeriesRequest) { r.Step = -1 }},
+		{"limit", func(r *flamelinev1.FunctionSeriesRequest) { r.Limit = -1 }},
+		{"top", func(r *flamelinev1.FunctionSeriesRequest) { r.Top = 65 }},
+		{"functions: 65", func(r *flamelinev1.FunctionSeriesRequest) { r.Functions = make([]string, 65) }},
+		{"functions: a name is empty", func(r *flamelinev1.FunctionSeriesRequest) { r.Functions = []string{"a", ""} }},
+	} {
+		r := &flamelinev1.FunctionSeriesRequest{Step: 10, Selection: &flamelinev1.Selection{ProfileTypeID: cpu, LabelSelector: "{}", Start: now - 60_000, End: now}}
+		c.change(r)
+		_, err := q.FunctionSeries(context.Background(), connect.NewRequest(r))
+		require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err), c.name)
+		require.ErrorContains(t, err, c.name)
+	}
+}
+
 func TestFunctionsRefused(t *testing.T) {
 	server, _ := start(t, defaults)
 	q := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, server)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
@@ -170,4 +171,73 @@ func (q *querier) countSamples(ctx context.Context, sels []store.Selection, out 
 		out.BaselineTotal.Samples = found.Root[1]
 	}
 	return nil
+}
+
+// defaultTop is the number of functions of FunctionSeries unless the request names some or
+// says how many.
+const defaultTop = 10
+
+// FunctionSeries adds up the values of functions by steps of time.
+func (q *querier) FunctionSeries(ctx context.Context, req *connect.Request[flamelinev1.FunctionSeriesRequest]) (*connect.Response[flamelinev1.FunctionSeriesResponse], error) {
+	m := req.Msg
+	sels, err := q.functionSelections(&flamelinev1.FunctionsRequest{Selection: m.Selection})
+	if err != nil {
+		return nil, invalid(err)
+	}
+	r := store.SeriesRequest{Selection: sels[0], GroupBy: m.GroupBy, Own: m.Own}
+	if r.Step, err = q.limits.step(m.Step, r.Start, r.End); err != nil {
+		return nil, invalid(err)
+	}
+	if r.Limit, err = limit(m.Limit); err != nil {
+		return nil, invalid(err)
+	}
+	switch {
+	case len(m.Functions) > store.MaxFunctions:
+		return nil, invalid(fmt.Errorf("functions: %d are more than %d", len(m.Functions), store.MaxFunctions))
+	case slices.Contains(m.Functions, ""):
+		return nil, invalid(errors.New("functions: a name is empty"))
+	case m.Top < 0 || m.Top > store.MaxFunctions:
+		return nil, invalid(fmt.Errorf("top: %d is not between 0 and %d", m.Top, store.MaxFunctions))
+	}
+	functions := m.Functions
+	if len(functions) == 0 {
+		sels[0].Start = max(r.Start-r.Step.Milliseconds()+1, 0) // the first point has the step before it
+		found, err := q.store.Functions(ctx, sels, make([][]string, 1))
+		if err != nil {
+			return nil, code(err)
+		}
+		order := flamelinev1.Order_ORDER_TOTAL
+		if m.Own {
+			order = flamelinev1.Order_ORDER_OWN
+		}
+		for _, i := range largestFunctions(found, order, false, 1, int(cmp.Or(m.Top, defaultTop))) {
+			functions = append(functions, found.Names[i])
+		}
+	}
+	series, err := q.store.FunctionPoints(ctx, r, functions)
+	if err != nil {
+		return nil, code(err)
+	}
+	out := &flamelinev1.FunctionSeriesResponse{}
+	for k, list := range series {
+		if r.Type.Cumulative() {
+			list = complete(list)
+		}
+		for _, s := range list {
+			one := &flamelinev1.Series{Function: functions[k]}
+			s.Labels.Range(func(l labels.Label) {
+				one.Labels = append(one.Labels, &flamelinev1.Label{Name: l.Name, Value: l.Value})
+			})
+			points := make([]flamelinev1.Point, len(s.Points))
+			for i, p := range s.Points {
+				points[i].Time, points[i].Value = p.Time, p.Value
+				one.Points = append(one.Points, &points[i])
+			}
+			out.Series = append(out.Series, one)
+		}
+	}
+	if len(out.Series) == 0 {
+		return connect.NewResponse(out), q.checkType(ctx, "selection.profile_typeID", r.Type)
+	}
+	return connect.NewResponse(out), nil
 }

@@ -18,6 +18,9 @@ type Series = query.Series
 // profile that lies in several steps each has its share.
 type Point = query.Point
 
+// MaxFunctions is the most functions of one call of FunctionPoints.
+const MaxFunctions = query.MaxFunctions
+
 // MaxPoints is the most points of a series.
 const MaxPoints = query.MaxPoints
 

@@ -50,6 +50,14 @@ func (db *DB) Points(ctx context.Context, r query.SeriesRequest) ([]query.Series
 	return called(db, "points", func() ([]query.Series, error) { return db.queries.Points(ctx, r) })
 }
 
+// FunctionPoints returns the series of a request for each of some functions: of the
+// stacktraces that have the function, or with r.Own of those that end in it. r.Function
+// does not count. A function that the service has, and a profile has not, is 0 there. More
+// than MaxFunctions give ErrLimit.
+func (db *DB) FunctionPoints(ctx context.Context, r query.SeriesRequest, functions []string) ([][]query.Series, error) {
+	return called(db, "points", func() ([][]query.Series, error) { return db.queries.FunctionPoints(ctx, r, functions) })
+}
+
 // Values returns what every profile that is selected has, or every span of one,
 // by group, in the order of the groups' labels. Too many give ErrLimit.
 func (db *DB) Values(ctx context.Context, r query.ValuesRequest) ([]query.Values, error) {

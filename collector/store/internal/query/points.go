@@ -17,6 +17,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // A SeriesRequest asks for the values of profiles over time.
@@ -39,6 +40,22 @@ type SeriesRequest struct {
 	// outermost function inwards. Where the rows of single profiles were dropped,
 	// the value of a window counts at the window's end.
 	Stack []string
+	// Function counts only the stacktraces that have this function, or with Own those
+	// that end in it, in the way that Stack does. Only one of the two may be set.
+	Function string
+	Own      bool
+}
+
+// selective reports whether some stacktraces do not count.
+func (r *SeriesRequest) selective() bool { return len(r.Stack) > 0 || r.Function != "" }
+
+// within tells which nodes of a dictionary count. It must be selective.
+func (r *SeriesRequest) within(v *symdb.View) func(node uint32) bool {
+	if r.Function == "" {
+		return v.Within(v.CallOf, r.Stack)
+	}
+	in, _ := v.Having([]string{r.Function}, r.Own)
+	return func(node uint32) bool { return in[v.CallOf[node]] != 0 }
 }
 
 // A Series is one group's points, in order of time. Steps without profiles have
@@ -64,25 +81,12 @@ const MaxPoints = 1 << 20
 
 // Points is DB.Points.
 func (q *Engine) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
-	step := r.Step.Milliseconds()
-	if step < 1 {
-		return nil, fmt.Errorf("%w: step: %s is less than a millisecond", storeerr.ErrInvalid, r.Step)
-	}
-	if r.Start = max(r.Start, 0); r.Start > r.End {
-		return nil, nil
-	}
-	steps := (r.End - r.Start) / step // and one more, where the sum might overflow
-	if steps >= MaxPoints {
-		return nil, fmt.Errorf("%w: %d points per series, at most %d", storeerr.ErrLimit, uint64(steps)+1, MaxPoints)
-	}
-	steps++
-	sel := r.Selection
-	sel.Start, sel.End = r.Start-step+1, r.Start+(steps-1)*step
-	if !sel.Type.Cumulative() {
-		r.Average = false
+	sel, err := r.prepare()
+	if err != nil || r.Start > r.End {
+		return nil, err
 	}
 	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
-		gs := &groups{request: &r, now: q.Now().UnixMilli(), steps: int(steps), first: r.Start, step: step, by: map[string]*group{}, hold: h}
+		gs := q.newGroups(&r, &sel, h)
 		if err := q.pointsIn(ctx, sel, gs); err != nil {
 			return err
 		}
@@ -91,6 +95,37 @@ func (q *Engine) Points(ctx context.Context, r SeriesRequest) (out []Series, err
 		return nil
 	})
 	return out, err
+}
+
+// prepare checks and corrects a request, and returns the selection of the values of its
+// points.
+func (r *SeriesRequest) prepare() (sel Selection, err error) {
+	step := r.Step.Milliseconds()
+	if step < 1 {
+		return sel, fmt.Errorf("%w: step: %s is less than a millisecond", storeerr.ErrInvalid, r.Step)
+	}
+	if r.Start = max(r.Start, 0); r.Start > r.End {
+		return sel, nil
+	}
+	steps := (r.End - r.Start) / step // and one more, where the sum might overflow
+	if steps >= MaxPoints {
+		return sel, fmt.Errorf("%w: %d points per series, at most %d", storeerr.ErrLimit, uint64(steps)+1, MaxPoints)
+	}
+	sel = r.Selection
+	sel.Start, sel.End = r.Start-step+1, r.Start+steps*step
+	if !sel.Type.Cumulative() {
+		r.Average = false
+	}
+	return sel, nil
+}
+
+// newGroups returns the groups of a request that was prepared, which are none yet.
+func (q *Engine) newGroups(r *SeriesRequest, sel *Selection, h *budget.Reservation) *groups {
+	step := r.Step.Milliseconds()
+	return &groups{
+		request: r, now: q.Now().UnixMilli(), steps: int((sel.End-r.Start)/step) + 1, first: r.Start, step: step,
+		by: map[string]*group{}, hold: h,
+	}
 }
 
 // pointsIn adds the values of a selection to groups. There is memory for all of them
@@ -118,7 +153,7 @@ func (q *Engine) pointsIn(ctx context.Context, sel Selection, gs *groups) error 
 		return q.statePoints(ctx, jobs, sel, gs)
 	}
 	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		if len(r.Stack) > 0 {
+		if r.selective() {
 			return q.stackPoints(j, s, sel, gs)
 		}
 		return q.points(j, s, sel, func(st *JobStream) func(rowcodec.PointValues) {
@@ -185,7 +220,7 @@ func (s *JobReader) coversOf(p *rowcodec.PackedRow) uint64 {
 	return p.Covers()
 }
 
-// stackPoints adds the values of a job's profiles at a call site.
+// stackPoints adds the values of a job's profiles at a call site, or of a function.
 func (q *Engine) stackPoints(j *Job, s *JobReader, sel Selection, groups *groups) error {
 	part, err := s.dictionary(j.partition)
 	if err != nil {
@@ -193,7 +228,7 @@ func (q *Engine) stackPoints(j *Job, s *JobReader, sel Selection, groups *groups
 	}
 	defer part.Release()
 	v := part.Value.View()
-	in := v.Within(v.CallOf, groups.request.Stack)
+	in := groups.request.within(&v)
 	lo, hi := sel.Times(j.Epoch)
 	var p rowcodec.PackedRow
 	var tmp rowcodec.Scratch
@@ -285,10 +320,14 @@ func (gs *groups) find(streams []JobStream) error {
 		if err := gs.hold.Take(int64(gs.steps)*StepBytes + int64(len(b))*2 + groupBytes); err != nil {
 			return err
 		}
-		st.group = &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}
+		st.group = gs.newGroup(ls)
 		gs.by[string(b)] = st.group
 	}
 	return nil
+}
+
+func (gs *groups) newGroup(ls labels.Labels) *group {
+	return &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}
 }
 
 // groupBytes is what a group takes beside its steps and labels.

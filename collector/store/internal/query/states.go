@@ -231,14 +231,14 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 		defer h.Give(bytes)
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
 		p.from, p.to = snapshotTimes(&sel, j.Epoch)
-		if len(gs.request.Stack) > 0 {
+		if gs.request.selective() {
 			part, err := s.dictionary(j.partition)
 			if err != nil {
 				return err
 			}
 			defer part.Release()
 			v := part.Value.View()
-			p.nodes, p.in = len(v.Nodes), v.Within(v.CallOf, gs.request.Stack)
+			p.nodes, p.in = len(v.Nodes), gs.request.within(&v)
 		}
 		for i := range j.senders {
 			if err := p.add(&j.senders[i]); err != nil {

@@ -28,6 +28,30 @@ func (v *View) Below(callSite []string) []bool {
 	return in
 }
 
+// Having tells of each call which functions it is below or is itself: bit k is set for
+// functions[k]. With own it tells which function it is. There are at most 64 functions.
+// found has the bits of all functions that there are.
+func (v *View) Having(functions []string, own bool) (by []uint64, found uint64) {
+	bits := map[string]uint64{}
+	for k, name := range functions {
+		bits[name] |= 1 << k
+	}
+	ofString := make([]uint64, len(v.Strings))
+	for s, name := range v.Strings {
+		ofString[s] = bits[name]
+	}
+	by = make([]uint64, len(v.Calls))
+	for i := 1; i < len(v.Calls); i++ {
+		c := v.Calls[i]
+		by[i] = ofString[c.Name]
+		found |= by[i]
+		if !own {
+			by[i] |= by[c.Parent]
+		}
+	}
+	return by, found
+}
+
 // Within tells which nodes are of stacktraces that begin with a call site, nil for all
 // if there is none. callOf has the call of each node: View.CallOf, or that of another
 // view whose calls these are. The function is not safe for concurrent use.

@@ -438,6 +438,321 @@ func (x *Value) GetSamples() int64 {
 	return 0
 }
 
+type FunctionSeriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Points are at start, start + step and so on up to end. The one at time t has what was
+	// used in (t - step, t].
+	Selection *Selection `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	// At most 64; none means those that are largest in the selection.
+	Functions []string `protobuf:"bytes,2,rep,name=functions,proto3" json:"functions,omitempty"`
+	// How many of the largest functions; 0 means 10.
+	Top int64 `protobuf:"varint,3,opt,name=top,proto3" json:"top,omitempty"`
+	// Whether only stacktraces that end in a function count.
+	Own bool `protobuf:"varint,4,opt,name=own,proto3" json:"own,omitempty"`
+	// The names of labels: one series for each combination of their values.
+	GroupBy []string `protobuf:"bytes,5,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	// In seconds.
+	Step float64 `protobuf:"fixed64,6,opt,name=step,proto3" json:"step,omitempty"`
+	// How many series of each function are returned, the largest first; 0 means all.
+	Limit         int64 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionSeriesRequest) Reset() {
+	*x = FunctionSeriesRequest{}
+	mi := &file_flameline_v1_query_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionSeriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionSeriesRequest) ProtoMessage() {}
+
+func (x *FunctionSeriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionSeriesRequest.ProtoReflect.Descriptor instead.
+func (*FunctionSeriesRequest) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FunctionSeriesRequest) GetSelection() *Selection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *FunctionSeriesRequest) GetFunctions() []string {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+func (x *FunctionSeriesRequest) GetTop() int64 {
+	if x != nil {
+		return x.Top
+	}
+	return 0
+}
+
+func (x *FunctionSeriesRequest) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+func (x *FunctionSeriesRequest) GetGroupBy() []string {
+	if x != nil {
+		return x.GroupBy
+	}
+	return nil
+}
+
+func (x *FunctionSeriesRequest) GetStep() float64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *FunctionSeriesRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type FunctionSeriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the functions, of which those without a value have none.
+	Series        []*Series `protobuf:"bytes,1,rep,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionSeriesResponse) Reset() {
+	*x = FunctionSeriesResponse{}
+	mi := &file_flameline_v1_query_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionSeriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionSeriesResponse) ProtoMessage() {}
+
+func (x *FunctionSeriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionSeriesResponse.ProtoReflect.Descriptor instead.
+func (*FunctionSeriesResponse) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FunctionSeriesResponse) GetSeries() []*Series {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+// A Series is one function's values for one combination of labels.
+type Series struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Function string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Labels   []*Label               `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty"`
+	// Of steps in which the function's service has profiles. Points that may still grow are
+	// left out.
+	Points        []*Point `protobuf:"bytes,3,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Series) Reset() {
+	*x = Series{}
+	mi := &file_flameline_v1_query_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Series) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Series) ProtoMessage() {}
+
+func (x *Series) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Series.ProtoReflect.Descriptor instead.
+func (*Series) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Series) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *Series) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Series) GetPoints() []*Point {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+type Label struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Label) Reset() {
+	*x = Label{}
+	mi := &file_flameline_v1_query_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Label) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Label) ProtoMessage() {}
+
+func (x *Label) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Label.ProtoReflect.Descriptor instead.
+func (*Label) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Label) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Label) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type Point struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In Unix milliseconds.
+	Time int64 `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	// In the unit of the profile type: a sum for values that add up over time, an average
+	// for others.
+	Value         float64 `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Point) Reset() {
+	*x = Point{}
+	mi := &file_flameline_v1_query_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Point) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Point) ProtoMessage() {}
+
+func (x *Point) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Point.ProtoReflect.Descriptor instead.
+func (*Point) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Point) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Point) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 var File_flameline_v1_query_proto protoreflect.FileDescriptor
 
 const file_flameline_v1_query_proto_rawDesc = "" +
@@ -468,15 +783,36 @@ const file_flameline_v1_query_proto_rawDesc = "" +
 	"\x0ebaseline_total\x18\x05 \x01(\v2\x13.flameline.v1.ValueR\rbaselineTotal\"7\n" +
 	"\x05Value\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\x03R\x05value\x12\x18\n" +
-	"\asamples\x18\x02 \x01(\x03R\asamples*l\n" +
+	"\asamples\x18\x02 \x01(\x03R\asamples\"\xd5\x01\n" +
+	"\x15FunctionSeriesRequest\x125\n" +
+	"\tselection\x18\x01 \x01(\v2\x17.flameline.v1.SelectionR\tselection\x12\x1c\n" +
+	"\tfunctions\x18\x02 \x03(\tR\tfunctions\x12\x10\n" +
+	"\x03top\x18\x03 \x01(\x03R\x03top\x12\x10\n" +
+	"\x03own\x18\x04 \x01(\bR\x03own\x12\x19\n" +
+	"\bgroup_by\x18\x05 \x03(\tR\agroupBy\x12\x12\n" +
+	"\x04step\x18\x06 \x01(\x01R\x04step\x12\x14\n" +
+	"\x05limit\x18\a \x01(\x03R\x05limit\"F\n" +
+	"\x16FunctionSeriesResponse\x12,\n" +
+	"\x06series\x18\x01 \x03(\v2\x14.flameline.v1.SeriesR\x06series\"~\n" +
+	"\x06Series\x12\x1a\n" +
+	"\bfunction\x18\x01 \x01(\tR\bfunction\x12+\n" +
+	"\x06labels\x18\x02 \x03(\v2\x13.flameline.v1.LabelR\x06labels\x12+\n" +
+	"\x06points\x18\x03 \x03(\v2\x13.flameline.v1.PointR\x06points\"1\n" +
+	"\x05Label\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"1\n" +
+	"\x05Point\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value*l\n" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tORDER_OWN\x10\x01\x12\x0f\n" +
 	"\vORDER_TOTAL\x10\x02\x12\x14\n" +
 	"\x10ORDER_OWN_CHANGE\x10\x03\x12\x16\n" +
-	"\x12ORDER_TOTAL_CHANGE\x10\x042^\n" +
+	"\x12ORDER_TOTAL_CHANGE\x10\x042\xbd\x01\n" +
 	"\fQueryService\x12N\n" +
-	"\tFunctions\x12\x1e.flameline.v1.FunctionsRequest\x1a\x1f.flameline.v1.FunctionsResponse\"\x00BAZ?github.com/flameline/flameline/pkg/api/flameline/v1;flamelinev1b\x06proto3"
+	"\tFunctions\x12\x1e.flameline.v1.FunctionsRequest\x1a\x1f.flameline.v1.FunctionsResponse\"\x00\x12]\n" +
+	"\x0eFunctionSeries\x12#.flameline.v1.FunctionSeriesRequest\x1a$.flameline.v1.FunctionSeriesResponse\"\x00BAZ?github.com/flameline/flameline/pkg/api/flameline/v1;flamelinev1b\x06proto3"
 
 var (
 	file_flameline_v1_query_proto_rawDescOnce sync.Once
@@ -491,14 +827,19 @@ func file_flameline_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_flameline_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_flameline_v1_query_proto_goTypes = []any{
-	(Order)(0),                // 0: flameline.v1.Order
-	(*Selection)(nil),         // 1: flameline.v1.Selection
-	(*FunctionsRequest)(nil),  // 2: flameline.v1.FunctionsRequest
-	(*FunctionsResponse)(nil), // 3: flameline.v1.FunctionsResponse
-	(*Function)(nil),          // 4: flameline.v1.Function
-	(*Value)(nil),             // 5: flameline.v1.Value
+	(Order)(0),                     // 0: flameline.v1.Order
+	(*Selection)(nil),              // 1: flameline.v1.Selection
+	(*FunctionsRequest)(nil),       // 2: flameline.v1.FunctionsRequest
+	(*FunctionsResponse)(nil),      // 3: flameline.v1.FunctionsResponse
+	(*Function)(nil),               // 4: flameline.v1.Function
+	(*Value)(nil),                  // 5: flameline.v1.Value
+	(*FunctionSeriesRequest)(nil),  // 6: flameline.v1.FunctionSeriesRequest
+	(*FunctionSeriesResponse)(nil), // 7: flameline.v1.FunctionSeriesResponse
+	(*Series)(nil),                 // 8: flameline.v1.Series
+	(*Label)(nil),                  // 9: flameline.v1.Label
+	(*Point)(nil),                  // 10: flameline.v1.Point
 }
 var file_flameline_v1_query_proto_depIdxs = []int32{
 	1,  // 0: flameline.v1.FunctionsRequest.selection:type_name -> flameline.v1.Selection
@@ -511,13 +852,19 @@ var file_flameline_v1_query_proto_depIdxs = []int32{
 	5,  // 7: flameline.v1.Function.total:type_name -> flameline.v1.Value
 	5,  // 8: flameline.v1.Function.baseline_own:type_name -> flameline.v1.Value
 	5,  // 9: flameline.v1.Function.baseline_total:type_name -> flameline.v1.Value
-	2,  // 10: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
-	3,  // 11: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
-	11, // [11:12] is the sub-list for method output_type
-	10, // [10:11] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	1,  // 10: flameline.v1.FunctionSeriesRequest.selection:type_name -> flameline.v1.Selection
+	8,  // 11: flameline.v1.FunctionSeriesResponse.series:type_name -> flameline.v1.Series
+	9,  // 12: flameline.v1.Series.labels:type_name -> flameline.v1.Label
+	10, // 13: flameline.v1.Series.points:type_name -> flameline.v1.Point
+	2,  // 14: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
+	6,  // 15: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
+	3,  // 16: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
+	7,  // 17: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_flameline_v1_query_proto_init() }
@@ -531,7 +878,7 @@ func file_flameline_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flameline_v1_query_proto_rawDesc), len(file_flameline_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,12 +36,17 @@ const (
 const (
 	// QueryServiceFunctionsProcedure is the fully-qualified name of the QueryService's Functions RPC.
 	QueryServiceFunctionsProcedure = "/flameline.v1.QueryService/Functions"
+	// QueryServiceFunctionSeriesProcedure is the fully-qualified name of the QueryService's
+	// FunctionSeries RPC.
+	QueryServiceFunctionSeriesProcedure = "/flameline.v1.QueryService/FunctionSeries"
 )
 
 // QueryServiceClient is a client for the flameline.v1.QueryService service.
 type QueryServiceClient interface {
 	// Functions adds up the values of each function, in one selection or in two.
 	Functions(context.Context, *connect.Request[v1.FunctionsRequest]) (*connect.Response[v1.FunctionsResponse], error)
+	// FunctionSeries adds up the values of functions by steps of time.
+	FunctionSeries(context.Context, *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error)
 }
 
 // NewQueryServiceClient constructs a client for the flameline.v1.QueryService service. By default,
@@ -61,12 +66,19 @@ func NewQueryServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(queryServiceMethods.ByName("Functions")),
 			connect.WithClientOptions(opts...),
 		),
+		functionSeries: connect.NewClient[v1.FunctionSeriesRequest, v1.FunctionSeriesResponse](
+			httpClient,
+			baseURL+QueryServiceFunctionSeriesProcedure,
+			connect.WithSchema(queryServiceMethods.ByName("FunctionSeries")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // queryServiceClient implements QueryServiceClient.
 type queryServiceClient struct {
-	functions *connect.Client[v1.FunctionsRequest, v1.FunctionsResponse]
+	functions      *connect.Client[v1.FunctionsRequest, v1.FunctionsResponse]
+	functionSeries *connect.Client[v1.FunctionSeriesRequest, v1.FunctionSeriesResponse]
 }
 
 // Functions calls flameline.v1.QueryService.Functions.
@@ -74,10 +86,17 @@ func (c *queryServiceClient) Functions(ctx context.Context, req *connect.Request
 	return c.functions.CallUnary(ctx, req)
 }
 
+// FunctionSeries calls flameline.v1.QueryService.FunctionSeries.
+func (c *queryServiceClient) FunctionSeries(ctx context.Context, req *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error) {
+	return c.functionSeries.CallUnary(ctx, req)
+}
+
 // QueryServiceHandler is an implementation of the flameline.v1.QueryService service.
 type QueryServiceHandler interface {
 	// Functions adds up the values of each function, in one selection or in two.
 	Functions(context.Context, *connect.Request[v1.FunctionsRequest]) (*connect.Response[v1.FunctionsResponse], error)
+	// FunctionSeries adds up the values of functions by steps of time.
+	FunctionSeries(context.Context, *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error)
 }
 
 // NewQueryServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -93,10 +112,18 @@ func NewQueryServiceHandler(svc QueryServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(queryServiceMethods.ByName("Functions")),
 		connect.WithHandlerOptions(opts...),
 	)
+	queryServiceFunctionSeriesHandler := connect.NewUnaryHandler(
+		QueryServiceFunctionSeriesProcedure,
+		svc.FunctionSeries,
+		connect.WithSchema(queryServiceMethods.ByName("FunctionSeries")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/flameline.v1.QueryService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case QueryServiceFunctionsProcedure:
 			queryServiceFunctionsHandler.ServeHTTP(w, r)
+		case QueryServiceFunctionSeriesProcedure:
+			queryServiceFunctionSeriesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -108,4 +135,8 @@ type UnimplementedQueryServiceHandler struct{}
 
 func (UnimplementedQueryServiceHandler) Functions(context.Context, *connect.Request[v1.FunctionsRequest]) (*connect.Response[v1.FunctionsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("flameline.v1.QueryService.Functions is not implemented"))
+}
+
+func (UnimplementedQueryServiceHandler) FunctionSeries(context.Context, *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("flameline.v1.QueryService.FunctionSeries is not implemented"))
 }
