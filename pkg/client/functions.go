@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/profile"
@@ -113,5 +115,50 @@ func (c *Client) functionsOfGraph(ctx context.Context, r FunctionsRequest) (*pro
 		return cmp.Or(cmp.Compare(size(&b), size(&a)), strings.Compare(a.Name, b.Name))
 	})
 	out.Rows = out.Rows[:min(int64(len(out.Rows)), r.Limit)]
+	return out, nil
+}
+
+// A FunctionSeriesRequest asks for the values of functions over time, as SeriesRequest does
+// for those of series.
+type FunctionSeriesRequest struct {
+	Selection
+	Functions []string // none for the largest of the selection
+	Top       int64    // how many are the largest; 0 for the server's default
+	Own       bool     // own values of functions, without what they call
+	GroupBy   []string
+	StepMs    int64
+}
+
+// A FunctionSeries is the series of a function.
+type FunctionSeries struct {
+	Function string
+	*typesv1.Series
+}
+
+// FunctionSeries returns the series of each function. Only Flameline has this call.
+func (c *Client) FunctionSeries(ctx context.Context, r FunctionSeriesRequest) ([]FunctionSeries, error) {
+	resp, err := c.own.FunctionSeries(ctx, connect.NewRequest(&flamelinev1.FunctionSeriesRequest{
+		Selection: wire(r.Selection), Functions: r.Functions, Top: r.Top, Own: r.Own, GroupBy: r.GroupBy, Step: float64(r.StepMs) / 1000,
+	}))
+	switch connect.CodeOf(err) {
+	case connect.CodeUnimplemented, connect.CodeNotFound:
+		return nil, backend.DownstreamError(&callError{
+			message: "functions over time: " + c.url + " has no such query; it needs a Flameline server of this version", err: err,
+		})
+	}
+	if err != nil {
+		return nil, c.wrap("functions over time", err)
+	}
+	out := make([]FunctionSeries, len(resp.Msg.Series))
+	for i, s := range resp.Msg.Series {
+		one := &typesv1.Series{Points: make([]*typesv1.Point, len(s.Points))}
+		for _, l := range s.Labels {
+			one.Labels = append(one.Labels, &typesv1.LabelPair{Name: l.Name, Value: l.Value})
+		}
+		for j, p := range s.Points {
+			one.Points[j] = &typesv1.Point{Timestamp: p.Time, Value: p.Value}
+		}
+		out[i] = FunctionSeries{s.Function, one}
+	}
 	return out, nil
 }

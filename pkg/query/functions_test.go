@@ -1,12 +1,15 @@
 package query_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
+	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
 
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
@@ -108,4 +111,48 @@ func TestFunctionsRefused(t *testing.T) {
 		JSON: []byte(`{"queryType":"functions","profileTypeId":"` + cpu + `"}`), TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now},
 	}, true)
 	require.ErrorContains(t, resp.Error, "alert rule")
+}
+
+func TestFunctionSeries(t *testing.T) {
+	at := func(ago time.Duration) int64 { return now.Add(-ago).Truncate(15 * time.Second).UnixMilli() }
+	q := &querier{functionSeries: &flamelinev1.FunctionSeriesResponse{Series: []*flamelinev1.Series{
+		{Function: "encode", Points: []*flamelinev1.Point{{Time: at(2 * time.Minute), Value: 15e9}, {Time: at(time.Minute), Value: 7.5e9}}},
+		{Function: "parse", Labels: []*flamelinev1.Label{{Name: "pod", Value: "a"}}, Points: []*flamelinev1.Point{{Time: at(time.Minute), Value: 3e9}}},
+	}}}
+	model := map[string]any{
+		"queryType": "functionSeries", "profileTypeId": cpu, "labelSelector": `{service_name="order"}`, "step": "15s",
+		"functions": []string{"encode", "", "parse"}, "groupBy": []string{"pod"}, "limit": 5, "sort": "total",
+	}
+	resp := ask(t, runner(t, q), time.Hour, model)
+	require.NoError(t, resp.Error)
+	require.Len(t, resp.Frames, 2)
+	first := resp.Frames[0].Fields[1]
+	require.Equal(t, "encode", first.Labels["function"])
+	require.Equal(t, "encode", first.Config.DisplayNameFromDS)
+	require.Equal(t, "cores", first.Config.Unit)
+	require.Equal(t, 1., first.At(0))
+	require.Equal(t, "a", resp.Frames[1].Fields[1].Labels["pod"])
+	asked := q.functionSeriesRequests[0]
+	require.Equal(t, []string{"encode", "parse"}, asked.Functions)
+	require.Equal(t, []string{"pod"}, asked.GroupBy)
+	require.EqualValues(t, 5, asked.Top)
+	require.False(t, asked.Own)
+	require.EqualValues(t, 15, asked.Step)
+
+	// An alert rule gets the same series, with zeros in all of its window.
+	q.series = func(r *querierv1.SelectSeriesRequest) []*typesv1.Series {
+		s := &typesv1.Series{}
+		for t := r.Start; t <= r.End; t += 15_000 {
+			s.Points = append(s.Points, &typesv1.Point{Timestamp: t, Value: 1})
+		}
+		return []*typesv1.Series{s}
+	}
+	raw, err := json.Marshal(model)
+	require.NoError(t, err)
+	resp = runner(t, q).Run(t.Context(), backend.DataQuery{JSON: raw, TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now}}, true)
+	require.NoError(t, resp.Error)
+	require.Equal(t, 240, resp.Frames[0].Rows())
+
+	resp = ask(t, runner(t, &querier{}), time.Hour, model)
+	require.ErrorContains(t, resp.Error, "needs a Flameline server")
 }

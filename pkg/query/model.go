@@ -30,6 +30,8 @@ const (
 	TypeComparison = "comparison"
 	// TypeFunctions is a table of functions, with a baseline if the query has one.
 	TypeFunctions = "functions"
+	// TypeFunctionSeries is a series over time for each of some functions.
+	TypeFunctionSeries = "functionSeries"
 	// TypeAnnotations is what marks on charts ask for: when a type had values.
 	TypeAnnotations = "annotations"
 )
@@ -56,8 +58,11 @@ type Model struct {
 	// Baseline is set by ParseModel for TypeComparison, may be set for TypeFunctions, and is
 	// ignored by other query types.
 	Baseline *Baseline `json:"baseline,omitempty"`
-	// Sort is SortOwn or SortTotal; for TypeFunctions.
+	// Sort is SortOwn or SortTotal: what TypeFunctions is ordered by and TypeFunctionSeries
+	// shows.
 	Sort string `json:"sort,omitempty"`
+	// Functions are the names of functions for TypeFunctionSeries; none for the largest.
+	Functions []string `json:"functions,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -139,10 +144,10 @@ func (m *Model) check() error {
 	switch m.QueryType {
 	case "":
 		m.QueryType = TypeBoth
-	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeAnnotations:
+	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeAnnotations:
 	default:
-		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s and %s", m.QueryType,
-			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeAnnotations)
+		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s, %s and %s", m.QueryType,
+			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeAnnotations)
 	}
 	switch m.Sort {
 	case "":
@@ -182,6 +187,7 @@ func (m *Model) check() error {
 		}
 	}
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
+	m.Functions = slices.DeleteFunc(m.Functions, func(s string) bool { return s == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
 	if m.QueryType == TypeComparison && m.Baseline == nil {
 		m.Baseline = &Baseline{}

@@ -46,6 +46,9 @@ type querier struct {
 	// functions are the answer of a Flameline server; without, the server has no such call.
 	functions *flamelinev1.FunctionsResponse
 
+	functionSeries         *flamelinev1.FunctionSeriesResponse
+	functionSeriesRequests []*flamelinev1.FunctionSeriesRequest
+
 	mu               sync.Mutex
 	functionRequests []*flamelinev1.FunctionsRequest
 	asked            []http.Header // for flame graphs
@@ -155,11 +158,18 @@ func (q *querier) Functions(_ context.Context, r *connect.Request[flamelinev1.Fu
 	return connect.NewResponse(q.functions), q.err
 }
 
+func (q *querier) FunctionSeries(_ context.Context, r *connect.Request[flamelinev1.FunctionSeriesRequest]) (*connect.Response[flamelinev1.FunctionSeriesResponse], error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.functionSeriesRequests = append(q.functionSeriesRequests, r.Msg)
+	return connect.NewResponse(q.functionSeries), q.err
+}
+
 func runner(t *testing.T, q *querier) *query.Runner {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))
-	if q.functions != nil {
+	if q.functions != nil || q.functionSeries != nil {
 		mux.Handle(flamelinev1connect.NewQueryServiceHandler(q))
 	}
 	srv := httptest.NewServer(mux)

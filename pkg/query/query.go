@@ -51,13 +51,14 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	if forAlert {
 		switch m.QueryType {
 		case TypeProfile, TypeComparison:
-			return nil, client.Invalidf("queryType", "an alert rule needs %s; a flame graph has no value to compare", TypeMetrics)
+			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a flame graph has no value to compare", TypeMetrics, TypeFunctionSeries)
 		case TypeFunctions:
-			return nil, client.Invalidf("queryType", "an alert rule needs %s; a table of functions has no time", TypeMetrics)
+			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a table of functions has no time", TypeMetrics, TypeFunctionSeries)
 		case TypeAnnotations:
-			return nil, client.Invalidf("queryType", "an alert rule needs %s; annotations have no value to compare", TypeMetrics)
+			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; annotations have no value to compare", TypeMetrics, TypeFunctionSeries)
+		case TypeBoth:
+			m.QueryType = TypeMetrics
 		}
-		m.QueryType = TypeMetrics
 	}
 	if !q.TimeRange.From.Before(q.TimeRange.To) {
 		return nil, client.Invalidf("time range", "it ends (%s) before it begins (%s)",
@@ -66,9 +67,10 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	if m.QueryType == TypeAnnotations {
 		return r.annotations(ctx, m, q.TimeRange)
 	}
+	draws := m.QueryType != TypeMetrics && m.QueryType != TypeFunctionSeries
 	var first, series data.Frames
 	g, ctx := errgroup.WithContext(ctx)
-	if m.QueryType != TypeMetrics {
+	if draws {
 		g.Go(func() (err error) {
 			defer Recovered(&err)
 			switch m.QueryType {
@@ -82,10 +84,14 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 			return err
 		})
 	}
-	if m.QueryType == TypeMetrics || m.QueryType == TypeBoth {
+	if !draws || m.QueryType == TypeBoth {
 		g.Go(func() (err error) {
 			defer Recovered(&err)
-			series, err = r.series(ctx, m, q, forAlert)
+			if m.QueryType == TypeFunctionSeries {
+				series, err = r.functionSeries(ctx, m, q, forAlert)
+			} else {
+				series, err = r.series(ctx, m, q, forAlert)
+			}
 			return err
 		})
 	}

@@ -21,18 +21,13 @@ import (
 // profiles.
 func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery, forAlert bool) (data.Frames, error) {
 	g := newGrid(q.TimeRange, r.now(), q.Interval, m.Step.duration(), r.MinStep)
-	cumulative := m.profileType.Cumulative()
-	unit := dataframe.Total(m.profileType)
-	if cumulative {
-		unit = dataframe.Rate(m.profileType)
-		unit.Divisor *= g.duration().Seconds()
-	}
+	unit := seriesUnit(m, g)
 	var found []*typesv1.Series
 	if !g.empty() {
 		var err error
 		found, err = r.Client.Series(ctx, client.SeriesRequest{
 			Selection: client.Selection{Type: m.profileType, Selector: m.LabelSelector, Start: g.start, End: g.end},
-			GroupBy:   m.GroupBy, StepMs: g.step, Limit: m.Limit, Average: !cumulative,
+			GroupBy:   m.GroupBy, StepMs: g.step, Limit: m.Limit, Average: !m.profileType.Cumulative(),
 		})
 		if err != nil {
 			return nil, err
@@ -44,6 +39,24 @@ func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery, forA
 			series = append(series, line)
 		}
 	}
+	return r.seriesFrames(ctx, m, q, g, unit, series, forAlert)
+}
+
+// seriesUnit is the unit of a series: a rate for values that add up over time.
+func seriesUnit(m *Model, g grid) dataframe.Unit {
+	if !m.profileType.Cumulative() {
+		return dataframe.Total(m.profileType)
+	}
+	unit := dataframe.Rate(m.profileType)
+	unit.Divisor *= g.duration().Seconds()
+	return unit
+}
+
+// seriesFrames returns the frames of series, with zeros where a program did nothing.
+func (r *Runner) seriesFrames(
+	ctx context.Context, m *Model, q backend.DataQuery, g grid, unit dataframe.Unit, series []dataframe.Series, forAlert bool,
+) (data.Frames, error) {
+	cumulative := m.profileType.Cumulative()
 	var notice string
 	switch {
 	case g.empty():
