@@ -22,6 +22,7 @@ export const selectors = {
     baselineLabels: 'flameline baseline labels',
     compare: 'flameline compare with baseline',
     sort: 'flameline order of functions',
+    functions: 'flameline functions',
     maxNodes: 'flameline max nodes',
     limit: 'flameline limit',
     step: 'flameline step',

@@ -3,12 +3,19 @@ import { type DataQuery } from '@grafana/schema';
 
 /**
  * What a query returns: a flame graph, a series over time, both, a flame graph
- * compared with a baseline, or a table of functions; for marks on charts, when a
- * profile type had values.
+ * compared with a baseline, a table of functions, or functions over time; for marks
+ * on charts, when a profile type had values.
  */
-export type QueryType = 'profile' | 'metrics' | 'both' | 'comparison' | 'functions' | 'annotations';
+export type QueryType =
+  | 'profile'
+  | 'metrics'
+  | 'both'
+  | 'comparison'
+  | 'functions'
+  | 'functionSeries'
+  | 'annotations';
 
-/** What functions are ordered by: their own values, or with all that they call. */
+/** Which values of functions count: their own, or with all that they call. */
 export type FunctionOrder = 'own' | 'total';
 
 /**
@@ -52,7 +59,7 @@ export interface ProfileQuery extends DataQuery {
   labelSelector: string;
   /** One series per combination of the values of these labels. */
   groupBy?: string[];
-  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100. */
+  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100, over time 10. */
   limit?: number;
   /** The number of flame graph nodes; unset: the server's default. */
   maxNodes?: number;
@@ -62,8 +69,10 @@ export interface ProfileQuery extends DataQuery {
   unit?: Unit;
   /** For comparison; unset: DEFAULT_BASELINE. For functions; unset: no comparison. */
   baseline?: Baseline;
-  /** Only for functions; unset: own. */
+  /** Only for functions and functionSeries; unset: own. */
   sort?: FunctionOrder;
+  /** Names of functions; only for functionSeries; unset: the largest. */
+  functions?: string[];
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }

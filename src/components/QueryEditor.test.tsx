@@ -187,6 +187,20 @@ describe('functions', () => {
     expect(query.limit).toBe(20);
   });
 
+  it('over time have the options of series, and names', async () => {
+    await show({ functions: ['main.encode'] });
+    await choose(ids.queryType, 'Functions over time');
+    expect(query).toMatchObject({ queryType: 'functionSeries', functions: ['main.encode'] });
+    for (const shown of [ids.sort, ids.functions, ids.groupBy, ids.limit, ids.step]) {
+      expect(all(shown)).toHaveLength(1);
+    }
+    for (const hidden of [ids.maxNodes, ids.unit, ids.compare, ids.baseline]) {
+      expect(all(hidden)).toHaveLength(0);
+    }
+    await select(ids.functions, 'main.parse');
+    expect(query.functions).toEqual(['main.encode', 'main.parse']);
+  });
+
   it('are compared with a baseline if one is wanted', async () => {
     await show({ queryType: 'functions' });
     await choose(ids.compare, 'Baseline');

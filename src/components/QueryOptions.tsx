@@ -22,6 +22,7 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'both', label: 'Both', description: 'A flame graph and a series' },
   { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
   { value: 'functions', label: 'Functions', description: 'A table of the functions that use most' },
+  { value: 'functionSeries', label: 'Functions over time', description: 'A series for each of some functions' },
 ];
 
 const SORTS: Array<{ value: FunctionOrder; label: string; description: string }> = [
@@ -59,6 +60,8 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   const type = query.queryType ?? 'profile';
   const drawn = type === 'profile' || type === 'both' || type === 'comparison';
   const table = type === 'functions';
+  const functionSeries = type === 'functionSeries';
+  const series = type === 'metrics' || type === 'both' || type === 'annotations' || functionSeries;
   const groupBy = async (typed: string) =>
     complete(await resources.labelNames(range, query.labelSelector), typed);
   return (
@@ -106,18 +109,41 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           onChange={(maxNodes) => onChange({ maxNodes })}
         />
       )}
+      {(table || functionSeries) && (
+        <EditorField
+          label={table ? 'Order by' : 'Values'}
+          tooltip={table ? 'With a baseline, by the change of it, up or down' : 'Of functions alone, or with all that they call'}
+        >
+          <div data-testid={selectors.queryEditor.sort}>
+            <RadioButtonGroup
+              aria-label={table ? 'Order by' : 'Values'}
+              options={SORTS}
+              value={query.sort ?? 'own'}
+              onChange={(sort) => onChange({ sort })}
+            />
+          </div>
+        </EditorField>
+      )}
+      {functionSeries && (
+        <EditorField
+          label="Functions"
+          htmlFor={id('functions')}
+          tooltip="Their names as flame graphs and tables show them"
+        >
+          <MultiCombobox
+            id={id('functions')}
+            data-testid={selectors.queryEditor.functions}
+            placeholder="The largest"
+            createCustomValue
+            width={40}
+            value={query.functions ?? []}
+            options={(query.functions ?? []).map((value) => ({ value }))}
+            onChange={(options) => onChange({ functions: options.map(({ value }) => value) })}
+          />
+        </EditorField>
+      )}
       {table && (
         <>
-          <EditorField label="Order by" tooltip="With a baseline, by the change of it, up or down">
-            <div data-testid={selectors.queryEditor.sort}>
-              <RadioButtonGroup
-                aria-label="Order by"
-                options={SORTS}
-                value={query.sort ?? 'own'}
-                onChange={(sort) => onChange({ sort })}
-              />
-            </div>
-          </EditorField>
           <EditorField label="Compare with">
             <div data-testid={selectors.queryEditor.compare}>
               <RadioButtonGroup
@@ -139,7 +165,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           />
         </>
       )}
-      {(type === 'metrics' || type === 'both' || type === 'annotations') && (
+      {series && (
         <>
           <EditorField label="Group by" htmlFor={id('group-by')} tooltip={GROUP_BY[type === 'annotations' ? 'annotations' : 'metrics']}>
             <MultiCombobox
@@ -157,8 +183,8 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
             id={id('limit')}
             testId={selectors.queryEditor.limit}
             label="Limit"
-            tooltip="Only the largest series"
-            placeholder="None"
+            tooltip={functionSeries ? 'How many functions, if none are named' : 'Only the largest series'}
+            placeholder={functionSeries ? '10' : 'None'}
             value={query.limit}
             onChange={(limit) => onChange({ limit })}
           />
