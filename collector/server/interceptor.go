@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flameline/flameline/collector/store"
+	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 )
 
 // metrics count requests, pushed profiles and failures.

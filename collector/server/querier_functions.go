@@ -152,13 +152,13 @@ func (q *querier) countSamples(ctx context.Context, sels []store.Selection, out 
 	if err != nil || found.Root == [2]int64{} {
 		return err
 	}
-	at := make(map[string]int, len(found.Names))
-	for i, name := range found.Names {
-		at[name] = i
-	}
+	wanted := make(map[string]*flamelinev1.Function, len(out.Functions))
 	for _, f := range out.Functions {
-		i, ok := at[f.Name]
-		if !ok {
+		wanted[f.Name] = f
+	}
+	for i, name := range found.Names {
+		f := wanted[name]
+		if f == nil {
 			continue
 		}
 		f.Own.Samples, f.Total.Samples = found.Own[i][0], found.Total[i][0]

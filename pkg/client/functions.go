@@ -74,7 +74,7 @@ func functionValue(v *flamelinev1.Value) profile.Sampled {
 
 // functionsOfGraph adds up the functions of a flame graph, or of a comparison.
 func (c *Client) functionsOfGraph(ctx context.Context, r FunctionsRequest) (*profile.FunctionTable, error) {
-	tree := &profile.DiffTree{}
+	var tree *profile.DiffTree
 	if r.Baseline != nil {
 		var err error
 		if tree, err = c.Diff(ctx, *r.Baseline, r.Selection, nil); err != nil {

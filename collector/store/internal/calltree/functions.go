@@ -1,7 +1,11 @@
 package calltree
 
 import (
-	"github.com/flameline/flameline/pkg/profile"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // Functions are the values of all functions that have one, of both sides, in no
@@ -13,35 +17,81 @@ type Functions struct {
 	Root  [2]int64   // the sum of all stacktraces
 }
 
-// SumFunctions adds up the functions of all partials, which are summed up.
+// FunctionBytes is the memory that SumFunctions takes for a string of a partial, in bytes.
+const FunctionBytes = 2*32 + 4 + 16 + 64 // values of the partial and of all, depth, name, table
+
+// SumFunctions adds up the functions of all partials, which are summed up. They are in the
+// order of the partials.
 func SumFunctions(partials []*Values) *Functions {
-	f := &Functions{}
-	at := map[string]int{}
-	for _, c := range partials {
-		addTo(&f.Root, c.Totals(0))
-		own := make([][2]int64, len(c.View.Strings))
-		for i := 1; i < len(c.Ranks); i++ {
-			if c.Ranks[i].size != 0 {
-				addTo(&own[c.View.Calls[i].Name], c.Selves(int32(i)))
+	each := make([]functionValues, len(partials))
+	var next atomic.Int32
+	var group sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(partials)) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(partials); i = int(next.Add(1)) - 1 {
+				each[i] = partials[i].functions()
 			}
-		}
-		for s, total := range profile.FunctionTotals(callValues{c}, len(c.View.Strings)) {
-			if total == [2]int64{} {
+		})
+	}
+	group.Wait()
+	f := &Functions{}
+	var at symdb.Pairs // symdb.HashText to name plus one
+	for i, c := range partials {
+		addTo(&f.Root, c.Totals(0))
+		own, total := each[i].own, each[i].total
+		for s := range total {
+			if total[s] == [2]int64{} {
 				continue
 			}
-			name := c.View.Strings[s]
-			k, known := at[name]
+			hash := c.View.Hashes[s]
+			k, known := at.GetPrint(hash)
 			if !known {
-				k = len(f.Names)
-				at[name] = k
-				f.Names, f.Own, f.Total = append(f.Names, name), append(f.Own, [2]int64{}), append(f.Total, [2]int64{})
+				k = uint32(len(f.Names)) + 1
+				at.PutPrint(hash, k)
+				f.Names = append(f.Names, c.View.Strings[s])
+				f.Own, f.Total = append(f.Own, own[s]), append(f.Total, total[s])
+				continue
 			}
-			addTo(&f.Own[k], own[s])
-			addTo(&f.Total[k], total)
+			addTo(&f.Own[k-1], own[s])
+			addTo(&f.Total[k-1], total[s])
 		}
 	}
 	return f
 }
 
-// FunctionBytes is the memory that SumFunctions takes for a name, in bytes.
-const FunctionBytes = 2*32 + 16 + 64 // values of the partial and of all, the name, the map
+// functionValues are the values of one partial's functions, by string.
+type functionValues struct{ own, total [][2]int64 }
+
+// functions adds up the functions of a partial, as profile.FunctionTotals does: of calls
+// of a function below itself, the total counts once.
+func (c *Values) functions() functionValues {
+	calls, ranks := c.View.Calls, c.Ranks
+	f := functionValues{make([][2]int64, len(c.View.Strings)), make([][2]int64, len(c.View.Strings))}
+	depth := make([]int32, len(c.View.Strings)) // calls of a function on the path
+	enter := func(i int32) {
+		name := calls[i].Name
+		addTo(&f.own[name], c.Selves(i))
+		if depth[name]++; depth[name] == 1 {
+			addTo(&f.total[name], c.Totals(i))
+		}
+	}
+	for at := int32(0); ; {
+		if child := ranks[at].Child; child != 0 {
+			at = child
+			enter(at)
+			continue
+		}
+		for at != 0 {
+			depth[calls[at].Name]--
+			if next := ranks[at].Next; next != 0 {
+				at = next
+				break
+			}
+			at = int32(calls[at].Parent)
+		}
+		if at == 0 {
+			return f
+		}
+		enter(at)
+	}
+}
