@@ -5,6 +5,7 @@ package sample
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -97,8 +98,8 @@ func (e *emulator) ask(request string) (string, error) {
 		return "", err
 	}
 	answer = strings.TrimSuffix(answer, "#")
-	if strings.HasPrefix(answer, "E") || strings.HasPrefix(answer, "W") || strings.HasPrefix(answer, "X") {
-		return "", fmt.Errorf("%s: the emulator answers %s", request, answer)
+	if answer == "" || strings.HasPrefix(answer, "E") || strings.HasPrefix(answer, "W") || strings.HasPrefix(answer, "X") {
+		return "", fmt.Errorf("%s: the emulator answers %q", request, answer)
 	}
 	return answer, nil
 }
@@ -130,11 +131,12 @@ func (e *emulator) registers() (r armRegisters, err error) {
 
 // set sets a register.
 func (e *emulator) set(register int, value uint64) error {
-	var b [8]byte
-	for i := range b {
-		b[i] = byte(value >> (8 * i))
+	answer, err := e.ask("g")
+	if err != nil || len(answer) < 16*(register+1) {
+		return fmt.Errorf("the emulator gives registers of %d digits: %w", len(answer), err)
 	}
-	_, err := e.ask(fmt.Sprintf("P%x=%x", register, b))
+	digits := hex.EncodeToString(binary.LittleEndian.AppendUint64(nil, value))
+	_, err = e.ask("G" + answer[:16*register] + digits + answer[16*(register+1):])
 	return err
 }
 
@@ -170,11 +172,11 @@ func (e *emulator) step() error {
 	return err
 }
 
-// littleHex returns a number whose bytes are in the order of memory.
-func littleHex(s string) (v uint64, err error) {
-	b, err := hex.DecodeString(s)
-	for i := range b {
-		v |= uint64(b[i]) << (8 * i)
+// littleHex returns a number of eight bytes in the order of memory.
+func littleHex(digits string) (uint64, error) {
+	b, err := hex.DecodeString(digits)
+	if err != nil || len(b) != 8 {
+		return 0, fmt.Errorf("the emulator gives the number %q: %w", digits, err)
 	}
-	return v, err
+	return binary.LittleEndian.Uint64(b), nil
 }
