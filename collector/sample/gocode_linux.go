@@ -155,9 +155,6 @@ func (c *goCode) readHeader(table []byte) error {
 	if len(table) < goHeaderSize {
 		return fmt.Errorf("read Go program: function table of %d bytes is too short", len(table))
 	}
-	if table[6] != c.unit {
-		return fmt.Errorf("read Go program: function table: it is for instructions of %d bytes, the program has %d", table[6], c.unit)
-	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(table[8*i:]) }
 	parts := 4 // where the offsets of the parts begin, in words
 	switch magic := binary.LittleEndian.Uint32(table); magic {
@@ -169,6 +166,9 @@ func (c *goCode) readHeader(table []byte) error {
 		c.text, c.flags = word(3), 41
 	default:
 		return fmt.Errorf("read Go program: function table %#x is not supported", magic)
+	}
+	if table[6] != c.unit {
+		return fmt.Errorf("read Go program: function table: it is for instructions of %d bytes, the program has %d", table[6], c.unit)
 	}
 	names, units, pcsp, funcs := word(parts), word(parts+1), word(parts+3), word(parts+4)
 	if names > units || units > pcsp || pcsp > funcs || funcs > uint64(len(table)) {
