@@ -356,6 +356,18 @@ func TestGoArmFrames(t *testing.T) {
 	})
 }
 
+// TestGoArmOfOldVersions checks that the library's table is left for programs that
+// Go before 1.21 compiled.
+func TestGoArmOfOldVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out by -short: it fetches an old version of Go")
+	}
+	t.Setenv("GOARCH", "arm64")
+	_, library, ours := bothTables(t, buildOld(t, "go1.19.13", "testdata/golang/frames/main.go"))
+	require.Same(t, library, ours)
+	require.Greater(t, library.NumDeltas, uint32(1000))
+}
+
 // withoutPreemption returns a copy of a program whose runtime.retake, at an
 // address, does nothing. It makes goroutines give way that run for more than 10
 // ms, as they do when they are executed step by step.
