@@ -40,6 +40,8 @@ var prerequisites = []prerequisite{
 	{commands: []string{"clang"}, debian: []string{"clang"}},
 	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},
 	{files: []string{"/usr/include/bpf/bpf_helpers.h"}, debian: []string{"libbpf-dev"}},
+	// Programs for arm64.
+	{commands: []string{"qemu-aarch64"}, debian: []string{"qemu-user"}},
 	// What Flameline is compared with, and the browser.
 	{commands: []string{"prometheus"}, variable: "PROMETHEUS_BIN", debian: []string{"prometheus"}},
 	{commands: []string{"promtool"}, debian: []string{"prometheus"}},

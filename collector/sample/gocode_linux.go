@@ -30,6 +30,7 @@ type goCode struct {
 	names []byte
 	wide  bool // entries are addresses of 64 bits: before Go 1.18
 	flags int  // offset of the flags in a function's record; 0: none
+	unit  byte // bytes of the smallest instruction, in which the tables count
 }
 
 // A codeSegment is a part of the file that is loaded for execution.
@@ -63,7 +64,10 @@ func openGoCode(ef *pfelf.File) (*goCode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read Go program: %w", err)
 	}
-	c := &goCode{file: ef, size: uint64(size)}
+	c := &goCode{file: ef, size: uint64(size), unit: 1}
+	if ef.Machine == elf.EM_AARCH64 {
+		c.unit = 4
+	}
 	for i := range ef.Progs {
 		p := &ef.Progs[i]
 		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && c.holds(p.Off, p.Filesz) == nil {
@@ -100,7 +104,7 @@ func (c *goCode) find() ([]byte, error) {
 			return nil, fmt.Errorf("read Go program: %w", err)
 		}
 		for from := 0; ; {
-			i := bytes.Index(data[from:], []byte{0xff, 0xff, 0xff, 0, 0, 1, 8})
+			i := bytes.Index(data[from:], []byte{0xff, 0xff, 0xff, 0, 0, c.unit, 8})
 			if i < 0 {
 				break
 			}
@@ -162,6 +166,9 @@ func (c *goCode) readHeader(table []byte) error {
 		c.text, c.flags = word(3), 41
 	default:
 		return fmt.Errorf("read Go program: function table %#x is not supported", magic)
+	}
+	if table[6] != c.unit {
+		return fmt.Errorf("read Go program: function table: it is for instructions of %d bytes, the program has %d", table[6], c.unit)
 	}
 	names, units, pcsp, funcs := word(parts), word(parts+1), word(parts+3), word(parts+4)
 	if names > units || units > pcsp || pcsp > funcs || funcs > uint64(len(table)) {
@@ -230,11 +237,12 @@ type goFunction struct {
 	name       []byte // begins with its name, which ends with a zero byte
 	spWrite    bool   // it sets the stack pointer itself, as when it changes stacks
 	pcsp       []byte // its table of stack use; nil if it has none
+	unit       byte   // see goCode
 }
 
 // function returns function i.
 func (c *goCode) function(i int) (f goFunction, err error) {
-	f.start, f.end = c.entry(i), c.entry(i+1)
+	f.start, f.end, f.unit = c.entry(i), c.entry(i+1), c.unit
 	if f.end < f.start || f.end-f.start > 1<<31 {
 		return f, fmt.Errorf("read Go program: function %d at %#x ends at %#x", i, f.start, f.end)
 	}
@@ -286,10 +294,11 @@ func (f *goFunction) runs(rs []stackRun) ([]stackRun, error) {
 		}
 		p = p[n:]
 		length, n := binary.Uvarint(p)
-		if n <= 0 || length == 0 || length > f.end-at {
+		if n <= 0 || length == 0 || length > (f.end-at)/uint64(f.unit) {
 			return nil, fmt.Errorf("read Go program: function at %#x: malformed stack use", f.start)
 		}
 		p = p[n:]
+		length *= uint64(f.unit)
 		used += int32(-(uint32(change) & 1) ^ (uint32(change) >> 1))
 		if used < -goMaxPopped || used > goMaxUsed {
 			return nil, fmt.Errorf("read Go program: function at %#x uses %d bytes of stack", f.start, used)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/ebpf-profiler/libpf/pfelf"
 	"go.opentelemetry.io/ebpf-profiler/nativeunwind/stackdeltatypes"
+	"go.opentelemetry.io/ebpf-profiler/support"
 )
 
 const (
@@ -25,6 +26,7 @@ type tinyGo struct {
 	table        []byte
 	code         []byte
 	offset, size uint64 // of the table, as the section header says; 0: the truth
+	arm          bool   // it is for arm64, not x86-64
 }
 
 // tinyTable returns a table with the functions that the code in tinyCode has.
@@ -78,7 +80,11 @@ func (p tinyGo) write(t testing.TB) string {
 	}
 	var b bytes.Buffer
 	put := func(v any) { require.NoError(t, binary.Write(&b, le, v)) }
-	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Shoff: sectionsAt,
+	machine := elf.EM_X86_64
+	if p.arm {
+		machine = elf.EM_AARCH64
+	}
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: 1, Phoff: 64, Shoff: sectionsAt,
 		Ehsize: 64, Phentsize: 56, Phnum: 1, Shentsize: 64, Shnum: 3, Shstrndx: 2}
 	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
 	put(h)
@@ -158,6 +164,74 @@ func TestTinyGoLies(t *testing.T) {
 	}
 }
 
+// armTable returns a table as of tinyTable for arm64.
+func armTable(pcsp ...[]byte) []byte {
+	t := tinyTable(pcsp...)
+	t[6] = 4
+	return t
+}
+
+// armCode returns machine code of these instructions, and zeros up to 128 bytes.
+func armCode(words ...uint32) []byte {
+	b := make([]byte, 0, 128)
+	for _, w := range words {
+		b = binary.LittleEndian.AppendUint32(b, w)
+	}
+	return b[:128]
+}
+
+// Code for arm64 with a frame, as the compiler makes it, and its stack use.
+var (
+	armFramed    = armCode(0xf81e0ffe, 0xf81f83fd, armSetFrame, 0xd503201f, armLoadFrame, 0xf84207fe, armRet)
+	armFramedUse = []byte{2, 1, 64, 5, 63, 10, 0} // 0, 32, 0
+)
+
+// TestTinyGoArm checks the rules for arm64 of a function with a frame and one
+// without.
+func TestTinyGoArm(t *testing.T) {
+	_, ours, err := tinyGo{arm: true, table: armTable(armFramedUse, []byte{2, 16, 0}), code: armFramed}.refine(t)
+	require.NoError(t, err)
+	require.Len(t, ours.Blocks, 1)
+	require.Equal(t, stackdeltatypes.StackDeltaArray{
+		{Offset: 0, Info: armEntered(0)}, {Offset: 4, Info: armEntered(32)}, {Offset: 12, Info: goArmFrame(32)},
+		{Offset: 16, Info: goArmSaved(32)}, {Offset: 24, Info: armEntered(0)}, // and so in the function without a frame
+	}, ours.Blocks[0].Deltas)
+}
+
+// TestTinyGoArmPair checks the rules of assembly that C calls.
+func TestTinyGoArmPair(t *testing.T) {
+	code := armCode(0xd10303ff, 0xa90007e0, 0xa90b7bfd, 0x94000000, 0xa94b7bfd, 0x910303ff, armRet)
+	_, ours, err := tinyGo{arm: true, table: armTable([]byte{2, 1, 0x80, 3, 5, 0xff, 2, 10, 0}, []byte{2, 16, 0}), code: code}.refine(t)
+	require.NoError(t, err)
+	require.Equal(t, stackdeltatypes.StackDeltaArray{
+		{Offset: 0, Info: armEntered(0)}, {Offset: 4, Info: armEntered(192)},
+		{Offset: 12, Info: armFrame(support.UnwindRegSp, 176, 192)}, {Offset: 24, Info: armEntered(0)},
+	}, ours.Blocks[0].Deltas)
+}
+
+// TestTinyGoArmOld checks that a table that the library made without frame
+// pointers is left as it is, as those of Go before 1.21.
+func TestTinyGoArmOld(t *testing.T) {
+	p := tinyGo{arm: true, table: armTable(armFramedUse, []byte{2, 16, 0}), code: armFramed}
+	library := &stackdeltatypes.IntervalData{}
+	library.Add(stackdeltatypes.BasicBlock{Start: tinyBase + tinyText, End: tinyBase + tinyText + 128,
+		Deltas: stackdeltatypes.StackDeltaArray{{Info: armEntered(0)}}})
+	ref := pfelf.NewReference(p.write(t), pfelf.SystemOpener)
+	defer ref.Close()
+	ours, err := refineGo(ref, library)
+	require.NoError(t, err)
+	require.Same(t, library, ours)
+}
+
+// TestTinyGoArmLies checks that a table for other instructions is an error, and
+// one that ends within an instruction too.
+func TestTinyGoArmLies(t *testing.T) {
+	_, _, err := tinyGo{arm: true, table: tinyTable(framedUse, leafUse), code: armFramed}.refine(t)
+	require.ErrorContains(t, err, "instructions of 1 bytes")
+	_, _, err = tinyGo{arm: true, table: armTable(armFramedUse, []byte{2, 17, 0}), code: armFramed}.refine(t)
+	require.ErrorContains(t, err, "malformed stack use")
+}
+
 // FuzzGoCode checks that no table, whatever it says about its own size and that
 // of its parts, makes the reader panic, or makes rules that are not in the
 // order of addresses.
@@ -173,24 +247,43 @@ func FuzzGoCode(f *testing.F) {
 	f.Add(bytes.ReplaceAll(tinyTable([]byte{2, 4, 48, 34, 47, 1, 48, 4, 0}, leafUse), []byte("main.leaf"), []byte("runtime.d")),
 		append(old, make([]byte, 128-len(old))...), uint64(0), uint64(0))
 	f.Fuzz(func(t *testing.T, table, code []byte, offset, size uint64) {
-		if len(table)+len(code) > 1<<16 {
-			return
-		}
-		library, ours, err := tinyGo{table: table, code: code, offset: offset, size: size}.refine(t)
-		if err != nil || ours == library {
-			return
-		}
-		n := 0
-		for _, b := range ours.Blocks {
-			require.Less(t, b.Start, b.End)
-			last := int64(-1)
-			for _, d := range b.Deltas {
-				require.Greater(t, int64(d.Offset), last)
-				require.Less(t, uint64(d.Offset), b.End-b.Start)
-				last = int64(d.Offset)
-			}
-			n += len(b.Deltas)
-		}
-		require.EqualValues(t, n, ours.NumDeltas)
+		checkTiny(t, tinyGo{table: table, code: code, offset: offset, size: size})
 	})
+}
+
+// FuzzGoCodeArm does the same for programs for arm64, whose code is read too.
+func FuzzGoCodeArm(f *testing.F) {
+	good := armTable(armFramedUse, []byte{2, 16, 0})
+	f.Add(good, armFramed)
+	f.Add(bytes.ReplaceAll(good, []byte("main.leaf"), []byte("runtime.d")),
+		armCode(0xf81e0ffe, 0xf81f83fd, armSetFrame, armStoreDuff, armDuffFrame, 0x94000000, armSetFrame, armLoadBoth, 0x914007ff, 0x910083ff))
+	f.Add(armTable([]byte{2, 1, 0x80, 3, 5, 0xff, 2, 10, 0}, []byte{2, 16, 0}),
+		armCode(0xd10303ff, 0xa90007e0, 0xa90b7bfd, 0x94000000, 0xa94b7bfd, 0x910303ff, armRet))
+	f.Fuzz(func(t *testing.T, table, code []byte) {
+		checkTiny(t, tinyGo{arm: true, table: table, code: code})
+	})
+}
+
+// checkTiny checks that the table of a program, if it can be made, is in the
+// order of addresses.
+func checkTiny(t *testing.T, p tinyGo) {
+	if len(p.table)+len(p.code) > 1<<16 {
+		return
+	}
+	library, ours, err := p.refine(t)
+	if err != nil || ours == library {
+		return
+	}
+	n := 0
+	for _, b := range ours.Blocks {
+		require.Less(t, b.Start, b.End)
+		last := int64(-1)
+		for _, d := range b.Deltas {
+			require.Greater(t, int64(d.Offset), last)
+			require.Less(t, uint64(d.Offset), b.End-b.Start)
+			last = int64(d.Offset)
+		}
+		n += len(b.Deltas)
+	}
+	require.EqualValues(t, n, ours.NumDeltas)
 }

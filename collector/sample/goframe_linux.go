@@ -80,13 +80,14 @@ const (
 const goMaxTried = 4096
 
 // findStyle finds out how the program's functions begin, and whether it calls
-// duffzero or duffcopy.
-func (g *goStacks) findStyle() error {
+// duffzero or duffcopy. It reports whether the library walks functions by frame
+// pointers.
+func (g *goStacks) findStyle() (byPointer bool, err error) {
 	known, tried := false, 0
 	for i := range g.code.count {
 		f, err := g.code.function(i)
 		if err != nil {
-			return err
+			return false, err
 		}
 		g.duffs = g.duffs || bytes.HasPrefix(f.name, []byte("runtime.duff"))
 		if known || tried == goMaxTried {
@@ -95,9 +96,14 @@ func (g *goStacks) findStyle() error {
 		if rules := g.rulesAt(&f); len(rules) == 0 || rules[0].Info != framePointer {
 			continue
 		}
+		byPointer = true
 		tried++
+		if g.arm {
+			known = true
+			continue
+		}
 		if g.rs, err = f.runs(g.rs[:0]); err != nil {
-			return err
+			return false, err
 		}
 		if len(g.rs) < 3 || g.rs[0].used != 0 || g.rs[1].used < 8 {
 			continue
@@ -105,7 +111,7 @@ func (g *goStacks) findStyle() error {
 		g.old = g.rs[1].used > 8
 		known = g.old || g.rs[2].used > 8
 	}
-	return nil
+	return byPointer, nil
 }
 
 // addFramed adds the rules of a function that is walked by frame pointers.

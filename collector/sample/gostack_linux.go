@@ -13,23 +13,24 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/support"
 )
 
-// refineGo corrects the unwind table of a Go program on x86-64. The library has
-// the unwinder walk Go functions by frame pointers. That is wrong where a
-// function has not yet set up its frame or has given it up, and everywhere in a
-// function without one: the frame pointer is still the caller's, and so the
-// caller is left out. Go's own table of stack use says where that is; there the
-// return address is at the stack pointer.
+// refineGo corrects the unwind table of a Go program, for x86-64 or arm64. The
+// library has the unwinder walk Go functions by frame pointers. That is wrong
+// where a function has not yet set up its frame or has given it up, and
+// everywhere in a function without one: the frame pointer is still the caller's,
+// and so the caller is left out. Go's own table of stack use says where that is;
+// there the return address is at the stack pointer, or on arm64 in the link
+// register.
 //
 // Functions that the library does not walk by frame pointers keep its rules:
 // assembly code and functions that call assembly that uses the frame pointer
-// for something else. Programs for arm64 are left as they are; see
-// docs/stacktraces.md.
+// for something else. So do all functions of programs for arm64 that Go before
+// 1.21 compiled, for which the library uses Go's table itself.
 func refineGo(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) (*stackdeltatypes.IntervalData, error) {
 	ef, err := ref.GetELF()
 	if err != nil {
 		return nil, err
 	}
-	if ef.Machine != elf.EM_X86_64 {
+	if ef.Machine != elf.EM_X86_64 && ef.Machine != elf.EM_AARCH64 {
 		return table, nil
 	}
 	code, err := openGoCode(ef)
@@ -40,7 +41,7 @@ func refineGo(ref *pfelf.Reference, table *stackdeltatypes.IntervalData) (*stack
 		return nil, err
 	}
 	defer ef.SetDontNeed()
-	g := goStacks{code: code, library: table}
+	g := goStacks{code: code, library: table, arm: ef.Machine == elf.EM_AARCH64}
 	return g.refine()
 }
 
@@ -56,6 +57,7 @@ type goStacks struct {
 	code    *goCode
 	library *stackdeltatypes.IntervalData
 	block   stackdeltatypes.BasicBlock // the rules so far
+	arm     bool                       // the program is for arm64, not x86-64
 	old     bool                       // the program's compiler was older than Go 1.21
 	duffs   bool                       // its code may have calls as in duffCall
 	rs      []stackRun                 // reused
@@ -88,8 +90,12 @@ func saved(used int32) stackdeltatypes.UnwindInfo {
 
 // refine returns the library's table with other rules for the Go functions.
 func (g *goStacks) refine() (*stackdeltatypes.IntervalData, error) {
-	if err := g.findStyle(); err != nil {
+	byPointer, err := g.findStyle()
+	if err != nil {
 		return nil, err
+	}
+	if g.arm && !byPointer {
+		return g.library, nil
 	}
 	c := g.code
 	start, end := c.entry(0), c.entry(c.count)
@@ -154,6 +160,8 @@ func (g *goStacks) add(f *goFunction) (known bool, err error) {
 		return false, err
 	}
 	switch {
+	case g.arm:
+		g.addArm(f, rules)
 	case g.keepsPointer(f):
 		g.copy(rules)
 	case rules[0].Info == framePointer:
