@@ -35,6 +35,10 @@ type allocBook struct {
 	byPID  map[uint32]*liveProcess
 	live   int   // allocations in byPID
 	next   int64 // start of the first window that was not reported, Unix ns
+	// ended have what processes had in use when they ended in the window that is not
+	// reported yet, emptied a stacktrace of each process that has nothing in use any more.
+	ended   []*liveProcess
+	emptied map[uint32]event
 }
 
 // A liveProcess is what a process has in use.
@@ -50,7 +54,7 @@ type liveAllocation struct {
 }
 
 func newAllocBook(t Labeler, m *metrics, forget func(pid uint32, pointer uint64)) *allocBook {
-	return &allocBook{targets: t, metrics: m, seed: maphash.MakeSeed(), forget: forget, byPID: map[uint32]*liveProcess{}}
+	return &allocBook{targets: t, metrics: m, seed: maphash.MakeSeed(), forget: forget, byPID: map[uint32]*liveProcess{}, emptied: map[uint32]event{}}
 }
 
 // objectsOf returns for how many objects an allocation stands: its weight by its size,
@@ -194,10 +198,13 @@ func (b *allocBook) free(pid uint32, pointer uint64) {
 	}
 	if len(p.byPointer) == 0 {
 		delete(b.byPID, pid)
+		if len(b.emptied) < maxLiveProcesses {
+			b.emptied[pid] = s.event
+		}
 	}
 }
 
-// end takes out all that a process had.
+// end takes out all that a process had. It counts as in use at the end of the window.
 func (b *allocBook) end(pid uint32) {
 	p := b.byPID[pid]
 	if p == nil {
@@ -208,6 +215,9 @@ func (b *allocBook) end(pid uint32) {
 	}
 	b.live -= len(p.byPointer)
 	delete(b.byPID, pid)
+	if p.byPointer = nil; len(b.ended) < maxLiveProcesses {
+		b.ended = append(b.ended, p)
+	}
 }
 
 // sweep takes out processes that have ended, in case that the kernel could not tell.
@@ -232,16 +242,23 @@ func (b *allocBook) reconcile(isLive func(pid uint32, pointer uint64) bool) {
 }
 
 // inUse returns what is in use, as the window that starts at a time in Unix ns; nil if
-// nothing is.
+// nothing is. Of a process that has nothing in use any more the window says so, once.
 func (b *allocBook) inUse(start int64) *tally {
-	if b.live == 0 {
-		return nil
-	}
 	t := &tally{start: start, kind: liveKind, events: map[tallyKey]*tallied{}}
-	for _, p := range b.byPID {
+	for _, p := range slices.AppendSeq(b.ended, maps.Values(b.byPID)) {
 		for key, s := range p.stacks {
 			addValues(t.events, key, s.event, s.values)
 		}
+	}
+	for pid, e := range b.emptied {
+		if b.byPID[pid] == nil {
+			addValues(t.events, hashEvent(b.seed, e), e, values{})
+		}
+	}
+	b.ended = nil
+	clear(b.emptied)
+	if len(t.events) == 0 {
+		return nil
 	}
 	return t
 }

@@ -89,7 +89,7 @@ func TestAllocBook(t *testing.T) {
 		liveKind: {
 			1000: {"f": one, "g": one},
 			1250: {"f": one, "g": one},
-			1500: {"g": one, "h": one},
+			1500: {"g": one, "h": one, "none": one}, // of the process that has ended
 		},
 	}, got)
 	require.Equal(t, []uint64{1}, forgotten)
@@ -101,7 +101,8 @@ func TestAllocBook(t *testing.T) {
 	}}, sumsOfBook(b.windows(nil, nil, 2250, 250, start)))
 	b.reconcile(func(_ uint32, pointer uint64) bool { return pointer != 2 })
 	require.Equal(t, bookSums{liveKind: {2250: {"h": one}}}, sumsOfBook(b.windows(nil, nil, 2500, 250, start)))
-	require.Empty(t, b.windows([]happening{freeOf(2600, self, 3)}, nil, 2750, 250, start))
+	require.Equal(t, bookSums{liveKind: {2500: {"h": {}}}}, sumsOfBook(b.windows([]happening{freeOf(2600, self, 3)}, nil, 2750, 250, start)), "nothing, once")
+	require.Empty(t, b.windows(nil, nil, 3000, 250, start))
 	require.Empty(t, b.byPID)
 	require.Zero(t, b.live)
 	require.LessOrEqual(t, len(b.windows(nil, nil, 1<<40, 250, start)), maxEmptyWindows)

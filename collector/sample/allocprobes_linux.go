@@ -122,6 +122,7 @@ type allocProbes struct {
 	mu     sync.Mutex
 	closed bool
 	begun  bool
+	some   bool // a file was attached to
 	logged time.Time
 	files  map[fileKey]*probedFile
 	used   [maxAttachedSites]bool
@@ -295,6 +296,7 @@ func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error
 		}
 		f.links = append(f.links, l)
 	}
+	a.some = true
 	a.log.Info("allocations are measured", "file", f.name, "probes", len(f.links))
 	return nil
 }
@@ -346,6 +348,20 @@ func (a *allocProbes) close() {
 	a.count()
 }
 
+// attached reports whether a file was attached to at any time.
+func (a *allocProbes) attached() bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.some
+}
+
+// AllocationsFound reports whether a measured process was found, at any time, whose
+// allocator reports sampled allocations.
+func (s *Source) AllocationsFound() bool { return s.sink.binaries.probes.attached() }
+
 // uprobesSupported returns an error if the kernel cannot attach as is needed.
 func uprobesSupported() error {
 	const pmu = "/sys/bus/event_source/devices/uprobe/"
@@ -356,15 +372,6 @@ func uprobesSupported() error {
 		return fmt.Errorf("%w: allocations: the kernel does not count the listeners of probes: %w", ErrUnsupported, err)
 	}
 	return nil
-}
-
-// A ProbedFile is a file with probes of sampled allocations that a process maps.
-type ProbedFile struct {
-	Path         string // as the process sees it
-	Allocs       int    // probes otel_memory:alloc
-	Frees        int    // probes otel_memory:free
-	NotReadable  error  // why the file's probes cannot be used, nil if they can
-	HasSemaphore bool   // the program asks whether anyone listens before it samples
 }
 
 // probeGuard bounds the time that AllocProbes takes.
