@@ -274,6 +274,7 @@ func (a *allocations) run() {
 		case <-adapt.C:
 			a.adapt()
 		case <-age.C:
+			a.probes.settle() // of processes that the library has read by itself
 			a.probes.age()
 		case <-a.stop:
 			a.adapt()

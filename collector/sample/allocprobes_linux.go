@@ -126,6 +126,14 @@ type allocProbes struct {
 	logged time.Time
 	files  map[fileKey]*probedFile
 	used   [maxAttachedSites]bool
+	wanted []wantedFile
+}
+
+// A wantedFile is a file that is to be attached to.
+type wantedFile struct {
+	file *probedFile
+	pid  int
+	open func() (*os.File, error)
 }
 
 // A probedFile is a file with probes.
@@ -137,6 +145,7 @@ type probedFile struct {
 	// more says that there are more than pids has room for; the file stays attached to.
 	more    bool
 	failed  bool // attaching did not work
+	gone    bool // another file has its number
 	cookies []uint32
 	links   []link.Link
 }
@@ -148,8 +157,7 @@ func newAllocProbes(o *allocObjects, measured func(int) bool, begin func() error
 	}
 }
 
-// found makes a file known that a process maps, and attaches to it if the process is
-// measured. open opens the file.
+// found makes a file known that a process maps, for settle. open opens the file.
 func (a *allocProbes) found(key fileKey, name string, sites []allocSite, pid int, open func() (*os.File, error)) {
 	if a == nil {
 		return
@@ -161,6 +169,7 @@ func (a *allocProbes) found(key fileKey, name string, sites []allocSite, pid int
 	}
 	if old := a.files[key]; old != nil {
 		a.detach(old) // the number is another file's by now
+		old.gone = true
 		delete(a.files, key)
 	}
 	if len(sites) == 0 {
@@ -178,6 +187,7 @@ func (a *allocProbes) found(key fileKey, name string, sites []allocSite, pid int
 func (a *allocProbes) drop() {
 	for key, f := range a.files {
 		if len(f.links) == 0 {
+			f.gone = true
 			delete(a.files, key)
 		}
 	}
@@ -202,7 +212,7 @@ func (a *allocProbes) seen(pid int, mappings []process.RawMapping, open func(*pr
 	}
 }
 
-// use notes that a process maps a file, and attaches to it.
+// use notes that a measured process maps a file, which settle attaches to.
 func (a *allocProbes) use(f *probedFile, pid int, open func() (*os.File, error)) {
 	if f.pids[pid] || !a.measured(pid) {
 		return
@@ -212,19 +222,41 @@ func (a *allocProbes) use(f *probedFile, pid int, open func() (*os.File, error))
 	} else {
 		f.more = true
 	}
-	if len(f.links) > 0 || f.failed {
+	if len(f.links) > 0 || f.failed || len(a.wanted) >= maxProbedFiles {
 		return
 	}
-	if err := a.attach(f, open); err != nil {
-		f.failed = !errors.Is(err, os.ErrNotExist)
-		a.detach(f)
-		a.metrics.allocAttachFailures.Inc()
-		level := slog.LevelDebug
-		if now := time.Now(); now.Sub(a.logged) >= unreadableQuiet {
-			a.logged, level = now, slog.LevelWarn
-		}
-		a.log.Log(context.Background(), level, "allocations are not measured", "file", f.name, "pid", pid, "err", err)
+	a.wanted = append(a.wanted, wantedFile{f, pid, open})
+}
+
+// settle attaches to the files that were found. It is called once the unwinder knows the
+// process that they were found in: a program that waits for a listener may allocate at
+// once, and its stacktraces would be cut.
+func (a *allocProbes) settle() {
+	if a == nil {
+		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || len(a.wanted) == 0 {
+		return
+	}
+	for _, w := range a.wanted {
+		f := w.file
+		if len(f.links) > 0 || f.failed || f.gone {
+			continue
+		}
+		if err := a.attach(f, w.open); err != nil {
+			f.failed = !errors.Is(err, os.ErrNotExist)
+			a.detach(f)
+			a.metrics.allocAttachFailures.Inc()
+			level := slog.LevelDebug
+			if now := time.Now(); now.Sub(a.logged) >= unreadableQuiet {
+				a.logged, level = now, slog.LevelWarn
+			}
+			a.log.Log(context.Background(), level, "allocations are not measured", "file", f.name, "pid", w.pid, "err", err)
+		}
+	}
+	a.wanted = nil
 	a.count()
 }
 
@@ -341,6 +373,7 @@ func (a *allocProbes) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
+	a.wanted = nil
 	for _, f := range a.files {
 		a.detach(f)
 	}

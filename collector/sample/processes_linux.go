@@ -112,6 +112,7 @@ func (r *processReader) run(ctx context.Context) {
 // read has the library read a process.
 func (r *processReader) read(pid, tid libpf.PID) {
 	r.guarded(func() { r.manager.SynchronizeProcess(r.checked(process.New(pid, tid))) })
+	r.probes.settle()
 }
 
 // firstTimeout bounds readFirst.
