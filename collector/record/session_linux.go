@@ -74,7 +74,7 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		Threads:     o.Threads,
 		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
 		PageFaults:  sample.PageFaults{Enabled: o.Event == PageFaults},
-		Allocations: sample.Allocations{Enabled: o.Event == Alloc},
+		Allocations: sample.Allocations{Enabled: o.Event == Alloc, Required: true},
 		First:       first,
 		PIDs:        s.members.measured(first),
 		Logger:      log,

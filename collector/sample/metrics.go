@@ -64,7 +64,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lost:    counters("lost_samples_total", "Samples that were taken but will not be stored.", "reason"),
 		unreadable: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_sample_unreadable_files_total",
-			Help: "Files of processes that could not be read, by reader (segments, go_table, unwinder) and reason (malformed, too_large, timeout, busy, irregular, panic).",
+			Help: "Files of processes that could not be read, by reader (segments, go_table, probes, unwinder) and reason (malformed, too_large, timeout, busy, irregular, panic).",
 		}, []string{"reader", "reason"}),
 		unreadableMemory: counters("unreadable_memory_total", "Processes whose memory or list of mappings could not be read, by reason: timeout (a page that does not come; the process is left alone for ten minutes), busy (too many threads wait for such pages) or panic.", "reason"),
 		frames:           counters("frames_total", "Frames by kind of code.", "kind"),

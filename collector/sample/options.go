@@ -120,6 +120,9 @@ type PageFaults struct {
 // Allocations configures the profiles of sampled allocations.
 type Allocations struct {
 	Enabled bool
+	// Required says that Start returns an error where the system does not allow them.
+	// Else the reason is logged, and everything else is measured.
+	Required bool
 }
 
 // withDefaults fills in what was left out and reports what cannot work.

@@ -236,11 +236,15 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		s.sink.pageFaults = s.faults
 	}
 	if s.options.Allocations.Enabled {
-		if s.allocs, err = openAllocations(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
+		allocs, err := openAllocations(ctx, s.tracer, s.gate, s.only, s.options, s.metrics)
+		switch {
+		case err == nil:
+			s.allocs, s.sink.allocs, s.sink.binaries.probes = allocs, allocs, allocs.probes
+		case s.options.Allocations.Required:
 			return err
+		default:
+			s.log.Warn("allocations are not measured", "err", err)
 		}
-		s.sink.allocs = s.allocs
-		s.sink.binaries.probes = s.allocs.probes
 	}
 	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
