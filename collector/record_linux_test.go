@@ -447,6 +447,90 @@ int main(void) { grow(); return 0; }
 	require.InDelta(t, sumOf(p, 1)/4096, sumOf(p, 0), 100)
 }
 
+// buildHeap builds a program that allocates once somebody listens: 70 MiB in much and 30 MiB
+// in little, a MiB each time, of which it frees 20 MiB of much's.
+func buildHeap(t *testing.T, dir string) string {
+	source := filepath.Join(dir, "heap.c")
+	require.NoError(t, os.WriteFile(source, []byte(`
+#include <stdlib.h>
+#include <unistd.h>
+#include "probes.h"
+static void *taken[70];
+__attribute__((noinline)) void *take(void)
+{
+	void *p = malloc(1 << 20);
+	probe_alloc(p, 1 << 20, 1 << 20);
+	return p;
+}
+__attribute__((noinline)) void much(void) { for (int i = 0; i < 70; i++) taken[i] = take(); }
+__attribute__((noinline)) void little(void) { for (int i = 0; i < 30; i++) take(); }
+__attribute__((noinline)) void give(void) { for (int i = 0; i < 20; i++) { probe_free(taken[i]); free(taken[i]); } }
+int main(void)
+{
+	while (!otel_memory_alloc_semaphore)
+		usleep(1000);
+	much();
+	little();
+	give();
+	return 0;
+}
+`), 0o600))
+	headers, err := filepath.Abs("sample/testdata/alloc")
+	require.NoError(t, err)
+	bin := filepath.Join(dir, "heap")
+	runBuild(t, requireTool(t, "gcc", "gcc and libc6-dev"), "-O1", "-fno-optimize-sibling-calls", "-DSEMAPHORES", "-I", headers, "-o", bin, source)
+	return bin
+}
+
+// A recording of allocations has what was allocated, and what was in use at the end.
+func TestLiveRecordAlloc(t *testing.T) {
+	requireSampling(t)
+	dir := t.TempDir()
+	cmd := background(t, buildHeap(t, dir))
+	r := runTool(t, dir, nil, "doctor", "--pid", pidOf(cmd))
+	require.Contains(t, r.stdout, "heap has the probes otel_memory:alloc and otel_memory:free")
+	r = runTool(t, dir, nil, "record", "-e", "alloc", "-p", pidOf(cmd), "-d", "60", "-o", "out.pb.gz")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stderr, "100 objects of heap")
+	p := readPprof(t, filepath.Join(dir, "out.pb.gz"))
+	require.Equal(t, "alloc_space", p.DefaultSampleType)
+	require.Equal(t, "space", p.PeriodType.Type)
+	of := func(function string) (sums [4]int64) {
+		for _, s := range p.Sample {
+			for _, l := range s.Location {
+				for _, ln := range l.Line {
+					if ln.Function.Name == function {
+						for i := range sums {
+							sums[i] += s.Value[i]
+						}
+					}
+				}
+			}
+		}
+		return sums
+	}
+	require.Len(t, p.SampleType, 4)
+	require.Equal(t, "inuse_space", p.SampleType[3].Type)
+	require.Equal(t, [4]int64{70, 70 << 20, 50, 50 << 20}, of("much"))
+	require.Equal(t, [4]int64{30, 30 << 20, 30, 30 << 20}, of("little"))
+	require.Equal(t, [4]int64{100, 100 << 20, 80, 80 << 20}, of("main"), "stacktraces are whole")
+}
+
+// A process whose allocator reports nothing is named, and what to do about it.
+func TestLiveRecordAllocWithoutProbes(t *testing.T) {
+	requireSampling(t)
+	cmd := background(t, requireTool(t, "sleep", "coreutils"), "100")
+	r := runTool(t, t.TempDir(), nil, "record", "-e", "alloc", "-p", pidOf(cmd), "-d", "1")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, "allocations of process "+pidOf(cmd)+" cannot be recorded: no file that it maps has the probe otel_memory:alloc")
+	require.Contains(t, r.stderr, "libdd-profiling-heap-allocator")
+	r = runTool(t, t.TempDir(), nil, "record", "-e", "alloc", "--", "sleep", "1")
+	require.Equal(t, 125, r.code)
+	require.Contains(t, r.stderr, "no file that it maps has the probe otel_memory:alloc")
+	r = runTool(t, t.TempDir(), nil, "doctor", "--pid", pidOf(cmd))
+	require.Contains(t, r.stdout, "no file that it maps has the probe otel_memory:alloc")
+}
+
 func TestRecordErrors(t *testing.T) {
 	for _, c := range []struct {
 		code int
@@ -462,14 +546,14 @@ func TestRecordErrors(t *testing.T) {
 		{2, "is not a time such as 30s", []string{"-a", "-d=-3"}},
 		{2, "the extension names no format", []string{"-a", "-o", "x.exe"}},
 		{2, `format "exe" is not one of`, []string{"-a", "--to", "exe"}},
-		{2, "must be one of cpu,off-cpu,wall,page-faults", []string{"-a", "-e", "cycles"}},
+		{2, "must be one of cpu,off-cpu,wall,page-faults,alloc", []string{"-a", "-e", "cycles"}},
 		{2, "--user goes with a command", []string{"-a", "--user", "root"}},
 		{2, "--subprocesses goes with -p or a command", []string{"-a", "--subprocesses"}},
 		{1, "there is no process 4194305", []string{"-p", "4194305"}},
 		{1, "no container has an ID that begins with feed", []string{"--container", "feed"}},
 		{1, "there is no control group /no/such", []string{"--cgroup", "no/such"}},
 		{1, "no such file or directory", []string{"-a", "-o", "no/such/file.svg"}},
-		{2, "must be one of cpu,off-cpu,wall,page-faults", []string{"-a", "-e", "alloc"}},
+		{2, "must be one of cpu,off-cpu,wall,page-faults,alloc", []string{"-a", "-e", "heap"}},
 	} {
 		r := runTool(t, t.TempDir(), nil, append([]string{"record"}, c.args...)...)
 		require.Equal(t, c.code, r.code, c.args)

@@ -89,6 +89,7 @@ func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger
 			Interval:    time.Duration(c.Interval),
 			OffCPU:      sample.OffCPU{Enabled: c.OffCPU.Enabled, StacksPerSecond: c.OffCPU.StacksPerSecond},
 			PageFaults:  sample.PageFaults{Enabled: c.PageFaults.Enabled},
+			Allocations: sample.Allocations{Enabled: c.Allocations.Enabled},
 			Logger:      logger.With("component", "sample"),
 			Registerer:  own,
 		})

@@ -82,9 +82,10 @@ type EBPF struct {
 	// Interval is the length of a profile. Profiles begin at wall-clock multiples of it.
 	Interval Duration `yaml:"interval"`
 	// OffCPU adds profiles of waiting threads, PageFaults of memory that becomes
-	// resident.
-	OffCPU     OffCPU     `yaml:"off_cpu"`
-	PageFaults PageFaults `yaml:"page_faults"`
+	// resident, Allocations of memory that functions allocate.
+	OffCPU      OffCPU      `yaml:"off_cpu"`
+	PageFaults  PageFaults  `yaml:"page_faults"`
+	Allocations Allocations `yaml:"allocations"`
 }
 
 // OffCPU configures the profiles of waiting threads.
@@ -97,6 +98,12 @@ type OffCPU struct {
 // PageFaults configures the profiles of memory that becomes resident, and of kills for
 // lack of it.
 type PageFaults struct {
+	Enabled bool `yaml:"enabled"`
+}
+
+// Allocations configures the profiles of allocations that programs' allocators sample and
+// report by the probes otel_memory:alloc and otel_memory:free.
+type Allocations struct {
 	Enabled bool `yaml:"enabled"`
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/flameline/flameline/collector/sample"
 	"github.com/flameline/flameline/collector/symbolize"
 	"github.com/flameline/flameline/collector/target"
 )
@@ -67,6 +68,7 @@ func Process(pid int) *Report {
 	}
 	p.binaries(found)
 	p.jit(found)
+	p.allocations()
 	return r
 }
 
@@ -174,6 +176,34 @@ func (p *process) node() {
 	}
 	p.add("v8_inlining", Note, "V8 keeps no record of inlined calls: functions that the optimizer has inlined are part of their caller",
 		"--no-turbo-inlining shows them, and slows the program down")
+}
+
+// allocations says whether the process' allocator reports sampled allocations.
+func (p *process) allocations() {
+	files, err := sample.AllocProbes(p.pid)
+	if err != nil {
+		p.add("allocations", Note, fmt.Sprintf("whether it has the probes otel_memory:alloc and otel_memory:free cannot be read: %v", err), "")
+		return
+	}
+	if len(files) == 0 {
+		p.add("allocations", Note, "its allocator does not report sampled allocations: no file that it maps has the probe otel_memory:alloc", sample.HowToGetAllocProbes)
+		return
+	}
+	for i, f := range files {
+		name := base(f.Path)
+		switch {
+		case i == maxListed:
+			p.add("allocations", Note, fmt.Sprintf("%d more files have the probe otel_memory:alloc", len(files)-i), "")
+			return
+		case f.NotReadable != nil:
+			p.add("allocations", Warn, fmt.Sprintf("%s: its probes cannot be used: %v", name, f.NotReadable), "")
+		case f.Frees == 0:
+			p.add("allocations", OK, name+" has the probe otel_memory:alloc, and not otel_memory:free: record -e alloc shows what is allocated, and takes all of it for in use",
+				"build it with tracking of frees (live-heap) for the memory in use")
+		default:
+			p.add("allocations", OK, name+" has the probes otel_memory:alloc and otel_memory:free: record -e alloc shows what is allocated and what is in use", "")
+		}
+	}
 }
 
 // maxListed bounds the binaries of which there is a line each.

@@ -46,7 +46,8 @@ type Progress struct {
 // A Recording is what was sampled.
 type Recording struct {
 	// Pprof has the sample types samples (count) and cpu (nanoseconds), or blocks and
-	// off_cpu, or samples and wall. A stacktrace begins with a frame for its process, if there may be several, and
+	// off_cpu, or samples and wall, or alloc_objects and alloc_space with inuse_objects and
+	// inuse_space at the end. A stacktrace begins with a frame for its process, if there may be several, and
 	// with one for its thread, if threads were asked for.
 	Pprof    *googlev1.Profile
 	Start    time.Time
@@ -106,12 +107,16 @@ func (e *CommandError) Unwrap() error { return e.Err }
 // pageBytes are the bytes of a page that page faults are counted in.
 const pageBytes = 4096
 
-// countAndValue replaces the sample types of package sample's profiles by the two of a
+// countAndValue replaces the sample types of package sample's profiles by those of a
 // Recording: a number, and time or bytes. e is what is recorded.
 func countAndValue(p *googlev1.Profile, e Event) {
 	text := func(s string) int64 {
 		p.StringTable = append(p.StringTable, s)
 		return int64(len(p.StringTable) - 1)
+	}
+	if e == Alloc {
+		allAllocTypes(p)
+		return
 	}
 	t, counts := e.Type(), "samples"
 	switch e {
@@ -135,6 +140,66 @@ func countAndValue(p *googlev1.Profile, e Event) {
 			s.Value = []int64{s.Value[0] / period, s.Value[0]}
 		}
 	}
+}
+
+// isInUse reports whether a profile of package sample is of the memory in use.
+func isInUse(p *googlev1.Profile) bool {
+	return len(p.SampleType) > 1 && p.StringTable[p.SampleType[0].Type] == "inuse_objects"
+}
+
+// allocTypes are the sample types of a recording of allocations, as Go's heap profiles
+// have them.
+var allocTypes = [...]struct{ name, unit string }{{"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}}
+
+// allAllocTypes replaces the sample types of a profile of allocations, or of memory in use,
+// by all of them.
+func allAllocTypes(p *googlev1.Profile) {
+	at := 0
+	if isInUse(p) {
+		at = 2
+	}
+	p.SampleType = nil
+	for _, t := range allocTypes {
+		p.StringTable = append(p.StringTable, t.name, t.unit)
+		n := int64(len(p.StringTable))
+		p.SampleType = append(p.SampleType, &googlev1.ValueType{Type: n - 2, Unit: n - 1})
+	}
+	for _, s := range p.Sample {
+		v := make([]int64, len(allocTypes))
+		copy(v[at:], s.Value)
+		s.Value = v
+	}
+}
+
+// snapshots are the last profiles of the memory that each process has in use: what is in
+// use is not added up over time.
+type snapshots map[string][]profile.Profile // by PID
+
+// take takes a profile in place of older ones of its process, which has several with one
+// time if threads are told apart.
+func (s *snapshots) take(p profile.Profile) {
+	if *s == nil {
+		*s = snapshots{}
+	}
+	pid := p.Labels.Get(LabelPID)
+	if old := (*s)[pid]; len(old) > 0 && old[0].Pprof.TimeNanos != p.Pprof.TimeNanos {
+		if old[0].Pprof.TimeNanos > p.Pprof.TimeNanos {
+			return
+		}
+		delete(*s, pid)
+	}
+	(*s)[pid] = append((*s)[pid], p)
+}
+
+// last returns them, less what is zero.
+func (s snapshots) last() (ps []profile.Profile) {
+	for _, pid := range slices.Sorted(maps.Keys(s)) {
+		for _, p := range s[pid] {
+			p.Pprof.Sample = slices.DeleteFunc(p.Pprof.Sample, func(s *googlev1.Sample) bool { return s.Value[1] == 0 })
+			ps = append(ps, p)
+		}
+	}
+	return ps
 }
 
 // rootFrames are the frames that begin the stacktraces of a process or thread.

@@ -23,6 +23,7 @@ type recorder struct {
 	mu    sync.Mutex
 	merge *merger
 	names map[string]bool // of processes
+	inUse snapshots       // of allocations
 }
 
 // take adds the profiles of a second.
@@ -30,12 +31,21 @@ func (r *recorder) take(ps []profile.Profile) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range ps {
-		countAndValue(p.Pprof, r.o.Event)
 		name := p.Labels.Get(LabelComm)
 		r.names[name] = true
-		r.merge.add(p.Pprof, rootFrames(!r.o.Selection.One(), r.o.Threads, name, p.Labels.Get(LabelPID),
-			p.Labels.Get(sample.LabelThreadName), p.Labels.Get(sample.LabelThreadID))...)
+		if r.o.Event == Alloc && isInUse(p.Pprof) {
+			r.inUse.take(p)
+			continue
+		}
+		r.add(p)
 	}
+}
+
+// add merges a profile.
+func (r *recorder) add(p profile.Profile) {
+	countAndValue(p.Pprof, r.o.Event)
+	r.merge.add(p.Pprof, rootFrames(!r.o.Selection.One(), r.o.Threads, p.Labels.Get(LabelComm), p.Labels.Get(LabelPID),
+		p.Labels.Get(sample.LabelThreadName), p.Labels.Get(sample.LabelThreadID))...)
 }
 
 func (r *recorder) progress(elapsed time.Duration) Progress {
@@ -96,6 +106,9 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, p := range r.inUse.last() {
+		r.add(p)
+	}
 	rec := &Recording{
 		Pprof: r.merge.out, Start: start, Duration: took,
 		Samples: r.merge.total(), Cut: r.merge.cut, LeftOut: r.merge.leftOut, Beyond: r.merge.beyond,
@@ -190,6 +203,10 @@ func (r *recorder) why(rec *Recording, s *Session, end ending, idle bool) string
 		return "no process matches; `ps -eo pid,comm,cgroup` shows names and control groups"
 	case sel.Comm == nil && sel.CGroup == "" && r.o.Event == OffCPU:
 		return "none of its threads left a CPU meanwhile; waits that began before the recording and lasted longer are not seen"
+	case r.o.Event == Alloc && !s.source.AllocationsFound():
+		return noProbes
+	case r.o.Event == Alloc:
+		return "its allocator, which reports samples, reported none meanwhile: it allocated less than one sample stands for, usually 512 KiB, or before the program was known"
 	case sel.Comm == nil && sel.CGroup == "" && r.o.Event == PageFaults:
 		return "it got no memory from the kernel meanwhile: what it has it had before, or it takes it from memory that it gave back to its own allocator"
 	case end == endCommand || end == endProcesses:

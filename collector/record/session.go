@@ -24,10 +24,11 @@ const (
 	OffCPU     Event = "off-cpu"     // threads that wait: the time until they run again
 	Wall       Event = "wall"        // both
 	PageFaults Event = "page-faults" // threads that get memory from the kernel: bytes
+	Alloc      Event = "alloc"       // sampled allocations that an allocator reports: bytes
 )
 
 // Events are all events, for help texts.
-var Events = []string{string(CPU), string(OffCPU), string(Wall), string(PageFaults)}
+var Events = []string{string(CPU), string(OffCPU), string(Wall), string(PageFaults), string(Alloc)}
 
 // offCPU reports whether waits are measured.
 func (e Event) offCPU() bool { return e == OffCPU || e == Wall }
@@ -41,6 +42,8 @@ func (e Event) takes(name string) bool {
 		return name == offCPUName || name == cpuName
 	case PageFaults:
 		return name == faultsName
+	case Alloc:
+		return name == memoryName
 	default:
 		return name == cpuName
 	}
@@ -51,6 +54,7 @@ const (
 	cpuName    = "process_cpu"
 	offCPUName = "off_cpu"
 	faultsName = "page_faults"
+	memoryName = "memory"
 )
 
 // Title names what is measured.
@@ -62,6 +66,8 @@ func (e Event) Title() string {
 		return "wall-clock time"
 	case PageFaults:
 		return "memory by page faults"
+	case Alloc:
+		return "allocated memory"
 	default:
 		return "CPU time"
 	}
@@ -76,6 +82,8 @@ func (e Event) Type() profile.Type {
 		return profile.Type{Name: "wall", SampleType: "wall", SampleUnit: "nanoseconds"}
 	case PageFaults:
 		return profile.Type{Name: faultsName, SampleType: "page_faults", SampleUnit: "bytes"}
+	case Alloc:
+		return profile.Type{Name: memoryName, SampleType: "alloc_space", SampleUnit: "bytes", PeriodType: "space", PeriodUnit: "bytes"}
 	default:
 		return profile.Type{Name: cpuName, SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
 	}
@@ -88,6 +96,8 @@ func (e Event) Counts() string {
 		return "wait"
 	case PageFaults:
 		return "page"
+	case Alloc:
+		return "object"
 	}
 	return "sample"
 }

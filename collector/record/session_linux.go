@@ -53,6 +53,9 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	if err := sample.Supported(); err != nil {
 		return nil, err
 	}
+	if err := checkProbes(o); err != nil {
+		return nil, err
+	}
 	var err error
 	if o.Selection.Subprocesses {
 		if s.family, err = newFamily(log); err != nil {
@@ -71,6 +74,7 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		Threads:     o.Threads,
 		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
 		PageFaults:  sample.PageFaults{Enabled: o.Event == PageFaults},
+		Allocations: sample.Allocations{Enabled: o.Event == Alloc, Required: true},
 		First:       first,
 		PIDs:        s.members.measured(first),
 		Logger:      log,
@@ -84,6 +88,34 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	}
 	return s, nil
 }
+
+// checkProbes returns an error if allocations of some processes are asked for, and none of
+// them has the probes. Other selections may get processes that have them later.
+func checkProbes(o SessionOptions) error {
+	if o.Event != Alloc || len(o.Selection.PIDs) == 0 || o.Selection.Subprocesses {
+		return nil
+	}
+	var first error
+	for _, pid := range o.Selection.PIDs {
+		files, err := sample.AllocProbes(pid)
+		for _, f := range files {
+			if f.NotReadable == nil {
+				return nil
+			}
+			err = fmt.Errorf("%s: %w", f.Path, f.NotReadable)
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if first != nil {
+		return fmt.Errorf("allocations of %s cannot be recorded: %w", o.Selection, first)
+	}
+	return fmt.Errorf("allocations of %s cannot be recorded: %s", o.Selection, noProbes)
+}
+
+// noProbes says that there is nothing to measure allocations by, and what to do.
+const noProbes = "no file that it maps has the probe otel_memory:alloc; " + sample.HowToGetAllocProbes
 
 // StartProcess calls a function that starts a process, and adds that to the selection.
 func (s *Session) StartProcess(start func() (pid int, err error)) error {

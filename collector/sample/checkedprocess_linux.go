@@ -37,6 +37,7 @@ type checkedProcess struct {
 	systems  *fileSystems
 	memories *remoteMemories
 	state    *memoryState
+	probes   *allocProbes // nil if allocations are not measured
 }
 
 // within calls work for a file of a device, on a goroutine that may be given up
@@ -264,6 +265,7 @@ func (c *checkedProcess) IterateMappings(callback func(m process.RawMapping) boo
 	if err != nil {
 		return l.errors, err
 	}
+	c.probes.seen(int(c.PID()), l.mappings, func(m *process.RawMapping) (*os.File, error) { return openMappingFile(c, m) })
 	for _, m := range l.mappings {
 		if !callback(m) {
 			return l.errors, process.ErrCallbackStopped

@@ -78,7 +78,13 @@ type Options struct {
 	// memory, oom:kills:count:: with oom:page_faults:bytes:: so far.
 	PageFaults PageFaults
 
-	// PIDs are the processes that OffCPU and PageFaults are about, with those that they
+	// Allocations adds profiles of the memory that functions allocate,
+	// memory:alloc_space:bytes:space:bytes and memory:alloc_objects:count:space:bytes, and
+	// of what is in use at the end of a window, with inuse_space and inuse_objects, of
+	// programs whose allocator has the probes otel_memory:alloc and otel_memory:free.
+	Allocations Allocations
+
+	// PIDs are the processes that OffCPU, PageFaults and Allocations are about, with those that they
 	// start while the Source runs; nil means all. Of this process itself only the
 	// processes that it starts are measured. CPU samples are of all processes.
 	PIDs []int
@@ -111,6 +117,14 @@ type PageFaults struct {
 	Enabled bool
 }
 
+// Allocations configures the profiles of sampled allocations.
+type Allocations struct {
+	Enabled bool
+	// Required says that Start returns an error where the system does not allow them.
+	// Else the reason is logged, and everything else is measured.
+	Required bool
+}
+
 // withDefaults fills in what was left out and reports what cannot work.
 func (o Options) withDefaults() (Options, error) {
 	if o.FrequencyHz == 0 {
@@ -141,7 +155,9 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 // measures reports whether there are profiles besides those of CPU samples.
-func (o Options) measures() bool { return o.OffCPU.Enabled || o.PageFaults.Enabled }
+func (o Options) measures() bool {
+	return o.OffCPU.Enabled || o.PageFaults.Enabled || o.Allocations.Enabled
+}
 
 // bufferRate is the number of the longest stacktraces per second and CPU that the
 // unwinder's buffer has room for. Those of waits come in bursts, but are of usual length.

@@ -34,6 +34,7 @@ type processReader struct {
 	memories  *remoteMemories
 	files     *fileChecks
 	systems   fileSystems
+	probes    *allocProbes // nil if allocations are not measured
 	metrics   *metrics
 	log       *slog.Logger
 }
@@ -111,6 +112,7 @@ func (r *processReader) run(ctx context.Context) {
 // read has the library read a process.
 func (r *processReader) read(pid, tid libpf.PID) {
 	r.guarded(func() { r.manager.SynchronizeProcess(r.checked(process.New(pid, tid))) })
+	r.probes.settle()
 }
 
 // firstTimeout bounds readFirst.
@@ -148,7 +150,7 @@ func (r *processReader) readFirst(ctx context.Context, pids []int) {
 func (r *processReader) checked(p process.Process) *checkedProcess {
 	return &checkedProcess{
 		Process: p, guard: &r.guard, maps: &r.maps, files: r.files, systems: &r.systems,
-		memories: r.memories, state: r.memories.of(p.PID()),
+		memories: r.memories, state: r.memories.of(p.PID()), probes: r.probes,
 	}
 }
 

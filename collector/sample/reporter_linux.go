@@ -5,9 +5,11 @@ package sample
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +34,9 @@ type sink struct {
 	binaries  *binaries
 	threads   bool // a series for each thread
 
-	offCPU     *offCPU     // nil if off-CPU time is not measured
-	pageFaults *pageFaults // nil if page faults are not
+	offCPU     *offCPU      // nil if off-CPU time is not measured
+	pageFaults *pageFaults  // nil if page faults are not
+	allocs     *allocations // nil if allocations are not
 
 	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
@@ -67,14 +70,28 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 	if s.threads && !left {
 		e.labels = threadLabels(e.labels, meta)
 	}
-	// Waits and page faults are left out once they are divided among stacktraces.
+	// Others than CPU samples are left out once they have their values.
 	switch origin := s.originOf(meta); {
 	case origin == originOffCPU:
 		s.offCPU.ledger.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
 	case origin == originPageFaults:
 		s.pageFaults.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
+	case origin == originAlloc:
+		e.frames = userFrames(e.frames)
+		s.allocs.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
 	case !left:
 		s.aggregate.add(e)
+	}
+	return nil
+}
+
+// userFrames returns the frames of a stacktrace less the kernel's, which are those of the
+// probe.
+func userFrames(fs libpf.Frames) libpf.Frames {
+	for i, f := range fs {
+		if f.Value().Type != libpf.KernelFrame {
+			return fs[i:]
+		}
 	}
 	return nil
 }
@@ -96,6 +113,8 @@ func (s *sink) originOf(meta *samples.TraceEventMeta) origin {
 		return originOffCPU
 	case s.pageFaults != nil && meta.ProfileType == &s.pageFaults.entry.kind:
 		return originPageFaults
+	case s.allocs != nil && meta.ProfileType == &s.allocs.entry.kind:
+		return originAlloc
 	}
 	return originCPU
 }
@@ -174,6 +193,7 @@ type binaries struct {
 	symbolizer Symbolizer
 	unreadable *unreadables
 	goTables   *goTables
+	probes     *allocProbes // nil if allocations are not measured
 	guard      untrusted.Guard
 
 	mu        sync.Mutex
@@ -253,13 +273,19 @@ func (b *binaries) add(args *reporter.ExecutableMetadata) {
 		if c, ok := r.(*checkedFile); ok {
 			r = c.file // which is read here with budgets of its own
 		}
-		return readProgram(r, file.GoBuildID != "")
+		return readProgram(r, file.GoBuildID != "", b.probes != nil)
 	})
 	if err != nil {
 		b.unreadable.add(entry.id, entry.module, "segments", err)
 		return
 	}
 	entry.segments = found.segments
+	if found.sitesError != nil {
+		b.unreadable.add(entry.id, entry.module, "probes", found.sitesError)
+	}
+	b.probes.found(fileKey{m.Device, m.Inode}, entry.module.name, found.sites, int(args.Process.PID()), func() (*os.File, error) {
+		return openMappingFile(args.Process, &mapping)
+	})
 	if found.goError != nil {
 		b.unreadable.add(entry.id, entry.module, "go_table", found.goError)
 	}
@@ -284,19 +310,32 @@ type program struct {
 	table    *goTable  // nil if it is no Go program
 	file     io.Closer // of table
 	goError  error     // why there is no table, if the file is at fault
+	// sites are the probes of sampled allocations, if they were asked for.
+	sites      []allocSite
+	sitesError error // why there are none, if the file is at fault
 }
 
 // readProgram reads a binary. It takes the file: unless the result has a table,
 // which reads the file later, the file is closed.
-func readProgram(r process.ReadAtCloser, isGo bool) (p program, err error) {
+func readProgram(r process.ReadAtCloser, isGo, withProbes bool) (p program, err error) {
 	keep := false
 	defer func() {
 		if !keep {
 			r.Close()
 		}
 	}()
-	if p.segments, err = segments(r); err != nil || !isGo {
+	f, err := openSegments(r)
+	if err != nil {
 		return p, err
+	}
+	p.segments = segments(f)
+	if withProbes && ownMachine(f.Machine) {
+		if p.sites, err = allocSites(f); err != nil && !errors.Is(err, errNoAllocProbes) {
+			p.sitesError = err
+		}
+	}
+	if !isGo {
+		return p, nil
 	}
 	p.table, p.goError = openGoTable(r)
 	if p.goError != nil {
@@ -331,23 +370,39 @@ func (b *binaries) find(l place) (executable, uint64, bool) {
 	return e, addr, ok
 }
 
-// segments reads where the code of a binary is loaded.
-func segments(r io.ReaderAt) ([]segment, error) {
+// openSegments reads the headers of a binary.
+func openSegments(r io.ReaderAt) (*elf.File, error) {
 	size, err := untrusted.SizeOf(r)
 	if err != nil {
 		return nil, err
 	}
-	f, err := untrusted.NewELF(untrusted.NewReader(r, size, goOpening))
-	if err != nil {
-		return nil, err
-	}
-	var ss []segment
+	return untrusted.NewELF(untrusted.NewReader(r, size, goOpening))
+}
+
+// segments returns where the code of a binary is loaded.
+func segments(f *elf.File) (ss []segment) {
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 {
 			ss = append(ss, segment{offset: p.Off, size: p.Filesz, address: p.Vaddr})
 		}
 	}
-	return ss, nil
+	return ss
+}
+
+// openMappingFile opens the file that a mapping of a process is of.
+func openMappingFile(p process.Process, m *process.RawMapping) (*os.File, error) {
+	r, err := p.OpenMappingFile(m)
+	if err != nil {
+		return nil, err
+	}
+	switch f := r.(type) {
+	case *checkedFile:
+		return f.file, nil
+	case *os.File:
+		return f, nil
+	}
+	r.Close()
+	return nil, fmt.Errorf("open %s: it is no file", m.Path)
 }
 
 // maxVDSO bounds the kernel's shared object, which has two pages.

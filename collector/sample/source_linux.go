@@ -36,9 +36,10 @@ type Source struct {
 	log     *slog.Logger
 	metrics *metrics
 	gate    *gate
-	only    *processSet // nil if all processes are measured
-	offCPU  *offCPU     // nil if off-CPU time is not measured
-	faults  *pageFaults // nil if page faults are not measured
+	only    *processSet  // nil if all processes are measured
+	offCPU  *offCPU      // nil if off-CPU time is not measured
+	faults  *pageFaults  // nil if page faults are not measured
+	allocs  *allocations // nil if allocations are not measured
 	tracer  *tracer.Tracer
 	jit     *jitCode // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
@@ -234,6 +235,17 @@ func (s *Source) load(ctx context.Context, st setup) error {
 		}
 		s.sink.pageFaults = s.faults
 	}
+	if s.options.Allocations.Enabled {
+		allocs, err := openAllocations(ctx, s.tracer, s.gate, s.only, s.options, s.metrics)
+		switch {
+		case err == nil:
+			s.allocs, s.sink.allocs, s.sink.binaries.probes = allocs, allocs, allocs.probes
+		case s.options.Allocations.Required:
+			return err
+		default:
+			s.log.Warn("allocations are not measured", "err", err)
+		}
+	}
 	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
 	}
@@ -269,6 +281,7 @@ func (s *Source) enterReader(st setup) func() {
 // begin starts what feeds handle, and then the timers.
 func (s *Source) begin(ctx context.Context) error {
 	if r, err := newProcessReader(s.tracer, s.intervals, s.memories, s.metrics, s.log); err == nil {
+		r.probes = s.sink.binaries.probes
 		go r.run(ctx)
 		r.readFirst(ctx, s.options.First)
 	} else {
@@ -289,6 +302,9 @@ func (s *Source) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.allocs != nil {
+		s.allocs.start()
+	}
 	return s.gate.start()
 }
 
@@ -306,6 +322,7 @@ func (s *Source) abandon() {
 	s.cancelDelivery()
 	s.offCPU.free()
 	s.faults.free()
+	s.allocs.free()
 	s.only.free()
 	if s.gate != nil {
 		s.gate.Close()
@@ -330,7 +347,7 @@ func (s *Source) Close() error {
 		// At once, so that all that is measured is of the same time: taking a program off a
 		// tracepoint takes the kernel some 100 ms.
 		var stopping errgroup.Group
-		stopping.Go(func() error { return errors.Join(s.offCPU.detach(), s.faults.detach()) })
+		stopping.Go(func() error { return errors.Join(s.offCPU.detach(), s.faults.detach(), s.allocs.detach()) })
 		stopping.Go(func() error {
 			s.countGate()
 			return s.gate.Close()
@@ -351,6 +368,7 @@ func (s *Source) Close() error {
 		<-s.delivery.done
 		s.offCPU.free()
 		s.faults.free()
+		s.allocs.free()
 		s.only.free()
 		s.sink.binaries.close()
 	})
@@ -484,6 +502,9 @@ func (s *Source) follow() {
 	if s.faults != nil {
 		starts = append(starts, s.faults.events.start)
 	}
+	if s.allocs != nil {
+		starts = append(starts, s.allocs.follow)
+	}
 	for _, start := range starts {
 		if err := start(); err != nil {
 			s.log.Warn("look for CPUs that came online", "err", err)
@@ -506,11 +527,11 @@ func (s *Source) collect() {
 	for {
 		select {
 		case <-s.handled:
-			s.delivery.put(c.windows(slices.Concat(a.rest(), s.offCPU.rest(), s.faults.rest())))
+			s.delivery.put(c.windows(slices.Concat(a.rest(), s.offCPU.rest(), s.faults.rest(), s.allocs.rest())))
 			return
 		case <-timer.C:
 			now := time.Now()
-			s.delivery.put(c.windows(slices.Concat(a.due(now), s.offCPU.due(now), s.faults.due(now))))
+			s.delivery.put(c.windows(slices.Concat(a.due(now), s.offCPU.due(now), s.faults.due(now), s.allocs.due(now))))
 			c.frames.age(now)
 			s.countGate()
 			s.follow()

@@ -30,5 +30,11 @@ func (*Source) Began() time.Time { return time.Time{} }
 // Done is never closed.
 func (*Source) Done() <-chan struct{} { return nil }
 
+// AllocationsFound returns false.
+func (*Source) AllocationsFound() bool { return false }
+
+// AllocProbes returns the error of Supported.
+func AllocProbes(int) ([]ProbedFile, error) { return nil, Supported() }
+
 // Close does nothing.
 func (*Source) Close() error { return nil }

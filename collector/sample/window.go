@@ -21,7 +21,14 @@ const profileName = "process_cpu"
 type profileKind struct {
 	name   string      // the label __name__
 	values []valueKind // at most len(values)
+	period valueKind   // the period type, zero if there is none; of unknown length
 }
+
+// memoryName is the first part of the profile types of allocations.
+const memoryName = "memory"
+
+// spacePeriod is the period type of allocations: they are sampled by bytes.
+var spacePeriod = valueKind{"space", "bytes"}
 
 // A valueKind is a sample type and its unit.
 type valueKind struct{ name, unit string }
@@ -37,6 +44,10 @@ var (
 	// killed for lack of memory, with the bytes of their page faults so far.
 	pageFaultKind = &profileKind{name: "page_faults", values: []valueKind{{"page_faults", "bytes"}}}
 	oomKind       = &profileKind{name: "oom", values: []valueKind{{"kills", "count"}, {"page_faults", "bytes"}}}
+	// allocKind has what was allocated in a window, liveKind what was in use at its end,
+	// with the names of Go's heap profiles.
+	allocKind = &profileKind{name: memoryName, values: []valueKind{{"alloc_objects", "count"}, {"alloc_space", "bytes"}}, period: spacePeriod}
+	liveKind  = &profileKind{name: memoryName, values: []valueKind{{"inuse_objects", "count"}, {"inuse_space", "bytes"}}, period: spacePeriod}
 )
 
 // windowStart returns the start s of the window (s, s+interval] that a time
@@ -157,6 +168,9 @@ func (s *series) pprof(kind *profileKind, period int64) *googlev1.Profile {
 	scale := int64(1)
 	if kind == cpuKind {
 		p.PeriodType, p.Period, scale = p.SampleType[0].CloneVT(), period, period
+	}
+	if kind.period != (valueKind{}) {
+		p.PeriodType = &googlev1.ValueType{Type: t.text(kind.period.name), Unit: t.text(kind.period.unit)}
 	}
 	for _, l := range s.locations {
 		t.location(l)

@@ -21,6 +21,7 @@ enum origin {
 	ORIGIN_CPU,
 	ORIGIN_OFF_CPU,
 	ORIGIN_PAGE_FAULTS,
+	ORIGIN_ALLOC,
 };
 
 // The same layout as the Go type unknownSample.
