@@ -40,6 +40,9 @@ type Push struct {
 	// SampleRate is in samples per second, DefaultSampleRate if the request has none. 0
 	// means that values do not count samples of time.
 	SampleRate int64
+	// AllocInterval is the mean number of allocated bytes between two samples of a
+	// recording that does not say; 0 if it is unknown.
+	AllocInterval int64
 	// SpyName is the sender's name, such as gospy or javaspy.
 	SpyName string
 	// Units and AggregationType describe the values, such as samples and sum; empty if
