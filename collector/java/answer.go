@@ -86,13 +86,13 @@ func (a answer) jdk() int {
 // recordingName matches a recording in the answer to JFR.check, which since JDK 11 has
 // them as "Recording 1: name=shop (running)", and before as
 // `Recording: recording=1 name="shop" (running)`.
-var recordingName = regexp.MustCompile(`(?m)^Recording:? .*?\bname="?([^"\n]*?)"?(?: |$)`)
+var recordingName = regexp.MustCompile(`(?m)^Recording:? .*?\bname=(?:"([^"\n]*)"|([^"\s]*))`)
 
 // recordings returns the names of the flight recordings in the answer to JFR.check.
 func (a answer) recordings() []string {
 	var names []string
 	for _, m := range recordingName.FindAllStringSubmatch(a.text, -1) {
-		names = append(names, m[1])
+		names = append(names, m[1]+m[2])
 	}
 	// A recording in a form that is not known counts as somebody's.
 	if n := strings.Count("\n"+a.text, "\nRecording"); n > len(names) {

@@ -187,7 +187,7 @@ func (a *attachment) dial(ctx context.Context) (net.Conn, error) {
 		case errors.Is(err, unix.ECONNREFUSED):
 			return nil, err
 		case !errors.Is(err, unix.EAGAIN): // too many others wait
-			return nil, because(Permission, "connect to %s/%s as user %d: %w", a.tmp.Name(), name, a.uid, err)
+			return nil, because(Permission, "connect to %s/%s as user %d: %w; for JVMs of other users this process has to be root with the capabilities SETUID and SETGID", a.tmp.Name(), name, a.uid, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -216,8 +216,14 @@ func dialAs(fd, uid, gid int) (int, error) {
 	done := make(chan outcome, 1)
 	go func() {
 		runtime.LockOSThread()
+		// A change of the user makes the kernel hide the whole process from its own user,
+		// as it does for programs that are setuid.
+		dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0) // 0 leaves it so
 		s, err := dialSwitched(fd, uid, gid)
 		if setEffective(ownUser, ownGroup) == nil {
+			if dumpable == 1 {
+				_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0) // root can do without
+			}
 			runtime.UnlockOSThread()
 		}
 		done <- outcome{s, err}

@@ -155,12 +155,11 @@ func (p *process) readStatus() error {
 func (p *process) status(b []byte) (err error) {
 	p.uid, p.gid, p.inner, p.quit = -1, -1, p.pid, false
 	number := func(fields []string, i int) int {
-		n, e := 0, error(nil)
 		if i < 0 || i >= len(fields) {
-			e = untrusted.ErrMalformed
-		} else {
-			n, e = strconv.Atoi(fields[i])
+			err = errors.Join(err, untrusted.ErrMalformed)
+			return 0
 		}
+		n, e := strconv.Atoi(fields[i])
 		err = errors.Join(err, e)
 		return n
 	}

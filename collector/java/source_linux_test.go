@@ -2,6 +2,7 @@ package java
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -178,7 +179,8 @@ func (l *logged) String() string {
 type running struct {
 	*Source
 	memory
-	said logged
+	said   logged
+	chunks []chunk // that were decoded
 	reg  *prometheus.Registry
 	stop func()
 }
@@ -191,8 +193,13 @@ func source(t *testing.T, pid int, o Options) *running {
 	o.Labels = func(p int) labels.Labels {
 		return labels.FromStrings("service_name", "Alloc", "pid", fmt.Sprint(p), "node", "test")
 	}
-	o.Decode = func(chunk []byte, ls labels.Labels, allocInterval int64) ([]profile.Profile, error) {
-		ps, _, err := ingest.JFR(chunk, nil, ingest.Push{Labels: ls, From: time.Now(), Until: time.Now(), AllocInterval: allocInterval}, ingest.Limits{})
+	o.Decode = func(b []byte, ls labels.Labels, allocInterval int64) ([]profile.Profile, error) {
+		c, err := chunkAt(bytes.NewReader(b), 0, int64(len(b)))
+		require.NoError(t, err)
+		r.memory.mu.Lock()
+		r.chunks = append(r.chunks, c)
+		r.memory.mu.Unlock()
+		ps, _, err := ingest.JFR(b, nil, ingest.Push{Labels: ls, From: time.Now(), Until: time.Now(), AllocInterval: allocInterval}, ingest.Limits{})
 		return ps, err
 	}
 	o.Selector = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "pid", fmt.Sprint(pid))}
@@ -212,6 +219,16 @@ func source(t *testing.T, pid int, o Options) *running {
 		}
 	})
 	return r
+}
+
+// gapless checks that each chunk begins where the one before ended.
+func gapless(t *testing.T, chunks []chunk, slack time.Duration) {
+	t.Helper()
+	require.Greater(t, len(chunks), 2)
+	for i, c := range chunks[1:] {
+		end := chunks[i].begin + chunks[i].length
+		require.InDelta(t, end, c.begin, float64(slack), "chunk %d of %d", i+1, len(chunks))
+	}
 }
 
 // await waits until something is so.
@@ -275,6 +292,7 @@ func TestFlightRecorder(t *testing.T) {
 	require.True(t, r.attached())
 	require.Contains(t, recordingsOf(t, j.pid), recordingOurs)
 	r.stop()
+	gapless(t, r.chunks, 100*time.Microsecond)
 	sevenToThree(t, &r.memory, "alloc_sample_bytes")
 	by, waits := r.values("delay")
 	require.Greater(t, by["Alloc.contend"], waits*8/10, "%v", by) // the JVM's own classes wait too
@@ -310,6 +328,7 @@ func TestAsyncProfiler(t *testing.T) {
 	})
 	r.stop()
 	o.stop()
+	gapless(t, r.chunks, 100*time.Microsecond)
 	by, _ = o.values("live_bytes")
 	require.InEpsilon(t, 60e6, by["Alloc.hold"], 0.4, "%v", by)
 	noFolder(t, j.pid)
