@@ -30,11 +30,9 @@ func startJava(ctx context.Context, c *config.Config, to java.Appender, logger *
 	targets := target.New(target.Options{Logger: logger.With("component", "target")})
 	limits := ingestLimits(c.Limits)
 	s, err := java.New(java.Options{
-		Appender: to,
-		Labels:   func(pid int) labels.Labels { return targets.Labels(pid, target.Hint{}) },
-		Decode: func(chunk []byte, ls labels.Labels, allocInterval int64) ([]profile.Profile, error) {
-			return decodeChunk(chunk, ls, allocInterval, time.Now(), limits)
-		},
+		Appender:      to,
+		Labels:        func(pid int) labels.Labels { return targets.Labels(pid, target.Hint{}) },
+		Decode:        func(c java.Chunk) ([]profile.Profile, error) { return decodeChunk(c, time.Now(), limits) },
 		Selector:      selector,
 		AsyncProfiler: c.Java.AsyncProfiler,
 		Interval:      time.Duration(c.Java.Interval),
@@ -63,8 +61,8 @@ func startJava(ctx context.Context, c *config.Config, to java.Appender, logger *
 
 // decodeChunk reads a chunk of a JVM's recording. The profiles have the labels of the
 // process alone, as those of the sampler.
-func decodeChunk(chunk []byte, ls labels.Labels, allocInterval int64, now time.Time, limits ingest.Limits) ([]profile.Profile, error) {
-	ps, _, err := ingest.JFR(chunk, nil, ingest.Push{Labels: ls, From: now, Until: now, AllocInterval: allocInterval}, limits)
+func decodeChunk(c java.Chunk, now time.Time, limits ingest.Limits) ([]profile.Profile, error) {
+	ps, _, err := ingest.JFR(c.Data, nil, ingest.Push{Labels: c.Labels, From: now, Until: now, AllocInterval: c.AllocInterval, OldThreads: c.OldThreads}, limits)
 	for i := range ps {
 		ps[i].Labels = labels.NewBuilder(ps[i].Labels).Del("jfr_event").Labels()
 	}

@@ -65,6 +65,9 @@ func (r *recording) addEvent(event def.TypeID) error {
 		return r.add2(jfrOutTLAB, c, e.StackTrace, r.interval(e.StartTime, 0), e.AllocationSize)
 	case p.TypeMap.T_ALLOC_SAMPLE:
 		e := &p.ObjectAllocationSample
+		if r.old(e.EventThread) {
+			return nil
+		}
 		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Weight)
 	case p.TypeMap.T_LIVE_OBJECT:
 		return r.addLiveObject()
@@ -80,6 +83,22 @@ func (r *recording) addEvent(event def.TypeID) error {
 		return r.add2(jfrPark, correlation{}, e.StackTrace, r.interval(e.StartTime, e.Duration), r.lasted(e.Duration))
 	}
 	return nil
+}
+
+// old reports whether a sample of an allocation is the first one of a thread that is
+// older than the recording.
+func (r *recording) old(ref types.ThreadRef) bool {
+	if len(r.push.OldThreads) == 0 {
+		return false
+	}
+	i, ok := r.parser.Threads.IDMap[ref]
+	if !ok || int(i) >= len(r.parser.Threads.Thread) {
+		return false
+	}
+	thread := r.parser.Threads.Thread[i].OsThreadId
+	first := r.push.OldThreads[thread]
+	delete(r.push.OldThreads, thread)
+	return first
 }
 
 // addLiveObject adds a profiler.LiveObject, which is a sample of the objects in use. The

@@ -60,6 +60,8 @@ type asyncProfiler struct {
 
 func (r *asyncProfiler) allocInterval() int64 { return r.o.AllocInterval }
 
+func (r *asyncProfiler) oldThreads() map[uint64]bool { return nil }
+
 func (r *asyncProfiler) recording() string { return "recording-" + strconv.Itoa(r.file) + ".jfr" }
 
 func (r *asyncProfiler) start(ctx context.Context) error {

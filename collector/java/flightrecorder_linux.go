@@ -27,11 +27,14 @@ type flightRecorder struct {
 	o      *Options
 
 	begun  bool
+	old    map[uint64]bool
 	latest uint64    // when the last chunk that was read began, in ns since 1970
 	until  time.Time // when the last chunk that was read ended
 }
 
 func (r *flightRecorder) allocInterval() int64 { return 0 }
+
+func (r *flightRecorder) oldThreads() map[uint64]bool { return r.old }
 
 func (r *flightRecorder) start(ctx context.Context) error {
 	if err := r.folder.removeFiles(); err != nil {
@@ -60,6 +63,7 @@ func (r *flightRecorder) start(ctx context.Context) error {
 	if err := r.folder.write(settingsName, 0o400, flightSettings(jdk, r.o.LockThreshold)); err != nil {
 		return err
 	}
+	r.old = r.threads()
 	reply, err = r.jcmd(ctx, fmt.Sprintf("JFR.start name=%s settings=%s/%s disk=true maxage=%ds maxsize=%s",
 		recordingOurs, r.folder.path, settingsName, int(2*r.o.Interval/time.Second)+60, maxKept))
 	if err != nil {

@@ -21,15 +21,26 @@ type Appender interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 }
 
+// A Chunk is a finished part of a recording, as the JVM has written it.
+type Chunk struct {
+	Data   []byte
+	Labels labels.Labels // of the process
+	// AllocInterval is the mean number of allocated bytes between two samples, 0 where
+	// samples have weights of their own.
+	AllocInterval int64
+	// OldThreads are the threads, by their number in the JVM's PID namespace, that ran
+	// before the recording and have no sample of an allocation yet. The weight of their
+	// first one includes what they allocated before. Decode deletes threads from it.
+	OldThreads map[uint64]bool
+}
+
 // Options configure a Source. Appender, Labels and Decode are required.
 type Options struct {
 	Appender Appender
 	// Labels returns the labels of a process.
 	Labels func(pid int) labels.Labels
-	// Decode reads one finished chunk of a recording of the process with the labels.
-	// allocInterval is the mean number of allocated bytes between two samples, 0 where
-	// samples have weights of their own.
-	Decode func(chunk []byte, ls labels.Labels, allocInterval int64) ([]profile.Profile, error)
+	// Decode reads one finished chunk of a recording.
+	Decode func(Chunk) ([]profile.Profile, error)
 
 	// Selector chooses JVMs by their labels; nil chooses all.
 	Selector []*labels.Matcher

@@ -201,6 +201,36 @@ func hasThread(pid int, name string) bool {
 	return false
 }
 
+// threads returns the threads of the process by their numbers in its PID namespace, up
+// to maxThreads.
+func (p *process) threads() map[uint64]bool {
+	all := map[uint64]bool{}
+	dir, err := os.Open(path.Join("/proc", strconv.Itoa(p.pid), "task"))
+	if err != nil {
+		return all
+	}
+	defer dir.Close()
+	tids, _ := dir.Readdirnames(maxThreads) // those that were read count
+	for _, tid := range tids {
+		status, err := readProc(p.pid, path.Join("task", tid, "status"), maxSmall)
+		if err != nil {
+			continue
+		}
+		for line := range bytes.Lines(status) {
+			if numbers, ok := bytes.CutPrefix(line, []byte("NSpid:")); ok {
+				fields := bytes.Fields(numbers)
+				if len(fields) == 0 {
+					continue
+				}
+				if n, err := strconv.ParseUint(string(fields[len(fields)-1]), 10, 64); err == nil {
+					all[n] = true
+				}
+			}
+		}
+	}
+	return all
+}
+
 // variable returns a variable of the environment with which the process began.
 func (p *process) variable(name string) string {
 	for entry := range bytes.SplitSeq(p.environ, []byte{0}) {

@@ -23,6 +23,8 @@ type recorder interface {
 	stop(ctx context.Context, take func(recorded)) error
 	// allocInterval is in bytes between two samples, 0 if they have weights of their own.
 	allocInterval() int64
+	// oldThreads are described at Chunk; nil if weights need none.
+	oldThreads() map[uint64]bool
 }
 
 // recorded is a finished chunk of a recording, or why one could not be read.
@@ -33,8 +35,8 @@ type recorded struct {
 
 // readChunks hands on the finished chunks of a recording in a file of the folder from an
 // offset on, and returns the offset behind the last one. A chunk that is larger than
-// most bytes is passed over, with an error. begins, if it is not nil, says by a chunk's
-// header whether the chunk is wanted.
+// most bytes is passed over, with an error. wanted, if it is not nil, says by a chunk's
+// header whether the chunk is handed on.
 func (f *folder) readChunks(name string, from, most int64, wanted func(chunk) bool, take func(recorded)) (int64, error) {
 	file, err := f.openFile(name, unix.O_RDWR, 0)
 	if err != nil {

@@ -120,7 +120,7 @@ func (s *session) store(r recorded) {
 }
 
 func (s *session) decode(chunk []byte) error {
-	ps, err := s.source.o.Decode(chunk, s.labels, s.recorder.allocInterval())
+	ps, err := s.source.o.Decode(Chunk{chunk, s.labels, s.recorder.allocInterval(), s.recorder.oldThreads()})
 	if err != nil || len(ps) == 0 {
 		return err
 	}

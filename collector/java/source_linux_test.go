@@ -181,8 +181,8 @@ type running struct {
 	memory
 	said   logged
 	chunks []chunk // that were decoded
-	reg  *prometheus.Registry
-	stop func()
+	reg    *prometheus.Registry
+	stop   func()
 }
 
 // source starts a Source that records only the process of the test.
@@ -193,13 +193,14 @@ func source(t *testing.T, pid int, o Options) *running {
 	o.Labels = func(p int) labels.Labels {
 		return labels.FromStrings("service_name", "Alloc", "pid", fmt.Sprint(p), "node", "test")
 	}
-	o.Decode = func(b []byte, ls labels.Labels, allocInterval int64) ([]profile.Profile, error) {
+	o.Decode = func(of Chunk) ([]profile.Profile, error) {
+		b := of.Data
 		c, err := chunkAt(bytes.NewReader(b), 0, int64(len(b)))
 		require.NoError(t, err)
 		r.memory.mu.Lock()
 		r.chunks = append(r.chunks, c)
 		r.memory.mu.Unlock()
-		ps, _, err := ingest.JFR(b, nil, ingest.Push{Labels: ls, From: time.Now(), Until: time.Now(), AllocInterval: allocInterval}, ingest.Limits{})
+		ps, _, err := ingest.JFR(b, nil, ingest.Push{Labels: of.Labels, From: time.Now(), Until: time.Now(), AllocInterval: of.AllocInterval, OldThreads: of.OldThreads}, ingest.Limits{})
 		return ps, err
 	}
 	o.Selector = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "pid", fmt.Sprint(pid))}
