@@ -464,14 +464,15 @@ func TestOtherUserAndMounts(t *testing.T) {
 	lib, dir := profiler(t), classes(t)
 	for name, o := range map[string]Options{"flight recorder": {}, "async-profiler": {AsyncProfiler: lib}} {
 		t.Run(name, func(t *testing.T) {
-			script := fmt.Sprintf(`mkdir -p /run/keep && mount -t tmpfs none /run/keep && mkdir /run/keep/c && cp -r %s/. /run/keep/c &&
-				mount -t tmpfs -o mode=1777 none /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups %s -Xmx256m -cp /run/keep/c Alloc 1000`, dir, tool(t, "java", "default-jdk-headless"))
-			outer := start(t, exec.Command(tool(t, "unshare", "util-linux"), "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script))
+			script := fmt.Sprintf(`mount -t tmpfs none /mnt && mkdir /mnt/c && cp -r %s/. /mnt/c &&
+				mount -t tmpfs -o mode=1777 none /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups %s -Xmx256m -cp /mnt/c Alloc 1000`, dir, tool(t, "java", "default-jdk-headless"))
+			outer := start(t, exec.Command(tool(t, "unshare", "util-linux"), "--mount", "--pid", "--fork", "sh", "-c", script))
 			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", outer.pid, outer.pid))
 			require.NoError(t, err)
 			var pid int
 			_, err = fmt.Sscan(string(children), &pid)
 			require.NoError(t, err)
+			t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) }) // it has another user, so unshare's --kill-child does not reach it
 			o.Interval = time.Second
 			r := source(t, pid, o)
 			await(t, "allocations", func() bool {
@@ -496,8 +497,8 @@ func TestOtherUserAndMounts(t *testing.T) {
 // TestReadOnlyTmp names the folder of a JVM whose /tmp cannot be written.
 func TestReadOnlyTmp(t *testing.T) {
 	dir := classes(t)
-	script := fmt.Sprintf(`mkdir -p /run/keep && mount -t tmpfs none /run/keep && mkdir /run/keep/c && cp -r %s/. /run/keep/c &&
-		mount -t tmpfs none /tmp && mount -o remount,ro /tmp && exec %s -XX:-UsePerfData -Xmx256m -cp /run/keep/c Alloc 1000`, dir, tool(t, "java", "default-jdk-headless"))
+	script := fmt.Sprintf(`mount -t tmpfs none /mnt && mkdir /mnt/c && cp -r %s/. /mnt/c &&
+		mount -t tmpfs none /tmp && mount -o remount,ro /tmp && exec %s -XX:-UsePerfData -Xmx256m -cp /mnt/c Alloc 1000`, dir, tool(t, "java", "default-jdk-headless"))
 	j := start(t, exec.Command(tool(t, "unshare", "util-linux"), "--mount", "sh", "-c", script))
 	r := source(t, j.pid, Options{})
 	await(t, "the reason", r.says("mount a writable /tmp"))
