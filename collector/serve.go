@@ -127,8 +127,13 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	if err != nil {
 		return err
 	}
+	stopJava, err := startJava(ctx, c, sampledTo(to), logger, reg)
+	if err != nil {
+		return errors.Join(err, stopScraping())
+	}
 	sampler := newSampler(c.EBPF, sampledTo(to), &srv.Health, logger, reg)
 	if err := sampler.run(ctx); err != nil {
+		stopJava()
 		return errors.Join(err, sampler.Close(), stopScraping())
 	}
 	logger.Info("ready", "address", listening.address, "ebpf", srv.Status().EBPF.State)
@@ -142,6 +147,7 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	// are stored, then open requests, then the store.
 	logger.Info("stopping")
 	srv.SetStopping()
+	stopJava()
 	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
 }
 

@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/flameline/flameline/collector/scrape"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // Config is the whole file. Start from Default, not from the zero value.
@@ -27,6 +28,7 @@ type Config struct {
 	Web     Web     `yaml:"web"`
 	Storage Storage `yaml:"storage"`
 	EBPF    EBPF    `yaml:"ebpf"`
+	Java    Java    `yaml:"java"`
 	Limits  Limits  `yaml:"limits"`
 	// ScrapeConfigs are the targets whose pprof profiles are pulled.
 	ScrapeConfigs []scrape.Config `yaml:"scrape_configs"`
@@ -107,6 +109,26 @@ type Allocations struct {
 	Enabled bool `yaml:"enabled"`
 }
 
+// Java configures the recording of JVMs that run on this machine.
+type Java struct {
+	Enabled bool `yaml:"enabled"`
+	// Selector chooses JVMs by the labels of their profiles; empty chooses all.
+	Selector string `yaml:"selector"`
+	// AsyncProfiler is the path of libasyncProfiler.so. If it is empty, the JDK's flight
+	// recorder records.
+	AsyncProfiler string `yaml:"async_profiler"`
+	// Interval is the time between two readings of a recording.
+	Interval Duration `yaml:"interval"`
+	// AllocInterval is the mean number of allocated bytes between two samples, and
+	// LockThreshold the least wait for a lock that is recorded.
+	AllocInterval Bytes    `yaml:"alloc_interval"`
+	LockThreshold Duration `yaml:"lock_threshold"`
+	// LiveWindow is how long objects are followed to find out which are still in use.
+	LiveWindow Duration `yaml:"live_window"`
+	// MaxProcesses bounds the JVMs that are recorded at once.
+	MaxProcesses int `yaml:"max_processes"`
+}
+
 // Limits bound what one request may cost. 0 switches a limit off, except DefaultNodes.
 // Errors name a limit by its key in this file.
 type Limits struct {
@@ -180,6 +202,10 @@ func Default() *Config {
 		Web:     Web{ListenAddress: "127.0.0.1:4040", MaxConnections: 1024, AllowedHosts: []string{}, AllowedOrigins: []string{}},
 		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
 		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second), OffCPU: OffCPU{StacksPerSecond: 100}},
+		Java: Java{
+			Interval: Duration(time.Minute), AllocInterval: 512 << 10, LockThreshold: Duration(10 * time.Millisecond),
+			LiveWindow: Duration(10 * time.Minute), MaxProcesses: 64,
+		},
 		Limits: Limits{
 			MaxRequestBytes:         64 << 20,
 			MaxProfileBytes:         32 << 20,
@@ -246,6 +272,9 @@ func (c *Config) Validate() error {
 	if n := c.EBPF.OffCPU.StacksPerSecond; n < 1 || n > 10_000 {
 		return fmt.Errorf("ebpf.off_cpu.stacks_per_second: %d is not within 1 and 10000", n)
 	}
+	if err := c.Java.validate(); err != nil {
+		return fmt.Errorf("java.%w", err)
+	}
 	if err := promslog.NewLevel().Set(c.Log.Level); err != nil {
 		return fmt.Errorf("log.level: %w", err)
 	}
@@ -299,6 +328,30 @@ func (c *Config) Validate() error {
 		if v < 0 {
 			return fmt.Errorf("%s: is negative", key)
 		}
+	}
+	return nil
+}
+
+// validate returns an error for the first invalid key. The least intervals bound what
+// recording costs a JVM.
+func (j *Java) validate() error {
+	if _, err := profile.ParseSelector(j.Selector); err != nil {
+		return fmt.Errorf("selector: %w", err)
+	}
+	if i := time.Duration(j.Interval); i < 5*time.Second || i > time.Hour {
+		return fmt.Errorf("interval: %s is not within 5s and 1h", j.Interval)
+	}
+	if b := j.AllocInterval; b < 64<<10 || b > 1<<30 {
+		return fmt.Errorf("alloc_interval: %d is not within 64KiB and 1GiB", b)
+	}
+	if t := time.Duration(j.LockThreshold); t < time.Millisecond || t > time.Hour {
+		return fmt.Errorf("lock_threshold: %s is not within 1ms and 1h", j.LockThreshold)
+	}
+	if w := time.Duration(j.LiveWindow); w < time.Duration(j.Interval) || w > 24*time.Hour {
+		return fmt.Errorf("live_window: %s is not within java.interval (%s) and 1d", j.LiveWindow, j.Interval)
+	}
+	if j.MaxProcesses < 1 || j.MaxProcesses > 10_000 {
+		return fmt.Errorf("max_processes: %d is not within 1 and 10000", j.MaxProcesses)
 	}
 	return nil
 }

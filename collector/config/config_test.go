@@ -79,6 +79,12 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"waits":             {"ebpf:\n  off_cpu:\n    stacks_per_second: 0\n", "flameline.yml: ebpf.off_cpu.stacks_per_second: 0 is not within 1 and 10000"},
 		"misspelt wait":     {"ebpf:\n  off_cpu:\n    enable: true\n", `flameline.yml:3: unknown key "enable"`},
 		"interval":          {"ebpf:\n  interval: 7s\n", "flameline.yml: ebpf.interval: 7s is not a divisor of one minute"},
+		"JVM interval":      {"java:\n  interval: 1s\n", "flameline.yml: java.interval: 1s is not within 5s and 1h"},
+		"JVM allocations":   {"java:\n  alloc_interval: 1KB\n", "flameline.yml: java.alloc_interval: 1024 is not within 64KiB and 1GiB"},
+		"JVM locks":         {"java:\n  lock_threshold: 0\n", "flameline.yml: java.lock_threshold: 0s is not within 1ms and 1h"},
+		"JVM memory":        {"java:\n  live_window: 30s\n", "flameline.yml: java.live_window: 30s is not within java.interval (1m) and 1d"},
+		"JVM number":        {"java:\n  max_processes: 0\n", "flameline.yml: java.max_processes: 0 is not within 1 and 10000"},
+		"JVM selector":      {"java:\n  selector: '{a='\n", "flameline.yml: java.selector: selector \"{a=\""},
 		"negative":          {"limits:\n  max_labels: -1\n", "flameline.yml: limits.max_labels: is negative"},
 		"raw for too long":  {"storage:\n  retention: 1w\n  retention_raw: 8d\n", "flameline.yml: storage.retention_raw: 8d is longer than storage.retention, which is 1w"},
 		"5m for too long":   {"storage:\n  retention_1h: 1d\n  retention_5m: 2d\n  retention_raw: 3d\n", "storage.retention_5m: 2d is longer than storage.retention_1h, which is 1d"},
@@ -125,6 +131,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	require.Len(t, keys["limits"], reflect.TypeFor[Limits]().NumField())
 	require.Len(t, keys["web"], reflect.TypeFor[Web]().NumField())
 	require.Len(t, keys["storage"], reflect.TypeFor[Storage]().NumField())
+	require.Len(t, keys["java"], reflect.TypeFor[Java]().NumField())
 
 	c, err = Load(write(t, blocks[1][1]))
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/flameline/flameline/collector/java"
 	"github.com/flameline/flameline/collector/sample"
 	"github.com/flameline/flameline/collector/symbolize"
 	"github.com/flameline/flameline/collector/target"
@@ -147,11 +148,16 @@ func (p *process) jvm() {
 		options = append(options, strings.Fields(variable(p.environ, name))...)
 	}
 	has := func(option string) bool { return slices.Contains(options, option) }
+	obstacle := java.Check(p.pid)
 	switch {
+	case strings.EqualFold(variable(p.environ, java.OptOut), "off"):
+		p.add("jvm_attach", Note, java.OptOut+"=off: the java: source leaves it alone; CPU sampling does not attach and works", "start it without that variable")
 	case has("-XX:+DisableAttachMechanism"):
 		p.add("jvm_attach", Warn, "-XX:+DisableAttachMechanism: tools cannot be attached (jcmd, async-profiler, allocation profiles); CPU sampling does not attach and works", "start it without that option")
 	case os.Geteuid() != 0 && strconv.Itoa(os.Geteuid()) != firstField(p.status["Uid"]):
 		p.add("jvm_attach", Warn, "it belongs to user "+firstField(p.status["Uid"])+": a JVM takes orders from its own user and root only; CPU sampling does not attach", "run as that user or root")
+	case obstacle != nil:
+		p.add("jvm_attach", Warn, fmt.Sprintf("the java: source cannot record it: %v; CPU sampling does not attach and works", obstacle), "")
 	case p.foreign:
 		p.add("jvm_attach", OK, fmt.Sprintf("in a container: tools attach through /proc/%d/root/tmp", p.pid), "")
 	default:

@@ -25,7 +25,7 @@ import (
 //	process_cpu  cpu in nanoseconds: jdk.CPUTimeSample, jdk.ExecutionSample
 //	wall         wall in nanoseconds: profiler.WallClockSample, jdk.NativeMethodSample
 //	memory       alloc_in_new_tlab, alloc_outside_tlab, alloc_sample and malloc,
-//	             each as objects and bytes; live objects
+//	             each as objects and bytes; live objects, and estimated live_bytes
 //	mutex        contentions and delay: jdk.JavaMonitorEnter
 //	block        contentions and delay: jdk.ThreadPark
 //
@@ -58,7 +58,7 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 	if err != nil {
 		return nil, 0, fmt.Errorf("labels: %w", err)
 	}
-	r := recording{budget: newBudget(l), push: m, contexts: contexts, drafts: map[jfrSeries]*jfrDraft{}}
+	r := recording{budget: newBudget(l), push: m, contexts: contexts, drafts: map[jfrSeries]*jfrDraft{}, alloc: m.AllocInterval}
 	for i, at := 0, 0; at < len(raw); i++ {
 		chunk, err := scanJFR(raw[at:], at, l)
 		if err != nil {
@@ -105,7 +105,8 @@ type recording struct {
 	stacks map[stackKey][]uint64 // locations of stacktraces, by draft
 	cpu    int64                 // ns between two samples
 	wall   int64
-	batch  int // index of the chunk's next batch
+	alloc  int64 // allocated bytes between two samples; 0 if unknown
+	batch  int   // index of the chunk's next batch
 }
 
 // A jfrSeries identifies the profile that an event belongs to.
@@ -161,6 +162,8 @@ const (
 	asprofWallInterval = 50 * time.Millisecond
 	// jfrLongest is longer than any sampling interval.
 	jfrLongest = time.Hour
+	// jfrLongestAlloc is more than any number of allocated bytes between two samples.
+	jfrLongestAlloc = 1 << 40
 )
 
 // settings determines the time that a sample of this chunk stands for.
@@ -174,6 +177,9 @@ func (r *recording) settings() {
 	}
 	r.cpu = r.period(jfrExecutionSample)
 	r.wall = int64(asprofWallInterval)
+	if n, err := strconv.ParseInt(r.chunk.settings[jfrSetting{"jdk.ObjectAllocationInNewTLAB", "alloc"}], 10, 64); err == nil && n >= 0 && n <= jfrLongestAlloc {
+		r.alloc = n
+	}
 	if every, ok := of("jdk.ExecutionSample", "interval"); ok && r.timed() {
 		if r.event == "wall" {
 			every = cmp.Or(every, asprofWallInterval)

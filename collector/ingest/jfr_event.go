@@ -27,10 +27,11 @@ var (
 	jfrOutTLAB = jfrType{"memory", "alloc_outside_tlab_objects", "count", "alloc_outside_tlab_bytes", "bytes", "space", "bytes"}
 	jfrAlloc   = jfrType{"memory", "alloc_sample_objects", "count", "alloc_sample_bytes", "bytes", "space", "bytes"}
 	jfrLive    = jfrType{"memory", "live", "count", "", "", "objects", "count"}
+	jfrLiveMem = jfrType{"memory", "live_bytes", "bytes", "", "", "space", "bytes"}
 	jfrMalloc  = jfrType{"memory", "malloc_objects", "count", "malloc_bytes", "bytes", "", ""}
 	jfrMonitor = jfrType{"mutex", "contentions", "count", "delay", "nanoseconds", "mutex", "count"}
 	jfrPark    = jfrType{"block", "contentions", "count", "delay", "nanoseconds", "block", "count"}
-	jfrTypes   = []jfrType{jfrCPU, jfrWall, jfrEvents, jfrInTLAB, jfrOutTLAB, jfrAlloc, jfrLive, jfrMalloc, jfrMonitor, jfrPark}
+	jfrTypes   = []jfrType{jfrCPU, jfrWall, jfrEvents, jfrInTLAB, jfrOutTLAB, jfrAlloc, jfrLive, jfrLiveMem, jfrMalloc, jfrMonitor, jfrPark}
 )
 
 // States of a sampled thread.
@@ -64,10 +65,12 @@ func (r *recording) addEvent(event def.TypeID) error {
 		return r.add2(jfrOutTLAB, c, e.StackTrace, r.interval(e.StartTime, 0), e.AllocationSize)
 	case p.TypeMap.T_ALLOC_SAMPLE:
 		e := &p.ObjectAllocationSample
+		if r.old(e.EventThread) {
+			return nil
+		}
 		return r.add2(jfrAlloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Weight)
 	case p.TypeMap.T_LIVE_OBJECT:
-		e := &p.LiveObject
-		return r.add(jfrLive, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), 1)
+		return r.addLiveObject()
 	case p.TypeMap.T_MALLOC:
 		e := &p.Malloc
 		return r.add2(jfrMalloc, correlation{}, e.StackTrace, r.interval(e.StartTime, 0), e.Size)
@@ -80,6 +83,42 @@ func (r *recording) addEvent(event def.TypeID) error {
 		return r.add2(jfrPark, correlation{}, e.StackTrace, r.interval(e.StartTime, e.Duration), r.lasted(e.Duration))
 	}
 	return nil
+}
+
+// old reports whether a sample of an allocation is the first one of a thread that is
+// older than the recording.
+func (r *recording) old(ref types.ThreadRef) bool {
+	if len(r.push.OldThreads) == 0 {
+		return false
+	}
+	i, ok := r.parser.Threads.IDMap[ref]
+	if !ok || int(i) >= len(r.parser.Threads.Thread) {
+		return false
+	}
+	thread := r.parser.Threads.Thread[i].OsThreadId
+	first := r.push.OldThreads[thread]
+	delete(r.push.OldThreads, thread)
+	return first
+}
+
+// addLiveObject adds a profiler.LiveObject, which is a sample of the objects in use. The
+// bytes that it stands for follow from the mean number of allocated bytes between two
+// samples; where that is unknown, only the sample is counted.
+func (r *recording) addLiveObject() error {
+	e := &r.parser.LiveObject
+	at := r.interval(e.StartTime, 0)
+	if err := r.add(jfrLive, correlation{}, e.StackTrace, at, 1); err != nil || r.alloc <= 0 {
+		return err
+	}
+	return r.add(jfrLiveMem, correlation{}, e.StackTrace, at, bytesPerSample(e.AllocationSize, r.alloc))
+}
+
+// bytesPerSample returns the bytes that a sampled object of a size stands for. The JVM
+// samples a byte in every so many on average, so an object is sampled with the
+// probability 1 - exp(-size/every).
+func bytesPerSample(size uint64, every int64) int64 {
+	s := float64(min(max(size, 1), 1<<50))
+	return int64(math.Round(s / -math.Expm1(-s/float64(every))))
 }
 
 // addWallClock adds a profiler.WallClockSample: several successive samples with the same
@@ -205,7 +244,7 @@ func (r *recording) addTo(d *jfrDraft, locations []uint64, c correlation, at int
 // draft returns the draft for events of a type.
 func (r *recording) draft(t jfrType) *jfrDraft {
 	of := jfrSeries{jfrType: t, event: r.event}
-	if t == jfrLive { // counts all live objects at the chunk's end
+	if t == jfrLive || t == jfrLiveMem { // counts all live objects at the chunk's end
 		of.chunk = r.chunk
 	}
 	d := r.drafts[of]

@@ -40,6 +40,14 @@ type Push struct {
 	// SampleRate is in samples per second, DefaultSampleRate if the request has none. 0
 	// means that values do not count samples of time.
 	SampleRate int64
+	// AllocInterval is the mean number of allocated bytes between two samples of a
+	// recording that does not say; 0 if it is unknown.
+	AllocInterval int64
+	// OldThreads are the threads, by their number in the system, that ran before the
+	// recording began and have no jdk.ObjectAllocationSample yet. The first one of such a
+	// thread has the weight of all that the thread has ever allocated, so it is left out,
+	// and the thread is deleted from here. nil leaves none out.
+	OldThreads map[uint64]bool
 	// SpyName is the sender's name, such as gospy or javaspy.
 	SpyName string
 	// Units and AggregationType describe the values, such as samples and sum; empty if

@@ -1,0 +1,607 @@
+package java
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/flameline/flameline/collector/ingest"
+	"github.com/flameline/flameline/pkg/profile"
+)
+
+const (
+	asyncProfilerJar = "tools.profiler:async-profiler:4.6"
+	mavenCopy        = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+
+	patience = time.Minute
+)
+
+// tool returns the path of a program, without which the test fails.
+func tool(t *testing.T, name, pkg string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: records real JVMs")
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is missing: install %s", name, pkg)
+	}
+	return path
+}
+
+func run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+}
+
+// classes compiles the program that is recorded, in a folder that every user can read.
+func classes(t *testing.T) string {
+	t.Helper()
+	dir := publicDir(t)
+	run(t, exec.Command(tool(t, "javac", "default-jdk-headless"), "-d", dir, "testdata/Alloc.java"))
+	return dir
+}
+
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "flameline-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// profiler returns async-profiler's library, of Maven's repository.
+func profiler(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, exec.Command(tool(t, "mvn", "maven"), "--quiet", "--batch-mode", mavenCopy, "-Dartifact="+asyncProfilerJar, "-DoutputDirectory="+dir))
+	parts := strings.Split(asyncProfilerJar, ":")
+	platform := map[string]string{"amd64": "linux-x64", "arm64": "linux-arm64"}[runtime.GOARCH]
+	unpack := exec.Command(tool(t, "jar", "default-jdk-headless"), "--extract", "--file", parts[1]+"-"+parts[2]+".jar", platform+"/libasyncProfiler.so")
+	unpack.Dir = dir
+	run(t, unpack)
+	return filepath.Join(dir, platform, "libasyncProfiler.so")
+}
+
+// A jvm is a running Alloc.
+type jvm struct {
+	pid int
+	cmd *exec.Cmd
+}
+
+// start starts a program, waits until it has printed a line, and ends it with the test.
+// The line is the PID if the program is not the JVM itself.
+func start(t *testing.T, cmd *exec.Cmd) jvm {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err, "the program has ended: %s", line)
+	return jvm{cmd.Process.Pid, cmd}
+}
+
+// alloc returns the command that runs Alloc, which holds memory after some seconds.
+func alloc(t *testing.T, classes string, holdAfter int, options ...string) *exec.Cmd {
+	t.Helper()
+	args := append(options, "-Xmx256m", "-cp", classes, "Alloc", fmt.Sprint(holdAfter))
+	return exec.Command(tool(t, "java", "default-jdk-headless"), args...)
+}
+
+// A memory keeps profiles.
+type memory struct {
+	mu sync.Mutex
+	ps []profile.Profile
+}
+
+func (m *memory) Append(_ context.Context, ps []profile.Profile) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ps = append(m.ps, ps...)
+	return nil
+}
+
+// values returns the values of a sample type by the functions that have them in their
+// stacktraces.
+func (m *memory) values(sampleType string) (by map[string]int64, total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	by = map[string]int64{}
+	for _, p := range m.ps {
+		for k, st := range p.Pprof.SampleType {
+			if p.Pprof.StringTable[st.Type] != sampleType {
+				continue
+			}
+			functions, lines := map[uint64]string{}, map[uint64]string{}
+			for _, f := range p.Pprof.Function {
+				functions[f.Id] = p.Pprof.StringTable[f.Name]
+			}
+			for _, l := range p.Pprof.Location {
+				lines[l.Id] = functions[l.Line[0].FunctionId]
+			}
+			for _, s := range p.Pprof.Sample {
+				total += s.Value[k]
+				seen := map[string]bool{}
+				for _, l := range s.LocationId {
+					if name := lines[l]; !seen[name] {
+						seen[name] = true
+						by[name] += s.Value[k]
+					}
+				}
+			}
+		}
+	}
+	return by, total
+}
+
+// A logged is a log in memory.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A running Source and what it has stored and said.
+type running struct {
+	*Source
+	memory
+	said   logged
+	chunks []chunk // that were decoded
+	reg    *prometheus.Registry
+	stop   func()
+}
+
+// source starts a Source that records only the process of the test.
+func source(t *testing.T, pid int, o Options) *running {
+	t.Helper()
+	r := &running{reg: prometheus.NewRegistry()}
+	o.Appender, o.Registerer = &r.memory, r.reg
+	o.Labels = func(p int) labels.Labels {
+		return labels.FromStrings("service_name", "Alloc", "pid", fmt.Sprint(p), "node", "test")
+	}
+	o.Decode = func(of Chunk) ([]profile.Profile, error) {
+		b := of.Data
+		c, err := chunkAt(bytes.NewReader(b), 0, int64(len(b)))
+		require.NoError(t, err)
+		r.memory.mu.Lock()
+		r.chunks = append(r.chunks, c)
+		r.memory.mu.Unlock()
+		ps, _, err := ingest.JFR(b, nil, ingest.Push{Labels: of.Labels, From: time.Now(), Until: time.Now(), AllocInterval: of.AllocInterval, OldThreads: of.OldThreads}, ingest.Limits{})
+		return ps, err
+	}
+	o.Selector = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "pid", fmt.Sprint(pid))}
+	o.Logger = slog.New(slog.NewTextHandler(&r.said, nil))
+	o.Rescan, o.MinAge = 200*time.Millisecond, time.Millisecond
+	var err error
+	r.Source, err = New(o)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(func() {
+		r.stop()
+		if t.Failed() {
+			t.Log(r.said.String())
+		}
+	})
+	return r
+}
+
+// gapless checks that each chunk begins where the one before ended.
+func gapless(t *testing.T, chunks []chunk, slack time.Duration) {
+	t.Helper()
+	require.Greater(t, len(chunks), 2)
+	for i, c := range chunks[1:] {
+		end := chunks[i].begin + chunks[i].length
+		require.InDelta(t, end, c.begin, float64(slack), "chunk %d of %d", i+1, len(chunks))
+	}
+}
+
+// await waits until something is so.
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for until := time.Now().Add(patience); !is(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+	}
+}
+
+func (r *running) says(text string) func() bool {
+	return func() bool { return strings.Contains(r.said.String(), text) }
+}
+
+func (r *running) attached() bool { return testutil.ToFloat64(r.metrics.attached) == 1 }
+
+// sevenToThree checks the shares of the two methods.
+func sevenToThree(t *testing.T, m *memory, sampleType string) {
+	t.Helper()
+	by, total := m.values(sampleType)
+	seven, three := float64(by["Alloc.seven"]), float64(by["Alloc.three"])
+	require.NotZero(t, total)
+	require.InDelta(t, 0.7, seven/(seven+three), 0.06, "%v", by)
+	require.Greater(t, (seven+three)/float64(total), 0.7, "%v", by)
+}
+
+// recordingsOf returns what the JVM says of its flight recordings.
+func recordingsOf(t *testing.T, pid int) string {
+	t.Helper()
+	out, err := exec.Command(tool(t, "jcmd", "default-jdk-headless"), fmt.Sprint(pid), "JFR.check").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return string(out)
+}
+
+// noFolder checks that nothing of ours is left in a JVM's /tmp.
+func noFolder(t *testing.T, pid int) {
+	t.Helper()
+	left, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/tmp/%s*", pid, folderPrefix))
+	require.NoError(t, err)
+	for _, dir := range left {
+		if strings.HasSuffix(dir, fmt.Sprintf("-%d", pid)) {
+			t.Errorf("%s is left", dir)
+		}
+	}
+	_, err = os.Stat(fmt.Sprintf("/proc/%d/root/tmp/.attach_pid%d", pid, pid))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// TestFlightRecorder records a JVM with its own flight recorder. Chunks must follow one
+// another without a gap, and the end must leave nothing in the JVM and in its /tmp.
+func TestFlightRecorder(t *testing.T) {
+	j := start(t, alloc(t, classes(t), 1000, "-XX:TLABSize=128k", "-XX:-ResizeTLAB"))
+	r := source(t, j.pid, Options{Interval: 2 * time.Second})
+	await(t, "allocations and contentions", func() bool {
+		_, samples := r.values("alloc_sample_objects")
+		_, waits := r.values("delay")
+		return samples > 1000 && waits > int64(2*time.Second)
+	})
+	require.True(t, r.attached())
+	require.Contains(t, recordingsOf(t, j.pid), recordingOurs)
+	r.stop()
+	gapless(t, r.chunks, 100*time.Microsecond)
+	sevenToThree(t, &r.memory, "alloc_sample_bytes")
+	by, waits := r.values("delay")
+	require.Greater(t, by["Alloc.contend"], waits*8/10, "%v", by) // the JVM's own classes wait too
+	for _, p := range r.ps {
+		require.Equal(t, "Alloc", p.Labels.Get("service_name"))
+		require.Equal(t, "test", p.Labels.Get("node"))
+	}
+	require.NotContains(t, recordingsOf(t, j.pid), recordingOurs)
+	noFolder(t, j.pid)
+	require.NotContains(t, r.said.String(), "WARN")
+}
+
+// TestAsyncProfiler records a JVM with async-profiler: allocations, locks, and the
+// memory that one method holds.
+func TestAsyncProfiler(t *testing.T) {
+	lib := profiler(t)
+	j := start(t, alloc(t, classes(t), 0))
+	// hold runs at once and so before a recording: another JVM holds later.
+	late := start(t, alloc(t, classes(t), 8))
+	r := source(t, j.pid, Options{Interval: 2 * time.Second, LiveWindow: time.Hour, AsyncProfiler: lib})
+	o := source(t, late.pid, Options{Interval: 2 * time.Second, LiveWindow: 12 * time.Second, AsyncProfiler: lib})
+	await(t, "allocations and contentions", func() bool {
+		_, samples := r.values("alloc_in_new_tlab_objects")
+		_, waits := r.values("delay")
+		return samples > 1000 && waits > int64(2*time.Second)
+	})
+	sevenToThree(t, &r.memory, "alloc_in_new_tlab_bytes")
+	by, waits := r.values("delay")
+	require.Greater(t, by["Alloc.contend"], waits*8/10, "%v", by)
+	await(t, "memory in use", func() bool {
+		by, _ := o.values("live_bytes")
+		return by["Alloc.hold"] > 0
+	})
+	r.stop()
+	o.stop()
+	gapless(t, r.chunks, 100*time.Microsecond)
+	by, _ = o.values("live_bytes")
+	require.InEpsilon(t, 60e6, by["Alloc.hold"], 0.4, "%v", by)
+	noFolder(t, j.pid)
+	noFolder(t, late.pid)
+	require.NotContains(t, r.said.String(), "WARN")
+
+	// A collector that comes later records again, with the library that is loaded.
+	again := source(t, j.pid, Options{Interval: time.Second, AsyncProfiler: lib})
+	await(t, "allocations", func() bool { _, n := again.values("alloc_in_new_tlab_bytes"); return n > 50<<20 })
+	again.stop()
+	maps, err := readProc(j.pid, "maps", maxMaps)
+	require.NoError(t, err)
+	mapped := map[string]bool{}
+	for line := range strings.Lines(string(maps)) {
+		if f := strings.Fields(line); len(f) > 5 && strings.Contains(f[5], libraryPrefix) {
+			mapped[f[4]] = true // inode
+		}
+	}
+	require.Len(t, mapped, 1, "the library is loaded once")
+}
+
+// TestAfterCrash takes over what a collector left that was killed, of both recorders.
+func TestAfterCrash(t *testing.T) {
+	lib, dir := profiler(t), classes(t)
+	for name, o := range map[string]Options{"flight recorder": {}, "async-profiler": {AsyncProfiler: lib}} {
+		t.Run(name, func(t *testing.T) {
+			j := start(t, alloc(t, dir, 1000))
+			o.Interval = time.Second
+			old := crashed(t, j.pid, o)
+			r := source(t, j.pid, o)
+			await(t, "the lock to be seen", r.says(string(OtherCollector)))
+			require.False(t, r.attached())
+			r.stop()
+			require.NoError(t, old.Close()) // as the kernel does for a process that has ended
+			r = source(t, j.pid, o)
+			await(t, "allocations", func() bool {
+				_, a := r.values("alloc_in_new_tlab_bytes")
+				_, b := r.values("alloc_sample_bytes")
+				return a+b > 50<<20
+			})
+			r.stop()
+			require.NotContains(t, r.said.String(), "WARN")
+			noFolder(t, j.pid)
+		})
+	}
+}
+
+// crashed starts a recording and returns its folder, as a collector leaves it that ends
+// without a chance to stop.
+func crashed(t *testing.T, pid int, o Options) *folder {
+	t.Helper()
+	o.setDefaults()
+	s := &Source{}
+	p, err := inspect(&s.guard, pid)
+	require.NoError(t, err)
+	f, err := p.openFolder()
+	require.NoError(t, err)
+	a := &attachment{process: p, guard: &s.guard, tmp: f.tmp}
+	var r recorder = &flightRecorder{attachment: a, folder: f, o: &o}
+	if o.AsyncProfiler != "" {
+		l, err := readLibrary(o.AsyncProfiler)
+		require.NoError(t, err)
+		r = &asyncProfiler{attachment: a, folder: f, library: l, o: &o}
+	}
+	require.NoError(t, r.start(t.Context()))
+	return f
+}
+
+// TestLeftAlone has JVMs that are not to be touched: none gets a signal or a file.
+func TestLeftAlone(t *testing.T) {
+	dir := classes(t)
+	for name, c := range map[string]struct {
+		env     string
+		options []string
+		reason  Reason
+	}{
+		"opted out":       {env: OptOut + "=off", reason: OptedOut},
+		"attach disabled": {options: []string{"-XX:+DisableAttachMechanism"}, reason: AttachDisabled},
+		"by a variable":   {env: "JAVA_TOOL_OPTIONS=-XX:+DisableAttachMechanism", reason: AttachDisabled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := alloc(t, dir, 1000, c.options...)
+			cmd.Env = append(os.Environ(), c.env)
+			j := start(t, cmd)
+			r := source(t, j.pid, Options{})
+			await(t, "the reason", r.says("reason="+string(c.reason)))
+			r.stop()
+			require.Equal(t, 1, strings.Count(r.said.String(), "reason="), "said once")
+			require.NoFileExists(t, fmt.Sprintf("/tmp/.java_pid%d", j.pid))
+			noFolder(t, j.pid)
+			require.NoError(t, syscall.Kill(j.pid, 0), "the JVM runs")
+			require.Equal(t, 1.0, testutil.ToFloat64(r.Source.metrics.skipped.WithLabelValues(string(c.reason))))
+		})
+	}
+}
+
+// TestReducedSignals records a JVM that handles no SIGQUIT and listens from its start.
+func TestReducedSignals(t *testing.T) {
+	j := start(t, alloc(t, classes(t), 1000, "-Xrs"))
+	r := source(t, j.pid, Options{})
+	await(t, "the recording", r.attached)
+	r.stop()
+	require.NoError(t, syscall.Kill(j.pid, 0), "the JVM runs")
+}
+
+// TestOthersProfile leaves JVMs alone that somebody else profiles.
+func TestOthersProfile(t *testing.T) {
+	lib, dir := profiler(t), classes(t)
+	t.Run("async-profiler", func(t *testing.T) {
+		j := start(t, alloc(t, dir, 1000, "-agentpath:"+lib+"=start,alloc=512k,jfr,file="+filepath.Join(t.TempDir(), "theirs.jfr")))
+		r := source(t, j.pid, Options{AsyncProfiler: lib})
+		await(t, "the reason", r.says("reason="+string(OtherProfiler)))
+		require.NoFileExists(t, fmt.Sprintf("/tmp/.java_pid%d", j.pid))
+	})
+	t.Run("flight recorder", func(t *testing.T) {
+		j := start(t, alloc(t, dir, 1000, "-XX:StartFlightRecording=name=theirs"))
+		before := recordingsOf(t, j.pid)
+		r := source(t, j.pid, Options{})
+		await(t, "the reason", r.says("reason="+string(OtherRecording)))
+		r.stop()
+		require.Equal(t, before, recordingsOf(t, j.pid))
+		noFolder(t, j.pid)
+	})
+}
+
+// TestOtherUserAndMounts records a JVM of another user whose /tmp is a file system of
+// its own and whose PID differs from ours, as in a container.
+func TestOtherUserAndMounts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("run as root: the JVM runs as another user")
+	}
+	lib, dir := profiler(t), classes(t)
+	for name, o := range map[string]Options{"flight recorder": {}, "async-profiler": {AsyncProfiler: lib}} {
+		t.Run(name, func(t *testing.T) {
+			script := fmt.Sprintf(`mount -t tmpfs none /mnt && mkdir /mnt/c && cp -r %s/. /mnt/c &&
+				mount -t tmpfs -o mode=1777 none /tmp && exec setpriv --reuid 65534 --regid 65534 --clear-groups %s -Xmx256m -cp /mnt/c Alloc 1000`, dir, tool(t, "java", "default-jdk-headless"))
+			outer := start(t, exec.Command(tool(t, "unshare", "util-linux"), "--mount", "--pid", "--fork", "sh", "-c", script))
+			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", outer.pid, outer.pid))
+			require.NoError(t, err)
+			var pid int
+			_, err = fmt.Sscan(string(children), &pid)
+			require.NoError(t, err)
+			t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) }) // it has another user, so unshare's --kill-child does not reach it
+			o.Interval = time.Second
+			r := source(t, pid, o)
+			await(t, "allocations", func() bool {
+				_, a := r.values("alloc_in_new_tlab_bytes")
+				_, b := r.values("alloc_sample_bytes")
+				return a+b > 50<<20
+			})
+			p, err := inspect(&r.guard, pid)
+			require.NoError(t, err)
+			require.Equal(t, 65534, p.uid)
+			require.Equal(t, 1, p.inner)
+			info, err := os.Stat(fmt.Sprintf("/proc/%d/root%s", pid, p.folderPath()))
+			require.NoError(t, err)
+			require.Equal(t, uint32(65534), info.Sys().(*syscall.Stat_t).Uid)
+			r.stop()
+			require.NoFileExists(t, fmt.Sprintf("/proc/%d/root%s", pid, p.folderPath()))
+			require.NotContains(t, r.said.String(), "WARN")
+		})
+	}
+}
+
+// TestReadOnlyTmp names the folder of a JVM whose /tmp cannot be written.
+func TestReadOnlyTmp(t *testing.T) {
+	dir := classes(t)
+	script := fmt.Sprintf(`mount -t tmpfs none /mnt && mkdir /mnt/c && cp -r %s/. /mnt/c &&
+		mount -t tmpfs none /tmp && mount -o remount,ro /tmp && exec %s -XX:-UsePerfData -Xmx256m -cp /mnt/c Alloc 1000`, dir, tool(t, "java", "default-jdk-headless"))
+	j := start(t, exec.Command(tool(t, "unshare", "util-linux"), "--mount", "sh", "-c", script))
+	r := source(t, j.pid, Options{})
+	await(t, "the reason", r.says("mount a writable /tmp"))
+	require.Equal(t, 1.0, testutil.ToFloat64(r.metrics.failures.WithLabelValues(string(NoFolder))))
+}
+
+// TestHostileTmp has links and folders of others where ours are due.
+func TestHostileTmp(t *testing.T) {
+	dir := classes(t)
+	j := start(t, alloc(t, dir, 1000))
+	p, err := inspectNow(j.pid)
+	require.NoError(t, err)
+	victim := t.TempDir()
+	require.NoError(t, os.Symlink(victim, p.folderPath()))
+	t.Cleanup(func() { os.RemoveAll(p.folderPath()) })
+	_, err = p.openFolder()
+	require.Equal(t, NoFolder, reasonOf(err, ""))
+	require.NoError(t, os.Remove(p.folderPath()))
+
+	require.NoError(t, os.Mkdir(p.folderPath(), 0o700))
+	require.NoError(t, os.Chown(p.folderPath(), 12345, 12345))
+	_, err = p.openFolder()
+	require.ErrorContains(t, err, "user 12345 has made it")
+	require.NoError(t, os.Remove(p.folderPath()))
+
+	f, err := p.openFolder()
+	require.NoError(t, err)
+	defer f.Remove()
+	secret := filepath.Join(victim, "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	require.NoError(t, os.Symlink(secret, filepath.Join(p.folderPath(), "recording.jfr")))
+	_, err = f.read("recording.jfr", 100)
+	require.ErrorIs(t, err, unix.ELOOP)
+	require.NoError(t, f.write("recording.jfr", 0o600, []byte("ours")))
+	b, err := os.ReadFile(secret)
+	require.NoError(t, err)
+	require.Equal(t, "secret", string(b))
+	require.NoError(t, f.remove("recording.jfr"))
+	require.NoError(t, unix.Mkfifo(filepath.Join(p.folderPath(), "recording.jfr"), 0o600))
+	_, err = f.read("recording.jfr", 100) // does not wait for a writer
+	require.Error(t, err)
+
+	// A socket that a link names is not ours to talk to.
+	a := &attachment{process: p, tmp: f.tmp}
+	socket := fmt.Sprintf("/tmp/.java_pid%d", j.pid)
+	require.NoError(t, os.Symlink(filepath.Join(victim, "socket"), socket))
+	t.Cleanup(func() { os.Remove(socket) })
+	_, err = a.dial(t.Context())
+	require.ErrorContains(t, err, "is not a socket")
+	require.False(t, a.signalled)
+}
+
+// TestNotAJVM never signals a process that is no JVM, or one that maps libjvm.so but
+// does not handle SIGQUIT, which would end it.
+func TestNotAJVM(t *testing.T) {
+	sleep := start(t, exec.Command("sh", "-c", "echo ready; exec sleep 1000"))
+	r := source(t, sleep.pid, Options{})
+	_, err := inspectNow(sleep.pid)
+	require.ErrorIs(t, err, errNoJVM)
+	await(t, "it to be looked at", func() bool {
+		r.Source.mu.Lock()
+		defer r.Source.mu.Unlock()
+		_, ok := r.others[sleep.pid]
+		return ok
+	})
+	r.stop()
+	require.NoError(t, syscall.Kill(sleep.pid, 0))
+
+	// The same process as if it had become another since it was looked at.
+	p := &process{pid: sleep.pid, inner: sleep.pid}
+	p.start, err = startOf(sleep.pid)
+	require.NoError(t, err)
+	tmp, err := p.openTmp()
+	require.NoError(t, err)
+	defer tmp.Close()
+	a := &attachment{process: p, guard: &r.guard, tmp: tmp}
+	_, err = a.command(t.Context(), "jcmd", "VM.version")
+	require.ErrorIs(t, err, errNoJVM)
+	require.False(t, a.signalled)
+	require.NoFileExists(t, fmt.Sprintf("/tmp/.attach_pid%d", sleep.pid))
+	require.NoError(t, syscall.Kill(sleep.pid, 0), "it runs")
+
+	// A JVM with -Xrs does not handle SIGQUIT.
+	j := start(t, alloc(t, classes(t), 1000, "-Xrs"))
+	jp, err := inspectNow(j.pid)
+	require.NoError(t, err)
+	require.False(t, jp.quit)
+	a = &attachment{process: jp, guard: &r.guard, tmp: tmp}
+	require.Equal(t, AttachDisabled, reasonOf(a.signal(), ""))
+	require.NoError(t, syscall.Kill(j.pid, 0), "it runs")
+}
+
+// TestJVMEnds has a JVM end while it is recorded: its last allocations are stored.
+func TestJVMEnds(t *testing.T) {
+	j := start(t, alloc(t, classes(t), 1000))
+	r := source(t, j.pid, Options{Interval: time.Hour, LiveWindow: time.Hour, AsyncProfiler: profiler(t)})
+	await(t, "the recording", r.attached)
+	time.Sleep(2 * time.Second) // of allocations
+	require.NoError(t, j.cmd.Process.Signal(syscall.SIGTERM))
+	j.cmd.Wait()
+	r.stop()
+	sevenToThree(t, &r.memory, "alloc_in_new_tlab_bytes")
+	require.NotContains(t, r.said.String(), "WARN")
+	_, err := os.Stat((&process{inner: j.pid}).folderPath())
+	require.True(t, errors.Is(err, os.ErrNotExist))
+}
