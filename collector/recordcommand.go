@@ -176,7 +176,13 @@ func (r *recordCommand) run(ctx context.Context, stdout, stderr io.Writer) error
 		o.Stdout = stderr // stdout has the profile
 	}
 	o.Progress = func(p record.Progress) { status.show(progressText(p, o.Duration)) }
-	o.Started = func() { status.show(progressText(record.Progress{}, o.Duration)) }
+	o.Started = func() {
+		if status.live() {
+			status.show(progressText(record.Progress{}, o.Duration))
+		} else {
+			status.say(beginText(o))
+		}
+	}
 	status.show("loading the unwinder into the kernel")
 	rec, command, err := record.Run(ctx, o)
 	status.clear()
@@ -224,6 +230,18 @@ func samplingError(err error) error {
 		return &exitError{exitNotPermitted, fmt.Errorf("%w (flameline doctor checks everything that is needed)", err)}
 	}
 	return err
+}
+
+// beginText says that a recording begins, and when it ends.
+func beginText(o record.Options) string {
+	text := "recording " + o.Selection.String()
+	switch {
+	case o.Duration > 0:
+		text += " for " + shortTime(o.Duration)
+	case len(o.Selection.Command) > 0:
+		text += " until it ends"
+	}
+	return text
 }
 
 // progressText is what a terminal shows meanwhile.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -25,9 +26,12 @@ type Session struct {
 	symbols *symbolize.Symbolizer
 	family  *family
 	members *members
-	ended   chan struct{}
-	stop    context.CancelFunc
-	waiting sync.WaitGroup
+	// arrivals is nil if all processes are in the selection: most are over before they
+	// would be read.
+	arrivals *arrivals
+	ended    chan struct{}
+	stop     context.CancelFunc
+	waiting  sync.WaitGroup
 }
 
 // Start begins to sample and returns once it does, after one to ten seconds. ctx is
@@ -79,15 +83,24 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if !o.Selection.All {
+		s.arrivals, err = followArrivals(log, s.members.includes, func(ctx context.Context, pid int) { s.source.Read(ctx, pid) })
+		if err != nil {
+			log.Warn("the first stacktraces of processes that begin will be cut", "err", err)
+		}
+	}
 	if len(o.Selection.PIDs) > 0 {
 		s.waiting.Go(func() { s.wait(waitCtx, o.Selection.PIDs) })
 	}
 	return s, nil
 }
 
-// StartProcess calls a function that starts a process, and adds that to the selection.
-func (s *Session) StartProcess(start func() (pid int, err error)) error {
-	return s.members.start(start)
+// startCommand starts a command and adds it to the selection. If possible, the command
+// is held until the unwinder knows it.
+func (s *Session) startCommand(ctx context.Context, c *Command) error {
+	runtime.LockOSThread() // only the thread that starts a process can let it go
+	defer runtime.UnlockOSThread()
+	return c.start(s.members.start, func(pid int) { s.source.Read(ctx, pid) })
 }
 
 // Began returns when sampling began, a moment before Start returned.
@@ -103,6 +116,9 @@ func (s *Session) Failed() <-chan struct{} { return s.source.Done() }
 func (s *Session) Close() error {
 	s.stop()
 	s.waiting.Wait()
+	if s.arrivals != nil {
+		s.arrivals.close()
+	}
 	var err error
 	if s.source != nil {
 		err = s.source.Close()

@@ -40,7 +40,8 @@ type Source struct {
 	offCPU  *offCPU     // nil if off-CPU time is not measured
 	faults  *pageFaults // nil if page faults are not measured
 	tracer  *tracer.Tracer
-	jit     *jitCode // nil if this version of the unwinder does not allow it
+	reader  *processReader // nil if this version of the unwinder does not allow it
+	jit     *jitCode       // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
 	intervals tracer.Intervals
 	sink      *sink
@@ -89,8 +90,8 @@ const (
 	// cleanupEvents where the kernel tells about them.
 	cleanupPolling = 15 * time.Second
 	cleanupEvents  = 5 * time.Minute
-	// readerNice is the priority of the thread that reads processes, if the
-	// process may raise it.
+	// readerNice is the priority of the threads that load the unwinder and that
+	// read processes, if the process may raise it.
 	readerNice = -5
 	// loadAttempts is how often loading the unwinder is tried.
 	loadAttempts = 4
@@ -137,7 +138,12 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	}
 	times.StartRealtimeSync(unwinderCtx, clockSync)
 	o.Logger.Info("loading the unwinder into the kernel")
-	if err := onSetupThread(func(st setup) error { return s.load(unwinderCtx, st) }); err != nil {
+	if err := onSetupThread(func(st setup) error {
+		// Nearly all of the time goes into the kernel's verifier, which checks one program
+		// after the other: on a busy machine this thread goes first for that second.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), readerNice)
+		return s.load(unwinderCtx, st)
+	}); err != nil {
 		s.abandon()
 		return nil, fmt.Errorf("start sampling: %w", err)
 	}
@@ -269,6 +275,7 @@ func (s *Source) enterReader(st setup) func() {
 // begin starts what feeds handle, and then the timers.
 func (s *Source) begin(ctx context.Context) error {
 	if r, err := newProcessReader(s.tracer, s.intervals, s.memories, s.metrics, s.log); err == nil {
+		s.reader = r
 		go r.run(ctx)
 		r.readFirst(ctx, s.options.First)
 	} else {
@@ -290,6 +297,15 @@ func (s *Source) begin(ctx context.Context) error {
 		}
 	}
 	return s.gate.start()
+}
+
+// Read has the unwinder read processes that begin or that have mapped code, before their
+// next sample would make it. It returns once they are known, when ctx is done, or after
+// firstTimeout. It is safe for concurrent use, and of no use after Close.
+func (s *Source) Read(ctx context.Context, pids ...int) {
+	if s.reader != nil {
+		s.reader.readFirst(ctx, pids)
+	}
 }
 
 // countGate publishes what the gate has counted since the last call.
