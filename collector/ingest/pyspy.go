@@ -59,7 +59,7 @@ func pySpyFunction(frame []byte) function {
 		}
 		return whole
 	}
-	if bytes.IndexAny(file, "./") < 0 && !bytes.HasPrefix(file, []byte("python")) {
+	if !bytes.ContainsAny(file, "./") && !bytes.HasPrefix(file, []byte("python")) {
 		return whole // such as (0x7F12) of a thread
 	}
 	return function{name: name, file: string(file)}
