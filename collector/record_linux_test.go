@@ -531,3 +531,13 @@ func TestLiveRecordNoSamples(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// A command has the priority that it has without record, which raises its own.
+func TestLiveRecordPriority(t *testing.T) {
+	requireSampling(t)
+	want, err := exec.CommandContext(t.Context(), "nice").Output()
+	require.NoError(t, err)
+	// Of one that takes no time there may be no samples, which is another exit code.
+	r := runTool(t, t.TempDir(), nil, "record", "-o", "out.folded", "--", "nice")
+	require.Equal(t, string(want), r.stdout, r.stderr)
+}

@@ -2,12 +2,14 @@ package record
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
 	perf "github.com/elastic/go-perf"
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of arrivals.
@@ -34,14 +36,15 @@ type arrivals struct {
 	wake   chan struct{} // has room for one
 
 	mu      sync.Mutex
-	waiting map[int]struct{} // to be read
+	waiting map[int]uint64 // to be read, with the number of the report
+	reports uint64
 }
 
 // followArrivals begins. chosen says whether a process is to be read, read reads it and
 // returns when the unwinder knows it. One goroutine calls both.
 func followArrivals(log *slog.Logger, chosen func(pid int) bool, read func(ctx context.Context, pid int)) (*arrivals, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	a := &arrivals{stop: stop, wake: make(chan struct{}, 1), waiting: map[int]struct{}{}}
+	a := &arrivals{stop: stop, wake: make(chan struct{}, 1), waiting: map[int]uint64{}}
 	var err error
 	a.events, err = openReports(arrivalPages, func(o *perf.Options) { o.Task, o.Mmap = true, true })
 	if err != nil {
@@ -83,8 +86,9 @@ func (a *arrivals) take(r perf.Record) {
 // it finds running.
 func (a *arrivals) put(pid int) {
 	a.mu.Lock()
-	if len(a.waiting) < maxArrivals {
-		a.waiting[pid] = struct{}{}
+	a.reports++
+	if _, ok := a.waiting[pid]; ok || len(a.waiting) < maxArrivals {
+		a.waiting[pid] = a.reports
 	}
 	a.mu.Unlock()
 	select {
@@ -99,42 +103,54 @@ type pace struct {
 	last  time.Time
 }
 
+// next takes the process of the latest report: others may have ended since theirs.
+func (a *arrivals) next() (pid int, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	latest := uint64(0)
+	for p, report := range a.waiting {
+		if report > latest {
+			pid, latest = p, report
+		}
+	}
+	delete(a.waiting, pid)
+	return pid, latest > 0
+}
+
 // run reads processes, one after the other.
 func (a *arrivals) run(ctx context.Context, chosen func(pid int) bool, read func(ctx context.Context, pid int)) {
 	paces := map[int]pace{}
-	later := time.NewTimer(readGap)
-	defer later.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.wake:
-		case <-later.C:
+	later := map[int]struct{}{} // were read a moment ago
+	again := time.NewTimer(readGap)
+	defer again.Stop()
+	for ctx.Err() == nil {
+		pid, ok := a.next()
+		if !ok {
+			select {
+			case <-ctx.Done():
+			case <-a.wake:
+			case <-again.C:
+				for pid := range later {
+					a.put(pid)
+				}
+				clear(later)
+			}
+			continue
 		}
-		a.mu.Lock()
-		now := a.waiting
-		a.waiting = map[int]struct{}{}
-		a.mu.Unlock()
+		if !chosen(pid) || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			continue
+		}
 		if len(paces) > maxArrivals {
 			clear(paces)
 		}
-		for pid := range now {
-			if ctx.Err() != nil {
-				return
+		p := paces[pid]
+		if p.reads >= freeReads && time.Since(p.last) < readGap {
+			if later[pid] = struct{}{}; len(later) == 1 {
+				again.Reset(readGap)
 			}
-			if !chosen(pid) {
-				continue
-			}
-			p := paces[pid]
-			if p.reads >= freeReads && time.Since(p.last) < readGap {
-				a.mu.Lock()
-				a.waiting[pid] = struct{}{}
-				a.mu.Unlock()
-				later.Reset(readGap)
-				continue
-			}
-			read(ctx, pid)
-			paces[pid] = pace{p.reads + 1, time.Now()}
+			continue
 		}
+		read(ctx, pid)
+		paces[pid] = pace{p.reads + 1, time.Now()}
 	}
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"log/slog"
+	"os"
 	"os/exec"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestArrivals(t *testing.T) {
 
 // TestArrivalsReported checks which reports of the kernel have a process read.
 func TestArrivalsReported(t *testing.T) {
-	a := &arrivals{wake: make(chan struct{}, 1), waiting: map[int]struct{}{}}
+	a := &arrivals{wake: make(chan struct{}, 1), waiting: map[int]uint64{}}
 	for _, r := range []perf.Record{
 		0: &perf.ForkRecord{Pid: 0, Ppid: 100},
 		1: &perf.ForkRecord{Pid: 1, Ppid: 1}, // a thread
@@ -49,7 +50,14 @@ func TestArrivalsReported(t *testing.T) {
 	} {
 		a.take(r)
 	}
-	require.Equal(t, map[int]struct{}{0: {}, 2: {}}, a.waiting)
+	require.Len(t, a.waiting, 2)
+	for _, want := range []int{2, 0} { // the latest first
+		pid, ok := a.next()
+		require.True(t, ok)
+		require.Equal(t, want, pid)
+	}
+	_, ok := a.next()
+	require.False(t, ok)
 	for pid := range 2 * maxArrivals {
 		a.put(pid)
 	}
@@ -59,17 +67,18 @@ func TestArrivalsReported(t *testing.T) {
 // TestArrivalsPace checks that a process that maps files all the time is read again, and
 // that what is reported while it waits is not forgotten.
 func TestArrivalsPace(t *testing.T) {
-	a := &arrivals{wake: make(chan struct{}, 1), waiting: map[int]struct{}{}}
+	a := &arrivals{wake: make(chan struct{}, 1), waiting: map[int]uint64{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	reads := 0
-	a.put(1)
+	self := os.Getpid()
+	a.put(self)
 	a.run(ctx, func(int) bool { return true }, func(context.Context, int) {
 		if reads++; reads == freeReads+2 {
 			cancel()
 			return
 		}
-		a.put(1)
+		a.put(self)
 	})
 	require.Equal(t, freeReads+2, reads)
 }

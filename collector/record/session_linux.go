@@ -32,6 +32,8 @@ type Session struct {
 	ended    chan struct{}
 	stop     context.CancelFunc
 	waiting  sync.WaitGroup
+	nice     int  // the priority before it was raised
+	raised   bool // until Close
 }
 
 // Start begins to sample and returns once it does, after one to ten seconds. ctx is
@@ -58,6 +60,12 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		return nil, err
 	}
 	var err error
+	if s.nice, err = niceOf(); err == nil && s.nice > ownNice {
+		// A part of the threads may have it.
+		if s.raised, err = true, setNice(ownNice); err != nil {
+			log.Debug("the priority stays as it is: more stacktraces will be cut on a busy machine", "err", err)
+		}
+	}
 	if o.Selection.Subprocesses {
 		if s.family, err = newFamily(log); err != nil {
 			return nil, err
@@ -100,6 +108,12 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 func (s *Session) startCommand(ctx context.Context, c *Command) error {
 	runtime.LockOSThread() // only the thread that starts a process can let it go
 	defer runtime.UnlockOSThread()
+	if s.raised { // the command begins with the priority of this thread
+		if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), s.nice); err != nil {
+			return fmt.Errorf("set priority of the command: %w", err)
+		}
+		defer func() { _ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), ownNice) }()
+	}
 	return c.start(s.members.start, func(pid int) { s.source.Read(ctx, pid) })
 }
 
@@ -114,6 +128,9 @@ func (s *Session) Failed() <-chan struct{} { return s.source.Done() }
 
 // Close stops, and returns when take has got the rest.
 func (s *Session) Close() error {
+	if s.raised {
+		_ = setNice(s.nice) // lower, which is always permitted
+	}
 	s.stop()
 	s.waiting.Wait()
 	if s.arrivals != nil {
