@@ -32,3 +32,6 @@ func (*Source) Done() <-chan struct{} { return nil }
 
 // Close does nothing.
 func (*Source) Close() error { return nil }
+
+// Read does nothing.
+func (*Source) Read(context.Context, ...int) {}
