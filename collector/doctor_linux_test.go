@@ -55,10 +55,14 @@ func TestLiveDoctorNotPermitted(t *testing.T) {
 	require.Equal(t, 1, r.code)
 	require.Regexp(t, `(?m)^fail  capabilities +not permitted to load eBPF programs.*: run as root or grant CAP_BPF`, r.stdout)
 	require.Contains(t, r.stderr, "does not work: capabilities")
+	require.NotContains(t, r.stdout, "seccomp", "it is the capabilities that are missing")
+	require.Regexp(t, `(?m)^fail  ebpf +eBPF programs may not be loaded: run as root or grant CAP_BPF$`, r.stdout)
+	require.Regexp(t, `(?m)^fail  perf_events +CPU timers are not permitted: run as root or grant CAP_PERFMON$`, r.stdout)
 	sleeper := background(t, "sleep", "100")
 	r = runTool(t, "/", asNobody, "doctor", "--pid", pidOf(sleeper))
 	require.Equal(t, 1, r.code)
 	require.Regexp(t, `fail  access +permission denied`, r.stdout)
+	require.Regexp(t, `(?m)^ok    process +sleep \(its executable may not be read\), 1 thread, user 0$`, r.stdout)
 }
 
 // Each language's process is recognised, with its version.

@@ -40,7 +40,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	live := newLiveCommands(app)
 
 	// --help and --version end the program in here.
-	command, err := app.Parse(args)
+	var command string
+	err := live.record.misplaced(args)
+	if err == nil {
+		command, err = app.Parse(args)
+	}
 	if err != nil {
 		var number *strconv.NumError
 		if errors.As(err, &number) {

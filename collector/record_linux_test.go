@@ -76,6 +76,7 @@ func TestLiveRecordCommand(t *testing.T) {
 	var spent [3]float64 // what the program says: heavy, light, all; in ns
 	_, err := fmt.Sscan(r.stdout, &spent[0], &spent[1], &spent[2])
 	require.NoError(t, err, "its output is its own: %q", r.stdout)
+	require.True(t, strings.HasPrefix(r.stderr, "flameline: recording python3 until it ends\n"), r.stderr)
 	p := readPprof(t, filepath.Join(dir, "out.pb.gz"))
 	require.Equal(t, "cpu", p.DefaultSampleType)
 	require.InDelta(t, spent[2], sumOf(p, 1), 0.1*spent[2], "all of its CPU time, from its begin to its end")
@@ -549,6 +550,9 @@ func TestRecordErrors(t *testing.T) {
 		{2, "must be one of cpu,off-cpu,wall,page-faults,alloc", []string{"-a", "-e", "cycles"}},
 		{2, "--user goes with a command", []string{"-a", "--user", "root"}},
 		{2, "--subprocesses goes with -p or a command", []string{"-a", "--subprocesses"}},
+		{2, "commands go after --: flameline record -- sh -c exit 3; try --help", []string{"sh", "-c", "exit 3"}},
+		{2, "commands go after --: flameline record -F 99 -o x.svg -- ls -a; try --help", []string{"-F", "99", "-o", "x.svg", "ls", "-a"}},
+		{2, "commands go after --: flameline record -qF99 -- ls --all /; try --help", []string{"-qF99", "ls", "--all", "/"}},
 		{1, "there is no process 4194305", []string{"-p", "4194305"}},
 		{1, "no container has an ID that begins with feed", []string{"--container", "feed"}},
 		{1, "there is no control group /no/such", []string{"--cgroup", "no/such"}},
@@ -610,4 +614,14 @@ func TestLiveRecordNoSamples(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// A command has the priority that it has without record, which raises its own.
+func TestLiveRecordPriority(t *testing.T) {
+	requireSampling(t)
+	want, err := exec.CommandContext(t.Context(), "nice").Output()
+	require.NoError(t, err)
+	// Of one that takes no time there may be no samples, which is another exit code.
+	r := runTool(t, t.TempDir(), nil, "record", "-o", "out.folded", "--", "nice")
+	require.Equal(t, string(want), r.stdout, r.stderr)
 }

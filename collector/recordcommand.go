@@ -8,9 +8,11 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -33,13 +35,15 @@ type selectionFlags struct {
 	all, subprocesses       bool
 }
 
-func (s *selectionFlags) declare(c *kingpin.CmdClause) {
+// declare adds the flags to a command. whose names what --subprocesses is about, all
+// what is said of -a.
+func (s *selectionFlags) declare(c *kingpin.CmdClause, whose, all string) {
 	c.Flag("pid", "Processes by their numbers, with commas between them.").Short('p').PlaceHolder("PID[,PID]").StringsVar(&s.lists)
-	c.Flag("all", "All processes, and the kernel.").Short('a').BoolVar(&s.all)
+	c.Flag("all", all).Short('a').BoolVar(&s.all)
 	c.Flag("comm", "Processes whose name (comm of ps) matches a regular expression, also those that begin later.").PlaceHolder("RE").StringVar(&s.comm)
 	c.Flag("container", "Processes in the container with this ID, or beginning of an ID.").PlaceHolder("ID").StringVar(&s.container)
 	c.Flag("cgroup", "Processes in a control group or below it, such as /system.slice/nginx.service.").PlaceHolder("PATH").StringVar(&s.cgroup)
-	c.Flag("subprocesses", "Of -p and COMMAND: their child processes too, and theirs.").BoolVar(&s.subprocesses)
+	c.Flag("subprocesses", "Of "+whose+": their child processes too, and theirs.").BoolVar(&s.subprocesses)
 }
 
 // selection reads the flags.
@@ -97,10 +101,10 @@ type recordCommand struct {
 }
 
 func newRecordCommand(app *kingpin.Application) *recordCommand {
-	r := &recordCommand{clause: app.Command("record", "Sample processes, or a command, and write a flame graph or a profile. Needs no service and no store. "+
+	r := &recordCommand{clause: app.Command("record", "Sample processes, or a command, and write a flame graph or a profile. Needs no service and no store, but Linux and root, or the capabilities that flameline doctor names. "+
 		"Exit codes: 0 recorded, 1 failed, 2 invalid arguments, 3 no samples, 4 sampling is not possible here; with COMMAND its own, or 125 if flameline failed, 126 if it cannot be executed, 127 if there is none.")}
 	c := r.clause
-	r.declare(c)
+	r.declare(c, "-p and COMMAND", "All processes, and the kernel.")
 	c.Flag("duration", "How long, such as 30s or 30; by default 30s, or with COMMAND until it ends.").Short('d').PlaceHolder("TIME").SetValue(&r.duration)
 	c.Flag("frequency", "Samples per second and CPU.").Short('F').Default(strconv.Itoa(recordFrequency)).IntVar(&r.frequency)
 	c.Flag("event", "What is sampled: "+strings.Join(record.Events, ", ")+".").Short('e').Default(record.Events[0]).EnumVar(&r.event, record.Events...)
@@ -112,8 +116,58 @@ func newRecordCommand(app *kingpin.Application) *recordCommand {
 	c.Flag("threads", "Tell threads apart: a frame at the root for each.").BoolVar(&r.threads)
 	c.Flag("user", "Who runs COMMAND; by default the user who called sudo.").PlaceHolder("NAME").StringVar(&r.user)
 	c.Flag("quiet", "Say nothing but errors.").Short('q').BoolVar(&r.quiet)
-	c.Arg("command", "Command to start and to sample until it ends: flameline record -- COMMAND ARGUMENTS.").StringsVar(&r.command)
+	c.Arg("command", "Command to start and to sample until it ends, after --: flameline record -o cpu.svg -- COMMAND ARGUMENTS.").StringsVar(&r.command)
 	return r
+}
+
+// misplaced returns an error if the arguments of the program have a command with flags
+// that is not after --, as in `flameline record sh -c true`: record would take the flags
+// of the command for its own.
+func (r *recordCommand) misplaced(args []string) error {
+	if len(args) == 0 || args[0] != r.clause.FullCommand() {
+		return nil
+	}
+	takesValue := map[string]bool{}
+	for _, f := range r.clause.Model().Flags {
+		takesValue["--"+f.Name] = !f.IsBoolFlag()
+		if f.Short != 0 {
+			takesValue["-"+string(f.Short)] = !f.IsBoolFlag()
+		}
+	}
+	command, flag := 0, false // where the command is; whether a flag follows
+	for i := 1; i < len(args); i++ {
+		switch a := args[i]; {
+		case a == "--", a == "--help", a == "-h":
+			return nil
+		case len(a) < 2 || a[0] != '-':
+			if command == 0 {
+				command = i
+			}
+		case command > 0:
+			flag = true
+		case consumesNext(a, takesValue):
+			i++
+		}
+	}
+	if !flag {
+		return nil
+	}
+	own := append(slices.Clone(args[:command]), "--")
+	return fmt.Errorf("commands go after --: flameline %s", strings.Join(append(own, args[command:]...), " "))
+}
+
+// consumesNext reports whether the next argument is the value of a flag: of --name, or of
+// the last letter of -abc.
+func consumesNext(flag string, takesValue map[string]bool) bool {
+	if strings.HasPrefix(flag, "--") {
+		return takesValue[flag]
+	}
+	for i, letter := range flag[1:] {
+		if takesValue["-"+string(letter)] {
+			return 1+i+utf8.RuneLen(letter) == len(flag) // else the rest is the value
+		}
+	}
+	return false
 }
 
 // options reads the flags, and where to write to.
@@ -176,7 +230,13 @@ func (r *recordCommand) run(ctx context.Context, stdout, stderr io.Writer) error
 		o.Stdout = stderr // stdout has the profile
 	}
 	o.Progress = func(p record.Progress) { status.show(progressText(p, o.Duration)) }
-	o.Started = func() { status.show(progressText(record.Progress{}, o.Duration)) }
+	o.Started = func() {
+		if status.live() {
+			status.show(progressText(record.Progress{}, o.Duration))
+		} else {
+			status.say(beginText(o))
+		}
+	}
 	status.show("loading the unwinder into the kernel")
 	rec, command, err := record.Run(ctx, o)
 	status.clear()
@@ -224,6 +284,18 @@ func samplingError(err error) error {
 		return &exitError{exitNotPermitted, fmt.Errorf("%w (flameline doctor checks everything that is needed)", err)}
 	}
 	return err
+}
+
+// beginText says that a recording begins, and when it ends.
+func beginText(o record.Options) string {
+	text := "recording " + o.Selection.String()
+	switch {
+	case o.Duration > 0:
+		text += " for " + shortTime(o.Duration)
+	case len(o.Selection.Command) > 0:
+		text += " until it ends"
+	}
+	return text
 }
 
 // progressText is what a terminal shows meanwhile.

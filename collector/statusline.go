@@ -30,6 +30,9 @@ func newStatusLine(w io.Writer, quiet bool) *statusLine {
 	return s
 }
 
+// live reports whether progress is shown.
+func (s *statusLine) live() bool { return s.terminal != nil }
+
 // show replaces the line.
 func (s *statusLine) show(text string) {
 	s.mu.Lock()

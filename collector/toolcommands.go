@@ -54,7 +54,7 @@ func newToolCommands(app *kingpin.Application) *toolCommands {
 
 	t.convert = app.Command("convert", "Write a profile of any format in another format. Needs no server.")
 	t.convert.Arg("file", "File to read; - is the standard input, which is the default.").Default("-").StringVar(&t.in)
-	t.outputFlags(t.convert, formats)
+	t.outputFlags(t.convert, formats+"; by default the extension decides, else folded", "the file's name")
 	t.inputFlags(t.convert)
 	perf := &t.read.Perf
 	for _, f := range []struct {
@@ -78,7 +78,7 @@ func newToolCommands(app *kingpin.Application) *toolCommands {
 	t.diff = app.Command("diff", "Compare two profiles: files, or selectors of a server, such as 'process_cpu:cpu:nanoseconds:cpu:nanoseconds{service_name=\"cart\"}'.")
 	t.diff.Arg("left", "The profile before.").Required().StringVar(&t.sides[0])
 	t.diff.Arg("right", "The profile after.").Required().StringVar(&t.sides[1])
-	t.outputFlags(t.diff, strings.Join(tools.DiffOutputs, ", ")+"; table on a terminal, else folded with two numbers, which flamegraph.pl draws")
+	t.outputFlags(t.diff, strings.Join(tools.DiffOutputs, ", ")+"; table on a terminal, else folded with two numbers, which flamegraph.pl draws", "the names of the files, or the selectors")
 	t.inputFlags(t.diff)
 	t.serverFlags(t.diff)
 	t.diff.Flag("right-from", "Start of the right selector's range; --from by default.").PlaceHolder("TIME").StringVar(&t.rightFrom)
@@ -99,26 +99,31 @@ func newToolCommands(app *kingpin.Application) *toolCommands {
 	t.imports.Flag("label", "Label of the profiles, name=value; can be given several times.").Short('l').PlaceHolder("NAME=VALUE").StringsVar(&t.labels)
 	t.imports.Flag("from", "When the profile begins, for files that do not say, such as now-1h.").PlaceHolder("TIME").StringVar(&t.importFrom)
 	t.imports.Flag("until", "When the profile ends, for files that do not say; now by default.").PlaceHolder("TIME").StringVar(&t.importUntil)
-	t.imports.Flag("sample-rate", "Samples per second, for files that count samples of CPU time.").Default(fmt.Sprint(ingest.DefaultSampleRate)).Int64Var(&t.sampleRate)
+	t.imports.Flag("sample-rate", "Samples per second, for files that count samples of CPU time: folded stacks, and perf script without periods.").Default(fmt.Sprint(ingest.DefaultSampleRate)).Int64Var(&t.sampleRate)
 	t.inputFlags(t.imports)
 
 	t.export = app.Command("export", "Write the profiles of a selector on a server, merged, to a file.")
 	t.export.Arg("selector", "Profile type and labels, such as 'process_cpu:cpu:nanoseconds:cpu:nanoseconds{service_name=\"cart\"}'.").Required().StringVar(&t.query)
-	t.outputFlags(t.export, formats)
+	t.outputFlags(t.export, formats+"; by default the extension decides, else folded", "the selector")
 	t.serverFlags(t.export)
 	return t
 }
 
-func (t *toolCommands) outputFlags(c *kingpin.CmdClause, formats string) {
-	c.Flag("output", "File to write, whose extension gives the format; the standard output by default.").Short('o').PlaceHolder("FILE").StringVar(&t.out)
+// outputFlags declares the flags about what is written. title is the default title.
+func (t *toolCommands) outputFlags(c *kingpin.CmdClause, formats, title string) {
+	c.Flag("output", "File to write; its extension says the format, such as .svg, .html, .folded, .pb.gz (pprof). The standard output by default.").Short('o').PlaceHolder("FILE").StringVar(&t.out)
 	c.Flag("to", "Format to write: "+formats+".").PlaceHolder("FORMAT").StringVar(&t.to)
-	c.Flag("title", "Title of pictures and pages; by default the file's name or the selector.").PlaceHolder("TEXT").StringVar(&t.title)
+	c.Flag("title", "Title of pictures and pages; by default "+title+".").PlaceHolder("TEXT").StringVar(&t.title)
 }
 
 func (t *toolCommands) inputFlags(c *kingpin.CmdClause) {
-	c.Flag("input", "Format to read: "+strings.Join(tools.Inputs, ", ")+"; by default the file's content decides.").PlaceHolder("FORMAT").StringVar(&t.read.Input)
+	c.Flag("input", "Format to read: "+strings.Join(tools.Inputs, ", ")+" (perf is the text of perf script); by default the file's content decides.").PlaceHolder("FORMAT").StringVar(&t.read.Input)
 	if c != t.imports {
-		c.Flag("type", "Sample type to show, where a file has several, such as cpu or memory:alloc_space.").PlaceHolder("TYPE").StringVar(&t.kind)
+		byDefault := "by default the one that go tool pprof shows."
+		if c == t.diff {
+			byDefault = "by default the one that go tool pprof shows, or one that both sides have."
+		}
+		c.Flag("type", "Sample type to show, where a file has several, such as cpu or memory:alloc_space; "+byDefault).PlaceHolder("TYPE").StringVar(&t.kind)
 	}
 }
 

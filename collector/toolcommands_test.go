@@ -82,6 +82,21 @@ func goProfile(t *testing.T, work int64) string {
 	return b.String()
 }
 
+// waitProfile is a profile of off-CPU time with the types that record writes.
+func waitProfile(t *testing.T) string {
+	t.Helper()
+	f := &pprof.Function{ID: 1, Name: "main.main"}
+	at := &pprof.Location{ID: 1, Line: []pprof.Line{{Function: f}}}
+	p := &pprof.Profile{
+		SampleType: []*pprof.ValueType{{Type: "blocks", Unit: "count"}, {Type: "off_cpu", Unit: "nanoseconds"}}, DefaultSampleType: "off_cpu",
+		Function: []*pprof.Function{f}, Location: []*pprof.Location{at},
+		Sample: []*pprof.Sample{{Location: []*pprof.Location{at}, Value: []int64{2, 1_000_000_000}}},
+	}
+	var b bytes.Buffer
+	require.NoError(t, p.Write(&b))
+	return b.String()
+}
+
 // toolFiles makes a folder with the files that docs/tools.md speaks of.
 func toolFiles(t *testing.T) string {
 	t.Helper()
@@ -93,6 +108,7 @@ func toolFiles(t *testing.T) string {
 		"pyspy.raw":     "<module> (a.py:7);work (a.py:3) 20\n<module> (a.py:7) 1\n",
 		"before.folded": "main;old 5\nmain;work 10\n", "after.folded": "main;work 30\nmain 5\n",
 		"before.collapsed": "main;old 5\nmain;work 10\n", "after.collapsed": "main;work 30\nmain 5\n",
+		"off-cpu.pb.gz": waitProfile(t), "perf.data": "PERFILE2\x68\x00\x00\x00\x00\x00\x00\x00",
 		"cpu.pb.gz": goProfile(t, 300_000_000), "before.pb.gz": goProfile(t, 100_000_000), "after.pb.gz": goProfile(t, 300_000_000),
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
@@ -197,33 +213,45 @@ func TestToolCommands(t *testing.T) {
 		"types":                {line: "flameline convert --type samples cpu.pb.gz", stdout: "main.main 1\nmain.main;main.work 30\n"},
 		"default type": {line: "flameline convert cpu.pb.gz", stdout: "main.main 10000000\nmain.main;main.work 300000000\n",
 			stderr: "flameline: note: cpu.pb.gz: shows cpu; --type selects one of samples, cpu\n"},
-		"unknown type":    {line: "flameline convert --type alloc cpu.pb.gz", code: 2, stderr: "flameline: cpu.pb.gz: --type: \"alloc\" is not in the file, which has samples, cpu\n"},
-		"HTML":            {line: "flameline convert flame.html", stdout: "java/lang/Thread.run 60\nmain 40\n"},
-		"speedscope":      {line: "flameline convert pyspy.speedscope.json", stdout: "main 100000000\nmain;work 200000000\n"},
-		"recording":       {line: "flameline convert recording.jfr 2>/dev/null | sed -n 1p | cut -c1-40", stdout: "Shop.<clinit>;java/lang/management/Manag\n"},
-		"diff":            {line: "flameline diff before.folded after.folded", stdout: "main 0 5\nmain;old 5 0\nmain;work 10 30\n"},
-		"diff, shares":    {line: "flameline diff -n before.folded after.folded", stdout: "main 0 5\nmain;old 11 0\nmain;work 24 30\n"},
-		"diff, rates":     {line: "flameline diff --per-second before.pb.gz after.pb.gz", stdout: "main.main 10000000 10000000\nmain.main;main.work 100000000 300000000\n"},
-		"diff, no time":   {line: "flameline diff --per-second before.folded after.folded", code: 1, stderr: "flameline: --per-second: before.folded does not say how long it was recorded\n"},
-		"elided":          {line: "flameline diff --elided before.folded after.folded", stdout: "main;old 5\n"},
-		"diff to pprof":   {line: "flameline diff before.folded after.folded -o x.pb.gz", code: 2, stderr: "flameline: a comparison cannot be written as pprof, only as table, folded, svg, html\n"},
-		"units":           {line: "flameline diff before.folded cpu.pb.gz", code: 1, stderr: "flameline: before.folded and cpu.pb.gz: the units differ: samples in count, and cpu in nanoseconds; --type selects a type of both, and --normalize compares shares\n"},
-		"two columns":     {line: "flameline diff before.folded after.folded | flameline convert", stdout: "main 0 5\nmain;old 5 0\nmain;work 10 30\n"},
-		"table":           {line: "flameline diff --to table --top 1 before.folded after.folded | awk '{print $NF}'", stdout: "function\nold\nfunctions\nall\n"},
-		"both from stdin": {line: "flameline diff - - < before.folded", code: 2, stderr: "flameline: only one side can be the standard input\n"},
-		"no file":         {line: "flameline convert missing", code: 1, stderr: "flameline: open missing: no such file or directory\n"},
-		"empty":           {line: "flameline convert < /dev/null", code: 1, stderr: "flameline: standard input: is empty\n"},
-		"a folder":        {line: "flameline convert bin", code: 1, stderr: "flameline: bin: is a directory\n"},
-		"bad line":        {line: "printf 'a;b 1\\nc x\\n' | flameline convert", code: 1, stderr: "flameline: standard input: folded: line 2: \"x\" is not a number of samples\n"},
-		"cut pprof":       {line: "head -c 100 cpu.pb.gz | flameline convert", code: 1, stderr: "flameline: standard input: gzip: unexpected EOF\n"},
-		"bad extension":   {line: "flameline convert before.folded -o x.png 2>&1 | cut -c1-60", code: 2, stdout: "flameline: x.png: the extension names no format; known are .\n"},
-		"bad format":      {line: "flameline convert before.folded --to png", code: 2, stderr: "flameline: format \"png\" is not one of folded, pprof, speedscope, gecko, svg, html\n"},
-		"no partial file": {line: "printf 'a x\\n' | flameline convert -o y.svg 2>/dev/null; ls -A | grep y.svg", code: 1},
-		"closed pipe":     {line: "flameline convert recording.jfr --to html 2>/dev/null | head -c 1 | wc -c; true", stdout: "1\n"},
-		"import of two":   {line: "flameline import diff2.folded < /dev/null", code: 1, stderr: "flameline: open diff2.folded: no such file or directory\n"},
-		"no server":       {line: "flameline import before.folded --server http://127.0.0.1:1 2>&1 | grep -c 'before.folded: .*connection refused'", code: 1, stdout: "1\n"},
-		"bad label":       {line: "flameline import before.folded --label x", code: 2, stderr: "flameline: --label: \"x\" is not name=value\n"},
-		"bad range":       {line: "flameline export a:b:c:d:e --from now --until now-1h 2>&1 | cut -c1-50", code: 2, stdout: "flameline: --from/--until: the time range is empty\n"},
+		"unknown type":  {line: "flameline convert --type alloc cpu.pb.gz", code: 2, stderr: "flameline: cpu.pb.gz: --type: \"alloc\" is not in the file, which has samples, cpu\n"},
+		"HTML":          {line: "flameline convert flame.html", stdout: "java/lang/Thread.run 60\nmain 40\n"},
+		"speedscope":    {line: "flameline convert pyspy.speedscope.json", stdout: "main 100000000\nmain;work 200000000\n"},
+		"recording":     {line: "flameline convert recording.jfr 2>/dev/null | sed -n 1p | cut -c1-40", stdout: "Shop.<clinit>;java/lang/management/Manag\n"},
+		"diff":          {line: "flameline diff before.folded after.folded", stdout: "main 0 5\nmain;old 5 0\nmain;work 10 30\n"},
+		"diff, shares":  {line: "flameline diff -n before.folded after.folded", stdout: "main 0 5\nmain;old 11 0\nmain;work 24 30\n"},
+		"diff, rates":   {line: "flameline diff --per-second before.pb.gz after.pb.gz", stdout: "main.main 10000000 10000000\nmain.main;main.work 100000000 300000000\n"},
+		"diff, no time": {line: "flameline diff --per-second before.folded after.folded", code: 1, stderr: "flameline: --per-second: before.folded does not say how long it was recorded\n"},
+		"elided":        {line: "flameline diff --elided before.folded after.folded", stdout: "main;old 5\n"},
+		"diff to pprof": {line: "flameline diff before.folded after.folded -o x.pb.gz", code: 2, stderr: "flameline: a comparison cannot be written as pprof, only as table, folded, svg, html\n"},
+		"diff, both have": {line: "flameline diff before.folded cpu.pb.gz | LC_ALL=C sort", stdout: "main.main 0 1\nmain.main;main.work 0 30\nmain;old 5 0\nmain;work 10 0\n",
+			stderr: "flameline: note: compares samples (count), which both have, and not cpu of cpu.pb.gz\n"},
+		"diff, type":     {line: "flameline diff --type samples before.folded cpu.pb.gz | LC_ALL=C sort | head -1", stdout: "main.main 0 1\n"},
+		"units":          {line: "flameline diff before.folded off-cpu.pb.gz", code: 1, stderr: "flameline: before.folded and off-cpu.pb.gz: the units differ: samples in count, and off_cpu in nanoseconds; --type selects a type of both, and --normalize compares shares\n"},
+		"on and off CPU": {line: "flameline diff cpu.pb.gz off-cpu.pb.gz", code: 1, stderr: "flameline: cpu.pb.gz has cpu and off-cpu.pb.gz has off_cpu, which measure different things; --type selects a type of both, and --normalize compares shares\n"},
+		"on and off CPU, n": {line: "flameline diff -n cpu.pb.gz off-cpu.pb.gz | cut -d ' ' -f 1 | LC_ALL=C sort", stdout: "main.main\nmain.main;main.work\n",
+			stderr: "flameline: note: compares the shares of different things: of cpu in cpu.pb.gz and of off_cpu in off-cpu.pb.gz\n"},
+		"perf.data":          {line: "flameline convert perf.data", code: 1, stderr: "flameline: perf.data: this is a perf.data file, which only perf can read; run perf script -i FILE > perf.txt and give perf.txt\n"},
+		"perf.data, diff":    {line: "flameline diff before.folded perf.data 2>&1 | cut -c1-46", code: 1, stdout: "flameline: perf.data: this is a perf.data file\n"},
+		"perf.data, import":  {line: "flameline import --server http://127.0.0.1:1 perf.data 2>&1 | cut -c1-46", code: 1, stdout: "flameline: perf.data: this is a perf.data file\n"},
+		"perf.data, options": {line: "flameline convert --pid - < perf.data 2>&1 | cut -c1-51", code: 1, stdout: "flameline: standard input: this is a perf.data file\n"},
+		"py-spy":             {line: "flameline convert pyspy.raw", stdout: "<module> 1\n<module>;work 20\n"},
+		"py-spy, files":      {line: "flameline convert pyspy.raw -o y.pb.gz && go tool pprof -raw y.pb.gz 2>/dev/null | grep -c 'work a.py:3.* s=0'", stdout: "1\n"},
+		"two columns":        {line: "flameline diff before.folded after.folded | flameline convert", stdout: "main 0 5\nmain;old 5 0\nmain;work 10 30\n"},
+		"table":              {line: "flameline diff --to table --top 1 before.folded after.folded | awk '{print $NF}'", stdout: "function\nold\nfunctions\nall\n"},
+		"both from stdin":    {line: "flameline diff - - < before.folded", code: 2, stderr: "flameline: only one side can be the standard input\n"},
+		"no file":            {line: "flameline convert missing", code: 1, stderr: "flameline: open missing: no such file or directory\n"},
+		"empty":              {line: "flameline convert < /dev/null", code: 1, stderr: "flameline: standard input: is empty\n"},
+		"a folder":           {line: "flameline convert bin", code: 1, stderr: "flameline: bin: is a directory\n"},
+		"bad line":           {line: "printf 'a;b 1\\nc x\\n' | flameline convert", code: 1, stderr: "flameline: standard input: folded: line 2: \"x\" is not a number of samples\n"},
+		"cut pprof":          {line: "head -c 100 cpu.pb.gz | flameline convert", code: 1, stderr: "flameline: standard input: gzip: unexpected EOF\n"},
+		"bad extension":      {line: "flameline convert before.folded -o x.png 2>&1 | cut -c1-60", code: 2, stdout: "flameline: x.png: the extension names no format; known are .\n"},
+		"bad format":         {line: "flameline convert before.folded --to png", code: 2, stderr: "flameline: format \"png\" is not one of folded, pprof, speedscope, gecko, svg, html\n"},
+		"no partial file":    {line: "printf 'a x\\n' | flameline convert -o y.svg 2>/dev/null; ls -A | grep y.svg", code: 1},
+		"closed pipe":        {line: "flameline convert recording.jfr --to html 2>/dev/null | head -c 1 | wc -c; true", stdout: "1\n"},
+		"import of two":      {line: "flameline import diff2.folded < /dev/null", code: 1, stderr: "flameline: open diff2.folded: no such file or directory\n"},
+		"no server":          {line: "flameline import before.folded --server http://127.0.0.1:1 2>&1 | grep -c 'before.folded: .*connection refused'", code: 1, stdout: "1\n"},
+		"bad label":          {line: "flameline import before.folded --label x", code: 2, stderr: "flameline: --label: \"x\" is not name=value\n"},
+		"bad range":          {line: "flameline export a:b:c:d:e --from now --until now-1h 2>&1 | cut -c1-50", code: 2, stdout: "flameline: --from/--until: the time range is empty\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := shell(t, dir, tc.line)

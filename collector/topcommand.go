@@ -33,10 +33,10 @@ type topCommand struct {
 
 func newTopCommand(app *kingpin.Application) *topCommand {
 	t := &topCommand{every: seconds(2 * time.Second)}
-	t.clause = app.Command("top", "Show which functions use the CPU, of every language: own and total time, on a terminal or as text. "+
+	t.clause = app.Command("top", "Show which functions use the CPU, of every language: own and total time, on a terminal or as text. Needs Linux and root, or the capabilities that flameline doctor names. "+
 		"Exit codes: 0, 1 failed, 2 invalid arguments, 3 no samples, 4 sampling is not possible here.")
 	c := t.clause
-	t.declare(c)
+	t.declare(c, "-p", "All processes, and the kernel; the default.")
 	c.Flag("interval", "Time between two updates, such as 2s or 2.").Short('i').PlaceHolder("2s").SetValue(&t.every)
 	c.Flag("frequency", "Samples per second and CPU.").Short('F').Default(strconv.Itoa(recordFrequency)).IntVar(&t.frequency)
 	c.Flag("iterations", "Print this many updates as text, and end.").Short('n').PlaceHolder("N").IntVar(&t.times)

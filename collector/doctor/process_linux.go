@@ -76,7 +76,7 @@ func Process(pid int) *Report {
 // identity says what the process is, and reports whether there is more to look at.
 func (p *process) identity() bool {
 	exe, exeErr := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid))
-	what := fmt.Sprintf("%s (%s), %s threads, user %s", p.status["Name"], exe, p.status["Threads"], firstField(p.status["Uid"]))
+	what := fmt.Sprintf("%s%s, %s, user %s", p.status["Name"], program(exe, exeErr), threads(p.status["Threads"]), firstField(p.status["Uid"]))
 	switch group, _ := strconv.Atoi(p.status["Tgid"]); {
 	case group != p.pid:
 		p.add("process", Fail, fmt.Sprintf("%d is a thread of process %d", p.pid, group), fmt.Sprintf("look at process %d; record --threads tells its threads apart", group))
@@ -93,6 +93,24 @@ func (p *process) identity() bool {
 		p.add("process", OK, what, "")
 	}
 	return true
+}
+
+// program names a process' executable, or says that its name cannot be read.
+func program(exe string, err error) string {
+	switch {
+	case err == nil && exe != "":
+		return " (" + exe + ")"
+	case errors.Is(err, fs.ErrPermission):
+		return " (its executable may not be read)"
+	}
+	return ""
+}
+
+func threads(n string) string {
+	if n == "1" {
+		return "1 thread"
+	}
+	return n + " threads"
 }
 
 func firstField(s string) string {

@@ -23,10 +23,12 @@ const maxMangled = 8 << 10
 type Style int
 
 // Styles of demangled names. Suffixes that compilers append to clones of a
-// function (.cold, .isra.0, ...) are dropped in all of them.
+// function (.cold, .isra.0, ...) are dropped in all of them. The zero value is the one
+// for display: instances of a template, such as Box<float>::spin and Box<double>::spin,
+// are different code.
 const (
-	Short     Style = iota // no parameters, no template arguments, as `go tool pprof`
-	Templates              // no parameters
+	Templates Style = iota // no parameters
+	Short                  // no parameters, no template arguments, as `go tool pprof`
 	Full                   // everything
 )
 

@@ -3,7 +3,7 @@ package funcname
 import "strings"
 
 // Pushed returns the name to display for a function of a pushed profile. A mangled name
-// is demangled in style Short; additions of profilers are kept: a module before it
+// is demangled in style Templates; additions of profilers are kept: a module before it
 // (libfoo.so._ZN3foo3barEv), an offset or a mark such as _[k] after it. A demangled Rust
 // name loses its hash, which differs between builds. Other names are returned unchanged.
 func Pushed(name string) string {
@@ -16,7 +16,7 @@ func Pushed(name string) string {
 			end-- // of a mark such as _[k]
 		}
 		symbol := name[at:end]
-		shown := Demangle(symbol, Short)
+		shown := Demangle(symbol, Templates)
 		if shown == symbol || strings.HasPrefix(symbol, shown) {
 			return name
 		}

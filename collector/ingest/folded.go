@@ -62,6 +62,7 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 		}
 	}
 	s := newStacks(l)
+	s.pySpy = m.PySpy
 	count := scaled{scale: max(t.scale, 1)}
 	t.scale = 0 // applied to the values already
 	n := 0
@@ -218,7 +219,12 @@ func (s *stacks) addText(stack []byte, value int64) error {
 	for len(stack) > 0 {
 		name, rest, _ := bytes.Cut(stack, []byte{';'})
 		var err error
-		if n, err = s.call(n, name); err != nil {
+		if s.pySpy {
+			n, err = s.pySpyCall(n, name)
+		} else {
+			n, err = s.call(n, name)
+		}
+		if err != nil {
 			return err
 		}
 		stack = rest

@@ -53,6 +53,9 @@ type Push struct {
 	// Units and AggregationType describe the values, such as samples and sum; empty if
 	// the request does not. CheckUnits checks them.
 	Units, AggregationType string
+	// PySpy says that frames of folded stacks are py-spy's, with files and lines; see
+	// IsPySpy. Without it they are names as a whole, as in Pyroscope.
+	PySpy bool
 }
 
 // SetLabels sets App, Labels and ServiceNamed from an application's name in Pyroscope's

@@ -21,7 +21,9 @@ type stacks struct {
 	children  map[uint64]uint32 // parent<<32 | function: node
 	functions []function
 	byName    map[string]uint32 // by raw names and by displayed names
+	byFrame   map[string]uint32 // of py-spy, with file and line
 	names     *names
+	pySpy     bool // frames of text are py-spy's
 	samples   int
 	// bytes is an upper bound of the profile's size in pprof's encoding. A small tree
 	// may unfold into many long stacktraces, which MaxProfileBytes bounds here.

@@ -119,11 +119,20 @@ func kindOfJSON(head []byte) string {
 	return "JSON; the only JSON format that is read is speedscope's (format=speedscope)"
 }
 
+// IsPerfData reports whether a file is one that `perf record` writes, of either byte order,
+// by its first bytes.
+func IsPerfData(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("PERFILE2")) || bytes.HasPrefix(head, []byte("2ELIFREP"))
+}
+
 // kindOfBinary returns the name of the format of a body that was sent as text but has
 // bytes that no text has, "" for text.
 func kindOfBinary(raw []byte, l Limits) string {
 	if bytes.IndexByte(raw[:min(len(raw), 4096)], 0) < 0 && (len(raw) == 0 || raw[0] != '\n') {
 		return ""
+	}
+	if IsPerfData(raw) {
+		return "a perf.data file, of which `perf script` makes text"
 	}
 	// Without memory to decode it, it is only said to be binary.
 	switch p, _ := decode(raw, l, newReservation(raw, false, l)); {

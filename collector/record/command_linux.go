@@ -27,6 +27,8 @@ var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT
 // and sends the command SIGTERM, a third SIGKILL.
 type Command struct {
 	cmd      *exec.Cmd
+	build    func() (*exec.Cmd, error) // makes cmd
+	hold     bool                      // before the command's first instruction, if possible
 	signals  chan os.Signal
 	exited   chan struct{}
 	insisted chan struct{} // closed by the second signal
@@ -50,19 +52,27 @@ func prepare(o Options) (*Command, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, &CommandError{Name: name, Err: err}
 	}
-	cmd := exec.Command(path, o.Selection.Command[1:]...)
-	cmd.Args[0] = name
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.Stdin, o.Stdout, o.Stderr
 	who, err := commandUser(o.User)
 	if err != nil {
 		return nil, err
 	}
-	if who != nil {
-		if err := runAs(cmd, who); err != nil {
-			return nil, err
+	build := func() (*exec.Cmd, error) {
+		cmd := exec.Command(path, o.Selection.Command[1:]...)
+		cmd.Args[0] = name
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = o.Stdin, o.Stdout, o.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+		if who == nil {
+			return cmd, nil
 		}
+		return cmd, runAs(cmd, who)
 	}
-	return &Command{cmd: cmd, signals: make(chan os.Signal, 16), exited: make(chan struct{}), insisted: make(chan struct{})}, nil
+	cmd, err := build()
+	if err != nil {
+		return nil, err
+	}
+	// Holding a command would count as a wait of its.
+	hold := !o.Event.offCPU() && !gainsRights(path)
+	return &Command{cmd: cmd, build: build, hold: hold, signals: make(chan os.Signal, 16), exited: make(chan struct{}), insisted: make(chan struct{})}, nil
 }
 
 // commandUser returns who a command runs as; nil is the user of this process.
@@ -110,7 +120,7 @@ func runAs(cmd *exec.Cmd, who *user.User) error {
 			c.Groups = append(c.Groups, uint32(n))
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
+	cmd.SysProcAttr.Credential = c
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
 		return strings.HasPrefix(name, "SUDO_") || slices.Contains([]string{"HOME", "USER", "LOGNAME", "MAIL"}, name)
@@ -118,14 +128,26 @@ func runAs(cmd *exec.Cmd, who *user.User) error {
 	return nil
 }
 
-// start starts the command, and passes signals on to it from then on.
-func (c *Command) start() (pid int, err error) {
+// start starts the command, and passes signals on to it from then on. If the command is
+// held, started is called before its first instruction. The caller is locked to its
+// thread.
+func (c *Command) start(add func(start func() (pid int, err error)) error, held func(pid int)) error {
 	signal.Notify(c.signals, forwarded...)
-	if err := c.cmd.Start(); err != nil {
+	stopped := false
+	err := add(func() (pid int, err error) {
+		if stopped, err = c.launch(); err != nil {
+			return 0, err
+		}
+		return c.cmd.Process.Pid, nil
+	})
+	if err != nil {
 		signal.Stop(c.signals)
-		return 0, &CommandError{Name: c.cmd.Args[0], Err: err, NotFound: errors.Is(err, fs.ErrNotExist)}
+		return &CommandError{Name: c.cmd.Args[0], Err: err, NotFound: errors.Is(err, fs.ErrNotExist)}
 	}
 	go c.forward()
+	if stopped {
+		holdUntilLoaded(c.cmd.Process.Pid, held)
+	}
 	go func() {
 		_ = c.cmd.Wait() // the exit code has it
 		c.mu.Lock()
@@ -133,7 +155,23 @@ func (c *Command) start() (pid int, err error) {
 		c.mu.Unlock()
 		close(c.exited)
 	}()
-	return c.cmd.Process.Pid, nil
+	return nil
+}
+
+// launch starts the process, and reports whether it is stopped before its first
+// instruction.
+func (c *Command) launch() (stopped bool, err error) {
+	if c.hold {
+		c.cmd.SysProcAttr.Ptrace = true
+		if err := c.cmd.Start(); err == nil {
+			return true, nil
+		}
+		// Tracing may be forbidden here. If it is not, the next try has the same error.
+		if c.cmd, err = c.build(); err != nil {
+			return false, err
+		}
+	}
+	return false, c.cmd.Start()
 }
 
 // exitCode is that of a shell: 128 and the signal's number for a command that a signal

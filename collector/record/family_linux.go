@@ -2,12 +2,9 @@ package record
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 
-	"github.com/cilium/ebpf"
 	perf "github.com/elastic/go-perf"
 	"golang.org/x/sys/unix"
 )
@@ -50,33 +47,14 @@ func newFamily(log *slog.Logger) (*family, error) {
 		log: log, stop: stop,
 		members: map[int]uint64{}, begun: map[int]birth{}, names: map[int]string{},
 	}
-	cpus, err := ebpf.PossibleCPU()
+	var err error
+	f.events, err = openReports(ringPages, func(o *perf.Options) { o.Task, o.Comm = true, true })
 	if err != nil {
 		f.close()
 		return nil, err
 	}
-	for cpu := range cpus {
-		attr := &perf.Attr{}
-		if err := perf.Dummy.Configure(attr); err != nil {
-			f.close()
-			return nil, err
-		}
-		attr.Options.Task, attr.Options.Comm = true, true
-		attr.Options.UseClockID, attr.ClockID = true, unix.CLOCK_MONOTONIC
-		attr.SetWakeupWatermark(1)
-		e, err := perf.Open(attr, perf.AllThreads, cpu, nil)
-		if errors.Is(err, unix.ENODEV) {
-			continue // offline
-		}
-		if err == nil {
-			f.events = append(f.events, e)
-			err = e.MapRingNumPages(ringPages)
-		}
-		if err != nil {
-			f.close()
-			return nil, fmt.Errorf("follow the processes that begin on CPU %d: %w", cpu, err)
-		}
-		f.done.Go(func() { f.read(ctx, e) })
+	for _, e := range f.events {
+		f.done.Go(func() { readReports(ctx, e, f.log, f.take) })
 	}
 	return f, nil
 }
@@ -87,20 +65,6 @@ func (f *family) close() {
 	f.done.Wait()
 	for _, e := range f.events {
 		_ = e.Close()
-	}
-}
-
-// read takes the reports of one CPU.
-func (f *family) read(ctx context.Context, e *perf.Event) {
-	for {
-		r, err := e.ReadRecord(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				f.log.Warn("processes that begin are followed no more", "err", err)
-			}
-			return
-		}
-		f.take(r)
 	}
 }
 

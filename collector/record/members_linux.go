@@ -90,6 +90,13 @@ func (m *members) Labels(pid int, hint target.Hint) labels.Labels {
 	return labels.FromStrings(LabelPID, strconv.Itoa(pid), LabelComm, cmp.Or(name, "?"))
 }
 
+// includes reports whether a process that runs is in the selection.
+func (m *members) includes(pid int) bool {
+	m.starting.RLock()
+	defer m.starting.RUnlock()
+	return m.has(pid, commOf(pid), "")
+}
+
 // has reports whether a process is in the selection. The container is what is
 // known of a process that has ended.
 func (m *members) has(pid int, name, container string) bool {

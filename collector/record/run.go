@@ -27,7 +27,7 @@ type Options struct {
 	Include, Exclude []*regexp.Regexp
 	// Progress, if set, is called about twice a second, by one goroutine at a time.
 	Progress func(Progress)
-	// Started, if set, is called once sampling has begun.
+	// Started, if set, is called once sampling has begun, before a command starts.
 	Started func()
 
 	// User is who the command runs as; "" is the user who called sudo, or else ours.

@@ -77,17 +77,17 @@ func Run(ctx context.Context, o Options) (*Recording, *Command, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if o.Started != nil {
+		o.Started()
+	}
 	if command != nil {
-		if err := session.StartProcess(command.start); err != nil {
+		if err := session.startCommand(ctx, command); err != nil {
 			return nil, nil, errors.Join(err, session.Close())
 		}
 	}
 	start := session.Began()
 	if command != nil {
 		start = time.Now()
-	}
-	if o.Started != nil {
-		o.Started()
 	}
 	watched := session.members.now()
 	before := cpuTicks(watched)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -25,9 +26,14 @@ type Session struct {
 	symbols *symbolize.Symbolizer
 	family  *family
 	members *members
-	ended   chan struct{}
-	stop    context.CancelFunc
-	waiting sync.WaitGroup
+	// arrivals is nil if all processes are in the selection: most are over before they
+	// would be read.
+	arrivals *arrivals
+	ended    chan struct{}
+	stop     context.CancelFunc
+	waiting  sync.WaitGroup
+	nice     int  // the priority before it was raised
+	raised   bool // until Close
 }
 
 // Start begins to sample and returns once it does, after one to ten seconds. ctx is
@@ -57,6 +63,12 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		return nil, err
 	}
 	var err error
+	if s.nice, err = niceOf(); err == nil && s.nice > ownNice {
+		// A part of the threads may have it.
+		if s.raised, err = true, setNice(ownNice); err != nil {
+			log.Debug("the priority stays as it is: more stacktraces will be cut on a busy machine", "err", err)
+		}
+	}
 	if o.Selection.Subprocesses {
 		if s.family, err = newFamily(log); err != nil {
 			return nil, err
@@ -82,6 +94,12 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if !o.Selection.All {
+		s.arrivals, err = followArrivals(log, s.members.includes, func(ctx context.Context, pid int) { s.source.Read(ctx, pid) })
+		if err != nil {
+			log.Warn("the first stacktraces of processes that begin will be cut", "err", err)
+		}
 	}
 	if len(o.Selection.PIDs) > 0 {
 		s.waiting.Go(func() { s.wait(waitCtx, o.Selection.PIDs) })
@@ -117,9 +135,18 @@ func checkProbes(o SessionOptions) error {
 // noProbes says that there is nothing to measure allocations by, and what to do.
 const noProbes = "no file that it maps has the probe otel_memory:alloc; " + sample.HowToGetAllocProbes
 
-// StartProcess calls a function that starts a process, and adds that to the selection.
-func (s *Session) StartProcess(start func() (pid int, err error)) error {
-	return s.members.start(start)
+// startCommand starts a command and adds it to the selection. If possible, the command
+// is held until the unwinder knows it.
+func (s *Session) startCommand(ctx context.Context, c *Command) error {
+	runtime.LockOSThread() // only the thread that starts a process can let it go
+	defer runtime.UnlockOSThread()
+	if s.raised { // the command begins with the priority of this thread
+		if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), s.nice); err != nil {
+			return fmt.Errorf("set priority of the command: %w", err)
+		}
+		defer func() { _ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), ownNice) }()
+	}
+	return c.start(s.members.start, func(pid int) { s.source.Read(ctx, pid) })
 }
 
 // Began returns when sampling began, a moment before Start returned.
@@ -133,8 +160,14 @@ func (s *Session) Failed() <-chan struct{} { return s.source.Done() }
 
 // Close stops, and returns when take has got the rest.
 func (s *Session) Close() error {
+	if s.raised {
+		_ = setNice(s.nice) // lower, which is always permitted
+	}
 	s.stop()
 	s.waiting.Wait()
+	if s.arrivals != nil {
+		s.arrivals.close()
+	}
 	var err error
 	if s.source != nil {
 		err = s.source.Close()

@@ -41,7 +41,8 @@ type Source struct {
 	faults  *pageFaults  // nil if page faults are not measured
 	allocs  *allocations // nil if allocations are not measured
 	tracer  *tracer.Tracer
-	jit     *jitCode // nil if this version of the unwinder does not allow it
+	reader  *processReader // nil if this version of the unwinder does not allow it
+	jit     *jitCode       // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
 	intervals tracer.Intervals
 	sink      *sink
@@ -90,8 +91,8 @@ const (
 	// cleanupEvents where the kernel tells about them.
 	cleanupPolling = 15 * time.Second
 	cleanupEvents  = 5 * time.Minute
-	// readerNice is the priority of the thread that reads processes, if the
-	// process may raise it.
+	// readerNice is the priority of the threads that load the unwinder and that
+	// read processes, if the process may raise it.
 	readerNice = -5
 	// loadAttempts is how often loading the unwinder is tried.
 	loadAttempts = 4
@@ -138,7 +139,12 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	}
 	times.StartRealtimeSync(unwinderCtx, clockSync)
 	o.Logger.Info("loading the unwinder into the kernel")
-	if err := onSetupThread(func(st setup) error { return s.load(unwinderCtx, st) }); err != nil {
+	if err := onSetupThread(func(st setup) error {
+		// Nearly all of the time goes into the kernel's verifier, which checks one program
+		// after the other: on a busy machine this thread goes first for that second.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), readerNice)
+		return s.load(unwinderCtx, st)
+	}); err != nil {
 		s.abandon()
 		return nil, fmt.Errorf("start sampling: %w", err)
 	}
@@ -282,6 +288,7 @@ func (s *Source) enterReader(st setup) func() {
 func (s *Source) begin(ctx context.Context) error {
 	if r, err := newProcessReader(s.tracer, s.intervals, s.memories, s.metrics, s.log); err == nil {
 		r.probes = s.sink.binaries.probes
+		s.reader = r
 		go r.run(ctx)
 		r.readFirst(ctx, s.options.First)
 	} else {
@@ -306,6 +313,15 @@ func (s *Source) begin(ctx context.Context) error {
 		s.allocs.start()
 	}
 	return s.gate.start()
+}
+
+// Read has the unwinder read processes that begin or that have mapped code, before their
+// next sample would make it. It returns once they are known, when ctx is done, or after
+// firstTimeout. It is safe for concurrent use, and of no use after Close.
+func (s *Source) Read(ctx context.Context, pids ...int) {
+	if s.reader != nil {
+		s.reader.readFirst(ctx, pids)
+	}
 }
 
 // countGate publishes what the gate has counted since the last call.

@@ -38,3 +38,6 @@ func AllocProbes(int) ([]ProbedFile, error) { return nil, Supported() }
 
 // Close does nothing.
 func (*Source) Close() error { return nil }
+
+// Read does nothing.
+func (*Source) Read(context.Context, ...int) {}

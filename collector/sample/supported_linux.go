@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -113,11 +114,35 @@ func effectiveCapabilities(status string) (uint64, error) {
 	return 0, fmt.Errorf("no capabilities in %s", status)
 }
 
+// lacks reports whether this process has none of the capabilities that stand for one of
+// those needed, so that its lack is why something is refused.
+func lacks(capability int) bool {
+	have, err := effectiveCapabilities("/proc/self/status")
+	if err != nil {
+		return false
+	}
+	for _, n := range needed {
+		if slices.Contains(n.anyOf, capability) {
+			return !slices.ContainsFunc(n.anyOf, func(c int) bool { return have&(1<<c) != 0 })
+		}
+	}
+	return false
+}
+
+// kptrRestrict is the kernel's setting kernel.kptr_restrict: with 2, nobody sees addresses.
+func kptrRestrict() string {
+	text, _ := os.ReadFile("/proc/sys/kernel/kptr_restrict")
+	return strings.TrimSpace(string(text))
+}
+
 // checkPrograms probes what the kernel lets this process load.
 func checkPrograms() error {
 	if err := features.HaveProgramType(ebpf.PerfEvent); err != nil {
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			return errors.New("this kernel has no eBPF programs for perf events: enable CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS")
+		}
+		if lacks(unix.CAP_BPF) {
+			return errors.New("eBPF programs may not be loaded: run as root or grant CAP_BPF")
 		}
 		return fmt.Errorf("eBPF programs cannot be loaded (%w): allow the bpf system call (seccomp profile, lockdown mode)", err)
 	}
@@ -141,6 +166,8 @@ func checkEvents() error {
 		return unix.Close(fd)
 	case errors.Is(err, unix.ENOSYS):
 		return errors.New("this kernel has no perf events: enable CONFIG_PERF_EVENTS")
+	case lacks(unix.CAP_PERFMON):
+		return errors.New("CPU timers are not permitted: run as root or grant CAP_PERFMON")
 	default:
 		paranoid, _ := os.ReadFile("/proc/sys/kernel/perf_event_paranoid")
 		return fmt.Errorf("CPU timers are not permitted (%w): allow the perf_event_open system call (seccomp profile) or lower kernel.perf_event_paranoid, which is %s",
@@ -165,6 +192,9 @@ func checkSymbols() error {
 		if addr, _, ok := strings.Cut(ln, " "); ok && strings.Trim(addr, "0") != "" {
 			return nil
 		}
+	}
+	if lacks(unix.CAP_SYSLOG) && kptrRestrict() != "2" {
+		return errors.New("the kernel hides the addresses of its symbols: run as root or grant CAP_SYSLOG")
 	}
 	return errors.New("the kernel hides the addresses of its symbols: set kernel.kptr_restrict to 1 or 0 and grant CAP_SYSLOG")
 }

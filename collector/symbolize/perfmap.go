@@ -123,7 +123,7 @@ func (p *perfMaps) find(m *perfMap, addr uint64) ([]Line, bool) {
 	if m.table == nil {
 		return nil, false
 	}
-	lines, grown, ok := m.table.lookup(addr, Short, func(symbol string, style Style) string {
+	lines, grown, ok := m.table.lookup(addr, Templates, func(symbol string, style Style) string {
 		return strings.ToValidUTF8(funcname.Demangle(symbol, style), "\uFFFD")
 	})
 	m.bytes += grown

@@ -67,8 +67,8 @@ type Style = funcname.Style
 
 // Styles of demangled names, which collector/funcname describes.
 const (
-	Short     = funcname.Short
 	Templates = funcname.Templates
+	Short     = funcname.Short
 	Full      = funcname.Full
 )
 
@@ -96,7 +96,7 @@ type Options struct {
 	// containers that belong to root or to our own user and that nobody else
 	// may write to.
 	DebugBytes int64
-	// Style of C++ and Rust names.
+	// Style of C++ and Rust names; the zero value is Templates.
 	Style Style
 }
 

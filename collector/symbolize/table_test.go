@@ -280,6 +280,8 @@ func TestFunctionName(t *testing.T) {
 		{Short, "runtime.mallocgc", "runtime.mallocgc"},
 		{Short, "_ZN12_GLOBAL__N_13fooEv.cold", "(anonymous namespace)::foo"},
 		{Short, "_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back"},
+		{Templates, "_ZN3BoxIdE4spinEv", "Box<double>::spin"},
+		{Templates, "_ZN3BoxIfE4spinEv.isra.0", "Box<float>::spin"},
 		{Templates, "_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int> >::push_back"},
 		{Full, "_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int> >::push_back(int const&)"},
 		{Short, "_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"},

@@ -90,17 +90,33 @@ func perfType(s *fold.Stacks) profile.Type {
 	return t
 }
 
+// kinds are the types that a file has.
+func (in *Input) kinds() []profile.Type {
+	if in.Stacks != nil {
+		return []profile.Type{perfType(in.Stacks)}
+	}
+	return typesOf(in.Profiles)
+}
+
+// kind returns the type that a user named, or the default.
+func (in *Input) kind(named string) (profile.Type, error) {
+	if in.Stacks == nil {
+		return chooseType(in.Profiles, named)
+	}
+	if t := perfType(in.Stacks); named == "" || named == t.SampleType {
+		return t, nil
+	}
+	return profile.Type{}, usage("--type: %q is not in the file, which has %s", named, in.Stacks.Event)
+}
+
 // tree returns the stacktraces of one type.
 func (in *Input) tree(named string) (*profile.Tree, profile.Type, error) {
-	if in.Stacks != nil {
-		if t := perfType(in.Stacks); named == "" || named == t.SampleType {
-			return in.Stacks.Tree, t, nil
-		}
-		return nil, profile.Type{}, usage("--type: %q is not in the file, which has %s", named, in.Stacks.Event)
-	}
-	t, err := chooseType(in.Profiles, named)
+	t, err := in.kind(named)
 	if err != nil {
 		return nil, t, err
+	}
+	if in.Stacks != nil {
+		return in.Stacks.Tree, t, nil
 	}
 	return treeOf(in.Profiles, t), t, nil
 }

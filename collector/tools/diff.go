@@ -60,16 +60,21 @@ func Diff(ctx context.Context, o DiffOptions) error {
 	if err != nil {
 		return err
 	}
-	var sides [2]*side
+	var ins [2]*Input
 	for i, name := range o.Sides {
-		if sides[i], err = o.side(ctx, name, o.Ranges[i]); err != nil {
+		if ins[i], err = o.read(ctx, name, o.Ranges[i]); err != nil {
 			return err
 		}
 	}
-	l, r := sides[0], sides[1]
-	if err := sameUnits(l.kind, r.kind); err != nil && !o.Normalize { // which compares shares
-		return fmt.Errorf("%s and %s: %w", l.title, r.title, err)
+	kinds, err := o.kinds(ins)
+	if err != nil {
+		return err
 	}
+	var sides [2]*side
+	for i, in := range ins {
+		sides[i] = in.side(kinds[i])
+	}
+	l, r := sides[0], sides[1]
 	switch {
 	case o.PerSecond && (l.duration <= 0 || r.duration <= 0):
 		return fmt.Errorf("--per-second: %s does not say how long it was recorded", map[bool]string{true: l.title, false: r.title}[l.duration <= 0])
@@ -131,8 +136,8 @@ func (o *DiffOptions) format() (render.Format, error) {
 	return f, usage("a comparison cannot be written as %s, only as %s", f, strings.Join(DiffOutputs, ", "))
 }
 
-// side reads a file, or asks the server if the name is a selector and no file.
-func (o *DiffOptions) side(ctx context.Context, name string, r Range) (*side, error) {
+// read reads a file, or asks the server if the name is a selector and no file.
+func (o *DiffOptions) read(ctx context.Context, name string, r Range) (*Input, error) {
 	var in *Input
 	var err error
 	if isQuery(name) {
@@ -149,16 +154,85 @@ func (o *DiffOptions) side(ctx context.Context, name string, r Range) (*side, er
 	if in.Sides != nil {
 		return nil, fmt.Errorf("%s: is a comparison of two profiles itself; `flameline convert` draws it", in.Name)
 	}
-	s := &side{title: in.title("")}
-	if s.tree, s.kind, err = in.tree(o.Type); err != nil {
-		return nil, fmt.Errorf("%s: %w", in.Name, err)
+	return in, nil
+}
+
+// side returns a file's stacktraces of a type.
+func (in *Input) side(t profile.Type) *side {
+	s := &side{title: in.title(""), kind: t}
+	if in.Stacks != nil {
+		s.tree = in.Stacks.Tree
+	} else {
+		s.tree = treeOf(in.Profiles, t)
 	}
 	s.tree = validNames(s.tree)
 	_, length := spanOf(in.Profiles)
 	if s.duration = time.Duration(length); in.Range.valid() {
 		s.duration = in.Range.Until.Sub(in.Range.From)
 	}
-	return s, nil
+	return s
+}
+
+// kinds chooses the types to compare: those that the flag names, or the default of each
+// side. If these cannot be compared since one is in another unit, it takes a type that
+// both sides have, and a note says so.
+func (o *DiffOptions) kinds(ins [2]*Input) (kinds [2]profile.Type, err error) {
+	for i, in := range ins {
+		if kinds[i], err = in.kind(o.Type); err != nil {
+			return kinds, fmt.Errorf("%s: %w", in.Name, err)
+		}
+	}
+	units := sameUnits(kinds[0], kinds[1])
+	if units != nil && o.Type == "" && !o.Normalize {
+		if both, ok := sharedTypes(ins); ok {
+			var instead []string
+			for i, in := range ins {
+				if both[i] != kinds[i] {
+					instead = append(instead, fmt.Sprintf("%s of %s", kinds[i].SampleType, in.Name))
+				}
+			}
+			o.Note(fmt.Sprintf("compares %s (%s), which both have, and not %s", both[0].SampleType, both[0].SampleUnit, strings.Join(instead, " and ")))
+			return both, nil
+		}
+	}
+	differ := ins[0].measures(kinds[0]) != "" && ins[1].measures(kinds[1]) != "" && ins[0].measures(kinds[0]) != ins[1].measures(kinds[1])
+	switch names := [2]string{ins[0].title(""), ins[1].title("")}; {
+	case differ && o.Normalize:
+		o.Note(fmt.Sprintf("compares the shares of different things: of %s in %s and of %s in %s", kinds[0].SampleType, names[0], kinds[1].SampleType, names[1]))
+	case o.Normalize: // shares have no unit
+	case units != nil:
+		return kinds, fmt.Errorf("%s and %s: %w", names[0], names[1], units)
+	case differ:
+		return kinds, fmt.Errorf("%s has %s and %s has %s, which measure different things; --type selects a type of both, and --normalize compares shares", names[0], kinds[0].SampleType, names[1], kinds[1].SampleType)
+	}
+	return kinds, nil
+}
+
+// sharedTypes returns a type that both sides have, with the same name and unit.
+func sharedTypes(ins [2]*Input) (both [2]profile.Type, ok bool) {
+	for _, l := range ins[0].kinds() {
+		for _, r := range ins[1].kinds() {
+			if l.SampleType == r.SampleType && sameUnits(l, r) == nil {
+				return [2]profile.Type{l, r}, true
+			}
+		}
+	}
+	return both, false
+}
+
+// measures names what the values of a type are of, "" if they may be of anything: folded
+// stacks have only numbers, and the counts of perf are numbers of samples. CPU time has
+// several names.
+func (in *Input) measures(t profile.Type) string {
+	switch {
+	case in.Stacks != nil && t.SampleUnit == "count", in.Format == folded, in.Format == flameHTML:
+		return ""
+	case t.SampleType == "cpu-clock" || t.SampleType == "task-clock":
+		return "cpu"
+	case t.SampleType == "samples" && t.SampleUnit != "count": // of time, by older SDKs
+		return ""
+	}
+	return t.SampleType
 }
 
 // sameUnits returns an error for types whose values cannot be compared.

@@ -8,10 +8,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/render"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -93,8 +97,10 @@ func (in *Input) body(rate int64) (body []byte, format string, err error) {
 	if in.Sides != nil {
 		return nil, "", fmt.Errorf("is a comparison of two profiles; import the two files")
 	}
-	switch in.Format {
-	case pprofFile, jfr, folded, speedscope:
+	switch {
+	case in.pySpy:
+		return in.pySpyBody(rate)
+	case slices.Contains([]string{pprofFile, jfr, folded, speedscope}, in.Format):
 		return in.raw, in.Format, nil
 	}
 	tree, t, err := in.tree("")
@@ -119,6 +125,23 @@ func (in *Input) body(rate int64) (body []byte, format string, err error) {
 	}
 	var b bytes.Buffer
 	if err := render.Write(&b, render.Pprof, d); err != nil {
+		return nil, "", err
+	}
+	return b.Bytes(), pprofFile, nil
+}
+
+// pySpyBody returns folded stacks of py-spy as pprof, which has fields for the files and
+// lines in py-spy's frames. The number of samples becomes CPU time, as on the server.
+func (in *Input) pySpyBody(rate int64) (body []byte, format string, err error) {
+	push := ingest.Push{App: "file", Labels: labels.FromStrings("service_name", "file"), SampleRate: rate, PySpy: true}
+	ps, _, err := ingest.Folded(in.raw, push, limits)
+	if err != nil {
+		return nil, "", err
+	}
+	p := ps[0].Pprof                    // in.Profiles has samples, so this has too
+	p.TimeNanos, p.DurationNanos = 0, 0 // the push says
+	var b bytes.Buffer
+	if err := render.Write(&b, render.Pprof, &render.Document{Pprof: p}); err != nil {
 		return nil, "", err
 	}
 	return b.Bytes(), pprofFile, nil

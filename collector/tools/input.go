@@ -87,7 +87,8 @@ type Input struct {
 	// Notes name what was left out or corrected.
 	Notes []string
 
-	raw []byte // the file, decompressed, except for `perf script`
+	raw   []byte // the file, decompressed, except for `perf script`
+	pySpy bool   // it is folded stacks of py-spy
 }
 
 // Read reads a file; - is the standard input. Errors begin with the file's name.
@@ -136,6 +137,9 @@ func (in *Input) read(r io.Reader, o ReadOptions) error {
 	head, err := b.Peek(headBytes)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
+	}
+	if ingest.IsPerfData(head) {
+		return errors.New("this is a perf.data file, which only perf can read; run perf script -i FILE > perf.txt and give perf.txt")
 	}
 	in.Format = o.Input
 	if in.Format == "" {
@@ -296,6 +300,8 @@ func (in *Input) decodeFolded(raw []byte, push ingest.Push, l ingest.Limits) (er
 	if err != nil {
 		return err
 	}
+	in.pySpy = ingest.IsPySpy(raw)
+	push.PySpy = in.pySpy
 	if !two {
 		in.Profiles, _, err = ingest.Folded(raw, push, l)
 		return err

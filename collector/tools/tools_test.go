@@ -1,8 +1,11 @@
 package tools
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
+	pprof "github.com/google/pprof/profile"
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/pkg/profile"
@@ -64,6 +67,28 @@ func TestSniff(t *testing.T) {
 	} {
 		require.Equal(t, want, sniff([]byte(head)), "%q", head)
 	}
+}
+
+// TestPySpyBody checks with go tool pprof's library that what is imported has functions,
+// files, lines and CPU time.
+func TestPySpyBody(t *testing.T) {
+	text := "<module> (a.py:7);work (a.py:3) 20\n<module> (a.py:7) 1\n"
+	in, err := Read(t.Context(), "-", ReadOptions{Stdin: strings.NewReader(text)})
+	require.NoError(t, err)
+	body, format, err := in.body(50)
+	require.NoError(t, err)
+	require.Equal(t, pprofFile, format)
+	p, err := pprof.ParseData(body)
+	require.NoError(t, err)
+	require.NoError(t, p.CheckValid())
+	require.Equal(t, []*pprof.ValueType{{Type: "cpu", Unit: "nanoseconds"}}, p.SampleType)
+	require.Zero(t, p.TimeNanos, "the push says when")
+	values := map[string]int64{}
+	for _, s := range p.Sample {
+		leaf := s.Location[0].Line[0]
+		values[fmt.Sprintf("%s %s:%d", leaf.Function.Name, leaf.Function.Filename, leaf.Line)] = s.Value[0]
+	}
+	require.Equal(t, map[string]int64{"work a.py:3": 400_000_000, "<module> a.py:7": 20_000_000}, values)
 }
 
 func TestIsQuery(t *testing.T) {
