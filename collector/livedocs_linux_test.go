@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,7 +33,7 @@ func TestLiveToolsPage(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	place := strings.NewReplacer(`\|`, "|", "PID", pidOf(busy), "CONTAINER", filepath.Base(group.path)[:12], "/system.slice/nginx.service", group.path)
-	ran, done := map[string]int{}, map[string]bool{}
+	ran, lines := map[string]int{}, []string{}
 	for row := range strings.Lines(string(page)) {
 		cells := regexp.MustCompile(`[^\\]\| `).Split(row, -1)
 		code := regexp.MustCompile("^`(flameline (record|top|doctor)[^`]*)`([^|`]*)\\|$").FindStringSubmatch(strings.TrimSpace(cells[len(cells)-1]))
@@ -45,32 +46,52 @@ func TestLiveToolsPage(t *testing.T) {
 			line += " --once"
 		}
 		if strings.Contains(code[3], "Ctrl-C") {
-			line = "timeout -s INT 8 " + line
+			line = interrupted + line
 		}
 		ran[code[2]]++
-		if done[line] {
-			continue
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
 		}
-		done[line] = true
-		began := time.Now()
-		exit, stdout, stderr := shell(t, dir, line)
-		t.Logf("%s (%v) %s", line, time.Since(began).Round(time.Millisecond), stderr)
-		if strings.Contains(code[3], "Ctrl-C") {
-			require.Equal(t, 124, exit, "timeout's own, as it has sent the signal")
-		} else {
-			require.Zero(t, exit, "%s: %s", line, stderr)
-		}
-		file := regexp.MustCompile(`-o (\S+)`).FindStringSubmatch(line)
-		if file == nil || file[1] == "-" {
-			require.NotEmpty(t, stdout, line)
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, file[1]))
-		require.NoError(t, err, line)
-		require.NoError(t, looksLike(file[1], b), line)
 	}
+	t.Run("lines", func(t *testing.T) {
+		for _, line := range lines {
+			t.Run(line, func(t *testing.T) {
+				t.Parallel()
+				runLiveLine(t, dir, line)
+			})
+		}
+	})
 	require.Greater(t, ran["record"], 20)
 	require.Greater(t, ran["top"], 3)
 	require.Greater(t, ran["doctor"], 2)
 	require.NoError(t, busy.Process.Signal(syscall.Signal(0)), "the process that was looked at goes on")
+}
+
+// interrupted begins a line that is ended by a signal, as Ctrl-C does.
+const interrupted = "timeout -s INT 10 "
+
+// runLiveLine runs a line in a folder of its own, which has the programs of another, and
+// looks at what it writes.
+func runLiveLine(t *testing.T, programs, line string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"bin", "app.sh", "app.py"} {
+		require.NoError(t, os.Symlink(filepath.Join(programs, name), filepath.Join(dir, name)))
+	}
+	began := time.Now()
+	exit, stdout, stderr := shell(t, dir, line)
+	t.Logf("%v: %s", time.Since(began).Round(time.Millisecond), stderr)
+	if strings.HasPrefix(line, interrupted) {
+		require.Equal(t, 124, exit, "timeout's own, as it has sent the signal")
+	} else {
+		require.Zero(t, exit, stderr)
+	}
+	file := regexp.MustCompile(`-o (\S+)`).FindStringSubmatch(line)
+	if file == nil || file[1] == "-" {
+		require.NotEmpty(t, stdout)
+		return
+	}
+	b, err := os.ReadFile(filepath.Join(dir, file[1]))
+	require.NoError(t, err)
+	require.NoError(t, looksLike(file[1], b))
 }

@@ -111,7 +111,8 @@ func realHeap(t testing.TB) *pp.Profile {
 
 func TestPprofEqualsGoogleMerge(t *testing.T) {
 	t.Parallel()
-	runtime.MemProfileRate = 512
+	rate := runtime.MemProfileRate
+	runtime.MemProfileRate = 512 // until the profiles are taken: it slows all tests down
 	ctx := context.Background()
 	db := open(t, t.TempDir())
 	var all []*pp.Profile
@@ -124,6 +125,7 @@ func TestPprofEqualsGoogleMerge(t *testing.T) {
 			Labels: labels.FromStrings(labelindex.LabelName, "memory", labelindex.LabelServiceName, "test", "pod", fmt.Sprint(i)), Pprof: in,
 		}}))
 	}
+	runtime.MemProfileRate = rate
 	want, err := pp.Merge(all)
 	require.NoError(t, err)
 	for _, f := range want.Function {
