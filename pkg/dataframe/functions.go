@@ -57,7 +57,7 @@ func FunctionsDiff(f *profile.FunctionTable, baseline, unit Unit) *data.Frame {
 		s.before.add(b)
 		s.change.add(a - b)
 		if s.err != nil {
-			s.err.add(deviations * math.Hypot(deviation(now, f.Total)/unit.Divisor, deviation(before, f.BaselineTotal)/baseline.Divisor))
+			s.err.add(ChangeError(now, before, f, baseline, unit))
 		}
 	}
 	own, total := columns("Own"), columns("Total")

@@ -32,6 +32,8 @@ const (
 	TypeFunctions = "functions"
 	// TypeFunctionSeries is a series over time for each of some functions.
 	TypeFunctionSeries = "functionSeries"
+	// TypeExplain is a table of what accounts for the change from the baseline.
+	TypeExplain = "explain"
 	// TypeAnnotations is what marks on charts ask for: when a type had values.
 	TypeAnnotations = "annotations"
 )
@@ -55,7 +57,7 @@ type Model struct {
 	SpanSelector  []string `json:"spanSelector,omitempty"`
 	Step          Step     `json:"step,omitempty"`
 	Unit          string   `json:"unit,omitempty"`
-	// Baseline is set by ParseModel for TypeComparison, may be set for TypeFunctions, and is
+	// Baseline is set by ParseModel for TypeComparison and TypeExplain, may be set for TypeFunctions, and is
 	// ignored by other query types.
 	Baseline *Baseline `json:"baseline,omitempty"`
 	// Sort is SortOwn or SortTotal: what TypeFunctions is ordered by and TypeFunctionSeries
@@ -144,10 +146,10 @@ func (m *Model) check() error {
 	switch m.QueryType {
 	case "":
 		m.QueryType = TypeBoth
-	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeAnnotations:
+	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeExplain, TypeAnnotations:
 	default:
-		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s, %s and %s", m.QueryType,
-			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeAnnotations)
+		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s, %s, %s and %s", m.QueryType,
+			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeExplain, TypeAnnotations)
 	}
 	switch m.Sort {
 	case "":
@@ -189,10 +191,11 @@ func (m *Model) check() error {
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
 	m.Functions = slices.DeleteFunc(m.Functions, func(s string) bool { return s == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
-	if m.QueryType == TypeComparison && m.Baseline == nil {
+	compares := m.QueryType == TypeComparison || m.QueryType == TypeExplain
+	if compares && m.Baseline == nil {
 		m.Baseline = &Baseline{}
 	}
-	if m.Baseline != nil && (m.QueryType == TypeComparison || m.QueryType == TypeFunctions) {
+	if m.Baseline != nil && (compares || m.QueryType == TypeFunctions) {
 		return m.Baseline.check(m.LabelSelector)
 	}
 	return nil

@@ -52,8 +52,8 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 		switch m.QueryType {
 		case TypeProfile, TypeComparison:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a flame graph has no value to compare", TypeMetrics, TypeFunctionSeries)
-		case TypeFunctions:
-			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a table of functions has no time", TypeMetrics, TypeFunctionSeries)
+		case TypeFunctions, TypeExplain:
+			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a table has no time", TypeMetrics, TypeFunctionSeries)
 		case TypeAnnotations:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; annotations have no value to compare", TypeMetrics, TypeFunctionSeries)
 		case TypeBoth:
@@ -76,6 +76,8 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 			switch m.QueryType {
 			case TypeComparison:
 				first, err = r.comparison(ctx, m, q.TimeRange)
+			case TypeExplain:
+				first, err = r.explain(ctx, m, q.TimeRange)
 			case TypeFunctions:
 				first, err = r.functions(ctx, m, q.TimeRange)
 			default:
