@@ -3,8 +3,8 @@ import { type DataQuery } from '@grafana/schema';
 
 /**
  * What a query returns: a flame graph, a series over time, both, a flame graph
- * compared with a baseline, a table of functions, or functions over time; for marks
- * on charts, when a profile type had values.
+ * compared with a baseline, a table of functions, functions over time, or a table of
+ * what accounts for a change; for marks on charts, when a profile type had values.
  */
 export type QueryType =
   | 'profile'
@@ -13,6 +13,7 @@ export type QueryType =
   | 'comparison'
   | 'functions'
   | 'functionSeries'
+  | 'explain'
   | 'annotations';
 
 /** Which values of functions count: their own, or with all that they call. */
@@ -59,7 +60,7 @@ export interface ProfileQuery extends DataQuery {
   labelSelector: string;
   /** One series per combination of the values of these labels. */
   groupBy?: string[];
-  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100, over time 10. */
+  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100, over time 10, in explain 20. */
   limit?: number;
   /** The number of flame graph nodes; unset: the server's default. */
   maxNodes?: number;
@@ -67,7 +68,7 @@ export interface ProfileQuery extends DataQuery {
   /** A duration such as 15s; unset: the panel's interval. */
   step?: string;
   unit?: Unit;
-  /** For comparison; unset: DEFAULT_BASELINE. For functions; unset: no comparison. */
+  /** For comparison and explain; unset: DEFAULT_BASELINE. For functions; unset: no comparison. */
   baseline?: Baseline;
   /** Only for functions and functionSeries; unset: own. */
   sort?: FunctionOrder;

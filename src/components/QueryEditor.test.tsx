@@ -201,6 +201,18 @@ describe('functions', () => {
     expect(query.functions).toEqual(['main.encode', 'main.parse']);
   });
 
+  it('and labels explain a change from a baseline', async () => {
+    await show({});
+    await choose(ids.queryType, 'Explain');
+    expect(query).toMatchObject({ queryType: 'explain', baseline: { kind: 'previous' } });
+    for (const shown of [ids.baseline, ids.limit, ids.unit]) {
+      expect(all(shown)).toHaveLength(1);
+    }
+    for (const hidden of [ids.maxNodes, ids.groupBy, ids.step, ids.compare, ids.sort]) {
+      expect(all(hidden)).toHaveLength(0);
+    }
+  });
+
   it('are compared with a baseline if one is wanted', async () => {
     await show({ queryType: 'functions' });
     await choose(ids.compare, 'Baseline');

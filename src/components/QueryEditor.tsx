@@ -61,7 +61,9 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
         />
       </EditorRow>
       <QueryOptions query={query} range={range} resources={resources} id={id} onChange={update} />
-      {(query.queryType === 'comparison' || (query.queryType === 'functions' && query.baseline)) && (
+      {(query.queryType === 'comparison' ||
+        query.queryType === 'explain' ||
+        (query.queryType === 'functions' && query.baseline)) && (
         <BaselineFields query={query} range={range} resources={resources} id={id} onChange={update} />
       )}
     </div>

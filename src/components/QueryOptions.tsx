@@ -22,6 +22,7 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'both', label: 'Both', description: 'A flame graph and a series' },
   { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
   { value: 'functions', label: 'Functions', description: 'A table of the functions that use most' },
+  { value: 'explain', label: 'Explain', description: 'Which functions and labels account for a change' },
   { value: 'functionSeries', label: 'Functions over time', description: 'A series for each of some functions' },
 ];
 
@@ -61,6 +62,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   const drawn = type === 'profile' || type === 'both' || type === 'comparison';
   const table = type === 'functions';
   const functionSeries = type === 'functionSeries';
+  const explain = type === 'explain';
   const series = type === 'metrics' || type === 'both' || type === 'annotations' || functionSeries;
   const groupBy = async (typed: string) =>
     complete(await resources.labelNames(range, query.labelSelector), typed);
@@ -76,14 +78,14 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
               onChange={(queryType) =>
                 onChange({
                   queryType,
-                  ...(queryType === 'comparison' && { baseline: query.baseline ?? DEFAULT_BASELINE }),
+                  ...((queryType === 'comparison' || queryType === 'explain') && { baseline: query.baseline ?? DEFAULT_BASELINE }),
                 })
               }
             />
           </div>
         </EditorField>
       )}
-      {(drawn || table) && countsCPUTime(query.profileTypeId) && (
+      {(drawn || table || explain) && countsCPUTime(query.profileTypeId) && (
         <EditorField
           label="Unit"
           tooltip="Cores divide the CPU time by the time range, so that values read as those of the series do"
@@ -154,16 +156,18 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
               />
             </div>
           </EditorField>
-          <CountField
-            id={id('limit')}
-            testId={selectors.queryEditor.limit}
-            label="Limit"
-            tooltip="How many functions, the largest first"
-            placeholder="100"
-            value={query.limit}
-            onChange={(limit) => onChange({ limit })}
-          />
         </>
+      )}
+      {(table || explain) && (
+        <CountField
+          id={id('limit')}
+          testId={selectors.queryEditor.limit}
+          label="Limit"
+          tooltip="How many functions, the largest first"
+          placeholder={explain ? '20' : '100'}
+          value={query.limit}
+          onChange={(limit) => onChange({ limit })}
+        />
       )}
       {series && (
         <>
