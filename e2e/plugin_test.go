@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -105,6 +107,53 @@ func TestPlugin(t *testing.T) {
 			if got := points[at.Unix()]; got != 0.5 {
 				t.Errorf("%s: %v cores, want 0.5; all points are %v", at, got, points)
 			}
+		}
+	})
+
+	t.Run("functions", func(t *testing.T) {
+		frame := onlyFrame(t, ds, shop("A", "functions"))
+		name, own, total := column(t, frame, "Function"), column(t, frame, "Own"), column(t, frame, "Total")
+		got := map[string][2]float64{}
+		for i := range name.Len() {
+			got[name.At(i).(string)] = [2]float64{own.At(i).(float64), total.At(i).(float64)}
+		}
+		const all = steps * pushed
+		want := map[string][2]float64{"price": {all * 4 / 5, all * 4 / 5}, "checkout": {all / 5, all}, "main": {0, all}}
+		if !maps.Equal(got, want) {
+			t.Errorf("functions are %v, want %v", got, want)
+		}
+		for _, n := range frame.Meta.Notices {
+			t.Errorf("notice %q, though the server computes functions exactly", n.Text)
+		}
+	})
+
+	t.Run("functions over time", func(t *testing.T) {
+		q := shop("A", "functionSeries")
+		q.model["functions"], q.model["sort"] = []string{"price"}, "own"
+		points := pointsOf(onlyFrame(t, ds, q))
+		for i := 1; i <= steps; i++ {
+			if got := points[from.Add(time.Duration(i)*15*time.Second).Unix()]; math.Abs(got-0.4) > 1e-9 {
+				t.Errorf("step %d: %v cores of price, want 0.4; all points are %v", i, got, points)
+			}
+		}
+	})
+
+	t.Run("explain", func(t *testing.T) {
+		q := shop("A", "explain")
+		q.model["unit"], q.model["baseline"] = "cores", map[string]any{"kind": "same", "labelSelector": `{service_name="cart"}`}
+		frame := onlyFrame(t, ds, q)
+		custom, _ := frame.Meta.Custom.(map[string]any)
+		if text, _ := custom["explanation"].(string); text != "From 0.25 cores to 0.5 cores, a rise of 0.25 cores. main → checkout → price: +0.2 cores, 80 % of the rise." {
+			t.Errorf("the explanation is %q", text)
+		}
+		by, share, sum := column(t, frame, "By"), column(t, frame, "Share of the change"), 0.
+		for i := range by.Len() {
+			if by.At(i) == "function" {
+				sum += share.At(i).(float64)
+			}
+		}
+		if math.Abs(sum-1) > 1e-9 {
+			t.Errorf("the shares of functions add up to %v, want 1", sum)
 		}
 	})
 

@@ -140,10 +140,9 @@ func (r *Runner) labelChange(ctx context.Context, e *explanation, name string) (
 		{e.base, e.baseUnit.Divisor, func(v *valueChange, x float64) { v.base += x }},
 	} {
 		selection := side.selection(e.model)
-		length := selection.End - selection.Start
-		selection.Start = selection.End // one step that ends there
+		// The first of two points has what was before the range.
 		found, err := r.Client.Series(ctx, client.SeriesRequest{
-			Selection: selection, GroupBy: []string{name}, StepMs: max(length, 1), Average: !e.model.profileType.Cumulative(),
+			Selection: selection, GroupBy: []string{name}, StepMs: selection.End - selection.Start, Average: !e.model.profileType.Cumulative(),
 		})
 		if err != nil {
 			return labelChange{}, err
@@ -159,7 +158,9 @@ func (r *Runner) labelChange(ctx context.Context, e *explanation, name string) (
 				both[value] = &valueChange{value: value}
 			}
 			for _, p := range s.Points {
-				side.add(both[value], p.Value/side.divisor)
+				if p.Timestamp == selection.End {
+					side.add(both[value], p.Value/side.divisor)
+				}
 			}
 		}
 	}
