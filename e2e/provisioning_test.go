@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ type reference struct{ Type, UID string }
 func interpolate(s string) string {
 	return strings.NewReplacer(
 		"$__interval", "15s", "$__rate_interval", "20s",
-		"$service", "order|invoice", "$profile_type", cpuType,
+		"$service", "order|invoice", "$profile_type", cpuType, "$earlier", "1d",
 	).Replace(s)
 }
 
@@ -70,13 +71,27 @@ func readProvisioned(t *testing.T, path string) []byte {
 	return text
 }
 
-func readDashboard(t *testing.T) dashboard {
+func readDashboard(t *testing.T, name string) dashboard {
 	t.Helper()
 	var d dashboard
-	if err := json.Unmarshal(readProvisioned(t, "grafana/dashboards/cpu.json"), &d); err != nil {
+	if err := json.Unmarshal(readProvisioned(t, "grafana/dashboards/"+name), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// dashboards are all provisioned dashboards, by file name.
+func dashboards(t *testing.T) map[string]dashboard {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(provisioning, "grafana/dashboards/*.json"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("dashboards are %v: %v", files, err)
+	}
+	all := map[string]dashboard{}
+	for _, f := range files {
+		all[filepath.Base(f)] = readDashboard(t, filepath.Base(f))
+	}
+	return all
 }
 
 // dataSources returns the provisioned data sources' types by UID.
@@ -111,32 +126,39 @@ func TestDataSources(t *testing.T) {
 		t.Errorf("data source flameline has the type %q, the plugin's ID is %q", types["flameline"], manifest.ID)
 	}
 
-	d := readDashboard(t)
 	check := func(what string, r reference) {
 		if r.UID == "" || types[r.UID] != r.Type {
 			t.Errorf("%s asks data source %+v, which is not provisioned", what, r)
 		}
 	}
-	for _, p := range d.Panels {
-		check("panel "+p.Title, p.Datasource)
-		for _, target := range p.Targets {
-			var q struct{ Datasource reference }
-			if err := json.Unmarshal(target, &q); err != nil {
-				t.Fatal(err)
-			}
-			check("a query of panel "+p.Title, q.Datasource)
+	uids := map[string]bool{}
+	for name, d := range dashboards(t) {
+		if d.UID == "" || uids[d.UID] {
+			t.Errorf("%s: the UID is %q", name, d.UID)
 		}
-	}
-	for _, v := range d.Templating.List {
-		check("variable "+v.Name, v.Datasource)
+		uids[d.UID] = true
+		for _, p := range d.Panels {
+			check("panel "+p.Title, p.Datasource)
+			for _, target := range p.Targets {
+				var q struct{ Datasource reference }
+				if err := json.Unmarshal(target, &q); err != nil {
+					t.Fatal(err)
+				}
+				check("a query of panel "+p.Title, q.Datasource)
+			}
+		}
+		for _, v := range d.Templating.List {
+			if v.Type == "query" {
+				check("variable "+v.Name, v.Datasource)
+			}
+		}
 	}
 }
 
 // TestDashboardPanels checks that the two CPU panels can be compared by eye:
-// unit, axis, step and cursor are the same, and every panel obeys the
-// variables.
+// unit, axis, step and cursor are the same.
 func TestDashboardPanels(t *testing.T) {
-	d := readDashboard(t)
+	d := readDashboard(t, "cpu.json")
 	if d.GraphTooltip != 1 {
 		t.Errorf("graphTooltip is %d, want 1: a cursor shared by all panels", d.GraphTooltip)
 	}
@@ -168,6 +190,17 @@ func TestDashboardPanels(t *testing.T) {
 			t.Errorf("the axis of %s is %d wide: the charts' times are not below each other", p.Title, w)
 		}
 	}
+}
+
+// TestDashboardVariables checks that variables are there, and that every panel obeys them.
+func TestDashboardVariables(t *testing.T) {
+	for _, d := range dashboards(t) {
+		checkVariables(t, d)
+	}
+}
+
+func checkVariables(t *testing.T, d dashboard) {
+	t.Helper()
 	names := map[string]bool{}
 	for _, v := range d.Templating.List {
 		names[v.Name] = true
@@ -194,7 +227,11 @@ func TestDashboardPanels(t *testing.T) {
 
 // TestDashboardQueries parses every query with the parser that answers it.
 func TestDashboardQueries(t *testing.T) {
-	for _, p := range readDashboard(t).Panels {
+	var panels []panel
+	for _, d := range dashboards(t) {
+		panels = append(panels, d.Panels...)
+	}
+	for _, p := range panels {
 		for _, target := range p.Targets {
 			text := interpolate(string(target))
 			if p.Datasource.UID == "prometheus" {
@@ -220,12 +257,12 @@ func TestDashboardQueries(t *testing.T) {
 			if len(matchers) != 1 || matchers[0].Type != labels.MatchRegexp || !matchers[0].Matches("order") {
 				t.Errorf("panel %s selects %s", p.Title, m.LabelSelector)
 			}
-			want := query.TypeMetrics
-			if p.Type == "flamegraph" {
-				want = query.TypeProfile
+			draws := map[string][]string{
+				"timeseries": {query.TypeMetrics, query.TypeFunctionSeries}, "flamegraph": {query.TypeProfile, query.TypeComparison},
+				"table": {query.TypeFunctions, query.TypeExplain},
 			}
-			if m.QueryType != want {
-				t.Errorf("panel %s asks for %s, want %s", p.Title, m.QueryType, want)
+			if !slices.Contains(draws[p.Type], m.QueryType) {
+				t.Errorf("panel %s is a %s and asks for %s", p.Title, p.Type, m.QueryType)
 			}
 		}
 	}
@@ -281,7 +318,7 @@ func TestScrapeConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step, err := time.ParseDuration(readDashboard(t).Panels[0].Interval)
+	step, err := time.ParseDuration(readDashboard(t, "cpu.json").Panels[0].Interval)
 	if err != nil {
 		t.Fatal(err)
 	}
