@@ -138,7 +138,7 @@ describe('the query type', () => {
   it('offers a comparison, which begins with the previous window', async () => {
     await show({});
     expect(all(ids.baseline)).toHaveLength(0);
-    await choose(ids.queryType, 'Comparison');
+    await select(ids.queryType, 'Comparison');
     expect(query).toMatchObject({ queryType: 'comparison', baseline: { kind: 'previous' } });
     expect(onRunQuery).toHaveBeenCalledTimes(1);
     expect(input(ids.baselineKind).value).toBe('Previous window');
@@ -157,9 +157,9 @@ describe('the query type', () => {
 
   it('keeps the baseline while another type is chosen', async () => {
     await showBaseline({ kind: 'offset', offset: '1w' });
-    await choose(ids.queryType, 'Flame graph');
+    await select(ids.queryType, 'Flame graph');
     expect(all(ids.baseline)).toHaveLength(0);
-    await choose(ids.queryType, 'Comparison');
+    await select(ids.queryType, 'Comparison');
     expect(query.baseline).toEqual({ kind: 'offset', offset: '1w' });
   });
 
@@ -172,7 +172,7 @@ describe('the query type', () => {
 describe('functions', () => {
   it('have an order, a limit and a unit, and no options of flame graphs or series', async () => {
     await show({});
-    await choose(ids.queryType, 'Functions');
+    await select(ids.queryType, 'Table of functions');
     expect(query.queryType).toBe('functions');
     for (const shown of [ids.sort, ids.compare, ids.limit, ids.unit]) {
       expect(all(shown)).toHaveLength(1);
@@ -189,7 +189,7 @@ describe('functions', () => {
 
   it('over time have the options of series, and names', async () => {
     await show({ functions: ['main.encode'] });
-    await choose(ids.queryType, 'Functions over time');
+    await select(ids.queryType, 'Functions over time');
     expect(query).toMatchObject({ queryType: 'functionSeries', functions: ['main.encode'] });
     for (const shown of [ids.sort, ids.functions, ids.groupBy, ids.limit, ids.step]) {
       expect(all(shown)).toHaveLength(1);
@@ -203,7 +203,7 @@ describe('functions', () => {
 
   it('and labels explain a change from a baseline', async () => {
     await show({});
-    await choose(ids.queryType, 'Explain');
+    await select(ids.queryType, 'Explain');
     expect(query).toMatchObject({ queryType: 'explain', baseline: { kind: 'previous' } });
     for (const shown of [ids.baseline, ids.limit, ids.unit]) {
       expect(all(shown)).toHaveLength(1);

@@ -1,4 +1,4 @@
-import { MultiCombobox, RadioButtonGroup } from '@grafana/ui';
+import { Combobox, MultiCombobox, RadioButtonGroup } from '@grafana/ui';
 import * as React from 'react';
 import { complete } from '../completion';
 import { DURATION_HINT, isDuration } from '../duration';
@@ -21,7 +21,7 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'metrics', label: 'Series', description: 'How much was used, over time' },
   { value: 'both', label: 'Both', description: 'A flame graph and a series' },
   { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
-  { value: 'functions', label: 'Functions', description: 'A table of the functions that use most' },
+  { value: 'functions', label: 'Table of functions', description: 'The functions that use most' },
   { value: 'explain', label: 'Explain', description: 'Which functions and labels account for a change' },
   { value: 'functionSeries', label: 'Functions over time', description: 'A series for each of some functions' },
 ];
@@ -69,20 +69,22 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
   return (
     <EditorRow>
       {type !== 'annotations' && (
-        <EditorField label="Query type">
-          <div data-testid={selectors.queryEditor.queryType}>
-            <RadioButtonGroup
-              aria-label="Query type"
-              options={QUERY_TYPES}
-              value={type}
-              onChange={(queryType) =>
-                onChange({
-                  queryType,
-                  ...((queryType === 'comparison' || queryType === 'explain') && { baseline: query.baseline ?? DEFAULT_BASELINE }),
-                })
-              }
-            />
-          </div>
+        <EditorField label="Query type" htmlFor={id('query-type')}>
+          <Combobox<QueryType>
+            id={id('query-type')}
+            data-testid={selectors.queryEditor.queryType}
+            width={30}
+            options={QUERY_TYPES}
+            value={type}
+            onChange={({ value: queryType }) =>
+              onChange({
+                queryType,
+                ...((queryType === 'comparison' || queryType === 'explain') && {
+                  baseline: query.baseline ?? DEFAULT_BASELINE,
+                }),
+              })
+            }
+          />
         </EditorField>
       )}
       {(drawn || table || explain) && countsCPUTime(query.profileTypeId) && (
