@@ -89,7 +89,7 @@ func (a *attachment) connect(ctx context.Context) (net.Conn, error) {
 // listen makes the JVM listen, and connects to it.
 func (a *attachment) listen(ctx context.Context) (net.Conn, error) {
 	trigger := ".attach_pid" + strconv.Itoa(a.inner)
-	fd, err := unix.Openat(int(a.tmp.Fd()), trigger, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := openIn(a.tmp, trigger, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, unix.EEXIST): // another tool's that attaches now, or was left
 	case err != nil:
@@ -159,7 +159,7 @@ func (a *attachment) dial(ctx context.Context) (net.Conn, error) {
 	name := a.socket()
 	// The socket is opened before it is connected to: a symbolic link would lead to a
 	// socket of ours.
-	fd, err := unix.Openat(int(a.tmp.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(a.tmp, name, unix.O_PATH, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, err
 	} else if err != nil {
