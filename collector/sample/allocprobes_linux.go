@@ -287,7 +287,7 @@ func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error
 		}
 		a.begun = true
 	}
-	file, err := open()
+	file, err := openProbed(f.sites, open)
 	if err != nil {
 		return err
 	}
@@ -331,6 +331,30 @@ func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error
 	a.some = true
 	a.log.Info("allocations are measured", "file", f.name, "probes", len(f.links))
 	return nil
+}
+
+// errOtherFile says that a process maps another file by now than that with the probes.
+var errOtherFile = errors.New("the file has changed, or another one has its place in the process")
+
+// openProbed opens a file that is to be attached to, and returns it only if it has itself
+// the probes that are known. A process can map another file, such as the C library, in the
+// place of its own at any time: a breakpoint in the middle of an instruction of a file that
+// others use would end them.
+func openProbed(sites []allocSite, open func() (*os.File, error)) (*os.File, error) {
+	return untrusted.Do(probeGuard, func() (*os.File, error) {
+		file, err := open()
+		if err != nil {
+			return nil, err
+		}
+		found, err := readAllocSites(file)
+		if err == nil && slices.Equal(found, sites) {
+			return file, nil
+		}
+		if err == nil || errors.Is(err, errNoAllocProbes) {
+			err = errOtherFile
+		}
+		return nil, errors.Join(err, file.Close())
+	})
 }
 
 // detach takes the programs off a file.
