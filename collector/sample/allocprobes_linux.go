@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -90,6 +91,9 @@ func allocSites(f *elf.File) ([]allocSite, error) {
 		}
 		if len(arguments) < want {
 			return nil, fmt.Errorf("probe %s:%s at offset %#x has %d arguments, not %d: %w", allocProvider, p.Name, p.Offset, len(arguments), want, untrusted.ErrMalformed)
+		}
+		if p.Semaphore > math.MaxUint32 { // which perf events have no room for
+			return nil, fmt.Errorf("probe %s:%s: semaphore at offset %#x of the file: %w of 4 GiB", allocProvider, p.Name, p.Semaphore, untrusted.ErrTooLarge)
 		}
 		s := allocSite{free: p.Name == freeName, offset: p.Offset, semaphore: p.Semaphore}
 		for i, a := range arguments[:want] {
