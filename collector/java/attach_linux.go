@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -197,6 +198,9 @@ func (a *attachment) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// switching is held while a thread has another user.
+var switching sync.Mutex
+
 // dialAs connects to a socket that is open as fd, as a user and a group, since a JVM
 // answers only its own. It returns the connection's descriptor.
 //
@@ -214,6 +218,10 @@ func dialAs(fd, uid, gid int) (int, error) {
 		err error
 	}
 	done := make(chan outcome, 1)
+	// One thread at a time: another one that was done would show the process to its own
+	// user, while this one has that of a JVM.
+	switching.Lock()
+	defer switching.Unlock()
 	go func() {
 		runtime.LockOSThread()
 		// A change of the user makes the kernel hide the whole process from its own user,

@@ -1,18 +1,24 @@
 package java
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/flameline/flameline/collector/untrusted"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // nobody is the user of hostile processes.
@@ -184,4 +190,49 @@ func TestStuckProcess(t *testing.T) {
 	require.False(t, s.due(pid))
 	s.unreadable(pid, errors.Join(os.ErrNotExist))
 	require.False(t, s.due(pid))
+}
+
+// TestFakeJVMs has processes that pretend to be JVMs: one gets SIGQUIT and does not listen, one
+// accepts and is silent, one answers without an end. None is recorded, keeps the source from
+// ending, ends itself, or is left with a file of ours.
+func TestFakeJVMs(t *testing.T) {
+	dir := publicDir(t)
+	bin := filepath.Join(dir, "fake")
+	run(t, exec.Command(tool(t, "gcc", "gcc and libc6-dev"), "-pthread", "-w", "-o", bin, "testdata/fake.c"))
+	var pids []int
+	for _, how := range []string{"deaf", "endless", "silent", "silent"} {
+		cmd := exec.Command(bin, filepath.Join(dir, "libjvm.so"), how)
+		if os.Geteuid() == 0 && how == "silent" { // as another user, for one of both ways to connect
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			require.NoError(t, os.Chmod(dir, 0o777))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "libjvm.so"), nil, 0o666))
+			require.NoError(t, os.Chmod(filepath.Join(dir, "libjvm.so"), 0o666))
+		}
+		pid := start(t, cmd).pid
+		t.Cleanup(func() { os.Remove(fmt.Sprintf("/tmp/.java_pid%d", pid)) })
+		pids = append(pids, pid)
+	}
+	var stored memory
+	var said logged
+	s, err := New(Options{
+		Appender: &stored, Labels: func(pid int) labels.Labels { return labels.FromStrings("pid", fmt.Sprint(pid)) },
+		Decode:   func(Chunk) ([]profile.Profile, error) { return nil, errors.New("nothing is recorded") },
+		Selector: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "pid", fmt.Sprintf("%d|%d|%d|%d", pids[0], pids[1], pids[2], pids[3]))},
+		Rescan:   200 * time.Millisecond, MinAge: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&said, nil)),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	await(t, "the deaf and the endless one to be given up", func() bool {
+		return strings.Contains(said.String(), "does not listen for tools") && strings.Contains(said.String(), "answer has more than 262144 bytes")
+	})
+	cancel() // while the silent ones are waited for
+	<-done
+	require.NotContains(t, said.String(), "JVM is recorded")
+	require.NotContains(t, said.String(), "may go on")
+	for _, pid := range pids {
+		require.NoError(t, syscall.Kill(pid, 0), "it runs")
+		noFolder(t, pid)
+	}
 }

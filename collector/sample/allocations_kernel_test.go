@@ -282,7 +282,7 @@ func TestAllocationsOfManyProbes(t *testing.T) {
 	if uprobesTogether() {
 		n, places := links()
 		require.Equal(t, programs, n)
-		t.Logf("%d probes", places) // which kernels before 6.17 do not say
+		t.Logf("%d probes", places) // which older kernels do not say
 	}
 	stop()
 	n, _ := links()
