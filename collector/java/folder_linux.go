@@ -140,18 +140,22 @@ func (f *folder) mayWrite(st *unix.Stat_t) bool {
 // make creates the private folder, and reports whether it was not there. An empty one of
 // our own user was left by a collector that ended before it gave the folder away.
 func (f *folder) make() (created bool, err error) {
-	for range 2 {
-		err := unix.Mkdirat(f.fd(f.tmp), f.name, 0o700)
-		if !errors.Is(err, unix.EEXIST) {
-			return err == nil, err
-		}
-		var st unix.Stat_t
-		if unix.Fstatat(f.fd(f.tmp), f.name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || int(st.Uid) != os.Geteuid() || f.uid == os.Geteuid() ||
-			unix.Unlinkat(f.fd(f.tmp), f.name, unix.AT_REMOVEDIR) != nil {
-			return false, nil
-		}
+	err = unix.Mkdirat(f.fd(f.tmp), f.name, 0o700)
+	if errors.Is(err, unix.EEXIST) && f.removeOwn() {
+		err = unix.Mkdirat(f.fd(f.tmp), f.name, 0o700)
 	}
-	return false, nil
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// removeOwn removes an empty folder of our own user in place of the JVM's, and reports
+// whether it did.
+func (f *folder) removeOwn() bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(f.fd(f.tmp), f.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && int(st.Uid) == os.Geteuid() && f.uid != os.Geteuid() && unix.Unlinkat(f.fd(f.tmp), f.name, unix.AT_REMOVEDIR) == nil
 }
 
 // openIn opens an entry of a folder. It follows no symbolic link, and does not go over to
