@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/flameline/flameline/collector/untrusted"
 )
 
 const (
@@ -127,11 +125,8 @@ func (r *asyncProfiler) collect(ctx context.Context, take func(recorded)) error 
 
 // take reads what is finished of the recording.
 func (r *asyncProfiler) take(take func(recorded)) error {
-	_, err := untrusted.Do(r.guard, func() (struct{}, error) {
-		var err error
-		r.read, err = r.folder.readChunks(r.recording(), r.read, r.o.MaxChunkBytes, nil, take)
-		return struct{}{}, err
-	})
+	var err error
+	r.read, err = r.folder.readChunks(r.guard, r.recording(), r.read, r.o.MaxChunkBytes, nil, take)
 	return err
 }
 
@@ -142,7 +137,7 @@ func (r *asyncProfiler) renew(ctx context.Context, take func(recorded)) error {
 	}
 	// The next recording begins before the last one is read: nothing is recorded between.
 	err := r.begin(ctx)
-	_, e := r.folder.readChunks(old, offset, r.o.MaxChunkBytes, nil, take)
+	_, e := r.folder.readChunks(r.guard, old, offset, r.o.MaxChunkBytes, nil, take)
 	return errors.Join(err, e, r.folder.remove(old))
 }
 

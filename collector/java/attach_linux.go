@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,7 +90,7 @@ func (a *attachment) connect(ctx context.Context) (net.Conn, error) {
 // listen makes the JVM listen, and connects to it.
 func (a *attachment) listen(ctx context.Context) (net.Conn, error) {
 	trigger := ".attach_pid" + strconv.Itoa(a.inner)
-	fd, err := unix.Openat(int(a.tmp.Fd()), trigger, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := openIn(a.tmp, trigger, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, unix.EEXIST): // another tool's that attaches now, or was left
 	case err != nil:
@@ -159,7 +160,7 @@ func (a *attachment) dial(ctx context.Context) (net.Conn, error) {
 	name := a.socket()
 	// The socket is opened before it is connected to: a symbolic link would lead to a
 	// socket of ours.
-	fd, err := unix.Openat(int(a.tmp.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(a.tmp, name, unix.O_PATH, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, err
 	} else if err != nil {
@@ -197,6 +198,9 @@ func (a *attachment) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// switching is held while a thread has another user.
+var switching sync.Mutex
+
 // dialAs connects to a socket that is open as fd, as a user and a group, since a JVM
 // answers only its own. It returns the connection's descriptor.
 //
@@ -214,6 +218,10 @@ func dialAs(fd, uid, gid int) (int, error) {
 		err error
 	}
 	done := make(chan outcome, 1)
+	// One thread at a time: another one that was done would show the process to its own
+	// user, while this one has that of a JVM.
+	switching.Lock()
+	defer switching.Unlock()
 	go func() {
 		runtime.LockOSThread()
 		// A change of the user makes the kernel hide the whole process from its own user,

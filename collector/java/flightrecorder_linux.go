@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/flameline/flameline/collector/untrusted"
 )
 
 const (
@@ -99,11 +97,8 @@ func (r *flightRecorder) collect(ctx context.Context, take func(recorded)) error
 	if !strings.Contains(reply.text, "Dumped recording") {
 		return because(Refused, "the flight recorder does not write: %s", reply.quote())
 	}
-	_, err = untrusted.Do(r.guard, func() (struct{}, error) {
-		_, err := r.folder.readChunks(dumpName, 0, r.o.MaxChunkBytes, r.wanted, take)
-		return struct{}{}, errors.Join(err, r.folder.remove(dumpName))
-	})
-	return err
+	_, err = r.folder.readChunks(r.guard, dumpName, 0, r.o.MaxChunkBytes, r.wanted, take)
+	return errors.Join(err, r.folder.remove(dumpName))
 }
 
 // wanted reports whether a chunk is later than all before.

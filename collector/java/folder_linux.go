@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -34,9 +35,11 @@ type folder struct {
 	name string
 	uid  int
 	gid  int
-	tmp  *os.File // the JVM's /tmp, by which entries are looked up
-	dir  *os.File
-	lock *os.File
+	// groups are those of the JVM besides, and gid.
+	groups []int
+	tmp    *os.File // the JVM's /tmp, by which entries are looked up
+	dir    *os.File
+	lock   *os.File
 }
 
 // folderPath returns the path of a JVM's private folder, as the JVM sees it.
@@ -68,7 +71,7 @@ func (p *process) openFolder() (*folder, error) {
 	if err != nil {
 		return nil, &Error{NoFolder, err}
 	}
-	f := &folder{path: p.folderPath(), name: folderPrefix + strconv.Itoa(p.inner), uid: p.uid, gid: p.gid, tmp: tmp}
+	f := &folder{path: p.folderPath(), name: folderPrefix + strconv.Itoa(p.inner), uid: p.uid, gid: p.gid, groups: append(slices.Clone(p.groups), p.gid), tmp: tmp}
 	if err := f.open(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -80,19 +83,21 @@ func (f *folder) open() error {
 	if err := unix.Fstat(f.fd(f.tmp), &st); err != nil {
 		return because(NoFolder, "%s: %w", f.tmp.Name(), err)
 	}
+	// A process may have made any folder its /tmp, with a user namespace of its own.
+	if !f.mayWrite(&st) {
+		return because(NoFolder, "%s: user %d may not create entries in it (it belongs to user %d, with mode %o)", f.tmp.Name(), f.uid, st.Uid, st.Mode&0o7777)
+	}
 	if st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
 		return because(NoFolder, "%s: others may rename its entries, since it has no sticky bit; set mode 1777", f.tmp.Name())
 	}
-	created := true
-	switch err := unix.Mkdirat(f.fd(f.tmp), f.name, 0o700); {
-	case errors.Is(err, unix.EEXIST):
-		created = false
+	created, err := f.make()
+	switch {
 	case errors.Is(err, unix.EROFS):
 		return because(NoFolder, "create %s/%s: %w; mount a writable /tmp, such as an emptyDir, into the container", f.tmp.Name(), f.name, err)
 	case err != nil:
 		return because(NoFolder, "create %s/%s: %w", f.tmp.Name(), f.name, err)
 	}
-	fd, err := unix.Openat(f.fd(f.tmp), f.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(f.tmp, f.name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return because(NoFolder, "open %s/%s: %w", f.tmp.Name(), f.name, err)
 	}
@@ -100,11 +105,12 @@ func (f *folder) open() error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return because(NoFolder, "%s: %w", f.dir.Name(), err)
 	}
-	own := int(st.Uid) == os.Geteuid()
-	if !own && int(st.Uid) != f.uid || st.Mode&0o077 != 0 {
+	// One of ours that we have not just created may be any folder of ours, which the JVM's
+	// user must not get.
+	if int(st.Uid) != f.uid && (!created || int(st.Uid) != os.Geteuid()) || st.Mode&0o077 != 0 {
 		return because(NoFolder, "%s: user %d has made it, with mode %o: it may not be used, since others could change what the JVM loads; remove it", f.dir.Name(), st.Uid, st.Mode&0o7777)
 	}
-	if own && f.uid != int(st.Uid) || created && f.gid != int(st.Gid) {
+	if created && (f.uid != int(st.Uid) || f.gid != int(st.Gid)) {
 		if err := unix.Fchown(fd, f.uid, f.gid); err != nil {
 			return because(NoFolder, "give %s to user %d: %w", f.dir.Name(), f.uid, err)
 		}
@@ -120,12 +126,55 @@ func (f *folder) open() error {
 	return nil
 }
 
+// mayWrite reports whether the JVM's user may create entries in a folder.
+func (f *folder) mayWrite(st *unix.Stat_t) bool {
+	switch {
+	case f.uid == 0, st.Mode&0o002 != 0:
+		return true
+	case int(st.Uid) == f.uid:
+		return st.Mode&0o200 != 0
+	}
+	return st.Mode&0o020 != 0 && slices.Contains(f.groups, int(st.Gid))
+}
+
+// make creates the private folder, and reports whether it was not there. An empty one of
+// our own user was left by a collector that ended before it gave the folder away.
+func (f *folder) make() (created bool, err error) {
+	err = unix.Mkdirat(f.fd(f.tmp), f.name, 0o700)
+	if errors.Is(err, unix.EEXIST) && f.removeOwn() {
+		err = unix.Mkdirat(f.fd(f.tmp), f.name, 0o700)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// removeOwn removes an empty folder of our own user in place of the JVM's, and reports
+// whether it did.
+func (f *folder) removeOwn() bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(f.fd(f.tmp), f.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && int(st.Uid) == os.Geteuid() && f.uid != os.Geteuid() && unix.Unlinkat(f.fd(f.tmp), f.name, unix.AT_REMOVEDIR) == nil
+}
+
+// openIn opens an entry of a folder. It follows no symbolic link, and does not go over to
+// what is mounted there: a process may mount anything in its own namespace.
+func openIn(dir *os.File, name string, flags int, mode uint32) (int, error) {
+	return unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags: uint64(flags | unix.O_NOFOLLOW | unix.O_CLOEXEC), Mode: uint64(mode),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+}
+
 // fd returns the descriptor of a file that the caller keeps open.
 func (*folder) fd(file *os.File) int { return int(file.Fd()) }
 
-// openFile opens a regular file in the folder.
+// openFile opens a regular file in the folder. The file belongs to the JVM's user, or to
+// ours if flags allow to create it, and has no other name: the JVM's user may link to files
+// of others.
 func (f *folder) openFile(name string, flags int, mode uint32) (*os.File, error) {
-	fd, err := unix.Openat(f.fd(f.dir), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	fd, err := openIn(f.dir, name, flags|unix.O_NONBLOCK, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open %s/%s: %w", f.dir.Name(), name, err)
 	}
@@ -133,6 +182,10 @@ func (f *folder) openFile(name string, flags int, mode uint32) (*os.File, error)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", file.Name(), untrusted.ErrIrregular), err, file.Close())
+	}
+	ours := flags&unix.O_CREAT != 0 && int(st.Uid) == os.Geteuid()
+	if int(st.Uid) != f.uid && !ours || st.Nlink > 1 {
+		return nil, errors.Join(fmt.Errorf("open %s: it belongs to user %d and has %d names: only files of user %d with one name are read", file.Name(), st.Uid, st.Nlink, f.uid), file.Close())
 	}
 	return file, nil
 }

@@ -34,6 +34,7 @@ type process struct {
 	pid, inner int    // its PID here, and in its own PID namespace
 	start      uint64 // clock ticks after boot; tells it from a later process with its PID
 	uid, gid   int    // effective
+	groups     []int  // supplementary
 	quit       bool   // a signal handler for SIGQUIT is installed, and HotSpot's thread for it is there
 	profilers  []string
 	args       []string
@@ -153,7 +154,7 @@ func (p *process) readStatus() error {
 
 // status reads the text of /proc/PID/status.
 func (p *process) status(b []byte) (err error) {
-	p.uid, p.gid, p.inner, p.quit = -1, -1, p.pid, false
+	p.uid, p.gid, p.inner, p.quit, p.groups = -1, -1, p.pid, false, nil
 	number := func(fields []string, i int) int {
 		if i < 0 || i >= len(fields) {
 			err = errors.Join(err, untrusted.ErrMalformed)
@@ -171,6 +172,10 @@ func (p *process) status(b []byte) (err error) {
 			p.uid = number(fields, 1)
 		case "Gid":
 			p.gid = number(fields, 1)
+		case "Groups":
+			for i := range fields {
+				p.groups = append(p.groups, number(fields, i))
+			}
 		case "NSpid":
 			p.inner = number(fields, len(fields)-1)
 		case "SigCgt":

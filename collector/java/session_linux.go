@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"runtime/debug"
 	"slices"
 	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // stopTimeout bounds what is done in a JVM to end its recording.
@@ -119,7 +122,12 @@ func (s *session) store(r recorded) {
 	}
 }
 
-func (s *session) decode(chunk []byte) error {
+func (s *session) decode(chunk []byte) (err error) {
+	defer func() { // of a reader over a stranger's bytes
+		if v := recover(); v != nil {
+			err = &untrusted.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
 	ps, err := s.source.o.Decode(Chunk{chunk, s.labels, s.recorder.allocInterval(), s.recorder.oldThreads()})
 	if err != nil || len(ps) == 0 {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ const (
 	// recheckOthers is the time after which a process that was no JVM is looked at again:
 	// some load one late.
 	recheckOthers = 5 * time.Minute
+	// recheckStuck is that of a process that did not answer.
+	recheckStuck = 6 * time.Hour
 	// retryFailed is the time after which a JVM that could not be recorded is tried again.
 	retryFailed = 5 * time.Minute
 	// readTimeout bounds reading about a process, maxStuck those that do not answer.
@@ -108,6 +111,8 @@ func (s *Source) scan(ctx context.Context) {
 		s.log.Error("find JVMs", "err", err)
 		return
 	}
+	// The processes of one user, who has begun many, do not always come first.
+	rand.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
 	found := map[int]bool{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -154,9 +159,7 @@ func (s *Source) look(ctx context.Context, pid int) {
 		}
 		return
 	case err != nil:
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.log.Debug("process is not readable", "pid", pid, "err", err)
-		}
+		s.unreadable(pid, err)
 		return
 	}
 	ls := s.o.Labels(pid)
@@ -191,6 +194,25 @@ func (s *Source) look(ctx context.Context, pid int) {
 			s.failed(j, pid, err)
 		}
 	})
+}
+
+// unreadable leaves a process alone that could not be read: one that does not answer would
+// take up one more of the calls that may, with every search, until no other process is
+// read.
+func (s *Source) unreadable(pid int, err error) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, untrusted.ErrBusy) {
+		return // it has ended, or others are at fault
+	}
+	s.log.Debug("process is not readable", "pid", pid, "err", err)
+	again := recheckOthers
+	if errors.Is(err, untrusted.ErrTimeout) {
+		again = recheckStuck
+	}
+	if start, err := startOf(pid); err == nil {
+		s.mu.Lock()
+		s.others[pid] = other{start, time.Now().Add(again)}
+		s.mu.Unlock()
+	}
 }
 
 // youngRecheck returns how long a young process that is no JVM yet is left alone: a

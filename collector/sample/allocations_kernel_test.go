@@ -5,6 +5,7 @@ package sample
 import (
 	"bufio"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -233,4 +234,57 @@ func TestAllocationsOfLaterProcesses(t *testing.T) {
 	again.step("allocated")
 	require.Eventually(t, files(1), 10*time.Second, 50*time.Millisecond)
 	again.end()
+}
+
+// TestAllocationsOfManyProbes attaches to programs with many probes by one link each, since
+// the kernel takes its time to detach each link, one after the other.
+func TestAllocationsOfManyProbes(t *testing.T) {
+	requireKernel(t)
+	const programs, probes = 10, 60
+	dir := t.TempDir()
+	header, err := filepath.Abs("testdata/alloc/probes.h")
+	require.NoError(t, err)
+	source := "#include <stdio.h>\n#include <unistd.h>\n#include \"" + header + "\"\nint main(void) { puts(\"ready\"); fflush(stdout); if (getppid() == 1) {" +
+		strings.Repeat("probe_alloc(0, 1, 1);\n", probes) + "} pause(); }\n"
+	file, bin := filepath.Join(dir, "many.c"), filepath.Join(dir, "many")
+	require.NoError(t, os.WriteFile(file, []byte(source), 0o600))
+	run(t, requireTool(t, "gcc", "gcc and libc6-dev"), "-O2", "-w", "-Dnoinline=always_inline", "-DSEMAPHORES", "-o", bin, file)
+	code, err := os.ReadFile(bin)
+	require.NoError(t, err)
+	var first []int
+	for i := range programs {
+		name := filepath.Join(dir, strconv.Itoa(i))
+		require.NoError(t, os.WriteFile(name, code, 0o700))
+		first = append(first, startSteps(t, name, 0).cmd.Process.Pid)
+	}
+	// links counts the links of uprobes that this process has in the kernel, and their probes.
+	links := func() (links, places int) {
+		infos, err := filepath.Glob("/proc/self/fdinfo/*")
+		require.NoError(t, err)
+		for _, name := range infos {
+			text, _ := os.ReadFile(name) // one is of this reading itself, and gone
+			for line := range strings.Lines(string(text)) {
+				switch f := strings.Fields(line); {
+				case len(f) == 2 && f[0] == "link_type:" && f[1] == "uprobe_multi":
+					links++
+				case len(f) == 2 && f[0] == "uprobe_cnt:":
+					n, err := strconv.Atoi(f[1])
+					require.NoError(t, err)
+					places += n
+				}
+			}
+		}
+		return links, places
+	}
+	_, reg, stop := startWith(t, Options{FrequencyHz: 19, Allocations: Allocations{Enabled: true}, First: first, PIDs: first})
+	files, _ := metricSum(t, reg, "allocation_probe_files")
+	require.EqualValues(t, programs, files)
+	if uprobesTogether() {
+		n, places := links()
+		require.Equal(t, programs, n)
+		t.Logf("%d probes", places) // which older kernels do not say
+	}
+	stop()
+	n, _ := links()
+	require.Zero(t, n)
 }

@@ -147,6 +147,12 @@ func openAllocations(ctx context.Context, t *tracer.Tracer, g *gate, set *proces
 	if err != nil {
 		return nil, err
 	}
+	together := uprobesTogether()
+	if together {
+		for _, name := range []string{"allocated", "freed"} {
+			spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
+		}
+	}
 	if err := spec.LoadAndAssign(&a.objects, shared); err != nil {
 		if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
 			err = fmt.Errorf("%w: Linux 6.0 is needed: %w", ErrUnsupported, err)
@@ -170,6 +176,7 @@ func openAllocations(ctx context.Context, t *tracer.Tracer, g *gate, set *proces
 		measured = set.has
 	}
 	a.probes = newAllocProbes(&a.objects, measured, a.begin, m, o.Logger)
+	a.probes.together = together
 	return a, nil
 }
 

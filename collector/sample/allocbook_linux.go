@@ -19,6 +19,9 @@ const (
 	maxLiveAllocations = 1 << 18 // of all processes
 	maxLiveOfProcess   = 1 << 16
 	maxLiveProcesses   = 4096
+	// maxWeight bounds the bytes and the objects that an allocation stands for. A program
+	// may report any number, and the sums of all have to be numbers of 63 bits.
+	maxWeight = 1 << 43
 	// maxEmptyWindows bounds the windows in which only memory in use is reported, after a
 	// pause.
 	maxEmptyWindows = 12
@@ -67,7 +70,7 @@ func objectsOf(weight, size uint64) int64 {
 	if weight%size >= size-size/2 {
 		n++
 	}
-	return int64(min(n, 1<<62))
+	return int64(min(n, maxWeight))
 }
 
 // windows returns the profiles of allocations by the windows that start gives for their
@@ -140,11 +143,11 @@ func (b *allocBook) alloc(t *tally, h happening, e *event) {
 		e = &event{labels: b.targets.Labels(int(h.PID), target.Hint{})}
 	}
 	key := hashEvent(b.seed, *e)
-	v := values{objectsOf(h.Weight, h.Size), int64(min(h.Weight, 1<<62))}
+	v := values{objectsOf(h.Weight, h.Size), int64(min(h.Weight, maxWeight))}
 	all := v
 	if h.Due > 0 { // taken to be of the same size
 		all[0] += objectsOf(h.Due, h.Size)
-		all[1] += int64(min(h.Due, 1<<61))
+		all[1] += int64(min(h.Due, maxWeight))
 	}
 	addValues(t.events, key, *e, all)
 	b.free(h.PID, h.Pointer) // whose free was not seen

@@ -146,13 +146,38 @@ func TestAllocBookBounds(t *testing.T) {
 	require.EqualValues(t, maxLiveOfProcess, testutil.ToFloat64(m.allocLive))
 }
 
+// TestAllocBookLies checks that sums stay positive and go back to nothing, whatever a
+// program says of its allocations.
+func TestAllocBookLies(t *testing.T) {
+	self := uint32(os.Getpid())
+	b := newAllocBook(pidLabels{}, newMetrics(nil), func(uint32, uint64) {})
+	var hs, frees []happening
+	for i := range uint64(maxLiveOfProcess) {
+		h := allocOf(100+i, self, 7, i)
+		h.Weight, h.Due, h.Size = math.MaxUint64, math.MaxUint64, i%2
+		hs = append(hs, h)
+		frees = append(frees, freeOf(1_000_000+i, self, i))
+	}
+	at := func(uint64) int64 { return 0 }
+	got := sumsOfBook(b.windows(hs, nil, 250, 250, at))
+	for _, kind := range []*profileKind{allocKind, liveKind} {
+		for _, v := range got[kind][0]["none"] {
+			require.Positive(t, v, kind.name)
+			require.Less(t, v, int64(math.MaxInt64/2), kind.name)
+		}
+	}
+	at = func(uint64) int64 { return 250 }
+	require.Equal(t, bookSums{liveKind: {250: {"none": {}}}}, sumsOfBook(b.windows(frees, nil, 500, 250, at)))
+	require.Zero(t, b.live)
+}
+
 func TestObjectsOf(t *testing.T) {
 	for _, c := range []struct {
 		weight, size uint64
 		want         int64
 	}{
 		{512 << 10, 64, 8192}, {512 << 10, 700, 749}, {10, 4, 3}, {9, 4, 2}, {512 << 10, 700 << 10, 1},
-		{512 << 10, 0, 1}, {0, 0, 1}, {math.MaxUint64, 1, 1 << 62}, {math.MaxUint64, math.MaxUint64, 1}, {5, math.MaxUint64 - 1, 1},
+		{512 << 10, 0, 1}, {0, 0, 1}, {math.MaxUint64, 1, maxWeight}, {math.MaxUint64, math.MaxUint64, 1}, {5, math.MaxUint64 - 1, 1},
 	} {
 		require.Equal(t, c.want, objectsOf(c.weight, c.size), c)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"go.opentelemetry.io/ebpf-profiler/libpf"
 	"go.opentelemetry.io/ebpf-profiler/process"
@@ -91,6 +93,9 @@ func allocSites(f *elf.File) ([]allocSite, error) {
 		if len(arguments) < want {
 			return nil, fmt.Errorf("probe %s:%s at offset %#x has %d arguments, not %d: %w", allocProvider, p.Name, p.Offset, len(arguments), want, untrusted.ErrMalformed)
 		}
+		if p.Semaphore > math.MaxUint32 { // which perf events have no room for
+			return nil, fmt.Errorf("probe %s:%s: semaphore at offset %#x of the file: %w of 4 GiB", allocProvider, p.Name, p.Semaphore, untrusted.ErrTooLarge)
+		}
 		s := allocSite{free: p.Name == freeName, offset: p.Offset, semaphore: p.Semaphore}
 		for i, a := range arguments[:want] {
 			s.site.Arguments[i] = probeArgument{
@@ -114,6 +119,8 @@ type allocProbes struct {
 	alloc   *ebpf.Program
 	free    *ebpf.Program
 	sites   *ebpf.Map
+	// together says that programs are attached as uprobesTogether says.
+	together bool
 	// measured reports whether a process is measured.
 	measured func(pid int) bool
 	// begin is called before the first file is attached to, and again after an error.
@@ -127,6 +134,8 @@ type allocProbes struct {
 	files  map[fileKey]*probedFile
 	used   [maxAttachedSites]bool
 	wanted []wantedFile
+
+	detaching sync.WaitGroup
 }
 
 // A wantedFile is a file that is to be attached to.
@@ -145,9 +154,14 @@ type probedFile struct {
 	// more says that there are more than pids has room for; the file stays attached to.
 	more    bool
 	failed  bool // attaching did not work
+	full    bool // there was no room, which was reported
 	gone    bool // another file has its number
 	cookies []uint32
 	links   []link.Link
+	// freeLinks is how many of links, from the first on, are of frees.
+	freeLinks int
+	// detaching says that programs are being taken off. What was attached counts until then.
+	detaching bool
 }
 
 func newAllocProbes(o *allocObjects, measured func(int) bool, begin func() error, m *metrics, l *slog.Logger) *allocProbes {
@@ -240,13 +254,24 @@ func (a *allocProbes) settle() {
 	if a.closed || len(a.wanted) == 0 {
 		return
 	}
+	var later []wantedFile
 	for _, w := range a.wanted {
 		f := w.file
+		if f.detaching { // which settles again
+			later = append(later, w)
+			continue
+		}
 		if len(f.links) > 0 || f.failed || f.gone {
 			continue
 		}
-		if err := a.attach(f, w.open); err != nil {
-			f.failed = !errors.Is(err, os.ErrNotExist)
+		err := a.attach(f, w.open)
+		full := errors.Is(err, errFull)
+		if full { // until other files are detached from
+			later = append(later, w)
+		}
+		if err != nil && (!full || !f.full) {
+			f.full = full
+			f.failed = !full && !errors.Is(err, os.ErrNotExist)
 			a.detach(f)
 			a.metrics.allocAttachFailures.Inc()
 			level := slog.LevelDebug
@@ -256,7 +281,7 @@ func (a *allocProbes) settle() {
 			a.log.Log(context.Background(), level, "allocations are not measured", "file", f.name, "pid", w.pid, "err", err)
 		}
 	}
-	a.wanted = nil
+	a.wanted = later
 	a.count()
 }
 
@@ -270,6 +295,9 @@ func (a *allocProbes) count() {
 	a.metrics.allocFiles.Set(float64(n))
 }
 
+// errFull says that probes are attached to as many files or places as may be.
+var errFull = errors.New("the most files or probes are attached to")
+
 // attach attaches to the probes of a file.
 func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error {
 	attached := 0
@@ -278,8 +306,14 @@ func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error
 			attached++
 		}
 	}
-	if attached >= maxAttachedFiles {
-		return fmt.Errorf("attach to probes: %d files have some already, which is the most", attached)
+	used := 0
+	for _, u := range a.used {
+		if u {
+			used++
+		}
+	}
+	if attached >= maxAttachedFiles || used+len(f.sites) > maxAttachedSites {
+		return fmt.Errorf("attach to %d probes: %d files with %d have them: %w", len(f.sites), attached, used, errFull)
 	}
 	if !a.begun {
 		if err := a.begin(); err != nil {
@@ -287,7 +321,7 @@ func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error
 		}
 		a.begun = true
 	}
-	file, err := open()
+	file, err := openProbed(f.sites, open)
 	if err != nil {
 		return err
 	}
@@ -298,50 +332,131 @@ func (a *allocProbes) attach(f *probedFile, open func() (*os.File, error)) error
 		return fmt.Errorf("attach to probes: %w", err)
 	}
 	// Frees first: none of an allocation that is reported is missed.
-	ordered := slices.Clone(f.sites)
-	slices.SortStableFunc(ordered, func(x, y allocSite) int {
-		switch {
-		case x.free == y.free:
-			return 0
-		case x.free:
-			return -1
+	for _, frees := range []bool{true, false} {
+		if err := a.attachProgram(f, executable, frees); err != nil {
+			return err
 		}
-		return 1
-	})
-	for _, s := range ordered {
-		cookie := slices.Index(a.used[:], false)
-		if cookie < 0 {
-			return fmt.Errorf("attach to probes: there are %d already, which is the most", maxAttachedSites)
+	}
+	a.some = true
+	a.log.Info("allocations are measured", "file", f.name, "probes", len(f.sites))
+	return nil
+}
+
+// attachProgram attaches the program of frees or that of allocations to its places in a file.
+func (a *allocProbes) attachProgram(f *probedFile, executable *link.Executable, frees bool) error {
+	program := a.alloc
+	if frees {
+		program = a.free
+	}
+	var at link.UprobeMultiOptions
+	for _, s := range f.sites {
+		if s.free != frees {
+			continue
 		}
+		cookie := slices.Index(a.used[:], false) // there is room, see attach
 		if err := a.sites.Put(uint32(cookie), &s.site); err != nil {
 			return fmt.Errorf("describe probe: %w", err)
 		}
 		a.used[cookie] = true
 		f.cookies = append(f.cookies, uint32(cookie))
-		program := a.alloc
-		if s.free {
-			program = a.free
+		at.Addresses = append(at.Addresses, s.offset)
+		at.RefCtrOffsets = append(at.RefCtrOffsets, s.semaphore)
+		at.Cookies = append(at.Cookies, uint64(cookie))
+	}
+	defer func() {
+		if frees {
+			f.freeLinks = len(f.links)
 		}
-		l, err := executable.Uprobe("", program, &link.UprobeOptions{Address: s.offset, RefCtrOffset: s.semaphore, Cookie: uint64(cookie)})
+	}()
+	if a.together && len(at.Addresses) > 0 {
+		l, err := executable.UprobeMulti(nil, program, &at)
 		if err != nil {
-			return fmt.Errorf("attach to the probe at offset %#x: %w", s.offset, err)
+			return fmt.Errorf("attach to %d probes, the first at offset %#x: %w", len(at.Addresses), at.Addresses[0], err)
+		}
+		f.links = append(f.links, l)
+		return nil
+	}
+	for i, offset := range at.Addresses {
+		l, err := executable.Uprobe("", program, &link.UprobeOptions{Address: offset, RefCtrOffset: at.RefCtrOffsets[i], Cookie: at.Cookies[i]})
+		if err != nil {
+			return fmt.Errorf("attach to the probe at offset %#x: %w", offset, err)
 		}
 		f.links = append(f.links, l)
 	}
-	a.some = true
-	a.log.Info("allocations are measured", "file", f.name, "probes", len(f.links))
 	return nil
 }
 
-// detach takes the programs off a file.
+// uprobesTogether reports whether the kernel attaches a program to many probes by one link,
+// as Linux 6.6 does. That is for detaching: the kernel waits some 100 ms for each link, one
+// after the other, also when a process ends.
+func uprobesTogether() bool { return features.HaveBPFLinkUprobeMulti() == nil }
+
+// errOtherFile says that a process maps another file by now than that with the probes.
+var errOtherFile = errors.New("the file has changed, or another one has its place in the process")
+
+// openProbed opens a file that is to be attached to, and returns it only if it has itself
+// the probes that are known. A process can map another file, such as the C library, in the
+// place of its own at any time: a breakpoint in the middle of an instruction of a file that
+// others use would end them.
+func openProbed(sites []allocSite, open func() (*os.File, error)) (*os.File, error) {
+	return untrusted.Do(probeGuard, func() (*os.File, error) {
+		file, err := open()
+		if err != nil {
+			return nil, err
+		}
+		found, err := readAllocSites(file)
+		if err == nil && slices.Equal(found, sites) {
+			return file, nil
+		}
+		if err == nil || errors.Is(err, errNoAllocProbes) {
+			err = errOtherFile
+		}
+		return nil, errors.Join(err, file.Close())
+	})
+}
+
+// attachedLinks are what is attached to files, apart by the order of detaching.
+type attachedLinks struct{ allocs, frees []link.Link }
+
+// take takes what is attached from a file, for detaching. Frees were attached to first.
+func (ls *attachedLinks) take(f *probedFile) {
+	ls.frees = append(ls.frees, f.links[:f.freeLinks]...)
+	ls.allocs = append(ls.allocs, f.links[f.freeLinks:]...)
+	f.links, f.freeLinks = nil, 0
+}
+
+// close takes the programs off, of allocations first.
+func (ls *attachedLinks) close() {
+	for _, links := range [][]link.Link{ls.allocs, ls.frees} {
+		for _, l := range links {
+			_ = l.Close() // there is nothing left to do about it
+		}
+	}
+}
+
+// detach takes the programs off a file, in the background: processes are read meanwhile. The
+// caller holds the lock.
 func (a *allocProbes) detach(f *probedFile) {
-	for _, l := range slices.Backward(f.links) { // allocations first
-		_ = l.Close()
+	if len(f.links) == 0 {
+		for _, c := range f.cookies {
+			a.used[c] = false
+		}
+		f.cookies = nil
+		return
 	}
-	for _, c := range f.cookies {
-		a.used[c] = false
-	}
-	f.links, f.cookies = nil, nil
+	var links attachedLinks
+	links.take(f)
+	f.detaching = true
+	a.detaching.Go(func() {
+		links.close()
+		a.mu.Lock()
+		for _, c := range f.cookies {
+			a.used[c] = false
+		}
+		f.cookies, f.detaching = nil, false
+		a.mu.Unlock()
+		a.settle()
+	})
 }
 
 // age detaches from files whose processes have all ended.
@@ -371,14 +486,17 @@ func (a *allocProbes) close() {
 		return
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.closed = true
 	a.wanted = nil
+	var links attachedLinks
 	for _, f := range a.files {
-		a.detach(f)
+		links.take(f)
 	}
 	clear(a.files)
 	a.count()
+	a.mu.Unlock()
+	links.close()
+	a.detaching.Wait()
 }
 
 // attached reports whether a file was attached to at any time.

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/flameline/flameline/collector/untrusted"
 )
@@ -140,7 +141,7 @@ func parseNote(f *elf.File, body []byte, provider string) (*Probe, error) {
 	if semaphore == 0 {
 		return p, nil
 	}
-	if p.Semaphore, ok = offsetOf(f, semaphore+moved, elf.PF_W); !ok || p.Semaphore == 0 {
+	if p.Semaphore, ok = offsetOf(f, semaphore+moved, elf.PF_W); !ok {
 		return nil, fmt.Errorf("probe %s: semaphore at address %#x, which is not in the file's data: %w", quote(texts[1]), semaphore+moved, untrusted.ErrMalformed)
 	}
 	return p, nil
@@ -157,11 +158,14 @@ func address(order binary.ByteOrder, b []byte, word int) uint64 {
 	return order.Uint64(b)
 }
 
-// offsetOf returns the offset in the file of an address in a loaded segment with a flag.
+// offsetOf returns the offset in the file of an address in a loaded segment with a flag. It
+// is neither 0, where the file's header is and which stands for no offset in most
+// interfaces, nor beyond what the kernel counts as an offset.
 func offsetOf(f *elf.File, addr uint64, flag elf.ProgFlag) (uint64, bool) {
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && p.Flags&flag != 0 && addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
-			return p.Off + (addr - p.Vaddr), true
+			offset := p.Off + (addr - p.Vaddr)
+			return offset, offset > 0 && offset >= p.Off && offset <= math.MaxInt64
 		}
 	}
 	return 0, false

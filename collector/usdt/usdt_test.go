@@ -150,6 +150,29 @@ func TestFindErrors(t *testing.T) {
 	}
 }
 
+// TestFindLyingSegments has segments that put the probes at the file's header or beyond all
+// files.
+func TestFindLyingSegments(t *testing.T) {
+	data, err := os.ReadFile(build(t, probed, "-no-pie"))
+	require.NoError(t, err)
+	probes, err := findIn(data)
+	require.NoError(t, err)
+	for name, to := range map[string]uint64{"code": probes[0].Offset, "data": probes[0].Semaphore} {
+		for _, offset := range []uint64{0, 1 << 63, 1<<64 - 1} { // of the probe or the semaphore
+			f, err := untrusted.NewELF(untrusted.NewReader(bytes.NewReader(data), int64(len(data)), untrusted.Budget{Bytes: 64 << 20}))
+			require.NoError(t, err)
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_LOAD && to >= p.Off && to-p.Off < p.Filesz {
+					p.Off = offset - (to - p.Off)
+				}
+			}
+			_, err = Find(f, allProviders)
+			require.ErrorIs(t, err, untrusted.ErrMalformed, "%s at %#x", name, offset)
+			require.ErrorContains(t, err, "which is not in the file's "+name)
+		}
+	}
+}
+
 func TestFindTooMany(t *testing.T) {
 	many := strings.Replace(probed, "int main", "__attribute__((noinline, used)) void repeat(void) { "+
 		strings.Repeat(`__asm__ volatile("nop\n 1:" NOTE("alloc", "1b", "0", "8@%rdi 8@%rsi 8@%rdx"));`, maxProbes)+" }\nint main", 1)
@@ -244,6 +267,8 @@ func FuzzFind(f *testing.F) {
 		require.LessOrEqual(t, len(probes), maxProbes)
 		for _, p := range probes {
 			require.NoError(t, err)
+			require.Positive(t, int64(p.Offset))
+			require.GreaterOrEqual(t, int64(p.Semaphore), int64(0))
 			_, _ = ParseArguments(elf.EM_X86_64, p.Arguments)
 		}
 	})

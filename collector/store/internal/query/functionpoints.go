@@ -83,11 +83,18 @@ func (q *Engine) functionPointsIn(ctx context.Context, sel Selection, f *functio
 			f.by[g] = append(f.by[g], gs.newGroup(g.labels))
 		}
 	}
-	if err := h.Expect(q.expectPoints(jobs, gs)); err != nil {
+	if err := h.Expect(int64(len(f.functions)) * q.expectPoints(jobs, gs)); err != nil {
 		return err
 	}
 	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error { return f.addJob(j, s, sel) })
 }
+
+// What a set of functions takes in addJob: itself, its place in a table and its sum. There
+// may be as many as there are calls, but hardly ever are.
+const (
+	setBytes   = 8 + 40 + 8
+	setsAtOnce = 1024
+)
 
 // addJob adds the values of a job's profiles. The nodes of a dictionary that have the same
 // functions are one place of the sums of a row.
@@ -98,21 +105,27 @@ func (f *functionGroups) addJob(j *Job, s *JobReader, sel Selection) error {
 	}
 	defer part.Release()
 	v := part.Value.View()
+	bytes := int64(len(v.Nodes))*4 + int64(len(v.Calls)+len(v.Strings))*8
+	if err := f.hold.Take(bytes); err != nil {
+		return err
+	}
+	defer func() { f.hold.Give(bytes) }()
 	having, found := v.Having(f.functions, f.request.Own)
 	if found == 0 {
 		return nil
 	}
-	bytes := int64(len(v.Nodes))*4 + int64(len(v.Calls))*16
-	if err := f.hold.Take(bytes); err != nil {
-		return err
-	}
-	defer f.hold.Give(bytes)
 	sets, placeOf := []uint64{0}, map[uint64]uint32{0: 0}
 	places := make([]uint32, len(v.Nodes))
 	for node, call := range v.CallOf {
 		set := having[call]
 		place, known := placeOf[set]
 		if !known {
+			if len(sets)%setsAtOnce == 0 {
+				if err := f.hold.Take(setsAtOnce * setBytes); err != nil {
+					return err
+				}
+				bytes += setsAtOnce * setBytes
+			}
 			place = uint32(len(sets))
 			placeOf[set], sets = place, append(sets, set)
 		}
