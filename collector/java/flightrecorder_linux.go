@@ -58,7 +58,7 @@ func (r *flightRecorder) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.folder.write(settingsName, 0o400, flightSettings(jdk, r.o.LockThreshold)); err != nil {
+	if err := r.folder.write(settingsName, 0o400, flightSettings(jdk, r.o.LockThreshold, r.o.AllocRate)); err != nil {
 		return err
 	}
 	r.old = r.threads()

@@ -58,6 +58,10 @@ type Options struct {
 	// LiveWindow is how long allocated objects are followed to find out which are still
 	// in use, which takes async-profiler; 0 is 10 minutes.
 	LiveWindow time.Duration
+	// AllocRate is how many allocations per second the flight recorder of JDK 16 and later
+	// samples at most; 0 is 150. What it leaves out is in the weight of the next sample, so
+	// a few samples have much of what a JVM allocates that would give more.
+	AllocRate int
 	// MaxProcesses bounds the JVMs that are attached at once; 0 is 64.
 	MaxProcesses int
 	// MaxChunkBytes bounds one chunk of a recording; 0 is 32 MiB.
@@ -76,6 +80,7 @@ func (o *Options) setDefaults() {
 	o.AllocInterval = cmp.Or(o.AllocInterval, 512<<10)
 	o.LockThreshold = cmp.Or(o.LockThreshold, 10*time.Millisecond)
 	o.LiveWindow = cmp.Or(o.LiveWindow, 10*time.Minute)
+	o.AllocRate = cmp.Or(o.AllocRate, 150)
 	o.MaxProcesses = cmp.Or(o.MaxProcesses, 64)
 	o.MaxChunkBytes = cmp.Or(o.MaxChunkBytes, 32<<20)
 	o.Rescan = cmp.Or(o.Rescan, 15*time.Second)

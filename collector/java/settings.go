@@ -9,7 +9,7 @@ import (
 // flightSettings returns the settings file for the flight recorder of a JDK: samples of
 // allocations, at most 150 per second, and contended monitors. JDKs before 16 have no
 // samples of allocations; there each new buffer of a thread (TLAB) is recorded.
-func flightSettings(jdk int, lockThreshold time.Duration) []byte {
+func flightSettings(jdk int, lockThreshold time.Duration, allocRate int) []byte {
 	var b strings.Builder
 	b.WriteString("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<configuration version=\"2.0\" label=\"Flameline\">\n")
 	event := func(name string, settings ...string) {
@@ -21,7 +21,7 @@ func flightSettings(jdk int, lockThreshold time.Duration) []byte {
 	}
 	event("jdk.ActiveSetting")
 	if jdk >= 16 {
-		event("jdk.ObjectAllocationSample", "throttle", "150/s")
+		event("jdk.ObjectAllocationSample", "throttle", fmt.Sprintf("%d/s", allocRate))
 	} else {
 		event("jdk.ObjectAllocationInNewTLAB")
 		event("jdk.ObjectAllocationOutsideTLAB")

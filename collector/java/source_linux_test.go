@@ -284,7 +284,7 @@ func noFolder(t *testing.T, pid int) {
 // another without a gap, and the end must leave nothing in the JVM and in its /tmp.
 func TestFlightRecorder(t *testing.T) {
 	j := start(t, alloc(t, classes(t), 1000, "-XX:TLABSize=128k", "-XX:-ResizeTLAB"))
-	r := source(t, j.pid, Options{Interval: 2 * time.Second})
+	r := source(t, j.pid, Options{Interval: 2 * time.Second, AllocRate: 100_000}) // all: the shares are looked at
 	await(t, "allocations and contentions", func() bool {
 		_, samples := r.values("alloc_sample_objects")
 		_, waits := r.values("delay")

@@ -41,9 +41,13 @@ public class Alloc {
         Thread.sleep(30);
     }
 
+    /** Pauses outside of the lock, or the thread that has it would take it again and again. */
     static void contend() {
         try {
-            while (true) locked();
+            while (true) {
+                locked();
+                Thread.sleep(5);
+            }
         } catch (InterruptedException e) {
             throw new IllegalStateException(e);
         }
