@@ -307,7 +307,7 @@ func (e *explanation) where(all float64) string {
 			continue
 		}
 		v := l.values[0]
-		word := ""
+		var word string
 		switch s := shareOf(v.change(), all); {
 		case s >= onlyShare && s <= 2-onlyShare:
 			word = "only"
