@@ -217,6 +217,39 @@ func BenchmarkPprof(b *testing.B) {
 	}
 }
 
+// BenchmarkFunctions measures the functions of an hour, and the ten largest of them by
+// steps of 15 s.
+func BenchmarkFunctions(b *testing.B) {
+	db := fleet(b)
+	ctx := context.Background()
+	for name, selector := range map[string]string{"one": `{service_name="service-03"}`, "all": `{}`} {
+		b.Run("length=1h/services="+name, func(b *testing.B) {
+			b.ReportAllocs()
+			defer measureCPU(b)()
+			for i := range b.N {
+				f, err := db.Functions(ctx, []query.Selection{benchSelection(i, time.Hour, selector)}, make([][]string, 1))
+				if err != nil || len(f.Names) == 0 {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("length=1h/step=15s/services="+name, func(b *testing.B) {
+			f, err := db.Functions(ctx, []query.Selection{benchSelection(0, time.Hour, selector)}, make([][]string, 1))
+			if err != nil || len(f.Names) < 10 {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			defer measureCPU(b)()
+			for i := range b.N {
+				r := query.SeriesRequest{Selection: benchSelection(i, time.Hour, selector), Step: 15 * time.Second}
+				if _, err := db.FunctionPoints(ctx, r, f.Names[:10]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkSeries(b *testing.B) {
 	db := fleet(b)
 	for name, r := range map[string]query.SeriesRequest{
