@@ -182,7 +182,10 @@ func TestFunctionsAgreeWithFlameGraph(t *testing.T) {
 	require.Equal(t, "mallocgc", got.Msg.Functions[0].Name)
 	require.EqualValues(t, restedMallocs, got.Msg.Functions[0].Own.Value)
 	require.EqualValues(t, restedOther, got.Msg.Functions[1].Own.Value)
-	require.False(t, got.Msg.HasSamples, "folded stacks have one kind of value")
+	// Folded stacks have one kind of value, of which all are multiples of two samples.
+	require.True(t, got.Msg.HasSamples)
+	require.EqualValues(t, restedMallocs/2e7, got.Msg.Functions[0].Own.Samples)
+	require.EqualValues(t, restedOther/2e7, got.Msg.Functions[1].Own.Samples)
 }
 
 // A chart of functions has what the stacktraces of each step give.
@@ -255,6 +258,31 @@ func TestFunctionSeries(t *testing.T) {
 		}
 	}
 	require.Len(t, ask(&flamelinev1.FunctionSeriesRequest{}), 10)
+}
+
+// Samples of several lengths cannot be counted by their values.
+func TestFunctionsOfSeveralFrequencies(t *testing.T) {
+	server, _ := start(t, defaults)
+	begin := time.Now().Add(-10 * time.Minute).Truncate(time.Second)
+	for rate, service := range map[string]string{"100": "a", "99": "b"} {
+		status, _, answer := post(t, server+"/ingest?"+url.Values{
+			"name": {service}, "format": {"folded"}, "sampleRate": {rate},
+			"from": {strconv.FormatInt(begin.Unix(), 10)}, "until": {strconv.FormatInt(begin.Unix()+10, 10)},
+		}.Encode(), []byte("main;work 7\nmain;rest 5\n"))
+		require.Equal(t, http.StatusOK, status, string(answer))
+	}
+	q := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, server)
+	for selector, counted := range map[string]bool{`{service_name="a"}`: true, `{service_name="b"}`: true, `{}`: false} {
+		got, err := q.Functions(context.Background(), connect.NewRequest(&flamelinev1.FunctionsRequest{
+			Selection: &flamelinev1.Selection{ProfileTypeID: cpu, LabelSelector: selector, Start: begin.UnixMilli() - 1000, End: begin.UnixMilli() + 20_000},
+		}))
+		require.NoError(t, err)
+		require.Equal(t, counted, got.Msg.HasSamples, selector)
+		if counted {
+			require.EqualValues(t, 12, got.Msg.Total.Samples)
+			require.EqualValues(t, 7, got.Msg.Functions[0].Own.Samples)
+		}
+	}
 }
 
 func TestFunctionSeriesRefused(t *testing.T) {

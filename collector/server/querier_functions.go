@@ -70,7 +70,7 @@ func (q *querier) Functions(ctx context.Context, req *connect.Request[flamelinev
 		}
 		out.Functions = append(out.Functions, f)
 	}
-	if err := q.countSamples(ctx, sels, out); err != nil {
+	if err := q.countSamples(ctx, sels, found, out); err != nil {
 		return nil, code(err)
 	}
 	return connect.NewResponse(out), nil
@@ -137,9 +137,10 @@ func largestFunctions(f *store.Functions, order flamelinev1.Order, compared bool
 	return at[:min(most, len(at))]
 }
 
-// countSamples adds how many samples were taken, if the profiles have that: values of time
-// that were sampled have a number of samples beside them in the same profiles.
-func (q *querier) countSamples(ctx context.Context, sels []store.Selection, out *flamelinev1.FunctionsResponse) error {
+// countSamples adds how many samples were taken. Profiles of Go and others have the number
+// beside values of time. Of other CPU time it is found from the values, which are multiples
+// of the time that a sample stands for.
+func (q *querier) countSamples(ctx context.Context, sels []store.Selection, values *store.Functions, out *flamelinev1.FunctionsResponse) error {
 	counted := slices.Clone(sels)
 	for i := range counted {
 		t := &counted[i].Type
@@ -149,8 +150,14 @@ func (q *querier) countSamples(ctx context.Context, sels []store.Selection, out 
 		t.SampleType, t.SampleUnit = "samples", "count"
 	}
 	found, err := q.store.Functions(ctx, counted, make([][]string, len(sels)))
-	if err != nil || found.Root == [2]int64{} {
+	if err != nil {
 		return err
+	}
+	if found.Root == [2]int64{} {
+		if values.Unit >= leastSampledTime && sels[0].Type.CPUTime() {
+			divideSamples(out, values.Unit)
+		}
+		return nil
 	}
 	wanted := make(map[string]*flamelinev1.Function, len(out.Functions))
 	for _, f := range out.Functions {
@@ -171,6 +178,24 @@ func (q *querier) countSamples(ctx context.Context, sels []store.Selection, out 
 		out.BaselineTotal.Samples = found.Root[1]
 	}
 	return nil
+}
+
+// leastSampledTime is the least time between two samples of a CPU that a profiler has, in
+// ns: at 10,000 Hz. Where profilers have several frequencies, the common unit is less.
+const leastSampledTime = 100_000
+
+// divideSamples sets numbers of samples that each stand for so much of the values.
+func divideSamples(out *flamelinev1.FunctionsResponse, each int64) {
+	values := []*flamelinev1.Value{out.Total, out.BaselineTotal}
+	for _, f := range out.Functions {
+		values = append(values, f.Own, f.Total, f.BaselineOwn, f.BaselineTotal)
+	}
+	for _, v := range values {
+		if v != nil {
+			v.Samples = v.Value / each
+		}
+	}
+	out.HasSamples = true
 }
 
 // defaultTop is the number of functions of FunctionSeries unless the request names some or

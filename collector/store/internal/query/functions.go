@@ -48,6 +48,7 @@ func descaleFunctions(f *calltree.Functions, scales [2]int64) {
 		return
 	}
 	divide(&f.Root)
+	f.Unit = 0 // averages over time
 	for i := range f.Names {
 		divide(&f.Own[i])
 		divide(&f.Total[i])

@@ -234,7 +234,8 @@ type FunctionsResponse struct {
 	BaselineTotal *Value `protobuf:"bytes,3,opt,name=baseline_total,json=baselineTotal,proto3" json:"baseline_total,omitempty"`
 	// How many functions there are in both selections together.
 	Count int64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	// Whether samples are known: the senders' profiles count them beside the values.
+	// Whether samples are known: the senders' profiles count them beside the values, or all
+	// values are multiples of the time that a sample stands for.
 	HasSamples    bool `protobuf:"varint,5,opt,name=has_samples,json=hasSamples,proto3" json:"has_samples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
