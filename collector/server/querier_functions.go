@@ -192,7 +192,7 @@ func divideSamples(out *flamelinev1.FunctionsResponse, each int64) {
 	}
 	for _, v := range values {
 		if v != nil {
-			v.Samples = v.Value / each
+			v.Samples = (v.Value + each/2) / each
 		}
 	}
 	out.HasSamples = true

@@ -15,8 +15,8 @@ type Functions struct {
 	Own   [][2]int64 // by name: the sum of the stacktraces that end in the function
 	Total [][2]int64 // by name: the sum of those that have it, each counted once
 	Root  [2]int64   // the sum of all stacktraces
-	// Unit is the largest number that the value of every stacktrace is a multiple of; 0 if
-	// there are none. Of samples that all stand for the same time it is that, or a multiple.
+	// Unit is the largest number that the values of all profiles are multiples of; 0 if it
+	// is not known. Of samples that all stand for the same time it is that, or a multiple.
 	Unit int64
 }
 
@@ -41,7 +41,6 @@ func SumFunctions(partials []*Values) *Functions {
 	var at symdb.Pairs // symdb.HashText to name plus one
 	for i, c := range partials {
 		addTo(&f.Root, c.Totals(0))
-		f.Unit = commonDivisor(f.Unit, each[i].unit)
 		own, total := each[i].own, each[i].total
 		for s := range total {
 			if total[s] == [2]int64{} {
@@ -64,31 +63,17 @@ func SumFunctions(partials []*Values) *Functions {
 }
 
 // functionValues are the values of one partial's functions, by string.
-type functionValues struct {
-	own, total [][2]int64
-	unit       int64 // as Functions.Unit
-}
-
-// commonDivisor is the largest number that divides both; that of 0 and another is the
-// other.
-func commonDivisor(a, b int64) int64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
-}
+type functionValues struct{ own, total [][2]int64 }
 
 // functions adds up the functions of a partial, as profile.FunctionTotals does: of calls
 // of a function below itself, the total counts once.
 func (c *Values) functions() functionValues {
 	calls, ranks := c.View.Calls, c.Ranks
-	f := functionValues{own: make([][2]int64, len(c.View.Strings)), total: make([][2]int64, len(c.View.Strings))}
+	f := functionValues{make([][2]int64, len(c.View.Strings)), make([][2]int64, len(c.View.Strings))}
 	depth := make([]int32, len(c.View.Strings)) // calls of a function on the path
 	enter := func(i int32) {
 		name := calls[i].Name
-		own := c.Selves(i)
-		addTo(&f.own[name], own)
-		f.unit = commonDivisor(commonDivisor(own[0], f.unit), own[1])
+		addTo(&f.own[name], c.Selves(i))
 		if depth[name]++; depth[name] == 1 {
 			addTo(&f.total[name], c.Totals(i))
 		}

@@ -112,6 +112,7 @@ type JobReader struct {
 	*scan.Scanner
 	q    *Engine
 	hold *budget.Reservation // whose memory is used, nil for none
+	unit int64               // what the values of all rows that were merged are multiples of, 0 for none
 }
 
 // dictionary returns a partition as of the reader's snapshot, or later.
@@ -224,6 +225,15 @@ func (q *Engine) mergeJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums
 	return int64(all.lo), err
 }
 
+// commonDivisor is the largest number that divides both; that of 0 and another is the
+// other.
+func commonDivisor(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
 // addJob is mergeJob of what is within, or of everything if that is nil. If the
 // total is large, sums may be wrong.
 func (q *Engine) addJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
@@ -240,6 +250,7 @@ func (q *Engine) addJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, 
 			return err
 		}
 		v, err := b.row.Total(w.Level, st.SampleType)
+		s.unit = commonDivisor(s.unit, b.row.Unit(st.SampleType))
 		switch {
 		case err != nil:
 			return err

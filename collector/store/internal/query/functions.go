@@ -29,6 +29,7 @@ func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]
 				return err
 			}
 			out = calltree.SumFunctions(list)
+			out.Unit = partials.unit
 			descaleFunctions(out, scales)
 			h.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
 			return nil

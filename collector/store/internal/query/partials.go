@@ -26,6 +26,7 @@ type partials struct {
 	begun  int        // partials that are being filled
 	ended  *sync.Cond // one of them is not any more
 	total  [2]int64   // of all that were added
+	unit   int64      // what the values of all rows are multiples of, 0 for none
 }
 
 type orderedPartial struct {
@@ -99,6 +100,13 @@ func (p *partials) add(order int, c *calltree.Values) error {
 	p.list, p.merged = append(p.list, orderedPartial{order, c}), false
 	p.end()
 	return nil
+}
+
+// units takes what the values of further rows are multiples of.
+func (p *partials) units(unit int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unit = commonDivisor(p.unit, unit)
 }
 
 // count adds to the total of a side, and reports whether it is a number.

@@ -117,6 +117,7 @@ func (q *Engine) gather(ctx context.Context, sels []Selection, callSites [][]str
 		return partials.add(order, c)
 	}
 	err = q.Run(ctx, h, firsts, func(first *Job, s *JobReader) error {
+		defer func() { partials.units(s.unit) }()
 		sum := sums[first.Order]
 		if sum != nil {
 			nodeTo, whole, err := s.callsOf(sum.Value, first.partition)

@@ -306,6 +306,15 @@ type Scratch struct{ Nodes, values []uint64 }
 // the times at which it was taken.
 func (p *PackedRow) Snapshots() int64 { return int64(p.Profiles - p.Parts) }
 
+// Unit is what the values of a sample type are multiples of; 0 if there are none. The row
+// must be decoded.
+func (p *PackedRow) Unit(sampleType int) int64 {
+	if p.Count == 0 || sampleType >= len(p.Values) {
+		return 0
+	}
+	return p.Values[sampleType].divisor
+}
+
 // of returns the values of a sample type, and the factor that they are times of.
 func (p *PackedRow) of(sampleType int) (v PackedValues, factor int64, err error) {
 	if sampleType >= len(p.Values) {
