@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { countsCPUTime, profileTypeName, profileTypeOptions } from './profileType';
+import { countsCPUTime, paletteOf, profileTypeName, profileTypeOptions } from './profileType';
 
 const CPU = 'process_cpu:cpu:nanoseconds:cpu:nanoseconds';
 
@@ -11,6 +11,18 @@ it.each([
   ['$type', '$type'],
 ])('calls %s %s', (id, name) => {
   expect(profileTypeName(id)).toBe(name);
+});
+
+it.each([
+  [CPU, 'hot'],
+  ['wall:wall:nanoseconds::', 'hot'],
+  ['off_cpu:off_cpu:nanoseconds::', 'cold'],
+  ['off_cpu:blocks:count::', 'cold'],
+  ['mutex:contentions:count:contentions:count', 'cold'],
+  ['memory:inuse_objects:count:space:bytes', 'green'],
+  ['page_faults:page_faults:bytes:page_faults:bytes', 'green'],
+])('draws %s in %s colours', (id, palette) => {
+  expect(paletteOf(id)).toBe(palette);
 });
 
 it('lists well-known types first', () => {

@@ -49,6 +49,22 @@ export function countsCPUTime(id: string): boolean {
   return /^[^:]*:cpu([-_ ]?time)?:(ns|us|µs|ms|s|(nano|micro|milli)?seconds?):/i.test(id);
 }
 
+/** Colours of flame graphs, as SVG and HTML files have them. */
+export type Palette = 'hot' | 'cold' | 'green';
+
+/**
+ * The colours for a type: cold ones for times that threads wait, green for memory, and
+ * hot ones for all else. The same rules as in pkg/profile/palette.go.
+ */
+export function paletteOf(id: string): Palette {
+  const [name = '', sampleType = '', unit = ''] = id.split(':').map(unescapePart);
+  if (/^(bytes?|[kmgt]i?b)$/i.test(unit) || /^(alloc|inuse)_/.test(sampleType)) {
+    return 'green';
+  }
+  const waits = ['off_cpu', 'block', 'mutex'].includes(name) || ['off_cpu', 'lock_time', 'lock_count'].includes(sampleType);
+  return waits ? 'cold' : 'hot';
+}
+
 /**
  * Options of a profile type select, well-known types first. Two types that
  * people call the same are told apart by their ID.

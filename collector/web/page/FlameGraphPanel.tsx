@@ -1,8 +1,9 @@
+import { css } from '@emotion/css';
 import { LoadingState } from '@grafana/data';
 import { checkFields, FlameGraph, getMessageCheckFieldsResult } from '@grafana/flamegraph';
 import { PanelChrome, useTheme2 } from '@grafana/ui';
 import * as React from 'react';
-import { profileTypeName } from '../../../src/profileType';
+import { paletteOf, type Palette, profileTypeName } from '../../../src/profileType';
 import { SERVICE_LABEL, tryParseSelector } from '../../../src/selector';
 import { selectors } from '../../../src/selectors';
 import { QUERY_VERSION, type Range } from '../../../src/types';
@@ -16,6 +17,16 @@ const MAX_NODES = 16384;
 
 /** Below this width, in pixels, the table stands under the flame graph. */
 const NARROW = 800;
+
+/**
+ * Filters that give the component's picture, which has one set of colours, the shades of
+ * a palette. Dark text stays dark.
+ */
+const COLOURS: Record<Palette, string | undefined> = {
+  hot: undefined,
+  cold: css({ canvas: { filter: 'sepia(1) hue-rotate(165deg) saturate(2.2) brightness(0.92)' } }),
+  green: css({ canvas: { filter: 'sepia(1) hue-rotate(60deg) saturate(1.8)' } }),
+};
 
 interface Props {
   state: PageState;
@@ -48,7 +59,7 @@ export function FlameGraphPanel({ state, range, width }: Props) {
   const services = service ? `${service.op === '=' ? '' : `services ${service.op} `}${service.value}` : 'all services';
   const title = `${profileTypeName(profileTypeId)} of ${services}`;
   return (
-    <section aria-label={title} data-testid={selectors.page.flameGraph}>
+    <section aria-label={title} className={COLOURS[paletteOf(profileTypeId)]} data-testid={selectors.page.flameGraph}>
       <PanelChrome title={title} loadingState={query.loading ? LoadingState.Loading : LoadingState.Done}>
         <PanelState
           height={200}
