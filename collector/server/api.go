@@ -60,7 +60,14 @@ func (s *Server) Open(db Store) {
 		if l := o.Limits.MaxRequestBytes; l > 0 && l <= most {
 			most, limit = l, keyRequestBytes
 		}
-		mux.Handle(path, admitted(h, asked, most, limit, func() {}))
+		large := admitted(h, asked, most, limit, func() {})
+		mux.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if isSmall(r) {
+				h.ServeHTTP(w, r)
+				return
+			}
+			large.ServeHTTP(w, r)
+		}))
 	}
 	path, queryHandler := querierv1connect.NewQuerierServiceHandler(q, questions...)
 	handle(path, holding(queryHandler))

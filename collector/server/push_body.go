@@ -25,6 +25,8 @@ const (
 	slowestBody = 16 << 10
 	// firstRead is the initial buffer size for a body of unknown or large length.
 	firstRead = 8 << 10
+	// smallBody is the size of net/http's read buffer of each connection.
+	smallBody = 4 << 10
 	// reusedRead is the initial size of a buffer that is reused.
 	reusedRead = 64 << 10
 )
@@ -211,6 +213,14 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 		copied.Body, copied.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		next.ServeHTTP(w, copied)
 	})
+}
+
+// isSmall reports whether a request's message takes little more memory than its
+// connection does, so that it needs no admission: it has at most smallBody bytes, and
+// none of Connect's compressions, which only gRPC's envelopes can hide.
+func isSmall(r *http.Request) bool {
+	return r.ContentLength >= 0 && r.ContentLength <= smallBody && len(r.Header["Content-Encoding"]) == 0 &&
+		!strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
 // openEnvelope returns gRPC's envelope of one message with the message decompressed.

@@ -91,7 +91,7 @@ func (o *options) register(f *flag.FlagSet) {
 	f.BoolVar(&o.replicate, "replicate", false, "at last, repeat one service's profiles over -replicate-days and query them")
 	f.IntVar(&o.replicateDays, "replicate-days", 30, "days of -replicate")
 	f.DurationVar(&o.replicateStep, "replicate-step", time.Minute, "time between two profiles of a pod with -replicate")
-	f.StringVar(&o.out, "out", "", "file for the tables, such as results.md; JSON goes beside it")
+	f.StringVar(&o.out, "out", "", "file for the tables, such as results.md; JSON goes beside it, and the runs of both servers for benchstat")
 }
 
 // check returns an error for invalid options.
@@ -130,15 +130,18 @@ func write(r *Results, out string) error {
 	if out == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(r, "", "\t")
+	asJSON, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	if err := os.WriteFile(out, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("write results: %w", err)
-	}
-	if err := os.WriteFile(strings.TrimSuffix(out, filepath.Ext(out))+".json", b, 0o644); err != nil {
-		return fmt.Errorf("write results: %w", err)
+	base := strings.TrimSuffix(out, filepath.Ext(out))
+	for _, file := range []struct{ name, text string }{
+		{out, text}, {base + ".json", string(asJSON)},
+		{base + ".ours.txt", r.Benchmark(ours)}, {base + ".peer.txt", r.Benchmark(peer)},
+	} {
+		if err := os.WriteFile(file.name, []byte(file.text), 0o644); err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
 	}
 	return nil
 }

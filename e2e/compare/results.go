@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -48,6 +49,8 @@ type Value struct {
 	Count  int      `json:",omitempty"` // of what the last answer lists
 	Of     string   `json:",omitempty"`
 	Total  int64    `json:",omitempty"`
+
+	nanoseconds []int64 // of each run
 }
 
 func (f *Figure) mark(format string, args ...any) {
@@ -93,6 +96,27 @@ func median(of []float64) float64 {
 	sorted := slices.Sorted(slices.Values(of))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// Benchmark returns the runs of one server's queries in the format of Go's benchmarks
+// (https://go.dev/design/14313-benchmark-format), which benchstat compares.
+func (r *Results) Benchmark(which int) string {
+	var b strings.Builder
+	for _, f := range r.Figures {
+		if f.Values[which] == nil {
+			continue
+		}
+		name := strings.Map(func(c rune) rune {
+			if c == ' ' || c == ',' {
+				return '_'
+			}
+			return c
+		}, f.Name)
+		for _, ns := range f.Values[which].nanoseconds {
+			fmt.Fprintf(&b, "Benchmark/%s 1 %d ns/op\n", strings.ReplaceAll(name, "__", "_"), ns)
+		}
+	}
+	return b.String()
 }
 
 // othersSince returns the CPU use of other programs since an earlier time, in percent of

@@ -22,13 +22,9 @@ func ParseSelector(s string) ([]*labels.Matcher, error) {
 	case "", "{}": // what most requests for labels have
 		return nil, nil
 	}
-	text, added := quoteNames(s)
-	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
-	var list parser.ParseErrors
-	if errors.As(err, &list) && len(list) > 0 {
-		first := list[0]
-		first.Query, first.PositionRange.Start = s, first.PositionRange.Start-before(added, first.PositionRange.Start)
-		err = &first
+	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(s)
+	if err != nil {
+		ms, err = parseQuoted(s)
 	}
 	for _, m := range ms {
 		if err == nil && !(utf8.ValidString(m.Name) && utf8.ValidString(m.Value)) {
@@ -39,6 +35,20 @@ func ParseSelector(s string) ([]*labels.Matcher, error) {
 		return nil, fmt.Errorf("selector %q: %w", s, err)
 	}
 	return ms, nil
+}
+
+// parseQuoted parses a selector whose names are put in quotes where PromQL wants them.
+// Positions in its errors are those of s.
+func parseQuoted(s string) ([]*labels.Matcher, error) {
+	text, added := quoteNames(s)
+	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
+	var list parser.ParseErrors
+	if errors.As(err, &list) && len(list) > 0 {
+		first := list[0]
+		first.Query, first.PositionRange.Start = s, first.PositionRange.Start-before(added, first.PositionRange.Start)
+		err = &first
+	}
+	return ms, err
 }
 
 // named finds names before an operator, and what may look like one: strings and
