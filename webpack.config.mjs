@@ -136,6 +136,7 @@ function plugin(production) {
       new CopyFiles([
         { from: inRoot('src/plugin.json'), to: 'plugin.json', transform: fill },
         { from: inRoot('src/img'), to: 'img' },
+        { from: inRoot('src/dashboards'), to: 'dashboards' },
         ...['README.md', 'CHANGELOG.md', 'LICENSE']
           .filter((name) => existsSync(inRoot(name)))
           .map((name) => ({ from: inRoot(name), to: name })),

@@ -19,8 +19,10 @@ const (
 	grafanaImage   = "grafana/grafana:12.4.0"
 	grafanaDefault = "127.0.0.1:3000"
 	dashboardPath  = "/d/flameline-cpu"
-	// Where the provisioned file of dashboards looks for them.
+	// Where Grafana's image has its provisioning and the plugin; the provisioned file
+	// of dashboards names the latter.
 	provisioningDefault = "/etc/grafana/provisioning"
+	pluginDefault       = "/var/lib/grafana/plugins/" + pluginID
 )
 
 // startGrafana starts Grafana with the plugin and the dashboard if it can be
@@ -41,7 +43,7 @@ func (d *demo) startGrafana(ctx context.Context) error {
 	}
 	replace := []string{}
 	if docker == "" {
-		replace = []string{provisioningDefault, filepath.Join(d.dir, "grafana")}
+		replace = []string{pluginDefault, filepath.Join(d.dir, "plugins", pluginID)}
 	}
 	folder, err := d.provision("grafana", replace...)
 	if err != nil {
@@ -125,6 +127,9 @@ func grafanaEnv(address string) []string {
 		"GF_ANALYTICS_CHECK_FOR_UPDATES=false",
 		"GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES=false",
 		"GF_PLUGINS_PREINSTALL_DISABLED=true",
+		// Where the provisioned recording rule writes.
+		"GF_RECORDING_RULES_ENABLED=true",
+		"GF_RECORDING_RULES_DEFAULT_DATASOURCE_UID=prometheus",
 	}
 }
 
@@ -168,7 +173,7 @@ func (d *demo) dockerCommand(docker, address, folder string) []string {
 	args := []string{
 		docker, "run", "--rm", "--network=host",
 		"--name", fmt.Sprintf("flameline-demo-grafana-%d", os.Getpid()),
-		"--volume", built + ":/var/lib/grafana/plugins/" + pluginID + ":ro",
+		"--volume", built + ":" + pluginDefault + ":ro",
 		"--volume", folder + ":" + provisioningDefault + ":ro",
 	}
 	for _, variable := range grafanaEnv(address) {

@@ -34,6 +34,7 @@ func (d *demo) startPrometheus(ctx context.Context) error {
 			"--config.file=" + filepath.Join(folder, "prometheus.yaml"),
 			"--storage.tsdb.path=" + filepath.Join(d.dir, "prometheus-data"),
 			"--web.listen-address=" + address,
+			"--web.enable-remote-write-receiver", // for Grafana's recording rule
 			"--log.level=warn",
 		},
 		Log: filepath.Join(d.dir, "prometheus.log"),

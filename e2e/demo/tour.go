@@ -24,6 +24,11 @@ func (d *demo) printTour() {
 	if d.prometheusURL != "" {
 		fmt.Printf("  5. The alert HighCPU links to the same place: %s/alerts\n", d.prometheusURL)
 	}
+	if d.grafanaURL != "" && d.prometheusURL != "" {
+		fmt.Print(`     Its link "explain" opens the dashboard Explain a spike, which says what
+     grew: validateOrder, regexp.Compile, and their share.
+`)
+	}
 	fmt.Printf("\n  Profiles (built-in page)  %s\n", d.flamelineURL)
 	if d.prometheusURL != "" {
 		fmt.Printf("  Metrics (Prometheus)      %s\n", d.prometheusURL)
