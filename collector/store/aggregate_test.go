@@ -56,7 +56,7 @@ func TestAggregatesAreUsed(t *testing.T) {
 	require.Equal(t, [layout.Levels]int{layout.LevelFine: 24 * pods}, rows)
 	require.EqualValues(t, all, total)
 	require.NoError(t, db.maintain(ctx, 0))
-	for _, selector := range []string{`{}`, `{service_name="app"}`, `{__service_name__=~"app|other",__unit__="nanoseconds"}`} {
+	for _, selector := range []string{`{}`, `{service_name="app"}`, `{__service_name__=~"app|other",__unit__="nanoseconds"}`, `{service_name="app",pod=~".*",container=~".*"}`} {
 		rows, total = read(selector, 0, 24*time.Hour)
 		require.Equal(t, [layout.Levels]int{layout.LevelDay: 1}, rows)
 		require.EqualValues(t, all, total)

@@ -31,7 +31,14 @@ func (q *Engine) planWith(ctx context.Context, sel Selection, p *planner) ([]*Jo
 	if err != nil {
 		return nil, err
 	}
-	p.matchers = append([]*labels.Matcher{typ}, sel.Matchers...)
+	p.matchers = []*labels.Matcher{typ}
+	for _, m := range sel.Matchers {
+		// All of a dashboard's variable matches every series; as a matcher of a label that
+		// differs within a service it would keep aggregates from being read.
+		if m.Type != labels.MatchRegexp || m.Value != ".*" {
+			p.matchers = append(p.matchers, m)
+		}
+	}
 	p.jobs, p.aggregates, p.seen = map[jobKey]*Job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
 	if err := q.Epochs.EachIndex(ctx, sel.Start, sel.End, true, p.add); err != nil {
