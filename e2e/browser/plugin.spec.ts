@@ -31,8 +31,9 @@ test('asks Grafana only for modules that version 12.0.0 shares', () => {
 
 test('is packaged with what its plugin.json names', () => {
   const read = (name: string) => readFileSync(path.join(ROOT, 'dist', name), 'utf8');
-  const { info, id } = JSON.parse(read('plugin.json')) as {
+  const { info, id, includes } = JSON.parse(read('plugin.json')) as {
     id: string;
+    includes: Array<{ type: string; name: string; path: string }>;
     info: { version: string; updated: string; logos: Record<string, string> };
   };
   expect(id).toBe('flameline-profiles-datasource');
@@ -40,6 +41,9 @@ test('is packaged with what its plugin.json names', () => {
   expect(info.updated).toMatch(/^\d{4}-\d{2}-\d{2}$/);
   for (const logo of Object.values(info.logos)) {
     expect(read(logo)).toContain('<svg');
+  }
+  for (const include of includes) {
+    expect(JSON.parse(read(include.path))).toMatchObject({ title: include.name });
   }
   expect(read('LICENSE')).toContain('Apache License');
 });
