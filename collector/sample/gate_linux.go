@@ -44,16 +44,11 @@ func ticksPerSample(frequency int) int {
 	return 1
 }
 
-// Counters of the gate, in the order of enum counter in bpf/gate.c.
-type counter uint32
-
+// Counters of the gate besides those of all programs, in the order of enum counter in
+// bpf/gate.c. The samples are what is passed to the unwinder.
 const (
-	countSamples counter = iota
-	countUnknown
-	countUnknownLost
-	countNotPassed
+	countUnknown = countOwn + iota
 	countAsked
-	numCounters
 )
 
 // Names under which the kernel knows the unwinder's parts. It keeps 15 bytes of
@@ -84,7 +79,7 @@ type gate struct {
 	mu     sync.Mutex
 	closed bool
 	cpus   map[int]bool // with a timer
-	counts [numCounters]uint64
+	counts counts
 }
 
 // openGate loads the gate in front of the unwinder that this process loaded
@@ -231,20 +226,12 @@ func (g *gate) share(spec *ebpf.CollectionSpec, set *processSet) (*ebpf.Collecti
 	return &ebpf.CollectionOptions{MapReplacements: shared}, nil
 }
 
-// news returns what was counted since the last call, summed over the CPUs.
-func (g *gate) news() (n [numCounters]uint64) {
+// news returns what was counted since the last call.
+func (g *gate) news() (n counts) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range numCounters {
-		var perCPU []uint64
-		if g.closed || g.objects.Counts.Lookup(uint32(c), &perCPU) != nil {
-			return n
-		}
-		var sum uint64
-		for _, v := range perCPU {
-			sum += v
-		}
-		n[c], g.counts[c] = sum-g.counts[c], sum
+	if !g.closed {
+		n, _ = g.counts.news(g.objects.Counts) // fails if it is closed
 	}
 	return n
 }

@@ -38,15 +38,11 @@
 
 // Read by Go; its order is that of type waitCounter there.
 enum counter {
-	COUNT_WAITS,         // that began
-	COUNT_STACKS,        // waits that were passed to the unwinder
-	COUNT_OVER_BUDGET,   // waits chosen, but not unwound as too many were lately
-	COUNT_NO_THREAD,     // waits lost, as the table of threads was full
-	COUNT_NO_SITE,       // waits reported one by one, as the table of sites was full
-	COUNT_LOST,          // ended waits lost, as the ring buffer was full
-	COUNT_NOT_PASSED,    // stacktraces lost, as the tail call failed
-	COUNT_UNKNOWN_LOST,  // stacktraces of new processes lost, as their buffer was full
-	COUNTERS,
+	COUNT_WAITS = COUNT_OWN, // that began
+	COUNT_OVER_BUDGET,       // waits chosen, but not unwound as too many were lately
+	COUNT_NO_THREAD,         // waits lost, as the table of threads was full
+	COUNT_NO_SITE,           // waits reported one by one, as the table of sites was full
+	COUNT_LOST,              // ended waits lost, as the ring buffer was full
 };
 
 // Why a thread left the CPU. Read by Go; its order is that of type waitState there.
@@ -110,18 +106,10 @@ struct settings {
 	__u64 gap;        // ns between two stacktraces on the average
 };
 
-// How many stacktraces may be taken at once.
-struct credit {
-	__u64 last; // CLOCK_MONOTONIC, ns: left was counted up
-	__u64 left; // ns: times the gap between two
-};
-
 struct decision {
 	__u32 tid;  // that is to be unwound; 0 for none
 };
 
-// The stacktraces that may be taken, of all CPUs. Two CPUs that count at once may
-// count wrong; that is rare, and costs or saves one stacktrace.
 struct credits {
 	struct credit usual, unknown; // of processes that the unwinder knows, and others
 };
@@ -186,20 +174,6 @@ struct {
 	__type(value, struct credits);
 } all_credits SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counts SEC(".maps");
-
-static __always_inline void count(__u32 which)
-{
-	__u64 *n = bpf_map_lookup_elem(&counts, &which);
-	if (n)
-		(*n)++;
-}
-
 static __always_inline struct settings *get_settings(void)
 {
 	__u32 zero = 0;
@@ -245,20 +219,6 @@ static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
 	return t->__state & TASK_STOPPED_OR_TRACED ? STATE_STOPPED : STATE_OTHER;
 }
 
-// affordable reports whether one more stacktrace may be taken.
-static __always_inline int affordable(struct credit *c, __u64 gap, __u64 now)
-{
-	if (now > c->last)
-		c->left += now - c->last;
-	c->last = now;
-	if (c->left > CREDIT)
-		c->left = CREDIT;
-	if (c->left < gap)
-		return 0;
-	c->left -= gap;
-	return 1;
-}
-
 // choose returns the weight of the nth wait of a site in this window, 0 if it is
 // not to be unwound.
 static __always_inline __u32 choose(__u64 n, __u64 now)
@@ -281,7 +241,7 @@ static __always_inline __u32 choose(__u64 n, __u64 now)
 	int known_process = is_known(id, 0);
 	if (!known_process && n > NEW_PROCESS_STACKS)
 		return 0;
-	if (!(known_process ? affordable(&c->usual, s->gap, now) : affordable(&c->unknown, s->gap * NEW_PROCESS_GAPS, now))) {
+	if (!(known_process ? affordable(&c->usual, s->gap, CREDIT, now) : affordable(&c->unknown, s->gap * NEW_PROCESS_GAPS, CREDIT, now))) {
 		count(COUNT_OVER_BUDGET);
 		return 0;
 	}
@@ -434,11 +394,7 @@ int off_cpu_unwind(struct bpf_perf_event_data *ctx)
 	if (!d || !d->tid || d->tid != (__u32)id)
 		return 0;
 	d->tid = 0;
-	count(COUNT_STACKS);
-	if (!is_known(id, 0) && report(ctx, id, ORIGIN_OFF_CPU) == REPORTED_LOST)
-		count(COUNT_UNKNOWN_LOST);
-	bpf_tail_call(ctx, &unwinder, 0);
-	count(COUNT_NOT_PASSED);
+	unwind(ctx, id, ORIGIN_OFF_CPU);
 	return 0;
 }
 
