@@ -44,13 +44,6 @@ func ticksPerSample(frequency int) int {
 	return 1
 }
 
-// Counters of the gate besides those of all programs, in the order of enum counter in
-// bpf/gate.c. The samples are what is passed to the unwinder.
-const (
-	countUnknown = countOwn + iota
-	countAsked
-)
-
 // Names under which the kernel knows the unwinder's parts. It keeps 15 bytes of
 // them; only with BTF the whole name can be read.
 const (

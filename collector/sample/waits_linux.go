@@ -76,6 +76,8 @@ type offThread struct {
 	At         site
 	Weight     uint32 // 256 / probability if the wait was unwound, else 0
 	_          uint32
+	Window     uint64 // begin of the window in which it began
+	Nth        uint64 // number of the wait at its site in that window
 }
 
 // An endedWait is one that is not in a site's sum: struct ended.

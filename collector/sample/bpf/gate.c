@@ -28,7 +28,6 @@
 // The unwinder's number for an event that says that pid_events has a process.
 #define EVENT_PROCESS 1
 
-// Read by Go; its order is that of the constants of the gate there.
 enum counter {
 	COUNT_UNKNOWN = COUNT_OWN, // samples of a process that the unwinder does not know
 	COUNT_ASKED,               // how often the unwinder was asked to read mappings

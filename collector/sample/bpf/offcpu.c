@@ -36,7 +36,7 @@
 
 #define CREDIT 2000000000ULL // ns
 
-// Read by Go; its order is that of type waitCounter there.
+// Read by Go; its order is that of countWaits and the following ones there.
 enum counter {
 	COUNT_WAITS = COUNT_OWN, // that began
 	COUNT_OVER_BUDGET,       // waits chosen, but not unwound as too many were lately
@@ -79,7 +79,7 @@ struct sum {
 
 // What was added up for a site in one window. The same layout as the Go type waited.
 struct waited {
-	__u64 began; // waits that began
+	__u64 began; // waits that began, up to the last that is in a sum or was passed on
 	struct sum by_class[CLASSES];
 };
 
@@ -90,6 +90,8 @@ struct thread {
 	struct site at;
 	__u32 weight; // 256 / probability if it was unwound, else 0
 	__u32 padding;
+	__u64 window; // CLOCK_MONOTONIC, ns: begin of the window that nth is of
+	__u64 nth;    // number of the wait at its site in the window
 };
 
 // A wait that has ended and is not in a site's sum. The same layout as the Go type
@@ -221,12 +223,11 @@ static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
 
 // choose returns the weight of the nth wait of a site in this window, 0 if it is
 // not to be unwound.
-static __always_inline __u32 choose(__u64 n, __u64 now)
+static __always_inline __u32 choose(struct settings *s, __u64 n, __u64 now)
 {
 	__u32 zero = 0;
-	struct settings *s = get_settings();
 	struct credits *c = bpf_map_lookup_elem(&all_credits, &zero);
-	if (!s || !c)
+	if (!c)
 		return 0;
 	__u64 share = n << 8;
 	__u64 weight = 1 << 8;
@@ -248,6 +249,25 @@ static __always_inline __u32 choose(__u64 n, __u64 now)
 	return weight > 0xffffffffULL ? 0xffffffffU : weight;
 }
 
+static __always_inline int is_same(struct site *a, struct site *b)
+{
+	return a->ip == b->ip && a->sp == b->sp && a->syscall == b->syscall && a->state == b->state && a->pid == b->pid;
+}
+
+// site_of returns what is added up for the site of a wait, 0 if the table is full.
+static __always_inline struct waited *site_of(struct thread *wait)
+{
+	struct waited *w = bpf_map_lookup_elem(&sites, &wait->at);
+	if (!w) { // the first wait, or user space has taken it since
+		struct waited none = {};
+		bpf_map_update_elem(&sites, &wait->at, &none, BPF_NOEXIST);
+		w = bpf_map_lookup_elem(&sites, &wait->at);
+	}
+	if (w && wait->nth > w->began)
+		w->began = wait->nth;
+	return w;
+}
+
 // leave notes that the current thread leaves its CPU.
 static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 now)
 {
@@ -258,25 +278,28 @@ static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 
 	}
 	if (!is_measured(t->tgid))
 		return;
-	struct thread wait = {.out = now, .at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)}};
+	struct settings *s = get_settings();
+	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
+	if (!s || !d)
+		return;
+	struct thread wait = {
+		.out = now,
+		.at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)},
+		.window = s->window,
+	};
 	locate(&wait.at);
 	count(COUNT_WAITS);
-	struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
-	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
-	if (!d)
-		return;
-	if (w) {
-		w->began++;
-		wait.weight = choose(w->began, now);
+	struct thread *before = bpf_map_lookup_elem(&threads, &tid);
+	if (before && before->window == wait.window && is_same(&before->at, &wait.at)) {
+		wait.nth = before->nth + 1;
 	} else {
-		struct waited first = {.began = 1};
-		bpf_map_update_elem(&sites, &wait.at, &first, BPF_NOEXIST);
-		wait.weight = choose(1, now);
+		struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
+		wait.nth = w ? w->began + 1 : 1;
 	}
+	wait.weight = choose(s, wait.nth, now);
 	d->tid = wait.weight ? tid : 0;
-	struct thread *known_thread = bpf_map_lookup_elem(&threads, &tid);
-	if (known_thread)
-		*known_thread = wait;
+	if (before)
+		*before = wait;
 	else if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY)) {
 		count(COUNT_NO_THREAD);
 		d->tid = 0;
@@ -319,18 +342,14 @@ static __always_inline void arrive(__u32 tid, __u64 now)
 	else if (!wait.woken)
 		wait.woken = now;
 	struct settings *s = get_settings();
-	if (wait.weight || !s || wait.out < s->window) {
+	if (!s || wait.out < s->window) {
 		tell(&wait, now);
 		return;
 	}
-	struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
-	if (!w) { // user space has taken it since
-		struct waited none = {};
-		bpf_map_update_elem(&sites, &wait.at, &none, BPF_NOEXIST);
-		w = bpf_map_lookup_elem(&sites, &wait.at);
-	}
-	if (!w) {
+	struct waited *w = site_of(&wait);
+	if (!w && !wait.weight)
 		count(COUNT_NO_SITE);
+	if (!w || wait.weight) {
 		tell(&wait, now);
 		return;
 	}

@@ -17,7 +17,7 @@
 #define KERNEL_FRAMES 127
 
 // The first counters of every program. Read by Go; their order is that of the
-// constants of newCounters there.
+// type counter there.
 enum {
 	COUNT_STACKS,       // threads that were passed to the unwinder
 	COUNT_NOT_PASSED,   // stacktraces lost, as the tail call failed
