@@ -36,6 +36,9 @@ var prerequisites = []prerequisite{
 	{commands: []string{"jeprof"}, debian: []string{"libjemalloc-dev"}},
 	{files: []string{"/usr/include/gperftools/heap-profiler.h"}, debian: []string{"libgoogle-perftools-dev"}},
 	{files: []string{"/usr/include/jemalloc/jemalloc.h"}, debian: []string{"libjemalloc-dev"}},
+	// Programs that trace others.
+	{commands: []string{"strace"}, debian: []string{"strace"}},
+	{commands: []string{"gdb"}, debian: []string{"gdb"}},
 	// Generated eBPF objects.
 	{commands: []string{"clang"}, debian: []string{"clang"}},
 	{commands: []string{"llvm-strip"}, debian: []string{"llvm"}},

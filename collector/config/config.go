@@ -201,7 +201,7 @@ func Default() *Config {
 	return &Config{
 		Web:     Web{ListenAddress: "127.0.0.1:4040", MaxConnections: 1024, AllowedHosts: []string{}, AllowedOrigins: []string{}},
 		Storage: Storage{Path: "./data", Retention: Duration(30 * 24 * time.Hour), MinFreeBytes: 64 << 20, CacheBytes: 128 << 20},
-		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second), OffCPU: OffCPU{StacksPerSecond: 100}},
+		EBPF:    EBPF{Enabled: Auto, Frequency: 19, Interval: Duration(5 * time.Second), OffCPU: OffCPU{StacksPerSecond: 50}},
 		Java: Java{
 			Interval: Duration(time.Minute), AllocInterval: 512 << 10, LockThreshold: Duration(10 * time.Millisecond),
 			LiveWindow: Duration(10 * time.Minute), MaxProcesses: 64,

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,14 +30,15 @@ func holdUntilLoaded(pid int, known func(pid int)) {
 // runToEntry runs a process, which has stopped at exec, to the first instruction of its
 // program, with a breakpoint as debuggers have, and reports whether libraries have been
 // loaded. The process is stopped when it returns, or has ended. A signal that came first
-// is returned; the process gets it when it is let go.
+// is returned; the process gets it when it is let go. A process that forks before that
+// runs on as it is.
 func runToEntry(pid int) (sig unix.Signal, loaded bool) {
 	auxv, err := readProc(pid, "auxv")
 	if err != nil {
 		return 0, false
 	}
 	at, ok := entryOf(auxv)
-	if !ok || len(breakpoint) == 0 || unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACEEXEC) != nil {
+	if !ok || len(breakpoint) == 0 || unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACEEXEC|unix.PTRACE_O_TRACEFORK) != nil {
 		return 0, false
 	}
 	before := make([]byte, len(breakpoint))
@@ -48,7 +50,7 @@ func runToEntry(pid int) (sig unix.Signal, loaded bool) {
 	}
 	why := status(0)
 	if err := unix.PtraceCont(pid, 0); err == nil {
-		if why, ok = stopOf(pid); !ok {
+		if why, ok = stopWithin(pid, loadLimit); !ok {
 			return 0, false // it has ended
 		}
 	}
@@ -56,10 +58,55 @@ func runToEntry(pid int) (sig unix.Signal, loaded bool) {
 		return 0, true // a library has started another program, whose code is not ours to restore
 	}
 	_, _ = unix.PtracePokeText(pid, at, before) // fails if it was killed meanwhile
-	if why.signal() != unix.SIGTRAP {
+	switch {
+	case why.event() == unix.PTRACE_EVENT_FORK:
+		letGoOfChild(pid, at, before)
+		return 0, false
+	case why.signal() == wakeUp:
+		return 0, false
+	case why.signal() != unix.SIGTRAP:
 		return why.signal(), false
 	}
-	return 0, rewind(pid, at)
+	if !rewind(pid, at) {
+		return unix.SIGTRAP, false // the program's own
+	}
+	return 0, true
+}
+
+// letGoOfChild lets go of the process that a library has forked, which is traced too and
+// has a copy of the breakpoint.
+func letGoOfChild(pid int, at uintptr, before []byte) {
+	child, err := unix.PtraceGetEventMsg(pid)
+	if err != nil {
+		return
+	}
+	if _, ok := stopOf(int(child)); !ok {
+		return // it was killed
+	}
+	_, _ = unix.PtracePokeText(int(child), at, before)
+	_ = unix.PtraceDetach(int(child))
+}
+
+// Libraries that take longer than loadLimit to load, or never let the program begin, are not
+// waited for: a signal that programs ignore makes the process stop for its tracer.
+const (
+	loadLimit = 10 * time.Second
+	wakeUp    = unix.SIGURG
+)
+
+// stopWithin waits as stopOf does, and stops the process if it has not stopped by itself
+// within the limit.
+func stopWithin(pid int, limit time.Duration) (why status, stopped bool) {
+	sent := make(chan struct{})
+	timer := time.AfterFunc(limit, func() {
+		_ = unix.Kill(pid, wakeUp)
+		close(sent)
+	})
+	why, stopped = stopOf(pid)
+	if !timer.Stop() {
+		<-sent // the number stays the process' until it was waited for
+	}
+	return why, stopped
 }
 
 // Entries of a process' auxiliary vector, see getauxval(3).

@@ -44,18 +44,6 @@ func ticksPerSample(frequency int) int {
 	return 1
 }
 
-// Counters of the gate, in the order of enum counter in bpf/gate.c.
-type counter uint32
-
-const (
-	countSamples counter = iota
-	countUnknown
-	countUnknownLost
-	countNotPassed
-	countAsked
-	numCounters
-)
-
 // Names under which the kernel knows the unwinder's parts. It keeps 15 bytes of
 // them; only with BTF the whole name can be read.
 const (
@@ -84,7 +72,7 @@ type gate struct {
 	mu     sync.Mutex
 	closed bool
 	cpus   map[int]bool // with a timer
-	counts [numCounters]uint64
+	counts counts
 }
 
 // openGate loads the gate in front of the unwinder that this process loaded
@@ -231,20 +219,12 @@ func (g *gate) share(spec *ebpf.CollectionSpec, set *processSet) (*ebpf.Collecti
 	return &ebpf.CollectionOptions{MapReplacements: shared}, nil
 }
 
-// news returns what was counted since the last call, summed over the CPUs.
-func (g *gate) news() (n [numCounters]uint64) {
+// news returns what was counted since the last call.
+func (g *gate) news() (n counts) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range numCounters {
-		var perCPU []uint64
-		if g.closed || g.objects.Counts.Lookup(uint32(c), &perCPU) != nil {
-			return n
-		}
-		var sum uint64
-		for _, v := range perCPU {
-			sum += v
-		}
-		n[c], g.counts[c] = sum-g.counts[c], sum
+	if !g.closed {
+		n, _ = g.counts.news(g.objects.Counts) // fails if it is closed
 	}
 	return n
 }

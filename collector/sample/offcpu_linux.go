@@ -3,38 +3,27 @@
 package sample
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/ebpf-profiler/times"
 	"go.opentelemetry.io/ebpf-profiler/tracer"
 	"golang.org/x/sys/unix"
 )
 
-// A waitCounter is one of the counters in bpf/offcpu.c, in the order of enum counter
-// there.
-type waitCounter uint32
-
+// Counters of waits besides those of all programs, in the order of enum counter in
+// bpf/offcpu.c.
 const (
-	countWaits waitCounter = iota
-	countStacks
+	countWaits = countOwn + iota
 	countOverBudget
 	countNoThread
 	countNoSite
 	countWaitsLost
-	countStacksNotPassed
-	countNewProcessLost
-	numWaitCounters
 )
 
 // waitSettings are what the kernel's part is told: struct settings.
@@ -45,8 +34,7 @@ type waitSettings struct {
 }
 
 const (
-	waitPoll = 100 * time.Millisecond // how often ended waits are read
-	adaption = time.Second            // how often the share of unwound waits is adapted
+	adaption = time.Second // how often the share of unwound waits is adapted
 
 	firstGenerosity = 256 << 8
 	mostGenerosity  = 1 << 32
@@ -55,24 +43,13 @@ const (
 
 // An offCPU measures how long threads wait, and where.
 type offCPU struct {
-	interval time.Duration
-	log      *slog.Logger
-	metrics  *metrics
+	measuring
 	objects  offCPUObjects
-	entry    *entry
-	events   *cpuEvents
-	links    []link.Link
-	reader   *ringbuf.Reader
 	ledger   *ledger
 	wanted   int // stacktraces per second
-
 	settings waitSettings
-	counts   [numWaitCounters]uint64
 	chosen   uint64    // stacktraces in this window, those over the budget too
 	since    time.Time // begin of this window
-
-	stop    chan struct{}
-	running sync.WaitGroup
 
 	mu        sync.Mutex
 	snapshots []snapshot
@@ -108,34 +85,17 @@ func openOffCPU(ctx context.Context, t *tracer.Tracer, g *gate, set *processSet,
 	if err := offCPUSupported(); err != nil {
 		return nil, err
 	}
-	c = &offCPU{
-		interval: o.Interval, log: o.Logger, metrics: m, wanted: o.OffCPU.StacksPerSecond,
-		ledger: newLedger(o.Targets, m), stop: make(chan struct{}),
-	}
+	c = &offCPU{measuring: newMeasuring("off-CPU time", o, m), wanted: o.OffCPU.StacksPerSecond, ledger: newLedger(o.Targets, m)}
 	defer func() {
 		if err != nil {
 			c.free()
 		}
 	}()
-	if c.entry, err = newEntry(ctx, t, "off_cpu", "nanoseconds"); err != nil {
+	if err := c.load(ctx, t, g, set, "off_cpu", "nanoseconds", loadOffCPU, nil, &c.objects); err != nil {
 		return nil, err
 	}
-	spec, err := loadOffCPU()
-	if err != nil {
-		return nil, fmt.Errorf("read off-CPU programs: %w", err)
-	}
-	shared, err := g.share(spec, set)
-	if err != nil {
+	if err := errors.Join(c.join(c.objects.Unwinder), c.ledger.ended.open(c.objects.Waits)); err != nil {
 		return nil, err
-	}
-	if err := spec.LoadAndAssign(&c.objects, shared); err != nil {
-		return nil, fmt.Errorf("load off-CPU programs: %w", err)
-	}
-	if err := c.objects.Unwinder.Put(uint32(0), c.entry.program); err != nil {
-		return nil, fmt.Errorf("join off-CPU programs and unwinder: %w", err)
-	}
-	if c.reader, err = ringbuf.NewReader(c.objects.Waits); err != nil {
-		return nil, fmt.Errorf("read waits: %w", err)
 	}
 	c.events = newCPUEvents("context-switches", c.objects.OffCpuUnwind, unix.PERF_COUNT_SW_CONTEXT_SWITCHES)
 	return c, nil
@@ -150,54 +110,18 @@ func (c *offCPU) start() error {
 		Gap: uint64(time.Second) / uint64(2*c.wanted),
 	}
 	c.ledger.before, c.since = c.settings.Window, time.Now()
-	if err := c.set(); err != nil {
+	if err := c.set(c.objects.Settings, &c.settings); err != nil {
 		return err
 	}
 	if err := c.events.start(); err != nil {
 		return err
 	}
-	for _, p := range []*ebpf.Program{c.objects.OffCpuNew, c.objects.OffCpuWakeup, c.objects.OffCpuSwitch} {
-		l, err := link.AttachTracing(link.TracingOptions{Program: p})
-		if err != nil {
-			return fmt.Errorf("attach to the scheduler's tracepoints: %w", err)
-		}
-		c.links = append(c.links, l)
+	if err := c.attach(c.objects.OffCpuNew, c.objects.OffCpuWakeup, c.objects.OffCpuSwitch); err != nil {
+		return err
 	}
-	c.running.Go(c.read)
+	c.ledger.ended.read()
 	c.running.Go(c.run)
 	return nil
-}
-
-// set passes the settings on.
-func (c *offCPU) set() error {
-	if err := c.objects.Settings.Put(uint32(0), &c.settings); err != nil {
-		return fmt.Errorf("set off-CPU programs: %w", err)
-	}
-	return nil
-}
-
-// read takes the waits that have ended, until the reader is closed.
-func (c *offCPU) read() {
-	var buf ringbuf.Record
-	for {
-		c.reader.SetDeadline(time.Now().Add(waitPoll))
-		err := c.reader.ReadInto(&buf)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			continue
-		case errors.Is(err, ringbuf.ErrClosed):
-			return
-		case err != nil:
-			c.metrics.offCPUEvictions.WithLabelValues("buffer").Inc()
-			continue
-		}
-		var e endedWait
-		if err := binary.Read(bytes.NewReader(buf.RawSample), binary.LittleEndian, &e); err != nil {
-			c.metrics.offCPUEvictions.WithLabelValues("buffer").Inc()
-			continue
-		}
-		c.ledger.addEnded(e)
-	}
 }
 
 // run ends windows and adapts how many waits are unwound, until the end.
@@ -230,7 +154,7 @@ func (c *offCPU) snapshot(in time.Time) {
 	c.aim()
 	c.settings.Window = uint64(times.GetKTime())
 	s := snapshot{start: windowStart(in.UnixNano(), c.interval), end: c.settings.Window, sites: map[site]waited{}}
-	if err := c.set(); err != nil {
+	if err := c.set(c.objects.Settings, &c.settings); err != nil {
 		c.log.Warn("off-CPU window", "err", err)
 	}
 	err := eachBatch(c.objects.Sites.BatchLookupAndDelete, func(at site, w waited) { s.sites[at] = w })
@@ -275,32 +199,24 @@ func eachBatch[K, V any](
 
 // adapt counts, and lowers generosity if far more waits are chosen than may be unwound.
 func (c *offCPU) adapt() {
-	var n [numWaitCounters]uint64
-	for i := range numWaitCounters {
-		var perCPU []uint64
-		if err := c.objects.Counts.Lookup(uint32(i), &perCPU); err != nil {
-			c.log.Debug("count waits", "err", err)
-			return
-		}
-		var sum uint64
-		for _, v := range perCPU {
-			sum += v
-		}
-		n[i], c.counts[i] = sum-c.counts[i], sum
+	n, err := c.counts.news(c.objects.Counts)
+	if err != nil {
+		c.log.Debug("count waits", "err", err)
+		return
 	}
 	c.metrics.offCPUWaits.Add(float64(n[countWaits]))
 	c.metrics.offCPUStacks.Add(float64(n[countStacks]))
-	for table, count := range map[string]waitCounter{"threads": countNoThread, "sites": countNoSite, "buffer": countWaitsLost} {
+	for table, count := range map[string]counter{"threads": countNoThread, "sites": countNoSite, "buffer": countWaitsLost} {
 		c.metrics.offCPUEvictions.WithLabelValues(table).Add(float64(n[count]))
 	}
-	c.metrics.offCPULost.WithLabelValues("new_process_buffer_full").Add(float64(n[countNewProcessLost]))
-	c.metrics.offCPULost.WithLabelValues("unwinder").Add(float64(n[countStacksNotPassed]))
+	c.metrics.offCPULost.WithLabelValues("new_process_buffer_full").Add(float64(n[countUnknownLost]))
+	c.metrics.offCPULost.WithLabelValues("unwinder").Add(float64(n[countNotPassed]))
 	c.metrics.offCPULost.WithLabelValues("over_budget").Add(float64(n[countOverBudget]))
 
 	c.chosen += n[countStacks] + n[countOverBudget]
 	if n[countOverBudget] > n[countStacks] {
 		c.settings.Generosity = max(c.settings.Generosity/2, leastGenerosity)
-		if err := c.set(); err != nil {
+		if err := c.set(c.objects.Settings, &c.settings); err != nil {
 			c.log.Warn("adapt off-CPU programs", "err", err)
 		}
 	}
@@ -320,23 +236,7 @@ func (c *offCPU) aim() {
 	c.settings.Generosity = uint64(min(max(g, leastGenerosity), mostGenerosity))
 }
 
-// due returns the windows that have ended before now less the lateness.
-func (c *offCPU) due(now time.Time) []*tally {
-	if c == nil {
-		return nil
-	}
-	return c.take(now.Add(-lateness).UnixNano())
-}
-
-// rest returns all windows.
-func (c *offCPU) rest() []*tally {
-	if c == nil {
-		return nil
-	}
-	return c.take(1<<63 - 1)
-}
-
-func (c *offCPU) take(until int64) (ts []*tally) {
+func (c *offCPU) take(_ time.Time, until int64) (ts []*tally) {
 	c.mu.Lock()
 	n := 0
 	for n < len(c.snapshots) && c.snapshots[n].start <= until-int64(c.interval) {
@@ -351,35 +251,11 @@ func (c *offCPU) take(until int64) (ts []*tally) {
 	return ts
 }
 
-// detach ends measuring; what was measured is the last window.
-func (c *offCPU) detach() error {
-	if c == nil {
-		return nil
-	}
-	close(c.stop)
-	// The last snapshot is taken while the programs still run, as a wait that ends
-	// between the two would be neither in it nor reported.
-	time.Sleep(2 * waitPoll)
-	errs := []error{c.reader.Close()}
-	c.running.Wait()
-	for _, l := range c.links {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(append(errs, c.events.Close())...)
-}
+// detach ends measuring; what was measured is the last window. Its snapshot is taken while
+// the programs still run, as a wait that ends between the two would be neither in it nor
+// reported.
+func (c *offCPU) detach() error { return c.end(c.ledger.ended.finish) }
 
-// free unloads the programs.
 func (c *offCPU) free() {
-	if c == nil {
-		return
-	}
-	for _, l := range c.links {
-		_ = l.Close()
-	}
-	_ = c.events.Close()
-	if c.reader != nil {
-		_ = c.reader.Close()
-	}
-	_ = c.entry.Close()
-	_ = c.objects.Close()
+	_ = errors.Join(c.unlink(), c.ledger.ended.finish(), c.entry.Close(), c.objects.Close())
 }

@@ -21,7 +21,7 @@ const (
 	DefaultFrequency = 19 // Hz
 	DefaultInterval  = 5 * time.Second
 	// DefaultOffCPUStacks is the default of OffCPU.StacksPerSecond.
-	DefaultOffCPUStacks = 100
+	DefaultOffCPUStacks = 50
 	MaxFrequency        = 1000 // Hz
 	minInterval         = time.Second
 	maxOffCPUStacks     = 10000 // per second

@@ -37,12 +37,12 @@ type Source struct {
 	metrics *metrics
 	gate    *gate
 	only    *processSet  // nil if all processes are measured
-	offCPU  *offCPU      // nil if off-CPU time is not measured
-	faults  *pageFaults  // nil if page faults are not measured
 	allocs  *allocations // nil if allocations are not measured
-	tracer  *tracer.Tracer
-	reader  *processReader // nil if this version of the unwinder does not allow it
-	jit     *jitCode       // nil if this version of the unwinder does not allow it
+	// measurers measure what is measured besides CPU time.
+	measurers []measurer
+	tracer    *tracer.Tracer
+	reader    *processReader // nil if this version of the unwinder does not allow it
+	jit       *jitCode       // nil if this version of the unwinder does not allow it
 	// intervals are those that tracer has.
 	intervals tracer.Intervals
 	sink      *sink
@@ -229,28 +229,8 @@ func (s *Source) load(ctx context.Context, st setup) error {
 			return err
 		}
 	}
-	if s.options.OffCPU.Enabled {
-		if s.offCPU, err = openOffCPU(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
-			return err
-		}
-		s.sink.offCPU = s.offCPU
-	}
-	if s.options.PageFaults.Enabled {
-		if s.faults, err = openPageFaults(ctx, s.tracer, s.gate, s.only, s.options, s.metrics); err != nil {
-			return err
-		}
-		s.sink.pageFaults = s.faults
-	}
-	if s.options.Allocations.Enabled {
-		allocs, err := openAllocations(ctx, s.tracer, s.gate, s.only, s.options, s.metrics)
-		switch {
-		case err == nil:
-			s.allocs, s.sink.allocs, s.sink.binaries.probes = allocs, allocs, allocs.probes
-		case s.options.Allocations.Required:
-			return err
-		default:
-			s.log.Warn("allocations are not measured", "err", err)
-		}
+	if err := s.loadMeasurers(ctx); err != nil {
+		return err
 	}
 	if s.jit, err = newJITCode(s.tracer, s.gate.known, s.memories, s.log); err != nil {
 		s.log.Warn("stacks will end in code of JIT compilers", "err", err)
@@ -262,6 +242,37 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if exits != nil {
 		s.log.Info("no trace events: ended processes are looked for every so often instead",
 			"every", cleanup, "err", exits)
+	}
+	return nil
+}
+
+// loadMeasurers loads what measures something besides CPU time.
+func (s *Source) loadMeasurers(ctx context.Context) error {
+	if s.options.OffCPU.Enabled {
+		c, err := openOffCPU(ctx, s.tracer, s.gate, s.only, s.options, s.metrics)
+		if err != nil {
+			return err
+		}
+		s.sink.offCPU, s.measurers = c, append(s.measurers, c)
+	}
+	if s.options.PageFaults.Enabled {
+		f, err := openPageFaults(ctx, s.tracer, s.gate, s.only, s.options, s.metrics)
+		if err != nil {
+			return err
+		}
+		s.sink.pageFaults, s.measurers = f, append(s.measurers, f)
+	}
+	if s.options.Allocations.Enabled {
+		a, err := openAllocations(ctx, s.tracer, s.gate, s.only, s.options, s.metrics)
+		switch {
+		case err == nil:
+			s.allocs, s.sink.allocs, s.sink.binaries.probes = a, a, a.probes
+			s.measurers = append(s.measurers, a)
+		case s.options.Allocations.Required:
+			return err
+		default:
+			s.log.Warn("allocations are not measured", "err", err)
+		}
 	}
 	return nil
 }
@@ -299,18 +310,10 @@ func (s *Source) begin(ctx context.Context) error {
 		return fmt.Errorf("read unwinder: %w", err)
 	}
 	s.began = time.Now()
-	if s.offCPU != nil {
-		if err := s.offCPU.start(); err != nil {
+	for _, m := range s.measurers {
+		if err := m.start(); err != nil {
 			return err
 		}
-	}
-	if s.faults != nil {
-		if err := s.faults.start(); err != nil {
-			return err
-		}
-	}
-	if s.allocs != nil {
-		s.allocs.start()
 	}
 	return s.gate.start()
 }
@@ -327,7 +330,7 @@ func (s *Source) Read(ctx context.Context, pids ...int) {
 // countGate publishes what the gate has counted since the last call.
 func (s *Source) countGate() {
 	n := s.gate.news()
-	s.metrics.samples.Add(float64(n[countSamples]))
+	s.metrics.samples.Add(float64(n[countStacks]))
 	s.metrics.lost.WithLabelValues("new_process_buffer_full").Add(float64(n[countUnknownLost]))
 	s.metrics.lost.WithLabelValues("unwinder").Add(float64(n[countNotPassed]))
 }
@@ -336,16 +339,21 @@ func (s *Source) countGate() {
 func (s *Source) abandon() {
 	s.cancelUnwinder()
 	s.cancelDelivery()
-	s.offCPU.free()
-	s.faults.free()
-	s.allocs.free()
-	s.only.free()
+	s.free()
 	if s.gate != nil {
 		s.gate.Close()
 	}
 	if s.tracer != nil {
 		s.tracer.Close()
 	}
+}
+
+// free unloads what measures something besides CPU time.
+func (s *Source) free() {
+	for _, m := range s.measurers {
+		m.free()
+	}
+	s.only.free()
 }
 
 // Began returns when the first sample may have been taken.
@@ -363,7 +371,13 @@ func (s *Source) Close() error {
 		// At once, so that all that is measured is of the same time: taking a program off a
 		// tracepoint takes the kernel some 100 ms.
 		var stopping errgroup.Group
-		stopping.Go(func() error { return errors.Join(s.offCPU.detach(), s.faults.detach(), s.allocs.detach()) })
+		stopping.Go(func() error {
+			var errs []error
+			for _, m := range s.measurers {
+				errs = append(errs, m.detach())
+			}
+			return errors.Join(errs...)
+		})
 		stopping.Go(func() error {
 			s.countGate()
 			return s.gate.Close()
@@ -382,10 +396,7 @@ func (s *Source) Close() error {
 		cancel()
 		s.cancelDelivery()
 		<-s.delivery.done
-		s.offCPU.free()
-		s.faults.free()
-		s.allocs.free()
-		s.only.free()
+		s.free()
 		s.sink.binaries.close()
 	})
 	return err
@@ -512,20 +523,22 @@ func (s *Source) readUnknown() {
 // follow looks for CPUs that came online.
 func (s *Source) follow() {
 	starts := []func() error{s.gate.start}
-	if s.offCPU != nil {
-		starts = append(starts, s.offCPU.events.start)
-	}
-	if s.faults != nil {
-		starts = append(starts, s.faults.events.start)
-	}
-	if s.allocs != nil {
-		starts = append(starts, s.allocs.follow)
+	for _, m := range s.measurers {
+		starts = append(starts, m.follow)
 	}
 	for _, start := range starts {
 		if err := start(); err != nil {
 			s.log.Warn("look for CPUs that came online", "err", err)
 		}
 	}
+}
+
+// take adds the measurers' windows that ended until a time in Unix ns.
+func (s *Source) take(ts []*tally, now time.Time, until int64) []*tally {
+	for _, m := range s.measurers {
+		ts = append(ts, m.take(now, until)...)
+	}
+	return ts
 }
 
 // collect names native frames of windows that are over and puts them into the
@@ -543,11 +556,11 @@ func (s *Source) collect() {
 	for {
 		select {
 		case <-s.handled:
-			s.delivery.put(c.windows(slices.Concat(a.rest(), s.offCPU.rest(), s.faults.rest(), s.allocs.rest())))
+			s.delivery.put(c.windows(s.take(a.rest(), time.Now(), 1<<62)))
 			return
 		case <-timer.C:
 			now := time.Now()
-			s.delivery.put(c.windows(slices.Concat(a.due(now), s.offCPU.due(now), s.faults.due(now), s.allocs.due(now))))
+			s.delivery.put(c.windows(s.take(a.due(now), now, now.Add(-lateness).UnixNano())))
 			c.frames.age(now)
 			s.countGate()
 			s.follow()

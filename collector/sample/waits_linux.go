@@ -4,7 +4,6 @@ package sample
 
 import (
 	"hash/maphash"
-	"sync"
 )
 
 // A waitState is why a thread left the CPU, in the order of enum state in bpf/offcpu.c.
@@ -77,6 +76,8 @@ type offThread struct {
 	At         site
 	Weight     uint32 // 256 / probability if the wait was unwound, else 0
 	_          uint32
+	Window     uint64 // begin of the window in which it began
+	Nth        uint64 // number of the wait at its site in that window
 }
 
 // An endedWait is one that is not in a site's sum: struct ended.
@@ -126,8 +127,7 @@ type ledger struct {
 
 	stacks eventStacks
 
-	mu    sync.Mutex
-	ended []endedWait
+	ended *eventQueue[endedWait]
 
 	// Of the goroutine that calls window:
 	open       map[uint32]openWait  // by TID
@@ -145,36 +145,18 @@ type openWait struct {
 func newLedger(t Labeler, m *metrics) *ledger {
 	return &ledger{
 		targets: t, metrics: m, seed: maphash.MakeSeed(),
+		ended: newEventQueue(maxEnded, func(e endedWait) uint64 { return e.In }, func(reason string) {
+			m.offCPUEvictions.WithLabelValues(map[string]string{"read_error": "buffer", "queue_full": "ledger"}[reason]).Inc()
+		}),
 		stacks: newEventStacks(m.offCPULost), open: map[uint32]openWait{},
 		young: map[classSite]*event{}, old: map[classSite]*event{},
 	}
 }
 
-// addEnded takes a wait that has ended.
-func (l *ledger) addEnded(e endedWait) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.ended) >= maxEnded {
-		l.metrics.offCPUEvictions.WithLabelValues("ledger").Inc()
-		return
-	}
-	l.ended = append(l.ended, e)
-}
-
 // window returns the off-CPU time between the last snapshot and this one. Snapshots are
 // passed in their order.
 func (l *ledger) window(s snapshot) *tally {
-	l.mu.Lock()
-	var ended, later []endedWait
-	for _, e := range l.ended {
-		if e.In <= s.end {
-			ended = append(ended, e)
-		} else {
-			later = append(later, e)
-		}
-	}
-	l.ended = later
-	l.mu.Unlock()
+	ended := l.ended.take(int64(s.end))
 	stacks := l.stacks.take()
 
 	d := newDivision(l, s.start)

@@ -69,8 +69,8 @@ func TestLedgerCrossing(t *testing.T) {
 	got = sumsOf(l.window(snapshot{end: 3000, off: []offThread{w}}))
 	require.Equal(t, sums{"f": {partBlocked: {1000, 0}}}, got)
 	w.Woken = 3300
-	l.addEnded(endedWait{Wait: w, In: 3400})
-	l.addEnded(endedWait{Wait: offThread{Out: 4100, Woken: 4200, At: blockedAt(6)}, In: 4200}) // of the next window
+	l.ended.add(endedWait{Wait: w, In: 3400})
+	l.ended.add(endedWait{Wait: offThread{Out: 4100, Woken: 4200, At: blockedAt(6)}, In: 4200}) // of the next window
 	got = sumsOf(l.window(snapshot{end: 4000}))
 	require.Equal(t, sums{"f": {partBlocked: {300, 0}, partQueued: {100, 0}}}, got)
 	got = sumsOf(l.window(snapshot{end: 5000}))
@@ -86,7 +86,7 @@ func TestLedgerRace(t *testing.T) {
 	l.stacks.add(5, 501, stackNamed("f"))
 	require.Equal(t, sums{"f": {partBlocked: {500, 1}}}, sumsOf(l.window(snapshot{end: 1000, off: []offThread{w}})))
 	w.Woken = 2001
-	l.addEnded(endedWait{Wait: w, In: 2001})
+	l.ended.add(endedWait{Wait: w, In: 2001})
 	require.Empty(t, sumsOf(l.window(snapshot{end: 2000})))
 	require.Equal(t, sums{"f": {partBlocked: {1001, 0}}}, sumsOf(l.window(snapshot{end: 3000})))
 }
@@ -98,7 +98,7 @@ func TestLedgerDivides(t *testing.T) {
 	l := newLedger(pidNames{}, newMetrics(nil))
 	ended := func(tid uint32, out, in uint64, weight uint32, name string) {
 		l.stacks.add(tid, out, stackNamed(name))
-		l.addEnded(endedWait{Wait: offThread{Out: out, Woken: in, At: blockedAt(tid), Weight: weight}, In: in})
+		l.ended.add(endedWait{Wait: offThread{Out: out, Woken: in, At: blockedAt(tid), Weight: weight}, In: in})
 	}
 	ended(5, 100, 200, 256, "short")
 	ended(5, 300, 500, 512, "long") // stands for two
@@ -126,7 +126,7 @@ func TestLedgerRunnable(t *testing.T) {
 	at := blockedAt(5)
 	at.State = stateRunnable
 	l.stacks.add(5, 100, stackNamed("f"))
-	l.addEnded(endedWait{Wait: offThread{Out: 100, Woken: 100, At: at, Weight: 256}, In: 160})
+	l.ended.add(endedWait{Wait: offThread{Out: 100, Woken: 100, At: at, Weight: 256}, In: 160})
 	got := sumsOf(l.window(snapshot{end: 1000, sites: map[site]waited{at: pooled(20, pool{0, 40, 2})}}))
 	require.Equal(t, sums{"f": {partQueued: {100, 3}}}, got)
 }
@@ -158,7 +158,7 @@ func TestLedgerUnbiased(t *testing.T) {
 					p := min(1, 6/float64(n+1))
 					if random.Float64() < p {
 						l.stacks.add(5, now, stackNamed(name))
-						l.addEnded(endedWait{Wait: offThread{Out: now, Woken: now + took, At: blockedAt(5), Weight: uint32(256 / p)}, In: now + took})
+						l.ended.add(endedWait{Wait: offThread{Out: now, Woken: now + took, At: blockedAt(5), Weight: uint32(256 / p)}, In: now + took})
 					} else {
 						rest.ByClass[classOf(took)].add(pool{int64(took), 0, 1})
 					}

@@ -24,19 +24,15 @@
 
 // Read by Go; its order is that of type allocCounter there.
 enum counter {
-	COUNT_ALLOCS,       // calls of the probe alloc
-	COUNT_FREES,        // calls of the probe free
-	COUNT_STACKS,       // allocations that were passed to the unwinder
-	COUNT_SKIPPED,      // left out by chance; others count for them
-	COUNT_LATER,        // put off, as too many stacktraces were taken lately
-	COUNT_LOST,         // allocations lost, as the ring buffer was full
-	COUNT_FREES_LOST,   // frees lost, as the ring buffer was full
-	COUNT_NO_STACK,     // the page fault was not seen
-	COUNT_NOT_PASSED,   // stacktraces lost, as the tail call failed
-	COUNT_UNKNOWN_LOST, // stacktraces of new processes lost, as their buffer was full
-	COUNT_NOT_LIVE,     // allocations for which the table of live ones had no room
-	COUNT_UNREADABLE,   // calls of probes whose arguments could not be read
-	COUNTERS,
+	COUNT_ALLOCS = COUNT_OWN, // calls of the probe alloc
+	COUNT_FREES,              // calls of the probe free
+	COUNT_SKIPPED,            // left out by chance; others count for them
+	COUNT_LATER,              // put off, as too many stacktraces were taken lately
+	COUNT_LOST,               // allocations lost, as the ring buffer was full
+	COUNT_FREES_LOST,         // frees lost, as the ring buffer was full
+	COUNT_NO_STACK,           // the page fault was not seen
+	COUNT_NOT_LIVE,           // allocations for which the table of live ones had no room
+	COUNT_UNREADABLE,         // calls of probes whose arguments could not be read
 };
 
 // What a happening is. Read by Go: type happeningKind.
@@ -83,12 +79,6 @@ struct settings {
 	__u64 gap;     // ns between two stacktraces on the average
 	__u32 halving; // of 2^halving allocations one is taken
 	__u32 padding;
-};
-
-// How many stacktraces may be taken at once.
-struct credit {
-	__u64 last; // CLOCK_MONOTONIC, ns: left was counted up
-	__u64 left; // ns: times the gap between two
 };
 
 struct live_key {
@@ -168,39 +158,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct credit);
 } credits SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counts SEC(".maps");
-
-static __always_inline void count(__u32 which)
-{
-	__u64 *n = bpf_map_lookup_elem(&counts, &which);
-	if (n)
-		(*n)++;
-}
-
-// affordable reports whether one more stacktrace may be taken. Two CPUs that count at
-// once may count wrong; that is rare, and costs or saves one.
-static __always_inline int affordable(__u64 gap, __u64 now)
-{
-	__u32 zero = 0;
-	struct credit *c = bpf_map_lookup_elem(&credits, &zero);
-	if (!c)
-		return 0;
-	if (now > c->last)
-		c->left += now - c->last;
-	c->last = now;
-	if (c->left > CREDIT)
-		c->left = CREDIT;
-	if (c->left < gap)
-		return 0;
-	c->left -= gap;
-	return 1;
-}
 
 // tell passes a happening on to user space.
 static __always_inline int tell(struct happening *h)
@@ -289,7 +246,8 @@ int allocated(void *ctx)
 	}
 	h.weight <<= halving;
 	h.time = bpf_ktime_get_ns();
-	if (!affordable(s->gap, h.time)) {
+	struct credit *c = bpf_map_lookup_elem(&credits, &zero);
+	if (!c || !affordable(c, s->gap, CREDIT, h.time)) {
 		put_off(tid, h.weight);
 		return 0;
 	}
@@ -358,11 +316,7 @@ int alloc_unwind(struct bpf_perf_event_data *ctx)
 		return 0;
 	}
 	bpf_map_delete_elem(&pending, &tid);
-	count(COUNT_STACKS);
-	if (!is_known(id, 0) && report(ctx, id, ORIGIN_ALLOC) == REPORTED_LOST)
-		count(COUNT_UNKNOWN_LOST);
-	bpf_tail_call(ctx, &unwinder, 0);
-	count(COUNT_NOT_PASSED);
+	unwind(ctx, id, ORIGIN_ALLOC);
 	return 0;
 }
 

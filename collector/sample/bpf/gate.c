@@ -28,14 +28,9 @@
 // The unwinder's number for an event that says that pid_events has a process.
 #define EVENT_PROCESS 1
 
-// Read by Go; its order is that of type counter there.
 enum counter {
-	COUNT_SAMPLES,      // ticks that are samples of a thread
-	COUNT_UNKNOWN,      // of them, of a process that the unwinder does not know
-	COUNT_UNKNOWN_LOST, // of them, lost as the ring buffer was full
-	COUNT_NOT_PASSED,   // lost as the tail call failed
-	COUNT_ASKED,        // how often the unwinder was asked to read mappings
-	COUNTERS,
+	COUNT_UNKNOWN = COUNT_OWN, // samples of a process that the unwinder does not know
+	COUNT_ASKED,               // how often the unwinder was asked to read mappings
 };
 
 struct turn {
@@ -93,20 +88,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct turn);
 } turns SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counts SEC(".maps");
-
-static __always_inline void count(__u32 which)
-{
-	__u64 *n = bpf_map_lookup_elem(&counts, &which);
-	if (n)
-		(*n)++;
-}
 
 // take reports whether this tick is a sample.
 static __always_inline int take(void)
@@ -199,7 +180,7 @@ int gate(struct bpf_perf_event_data *ctx)
 		ask(ctx, id);
 	if (!sample)
 		return 0;
-	count(COUNT_SAMPLES);
+	count(COUNT_STACKS);
 	if (!process_known) {
 		enum reported did = report(ctx, id, ORIGIN_CPU);
 		if (did != REPORTED_NOTHING)

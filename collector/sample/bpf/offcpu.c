@@ -36,17 +36,13 @@
 
 #define CREDIT 2000000000ULL // ns
 
-// Read by Go; its order is that of type waitCounter there.
+// Read by Go; its order is that of countWaits and the following ones there.
 enum counter {
-	COUNT_WAITS,         // that began
-	COUNT_STACKS,        // waits that were passed to the unwinder
-	COUNT_OVER_BUDGET,   // waits chosen, but not unwound as too many were lately
-	COUNT_NO_THREAD,     // waits lost, as the table of threads was full
-	COUNT_NO_SITE,       // waits reported one by one, as the table of sites was full
-	COUNT_LOST,          // ended waits lost, as the ring buffer was full
-	COUNT_NOT_PASSED,    // stacktraces lost, as the tail call failed
-	COUNT_UNKNOWN_LOST,  // stacktraces of new processes lost, as their buffer was full
-	COUNTERS,
+	COUNT_WAITS = COUNT_OWN, // that began
+	COUNT_OVER_BUDGET,       // waits chosen, but not unwound as too many were lately
+	COUNT_NO_THREAD,         // waits lost, as the table of threads was full
+	COUNT_NO_SITE,           // waits reported one by one, as the table of sites was full
+	COUNT_LOST,              // ended waits lost, as the ring buffer was full
 };
 
 // Why a thread left the CPU. Read by Go; its order is that of type waitState there.
@@ -83,7 +79,7 @@ struct sum {
 
 // What was added up for a site in one window. The same layout as the Go type waited.
 struct waited {
-	__u64 began; // waits that began
+	__u64 began; // waits that began, up to the last that is in a sum or was passed on
 	struct sum by_class[CLASSES];
 };
 
@@ -94,6 +90,8 @@ struct thread {
 	struct site at;
 	__u32 weight; // 256 / probability if it was unwound, else 0
 	__u32 padding;
+	__u64 window; // CLOCK_MONOTONIC, ns: begin of the window that nth is of
+	__u64 nth;    // number of the wait at its site in the window
 };
 
 // A wait that has ended and is not in a site's sum. The same layout as the Go type
@@ -110,18 +108,10 @@ struct settings {
 	__u64 gap;        // ns between two stacktraces on the average
 };
 
-// How many stacktraces may be taken at once.
-struct credit {
-	__u64 last; // CLOCK_MONOTONIC, ns: left was counted up
-	__u64 left; // ns: times the gap between two
-};
-
 struct decision {
 	__u32 tid;  // that is to be unwound; 0 for none
 };
 
-// The stacktraces that may be taken, of all CPUs. Two CPUs that count at once may
-// count wrong; that is rare, and costs or saves one stacktrace.
 struct credits {
 	struct credit usual, unknown; // of processes that the unwinder knows, and others
 };
@@ -186,20 +176,6 @@ struct {
 	__type(value, struct credits);
 } all_credits SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counts SEC(".maps");
-
-static __always_inline void count(__u32 which)
-{
-	__u64 *n = bpf_map_lookup_elem(&counts, &which);
-	if (n)
-		(*n)++;
-}
-
 static __always_inline struct settings *get_settings(void)
 {
 	__u32 zero = 0;
@@ -245,28 +221,13 @@ static __always_inline __u32 state_of(struct task_struct *t, _Bool preempted)
 	return t->__state & TASK_STOPPED_OR_TRACED ? STATE_STOPPED : STATE_OTHER;
 }
 
-// affordable reports whether one more stacktrace may be taken.
-static __always_inline int affordable(struct credit *c, __u64 gap, __u64 now)
-{
-	if (now > c->last)
-		c->left += now - c->last;
-	c->last = now;
-	if (c->left > CREDIT)
-		c->left = CREDIT;
-	if (c->left < gap)
-		return 0;
-	c->left -= gap;
-	return 1;
-}
-
 // choose returns the weight of the nth wait of a site in this window, 0 if it is
 // not to be unwound.
-static __always_inline __u32 choose(__u64 n, __u64 now)
+static __always_inline __u32 choose(struct settings *s, __u64 n, __u64 now)
 {
 	__u32 zero = 0;
-	struct settings *s = get_settings();
 	struct credits *c = bpf_map_lookup_elem(&all_credits, &zero);
-	if (!s || !c)
+	if (!c)
 		return 0;
 	__u64 share = n << 8;
 	__u64 weight = 1 << 8;
@@ -281,11 +242,30 @@ static __always_inline __u32 choose(__u64 n, __u64 now)
 	int known_process = is_known(id, 0);
 	if (!known_process && n > NEW_PROCESS_STACKS)
 		return 0;
-	if (!(known_process ? affordable(&c->usual, s->gap, now) : affordable(&c->unknown, s->gap * NEW_PROCESS_GAPS, now))) {
+	if (!(known_process ? affordable(&c->usual, s->gap, CREDIT, now) : affordable(&c->unknown, s->gap * NEW_PROCESS_GAPS, CREDIT, now))) {
 		count(COUNT_OVER_BUDGET);
 		return 0;
 	}
 	return weight > 0xffffffffULL ? 0xffffffffU : weight;
+}
+
+static __always_inline int is_same(struct site *a, struct site *b)
+{
+	return a->ip == b->ip && a->sp == b->sp && a->syscall == b->syscall && a->state == b->state && a->pid == b->pid;
+}
+
+// site_of returns what is added up for the site of a wait, 0 if the table is full.
+static __always_inline struct waited *site_of(struct thread *wait)
+{
+	struct waited *w = bpf_map_lookup_elem(&sites, &wait->at);
+	if (!w) { // the first wait, or user space has taken it since
+		struct waited none = {};
+		bpf_map_update_elem(&sites, &wait->at, &none, BPF_NOEXIST);
+		w = bpf_map_lookup_elem(&sites, &wait->at);
+	}
+	if (w && wait->nth > w->began)
+		w->began = wait->nth;
+	return w;
 }
 
 // leave notes that the current thread leaves its CPU.
@@ -298,25 +278,28 @@ static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 
 	}
 	if (!is_measured(t->tgid))
 		return;
-	struct thread wait = {.out = now, .at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)}};
+	struct settings *s = get_settings();
+	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
+	if (!s || !d)
+		return;
+	struct thread wait = {
+		.out = now,
+		.at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)},
+		.window = s->window,
+	};
 	locate(&wait.at);
 	count(COUNT_WAITS);
-	struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
-	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
-	if (!d)
-		return;
-	if (w) {
-		w->began++;
-		wait.weight = choose(w->began, now);
+	struct thread *before = bpf_map_lookup_elem(&threads, &tid);
+	if (before && before->window == wait.window && is_same(&before->at, &wait.at)) {
+		wait.nth = before->nth + 1;
 	} else {
-		struct waited first = {.began = 1};
-		bpf_map_update_elem(&sites, &wait.at, &first, BPF_NOEXIST);
-		wait.weight = choose(1, now);
+		struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
+		wait.nth = w ? w->began + 1 : 1;
 	}
+	wait.weight = choose(s, wait.nth, now);
 	d->tid = wait.weight ? tid : 0;
-	struct thread *known_thread = bpf_map_lookup_elem(&threads, &tid);
-	if (known_thread)
-		*known_thread = wait;
+	if (before)
+		*before = wait;
 	else if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY)) {
 		count(COUNT_NO_THREAD);
 		d->tid = 0;
@@ -359,18 +342,14 @@ static __always_inline void arrive(__u32 tid, __u64 now)
 	else if (!wait.woken)
 		wait.woken = now;
 	struct settings *s = get_settings();
-	if (wait.weight || !s || wait.out < s->window) {
+	if (!s || wait.out < s->window) {
 		tell(&wait, now);
 		return;
 	}
-	struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
-	if (!w) { // user space has taken it since
-		struct waited none = {};
-		bpf_map_update_elem(&sites, &wait.at, &none, BPF_NOEXIST);
-		w = bpf_map_lookup_elem(&sites, &wait.at);
-	}
-	if (!w) {
+	struct waited *w = site_of(&wait);
+	if (!w && !wait.weight)
 		count(COUNT_NO_SITE);
+	if (!w || wait.weight) {
 		tell(&wait, now);
 		return;
 	}
@@ -434,11 +413,7 @@ int off_cpu_unwind(struct bpf_perf_event_data *ctx)
 	if (!d || !d->tid || d->tid != (__u32)id)
 		return 0;
 	d->tid = 0;
-	count(COUNT_STACKS);
-	if (!is_known(id, 0) && report(ctx, id, ORIGIN_OFF_CPU) == REPORTED_LOST)
-		count(COUNT_UNKNOWN_LOST);
-	bpf_tail_call(ctx, &unwinder, 0);
-	count(COUNT_NOT_PASSED);
+	unwind(ctx, id, ORIGIN_OFF_CPU);
 	return 0;
 }
 

@@ -26,14 +26,10 @@
 
 // Read by Go; its order is that of type faultCounter there.
 enum counter {
-	COUNT_FAULTS,
-	COUNT_LARGE,        // of them, faults that made more than a page resident
-	COUNT_STACKS,       // faults that were passed to the unwinder
-	COUNT_LATER,        // samples put off, as too many stacktraces were taken lately
-	COUNT_LOST,         // samples and kills lost, as the ring buffer was full
-	COUNT_NOT_PASSED,   // stacktraces lost, as the tail call failed
-	COUNT_UNKNOWN_LOST, // stacktraces of new processes lost, as their buffer was full
-	COUNTERS,
+	COUNT_FAULTS = COUNT_OWN,
+	COUNT_LARGE, // of them, faults that made more than a page resident
+	COUNT_LATER, // samples put off, as too many stacktraces were taken lately
+	COUNT_LOST,  // samples and kills lost, as the ring buffer was full
 };
 
 // A sampled fault, or a kill. The same layout as the Go type fault.
@@ -57,12 +53,6 @@ struct progress {
 
 struct large {
 	__u64 time, bytes;
-};
-
-// How many stacktraces may be taken at once.
-struct credit {
-	__u64 last; // CLOCK_MONOTONIC, ns: left was counted up
-	__u64 left; // ns: times the gap between two
 };
 
 // Only the fields used here; where they are is found out when the programs are loaded.
@@ -105,39 +95,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct credit);
 } credits SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counts SEC(".maps");
-
-static __always_inline void count(__u32 which)
-{
-	__u64 *n = bpf_map_lookup_elem(&counts, &which);
-	if (n)
-		(*n)++;
-}
-
-// affordable reports whether one more stacktrace may be taken. Two CPUs that count at
-// once may count wrong; that is rare, and costs or saves one.
-static __always_inline int affordable(__u64 gap, __u64 now)
-{
-	__u32 zero = 0;
-	struct credit *c = bpf_map_lookup_elem(&credits, &zero);
-	if (!c)
-		return 0;
-	if (now > c->last)
-		c->left += now - c->last;
-	c->last = now;
-	if (c->left > CREDIT)
-		c->left = CREDIT;
-	if (c->left < gap)
-		return 0;
-	c->left -= gap;
-	return 1;
-}
 
 // is_huge reports whether an allocation is for a large piece of a process' memory:
 // pages that can be moved, for which the kernel does not try hard.
@@ -203,7 +160,8 @@ int page_fault(struct bpf_perf_event_data *ctx)
 	bytes -= p->left + 1; // past the byte that is sampled
 	p->due += stride * (1 + bytes / stride);
 	p->left = stride - 1 - bytes % stride;
-	if (!affordable(s->gap, now)) {
+	struct credit *c = bpf_map_lookup_elem(&credits, &zero);
+	if (!c || !affordable(c, s->gap, CREDIT, now)) {
 		count(COUNT_LATER);
 		return 0;
 	}
@@ -218,11 +176,7 @@ int page_fault(struct bpf_perf_event_data *ctx)
 	f->tid = tid;
 	bpf_ringbuf_submit(f, BPF_RB_NO_WAKEUP); // user space looks by itself
 	p->due = 0;
-	count(COUNT_STACKS);
-	if (!is_known(id, 0) && report(ctx, id, ORIGIN_PAGE_FAULTS) == REPORTED_LOST)
-		count(COUNT_UNKNOWN_LOST);
-	bpf_tail_call(ctx, &unwinder, 0);
-	count(COUNT_NOT_PASSED);
+	unwind(ctx, id, ORIGIN_PAGE_FAULTS);
 	return 0;
 }
 

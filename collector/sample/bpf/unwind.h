@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 
 // What the programs in front of the unwinder share: its table of the processes
-// that it knows, the tail call into it, and the report of a stacktrace that it
-// would drop because it does not know the process yet.
+// that it knows, the tail call into it, the report of a stacktrace that it would
+// drop because it does not know the process yet, counters, and a bound of how many
+// stacktraces are taken.
 
 #ifndef FLAMELINE_UNWIND_H
 #define FLAMELINE_UNWIND_H
@@ -14,6 +15,17 @@
 #include <bpf/bpf_helpers.h>
 
 #define KERNEL_FRAMES 127
+
+// The first counters of every program. Read by Go; their order is that of the
+// type counter there.
+enum {
+	COUNT_STACKS,       // threads that were passed to the unwinder
+	COUNT_NOT_PASSED,   // stacktraces lost, as the tail call failed
+	COUNT_UNKNOWN_LOST, // stacktraces of new processes lost, as their buffer was full
+	COUNT_OWN,          // the first counter of the program's own
+};
+
+#define MAX_COUNTERS 16
 
 // What an unknown_sample is a sample of. Read by Go; its order is that of type
 // origin there.
@@ -70,6 +82,43 @@ struct {
 	__uint(max_entries, 1 << 20);
 } unknown SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(&counts, &which);
+	if (n)
+		(*n)++;
+}
+
+// How many stacktraces may be taken at once, of all CPUs. The same layout as the Go
+// type credit.
+struct credit {
+	__u64 last; // CLOCK_MONOTONIC, ns: left was counted up
+	__u64 left; // ns: times the gap between two
+};
+
+// affordable reports whether one more stacktrace may be taken: one in gap ns on the
+// average, and as many at once as most ns are for. Two CPUs that count at once may
+// count wrong; that is rare, and costs or saves one stacktrace.
+static __always_inline int affordable(struct credit *c, __u64 gap, __u64 most, __u64 now)
+{
+	if (now > c->last)
+		c->left += now - c->last;
+	c->last = now;
+	if (c->left > most)
+		c->left = most;
+	if (c->left < gap)
+		return 0;
+	c->left -= gap;
+	return 1;
+}
+
 // is_known reports whether the unwinder knows the code at an address of a
 // process. Address 0 stands for the process.
 static __always_inline int is_known(__u64 id, __u64 address)
@@ -111,6 +160,17 @@ static __always_inline enum reported report(struct bpf_perf_event_data *ctx, __u
 	s->kernel_frames = bytes > 0 ? bytes / sizeof(__u64) : 0;
 	bpf_ringbuf_submit(s, 0);
 	return REPORTED;
+}
+
+// unwind passes the current thread on to the unwinder. It does not return if that
+// works.
+static __always_inline void unwind(struct bpf_perf_event_data *ctx, __u64 id, enum origin origin)
+{
+	count(COUNT_STACKS);
+	if (!is_known(id, 0) && report(ctx, id, origin) == REPORTED_LOST)
+		count(COUNT_UNKNOWN_LOST);
+	bpf_tail_call(ctx, &unwinder, 0);
+	count(COUNT_NOT_PASSED);
 }
 
 #endif
