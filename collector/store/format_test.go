@@ -22,7 +22,7 @@ func TestRefusesOtherFormats(t *testing.T) {
 		require.NoError(t, db.kv.Pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
 		require.NoError(t, db.Close())
 		_, err := Open(dir, Options{})
-		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 3", version))
+		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 4", version))
 		p, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest, Logger: pebble.DefaultLogger})
 		require.NoError(t, err)
 		require.NoError(t, p.Set(layout.FormatKey(), []byte{kv.FormatVersion}, pebble.Sync))
