@@ -137,3 +137,44 @@ func TestOffsetsRefused(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+// BenchmarkOffsets measures an hour of profiles of 5 s, of 30 services that each keep a CPU
+// busy, sampled at 19 Hz: single seconds of one service, and steps of 5 s of all.
+func BenchmarkOffsets(b *testing.B) {
+	db := open(b, b.TempDir())
+	var ats []time.Duration
+	for n := range 720 {
+		var ps []profile.Profile
+		for service := range 30 {
+			ats = ats[:0]
+			for range 95 {
+				ats = append(ats, 1+rand.N(5*time.Second))
+			}
+			start := midnight.Add(time.Duration(n) * 5 * time.Second)
+			ps = append(ps, cpu(timed(start, 5*time.Second, ats...), "service_name", fmt.Sprintf("service-%02d", service)))
+		}
+		if err := db.Append(b.Context(), ps); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := db.maintain(b.Context(), 0); err != nil {
+		b.Fatal(err)
+	}
+	for name, r := range map[string]query.OffsetsRequest{
+		"services=one/step=1s": {Selection: everything(`{service_name="service-03"}`), Step: time.Second},
+		"services=all/step=5s": {Selection: everything(), Step: 5 * time.Second},
+	} {
+		r.Rows = query.TicksPerSecond
+		r.Start, r.End = ms(midnight)+r.Step.Milliseconds(), ms(midnight.Add(time.Hour))
+		b.Run("length=1h/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			defer measureCPU(b)()
+			for range b.N {
+				got, err := db.Offsets(b.Context(), r)
+				if err != nil || int64(len(got.Columns)) != time.Hour.Milliseconds()/r.Step.Milliseconds() {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
