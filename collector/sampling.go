@@ -87,6 +87,7 @@ func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger
 			Targets:     targets,
 			FrequencyHz: c.Frequency,
 			Interval:    time.Duration(c.Interval),
+			SampleTimes: c.SampleTimes,
 			OffCPU:      sample.OffCPU{Enabled: c.OffCPU.Enabled, StacksPerSecond: c.OffCPU.StacksPerSecond},
 			PageFaults:  sample.PageFaults{Enabled: c.PageFaults.Enabled},
 			Allocations: sample.Allocations{Enabled: c.Allocations.Enabled},

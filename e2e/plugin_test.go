@@ -138,6 +138,50 @@ func TestPlugin(t *testing.T) {
 		}
 	})
 
+	t.Run("heat map", func(t *testing.T) {
+		q := shop("A", "heatmap")
+		q.model["labelSelector"] = "{}"
+		delete(q.model, "groupBy")
+		frame := onlyFrame(t, ds, q)
+		if frame.Meta.Type != "heatmap-rows" || frame.Meta.PreferredVisualizationPluginID != "heatmap" {
+			t.Errorf("meta is %+v, want a heat map of rows", frame.Meta)
+		}
+		if len(frame.Fields) != 3 {
+			t.Fatalf("%d fields, want the time and two services", len(frame.Fields))
+		}
+		for i, want := range map[int]struct {
+			name  string
+			cores float64
+		}{1: {"cart", 0.25}, 2: {"shop", 0.5}} {
+			field := frame.Fields[i]
+			if field.Config.DisplayNameFromDS != want.name || field.Len() != steps {
+				t.Errorf("row %d is %s with %d cells, want %s with %d", i, field.Config.DisplayNameFromDS, field.Len(), want.name, steps)
+			}
+			for k := range field.Len() {
+				if v := field.At(k).(*float64); v == nil || *v != want.cores {
+					t.Errorf("cell %d of %s is %v, want %g", k, want.name, v, want.cores)
+				}
+			}
+		}
+		link, err := url.Parse(strings.Replace(frame.Fields[2].Config.Links[0].URL, "${__value.time}", millis(end), 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp := ds.get(t, "drilldown", link.RawQuery); resp.Status != http.StatusFound || !strings.Contains(resp.Headers["Location"][0], millis(end.Add(-15*time.Second))) {
+			t.Errorf("the link of a cell leads to %v, status %d", resp.Headers["Location"], resp.Status)
+		}
+
+		q = shop("A", "heatmap")
+		q.model["heatmap"] = "offset"
+		resp, err := ds.query(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Responses["A"].Error; err == nil || !strings.Contains(err.Error(), "no times of single samples") {
+			t.Errorf("error is %v, want it to say that the profiles have no times", err)
+		}
+	})
+
 	t.Run("explain", func(t *testing.T) {
 		q := shop("A", "explain")
 		q.model["unit"], q.model["baseline"] = "cores", map[string]any{"kind": "same", "labelSelector": `{service_name="cart"}`}

@@ -7,7 +7,7 @@ import {
   type VariableQuery,
 } from './types';
 
-const QUERY_TYPES: QueryType[] = ['profile', 'metrics', 'both', 'comparison', 'functions', 'functionSeries', 'explain', 'annotations'];
+const QUERY_TYPES: QueryType[] = ['profile', 'metrics', 'both', 'comparison', 'functions', 'functionSeries', 'explain', 'heatmap', 'annotations'];
 
 /** Fields of the Pyroscope data source's model that have no meaning here. */
 const DROPPED = ['annotations', 'includeExemplars', 'includeHeatmap', 'exemplarType', 'heatmapType'];

@@ -26,6 +26,9 @@ export const selectors = {
     maxNodes: 'flameline max nodes',
     limit: 'flameline limit',
     step: 'flameline step',
+    heatmap: 'flameline heat map',
+    heatmapRows: 'flameline heat map rows',
+    rowHeight: 'flameline row height',
   },
   variableEditor: {
     kind: 'flameline variable kind',

@@ -4,7 +4,8 @@ import { type DataQuery } from '@grafana/schema';
 /**
  * What a query returns: a flame graph, a series over time, both, a flame graph
  * compared with a baseline, a table of functions, functions over time, or a table of
- * what accounts for a change; for marks on charts, when a profile type had values.
+ * what accounts for a change, or a heat map; for marks on charts, when a profile type
+ * had values.
  */
 export type QueryType =
   | 'profile'
@@ -14,7 +15,11 @@ export type QueryType =
   | 'functions'
   | 'functionSeries'
   | 'explain'
+  | 'heatmap'
   | 'annotations';
+
+/** What the rows of a heat map are: values of labels, or parts of a second. */
+export type HeatmapRows = 'label' | 'offset';
 
 /** Which values of functions count: their own, or with all that they call. */
 export type FunctionOrder = 'own' | 'total';
@@ -60,7 +65,7 @@ export interface ProfileQuery extends DataQuery {
   labelSelector: string;
   /** One series per combination of the values of these labels. */
   groupBy?: string[];
-  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100, over time 10, in explain 20. */
+  /** The number of series, the largest first; 0 or unset: all. Of functions; unset: 100, over time 10, in explain 20. Of heat maps; unset: 20. */
   limit?: number;
   /** The number of flame graph nodes; unset: the server's default. */
   maxNodes?: number;
@@ -74,6 +79,10 @@ export interface ProfileQuery extends DataQuery {
   sort?: FunctionOrder;
   /** Names of functions; only for functionSeries; unset: the largest. */
   functions?: string[];
+  /** Only for heatmap; unset: label. */
+  heatmap?: HeatmapRows;
+  /** The number of rows of a heat map by offset: 1, 2, 5, 10, 25 or 50; unset: 50. */
+  rows?: number;
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }

@@ -83,6 +83,9 @@ type EBPF struct {
 	Frequency int `yaml:"frequency"`
 	// Interval is the length of a profile. Profiles begin at wall-clock multiples of it.
 	Interval Duration `yaml:"interval"`
+	// SampleTimes keeps the times of single CPU samples, for heat maps by offset within
+	// the second.
+	SampleTimes bool `yaml:"sample_times"`
 	// OffCPU adds profiles of waiting threads, PageFaults of memory that becomes
 	// resident, Allocations of memory that functions allocate.
 	OffCPU      OffCPU      `yaml:"off_cpu"`

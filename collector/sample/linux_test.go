@@ -333,7 +333,7 @@ func TestQuietHandler(t *testing.T) {
 // when nobody takes them.
 func TestAggregateIsBounded(t *testing.T) {
 	m := newMetrics(nil)
-	a := newAggregate(5*time.Second, m)
+	a := newAggregate(5*time.Second, m, false)
 	for i := range maxTallied + 5 {
 		e := testEvent(101 * second)
 		e.leaf = &place{offset: uint64(i)}
@@ -355,7 +355,7 @@ func testEvent(time int64) event {
 func TestAggregateLateSamples(t *testing.T) {
 	at := func(ns int64) time.Time { return time.Unix(0, ns) }
 	m := newMetrics(nil)
-	a := newAggregate(5*time.Second, m)
+	a := newAggregate(5*time.Second, m, false)
 	add := func(time int64) { a.add(testEvent(time)) }
 	add(101 * second)
 	add(105 * second)

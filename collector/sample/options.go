@@ -69,6 +69,10 @@ type Options struct {
 	// cut at its multiples on the wall clock.
 	Interval time.Duration
 
+	// SampleTimes keeps the time of each CPU sample, to 20 ms, in the samples' label
+	// profile.LabelSampleTime: samples of a stacktrace at different times are apart.
+	SampleTimes bool
+
 	// OffCPU adds profiles of the time that threads wait, off_cpu:off_cpu:nanoseconds::
 	// and off_cpu:blocks:count::, in the same windows.
 	OffCPU OffCPU

@@ -122,7 +122,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		log:     o.Logger,
 		metrics: m,
 		sink: &sink{
-			aggregate: newAggregate(o.Interval, m),
+			aggregate: newAggregate(o.Interval, m, o.SampleTimes),
 			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
 			binaries:  newBinaries(o.Symbolizer, m, o.Logger),
 			threads:   o.Threads,

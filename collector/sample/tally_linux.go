@@ -48,6 +48,7 @@ type tallied struct {
 	event
 	count  int64
 	values values
+	ticks  []int64 // of samples with times, see tickOf
 }
 
 // An aggregate sorts events into the windows that their times fall into. It is
@@ -56,6 +57,7 @@ type aggregate struct {
 	interval time.Duration
 	metrics  *metrics
 	seed     maphash.Seed
+	times    bool // as Options.SampleTimes
 
 	mu      sync.Mutex
 	open    map[int64]*tally // by start
@@ -63,8 +65,8 @@ type aggregate struct {
 	flushed int64            // Unix ns: windows with an earlier end were given out
 }
 
-func newAggregate(interval time.Duration, m *metrics) *aggregate {
-	return &aggregate{interval: interval, metrics: m, seed: maphash.MakeSeed(), open: map[int64]*tally{}}
+func newAggregate(interval time.Duration, m *metrics, times bool) *aggregate {
+	return &aggregate{interval: interval, metrics: m, times: times, seed: maphash.MakeSeed(), open: map[int64]*tally{}}
 }
 
 // add counts an event in its window. If that was given out before, the late
@@ -83,17 +85,21 @@ func (a *aggregate) add(e event) {
 	if start+int64(a.interval) <= a.flushed {
 		a.metrics.late.Inc()
 	}
-	if same := t.events[key]; same != nil {
-		same.count++
-		same.values[0]++
-		return
+	same := t.events[key]
+	if same == nil {
+		if a.held >= maxTallied {
+			a.metrics.lost.WithLabelValues("queue_full").Inc()
+			return
+		}
+		a.held++
+		same = &tallied{event: e}
+		t.events[key] = same
 	}
-	if a.held >= maxTallied {
-		a.metrics.lost.WithLabelValues("queue_full").Inc()
-		return
+	same.count++
+	same.values[0]++
+	if a.times {
+		same.ticks = append(same.ticks, tickOf(e.time))
 	}
-	a.held++
-	t.events[key] = &tallied{event: e, count: 1, values: values{1}}
 }
 
 // hashEvent identifies what is the same in events. Frames are interned, so equal ones

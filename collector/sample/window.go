@@ -50,6 +50,12 @@ var (
 	liveKind  = &profileKind{name: memoryName, values: []valueKind{{"inuse_objects", "count"}, {"inuse_space", "bytes"}}, period: spacePeriod}
 )
 
+// tick is the precision to which the times of samples are kept, as in the store.
+const tick = 20 * time.Millisecond
+
+// tickOf numbers the tick (n·tick, (n+1)·tick] that a time in Unix ns falls into.
+func tickOf(t int64) int64 { return (t - 1) / int64(tick) }
+
 // windowStart returns the start s of the window (s, s+interval] that a time
 // falls into, both in Unix ns.
 func windowStart(t int64, interval time.Duration) int64 {
@@ -92,14 +98,15 @@ type series struct {
 type counted struct {
 	locations []uint32 // leaf first
 	values    values
+	ticks     []int64 // of samples with times
 }
 
 // add counts a stacktrace n times. It keeps the locations, not the slice.
-func (w *window) add(st stacktrace, n int64) { w.addValues(st, values{n}, n) }
+func (w *window) add(st stacktrace, n int64) { w.addValues(st, values{n}, n, nil) }
 
-// addValues adds the values of n samples of a stacktrace. It keeps the locations, not
-// the slice.
-func (w *window) addValues(st stacktrace, v values, n int64) {
+// addValues adds the values of n samples of a stacktrace, with their ticks if they have
+// times. It keeps the locations, not the slices.
+func (w *window) addValues(st stacktrace, v values, n int64, ticks []int64) {
 	w.samples += n
 	key := st.labels.Hash()
 	s := w.series[key]
@@ -126,6 +133,7 @@ func (w *window) addValues(st stacktrace, v values, n int64) {
 		for k := range v {
 			s.samples[i].values[k] += v[k]
 		}
+		s.samples[i].ticks = append(s.samples[i].ticks, ticks...)
 		return
 	}
 	s.stacks[string(s.scratch)] = len(s.samples)
@@ -133,7 +141,7 @@ func (w *window) addValues(st stacktrace, v values, n int64) {
 	for i := range locs {
 		locs[i] = binary.LittleEndian.Uint32(s.scratch[4*i:])
 	}
-	s.samples = append(s.samples, counted{locations: locs, values: v})
+	s.samples = append(s.samples, counted{locations: locs, values: v, ticks: slices.Clone(ticks)})
 }
 
 // profiles returns the window as one profile per series, in label order. The
@@ -184,8 +192,26 @@ func (s *series) pprof(kind *profileKind, period int64) *googlev1.Profile {
 		for i := range v {
 			v[i] = c.values[i] * scale
 		}
-		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v})
+		p.Sample = append(p.Sample, c.timed(t, ids, scale)...)
+		if v[0] -= int64(len(c.ticks)) * scale; v[0] > 0 || len(c.ticks) == 0 {
+			p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v})
+		}
 	}
 	p.Mapping, p.Location, p.Function, p.StringTable = t.mappings, t.locations, t.functions, t.strings
 	return p
+}
+
+// timed returns the samples that have times, one for each tick, with the end of the tick as
+// their time. Each counts scale.
+func (c *counted) timed(t *tables, ids []uint64, scale int64) (out []*googlev1.Sample) {
+	for left := slices.Sorted(slices.Values(c.ticks)); len(left) > 0; {
+		n := 1
+		for n < len(left) && left[n] == left[0] {
+			n++
+		}
+		label := &googlev1.Label{Key: t.text(profile.LabelSampleTime), Num: (left[0] + 1) * int64(tick), NumUnit: t.text("nanoseconds")}
+		out = append(out, &googlev1.Sample{LocationId: ids, Value: []int64{int64(n) * scale}, Label: []*googlev1.Label{label}})
+		left = left[n:]
+	}
+	return out
 }

@@ -105,3 +105,33 @@ func TestLocationKey(t *testing.T) {
 		require.NotEqual(t, base.key(), other.key())
 	}
 }
+
+// Samples of a stacktrace at different times are apart, those of the same 20 ms together.
+func TestWindowTimes(t *testing.T) {
+	a := labels.FromStrings("service_name", "a")
+	st := stacktrace{labels: a, locations: testStack("leaf", "root")}
+	w := newWindow(100 * second)
+	at := func(d time.Duration) int64 { return tickOf(100*second + int64(d)) }
+	w.addValues(st, values{3}, 3, []int64{at(time.Second), at(1), at(20 * time.Millisecond)})
+	w.addValues(st, values{2}, 2, []int64{at(20*time.Millisecond + 1), at(5 * time.Second)})
+	w.addValues(stacktrace{labels: a, locations: testStack("other")}, values{4}, 4, nil)
+	const period = 50_000_000
+	p := w.profiles(5*time.Second, period)[0].Pprof
+	type timed struct {
+		end   time.Duration // of the tick
+		value int64
+	}
+	var got []timed
+	for _, s := range p.Sample {
+		one := timed{value: s.Value[0]}
+		for _, l := range s.Label {
+			require.Equal(t, "end_timestamp_ns", p.StringTable[l.Key])
+			require.Equal(t, "nanoseconds", p.StringTable[l.NumUnit])
+			one.end = time.Duration(l.Num - 100*second)
+		}
+		got = append(got, one)
+	}
+	require.Equal(t, []timed{
+		{20 * time.Millisecond, 2 * period}, {40 * time.Millisecond, period}, {time.Second, period}, {5 * time.Second, period}, {0, 4 * period},
+	}, got)
+}

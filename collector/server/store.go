@@ -20,6 +20,7 @@ type Store interface {
 	Pprof(ctx context.Context, sel store.Selection, stack []string) (*store.Pprof, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)
 	FunctionPoints(ctx context.Context, r store.SeriesRequest, functions []string) ([][]store.Series, error)
+	Offsets(ctx context.Context, r store.OffsetsRequest) (*store.Offsets, error)
 	Values(ctx context.Context, r store.ValuesRequest) ([]store.Values, error)
 	LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error)
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error)

@@ -191,6 +191,11 @@ func FuzzRow(f *testing.F) {
 	for range 5 {
 		in := randomRow(r)
 		f.Add(in.Append(nil))
+		in.Times = &rowcodec.Times{Ticks: []uint32{0, 3, 4}, Values: make([][]int64, len(in.Values))}
+		for c := range in.Times.Values {
+			in.Times.Values[c] = []int64{1, 0, int64(c)}
+		}
+		f.Add(in.Append(nil))
 		in.Totals[0] = bitpack.Overflowed
 		f.Add(in.Append(nil))
 	}
@@ -199,6 +204,18 @@ func FuzzRow(f *testing.F) {
 		var tmp rowcodec.Scratch
 		if p.Decode(data) != nil {
 			return
+		}
+		var times rowcodec.PackedRow
+		if some, err := p.Times(&times); some && err == nil {
+			for c := range min(len(p.Totals), 4) {
+				last := -1
+				_ = times.EachTick(c, &tmp, func(tick uint32, v int64) {
+					if int(tick) <= last || v == 0 {
+						t.Fatalf("tick %d of %d after %d", tick, v, last)
+					}
+					last = int(tick)
+				})
+			}
 		}
 		sums := make([]int64, 1000)
 		for c := range min(len(p.Totals), 4) { // of which there may be very many

@@ -13,6 +13,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/query"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 func TestRefusesOtherFormats(t *testing.T) {
@@ -22,13 +23,33 @@ func TestRefusesOtherFormats(t *testing.T) {
 		require.NoError(t, db.kv.Pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
 		require.NoError(t, db.Close())
 		_, err := Open(dir, Options{})
-		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 3", version))
+		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 4", version))
 		p, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest, Logger: pebble.DefaultLogger})
 		require.NoError(t, err)
 		require.NoError(t, p.Set(layout.FormatKey(), []byte{kv.FormatVersion}, pebble.Sync))
 		require.NoError(t, p.Close())
 		db = open(t, dir)
 	}
+}
+
+// Rows of format 3 are those of format 4 without times.
+func TestReadsFormat3(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(folded(midnight.Add(time.Minute), "main 3"))}))
+	require.NoError(t, db.kv.Pebble.Set(layout.FormatKey(), []byte{3}, pebble.Sync))
+	require.NoError(t, db.Close())
+	v, err := Verify(t.Context(), dir)
+	require.NoError(t, err)
+	require.Empty(t, v.Damage)
+	db = open(t, dir)
+	tree, err := db.Tree(t.Context(), everything(), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 3e7, tree.Total())
+	version, closer, err := db.kv.Pebble.Get(layout.FormatKey())
+	require.NoError(t, err)
+	require.Equal(t, []byte{kv.FormatVersion}, version)
+	require.NoError(t, closer.Close())
 }
 
 // TestReadsFormat2 reads a store that was written when the format had version 2, whose

@@ -44,6 +44,13 @@ type Selection = query.Selection
 // Stats say what the store holds.
 type Stats = query.Stats
 
+// An OffsetsRequest asks for the values of samples by steps of time and by offset within
+// the second.
+type OffsetsRequest = query.OffsetsRequest
+
+// Offsets are values by step and row.
+type Offsets = query.Offsets
+
 // A ValuesRequest asks for profiles, or for the spans within them, one by one.
 type ValuesRequest = query.ValuesRequest
 

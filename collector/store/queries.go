@@ -58,6 +58,12 @@ func (db *DB) FunctionPoints(ctx context.Context, r query.SeriesRequest, functio
 	return called(db, "points", func() ([][]query.Series, error) { return db.queries.FunctionPoints(ctx, r, functions) })
 }
 
+// Offsets adds up the values of samples that have times of their own by steps of time and
+// by offset within the second. Of profiles whose rows were dropped there are none.
+func (db *DB) Offsets(ctx context.Context, r query.OffsetsRequest) (*query.Offsets, error) {
+	return called(db, "offsets", func() (*query.Offsets, error) { return db.queries.Offsets(ctx, r) })
+}
+
 // Values returns what every profile that is selected has, or every span of one,
 // by group, in the order of the groups' labels. Too many give ErrLimit.
 func (db *DB) Values(ctx context.Context, r query.ValuesRequest) ([]query.Values, error) {

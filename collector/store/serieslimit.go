@@ -102,6 +102,7 @@ func (a *appender) reduceAll(pieces []piece, proto, sender piece) ([]piece, erro
 			merged.def.Labels = ls
 			out = append(out, merged)
 		}
+		out[at].stamps = append(out[at].stamps, p.stamps...)
 		for j, s := range p.samples {
 			out[at].samples = append(out[at].samples, s)
 			if j < len(p.tags) && p.tags[j] != (rowcodec.Tag{}) {

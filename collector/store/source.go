@@ -27,7 +27,8 @@ import (
 type piece struct {
 	source   *symdb.Profile
 	samples  []*googlev1.Sample
-	tags     []rowcodec.Tag // of the samples as far as one has any, in their order
+	tags     []rowcodec.Tag   // of the samples as far as one has any, in their order
+	stamps   []rowcodec.Stamp // of the samples that have times of their own, parts have those of the whole
 	def      labelindex.Definition
 	id       uint64 // of the profile
 	time     int64  // ms
@@ -105,7 +106,7 @@ func (a *appender) group(proto piece, base labels.Labels, call []piece) ([]piece
 	by := map[string]int{}
 	negative := 0
 	b := labels.NewBuilder(base)
-	add := func(key string, s *googlev1.Sample, t rowcodec.Tag, series func() labels.Labels) {
+	add := func(key string, s *googlev1.Sample, t rowcodec.Tag, at int64, series func() labels.Labels) {
 		i, ok := by[key]
 		if !ok {
 			i = len(pieces)
@@ -117,6 +118,9 @@ func (a *appender) group(proto piece, base labels.Labels, call []piece) ([]piece
 		pieces[i].samples = append(pieces[i].samples, s)
 		if t != (rowcodec.Tag{}) {
 			pieces[i].tag(t)
+		}
+		if at > 0 {
+			pieces[i].stamps = append(pieces[i].stamps, rowcodec.Stamp{Time: at, Sample: s})
 		}
 	}
 	for i, s := range proto.source.Sample {
@@ -133,13 +137,18 @@ func (a *appender) group(proto piece, base labels.Labels, call []piece) ([]piece
 			}
 		}
 		if len(s.Label) == 0 {
-			add("", s, rowcodec.Tag{}, func() labels.Labels { return base })
+			add("", s, rowcodec.Tag{}, 0, func() labels.Labels { return base })
 			continue
 		}
 		b.Reset(base)
 		var t rowcodec.Tag
+		at := int64(0)
 		for _, l := range s.Label {
 			name := proto.source.StringTable[l.Key]
+			if l.Str == 0 && name == profile.LabelSampleTime {
+				at = l.Num
+				continue
+			}
 			if t.Read(name, proto.source.StringTable[l.Str]) {
 				continue
 			}
@@ -152,7 +161,7 @@ func (a *appender) group(proto piece, base labels.Labels, call []piece) ([]piece
 		if series.Len() > base.Len() {
 			key = string(series.Bytes(nil))
 		}
-		add(key, s, t, func() labels.Labels { return series })
+		add(key, s, t, at, func() labels.Labels { return series })
 	}
 	if negative > 0 {
 		a.kv.Metrics.Negative.Add(float64(negative))

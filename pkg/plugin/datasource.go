@@ -57,7 +57,7 @@ func NewInstance(ctx context.Context, s backend.DataSourceInstanceSettings) (ins
 	if err != nil {
 		return nil, backend.DownstreamError(fmt.Errorf("HTTP settings: %w", err))
 	}
-	return New(Options{HTTP: httpClient, URL: settings.URL, MinStep: settings.MinStep, Link: exploreLink}), nil
+	return New(Options{HTTP: httpClient, URL: settings.URL, MinStep: settings.MinStep, Link: exploreLink, DrilldownURL: drilldownURL(s.UID)}), nil
 }
 
 // Options configure a data source outside Grafana.
@@ -67,6 +67,8 @@ type Options struct {
 	MinStep time.Duration
 	// Link returns the address to which a drilldown leads.
 	Link func(context.Context, query.Drilldown) string
+	// DrilldownURL is that of query.Runner.
+	DrilldownURL string
 	// Connect are further options of the API client.
 	Connect []connect.ClientOption
 }
@@ -76,7 +78,7 @@ func New(o Options) *Datasource {
 	c := client.New(o.HTTP, o.URL, o.Connect...)
 	d := &Datasource{
 		client: c,
-		runner: &query.Runner{Client: c, MinStep: o.MinStep},
+		runner: &query.Runner{Client: c, MinStep: o.MinStep, DrilldownURL: o.DrilldownURL},
 		link:   o.Link,
 		idle:   o.HTTP.CloseIdleConnections,
 	}

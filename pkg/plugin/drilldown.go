@@ -33,6 +33,11 @@ func (d *Datasource) drilldown(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusFound)
 }
 
+// drilldownURL is the address of a data source's drilldown in Grafana.
+func drilldownURL(uid string) string {
+	return "/api/datasources/uid/" + url.PathEscape(uid) + "/resources/drilldown"
+}
+
 // An explorePane is one pane of Explore in its URL.
 type explorePane struct {
 	Datasource string         `json:"datasource"`

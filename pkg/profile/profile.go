@@ -22,3 +22,7 @@ type Profile struct {
 	// DurationNanos its length. The receiver of a Profile takes ownership.
 	Pprof *googlev1.Profile
 }
+
+// LabelSampleTime is the numeric label of a pprof sample that says when it was taken, in
+// Unix ns, as Datadog's profilers write it.
+const LabelSampleTime = "end_timestamp_ns"

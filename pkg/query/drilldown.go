@@ -39,7 +39,7 @@ type Drilldown struct {
 }
 
 // reserved are the parameters of a drilldown other than labels.
-var reserved = []string{"startsAt", "endsAt", "around", "from", "to", "pad", "profileTypeId", "orgId"}
+var reserved = []string{"startsAt", "endsAt", "around", "from", "to", "pad", "step", "labelSelector", "profileTypeId", "orgId"}
 
 // Drilldown finds the query for an alert, or for a point of a chart. The parameters are
 // its labels, and:
@@ -49,6 +49,8 @@ var reserved = []string{"startsAt", "endsAt", "around", "from", "to", "pad", "pr
 //	around            the time of the point, instead of those
 //	from, to          the time range, instead of the one made of those
 //	pad               how far the range reaches beyond startsAt and endsAt, or around
+//	step              instead of pad: the range is the step that ends around the point
+//	labelSelector     matchers that the profiles have to meet besides those of labels
 //	profileTypeId     instead of CPU time
 //
 // Labels that the profiles of that time do not have are left out, and so are values
@@ -73,6 +75,11 @@ func (r *Runner) Drilldown(ctx context.Context, params url.Values) (Drilldown, e
 		return Drilldown{}, err
 	}
 	s := &labelSearch{client: r.Client, window: w, known: known}
+	if text := params.Get("labelSelector"); text != "" {
+		if s.kept, err = profile.ParseSelector(text); err != nil {
+			return Drilldown{}, client.Invalidf("labelSelector", "%w", err)
+		}
+	}
 	if err := s.match(ctx, alert); err != nil {
 		return Drilldown{}, err
 	}
@@ -116,6 +123,16 @@ func (r *Runner) window(params url.Values) (window, error) {
 		if pad, err = gtime.ParseDuration(s); err != nil || pad < 0 {
 			return window{}, client.Invalidf("pad", "%q is not a duration such as 10m", s)
 		}
+	}
+	if s := params.Get("step"); s != "" {
+		step, err := gtime.ParseDuration(s)
+		switch {
+		case err != nil || step <= 0:
+			return window{}, client.Invalidf("step", "%q is not a duration such as 15s", s)
+		case around.IsZero():
+			return window{}, client.Invalidf("step", "give around too, the end of the step")
+		}
+		starts, pad = around.Add(-step), 0
 	}
 	if ends.IsZero() || ends.Before(starts) || ends.After(now) {
 		ends = now

@@ -36,6 +36,8 @@ const (
 	TypeExplain = "explain"
 	// TypeAnnotations is what marks on charts ask for: when a type had values.
 	TypeAnnotations = "annotations"
+	// TypeHeatmap is a heat map of values over time, by label or by offset within the second.
+	TypeHeatmap = "heatmap"
 )
 
 // The units of flame graphs.
@@ -65,6 +67,9 @@ type Model struct {
 	Sort string `json:"sort,omitempty"`
 	// Functions are the names of functions for TypeFunctionSeries; none for the largest.
 	Functions []string `json:"functions,omitempty"`
+	// Heatmap is HeatmapLabel or HeatmapOffset, Rows how many rows the latter has.
+	Heatmap string `json:"heatmap,omitempty"`
+	Rows    int64  `json:"rows,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -146,10 +151,10 @@ func (m *Model) check() error {
 	switch m.QueryType {
 	case "":
 		m.QueryType = TypeBoth
-	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeExplain, TypeAnnotations:
+	case TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeExplain, TypeAnnotations, TypeHeatmap:
 	default:
-		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s, %s, %s and %s", m.QueryType,
-			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeExplain, TypeAnnotations)
+		return client.Invalidf("queryType", "%q is not one of %s, %s, %s, %s, %s, %s, %s, %s and %s", m.QueryType,
+			TypeProfile, TypeMetrics, TypeBoth, TypeComparison, TypeFunctions, TypeFunctionSeries, TypeExplain, TypeAnnotations, TypeHeatmap)
 	}
 	switch m.Sort {
 	case "":
@@ -191,6 +196,9 @@ func (m *Model) check() error {
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
 	m.Functions = slices.DeleteFunc(m.Functions, func(s string) bool { return s == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
+	if m.QueryType == TypeHeatmap {
+		return m.checkHeatmap()
+	}
 	compares := m.QueryType == TypeComparison || m.QueryType == TypeExplain
 	if compares && m.Baseline == nil {
 		m.Baseline = &Baseline{}

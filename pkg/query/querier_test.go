@@ -49,6 +49,9 @@ type querier struct {
 	functionSeries         *flamelinev1.FunctionSeriesResponse
 	functionSeriesRequests []*flamelinev1.FunctionSeriesRequest
 
+	offsets         *flamelinev1.OffsetsResponse
+	offsetsRequests []*flamelinev1.OffsetsRequest
+
 	mu               sync.Mutex
 	functionRequests []*flamelinev1.FunctionsRequest
 	asked            []http.Header // for flame graphs
@@ -165,11 +168,18 @@ func (q *querier) FunctionSeries(_ context.Context, r *connect.Request[flameline
 	return connect.NewResponse(q.functionSeries), q.err
 }
 
+func (q *querier) Offsets(_ context.Context, r *connect.Request[flamelinev1.OffsetsRequest]) (*connect.Response[flamelinev1.OffsetsResponse], error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.offsetsRequests = append(q.offsetsRequests, r.Msg)
+	return connect.NewResponse(q.offsets), q.err
+}
+
 func runner(t *testing.T, q *querier) *query.Runner {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))
-	if q.functions != nil || q.functionSeries != nil {
+	if q.functions != nil || q.functionSeries != nil || q.offsets != nil {
 		mux.Handle(flamelinev1connect.NewQueryServiceHandler(q))
 	}
 	srv := httptest.NewServer(mux)

@@ -22,6 +22,9 @@ type Runner struct {
 	// MinStep is the smallest step of a series, and all steps are multiples of it. It is
 	// the interval at which the sources send profiles.
 	MinStep time.Duration
+	// DrilldownURL is the address of the drilldown, to which the cells of heat maps link;
+	// empty for no links.
+	DrilldownURL string
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
 }
@@ -50,6 +53,8 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	}
 	if forAlert {
 		switch m.QueryType {
+		case TypeHeatmap:
+			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a heat map has no single value to compare", TypeMetrics, TypeFunctionSeries)
 		case TypeProfile, TypeComparison:
 			return nil, client.Invalidf("queryType", "an alert rule needs %s or %s; a flame graph has no value to compare", TypeMetrics, TypeFunctionSeries)
 		case TypeFunctions, TypeExplain:
@@ -80,6 +85,8 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 				first, err = r.explain(ctx, m, q.TimeRange)
 			case TypeFunctions:
 				first, err = r.functions(ctx, m, q.TimeRange)
+			case TypeHeatmap:
+				first, err = r.heatmap(ctx, m, q)
 			default:
 				first, err = r.profile(ctx, m, q.TimeRange)
 			}

@@ -60,7 +60,7 @@ func (r *Runner) seriesFrames(
 	var notice string
 	switch {
 	case g.empty():
-		notice = fmt.Sprintf("No step of %s is complete in this range yet. Choose a longer range or a shorter step.", g.duration())
+		notice = incompleteNotice(g)
 	case len(series) == 0:
 		notice = emptyNotice(m, q.TimeRange)
 	case cumulative:
@@ -84,6 +84,11 @@ func (r *Runner) seriesFrames(
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})
 	}
 	return frames, nil
+}
+
+// incompleteNotice is the notice about a grid without a step.
+func incompleteNotice(g grid) string {
+	return fmt.Sprintf("No step of %s is complete in this range yet. Choose a longer range or a shorter step.", g.duration())
 }
 
 func newLine(s *typesv1.Series, g grid, divisor float64, name string) dataframe.Series {

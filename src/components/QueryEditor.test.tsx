@@ -224,6 +224,34 @@ describe('functions', () => {
   });
 });
 
+describe('a heat map', () => {
+  it('has rows by label, with a limit and a step', async () => {
+    await show({});
+    await select(ids.queryType, 'Heat map');
+    expect(query.queryType).toBe('heatmap');
+    for (const shown of [ids.heatmapRows, ids.groupBy, ids.limit, ids.step]) {
+      expect(all(shown)).toHaveLength(1);
+    }
+    for (const hidden of [ids.maxNodes, ids.unit, ids.sort, ids.compare, ids.baseline, ids.rowHeight]) {
+      expect(all(hidden)).toHaveLength(0);
+    }
+    expect(input(ids.groupBy).placeholder).toBe('service_name');
+    await select(ids.groupBy, 'version');
+    expect(query.groupBy).toEqual(['version']);
+  });
+
+  it('has rows by offset, with a height', async () => {
+    await show({ queryType: 'heatmap' });
+    await choose(ids.heatmapRows, 'Offset in the second');
+    expect(query.heatmap).toBe('offset');
+    expect(all(ids.groupBy)).toHaveLength(0);
+    expect(all(ids.limit)).toHaveLength(0);
+    expect(input(ids.rowHeight).value).toBe('20 ms');
+    await select(ids.rowHeight, '100 ms');
+    expect(query.rows).toBe(10);
+  });
+});
+
 describe('the time of a baseline', () => {
   it('begins an offset with a day', async () => {
     await showBaseline({ kind: 'previous' });

@@ -8,6 +8,7 @@ import { selectors } from '../selectors';
 import { type DataSourceOptions, type ProfileQuery } from '../types';
 import { BaselineFields } from './BaselineFields';
 import { EditorField, EditorRow } from './EditorField';
+import { HeatmapFields } from './HeatmapFields';
 import { ProfileTypeSelect } from './ProfileTypeSelect';
 import { QueryOptions } from './QueryOptions';
 import { SelectorField } from './SelectorField';
@@ -61,6 +62,9 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
         />
       </EditorRow>
       <QueryOptions query={query} range={range} resources={resources} id={id} onChange={update} />
+      {query.queryType === 'heatmap' && (
+        <HeatmapFields query={query} range={range} resources={resources} id={id} onChange={update} />
+      )}
       {(query.queryType === 'comparison' ||
         query.queryType === 'explain' ||
         (query.queryType === 'functions' && query.baseline)) && (

@@ -24,6 +24,7 @@ const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string 
   { value: 'functions', label: 'Table of functions', description: 'The functions that use most' },
   { value: 'explain', label: 'Explain', description: 'Which functions and labels account for a change' },
   { value: 'functionSeries', label: 'Functions over time', description: 'A series for each of some functions' },
+  { value: 'heatmap', label: 'Heat map', description: 'How much was used, by label or by offset in the second' },
 ];
 
 const SORTS: Array<{ value: FunctionOrder; label: string; description: string }> = [
@@ -211,7 +212,7 @@ interface CountProps {
   onChange: (value?: number) => void;
 }
 
-function CountField({ id, testId, label, tooltip, placeholder, value, onChange }: CountProps) {
+export function CountField({ id, testId, label, tooltip, placeholder, value, onChange }: CountProps) {
   return (
     <EditorField label={label} htmlFor={id} tooltip={tooltip}>
       <TextInput
@@ -232,7 +233,7 @@ function CountField({ id, testId, label, tooltip, placeholder, value, onChange }
   );
 }
 
-function StepField({ id, value, onChange }: { id: string; value?: string; onChange: (step?: string) => void }) {
+export function StepField({ id, value, onChange }: { id: string; value?: string; onChange: (step?: string) => void }) {
   const valid = !value || value.includes('$') || isDuration(value);
   return (
     <EditorField

@@ -18,7 +18,7 @@ import (
 )
 
 // FormatVersion is the version of all that FORMAT.md describes.
-const FormatVersion = 3
+const FormatVersion = 4
 
 // A DB is the database of a store: keys and values in Pebble. Reads pass over what is
 // corrupt, and report it; writes wait for disk space, and fail for good once the log
@@ -103,7 +103,7 @@ func (db *DB) Close() error {
 	return errors.Join(db.Guard(db.Pebble.Close), db.lock.Close())
 }
 
-// checkFormat refuses a store of another version, and marks a new one. Version 2 is marked too: it stays readable.
+// checkFormat refuses a store of another version, and marks a new one. Versions 2 and 3 are marked too: they stay readable.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.Get(layout.FormatKey())
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -137,7 +137,7 @@ func (db *DB) checkFormat() error {
 // ReadFormat reads a store's version, and refuses those that this program does not read.
 func ReadFormat(value []byte) (uint64, error) {
 	n, size := binary.Uvarint(value)
-	if size <= 0 || n != FormatVersion && n != 2 {
+	if size <= 0 || n < 2 || n > FormatVersion {
 		return 0, fmt.Errorf("format version %x, this program reads %d", value, FormatVersion)
 	}
 	return n, nil

@@ -364,7 +364,7 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 	begin, end := t, t // the first and the last ms
 	if d > 0 {
 		begin, end = t+1, t+d
-		if end+2*d > gs.now-lateMs && end+d+min(d, lateMs) > gs.now && end <= gs.now && end%layout.SlotMs != 0 && (g.until == 0 || end < g.until) {
+		if growing(end, d, gs.now) && (g.until == 0 || end < g.until) {
 			g.until = end
 		}
 	}
@@ -385,6 +385,12 @@ func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
 		}
 		at, stop = stop, stop+gs.step
 	}
+}
+
+// growing reports whether the next profile of a sender is on the way, whose last one covers
+// d ms up to end.
+func growing(end, d, now int64) bool {
+	return end+2*d > now-lateMs && end+d+min(d, lateMs) > now && end <= now && end%layout.SlotMs != 0
 }
 
 // seek finds the step of a time, which most often is that of the last one or the next.

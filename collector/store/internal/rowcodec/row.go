@@ -22,6 +22,7 @@ type Row struct {
 	Totals   []int64   // uncounted if too large
 	Nodes    []uint32  // ascending
 	Values   [][]int64 // [sample type][index in nodes]
+	Times    *Times    // of a single profile, nil if its samples have no times of their own
 }
 
 // encodedUncounted stands for uncounted.
@@ -58,16 +59,26 @@ func (r *Row) Append(b []byte) []byte {
 	if len(r.Nodes) == 0 {
 		return b
 	}
-	tmp := make([]uint64, 0, len(r.Nodes))
+	tmp := appendGaps(make([]uint64, 0, len(r.Nodes)), r.Nodes)
+	b = appendTypes(bitpack.AppendColumn(b, tmp), r.Values, tmp)
+	if r.Times != nil {
+		b = r.Times.append(b)
+	}
+	return b
+}
+
+// appendGaps appends the first of some numbers, which are strictly ascending, and of the
+// others the difference from the one before, less 1.
+func appendGaps(tmp []uint64, ns []uint32) []uint64 {
 	last := uint32(0)
-	for i, n := range r.Nodes {
+	for i, n := range ns {
 		d := n - last
 		if i > 0 {
-			d-- // strictly ascending
+			d--
 		}
 		tmp, last = append(tmp, uint64(d)), n
 	}
-	return appendTypes(bitpack.AppendColumn(b, tmp), r.Values, tmp)
+	return tmp
 }
 
 // appendTypes appends the values of every sample type. tmp has room for those of
@@ -175,6 +186,8 @@ type PackedRow struct {
 	Count    int // of nodes
 	Nodes    bitpack.Column
 	Values   []PackedValues
+
+	times []byte // what follows the values
 }
 
 // PackedValues are the values of one sample type of a PackedRow.
@@ -245,7 +258,7 @@ func (p *PackedRow) Decode(value []byte) error {
 	if r.Err == nil && count > uint64(len(value))*8 {
 		r.Fail(fmt.Sprintf("node count %d exceeds the value", count))
 	}
-	p.Count, p.Values = int(count), p.Values[:0]
+	p.Count, p.Values, p.times = int(count), p.Values[:0], nil
 	if r.Err != nil || count == 0 {
 		return r.End()
 	}
@@ -253,7 +266,8 @@ func (p *PackedRow) Decode(value []byte) error {
 	if err := p.decodeTypes(&r, len(p.Totals)); err != nil {
 		return err
 	}
-	return r.End()
+	p.times = value[r.Off:]
+	return checkTimes(p.times)
 }
 
 // decodeTypes reads the values of every sample type, p.count of each.

@@ -252,6 +252,10 @@ func (e *epochCheck) row(key, value []byte) error {
 			return fmt.Errorf("%w: total %d of sample type %d, its values are %d together", storeerr.ErrCorrupt, total, c, sum)
 		}
 	}
+	if err := r.row.CheckTimes(int(r.level)); err != nil {
+		return err
+	}
+	r.row.DropTimes()
 	if r.level == layout.LevelFine {
 		e.v.Profiles++
 	} else {

@@ -754,6 +754,198 @@ func (x *Point) GetValue() float64 {
 	return 0
 }
 
+type OffsetsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in FunctionSeriesRequest, in whole seconds.
+	Selection *Selection `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	// In whole seconds.
+	Step int64 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	// Into how many rows of equal height a second is divided: 1, 2, 5, 10, 25 or 50; 0
+	// means 50.
+	Rows          int64 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OffsetsRequest) Reset() {
+	*x = OffsetsRequest{}
+	mi := &file_flameline_v1_query_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OffsetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OffsetsRequest) ProtoMessage() {}
+
+func (x *OffsetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OffsetsRequest.ProtoReflect.Descriptor instead.
+func (*OffsetsRequest) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OffsetsRequest) GetSelection() *Selection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *OffsetsRequest) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *OffsetsRequest) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+type OffsetsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In order of time. Steps without a sample, and those that may still grow, have none.
+	Columns []*OffsetColumn `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
+	// How many profiles of the selection have times of samples, and how many have none.
+	Timed   int64 `protobuf:"varint,2,opt,name=timed,proto3" json:"timed,omitempty"`
+	Untimed int64 `protobuf:"varint,3,opt,name=untimed,proto3" json:"untimed,omitempty"`
+	// The time in Unix milliseconds up to which retention dropped the selection's single
+	// profiles, of which there are no offsets any more; 0 if it dropped none.
+	Since         int64 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OffsetsResponse) Reset() {
+	*x = OffsetsResponse{}
+	mi := &file_flameline_v1_query_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OffsetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OffsetsResponse) ProtoMessage() {}
+
+func (x *OffsetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OffsetsResponse.ProtoReflect.Descriptor instead.
+func (*OffsetsResponse) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *OffsetsResponse) GetColumns() []*OffsetColumn {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *OffsetsResponse) GetTimed() int64 {
+	if x != nil {
+		return x.Timed
+	}
+	return 0
+}
+
+func (x *OffsetsResponse) GetUntimed() int64 {
+	if x != nil {
+		return x.Untimed
+	}
+	return 0
+}
+
+func (x *OffsetsResponse) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+// An OffsetColumn has the values of the step that ends at a time.
+type OffsetColumn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In Unix milliseconds.
+	Time int64 `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	// In the unit of the profile type, by row: the i-th has what was sampled after i / rows
+	// of a second and up to (i + 1) / rows.
+	Values        []int64 `protobuf:"varint,2,rep,packed,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OffsetColumn) Reset() {
+	*x = OffsetColumn{}
+	mi := &file_flameline_v1_query_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OffsetColumn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OffsetColumn) ProtoMessage() {}
+
+func (x *OffsetColumn) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OffsetColumn.ProtoReflect.Descriptor instead.
+func (*OffsetColumn) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *OffsetColumn) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *OffsetColumn) GetValues() []int64 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 var File_flameline_v1_query_proto protoreflect.FileDescriptor
 
 const file_flameline_v1_query_proto_rawDesc = "" +
@@ -804,16 +996,29 @@ const file_flameline_v1_query_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"1\n" +
 	"\x05Point\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value*l\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"o\n" +
+	"\x0eOffsetsRequest\x125\n" +
+	"\tselection\x18\x01 \x01(\v2\x17.flameline.v1.SelectionR\tselection\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x03R\x04step\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x03R\x04rows\"\x8d\x01\n" +
+	"\x0fOffsetsResponse\x124\n" +
+	"\acolumns\x18\x01 \x03(\v2\x1a.flameline.v1.OffsetColumnR\acolumns\x12\x14\n" +
+	"\x05timed\x18\x02 \x01(\x03R\x05timed\x12\x18\n" +
+	"\auntimed\x18\x03 \x01(\x03R\auntimed\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\x03R\x05since\":\n" +
+	"\fOffsetColumn\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\x03R\x06values*l\n" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tORDER_OWN\x10\x01\x12\x0f\n" +
 	"\vORDER_TOTAL\x10\x02\x12\x14\n" +
 	"\x10ORDER_OWN_CHANGE\x10\x03\x12\x16\n" +
-	"\x12ORDER_TOTAL_CHANGE\x10\x042\xbd\x01\n" +
+	"\x12ORDER_TOTAL_CHANGE\x10\x042\x87\x02\n" +
 	"\fQueryService\x12N\n" +
 	"\tFunctions\x12\x1e.flameline.v1.FunctionsRequest\x1a\x1f.flameline.v1.FunctionsResponse\"\x00\x12]\n" +
-	"\x0eFunctionSeries\x12#.flameline.v1.FunctionSeriesRequest\x1a$.flameline.v1.FunctionSeriesResponse\"\x00BAZ?github.com/flameline/flameline/pkg/api/flameline/v1;flamelinev1b\x06proto3"
+	"\x0eFunctionSeries\x12#.flameline.v1.FunctionSeriesRequest\x1a$.flameline.v1.FunctionSeriesResponse\"\x00\x12H\n" +
+	"\aOffsets\x12\x1c.flameline.v1.OffsetsRequest\x1a\x1d.flameline.v1.OffsetsResponse\"\x00BAZ?github.com/flameline/flameline/pkg/api/flameline/v1;flamelinev1b\x06proto3"
 
 var (
 	file_flameline_v1_query_proto_rawDescOnce sync.Once
@@ -828,7 +1033,7 @@ func file_flameline_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_flameline_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_flameline_v1_query_proto_goTypes = []any{
 	(Order)(0),                     // 0: flameline.v1.Order
 	(*Selection)(nil),              // 1: flameline.v1.Selection
@@ -841,6 +1046,9 @@ var file_flameline_v1_query_proto_goTypes = []any{
 	(*Series)(nil),                 // 8: flameline.v1.Series
 	(*Label)(nil),                  // 9: flameline.v1.Label
 	(*Point)(nil),                  // 10: flameline.v1.Point
+	(*OffsetsRequest)(nil),         // 11: flameline.v1.OffsetsRequest
+	(*OffsetsResponse)(nil),        // 12: flameline.v1.OffsetsResponse
+	(*OffsetColumn)(nil),           // 13: flameline.v1.OffsetColumn
 }
 var file_flameline_v1_query_proto_depIdxs = []int32{
 	1,  // 0: flameline.v1.FunctionsRequest.selection:type_name -> flameline.v1.Selection
@@ -857,15 +1065,19 @@ var file_flameline_v1_query_proto_depIdxs = []int32{
 	8,  // 11: flameline.v1.FunctionSeriesResponse.series:type_name -> flameline.v1.Series
 	9,  // 12: flameline.v1.Series.labels:type_name -> flameline.v1.Label
 	10, // 13: flameline.v1.Series.points:type_name -> flameline.v1.Point
-	2,  // 14: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
-	6,  // 15: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
-	3,  // 16: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
-	7,  // 17: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	1,  // 14: flameline.v1.OffsetsRequest.selection:type_name -> flameline.v1.Selection
+	13, // 15: flameline.v1.OffsetsResponse.columns:type_name -> flameline.v1.OffsetColumn
+	2,  // 16: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
+	6,  // 17: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
+	11, // 18: flameline.v1.QueryService.Offsets:input_type -> flameline.v1.OffsetsRequest
+	3,  // 19: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
+	7,  // 20: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
+	12, // 21: flameline.v1.QueryService.Offsets:output_type -> flameline.v1.OffsetsResponse
+	19, // [19:22] is the sub-list for method output_type
+	16, // [16:19] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_flameline_v1_query_proto_init() }
@@ -879,7 +1091,7 @@ func file_flameline_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flameline_v1_query_proto_rawDesc), len(file_flameline_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
