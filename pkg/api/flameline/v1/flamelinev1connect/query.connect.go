@@ -39,6 +39,8 @@ const (
 	// QueryServiceFunctionSeriesProcedure is the fully-qualified name of the QueryService's
 	// FunctionSeries RPC.
 	QueryServiceFunctionSeriesProcedure = "/flameline.v1.QueryService/FunctionSeries"
+	// QueryServiceFlameGraphProcedure is the fully-qualified name of the QueryService's FlameGraph RPC.
+	QueryServiceFlameGraphProcedure = "/flameline.v1.QueryService/FlameGraph"
 )
 
 // QueryServiceClient is a client for the flameline.v1.QueryService service.
@@ -47,6 +49,9 @@ type QueryServiceClient interface {
 	Functions(context.Context, *connect.Request[v1.FunctionsRequest]) (*connect.Response[v1.FunctionsResponse], error)
 	// FunctionSeries adds up the values of functions by steps of time.
 	FunctionSeries(context.Context, *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error)
+	// FlameGraph changes what the flame graph of one selection shows, or that of two, before
+	// it is cut to the largest calls.
+	FlameGraph(context.Context, *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error)
 }
 
 // NewQueryServiceClient constructs a client for the flameline.v1.QueryService service. By default,
@@ -72,6 +77,12 @@ func NewQueryServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(queryServiceMethods.ByName("FunctionSeries")),
 			connect.WithClientOptions(opts...),
 		),
+		flameGraph: connect.NewClient[v1.FlameGraphRequest, v1.FlameGraphResponse](
+			httpClient,
+			baseURL+QueryServiceFlameGraphProcedure,
+			connect.WithSchema(queryServiceMethods.ByName("FlameGraph")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -79,6 +90,7 @@ func NewQueryServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 type queryServiceClient struct {
 	functions      *connect.Client[v1.FunctionsRequest, v1.FunctionsResponse]
 	functionSeries *connect.Client[v1.FunctionSeriesRequest, v1.FunctionSeriesResponse]
+	flameGraph     *connect.Client[v1.FlameGraphRequest, v1.FlameGraphResponse]
 }
 
 // Functions calls flameline.v1.QueryService.Functions.
@@ -91,12 +103,20 @@ func (c *queryServiceClient) FunctionSeries(ctx context.Context, req *connect.Re
 	return c.functionSeries.CallUnary(ctx, req)
 }
 
+// FlameGraph calls flameline.v1.QueryService.FlameGraph.
+func (c *queryServiceClient) FlameGraph(ctx context.Context, req *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error) {
+	return c.flameGraph.CallUnary(ctx, req)
+}
+
 // QueryServiceHandler is an implementation of the flameline.v1.QueryService service.
 type QueryServiceHandler interface {
 	// Functions adds up the values of each function, in one selection or in two.
 	Functions(context.Context, *connect.Request[v1.FunctionsRequest]) (*connect.Response[v1.FunctionsResponse], error)
 	// FunctionSeries adds up the values of functions by steps of time.
 	FunctionSeries(context.Context, *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error)
+	// FlameGraph changes what the flame graph of one selection shows, or that of two, before
+	// it is cut to the largest calls.
+	FlameGraph(context.Context, *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error)
 }
 
 // NewQueryServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -118,12 +138,20 @@ func NewQueryServiceHandler(svc QueryServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(queryServiceMethods.ByName("FunctionSeries")),
 		connect.WithHandlerOptions(opts...),
 	)
+	queryServiceFlameGraphHandler := connect.NewUnaryHandler(
+		QueryServiceFlameGraphProcedure,
+		svc.FlameGraph,
+		connect.WithSchema(queryServiceMethods.ByName("FlameGraph")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/flameline.v1.QueryService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case QueryServiceFunctionsProcedure:
 			queryServiceFunctionsHandler.ServeHTTP(w, r)
 		case QueryServiceFunctionSeriesProcedure:
 			queryServiceFunctionSeriesHandler.ServeHTTP(w, r)
+		case QueryServiceFlameGraphProcedure:
+			queryServiceFlameGraphHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -139,4 +167,8 @@ func (UnimplementedQueryServiceHandler) Functions(context.Context, *connect.Requ
 
 func (UnimplementedQueryServiceHandler) FunctionSeries(context.Context, *connect.Request[v1.FunctionSeriesRequest]) (*connect.Response[v1.FunctionSeriesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("flameline.v1.QueryService.FunctionSeries is not implemented"))
+}
+
+func (UnimplementedQueryServiceHandler) FlameGraph(context.Context, *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("flameline.v1.QueryService.FlameGraph is not implemented"))
 }
