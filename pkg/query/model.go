@@ -42,6 +42,9 @@ const (
 const (
 	UnitTime  = "time"  // values as measured
 	UnitCores = "cores" // values per second, the unit of the series
+	// UnitPercent is a share of the selection's total, for tables of functions too.
+	UnitPercent = "percent"
+	UnitSamples = "samples" // how many samples were taken, if that is known
 )
 
 // A Model is a query in a dashboard's JSON. Unknown fields are ignored, so that queries
@@ -65,6 +68,8 @@ type Model struct {
 	Sort string `json:"sort,omitempty"`
 	// Functions are the names of functions for TypeFunctionSeries; none for the largest.
 	Functions []string `json:"functions,omitempty"`
+	// View is what flame graphs show.
+	View *View `json:"view,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -161,9 +166,12 @@ func (m *Model) check() error {
 	switch m.Unit {
 	case "":
 		m.Unit = UnitTime
-	case UnitTime, UnitCores:
+	case UnitTime, UnitCores, UnitPercent, UnitSamples:
 	default:
-		return client.Invalidf("unit", "%q is neither %s nor %s", m.Unit, UnitTime, UnitCores)
+		return client.Invalidf("unit", "%q is not one of %s, %s, %s and %s", m.Unit, UnitTime, UnitCores, UnitPercent, UnitSamples)
+	}
+	if err := m.View.check(); err != nil {
+		return err
 	}
 	if m.ProfileTypeID == "" {
 		return client.Invalidf("profileTypeId", "choose a profile type")

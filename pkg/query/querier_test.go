@@ -49,6 +49,9 @@ type querier struct {
 	functionSeries         *flamelinev1.FunctionSeriesResponse
 	functionSeriesRequests []*flamelinev1.FunctionSeriesRequest
 
+	flameGraph         *flamelinev1.FlameGraphResponse
+	flameGraphRequests []*flamelinev1.FlameGraphRequest
+
 	mu               sync.Mutex
 	functionRequests []*flamelinev1.FunctionsRequest
 	asked            []http.Header // for flame graphs
@@ -169,7 +172,7 @@ func runner(t *testing.T, q *querier) *query.Runner {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))
-	if q.functions != nil || q.functionSeries != nil {
+	if q.functions != nil || q.functionSeries != nil || q.flameGraph != nil {
 		mux.Handle(flamelinev1connect.NewQueryServiceHandler(q))
 	}
 	srv := httptest.NewServer(mux)
