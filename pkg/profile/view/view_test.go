@@ -225,7 +225,7 @@ func checkTree(t *testing.T, tree *profile.DiffTree) {
 // tree or in several.
 func TestOptions(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 3000 {
+	for range 1000 {
 		all, trees := stacks{}, []*profile.DiffTree(nil)
 		for range 1 + r.IntN(3) {
 			s := randomStacks(r)
