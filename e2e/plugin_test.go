@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"net/http"
@@ -124,6 +125,33 @@ func TestPlugin(t *testing.T) {
 		}
 		for _, n := range frame.Meta.Notices {
 			t.Errorf("notice %q, though the server computes functions exactly", n.Text)
+		}
+	})
+
+	t.Run("options of the flame graph", func(t *testing.T) {
+		q := shop("A", "profile")
+		q.model["labelSelector"], q.model["unit"] = "{}", "percent"
+		q.model["view"] = map[string]any{"groupBy": []string{"service_name"}, "focus": "^price$", "hide": "checkout"}
+		frame := onlyFrame(t, ds, q)
+		level, value, self, label := column(t, frame, "level"), column(t, frame, "value"), column(t, frame, "self"), column(t, frame, "label")
+		if unit := value.Config.Unit; unit != "percent" {
+			t.Errorf("the unit is %q, want percent", unit)
+		}
+		var got []string
+		for i := range frame.Rows() {
+			got = append(got, fmt.Sprintf("%d %s %.2f %.2f", level.At(i), label.Config.TypeConfig.Enum.Text[label.At(i).(data.EnumItemIndex)], value.At(i), self.At(i)))
+		}
+		// Four fifths of each service are in price; shop has twice as much as cart.
+		want := []string{
+			"0 total 100.00 20.00",
+			"1 service_name=cart 26.67 0.00", "2 main 26.67 0.00", "3 price 26.67 26.67",
+			"1 service_name=shop 53.33 0.00", "2 main 53.33 0.00", "3 price 53.33 53.33",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("rows are %q, want %q", got, want)
+		}
+		if len(frame.Meta.Notices) != 1 || !strings.Contains(frame.Meta.Notices[0].Text, "Shown are 80 %") {
+			t.Errorf("notices are %+v", frame.Meta.Notices)
 		}
 	})
 

@@ -69,6 +69,20 @@ describe('interpolateQuery', () => {
   });
 });
 
+describe('interpolateQuery of flame graph options', () => {
+  it('replaces variables, of which several values are alternatives', () => {
+    const view = { focus: '$many', hide: 'x$many', function: '$one', groupBy: ['$many', 'node'], reverse: true, maxDepth: 3 };
+    expect(interpolateQuery({ refId: 'A', profileTypeId: 't', labelSelector: '{}', view }, vars, {}).view).toEqual({
+      focus: 'a\\.b|c\\|d',
+      hide: 'x(a\\.b|c\\|d)',
+      function: 'a.b',
+      groupBy: ['a.b', 'c|d', 'node'],
+      reverse: true,
+      maxDepth: 3,
+    });
+  });
+});
+
 describe('interpolateQuery of a comparison', () => {
   const query = { refId: 'A', queryType: 'comparison' as const, profileTypeId: 't', labelSelector: '{s="$one"}' };
   const filters = [{ key: 'pod', operator: '=', value: 'p' }];

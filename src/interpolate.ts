@@ -1,6 +1,6 @@
 import { type AdHocVariableFilter, type ScopedVars } from '@grafana/data';
 import { escapeRegex, formatSelector, type Matcher, type Operator, tryParseSelector } from './selector';
-import { type Baseline, type ProfileQuery } from './types';
+import { type Baseline, type ProfileQuery, type View } from './types';
 
 type Format = string | ((value: unknown) => string);
 
@@ -25,8 +25,23 @@ export function interpolateQuery<Q extends ProfileQuery>(
     spanSelector: list(query.spanSelector),
     ...(query.functions && { functions: list(query.functions) }),
     ...(query.step !== undefined && { step: templates.replace(query.step, scopedVars) }),
+    ...(query.view && { view: interpolateView(query.view, templates, scopedVars) }),
     ...(query.baseline && { baseline: interpolateBaseline(query.baseline, templates, scopedVars, filters) }),
   };
+}
+
+/** Replaces the variables of a flame graph's options. Several values of one in a regular expression are alternatives. */
+function interpolateView(view: View, templates: Templates, scopedVars: ScopedVars): View {
+  const replaced = Object.entries(view).map(([field, value]) => {
+    if (Array.isArray(value)) {
+      return [field, value.flatMap((text) => interpolateList(text, templates, scopedVars))];
+    }
+    if (typeof value !== 'string') {
+      return [field, value];
+    }
+    return [field, field === 'function' ? templates.replace(value, scopedVars) : interpolateRegex(value, templates, scopedVars)];
+  });
+  return Object.fromEntries(replaced);
 }
 
 /** Replaces the variables of a baseline. Ad hoc filters join a selector of its own as they join the query's. */

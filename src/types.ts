@@ -44,8 +44,26 @@ export interface Baseline {
 
 export const DEFAULT_BASELINE: Baseline = { kind: 'previous' };
 
-/** The unit of flame graphs of CPU profiles: time spent, or time per time. */
-export type Unit = 'time' | 'cores';
+/** The unit of flame graphs and tables: values, CPU time per time, shares of the whole, or numbers of samples. */
+export type Unit = 'time' | 'cores' | 'percent' | 'samples';
+
+/** What a flame graph shows; pkg/profile/view has what each field does. */
+export interface View {
+  /** Labels whose values have frames below the root. */
+  groupBy?: string[];
+  /** Regular expressions; after file: or binary: for source files, or programs and libraries. */
+  focus?: string;
+  ignore?: string;
+  hide?: string;
+  showFrom?: string;
+  /** Names of FOLD_SETS. */
+  fold?: string[];
+  /** A function, with all that it calls or, with reverse, all that call it. */
+  function?: string;
+  collapseRecursion?: boolean;
+  reverse?: boolean;
+  maxDepth?: number;
+}
 
 /** The version of the query model that this code writes. */
 export const QUERY_VERSION = 1;
@@ -83,6 +101,8 @@ export interface ProfileQuery extends DataQuery {
   heatmap?: HeatmapRows;
   /** The number of rows of a heat map by offset: 1, 2, 5, 10, 25 or 50; unset: 50. */
   rows?: number;
+  /** Only for flame graphs. */
+  view?: View;
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }

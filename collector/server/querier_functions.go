@@ -15,7 +15,6 @@ import (
 	"github.com/flameline/flameline/collector/store"
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
-	"github.com/flameline/flameline/pkg/profile"
 )
 
 var _ flamelinev1connect.QueryServiceHandler = (*querier)(nil)
@@ -141,13 +140,9 @@ func largestFunctions(f *store.Functions, order flamelinev1.Order, compared bool
 // beside values of time. Of other CPU time it is found from the values, which are multiples
 // of the time that a sample stands for.
 func (q *querier) countSamples(ctx context.Context, sels []store.Selection, values *store.Functions, out *flamelinev1.FunctionsResponse) error {
-	counted := slices.Clone(sels)
-	for i := range counted {
-		t := &counted[i].Type
-		if d, _ := profile.ParseUnit(t.SampleUnit); d != profile.Time || !t.Cumulative() {
-			return nil
-		}
-		t.SampleType, t.SampleUnit = "samples", "count"
+	counted, ok := sampleCounts(sels)
+	if !ok {
+		return nil
 	}
 	found, err := q.store.Functions(ctx, counted, make([][]string, len(sels)))
 	if err != nil {

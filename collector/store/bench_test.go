@@ -19,6 +19,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/watermark"
 	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/profile/view"
 )
 
 // The benchmarks run on profiles of the shape that newWorkload describes: 10 s
@@ -247,6 +248,38 @@ func BenchmarkFunctions(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkView measures options of flame graphs, of an hour.
+func BenchmarkView(b *testing.B) {
+	db := fleet(b)
+	for name, r := range map[string]struct {
+		view.Options
+		by []string
+	}{
+		"focus":      {Options: view.Options{Focus: "Type2"}},
+		"hide+fold":  {Options: view.Options{Hide: "method2", Fold: []string{"go-runtime"}, CollapseRecursion: true}},
+		"reverse":    {Options: view.Options{Reverse: true}},
+		"by=service": {by: []string{labelindex.LabelServiceName}},
+		"by=pod":     {by: []string{"pod"}},
+	} {
+		v, err := view.New(r.Options)
+		require.NoError(b, err)
+		for services, selector := range map[string]string{"one": `{service_name="service-03"}`, "all": `{}`} {
+			b.Run("length=1h/"+name+"/services="+services, func(b *testing.B) {
+				b.ReportAllocs()
+				defer measureCPU(b)()
+				for i := range b.N {
+					_, err := db.View(context.Background(), query.ViewRequest{
+						Selections: []query.Selection{benchSelection(i, time.Hour, selector)}, View: v, GroupBy: r.by, MaxNodes: 8192,
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -27,6 +27,13 @@ const MaxPoints = query.MaxPoints
 // Functions are the values of all functions of one or two selections.
 type Functions = query.Functions
 
+// A ViewRequest asks for a flame graph that a view changes.
+type ViewRequest = query.ViewRequest
+
+// A ViewTree is a flame graph whose root has the total of the selections: what the view
+// drops is own value of the root.
+type ViewTree = query.ViewTree
+
 // A Pprof is an encoded pprof profile: Data is a Profile message of
 // profile.proto, not compressed, with Samples samples.
 type Pprof = query.Pprof

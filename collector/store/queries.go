@@ -38,6 +38,12 @@ func (db *DB) Functions(ctx context.Context, sels []query.Selection, callSites [
 	return called(db, "functions", func() (*query.Functions, error) { return db.queries.Functions(ctx, sels, callSites) })
 }
 
+// View merges selections as Tree and Diff do, shows what a view says of all their
+// stacktraces, and then cuts the flame graph to its largest calls. Errors are those of Tree.
+func (db *DB) View(ctx context.Context, r query.ViewRequest) (*query.ViewTree, error) {
+	return called(db, "view", func() (*query.ViewTree, error) { return db.queries.View(ctx, r) })
+}
+
 // Pprof merges all selected profiles into one pprof profile of one sample type.
 // A call site selects stacktraces as in Tree. Its time is the selection's end
 // and its duration the selection's length, as in Pyroscope.

@@ -31,6 +31,9 @@ func Total(t profile.Type) Unit {
 	return Unit{t.SampleUnit, 1}
 }
 
+// Percent returns the unit of shares of a total.
+func Percent(total int64) Unit { return Unit{"percent", max(float64(total), 1) / 100} }
+
 // Rate returns the unit of values of type t per second of wall time: cores for CPU time,
 // bytes/s, operations/s; for other times seconds per second, which is the average number
 // of threads that spent it. It must not be used for types that are not cumulative.

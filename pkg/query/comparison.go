@@ -34,11 +34,21 @@ func (r *Runner) comparison(ctx context.Context, m *Model, tr backend.TimeRange)
 	if left.equal(right) {
 		return nil, client.Invalidf("baseline.from", "the baseline has the time and the labels of the query itself; choose another time or other labels")
 	}
-	tree, err := r.Client.Diff(ctx, left.selection(m), right.selection(m), m.MaxNodes)
+	var (
+		tree    *profile.DiffTree
+		changed []data.Notice
+	)
+	if m.changesGraph() {
+		baseline := left.selection(m)
+		m, tree, changed, err = r.changedGraph(ctx, m, client.FlameGraphRequest{Selection: right.selection(m), Baseline: &baseline})
+	} else {
+		tree, err = r.Client.Diff(ctx, left.selection(m), right.selection(m), m.MaxNodes)
+	}
 	if err != nil {
 		return nil, err
 	}
 	frame, notices := r.comparisonFrame(m, tree, left, right)
+	notices = append(notices, changed...)
 	frame.Meta.ExecutedQueryString = fmt.Sprintf("%s%s, compared with %s", m.ProfileTypeID, right, left)
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
 	if len(m.SpanSelector) > 0 {
@@ -69,6 +79,9 @@ func (r *Runner) comparisonFrame(m *Model, tree *profile.DiffTree, left, right c
 		only, empty, other = tree.Left(), right, left
 	default:
 		leftUnit, rightUnit, text := r.comparisonUnits(m, left, right)
+		if m.Unit == UnitPercent {
+			leftUnit, rightUnit, text = dataframe.Percent(l), dataframe.Percent(rt), ""
+		}
 		frame := dataframe.FlamegraphDiff(tree, leftUnit, rightUnit)
 		if text == "" {
 			return frame, nil
@@ -76,6 +89,9 @@ func (r *Runner) comparisonFrame(m *Model, tree *profile.DiffTree, left, right c
 		return frame, []data.Notice{info(text)}
 	}
 	unit, text := r.flamegraphUnit(m, other.TimeRange)
+	if m.Unit == UnitPercent {
+		unit = dataframe.Percent(only.Total())
+	}
 	notices := []data.Notice{warning(fmt.Sprintf("There is nothing to compare: %s has no samples of %s (%s). The flame graph is that of %s alone.",
 		empty.name, m.ProfileTypeID, empty, other.name))}
 	if text != "" {

@@ -10,29 +10,47 @@ import (
 
 	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/dataframe"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // profile answers the query type profile: one flame graph of all selected profiles.
 func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (data.Frames, error) {
-	tree, err := r.Client.Tree(ctx, client.Selection{
+	sel := client.Selection{
 		Type: m.profileType, Selector: m.LabelSelector,
 		Start: tr.From.UnixMilli(), End: tr.To.UnixMilli(),
-	}, m.MaxNodes, m.SpanSelector)
+	}
+	var (
+		tree    *profile.Tree
+		notices []data.Notice
+		err     error
+	)
+	if m.changesGraph() {
+		var graph *profile.DiffTree
+		if m, graph, notices, err = r.changedGraph(ctx, m, client.FlameGraphRequest{Selection: sel, Spans: m.SpanSelector}); err == nil {
+			tree = graph.Left()
+		}
+	} else {
+		tree, err = r.Client.Tree(ctx, sel, m.MaxNodes, m.SpanSelector)
+	}
 	if err != nil {
 		return nil, err
 	}
 	unit, notice := r.flamegraphUnit(m, tr)
+	if m.Unit == UnitPercent {
+		unit = dataframe.Percent(tree.Total())
+	}
 	frame := dataframe.Flamegraph(tree, unit)
 	frame.Meta.ExecutedQueryString = m.describe()
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
 	if tree.Total() == 0 {
-		notice = emptyNotice(m, tr)
+		notice, notices = emptyNotice(m, tr), nil
 	}
 	for _, text := range []string{notice, restNotice(tree.Rest, tree.Functions)} {
 		if text != "" {
-			frame.AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: text})
+			notices = append(notices, info(text))
 		}
 	}
+	frame.AppendNotices(notices...)
 	return data.Frames{frame}, nil
 }
 

@@ -49,6 +49,9 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 	if err != nil {
 		return nil, err
 	}
+	if m.Unit == UnitPercent {
+		unit, baselineUnit, notice = dataframe.Percent(found.Total.Value), dataframe.Percent(found.BaselineTotal.Value), ""
+	}
 	var frame *data.Frame
 	if m.Baseline != nil {
 		frame = dataframe.FunctionsDiff(found, baselineUnit, unit)

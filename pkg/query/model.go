@@ -44,6 +44,9 @@ const (
 const (
 	UnitTime  = "time"  // values as measured
 	UnitCores = "cores" // values per second, the unit of the series
+	// UnitPercent is a share of the selection's total, for tables of functions too.
+	UnitPercent = "percent"
+	UnitSamples = "samples" // how many samples were taken, if that is known
 )
 
 // A Model is a query in a dashboard's JSON. Unknown fields are ignored, so that queries
@@ -70,6 +73,8 @@ type Model struct {
 	// Heatmap is HeatmapLabel or HeatmapOffset, Rows how many rows the latter has.
 	Heatmap string `json:"heatmap,omitempty"`
 	Rows    int64  `json:"rows,omitempty"`
+	// View is what flame graphs show.
+	View *View `json:"view,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -166,9 +171,12 @@ func (m *Model) check() error {
 	switch m.Unit {
 	case "":
 		m.Unit = UnitTime
-	case UnitTime, UnitCores:
+	case UnitTime, UnitCores, UnitPercent, UnitSamples:
 	default:
-		return client.Invalidf("unit", "%q is neither %s nor %s", m.Unit, UnitTime, UnitCores)
+		return client.Invalidf("unit", "%q is not one of %s, %s, %s and %s", m.Unit, UnitTime, UnitCores, UnitPercent, UnitSamples)
+	}
+	if err := m.View.check(); err != nil {
+		return err
 	}
 	if m.ProfileTypeID == "" {
 		return client.Invalidf("profileTypeId", "choose a profile type")

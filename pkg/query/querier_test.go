@@ -52,6 +52,9 @@ type querier struct {
 	offsets         *flamelinev1.OffsetsResponse
 	offsetsRequests []*flamelinev1.OffsetsRequest
 
+	flameGraph         *flamelinev1.FlameGraphResponse
+	flameGraphRequests []*flamelinev1.FlameGraphRequest
+
 	mu               sync.Mutex
 	functionRequests []*flamelinev1.FunctionsRequest
 	asked            []http.Header // for flame graphs
@@ -179,7 +182,7 @@ func runner(t *testing.T, q *querier) *query.Runner {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))
-	if q.functions != nil || q.functionSeries != nil || q.offsets != nil {
+	if q.functions != nil || q.functionSeries != nil || q.offsets != nil || q.flameGraph != nil {
 		mux.Handle(flamelinev1connect.NewQueryServiceHandler(q))
 	}
 	srv := httptest.NewServer(mux)

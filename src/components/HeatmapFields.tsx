@@ -4,7 +4,8 @@ import { complete } from '../completion';
 import { selectors } from '../selectors';
 import { type HeatmapRows, type ProfileQuery, type Range, type Resources } from '../types';
 import { EditorField, EditorRow } from './EditorField';
-import { CountField, StepField } from './QueryOptions';
+import { CountField } from './CountField';
+import { StepField } from './QueryOptions';
 
 const ROWS: Array<{ value: HeatmapRows; label: string; description: string }> = [
   { value: 'label', label: 'Label values', description: 'How much each value of a label uses, over time' },

@@ -14,6 +14,7 @@ import { QueryOptions } from './QueryOptions';
 import { SelectorField } from './SelectorField';
 import { ServiceSelect } from './ServiceSelect';
 import { useRange } from './useRange';
+import { ViewFields } from './ViewFields';
 
 type Props = QueryEditorProps<ProfileDataSource, ProfileQuery, DataSourceOptions>;
 
@@ -69,6 +70,9 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
         query.queryType === 'explain' ||
         (query.queryType === 'functions' && query.baseline)) && (
         <BaselineFields query={query} range={range} resources={resources} id={id} onChange={update} />
+      )}
+      {(query.queryType === 'profile' || query.queryType === 'both' || query.queryType === 'comparison') && (
+        <ViewFields query={query} range={range} resources={resources} id={id} onChange={update} />
       )}
     </div>
   );

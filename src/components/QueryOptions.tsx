@@ -13,6 +13,7 @@ import {
   type Resources,
   type Unit,
 } from '../types';
+import { CountField } from './CountField';
 import { EditorField, EditorRow } from './EditorField';
 import { TextInput } from './SelectorInput';
 
@@ -39,10 +40,20 @@ const COMPARED: Array<{ value: Compared; label: string; description: string }> =
   { value: 'baseline', label: 'Baseline', description: 'And how they changed, with what chance can explain' },
 ];
 
-const UNITS: Array<{ value: Unit; label: string }> = [
-  { value: 'time', label: 'Time' },
-  { value: 'cores', label: 'Cores' },
-];
+/** The units that a query's values can be shown in. */
+function units(cpu: boolean, type: QueryType): Array<{ value: Unit; label: string; description?: string }> {
+  const flameGraph = type === 'profile' || type === 'both' || type === 'comparison';
+  return [
+    { value: 'time', label: cpu ? 'Time' : 'Value' },
+    ...(cpu
+      ? [{ value: 'cores' as const, label: 'Cores', description: 'CPU time divided by the time range, as series have it' }]
+      : []),
+    ...(type === 'explain' ? [] : [{ value: 'percent' as const, label: 'Percent', description: 'Of all that is selected' }]),
+    ...(flameGraph
+      ? [{ value: 'samples' as const, label: 'Samples', description: 'How many were taken, if profiles count them' }]
+      : []),
+  ];
+}
 
 const GROUP_BY = {
   annotations: 'The labels that an annotation names; other combinations of their values have their own',
@@ -88,15 +99,15 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
           />
         </EditorField>
       )}
-      {(drawn || table || explain) && countsCPUTime(query.profileTypeId) && (
+      {(drawn || table || (explain && countsCPUTime(query.profileTypeId))) && (
         <EditorField
           label="Unit"
-          tooltip="Cores divide the CPU time by the time range, so that values read as those of the series do"
+          tooltip="Cores divide the CPU time by the time range, so that values read as those of the series do; percent are of all that is selected"
         >
           <div data-testid={selectors.queryEditor.unit}>
             <RadioButtonGroup
               aria-label="Unit"
-              options={UNITS}
+              options={units(countsCPUTime(query.profileTypeId), type)}
               value={query.unit ?? 'time'}
               onChange={(unit) => onChange({ unit })}
             />
@@ -199,37 +210,6 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
         </>
       )}
     </EditorRow>
-  );
-}
-
-interface CountProps {
-  id: string;
-  testId: string;
-  label: string;
-  tooltip: string;
-  placeholder: string;
-  value?: number;
-  onChange: (value?: number) => void;
-}
-
-export function CountField({ id, testId, label, tooltip, placeholder, value, onChange }: CountProps) {
-  return (
-    <EditorField label={label} htmlFor={id} tooltip={tooltip}>
-      <TextInput
-        id={id}
-        data-testid={testId}
-        type="number"
-        min={1}
-        step={1}
-        width={14}
-        placeholder={placeholder}
-        value={value ? String(value) : ''}
-        onCommit={(text) => {
-          const count = Math.floor(Number(text));
-          onChange(count > 0 ? count : undefined);
-        }}
-      />
-    </EditorField>
   );
 }
 

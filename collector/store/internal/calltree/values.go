@@ -193,6 +193,9 @@ func (c *Values) CutByFunctions(maxNodes int64) *profile.DiffTree {
 	return cut
 }
 
+// CallTree shows the values, which are summed up, as a profile.CallTree.
+func (c *Values) CallTree() profile.CallTree { return callValues{c} }
+
 // A callValues shows values as a profile.CallTree.
 type callValues struct{ *Values }
 

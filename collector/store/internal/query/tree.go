@@ -67,17 +67,31 @@ func (q *Engine) Diff(ctx context.Context, sels [2]Selection, callSites [2][]str
 // partition, or for a service of several epochs. It returns what each selection's
 // values are times of: the given scale for a state, 1 for a flow.
 func (q *Engine) gather(ctx context.Context, sels []Selection, callSites [][]string, partials *partials, answer answerNodes, scale int64) (scales [2]int64, err error) {
+	sides, scales, err := q.planSides(ctx, partials.hold, sels, nil, scale)
+	if err != nil {
+		return scales, err
+	}
+	return scales, q.gatherJobs(ctx, sels, callSites, sides, partials, answer)
+}
+
+// planSides plans one or two selections, with some labels of their streams. It returns
+// what the values of each are times of.
+func (q *Engine) planSides(ctx context.Context, h *budget.Reservation, sels []Selection, names []string, scale int64) (sides [2][]*Job, scales [2]int64, err error) {
 	scales = [2]int64{1, 1}
-	h := partials.hold
-	var sides [2][]*Job
 	for s, sel := range sels {
-		if sides[s], err = q.Plan(ctx, h, sel); err == nil {
+		if sides[s], err = q.planWith(ctx, sel, &planner{hold: h, names: names}); err == nil {
 			scales[s], err = q.planStates(ctx, h, sel, sides[s], scale)
 		}
 		if err != nil {
-			return scales, err
+			return sides, scales, err
 		}
 	}
+	return sides, scales, nil
+}
+
+// gatherJobs is gather of jobs that were planned.
+func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][]string, sides [2][]*Job, partials *partials, answer answerNodes) error {
+	h := partials.hold
 	pairs := pairJobs(sides)
 	firsts := make([]*Job, len(pairs))
 	for i, p := range pairs {
@@ -90,7 +104,7 @@ func (q *Engine) gather(ctx context.Context, sels []Selection, callSites [][]str
 		err = h.Expect(q.expectTree(firsts, sums, len(sels), answer))
 	}
 	if err != nil {
-		return scales, err
+		return err
 	}
 	// fill adds a partial whose values fill adds to it.
 	fill := func(order int, v *symdb.View, fill func(c *calltree.Values) error) error {
@@ -167,7 +181,7 @@ func (q *Engine) gather(ctx context.Context, sels []Selection, callSites [][]str
 		})
 	})
 	if err != nil {
-		return scales, err
+		return err
 	}
 	for i, sum := range sums {
 		if sum != nil && sum.Order == i {
@@ -178,11 +192,11 @@ func (q *Engine) gather(ctx context.Context, sels []Selection, callSites [][]str
 				return nil
 			})
 			if err != nil {
-				return scales, err
+				return err
 			}
 		}
 	}
-	return scales, nil
+	return nil
 }
 
 // pairJobs puts the jobs of two selections about the same partition together, in

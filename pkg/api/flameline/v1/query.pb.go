@@ -946,6 +946,335 @@ func (x *OffsetColumn) GetValues() []int64 {
 	return nil
 }
 
+type FlameGraphRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Selection *Selection             `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	// A second selection, which the graph compares with. Its profile type is that of the
+	// selection if it has none.
+	Baseline *Selection `protobuf:"bytes,2,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	View     *View      `protobuf:"bytes,3,opt,name=view,proto3" json:"view,omitempty"`
+	// The number of nodes; 0 means the server's default.
+	MaxNodes int64 `protobuf:"varint,4,opt,name=max_nodes,json=maxNodes,proto3" json:"max_nodes,omitempty"`
+	// Only the samples of spans with these IDs; only without a baseline.
+	SpanSelector  []string `protobuf:"bytes,5,rep,name=span_selector,json=spanSelector,proto3" json:"span_selector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlameGraphRequest) Reset() {
+	*x = FlameGraphRequest{}
+	mi := &file_flameline_v1_query_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlameGraphRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlameGraphRequest) ProtoMessage() {}
+
+func (x *FlameGraphRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlameGraphRequest.ProtoReflect.Descriptor instead.
+func (*FlameGraphRequest) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *FlameGraphRequest) GetSelection() *Selection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *FlameGraphRequest) GetBaseline() *Selection {
+	if x != nil {
+		return x.Baseline
+	}
+	return nil
+}
+
+func (x *FlameGraphRequest) GetView() *View {
+	if x != nil {
+		return x.View
+	}
+	return nil
+}
+
+func (x *FlameGraphRequest) GetMaxNodes() int64 {
+	if x != nil {
+		return x.MaxNodes
+	}
+	return 0
+}
+
+func (x *FlameGraphRequest) GetSpanSelector() []string {
+	if x != nil {
+		return x.SpanSelector
+	}
+	return nil
+}
+
+// A View is what a flame graph shows. Its steps are in the order of the fields, except that
+// frames of labels are above all others. Patterns are regular expressions in RE2's syntax,
+// of at most 1024 bytes, which match anywhere in a function's name; after the prefix file:
+// or binary: in its source file, or in the program or library that it is in.
+type View struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only stacktraces with a matching frame.
+	Focus string `protobuf:"bytes,1,opt,name=focus,proto3" json:"focus,omitempty"`
+	// Only stacktraces without a matching frame.
+	Ignore string `protobuf:"bytes,2,opt,name=ignore,proto3" json:"ignore,omitempty"`
+	// Matching frames are left out; their own value goes to the caller.
+	Hide string `protobuf:"bytes,3,opt,name=hide,proto3" json:"hide,omitempty"`
+	// Stacktraces begin with the outermost matching frame; others are dropped.
+	ShowFrom string `protobuf:"bytes,4,opt,name=show_from,json=showFrom,proto3" json:"show_from,omitempty"`
+	// Successive frames of these sets of functions are one frame, such as [go-runtime].
+	Fold []string `protobuf:"bytes,5,rep,name=fold,proto3" json:"fold,omitempty"`
+	// Stacktraces begin with the outermost call of this function, as named after folding; if
+	// reversed, they end with it. Others are dropped.
+	Function string `protobuf:"bytes,6,opt,name=function,proto3" json:"function,omitempty"`
+	// A call of a function that is on the stack already continues at its frame.
+	CollapseRecursion bool `protobuf:"varint,7,opt,name=collapse_recursion,json=collapseRecursion,proto3" json:"collapse_recursion,omitempty"`
+	// The functions that stacktraces end in come first, with their callers below.
+	Reverse bool `protobuf:"varint,8,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	// The number of levels without those of labels; deeper calls are one frame. 0 means all.
+	MaxDepth int64 `protobuf:"varint,9,opt,name=max_depth,json=maxDepth,proto3" json:"max_depth,omitempty"`
+	// The first level has the values of these labels, at most 4. Of more than 100 the largest
+	// have a frame each, the others one together.
+	GroupBy []string `protobuf:"bytes,10,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	// Numbers of samples in place of values.
+	Samples       bool `protobuf:"varint,11,opt,name=samples,proto3" json:"samples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *View) Reset() {
+	*x = View{}
+	mi := &file_flameline_v1_query_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *View) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*View) ProtoMessage() {}
+
+func (x *View) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use View.ProtoReflect.Descriptor instead.
+func (*View) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *View) GetFocus() string {
+	if x != nil {
+		return x.Focus
+	}
+	return ""
+}
+
+func (x *View) GetIgnore() string {
+	if x != nil {
+		return x.Ignore
+	}
+	return ""
+}
+
+func (x *View) GetHide() string {
+	if x != nil {
+		return x.Hide
+	}
+	return ""
+}
+
+func (x *View) GetShowFrom() string {
+	if x != nil {
+		return x.ShowFrom
+	}
+	return ""
+}
+
+func (x *View) GetFold() []string {
+	if x != nil {
+		return x.Fold
+	}
+	return nil
+}
+
+func (x *View) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *View) GetCollapseRecursion() bool {
+	if x != nil {
+		return x.CollapseRecursion
+	}
+	return false
+}
+
+func (x *View) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *View) GetMaxDepth() int64 {
+	if x != nil {
+		return x.MaxDepth
+	}
+	return 0
+}
+
+func (x *View) GetGroupBy() []string {
+	if x != nil {
+		return x.GroupBy
+	}
+	return nil
+}
+
+func (x *View) GetSamples() bool {
+	if x != nil {
+		return x.Samples
+	}
+	return false
+}
+
+type FlameGraphResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The calls, each by its number: callers come before their callees, and call 0 is the
+	// root. The total of the root is that of the selection: stacktraces that are dropped are
+	// own value of the root.
+	Parents     []int32  `protobuf:"varint,1,rep,packed,name=parents,proto3" json:"parents,omitempty"`     // of the root: -1
+	Functions   []int32  `protobuf:"varint,2,rep,packed,name=functions,proto3" json:"functions,omitempty"` // indexes of names
+	Own         []int64  `protobuf:"varint,3,rep,packed,name=own,proto3" json:"own,omitempty"`
+	BaselineOwn []int64  `protobuf:"varint,4,rep,packed,name=baseline_own,json=baselineOwn,proto3" json:"baseline_own,omitempty"` // only with a baseline
+	Names       []string `protobuf:"bytes,5,rep,name=names,proto3" json:"names,omitempty"`
+	// The index of the name of rest nodes, which stand for calls that are left out; 0 if none
+	// are.
+	Rest int32 `protobuf:"varint,6,opt,name=rest,proto3" json:"rest,omitempty"`
+	// Whether own values of functions can be added up, though calls are left out.
+	ExactFunctions bool `protobuf:"varint,7,opt,name=exact_functions,json=exactFunctions,proto3" json:"exact_functions,omitempty"`
+	// Whether the values are numbers of samples. They are not if View.samples is not set, or
+	// if the senders' profiles do not count samples.
+	HasSamples    bool `protobuf:"varint,8,opt,name=has_samples,json=hasSamples,proto3" json:"has_samples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlameGraphResponse) Reset() {
+	*x = FlameGraphResponse{}
+	mi := &file_flameline_v1_query_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlameGraphResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlameGraphResponse) ProtoMessage() {}
+
+func (x *FlameGraphResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlameGraphResponse.ProtoReflect.Descriptor instead.
+func (*FlameGraphResponse) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *FlameGraphResponse) GetParents() []int32 {
+	if x != nil {
+		return x.Parents
+	}
+	return nil
+}
+
+func (x *FlameGraphResponse) GetFunctions() []int32 {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+func (x *FlameGraphResponse) GetOwn() []int64 {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+func (x *FlameGraphResponse) GetBaselineOwn() []int64 {
+	if x != nil {
+		return x.BaselineOwn
+	}
+	return nil
+}
+
+func (x *FlameGraphResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *FlameGraphResponse) GetRest() int32 {
+	if x != nil {
+		return x.Rest
+	}
+	return 0
+}
+
+func (x *FlameGraphResponse) GetExactFunctions() bool {
+	if x != nil {
+		return x.ExactFunctions
+	}
+	return false
+}
+
+func (x *FlameGraphResponse) GetHasSamples() bool {
+	if x != nil {
+		return x.HasSamples
+	}
+	return false
+}
+
 var File_flameline_v1_query_proto protoreflect.FileDescriptor
 
 const file_flameline_v1_query_proto_rawDesc = "" +
@@ -1008,17 +1337,48 @@ const file_flameline_v1_query_proto_rawDesc = "" +
 	"\x05since\x18\x04 \x01(\x03R\x05since\":\n" +
 	"\fOffsetColumn\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\x03R\x06values*l\n" +
+	"\x06values\x18\x02 \x03(\x03R\x06values\"\xe9\x01\n" +
+	"\x11FlameGraphRequest\x125\n" +
+	"\tselection\x18\x01 \x01(\v2\x17.flameline.v1.SelectionR\tselection\x123\n" +
+	"\bbaseline\x18\x02 \x01(\v2\x17.flameline.v1.SelectionR\bbaseline\x12&\n" +
+	"\x04view\x18\x03 \x01(\v2\x12.flameline.v1.ViewR\x04view\x12\x1b\n" +
+	"\tmax_nodes\x18\x04 \x01(\x03R\bmaxNodes\x12#\n" +
+	"\rspan_selector\x18\x05 \x03(\tR\fspanSelector\"\xb0\x02\n" +
+	"\x04View\x12\x14\n" +
+	"\x05focus\x18\x01 \x01(\tR\x05focus\x12\x16\n" +
+	"\x06ignore\x18\x02 \x01(\tR\x06ignore\x12\x12\n" +
+	"\x04hide\x18\x03 \x01(\tR\x04hide\x12\x1b\n" +
+	"\tshow_from\x18\x04 \x01(\tR\bshowFrom\x12\x12\n" +
+	"\x04fold\x18\x05 \x03(\tR\x04fold\x12\x1a\n" +
+	"\bfunction\x18\x06 \x01(\tR\bfunction\x12-\n" +
+	"\x12collapse_recursion\x18\a \x01(\bR\x11collapseRecursion\x12\x18\n" +
+	"\areverse\x18\b \x01(\bR\areverse\x12\x1b\n" +
+	"\tmax_depth\x18\t \x01(\x03R\bmaxDepth\x12\x19\n" +
+	"\bgroup_by\x18\n" +
+	" \x03(\tR\agroupBy\x12\x18\n" +
+	"\asamples\x18\v \x01(\bR\asamples\"\xf5\x01\n" +
+	"\x12FlameGraphResponse\x12\x18\n" +
+	"\aparents\x18\x01 \x03(\x05R\aparents\x12\x1c\n" +
+	"\tfunctions\x18\x02 \x03(\x05R\tfunctions\x12\x10\n" +
+	"\x03own\x18\x03 \x03(\x03R\x03own\x12!\n" +
+	"\fbaseline_own\x18\x04 \x03(\x03R\vbaselineOwn\x12\x14\n" +
+	"\x05names\x18\x05 \x03(\tR\x05names\x12\x12\n" +
+	"\x04rest\x18\x06 \x01(\x05R\x04rest\x12'\n" +
+	"\x0fexact_functions\x18\a \x01(\bR\x0eexactFunctions\x12\x1f\n" +
+	"\vhas_samples\x18\b \x01(\bR\n" +
+	"hasSamples*l\n" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tORDER_OWN\x10\x01\x12\x0f\n" +
 	"\vORDER_TOTAL\x10\x02\x12\x14\n" +
 	"\x10ORDER_OWN_CHANGE\x10\x03\x12\x16\n" +
-	"\x12ORDER_TOTAL_CHANGE\x10\x042\x87\x02\n" +
+	"\x12ORDER_TOTAL_CHANGE\x10\x042\xda\x02\n" +
 	"\fQueryService\x12N\n" +
 	"\tFunctions\x12\x1e.flameline.v1.FunctionsRequest\x1a\x1f.flameline.v1.FunctionsResponse\"\x00\x12]\n" +
 	"\x0eFunctionSeries\x12#.flameline.v1.FunctionSeriesRequest\x1a$.flameline.v1.FunctionSeriesResponse\"\x00\x12H\n" +
-	"\aOffsets\x12\x1c.flameline.v1.OffsetsRequest\x1a\x1d.flameline.v1.OffsetsResponse\"\x00BAZ?github.com/flameline/flameline/pkg/api/flameline/v1;flamelinev1b\x06proto3"
+	"\aOffsets\x12\x1c.flameline.v1.OffsetsRequest\x1a\x1d.flameline.v1.OffsetsResponse\"\x00\x12Q\n" +
+	"\n" +
+	"FlameGraph\x12\x1f.flameline.v1.FlameGraphRequest\x1a .flameline.v1.FlameGraphResponse\"\x00BAZ?github.com/flameline/flameline/pkg/api/flameline/v1;flamelinev1b\x06proto3"
 
 var (
 	file_flameline_v1_query_proto_rawDescOnce sync.Once
@@ -1033,7 +1393,7 @@ func file_flameline_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_flameline_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_flameline_v1_query_proto_goTypes = []any{
 	(Order)(0),                     // 0: flameline.v1.Order
 	(*Selection)(nil),              // 1: flameline.v1.Selection
@@ -1049,6 +1409,9 @@ var file_flameline_v1_query_proto_goTypes = []any{
 	(*OffsetsRequest)(nil),         // 11: flameline.v1.OffsetsRequest
 	(*OffsetsResponse)(nil),        // 12: flameline.v1.OffsetsResponse
 	(*OffsetColumn)(nil),           // 13: flameline.v1.OffsetColumn
+	(*FlameGraphRequest)(nil),      // 14: flameline.v1.FlameGraphRequest
+	(*View)(nil),                   // 15: flameline.v1.View
+	(*FlameGraphResponse)(nil),     // 16: flameline.v1.FlameGraphResponse
 }
 var file_flameline_v1_query_proto_depIdxs = []int32{
 	1,  // 0: flameline.v1.FunctionsRequest.selection:type_name -> flameline.v1.Selection
@@ -1067,17 +1430,22 @@ var file_flameline_v1_query_proto_depIdxs = []int32{
 	10, // 13: flameline.v1.Series.points:type_name -> flameline.v1.Point
 	1,  // 14: flameline.v1.OffsetsRequest.selection:type_name -> flameline.v1.Selection
 	13, // 15: flameline.v1.OffsetsResponse.columns:type_name -> flameline.v1.OffsetColumn
-	2,  // 16: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
-	6,  // 17: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
-	11, // 18: flameline.v1.QueryService.Offsets:input_type -> flameline.v1.OffsetsRequest
-	3,  // 19: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
-	7,  // 20: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
-	12, // 21: flameline.v1.QueryService.Offsets:output_type -> flameline.v1.OffsetsResponse
-	19, // [19:22] is the sub-list for method output_type
-	16, // [16:19] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 16: flameline.v1.FlameGraphRequest.selection:type_name -> flameline.v1.Selection
+	1,  // 17: flameline.v1.FlameGraphRequest.baseline:type_name -> flameline.v1.Selection
+	15, // 18: flameline.v1.FlameGraphRequest.view:type_name -> flameline.v1.View
+	2,  // 19: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
+	6,  // 20: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
+	11, // 21: flameline.v1.QueryService.Offsets:input_type -> flameline.v1.OffsetsRequest
+	14, // 22: flameline.v1.QueryService.FlameGraph:input_type -> flameline.v1.FlameGraphRequest
+	3,  // 23: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
+	7,  // 24: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
+	12, // 25: flameline.v1.QueryService.Offsets:output_type -> flameline.v1.OffsetsResponse
+	16, // 26: flameline.v1.QueryService.FlameGraph:output_type -> flameline.v1.FlameGraphResponse
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_flameline_v1_query_proto_init() }
@@ -1091,7 +1459,7 @@ func file_flameline_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flameline_v1_query_proto_rawDesc), len(file_flameline_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

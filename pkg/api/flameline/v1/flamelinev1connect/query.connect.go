@@ -41,6 +41,8 @@ const (
 	QueryServiceFunctionSeriesProcedure = "/flameline.v1.QueryService/FunctionSeries"
 	// QueryServiceOffsetsProcedure is the fully-qualified name of the QueryService's Offsets RPC.
 	QueryServiceOffsetsProcedure = "/flameline.v1.QueryService/Offsets"
+	// QueryServiceFlameGraphProcedure is the fully-qualified name of the QueryService's FlameGraph RPC.
+	QueryServiceFlameGraphProcedure = "/flameline.v1.QueryService/FlameGraph"
 )
 
 // QueryServiceClient is a client for the flameline.v1.QueryService service.
@@ -52,6 +54,9 @@ type QueryServiceClient interface {
 	// Offsets adds up the values of samples by steps of time and by offset within the second.
 	// Only profiles whose samples have times of their own count.
 	Offsets(context.Context, *connect.Request[v1.OffsetsRequest]) (*connect.Response[v1.OffsetsResponse], error)
+	// FlameGraph changes what the flame graph of one selection shows, or that of two, before
+	// it is cut to the largest calls.
+	FlameGraph(context.Context, *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error)
 }
 
 // NewQueryServiceClient constructs a client for the flameline.v1.QueryService service. By default,
@@ -83,6 +88,12 @@ func NewQueryServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(queryServiceMethods.ByName("Offsets")),
 			connect.WithClientOptions(opts...),
 		),
+		flameGraph: connect.NewClient[v1.FlameGraphRequest, v1.FlameGraphResponse](
+			httpClient,
+			baseURL+QueryServiceFlameGraphProcedure,
+			connect.WithSchema(queryServiceMethods.ByName("FlameGraph")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -91,6 +102,7 @@ type queryServiceClient struct {
 	functions      *connect.Client[v1.FunctionsRequest, v1.FunctionsResponse]
 	functionSeries *connect.Client[v1.FunctionSeriesRequest, v1.FunctionSeriesResponse]
 	offsets        *connect.Client[v1.OffsetsRequest, v1.OffsetsResponse]
+	flameGraph     *connect.Client[v1.FlameGraphRequest, v1.FlameGraphResponse]
 }
 
 // Functions calls flameline.v1.QueryService.Functions.
@@ -108,6 +120,11 @@ func (c *queryServiceClient) Offsets(ctx context.Context, req *connect.Request[v
 	return c.offsets.CallUnary(ctx, req)
 }
 
+// FlameGraph calls flameline.v1.QueryService.FlameGraph.
+func (c *queryServiceClient) FlameGraph(ctx context.Context, req *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error) {
+	return c.flameGraph.CallUnary(ctx, req)
+}
+
 // QueryServiceHandler is an implementation of the flameline.v1.QueryService service.
 type QueryServiceHandler interface {
 	// Functions adds up the values of each function, in one selection or in two.
@@ -117,6 +134,9 @@ type QueryServiceHandler interface {
 	// Offsets adds up the values of samples by steps of time and by offset within the second.
 	// Only profiles whose samples have times of their own count.
 	Offsets(context.Context, *connect.Request[v1.OffsetsRequest]) (*connect.Response[v1.OffsetsResponse], error)
+	// FlameGraph changes what the flame graph of one selection shows, or that of two, before
+	// it is cut to the largest calls.
+	FlameGraph(context.Context, *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error)
 }
 
 // NewQueryServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -144,6 +164,12 @@ func NewQueryServiceHandler(svc QueryServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(queryServiceMethods.ByName("Offsets")),
 		connect.WithHandlerOptions(opts...),
 	)
+	queryServiceFlameGraphHandler := connect.NewUnaryHandler(
+		QueryServiceFlameGraphProcedure,
+		svc.FlameGraph,
+		connect.WithSchema(queryServiceMethods.ByName("FlameGraph")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/flameline.v1.QueryService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case QueryServiceFunctionsProcedure:
@@ -152,6 +178,8 @@ func NewQueryServiceHandler(svc QueryServiceHandler, opts ...connect.HandlerOpti
 			queryServiceFunctionSeriesHandler.ServeHTTP(w, r)
 		case QueryServiceOffsetsProcedure:
 			queryServiceOffsetsHandler.ServeHTTP(w, r)
+		case QueryServiceFlameGraphProcedure:
+			queryServiceFlameGraphHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -171,4 +199,8 @@ func (UnimplementedQueryServiceHandler) FunctionSeries(context.Context, *connect
 
 func (UnimplementedQueryServiceHandler) Offsets(context.Context, *connect.Request[v1.OffsetsRequest]) (*connect.Response[v1.OffsetsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("flameline.v1.QueryService.Offsets is not implemented"))
+}
+
+func (UnimplementedQueryServiceHandler) FlameGraph(context.Context, *connect.Request[v1.FlameGraphRequest]) (*connect.Response[v1.FlameGraphResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("flameline.v1.QueryService.FlameGraph is not implemented"))
 }
