@@ -29,6 +29,7 @@ type Datasource struct {
 
 	client *client.Client
 	runner *query.Runner
+	shared sharedQueries
 	link   func(context.Context, query.Drilldown) string
 	idle   func() // closes unused connections
 }
