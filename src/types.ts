@@ -89,9 +89,31 @@ export interface VariableQuery extends DataQuery {
   profileTypeId?: string;
 }
 
+/** Which label of profiles has the values of a label of metrics. */
+export interface LabelMapping {
+  metrics: string;
+  profiles: string;
+}
+
+/** The settings; pkg/plugin/settings.go reads and checks them. */
 export interface DataSourceOptions extends DataSourceJsonData {
   /** The shortest step of a series, such as 15s. */
   minStep?: string;
+  /** The profile type of new queries and of drilldowns; unset: CPU time. */
+  defaultProfileType?: string;
+  /** The Prometheus data source that series of CPU time link to. */
+  prometheusUid?: string;
+  labelMapping?: LabelMapping[];
+  /** The URL of a function's source, with {{function}} and {{label}} in it. */
+  sourceTemplate?: string;
+  /** What a core costs for an hour, in the currency. */
+  corePrice?: number;
+  /** A symbol; unset: $. */
+  currency?: string;
+  /** Of Grafana's HTTP settings: seconds, and the names of forwarded cookies. */
+  timeout?: number;
+  keepCookies?: string[];
+  enableSecureSocksProxy?: boolean;
 }
 
 /** A profile type as the resource profileTypes lists it. */
