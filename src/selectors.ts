@@ -2,6 +2,9 @@
 export const selectors = {
   queryEditor: {
     root: 'flameline query editor',
+    editorMode: 'flameline editor mode',
+    code: 'flameline code',
+    codeSuggestions: 'flameline code suggestions',
     service: 'flameline service',
     profileType: 'flameline profile type',
     addFilter: 'flameline add label filter',

@@ -42,6 +42,9 @@ export const DEFAULT_BASELINE: Baseline = { kind: 'previous' };
 /** The unit of flame graphs of CPU profiles: time spent, or time per time. */
 export type Unit = 'time' | 'cores';
 
+/** Fields for each part of a query, or all of it as a text. */
+export type EditorMode = 'builder' | 'code';
+
 /** The version of the query model that this code writes. */
 export const QUERY_VERSION = 1;
 
@@ -74,6 +77,10 @@ export interface ProfileQuery extends DataQuery {
   sort?: FunctionOrder;
   /** Names of functions; only for functionSeries; unset: the largest. */
   functions?: string[];
+  /** How the query is edited; unset: builder. */
+  editorMode?: EditorMode;
+  /** What was typed as code and cannot be read; the other fields are those of before. */
+  code?: string;
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }

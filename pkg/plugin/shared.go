@@ -30,7 +30,7 @@ func keyOf(q backend.DataQuery, headers http.Header, forAlert bool) queryKey {
 	model := []byte(q.JSON)
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(q.JSON, &fields) == nil {
-		for _, name := range []string{"refId", "key", "hide", "datasource", "datasourceId", "queryCachingTTL"} {
+		for _, name := range []string{"refId", "key", "hide", "datasource", "datasourceId", "queryCachingTTL", "editorMode", "code"} {
 			delete(fields, name)
 		}
 		model, _ = json.Marshal(fields) // was JSON: cannot fail
