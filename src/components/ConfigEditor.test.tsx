@@ -44,11 +44,16 @@ async function show(jsonData: DataSourceOptions = {}, more: Partial<typeof setti
 }
 
 const alerts = () => [...container.querySelectorAll('[role="alert"]')].map((a) => a.textContent?.trim());
-const labelled = (label: string) => container.querySelector<HTMLElement>(`[aria-label="${label}"]`);
-async function open(section: string) {
-  const button = labelled(`Expand section ${section}`);
-  await click(button ?? container);
+const shown = (css: string) => container.querySelector<HTMLInputElement>(css);
+function get(css: string): HTMLInputElement {
+  const element = shown(css);
+  if (!element) {
+    throw new Error(`${css} is not shown`);
+  }
+  return element;
 }
+const TIMEOUT = '[aria-label="Timeout in seconds"]';
+const open = (section: string) => click(get(`[aria-label="Expand section ${section}"]`));
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -79,7 +84,7 @@ afterEach(async () => {
 describe('the connection', () => {
   it('has an address, and says where it is wrong', async () => {
     await show({}, { url: '' });
-    const url = labelled('Data source connection URL') as HTMLInputElement;
+    const url = get('[aria-label="Data source connection URL"]');
     await typeInto(url, 'localhost');
     expect(alerts()).toEqual(['Please enter a valid URL']);
     await typeInto(url, 'https://profiles:4040');
@@ -89,27 +94,26 @@ describe('the connection', () => {
 
   it('keeps a password out of what can be read again', async () => {
     await show({}, { basicAuth: true });
-    const password = container.querySelector<HTMLInputElement>('input[type="password"]');
-    await typeInto(password!, 'secret');
+    await typeInto(get('input[type="password"]'), 'secret');
     expect(settings.secureJsonData).toEqual({ basicAuthPassword: 'secret' });
     expect(JSON.stringify(settings.jsonData)).not.toContain('secret');
   });
 
   it('has a timeout, folded away until it is set', async () => {
     await show();
-    expect(labelled('Timeout in seconds')).toBeNull();
+    expect(shown(TIMEOUT)).toBeNull();
     await open('Advanced settings');
-    await typeInto(labelled('Timeout in seconds') as HTMLInputElement, '60');
+    await typeInto(get(TIMEOUT), '60');
     expect(settings.jsonData.timeout).toBe(60);
   });
 
   it('goes through the secure SOCKS proxy where Grafana has one', async () => {
     await show({ timeout: 1 });
-    expect(container.querySelector('#secureSocksProxyEnabled')).toBeNull();
+    expect(shown('#secureSocksProxyEnabled')).toBeNull();
     await act(async () => root.render(null));
     config.secureSocksDSProxyEnabled = true;
     await show({ timeout: 1 });
-    await click(container.querySelector<HTMLInputElement>('#secureSocksProxyEnabled')!);
+    await click(get('#secureSocksProxyEnabled'));
     expect(settings.jsonData.enableSecureSocksProxy).toBe(true);
   });
 });
@@ -176,7 +180,7 @@ describe('links and costs', () => {
     await typeInto(input(ids.mappingMetrics), 'app');
     await typeInto(input(ids.mappingProfiles), 'service_name');
     expect(settings.jsonData.labelMapping).toEqual([{ metrics: 'app', profiles: 'service_name' }]);
-    await click(labelled('Remove mapping 1')!);
+    await click(get('[aria-label="Remove mapping 1"]'));
     expect(settings.jsonData.labelMapping).toBeUndefined();
   });
 });
