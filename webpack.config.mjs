@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { EsbuildPlugin } from 'esbuild-loader';
 import webpack from 'webpack';
 
@@ -110,6 +111,27 @@ class IndexHtml {
   }
 }
 
+/** Fails a build in which a script has more bytes than a limit, compressed as web servers send it. */
+class SizeLimit {
+  constructor(name, limit) {
+    this.name = name;
+    this.limit = limit;
+  }
+
+  apply(compiler) {
+    compiler.hooks.thisCompilation.tap('SizeLimit', (compilation) => {
+      const stage = webpack.Compilation.PROCESS_ASSETS_STAGE_REPORT;
+      compilation.hooks.processAssets.tap({ name: 'SizeLimit', stage }, (assets) => {
+        const size = gzipSync(assets[this.name].buffer()).length;
+        if (size > this.limit) {
+          const message = `${this.name} has ${size} bytes compressed, more than ${this.limit}`;
+          compilation.errors.push(new webpack.WebpackError(message));
+        }
+      });
+    });
+  }
+}
+
 /** The plugin's frontend, an AMD module that Grafana loads with SystemJS. */
 function plugin(production) {
   const fill = (content) =>
@@ -126,6 +148,8 @@ function plugin(production) {
     output: {
       path: inRoot('dist'),
       filename: '[name].js',
+      // Editors are loaded when they are shown; browsers keep them by their content.
+      chunkFilename: '[name].js?_cache=[contenthash:8]',
       library: { type: 'amd' },
       publicPath: `public/plugins/${id}/`,
       uniqueName: id,
@@ -133,6 +157,7 @@ function plugin(production) {
       clean: { keep: /^(gpx_|go_plugin_build_manifest)/ },
     },
     plugins: [
+      ...(production ? [new SizeLimit('module.js', 150_000)] : []),
       new CopyFiles([
         { from: inRoot('src/plugin.json'), to: 'plugin.json', transform: fill },
         { from: inRoot('src/img'), to: 'img' },

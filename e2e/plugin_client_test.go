@@ -29,6 +29,7 @@ const grafanaURL = "https://example.org/grafana/"
 type dataSource struct {
 	context     backend.PluginContext
 	headers     map[string]string // that Grafana sends with queries
+	changes     int               // of the settings
 	data        grpcplugin.DataClient
 	resource    grpcplugin.ResourceClient
 	diagnostics grpcplugin.DiagnosticsClient
@@ -83,6 +84,15 @@ func startPlugin(t *testing.T, url, minStep string) *dataSource {
 		resource:    dispense("resource").(grpcplugin.ResourceClient),
 		diagnostics: dispense("diagnostics").(grpcplugin.DiagnosticsClient),
 	}
+}
+
+// with returns the data source as it is after its settings were changed to these.
+func (d *dataSource) with(settings string) *dataSource {
+	changed, instance := *d, *d.context.DataSourceInstanceSettings
+	d.changes++
+	instance.JSONData, instance.Updated = []byte(settings), instance.Updated.Add(time.Duration(d.changes)*time.Second)
+	changed.context.DataSourceInstanceSettings = &instance
+	return &changed
 }
 
 // pluginBinary returns the plugin that FLAMELINE_PLUGIN_BIN names, or builds it.

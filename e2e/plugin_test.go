@@ -155,6 +155,29 @@ func TestPlugin(t *testing.T) {
 		}
 	})
 
+	t.Run("settings", func(t *testing.T) {
+		for name, c := range map[string]struct{ settings, problem string }{
+			"a price":   {`{"corePrice":-1}`, "corePrice: -1 is not the price"},
+			"a mapping": {`{"labelMapping":[{"metrics":"app"}]}`, "labelMapping[0].profiles: is missing"},
+			"a source":  {`{"sourceTemplate":"git/{{function}}"}`, "sourceTemplate: "},
+			"a type":    {`{"defaultProfileType":"cpu"}`, "defaultProfileType: "},
+		} {
+			if h := ds.with(c.settings).health(t); h.Status.String() != "ERROR" || !strings.Contains(h.Message, c.problem) {
+				t.Errorf("health with %s that is wrong is %s %q, want it to say %q", name, h.Status, h.Message, c.problem)
+			}
+		}
+		priced := ds.with(`{"minStep":"15s","corePrice":0.05,"currency":"€","sourceTemplate":"https://git.example.com/{{service_name}}?q={{function}}"}`)
+		frame := onlyFrame(t, priced, shop("A", "functions"))
+		name, cost := column(t, frame, "Function"), column(t, frame, "Cost per month")
+		if got, want := cost.At(0).(float64), 0.5*4/5*0.05*730; name.At(0) != "price" || math.Abs(got-want) > 1e-6 || cost.Config.Unit != "currency:€" {
+			t.Errorf("%v costs %v %s a month, want price to cost %v", name.At(0), got, cost.Config.Unit, want)
+		}
+		links := name.Config.Links
+		if len(links) != 2 || links[0].Internal == nil || links[1].URL != "https://git.example.com/shop?q=${__value.raw:percentencode}" {
+			t.Errorf("links of functions are %+v", links)
+		}
+	})
+
 	t.Run("functions over time", func(t *testing.T) {
 		q := shop("A", "functionSeries")
 		q.model["functions"], q.model["sort"] = []string{"price"}, "own"

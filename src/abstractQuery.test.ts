@@ -50,3 +50,21 @@ it('hands matchers on to the next source', () => {
   ]);
   expect(toAbstractQuery({ refId: 'A', profileTypeId: 't', labelSelector: '{broken' }).labelMatchers).toEqual([]);
 });
+
+describe('the label mapping of the settings', () => {
+  const labelMapping = [{ metrics: 'app', profiles: 'team' }];
+
+  it('goes before the known names', () => {
+    const labelMatchers = [{ name: 'app', operator: Equal, value: 'x' }];
+    const selector = (known: string[]) =>
+      fromAbstractQuery({ refId: 'A', labelMatchers }, known, { labelMapping }).labelSelector;
+    expect(selector(['service_name', 'team'])).toBe('{team="x"}');
+    expect(selector(['service_name'])).toBe('{service_name="x"}');
+  });
+
+  it('gives other sources their names', () => {
+    const query = fromAbstractQuery({ refId: 'A', labelMatchers: [] });
+    const { labelMatchers } = toAbstractQuery({ ...query, labelSelector: '{team="x", pod="y"}' }, labelMapping);
+    expect(labelMatchers.map(({ name }) => name)).toEqual(['app', 'pod']);
+  });
+});

@@ -1,6 +1,6 @@
 import { type AbstractLabelMatcher, AbstractLabelOperator, type AbstractQuery } from '@grafana/data';
 import { formatSelector, type Matcher, type Operator, SERVICE_LABEL, tryParseSelector } from './selector';
-import { DEFAULT_PROFILE_TYPE, type ProfileQuery, QUERY_VERSION } from './types';
+import { DEFAULT_PROFILE_TYPE, type LabelMapping, type ProfileQuery, QUERY_VERSION } from './types';
 
 const OPERATOR: Record<AbstractLabelOperator, Operator> = {
   [AbstractLabelOperator.Equal]: '=',
@@ -36,8 +36,13 @@ const COMMON = [SERVICE_LABEL, 'namespace', 'pod', 'container', 'node', 'cluster
  * a label that no profile has would match nothing.
  *
  * @param known the server's label names; undefined where it can't be asked
+ * @param mapping names of the data source's settings, which go first
  */
-export function importMatchers(matchers: AbstractLabelMatcher[], known?: string[]): Matcher[] {
+export function importMatchers(
+  matchers: AbstractLabelMatcher[],
+  known?: string[],
+  mapping: LabelMapping[] = []
+): Matcher[] {
   const names = new Set(known ?? COMMON);
   const imported: Matcher[] = [];
   const add = (name: string, m: AbstractLabelMatcher) =>
@@ -45,6 +50,11 @@ export function importMatchers(matchers: AbstractLabelMatcher[], known?: string[
 
   const rest = matchers.filter((m) => {
     if (m.name.startsWith('__')) {
+      return false;
+    }
+    const mapped = mapping.filter(({ metrics, profiles }) => metrics === m.name && (!known || names.has(profiles)));
+    if (mapped.length > 0) {
+      mapped.forEach(({ profiles }) => add(profiles, m));
       return false;
     }
     if (names.has(m.name)) {
@@ -62,23 +72,33 @@ export function importMatchers(matchers: AbstractLabelMatcher[], known?: string[
   return imported;
 }
 
+/** What the settings of a data source say about switching. */
+interface Settings {
+  labelMapping?: LabelMapping[];
+  defaultProfileType?: string;
+}
+
 /** The query that Explore shows when it switches from another source. */
-export function fromAbstractQuery(query: AbstractQuery, known?: string[]): ProfileQuery {
+export function fromAbstractQuery(query: AbstractQuery, known?: string[], settings: Settings = {}): ProfileQuery {
   return {
     refId: query.refId,
     version: QUERY_VERSION,
     queryType: 'both',
-    profileTypeId: DEFAULT_PROFILE_TYPE,
-    labelSelector: formatSelector(importMatchers(query.labelMatchers, known)),
+    profileTypeId: settings.defaultProfileType || DEFAULT_PROFILE_TYPE,
+    labelSelector: formatSelector(importMatchers(query.labelMatchers, known, settings.labelMapping)),
     groupBy: [],
   };
 }
 
-/** What another source is told when Explore switches to it. */
-export function toAbstractQuery(query: ProfileQuery): AbstractQuery {
+/** What another source is told when Explore switches to it: labels by their names there. */
+export function toAbstractQuery(query: ProfileQuery, mapping: LabelMapping[] = []): AbstractQuery {
   const matchers = tryParseSelector(query.labelSelector) ?? [];
   return {
     refId: query.refId,
-    labelMatchers: matchers.map(({ name, op, value }) => ({ name, value, operator: ABSTRACT[op] })),
+    labelMatchers: matchers.map(({ name, op, value }) => ({
+      name: mapping.find(({ metrics, profiles }) => profiles === name && metrics)?.metrics ?? name,
+      value,
+      operator: ABSTRACT[op],
+    })),
   };
 }

@@ -34,12 +34,14 @@ import { ProfileVariableSupport } from './variables';
 /** The Grafana data source: queries and resources go to the plugin backend. */
 export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataSourceOptions> {
   readonly resources: Resources;
+  private readonly options: DataSourceOptions;
 
   constructor(
     settings: DataSourceInstanceSettings<DataSourceOptions>,
     private readonly templates: TemplateSrv = getTemplateSrv()
   ) {
     super(settings);
+    this.options = settings.jsonData ?? {};
     this.resources = createResources((path, params) => this.getResource(path, params));
     this.variables = new ProfileVariableSupport(this);
     this.annotations = annotationSupport;
@@ -49,7 +51,7 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
     return {
       version: QUERY_VERSION,
       queryType: app === CoreApp.Explore ? 'both' : app === CoreApp.UnifiedAlerting ? 'metrics' : 'profile',
-      profileTypeId: DEFAULT_PROFILE_TYPE,
+      profileTypeId: this.options.defaultProfileType || DEFAULT_PROFILE_TYPE,
       labelSelector: '{}',
       groupBy: [],
     };
@@ -107,11 +109,11 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
     const now = Date.now();
     const known = await this.resources.labelNames({ from: now - 60 * 60 * 1000, to: now }).catch(() => undefined);
     // A server without profiles knows no names; the common ones are better.
-    return queries.map((query) => fromAbstractQuery(query, known?.length ? known : undefined));
+    return queries.map((query) => fromAbstractQuery(query, known?.length ? known : undefined, this.options));
   }
 
   async exportToAbstractQueries(queries: ProfileQuery[]): Promise<AbstractQuery[]> {
-    return queries.map((query) => toAbstractQuery(migrateQuery(query)));
+    return queries.map((query) => toAbstractQuery(migrateQuery(query), this.options.labelMapping));
   }
 
   override async getTagKeys(options?: DataSourceGetTagKeysOptions<ProfileQuery>): Promise<MetricFindValue[]> {

@@ -1,8 +1,7 @@
 import { DataSourcePlugin } from '@grafana/data';
-import { ConfigEditor } from './components/ConfigEditor';
-import { QueryEditor } from './components/QueryEditor';
+import { LazyConfigEditor, LazyQueryEditor } from './components/lazy';
 import { ProfileDataSource } from './datasource';
 
 export const plugin = new DataSourcePlugin(ProfileDataSource)
-  .setConfigEditor(ConfigEditor)
-  .setQueryEditor(QueryEditor);
+  .setConfigEditor(LazyConfigEditor)
+  .setQueryEditor(LazyQueryEditor);

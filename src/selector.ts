@@ -16,6 +16,8 @@ export interface Matcher {
 export const SERVICE_LABEL = 'service_name';
 
 export class SelectorError extends Error {
+  private readonly problem: string;
+
   /** @param position offset of the offending character, from 0 */
   constructor(
     message: string,
@@ -23,6 +25,12 @@ export class SelectorError extends Error {
   ) {
     super(`${message} at position ${position + 1}`);
     this.name = 'SelectorError';
+    this.problem = message;
+  }
+
+  /** The same error in a text in which the selector begins later. */
+  movedBy(offset: number): SelectorError {
+    return new SelectorError(this.problem, this.position + offset);
   }
 }
 
@@ -216,7 +224,8 @@ function formatMatcher({ name, op, value }: Matcher): string {
   return `${PLAIN_NAME.test(name) ? name : quote(name)}${op}${quote(value)}`;
 }
 
-function quote(value: string): string {
+/** A value as a string of PromQL. */
+export function quote(value: string): string {
   const escaped = value.replace(/[\\"]/g, '\\$&').replace(/\n/g, '\\n').replace(/\r/g, '\\r').replace(/\t/g, '\\t');
   return `"${escaped.replace(NO_UTF8, '\\ufffd')}"`;
 }

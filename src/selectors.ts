@@ -2,6 +2,9 @@
 export const selectors = {
   queryEditor: {
     root: 'flameline query editor',
+    editorMode: 'flameline editor mode',
+    code: 'flameline code',
+    codeSuggestions: 'flameline code suggestions',
     service: 'flameline service',
     profileType: 'flameline profile type',
     addFilter: 'flameline add label filter',
@@ -49,6 +52,15 @@ export const selectors = {
   configEditor: {
     root: 'flameline config editor',
     minStep: 'flameline minimum step',
+    defaultProfileType: 'flameline default profile type',
+    prometheus: 'flameline prometheus data source',
+    labelMapping: 'flameline label mapping',
+    mappingMetrics: 'flameline label of metrics',
+    mappingProfiles: 'flameline label of profiles',
+    addMapping: 'flameline add label mapping',
+    sourceTemplate: 'flameline source template',
+    corePrice: 'flameline price of a core-hour',
+    currency: 'flameline currency',
   },
   page: {
     root: 'flameline page',

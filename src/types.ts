@@ -65,6 +65,9 @@ export interface View {
   maxDepth?: number;
 }
 
+/** Fields for each part of a query, or all of it as a text. */
+export type EditorMode = 'builder' | 'code';
+
 /** The version of the query model that this code writes. */
 export const QUERY_VERSION = 1;
 
@@ -103,6 +106,10 @@ export interface ProfileQuery extends DataQuery {
   rows?: number;
   /** Only for flame graphs. */
   view?: View;
+  /** How the query is edited; unset: builder. */
+  editorMode?: EditorMode;
+  /** What was typed as code and cannot be read; the other fields are those of before. */
+  code?: string;
   /** Shown with the result: what a link could not take over. */
   notice?: string;
 }
@@ -118,9 +125,31 @@ export interface VariableQuery extends DataQuery {
   profileTypeId?: string;
 }
 
+/** Which label of profiles has the values of a label of metrics. */
+export interface LabelMapping {
+  metrics: string;
+  profiles: string;
+}
+
+/** The settings; pkg/plugin/settings.go reads and checks them. */
 export interface DataSourceOptions extends DataSourceJsonData {
   /** The shortest step of a series, such as 15s. */
   minStep?: string;
+  /** The profile type of new queries and of drilldowns; unset: CPU time. */
+  defaultProfileType?: string;
+  /** The Prometheus data source that series of CPU time link to. */
+  prometheusUid?: string;
+  labelMapping?: LabelMapping[];
+  /** The URL of a function's source, with {{function}} and {{label}} in it. */
+  sourceTemplate?: string;
+  /** What a core costs for an hour, in the currency. */
+  corePrice?: number;
+  /** A symbol; unset: $. */
+  currency?: string;
+  /** Of Grafana's HTTP settings: seconds, and the names of forwarded cookies. */
+  timeout?: number;
+  keepCookies?: string[];
+  enableSecureSocksProxy?: boolean;
 }
 
 /** A profile type as the resource profileTypes lists it. */

@@ -7,7 +7,7 @@ import {
 } from '@grafana/data';
 import * as React from 'react';
 import { from, map, type Observable } from 'rxjs';
-import { VariableEditor } from './components/VariableEditor';
+import { LazyVariableEditor } from './components/lazy';
 import { type ProfileDataSource } from './datasource';
 import { type DataSourceOptions, type ProfileQuery, type VariableQuery } from './types';
 
@@ -26,7 +26,7 @@ export class ProfileVariableSupport extends CustomVariableSupport<
   constructor(private readonly datasource: ProfileDataSource) {
     super();
     this.editor = ({ query, range, onChange, onRunQuery }) =>
-      React.createElement(VariableEditor, {
+      React.createElement(LazyVariableEditor, {
         query,
         range,
         onChange,

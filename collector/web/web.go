@@ -46,11 +46,10 @@ func Handler(o Options) http.Handler {
 		o.Files, _ = fs.Sub(dist, "dist") // cannot fail: the name is a constant
 	}
 	source := plugin.New(plugin.Options{
-		HTTP:    &http.Client{Transport: inProcess{o.API}},
-		URL:     "http://flameline",
-		MinStep: o.MinStep,
-		Link:    pageLink,
-		Connect: []connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)},
+		HTTP:     &http.Client{Transport: inProcess{o.API}},
+		Settings: plugin.Settings{URL: "http://flameline", MinStep: o.MinStep},
+		Link:     pageLink,
+		Connect:  []connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)},
 	})
 	resources := source.Resources()
 	mux := http.NewServeMux()

@@ -124,17 +124,24 @@ for (const [harness, react] of [
       expect(problems).toEqual([]);
     });
 
-    test('its selector can be text, and says where it is wrong', async ({ page }) => {
+    test('its query can be code, which is completed and says where it is wrong', async ({ page }) => {
       const query = page.getByRole('region', { name: 'Query' });
-      await query.getByTestId(queryEditor.selectorMode).getByRole('radio', { name: 'Text' }).click();
-      const text = query.getByTestId(queryEditor.selectorText);
-      await text.fill('{service_name="a"');
-      await text.press('Enter');
-      await expect(query.getByRole('alert')).toContainText('expected "," or "}" at position 18');
-      await text.fill('{service_name=~"a|b"}');
-      await text.press('Enter');
+      await query.getByTestId(queryEditor.editorMode).getByRole('radio', { name: 'Code' }).click();
+      const code = query.getByTestId(queryEditor.code);
+      await expect(code).toHaveValue('process_cpu:cpu{}');
+      await code.fill('process_cpu:cpu{service_n');
+      await query.getByRole('option', { name: 'service_name' }).waitFor();
+      await code.press('Tab');
+      await expect(code).toHaveValue('process_cpu:cpu{service_name');
+      await code.fill('process_cpu:cpu{service_name="a"');
+      await code.press('Escape');
+      await code.press('Enter');
+      await expect(query.getByRole('alert')).toContainText('expected "," or "}" at position 33');
+      await code.fill('process_cpu:cpu{service_name=~"a|b"}');
+      await code.press('Escape');
+      await code.press('Enter');
       await expect(query.getByRole('alert')).toHaveCount(0);
-      await query.getByTestId(queryEditor.selectorMode).getByRole('radio', { name: 'Builder' }).click();
+      await query.getByTestId(queryEditor.editorMode).getByRole('radio', { name: 'Builder' }).click();
       await expect(query.getByTestId(queryEditor.service)).toHaveValue('=~ a|b');
       expect(problems).toEqual([]);
     });

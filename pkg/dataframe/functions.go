@@ -15,12 +15,17 @@ const percentUnit = "percentunit"
 // stays within in 95 of 100 cases.
 const deviations = 1.96
 
+// CurrencyUnit returns Grafana's unit of amounts in the currency with a symbol.
+func CurrencyUnit(symbol string) string { return "currency:" + symbol }
+
 // Functions is the table of functions: each with its own value, that of it and all that it
-// calls, and their shares of all stacktraces. If samples are known, they are counted.
-func Functions(f *profile.FunctionTable, unit Unit) *data.Frame {
+// calls, and their shares of all stacktraces. If samples are known, they are counted. cost
+// converts values in the unit to money per month; without an ID there is no such column.
+func Functions(f *profile.FunctionTable, unit, cost Unit) *data.Frame {
 	t := newFunctionTable(f)
 	own, ownShare := t.column("Own", unit.ID), t.column("Own share", percentUnit)
 	total, totalShare := t.column("Total", unit.ID), t.column("Total share", percentUnit)
+	money := t.optional("Cost per month", cost)
 	samples := make([]int64, 0, len(f.Rows))
 	for i := range f.Rows {
 		row := &f.Rows[i]
@@ -29,6 +34,7 @@ func Functions(f *profile.FunctionTable, unit Unit) *data.Frame {
 		total.add(float64(row.Total.Value) / unit.Divisor)
 		ownShare.add(share(row.Own.Value, f.Total.Value))
 		totalShare.add(share(row.Total.Value, f.Total.Value))
+		money.add(float64(row.Own.Value) / unit.Divisor / cost.Divisor)
 		samples = append(samples, row.Own.Samples)
 	}
 	frame := t.frame()
@@ -40,8 +46,9 @@ func Functions(f *profile.FunctionTable, unit Unit) *data.Frame {
 
 // FunctionsDiff is the table of functions with a baseline, whose unit differs in its
 // divisor alone if the baseline is scaled. If samples are known, changes have the error
-// that sampling gives them: a change that is smaller may be chance.
-func FunctionsDiff(f *profile.FunctionTable, baseline, unit Unit) *data.Frame {
+// that sampling gives them: a change that is smaller may be chance. cost is that of
+// Functions.
+func FunctionsDiff(f *profile.FunctionTable, baseline, unit, cost Unit) *data.Frame {
 	t := newFunctionTable(f)
 	type side struct{ now, before, change, err *column }
 	columns := func(name string) side {
@@ -51,21 +58,25 @@ func FunctionsDiff(f *profile.FunctionTable, baseline, unit Unit) *data.Frame {
 		}
 		return s
 	}
-	fill := func(s side, now, before profile.Sampled) {
+	fill := func(s side, now, before profile.Sampled) (value, change float64) {
 		a, b := float64(now.Value)/unit.Divisor, float64(before.Value)/baseline.Divisor
 		s.now.add(a)
 		s.before.add(b)
 		s.change.add(a - b)
-		if s.err != nil {
+		if s.err != nil { // the error takes some computing
 			s.err.add(ChangeError(now, before, f, baseline, unit))
 		}
+		return a, a - b
 	}
 	own, total := columns("Own"), columns("Total")
+	money, moneyChange := t.optional("Cost per month", cost), t.optional("Cost change per month", cost)
 	for i := range f.Rows {
 		row := &f.Rows[i]
 		t.names = append(t.names, row.Name)
-		fill(own, row.Own, row.BaselineOwn)
+		value, change := fill(own, row.Own, row.BaselineOwn)
 		fill(total, row.Total, row.BaselineTotal)
+		money.add(value / cost.Divisor)
+		moneyChange.add(change / cost.Divisor)
 	}
 	return t.frame()
 }
@@ -102,7 +113,12 @@ type column struct {
 	values     []float64
 }
 
-func (c *column) add(v float64) { c.values = append(c.values, v) }
+// add appends a value; a nil column drops it.
+func (c *column) add(v float64) {
+	if c != nil {
+		c.values = append(c.values, v)
+	}
+}
 
 func newFunctionTable(f *profile.FunctionTable) *functionTable {
 	return &functionTable{rows: len(f.Rows), names: make([]string, 0, len(f.Rows))}
@@ -112,6 +128,14 @@ func (t *functionTable) column(name, unit string) *column {
 	c := &column{name: name, unit: unit, values: make([]float64, 0, t.rows)}
 	t.columns = append(t.columns, c)
 	return c
+}
+
+// optional returns a column for values in a unit, or nil if the unit has no ID.
+func (t *functionTable) optional(name string, unit Unit) *column {
+	if unit.ID == "" {
+		return nil
+	}
+	return t.column(name, unit.ID)
 }
 
 func (t *functionTable) frame() *data.Frame {

@@ -32,11 +32,11 @@ func TestFunctions(t *testing.T) {
 		},
 		Total: profile.Sampled{Value: 6e9, Samples: 600}, Count: 9, HasSamples: true,
 	}
-	f := dataframe.Functions(table, dataframe.Unit{ID: "cores", Divisor: 60e9})
+	f := dataframe.Functions(table, dataframe.Unit{ID: "cores", Divisor: 60e9}, dataframe.Unit{ID: "currency:$", Divisor: 0.01})
 	require.EqualValues(t, data.VisTypeTable, f.Meta.PreferredVisualization)
 	require.Equal(t, []string{"encode", "main"}, []string{f.Fields[0].At(0).(string), f.Fields[0].At(1).(string)})
 	for name, want := range map[string][]float64{
-		"Own": {0.05, 0}, "Own share": {0.5, 0}, "Total": {4. / 60, 0.1}, "Total share": {4. / 6, 1}, "Own samples": {300, 0},
+		"Own": {0.05, 0}, "Own share": {0.5, 0}, "Total": {4. / 60, 0.1}, "Total share": {4. / 6, 1}, "Own samples": {300, 0}, "Cost per month": {5, 0},
 	} {
 		got, _ := floats(t, f, name)
 		require.InDeltaSlice(t, want, got, 1e-12, name)
@@ -47,7 +47,7 @@ func TestFunctions(t *testing.T) {
 	require.Equal(t, "percentunit", unit)
 
 	table.HasSamples = false
-	_, i := dataframe.Functions(table, dataframe.Unit{ID: "ns", Divisor: 1}).FieldByName("Own samples")
+	_, i := dataframe.Functions(table, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{}).FieldByName("Own samples")
 	require.Equal(t, -1, i)
 }
 
@@ -61,7 +61,7 @@ func TestFunctionsDiff(t *testing.T) {
 		}},
 		Total: profile.Sampled{Value: 10e9, Samples: 1000}, BaselineTotal: profile.Sampled{Value: 2e9, Samples: 200}, HasSamples: true,
 	}
-	f := dataframe.FunctionsDiff(table, dataframe.Unit{ID: "ns", Divisor: 0.5}, dataframe.Unit{ID: "ns", Divisor: 1})
+	f := dataframe.FunctionsDiff(table, dataframe.Unit{ID: "ns", Divisor: 0.5}, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{})
 	for name, want := range map[string]float64{
 		"Own": 9e9, "Own in baseline": 2e9, "Own change": 7e9,
 		"Own change ±": 1.96 * math.Hypot(30*1e7, 10*2e7),
@@ -73,5 +73,5 @@ func TestFunctionsDiff(t *testing.T) {
 		require.Equal(t, "ns", unit)
 	}
 	table.HasSamples = false
-	require.Len(t, dataframe.FunctionsDiff(table, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "ns", Divisor: 1}).Fields, 7)
+	require.Len(t, dataframe.FunctionsDiff(table, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{ID: "ns", Divisor: 1}, dataframe.Unit{}).Fields, 7)
 }

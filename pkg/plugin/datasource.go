@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
@@ -30,6 +29,7 @@ type Datasource struct {
 
 	client *client.Client
 	runner *query.Runner
+	shared sharedQueries
 	link   func(context.Context, query.Drilldown) string
 	idle   func() // closes unused connections
 }
@@ -57,14 +57,15 @@ func NewInstance(ctx context.Context, s backend.DataSourceInstanceSettings) (ins
 	if err != nil {
 		return nil, backend.DownstreamError(fmt.Errorf("HTTP settings: %w", err))
 	}
-	return New(Options{HTTP: httpClient, URL: settings.URL, MinStep: settings.MinStep, Link: exploreLink, DrilldownURL: drilldownURL(s.UID)}), nil
+	return New(Options{HTTP: httpClient, UID: s.UID, Settings: settings, Link: exploreLink, DrilldownURL: drilldownURL(s.UID)}), nil
 }
 
 // Options configure a data source outside Grafana.
 type Options struct {
-	HTTP    *http.Client
-	URL     string
-	MinStep time.Duration
+	HTTP     *http.Client
+	Settings Settings
+	// UID is the data source's in Grafana, which links to Explore name; "" for no links.
+	UID string
 	// Link returns the address to which a drilldown leads.
 	Link func(context.Context, query.Drilldown) string
 	// DrilldownURL is that of query.Runner.
@@ -75,12 +76,15 @@ type Options struct {
 
 // New returns a data source.
 func New(o Options) *Datasource {
-	c := client.New(o.HTTP, o.URL, o.Connect...)
+	c := client.New(o.HTTP, o.Settings.URL, o.Connect...)
 	d := &Datasource{
 		client: c,
-		runner: &query.Runner{Client: c, MinStep: o.MinStep, DrilldownURL: o.DrilldownURL},
-		link:   o.Link,
-		idle:   o.HTTP.CloseIdleConnections,
+		runner: &query.Runner{
+			Client: c, MinStep: o.Settings.MinStep, DefaultType: o.Settings.DefaultType,
+			LabelMapping: o.Settings.LabelMapping, Price: o.Settings.Price, Links: o.links(), DrilldownURL: o.DrilldownURL,
+		},
+		link: o.Link,
+		idle: o.HTTP.CloseIdleConnections,
 	}
 	d.CallResourceHandler = httpadapter.New(d.Resources())
 	return d

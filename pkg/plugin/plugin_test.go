@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/pkg/plugin"
+	"github.com/flameline/flameline/pkg/query"
 )
 
 const cpu = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
@@ -114,17 +115,43 @@ func get(t *testing.T, ds *plugin.Datasource, pc backend.PluginContext, resource
 func TestSettings(t *testing.T) {
 	s, err := plugin.ParseSettings(backend.DataSourceInstanceSettings{URL: " http://localhost:4040/ "})
 	require.NoError(t, err)
-	require.Equal(t, plugin.Settings{URL: "http://localhost:4040", MinStep: 15 * time.Second}, s)
+	require.Equal(t, plugin.Settings{URL: "http://localhost:4040", MinStep: 15 * time.Second, Price: query.Price{Currency: "$"}}, s)
 
 	s, err = plugin.ParseSettings(backend.DataSourceInstanceSettings{URL: "https://a/b", JSONData: json.RawMessage(`{"minStep":"1m"}`)})
 	require.NoError(t, err)
 	require.Equal(t, time.Minute, s.MinStep)
 
+	s, err = plugin.ParseSettings(backend.DataSourceInstanceSettings{URL: "https://a", JSONData: json.RawMessage(`{
+		"defaultProfileType":"` + cpu + `","prometheusUid":"prom","corePrice":0.04,"currency":"€",
+		"labelMapping":[{"metrics":"app","profiles":"service_name"},{"metrics":"","profiles":""}],
+		"sourceTemplate":"https://git.example.com/{{service_name}}/search?q={{ function }}"}`)})
+	require.NoError(t, err)
+	require.Equal(t, cpu, s.DefaultType.String())
+	require.Equal(t, "prom", s.PrometheusUID)
+	require.Equal(t, query.Price{CoreHour: 0.04, Currency: "€"}, s.Price)
+	require.Equal(t, []query.LabelMapping{{Metrics: "app", Profiles: "service_name"}}, s.LabelMapping)
+
+	jsonData := func(s string) backend.DataSourceInstanceSettings {
+		return backend.DataSourceInstanceSettings{URL: "http://a", JSONData: json.RawMessage(s)}
+	}
 	for want, s := range map[string]backend.DataSourceInstanceSettings{
 		"URL: the data source has no address":          {},
 		`URL: "localhost:4040" is not of the form`:     {URL: "localhost:4040"},
 		`minStep: "soon" is not a duration`:            {URL: "http://a", JSONData: json.RawMessage(`{"minStep":"soon"}`)},
-		"jsonData: ":                                   {URL: "http://a", JSONData: json.RawMessage(`{"minStep":5}`)},
+		"minStep: want string, not number":             jsonData(`{"minStep":5}`),
+		"jsonData: ":                                   jsonData(`[`),
+		"defaultProfileType: ":                         jsonData(`{"defaultProfileType":"cpu"}`),
+		"corePrice: -1 is not the price":               jsonData(`{"corePrice":-1}`),
+		"corePrice: want float64, not string":          jsonData(`{"corePrice":"0.05"}`),
+		"currency: it has 9 characters":                jsonData(`{"currency":"thousands"}`),
+		`currency: "a:b" is not a symbol`:              jsonData(`{"currency":"a:b"}`),
+		"labelMapping[1].profiles: is missing":         jsonData(`{"labelMapping":[{"metrics":"a","profiles":"b"},{"metrics":"c"}]}`),
+		"labelMapping[0].metrics: is missing":          jsonData(`{"labelMapping":[{"profiles":"b"}]}`),
+		"sourceTemplate: {{line}} is not known":        jsonData(`{"sourceTemplate":"https://a/{{function}}#L{{line}}"}`),
+		"sourceTemplate: a placeholder is empty":       jsonData(`{"sourceTemplate":"https://a/{{ }}"}`),
+		`sourceTemplate: "javascript:alert(1)"`:        jsonData(`{"sourceTemplate":"javascript:alert(1)"}`),
+		`sourceTemplate: "https://a/${x}"`:             jsonData(`{"sourceTemplate":"https://a/${x}"}`),
+		`sourceTemplate: "https://a/{{b"`:              jsonData(`{"sourceTemplate":"https://a/{{b"}`),
 		`URL: parse "http://a b":`:                     {URL: "http://a b"},
 		`URL: "ftp://host" is not of the form http://`: {URL: "ftp://host"},
 	} {

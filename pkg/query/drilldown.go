@@ -74,7 +74,7 @@ func (r *Runner) Drilldown(ctx context.Context, params url.Values) (Drilldown, e
 	if err != nil {
 		return Drilldown{}, err
 	}
-	s := &labelSearch{client: r.Client, window: w, known: known}
+	s := &labelSearch{client: r.Client, window: w, known: known, mapping: r.LabelMapping}
 	if text := params.Get("labelSelector"); text != "" {
 		if s.kept, err = profile.ParseSelector(text); err != nil {
 			return Drilldown{}, client.Invalidf("labelSelector", "%w", err)
@@ -208,8 +208,8 @@ func alertTime(s string, now time.Time) (time.Time, error) {
 // cpuTime is the profile type for an alert that names none.
 var cpuTime = profile.Type{Name: "process_cpu", SampleType: "cpu", SampleUnit: "nanoseconds", PeriodType: "cpu", PeriodUnit: "nanoseconds"}
 
-// drilldownType returns the type of the parameters, else CPU time, else any type that
-// the server has in the window.
+// drilldownType returns the type of the parameters, else the runner's default, else CPU
+// time, else any type that the server has in the window.
 func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string, error) {
 	if id != "" {
 		t, err := profile.ParseType(id)
@@ -222,8 +222,11 @@ func (r *Runner) drilldownType(ctx context.Context, id string, w window) (string
 	if err != nil {
 		return "", err
 	}
-	if len(types) == 0 || slices.Contains(types, cpuTime) {
-		return cpuTime.String(), nil
+	preferred := cmp.Or(r.DefaultType, cpuTime)
+	for _, t := range []profile.Type{preferred, cpuTime} {
+		if len(types) == 0 || slices.Contains(types, t) {
+			return t.String(), nil
+		}
 	}
 	for _, t := range types {
 		if t.SampleType == cpuTime.SampleType {
@@ -238,6 +241,8 @@ type labelSearch struct {
 	client *client.Client
 	window window
 	known  []string
+	// mapping is tried before renames.
+	mapping []LabelMapping
 
 	kept    []*labels.Matcher
 	leftOut []string
@@ -265,6 +270,15 @@ var renames = []rename{
 	{"instance", "node", beforeColon}, // node exporter: host:port
 }
 
+// renames are those of the settings, then the known ones.
+func (s *labelSearch) renames() []rename {
+	all := make([]rename, 0, len(s.mapping)+len(renames))
+	for _, m := range s.mapping {
+		all = append(all, rename{m.Metrics, m.Profiles, nil})
+	}
+	return append(all, renames...)
+}
+
 func afterSlash(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
 
 func beforeColon(s string) string {
@@ -289,7 +303,7 @@ func (s *labelSearch) match(ctx context.Context, alert map[string]string) error 
 			unmatched = append(unmatched, name)
 		}
 	}
-	for _, rn := range renames {
+	for _, rn := range s.renames() {
 		value, given := alert[rn.from]
 		if !given || !slices.Contains(unmatched, rn.from) || s.has(rn.to) {
 			continue

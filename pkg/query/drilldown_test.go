@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/query"
 )
 
 // profiled are the profiles of these tests.
@@ -149,5 +151,29 @@ func TestDrilldownProfileType(t *testing.T) {
 		d, err := runner(t, q).Drilldown(t.Context(), url.Values{"profileTypeId": {c.params}})
 		require.NoError(t, err)
 		require.Equal(t, c.want, d.ProfileTypeID)
+	}
+}
+
+// Labels of the settings' mapping come before those that are known anyway.
+func TestDrilldownMapsLabels(t *testing.T) {
+	r := runner(t, profiled())
+	r.LabelMapping = []query.LabelMapping{{Metrics: "squad", Profiles: "service_name"}, {Metrics: "host", Profiles: "node"}}
+	found, err := r.Drilldown(t.Context(), url.Values{"squad": {"cart"}, "host": {"web2"}, "job": {"order-service"}})
+	require.NoError(t, err)
+	require.Equal(t, `{service_name="cart",node="web2"}`, found.LabelSelector)
+	require.Equal(t, []string{"job"}, found.LeftOut)
+}
+
+// The type of the settings is used if the server has it.
+func TestDrilldownDefaultType(t *testing.T) {
+	memory := "memory:inuse_space:bytes:space:bytes"
+	for id, want := range map[string]string{memory: memory, "block:delay:nanoseconds::": cpu} {
+		r := runner(t, profiled())
+		var err error
+		r.DefaultType, err = profile.ParseType(id)
+		require.NoError(t, err)
+		found, err := r.Drilldown(t.Context(), url.Values{})
+		require.NoError(t, err)
+		require.Equal(t, want, found.ProfileTypeID)
 	}
 }

@@ -53,10 +53,14 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 		unit, baselineUnit, notice = dataframe.Percent(found.Total.Value), dataframe.Percent(found.BaselineTotal.Value), ""
 	}
 	var frame *data.Frame
+	cost := r.cost(m, tr, unit)
 	if m.Baseline != nil {
-		frame = dataframe.FunctionsDiff(found, baselineUnit, unit)
+		frame = dataframe.FunctionsDiff(found, baselineUnit, unit, cost)
 	} else {
-		frame = dataframe.Functions(found, unit)
+		frame = dataframe.Functions(found, unit, cost)
+	}
+	if r.Links.Function != nil {
+		frame.Fields[0].SetConfig(&data.FieldConfig{Links: r.Links.Function(m)})
 	}
 	frame.Meta.ExecutedQueryString = description
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
@@ -75,4 +79,22 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 		frame.AppendNotices(warning("The table has all samples: the span selector applies only to flame graphs of one time range."))
 	}
 	return data.Frames{frame}, nil
+}
+
+// hoursPerMonth is the length of an average month as cloud providers price it.
+const hoursPerMonth = 730
+
+// cost returns what a value in a unit costs in a month, if it goes on as in the time
+// range: the average cores times the price. Without a price, and for types other than CPU
+// time, it is zero.
+func (r *Runner) cost(m *Model, tr backend.TimeRange, unit dataframe.Unit) dataframe.Unit {
+	seconds := r.elapsed(tr).Seconds()
+	if r.Price.CoreHour <= 0 || !m.profileType.CPUTime() || seconds <= 0 {
+		return dataframe.Unit{}
+	}
+	cores := dataframe.Rate(m.profileType).Divisor * seconds
+	return dataframe.Unit{
+		ID:      dataframe.CurrencyUnit(r.Price.Currency),
+		Divisor: cores / (unit.Divisor * r.Price.CoreHour * hoursPerMonth),
+	}
 }

@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/pkg/query"
 )
 
 func sampled(v, samples int64) *flamelinev1.Value {
@@ -43,6 +45,46 @@ func TestFunctions(t *testing.T) {
 	require.Equal(t, now.UnixMilli(), asked.Selection.End)
 	require.Equal(t, now.Add(-time.Hour).UnixMilli(), asked.Selection.Start)
 	require.Equal(t, `{service_name="order"}`, asked.Selection.LabelSelector)
+}
+
+// A month costs the average cores times the price, whatever the table's unit.
+func TestFunctionsCost(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		model map[string]any
+		want  map[string]float64
+	}{
+		{"time", nil, map[string]float64{"Cost per month": 0.005 * 2 * 730}},
+		{"cores", map[string]any{"unit": "cores"}, map[string]float64{"Cost per month": 0.005 * 2 * 730}},
+		{
+			"change from twice the time", map[string]any{"baseline": map[string]any{"kind": "range", "from": now.Add(-4 * time.Hour).UnixMilli(), "to": now.Add(-2 * time.Hour).UnixMilli()}},
+			map[string]float64{"Cost per month": 0.005 * 2 * 730, "Cost change per month": (0.005 - 0.0025) * 2 * 730},
+		},
+		{"memory", map[string]any{"profileTypeId": "memory:alloc_space:bytes:space:bytes"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q := &querier{functions: &flamelinev1.FunctionsResponse{
+				Functions: []*flamelinev1.Function{{Name: "encode", Own: sampled(18e9, 1800), BaselineOwn: sampled(18e9, 1800)}},
+				Total:     sampled(72e9, 7200), BaselineTotal: sampled(72e9, 7200), Count: 1,
+			}}
+			model := map[string]any{"queryType": "functions", "profileTypeId": cpu, "labelSelector": "{}"}
+			maps.Copy(model, c.model)
+			r := runner(t, q)
+			r.Price = query.Price{CoreHour: 2, Currency: "€"}
+			resp := ask(t, r, time.Hour, model)
+			require.NoError(t, resp.Error)
+			f := resp.Frames[0]
+			for _, name := range []string{"Cost per month", "Cost change per month"} {
+				want, shown := c.want[name]
+				field, _ := f.FieldByName(name)
+				require.Equal(t, shown, field != nil, name)
+				if shown {
+					require.InDeltaSlice(t, []float64{want}, column(t, f, name), 1e-9, name)
+					require.Equal(t, "currency:€", field.Config.Unit)
+				}
+			}
+		})
+	}
 }
 
 // A baseline that is twice as long counts half.

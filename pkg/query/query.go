@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/flameline/flameline/pkg/client"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // A Runner answers queries. It is safe for concurrent use.
@@ -25,8 +26,37 @@ type Runner struct {
 	// DrilldownURL is the address of the drilldown, to which the cells of heat maps link;
 	// empty for no links.
 	DrilldownURL string
+	// DefaultType is the profile type of a drilldown that names none; the zero type means
+	// CPU time.
+	DefaultType profile.Type
+	// LabelMapping is tried before the names that a drilldown knows.
+	LabelMapping []LabelMapping
+	// Price is what CPU time costs, for tables of functions.
+	Price Price
+	// Links are added to results.
+	Links Links
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
+}
+
+// A LabelMapping says which label of profiles has the values of a label of metrics.
+type LabelMapping struct {
+	Metrics  string `json:"metrics"`
+	Profiles string `json:"profiles"`
+}
+
+// A Price is what a core costs for an hour. If CoreHour is 0, no costs are shown.
+type Price struct {
+	CoreHour float64
+	Currency string // a symbol such as $
+}
+
+// Links are the data links of results. Those that are nil are left out.
+type Links struct {
+	// Function returns the links of a function's name in a table.
+	Function func(*Model) []data.DataLink
+	// Series returns the links of a series of CPU time with these labels.
+	Series func(*Model, data.Labels) []data.DataLink
 }
 
 func (r *Runner) now() time.Time {

@@ -72,7 +72,11 @@ func (r *Runner) seriesFrames(
 		series = []dataframe.Series{{Name: m.profileType.SampleType}}
 	}
 	frames := dataframe.TimeSeries(series, unit, g.duration())
-	for _, f := range frames {
+	for i, f := range frames {
+		if r.Links.Series != nil && m.QueryType != TypeFunctionSeries && m.profileType.CPUTime() {
+			value := f.Fields[len(f.Fields)-1]
+			value.Config.Links = r.Links.Series(m, series[i].Labels)
+		}
 		f.Meta.ExecutedQueryString = m.describe() + " step " + g.duration().String()
 		f.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID, "rateCalculated": cumulative}
 	}

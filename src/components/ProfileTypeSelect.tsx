@@ -10,11 +10,17 @@ interface Props {
   value: string;
   range: Range;
   resources: Resources;
+  testId?: string;
+  placeholder?: string;
+  width?: number;
+  /** Whether the type can be taken away; then onChange gets "". */
+  isClearable?: boolean;
   onChange: (profileTypeId: string) => void;
 }
 
 /** Chooses a profile type by its human name; IDs and variables may be typed. */
-export function ProfileTypeSelect({ id, value, range, resources, onChange }: Props) {
+export function ProfileTypeSelect({ id, value, range, resources, onChange, ...shown }: Props) {
+  const { testId = selectors.queryEditor.profileType, placeholder = 'Choose a profile type', width = 30 } = shown;
   const options = async (typed: string) => {
     const all = profileTypeOptions(await resources.profileTypes(range));
     return all.filter(({ label, description }) => contains(label, typed) || contains(description, typed));
@@ -22,13 +28,14 @@ export function ProfileTypeSelect({ id, value, range, resources, onChange }: Pro
   return (
     <Combobox
       id={id}
-      data-testid={selectors.queryEditor.profileType}
-      placeholder="Choose a profile type"
+      data-testid={testId}
+      placeholder={placeholder}
       createCustomValue
-      width={30}
+      isClearable={shown.isClearable ?? false}
+      width={width}
       options={options}
       value={value ? { value, label: profileTypeName(value) } : null}
-      onChange={(option) => onChange(option.value)}
+      onChange={(option: { value: string } | null) => onChange(option?.value ?? '')}
     />
   );
 }

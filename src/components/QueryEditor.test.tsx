@@ -5,6 +5,7 @@ import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ProfileDataSource } from '../datasource';
 import { selectors } from '../selectors';
+import { all, find, input, press, typeInto } from '../test/dom';
 import { type Baseline, DEFAULT_PROFILE_TYPE, type ProfileQuery, QUERY_VERSION, type Resources } from '../types';
 import { QueryEditor } from './QueryEditor';
 
@@ -60,28 +61,6 @@ async function show(change: Partial<ProfileQuery>) {
 
 const showBaseline = (baseline?: Baseline) => show({ queryType: 'comparison', baseline });
 
-function all(testId: string, within: ParentNode = container): HTMLElement[] {
-  return [...within.querySelectorAll<HTMLElement>(`[data-testid="${testId}"]`)];
-}
-
-function find(testId: string, within: ParentNode = container): HTMLElement {
-  const [element] = all(testId, within);
-  if (!element) {
-    throw new Error(`${testId} is not shown`);
-  }
-  return element;
-}
-
-/** The input of a field, which may be the element with the test id itself. */
-function input(testId: string): HTMLInputElement {
-  const element = find(testId);
-  const found = element instanceof HTMLInputElement ? element : element.querySelector('input');
-  if (!found) {
-    throw new Error(`${testId} has no input`);
-  }
-  return found;
-}
-
 /** Clicks the option of a radio group with a label. */
 async function choose(testId: string, label: string, within?: ParentNode) {
   const option = [...find(testId, within).querySelectorAll('input')].find(
@@ -91,20 +70,6 @@ async function choose(testId: string, label: string, within?: ParentNode) {
     throw new Error(`${testId} does not offer ${label}`);
   }
   await act(async () => option.click());
-}
-
-async function typeInto(element: HTMLInputElement, text: string) {
-  await act(async () => {
-    element.focus();
-    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value')?.set?.call(element, text);
-    element.dispatchEvent(new Event('input', { bubbles: true }));
-  });
-}
-
-async function press(element: HTMLElement, key: string) {
-  await act(async () => {
-    element.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
-  });
 }
 
 /** Types into a select and takes the first option that is left. */
@@ -288,6 +253,64 @@ describe('the time of a baseline', () => {
     await press(input(ids.baselineTo), 'Enter');
     expect(query.baseline).toEqual({ kind: 'range', from: 1763899200000, to: '$__to' });
     expect(alerts()).toEqual([]);
+  });
+});
+
+describe('code', () => {
+  const showCode = (change: Partial<ProfileQuery> = {}) => show({ editorMode: 'code', ...change });
+  const options = () => [...container.querySelectorAll('[role="option"]')].map((o) => o.textContent?.trim());
+  const code = () => input(ids.code);
+
+  it('is the query, with a short profile type', async () => {
+    await show({});
+    await choose(ids.editorMode, 'Code');
+    expect(query.editorMode).toBe('code');
+    expect(onRunQuery).not.toHaveBeenCalled();
+    expect(all(ids.service)).toHaveLength(0);
+    expect(code().value).toBe('process_cpu:cpu{service_name="order", version="2"}');
+  });
+
+  it('is taken over on Enter', async () => {
+    await showCode();
+    await typeInto(code(), 'process_cpu:cpu{pod=~"api-.*"}');
+    await press(code(), 'Escape');
+    await press(code(), 'Enter');
+    expect(query).toMatchObject({ profileTypeId: DEFAULT_PROFILE_TYPE, labelSelector: '{pod=~"api-.*"}' });
+    expect(query.code).toBeUndefined();
+    expect(onRunQuery).toHaveBeenCalledTimes(1);
+  });
+
+  it.each([
+    ['process_cpu:cpu{pod', 'expected one of =, !=, =~, !~ at position 20'],
+    ['heap{}', 'There is no profile type heap in this time range'],
+  ])('keeps %s, says what is wrong and does not run it', async (text, problem) => {
+    await showCode();
+    await typeInto(code(), text);
+    await press(code(), 'Escape');
+    await press(code(), 'Enter');
+    expect(query).toMatchObject({ code: text, labelSelector: '{service_name="order", version="2"}' });
+    expect(onRunQuery).not.toHaveBeenCalled();
+    expect(code().value).toBe(text);
+    expect([...container.querySelectorAll('[role="alert"]')].map((a) => a.textContent?.trim())).toEqual([problem]);
+    const builder = find(ids.editorMode).querySelector('input');
+    expect(builder?.disabled).toBe(true);
+  });
+
+  it('is completed by keyboard', async () => {
+    await showCode({ labelSelector: '{}' });
+    await typeInto(code(), 'process_cpu:cpu{ver');
+    expect(options()).toEqual(['version']);
+    await press(code(), 'Tab');
+    expect(code().value).toBe('process_cpu:cpu{version');
+    await typeInto(code(), 'process_cpu:cpu{version="');
+    expect(options()).toEqual(['1', '2']);
+    await press(code(), 'ArrowDown');
+    await press(code(), 'Enter');
+    expect(code().value).toBe('process_cpu:cpu{version="2"');
+    expect(options()).toEqual([]);
+    await typeInto(code(), 'process_cpu:cpu{version="2"}');
+    await press(code(), 'Enter');
+    expect(query.labelSelector).toBe('{version="2"}');
   });
 });
 

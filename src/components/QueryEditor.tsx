@@ -1,12 +1,13 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2, type QueryEditorProps } from '@grafana/data';
-import { useStyles2 } from '@grafana/ui';
+import { RadioButtonGroup, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
 import { type ProfileDataSource } from '../datasource';
 import { migrateQuery } from '../migrate';
 import { selectors } from '../selectors';
-import { type DataSourceOptions, type ProfileQuery } from '../types';
+import { type DataSourceOptions, type EditorMode, type ProfileQuery } from '../types';
 import { BaselineFields } from './BaselineFields';
+import { CodeField } from './CodeField';
 import { EditorField, EditorRow } from './EditorField';
 import { HeatmapFields } from './HeatmapFields';
 import { ProfileTypeSelect } from './ProfileTypeSelect';
@@ -17,6 +18,11 @@ import { useRange } from './useRange';
 import { ViewFields } from './ViewFields';
 
 type Props = QueryEditorProps<ProfileDataSource, ProfileQuery, DataSourceOptions>;
+
+const MODES: Array<{ value: EditorMode; label: string }> = [
+  { value: 'builder', label: 'Builder' },
+  { value: 'code', label: 'Code' },
+];
 
 /** Edits a query in panels, Explore, alert rules and annotations. */
 export function QueryEditor({ query: stored, datasource, range: timeRange, onChange, onRunQuery }: Props) {
@@ -31,37 +37,60 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
     onChange({ ...query, ...change });
     onRunQuery();
   };
+  const codeMode = query.editorMode === 'code';
   const setSelector = (labelSelector: string) => update({ labelSelector });
 
   return (
     <div className={styles.editor} data-testid={selectors.queryEditor.root}>
-      <EditorRow>
-        <EditorField label="Service" htmlFor={id('service')}>
-          <ServiceSelect
-            id={id('service')}
+      <div className={styles.mode} data-testid={selectors.queryEditor.editorMode}>
+        <RadioButtonGroup<EditorMode>
+          size="sm"
+          aria-label="How the query is edited"
+          options={MODES}
+          value={query.editorMode ?? 'builder'}
+          disabledOptions={query.code === undefined ? [] : ['builder']}
+          onChange={(editorMode) => onChange({ ...query, editorMode })}
+        />
+      </div>
+      {codeMode ? (
+        <CodeField
+          id={id('code')}
+          query={query}
+          range={range}
+          resources={resources}
+          onChange={update}
+          onKeep={(code) => onChange({ ...query, code })}
+        />
+      ) : (
+        <EditorRow>
+          <EditorField label="Service" htmlFor={id('service')}>
+            <ServiceSelect
+              id={id('service')}
+              selector={query.labelSelector}
+              range={range}
+              resources={resources}
+              onChange={setSelector}
+            />
+          </EditorField>
+          <EditorField label="Profile type" htmlFor={id('profile-type')}>
+            <ProfileTypeSelect
+              id={id('profile-type')}
+              value={query.profileTypeId}
+              range={range}
+              resources={resources}
+              onChange={(profileTypeId) => update({ profileTypeId })}
+            />
+          </EditorField>
+          <SelectorField
+            id={id('filters')}
             selector={query.labelSelector}
             range={range}
             resources={resources}
+            modes={false}
             onChange={setSelector}
           />
-        </EditorField>
-        <EditorField label="Profile type" htmlFor={id('profile-type')}>
-          <ProfileTypeSelect
-            id={id('profile-type')}
-            value={query.profileTypeId}
-            range={range}
-            resources={resources}
-            onChange={(profileTypeId) => update({ profileTypeId })}
-          />
-        </EditorField>
-        <SelectorField
-          id={id('filters')}
-          selector={query.labelSelector}
-          range={range}
-          resources={resources}
-          onChange={setSelector}
-        />
-      </EditorRow>
+        </EditorRow>
+      )}
       <QueryOptions query={query} range={range} resources={resources} id={id} onChange={update} />
       {query.queryType === 'heatmap' && (
         <HeatmapFields query={query} range={range} resources={resources} id={id} onChange={update} />
@@ -84,4 +113,5 @@ const getStyles = (theme: GrafanaTheme2) => ({
     flexDirection: 'column',
     gap: theme.spacing(1.5),
   }),
+  mode: css({ alignSelf: 'flex-end' }),
 });

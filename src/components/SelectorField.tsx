@@ -14,6 +14,8 @@ interface Props {
   selector: string;
   /** What is wrong with the selector although it can be read. */
   error?: string;
+  /** Whether users choose between filters and text; else text is shown only where filters cannot be. */
+  modes?: boolean;
   range: Range;
   resources: Resources;
   onChange: (selector: string) => void;
@@ -27,7 +29,7 @@ const MODES: Array<{ value: Mode; label: string }> = [
 ];
 
 /** Edits a selector: as filters with completion, or as text. */
-export function SelectorField({ id, selector, error: misplaced, range, resources, onChange }: Props) {
+export function SelectorField({ id, selector, error: misplaced, modes = true, range, resources, onChange }: Props) {
   const styles = useStyles2(getStyles);
   const [mode, setMode] = React.useState<Mode>('builder');
 
@@ -45,16 +47,18 @@ export function SelectorField({ id, selector, error: misplaced, range, resources
         ) : (
           <LabelFilters id={id} selector={selector} range={range} resources={resources} onChange={onChange} />
         )}
-        <div data-testid={selectors.queryEditor.selectorMode}>
-          <RadioButtonGroup
-            size="sm"
-            aria-label="How labels are edited"
-            options={MODES}
-            value={shownMode}
-            disabledOptions={problem ? ['builder'] : []}
-            onChange={setMode}
-          />
-        </div>
+        {modes && (
+          <div data-testid={selectors.queryEditor.selectorMode}>
+            <RadioButtonGroup
+              size="sm"
+              aria-label="How labels are edited"
+              options={MODES}
+              value={shownMode}
+              disabledOptions={problem ? ['builder'] : []}
+              onChange={setMode}
+            />
+          </div>
+        )}
       </div>
     </EditorField>
   );
