@@ -17,6 +17,7 @@ const FORMATS = [
   { format: 'collapsed', label: 'Folded stacks', description: 'A line per stacktrace' },
   { format: 'speedscope', label: 'speedscope', description: 'For speedscope.app' },
   { format: 'svg', label: 'SVG', description: 'A picture of the flame graph' },
+  { format: 'html', label: 'HTML', description: 'A page with the flame graph and a table' },
   { format: 'dot', label: 'Graphviz', description: 'The graph of calls, as dot' },
   { format: 'json', label: 'JSON', description: 'The flame graph as Pyroscope gives it' },
 ];
@@ -25,6 +26,7 @@ const FORMATS = [
 const DIFF_FORMATS = [
   { format: 'collapsed', label: 'Folded stacks', description: 'A line per stacktrace, with both values' },
   { format: 'svg', label: 'SVG', description: 'A picture of the comparison' },
+  { format: 'html', label: 'HTML', description: 'A page with the comparison and a table' },
   { format: 'json', label: 'JSON', description: 'The comparison as Pyroscope gives it' },
 ];
 

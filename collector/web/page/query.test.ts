@@ -52,7 +52,7 @@ describe('downloads', () => {
 
   it('are of the selection', () => {
     const list = downloads(all, range);
-    expect(list.map(({ label }) => label)).toEqual(['pprof', 'Folded stacks', 'speedscope', 'SVG', 'Graphviz', 'JSON']);
+    expect(list.map(({ label }) => label)).toEqual(['pprof', 'Folded stacks', 'speedscope', 'SVG', 'HTML', 'Graphviz', 'JSON']);
     expect(list[0]?.url).toMatch(/^render\?/);
     expect(params(list[0]?.url ?? '')).toEqual({
       query: `${all.profileTypeId}{service_name="order"}`,
@@ -69,7 +69,7 @@ describe('downloads', () => {
     ['other labels', { kind: 'same', labelSelector: '{a="b"}' }, '{a="b"}', '3600000', '7200000'],
   ])('compare with %s', (_, baseline, selector, leftFrom, leftUntil) => {
     const list = downloads({ ...all, queryType: 'comparison', baseline }, range);
-    expect(list.map(({ label }) => label)).toEqual(['Folded stacks', 'SVG', 'JSON']);
+    expect(list.map(({ label }) => label)).toEqual(['Folded stacks', 'SVG', 'HTML', 'JSON']);
     expect(list[0]?.url).toMatch(/^render-diff\?/);
     expect(params(list[0]?.url ?? '')).toEqual({
       leftQuery: all.profileTypeId + selector,
