@@ -15,6 +15,8 @@ import { type SetState } from './useUrlState';
 
 /** The most services that the graph can show and still be read. */
 const MAX_SERIES = 20;
+/** Below this width, in pixels, buttons have no text. */
+const NARROW = 700;
 
 interface Props {
   state: PageState;
@@ -91,21 +93,23 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
               size="sm"
               variant="secondary"
               icon="code-branch"
+              aria-label="Compare with before"
               tooltip="Flame graph of this time range, compared with the one just before, as long"
               data-testid={selectors.page.compare}
               onClick={() => withBefore('comparison')}
             >
-              Compare with before
+              {width < NARROW ? undefined : 'Compare with before'}
             </Button>
             <Button
               size="sm"
               variant="secondary"
               icon="question-circle"
+              aria-label="Explain the change"
               tooltip="Which functions and labels account for the change since the time range just before, as long"
               data-testid={selectors.page.explainChange}
               onClick={() => withBefore('explain')}
             >
-              Explain the change
+              {width < NARROW ? undefined : 'Explain the change'}
             </Button>
           </>
         }

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { selectors } from '../../../src/selectors';
 import { TableView } from './TableView';
 import { DEFAULT_STATE, type PageState } from './urlState';
+import './ViewOptions'; // before it is asked for, which may take a while
 import { ViewSwitch } from './ViewSwitch';
 
 const range = { from: 1_000_000, to: 2_000_000 };
@@ -38,7 +39,7 @@ const column = (i: number) => [...container.querySelectorAll(`tbody td:nth-child
 describe('ViewSwitch', () => {
   const show = async (change: Partial<PageState>) => {
     await act(async () => root.render(<ViewSwitch state={{ ...DEFAULT_STATE, ...change }} range={range} setState={setState} />));
-    await vi.waitFor(() => expect(container.textContent).toContain('Unit'));
+    await vi.waitFor(() => expect(container.textContent).toContain('Unit'), 20_000);
   };
 
   it('names its views, and chooses one with what it needs', async () => {
