@@ -78,7 +78,7 @@ describe('views in the URL', () => {
   });
 
   it.each([
-    'queryType=both&limit=-1&maxNodes=x&unit=watts&sort=up&baseline=never&functions=&step=',
+    'queryType=both&limit=-1&maxNodes=x&sort=up&baseline=never&functions=&step=',
     'queryType=annotations',
     'baselineOffset=1d',
   ])('leaves out what it does not know: %s', (search) => {

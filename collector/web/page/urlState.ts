@@ -79,8 +79,8 @@ export function parseState(search: string): PageState {
 function parseQueryFields(params: URLSearchParams): QueryFields {
   const fields: QueryFields = {};
   const unit = params.get('unit');
-  if (unit === 'time' || unit === 'cores') {
-    fields.unit = unit;
+  if (unit) {
+    fields.unit = unit as ProfileQuery['unit']; // the server's error names one that it does not know
   }
   const sort = params.get('sort');
   if (sort === 'own' || sort === 'total') {
