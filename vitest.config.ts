@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     environment: 'jsdom',
-    include: ['src/**/*.test.{ts,tsx}', 'collector/web/page/**/*.test.ts'],
+    include: ['src/**/*.test.{ts,tsx}', 'collector/web/page/**/*.test.{ts,tsx}'],
     // Loading Grafana's packages takes longer than all tests: do it once.
     isolate: false,
     fileParallelism: false,

@@ -1,6 +1,6 @@
 import { isOffset, OFFSET_HINT } from './duration';
 import { formatSelector, tryParseSelector } from './selector';
-import { type Baseline, type Range } from './types';
+import { type Baseline, type ProfileQuery, type Range } from './types';
 
 /** What is wrong with the fields of a baseline, by field. */
 export type BaselineErrors = Partial<Record<'offset' | 'from' | 'to' | 'labelSelector', string>>;
@@ -69,6 +69,11 @@ export function timeText(time: string | number | undefined): string {
 /** The window just before a range, as the editor begins with it. */
 export function windowBefore({ from, to }: Range): { from: string; to: string } {
   return { from: new Date(from - (to - from)).toISOString(), to: new Date(from).toISOString() };
+}
+
+/** Whether a query compares with a baseline, so that one can be edited. */
+export function hasBaseline({ queryType, baseline }: Pick<ProfileQuery, 'queryType' | 'baseline'>): boolean {
+  return queryType === 'comparison' || queryType === 'explain' || (queryType === 'functions' && baseline !== undefined);
 }
 
 /** Whether two selectors have the same matchers, in any order. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isDuration, isOffset } from './duration';
+import { isDuration, isOffset, offsetMs } from './duration';
 
 it.each([
   ['15s', true],
@@ -19,3 +19,11 @@ describe('isOffset', () => {
     expect(isOffset(text)).toBe(false)
   );
 });
+
+it.each([
+  ['1h', 3_600_000],
+  ['1w1d', 691_200_000],
+  ['2h30m', 9_000_000],
+  ['1m1s1ms', 61_001],
+  ['', 0],
+])('%j is an offset of %d ms', (text, expected) => expect(offsetMs(text)).toBe(expected));

@@ -13,3 +13,9 @@ export const OFFSET_HINT = 'An offset is a duration such as 1h, 1d or 2h30m, the
 export function isOffset(text: string): boolean {
   return /^(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$/.test(text) && /[1-9]/.test(text);
 }
+
+/** The length of an offset in milliseconds: a year has 365 days. */
+export function offsetMs(text: string): number {
+  const units: Record<string, number> = { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5, w: 6048e5, y: 31536e6 };
+  return [...text.matchAll(/(\d+)(ms|[smhdwy])/g)].reduce((sum, [, n, unit = '']) => sum + Number(n) * (units[unit] ?? 0), 0);
+}

@@ -3,7 +3,7 @@
 // interactive SVG and a page of HTML.
 //
 // Reading files is left to collector/ingest, and which profile is written to
-// collector/tools. Folded stacks, speedscope's format and SVG are drawn by pkg/profile,
+// collector/tools and collector/server. Folded stacks, speedscope's format and SVG are drawn by pkg/profile,
 // which the server's downloads use too.
 package render
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/flameline/flameline/collector/render"
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -24,8 +25,8 @@ type renderer struct {
 
 // The formats of /render and /render-diff, the default first.
 var (
-	renderFormats = []string{"json", "collapsed", "pprof", "dot", "svg", "speedscope"}
-	diffFormats   = []string{"json", "collapsed", "svg"}
+	renderFormats = []string{"json", "collapsed", "pprof", "dot", "svg", "html", "speedscope"}
+	diffFormats   = []string{"json", "collapsed", "svg", "html"}
 )
 
 // These parameters group and aggregate the timeline.
@@ -76,7 +77,7 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 		return r.pprofFile(ctx, q)
 	}
 	switch f {
-	case "json", "svg":
+	case "json", "svg", "html":
 		q.MaxNodes = shown
 	case "collapsed", "speedscope": // complete unless the request limits the nodes
 		q.MaxNodes = nodes
@@ -108,6 +109,10 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 				Title: q.title(), Subtitle: q.period() + ", total " + profile.FormatValue(t.Total(), q.Type.SampleUnit),
 				Unit: q.Type.SampleUnit, Palette: q.Type.Palette(),
 			})
+		}}, nil
+	case "html":
+		return &download{contentType: "text/html; charset=utf-8", file: q.file("html"), write: func(w io.Writer) error {
+			return render.Write(w, render.HTML, &render.Document{Title: q.title(), Subtitle: q.period(), Type: q.Type, Tree: t})
 		}}, nil
 	}
 	p := flamebearerOf(t, q.Type)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 
+	"github.com/flameline/flameline/collector/render"
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -59,16 +60,25 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 		return &download{contentType: "text/plain; charset=utf-8", file: file("folded"), write: d.WriteFolded}, nil
 	case "svg":
 		return &download{contentType: "image/svg+xml", file: file("svg"), write: func(w io.Writer) error {
-			title := left.title()
-			if right.title() != title {
-				title += " and " + right.title()
-			}
-			return d.WriteSVG(w, profile.SVG{
-				Title:    title,
-				Subtitle: fmt.Sprintf("left %s, right %s", left.period(), right.period()),
-				Unit:     left.Type.SampleUnit,
+			return d.WriteSVG(w, profile.SVG{Title: diffTitle(left, right), Subtitle: diffPeriods(left, right), Unit: left.Type.SampleUnit})
+		}}, nil
+	case "html":
+		return &download{contentType: "text/html; charset=utf-8", file: file("html"), write: func(w io.Writer) error {
+			return render.WriteDiff(w, render.HTML, &render.Comparison{
+				Title: diffTitle(left, right), Subtitle: diffPeriods(left, right), Type: left.Type, Tree: d,
 			})
 		}}, nil
 	}
 	return flamebearerOfDiff(d, left.Type).download(), nil
+}
+
+func diffTitle(left, right renderQuery) string {
+	if left.title() == right.title() {
+		return left.title()
+	}
+	return left.title() + " and " + right.title()
+}
+
+func diffPeriods(left, right renderQuery) string {
+	return fmt.Sprintf("left %s, right %s", left.period(), right.period())
 }

@@ -232,6 +232,7 @@ func TestRenderDownloads(t *testing.T) {
 		"pprof":      {"application/octet-stream", "pb.gz"},
 		"dot":        {"text/vnd.graphviz; charset=utf-8", "dot"},
 		"svg":        {"image/svg+xml", "svg"},
+		"html":       {"text/html; charset=utf-8", "html"},
 		"speedscope": {"application/json", "speedscope.json"},
 		"json":       {"application/json", ""},
 		"":           {"application/json", ""},
@@ -492,6 +493,11 @@ runtime.gcBgMarkWorker 80000000 80000000
 	svg := ok(t, base, "/render-diff", append(each, "format", "svg")...)
 	require.Contains(t, svg, "main.save&#xA;left 200 ms (10.20%)&#xA;right 520 ms (22.81%)")
 	require.NoError(t, xml.Unmarshal([]byte(svg), new(struct{})))
+
+	html := ok(t, base, "/render-diff", append(each, "format", "html")...)
+	require.Contains(t, html, "main.save")
+	require.Contains(t, html, ",1960000000,", "the total of the left side")
+	require.Contains(t, html, ",2280000000,", "the total of the right side")
 }
 
 func TestRenderMistakes(t *testing.T) {
@@ -515,7 +521,7 @@ func TestRenderMistakes(t *testing.T) {
 		"empty range":         {"/render?query=app.cpu&from=now&until=now", "from/until: the time range is empty: "},
 		"inverted range":      {"/render?query=app.cpu&from=now&until=now-1h", "from/until: the time range is empty: "},
 		"long range":          {"/render?query=app.cpu&from=now-3d", "from/until: the range of 259200 s is more than 48h0m0s (limits.max_query_range)"},
-		"format":              {"/render?query=app.cpu&format=html", `format: "html" is not one of json, collapsed, pprof, dot, svg, speedscope`},
+		"format":              {"/render?query=app.cpu&format=png", `format: "png" is not one of json, collapsed, pprof, dot, svg, html, speedscope`},
 		"no number":           {"/render?query=app.cpu&max-nodes=1024}", `max-nodes: "1024}" is not a number of nodes`},
 		"negative nodes":      {"/render?query=app.cpu&maxNodes=-1", "maxNodes: -1 is negative"},
 		"many nodes":          {"/render?query=app.cpu&max-nodes=2000000", "max-nodes: 2000000 is more than 1048576 (limits.max_nodes)"},

@@ -1,4 +1,5 @@
-import { expect, type Page, test } from '@playwright/test';
+import { expect, type Locator, type Page, test } from '@playwright/test';
+import { readFile } from 'node:fs/promises';
 import { selectors } from '../../src/selectors';
 import { BURNER_FUNCTION, BURNER_SERVICE, type Flameline, startFlameline } from './flameline';
 import { watch } from './watch';
@@ -127,6 +128,127 @@ async function flameGraphRequest(page: Page, action: () => Promise<void>): Promi
   ]);
   return request.postDataJSON() as { from: string; to: string };
 }
+
+/** Opens a view of the burner. The window before it has no profiles: the burner had not begun. */
+async function openView(page: Page, queryType: string, testId: string, more = '') {
+  const selector = encodeURIComponent(`{service_name="${BURNER_SERVICE}"}`);
+  await page.goto(
+    `${flameline.url}/?from=now-5m&to=now&refresh=&labelSelector=${selector}&queryType=${queryType}${more}`
+  );
+  const panel = page.getByTestId(testId);
+  await expect(panel).toBeVisible();
+  return panel;
+}
+
+const row = (panel: Locator, name: string | RegExp) => panel.getByRole('row').filter({ hasText: name });
+
+test('switches the view, and goes back', async ({ page }) => {
+  const problems = watch(page);
+  await openBurner(page);
+  await page.getByTestId(ids.view).getByRole('radio', { name: 'Functions', exact: true }).click();
+  await expect(page.getByTestId(ids.functions)).toContainText(`CPU time of ${BURNER_SERVICE} by function`);
+  expect(params(page).get('queryType')).toBe('functions');
+  await expect(row(page.getByTestId(ids.functions), BURNER_FUNCTION).first()).toBeVisible();
+  await page.goBack();
+  await expect(flameGraph(page).locator('canvas')).toBeVisible();
+  await page.goForward();
+  await expect(page.getByTestId(ids.functions)).toBeVisible();
+  expect(problems).toEqual([]);
+});
+
+test('chooses a view by the keyboard', async ({ page }) => {
+  await openBurner(page);
+  await page.getByTestId(ids.view).getByRole('radio', { name: 'Flame graph' }).focus();
+  await page.keyboard.press('ArrowRight');
+  await expect.poll(() => params(page).get('queryType')).toBe('comparison');
+});
+
+test('compares with the window before, in one click from a selected range', async ({ page }) => {
+  const problems = watch(page);
+  await openBurner(page);
+  await page.getByTestId(ids.compare).click();
+  await expect(flameGraph(page)).toContainText(`CPU time of ${BURNER_SERVICE}, compared with the window before`);
+  expect(params(page).get('baseline')).toBe('previous');
+  await expect.poll(() => paintedPixels(page, ids.flameGraph)).toBeGreaterThan(1000);
+  await expect(flameGraph(page).getByText(new RegExp(BURNER_FUNCTION)).first()).toBeVisible();
+
+  await page.getByTestId(queryEditor.baselineKind).click();
+  await page.getByRole('option', { name: /^Earlier/ }).click();
+  await expect(flameGraph(page)).toContainText('compared with 1d earlier');
+  expect(params(page).get('baselineOffset')).toBe('1d');
+  expect(problems).toEqual([]);
+});
+
+test('explains the change since the window before', async ({ page }) => {
+  const problems = watch(page);
+  await openBurner(page);
+  await page.getByTestId(ids.explainChange).click();
+  const panel = page.getByTestId(ids.explain);
+  await expect(panel.getByTestId(ids.explanation)).toContainText(/a rise of .*burnInTheBrowserTest/);
+  // The sentence is the first thing of the panel, and no notice as well.
+  await expect(panel.getByTestId(ids.notices).filter({ hasText: 'a rise of' })).toHaveCount(0);
+  await expect(row(panel, BURNER_FUNCTION).first()).toContainText('function');
+  expect(problems).toEqual([]);
+});
+
+test('sorts functions, and shows one over time', async ({ page }) => {
+  const problems = watch(page);
+  const panel = await openView(page, 'functions', ids.functions);
+  const total = panel.getByRole('columnheader', { name: 'Sort column Total', exact: true });
+  await total.getByRole('button').click();
+  await expect(total).toHaveAttribute('aria-sort', 'descending');
+  await row(panel, BURNER_FUNCTION).first().getByRole('button').click();
+  const series = page.getByTestId(ids.functionSeries);
+  await expect(series.getByRole('button', { name: new RegExp(BURNER_FUNCTION) }).first()).toBeVisible();
+  await expect.poll(() => paintedPixels(page, ids.functionSeries)).toBeGreaterThan(500);
+  expect(params(page).get('functions')).toContain(BURNER_FUNCTION);
+  expect(problems).toEqual([]);
+});
+
+test('copies a link with fixed times, which opens the same', async ({ page, context }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  await openView(page, 'explain', ids.explain, '&baseline=offset&baselineOffset=1h&limit=5&theme=dark');
+  await page.getByTestId(ids.share).click();
+  const link = await page.evaluate(() => navigator.clipboard.readText());
+  const query = Object.fromEntries(new URL(link).searchParams);
+  expect(query).toMatchObject({ queryType: 'explain', baseline: 'offset', baselineOffset: '1h', limit: '5' });
+  expect(Number(query['to']) - Number(query['from'])).toBe(300_000);
+  expect(query['theme']).toBeUndefined();
+  await page.goto(link);
+  await expect(page.getByTestId(ids.explanation)).toContainText(BURNER_FUNCTION);
+});
+
+for (const [queryType, testId, formats] of [
+  ['profile', ids.flameGraph, ['pprof', 'Folded stacks', 'speedscope', 'SVG', 'HTML', 'Graphviz', 'JSON']],
+  ['comparison', ids.flameGraph, ['Folded stacks', 'SVG', 'HTML', 'JSON']],
+] as const) {
+  test(`downloads what a ${queryType} shows in every format`, async ({ page }) => {
+    const panel = await openView(page, queryType, testId);
+    await panel.getByTestId(ids.download).click();
+    for (const name of formats) {
+      const item = page.getByRole('menuitem', { name });
+      const response = await page.request.get(new URL((await item.getAttribute('href')) ?? '', page.url()).href);
+      expect(response.status(), name).toBe(200);
+      if (name !== 'pprof') {
+        expect(await response.text(), name).toContain(BURNER_FUNCTION);
+      }
+    }
+  });
+}
+
+test('downloads a table as CSV', async ({ page }) => {
+  const panel = await openView(page, 'functions', ids.functions);
+  await expect(row(panel, BURNER_FUNCTION).first()).toBeVisible();
+  await panel.getByTestId(ids.download).click();
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('menuitem', { name: 'CSV' }).click(),
+  ]);
+  expect(download.suggestedFilename()).toBe('functions.csv');
+  const text = await readFile(await download.path(), 'utf8');
+  expect(text).toMatch(/Function.*Own/);
+  expect(text).toContain(BURNER_FUNCTION);
+});
 
 test('switches the theme, and keeps it in the URL', async ({ page }) => {
   await page.emulateMedia({ colorScheme: 'light' });

@@ -2,6 +2,7 @@ import { css } from '@emotion/css';
 import { type GrafanaTheme2, type QueryEditorProps } from '@grafana/data';
 import { RadioButtonGroup, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
+import { hasBaseline } from '../baseline';
 import { type ProfileDataSource } from '../datasource';
 import { migrateQuery } from '../migrate';
 import { selectors } from '../selectors';
@@ -95,9 +96,7 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
       {query.queryType === 'heatmap' && (
         <HeatmapFields query={query} range={range} resources={resources} id={id} onChange={update} />
       )}
-      {(query.queryType === 'comparison' ||
-        query.queryType === 'explain' ||
-        (query.queryType === 'functions' && query.baseline)) && (
+      {hasBaseline(query) && (
         <BaselineFields query={query} range={range} resources={resources} id={id} onChange={update} />
       )}
       {(query.queryType === 'profile' || query.queryType === 'both' || query.queryType === 'comparison') && (

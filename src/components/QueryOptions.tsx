@@ -65,11 +65,13 @@ interface Props {
   range: Range;
   resources: Resources;
   id: (name: string) => string;
+  /** Whether the query type is chosen here, and not elsewhere. */
+  choosesType?: boolean;
   onChange: (change: Partial<ProfileQuery>) => void;
 }
 
 /** What a query returns, and how much of it. */
-export function QueryOptions({ query, range, resources, id, onChange }: Props) {
+export function QueryOptions({ query, range, resources, id, choosesType = true, onChange }: Props) {
   const type = query.queryType ?? 'profile';
   const drawn = type === 'profile' || type === 'both' || type === 'comparison';
   const table = type === 'functions';
@@ -80,7 +82,7 @@ export function QueryOptions({ query, range, resources, id, onChange }: Props) {
     complete(await resources.labelNames(range, query.labelSelector), typed);
   return (
     <EditorRow>
-      {type !== 'annotations' && (
+      {choosesType && type !== 'annotations' && (
         <EditorField label="Query type" htmlFor={id('query-type')}>
           <Combobox<QueryType>
             id={id('query-type')}

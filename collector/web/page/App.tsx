@@ -4,7 +4,6 @@ import { Alert, ErrorBoundaryAlert, GlobalStyles, PortalContainer, useStyles2 } 
 import * as React from 'react';
 import { selectors } from '../../../src/selectors';
 import { Filters } from './Filters';
-import { FlameGraphPanel } from './FlameGraphPanel';
 import { Header } from './Header';
 import { HealthNotice } from './HealthNotice';
 import { SeriesPanel } from './SeriesPanel';
@@ -13,6 +12,8 @@ import { useClock } from './useClock';
 import { useTheme } from './useTheme';
 import { type SetState, useUrlState } from './useUrlState';
 import { useWidth } from './useWidth';
+import { ViewPanel } from './ViewPanel';
+import { ViewSwitch } from './ViewSwitch';
 
 /** The built-in page: everything that it shows follows from the URL. */
 export function App() {
@@ -58,7 +59,16 @@ function Page({ state, setState }: { state: PageState; setState: SetState }) {
           {width > 0 && (
             <div className={styles.panels}>
               <SeriesPanel state={state} timeRange={timeRange} range={range} width={width} setState={setState} />
-              <FlameGraphPanel state={state} range={range} width={width} />
+              <ViewSwitch state={state} range={range} setState={setState} />
+              {/* A view does not draw the result of another one. */}
+              <ViewPanel
+                key={state.queryType}
+                state={state}
+                timeRange={timeRange}
+                range={range}
+                width={width}
+                setState={setState}
+              />
             </div>
           )}
         </div>

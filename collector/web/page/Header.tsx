@@ -1,9 +1,9 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2, type TimeRange } from '@grafana/data';
-import { RefreshPicker, TimeRangePicker, ToolbarButton, useStyles2, useTheme2 } from '@grafana/ui';
+import { ClipboardButton, RefreshPicker, TimeRangePicker, ToolbarButton, useStyles2, useTheme2 } from '@grafana/ui';
 import * as React from 'react';
 import { selectors } from '../../../src/selectors';
-import { fromRaw, isLive, type PageState } from './urlState';
+import { formatState, fromRaw, isLive, type PageState, sharedState } from './urlState';
 import { type SetState } from './useUrlState';
 
 interface Props {
@@ -13,7 +13,7 @@ interface Props {
   onRefresh: () => void;
 }
 
-/** The bar on top: the name, the time range, refresh and the theme. */
+/** The bar on top: the name, the time range, refresh, a link and the theme. */
 export function Header({ state, timeRange, setState, onRefresh }: Props) {
   const styles = useStyles2(getStyles);
   const theme = useTheme2();
@@ -44,6 +44,15 @@ export function Header({ state, timeRange, setState, onRefresh }: Props) {
           onRefresh={onRefresh}
           onIntervalChanged={(refresh) => setState({ refresh }, true)}
         />
+        <ClipboardButton
+          icon="share-alt"
+          variant="secondary"
+          tooltip="Copy a link to what is shown, with its times"
+          data-testid={selectors.page.share}
+          getText={() => new URL(formatState(sharedState(state)), window.location.href).href}
+        >
+          Share
+        </ClipboardButton>
         <ToolbarButton
           icon="adjust-circle"
           variant="canvas"

@@ -1,30 +1,22 @@
-import { EventBusSrv, LoadingState, type TimeRange } from '@grafana/data';
-import { LegendDisplayMode, SortOrder, TooltipDisplayMode } from '@grafana/schema';
-import {
-  Button,
-  PanelChrome,
-  PanelContextProvider,
-  TimeSeries,
-  TooltipPlugin,
-  useTheme2,
-  ZoomPlugin,
-} from '@grafana/ui';
+import { LoadingState, type TimeRange } from '@grafana/data';
+import { Button, PanelChrome, useTheme2 } from '@grafana/ui';
 import * as React from 'react';
 import { countsCPUTime, profileTypeName } from '../../../src/profileType';
 import { formatSelector, SERVICE_LABEL, tryParseSelector, withMatcher } from '../../../src/selector';
 import { selectors } from '../../../src/selectors';
-import { QUERY_VERSION, type Range } from '../../../src/types';
+import { DEFAULT_BASELINE, QUERY_VERSION, type Range } from '../../../src/types';
 import { PanelState } from './PanelState';
+import { seriesSize } from './query';
 import { hasValues, prepareSeries, SeriesColors } from './series';
-import { type PageState } from './urlState';
+import { CHART_HEIGHT, SeriesChart } from './SeriesChart';
+import { type PageState, showView } from './urlState';
 import { useQuery } from './useQuery';
 import { type SetState } from './useUrlState';
 
 /** The most services that the graph can show and still be read. */
 const MAX_SERIES = 20;
-const HEIGHT = 300;
-/** From this width on, in pixels, the legend stands beside the graph. */
-const WIDE = 900;
+/** Below this width, in pixels, buttons have no text. */
+const NARROW = 700;
 
 interface Props {
   state: PageState;
@@ -35,13 +27,13 @@ interface Props {
 }
 
 /**
- * The use of a resource by service over time. Dragging selects a time range;
- * a service's name in the legend chooses that service, and again, all.
+ * The use of a resource by service over time. Dragging selects a time range, which
+ * buttons compare with the window before; a service's name in the legend chooses that
+ * service, and again, all.
  */
 export function SeriesPanel({ state, timeRange, range, width, setState }: Props) {
   const theme = useTheme2();
   const { profileTypeId, labelSelector } = state;
-  const points = Math.max(10, Math.floor(width / 4));
 
   const query = useQuery(
     {
@@ -52,14 +44,13 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
       labelSelector,
       groupBy: [SERVICE_LABEL],
       limit: MAX_SERIES,
-      maxDataPoints: points,
-      intervalMs: Math.max(1, Math.floor((range.to - range.from) / points)),
+      ...seriesSize(width, range),
     },
     range
   );
   const [colors] = React.useState(() => new SeriesColors());
   const frames = React.useMemo(
-    () => prepareSeries(query.result?.frames ?? [], SERVICE_LABEL, colors, theme),
+    () => prepareSeries(query.result?.frames ?? [], { labels: [SERVICE_LABEL] }, colors, theme),
     [query.result, colors, theme]
   );
 
@@ -74,11 +65,9 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
     },
     [matchers, chosen, setState]
   );
-  const [eventBus] = React.useState(() => new EventBusSrv());
-  const context = { eventsScope: 'page', eventBus, onToggleSeriesVisibility: choose };
-  const zoom = ({ from, to }: Range) => setState({ from: String(Math.floor(from)), to: String(Math.ceil(to)) });
+  const withBefore = (view: 'comparison' | 'explain') =>
+    setState({ ...showView(state, view), baseline: DEFAULT_BASELINE });
 
-  const wide = width >= WIDE;
   const title = `${countsCPUTime(profileTypeId) ? 'CPU cores' : profileTypeName(profileTypeId)} by service`;
   return (
     <section aria-label={title} data-testid={selectors.page.series}>
@@ -87,55 +76,50 @@ export function SeriesPanel({ state, timeRange, range, width, setState }: Props)
         description={`Drag over the graph to select a time range. Click on a service to see it alone. The ${MAX_SERIES} largest services are shown.`}
         loadingState={query.loading ? LoadingState.Loading : LoadingState.Done}
         actions={
-          chosen && (
+          <>
+            {chosen && (
+              <Button
+                size="sm"
+                variant="secondary"
+                fill="text"
+                icon="arrow-left"
+                data-testid={selectors.page.allServices}
+                onClick={() => choose('')}
+              >
+                All services
+              </Button>
+            )}
             <Button
               size="sm"
               variant="secondary"
-              fill="text"
-              icon="arrow-left"
-              data-testid={selectors.page.allServices}
-              onClick={() => choose('')}
+              icon="code-branch"
+              aria-label="Compare with before"
+              tooltip="Flame graph of this time range, compared with the one just before, as long"
+              data-testid={selectors.page.compare}
+              onClick={() => withBefore('comparison')}
             >
-              All services
+              {width < NARROW ? undefined : 'Compare with before'}
             </Button>
-          )
+            <Button
+              size="sm"
+              variant="secondary"
+              icon="question-circle"
+              aria-label="Explain the change"
+              tooltip="Which functions and labels account for the change since the time range just before, as long"
+              data-testid={selectors.page.explainChange}
+              onClick={() => withBefore('explain')}
+            >
+              {width < NARROW ? undefined : 'Explain the change'}
+            </Button>
+          </>
         }
       >
         <PanelState
           query={query}
-          height={HEIGHT}
+          height={CHART_HEIGHT}
           empty={hasValues(frames) ? undefined : 'No data in this time range. The first points come half a minute after the first profiles.'}
         >
-          <PanelContextProvider value={context}>
-            <TimeSeries
-              width={width - 2 * theme.spacing.gridSize * theme.components.panel.padding - 2}
-              height={HEIGHT}
-              frames={frames}
-              timeRange={timeRange}
-              timeZone="browser"
-              legend={{
-                showLegend: true,
-                displayMode: wide ? LegendDisplayMode.Table : LegendDisplayMode.List,
-                placement: wide ? 'right' : 'bottom',
-                calcs: wide ? ['mean', 'max'] : [],
-                width: wide ? 420 : undefined,
-              }}
-            >
-              {(config, alignedFrame) => (
-                <>
-                  <ZoomPlugin config={config} onZoom={zoom} />
-                  <TooltipPlugin
-                    config={config}
-                    data={alignedFrame}
-                    frames={frames}
-                    mode={TooltipDisplayMode.Multi}
-                    sortOrder={SortOrder.Descending}
-                    timeZone="browser"
-                  />
-                </>
-              )}
-            </TimeSeries>
-          </PanelContextProvider>
+          <SeriesChart frames={frames} timeRange={timeRange} width={width} onChoose={choose} setState={setState} />
         </PanelState>
       </PanelChrome>
     </section>

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { hasValues, prepareSeries, SeriesColors } from './series';
 
 const theme = createTheme();
+const BY_SERVICE = { labels: ['service_name'] };
 
 function frame(service: string, points: Array<[number, number]>): DataFrame {
   return toDataFrame({
@@ -25,7 +26,7 @@ const summary = (frames: DataFrame[]) =>
 describe('prepareSeries', () => {
   it('draws the only point of a series', () => {
     const show = (points: Array<[number, number]>) =>
-      prepareSeries([frame('a', points)], 'service_name', new SeriesColors(), theme)[0]?.fields[1]?.config.custom.showPoints;
+      prepareSeries([frame('a', points)], BY_SERVICE, new SeriesColors(), theme)[0]?.fields[1]?.config.custom.showPoints;
     expect(show([[1000, 1]])).toBe('always');
     expect(
       show([
@@ -44,7 +45,7 @@ describe('prepareSeries', () => {
         [2000, 3],
       ]),
     ];
-    expect(summary(prepareSeries(frames, 'service_name', new SeriesColors(), theme))).toEqual([
+    expect(summary(prepareSeries(frames, BY_SERVICE, new SeriesColors(), theme))).toEqual([
       ['large', [1000, 2000], [2, 3]],
       ['small', [1000, 2000], [1, 0]],
     ]);
@@ -53,14 +54,14 @@ describe('prepareSeries', () => {
   it('keeps the colour of a series when others come and go', () => {
     const colors = new SeriesColors();
     const color = (frames: DataFrame[]) =>
-      prepareSeries(frames, 'service_name', colors, theme).map(({ fields }) => fields[1]?.state?.seriesIndex);
+      prepareSeries(frames, BY_SERVICE, colors, theme).map(({ fields }) => fields[1]?.state?.seriesIndex);
     const [a, b] = [frame('a', [[1, 2]]), frame('b', [[1, 1]])];
     expect(color([a, b])).toEqual([0, 1]);
     expect(color([b])).toEqual([1]);
   });
 
   it('shows values with their unit', () => {
-    const [prepared] = prepareSeries([frame('a', [[1, 2]])], 'service_name', new SeriesColors(), theme);
+    const [prepared] = prepareSeries([frame('a', [[1, 2]])], BY_SERVICE, new SeriesColors(), theme);
     const display = prepared?.fields[1]?.display?.(1.5);
     expect(`${display?.text}${display?.suffix}`).toBe('1.50 cores');
   });

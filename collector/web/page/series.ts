@@ -17,6 +17,8 @@ const GRAPH: GraphFieldConfig = {
   stacking: { mode: StackingMode.Normal, group: 'A' },
 };
 
+const LINES: GraphFieldConfig = { ...GRAPH, fillOpacity: 0, stacking: { mode: StackingMode.None } };
+
 /**
  * The place of each series in the palette: the order in which they were first
  * seen, so that a series keeps its colour through filters and refreshes.
@@ -36,15 +38,23 @@ export function hasValues(frames: DataFrame[]): boolean {
   return frames.some((frame) => frame.fields.some((field) => field.type === FieldType.number && total(field) > 0));
 }
 
+/** What the series of a chart are named after, and how they are drawn. */
+export interface SeriesStyle {
+  /** The labels whose values, in this order, are the name of a series. */
+  labels: string[];
+  /** Draws lines beside each other: the values are parts of each other, not of a whole. */
+  lines?: boolean;
+}
+
 /**
- * Frames of one series each, named by a label's value, drawn as stacked areas
+ * Frames of one series each, named by the values of labels, drawn as stacked areas
  * with the largest at the bottom and first in the legend. Where others have a
  * point and a series has none it used nothing: it becomes 0, so that stacks
  * and means are of the whole time range.
  */
 export function prepareSeries(
   frames: DataFrame[],
-  label: string,
+  style: SeriesStyle,
   colors: SeriesColors,
   theme: GrafanaTheme2
 ): DataFrame[] {
@@ -53,7 +63,7 @@ export function prepareSeries(
     .map((frame) => ({ frame: fillZeros(frame, times), size: Math.max(0, ...frame.fields.map(total)) }))
     .filter(({ frame, size }) => size > 0 && frame.length > 0)
     .sort((a, b) => b.size - a.size)
-    .map(({ frame }) => ({ ...frame, fields: frame.fields.map((field) => prepareField(field, label, colors, theme)) }));
+    .map(({ frame }) => ({ ...frame, fields: frame.fields.map((field) => prepareField(field, style, colors, theme)) }));
 }
 
 function timesOf(frame: DataFrame): number[] {
@@ -70,9 +80,10 @@ function fillZeros(frame: DataFrame, times: number[]): DataFrame {
   return { ...frame, fields, length: times.length };
 }
 
-function prepareField(field: Field, label: string, colors: SeriesColors, theme: GrafanaTheme2): Field {
+function prepareField(field: Field, style: SeriesStyle, colors: SeriesColors, theme: GrafanaTheme2): Field {
   const isValue = field.type === FieldType.number;
-  const name = field.labels?.[label] ?? 'all';
+  const name = style.labels.flatMap((label) => field.labels?.[label] || []).join(', ') || 'all';
+  const graph = style.lines ? LINES : GRAPH;
   const prepared: Field = {
     ...field,
     state: isValue ? { seriesIndex: colors.index(name) } : undefined,
@@ -83,7 +94,7 @@ function prepareField(field: Field, label: string, colors: SeriesColors, theme: 
         displayName: name,
         color: { mode: FieldColorModeId.PaletteClassic },
         // A line needs two points: a single one would not be seen.
-        custom: field.values.length === 1 ? { ...GRAPH, showPoints: VisibilityMode.Always, pointSize: 5 } : GRAPH,
+        custom: field.values.length === 1 ? { ...graph, showPoints: VisibilityMode.Always, pointSize: 5 } : graph,
         min: 0,
       }),
     },

@@ -1,5 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_STATE, formatState, fromRaw, isLive, parseState, resolveRange } from './urlState';
+import {
+  DEFAULT_STATE,
+  formatState,
+  fromRaw,
+  isLive,
+  type PageState,
+  parseState,
+  resolveRange,
+  sharedState,
+  showView,
+} from './urlState';
 
 describe('parseState', () => {
   it('has defaults', () => {
@@ -19,6 +29,7 @@ describe('parseState', () => {
       to: '1700000600000',
       profileTypeId: 'memory:inuse_space:bytes:space:bytes',
       labelSelector: '{service_name="a&b"}',
+      queryType: 'profile',
       refresh: '10s',
       notice: 'pod was left out',
     });
@@ -44,12 +55,71 @@ it('writes what parseState reads', () => {
     to: 'now-5m',
     profileTypeId: 'a:b:c:d:e',
     labelSelector: '{x=~"a|b+&="}',
+    queryType: 'profile' as const,
     refresh: '',
     theme: 'light' as const,
     notice: 'ü',
   };
   expect(parseState(formatState(state))).toEqual(state);
   expect(formatState(DEFAULT_STATE)).toBe('?from=now-15m&to=now');
+});
+
+describe('views in the URL', () => {
+  it.each<[string, Partial<PageState>]>([
+    ['a comparison', { queryType: 'comparison', baseline: { kind: 'previous' }, unit: 'cores', maxNodes: 500 }],
+    ['an offset', { queryType: 'explain', baseline: { kind: 'offset', offset: '2h30m' }, limit: 5 }],
+    ['a range', { queryType: 'comparison', baseline: { kind: 'range', from: 'now-2d', to: 'now-1d' } }],
+    ['labels', { queryType: 'comparison', baseline: { kind: 'same', labelSelector: '{version="1&2"}' } }],
+    ['functions', { queryType: 'functions', sort: 'total', limit: 1000 }],
+    ['functions over time', { queryType: 'functionSeries', functions: ['a<b, c>', 'd&e'], groupBy: ['pod', 'node'], step: '1m' }],
+  ])('keeps %s', (_, change) => {
+    const state = { ...DEFAULT_STATE, ...change };
+    expect(parseState(formatState(state))).toEqual(state);
+  });
+
+  it.each([
+    'queryType=both&limit=-1&maxNodes=x&sort=up&baseline=never&functions=&step=',
+    'queryType=annotations',
+    'baselineOffset=1d',
+  ])('leaves out what it does not know: %s', (search) => {
+    expect(parseState(`?${search}`)).toEqual(DEFAULT_STATE);
+  });
+});
+
+describe('showView', () => {
+  it('gives a comparison a baseline, and keeps one that was chosen', () => {
+    expect(showView(DEFAULT_STATE, 'explain')).toEqual({
+      queryType: 'explain',
+      limit: undefined,
+      baseline: { kind: 'previous' },
+    });
+    const offset = { kind: 'offset', offset: '1w' } as const;
+    expect(showView({ ...DEFAULT_STATE, baseline: offset }, 'comparison').baseline).toEqual(offset);
+    expect(showView(DEFAULT_STATE, 'functions')).not.toHaveProperty('baseline');
+  });
+
+  it('keeps the number of rows within a view alone', () => {
+    const state: PageState = { ...DEFAULT_STATE, queryType: 'functions', limit: 500 };
+    expect(showView(state, 'functions')).not.toHaveProperty('limit');
+    expect(showView(state, 'functionSeries')).toHaveProperty('limit', undefined);
+  });
+});
+
+describe('sharedState', () => {
+  const now = Date.UTC(2026, 10, 23, 12);
+
+  it('fixes relative times, and leaves out what is of the sender', () => {
+    const state: PageState = { ...DEFAULT_STATE, from: 'now-1h', refresh: '', theme: 'dark', queryType: 'functions' };
+    expect(formatState(sharedState(state, now))).toBe(`?from=${now - 3600e3}&to=${now}&queryType=functions`);
+  });
+
+  it('fixes the times of a baseline', () => {
+    const baseline = { kind: 'range', from: 'now-2h', to: '2026-11-23T11:00:00Z' } as const;
+    const state: PageState = { ...DEFAULT_STATE, from: '1000', to: '2000', queryType: 'explain', baseline };
+    const shared = sharedState(state, now);
+    expect([shared.from, shared.to]).toEqual(['1000', '2000']);
+    expect(shared.baseline).toEqual({ kind: 'range', from: String(now - 7200e3), to: '2026-11-23T11:00:00Z' });
+  });
 });
 
 describe('time ranges', () => {

@@ -1,15 +1,28 @@
 import { dateMath, dateTime, type RawTimeRange, type TimeRange } from '@grafana/data';
-import { DEFAULT_PROFILE_TYPE } from '../../../src/types';
+import {
+  type Baseline,
+  type BaselineKind,
+  DEFAULT_BASELINE,
+  DEFAULT_PROFILE_TYPE,
+  type ProfileQuery,
+} from '../../../src/types';
+import { asView, type View } from './views';
 
 export type ThemeName = 'light' | 'dark';
 
+/** What a view shows and how much of it: fields of the query, each of which may be unset. */
+type QueryFields = Partial<
+  Pick<ProfileQuery, 'baseline' | 'unit' | 'sort' | 'step' | 'maxNodes' | 'limit' | 'functions' | 'groupBy'>
+>;
+
 /** What the page shows; all of it stands in the URL. */
-export interface PageState {
+export interface PageState extends QueryFields {
   /** Unix milliseconds, or relative such as now-15m, as in Grafana's URLs. */
   from: string;
   to: string;
   profileTypeId: string;
   labelSelector: string;
+  queryType: View;
   /** The time between refreshes such as 10s; empty: none. */
   refresh: string;
   /** Unset: what the browser prefers. */
@@ -23,15 +36,27 @@ export const DEFAULT_STATE: PageState = {
   to: 'now',
   profileTypeId: DEFAULT_PROFILE_TYPE,
   labelSelector: '{}',
+  queryType: 'profile',
   refresh: '10s',
 };
 
 const FIELDS = ['from', 'to', 'profileTypeId', 'labelSelector', 'refresh'] as const;
+const COUNTS = ['maxNodes', 'limit'] as const;
+const LISTS = ['functions', 'groupBy'] as const;
+const BASELINES: BaselineKind[] = ['previous', 'offset', 'range', 'same'];
+/** The parameters of a baseline's fields; that of its kind is baseline. */
+const BASELINE_PARAMS = {
+  offset: 'baselineOffset',
+  from: 'baselineFrom',
+  to: 'baselineTo',
+  labelSelector: 'baselineSelector',
+} as const;
+const BASELINE_FIELDS = Object.keys(BASELINE_PARAMS) as Array<keyof typeof BASELINE_PARAMS>;
 
 /** The state of a URL's query string; what it does not hold is the default. */
 export function parseState(search: string): PageState {
   const params = new URLSearchParams(search);
-  const state = { ...DEFAULT_STATE };
+  const state: PageState = { ...DEFAULT_STATE, queryType: asView(params.get('queryType')) };
   for (const field of FIELDS) {
     const value = params.get(field);
     if (value !== null && (value !== '' || field === 'refresh')) {
@@ -43,11 +68,52 @@ export function parseState(search: string): PageState {
   const { from, to } = validRange(state);
   return {
     ...state,
+    ...parseQueryFields(params),
     from,
     to,
     ...((theme === 'light' || theme === 'dark') && { theme }),
     ...(notice && { notice }),
   };
+}
+
+function parseQueryFields(params: URLSearchParams): QueryFields {
+  const fields: QueryFields = {};
+  const unit = params.get('unit');
+  if (unit) {
+    fields.unit = unit as ProfileQuery['unit']; // the server's error names one that it does not know
+  }
+  const sort = params.get('sort');
+  if (sort === 'own' || sort === 'total') {
+    fields.sort = sort;
+  }
+  const step = params.get('step');
+  if (step) {
+    fields.step = step;
+  }
+  for (const field of COUNTS) {
+    const count = Math.floor(Number(params.get(field)));
+    if (count > 0) {
+      fields[field] = count;
+    }
+  }
+  for (const field of LISTS) {
+    const values = params.getAll(field).filter(Boolean);
+    if (values.length > 0) {
+      fields[field] = values;
+    }
+  }
+  const kind = BASELINES.find((known) => known === params.get('baseline'));
+  if (kind) {
+    const baseline: Baseline = { kind };
+    for (const field of BASELINE_FIELDS) {
+      const value = params.get(BASELINE_PARAMS[field]);
+      if (value) {
+        baseline[field] = value;
+      }
+    }
+    fields.baseline = baseline;
+  }
+  return fields;
 }
 
 /** The query string of a state; defaults are left out but for the time range. */
@@ -58,13 +124,66 @@ export function formatState(state: PageState): string {
       params.set(field, state[field]);
     }
   }
-  if (state.theme) {
-    params.set('theme', state.theme);
+  if (state.queryType !== DEFAULT_STATE.queryType) {
+    params.set('queryType', state.queryType);
   }
-  if (state.notice) {
-    params.set('notice', state.notice);
+  for (const field of ['unit', 'sort', 'step', ...COUNTS, 'theme', 'notice'] as const) {
+    const value = state[field];
+    if (value) {
+      params.set(field, String(value));
+    }
+  }
+  for (const field of LISTS) {
+    for (const value of state[field] ?? []) {
+      params.append(field, value);
+    }
+  }
+  if (state.baseline) {
+    params.set('baseline', state.baseline.kind);
+    for (const field of BASELINE_FIELDS) {
+      const value = state.baseline[field];
+      if (value !== undefined && value !== '') {
+        params.set(BASELINE_PARAMS[field], String(value));
+      }
+    }
   }
   return `?${params.toString()}`;
+}
+
+/** The change of a state that shows a view, with what that view needs and its own number of rows. */
+export function showView(state: PageState, queryType: View): Partial<PageState> {
+  const compares = queryType === 'comparison' || queryType === 'explain';
+  return {
+    queryType,
+    ...(queryType !== state.queryType && { limit: undefined }),
+    ...(compares && { baseline: state.baseline ?? DEFAULT_BASELINE }),
+  };
+}
+
+/**
+ * A state that shows the same to everyone and later on: of these times instead of
+ * relative ones, without refreshes, and in the theme of who opens it.
+ */
+export function sharedState(state: PageState, now = Date.now()): PageState {
+  const { baseline } = state;
+  const fixed = (text: string, roundUp: boolean) => {
+    const time = isLive(text) ? toDate(text, roundUp, now) : NaN;
+    return Number.isNaN(time) ? text : String(time);
+  };
+  return {
+    ...state,
+    from: fixed(state.from, false),
+    to: fixed(state.to, true),
+    refresh: DEFAULT_STATE.refresh,
+    theme: undefined,
+    ...(baseline?.kind === 'range' && {
+      baseline: {
+        ...baseline,
+        from: fixed(String(baseline.from ?? ''), false),
+        to: fixed(String(baseline.to ?? ''), true),
+      },
+    }),
+  };
 }
 
 /** The times of a range at this moment. */

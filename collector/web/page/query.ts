@@ -1,0 +1,45 @@
+import { DEFAULT_BASELINE, type ProfileQuery, QUERY_VERSION } from '../../../src/types';
+import { type SizedQuery } from './api';
+import { type PageState } from './urlState';
+
+/** More than a screen can show: functions are searched for in the table, too. */
+const MAX_NODES = 16384;
+
+/** The query of the page's view, as the plugin's editor writes it. */
+export function profileQuery(state: PageState): ProfileQuery {
+  const { queryType, profileTypeId, labelSelector, baseline, unit, sort, step, limit, functions, groupBy } = state;
+  const query = { refId: 'profile', version: QUERY_VERSION, queryType, profileTypeId, labelSelector };
+  switch (queryType) {
+    case 'profile':
+      return { ...query, unit, maxNodes: state.maxNodes };
+    case 'comparison':
+      return { ...query, unit, maxNodes: state.maxNodes, baseline: baseline ?? DEFAULT_BASELINE };
+    case 'functions':
+      return { ...query, unit, sort, limit, baseline };
+    case 'functionSeries':
+      return { ...query, sort, limit, functions, groupBy, step };
+    case 'explain':
+      return { ...query, unit, limit, baseline: baseline ?? DEFAULT_BASELINE };
+  }
+}
+
+/** The query of the page's view for a panel of so many pixels. */
+export function sizedQuery(state: PageState, width: number, range: { from: number; to: number }): SizedQuery {
+  const query = profileQuery(state);
+  if (query.queryType === 'functionSeries') {
+    return { ...query, ...seriesSize(width, range) };
+  }
+  const drawn = query.queryType === 'profile' || query.queryType === 'comparison';
+  return {
+    ...query,
+    ...(drawn && { maxNodes: query.maxNodes ?? MAX_NODES }),
+    maxDataPoints: width,
+    intervalMs: 1000,
+  };
+}
+
+/** The points of a chart of so many pixels. */
+export function seriesSize(width: number, { from, to }: { from: number; to: number }) {
+  const maxDataPoints = Math.max(10, Math.floor(width / 4));
+  return { maxDataPoints, intervalMs: Math.max(1, Math.floor((to - from) / maxDataPoints)) };
+}
