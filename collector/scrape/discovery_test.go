@@ -37,7 +37,7 @@ scrape_configs:
       pprof_config:
         process_cpu: {enabled: false}
         goroutine: {enabled: true}
-` + strings.ReplaceAll(strings.TrimRight(keys, "\n"), "\n", "\n    ") + "\n")
+    ` + strings.ReplaceAll(strings.TrimSpace(keys), "\n", "\n    ") + "\n")
 	require.NoError(t, err)
 	return configs[0]
 }
