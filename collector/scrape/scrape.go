@@ -135,6 +135,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	if err == nil {
 		<-ctx.Done()
+	} else {
+		m.log.Error("nothing is scraped", "err", err)
 	}
 	m.mu.Lock()
 	jobs := m.jobs
