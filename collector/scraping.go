@@ -12,6 +12,7 @@ import (
 	"github.com/flameline/flameline/collector/forward"
 	"github.com/flameline/flameline/collector/ingest"
 	"github.com/flameline/flameline/collector/scrape"
+	"github.com/flameline/flameline/collector/server"
 	"github.com/flameline/flameline/collector/store"
 	"github.com/flameline/flameline/collector/symbolize"
 	"github.com/flameline/flameline/pkg/profile"
@@ -20,10 +21,11 @@ import (
 // scrapedSymbolBytes bounds the symbol tables of scraped processes on this machine.
 const scrapedSymbolBytes = 16 << 20
 
-// startScraping pulls profiles from the configured targets until stop is called. stop
-// returns when the last profile is stored.
-func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, logger *slog.Logger, reg prometheus.Registerer) (stop func() error, err error) {
+// startScraping pulls profiles from the configured targets until stop is called, and
+// serves the list of targets. stop returns when the last profile is stored.
+func startScraping(ctx context.Context, c *config.Config, srv *server.Server, to scrape.Appender, logger *slog.Logger, reg prometheus.Registerer) (stop func() error, err error) {
 	if len(c.ScrapeConfigs) == 0 {
+		handleTargets(srv, &scrape.Manager{})
 		return func() error { return nil }, nil
 	}
 	limits := ingestLimits(c.Limits)
@@ -51,8 +53,12 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 		Logger:       logger.With("component", "scrape"),
 		Registerer:   reg,
 		MaxBodyBytes: int64(c.Limits.MaxRequestBytes),
+		LabelLimits: scrape.LabelLimits{
+			MaxLabels: c.Limits.MaxLabels, MaxLabelNameBytes: c.Limits.MaxLabelNameBytes, MaxLabelValueBytes: c.Limits.MaxLabelValueBytes,
+		},
 	})
 	if err == nil {
+		handleTargets(srv, m)
 		err = m.ApplyConfig(c.ScrapeConfigs)
 	}
 	if err != nil {
@@ -65,4 +71,9 @@ func startScraping(ctx context.Context, c *config.Config, to scrape.Appender, lo
 		cancel()
 		return errors.Join(<-ended, symbols.Close())
 	}, nil
+}
+
+func handleTargets(srv *server.Server, m *scrape.Manager) {
+	srv.Handle("GET /targets", scrape.PageHandler(m))
+	srv.Handle("GET /api/v1/targets", scrape.APIHandler(m))
 }

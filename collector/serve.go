@@ -123,7 +123,7 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	}
 	defer func() { err = errors.Join(err, closeStore()) }()
 
-	stopScraping, err := startScraping(ctx, c, to, logger, reg)
+	stopScraping, err := startScraping(ctx, c, srv, to, logger, reg)
 	if err != nil {
 		return err
 	}

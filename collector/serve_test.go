@@ -210,6 +210,16 @@ scrape_configs:
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
 	require.ErrorContains(t, err, central.url)
 
+	// The agent lists what it scrapes; the server scrapes nothing.
+	require.Eventually(t, func() bool {
+		_, list := agent.get("/api/v1/targets")
+		return strings.Contains(list, `"scrapeUrl":"`+target.URL+`/debug/pprof/profile"`)
+	}, time.Minute, 10*time.Millisecond)
+	_, page := agent.get("/targets")
+	require.Contains(t, page, target.URL+"/debug/pprof/profile")
+	_, page = central.get("/targets")
+	require.Contains(t, page, "No targets")
+
 	q := querierv1connect.NewQuerierServiceClient(http.DefaultClient, central.url)
 	for x := 0; ; x++ { // busy, so that there is something in the profiles
 		if x%(1<<26) != 0 {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -235,7 +236,8 @@ func Default() *Config {
 	}
 }
 
-// Load reads the file over the defaults and validates the result. A relative
+// Load reads the file over the defaults and validates the result. Relative file names
+// in scrape_configs are relative to the file's directory, as in Prometheus; a relative
 // web.config_file is relative to the working directory, as the flag is.
 func Load(file string) (*Config, error) {
 	b, err := os.ReadFile(file)
@@ -254,6 +256,9 @@ func Load(file string) (*Config, error) {
 	}
 	if err := errors.Join(c.Validate(), scrape.Validate(c.ScrapeConfigs)); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for i := range c.ScrapeConfigs {
+		c.ScrapeConfigs[i].SetDirectory(filepath.Dir(file))
 	}
 	return c, nil
 }

@@ -76,7 +76,7 @@ func memoryLoop(t *testing.T, a Appender, address, path string, refused func(err
 	c.ScrapeTimeout = model.Duration(10 * time.Second)
 	m, err := New(Options{Appender: a, Decode: decode, Refused: refused})
 	require.NoError(t, err)
-	j, err := m.prepare(c)
+	j, err := m.newJob(c)
 	require.NoError(t, err)
 	return j.targets[0].loops[0]
 }
@@ -261,7 +261,8 @@ func TestKindsOfGo(t *testing.T) {
 			path, query, _ := strings.Cut(path, "?")
 			l := memoryLoop(t, a, address, path, nil)
 			l.url.RawQuery = query
-			_, header, err := fetch(t.Context(), l.client, l.url.String(), l.maxBody)
+			_, header, release, err := fetch(t.Context(), l.client, l.url.String(), l.maxBody, l.manager.answers)
+			release()
 			require.NoError(t, err)
 			require.Equal(t, want, kindOf(header, path))
 

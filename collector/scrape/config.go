@@ -1,17 +1,17 @@
 package scrape
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/units"
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/discovery/targetgroup"
-	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/flameline/flameline/collector/relabel"
 )
 
 // Config is an entry of scrape_configs. Its keys are Prometheus', except
@@ -32,106 +32,27 @@ type Config struct {
 	// BodySizeLimit bounds a response as sent; 0 means the service's limit.
 	BodySizeLimit units.Base2Bytes `yaml:"body_size_limit,omitempty"`
 
+	// TargetLimit bounds the targets of the job after relabelling; 0 means no bound.
+	// Targets that are scraped already come first.
+	TargetLimit uint `yaml:"target_limit,omitempty"`
+	// KeepDroppedTargets bounds the dropped targets that are listed; 0 means no bound. The
+	// default is 1000. All are counted.
+	KeepDroppedTargets uint `yaml:"keep_dropped_targets,omitempty"`
+
 	ProfilingConfig  ProfilingConfig             `yaml:"profiling_config,omitempty"`
 	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
-	StaticConfigs    []*targetgroup.Group        `yaml:"static_configs,omitempty"`
-	RelabelConfigs   []*relabel.Config           `yaml:"relabel_configs,omitempty"`
-}
-
-// ProfilingConfig selects the profiles to pull and their paths, as Parca's and
-// Pyroscope's profiling_config does.
-type ProfilingConfig struct {
-	// PathPrefix is prepended to the path of every profile.
-	PathPrefix  string      `yaml:"path_prefix,omitempty"`
-	PprofConfig PprofConfig `yaml:"pprof_config,omitempty"`
-	// SymbolConfig is about the endpoint that names the addresses of native programs'
-	// profiles. It is enabled by default; the default path is that of the profile with
-	// symbol in place of its last part, such as /pprof/symbol.
-	SymbolConfig Pprof `yaml:"symbol_config,omitempty"`
-}
-
-// PprofConfig has the profiles by name, which is the first part of the profile type.
-// process_cpu is enabled by default.
-type PprofConfig struct {
-	ProcessCPU Pprof `yaml:"process_cpu,omitempty"`
-	Memory     Pprof `yaml:"memory,omitempty"`
-	Goroutine  Pprof `yaml:"goroutine,omitempty"`
-	// GoroutineLeak is of Go 1.26 with GOEXPERIMENT=goroutineleakprofile, and later ones.
-	GoroutineLeak Pprof `yaml:"goroutineleak,omitempty"`
-	Mutex         Pprof `yaml:"mutex,omitempty"`
-	Block         Pprof `yaml:"block,omitempty"`
-	// Growth is gperftools' list of what made the heap larger.
-	Growth Pprof `yaml:"growth,omitempty"`
-}
-
-// Pprof configures one profile.
-type Pprof struct {
-	Enabled *bool  `yaml:"enabled,omitempty"`
-	Path    string `yaml:"path,omitempty"`
-}
-
-// Names of profiles: the first part of the profile type.
-const (
-	nameCPU       = "process_cpu"
-	nameMemory    = "memory"
-	nameGoroutine = "goroutine"
-	nameLeak      = "goroutineleak"
-	nameMutex     = "mutex"
-	nameBlock     = "block"
-	nameGrowth    = "growth"
-)
-
-// entries returns the profiles with their names and defaults.
-func (c *PprofConfig) entries() []pprofEntry {
-	return []pprofEntry{
-		{nameCPU, &c.ProcessCPU, true, "/debug/pprof/profile"},
-		{nameMemory, &c.Memory, false, "/debug/pprof/allocs"},
-		{nameGoroutine, &c.Goroutine, false, "/debug/pprof/goroutine"},
-		{nameLeak, &c.GoroutineLeak, false, "/debug/pprof/goroutineleak"},
-		{nameMutex, &c.Mutex, false, "/debug/pprof/mutex"},
-		{nameBlock, &c.Block, false, "/debug/pprof/block"},
-		{nameGrowth, &c.Growth, false, "/pprof/growth"},
-	}
-}
-
-type pprofEntry struct {
-	name    string
-	pprof   *Pprof
-	enabled bool
-	path    string
-}
-
-// enabled returns the names of the profiles to pull.
-func (c *ProfilingConfig) enabled() []string {
-	var names []string
-	for _, e := range c.PprofConfig.entries() {
-		if e.pprof.Enabled == nil && e.enabled || e.pprof.Enabled != nil && *e.pprof.Enabled {
-			names = append(names, e.name)
-		}
-	}
-	return names
-}
-
-// path returns the path of a profile below the prefix.
-func (c *ProfilingConfig) path(name string) string {
-	for _, e := range c.PprofConfig.entries() {
-		if e.name == name {
-			if e.pprof.Path != "" {
-				return e.pprof.Path
-			}
-			return e.path
-		}
-	}
-	return ""
+	Discovery        `yaml:",inline"`
+	RelabelConfigs   relabel.Rules `yaml:"relabel_configs,omitempty"`
 }
 
 // Default returns the configuration of an entry without keys.
 func Default() Config {
 	return Config{
-		ScrapeInterval:   model.Duration(15 * time.Second),
-		ScrapeTimeout:    model.Duration(10 * time.Second),
-		Scheme:           "http",
-		HTTPClientConfig: promconfig.DefaultHTTPClientConfig,
+		ScrapeInterval:     model.Duration(15 * time.Second),
+		ScrapeTimeout:      model.Duration(10 * time.Second),
+		Scheme:             "http",
+		KeepDroppedTargets: 1000,
+		HTTPClientConfig:   promconfig.DefaultHTTPClientConfig,
 	}
 }
 
@@ -165,8 +86,7 @@ func (c *Config) Validate() error {
 	if c.JobName == "" {
 		return wrong("job_name", "is missing")
 	}
-	interval := time.Duration(c.ScrapeInterval)
-	if interval < time.Second || interval%time.Second != 0 {
+	if !isWholeSeconds(time.Duration(c.ScrapeInterval)) {
 		return wrong("scrape_interval", "%s is not a whole number of seconds from 1s on", c.ScrapeInterval)
 	}
 	if c.ScrapeTimeout <= 0 {
@@ -182,8 +102,8 @@ func (c *Config) Validate() error {
 		return err
 	}
 	for _, e := range c.ProfilingConfig.PprofConfig.entries() {
-		if e.pprof.Path != "" && !strings.HasPrefix(e.pprof.Path, "/") {
-			return wrong("profiling_config.pprof_config."+e.name+".path", "%q does not begin with /", e.pprof.Path)
+		if err := e.pprof.validate(e.name); err != nil {
+			return err
 		}
 	}
 	if p := c.ProfilingConfig.SymbolConfig.Path; p != "" && !strings.HasPrefix(p, "/") {
@@ -192,17 +112,12 @@ func (c *Config) Validate() error {
 	if len(c.ProfilingConfig.enabled()) == 0 {
 		return wrong("profiling_config", "no profile is enabled")
 	}
-	if slices.Contains(c.StaticConfigs, nil) {
-		return wrong("static_configs", "has an empty entry")
+	if err := c.Discovery.validate(); err != nil {
+		return err
 	}
-	for i, r := range c.RelabelConfigs {
-		key := fmt.Sprintf("relabel_configs[%d]", i)
-		if r == nil {
-			return wrong(key, "is empty")
-		}
-		if err := r.Validate(model.UTF8Validation); err != nil {
-			return wrong(key, "%w", err)
-		}
+	var of *relabel.Error
+	if err := c.RelabelConfigs.Validate(); errors.As(err, &of) {
+		return wrong(fmt.Sprintf("relabel_configs[%d]", of.Index), "%w", of.Err)
 	}
 	return nil
 }
@@ -222,6 +137,11 @@ func Validate(configs []Config) error {
 	return nil
 }
 
-// SetDirectory resolves relative file names of keys and certificates against a
-// directory, that of the configuration file.
-func (c *Config) SetDirectory(dir string) { c.HTTPClientConfig.SetDirectory(dir) }
+// SetDirectory resolves relative file names, such as those of keys, certificates and
+// lists of targets, against a directory, that of the configuration file.
+func (c *Config) SetDirectory(dir string) {
+	c.HTTPClientConfig.SetDirectory(dir)
+	c.Discovery.setDirectory(dir)
+}
+
+func isWholeSeconds(d time.Duration) bool { return d >= time.Second && d%time.Second == 0 }

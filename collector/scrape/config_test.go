@@ -76,7 +76,7 @@ scrape_configs:
 	require.Equal(t, "http", plain.Scheme)
 	require.True(t, plain.HTTPClientConfig.FollowRedirects)
 	require.Equal(t, []string{"process_cpu"}, plain.ProfilingConfig.enabled())
-	require.Equal(t, "/debug/pprof/profile", plain.ProfilingConfig.path("process_cpu"))
+	require.Equal(t, "/debug/pprof/profile", plain.ProfilingConfig.pprof("process_cpu").Path)
 
 	require.Equal(t, model.Duration(time.Minute), full.ScrapeInterval)
 	require.Equal(t, "me", full.HTTPClientConfig.BasicAuth.Username)
@@ -85,7 +85,7 @@ scrape_configs:
 	require.Equal(t, int64(2<<20), int64(full.BodySizeLimit))
 	require.Equal(t, []string{"memory", "goroutine"}, full.ProfilingConfig.enabled())
 	require.Equal(t, "/names", full.ProfilingConfig.SymbolConfig.Path)
-	require.Equal(t, "/goroutines", full.ProfilingConfig.path("goroutine"))
+	require.Equal(t, "/goroutines", full.ProfilingConfig.pprof("goroutine").Path)
 	require.Len(t, full.RelabelConfigs, 1)
 	full.SetDirectory("/etc/flameline")
 	require.Equal(t, "/etc/flameline/ca.pem", full.HTTPClientConfig.TLSConfig.CAFile)
@@ -117,9 +117,15 @@ scrape_configs:
       - {source_labels: [__address__], regex: "real.*", target_label: __profile_path_prefix__, replacement: /other/}
 `)
 	require.NoError(t, err)
-	targets, err := configs[0].targets()
+	m, err := New(Options{Appender: newAppender(), Decode: decode})
 	require.NoError(t, err)
+	j, err := m.newJob(configs[0])
+	require.NoError(t, err)
+	targets := j.targets
 	require.Len(t, targets, 2, "dropped, not kept and duplicate targets are gone")
+	require.Equal(t, 2, j.droppedCount)
+	require.Contains(t, j.dropped[0].Discovered.String(), `__address__="b.example:6060", __meta_team="payments"`)
+	require.NoError(t, j.dropped[0].Err)
 	require.Equal(t, `{env="prod", instance="a.example:6060", job="shop", service_name="shop", team="payments"}`, targets[0].labels.String())
 	require.Equal(t, "http://a.example:6060/base?debug=0", targets[0].url.String())
 	require.Equal(t, 15*time.Second, targets[0].interval)
@@ -136,7 +142,7 @@ scrape_configs:
 	} {
 		configs, err := parse("scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['x:1']}]\n  " + text + "\n")
 		require.NoError(t, err, name)
-		_, err = configs[0].targets()
+		err = configs[0].checkStatic(LabelLimits{})
 		require.ErrorContains(t, err, `static_configs[0]: target "x:1"`, name)
 	}
 }

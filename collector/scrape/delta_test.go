@@ -378,3 +378,43 @@ func TestDeltaAddsUp(t *testing.T) {
 		require.Equal(t, want, got, "seed %d", seed)
 	}
 }
+
+// Functions without names do not make stacktraces equal: their addresses count.
+func TestDeltaOfUnnamedFunctions(t *testing.T) {
+	read := func(time, a, b int64) *googlev1.Profile {
+		return &googlev1.Profile{
+			TimeNanos: time, StringTable: []string{"", "alloc_space"},
+			SampleType: []*googlev1.ValueType{{Type: 1}},
+			Function:   []*googlev1.Function{{Id: 1}},
+			Location: []*googlev1.Location{
+				{Id: 1, Address: 0xa, Line: []*googlev1.Line{{FunctionId: 1}}},
+				{Id: 2, Address: 0xb, Line: []*googlev1.Line{{FunctionId: 1}}},
+			},
+			Sample: []*googlev1.Sample{{LocationId: []uint64{1}, Value: []int64{a}}, {LocationId: []uint64{2}, Value: []int64{b}}},
+		}
+	}
+	d := newDelta(cumulative(nameMemory))
+	d.next(t, read(1000, 10, 20))
+	flow, _ := d.next(t, read(2000, 11, 25))
+	require.Equal(t, map[uint64][]int64{0xa: {1}, 0xb: {5}}, values(flow))
+}
+
+// A process that starts anew elsewhere in memory has the same stacktraces: what fell is
+// growth since its start, whatever its addresses.
+func TestDeltaOfAProcessAtOtherAddresses(t *testing.T) {
+	read := func(time int64, address uint64, n int64) *googlev1.Profile {
+		return &googlev1.Profile{
+			TimeNanos: time, StringTable: []string{"", "alloc_space", "main"},
+			SampleType: []*googlev1.ValueType{{Type: 1}},
+			Function:   []*googlev1.Function{{Id: 1, Name: 2}},
+			Location:   []*googlev1.Location{{Id: 1, Address: address, Line: []*googlev1.Line{{FunctionId: 1}}}},
+			Sample:     []*googlev1.Sample{{LocationId: []uint64{1}, Value: []int64{n}}},
+		}
+	}
+	d := newDelta(cumulative(nameMemory))
+	d.next(t, read(1000, 0x5500a, 10))
+	flow, _ := d.next(t, read(2000, 0x5600a, 4))
+	require.Equal(t, map[uint64][]int64{0x5600a: {4}}, values(flow))
+	flow, _ = d.next(t, read(3000, 0x5600a, 9))
+	require.Equal(t, map[uint64][]int64{0x5600a: {5}}, values(flow))
+}

@@ -1,7 +1,6 @@
 package scrape
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,31 +20,33 @@ type scrapeError struct {
 func (e *scrapeError) Error() string { return e.err.Error() }
 func (e *scrapeError) Unwrap() error { return e.err }
 
-// fetch gets a body of up to max bytes, and the answer's header.
-func fetch(ctx context.Context, client *http.Client, address string, max int64) ([]byte, http.Header, error) {
+// fetch gets a body of up to max bytes, and the answer's header. The body counts as
+// memory until release is called, which is never nil.
+func fetch(ctx context.Context, client *http.Client, address string, max int64, memory *answerMemory) (body []byte, header http.Header, release func(), err error) {
+	release = func() {}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, nil, &scrapeError{reasonConnect, err}
+		return nil, nil, release, &scrapeError{reasonConnect, err}
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, nil, transportError(err)
+		return nil, nil, release, transportError(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, nil, &scrapeError{reasonStatus, fmt.Errorf("server answered %s%s", res.Status, firstLine(res.Body))}
+		return nil, nil, release, &scrapeError{reasonStatus, fmt.Errorf("server answered %s%s", res.Status, firstLine(res.Body))}
 	}
 	if res.ContentLength > max {
-		return nil, nil, tooLarge(max)
+		return nil, nil, release, tooLarge(max)
 	}
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(io.LimitReader(res.Body, max+1)); err != nil {
-		return nil, nil, transportError(err)
+	body, release, err = memory.read(ctx, io.LimitReader(res.Body, max+1))
+	if err != nil {
+		return nil, nil, release, transportError(err)
 	}
-	if int64(body.Len()) > max {
-		return nil, nil, tooLarge(max)
+	if int64(len(body)) > max {
+		return nil, nil, release, tooLarge(max)
 	}
-	return body.Bytes(), res.Header, nil
+	return body, res.Header, release, nil
 }
 
 func tooLarge(max int64) error {

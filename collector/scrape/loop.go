@@ -1,15 +1,18 @@
 package scrape
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/common/model"
@@ -18,35 +21,32 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// afterBoundary is the delay of a scrape after a multiple of the interval: a query step
-// is (t-step, t], so the boundary itself belongs to the step before.
-const afterBoundary = 2 * time.Millisecond
+// afterTurn is the delay of a scrape after its turn. A query step is (t-step, t], so that
+// a multiple of the interval belongs to the step before.
+const afterTurn = 2 * time.Millisecond
+
+// drift is how late a CPU profile may start: up to a second by profileLength, and what
+// the target needs to answer.
+const drift = 2 * time.Second
 
 // tooShort is the length up to which the rest of an interval is skipped instead of
 // profiled.
 const tooShort = 250 * time.Millisecond
 
-// Status is the state of one profile of a target.
-type Status struct {
-	Job, Profile string
-	URL          string
-	Labels       labels.Labels
-	LastScrape   time.Time     // start of the last scrape; zero before the first
-	Duration     time.Duration // length of the last scrape
-	Err          error         // nil if the last scrape succeeded
-}
-
 // A loop pulls one profile of one target periodically.
 type loop struct {
 	manager *Manager
+	config  *Config
 	target  *target
 	client  *http.Client
 	name    string
 	url     url.URL
 	labels  labels.Labels
 	maxBody int64
-	delta   *delta      // nil if the values are not cumulative
-	symbols *symbolizer // nil if addresses stay without names
+	// offset is when the profile is pulled after each multiple of interval.
+	interval, timeout, offset time.Duration
+	delta                     *delta      // nil if the values are not cumulative
+	symbols                   *symbolizer // nil if addresses stay without names
 	// symbolsWanted says that the configuration names the path of symbols. unresolved
 	// says that they were missing last, so that this is not logged again.
 	symbolsWanted, unresolved bool
@@ -56,12 +56,45 @@ type loop struct {
 	unstored []*unstoredProfile
 
 	mu   sync.Mutex
-	last Status
+	last Scrape
 }
 
-func newLoop(m *Manager, c Config, t *target, client *http.Client, name string) *loop {
-	l := &loop{manager: m, target: t, client: client, name: name, url: t.url, maxBody: m.o.MaxBodyBytes}
-	l.url.Path = joinPath(t.url.Path, c.ProfilingConfig.path(name))
+// A Scrape is the last scrape of a target's profile.
+type Scrape struct {
+	URL      string        // without credentials
+	Time     time.Time     // of its start; zero before the first
+	Duration time.Duration // including the length of a CPU profile
+	Samples  int           // of the last profile
+	Err      error         // nil if the scrape succeeded
+}
+
+// job returns the job_name, which the rules of relabel_configs do not change.
+func (l *loop) job() string { return l.config.JobName }
+
+func (l *loop) lastScrape() Scrape {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+func (l *loop) setSamples(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last.Samples = n
+}
+
+func newLoop(m *Manager, c *Config, t *target, client *http.Client, name string) *loop {
+	l := &loop{manager: m, config: c, target: t, client: client, name: name, url: t.url, maxBody: m.o.MaxBodyBytes}
+	l.url.Path = joinPath(t.url.Path, t.paths[name])
+	pprof := c.ProfilingConfig.pprof(name)
+	l.interval = cmp.Or(time.Duration(pprof.ScrapeInterval), t.interval)
+	l.timeout = cmp.Or(time.Duration(pprof.ScrapeTimeout), t.timeout)
+	if len(pprof.Params) > 0 {
+		query := l.url.Query()
+		maps.Copy(query, pprof.Params)
+		l.url.RawQuery = query.Encode()
+	}
+	l.offset = spread(name, l.url.String()+t.labels.String(), l.interval)
 	if c.BodySizeLimit > 0 {
 		l.maxBody = int64(c.BodySizeLimit)
 	}
@@ -73,31 +106,34 @@ func newLoop(m *Manager, c Config, t *target, client *http.Client, name string) 
 	b := labels.NewBuilder(t.labels)
 	b.Set(model.MetricNameLabel, name)
 	l.labels = b.Labels()
-	l.last = Status{Job: t.job, Profile: name, URL: l.url.String(), Labels: t.labels}
+	l.last.URL = l.url.Redacted()
 	return l
 }
 
-func (l *loop) status() Status {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last
+// spread returns the offset of a target's profile within the interval, by a hash of key,
+// so that it is the same after a restart. A CPU profile that starts late still starts in
+// its interval.
+func spread(name, key string, interval time.Duration) time.Duration {
+	room := interval
+	if name == nameCPU {
+		room = max(interval-drift, 1)
+	}
+	return time.Duration(xxhash.Sum64String(name+key) % uint64(room))
 }
 
 // run scrapes until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	defer func() { l.leave(ctx) }()
-	wait := true // for the next boundary
+	wait := true // for the next turn
 	for {
-		now := time.Now()
-		if left := untilBoundary(now, l.target.interval); wait || left < tooShort {
-			if !sleep(ctx, left+afterBoundary) {
-				return
-			}
+		left := untilTurn(time.Now(), l.interval, l.offset)
+		if (wait || left < tooShort) && !sleep(ctx, left+afterTurn) {
+			return
 		}
 		start := time.Now()
 		length := time.Duration(0)
 		if l.name == nameCPU {
-			length = profileLength(start, l.target.interval)
+			length = profileLength(start, l.interval, l.offset)
 		}
 		err := l.scrape(ctx, start, length)
 		if ctx.Err() != nil {
@@ -110,17 +146,18 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// untilBoundary returns the time to the start of the next interval.
-func untilBoundary(now time.Time, interval time.Duration) time.Duration {
-	return interval - time.Duration(now.UnixNano()%int64(interval))
+// untilTurn returns the time to the next time that is offset after a multiple of the
+// interval.
+func untilTurn(now time.Time, interval, offset time.Duration) time.Duration {
+	return interval - time.Duration((now.UnixNano()-int64(offset))%int64(interval))
 }
 
 // profileLength returns the length of a profile that starts now, in whole seconds, which
-// targets require, so that it ends within the first second of the next interval. Since
+// targets require, so that it ends within the first second after the next turn. Since
 // targets need some time to answer, starts drift; once a start is a second late, the
 // profile is a second shorter.
-func profileLength(now time.Time, interval time.Duration) time.Duration {
-	return (untilBoundary(now, interval) + time.Second - 1).Truncate(time.Second)
+func profileLength(now time.Time, interval, offset time.Duration) time.Duration {
+	return (untilTurn(now, interval, offset) + time.Second - 1).Truncate(time.Second)
 }
 
 // sleep waits, and reports whether ctx has not ended.
@@ -154,16 +191,17 @@ func (l *loop) pull(ctx context.Context, start time.Time, length time.Duration) 
 	} else if n, err := strconv.ParseUint(u.Query().Get("seconds"), 10, 16); err == nil {
 		wait = time.Duration(n) * time.Second // the target takes this long
 	}
-	fetchCtx, cancel := context.WithTimeout(ctx, wait+l.target.timeout)
+	fetchCtx, cancel := context.WithTimeout(ctx, wait+l.timeout)
 	defer cancel()
-	body, header, err := fetch(fetchCtx, l.client, u.String(), l.maxBody)
+	body, header, release, err := fetch(fetchCtx, l.client, u.String(), l.maxBody, l.manager.answers)
+	defer release()
 	if err != nil {
 		if l.symbols != nil {
 			l.symbols.forget() // the process may have ended
 		}
 		return err
 	}
-	l.manager.metrics.bytes.WithLabelValues(l.target.job, l.name).Add(float64(len(body)))
+	l.manager.metrics.bytes.WithLabelValues(l.job(), l.name).Add(float64(len(body)))
 	return l.keep(ctx, answer{
 		body: body, kind: kindOf(header, u.Path), start: start, end: time.Now(), length: length,
 		ids: []string{uuid.NewString(), uuid.NewString()},
@@ -182,6 +220,8 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 	if err != nil {
 		return err
 	}
+	l.manager.metrics.samples.WithLabelValues(l.job(), l.name).Add(float64(len(p.Sample)))
+	l.setSamples(len(p.Sample))
 	if l.delta == nil {
 		if a.kind == difference && a.length == 0 {
 			return &scrapeError{reasonMalformed, errors.New("the answer is the difference of two profiles: remove the parameter seconds")}
@@ -190,7 +230,7 @@ func (l *loop) keep(ctx context.Context, a answer) error {
 		if a.length == 0 {
 			p.DurationNanos = 0 // a state
 		} else {
-			l.manager.metrics.covered.WithLabelValues(l.target.job).Add(time.Duration(p.DurationNanos).Seconds())
+			l.manager.metrics.covered.WithLabelValues(l.job()).Add(time.Duration(p.DurationNanos).Seconds())
 		}
 		l.nameAddresses(p, l.resolve(ctx, p))
 		return l.hand(ctx, a.ids[0], p)
@@ -258,11 +298,11 @@ func (l *loop) decode(ctx context.Context, body []byte) (*googlev1.Profile, erro
 	return p, nil
 }
 
-// report records the result of a scrape in metrics, log and Status.
+// report records the result of a scrape in metrics, log and last.
 func (l *loop) report(start time.Time, took time.Duration, err error) {
-	result, up := resultOK, 1.0
+	result := resultOK
 	if err != nil {
-		result, up = reasonConnect, 0
+		result = reasonConnect
 		var known *scrapeError
 		if errors.As(err, &known) {
 			result = known.reason
@@ -270,13 +310,12 @@ func (l *loop) report(start time.Time, took time.Duration, err error) {
 		err = fmt.Errorf("scrape %s: %w", l.url.Redacted(), err)
 	}
 	m := l.manager.metrics
-	m.up.WithLabelValues(l.target.job, l.target.instance, l.name).Set(up)
-	m.duration.WithLabelValues(l.target.job, l.target.instance, l.name).Set(took.Seconds())
-	m.scrapes.WithLabelValues(l.target.job, l.name, result).Inc()
+	m.scrapes.WithLabelValues(l.job(), l.name, result).Inc()
+	m.seconds.WithLabelValues(l.job(), l.name).Add(took.Seconds())
 
 	l.mu.Lock()
 	before := l.last
-	l.last.LastScrape, l.last.Duration, l.last.Err = start, took, err
+	l.last.Time, l.last.Duration, l.last.Err = start, took, err
 	l.mu.Unlock()
 	log := l.manager.log.With("job", l.target.job, "instance", l.target.instance, "profile", l.name)
 	switch {
@@ -284,7 +323,7 @@ func (l *loop) report(start time.Time, took time.Duration, err error) {
 		log.Warn("target cannot be scraped", "reason", result, "err", err)
 	case err != nil:
 		log.Debug("target still cannot be scraped", "reason", result, "err", err)
-	case before.Err != nil || before.LastScrape.IsZero():
+	case before.Err != nil || before.Time.IsZero():
 		log.Info("target is scraped", "url", before.URL)
 	}
 }

@@ -3,12 +3,12 @@
 // configuration has the form of Prometheus' scrape_configs, with relabelling, so that
 // targets and labels equal those of the metrics.
 //
-// CPU profiles are taken without pauses and cover the whole time. A profile starts
-// within the first second of a multiple of the scrape interval, so that every interval
-// has exactly one.
+// CPU profiles are taken without pauses and cover the whole time. Scrapes are spread over
+// the interval: each profile of a target has an offset of its own, and every interval has
+// exactly one.
 //
 // Decoding and its limits are left to the function Decode, storing to the Appender, and
-// finding targets that move to the caller of ApplyConfig.
+// finding targets to Prometheus' mechanisms of service discovery.
 package scrape
 
 import (
@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"reflect"
 	"runtime"
 	"slices"
@@ -24,7 +23,7 @@ import (
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/prometheus/discovery"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -65,30 +64,28 @@ type Options struct {
 	// MaxBodyBytes bounds a response as sent; 0 means 64 MiB. Config's body_size_limit
 	// takes precedence.
 	MaxBodyBytes int64
+	// LabelLimits bound the labels of targets.
+	LabelLimits LabelLimits
 }
 
-// A Manager scrapes the targets of a configuration. It is safe for concurrent
-// use.
+// A Manager scrapes the targets of a configuration. It is safe for concurrent use. The
+// zero Manager has no targets, and cannot run.
 type Manager struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
-	// decoding bounds the concurrent decoding, since all targets answer at the same
-	// time.
+	// decoding bounds the concurrent decoding, and answers the memory of answers, since
+	// many targets may answer at the same time.
 	decoding chan struct{}
+	answers  *answerMemory
+	// background are goroutines of Run: service discovery, and targets that are stopping.
+	background sync.WaitGroup
 
-	mu      sync.Mutex
-	ctx     context.Context // of Run; nil before
-	configs []Config
-	jobs    map[string]*job
-}
-
-// A job is a running Config.
-type job struct {
-	config  Config
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
-	targets []*target
+	mu        sync.Mutex
+	ctx       context.Context // of Run; nil before
+	configs   []Config
+	jobs      map[string]*job
+	discovery *discovery.Manager // nil before a job needs it
 }
 
 // New returns a Manager without targets.
@@ -102,13 +99,15 @@ func New(o Options) (*Manager, error) {
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = defaultMaxBodyBytes
 	}
-	return &Manager{
+	m := &Manager{
 		o:        o,
 		log:      o.Logger,
-		metrics:  newMetrics(o.Registerer),
 		decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		answers:  newAnswerMemory(),
 		jobs:     map[string]*job{},
-	}, nil
+	}
+	m.metrics = newMetrics(o.Registerer, m)
+	return m, nil
 }
 
 // refused reports whether the Appender's error means that it will never accept the
@@ -136,13 +135,20 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	if err == nil {
 		<-ctx.Done()
+	} else {
+		m.log.Error("nothing is scraped", "err", err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, j := range m.jobs {
-		m.stop(j)
-		delete(m.jobs, name)
+	jobs := m.jobs
+	m.jobs = map[string]*job{}
+	m.mu.Unlock()
+	for _, j := range jobs {
+		j.cancel(j.targets)
 	}
+	for _, j := range jobs {
+		j.stop()
+	}
+	m.background.Wait()
 	return err
 }
 
@@ -153,7 +159,7 @@ func (m *Manager) ApplyConfig(configs []Config) error {
 		return err
 	}
 	for _, c := range configs {
-		if _, err := c.targets(); err != nil {
+		if err := c.checkStatic(m.o.LabelLimits); err != nil {
 			return fmt.Errorf("scrape_configs: job %q: %w", c.JobName, err)
 		}
 	}
@@ -181,7 +187,7 @@ func (m *Manager) reconcile() error {
 			next[c.JobName] = j
 			continue
 		}
-		j, err := m.prepare(c)
+		j, err := m.newJob(c)
 		if err != nil {
 			return fmt.Errorf("scrape_configs: job %q: %w", c.JobName, err)
 		}
@@ -190,61 +196,12 @@ func (m *Manager) reconcile() error {
 	}
 	for name, j := range m.jobs {
 		if next[name] != j {
-			m.stop(j)
+			j.stop()
 		}
 	}
 	m.jobs = next
 	for _, j := range started {
-		ctx, cancel := context.WithCancel(m.ctx)
-		j.cancel = cancel
-		for _, t := range j.targets {
-			for _, l := range t.loops {
-				j.done.Go(func() { l.run(ctx) })
-			}
-		}
+		j.start(m.ctx)
 	}
-	return nil
-}
-
-// prepare builds a job without starting it.
-func (m *Manager) prepare(c Config) (*job, error) {
-	client, err := promconfig.NewClientFromConfig(c.HTTPClientConfig, c.JobName, promconfig.WithUserAgent(userAgent))
-	if err != nil {
-		return nil, err
-	}
-	targets, err := c.targets()
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range targets {
-		for _, name := range c.ProfilingConfig.enabled() {
-			t.loops = append(t.loops, newLoop(m, c, t, client, name))
-		}
-	}
-	return &job{config: c, targets: targets}, nil
-}
-
-func (m *Manager) stop(j *job) {
-	if j.cancel != nil {
-		j.cancel()
-		j.done.Wait()
-	}
-	for _, t := range j.targets {
-		m.metrics.forget(t)
-	}
-}
-
-// Status returns the state of every target's profiles, sorted by job and URL.
-func (m *Manager) Status() []Status {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []Status
-	for _, name := range slices.Sorted(maps.Keys(m.jobs)) {
-		for _, t := range m.jobs[name].targets {
-			for _, l := range t.loops {
-				out = append(out, l.status())
-			}
-		}
-	}
-	return out
+	return m.discover()
 }

@@ -135,8 +135,8 @@ func run(t *testing.T, a Appender, configs ...Config) *Manager {
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-done)
-		require.Empty(t, m.Status())
-		require.Zero(t, testutil.CollectAndCount(m.metrics.up), "targets that are scraped no more have no series")
+		require.Empty(t, m.State().Jobs)
+		require.Zero(t, testutil.CollectAndCount(newStateMetrics(m)), "targets that are scraped no more have no series")
 	})
 	return m
 }
@@ -227,12 +227,14 @@ func TestScrapeGoService(t *testing.T) {
 		require.Contains(t, read, p.TimeNanos+p.DurationNanos)
 	}
 
-	status := m.Status()
-	require.Len(t, status, 4)
-	for _, s := range status {
+	state := m.State()
+	require.Len(t, state.Jobs, 1)
+	require.Len(t, state.Jobs[0].Active, 4)
+	for _, s := range state.Jobs[0].Active {
 		require.NoError(t, s.Err)
-		require.Equal(t, 1.0, testutil.ToFloat64(m.metrics.up.WithLabelValues("busy", address, s.Profile)))
+		require.Positive(t, s.Samples)
 	}
+	requireUp(t, m, "busy", address, map[string]float64{"process_cpu": 1, "memory": 1, "goroutine": 1, "goroutineleak": 1})
 	require.GreaterOrEqual(t, testutil.ToFloat64(m.metrics.covered.WithLabelValues("busy")), 3.0)
 }
 
@@ -276,8 +278,8 @@ func TestScrapeBadServers(t *testing.T) {
 			require.True(t, errors.As(err, &known))
 			require.Equal(t, c.reason, known.reason)
 			l.report(start, time.Since(start), err)
-			require.ErrorContains(t, l.status().Err, "scrape "+server.URL+"/debug/pprof/goroutine: ")
-			require.Equal(t, 0.0, testutil.ToFloat64(l.manager.metrics.up.WithLabelValues("bad", l.target.instance, "goroutine")))
+			require.ErrorContains(t, l.lastScrape().Err, "scrape "+server.URL+"/debug/pprof/goroutine: ")
+			requireUp(t, l.manager, "bad", l.target.instance, map[string]float64{"goroutine": 0})
 			require.Equal(t, 1.0, testutil.ToFloat64(l.manager.metrics.scrapes.WithLabelValues("bad", "goroutine", c.reason)))
 		})
 	}
@@ -301,8 +303,33 @@ func TestScrapeBadServers(t *testing.T) {
 		a.err = nil
 		require.NoError(t, l.scrape(context.Background(), time.Now(), 0))
 		l.report(time.Now(), 0, nil)
-		require.Equal(t, 1.0, testutil.ToFloat64(l.manager.metrics.up.WithLabelValues("bad", l.target.instance, "goroutine")))
+		requireUp(t, l.manager, "bad", l.target.instance, map[string]float64{"goroutine": 1})
 	})
+}
+
+// requireUp compares flameline_scrape_up of a target, by profile.
+func requireUp(t *testing.T, m *Manager, job, instance string, want map[string]float64) {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(newStateMetrics(m)))
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	got := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "flameline_scrape_up" {
+			continue
+		}
+		for _, metric := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range metric.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["job"] == job && labels["instance"] == instance {
+				got[labels["profile"]] = metric.GetGauge().GetValue()
+			}
+		}
+	}
+	require.Equal(t, want, got)
 }
 
 type zeros struct{}
@@ -320,10 +347,11 @@ func single(t *testing.T, a Appender, address string) *loop {
 	c.BodySizeLimit = 1 << 20
 	m, err := New(Options{Appender: a, Decode: decode})
 	require.NoError(t, err)
-	j, err := m.prepare(c)
+	j, err := m.newJob(c)
 	require.NoError(t, err)
 	require.Len(t, j.targets, 1)
 	require.Len(t, j.targets[0].loops, 1)
+	m.jobs["bad"] = j
 	return j.targets[0].loops[0]
 }
 
@@ -365,7 +393,7 @@ scrape_configs:
 	require.NoError(t, err)
 	m, err := New(Options{Appender: newAppender(), Decode: decode})
 	require.NoError(t, err)
-	j, err := m.prepare(configs[0])
+	j, err := m.newJob(configs[0])
 	require.NoError(t, err)
 	require.NoError(t, j.targets[0].loops[0].scrape(context.Background(), time.Now(), 3*time.Second))
 	r := <-got
@@ -410,35 +438,38 @@ func TestApplyConfig(t *testing.T) {
 	require.NoError(t, m.ApplyConfig([]Config{changed}))
 	require.Nil(t, job("one"))
 	require.NoError(t, m.ApplyConfig(nil))
-	require.Empty(t, m.Status())
+	require.Empty(t, m.State().Jobs)
 }
 
-// Over a day of answers that take their time, every interval has one start,
-// within its first second or little more, and nearly all the time is covered.
+// Over a day of answers that take their time, every interval has one start, within a
+// second of its turn or little more, and nearly all the time is covered. Whatever the
+// offset, that is so too for the intervals that begin at a multiple, as a chart's do.
 func TestProfilesCoverTheTime(t *testing.T) {
 	for _, interval := range []time.Duration{5 * time.Second, 15 * time.Second, time.Minute} {
 		for _, late := range []time.Duration{time.Millisecond, 40 * time.Millisecond, 130 * time.Millisecond, 400 * time.Millisecond} {
-			now := time.Unix(1_700_000_000, 0).Truncate(interval).Add(afterBoundary)
-			begin, covered, starts := now, time.Duration(0), map[int64]int{}
-			for now.Sub(begin) < 24*time.Hour {
-				if left := untilBoundary(now, interval); left < tooShort {
-					now = now.Add(left + afterBoundary)
+			for _, offset := range []time.Duration{0, 1234 * time.Millisecond, interval - drift - 1} {
+				now := time.Unix(1_700_000_000, 0).Truncate(interval).Add(offset + afterTurn)
+				begin, covered, starts := now, time.Duration(0), map[int64]int{}
+				for now.Sub(begin) < 24*time.Hour {
+					if left := untilTurn(now, interval, offset); left < tooShort {
+						now = now.Add(left + afterTurn)
+					}
+					since := interval - untilTurn(now, interval, offset)
+					require.Less(t, since, time.Second+late, "%s, %s late", interval, late)
+					starts[now.UnixNano()/int64(interval)]++
+					length := profileLength(now, interval, offset)
+					require.Zero(t, length%time.Second)
+					require.Positive(t, length)
+					covered += length
+					now = now.Add(length + late)
 				}
-				offset := time.Duration(now.UnixNano() % int64(interval))
-				require.Less(t, offset, time.Second+late, "%s, %s late", interval, late)
-				starts[now.UnixNano()/int64(interval)]++
-				length := profileLength(now, interval)
-				require.Zero(t, length%time.Second)
-				require.Positive(t, length)
-				covered += length
-				now = now.Add(length + late)
+				require.Len(t, starts, int(24*time.Hour/interval), "%s, %s late", interval, late)
+				for i, n := range starts {
+					require.Equal(t, 1, n, "interval %d", i)
+				}
+				want := 1 - late.Seconds()/interval.Seconds() - 0.001
+				require.Greater(t, covered.Seconds()/now.Sub(begin).Seconds(), want)
 			}
-			require.Len(t, starts, int(24*time.Hour/interval), "%s, %s late", interval, late)
-			for i, n := range starts {
-				require.Equal(t, 1, n, "interval %d", i)
-			}
-			want := 1 - late.Seconds()/interval.Seconds() - 0.001
-			require.Greater(t, covered.Seconds()/now.Sub(begin).Seconds(), want)
 		}
 	}
 }

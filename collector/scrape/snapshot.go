@@ -3,6 +3,7 @@ package scrape
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,14 +84,17 @@ func native(p *googlev1.Profile) bool { return len(p.Function) == 0 }
 
 // locations returns a hash of each location by its ID. Unlike the ID, the hash is the
 // same in every profile of a process. It is that of the functions and lines, or, where
-// they are unknown, of the address: addresses come second because runtimes with JIT
-// compilers have none, or number them anew in each profile.
+// no function has a name, of the address: addresses come second because runtimes with
+// JIT compilers have none, or number them anew in each profile.
 func (c counting) locations(p *googlev1.Profile) map[uint64]uint64 {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
 	functions := make(map[uint64]uint64, len(p.Function))
 	for _, f := range p.Function {
 		h.Reset()
+		if f.Name == 0 && f.SystemName == 0 {
+			continue
+		}
 		for _, i := range []int64{f.Name, f.SystemName, f.Filename} {
 			writeText(&h, p.StringTable[i])
 		}
@@ -99,7 +103,8 @@ func (c counting) locations(p *googlev1.Profile) map[uint64]uint64 {
 	out := make(map[uint64]uint64, len(p.Location))
 	for _, l := range p.Location {
 		h.Reset()
-		if len(l.Line) == 0 {
+		named := func(line *googlev1.Line) bool { return functions[line.FunctionId] != 0 }
+		if !slices.ContainsFunc(l.Line, named) {
 			writeNumber(&h, l.Address)
 		}
 		for _, line := range l.Line {

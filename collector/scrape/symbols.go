@@ -61,7 +61,7 @@ type symbolMapping struct {
 
 // newSymbolizer returns the symbolizer of a loop's target. Loops with the same URL share
 // one.
-func newSymbolizer(c Config, t *target, client *http.Client, profileURL url.URL) *symbolizer {
+func newSymbolizer(c *Config, t *target, client *http.Client, profileURL url.URL) *symbolizer {
 	s := &c.ProfilingConfig.SymbolConfig
 	if s.Enabled != nil && !*s.Enabled {
 		return nil

@@ -103,7 +103,7 @@ func newNativeLoop(t *testing.T, c Config) *nativeLoop {
 		Logger: slog.New(slog.NewTextHandler(&n.log, nil)),
 	})
 	require.NoError(t, err)
-	j, err := m.prepare(c)
+	j, err := m.newJob(c)
 	require.NoError(t, err)
 	n.loop = j.targets[0].loops[0]
 	return n

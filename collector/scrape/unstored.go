@@ -99,7 +99,7 @@ func (l *loop) keepUnstored(o *unstoredProfile) {
 
 // lose counts and logs profiles that will not be stored.
 func (l *loop) lose(n int) {
-	l.manager.metrics.lost.WithLabelValues(l.target.job, l.name).Add(float64(n))
+	l.manager.metrics.lost.WithLabelValues(l.job(), l.name).Add(float64(n))
 	l.manager.log.Error("profiles are lost: they could not be stored", "job", l.target.job, "instance", l.target.instance, "profile", l.name, "profiles", n)
 }
 
@@ -127,7 +127,7 @@ func (l *loop) storeUnstored(ctx context.Context) (refused error) {
 		o := l.unstored[0]
 		p, err := o.try()
 		if err == nil {
-			err = l.append(ctx, max(l.target.interval/2, time.Second), o.id, p)
+			err = l.append(ctx, max(l.interval/2, time.Second), o.id, p)
 		}
 		if err != nil && !l.manager.refused(err) {
 			return &scrapeError{reasonAppend, fmt.Errorf("append: %w", errors.Join(err, o.pack()))}

@@ -69,7 +69,7 @@ func New(o Options) *Server {
 }
 
 // Handle adds a handler, such as that of the built-in page, for paths that the server
-// itself does not answer. Call it before the first request.
+// itself does not answer. It may be called while requests are served.
 func (s *Server) Handle(pattern string, h http.Handler) { s.base.Handle(pattern, h) }
 
 // ServeHTTP answers one request.
