@@ -136,6 +136,33 @@ func (w *window) addValues(st stacktrace, v values, n int64) {
 	s.samples = append(s.samples, counted{locations: locs, values: v})
 }
 
+// relabelled returns the window with other labels, given by the keys of series. Series that
+// have the same labels then are added up; those without labels are left out. It takes the
+// series of w.
+func (w *window) relabelled(final map[uint64]labels.Labels) *window {
+	out := newWindowOf(w.start, w.kind)
+	out.samples = w.samples
+	for key, s := range w.series {
+		s.labels = final[key]
+		if s.labels.IsEmpty() {
+			continue
+		}
+		key := s.labels.Hash()
+		if out.series[key] == nil {
+			out.series[key] = s
+			continue
+		}
+		for _, c := range s.samples {
+			st := stacktrace{labels: s.labels, locations: make([]*location, len(c.locations))}
+			for i, l := range c.locations {
+				st.locations[i] = s.locations[l]
+			}
+			out.addValues(st, c.values, 0)
+		}
+	}
+	return out
+}
+
 // profiles returns the window as one profile per series, in label order. The
 // caller owns them; every call makes new ones with the same IDs.
 func (w *window) profiles(interval time.Duration, period int64) []profile.Profile {

@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -11,7 +12,8 @@ import (
 	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
-	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/flameline/flameline/collector/relabel"
 )
 
 // Config is an entry of scrape_configs. Its keys are Prometheus', except
@@ -35,7 +37,7 @@ type Config struct {
 	ProfilingConfig  ProfilingConfig             `yaml:"profiling_config,omitempty"`
 	HTTPClientConfig promconfig.HTTPClientConfig `yaml:",inline"`
 	StaticConfigs    []*targetgroup.Group        `yaml:"static_configs,omitempty"`
-	RelabelConfigs   []*relabel.Config           `yaml:"relabel_configs,omitempty"`
+	RelabelConfigs   relabel.Rules               `yaml:"relabel_configs,omitempty"`
 }
 
 // ProfilingConfig selects the profiles to pull and their paths, as Parca's and
@@ -195,14 +197,9 @@ func (c *Config) Validate() error {
 	if slices.Contains(c.StaticConfigs, nil) {
 		return wrong("static_configs", "has an empty entry")
 	}
-	for i, r := range c.RelabelConfigs {
-		key := fmt.Sprintf("relabel_configs[%d]", i)
-		if r == nil {
-			return wrong(key, "is empty")
-		}
-		if err := r.Validate(model.UTF8Validation); err != nil {
-			return wrong(key, "%w", err)
-		}
+	var rule *relabel.Error
+	if err := c.RelabelConfigs.Validate(); errors.As(err, &rule) {
+		return wrong(fmt.Sprintf("relabel_configs[%d]", rule.Index), "%w", rule.Err)
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/relabel"
 )
 
 const (
@@ -84,7 +83,7 @@ func (c *Config) target(lb *labels.Builder, discovered, group model.LabelSet) (*
 		}
 	}
 
-	if !relabel.ProcessBuilder(lb, c.RelabelConfigs...) {
+	if !c.RelabelConfigs.Apply(lb) {
 		return nil, nil
 	}
 

@@ -4,10 +4,12 @@ import (
 	"archive/zip"
 	"bufio"
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,11 +80,11 @@ func here(t *testing.T, want string) string {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	require.NoError(t, err)
 	c := parseCgroup(data)
-	short := c.container
+	short := c.container()
 	if len(short) == 64 {
 		short = short[:shortID]
 	}
-	return cmp.Or(c.unit, short, want)
+	return cmp.Or(c.service(), short, want)
 }
 
 // fixture copies what procfs says about a process, with another control group.
@@ -140,12 +142,27 @@ func TestServiceOrder(t *testing.T) {
 	require.Equal(t, "configured", name(c.pid, unit, Options{}))
 	require.Equal(t, "httpd", name(plain.pid, unit, Options{}))
 	require.Equal(t, id[:12], name(plain.pid, container, Options{}))
-	require.Equal(t, "web", name(plain.pid, container, Options{ContainerName: func(full string) string {
-		require.Equal(t, id, full)
-		return "web"
-	}}))
-	require.Equal(t, id[:12], name(plain.pid, container, Options{ContainerName: func(string) string { return "" }}))
+	require.Equal(t, "web-1", name(plain.pid, container, Options{Containers: known{id: {"__meta_docker_container_name": "/web-1"}}}))
+	require.Equal(t, "web", name(plain.pid, container, Options{Containers: known{id: {
+		"__meta_docker_container_name": "/web-1", "__meta_docker_container_label_com_docker_compose_service": "web",
+	}}}))
+	require.Equal(t, "shop", name(plain.pid, container, Options{Containers: known{id: {
+		"__meta_kubernetes_pod_name": "shop-1-x", "__meta_kubernetes_workload_name": "shop", "__meta_kubernetes_pod_container_name": "app",
+	}}}))
+	require.Equal(t, id[:12], name(plain.pid, container, Options{Containers: known{}}))
 	require.Equal(t, filepath.Base(self(t)), name(plain.pid, "0::/user.slice/user-0.slice/session-1.scope\n", Options{}))
+}
+
+// known is what a source knows about containers, by ID.
+type known map[string]map[string]string
+
+func (k known) Lookup(_ context.Context, ids []string, pod string) labels.Labels {
+	for _, id := range append(slices.Clone(ids), pod) {
+		if m := k[id]; m != nil {
+			return labels.FromMap(m)
+		}
+	}
+	return labels.EmptyLabels()
 }
 
 func TestLabelsOfScripts(t *testing.T) {
