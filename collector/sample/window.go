@@ -83,7 +83,7 @@ type series struct {
 	labels    labels.Labels
 	index     map[*location]uint32
 	locations []*location
-	stacks    map[string]int // by the bytes of the indexes of its locations
+	stacks    map[string]int // by the bytes of the indexes of its locations, and the IDs of the span
 	samples   []counted
 	scratch   []byte
 }
@@ -92,6 +92,7 @@ type series struct {
 type counted struct {
 	locations []uint32 // leaf first
 	values    values
+	spans     spanIDs
 }
 
 // add counts a stacktrace n times. It keeps the locations, not the slice.
@@ -122,6 +123,9 @@ func (w *window) addValues(st stacktrace, v values, n int64) {
 		}
 		s.scratch = binary.LittleEndian.AppendUint32(s.scratch, i)
 	}
+	indexes := s.scratch
+	s.scratch = append(s.scratch, st.spans.span...)
+	s.scratch = append(s.scratch, st.spans.trace...)
 	if i, ok := s.stacks[string(s.scratch)]; ok {
 		for k := range v {
 			s.samples[i].values[k] += v[k]
@@ -131,9 +135,9 @@ func (w *window) addValues(st stacktrace, v values, n int64) {
 	s.stacks[string(s.scratch)] = len(s.samples)
 	locs := make([]uint32, len(st.locations))
 	for i := range locs {
-		locs[i] = binary.LittleEndian.Uint32(s.scratch[4*i:])
+		locs[i] = binary.LittleEndian.Uint32(indexes[4*i:])
 	}
-	s.samples = append(s.samples, counted{locations: locs, values: v})
+	s.samples = append(s.samples, counted{locations: locs, values: v, spans: st.spans})
 }
 
 // relabelled returns the window with other labels, given by the keys of series. Series that
@@ -153,7 +157,7 @@ func (w *window) relabelled(final map[uint64]labels.Labels) *window {
 			continue
 		}
 		for _, c := range s.samples {
-			st := stacktrace{labels: s.labels, locations: make([]*location, len(c.locations))}
+			st := stacktrace{labels: s.labels, locations: make([]*location, len(c.locations)), spans: c.spans}
 			for i, l := range c.locations {
 				st.locations[i] = s.locations[l]
 			}
@@ -211,7 +215,7 @@ func (s *series) pprof(kind *profileKind, period int64) *googlev1.Profile {
 		for i := range v {
 			v[i] = c.values[i] * scale
 		}
-		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v})
+		p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v, Label: t.spans(c.spans)})
 	}
 	p.Mapping, p.Location, p.Function, p.StringTable = t.mappings, t.locations, t.functions, t.strings
 	return p

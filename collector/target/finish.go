@@ -49,12 +49,36 @@ func (r *Resolver) Finish(ctx context.Context, raw labels.Labels) labels.Labels 
 	if raw.IsEmpty() {
 		return raw
 	}
-	b := labels.NewBuilder(raw)
+	known := labels.EmptyLabels()
 	if ids, pod := raw.Get(rawIDs), raw.Get(rawPod); r.o.Containers != nil && (ids != "" || pod != "") {
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-		r.o.Containers.Lookup(ctx, splitIDs(ids), pod).Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
+		known = r.o.Containers.Lookup(ctx, splitIDs(ids), pod)
 		cancel()
 	}
+	key := raw.Hash()
+	r.mu.Lock()
+	f, ok := r.finished[key]
+	r.mu.Unlock()
+	if ok && labels.Equal(f.raw, raw) && labels.Equal(f.known, known) {
+		return f.final
+	}
+	f = finished{raw, known, r.finish(raw, known)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.finished) >= r.o.CacheSize {
+		clear(r.finished)
+	}
+	r.finished[key] = f
+	return f.final
+}
+
+// finished are labels, and what they follow from.
+type finished struct{ raw, known, final labels.Labels }
+
+// finish makes labels of what is known about a process and its container.
+func (r *Resolver) finish(raw, known labels.Labels) labels.Labels {
+	b := labels.NewBuilder(raw)
+	known.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 	setDefaults(b)
 	if !r.o.Rules.Apply(b) {
 		return labels.EmptyLabels()
@@ -104,12 +128,13 @@ func setDefaults(b *labels.Builder) {
 	if len(id) == 64 {
 		id = id[:shortID]
 	}
+	// A pod has another name for each replica, as has what Docker calls its container.
 	if pod != "" {
-		id = ""
+		name, id = container, ""
 	}
 	set(LabelService,
 		b.Get(rawService),
-		b.Get(metaPodService), b.Get(metaWorkload), pod,
+		b.Get(metaPodService), b.Get(metaWorkload),
 		b.Get(metaCompose), b.Get(metaSwarm), name, id,
 		b.Get(rawProgram), unknown)
 }

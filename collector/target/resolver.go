@@ -55,6 +55,8 @@ type Resolver struct {
 	warned time.Time             // time of the last log message about one of them
 	known  map[int]*list.Element // by PID
 	recent *list.List            // of *entry, most recently used first
+	// finished are the labels of processes and containers, by the hash of Raw's labels.
+	finished map[uint64]finished
 }
 
 // An entry is a process whose labels are known.
@@ -101,6 +103,8 @@ func New(o Options) *Resolver {
 		}),
 		known:  map[int]*list.Element{},
 		recent: list.New(),
+
+		finished: map[uint64]finished{},
 	}
 	r.own.id, r.own.pod = r.procfs.ownContainer()
 	if o.Registerer != nil {

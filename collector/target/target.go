@@ -15,7 +15,7 @@
 //  2. the systemd unit: nginx.service is nginx, postgresql@15-main.service is
 //     postgresql; sessions, scopes and user managers are no units;
 //  3. of a container in Kubernetes: the pod's annotation
-//     resource.opentelemetry.io/service.name, the workload, the pod;
+//     resource.opentelemetry.io/service.name, the workload, the container;
 //  4. of another container: the service of Docker Compose or Swarm, the container's name,
 //     or its short ID if nobody knows the name;
 //  5. for interpreters and virtual machines what they run: the script's base
