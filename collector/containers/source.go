@@ -3,6 +3,7 @@ package containers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -206,7 +207,7 @@ func (s *Source) poll(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		if context.Cause(ctx) == context.Canceled {
+		if errors.Is(context.Cause(ctx), context.Canceled) {
 			return // the end
 		}
 		s.o.Metrics.polls.WithLabelValues(s.name, "failed").Inc()
