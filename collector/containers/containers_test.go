@@ -251,10 +251,8 @@ func TestAnswerIsBounded(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	source, err := NewKubernetes(s.Client(), s.URL, true, "", Options{})
-	require.NoError(t, err)
-	_, err = source.list(t.Context())
-	require.ErrorContains(t, err, "the answer has more than 67108864 bytes")
+	err := getJSON(t.Context(), s.Client(), s.URL, 1<<20, &podList{})
+	require.ErrorContains(t, err, "the answer has more than 1048576 bytes")
 }
 
 // Docker's and Podman's API over a Unix socket, which comes and goes.

@@ -41,7 +41,7 @@ func NewDocker(socket string, required bool, o Options) *Source {
 		var list []dockerContainer
 		// all: also those that have ended. A version in the path would be refused by
 		// servers that do not support it any more.
-		err := getJSON(ctx, client, "http://docker/containers/json?all=1", &list)
+		err := getJSON(ctx, client, "http://docker/containers/json?all=1", maxBody, &list)
 		switch {
 		case !required && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ECONNREFUSED)):
 			return nil, nil

@@ -40,7 +40,7 @@ func NewKubernetes(client *http.Client, base string, kubelet bool, node string, 
 	}
 	return newSource("kubernetes", o, func(ctx context.Context) ([]found, error) {
 		var list podList
-		if err := getJSON(ctx, client, u.String(), &list); err != nil {
+		if err := getJSON(ctx, client, u.String(), maxBody, &list); err != nil {
 			return nil, err
 		}
 		var all []found
@@ -51,8 +51,8 @@ func NewKubernetes(client *http.Client, base string, kubelet bool, node string, 
 	}), nil
 }
 
-// getJSON reads the answer of a GET request.
-func getJSON(ctx context.Context, client *http.Client, address string, into any) error {
+// getJSON reads the answer of a GET request, of at most so many bytes.
+func getJSON(ctx context.Context, client *http.Client, address string, most int64, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return err
@@ -67,10 +67,10 @@ func getJSON(ctx context.Context, client *http.Client, address string, into any)
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
 		return fmt.Errorf("GET %s: %s: %s", address, resp.Status, strings.TrimSpace(string(text)))
 	}
-	body := &io.LimitedReader{R: resp.Body, N: maxBody}
+	body := &io.LimitedReader{R: resp.Body, N: most}
 	if err := json.NewDecoder(body).Decode(into); err != nil {
 		if body.N <= 0 {
-			return fmt.Errorf("GET %s: the answer has more than %d bytes", address, maxBody)
+			return fmt.Errorf("GET %s: the answer has more than %d bytes", address, most)
 		}
 		return fmt.Errorf("GET %s: %w", address, err)
 	}
