@@ -18,7 +18,7 @@ import (
 
 // startJava records the JVMs of this machine, if that is configured, until stop is
 // called. stop returns when the recordings have ended and the last profile is stored.
-func startJava(ctx context.Context, c *config.Config, to java.Appender, logger *slog.Logger, reg prometheus.Registerer) (stop func(), err error) {
+func startJava(ctx context.Context, c *config.Config, to java.Appender, targets *target.Resolver, logger *slog.Logger, reg prometheus.Registerer) (stop func(), err error) {
 	if !c.Java.Enabled {
 		return func() {}, nil
 	}
@@ -26,8 +26,6 @@ func startJava(ctx context.Context, c *config.Config, to java.Appender, logger *
 	if err != nil {
 		return nil, fmt.Errorf("java.selector: %w", err)
 	}
-	// The metrics are those of the sampler's resolver.
-	targets := target.New(target.Options{Logger: logger.With("component", "target")})
 	limits := ingestLimits(c.Limits)
 	s, err := java.New(java.Options{
 		Appender:      to,

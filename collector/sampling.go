@@ -53,7 +53,7 @@ type sampler struct {
 }
 
 // newSampler returns a sampler for the eBPF source. It does not start it.
-func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger *slog.Logger, reg prometheus.Registerer) *sampler {
+func newSampler(c config.EBPF, to sample.Appender, targets *target.Resolver, health *server.Health, logger *slog.Logger, reg prometheus.Registerer) *sampler {
 	s := &sampler{
 		insist: c.Enabled == config.True,
 		health: health.SetSampling,
@@ -77,14 +77,14 @@ func newSampler(c config.EBPF, to sample.Appender, health *server.Health, logger
 	}
 	symbols := symbolize.New(symbolize.Options{Logger: logger.With("component", "symbolize"), Registerer: reg})
 	s.symbols = symbols
-	targets := target.New(target.Options{Logger: logger.With("component", "target"), Registerer: reg})
 	own := &replacing{Registerer: reg}
 	s.start = func(ctx context.Context) (source, error) {
 		own.clear()
 		started, err := sample.Start(ctx, sample.Options{
 			Appender:    to,
 			Symbolizer:  symbols,
-			Targets:     targets,
+			Targets:     rawTargets{targets},
+			Finish:      targets.Finish,
 			FrequencyHz: c.Frequency,
 			Interval:    time.Duration(c.Interval),
 			SampleTimes: c.SampleTimes,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/flameline/flameline/collector/config"
 	"github.com/flameline/flameline/collector/server"
+	"github.com/flameline/flameline/collector/target"
 )
 
 // A fakeSource is a source that stops when a test says so.
@@ -45,7 +46,7 @@ func newLab(t *testing.T, enabled config.Mode) *lab {
 	srv.OpenAgent("http://example.com")
 	l := &lab{server: httptest.NewServer(srv), sources: make(chan *fakeSource, 10)}
 	t.Cleanup(l.server.Close)
-	l.sampler = newSampler(config.EBPF{Enabled: enabled, Frequency: 19}, nil, &srv.Health, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	l.sampler = newSampler(config.EBPF{Enabled: enabled, Frequency: 19}, nil, target.New(target.Options{}), &srv.Health, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	l.pause = time.Millisecond
 	l.start = func(context.Context) (source, error) {
 		l.mu.Lock()

@@ -127,11 +127,16 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	if err != nil {
 		return err
 	}
-	stopJava, err := startJava(ctx, c, sampledTo(to), logger, reg)
+	targets, stopLabels, err := startLabels(ctx, c, logger, reg)
 	if err != nil {
 		return errors.Join(err, stopScraping())
 	}
-	sampler := newSampler(c.EBPF, sampledTo(to), &srv.Health, logger, reg)
+	defer stopLabels()
+	stopJava, err := startJava(ctx, c, sampledTo(to), targets, logger, reg)
+	if err != nil {
+		return errors.Join(err, stopScraping())
+	}
+	sampler := newSampler(c.EBPF, sampledTo(to), targets, &srv.Health, logger, reg)
 	if err := sampler.run(ctx); err != nil {
 		stopJava()
 		return errors.Join(err, sampler.Close(), stopScraping())

@@ -30,6 +30,7 @@ type Config struct {
 	Storage Storage `yaml:"storage"`
 	EBPF    EBPF    `yaml:"ebpf"`
 	Java    Java    `yaml:"java"`
+	Labels  Labels  `yaml:"labels"`
 	Limits  Limits  `yaml:"limits"`
 	// ScrapeConfigs are the targets whose pprof profiles are pulled.
 	ScrapeConfigs []scrape.Config `yaml:"scrape_configs"`
@@ -210,6 +211,7 @@ func Default() *Config {
 			Interval: Duration(time.Minute), AllocInterval: 512 << 10, LockThreshold: Duration(10 * time.Millisecond),
 			LiveWindow: Duration(10 * time.Minute), MaxProcesses: 64,
 		},
+		Labels: defaultLabels(),
 		Limits: Limits{
 			MaxRequestBytes:         64 << 20,
 			MaxProfileBytes:         32 << 20,
@@ -282,6 +284,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Java.validate(); err != nil {
 		return fmt.Errorf("java.%w", err)
+	}
+	if err := c.Labels.validate(); err != nil {
+		return fmt.Errorf("labels.%w", err)
 	}
 	if err := promslog.NewLevel().Set(c.Log.Level); err != nil {
 		return fmt.Errorf("log.level: %w", err)

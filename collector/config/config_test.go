@@ -76,6 +76,14 @@ func TestLoadNamesFileLineAndKey(t *testing.T) {
 		"bad size":          {"storage:\n  max_bytes: lots\n", `flameline.yml:2: storage.max_bytes: "lots" is not a size such as 512MB`},
 		"bad mode":          {"ebpf:\n  enabled: maybe\n", `flameline.yml:2: ebpf.enabled: "maybe" is not true, false or auto`},
 		"frequency":         {"ebpf:\n  frequency: 0\n", "flameline.yml: ebpf.frequency: 0 is not within 1 and 1000"},
+		"rule":              {"labels:\n  cluster: x\n  relabel_configs:\n    - {target_label: a, replacement: b}\n    - {regex: '('}\n", "flameline.yml:5: labels.relabel_configs[1].regex: error parsing regexp"},
+		"incomplete rule":   {"labels:\n  relabel_configs:\n    - {target_label: a, replacement: b}\n    - {action: replace}\n", "flameline.yml:4: labels.relabel_configs[1]: relabel configuration for replace action requires 'target_label' value"},
+		"misspelt rule":     {"labels:\n  relabel_configs:\n    - {target: a}\n", `flameline.yml:3: unknown key "target"`},
+		"unknown source":    {"labels:\n  kubernetes:\n    from: etcd\n", `flameline.yml: labels.kubernetes.from: "etcd" is neither kubelet nor api_server`},
+		"misspelt source":   {"labels:\n  kubernets:\n    from: kubelet\n", `flameline.yml:2: unknown key "kubernets"`},
+		"often":             {"labels:\n  docker:\n    refresh_interval: 10ms\n", "flameline.yml: labels.docker.refresh_interval: 10ms is not within 1s and 1h"},
+		"no sockets":        {"labels:\n  docker:\n    enabled: true\n    sockets: []\n", "flameline.yml: labels.docker.sockets: is empty"},
+		"credentials":       {"labels:\n  kubernetes:\n    basic_auth: {username: a}\n    bearer_token: x\n", "flameline.yml: labels.kubernetes: at most one of basic_auth"},
 		"waits":             {"ebpf:\n  off_cpu:\n    stacks_per_second: 0\n", "flameline.yml: ebpf.off_cpu.stacks_per_second: 0 is not within 1 and 10000"},
 		"misspelt wait":     {"ebpf:\n  off_cpu:\n    enable: true\n", `flameline.yml:3: unknown key "enable"`},
 		"interval":          {"ebpf:\n  interval: 7s\n", "flameline.yml: ebpf.interval: 7s is not a divisor of one minute"},
@@ -119,7 +127,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	require.Len(t, blocks, 8)
+	require.Len(t, blocks, 9)
 
 	c, err := Load(write(t, blocks[0][1]))
 	require.NoError(t, err)
@@ -131,6 +139,7 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	require.Len(t, keys["limits"], reflect.TypeFor[Limits]().NumField())
 	require.Len(t, keys["web"], reflect.TypeFor[Web]().NumField())
 	require.Len(t, keys["storage"], reflect.TypeFor[Storage]().NumField())
+	require.Len(t, keys["labels"], reflect.TypeFor[Labels]().NumField())
 	require.Len(t, keys["java"], reflect.TypeFor[Java]().NumField())
 
 	c, err = Load(write(t, blocks[1][1]))
@@ -139,20 +148,24 @@ func TestDocumentedFilesAreRead(t *testing.T) {
 	require.Equal(t, "1w", age.String())
 	c, err = Load(write(t, blocks[2][1]))
 	require.NoError(t, err)
+	require.Equal(t, "eu-1", c.Labels.Cluster)
+	require.Len(t, c.Labels.RelabelConfigs, 3)
+	c, err = Load(write(t, blocks[3][1]))
+	require.NoError(t, err)
 	require.Len(t, c.ScrapeConfigs, 1)
-	file := write(t, blocks[3][1])
+	file := write(t, blocks[4][1])
 	c, err = Load(file)
 	require.NoError(t, err)
 	require.Len(t, c.ScrapeConfigs, 3)
 	require.Equal(t, []string{filepath.Join(filepath.Dir(file), "targets/*.yml")}, c.ScrapeConfigs[0].FileSDConfigs[0].Files)
 	require.EqualValues(t, "pod", c.ScrapeConfigs[1].KubernetesSDConfigs[0].Role)
 	require.Equal(t, "unix:///var/run/docker.sock", c.ScrapeConfigs[2].DockerSDConfigs[0].Host)
-	c, err = Load(write(t, blocks[4][1]))
+	c, err = Load(write(t, blocks[5][1]))
 	require.NoError(t, err)
 	require.Len(t, c.ScrapeConfigs, 2)
 	require.Equal(t, "/pprof/heap", c.ScrapeConfigs[0].ProfilingConfig.PprofConfig.Memory.Path)
 	require.Equal(t, "/debug/pprof/symbol", c.ScrapeConfigs[1].ProfilingConfig.SymbolConfig.Path)
-	c, err = Load(write(t, blocks[5][1]))
+	c, err = Load(write(t, blocks[6][1]))
 	require.NoError(t, err)
 	require.Equal(t, "node-1", c.Push.HTTPClientConfig.BasicAuth.Username)
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/flameline/flameline/collector/relabel"
 	"github.com/flameline/flameline/collector/scrape"
 )
 
@@ -49,6 +50,10 @@ func locate(root *yaml.Node, e *yaml.LoadError) (line int, reason string) {
 	var of *scrape.KeyError
 	if errors.As(e, &of) {
 		return lineOf(n, of.Key), fmt.Sprintf("%s.%s: %v", path, of.Key, of.Err)
+	}
+	var rule *relabel.Error
+	if errors.As(e, &rule) {
+		return lineOf(n, fmt.Sprintf("relabel_configs[%d]", rule.Index)), fmt.Sprintf("%s.relabel_configs%v", path, rule)
 	}
 	if path == "" {
 		return line, e.Message

@@ -29,7 +29,7 @@ func (c *collector) windows(ts []*tally) []*window {
 			if e.cause != (cause{}) {
 				c.scratch = append(c.scratch, reasonOf(c.scratch, e.cause))
 			}
-			w.addValues(stacktrace{labels: e.labels, locations: c.scratch}, e.values, e.count, e.ticks)
+			w.addValues(stacktrace{labels: e.labels, locations: c.scratch, spans: e.spans}, e.values, e.count, e.ticks)
 		}
 		ws = append(ws, w)
 	}

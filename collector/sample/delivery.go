@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/flameline/flameline/pkg/profile"
 )
 
@@ -16,6 +19,9 @@ const (
 	retryFirst    = 250 * time.Millisecond
 	retryMost     = 10 * time.Second
 	closeTimeout  = 10 * time.Second // for what is left at Close
+
+	finishTimeout = 10 * time.Second // for labels that are not known yet
+	finishers     = 64               // labels that are waited for at once
 )
 
 // A delivery hands windows to the appender, one call for each flush, and tries
@@ -25,6 +31,7 @@ type delivery struct {
 	appender Appender
 	interval time.Duration
 	period   int64
+	finish   Finisher
 	log      *slog.Logger
 	metrics  *metrics
 
@@ -40,6 +47,7 @@ func newDelivery(o Options, m *metrics) *delivery {
 		appender: o.Appender,
 		interval: o.Interval,
 		period:   o.period(),
+		finish:   o.Finish,
 		log:      o.Logger,
 		metrics:  m,
 		wake:     make(chan struct{}, 1),
@@ -120,6 +128,7 @@ func (d *delivery) run(ctx context.Context) {
 // deliver appends the windows of one flush, with pauses between attempts until
 // it succeeds, newer flushes fill the queue, or ctx is done.
 func (d *delivery) deliver(ctx context.Context, ws []*window) {
+	ws = d.finished(ctx, ws)
 	pause := retryFirst
 	for attempt := 1; ; attempt++ {
 		err := d.try(ctx, ws)
@@ -145,6 +154,44 @@ func (d *delivery) deliver(ctx context.Context, ws []*window) {
 			return
 		}
 	}
+}
+
+// finished returns the windows with the labels of their series finished.
+func (d *delivery) finished(ctx context.Context, ws []*window) []*window {
+	if d.finish == nil {
+		return ws
+	}
+	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	final := map[uint64]labels.Labels{} // by the hash of those before
+	var group errgroup.Group
+	group.SetLimit(finishers)
+	for _, w := range ws {
+		for key, s := range w.series {
+			mu.Lock()
+			_, known := final[key]
+			if !known {
+				final[key] = s.labels
+			}
+			mu.Unlock()
+			if known {
+				continue
+			}
+			group.Go(func() error {
+				ls := d.finish(ctx, s.labels)
+				mu.Lock()
+				defer mu.Unlock()
+				final[key] = ls
+				return nil
+			})
+		}
+	}
+	_ = group.Wait() // which returns no error
+	for i, w := range ws {
+		ws[i] = w.relabelled(final)
+	}
+	return ws
 }
 
 // try makes one attempt with fresh profiles, as the appender owns those it gets.

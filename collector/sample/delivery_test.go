@@ -76,6 +76,55 @@ func TestDeliveryRetries(t *testing.T) {
 	})
 }
 
+// TestDeliveryFinishesLabels checks that series whose labels are the same when they are
+// finished become one, that those without labels are left out, and that labels which do
+// not come delay the window only so long.
+func TestDeliveryFinishesLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stored []profile.Profile
+		d := testDelivery(appendFunc(func(_ context.Context, ps []profile.Profile) error {
+			stored = append(stored, ps...)
+			return nil
+		}))
+		d.finish = func(ctx context.Context, ls labels.Labels) labels.Labels {
+			switch ls.Get("pid") {
+			case "3":
+				return labels.EmptyLabels()
+			case "4":
+				<-ctx.Done()
+			}
+			return labels.FromStrings("service_name", ls.Get("service_name"))
+		}
+		w := newWindow(100 * second)
+		raw := func(pid, service string) labels.Labels {
+			return labels.FromStrings("pid", pid, "service_name", service)
+		}
+		stack := testStack("f")
+		w.add(stacktrace{labels: raw("1", "a"), locations: stack}, 1)
+		w.add(stacktrace{labels: raw("2", "a"), locations: stack}, 2)
+		w.add(stacktrace{labels: raw("2", "a"), locations: stack, spans: spanIDs{span: "00f067aa0ba902b7"}}, 4)
+		w.add(stacktrace{labels: raw("3", "b"), locations: stack}, 8)
+		w.add(stacktrace{labels: raw("4", "c"), locations: stack}, 16)
+		go d.run(t.Context())
+		d.put([]*window{w})
+		time.Sleep(finishTimeout + time.Second)
+		d.close(t.Context())
+		require.Len(t, stored, 2)
+		got := map[string][]int64{}
+		for _, p := range stored {
+			for _, s := range p.Pprof.Sample {
+				require.Len(t, s.LocationId, len(stack))
+				key := p.Labels.Get("service_name")
+				for _, l := range s.Label {
+					key += " " + p.Pprof.StringTable[l.Key] + "=" + p.Pprof.StringTable[l.Str]
+				}
+				got[key] = append(got[key], s.Value[0]/d.period)
+			}
+		}
+		require.Equal(t, map[string][]int64{"a": {3}, "a span_id=00f067aa0ba902b7": {4}, "c": {16}}, got)
+	})
+}
+
 // TestDeliveryIsBounded checks that an appender that never succeeds or never
 // returns does not block, and that what is lost is counted.
 func TestDeliveryIsBounded(t *testing.T) {

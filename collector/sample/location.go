@@ -72,4 +72,28 @@ func (l *location) key() string {
 type stacktrace struct {
 	labels    labels.Labels
 	locations []*location
+	spans     spanIDs
+}
+
+// spanIDs say what a sample was taken in: hexadecimal digits as in OpenTelemetry, "" where
+// there is none. They are labels of samples and not of series, since every request has
+// others.
+type spanIDs struct {
+	span  string // 16 digits
+	trace string // 32 digits
+}
+
+// Labels of samples that have spanIDs. Pyroscope's older clients called a span a profile.
+const (
+	labelSpan    = "span_id"
+	labelProfile = "profile_id"
+	labelTrace   = "trace_id"
+)
+
+// idOf returns an ID if it has so many hexadecimal digits and is not zero, else "".
+func idOf(s string, digits int) string {
+	if len(s) != digits || strings.Trim(s, "0123456789abcdefABCDEF") != "" || strings.Trim(s, "0") == "" {
+		return ""
+	}
+	return strings.ToLower(s)
 }

@@ -50,6 +50,11 @@ type Labeler interface {
 	Labels(pid int, hint target.Hint) labels.Labels
 }
 
+// A Finisher turns the labels that a Labeler found into those of a series, when their
+// window is over. It may wait for what is not known yet, until ctx ends. Without labels,
+// the series is left out. It is called by several goroutines.
+type Finisher func(ctx context.Context, ls labels.Labels) labels.Labels
+
 // Labels of threads, which stacktraces have with Options.Threads.
 const (
 	LabelThreadID   = "thread_id"
@@ -61,6 +66,7 @@ type Options struct {
 	Appender   Appender   // required
 	Symbolizer Symbolizer // nil shows native frames as module+0xoffset
 	Targets    Labeler    // required
+	Finish     Finisher   // nil leaves labels as they are
 
 	// FrequencyHz is the number of samples per second and CPU; 0 is
 	// DefaultFrequency. Primes do not run in step with periodic work.

@@ -4,7 +4,9 @@ package sample
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -80,9 +82,30 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 		e.frames = userFrames(e.frames)
 		s.allocs.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
 	case !left:
+		e.spans = spansOf(trace, meta)
 		s.aggregate.add(e)
 	}
 	return nil
+}
+
+// spansOf returns the span and the trace of a stacktrace: by the labels that a goroutine
+// has in Go's own profiles, or as tracing agents tell the unwinder.
+func spansOf(trace *libpf.Trace, meta *samples.TraceEventMeta) (ids spanIDs) {
+	for name, value := range trace.CustomLabels {
+		switch name.String() {
+		case labelSpan:
+			ids.span = cmp.Or(idOf(value.String(), 16), ids.span)
+		case labelProfile:
+			ids.span = cmp.Or(ids.span, idOf(value.String(), 16))
+		case labelTrace:
+			ids.trace = idOf(value.String(), 32)
+		}
+	}
+	if ids == (spanIDs{}) && meta.SpanID != libpf.InvalidAPMSpanID {
+		ids.span = idOf(hex.EncodeToString(meta.SpanID[:]), 16)
+		ids.trace = idOf(hex.EncodeToString(meta.TraceID[:]), 32)
+	}
+	return ids
 }
 
 // userFrames returns the frames of a stacktrace less the kernel's, which are those of the

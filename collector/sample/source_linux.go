@@ -201,8 +201,8 @@ func (s *Source) load(ctx context.Context, st setup) error {
 			"OTEL_RESOURCE_ATTRIBUTES": {},
 		},
 	}
-	// Go frames are named here, as the unwinder does not see inlined calls.
-	cfg.InterpretersConfig.Go.Labels.Disabled = true
+	// Go frames are named here, as the unwinder does not see inlined calls. Goroutines'
+	// labels have the spans.
 	cfg.InterpretersConfig.Go.Symbolization.Disabled = true
 	var err error
 	for attempt := 1; ; attempt++ {

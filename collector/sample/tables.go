@@ -39,6 +39,17 @@ func (t *tables) text(s string) int64 {
 	return i
 }
 
+// spans returns a sample's labels.
+func (t *tables) spans(ids spanIDs) (ls []*googlev1.Label) {
+	if ids.span != "" {
+		ls = append(ls, &googlev1.Label{Key: t.text(labelSpan), Str: t.text(ids.span)})
+	}
+	if ids.trace != "" {
+		ls = append(ls, &googlev1.Label{Key: t.text(labelTrace), Str: t.text(ids.trace)})
+	}
+	return ls
+}
+
 // mapping returns the ID of a module, 0 if it is not known.
 func (t *tables) mapping(m module) uint64 {
 	if m == (module{}) {

@@ -27,8 +27,9 @@ type event struct {
 	labels labels.Labels
 	time   int64 // Unix ns
 	frames libpf.Frames
-	leaf   *place // of a process that the unwinder did not know; else nil
-	cause  cause  // of a wait; else zero
+	leaf   *place  // of a process that the unwinder did not know; else nil
+	cause  cause   // of a wait; else zero
+	spans  spanIDs // of CPU samples
 }
 
 // A tally counts the events of one window before their native frames are named,
@@ -115,6 +116,9 @@ func hashEvent(seed maphash.Seed, e event) tallyKey {
 	}
 	if e.cause != (cause{}) {
 		maphash.WriteComparable(&h, e.cause)
+	}
+	if e.spans != (spanIDs{}) {
+		maphash.WriteComparable(&h, e.spans)
 	}
 	return tallyKey{labels: e.labels.Hash(), stack: h.Sum64()}
 }

@@ -89,7 +89,7 @@ type series struct {
 	labels    labels.Labels
 	index     map[*location]uint32
 	locations []*location
-	stacks    map[string]int // by the bytes of the indexes of its locations
+	stacks    map[string]int // by the bytes of the indexes of its locations, and the IDs of the span
 	samples   []counted
 	scratch   []byte
 }
@@ -99,6 +99,7 @@ type counted struct {
 	locations []uint32 // leaf first
 	values    values
 	ticks     []int64 // of samples with times
+	spans     spanIDs
 }
 
 // add counts a stacktrace n times. It keeps the locations, not the slice.
@@ -129,6 +130,9 @@ func (w *window) addValues(st stacktrace, v values, n int64, ticks []int64) {
 		}
 		s.scratch = binary.LittleEndian.AppendUint32(s.scratch, i)
 	}
+	indexes := s.scratch
+	s.scratch = append(s.scratch, st.spans.span...)
+	s.scratch = append(s.scratch, st.spans.trace...)
 	if i, ok := s.stacks[string(s.scratch)]; ok {
 		for k := range v {
 			s.samples[i].values[k] += v[k]
@@ -139,9 +143,36 @@ func (w *window) addValues(st stacktrace, v values, n int64, ticks []int64) {
 	s.stacks[string(s.scratch)] = len(s.samples)
 	locs := make([]uint32, len(st.locations))
 	for i := range locs {
-		locs[i] = binary.LittleEndian.Uint32(s.scratch[4*i:])
+		locs[i] = binary.LittleEndian.Uint32(indexes[4*i:])
 	}
-	s.samples = append(s.samples, counted{locations: locs, values: v, ticks: slices.Clone(ticks)})
+	s.samples = append(s.samples, counted{locations: locs, values: v, ticks: slices.Clone(ticks), spans: st.spans})
+}
+
+// relabelled returns the window with other labels, given by the keys of series. Series that
+// have the same labels then are added up; those without labels are left out. It takes the
+// series of w.
+func (w *window) relabelled(final map[uint64]labels.Labels) *window {
+	out := newWindowOf(w.start, w.kind)
+	out.samples = w.samples
+	for key, s := range w.series {
+		s.labels = final[key]
+		if s.labels.IsEmpty() {
+			continue
+		}
+		key := s.labels.Hash()
+		if out.series[key] == nil {
+			out.series[key] = s
+			continue
+		}
+		for _, c := range s.samples {
+			st := stacktrace{labels: s.labels, locations: make([]*location, len(c.locations)), spans: c.spans}
+			for i, l := range c.locations {
+				st.locations[i] = s.locations[l]
+			}
+			out.addValues(st, c.values, 0, c.ticks)
+		}
+	}
+	return out
 }
 
 // profiles returns the window as one profile per series, in label order. The
@@ -194,7 +225,7 @@ func (s *series) pprof(kind *profileKind, period int64) *googlev1.Profile {
 		}
 		p.Sample = append(p.Sample, c.timed(t, ids, scale)...)
 		if v[0] -= int64(len(c.ticks)) * scale; v[0] > 0 || len(c.ticks) == 0 {
-			p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v})
+			p.Sample = append(p.Sample, &googlev1.Sample{LocationId: ids, Value: v, Label: t.spans(c.spans)})
 		}
 	}
 	p.Mapping, p.Location, p.Function, p.StringTable = t.mappings, t.locations, t.functions, t.strings
@@ -210,7 +241,7 @@ func (c *counted) timed(t *tables, ids []uint64, scale int64) (out []*googlev1.S
 			n++
 		}
 		label := &googlev1.Label{Key: t.text(profile.LabelSampleTime), Num: (left[0] + 1) * int64(tick), NumUnit: t.text("nanoseconds")}
-		out = append(out, &googlev1.Sample{LocationId: ids, Value: []int64{int64(n) * scale}, Label: []*googlev1.Label{label}})
+		out = append(out, &googlev1.Sample{LocationId: ids, Value: []int64{int64(n) * scale}, Label: append(t.spans(c.spans), label)})
 		left = left[n:]
 	}
 	return out

@@ -2,14 +2,38 @@ package target
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // A cgroup is the information that a control group's path gives about a process.
 type cgroup struct {
-	container string // full ID of the innermost container, "" if none
-	unit      string // systemd service without suffix and instance, "" if none
+	path string // as the kernel shows it, of the hierarchy that the rest is from
+	// containers are the full IDs of the containers that the process is in, the
+	// innermost first; nil if there is none.
+	containers []string
+	pod        string // UID of the innermost Kubernetes pod, "" if none
+	// unit and slice are systemd's within the innermost container, and userUnit is the
+	// unit of a user's manager, with suffix and instance; "" if there is none.
+	unit, userUnit, slice string
+}
+
+// container returns the ID of the innermost container, "" if there is none.
+func (c *cgroup) container() string {
+	if len(c.containers) == 0 {
+		return ""
+	}
+	return c.containers[0]
+}
+
+// service returns the name of the systemd service, "" if the process belongs to none.
+func (c *cgroup) service() string {
+	if name, ok := serviceUnit(c.userUnit); ok {
+		return name
+	}
+	name, _ := serviceUnit(c.unit)
+	return name
 }
 
 // parseCgroup reads /proc/PID/cgroup, of version 1, 2 or both: lines of
@@ -22,19 +46,20 @@ func parseCgroup(data []byte) cgroup {
 		if len(parts) != 3 {
 			continue
 		}
-		found := parseCgroupPath(parts[2])
+		found := parseCgroupPath(strings.TrimSuffix(parts[2], " (deleted)"))
 		// A container in any hierarchy takes precedence: on hosts with both versions,
 		// the version 2 path may show only the container runtime's own unit.
 		rank := 0
 		switch {
-		case found.container != "":
+		case len(found.containers) > 0:
 			rank = 4
 		case found.unit == "":
-			continue
 		case parts[1] == "name=systemd":
 			rank = 3
 		case parts[1] == "":
 			rank = 2
+		default:
+			rank = 1
 		}
 		if rank > bestRank {
 			best, bestRank = found, rank
@@ -43,20 +68,56 @@ func parseCgroup(data []byte) cgroup {
 	return best
 }
 
-// parseCgroupPath finds the container and the unit in a path. A unit above the container
-// is the container runtime's, one within it the process'.
+// parseCgroupPath finds containers, the pod and the units in a path. A unit above a
+// container is the container runtime's, one within it the process'.
 func parseCgroupPath(path string) cgroup {
-	var c cgroup
+	c := cgroup{path: path}
+	inUser := false
 	for component := range strings.SplitSeq(path, "/") {
+		if uid := podUID(component); uid != "" {
+			c.pod = uid
+		}
 		if id := containerID(component); id != "" {
-			c = cgroup{container: id}
+			c.containers = append(c.containers, id)
+			c.unit, c.userUnit, c.slice, inUser = "", "", "", false
 			continue
 		}
-		if unit, isUnit := serviceUnit(component); isUnit {
-			c.unit = unit
+		switch kind := component[strings.LastIndexByte(component, '.')+1:]; {
+		case kind == "slice" && !inUser:
+			c.slice = component
+		case kind != "service" && kind != "scope":
+		case inUser:
+			c.userUnit = component
+		default:
+			c.unit = component
+			inUser = kind == "service" && strings.HasPrefix(component, "user@")
 		}
 	}
+	slices.Reverse(c.containers)
 	return c
+}
+
+// podUID returns the UID of the pod that one component of a control group path is of,
+// "" if it is of none:
+//
+//	pod<uid>                                 cgroupfs driver
+//	kubepods-burstable-pod<uid>.slice        systemd driver, with _ for - in the UID
+//	kubelet-kubepods-pod<uid>.slice          with --cgroup-root, as in kind
+//	kubepods-pod<uid>.slice:cri-containerd:<id>
+//
+// where the UID is a UUID, or 32 hexadecimal digits for pods of the kubelet's own files.
+func podUID(component string) string {
+	name, _, _ := strings.Cut(component, ":")
+	name, isSlice := strings.CutSuffix(name, ".slice")
+	i := strings.LastIndex(name, "pod")
+	if i < 0 || isSlice && (i == 0 || name[i-1] != '-') || !isSlice && i != 0 {
+		return ""
+	}
+	uid := strings.ReplaceAll(name[i+len("pod"):], "_", "-")
+	if plain := strings.ReplaceAll(uid, "-", ""); len(plain) != 32 || !isHex(plain) || len(uid) != 32 && len(uid) != 36 {
+		return ""
+	}
+	return uid
 }
 
 // containerID finds the ID in one component of a control group path, such as

@@ -46,21 +46,25 @@ func program(exe string, args []string) string {
 }
 
 // processTitle returns the program that a process has set as its title, such as gunicorn
-// in "gunicorn: worker [app]" or puma in "puma 6.4.0 (tcp://...)"; "" if arg is the name
-// under which it was started.
+// in "gunicorn: worker [app]", puma in "puma 6.4.0 (tcp://...)" or the whole of
+// "shop-worker"; "" if arg is the name under which the interpreter was started.
 func processTitle(arg, exe string) string {
-	word, rest, _ := strings.Cut(arg, " ")
-	word = executableName(strings.TrimSuffix(word, ":"))
-	if rest == "" || word == exe || family(word) == family(exe) {
+	word, _, _ := strings.Cut(arg, " ")
+	word = executableName(strings.TrimPrefix(strings.TrimSuffix(word, ":"), "-"))
+	if word == exe || family(word) == family(exe) {
 		return ""
 	}
 	return word
 }
 
+// variant matches the version of an interpreter and the letters for how it was built:
+// python3.13t is free-threaded, python3.13d has assertions.
+var variant = regexp.MustCompile(`[0-9][-0-9.]*(t|d|td)?$`)
+
 // family returns the name of an interpreter without version: python3.11 is
 // python.
 func family(name string) string {
-	name = strings.TrimRight(name, "0123456789.-")
+	name = strings.TrimRight(variant.ReplaceAllString(name, ""), "-.")
 	if f, ok := aliases[name]; ok {
 		return f
 	}

@@ -6,16 +6,35 @@ import (
 	"strings"
 )
 
-// OpenTelemetry's environment variables that name a service.
+// OpenTelemetry's environment variables that name a service and other attributes of it.
 const (
 	envServiceName = "OTEL_SERVICE_NAME"
 	envResource    = "OTEL_RESOURCE_ATTRIBUTES"
 )
 
-// serviceFromEnviron returns the service that an environment block, as in
-// /proc/PID/environ, names; "" if it names none.
-func serviceFromEnviron(block []byte) string {
-	return serviceFromEnv(func(name string) string {
+// A resource is OpenTelemetry's: attributes of a process by key, such as service.name.
+// It has at most maxAttributes.
+type resource map[string]string
+
+const (
+	attrService   = "service.name"
+	attrNamespace = "service.namespace"
+	attrVersion   = "service.version"
+
+	maxAttributes = 64
+)
+
+// add adds an attribute. As in OpenTelemetry's SDKs, the last of equal keys counts.
+func (r resource) add(key, value string) {
+	if _, known := r[key]; key != "" && value != "" && (known || len(r) < maxAttributes) {
+		r[key] = value
+	}
+}
+
+// resourceFromEnviron returns the attributes that an environment block, as in
+// /proc/PID/environ, gives.
+func resourceFromEnviron(block []byte) resource {
+	return resourceFromEnv(func(name string) string {
 		for entry := range bytes.SplitSeq(block, []byte{0}) {
 			if value, ok := bytes.CutPrefix(entry, []byte(name+"=")); ok {
 				return string(value)
@@ -25,28 +44,22 @@ func serviceFromEnviron(block []byte) string {
 	})
 }
 
-// serviceFromEnv returns the service that environment variables name.
-func serviceFromEnv(get func(name string) string) string {
-	if name := strings.TrimSpace(get(envServiceName)); name != "" {
-		return name
-	}
-	return resourceAttribute(get(envResource), "service.name")
-}
-
-// resourceAttribute returns the value of a key in a list in the form of W3C Baggage:
-// key=value pairs with percent-encoded values, separated by commas. As in
-// OpenTelemetry's SDKs, the last of equal keys counts.
-func resourceAttribute(list, key string) (value string) {
-	for pair := range strings.SplitSeq(list, ",") {
+// resourceFromEnv returns the attributes that environment variables give: a list in the
+// form of W3C Baggage, which has key=value pairs with percent-encoded values, separated
+// by commas; and the service's name.
+func resourceFromEnv(get func(name string) string) resource {
+	r := resource{}
+	for pair := range strings.SplitSeq(get(envResource), ",") {
 		// Properties of the pair follow a semicolon.
 		pair, _, _ = strings.Cut(pair, ";")
-		k, v, ok := strings.Cut(pair, "=")
-		if !ok || unescaped(strings.TrimSpace(k)) != key {
-			continue
+		if k, v, ok := strings.Cut(pair, "="); ok {
+			r.add(unescaped(strings.TrimSpace(k)), strings.TrimSpace(unescaped(strings.TrimSpace(v))))
 		}
-		value = strings.TrimSpace(unescaped(strings.TrimSpace(v)))
 	}
-	return value
+	if name := strings.TrimSpace(get(envServiceName)); name != "" {
+		r[attrService] = name
+	}
+	return r
 }
 
 // unescaped decodes percent-encoding. It returns malformed text unchanged.

@@ -10,6 +10,8 @@ import (
 
 const id = "3f4a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8"
 
+const uid = "1234abcd-0000-1111-2222-333344445555"
+
 func TestServiceFromEnviron(t *testing.T) {
 	for _, c := range []struct{ environ, want string }{
 		{"", ""},
@@ -25,52 +27,66 @@ func TestServiceFromEnviron(t *testing.T) {
 		{"OTEL_RESOURCE_ATTRIBUTES=service.name\x00", ""},
 		{"XOTEL_SERVICE_NAME=no\x00OTEL_SERVICE_NAMES=no\x00", ""},
 	} {
-		require.Equal(t, c.want, serviceFromEnviron([]byte(c.environ)), "%q", c.environ)
+		require.Equal(t, c.want, resourceFromEnviron([]byte(c.environ))[attrService], "%q", c.environ)
 	}
 }
 
 func TestParseCgroup(t *testing.T) {
 	for name, c := range map[string]struct {
-		data string
-		want cgroup
+		data      string
+		container string // the innermost
+		service   string
+		pod       string
 	}{
-		"root":                 {"0::/\n", cgroup{}},
-		"empty":                {"", cgroup{}},
-		"malformed":            {"nonsense\n1:\n", cgroup{}},
-		"docker v1":            {"12:pids:/docker/" + id + "\n1:name=systemd:/docker/" + id + "\n0::/system.slice/containerd.service\n", cgroup{container: id}},
-		"docker v2":            {"0::/system.slice/docker-" + id + ".scope\n", cgroup{container: id}},
-		"docker in docker":     {"0::/docker/" + strings.Repeat("a", 64) + "/docker/" + id + "\n", cgroup{container: id}},
-		"seen from within":     {"0::/../docker-" + id + ".scope\n", cgroup{container: id}},
-		"containerd k8s":       {"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1234abcd_0000_1111_2222_333344445555.slice/cri-containerd-" + id + ".scope\n", cgroup{container: id}},
-		"containerd cgroupfs":  {"11:cpu:/kubepods/besteffort/pod1234abcd-0000-1111-2222-333344445555/" + id + "\n", cgroup{container: id}},
-		"containerd mismatch":  {"0::/system.slice/containerd.service/kubepods-burstable-pod1234.slice:cri-containerd:" + id + "\n", cgroup{container: id}},
-		"crio":                 {"0::/kubepods.slice/kubepods-pod1.slice/crio-" + id + ".scope/container\n", cgroup{container: id}},
-		"crio monitor":         {"0::/kubepods.slice/kubepods-pod1.slice/crio-conmon-" + id + ".scope\n", cgroup{}},
-		"podman":               {"0::/machine.slice/libpod-" + id + ".scope/container\n", cgroup{container: id}},
-		"podman rootless":      {"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + id + ".scope\n", cgroup{container: id}},
-		"podman v1":            {"5:cpu:/libpod_parent/libpod-" + id + "\n", cgroup{container: id}},
-		"kind":                 {"0::/docker/" + strings.Repeat("b", 64) + "/kubelet/kubepods/pod1/" + id + "\n", cgroup{container: id}},
-		"ECS":                  {"9:cpu:/ecs/task/" + id + "\n", cgroup{container: id}},
-		"Fargate":              {"9:cpu:/ecs/0123456789abcdef0123456789abcdef/0123456789abcdef0123456789abcdef-3456789012\n", cgroup{container: "0123456789abcdef0123456789abcdef-3456789012"}},
-		"LXC":                  {"0::/lxc.payload.web1/system.slice/nginx.service\n", cgroup{container: "web1", unit: "nginx"}},
-		"unit":                 {"0::/system.slice/nginx.service\n", cgroup{unit: "nginx"}},
-		"unit v1":              {"4:cpu:/\n1:name=systemd:/system.slice/cron.service\n0::/system.slice/cron.service\n", cgroup{unit: "cron"}},
-		"unit in container":    {"0::/machine.slice/libpod-" + id + ".scope/system.slice/httpd.service\n", cgroup{container: id, unit: "httpd"}},
-		"instance":             {"0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n", cgroup{unit: "postgresql"}},
-		"escaped":              {"0::/system.slice/my\\x2dshop.service\n", cgroup{unit: "my-shop"}},
-		"half escaped":         {"0::/system.slice/a\\x2.service\n", cgroup{unit: "a\\x2"}},
-		"delegated":            {"0::/system.slice/app.service/workers/1\n", cgroup{unit: "app"}},
-		"session":              {"0::/user.slice/user-0.slice/session-3.scope\n", cgroup{}},
-		"init":                 {"0::/init.scope\n", cgroup{}},
-		"user manager":         {"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", cgroup{}},
-		"user unit":            {"0::/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service\n", cgroup{unit: "syncthing"}},
-		"desktop application":  {"0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-firefox-4711.scope\n", cgroup{}},
-		"container daemon":     {"0::/system.slice/docker.service\n", cgroup{unit: "docker"}},
-		"path with a colon":    {"0::/system.slice/a:b.service\n", cgroup{unit: "a:b"}},
-		"short hexadecimal":    {"0::/docker/abcdef\n", cgroup{}},
-		"nothing but a suffix": {"0::/.service\n", cgroup{}},
+		"root":                           {"0::/\n", "", "", ""},
+		"empty":                          {"", "", "", ""},
+		"malformed":                      {"nonsense\n1:\n", "", "", ""},
+		"docker v1":                      {"12:pids:/docker/" + id + "\n1:name=systemd:/docker/" + id + "\n0::/system.slice/containerd.service\n", id, "", ""},
+		"docker v2":                      {"0::/system.slice/docker-" + id + ".scope\n", id, "", ""},
+		"docker in docker":               {"0::/docker/" + strings.Repeat("a", 64) + "/docker/" + id + "\n", id, "", ""},
+		"seen from within":               {"0::/../docker-" + id + ".scope\n", id, "", ""},
+		"containerd k8s":                 {"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1234abcd_0000_1111_2222_333344445555.slice/cri-containerd-" + id + ".scope\n", id, "", uid},
+		"containerd cgroupfs":            {"11:cpu:/kubepods/besteffort/pod1234abcd-0000-1111-2222-333344445555/" + id + "\n", id, "", uid},
+		"static pod":                     {"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0123456789abcdef0123456789abcdef.slice/cri-containerd-" + id + ".scope\n", id, "", "0123456789abcdef0123456789abcdef"},
+		"guaranteed":                     {"0::/kubepods.slice/kubepods-pod1234abcd_0000_1111_2222_333344445555.slice/crio-" + id + ".scope\n", id, "", uid},
+		"kind v2":                        {"0::/system.slice/docker-" + strings.Repeat("b", 64) + ".scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod1234abcd_0000_1111_2222_333344445555.slice/cri-containerd-" + id + ".scope\n", id, "", uid},
+		"kind's kubelet":                 {"0::/system.slice/docker-" + id + ".scope/kubelet.slice/kubelet.service\n", id, "kubelet", ""},
+		"k3d v1":                         {"7:memory:/docker/" + strings.Repeat("b", 64) + "/kubepods/burstable/pod1234abcd-0000-1111-2222-333344445555/" + id + "\n", id, "", uid},
+		"of the same pod":                {"0::/../cri-containerd-" + id + ".scope\n", id, "", ""},
+		"seen from a pod":                {"0::/../../../kubepods-burstable.slice/kubepods-burstable-pod1234abcd_0000_1111_2222_333344445555.slice/cri-containerd-" + id + ".scope\n", id, "", uid},
+		"docker in a pod":                {"0::/kubepods/pod1234abcd-0000-1111-2222-333344445555/" + strings.Repeat("c", 64) + "/docker/" + id + "\n", id, "", uid},
+		"containerd's mismatch of a pod": {"0::/system.slice/containerd.service/kubepods-burstable-pod1234abcd_0000_1111_2222_333344445555.slice:cri-containerd:" + id + "\n", id, "", uid},
+		"unit that looks like a pod":     {"0::/system.slice/pod1234.service\n", "", "pod1234", ""},
+		"ended":                          {"0::/system.slice/docker-" + id + ".scope (deleted)\n", id, "", ""},
+		"containerd mismatch":            {"0::/system.slice/containerd.service/kubepods-burstable-pod1234.slice:cri-containerd:" + id + "\n", id, "", ""},
+		"crio":                           {"0::/kubepods.slice/kubepods-pod1.slice/crio-" + id + ".scope/container\n", id, "", ""},
+		"crio monitor":                   {"0::/kubepods.slice/kubepods-pod1.slice/crio-conmon-" + id + ".scope\n", "", "", ""},
+		"podman":                         {"0::/machine.slice/libpod-" + id + ".scope/container\n", id, "", ""},
+		"podman rootless":                {"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + id + ".scope\n", id, "", ""},
+		"podman v1":                      {"5:cpu:/libpod_parent/libpod-" + id + "\n", id, "", ""},
+		"kind":                           {"0::/docker/" + strings.Repeat("b", 64) + "/kubelet/kubepods/pod1/" + id + "\n", id, "", ""},
+		"ECS":                            {"9:cpu:/ecs/task/" + id + "\n", id, "", ""},
+		"Fargate":                        {"9:cpu:/ecs/0123456789abcdef0123456789abcdef/0123456789abcdef0123456789abcdef-3456789012\n", "0123456789abcdef0123456789abcdef-3456789012", "", ""},
+		"LXC":                            {"0::/lxc.payload.web1/system.slice/nginx.service\n", "web1", "nginx", ""},
+		"unit":                           {"0::/system.slice/nginx.service\n", "", "nginx", ""},
+		"unit v1":                        {"4:cpu:/\n1:name=systemd:/system.slice/cron.service\n0::/system.slice/cron.service\n", "", "cron", ""},
+		"unit in container":              {"0::/machine.slice/libpod-" + id + ".scope/system.slice/httpd.service\n", id, "httpd", ""},
+		"instance":                       {"0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n", "", "postgresql", ""},
+		"escaped":                        {"0::/system.slice/my\\x2dshop.service\n", "", "my-shop", ""},
+		"half escaped":                   {"0::/system.slice/a\\x2.service\n", "", "a\\x2", ""},
+		"delegated":                      {"0::/system.slice/app.service/workers/1\n", "", "app", ""},
+		"session":                        {"0::/user.slice/user-0.slice/session-3.scope\n", "", "", ""},
+		"init":                           {"0::/init.scope\n", "", "", ""},
+		"user manager":                   {"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", "", "", ""},
+		"user unit":                      {"0::/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service\n", "", "syncthing", ""},
+		"desktop application":            {"0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-firefox-4711.scope\n", "", "", ""},
+		"container daemon":               {"0::/system.slice/docker.service\n", "", "docker", ""},
+		"path with a colon":              {"0::/system.slice/a:b.service\n", "", "a:b", ""},
+		"short hexadecimal":              {"0::/docker/abcdef\n", "", "", ""},
+		"nothing but a suffix":           {"0::/.service\n", "", "", ""},
 	} {
-		require.Equal(t, c.want, parseCgroup([]byte(c.data)), name)
+		got := parseCgroup([]byte(c.data))
+		require.Equal(t, []string{c.container, c.service, c.pod}, []string{got.container(), got.service(), got.pod}, name)
 	}
 }
 
@@ -99,6 +115,10 @@ func TestProgram(t *testing.T) {
 		{"/usr/bin/python3.11", "python3 /srv/shop/__main__.py", "shop"},
 		{"/usr/bin/python3.11", "python3 ./manage.py runserver", "manage"},
 		{"/opt/pypy/bin/pypy3.10", "pypy3 x.py", "x"},
+		{"/usr/bin/python3.13t", "python3.13t /srv/shop/main.py", "main"},
+		{"/usr/bin/python3.13t", "python3.13t -m http.server", "http.server"},
+		{"/usr/bin/python3.14td", "python3.14td -X gil=0 job.py", "job"},
+		{"/usr/bin/python3.13d", "python3.13d", "python3.13d"},
 
 		{"/usr/bin/node", "node server.js", "server"},
 		{"/usr/bin/node", "node --require /x/instrument.js --max-old-space-size=4096 /app/dist/server.mjs", "server"},
@@ -153,6 +173,9 @@ func TestProgram(t *testing.T) {
 	// A process that has set its title has a single argument with spaces.
 	require.Equal(t, "gunicorn", program("/usr/bin/python3.11", []string{"gunicorn: worker [shop]"}))
 	require.Equal(t, "puma", program("/usr/bin/ruby3.1", []string{"puma 6.4.0 (tcp://0.0.0.0:80) [shop]"}))
+	require.Equal(t, "shop-worker", program("/usr/bin/node", []string{"shop-worker"}))
+	require.Equal(t, "bash", program("/usr/bin/bash", []string{"-bash"}))
+	require.Equal(t, "python3.13t", program("/usr/bin/python3.13t", []string{"python3"}))
 	require.Equal(t, "npm", program("/usr/bin/node", []string{"npm start"}))
 	require.Equal(t, "python3", program("/usr/bin/python3", []string{"python3 something odd"}))
 }
@@ -198,11 +221,10 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("java\x00--module=a/b\x00-jar\x00x-1.2.jar\x00"))
 	f.Add([]byte("4711 (a) S 1 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3 11"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		serviceFromEnviron(data)
 		c := parseCgroup(data)
 		parseStat(data)
 		args := parseCmdline(data)
-		names := []string{c.container, c.unit, serviceFromEnviron(data)}
+		names := []string{c.container(), c.service(), c.pod, resourceFromEnviron(data)[attrService]}
 		for lang := range languages {
 			names = append(names, program("/usr/bin/"+lang, args))
 		}

@@ -65,7 +65,7 @@ type process struct {
 	stat
 	exe     string // path, "" if unknown
 	args    []string
-	environ []byte
+	service resource // OpenTelemetry's attributes
 	cgroup  cgroup
 }
 
@@ -116,7 +116,13 @@ func (p procfs) process(pid int) (process, error) {
 			return out, nil
 		}
 		out.exe = p.exe(pid)
-		out.environ, _ = p.read(pid, "environ")
+		environ, _ := p.read(pid, "environ")
+		out.service = resourceFromEnviron(environ)
+		// What the process says at run time takes precedence.
+		published, _ := p.processContext(pid)
+		for k, v := range published {
+			out.service.add(k, v)
+		}
 		cmdline, _ := p.read(pid, "cmdline")
 		out.args = parseCmdline(cmdline)
 		// The process may have executed another program meanwhile.

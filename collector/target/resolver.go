@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,11 @@ const (
 	trustTime  = time.Second
 	trustOther = 50 * time.Millisecond
 
+	// A process is read again after firstReread, after twice that time and so on: an SDK
+	// publishes its context when it starts, and a process may be moved to another group.
+	firstReread = 10 * time.Second
+	lastReread  = time.Hour
+
 	// readTimeout bounds reading about a process, maxStuck the reads that have exceeded
 	// it and are still blocked; silentTime is how long a process is not read again after
 	// that.
@@ -38,6 +44,7 @@ type Resolver struct {
 	log     *slog.Logger
 	node    string
 	procfs  procfs
+	own     struct{ id, pod string } // of this process' container, if its path hides it
 	reading untrusted.Guard
 	lookups *prometheus.CounterVec
 	bad     *prometheus.CounterVec
@@ -48,15 +55,22 @@ type Resolver struct {
 	warned time.Time             // time of the last log message about one of them
 	known  map[int]*list.Element // by PID
 	recent *list.List            // of *entry, most recently used first
+	// finished are the labels of processes and containers, by the hash of Raw's labels.
+	finished map[uint64]finished
 }
 
 // An entry is a process whose labels are known.
 type entry struct {
 	pid     int
 	image   image
+	comm    string
 	exe     string
-	labels  labels.Labels
+	labels  labels.Labels // of Raw
 	checked time.Time
+	// reread is when the process is read again in any case, and pause how long after the
+	// time before.
+	reread time.Time
+	pause  time.Duration
 }
 
 // New returns a Resolver. It holds nothing that has to be closed.
@@ -89,19 +103,21 @@ func New(o Options) *Resolver {
 		}),
 		known:  map[int]*list.Element{},
 		recent: list.New(),
+
+		finished: map[uint64]finished{},
 	}
+	r.own.id, r.own.pod = r.procfs.ownContainer()
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(r.lookups, r.bad, r.size)
 	}
 	return r
 }
 
-// Labels returns the labels of a process: service_name, comm, exe, container (if any)
-// and node. They are cached by PID and start of the program. hint is used if the process
-// has ended already. PID 0 is the kernel.
-func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
+// Raw returns what is known about a process, for Finish. It is cached by PID and start of
+// the program. hint is used if the process has ended already. PID 0 is the kernel.
+func (r *Resolver) Raw(pid int, hint Hint) labels.Labels {
 	if pid == 0 {
-		return r.labels(process{stat: stat{comm: cmp.Or(hint.Comm, "swapper"), kernel: true}}, "")
+		return r.rawLabels(&process{stat: stat{comm: cmp.Or(hint.Comm, "swapper"), kernel: true}})
 	}
 	now := time.Now()
 	if ls, ok := r.cached(pid, hint, now); ok {
@@ -113,13 +129,26 @@ func (r *Resolver) Labels(pid int, hint Hint) labels.Labels {
 		return r.endedLabels(pid, hint)
 	}
 	p.exe = cmp.Or(p.exe, hint.Exe)
-	if p.cgroup.container == "" {
-		p.cgroup.container = hint.ContainerID
-	}
-	ls := r.labels(p, serviceFromEnviron(p.environ))
-	r.remember(&entry{pid: pid, image: p.image, exe: p.exe, labels: ls, checked: now})
+	r.complete(&p.cgroup, hint)
+	ls := r.rawLabels(&p)
+	r.remember(&entry{pid: pid, image: p.image, comm: p.comm, exe: p.exe, labels: ls, checked: now})
 	r.lookups.WithLabelValues("procfs").Inc()
 	return ls
+}
+
+// complete adds the container that a control group's path does not show: the one that
+// the sampler found, or this process' own, whose name a cgroup namespace hides.
+func (r *Resolver) complete(c *cgroup, hint Hint) {
+	switch {
+	case len(c.containers) > 0:
+	case hint.ContainerID != "":
+		c.containers = []string{hint.ContainerID}
+	case c.path == "/" && r.own.id != "":
+		c.containers, c.pod = []string{r.own.id}, r.own.pod
+	}
+	if c.pod == "" && r.own.pod != "" && strings.HasPrefix(c.path, "/../") && strings.Count(c.path, "/") == 2 {
+		c.pod = r.own.pod // another container of the same pod
+	}
 }
 
 // cached returns the cached labels of a process that still runs the same program.
@@ -141,10 +170,13 @@ func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, boo
 	if now.Sub(e.checked) < trust {
 		return e.labels, true
 	}
+	if now.After(e.reread) {
+		return labels.EmptyLabels(), false
+	}
 	same, err := readProcess(r, pid, func(pid int) (bool, error) {
 		s, err := r.procfs.stat(pid)
-		if err != nil || s.image != e.image {
-			return false, err
+		if err != nil || s.image != e.image || s.comm != e.comm && !s.kernel {
+			return false, err // it has ended, runs another program, or has another name
 		}
 		// If addresses are hidden or not random, exec is visible by the link to the
 		// executable.
@@ -209,11 +241,12 @@ func (r *Resolver) endedLabels(pid int, hint Hint) labels.Labels {
 		}
 	}
 	p := process{
-		stat:   stat{comm: hint.Comm},
-		exe:    hint.Exe,
-		cgroup: cgroup{container: hint.ContainerID},
+		stat:    stat{comm: hint.Comm},
+		exe:     hint.Exe,
+		service: resourceFromEnv(func(name string) string { return hint.Env[name] }),
 	}
-	return r.labels(p, serviceFromEnv(func(name string) string { return hint.Env[name] }))
+	r.complete(&p.cgroup, hint)
+	return r.rawLabels(&p)
 }
 
 // remember caches the labels of a process, and drops those that were not used for the
@@ -221,6 +254,13 @@ func (r *Resolver) endedLabels(pid int, hint Hint) labels.Labels {
 func (r *Resolver) remember(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	e.pause = firstReread
+	if el := r.known[e.pid]; el != nil {
+		if before := el.Value.(*entry); before.image == e.image {
+			e.pause = min(2*before.pause, lastReread)
+		}
+	}
+	e.reread = e.checked.Add(e.pause)
 	if el := r.known[e.pid]; el != nil {
 		el.Value = e
 		r.recent.MoveToFront(el)

@@ -4,10 +4,12 @@ import (
 	"archive/zip"
 	"bufio"
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/flameline/flameline/collector/relabel"
 )
 
 // The test binary itself is the process under test when asked to be.
@@ -24,6 +29,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv("FLAMELINE_TEST_WAIT") != "" {
 		fmt.Println("ready")
 		bufio.NewReader(os.Stdin).ReadString('\n')
+		os.Exit(0)
+	}
+	if os.Getenv("FLAMELINE_TEST_LABELS") != "" {
+		printRaw()
+		os.Exit(0)
+	}
+	if os.Getenv("FLAMELINE_TEST_CONTEXT") != "" {
+		publish()
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -78,11 +91,11 @@ func here(t *testing.T, want string) string {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	require.NoError(t, err)
 	c := parseCgroup(data)
-	short := c.container
+	short := c.container()
 	if len(short) == 64 {
 		short = short[:shortID]
 	}
-	return cmp.Or(c.unit, short, want)
+	return cmp.Or(c.service(), short, want)
 }
 
 // fixture copies what procfs says about a process, with another control group.
@@ -140,12 +153,27 @@ func TestServiceOrder(t *testing.T) {
 	require.Equal(t, "configured", name(c.pid, unit, Options{}))
 	require.Equal(t, "httpd", name(plain.pid, unit, Options{}))
 	require.Equal(t, id[:12], name(plain.pid, container, Options{}))
-	require.Equal(t, "web", name(plain.pid, container, Options{ContainerName: func(full string) string {
-		require.Equal(t, id, full)
-		return "web"
-	}}))
-	require.Equal(t, id[:12], name(plain.pid, container, Options{ContainerName: func(string) string { return "" }}))
+	require.Equal(t, "web-1", name(plain.pid, container, Options{Containers: known{id: {"__meta_docker_container_name": "/web-1"}}}))
+	require.Equal(t, "web", name(plain.pid, container, Options{Containers: known{id: {
+		"__meta_docker_container_name": "/web-1", "__meta_docker_container_label_com_docker_compose_service": "web",
+	}}}))
+	require.Equal(t, "shop", name(plain.pid, container, Options{Containers: known{id: {
+		"__meta_kubernetes_pod_name": "shop-1-x", "__meta_kubernetes_workload_name": "shop", "__meta_kubernetes_pod_container_name": "app",
+	}}}))
+	require.Equal(t, id[:12], name(plain.pid, container, Options{Containers: known{}}))
 	require.Equal(t, filepath.Base(self(t)), name(plain.pid, "0::/user.slice/user-0.slice/session-1.scope\n", Options{}))
+}
+
+// known is what a source knows about containers, by ID.
+type known map[string]map[string]string
+
+func (k known) Lookup(_ context.Context, ids []string, pod string) labels.Labels {
+	for _, id := range append(slices.Clone(ids), pod) {
+		if m := k[id]; m != nil {
+			return labels.FromMap(m)
+		}
+	}
+	return labels.EmptyLabels()
 }
 
 func TestLabelsOfScripts(t *testing.T) {
@@ -211,6 +239,54 @@ func TestLabelsFollowExec(t *testing.T) {
 	require.Equal(t, before+1, testutil.ToFloat64(r.lookups.WithLabelValues("cache")))
 }
 
+// A process that renames itself has the name that it has given itself last.
+func TestLabelsFollowNames(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	require.NoError(t, err)
+	script := filepath.Join(t.TempDir(), "billing.py")
+	require.NoError(t, os.WriteFile(script, []byte("print('ready', flush=True)\ninput()\nopen('/proc/self/comm', 'w').write('shop-billing')\nprint('renamed', flush=True)\ninput()\n"), 0o644))
+	c := start(t, nil, python, "-u", script)
+	r := New(Options{})
+	before := r.Labels(c.pid, Hint{})
+	require.Equal(t, here(t, "billing"), before.Get(LabelService))
+	c.send()
+	r.mu.Lock()
+	r.known[c.pid].Value.(*entry).checked = time.Time{}
+	r.mu.Unlock()
+	after := r.Labels(c.pid, Hint{})
+	require.Equal(t, here(t, "billing"), after.Get(LabelService))
+	require.Equal(t, "shop-billing", after.Get(LabelComm))
+	require.NotEqual(t, before.Get(LabelComm), after.Get(LabelComm))
+}
+
+// Rules see all that is known about a process, and have the last word.
+func TestRules(t *testing.T) {
+	c := start(t, []string{"FLAMELINE_TEST_WAIT=1", "OTEL_RESOURCE_ATTRIBUTES=team=red"}, self(t))
+	root := fixture(t, c.pid, "0::/system.slice/docker-"+id+".scope/system.slice/php-fpm@8.2.service\n")
+	apply := func(rules string) map[string]string {
+		var rs relabel.Rules
+		require.NoError(t, yaml.Unmarshal([]byte(rules), &rs))
+		require.NoError(t, rs.Validate())
+		return New(Options{ProcRoot: root, Node: "n", Cluster: "eu", Rules: rs, Containers: known{id: {
+			"__meta_docker_container_name": "/web-1", "__meta_docker_container_label_tier": "front",
+		}}}).Labels(c.pid, Hint{}).Map()
+	}
+	got := apply(`
+- {source_labels: [__meta_docker_container_label_tier], target_label: tier}
+- {source_labels: [__meta_systemd_unit, __meta_systemd_slice], target_label: unit}
+- {regex: __meta_otel_(team), replacement: $1, action: labelmap}
+- {regex: exe|comm, action: labeldrop}
+- {source_labels: [cluster, service_name], separator: /, target_label: service_name}
+- {target_label: bad, replacement: "a\nb"}
+`)
+	require.Equal(t, map[string]string{
+		"tier": "front", "unit": "php-fpm@8.2.service;system.slice", "team": "red", "cluster": "eu", "node": "n",
+		"container": "web-1", "name": "web-1", "service_name": "eu/php-fpm", "bad": "a b",
+	}, got)
+	require.Empty(t, apply(`[{source_labels: [container], regex: web-.*, action: drop}]`))
+	require.Equal(t, map[string]string{"service_name": "unknown"}, apply(`[{regex: .*, action: labeldrop}]`))
+}
+
 func TestLabelsOfKernelThreads(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "17")
@@ -248,6 +324,31 @@ func TestCacheIsBounded(t *testing.T) {
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Empty(t, problems)
+}
+
+type knownOne labels.Labels
+
+func (k knownOne) Lookup(context.Context, []string, string) labels.Labels { return labels.Labels(k) }
+
+// BenchmarkFinish finishes the labels of a process in a pod with 30 labels and
+// annotations, which happens once for each series of a window, with the rules of usual
+// configurations.
+func BenchmarkFinish(b *testing.B) {
+	pod := map[string]string{
+		"__meta_kubernetes_namespace": "shop", "__meta_kubernetes_pod_name": "cart-1", "__meta_kubernetes_workload_name": "cart",
+		"__meta_kubernetes_pod_container_name": "cart",
+	}
+	for i := range 30 {
+		pod[fmt.Sprintf("__meta_kubernetes_pod_label_%d", i)] = "value"
+	}
+	var rules relabel.Rules
+	require.NoError(b, yaml.Unmarshal([]byte("[{source_labels: [__meta_kubernetes_pod_label_7], target_label: team}, {regex: __meta_kubernetes_pod_label_(1.), action: labelmap}]"), &rules))
+	require.NoError(b, rules.Validate())
+	r := New(Options{Containers: knownOne(labels.FromMap(pod)), Rules: rules})
+	raw := labels.FromStrings(rawIDs, id, metaContainer, id, LabelComm, "cart", LabelExe, "/cart", rawProgram, "cart")
+	for b.Loop() {
+		r.Finish(b.Context(), raw)
+	}
 }
 
 func BenchmarkLabels(b *testing.B) {
