@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,7 +220,8 @@ func (p *pod) run(t *testing.T, args ...string) (stdout, stderr string, err erro
 }
 
 // serve starts the container's own command on another address, waits until its readiness
-// probe is content, and checks its liveness probe. It returns the address.
+// probe is content, and checks its liveness probe; without probes, what they usually ask.
+// It returns the address.
 func (p *pod) serve(t *testing.T) string {
 	t.Helper()
 	address, err := proc.FreeAddress("127.0.0.1:0")
@@ -252,8 +252,11 @@ func (p *pod) serve(t *testing.T) string {
 		}
 	})
 	url := "http://" + address
-	ready := proc.Answers(url + c.ReadinessProbe.HTTPGet.Path)
-	for ready(t.Context()) != nil {
+	ready, alive := "/ready", "/-/healthy"
+	if c.ReadinessProbe != nil {
+		ready, alive = c.ReadinessProbe.HTTPGet.Path, c.LivenessProbe.HTTPGet.Path
+	}
+	for proc.Answers(url+ready)(t.Context()) != nil {
 		select {
 		case err := <-ended:
 			t.Fatalf("%s ended: %v\n%s", c.Name, err, log)
@@ -262,7 +265,7 @@ func (p *pod) serve(t *testing.T) string {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	require.NoError(t, proc.Answers(url+c.LivenessProbe.HTTPGet.Path)(t.Context()))
+	require.NoError(t, proc.Answers(url+alive)(t.Context()))
 	return url
 }
 
@@ -318,9 +321,7 @@ func TestImage(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o700), "only who may read all files finds the program")
 
 	address := agent.serve(t)
-	resp, err := http.Get(address + "/metrics") //nolint:noctx // of this test's own process
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
+	require.NoError(t, proc.Answers(address+"/metrics")(t.Context()))
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -339,6 +340,7 @@ func TestImage(t *testing.T) {
 	debug, err := deploy.Find[*corev1.Pod](objects, "flameline-record")
 	require.NoError(t, err)
 	recorder := &pod{spec: debug.Spec, root: root, volumes: filepath.Join(dir, "record")}
+	recorder.serve(t)
 	out, messages, err = recorder.run(t, "record", "-p", strconv.Itoa(program.PID()), "-d", "3", "-o", "-", "--to=folded")
 	require.NoError(t, err, messages)
 	require.Contains(t, out, "main.(*server).handleOrder;main.validateOrder")
