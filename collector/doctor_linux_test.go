@@ -37,7 +37,7 @@ func TestLiveDoctor(t *testing.T) {
 	report, r := doctorReport(t)
 	require.Zero(t, r.code)
 	require.True(t, report.Works)
-	for _, name := range []string{"kernel", "capabilities", "ebpf", "perf_events", "kernel_symbols", "sample_rate", "pid_namespace", "btf", "perf_event_paranoid", "tracefs", "memlock", "pmu", "cgroups", "containers"} {
+	for _, name := range []string{"kernel", "capabilities", "ebpf", "perf_events", "kernel_symbols", "other_users", "sample_rate", "pid_namespace", "btf", "perf_event_paranoid", "tracefs", "memlock", "pmu", "cgroups", "containers"} {
 		require.Len(t, find(report, name), 1, name)
 	}
 	text := runTool(t, t.TempDir(), nil, "doctor")
@@ -58,6 +58,7 @@ func TestLiveDoctorNotPermitted(t *testing.T) {
 	require.NotContains(t, r.stdout, "seccomp", "it is the capabilities that are missing")
 	require.Regexp(t, `(?m)^fail  ebpf +eBPF programs may not be loaded: run as root or grant CAP_BPF$`, r.stdout)
 	require.Regexp(t, `(?m)^fail  perf_events +CPU timers are not permitted: run as root or grant CAP_PERFMON$`, r.stdout)
+	require.Regexp(t, `(?m)^warn  other_users +the binaries of other users' processes cannot be opened.*: run as root or grant CAP_DAC_READ_SEARCH$`, r.stdout)
 	sleeper := background(t, "sleep", "100")
 	r = runTool(t, "/", asNobody, "doctor", "--pid", pidOf(sleeper))
 	require.Equal(t, 1, r.code)

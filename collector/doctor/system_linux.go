@@ -22,6 +22,7 @@ func System() *Report {
 	for _, c := range sample.Requirements() {
 		r.requirement(c)
 	}
+	r.otherUsers()
 	r.rates()
 	r.namespaces()
 	r.btf()
@@ -48,13 +49,8 @@ var found = map[string]func() string{
 }
 
 func (r *Report) requirement(c sample.Requirement) {
-	err := c.Check()
-	if err != nil {
-		what, fix := err.Error(), ""
-		// The errors of requirements say what to do after a colon.
-		if i := strings.LastIndex(what, ": "); i >= 0 {
-			what, fix = what[:i], what[i+2:]
-		}
+	if err := c.Check(); err != nil {
+		what, fix := remedy(err)
 		r.add(c.Name, Fail, what, fix)
 		return
 	}
@@ -63,6 +59,26 @@ func (r *Report) requirement(c sample.Requirement) {
 		text = f()
 	}
 	r.add(c.Name, OK, text, "")
+}
+
+// remedy returns what is wrong and, behind the last colon of a requirement's error, what to
+// do about it.
+func remedy(err error) (what, fix string) {
+	what = err.Error()
+	if i := strings.LastIndex(what, ": "); i >= 0 {
+		return what[:i], what[i+2:]
+	}
+	return what, ""
+}
+
+// otherUsers checks what is needed for whole stacktraces of processes of other users.
+func (r *Report) otherUsers() {
+	if err := sample.CheckOtherUsers(); err != nil {
+		what, fix := remedy(err)
+		r.add("other_users", Warn, what, fix)
+		return
+	}
+	r.add("other_users", OK, "the binaries of all processes can be opened", "")
 }
 
 // tickRate is the most timer ticks in a second that the sampler asks for at the

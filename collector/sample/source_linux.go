@@ -111,6 +111,9 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	if err := Supported(); err != nil {
 		return nil, err
 	}
+	if err := CheckOtherUsers(); err != nil {
+		o.Logger.Warn("not all processes are sampled in full", "reason", err)
+	}
 	began := time.Now()
 	m := newMetrics(o.Registerer)
 	library.connect(o.Logger, m)

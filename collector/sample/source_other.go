@@ -21,6 +21,9 @@ func Supported() error {
 // Requirements has the error of Supported.
 func Requirements() []Requirement { return []Requirement{{"system", Supported}} }
 
+// CheckOtherUsers returns nil.
+func CheckOtherUsers() error { return nil }
+
 // Start returns the error of Supported.
 func Start(context.Context, Options) (*Source, error) { return nil, Supported() }
 

@@ -96,6 +96,19 @@ func missingCapabilities(have uint64) error {
 		strings.Join(purposes, ", "), strings.Join(names, ", "))
 }
 
+// CheckOtherUsers returns an error if the files of other users' processes cannot be opened,
+// which sampling does not require: stacktraces of such processes are cut.
+func CheckOtherUsers() error {
+	have, err := effectiveCapabilities("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	if have&(1<<unix.CAP_DAC_READ_SEARCH|1<<unix.CAP_DAC_OVERRIDE) == 0 {
+		return errors.New("the binaries of other users' processes cannot be opened, so that their stacktraces are cut: run as root or grant CAP_DAC_READ_SEARCH")
+	}
+	return nil
+}
+
 // effectiveCapabilities reads the capabilities of a process as a bit set.
 func effectiveCapabilities(status string) (uint64, error) {
 	text, err := os.ReadFile(status)
