@@ -2,9 +2,10 @@ import * as React from 'react';
 import { hasBaseline } from '../../../src/baseline';
 import { BaselineFields } from '../../../src/components/BaselineFields';
 import { QueryOptions } from '../../../src/components/QueryOptions';
+import { ViewFields } from '../../../src/components/ViewFields';
 import { type ProfileQuery, type Range } from '../../../src/types';
 import { resources } from './api';
-import { profileQuery } from './query';
+import { drawsFlameGraph, profileQuery } from './query';
 import { type PageState } from './urlState';
 import { type SetState } from './useUrlState';
 
@@ -26,6 +27,7 @@ export function ViewOptions({ state, range, setState }: Props) {
     <>
       <QueryOptions {...props} choosesType={false} />
       {hasBaseline(query) && <BaselineFields {...props} />}
+      {drawsFlameGraph(query) && <ViewFields {...props} />}
     </>
   );
 }

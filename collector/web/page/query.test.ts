@@ -20,8 +20,8 @@ const all: PageState = {
 
 describe('queries', () => {
   it.each<[PageState['queryType'], string[]]>([
-    ['profile', ['maxNodes', 'unit']],
-    ['comparison', ['baseline', 'maxNodes', 'unit']],
+    ['profile', ['maxNodes', 'unit', 'view']],
+    ['comparison', ['baseline', 'maxNodes', 'unit', 'view']],
     ['functions', ['baseline', 'limit', 'sort', 'unit']],
     ['functionSeries', ['functions', 'groupBy', 'limit', 'sort', 'step']],
     ['explain', ['baseline', 'limit', 'unit']],

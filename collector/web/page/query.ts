@@ -7,13 +7,13 @@ const MAX_NODES = 16384;
 
 /** The query of the page's view, as the plugin's editor writes it. */
 export function profileQuery(state: PageState): ProfileQuery {
-  const { queryType, profileTypeId, labelSelector, baseline, unit, sort, step, limit, functions, groupBy } = state;
+  const { queryType, profileTypeId, labelSelector, baseline, unit, sort, step, limit, functions, groupBy, view } = state;
   const query = { refId: 'profile', version: QUERY_VERSION, queryType, profileTypeId, labelSelector };
   switch (queryType) {
     case 'profile':
-      return { ...query, unit, maxNodes: state.maxNodes };
+      return { ...query, unit, maxNodes: state.maxNodes, view };
     case 'comparison':
-      return { ...query, unit, maxNodes: state.maxNodes, baseline: baseline ?? DEFAULT_BASELINE };
+      return { ...query, unit, maxNodes: state.maxNodes, view, baseline: baseline ?? DEFAULT_BASELINE };
     case 'functions':
       return { ...query, unit, sort, limit, baseline };
     case 'functionSeries':
@@ -23,16 +23,20 @@ export function profileQuery(state: PageState): ProfileQuery {
   }
 }
 
+/** Whether the answer to a query is a flame graph, alone or of a comparison. */
+export function drawsFlameGraph({ queryType }: ProfileQuery): boolean {
+  return queryType === 'profile' || queryType === 'comparison';
+}
+
 /** The query of the page's view for a panel of so many pixels. */
 export function sizedQuery(state: PageState, width: number, range: { from: number; to: number }): SizedQuery {
   const query = profileQuery(state);
   if (query.queryType === 'functionSeries') {
     return { ...query, ...seriesSize(width, range) };
   }
-  const drawn = query.queryType === 'profile' || query.queryType === 'comparison';
   return {
     ...query,
-    ...(drawn && { maxNodes: query.maxNodes ?? MAX_NODES }),
+    ...(drawsFlameGraph(query) && { maxNodes: query.maxNodes ?? MAX_NODES }),
     maxDataPoints: width,
     intervalMs: 1000,
   };

@@ -70,6 +70,7 @@ describe('views in the URL', () => {
     ['an offset', { queryType: 'explain', baseline: { kind: 'offset', offset: '2h30m' }, limit: 5 }],
     ['a range', { queryType: 'comparison', baseline: { kind: 'range', from: 'now-2d', to: 'now-1d' } }],
     ['labels', { queryType: 'comparison', baseline: { kind: 'same', labelSelector: '{version="1&2"}' } }],
+    ['options of the flame graph', { view: { focus: 'a|b&c', fold: ['go-runtime'], maxDepth: 3, reverse: true } }],
     ['functions', { queryType: 'functions', sort: 'total', limit: 1000 }],
     ['functions over time', { queryType: 'functionSeries', functions: ['a<b, c>', 'd&e'], groupBy: ['pod', 'node'], step: '1m' }],
   ])('keeps %s', (_, change) => {

@@ -12,7 +12,7 @@ export type ThemeName = 'light' | 'dark';
 
 /** What a view shows and how much of it: fields of the query, each of which may be unset. */
 type QueryFields = Partial<
-  Pick<ProfileQuery, 'baseline' | 'unit' | 'sort' | 'step' | 'maxNodes' | 'limit' | 'functions' | 'groupBy'>
+  Pick<ProfileQuery, 'baseline' | 'unit' | 'sort' | 'step' | 'maxNodes' | 'limit' | 'functions' | 'groupBy' | 'view'>
 >;
 
 /** What the page shows; all of it stands in the URL. */
@@ -96,6 +96,10 @@ function parseQueryFields(params: URLSearchParams): QueryFields {
       fields[field] = count;
     }
   }
+  const view = parseView(params.get('view'));
+  if (view) {
+    fields.view = view;
+  }
   for (const field of LISTS) {
     const values = params.getAll(field).filter(Boolean);
     if (values.length > 0) {
@@ -114,6 +118,16 @@ function parseQueryFields(params: URLSearchParams): QueryFields {
     fields.baseline = baseline;
   }
   return fields;
+}
+
+/** The options of a flame graph from their JSON; the server's error names a field that is wrong. */
+function parseView(text: string | null): ProfileQuery['view'] {
+  try {
+    const view: unknown = JSON.parse(text ?? 'null');
+    return typeof view === 'object' && view !== null && !Array.isArray(view) ? view : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The query string of a state; defaults are left out but for the time range. */
@@ -137,6 +151,9 @@ export function formatState(state: PageState): string {
     for (const value of state[field] ?? []) {
       params.append(field, value);
     }
+  }
+  if (state.view) {
+    params.set('view', JSON.stringify(state.view));
   }
   if (state.baseline) {
     params.set('baseline', state.baseline.kind);
