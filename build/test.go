@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,9 +42,27 @@ const (
 	liveTests = "^TestLive"
 )
 
+// hasLongTests reports whether tests of a package are left out if they are to be short.
+func hasLongTests(dir string) (bool, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return false, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return false, err
+		}
+		if bytes.Contains(text, []byte("testing.Short()")) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // GoTests runs the short tests of all packages with the race detector, with which they
-// take up to ten times as long, and all tests without it. Tests that need a quiet machine
-// have targets of their own.
+// take up to ten times as long, and then all tests of the packages with others without it.
+// Tests that need a quiet machine have targets of their own.
 func GoTests(ctx context.Context) error {
 	short, err := packages(ctx, func(path string) bool { return !endToEnd(path) })
 	if err != nil {
@@ -52,11 +71,22 @@ func GoTests(ctx context.Context) error {
 	if err := Run(ctx, "go", append([]string{"test", "-race", "-short", "-timeout=20m"}, short...)...); err != nil {
 		return err
 	}
-	all, err := packages(ctx, func(path string) bool { return !samplesKernel(path) && !endToEnd(path) })
+	dirs, err := output(ctx, "go", append([]string{"list", "-f={{.ImportPath}} {{.Dir}}"}, short...)...)
 	if err != nil {
 		return err
 	}
-	return Run(ctx, "go", append([]string{"test", "-timeout=20m", "-skip=" + liveTests}, all...)...)
+	var long []string
+	for line := range strings.Lines(dirs) {
+		path, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
+		has, err := hasLongTests(dir)
+		if err != nil {
+			return err
+		}
+		if has && !samplesKernel(path) {
+			long = append(long, path)
+		}
+	}
+	return Run(ctx, "go", append([]string{"test", "-timeout=20m", "-skip=" + liveTests}, long...)...)
 }
 
 // KernelTests runs the tests of the sampler and of the commands that use it, without the
