@@ -149,9 +149,11 @@ func mainCalls(caller, callee string) bool {
 	return strings.HasPrefix(caller, "main.") && strings.HasPrefix(callee, "main.")
 }
 
-// checkWhole checks that nearly all stacks of a program have every caller.
+// checkWhole checks that nearly all stacks of a program have every caller. Those of the
+// scheduler at work for a preempted goroutine end at runtime.morestack; how many there are
+// depends on how often the machine takes the CPU away.
 func (p *selfProfiled) checkWhole(t *testing.T, ss []stack) {
-	var whole, all float64
+	var whole, all, preempted float64
 	faults := map[string]float64{}
 	for _, s := range ss {
 		// Until the unwinder knows a program there is a note instead.
@@ -163,11 +165,14 @@ func (p *selfProfiled) checkWhole(t *testing.T, ss []stack) {
 		if fault == "" {
 			whole += float64(s.value)
 		} else {
+			if s.functions[0] == "runtime.morestack" {
+				preempted += float64(s.value)
+			}
 			faults[fault+": "+strings.Join(s.functions, ";")] += float64(s.value)
 		}
 	}
-	t.Logf("%.2f %% of %.2f s have every caller", 100*whole/all, all/1e9)
-	if whole >= 0.97*all {
+	t.Logf("%.2f %% of %.2f s have every caller, %.2f %% end at runtime.morestack", 100*whole/all, all/1e9, 100*preempted/all)
+	if whole+preempted >= 0.97*all && preempted <= 0.1*all {
 		return
 	}
 	keys := slices.SortedFunc(maps.Keys(faults), func(a, b string) int { return cmp.Compare(faults[b], faults[a]) })
