@@ -27,6 +27,9 @@ func Demo(ctx context.Context) error {
 
 // Test installs what the tests need and runs all of them: Go, TypeScript, linters, kernel, plugin, browser.
 func Test(ctx context.Context) error {
+	if err := build.WithoutCgo(); err != nil {
+		return err
+	}
 	s := build.Sections{}
 	s.Must(ctx, "prerequisites", build.Prerequisites)
 	s.Must(ctx, "build", func(ctx context.Context) error { return buildAll(ctx) })
@@ -105,6 +108,9 @@ func Lint(ctx context.Context) error {
 
 // E2e builds everything and runs the end-to-end tests and those in a browser.
 func E2e(ctx context.Context) error {
+	if err := build.WithoutCgo(); err != nil {
+		return err
+	}
 	s := build.Sections{}
 	s.Must(ctx, "prerequisites", build.Prerequisites)
 	s.Must(ctx, "build", func(ctx context.Context) error { return buildAll(ctx) })

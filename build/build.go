@@ -9,6 +9,12 @@ import (
 	"strings"
 )
 
+// WithoutCgo has Go programs built without cgo, as what ships is, so that tests and linters
+// use what was compiled for that. The race detector needs cgo all the same.
+func WithoutCgo() error {
+	return os.Setenv("CGO_ENABLED", "0")
+}
+
 // Packages installs the npm packages of package-lock.json if they are not installed.
 func Packages(ctx context.Context) error {
 	lock, err := os.Stat("package-lock.json")

@@ -68,7 +68,7 @@ func GoTests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := Run(ctx, "go", append([]string{"test", "-race", "-short", "-timeout=20m"}, short...)...); err != nil {
+	if err := runEnv(ctx, []string{"CGO_ENABLED=1"}, "go", append([]string{"test", "-race", "-short", "-timeout=20m"}, short...)...); err != nil {
 		return err
 	}
 	dirs, err := output(ctx, "go", append([]string{"list", "-f={{.ImportPath}} {{.Dir}}"}, short...)...)
@@ -96,18 +96,19 @@ func KernelTests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := Run(ctx, "go", append([]string{"test", "-count=1", "-timeout=20m", "-run=" + liveTests}, live...)...); err != nil {
-		return err
-	}
 	pkgs, err := packages(ctx, samplesKernel)
 	if err != nil {
 		return err
 	}
-	return Run(ctx, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=20m"}, pkgs...)...)
+	return errors.Join(
+		Run(ctx, "go", append([]string{"test", "-count=1", "-timeout=20m", "-run=" + liveTests}, live...)...),
+		Run(ctx, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=20m"}, pkgs...)...),
+	)
 }
 
 // EndToEndTests tests the built programs: the load programs under the sampler, the
-// plugin over its protocol, and both against Prometheus.
+// plugin over its protocol, and both against Prometheus. Tests that are parallel wait for
+// programs most of the time.
 func EndToEndTests(ctx context.Context) error {
 	collector, err := filepath.Abs("bin/flameline")
 	if err != nil {
@@ -122,7 +123,7 @@ func EndToEndTests(ctx context.Context) error {
 		return err
 	}
 	env := []string{"FLAMELINE_BIN=" + collector, "FLAMELINE_PLUGIN_BIN=" + plugin}
-	return runEnv(ctx, env, "go", append([]string{"test", "-p=1", "-count=1", "-timeout=30m"}, pkgs...)...)
+	return runEnv(ctx, env, "go", append([]string{"test", "-p=1", "-parallel=8", "-count=1", "-timeout=30m"}, pkgs...)...)
 }
 
 // OtherSystems checks that everything except the eBPF source builds on other systems,

@@ -33,6 +33,7 @@ func find(r doctor.Report, name string) (found []doctor.Check) {
 }
 
 func TestLiveDoctor(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	report, r := doctorReport(t)
 	require.Zero(t, r.code)
@@ -68,6 +69,9 @@ func TestLiveDoctorNotPermitted(t *testing.T) {
 
 // Each language's process is recognised, with its version.
 func TestDoctorLanguages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a program of each language")
+	}
 	for _, c := range []struct {
 		busy    busy
 		runtime string

@@ -49,6 +49,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return path, os.WriteFile(path, program, 0o755) //nolint:gosec // another user runs it
 	}
 	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as what ships
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return path, cmd.Run()
 })

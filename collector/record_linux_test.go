@@ -154,6 +154,7 @@ func TestLiveRecordSudo(t *testing.T) {
 
 // Signals reach the command, and what was recorded is kept.
 func TestLiveRecordSignals(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	path, err := binary()
 	require.NoError(t, err)
@@ -183,6 +184,7 @@ func TestLiveRecordSignals(t *testing.T) {
 
 // Ctrl-C ends a recording of a running process early, and keeps it.
 func TestLiveRecordInterrupted(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	path, err := binary()
 	require.NoError(t, err)
@@ -200,7 +202,10 @@ func TestLiveRecordInterrupted(t *testing.T) {
 		if sig == syscall.SIGINT {
 			_, err = tty.Write([]byte{3}) // the terminal sends it
 		} else {
+			// timeout(1) sends it to the process, and again to its group.
 			err = cmd.Process.Signal(sig)
+			time.Sleep(5 * time.Millisecond)
+			_ = cmd.Process.Signal(sig)
 		}
 		require.NoError(t, err)
 		require.NoError(t, cmd.Wait(), screen)
@@ -224,6 +229,7 @@ func readAll(r io.Reader) *lockedBuffer {
 
 // Each format is what its readers expect.
 func TestLiveRecordFormats(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	dir := t.TempDir()
 	busy := background(t, "sh", "-c", "while :; do :; done")
@@ -301,6 +307,7 @@ func TestLiveRecordSubprocesses(t *testing.T) {
 }
 
 func TestLiveRecordSelections(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	dir := t.TempDir()
 	burn := buildBurnC(t, dir)
@@ -432,6 +439,7 @@ func TestLiveRecordNotPermitted(t *testing.T) {
 
 // A process that waits has no samples, and the error says why.
 func TestLiveRecordNoSamples(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	dir := t.TempDir()
 	sleeper := background(t, "sleep", "100")

@@ -64,6 +64,7 @@ func TestLiveTopLanguages(t *testing.T) {
 }
 
 func TestLiveTopText(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	dir := t.TempDir()
 	busy := background(t, buildBurnC(t, dir), "100")
@@ -111,6 +112,7 @@ func TestTopErrors(t *testing.T) {
 // On a terminal the table is drawn again and again, in the size of the terminal; keys change
 // it, and each way to end it leaves the terminal as it was.
 func TestLiveTopTerminal(t *testing.T) {
+	t.Parallel()
 	requireSampling(t)
 	path, err := binary()
 	require.NoError(t, err)

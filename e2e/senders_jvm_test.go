@@ -67,6 +67,7 @@ func (j jvm) record(t *testing.T, seconds, flag, file string) []byte {
 // async-profiler and of the JDK. What is stored has to be all that those tools
 // themselves find in the same recordings.
 func TestJVMSenders(t *testing.T) {
+	t.Parallel()
 	address, since := startServer(t), time.Now()
 	j := newJVM(t)
 	t.Run("agent", func(t *testing.T) { j.testAgent(t, address) })

@@ -25,6 +25,7 @@ type native struct{ dir, program, address string }
 // files into what the service reads, as people do, and compares what is stored
 // with what the tools themselves print.
 func TestNativeSenders(t *testing.T) {
+	t.Parallel()
 	address, since := startServer(t), time.Now()
 	dir := t.TempDir()
 	n := native{dir: dir, program: filepath.Join(dir, "shop"), address: address}

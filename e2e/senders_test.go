@@ -95,6 +95,7 @@ func senders() []sender {
 // TestSenders has Pyroscope's own SDKs, as their registries have them and with
 // their default settings, push to the service, and looks for what they have sent.
 func TestSenders(t *testing.T) {
+	t.Parallel()
 	address, since := startServer(t), time.Now()
 	t.Run("all", func(t *testing.T) { // ends before the service does
 		for _, s := range senders() {

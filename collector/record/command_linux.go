@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -186,6 +187,8 @@ func exitCode(s *os.ProcessState) int {
 // forward passes signals on.
 func (c *Command) forward() {
 	stops := 0
+	var last os.Signal
+	var lastTime time.Time
 	for {
 		select {
 		case <-c.exited:
@@ -194,6 +197,10 @@ func (c *Command) forward() {
 		case sig := <-c.signals:
 			stop := sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGQUIT
 			if stop {
+				if sig == last && time.Since(lastTime) < SameSignal {
+					continue
+				}
+				last, lastTime = sig, time.Now()
 				stops++
 			}
 			switch {

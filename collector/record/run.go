@@ -16,6 +16,11 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
+// SameSignal is the time within which a second SIGINT or SIGTERM is the first one again:
+// timeout(1) sends its signal to the program, and then to the process group, of which the
+// program is part.
+const SameSignal = 100 * time.Millisecond
+
 // Options configure a recording.
 type Options struct {
 	SessionOptions

@@ -395,10 +395,14 @@ func TestDamageUnderLoad(t *testing.T) {
 	}
 	db := open(t, dir, damageOptions)
 	all := query.Selection{Type: cpuType, Start: ms(midnight), End: ms(midnight.Add(72 * time.Hour))}
+	rounds := 10
+	if testing.Short() {
+		rounds = 3
+	}
 	var g sync.WaitGroup
 	for i := range 4 {
 		g.Go(func() {
-			for n := range 10 {
+			for n := range rounds {
 				var err error
 				switch i {
 				case 0:

@@ -110,6 +110,9 @@ func realHeap(t testing.TB) *pp.Profile {
 }
 
 func TestPprofEqualsGoogleMerge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("half a minute with the race detector")
+	}
 	t.Parallel()
 	rate := runtime.MemProfileRate
 	runtime.MemProfileRate = 512 // until the profiles are taken: it slows all tests down

@@ -204,6 +204,9 @@ func readCrafted(t testing.TB, data []byte) (info *lineInfo, total, peak uint64,
 // of these files has a few megabytes at most; with debug/dwarf alone they take
 // gigabytes, or a stack that ends the process.
 func TestReadLinesOfCraftedFiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two minutes with the race detector")
+	}
 	noError := []string{"compressed", "compressed as GNU did", "compressed as GNU did, within the limit", "compressed, within the limit", "files with a long name", "many files"}
 	for name, data := range crafted() {
 		t.Run(name, func(t *testing.T) {

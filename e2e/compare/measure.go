@@ -130,7 +130,7 @@ func (c *comparison) record(group string, q query, got *[2]asked, ready []time.D
 		v := summary(milliseconds(a.latencies))
 		v.Bytes = median(a.sizes)
 		for _, took := range a.latencies {
-			v.nanoseconds = append(v.nanoseconds, took.Nanoseconds())
+			v.Nanoseconds = append(v.Nanoseconds, took.Nanoseconds())
 		}
 		if s.pid != 0 {
 			cpu := float64(a.cpu.Microseconds()) / 1000 / float64(len(a.latencies))

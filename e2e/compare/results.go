@@ -50,7 +50,7 @@ type Value struct {
 	Of     string   `json:",omitempty"`
 	Total  int64    `json:",omitempty"`
 
-	nanoseconds []int64 // of each run
+	Nanoseconds []int64 `json:",omitempty"` // of each run
 }
 
 func (f *Figure) mark(format string, args ...any) {
@@ -112,7 +112,7 @@ func (r *Results) Benchmark(which int) string {
 			}
 			return c
 		}, f.Name)
-		for _, ns := range f.Values[which].nanoseconds {
+		for _, ns := range f.Values[which].Nanoseconds {
 			fmt.Fprintf(&b, "Benchmark/%s 1 %d ns/op\n", strings.ReplaceAll(name, "__", "_"), ns)
 		}
 	}
