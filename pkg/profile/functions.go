@@ -36,6 +36,9 @@ func (t *DiffTree) TruncateFunctions(maxNodes int64) *DiffTree {
 	}
 }
 
+// CutBytes is the memory that TruncateFunctions takes for a call.
+const CutBytes = 64
+
 // TruncateFunctions is DiffTree.TruncateFunctions for any tree of calls; maxNodes must
 // be at least 1. It returns nil and true if the whole tree fits, and nil and false if
 // maxNodes is too small for the functions.
@@ -83,15 +86,17 @@ func (c *functionCut) search(low, high int) (best *DiffTree, kept int) {
 	if best = c.cut(high); best != nil {
 		return best, high
 	}
-	// Usually some of the calls are dropped, but not most of them.
-	for n := low + (high-low)*3/4; ; n = low + (high-low)/2 {
-		if tree := c.cut(n); tree != nil {
-			best, low = tree, n
-		} else if high = n; n == low {
+	if low > 0 {
+		if best = c.cut(low); best == nil {
 			return nil, 0
 		}
-		if high-low <= 1+low/16 {
-			break
+	}
+	// Usually some of the calls are dropped, but not most of them.
+	for n := low + (high-low)*3/4; high-low > 1+low/16; n = low + (high-low)/2 {
+		if tree := c.cut(n); tree != nil {
+			best, low = tree, n
+		} else {
+			high = n
 		}
 	}
 	if best == nil {
@@ -102,7 +107,8 @@ func (c *functionCut) search(low, high int) (best *DiffTree, kept int) {
 
 // A functionCut is the state of TruncateFunctions.
 type functionCut struct {
-	in         CallTree
+	in         []flatCall // the tree; every attempt reads all of it
+	tree       CallTree
 	maxNodes   int64
 	names      []string // names of in
 	rest, root int32    // indexes of the names of rest nodes and of the root, after names
@@ -131,6 +137,12 @@ type functionCut struct {
 	calls  []int32
 }
 
+// A flatCall is a call of a CallTree with all that the tree says about it.
+type flatCall struct {
+	caller, name, callee, sibling int32
+	self, total                   [2]int64
+}
+
 // A functionGroup is a node of the result with the calls that it represents.
 type functionGroup struct {
 	node  int32
@@ -141,17 +153,20 @@ type functionGroup struct {
 func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
 	names := t.Names()
 	c := &functionCut{
-		in: t, maxNodes: maxNodes, names: names, rest: int32(len(names)), root: int32(len(names)) + 1,
+		in: make([]flatCall, t.Len()), tree: t, maxNodes: maxNodes, names: names, rest: int32(len(names)), root: int32(len(names)) + 1,
 		own: make([]int64, len(names)), always: make([]bool, len(names)), sum: make([][2]int64, len(names)), group: make([]int32, len(names)),
 	}
 	used := make([]bool, len(names))
 	sizes := make([]int64, 0, t.Len())
 	for i := range int32(t.Len()) {
+		k := &c.in[i]
+		k.caller, k.name = t.Call(i)
+		k.callee, k.sibling = t.Next(i)
+		k.self, k.total = t.Self(i), t.Total(i)
 		if size := c.size(i); i > 0 && size != 0 {
 			sizes = append(sizes, size)
-			_, name := t.Call(i)
-			used[name] = true
-			addPair(&c.sum[name], t.Self(i))
+			used[k.name] = true
+			addPair(&c.sum[k.name], k.self)
 		}
 	}
 	if int64(len(sizes)) <= maxNodes {
@@ -181,7 +196,7 @@ func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
 }
 
 func (c *functionCut) size(i int32) int64 {
-	total := c.in.Total(i)
+	total := &c.in[i].total
 	return max(total[0], total[1])
 }
 
@@ -254,7 +269,7 @@ func (c *functionCut) full() bool { return int64(len(c.out)-1) > Room(c.maxNodes
 // them so that their calls are always shown. It reports whether it marked any.
 func (c *functionCut) alwaysName(tree *DiffTree, missing int64) bool {
 	if c.totals == nil {
-		c.totals = FunctionTotals(c.in, len(c.names))
+		c.totals = FunctionTotals(c.tree, len(c.names))
 	}
 	shown := map[string][2]int64{}
 	for i, total := range FunctionTotals(newDiffCalls(tree), len(tree.Names)) {

@@ -13,16 +13,14 @@ func (c *functionCut) keep(n int) {
 		if size := c.size(i); i == 0 {
 			c.at[0] = c.kept.Add(-1, size)
 		} else if size >= least {
-			caller, _ := c.in.Call(i)
-			c.at[i] = c.kept.Add(c.at[caller], size)
+			c.at[i] = c.kept.Add(c.at[c.in[i].caller], size)
 		} else {
 			continue
 		}
 		c.calls = append(c.calls, i)
 	}
 	chosen := c.kept.Choose(int64(n), 1<<62, func(i int32) string {
-		_, name := c.in.Call(c.calls[i])
-		return c.names[name]
+		return c.names[c.in[c.calls[i]].name]
 	})
 	for k, i := range c.calls {
 		switch {
@@ -31,8 +29,7 @@ func (c *functionCut) keep(n int) {
 		case chosen != nil && !chosen[k]:
 			c.at[i] = 0
 		default:
-			caller, name := c.in.Call(i)
-			c.at[i] = c.add(c.at[caller]-1, name) + 1
+			c.at[i] = c.add(c.at[c.in[i].caller]-1, c.in[i].name) + 1
 		}
 	}
 	for _, i := range c.calls {
@@ -41,10 +38,9 @@ func (c *functionCut) keep(n int) {
 		}
 		var left [2]int64
 		var calls []int32
-		k, _ := c.in.Next(i)
-		for ; k != 0; _, k = c.in.Next(k) {
-			if _, name := c.in.Call(k); c.at[k] == 0 && !c.always[name] {
-				addPair(&left, c.in.Total(k))
+		for k := c.in[i].callee; k != 0; k = c.in[k].sibling {
+			if c.at[k] == 0 && !c.always[c.in[k].name] {
+				addPair(&left, c.in[k].total)
 				calls = append(calls, k)
 			}
 		}
@@ -89,10 +85,8 @@ func (c *functionCut) below(rest, name int32) int32 {
 // callees returns the callees of calls, and adds up their totals by function.
 func (c *functionCut) callees(calls []int32) (callees []int32) {
 	for _, call := range calls {
-		k, _ := c.in.Next(call)
-		for ; k != 0; _, k = c.in.Next(k) {
-			_, name := c.in.Call(k)
-			addPair(&c.sum[name], c.in.Total(k))
+		for k := c.in[call].callee; k != 0; k = c.in[k].sibling {
+			addPair(&c.sum[c.in[k].name], c.in[k].total)
 			callees = append(callees, k)
 		}
 	}
@@ -113,10 +107,10 @@ func (c *functionCut) expand(g functionGroup) {
 	var small []int32
 	var left [2]int64
 	for _, k := range callees {
-		_, name := c.in.Call(k)
+		name := c.in[k].name
 		if !c.isShown(name) {
 			small = append(small, k)
-			addPair(&left, c.in.Total(k))
+			addPair(&left, c.in[k].total)
 			continue
 		}
 		if c.group[name] == 0 {
@@ -145,7 +139,7 @@ func (c *functionCut) expandRest(g functionGroup) {
 		callees := c.callees(calls)
 		var small []int32
 		for _, k := range callees {
-			_, name := c.in.Call(k)
+			name := c.in[k].name
 			if c.group[name] == 0 {
 				if !c.isShown(name) {
 					small = append(small, k)
@@ -159,7 +153,7 @@ func (c *functionCut) expandRest(g functionGroup) {
 			c.join(name, k)
 		}
 		for _, k := range callees {
-			_, name := c.in.Call(k)
+			name := c.in[k].name
 			c.sum[name] = [2]int64{}
 		}
 		calls = small
@@ -178,7 +172,7 @@ func (c *functionCut) join(name, call int32) {
 // forget clears the sums and groups of the functions of calls.
 func (c *functionCut) forget(calls []int32) {
 	for _, k := range calls {
-		_, name := c.in.Call(k)
+		name := c.in[k].name
 		c.sum[name], c.group[name] = [2]int64{}, 0
 	}
 }
@@ -187,8 +181,8 @@ func (c *functionCut) forget(calls []int32) {
 // with a large self value get nodes of their own. It reports whether the nodes are few
 // enough. The first shown nodes are calls.
 func (c *functionCut) addOwn(shown int32) bool {
-	for i := range int32(c.in.Len()) {
-		caller, name := c.in.Call(i)
+	for i := range int32(len(c.in)) {
+		caller, name := c.in[i].caller, c.in[i].name
 		if c.at[i] == 0 {
 			if c.size(i) == 0 {
 				continue
@@ -200,7 +194,7 @@ func (c *functionCut) addOwn(shown int32) bool {
 				c.at[i] = c.restNode(up) + 1
 			}
 		}
-		if self := c.in.Self(i); self != [2]int64{} {
+		if self := c.in[i].self; self != [2]int64{} {
 			to := c.at[i] - 1
 			if c.out[to].Name == c.rest && (c.own[name] > c.floor || c.own[name] >= c.large) {
 				to = c.below(to, name)

@@ -231,5 +231,10 @@ func (g *Graph) Tree(maxNodes int64) (*profile.DiffTree, error) {
 	case t.Rest != 0:
 		return t.Truncate(maxNodes + 1), nil
 	}
+	if g.Room != nil && int64(len(t.Nodes)) > maxNodes {
+		if err := g.Room(int64(len(t.Nodes))); err != nil { // for the cut
+			return nil, err
+		}
+	}
 	return t.TruncateFunctions(maxNodes), nil
 }

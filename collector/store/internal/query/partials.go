@@ -158,7 +158,13 @@ func (p *partials) tree(answer answerNodes, keepRoot bool) (*profile.DiffTree, e
 		calls--
 	}
 	if answer.functions && len(p.list) > 0 && calls > 0 {
-		if cut := p.list[0].CutByFunctions(calls); cut != nil {
+		bytes := int64(len(p.list[0].View.Calls)) * profile.CutBytes
+		if err := p.hold.Take(bytes); err != nil {
+			return nil, err
+		}
+		cut := p.list[0].CutByFunctions(calls)
+		p.hold.Give(bytes)
+		if cut != nil {
 			return cut, nil
 		}
 	}
