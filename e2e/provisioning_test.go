@@ -28,7 +28,12 @@ func readProvisioned(t *testing.T, path string) []byte {
 func dataSources(t *testing.T) map[string]string {
 	t.Helper()
 	var file struct {
-		Datasources []struct{ UID, Type string }
+		Datasources []struct {
+			UID, Type string
+			JSONData  struct {
+				PrometheusType string `yaml:"prometheusType"`
+			} `yaml:"jsonData"`
+		}
 	}
 	if err := yaml.Unmarshal(readProvisioned(t, "grafana/datasources/datasources.yaml"), &file); err != nil {
 		t.Fatal(err)
@@ -36,6 +41,9 @@ func dataSources(t *testing.T) map[string]string {
 	types := map[string]string{}
 	for _, s := range file.Datasources {
 		types[s.UID] = s.Type
+		if s.Type == "prometheus" && s.JSONData.PrometheusType != "Prometheus" {
+			t.Errorf("%s has the type %q: Grafana would write recording rules to the path of Mimir", s.UID, s.JSONData.PrometheusType)
+		}
 	}
 	return types
 }

@@ -1,6 +1,6 @@
-import { CoreApp, type DataSourceInstanceSettings, dateTime } from '@grafana/data';
-import { type TemplateSrv } from '@grafana/runtime';
-import { firstValueFrom } from 'rxjs';
+import { CoreApp, type DataQueryRequest, type DataSourceInstanceSettings, dateTime } from '@grafana/data';
+import { DataSourceWithBackend, type TemplateSrv } from '@grafana/runtime';
+import { firstValueFrom, of } from 'rxjs';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ProfileDataSource } from './datasource';
 import { templates } from './test/templates';
@@ -50,6 +50,17 @@ describe('queries', () => {
     expect(datasource.filterQuery(query)).toBe(true);
     expect(datasource.filterQuery({ ...query, hide: true })).toBe(false);
     expect(datasource.filterQuery({ ...query, profileTypeId: '' })).toBe(false);
+  });
+
+  it('asks nothing if the profile type is a variable without a value', async () => {
+    const withType = (value: string) => new ProfileDataSource(settings, templates({ type: { value } }) as TemplateSrv);
+    const target = { refId: 'A', version: 1, profileTypeId: '$type', labelSelector: '{}' };
+    const sent = vi.spyOn(DataSourceWithBackend.prototype, 'query').mockReturnValue(of({ data: [] }));
+    for (const value of ['', DEFAULT_PROFILE_TYPE]) {
+      await firstValueFrom(withType(value).query({ targets: [target], scopedVars: {} } as unknown as DataQueryRequest<ProfileQuery>));
+    }
+    expect(sent.mock.calls.map(([request]) => request.targets)).toEqual([[], [target]]);
+    sent.mockRestore();
   });
 
   it('filters for and out', () => {

@@ -2,6 +2,8 @@ import {
   type AbstractQuery,
   type AdHocVariableFilter,
   CoreApp,
+  type DataQueryRequest,
+  type DataQueryResponse,
   type DataSourceGetTagKeysOptions,
   type DataSourceGetTagValuesOptions,
   type DataSourceInstanceSettings,
@@ -13,6 +15,7 @@ import {
   type TimeRange,
 } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv, type TemplateSrv } from '@grafana/runtime';
+import { type Observable } from 'rxjs';
 import { fromAbstractQuery, toAbstractQuery } from './abstractQuery';
 import { annotationSupport } from './annotations';
 import { interpolateQuery, interpolateSelector, withFilters } from './interpolate';
@@ -55,6 +58,13 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
       labelSelector: '{}',
       groupBy: [],
     };
+  }
+
+  /** Leaves out queries whose profile type is a variable without a value: nothing of that kind is stored. */
+  override query(request: DataQueryRequest<ProfileQuery>): Observable<DataQueryResponse> {
+    const hasType = (query: ProfileQuery) =>
+      this.templates.replace(migrateQuery(query).profileTypeId, request.scopedVars) !== '';
+    return super.query({ ...request, targets: request.targets.filter(hasType) });
   }
 
   override filterQuery(query: ProfileQuery): boolean {

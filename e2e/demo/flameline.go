@@ -33,7 +33,14 @@ func (d *demo) startFlameline(ctx context.Context) error {
 	config := map[string]any{
 		"web":     map[string]any{"listen_address": address},
 		"storage": map[string]any{"path": filepath.Join(d.dir, "data")},
-		"ebpf":    map[string]any{"enabled": "auto", "frequency": frequency},
+		"ebpf": map[string]any{
+			"enabled": "auto", "frequency": frequency,
+			"off_cpu": map[string]any{"enabled": true}, "page_faults": map[string]any{"enabled": true},
+		},
+	}
+	// The memory of a Go program has no other way.
+	if scrape := d.scrapeConfig("memory"); scrape != nil {
+		config["scrape_configs"] = scrape
 	}
 	process, err := d.serve(ctx, config)
 	if err != nil {
@@ -49,7 +56,7 @@ func (d *demo) startFlameline(ctx context.Context) error {
 		return nil
 	}
 	d.say("flameline cannot sample with eBPF here: %s", ebpf.Reason)
-	scrape := d.scrapeConfig()
+	scrape := d.scrapeConfig("process_cpu", "memory")
 	if scrape == nil {
 		return fmt.Errorf("nothing to profile: eBPF is not permitted and the order service does not run")
 	}
@@ -63,16 +70,21 @@ func (d *demo) startFlameline(ctx context.Context) error {
 	return nil
 }
 
-// scrapeConfig returns the configuration for pulling CPU profiles of the order service,
-// nil if that does not run.
-func (d *demo) scrapeConfig() []any {
+// scrapeConfig returns the configuration for pulling profiles of the order service, nil if
+// that does not run.
+func (d *demo) scrapeConfig(profiles ...string) []any {
+	pprof := map[string]any{"process_cpu": map[string]any{"enabled": false}}
+	for _, name := range profiles {
+		pprof[name] = map[string]any{"enabled": true}
+	}
 	for _, p := range d.programs {
 		if p.Service != "order" {
 			continue
 		}
 		return []any{map[string]any{
-			"job_name":        "load",
-			"scrape_interval": "10s",
+			"job_name":         "load",
+			"scrape_interval":  "10s",
+			"profiling_config": map[string]any{"pprof_config": pprof},
 			"static_configs": []any{map[string]any{
 				"targets": []string{p.Address},
 				"labels":  map[string]string{"service_name": p.Service},

@@ -23,7 +23,7 @@ type Part struct {
 func Explanation(parts []Part, unit Unit) *data.Frame {
 	t := &functionTable{rows: len(parts)}
 	change, shares, chance := t.column("Change", unit.ID), t.column("Share of the change", percentUnit), t.column("Change ±", unit.ID)
-	now, base := t.column("Value", unit.ID), t.column("Value in baseline", unit.ID)
+	now, base := t.column(valueColumn, unit.ID), t.column("Value in baseline", unit.ID)
 	kinds := make([]string, 0, len(parts))
 	for _, p := range parts {
 		kinds, t.names = append(kinds, p.Kind), append(t.names, p.Name)

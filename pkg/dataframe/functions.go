@@ -138,10 +138,18 @@ func (t *functionTable) optional(name string, unit Unit) *column {
 	return t.column(name, unit.ID)
 }
 
+// valueColumn is a name that Grafana replaces by that of the frame, unless the field says
+// how it is displayed.
+const valueColumn = "Value"
+
 func (t *functionTable) frame() *data.Frame {
 	frame := data.NewFrame("functions", data.NewField("Function", nil, t.names))
 	for _, c := range t.columns {
-		frame.Fields = append(frame.Fields, data.NewField(c.name, nil, c.values).SetConfig(&data.FieldConfig{Unit: c.unit}))
+		config := &data.FieldConfig{Unit: c.unit}
+		if c.name == valueColumn {
+			config.DisplayNameFromDS = c.name
+		}
+		frame.Fields = append(frame.Fields, data.NewField(c.name, nil, c.values).SetConfig(config))
 	}
 	frame.Meta = &data.FrameMeta{PreferredVisualization: data.VisTypeTable}
 	return frame

@@ -78,6 +78,8 @@ func explained(t *testing.T, base, after *profile.Tree, values map[string]map[st
 	f := resp.Frames[0]
 	shares = map[string]float64{}
 	share := column(t, f, "Share of the change")
+	value, _ := f.FieldByName("Value")
+	require.Equal(t, "Value", value.Config.DisplayNameFromDS, "Grafana shows the frame's name otherwise")
 	for i := range share {
 		shares[f.Fields[0].At(i).(string)] += share[i]
 		names = append(names, fmt.Sprint(f.Fields[0].At(i), " ", f.Fields[1].At(i)))
