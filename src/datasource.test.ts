@@ -118,9 +118,10 @@ describe('variables', () => {
     ]);
   });
 
-  it('lists label names but those that follow from the type', async () => {
-    answers['labelNames'] = ['__period_unit__', 'pod'];
-    expect(await datasource.metricFindQuery({ kind: 'labelNames' }, { range })).toEqual([{ text: 'pod', value: 'pod' }]);
+  it('lists label names but those that follow from the type, and versions first', async () => {
+    answers['labelNames'] = ['__period_unit__', 'pod', 'service_version'];
+    const listed = await datasource.metricFindQuery({ kind: 'labelNames' }, { range });
+    expect(listed.map(({ value }) => value)).toEqual(['service_version', 'pod']);
   });
 
   it('lists profile types by their names', async () => {

@@ -152,13 +152,19 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
         return types.map(({ id }) => ({ text: profileTypeName(id), value: id }));
       }
       case 'labelNames':
-        return asOptions(await this.resources.labelNames(range, selector));
+        return asOptions(versionsFirst(await this.resources.labelNames(range, selector)));
       case 'labelValues': {
         const label = this.templates.replace(query.label, scopedVars);
         return label ? asOptions(await this.resources.labelValues(range, label, selector)) : [];
       }
     }
   }
+}
+
+/** Labels that usually tell deploys apart come first: a variable's default is its first value. */
+function versionsFirst(names: string[]): string[] {
+  const isVersion = (name: string) => /version|image|revision|build|commit|release/.test(name);
+  return [...names.filter(isVersion), ...names.filter((name) => !isVersion(name))];
 }
 
 function asOptions(texts: string[]): MetricFindValue[] {
