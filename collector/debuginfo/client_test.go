@@ -221,4 +221,3 @@ func TestCheckURL(t *testing.T) {
 	_, err := NewClient(Options{URLs: []string{"x"}, Dir: t.TempDir()})
 	require.Error(t, err)
 }
-
