@@ -153,6 +153,19 @@ func TestUploadedSymbolsNameOldProfiles(t *testing.T) {
 		require.True(t, strings.HasPrefix(name, "shape+0x"), name)
 	}
 
+	sel := &flamelinev1.Selection{ProfileTypeID: "process_cpu:cpu:nanoseconds:cpu:nanoseconds", LabelSelector: "{}", Start: now.Add(-time.Minute).UnixMilli(), End: now.Add(time.Minute).UnixMilli()}
+	queries := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, p.url)
+	unnamed := func(want int64) {
+		t.Helper()
+		graph, err := queries.FlameGraph(t.Context(), connect.NewRequest(&flamelinev1.FlameGraphRequest{Selection: sel}))
+		require.NoError(t, err)
+		require.Len(t, graph.Msg.Unnamed, 1)
+		require.Equal(t, "shape", graph.Msg.Unnamed[0].Reason)
+		require.Equal(t, want, graph.Msg.Unnamed[0].Value)
+		require.Empty(t, graph.Msg.Cut)
+	}
+	unnamed(35)
+
 	code1, out, errs := flameline(t, "symbols", "upload", "--server", p.url, full)
 	require.Zero(t, code1, errs)
 	require.Contains(t, out, shapeBuildID)
@@ -166,15 +179,16 @@ func TestUploadedSymbolsNameOldProfiles(t *testing.T) {
 	}
 	named(p.url)
 
-	sel := &flamelinev1.Selection{ProfileTypeID: "process_cpu:cpu:nanoseconds:cpu:nanoseconds", LabelSelector: "{}", Start: now.Add(-time.Minute).UnixMilli(), End: now.Add(time.Minute).UnixMilli()}
-	table, err := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, p.url).Functions(t.Context(), connect.NewRequest(&flamelinev1.FunctionsRequest{Selection: sel}))
+	unnamed(10)
+
+	table, err := queries.Functions(t.Context(), connect.NewRequest(&flamelinev1.FunctionsRequest{Selection: sel}))
 	require.NoError(t, err)
 	totals := map[string]int64{}
 	for _, f := range table.Msg.Functions {
 		totals[f.Name] = f.Total.Value
 	}
 	require.Equal(t, map[string]int64{"inner_work": 25, "outer_work": 20, fmt.Sprintf("shape+0x%x", inner+2): 10}, totals)
-	merged, err := querierv1connect.NewQuerierServiceClient(http.DefaultClient, p.url).SelectMergeProfile(t.Context(), connect.NewRequest(&querierv1.SelectMergeProfileRequest{ //nolint:staticcheck // it is answered
+	merged, err := querierv1connect.NewQuerierServiceClient(http.DefaultClient, p.url).SelectMergeProfile(t.Context(), connect.NewRequest(&querierv1.SelectMergeProfileRequest{
 		ProfileTypeID: sel.ProfileTypeID, LabelSelector: "{}", Start: sel.Start, End: sel.End,
 	}))
 	require.NoError(t, err)

@@ -215,7 +215,7 @@ func (s *Symbolizer) readKept(in *file, b Binary, t *table) (*table, error) {
 	if id == "" {
 		f, err := untrusted.NewELF(untrusted.NewReader(in, in.size, buildBudget))
 		if err != nil {
-			return t, nil //nolint:nilerr // reading the table has given the error
+			return t, nil
 		}
 		if id = untrusted.BuildID(f); id == "" {
 			return t, nil
@@ -226,7 +226,7 @@ func (s *Symbolizer) readKept(in *file, b Binary, t *table) (*table, error) {
 		if t != nil && errors.Is(err, os.ErrNotExist) {
 			t.wants = id
 		}
-		return t, nil //nolint:nilerr // there is none: the usual case
+		return t, nil
 	}
 	defer f.Close()
 	info, err := f.Stat()
