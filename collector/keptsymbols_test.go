@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +24,11 @@ import (
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/symbolize"
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
 )
@@ -261,4 +266,39 @@ func TestUploadRefuses(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, post("abcd/../x", "x"))
 	_, err = client.UploadFinished(t.Context(), connect.NewRequest(&debuginfov1alpha1.UploadFinishedRequest{GnuBuildId: "abcd"}))
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err))
+}
+
+// TestDebuginfodNamesPrograms has the service fetch the debug file of a stripped program.
+func TestDebuginfodNamesPrograms(t *testing.T) {
+	full, debug, inner, _, _ := compileShape(t)
+	stripped := filepath.Join(t.TempDir(), "shape")
+	out, err := exec.CommandContext(t.Context(), "strip", "-o", stripped, full).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/buildid/"+shapeBuildID+"/debuginfo" {
+			http.NotFound(w, r)
+			return
+		}
+		http.ServeFile(w, r, debug)
+	}))
+	t.Cleanup(server.Close)
+
+	c := config.Default()
+	c.Storage.Path = t.TempDir()
+	c.Symbols.DebuginfodURLs = []string{server.URL}
+	k, err := openSymbols(c, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, k.Close()) })
+	s := k.symbolizer(symbolize.Options{})
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	s.Add(symbolize.FileID{1}, symbolize.Binary{Path: stripped})
+	var lines []symbolize.Line
+	require.Eventually(t, func() bool {
+		var ok bool
+		lines, ok = s.Lookup(symbolize.FileID{1}, inner)
+		return ok
+	}, 30*time.Second, time.Millisecond)
+	require.Equal(t, "inner_work", lines[0].Function)
+	require.NotZero(t, lines[0].Line)
+	require.True(t, strings.HasSuffix(lines[0].File, "shape.c"), lines[0].File)
 }
