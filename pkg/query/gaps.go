@@ -38,7 +38,7 @@ func gapShare(value, total float64) string {
 	if total <= 0 || value < leastGap*total {
 		return ""
 	}
-	return fmt.Sprintf("%.2g %%", 100*value/total)
+	return fmt.Sprintf("%.3g %%", 100*value/total)
 }
 
 func gapReasons(gaps []profile.Gap, side int, total int64) string {

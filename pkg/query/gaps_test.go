@@ -18,7 +18,7 @@ func TestGapNotices(t *testing.T) {
 	}
 	left := gapNotices(g, 0, 1000)
 	require.Len(t, left, 1, "less than one percent is cut")
-	require.Contains(t, left[0].Text, "20 % of the total is of stacktraces with functions that have no name (a.so 10 %, b.so 5 %, c.so 3 %, others 2.5 %).")
+	require.Contains(t, left[0].Text, "20.5 % of the total is of stacktraces with functions that have no name (a.so 10 %, b.so 5 %, c.so 3 %, others 2.5 %).")
 	right := gapNotices(g, 1, 1000)
 	require.Len(t, right, 1)
 	require.Contains(t, right[0].Text, "20 % of the total is of stacktraces that lack callers (stack too deep 20 %).")
