@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -143,4 +144,31 @@ func TestDoctorComplaints(t *testing.T) {
 	require.Equal(t, "there is no process 4194305", find(report, "process")[0].Found)
 	require.Equal(t, 2, runTool(t, dir, nil, "doctor", "--pid", "x").code)
 	require.Equal(t, 2, runTool(t, dir, nil, "doctor", "--pid=-1").code)
+}
+
+// TestLiveDoctorSamples samples a stripped program: all of its time is without names.
+func TestLiveDoctorSamples(t *testing.T) {
+	requireSampling(t)
+	dir := t.TempDir()
+	source, program := filepath.Join(dir, "spin.c"), filepath.Join(dir, "spin.bin")
+	require.NoError(t, os.WriteFile(source, []byte(`
+volatile long n;
+__attribute__((noipa)) static void spin(long k) { for (long i = 0; i < k; i++) n += i * k; }
+int main(void) { for (;;) spin(1000000); }
+`), 0o600))
+	out, err := exec.CommandContext(t.Context(), "gcc", "-O2", "-s", "-o", program, source).CombinedOutput() //nolint:gosec // fixed command
+	require.NoError(t, err, "%s", out)
+	report, r := doctorReport(t, "--pid", pidOf(background(t, program)), "--sample", "3s")
+	require.Zero(t, r.code, r.stderr)
+	found := find(report, "samples")
+	require.Len(t, found, 1)
+	require.Equal(t, doctor.Warn, found[0].Status, found[0].Found)
+	unnamed := find(report, "unnamed")
+	require.NotEmpty(t, unnamed)
+	require.Regexp(t, `^(9[0-9.]+|100) % of the samples, in spin\.bin$`, unnamed[0].Found)
+	require.Contains(t, unnamed[0].Fix, "symbols")
+
+	r = runTool(t, dir, nil, "doctor", "--sample", "1s")
+	require.Equal(t, 2, r.code)
+	require.Contains(t, r.stderr, "--pid")
 }

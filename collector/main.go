@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	serve := newServeCommand(app)
 	store := newStoreCommands(app)
 	files := newToolCommands(app)
+	symbols := newSymbolsCommands(app)
 	live := newLiveCommands(app)
 
 	// --help and --version end the program in here.
@@ -71,6 +72,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if run := store.command(command); run != nil {
 		err = run(ctx, stdout, stderr)
 	} else if run := files.command(command); run != nil {
+		err = run(ctx, stdout, stderr)
+	} else if run := symbols.command(command); run != nil {
 		err = run(ctx, stdout, stderr)
 	} else if run := live.command(command); run != nil {
 		err = run(ctx, stdout, stderr)

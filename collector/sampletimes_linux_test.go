@@ -56,7 +56,7 @@ func TestLiveSampleTimes(t *testing.T) {
 	srv := server.New(server.Options{})
 	log := &lockedBuffer{}
 	c := config.EBPF{Enabled: config.True, Frequency: 97, Interval: config.Duration(time.Second), SampleTimes: true}
-	s := newSampler(c, db, target.New(target.Options{}), &srv.Health, slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry())
+	s := newSampler(c, db, target.New(target.Options{}), &srv.Health, &keptSymbols{}, slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry())
 	require.NoError(t, s.run(t.Context()))
 	defer func() { require.NoError(t, s.Close()) }()
 

@@ -53,7 +53,7 @@ type sampler struct {
 }
 
 // newSampler returns a sampler for the eBPF source. It does not start it.
-func newSampler(c config.EBPF, to sample.Appender, targets *target.Resolver, health *server.Health, logger *slog.Logger, reg prometheus.Registerer) *sampler {
+func newSampler(c config.EBPF, to sample.Appender, targets *target.Resolver, health *server.Health, kept *keptSymbols, logger *slog.Logger, reg prometheus.Registerer) *sampler {
 	s := &sampler{
 		insist: c.Enabled == config.True,
 		health: health.SetSampling,
@@ -75,7 +75,7 @@ func newSampler(c config.EBPF, to sample.Appender, targets *target.Resolver, hea
 	if c.Enabled == config.False {
 		return s
 	}
-	symbols := symbolize.New(symbolize.Options{Logger: logger.With("component", "symbolize"), Registerer: reg})
+	symbols := kept.symbolizer(symbolize.Options{Logger: logger.With("component", "symbolize"), Registerer: reg})
 	s.symbols = symbols
 	own := &replacing{Registerer: reg}
 	s.start = func(ctx context.Context) (source, error) {

@@ -117,7 +117,7 @@ func TestLiveRealUnwinderThatStops(t *testing.T) {
 	log := &lockedBuffer{}
 	to, reg := &countingAppender{}, prometheus.NewRegistry()
 	c := config.EBPF{Enabled: config.Auto, Frequency: 19, Interval: config.Duration(time.Second)}
-	s := newSampler(c, to, target.New(target.Options{}), &srv.Health, slog.New(slog.NewTextHandler(log, nil)), reg)
+	s := newSampler(c, to, target.New(target.Options{}), &srv.Health, &keptSymbols{}, slog.New(slog.NewTextHandler(log, nil)), reg)
 	s.pause = time.Second
 	defer func() { require.NoError(t, s.Close()) }()
 	require.NoError(t, s.run(t.Context()))

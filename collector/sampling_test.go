@@ -46,7 +46,7 @@ func newLab(t *testing.T, enabled config.Mode) *lab {
 	srv.OpenAgent("http://example.com")
 	l := &lab{server: httptest.NewServer(srv), sources: make(chan *fakeSource, 10)}
 	t.Cleanup(l.server.Close)
-	l.sampler = newSampler(config.EBPF{Enabled: enabled, Frequency: 19}, nil, target.New(target.Options{}), &srv.Health, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	l.sampler = newSampler(config.EBPF{Enabled: enabled, Frequency: 19}, nil, target.New(target.Options{}), &srv.Health, &keptSymbols{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	l.pause = time.Millisecond
 	l.start = func(context.Context) (source, error) {
 		l.mu.Lock()

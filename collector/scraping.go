@@ -23,7 +23,7 @@ const scrapedSymbolBytes = 16 << 20
 
 // startScraping pulls profiles from the configured targets until stop is called, and
 // serves the list of targets. stop returns when the last profile is stored.
-func startScraping(ctx context.Context, c *config.Config, srv *server.Server, to scrape.Appender, logger *slog.Logger, reg prometheus.Registerer) (stop func() error, err error) {
+func startScraping(ctx context.Context, c *config.Config, srv *server.Server, to scrape.Appender, kept *keptSymbols, logger *slog.Logger, reg prometheus.Registerer) (stop func() error, err error) {
 	if len(c.ScrapeConfigs) == 0 {
 		handleTargets(srv, &scrape.Manager{})
 		return func() error { return nil }, nil
@@ -35,7 +35,7 @@ func startScraping(ctx context.Context, c *config.Config, srv *server.Server, to
 	}
 	// The sampler's may be absent, or end before the last scrape. The metrics are the
 	// sampler's.
-	symbols := symbolize.New(symbolize.Options{Logger: logger.With("component", "symbolize"), CacheBytes: scrapedSymbolBytes})
+	symbols := kept.symbolizer(symbolize.Options{Logger: logger.With("component", "symbolize"), CacheBytes: scrapedSymbolBytes})
 	m, err := scrape.New(scrape.Options{
 		Appender: to,
 		Queue:    later,

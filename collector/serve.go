@@ -117,13 +117,19 @@ func (s *serveCommand) run(ctx context.Context, stderr io.Writer) error {
 // serveStore opens the store, or an agent's connection to its server, runs the sources,
 // and returns at shutdown.
 func serveStore(ctx context.Context, c *config.Config, srv *server.Server, listening *listening, logger *slog.Logger, reg prometheus.Registerer) (err error) {
-	to, failed, closeStore, err := openStore(c, srv, logger, reg)
+	kept, err := openSymbols(c, logger, reg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
+	srv.KeepDebugFiles(kept.uploads)
+	to, failed, closeStore, err := openStore(c, srv, kept, logger, reg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeStore()) }()
 
-	stopScraping, err := startScraping(ctx, c, srv, to, logger, reg)
+	stopScraping, err := startScraping(ctx, c, srv, to, kept, logger, reg)
 	if err != nil {
 		return err
 	}
@@ -136,7 +142,7 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	if err != nil {
 		return errors.Join(err, stopScraping())
 	}
-	sampler := newSampler(c.EBPF, sampledTo(to), targets, &srv.Health, logger, reg)
+	sampler := newSampler(c.EBPF, sampledTo(to), targets, &srv.Health, kept, logger, reg)
 	if err := sampler.run(ctx); err != nil {
 		stopJava()
 		return errors.Join(err, sampler.Close(), stopScraping())
@@ -188,7 +194,7 @@ const flushTimeout = 10 * time.Second
 // openStore opens the store and connects the server to it. For an agent it creates the
 // connection to its server instead. failed is closed if the store can no longer be
 // written.
-func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg prometheus.Registerer) (to appender, failed <-chan struct{}, closeStore func() error, err error) {
+func openStore(c *config.Config, srv *server.Server, kept *keptSymbols, logger *slog.Logger, reg prometheus.Registerer) (to appender, failed <-chan struct{}, closeStore func() error, err error) {
 	if c.Push.URL != "" {
 		client, err := promconfig.NewClientFromConfig(c.Push.HTTPClientConfig, "push")
 		if err != nil {
@@ -225,6 +231,7 @@ func openStore(c *config.Config, srv *server.Server, logger *slog.Logger, reg pr
 		MaxFuture:               cmp.Or(time.Duration(c.Limits.MaxFuture), noLimit),
 		MaxAge:                  time.Duration(c.Limits.MaxAge),
 		MaxSeriesPerServiceHour: c.Limits.MaxSeriesPerServiceHour,
+		Names:                   kept,
 		// 0 means none in the file, but the default in the store.
 		MinFreeBytes: cmp.Or(int64(c.Storage.MinFreeBytes), -1),
 	})

@@ -231,7 +231,7 @@ func (t *toolCommands) runImport(ctx context.Context, _, stderr io.Writer) (err 
 	c.Storage.Path = t.storePath
 	logger := promslog.New(&promslog.Config{Writer: stderr, Level: warnings()})
 	srv := server.New(server.Options{Logger: logger, Limits: serverLimits(c)})
-	_, _, closeStore, err := openStore(c, srv, logger, prometheus.NewRegistry())
+	_, _, closeStore, err := openStore(c, srv, &keptSymbols{}, logger, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/flameline/flameline/collector/debuginfo"
 	"github.com/flameline/flameline/collector/scrape"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -31,6 +32,7 @@ type Config struct {
 	EBPF    EBPF    `yaml:"ebpf"`
 	Java    Java    `yaml:"java"`
 	Labels  Labels  `yaml:"labels"`
+	Symbols Symbols `yaml:"symbols"`
 	Limits  Limits  `yaml:"limits"`
 	// ScrapeConfigs are the targets whose pprof profiles are pulled.
 	ScrapeConfigs []scrape.Config `yaml:"scrape_configs"`
@@ -112,6 +114,42 @@ type PageFaults struct {
 // report by the probes otel_memory:alloc and otel_memory:free.
 type Allocations struct {
 	Enabled bool `yaml:"enabled"`
+}
+
+// Symbols says where debug files of stripped programs come from, beside those that are
+// installed.
+type Symbols struct {
+	// Path is the directory of debug files; empty is symbols in storage.path.
+	Path string `yaml:"path"`
+	// MaxUploadBytes bounds the uploaded files together; 0 means that none are taken.
+	// MaxFileBytes bounds one file, uploaded or fetched.
+	MaxUploadBytes Bytes `yaml:"max_upload_bytes"`
+	MaxFileBytes   Bytes `yaml:"max_file_bytes"`
+	// DebuginfodURLs are the debuginfod servers that are asked, in this order.
+	DebuginfodURLs []string `yaml:"debuginfod_urls"`
+	// DebuginfodTimeout bounds the time for one file, DebuginfodCacheBytes the files that
+	// were fetched together.
+	DebuginfodTimeout    Duration `yaml:"debuginfod_timeout"`
+	DebuginfodCacheBytes Bytes    `yaml:"debuginfod_cache_bytes"`
+}
+
+// validate returns an error for the first invalid key.
+func (s *Symbols) validate() error {
+	for i, u := range s.DebuginfodURLs {
+		if err := debuginfo.CheckURL(u); err != nil {
+			return fmt.Errorf("debuginfod_urls[%d]: %w", i, err)
+		}
+	}
+	if t := time.Duration(s.DebuginfodTimeout); t < time.Second || t > time.Hour {
+		return fmt.Errorf("debuginfod_timeout: %s is not within 1s and 1h", s.DebuginfodTimeout)
+	}
+	if s.MaxFileBytes < 1 {
+		return fmt.Errorf("max_file_bytes: %d is not positive", s.MaxFileBytes)
+	}
+	if s.DebuginfodCacheBytes < 1 {
+		return fmt.Errorf("debuginfod_cache_bytes: %d is not positive", s.DebuginfodCacheBytes)
+	}
+	return nil
 }
 
 // Java configures the recording of JVMs that run on this machine.
@@ -212,6 +250,10 @@ func Default() *Config {
 			LiveWindow: Duration(10 * time.Minute), MaxProcesses: 64,
 		},
 		Labels: defaultLabels(),
+		Symbols: Symbols{
+			MaxUploadBytes: 4 << 30, MaxFileBytes: 512 << 20, DebuginfodURLs: []string{},
+			DebuginfodTimeout: Duration(90 * time.Second), DebuginfodCacheBytes: 1 << 30,
+		},
 		Limits: Limits{
 			MaxRequestBytes:         64 << 20,
 			MaxProfileBytes:         32 << 20,
@@ -288,6 +330,9 @@ func (c *Config) Validate() error {
 	if err := c.Labels.validate(); err != nil {
 		return fmt.Errorf("labels.%w", err)
 	}
+	if err := c.Symbols.validate(); err != nil {
+		return fmt.Errorf("symbols.%w", err)
+	}
 	if err := promslog.NewLevel().Set(c.Log.Level); err != nil {
 		return fmt.Errorf("log.level: %w", err)
 	}
@@ -318,6 +363,7 @@ func (c *Config) Validate() error {
 		"storage.max_bytes":                  int64(c.Storage.MaxBytes),
 		"storage.min_free_bytes":             int64(c.Storage.MinFreeBytes),
 		"storage.cache_bytes":                int64(c.Storage.CacheBytes),
+		"symbols.max_upload_bytes":           int64(c.Symbols.MaxUploadBytes),
 		"limits.max_request_bytes":           int64(c.Limits.MaxRequestBytes),
 		"limits.max_profile_bytes":           int64(c.Limits.MaxProfileBytes),
 		"limits.max_series_per_push":         int64(c.Limits.MaxSeriesPerPush),

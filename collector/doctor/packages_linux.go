@@ -36,7 +36,8 @@ func (p *process) debugSymbols(file string, i *symbolize.Inspection) string {
 		ways = append(ways, fmt.Sprintf("apk add the -dbg package of what `apk info --who-owns %s` names", file))
 	}
 	if len(i.BuildID) > 2 {
-		ways = append(ways, fmt.Sprintf("put the debug file of build ID %s at /usr/lib/debug/.build-id/%s/%s.debug (debuginfod-find debuginfo %s)", i.BuildID, i.BuildID[:2], i.BuildID[2:], i.BuildID))
+		ways = append(ways, fmt.Sprintf("put the debug file of build ID %s at /usr/lib/debug/.build-id/%s/%s.debug (debuginfod-find debuginfo %s)", i.BuildID, i.BuildID[:2], i.BuildID[2:], i.BuildID),
+			"have the service fetch it (symbols.debuginfod_urls), or send it (flameline symbols upload FILE), which also names what is stored")
 	}
 	return strings.Join(ways, ", or ")
 }

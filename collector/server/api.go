@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/capabilities/v1/capabilitiesv1connect"
+	"github.com/grafana/pyroscope/api/gen/proto/go/debuginfo/v1alpha1/debuginfov1alpha1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/push/v1/pushv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 	"github.com/grafana/pyroscope/api/gen/proto/go/settings/v1/settingsv1connect"
@@ -40,7 +42,7 @@ func (s *Server) Open(db Store) {
 	names := []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName,
 		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
-		flamelinev1connect.QueryServiceName,
+		debuginfov1alpha1connect.DebuginfoServiceName, flamelinev1connect.QueryServiceName,
 	}
 	mux := http.NewServeMux()
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes, "limits.max_push_bytes"), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
@@ -80,6 +82,9 @@ func (s *Server) Open(db Store) {
 	}
 	handle(settingsv1connect.NewSettingsServiceHandler(&settings{store: db, now: time.Now}, options...))
 	handle(capabilitiesv1connect.NewFeatureFlagsServiceHandler(features{}, options...))
+	files := &debugFiles{uploads: s.uploads, log: o.Logger}
+	handle(debuginfov1alpha1connect.NewDebuginfoServiceHandler(files, options...))
+	mux.HandleFunc(DebugUploadPath, files.upload)
 	for _, a := range absent {
 		handle(a.handler(options...))
 	}
@@ -108,7 +113,7 @@ func (s *Server) OpenAgent(url string) {
 func patterns() []string {
 	names := []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, settingsv1connect.SettingsServiceName,
-		capabilitiesv1connect.FeatureFlagsServiceName, flamelinev1connect.QueryServiceName, grpchealth.HealthV1ServiceName,
+		capabilitiesv1connect.FeatureFlagsServiceName, debuginfov1alpha1connect.DebuginfoServiceName, flamelinev1connect.QueryServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
 	}
 	for _, a := range absent {
@@ -130,7 +135,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The handlers enforce the limit too, but Connect's error would not name it.
-	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most {
+	if most := s.options.Limits.MaxRequestBytes; most > 0 && r.ContentLength > most && !strings.HasPrefix(r.URL.Path, DebugUploadPath) {
 		refuse(w, r, connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("the request's body of %d bytes is larger than %d (limits.max_request_bytes)", r.ContentLength, most)))
 		return

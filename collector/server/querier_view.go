@@ -39,7 +39,16 @@ func (q *querier) FlameGraph(ctx context.Context, req *connect.Request[flameline
 			out.BaselineOwn[i] = n.SelfRight
 		}
 	}
+	g := tree.DiffTree.Gaps()
+	out.Unnamed, out.Cut = gaps(g.Unnamed), gaps(g.Cut)
 	return connect.NewResponse(out), nil
+}
+
+func gaps(in []profile.Gap) (out []*flamelinev1.Gap) {
+	for _, g := range in {
+		out = append(out, &flamelinev1.Gap{Reason: g.Reason, Value: g.Value[0], BaselineValue: g.Value[1]})
+	}
+	return out
 }
 
 // view asks the store. With samples, profiles that count them have a type for it, as Go's

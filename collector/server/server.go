@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/promslog"
+
+	"github.com/flameline/flameline/collector/debuginfo"
 )
 
 // Options configure a Server. The zero value serves with the default limits.
@@ -42,6 +44,7 @@ type Server struct {
 	handler http.Handler // base behind the check of origins
 	api     atomic.Pointer[http.ServeMux]
 	metrics *metrics
+	uploads *debuginfo.Uploads // nil: none are taken
 }
 
 // New returns a server without a store.

@@ -18,6 +18,9 @@ type Series = query.Series
 // profile that lies in several steps each has its share.
 type Point = query.Point
 
+// Names are functions of binaries that were not known when profiles were stored.
+type Names = query.Names
+
 // MaxFunctions is the most functions of one call of FunctionPoints.
 const MaxFunctions = query.MaxFunctions
 

@@ -70,6 +70,8 @@ type Options struct {
 	MaxSeriesPerServiceHour int
 	// Concurrency is the number of goroutines of one query; 0 means one per CPU.
 	Concurrency int
+	// Names are functions that were not known when profiles were stored; nil: none.
+	Names Names
 
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -173,7 +175,7 @@ func (db *DB) start() (err error) {
 	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
 	db.queries = &query.Engine{
 		Epochs: db.epochs, KV: db.kv, Cache: db.epochs.Cache, Memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
-		Now: o.Now, Concurrency: o.Concurrency,
+		Now: o.Now, Concurrency: o.Concurrency, Names: o.Names,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 	"path"
 	rtdebug "runtime/debug"
 
@@ -65,11 +67,14 @@ func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, erro
 		}
 	}
 	note(ss.add(f, elf.SHT_SYMTAB))
+	exported := 0
 	if len(ss.list) == 0 {
 		note(ss.add(f, elf.SHT_DYNSYM))
+		exported = len(ss.list)
 		note(ss.addMiniDebug(f))
 		note(ss.addDebugFile(f, b, open, debugBytes))
 	}
+	stripped := len(ss.list) == exported
 	note(ss.addStubs(f))
 	if ss.info == nil && in.trusted {
 		var err error
@@ -83,7 +88,7 @@ func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, erro
 	if err != nil {
 		return nil, cmp.Or(errs, err)
 	}
-	t.damage = errs
+	t.damage, t.stripped = errs, stripped
 	return t, nil
 }
 
@@ -126,7 +131,7 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 	if open == nil {
 		return nil
 	}
-	id := cmp.Or(buildID(f), b.BuildID)
+	id := cmp.Or(untrusted.BuildID(f), b.BuildID)
 	try := func(name string, belongs func(in *untrusted.Reader, debug *elf.File) bool) (bool, error) {
 		in, err := open(name)
 		if err != nil {
@@ -152,7 +157,7 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 	}
 	if len(id) > 2 {
 		found, err := try("/usr/lib/debug/.build-id/"+id[:2]+"/"+id[2:]+".debug",
-			func(_ *untrusted.Reader, debug *elf.File) bool { return buildID(debug) == id })
+			func(_ *untrusted.Reader, debug *elf.File) bool { return untrusted.BuildID(debug) == id })
 		if found || err != nil {
 			return err
 		}
@@ -167,7 +172,7 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 			continue
 		}
 		found, err := try(name, func(in *untrusted.Reader, debug *elf.File) bool {
-			if own := buildID(debug); id != "" && own != "" {
+			if own := untrusted.BuildID(debug); id != "" && own != "" {
 				return own == id
 			}
 			sum := crc32.NewIEEE()
@@ -197,4 +202,41 @@ func debugLink(f *elf.File) (name string, crc uint32) {
 		return "", 0
 	}
 	return string(data[:end]), f.ByteOrder.Uint32(data[len(data)-4:])
+}
+
+// readKept reads the symbols that a kept debug file has for a binary whose own table
+// is t, nil if the binary has none. It returns t if there is no such file, or if the
+// file is not readable.
+func (s *Symbolizer) readKept(in *file, b Binary, t *table) (*table, error) {
+	if s.o.DebugFiles == nil || t != nil && !t.stripped {
+		return t, nil
+	}
+	id := b.BuildID
+	if id == "" {
+		f, err := untrusted.NewELF(untrusted.NewReader(in, in.size, buildBudget))
+		if err != nil {
+			return t, nil
+		}
+		if id = untrusted.BuildID(f); id == "" {
+			return t, nil
+		}
+	}
+	f, trusted, err := s.o.DebugFiles.OpenDebugFile(id)
+	if err != nil {
+		if t != nil && errors.Is(err, os.ErrNotExist) {
+			t.wants = id
+		}
+		return t, nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return t, err
+	}
+	kept, err := readTable(&file{Reader: f, size: info.Size(), trusted: trusted}, Binary{Name: b.Name, BuildID: id}, nil, s.o.DebugBytes)
+	if err != nil {
+		return t, fmt.Errorf("read debug file of build ID %s: %w", id, err)
+	}
+	kept.next = t // has what the debug file has not, such as stubs
+	return kept, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ const (
 	maxSymbols    = 4 << 20 // entries of a symbol table
 	maxFunctions  = 2 << 20 // of those, functions
 	maxNameBytes  = 256 << 20
-	maxNotes      = 64 // sections
 	maxSymbolName = 64 << 10
 	windowBytes   = 1 << 20
 )
@@ -324,41 +322,4 @@ func (ss *symbols) fillGaps(spans []span) []span {
 		}
 	}
 	return append(out, spans[next:]...)
-}
-
-// buildID returns the GNU build ID of a file in hexadecimal, "" if it has none.
-func buildID(f *elf.File) string {
-	notes := 0
-	for _, s := range f.Sections {
-		if s.Type != elf.SHT_NOTE || s.FileSize > 64<<10 {
-			continue
-		}
-		if notes++; notes > maxNotes {
-			break
-		}
-		data := make([]byte, s.FileSize)
-		n, _ := readAt(s, data, 0)
-		if id := buildIDNote(f.ByteOrder, data[:n]); len(id) > 0 {
-			return fmt.Sprintf("%x", id)
-		}
-	}
-	return ""
-}
-
-// buildIDNote finds the descriptor of the note GNU, type 3.
-func buildIDNote(bo binary.ByteOrder, data []byte) []byte {
-	align := func(n uint64) uint64 { return (n + 3) &^ 3 }
-	for len(data) >= 12 {
-		nameSize, descSize, typ := uint64(bo.Uint32(data)), uint64(bo.Uint32(data[4:])), bo.Uint32(data[8:])
-		data = data[12:]
-		if align(nameSize)+descSize > uint64(len(data)) {
-			return nil
-		}
-		name, desc := data[:nameSize], data[align(nameSize):align(nameSize)+descSize]
-		if typ == 3 && bytes.Equal(name, []byte("GNU\x00")) {
-			return desc
-		}
-		data = data[min(align(nameSize)+align(descSize), uint64(len(data))):]
-	}
-	return nil
 }

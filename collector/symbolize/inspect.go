@@ -73,7 +73,7 @@ func inspect(in *file, b Binary, open opener, values []string) (i *Inspection, e
 	}
 	i = &Inspection{
 		Wide:      f.Class == elf.ELFCLASS64,
-		BuildID:   buildID(f),
+		BuildID:   untrusted.BuildID(f),
 		Symbols:   section(f, elf.SHT_SYMTAB) != nil,
 		Exported:  section(f, elf.SHT_DYNSYM) != nil,
 		MiniDebug: has(f, ".gnu_debugdata"),

@@ -42,7 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_symbolize_evictions_total",
-			Help: "Symbol tables dropped, by reason (bytes, idle).",
+			Help: "Symbol tables dropped, by reason (bytes, idle, renewed).",
 		}, []string{"reason"}),
 		tables: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "flameline_symbolize_tables", Help: "Symbol tables in memory.",

@@ -221,7 +221,7 @@ func (s *source) check(f *os.File) error {
 	}
 	// Another container of the same image has the same file under another inode.
 	if id := s.binary.BuildID; id != "" && first.Size() == info.Size() {
-		if e, err := untrusted.NewELF(untrusted.NewReader(f, info.Size(), buildBudget)); err == nil && buildID(e) == id {
+		if e, err := untrusted.NewELF(untrusted.NewReader(f, info.Size(), buildBudget)); err == nil && untrusted.BuildID(e) == id {
 			return nil
 		}
 	}

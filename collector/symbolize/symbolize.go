@@ -17,6 +17,7 @@ package symbolize
 import (
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,8 +97,19 @@ type Options struct {
 	// containers that belong to root or to our own user and that nobody else
 	// may write to.
 	DebugBytes int64
+	// DebugFiles has debug files of binaries that have no symbols but those of exported
+	// functions; nil has none. Once one comes that was not there, call Renew.
+	DebugFiles DebugFiles
 	// Style of C++ and Rust names; the zero value is Templates.
 	Style Style
+}
+
+// DebugFiles are separate debug files by build ID, beside those that are installed.
+type DebugFiles interface {
+	// OpenDebugFile opens the file of a build ID, in hexadecimal, without waiting for
+	// it. Trusted says that lines and inlined calls of the file may be read too. An error
+	// wraps os.ErrNotExist if there is no such file now.
+	OpenDebugFile(buildID string) (f *os.File, trusted bool, err error)
 }
 
 // New returns a Symbolizer. It is safe for concurrent use and is closed by the

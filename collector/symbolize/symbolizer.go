@@ -231,6 +231,16 @@ func (s *Symbolizer) build(e *entry) *table {
 	t, err := untrusted.Do(&s.reading, func() (t *table, err error) {
 		err = e.source.read(func(in *file) (err error) {
 			t, err = readTable(in, e.source.binary, e.source.openDebug, s.o.DebugBytes)
+			if t == nil && !errors.Is(err, errNoSymbols) {
+				return err
+			}
+			kept, keptErr := s.readKept(in, e.source.binary, t)
+			if keptErr != nil {
+				s.report("native", e.source.binary.Name, e.source.binary.BuildID, keptErr)
+			}
+			if t = kept; t != nil {
+				return nil
+			}
 			return err
 		})
 		return t, err
@@ -264,6 +274,23 @@ func (s *Symbolizer) build(e *entry) *table {
 	s.metrics.tables.Inc()
 	s.trim()
 	return t
+}
+
+// Renew has the symbols of a binary read again at its next Lookup, if they lacked the
+// debug file with a build ID when they were read.
+func (s *Symbolizer) Renew(buildID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		id := e.source.binary.BuildID
+		switch {
+		case e.table != nil && e.table.wants == buildID:
+			s.drop(e, "renewed")
+		case e.table == nil && (id == buildID || id == ""):
+			e.retry = time.Time{}
+		}
+	}
+	s.metrics.bytes.Set(float64(s.bytes + s.perf.size()))
 }
 
 // report counts and logs a file that could not be read, if the file is at fault,

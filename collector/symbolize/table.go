@@ -17,6 +17,10 @@ type table struct {
 	info   *lineInfo // nil without debug information
 	damage error     // why parts of the file were not read; nil if all were
 
+	stripped bool   // only exported functions are in it
+	wants    string // build ID of a debug file that may come; "" if none is wanted
+	next     *table // has further functions; nil if there is none
+
 	mu    sync.RWMutex
 	lines map[uint64][]Line // by address; without info by offset of the name
 }
@@ -54,6 +58,9 @@ func (t *table) bytes() int64 {
 	if t.info != nil {
 		n += t.info.bytes()
 	}
+	if t.next != nil {
+		n += t.next.bytes()
+	}
 	return n
 }
 
@@ -79,6 +86,9 @@ func (t *table) raw(name uint32) string {
 // a symbol. grown is the memory that the cache took for them.
 func (t *table) lookup(addr uint64, style Style, function func(symbol string, style Style) string) (lines []Line, grown int64, ok bool) {
 	name, ok := t.find(addr)
+	if !ok && t.next != nil {
+		return t.next.lookup(addr, style, function)
+	}
 	if !ok {
 		return nil, 0, false
 	}

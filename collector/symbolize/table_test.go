@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // Every symbol that nm lists must be found, at its first and its last byte,
@@ -182,7 +184,7 @@ func TestDebugFiles(t *testing.T) {
 	require.GreaterOrEqual(t, local, 0)
 	f, err := elf.Open(full)
 	require.NoError(t, err)
-	id := buildID(f)
+	id := untrusted.BuildID(f)
 	f.Close()
 	require.Contains(t, run(t, "", "readelf", "-n", full), id)
 	require.Len(t, id, 40)

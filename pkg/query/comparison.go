@@ -58,6 +58,8 @@ func (r *Runner) comparison(ctx context.Context, m *Model, tr backend.TimeRange)
 	if text := restNotice(tree.Rest, tree.Functions); text != "" {
 		notices = append(notices, info(text))
 	}
+	_, total := tree.Totals()
+	notices = append(notices, gapNotices(tree.Gaps(), 1, total)...)
 	frame.AppendNotices(notices...)
 	return data.Frames{frame}, nil
 }

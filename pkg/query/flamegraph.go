@@ -50,6 +50,7 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 			notices = append(notices, info(text))
 		}
 	}
+	notices = append(notices, gapNotices(tree.Gaps(), 0, tree.Total())...)
 	frame.AppendNotices(notices...)
 	return data.Frames{frame}, nil
 }

@@ -38,7 +38,8 @@ type Engine struct {
 	Cache       *budget.Cache
 	Memory      *budget.Memory
 	Now         func() time.Time
-	Concurrency int // as Options.Concurrency
+	Concurrency int   // as Options.Concurrency
+	Names       Names // nil: none but those that are stored
 }
 
 // workers is how many jobs of a query run at a time.
@@ -178,7 +179,10 @@ func (q *Engine) merge(ctx context.Context, h *budget.Reservation, jobs []*Job, 
 			return err
 		}
 		defer part.Release()
-		v := part.Value.View()
+		v, _, err := q.named(h, part.Value.View())
+		if err != nil {
+			return err
+		}
 		s.Subtract = part.Value.Damage == nil
 		bytes := int64(len(v.Nodes)) * bytesPerSum
 		if err := h.Take(bytes); err != nil {

@@ -104,7 +104,10 @@ func (f *functionGroups) addJob(j *Job, s *JobReader, sel Selection) error {
 		return err
 	}
 	defer part.Release()
-	v := part.Value.View()
+	v, _, err := s.q.named(f.hold, part.Value.View())
+	if err != nil {
+		return err
+	}
 	bytes := int64(len(v.Nodes))*4 + int64(len(v.Calls)+len(v.Strings))*8
 	if err := f.hold.Take(bytes); err != nil {
 		return err

@@ -87,6 +87,24 @@ func (p *partials) mergeAll() error {
 	return nil
 }
 
+// combine makes one call of those of a partial that have one caller and name. If it fails,
+// the partial is dropped.
+func (p *partials) combine(c *calltree.Values) (*calltree.Values, error) {
+	bytes := c.Bytes()
+	one, err := calltree.Combine([]*calltree.Values{c}, p.sides)
+	p.hold.Give(bytes)
+	if err == nil {
+		err = p.hold.Take(one.Bytes())
+	}
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.end()
+		return nil, err
+	}
+	return one, nil
+}
+
 // add takes a partial that was filled, which has its place among the others.
 func (p *partials) add(order int, c *calltree.Values) error {
 	for s, total := range c.Totals(0) {

@@ -227,7 +227,10 @@ func (q *Engine) stackPoints(j *Job, s *JobReader, sel Selection, groups *groups
 		return err
 	}
 	defer part.Release()
-	v := part.Value.View()
+	v, _, err := q.named(s.hold, part.Value.View())
+	if err != nil {
+		return err
+	}
 	in := groups.request.within(&v)
 	lo, hi := sel.Times(j.Epoch)
 	var p rowcodec.PackedRow

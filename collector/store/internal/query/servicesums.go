@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
+	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -13,9 +14,9 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
-// serviceTrie returns that of a service.
+// serviceTrie returns that of a service, with the names that are known now.
 func (q *Engine) serviceTrie(service string) (budget.Ref[*calltree.ServiceTrie], error) {
-	return budget.Acquire[*calltree.ServiceTrie](q.Cache, budget.Key{ServiceTrie: service + "\x00"}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
+	return budget.Acquire[*calltree.ServiceTrie](q.Cache, budget.Key{ServiceTrie: service + "\x00" + strconv.FormatUint(q.generation(), 36)}, func() (budget.Item, error) { return calltree.NewServiceTrie(), nil })
 }
 
 // serviceSums finds the services that have jobs in several epochs. The result is
@@ -91,7 +92,10 @@ func (s *JobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32,
 		return nil, false, err
 	}
 	defer part.Release()
-	v := part.Value.View()
+	v, _, err := s.q.named(s.hold, part.Value.View())
+	if err != nil {
+		return nil, false, err
+	}
 	whole = part.Value.Damage == nil
 	return l.Learn(key, &v, last, whole), whole, nil
 }

@@ -237,7 +237,10 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 				return err
 			}
 			defer part.Release()
-			v := part.Value.View()
+			v, _, err := q.named(h, part.Value.View())
+			if err != nil {
+				return err
+			}
 			p.nodes, p.in = len(v.Nodes), gs.request.within(&v)
 		}
 		for i := range j.senders {

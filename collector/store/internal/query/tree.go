@@ -106,8 +106,9 @@ func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][
 	if err != nil {
 		return err
 	}
-	// fill adds a partial whose values fill adds to it.
-	fill := func(order int, v *symdb.View, fill func(c *calltree.Values) error) error {
+	// fill adds a partial whose values fill adds to it. renamed says that several calls of
+	// the view may be one.
+	fill := func(order int, v *symdb.View, renamed bool, fill func(c *calltree.Values) error) error {
 		c, err := partials.begin(v)
 		if err != nil {
 			return err
@@ -128,6 +129,11 @@ func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][
 			return err
 		}
 		done = true
+		if renamed {
+			if c, err = partials.combine(c); err != nil {
+				return err
+			}
+		}
 		return partials.add(order, c)
 	}
 	err = q.Run(ctx, h, firsts, func(first *Job, s *JobReader) error {
@@ -166,9 +172,12 @@ func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][
 			return err
 		}
 		defer part.Release()
-		v := part.Value.View()
+		v, renamed, err := q.named(h, part.Value.View())
+		if err != nil {
+			return err
+		}
 		s.Subtract = part.Value.Damage == nil
-		return fill(first.Order, &v, func(c *calltree.Values) error {
+		return fill(first.Order, &v, renamed, func(c *calltree.Values) error {
 			for side, j := range pairs[first.Order] {
 				if j == nil {
 					continue
@@ -185,7 +194,7 @@ func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][
 	}
 	for i, sum := range sums {
 		if sum != nil && sum.Order == i {
-			err := fill(i, sum.Value.View(), func(c *calltree.Values) error {
+			err := fill(i, sum.Value.View(), false, func(c *calltree.Values) error {
 				for s := range sels {
 					copy(c.Self[s], sum.Self[s])
 				}

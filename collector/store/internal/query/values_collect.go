@@ -31,7 +31,10 @@ func (q *Engine) values(j *Job, s *JobReader, to *valueCollector) error {
 			return err
 		}
 		defer part.Release()
-		v := part.Value.View()
+		v, _, err := q.named(s.hold, part.Value.View())
+		if err != nil {
+			return err
+		}
 		sum.nodes, sum.in = len(v.Nodes), v.Within(v.CallOf, r.Stack)
 	}
 	list := valueList{to: to}

@@ -169,7 +169,10 @@ func (q *Engine) markPlaces(ctx context.Context, h *budget.Reservation, v *view.
 			return err
 		}
 		defer part.Release()
-		d := part.Value.View()
+		d, _, err := q.named(h, part.Value.View())
+		if err != nil {
+			return err
+		}
 		found := placesOf(&d, v)
 		if err := h.Take(int64(len(found)) * perMark); err != nil {
 			return err

@@ -1184,7 +1184,12 @@ type FlameGraphResponse struct {
 	ExactFunctions bool `protobuf:"varint,7,opt,name=exact_functions,json=exactFunctions,proto3" json:"exact_functions,omitempty"`
 	// Whether the values are numbers of samples. They are not if View.samples is not set, or
 	// if the senders' profiles do not count samples.
-	HasSamples    bool `protobuf:"varint,8,opt,name=has_samples,json=hasSamples,proto3" json:"has_samples,omitempty"`
+	HasSamples bool `protobuf:"varint,8,opt,name=has_samples,json=hasSamples,proto3" json:"has_samples,omitempty"`
+	// What the stacktraces of the calls above lack, the largest gaps first: functions without
+	// a name, by the module or kind of code of the outermost one, and callers that are not
+	// known, by the reason. A stacktrace may be in both.
+	Unnamed       []*Gap `protobuf:"bytes,9,rep,name=unnamed,proto3" json:"unnamed,omitempty"`
+	Cut           []*Gap `protobuf:"bytes,10,rep,name=cut,proto3" json:"cut,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1275,6 +1280,81 @@ func (x *FlameGraphResponse) GetHasSamples() bool {
 	return false
 }
 
+func (x *FlameGraphResponse) GetUnnamed() []*Gap {
+	if x != nil {
+		return x.Unnamed
+	}
+	return nil
+}
+
+func (x *FlameGraphResponse) GetCut() []*Gap {
+	if x != nil {
+		return x.Cut
+	}
+	return nil
+}
+
+// A Gap is the value of stacktraces that lack something.
+type Gap struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Value         int64                  `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
+	BaselineValue int64                  `protobuf:"varint,3,opt,name=baseline_value,json=baselineValue,proto3" json:"baseline_value,omitempty"` // only with a baseline
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gap) Reset() {
+	*x = Gap{}
+	mi := &file_flameline_v1_query_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gap) ProtoMessage() {}
+
+func (x *Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_flameline_v1_query_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gap.ProtoReflect.Descriptor instead.
+func (*Gap) Descriptor() ([]byte, []int) {
+	return file_flameline_v1_query_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Gap) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Gap) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *Gap) GetBaselineValue() int64 {
+	if x != nil {
+		return x.BaselineValue
+	}
+	return 0
+}
+
 var File_flameline_v1_query_proto protoreflect.FileDescriptor
 
 const file_flameline_v1_query_proto_rawDesc = "" +
@@ -1356,7 +1436,7 @@ const file_flameline_v1_query_proto_rawDesc = "" +
 	"\tmax_depth\x18\t \x01(\x03R\bmaxDepth\x12\x19\n" +
 	"\bgroup_by\x18\n" +
 	" \x03(\tR\agroupBy\x12\x18\n" +
-	"\asamples\x18\v \x01(\bR\asamples\"\xf5\x01\n" +
+	"\asamples\x18\v \x01(\bR\asamples\"\xc7\x02\n" +
 	"\x12FlameGraphResponse\x12\x18\n" +
 	"\aparents\x18\x01 \x03(\x05R\aparents\x12\x1c\n" +
 	"\tfunctions\x18\x02 \x03(\x05R\tfunctions\x12\x10\n" +
@@ -1366,7 +1446,14 @@ const file_flameline_v1_query_proto_rawDesc = "" +
 	"\x04rest\x18\x06 \x01(\x05R\x04rest\x12'\n" +
 	"\x0fexact_functions\x18\a \x01(\bR\x0eexactFunctions\x12\x1f\n" +
 	"\vhas_samples\x18\b \x01(\bR\n" +
-	"hasSamples*l\n" +
+	"hasSamples\x12+\n" +
+	"\aunnamed\x18\t \x03(\v2\x11.flameline.v1.GapR\aunnamed\x12#\n" +
+	"\x03cut\x18\n" +
+	" \x03(\v2\x11.flameline.v1.GapR\x03cut\"Z\n" +
+	"\x03Gap\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value\x12%\n" +
+	"\x0ebaseline_value\x18\x03 \x01(\x03R\rbaselineValue*l\n" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tORDER_OWN\x10\x01\x12\x0f\n" +
@@ -1393,7 +1480,7 @@ func file_flameline_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_flameline_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_flameline_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_flameline_v1_query_proto_goTypes = []any{
 	(Order)(0),                     // 0: flameline.v1.Order
 	(*Selection)(nil),              // 1: flameline.v1.Selection
@@ -1412,6 +1499,7 @@ var file_flameline_v1_query_proto_goTypes = []any{
 	(*FlameGraphRequest)(nil),      // 14: flameline.v1.FlameGraphRequest
 	(*View)(nil),                   // 15: flameline.v1.View
 	(*FlameGraphResponse)(nil),     // 16: flameline.v1.FlameGraphResponse
+	(*Gap)(nil),                    // 17: flameline.v1.Gap
 }
 var file_flameline_v1_query_proto_depIdxs = []int32{
 	1,  // 0: flameline.v1.FunctionsRequest.selection:type_name -> flameline.v1.Selection
@@ -1433,19 +1521,21 @@ var file_flameline_v1_query_proto_depIdxs = []int32{
 	1,  // 16: flameline.v1.FlameGraphRequest.selection:type_name -> flameline.v1.Selection
 	1,  // 17: flameline.v1.FlameGraphRequest.baseline:type_name -> flameline.v1.Selection
 	15, // 18: flameline.v1.FlameGraphRequest.view:type_name -> flameline.v1.View
-	2,  // 19: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
-	6,  // 20: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
-	11, // 21: flameline.v1.QueryService.Offsets:input_type -> flameline.v1.OffsetsRequest
-	14, // 22: flameline.v1.QueryService.FlameGraph:input_type -> flameline.v1.FlameGraphRequest
-	3,  // 23: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
-	7,  // 24: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
-	12, // 25: flameline.v1.QueryService.Offsets:output_type -> flameline.v1.OffsetsResponse
-	16, // 26: flameline.v1.QueryService.FlameGraph:output_type -> flameline.v1.FlameGraphResponse
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	17, // 19: flameline.v1.FlameGraphResponse.unnamed:type_name -> flameline.v1.Gap
+	17, // 20: flameline.v1.FlameGraphResponse.cut:type_name -> flameline.v1.Gap
+	2,  // 21: flameline.v1.QueryService.Functions:input_type -> flameline.v1.FunctionsRequest
+	6,  // 22: flameline.v1.QueryService.FunctionSeries:input_type -> flameline.v1.FunctionSeriesRequest
+	11, // 23: flameline.v1.QueryService.Offsets:input_type -> flameline.v1.OffsetsRequest
+	14, // 24: flameline.v1.QueryService.FlameGraph:input_type -> flameline.v1.FlameGraphRequest
+	3,  // 25: flameline.v1.QueryService.Functions:output_type -> flameline.v1.FunctionsResponse
+	7,  // 26: flameline.v1.QueryService.FunctionSeries:output_type -> flameline.v1.FunctionSeriesResponse
+	12, // 27: flameline.v1.QueryService.Offsets:output_type -> flameline.v1.OffsetsResponse
+	16, // 28: flameline.v1.QueryService.FlameGraph:output_type -> flameline.v1.FlameGraphResponse
+	25, // [25:29] is the sub-list for method output_type
+	21, // [21:25] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_flameline_v1_query_proto_init() }
@@ -1459,7 +1549,7 @@ func file_flameline_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flameline_v1_query_proto_rawDesc), len(file_flameline_v1_query_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
