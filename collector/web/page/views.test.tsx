@@ -50,11 +50,22 @@ describe('ViewSwitch', () => {
       'Comparison',
       'Functions',
       'Functions over time',
+      'Heat map',
       'Explain',
     ]);
     expect(views[0]?.checked).toBe(true);
-    await click(views[4]);
+    await click(views[5]);
     expect(setState).toHaveBeenLastCalledWith({ queryType: 'explain', limit: undefined, baseline: { kind: 'previous' } });
+  });
+
+  it('has the fields of a heat map', async () => {
+    await act(async () =>
+      root.render(<ViewSwitch state={{ ...DEFAULT_STATE, queryType: 'heatmap' }} range={range} setState={setState} />)
+    );
+    await vi.waitFor(() => expect(container.textContent).toContain('Offset in the second'), 20_000);
+    const inputs = [...container.querySelectorAll<HTMLInputElement>('input[type="radio"]')];
+    await click(inputs.find((input) => input.labels?.[0]?.textContent === 'Offset in the second'));
+    expect(setState).toHaveBeenLastCalledWith({ heatmap: 'offset' });
   });
 
   it.each<[string, Partial<PageState>, boolean]>([
