@@ -6,7 +6,7 @@ import { blocks, type Cell, cellAt, colorOf, type Heatmap, namedRows, shorten } 
 /** A selection of fewer pixels is a click. */
 const MIN_DRAG = 5;
 /** From this size on, in pixels of the canvas, cells have a gap between them. */
-const MIN_GAP = 5;
+const MIN_GAP = 6;
 /** What the time axis takes of the chart's height, in pixels. */
 const X_AXIS_HEIGHT = 30;
 /** The room that the name of a row needs, in pixels. */
@@ -137,6 +137,7 @@ export class HeatmapPlot {
     const x = (time: number) => Math.round(u.valToPos(time, 'x', true));
     const y = (row: number) => Math.round(u.valToPos(row, 'y', true));
     const edges = [...ends.map((end) => x(end - step)), x(ends.at(-1) ?? 0)];
+    const [gapX, gapY] = [gap(x(ends[0] ?? 0) - x((ends[0] ?? 0) - step)), gap(Math.abs(y(1) - y(0)))];
     const { ctx, bbox } = u;
     ctx.save();
     ctx.beginPath();
@@ -144,11 +145,11 @@ export class HeatmapPlot {
     ctx.clip();
     rows.forEach(({ values }, row) => {
       const [bottom, top] = [y(row), y(row + 1)];
-      const height = Math.max(bottom - top - gap(bottom - top), 1);
+      const height = Math.max(bottom - top - gapY, 1);
       for (const { left, right, value } of blocks(values, edges)) {
         if (value !== null) {
           ctx.fillStyle = colorOf(this.colors, value, max);
-          ctx.fillRect(left, top, right - left - gap(right - left), height);
+          ctx.fillRect(left, top, right - left - gapX, height);
         }
       }
     });
