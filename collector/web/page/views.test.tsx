@@ -63,8 +63,7 @@ describe('ViewSwitch', () => {
       root.render(<ViewSwitch state={{ ...DEFAULT_STATE, queryType: 'heatmap' }} range={range} setState={setState} />)
     );
     await vi.waitFor(() => expect(container.textContent).toContain('Offset in the second'), 20_000);
-    const inputs = [...container.querySelectorAll<HTMLInputElement>('input[type="radio"]')];
-    await click(inputs.find((input) => input.labels?.[0]?.textContent === 'Offset in the second'));
+    await click(container.querySelectorAll(`[data-testid="${selectors.queryEditor.heatmapRows}"] input`)[1]);
     expect(setState).toHaveBeenLastCalledWith({ heatmap: 'offset' });
   });
 
