@@ -69,6 +69,8 @@ export const selectors = {
     flameGraph: 'flameline flame graph panel',
     functions: 'flameline functions panel',
     functionSeries: 'flameline functions over time panel',
+    heatmap: 'flameline heat map panel',
+    heatmapScale: 'flameline heat map scale',
     explain: 'flameline explain panel',
     explanation: 'flameline explanation',
     view: 'flameline view',

@@ -55,7 +55,7 @@ func recount(stacks ...map[string]int64) (own, total map[string]int64, all int64
 
 // pushSampled stores stacktraces of a service for the 10 s from a time on, sampled 100
 // times a second, as Go's CPU profiles have them.
-func pushSampled(t *testing.T, server, service string, from time.Time, stacks map[string]int64) {
+func pushSampled(t testing.TB, server, service string, from time.Time, stacks map[string]int64) {
 	t.Helper()
 	p := &pprof.Profile{
 		SampleType: []*pprof.ValueType{{Type: "samples", Unit: "count"}, {Type: "cpu", Unit: "nanoseconds"}},

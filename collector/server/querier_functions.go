@@ -197,6 +197,9 @@ func divideSamples(out *flamelinev1.FunctionsResponse, each int64) {
 // says how many.
 const defaultTop = 10
 
+// maxGroupBy is the most labels that FunctionSeries groups by.
+const maxGroupBy = 64
+
 // FunctionSeries adds up the values of functions by steps of time.
 func (q *querier) FunctionSeries(ctx context.Context, req *connect.Request[flamelinev1.FunctionSeriesRequest]) (*connect.Response[flamelinev1.FunctionSeriesResponse], error) {
 	m := req.Msg
@@ -204,7 +207,10 @@ func (q *querier) FunctionSeries(ctx context.Context, req *connect.Request[flame
 	if err != nil {
 		return nil, invalid(err)
 	}
-	r := store.SeriesRequest{Selection: sels[0], GroupBy: m.GroupBy, Own: m.Own}
+	r := store.SeriesRequest{Selection: sels[0], Own: m.Own}
+	if r.GroupBy, err = groupBy(m.GroupBy, maxGroupBy); err != nil {
+		return nil, invalid(err)
+	}
 	if r.Step, err = q.limits.step(m.Step, r.Start, r.End); err != nil {
 		return nil, invalid(err)
 	}

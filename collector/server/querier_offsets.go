@@ -34,6 +34,14 @@ func (q *querier) Offsets(ctx context.Context, req *connect.Request[flamelinev1.
 	if r.Step, err = q.limits.step(float64(m.Step), r.Start, r.End); err != nil {
 		return nil, invalid(err)
 	}
+	switch columns := (r.End-r.Start)/r.Step.Milliseconds() + 1; {
+	case r.Start%1000 != 0:
+		return nil, invalid(fmt.Errorf("selection.start: %d is no whole second", r.Start))
+	case !r.Type.Cumulative():
+		return nil, invalid(fmt.Errorf("selection.profile_typeID: the values of %s do not add up over time, so they have no offsets", r.Type))
+	case columns*int64(r.Rows) > store.MaxCells:
+		return nil, invalid(fmt.Errorf("step: %d s gives %d columns of %d rows, more than %d values", m.Step, columns, r.Rows, store.MaxCells))
+	}
 	found, err := q.store.Offsets(ctx, r)
 	if err != nil {
 		return nil, code(err)

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"connectrpc.com/connect"
-	"github.com/prometheus/common/model"
 
 	"github.com/flameline/flameline/collector/store"
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
@@ -123,13 +122,8 @@ func (q *querier) viewRequest(m *flamelinev1.FlameGraphRequest) (r store.ViewReq
 	}); err != nil {
 		return r, fmt.Errorf("view.%w", err)
 	}
-	if r.GroupBy = o.GetGroupBy(); len(r.GroupBy) > view.MaxLabels {
-		return r, fmt.Errorf("view.group_by: %d labels are more than %d", len(r.GroupBy), view.MaxLabels)
-	}
-	for _, name := range r.GroupBy {
-		if !model.UTF8Validation.IsValidLabelName(name) {
-			return r, fmt.Errorf("view.group_by: %q is not the name of a label", name)
-		}
+	if r.GroupBy, err = groupBy(o.GetGroupBy(), view.MaxLabels); err != nil {
+		return r, fmt.Errorf("view.%w", err)
 	}
 	return r, nil
 }

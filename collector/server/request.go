@@ -9,6 +9,7 @@ import (
 	"time"
 
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
@@ -125,6 +126,10 @@ func (l Limits) size(n int64) (int64, error) {
 	return 8192, nil
 }
 
+// maxStep is the longest step in ms, of whole seconds: longer ones, which no range has, are
+// as long.
+const maxStep = math.MaxInt64 / 10_000_000_000 * 1000
+
 // step reads step, in seconds, of a range that timeRange has accepted. It is rounded to
 // milliseconds, since clients compute with floating-point numbers.
 func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
@@ -134,7 +139,7 @@ func (l Limits) step(seconds float64, start, end int64) (time.Duration, error) {
 	case seconds < 0.001:
 		return 0, fmt.Errorf("step: %g s is less than a millisecond", seconds)
 	}
-	ms := int64(math.Min(math.Round(seconds*1000), math.MaxInt64/1e7))
+	ms := int64(math.Min(math.Round(seconds*1000), maxStep))
 	most, limit := l.MaxPoints, " (limits.max_points)"
 	if most <= 0 || most > store.MaxPoints {
 		most, limit = store.MaxPoints, ""
@@ -171,6 +176,20 @@ func names(in []string) []string {
 		}
 	}
 	return out
+}
+
+// groupBy reads group_by of Flameline's own queries: the names of at most so many labels,
+// each once.
+func groupBy(in []string, most int) ([]string, error) {
+	if len(in) > most {
+		return nil, fmt.Errorf("group_by: %d labels are more than %d", len(in), most)
+	}
+	for _, name := range in {
+		if !model.UTF8Validation.IsValidLabelName(name) {
+			return nil, fmt.Errorf("group_by: %q is not the name of a label", name)
+		}
+	}
+	return names(in), nil
 }
 
 // profiles reads profile_id_selector.

@@ -24,6 +24,9 @@ type Names = query.Names
 // MaxFunctions is the most functions of one call of FunctionPoints.
 const MaxFunctions = query.MaxFunctions
 
+// MaxCells is the most values of Offsets: columns times rows.
+const MaxCells = query.MaxCells
+
 // MaxPoints is the most points of a series.
 const MaxPoints = query.MaxPoints
 

@@ -205,6 +205,63 @@ test('sorts functions, and shows one over time', async ({ page }) => {
   expect(problems).toEqual([]);
 });
 
+test('shows a heat map, whose cells lead to their flame graph', async ({ page }) => {
+  const problems = watch(page);
+  const panel = await openView(page, 'heatmap', ids.heatmap, '&groupBy=comm');
+  const plot = panel.locator('.u-over');
+  await expect(plot).toBeVisible();
+  await expect.poll(() => paintedPixels(page, ids.heatmap)).toBeGreaterThan(1000);
+  await expect(panel.getByTestId(ids.heatmapScale)).toContainText('cores');
+  // The newest column is the last one before the right edge.
+  const box = await plot.boundingBox();
+  if (!box) {
+    throw new Error('the heat map has no place on the page');
+  }
+  const value = panel.getByRole('status');
+  let x = box.x + box.width;
+  await expect(async () => {
+    x -= 4;
+    await page.mouse.move(x, box.y + box.height - 5);
+    await expect(value).toHaveText(/ cores$/, { timeout: 200 });
+  }).toPass();
+  await page.mouse.down();
+  await page.mouse.up();
+  await expect(flameGraph(page).locator('canvas')).toBeVisible();
+  expect(params(page).get('labelSelector')).toMatch(/comm="[^"]+"/);
+  expect(Number(params(page).get('to')) - Number(params(page).get('from'))).toBeGreaterThanOrEqual(1000);
+  await page.goBack();
+
+  // The middle half of five minutes, by dragging.
+  await expect(plot).toBeVisible();
+  await page.mouse.move(box.x + box.width / 4, box.y + box.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(box.x + (box.width * 3) / 4, box.y + box.height / 2, { steps: 5 });
+  await page.mouse.up();
+  await expect.poll(() => params(page).get('from')).toMatch(/^\d+$/);
+  const length = Number(params(page).get('to')) - Number(params(page).get('from'));
+  expect(length).toBeGreaterThan(140_000);
+  expect(length).toBeLessThan(160_000);
+  expect(params(page).get('queryType')).toBe('heatmap');
+  expect(problems).toEqual([]);
+});
+
+test('selects a time range of a heat map by the keyboard', async ({ page }) => {
+  const panel = await openView(page, 'heatmap', ids.heatmap);
+  await expect(panel.locator('.u-over')).toBeVisible();
+  await page.getByTestId(ids.view).getByRole('radio', { name: 'Heat map' }).focus();
+  await expect(async () => {
+    await page.keyboard.press('Tab');
+    await expect(panel.getByRole('application')).toBeFocused({ timeout: 200 });
+  }).toPass();
+  await page.keyboard.down('Space');
+  await page.keyboard.down('ArrowRight');
+  await expect.poll(() => panel.locator('.u-select').evaluate((e) => e.clientWidth)).toBeGreaterThan(50);
+  await page.keyboard.up('ArrowRight');
+  await page.keyboard.up('Space');
+  await expect.poll(() => params(page).get('from')).toMatch(/^\d+$/);
+  expect(params(page).get('queryType')).toBe('heatmap');
+});
+
 test('copies a link with fixed times, which opens the same', async ({ page, context }) => {
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
   await openView(page, 'explain', ids.explain, '&baseline=offset&baselineOffset=1h&limit=5&theme=dark');

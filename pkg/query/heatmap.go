@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func (r *Runner) labelHeatmap(ctx context.Context, m *Model, q backend.DataQuery
 	}
 	var lines []dataframe.Series
 	if !g.empty() {
-		ask := most + 1 // whether there are more
+		ask := min(most, math.MaxInt64-1) + 1 // whether there are more
 		found, err := r.Client.Series(ctx, client.SeriesRequest{
 			Selection: client.Selection{Type: m.profileType, Selector: m.LabelSelector, Start: g.start, End: g.end},
 			GroupBy:   m.GroupBy, StepMs: g.step, Limit: &ask, Average: !m.profileType.Cumulative(),

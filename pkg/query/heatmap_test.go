@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"encoding/json"
+	"math"
 	"net/url"
 	"strings"
 	"testing"
@@ -77,6 +78,16 @@ func TestHeatmapByLabel(t *testing.T) {
 	found, err := r.Drilldown(t.Context(), values)
 	require.NoError(t, err)
 	require.Equal(t, query.Drilldown{From: "1795435185000", To: "1795435200000", ProfileTypeID: cpu, LabelSelector: values.Get("labelSelector")}, found)
+}
+
+// The limit that asks whether there are more rows does not overflow.
+func TestHeatmapOfAllRows(t *testing.T) {
+	q := &querier{series: func(*querierv1.SelectSeriesRequest) []*typesv1.Series {
+		return []*typesv1.Series{points("a", "11:58:00", 1.)}
+	}}
+	resp := ask(t, runner(t, q), 5*time.Minute, map[string]any{"queryType": "heatmap", "profileTypeId": cpu, "limit": int64(math.MaxInt64)})
+	require.NoError(t, resp.Error)
+	require.EqualValues(t, math.MaxInt64, q.selects[0].GetLimit())
 }
 
 func TestHeatmapWithoutProfiles(t *testing.T) {

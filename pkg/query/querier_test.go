@@ -178,7 +178,7 @@ func (q *querier) Offsets(_ context.Context, r *connect.Request[flamelinev1.Offs
 	return connect.NewResponse(q.offsets), q.err
 }
 
-func runner(t *testing.T, q *querier) *query.Runner {
+func runner(t testing.TB, q *querier) *query.Runner {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))

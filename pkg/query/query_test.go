@@ -15,6 +15,7 @@ import (
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
 
+	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/profile"
 	"github.com/flameline/flameline/pkg/query"
 )
@@ -252,10 +253,32 @@ func FuzzParseModel(f *testing.F) {
 	} {
 		f.Add([]byte(`{"queryType":"comparison","profileTypeId":"` + cpu + `","labelSelector":"{}","baseline":` + baseline + `}`))
 	}
+	for _, more := range []string{
+		`"queryType":"heatmap","heatmap":"offset","rows":25`, `"queryType":"heatmap","groupBy":["a",""," "],"limit":0`, `"queryType":"heatmap","heatmap":"offset","rows":-1`,
+		`"queryType":"profile","view":{"focus":"file:a|b","hide":"(x{999}){2}","fold":["go-runtime","go-runtime"],"maxDepth":-1,"groupBy":["a","a","b","c","d"]}`,
+		`"queryType":"comparison","view":{"function":"f","reverse":true,"maxDepth":9223372036854775807}`, `"view":[]`,
+		`"queryType":"functions","baseline":{"kind":"offset","offset":"1d"},"limit":-1`, `"queryType":"functionSeries","functions":["f",""],"limit":1000`,
+		`"queryType":"explain","baseline":{"kind":"previous"}`,
+	} {
+		f.Add([]byte(`{"profileTypeId":"` + cpu + `","labelSelector":"{}",` + more + `}`))
+	}
+	answers := runner(f, &querier{
+		functions: &flamelinev1.FunctionsResponse{}, functionSeries: &flamelinev1.FunctionSeriesResponse{}, offsets: &flamelinev1.OffsetsResponse{},
+		flameGraph: &flamelinev1.FlameGraphResponse{Parents: []int32{-1}, Functions: []int32{0}, Own: []int64{0}, BaselineOwn: []int64{0}, Names: []string{"total"}},
+	})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m, err := query.ParseModel(raw)
 		if err != nil {
 			return
+		}
+		// The server answers everything with nothing, so a query that fails was refused.
+		if resp := answers.Run(t.Context(), backend.DataQuery{
+			JSON: raw, TimeRange: backend.TimeRange{From: now.Add(-time.Hour), To: now}, Interval: time.Minute, MaxDataPoints: 100,
+		}, false); resp.Error != nil && resp.Status >= 500 {
+			t.Errorf("%s: %v", raw, resp.Error)
+		}
+		if m.QueryType == query.TypeHeatmap && m.Heatmap == query.HeatmapOffset && (m.Rows < 1 || 50%m.Rows != 0) {
+			t.Errorf("%d rows of a second", m.Rows)
 		}
 		if _, err := profile.ParseType(m.ProfileTypeID); err != nil {
 			t.Error(err)

@@ -2,6 +2,7 @@ import { type DataFrame, EventBusSrv, type TimeRange } from '@grafana/data';
 import { LegendDisplayMode, SortOrder, TooltipDisplayMode } from '@grafana/schema';
 import { PanelContextProvider, TimeSeries, TooltipPlugin, useTheme2, ZoomPlugin } from '@grafana/ui';
 import * as React from 'react';
+import { fromTimes } from './urlState';
 import { type SetState } from './useUrlState';
 
 /** The height of a chart in pixels. */
@@ -25,8 +26,6 @@ export function SeriesChart({ frames, timeRange, width, onChoose, setState }: Pr
   const theme = useTheme2();
   const [eventBus] = React.useState(() => new EventBusSrv());
   const context = { eventsScope: 'page', eventBus, onToggleSeriesVisibility: onChoose };
-  const zoom = ({ from, to }: { from: number; to: number }) =>
-    setState({ from: String(Math.floor(from)), to: String(Math.ceil(to)) });
   const wide = width >= WIDE;
   return (
     <PanelContextProvider value={context}>
@@ -46,7 +45,7 @@ export function SeriesChart({ frames, timeRange, width, onChoose, setState }: Pr
       >
         {(config, alignedFrame) => (
           <>
-            <ZoomPlugin config={config} onZoom={zoom} />
+            <ZoomPlugin config={config} onZoom={(times) => setState(fromTimes(times))} />
             <TooltipPlugin
               config={config}
               data={alignedFrame}

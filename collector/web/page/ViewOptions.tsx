@@ -1,6 +1,7 @@
 import * as React from 'react';
 import { hasBaseline } from '../../../src/baseline';
 import { BaselineFields } from '../../../src/components/BaselineFields';
+import { HeatmapFields } from '../../../src/components/HeatmapFields';
 import { QueryOptions } from '../../../src/components/QueryOptions';
 import { ViewFields } from '../../../src/components/ViewFields';
 import { type ProfileQuery, type Range } from '../../../src/types';
@@ -25,7 +26,7 @@ export function ViewOptions({ state, range, setState }: Props) {
   const props = { query, range, resources, id, onChange };
   return (
     <>
-      <QueryOptions {...props} choosesType={false} />
+      {query.queryType === 'heatmap' ? <HeatmapFields {...props} /> : <QueryOptions {...props} choosesType={false} />}
       {hasBaseline(query) && <BaselineFields {...props} />}
       {drawsFlameGraph(query) && <ViewFields {...props} />}
     </>

@@ -31,8 +31,10 @@ export interface ViewProps extends Props {
   frames: DataFrame[];
 }
 
-// Tables are not on the first view, and have a script of their own.
+// Tables and heat maps are not on the first view, and have scripts of their own.
 const TableView = React.lazy(() => import('./TableView').then((m) => ({ default: m.TableView })));
+
+const HeatmapView = React.lazy(() => import('./HeatmapView').then((m) => ({ default: m.HeatmapView })));
 
 /** How each view is drawn, and whether its result has anything to draw. */
 const DRAWN: Record<View, { testId: string; Component: React.ComponentType<ViewProps>; has: (f: DataFrame[]) => boolean }> = {
@@ -40,6 +42,7 @@ const DRAWN: Record<View, { testId: string; Component: React.ComponentType<ViewP
   comparison: { testId: selectors.page.flameGraph, Component: FlameGraphView, has: hasStacktraces },
   functions: { testId: selectors.page.functions, Component: TableView, has: ([frame]) => Boolean(frame?.length) },
   functionSeries: { testId: selectors.page.functionSeries, Component: FunctionSeriesView, has: hasValues },
+  heatmap: { testId: selectors.page.heatmap, Component: HeatmapView, has: ([frame]) => Boolean(frame?.length) },
   explain: { testId: selectors.page.explain, Component: TableView, has: ([frame]) => Boolean(frame) },
 };
 

@@ -16,6 +16,8 @@ const all: PageState = {
   limit: 7,
   functions: ['main'],
   groupBy: ['pod'],
+  heatmap: 'label',
+  rows: 25,
 };
 
 describe('queries', () => {
@@ -24,6 +26,7 @@ describe('queries', () => {
     ['comparison', ['baseline', 'maxNodes', 'unit', 'view']],
     ['functions', ['baseline', 'limit', 'sort', 'unit']],
     ['functionSeries', ['functions', 'groupBy', 'limit', 'sort', 'step']],
+    ['heatmap', ['groupBy', 'heatmap', 'limit', 'rows', 'step']],
     ['explain', ['baseline', 'limit', 'unit']],
   ])('%s has the fields of its query type', (queryType, fields) => {
     const { refId, version, profileTypeId, labelSelector, queryType: type, ...others } = profileQuery({ ...all, queryType });
@@ -39,10 +42,9 @@ describe('queries', () => {
 
   it('has a limit of nodes for flame graphs, and points for charts', () => {
     expect(sizedQuery(DEFAULT_STATE, 1000, range)).toMatchObject({ maxNodes: 16384, maxDataPoints: 1000 });
-    expect(sizedQuery({ ...all, queryType: 'functionSeries' }, 1000, range)).toMatchObject({
-      maxDataPoints: 250,
-      intervalMs: 14_400,
-    });
+    for (const queryType of ['functionSeries', 'heatmap'] as const) {
+      expect(sizedQuery({ ...all, queryType }, 1000, range)).toMatchObject({ maxDataPoints: 250, intervalMs: 14_400 });
+    }
     expect(sizedQuery({ ...all, queryType: 'functions' }, 1000, range)).not.toHaveProperty('maxNodes');
   });
 });
@@ -94,4 +96,8 @@ it('titles say what is compared with what', () => {
     'CPU time of order by function over time, total values',
     'What changed in CPU time of order since the window before',
   ]);
+  const heatmap = (change: Partial<PageState>) => titleOf({ ...all, queryType: 'heatmap', ...change });
+  expect(heatmap({})).toBe('CPU time of order over time by pod');
+  expect(heatmap({ groupBy: [] })).toBe('CPU time of order over time by service_name');
+  expect(heatmap({ heatmap: 'offset' })).toBe('CPU time of order over time by offset in the second');
 });

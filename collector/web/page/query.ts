@@ -7,7 +7,8 @@ const MAX_NODES = 16384;
 
 /** The query of the page's view, as the plugin's editor writes it. */
 export function profileQuery(state: PageState): ProfileQuery {
-  const { queryType, profileTypeId, labelSelector, baseline, unit, sort, step, limit, functions, groupBy, view } = state;
+  const { queryType, profileTypeId, labelSelector, baseline, unit, sort, step, limit, functions, groupBy, view, heatmap, rows } =
+    state;
   const query = { refId: 'profile', version: QUERY_VERSION, queryType, profileTypeId, labelSelector };
   switch (queryType) {
     case 'profile':
@@ -18,6 +19,8 @@ export function profileQuery(state: PageState): ProfileQuery {
       return { ...query, unit, sort, limit, baseline };
     case 'functionSeries':
       return { ...query, sort, limit, functions, groupBy, step };
+    case 'heatmap':
+      return { ...query, heatmap, rows, groupBy, limit, step };
     case 'explain':
       return { ...query, unit, limit, baseline: baseline ?? DEFAULT_BASELINE };
   }
@@ -31,7 +34,7 @@ export function drawsFlameGraph({ queryType }: ProfileQuery): boolean {
 /** The query of the page's view for a panel of so many pixels. */
 export function sizedQuery(state: PageState, width: number, range: { from: number; to: number }): SizedQuery {
   const query = profileQuery(state);
-  if (query.queryType === 'functionSeries') {
+  if (query.queryType === 'functionSeries' || query.queryType === 'heatmap') {
     return { ...query, ...seriesSize(width, range) };
   }
   return {

@@ -4,7 +4,7 @@ import { type Baseline, DEFAULT_BASELINE } from '../../../src/types';
 import { type PageState } from './urlState';
 
 /** What a view shows, as the title of its panel. */
-export function titleOf({ queryType, profileTypeId, labelSelector, baseline, sort }: PageState): string {
+export function titleOf({ queryType, profileTypeId, labelSelector, baseline, sort, heatmap, groupBy }: PageState): string {
   const what = `${profileTypeName(profileTypeId)} of ${servicesOf(labelSelector)}`;
   const before = baselineName(baseline ?? DEFAULT_BASELINE);
   const kind = sort === 'total' ? 'total' : 'own';
@@ -17,6 +17,8 @@ export function titleOf({ queryType, profileTypeId, labelSelector, baseline, sor
       return `${what} by function${baseline ? `, compared with ${before}` : ''}`;
     case 'functionSeries':
       return `${what} by function over time, ${kind} values`;
+    case 'heatmap':
+      return `${what} over time by ${heatmap === 'offset' ? 'offset in the second' : groupBy?.join(', ') || SERVICE_LABEL}`;
     case 'explain':
       return `What changed in ${what} since ${before}`;
   }

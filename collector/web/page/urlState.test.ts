@@ -71,6 +71,7 @@ describe('views in the URL', () => {
     ['a range', { queryType: 'comparison', baseline: { kind: 'range', from: 'now-2d', to: 'now-1d' } }],
     ['labels', { queryType: 'comparison', baseline: { kind: 'same', labelSelector: '{version="1&2"}' } }],
     ['options of the flame graph', { view: { focus: 'a|b&c', fold: ['go-runtime'], maxDepth: 3, reverse: true } }],
+    ['a heat map', { queryType: 'heatmap', heatmap: 'offset', rows: 25, step: '5s' }],
     ['functions', { queryType: 'functions', sort: 'total', limit: 1000 }],
     ['functions over time', { queryType: 'functionSeries', functions: ['a<b, c>', 'd&e'], groupBy: ['pod', 'node'], step: '1m' }],
   ])('keeps %s', (_, change) => {

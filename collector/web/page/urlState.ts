@@ -12,7 +12,10 @@ export type ThemeName = 'light' | 'dark';
 
 /** What a view shows and how much of it: fields of the query, each of which may be unset. */
 type QueryFields = Partial<
-  Pick<ProfileQuery, 'baseline' | 'unit' | 'sort' | 'step' | 'maxNodes' | 'limit' | 'functions' | 'groupBy' | 'view'>
+  Pick<
+    ProfileQuery,
+    'baseline' | 'unit' | 'sort' | 'step' | 'maxNodes' | 'limit' | 'functions' | 'groupBy' | 'view' | 'heatmap' | 'rows'
+  >
 >;
 
 /** What the page shows; all of it stands in the URL. */
@@ -41,7 +44,7 @@ export const DEFAULT_STATE: PageState = {
 };
 
 const FIELDS = ['from', 'to', 'profileTypeId', 'labelSelector', 'refresh'] as const;
-const COUNTS = ['maxNodes', 'limit'] as const;
+const COUNTS = ['maxNodes', 'limit', 'rows'] as const;
 const LISTS = ['functions', 'groupBy'] as const;
 const BASELINES: BaselineKind[] = ['previous', 'offset', 'range', 'same'];
 /** The parameters of a baseline's fields; that of its kind is baseline. */
@@ -85,6 +88,10 @@ function parseQueryFields(params: URLSearchParams): QueryFields {
   const sort = params.get('sort');
   if (sort === 'own' || sort === 'total') {
     fields.sort = sort;
+  }
+  const heatmap = params.get('heatmap');
+  if (heatmap === 'label' || heatmap === 'offset') {
+    fields.heatmap = heatmap;
   }
   const step = params.get('step');
   if (step) {
@@ -141,7 +148,7 @@ export function formatState(state: PageState): string {
   if (state.queryType !== DEFAULT_STATE.queryType) {
     params.set('queryType', state.queryType);
   }
-  for (const field of ['unit', 'sort', 'step', ...COUNTS, 'theme', 'notice'] as const) {
+  for (const field of ['unit', 'sort', 'heatmap', 'step', ...COUNTS, 'theme', 'notice'] as const) {
     const value = state[field];
     if (value) {
       params.set(field, String(value));
@@ -220,6 +227,11 @@ export function isLive(to: string): boolean {
 export function fromRaw({ from, to }: RawTimeRange): Pick<PageState, 'from' | 'to'> {
   const text = (time: RawTimeRange['from']) => (typeof time === 'string' ? time : String(time.valueOf()));
   return { from: text(from), to: text(to) };
+}
+
+/** A range for the URL from times in Unix milliseconds, which may be fractions. */
+export function fromTimes({ from, to }: { from: number; to: number }): Pick<PageState, 'from' | 'to'> {
+  return { from: String(Math.floor(from)), to: String(Math.ceil(to)) };
 }
 
 function rawRange(from: string, to: string, start: number, end: number): RawTimeRange {

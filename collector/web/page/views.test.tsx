@@ -50,11 +50,21 @@ describe('ViewSwitch', () => {
       'Comparison',
       'Functions',
       'Functions over time',
+      'Heat map',
       'Explain',
     ]);
     expect(views[0]?.checked).toBe(true);
-    await click(views[4]);
+    await click(views[5]);
     expect(setState).toHaveBeenLastCalledWith({ queryType: 'explain', limit: undefined, baseline: { kind: 'previous' } });
+  });
+
+  it('has the fields of a heat map', async () => {
+    await act(async () =>
+      root.render(<ViewSwitch state={{ ...DEFAULT_STATE, queryType: 'heatmap' }} range={range} setState={setState} />)
+    );
+    await vi.waitFor(() => expect(container.textContent).toContain('Offset in the second'), 20_000);
+    await click(container.querySelectorAll(`[data-testid="${selectors.queryEditor.heatmapRows}"] input`)[1]);
+    expect(setState).toHaveBeenLastCalledWith({ heatmap: 'offset' });
   });
 
   it.each<[string, Partial<PageState>, boolean]>([

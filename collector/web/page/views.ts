@@ -6,6 +6,7 @@ export const VIEWS = [
   { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
   { value: 'functions', label: 'Functions', description: 'The functions that use most, as a table' },
   { value: 'functionSeries', label: 'Functions over time', description: 'A series for each of some functions' },
+  { value: 'heatmap', label: 'Heat map', description: 'How much was used over time, by label or by offset in the second' },
   { value: 'explain', label: 'Explain', description: 'Which functions and labels account for a change' },
 ] as const satisfies ReadonlyArray<{ value: QueryType; label: string; description: string }>;
 

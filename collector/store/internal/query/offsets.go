@@ -48,8 +48,8 @@ type OffsetColumn struct {
 	Values []int64 // by row
 }
 
-// maxCells bounds the columns times the rows of an answer.
-const maxCells = 1 << 20
+// MaxCells bounds the columns times the rows of an answer.
+const MaxCells = 1 << 20
 
 // Offsets is DB.Offsets.
 func (q *Engine) Offsets(ctx context.Context, r OffsetsRequest) (out *Offsets, err error) {
@@ -68,8 +68,8 @@ func (q *Engine) Offsets(ctx context.Context, r OffsetsRequest) (out *Offsets, e
 		return &Offsets{}, nil
 	}
 	columns := (r.End-r.Start)/step + 1
-	if columns*int64(r.Rows) > maxCells {
-		return nil, fmt.Errorf("%w: %d steps of %d rows, at most %d values", storeerr.ErrLimit, columns, r.Rows, maxCells)
+	if columns*int64(r.Rows) > MaxCells {
+		return nil, fmt.Errorf("%w: %d steps of %d rows, at most %d values", storeerr.ErrLimit, columns, r.Rows, MaxCells)
 	}
 	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		bytes := columns * int64(r.Rows) * (8 + 10) // and in the answer

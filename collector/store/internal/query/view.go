@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -252,7 +253,7 @@ func (q *Engine) viewGroups(ctx context.Context, h *budget.Reservation, r *ViewR
 			continue
 		}
 		all := SeriesRequest{Selection: r.Selections[side], GroupBy: r.GroupBy}
-		all.Step = time.Duration(all.End-all.Start+1) * time.Millisecond
+		all.Step = time.Duration(min(all.End-all.Start+1, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 		all.Start = all.End
 		sel, err := all.prepare()
 		if err != nil {
