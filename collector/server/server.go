@@ -41,7 +41,9 @@ type Server struct {
 	base    *http.ServeMux
 	handler http.Handler // base behind the check of origins
 	api     atomic.Pointer[http.ServeMux]
-	metrics *metrics
+	// captures is nil until SetCaptures.
+	captures atomic.Pointer[Captures]
+	metrics  *metrics
 }
 
 // New returns a server without a store.
