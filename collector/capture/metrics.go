@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// stateName is the name of a state for people and metrics, such as no_match.
-func stateName(s flamelinev1.CaptureState) string {
+// StateName is the name of a state for people and metrics, such as no_match.
+func StateName(s flamelinev1.CaptureState) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), "CAPTURE_STATE_"))
 }

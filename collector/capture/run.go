@@ -69,7 +69,7 @@ func (c *run) finish(state flamelinev1.CaptureState, err error) {
 		if s.Started > 0 {
 			s.Ended = time.Now().UnixMilli()
 		}
-		c.node.metrics.captures.WithLabelValues(stateName(s.State)).Inc()
+		c.node.metrics.captures.WithLabelValues(StateName(s.State)).Inc()
 	})
 }
 
