@@ -62,14 +62,14 @@ func until(t *testing.T, api flamelinev1connect.CaptureServiceClient, what strin
 func TestLiveCapture(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
-	order := burnAs(t, "order")
+	order := burnAs(t, "order-test")
 	burnAs(t, "other")
 	p := launch(t, nil, "--storage.path", filepath.Join(dir, "data"), "--ebpf.enabled", "true")
 	p.waitReady(t)
 	api := flamelinev1connect.NewCaptureServiceClient(http.DefaultClient, p.url)
 
 	before := cpuSeconds(t, order.Process.Pid)
-	r := runTool(t, dir, nil, "capture", "--server", p.url, `{service_name="order"}`, "-d", "4s", "-F", "499", "-o", "out.pb.gz")
+	r := runTool(t, dir, nil, "capture", "--server", p.url, `{service_name="order-test"}`, "-d", "4s", "-F", "499", "-o", "out.pb.gz")
 	used := cpuSeconds(t, order.Process.Pid) - before
 	require.Zero(t, r.code)
 	require.Contains(t, r.stderr, "1 process of the server's machine")
@@ -98,16 +98,16 @@ func TestLiveCapture(t *testing.T) {
 
 	captured := secondsOf(t, p.url, link.Query().Get("labelSelector"))
 	require.InDelta(t, all, captured, 1e-6)
-	require.Zero(t, secondsOf(t, p.url, `{capture!="",service_name!="order"}`))
+	require.Zero(t, secondsOf(t, p.url, `{capture!="",service_name!="order-test"}`))
 	// The usual profiles go on, and have each second once.
-	require.Eventually(t, func() bool { return secondsOf(t, p.url, `{service_name="order"}`) >= used }, time.Minute, 100*time.Millisecond)
-	usual := secondsOf(t, p.url, `{service_name="order"}`)
+	require.Eventually(t, func() bool { return secondsOf(t, p.url, `{service_name="order-test"}`) >= used }, time.Minute, 100*time.Millisecond)
+	usual := secondsOf(t, p.url, `{service_name="order-test"}`)
 	require.LessOrEqual(t, usual, cpuSeconds(t, order.Process.Pid)*1.05)
 	require.Greater(t, usual+captured, cpuSeconds(t, order.Process.Pid)*1.05, "the test would see captures in the sum")
 
 	t.Run("processes that begin, stop", func(t *testing.T) {
 		started, err := api.Capture(t.Context(), connect.NewRequest(&flamelinev1.CaptureRequest{
-			LabelSelector: `{service_name="order"}`, Duration: 300_000,
+			LabelSelector: `{service_name="order-test"}`, Duration: 300_000,
 			Kinds: []flamelinev1.CaptureKind{flamelinev1.CaptureKind_CAPTURE_KIND_CPU, flamelinev1.CaptureKind_CAPTURE_KIND_OFF_CPU},
 		}))
 		require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestLiveCapture(t *testing.T) {
 		require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err))
 		require.ErrorContains(t, err, id)
 		until(t, api, "it runs", func(c *flamelinev1.Capture) bool { return c.State == flamelinev1.CaptureState_CAPTURE_STATE_RUNNING })
-		late := burnAs(t, "order")
+		late := burnAs(t, "order-test")
 		until(t, api, "the process that began is seen", func(c *flamelinev1.Capture) bool { return c.Nodes[0].Processes == 2 })
 		sum := secondsOf(t, p.url, `{capture="`+id+`"}`)
 		seen := cpuSeconds(t, late.Process.Pid)
@@ -141,7 +141,7 @@ func TestLiveCapture(t *testing.T) {
 func TestLiveCaptureOfAnAgent(t *testing.T) {
 	requireSampling(t)
 	dir := t.TempDir()
-	burnAs(t, "order")
+	burnAs(t, "order-test")
 	central := launch(t, nil, "--storage.path", filepath.Join(dir, "data"), "--ebpf.enabled", "false")
 	central.waitReady(t)
 	file := filepath.Join(dir, "agent.yml")
@@ -158,7 +158,7 @@ labels: {node: worker-7}
 		return strings.Contains(metrics, "\nflameline_capture_agents 1\n")
 	}, time.Minute, 50*time.Millisecond, "the agent asks")
 
-	r := runTool(t, dir, nil, "capture", "--server", central.url, `{service_name="order"}`, "-d", "3s", "-F", "199", "-o", "-", "--to", "folded")
+	r := runTool(t, dir, nil, "capture", "--server", central.url, `{service_name="order-test"}`, "-d", "3s", "-F", "199", "-o", "-", "--to", "folded")
 	require.Zero(t, r.code)
 	require.Contains(t, r.stderr, "1 agent that will look for theirs")
 	require.Regexp(t, `worker-7: done; \d+ CPU samples of 1 process\n`, r.stderr)
@@ -169,7 +169,7 @@ labels: {node: worker-7}
 
 	path, err := binary()
 	require.NoError(t, err)
-	cmd := exec.Command(path, "capture", "--server", central.url, `{service_name="order"}`, "-d", "10m")
+	cmd := exec.Command(path, "capture", "--server", central.url, `{service_name="order-test"}`, "-d", "10m")
 	var out, errs lockedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	require.NoError(t, cmd.Start())
@@ -192,7 +192,7 @@ func TestCaptureErrors(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{`{service_name="order"}`}, 1, "this machine is not sampled, and no agent has asked in the last 30s"},
+		{[]string{`{service_name="order-test"}`}, 1, "this machine is not sampled, and no agent has asked in the last 30s"},
 		{[]string{`{}`, "-F", "2000"}, 2, "-F: 2000 is not within 1 and 1000"},
 		{[]string{`{}`, "-d", "11m"}, 2, "-d: 11m0s is not within 1s and 10m0s"},
 		{[]string{`{a=`}, 2, "selector"},
