@@ -74,10 +74,10 @@ func sampled(s server.EBPFStatus) error {
 
 // capturesAllowed returns nil if requests may start captures, else the reason why not.
 func capturesAllowed(c *config.Config) error {
-	switch {
-	case c.Capture.Enabled == config.True:
+	switch c.Capture.Enabled {
+	case config.True:
 		return nil
-	case c.Capture.Enabled == config.False:
+	case config.False:
 		return fmt.Errorf("%w: capture.enabled is false", capture.ErrImpossible)
 	}
 	host, _, err := net.SplitHostPort(c.Web.ListenAddress)
