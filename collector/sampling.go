@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -41,8 +40,8 @@ type sampler struct {
 	log     *slog.Logger
 	up      prometheus.Gauge
 	again   prometheus.Counter
-	symbols io.Closer
-	pause   time.Duration // the first
+	symbols *symbolize.Symbolizer // nil where sampling is off
+	pause   time.Duration         // the first
 
 	// failed receives once, if sampling stopped although ebpf.enabled is true. Only a
 	// restart of the process helps then.

@@ -147,6 +147,11 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 		stopJava()
 		return errors.Join(err, sampler.Close(), stopScraping())
 	}
+	stopCaptures, err := startCaptures(ctx, c, srv, sampledTo(to), targets, sampler, logger, reg)
+	if err != nil {
+		stopJava()
+		return errors.Join(err, sampler.Close(), stopScraping())
+	}
 	logger.Info("ready", "address", listening.address, "ebpf", srv.Status().EBPF.State)
 	select {
 	case <-ctx.Done():
@@ -159,6 +164,7 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	logger.Info("stopping")
 	srv.SetStopping()
 	stopJava()
+	stopCaptures()
 	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	Storage Storage `yaml:"storage"`
 	EBPF    EBPF    `yaml:"ebpf"`
 	Java    Java    `yaml:"java"`
+	Capture Capture `yaml:"capture"`
 	Labels  Labels  `yaml:"labels"`
 	Symbols Symbols `yaml:"symbols"`
 	Limits  Limits  `yaml:"limits"`
@@ -152,6 +153,16 @@ func (s *Symbols) validate() error {
 	return nil
 }
 
+// Capture configures sampling on demand.
+type Capture struct {
+	// Enabled says whether requests may start captures. Auto allows it where the service
+	// listens on a loopback address, and an agent to do what its server asks.
+	Enabled Mode `yaml:"enabled"`
+	// MaxDuration and MaxFrequency, in CPU samples per second and CPU, bound one capture.
+	MaxDuration  Duration `yaml:"max_duration"`
+	MaxFrequency int      `yaml:"max_frequency"`
+}
+
 // Java configures the recording of JVMs that run on this machine.
 type Java struct {
 	Enabled bool `yaml:"enabled"`
@@ -249,7 +260,8 @@ func Default() *Config {
 			Interval: Duration(time.Minute), AllocInterval: 512 << 10, LockThreshold: Duration(10 * time.Millisecond),
 			LiveWindow: Duration(10 * time.Minute), MaxProcesses: 64,
 		},
-		Labels: defaultLabels(),
+		Capture: Capture{Enabled: Auto, MaxDuration: Duration(10 * time.Minute), MaxFrequency: 1000},
+		Labels:  defaultLabels(),
 		Symbols: Symbols{
 			MaxUploadBytes: 4 << 30, MaxFileBytes: 512 << 20, DebuginfodURLs: []string{},
 			DebuginfodTimeout: Duration(90 * time.Second), DebuginfodCacheBytes: 1 << 30,
@@ -323,6 +335,12 @@ func (c *Config) Validate() error {
 	}
 	if n := c.EBPF.OffCPU.StacksPerSecond; n < 1 || n > 10_000 {
 		return fmt.Errorf("ebpf.off_cpu.stacks_per_second: %d is not within 1 and 10000", n)
+	}
+	if d := time.Duration(c.Capture.MaxDuration); d < time.Second || d > 10*time.Minute {
+		return fmt.Errorf("capture.max_duration: %s is not within 1s and 10m", c.Capture.MaxDuration)
+	}
+	if f := c.Capture.MaxFrequency; f < 1 || f > 1000 {
+		return fmt.Errorf("capture.max_frequency: %d is not within 1 and 1000 samples per second", f)
 	}
 	if err := c.Java.validate(); err != nil {
 		return fmt.Errorf("java.%w", err)

@@ -20,12 +20,14 @@ const (
 	gateMapCounts         = "counts"
 	gateMapInhibitEvents  = "inhibit_events"
 	gateMapKnown          = "known"
+	gateMapOnly           = "only"
 	gateMapPidEvents      = "pid_events"
 	gateMapReportEvents   = "report_events"
 	gateMapTurns          = "turns"
 	gateMapUnknown        = "unknown"
 	gateMapUnwinder       = "unwinder"
 	gateProgGate          = "gate"
+	gateVarAllProcesses   = "all_processes"
 	gateVarArm64          = "arm64"
 	gateVarTicksPerSample = "ticks_per_sample"
 )
@@ -83,6 +85,7 @@ type gateMapSpecs struct {
 	Counts        *ebpf.MapSpec `ebpf:"counts"`
 	InhibitEvents *ebpf.MapSpec `ebpf:"inhibit_events"`
 	Known         *ebpf.MapSpec `ebpf:"known"`
+	Only          *ebpf.MapSpec `ebpf:"only"`
 	PidEvents     *ebpf.MapSpec `ebpf:"pid_events"`
 	ReportEvents  *ebpf.MapSpec `ebpf:"report_events"`
 	Turns         *ebpf.MapSpec `ebpf:"turns"`
@@ -94,6 +97,7 @@ type gateMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type gateVariableSpecs struct {
+	AllProcesses   *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64          *ebpf.VariableSpec `ebpf:"arm64"`
 	TicksPerSample *ebpf.VariableSpec `ebpf:"ticks_per_sample"`
 }
@@ -122,6 +126,7 @@ type gateMaps struct {
 	Counts        *ebpf.Map `ebpf:"counts"`
 	InhibitEvents *ebpf.Map `ebpf:"inhibit_events"`
 	Known         *ebpf.Map `ebpf:"known"`
+	Only          *ebpf.Map `ebpf:"only"`
 	PidEvents     *ebpf.Map `ebpf:"pid_events"`
 	ReportEvents  *ebpf.Map `ebpf:"report_events"`
 	Turns         *ebpf.Map `ebpf:"turns"`
@@ -135,6 +140,7 @@ func (m *gateMaps) Close() error {
 		m.Counts,
 		m.InhibitEvents,
 		m.Known,
+		m.Only,
 		m.PidEvents,
 		m.ReportEvents,
 		m.Turns,
@@ -147,6 +153,7 @@ func (m *gateMaps) Close() error {
 //
 // It can be passed to loadGateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type gateVariables struct {
+	AllProcesses   *ebpf.Variable `ebpf:"all_processes"`
 	Arm64          *ebpf.Variable `ebpf:"arm64"`
 	TicksPerSample *ebpf.Variable `ebpf:"ticks_per_sample"`
 }

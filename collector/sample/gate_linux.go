@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"strconv"
@@ -76,8 +77,9 @@ type gate struct {
 }
 
 // openGate loads the gate in front of the unwinder that this process loaded
-// last. The timers do not run yet.
-func openGate(frequency int) (g *gate, err error) {
+// last. It passes samples of the processes of a set, of all if that is nil. The timers do
+// not run yet.
+func openGate(frequency int, set *processSet) (g *gate, err error) {
 	entry, err := ownProgram(entryProgram)
 	if err != nil {
 		return nil, err
@@ -110,9 +112,13 @@ func openGate(frequency int) (g *gate, err error) {
 	for name, m := range shared {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
+	replaced := maps.Clone(shared)
+	if err := set.join(spec, replaced); err != nil {
+		return nil, err
+	}
 	g = &gate{rate: n * frequency, cpus: map[int]bool{}}
 	if err := spec.LoadAndAssign(&g.objects, &ebpf.CollectionOptions{
-		MapReplacements: shared,
+		MapReplacements: replaced,
 	}); err != nil {
 		return nil, fmt.Errorf("load gate program: %w", err)
 	}
@@ -207,11 +213,8 @@ func (g *gate) share(spec *ebpf.CollectionSpec, set *processSet) (*ebpf.Collecti
 		}
 	}
 	shared := map[string]*ebpf.Map{"known": g.known, "unknown": g.objects.Unknown}
-	if set != nil {
-		shared["only"] = set.objects.Only
-		if err := spec.Variables["all_processes"].Set(false); err != nil {
-			return nil, fmt.Errorf("set processes: %w", err)
-		}
+	if err := set.join(spec, shared); err != nil {
+		return nil, err
 	}
 	for name, m := range shared {
 		spec.Maps[name].MaxEntries = m.MaxEntries()

@@ -5,6 +5,7 @@ package sample
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ var library bridge
 type bridge struct {
 	once    sync.Once
 	current atomic.Pointer[ears]
+
+	mu  sync.Mutex
+	all []*ears // of the Sources that run, the last of which is current
 }
 
 // ears are the logger and the metrics of one Source.
@@ -32,13 +36,26 @@ type ears struct {
 	metrics *metrics
 }
 
-// connect directs the unwinder's logs and counters to a Source.
-func (b *bridge) connect(l *slog.Logger, m *metrics) {
-	b.current.Store(&ears{log: l, metrics: m})
+// connect directs the unwinder's logs and counters to a Source, until disconnect directs
+// them to the one before. After the last one they stay with it.
+func (b *bridge) connect(l *slog.Logger, m *metrics) (disconnect func()) {
+	e := &ears{log: l, metrics: m}
+	b.mu.Lock()
+	b.all = append(b.all, e)
+	b.current.Store(e)
+	b.mu.Unlock()
 	b.once.Do(func() {
 		log.SetLogger(*slog.New(&quietHandler{bridge: b}))
 		unwindmetrics.Start(libraryMeter{bridge: b})
 	})
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.all = slices.DeleteFunc(b.all, func(o *ears) bool { return o == e })
+		if n := len(b.all); n > 0 {
+			b.current.Store(b.all[n-1])
+		}
+	}
 }
 
 // A quietHandler passes on the unwinder's log lines one level lower: its

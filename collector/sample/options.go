@@ -96,8 +96,12 @@ type Options struct {
 
 	// PIDs are the processes that OffCPU, PageFaults and Allocations are about, with those that they
 	// start while the Source runs; nil means all. Of this process itself only the
-	// processes that it starts are measured. CPU samples are of all processes.
+	// processes that it starts are measured. CPU samples are of all processes, unless
+	// OnlyPIDs is set.
 	PIDs []int
+	// OnlyPIDs takes CPU samples of PIDs alone: other processes cost nothing. It needs
+	// type information (BTF).
+	OnlyPIDs bool
 
 	// Threads gives each thread a series of its own, with the labels
 	// LabelThreadID and LabelThreadName. It is meant for recordings of a few

@@ -40,16 +40,37 @@ func openProcessSet(pids []int) (s *processSet, err error) {
 		}
 		s.links = append(s.links, l)
 	}
+	return s, s.add(pids...)
+}
+
+// join prepares programs that measure the processes of the set, of all if it is nil.
+// shared are the maps of others that they are loaded with.
+func (s *processSet) join(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) error {
+	if s == nil {
+		if m := spec.Maps["only"]; m != nil {
+			m.MaxEntries = 1 // it is not used
+		}
+		return nil
+	}
+	shared["only"], spec.Maps["only"].MaxEntries = s.objects.Only, s.objects.Only.MaxEntries()
+	if err := spec.Variables["all_processes"].Set(false); err != nil {
+		return fmt.Errorf("set processes: %w", err)
+	}
+	return nil
+}
+
+// add adds processes.
+func (s *processSet) add(pids ...int) error {
 	for _, pid := range pids {
 		how := onlyMeasured
 		if pid == os.Getpid() {
 			how = onlyChildren
 		}
 		if err := s.objects.Only.Put(uint32(pid), how); err != nil {
-			return nil, fmt.Errorf("measure process %d: %w", pid, err)
+			return fmt.Errorf("measure process %d: %w", pid, err)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // free ends it.

@@ -25,8 +25,8 @@ import (
 	"github.com/flameline/flameline/collector/untrusted"
 )
 
-// A Source samples this machine. There can be one at a time in a process. Its
-// goroutines, in the order of the data's way: the unwinder's own, which read
+// A Source samples this machine. Several in a process have an unwinder in the kernel each;
+// the library's log and counters go to the one that was started last. Its goroutines, in the order of the data's way: the unwinder's own, which read
 // the kernel's buffers; readUnknown, which reads the gate's; handle, which
 // names interpreted and kernel frames, finds labels and aggregates; collect,
 // which names native frames once a window is over; and the delivery's, which
@@ -60,6 +60,7 @@ type Source struct {
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
+	disconnect     func()         // from the library
 	running        sync.WaitGroup // handle, readUnknown
 	collecting     sync.WaitGroup
 	closeOnce      sync.Once
@@ -100,6 +101,9 @@ const (
 	drainTime = 2*pollInterval + 50*time.Millisecond
 )
 
+// loading is held while an unwinder is loaded.
+var loading sync.Mutex
+
 // Start begins sampling and returns once the timers run. Loading the unwinder
 // takes one to ten seconds; progress is logged. The Source samples until Close;
 // ctx is for starting only.
@@ -116,7 +120,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	}
 	began := time.Now()
 	m := newMetrics(o.Registerer)
-	library.connect(o.Logger, m)
+	disconnect := library.connect(o.Logger, m)
 
 	unwinderCtx, cancelUnwinder := context.WithCancel(context.WithoutCancel(ctx))
 	deliveryCtx, cancelDelivery := context.WithCancel(context.WithoutCancel(ctx))
@@ -139,10 +143,14 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
 		cancelDelivery: cancelDelivery,
+		disconnect:     disconnect,
 	}
 	times.StartRealtimeSync(unwinderCtx, clockSync)
 	o.Logger.Info("loading the unwinder into the kernel")
 	if err := onSetupThread(func(st setup) error {
+		// The unwinder's maps are found as the newest of this process.
+		loading.Lock()
+		defer loading.Unlock()
 		// Nearly all of the time goes into the kernel's verifier, which checks one program
 		// after the other: on a busy machine this thread goes first for that second.
 		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), readerNice)
@@ -224,13 +232,17 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	} else {
 		s.metrics.ownTables.Set(1)
 	}
-	if s.gate, err = openGate(s.options.FrequencyHz); err != nil {
-		return err
-	}
-	if s.options.measures() && s.options.PIDs != nil {
+	if s.options.PIDs != nil && (s.options.measures() || s.options.OnlyPIDs) {
 		if s.only, err = openProcessSet(s.options.PIDs); err != nil {
 			return err
 		}
+	}
+	var sampled *processSet
+	if s.options.OnlyPIDs {
+		sampled = s.only
+	}
+	if s.gate, err = openGate(s.options.FrequencyHz, sampled); err != nil {
+		return err
 	}
 	if err := s.loadMeasurers(ctx); err != nil {
 		return err
@@ -330,6 +342,15 @@ func (s *Source) Read(ctx context.Context, pids ...int) {
 	}
 }
 
+// Measure adds processes to Options.PIDs, with those that they start from now on. It is of
+// no use after Close.
+func (s *Source) Measure(pids ...int) error {
+	if s.only == nil {
+		return nil // all are measured
+	}
+	return s.only.add(pids...)
+}
+
 // countGate publishes what the gate has counted since the last call.
 func (s *Source) countGate() {
 	n := s.gate.news()
@@ -340,6 +361,7 @@ func (s *Source) countGate() {
 
 // abandon frees what a Start that failed had created.
 func (s *Source) abandon() {
+	s.disconnect()
 	s.cancelUnwinder()
 	s.cancelDelivery()
 	s.free()
@@ -400,6 +422,7 @@ func (s *Source) Close() error {
 		s.cancelDelivery()
 		<-s.delivery.done
 		s.free()
+		s.disconnect()
 		s.sink.binaries.close()
 	})
 	return err

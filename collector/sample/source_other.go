@@ -44,3 +44,6 @@ func (*Source) Close() error { return nil }
 
 // Read does nothing.
 func (*Source) Read(context.Context, ...int) {}
+
+// Measure returns the error of Supported.
+func (*Source) Measure(...int) error { return Supported() }

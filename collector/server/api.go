@@ -42,7 +42,7 @@ func (s *Server) Open(db Store) {
 	names := []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName,
 		settingsv1connect.SettingsServiceName, capabilitiesv1connect.FeatureFlagsServiceName,
-		debuginfov1alpha1connect.DebuginfoServiceName, flamelinev1connect.QueryServiceName,
+		debuginfov1alpha1connect.DebuginfoServiceName, flamelinev1connect.QueryServiceName, flamelinev1connect.CaptureServiceName,
 	}
 	mux := http.NewServeMux()
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes, "limits.max_push_bytes"), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
@@ -75,6 +75,7 @@ func (s *Server) Open(db Store) {
 	handle(path, holding(queryHandler))
 	path, queryHandler = flamelinev1connect.NewQueryServiceHandler(q, questions...)
 	handle(path, holding(queryHandler))
+	handle(flamelinev1connect.NewCaptureServiceHandler(capturer{&s.captures}, questions...))
 	r := &renderer{querier: q, now: time.Now}
 	for _, prefix := range []string{"", "/pyroscope"} {
 		mux.Handle("GET "+prefix+"/render", holding(s.downloads("Render", queries, r.render)))
@@ -113,7 +114,8 @@ func (s *Server) OpenAgent(url string) {
 func patterns() []string {
 	names := []string{
 		pushv1connect.PusherServiceName, querierv1connect.QuerierServiceName, settingsv1connect.SettingsServiceName,
-		capabilitiesv1connect.FeatureFlagsServiceName, debuginfov1alpha1connect.DebuginfoServiceName, flamelinev1connect.QueryServiceName, grpchealth.HealthV1ServiceName,
+		capabilitiesv1connect.FeatureFlagsServiceName, debuginfov1alpha1connect.DebuginfoServiceName, flamelinev1connect.QueryServiceName,
+		flamelinev1connect.CaptureServiceName, grpchealth.HealthV1ServiceName,
 		grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
 	}
 	for _, a := range absent {

@@ -98,6 +98,13 @@ func (h *Health) SetSampling(e EBPFStatus) {
 	h.status.EBPF = e
 }
 
+// Sampling returns the eBPF source's state.
+func (h *Health) Sampling() EBPFStatus {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.status.EBPF
+}
+
 // SetStopping makes the service not ready until the program ends.
 func (h *Health) SetStopping() {
 	h.mu.Lock()

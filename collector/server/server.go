@@ -45,6 +45,8 @@ type Server struct {
 	api     atomic.Pointer[http.ServeMux]
 	metrics *metrics
 	uploads *debuginfo.Uploads // nil: none are taken
+	// captures is nil until SetCaptures.
+	captures atomic.Pointer[Captures]
 }
 
 // New returns a server without a store.

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"container/list"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -111,6 +114,25 @@ func New(o Options) *Resolver {
 		o.Registerer.MustRegister(r.lookups, r.bad, r.size)
 	}
 	return r
+}
+
+// Node is the value of the node label.
+func (r *Resolver) Node() string { return r.node }
+
+// PIDs lists the processes of this machine, threads of the kernel included, in ascending
+// order.
+func (r *Resolver) PIDs() (pids []int, err error) {
+	entries, err := os.ReadDir(r.o.ProcRoot)
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
 }
 
 // Raw returns what is known about a process, for Finish. It is cached by PID and start of

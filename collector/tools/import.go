@@ -217,6 +217,8 @@ type ExportOptions struct {
 	Server *Server
 	Query  string
 	Range  Range
+	// Covers is what the profiles are of, if that is not Range.
+	Covers Range
 	Title  string
 	Out    Output
 }
@@ -230,6 +232,9 @@ func Export(ctx context.Context, o ExportOptions) error {
 	in, err := o.Server.Query(ctx, o.Query, o.Range)
 	if err != nil {
 		return err
+	}
+	if o.Covers.valid() {
+		in.setRange(o.Covers)
 	}
 	d, err := in.document("", format)
 	if err != nil {

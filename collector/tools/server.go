@@ -112,11 +112,20 @@ func (s *Server) Query(ctx context.Context, query string, r Range) (*Input, erro
 	if err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", s.url, err)
 	}
-	p.TimeNanos, p.DurationNanos = r.From.UnixNano(), int64(r.Until.Sub(r.From))
-	return &Input{
-		Name: query, Format: pprofFile, Range: r,
+	in := &Input{
+		Name: query, Format: pprofFile,
 		Profiles: []profile.Profile{{Labels: labels.FromStrings(model.MetricNameLabel, q.Type.Name), Pprof: p}},
-	}, nil
+	}
+	in.setRange(r)
+	return in, nil
+}
+
+// setRange sets the time that the answer of a server is of.
+func (in *Input) setRange(r Range) {
+	in.Range = r
+	for _, p := range in.Profiles {
+		p.Pprof.TimeNanos, p.Pprof.DurationNanos = r.From.UnixNano(), int64(r.Until.Sub(r.From))
+	}
 }
 
 // wrap names the server in an error of a call.

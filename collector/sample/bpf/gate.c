@@ -16,6 +16,7 @@
 // samples itself: with the kernel's part of the stacktrace and the leaf of the
 // user's part, as build ID and offset.
 
+#include "only.h"
 #include "unwind.h"
 
 // Bounds of what a process that always runs code that is not known costs.
@@ -172,8 +173,8 @@ int gate(struct bpf_perf_event_data *ctx)
 {
 	int sample = take();
 	__u64 id = bpf_get_current_pid_tgid();
-	if (id >> 32 == 0)
-		return 0; // idle
+	if (id >> 32 == 0 || !is_measured(id >> 32))
+		return 0; // idle, or another process
 	int process_known = is_known(id, 0);
 	// Processes are read only once they are sampled: many are over before that.
 	if (process_known && !is_known(id, user_counter(ctx)))

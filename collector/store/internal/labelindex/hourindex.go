@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // A HourIndex lists the streams that have profiles in one hour, a row for each, with
@@ -140,12 +141,13 @@ func ColumnName(name string) string {
 	return name
 }
 
-// NewKind makes the kind of a stream.
+// NewKind makes the kind of a stream. Each capture has kinds of its own, so that its
+// streams are in no aggregate with others.
 func NewKind(def *Definition) Kind {
 	k := Kind{Def: Definition{Period: def.Period, Types: def.Types}}
 	var b labels.ScratchBuilder
 	def.Labels.Range(func(l labels.Label) {
-		if l.Name == LabelName || Follows(l.Name) {
+		if l.Name == LabelName || Follows(l.Name) || IsCapture(l) {
 			b.Add(l.Name, l.Value)
 		}
 	})
@@ -153,6 +155,14 @@ func NewKind(def *Definition) Kind {
 	k.derive()
 	return k
 }
+
+// IsCapture reports whether a label is that of a capture.
+func IsCapture(l labels.Label) bool {
+	return l.Name == profile.LabelCapture && profile.IsCaptureID(l.Value)
+}
+
+// Captured reports whether the streams of a kind are of a capture.
+func (k *Kind) Captured() bool { return profile.IsCaptureID(k.Def.Labels.Get(profile.LabelCapture)) }
 
 func (k *Kind) derive() {
 	for i := range k.Def.Types {

@@ -14,6 +14,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // Plan lists the jobs of a selection, in the order of epochs and partitions. Their
@@ -41,6 +42,7 @@ func (q *Engine) planWith(ctx context.Context, sel Selection, p *planner) ([]*Jo
 	}
 	p.jobs, p.aggregates, p.seen = map[jobKey]*Job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
+	p.captures = profile.WantsCaptures(sel.Matchers)
 	if err := q.Epochs.EachIndex(ctx, sel.Start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
@@ -71,6 +73,7 @@ type planner struct {
 	names      []string // labels that are asked for
 	all        bool     // all are
 	whole      bool     // aggregates serve, as matchers and names use only what all streams of one have in common
+	captures   bool     // the matchers ask for streams of captures, which are left out else
 	jobs       map[jobKey]*Job
 	aggregates map[jobAggregateKey]*jobAggregate
 	kinds      []labelindex.Kind
@@ -117,6 +120,9 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 	bytes := int64(0)
 	var j *Job
 	for _, row := range picked.Rows {
+		if !p.captures && t.Kinds[t.KindOf[row]].Captured() {
+			continue
+		}
 		stream, key := t.Streams[row], jobKey{epoch, t.Partitions[row]}
 		if j == nil || j.Epoch != key.epoch || j.partition != key.partition {
 			if j = p.jobs[key]; j == nil {

@@ -63,7 +63,7 @@ func countValues(sets []labels.Labels) []LabelCount {
 	values := map[string]map[uint64]struct{}{}
 	for _, ls := range sets {
 		ls.Range(func(l labels.Label) {
-			if l.Name == labelindex.LabelName || l.Name == labelindex.LabelServiceName || l.Name == labelReduced {
+			if l.Name == labelindex.LabelName || l.Name == labelindex.LabelServiceName || l.Name == labelReduced || labelindex.IsCapture(l) {
 				return
 			}
 			of := values[l.Name]

@@ -156,7 +156,7 @@ func (l *Limit) Reduce(t int64, def *labelindex.Definition) (labels.Labels, erro
 		keep := c.keep
 		c.mu.Unlock()
 		full.Range(func(l labels.Label) {
-			if !bare && keep[l.Name] {
+			if !bare && keep[l.Name] || labelindex.IsCapture(l) {
 				b.Set(l.Name, l.Value)
 			}
 		})
