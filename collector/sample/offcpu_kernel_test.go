@@ -111,10 +111,13 @@ func TestOffCPU(t *testing.T) {
 	m, reg, stop := startWith(t, Options{FrequencyHz: 19, OffCPU: OffCPU{Enabled: true, StacksPerSecond: 2000}, PIDs: []int{os.Getpid()}})
 	pids, spent, errs := make([]string, len(waiters)), make([][]float64, len(waiters)), make([]error, len(waiters))
 	var all sync.WaitGroup
+	stolen := stolenShare(t)
 	for i := range waiters {
 		all.Go(func() { pids[i], spent[i], errs[i] = wait(t, commands[i], "8") })
 	}
 	all.Wait()
+	tolerance := 0.03 + 3*stolen()
+	t.Logf("tolerance: %.1f %%", 100*tolerance)
 	stop()
 	logOffCPU(t, reg)
 	for i, w := range waiters {
@@ -137,13 +140,37 @@ func TestOffCPU(t *testing.T) {
 						waits += float64(s.count)
 					}
 				}
-				assert.InDelta(t, want, got, 0.03*want+waits*schedulerTime, function)
-				assert.InEpsilon(t, got, because+queued, 0.05, "%s: reasons; the largest:\n%s", function, largest(ss, in))
+				assert.InDelta(t, want, got, tolerance*want+waits*schedulerTime, function)
+				assert.InEpsilon(t, got, because+queued, tolerance+0.02, "%s: reasons; the largest:\n%s", function, largest(ss, in))
 			}
 			if t.Failed() {
 				t.Logf("the largest:\n%s", largest(ss, func(stack) bool { return true }))
 			}
 		})
+	}
+}
+
+// stolenShare begins to count the time that a hypervisor takes from this machine's CPUs
+// while they have work, and returns a function that tells its share of all CPU time since.
+// A thread is neither waiting nor running in that time, so clocks disagree about it.
+func stolenShare(t *testing.T) func() float64 {
+	read := func() (steal, all float64) {
+		text, err := os.ReadFile("/proc/stat")
+		require.NoError(t, err)
+		line, _, _ := strings.Cut(string(text), "\n")
+		for i, field := range strings.Fields(line)[1:9] { // user, nice, system, idle, iowait, irq, softirq, steal
+			n, err := strconv.ParseFloat(field, 64)
+			require.NoError(t, err)
+			if all += n; i == 7 {
+				steal = n
+			}
+		}
+		return steal, all
+	}
+	steal, all := read()
+	return func() float64 {
+		steal2, all2 := read()
+		return (steal2 - steal) / max(all2-all, 1)
 	}
 }
 
