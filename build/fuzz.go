@@ -21,7 +21,7 @@ func Fuzz(ctx context.Context) error {
 	if time == "" {
 		time = "20s"
 	}
-	pkgs, err := packages(ctx, func(string) bool { return true })
+	pkgs, err := packagePaths(ctx, func(string) bool { return true })
 	if err != nil {
 		return err
 	}

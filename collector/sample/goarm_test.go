@@ -332,12 +332,19 @@ func TestGoArmSteps(t *testing.T) {
 	}
 	small := buildFor(t, "arm64", "0", "./testdata/golang/small", "-trimpath")
 	require.Equal(t, elf.EM_AARCH64, machineOf(t, small))
-	stepArm(t, small, "main.main", 4000, armStart{"main.shopLoop", 20}, armStart{"main.climb", 10}, armStart{"main.fib", 8},
-		armStart{"main.methodValues", 20}, armStart{"main.closures", 20}, armStart{"main.generics", 10},
-		armStart{"main.bigFrames", 1}, armStart{"main.panics", 2}, armStart{"main.interfaces", 20}, armStart{"main.systemCalls", 3})
-	stepArm(t, buildFor(t, "arm64", "0", "./testdata/golang/library", "-trimpath", "-ldflags=-s -w"), "main.main", 4000,
-		armStart{"main.digests", 0}, armStart{"main.searches", 0}, armStart{"main.copies", 0}, armStart{"main.numbers", 0},
-		armStart{"main.documents", 0}, armStart{"main.archives", 0}, armStart{"main.grown", 0})
+	library := buildFor(t, "arm64", "0", "./testdata/golang/library", "-trimpath", "-ldflags=-s -w")
+	t.Run("small", func(t *testing.T) {
+		t.Parallel()
+		stepArm(t, small, "main.main", 4000, armStart{"main.shopLoop", 20}, armStart{"main.climb", 10}, armStart{"main.fib", 8},
+			armStart{"main.methodValues", 20}, armStart{"main.closures", 20}, armStart{"main.generics", 10},
+			armStart{"main.bigFrames", 1}, armStart{"main.panics", 2}, armStart{"main.interfaces", 20}, armStart{"main.systemCalls", 3})
+	})
+	t.Run("library", func(t *testing.T) {
+		t.Parallel()
+		stepArm(t, library, "main.main", 4000,
+			armStart{"main.digests", 0}, armStart{"main.searches", 0}, armStart{"main.copies", 0}, armStart{"main.numbers", 0},
+			armStart{"main.documents", 0}, armStart{"main.archives", 0}, armStart{"main.grown", 0})
+	})
 }
 
 // TestGoArmFrames does the same for frames of many sizes, and for versions of Go
