@@ -144,7 +144,7 @@ func checkTypes(ctx context.Context, goos, goarch, pattern string) error {
 	fmt.Printf("+ check the types of %s for %s/%s\n", pattern, goos, goarch)
 	loaded, err := packages.Load(&packages.Config{
 		Context: ctx,
-		Mode:    packages.LoadAllSyntax, //nolint:staticcheck // the set of modes that this needs
+		Mode:    packages.LoadAllSyntax,
 		Env:     append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch),
 	}, pattern)
 	if err != nil {
