@@ -443,10 +443,10 @@ func TestDamageUnderLoad(t *testing.T) {
 	}
 	// Keys between the first and the last one of a corrupt block are hidden until the
 	// store is repaired, also those that came later.
-	if n := fresh(); n != 10 {
+	if n := fresh(); n != rounds {
 		at := midnight.Add(69*time.Hour + 30*time.Minute)
 		require.True(t, slices.ContainsFunc(db.Damage(), func(d corruption.Damage) bool { return named(t, []corruption.Damage{d}, d.File, at) }),
-			"%d of 10 profiles are served, and no damage says so: %v", n, db.Damage())
+			"%d of %d profiles are served, and no damage says so: %v", n, rounds, db.Damage())
 	}
 	require.NoError(t, db.Close())
 	to := filepath.Join(t.TempDir(), "repaired")
@@ -456,7 +456,7 @@ func TestDamageUnderLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, v.Damage)
 	db = open(t, to, damageOptions)
-	require.Equal(t, 10, fresh(), "what came after the damage stays")
+	require.Equal(t, rounds, fresh(), "what came after the damage stays")
 	require.NoError(t, db.kv.Pebble.Compact(ctx, []byte{0}, bytes.Repeat([]byte{255}, 20), false), "nothing corrupt is left")
 }
 
