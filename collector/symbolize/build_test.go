@@ -44,7 +44,7 @@ func compileGo(t testing.TB) string {
 	}
 	writeFile(t, filepath.Join(dir, "main.go"), src)
 	writeFile(t, filepath.Join(dir, "go.mod"), []byte("module shape\n\ngo 1.26\n"))
-	run(t, dir, "go", "build", "-o", "shape", ".")
+	run(t, dir, "env", "CGO_ENABLED=1", "go", "build", "-o", "shape", ".") // half of it is C
 	return filepath.Join(dir, "shape")
 }
 
