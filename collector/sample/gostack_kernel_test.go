@@ -157,7 +157,7 @@ func (p *selfProfiled) checkWhole(t *testing.T, ss []stack) {
 	faults := map[string]float64{}
 	for _, s := range ss {
 		// Until the unwinder knows a program there is a note instead.
-		if s.functions[0] == newProcess.lines[0].function || s.functions[0] == "[stack incomplete: code not known yet]" {
+		if s.early() {
 			continue
 		}
 		all += float64(s.value)

@@ -111,6 +111,7 @@ func (r *processReader) run(ctx context.Context) {
 
 // read has the library read a process.
 func (r *processReader) read(pid, tid libpf.PID) {
+	defer r.memories.keepPages(pid)()
 	r.guarded(func() { r.manager.SynchronizeProcess(r.checked(process.New(pid, tid))) })
 	r.probes.settle()
 }

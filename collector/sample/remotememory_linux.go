@@ -38,6 +38,7 @@ type remoteMemories struct {
 	guard   untrusted.Guard
 	metrics *metrics
 	log     *slog.Logger
+	pages   atomic.Pointer[memoryPages] // while the library reads a process
 
 	mu     sync.Mutex
 	silent map[libpf.PID]*memoryState
@@ -143,7 +144,15 @@ type processMemory struct {
 
 // ReadAt reads from an address on. It returns untrusted.ErrTimeout if the memory
 // does not come.
-func (m *processMemory) ReadAt(p []byte, addr int64) (n int, err error) {
+func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
+	if pages := m.memories.pagesOf(m.pid); pages != nil {
+		return pages.readAt(m, p, addr)
+	}
+	return m.read(p, addr)
+}
+
+// read is ReadAt without pages that are kept.
+func (m *processMemory) read(p []byte, addr int64) (n int, err error) {
 	for {
 		at := addr + int64(n)
 		want := min(len(p)-n, memoryPart)

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/ebpf-profiler/libpf"
 	"go.opentelemetry.io/ebpf-profiler/process"
+	"golang.org/x/sys/unix"
 
 	"github.com/flameline/flameline/collector/untrusted"
 )
@@ -156,4 +157,86 @@ func TestSilentProcess(t *testing.T) {
 	t.Logf("%.3f of %.3f s whole", whole/1e9, total/1e9)
 	require.InEpsilon(t, b.process, total, 0.1)
 	require.Greater(t, whole, 0.7*total)
+}
+
+// TestKeptPages reads a process of which pages are kept: what was read stays as it
+// was for the goroutine that keeps them, others see memory as it is, and where a
+// page is missing the result is that of a read without kept pages.
+func TestKeptPages(t *testing.T) {
+	r := newRemoteMemories(newMetrics(nil), slog.New(slog.DiscardHandler))
+	self := libpf.PID(os.Getpid())
+	rm := memoryOf(r, self).GetRemoteMemory()
+	memory, err := unix.Mmap(-1, 0, 3*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Munmap(memory) })
+	missing := 2 * os.Getpagesize()
+	require.NoError(t, unix.Mprotect(memory[missing:], unix.PROT_NONE))
+	for i := range missing {
+		memory[i] = byte(i / 7)
+	}
+	base := int64(uintptr(unsafe.Pointer(&memory[0])))
+	read := func(at, length int) (got []byte, n int, failed bool) {
+		got = make([]byte, length)
+		n, err := rm.ReadAt(got, base+int64(at))
+		return got[:n], n, err != nil
+	}
+
+	spans := [][2]int{{0, 8}, {pageSize - 3, 8}, {1, 2*pageSize + 9}, {missing - 4, 8}, {missing, 8}, {5, maxPagewise + 1}}
+	for _, s := range spans {
+		want, wantN, wantFailed := read(s[0], s[1])
+		forget := r.keepPages(self)
+		for range 2 {
+			got, n, failed := read(s[0], s[1])
+			require.Equal(t, wantFailed, failed, "%v", s)
+			require.Equal(t, wantN, n, "%v", s)
+			require.Equal(t, want, got, "%v", s)
+		}
+		forget()
+	}
+
+	forget := r.keepPages(self)
+	_, _, failed := read(16, 1)
+	require.False(t, failed)
+	memory[16] = 200
+	got, _, _ := read(16, 1)
+	require.Equal(t, byte(16/7), got[0], "kept")
+	other := make(chan byte)
+	go func() {
+		got, _, _ := read(16, 1)
+		other <- got[0]
+	}()
+	require.Equal(t, byte(200), <-other, "another goroutine")
+	require.Nil(t, r.pagesOf(self+1), "another process")
+	forget()
+	got, _, _ = read(16, 1)
+	require.Equal(t, byte(200), got[0], "forgotten")
+}
+
+// BenchmarkReadProcess reads what the library reads to know a JVM: 7,500 values of
+// 8, 40 and 1,024 bytes from 140 pages; each, and with the pages kept.
+func BenchmarkReadProcess(b *testing.B) {
+	const pages, values = 140, 7500
+	memory := make([]byte, pages*pageSize)
+	base := int64(uintptr(unsafe.Pointer(&memory[0])))
+	self := libpf.PID(os.Getpid())
+	for _, kept := range []bool{false, true} {
+		b.Run(fmt.Sprintf("kept=%v", kept), func(b *testing.B) {
+			r := newRemoteMemories(newMetrics(nil), slog.New(slog.DiscardHandler))
+			rm := memoryOf(r, self).GetRemoteMemory()
+			lengths := []int{8, 40, 1024}
+			buffer := make([]byte, 1024)
+			for b.Loop() {
+				forget := func() {}
+				if kept {
+					forget = r.keepPages(self)
+				}
+				for i := range values {
+					at := i * 7919 * 8 % (len(memory) - len(buffer))
+					_, err := rm.ReadAt(buffer[:lengths[i%len(lengths)]], base+int64(at))
+					require.NoError(b, err)
+				}
+				forget()
+			}
+		})
+	}
 }

@@ -19,7 +19,7 @@ var smallCChain = map[string]string{
 
 // cut reports whether a stack ends early, other than because the process was new.
 func (s stack) cut() bool {
-	return strings.HasPrefix(s.functions[0], "[stack incomplete") && s.functions[0] != newProcess.lines[0].function
+	return strings.HasPrefix(s.functions[0], "[stack incomplete") && !s.early()
 }
 
 // TestUncoveredStacks samples programs of small functions that keep frame
@@ -40,7 +40,7 @@ func TestUncoveredStacks(t *testing.T) {
 	stop()
 	for i, level := range levels {
 		ss := m.stacks("pid", pids[i])
-		total := sum(ss, func(s stack) bool { return s.functions[0] != newProcess.lines[0].function })
+		total := sum(ss, func(s stack) bool { return !s.early() })
 		whole := func(s stack) bool {
 			hot := false
 			for n, f := range s.functions {
@@ -94,15 +94,15 @@ func TestNodeStacks(t *testing.T) {
 
 // cutShare is the share of stacks that are cut, without those of new processes.
 func cutShare(ss []stack) float64 {
-	return sum(ss, stack.cut) / sum(ss, func(s stack) bool { return s.functions[0] != newProcess.lines[0].function })
+	return sum(ss, stack.cut) / sum(ss, func(s stack) bool { return !s.early() })
 }
 
 // checkJIT checks that hardly a stack is cut, and that whole ones are as said.
 func checkJIT(t *testing.T, ss []stack, as func(stack) bool) {
 	t.Helper()
-	total := sum(ss, func(s stack) bool { return s.functions[0] != newProcess.lines[0].function })
+	total := sum(ss, func(s stack) bool { return !s.early() })
 	cut := cutShare(ss)
-	right := sum(ss, func(s stack) bool { return !s.cut() && s.functions[0] != newProcess.lines[0].function && as(s) })
+	right := sum(ss, func(s stack) bool { return !s.cut() && !s.early() && as(s) })
 	t.Logf("%.4f of %.3f s are cut, %.4f as expected", cut, total/1e9, right/total)
 	if cut > 0.03 || right < 0.96*total {
 		t.Errorf("%.4f of the stacks are cut, %.4f as expected; the largest others:\n%s", cut, right/total,
