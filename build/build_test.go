@@ -53,21 +53,3 @@ func TestAnyGenerates(t *testing.T) {
 		t.Error("a directive was not found")
 	}
 }
-
-func TestHasLongTests(t *testing.T) {
-	dir := t.TempDir()
-	for file, text := range map[string]string{"a_test.go": "package a\n", "b.go": "package a // testing.Short()\n"} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if has, err := hasLongTests(dir); has || err != nil {
-		t.Errorf("a package without long tests: %v, %v", has, err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "a_test.go"), []byte("package a\n\nfunc f() bool { return testing.Short() }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if has, err := hasLongTests(dir); !has || err != nil {
-		t.Errorf("a package with a long test: %v, %v", has, err)
-	}
-}

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,26 +43,8 @@ const (
 	liveTests = "^TestLive"
 )
 
-// hasLongTests reports whether tests of a package are left out if they are to be short.
-func hasLongTests(dir string) (bool, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if err != nil {
-		return false, err
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return false, err
-		}
-		if bytes.Contains(text, []byte("testing.Short()")) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // GoTests runs the short tests of all packages with the race detector, with which they
-// take up to ten times as long, and then all tests of the packages with others without it.
+// take up to ten times as long, and then without it those that were left out or shortened.
 // Tests that need a quiet machine have targets of their own.
 func GoTests(ctx context.Context) error {
 	short, err := packagePaths(ctx, func(path string) bool { return !endToEnd(path) })
@@ -77,18 +58,19 @@ func GoTests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var long []string
+	var pkgs, tests []string
 	for line := range strings.Lines(dirs) {
 		path, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
-		has, err := hasLongTests(dir)
+		long, err := longTests(dir)
 		if err != nil {
 			return err
 		}
-		if has && !samplesKernel(path) {
-			long = append(long, path)
+		if len(long) > 0 && !samplesKernel(path) {
+			pkgs, tests = append(pkgs, path), append(tests, long...)
 		}
 	}
-	return Run(ctx, "go", append([]string{"test", "-timeout=20m", "-skip=" + liveTests}, long...)...)
+	run := "-run=^(" + strings.Join(tests, "|") + ")$"
+	return Run(ctx, "go", append([]string{"test", "-timeout=20m", run, "-skip=" + liveTests}, pkgs...)...)
 }
 
 // KernelTests runs the tests of the sampler and of the commands that use it, without the

@@ -223,7 +223,7 @@ test('shows a heat map, whose cells lead to their flame graph', async ({ page })
     x -= 4;
     await page.mouse.move(x, box.y + box.height - 5);
     await expect(value).toHaveText(/ cores$/, { timeout: 200 });
-  }).toPass();
+  }).toPass({ intervals: [20] });
   await page.mouse.down();
   await page.mouse.up();
   await expect(flameGraph(page).locator('canvas')).toBeVisible();
@@ -252,7 +252,7 @@ test('selects a time range of a heat map by the keyboard', async ({ page }) => {
   await expect(async () => {
     await page.keyboard.press('Tab');
     await expect(panel.getByRole('application')).toBeFocused({ timeout: 200 });
-  }).toPass();
+  }).toPass({ intervals: [20] });
   await page.keyboard.down('Space');
   await page.keyboard.down('ArrowRight');
   await expect.poll(() => panel.locator('.u-select').evaluate((e) => e.clientWidth)).toBeGreaterThan(50);
