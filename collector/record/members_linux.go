@@ -121,7 +121,7 @@ func (m *members) has(pid int, name, container string) bool {
 	return m.pids[pid]
 }
 
-// now lists the processes that are in the selection at the moment; all of them
+// now lists the processes that are in the selection at the moment; none of them
 // for All.
 func (m *members) now() []int {
 	if m.selection.All {
@@ -129,6 +129,27 @@ func (m *members) now() []int {
 	}
 	pids, _ := allPIDs()
 	return slices.DeleteFunc(pids, func(pid int) bool { return !m.has(pid, commOf(pid), "") })
+}
+
+// first lists the processes in the selection, those that have used the most CPU time
+// first, as they are the likeliest to use more; of all processes only those that have used
+// any.
+func (m *members) first() []int {
+	pids := m.now()
+	if m.selection.All {
+		pids, _ = allPIDs()
+	}
+	ticks := make(map[int]uint64, len(pids))
+	for _, pid := range pids {
+		if s, err := stateOf(pid); err == nil {
+			ticks[pid] = s.ticks
+		}
+	}
+	if m.selection.All {
+		pids = slices.DeleteFunc(pids, func(pid int) bool { return ticks[pid] == 0 })
+	}
+	slices.SortStableFunc(pids, func(a, b int) int { return cmp.Compare(ticks[b], ticks[a]) })
+	return pids
 }
 
 // measured returns the processes whose waits and page faults are to be measured, with the

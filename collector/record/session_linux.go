@@ -76,7 +76,6 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		s.members = newMembers(o.Selection, s.family)
 	}
 	s.symbols = symbolize.New(symbolize.Options{Logger: log})
-	first := s.members.now()
 	s.source, err = sample.Start(ctx, sample.Options{
 		Appender:    appender{o.Event, take},
 		Symbolizer:  s.symbols,
@@ -87,8 +86,8 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
 		PageFaults:  sample.PageFaults{Enabled: o.Event == PageFaults},
 		Allocations: sample.Allocations{Enabled: o.Event == Alloc, Required: true},
-		First:       first,
-		PIDs:        s.members.measured(first),
+		First:       s.members.first(),
+		PIDs:        s.members.measured(s.members.now()),
 		Logger:      log,
 		Registerer:  prometheus.NewRegistry(),
 	})
