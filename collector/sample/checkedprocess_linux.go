@@ -37,7 +37,44 @@ type checkedProcess struct {
 	systems  *fileSystems
 	memories *remoteMemories
 	state    *memoryState
+	vdso     *vdsoState
 	probes   *allocProbes // nil if allocations are not measured
+}
+
+// passing returns an error of a file as one that the library asks again after. Any other
+// but os.ErrNotExist it remembers for hours, for all processes that map the file; but
+// ESRCH is of a process that ends meanwhile, and a file system that did not answer may
+// do so later.
+func passing(err error) error {
+	reason := untrusted.Reason(err)
+	if errors.Is(err, unix.ESRCH) || reason == "timeout" || reason == "busy" {
+		return fmt.Errorf("%w: %w", os.ErrNotExist, err)
+	}
+	return err
+}
+
+// A vdsoState says until when the library knows the kernel's shared object, which it
+// reads from the memory of a process. It is used by one goroutine.
+type vdsoState struct{ until time.Time }
+
+// vdsoKnown is shorter than the six hours for which the library remembers a file, or that
+// it is not readable.
+const vdsoKnown = 5 * time.Hour
+
+// readable reports whether the library can read the kernel's shared object from a
+// process. It could not if the process ends meanwhile, and would remember that.
+func (v *vdsoState) readable(c *checkedProcess, m *process.RawMapping) bool {
+	if v == nil || time.Now().Before(v.until) {
+		return true
+	}
+	if m.Length > maxVDSO {
+		return false
+	}
+	if _, err := c.GetRemoteMemory().ReadAt(make([]byte, m.Length), int64(m.Vaddr)); err != nil {
+		return false
+	}
+	v.until = time.Now().Add(vdsoKnown) // what was read is kept, see keepPages
+	return true
 }
 
 // within calls work for a file of a device, on a goroutine that may be given up
@@ -140,7 +177,7 @@ func (c *checkedProcess) open(what string, device uint64, open func() (*os.File,
 		return o, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, passing(err)
 	}
 	var prompt io.ReaderAt = o.file
 	if c.systems.mayHang(c.PID(), device) {
@@ -151,7 +188,7 @@ func (c *checkedProcess) open(what string, device uint64, open func() (*os.File,
 	})
 	if err != nil {
 		go o.file.Close()
-		return nil, err
+		return nil, passing(err)
 	}
 	c.files.reading(what, o.version)
 	return &checkedFile{Reader: untrusted.NewReader(prompt, o.size, libraryBudget), file: o.file}, nil
@@ -218,10 +255,15 @@ func (c *checkedProcess) GetMappingFileLastModified(m *process.RawMapping) int64
 	return t
 }
 
-// CalculateMappingFileID returns a hash of the file that a mapping is of.
+// CalculateMappingFileID returns a hash of the file that a mapping is of. The file was
+// opened before, so an error is of the moment, see passing.
 func (c *checkedProcess) CalculateMappingFileID(m *process.RawMapping) (libpf.FileID, error) {
 	mapping := *m
-	return within(c, m.Device, func() (libpf.FileID, error) { return c.Process.CalculateMappingFileID(&mapping) })
+	id, err := within(c, m.Device, func() (libpf.FileID, error) { return c.Process.CalculateMappingFileID(&mapping) })
+	if err != nil {
+		return id, fmt.Errorf("%w: %w", os.ErrNotExist, err)
+	}
+	return id, nil
 }
 
 // GetProcessMeta reads the environment, among others, which is in the memory of
@@ -267,6 +309,9 @@ func (c *checkedProcess) IterateMappings(callback func(m process.RawMapping) boo
 	}
 	c.probes.seen(int(c.PID()), l.mappings, func(m *process.RawMapping) (*os.File, error) { return openMappingFile(c, m) })
 	for _, m := range l.mappings {
+		if m.IsVDSO() && !c.vdso.readable(c, &m) {
+			continue
+		}
 		if !callback(m) {
 			return l.errors, process.ErrCallbackStopped
 		}

@@ -4,12 +4,15 @@ package sample
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +25,7 @@ import (
 	"go.opentelemetry.io/ebpf-profiler/nativeunwind/elfunwindinfo"
 	"go.opentelemetry.io/ebpf-profiler/process"
 	"go.opentelemetry.io/ebpf-profiler/processmanager"
+	"go.opentelemetry.io/ebpf-profiler/remotememory"
 	"go.opentelemetry.io/ebpf-profiler/tracer"
 	"golang.org/x/sys/unix"
 
@@ -209,4 +213,69 @@ func TestSilentDevice(t *testing.T) {
 	guard.Limit = 0
 	c.systems.silent[silent] = time.Now()
 	require.EqualValues(t, 7, c.GetMappingFileLastModified(&process.RawMapping{Device: silent}), "it is asked again in the end")
+}
+
+// endedProcess is a process that ends while its files are read.
+type endedProcess struct {
+	process.Process
+	memory io.ReaderAt
+}
+
+func (endedProcess) PID() libpf.PID { return libpf.PID(os.Getpid()) }
+
+func (endedProcess) OpenMappingFile(*process.RawMapping) (process.ReadAtCloser, error) {
+	return nil, &os.PathError{Op: "open", Path: "/proc/1/map_files/1-2", Err: unix.ESRCH}
+}
+
+func (endedProcess) CalculateMappingFileID(*process.RawMapping) (libpf.FileID, error) {
+	return libpf.FileID{}, errors.New("failed to get mapping file: no such process") // the library drops the cause
+}
+
+func (e endedProcess) GetRemoteMemory() remotememory.RemoteMemory {
+	return remotememory.RemoteMemory{ReaderAt: e.memory}
+}
+
+func (endedProcess) IterateMappings(callback func(m process.RawMapping) bool) (uint32, error) {
+	callback(process.RawMapping{Path: process.VdsoPathName, Vaddr: 0, Length: 64})
+	callback(process.RawMapping{Path: "/bin/true", Vaddr: 4096, Length: 4096})
+	return 0, nil
+}
+
+// TestEndedProcessBlamesNoFile checks that the library does not remember files of a
+// process that ended meanwhile as unreadable: other processes map them too. Those that
+// are not ELF files it does remember.
+func TestEndedProcessBlamesNoFile(t *testing.T) {
+	files := newFileChecks(newMetrics(nil), slog.New(slog.DiscardHandler))
+	memories := newRemoteMemories(newMetrics(nil), slog.New(slog.DiscardHandler))
+	vdso := &vdsoState{}
+	of := func(p process.Process) *checkedProcess {
+		return &checkedProcess{
+			Process: p, guard: &untrusted.Guard{}, maps: &untrusted.Guard{}, files: files, systems: &fileSystems{},
+			memories: memories, state: memories.of(p.PID()), vdso: vdso,
+		}
+	}
+	ended := of(endedProcess{memory: strings.NewReader("")})
+	mapping := &process.RawMapping{Path: "/bin/true"}
+	_, err := process.OpenELFMapping(ended, mapping)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = ended.CalculateMappingFileID(mapping)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	text := filepath.Join(t.TempDir(), "text")
+	require.NoError(t, os.WriteFile(text, []byte("#!/bin/sh\n"), 0o600))
+	_, err = process.OpenELFMapping(of(mappedFile{path: text}), mapping)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, os.ErrNotExist)
+
+	paths := func(c *checkedProcess) (paths []string) {
+		_, err := c.IterateMappings(func(m process.RawMapping) bool {
+			paths = append(paths, m.Path)
+			return true
+		})
+		require.NoError(t, err)
+		return paths
+	}
+	require.Equal(t, []string{"/bin/true"}, paths(ended))
+	all := []string{process.VdsoPathName, "/bin/true"}
+	require.Equal(t, all, paths(of(endedProcess{memory: strings.NewReader(strings.Repeat("x", 64))})))
+	require.Equal(t, all, paths(ended), "the library knows it by now")
 }

@@ -34,6 +34,7 @@ type processReader struct {
 	memories  *remoteMemories
 	files     *fileChecks
 	systems   fileSystems
+	vdso      vdsoState
 	probes    *allocProbes // nil if allocations are not measured
 	metrics   *metrics
 	log       *slog.Logger
@@ -151,7 +152,7 @@ func (r *processReader) readFirst(ctx context.Context, pids []int) {
 func (r *processReader) checked(p process.Process) *checkedProcess {
 	return &checkedProcess{
 		Process: p, guard: &r.guard, maps: &r.maps, files: r.files, systems: &r.systems,
-		memories: r.memories, state: r.memories.of(p.PID()), probes: r.probes,
+		memories: r.memories, state: r.memories.of(p.PID()), vdso: &r.vdso, probes: r.probes,
 	}
 }
 
