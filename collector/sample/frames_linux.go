@@ -4,6 +4,7 @@ package sample
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unique"
@@ -31,7 +32,13 @@ type frames struct {
 	born       time.Time
 
 	// prepared are functions that prepare looked up.
-	prepared map[codeAddress][]line
+	prepared map[codeAddress]named
+}
+
+// A named is the functions at an address, innermost first; without lines they are unknown.
+type named struct {
+	lines []line
+	inGo  bool // from a Go program's own tables
 }
 
 // A codeAddress is an address in a binary.
@@ -93,13 +100,27 @@ func (f *frames) location(h unique.Handle[libpf.Frame]) *location {
 	return l
 }
 
-// prepare looks up the Go functions of all frames of some events at once that
-// location is going to be asked for.
+// prepare looks up all native functions of some events that location is going to be
+// asked for: those of a binary at once, as reading it takes about as long for one.
 func (f *frames) prepare(ts []*tally) {
 	wanted := map[libpf.FileID][]uint64{}
-	f.prepared = map[codeAddress][]line{}
+	f.prepared = map[codeAddress]named{}
+	want := func(id libpf.FileID, addr uint64) {
+		if _, ok := f.prepared[codeAddress{id, addr}]; !ok {
+			f.prepared[codeAddress{id, addr}] = named{}
+			wanted[id] = append(wanted[id], addr)
+		}
+	}
 	for _, t := range ts {
 		for _, e := range t.events {
+			if e.labels.IsEmpty() {
+				continue
+			}
+			if e.leaf != nil {
+				if b, addr, ok := f.binaries.find(*e.leaf); ok {
+					want(b.id, addr)
+				}
+			}
 			for _, h := range e.frames {
 				if f.known(h) {
 					continue
@@ -108,19 +129,33 @@ func (f *frames) prepare(ts []*tally) {
 				if k := kindOf(fr.Type); k != kindNative && k != kindGo || fr.Type.IsError() || !fr.Mapping.Valid() {
 					continue
 				}
-				id, addr := fr.Mapping.Value().File.Value().FileID, uint64(fr.AddressOrLineno)
-				if _, ok := f.prepared[codeAddress{id, addr}]; !ok {
-					f.prepared[codeAddress{id, addr}] = nil
-					wanted[id] = append(wanted[id], addr)
-				}
+				want(fr.Mapping.Value().File.Value().FileID, uint64(fr.AddressOrLineno))
 			}
 		}
 	}
 	for id, addrs := range wanted {
-		for i, lines := range f.binaries.goLines(id, addrs...) {
-			f.prepared[codeAddress{id, addrs[i]}] = lines
-		}
+		f.nameAll(id, addrs)
 	}
+}
+
+// nameAll puts the functions at addresses of a binary into prepared.
+func (f *frames) nameAll(id libpf.FileID, addrs []uint64) {
+	var others []uint64
+	for i, lines := range f.binaries.goLines(id, addrs...) {
+		if lines == nil {
+			others = append(others, addrs[i])
+			continue
+		}
+		f.prepared[codeAddress{id, addrs[i]}] = named{lines: lines, inGo: true}
+	}
+	if len(others) == 0 || f.symbolizer == nil {
+		return
+	}
+	start := time.Now()
+	for i, found := range f.symbolizer.LookupAll(symbolize.FileID(id.Bytes()), others) {
+		f.prepared[codeAddress{id, others[i]}] = named{lines: linesOf(found)}
+	}
+	f.metrics.symbolSeconds.Add(time.Since(start).Seconds())
 }
 
 // known reports whether location need not name a frame.
@@ -210,11 +245,12 @@ func (f *frames) convert(fr libpf.Frame) *location {
 // native names code of a binary: from the tables that every Go program has, which
 // know inlined calls, or by the symbolizer. It leaves no lines if neither knows.
 func (f *frames) native(l *location, id libpf.FileID, addr uint64) {
-	lines, ok := f.prepared[codeAddress{id, addr}]
-	if !ok {
-		lines = f.binaries.goLines(id, addr)[0]
-	}
-	if l.lines = lines; l.lines != nil {
+	if n, ok := f.prepared[codeAddress{id, addr}]; ok {
+		l.lines = slices.Clone(n.lines)
+		if n.inGo {
+			l.kind = kindGo
+		}
+	} else if l.lines = f.binaries.goLines(id, addr)[0]; l.lines != nil {
 		l.kind = kindGo
 	} else if f.symbolizer != nil {
 		l.lines = f.lookup(id, addr)
@@ -230,7 +266,15 @@ func (f *frames) lookup(id libpf.FileID, addr uint64) []line {
 	start := time.Now()
 	found, ok := f.symbolizer.Lookup(symbolize.FileID(id.Bytes()), addr)
 	f.metrics.symbolSeconds.Add(time.Since(start).Seconds())
-	if !ok || len(found) == 0 {
+	if !ok {
+		return nil
+	}
+	return linesOf(found)
+}
+
+// linesOf returns what the symbolizer found, nil if it found nothing.
+func linesOf(found []symbolize.Line) []line {
+	if len(found) == 0 {
 		return nil
 	}
 	lines := make([]line, len(found))

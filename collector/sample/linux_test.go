@@ -118,6 +118,14 @@ func (s *tableSymbolizer) Lookup(_ symbolize.FileID, addr uint64) ([]symbolize.L
 	return []symbolize.Line{{Function: "inner"}, {Function: "outer", File: "x.c", Line: 7}}, true
 }
 
+func (s *tableSymbolizer) LookupAll(id symbolize.FileID, addrs []uint64) [][]symbolize.Line {
+	found := make([][]symbolize.Line, len(addrs))
+	for i, addr := range addrs {
+		found[i], _ = s.Lookup(id, addr)
+	}
+	return found
+}
+
 func nativeFrame(addr uint64) libpf.Frame {
 	file := libpf.NewFrameMappingFile(libpf.FrameMappingFileData{
 		FileID: libpf.NewFileID(1, 2), FileName: libpf.Intern("libx.so"), GnuBuildID: "abcd",

@@ -41,6 +41,7 @@ type Appender interface {
 type Symbolizer interface {
 	Add(id symbolize.FileID, b symbolize.Binary)
 	Lookup(id symbolize.FileID, addr uint64) ([]symbolize.Line, bool)
+	LookupAll(id symbolize.FileID, addrs []uint64) [][]symbolize.Line
 }
 
 // A Labeler finds the labels of processes.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ const (
 	maxNameBytes  = 256 << 20
 	maxSymbolName = 64 << 10
 	windowBytes   = 1 << 20
+	entryBytes    = 128 << 10 // of a symbol table that are read at a time
 )
 
 var errNoSymbols = errors.New("no symbols")
@@ -84,7 +86,7 @@ func (ss *symbols) add(f *elf.File, typ elf.SectionType) error {
 	first := len(ss.list)
 	err := ss.readEntries(f, sec)
 	if err == nil {
-		err = ss.readNames(f.Sections[sec.Link], first)
+		err = ss.readNames(newWindow(f.Sections[sec.Link]), first)
 	}
 	if err != nil {
 		ss.list = ss.list[:first]
@@ -96,6 +98,18 @@ func (ss *symbols) add(f *elf.File, typ elf.SectionType) error {
 // readEntries appends the functions of a symbol table, with the offset in the
 // string table as name.
 func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
+	return eachFunction(f, sec, func(s symbol) error {
+		if len(ss.list) >= maxFunctions {
+			return fmt.Errorf("functions: %w of %d", untrusted.ErrTooLarge, maxFunctions)
+		}
+		ss.list = append(ss.list, s)
+		return nil
+	})
+}
+
+// eachFunction calls a function with every function of a symbol table, which has the
+// offset in the string table as name, until it returns an error.
+func eachFunction(f *elf.File, sec *elf.Section, found func(symbol) error) error {
 	entry := elf.Sym64Size
 	if f.Class == elf.ELFCLASS32 {
 		entry = elf.Sym32Size
@@ -107,7 +121,7 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 	for i, s := range f.Sections {
 		executable[i] = s.Flags&elf.SHF_EXECINSTR != 0
 	}
-	buf := make([]byte, min(windowBytes/entry*entry, int(sec.FileSize)))
+	buf := make([]byte, min(entryBytes/entry*entry, int(sec.FileSize)))
 	for off := int64(0); off < int64(sec.FileSize); off += int64(len(buf)) {
 		n, err := readAt(sec, buf, off)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -142,10 +156,9 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 			if bind != elf.STB_LOCAL {
 				s.rank |= rankGlobal
 			}
-			if len(ss.list) >= maxFunctions {
-				return fmt.Errorf("functions: %w of %d", untrusted.ErrTooLarge, maxFunctions)
+			if err := found(s); err != nil {
+				return err
 			}
-			ss.list = append(ss.list, s)
 		}
 		if n < len(buf) {
 			break
@@ -155,6 +168,12 @@ func (ss *symbols) readEntries(f *elf.File, sec *elf.Section) error {
 }
 
 func decodeSymbol(f *elf.File, b []byte) elf.Sym64 {
+	if le := binary.LittleEndian; f.Class == elf.ELFCLASS64 && f.Data == elf.ELFDATA2LSB { // without calls of an interface
+		return elf.Sym64{
+			Name: le.Uint32(b), Info: b[4], Other: b[5], Shndx: le.Uint16(b[6:]),
+			Value: le.Uint64(b[8:]), Size: le.Uint64(b[16:]),
+		}
+	}
 	bo := f.ByteOrder
 	if f.Class == elf.ELFCLASS32 {
 		return elf.Sym64{
@@ -172,11 +191,10 @@ func decodeSymbol(f *elf.File, b []byte) elf.Sym64 {
 // the blob, and drops symbols that name no function. The string table is read
 // once from front to back through a window; a name that is the tail of another
 // shares its bytes, so the blob is never larger than the string table.
-func (ss *symbols) readNames(strtab *elf.Section, first int) error {
+func (ss *symbols) readNames(names *window, first int) error {
 	list := ss.list[first:]
 	slices.SortFunc(list, func(a, b symbol) int { return cmp.Compare(a.name, b.name) })
 	var (
-		names          = newWindow(strtab)
 		last, lastEnd  uint64 // bytes of the string table copied last
 		lastPos        uint64 // where they are in the blob
 		kept           = list[:0]
@@ -186,7 +204,7 @@ func (ss *symbols) readNames(strtab *elf.Section, first int) error {
 				len(name) >= 2 && name[0] == '$' && (len(name) == 2 || name[2] == '.')
 		}
 	)
-	ss.blob = slices.Grow(ss.blob, int(min(64*uint64(len(list)), strtab.FileSize)))
+	ss.blob = slices.Grow(ss.blob, int(min(64*uint64(len(list)), names.sec.FileSize)))
 	for _, s := range list {
 		off := uint64(s.name)
 		if !haveLast || off >= lastEnd {
@@ -215,6 +233,7 @@ func (ss *symbols) readNames(strtab *elf.Section, first int) error {
 // A window reads zero-terminated strings of a section at rising offsets.
 type window struct {
 	sec   *elf.Section
+	step  uint64 // bytes that are read first; 0: windowBytes
 	buf   []byte
 	start uint64
 }
@@ -229,7 +248,7 @@ func (w *window) cstring(off uint64) ([]byte, error) {
 	if off >= w.sec.FileSize {
 		return nil, fmt.Errorf("offset %d beyond its %d bytes", off, w.sec.FileSize)
 	}
-	for range 2 {
+	for _, size := range []uint64{cmp.Or(w.step, windowBytes), windowBytes, windowBytes} {
 		if off >= w.start && off < w.start+uint64(len(w.buf)) {
 			b := w.buf[off-w.start:]
 			end := bytes.IndexByte(b, 0)
@@ -243,15 +262,15 @@ func (w *window) cstring(off uint64) ([]byte, error) {
 				return b, nil
 			}
 		}
-		if err := w.fill(off); err != nil {
+		if err := w.fill(off, size); err != nil {
 			return nil, err
 		}
 	}
 	return nil, io.ErrUnexpectedEOF
 }
 
-func (w *window) fill(off uint64) error {
-	size := min(windowBytes, w.sec.FileSize-off)
+func (w *window) fill(off, size uint64) error {
+	size = min(size, w.sec.FileSize-off)
 	if uint64(cap(w.buf)) < size {
 		w.buf = make([]byte, size)
 	}

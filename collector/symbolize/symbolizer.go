@@ -76,6 +76,9 @@ type entry struct {
 	bytes   int64  // of table and its cached lines
 	retry   time.Time
 	broken  bool // the last build found no symbols in the file
+	passes  int  // by which names were found without a table, since the last one
+	whole   bool // names cannot be found without a table
+	large   bool // its table drives out those of others
 }
 
 func newSymbolizer(o Options) *Symbolizer {
@@ -171,6 +174,29 @@ func (s *Symbolizer) Lookup(id FileID, addr uint64) ([]Line, bool) {
 	return lines, result == resultOK
 }
 
+// LookupAll is Lookup of several addresses of a binary: nil for those that are unknown.
+// For a binary that is not looked up in often it reads the names of these addresses only.
+func (s *Symbolizer) LookupAll(id FileID, addrs []uint64) [][]Line {
+	found := make([][]Line, len(addrs))
+	e, t := s.use(id)
+	if e != nil && t == nil {
+		if t = s.buildAt(e, addrs); t == nil {
+			t = s.build(e)
+		}
+	}
+	for i, addr := range addrs {
+		result := resultUnknown
+		switch {
+		case t != nil:
+			found[i], result = s.lookupIn(e, t, addr)
+		case e != nil:
+			result = resultNoTable
+		}
+		s.metrics.lookups.WithLabelValues("native", result).Inc()
+	}
+	return found
+}
+
 func (s *Symbolizer) lookup(id FileID, addr uint64) ([]Line, string) {
 	e, t := s.use(id)
 	if e == nil {
@@ -181,6 +207,11 @@ func (s *Symbolizer) lookup(id FileID, addr uint64) ([]Line, string) {
 			return nil, resultNoTable
 		}
 	}
+	return s.lookupIn(e, t, addr)
+}
+
+// lookupIn looks up an address in a table of a binary.
+func (s *Symbolizer) lookupIn(e *entry, t *table, addr uint64) ([]Line, string) {
 	lines, grown, ok := t.lookup(addr, s.o.Style, functionName)
 	if !ok {
 		return nil, resultNoFunc
@@ -269,10 +300,47 @@ func (s *Symbolizer) build(e *entry) *table {
 	if s.closed || s.entries[e.id] != e {
 		return t // forgotten meanwhile; good for this lookup
 	}
-	e.table, e.bytes = t, t.bytes()
+	e.table, e.bytes, e.passes = t, t.bytes(), 0
+	e.large = e.bytes > s.o.CacheBytes/4
 	s.bytes += e.bytes
 	s.metrics.tables.Inc()
 	s.trim()
+	return t
+}
+
+// maxPasses is how many times names are read without a table before one is built, which
+// takes about as long as all of them.
+const maxPasses = 8
+
+// buildAt returns a table of a binary that knows some addresses, or nil if the whole one
+// is to be built.
+func (s *Symbolizer) buildAt(e *entry, addrs []uint64) *table {
+	s.mu.Lock()
+	build := e.whole || e.passes >= maxPasses && !e.large || time.Now().Before(e.retry) || s.closed
+	if !build {
+		e.passes++
+	}
+	s.mu.Unlock()
+	if build {
+		return nil
+	}
+	s.building.Lock()
+	defer s.building.Unlock()
+	begin := time.Now()
+	t, err := untrusted.Do(&s.reading, func() (t *table, err error) {
+		err = e.source.read(func(in *file) (err error) {
+			t, err = readTableAt(in, s.o.DebugBytes, addrs)
+			return err
+		})
+		return t, err
+	})
+	s.metrics.passes.Observe(time.Since(begin).Seconds())
+	if err != nil {
+		s.mu.Lock()
+		e.whole = e.whole || errors.Is(err, errWhole)
+		s.mu.Unlock()
+		return nil
+	}
 	return t
 }
 
