@@ -152,6 +152,14 @@ func (m *members) first() []int {
 	return pids
 }
 
+// withoutPython reports whether the processes are known by their numbers, and none of them
+// has CPython mapped. One that loads it later, as a plug-in, has the functions of the
+// interpreter in its stacktraces.
+func (m *members) withoutPython() bool {
+	s := m.selection
+	return len(s.PIDs) > 0 && !s.Subprocesses && !slices.ContainsFunc(s.PIDs, mapsPython)
+}
+
 // measured returns the processes whose waits and page faults are to be measured, with the
 // children that they start, given those of now: nil for all.
 func (m *members) measured(now []int) []int {

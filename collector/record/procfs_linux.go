@@ -72,6 +72,29 @@ func commOf(pid int) string {
 	return strings.TrimSuffix(string(data), "\n")
 }
 
+// maxMapsFile bounds what is read of /proc/PID/maps.
+const maxMapsFile = 16 << 20
+
+// mapsPython reports whether a process has a file with python in its name mapped: its
+// executable, library or modules. It also does if that cannot be told.
+func mapsPython(pid int) bool {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxMapsFile))
+	if err != nil || len(data) == maxMapsFile {
+		return true
+	}
+	for ln := range bytes.Lines(data) {
+		if i := bytes.LastIndexByte(ln, '/'); i >= 0 && bytes.Contains(ln[i:], []byte("python")) {
+			return true
+		}
+	}
+	return false
+}
+
 // allPIDs lists the processes in ascending order.
 func allPIDs() ([]int, error) {
 	entries, err := os.ReadDir("/proc")

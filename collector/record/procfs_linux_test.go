@@ -103,3 +103,29 @@ func TestThreadsThatStay(t *testing.T) {
 		return stayed(before, switchesOf(pids)) == 1
 	}, 10*time.Second, time.Millisecond)
 }
+
+// TestWithoutPython checks for which selections the unwinder of Python's stacks is left
+// out: processes by number, none of which is one of CPython.
+func TestWithoutPython(t *testing.T) {
+	python := exec.Command("python3", "-c", "input()")
+	stdin, err := python.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, python.Start())
+	defer func() { _ = stdin.Close(); _ = python.Wait() }()
+	own, pythons := os.Getpid(), python.Process.Pid
+	require.Eventually(t, func() bool { return mapsPython(pythons) }, time.Minute, time.Millisecond)
+	for _, c := range []struct {
+		selection Selection
+		want      bool
+	}{
+		{Selection{PIDs: []int{own}}, true},
+		{Selection{PIDs: []int{own, pythons}}, false},
+		{Selection{PIDs: []int{own, 1<<22 + 1}}, false}, // unknown
+		{Selection{PIDs: []int{own}, Subprocesses: true}, false},
+		{Selection{Command: []string{"true"}}, false},
+		{Selection{Comm: regexp.MustCompile("x")}, false},
+		{Selection{All: true}, false},
+	} {
+		require.Equal(t, c.want, newMembers(c.selection, nil).withoutPython(), "%s", c.selection)
+	}
+}

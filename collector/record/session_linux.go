@@ -88,8 +88,11 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		Allocations: sample.Allocations{Enabled: o.Event == Alloc, Required: true},
 		First:       s.members.first(),
 		PIDs:        s.members.measured(s.members.now()),
-		Logger:      log,
-		Registerer:  prometheus.NewRegistry(),
+
+		WithoutPython: s.members.withoutPython(),
+
+		Logger:     log,
+		Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

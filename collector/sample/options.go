@@ -108,6 +108,9 @@ type Options struct {
 	// LabelThreadID and LabelThreadName. It is meant for recordings of a few
 	// processes.
 	Threads bool
+	// WithoutPython says that no process of interest is one of CPython. The kernel takes
+	// half of the time of Start to verify what unwinds its stacks.
+	WithoutPython bool
 	// First are processes that the unwinder reads before sampling begins, so
 	// that their first stacktraces are complete. Those that do not exist are
 	// passed over.

@@ -215,6 +215,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	// Go frames are named here, as the unwinder does not see inlined calls. Goroutines'
 	// labels have the spans.
 	cfg.InterpretersConfig.Go.Symbolization.Disabled = true
+	cfg.InterpretersConfig.Python.Disabled = s.options.WithoutPython
 	var err error
 	for attempt := 1; ; attempt++ {
 		if s.tracer, err = tracer.NewTracer(ctx, cfg); err == nil {
