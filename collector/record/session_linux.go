@@ -97,11 +97,9 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if !o.Selection.All {
-		s.arrivals, err = followArrivals(log, s.members.includes, func(ctx context.Context, pid int) { s.source.Read(ctx, pid) })
-		if err != nil {
-			log.Warn("the first stacktraces of processes that begin will be cut", "err", err)
-		}
+	s.arrivals, err = followArrivals(log, s.members.includes, func(ctx context.Context, pid int) { s.source.Read(ctx, pid) })
+	if err != nil {
+		log.Warn("the first stacktraces of processes that begin will be cut", "err", err)
 	}
 	if len(o.Selection.PIDs) > 0 {
 		s.waiting.Go(func() { s.wait(waitCtx, o.Selection.PIDs) })
