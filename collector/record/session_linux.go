@@ -26,8 +26,7 @@ type Session struct {
 	symbols *symbolize.Symbolizer
 	family  *family
 	members *members
-	// arrivals is nil if all processes are in the selection: most are over before they
-	// would be read.
+	// arrivals is nil if the kernel does not report them.
 	arrivals *arrivals
 	ended    chan struct{}
 	stop     context.CancelFunc
