@@ -84,7 +84,7 @@ func matrix(pythons string) []row {
 		nestedJVM("JVM 17, C1, 200 nested calls", jdk17, "-XX:TieredStopAtLevel=1"),
 		virtualJVM("JVM 25, virtual threads", "run"),
 		virtualJVM("JVM 25, virtual threads that yield", "yield"),
-		row{name: "Ruby", needs: []string{"ruby"}, run: `ruby $D/script/burn.rb $S`, chain: []string{"<main>", "work", "turn", "block in turn", "burn"}},
+		row{name: "Ruby", needs: []string{"ruby"}, run: `ruby $D/script/burn.rb $S`, chain: []string{"<main>", "work", "turn", "turn", "burn"}},
 		row{name: "PHP", needs: []string{"php"}, run: `php $D/script/burn.php $S`, chain: []string{"work", "turn", "{closure}", "burn"}},
 		row{name: "PHP, JIT", needs: []string{"php"}, run: `php -d opcache.enable_cli=1 -d opcache.jit=tracing -d opcache.jit_buffer_size=64M $D/script/burn.php $S`,
 			chain: []string{"work", "turn", "{closure}", "burn"}},

@@ -1,4 +1,4 @@
-# Burns CPU time for some seconds in work, turn, a block and burn.
+# Burns CPU time for some seconds in work, turn, a block of turn, and burn.
 def burn
   x = 1
   i = 0
