@@ -42,15 +42,20 @@ type entry struct {
 
 var _ tracer.Probe = (*entry)(nil)
 
-// newEntry loads an entry for samples of a type.
-func newEntry(ctx context.Context, t *tracer.Tracer, name, unit string) (*entry, error) {
+// enable has the unwinder call a probe's Load.
+func enable(ctx context.Context, t *tracer.Tracer, p tracer.Probe) error {
 	if allowed, err := fieldOf[bool](t, probesAreEnabled); err == nil {
 		was := *allowed
 		*allowed = true
 		defer func() { *allowed = was }()
 	}
+	return t.Enable(ctx, p)
+}
+
+// newEntry loads an entry for samples of a type.
+func newEntry(ctx context.Context, t *tracer.Tracer, name, unit string) (*entry, error) {
 	e := &entry{kind: samples.TypeMetadata{SampleType: name, SampleUnit: unit}}
-	if err := t.Enable(ctx, e); err != nil {
+	if err := enable(ctx, t, e); err != nil {
 		return nil, fmt.Errorf("load the unwinder's entry for %s: %w", name, err)
 	}
 	if e.program == nil {

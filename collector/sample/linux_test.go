@@ -214,6 +214,14 @@ func TestLabelCache(t *testing.T) {
 	c.get(&thread)
 	require.Equal(t, 1, targets.asked, "a thread's name is not the process' name")
 
+	l := c.byPID[7]
+	require.LessOrEqual(t, time.Until(l.until), firstLabelAge, "it may be in the middle of exec")
+	l.until = time.Time{}
+	c.byPID[7] = l
+	c.get(meta)
+	require.Equal(t, 2, targets.asked)
+	require.Greater(t, time.Until(c.byPID[7].until), firstLabelAge)
+
 	exec := *meta
 	exec.ExecutablePath = libpf.Intern("/bin/b")
 	require.Equal(t, "/bin/b", c.get(&exec).Get("exe"), "after exec labels are asked for again")

@@ -20,6 +20,10 @@ const (
 	// memoryTimeout is how long reading memory of a process may take. The library
 	// reads some of it while it holds the lock that all stacktraces need.
 	memoryTimeout = time.Second
+	// firstRefusal is how long a process is not read again whose memory did not come in
+	// time, as on a machine that is too busy. Each further time it is twice as long, up to
+	// unreadableTime.
+	firstRefusal = 10 * time.Second
 	// memoryPart is how many bytes are read at a time: they are copied.
 	memoryPart = 64 << 10
 	// maxStuckMemory bounds the threads that wait for memory that does not come.
@@ -31,7 +35,7 @@ const (
 // userfaultfd is to deliver. Who reads it waits in the kernel until the page's
 // process ends, and no signal but SIGKILL wakes it. So memory is read on
 // goroutines that may be given up, and a process whose memory does not come is
-// not read again for unreadableTime, and as long as a thread still waits for it.
+// not read again for firstRefusal or longer, and as long as a thread still waits for it.
 //
 // remoteMemories are safe for concurrent use.
 type remoteMemories struct {
@@ -55,9 +59,10 @@ func newRemoteMemories(m *metrics, l *slog.Logger) *remoteMemories {
 // A memoryState says whether the memory of a process can be read.
 type memoryState struct {
 	pid     libpf.PID
-	start   string       // of the process, set when it is refused; remoteMemories.mu guards it
-	until   atomic.Int64 // ns since 1970, until when it is refused; 0: never was
-	waiting atomic.Int32 // threads
+	start   string        // of the process, set when it is refused; remoteMemories.mu guards it
+	refusal time.Duration // the last one; remoteMemories.mu guards it
+	until   atomic.Int64  // ns since 1970, until when it is refused; 0: never was
+	waiting atomic.Int32  // threads
 }
 
 // refused reports whether a process is not read at present.
@@ -124,15 +129,17 @@ func (r *remoteMemories) refuse(s *memoryState, what, reason string, err error) 
 			clear(r.silent)
 		}
 		s.start = start
-		s.until.Store(now.Add(unreadableTime).UnixNano())
+		s.refusal = min(max(2*s.refusal, firstRefusal), unreadableTime)
+		s.until.Store(now.Add(s.refusal).UnixNano())
 		r.silent[s.pid] = s
 	}
 	if now.Sub(r.logged) >= unreadableQuiet {
 		r.logged, level = now, slog.LevelWarn
 	}
+	next := s.refusal
 	r.mu.Unlock()
 	r.log.Log(context.Background(), level, "memory of a process is not readable", "pid", s.pid, "exe", exe, "what", what,
-		"reason", reason, "err", err, "next_try", unreadableTime)
+		"reason", reason, "err", err, "next_try", next)
 }
 
 // A processMemory reads the memory of one process: io.ReaderAt by address.

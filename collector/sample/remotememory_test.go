@@ -86,6 +86,26 @@ func TestSilentMemory(t *testing.T) {
 	require.False(t, state.refused())
 }
 
+// TestLateMemory checks that a process whose memory came late is read again soon, and
+// ever later if it is late again.
+func TestLateMemory(t *testing.T) {
+	r := newRemoteMemories(newMetrics(nil), slog.New(slog.DiscardHandler))
+	s := r.of(libpf.PID(os.Getpid()))
+	require.False(t, s.refused())
+	var refusals []time.Duration
+	for range 8 {
+		r.refuse(s, "memory", "timeout", untrusted.ErrTimeout)
+		require.True(t, s.refused())
+		require.Same(t, s, r.of(s.pid))
+		refusals = append(refusals, s.refusal)
+		s.until.Store(1) // it is over
+		require.False(t, s.refused())
+	}
+	require.Equal(t, firstRefusal, refusals[0])
+	require.Equal(t, 2*firstRefusal, refusals[1])
+	require.Equal(t, unreadableTime, refusals[7])
+}
+
 // TestSilentMemoryIsBounded has every process of many have memory that does not
 // come: each costs less time, and in the end none.
 func TestSilentMemoryIsBounded(t *testing.T) {

@@ -152,6 +152,10 @@ func (s *sink) ReportExecutable(args *reporter.ExecutableMetadata) {
 // for again: its number may belong to another process by then.
 const labelAge = 10 * time.Second
 
+// firstLabelAge is how long the first labels of a program are used: it may have been in
+// the middle of exec, when its arguments and its environment are not there yet.
+const firstLabelAge = time.Second
+
 // maxLabeled bounds the processes in a labelCache.
 const maxLabeled = 8192
 
@@ -184,6 +188,10 @@ func (c *labelCache) get(meta *samples.TraceEventMeta) labels.Labels {
 		(comm == libpf.Comm{} || comm == l.comm) {
 		return l.labels
 	}
+	age := firstLabelAge
+	if ok && l.exe == meta.ExecutablePath {
+		age = labelAge
+	}
 	hint := target.Hint{
 		Comm:        comm.String(),
 		Exe:         meta.ExecutablePath.String(),
@@ -196,7 +204,7 @@ func (c *labelCache) get(meta *samples.TraceEventMeta) labels.Labels {
 	l = labeled{
 		exe:    meta.ExecutablePath,
 		comm:   comm,
-		until:  now.Add(labelAge),
+		until:  now.Add(age),
 		labels: c.targets.Labels(int(meta.PID), hint),
 	}
 	c.metrics.labelSeconds.Add(time.Since(now).Seconds())

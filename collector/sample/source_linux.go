@@ -233,6 +233,9 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	} else {
 		s.metrics.ownTables.Set(1)
 	}
+	if err := deepen(ctx, s.tracer); err != nil {
+		s.log.Warn("deep stacks will be cut sooner", "err", err)
+	}
 	if s.options.PIDs != nil && (s.options.measures() || s.options.OnlyPIDs) {
 		if s.only, err = openProcessSet(s.options.PIDs); err != nil {
 			return err

@@ -43,6 +43,7 @@ func refiners() []refiner {
 	return []refiner{
 		{name: "Go", refine: refineGo},
 		{name: "uncovered", refine: refineUncovered},
+		{name: "Ruby", refine: showRubySymbols},
 	}
 }
 

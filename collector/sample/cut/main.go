@@ -3,29 +3,28 @@
 // Cut counts stacks that are cut, by program and by reason, for large programs
 // of many kinds under load: a browser, Node.js, a JVM, CPython with native
 // modules, PostgreSQL and compilers, those that are installed. It prints a
-// Markdown table.
+// Markdown table. With -matrix it runs small programs of all languages instead,
+// whose functions are known, and says which share of the samples has them all.
 //
 // Usage, as root:
 //
 //	go run ./collector/sample/cut [-seconds 20] [-frequency 49] [-python python3] [load...]
+//	go run ./collector/sample/cut -matrix -seconds 6 -frequency 199 [-pythons DIR] [-v] [row...]
 package main
 
 import (
-	"cmp"
 	"context"
 	"embed"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -34,10 +33,9 @@ import (
 	"github.com/flameline/flameline/collector/sample"
 	"github.com/flameline/flameline/collector/symbolize"
 	"github.com/flameline/flameline/collector/target"
-	"github.com/flameline/flameline/pkg/profile"
 )
 
-//go:embed load
+//go:embed load testdata
 var files embed.FS
 
 // loads are shell commands, run with the seconds in $S, files in $D and $T for
@@ -55,21 +53,56 @@ var loads = []struct{ name, command string }{
 	{"gcc, 50 ms each", `end=$(($(date +%s) + S)); while [ $(date +%s) -lt $end ]; do gcc -O2 -c $D/small.c -o out.o; done`},
 }
 
+type options struct {
+	seconds, frequency int
+	python             string
+	pythons            string // directory with versions of CPython
+	verbose            bool
+}
+
 func main() {
-	seconds := flag.Int("seconds", 20, "how long each load runs")
-	frequency := flag.Int("frequency", 49, "samples per second and CPU")
-	python := flag.String("python", "python3", "the interpreter, which may have NumPy")
+	var o options
+	flag.IntVar(&o.seconds, "seconds", 20, "how long each load runs")
+	flag.IntVar(&o.frequency, "frequency", 49, "samples per second and CPU")
+	flag.StringVar(&o.python, "python", "python3", "the interpreter, which may have NumPy")
+	flag.StringVar(&o.pythons, "pythons", filepath.Join(os.Getenv("HOME"), ".pyenv/versions"), "directory with versions of CPython, for -matrix")
+	asMatrix := flag.Bool("matrix", false, "run the matrix of small programs instead of the loads")
+	flag.BoolVar(&o.verbose, "v", false, "print the largest stacks that are not as expected, for -matrix")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *seconds, *frequency, *python, flag.Args()); err != nil {
+	do := run
+	if *asMatrix {
+		do = runMatrix
+	}
+	if err := do(ctx, o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "cut:", err)
 		os.Exit(1)
 	}
 }
 
 // run samples the loads with these names, or all of them.
-func run(ctx context.Context, seconds, frequency int, python string, names []string) (err error) {
+func run(ctx context.Context, o options, names []string) error {
+	return sampled(ctx, o, func(dir string, s *stacks) error {
+		for _, l := range loads {
+			if len(names) > 0 && !slices.Contains(names, l.name) {
+				continue
+			}
+			cmd, err := o.command(ctx, dir, "load", l.name, l.command)
+			if err != nil {
+				return err
+			}
+			if out, err := cmd.CombinedOutput(); err != nil && ctx.Err() == nil && !strings.HasPrefix(l.command, "timeout") {
+				fmt.Fprintf(os.Stderr, "%s: %v: %s\n", l.name, err, out[max(0, len(out)-400):])
+			}
+		}
+		return nil
+	}, (*stacks).print)
+}
+
+// sampled calls do with a directory that has the files, while all is sampled, and then
+// print.
+func sampled(ctx context.Context, o options, do func(dir string, s *stacks) error, print func(s *stacks)) (err error) {
 	dir, err := os.MkdirTemp("", "cut")
 	if err != nil {
 		return err
@@ -82,89 +115,52 @@ func run(ctx context.Context, seconds, frequency int, python string, names []str
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	counts := &counts{byLoad: map[string]map[string]int64{}}
+	s := &stacks{byService: map[string]map[string]int64{}}
 	symbols := symbolize.New(symbolize.Options{Logger: log})
 	defer symbols.Close()
 	source, err := sample.Start(ctx, sample.Options{
-		Appender: counts, Symbolizer: symbols, Targets: target.New(target.Options{Logger: log}),
-		FrequencyHz: frequency, Interval: time.Second, Logger: log, Registerer: prometheus.NewRegistry(),
+		Appender: s, Symbolizer: symbols, Targets: target.New(target.Options{Logger: log}),
+		FrequencyHz: o.frequency, Interval: time.Second, Logger: log, Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		return err
 	}
-	for _, l := range loads {
-		if len(names) > 0 && !slices.Contains(names, l.name) {
-			continue
-		}
-		own, err := os.MkdirTemp(dir, "")
-		if err != nil {
-			return err
-		}
-		cmd := exec.CommandContext(ctx, "sh", "-c", l.command)
-		cmd.Dir = own
-		cmd.Env = append(os.Environ(), fmt.Sprint("S=", seconds), "D="+filepath.Join(dir, "load"), "T="+own,
-			"PYTHON="+python, "OTEL_SERVICE_NAME="+l.name)
-		if out, err := cmd.CombinedOutput(); err != nil && ctx.Err() == nil && !strings.HasPrefix(l.command, "timeout") {
-			fmt.Fprintf(os.Stderr, "%s: %v: %s\n", l.name, err, out[max(0, len(out)-400):])
-		}
-	}
-	if err := source.Close(); err != nil {
+	if err := errors.Join(do(dir, s), source.Close()); err != nil {
 		return err
 	}
-	counts.print()
+	print(s)
 	return ctx.Err()
 }
 
-// counts adds up CPU time by load and by how its stacks end; "" if they are whole.
-type counts struct {
-	mu     sync.Mutex
-	byLoad map[string]map[string]int64
-}
-
-// Append counts the stacks of profiles.
-func (c *counts) Append(_ context.Context, ps []profile.Profile) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, p := range ps {
-		by := c.byLoad[p.Labels.Get("service_name")]
-		if by == nil {
-			by = map[string]int64{}
-			c.byLoad[p.Labels.Get("service_name")] = by
-		}
-		for _, s := range p.Pprof.Sample {
-			lines := p.Pprof.Location[s.LocationId[len(s.LocationId)-1]-1].Line
-			root := p.Pprof.StringTable[p.Pprof.Function[lines[len(lines)-1].FunctionId-1].Name]
-			reason, cut := strings.CutPrefix(root, "[stack incomplete: ")
-			if !cut {
-				reason = ""
-			}
-			by[strings.TrimSuffix(reason, "]")] += s.Value[0]
-		}
+// command returns a shell command whose processes have a name of their own, in a new
+// directory in dir.
+func (o options) command(ctx context.Context, dir, files, name, command string) (*exec.Cmd, error) {
+	own, err := os.MkdirTemp(dir, "")
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Dir = own
+	cmd.Env = append(os.Environ(), fmt.Sprint("S=", o.seconds), "D="+filepath.Join(dir, files), "T="+own,
+		"PYTHON="+o.python, "OTEL_SERVICE_NAME="+name)
+	return cmd, nil
 }
 
 // print prints what was counted.
-func (c *counts) print() {
+func (s *stacks) print() {
 	fmt.Println("| program | CPU time | cut | of it for each reason |")
 	fmt.Println("|---|---|---|---|")
 	for _, l := range loads {
-		by := c.byLoad[l.name]
 		var total int64
-		for _, n := range by {
+		cut := map[string]int64{}
+		for stack, n := range s.byService[l.name] {
 			total += n
-		}
-		if total == 0 {
-			continue
-		}
-		percent := func(n int64) string { return fmt.Sprintf("%.2f %%", 100*float64(n)/float64(total)) }
-		reasons := slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Compare(by[b], by[a]) })
-		var parts []string
-		for _, r := range reasons {
-			if r != "" {
-				parts = append(parts, r+" "+percent(by[r]))
+			if reason := cutReason(stack); reason != "" {
+				cut[reason] += n
 			}
 		}
-		fmt.Printf("| %s | %.1f s | %s | %s |\n", l.name, float64(total)/1e9, percent(total-by[""]), strings.Join(parts, ", "))
+		if total > 0 {
+			fmt.Printf("| %s | %.1f s | %s | %s |\n", l.name, float64(total)/1e9, percent(sumOf(cut), total), sharesOf(cut, total))
+		}
 	}
 }
