@@ -23,12 +23,13 @@ type frameLoop struct {
 	slot    uint32 // in its table of programs
 	frames  int32  // that it unwinds in one call
 	more    int32  // that it unwinds once it is deepened
+	slow    bool   // the kernel takes long to verify it then
 }
 
 // The bounds leave room in the kernel's limit of 1,000,000 instructions that its verifier
 // goes through: 45,000 for each native frame, and 2,000 for each of the JVM's.
 var frameLoops = []frameLoop{
-	{program: "perf_unwind_native", slot: support.ProgUnwindNative, frames: 5, more: 15},
+	{program: "perf_unwind_native", slot: support.ProgUnwindNative, frames: 5, more: 15, slow: true},
 	{program: "perf_unwind_hotspot", slot: support.ProgUnwindHotspot, frames: 4, more: 16},
 }
 
@@ -36,16 +37,26 @@ var frameLoops = []frameLoop{
 const programTable = "perf_progs"
 
 // deepen replaces the unwinder's programs by the same ones with a larger bound of their
-// loops. An error says why some of them are the library's own still.
-func deepen(ctx context.Context, t *tracer.Tracer) error {
-	return enable(ctx, t, deepener{})
+// loops. An error says why some of them are the library's own still. It leaves to later,
+// which must be called, what the kernel verifies for a second: until then native stacks
+// are cut sooner.
+func deepen(ctx context.Context, t *tracer.Tracer) (later func() error, err error) {
+	d := &deepener{}
+	err = enable(ctx, t, d)
+	return func() error {
+		var failed []error
+		for _, load := range d.later {
+			failed = append(failed, load())
+		}
+		return errors.Join(failed...)
+	}, err
 }
 
 // A deepener loads the unwinder's programs once more.
-type deepener struct{}
+type deepener struct{ later []func() error }
 
 // Load is called by the unwinder.
-func (deepener) Load(_ context.Context, _ tracer.ProbeRegistrar, pc *tracer.ProbeContext) (link.Link, error) {
+func (d *deepener) Load(_ context.Context, _ tracer.ProbeRegistrar, pc *tracer.ProbeContext) (link.Link, error) {
 	table, err := ownMap(programTable)
 	if err != nil {
 		return nil, err
@@ -53,35 +64,53 @@ func (deepener) Load(_ context.Context, _ tracer.ProbeRegistrar, pc *tracer.Prob
 	defer table.Close()
 	var failed []error
 	for _, l := range frameLoops {
-		if err := l.replace(pc, table); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", l.program, err))
+		load, err := l.prepare(pc, table)
+		switch {
+		case err != nil:
+		case l.slow:
+			d.later = append(d.later, load)
+		default:
+			err = load()
 		}
+		failed = append(failed, err)
 	}
 	return nil, errors.Join(failed...)
 }
 
-// replace puts the deepened program in the place of the unwinder's.
-func (l frameLoop) replace(pc *tracer.ProbeContext, table *ebpf.Map) error {
+// prepare returns what puts the deepened program in the place of the unwinder's.
+func (l frameLoop) prepare(pc *tracer.ProbeContext, table *ebpf.Map) (load func() error, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", l.program, err)
+		}
+	}()
 	spec, err := pc.CollectionSpecWith(nil, []string{l.program}, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.deepen(spec.Programs[l.program].Instructions); err != nil {
-		return err
+		return nil, err
 	}
 	if err := pc.RewriteMaps(spec, nil); err != nil {
-		return err
+		return nil, err
 	}
-	// A verifier that refuses the program would be asked again for its log.
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
+	own, err := table.Clone()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer collection.Close()
-	if err := table.Put(l.slot, collection.Programs[l.program]); err != nil {
-		return fmt.Errorf("put into the unwinder's table: %w", err)
-	}
-	return nil
+	return func() error {
+		defer own.Close()
+		// A verifier that refuses the program would be asked again for its log.
+		collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.program, err)
+		}
+		defer collection.Close()
+		if err := own.Put(l.slot, collection.Programs[l.program]); err != nil {
+			return fmt.Errorf("%s: put into the unwinder's table: %w", l.program, err)
+		}
+		return nil
+	}, nil
 }
 
 // deepen changes the loop's bound in a program's instructions. The loop ends with a

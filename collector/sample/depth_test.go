@@ -69,6 +69,7 @@ func TestDeepStacks(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "nest")
 	run(t, requireTool(t, "gcc", "gcc and libc6-dev"), "-O2", "-fomit-frame-pointer", "testdata/native/nest.c", "-o", bin)
 	m, _, stop := startSource(t, 397)
+	<-m.deep
 	const depth = 300
 	r, err := burn(t, []string{bin}, "2", "300")
 	require.NoError(t, err)

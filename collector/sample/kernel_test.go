@@ -55,7 +55,8 @@ func requireTool(t *testing.T, name, pkg string) string {
 type memory struct {
 	mu       sync.Mutex
 	profiles []profile.Profile
-	fail     func() error // if set, called by each Append
+	fail     func() error    // if set, called by each Append
+	deep     <-chan struct{} // closed once deep stacks are whole
 }
 
 func (m *memory) Append(_ context.Context, ps []profile.Profile) error {
@@ -185,6 +186,7 @@ func startWith(t *testing.T, o Options) (m *memory, reg *prometheus.Registry, st
 	o.Interval, o.Logger, o.Registerer = 2*time.Second, log, reg
 	s, err := Start(t.Context(), o)
 	require.NoError(t, err)
+	m.deep = s.deep
 	stop = sync.OnceFunc(func() {
 		assert.NoError(t, s.Close())
 		assert.NoError(t, sym.Close())

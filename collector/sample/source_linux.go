@@ -55,6 +55,8 @@ type Source struct {
 	memories *remoteMemories
 	done     chan struct{} // closed when sampling has ended
 	handled  chan struct{} // closed when all is aggregated
+	deepen   func() error  // has the unwinder go through deeper native stacks
+	deep     chan struct{} // closed when deepen is done
 
 	began time.Time // when the timers started
 
@@ -140,6 +142,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		maps:           untrusted.Guard{Limit: mapsTimeout, Stuck: maxStuck, Shorten: true},
 		memories:       newRemoteMemories(m, o.Logger),
 		done:           make(chan struct{}),
+		deep:           make(chan struct{}),
 		handled:        make(chan struct{}),
 		cancelUnwinder: cancelUnwinder,
 		cancelDelivery: cancelDelivery,
@@ -163,6 +166,12 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		s.abandon()
 		return nil, fmt.Errorf("start sampling: %w", err)
 	}
+	s.running.Go(func() {
+		if err := s.deepen(); err != nil {
+			s.log.Warn("deep native stacks will be cut sooner", "err", err)
+		}
+		close(s.deep)
+	})
 	s.running.Add(2)
 	go s.handle(unwinderCtx)
 	go s.readUnknown()
@@ -233,7 +242,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	} else {
 		s.metrics.ownTables.Set(1)
 	}
-	if err := deepen(ctx, s.tracer); err != nil {
+	if s.deepen, err = deepen(ctx, s.tracer); err != nil {
 		s.log.Warn("deep stacks will be cut sooner", "err", err)
 	}
 	if s.options.PIDs != nil && (s.options.measures() || s.options.OnlyPIDs) {
