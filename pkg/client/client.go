@@ -49,21 +49,27 @@ type Selection struct {
 	Start, End int64  // Unix milliseconds
 }
 
+// Only narrows a flame graph to parts of the selected profiles; the zero Only is all of
+// them. If both are set, spans count, as in Grafana's Pyroscope data source.
+type Only struct {
+	Spans    []string // the samples of these span IDs
+	Profiles []string // the profiles of these IDs
+}
+
 // Tree merges the selected profiles into one call tree. maxNodes limits its nodes (nil:
-// the server's own limit); spans, when given, select the samples of these span IDs. A
-// selection without samples gives an empty tree.
+// the server's own limit). A selection without samples gives an empty tree.
 //
 // A server that supports it cuts the tree by functions
 // (profile.DiffTree.TruncateFunctions); then the tree's Functions is set. From other
 // servers, nodes named "other" are taken for rest nodes.
-func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans []string) (*profile.Tree, error) {
+func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, only Only) (*profile.Tree, error) {
 	var graph *querierv1.FlameGraph
 	var header http.Header
-	if len(spans) > 0 {
+	if len(only.Spans) > 0 {
 		// The newer way is a field that older servers ignore, whose answer would cover
 		// all spans.
 		req := connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
-			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: spans,
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: only.Spans,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
 		})
 		req.Header().Set(profile.HeaderRest, profile.RestFunctions)
@@ -74,7 +80,7 @@ func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans
 		graph, header = resp.Msg.Flamegraph, resp.Header()
 	} else {
 		req := connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
-			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector,
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, ProfileIdSelector: only.Profiles,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
 		})
 		req.Header().Set(profile.HeaderRest, profile.RestFunctions)

@@ -26,7 +26,7 @@ type FlameGraphRequest struct {
 	GroupBy  []string // labels whose values have frames below the root
 	Samples  bool     // numbers of samples in place of values
 	MaxNodes *int64   // nil: the server's own limit
-	Spans    []string // only the samples of these span IDs; only without a baseline
+	Only     Only     // only without a baseline
 }
 
 // A FlameGraph is an answer. The root of the tree has the total of the selections; what the
@@ -42,15 +42,18 @@ type FlameGraph struct {
 }
 
 // FlameGraph returns a flame graph that a view changes. Of servers without a call for it,
-// flame graphs are changed.
+// and of single profiles, which no server's call has, flame graphs are changed.
 func (c *Client) FlameGraph(ctx context.Context, r FlameGraphRequest) (*FlameGraph, error) {
 	v, err := view.New(r.View)
 	if err != nil {
 		return nil, ViewError(err)
 	}
+	if len(r.Only.Profiles) > 0 && len(r.Only.Spans) == 0 {
+		return c.changedGraph(ctx, r, v)
+	}
 	o := r.View
 	req := &flamelinev1.FlameGraphRequest{
-		Selection: wire(r.Selection), SpanSelector: r.Spans,
+		Selection: wire(r.Selection), SpanSelector: r.Only.Spans,
 		View: &flamelinev1.View{
 			Focus: o.Focus, Ignore: o.Ignore, Hide: o.Hide, ShowFrom: o.ShowFrom, Fold: o.Fold, Function: o.Function,
 			CollapseRecursion: o.CollapseRecursion, Reverse: o.Reverse, MaxDepth: o.MaxDepth, GroupBy: r.GroupBy, Samples: r.Samples,
@@ -204,7 +207,7 @@ func (c *Client) graphOf(ctx context.Context, r FlameGraphRequest) (*profile.Dif
 	if r.Baseline != nil {
 		return c.Diff(ctx, *r.Baseline, r.Selection, r.MaxNodes)
 	}
-	t, err := c.Tree(ctx, r.Selection, r.MaxNodes, r.Spans)
+	t, err := c.Tree(ctx, r.Selection, r.MaxNodes, r.Only)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,11 @@ func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery, forA
 			series = append(series, line)
 		}
 	}
-	return r.seriesFrames(ctx, m, q, g, unit, series, forAlert)
+	frames, err := r.seriesFrames(ctx, m, q, g, unit, series, forAlert)
+	if err == nil && m.Annotations && !forAlert {
+		frames = append(frames, ingestAnnotations(found, g)...)
+	}
+	return frames, err
 }
 
 // seriesUnit is the unit of a series: a rate for values that add up over time.

@@ -5,7 +5,7 @@ import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ProfileDataSource } from '../datasource';
 import { selectors } from '../selectors';
-import { all, find, input, press, typeInto } from '../test/dom';
+import { all, click, find, input, press, typeInto } from '../test/dom';
 import { type Baseline, DEFAULT_PROFILE_TYPE, type ProfileQuery, QUERY_VERSION, type Resources } from '../types';
 import { QueryEditor } from './QueryEditor';
 
@@ -351,5 +351,28 @@ describe('the labels of a baseline', () => {
     await showBaseline({ kind: 'previous', labelSelector: '{pod' });
     expect(alerts()).toEqual(['expected one of =, !=, =~, !~ at position 5']);
     expect(container.querySelectorAll('[role="alert"]')).toHaveLength(1);
+  });
+});
+
+describe('fields of the Pyroscope data source', () => {
+  it('are named, and a click removes one', async () => {
+    await show({ spanSelector: ['9a517183f26a089d'], profileIdSelector: ['7c9e'], annotations: true, includeExemplars: true, includeHeatmap: true, heatmapType: 'span' });
+    const buttons = () => [...find(ids.foreign).querySelectorAll('button')];
+    expect(buttons().map((button) => button.textContent)).toEqual([
+      'Only the spans 9a517183f26a089d',
+      'Only the profiles 7c9e',
+      'Annotations of the series',
+      'Exemplars (not shown by this data source)',
+      'Heat map of profiles or spans (not shown by this data source)',
+    ]);
+    await click(buttons()[4]!);
+    await click(buttons()[0]!);
+    expect(query).toMatchObject({ includeHeatmap: undefined, heatmapType: undefined, spanSelector: undefined, annotations: true });
+    expect(buttons()).toHaveLength(3);
+  });
+
+  it('take no place where there are none', async () => {
+    await show({ spanSelector: [], annotations: false });
+    expect(all(ids.foreign)).toHaveLength(0);
   });
 });
