@@ -24,6 +24,8 @@ type Client struct {
 	url     string
 	querier querierv1connect.QuerierServiceClient
 	own     flamelinev1connect.QueryServiceClient // only Flameline offers it
+
+	kind serverKind
 }
 
 // New returns a client of the server at url, such as http://localhost:4040. httpClient
@@ -86,6 +88,9 @@ func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, only 
 		req.Header().Set(profile.HeaderRest, profile.RestFunctions)
 		resp, err := c.querier.SelectMergeStacktraces(ctx, req)
 		if err != nil {
+			if code := connect.CodeOf(err); len(only.Profiles) > 0 && (code == connect.CodeUnknown || code == connect.CodeInternal) && strings.Contains(err.Error(), "invalid UUID") {
+				return nil, Invalidf("profileIdSelector", "%w", err) // Pyroscope's answer is HTTP 500
+			}
 			return nil, c.wrap("flame graph", err)
 		}
 		graph, header = resp.Msg.Flamegraph, resp.Header()
@@ -151,36 +156,6 @@ func levels(in []*querierv1.Level) [][]int64 {
 		out[i] = l.Values
 	}
 	return out
-}
-
-// A SeriesRequest asks for points over time. The point at time t covers
-// (t - Step, t], t running from Start to End.
-type SeriesRequest struct {
-	Selection
-	GroupBy []string
-	StepMs  int64
-	Limit   *int64 // number of series, the largest first; nil for all
-	Average bool   // average of the profiles in a step instead of their sum
-}
-
-// Series returns one series per group, with the points of steps that have profiles.
-// Points that may still grow are left out, if the server knows which do.
-func (c *Client) Series(ctx context.Context, r SeriesRequest) ([]*typesv1.Series, error) {
-	aggregation := typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_SUM
-	if r.Average {
-		aggregation = typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE
-	}
-	req := connect.NewRequest(&querierv1.SelectSeriesRequest{
-		ProfileTypeID: r.Type.String(), LabelSelector: r.Selector,
-		Start: r.Start, End: r.End, Step: float64(r.StepMs) / 1000,
-		GroupBy: r.GroupBy, Limit: r.Limit, Aggregation: &aggregation,
-	})
-	req.Header().Set(profile.HeaderComplete, "true")
-	resp, err := c.querier.SelectSeries(ctx, req)
-	if err != nil {
-		return nil, c.wrap("series", err)
-	}
-	return resp.Msg.Series, nil
 }
 
 // ProfileTypes lists the types of the profiles between start and end (Unix

@@ -114,6 +114,14 @@ func graphTree(m *flamelinev1.FlameGraphResponse) (*profile.DiffTree, error) {
 // server is asked for each of them.
 const MaxGroups = 20
 
+const (
+	// maxChangedNodes bounds graphs that are changed: a reversed one can be larger than what it is
+	// made of.
+	maxChangedNodes = 8192
+	// minGroupNodes is the least that a value of labels has of the nodes.
+	minGroupNodes = 64
+)
+
 // changedGraph changes flame graphs of a server that cannot do it itself.
 func (c *Client) changedGraph(ctx context.Context, r FlameGraphRequest, v *view.View) (*FlameGraph, error) {
 	if err := v.NeedsPlaces(); err != nil {
@@ -152,6 +160,11 @@ func (c *Client) changedGraph(ctx context.Context, r FlameGraphRequest, v *view.
 	if err != nil {
 		return nil, err
 	}
+	most := int64(maxChangedNodes)
+	if r.MaxNodes != nil {
+		most = *r.MaxNodes
+	}
+	share := max(most/max(int64(len(values)), 1), minGroupNodes)
 	var groups []view.Group
 	left, right := whole.Totals()
 	for _, ls := range values {
@@ -172,7 +185,7 @@ func (c *Client) changedGraph(ctx context.Context, r FlameGraphRequest, v *view.
 		}
 		l, rt := tree.Totals()
 		left, right = left-l, right-rt
-		if tree, err = changed(v, tree, r.MaxNodes); err != nil {
+		if tree, err = changed(v, tree, &share); err != nil {
 			return nil, err
 		}
 		groups = append(groups, view.Group{Label: view.GroupLabel(r.GroupBy, ls), Tree: tree})
@@ -195,7 +208,7 @@ func changed(v *view.View, t *profile.DiffTree, maxNodes *int64) (*profile.DiffT
 	if err := g.Add(t.Calls(), t.Rest); err != nil {
 		return nil, err
 	}
-	most := int64(8192) // a reversed graph can be larger than what it is made of
+	most := int64(maxChangedNodes)
 	if maxNodes != nil {
 		most = *maxNodes
 	}
@@ -221,22 +234,20 @@ func (c *Client) graphOf(ctx context.Context, r FlameGraphRequest) (*profile.Dif
 // largestGroups returns the values of labels with the largest values in the selection.
 func (c *Client) largestGroups(ctx context.Context, r FlameGraphRequest) ([]labels.Labels, error) {
 	most := int64(MaxGroups)
-	series, err := c.Series(ctx, SeriesRequest{
-		Selection: r.Selection, GroupBy: r.GroupBy, StepMs: max(r.End-r.Start, 1000), Limit: &most, Average: !r.Type.Cumulative(),
-	})
+	totals, err := c.Totals(ctx, SeriesRequest{Selection: r.Selection, GroupBy: r.GroupBy, Limit: &most, Average: !r.Type.Cumulative()})
 	if err != nil {
 		return nil, err
 	}
 	var out []labels.Labels
-	for _, s := range series {
-		out = append(out, groupLabels(s))
+	for _, t := range totals {
+		out = append(out, groupLabels(t.Labels))
 	}
 	return out, nil
 }
 
-func groupLabels(s *typesv1.Series) labels.Labels {
-	b := labels.NewScratchBuilder(len(s.Labels))
-	for _, l := range s.Labels {
+func groupLabels(pairs []*typesv1.LabelPair) labels.Labels {
+	b := labels.NewScratchBuilder(len(pairs))
+	for _, l := range pairs {
 		b.Add(l.Name, l.Value)
 	}
 	b.Sort()

@@ -45,6 +45,8 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
 	if tree.Total() == 0 {
 		notice, notices = emptyNotice(m, tr), nil
+	} else {
+		notices = append(notices, r.statesNotice(ctx, m)...)
 	}
 	for _, text := range []string{notice, restNotice(tree.Rest, tree.Functions)} {
 		if text != "" {

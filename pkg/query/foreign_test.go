@@ -11,6 +11,8 @@ import (
 	querierv1 "github.com/grafana/pyroscope/api/gen/proto/go/querier/v1"
 	typesv1 "github.com/grafana/pyroscope/api/gen/proto/go/types/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 const profileID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -105,4 +107,35 @@ func TestIngestAnnotations(t *testing.T) {
 	require.NoError(t, err)
 	rule := backend.DataQuery{RefID: "A", JSON: raw, TimeRange: backend.TimeRange{From: now.Add(-10 * time.Minute), To: now}}
 	require.Len(t, runner(t, q).Run(t.Context(), rule, true).Frames, 2)
+}
+
+// Of states a Pyroscope server adds up snapshots over time in flame graphs, and averages
+// them over processes in series. Results say so, and those of Flameline do not.
+func TestStatesOfOtherServers(t *testing.T) {
+	const inUse = "memory:inuse_space:bytes:space:bytes"
+	for queryType, want := range map[string]string{
+		"profile": "adds up all snapshots", "comparison": "adds up all snapshots", "functions": "adds up all snapshots", "explain": "adds up all snapshots",
+		"metrics": "averages the snapshots", "heatmap": "averages the snapshots",
+	} {
+		for _, other := range []bool{true, false} {
+			for _, profileType := range []string{inUse, cpu} {
+				q := &querier{other: other, tree: stacks(map[string]int64{"work": 3}), diff: profile.Diff(stacks(map[string]int64{"work": 2}), stacks(map[string]int64{"work": 3}))}
+				q.series = func(*querierv1.SelectSeriesRequest) []*typesv1.Series {
+					return []*typesv1.Series{points("a", "11:59:00", 1.)}
+				}
+				resp := ask(t, runner(t, q), 10*time.Minute, map[string]any{"queryType": queryType, "profileTypeId": profileType})
+				require.NoError(t, resp.Error)
+				said := strings.Contains(strings.Join(noticeTexts(resp.Frames[0]), " "), want)
+				require.Equal(t, other && profileType == inUse, said, "%s of %s, other server %v", queryType, profileType, other)
+			}
+		}
+	}
+}
+
+func TestInvalidSpans(t *testing.T) {
+	for _, id := range []string{"xyz", "9a517183f26a08", "9a517183f26a089g"} {
+		resp := ask(t, runner(t, &querier{}), time.Minute, map[string]any{"queryType": "profile", "profileTypeId": cpu, "spanSelector": []string{id}})
+		require.EqualValues(t, 400, resp.Status)
+		require.ErrorContains(t, resp.Error, "spanSelector: ")
+	}
 }

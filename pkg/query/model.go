@@ -1,6 +1,7 @@
 package query
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,6 +210,11 @@ func (m *Model) check() error {
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
 	m.Functions = slices.DeleteFunc(m.Functions, func(s string) bool { return s == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
+	for _, id := range m.SpanSelector {
+		if _, err := hex.DecodeString(id); err != nil || len(id) != 16 {
+			return client.Invalidf("spanSelector", "%q is not a span ID of 16 hexadecimal digits", id)
+		}
+	}
 	m.ProfileIDSelector = slices.DeleteFunc(m.ProfileIDSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
 	if m.QueryType == TypeHeatmap {
 		return m.checkHeatmap()

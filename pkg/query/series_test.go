@@ -66,7 +66,7 @@ func TestSeriesAskWholeSteps(t *testing.T) {
 			require.Len(t, q.selects, 1)
 			got := q.selects[0]
 			require.InDelta(t, c.step, got.Step, 1e-9)
-			require.Equal(t, c.start, time.UnixMilli(got.Start).UTC().Format(time.TimeOnly))
+			require.Equal(t, c.start, time.UnixMilli(got.Start+int64(c.step*1000)).UTC().Format(time.TimeOnly))
 			require.Equal(t, c.end, time.UnixMilli(got.End).UTC().Format(time.TimeOnly))
 			require.Zero(t, got.Start%int64(c.step*1000))
 			require.Zero(t, got.End%int64(c.step*1000))
