@@ -5,7 +5,7 @@ import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ProfileDataSource } from '../datasource';
 import { selectors } from '../selectors';
-import { all, click, find, input, press, typeInto } from '../test/dom';
+import { all, find, input, press, typeInto } from '../test/dom';
 import { type Baseline, DEFAULT_PROFILE_TYPE, type ProfileQuery, QUERY_VERSION, type Resources } from '../types';
 import { QueryEditor } from './QueryEditor';
 
@@ -356,7 +356,14 @@ describe('the labels of a baseline', () => {
 
 describe('fields of the Pyroscope data source', () => {
   it('are named, and a click removes one', async () => {
-    await show({ spanSelector: ['9a517183f26a089d'], profileIdSelector: ['7c9e'], annotations: true, includeExemplars: true, includeHeatmap: true, heatmapType: 'span' });
+    await show({
+      spanSelector: ['9a517183f26a089d'],
+      profileIdSelector: ['7c9e'],
+      annotations: true,
+      includeExemplars: true,
+      includeHeatmap: true,
+      heatmapType: 'span',
+    });
     const buttons = () => [...find(ids.foreign).querySelectorAll('button')];
     expect(buttons().map((button) => button.textContent)).toEqual([
       'Only the spans 9a517183f26a089d',
@@ -365,8 +372,9 @@ describe('fields of the Pyroscope data source', () => {
       'Exemplars (not shown by this data source)',
       'Heat map of profiles or spans (not shown by this data source)',
     ]);
-    await click(buttons()[4]!);
-    await click(buttons()[0]!);
+    for (const button of [buttons()[4], buttons()[0]]) {
+      await act(async () => button?.click());
+    }
     expect(query).toMatchObject({ includeHeatmap: undefined, heatmapType: undefined, spanSelector: undefined, annotations: true });
     expect(buttons()).toHaveLength(3);
   });
