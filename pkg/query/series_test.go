@@ -74,6 +74,16 @@ func TestSeriesAskWholeSteps(t *testing.T) {
 	}
 }
 
+// Servers refuse series of more than 11,000 points.
+func TestPointsOfLongRanges(t *testing.T) {
+	for _, ago := range []time.Duration{10_999 * time.Second, 11_000 * time.Second, 11_001 * time.Second, 30 * 24 * time.Hour} {
+		q := &querier{}
+		require.NoError(t, ask(t, runner(t, q), ago, map[string]any{"queryType": "annotations", "profileTypeId": cpu}).Error)
+		got := q.selects[0]
+		require.LessOrEqual(t, float64(got.End-got.Start)/1000/got.Step+1, 11_000.)
+	}
+}
+
 func TestRangeBeforeTheFirstWholeStep(t *testing.T) {
 	q := &querier{}
 	resp := ask(t, runner(t, q), 5*time.Second, map[string]any{"queryType": "metrics", "profileTypeId": cpu})
