@@ -127,7 +127,7 @@ func TestPyroscopeAsPeer(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range steps {
-			at := p.rec.End.Add(time.Duration(i-steps)*15*time.Second + time.Millisecond)
+			at := p.rec.End.Add(time.Duration(i+1-steps) * 15 * time.Second) // at whole steps, as SDKs send
 			if err := f.Append(t.Context(), []profile.Profile{agentCPU("shop", at, pushed), agentCPU("cart", at, pushed/2), agentMemory("shop", at)}); err != nil {
 				t.Fatal(err)
 			}
@@ -187,6 +187,8 @@ func TestPyroscopeAsPeer(t *testing.T) {
 			t.Errorf("%d bytes, want %d: the growth of each profile, and not the growth of growth", got, steps*1000)
 		}
 	})
+
+	t.Run("query types", func(t *testing.T) { askPeer(t, ds, ask) })
 
 	t.Run("look-ups", func(t *testing.T) {
 		window := url.Values{"start": {millis(from)}, "end": {millis(end)}}.Encode()

@@ -1,4 +1,11 @@
-import { CoreApp, type DataQueryRequest, type DataSourceInstanceSettings, dateTime } from '@grafana/data';
+import {
+  CoreApp,
+  type DataQueryRequest,
+  type DataSourceApi,
+  type DataSourceInstanceSettings,
+  dateTime,
+  hasQueryImportSupport,
+} from '@grafana/data';
 import { DataSourceWithBackend, type TemplateSrv } from '@grafana/runtime';
 import { firstValueFrom, of } from 'rxjs';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
@@ -161,18 +168,43 @@ describe('ad hoc filters', () => {
   });
 });
 
-describe('switching data sources in Explore', () => {
-  const queries = [{ refId: 'A', labelMatchers: [{ name: 'team', value: 'x', operator: 'Equal' as never }] }];
+describe('switching data sources', () => {
+  const prometheus = {
+    type: 'prometheus',
+    exportToAbstractQueries: async () => [{ refId: 'A', labelMatchers: [{ name: 'team', value: 'x', operator: 'Equal' }] }],
+  } as unknown as DataSourceApi;
 
   it('keeps the labels that the server has', async () => {
     answers['labelNames'] = ['service_name', 'team'];
-    const [query] = await datasource.importFromAbstractQueries(queries);
+    const [query] = await datasource.importQueries([{ refId: 'A' }], prometheus);
     expect(query?.labelSelector).toBe('{team="x"}');
   });
 
   it('works while the server does not answer', async () => {
     vi.spyOn(datasource, 'getResource').mockRejectedValue(new Error('down'));
-    const [query] = await datasource.importFromAbstractQueries(queries);
+    const [query] = await datasource.importQueries([{ refId: 'A' }], prometheus);
     expect(query?.labelSelector).toBe('{}');
+  });
+
+  it('takes queries of the Pyroscope data source over whole, as Grafana asks for it', async () => {
+    const stored = {
+      refId: 'B',
+      queryType: 'metrics',
+      profileTypeId: 'memory:inuse_space:bytes:space:bytes',
+      labelSelector: '{service_name="$service"}',
+      groupBy: ['pod'],
+      limit: 5,
+      annotations: true,
+      includeExemplars: true,
+      profileIdSelector: ['7c9e6679-7425-40de-944b-e07fc1f90ae7'],
+    };
+    const pyroscope = { type: 'grafana-pyroscope-datasource', exportToAbstractQueries: vi.fn() } as unknown as DataSourceApi;
+    // Grafana prefers labels to queries where both data sources offer them.
+    expect(hasQueryImportSupport(datasource)).toBe(false);
+    expect(await datasource.importQueries([stored], pyroscope)).toEqual([{ ...stored, version: 1 }]);
+  });
+
+  it('takes nothing over from a source whose queries it cannot read', async () => {
+    expect(await datasource.importQueries([{ refId: 'A' }], { type: 'loki' } as DataSourceApi)).toEqual([]);
   });
 });

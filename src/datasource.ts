@@ -2,12 +2,15 @@ import {
   type AbstractQuery,
   type AdHocVariableFilter,
   CoreApp,
+  type DataQuery,
   type DataQueryRequest,
   type DataQueryResponse,
+  type DataSourceApi,
   type DataSourceGetTagKeysOptions,
   type DataSourceGetTagValuesOptions,
   type DataSourceInstanceSettings,
   dateTime,
+  hasQueryExportSupport,
   type LegacyMetricFindQueryOptions,
   type MetricFindValue,
   type QueryFixAction,
@@ -33,6 +36,9 @@ import {
   type VariableQuery,
 } from './types';
 import { ProfileVariableSupport } from './variables';
+
+/** The type of Grafana's own data source for Pyroscope. */
+const PYROSCOPE = 'grafana-pyroscope-datasource';
 
 /** The Grafana data source: queries and resources go to the plugin backend. */
 export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataSourceOptions> {
@@ -115,7 +121,18 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
     };
   }
 
-  async importFromAbstractQueries(queries: AbstractQuery[]): Promise<ProfileQuery[]> {
+  /**
+   * The queries of another data source. Those of Grafana's Pyroscope data source are taken over whole, of others the
+   * labels. There is no importFromAbstractQueries: Grafana would prefer it, and it knows labels only.
+   */
+  override async importQueries(queries: DataQuery[], origin: DataSourceApi): Promise<ProfileQuery[]> {
+    if (origin.type === PYROSCOPE) {
+      return queries.map((query) => migrateQuery(query as ProfileQuery));
+    }
+    return hasQueryExportSupport(origin) ? this.importAbstract(await origin.exportToAbstractQueries(queries)) : [];
+  }
+
+  private async importAbstract(queries: AbstractQuery[]): Promise<ProfileQuery[]> {
     const now = Date.now();
     const known = await this.resources.labelNames({ from: now - 60 * 60 * 1000, to: now }).catch(() => undefined);
     // A server without profiles knows no names; the common ones are better.

@@ -23,6 +23,7 @@ export function interpolateQuery<Q extends ProfileQuery>(
     labelSelector: withFilters(interpolateSelector(query.labelSelector, templates, scopedVars), filters),
     groupBy: list(query.groupBy),
     spanSelector: list(query.spanSelector),
+    ...(query.profileIdSelector && { profileIdSelector: list(query.profileIdSelector) }),
     ...(query.functions && { functions: list(query.functions) }),
     ...(query.step !== undefined && { step: templates.replace(query.step, scopedVars) }),
     ...(query.view && { view: interpolateView(query.view, templates, scopedVars) }),

@@ -3,7 +3,7 @@ import { migrateQuery, migrateVariableQuery } from './migrate';
 import { DEFAULT_PROFILE_TYPE, QUERY_VERSION } from './types';
 
 describe('migrateQuery', () => {
-  it('takes a query of the Pyroscope data source over', () => {
+  it('takes a query of the Pyroscope data source over with every field', () => {
     const pyroscope = {
       refId: 'B',
       datasource: { type: 'grafana-pyroscope-datasource', uid: 'p' },
@@ -14,21 +14,15 @@ describe('migrateQuery', () => {
       limit: 10,
       maxNodes: 500,
       spanSelector: ['9a517183f26a089d'],
+      profileIdSelector: ['7c9e6679-7425-40de-944b-e07fc1f90ae7'],
       annotations: true,
       includeExemplars: true,
+      includeHeatmap: true,
+      heatmapType: 'span',
+      traceSelector: ['a field of a later version'],
+      hide: true,
     };
-    expect(migrateQuery(pyroscope)).toEqual({
-      refId: 'B',
-      datasource: { type: 'grafana-pyroscope-datasource', uid: 'p' },
-      version: QUERY_VERSION,
-      queryType: 'metrics',
-      profileTypeId: 'memory:inuse_space:bytes:space:bytes',
-      labelSelector: '{service_name="a"}',
-      groupBy: ['pod'],
-      limit: 10,
-      maxNodes: 500,
-      spanSelector: ['9a517183f26a089d'],
-    });
+    expect(migrateQuery(pyroscope)).toEqual({ ...pyroscope, version: QUERY_VERSION });
   });
 
   it('completes an empty query', () => {

@@ -9,24 +9,20 @@ import {
 
 const QUERY_TYPES: QueryType[] = ['profile', 'metrics', 'both', 'comparison', 'functions', 'functionSeries', 'explain', 'heatmap', 'annotations'];
 
-/** Fields of the Pyroscope data source's model that have no meaning here. */
-const DROPPED = ['annotations', 'includeExemplars', 'includeHeatmap', 'exemplarType', 'heatmapType'];
-
 type Stored = Partial<ProfileQuery> & Pick<ProfileQuery, 'refId'>;
 
 /**
  * A query of the current version from whatever a dashboard has stored: an
  * older version, a query of the Pyroscope data source (which has no version),
- * or an empty one. A current query comes back as it is.
+ * or an empty one. A current query comes back as it is, and no field is left
+ * out: the backend names those that have no effect (pkg/query/foreign.go).
  */
 export function migrateQuery(stored: Stored): ProfileQuery {
   if (isCurrent(stored)) {
     return stored;
   }
-  const query = Object.fromEntries(Object.entries(stored).filter(([field]) => !DROPPED.includes(field)));
   return {
-    ...query,
-    refId: stored.refId,
+    ...stored,
     version: QUERY_VERSION,
     queryType: QUERY_TYPES.find((type) => type === stored.queryType) ?? 'both',
     profileTypeId: stored.profileTypeId ?? DEFAULT_PROFILE_TYPE,

@@ -43,6 +43,7 @@ export const selectors = {
     heatmap: 'flameline heat map',
     heatmapRows: 'flameline heat map rows',
     rowHeight: 'flameline row height',
+    foreign: 'flameline fields of Pyroscope',
   },
   variableEditor: {
     kind: 'flameline variable kind',

@@ -91,6 +91,14 @@ export interface ProfileQuery extends DataQuery {
   /** The number of flame graph nodes; unset: the server's default. */
   maxNodes?: number;
   spanSelector?: string[];
+  /** IDs of single profiles; only for flame graphs. */
+  profileIdSelector?: string[];
+  /** Whether a series has annotations of what a Pyroscope server notes on profiles, such as that its limit was reached. */
+  annotations?: boolean;
+  /** Kept of the Pyroscope data source's model: a notice says that there are none of these here. */
+  includeExemplars?: boolean;
+  includeHeatmap?: boolean;
+  heatmapType?: string;
   /** A duration such as 15s; unset: the panel's interval. */
   step?: string;
   unit?: Unit;

@@ -24,6 +24,8 @@ type Client struct {
 	url     string
 	querier querierv1connect.QuerierServiceClient
 	own     flamelinev1connect.QueryServiceClient // only Flameline offers it
+
+	kind serverKind
 }
 
 // New returns a client of the server at url, such as http://localhost:4040. httpClient
@@ -49,21 +51,27 @@ type Selection struct {
 	Start, End int64  // Unix milliseconds
 }
 
+// Only narrows a flame graph to parts of the selected profiles; the zero Only is all of
+// them. If both are set, spans count, as in Grafana's Pyroscope data source.
+type Only struct {
+	Spans    []string // the samples of these span IDs
+	Profiles []string // the profiles of these IDs
+}
+
 // Tree merges the selected profiles into one call tree. maxNodes limits its nodes (nil:
-// the server's own limit); spans, when given, select the samples of these span IDs. A
-// selection without samples gives an empty tree.
+// the server's own limit). A selection without samples gives an empty tree.
 //
 // A server that supports it cuts the tree by functions
 // (profile.DiffTree.TruncateFunctions); then the tree's Functions is set. From other
 // servers, nodes named "other" are taken for rest nodes.
-func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans []string) (*profile.Tree, error) {
+func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, only Only) (*profile.Tree, error) {
 	var graph *querierv1.FlameGraph
 	var header http.Header
-	if len(spans) > 0 {
+	if len(only.Spans) > 0 {
 		// The newer way is a field that older servers ignore, whose answer would cover
 		// all spans.
 		req := connect.NewRequest(&querierv1.SelectMergeSpanProfileRequest{
-			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: spans,
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, SpanSelector: only.Spans,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
 		})
 		req.Header().Set(profile.HeaderRest, profile.RestFunctions)
@@ -74,12 +82,15 @@ func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, spans
 		graph, header = resp.Msg.Flamegraph, resp.Header()
 	} else {
 		req := connect.NewRequest(&querierv1.SelectMergeStacktracesRequest{
-			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector,
+			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector, ProfileIdSelector: only.Profiles,
 			Start: sel.Start, End: sel.End, MaxNodes: maxNodes,
 		})
 		req.Header().Set(profile.HeaderRest, profile.RestFunctions)
 		resp, err := c.querier.SelectMergeStacktraces(ctx, req)
 		if err != nil {
+			if code := connect.CodeOf(err); len(only.Profiles) > 0 && (code == connect.CodeUnknown || code == connect.CodeInternal) && strings.Contains(err.Error(), "invalid UUID") {
+				return nil, Invalidf("profileIdSelector", "%w", err) // Pyroscope's answer is HTTP 500
+			}
 			return nil, c.wrap("flame graph", err)
 		}
 		graph, header = resp.Msg.Flamegraph, resp.Header()
@@ -145,36 +156,6 @@ func levels(in []*querierv1.Level) [][]int64 {
 		out[i] = l.Values
 	}
 	return out
-}
-
-// A SeriesRequest asks for points over time. The point at time t covers
-// (t - Step, t], t running from Start to End.
-type SeriesRequest struct {
-	Selection
-	GroupBy []string
-	StepMs  int64
-	Limit   *int64 // number of series, the largest first; nil for all
-	Average bool   // average of the profiles in a step instead of their sum
-}
-
-// Series returns one series per group, with the points of steps that have profiles.
-// Points that may still grow are left out, if the server knows which do.
-func (c *Client) Series(ctx context.Context, r SeriesRequest) ([]*typesv1.Series, error) {
-	aggregation := typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_SUM
-	if r.Average {
-		aggregation = typesv1.TimeSeriesAggregationType_TIME_SERIES_AGGREGATION_TYPE_AVERAGE
-	}
-	req := connect.NewRequest(&querierv1.SelectSeriesRequest{
-		ProfileTypeID: r.Type.String(), LabelSelector: r.Selector,
-		Start: r.Start, End: r.End, Step: float64(r.StepMs) / 1000,
-		GroupBy: r.GroupBy, Limit: r.Limit, Aggregation: &aggregation,
-	})
-	req.Header().Set(profile.HeaderComplete, "true")
-	resp, err := c.querier.SelectSeries(ctx, req)
-	if err != nil {
-		return nil, c.wrap("series", err)
-	}
-	return resp.Msg.Series, nil
 }
 
 // ProfileTypes lists the types of the profiles between start and end (Unix

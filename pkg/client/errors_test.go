@@ -70,7 +70,7 @@ func TestErrorsOfTheServerAreDownstream(t *testing.T) {
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			c := serve(t, refusing{err: connect.NewError(code, errors.New("label_selector: unexpected end"))})
-			_, err := c.Tree(t.Context(), selection, nil, nil)
+			_, err := c.Tree(t.Context(), selection, nil, client.Only{})
 			dr := client.Response(err)
 			require.Error(t, dr.Error)
 			require.Equal(t, want, dr.Status)
@@ -86,7 +86,7 @@ func TestErrorsOfTheServerAreDownstream(t *testing.T) {
 func TestUnreachableServer(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	srv.Close()
-	_, err := client.New(http.DefaultClient, srv.URL).Tree(t.Context(), selection, nil, nil)
+	_, err := client.New(http.DefaultClient, srv.URL).Tree(t.Context(), selection, nil, client.Only{})
 	dr := client.Response(err)
 	require.Equal(t, backend.StatusBadGateway, dr.Status)
 	require.Equal(t, backend.ErrorSourceDownstream, dr.ErrorSource)
@@ -97,7 +97,7 @@ func TestUnreachableServer(t *testing.T) {
 func TestSomeOtherServer(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	defer srv.Close()
-	_, err := client.New(srv.Client(), srv.URL).Tree(t.Context(), selection, nil, nil)
+	_, err := client.New(srv.Client(), srv.URL).Tree(t.Context(), selection, nil, client.Only{})
 	require.ErrorContains(t, err, "is it the address of a Flameline or Pyroscope server?")
 	require.Equal(t, backend.ErrorSourceDownstream, client.Response(err).ErrorSource)
 }
@@ -106,7 +106,7 @@ func TestCanceledRequestIsNoFaultOfThePlugin(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, err := range []error{
-		func() error { _, err := serve(t, refusing{}).Tree(ctx, selection, nil, nil); return err }(),
+		func() error { _, err := serve(t, refusing{}).Tree(ctx, selection, nil, client.Only{}); return err }(),
 		ctx.Err(),
 	} {
 		dr := client.Response(err)
@@ -118,7 +118,7 @@ func TestCanceledRequestIsNoFaultOfThePlugin(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
-	_, err := serve(t, refusing{}).Tree(ctx, selection, nil, nil)
+	_, err := serve(t, refusing{}).Tree(ctx, selection, nil, client.Only{})
 	require.Equal(t, backend.StatusTimeout, client.Status(err))
 	require.ErrorContains(t, err, "shorter range")
 }
@@ -127,7 +127,7 @@ func TestMalformedAnswerIsDownstream(t *testing.T) {
 	c := serve(t, refusing{graph: &querierv1.FlameGraph{
 		Names: []string{"total"}, Total: 10, Levels: []*querierv1.Level{{Values: []int64{0, 10, 0, 7}}},
 	}})
-	_, err := c.Tree(t.Context(), selection, nil, nil)
+	_, err := c.Tree(t.Context(), selection, nil, client.Only{})
 	dr := client.Response(err)
 	require.Equal(t, backend.ErrorSourceDownstream, dr.ErrorSource)
 	require.ErrorContains(t, err, "answer of the server: flame graph")

@@ -81,7 +81,7 @@ func (c *Client) functionsOfGraph(ctx context.Context, r FunctionsRequest) (*pro
 			return nil, err
 		}
 	} else {
-		one, err := c.Tree(ctx, r.Selection, nil, nil)
+		one, err := c.Tree(ctx, r.Selection, nil, Only{})
 		if err != nil {
 			return nil, err
 		}

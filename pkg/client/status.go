@@ -7,6 +7,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 )
@@ -58,6 +60,32 @@ func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
 		return ServerStatus{}, err
 	}
 	return ServerStatus{Version: build.Data.Version}, nil
+}
+
+// serverKind is what the server said that it is.
+type serverKind struct {
+	mu        sync.Mutex
+	flameline bool
+	asked     time.Time
+}
+
+// kindFor is how long the kind of a server counts.
+const kindFor = time.Minute
+
+// OtherServer reports whether the server is not a Flameline, as it said in the last minute;
+// false if it does not answer.
+func (c *Client) OtherServer(ctx context.Context) bool {
+	k := &c.kind
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Since(k.asked) > kindFor {
+		status, err := c.Status(ctx)
+		if err != nil {
+			return false
+		}
+		k.flameline, k.asked = status.Flameline, time.Now()
+	}
+	return !k.flameline
 }
 
 // getJSON reads one JSON document. ok is false if the server does not have it; err is

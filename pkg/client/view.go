@@ -26,7 +26,7 @@ type FlameGraphRequest struct {
 	GroupBy  []string // labels whose values have frames below the root
 	Samples  bool     // numbers of samples in place of values
 	MaxNodes *int64   // nil: the server's own limit
-	Spans    []string // only the samples of these span IDs; only without a baseline
+	Only     Only     // only without a baseline
 }
 
 // A FlameGraph is an answer. The root of the tree has the total of the selections; what the
@@ -42,15 +42,18 @@ type FlameGraph struct {
 }
 
 // FlameGraph returns a flame graph that a view changes. Of servers without a call for it,
-// flame graphs are changed.
+// and of single profiles, which no server's call has, flame graphs are changed.
 func (c *Client) FlameGraph(ctx context.Context, r FlameGraphRequest) (*FlameGraph, error) {
 	v, err := view.New(r.View)
 	if err != nil {
 		return nil, ViewError(err)
 	}
+	if len(r.Only.Profiles) > 0 && len(r.Only.Spans) == 0 {
+		return c.changedGraph(ctx, r, v)
+	}
 	o := r.View
 	req := &flamelinev1.FlameGraphRequest{
-		Selection: wire(r.Selection), SpanSelector: r.Spans,
+		Selection: wire(r.Selection), SpanSelector: r.Only.Spans,
 		View: &flamelinev1.View{
 			Focus: o.Focus, Ignore: o.Ignore, Hide: o.Hide, ShowFrom: o.ShowFrom, Fold: o.Fold, Function: o.Function,
 			CollapseRecursion: o.CollapseRecursion, Reverse: o.Reverse, MaxDepth: o.MaxDepth, GroupBy: r.GroupBy, Samples: r.Samples,
@@ -111,6 +114,14 @@ func graphTree(m *flamelinev1.FlameGraphResponse) (*profile.DiffTree, error) {
 // server is asked for each of them.
 const MaxGroups = 20
 
+const (
+	// maxChangedNodes bounds graphs that are changed: a reversed one can be larger than what it is
+	// made of.
+	maxChangedNodes = 8192
+	// minGroupNodes is the least that a value of labels has of the nodes.
+	minGroupNodes = 64
+)
+
 // changedGraph changes flame graphs of a server that cannot do it itself.
 func (c *Client) changedGraph(ctx context.Context, r FlameGraphRequest, v *view.View) (*FlameGraph, error) {
 	if err := v.NeedsPlaces(); err != nil {
@@ -149,6 +160,11 @@ func (c *Client) changedGraph(ctx context.Context, r FlameGraphRequest, v *view.
 	if err != nil {
 		return nil, err
 	}
+	most := int64(maxChangedNodes)
+	if r.MaxNodes != nil {
+		most = *r.MaxNodes
+	}
+	share := max(most/max(int64(len(values)), 1), minGroupNodes)
 	var groups []view.Group
 	left, right := whole.Totals()
 	for _, ls := range values {
@@ -169,7 +185,7 @@ func (c *Client) changedGraph(ctx context.Context, r FlameGraphRequest, v *view.
 		}
 		l, rt := tree.Totals()
 		left, right = left-l, right-rt
-		if tree, err = changed(v, tree, r.MaxNodes); err != nil {
+		if tree, err = changed(v, tree, &share); err != nil {
 			return nil, err
 		}
 		groups = append(groups, view.Group{Label: view.GroupLabel(r.GroupBy, ls), Tree: tree})
@@ -192,7 +208,7 @@ func changed(v *view.View, t *profile.DiffTree, maxNodes *int64) (*profile.DiffT
 	if err := g.Add(t.Calls(), t.Rest); err != nil {
 		return nil, err
 	}
-	most := int64(8192) // a reversed graph can be larger than what it is made of
+	most := int64(maxChangedNodes)
 	if maxNodes != nil {
 		most = *maxNodes
 	}
@@ -204,7 +220,7 @@ func (c *Client) graphOf(ctx context.Context, r FlameGraphRequest) (*profile.Dif
 	if r.Baseline != nil {
 		return c.Diff(ctx, *r.Baseline, r.Selection, r.MaxNodes)
 	}
-	t, err := c.Tree(ctx, r.Selection, r.MaxNodes, r.Spans)
+	t, err := c.Tree(ctx, r.Selection, r.MaxNodes, r.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -218,22 +234,20 @@ func (c *Client) graphOf(ctx context.Context, r FlameGraphRequest) (*profile.Dif
 // largestGroups returns the values of labels with the largest values in the selection.
 func (c *Client) largestGroups(ctx context.Context, r FlameGraphRequest) ([]labels.Labels, error) {
 	most := int64(MaxGroups)
-	series, err := c.Series(ctx, SeriesRequest{
-		Selection: r.Selection, GroupBy: r.GroupBy, StepMs: max(r.End-r.Start, 1000), Limit: &most, Average: !r.Type.Cumulative(),
-	})
+	totals, err := c.Totals(ctx, SeriesRequest{Selection: r.Selection, GroupBy: r.GroupBy, Limit: &most, Average: !r.Type.Cumulative()})
 	if err != nil {
 		return nil, err
 	}
 	var out []labels.Labels
-	for _, s := range series {
-		out = append(out, groupLabels(s))
+	for _, t := range totals {
+		out = append(out, groupLabels(t.Labels))
 	}
 	return out, nil
 }
 
-func groupLabels(s *typesv1.Series) labels.Labels {
-	b := labels.NewScratchBuilder(len(s.Labels))
-	for _, l := range s.Labels {
+func groupLabels(pairs []*typesv1.LabelPair) labels.Labels {
+	b := labels.NewScratchBuilder(len(pairs))
+	for _, l := range pairs {
 		b.Add(l.Name, l.Value)
 	}
 	b.Sort()

@@ -3,6 +3,7 @@ package dataframe
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
@@ -22,7 +23,11 @@ type Part struct {
 // Explanation is the table of the parts of a change.
 func Explanation(parts []Part, unit Unit) *data.Frame {
 	t := &functionTable{rows: len(parts)}
-	change, shares, chance := t.column("Change", unit.ID), t.column("Share of the change", percentUnit), t.column("Change ±", unit.ID)
+	change, shares := t.column("Change", unit.ID), t.column("Share of the change", percentUnit)
+	var chance *column
+	if slices.ContainsFunc(parts, func(p Part) bool { return p.Error > 0 }) { // unknown without numbers of samples
+		chance = t.column("Change ±", unit.ID)
+	}
 	now, base := t.column(valueColumn, unit.ID), t.column("Value in baseline", unit.ID)
 	kinds := make([]string, 0, len(parts))
 	for _, p := range parts {

@@ -36,7 +36,7 @@ func (functionServer) Functions(context.Context, *connect.Request[flamelinev1.Fu
 func (functionServer) SelectSeries(_ context.Context, r *connect.Request[querierv1.SelectSeriesRequest]) (*connect.Response[querierv1.SelectSeriesResponse], error) {
 	return connect.NewResponse(&querierv1.SelectSeriesResponse{Series: []*typesv1.Series{{
 		Labels: []*typesv1.LabelPair{{Name: "pod", Value: "order-1"}, {Name: "comm", Value: "java"}},
-		Points: []*typesv1.Point{{Timestamp: r.Msg.Start, Value: 1e9}},
+		Points: []*typesv1.Point{{Timestamp: r.Msg.End, Value: 1e9}},
 	}}}), nil
 }
 

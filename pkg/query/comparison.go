@@ -49,6 +49,9 @@ func (r *Runner) comparison(ctx context.Context, m *Model, tr backend.TimeRange)
 	}
 	frame, notices := r.comparisonFrame(m, tree, left, right)
 	notices = append(notices, changed...)
+	if len(tree.Nodes) > 0 {
+		notices = append(notices, r.statesNotice(ctx, m)...)
+	}
 	frame.Meta.ExecutedQueryString = fmt.Sprintf("%s%s, compared with %s", m.ProfileTypeID, right, left)
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
 	if len(m.SpanSelector) > 0 {

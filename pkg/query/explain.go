@@ -64,6 +64,7 @@ func (r *Runner) explain(ctx context.Context, m *Model, tr backend.TimeRange) (d
 		frame.AppendNotices(info(notice))
 	}
 	if e.functions.Approximate {
+		frame.AppendNotices(r.statesNotice(ctx, m)...)
 		frame.AppendNotices(info("The server has no query for functions: they are added up from the largest calls of its flame graph, so functions that are called from many places may lack some of their change."))
 	}
 	return data.Frames{frame}, nil
@@ -139,17 +140,15 @@ func (r *Runner) labelChange(ctx context.Context, e *explanation, name string) (
 		{e.now, e.unit.Divisor, func(v *valueChange, x float64) { v.now += x }},
 		{e.base, e.baseUnit.Divisor, func(v *valueChange, x float64) { v.base += x }},
 	} {
-		selection := side.selection(e.model)
-		// The first of two points has what was before the range.
-		found, err := r.Client.Series(ctx, client.SeriesRequest{
-			Selection: selection, GroupBy: []string{name}, StepMs: selection.End - selection.Start, Average: !e.model.profileType.Cumulative(),
+		found, err := r.Client.Totals(ctx, client.SeriesRequest{
+			Selection: side.selection(e.model), GroupBy: []string{name}, Average: !e.model.profileType.Cumulative(),
 		})
 		if err != nil {
 			return labelChange{}, err
 		}
-		for _, s := range found {
+		for _, t := range found {
 			value := ""
-			for _, l := range s.Labels {
+			for _, l := range t.Labels {
 				if l.Name == name {
 					value = l.Value
 				}
@@ -157,11 +156,7 @@ func (r *Runner) labelChange(ctx context.Context, e *explanation, name string) (
 			if both[value] == nil {
 				both[value] = &valueChange{value: value}
 			}
-			for _, p := range s.Points {
-				if p.Timestamp == selection.End {
-					side.add(both[value], p.Value/side.divisor)
-				}
-			}
+			side.add(both[value], t.Value/side.divisor)
 		}
 	}
 	out := labelChange{name: name}

@@ -19,6 +19,7 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 		Type: m.profileType, Selector: m.LabelSelector,
 		Start: tr.From.UnixMilli(), End: tr.To.UnixMilli(),
 	}
+	only := client.Only{Spans: m.SpanSelector, Profiles: m.ProfileIDSelector}
 	var (
 		tree    *profile.Tree
 		notices []data.Notice
@@ -26,11 +27,11 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	)
 	if m.changesGraph() {
 		var graph *profile.DiffTree
-		if m, graph, notices, err = r.changedGraph(ctx, m, client.FlameGraphRequest{Selection: sel, Spans: m.SpanSelector}); err == nil {
+		if m, graph, notices, err = r.changedGraph(ctx, m, client.FlameGraphRequest{Selection: sel, Only: only}); err == nil {
 			tree = graph.Left()
 		}
 	} else {
-		tree, err = r.Client.Tree(ctx, sel, m.MaxNodes, m.SpanSelector)
+		tree, err = r.Client.Tree(ctx, sel, m.MaxNodes, only)
 	}
 	if err != nil {
 		return nil, err
@@ -44,6 +45,8 @@ func (r *Runner) profile(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
 	if tree.Total() == 0 {
 		notice, notices = emptyNotice(m, tr), nil
+	} else {
+		notices = append(notices, r.statesNotice(ctx, m)...)
 	}
 	for _, text := range []string{notice, restNotice(tree.Rest, tree.Functions)} {
 		if text != "" {

@@ -71,6 +71,7 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 	case found.Total.Value == 0 && found.BaselineTotal.Value == 0:
 		frame.AppendNotices(info(emptyNotice(m, tr)))
 	case found.Approximate:
+		frame.AppendNotices(r.statesNotice(ctx, m)...)
 		frame.AppendNotices(info("The server has no query for functions: they are added up from the largest calls of its flame graph, so functions that are called from many places may lack some of their value."))
 	case shown < found.Count:
 		frame.AppendNotices(info(fmt.Sprintf("These are the %d largest of %d functions.", shown, found.Count)))

@@ -122,6 +122,9 @@ func (r *Runner) labelHeatmap(ctx context.Context, m *Model, q backend.DataQuery
 	for _, text := range notices {
 		frame.AppendNotices(info(text))
 	}
+	if len(lines) > 0 {
+		frame.AppendNotices(r.seriesStatesNotice(ctx, m)...)
+	}
 	return frame, nil
 }
 

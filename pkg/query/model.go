@@ -1,6 +1,7 @@
 package query
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,6 +76,11 @@ type Model struct {
 	Rows    int64  `json:"rows,omitempty"`
 	// View is what flame graphs show.
 	View *View `json:"view,omitempty"`
+	// Of Grafana's Pyroscope data source; foreign.go has what becomes of them.
+	ProfileIDSelector []string `json:"profileIdSelector,omitempty"`
+	Annotations       bool     `json:"annotations,omitempty"`
+	IncludeExemplars  bool     `json:"includeExemplars,omitempty"`
+	IncludeHeatmap    bool     `json:"includeHeatmap,omitempty"`
 	// Notice is shown with the result: a link that created the query can say there what
 	// it left out.
 	Notice string `json:"notice,omitempty"`
@@ -204,6 +210,12 @@ func (m *Model) check() error {
 	m.GroupBy = slices.DeleteFunc(m.GroupBy, func(s string) bool { return strings.TrimSpace(s) == "" })
 	m.Functions = slices.DeleteFunc(m.Functions, func(s string) bool { return s == "" })
 	m.SpanSelector = slices.DeleteFunc(m.SpanSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
+	for _, id := range m.SpanSelector {
+		if _, err := hex.DecodeString(id); err != nil || len(id) != 16 {
+			return client.Invalidf("spanSelector", "%q is not a span ID of 16 hexadecimal digits", id)
+		}
+	}
+	m.ProfileIDSelector = slices.DeleteFunc(m.ProfileIDSelector, func(s string) bool { return strings.TrimSpace(s) == "" })
 	if m.QueryType == TypeHeatmap {
 		return m.checkHeatmap()
 	}

@@ -42,6 +42,7 @@ type querier struct {
 	rows   []labels.Labels // of the profiles, for names and values
 	types  []string
 	err    error
+	other  bool // whether the server has no status page of Flameline
 
 	// functions are the answer of a Flameline server; without, the server has no such call.
 	functions *flamelinev1.FunctionsResponse
@@ -184,6 +185,12 @@ func runner(t testing.TB, q *querier) *query.Runner {
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(q))
 	if q.functions != nil || q.functionSeries != nil || q.offsets != nil || q.flameGraph != nil {
 		mux.Handle(flamelinev1connect.NewQueryServiceHandler(q))
+	}
+	if !q.other {
+		mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"service":"flameline"}`))
+		})
 	}
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)

@@ -139,6 +139,7 @@ func (r *Runner) run(ctx context.Context, q backend.DataQuery, forAlert bool) (d
 	}
 	// The flame graph panel draws only the first frame.
 	frames := append(first, series...)
+	frames[0].AppendNotices(foreignNotices(m)...)
 	if m.Notice != "" {
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: m.Notice})
 	}

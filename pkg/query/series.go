@@ -39,7 +39,11 @@ func (r *Runner) series(ctx context.Context, m *Model, q backend.DataQuery, forA
 			series = append(series, line)
 		}
 	}
-	return r.seriesFrames(ctx, m, q, g, unit, series, forAlert)
+	frames, err := r.seriesFrames(ctx, m, q, g, unit, series, forAlert)
+	if err == nil && m.Annotations && !forAlert {
+		frames = append(frames, ingestAnnotations(found, g)...)
+	}
+	return frames, err
 }
 
 // seriesUnit is the unit of a series: a rate for values that add up over time.
@@ -57,13 +61,18 @@ func (r *Runner) seriesFrames(
 	ctx context.Context, m *Model, q backend.DataQuery, g grid, unit dataframe.Unit, series []dataframe.Series, forAlert bool,
 ) (data.Frames, error) {
 	cumulative := m.profileType.Cumulative()
-	var notice string
+	var (
+		notice string
+		states []data.Notice
+	)
 	switch {
 	case g.empty():
 		notice = incompleteNotice(g)
 	case len(series) == 0:
 		notice = emptyNotice(m, q.TimeRange)
-	case cumulative:
+	case !cumulative:
+		states = r.seriesStatesNotice(ctx, m)
+	default:
 		if err := r.fillZeros(ctx, m, g, series, forAlert); err != nil {
 			return nil, err
 		}
@@ -84,6 +93,7 @@ func (r *Runner) seriesFrames(
 		// The API cannot select series by span.
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityWarning, Text: "The series has all samples: the span selector applies only to the flame graph."})
 	}
+	frames[0].AppendNotices(states...)
 	if notice != "" {
 		frames[0].AppendNotices(data.Notice{Severity: data.NoticeSeverityInfo, Text: notice})
 	}

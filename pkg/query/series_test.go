@@ -66,11 +66,21 @@ func TestSeriesAskWholeSteps(t *testing.T) {
 			require.Len(t, q.selects, 1)
 			got := q.selects[0]
 			require.InDelta(t, c.step, got.Step, 1e-9)
-			require.Equal(t, c.start, time.UnixMilli(got.Start).UTC().Format(time.TimeOnly))
+			require.Equal(t, c.start, time.UnixMilli(got.Start+int64(c.step*1000)).UTC().Format(time.TimeOnly))
 			require.Equal(t, c.end, time.UnixMilli(got.End).UTC().Format(time.TimeOnly))
 			require.Zero(t, got.Start%int64(c.step*1000))
 			require.Zero(t, got.End%int64(c.step*1000))
 		})
+	}
+}
+
+// Servers refuse series of more than 11,000 points.
+func TestPointsOfLongRanges(t *testing.T) {
+	for _, ago := range []time.Duration{10_999 * time.Second, 11_000 * time.Second, 11_001 * time.Second, 30 * 24 * time.Hour} {
+		q := &querier{}
+		require.NoError(t, ask(t, runner(t, q), ago, map[string]any{"queryType": "annotations", "profileTypeId": cpu}).Error)
+		got := q.selects[0]
+		require.LessOrEqual(t, float64(got.End-got.Start)/1000/got.Step+1, 11_000.)
 	}
 }
 

@@ -7,8 +7,9 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 )
 
-// maxPoints bounds the points of a series, as Prometheus does.
-const maxPoints = 11000
+// maxPoints bounds the steps of a series. A server is asked for both ends and one step
+// before, and Flameline's limit is 11,000 points.
+const maxPoints = 10_998
 
 // A grid is the steps of a series: points at start, start+step, ... end, where the point
 // at t covers (t-step, t]. All are multiples of step since the epoch, so that a refresh

@@ -82,7 +82,7 @@ func (r *Runner) changedGraph(ctx context.Context, m *Model, request client.Flam
 		add("%s", text)
 	}
 	if found.Approximate {
-		add("The server has no query for options of flame graphs: they are applied to its flame graph, which has only the largest calls. What is in smaller ones is missing; of labels, the largest %d values are shown.", client.MaxGroups)
+		add("The options are applied to the server's flame graph, which has only the largest calls, since it has no query for them. What is in smaller ones is missing; of labels, the largest %d values are shown.", client.MaxGroups)
 	}
 	return m, found.Tree, notices, nil
 }

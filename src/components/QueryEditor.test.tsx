@@ -353,3 +353,34 @@ describe('the labels of a baseline', () => {
     expect(container.querySelectorAll('[role="alert"]')).toHaveLength(1);
   });
 });
+
+describe('fields of the Pyroscope data source', () => {
+  it('are named, and a click removes one', async () => {
+    await show({
+      spanSelector: ['9a517183f26a089d'],
+      profileIdSelector: ['7c9e'],
+      annotations: true,
+      includeExemplars: true,
+      includeHeatmap: true,
+      heatmapType: 'span',
+    });
+    const buttons = () => [...find(ids.foreign).querySelectorAll('button')];
+    expect(buttons().map((button) => button.textContent)).toEqual([
+      'Only the spans 9a517183f26a089d',
+      'Only the profiles 7c9e',
+      'Annotations of the series',
+      'Exemplars (not shown by this data source)',
+      'Heat map of profiles or spans (not shown by this data source)',
+    ]);
+    for (const button of [buttons()[4], buttons()[0]]) {
+      await act(async () => button?.click());
+    }
+    expect(query).toMatchObject({ includeHeatmap: undefined, heatmapType: undefined, spanSelector: undefined, annotations: true });
+    expect(buttons()).toHaveLength(3);
+  });
+
+  it('take no place where there are none', async () => {
+    await show({ spanSelector: [], annotations: false });
+    expect(all(ids.foreign)).toHaveLength(0);
+  });
+});

@@ -10,6 +10,7 @@ import { type DataSourceOptions, type EditorMode, type ProfileQuery } from '../t
 import { BaselineFields } from './BaselineFields';
 import { CodeField } from './CodeField';
 import { EditorField, EditorRow } from './EditorField';
+import { ForeignFields } from './ForeignFields';
 import { HeatmapFields } from './HeatmapFields';
 import { ProfileTypeSelect } from './ProfileTypeSelect';
 import { QueryOptions } from './QueryOptions';
@@ -102,6 +103,7 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
       {(query.queryType === 'profile' || query.queryType === 'both' || query.queryType === 'comparison') && (
         <ViewFields query={query} range={range} resources={resources} id={id} onChange={update} />
       )}
+      <ForeignFields query={query} onChange={update} />
     </div>
   );
 }
