@@ -30,6 +30,7 @@ type querier struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
 	types  []string
 	newest int64
+	graphs bool     // whether it has flame graphs
 	values []string // of every label
 	asked  *typesv1.LabelValuesRequest
 }

@@ -1,6 +1,9 @@
 package profile
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A Flamegraph is a tree in Pyroscope's encoding: a list of levels. A level is a flat
 // list with four values per node: the distance from the end of the node before (the
@@ -45,12 +48,13 @@ func (t *Tree) Flamegraph() Flamegraph {
 // ParseFlamegraph decodes Pyroscope's encoding. It derives self values from the totals,
 // and drops nodes of value 0.
 func ParseFlamegraph(f Flamegraph) (*Tree, error) {
-	b := NewBuilder(0)
+	b := newBuilder(countNodes(f.Levels, 4), len(f.Names))
+	names := newInterner(b, f.Names)
 	err := parseLevels(f.Levels, len(f.Names), 4, func(v []int64) (x, total int64) { return v[0], v[1] },
 		func(parent int32, name int, v []int64) int32 {
 			at := int32(0)
 			if parent >= 0 {
-				at = b.Child(parent, b.Name(f.Names[name]))
+				at = b.Child(parent, names.name(name))
 				b.tree.Nodes[parent].Self -= v[1]
 			}
 			b.tree.Nodes[at].Self += v[1]
@@ -62,6 +66,34 @@ func ParseFlamegraph(f Flamegraph) (*Tree, error) {
 	tree := b.Tree()
 	tree.Rest = b.rest(f.Rest)
 	return tree, nil
+}
+
+// countNodes returns the number of nodes of levels with a number of values for each.
+func countNodes(levels [][]int64, width int) int {
+	n := 0
+	for _, l := range levels {
+		n += len(l) / width
+	}
+	return n
+}
+
+// An interner interns each string of a list in a Builder when it is first used.
+type interner struct {
+	b    *Builder
+	from []string
+	to   []int32 // by index of from: the index in the Builder, plus one; 0 if unknown
+}
+
+func newInterner(b *Builder, from []string) interner {
+	return interner{b, from, make([]int32, len(from))}
+}
+
+// name returns the Builder's index of the i-th string.
+func (n *interner) name(i int) int32 {
+	if n.to[i] == 0 {
+		n.to[i] = n.b.Name(n.from[i]) + 1
+	}
+	return n.to[i] - 1
 }
 
 // rest returns the index of the name of rest nodes, 0 if the tree has none.
@@ -79,7 +111,7 @@ func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, tota
 		x, end int64
 		node   int32
 	}
-	var above []place
+	var above, row []place
 	for l, vs := range levels {
 		if len(vs)%width != 0 {
 			return fmt.Errorf("level %d: %d values are not a multiple of %d", l, len(vs), width)
@@ -87,7 +119,7 @@ func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, tota
 		if l == 0 && len(vs) != width {
 			return fmt.Errorf("level 0: %d nodes, want one", len(vs)/width)
 		}
-		row := make([]place, 0, len(vs)/width)
+		row = slices.Grow(row[:0], len(vs)/width)
 		end, p := int64(0), 0
 		for i := 0; i < len(vs); i += width {
 			v := vs[i : i+width]
@@ -120,7 +152,7 @@ func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, tota
 			end = x + total
 			row = append(row, place{x, end, add(above[p].node, int(name), v)})
 		}
-		above = row
+		above, row = row, above
 	}
 	return nil
 }
