@@ -228,14 +228,14 @@ func BenchmarkFunctions(b *testing.B) {
 			b.ReportAllocs()
 			defer measureCPU(b)()
 			for i := range b.N {
-				f, err := db.Functions(ctx, []query.Selection{benchSelection(i, time.Hour, selector)}, make([][]string, 1))
+				f, err := db.Functions(ctx, []query.Selection{benchSelection(i, time.Hour, selector)}, make([][]string, 1), nil)
 				if err != nil || len(f.Names) == 0 {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run("length=1h/step=15s/services="+name, func(b *testing.B) {
-			f, err := db.Functions(ctx, []query.Selection{benchSelection(0, time.Hour, selector)}, make([][]string, 1))
+			f, err := db.Functions(ctx, []query.Selection{benchSelection(0, time.Hour, selector)}, make([][]string, 1), nil)
 			if err != nil || len(f.Names) < 10 {
 				b.Fatal(err)
 			}
