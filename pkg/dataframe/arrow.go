@@ -39,7 +39,7 @@ type arrowColumn struct {
 	bits     int32  // of a value
 	float    bool
 	metadata []metadata
-	add      func(out []byte, row int) []byte // appends a value
+	write    func(to []byte) // writes all values
 }
 
 // metadata is a key with a value of a schema's or of a field's metadata.
@@ -54,18 +54,24 @@ func newArrowColumn(field *data.Field) (c arrowColumn, ok bool) {
 	// PointerAt returns pointers, which fit into an interface without being allocated.
 	switch field.Type() {
 	case data.FieldTypeInt64:
-		c.add = func(out []byte, i int) []byte {
-			return binary.LittleEndian.AppendUint64(out, uint64(*field.PointerAt(i).(*int64)))
+		c.write = func(to []byte) {
+			for i := range field.Len() {
+				binary.LittleEndian.PutUint64(to[8*i:], uint64(*field.PointerAt(i).(*int64)))
+			}
 		}
 	case data.FieldTypeFloat64:
 		c.float = true
-		c.add = func(out []byte, i int) []byte {
-			return binary.LittleEndian.AppendUint64(out, math.Float64bits(*field.PointerAt(i).(*float64)))
+		c.write = func(to []byte) {
+			for i := range field.Len() {
+				binary.LittleEndian.PutUint64(to[8*i:], math.Float64bits(*field.PointerAt(i).(*float64)))
+			}
 		}
 	case data.FieldTypeEnum:
 		c.kind, c.bits = "enum", 16
-		c.add = func(out []byte, i int) []byte {
-			return binary.LittleEndian.AppendUint16(out, uint16(*field.PointerAt(i).(*data.EnumItemIndex)))
+		c.write = func(to []byte) {
+			for i := range field.Len() {
+				binary.LittleEndian.PutUint16(to[2*i:], uint16(*field.PointerAt(i).(*data.EnumItemIndex)))
+			}
 		}
 	default:
 		return c, false

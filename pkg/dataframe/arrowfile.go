@@ -2,6 +2,7 @@ package dataframe
 
 import (
 	"encoding/binary"
+	"slices"
 
 	flatbuffers "github.com/google/flatbuffers/go"
 )
@@ -40,10 +41,9 @@ func (e *arrowFile) encode() []byte {
 	at := len(out)
 	out, prefix := appendMessage(out, e.message(arrowRecordMessage, e.record(), e.bodySize()))
 	for i := range e.columns {
-		add := e.columns[i].add
-		for row := range e.rows {
-			out = add(out, row)
-		}
+		c, from := &e.columns[i], len(out)
+		out = slices.Grow(out, c.size(e.rows))[:from+c.size(e.rows)]
+		c.write(out[from:])
 		out = align(out)
 	}
 	out = binary.LittleEndian.AppendUint64(out, 0xffffffff) // a message of length 0 is the end

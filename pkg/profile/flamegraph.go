@@ -48,13 +48,12 @@ func (t *Tree) Flamegraph() Flamegraph {
 // ParseFlamegraph decodes Pyroscope's encoding. It derives self values from the totals,
 // and drops nodes of value 0.
 func ParseFlamegraph(f Flamegraph) (*Tree, error) {
-	b := newBuilder(countNodes(f.Levels, 4), len(f.Names))
-	names := newInterner(b, f.Names)
+	b := newLevelBuilder(f.Names, countNodes(f.Levels, 4))
 	err := parseLevels(f.Levels, len(f.Names), 4, func(v []int64) (x, total int64) { return v[0], v[1] },
 		func(parent int32, name int, v []int64) int32 {
 			at := int32(0)
 			if parent >= 0 {
-				at = b.Child(parent, names.name(name))
+				at = b.child(parent, name)
 				b.tree.Nodes[parent].Self -= v[1]
 			}
 			b.tree.Nodes[at].Self += v[1]
@@ -75,25 +74,6 @@ func countNodes(levels [][]int64, width int) int {
 		n += len(l) / width
 	}
 	return n
-}
-
-// An interner interns each string of a list in a Builder when it is first used.
-type interner struct {
-	b    *Builder
-	from []string
-	to   []int32 // by index of from: the index in the Builder, plus one; 0 if unknown
-}
-
-func newInterner(b *Builder, from []string) interner {
-	return interner{b, from, make([]int32, len(from))}
-}
-
-// name returns the Builder's index of the i-th string.
-func (n *interner) name(i int) int32 {
-	if n.to[i] == 0 {
-		n.to[i] = n.b.Name(n.from[i]) + 1
-	}
-	return n.to[i] - 1
 }
 
 // rest returns the index of the name of rest nodes, 0 if the tree has none.

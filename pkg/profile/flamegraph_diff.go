@@ -48,8 +48,7 @@ func (t *DiffTree) Flamegraph() FlamegraphDiff {
 // ParseFlamegraphDiff decodes Pyroscope's encoding, as ParseFlamegraph does.
 func ParseFlamegraphDiff(f FlamegraphDiff) (*DiffTree, error) {
 	nodes := countNodes(f.Levels, 7)
-	b := newBuilder(nodes, len(f.Names))
-	names := newInterner(b, f.Names)
+	b := newLevelBuilder(f.Names, nodes)
 	left, right := make([]int64, 1, nodes+1), make([]int64, 1, nodes+1)
 	for l, vs := range f.Levels {
 		for i, v := range vs {
@@ -65,7 +64,7 @@ func ParseFlamegraphDiff(f FlamegraphDiff) (*DiffTree, error) {
 		func(parent int32, name int, v []int64) int32 {
 			at := int32(0)
 			if parent >= 0 {
-				at = b.Child(parent, names.name(name))
+				at = b.child(parent, name)
 				for int(at) >= len(left) {
 					left, right = append(left, 0), append(right, 0)
 				}
