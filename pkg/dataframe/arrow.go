@@ -1,10 +1,13 @@
 package dataframe
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"math"
+	"sync"
 
+	flatbuffers "github.com/google/flatbuffers/go"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 )
 
@@ -25,11 +28,30 @@ func Marshal(f *data.Frame) ([]byte, error) {
 		}
 		columns[i] = c
 	}
-	e := arrowFile{columns: columns, rows: rows}
+	m := arrowMemories.Get().(*arrowMemory)
+	defer m.free()
+	e := arrowFile{columns: columns, rows: rows, arrowMemory: m}
 	if err := e.readMetadata(f); err != nil {
 		return nil, err
 	}
 	return e.encode(), nil
+}
+
+// arrowMemory is what is used again for the next file: the texts of metadata, and what
+// writes them.
+type arrowMemory struct {
+	text    bytes.Buffer
+	builder *flatbuffers.Builder
+}
+
+var arrowMemories = sync.Pool{New: func() any { return &arrowMemory{builder: flatbuffers.NewBuilder(0)} }}
+
+func (m *arrowMemory) free() {
+	const most = 1 << 20 // larger ones are not kept
+	if m.text.Cap() <= most && cap(m.builder.Bytes) <= most {
+		m.text.Reset()
+		arrowMemories.Put(m)
+	}
 }
 
 // An arrowColumn is a field of numbers without nulls.
@@ -86,8 +108,9 @@ func (c *arrowColumn) size(rows int) int { return rows * int(c.bits) / 8 }
 func (e *arrowFile) readMetadata(f *data.Frame) error {
 	e.metadata = []metadata{{"name", []byte(f.Name)}, {"refId", []byte(f.RefID)}}
 	add := func(to *[]metadata, key string, value any) error {
-		text, err := json.Marshal(value)
-		*to = append(*to, metadata{key, text})
+		from := e.text.Len()
+		err := json.NewEncoder(&e.text).Encode(value)
+		*to = append(*to, metadata{key, bytes.TrimSuffix(e.text.Bytes()[from:], []byte("\n"))})
 		return err
 	}
 	if f.Meta != nil {

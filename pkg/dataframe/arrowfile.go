@@ -26,12 +26,15 @@ type arrowFile struct {
 	columns  []arrowColumn
 	rows     int
 	metadata []metadata
-	builder  *flatbuffers.Builder
+	*arrowMemory
 }
 
-// encode returns the bytes of the file. It allocates them once.
+// encode returns the bytes of the file, which it allocates once.
 func (e *arrowFile) encode() []byte {
-	e.builder = flatbuffers.NewBuilder(e.schemaSize())
+	if size := e.schemaSize(); cap(e.builder.Bytes) < size {
+		e.builder = flatbuffers.NewBuilder(size)
+	}
+	e.builder.Reset()
 	schema := e.message(arrowSchemaMessage, e.schema(), 0)
 	out := make([]byte, 0, 2*len(schema)+e.bodySize()+512*(1+len(e.columns)))
 	out = align(append(out, arrowMagic...))

@@ -5,6 +5,7 @@ package dataframe
 import (
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
@@ -24,15 +25,15 @@ func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
 		t = profile.NewBuilder(0).Tree()
 	}
 	rows := len(t.Nodes)
-	level, labels := make([]int64, 0, rows), newLabels(t.Names, t.Rest, rows)
+	level, labels := newValues(Unit{Divisor: 1}, rows), newLabels(t.Names, t.Rest, rows)
 	value, self := newValues(unit, rows), newValues(unit, rows)
 	t.Walk(func(l int, n *profile.Node, _ string) {
-		level = append(level, int64(l))
+		level.add(int64(l))
 		value.add(n.Total)
 		self.add(n.Self)
 		labels.add(n.Name)
 	})
-	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
+	return flamegraphFrame(level.field("level"), value.field("value"), self.field("self"), labels.field("label"))
 }
 
 // FlamegraphDiff returns the frame of a comparison, which Grafana's flame graph draws as
@@ -44,18 +45,18 @@ func FlamegraphDiff(t *profile.DiffTree, left, right Unit) *data.Frame {
 		t = profile.Diff(&profile.Tree{}, &profile.Tree{})
 	}
 	rows := len(t.Nodes)
-	level, labels := make([]int64, 0, rows), newLabels(t.Names, t.Rest, rows)
+	level, labels := newValues(Unit{Divisor: 1}, rows), newLabels(t.Names, t.Rest, rows)
 	value, self := newValues(left, rows), newValues(left, rows)
 	valueRight, selfRight := newValues(right, rows), newValues(right, rows)
 	t.Walk(func(l int, n *profile.DiffNode, _ string) {
-		level = append(level, int64(l))
+		level.add(int64(l))
 		value.add(n.Total)
 		self.add(n.Self)
 		valueRight.add(n.TotalRight)
 		selfRight.add(n.SelfRight)
 		labels.add(n.Name)
 	})
-	return flamegraphFrame(data.NewField("level", nil, level),
+	return flamegraphFrame(level.field("level"),
 		value.field("value"), self.field("self"),
 		valueRight.field("valueRight"), selfRight.field("selfRight"), labels.field("label"))
 }
@@ -83,15 +84,20 @@ func flamegraphFrame(fields ...*data.Field) *data.Frame {
 // values are one column of numbers: integers if the unit's divisor is 1.
 type values struct {
 	unit   Unit
-	whole  []int64
+	whole  *[]int64 // of wholes
 	divide []float64
 }
 
+// wholes are slices that are used again: data.NewField copies them.
+var wholes = sync.Pool{New: func() any { return new([]int64) }}
+
 func newValues(unit Unit, rows int) *values {
-	if unit.Divisor == 1 {
-		return &values{unit: unit, whole: make([]int64, 0, rows)}
+	if unit.Divisor != 1 {
+		return &values{unit: unit, divide: make([]float64, 0, rows)}
 	}
-	return &values{unit: unit, divide: make([]float64, 0, rows)}
+	whole := wholes.Get().(*[]int64)
+	*whole = slices.Grow((*whole)[:0], rows)
+	return &values{unit: unit, whole: whole}
 }
 
 func (v *values) add(n int64) {
@@ -99,15 +105,24 @@ func (v *values) add(n int64) {
 		v.divide = append(v.divide, float64(n)/v.unit.Divisor)
 		return
 	}
-	v.whole = append(v.whole, n)
+	*v.whole = append(*v.whole, n)
 }
 
+// field returns the column. The values must not be used afterwards.
 func (v *values) field(name string) *data.Field {
-	f := data.NewField(name, nil, v.whole)
+	var f *data.Field
 	if v.divide != nil {
 		f = data.NewField(name, nil, v.divide)
+	} else {
+		f = data.NewField(name, nil, *v.whole)
+		if cap(*v.whole) <= 1<<18 { // larger ones are not kept
+			wholes.Put(v.whole)
+		}
 	}
-	return f.SetConfig(&data.FieldConfig{Unit: v.unit.ID})
+	if v.unit.ID != "" {
+		f.SetConfig(&data.FieldConfig{Unit: v.unit.ID})
+	}
+	return f
 }
 
 // names are the column of labels: an enum, which has each name once.

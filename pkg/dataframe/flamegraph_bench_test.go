@@ -33,9 +33,9 @@ func answer(tb testing.TB) profile.Flamegraph {
 }
 
 // BenchmarkFlamegraph measures the steps from the answer of a server to the bytes of a
-// data frame, as the plugin sends them to Grafana: tree is the decoded answer's, frame
-// makes the data frame of it, arrow both the frame and its bytes, and sdk is arrow with
-// the encoding of Grafana's SDK.
+// data frame, as the plugin sends them to Grafana: tree decodes the answer, frame makes the
+// data frame of a tree, arrow both the frame and its bytes, sdk is arrow with the encoding
+// of Grafana's SDK, and all is tree and arrow.
 func BenchmarkFlamegraph(b *testing.B) {
 	graph := answer(b)
 	tree, err := profile.ParseFlamegraph(graph)
@@ -55,6 +55,18 @@ func BenchmarkFlamegraph(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			dataframe.Flamegraph(tree, unit)
+		}
+	})
+	b.Run("all", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			tree, err := profile.ParseFlamegraph(graph)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := dataframe.Marshal(dataframe.Flamegraph(tree, unit)); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	for name, marshal := range map[string]func(*data.Frame) ([]byte, error){"arrow": dataframe.Marshal, "sdk": (*data.Frame).MarshalArrow} {

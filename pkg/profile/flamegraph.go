@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // A Flamegraph is a tree in Pyroscope's encoding: a list of levels. A level is a flat
@@ -84,14 +85,26 @@ func (b *Builder) rest(name string) int32 {
 	return b.names[name]
 }
 
+// A place is where a node of a level is.
+type place struct {
+	x, end int64
+	node   int32
+}
+
+// placeRows are two levels' places, which are used again.
+var placeRows = sync.Pool{New: func() any { return new([2][]place) }}
+
 // parseLevels calls add for each node with the number of its parent, which it finds by
 // position on the level above. add returns the node's number.
 func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, total int64), add func(parent int32, name int, v []int64) int32) error {
-	type place struct {
-		x, end int64
-		node   int32
-	}
-	var above, row []place
+	memory := placeRows.Get().(*[2][]place)
+	above, row := memory[0][:0], memory[1][:0]
+	defer func() {
+		if cap(above)+cap(row) <= 1<<17 { // larger ones are not kept
+			*memory = [2][]place{above, row}
+			placeRows.Put(memory)
+		}
+	}()
 	for l, vs := range levels {
 		if len(vs)%width != 0 {
 			return fmt.Errorf("level %d: %d values are not a multiple of %d", l, len(vs), width)
