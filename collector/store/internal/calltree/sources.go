@@ -10,11 +10,8 @@ type Source struct {
 	Line int64
 }
 
-// SourceBytes is the memory that Sources takes for a string of a partial, in bytes.
-const SourceBytes = 4
-
-// Sources returns the sources of functions by their names, as the partials in which they
-// have a value say. Of several lines it is the one that was stored last.
+// Sources returns the sources of functions by their names, as the dictionaries of the
+// partials say. Of several lines it is the one that was stored last.
 func Sources(partials []*Values, names []string) []Source {
 	out, start := make([]Source, len(names)), make([]int64, len(names))
 	several := make([]bool, len(names))
@@ -24,28 +21,29 @@ func Sources(partials []*Values, names []string) []Source {
 	}
 	for _, c := range partials {
 		v := c.View
-		of := make([]uint32, len(v.Strings)) // string to name plus one
-		for i := 1; i < len(v.Calls); i++ {
-			s := v.Calls[i].Name
-			if of[s] == 0 && c.Totals(int32(i)) != [2]int64{} {
-				of[s], _ = at.GetPrint(v.Hashes[s])
-			}
-		}
+		open := map[uint32]uint32{} // functions whose start is not known, to name
 		for i := range v.Functions {
 			f := &v.Functions[i]
-			k, file := of[f.Name], v.Strings[f.File]
-			if k == 0 || file == "" {
+			k, known := at.GetPrint(v.Hashes[f.Name])
+			file := v.Strings[f.File]
+			if !known || file == "" {
 				continue
 			}
-			several[k-1] = several[k-1] || out[k-1].File != "" && out[k-1].File != file
-			out[k-1].File = file
+			k--
+			several[k] = several[k] || out[k].File != "" && out[k].File != file
+			out[k].File = file
 			if f.StartLine > 0 {
-				start[k-1] = f.StartLine
+				start[k] = f.StartLine
+			} else {
+				open[uint32(i)] = k
 			}
 		}
+		if len(open) == 0 {
+			continue
+		}
 		for _, l := range v.Lines {
-			if k := of[v.Functions[l.Function].Name]; k != 0 && l.Line > 0 && (out[k-1].Line == 0 || l.Line < out[k-1].Line) {
-				out[k-1].Line = l.Line
+			if k, is := open[l.Function]; is && l.Line > 0 && (out[k].Line == 0 || l.Line < out[k].Line) {
+				out[k].Line = l.Line
 			}
 		}
 	}

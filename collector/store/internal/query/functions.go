@@ -25,7 +25,7 @@ func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]
 			for _, c := range list {
 				names += int64(len(c.View.Strings))
 			}
-			if err := h.Take(names * (calltree.FunctionBytes + calltree.SourceBytes)); err != nil {
+			if err := h.Take(names * calltree.FunctionBytes); err != nil {
 				return err
 			}
 			out = calltree.SumFunctions(list)
