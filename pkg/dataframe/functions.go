@@ -164,7 +164,7 @@ func AddLinks(frame *data.Frame, name, title string, texts, urls []string) {
 			Links: []data.DataLink{{Title: title, TargetBlank: true, URL: "${__data.fields." + hidden + ":raw}"}},
 		}),
 		data.NewField(hidden, nil, urls).SetConfig(&data.FieldConfig{
-			// Grafana's tables read the first until 12.1, the second from then on.
+			// Tables of older versions of Grafana read the first, of newer ones the second.
 			Custom: map[string]any{"hidden": true, "hideFrom": map[string]any{"viz": true}},
 		}))
 }
