@@ -13,6 +13,7 @@ import (
 )
 
 func main() {
+	plugin.EncodeFrames()
 	if err := datasource.Manage(plugin.ID, plugin.NewInstance, datasource.ManageOpts{}); err != nil {
 		log.DefaultLogger.Error("plugin stopped", "error", err)
 		os.Exit(1)

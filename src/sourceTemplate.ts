@@ -2,17 +2,13 @@ const PLACEHOLDER = /\{\{\s*([^{}]*?)\s*\}\}/g;
 
 /**
  * What is wrong with the URL template of functions' sources, or undefined; an
- * empty one has no links. pkg/plugin/links.go checks the same.
+ * empty one has no links. pkg/plugin/source.go checks the same.
  */
 export function sourceTemplateError(template: string): string | undefined {
   if (template.trim() === '') {
     return undefined;
   }
   const names = [...template.matchAll(PLACEHOLDER)].map(([, name]) => name);
-  const unknown = names.find((name) => name === 'file' || name === 'line');
-  if (unknown) {
-    return `{{${unknown}}} is not known: tables have functions by their names, {{function}}`;
-  }
   const plain = template.trim().replace(PLACEHOLDER, 'x');
   const isURL = /^https?:\/\/[^/\s]/.test(plain) && URL.canParse(plain);
   return isURL && !/[{}$]/.test(plain) && !names.includes('')

@@ -148,7 +148,7 @@ export interface DataSourceOptions extends DataSourceJsonData {
   /** The Prometheus data source that series of CPU time link to. */
   prometheusUid?: string;
   labelMapping?: LabelMapping[];
-  /** The URL of a function's source, with {{function}} and {{label}} in it. */
+  /** The URL of a function's source, with {{function}}, {{file}}, {{line}} and {{label}} in it. */
   sourceTemplate?: string;
   /** What a core costs for an hour, in the currency. */
   corePrice?: number;

@@ -332,3 +332,53 @@ func TestFunctionsRefused(t *testing.T) {
 		require.ErrorContains(t, err, c.name)
 	}
 }
+
+// A function has the file and the line that the selected services give it, if they agree on
+// the file.
+func TestFunctionSources(t *testing.T) {
+	server, _ := start(t, defaults)
+	begin := time.Now().Add(-20 * time.Minute).Truncate(10 * time.Second)
+	push := func(service string, at time.Time, functions ...*pprof.Function) {
+		p := &pprof.Profile{
+			SampleType: []*pprof.ValueType{{Type: "cpu", Unit: "nanoseconds"}},
+			PeriodType: &pprof.ValueType{Type: "cpu", Unit: "nanoseconds"}, Period: period,
+			TimeNanos: at.UnixNano(), DurationNanos: 1e10, Function: functions,
+		}
+		for i, f := range functions {
+			f.ID = uint64(i + 1)
+			for _, line := range []int64{57, 55} {
+				l := &pprof.Location{ID: uint64(len(p.Location) + 1), Line: []pprof.Line{{Function: f, Line: line}}}
+				p.Location = append(p.Location, l)
+				p.Sample = append(p.Sample, &pprof.Sample{Value: []int64{period}, Location: []*pprof.Location{l}})
+			}
+		}
+		var b bytes.Buffer
+		require.NoError(t, p.Write(&b))
+		status, _, answer := post(t, server+"/ingest?"+url.Values{
+			"name": {service}, "format": {"pprof"},
+			"from": {strconv.FormatInt(at.Unix(), 10)}, "until": {strconv.FormatInt(at.Unix()+10, 10)},
+		}.Encode(), b.Bytes())
+		require.Equal(t, http.StatusOK, status, string(answer))
+	}
+	push("order", begin, &pprof.Function{Name: "main", Filename: "order.go", StartLine: 20},
+		&pprof.Function{Name: "moved", Filename: "lib.go", StartLine: 7}, &pprof.Function{Name: "read", Filename: "read.py"}, &pprof.Function{Name: "memcpy"})
+	push("order", begin.Add(time.Minute), &pprof.Function{Name: "moved", Filename: "lib.go", StartLine: 9})
+	push("cart", begin, &pprof.Function{Name: "main", Filename: "cart.go", StartLine: 30}, &pprof.Function{Name: "read", Filename: "read.py"})
+
+	q := flamelinev1connect.NewQueryServiceClient(http.DefaultClient, server)
+	for selector, want := range map[string]map[string]string{
+		`{service_name="order"}`: {"main": "order.go:20", "moved": "lib.go:9", "read": "read.py:55", "memcpy": ":0"},
+		`{service_name="cart"}`:  {"main": "cart.go:30", "read": "read.py:55"},
+		"{}":                     {"main": ":0", "moved": "lib.go:9", "read": "read.py:55", "memcpy": ":0"},
+	} {
+		resp, err := q.Functions(t.Context(), connect.NewRequest(&flamelinev1.FunctionsRequest{
+			Selection: &flamelinev1.Selection{ProfileTypeID: cpu, LabelSelector: selector, Start: begin.UnixMilli() - 5000, End: begin.Add(5 * time.Minute).UnixMilli()},
+		}))
+		require.NoError(t, err)
+		got := map[string]string{}
+		for _, f := range resp.Msg.Functions {
+			got[f.Name] = fmt.Sprint(f.File, ":", f.Line)
+		}
+		require.Equal(t, want, got, selector)
+	}
+}

@@ -42,7 +42,9 @@ func (q *querier) Functions(ctx context.Context, req *connect.Request[flamelinev
 	if err != nil {
 		return nil, invalid(err)
 	}
-	found, err := q.store.Functions(ctx, sels, make([][]string, len(sels)))
+	found, err := q.store.Functions(ctx, sels, make([][]string, len(sels)), func(f *store.Functions) []int {
+		return largestFunctions(f, m.Order, len(sels) > 1, baselineScale(sels, time.Now()), most)
+	})
 	if err != nil {
 		return nil, code(err)
 	}
@@ -59,10 +61,11 @@ func (q *querier) Functions(ctx context.Context, req *connect.Request[flamelinev
 	if len(sels) > 1 {
 		out.BaselineTotal = &flamelinev1.Value{Value: found.Root[1]}
 	}
-	for _, i := range largestFunctions(found, m.Order, len(sels) > 1, baselineScale(sels, time.Now()), most) {
-		own, total := found.Own[i], found.Total[i]
+	for row, i := range found.Chosen {
+		own, total, source := found.Own[i], found.Total[i], found.Sources[row]
 		f := &flamelinev1.Function{
 			Name: found.Names[i], Own: &flamelinev1.Value{Value: own[0]}, Total: &flamelinev1.Value{Value: total[0]},
+			File: source.File, Line: source.Line,
 		}
 		if len(sels) > 1 {
 			f.BaselineOwn, f.BaselineTotal = &flamelinev1.Value{Value: own[1]}, &flamelinev1.Value{Value: total[1]}
@@ -144,7 +147,7 @@ func (q *querier) countSamples(ctx context.Context, sels []store.Selection, valu
 	if !ok {
 		return nil
 	}
-	found, err := q.store.Functions(ctx, counted, make([][]string, len(sels)))
+	found, err := q.store.Functions(ctx, counted, make([][]string, len(sels)), nil)
 	if err != nil {
 		return err
 	}
@@ -228,7 +231,7 @@ func (q *querier) FunctionSeries(ctx context.Context, req *connect.Request[flame
 	functions := m.Functions
 	if len(functions) == 0 {
 		sels[0].Start = max(r.Start-r.Step.Milliseconds()+1, 0) // the first point has the step before it
-		found, err := q.store.Functions(ctx, sels, make([][]string, 1))
+		found, err := q.store.Functions(ctx, sels, make([][]string, 1), nil)
 		if err != nil {
 			return nil, code(err)
 		}

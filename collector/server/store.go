@@ -16,7 +16,7 @@ type Store interface {
 	Append(ctx context.Context, ps []profile.Profile) error
 	Tree(ctx context.Context, sel store.Selection, stack []string) (*profile.Tree, error)
 	Diff(ctx context.Context, sels [2]store.Selection, stacks [2][]string, maxNodes int64) (*profile.DiffTree, error)
-	Functions(ctx context.Context, sels []store.Selection, stacks [][]string) (*store.Functions, error)
+	Functions(ctx context.Context, sels []store.Selection, stacks [][]string, choose func(*store.Functions) []int) (*store.Functions, error)
 	View(ctx context.Context, r store.ViewRequest) (*store.ViewTree, error)
 	Pprof(ctx context.Context, sel store.Selection, stack []string) (*store.Pprof, error)
 	Points(ctx context.Context, r store.SeriesRequest) ([]store.Series, error)

@@ -218,24 +218,33 @@ func BenchmarkPprof(b *testing.B) {
 	}
 }
 
-// BenchmarkFunctions measures the functions of an hour, and the ten largest of them by
-// steps of 15 s.
+// BenchmarkFunctions measures the functions of an hour, with the sources of a hundred or
+// without, and the ten largest of them by steps of 15 s.
 func BenchmarkFunctions(b *testing.B) {
 	db := fleet(b)
 	ctx := context.Background()
+	hundred := make([]int, 100)
+	for i := range hundred {
+		hundred[i] = i
+	}
 	for name, selector := range map[string]string{"one": `{service_name="service-03"}`, "all": `{}`} {
-		b.Run("length=1h/services="+name, func(b *testing.B) {
-			b.ReportAllocs()
-			defer measureCPU(b)()
-			for i := range b.N {
-				f, err := db.Functions(ctx, []query.Selection{benchSelection(i, time.Hour, selector)}, make([][]string, 1))
-				if err != nil || len(f.Names) == 0 {
-					b.Fatal(err)
+		for suffix, choose := range map[string]func(*query.Functions) []int{
+			"":         nil,
+			"/sources": func(*query.Functions) []int { return hundred },
+		} {
+			b.Run("length=1h/services="+name+suffix, func(b *testing.B) {
+				b.ReportAllocs()
+				defer measureCPU(b)()
+				for i := range b.N {
+					f, err := db.Functions(ctx, []query.Selection{benchSelection(i, time.Hour, selector)}, make([][]string, 1), choose)
+					if err != nil || len(f.Names) == 0 {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 		b.Run("length=1h/step=15s/services="+name, func(b *testing.B) {
-			f, err := db.Functions(ctx, []query.Selection{benchSelection(0, time.Hour, selector)}, make([][]string, 1))
+			f, err := db.Functions(ctx, []query.Selection{benchSelection(0, time.Hour, selector)}, make([][]string, 1), nil)
 			if err != nil || len(f.Names) < 10 {
 				b.Fatal(err)
 			}

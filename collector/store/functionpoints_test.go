@@ -101,7 +101,7 @@ func TestFunctionQueriesAreRefused(t *testing.T) {
 	_, err := db.FunctionPoints(t.Context(), r, names)
 	refused(err)
 	// The dictionary.
-	_, err = db.Functions(t.Context(), []query.Selection{everything(`{service_name="large"}`)}, make([][]string, 1))
+	_, err = db.Functions(t.Context(), []query.Selection{everything(`{service_name="large"}`)}, make([][]string, 1), nil)
 	refused(err)
 	r.Selection, r.GroupBy = everything(`{service_name="large"}`), nil
 	r.Start, r.End = ms(midnight), ms(midnight.Add(time.Hour))

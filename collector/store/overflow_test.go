@@ -156,7 +156,7 @@ func TestServicesDoNotOverflowTogether(t *testing.T) {
 		for name, ask := range map[string]func() error{
 			"tree": func() error { _, err := db.Tree(ctx, sel, nil); return err },
 			"functions": func() error {
-				_, err := db.Functions(ctx, []query.Selection{sel}, make([][]string, 1))
+				_, err := db.Functions(ctx, []query.Selection{sel}, make([][]string, 1), nil)
 				return err
 			},
 			"pprof": func() error { _, err := db.Pprof(ctx, sel, nil); return err },

@@ -33,9 +33,10 @@ func (db *DB) Diff(ctx context.Context, sels [2]query.Selection, callSites [2][]
 // Functions adds up the values of each function in one selection, or in two, of which
 // the first is the left side. Stacktraces are chosen by call sites as in Tree; MaxNodes
 // does not count. A state's values are averages over time, as in Tree, each rounded.
+// choose returns the functions, by index, whose sources are wanted; nil for none.
 // Errors are those of Tree.
-func (db *DB) Functions(ctx context.Context, sels []query.Selection, callSites [][]string) (*query.Functions, error) {
-	return called(db, "functions", func() (*query.Functions, error) { return db.queries.Functions(ctx, sels, callSites) })
+func (db *DB) Functions(ctx context.Context, sels []query.Selection, callSites [][]string, choose func(*query.Functions) []int) (*query.Functions, error) {
+	return called(db, "functions", func() (*query.Functions, error) { return db.queries.Functions(ctx, sels, callSites, choose) })
 }
 
 // View merges selections as Tree and Diff do, shows what a view says of all their

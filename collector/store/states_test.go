@@ -67,7 +67,7 @@ func (s *stateStore) tree(from, to time.Duration, selectors ...string) map[strin
 	diff, err := s.db.Diff(ctx, [2]query.Selection{sel, sel}, [2][]string{}, 0)
 	require.NoError(s, err)
 	require.Equal(s, [2]int64{tree.Total(), tree.Total()}, [2]int64{diff.Nodes[0].Total, diff.Nodes[0].TotalRight}, "diff")
-	functions, err := s.db.Functions(ctx, []query.Selection{sel, sel}, make([][]string, 2))
+	functions, err := s.db.Functions(ctx, []query.Selection{sel, sel}, make([][]string, 2), nil)
 	require.NoError(s, err)
 	own := int64(0)
 	for i := range functions.Names {

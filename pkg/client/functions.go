@@ -59,6 +59,7 @@ func (c *Client) Functions(ctx context.Context, r FunctionsRequest) (*profile.Fu
 		out.Rows[i] = profile.FunctionRow{
 			Name: f.Name, Own: functionValue(f.Own), Total: functionValue(f.Total),
 			BaselineOwn: functionValue(f.BaselineOwn), BaselineTotal: functionValue(f.BaselineTotal),
+			File: f.File, Line: f.Line,
 		}
 	}
 	return out, nil

@@ -5,6 +5,7 @@ package dataframe
 import (
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
@@ -24,19 +25,15 @@ func Flamegraph(t *profile.Tree, unit Unit) *data.Frame {
 		t = profile.NewBuilder(0).Tree()
 	}
 	rows := len(t.Nodes)
-	level, labels := make([]int64, 0, rows), newLabels(rows)
+	level, labels := newValues(Unit{Divisor: 1}, rows), newLabels(t.Names, t.Rest, rows)
 	value, self := newValues(unit, rows), newValues(unit, rows)
-	rest := restLabel(t.Names, t.Rest)
-	t.Walk(func(l int, n *profile.Node, name string) {
-		level = append(level, int64(l))
+	t.Walk(func(l int, n *profile.Node, _ string) {
+		level.add(int64(l))
 		value.add(n.Total)
 		self.add(n.Self)
-		if t.IsRest(n) {
-			name = rest
-		}
-		labels.add(name)
+		labels.add(n.Name)
 	})
-	return flamegraphFrame(data.NewField("level", nil, level), value.field("value"), self.field("self"), labels.field("label"))
+	return flamegraphFrame(level.field("level"), value.field("value"), self.field("self"), labels.field("label"))
 }
 
 // FlamegraphDiff returns the frame of a comparison, which Grafana's flame graph draws as
@@ -48,22 +45,18 @@ func FlamegraphDiff(t *profile.DiffTree, left, right Unit) *data.Frame {
 		t = profile.Diff(&profile.Tree{}, &profile.Tree{})
 	}
 	rows := len(t.Nodes)
-	level, labels := make([]int64, 0, rows), newLabels(rows)
+	level, labels := newValues(Unit{Divisor: 1}, rows), newLabels(t.Names, t.Rest, rows)
 	value, self := newValues(left, rows), newValues(left, rows)
 	valueRight, selfRight := newValues(right, rows), newValues(right, rows)
-	rest := restLabel(t.Names, t.Rest)
-	t.Walk(func(l int, n *profile.DiffNode, name string) {
-		if t.IsRest(n) {
-			name = rest
-		}
-		level = append(level, int64(l))
+	t.Walk(func(l int, n *profile.DiffNode, _ string) {
+		level.add(int64(l))
 		value.add(n.Total)
 		self.add(n.Self)
 		valueRight.add(n.TotalRight)
 		selfRight.add(n.SelfRight)
-		labels.add(name)
+		labels.add(n.Name)
 	})
-	return flamegraphFrame(data.NewField("level", nil, level),
+	return flamegraphFrame(level.field("level"),
 		value.field("value"), self.field("self"),
 		valueRight.field("valueRight"), selfRight.field("selfRight"), labels.field("label"))
 }
@@ -72,11 +65,11 @@ func FlamegraphDiff(t *profile.DiffTree, left, right Unit) *data.Frame {
 // rest is the index of the rest nodes' name.
 func restLabel(names []string, rest int32) string {
 	label := Rest
-	if rest == 0 {
-		return label
+	isFunction := func(name string) bool {
+		at := slices.Index(names, name)
+		return at >= 0 && int32(at) != rest
 	}
-	functions := slices.Concat(names[:rest], names[rest+1:])
-	for slices.Contains(functions, label) {
+	for rest != 0 && isFunction(label) {
 		label = "(" + label + ")"
 	}
 	return label
@@ -91,15 +84,20 @@ func flamegraphFrame(fields ...*data.Field) *data.Frame {
 // values are one column of numbers: integers if the unit's divisor is 1.
 type values struct {
 	unit   Unit
-	whole  []int64
+	whole  *[]int64 // of wholes
 	divide []float64
 }
 
+// wholes are slices that are used again: data.NewField copies them.
+var wholes = sync.Pool{New: func() any { return new([]int64) }}
+
 func newValues(unit Unit, rows int) *values {
-	if unit.Divisor == 1 {
-		return &values{unit: unit, whole: make([]int64, 0, rows)}
+	if unit.Divisor != 1 {
+		return &values{unit: unit, divide: make([]float64, 0, rows)}
 	}
-	return &values{unit: unit, divide: make([]float64, 0, rows)}
+	whole := wholes.Get().(*[]int64)
+	*whole = slices.Grow((*whole)[:0], rows)
+	return &values{unit: unit, whole: whole}
 }
 
 func (v *values) add(n int64) {
@@ -107,53 +105,75 @@ func (v *values) add(n int64) {
 		v.divide = append(v.divide, float64(n)/v.unit.Divisor)
 		return
 	}
-	v.whole = append(v.whole, n)
+	*v.whole = append(*v.whole, n)
 }
 
+// field returns the column. The values must not be used afterwards.
 func (v *values) field(name string) *data.Field {
-	f := data.NewField(name, nil, v.whole)
+	var f *data.Field
 	if v.divide != nil {
 		f = data.NewField(name, nil, v.divide)
+	} else {
+		f = data.NewField(name, nil, *v.whole)
+		if cap(*v.whole) <= 1<<18 { // larger ones are not kept
+			wholes.Put(v.whole)
+		}
 	}
-	return f.SetConfig(&data.FieldConfig{Unit: v.unit.ID})
+	if v.unit.ID != "" {
+		f.SetConfig(&data.FieldConfig{Unit: v.unit.ID})
+	}
+	return f
 }
 
-// names are the column of labels: an enum, which sends each name once.
+// names are the column of labels: an enum, which has each name once.
 type names struct {
+	all  []string // the tree's
+	rest int32    // the index of the name of rest nodes, 0 for none
 	text []string
-	at   map[string]int
-	rows []int
+	at   []int32 // by index of all: the index in text, plus one; 0 if unknown
+	rows []data.EnumItemIndex
+	long []int32 // the rows if an enum's 16-bit index cannot distinguish all names
 }
 
-func newLabels(rows int) *names {
-	return &names{at: make(map[string]int, rows), rows: make([]int, 0, rows)}
-}
-
-func (n *names) add(name string) {
-	i, ok := n.at[name]
-	if !ok {
-		i = len(n.text)
-		n.at[name] = i
-		n.text = append(n.text, name)
+func newLabels(all []string, rest int32, rows int) *names {
+	n := &names{all: all, rest: rest, text: make([]string, 0, len(all)), at: make([]int32, len(all))}
+	if len(all) > math.MaxUint16+1 {
+		n.long = make([]int32, 0, rows)
+	} else {
+		n.rows = make([]data.EnumItemIndex, 0, rows)
 	}
-	n.rows = append(n.rows, i)
+	return n
 }
 
-// field returns an enum field, or a string field if there are more names than an enum's
-// 16-bit index can distinguish.
+// add appends a row with a name of the tree.
+func (n *names) add(name int32) {
+	at := n.at[name]
+	if at == 0 {
+		text := n.all[name]
+		if name == n.rest && name != 0 {
+			text = restLabel(n.all, n.rest)
+		}
+		n.text = append(n.text, text)
+		at = int32(len(n.text))
+		n.at[name] = at
+	}
+	if n.rows != nil {
+		n.rows = append(n.rows, data.EnumItemIndex(at-1))
+	} else {
+		n.long = append(n.long, at-1)
+	}
+}
+
+// field returns an enum field, or a string field if the tree has too many names.
 func (n *names) field(name string) *data.Field {
-	if len(n.text) > math.MaxUint16+1 {
-		column := make([]string, len(n.rows))
-		for i, at := range n.rows {
+	if n.rows == nil {
+		column := make([]string, len(n.long))
+		for i, at := range n.long {
 			column[i] = n.text[at]
 		}
 		return data.NewField(name, nil, column)
 	}
-	column := make([]data.EnumItemIndex, len(n.rows))
-	for i, at := range n.rows {
-		column[i] = data.EnumItemIndex(at)
-	}
-	return data.NewField(name, nil, column).SetConfig(&data.FieldConfig{
+	return data.NewField(name, nil, n.rows).SetConfig(&data.FieldConfig{
 		TypeConfig: &data.FieldTypeConfig{Enum: &data.EnumFieldConfig{Text: n.text}},
 	})
 }

@@ -154,3 +154,17 @@ func (t *functionTable) frame() *data.Frame {
 	frame.Meta = &data.FrameMeta{PreferredVisualization: data.VisTypeTable}
 	return frame
 }
+
+// AddLinks adds a column of texts that link to URLs, and a hidden one with the URLs. A text
+// and URL of "" is a cell without a link.
+func AddLinks(frame *data.Frame, name, title string, texts, urls []string) {
+	hidden := name + "URL"
+	frame.Fields = append(frame.Fields,
+		data.NewField(name, nil, texts).SetConfig(&data.FieldConfig{
+			Links: []data.DataLink{{Title: title, TargetBlank: true, URL: "${__data.fields." + hidden + ":raw}"}},
+		}),
+		data.NewField(hidden, nil, urls).SetConfig(&data.FieldConfig{
+			// Tables of older versions of Grafana read the first, of newer ones the second.
+			Custom: map[string]any{"hidden": true, "hideFrom": map[string]any{"viz": true}},
+		}))
+}

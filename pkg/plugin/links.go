@@ -2,85 +2,23 @@ package plugin
 
 import (
 	"maps"
-	"net/url"
-	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/flameline/flameline/pkg/client"
 	"github.com/flameline/flameline/pkg/profile"
 	"github.com/flameline/flameline/pkg/query"
 )
-
-// A SourceTemplate is the URL of a function's source with placeholders in two pairs of
-// braces: function, and names of labels that a query's selector sets to one value. The
-// zero value has no links.
-type SourceTemplate struct{ url string }
-
-// functionPlaceholder is the placeholder of a function's name.
-const functionPlaceholder = "function"
-
-var placeholder = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
-
-// ParseSourceTemplate reads and checks a template. Errors name sourceTemplate.
-func ParseSourceTemplate(s string) (SourceTemplate, error) {
-	const field = "sourceTemplate"
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return SourceTemplate{}, nil
-	}
-	if len(s) > maxTemplate {
-		return SourceTemplate{}, client.Invalidf(field, "it has %d bytes, more than %d", len(s), maxTemplate)
-	}
-	for _, m := range placeholder.FindAllStringSubmatch(s, -1) {
-		switch name := m[1]; name {
-		case "":
-			return SourceTemplate{}, client.Invalidf(field, "a placeholder is empty; write {{function}} or the name of a label")
-		case "file", "line":
-			return SourceTemplate{}, client.Invalidf(field, "{{%s}} is not known: tables have functions by their names; write {{function}}, which most code hosts can search for", name)
-		}
-	}
-	plain := placeholder.ReplaceAllString(s, "x")
-	u, err := url.Parse(plain)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.ContainsAny(plain, "{}$") {
-		return SourceTemplate{}, client.Invalidf(field, "%q is not a URL such as https://git.example.com/search?q={{function}}", s)
-	}
-	return SourceTemplate{s}, nil
-}
-
-// link returns the data link of a query's functions. ok is false if there is no template,
-// or if the selector does not set one of its labels.
-func (t SourceTemplate) link(selector string) (link data.DataLink, ok bool) {
-	if t.url == "" {
-		return link, false
-	}
-	matchers, _ := profile.ParseSelector(selector) // it was read when the query came
-	ok = true
-	link = data.DataLink{Title: "Source of the function", TargetBlank: true}
-	link.URL = placeholder.ReplaceAllStringFunc(t.url, func(p string) string {
-		name := placeholder.FindStringSubmatch(p)[1]
-		if name == functionPlaceholder {
-			return "${__value.raw:percentencode}"
-		}
-		for _, m := range matchers {
-			if m.Name == name && m.Type == labels.MatchEqual && m.Value != "" {
-				return strings.ReplaceAll(url.PathEscape(m.Value), "$", "%24") // Grafana reads $ as a variable
-			}
-		}
-		ok = false
-		return ""
-	})
-	return link, ok
-}
 
 // links returns the data links of results that the settings ask for.
 func (o *Options) links() query.Links {
 	var l query.Links
 	if o.UID != "" {
 		l.Function = o.functionLinks
+	}
+	if o.Settings.Source.ofFiles() {
+		l.Source = func(m *query.Model, f query.Source) string { return o.Settings.Source.fileURL(m.LabelSelector, f) }
 	}
 	if o.Settings.PrometheusUID != "" {
 		l.Series = o.seriesLinks

@@ -29,8 +29,20 @@ type functionServer struct {
 func (functionServer) Functions(context.Context, *connect.Request[flamelinev1.FunctionsRequest]) (*connect.Response[flamelinev1.FunctionsResponse], error) {
 	v := &flamelinev1.Value{Value: 36e11, Samples: 3600} // one core for an hour
 	return connect.NewResponse(&flamelinev1.FunctionsResponse{
-		Functions: []*flamelinev1.Function{{Name: "encode", Own: v, Total: v}}, Total: v, Count: 1, HasSamples: true,
+		Functions: []*flamelinev1.Function{
+			{Name: "encode", Own: v, Total: v, File: "/srv/a b&c/ü#$x.go", Line: 12},
+			{Name: "a<T>::operator&", Own: v, Total: v, File: "main.rs"},
+			{Name: "memcpy", Own: v, Total: v},
+		}, Total: v, Count: 3, HasSamples: true,
 	}), nil
+}
+
+func (functionServer) Diff(context.Context, *connect.Request[querierv1.DiffRequest]) (*connect.Response[querierv1.DiffResponse], error) {
+	return connect.NewResponse(&querierv1.DiffResponse{}), nil
+}
+
+func (functionServer) LabelNames(context.Context, *connect.Request[typesv1.LabelNamesRequest]) (*connect.Response[typesv1.LabelNamesResponse], error) {
+	return connect.NewResponse(&typesv1.LabelNamesResponse{}), nil
 }
 
 func (functionServer) SelectSeries(_ context.Context, r *connect.Request[querierv1.SelectSeriesRequest]) (*connect.Response[querierv1.SelectSeriesResponse], error) {
@@ -43,6 +55,11 @@ func (functionServer) SelectSeries(_ context.Context, r *connect.Request[querier
 // linksOf returns the links of the field of a query's first frame, through the settings
 // that Grafana would send.
 func linksOf(t *testing.T, settings, queryType, selector string, field int) []data.DataLink {
+	t.Helper()
+	return frameOf(t, settings, queryType, selector).Fields[field].Config.Links
+}
+
+func frameOf(t *testing.T, settings, queryType, selector string) *data.Frame {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(querierv1connect.NewQuerierServiceHandler(functionServer{}))
@@ -59,7 +76,55 @@ func linksOf(t *testing.T, settings, queryType, selector string, field int) []da
 	require.NoError(t, err)
 	a := resp.Responses["A"]
 	require.NoError(t, a.Error)
-	return a.Frames[0].Fields[field].Config.Links
+	return a.Frames[0]
+}
+
+// Where a template names files, each row has a link of its own, or none.
+func TestSourceLinks(t *testing.T) {
+	const selector = `{service_name="order&co", version="2/$x"}`
+	for _, c := range []struct {
+		name, template string
+		want           []string
+	}{
+		{
+			"file and line", "https://git/{{service_name}}/blob/{{version}}/{{ file }}#L{{line}}",
+			[]string{"https://git/order&co/blob/2%2F%24x/srv/a%20b&c/%C3%BC%23%24x.go#L12", "https://git/order&co/blob/2%2F%24x/main.rs#L1", ""},
+		},
+		{
+			"in the query", "https://git/open?v={{version}}&f={{file}}&l={{line}}&s={{service_name}}&n={{function}}#{{function}}",
+			[]string{
+				"https://git/open?v=2%2F%24x&f=srv/a%20b%26c/%C3%BC%23%24x.go&l=12&s=order%26co&n=encode#encode",
+				"https://git/open?v=2%2F%24x&f=main.rs&l=1&s=order%26co&n=a%3CT%3E%3A%3Aoperator%26#a%3CT%3E::operator&", "",
+			},
+		},
+		{"a label that the query lacks", "https://git/{{node}}/{{file}}", nil},
+		{"no file", "https://git/search?q={{function}}", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			settings, err := json.Marshal(map[string]string{"sourceTemplate": c.template})
+			require.NoError(t, err)
+			for _, queryType := range []string{"functions", "explain"} {
+				f := frameOf(t, string(settings), queryType, selector)
+				source, _ := f.FieldByName("Source")
+				urls, _ := f.FieldByName("SourceURL")
+				if c.want == nil {
+					require.Nil(t, source, queryType)
+					require.Nil(t, urls, queryType)
+					continue
+				}
+				require.Equal(t, "${__data.fields.SourceURL:raw}", source.Config.Links[0].URL)
+				require.True(t, source.Config.Links[0].TargetBlank)
+				require.Equal(t, true, urls.Config.Custom["hidden"])
+				for i, text := range []string{"ü#$x.go:12", "main.rs", ""} {
+					require.Equal(t, text, source.At(i), queryType)
+					require.Equal(t, c.want[i], urls.At(i), queryType)
+				}
+				if queryType == "functions" {
+					require.Len(t, f.Fields[0].Config.Links, 1, "the function's name leads to the series alone")
+				}
+			}
+		})
+	}
 }
 
 func TestFunctionLinks(t *testing.T) {

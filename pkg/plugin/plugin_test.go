@@ -30,6 +30,7 @@ type querier struct {
 	querierv1connect.UnimplementedQuerierServiceHandler
 	types  []string
 	newest int64
+	graphs bool     // whether it has flame graphs
 	values []string // of every label
 	asked  *typesv1.LabelValuesRequest
 }
@@ -147,7 +148,6 @@ func TestSettings(t *testing.T) {
 		`currency: "a:b" is not a symbol`:              jsonData(`{"currency":"a:b"}`),
 		"labelMapping[1].profiles: is missing":         jsonData(`{"labelMapping":[{"metrics":"a","profiles":"b"},{"metrics":"c"}]}`),
 		"labelMapping[0].metrics: is missing":          jsonData(`{"labelMapping":[{"profiles":"b"}]}`),
-		"sourceTemplate: {{line}} is not known":        jsonData(`{"sourceTemplate":"https://a/{{function}}#L{{line}}"}`),
 		"sourceTemplate: a placeholder is empty":       jsonData(`{"sourceTemplate":"https://a/{{ }}"}`),
 		`sourceTemplate: "javascript:alert(1)"`:        jsonData(`{"sourceTemplate":"javascript:alert(1)"}`),
 		`sourceTemplate: "https://a/${x}"`:             jsonData(`{"sourceTemplate":"https://a/${x}"}`),

@@ -47,6 +47,7 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 	for i, q := range req.Queries {
 		resp.Responses[q.RefID] = copyOf(answers[firsts[i]])
 	}
+	keepFrames(ctx, req.Format, resp)
 	return resp, nil
 }
 

@@ -1,6 +1,10 @@
 package profile
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"sync"
+)
 
 // A Flamegraph is a tree in Pyroscope's encoding: a list of levels. A level is a flat
 // list with four values per node: the distance from the end of the node before (the
@@ -45,12 +49,12 @@ func (t *Tree) Flamegraph() Flamegraph {
 // ParseFlamegraph decodes Pyroscope's encoding. It derives self values from the totals,
 // and drops nodes of value 0.
 func ParseFlamegraph(f Flamegraph) (*Tree, error) {
-	b := NewBuilder(0)
+	b := newLevelBuilder(f.Names, countNodes(f.Levels, 4))
 	err := parseLevels(f.Levels, len(f.Names), 4, func(v []int64) (x, total int64) { return v[0], v[1] },
 		func(parent int32, name int, v []int64) int32 {
 			at := int32(0)
 			if parent >= 0 {
-				at = b.Child(parent, b.Name(f.Names[name]))
+				at = b.child(parent, name)
 				b.tree.Nodes[parent].Self -= v[1]
 			}
 			b.tree.Nodes[at].Self += v[1]
@@ -64,6 +68,15 @@ func ParseFlamegraph(f Flamegraph) (*Tree, error) {
 	return tree, nil
 }
 
+// countNodes returns the number of nodes of levels with a number of values for each.
+func countNodes(levels [][]int64, width int) int {
+	n := 0
+	for _, l := range levels {
+		n += len(l) / width
+	}
+	return n
+}
+
 // rest returns the index of the name of rest nodes, 0 if the tree has none.
 func (b *Builder) rest(name string) int32 {
 	if name == "" || name == RootName {
@@ -72,14 +85,26 @@ func (b *Builder) rest(name string) int32 {
 	return b.names[name]
 }
 
+// A place is where a node of a level is.
+type place struct {
+	x, end int64
+	node   int32
+}
+
+// placeRows are two levels' places, which are used again.
+var placeRows = sync.Pool{New: func() any { return new([2][]place) }}
+
 // parseLevels calls add for each node with the number of its parent, which it finds by
 // position on the level above. add returns the node's number.
 func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, total int64), add func(parent int32, name int, v []int64) int32) error {
-	type place struct {
-		x, end int64
-		node   int32
-	}
-	var above []place
+	memory := placeRows.Get().(*[2][]place)
+	above, row := memory[0][:0], memory[1][:0]
+	defer func() {
+		if cap(above)+cap(row) <= 1<<17 { // larger ones are not kept
+			*memory = [2][]place{above, row}
+			placeRows.Put(memory)
+		}
+	}()
 	for l, vs := range levels {
 		if len(vs)%width != 0 {
 			return fmt.Errorf("level %d: %d values are not a multiple of %d", l, len(vs), width)
@@ -87,7 +112,7 @@ func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, tota
 		if l == 0 && len(vs) != width {
 			return fmt.Errorf("level 0: %d nodes, want one", len(vs)/width)
 		}
-		row := make([]place, 0, len(vs)/width)
+		row = slices.Grow(row[:0], len(vs)/width)
 		end, p := int64(0), 0
 		for i := 0; i < len(vs); i += width {
 			v := vs[i : i+width]
@@ -120,7 +145,7 @@ func parseLevels(levels [][]int64, names, width int, span func([]int64) (x, tota
 			end = x + total
 			row = append(row, place{x, end, add(above[p].node, int(name), v)})
 		}
-		above = row
+		above, row = row, above
 	}
 	return nil
 }

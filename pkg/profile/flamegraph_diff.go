@@ -47,8 +47,9 @@ func (t *DiffTree) Flamegraph() FlamegraphDiff {
 
 // ParseFlamegraphDiff decodes Pyroscope's encoding, as ParseFlamegraph does.
 func ParseFlamegraphDiff(f FlamegraphDiff) (*DiffTree, error) {
-	b := NewBuilder(0)
-	left, right := []int64{0}, []int64{0}
+	nodes := countNodes(f.Levels, 7)
+	b := newLevelBuilder(f.Names, nodes)
+	left, right := make([]int64, 1, nodes+1), make([]int64, 1, nodes+1)
 	for l, vs := range f.Levels {
 		for i, v := range vs {
 			// Both sides are added up below; half the range each cannot overflow.
@@ -63,7 +64,7 @@ func ParseFlamegraphDiff(f FlamegraphDiff) (*DiffTree, error) {
 		func(parent int32, name int, v []int64) int32 {
 			at := int32(0)
 			if parent >= 0 {
-				at = b.Child(parent, b.Name(f.Names[name]))
+				at = b.child(parent, name)
 				for int(at) >= len(left) {
 					left, right = append(left, 0), append(right, 0)
 				}

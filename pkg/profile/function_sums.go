@@ -18,6 +18,8 @@ type FunctionRow struct {
 	Name                       string
 	Own, Total                 Sampled
 	BaselineOwn, BaselineTotal Sampled
+	File                       string // the source file, "" if it is not known
+	Line                       int64  // in the file, 0 if it is not known
 }
 
 // Sampled is a value in the unit of the profile type, and the number of samples that it

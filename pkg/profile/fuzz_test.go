@@ -106,11 +106,19 @@ func FuzzParseFlamegraph(f *testing.F) {
 	})
 }
 
-// check fails if a parent does not come before its child or totals are wrong.
+// check fails if a parent does not come before its child, if a call is there twice, or if
+// totals are wrong.
 func check(t *testing.T, tree *profile.Tree) {
 	t.Helper()
 	var sum int64
+	type call struct{ parent, name int32 }
+	calls := map[call]bool{}
 	for i, n := range tree.Nodes {
+		if c := (call{n.Parent, n.Name}); calls[c] {
+			t.Fatalf("node %d is twice below %d", i, n.Parent)
+		} else {
+			calls[c] = true
+		}
 		if i > 0 && (n.Parent < 0 || int(n.Parent) >= i) {
 			t.Fatalf("node %d has parent %d", i, n.Parent)
 		}

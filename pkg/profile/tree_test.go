@@ -223,3 +223,39 @@ func TestDotCountsRecursionOnce(t *testing.T) {
 	require.NotContains(t, dot, "N2 -> N2") // as in the graphs of go tool pprof
 	require.NotContains(t, string(parse("a;b 2", "a 3").Dot("ns", 1)), `"b`)
 }
+
+// Siblings of the same name are one node, with the children of all of them.
+func TestParseFlamegraphMergesSiblings(t *testing.T) {
+	const a, b, x, a2 = 1, 2, 3, 4
+	names := []string{"total", "a", "b", "x", "a"}
+	one := [][]int64{
+		{0, 50, 0, 0},
+		{0, 10, 0, a, 0, 10, 0, b, 0, 10, 0, a, 0, 10, 0, a2, 0, 10, 10, x},
+		{0, 10, 10, x, 0, 10, 10, x, 0, 10, 0, x, 0, 10, 10, x},
+		{20, 4, 4, a, 0, 6, 6, b},
+	}
+	both := make([][]int64, len(one))
+	for l, vs := range one {
+		for i := 0; i < len(vs); i += 4 {
+			both[l] = append(both[l], vs[i], vs[i+1], vs[i+2], 2*vs[i], 2*vs[i+1], 2*vs[i+2], vs[i+3])
+		}
+	}
+	want := []string{"b;x 10", "x 10", "a;x 20", "a;x;a 4", "a;x;b 6"}
+	tree, err := profile.ParseFlamegraph(profile.Flamegraph{Names: names, Levels: one})
+	require.NoError(t, err)
+	require.ElementsMatch(t, want, folded(tree))
+	diff, err := profile.ParseFlamegraphDiff(profile.FlamegraphDiff{Names: names, Levels: both})
+	require.NoError(t, err)
+	require.ElementsMatch(t, want, folded(diff.Left()))
+}
+
+// folded are the stacktraces of a tree, in folded form.
+func folded(tree *profile.Tree) (out []string) {
+	var path []string
+	tree.Walk(func(level int, n *profile.Node, name string) {
+		if path = append(path[:max(level-1, 0)], name); level > 0 && n.Self > 0 {
+			out = append(out, fmt.Sprint(strings.Join(path, ";"), " ", n.Self))
+		}
+	})
+	return out
+}

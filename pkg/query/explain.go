@@ -56,7 +56,13 @@ func (r *Runner) explain(ctx context.Context, m *Model, tr backend.TimeRange) (d
 		return nil, err
 	}
 	text := e.sentence()
-	frame := dataframe.Explanation(e.parts(), e.unit)
+	parts := e.parts()
+	frame := dataframe.Explanation(parts, e.unit)
+	sources := make([]Source, len(parts)) // functions are the first rows
+	for i := range e.functions.Rows {
+		sources[i] = sourceOf(&e.functions.Rows[i])
+	}
+	linked := r.addSources(m, frame, sources)
 	frame.Meta.ExecutedQueryString = fmt.Sprintf("what changed in %s%s since %s", m.ProfileTypeID, e.now, e.base)
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID, "explanation": text}
 	frame.AppendNotices(info(text))
@@ -65,7 +71,7 @@ func (r *Runner) explain(ctx context.Context, m *Model, tr backend.TimeRange) (d
 	}
 	if e.functions.Approximate {
 		frame.AppendNotices(r.statesNotice(ctx, m)...)
-		frame.AppendNotices(info("The server has no query for functions: they are added up from the largest calls of its flame graph, so functions that are called from many places may lack some of their change."))
+		frame.AppendNotices(info(approximateNotice("change", linked)))
 	}
 	return data.Frames{frame}, nil
 }

@@ -62,6 +62,11 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 	if r.Links.Function != nil {
 		frame.Fields[0].SetConfig(&data.FieldConfig{Links: r.Links.Function(m)})
 	}
+	sources := make([]Source, len(found.Rows))
+	for i := range found.Rows {
+		sources[i] = sourceOf(&found.Rows[i])
+	}
+	linked := r.addSources(m, frame, sources)
 	frame.Meta.ExecutedQueryString = description
 	frame.Meta.Custom = map[string]any{"profileTypeId": m.ProfileTypeID}
 	if notice != "" {
@@ -72,7 +77,7 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 		frame.AppendNotices(info(emptyNotice(m, tr)))
 	case found.Approximate:
 		frame.AppendNotices(r.statesNotice(ctx, m)...)
-		frame.AppendNotices(info("The server has no query for functions: they are added up from the largest calls of its flame graph, so functions that are called from many places may lack some of their value."))
+		frame.AppendNotices(info(approximateNotice("value", linked)))
 	case shown < found.Count:
 		frame.AppendNotices(info(fmt.Sprintf("These are the %d largest of %d functions.", shown, found.Count)))
 	}
@@ -80,6 +85,16 @@ func (r *Runner) functions(ctx context.Context, m *Model, tr backend.TimeRange) 
 		frame.AppendNotices(warning("The table has all samples: the span selector applies only to flame graphs of one time range."))
 	}
 	return data.Frames{frame}, nil
+}
+
+// approximateNotice says of a server without a query for functions what they may lack, and
+// their sources if links to them were asked for.
+func approximateNotice(lacks string, linked bool) string {
+	text := "The server has no query for functions: they are added up from the largest calls of its flame graph, so functions that are called from many places may lack some of their " + lacks + "."
+	if linked {
+		text += " It does not say in which files functions are, so they have no links to their source."
+	}
+	return text
 }
 
 // hoursPerMonth is the length of an average month as cloud providers price it.

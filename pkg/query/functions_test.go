@@ -128,6 +128,12 @@ func TestFunctionsOfPyroscope(t *testing.T) {
 	require.InDeltaSlice(t, []float64{5e9, 0}, column(t, f, "Own"), 0)
 	require.InDeltaSlice(t, []float64{5e9, 7e9}, column(t, f, "Total"), 0)
 	require.Contains(t, noticeTexts(f)[0], "no query for functions")
+	require.NotContains(t, noticeTexts(f)[0], "files")
+	linked := runner(t, q)
+	linked.Links.Source = func(_ *query.Model, s query.Source) string { return s.File }
+	resp = ask(t, linked, time.Hour, map[string]any{"queryType": "functions", "profileTypeId": cpu, "labelSelector": "{}"})
+	require.Equal(t, fields(f), fields(resp.Frames[0]))
+	require.Contains(t, noticeTexts(resp.Frames[0])[0], "does not say in which files functions are")
 
 	q = &querier{
 		diff:   profile.Diff(stacks(map[string]int64{"old": 6, "same": 2}), stacks(map[string]int64{"new": 4, "same": 2})),

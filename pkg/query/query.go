@@ -55,6 +55,9 @@ type Price struct {
 type Links struct {
 	// Function returns the links of a function's name in a table.
 	Function func(*Model) []data.DataLink
+	// Source returns the URL of a function's source, "" if it has none. It is set if that
+	// differs by the function's file.
+	Source func(*Model, Source) string
 	// Series returns the links of a series of CPU time with these labels.
 	Series func(*Model, data.Labels) []data.DataLink
 }

@@ -155,7 +155,7 @@ describe('links and costs', () => {
   it.each([
     ['https://git.example.com/{{version}}?q={{function}}', []],
     ['git.example.com', ['A source is a URL such as https://git.example.com/search?q={{function}}']],
-    ['https://git/{{file}}#L{{line}}', ['{{file}} is not known: tables have functions by their names, {{function}}']],
+    ['https://git/{{version}}/{{file}}#L{{line}}', []],
     ['https://git/${x}', ['A source is a URL such as https://git.example.com/search?q={{function}}']],
   ])('have a source %s', async (template, problems) => {
     await show({ corePrice: 1 });

@@ -131,7 +131,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
         <InlineField
           label="Source of functions"
           labelWidth={LABEL_WIDTH}
-          tooltip="A URL in which {{function}} stands for a function’s name and a label in braces, such as {{version}}, for the value that the query selects. Functions in tables link to it."
+          tooltip="A URL in which {{function}}, {{file}} and {{line}} stand for a function’s name, source file and first line, and a label in braces, such as {{version}}, for the value that the query selects. Functions in tables link to it."
           htmlFor={id('source')}
           invalid={templateError !== undefined}
           error={templateError}

@@ -18,6 +18,9 @@ type Functions struct {
 	// Unit is the largest number that the values of all profiles are multiples of; 0 if it
 	// is not known. Of samples that all stand for the same time it is that, or a multiple.
 	Unit int64
+	// Chosen are the names that a query asked the sources of, with the Sources of each.
+	Chosen  []int
+	Sources []Source
 }
 
 // FunctionBytes is the memory that SumFunctions takes for a string of a partial, in bytes.

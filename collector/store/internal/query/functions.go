@@ -11,7 +11,7 @@ import (
 type Functions = calltree.Functions
 
 // Functions is DB.Functions.
-func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]string) (out *Functions, err error) {
+func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]string, choose func(*Functions) []int) (out *Functions, err error) {
 	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			partials := newPartials(h, len(sels))
@@ -31,6 +31,14 @@ func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]
 			out = calltree.SumFunctions(list)
 			out.Unit = partials.unit
 			descaleFunctions(out, scales)
+			if choose != nil {
+				out.Chosen = choose(out)
+				chosen := make([]string, len(out.Chosen))
+				for i, at := range out.Chosen {
+					chosen[i] = out.Names[at]
+				}
+				out.Sources = calltree.Sources(list, chosen)
+			}
 			h.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
 			return nil
 		})

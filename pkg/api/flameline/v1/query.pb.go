@@ -316,6 +316,11 @@ type Function struct {
 	Total         *Value `protobuf:"bytes,3,opt,name=total,proto3" json:"total,omitempty"`
 	BaselineOwn   *Value `protobuf:"bytes,4,opt,name=baseline_own,json=baselineOwn,proto3" json:"baseline_own,omitempty"`
 	BaselineTotal *Value `protobuf:"bytes,5,opt,name=baseline_total,json=baselineTotal,proto3" json:"baseline_total,omitempty"`
+	// The source file; empty if it is not known, or if functions of this name are in several.
+	File string `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`
+	// The line in the file at which the function starts, or where that is not known the first
+	// of its lines that stacktraces have; 0 if none is known.
+	Line          int64 `protobuf:"varint,7,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +388,20 @@ func (x *Function) GetBaselineTotal() *Value {
 		return x.BaselineTotal
 	}
 	return nil
+}
+
+func (x *Function) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Function) GetLine() int64 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
 }
 
 // A Value is a sum of samples.
@@ -1376,13 +1395,15 @@ const file_flameline_v1_query_proto_rawDesc = "" +
 	"\x0ebaseline_total\x18\x03 \x01(\v2\x13.flameline.v1.ValueR\rbaselineTotal\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\x03R\x05count\x12\x1f\n" +
 	"\vhas_samples\x18\x05 \x01(\bR\n" +
-	"hasSamples\"\xe4\x01\n" +
+	"hasSamples\"\x8c\x02\n" +
 	"\bFunction\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x03own\x18\x02 \x01(\v2\x13.flameline.v1.ValueR\x03own\x12)\n" +
 	"\x05total\x18\x03 \x01(\v2\x13.flameline.v1.ValueR\x05total\x126\n" +
 	"\fbaseline_own\x18\x04 \x01(\v2\x13.flameline.v1.ValueR\vbaselineOwn\x12:\n" +
-	"\x0ebaseline_total\x18\x05 \x01(\v2\x13.flameline.v1.ValueR\rbaselineTotal\"7\n" +
+	"\x0ebaseline_total\x18\x05 \x01(\v2\x13.flameline.v1.ValueR\rbaselineTotal\x12\x12\n" +
+	"\x04file\x18\x06 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\a \x01(\x03R\x04line\"7\n" +
 	"\x05Value\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\x03R\x05value\x12\x18\n" +
 	"\asamples\x18\x02 \x01(\x03R\asamples\"\xd5\x01\n" +
