@@ -125,7 +125,7 @@ func TestFrameByFunctions(t *testing.T) {
 	nodes := int64(500)
 	tree, err := client.New(http.DefaultClient, s.url).Tree(t.Context(), client.Selection{
 		Type: ty, Selector: "{}", Start: s.begin.UnixMilli() - 60_000, End: s.begin.UnixMilli() + 60_000,
-	}, &nodes, nil)
+	}, &nodes, client.Only{})
 	require.NoError(t, err)
 	require.True(t, tree.Functions)
 	raw, err := json.Marshal(dataframe.Flamegraph(tree, dataframe.Unit{ID: "ns", Divisor: 1}))
