@@ -2,7 +2,7 @@ import hooks from 'eslint-plugin-react-hooks';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'collector/web/dist/', 'node_modules/', 'test-results/', 'coverage/', 'e2e/load/', 'e2e/senders/', 'collector/sample/cut/load/', 'collector/sample/testdata/', 'data/'] },
+  { ignores: ['dist/', 'collector/web/dist/', 'node_modules/', 'test-results/', 'coverage/', 'e2e/load/', 'e2e/senders/', 'collector/sample/cut/load/', 'collector/sample/cut/testdata/', 'collector/sample/testdata/', 'data/'] },
   ...tseslint.configs.strict,
   {
     files: ['**/*.{ts,tsx}'],
