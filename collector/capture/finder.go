@@ -12,8 +12,13 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// labelPatience is how long the sampler waits for labels of a container that is new.
-const labelPatience = 50 * time.Millisecond
+const (
+	// labelPatience is how long the sampler waits for labels of a container that is new.
+	labelPatience = 50 * time.Millisecond
+	// secondLook is when processes are looked at again if none matches: one that was just
+	// started may not run its program yet, or its container not be known.
+	secondLook = time.Second
+)
 
 // A finder finds the processes that match a request, and is the sampler's source of labels.
 // all and begun are called by one goroutine.
@@ -30,8 +35,19 @@ func newFinder(t *target.Resolver, r *request) *finder {
 	return &finder{targets: t, request: r, looked: map[int]int{}, chosen: map[int]bool{}}
 }
 
-// all returns the processes that match now.
-func (f *finder) all(ctx context.Context) ([]int, error) { return f.begun(ctx) }
+// all returns the processes that match now, or a second later if none does.
+func (f *finder) all(ctx context.Context) ([]int, error) {
+	pids, err := f.begun(ctx)
+	if err != nil || len(pids) > 0 {
+		return pids, err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, nil // with the answer of the first look
+	case <-time.After(secondLook):
+		return f.begun(ctx)
+	}
+}
 
 // begun returns the processes that match and were not returned before. Those that are new
 // are looked at twice, others now and then.
@@ -45,7 +61,7 @@ func (f *finder) begun(ctx context.Context) (pids []int, err error) {
 		if n := f.looked[pid]; f.chosen[pid] || n > 2 && n%8 != 0 {
 			continue
 		}
-		if f.labels(ctx, f.targets.Raw(pid, target.Hint{})).IsEmpty() {
+		if f.labels(ctx, f.targets.Raw(pid, target.Hint{Check: true})).IsEmpty() {
 			continue
 		}
 		f.chosen[pid] = true

@@ -189,7 +189,7 @@ func (r *Resolver) cached(pid int, hint Hint, now time.Time) (labels.Labels, boo
 	if hint.Exe != "" && hint.Exe != e.exe {
 		trust = trustOther
 	}
-	if now.Sub(e.checked) < trust {
+	if !hint.Check && now.Sub(e.checked) < trust {
 		return e.labels, true
 	}
 	if now.After(e.reread) {

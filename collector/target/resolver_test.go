@@ -230,6 +230,11 @@ func TestLabelsFollowExec(t *testing.T) {
 	r := New(Options{})
 	require.Equal(t, here(t, "first"), r.Labels(c.pid, Hint{}).Get(LabelService))
 	c.send()
+	require.Equal(t, here(t, "second"), r.Labels(c.pid, Hint{Check: true}).Get(LabelService))
+	r = New(Options{})
+	c = start(t, nil, "/bin/sh", first)
+	require.Equal(t, here(t, "first"), r.Labels(c.pid, Hint{}).Get(LabelService))
+	c.send()
 	time.Sleep(trustTime)
 	require.Equal(t, here(t, "second"), r.Labels(c.pid, Hint{}).Get(LabelService))
 	// The sampler has seen another executable: no need to wait that long.
