@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -323,8 +324,9 @@ func TestLiveRecordSelections(t *testing.T) {
 	all := record("-a")
 	require.Positive(t, below(all, "burnc"))
 	require.Greater(t, len(all), 1)
-	var early, total float64
+	var early, total, sum float64
 	for stack, n := range all {
+		sum += n
 		if strings.HasPrefix(stack, "burnc;") {
 			total += n
 			if strings.Contains(stack, "not known yet") || strings.Contains(stack, "new process") {
@@ -333,6 +335,7 @@ func TestLiveRecordSelections(t *testing.T) {
 		}
 	}
 	require.LessOrEqual(t, early, 0.05*total, "it was read before sampling began, unless others took too long")
+	require.LessOrEqual(t, sum, 1.05*2*99*float64(runtime.NumCPU()), "no more than the CPUs can give")
 	threads := record("-p", pidOf(one), "--threads")
 	for stack := range threads {
 		require.Regexp(t, `^burnc \(\d+\);`, stack)

@@ -92,7 +92,7 @@ func (c *run) sample(ctx context.Context, pids []int) error {
 		OffCPU:      sample.OffCPU{Enabled: r.has(flamelinev1.CaptureKind_CAPTURE_KIND_OFF_CPU), StacksPerSecond: waitsPerSecond},
 		PageFaults:  sample.PageFaults{Enabled: r.has(flamelinev1.CaptureKind_CAPTURE_KIND_PAGE_FAULTS)},
 		Allocations: sample.Allocations{Enabled: r.has(flamelinev1.CaptureKind_CAPTURE_KIND_ALLOC), Required: true},
-		First:       pids[:min(len(pids), maxMeasured)],
+		First:       func() []int { return pids[:min(len(pids), maxMeasured)] },
 		OnlyPIDs:    few,
 		Logger:      o.Logger,
 	}

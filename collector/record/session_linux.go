@@ -75,6 +75,7 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		s.members = newMembers(o.Selection, s.family)
 	}
 	s.symbols = symbolize.New(symbolize.Options{Logger: log})
+	started := make(chan struct{})
 	s.source, err = sample.Start(ctx, sample.Options{
 		Appender:    appender{o.Event, take},
 		Symbolizer:  s.symbols,
@@ -85,9 +86,13 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		OffCPU:      sample.OffCPU{Enabled: o.Event.offCPU(), StacksPerSecond: waitsPerSecond},
 		PageFaults:  sample.PageFaults{Enabled: o.Event == PageFaults},
 		Allocations: sample.Allocations{Enabled: o.Event == Alloc, Required: true},
-		First:       s.members.first(),
 		PIDs:        s.members.measured(s.members.now()),
 
+		First: func() []int {
+			// Processes that begin from now on are read as soon as sampling has begun.
+			s.follow(log, started)
+			return s.members.first()
+		},
 		WithoutPython: s.members.withoutPython(),
 
 		Logger:     log,
@@ -96,14 +101,26 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.arrivals, err = followArrivals(log, s.members.includes, func(ctx context.Context, pid int) { s.source.Read(ctx, pid) })
-	if err != nil {
-		log.Warn("the first stacktraces of processes that begin will be cut", "err", err)
-	}
+	close(started)
 	if len(o.Selection.PIDs) > 0 {
 		s.waiting.Go(func() { s.wait(waitCtx, o.Selection.PIDs) })
 	}
 	return s, nil
+}
+
+// follow has processes read that begin, once started is closed.
+func (s *Session) follow(log *slog.Logger, started <-chan struct{}) {
+	var err error
+	s.arrivals, err = followArrivals(log, s.members.includes, func(ctx context.Context, pid int) {
+		select {
+		case <-started:
+			s.source.Read(ctx, pid)
+		case <-ctx.Done():
+		}
+	})
+	if err != nil {
+		log.Warn("the first stacktraces of processes that begin will be cut", "err", err)
+	}
 }
 
 // checkProbes returns an error if allocations of some processes are asked for, and none of
@@ -159,6 +176,9 @@ func (s *Session) Failed() <-chan struct{} { return s.source.Done() }
 
 // Close stops, and returns when take has got the rest.
 func (s *Session) Close() error {
+	if s.source != nil {
+		_ = s.source.Stop() // before what may take long; Close returns the error
+	}
 	if s.raised {
 		_ = setNice(s.nice) // lower, which is always permitted
 	}

@@ -152,7 +152,7 @@ func TestAllocations(t *testing.T) {
 	for _, p := range programs {
 		first = append(first, p.cmd.Process.Pid)
 	}
-	m, reg, stop := startWith(t, Options{FrequencyHz: 19, Allocations: Allocations{Enabled: true}, First: first, PIDs: first})
+	m, reg, stop := startWith(t, Options{FrequencyHz: 19, Allocations: Allocations{Enabled: true}, First: func() []int { return first }, PIDs: first})
 	files, _ := metricSum(t, reg, "allocation_probe_files")
 	require.EqualValues(t, len(allocators), files)
 	for _, p := range programs {
@@ -276,7 +276,7 @@ func TestAllocationsOfManyProbes(t *testing.T) {
 		}
 		return links, places
 	}
-	_, reg, stop := startWith(t, Options{FrequencyHz: 19, Allocations: Allocations{Enabled: true}, First: first, PIDs: first})
+	_, reg, stop := startWith(t, Options{FrequencyHz: 19, Allocations: Allocations{Enabled: true}, First: func() []int { return first }, PIDs: first})
 	files, _ := metricSum(t, reg, "allocation_probe_files")
 	require.EqualValues(t, programs, files)
 	if uprobesTogether() {

@@ -507,6 +507,27 @@ func TestShortProcesses(t *testing.T) {
 
 // TestMemlock checks that the source starts where RLIMIT_MEMLOCK may not be
 // raised, and that the filter that makes it so stays on the setup thread.
+// No sample is taken while processes are read before sampling begins, however long that takes.
+func TestFirstProcessesAreReadBeforeSampling(t *testing.T) {
+	requireKernel(t)
+	cmd := exec.Command("sh", "-c", "while :; do :; done")
+	require.NoError(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	var read time.Time
+	m, _, stop := startWith(t, Options{FrequencyHz: 99, First: func() []int {
+		time.Sleep(3 * time.Second) // longer than an interval
+		read = time.Now()
+		return []int{cmd.Process.Pid}
+	}})
+	time.Sleep(500 * time.Millisecond)
+	stop()
+	most := time.Since(read)
+	ss := m.stacks("pid", strconv.Itoa(cmd.Process.Pid))
+	require.NotEmpty(t, ss)
+	require.LessOrEqual(t, sum(ss, nil), float64(most), "in %v", most)
+	require.Zero(t, sum(ss, stack.early))
+}
+
 func TestMemlock(t *testing.T) {
 	requireKernel(t)
 	var before, after string

@@ -111,10 +111,11 @@ type Options struct {
 	// WithoutPython says that no process of interest is one of CPython. The kernel takes
 	// half of the time of Start to verify what unwinds its stacks.
 	WithoutPython bool
-	// First are processes that the unwinder reads before sampling begins, so
+	// First lists processes that the unwinder reads before sampling begins, so
 	// that their first stacktraces are complete. Those that do not exist are
-	// passed over.
-	First []int
+	// passed over. It is called once the unwinder is loaded, seconds after Start
+	// was. nil is none.
+	First func() []int
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/ebpf-profiler/libpf"
@@ -55,13 +56,15 @@ type Source struct {
 	deepen   func() error  // has the unwinder go through deeper native stacks
 	deep     chan struct{} // closed when deepen is done
 
-	began time.Time // when the timers started
+	began time.Time   // when the timers started
+	begun atomic.Bool // all of them
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
 	disconnect     func()         // from the library
 	running        sync.WaitGroup // handle, readUnknown
 	collecting     sync.WaitGroup
+	stop           func() error // ends measuring, once
 	closeOnce      sync.Once
 }
 
@@ -145,6 +148,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		cancelDelivery: cancelDelivery,
 		disconnect:     disconnect,
 	}
+	s.stop = sync.OnceValue(s.stopMeasuring)
 	times.StartRealtimeSync(unwinderCtx, clockSync)
 	o.Logger.Info("loading the unwinder into the kernel")
 	if err := onSetupThread(func(st setup) error {
@@ -326,7 +330,9 @@ func (s *Source) begin(ctx context.Context) error {
 		r.probes = s.sink.binaries.probes
 		s.reader = r
 		go r.run(ctx)
-		r.readFirst(ctx, s.options.First)
+		if s.options.First != nil {
+			r.readFirst(ctx, s.options.First())
+		}
 	} else {
 		s.log.Warn("the unwinder reads processes without protection: a malformed file may end this service", "err", err)
 		s.tracer.StartPIDEventProcessor(ctx)
@@ -340,7 +346,9 @@ func (s *Source) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.gate.start()
+	err := s.gate.start()
+	s.begun.Store(true)
+	return err
 }
 
 // Read has the unwinder read processes that begin or that have mapped code, before their
@@ -398,26 +406,33 @@ func (s *Source) Began() time.Time { return s.began }
 // broke down.
 func (s *Source) Done() <-chan struct{} { return s.done }
 
+// Stop ends sampling. What was sampled is handed on by Close.
+func (s *Source) Stop() error { return s.stop() }
+
+// stopMeasuring ends all at once, so that all that is measured is of the same time: taking
+// a program off a tracepoint takes the kernel some 100 ms.
+func (s *Source) stopMeasuring() error {
+	var stopping errgroup.Group
+	stopping.Go(func() error {
+		var errs []error
+		for _, m := range s.measurers {
+			errs = append(errs, m.detach())
+		}
+		return errors.Join(errs...)
+	})
+	stopping.Go(func() error {
+		s.countGate()
+		return s.gate.Close()
+	})
+	return stopping.Wait()
+}
+
 // Close stops sampling and hands the last windows to the appender, which it
 // gives up to 10 s.
 func (s *Source) Close() error {
 	var err error
 	s.closeOnce.Do(func() {
-		// At once, so that all that is measured is of the same time: taking a program off a
-		// tracepoint takes the kernel some 100 ms.
-		var stopping errgroup.Group
-		stopping.Go(func() error {
-			var errs []error
-			for _, m := range s.measurers {
-				errs = append(errs, m.detach())
-			}
-			return errors.Join(errs...)
-		})
-		stopping.Go(func() error {
-			s.countGate()
-			return s.gate.Close()
-		})
-		err = stopping.Wait()
+		err = s.stop()
 		// What was sampled before is still on its way.
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
@@ -495,8 +510,11 @@ func (s *Source) name(t *libpf.EbpfTrace) {
 	s.tracer.HandleTrace(t)
 }
 
-// follow looks for CPUs that came online.
+// follow looks for CPUs that came online, once sampling has begun.
 func (s *Source) follow() {
+	if !s.begun.Load() {
+		return
+	}
 	starts := []func() error{s.gate.start}
 	for _, m := range s.measurers {
 		starts = append(starts, m.follow)

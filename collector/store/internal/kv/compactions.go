@@ -38,7 +38,7 @@ func (c *compactions) pause() { c.until.Store(time.Now().Add(compactionPause).Un
 func (c *compactions) Register(_ int, db pebble.DBForCompaction) {
 	c.db, c.stop = db, make(chan struct{})
 	go func() {
-		tick := time.NewTicker(100 * time.Millisecond) // flushes may allow more
+		tick := time.NewTicker(time.Second) // flushes may allow more; each tick wakes the process up
 		defer tick.Stop()
 		for {
 			select {
