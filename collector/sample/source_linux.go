@@ -120,6 +120,9 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 	if err := CheckOtherUsers(); err != nil {
 		o.Logger.Warn("not all processes are sampled in full", "reason", err)
 	}
+	if err := relaxMonitor(); err != nil {
+		o.Logger.Debug("the runtime's monitor thread wakes up as often as usual", "err", err)
+	}
 	began := time.Now()
 	m := newMetrics(o.Registerer)
 	disconnect := library.connect(o.Logger, m)
