@@ -155,7 +155,10 @@ func (p *pod) volume(name string) (string, error) {
 			return path, nil
 		}
 		// A node has it mounted, which this machine may not have.
-		return path, unix.Mount("tracefs", path, "tracefs", 0, "")
+		if err := unix.Mount("tracefs", path, "tracefs", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+			return "", err
+		}
+		return path, nil
 	}
 	folder := filepath.Join(p.volumes, name)
 	if err := os.MkdirAll(folder, 0o777); err != nil {
