@@ -9,3 +9,5 @@ func (d *Datasource) Waiting() (n int) {
 	}
 	return n
 }
+
+var IsSource = isSource

@@ -18,6 +18,7 @@ import (
 
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
+	"github.com/flameline/flameline/pkg/plugin"
 )
 
 // functionServer has one function, and one series of CPU time.
@@ -124,6 +125,16 @@ func TestSourceLinks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestSourceFiles(t *testing.T) {
+	for file, want := range map[string]bool{
+		"": false, "vmlinux": false, "nf_tables": false, "[bpf]": false, "<string>": false,
+		"<frozen importlib._bootstrap>": false, "node:internal/timers": false,
+		"order.go": true, "/srv/shop/main.py": true, "/usr/bin/manage": true, "file:///srv/app.mjs": true, "Search.java": true,
+	} {
+		require.Equal(t, want, plugin.IsSource(file), file)
 	}
 }
 

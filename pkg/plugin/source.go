@@ -79,7 +79,7 @@ func (t SourceTemplate) link(selector string) (link data.DataLink, ok bool) {
 // fileURL returns the URL of a function's source, "" if its file is not known or if the
 // selector does not set one of the template's labels. Where a line is not known, it is 1.
 func (t SourceTemplate) fileURL(selector string, f query.Source) string {
-	if f.File == "" {
+	if !isSource(f.File) {
 		return ""
 	}
 	filled, ok := t.fill(selector, func(name string, inQuery bool) (text string, found bool) {
@@ -101,6 +101,13 @@ func (t SourceTemplate) fileURL(selector string, f query.Source) string {
 		return ""
 	}
 	return filled
+}
+
+// isSource reports whether the file of a function, as profiles have it, may be one of source
+// code. Functions of the kernel have its image or a module instead (vmlinux, ext4), code
+// that an interpreter has in itself has a name such as <string> or node:fs.
+func isSource(file string) bool {
+	return strings.ContainsAny(file, "./") && !strings.ContainsAny(file[:1], "<[") && !strings.HasPrefix(file, "node:")
 }
 
 // fill replaces the placeholders of the template. own returns the text of one that stands
