@@ -505,8 +505,6 @@ func TestShortProcesses(t *testing.T) {
 	}
 }
 
-// TestMemlock checks that the source starts where RLIMIT_MEMLOCK may not be
-// raised, and that the filter that makes it so stays on the setup thread.
 // No sample is taken while processes are read before sampling begins, however long that takes.
 func TestFirstProcessesAreReadBeforeSampling(t *testing.T) {
 	requireKernel(t)
@@ -515,11 +513,11 @@ func TestFirstProcessesAreReadBeforeSampling(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	var read time.Time
 	m, _, stop := startWith(t, Options{FrequencyHz: 99, First: func() []int {
-		time.Sleep(3 * time.Second) // longer than an interval
+		time.Sleep(3 * time.Second) // reading takes longer than an interval, which is 2 s
 		read = time.Now()
 		return []int{cmd.Process.Pid}
 	}})
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // is sampled: some 50 samples
 	stop()
 	most := time.Since(read)
 	ss := m.stacks("pid", strconv.Itoa(cmd.Process.Pid))
@@ -528,6 +526,8 @@ func TestFirstProcessesAreReadBeforeSampling(t *testing.T) {
 	require.Zero(t, sum(ss, stack.early))
 }
 
+// TestMemlock checks that the source starts where RLIMIT_MEMLOCK may not be
+// raised, and that the filter that makes it so stays on the setup thread.
 func TestMemlock(t *testing.T) {
 	requireKernel(t)
 	var before, after string

@@ -10,7 +10,9 @@ import (
 	"time"
 )
 
-// monitorSlack is how late the kernel may wake up the monitor thread of Go's runtime.
+// monitorSlack is how late the kernel may wake up the monitor thread of Go's runtime: its
+// timer slack, see PR_SET_TIMERSLACK in prctl(2).
+//
 // Whenever a goroutine runs after a pause, that thread (sysmon) looks after it every 20 µs
 // until all are idle again. The sampler wakes up this process some 30 times a second, for
 // less than a millisecond each, and on a virtual machine the monitor took more CPU time

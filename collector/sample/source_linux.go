@@ -56,8 +56,8 @@ type Source struct {
 	deepen   func() error  // has the unwinder go through deeper native stacks
 	deep     chan struct{} // closed when deepen is done
 
-	began time.Time   // when the timers started
-	begun atomic.Bool // all of them
+	began   time.Time   // when the timers started
+	started atomic.Bool // all timers run
 
 	cancelUnwinder context.CancelFunc
 	cancelDelivery context.CancelFunc
@@ -350,7 +350,7 @@ func (s *Source) begin(ctx context.Context) error {
 		}
 	}
 	err := s.gate.start()
-	s.begun.Store(true)
+	s.started.Store(true)
 	return err
 }
 
@@ -409,7 +409,8 @@ func (s *Source) Began() time.Time { return s.began }
 // broke down.
 func (s *Source) Done() <-chan struct{} { return s.done }
 
-// Stop ends sampling. What was sampled is handed on by Close.
+// Stop ends sampling; a further call does nothing. What was sampled is handed on by Close,
+// which returns the same error.
 func (s *Source) Stop() error { return s.stop() }
 
 // stopMeasuring ends all at once, so that all that is measured is of the same time: taking
@@ -515,7 +516,7 @@ func (s *Source) name(t *libpf.EbpfTrace) {
 
 // follow looks for CPUs that came online, once sampling has begun.
 func (s *Source) follow() {
-	if !s.begun.Load() {
+	if !s.started.Load() {
 		return
 	}
 	starts := []func() error{s.gate.start}

@@ -95,8 +95,8 @@ type Containers interface {
 // A Hint is what the sampler knows about a process. It is used if the process has ended
 // before its files were read.
 type Hint struct {
-	// Check has the process looked at even if it was a moment ago: it may run another
-	// program by now.
+	// Check is about a process that runs: it is looked at even if it was within the last
+	// second, as it may run another program by now.
 	Check       bool
 	Comm        string            // the thread's name
 	Exe         string            // path of the executable
