@@ -18,6 +18,7 @@ import (
 const (
 	allocMapCounts       = "counts"
 	allocMapCredits      = "credits"
+	allocMapDrafts       = "drafts"
 	allocMapDues         = "dues"
 	allocMapHappenings   = "happenings"
 	allocMapKnown        = "known"
@@ -35,6 +36,8 @@ const (
 	allocProgAllocated   = "allocated"
 	allocProgFreed       = "freed"
 	allocVarAllProcesses = "all_processes"
+	allocVarArm64        = "arm64"
+	allocVarKeepsStacks  = "keeps_stacks"
 )
 
 // loadAlloc returns the embedded CollectionSpec for alloc.
@@ -92,6 +95,7 @@ type allocProgramSpecs struct {
 type allocMapSpecs struct {
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
 	Credits    *ebpf.MapSpec `ebpf:"credits"`
+	Drafts     *ebpf.MapSpec `ebpf:"drafts"`
 	Dues       *ebpf.MapSpec `ebpf:"dues"`
 	Happenings *ebpf.MapSpec `ebpf:"happenings"`
 	Known      *ebpf.MapSpec `ebpf:"known"`
@@ -110,6 +114,8 @@ type allocMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type allocVariableSpecs struct {
 	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
+	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
+	KeepsStacks  *ebpf.VariableSpec `ebpf:"keeps_stacks"`
 }
 
 // allocObjects contains all objects after they have been loaded into the kernel.
@@ -134,6 +140,7 @@ func (o *allocObjects) Close() error {
 type allocMaps struct {
 	Counts     *ebpf.Map `ebpf:"counts"`
 	Credits    *ebpf.Map `ebpf:"credits"`
+	Drafts     *ebpf.Map `ebpf:"drafts"`
 	Dues       *ebpf.Map `ebpf:"dues"`
 	Happenings *ebpf.Map `ebpf:"happenings"`
 	Known      *ebpf.Map `ebpf:"known"`
@@ -151,6 +158,7 @@ func (m *allocMaps) Close() error {
 	return _AllocClose(
 		m.Counts,
 		m.Credits,
+		m.Drafts,
 		m.Dues,
 		m.Happenings,
 		m.Known,
@@ -170,6 +178,8 @@ func (m *allocMaps) Close() error {
 // It can be passed to loadAllocObjects or ebpf.CollectionSpec.LoadAndAssign.
 type allocVariables struct {
 	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
+	Arm64        *ebpf.Variable `ebpf:"arm64"`
+	KeepsStacks  *ebpf.Variable `ebpf:"keeps_stacks"`
 }
 
 // allocPrograms contains all programs after they have been loaded into the kernel.

@@ -40,10 +40,15 @@ func (c *collector) windows(ts []*tally) []*window {
 func (c *collector) name(e *tallied) {
 	c.scratch = c.frames.locations(c.scratch[:0], e.frames, e.count)
 	switch {
-	case e.leaf != nil:
-		// The binary of a new process was reported a moment after its samples,
-		// so by now it is known.
-		c.scratch = append(c.scratch, c.leafLocation(e.leaf, e.count), newProcess)
+	case e.chain != nil:
+		// The binaries of a new process were reported a moment after its samples,
+		// so by now they are known.
+		for _, p := range e.chain.places {
+			c.scratch = append(c.scratch, c.locationOf(p, e.count))
+		}
+		if !e.chain.whole {
+			c.scratch = append(c.scratch, newProcess)
+		}
 	case e.cause.unsampled && e.cause.state == stateNew:
 		c.scratch = append(c.scratch, newThread)
 	case e.cause.unsampled:
@@ -57,7 +62,7 @@ func (c *collector) name(e *tallied) {
 func (c *collector) countOutcome(e *tallied) {
 	outcome, last := "complete", c.scratch[len(c.scratch)-1]
 	switch {
-	case e.leaf != nil:
+	case e.chain != nil && !e.chain.whole:
 		outcome = "unknown_process"
 	case last.kind == kindError:
 		outcome = "partial"
@@ -76,11 +81,11 @@ var (
 	noStack    = &location{kind: kindError, lines: []line{{function: "[no stack]"}}}
 )
 
-// leafLocation names the place in user space that a new process was at.
-func (c *collector) leafLocation(p *place, n int64) *location {
+// locationOf names a place of a new process, which occurred n times.
+func (c *collector) locationOf(p place, n int64) *location {
 	loc := &location{kind: kindNative, module: module{name: p.name, buildID: p.buildID}}
 	addr := p.offset
-	if e, a, ok := c.binaries.find(*p); ok {
+	if e, a, ok := c.binaries.find(p); ok {
 		loc.module, addr = e.module, a
 		c.frames.native(loc, e.id, a)
 	}

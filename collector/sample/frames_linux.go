@@ -116,9 +116,11 @@ func (f *frames) prepare(ts []*tally) {
 			if e.labels.IsEmpty() {
 				continue
 			}
-			if e.leaf != nil {
-				if b, addr, ok := f.binaries.find(*e.leaf); ok {
-					want(b.id, addr)
+			if e.chain != nil {
+				for _, p := range e.chain.places {
+					if b, addr, ok := f.binaries.find(p); ok {
+						want(b.id, addr)
+					}
 				}
 			}
 			for _, h := range e.frames {

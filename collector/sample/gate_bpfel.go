@@ -18,6 +18,7 @@ import (
 const (
 	gateMapAsked          = "asked"
 	gateMapCounts         = "counts"
+	gateMapDrafts         = "drafts"
 	gateMapInhibitEvents  = "inhibit_events"
 	gateMapKnown          = "known"
 	gateMapOnly           = "only"
@@ -29,6 +30,7 @@ const (
 	gateProgGate          = "gate"
 	gateVarAllProcesses   = "all_processes"
 	gateVarArm64          = "arm64"
+	gateVarKeepsStacks    = "keeps_stacks"
 	gateVarTicksPerSample = "ticks_per_sample"
 )
 
@@ -83,6 +85,7 @@ type gateProgramSpecs struct {
 type gateMapSpecs struct {
 	Asked         *ebpf.MapSpec `ebpf:"asked"`
 	Counts        *ebpf.MapSpec `ebpf:"counts"`
+	Drafts        *ebpf.MapSpec `ebpf:"drafts"`
 	InhibitEvents *ebpf.MapSpec `ebpf:"inhibit_events"`
 	Known         *ebpf.MapSpec `ebpf:"known"`
 	Only          *ebpf.MapSpec `ebpf:"only"`
@@ -99,6 +102,7 @@ type gateMapSpecs struct {
 type gateVariableSpecs struct {
 	AllProcesses   *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64          *ebpf.VariableSpec `ebpf:"arm64"`
+	KeepsStacks    *ebpf.VariableSpec `ebpf:"keeps_stacks"`
 	TicksPerSample *ebpf.VariableSpec `ebpf:"ticks_per_sample"`
 }
 
@@ -124,6 +128,7 @@ func (o *gateObjects) Close() error {
 type gateMaps struct {
 	Asked         *ebpf.Map `ebpf:"asked"`
 	Counts        *ebpf.Map `ebpf:"counts"`
+	Drafts        *ebpf.Map `ebpf:"drafts"`
 	InhibitEvents *ebpf.Map `ebpf:"inhibit_events"`
 	Known         *ebpf.Map `ebpf:"known"`
 	Only          *ebpf.Map `ebpf:"only"`
@@ -138,6 +143,7 @@ func (m *gateMaps) Close() error {
 	return _GateClose(
 		m.Asked,
 		m.Counts,
+		m.Drafts,
 		m.InhibitEvents,
 		m.Known,
 		m.Only,
@@ -155,6 +161,7 @@ func (m *gateMaps) Close() error {
 type gateVariables struct {
 	AllProcesses   *ebpf.Variable `ebpf:"all_processes"`
 	Arm64          *ebpf.Variable `ebpf:"arm64"`
+	KeepsStacks    *ebpf.Variable `ebpf:"keeps_stacks"`
 	TicksPerSample *ebpf.Variable `ebpf:"ticks_per_sample"`
 }
 

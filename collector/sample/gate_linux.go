@@ -9,7 +9,6 @@ package sample
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -no-global-types -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" alloc bpf/alloc.c
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
@@ -106,8 +107,8 @@ func openGate(frequency int, set *processSet) (g *gate, err error) {
 	if err := spec.Variables["ticks_per_sample"].Set(uint32(n)); err != nil {
 		return nil, fmt.Errorf("set ticks per sample: %w", err)
 	}
-	if err := spec.Variables["arm64"].Set(runtime.GOARCH == "arm64"); err != nil {
-		return nil, fmt.Errorf("set architecture: %w", err)
+	if err := fit(spec); err != nil {
+		return nil, err
 	}
 	for name, m := range shared {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
@@ -137,6 +138,35 @@ func openGate(frequency int, set *processSet) (g *gate, err error) {
 		return nil, fmt.Errorf("read samples of unknown processes: %w", err)
 	}
 	return g, nil
+}
+
+// fit fits programs in front of the unwinder to this machine.
+func fit(spec *ebpf.CollectionSpec) error {
+	if spec.Maps["drafts"] == nil {
+		return nil // it reports no stacktraces
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	spec.Maps["drafts"].MaxEntries = uint32(cpus)
+	for name, value := range map[string]bool{"arm64": runtime.GOARCH == "arm64", "keeps_stacks": tellsRegisters()} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// tellsRegisters reports whether the kernel tells eBPF programs what registers a thread
+// has in user space, from 5.15 on.
+func tellsRegisters() bool {
+	for _, f := range []asm.BuiltinFunc{asm.FnTaskPtRegs, asm.FnGetCurrentTaskBtf} {
+		if features.HaveProgramHelper(ebpf.PerfEvent, f) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Close stops the timers and frees what the gate holds.
@@ -207,10 +237,8 @@ func openTimer(cpu, rate int) (int, error) {
 // processes and buffer of new ones. They measure the processes of a set, all if it is
 // nil. They are loaded with what is returned.
 func (g *gate) share(spec *ebpf.CollectionSpec, set *processSet) (*ebpf.CollectionOptions, error) {
-	if v := spec.Variables["arm64"]; v != nil {
-		if err := v.Set(runtime.GOARCH == "arm64"); err != nil {
-			return nil, fmt.Errorf("set architecture: %w", err)
-		}
+	if err := fit(spec); err != nil {
+		return nil, err
 	}
 	shared := map[string]*ebpf.Map{"known": g.known, "unknown": g.objects.Unknown}
 	if err := set.join(spec, shared); err != nil {
@@ -246,21 +274,25 @@ const (
 	originAlloc
 )
 
-// buildIDValid says that build ID and offset of a leaf are known; otherwise
-// its offset holds the address.
-const buildIDValid = 1
+// What is known of a leaf: nothing, as the thread was past its end in user space; its
+// build ID and offset; or its address, which is in offset then.
+const (
+	leafNone     = 0
+	buildIDValid = 1
+)
 
 // An unknownSample is a sample of a process that the unwinder did not know; the
-// layout is struct unknown_sample in bpf/unwind.h.
+// layout is struct unknown_sample in bpf/unwind.h, which the stack follows.
 type unknownSample struct {
 	Time          int64 // CLOCK_MONOTONIC, ns
 	PID, TID, CPU uint32
 	KernelFrames  uint32
 	Origin        origin
-	_             uint32
+	StackBytes    uint32
 	Comm          [16]byte
 	Leaf          leaf
 	Kernel        [kernelFrames]uint64 // leaf first
+	Registers     registers            // of user space
 }
 
 // A leaf is where the thread was in user space: struct bpf_stack_build_id.
@@ -270,20 +302,22 @@ type leaf struct {
 	Offset  uint64 // in the file
 }
 
-// read returns the next sample of an unknown process. It blocks, and returns
-// os.ErrClosed after Close.
-func (g *gate) read(s *unknownSample, buf *ringbuf.Record) error {
+// read returns the next sample of an unknown process, and the part of its stack that
+// was kept, in buf. It blocks, and returns os.ErrClosed after Close.
+func (g *gate) read(s *unknownSample, buf *ringbuf.Record) (stack []byte, err error) {
 	if err := g.reader.ReadInto(buf); err != nil {
 		if errors.Is(err, ringbuf.ErrClosed) {
-			return os.ErrClosed
+			return nil, os.ErrClosed
 		}
-		return fmt.Errorf("read samples of unknown processes: %w", err)
+		return nil, fmt.Errorf("read samples of unknown processes: %w", err)
 	}
-	if err := binary.Read(bytes.NewReader(buf.RawSample), binary.LittleEndian, s); err != nil {
-		return fmt.Errorf("parse sample of an unknown process: %w", err)
+	n, err := binary.Decode(buf.RawSample, binary.LittleEndian, s)
+	if err != nil {
+		return nil, fmt.Errorf("parse sample of an unknown process: %w", err)
 	}
 	s.KernelFrames = min(s.KernelFrames, kernelFrames)
-	return nil
+	stack = buf.RawSample[n:]
+	return stack[:min(len(stack), int(s.StackBytes))], nil
 }
 
 // ownProgram returns the newest eBPF program of that name that this process

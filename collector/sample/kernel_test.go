@@ -487,21 +487,25 @@ func TestShortProcesses(t *testing.T) {
 		pids[r.pid] = true
 	}
 	stop()
-	var got, named float64
+	var got, named, whole float64
 	for pid := range pids {
 		ss := m.stacks("pid", pid)
 		got += sum(ss, nil)
+		whole += sum(ss, func(s stack) bool { return !s.early() })
 		named += sum(ss, func(s stack) bool {
 			return slices.Contains(s.functions, "burn_heavy") || slices.Contains(s.functions, "burn_light")
 		})
 	}
-	t.Logf("sampled %.3f s of %.3f s, %.0f %% of it in the hot functions", got/1e9, used/1e9, 100*named/got)
+	t.Logf("sampled %.3f s of %.3f s, %.0f %% of it in the hot functions, %.1f %% whole", got/1e9, used/1e9, 100*named/got, 100*whole/got)
 	// The processes' own clocks start after exec and end before exit.
 	if got < 0.95*used || got > 1.25*used {
 		t.Errorf("sampled %.3f s of CPU time, the processes used %.3f s", got/1e9, used/1e9)
 	}
 	if named < 0.8*used {
 		t.Errorf("only %.3f s of %.3f s are named", named/1e9, used/1e9)
+	}
+	if whole < 0.95*got {
+		t.Errorf("only %.1f %% of the stacktraces are whole", 100*whole/got)
 	}
 }
 

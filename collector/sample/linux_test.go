@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/ebpf-profiler/libpf"
+	"go.opentelemetry.io/ebpf-profiler/process"
 	"go.opentelemetry.io/ebpf-profiler/reporter/samples"
 	"golang.org/x/sys/unix"
 
@@ -66,21 +67,36 @@ func TestEffectiveCapabilities(t *testing.T) {
 	}
 }
 
-func TestParseMapping(t *testing.T) {
-	const ln = "7f00a000-7f00c000 r-xp 00003000 fe:01 4711                      /usr/lib/libx y.so"
-	p, ok := parseMapping("7f00a000-7f00c000 r-xp 00003000 fe:01 4711   /usr/lib/libx.so", 0x7f00a010)
+func TestParseCodeMapping(t *testing.T) {
+	m, ok := parseCodeMapping("7f00a000-7f00c000 r-xp 00003000 fe:01 4711                      /usr/lib/libx y.so")
 	require.True(t, ok)
-	require.Equal(t, place{file: fileKey{device: 0xfe01, inode: 4711}, name: "libx.so", offset: 0x3010}, p)
-	for _, c := range []struct {
-		line string
-		addr uint64
-	}{
-		{ln, 0x7f00c000}, {ln, 0x7f009fff}, {"", 0}, {"x", 0},
-		{"7f00a000-7f00c000 rwxp 00000000 00:00 0", 0x7f00a010},
-		{"zz-7f00c000 r-xp 0 fe:01 1 /x", 0x7f00a010},
+	require.Equal(t, codeMapping{
+		span: span{0x7f00a000, 0x7f00c000}, offset: 0x3000, file: fileKey{device: 0xfe01, inode: 4711}, path: "/usr/lib/libx y.so",
+	}, m)
+	require.Equal(t, place{file: fileKey{device: 0xfe01, inode: 4711}, name: "libx y.so", offset: 0x3010}, m.at(0x7f00a010))
+	m, ok = parseCodeMapping("7ffd1000-7ffd3000 r-xp 00000000 00:00 0      [vdso]")
+	require.True(t, ok)
+	require.Equal(t, codeMapping{span: span{0x7ffd1000, 0x7ffd3000}, path: process.VdsoPathName}, m)
+	for _, ln := range []string{
+		"", "x", "7f00a000-7f00c000 rwxp 00000000 00:00 0", "7f00c000-7f00a000 r-xp 00003000 fe:01 1 /x",
+		"zz-7f00c000 r-xp 0 fe:01 1 /x", "7f00a000-7f00c000 r--p 00003000 fe:01 4711 /usr/lib/libx.so",
+		"7f00a000-7f00c000 r-xp 00000000 00:00 0 [stack]",
 	} {
-		_, ok := parseMapping(c.line, c.addr)
-		require.False(t, ok, "%q %x", c.line, c.addr)
+		_, ok := parseCodeMapping(ln)
+		require.False(t, ok, ln)
+	}
+}
+
+func TestFindMapping(t *testing.T) {
+	ms := []codeMapping{{span: span{10, 20}, path: "a"}, {span: span{20, 30}, path: "b"}, {span: span{40, 50}, path: "c"}}
+	for addr, want := range map[uint64]string{10: "a", 19: "a", 20: "b", 29: "b", 40: "c", 49: "c"} {
+		m, ok := find(ms, addr)
+		require.True(t, ok, addr)
+		require.Equal(t, want, m.path)
+	}
+	for _, addr := range []uint64{0, 9, 30, 39, 50, 1 << 63} {
+		_, ok := find(ms, addr)
+		require.False(t, ok, addr)
 	}
 }
 
@@ -352,7 +368,7 @@ func TestAggregateIsBounded(t *testing.T) {
 	a := newAggregate(5*time.Second, m, false)
 	for i := range maxTallied + 5 {
 		e := testEvent(101 * second)
-		e.leaf = &place{offset: uint64(i)}
+		e.chain = &chain{places: []place{{offset: uint64(i)}}}
 		a.add(e)
 		a.add(e)
 	}

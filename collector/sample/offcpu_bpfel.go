@@ -19,6 +19,7 @@ const (
 	offCPUMapAllCredits    = "all_credits"
 	offCPUMapCounts        = "counts"
 	offCPUMapDecisions     = "decisions"
+	offCPUMapDrafts        = "drafts"
 	offCPUMapKnown         = "known"
 	offCPUMapOnly          = "only"
 	offCPUMapSettings      = "settings"
@@ -33,6 +34,7 @@ const (
 	offCPUProgOffCpuWakeup = "off_cpu_wakeup"
 	offCPUVarAllProcesses  = "all_processes"
 	offCPUVarArm64         = "arm64"
+	offCPUVarKeepsStacks   = "keeps_stacks"
 )
 
 // loadOffCPU returns the embedded CollectionSpec for offCPU.
@@ -90,6 +92,7 @@ type offCPUMapSpecs struct {
 	AllCredits *ebpf.MapSpec `ebpf:"all_credits"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
 	Decisions  *ebpf.MapSpec `ebpf:"decisions"`
+	Drafts     *ebpf.MapSpec `ebpf:"drafts"`
 	Known      *ebpf.MapSpec `ebpf:"known"`
 	Only       *ebpf.MapSpec `ebpf:"only"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -106,6 +109,7 @@ type offCPUMapSpecs struct {
 type offCPUVariableSpecs struct {
 	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
+	KeepsStacks  *ebpf.VariableSpec `ebpf:"keeps_stacks"`
 }
 
 // offCPUObjects contains all objects after they have been loaded into the kernel.
@@ -131,6 +135,7 @@ type offCPUMaps struct {
 	AllCredits *ebpf.Map `ebpf:"all_credits"`
 	Counts     *ebpf.Map `ebpf:"counts"`
 	Decisions  *ebpf.Map `ebpf:"decisions"`
+	Drafts     *ebpf.Map `ebpf:"drafts"`
 	Known      *ebpf.Map `ebpf:"known"`
 	Only       *ebpf.Map `ebpf:"only"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -146,6 +151,7 @@ func (m *offCPUMaps) Close() error {
 		m.AllCredits,
 		m.Counts,
 		m.Decisions,
+		m.Drafts,
 		m.Known,
 		m.Only,
 		m.Settings,
@@ -163,6 +169,7 @@ func (m *offCPUMaps) Close() error {
 type offCPUVariables struct {
 	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
 	Arm64        *ebpf.Variable `ebpf:"arm64"`
+	KeepsStacks  *ebpf.Variable `ebpf:"keeps_stacks"`
 }
 
 // offCPUPrograms contains all programs after they have been loaded into the kernel.

@@ -18,6 +18,7 @@ import (
 const (
 	pageFaultMapCounts       = "counts"
 	pageFaultMapCredits      = "credits"
+	pageFaultMapDrafts       = "drafts"
 	pageFaultMapFaults       = "faults"
 	pageFaultMapKnown        = "known"
 	pageFaultMapLarges       = "larges"
@@ -30,6 +31,8 @@ const (
 	pageFaultProgPageAlloc   = "page_alloc"
 	pageFaultProgPageFault   = "page_fault"
 	pageFaultVarAllProcesses = "all_processes"
+	pageFaultVarArm64        = "arm64"
+	pageFaultVarKeepsStacks  = "keeps_stacks"
 	pageFaultVarPageSize     = "page_size"
 	pageFaultVarVictimIsTask = "victim_is_task"
 )
@@ -87,6 +90,7 @@ type pageFaultProgramSpecs struct {
 type pageFaultMapSpecs struct {
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
 	Credits    *ebpf.MapSpec `ebpf:"credits"`
+	Drafts     *ebpf.MapSpec `ebpf:"drafts"`
 	Faults     *ebpf.MapSpec `ebpf:"faults"`
 	Known      *ebpf.MapSpec `ebpf:"known"`
 	Larges     *ebpf.MapSpec `ebpf:"larges"`
@@ -102,6 +106,8 @@ type pageFaultMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type pageFaultVariableSpecs struct {
 	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
+	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
+	KeepsStacks  *ebpf.VariableSpec `ebpf:"keeps_stacks"`
 	PageSize     *ebpf.VariableSpec `ebpf:"page_size"`
 	VictimIsTask *ebpf.VariableSpec `ebpf:"victim_is_task"`
 }
@@ -128,6 +134,7 @@ func (o *pageFaultObjects) Close() error {
 type pageFaultMaps struct {
 	Counts     *ebpf.Map `ebpf:"counts"`
 	Credits    *ebpf.Map `ebpf:"credits"`
+	Drafts     *ebpf.Map `ebpf:"drafts"`
 	Faults     *ebpf.Map `ebpf:"faults"`
 	Known      *ebpf.Map `ebpf:"known"`
 	Larges     *ebpf.Map `ebpf:"larges"`
@@ -142,6 +149,7 @@ func (m *pageFaultMaps) Close() error {
 	return _PageFaultClose(
 		m.Counts,
 		m.Credits,
+		m.Drafts,
 		m.Faults,
 		m.Known,
 		m.Larges,
@@ -158,6 +166,8 @@ func (m *pageFaultMaps) Close() error {
 // It can be passed to loadPageFaultObjects or ebpf.CollectionSpec.LoadAndAssign.
 type pageFaultVariables struct {
 	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
+	Arm64        *ebpf.Variable `ebpf:"arm64"`
+	KeepsStacks  *ebpf.Variable `ebpf:"keeps_stacks"`
 	PageSize     *ebpf.Variable `ebpf:"page_size"`
 	VictimIsTask *ebpf.Variable `ebpf:"victim_is_task"`
 }

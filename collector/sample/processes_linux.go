@@ -25,7 +25,7 @@ import (
 // can cause, would end the collector. It reads processes one after the other.
 type processReader struct {
 	events    <-chan libpf.PIDTID
-	first     chan func() // done by run
+	work      chan func() // done by run
 	manager   *processmanager.ProcessManager
 	lock      *sync.RWMutex // of manager
 	intervals tracer.Intervals
@@ -56,7 +56,7 @@ func newProcessReader(t *tracer.Tracer, intervals tracer.Intervals, memories *re
 		return nil, err
 	}
 	return &processReader{
-		events: *events, first: make(chan func()), manager: *manager, lock: lock, intervals: intervals,
+		events: *events, work: make(chan func()), manager: *manager, lock: lock, intervals: intervals,
 		guard:    untrusted.Guard{Limit: fileTimeout, Stuck: maxStuck, Shorten: true},
 		maps:     untrusted.Guard{Limit: listTimeout, Stuck: maxStuckMemory, Shorten: true},
 		memories: memories,
@@ -99,7 +99,7 @@ func (r *processReader) run(ctx context.Context) {
 		case e := <-r.events:
 			read = true
 			r.read(e.PID(), e.TID())
-		case work := <-r.first:
+		case work := <-r.work:
 			read = true
 			work()
 		case <-cleanup.C:
@@ -127,24 +127,29 @@ func (r *processReader) readFirst(ctx context.Context, pids []int) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
 	defer cancel()
-	done := make(chan struct{})
-	work := func() {
-		defer close(done)
+	r.do(ctx, func() {
 		for _, pid := range pids {
 			if ctx.Err() != nil {
 				return
 			}
 			r.read(libpf.PID(pid), libpf.PID(pid))
 		}
-	}
+	})
+}
+
+// do has run call a function and waits for it, false if ctx is done before.
+func (r *processReader) do(ctx context.Context, work func()) bool {
+	done := make(chan struct{})
 	select {
-	case r.first <- work:
+	case r.work <- func() { defer close(done); work() }:
 	case <-ctx.Done():
-		return
+		return false
 	}
 	select {
 	case <-done:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -175,6 +180,9 @@ func (r *processReader) guarded(work func()) {
 // unlock gives back the library's lock, if the panic left it locked. Others hold
 // it for microseconds.
 func (r *processReader) unlock() {
+	if r.lock == nil {
+		return
+	}
 	for range 1000 {
 		if r.lock.TryLock() {
 			r.lock.Unlock()

@@ -40,6 +40,8 @@ type sink struct {
 	pageFaults *pageFaults  // nil if page faults are not
 	allocs     *allocations // nil if allocations are not
 
+	late *lateUnwinder // nil if this version of the unwinder does not allow it
+
 	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
 	reporting reporting
@@ -47,9 +49,8 @@ type sink struct {
 
 // reporting is what the unwinder does not tell about a stacktrace.
 type reporting struct {
-	ktime  uint64 // CLOCK_MONOTONIC, ns
-	leaf   *place // of a process that the unwinder does not know; else nil
-	origin origin // of such a process
+	ktime    uint64    // CLOCK_MONOTONIC, ns
+	newcomer *newcomer // of a process that the unwinder does not know; else nil
 }
 
 var (
@@ -66,26 +67,46 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 		labels: s.labels.get(meta),
 		time:   int64(meta.Timestamp),
 		frames: trace.Frames,
-		leaf:   s.reporting.leaf,
 	}
 	left := e.labels.IsEmpty() // the process is left out
 	if s.threads && !left {
 		e.labels = threadLabels(e.labels, meta)
 	}
-	// Others than CPU samples are left out once they have their values.
-	switch origin := s.originOf(meta); {
-	case origin == originOffCPU:
-		s.offCPU.ledger.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
-	case origin == originPageFaults:
-		s.pageFaults.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
+	origin := s.originOf(meta)
+	switch {
 	case origin == originAlloc:
 		e.frames = userFrames(e.frames)
-		s.allocs.stacks.add(uint32(meta.TID), s.reporting.ktime, e)
-	case !left:
+	case origin == originCPU && !left:
 		e.spans = spansOf(trace, meta)
+	}
+	if n := s.reporting.newcomer; n != nil {
+		switch {
+		case n.noUser:
+			e.chain = &chain{whole: true}
+		case s.late.take(e, n):
+			return nil
+		default:
+			e.chain = &chain{places: []place{n.leaf}}
+		}
+	}
+	s.add(e, origin, meta.TID, s.reporting.ktime)
+	return nil
+}
+
+// add passes on an event of a thread at a time by CLOCK_MONOTONIC, in ns. It is safe for
+// concurrent use.
+func (s *sink) add(e event, o origin, tid libpf.PID, ktime uint64) {
+	// Others than CPU samples are left out once they have their values.
+	switch {
+	case o == originOffCPU:
+		s.offCPU.ledger.stacks.add(uint32(tid), ktime, e)
+	case o == originPageFaults:
+		s.pageFaults.stacks.add(uint32(tid), ktime, e)
+	case o == originAlloc:
+		s.allocs.stacks.add(uint32(tid), ktime, e)
+	case !e.labels.IsEmpty():
 		s.aggregate.add(e)
 	}
-	return nil
 }
 
 // spansOf returns the span and the trace of a stacktrace: by the labels that a goroutine
@@ -130,8 +151,8 @@ func threadLabels(ls labels.Labels, meta *samples.TraceEventMeta) labels.Labels 
 // originOf returns what a stacktrace is a sample of.
 func (s *sink) originOf(meta *samples.TraceEventMeta) origin {
 	switch {
-	case s.reporting.leaf != nil:
-		return s.reporting.origin
+	case s.reporting.newcomer != nil:
+		return s.reporting.newcomer.origin
 	case s.offCPU != nil && meta.ProfileType == &s.offCPU.entry.kind:
 		return originOffCPU
 	case s.pageFaults != nil && meta.ProfileType == &s.pageFaults.entry.kind:
@@ -230,6 +251,7 @@ type binaries struct {
 	mu        sync.Mutex
 	byBuildID map[string]executable
 	byFile    map[fileKey]executable
+	vdso      executable // with no segments if it is not known
 }
 
 func newBinaries(s Symbolizer, m *metrics, l *slog.Logger) *binaries {
@@ -285,6 +307,14 @@ func (b *binaries) add(args *reporter.ExecutableMetadata) {
 		b.symbolizer.Add(symbolize.FileID(file.FileID.Bytes()), bin)
 	}
 	if m.IsVDSO() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.vdso = executable{
+			id:       file.FileID,
+			module:   module{name: file.FileName.String(), buildID: file.GnuBuildID},
+			segments: []segment{{size: m.Length}},
+		}
+		b.byBuildID[file.GnuBuildID] = b.vdso
 		return
 	}
 	if b.unreadable.has(file.FileID) {
@@ -393,12 +423,26 @@ func (b *binaries) find(l place) (executable, uint64, bool) {
 	if !ok {
 		e, ok = b.byFile[l.file]
 	}
+	if !ok && l.name == process.VdsoPathName {
+		e, ok = b.vdso, true
+	}
 	b.mu.Unlock()
 	if !ok {
 		return executable{}, 0, false
 	}
 	addr, ok := e.address(l.offset)
 	return e, addr, ok
+}
+
+// has reports whether a file is known.
+func (b *binaries) has(k fileKey) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k == (fileKey{}) {
+		return len(b.vdso.segments) > 0
+	}
+	_, ok := b.byFile[k]
+	return ok
 }
 
 // openSegments reads the headers of a binary.

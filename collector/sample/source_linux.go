@@ -47,7 +47,8 @@ type Source struct {
 	delivery  *delivery
 
 	traces  chan *libpf.EbpfTrace
-	unknown chan newcomer
+	unknown chan *newcomer
+	history *codeHistory    // nil if this kernel does not allow it
 	maps    untrusted.Guard // of /proc/PID/maps
 	// memories reads the memory of processes.
 	memories *remoteMemories
@@ -141,7 +142,7 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
-		unknown:        make(chan newcomer, 1024),
+		unknown:        make(chan *newcomer, maxLate),
 		maps:           untrusted.Guard{Limit: mapsTimeout, Stuck: maxStuck, Shorten: true},
 		memories:       newRemoteMemories(m, o.Logger),
 		done:           make(chan struct{}),
@@ -261,6 +262,9 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.gate, err = openGate(s.options.FrequencyHz, sampled); err != nil {
 		return err
 	}
+	if s.history, err = openCodeHistory(); err != nil {
+		s.log.Warn("stacks of processes that end at once will be cut", "err", err)
+	}
 	if err := s.loadMeasurers(ctx); err != nil {
 		return err
 	}
@@ -333,6 +337,10 @@ func (s *Source) begin(ctx context.Context) error {
 		r.probes = s.sink.binaries.probes
 		s.reader = r
 		go r.run(ctx)
+		if tables, err := providerOf(s.tracer); err == nil {
+			s.sink.late = newLateUnwinder(newRuleReader(*tables, s.sink.binaries, s.memories, s.metrics, s.log), s.sink.add)
+			go s.sink.late.run()
+		}
 		if s.options.First != nil {
 			r.readFirst(ctx, s.options.First())
 		}
@@ -396,6 +404,7 @@ func (s *Source) abandon() {
 
 // free unloads what measures something besides CPU time.
 func (s *Source) free() {
+	s.history.close()
 	for _, m := range s.measurers {
 		m.free()
 	}
@@ -441,6 +450,7 @@ func (s *Source) Close() error {
 		time.Sleep(drainTime)
 		s.cancelUnwinder()
 		s.running.Wait()
+		s.sink.late.close()
 		go s.drain()
 		s.tracer.Close()
 		close(s.handled)
@@ -483,7 +493,7 @@ func (s *Source) handle(ctx context.Context) {
 			}
 		case n := <-s.unknown:
 			clock.follow()
-			s.sink.reporting = reporting{leaf: &n.leaf, origin: n.origin}
+			s.sink.reporting = reporting{newcomer: n}
 			s.name(n.trace())
 			s.sink.reporting = reporting{}
 		case <-s.tracer.Done():
@@ -520,6 +530,9 @@ func (s *Source) follow() {
 		return
 	}
 	starts := []func() error{s.gate.start}
+	if s.history != nil {
+		starts = append(starts, s.history.start)
+	}
 	for _, m := range s.measurers {
 		starts = append(starts, m.follow)
 	}

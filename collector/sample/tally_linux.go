@@ -27,9 +27,15 @@ type event struct {
 	labels labels.Labels
 	time   int64 // Unix ns
 	frames libpf.Frames
-	leaf   *place  // of a process that the unwinder did not know; else nil
+	chain  *chain  // of a process that the unwinder did not know; else nil
 	cause  cause   // of a wait; else zero
 	spans  spanIDs // of CPU samples
+}
+
+// A chain is the user's part of a stacktrace of a process that the unwinder did not know.
+type chain struct {
+	places []place // leaf first; none if the process was in exec
+	whole  bool    // up to where the thread began
 }
 
 // A tally counts the events of one window before their native frames are named,
@@ -111,8 +117,10 @@ func hashEvent(seed maphash.Seed, e event) tallyKey {
 	for _, f := range e.frames {
 		maphash.WriteComparable(&h, f)
 	}
-	if e.leaf != nil {
-		maphash.WriteComparable(&h, *e.leaf)
+	if e.chain != nil {
+		for _, p := range e.chain.places {
+			maphash.WriteComparable(&h, p)
+		}
 	}
 	if e.cause != (cause{}) {
 		maphash.WriteComparable(&h, e.cause)

@@ -13,8 +13,8 @@
 //
 // The unwinder drops the samples of processes that it does not know yet. Short
 // processes would lose most of their time that way, so the gate reports those
-// samples itself: with the kernel's part of the stacktrace and the leaf of the
-// user's part, as build ID and offset.
+// samples itself: with the kernel's part of the stacktrace, and what the user's part
+// can be unwound from.
 
 #include "only.h"
 #include "unwind.h"
@@ -25,6 +25,8 @@
 #define ASK_FIRST_GAP 5000000ULL // ns
 #define ASK_GAP 20000000ULL      // ns
 #define ASK_EVERY 2000000000ULL  // ns
+
+#define YOUNG 2000000000ULL // ns: how old a process is while it maps its libraries
 
 // The unwinder's number for an event that says that pid_events has a process.
 #define EVENT_PROCESS 1
@@ -52,7 +54,6 @@ struct asked {
 };
 
 volatile const __u32 ticks_per_sample = 1;
-volatile const _Bool arm64 = 0;
 
 // The unwinder's own maps too: processes that it shall read the mappings of, by
 // process and thread, events that wake it up, and whether one is under way.
@@ -168,6 +169,25 @@ static __always_inline void ask(struct bpf_perf_event_data *ctx, __u64 id)
 	bpf_perf_event_output(ctx, &report_events, BPF_F_CURRENT_CPU, &event, sizeof(event));
 }
 
+// Only what is used; its place in the kernel's own struct is filled in when the program
+// is loaded.
+struct task_struct {
+	struct task_struct *group_leader;
+	__u64 start_time; // CLOCK_MONOTONIC, ns
+} __attribute__((preserve_access_index));
+
+// is_young reports whether the current process began less than YOUNG ago.
+static __always_inline int is_young(void)
+{
+	struct task_struct *leader = 0;
+	__u64 began = 0;
+	struct task_struct *task = (void *)bpf_get_current_task();
+	if (bpf_core_read(&leader, sizeof(leader), &task->group_leader) ||
+	    bpf_core_read(&began, sizeof(began), &leader->start_time))
+		return 0;
+	return bpf_ktime_get_ns() - began < YOUNG;
+}
+
 SEC("perf_event")
 int gate(struct bpf_perf_event_data *ctx)
 {
@@ -177,17 +197,21 @@ int gate(struct bpf_perf_event_data *ctx)
 		return 0; // idle, or another process
 	int process_known = is_known(id, 0);
 	// Processes are read only once they are sampled: many are over before that.
-	if (process_known && !is_known(id, user_counter(ctx)))
+	int code_known = process_known && is_known(id, user_counter(ctx));
+	if (process_known && !code_known)
 		ask(ctx, id);
 	if (!sample)
 		return 0;
 	count(COUNT_STACKS);
-	if (!process_known) {
+	// Code that a process has had for long and that is not known is a JIT compiler's.
+	if (!code_known && (!process_known || is_young())) {
 		enum reported did = report(ctx, id, ORIGIN_CPU);
 		if (did != REPORTED_NOTHING)
 			count(COUNT_UNKNOWN);
 		if (did == REPORTED_LOST)
 			count(COUNT_UNKNOWN_LOST);
+		if (did != REPORTED_NOTHING && process_known)
+			return 0; // the unwinder would not drop it
 	}
 	bpf_tail_call(ctx, &unwinder, 0);
 	count(COUNT_NOT_PASSED);

@@ -134,8 +134,6 @@ struct pt_regs___arm64 {
 	__s32 syscallno;
 } __attribute__((preserve_access_index));
 
-volatile const _Bool arm64 = 0;
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);

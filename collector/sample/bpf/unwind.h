@@ -11,10 +11,21 @@
 #include <linux/bpf.h>
 #include <linux/bpf_perf_event.h>
 
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #define KERNEL_FRAMES 127
+
+// What is kept of a thread's stack in user space: as many bytes from the stack
+// pointer on, and as many registers.
+#define STACK_BYTES (16 << 10)
+#define READ_BYTES 4096 // read at once: the next page may not be in memory
+#define REGISTERS 34    // of arm64, which has more of them
+
+// The bytes of struct user_pt_regs of arm64 and of struct pt_regs of x86-64.
+#define REGISTER_BYTES_ARM64 (34 * 8)
+#define REGISTER_BYTES_X86 (21 * 8)
 
 // The first counters of every program. Read by Go; their order is that of the
 // type counter there.
@@ -36,16 +47,18 @@ enum origin {
 	ORIGIN_ALLOC,
 };
 
-// The same layout as the Go type unknownSample.
+// The same layout as the Go type unknownSample, which the stack follows.
 struct unknown_sample {
 	__u64 time; // CLOCK_MONOTONIC, ns
 	__u32 pid, tid, cpu;
 	__u32 kernel_frames;
 	__u32 origin;
-	__u32 padding;
+	__u32 stack_bytes; // that were read; 0 means that the registers were not either
 	char comm[16];
 	struct bpf_stack_build_id leaf;
 	__u64 kernel[KERNEL_FRAMES]; // leaf first
+	__u64 registers[REGISTERS];  // of user space, in the kernel's order
+	char stack[STACK_BYTES];
 };
 
 // The key of the unwinder's table of mappings. Page 0 stands for the process.
@@ -59,6 +72,10 @@ struct mapping_info {
 	__u64 file_id;
 	__u64 bias_and_unwind_program;
 };
+
+volatile const _Bool arm64 = 0;
+// keeps_stacks says that this kernel tells a thread's registers.
+volatile const _Bool keeps_stacks = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -76,11 +93,21 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } known SEC(".maps");
 
+#define UNKNOWN_BYTES (2 << 20)
+
 // Replaced by the gate's in the other programs.
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, UNKNOWN_BYTES);
 } unknown SEC(".maps");
+
+// Where a sample is put together, by CPU: a program is not interrupted by itself.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); // of CPUs, set when the programs are loaded
+	__type(key, __u32);
+	__type(value, struct unknown_sample);
+} drafts SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -138,27 +165,76 @@ enum reported {
 	REPORTED_LOST, // the ring buffer was full
 };
 
-// report keeps a stacktrace that the unwinder will drop: the kernel's part, and
-// the leaf of the user's part. Kernel threads have no stack in user space.
+// Only what is used; its place in the kernel's own struct is filled in when the program
+// is loaded.
+struct task_struct___any {
+	unsigned int flags;
+} __attribute__((preserve_access_index));
+
+#define PF_KTHREAD 0x00200000
+
+static __always_inline int is_kernel_thread(void)
+{
+	struct task_struct___any *task = (void *)bpf_get_current_task();
+	unsigned int flags = 0;
+	bpf_core_read(&flags, sizeof(flags), &task->flags);
+	return flags & PF_KTHREAD;
+}
+
+// keep_stack reads the registers that a thread has in user space, and its stack
+// from the stack pointer on. It returns how many bytes of the stack it read.
+static __always_inline __u64 keep_stack(struct unknown_sample *s)
+{
+	// The stacktraces of later samples matter as much: without room for many whole
+	// ones, each goes without its stack.
+	if (!keeps_stacks || bpf_ringbuf_query(&unknown, BPF_RB_AVAIL_DATA) > UNKNOWN_BYTES / 2)
+		return 0;
+	void *registers = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	if (bpf_probe_read_kernel(s->registers, arm64 ? REGISTER_BYTES_ARM64 : REGISTER_BYTES_X86, registers))
+		return 0;
+	__u64 sp = s->registers[arm64 ? 31 : 19];
+	__u64 n = 0;
+	for (int i = 0; i <= STACK_BYTES / READ_BYTES; i++) {
+		asm volatile("" : "+r"(n)); // the kernel's verifier needs this very comparison
+		if (n > STACK_BYTES - READ_BYTES)
+			break;
+		__u64 bytes = READ_BYTES - ((sp + n) & (READ_BYTES - 1));
+		if (bpf_probe_read_user(s->stack + n, bytes, (void *)(sp + n)))
+			break;
+		n += bytes;
+	}
+	return n;
+}
+
+// report keeps a stacktrace that the unwinder will drop: the kernel's part, and for
+// the user's part its leaf, registers and stack, from which it is unwound later.
+// Kernel threads have no stack in user space.
 static __always_inline enum reported report(struct bpf_perf_event_data *ctx, __u64 id, enum origin origin)
 {
-	struct bpf_stack_build_id leaf = {};
-	if (bpf_get_stack(ctx, &leaf, sizeof(leaf), BPF_F_USER_STACK | BPF_F_USER_BUILD_ID) <= 0)
-		return REPORTED_NOTHING;
-	struct unknown_sample *s = bpf_ringbuf_reserve(&unknown, sizeof(*s), 0);
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct unknown_sample *s = bpf_map_lookup_elem(&drafts, &cpu);
 	if (!s)
 		return REPORTED_LOST;
+	int in_user_space = bpf_get_stack(ctx, &s->leaf, sizeof(s->leaf), BPF_F_USER_STACK | BPF_F_USER_BUILD_ID) > 0;
+	if (!in_user_space && is_kernel_thread())
+		return REPORTED_NOTHING;
+	if (!in_user_space) // it has given up its memory, at its end
+		s->leaf.status = BPF_STACK_BUILD_ID_EMPTY;
 	s->time = bpf_ktime_get_ns();
 	s->pid = id >> 32;
 	s->tid = id;
-	s->cpu = bpf_get_smp_processor_id();
+	s->cpu = cpu;
 	s->origin = origin;
-	s->padding = 0;
-	s->leaf = leaf;
 	bpf_get_current_comm(s->comm, sizeof(s->comm));
 	long bytes = bpf_get_stack(ctx, s->kernel, sizeof(s->kernel), 0);
 	s->kernel_frames = bytes > 0 ? bytes / sizeof(__u64) : 0;
-	bpf_ringbuf_submit(s, 0);
+	__u64 stack = in_user_space ? keep_stack(s) : 0;
+	asm volatile("" : "+r"(stack)); // as in keep_stack
+	if (stack > STACK_BYTES)
+		stack = 0;
+	s->stack_bytes = stack;
+	if (bpf_ringbuf_output(&unknown, s, __builtin_offsetof(struct unknown_sample, stack) + stack, 0))
+		return REPORTED_LOST;
 	return REPORTED;
 }
 
