@@ -5,7 +5,9 @@ package sample
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +20,8 @@ import (
 // Bounds of a codeHistory.
 const (
 	historyPages = 16 // of the ring of each CPU: some 500 reports
-	// historyInterval is how often the rings are emptied.
+	// historyInterval is how often the rings are emptied, which is sooner if one is half
+	// full.
 	historyInterval = 500 * time.Millisecond
 	// historyKept is how long the code of a process is known after its end.
 	historyKept    = uint64(5 * time.Second)
@@ -44,6 +47,7 @@ type codeHistory struct {
 // An image is what a process has mapped since fork or exec.
 type image struct {
 	since  uint64        // CLOCK_MONOTONIC, ns
+	exec   bool          // since exec
 	code   []codeMapping // by rising addresses; a change makes a new list
 	before *image        // what it had before exec; nil if that is not known
 	ended  uint64        // CLOCK_MONOTONIC, ns; 0 while it runs
@@ -66,20 +70,29 @@ func openCodeHistory() (*codeHistory, error) {
 	}
 	go func() {
 		defer close(h.done)
-		ticks := time.NewTicker(historyInterval)
-		defer ticks.Stop()
-		for {
-			select {
-			case <-ticks.C:
-				h.mu.Lock()
-				h.read()
-				h.mu.Unlock()
-			case <-ctx.Done():
-				return
-			}
+		for ctx.Err() == nil {
+			h.wait()
+			h.mu.Lock()
+			h.read()
+			h.mu.Unlock()
 		}
 	}()
 	return h, nil
+}
+
+// wait returns once a ring is half full, or after historyInterval.
+func (h *codeHistory) wait() {
+	var fds []unix.PollFd
+	h.mu.Lock()
+	for _, e := range h.events {
+		if fd, err := e.FD(); err == nil {
+			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		}
+	}
+	h.mu.Unlock()
+	if _, err := unix.Poll(fds, int(historyInterval.Milliseconds())); err != nil {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // start follows the CPUs that are online and that it does not follow yet.
@@ -100,10 +113,10 @@ func (h *codeHistory) start() error {
 		}
 		attr.Options = perf.Options{
 			Task: true, Comm: true, CommExec: true, Mmap: true, Mmap2: true,
-			SampleIDAll: true, UseClockID: true, Watermark: true,
+			SampleIDAll: true, UseClockID: true,
 		}
 		attr.ClockID, attr.SampleFormat.Time = unix.CLOCK_MONOTONIC, true
-		attr.Wakeup = 1 << 30 // nobody waits
+		attr.SetWakeupWatermark(uint32(historyPages * os.Getpagesize() / 2))
 		e, err := perf.Open(attr, perf.AllThreads, cpu, nil)
 		if err == nil {
 			h.events[cpu] = e
@@ -131,11 +144,24 @@ func (h *codeHistory) close() {
 	h.events = nil
 }
 
+// execTime is how long after exec has begun to replace a process' memory its registers may
+// still be those from before.
+const execTime = uint64(10 * time.Millisecond)
+
 // A pastCode is what code a process had mapped at a time.
 type pastCode struct {
-	code []codeMapping
-	// before is what it had mapped before its last exec, nil if that is not known.
-	before []codeMapping
+	code   []codeMapping
+	before []codeMapping // before exec; nil if that is not known
+	inExec bool          // it may have been in exec
+}
+
+// left reports whether an address is of code that the process has given up in exec.
+func (c pastCode) left(addr uint64) bool {
+	if _, ok := find(c.code, addr); ok {
+		return false
+	}
+	_, ok := find(c.before, addr)
+	return ok || c.inExec
 }
 
 // at returns what code a process had mapped at a time by CLOCK_MONOTONIC in ns, false if
@@ -154,7 +180,7 @@ func (h *codeHistory) at(pid uint32, t uint64) (c pastCode, ok bool) {
 	if im == nil || t < im.since {
 		return c, false
 	}
-	c.code = im.code
+	c.code, c.inExec = im.code, im.exec && t-im.since < execTime
 	if im.before != nil {
 		c.before = im.before.code
 	}
@@ -194,23 +220,32 @@ var canceled = func() context.Context {
 
 // readRing reads the reports of one CPU.
 func readRing(e *perf.Event) (rs []report) {
+	var raw perf.RawRecord
 	for len(rs) < maxReportsRead && e.HasRecord() {
-		r, err := e.ReadRecord(canceled)
-		if err != nil {
+		if e.ReadRawRecord(canceled, &raw) != nil {
 			break
 		}
-		switch r := r.(type) {
-		case *perf.ForkRecord:
-			rs = append(rs, report{r.Time, r})
-		case *perf.ExitRecord:
-			rs = append(rs, report{r.Time, r})
-		case *perf.CommRecord:
-			rs = append(rs, report{r.SampleID.Time, r})
-		case *perf.Mmap2Record:
-			rs = append(rs, report{r.SampleID.Time, r})
-		case *perf.LostRecord:
-			rs = append(rs, report{r.SampleID.Time, r})
+		var r perf.Record
+		switch raw.Header.Type {
+		case perf.RecordTypeFork:
+			r = new(perf.ForkRecord)
+		case perf.RecordTypeExit:
+			r = new(perf.ExitRecord)
+		case perf.RecordTypeComm:
+			r = new(perf.CommRecord)
+		case perf.RecordTypeMmap2:
+			r = new(perf.Mmap2Record)
+		case perf.RecordTypeLost:
+			r = new(perf.LostRecord)
+		default:
+			continue
 		}
+		// The time comes last. perf looks for it after a name, which is padded.
+		last := len(raw.Data) - 8
+		if last < 0 || r.DecodeFrom(&raw, e) != nil {
+			continue
+		}
+		rs = append(rs, report{binary.LittleEndian.Uint64(raw.Data[last:]), r})
 	}
 	return rs
 }
@@ -234,7 +269,7 @@ func (h *codeHistory) apply(r report) {
 		if !x.WasExec() {
 			return
 		}
-		im := &image{since: r.time}
+		im := &image{since: r.time, exec: true}
 		if im.before = h.images[x.Pid]; im.before != nil {
 			im.before.before = nil
 		}

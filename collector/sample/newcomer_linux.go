@@ -102,10 +102,7 @@ func (n *newcomer) findCode(s *Source, u *unknownSample, withStack bool) {
 	}
 	n.code = past.code
 	if withStack && len(n.kernel) > 0 {
-		pc := (&keptStack{registers: u.Registers}).unwinding().regs[support.UnwindRegPc]
-		_, now := find(past.code, pc)
-		_, before := find(past.before, pc)
-		n.noUser = before && !now
+		n.noUser = past.left((&keptStack{registers: u.Registers}).unwinding().regs[support.UnwindRegPc])
 	}
 }
 

@@ -19,7 +19,7 @@
 
 // What is kept of a thread's stack in user space: as many bytes from the stack
 // pointer on, and as many registers.
-#define STACK_BYTES (16 << 10)
+#define STACK_BYTES (32 << 10)
 #define READ_BYTES 4096 // read at once: the next page may not be in memory
 #define REGISTERS 34    // of arm64, which has more of them
 
@@ -93,7 +93,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } known SEC(".maps");
 
-#define UNKNOWN_BYTES (2 << 20)
+#define UNKNOWN_BYTES (4 << 20)
 
 // Replaced by the gate's in the other programs.
 struct {
