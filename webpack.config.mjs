@@ -230,7 +230,7 @@ function page(production) {
 function harness(name, modules) {
   const systemjs = inRoot('node_modules/systemjs/dist');
   const packages = ['@emotion/css', '@grafana/data', '@grafana/i18n', '@grafana/runtime', '@grafana/schema'];
-  packages.push('@grafana/ui', 'react', 'react-dom', 'rxjs');
+  packages.push('@grafana/ui', 'i18next', 'react', 'react-dom', 'rxjs');
   const files = { 'react/jsx-runtime$': 'react/jsx-runtime.js', 'react-dom/client$': 'react-dom/client.js' };
   const replaced = { ...Object.fromEntries(packages.map((id) => [`${id}$`, id])), ...files };
   const alias = modules
