@@ -159,7 +159,13 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
           tooltip={t(
             'config-editor.source-tooltip',
             'A URL in which {{functionName}}, {{file}} and {{line}} stand for a function’s name, source file and first line, and a label in braces, such as {{version}}, for the value that the query selects. Functions in tables link to it.',
-            { functionName: '{{function}}', file: '{{file}}', line: '{{line}}', version: '{{version}}', interpolation: UNESCAPED }
+            {
+              functionName: '{{function}}',
+              file: '{{file}}',
+              line: '{{line}}',
+              version: '{{version}}',
+              interpolation: UNESCAPED,
+            }
           )}
           htmlFor={id('source')}
           invalid={templateError !== undefined}

@@ -13,7 +13,8 @@ function foreignFields(query: ProfileQuery): Array<{ fields: Field[]; text: stri
   const { spanSelector, profileIdSelector, annotations, includeExemplars, includeHeatmap } = query;
   const found: Array<{ fields: Field[]; text: string }> = [];
   if (spanSelector?.length) {
-    const text = t('foreign-fields.spans', 'Only the spans {{spans}}', { spans: spanSelector.join(', '), interpolation: UNESCAPED });
+    const spans = spanSelector.join(', ');
+    const text = t('foreign-fields.spans', 'Only the spans {{spans}}', { spans, interpolation: UNESCAPED });
     found.push({ fields: ['spanSelector'], text });
   }
   if (profileIdSelector?.length) {
