@@ -3,8 +3,8 @@ import i18next from 'i18next';
 import plugin from './plugin.json';
 
 /**
- * Loads the texts of a language where Grafana has not: versions before 12.2 leave
- * that to plugins. English texts stand in the code.
+ * Loads the texts of a language where Grafana has not: before version 12.1, and in
+ * 12.1.0 without a feature toggle, plugins do it. English texts stand in the code.
  */
 const loadTexts: ResourceLoader = async (language) => {
   const wanted = language !== 'en-US' && plugin.languages.includes(language);
