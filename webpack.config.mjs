@@ -17,6 +17,7 @@ const GRAFANA_EXTERNALS = [
   '@grafana/data',
   '@grafana/runtime',
   '@grafana/ui',
+  'i18next',
   'lodash',
   'moment',
   'react',
@@ -29,6 +30,9 @@ const GRAFANA_EXTERNALS = [
 
 /** The code editor and Grafana's assistant, which no page of ours has. */
 const NOT_BUNDLED = { 'monaco-editor': false, '@monaco-editor/react': false, '@grafana/assistant': false };
+
+/** What @grafana/i18n needs in Grafana itself: finding out the language, texts with marks. */
+const NOT_IN_PLUGINS = { 'i18next-browser-languagedetector': false, 'i18next-pseudo': false };
 
 /** What every bundle has in common. */
 function base(production) {
@@ -144,6 +148,7 @@ function plugin(production) {
     ...base(production),
     name: 'plugin',
     entry: { module: './src/module.ts' },
+    resolve: { ...base(production).resolve, alias: NOT_IN_PLUGINS },
     externals: GRAFANA_EXTERNALS,
     output: {
       path: inRoot('dist'),
@@ -162,6 +167,7 @@ function plugin(production) {
         { from: inRoot('src/plugin.json'), to: 'plugin.json', transform: fill },
         { from: inRoot('src/img'), to: 'img' },
         { from: inRoot('src/dashboards'), to: 'dashboards' },
+        { from: inRoot('src/locales'), to: 'locales' },
         ...['README.md', 'CHANGELOG.md', 'LICENSE']
           .filter((name) => existsSync(inRoot(name)))
           .map((name) => ({ from: inRoot(name), to: name })),
@@ -224,7 +230,7 @@ function page(production) {
 function harness(name, modules) {
   const systemjs = inRoot('node_modules/systemjs/dist');
   const packages = ['@emotion/css', '@grafana/data', '@grafana/i18n', '@grafana/runtime', '@grafana/schema'];
-  packages.push('@grafana/ui', 'react', 'react-dom', 'rxjs');
+  packages.push('@grafana/ui', 'i18next', 'react', 'react-dom', 'rxjs');
   const files = { 'react/jsx-runtime$': 'react/jsx-runtime.js', 'react-dom/client$': 'react-dom/client.js' };
   const replaced = { ...Object.fromEntries(packages.map((id) => [`${id}$`, id])), ...files };
   const alias = modules

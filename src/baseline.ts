@@ -1,11 +1,10 @@
-import { isOffset, OFFSET_HINT } from './duration';
+import { t } from '@grafana/i18n';
+import { isOffset, offsetHint } from './duration';
 import { formatSelector, tryParseSelector } from './selector';
 import { type Baseline, type ProfileQuery, type Range } from './types';
 
 /** What is wrong with the fields of a baseline, by field. */
 export type BaselineErrors = Partial<Record<'offset' | 'from' | 'to' | 'labelSelector', string>>;
-
-const TIME_HINT = 'A time is 2026-11-23T10:00:00Z, now-1d or Unix milliseconds';
 
 /** RFC 3339, also without seconds or a zone, and days. */
 const DATE = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?<zone>Z|[+-]\d\d:\d\d)?)?$/;
@@ -37,7 +36,7 @@ export function validateBaseline(baseline: Baseline, labelSelector: string): Bas
     case 'offset': {
       const offset = baseline.offset?.trim() ?? '';
       if (!offset.includes('$') && !isOffset(offset)) {
-        errors.offset = OFFSET_HINT;
+        errors.offset = offsetHint();
       }
       break;
     }
@@ -45,17 +44,20 @@ export function validateBaseline(baseline: Baseline, labelSelector: string): Bas
       for (const field of ['from', 'to'] as const) {
         const text = timeText(baseline[field]);
         if (!text.includes('$') && !isTime(text)) {
-          errors[field] = TIME_HINT;
+          errors[field] = t('baseline.invalid-time', 'A time is 2026-11-23T10:00:00Z, now-1d or Unix milliseconds');
         }
       }
       if (milliseconds(timeText(baseline.from)) >= milliseconds(timeText(baseline.to))) {
-        errors.to = 'The baseline ends before it begins';
+        errors.to = t('baseline.ends-before-begin', 'The baseline ends before it begins');
       }
       break;
     }
     case 'same':
       if (isSameSelector(baseline.labelSelector || labelSelector, labelSelector)) {
-        errors.labelSelector = 'Of the same time, the baseline needs other labels than the query';
+        errors.labelSelector = t(
+          'baseline.same-labels',
+          'Of the same time, the baseline needs other labels than the query'
+        );
       }
   }
   return errors;

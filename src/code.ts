@@ -1,7 +1,9 @@
+import { t } from '@grafana/i18n';
 import { completeFound, contains, isNote } from './completion';
 import { profileTypeName, profileTypeOptions } from './profileType';
 import { escapeRegex, formatSelector, type Matcher, parseSelector, quote, SelectorError, tryParseSelector } from './selector';
 import { type ProfileQuery, type ProfileType, type Range, type Resources } from './types';
+import { UNESCAPED } from './unescaped';
 
 /**
  * A query as text: a profile type and matchers, such as
@@ -47,7 +49,7 @@ export function parseCode(text: string, types: ProfileType[]): Code {
 
 function resolveType(type: string, types: ProfileType[]): string {
   if (type === '') {
-    throw new Error('A query begins with a profile type, such as process_cpu:cpu{}');
+    throw new Error(t('code.no-type', 'A query begins with a profile type, such as process_cpu:cpu{}'));
   }
   const parts = type.split(':').length;
   if (type.includes('$') || parts === 5) {
@@ -60,8 +62,13 @@ function resolveType(type: string, types: ProfileType[]): string {
   }
   throw new Error(
     found
-      ? `There are ${alike.length} profile types ${type}: write all parts, such as ${found.id}`
-      : `There is no profile type ${type} in this time range`
+      ? t('code.several-types', 'There are {{number}} profile types {{type}}: write all parts, such as {{example}}', {
+          number: alike.length,
+          type,
+          example: found.id,
+          interpolation: UNESCAPED,
+        })
+      : t('code.unknown-type', 'There is no profile type {{type}} in this time range', { type, interpolation: UNESCAPED })
   );
 }
 

@@ -1,3 +1,4 @@
+import { t } from '@grafana/i18n';
 import { type Completions } from './types';
 
 /** Whether a completion holds what was typed, whatever its case. */
@@ -24,7 +25,12 @@ const CUT = '\u0000cut';
 export function completeFound({ values, more }: Completions): Option[] {
   const options: Option[] = values.map((value) => ({ value, label: value }));
   if (more > 0) {
-    options.push({ value: CUT, label: `${more.toLocaleString('en')} more: type a part of the value`, infoOption: true });
+    const label = t('completion.more', '', {
+      count: more,
+      defaultValue_one: '{{count, number}} more: type a part of the value',
+      defaultValue_other: '{{count, number}} more: type a part of the value',
+    });
+    options.push({ value: CUT, label, infoOption: true });
   }
   return options;
 }

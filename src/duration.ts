@@ -1,5 +1,7 @@
+import { t } from '@grafana/i18n';
+
 /** What the user is told whose duration is none. */
-export const DURATION_HINT = 'A step is a duration such as 15s or 1m';
+export const durationHint = () => t('duration.step', 'A step is a duration such as 15s or 1m');
 
 /** Whether a text is a duration as Prometheus writes it: 15s, 1m30s. */
 export function isDuration(text: string): boolean {
@@ -7,7 +9,8 @@ export function isDuration(text: string): boolean {
 }
 
 /** What the user is told whose offset is none. */
-export const OFFSET_HINT = 'An offset is a duration such as 1h, 1d or 2h30m, the largest unit first';
+export const offsetHint = () =>
+  t('duration.offset', 'An offset is a duration such as 1h, 1d or 2h30m, the largest unit first');
 
 /** Whether a text is a duration of more than 0 whose units are in order, as Prometheus requires. */
 export function isOffset(text: string): boolean {

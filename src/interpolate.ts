@@ -1,6 +1,8 @@
 import { type AdHocVariableFilter, type ScopedVars } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { escapeRegex, formatSelector, type Matcher, type Operator, tryParseSelector } from './selector';
 import { type Baseline, type ProfileQuery, type View } from './types';
+import { UNESCAPED } from './unescaped';
 
 type Format = string | ((value: unknown) => string);
 
@@ -173,6 +175,11 @@ function filterToMatcher(filter: AdHocVariableFilter): Matcher {
         value: (values?.length ? values : [value]).map(escapeRegex).join('|'),
       };
     default:
-      throw new Error(`filter ${name} ${operator} ${value}: labels know the operators =, !=, =~ and !~ only`);
+      throw new Error(
+        t('filters.unknown-operator', 'filter {{filter}}: labels know the operators =, !=, =~ and !~ only', {
+          filter: `${name} ${operator} ${value}`,
+          interpolation: UNESCAPED,
+        })
+      );
   }
 }

@@ -1,27 +1,28 @@
+import { t } from '@grafana/i18n';
 import { type ProfileType } from './types';
 
 /** What people call the profile types of well-known sources, by `name:sample_type`. */
-const NAMES: Record<string, string> = {
-  'process_cpu:cpu': 'CPU time',
-  'process_cpu:samples': 'CPU samples',
-  'off_cpu:time': 'Off-CPU time',
-  'off_cpu:off_cpu': 'Off-CPU time',
-  'off_cpu:blocks': 'Off-CPU: waits',
-  'page_faults:page_faults': 'Memory: bytes of page faults',
-  'oom:kills': 'Memory: kills for lack of memory',
-  'wall:wall': 'Wall-clock time',
-  'memory:alloc_objects': 'Memory: objects allocated',
-  'memory:alloc_space': 'Memory: bytes allocated',
-  'memory:inuse_objects': 'Memory: objects in use',
-  'memory:inuse_space': 'Memory: bytes in use',
-  'memory:alloc_in_new_tlab_objects': 'Memory: objects allocated in new TLABs',
-  'memory:alloc_in_new_tlab_bytes': 'Memory: bytes allocated in new TLABs',
-  'goroutine:goroutine': 'Goroutines',
-  'goroutines:goroutine': 'Goroutines',
-  'block:contentions': 'Blocking: times blocked',
-  'block:delay': 'Blocking: time blocked',
-  'mutex:contentions': 'Locks: times contended',
-  'mutex:delay': 'Locks: time waited',
+const NAMES: Record<string, () => string> = {
+  'process_cpu:cpu': () => t('profile-type.cpu-time', 'CPU time'),
+  'process_cpu:samples': () => t('profile-type.cpu-samples', 'CPU samples'),
+  'off_cpu:time': () => t('profile-type.off-cpu-time', 'Off-CPU time'),
+  'off_cpu:off_cpu': () => t('profile-type.off-cpu-time', 'Off-CPU time'),
+  'off_cpu:blocks': () => t('profile-type.off-cpu-waits', 'Off-CPU: waits'),
+  'page_faults:page_faults': () => t('profile-type.page-faults', 'Memory: bytes of page faults'),
+  'oom:kills': () => t('profile-type.oom-kills', 'Memory: kills for lack of memory'),
+  'wall:wall': () => t('profile-type.wall-clock-time', 'Wall-clock time'),
+  'memory:alloc_objects': () => t('profile-type.objects-allocated', 'Memory: objects allocated'),
+  'memory:alloc_space': () => t('profile-type.bytes-allocated', 'Memory: bytes allocated'),
+  'memory:inuse_objects': () => t('profile-type.objects-in-use', 'Memory: objects in use'),
+  'memory:inuse_space': () => t('profile-type.bytes-in-use', 'Memory: bytes in use'),
+  'memory:alloc_in_new_tlab_objects': () => t('profile-type.objects-in-new-tlabs', 'Memory: objects allocated in new TLABs'),
+  'memory:alloc_in_new_tlab_bytes': () => t('profile-type.bytes-in-new-tlabs', 'Memory: bytes allocated in new TLABs'),
+  'goroutine:goroutine': () => t('profile-type.goroutines', 'Goroutines'),
+  'goroutines:goroutine': () => t('profile-type.goroutines', 'Goroutines'),
+  'block:contentions': () => t('profile-type.times-blocked', 'Blocking: times blocked'),
+  'block:delay': () => t('profile-type.time-blocked', 'Blocking: time blocked'),
+  'mutex:contentions': () => t('profile-type.times-contended', 'Locks: times contended'),
+  'mutex:delay': () => t('profile-type.time-waited', 'Locks: time waited'),
 };
 
 /**
@@ -41,7 +42,7 @@ function unescapePart(part: string): string {
 /** A profile type for people; its ID's own words where it is not well known. */
 export function profileTypeName(id: string): string {
   const [name = '', sampleType = '', unit = ''] = id.split(':').map(unescapePart);
-  return NAMES[`${name}:${sampleType}`] ?? (sampleType ? `${name}: ${sampleType} (${unit})` : id);
+  return NAMES[`${name}:${sampleType}`]?.() ?? (sampleType ? `${name}: ${sampleType} (${unit})` : id);
 }
 
 /** Whether flame graphs of a type can be shown in cores: it counts CPU time. */

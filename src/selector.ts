@@ -1,5 +1,7 @@
+import { t } from '@grafana/i18n';
 import { type SyntaxNode, type SyntaxNodeRef } from '@lezer/common';
 import { parser } from '@prometheus-io/lezer-promql';
+import { UNESCAPED } from './unescaped';
 
 export type Operator = '=' | '!=' | '=~' | '!~';
 
@@ -23,7 +25,13 @@ export class SelectorError extends Error {
     message: string,
     readonly position: number
   ) {
-    super(`${message} at position ${position + 1}`);
+    super(
+      t('selector.at-position', '{{problem}} at position {{position}}', {
+        problem: message,
+        position: position + 1,
+        interpolation: UNESCAPED,
+      })
+    );
     this.name = 'SelectorError';
     this.problem = message;
   }
@@ -93,7 +101,7 @@ export function parseSelector(text: string): Matcher[] {
     enter: (node) => {
       const { type, from, to } = node;
       if (type.name === 'StringLiteral' && !CLOSED_STRING.test(text.slice(from, to))) {
-        throw new SelectorError('quote is not closed', from);
+        throw new SelectorError(t('selector.open-quote', 'quote is not closed'), from);
       }
       if (type.isError) {
         throw unexpected(text, node);
@@ -103,7 +111,7 @@ export function parseSelector(text: string): Matcher[] {
   const selector = tree.topNode.getChild('VectorSelector');
   const metric = selector?.getChild('Identifier');
   if (!selector || (metric && NO_METRIC.test(text.slice(metric.from, metric.to)))) {
-    throw new SelectorError('not a selector, which is matchers in braces,', 0);
+    throw new SelectorError(t('selector.no-selector', 'not a selector, which is matchers in braces,'), 0);
   }
   const matchers: Matcher[] = [];
   for (let node = selector.getChild('LabelMatchers')?.firstChild; node; node = node.nextSibling) {
@@ -143,13 +151,22 @@ function unexpected(text: string, { node, from }: SyntaxNodeRef): SelectorError 
   const due = () => {
     switch (node.parent?.name) {
       case 'LabelMatchers':
-        return /[{,]\s*$/.test(text.slice(0, position)) ? 'expected a label name' : 'expected "," or "}"';
+        return /[{,]\s*$/.test(text.slice(0, position))
+          ? t('selector.expected-name', 'expected a label name')
+          : t('selector.expected-end', 'expected "," or "}"');
       case 'UnquotedLabelMatcher':
       case 'QuotedLabelMatcher':
-        return node.prevSibling?.name === 'MatchOp' ? 'expected a value in quotes' : 'expected one of =, !=, =~, !~';
+        return node.prevSibling?.name === 'MatchOp'
+          ? t('selector.expected-value', 'expected a value in quotes')
+          : t('selector.expected-operator', 'expected one of =, !=, =~, !~');
     }
     const code = text.codePointAt(position);
-    return code === undefined ? 'unexpected end' : `unexpected ${JSON.stringify(String.fromCodePoint(code))}`;
+    return code === undefined
+      ? t('selector.unexpected-end', 'unexpected end')
+      : t('selector.unexpected', 'unexpected {{character}}', {
+          character: JSON.stringify(String.fromCodePoint(code)),
+          interpolation: UNESCAPED,
+        });
   };
   return new SelectorError(due(), position);
 }
@@ -178,7 +195,7 @@ function unquote(token: string, position: number): string {
   const quoteChar = token.charAt(0);
   const body = token.slice(1, -1);
   if (token.search(NO_UTF8) >= 0) {
-    throw new SelectorError('a character that is not UTF-8', position + token.search(NO_UTF8));
+    throw new SelectorError(t('selector.not-utf8-character', 'a character that is not UTF-8'), position + token.search(NO_UTF8));
   }
   if (quoteChar === '`' || !body.includes('\\')) {
     return body;
@@ -193,13 +210,16 @@ function unquote(token: string, position: number): string {
     } else if (code !== undefined) {
       const value = parseInt(code, 16);
       if (value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) {
-        throw new SelectorError('no such character', position + index + 2);
+        throw new SelectorError(t('selector.no-character', 'no such character'), position + index + 2);
       }
       bytes.push(...utf8.encode(String.fromCodePoint(value)));
     } else if (char !== undefined) {
       const value = char === quoteChar ? char : ESCAPES[char];
       if (value === undefined) {
-        throw new SelectorError(`unknown escape \\${char}`, position + index + 2);
+        throw new SelectorError(
+          t('selector.unknown-escape', 'unknown escape {{escape}}', { escape: `\\${char}`, interpolation: UNESCAPED }),
+          position + index + 2
+        );
       }
       bytes.push(value.charCodeAt(0));
     } else {
@@ -211,7 +231,7 @@ function unquote(token: string, position: number): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
   } catch {
-    throw new SelectorError('bytes that are not UTF-8', position);
+    throw new SelectorError(t('selector.not-utf8-bytes', 'bytes that are not UTF-8'), position);
   }
 }
 

@@ -1,3 +1,6 @@
+import { t } from '@grafana/i18n';
+import { UNESCAPED } from './unescaped';
+
 const PLACEHOLDER = /\{\{\s*([^{}]*?)\s*\}\}/g;
 
 /**
@@ -13,5 +16,8 @@ export function sourceTemplateError(template: string): string | undefined {
   const isURL = /^https?:\/\/[^/\s]/.test(plain) && URL.canParse(plain);
   return isURL && !/[{}$]/.test(plain) && !names.includes('')
     ? undefined
-    : 'A source is a URL such as https://git.example.com/search?q={{function}}';
+    : t('config-editor.invalid-source', 'A source is a URL such as {{example}}', {
+        example: 'https://git.example.com/search?q={{function}}',
+        interpolation: UNESCAPED,
+      });
 }

@@ -56,7 +56,7 @@ export interface View {
   ignore?: string;
   hide?: string;
   showFrom?: string;
-  /** Names of FOLD_SETS. */
+  /** Values of foldSets. */
   fold?: string[];
   /** A function, with all that it calls or, with reverse, all that call it. */
   function?: string;

@@ -10,7 +10,15 @@ import { watch } from './watch';
 const { queryEditor, configEditor, variableEditor } = selectors;
 
 /** What Grafana 12.0.0 already shares with plugins; later versions share more. */
-const SHARED_SINCE_12_0 = ['@emotion/css', '@grafana/data', '@grafana/runtime', '@grafana/ui', 'react', 'rxjs'];
+const SHARED_SINCE_12_0 = [
+  '@emotion/css',
+  '@grafana/data',
+  '@grafana/runtime',
+  '@grafana/ui',
+  'i18next',
+  'react',
+  'rxjs',
+];
 
 let flameline: Flameline;
 
@@ -31,8 +39,9 @@ test('asks Grafana only for modules that version 12.0.0 shares', () => {
 
 test('is packaged with what its plugin.json names', () => {
   const read = (name: string) => readFileSync(path.join(ROOT, 'dist', name), 'utf8');
-  const { info, id, includes } = JSON.parse(read('plugin.json')) as {
+  const { info, id, includes, languages } = JSON.parse(read('plugin.json')) as {
     id: string;
+    languages: string[];
     includes: Array<{ type: string; name: string; path: string }>;
     info: { version: string; updated: string; logos: Record<string, string> };
   };
@@ -44,6 +53,9 @@ test('is packaged with what its plugin.json names', () => {
   }
   for (const include of includes) {
     expect(JSON.parse(read(include.path))).toMatchObject({ title: include.name });
+  }
+  for (const language of languages) {
+    expect(JSON.parse(read(`locales/${language}/${id}.json`))).toHaveProperty('query-editor');
   }
   expect(read('LICENSE')).toContain('Apache License');
 });
@@ -82,6 +94,16 @@ for (const [harness, react] of [
         url: 'http://profiles:4040',
         jsonData: { minStep: '5s' },
       });
+      expect(problems).toEqual([]);
+    });
+
+    test("its editors are in Grafana's language", async ({ page }) => {
+      await page.goto(`${grafana.url}/?language=de-DE`);
+      const query = page.getByRole('region', { name: 'Query' });
+      await expect(query.getByText('Profiltyp', { exact: true })).toBeVisible();
+      await expect(query.getByTestId(queryEditor.service)).toHaveAttribute('placeholder', 'Alle Services');
+      const variable = page.getByRole('region', { name: 'Variable' });
+      await expect(variable.getByTestId(variableEditor.kind)).toHaveValue('Label-Werte');
       expect(problems).toEqual([]);
     });
 

@@ -1,3 +1,4 @@
+import { t } from '@grafana/i18n';
 import { Combobox, RadioButtonGroup } from '@grafana/ui';
 import * as React from 'react';
 import { timeText, validateBaseline, windowBefore } from '../baseline';
@@ -15,27 +16,47 @@ import { SelectorField } from './SelectorField';
 import { TextInput } from './SelectorInput';
 import { ServiceSelect } from './ServiceSelect';
 
-const KINDS: Array<{ value: BaselineKind; label: string; description: string }> = [
-  { value: 'previous', label: 'Previous window', description: 'Just before the time range, and as long' },
-  { value: 'offset', label: 'Earlier', description: 'The same time an hour, a day or a week earlier' },
-  { value: 'range', label: 'Absolute range', description: 'A time range of its own' },
-  { value: 'same', label: 'Same window, other selector', description: 'Two versions, hosts or services beside each other' },
+const getKinds = (): Array<{ value: BaselineKind; label: string; description: string }> => [
+  {
+    value: 'previous',
+    label: t('baseline.previous', 'Previous window'),
+    description: t('baseline.previous-description', 'Just before the time range, and as long'),
+  },
+  {
+    value: 'offset',
+    label: t('baseline.earlier', 'Earlier'),
+    description: t('baseline.earlier-description', 'The same time an hour, a day or a week earlier'),
+  },
+  {
+    value: 'range',
+    label: t('baseline.range', 'Absolute range'),
+    description: t('baseline.range-description', 'A time range of its own'),
+  },
+  {
+    value: 'same',
+    label: t('baseline.same', 'Same window, other selector'),
+    description: t('baseline.same-description', 'Two versions, hosts or services beside each other'),
+  },
 ];
 
-const OFFSETS = [
-  { value: '1h', label: '1h', description: 'An hour' },
-  { value: '1d', label: '1d', description: 'A day' },
-  { value: '1w', label: '1w', description: 'A week' },
+const withDescription = (value: string, description: string) => ({ value, label: value, description });
+const getOffsets = () => [
+  withDescription('1h', t('baseline.hour', 'An hour')),
+  withDescription('1d', t('baseline.day', 'A day')),
+  withDescription('1w', t('baseline.week', 'A week')),
 ];
 
 type Labels = 'query' | 'own';
 
-const LABELS: Array<{ value: Labels; label: string }> = [
-  { value: 'query', label: 'Of the query' },
-  { value: 'own', label: 'Other' },
+const getLabels = (): Array<{ value: Labels; label: string }> => [
+  { value: 'query', label: t('baseline.labels-of-query', 'Of the query') },
+  { value: 'own', label: t('baseline.other-labels', 'Other') },
 ];
 
-const TIME_TOOLTIP = 'Such as 2026-11-23T10:00:00Z, now-2d or Unix milliseconds; without a zone it is UTC';
+/** Examples of what can be typed. */
+const OFFSET = '1d';
+const FROM = 'now-2d';
+const TO = 'now-1d';
 
 interface Props {
   query: ProfileQuery;
@@ -48,7 +69,7 @@ interface Props {
 /** What a comparison compares with: a time, and labels. */
 export function BaselineFields({ query, range, resources, id, onChange }: Props) {
   const baseline = query.baseline ?? DEFAULT_BASELINE;
-  const { kind, offset, from, to } = baseline;
+  const { kind, from, to } = baseline;
   const errors = validateBaseline(baseline, query.labelSelector);
   const update = (change: Partial<Baseline>) => onChange({ baseline: { ...baseline, ...change } });
 
@@ -56,68 +77,82 @@ export function BaselineFields({ query, range, resources, id, onChange }: Props)
     update({
       kind: chosen,
       // What the chosen kind needs begins with something that makes sense.
-      ...(chosen === 'offset' && !offset && { offset: '1d' }),
+      ...(chosen === 'offset' && !baseline.offset && { offset: '1d' }),
       ...(chosen === 'range' && from === undefined && to === undefined && windowBefore(range)),
     });
   const ownLabels = kind === 'same' || Boolean(baseline.labelSelector);
   const selector = baseline.labelSelector || query.labelSelector;
   const setSelector = (labelSelector: string) => update({ labelSelector });
+  const timeTooltip = t(
+    'baseline.time-tooltip',
+    'Such as 2026-11-23T10:00:00Z, now-2d or Unix milliseconds; without a zone it is UTC'
+  );
 
   return (
     <EditorRow testId={selectors.queryEditor.baseline}>
       <EditorField
-        label="Baseline"
+        label={t('baseline.label', 'Baseline')}
         htmlFor={id('baseline')}
-        tooltip="The flame graph shows how the time range differs from it"
+        tooltip={t('baseline.tooltip', 'The flame graph shows how the time range differs from it')}
       >
         <Combobox<BaselineKind>
           id={id('baseline')}
           data-testid={selectors.queryEditor.baselineKind}
           width={34}
-          options={KINDS}
+          options={getKinds()}
           value={kind}
           onChange={({ value }) => setKind(value)}
         />
       </EditorField>
       {kind === 'offset' && (
         <EditorField
-          label="Offset"
+          label={t('baseline.offset', 'Offset')}
           htmlFor={id('baseline-offset')}
-          tooltip="How much earlier; a day is 24 hours"
+          tooltip={t('baseline.offset-tooltip', 'How much earlier; a day is 24 hours')}
           error={errors.offset}
         >
           <Combobox
             id={id('baseline-offset')}
             data-testid={selectors.queryEditor.baselineOffset}
             width={16}
-            placeholder="1d"
+            placeholder={OFFSET}
             createCustomValue
             invalid={errors.offset !== undefined}
-            options={OFFSETS}
-            value={offset || null}
+            options={getOffsets()}
+            value={baseline.offset || null}
             onChange={({ value }) => update({ offset: value.trim() })}
           />
         </EditorField>
       )}
       {kind === 'range' && (
         <>
-          <EditorField label="From" htmlFor={id('baseline-from')} tooltip={TIME_TOOLTIP} error={errors.from}>
+          <EditorField
+            label={t('baseline.from', 'From')}
+            htmlFor={id('baseline-from')}
+            tooltip={timeTooltip}
+            error={errors.from}
+          >
             <TextInput
               id={id('baseline-from')}
               data-testid={selectors.queryEditor.baselineFrom}
               width={28}
-              placeholder="now-2d"
+              placeholder={FROM}
               invalid={errors.from !== undefined}
               value={timeText(from)}
               onCommit={(text) => update({ from: text.trim() })}
             />
           </EditorField>
-          <EditorField label="To" htmlFor={id('baseline-to')} tooltip={TIME_TOOLTIP} error={errors.to}>
+          <EditorField
+            label={t('baseline.to', 'To')}
+            htmlFor={id('baseline-to')}
+            tooltip={timeTooltip}
+            error={errors.to}
+          >
             <TextInput
               id={id('baseline-to')}
               data-testid={selectors.queryEditor.baselineTo}
               width={28}
-              placeholder="now-1d"
+              placeholder={TO}
               invalid={errors.to !== undefined}
               value={timeText(to)}
               onCommit={(text) => update({ to: text.trim() })}
@@ -126,11 +161,11 @@ export function BaselineFields({ query, range, resources, id, onChange }: Props)
         </>
       )}
       {kind !== 'same' && (
-        <EditorField label="Labels of the baseline">
+        <EditorField label={t('baseline.labels', 'Labels of the baseline')}>
           <div data-testid={selectors.queryEditor.baselineLabels}>
             <RadioButtonGroup
-              aria-label="Labels of the baseline"
-              options={LABELS}
+              aria-label={t('baseline.labels', 'Labels of the baseline')}
+              options={getLabels()}
               value={ownLabels ? 'own' : 'query'}
               onChange={(labels) => update({ labelSelector: labels === 'own' ? selector : undefined })}
             />
@@ -139,7 +174,7 @@ export function BaselineFields({ query, range, resources, id, onChange }: Props)
       )}
       {ownLabels && (
         <>
-          <EditorField label="Service of the baseline" htmlFor={id('baseline-service')}>
+          <EditorField label={t('baseline.service', 'Service of the baseline')} htmlFor={id('baseline-service')}>
             <ServiceSelect
               id={id('baseline-service')}
               selector={selector}

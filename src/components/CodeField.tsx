@@ -1,10 +1,12 @@
 import { css, cx } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { Input, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
 import { formatCode, parseCode, suggest, type Suggestion, type Suggestions } from '../code';
 import { selectors } from '../selectors';
 import { type ProfileQuery, type ProfileType, type Range, type Resources } from '../types';
+import { UNESCAPED } from '../unescaped';
 import { EditorField } from './EditorField';
 
 interface Props {
@@ -106,9 +108,12 @@ export function CodeField({ id, query, range, resources, onChange, onKeep }: Pro
   const optionId = (index: number) => `${id}-option-${index}`;
   return (
     <EditorField
-      label="Query"
+      label={t('code-field.label', 'Query')}
       htmlFor={id}
-      tooltip='A profile type and matchers of labels, such as process_cpu:cpu{namespace="shop", pod=~"api-.*"}'
+      tooltip={t('code-field.tooltip', 'A profile type and matchers of labels, such as {{example}}', {
+        example: 'process_cpu:cpu{namespace="shop", pod=~"api-.*"}',
+        interpolation: UNESCAPED,
+      })}
       error={problem}
     >
       <div className={styles.field}>

@@ -1,4 +1,5 @@
 import { type DataSourceInstanceSettings, type DataSourcePluginOptionsEditorProps } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import {
   AdvancedHttpSettings,
   Auth,
@@ -12,11 +13,13 @@ import {
 import { config, DataSourcePicker, getBackendSrv } from '@grafana/runtime';
 import { Divider, InlineField, Input } from '@grafana/ui';
 import * as React from 'react';
-import { DURATION_HINT, isDuration } from '../duration';
+import { durationHint, isDuration } from '../duration';
+import { profileTypeName } from '../profileType';
 import { createResources } from '../resources';
 import { selectors } from '../selectors';
 import { sourceTemplateError } from '../sourceTemplate';
-import { type DataSourceOptions, type Resources } from '../types';
+import { type DataSourceOptions, DEFAULT_PROFILE_TYPE, type Resources } from '../types';
+import { UNESCAPED } from '../unescaped';
 import { LabelMappingField } from './LabelMappingField';
 import { ProfileTypeSelect } from './ProfileTypeSelect';
 import { useRange } from './useRange';
@@ -25,6 +28,16 @@ type Props = DataSourcePluginOptionsEditorProps<DataSourceOptions>;
 
 const DOCS = 'https://github.com/flameline/flameline/blob/main/docs/datasource.md';
 const LABEL_WIDTH = 24;
+
+/** Examples of what can be typed. */
+const EXAMPLES = {
+  url: 'http://localhost:4040',
+  minStep: '15s',
+  sourceTemplate: 'https://git.example.com/shop/search?q={{function}}',
+  corePrice: '0.04',
+  currency: '$',
+};
+
 const ids = selectors.configEditor;
 
 /** Edits the settings of a data source: the server, how to sign in, and what queries and links use. */
@@ -51,35 +64,44 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
       <ConnectionSettings
         config={options}
         onChange={onOptionsChange}
-        urlPlaceholder="http://localhost:4040"
-        urlTooltip="The address of a Flameline or Grafana Pyroscope server, as Grafana’s server reaches it"
+        urlPlaceholder={EXAMPLES.url}
+        urlTooltip={t(
+          'config-editor.url-tooltip',
+          'The address of a Flameline or Grafana Pyroscope server, as Grafana’s server reaches it'
+        )}
       />
       <Divider />
       <Auth {...convertLegacyAuthProps({ config: options, onChange: onOptionsChange })} />
       <Divider />
-      <ConfigSection title="Querying">
+      <ConfigSection title={t('config-editor.querying', 'Querying')}>
         <InlineField
-          label="Minimum step"
+          label={t('config-editor.min-step', 'Minimum step')}
           labelWidth={LABEL_WIDTH}
-          tooltip="The shortest time between two points of a series. Set it to the interval at which profiles are written; 15s by default."
+          tooltip={t(
+            'config-editor.min-step-tooltip',
+            'The shortest time between two points of a series. Set it to the interval at which profiles are written; 15s by default.'
+          )}
           htmlFor={id('min-step')}
           invalid={invalidStep}
-          error={DURATION_HINT}
+          error={durationHint()}
           disabled={readOnly}
         >
           <Input
             id={id('min-step')}
             data-testid={ids.minStep}
             width={40}
-            placeholder="15s"
+            placeholder={EXAMPLES.minStep}
             value={minStep}
             onChange={(event) => update({ minStep: text(event.currentTarget.value.trim()) })}
           />
         </InlineField>
         <InlineField
-          label="Default profile type"
+          label={t('config-editor.profile-type', 'Default profile type')}
           labelWidth={LABEL_WIDTH}
-          tooltip="The profile type of new queries and of links from alerts; CPU time by default"
+          tooltip={t(
+            'config-editor.profile-type-tooltip',
+            'The profile type of new queries and of links from alerts; CPU time by default'
+          )}
           htmlFor={id('profile-type')}
           disabled={readOnly}
         >
@@ -87,7 +109,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
             id={id('profile-type')}
             testId={ids.defaultProfileType}
             width={40}
-            placeholder="CPU time"
+            placeholder={profileTypeName(DEFAULT_PROFILE_TYPE)}
             isClearable
             value={jsonData.defaultProfileType ?? ''}
             range={range}
@@ -98,15 +120,18 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
       </ConfigSection>
       <Divider />
       <ConfigSection
-        title="Links and costs"
-        description="Where labels, functions and CPU time lead to, and what they cost"
+        title={t('config-editor.links-and-costs', 'Links and costs')}
+        description={t(
+          'config-editor.links-and-costs-description',
+          'Where labels, functions and CPU time lead to, and what they cost'
+        )}
         isCollapsible
         isInitiallyOpen={Boolean(linked)}
       >
         <InlineField
-          label="Prometheus data source"
+          label={t('config-editor.prometheus', 'Prometheus data source')}
           labelWidth={LABEL_WIDTH}
-          tooltip="Series of CPU time link to the same labels’ CPU usage in it"
+          tooltip={t('config-editor.prometheus-tooltip', 'Series of CPU time link to the same labels’ CPU usage in it')}
           htmlFor={id('prometheus')}
           disabled={readOnly}
         >
@@ -116,7 +141,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
               type="prometheus"
               noDefault
               width={40}
-              placeholder="None"
+              placeholder={t('config-editor.prometheus-placeholder', 'None')}
               current={jsonData.prometheusUid ?? null}
               onChange={({ uid }: DataSourceInstanceSettings) => update({ prometheusUid: uid })}
               onClear={() => update({ prometheusUid: undefined })}
@@ -129,9 +154,19 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
           onChange={(labelMapping) => update({ labelMapping: labelMapping.length ? labelMapping : undefined })}
         />
         <InlineField
-          label="Source of functions"
+          label={t('config-editor.source', 'Source of functions')}
           labelWidth={LABEL_WIDTH}
-          tooltip="A URL in which {{function}}, {{file}} and {{line}} stand for a function’s name, source file and first line, and a label in braces, such as {{version}}, for the value that the query selects. Functions in tables link to it."
+          tooltip={t(
+            'config-editor.source-tooltip',
+            'A URL in which {{functionName}}, {{file}} and {{line}} stand for a function’s name, source file and first line, and a label in braces, such as {{version}}, for the value that the query selects. Functions in tables link to it.',
+            {
+              functionName: '{{function}}',
+              file: '{{file}}',
+              line: '{{line}}',
+              version: '{{version}}',
+              interpolation: UNESCAPED,
+            }
+          )}
           htmlFor={id('source')}
           invalid={templateError !== undefined}
           error={templateError}
@@ -141,18 +176,21 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
             id={id('source')}
             data-testid={ids.sourceTemplate}
             width={60}
-            placeholder="https://git.example.com/shop/search?q={{function}}"
+            placeholder={EXAMPLES.sourceTemplate}
             value={jsonData.sourceTemplate ?? ''}
             onChange={(event) => update({ sourceTemplate: text(event.currentTarget.value) })}
           />
         </InlineField>
         <InlineField
-          label="Price of a core-hour"
+          label={t('config-editor.price', 'Price of a core-hour')}
           labelWidth={LABEL_WIDTH}
-          tooltip="Tables of functions then show what each function’s own CPU time costs in a month of 730 hours"
+          tooltip={t(
+            'config-editor.price-tooltip',
+            'Tables of functions then show what each function’s own CPU time costs in a month of 730 hours'
+          )}
           htmlFor={id('price')}
           invalid={price !== undefined && !(price >= 0)}
-          error="A price is a number of at least 0"
+          error={t('config-editor.invalid-price', 'A price is a number of at least 0')}
           disabled={readOnly}
         >
           <Input
@@ -162,15 +200,15 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
             min={0}
             step="any"
             width={20}
-            placeholder="0.04"
+            placeholder={EXAMPLES.corePrice}
             value={price ?? ''}
             onChange={({ currentTarget: { value } }) => update({ corePrice: value === '' ? undefined : Number(value) })}
           />
         </InlineField>
         <InlineField
-          label="Currency"
+          label={t('config-editor.currency', 'Currency')}
           labelWidth={LABEL_WIDTH}
-          tooltip="A symbol such as $ or €"
+          tooltip={t('config-editor.currency-tooltip', 'A symbol such as $ or €')}
           htmlFor={id('currency')}
           disabled={readOnly}
         >
@@ -179,7 +217,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
             data-testid={ids.currency}
             width={20}
             maxLength={8}
-            placeholder="$"
+            placeholder={EXAMPLES.currency}
             value={jsonData.currency ?? ''}
             onChange={(event) => update({ currency: text(event.currentTarget.value.trim()) })}
           />
@@ -187,13 +225,13 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
       </ConfigSection>
       <Divider />
       <ConfigSection
-        title="Advanced settings"
+        title={t('config-editor.advanced', 'Advanced settings')}
         isCollapsible
         isInitiallyOpen={Boolean(jsonData.timeout || jsonData.keepCookies?.length || jsonData.enableSecureSocksProxy)}
       >
         <AdvancedHttpSettings config={options} onChange={onOptionsChange} />
         {config.secureSocksDSProxyEnabled && (
-          <ConfigSubSection title="Secure SOCKS proxy">
+          <ConfigSubSection title={t('config-editor.socks-proxy', 'Secure SOCKS proxy')}>
             <SecureSocksProxyToggle
               labelWidth={LABEL_WIDTH}
               dataSourceConfig={options}

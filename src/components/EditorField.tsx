@@ -1,7 +1,9 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { Icon, Tooltip, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
+import { UNESCAPED } from '../unescaped';
 
 interface Props {
   label: string;
@@ -21,7 +23,12 @@ export function EditorField({ label, htmlFor, tooltip, error, children }: Props)
         {htmlFor ? <label htmlFor={htmlFor}>{label}</label> : <span>{label}</span>}
         {tooltip && (
           <Tooltip content={tooltip} placement="top">
-            <Icon name="info-circle" size="sm" tabIndex={0} title={`About ${label.toLowerCase()}`} />
+            <Icon
+              name="info-circle"
+              size="sm"
+              tabIndex={0}
+              title={t('editor-field.about', 'About “{{label}}”', { label, interpolation: UNESCAPED })}
+            />
           </Tooltip>
         )}
       </div>

@@ -1,7 +1,9 @@
+import { t } from '@grafana/i18n';
 import { Button } from '@grafana/ui';
 import * as React from 'react';
 import { selectors } from '../selectors';
 import { type ProfileQuery } from '../types';
+import { UNESCAPED } from '../unescaped';
 import { EditorField, EditorRow } from './EditorField';
 
 type Field = 'spanSelector' | 'profileIdSelector' | 'annotations' | 'includeExemplars' | 'includeHeatmap' | 'heatmapType';
@@ -11,22 +13,25 @@ function foreignFields(query: ProfileQuery): Array<{ fields: Field[]; text: stri
   const { spanSelector, profileIdSelector, annotations, includeExemplars, includeHeatmap } = query;
   const found: Array<{ fields: Field[]; text: string }> = [];
   if (spanSelector?.length) {
-    found.push({ fields: ['spanSelector'], text: `Only the spans ${spanSelector.join(', ')}` });
+    const spans = spanSelector.join(', ');
+    const text = t('foreign-fields.spans', 'Only the spans {{spans}}', { spans, interpolation: UNESCAPED });
+    found.push({ fields: ['spanSelector'], text });
   }
   if (profileIdSelector?.length) {
-    found.push({ fields: ['profileIdSelector'], text: `Only the profiles ${profileIdSelector.join(', ')}` });
+    const profiles = profileIdSelector.join(', ');
+    const text = t('foreign-fields.profiles', 'Only the profiles {{profiles}}', { profiles, interpolation: UNESCAPED });
+    found.push({ fields: ['profileIdSelector'], text });
   }
   if (annotations) {
-    found.push({ fields: ['annotations'], text: 'Annotations of the series' });
+    found.push({ fields: ['annotations'], text: t('foreign-fields.annotations', 'Annotations of the series') });
   }
   if (includeExemplars) {
-    found.push({ fields: ['includeExemplars'], text: 'Exemplars (not shown by this data source)' });
+    const text = t('foreign-fields.exemplars', 'Exemplars (not shown by this data source)');
+    found.push({ fields: ['includeExemplars'], text });
   }
   if (includeHeatmap) {
-    found.push({
-      fields: ['includeHeatmap', 'heatmapType'],
-      text: 'Heat map of profiles or spans (not shown by this data source)',
-    });
+    const text = t('foreign-fields.heatmap', 'Heat map of profiles or spans (not shown by this data source)');
+    found.push({ fields: ['includeHeatmap', 'heatmapType'], text });
   }
   return found;
 }
@@ -45,8 +50,11 @@ export function ForeignFields({ query, onChange }: Props) {
   return (
     <EditorRow testId={selectors.queryEditor.foreign}>
       <EditorField
-        label="Of the query as it was taken over"
-        tooltip="Grafana’s Pyroscope data source, or a link, set these; a click removes one"
+        label={t('foreign-fields.label', 'Of the query as it was taken over')}
+        tooltip={t(
+          'foreign-fields.tooltip',
+          'Grafana’s Pyroscope data source, or a link, set these; a click removes one'
+        )}
       >
         <div>
           {found.map(({ fields, text }) => (
@@ -55,7 +63,7 @@ export function ForeignFields({ query, onChange }: Props) {
               size="sm"
               variant="secondary"
               icon="times"
-              tooltip="Remove"
+              tooltip={t('foreign-fields.remove', 'Remove')}
               onClick={() => onChange(Object.fromEntries(fields.map((field) => [field, undefined])))}
             >
               {text}

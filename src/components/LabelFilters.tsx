@@ -1,11 +1,13 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { Button, Combobox, IconButton, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
 import { complete, completeFound, isNote } from '../completion';
 import { formatSelector, type Matcher, type Operator, OPERATORS, SERVICE_LABEL, tryParseSelector } from '../selector';
 import { selectors } from '../selectors';
 import { type Range, type Resources } from '../types';
+import { UNESCAPED } from '../unescaped';
 
 interface Props {
   id: string;
@@ -73,7 +75,7 @@ export function LabelFilters({ id, selector, range, resources, onChange }: Props
         id={id}
         variant="secondary"
         icon="plus"
-        aria-label="Add a label filter"
+        aria-label={t('label-filters.add', 'Add a label filter')}
         data-testid={selectors.queryEditor.addFilter}
         disabled={draft !== undefined}
         onClick={() => setDraft(EMPTY)}
@@ -102,7 +104,7 @@ function Filter({ id, matcher, others, range, resources, onChange, onRemove }: F
       <Combobox
         id={`${id}-name`}
         data-testid={selectors.queryEditor.filterName}
-        placeholder="Label"
+        placeholder={t('label-filters.label', 'Label')}
         createCustomValue
         width="auto"
         minWidth={14}
@@ -122,7 +124,7 @@ function Filter({ id, matcher, others, range, resources, onChange, onRemove }: F
       <Combobox
         id={`${id}-value`}
         data-testid={selectors.queryEditor.filterValue}
-        placeholder="Value"
+        placeholder={t('label-filters.value', 'Value')}
         createCustomValue
         width="auto"
         minWidth={16}
@@ -135,7 +137,11 @@ function Filter({ id, matcher, others, range, resources, onChange, onRemove }: F
       <IconButton
         name="times"
         size="md"
-        aria-label={`Remove the filter on ${matcher.name || 'no label'}`}
+        aria-label={
+          matcher.name
+            ? t('label-filters.remove', 'Remove the filter on {{label}}', { label: matcher.name, interpolation: UNESCAPED })
+            : t('label-filters.remove-draft', 'Remove the filter that has no label')
+        }
         data-testid={selectors.queryEditor.removeFilter}
         onClick={onRemove}
       />

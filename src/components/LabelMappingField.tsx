@@ -1,5 +1,6 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
+import { t, Trans } from '@grafana/i18n';
 import { Button, IconButton, InlineLabel, Input, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
 import { selectors } from '../selectors';
@@ -23,18 +24,21 @@ export function LabelMappingField({ mapping, readOnly, onChange }: Props) {
     <div className={styles.field} data-testid={ids.labelMapping}>
       <InlineLabel
         width={24}
-        tooltip="Labels of metrics whose names differ from those of profiles. Links from alerts, links to Prometheus and Explore’s switch between data sources use them."
+        tooltip={t(
+          'label-mapping.tooltip',
+          'Labels of metrics whose names differ from those of profiles. Links from alerts, links to Prometheus and Explore’s switch between data sources use them.'
+        )}
       >
-        Label mapping
+        <Trans i18nKey="label-mapping.label">Label mapping</Trans>
       </InlineLabel>
       <div>
         {mapping.map(({ metrics, profiles }, index) => (
           <div key={index} className={styles.row}>
             <Input
-              aria-label={`Label of metrics ${index + 1}`}
+              aria-label={t('label-mapping.metrics-number', 'Label of metrics {{number}}', { number: index + 1 })}
               data-testid={ids.mappingMetrics}
               width={24}
-              placeholder="Label of metrics"
+              placeholder={t('label-mapping.metrics', 'Label of metrics')}
               disabled={readOnly}
               invalid={metrics === '' && profiles !== ''}
               value={metrics}
@@ -42,10 +46,10 @@ export function LabelMappingField({ mapping, readOnly, onChange }: Props) {
             />
             <span aria-hidden>→</span>
             <Input
-              aria-label={`Label of profiles ${index + 1}`}
+              aria-label={t('label-mapping.profiles-number', 'Label of profiles {{number}}', { number: index + 1 })}
               data-testid={ids.mappingProfiles}
               width={24}
-              placeholder="Label of profiles"
+              placeholder={t('label-mapping.profiles', 'Label of profiles')}
               disabled={readOnly}
               invalid={profiles === '' && metrics !== ''}
               value={profiles}
@@ -55,7 +59,7 @@ export function LabelMappingField({ mapping, readOnly, onChange }: Props) {
               name="times"
               size="md"
               disabled={readOnly}
-              aria-label={`Remove mapping ${index + 1}`}
+              aria-label={t('label-mapping.remove', 'Remove mapping {{number}}', { number: index + 1 })}
               onClick={() => onChange(mapping.filter((_, i) => i !== index))}
             />
           </div>
@@ -68,7 +72,7 @@ export function LabelMappingField({ mapping, readOnly, onChange }: Props) {
           disabled={readOnly}
           onClick={() => onChange([...mapping, { metrics: '', profiles: '' }])}
         >
-          Add a label
+          <Trans i18nKey="label-mapping.add">Add a label</Trans>
         </Button>
       </div>
     </div>

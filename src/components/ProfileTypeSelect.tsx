@@ -1,3 +1,4 @@
+import { t } from '@grafana/i18n';
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
 import { contains } from '../completion';
@@ -20,7 +21,7 @@ interface Props {
 
 /** Chooses a profile type by its human name; IDs and variables may be typed. */
 export function ProfileTypeSelect({ id, value, range, resources, onChange, ...shown }: Props) {
-  const { testId = selectors.queryEditor.profileType, placeholder = 'Choose a profile type', width = 30 } = shown;
+  const { testId = selectors.queryEditor.profileType, width = 30 } = shown;
   const options = async (typed: string) => {
     const all = profileTypeOptions(await resources.profileTypes(range));
     return all.filter(({ label, description }) => contains(label, typed) || contains(description, typed));
@@ -29,7 +30,7 @@ export function ProfileTypeSelect({ id, value, range, resources, onChange, ...sh
     <Combobox
       id={id}
       data-testid={testId}
-      placeholder={placeholder}
+      placeholder={shown.placeholder ?? t('profile-type-select.placeholder', 'Choose a profile type')}
       createCustomValue
       isClearable={shown.isClearable ?? false}
       width={width}

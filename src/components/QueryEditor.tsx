@@ -1,5 +1,6 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2, type QueryEditorProps } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { RadioButtonGroup, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
 import { hasBaseline } from '../baseline';
@@ -21,9 +22,9 @@ import { ViewFields } from './ViewFields';
 
 type Props = QueryEditorProps<ProfileDataSource, ProfileQuery, DataSourceOptions>;
 
-const MODES: Array<{ value: EditorMode; label: string }> = [
-  { value: 'builder', label: 'Builder' },
-  { value: 'code', label: 'Code' },
+const getModes = (): Array<{ value: EditorMode; label: string }> => [
+  { value: 'builder', label: t('query-editor.builder', 'Builder') },
+  { value: 'code', label: t('query-editor.code', 'Code') },
 ];
 
 /** Edits a query in panels, Explore, alert rules and annotations. */
@@ -47,8 +48,8 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
       <div className={styles.mode} data-testid={selectors.queryEditor.editorMode}>
         <RadioButtonGroup<EditorMode>
           size="sm"
-          aria-label="How the query is edited"
-          options={MODES}
+          aria-label={t('query-editor.modes', 'How the query is edited')}
+          options={getModes()}
           value={query.editorMode ?? 'builder'}
           disabledOptions={query.code === undefined ? [] : ['builder']}
           onChange={(editorMode) => onChange({ ...query, editorMode })}
@@ -65,7 +66,7 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
         />
       ) : (
         <EditorRow>
-          <EditorField label="Service" htmlFor={id('service')}>
+          <EditorField label={t('query-editor.service', 'Service')} htmlFor={id('service')}>
             <ServiceSelect
               id={id('service')}
               selector={query.labelSelector}
@@ -74,7 +75,7 @@ export function QueryEditor({ query: stored, datasource, range: timeRange, onCha
               onChange={setSelector}
             />
           </EditorField>
-          <EditorField label="Profile type" htmlFor={id('profile-type')}>
+          <EditorField label={t('query-editor.profile-type', 'Profile type')} htmlFor={id('profile-type')}>
             <ProfileTypeSelect
               id={id('profile-type')}
               value={query.profileTypeId}

@@ -1,7 +1,8 @@
+import { t } from '@grafana/i18n';
 import { Combobox, MultiCombobox, RadioButtonGroup } from '@grafana/ui';
 import * as React from 'react';
 import { complete } from '../completion';
-import { DURATION_HINT, isDuration } from '../duration';
+import { durationHint, isDuration } from '../duration';
 import { countsCPUTime } from '../profileType';
 import { selectors } from '../selectors';
 import {
@@ -17,48 +18,110 @@ import { CountField } from './CountField';
 import { EditorField, EditorRow } from './EditorField';
 import { TextInput } from './SelectorInput';
 
-const QUERY_TYPES: Array<{ value: QueryType; label: string; description: string }> = [
-  { value: 'profile', label: 'Flame graph', description: 'Where the resource went, by function' },
-  { value: 'metrics', label: 'Series', description: 'How much was used, over time' },
-  { value: 'both', label: 'Both', description: 'A flame graph and a series' },
-  { value: 'comparison', label: 'Comparison', description: 'A flame graph compared with a baseline' },
-  { value: 'functions', label: 'Table of functions', description: 'The functions that use most' },
-  { value: 'explain', label: 'Explain', description: 'Which functions and labels account for a change' },
-  { value: 'functionSeries', label: 'Functions over time', description: 'A series for each of some functions' },
-  { value: 'heatmap', label: 'Heat map', description: 'How much was used, by label or by offset in the second' },
+const getQueryTypes = (): Array<{ value: QueryType; label: string; description: string }> => [
+  {
+    value: 'profile',
+    label: t('query-options.flame-graph', 'Flame graph'),
+    description: t('query-options.flame-graph-description', 'Where the resource went, by function'),
+  },
+  {
+    value: 'metrics',
+    label: t('query-options.series', 'Series'),
+    description: t('query-options.series-description', 'How much was used, over time'),
+  },
+  {
+    value: 'both',
+    label: t('query-options.both', 'Both'),
+    description: t('query-options.both-description', 'A flame graph and a series'),
+  },
+  {
+    value: 'comparison',
+    label: t('query-options.comparison', 'Comparison'),
+    description: t('query-options.comparison-description', 'A flame graph compared with a baseline'),
+  },
+  {
+    value: 'functions',
+    label: t('query-options.table', 'Table of functions'),
+    description: t('query-options.table-description', 'The functions that use most'),
+  },
+  {
+    value: 'explain',
+    label: t('query-options.explain', 'Explain'),
+    description: t('query-options.explain-description', 'Which functions and labels account for a change'),
+  },
+  {
+    value: 'functionSeries',
+    label: t('query-options.function-series', 'Functions over time'),
+    description: t('query-options.function-series-description', 'A series for each of some functions'),
+  },
+  {
+    value: 'heatmap',
+    label: t('query-options.heatmap', 'Heat map'),
+    description: t('query-options.heatmap-description', 'How much was used, by label or by offset in the second'),
+  },
 ];
 
-const SORTS: Array<{ value: FunctionOrder; label: string; description: string }> = [
-  { value: 'own', label: 'Own', description: 'What functions use themselves' },
-  { value: 'total', label: 'Total', description: 'With all that they call' },
+const getSorts = (): Array<{ value: FunctionOrder; label: string; description: string }> => [
+  {
+    value: 'own',
+    label: t('query-options.own', 'Own'),
+    description: t('query-options.own-description', 'What functions use themselves'),
+  },
+  {
+    value: 'total',
+    label: t('query-options.total', 'Total'),
+    description: t('query-options.total-description', 'With all that they call'),
+  },
 ];
 
 type Compared = 'alone' | 'baseline';
 
-const COMPARED: Array<{ value: Compared; label: string; description: string }> = [
-  { value: 'alone', label: 'Nothing', description: 'The values of the time range' },
-  { value: 'baseline', label: 'Baseline', description: 'And how they changed, with what chance can explain' },
+const getCompared = (): Array<{ value: Compared; label: string; description: string }> => [
+  {
+    value: 'alone',
+    label: t('query-options.alone', 'Nothing'),
+    description: t('query-options.alone-description', 'The values of the time range'),
+  },
+  {
+    value: 'baseline',
+    label: t('query-options.baseline', 'Baseline'),
+    description: t('query-options.baseline-description', 'And how they changed, with what chance can explain'),
+  },
 ];
 
-/** The units that a query's values can be shown in. */
-function units(cpu: boolean, type: QueryType): Array<{ value: Unit; label: string; description?: string }> {
-  const flameGraph = type === 'profile' || type === 'both' || type === 'comparison';
-  return [
-    { value: 'time', label: cpu ? 'Time' : 'Value' },
-    ...(cpu
-      ? [{ value: 'cores' as const, label: 'Cores', description: 'CPU time divided by the time range, as series have it' }]
-      : []),
-    ...(type === 'explain' ? [] : [{ value: 'percent' as const, label: 'Percent', description: 'Of all that is selected' }]),
-    ...(flameGraph
-      ? [{ value: 'samples' as const, label: 'Samples', description: 'How many were taken, if profiles count them' }]
-      : []),
-  ];
+interface UnitOption {
+  value: Unit;
+  label: string;
+  description?: string;
 }
 
-const GROUP_BY = {
-  annotations: 'The labels that an annotation names; other combinations of their values have their own',
-  metrics: 'One series per combination of their values',
-};
+/** The units that a query's values can be shown in. */
+function getUnits(cpu: boolean, type: QueryType): UnitOption[] {
+  const time: UnitOption = {
+    value: 'time',
+    label: cpu ? t('query-options.time', 'Time') : t('query-options.value', 'Value'),
+  };
+  const cores: UnitOption = {
+    value: 'cores',
+    label: t('query-options.cores', 'Cores'),
+    description: t('query-options.cores-description', 'CPU time divided by the time range, as series have it'),
+  };
+  const percent: UnitOption = {
+    value: 'percent',
+    label: t('query-options.percent', 'Percent'),
+    description: t('query-options.percent-description', 'Of all that is selected'),
+  };
+  const samples: UnitOption = {
+    value: 'samples',
+    label: t('query-options.samples', 'Samples'),
+    description: t('query-options.samples-description', 'How many were taken, if profiles count them'),
+  };
+  const flameGraph = type === 'profile' || type === 'both' || type === 'comparison';
+  return [time, ...(cpu ? [cores] : []), ...(type === 'explain' ? [] : [percent]), ...(flameGraph ? [samples] : [])];
+}
+
+/** The numbers that apply where a limit is not set. */
+const LIMITS = { explain: '20', functions: '100', functionSeries: '10' };
 
 interface Props {
   query: ProfileQuery;
@@ -80,15 +143,16 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
   const series = type === 'metrics' || type === 'both' || type === 'annotations' || functionSeries;
   const groupBy = async (typed: string) =>
     complete(await resources.labelNames(range, query.labelSelector), typed);
+  const order = table ? t('query-options.order-by', 'Order by') : t('query-options.values', 'Values');
   return (
     <EditorRow>
       {choosesType && type !== 'annotations' && (
-        <EditorField label="Query type" htmlFor={id('query-type')}>
+        <EditorField label={t('query-options.query-type', 'Query type')} htmlFor={id('query-type')}>
           <Combobox<QueryType>
             id={id('query-type')}
             data-testid={selectors.queryEditor.queryType}
             width={30}
-            options={QUERY_TYPES}
+            options={getQueryTypes()}
             value={type}
             onChange={({ value: queryType }) =>
               onChange({
@@ -103,13 +167,16 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
       )}
       {(drawn || table || (explain && countsCPUTime(query.profileTypeId))) && (
         <EditorField
-          label="Unit"
-          tooltip="Cores divide the CPU time by the time range, so that values read as those of the series do; percent are of all that is selected"
+          label={t('query-options.unit', 'Unit')}
+          tooltip={t(
+            'query-options.unit-tooltip',
+            'Cores divide the CPU time by the time range, so that values read as those of the series do; percent are of all that is selected'
+          )}
         >
           <div data-testid={selectors.queryEditor.unit}>
             <RadioButtonGroup
-              aria-label="Unit"
-              options={units(countsCPUTime(query.profileTypeId), type)}
+              aria-label={t('query-options.unit', 'Unit')}
+              options={getUnits(countsCPUTime(query.profileTypeId), type)}
               value={query.unit ?? 'time'}
               onChange={(unit) => onChange({ unit })}
             />
@@ -120,22 +187,26 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
         <CountField
           id={id('max-nodes')}
           testId={selectors.queryEditor.maxNodes}
-          label="Max nodes"
-          tooltip="Smaller parts of the flame graph are folded into “other”"
-          placeholder="Auto"
+          label={t('query-options.max-nodes', 'Max nodes')}
+          tooltip={t('query-options.max-nodes-tooltip', 'Smaller parts of the flame graph are folded into “other”')}
+          placeholder={t('query-options.auto', 'Auto')}
           value={query.maxNodes}
           onChange={(maxNodes) => onChange({ maxNodes })}
         />
       )}
       {(table || functionSeries) && (
         <EditorField
-          label={table ? 'Order by' : 'Values'}
-          tooltip={table ? 'With a baseline, by the change of it, up or down' : 'Of functions alone, or with all that they call'}
+          label={order}
+          tooltip={
+            table
+              ? t('query-options.order-by-tooltip', 'With a baseline, by the change of it, up or down')
+              : t('query-options.values-tooltip', 'Of functions alone, or with all that they call')
+          }
         >
           <div data-testid={selectors.queryEditor.sort}>
             <RadioButtonGroup
-              aria-label={table ? 'Order by' : 'Values'}
-              options={SORTS}
+              aria-label={order}
+              options={getSorts()}
               value={query.sort ?? 'own'}
               onChange={(sort) => onChange({ sort })}
             />
@@ -144,14 +215,14 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
       )}
       {functionSeries && (
         <EditorField
-          label="Functions"
+          label={t('query-options.functions', 'Functions')}
           htmlFor={id('functions')}
-          tooltip="Their names as flame graphs and tables show them"
+          tooltip={t('query-options.functions-tooltip', 'Their names as flame graphs and tables show them')}
         >
           <MultiCombobox
             id={id('functions')}
             data-testid={selectors.queryEditor.functions}
-            placeholder="The largest"
+            placeholder={t('query-options.functions-placeholder', 'The largest')}
             createCustomValue
             width={40}
             value={query.functions ?? []}
@@ -162,11 +233,11 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
       )}
       {table && (
         <>
-          <EditorField label="Compare with">
+          <EditorField label={t('query-options.compare-with', 'Compare with')}>
             <div data-testid={selectors.queryEditor.compare}>
               <RadioButtonGroup
-                aria-label="Compare with"
-                options={COMPARED}
+                aria-label={t('query-options.compare-with', 'Compare with')}
+                options={getCompared()}
                 value={query.baseline ? 'baseline' : 'alone'}
                 onChange={(to) => onChange({ baseline: to === 'baseline' ? DEFAULT_BASELINE : undefined })}
               />
@@ -178,20 +249,35 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
         <CountField
           id={id('limit')}
           testId={selectors.queryEditor.limit}
-          label="Limit"
-          tooltip="How many functions, the largest first"
-          placeholder={explain ? '20' : '100'}
+          label={t('query-options.limit', 'Limit')}
+          tooltip={t('query-options.limit-functions', 'How many functions, the largest first')}
+          placeholder={explain ? LIMITS.explain : LIMITS.functions}
           value={query.limit}
           onChange={(limit) => onChange({ limit })}
         />
       )}
       {series && (
         <>
-          <EditorField label="Group by" htmlFor={id('group-by')} tooltip={GROUP_BY[type === 'annotations' ? 'annotations' : 'metrics']}>
+          <EditorField
+            label={t('query-options.group-by', 'Group by')}
+            htmlFor={id('group-by')}
+            tooltip={
+              type === 'annotations'
+                ? t(
+                    'query-options.group-by-annotations',
+                    'The labels that an annotation names; other combinations of their values have their own'
+                  )
+                : t('query-options.group-by-series', 'One series per combination of their values')
+            }
+          >
             <MultiCombobox
               id={id('group-by')}
               data-testid={selectors.queryEditor.groupBy}
-              placeholder={type === 'annotations' ? 'Service, pod, container, command, node' : 'One series'}
+              placeholder={
+                type === 'annotations'
+                  ? t('query-options.annotation-labels', 'Service, pod, container, command, node')
+                  : t('query-options.one-series', 'One series')
+              }
               createCustomValue
               width={30}
               value={query.groupBy ?? []}
@@ -202,9 +288,13 @@ export function QueryOptions({ query, range, resources, id, choosesType = true, 
           <CountField
             id={id('limit')}
             testId={selectors.queryEditor.limit}
-            label="Limit"
-            tooltip={functionSeries ? 'How many functions, if none are named' : 'Only the largest series'}
-            placeholder={functionSeries ? '10' : 'None'}
+            label={t('query-options.limit', 'Limit')}
+            tooltip={
+              functionSeries
+                ? t('query-options.limit-unnamed-functions', 'How many functions, if none are named')
+                : t('query-options.limit-series', 'Only the largest series')
+            }
+            placeholder={functionSeries ? LIMITS.functionSeries : t('query-options.no-limit', 'None')}
             value={query.limit}
             onChange={(limit) => onChange({ limit })}
           />
@@ -219,16 +309,19 @@ export function StepField({ id, value, onChange }: { id: string; value?: string;
   const valid = !value || value.includes('$') || isDuration(value);
   return (
     <EditorField
-      label="Step"
+      label={t('query-options.step', 'Step')}
       htmlFor={id}
-      tooltip="The time between two points, such as 15s; by default it follows the panel’s width"
-      error={valid ? undefined : DURATION_HINT}
+      tooltip={t(
+        'query-options.step-tooltip',
+        'The time between two points, such as 15s; by default it follows the panel’s width'
+      )}
+      error={valid ? undefined : durationHint()}
     >
       <TextInput
         id={id}
         data-testid={selectors.queryEditor.step}
         width={14}
-        placeholder="Auto"
+        placeholder={t('query-options.auto', 'Auto')}
         invalid={!valid}
         value={value ?? ''}
         onCommit={(text) => onChange(text.trim() || undefined)}

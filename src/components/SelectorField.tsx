@@ -1,5 +1,6 @@
 import { css } from '@emotion/css';
 import { type GrafanaTheme2 } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { RadioButtonGroup, useStyles2 } from '@grafana/ui';
 import * as React from 'react';
 import { validateSelector } from '../selector';
@@ -23,9 +24,9 @@ interface Props {
 
 type Mode = 'builder' | 'text';
 
-const MODES: Array<{ value: Mode; label: string }> = [
-  { value: 'builder', label: 'Builder' },
-  { value: 'text', label: 'Text' },
+const getModes = (): Array<{ value: Mode; label: string }> => [
+  { value: 'builder', label: t('selector-field.builder', 'Builder') },
+  { value: 'text', label: t('selector-field.text', 'Text') },
 ];
 
 /** Edits a selector: as filters with completion, or as text. */
@@ -38,9 +39,13 @@ export function SelectorField({ id, selector, error: misplaced, modes = true, ra
   const problem = validateSelector(selector);
   const error = (selector.includes('$') ? undefined : problem) ?? misplaced;
   const shownMode = problem ? 'text' : mode;
+  const label =
+    shownMode === 'text'
+      ? t('selector-field.selector', 'Label selector')
+      : t('selector-field.filters', 'Label filters');
 
   return (
-    <EditorField label={shownMode === 'text' ? 'Label selector' : 'Label filters'} htmlFor={id} error={error}>
+    <EditorField label={label} htmlFor={id} error={error}>
       <div className={styles.filters}>
         {shownMode === 'text' ? (
           <SelectorInput id={id} value={selector} invalid={error !== undefined} onChange={onChange} />
@@ -51,8 +56,8 @@ export function SelectorField({ id, selector, error: misplaced, modes = true, ra
           <div data-testid={selectors.queryEditor.selectorMode}>
             <RadioButtonGroup
               size="sm"
-              aria-label="How labels are edited"
-              options={MODES}
+              aria-label={t('selector-field.modes', 'How labels are edited')}
+              options={getModes()}
               value={shownMode}
               disabledOptions={problem ? ['builder'] : []}
               onChange={setMode}

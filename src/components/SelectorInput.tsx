@@ -2,6 +2,8 @@ import { Input } from '@grafana/ui';
 import * as React from 'react';
 import { selectors } from '../selectors';
 
+const EXAMPLE = '{service_name="my-service", namespace=~"prod.*"}';
+
 interface Props {
   id: string;
   value: string;
@@ -18,7 +20,7 @@ export function SelectorInput({ id, value, invalid, onChange }: Props) {
       width={60}
       value={value}
       invalid={invalid}
-      placeholder='{service_name="my-service", namespace=~"prod.*"}'
+      placeholder={EXAMPLE}
       onCommit={(text) => onChange(text.trim() || '{}')}
     />
   );

@@ -1,3 +1,4 @@
+import { t } from '@grafana/i18n';
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
 import { completeFound, isNote } from '../completion';
@@ -29,7 +30,7 @@ export function ServiceSelect({ id, selector, range, resources, onChange }: Prop
     <Combobox
       id={id}
       data-testid={selectors.queryEditor.service}
-      placeholder="All services"
+      placeholder={t('service-select.placeholder', 'All services')}
       disabled={!matchers}
       isClearable
       createCustomValue

@@ -1,4 +1,5 @@
 import { type TimeRange } from '@grafana/data';
+import { t } from '@grafana/i18n';
 import { Combobox } from '@grafana/ui';
 import * as React from 'react';
 import { complete } from '../completion';
@@ -18,10 +19,10 @@ interface Props {
   onRunQuery: () => void;
 }
 
-const KINDS: Array<{ value: VariableKind; label: string }> = [
-  { value: 'labelValues', label: 'Label values' },
-  { value: 'labelNames', label: 'Label names' },
-  { value: 'profileTypes', label: 'Profile types' },
+const getKinds = (): Array<{ value: VariableKind; label: string }> => [
+  { value: 'labelValues', label: t('variable-editor.label-values', 'Label values') },
+  { value: 'labelNames', label: t('variable-editor.label-names', 'Label names') },
+  { value: 'profileTypes', label: t('variable-editor.profile-types', 'Profile types') },
 ];
 
 /** Edits the query of a dashboard variable. */
@@ -41,23 +42,23 @@ export function VariableEditor({ query: stored, resources, range: timeRange, onC
 
   return (
     <EditorRow>
-      <EditorField label="Variable of" htmlFor={`${prefix}-kind`}>
+      <EditorField label={t('variable-editor.kind', 'Variable of')} htmlFor={`${prefix}-kind`}>
         <Combobox<VariableKind>
           id={`${prefix}-kind`}
           data-testid={selectors.variableEditor.kind}
           width={24}
-          options={KINDS}
+          options={getKinds()}
           value={query.kind}
           onChange={({ value }) => update({ kind: value })}
         />
       </EditorField>
       {query.kind === 'labelValues' && (
-        <EditorField label="Label" htmlFor={`${prefix}-label`}>
+        <EditorField label={t('variable-editor.label', 'Label')} htmlFor={`${prefix}-label`}>
           <Combobox
             id={`${prefix}-label`}
             data-testid={selectors.variableEditor.label}
             width={24}
-            placeholder="Choose a label"
+            placeholder={t('variable-editor.label-placeholder', 'Choose a label')}
             createCustomValue
             options={labels}
             value={query.label ?? null}
@@ -67,9 +68,9 @@ export function VariableEditor({ query: stored, resources, range: timeRange, onC
       )}
       {query.kind !== 'profileTypes' && (
         <EditorField
-          label="Of series that match"
+          label={t('variable-editor.selector', 'Of series that match')}
           htmlFor={`${prefix}-selector`}
-          tooltip="Other variables may stand in it"
+          tooltip={t('variable-editor.selector-tooltip', 'Other variables may stand in it')}
           error={error}
         >
           <div data-testid={selectors.variableEditor.selector}>

@@ -1,7 +1,8 @@
+import { t } from '@grafana/i18n';
 import { Collapse, MultiCombobox, RadioButtonGroup, Switch } from '@grafana/ui';
 import * as React from 'react';
 import { complete } from '../completion';
-import { FOLD_SETS } from '../foldSets';
+import { foldSets } from '../foldSets';
 import { selectors } from '../selectors';
 import { type ProfileQuery, type Range, type Resources, type View } from '../types';
 import { CountField } from './CountField';
@@ -10,25 +11,48 @@ import { TextInput } from './SelectorInput';
 
 type Direction = 'callers' | 'reverse';
 
-const DIRECTIONS: Array<{ value: Direction; label: string; description: string }> = [
-  { value: 'callers', label: 'Callers first', description: 'From the program’s entry to the functions that it ends in' },
-  { value: 'reverse', label: 'Reversed', description: 'The functions that stacktraces end in, with their callers below' },
+const getDirections = (): Array<{ value: Direction; label: string; description: string }> => [
+  {
+    value: 'callers',
+    label: t('view.callers-first', 'Callers first'),
+    description: t('view.callers-first-description', 'From the program’s entry to the functions that it ends in'),
+  },
+  {
+    value: 'reverse',
+    label: t('view.reversed', 'Reversed'),
+    description: t('view.reversed-description', 'The functions that stacktraces end in, with their callers below'),
+  },
 ];
-
-const PATTERN_HELP =
-  'Regular expression (RE2) for function names; with the prefix file: or binary: for source files, programs and libraries.';
 
 type Pattern = 'focus' | 'ignore' | 'hide' | 'showFrom';
 
-const PATTERNS: Array<{ field: Pattern; label: string; tooltip: string; placeholder: string }> = [
-  { field: 'focus', label: 'Focus', tooltip: 'Only stacktraces with a matching frame', placeholder: 'All stacktraces' },
-  { field: 'ignore', label: 'Ignore', tooltip: 'Without the stacktraces that have a matching frame', placeholder: 'None' },
-  { field: 'hide', label: 'Hide', tooltip: 'Without matching frames; their value goes to the caller', placeholder: 'None' },
+const getPatterns = (): Array<{ field: Pattern; label: string; tooltip: string; placeholder: string }> => [
+  {
+    field: 'focus',
+    label: t('view.focus', 'Focus'),
+    tooltip: t('view.focus-tooltip', 'Only stacktraces with a matching frame.'),
+    placeholder: t('view.focus-placeholder', 'All stacktraces'),
+  },
+  {
+    field: 'ignore',
+    label: t('view.ignore', 'Ignore'),
+    tooltip: t('view.ignore-tooltip', 'Without the stacktraces that have a matching frame.'),
+    placeholder: t('view.ignore-placeholder', 'None'),
+  },
+  {
+    field: 'hide',
+    label: t('view.hide', 'Hide'),
+    tooltip: t('view.hide-tooltip', 'Without matching frames; their value goes to the caller.'),
+    placeholder: t('view.hide-placeholder', 'None'),
+  },
   {
     field: 'showFrom',
-    label: 'Show from',
-    tooltip: 'Without the frames above the outermost matching one; other stacktraces are left out',
-    placeholder: 'The root',
+    label: t('view.show-from', 'Show from'),
+    tooltip: t(
+      'view.show-from-tooltip',
+      'Without the frames above the outermost matching one; other stacktraces are left out.'
+    ),
+    placeholder: t('view.show-from-placeholder', 'The root'),
   },
 ];
 
@@ -50,12 +74,16 @@ export function ViewFields({ query, range, resources, id, onChange }: Props) {
     );
     onChange({ view: set.length > 0 ? Object.fromEntries(set) : undefined });
   };
+  const patternHelp = t(
+    'view.pattern-help',
+    'Regular expression (RE2) for function names; with the prefix file: or binary: for source files, programs and libraries.'
+  );
   return (
     <div data-testid={selectors.queryEditor.view}>
-      <Collapse label="Flame graph options" isOpen={isOpen} onToggle={() => setOpen(!isOpen)}>
+      <Collapse label={t('view.label', 'Flame graph options')} isOpen={isOpen} onToggle={() => setOpen(!isOpen)}>
         <EditorRow>
-          {PATTERNS.map(({ field, label, tooltip, placeholder }) => (
-            <EditorField key={field} label={label} htmlFor={id(field)} tooltip={`${tooltip}. ${PATTERN_HELP}`}>
+          {getPatterns().map(({ field, label, tooltip, placeholder }) => (
+            <EditorField key={field} label={label} htmlFor={id(field)} tooltip={[tooltip, patternHelp].join(' ')}>
               <TextInput
                 id={id(field)}
                 data-testid={selectors.queryEditor[field]}
@@ -66,45 +94,55 @@ export function ViewFields({ query, range, resources, id, onChange }: Props) {
               />
             </EditorField>
           ))}
-          <EditorField label="Fold" htmlFor={id('fold')} tooltip="Successive frames of these become one">
+          <EditorField
+            label={t('view.fold', 'Fold')}
+            htmlFor={id('fold')}
+            tooltip={t('view.fold-tooltip', 'Successive frames of these become one')}
+          >
             <MultiCombobox
               id={id('fold')}
               data-testid={selectors.queryEditor.fold}
-              placeholder="Nothing"
+              placeholder={t('view.fold-placeholder', 'Nothing')}
               width={30}
               value={view.fold ?? []}
-              options={FOLD_SETS}
+              options={foldSets()}
               onChange={(options) => update({ fold: options.map(({ value }) => value) })}
             />
           </EditorField>
           <EditorField
-            label="Only of function"
+            label={t('view.function', 'Only of function')}
             htmlFor={id('function')}
-            tooltip="All that this function calls or, reversed, all that call it; its name as the flame graph shows it"
+            tooltip={t(
+              'view.function-tooltip',
+              'All that this function calls or, reversed, all that call it; its name as the flame graph shows it'
+            )}
           >
             <TextInput
               id={id('function')}
               data-testid={selectors.queryEditor.function}
               width={30}
-              placeholder="All functions"
+              placeholder={t('view.function-placeholder', 'All functions')}
               value={view.function ?? ''}
               onCommit={(text) => update({ function: text.trim() })}
             />
           </EditorField>
-          <EditorField label="Direction">
+          <EditorField label={t('view.direction', 'Direction')}>
             <div data-testid={selectors.queryEditor.direction}>
               <RadioButtonGroup
-                aria-label="Direction"
-                options={DIRECTIONS}
+                aria-label={t('view.direction', 'Direction')}
+                options={getDirections()}
                 value={view.reverse ? 'reverse' : 'callers'}
                 onChange={(direction) => update({ reverse: direction === 'reverse' })}
               />
             </div>
           </EditorField>
           <EditorField
-            label="Collapse recursion"
+            label={t('view.recursion', 'Collapse recursion')}
             htmlFor={id('recursion')}
-            tooltip="A call of a function that is on the stack already continues at its frame"
+            tooltip={t(
+              'view.recursion-tooltip',
+              'A call of a function that is on the stack already continues at its frame'
+            )}
           >
             <Switch
               id={id('recursion')}
@@ -116,21 +154,24 @@ export function ViewFields({ query, range, resources, id, onChange }: Props) {
           <CountField
             id={id('max-depth')}
             testId={selectors.queryEditor.maxDepth}
-            label="Levels"
-            tooltip="Deeper calls become one frame"
-            placeholder="All"
+            label={t('view.levels', 'Levels')}
+            tooltip={t('view.levels-tooltip', 'Deeper calls become one frame')}
+            placeholder={t('view.levels-placeholder', 'All')}
             value={view.maxDepth}
             onChange={(maxDepth) => update({ maxDepth })}
           />
           <EditorField
-            label="First level"
+            label={t('view.first-level', 'First level')}
             htmlFor={id('view-group-by')}
-            tooltip="Labels whose values have a frame each above all others, such as service_name, pod or comm"
+            tooltip={t(
+              'view.first-level-tooltip',
+              'Labels whose values have a frame each above all others, such as service_name, pod or comm'
+            )}
           >
             <MultiCombobox
               id={id('view-group-by')}
               data-testid={selectors.queryEditor.viewGroupBy}
-              placeholder="Functions"
+              placeholder={t('view.first-level-placeholder', 'Functions')}
               createCustomValue
               width={30}
               value={view.groupBy ?? []}

@@ -1,3 +1,4 @@
+import { t } from '@grafana/i18n';
 import { LoadingPlaceholder } from '@grafana/ui';
 import * as React from 'react';
 
@@ -6,7 +7,7 @@ function lazy<P extends object>(load: () => Promise<React.ComponentType<P>>): Re
   const Loaded = React.lazy(async () => ({ default: await load() })) as unknown as React.ComponentType<P>;
   return function Lazy(props: P) {
     return (
-      <React.Suspense fallback={<LoadingPlaceholder text="Loading the editor…" />}>
+      <React.Suspense fallback={<LoadingPlaceholder text={t('lazy.loading', 'Loading the editor…')} />}>
         <Loaded {...props} />
       </React.Suspense>
     );

@@ -3,6 +3,7 @@ import * as data from '@grafana/data';
 import { initPluginTranslations } from '@grafana/i18n';
 import * as runtime from '@grafana/runtime';
 import * as ui from '@grafana/ui';
+import i18next from 'i18next';
 import * as React from 'react';
 import * as ReactDOM from 'react-dom';
 import { createRoot } from 'react-dom/client';
@@ -13,7 +14,7 @@ import { Harness, type Plugin } from './Harness';
 declare const System: {
   addImportMap: (map: { imports: Record<string, string> }) => void;
   set: (id: string, module: object) => void;
-  import: (url: string) => Promise<{ plugin: Plugin }>;
+  import: (url: string) => Promise<{ default: Promise<{ plugin: Plugin }> }>;
 };
 
 /** The modules that Grafana shares and the plugin asks for. */
@@ -22,14 +23,25 @@ const SHARED: Record<string, object> = {
   '@grafana/data': data,
   '@grafana/runtime': runtime,
   '@grafana/ui': ui,
+  i18next,
   react: React,
   'react-dom': ReactDOM,
   rxjs,
 };
 
+/** Makes the language of the URL that of Grafana, which has texts in it. */
+async function setLanguage() {
+  await initPluginTranslations('grafana-ui', []);
+  const language = new URLSearchParams(window.location.search).get('language');
+  if (language) {
+    i18next.addResourceBundle(language, 'grafana', { title: 'Grafana' });
+    await i18next.changeLanguage(language);
+  }
+}
+
 /** Loads the built plugin as Grafana does: by SystemJS, with shared modules. */
 async function start() {
-  await initPluginTranslations('grafana-ui', []);
+  await setLanguage();
   runtime.setBackendSrv(backendSrv);
   runtime.setDataSourceSrv(dataSourceSrv);
   runtime.setTemplateSrv(templateSrv);
@@ -40,7 +52,8 @@ async function start() {
     System.set(`package:${name}`, module);
   }
   System.addImportMap({ imports });
-  const { plugin } = await System.import(`/public/plugins/${settings.type}/module.js`);
+  const module = await System.import(`/public/plugins/${settings.type}/module.js`);
+  const { plugin } = await module.default;
 
   const root = document.getElementById('root');
   if (root) {
