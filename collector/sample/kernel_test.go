@@ -509,6 +509,34 @@ func TestShortProcesses(t *testing.T) {
 	}
 }
 
+// TestEndOfProcess checks that the time is not lost in which the kernel takes away the
+// memory of a process that the unwinder does not know.
+func TestEndOfProcess(t *testing.T) {
+	requireKernel(t)
+	command := buildC("native/exit.c")(t, t.TempDir())
+	m, _, stop := startSource(t, 797)
+	var used float64
+	var pids []string
+	for range 40 {
+		cmd := exec.CommandContext(t.Context(), command[0], "100")
+		require.NoError(t, cmd.Run())
+		used += float64(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime())
+		pids = append(pids, strconv.Itoa(cmd.Process.Pid))
+	}
+	stop()
+	var got, ending float64
+	for _, pid := range pids {
+		ss := m.stacks("pid", pid)
+		got += sum(ss, nil)
+		ending += sum(ss, func(s stack) bool {
+			return slices.Contains(s.functions, "exit_mm") || slices.Contains(s.functions, "exit_mmap")
+		})
+	}
+	t.Logf("sampled %.3f s of %.3f s, %.0f %% of it at the end", got/1e9, used/1e9, 100*ending/got)
+	assert.InEpsilon(t, used, got, 0.05)
+	assert.Positive(t, ending)
+}
+
 // No sample is taken while processes are read before sampling begins, however long that takes.
 func TestFirstProcessesAreReadBeforeSampling(t *testing.T) {
 	requireKernel(t)
