@@ -19,6 +19,7 @@ const (
 	gateMapAsked          = "asked"
 	gateMapCounts         = "counts"
 	gateMapDrafts         = "drafts"
+	gateMapExecutables    = "executables"
 	gateMapInhibitEvents  = "inhibit_events"
 	gateMapKnown          = "known"
 	gateMapOnly           = "only"
@@ -86,6 +87,7 @@ type gateMapSpecs struct {
 	Asked         *ebpf.MapSpec `ebpf:"asked"`
 	Counts        *ebpf.MapSpec `ebpf:"counts"`
 	Drafts        *ebpf.MapSpec `ebpf:"drafts"`
+	Executables   *ebpf.MapSpec `ebpf:"executables"`
 	InhibitEvents *ebpf.MapSpec `ebpf:"inhibit_events"`
 	Known         *ebpf.MapSpec `ebpf:"known"`
 	Only          *ebpf.MapSpec `ebpf:"only"`
@@ -129,6 +131,7 @@ type gateMaps struct {
 	Asked         *ebpf.Map `ebpf:"asked"`
 	Counts        *ebpf.Map `ebpf:"counts"`
 	Drafts        *ebpf.Map `ebpf:"drafts"`
+	Executables   *ebpf.Map `ebpf:"executables"`
 	InhibitEvents *ebpf.Map `ebpf:"inhibit_events"`
 	Known         *ebpf.Map `ebpf:"known"`
 	Only          *ebpf.Map `ebpf:"only"`
@@ -144,6 +147,7 @@ func (m *gateMaps) Close() error {
 		m.Asked,
 		m.Counts,
 		m.Drafts,
+		m.Executables,
 		m.InhibitEvents,
 		m.Known,
 		m.Only,

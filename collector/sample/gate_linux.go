@@ -250,6 +250,32 @@ func (g *gate) share(spec *ebpf.CollectionSpec, set *processSet) (*ebpf.Collecti
 	return &ebpf.CollectionOptions{MapReplacements: shared}, nil
 }
 
+// An executableKey is struct file_key in bpf/gate.c.
+type executableKey struct{ Inode, Device uint64 }
+
+// An executableKind is what an executable runs, enum executable in bpf/gate.c.
+type executableKind uint32
+
+const (
+	executableNative executableKind = iota + 1
+	executableInterpreter
+)
+
+// noteExecutable notes what the executable of a process runs.
+func (g *gate) noteExecutable(pid int, kind executableKind) error {
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &st); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	device := uint64(unix.Major(st.Dev))<<20 | uint64(unix.Minor(st.Dev))
+	return g.objects.Executables.Put(executableKey{st.Ino, device}, uint32(kind))
+}
+
 // news returns what was counted since the last call.
 func (g *gate) news() (n counts) {
 	g.mu.Lock()

@@ -12,10 +12,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"go.opentelemetry.io/ebpf-profiler/libpf"
@@ -41,6 +43,9 @@ type sink struct {
 	allocs     *allocations // nil if allocations are not
 
 	late *lateUnwinder // nil if this version of the unwinder does not allow it
+
+	executables map[libpf.String]executableNote // by path
+	tellGate    func(pid int, kind executableKind) error
 
 	// reporting belongs to the stacktrace that is being reported. The goroutine that
 	// calls HandleTrace sets it.
@@ -72,6 +77,9 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 	if s.threads && !left {
 		e.labels = threadLabels(e.labels, meta)
 	}
+	if s.reporting.newcomer == nil && meta.ExecutablePath != libpf.NullString {
+		s.noteExecutable(trace, meta)
+	}
 	origin := s.originOf(meta)
 	switch {
 	case origin == originAlloc:
@@ -91,6 +99,50 @@ func (s *sink) ReportTraceEvent(trace *libpf.Trace, meta *samples.TraceEventMeta
 	}
 	s.add(e, origin, meta.TID, s.reporting.ktime)
 	return nil
+}
+
+// Bounds of what is known of executables.
+const (
+	maxExecutables = 1024
+	executableTime = 10 * time.Minute // until the gate is told again
+)
+
+// An executableNote is what the gate was told of an executable.
+type executableNote struct {
+	kind  executableKind
+	until time.Time
+}
+
+// noteExecutable tells the gate what the executable of a process runs.
+func (s *sink) noteExecutable(trace *libpf.Trace, meta *samples.TraceEventMeta) {
+	now := time.Now()
+	note := s.executables[meta.ExecutablePath]
+	known := now.Before(note.until)
+	if known && note.kind == executableInterpreter {
+		return
+	}
+	kind := executableNative
+	if slices.ContainsFunc(trace.Frames, isInterpreted) {
+		kind = executableInterpreter
+	}
+	if known && note.kind == kind {
+		return
+	}
+	if len(s.executables) >= maxExecutables {
+		clear(s.executables)
+	}
+	if s.tellGate(int(meta.PID), kind) == nil {
+		s.executables[meta.ExecutablePath] = executableNote{kind, now.Add(executableTime)}
+	}
+}
+
+// isInterpreted reports whether a frame is of a language that an interpreter runs.
+func isInterpreted(f unique.Handle[libpf.Frame]) bool {
+	switch t := f.Value().Type; kindOf(t) {
+	case kindJVM, kindPython, kindNode, kindOther:
+		return !t.IsError()
+	}
+	return false
 }
 
 // add passes on an event of a thread at a time by CLOCK_MONOTONIC, in ns. It is safe for

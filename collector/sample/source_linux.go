@@ -139,6 +139,8 @@ func Start(ctx context.Context, o Options) (*Source, error) {
 			labels:    &labelCache{targets: o.Targets, metrics: m, byPID: map[libpf.PID]labeled{}},
 			binaries:  newBinaries(o.Symbolizer, m, o.Logger),
 			threads:   o.Threads,
+
+			executables: map[libpf.String]executableNote{},
 		},
 		delivery:       newDelivery(o, m),
 		traces:         make(chan *libpf.EbpfTrace),
@@ -265,6 +267,7 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.history, err = openCodeHistory(); err != nil {
 		s.log.Warn("stacks of processes that end at once will be cut", "err", err)
 	}
+	s.sink.tellGate = s.gate.noteExecutable
 	if err := s.loadMeasurers(ctx); err != nil {
 		return err
 	}

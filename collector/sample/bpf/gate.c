@@ -26,7 +26,8 @@
 #define ASK_GAP 20000000ULL      // ns
 #define ASK_EVERY 2000000000ULL  // ns
 
-#define YOUNG 2000000000ULL // ns: how old a process is while it maps its libraries
+#define YOUNG 2000000000ULL  // ns: how old a process is while it maps its libraries
+#define UNREAD 1000000000ULL // ns: how old a process of native code is before it is read
 
 // The unwinder's number for an event that says that pid_events has a process.
 #define EVENT_PROCESS 1
@@ -90,6 +91,27 @@ struct {
 	__type(key, __u32);
 	__type(value, struct turn);
 } turns SEC(".maps");
+
+// A file, with the device as the kernel numbers it. The same layout as the Go type
+// executableKey.
+struct file_key {
+	__u64 inode;
+	__u64 device;
+};
+
+// What processes ran when they were seen before. Go has the same type executableKind.
+enum executable {
+	EXECUTABLE_UNKNOWN,
+	EXECUTABLE_NATIVE,
+	EXECUTABLE_INTERPRETER,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct file_key);
+	__type(value, __u32);
+} executables SEC(".maps");
 
 // take reports whether this tick is a sample.
 static __always_inline int take(void)
@@ -171,13 +193,43 @@ static __always_inline void ask(struct bpf_perf_event_data *ctx, __u64 id)
 
 // Only what is used; its place in the kernel's own struct is filled in when the program
 // is loaded.
+struct super_block {
+	__u32 s_dev;
+} __attribute__((preserve_access_index));
+
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+} __attribute__((preserve_access_index));
+
+struct file {
+	struct inode *f_inode;
+} __attribute__((preserve_access_index));
+
+struct mm_struct {
+	struct file *exe_file;
+} __attribute__((preserve_access_index));
+
 struct task_struct {
 	struct task_struct *group_leader;
+	struct mm_struct *mm;
 	__u64 start_time; // CLOCK_MONOTONIC, ns
 } __attribute__((preserve_access_index));
 
-// is_young reports whether the current process began less than YOUNG ago.
-static __always_inline int is_young(void)
+// executable returns what the executable of the current process ran before.
+static __always_inline enum executable executable(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct file_key key = {
+		.inode = BPF_CORE_READ(task, mm, exe_file, f_inode, i_ino),
+		.device = BPF_CORE_READ(task, mm, exe_file, f_inode, i_sb, s_dev),
+	};
+	enum executable *kind = bpf_map_lookup_elem(&executables, &key);
+	return kind ? *kind : EXECUTABLE_UNKNOWN;
+}
+
+// is_younger reports whether the current process began less than so many ns ago.
+static __always_inline int is_younger(__u64 than)
 {
 	struct task_struct *leader = 0;
 	__u64 began = 0;
@@ -185,7 +237,7 @@ static __always_inline int is_young(void)
 	if (bpf_core_read(&leader, sizeof(leader), &task->group_leader) ||
 	    bpf_core_read(&began, sizeof(began), &leader->start_time))
 		return 0;
-	return bpf_ktime_get_ns() - began < YOUNG;
+	return bpf_ktime_get_ns() - began < than;
 }
 
 SEC("perf_event")
@@ -198,13 +250,16 @@ int gate(struct bpf_perf_event_data *ctx)
 	int process_known = is_known(id, 0);
 	// Processes are read only once they are sampled: many are over before that.
 	int code_known = process_known && is_known(id, user_counter(ctx));
-	if (process_known && !code_known)
+	enum executable runs = process_known ? EXECUTABLE_UNKNOWN : executable();
+	// What an interpreter runs can only be unwound once it is read, so that is asked for
+	// as soon as it is seen.
+	if (process_known ? !code_known : runs == EXECUTABLE_INTERPRETER)
 		ask(ctx, id);
 	if (!sample)
 		return 0;
 	count(COUNT_STACKS);
 	// Code that a process has had for long and that is not known is a JIT compiler's.
-	if (!code_known && (!process_known || is_young())) {
+	if (!code_known && (!process_known || is_younger(YOUNG))) {
 		enum reported did = report(ctx, id, ORIGIN_CPU);
 		if (did != REPORTED_NOTHING)
 			count(COUNT_UNKNOWN);
@@ -212,6 +267,10 @@ int gate(struct bpf_perf_event_data *ctx)
 			count(COUNT_UNKNOWN_LOST);
 		if (did != REPORTED_NOTHING && process_known)
 			return 0; // the unwinder would not drop it
+		// The unwinder would have the process read, which takes longer than to unwind
+		// some of its stacktraces afterwards.
+		if (did == REPORTED_WHOLE && runs == EXECUTABLE_NATIVE && is_younger(UNREAD))
+			return 0;
 	}
 	bpf_tail_call(ctx, &unwinder, 0);
 	count(COUNT_NOT_PASSED);

@@ -162,7 +162,8 @@ static __always_inline int is_known(__u64 id, __u64 address)
 enum reported {
 	REPORTED_NOTHING, // a kernel thread: the unwinder takes those as they are
 	REPORTED,
-	REPORTED_LOST, // the ring buffer was full
+	REPORTED_WHOLE, // with its stack
+	REPORTED_LOST,  // the ring buffer was full
 };
 
 // Only what is used; its place in the kernel's own struct is filled in when the program
@@ -235,7 +236,7 @@ static __always_inline enum reported report(struct bpf_perf_event_data *ctx, __u
 	s->stack_bytes = stack;
 	if (bpf_ringbuf_output(&unknown, s, __builtin_offsetof(struct unknown_sample, stack) + stack, 0))
 		return REPORTED_LOST;
-	return REPORTED;
+	return stack ? REPORTED_WHOLE : REPORTED;
 }
 
 // unwind passes the current thread on to the unwinder. It does not return if that
