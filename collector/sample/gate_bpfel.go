@@ -33,6 +33,7 @@ const (
 	gateVarArm64          = "arm64"
 	gateVarKeepsStacks    = "keeps_stacks"
 	gateVarTicksPerSample = "ticks_per_sample"
+	gateVarUnread         = "unread"
 )
 
 // loadGate returns the embedded CollectionSpec for gate.
@@ -106,6 +107,7 @@ type gateVariableSpecs struct {
 	Arm64          *ebpf.VariableSpec `ebpf:"arm64"`
 	KeepsStacks    *ebpf.VariableSpec `ebpf:"keeps_stacks"`
 	TicksPerSample *ebpf.VariableSpec `ebpf:"ticks_per_sample"`
+	Unread         *ebpf.VariableSpec `ebpf:"unread"`
 }
 
 // gateObjects contains all objects after they have been loaded into the kernel.
@@ -167,6 +169,7 @@ type gateVariables struct {
 	Arm64          *ebpf.Variable `ebpf:"arm64"`
 	KeepsStacks    *ebpf.Variable `ebpf:"keeps_stacks"`
 	TicksPerSample *ebpf.Variable `ebpf:"ticks_per_sample"`
+	Unread         *ebpf.Variable `ebpf:"unread"`
 }
 
 // gatePrograms contains all programs after they have been loaded into the kernel.

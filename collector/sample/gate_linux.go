@@ -78,9 +78,9 @@ type gate struct {
 }
 
 // openGate loads the gate in front of the unwinder that this process loaded
-// last. It passes samples of the processes of a set, of all if that is nil. The timers do
-// not run yet.
-func openGate(frequency int, set *processSet) (g *gate, err error) {
+// last. It passes samples of the processes of a set, of all if that is nil. Processes of
+// native code are not read before they are so old. The timers do not run yet.
+func openGate(frequency int, set *processSet, unread time.Duration) (g *gate, err error) {
 	entry, err := ownProgram(entryProgram)
 	if err != nil {
 		return nil, err
@@ -106,6 +106,9 @@ func openGate(frequency int, set *processSet) (g *gate, err error) {
 	n := ticksPerSample(frequency)
 	if err := spec.Variables["ticks_per_sample"].Set(uint32(n)); err != nil {
 		return nil, fmt.Errorf("set ticks per sample: %w", err)
+	}
+	if err := spec.Variables["unread"].Set(uint64(unread)); err != nil {
+		return nil, fmt.Errorf("set age of processes to be read: %w", err)
 	}
 	if err := fit(spec); err != nil {
 		return nil, err

@@ -98,6 +98,9 @@ const (
 	// readerNice is the priority of the threads that load the unwinder and that
 	// read processes, if the process may raise it.
 	readerNice = -5
+	// unreadTime is how old a process of native code is before it is read: unwinding
+	// some stacktraces afterwards takes less.
+	unreadTime = time.Second
 	// loadAttempts is how often loading the unwinder is tried.
 	loadAttempts = 4
 	// drainTime is how long samples may take from the timer to handle.
@@ -261,7 +264,11 @@ func (s *Source) load(ctx context.Context, st setup) error {
 	if s.options.OnlyPIDs {
 		sampled = s.only
 	}
-	if s.gate, err = openGate(s.options.FrequencyHz, sampled); err != nil {
+	unread := unreadTime
+	if s.options.Allocations.Enabled {
+		unread = 0 // it may have probes
+	}
+	if s.gate, err = openGate(s.options.FrequencyHz, sampled, unread); err != nil {
 		return err
 	}
 	if s.history, err = openCodeHistory(); err != nil {

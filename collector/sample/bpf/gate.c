@@ -26,8 +26,7 @@
 #define ASK_GAP 20000000ULL      // ns
 #define ASK_EVERY 2000000000ULL  // ns
 
-#define YOUNG 2000000000ULL  // ns: how old a process is while it maps its libraries
-#define UNREAD 1000000000ULL // ns: how old a process of native code is before it is read
+#define YOUNG 2000000000ULL // ns: how old a process is while it maps its libraries
 
 // The unwinder's number for an event that says that pid_events has a process.
 #define EVENT_PROCESS 1
@@ -55,6 +54,8 @@ struct asked {
 };
 
 volatile const __u32 ticks_per_sample = 1;
+// unread is how old a process of native code is before it is read, in ns.
+volatile const __u64 unread = 0;
 
 // The unwinder's own maps too: processes that it shall read the mappings of, by
 // process and thread, events that wake it up, and whether one is under way.
@@ -269,7 +270,7 @@ int gate(struct bpf_perf_event_data *ctx)
 			return 0; // the unwinder would not drop it
 		// The unwinder would have the process read, which takes longer than to unwind
 		// some of its stacktraces afterwards.
-		if (did == REPORTED_WHOLE && runs == EXECUTABLE_NATIVE && is_younger(UNREAD))
+		if (did == REPORTED_WHOLE && runs == EXECUTABLE_NATIVE && is_younger(unread))
 			return 0;
 	}
 	bpf_tail_call(ctx, &unwinder, 0);
