@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/flameline/flameline/collector/untrusted"
 )
@@ -188,8 +189,11 @@ func (u *Uploads) Begin(f Upload) (State, error) {
 		return 0, err
 	}
 	for _, text := range []string{f.Name, f.GoBuildID, f.FileID} {
-		if len(text) > maxText {
+		switch {
+		case len(text) > maxText:
 			return 0, fmt.Errorf("name or ID of a file: %d bytes are more than %d", len(text), maxText)
+		case !utf8.ValidString(text):
+			return 0, fmt.Errorf("name or ID of a file: %q is not UTF-8", text)
 		}
 	}
 	u.mu.Lock()

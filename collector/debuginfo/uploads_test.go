@@ -133,6 +133,8 @@ func TestLongestTextsAreKept(t *testing.T) {
 	require.Equal(t, text, list[0].Name)
 	_, err = u.Begin(Upload{BuildID: idB, Name: text + "x"})
 	require.ErrorContains(t, err, "1025 bytes are more than 1024")
+	_, err = u.Begin(Upload{BuildID: idB, Name: "x\xff"})
+	require.ErrorContains(t, err, "is not UTF-8")
 }
 
 // TestOneWriteAtATime has calls about a file that another call is writing.

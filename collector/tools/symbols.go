@@ -66,7 +66,7 @@ func (s *Server) uploadDebugFile(ctx context.Context, name string) (line string,
 		return "", err
 	}
 	if !resp.Msg.ShouldInitiateUpload {
-		line = fmt.Sprintf("build ID %s: not sent: %.500s", id, printable(resp.Msg.Reason))
+		line = fmt.Sprintf("build ID %s: not sent: %.500s", id, Printable(resp.Msg.Reason))
 		there, err := s.hasDebugFile(ctx, id)
 		if err == nil && !there {
 			err = errors.New("the server does not have the file")
@@ -111,7 +111,7 @@ func (s *Server) postDebugFile(ctx context.Context, f *os.File, size int64, id s
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return fmt.Errorf("upload: %s: %s", resp.Status, printable(strings.TrimSpace(string(text))))
+		return fmt.Errorf("upload: %s: %s", resp.Status, Printable(strings.TrimSpace(string(text))))
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func ListDebugFiles(ctx context.Context, s *Server, out io.Writer) error {
 		if o.State == debuginfov1alpha1.ObjectMetadata_STATE_UPLOADED {
 			state = o.FinishedAt.AsTime().Format(time.RFC3339)
 		}
-		fmt.Fprintf(out, "%s  %s  %d bytes  %s\n", printable(o.File.GetGnuBuildId()), state, o.SizeBytes, printable(o.File.GetName()))
+		fmt.Fprintf(out, "%s  %s  %d bytes  %s\n", Printable(o.File.GetGnuBuildId()), state, o.SizeBytes, Printable(o.File.GetName()))
 	}
 	return nil
 }
