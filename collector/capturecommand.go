@@ -138,9 +138,9 @@ func nodeText(n *flamelinev1.CaptureNode) string {
 		flamelinev1.CaptureKind_CAPTURE_KIND_PAGE_FAULTS: "page",
 		flamelinev1.CaptureKind_CAPTURE_KIND_ALLOC:       "allocated object",
 	}
-	text := fmt.Sprintf("%s: %s", n.Node, strings.ReplaceAll(capture.StateName(n.State), "_", " "))
+	text := fmt.Sprintf("%s: %s", tools.Printable(n.Node), strings.ReplaceAll(capture.StateName(n.State), "_", " "))
 	if n.Reason != "" {
-		text += ": " + n.Reason
+		text += ": " + tools.Printable(n.Reason)
 	}
 	for i, k := range n.Counts {
 		sep := ", "

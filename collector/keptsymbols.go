@@ -55,7 +55,11 @@ func openSymbols(c *config.Config, logger *slog.Logger, reg prometheus.Registere
 	dir := cmp.Or(o.Path, filepath.Join(c.Storage.Path, "symbols"))
 	var err error
 	if o.MaxUploadBytes > 0 && c.Push.URL == "" {
-		if k.uploads, err = debuginfo.OpenUploads(filepath.Join(dir, "uploads"), int64(o.MaxUploadBytes), int64(o.MaxFileBytes)); err != nil {
+		k.uploads, err = debuginfo.OpenUploads(debuginfo.UploadOptions{
+			Dir: filepath.Join(dir, "uploads"), MaxBytes: int64(o.MaxUploadBytes), MaxFileBytes: int64(o.MaxFileBytes),
+			MinFreeBytes: int64(c.Storage.MinFreeBytes), Logger: logger.With("component", "uploads"),
+		})
+		if err != nil {
 			return nil, fmt.Errorf("symbols.path: %w", err)
 		}
 		k.uploads.OnChange(k.renew)
@@ -68,7 +72,7 @@ func openSymbols(c *config.Config, logger *slog.Logger, reg prometheus.Registere
 	}
 	k.client, err = debuginfo.NewClient(debuginfo.Options{
 		URLs: o.DebuginfodURLs, Dir: filepath.Join(dir, "debuginfod"), Timeout: time.Duration(o.DebuginfodTimeout),
-		MaxBytes: int64(o.DebuginfodCacheBytes), MaxFileBytes: int64(o.MaxFileBytes), Arrived: k.renew,
+		MaxBytes: int64(o.DebuginfodCacheBytes), MaxFileBytes: int64(o.MaxFileBytes), MinFreeBytes: int64(c.Storage.MinFreeBytes), Arrived: k.renew,
 		Logger: logger.With("component", "debuginfod"), Registerer: reg,
 	})
 	if err != nil {

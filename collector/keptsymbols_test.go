@@ -264,8 +264,47 @@ func TestUploadRefuses(t *testing.T) {
 	require.Equal(t, http.StatusPreconditionFailed, post("beef", "x"))
 	require.Equal(t, http.StatusBadRequest, post("abcd", "not an ELF file"))
 	require.Equal(t, http.StatusBadRequest, post("abcd/../x", "x"))
+	// What another client is uploading is not there yet, and the command says so.
+	_, err = begin(&debuginfov1alpha1.FileMetadata{GnuBuildId: shapeBuildID, Type: 1, Name: "\x1b[31m"})
+	require.NoError(t, err)
+	status, _, errs = flameline(t, "symbols", "upload", "--server", p.url, full)
+	require.Equal(t, 1, status)
+	require.Contains(t, errs, "another upload of this file has begun: the server does not have the file")
+	_, out, _ := flameline(t, "symbols", "list", "--server", p.url)
+	require.Contains(t, out, "  being uploaded  0 bytes  ?[31m\n")
 	_, err = client.UploadFinished(t.Context(), connect.NewRequest(&debuginfov1alpha1.UploadFinishedRequest{GnuBuildId: "abcd"}))
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err))
+}
+
+// TestUploadsLeaveDiskSpace uploads a file larger than the disk. Profiles and smaller files
+// are taken afterwards.
+func TestUploadsLeaveDiskSpace(t *testing.T) {
+	if testing.Short() && os.Geteuid() != 0 {
+		t.Skip("left out by -short without root: it mounts a small file system")
+	}
+	require.Zero(t, os.Geteuid(), "this test mounts a small file system, which needs root")
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"))
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	full, _, inner, outer, _ := compileShape(t)
+	data, err := os.ReadFile(full)
+	require.NoError(t, err)
+	large := filepath.Join(t.TempDir(), "large")
+	require.NoError(t, os.WriteFile(large, append(data, make([]byte, 30<<20)...), 0o600))
+	p := launch(t, nil, "--storage.path", filepath.Join(dir, "store"), "--ebpf.enabled", "false")
+	p.waitReady(t)
+	status, _, errs := flameline(t, "symbols", "upload", "--server", p.url, large)
+	require.Equal(t, 1, status)
+	require.Contains(t, errs, "503")
+	require.Contains(t, errs, "twice storage.min_free_bytes")
+	left, err := os.ReadDir(filepath.Join(dir, "store", "symbols", "uploads"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+	now := time.Now()
+	pushUnknown(t, p.url, shapeBuildID, now, []uint64{inner, outer})
+	status, _, errs = flameline(t, "symbols", "upload", "--server", p.url, full)
+	require.Zero(t, status, errs)
+	require.Equal(t, map[string]int64{"inner_work": 10, "outer_work": 0}, functions(t, p.url, now))
 }
 
 // TestDebuginfodNamesPrograms has the service fetch the debug file of a stripped program.

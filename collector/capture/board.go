@@ -23,12 +23,18 @@ const (
 	// silence is how long an agent that does not ask counts as there; it asks every few
 	// seconds. A capture that is older is not begun by agents that come.
 	silence = 30 * time.Second
+	// overdue is how much later than it may an agent ends a capture before it counts as
+	// failed, so that another capture may begin.
+	overdue = 2 * time.Minute
 	// Bounds of what is remembered and of what agents say.
 	maxCaptures = 100
 	maxAgents   = 10_000
+	maxNodes    = 50_000 // agents of all captures; the latest capture may have more
 	maxReports  = 64
 	maxName     = 256 // bytes
-	maxReason   = 2048
+	maxReason   = 1024
+	// forgetEvery is how often agents that do not ask any more are looked for.
+	forgetEvery = time.Second
 )
 
 // BoardOptions configure a Board.
@@ -48,6 +54,7 @@ type Board struct {
 
 	mu       sync.Mutex
 	agents   map[string]*agentSeen // by instance
+	forgot   time.Time             // when agents were last forgotten
 	captures []*posted             // the latest last
 }
 
@@ -62,7 +69,8 @@ type posted struct {
 	id      string
 	request *flamelinev1.CaptureRequest
 	created time.Time
-	stopped bool
+	stopped time.Time                           // zero: it was not
+	over    bool                                // all nodes have ended
 	local   *flamelinev1.CaptureNode            // nil if the server's machine has no part in it
 	agents  map[string]*flamelinev1.CaptureNode // by instance
 }
@@ -142,20 +150,31 @@ func (b *Board) post(c *posted, now time.Time) error {
 	defer b.mu.Unlock()
 	b.settle(now)
 	for _, o := range b.captures {
-		if w := o.wire(); !final(w.State) {
+		if !o.over {
 			return fmt.Errorf("%w: %s, of %s; it can be stopped", ErrBusy, o.id, o.request.LabelSelector)
 		}
 	}
 	for instance, a := range b.agents {
 		c.agents[instance] = &flamelinev1.CaptureNode{Node: a.node, Agent: true, State: flamelinev1.CaptureState_CAPTURE_STATE_WAITING}
 	}
-	if b.captures = append(b.captures, c); len(b.captures) > maxCaptures {
-		b.captures = slices.Delete(b.captures, 0, len(b.captures)-maxCaptures)
-	}
+	b.captures = append(b.captures, c)
+	b.trim()
 	if b.o.Node != nil {
 		c.local = &flamelinev1.CaptureNode{Node: b.o.Node.Name(), State: flamelinev1.CaptureState_CAPTURE_STATE_STARTING}
 	}
 	return nil
+}
+
+// trim forgets the oldest of too many captures.
+func (b *Board) trim() {
+	nodes, keep := 0, 0
+	for _, c := range slices.Backward(b.captures) {
+		if nodes += len(c.agents); keep == maxCaptures || keep > 0 && nodes > maxNodes {
+			break
+		}
+		keep++
+	}
+	b.captures = slices.Delete(b.captures, 0, len(b.captures)-keep)
 }
 
 // List returns the captures, the latest first; with an ID, that one.
@@ -192,7 +211,9 @@ func (b *Board) Stop(id string) (*flamelinev1.Capture, error) {
 		return nil, unknown(id)
 	}
 	c := b.captures[at]
-	c.stopped = true
+	if c.stopped.IsZero() {
+		c.stopped = b.o.Now()
+	}
 	if b.o.Node != nil {
 		b.o.Node.Stop(id)
 	}
@@ -226,7 +247,7 @@ func (b *Board) Poll(m *flamelinev1.PollCapturesRequest) (*flamelinev1.PollCaptu
 	}
 	for _, r := range m.Reports {
 		if c := b.find(r.Id); c != nil && c.agents[m.Instance] != nil {
-			c.take(m, r.Node)
+			c.take(m, r.Node, now)
 		}
 	}
 	b.settle(now)
@@ -234,14 +255,14 @@ func (b *Board) Poll(m *flamelinev1.PollCapturesRequest) (*flamelinev1.PollCaptu
 	for _, c := range b.captures {
 		n := c.agents[m.Instance]
 		switch {
-		case c.stopped:
+		case !c.stopped.IsZero():
 			if n != nil && !final(n.State) {
 				out.Stop = append(out.Stop, c.id)
 			}
 			continue
 		case n == nil && now.Sub(c.created) < silence:
 			n = &flamelinev1.CaptureNode{Node: m.Node, Agent: true, State: flamelinev1.CaptureState_CAPTURE_STATE_WAITING}
-			c.agents[m.Instance] = n
+			c.agents[m.Instance], c.over = n, false
 		case n == nil:
 			continue
 		}
@@ -267,10 +288,10 @@ func checkPoll(m *flamelinev1.PollCapturesRequest) error {
 		switch {
 		case n == nil:
 			return fmt.Errorf("%w: reports[%d].node: is missing", ErrInvalid, i)
-		case len(n.Reason) > maxReason:
-			n.Reason = strings.ToValidUTF8(n.Reason[:maxReason], "") + "…"
 		case len(n.Counts) > len(profileNames):
 			return fmt.Errorf("%w: reports[%d].node.counts: %d are more than there are kinds", ErrInvalid, i, len(n.Counts))
+		case n.State <= flamelinev1.CaptureState_CAPTURE_STATE_UNSPECIFIED || flamelinev1.CaptureState_name[int32(n.State)] == "":
+			return fmt.Errorf("%w: reports[%d].node.state: %d is not a state", ErrInvalid, i, n.State)
 		}
 	}
 	return nil
@@ -285,30 +306,67 @@ func (b *Board) find(id string) *posted {
 	return nil
 }
 
-// take takes what an agent says of a capture. The node's name stays the one of the poll.
-func (c *posted) take(m *flamelinev1.PollCapturesRequest, n *flamelinev1.CaptureNode) {
-	n.Node, n.Agent = m.Node, true
-	c.agents[m.Instance] = n
+// take takes what an agent says of a capture, and nothing that it may have said besides.
+// The node's name stays the one of the poll.
+func (c *posted) take(m *flamelinev1.PollCapturesRequest, n *flamelinev1.CaptureNode, now time.Time) {
+	if !final(n.State) && now.After(c.deadline()) {
+		return // it counts as failed
+	}
+	taken := &flamelinev1.CaptureNode{
+		Node: m.Node, Agent: true, State: n.State, Reason: n.Reason, Processes: n.Processes,
+		Started: n.Started, Ended: n.Ended, Profiles: n.Profiles,
+	}
+	if len(n.Reason) > maxReason {
+		taken.Reason = strings.ToValidUTF8(n.Reason[:maxReason], "") + "…"
+	}
+	for _, k := range n.Counts {
+		taken.Counts = append(taken.Counts, &flamelinev1.CaptureCount{Kind: k.GetKind(), Count: k.GetCount()})
+	}
+	c.agents[m.Instance], c.over = taken, false
+}
+
+// deadline is when agents should have ended the capture. Its duration counts from when they
+// began, and they begin later.
+func (c *posted) deadline() time.Time {
+	if !c.stopped.IsZero() {
+		return c.stopped.Add(overdue)
+	}
+	return c.created.Add(silence + time.Duration(c.request.Duration)*time.Millisecond + overdue)
 }
 
 // forget forgets agents that do not ask any more.
 func (b *Board) forget(now time.Time) {
+	if since := now.Sub(b.forgot); since >= 0 && since < forgetEvery {
+		return
+	}
+	b.forgot = now
 	maps.DeleteFunc(b.agents, func(_ string, a *agentSeen) bool { return now.Sub(a.last) >= silence })
 }
 
 // settle brings the states up to date: that of this machine, and those of agents that are
-// silent, which failed.
+// silent or do not end, which failed.
 func (b *Board) settle(now time.Time) {
 	b.forget(now)
 	for _, c := range b.captures {
+		if c.over {
+			continue
+		}
 		if c.local != nil && !final(c.local.State) {
 			if n := b.o.Node.Report(c.id); n != nil {
 				c.local = n
 			}
 		}
+		late := now.After(c.deadline())
+		c.over = c.local == nil || final(c.local.State)
 		for instance, n := range c.agents {
-			if !final(n.State) && b.agents[instance] == nil {
+			switch {
+			case final(n.State):
+			case b.agents[instance] == nil:
 				n.State, n.Reason = flamelinev1.CaptureState_CAPTURE_STATE_FAILED, fmt.Sprintf("the agent has not asked for %v; it may have been stopped", silence)
+			case late:
+				n.State, n.Reason = flamelinev1.CaptureState_CAPTURE_STATE_FAILED, fmt.Sprintf("the agent has not ended it %v after it should have", overdue)
+			default:
+				c.over = false
 			}
 		}
 	}

@@ -3,12 +3,14 @@ package capture
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
@@ -206,12 +208,106 @@ func TestReportsOfAgentsAreBounded(t *testing.T) {
 		"node: its 300 bytes":       {Instance: "a", Node: strings.Repeat("x", 300)},
 		"reports: 65 are more":      {Instance: "a", Reports: make([]*flamelinev1.CaptureReport, 65)},
 		"reports[0].node: is missi": {Instance: "a", Reports: []*flamelinev1.CaptureReport{{Id: "x"}}},
+		"reports[0].node.state: 0 ": {Instance: "a", Reports: []*flamelinev1.CaptureReport{report("x", 0)}},
+		"reports[0].node.state: -1": {Instance: "a", Reports: []*flamelinev1.CaptureReport{report("x", -1)}},
+		"reports[0].node.state: 99": {Instance: "a", Reports: []*flamelinev1.CaptureReport{report("x", 99)}},
 		"reports[0].node.counts: 9": {Instance: "a", Reports: []*flamelinev1.CaptureReport{{Id: "x", Node: &flamelinev1.CaptureNode{Counts: make([]*flamelinev1.CaptureCount, 9)}}}},
 	} {
 		_, err := b.Poll(m)
 		require.ErrorIs(t, err, ErrInvalid)
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// TestAgentsThatNeverEndDoNotBlock has an agent that says for ever that its capture runs.
+func TestAgentsThatNeverEndDoNotBlock(t *testing.T) {
+	for name, stop := range map[string]bool{"left alone": false, "stopped": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench()
+			b.poll(t, "a")
+			c, err := b.Capture(t.Context(), order())
+			require.NoError(t, err)
+			if stop {
+				_, err = b.Stop(c.Id)
+				require.NoError(t, err)
+			}
+			end := b.now.Add(silence + 10*time.Second + overdue)
+			if stop {
+				end = b.now.Add(overdue)
+			}
+			for ; !b.now.After(end); b.now = b.now.Add(5 * time.Second) {
+				b.poll(t, "a", report(c.Id, running))
+				_, err = b.Capture(t.Context(), order())
+				require.ErrorIs(t, err, ErrBusy)
+			}
+			b.poll(t, "a", report(c.Id, running))
+			state, _ := b.state(t, c.Id)
+			require.Equal(t, failed, state)
+			next, err := b.Capture(t.Context(), order())
+			require.NoError(t, err)
+			require.Len(t, b.poll(t, "a", report(c.Id, running)).Captures, 1)
+			b.poll(t, "a", report(c.Id, done), report(next.Id, done))
+			state, _ = b.state(t, c.Id)
+			require.Equal(t, done, state, "the agent ended it after all")
+			state, _ = b.state(t, next.Id)
+			require.Equal(t, done, state)
+		})
+	}
+}
+
+// TestReportsAreCopied has a report with fields that nobody knows, and a long reason.
+func TestReportsAreCopied(t *testing.T) {
+	b := newBench()
+	b.poll(t, "a")
+	c, err := b.Capture(t.Context(), order())
+	require.NoError(t, err)
+	r := report(c.Id, failed)
+	r.Node.Reason, r.Node.Node, r.Node.Counts = strings.Repeat("é", maxReason), "another", []*flamelinev1.CaptureCount{{Kind: 1, Count: 5}}
+	unknown := append([]byte{0xfa, 0x3f, 0x80, 0x08}, make([]byte, 1024)...)
+	r.Node.ProtoReflect().SetUnknown(unknown)
+	r.Node.Counts[0].ProtoReflect().SetUnknown(unknown)
+	b.poll(t, "a", r)
+	all, err := b.List(c.Id)
+	require.NoError(t, err)
+	n := all[0].Nodes[0]
+	require.Empty(t, n.ProtoReflect().GetUnknown())
+	require.Empty(t, n.Counts[0].ProtoReflect().GetUnknown())
+	require.Equal(t, "node-a", n.Node)
+	require.EqualValues(t, 5, n.Counts[0].Count)
+	require.LessOrEqual(t, len(n.Reason), maxReason+len("…"))
+	require.True(t, utf8.ValidString(n.Reason))
+}
+
+// TestCapturesOfManyAgentsAreForgotten has more agents in captures than are remembered.
+func TestCapturesOfManyAgentsAreForgotten(t *testing.T) {
+	b := newBench()
+	const agents = maxNodes/3 + 1
+	for i := range min(agents, maxAgents) {
+		b.poll(t, fmt.Sprint(i))
+	}
+	for range 10 {
+		c, err := b.Capture(t.Context(), order())
+		require.NoError(t, err)
+		_, err = b.Stop(c.Id)
+		require.NoError(t, err)
+		b.now = b.now.Add(time.Second)
+	}
+	all, err := b.List("")
+	require.NoError(t, err)
+	require.Len(t, all, maxNodes/min(agents, maxAgents))
+}
+
+// TestRunsThatGoOnAreNotForgotten refuses more captures than a node remembers while one
+// runs.
+func TestRunsThatGoOnAreNotForgotten(t *testing.T) {
+	n := &Node{o: NodeOptions{Targets: target.New(target.Options{})}}
+	n.keep(&run{id: "cap-runs", stop: func() {}, state: &flamelinev1.CaptureNode{State: running}})
+	for i := range 3 * maxRuns {
+		n.refuse(fmt.Sprint("cap-", i), errors.New("busy"))
+	}
+	require.Len(t, n.runs, maxRuns)
+	require.NotNil(t, n.find("cap-runs"))
+	require.NotNil(t, n.find(fmt.Sprint("cap-", 3*maxRuns-1)))
 }
 
 // A node refuses what would be added to other profiles, and says why it cannot sample.

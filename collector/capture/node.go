@@ -135,11 +135,14 @@ func (n *Node) refuse(id string, err error) {
 	}})
 }
 
-// keep adds a run, and forgets the oldest of too many. The caller holds the lock.
+// keep adds a run, and forgets the oldest of too many that has ended. The caller holds the
+// lock.
 func (n *Node) keep(c *run) {
-	if n.runs = append(n.runs, c); len(n.runs) > maxRuns {
-		n.runs = slices.Delete(n.runs, 0, len(n.runs)-maxRuns)
+	if len(n.runs) >= maxRuns {
+		at := slices.IndexFunc(n.runs, func(c *run) bool { return final(c.report().State) })
+		n.runs = slices.Delete(n.runs, max(at, 0), max(at, 0)+1)
 	}
+	n.runs = append(n.runs, c)
 }
 
 // Stop ends a capture, if it runs. What it sampled is stored, later.

@@ -37,6 +37,8 @@ type Options struct {
 	// MaxBytes bounds the size of all files: those that were not opened for longest are
 	// removed. 0 is 1 GiB. A file larger than MaxFileBytes is not kept; 0 is 512 MiB.
 	MaxBytes, MaxFileBytes int64
+	// MinFreeBytes is the free disk space that the store needs; twice as much is kept free.
+	MinFreeBytes int64
 	// Timeout bounds the time that one server has for one file; 0 is 90 s.
 	Timeout time.Duration
 	// MissingFor is how long a file that no server has is not asked for again; 0 is one
@@ -247,8 +249,12 @@ func (c *Client) fetchFrom(ctx context.Context, server, id string) error {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
 		return fmt.Errorf("%s: %.200q", resp.Status, text)
 	}
-	_, err = write(c.path(id), id, resp.Body, min(c.o.MaxFileBytes, c.o.MaxBytes))
-	return err
+	from := &guarded{Reader: resp.Body, space: space{c.o.Dir, c.o.MinFreeBytes}}
+	tmp, _, err := receive(c.o.Dir, id, from, min(c.o.MaxFileBytes, c.o.MaxBytes))
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp, c.path(id))
 }
 
 // trim removes the files that were not used for longest until the others are within

@@ -7,6 +7,7 @@
 package debuginfo
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,11 +16,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/flameline/flameline/collector/untrusted"
 )
 
 // checkBudget is what finding the build ID in a file may cost.
 var checkBudget = untrusted.Budget{Bytes: 64 << 20, Time: 10 * time.Second}
+
+// ErrDiskFull says that too little of the disk is free.
+var ErrDiskFull = errors.New("disk full")
 
 // partSuffix is that of a file that is being written.
 const partSuffix = ".part"
@@ -71,22 +77,23 @@ func checkFile(name, buildID string) error {
 	return nil
 }
 
-// write copies at most limit bytes into a new file beside a name, checks that they
-// are an ELF file with the build ID, and gives them the name. It returns the size.
-func write(name, buildID string, from io.Reader, limit int64) (n int64, err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "*"+partSuffix)
+// receive copies at most limit bytes into a new file in a directory, and checks that they
+// are an ELF file with the build ID. The caller renames or removes the file, of n bytes.
+// Its bytes are on disk, its name need not be.
+func receive(dir, buildID string, from io.Reader, limit int64) (name string, n int64, err error) {
+	f, err := os.CreateTemp(dir, "*"+partSuffix)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
-	tmp := f.Name()
+	name = f.Name()
 	defer func() {
 		if err != nil {
-			_ = os.Remove(tmp)
+			_ = os.Remove(name)
 		}
 	}()
 	n, err = io.Copy(f, io.LimitReader(from, limit+1))
 	if err == nil && n > limit {
-		err = fmt.Errorf("more than %d bytes: %w", limit, untrusted.ErrTooLarge)
+		err = tooLarge(limit)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -95,12 +102,68 @@ func write(name, buildID string, from io.Reader, limit int64) (n int64, err erro
 		err = e
 	}
 	if err == nil {
-		err = checkFile(tmp, buildID)
+		err = checkFile(name, buildID)
 	}
+	return name, n, err
+}
+
+func tooLarge(limit int64) error {
+	return fmt.Errorf("more than %d bytes: %w", limit, untrusted.ErrTooLarge)
+}
+
+// A space is the disk of a directory. Twice minFree bytes of it are kept free, of a small
+// disk at most a tenth: the store refuses profiles below minFree, and debug files have to
+// stop before.
+type space struct {
+	dir     string
+	minFree int64 // 0 for none
+}
+
+// check returns an error that wraps ErrDiskFull if too little is free. A disk that cannot
+// say is taken for an empty one.
+func (s space) check() error {
+	if s.minFree <= 0 {
+		return nil
+	}
+	u, err := vfs.Default.GetDiskUsage(s.dir)
+	if err != nil || u.TotalBytes == 0 {
+		return nil //nolint:nilerr // as the comment says
+	}
+	if least := min(2*uint64(s.minFree), u.TotalBytes/10); u.AvailBytes < least {
+		return fmt.Errorf("%w: %d bytes are free in %s, %d have to be (twice storage.min_free_bytes)", ErrDiskFull, u.AvailBytes, s.dir, least)
+	}
+	return nil
+}
+
+// spaceEvery is after how many bytes the free space is looked at again.
+const spaceEvery = 1 << 20
+
+// A guarded reader fails as soon as too little of the disk is free for what is read.
+type guarded struct {
+	io.Reader
+	space space
+	left  int // bytes until the next look
+}
+
+func (g *guarded) Read(p []byte) (int, error) {
+	if g.left <= 0 {
+		if err := g.space.check(); err != nil {
+			return 0, err
+		}
+		g.left = spaceEvery
+	}
+	n, err := g.Reader.Read(p)
+	g.left -= n
+	return n, err
+}
+
+// syncDir puts the names in a directory on disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return n, os.Rename(tmp, name)
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // makeDir makes a directory, and removes from it what an interrupted write left.

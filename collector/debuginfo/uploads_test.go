@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 
 func openUploads(t *testing.T, dir string, maxBytes, maxFile int64) *Uploads {
 	t.Helper()
-	u, err := OpenUploads(dir, maxBytes, maxFile)
+	u, err := OpenUploads(UploadOptions{Dir: dir, MaxBytes: maxBytes, MaxFileBytes: maxFile})
 	require.NoError(t, err)
 	return u
 }
@@ -26,7 +28,7 @@ func (u *Uploads) put(t *testing.T, id string, data []byte) error {
 	state, err := u.Begin(Upload{BuildID: id, Name: "x", Type: 1})
 	require.NoError(t, err)
 	require.Equal(t, Begun, state)
-	if err := u.Write(id, bytes.NewReader(data)); err != nil {
+	if err := u.Write(id, bytes.NewReader(data), int64(len(data))); err != nil {
 		return err
 	}
 	return u.Finish(id)
@@ -48,7 +50,7 @@ func TestUploads(t *testing.T) {
 	state, err := u.Begin(Upload{BuildID: idA})
 	require.NoError(t, err)
 	require.Equal(t, Present, state)
-	require.ErrorIs(t, u.Write(idA, bytes.NewReader(a)), ErrNotBegun)
+	require.ErrorIs(t, u.Write(idA, bytes.NewReader(a), -1), ErrNotBegun)
 	require.ErrorIs(t, u.Finish(idA), ErrNotBegun)
 	_, err = u.Begin(Upload{BuildID: idB})
 	require.NoError(t, err)
@@ -56,7 +58,7 @@ func TestUploads(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Pending, state)
 	require.ErrorIs(t, u.Finish(idB), ErrNoFile)
-	require.NoError(t, u.Write(idB, bytes.NewReader(b)))
+	require.NoError(t, u.Write(idB, bytes.NewReader(b), -1))
 	require.False(t, u.Has(idB))
 	_, err = u.Open(idB)
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -83,9 +85,100 @@ func TestUploads(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 
-	require.NoError(t, os.WriteFile(filepath.Join(dir, idA+metaSuffix), []byte(`{"build_id":"`+idB+`"}`), 0o600))
-	_, err = OpenUploads(dir, 1, 1)
-	require.ErrorContains(t, err, idA)
+}
+
+// TestDamagedUploadsAreIgnored opens directories in which a file was lost or cut.
+func TestDamagedUploadsAreIgnored(t *testing.T) {
+	a, b := program(t, idA), program(t, idB)
+	for name, damage := range map[string]func(dir string) error{
+		"another build ID": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, idA+metaSuffix), []byte(`{"build_id":"`+idB+`"}`), 0o600)
+		},
+		"empty":   func(dir string) error { return os.Truncate(filepath.Join(dir, idA+metaSuffix), 0) },
+		"cut":     func(dir string) error { return os.Truncate(filepath.Join(dir, idA+debugSuffix), 10) },
+		"no file": func(dir string) error { return os.Remove(filepath.Join(dir, idA+debugSuffix)) },
+		"no name": func(dir string) error {
+			return os.Rename(filepath.Join(dir, idA+metaSuffix), filepath.Join(dir, "x"+metaSuffix))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			u := openUploads(t, dir, 1<<30, 1<<30)
+			require.NoError(t, u.put(t, idA, a))
+			require.NoError(t, u.put(t, idB, b))
+			require.NoError(t, damage(dir))
+			var log bytes.Buffer
+			u, err := OpenUploads(UploadOptions{Dir: dir, MaxBytes: 1 << 30, MaxFileBytes: 1 << 30, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			require.NoError(t, err)
+			require.Contains(t, log.String(), metaSuffix)
+			require.False(t, u.Has(idA))
+			require.True(t, u.Has(idB))
+			require.EqualValues(t, len(b), u.bytes)
+			require.NoError(t, u.put(t, idA, a))
+			require.True(t, openUploads(t, dir, 1<<30, 1<<30).Has(idA))
+		})
+	}
+}
+
+// TestLongestTextsAreKept has names whose JSON is longest.
+func TestLongestTextsAreKept(t *testing.T) {
+	dir, text := t.TempDir(), strings.Repeat("\x01", maxText)
+	u := openUploads(t, dir, 1<<30, 1<<30)
+	_, err := u.Begin(Upload{BuildID: idA, Name: text, GoBuildID: text, FileID: text})
+	require.NoError(t, err)
+	require.NoError(t, u.Write(idA, bytes.NewReader(program(t, idA)), -1))
+	require.NoError(t, u.Finish(idA))
+	list := openUploads(t, dir, 1<<30, 1<<30).List()
+	require.Len(t, list, 1)
+	require.Equal(t, text, list[0].Name)
+	_, err = u.Begin(Upload{BuildID: idB, Name: text + "x"})
+	require.ErrorContains(t, err, "1025 bytes are more than 1024")
+	_, err = u.Begin(Upload{BuildID: idB, Name: "x\xff"})
+	require.ErrorContains(t, err, "is not UTF-8")
+}
+
+// TestOneWriteAtATime has calls about a file that another call is writing.
+func TestOneWriteAtATime(t *testing.T) {
+	dir := t.TempDir()
+	u := openUploads(t, dir, 1<<30, 1<<30)
+	data := program(t, idA)
+	_, err := u.Begin(Upload{BuildID: idA})
+	require.NoError(t, err)
+	from, to := io.Pipe()
+	written := make(chan error)
+	go func() { written <- u.Write(idA, from, -1) }()
+	_, err = to.Write(data[:100])
+	require.NoError(t, err)
+	u.mu.Lock()
+	u.files[idA].active = time.Now().Add(-2 * staleAfter)
+	u.mu.Unlock()
+	require.ErrorIs(t, u.Write(idA, bytes.NewReader(data), -1), ErrBusy)
+	require.ErrorIs(t, u.Finish(idA), ErrBusy)
+	require.ErrorIs(t, u.Delete(idA), ErrBusy)
+	state, err := u.Begin(Upload{BuildID: idA})
+	require.NoError(t, err)
+	require.Equal(t, Pending, state, "it is slow, but it goes on")
+	_, err = to.Write(data[100:])
+	require.NoError(t, err)
+	require.NoError(t, to.Close())
+	require.NoError(t, <-written)
+	require.NoError(t, u.Write(idA, bytes.NewReader(data), -1), "once more")
+	require.EqualValues(t, len(data), u.bytes)
+	require.NoError(t, u.Finish(idA))
+	generation := u.Generation()
+	require.NoError(t, u.Delete(idB), "not there")
+	require.Equal(t, generation, u.Generation())
+
+	// Of a file that did not come whole nothing is left, and it may be begun again at once.
+	_, err = u.Begin(Upload{BuildID: idB})
+	require.NoError(t, err)
+	require.NoError(t, u.Write(idB, bytes.NewReader(program(t, idB)), -1))
+	require.ErrorIs(t, u.Write(idB, broken{}, -1), errBroken)
+	require.NoFileExists(t, filepath.Join(dir, idB+debugSuffix))
+	require.EqualValues(t, len(data), u.bytes)
+	state, err = u.Begin(Upload{BuildID: idB})
+	require.NoError(t, err)
+	require.Equal(t, Begun, state)
 }
 
 // TestUploadsAreBounded has files beyond the bounds, and senders that stop half-way; what
@@ -96,18 +189,20 @@ func TestUploadsAreBounded(t *testing.T) {
 	require.NoError(t, u.put(t, idA, a))
 	err := u.put(t, idB, b)
 	require.ErrorIs(t, err, ErrFull)
-	require.ErrorIs(t, u.Write(idB, io.MultiReader(bytes.NewReader(b[:10]), broken{})), errBroken)
-	require.Equal(t, untrusted.Reason(untrusted.ErrMalformed), untrusted.Reason(u.Write(idB, bytes.NewReader(b[:100]))))
+	require.ErrorIs(t, u.Write(idB, bytes.NewReader(b), -1), ErrFull, "without a size")
+	require.ErrorIs(t, u.Write(idB, broken{}, 1<<40), untrusted.ErrTooLarge, "nothing is read")
+	require.ErrorIs(t, u.Write(idB, io.MultiReader(bytes.NewReader(b[:10]), broken{}), -1), errBroken)
+	require.Equal(t, untrusted.Reason(untrusted.ErrMalformed), untrusted.Reason(u.Write(idB, bytes.NewReader(b[:100]), -1)))
 	require.EqualValues(t, len(a), u.bytes)
 	require.NoError(t, u.Delete(idA))
-	require.NoError(t, u.Write(idB, bytes.NewReader(b)))
+	require.NoError(t, u.Write(idB, bytes.NewReader(b), -1))
 	require.NoError(t, u.Finish(idB))
 	require.EqualValues(t, len(b), u.bytes)
 
 	// An upload that has taken too long may be begun again.
 	_, err = u.Begin(Upload{BuildID: idC})
 	require.NoError(t, err)
-	u.files[idC].Started = time.Now().Add(-2 * staleAfter)
+	u.files[idC].active = time.Now().Add(-2 * staleAfter)
 	state, err := u.Begin(Upload{BuildID: idC})
 	require.NoError(t, err)
 	require.Equal(t, Begun, state)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -112,6 +113,9 @@ func readGecko(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 		return nil, err
 	}
 	var f geckoFile
+	if err := CheckJSON(raw, l, int64(unsafe.Sizeof(geckoThread{}))); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(bytes.TrimSpace(raw), &f); err != nil {
 		return nil, jsonError(err)
 	}
@@ -147,6 +151,7 @@ type geckoSeries struct {
 	push   Push
 	stacks *stacks
 	factor float64
+	shared map[*geckoTables][]uint32 // nodes of threads without tables of their own
 }
 
 // maxProcesses bounds how deep processes are in processes.
@@ -174,7 +179,10 @@ func (r *geckoReader) seriesOf(weightType string) (*geckoSeries, error) {
 	if s := r.by[weightType]; s != nil {
 		return s, nil
 	}
-	s := &geckoSeries{push: r.push, stacks: newStacks(r.limits), factor: 1}
+	if weightType != "samples" && weightType != "tracing-ms" && weightType != "bytes" {
+		return nil, fmt.Errorf("samples.weightType: %.100q is not one of samples, tracing-ms, bytes", weightType)
+	}
+	s := &geckoSeries{push: r.push, stacks: newStacks(r.limits), factor: 1, shared: map[*geckoTables][]uint32{}}
 	if weightType == "bytes" && !strings.Contains(s.push.App, ".") {
 		s.push.App += ".bytes"
 	}
@@ -229,8 +237,22 @@ func (r *geckoReader) thread(t *geckoThread, shared *geckoTables) error {
 	return nil
 }
 
-// nodes returns the node of each of a thread's stacks.
-func (s *geckoSeries) nodes(t *geckoThread, shared *geckoTables) ([]uint32, error) {
+// nodes returns the node of each of a thread's stacks. Many threads may share all tables,
+// which are read once.
+func (s *geckoSeries) nodes(t *geckoThread, shared *geckoTables) (nodes []uint32, err error) {
+	if t.StackTable.Frame != nil || t.StackTable.Schema != nil {
+		return s.readNodes(&t.geckoTables, shared)
+	}
+	nodes, ok := s.shared[shared]
+	if !ok {
+		if nodes, err = s.readNodes(&geckoTables{}, shared); err == nil {
+			s.shared[shared] = nodes
+		}
+	}
+	return nodes, err
+}
+
+func (s *geckoSeries) readNodes(t, shared *geckoTables) ([]uint32, error) {
 	pick := func(own, all *geckoTable, column func(*geckoTable) []geckoCell) []geckoCell {
 		if c := column(own); c != nil {
 			return c

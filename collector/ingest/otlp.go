@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	otlpv1 "go.opentelemetry.io/proto/otlp/profiles/v1development"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -51,6 +52,10 @@ func OTLP(body []byte, json bool, received time.Time, l Limits) ([]profile.Profi
 	return c.profiles()
 }
 
+// otlpPartCost is the memory, in bytes, that the largest part of a request takes, with the
+// pointer to it.
+const otlpPartCost = int64(unsafe.Sizeof(otlpv1.Profile{})) + 8
+
 // decodeOTLP decodes a request into ProfilesData, which has the same fields as the
 // request and needs no gRPC package.
 func decodeOTLP(body []byte, json bool, l Limits) (*otlpv1.ProfilesData, error) {
@@ -60,19 +65,16 @@ func decodeOTLP(body []byte, json bool, l Limits) (*otlpv1.ProfilesData, error) 
 		if err := s.scan(otlpMessageFields, body, 0); err != nil {
 			return nil, err
 		}
+		if err := reserveBeyond(l, int64(len(body)), int64(s.symbols)*otlpPartCost); err != nil {
+			return nil, err
+		}
 		if err := proto.Unmarshal(body, req); err != nil {
 			return nil, fmt.Errorf("decode protobuf: %w", err)
 		}
 		return req, nil
 	}
-	objects := 0
-	for _, c := range body {
-		if c == '{' {
-			objects++
-		}
-	}
-	if exceeds(objects, l.MaxSymbols) {
-		return nil, fmt.Errorf("%d objects are more than %d (limits.max_symbols)", objects, l.MaxSymbols)
+	if err := CheckJSON(body, l, otlpPartCost); err != nil {
+		return nil, err
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, req); err != nil {
 		return nil, fmt.Errorf("decode JSON: %w", err)

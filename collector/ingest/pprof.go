@@ -54,6 +54,9 @@ func readPprof(b []byte, l Limits, repair func(*googlev1.Profile)) (p *googlev1.
 			}
 		}
 	}
+	if n := len(p.SampleType); n > maxSampleTypes {
+		return nil, 0, fmt.Errorf("pprof: sample_type: %d types are more than %d", n, maxSampleTypes)
+	}
 	repair(p)
 	c := checker{profile: p, limits: l}
 	if err := c.check(); err != nil {
@@ -107,6 +110,10 @@ type checker struct {
 	isSpan bool  // key is a tracer's label
 }
 
+// maxSampleTypes bounds the sample types of a profile, each of which becomes a profile type.
+// Profilers have up to about ten.
+const maxSampleTypes = 256
+
 // maxDuration is the longest possible duration, in ns. A longer one is in another unit,
 // or the time since the program started.
 const maxDuration = int64(24 * time.Hour)
@@ -159,6 +166,8 @@ func (c *checker) text(index int64, field string, i int) error {
 
 func (c *checker) types() error {
 	text := c.profile.StringTable
+	type name struct{ name, unit string }
+	seen := make(map[name]struct{}, len(c.profile.SampleType))
 	for i, t := range c.profile.SampleType {
 		if err := errors.Join(c.text(t.Type, "sample_type[%d].type", i), c.text(t.Unit, "sample_type[%d].unit", i)); err != nil {
 			return err
@@ -166,11 +175,11 @@ func (c *checker) types() error {
 		if text[t.Type] == "" {
 			return fmt.Errorf("sample_type[%d].type: is empty", i)
 		}
-		for _, o := range c.profile.SampleType[:i] {
-			if text[o.Type] == text[t.Type] && text[o.Unit] == text[t.Unit] {
-				return fmt.Errorf("sample_type[%d]: %s in %s occurs twice", i, text[t.Type], text[t.Unit])
-			}
+		n := name{text[t.Type], text[t.Unit]}
+		if _, ok := seen[n]; ok {
+			return fmt.Errorf("sample_type[%d]: %s in %s occurs twice", i, n.name, n.unit)
 		}
+		seen[n] = struct{}{}
 	}
 	if t := c.profile.PeriodType; t != nil && (c.outside(t.Type) || c.outside(t.Unit)) {
 		return fmt.Errorf("period_type: %d or %d is outside of the string table, which has %d strings", t.Type, t.Unit, len(text))

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unsafe"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
@@ -33,9 +34,13 @@ var usualSampleTypes = map[string]SampleType{
 
 // SampleTypes reads the part sample_type_config: a JSON object with a SampleType per
 // sample type. It returns nil for nil.
-func SampleTypes(b []byte) (map[string]SampleType, error) {
+func SampleTypes(b []byte, l Limits) (map[string]SampleType, error) {
 	if len(b) == 0 {
 		return nil, nil
+	}
+	// A map's entry takes about as much as its key and value, twice.
+	if err := CheckJSON(b, l, 2*int64(unsafe.Sizeof(SampleType{}))); err != nil {
+		return nil, fmt.Errorf("sample_type_config: %w", err)
 	}
 	var out map[string]SampleType
 	if err := json.Unmarshal(b, &out); err != nil {
@@ -187,7 +192,7 @@ func PprofForm(parts map[string][]byte, m Push, l Limits) (ps []profile.Profile,
 			l.Report.Skip("part", name+" of the form", 1)
 		}
 	}
-	types, err := SampleTypes(parts["sample_type_config"])
+	types, err := SampleTypes(parts["sample_type_config"], l)
 	if err != nil {
 		return nil, 0, err
 	}

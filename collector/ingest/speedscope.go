@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -97,6 +98,9 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := CheckJSON(raw, l, int64(unsafe.Sizeof(speedscopeProfile{}))); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return nil, jsonError(err)
 	}
@@ -134,6 +138,9 @@ func readSpeedscope(raw []byte, m *Push, l Limits) ([]profile.Profile, error) {
 		key := series{p.Name, p.Unit}
 		r := by[key]
 		if r == nil {
+			if exceeds(len(readers)+1, l.MaxSeries) {
+				return nil, fmt.Errorf("profiles[%d]: more than %d names and units of profiles (limits.max_series_per_push)", i, l.MaxSeries)
+			}
 			var err error
 			if r, err = newSpeedscopeReader(p, f.Shared.Frames, m, l, clock, len(kinds) > 1); err != nil {
 				return nil, fmt.Errorf("profiles[%d].%w", i, err)

@@ -47,9 +47,9 @@ func (s *Server) Open(db Store) {
 	mux := http.NewServeMux()
 	push := &pusher{store: db, limits: o.Limits, metrics: s.metrics, memory: newPushMemory(o.Limits.MaxPushBytes, "limits.max_push_bytes"), notes: newNoteLog(o.Logger, s.metrics), now: time.Now}
 	path, pushes := pushv1connect.NewPusherServiceHandler(push, options...)
-	mux.Handle(path, admitted(pushes, push.memory, o.Limits.MaxRequestBytes, keyRequestBytes, s.metrics.refused.Inc))
+	mux.Handle(path, admitted(pushes, push.memory, o.Limits.MaxRequestBytes, keyRequestBytes, o.Limits.checkPush, s.metrics.refused.Inc))
 	mux.Handle(ingestPath, push.ingestHandler(o.Logger))
-	mux.Handle(otlpProcedure, admitted(push.otlpHandler(options...), push.memory, o.Limits.MaxRequestBytes, keyRequestBytes, s.metrics.refused.Inc))
+	mux.Handle(otlpProcedure, admitted(push.otlpHandler(options...), push.memory, o.Limits.MaxRequestBytes, keyRequestBytes, nil, s.metrics.refused.Inc))
 	mux.Handle(otlpPath, push.otlpHTTPHandler(o.Logger))
 	q := &querier{store: db, limits: o.Limits}
 	questions := slices.Clone(options)
@@ -62,7 +62,7 @@ func (s *Server) Open(db Store) {
 		if l := o.Limits.MaxRequestBytes; l > 0 && l <= most {
 			most, limit = l, keyRequestBytes
 		}
-		large := admitted(h, asked, most, limit, func() {})
+		large := admitted(h, asked, most, limit, nil, func() {})
 		mux.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if isSmall(r) {
 				h.ServeHTTP(w, r)

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"connectrpc.com/connect"
@@ -133,7 +135,7 @@ func (d *debugFiles) upload(w http.ResponseWriter, r *http.Request) {
 	// The test recorder and proxies may have no deadlines.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uploadTime))
 	id := strings.TrimPrefix(r.URL.Path, DebugUploadPath)
-	err := d.uploads.Write(id, r.Body)
+	err := d.uploads.Write(id, r.Body, r.ContentLength)
 	if err == nil {
 		return
 	}
@@ -141,6 +143,8 @@ func (d *debugFiles) upload(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, debuginfo.ErrNotBegun):
 		status = http.StatusPreconditionFailed
+	case errors.Is(err, debuginfo.ErrBusy):
+		status = http.StatusConflict
 	case errors.Is(err, untrusted.ErrTooLarge):
 		status = http.StatusRequestEntityTooLarge
 	}
@@ -153,11 +157,17 @@ func uploadError(what string, err error) *connect.Error {
 	switch {
 	case errors.Is(err, debuginfo.ErrNotBegun), errors.Is(err, debuginfo.ErrNoFile):
 		c = connect.CodeFailedPrecondition
-	case errors.As(err, new(*fs.PathError)):
+	case errors.Is(err, debuginfo.ErrBusy):
+		c = connect.CodeAborted
+	case errors.Is(err, debuginfo.ErrDiskFull), errors.Is(err, syscall.ENOSPC):
+		c = connect.CodeUnavailable
+	case errors.As(err, new(*fs.PathError)), errors.As(err, new(*os.LinkError)):
 		c = connect.CodeInternal
 	case errors.Is(err, debuginfo.ErrFull):
 		c = connect.CodeResourceExhausted
-		err = fmt.Errorf("%w (symbols.max_upload_bytes)", err)
+		if errors.Is(err, untrusted.ErrTooLarge) {
+			err = fmt.Errorf("%w (symbols.max_upload_bytes)", err)
+		}
 	case errors.Is(err, untrusted.ErrTooLarge):
 		c = connect.CodeResourceExhausted
 		err = fmt.Errorf("%w (symbols.max_file_bytes)", err)

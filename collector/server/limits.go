@@ -51,6 +51,17 @@ func (l Limits) series(n int) error {
 	return nil
 }
 
+// profilesPerSeries is how many profiles a push may have for each series it may have.
+const profilesPerSeries = 20
+
+// profiles checks the number of a push's profiles.
+func (l Limits) profiles(n int) error {
+	if most := profilesPerSeries * l.MaxSeriesPerPush; most > 0 && n > most {
+		return fmt.Errorf("series: %d profiles are more than %d (%d times limits.max_series_per_push)", n, most, profilesPerSeries)
+	}
+	return nil
+}
+
 // withReport returns the limits with a report for what is left out or corrected, and bounds
 // the series that the labels of one profile's samples make by MaxSeriesPerPush.
 func (l Limits) withReport(r *ingest.Report) Limits {

@@ -87,7 +87,11 @@ func invalidPush(err error) error {
 // decompression.
 func (p *pusher) decode(req *pushv1.PushRequest, limits Limits) (out []profile.Profile, bytes int64, err error) {
 	report := limits.Ingest.Report
-	if err := p.limits.series(len(req.Series)); err != nil {
+	samples := 0
+	for _, s := range req.Series {
+		samples += len(s.GetSamples())
+	}
+	if err := errors.Join(p.limits.series(len(req.Series)), p.limits.profiles(samples)); err != nil {
 		return nil, 0, err
 	}
 	// The request's limit also bounds its profiles together, so that many small

@@ -172,7 +172,8 @@ func readBody(w http.ResponseWriter, r *http.Request, share *pushShare, most int
 // its share of the memory in the context. It is for calls with one request message, which
 // Connect copies.
 // Messages have up to most bytes (0 for no limit); limit is what errors call that bound.
-func admitted(next http.Handler, memory *pushMemory, most int64, limit string, refused func()) http.Handler {
+// check, if it is not nil, sees the message before it is decoded; its error refuses the call.
+func admitted(next http.Handler, memory *pushMemory, most int64, limit string, check func(message []byte, json bool, s *pushShare) error, refused func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			next.ServeHTTP(w, r)
@@ -196,12 +197,17 @@ func admitted(next http.Handler, memory *pushMemory, most int64, limit string, r
 			return
 		}
 		copied := r.WithContext(context.WithValue(r.Context(), shareKey{}, share))
-		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		contentType, head := r.Header.Get("Content-Type"), 0
+		if strings.HasPrefix(contentType, "application/grpc") {
+			head = envelopeHead
 			body, err = openEnvelope(body, r.Header.Get("Grpc-Encoding"), most, limit, share)
 		} else if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
 			body, err = openMessage(body, most, limit, share)
 			copied.Header = r.Header.Clone()
 			copied.Header.Del("Content-Encoding")
+		}
+		if err == nil && check != nil && len(body) >= head {
+			err = check(body[head:], strings.Contains(contentType, "json"), share)
 		}
 		if err == nil {
 			err = share.spend(2 * int64(len(body))) // Connect's own buffer, and the message
@@ -223,11 +229,14 @@ func isSmall(r *http.Request) bool {
 		!strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
+// envelopeHead is the length of what precedes gRPC's message.
+const envelopeHead = 5
+
 // openEnvelope returns gRPC's envelope of one message with the message decompressed.
 // Bytes that are not such an envelope are returned unchanged, so that Connect reports
 // them, unless Connect would decompress them.
 func openEnvelope(b []byte, coding string, most int64, limit string, share *pushShare) ([]byte, error) {
-	const head = 5
+	const head = envelopeHead
 	if len(b) < head {
 		return b, nil
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/flameline/flameline/collector/store"
-	"github.com/flameline/flameline/pkg/profile"
 )
 
 // ProfileTypes lists the types of the profiles in a range, or of all profiles if the
@@ -124,7 +123,7 @@ func (q *querier) AnalyzeQuery(ctx context.Context, req *connect.Request[querier
 	if err != nil {
 		return nil, invalid(err)
 	}
-	ms, err := profile.ParseSelector(req.Msg.Query)
+	ms, err := parseSelector(req.Msg.Query)
 	if err != nil {
 		return nil, invalid(fmt.Errorf("query: %w", err))
 	}

@@ -25,7 +25,7 @@ func (l Limits) selection(typeID, selector string, start, end int64) (store.Sele
 	if err != nil {
 		return store.Selection{}, fmt.Errorf("profile_typeID: %w", err)
 	}
-	ms, err := profile.ParseSelector(selector)
+	ms, err := parseSelector(selector)
 	if err != nil {
 		return store.Selection{}, fmt.Errorf("label_selector: %w", err)
 	}
@@ -91,14 +91,18 @@ func (l Limits) optionalRange(start, end int64) (int64, int64, error) {
 // list matches everything.
 func matchers(selectors []string) ([]*labels.Matcher, error) {
 	var out []*labels.Matcher
+	size := 0
 	for i, s := range selectors {
-		ms, err := profile.ParseSelector(s)
+		if size += len(s); size > maxSelectorBytes {
+			return nil, fmt.Errorf("matchers: more than %d bytes", maxSelectorBytes)
+		}
+		ms, err := parseSelector(s)
 		if err != nil {
 			return nil, fmt.Errorf("matchers[%d]: %w", i, err)
 		}
 		out = append(out, ms...)
 	}
-	return out, nil
+	return out, checkRepetitions(out)
 }
 
 // nodes reads max_nodes of a flame graph.

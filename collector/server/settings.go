@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	settingsv1 "github.com/grafana/pyroscope/api/gen/proto/go/settings/v1"
@@ -42,7 +44,7 @@ func (s *settings) Get(ctx context.Context, _ *connect.Request[settingsv1.GetSet
 	}
 	resp := &settingsv1.GetSettingsResponse{}
 	for _, f := range found {
-		resp.Settings = append(resp.Settings, &settingsv1.Setting{Name: f.Name, Value: f.Value, ModifiedAt: f.Modified})
+		resp.Settings = append(resp.Settings, &settingsv1.Setting{Name: strings.ToValidUTF8(f.Name, "�"), Value: strings.ToValidUTF8(f.Value, "�"), ModifiedAt: f.Modified})
 	}
 	return connect.NewResponse(resp), nil
 }
@@ -57,6 +59,10 @@ func (s *settings) Set(ctx context.Context, req *connect.Request[settingsv1.SetS
 		return nil, invalid(errors.New("setting.name: is empty"))
 	case len(m.Name) > maxSettingNameBytes:
 		return nil, invalid(fmt.Errorf("setting.name: %d bytes are more than %d", len(m.Name), maxSettingNameBytes))
+	case !utf8.ValidString(m.Name):
+		return nil, invalid(fmt.Errorf("setting.name: %q is not UTF-8", m.Name))
+	case !utf8.ValidString(m.Value):
+		return nil, invalid(errors.New("setting.value: is not UTF-8"))
 	case len(m.Value) > maxSettingBytes:
 		return nil, invalid(fmt.Errorf("setting.value: %d bytes are more than %d", len(m.Value), maxSettingBytes))
 	}

@@ -3,7 +3,9 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -63,4 +65,33 @@ func TestSettingsWhenThereAreAsManyAsMayBe(t *testing.T) {
 	_, err = client.Delete(t.Context(), connect.NewRequest(&settingsv1.DeleteSettingsRequest{Name: "setting-0"}))
 	require.NoError(t, err)
 	require.NoError(t, set("one-more", "x"))
+}
+
+// TestSettingsAreUTF8 sends settings that JSON cannot say, as bytes since a client's library
+// refuses them, and has a store with one.
+func TestSettingsAreUTF8(t *testing.T) {
+	db := &fullOfSettings{all: map[string]store.Setting{"old\xff": {Name: "old\xff", Value: "v\xfe"}}}
+	srv := server.New(server.Options{})
+	srv.Open(db)
+	url := serve(t, srv)
+	post := func(method, contentType, body string) (int, string) {
+		resp, err := http.Post(url+"/settings.v1.SettingsService/"+method, contentType, strings.NewReader(body))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(text)
+	}
+	for body, want := range map[string]string{
+		"\x0a\x07\x0a\x02n\xff\x12\x01v": `setting.name: \"n\\xff\" is not UTF-8`,
+		"\x0a\x07\x0a\x01n\x12\x02v\xff": "setting.value: is not UTF-8",
+	} {
+		status, text := post("Set", "application/proto", body)
+		require.Equal(t, http.StatusBadRequest, status)
+		require.Contains(t, text, want)
+	}
+	require.Len(t, db.all, 1)
+	status, text := post("Get", "application/json", "{}")
+	require.Equal(t, http.StatusOK, status, text)
+	require.Contains(t, text, "old�")
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -64,7 +66,15 @@ func (s *Server) uploadDebugFile(ctx context.Context, name string) (line string,
 		return "", err
 	}
 	if !resp.Msg.ShouldInitiateUpload {
-		return fmt.Sprintf("build ID %s: not sent: %s", id, resp.Msg.Reason), nil
+		line = fmt.Sprintf("build ID %s: not sent: %.500s", id, Printable(resp.Msg.Reason))
+		there, err := s.hasDebugFile(ctx, id)
+		if err == nil && !there {
+			err = errors.New("the server does not have the file")
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", line, err)
+		}
+		return line, nil
 	}
 	if err := s.postDebugFile(ctx, f, info.Size(), id); err != nil {
 		return "", err
@@ -73,6 +83,17 @@ func (s *Server) uploadDebugFile(ctx context.Context, name string) (line string,
 		return "", err
 	}
 	return fmt.Sprintf("build ID %s: %d bytes sent", id, info.Size()), nil
+}
+
+// hasDebugFile reports whether a file was uploaded, by this client or another one.
+func (s *Server) hasDebugFile(ctx context.Context, id string) (bool, error) {
+	list, err := s.debugFiles().ListDebuginfo(ctx, connect.NewRequest(&debuginfov1alpha1.ListDebuginfoRequest{}))
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(list.Msg.Object, func(o *debuginfov1alpha1.ObjectMetadata) bool {
+		return o.File.GetGnuBuildId() == id && o.State == debuginfov1alpha1.ObjectMetadata_STATE_UPLOADED
+	}), nil
 }
 
 func (s *Server) postDebugFile(ctx context.Context, f *os.File, size int64, id string) error {
@@ -90,7 +111,7 @@ func (s *Server) postDebugFile(ctx context.Context, f *os.File, size int64, id s
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return fmt.Errorf("upload: %s: %s", resp.Status, text)
+		return fmt.Errorf("upload: %s: %s", resp.Status, Printable(strings.TrimSpace(string(text))))
 	}
 	return nil
 }
@@ -116,7 +137,7 @@ func ListDebugFiles(ctx context.Context, s *Server, out io.Writer) error {
 		if o.State == debuginfov1alpha1.ObjectMetadata_STATE_UPLOADED {
 			state = o.FinishedAt.AsTime().Format(time.RFC3339)
 		}
-		fmt.Fprintf(out, "%s  %s  %d bytes  %s\n", o.File.GetGnuBuildId(), state, o.SizeBytes, o.File.GetName())
+		fmt.Fprintf(out, "%s  %s  %d bytes  %s\n", Printable(o.File.GetGnuBuildId()), state, o.SizeBytes, Printable(o.File.GetName()))
 	}
 	return nil
 }

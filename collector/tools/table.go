@@ -79,7 +79,7 @@ func writeTable(w io.Writer, d *profile.DiffTree, unit string, top int) error {
 	say("%10s %10s %9s %10s %10s %9s  %s\n", "self left", "right", "change", "total left", "right", "change", "function")
 	row := func(f changed) {
 		say("%10s %10s %+8.2f%% %10s %10s %+8.2f%%  %s\n", profile.FormatValue(f.self, unit), profile.FormatValue(f.selfRight, unit), change(f),
-			profile.FormatValue(f.total, unit), profile.FormatValue(f.totalRight, unit), changeTotal(f), printable(f.name))
+			profile.FormatValue(f.total, unit), profile.FormatValue(f.totalRight, unit), changeTotal(f), Printable(f.name))
 	}
 	for _, f := range fs {
 		row(f)
@@ -93,8 +93,8 @@ func writeTable(w io.Writer, d *profile.DiffTree, unit string, top int) error {
 
 func abs(v float64) float64 { return max(v, -v) }
 
-// printable replaces control characters, which a terminal would obey.
-func printable(s string) string {
+// Printable replaces control characters, which a terminal would obey.
+func Printable(s string) string {
 	out := []rune(s)
 	for i, r := range out {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
