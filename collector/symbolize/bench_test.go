@@ -16,7 +16,7 @@ func BenchmarkReadTable(b *testing.B) {
 	defer f.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		table, err := readTable(whole(b, f), Binary{}, nil, 0)
+		table, err := readTable(whole(b, f), Binary{}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}
