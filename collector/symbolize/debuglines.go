@@ -3,19 +3,29 @@ package symbolize
 import (
 	"errors"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/flameline/flameline/collector/untrusted"
 )
 
-// linesBudget is what one read of lines may cost.
-var linesBudget = untrusted.Budget{Bytes: 4 << 30, Time: 15 * time.Second}
+// linesBudget is what one read of lines may cost, beside maxSteps. Its time is long:
+// the collector may have to share a busy machine.
+var linesBudget = untrusted.Budget{Bytes: 4 << 30, Time: 5 * time.Minute}
 
 const (
-	// maxLinesTime is the time that reading lines of a binary may take before it is
-	// put off; a part of the time that passes, 1 of linesShare, does not count.
-	maxLinesTime = 20 * time.Second
-	linesShare   = 20
+	// maxSteps bounds the entries, rows and ranges of DWARF that one read of lines
+	// passes over, some 10 s of CPU time.
+	maxSteps = 256 << 20
+	// maxBinarySteps are those that a binary may cost before its lines are put off.
+	// Each second that passes makes up for some, about 5 % of a CPU.
+	maxBinarySteps = 2 * maxSteps
+	stepsPerSecond = 1 << 20
+
+	// linesTimeout is how long lookups wait for lines. A read that takes longer goes
+	// on, and what it finds is there for later ones.
+	linesTimeout = 10 * time.Second
+	maxSlowReads = 4
 )
 
 // A debugPlace is the file that has the debug information of a binary: the binary
@@ -130,17 +140,27 @@ func (s *Symbolizer) addLines(e *entry, t *table, addrs []uint64, found [][]Line
 		return
 	}
 	s.mu.Lock()
-	now, file := time.Now(), l.file
-	wait := now.Before(e.linesRetry) || s.closed
+	file := l.file
+	wait := e.linesBusy || time.Now().Before(e.linesRetry) || s.closed
+	e.linesBusy = e.linesBusy || !wait
 	s.mu.Unlock()
 	if wait {
 		return
 	}
-	read, err := untrusted.Do(&s.reading, func() (*linesRead, error) {
+	read, err := untrusted.Do(&s.readingLines, func() (read *linesRead, err error) {
+		begin := time.Now()
+		defer func() {
+			if p := recover(); p != nil {
+				err = &untrusted.PanicError{Value: p, Stack: debug.Stack()}
+			}
+			s.keepLines(e, l, read, err, time.Since(begin))
+		}()
 		return s.readLines(e.source, l.place, file, missing)
 	})
-	s.keepLines(e, l, read, err, time.Since(now))
-	if read != nil {
+	switch {
+	case errors.Is(err, untrusted.ErrBusy): // nothing was read
+		s.keepLines(e, l, nil, err, 0)
+	case read != nil:
 		for _, w := range missing {
 			if lines, ok := read.answers[w.address]; ok {
 				found[w.at] = lines
@@ -229,15 +249,19 @@ func (s *Symbolizer) keepLines(e *entry, l *debugLines, read *linesRead, err err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	e.linesTime = max(0, e.linesTime-now.Sub(e.linesSince)/linesShare) + took
+	e.linesBusy = false
+	e.linesSteps = max(0, e.linesSteps-int64(now.Sub(e.linesSince).Seconds()*stepsPerSecond))
 	e.linesSince = now
+	if read != nil {
+		e.linesSteps += read.steps
+	}
 	switch {
-	case bad || e.linesTime > maxLinesTime:
+	case bad || e.linesSteps > maxBinarySteps:
 		e.linesRetry = now.Add(unreadableTimes * s.o.RetryAfter)
 	case err != nil:
 		e.linesRetry = now.Add(s.o.RetryAfter)
 	}
-	if read == nil {
+	if read == nil || read.file == nil {
 		return
 	}
 	if e.lines != l || s.closed || s.entries[e.id] != e {

@@ -20,6 +20,7 @@ type linesRead struct {
 	units   map[uint64]*lineInfo // by offset; as many as may be kept
 	answers map[uint64][]Line    // by address
 	damage  error                // of a unit, or of the file; nil if there is none
+	steps   int64                // that it took
 }
 
 // readLines reads the units that have the code at addresses. known is what an earlier
@@ -56,7 +57,7 @@ func (s *Symbolizer) readUnits(in *file, known *indexedFile, name string, open o
 	r := untrusted.NewReader(in, in.size, linesBudget)
 	f, err := untrusted.NewELF(r)
 	if err != nil {
-		return nil, err
+		return &linesRead{}, err
 	}
 	alt := s.openAlt(f, name, open)
 	if alt != nil {
@@ -70,15 +71,17 @@ func (s *Symbolizer) readUnits(in *file, known *indexedFile, name string, open o
 	if fresh {
 		known = &indexedFile{info: in.info}
 	}
-	d, err := s.openDWARF(r, f, known)
+	steps := &stepCounter{check: r.Check}
+	defer func() { read.steps = steps.n }()
+	d, err := s.openDWARF(r, f, known, steps)
 	if err == nil && alt != nil {
-		d.alt, err = s.openAltDWARF(alt, known)
+		d.alt, err = s.openAltDWARF(alt, known, steps)
 	}
 	if err != nil {
 		if fresh {
 			known.drop()
 		}
-		return nil, err
+		return read, err
 	}
 	if read.file = known; fresh {
 		read.damage = known.damage
@@ -88,14 +91,14 @@ func (s *Symbolizer) readUnits(in *file, known *indexedFile, name string, open o
 
 // openDWARF describes the DWARF of a file. It inflates its compressed sections and
 // makes its index, if known has none yet.
-func (s *Symbolizer) openDWARF(r *untrusted.Reader, f *elf.File, known *indexedFile) (d *dwarfFile, err error) {
+func (s *Symbolizer) openDWARF(r *untrusted.Reader, f *elf.File, known *indexedFile, steps *stepCounter) (d *dwarfFile, err error) {
 	fresh := known.index == nil
 	plain := known.inflated
 	if plain == nil {
-		plain, err = inflate(r, f, s.o.InflateDir, s.inflateRoom)
+		plain, err = inflate(r, f, s.o.InflateDir, steps, s.inflateRoom)
 		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 			s.log.Debug("compressed DWARF is inflated into memory", "err", err)
-			plain, err = inflate(r, f, "", nil)
+			plain, err = inflate(r, f, "", steps, nil)
 		}
 		if err != nil {
 			return nil, err
@@ -104,7 +107,7 @@ func (s *Symbolizer) openDWARF(r *untrusted.Reader, f *elf.File, known *indexedF
 			known.inflated = plain // what is in memory is not kept
 		}
 	}
-	if d, err = newDWARF(r, f, plain); err != nil {
+	if d, err = newDWARF(f, plain, steps); err != nil {
 		return nil, err
 	}
 	if !fresh {
@@ -117,7 +120,7 @@ func (s *Symbolizer) openDWARF(r *untrusted.Reader, f *elf.File, known *indexedF
 
 // openAltDWARF describes the DWARF of the file that dwz moved entries of another
 // one to.
-func (s *Symbolizer) openAltDWARF(alt *file, known *indexedFile) (*dwarfFile, error) {
+func (s *Symbolizer) openAltDWARF(alt *file, known *indexedFile, steps *stepCounter) (*dwarfFile, error) {
 	if known.alt == nil {
 		known.alt = &indexedFile{info: alt.info}
 	}
@@ -126,7 +129,7 @@ func (s *Symbolizer) openAltDWARF(alt *file, known *indexedFile) (*dwarfFile, er
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.openDWARF(r, f, known.alt)
+	d, err := s.openDWARF(r, f, known.alt, steps)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +155,7 @@ func (s *Symbolizer) readWanted(d *dwarfFile, wanted []wantedLine, read *linesRe
 	for _, offset := range offsets {
 		info, err := d.readLines(offset)
 		switch reason := untrusted.Reason(err); {
-		case reason == "malformed" || reason == "too_large":
+		case reason == "malformed" || reason == "too_large" && !errors.Is(err, errSteps):
 			read.damage = cmp.Or(read.damage, fmt.Errorf("read DWARF: %w", err))
 			info = &lineInfo{}
 		case err != nil:

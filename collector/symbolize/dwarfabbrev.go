@@ -126,7 +126,7 @@ func (d *dwarfFile) abbrev(offset, code uint64) (a *abbreviation, err error) {
 	}
 	err = d.sections["abbrev"].at(offset, maxAbbrevs, func(c *dwarfCursor) error {
 		for {
-			if err := d.ask(); err != nil {
+			if err := d.steps.add(1); err != nil {
 				return err
 			}
 			found, next, err := readAbbrev(c)
@@ -151,7 +151,7 @@ func (d *dwarfFile) abbrevTable(offset uint64) (*abbrevTable, error) {
 	err := d.sections["abbrev"].at(offset, maxAbbrevs, func(c *dwarfCursor) error {
 		t = &abbrevTable{others: map[uint64]*abbreviation{}}
 		for {
-			if err := d.ask(); err != nil {
+			if err := d.steps.add(1); err != nil {
 				return err
 			}
 			code, a, err := readAbbrev(c)

@@ -156,7 +156,7 @@ func (u *dwarfUnit) readHeader(c *dwarfCursor) error {
 // readUnit reads the header and the first entry of the unit at an offset. With an
 // error it returns the unit's header, if that is well-formed.
 func (d *dwarfFile) readUnit(offset uint64) (*dwarfUnit, error) {
-	if err := d.ask(); err != nil {
+	if err := d.steps.add(1); err != nil {
 		return nil, err
 	}
 	u := &dwarfUnit{file: d, start: offset}

@@ -193,7 +193,7 @@ func dwarfOf(data []byte) (*dwarfFile, error) {
 	}
 	s := &Symbolizer{}
 	known := &indexedFile{}
-	d, err := s.openDWARF(in, f, known)
+	d, err := s.openDWARF(in, f, known, &stepCounter{check: in.Check})
 	if err == nil {
 		err = known.damage
 	}
@@ -310,7 +310,7 @@ func compareLineTables(t *testing.T, name string) (rows int) {
 		require.NoError(t, err)
 		paths := &pool{list: []string{""}, index: map[string]uint32{"": 0}}
 		var e dwarf.LineEntry
-		require.NoError(t, ours.run(func() error { return nil }, func(s lineState) error {
+		require.NoError(t, ours.run(func(int64) error { return nil }, func(s lineState) error {
 			rows++
 			require.NoError(t, theirs.Next(&e))
 			require.Equal(t, e.Address, s.addr)

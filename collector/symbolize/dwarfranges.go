@@ -56,7 +56,7 @@ func (u *dwarfUnit) oldRangeList(offset uint64, list []codeRange) ([]codeRange, 
 	err := u.file.sections["ranges"].at(offset, maxList, func(c *dwarfCursor) error {
 		list = list[:before]
 		for base := u.base; ; {
-			if err := u.file.ask(); err != nil {
+			if err := u.file.steps.add(1); err != nil {
 				return err
 			}
 			low, high := c.unsigned(u.addressSize), c.unsigned(u.addressSize)
@@ -90,7 +90,7 @@ func (u *dwarfUnit) rangeList(v dwarfValue, list []codeRange) ([]codeRange, erro
 	err := section.at(offset, maxList, func(c *dwarfCursor) (err error) {
 		list = list[:before]
 		for base := u.base; ; {
-			if err := u.file.ask(); err != nil {
+			if err := u.file.steps.add(1); err != nil {
 				return err
 			}
 			var start, end uint64

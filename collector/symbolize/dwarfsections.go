@@ -213,8 +213,7 @@ func hasDWARF(f *elf.File) bool {
 type dwarfFile struct {
 	order    binary.ByteOrder
 	sections map[string]*dwarfSection
-	check    func() error // whether there is time left
-	asked    int          // since check was called
+	steps    *stepCounter
 	index    *unitIndex
 	abbrevs  map[uint64]*abbrevTable // by offset; those of some units
 	units    map[uint64]*dwarfUnit   // by offset; some
@@ -224,9 +223,9 @@ type dwarfFile struct {
 
 // newDWARF describes the DWARF of a file, whose compressed sections are in
 // inflated.
-func newDWARF(in *untrusted.Reader, f *elf.File, inflated *inflated) (*dwarfFile, error) {
+func newDWARF(f *elf.File, inflated *inflated, steps *stepCounter) (*dwarfFile, error) {
 	d := &dwarfFile{
-		order: f.ByteOrder, check: in.Check, sections: map[string]*dwarfSection{},
+		order: f.ByteOrder, steps: steps, sections: map[string]*dwarfSection{},
 		abbrevs: map[uint64]*abbrevTable{}, units: map[uint64]*dwarfUnit{},
 	}
 	for _, s := range f.Sections {
@@ -250,13 +249,27 @@ func newDWARF(in *untrusted.Reader, f *elf.File, inflated *inflated) (*dwarfFile
 	return d, nil
 }
 
-// ask returns the error of check, which it calls now and then.
-func (d *dwarfFile) ask() error {
-	if d.asked++; d.asked%checkEvery == 0 {
-		return d.check()
+// A stepCounter bounds what reading DWARF costs: a few bytes can ask for the same
+// work again and again.
+type stepCounter struct {
+	n     int64
+	check func() error // whether there is time left
+}
+
+// add counts steps, and returns an error if they are too many or take too long.
+func (s *stepCounter) add(n int64) error {
+	before := s.n
+	if s.n += n; s.n > maxSteps {
+		return fmt.Errorf("read DWARF: %w of %d", errSteps, maxSteps)
+	}
+	if s.n/checkEvery != before/checkEvery {
+		return s.check()
 	}
 	return nil
 }
+
+// errSteps says that maxSteps are taken. Unlike other bounds, it is not of one unit.
+var errSteps = fmt.Errorf("number of steps %w", untrusted.ErrTooLarge)
 
 // malformed marks an error of a decoder, which has no reason of its own, as the
 // fault of the file.

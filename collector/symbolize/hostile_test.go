@@ -195,7 +195,7 @@ func TestReadLinesEnds(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, d.index.offsets, 20000)
 	asked := 0
-	d.check = func() error {
+	d.steps.check = func() error {
 		if asked++; asked > 1000 {
 			return untrusted.ErrTimeout
 		}

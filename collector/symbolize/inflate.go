@@ -24,8 +24,10 @@ const (
 	maxInflatedInMemory = 16 << 20
 	// maxInflatedFile bounds those that are inflated into a file, of one binary.
 	maxInflatedFile = 512 << 20
-	// inflateStep is how much is inflated between two looks at the time.
-	inflateStep = 1 << 20
+	// inflateStep is how much is inflated between two looks at the time, and
+	// bytesPerStep how much of that costs as much as an entry.
+	inflateStep  = 1 << 20
+	bytesPerStep = 8
 	// maxZstdWindow is what compressors use at most if they are not asked for more.
 	maxZstdWindow = 8 << 20
 )
@@ -183,7 +185,7 @@ func (c *compressedSection) readHeader(in *untrusted.Reader, f *elf.File, s *elf
 // are none. dir is where files without a name may be made; "" allows as many
 // bytes as memory may hold. room is called before with the bytes that the file
 // is going to have.
-func inflate(in *untrusted.Reader, f *elf.File, dir string, room func(bytes int64) error) (*inflated, error) {
+func inflate(in *untrusted.Reader, f *elf.File, dir string, steps *stepCounter, room func(bytes int64) error) (*inflated, error) {
 	list, total, err := compressedSections(in, f)
 	if err != nil || len(list) == 0 {
 		return nil, err
@@ -211,7 +213,7 @@ func inflate(in *untrusted.Reader, f *elf.File, dir string, room func(bytes int6
 	}
 	offset := int64(0)
 	for _, c := range list {
-		if err := c.inflate(to, in.Check); err != nil {
+		if err := c.inflate(to, steps); err != nil {
 			out.drop()
 			return nil, fmt.Errorf("inflate .debug_%s: %w", c.name, err)
 		}
@@ -223,14 +225,14 @@ func inflate(in *untrusted.Reader, f *elf.File, dir string, room func(bytes int6
 }
 
 // inflate writes the section, which must be as large as its header says.
-func (c compressedSection) inflate(to io.Writer, check func() error) error {
+func (c compressedSection) inflate(to io.Writer, steps *stepCounter) error {
 	from, err := c.open()
 	if err != nil {
 		return malformed(err)
 	}
 	defer from.Close()
 	for left := int64(c.size); left > 0; {
-		if err := check(); err != nil {
+		if err := steps.add(inflateStep / bytesPerStep); err != nil {
 			return err
 		}
 		n, err := io.CopyN(to, from, min(left, inflateStep))

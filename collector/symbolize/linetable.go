@@ -198,7 +198,7 @@ func (t *lineTable) readEntries(d *dwarfFile, h *dwarfCursor, wide bool) error {
 			return fmt.Errorf("%d files or directories of %d parts in %d bytes: %w", count, len(forms), len(h.data), untrusted.ErrMalformed)
 		}
 		for range count {
-			if err := d.ask(); err != nil {
+			if err := d.steps.add(1); err != nil {
 				return err
 			}
 			f, err := d.readLineFile(h, forms, wide)

@@ -63,7 +63,7 @@ func (r *unitReader) lines() (*lineTable, error) {
 		return nil, err
 	}
 	var sequence []lineRow
-	err = table.run(d.check, func(s lineState) error {
+	err = table.run(d.steps.add, func(s lineState) error {
 		row := lineRow{addr: s.addr}
 		if s.file != endOfSequence {
 			file, err := table.file(s.file, &r.files)
@@ -116,7 +116,7 @@ func (r *unitReader) entries(table *lineTable) error {
 		e       dwarfEntry
 	)
 	for len(c.data) > 0 {
-		if err := d.ask(); err != nil {
+		if err := d.steps.add(1); err != nil {
 			return err
 		}
 		offset := u.end - uint64(len(c.data))
@@ -287,7 +287,7 @@ func (r *unitReader) nameAt(ref dwarfRef, hops int) (int32, error) {
 	if ref.alt != d.isAlt {
 		d = d.alt
 	}
-	if err := d.ask(); err != nil {
+	if err := d.steps.add(1); err != nil {
 		return -1, err
 	}
 	u, e, err := d.entryAt(ref.offset)

@@ -55,7 +55,7 @@ type Symbolizer struct {
 	// building admits one build at a time: it bounds transient memory.
 	building sync.Mutex
 
-	opening, reading untrusted.Guard
+	opening, reading, readingLines untrusted.Guard
 
 	mu      sync.Mutex
 	entries map[FileID]*entry
@@ -84,7 +84,8 @@ type entry struct {
 
 	lines      *debugLines // nil: none were asked for
 	linesRetry time.Time
-	linesTime  time.Duration // that reading them took, but for a share of the time that passed until
+	linesBusy  bool  // they are being read
+	linesSteps int64 // that reading them took, less what the time until linesSince made up for
 	linesSince time.Time
 }
 
@@ -107,6 +108,8 @@ func newSymbolizer(o Options) *Symbolizer {
 		recent:  list.New(),
 		opening: untrusted.Guard{Limit: openTimeout, Stuck: maxStuck, Shorten: true},
 		reading: untrusted.Guard{Limit: readTimeout, Stuck: maxStuck},
+
+		readingLines: untrusted.Guard{Limit: linesTimeout, Stuck: maxSlowReads},
 	}
 	s.perf.guard = untrusted.Guard{Limit: openTimeout, Stuck: maxStuck, Shorten: true}
 	s.perf.report = func(pid int, err error) { s.report("perf_map", fmt.Sprintf("perf-%d.map", pid), "", err) }
