@@ -67,6 +67,7 @@ type field struct {
 type abbreviation struct {
 	tag      tag
 	children bool
+	sibling  bool // an entry with children says where the next one beside it is
 	fields   []field
 	// The size of an entry, if it is the same for all: some bytes, addresses and
 	// offsets; variable is set if it is not.
@@ -115,6 +116,7 @@ func readAbbrev(c *dwarfCursor) (code uint64, a *abbreviation, err error) {
 		plain, addresses, offsets, fixed := f.form.size()
 		a.plain, a.addresses, a.offsets = a.plain+plain, a.addresses+addresses, a.offsets+offsets
 		a.variable = a.variable || !fixed
+		a.sibling = a.sibling || f.attribute == attrSibling && a.children
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 // An entry describes a part of a program (a DIE): those of its attributes that
 // are used.
 type dwarfEntry struct {
-	offset   uint64 // in .debug_info
 	tag      tag
 	children bool
 
@@ -65,12 +64,12 @@ func (e *dwarfEntry) field(a attribute) *dwarfValue {
 	return nil
 }
 
-// read reads the attributes of an entry, behind its code. Texts are shared with
-// the cursor.
-func (e *dwarfEntry) read(u *dwarfUnit, c *dwarfCursor, offset uint64, a *abbreviation) {
-	*e = dwarfEntry{offset: offset, tag: a.tag, children: a.children}
+// read reads the attributes of an entry, behind its code. The bytes of the cursor
+// are those of .debug_info up to the offset end.
+func (e *dwarfEntry) read(u *dwarfUnit, c *dwarfCursor, end uint64, a *abbreviation) {
+	*e = dwarfEntry{tag: a.tag, children: a.children}
 	for _, f := range a.fields {
-		v := u.value(c, f)
+		v := u.value(c, end, f)
 		if to := e.field(f.attribute); to != nil {
 			*to = v
 		}
@@ -88,7 +87,7 @@ type dwarfUnit struct {
 	addressSize uint64
 	abbrevs     uint64 // offset in .debug_abbrev
 
-	root                            dwarfEntry // without texts
+	root                            dwarfEntry
 	strOffsets, addresses, rnglists dwarfValue // where the unit's part of these sections begins
 	base                            uint64     // that ranges are relative to
 }
@@ -160,12 +159,12 @@ func (d *dwarfFile) readUnit(offset uint64) (*dwarfUnit, error) {
 		return nil, err
 	}
 	u := &dwarfUnit{file: d, start: offset}
-	var compDir string
 	err := d.sections["info"].at(offset, maxUnitHead, func(c *dwarfCursor) error {
 		if err := u.readHeader(c); err != nil || c.bad || u.first == u.end {
 			return err
 		}
 		c.data = c.data[:min(uint64(len(c.data)), u.end-u.first)]
+		end := u.first + uint64(len(c.data))
 		code := c.uleb()
 		if c.bad || code == 0 {
 			return nil
@@ -177,10 +176,7 @@ func (d *dwarfFile) readUnit(offset uint64) (*dwarfUnit, error) {
 		if a == nil {
 			return u.malformed("no abbreviation %d", code)
 		}
-		u.root.read(u, c, u.first, a)
-		if u.root.compDir.form == formString {
-			compDir = string(u.root.compDir.text[:min(len(u.root.compDir.text), maxPathBytes+1)])
-		}
+		u.root.read(u, c, end, a)
 		return nil
 	})
 	switch {
@@ -190,10 +186,6 @@ func (d *dwarfFile) readUnit(offset uint64) (*dwarfUnit, error) {
 		return u, err
 	}
 	r := &u.root
-	r.name.text, r.linkage.text, r.mipsLinkage.text, r.dwo.text = nil, nil, nil, nil
-	if r.compDir.form == formString {
-		r.compDir.text = []byte(compDir)
-	}
 	u.strOffsets, u.addresses, u.rnglists = r.strOffsetsBase, r.addressesBase, r.rnglistsBase
 	if r.low.form != 0 {
 		u.base, err = u.address(r.low)
@@ -201,7 +193,7 @@ func (d *dwarfFile) readUnit(offset uint64) (*dwarfUnit, error) {
 	return u, err
 }
 
-// entryAt reads the entry at an offset of .debug_info. Its texts are its own.
+// entryAt reads the entry at an offset of .debug_info.
 func (d *dwarfFile) entryAt(offset uint64) (*dwarfUnit, *dwarfEntry, error) {
 	start, ok := d.index.unitAt(offset)
 	if !ok {
@@ -227,15 +219,13 @@ func (d *dwarfFile) entryAt(offset uint64) (*dwarfUnit, *dwarfEntry, error) {
 	}
 	e := &dwarfEntry{}
 	err = d.sections["info"].at(offset, min(u.end-offset, maxOneEntry), func(c *dwarfCursor) error {
+		end := offset + uint64(len(c.data))
 		code := c.uleb()
 		a := table.find(code)
 		if c.bad || a == nil {
 			return u.malformed("no abbreviation %d for the entry at offset %d", code, offset)
 		}
-		e.read(u, c, offset, a)
-		for _, v := range []*dwarfValue{&e.name, &e.linkage, &e.mipsLinkage} {
-			v.text = append([]byte(nil), v.text[:min(len(v.text), maxSymbolName)]...)
-		}
+		e.read(u, c, end, a)
 		return nil
 	})
 	return u, e, err

@@ -82,12 +82,12 @@ func (f form) size() (plain, addresses, offsets uint16, fixed bool) {
 // A dwarfValue is the value of an attribute.
 type dwarfValue struct {
 	form   form   // 0: the entry has no such attribute
-	number uint64 // or an offset, an address, an index
-	text   []byte // of formString; shared with the unit
+	number uint64 // or an offset, an address, an index; for formString where it is in .debug_info
 }
 
-// value reads a value. A form that is not known makes the cursor bad.
-func (u *dwarfUnit) value(c *dwarfCursor, f field) dwarfValue {
+// value reads a value. The bytes of the cursor are those of .debug_info up to the
+// offset end. A form that is not known makes the cursor bad.
+func (u *dwarfUnit) value(c *dwarfCursor, end uint64, f field) dwarfValue {
 	v := dwarfValue{form: f.form}
 	if v.form == formIndirect {
 		if v.form = form(min(c.uleb(), 1<<16-1)); v.form == formIndirect || v.form == formImplicitConst {
@@ -108,6 +108,9 @@ func (u *dwarfUnit) value(c *dwarfCursor, f field) dwarfValue {
 		v.number = c.unsigned(uint64(plain))
 	case fixed:
 		v.number = 1 // a flag
+	case v.form == formString:
+		v.number = end - uint64(len(c.data))
+		c.cstring()
 	default:
 		u.variable(c, &v)
 	}
@@ -127,8 +130,6 @@ func (u *dwarfUnit) variable(c *dwarfCursor, v *dwarfValue) {
 		v.number = uint64(c.sleb())
 	case formUdata, formRefUdata, formStrx, formAddrx, formLoclistx, formRnglistx, formGNUAddrIndex, formGNUStrIndex:
 		v.number = c.uleb()
-	case formString:
-		v.text = c.cstring()
 	case formBlock, formExprloc:
 		c.bytes(c.uleb())
 	case formBlock1:
@@ -161,7 +162,7 @@ func (u *dwarfUnit) text(v dwarfValue) string {
 	)
 	switch v.form {
 	case formString:
-		return string(v.text[:min(len(v.text), maxSymbolName)])
+		section = d.sections["info"]
 	case formStrp:
 		section = d.sections["str"]
 	case formLineStrp:

@@ -17,7 +17,7 @@ import (
 // keep the whole collector from collecting garbage.
 const (
 	pageBytes   = 4 << 10 // of a section, read at once and kept
-	keptPages   = 64      // of a section
+	keptPages   = 512     // of a section
 	maxUnit     = 64 << 20
 	maxLines    = 64 << 20 // of a line table
 	maxAbbrevs  = 1 << 20  // bytes of one table of abbreviations
@@ -39,6 +39,7 @@ type dwarfSection struct {
 	size  uint64
 	pages []dwarfPage // by the number of the page modulo keptPages
 	piece []byte      // bytes of several pages
+	whole []byte      // what bytes returned
 }
 
 // A dwarfPage is a part of a section that begins at a multiple of pageBytes.
@@ -47,7 +48,8 @@ type dwarfPage struct {
 	data   []byte
 }
 
-// bytes reads n bytes at an offset, of which there must be most at most.
+// bytes reads n bytes at an offset, of which there must be most at most. They are
+// valid until the next call.
 func (s *dwarfSection) bytes(off, n, most uint64) ([]byte, error) {
 	switch {
 	case s == nil:
@@ -57,11 +59,11 @@ func (s *dwarfSection) bytes(off, n, most uint64) ([]byte, error) {
 	case n > most:
 		return nil, fmt.Errorf("%s: %d bytes at offset %d: %w of %d", s.name, n, off, untrusted.ErrTooLarge, most)
 	}
-	data := make([]byte, n)
-	if got, err := s.r.ReadAt(data, int64(off)); got < len(data) {
+	s.whole = slices.Grow(s.whole[:0], int(n))[:n]
+	if got, err := s.r.ReadAt(s.whole, int64(off)); got < len(s.whole) {
 		return nil, s.failed(err)
 	}
-	return data, nil
+	return s.whole, nil
 }
 
 // failed returns the error of reading bytes that are there.

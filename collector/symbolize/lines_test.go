@@ -1,10 +1,12 @@
 package symbolize
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -106,6 +108,47 @@ func TestLinesAgreeWithAddr2line(t *testing.T) {
 			// addr2line prints the plain name of some functions without code of
 			// their own, and ends chains at entries that it does not know.
 			require.GreaterOrEqual(t, float64(agree), 0.98*float64(compared))
+		})
+	}
+}
+
+// TestLinesInOtherFormats compares the lines of programs that addr2line of Debian 12
+// does not read with those of the same code in a format that it does.
+func TestLinesInOtherFormats(t *testing.T) {
+	build := func(compiler string, flags ...string) string {
+		return compile(t, compiler, "shape.cc", append([]string{"-g", "-O2"}, flags...)...)
+	}
+	plain := build("g++")
+	type program struct{ same, flag string }
+	programs := map[string]program{
+		"64-bit DWARF":         {plain, "-gdwarf64"},
+		"compressed with zstd": {plain, "-Wl,--compress-debug-sections=zstd"},
+		"compressed in memory": {plain, "-Wl,--compress-debug-sections=zlib"},
+		"compressed as before": {plain, "-Wl,--compress-debug-sections=zlib-gnu"},
+	}
+	if _, err := exec.LookPath("clang++"); err == nil {
+		programs["clang with indexes"] = program{build("clang++", "-gdwarf-4"), "-gdwarf-5"}
+	}
+	for name, p := range programs {
+		t.Run(name, func(t *testing.T) {
+			var addrs []uint64
+			for _, s := range nm(t, p.same) {
+				addrs = append(addrs, s.addr, s.addr+s.size/2)
+			}
+			compiler := "g++"
+			if p.same != plain {
+				compiler = "clang++"
+			}
+			o := Options{InflateDir: t.TempDir()}
+			if name == "compressed in memory" {
+				o.InflateDir = ""
+			}
+			want := linesOf(t, Options{}, p.same, addrs...)
+			require.Equal(t, want, linesOf(t, o, build(compiler, p.flag), addrs...))
+			require.True(t, slices.ContainsFunc(want, func(lines []Line) bool { return len(lines) > 2 && lines[0].Line > 0 }))
+			left, err := os.ReadDir(cmp.Or(o.InflateDir, t.TempDir()))
+			require.NoError(t, err)
+			require.Empty(t, left)
 		})
 	}
 }

@@ -146,7 +146,9 @@ func (r *unitReader) entries(table *lineTable) error {
 			if n := len(parents); n > 0 && a.tag != tagSubprogram {
 				parent = parents[n-1]
 			}
-			if e.read(u, &c, offset, a); a.tag == tagInlinedSubroutine && !c.bad {
+			if a.tag != tagInlinedSubroutine {
+				u.skipFields(&c, a)
+			} else if e.read(u, &c, u.end, a); !c.bad {
 				if parent, err = r.inlined(&e, table, parent, len(parents)); err != nil {
 					return err
 				}
@@ -165,16 +167,7 @@ func (r *unitReader) entries(table *lineTable) error {
 // skip passes over an entry, behind its code, and what is below it if the entry
 // says where that ends. It reports whether nothing is left below.
 func (u *dwarfUnit) skip(c *dwarfCursor, a *abbreviation) bool {
-	if !a.children && !a.variable {
-		c.bytes(a.size(u))
-		return true
-	}
-	var sibling dwarfValue
-	for _, f := range a.fields {
-		if v := u.value(c, f); f.attribute == attrSibling {
-			sibling = v
-		}
-	}
+	sibling := u.skipFields(c, a)
 	if !a.children {
 		return true
 	}
@@ -185,6 +178,21 @@ func (u *dwarfUnit) skip(c *dwarfCursor, a *abbreviation) bool {
 	}
 	c.bytes(next.offset - here)
 	return true
+}
+
+// skipFields passes over the attributes of an entry, and returns where the next one
+// beside it is.
+func (u *dwarfUnit) skipFields(c *dwarfCursor, a *abbreviation) (sibling dwarfValue) {
+	if !a.variable && !a.sibling {
+		c.bytes(a.size(u))
+		return sibling
+	}
+	for _, f := range a.fields {
+		if v := u.value(c, u.end, f); f.attribute == attrSibling {
+			sibling = v
+		}
+	}
+	return sibling
 }
 
 // mayHaveCalls reports whether inlined calls may be below an entry, or it is one.
