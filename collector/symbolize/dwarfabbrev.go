@@ -11,7 +11,7 @@ const (
 	maxAbbrevCount  = 128 << 10 // of one table
 	maxAbbrevFields = 512 << 10 // of all abbreviations of a table
 	maxEntryFields  = 256       // of one abbreviation
-	maxKeptAbbrevs  = 1 << 20   // fields of the tables that are kept
+	maxKeptAbbrevs  = 256 << 10 // fields of the tables that are kept
 )
 
 // A tag is what an entry describes (DW_TAG_*).

@@ -226,7 +226,7 @@ func readCrafted(t testing.TB, data []byte) (units []*lineInfo, total, peak uint
 // gigabytes, or a stack that ends the process.
 func TestReadLinesOfCraftedFiles(t *testing.T) {
 	if testing.Short() {
-		t.Skip("two minutes with the race detector")
+		t.Skip("slow with the race detector")
 	}
 	// Their entries are passed over to the end, or nothing refers to their files.
 	harmless := []string{"nested subprograms", "nested variables", "files of the program", "many files", "files with a long name",

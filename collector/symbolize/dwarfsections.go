@@ -17,7 +17,7 @@ import (
 // keep the whole collector from collecting garbage.
 const (
 	pageBytes   = 4 << 10 // of a section, read at once and kept
-	keptPages   = 512     // of a section
+	keptPages   = 256     // of a section
 	maxUnit     = 64 << 20
 	maxLines    = 64 << 20 // of a line table
 	maxAbbrevs  = 1 << 20  // bytes of one table of abbreviations
@@ -221,6 +221,7 @@ type dwarfFile struct {
 	units    map[uint64]*dwarfUnit   // by offset; some
 	alt      *dwarfFile              // that dwz moved entries to; nil without one
 	isAlt    bool
+	buffers  unitBuffers
 }
 
 // newDWARF describes the DWARF of a file, whose compressed sections are in

@@ -15,7 +15,7 @@ import (
 const (
 	maxUnits      = 256 << 10
 	maxUnitRanges = 2 << 20
-	maxKeptUnits  = 256 // whose headers and abbreviations are kept while a file is read
+	maxKeptUnits  = 64 // whose headers and abbreviations are kept while a file is read
 )
 
 // langGo is DW_LANG_Go. The unwinder has the lines of Go code.

@@ -14,16 +14,22 @@ const maxEntryDepth = 256
 
 // A unitReader collects the lines and inlined calls of a unit.
 type unitReader struct {
-	unit  *dwarfUnit
-	info  *lineInfo
-	spans []span
+	*unitBuffers
+	unit *dwarfUnit
 	// ranges counts those of inlined calls, those that are left out included.
-	ranges  int
-	scratch []codeRange
-	files   pool
-	plain   pool               // names of functions
-	texts   int                // bytes of names, the same again and again or not
-	names   map[dwarfRef]int32 // of abstract functions, in plain; -1 without one
+	ranges int
+	files  pool
+	plain  pool               // names of functions
+	texts  int                // bytes of names, the same again and again or not
+	names  map[dwarfRef]int32 // of abstract functions, in plain; -1 without one
+}
+
+// unitBuffers are what units are collected in, one after the other.
+type unitBuffers struct {
+	rows, sequence []lineRow
+	calls          []inlineCall
+	spans          []span
+	scratch        []codeRange
 }
 
 // readLines packs the lines and inlined calls of the unit at an offset.
@@ -32,9 +38,12 @@ func (d *dwarfFile) readLines(offset uint64) (*lineInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	b := &d.buffers
+	b.rows, b.calls, b.spans = b.rows[:0], b.calls[:0], b.spans[:0]
 	r := unitReader{
+		unitBuffers: b,
+
 		unit:  u,
-		info:  &lineInfo{},
 		files: pool{list: []string{""}, index: map[string]uint32{"": 0}},
 		plain: pool{index: map[string]uint32{}},
 		names: map[dwarfRef]int32{},
@@ -62,7 +71,8 @@ func (r *unitReader) lines() (*lineTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	var sequence []lineRow
+	sequence := r.sequence[:0]
+	defer func() { r.sequence = sequence }()
 	err = table.run(d.steps.add, func(s lineState) error {
 		row := lineRow{addr: s.addr}
 		if s.file != endOfSequence {
@@ -84,11 +94,11 @@ func (r *unitReader) lines() (*lineTable, error) {
 		if s.file == endOfSequence {
 			// Code that the linker dropped is left at address 0.
 			if len(sequence) > 1 && sequence[0].addr != 0 {
-				r.info.rows = append(r.info.rows, sequence...)
+				r.rows = append(r.rows, sequence...)
 			}
 			sequence = sequence[:0]
 		}
-		if len(r.info.rows)+len(sequence) > maxLineRows {
+		if len(r.rows)+len(sequence) > maxLineRows {
 			return fmt.Errorf("rows of lines: %w of %d", untrusted.ErrTooLarge, maxLineRows)
 		}
 		return r.files.check()
@@ -234,8 +244,8 @@ func (r *unitReader) inlined(e *dwarfEntry, table *lineTable, parent int32, dept
 	if e.callLine.isConstant() {
 		call.line = uint32(min(e.callLine.number, math.MaxUint32))
 	}
-	index := int32(len(r.info.calls))
-	r.info.calls = append(r.info.calls, call)
+	index := int32(len(r.calls))
+	r.calls = append(r.calls, call)
 	for _, bounds := range r.scratch {
 		r.spans = append(r.spans, span{start: bounds.start, end: bounds.end, name: uint32(index), priority: uint32(depth)})
 	}
@@ -310,20 +320,18 @@ func (r *unitReader) nameAt(ref dwarfRef, hops int) (int32, error) {
 
 // finish sorts and packs what was collected.
 func (r *unitReader) finish() *lineInfo {
-	l := r.info
 	// Where one stretch of code ends and another begins, the beginning counts.
-	slices.SortStableFunc(l.rows, func(a, b lineRow) int {
+	slices.SortStableFunc(r.rows, func(a, b lineRow) int {
 		return cmp.Or(cmp.Compare(a.addr, b.addr), compareBool(a.file != 0, b.file != 0))
 	})
-	kept := l.rows[:0]
-	for i, row := range l.rows {
-		if i+1 == len(l.rows) || l.rows[i+1].addr != row.addr {
+	kept := r.rows[:0]
+	for i, row := range r.rows {
+		if i+1 == len(r.rows) || r.rows[i+1].addr != row.addr {
 			kept = append(kept, row)
 		}
 	}
-	l.rows = slices.Clone(kept)
-	l.inlined = slices.Clip(flatten(r.spans))
-	l.calls = slices.Clip(l.calls)
-	l.files, l.names = r.files.list, r.plain.list
-	return l
+	return &lineInfo{
+		rows: slices.Clone(kept), inlined: slices.Clone(flatten(r.spans)), calls: slices.Clone(r.calls),
+		files: r.files.list, names: r.plain.list,
+	}
 }

@@ -6,10 +6,10 @@
 //
 // Usage:
 //
-//	go run ./collector/symbolize/agree [-root DIR] [-debug FILE] [-n 4000] [-batch 200] [-v] BINARY
+//	go run ./collector/symbolize/agree [-root DIR] [-debug FILE] [-tool addr2line] [-n 4000] [-batch 200] [-v] BINARY
 //
 // BINARY is a path in the root directory, where its debug file is looked for too.
-// addr2line reads FILE, by default the binary.
+// addr2line, or llvm-addr2line, reads FILE, by default the binary.
 package main
 
 import (
@@ -39,6 +39,7 @@ import (
 
 type options struct {
 	root, debug, inflate string
+	tool                 string
 	addresses, batch     int
 	verbose              bool
 }
@@ -47,6 +48,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.root, "root", "/", "root directory of the binary")
 	flag.StringVar(&o.debug, "debug", "", "file that addr2line reads")
+	flag.StringVar(&o.tool, "tool", "addr2line", "addr2line or llvm-addr2line")
 	flag.StringVar(&o.inflate, "inflate", os.TempDir(), "directory for compressed DWARF; empty for memory")
 	flag.IntVar(&o.addresses, "n", 4000, "addresses")
 	flag.IntVar(&o.batch, "batch", 200, "addresses that are looked up at once")
@@ -88,11 +90,11 @@ func run(o options, binary string) error {
 		}
 	}
 	begin := time.Now()
-	want, err := addr2line(debug, addrs)
+	want, err := addr2line(o.tool, debug, addrs)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("addr2line: %.1f s\n", time.Since(begin).Seconds())
+	fmt.Printf("%s: %.1f s\n", o.tool, time.Since(begin).Seconds())
 	compare(addrs, found, want, o.verbose)
 	return nil
 }
@@ -202,8 +204,8 @@ func gauge(reg *prometheus.Registry, name string) float64 {
 }
 
 // addr2line returns what addr2line finds at addresses, innermost first.
-func addr2line(name string, addrs []uint64) (found [][]symbolize.Line, err error) {
-	cmd := exec.Command("addr2line", "-a", "-i", "-f", "-e", name)
+func addr2line(tool, name string, addrs []uint64) (found [][]symbolize.Line, err error) {
+	cmd := exec.Command(tool, "-a", "-i", "-f", "-e", name)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -241,7 +243,7 @@ func addr2line(name string, addrs []uint64) (found [][]symbolize.Line, err error
 		return nil, err
 	}
 	if len(found) != len(addrs) {
-		return nil, fmt.Errorf("addr2line answered %d of %d addresses", len(found), len(addrs))
+		return nil, fmt.Errorf("%s answered %d of %d addresses", tool, len(found), len(addrs))
 	}
 	return found, nil
 }
