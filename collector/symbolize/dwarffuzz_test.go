@@ -23,10 +23,10 @@ func dwarfPrograms(f *testing.F) (programs [][2][]byte) {
 		return data
 	}
 	for _, flags := range [][]string{{"-g", "-gz"}, {"-gdwarf-4"}} {
-		programs = append(programs, [2][]byte{read(compile(f, "g++", "shape.cc", append(flags, "-O2")...))})
+		programs = append(programs, [2][]byte{read(compile(f, "gcc", "shape.c", append(flags, "-O2")...))})
 	}
-	if _, err := exec.LookPath("clang++"); err == nil {
-		programs = append(programs, [2][]byte{read(compile(f, "clang++", "shape.cc", "-gdwarf-5", "-O2"))})
+	if _, err := exec.LookPath("clang"); err == nil {
+		programs = append(programs, [2][]byte{read(compile(f, "clang", "shape.c", "-gdwarf-5", "-O2"))})
 	}
 	if _, err := exec.LookPath("dwz"); err == nil {
 		a, b := compile(f, "g++", "shape.cc", "-g", "-O2"), compile(f, "g++", "shape.cc", "-g", "-O1")
