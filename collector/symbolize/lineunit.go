@@ -15,7 +15,9 @@ const maxEntryDepth = 256
 // A unitReader collects the lines and inlined calls of a unit.
 type unitReader struct {
 	*unitBuffers
-	unit *dwarfUnit
+	unit    *dwarfUnit
+	data    []byte // of its entries
+	abbrevs *abbrevTable
 	// ranges counts those of inlined calls, those that are left out included.
 	ranges int
 	files  pool
@@ -111,16 +113,15 @@ func (r *unitReader) lines() (*lineTable, error) {
 func (r *unitReader) entries(table *lineTable) error {
 	u := r.unit
 	d := u.file
-	data, err := d.sections["info"].bytes(u.first, u.end-u.first, maxUnit)
-	if err != nil {
+	var err error
+	if r.data, err = d.sections["info"].bytes(u.first, u.end-u.first, maxUnit); err != nil {
 		return err
 	}
-	abbrevs, err := d.abbrevTable(u.abbrevs)
-	if err != nil {
+	if r.abbrevs, err = d.abbrevTable(u.abbrevs); err != nil {
 		return err
 	}
 	var (
-		c       = dwarfCursor{data: data, order: d.order}
+		c       = dwarfCursor{data: r.data, order: d.order}
 		parents []int32 // the call around each open entry; -1: none
 		skipped int     // open entries below one that has no inlined calls
 		e       dwarfEntry
@@ -143,7 +144,7 @@ func (r *unitReader) entries(table *lineTable) error {
 			}
 			continue
 		}
-		a := abbrevs.find(code)
+		a := r.abbrevs.find(code)
 		if a == nil {
 			return u.malformed("no abbreviation %d for the entry at offset %d", code, offset)
 		}
@@ -307,6 +308,17 @@ func (r *unitReader) nameAt(ref dwarfRef, hops int) (int32, error) {
 	}
 	if err := d.steps.add(1); err != nil {
 		return -1, err
+	}
+	if u := r.unit; d == u.file && ref.offset >= u.first && ref.offset < u.end {
+		var e dwarfEntry
+		c := dwarfCursor{data: r.data[ref.offset-u.first:], order: d.order}
+		if a := r.abbrevs.find(c.uleb()); a != nil {
+			e.read(u, &c, u.end, a)
+		}
+		if c.bad {
+			return -1, nil
+		}
+		return r.name(u, &e, hops)
 	}
 	u, e, err := d.entryAt(ref.offset)
 	switch {
