@@ -74,7 +74,7 @@ func run(o options, binary string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(proc)
+	defer func() { _ = os.RemoveAll(proc) }()
 	root, err := filepath.Abs(o.root)
 	if err != nil {
 		return err
