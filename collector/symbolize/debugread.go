@@ -93,9 +93,12 @@ func (s *Symbolizer) readUnits(in *file, known *indexedFile, name string, open o
 // makes its index, if known has none yet.
 func (s *Symbolizer) openDWARF(r *untrusted.Reader, f *elf.File, known *indexedFile, steps *stepCounter) (d *dwarfFile, err error) {
 	fresh := known.index == nil
-	plain := known.inflated
+	plain, dir := known.inflated, s.o.InflateDir
+	if !fresh {
+		dir = "" // others use known by now
+	}
 	if plain == nil {
-		plain, err = inflate(r, f, s.o.InflateDir, steps, s.inflateRoom)
+		plain, err = inflate(r, f, dir, steps, s.inflateRoom)
 		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 			s.log.Debug("compressed DWARF is inflated into memory", "err", err)
 			plain, err = inflate(r, f, "", steps, nil)
