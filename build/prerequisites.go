@@ -23,6 +23,8 @@ var prerequisites = []prerequisite{
 	// The race detector and load programs.
 	{commands: []string{"cc"}, debian: []string{"gcc", "libc6-dev"}},
 	{commands: []string{"g++"}, debian: []string{"g++"}},
+	// Debug files as Debian's packages have them.
+	{commands: []string{"dwz"}, debian: []string{"dwz"}},
 	// Load programs.
 	{commands: []string{"python3"}, debian: []string{"python3"}},
 	{commands: []string{"pip3"}, debian: []string{"python3-pip"}},

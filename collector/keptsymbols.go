@@ -33,6 +33,8 @@ type keptSymbols struct {
 	client  *debuginfo.Client  // nil: no servers
 	// uploaded looks up addresses in uploaded files.
 	uploaded *symbolize.Symbolizer
+	// inflateDir is where compressed debug information is inflated to; "" without one.
+	inflateDir string
 
 	mu          sync.Mutex
 	symbolizers []*symbolize.Symbolizer
@@ -50,10 +52,14 @@ type namedAddress struct {
 // openSymbols opens the directory of debug files. An agent takes no uploads: its server
 // does.
 func openSymbols(c *config.Config, logger *slog.Logger, reg prometheus.Registerer) (*keptSymbols, error) {
-	k := &keptSymbols{}
 	o := c.Symbols
 	dir := cmp.Or(o.Path, filepath.Join(c.Storage.Path, "symbols"))
+	k := &keptSymbols{inflateDir: filepath.Join(dir, "inflated")}
 	var err error
+	if err = os.MkdirAll(k.inflateDir, 0o700); err != nil {
+		logger.Info("no directory for compressed debug information: programs with more than 16 MiB of it have no lines", "err", err)
+		k.inflateDir = ""
+	}
 	if o.MaxUploadBytes > 0 && c.Push.URL == "" {
 		k.uploads, err = debuginfo.OpenUploads(debuginfo.UploadOptions{
 			Dir: filepath.Join(dir, "uploads"), MaxBytes: int64(o.MaxUploadBytes), MaxFileBytes: int64(o.MaxFileBytes),
@@ -64,7 +70,7 @@ func openSymbols(c *config.Config, logger *slog.Logger, reg prometheus.Registere
 		}
 		k.uploads.OnChange(k.renew)
 		k.uploaded = symbolize.New(symbolize.Options{
-			Logger: logger.With("component", "symbolize"), CacheBytes: uploadedSymbolBytes, DebugBytes: -1,
+			Logger: logger.With("component", "symbolize"), CacheBytes: uploadedSymbolBytes, NoLines: true,
 		})
 	}
 	if len(o.DebuginfodURLs) == 0 {
@@ -87,6 +93,7 @@ func (k *keptSymbols) symbolizer(o symbolize.Options) *symbolize.Symbolizer {
 	if k.uploads != nil || k.client != nil {
 		o.DebugFiles = k
 	}
+	o.InflateDir = k.inflateDir
 	s := symbolize.New(o)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -103,18 +110,16 @@ func (k *keptSymbols) renew(buildID string) {
 	}
 }
 
-// OpenDebugFile opens the file of a build ID. Lines and inlined calls are read of those of
-// debuginfod servers, which the configuration chooses; anybody may upload.
-func (k *keptSymbols) OpenDebugFile(buildID string) (f *os.File, trusted bool, err error) {
+// OpenDebugFile opens the file of a build ID.
+func (k *keptSymbols) OpenDebugFile(buildID string) (f *os.File, err error) {
 	err = os.ErrNotExist
 	if k.uploads != nil {
 		f, err = k.uploads.Open(buildID)
 	}
 	if k.client != nil && errors.Is(err, os.ErrNotExist) {
 		f, err = k.client.Open(buildID)
-		trusted = true
 	}
-	return f, trusted, err
+	return f, err
 }
 
 // Generation implements store.Names.

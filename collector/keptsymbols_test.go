@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/flameline/flameline/collector/config"
+	"github.com/flameline/flameline/collector/debuginfo"
 	"github.com/flameline/flameline/collector/symbolize"
 	flamelinev1 "github.com/flameline/flameline/pkg/api/flameline/v1"
 	"github.com/flameline/flameline/pkg/api/flameline/v1/flamelinev1connect"
@@ -340,4 +341,36 @@ func TestDebuginfodNamesPrograms(t *testing.T) {
 	require.Equal(t, "inner_work", lines[0].Function)
 	require.NotZero(t, lines[0].Line)
 	require.True(t, strings.HasSuffix(lines[0].File, "shape.c"), lines[0].File)
+}
+
+// TestUploadsHaveLines uploads the debug file of a stripped program: when the program is
+// sampled, its functions have files and lines.
+func TestUploadsHaveLines(t *testing.T) {
+	full, debug, inner, _, _ := compileShape(t)
+	stripped := filepath.Join(t.TempDir(), "shape")
+	out, err := exec.CommandContext(t.Context(), "strip", "-o", stripped, full).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	c := config.Default()
+	c.Storage.Path = t.TempDir()
+	k, err := openSymbols(c, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, k.Close()) })
+	s := k.symbolizer(symbolize.Options{})
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	s.Add(symbolize.FileID{1}, symbolize.Binary{Path: stripped})
+	_, ok := s.Lookup(symbolize.FileID{1}, inner)
+	require.False(t, ok)
+
+	_, err = k.uploads.Begin(debuginfo.Upload{BuildID: shapeBuildID})
+	require.NoError(t, err)
+	f, err := os.Open(debug)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, k.uploads.Write(shapeBuildID, f))
+	require.NoError(t, k.uploads.Finish(shapeBuildID))
+	lines, ok := s.Lookup(symbolize.FileID{1}, inner)
+	require.True(t, ok)
+	require.Equal(t, "inner_work", lines[0].Function)
+	require.True(t, strings.HasSuffix(lines[0].File, "shape.c"), lines[0].File)
+	require.EqualValues(t, 3, lines[0].Line)
 }

@@ -35,7 +35,7 @@ func startScraping(ctx context.Context, c *config.Config, srv *server.Server, to
 	}
 	// The sampler's may be absent, or end before the last scrape. The metrics are the
 	// sampler's.
-	symbols := kept.symbolizer(symbolize.Options{Logger: logger.With("component", "symbolize"), CacheBytes: scrapedSymbolBytes})
+	symbols := kept.symbolizer(symbolize.Options{Logger: logger.With("component", "symbolize"), CacheBytes: scrapedSymbolBytes, NoLines: true})
 	m, err := scrape.New(scrape.Options{
 		Appender: to,
 		Queue:    later,

@@ -74,7 +74,7 @@ func Start(ctx context.Context, o SessionOptions, take func(ps []profile.Profile
 		}
 		s.members = newMembers(o.Selection, s.family)
 	}
-	s.symbols = symbolize.New(symbolize.Options{Logger: log})
+	s.symbols = symbolize.New(symbolize.Options{Logger: log, InflateDir: inflateDir})
 	started := make(chan struct{})
 	s.source, err = sample.Start(ctx, sample.Options{
 		Appender:    appender{o.Event, take},
@@ -235,6 +235,10 @@ func waitForEnd(ctx context.Context, pid int) error {
 // waitsPerSecond is how many waits per second are unwound. A recording lasts minutes and
 // is of a few processes, so it is more than what a service takes.
 const waitsPerSecond = 1000
+
+// inflateDir is where compressed debug information is inflated to. It is on a disk,
+// which /tmp often is not.
+const inflateDir = "/var/tmp"
 
 // An appender hands the profiles of an event on.
 type appender struct {

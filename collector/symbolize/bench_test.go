@@ -16,7 +16,7 @@ func BenchmarkReadTable(b *testing.B) {
 	defer f.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		table, err := readTable(whole(b, f), Binary{}, nil, 0)
+		table, err := readTable(whole(b, f), Binary{}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -36,5 +36,26 @@ func BenchmarkLookup(b *testing.B) {
 	for b.Loop() {
 		s.Lookup(FileID{1}, symbols[i%len(symbols)].addr)
 		i++
+	}
+}
+
+// BenchmarkLines looks up 20 addresses of a C++ program with lines and inlined calls, of
+// which nothing is known before.
+func BenchmarkLines(b *testing.B) {
+	path := compile(b, "g++", "shape.cc", "-g", "-O2")
+	if own := os.Getenv("BENCH_BINARY"); own != "" {
+		path = own
+	}
+	symbols := nm(b, path)
+	var addrs []uint64
+	for i := range 20 {
+		addrs = append(addrs, symbols[i*len(symbols)/20].addr)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s := New(Options{})
+		s.Add(FileID{1}, Binary{Path: path})
+		s.LookupAll(FileID{1}, addrs)
+		s.Close()
 	}
 }

@@ -58,6 +58,15 @@ func writeFile(t testing.TB, name string, data []byte) {
 	}
 }
 
+// linesOf returns what a symbolizer finds at addresses of a file.
+func linesOf(t testing.TB, o Options, path string, addrs ...uint64) [][]Line {
+	t.Helper()
+	s := New(o)
+	defer s.Close()
+	s.Add(FileID{1}, Binary{Path: path})
+	return s.LookupAll(FileID{1}, addrs)
+}
+
 func tableOf(t testing.TB, path string) *table {
 	t.Helper()
 	f, err := os.Open(path)
@@ -65,7 +74,7 @@ func tableOf(t testing.TB, path string) *table {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	table, err := readTable(trusted(t, f), Binary{Path: path}, nil, defaultDebugBytes)
+	table, err := readTable(whole(t, f), Binary{Path: path}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,12 +165,4 @@ func whole(t testing.TB, f *os.File) *file {
 		t.Fatal(err)
 	}
 	return &file{Reader: f, size: info.Size()}
-}
-
-// trusted describes an open file that is trusted.
-func trusted(t testing.TB, f *os.File) *file {
-	t.Helper()
-	in := whole(t, f)
-	in.trusted = true
-	return in
 }

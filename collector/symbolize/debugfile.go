@@ -26,21 +26,17 @@ const (
 // A file is an open ELF file.
 type file struct {
 	Reader
-	size int64 // in bytes, when it was opened
-	// trusted says that the file is as good as our own program. The symbols of
-	// any file are read; debug information, for which debug/dwarf was not made
-	// to read strangers' files, of trusted ones only, and within bounds too.
-	trusted bool
+	size int64       // in bytes, when it was opened
+	info os.FileInfo // nil if it is not a file of a file system
 }
 
 // An opener opens a debug file by its path in the root of a process.
 type opener func(path string) (*file, error)
 
 // readTable reads all symbols of a binary: its .symtab, or else its .dynsym,
-// its MiniDebugInfo and its separate debug file, where there are any; and up to
-// debugBytes of DWARF of files that are trusted. open opens further files in the
-// root of the process.
-func readTable(in *file, b Binary, open opener, debugBytes int64) (t *table, err error) {
+// its MiniDebugInfo and its separate debug file, where there are any. open opens
+// further files in the root of the process.
+func readTable(in *file, b Binary, open opener) (t *table, err error) {
 	// debug/elf and xz are fuzzed, and so is this, but a file of someone else's
 	// making must not end the collector.
 	defer func() {
@@ -48,12 +44,11 @@ func readTable(in *file, b Binary, open opener, debugBytes int64) (t *table, err
 			t, err = nil, &untrusted.PanicError{Value: p, Stack: rtdebug.Stack()}
 		}
 	}()
-	return buildTable(in, b, open, debugBytes)
+	return buildTable(in, b, open)
 }
 
-func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, error) {
-	r := untrusted.NewReader(in, in.size, buildBudget)
-	f, err := untrusted.NewELF(r)
+func buildTable(in *file, b Binary, open opener) (*table, error) {
+	f, err := untrusted.NewELF(untrusted.NewReader(in, in.size, buildBudget))
 	if err != nil {
 		return nil, err
 	}
@@ -72,14 +67,12 @@ func buildTable(in *file, b Binary, open opener, debugBytes int64) (*table, erro
 		note(ss.add(f, elf.SHT_DYNSYM))
 		exported = len(ss.list)
 		note(ss.addMiniDebug(f))
-		note(ss.addDebugFile(f, b, open, debugBytes))
+		note(ss.addDebugFile(f, b, open))
 	}
 	stripped := len(ss.list) == exported
 	note(ss.addStubs(f))
-	if ss.info == nil && in.trusted {
-		var err error
-		ss.info, err = readLines(f, r.Check, debugBytes)
-		note(err)
+	if ss.debug == nil && hasDWARF(f) {
+		ss.debug = &debugPlace{}
 	}
 	for _, s := range f.Sections {
 		note(untrusted.SectionError(s))
@@ -127,7 +120,7 @@ func decompress(r io.Reader) ([]byte, error) {
 
 // addDebugFile adds the symbols of the separate debug file that build ID or
 // .gnu_debuglink name. A file that belongs to another build is passed over.
-func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes int64) error {
+func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener) error {
 	if open == nil {
 		return nil
 	}
@@ -150,10 +143,10 @@ func (ss *symbols) addDebugFile(f *elf.File, b Binary, open opener, debugBytes i
 		if err := ss.add(debug, elf.SHT_SYMTAB); err != nil {
 			return false, fmt.Errorf("read debug file %s: %w", name, err)
 		}
-		if in.trusted {
-			ss.info, err = readLines(debug, r.Check, debugBytes)
+		if hasDWARF(debug) {
+			ss.debug = &debugPlace{installed: name}
 		}
-		return len(ss.list) > before, err
+		return len(ss.list) > before, nil
 	}
 	if len(id) > 2 {
 		found, err := try("/usr/lib/debug/.build-id/"+id[:2]+"/"+id[2:]+".debug",
@@ -221,22 +214,30 @@ func (s *Symbolizer) readKept(in *file, b Binary, t *table) (*table, error) {
 			return t, nil
 		}
 	}
-	f, trusted, err := s.o.DebugFiles.OpenDebugFile(id)
+	debug, err := s.openKept(id)
 	if err != nil {
 		if t != nil && errors.Is(err, os.ErrNotExist) {
 			t.wants = id
 		}
 		return t, nil
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return t, err
-	}
-	kept, err := readTable(&file{Reader: f, size: info.Size(), trusted: trusted}, Binary{Name: b.Name, BuildID: id}, nil, s.o.DebugBytes)
+	defer debug.Close()
+	kept, err := readTable(debug, Binary{Name: b.Name, BuildID: id}, nil)
 	if err != nil {
 		return t, fmt.Errorf("read debug file of build ID %s: %w", id, err)
 	}
+	if kept.debug != nil {
+		kept.debug.kept = id
+	}
 	kept.next = t // has what the debug file has not, such as stubs
 	return kept, nil
+}
+
+// openKept opens the kept debug file of a build ID.
+func (s *Symbolizer) openKept(buildID string) (*file, error) {
+	f, err := s.o.DebugFiles.OpenDebugFile(buildID)
+	if err != nil {
+		return nil, err
+	}
+	return opened(f)
 }

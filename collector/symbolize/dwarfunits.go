@@ -1,128 +1,138 @@
 package symbolize
 
 import (
-	"debug/dwarf"
-	"encoding/binary"
+	"cmp"
+	"debug/elf"
 	"fmt"
+	"slices"
+	"sort"
 
 	"github.com/flameline/flameline/collector/untrusted"
 )
 
-// Bounds on the tables that debug/dwarf makes of units and of abbreviations
-// before it returns for the first time. Chromium, with gigabytes of DWARF, has
-// 40,000 units; compilers describe an entry with some 20 attributes.
+// Bounds on the units of a file. Chromium, with gigabytes of DWARF, has 40,000
+// units and 1.2 million functions.
 const (
-	maxUnits        = 128 << 10
-	maxAbbrevs      = 512 << 10 // of all units together
-	maxAbbrevFields = 2 << 20   // of all abbreviations together
-	maxEntryFields  = 256       // of one abbreviation
+	maxUnits      = 256 << 10
+	maxUnitRanges = 2 << 20
+	maxKeptUnits  = 64 // whose headers and abbreviations are kept while a file is read
 )
 
-// Types of units (DW_UT_*) whose header is longer than others'.
-const (
-	unitType         = 2
-	unitSkeleton     = 4
-	unitSplitCompile = 5
-	unitSplitType    = 6
-)
+// langGo is DW_LANG_Go. The unwinder has the lines of Go code.
+const langGo = 0x16
 
-// formImplicitConst is DW_FORM_implicit_const, whose value is in the abbreviation.
-const formImplicitConst = 0x21
+// A unitIndex says which unit of a file has the code at an address. It does not
+// change once it is made.
+type unitIndex struct {
+	offsets []uint64 // of all units in .debug_info, sorted
+	starts  []uint64 // of code, sorted; up to the next one it is of one unit
+	units   []uint32 // by start: an index into offsets
+}
 
-// checkUnits reads the headers of all units and their abbreviations, and returns
-// the offset of each unit's first entry. What passes costs debug/dwarf no more
-// memory than the bounds say: units may share one table of abbreviations, but
-// tables that overlap are read and kept once for each.
-func checkUnits(info, abbrev []byte, order binary.ByteOrder) ([]dwarf.Offset, error) {
+// bytes is the memory that it holds.
+func (x *unitIndex) bytes() int64 {
+	return int64(len(x.offsets)+len(x.starts))*8 + int64(len(x.units))*4
+}
+
+// find returns the offset of the unit that may have the code at an address.
+func (x *unitIndex) find(addr uint64) (offset uint64, ok bool) {
+	i := sort.Search(len(x.starts), func(i int) bool { return x.starts[i] > addr }) - 1
+	if i < 0 {
+		return 0, false
+	}
+	return x.offsets[x.units[i]], true
+}
+
+// unitAt returns the offset of the unit that an offset of .debug_info is in.
+func (x *unitIndex) unitAt(offset uint64) (uint64, bool) {
+	i := sort.Search(len(x.offsets), func(i int) bool { return x.offsets[i] > offset }) - 1
+	if i < 0 {
+		return 0, false
+	}
+	return x.offsets[i], true
+}
+
+// readIndex reads the header and the first entry of every unit, and nothing
+// else of them. Code outside of text is left out. A unit that is malformed has no
+// code; the second error says what is wrong with the first of those.
+func (d *dwarfFile) readIndex(text codeRange) (x *unitIndex, damage, err error) {
+	x = &unitIndex{}
+	d.index = x
 	var (
-		units  []dwarf.Offset
-		tables = abbrevTables{data: abbrev, seen: map[uint64]bool{}}
-		c      = dwarfCursor{data: info, order: order}
+		spans []span
+		list  []codeRange
+		info  = d.sections["info"]
 	)
-	for len(c.data) > 0 {
-		at := len(info) - len(c.data)
-		length, wide := c.unitLength()
-		unit := dwarfCursor{data: c.bytes(length), order: order}
-		if c.bad {
-			return nil, fmt.Errorf("unit at offset %d of .debug_info: %d bytes of %d: %w", at, length, len(info), untrusted.ErrMalformed)
+	for at := uint64(0); info != nil && at < info.size; {
+		if len(x.offsets) >= maxUnits {
+			return nil, nil, fmt.Errorf("units: %w of %d", untrusted.ErrTooLarge, maxUnits)
 		}
-		if length == 0 && at > 0 {
-			continue // as debug/dwarf does, which learns the byte order from the first unit
+		number := uint32(len(x.offsets))
+		u, err := d.readUnit(at)
+		if u == nil {
+			return nil, nil, err
 		}
-		if len(units) >= maxUnits {
-			return nil, fmt.Errorf("units: %w of %d", untrusted.ErrTooLarge, maxUnits)
+		x.offsets = append(x.offsets, at)
+		at = u.end
+		if err == nil && u.root.hasLines() {
+			list, err = u.codeRanges(&u.root, list[:0])
+		} else {
+			list = list[:0]
 		}
-		version, kind, addressSize := unit.unsigned(2), uint64(0), uint64(0)
-		if version >= 5 {
-			kind, addressSize = unit.unsigned(1), unit.unsigned(1)
+		if err != nil {
+			if untrusted.Reason(err) != "malformed" {
+				return nil, nil, err
+			}
+			damage = cmp.Or(damage, err)
+			continue
 		}
-		table := unit.offset(wide)
-		if version < 5 {
-			addressSize = unit.unsigned(1)
+		for _, r := range list {
+			if r.start < text.start || r.end > text.end {
+				continue
+			}
+			// Of ranges over one another, the smallest counts.
+			spans = append(spans, span{start: r.start, end: r.end, name: number, priority: ^uint32(min(r.end-r.start, 1<<32-1))})
 		}
-		switch kind {
-		case unitSkeleton, unitSplitCompile:
-			unit.bytes(8)
-		case unitType, unitSplitType:
-			unit.bytes(8)
-			unit.offset(wide)
-		}
-		if unit.bad || version < 2 || version > 5 || addressSize != 4 && addressSize != 8 {
-			return nil, fmt.Errorf("unit at offset %d of .debug_info: version %d, addresses of %d bytes: %w", at, version, addressSize, untrusted.ErrMalformed)
-		}
-		if err := tables.check(table); err != nil {
-			return nil, fmt.Errorf("unit at offset %d of .debug_info: %w", at, err)
-		}
-		// debug/dwarf finds no entry in a unit without bytes.
-		if first := len(info) - len(c.data) - len(unit.data); len(unit.data) > 0 {
-			units = append(units, dwarf.Offset(first))
+		if len(spans) > maxUnitRanges {
+			return nil, nil, fmt.Errorf("ranges of units: %w of %d", untrusted.ErrTooLarge, maxUnitRanges)
 		}
 	}
-	return units, nil
+	x.offsets = slices.Clip(x.offsets)
+	x.addSpans(spans)
+	return x, damage, nil
 }
 
-// abbrevTables counts what all tables of abbreviations together hold.
-type abbrevTables struct {
-	data            []byte // .debug_abbrev
-	seen            map[uint64]bool
-	entries, fields int
-}
-
-// check reads the table at an offset, if it is another one.
-func (a *abbrevTables) check(offset uint64) error {
-	if a.seen[offset] {
-		return nil
-	}
-	a.seen[offset] = true
-	if offset > uint64(len(a.data)) {
-		return fmt.Errorf("abbreviations at offset %d of %d bytes: %w", offset, len(a.data), untrusted.ErrMalformed)
-	}
-	c := dwarfCursor{data: a.data[offset:]}
-	for len(c.data) > 0 {
-		if c.uleb() == 0 {
+// addSpans packs the ranges of units.
+func (x *unitIndex) addSpans(spans []span) {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	for i := range spans[:max(len(spans)-1, 0)] {
+		if spans[i].end > spans[i+1].start {
+			spans = flatten(spans)
 			break
 		}
-		if a.entries++; a.entries > maxAbbrevs {
-			return fmt.Errorf("abbreviations: %w of %d", untrusted.ErrTooLarge, maxAbbrevs)
-		}
-		c.uleb() // the tag
-		c.bytes(1)
-		for n := 0; ; n++ {
-			attribute, form := c.uleb(), c.uleb()
-			if c.bad || attribute == 0 && form == 0 {
-				break
-			}
-			if form == formImplicitConst {
-				c.sleb()
-			}
-			a.fields++
-			if n >= maxEntryFields || a.fields > maxAbbrevFields {
-				return fmt.Errorf("attributes of abbreviations: %w of %d each and %d together", untrusted.ErrTooLarge, maxEntryFields, maxAbbrevFields)
-			}
+	}
+	for _, s := range spans {
+		if n := len(x.units); n == 0 || x.units[n-1] != s.name {
+			x.starts, x.units = append(x.starts, s.start), append(x.units, s.name)
 		}
 	}
-	if c.bad {
-		return fmt.Errorf("abbreviations at offset %d of %d bytes: %w", offset, len(a.data), untrusted.ErrMalformed)
+	x.starts, x.units = slices.Clip(x.starts), slices.Clip(x.units)
+}
+
+// hasLines reports whether a unit, of which this is the first entry, has lines of
+// interest. One whose inlined calls are in another file (split DWARF) has not:
+// its lines are those of the inlined functions.
+func (e *dwarfEntry) hasLines() bool {
+	return e.tag == tagCompileUnit && e.language.number != langGo && (e.dwo.form == 0 || e.children)
+}
+
+// textOf returns where a file's code is.
+func textOf(f *elf.File) codeRange {
+	text := codeRange{start: ^uint64(0)}
+	for _, s := range f.Sections {
+		if s.Flags&elf.SHF_EXECINSTR != 0 && s.Size > 0 {
+			text.start, text.end = min(text.start, s.Addr), max(text.end, s.Addr+s.Size)
+		}
 	}
-	return nil
+	return text
 }

@@ -50,9 +50,9 @@ const (
 
 // symbols collects functions from one or several symbol tables of a binary.
 type symbols struct {
-	list []symbol
-	blob []byte
-	info *lineInfo // nil without debug information
+	list  []symbol
+	blob  []byte
+	debug *debugPlace // nil without debug information
 }
 
 // section returns the first section of a type that holds bytes in a file.
@@ -304,7 +304,7 @@ func (ss *symbols) table() (*table, error) {
 	spans := flatten(sized)
 	spans = ss.fillGaps(spans)
 	t := newTable(spans, ss.blob)
-	t.info = ss.info
+	t.debug = ss.debug
 	return t, nil
 }
 

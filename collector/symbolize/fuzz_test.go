@@ -52,7 +52,7 @@ func FuzzReadTable(f *testing.F) {
 		runtime.ReadMemStats(&before)
 		table, err := buildTable(&file{Reader: nopCloser{bytes.NewReader(data)}, size: int64(len(data))}, Binary{Path: "/x/y"}, func(string) (*file, error) {
 			return nil, errors.New("no debug files")
-		}, defaultDebugBytes)
+		})
 		runtime.ReadMemStats(&after)
 		// A fixed allowance for windows, headers and the xz dictionary.
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 600<<20 {

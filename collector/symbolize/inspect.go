@@ -85,7 +85,7 @@ func inspect(in *file, b Binary, open opener, values []string) (i *Inspection, e
 	if !i.Symbols {
 		ss := symbols{}
 		// The error is of another file, which names nothing then.
-		_ = ss.addDebugFile(f, b, open, -1)
+		_ = ss.addDebugFile(f, b, open)
 		i.DebugFile = len(ss.list) > 0
 	}
 	for _, name := range values {

@@ -33,8 +33,9 @@ type lineState struct {
 }
 
 // run runs the program of a table. It calls row with the state of every row, and
-// with endOfSequence as the file after each stretch of code.
-func (t *lineTable) run(check func() error, row func(lineState) error) error {
+// with endOfSequence as the file after each stretch of code. check is called with the
+// opcodes that come next.
+func (t *lineTable) run(check func(steps int64) error, row func(lineState) error) error {
 	c := t.program
 	s := lineState{file: firstFileOfUnit, line: firstLine}
 	advance := func(n uint64) {
@@ -44,7 +45,7 @@ func (t *lineTable) run(check func() error, row func(lineState) error) error {
 	}
 	for n := 0; len(c.data) > 0; n++ {
 		if n%checkEveryOp == 0 {
-			if err := check(); err != nil {
+			if err := check(checkEveryOp); err != nil {
 				return err
 			}
 		}

@@ -8,21 +8,19 @@ import (
 	"github.com/flameline/flameline/collector/untrusted"
 )
 
-// Bounds on what DWARF may cost, beside Options.DebugBytes.
+// Bounds on what one unit of DWARF may cost.
 const (
-	maxLineRows    = 4 << 20
-	maxInlineSpans = 2 << 20
+	maxLineRows    = 1 << 20
+	maxInlineSpans = 512 << 10
 	maxInlineDepth = 64
-	maxPoolBytes   = 32 << 20 // of paths, and of functions' names
-	maxPoolStrings = 1 << 20
-	checkEvery     = 64 // entries between two looks at the time
+	maxPoolBytes   = 16 << 20 // of paths, and of functions' names
+	maxPoolStrings = 256 << 10
+	maxTextBytes   = 64 << 20 // of functions' names, the same again and again or not
+	checkEvery     = 256      // steps between two looks at the time
 )
 
-// langGo is DW_LANG_Go. The unwinder has the lines of Go code.
-const langGo = 0x16
-
-// lineInfo maps addresses to places in source files and to inlined calls. It
-// is packed from DWARF once; nothing of DWARF is kept.
+// lineInfo maps addresses of a unit to places in source files and to inlined
+// calls. It is packed from DWARF once; nothing of DWARF is kept.
 type lineInfo struct {
 	rows    []lineRow // sorted by address
 	inlined []span    // disjoint and sorted; name is an index into calls
@@ -40,14 +38,14 @@ type lineRow struct {
 
 // An inlineCall is a function that was inlined, and the place of the call.
 type inlineCall struct {
-	name       uint32
+	name       int32 // -1: not known
 	parent     int32 // the call that it is inlined into; -1 for the function
 	file, line uint32
 }
 
 // bytes is the memory that it holds.
 func (l *lineInfo) bytes() int64 {
-	n := int64(len(l.rows))*16 + int64(len(l.inlined))*24 + int64(len(l.calls))*16
+	n := int64(len(l.rows))*16 + int64(len(l.inlined))*24 + int64(len(l.calls))*16 + 200
 	for _, list := range [][]string{l.files, l.names} {
 		for _, s := range list {
 			n += 16 + int64(len(s))
@@ -56,7 +54,8 @@ func (l *lineInfo) bytes() int64 {
 	return n
 }
 
-// at returns the lines at an address in a function, innermost first.
+// at returns the lines at an address in a function, innermost first. An inlined
+// function whose name is not known is left out.
 func (l *lineInfo) at(addr uint64, function string, style Style) []Line {
 	line := Line{Function: function}
 	if i := sort.Search(len(l.rows), func(i int) bool { return l.rows[i].addr > addr }) - 1; i >= 0 && l.rows[i].file != 0 {
@@ -66,8 +65,10 @@ func (l *lineInfo) at(addr uint64, function string, style Style) []Line {
 	if i := sort.Search(len(l.inlined), func(i int) bool { return l.inlined[i].start > addr }) - 1; i >= 0 && addr < l.inlined[i].end {
 		for c := int32(l.inlined[i].name); c >= 0 && len(out) < maxInlineDepth; c = l.calls[c].parent {
 			call := l.calls[c]
-			line.Function = inlinedName(l.names[call.name], style)
-			out = append(out, line)
+			if call.name >= 0 {
+				line.Function = inlinedName(l.names[call.name], style)
+				out = append(out, line)
+			}
 			line = Line{Function: function, File: l.files[call.file], Line: int64(call.line)}
 		}
 	}
@@ -91,11 +92,11 @@ type pool struct {
 	bytes int // of all strings
 }
 
-// add returns the index of a string, of which it keeps a copy.
+// add returns the index of a string, which it keeps.
 func (p *pool) add(s string) uint32 {
 	i, ok := p.index[s]
 	if !ok {
-		i, s = uint32(len(p.list)), strings.Clone(s)
+		i = uint32(len(p.list))
 		p.index[s] = i
 		p.list = append(p.list, s)
 		p.bytes += len(s)

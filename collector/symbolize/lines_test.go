@@ -1,10 +1,12 @@
 package symbolize
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,8 +65,6 @@ func TestLinesAgreeWithAddr2line(t *testing.T) {
 	for name, build := range binaries {
 		t.Run(name, func(t *testing.T) {
 			path := build()
-			table := tableOf(t, path)
-			require.NotNil(t, table.info)
 			var addrs []uint64
 			symbols := nm(t, path)
 			step := uint64(3)
@@ -78,12 +78,13 @@ func TestLinesAgreeWithAddr2line(t *testing.T) {
 			}
 			addrs = addrs[:min(len(addrs), 800)]
 			var inlined, agree, compared int
+			found := linesOf(t, Options{Style: Short}, path, addrs...)
 			for i, want := range chains(t, path, addrs) {
 				if want[0].File == "??" || want[0].Line == 0 {
 					continue
 				}
-				got, _, ok := table.lookup(addrs[i], Short, functionName)
-				require.True(t, ok, "%#x", addrs[i])
+				got := found[i]
+				require.NotEmpty(t, got, "%#x", addrs[i])
 				compared++
 				same := len(got) == len(want)
 				for j := 0; same && j < len(want); j++ {
@@ -111,27 +112,59 @@ func TestLinesAgreeWithAddr2line(t *testing.T) {
 	}
 }
 
+// TestLinesInOtherFormats compares the lines of programs that addr2line of Debian 12
+// does not read with those of the same code in a format that it does.
+func TestLinesInOtherFormats(t *testing.T) {
+	build := func(compiler string, flags ...string) string {
+		return compile(t, compiler, "shape.cc", append([]string{"-g", "-O2"}, flags...)...)
+	}
+	plain := build("g++")
+	type program struct{ same, flag string }
+	programs := map[string]program{
+		"64-bit DWARF":         {plain, "-gdwarf64"},
+		"compressed with zstd": {plain, "-Wl,--compress-debug-sections=zstd"},
+		"compressed in memory": {plain, "-Wl,--compress-debug-sections=zlib"},
+		"compressed as before": {plain, "-Wl,--compress-debug-sections=zlib-gnu"},
+	}
+	if _, err := exec.LookPath("clang++"); err == nil {
+		programs["clang with indexes"] = program{build("clang++", "-gdwarf-4"), "-gdwarf-5"}
+	}
+	for name, p := range programs {
+		t.Run(name, func(t *testing.T) {
+			var addrs []uint64
+			for _, s := range nm(t, p.same) {
+				addrs = append(addrs, s.addr, s.addr+s.size/2)
+			}
+			compiler := "g++"
+			if p.same != plain {
+				compiler = "clang++"
+			}
+			o := Options{InflateDir: t.TempDir()}
+			if name == "compressed in memory" {
+				o.InflateDir = ""
+			}
+			want := linesOf(t, Options{}, p.same, addrs...)
+			require.Equal(t, want, linesOf(t, o, build(compiler, p.flag), addrs...))
+			require.True(t, slices.ContainsFunc(want, func(lines []Line) bool { return len(lines) > 2 && lines[0].Line > 0 }))
+			left, err := os.ReadDir(cmp.Or(o.InflateDir, t.TempDir()))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
 // lastName cuts the scope off a name.
 func lastName(name string) string {
 	name, _, _ = strings.Cut(name, "<")
 	return name[strings.LastIndex(name, ":")+1:]
 }
 
-func TestLinesAreBounded(t *testing.T) {
+// TestNoLines checks that functions alone are found where nothing else is wanted.
+func TestNoLines(t *testing.T) {
 	path := compile(t, "g++", "shape.cc", "-g", "-O2")
-	f, err := os.Open(path)
-	require.NoError(t, err)
-	defer f.Close()
-	for _, limit := range []int64{-1, 1, 1000} {
-		table, err := readTable(trusted(t, f), Binary{}, nil, limit)
-		require.NoError(t, err)
-		require.Nil(t, table.info, "limit %d", limit)
-	}
-	untrusted, err := readTable(whole(t, f), Binary{}, nil, defaultDebugBytes)
-	require.NoError(t, err)
-	require.Nil(t, untrusted.info)
-	table := tableOf(t, path)
-	require.Greater(t, table.bytes(), int64(len(table.starts))*16+int64(len(table.blob)))
+	addr := addrOf(t, path, "main")
+	require.Equal(t, [][]Line{{{Function: "main"}}}, linesOf(t, Options{NoLines: true}, path, addr))
+	require.NotZero(t, linesOf(t, Options{}, path, addr)[0][0].Line)
 }
 
 func TestLinesOfSeparateDebugFile(t *testing.T) {
@@ -140,51 +173,44 @@ func TestLinesOfSeparateDebugFile(t *testing.T) {
 	dir := filepath.Dir(full)
 	run(t, dir, "objcopy", "--only-keep-debug", "shape", "shape.debug")
 	run(t, dir, "objcopy", "--strip-all", "shape", "stripped")
-	f, err := os.Open(filepath.Join(dir, "stripped"))
-	require.NoError(t, err)
-	defer f.Close()
-	table, err := readTable(whole(t, f), Binary{}, func(string) (*file, error) {
-		f, err := os.Open(filepath.Join(dir, "shape.debug"))
-		require.NoError(t, err)
-		return opened(f, true)
-	}, defaultDebugBytes)
-	require.NoError(t, err)
-	lines, _, ok := table.lookup(addr, Short, functionName)
+	debug := filepath.Join(dir, "usr/lib/debug/.build-id/ab/cdef0123456789.debug")
+	require.NoError(t, os.MkdirAll(filepath.Dir(debug), 0o755))
+	require.NoError(t, os.Rename(filepath.Join(dir, "shape.debug"), debug))
+	proc := procOf(t, dir)
+	s := open(t, Options{ProcRoot: proc})
+	s.Add(FileID{1}, Binary{Path: "/stripped", PID: 7})
+	lines, ok := s.Lookup(FileID{1}, addr)
 	require.True(t, ok)
 	require.Equal(t, "local_work", lines[len(lines)-1].Function)
 	require.Equal(t, "shape.c", filepath.Base(lines[0].File))
 	require.Positive(t, lines[0].Line)
 }
 
-// Debug information of a file that others can write to, or that is in another
-// root, is left alone: reading it has no bounds.
-func TestLinesOfTrustedFilesOnly(t *testing.T) {
+// procOf returns a directory in the place of /proc with a process 7 that has a root.
+func procOf(t *testing.T, root string) string {
+	t.Helper()
+	proc := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(proc, "7"), 0o755))
+	require.NoError(t, os.Symlink(root, filepath.Join(proc, "7/root")))
+	return proc
+}
+
+// TestLinesInContainers reads the lines of a program in another root, which belongs to
+// another user, and which anybody may write to.
+func TestLinesInContainers(t *testing.T) {
 	path := compile(t, "gcc", "shape.c", "-g", "-O2")
 	addr := addrOf(t, path, "failure")
-	require.NoError(t, os.Chmod(path, 0o755))
-	s := open(t, Options{})
-	s.Add(FileID{1}, Binary{Path: path})
-	lines, ok := s.Lookup(FileID{1}, addr)
+	require.NoError(t, os.Chmod(path, 0o777))
+	if os.Geteuid() == 0 {
+		require.NoError(t, os.Chown(path, 12345, 12345))
+	}
+	s := open(t, Options{ProcRoot: procOf(t, filepath.Dir(path))})
+	s.Add(FileID{3}, Binary{Path: "/shape", PID: 7})
+	lines, ok := s.Lookup(FileID{3}, addr)
 	require.True(t, ok)
 	require.Equal(t, "failure", lines[0].Function)
 	require.Equal(t, "shape.c", filepath.Base(lines[0].File))
 	source, err := os.ReadFile("testdata/shape.c")
 	require.NoError(t, err)
 	require.Contains(t, strings.Split(string(source), "\n")[lines[0].Line-1], "void failure(")
-
-	require.NoError(t, os.Chmod(path, 0o777))
-	s.Add(FileID{2}, Binary{Path: path})
-	requireFunction(t, s, FileID{2}, addr, "failure")
-
-	require.NoError(t, os.Chmod(path, 0o755))
-	proc := t.TempDir()
-	root := filepath.Join(proc, "container")
-	data, err := os.ReadFile(path)
-	require.NoError(t, err)
-	writeFile(t, filepath.Join(root, "app"), data)
-	require.NoError(t, os.MkdirAll(filepath.Join(proc, "7"), 0o755))
-	require.NoError(t, os.Symlink(root, filepath.Join(proc, "7/root")))
-	other := open(t, Options{ProcRoot: proc})
-	other.Add(FileID{3}, Binary{Path: "/app", PID: 7})
-	requireFunction(t, other, FileID{3}, addr, "failure")
 }

@@ -18,12 +18,12 @@ const (
 // A lineTable is the line number table of a compilation unit, as DWARF 2 to 5
 // describe it in their chapters 6.2. debug/dwarf has a reader of its own, which
 // allocates by what the header claims and keeps whole paths for every file, so
-// that some kilobytes ask for all memory. A lineTable keeps parts of the section
-// instead of copies, and makes a path where a row or a call needs it.
+// that some kilobytes ask for all memory. A lineTable makes a path where a row or a
+// call needs it.
 type lineTable struct {
 	version  uint64
 	compDir  string
-	dirs     [][]byte
+	dirs     []lineText
 	files    []lineFile // the first is nobody's before DWARF 5
 	program  dwarfCursor
 	minInst  uint64
@@ -36,49 +36,68 @@ type lineTable struct {
 
 // A lineFile is a file of a line table.
 type lineFile struct {
-	name  []byte
+	name  lineText
 	dir   uint64
 	index uint32 // of its path in a pool, plus 1; 0: not known yet
 }
 
-// Content types (DW_LNCT_*) and forms (DW_FORM_*) in headers of DWARF 5.
+// A lineText is a name in a line table, in the table itself or at an offset of
+// another section.
+type lineText struct {
+	inline  []byte
+	section *dwarfSection // nil: inline is used
+	offset  uint64
+}
+
+// none reports whether there is no name.
+func (t lineText) none() bool { return t.section == nil && len(t.inline) == 0 }
+
+// read returns the name, cut at one byte more than a path may have.
+func (t lineText) read() (string, error) {
+	text := t.inline[:min(len(t.inline), maxPathBytes+1)]
+	if t.section != nil {
+		var err error
+		if text, err = t.section.cstring(t.offset, maxPathBytes+1); err != nil {
+			return "", err
+		}
+	}
+	return string(text), nil
+}
+
+// Content types (DW_LNCT_*) in headers of DWARF 5.
 const (
 	contentPath      = 1
 	contentDirectory = 2
-
-	formBlock2   = 0x03
-	formData2    = 0x05
-	formData4    = 0x06
-	formData8    = 0x07
-	formString   = 0x08
-	formBlock    = 0x09
-	formBlock1   = 0x0a
-	formData1    = 0x0b
-	formStrp     = 0x0e
-	formUdata    = 0x0f
-	formStrx     = 0x1a
-	formStrpSup  = 0x1d
-	formData16   = 0x1e
-	formLineStrp = 0x1f
-	formStrx1    = 0x25
-	formStrx2    = 0x26
-	formStrx3    = 0x27
-	formStrx4    = 0x28
 )
 
 // openLineTable reads the header of the line table at an offset of .debug_line.
-func (d dwarfSections) openLineTable(c dwarfCursor, offset uint64, compDir string) (*lineTable, error) {
+func (d *dwarfFile) openLineTable(offset uint64, compDir string) (*lineTable, error) {
 	t := &lineTable{compDir: compDir}
-	if err := t.readHeader(d, c, offset); err != nil {
+	if err := t.readHeader(d, offset); err != nil {
 		return nil, fmt.Errorf("line table at offset %d: %w", offset, err)
 	}
 	return t, nil
 }
 
-func (t *lineTable) readHeader(d dwarfSections, c dwarfCursor, offset uint64) error {
-	c.bytes(offset)
-	length, wide := c.unitLength()
-	c.data = c.bytes(length)
+func (t *lineTable) readHeader(d *dwarfFile, offset uint64) error {
+	var (
+		length, header uint64
+		wide           bool
+	)
+	err := d.sections["line"].at(offset, 12, func(c *dwarfCursor) error {
+		before := len(c.data)
+		length, wide = c.unitLength()
+		header = uint64(before - len(c.data))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	data, err := d.sections["line"].bytes(offset+header, length, maxLines)
+	if err != nil {
+		return err
+	}
+	c := dwarfCursor{data: data, order: d.order}
 	t.version = c.unsigned(2)
 	if c.bad || t.version < 2 || t.version > 5 {
 		return fmt.Errorf("version %d, %d bytes: %w", t.version, length, untrusted.ErrMalformed)
@@ -99,7 +118,6 @@ func (t *lineTable) readHeader(d dwarfSections, c dwarfCursor, offset uint64) er
 		return fmt.Errorf("%d operations in an instruction, range of lines %d, first special opcode %d: %w", t.maxOps, t.lineRng, t.opBase, untrusted.ErrMalformed)
 	}
 	copy(t.lengths[1:], h.bytes(t.opBase-1))
-	var err error
 	if t.version >= 5 {
 		err = t.readEntries(d, &h, wide)
 	} else {
@@ -124,13 +142,13 @@ func tooMany(n uint64) error {
 // and an empty one at the end. Directory 0 is that of the compilation, file 0 is
 // none.
 func (t *lineTable) readOldEntries(h *dwarfCursor) error {
-	t.dirs = [][]byte{nil}
+	t.dirs = []lineText{{}}
 	for {
 		dir := h.cstring()
 		if len(dir) == 0 {
 			break
 		}
-		t.dirs = append(t.dirs, dir)
+		t.dirs = append(t.dirs, lineText{inline: dir})
 		if err := tooMany(uint64(len(t.dirs))); err != nil {
 			return err
 		}
@@ -150,7 +168,7 @@ func (t *lineTable) readOldFile(c *dwarfCursor) (bool, error) {
 	if len(name) == 0 {
 		return false, nil
 	}
-	f := lineFile{name: name, dir: c.uleb()}
+	f := lineFile{name: lineText{inline: name}, dir: c.uleb()}
 	c.uleb() // when it was changed
 	c.uleb() // its size
 	t.files = append(t.files, f)
@@ -158,15 +176,18 @@ func (t *lineTable) readOldFile(c *dwarfCursor) (bool, error) {
 }
 
 // A lineForm is a part of the description of a file or directory, in DWARF 5.
-type lineForm struct{ content, form uint64 }
+type lineForm struct {
+	content uint64
+	form    form
+}
 
 // readEntries reads directories and files as they are in DWARF 5: a description
 // of what each consists of, how many there are, and they.
-func (t *lineTable) readEntries(d dwarfSections, h *dwarfCursor, wide bool) error {
+func (t *lineTable) readEntries(d *dwarfFile, h *dwarfCursor, wide bool) error {
 	for _, files := range []bool{false, true} {
 		forms := make([]lineForm, h.unsigned(1))
 		for i := range forms {
-			forms[i] = lineForm{h.uleb(), h.uleb()}
+			forms[i] = lineForm{h.uleb(), form(min(h.uleb(), 1<<16-1))}
 		}
 		count := h.uleb()
 		if err := tooMany(count); err != nil {
@@ -177,6 +198,9 @@ func (t *lineTable) readEntries(d dwarfSections, h *dwarfCursor, wide bool) erro
 			return fmt.Errorf("%d files or directories of %d parts in %d bytes: %w", count, len(forms), len(h.data), untrusted.ErrMalformed)
 		}
 		for range count {
+			if err := d.steps.add(1); err != nil {
+				return err
+			}
 			f, err := d.readLineFile(h, forms, wide)
 			if err != nil {
 				return err
@@ -192,22 +216,20 @@ func (t *lineTable) readEntries(d dwarfSections, h *dwarfCursor, wide bool) erro
 }
 
 // readLineFile reads a file or a directory as its forms describe it.
-func (d dwarfSections) readLineFile(h *dwarfCursor, forms []lineForm, wide bool) (f lineFile, err error) {
+func (d *dwarfFile) readLineFile(h *dwarfCursor, forms []lineForm, wide bool) (f lineFile, err error) {
 	for _, part := range forms {
 		var (
-			text   []byte
+			text   lineText
 			number uint64
 		)
 		switch part.form {
 		case formString:
-			text = h.cstring()
+			text.inline = h.cstring()
 		case formStrp, formLineStrp:
-			in := dwarfCursor{data: d["line_str"]}
-			if part.form == formStrp {
-				in.data = d["str"]
+			if text.section = d.sections["line_str"]; part.form == formStrp {
+				text.section = d.sections["str"]
 			}
-			in.bytes(h.offset(wide))
-			if text = in.cstring(); in.bad {
+			if text.offset = h.offset(wide); text.section == nil || text.offset >= text.section.size {
 				h.bad = true
 			}
 		case formStrpSup:
@@ -251,23 +273,32 @@ func (d dwarfSections) readLineFile(h *dwarfCursor, forms []lineForm, wide bool)
 // file returns the index in a pool of a file's path; 0 if the file has none. It
 // returns an error for a path that no file can have.
 func (t *lineTable) file(i uint64, paths *pool) (uint32, error) {
-	if t == nil || i >= uint64(len(t.files)) || len(t.files[i].name) == 0 {
+	if t == nil || i >= uint64(len(t.files)) || t.files[i].name.none() {
 		return 0, nil
 	}
 	f := &t.files[i]
 	if f.index > 0 {
 		return f.index - 1, nil
 	}
-	parts := []string{"", "", ""}
-	parts[2] = string(f.name[:min(len(f.name), maxPathBytes+1)])
+	var (
+		parts = []string{"", "", ""}
+		err   error
+	)
+	if parts[2], err = f.name.read(); err != nil {
+		return 0, err
+	}
 	if !absolute(parts[2]) && f.dir < uint64(len(t.dirs)) {
-		parts[1] = string(t.dirs[f.dir][:min(len(t.dirs[f.dir]), maxPathBytes+1)])
+		if parts[1], err = t.dirs[f.dir].read(); err != nil {
+			return 0, err
+		}
 		if !absolute(parts[1]) {
-			parts[0] = t.compilation()
+			if parts[0], err = t.compilation(); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if len(parts[0])+len(parts[1])+len(parts[2]) > maxPathBytes {
-		f.name = nil
+		f.name = lineText{}
 		return 0, fmt.Errorf("path of file %d has more than %d bytes: %w", i, maxPathBytes, untrusted.ErrMalformed)
 	}
 	name := parts[2]
@@ -280,11 +311,13 @@ func (t *lineTable) file(i uint64, paths *pool) (uint32, error) {
 }
 
 // compilation returns the directory that others are relative to.
-func (t *lineTable) compilation() string {
-	if t.version >= 5 && len(t.dirs) > 0 && absolute(string(t.dirs[0][:min(len(t.dirs[0]), 3)])) {
-		return string(t.dirs[0][:min(len(t.dirs[0]), maxPathBytes+1)])
+func (t *lineTable) compilation() (string, error) {
+	if t.version >= 5 && len(t.dirs) > 0 {
+		if dir, err := t.dirs[0].read(); err != nil || absolute(dir) {
+			return dir, err
+		}
 	}
-	return t.compDir
+	return t.compDir, nil
 }
 
 // absolute reports whether a path is, on Linux or, in a cross-compiled file, on

@@ -16,6 +16,7 @@ type metrics struct {
 	bad       *prometheus.CounterVec
 	latency   prometheus.Histogram
 	passes    prometheus.Histogram
+	lines     prometheus.Histogram
 	evictions *prometheus.CounterVec
 	tables    prometheus.Gauge
 	bytes     prometheus.Gauge
@@ -46,6 +47,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help:    "Time to read the names of some addresses of a binary without building its symbol table.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
 		}),
+		lines: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "flameline_symbolize_lines_seconds",
+			Help:    "Time to read source lines and inlined calls of some addresses of a binary.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+		}),
 		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_symbolize_evictions_total",
 			Help: "Symbol tables dropped, by reason (bytes, idle, renewed).",
@@ -61,7 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.lookups, m.builds, m.bad, m.latency, m.passes, m.evictions, m.tables, m.bytes, m.files)
+		r.MustRegister(m.lookups, m.builds, m.bad, m.latency, m.passes, m.lines, m.evictions, m.tables, m.bytes, m.files)
 	}
 	return m
 }

@@ -3,7 +3,6 @@ package symbolize
 import (
 	"fmt"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -56,13 +55,6 @@ func regular(f *os.File) (*os.File, error) {
 func sameFile(a, b string) bool {
 	var x, y unix.Stat_t
 	return unix.Stat(a, &x) == nil && unix.Stat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
-}
-
-// ownedByUs reports whether a file belongs to root or to the user that this
-// process runs as, and nobody else may write to it.
-func ownedByUs(info os.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (st.Uid == 0 || int(st.Uid) == os.Geteuid()) && info.Mode().Perm()&0o022 == 0
 }
 
 // sameOwner reports whether a file belongs to the user of a process or to

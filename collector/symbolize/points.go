@@ -16,29 +16,23 @@ const maxRounds = 4
 var errWhole = errors.New("names of single addresses take the whole table")
 
 // readTableAt is tableAt of a file that may be of someone else's making.
-func readTableAt(in *file, debugBytes int64, addrs []uint64) (t *table, err error) {
+func readTableAt(in *file, addrs []uint64) (t *table, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			t, err = nil, errWhole // which reads the file again, and reports it
 		}
 	}()
-	return tableAt(in, debugBytes, addrs)
+	return tableAt(in, addrs)
 }
 
 // tableAt builds a table that has, at some addresses, what that of buildTable has there.
 // It reads the symbol table twice in place of sorting it, which takes a fraction of the
 // time and of the memory. It returns errWhole for a binary without symbol table, whose
-// symbols are in several places, for one with debug information that is read, and where
-// something is damaged.
-func tableAt(in *file, debugBytes int64, addrs []uint64) (*table, error) {
+// symbols are in several places, and where something is damaged.
+func tableAt(in *file, addrs []uint64) (*table, error) {
 	f, err := untrusted.NewELF(untrusted.NewReader(in, in.size, buildBudget))
 	if err != nil {
 		return nil, errWhole
-	}
-	if in.trusted {
-		if dwarf, err := readSections(f, debugBytes); dwarf != nil || err != nil {
-			return nil, errWhole
-		}
 	}
 	for _, s := range f.Sections {
 		if untrusted.SectionError(s) != nil {
@@ -46,6 +40,9 @@ func tableAt(in *file, debugBytes int64, addrs []uint64) (*table, error) {
 		}
 	}
 	var ss symbols
+	if hasDWARF(f) {
+		ss.debug = &debugPlace{}
+	}
 	if err := ss.addAt(f, addrs); err != nil {
 		return nil, errWhole
 	}

@@ -34,7 +34,7 @@ func TestNamesOfSingleAddresses(t *testing.T) {
 			f, err := os.Open(path)
 			require.NoError(t, err)
 			defer f.Close()
-			want, err := readTable(whole(t, f), Binary{}, nil, 0)
+			want, err := readTable(whole(t, f), Binary{}, nil)
 			require.NoError(t, err)
 			var places []uint64
 			for _, s := range nm(t, path) {
@@ -53,7 +53,7 @@ func TestNamesOfSingleAddresses(t *testing.T) {
 				for i := range addrs {
 					addrs[i] = places[random.IntN(len(places))]
 				}
-				got, err := readTableAt(whole(t, f), 0, addrs)
+				got, err := readTableAt(whole(t, f), addrs)
 				if err != nil {
 					require.ErrorIs(t, err, errWhole)
 					refused++
@@ -162,7 +162,7 @@ func BenchmarkNames(b *testing.B) {
 	b.Run("table", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := readTable(whole(b, f), Binary{}, nil, 0); err != nil {
+			if _, err := readTable(whole(b, f), Binary{}, nil); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -170,7 +170,7 @@ func BenchmarkNames(b *testing.B) {
 	b.Run("addresses", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := readTableAt(whole(b, f), 0, addrs); err != nil {
+			if _, err := readTableAt(whole(b, f), addrs); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -111,7 +111,7 @@ func (s *source) read(fn func(*file) error) error {
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	defer done()
-	in, err := opened(f, s.inOwnRoot())
+	in, err := opened(f)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (s *source) check(f *os.File) error {
 	}
 	first := s.first
 	s.mu.Unlock()
-	if os.SameFile(first, info) && first.Size() == info.Size() && first.ModTime().Equal(info.ModTime()) {
+	if sameContent(first, info) {
 		return nil
 	}
 	// Another container of the same image has the same file under another inode.
@@ -227,6 +227,11 @@ func (s *source) check(f *os.File) error {
 	}
 	f.Close()
 	return fmt.Errorf("open %s: replaced by another file", s.binary.Path)
+}
+
+// sameContent reports whether a file is as it was before.
+func sameContent(before, now os.FileInfo) bool {
+	return os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
 }
 
 func (s *source) openPlace(p place) (*os.File, error) {
@@ -267,25 +272,24 @@ func (s *source) openDebug(name string) (*file, error) {
 			continue
 		}
 		if f, err := openIn(s.proc(p.pid, "root"), name); err == nil {
-			return opened(f, false)
+			return opened(f)
 		}
 	}
 	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}
-	return opened(f, true)
+	return opened(f)
 }
 
-// opened describes an open file. One in our own root is trusted if it belongs
-// to root or to the user that we run as.
-func opened(f *os.File, ownRoot bool) (*file, error) {
+// opened describes an open file.
+func opened(f *os.File) (*file, error) {
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return &file{Reader: f, size: info.Size(), trusted: ownRoot && ownedByUs(info)}, nil
+	return &file{Reader: f, size: info.Size(), info: info}, nil
 }
 
 // openVDSO copies the kernel's shared object out of our own memory: it is the

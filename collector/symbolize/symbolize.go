@@ -2,8 +2,8 @@
 // symbol tables of a binary, of its MiniDebugInfo and of its separate debug
 // file, all read through the root of the process that runs it, and from perf
 // maps for just-in-time compiled code. Source lines and inlined functions come
-// from DWARF, where there is not too much of it and the file can be trusted. C++ and Rust names are
-// demangled.
+// from DWARF, of which only the units that have the code are read. C++ and Rust
+// names are demangled.
 //
 // Addresses of binaries are ELF virtual addresses: what st_value holds, the
 // same in every process that maps the file, whatever its load bias, segments
@@ -91,12 +91,14 @@ type Options struct {
 	// OpenFiles bounds the descriptors that are held for binaries whose
 	// processes may end before they are read; 0 is 256.
 	OpenFiles int
-	// DebugBytes bounds the DWARF that is read for source lines and inlined
-	// functions: of a binary with more of it only the symbols are read. 0 is
-	// 8 MiB, less than 0 reads none. It is read only of files outside of
-	// containers that belong to root or to our own user and that nobody else
-	// may write to.
-	DebugBytes int64
+	// NoLines reads functions only: neither source lines nor inlined calls.
+	NoLines bool
+	// InflateDir is where compressed DWARF is inflated to, into files without a
+	// name. "" inflates up to 16 MiB of a binary into memory, for each read of it,
+	// and reads no lines of binaries with more.
+	InflateDir string
+	// InflateBytes bounds these files together; 0 is 1 GiB.
+	InflateBytes int64
 	// DebugFiles has debug files of binaries that have no symbols but those of exported
 	// functions; nil has none. Once one comes that was not there, call Renew.
 	DebugFiles DebugFiles
@@ -107,9 +109,8 @@ type Options struct {
 // DebugFiles are separate debug files by build ID, beside those that are installed.
 type DebugFiles interface {
 	// OpenDebugFile opens the file of a build ID, in hexadecimal, without waiting for
-	// it. Trusted says that lines and inlined calls of the file may be read too. An error
-	// wraps os.ErrNotExist if there is no such file now.
-	OpenDebugFile(buildID string) (f *os.File, trusted bool, err error)
+	// it. An error wraps os.ErrNotExist if there is no such file now.
+	OpenDebugFile(buildID string) (*os.File, error)
 }
 
 // New returns a Symbolizer. It is safe for concurrent use and is closed by the

@@ -18,7 +18,7 @@ const (
 	defaultIdleTimeout = 10 * time.Minute
 	defaultRetryAfter  = time.Minute
 	defaultOpenFiles   = 256
-	defaultDebugBytes  = 8 << 20
+	defaultInflate     = 1 << 30
 
 	// holdTime is how long a descriptor is held at least: long enough for the
 	// samples of an ended process to arrive. One of a container's file, whose
@@ -55,15 +55,17 @@ type Symbolizer struct {
 	// building admits one build at a time: it bounds transient memory.
 	building sync.Mutex
 
-	opening, reading untrusted.Guard
+	opening, reading, readingLines untrusted.Guard
 
 	mu      sync.Mutex
 	entries map[FileID]*entry
 	recent  *list.List // of *entry, most recently used first
 	held    []*entry   // with a descriptor, oldest first
-	bytes   int64      // of all tables
+	bytes   int64      // of all tables and lines
 	closed  bool
 	warned  time.Time // when an unreadable file was logged last
+
+	inflated int64 // bytes of files that compressed DWARF was inflated to
 }
 
 // An entry is a known binary. Symbolizer.mu guards it.
@@ -73,12 +75,18 @@ type entry struct {
 	element *list.Element
 	used    time.Time
 	table   *table // nil if not built
-	bytes   int64  // of table and its cached lines
+	bytes   int64  // of table and its cached names
 	retry   time.Time
 	broken  bool // the last build found no symbols in the file
 	passes  int  // by which names were found without a table, since the last one
 	whole   bool // names cannot be found without a table
 	large   bool // its table drives out those of others
+
+	lines      *debugLines // nil: none were asked for
+	linesRetry time.Time
+	linesBusy  bool  // they are being read
+	linesSteps int64 // that reading them took, less what the time until linesSince made up for
+	linesSince time.Time
 }
 
 func newSymbolizer(o Options) *Symbolizer {
@@ -87,7 +95,7 @@ func newSymbolizer(o Options) *Symbolizer {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, defaultIdleTimeout)
 	o.RetryAfter = cmp.Or(o.RetryAfter, defaultRetryAfter)
 	o.OpenFiles = cmp.Or(o.OpenFiles, defaultOpenFiles)
-	o.DebugBytes = cmp.Or(o.DebugBytes, defaultDebugBytes)
+	o.InflateBytes = cmp.Or(o.InflateBytes, defaultInflate)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -100,6 +108,8 @@ func newSymbolizer(o Options) *Symbolizer {
 		recent:  list.New(),
 		opening: untrusted.Guard{Limit: openTimeout, Stuck: maxStuck, Shorten: true},
 		reading: untrusted.Guard{Limit: readTimeout, Stuck: maxStuck},
+
+		readingLines: untrusted.Guard{Limit: linesTimeout, Stuck: maxSlowReads},
 	}
 	s.perf.guard = untrusted.Guard{Limit: openTimeout, Stuck: maxStuck, Shorten: true}
 	s.perf.report = func(pid int, err error) { s.report("perf_map", fmt.Sprintf("perf-%d.map", pid), "", err) }
@@ -194,6 +204,7 @@ func (s *Symbolizer) LookupAll(id FileID, addrs []uint64) [][]Line {
 		}
 		s.metrics.lookups.WithLabelValues("native", result).Inc()
 	}
+	s.addLines(e, t, addrs, found)
 	return found
 }
 
@@ -207,10 +218,16 @@ func (s *Symbolizer) lookup(id FileID, addr uint64) ([]Line, string) {
 			return nil, resultNoTable
 		}
 	}
-	return s.lookupIn(e, t, addr)
+	lines, result := s.lookupIn(e, t, addr)
+	if result != resultOK {
+		return nil, result
+	}
+	found := [][]Line{lines}
+	s.addLines(e, t, []uint64{addr}, found)
+	return found[0], resultOK
 }
 
-// lookupIn looks up an address in a table of a binary.
+// lookupIn looks up the function at an address in a table of a binary.
 func (s *Symbolizer) lookupIn(e *entry, t *table, addr uint64) ([]Line, string) {
 	lines, grown, ok := t.lookup(addr, s.o.Style, functionName)
 	if !ok {
@@ -261,7 +278,7 @@ func (s *Symbolizer) build(e *entry) *table {
 	begin := time.Now()
 	t, err := untrusted.Do(&s.reading, func() (t *table, err error) {
 		err = e.source.read(func(in *file) (err error) {
-			t, err = readTable(in, e.source.binary, e.source.openDebug, s.o.DebugBytes)
+			t, err = readTable(in, e.source.binary, e.source.openDebug)
 			if t == nil && !errors.Is(err, errNoSymbols) {
 				return err
 			}
@@ -329,7 +346,7 @@ func (s *Symbolizer) buildAt(e *entry, addrs []uint64) *table {
 	begin := time.Now()
 	t, err := untrusted.Do(&s.reading, func() (t *table, err error) {
 		err = e.source.read(func(in *file) (err error) {
-			t, err = readTableAt(in, s.o.DebugBytes, addrs)
+			t, err = readTableAt(in, addrs)
 			return err
 		})
 		return t, err
@@ -354,6 +371,7 @@ func (s *Symbolizer) Renew(buildID string) {
 		switch {
 		case e.table != nil && e.table.wants == buildID:
 			s.drop(e, "renewed")
+			e.linesRetry = time.Time{}
 		case e.table == nil && (id == buildID || id == ""):
 			e.retry = time.Time{}
 		}
@@ -395,8 +413,9 @@ func (s *Symbolizer) trim() {
 	s.metrics.bytes.Set(float64(s.bytes + s.perf.size()))
 }
 
-// drop frees the table of an entry. The caller holds mu.
+// drop frees the table and the lines of an entry. The caller holds mu.
 func (s *Symbolizer) drop(e *entry, reason string) {
+	s.dropLines(e)
 	if e.table == nil {
 		return
 	}
@@ -475,6 +494,9 @@ func (s *Symbolizer) Close() error {
 		e.source.release(time.Now().Add(time.Hour))
 	}
 	s.held = nil
+	for _, e := range s.entries {
+		s.dropLines(e)
+	}
 	s.entries = map[FileID]*entry{}
 	s.recent.Init()
 	s.bytes = 0

@@ -8,21 +8,21 @@ import (
 
 // A table maps addresses to names: three parallel arrays over disjoint ranges,
 // 16 bytes a range, and all names in one blob. It never changes after it was
-// built, but for the cache of lines that were asked for.
+// built, but for the cache of names that were asked for.
 type table struct {
 	starts []uint64 // sorted
 	sizes  []uint32
-	names  []uint32  // offset of the name in blob
-	blob   []byte    // names, each ended by a zero byte
-	info   *lineInfo // nil without debug information
-	damage error     // why parts of the file were not read; nil if all were
+	names  []uint32    // offset of the name in blob
+	blob   []byte      // names, each ended by a zero byte
+	debug  *debugPlace // nil without debug information
+	damage error       // why parts of the file were not read; nil if all were
 
 	stripped bool   // only exported functions are in it
 	wants    string // build ID of a debug file that may come; "" if none is wanted
 	next     *table // has further functions; nil if there is none
 
 	mu    sync.RWMutex
-	lines map[uint64][]Line // by address; without info by offset of the name
+	lines map[uint32][]Line // by offset of the name
 }
 
 // newTable packs disjoint spans, sorted by start. It may keep blob.
@@ -32,7 +32,7 @@ func newTable(spans []span, blob []byte) *table {
 		sizes:  make([]uint32, len(spans)),
 		names:  make([]uint32, len(spans)),
 		blob:   exact(blob),
-		lines:  map[uint64][]Line{},
+		lines:  map[uint32][]Line{},
 	}
 	for i, s := range spans {
 		t.starts[i] = s.start
@@ -55,9 +55,6 @@ func exact(b []byte) []byte {
 // bytes is the memory that the table itself holds, without cached lines.
 func (t *table) bytes() int64 {
 	n := int64(len(t.starts))*16 + int64(cap(t.blob))
-	if t.info != nil {
-		n += t.info.bytes()
-	}
 	if t.next != nil {
 		n += t.next.bytes()
 	}
@@ -82,7 +79,7 @@ func (t *table) raw(name uint32) string {
 	return string(b)
 }
 
-// lookup returns the lines at an address. function makes a function's name of
+// lookup returns the function at an address, without file and line. function makes a function's name of
 // a symbol. grown is the memory that the cache took for them.
 func (t *table) lookup(addr uint64, style Style, function func(symbol string, style Style) string) (lines []Line, grown int64, ok bool) {
 	name, ok := t.find(addr)
@@ -92,29 +89,27 @@ func (t *table) lookup(addr uint64, style Style, function func(symbol string, st
 	if !ok {
 		return nil, 0, false
 	}
-	key := uint64(name)
-	if t.info != nil {
-		key = addr
-	}
 	t.mu.RLock()
-	lines, ok = t.lines[key]
+	lines, ok = t.lines[name]
 	t.mu.RUnlock()
 	if ok {
 		return lines, 0, true
 	}
 	lines = []Line{{Function: function(t.raw(name), style)}}
-	if t.info != nil {
-		lines = t.info.at(addr, lines[0].Function, style)
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.lines[key]; ok {
+	if known, ok := t.lines[name]; ok {
 		return known, 0, true
 	}
-	t.lines[key] = lines
-	grown = 48 // the entry of the map
+	t.lines[name] = lines
+	return lines, answerBytes(lines), true
+}
+
+// answerBytes is the memory that a map takes for lines.
+func answerBytes(lines []Line) int64 {
+	n := int64(48) // the entry of the map
 	for _, l := range lines {
-		grown += 40 + int64(len(l.Function))
+		n += 40 + int64(len(l.Function))
 	}
-	return lines, grown, true
+	return n
 }

@@ -207,10 +207,10 @@ func TestDebugFiles(t *testing.T) {
 			if real, ok := files[path]; ok {
 				f, err := os.Open(filepath.Join(dir, real))
 				require.NoError(t, err)
-				return opened(f, true)
+				return opened(f)
 			}
 			return nil, os.ErrNotExist
-		}, 0)
+		})
 		require.NoError(t, err)
 		return table
 	}
@@ -241,7 +241,7 @@ func TestReadTableRefusesOtherFiles(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"empty": nil, "text": []byte("#!/bin/sh\n"), "magic": []byte("\x7fELF"), "zeros": make([]byte, 4096),
 	} {
-		_, err := readTable(&file{Reader: nopCloser{bytes.NewReader(data)}, size: int64(len(data))}, Binary{}, nil, 0)
+		_, err := readTable(&file{Reader: nopCloser{bytes.NewReader(data)}, size: int64(len(data))}, Binary{}, nil)
 		require.Error(t, err, name)
 	}
 	bare := filepath.Join(t.TempDir(), "bare")
@@ -253,7 +253,7 @@ func TestReadTableRefusesOtherFiles(t *testing.T) {
 	f, err := os.Open(bare)
 	require.NoError(t, err)
 	defer f.Close()
-	_, err = readTable(whole(t, f), Binary{}, nil, 0)
+	_, err = readTable(whole(t, f), Binary{}, nil)
 	require.True(t, errors.Is(err, errNoSymbols), "%v", err)
 }
 
