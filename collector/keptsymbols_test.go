@@ -366,7 +366,7 @@ func TestUploadsHaveLines(t *testing.T) {
 	f, err := os.Open(debug)
 	require.NoError(t, err)
 	defer f.Close()
-	require.NoError(t, k.uploads.Write(shapeBuildID, f))
+	require.NoError(t, k.uploads.Write(shapeBuildID, f, -1))
 	require.NoError(t, k.uploads.Finish(shapeBuildID))
 	lines, ok := s.Lookup(symbolize.FileID{1}, inner)
 	require.True(t, ok)
