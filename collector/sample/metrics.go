@@ -60,7 +60,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		samples: counter("samples_total", "Samples taken of running threads."),
-		unwound: counters("stacktraces_total", "Stacktraces by outcome of unwinding: complete, partial (ended early by an error) or unknown_process (the leaf only, as the process was too new).", "outcome"),
+		unwound: counters("stacktraces_total", "Stacktraces by outcome of unwinding: complete, partial (ended early by an error) or unknown_process (ended early, as the process was too new).", "outcome"),
 		lost:    counters("lost_samples_total", "Samples that were taken but will not be stored.", "reason"),
 		unreadable: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "flameline_sample_unreadable_files_total",
