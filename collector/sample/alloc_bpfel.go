@@ -38,6 +38,7 @@ const (
 	allocVarAllProcesses = "all_processes"
 	allocVarArm64        = "arm64"
 	allocVarKeepsStacks  = "keeps_stacks"
+	allocVarKernelTypes  = "kernel_types"
 )
 
 // loadAlloc returns the embedded CollectionSpec for alloc.
@@ -116,6 +117,7 @@ type allocVariableSpecs struct {
 	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
 	KeepsStacks  *ebpf.VariableSpec `ebpf:"keeps_stacks"`
+	KernelTypes  *ebpf.VariableSpec `ebpf:"kernel_types"`
 }
 
 // allocObjects contains all objects after they have been loaded into the kernel.
@@ -180,6 +182,7 @@ type allocVariables struct {
 	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
 	Arm64        *ebpf.Variable `ebpf:"arm64"`
 	KeepsStacks  *ebpf.Variable `ebpf:"keeps_stacks"`
+	KernelTypes  *ebpf.Variable `ebpf:"kernel_types"`
 }
 
 // allocPrograms contains all programs after they have been loaded into the kernel.

@@ -32,6 +32,7 @@ const (
 	gateVarAllProcesses   = "all_processes"
 	gateVarArm64          = "arm64"
 	gateVarKeepsStacks    = "keeps_stacks"
+	gateVarKernelTypes    = "kernel_types"
 	gateVarTicksPerSample = "ticks_per_sample"
 	gateVarUnread         = "unread"
 )
@@ -106,6 +107,7 @@ type gateVariableSpecs struct {
 	AllProcesses   *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64          *ebpf.VariableSpec `ebpf:"arm64"`
 	KeepsStacks    *ebpf.VariableSpec `ebpf:"keeps_stacks"`
+	KernelTypes    *ebpf.VariableSpec `ebpf:"kernel_types"`
 	TicksPerSample *ebpf.VariableSpec `ebpf:"ticks_per_sample"`
 	Unread         *ebpf.VariableSpec `ebpf:"unread"`
 }
@@ -168,6 +170,7 @@ type gateVariables struct {
 	AllProcesses   *ebpf.Variable `ebpf:"all_processes"`
 	Arm64          *ebpf.Variable `ebpf:"arm64"`
 	KeepsStacks    *ebpf.Variable `ebpf:"keeps_stacks"`
+	KernelTypes    *ebpf.Variable `ebpf:"kernel_types"`
 	TicksPerSample *ebpf.Variable `ebpf:"ticks_per_sample"`
 	Unread         *ebpf.Variable `ebpf:"unread"`
 }

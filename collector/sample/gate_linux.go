@@ -22,6 +22,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -121,9 +122,13 @@ func openGate(frequency int, set *processSet, unread time.Duration) (g *gate, er
 		return nil, err
 	}
 	g = &gate{rate: n * frequency, cpus: map[int]bool{}}
-	if err := spec.LoadAndAssign(&g.objects, &ebpf.CollectionOptions{
-		MapReplacements: replaced,
-	}); err != nil {
+	options := &ebpf.CollectionOptions{MapReplacements: replaced}
+	if !hasTypes() {
+		// What reads fields of the kernel's structs is left out then; it must be loaded
+		// all the same.
+		options.Programs.KernelTypes = spec.Types
+	}
+	if err := spec.LoadAndAssign(&g.objects, options); err != nil {
 		return nil, fmt.Errorf("load gate program: %w", err)
 	}
 	defer func() {
@@ -153,12 +158,23 @@ func fit(spec *ebpf.CollectionSpec) error {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
 	spec.Maps["drafts"].MaxEntries = uint32(cpus)
-	for name, value := range map[string]bool{"arm64": runtime.GOARCH == "arm64", "keeps_stacks": tellsRegisters()} {
+	types := hasTypes()
+	for name, value := range map[string]bool{
+		"arm64":        runtime.GOARCH == "arm64",
+		"kernel_types": types,
+		"keeps_stacks": types && tellsRegisters(),
+	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// hasTypes reports whether the kernel describes its types.
+func hasTypes() bool {
+	_, err := btf.LoadKernelSpec()
+	return err == nil
 }
 
 // tellsRegisters reports whether the kernel tells eBPF programs what registers a thread

@@ -35,6 +35,7 @@ const (
 	offCPUVarAllProcesses  = "all_processes"
 	offCPUVarArm64         = "arm64"
 	offCPUVarKeepsStacks   = "keeps_stacks"
+	offCPUVarKernelTypes   = "kernel_types"
 )
 
 // loadOffCPU returns the embedded CollectionSpec for offCPU.
@@ -110,6 +111,7 @@ type offCPUVariableSpecs struct {
 	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
 	KeepsStacks  *ebpf.VariableSpec `ebpf:"keeps_stacks"`
+	KernelTypes  *ebpf.VariableSpec `ebpf:"kernel_types"`
 }
 
 // offCPUObjects contains all objects after they have been loaded into the kernel.
@@ -170,6 +172,7 @@ type offCPUVariables struct {
 	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
 	Arm64        *ebpf.Variable `ebpf:"arm64"`
 	KeepsStacks  *ebpf.Variable `ebpf:"keeps_stacks"`
+	KernelTypes  *ebpf.Variable `ebpf:"kernel_types"`
 }
 
 // offCPUPrograms contains all programs after they have been loaded into the kernel.

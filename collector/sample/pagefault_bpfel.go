@@ -33,6 +33,7 @@ const (
 	pageFaultVarAllProcesses = "all_processes"
 	pageFaultVarArm64        = "arm64"
 	pageFaultVarKeepsStacks  = "keeps_stacks"
+	pageFaultVarKernelTypes  = "kernel_types"
 	pageFaultVarPageSize     = "page_size"
 	pageFaultVarVictimIsTask = "victim_is_task"
 )
@@ -108,6 +109,7 @@ type pageFaultVariableSpecs struct {
 	AllProcesses *ebpf.VariableSpec `ebpf:"all_processes"`
 	Arm64        *ebpf.VariableSpec `ebpf:"arm64"`
 	KeepsStacks  *ebpf.VariableSpec `ebpf:"keeps_stacks"`
+	KernelTypes  *ebpf.VariableSpec `ebpf:"kernel_types"`
 	PageSize     *ebpf.VariableSpec `ebpf:"page_size"`
 	VictimIsTask *ebpf.VariableSpec `ebpf:"victim_is_task"`
 }
@@ -168,6 +170,7 @@ type pageFaultVariables struct {
 	AllProcesses *ebpf.Variable `ebpf:"all_processes"`
 	Arm64        *ebpf.Variable `ebpf:"arm64"`
 	KeepsStacks  *ebpf.Variable `ebpf:"keeps_stacks"`
+	KernelTypes  *ebpf.Variable `ebpf:"kernel_types"`
 	PageSize     *ebpf.Variable `ebpf:"page_size"`
 	VictimIsTask *ebpf.Variable `ebpf:"victim_is_task"`
 }

@@ -220,6 +220,8 @@ struct task_struct {
 // executable returns what the executable of the current process ran before.
 static __always_inline enum executable executable(void)
 {
+	if (!kernel_types)
+		return EXECUTABLE_UNKNOWN;
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct file_key key = {
 		.inode = BPF_CORE_READ(task, mm, exe_file, f_inode, i_ino),
@@ -232,6 +234,8 @@ static __always_inline enum executable executable(void)
 // is_younger reports whether the current process began less than so many ns ago.
 static __always_inline int is_younger(__u64 than)
 {
+	if (!kernel_types)
+		return 0;
 	struct task_struct *leader = 0;
 	__u64 began = 0;
 	struct task_struct *task = (void *)bpf_get_current_task();

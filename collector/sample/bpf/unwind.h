@@ -74,6 +74,9 @@ struct mapping_info {
 };
 
 volatile const _Bool arm64 = 0;
+// kernel_types says that this kernel describes its types. Without, fields of its structs
+// cannot be read.
+volatile const _Bool kernel_types = 0;
 // keeps_stacks says that this kernel tells a thread's registers.
 volatile const _Bool keeps_stacks = 0;
 
@@ -174,8 +177,12 @@ struct task_struct___any {
 
 #define PF_KTHREAD 0x00200000
 
+// is_kernel_thread reports whether the current thread, which has no memory in user space, is
+// one of the kernel; it may have given that up at its end.
 static __always_inline int is_kernel_thread(void)
 {
+	if (!kernel_types)
+		return 1;
 	struct task_struct___any *task = (void *)bpf_get_current_task();
 	unsigned int flags = 0;
 	bpf_core_read(&flags, sizeof(flags), &task->flags);
