@@ -25,7 +25,7 @@ const (
 	historyInterval = 500 * time.Millisecond
 	// historyKept is how long the code of a process is known after its end.
 	historyKept    = uint64(5 * time.Second)
-	maxImages      = 1 << 15
+	maxImages      = 1 << 13
 	maxImageParts  = 4096
 	maxReportsRead = 1 << 14 // of one CPU at once
 )

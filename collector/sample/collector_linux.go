@@ -53,7 +53,8 @@ func (c *collector) name(e *tallied) {
 		c.scratch = append(c.scratch, newThread)
 	case e.cause.unsampled:
 		c.scratch = append(c.scratch, notSampled)
-	case len(c.scratch) == 0:
+	}
+	if len(c.scratch) == 0 {
 		c.scratch = append(c.scratch, noStack)
 	}
 }

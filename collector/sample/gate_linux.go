@@ -15,6 +15,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -153,11 +154,17 @@ func fit(spec *ebpf.CollectionSpec) error {
 	if spec.Maps["drafts"] == nil {
 		return nil // it reports no stacktraces
 	}
-	cpus, err := ebpf.PossibleCPU()
+	possible, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
-	spec.Maps["drafts"].MaxEntries = uint32(cpus)
+	online, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
+	// A virtual machine may have hundreds of CPUs that are possible, and some that come
+	// online later.
+	spec.Maps["drafts"].MaxEntries = uint32(min(possible, 2*(slices.Max(online)+1)))
 	types := hasTypes()
 	for name, value := range map[string]bool{
 		"arm64":        runtime.GOARCH == "arm64",

@@ -108,7 +108,7 @@ func (n *newcomer) findCode(s *Source, u *unknownSample, withStack bool) {
 
 // maxLate bounds the stacktraces that wait to be unwound, and those that wait for the rules
 // of a file.
-const maxLate = 512
+const maxLate = 256
 
 // closeRules is how long rules are waited for at the end.
 const closeRules = 2 * time.Second

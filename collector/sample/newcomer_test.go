@@ -4,6 +4,7 @@ package sample
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/ebpf-profiler/nativeunwind/elfunwindinfo"
 	"go.opentelemetry.io/ebpf-profiler/nativeunwind/stackdeltatypes"
@@ -188,4 +190,18 @@ func monotonic(t *testing.T) uint64 {
 	var now unix.Timespec
 	require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
 	return uint64(now.Nano())
+}
+
+// A process may end in the middle of a sample: then there is neither a kernel's part nor a
+// user's part.
+func TestChainOfNothing(t *testing.T) {
+	m := newMetrics(nil)
+	b := newBinaries(nil, m, slog.New(slog.DiscardHandler))
+	c := &collector{frames: newFrames(nil, b, m), binaries: b, metrics: m}
+	e := event{labels: labels.FromStrings("a", "b"), chain: &chain{whole: true}}
+	ws := c.windows([]*tally{{kind: cpuKind, events: map[tallyKey]*tallied{{}: {event: e, count: 1, values: values{1}}}}})
+	require.Len(t, ws, 1)
+	for _, s := range ws[0].series {
+		require.Equal(t, []*location{noStack}, s.locations)
+	}
 }
