@@ -111,7 +111,7 @@ func (n *newcomer) findCode(s *Source, u *unknownSample, withStack bool) {
 const maxLate = 256
 
 // closeRules is how long rules are waited for at the end.
-const closeRules = 2 * time.Second
+const closeRules = 5 * time.Second
 
 // A lateUnwinder unwinds the stacktraces of processes that the unwinder does not know,
 // from what was kept of their stacks: it is the way of the processes that are over before
