@@ -130,8 +130,8 @@ func Compare(ctx context.Context) error {
 	return build.Compare(ctx)
 }
 
-// Vm boots kernels of Debian's packages in qemu and runs the sampler's smoke test there, see e2e/vm; VM_KERNELS names other packages or .deb files.
-func Vm(ctx context.Context) error { //nolint:revive // mage makes the target's name of it
+// VM boots kernels of Debian's packages in qemu and runs the sampler's smoke test there, see e2e/vm; VM_KERNELS names other packages or .deb files.
+func VM(ctx context.Context) error {
 	return build.VM(ctx)
 }
 

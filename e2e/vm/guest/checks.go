@@ -18,59 +18,70 @@ const (
 	shortTime      = 50 * time.Millisecond
 )
 
-// A check runs a load program under `flameline record` and wants a share of the values at
-// stacktraces that are whole and have some functions.
-type check struct {
-	name    string
-	load    []string // the program and its argument
-	command bool     // record starts the program, instead of sampling it as it runs
-	record  []string // flags
-	of      []string // stacktraces with these functions are counted, or all; near the leaf, so that cut ones have them
-	want    string   // functions in this order, with semicolons between them; the first is the root itself
-	share   float64  // of the values; 1 is all
-	least   float64  // values that are counted
+// A recording is what `flameline record` writes while load programs run. Loading the
+// unwinder takes an emulator minutes, so that each recording is for several checks.
+type recording struct {
+	name   string
+	loads  [][]string // programs with their arguments
+	flags  []string   // those of record but for PIDs; with a command at their end, there are no loads
+	checks []check
 }
 
-// goMain is the root of stacktraces of the load programs in Go.
+// A check wants stacktraces that are whole.
+type check struct {
+	name  string
+	of    string  // stacktraces with these functions are counted; near the leaf, so that cut ones have them
+	want  string  // what those have; the first is the root itself
+	share float64 // of the values; 1 is all
+	least float64 // values that are counted
+}
+
+// goMain is the root of stacktraces of the load programs in Go. Functions are in the order
+// of calls, with semicolons between them; others may be between them.
 const goMain = "runtime.goexit;runtime.main;main.main;main.load;"
 
-var checks = []check{
+var recordings = []recording{
 	{
-		name: "Go", load: []string{"/init", "compute"}, share: 0.95, least: 20,
-		want: goMain + "main.outer;main.middle;main.inner",
+		name: "processes", loads: [][]string{{"/init", "compute"}, {"/deep"}}, flags: []string{"-d", "5"},
+		checks: []check{
+			{"Go", "main.inner", "init;" + goMain + "main.outer;main.middle;main.inner", 0.95, 20},
+			{"C", "deep_leaf", "deep;_start;deep_main;" + strings.Repeat("deep_call;", 40) + "deep_leaf", 0.95, 20},
+		},
 	},
 	{
-		name: "C", load: []string{"/deep"}, share: 0.95, least: 20,
-		want: "_start;deep_main;" + strings.Repeat("deep_call;", 40) + "deep_leaf",
+		name: "the machine's time", loads: [][]string{{"/init", "read"}, {"/init", "sleep"}}, flags: []string{"-a", "-e", "wall", "-d", "5"},
+		checks: []check{ // ns
+			{"CPU time in the kernel", "read_zero", "init;" + goMain + "main.readZero;vfs_read;read_zero", 0.95, 5e8},
+			{"off-CPU time", "[sleep];main.nap", "init;[sleep];" + goMain + "main.nap;do_nanosleep;schedule", 0.95, 5e8},
+		},
 	},
 	{
-		name: "all processes and the kernel", load: []string{"/init", "read"}, record: []string{"-a"},
-		of: []string{"read_zero"}, share: 0.95, least: 20,
-		want: "init;" + goMain + "main.readZero;vfs_read;read_zero",
+		name: "a command with children", flags: []string{"--subprocesses", "--", "/init", "spawn"},
+		checks: []check{
+			{"short processes", "main.inner", "init;" + goMain + "main.outer;main.middle;main.inner", 0.9, 20},
+		},
 	},
 	{
-		name: "off-CPU time", load: []string{"/init", "sleep"}, record: []string{"-e", "off-cpu"},
-		of: []string{"[sleep]", "do_nanosleep"}, share: 0.95, least: 1e9, // ns
-		want: "[sleep];" + goMain + "main.nap;do_nanosleep;schedule",
-	},
-	{
-		name: "page faults", load: []string{"/init", "grow"}, record: []string{"-e", "page-faults"},
-		share: 0.95, least: 8 << 20, // bytes
-		want: goMain + "main.grow",
-	},
-	{
-		name: "short processes", load: []string{"/init", "spawn"}, command: true, record: []string{"--subprocesses"},
-		of: []string{"main.inner"}, share: 0.9, least: 20,
-		want: "init;" + goMain + "main.outer;main.middle;main.inner",
+		name: "page faults", loads: [][]string{{"/init", "grow"}, {"/init", "sleep"}}, flags: []string{"-e", "page-faults", "-d", "3"},
+		checks: []check{ // bytes
+			{"page faults", "main.grow", "init;" + goMain + "main.grow", 0.95, 8 << 20},
+		},
 	},
 }
 
 func runChecks() {
 	detail, err := doctor()
 	report("doctor", detail, err)
-	for _, c := range checks {
-		detail, err := c.run()
-		report(c.name, detail, err)
+	for _, r := range recordings {
+		text, err := r.record()
+		if err != nil {
+			report(r.name, "", err)
+			continue
+		}
+		for _, c := range r.checks {
+			detail, err := c.judge(text)
+			report(c.name, detail, err)
+		}
 	}
 }
 
@@ -85,13 +96,13 @@ func doctor() (string, error) {
 	return strings.TrimSpace(string(version)), err
 }
 
-func (c *check) run() (string, error) {
+// record runs the load programs and returns folded stacks.
+func (r *recording) record() (string, error) {
 	const out = "/tmp/out.folded"
-	args := append([]string{"record", "-o", out}, c.record...)
-	if c.command {
-		args = append(append(args, "--"), c.load...)
-	} else {
-		program := exec.Command(c.load[0], c.load[1:]...)
+	args := []string{"record", "-o", out}
+	var pids []string
+	for _, l := range r.loads {
+		program := exec.Command(l[0], l[1:]...)
 		program.Stderr = os.Stderr
 		if err := program.Start(); err != nil {
 			return "", fmt.Errorf("start load program: %w", err)
@@ -100,22 +111,19 @@ func (c *check) run() (string, error) {
 			_ = program.Process.Kill()
 			_ = program.Wait()
 		}()
-		args = append(args, "-d", "3")
-		if !slices.Contains(c.record, "-a") {
-			args = append(args, "-p", strconv.Itoa(program.Process.Pid))
-		}
+		pids = append(pids, strconv.Itoa(program.Process.Pid))
 	}
-	cmd := exec.Command("/flameline", args...)
+	if len(pids) > 0 && !slices.Contains(r.flags, "-a") {
+		args = append(args, "-p", strings.Join(pids, ","))
+	}
+	cmd := exec.Command("/flameline", append(args, r.flags...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	fmt.Println("+", cmd)
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("flameline record: %w", err)
 	}
 	text, err := os.ReadFile(out)
-	if err != nil {
-		return "", err
-	}
-	return c.judge(string(text))
+	return string(text), err
 }
 
 // judge compares a recording, as folded stacks, with what is wanted. Its error has
@@ -123,7 +131,7 @@ func (c *check) run() (string, error) {
 func (c *check) judge(folded string) (string, error) {
 	var all, good float64
 	var bad []string
-	want := strings.Split(c.want, ";")
+	of, want := strings.Split(c.of, ";"), strings.Split(c.want, ";")
 	for line := range strings.Lines(folded) {
 		line = strings.TrimSpace(line)
 		at := strings.LastIndexByte(line, ' ')
@@ -132,7 +140,7 @@ func (c *check) judge(folded string) (string, error) {
 			return "", fmt.Errorf("value of line %q: %w", line, err)
 		}
 		frames := strings.Split(line[:max(at, 0)], ";")
-		if !contains(frames, c.of) {
+		if !contains(frames, of) {
 			continue
 		}
 		all += v
