@@ -43,7 +43,7 @@ func load(name string) {
 // outer, middle and inner use CPU time.
 //
 //go:noinline
-func outer(d time.Duration) { middle(cpuTime() + d); runtime.KeepAlive(d) }
+func outer(d time.Duration) { middle(cpuTime() + d) }
 
 //go:noinline
 func middle(end time.Duration) {
@@ -52,13 +52,13 @@ func middle(end time.Duration) {
 	}
 }
 
-var sink uint64
-
 //go:noinline
 func inner() {
+	var sum uint64
 	for i := range uint64(200_000) {
-		sink += i * i
+		sum += i * i
 	}
+	runtime.KeepAlive(sum)
 }
 
 // cpuTime is the time that this thread has run.
