@@ -49,7 +49,7 @@ var recordings = []recording{
 		},
 	},
 	{
-		name: "the machine's time", loads: [][]string{{"/init", "read"}, {"/init", "sleep"}}, flags: []string{"-a", "-e", "wall", "-d", "5"},
+		name: "wall-clock time", loads: [][]string{{"/init", "read"}, {"/init", "sleep"}}, flags: []string{"-e", "wall", "-d", "10"},
 		checks: []check{ // ns
 			{"CPU time in the kernel", "read_zero", "init;" + goMain + "main.readZero;vfs_read;read_zero", 0.95, 5e8},
 			{"off-CPU time", "[sleep];main.nap", "init;[sleep];" + goMain + "main.nap;do_nanosleep;schedule", 0.95, 5e8},
@@ -65,6 +65,13 @@ var recordings = []recording{
 		name: "page faults", loads: [][]string{{"/init", "grow"}, {"/init", "sleep"}}, flags: []string{"-e", "page-faults", "-d", "3"},
 		checks: []check{ // bytes
 			{"page faults", "main.grow", "init;" + goMain + "main.grow", 0.95, 8 << 20},
+		},
+	},
+	{
+		name: "all processes", loads: [][]string{{"/init", "read"}}, flags: []string{"-a", "-d", "15"},
+		checks: []check{
+			// The first seconds are without the program's unwind table.
+			{"all processes", "read_zero", "init;" + goMain + "main.readZero;vfs_read;read_zero", 0.5, 20},
 		},
 	},
 }
