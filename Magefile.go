@@ -130,6 +130,11 @@ func Compare(ctx context.Context) error {
 	return build.Compare(ctx)
 }
 
+// VM boots kernels of Debian's packages in qemu and runs the sampler's smoke test there, see e2e/vm; VM_KERNELS names other packages or .deb files.
+func VM(ctx context.Context) error {
+	return build.VM(ctx)
+}
+
 // Fuzz runs every fuzz test for a while: FUZZTIME each, 20s by default.
 func Fuzz(ctx context.Context) error {
 	return build.Fuzz(ctx)

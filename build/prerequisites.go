@@ -79,8 +79,14 @@ func Prerequisites(ctx context.Context) error {
 			return fmt.Errorf("%s is not on PATH: install Node.js 20 or newer", name)
 		}
 	}
+	return installMissing(ctx, prerequisites)
+}
+
+// installMissing installs what is missing of some prerequisites, or returns an error that
+// names it.
+func installMissing(ctx context.Context, needed []prerequisite) error {
 	var missing, packages []string
-	for _, p := range prerequisites {
+	for _, p := range needed {
 		if !p.here() {
 			missing = append(missing, p.name())
 			packages = append(packages, p.debian...)
