@@ -91,7 +91,7 @@ func (h *codeHistory) wait() {
 	}
 	h.mu.Unlock()
 	if _, err := unix.Poll(fds, int(historyInterval.Milliseconds())); err != nil {
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // a signal, or there is no memory
 	}
 }
 

@@ -27,8 +27,9 @@ import (
 // each; the library's log and counters go to the one that was started last. Its
 // goroutines, in the order of the data's way: the unwinder's own, which read the
 // kernel's buffers; readUnknown, which reads the gate's; handle, which names
-// interpreted and kernel frames, finds labels and aggregates; collect, which names
-// native frames once a window is over; and the delivery's, which calls the appender.
+// interpreted and kernel frames, finds labels and aggregates, by way of lateUnwinder for
+// processes that have just begun; collect, which names native frames once a window is
+// over; and the delivery's, which calls the appender.
 type Source struct {
 	options Options
 	log     *slog.Logger
