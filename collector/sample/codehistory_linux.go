@@ -26,7 +26,7 @@ const (
 	// historyKept is how long the code of a process is known after its end.
 	historyKept    = uint64(5 * time.Second)
 	maxImages      = 1 << 13
-	maxImageParts  = 4096
+	maxImageParts  = 512
 	maxReportsRead = 1 << 14 // of one CPU at once
 )
 
