@@ -56,10 +56,6 @@ func openSymbols(c *config.Config, logger *slog.Logger, reg prometheus.Registere
 	dir := cmp.Or(o.Path, filepath.Join(c.Storage.Path, "symbols"))
 	k := &keptSymbols{inflateDir: filepath.Join(dir, "inflated")}
 	var err error
-	if err = os.MkdirAll(k.inflateDir, 0o700); err != nil {
-		logger.Info("no directory for compressed debug information: programs with more than 16 MiB of it have no lines", "err", err)
-		k.inflateDir = ""
-	}
 	if o.MaxUploadBytes > 0 && c.Push.URL == "" {
 		k.uploads, err = debuginfo.OpenUploads(debuginfo.UploadOptions{
 			Dir: filepath.Join(dir, "uploads"), MaxBytes: int64(o.MaxUploadBytes), MaxFileBytes: int64(o.MaxFileBytes),

@@ -177,6 +177,9 @@ func TestConfigurations(t *testing.T) {
 	require.LessOrEqual(t, memory, c.Resources.Requests.Memory().Value())
 	daemons, err := deploy.Find[*appsv1.DaemonSet](objects, "flameline-agent")
 	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(daemons.Spec.Template.Spec.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool {
+		return m.MountPath == agent.Symbols.Path
+	}), "the agent's root file system cannot be written to")
 	for file, container := range map[*config.Config]corev1.Container{agent: daemons.Spec.Template.Spec.Containers[0], server: c} {
 		require.Equal(t, "0.0.0.0:4040", file.Web.ListenAddress)
 		require.EqualValues(t, 4040, port(container, "http").ContainerPort)

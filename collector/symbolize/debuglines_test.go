@@ -153,11 +153,20 @@ func TestInflatedFiles(t *testing.T) {
 	none := open(t, Options{InflateDir: dir, InflateBytes: 1})
 	none.Add(FileID{1}, Binary{Path: first})
 	requireFunction(t, none, FileID{1}, addrOf(t, first, "f1"), "f1")
-	gone := open(t, Options{InflateDir: filepath.Join(dir, "gone")})
+	gone := open(t, Options{InflateDir: filepath.Join(first, "gone")})
 	gone.Add(FileID{1}, Binary{Path: first})
 	lines, _ := gone.Lookup(FileID{1}, addrOf(t, first, "f1"))
 	require.Len(t, lines, 2, "inflated into memory")
 	require.Equal(t, 0.0, testutil.ToFloat64(gone.metrics.bad.WithLabelValues("part", "malformed")))
+
+	// The directory is made once it is needed.
+	later := filepath.Join(dir, "below", "later")
+	s = open(t, Options{InflateDir: later})
+	require.NoDirExists(t, later)
+	s.Add(FileID{1}, Binary{Path: first})
+	lines, _ = s.Lookup(FileID{1}, addrOf(t, first, "f1"))
+	require.Len(t, lines, 2)
+	require.Equal(t, 1, inflatedFiles(t, later))
 }
 
 // inflatedFiles returns how many files without a name of a directory are open.

@@ -100,7 +100,9 @@ func (s *Symbolizer) openDWARF(r *untrusted.Reader, f *elf.File, known *indexedF
 	if plain == nil {
 		plain, err = inflate(r, f, dir, steps, s.inflateRoom)
 		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
-			s.log.Debug("compressed DWARF is inflated into memory", "err", err)
+			s.noInflateDir.Do(func() {
+				s.log.Info("compressed DWARF is inflated into memory: programs with more than 16 MiB of it have no lines", "err", err)
+			})
 			plain, err = inflate(r, f, "", steps, nil)
 		}
 		if err != nil {

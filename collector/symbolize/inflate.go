@@ -247,8 +247,12 @@ func (c compressedSection) inflate(to io.Writer, steps *stepCounter) error {
 	return nil
 }
 
-// unnamed makes a file in a directory that is gone once it is closed.
+// unnamed makes a file in a directory that is gone once it is closed, and the directory
+// where there is none.
 func unnamed(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	f, err := os.CreateTemp(dir, "inflated-*")
 	if err != nil {
 		return nil, err

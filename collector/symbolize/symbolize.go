@@ -94,7 +94,7 @@ type Options struct {
 	// NoLines reads functions only: neither source lines nor inlined calls.
 	NoLines bool
 	// InflateDir is where compressed DWARF is inflated to, into files without a
-	// name. "" inflates up to 16 MiB of a binary into memory, for each read of it,
+	// name. It is made for the first of them. "" inflates up to 16 MiB of a binary into memory, for each read of it,
 	// and reads no lines of binaries with more.
 	InflateDir string
 	// InflateBytes bounds these files together; 0 is 1 GiB.

@@ -45,12 +45,14 @@ const (
 // A Symbolizer finds functions at addresses. Its tables are built at the first
 // Lookup, kept within a byte budget and dropped when nobody asks any more.
 type Symbolizer struct {
-	o       Options
-	log     *slog.Logger
-	metrics *metrics
-	perf    perfMaps
-	stop    chan struct{}
-	stopped sync.WaitGroup
+	o   Options
+	log *slog.Logger
+	// noInflateDir says once that nothing can be written to InflateDir.
+	noInflateDir sync.Once
+	metrics      *metrics
+	perf         perfMaps
+	stop         chan struct{}
+	stopped      sync.WaitGroup
 
 	// building admits one build at a time: it bounds transient memory.
 	building sync.Mutex

@@ -362,7 +362,7 @@ func TestSetsOfEditor(t *testing.T) {
 	source, err := os.ReadFile("../../../src/foldSets.ts")
 	require.NoError(t, err)
 	var listed []string
-	for _, m := range regexp.MustCompile(`value: '([a-z-]+)'`).FindAllStringSubmatch(string(source), -1) {
+	for _, m := range regexp.MustCompile(`\bset\(\s*'([a-z-]+)'`).FindAllStringSubmatch(string(source), -1) {
 		listed = append(listed, m[1])
 	}
 	var want []string
