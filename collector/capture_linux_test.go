@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -41,6 +42,10 @@ func secondsOf(t *testing.T, url, selector string) float64 {
 	require.NoError(t, err)
 	return float64(resp.Msg.Flamegraph.Total) / 1e9
 }
+
+// atMost is the CPU time that samples may add up to: 5 % more than was used, and three times
+// the standard error of their number, to which other programs on the machine add.
+func atMost(used, hz float64) float64 { return 1.05*used + 3*math.Sqrt(used/hz) }
 
 // until waits for a state of the only capture of a server, or its latest.
 func until(t *testing.T, api flamelinev1connect.CaptureServiceClient, what string, is func(*flamelinev1.Capture) bool) (c *flamelinev1.Capture) {
@@ -92,7 +97,7 @@ func TestLiveCapture(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 0.7, heavy/all, 0.08)
-	require.LessOrEqual(t, all, used*1.05)
+	require.LessOrEqual(t, all, atMost(used, 499))
 	require.Greater(t, all, 0.2)
 	require.InDelta(t, 8, float64(profile.DurationNanos)/1e9, 3)
 
@@ -137,8 +142,8 @@ func TestLiveCapture(t *testing.T) {
 	lived := cpuSeconds(t, order.Process.Pid) + cpuSeconds(t, late.Process.Pid)
 	usual, captured := secondsOf(t, p.url, `{service_name="order-test"}`), secondsOf(t, p.url, `{service_name="order-test",capture!=""}`)
 	require.Greater(t, usual, 0.7*lived)
-	require.LessOrEqual(t, usual, 1.05*lived)
-	require.Greater(t, usual+captured, 1.05*lived, "the test would see captures in the sum")
+	require.LessOrEqual(t, usual, atMost(lived, 19))
+	require.Greater(t, usual+captured, atMost(lived, 19), "the test would see captures in the sum")
 }
 
 // A server without a sampler has its agent sample, which only connects outwards. Ctrl-C
