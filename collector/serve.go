@@ -153,6 +153,11 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 		return errors.Join(err, sampler.Close(), stopScraping())
 	}
 	logger.Info("ready", "address", listening.address, "ebpf", srv.Status().EBPF.State)
+	defer time.AfterFunc(startTime, func() {
+		if err := dropStartPages(); err != nil {
+			logger.Debug("code that only the start needed stays in memory", "err", err)
+		}
+	}).Stop()
 	select {
 	case <-ctx.Done():
 	case err = <-listening.failed:
@@ -167,6 +172,10 @@ func serveStore(ctx context.Context, c *config.Config, srv *server.Server, liste
 	stopCaptures()
 	return errors.Join(err, sampler.Close(), stopScraping(), listening.stop())
 }
+
+// startTime is when the first profiles have been stored, with the symbols of programs that
+// ran before.
+const startTime = 20 * time.Second
 
 // An appender stores the profiles of the sources, and returns once they are safe.
 type appender interface {
