@@ -40,6 +40,26 @@ describe('fromAbstractQuery', () => {
   });
 });
 
+describe('the grouping of PromQL', () => {
+  const known = ['service_name', 'namespace', 'pod', 'team'];
+  const labelMapping = [{ metrics: 'squad', profiles: 'team' }];
+  it.each([
+    ['sum by (service_name) (rate(x[1m]))', ['service_name']],
+    ['sum(rate(x[1m])) by (pod, namespace)', ['pod', 'namespace']],
+    ['topk(3, sum by (kubernetes_pod_name, mode) (rate(x[1m])))', ['pod']],
+    ['max by (namespace) (sum by (namespace, pod) (x))', ['namespace']],
+    ['sum by (squad, team) (x)', ['team']],
+    ['sum by (job) (x)', ['service_name']],
+    ['sum without (pod) (x)', []],
+    ['sum(x)', []],
+    ['sum by (', []],
+    ['', []],
+  ])('%s', (expression, groupBy) => {
+    const query = { refId: 'A', labelMatchers: [] };
+    expect(fromAbstractQuery(query, known, { labelMapping }, expression).groupBy).toEqual(groupBy);
+  });
+});
+
 it('hands matchers on to the next source', () => {
   const labelSelector = '{a="1", b!="2", c=~"3", d!~"4"}';
   expect(toAbstractQuery({ refId: 'A', profileTypeId: 't', labelSelector }).labelMatchers).toEqual([

@@ -1,4 +1,5 @@
 import { type AbstractLabelMatcher, AbstractLabelOperator, type AbstractQuery } from '@grafana/data';
+import { parser } from '@prometheus-io/lezer-promql';
 import { formatSelector, type Matcher, type Operator, SERVICE_LABEL, tryParseSelector } from './selector';
 import { DEFAULT_PROFILE_TYPE, type LabelMapping, type ProfileQuery, QUERY_VERSION } from './types';
 
@@ -72,21 +73,54 @@ export function importMatchers(
   return imported;
 }
 
+/**
+ * The labels by which a PromQL expression groups its outermost aggregation that has some, as
+ * labels that profiles have, such as service_name of sum by (service_name) (…).
+ */
+function importGrouping(expression: string, known?: string[], mapping: LabelMapping[] = []): string[] {
+  let grouping: string[] | undefined;
+  parser.parse(expression).iterate({
+    enter: ({ name, node }) => {
+      if (!grouping && name === 'AggregateModifier' && node.getChild('By')) {
+        const labels = node.getChild('GroupingLabels')?.getChildren('LabelName') ?? [];
+        grouping = labels.map(({ from, to }) => expression.slice(from, to));
+      }
+      return !grouping;
+    },
+  });
+  const names = new Set(known ?? COMMON);
+  const imported = (grouping ?? []).flatMap((label) => {
+    const mapped = mapping.filter(({ metrics }) => metrics === label).map(({ profiles }) => profiles);
+    const alias = Object.keys(ALIASES).filter((name) => ALIASES[name]?.includes(label));
+    return [mapped, [label], alias].find((candidates) => candidates.some((name) => names.has(name))) ?? [];
+  });
+  return [...new Set(imported)].filter((name) => names.has(name));
+}
+
 /** What the settings of a data source say about switching. */
 interface Settings {
   labelMapping?: LabelMapping[];
   defaultProfileType?: string;
 }
 
-/** The query that Explore shows when it switches from another source. */
-export function fromAbstractQuery(query: AbstractQuery, known?: string[], settings: Settings = {}): ProfileQuery {
+/**
+ * The query that Explore shows when it switches from another source.
+ *
+ * @param expression of PromQL, whose grouping is taken over
+ */
+export function fromAbstractQuery(
+  query: AbstractQuery,
+  known?: string[],
+  settings: Settings = {},
+  expression = ''
+): ProfileQuery {
   return {
     refId: query.refId,
     version: QUERY_VERSION,
     queryType: 'both',
     profileTypeId: settings.defaultProfileType || DEFAULT_PROFILE_TYPE,
     labelSelector: formatSelector(importMatchers(query.labelMatchers, known, settings.labelMapping)),
-    groupBy: [],
+    groupBy: importGrouping(expression, known, settings.labelMapping),
   };
 }
 

@@ -176,8 +176,9 @@ describe('switching data sources', () => {
 
   it('keeps the labels that the server has', async () => {
     answers['labelNames'] = ['service_name', 'team'];
-    const [query] = await datasource.importQueries([{ refId: 'A' }], prometheus);
-    expect(query?.labelSelector).toBe('{team="x"}');
+    const expr = 'sum by (team) (rate(process_cpu_seconds_total{team="x"}[1m]))';
+    const [query] = await datasource.importQueries([{ refId: 'A', ...{ expr } }], prometheus);
+    expect(query).toMatchObject({ labelSelector: '{team="x"}', groupBy: ['team'] });
   });
 
   it('works while the server does not answer', async () => {

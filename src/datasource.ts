@@ -123,20 +123,29 @@ export class ProfileDataSource extends DataSourceWithBackend<ProfileQuery, DataS
 
   /**
    * The queries of another data source. Those of Grafana's Pyroscope data source are taken over whole, of others the
-   * labels. There is no importFromAbstractQueries: Grafana would prefer it, and it knows labels only.
+   * labels, and of PromQL the grouping. There is no importFromAbstractQueries: Grafana would prefer it, and it knows labels only.
    */
   override async importQueries(queries: DataQuery[], origin: DataSourceApi): Promise<ProfileQuery[]> {
     if (origin.type === PYROSCOPE) {
       return queries.map((query) => migrateQuery(query as ProfileQuery));
     }
-    return hasQueryExportSupport(origin) ? this.importAbstract(await origin.exportToAbstractQueries(queries)) : [];
+    return hasQueryExportSupport(origin)
+      ? this.importAbstract(await origin.exportToAbstractQueries(queries), queries)
+      : [];
   }
 
-  private async importAbstract(queries: AbstractQuery[]): Promise<ProfileQuery[]> {
+  private async importAbstract(
+    queries: AbstractQuery[],
+    originals: Array<DataQuery & { expr?: unknown }>
+  ): Promise<ProfileQuery[]> {
     const now = Date.now();
     const known = await this.resources.labelNames({ from: now - 60 * 60 * 1000, to: now }).catch(() => undefined);
     // A server without profiles knows no names; the common ones are better.
-    return queries.map((query) => fromAbstractQuery(query, known?.length ? known : undefined, this.options));
+    return queries.map((query) => {
+      const expression = originals.find(({ refId }) => refId === query.refId)?.expr;
+      const promQL = typeof expression === 'string' ? expression : '';
+      return fromAbstractQuery(query, known?.length ? known : undefined, this.options, promQL);
+    });
   }
 
   async exportToAbstractQueries(queries: ProfileQuery[]): Promise<AbstractQuery[]> {
