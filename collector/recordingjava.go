@@ -26,7 +26,7 @@ func startJava(ctx context.Context, c *config.Config, to java.Appender, targets 
 	if err != nil {
 		return nil, fmt.Errorf("java.selector: %w", err)
 	}
-	limits := ingestLimits(c.Limits)
+	limits := ingestLimits(c)
 	s, err := java.New(java.Options{
 		Appender:      to,
 		Labels:        func(pid int) labels.Labels { return targets.Labels(pid, target.Hint{}) },

@@ -28,7 +28,7 @@ func startScraping(ctx context.Context, c *config.Config, srv *server.Server, to
 		handleTargets(srv, &scrape.Manager{})
 		return func() error { return nil }, nil
 	}
-	limits := ingestLimits(c.Limits)
+	limits := ingestLimits(c)
 	var later func(context.Context, []profile.Profile) error
 	if q, ok := to.(queue); ok {
 		later = q.Queue

@@ -279,7 +279,7 @@ func serverLimits(c *config.Config) server.Limits {
 	l := c.Limits
 	maxAge, maxAgeKey := c.MaxAge()
 	return server.Limits{
-		Ingest:               ingestLimits(l),
+		Ingest:               ingestLimits(c),
 		MaxSeriesPerPush:     l.MaxSeriesPerPush,
 		MaxFuture:            time.Duration(l.MaxFuture),
 		MaxAge:               time.Duration(maxAge),
@@ -294,8 +294,10 @@ func serverLimits(c *config.Config) server.Limits {
 	}
 }
 
-func ingestLimits(l config.Limits) ingest.Limits {
+func ingestLimits(c *config.Config) ingest.Limits {
+	l := c.Limits
 	return ingest.Limits{
+		SampleTimes:        c.Storage.SampleTimes,
 		MaxProfileBytes:    int64(l.MaxProfileBytes),
 		MaxSamples:         l.MaxSamples,
 		MaxSymbols:         l.MaxSymbols,

@@ -79,6 +79,9 @@ type Storage struct {
 	MinFreeBytes Bytes `yaml:"min_free_bytes"`
 	// CacheBytes bounds the memory that the store uses as a cache.
 	CacheBytes Bytes `yaml:"cache_bytes"`
+	// SampleTimes keeps the times of the samples of JFR recordings and OTLP profiles, for
+	// heat maps by offset within the second.
+	SampleTimes bool `yaml:"sample_times"`
 }
 
 // EBPF configures the system-wide CPU sampler.

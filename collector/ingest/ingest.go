@@ -24,6 +24,9 @@ type Limits struct {
 	MaxLabels, MaxLabelNameBytes, MaxLabelValueBytes int
 	// MaxSeries bounds the series that the labels of one profile's samples make.
 	MaxSeries int
+	// SampleTimes keeps the times of the samples of JFR recordings and OTLP profiles, to
+	// 20 ms, in the samples' label profile.LabelSampleTime.
+	SampleTimes bool
 	// Reserve is called before memory is allocated for a compressed profile, with the
 	// bytes that the decompressed part will take when decoded. Its error ends
 	// decompression and is wrapped. nil reserves nothing.

@@ -68,7 +68,7 @@ func JFR(body, snapshot []byte, m Push, l Limits) (ps []profile.Profile, size in
 		at += chunk.size
 	}
 	r.setTimes()
-	r.times.latest = max(r.end, m.Until.UnixNano())
+	r.times.latest, r.times.ticks = max(r.end, m.Until.UnixNano()), l.SampleTimes
 	r.chooseCPU()
 	for i, chunk := range r.chunks {
 		if err := r.addChunk(raw[chunk.base:], chunk); err != nil {

@@ -84,7 +84,7 @@ func (r *recording) interval(began, lasted uint64) interval {
 // whole reports whether an event belongs to a recording that is short enough to be one
 // profile.
 func (r *recording) whole(at interval) bool {
-	return r.end-r.begin <= windowLength && at.from >= r.begin-shortSlack && at.to <= r.end+shortSlack
+	return !r.times.ticks && r.end-r.begin <= windowLength && at.from >= r.begin-shortSlack && at.to <= r.end+shortSlack
 }
 
 // clip cuts off the part of an event that is too old for the receiver, if another part

@@ -120,6 +120,56 @@ func TestJFRWindows(t *testing.T) {
 	}
 }
 
+// stamped lists the samples of profiles of a type by the times that they keep, in ms since
+// recordedAt; "-" are those that keep none.
+func stamped(t testing.TB, ps []profile.Profile, name string) map[string]int64 {
+	t.Helper()
+	out := map[string]int64{}
+	for _, p := range ps {
+		require.NoError(t, check(p.Pprof, Limits{}))
+		for _, s := range p.Pprof.Sample {
+			at := "-"
+			for _, l := range s.Label {
+				if p.Pprof.StringTable[l.Key] == profile.LabelSampleTime {
+					at = fmt.Sprint((l.Num - recordedAt.UnixNano()) / 1e6)
+					require.True(t, l.Num > p.Pprof.TimeNanos-1e6 && l.Num <= p.Pprof.TimeNanos-1e6+p.Pprof.DurationNanos, "in its profile's window")
+				}
+			}
+			if p.Labels.Get("__name__") == name {
+				out[at] += s.Value[len(s.Value)-1]
+			}
+		}
+	}
+	return out
+}
+
+// Samples keep the end of the 20 ms that they were taken in, also those of short recordings;
+// what lasts longer keeps no time.
+func TestJFRKeepsTimes(t *testing.T) {
+	w := jfrWriter{begin: recordedAt, duration: 60 * time.Second, ticks: 1e9}
+	w.add(jfrExecutionSample, 0, []string{"a", "main"}, nil)
+	w.add(jfrExecutionSample, 21*time.Millisecond, []string{"a", "main"}, nil)
+	w.add(jfrExecutionSample, 39*time.Millisecond, []string{"a", "main"}, nil)
+	w.add(jfrExecutionSample, 39*time.Millisecond, []string{"b"}, nil)
+	w.add(jfrExecutionSample, 50*time.Second, []string{"a", "main"}, nil)
+	w.add("jdk.ThreadPark", 2*time.Second, []string{"p"}, map[string]uint64{"duration": w.inTicks(time.Second)})
+	w.add("jdk.ThreadPark", 2*time.Second, []string{"p"}, map[string]uint64{"duration": w.inTicks(8 * time.Millisecond)})
+	push := undated(recordedAt.Add(time.Minute))
+	ps, _, err := JFR(w.bytes(t), nil, push, Limits{SampleTimes: true})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int64{"0": 10e6, "40": 30e6, "50000": 10e6}, stamped(t, ps, "process_cpu"))
+	assert.Equal(t, map[string]int64{"2000": 0, "2020": 8e6, "-": 1e9}, stamped(t, ps, "block"))
+	without, _, err := JFR(w.bytes(t), nil, push, Limits{})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int64{"-": 50e6}, stamped(t, without, "process_cpu"))
+
+	short := jfrWriter{begin: recordedAt, duration: 2 * time.Second, ticks: 1e9}
+	short.add(jfrExecutionSample, 1010*time.Millisecond, []string{"a"}, nil)
+	ps, _, err = JFR(short.bytes(t), nil, push, Limits{SampleTimes: true})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]int64{"1020": 10e6}, stamped(t, ps, "process_cpu"))
+}
+
 // Live objects at the end of a chunk are not divided into windows: they are a state.
 func TestJFRKeepsLiveObjectsTogether(t *testing.T) {
 	w := jfrWriter{begin: recordedAt, duration: 20 * time.Second}

@@ -43,7 +43,7 @@ func OTLP(body []byte, json bool, received time.Time, l Limits) ([]profile.Profi
 	if err := checkDictionary(d, l); err != nil {
 		return nil, fmt.Errorf("dictionary.%w", err)
 	}
-	c := otlpConverter{budget: newBudget(l), received: received, times: timelines{latest: received.UnixNano()}, dictionary: d, byKey: map[otlpKey]*otlpDraft{}}
+	c := otlpConverter{budget: newBudget(l), received: received, times: timelines{latest: received.UnixNano(), ticks: l.SampleTimes}, dictionary: d, byKey: map[otlpKey]*otlpDraft{}}
 	for i, r := range req.ResourceProfiles {
 		if err := c.addResource(r); err != nil {
 			return nil, fmt.Errorf("resource_profiles[%d].%w", i, err)

@@ -83,7 +83,7 @@ func (c *otlpConverter) place(d *otlpDraft, index uint32, s *otlpv1.Sample, t *o
 			c.misplaced++
 			continue
 		}
-		if t.whole(at) {
+		if t.whole(at) && !c.times.ticks {
 			continue
 		}
 		value := scale

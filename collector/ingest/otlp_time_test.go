@@ -123,6 +123,18 @@ func TestOTLPTimes(t *testing.T) {
 	}
 }
 
+// Samples keep their times, also those of short profiles.
+func TestOTLPKeepsTimes(t *testing.T) {
+	for _, duration := range []uint64{5e9, 50e9} {
+		p := otlpTimed{begin: at(1), duration: duration, samples: []otlpTimedSample{
+			{1, []uint64{at(2), at(2.001), at(2.021)}, []int64{1, 2, 3}}, {2, []uint64{at(2.021)}, nil}, {2, nil, []int64{5}},
+		}}
+		ps, err := p.read(t, Limits{SampleTimes: true})
+		require.NoError(t, err)
+		assert.Equal(t, map[string]int64{"1000": 10e6, "1020": 20e6, "1040": 40e6, "-": 50e6}, stamped(t, ps, "process_cpu"))
+	}
+}
+
 func TestOTLPTimesMistakes(t *testing.T) {
 	_, err := otlpTimed{begin: at(1), duration: 50e9, samples: []otlpTimedSample{
 		{1, nil, []int64{1}}, {1, []uint64{at(2), at(3)}, []int64{1, 2, 3}},

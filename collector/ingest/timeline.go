@@ -9,6 +9,8 @@ import (
 	"time"
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
+
+	"github.com/flameline/flameline/pkg/profile"
 )
 
 // A profile has one time, but the samples of a recording have one each. So a recording
@@ -28,6 +30,8 @@ const (
 	// spreadOver bounds the windows of one length over which an event is spread. The
 	// middle of a longer event goes into longer windows.
 	spreadOver = 64
+	// tickLength is the precision, in ns, of the times that samples keep.
+	tickLength = int64(20 * time.Millisecond)
 )
 
 // Times of samples, in Unix ns, are clamped to these bounds, within which no sum
@@ -56,6 +60,7 @@ func (w window) end() int64 { return w.start + w.length }
 type timelines struct {
 	length         int64 // of windows; 0 means windowLength
 	latest         int64 // upper bound of the last window's end, so that it is not in the future; 0 means none
+	ticks          bool  // samples keep their times, as Limits.SampleTimes, unless there would be too many
 	all            []*timeline
 	windows, cells int // totals
 }
@@ -75,6 +80,7 @@ type timeline struct {
 type cell struct {
 	window window
 	sample uint32
+	tick   int64 // the end of its tick, in Unix ns; 0 if the sample does not keep its time
 }
 
 // newTimeline adds a timeline for samples with the given number of values.
@@ -90,14 +96,18 @@ func (ts *timelines) newTimeline(values int) *timeline {
 // add adds values, none of them negative, to a sample of the profile at a time in Unix
 // ns. The caller must have added them to the profile too, which checks for overflow.
 func (t *timeline) add(sample uint32, at int64, values ...int64) error {
-	return t.put(windowAt(at, t.of.length), sample, values)
+	tick := int64(0)
+	if t.of.ticks {
+		tick = windowAt(at, tickLength).end()
+	}
+	return t.put(cell{windowAt(at, t.of.length), sample, tick}, values)
 }
 
 // spread adds values evenly over the time from one to another, in Unix ns.
 func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error {
 	from, to = min(max(from, earliestSample), latestSample), min(max(to, earliestSample), latestSample)
 	from = max(from, to-spreadOver*longestWindow)
-	if to <= from || windowAt(from+1, t.of.length) == windowAt(to, t.of.length) {
+	if to-from <= tickLength && windowAt(from+1, t.of.length) == windowAt(to, t.of.length) || to <= from {
 		return t.add(sample, to, values...)
 	}
 	most := t.of.length
@@ -115,7 +125,7 @@ func (t *timeline) spread(sample uint32, from, to int64, values ...int64) error 
 			upTo := share(v, at-from, to-from)
 			part[i], given[i] = upTo-given[i], upTo
 		}
-		if err := t.put(w, sample, part); err != nil {
+		if err := t.put(cell{window: w, sample: sample}, part); err != nil {
 			return err
 		}
 	}
@@ -129,17 +139,17 @@ func share(v, n, d int64) int64 {
 	return int64(q)
 }
 
-func (t *timeline) put(w window, sample uint32, values []int64) error {
+func (t *timeline) put(c cell, values []int64) error {
 	if !slices.ContainsFunc(values, func(v int64) bool { return v != 0 }) {
 		return nil
 	}
-	c := cell{t.of.within(w), sample}
+	c = t.of.within(c)
 	i, ok := t.index[c]
 	for !ok && t.full(c.window) {
-		if err := t.of.lengthen(); err != nil {
+		if err := t.of.coarsen(); err != nil {
 			return err
 		}
-		c.window = t.of.within(w)
+		c = t.of.within(c)
 		i, ok = t.index[c]
 	}
 	if !ok {
@@ -171,22 +181,30 @@ func (t *timeline) full(w window) bool {
 	return t.counts[w] == 0 && (len(t.counts) >= maxWindows || t.of.windows >= maxBodyWindows)
 }
 
-// within returns the window with the present length that contains w, or w itself if it
-// is longer.
-func (ts *timelines) within(w window) window {
-	if w.length >= ts.length {
-		return w
+// within returns the cell that a cell is part of at present: its window has the present
+// length, or its own if that is longer.
+func (ts *timelines) within(c cell) cell {
+	if c.window.length < ts.length {
+		c.window = windowAt(c.window.end(), ts.length)
 	}
-	return windowAt(w.end(), ts.length)
+	if !ts.ticks {
+		c.tick = 0
+	}
+	return c
 }
 
-// lengthen doubles the length of windows, and merges their contents.
-func (ts *timelines) lengthen() error {
-	if ts.length >= longestWindow {
+// coarsen drops the times of samples or doubles the length of windows, and merges what is in
+// one cell then.
+func (ts *timelines) coarsen() error {
+	switch {
+	case ts.ticks && ts.cells >= maxCells:
+		ts.ticks = false
+	case ts.length < longestWindow:
+		ts.length *= 2
+	default:
 		return fmt.Errorf("samples: their times are too far apart: more than %d windows of %s, or more than %d windows of all types, or more than %d samples in all windows; send shorter recordings",
 			maxWindows, time.Duration(ts.length), maxBodyWindows, maxCells)
 	}
-	ts.length *= 2
 	ts.windows, ts.cells = 0, 0
 	for _, t := range ts.all {
 		cells, sums := t.cells, t.sums
@@ -194,7 +212,7 @@ func (ts *timelines) lengthen() error {
 		clear(t.index)
 		clear(t.counts)
 		for i, c := range cells {
-			c.window = ts.within(c.window)
+			c = ts.within(c)
 			k, ok := t.index[c]
 			if !ok {
 				k = t.newCell(c)
@@ -220,8 +238,13 @@ func (t *timeline) cut(whole *googlev1.Profile) []*googlev1.Profile {
 	}
 	slices.SortFunc(order, func(i, j uint32) int {
 		a, b := t.cells[i], t.cells[j]
-		return cmp.Or(cmp.Compare(a.window.start, b.window.start), cmp.Compare(a.window.length, b.window.length), cmp.Compare(a.sample, b.sample))
+		return cmp.Or(cmp.Compare(a.window.start, b.window.start), cmp.Compare(a.window.length, b.window.length), cmp.Compare(a.sample, b.sample), cmp.Compare(a.tick, b.tick))
 	})
+	var key, unit int64
+	if slices.ContainsFunc(t.cells, func(c cell) bool { return c.tick > 0 }) {
+		key, unit = int64(len(whole.StringTable)), int64(len(whole.StringTable)+1)
+		whole.StringTable = append(whole.StringTable, profile.LabelSampleTime, "nanoseconds")
+	}
 	samples, all := make([]googlev1.Sample, len(t.cells)), whole.Sample
 	out := make([]*googlev1.Profile, 0, len(t.counts)+1)
 	for first := 0; first < len(order); {
@@ -236,6 +259,9 @@ func (t *timeline) cut(whole *googlev1.Profile) []*googlev1.Profile {
 		for k, i := range order[first : first+n] {
 			from, to := all[t.cells[i].sample], &samples[first+k]
 			to.LocationId, to.Label = from.LocationId, from.Label
+			if at := t.cells[i].tick; at > 0 {
+				to.Label = append(slices.Clip(to.Label), &googlev1.Label{Key: key, Num: at, NumUnit: unit})
+			}
 			to.Value = t.sums[int(i)*t.values : (int(i)+1)*t.values : (int(i)+1)*t.values]
 			for c, v := range to.Value {
 				from.Value[c] -= v

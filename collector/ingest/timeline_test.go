@@ -48,6 +48,24 @@ func TestTimelineSpread(t *testing.T) {
 	}
 }
 
+// Where samples that keep their times are too many, they lose them before windows get longer.
+func TestTimelineDropsTimes(t *testing.T) {
+	const events = 1000
+	ts := timelines{ticks: true, cells: maxCells - events/2} // as by others
+	line := ts.newTimeline(1)
+	for i := range int64(events) {
+		require.NoError(t, line.add(uint32(i%40), 1+i*tickLength, 1))
+	}
+	require.False(t, ts.ticks)
+	require.Equal(t, windowLength, ts.length)
+	sum := int64(0)
+	for i, c := range line.cells {
+		require.Zero(t, c.tick)
+		sum += line.sums[i]
+	}
+	require.EqualValues(t, events, sum)
+}
+
 // However many windows there are: the sums stay, and the bounds hold.
 func TestTimelineLengthens(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
