@@ -40,7 +40,7 @@ func (r *Runner) offsetHeatmap(ctx context.Context, m *Model, q backend.DataQuer
 		}
 		switch {
 		case found.Timed == 0 && found.Untimed > 0:
-			return nil, client.Invalidf("heatmap", "the profiles of %s have no times of single samples, so there are no offsets within the second; choose rows by label, or profiles of Flameline's eBPF source with ebpf.sample_times", m.ProfileTypeID)
+			return nil, client.Invalidf("heatmap", "the profiles of %s have no times of single samples, so there are no offsets within the second; choose rows by label, profiles of Flameline's eBPF source with ebpf.sample_times, or those of JFR and OTLP with storage.sample_times", m.ProfileTypeID)
 		case found.Timed == 0:
 			notices = append(notices, emptyNotice(m, q.TimeRange))
 		case found.Untimed > 0:

@@ -44,7 +44,7 @@ export function HeatmapFields({ query, range, resources, id, onChange }: Props) 
         label={t('heatmap.rows', 'Rows')}
         tooltip={t(
           'heatmap.rows-tooltip',
-          'Rows by label show which service, pod or thread is busy when. Rows by offset show what happens within a second, such as a timer that fires every 200 ms; they need the times of single samples, which Flameline’s eBPF source keeps with ebpf.sample_times.'
+          'Rows by label show which service, pod or thread is busy when. Rows by offset show what happens within a second, such as a timer that fires every 200 ms; they need the times of single samples, which Flameline’s eBPF source keeps with ebpf.sample_times, and JFR and OTLP with storage.sample_times.'
         )}
       >
         <div data-testid={selectors.queryEditor.heatmapRows}>
