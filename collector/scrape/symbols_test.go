@@ -255,7 +255,9 @@ func TestSymbolsOfBadServers(t *testing.T) {
 			server := httptest.NewServer(target)
 			defer server.Close()
 			c := nativeConfig(server.URL, "/pprof/heap")
-			c.ScrapeTimeout = model.Duration(time.Second)
+			if name == "slow" {
+				c.ScrapeTimeout = model.Duration(time.Second)
+			}
 			l := newNativeLoop(t, c)
 			require.Equal(t, tc.stacks, stacks(l.pulled(t)[0]))
 			require.NotEmpty(t, target.asked())
