@@ -58,18 +58,15 @@ func (es *Set) FindAggregate(epoch, partition uint32, k *labelindex.Kind) (id ui
 		return 0, false, nil
 	}
 	def := k.Aggregate(service)
-	key := string(def.Append(nil))
-	if f, ok := e.aggregates[AggregateKey{partition, key}]; ok {
+	key := labelindex.AppendStream(nil, partition, &def)
+	if f, ok := e.aggregates[string(key)]; ok {
 		return f, true, nil
 	}
-	s, _, err := e.find(key, partition)
+	s, err := e.find(key)
 	if s == nil || err != nil {
 		return 0, false, err
 	}
-	if e.aggregates == nil {
-		e.aggregates = map[AggregateKey]uint32{}
-	}
-	e.aggregates[AggregateKey{partition, key}] = s.ID
+	e.aggregates[string(key)] = s.ID
 	e.bytes += int64(len(key)) + 64
 	return s.ID, true, nil
 }

@@ -40,8 +40,8 @@ type Epoch struct {
 	current    map[string]uint32             // service name to the partition that grows
 	Next       uint32                        // number of the next stream
 	Live       map[uint32]*labelindex.Stream // by number
-	byHash     map[uint64]*labelindex.Stream // the live ones, by the hash of the definition's encoding
-	aggregates map[AggregateKey]uint32       // streams of aggregates that queries asked for
+	byHash     map[uint64]*labelindex.Stream // the live ones, by the hash of their encoding
+	aggregates map[string]uint32             // streams of aggregates that queries asked for, by encoding
 	longest    map[uint32]int64              // by partition: the longest time that a row covers, ms
 	// defaultLongest is that of the others. It is not 0 if some cannot be read.
 	defaultLongest  int64
@@ -134,7 +134,7 @@ func (e *Epoch) keep() {
 func (es *Set) loadEpoch(id uint32) (*Epoch, error) {
 	gone := es.Watermarks.Of(id).Hours(id)
 	e := &Epoch{
-		Set: es, ID: id, services: map[uint32]string{}, current: map[string]uint32{}, Live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{},
+		Set: es, ID: id, services: map[uint32]string{}, current: map[string]uint32{}, Live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{}, aggregates: map[string]uint32{},
 		Unmerged: map[StreamHour]*UnmergedHour{}, longest: map[uint32]int64{},
 		refused: gone.Watermark(id)[layout.LevelFine],
 	}
@@ -256,7 +256,7 @@ func (e *Epoch) countStreams() (err error) {
 // countReadable is countStreams where some streams cannot be read.
 func (e *Epoch) countReadable() error {
 	e.Next = 0
-	err := e.Set.KV.EachBetween(layout.KindKey(e.ID, layout.KindStream), layout.StreamKey(e.ID, MaxStreams), func(key, _ []byte) error {
+	err := e.Set.KV.EachIn(e.Set.KV.Pebble, layout.KindKey(e.ID, layout.KindStream), layout.StreamKey(e.ID, MaxStreams), func(key, _ []byte) error {
 		if len(key) == 9 {
 			e.Next = binary.BigEndian.Uint32(key[5:]) + 1
 		}

@@ -123,7 +123,7 @@ func (e *Epoch) CleanDays(counted uint64) {
 func (es *Set) StreamsOfDirtyDays(epoch, from uint32) (ids []uint32, err error) {
 	full := errors.New("full")
 	lower := layout.DirtyKey(epoch, from, 0)
-	err = es.KV.EachBetween(lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
+	err = es.KV.EachIn(es.KV.Pebble, lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
 		if len(key) == len(lower) && key[9] == WholeDay {
 			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
 		}

@@ -103,7 +103,7 @@ func (s *Scanner) rows(use int, kind byte, level int, stream uint32, first, last
 	if it == nil {
 		prefix := layout.LevelPrefix(s.Epoch, kind, level)
 		var err error
-		if it, err = s.kv.NewIterator(s.From, prefix, layout.After(prefix), nil); err != nil {
+		if it, err = s.kv.NewIterator(s.From, prefix, layout.After(prefix)); err != nil {
 			return rows{}, err
 		}
 		s.iters[use][level] = it

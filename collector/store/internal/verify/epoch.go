@@ -27,7 +27,7 @@ type epochCheck struct {
 	services map[uint32]bool
 	dicts    map[uint32]*dictCheck
 	streams  map[uint32]*streamCheck
-	finds    map[uint64][]uint32
+	finds    map[uint64]uint32
 	noted    map[epochs.StreamHour]uint16 // slots that are to be in the index
 	listed   map[epochs.StreamHour]uint16 // slots that the tables of the index have
 	dirty    map[epochs.StreamHour]uint16
@@ -48,8 +48,7 @@ type dictCheck struct {
 }
 
 type streamCheck struct {
-	partition    uint32
-	def          labelindex.Definition
+	labelindex.Stream
 	aggregate    bool
 	contributors []uint32 // of an aggregate; else the stream itself
 }
@@ -86,7 +85,7 @@ type spanCheck struct {
 
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
-		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
+		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64]uint32{},
 		noted: map[epochs.StreamHour]uint16{}, listed: map[epochs.StreamHour]uint16{}, dirty: map[epochs.StreamHour]uint16{},
 		senders: map[uint32]uint32{}, longest: map[uint32]int64{},
 	}
@@ -125,9 +124,9 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == layout.KindStream && len(rest) == 4:
 		return e.stream(number(), value)
 	case kind == layout.KindFind && len(rest) == 8:
-		ids, err := epochs.ReadStreams(value)
-		e.finds[binary.BigEndian.Uint64(rest)] = ids
-		return err
+		r := bitpack.Decoder{Data: value}
+		e.finds[binary.BigEndian.Uint64(rest)] = r.Below(budget.EpochItself, "stream")
+		return r.End()
 	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
 		return e.tableValue(rest[0], string(rest[1:]), value)
 	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
@@ -178,7 +177,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	if err != nil {
 		return err
 	}
-	e.streams[n] = &streamCheck{partition: partition, def: def, aggregate: def.IsAggregate(), contributors: []uint32{n}}
+	e.streams[n] = &streamCheck{Stream: labelindex.Stream{ID: n, Partition: partition, Def: def}, aggregate: def.IsAggregate(), contributors: []uint32{n}}
 	return nil
 }
 

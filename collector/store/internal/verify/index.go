@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -20,29 +21,21 @@ type tableCheck struct {
 	columns int
 }
 
-// findable checks that every stream is found by its definition. A rebuild sets by which
-// hash each is.
+// findable checks that every stream is found by its hash, or another one that has it.
 func (e *epochCheck) findable() {
-	want := map[uint64][]uint32{}
+	for hash, n := range e.finds {
+		if s := e.streams[n]; s == nil || s.Hash() != hash {
+			e.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not known by its hash", storeerr.ErrCorrupt, n))
+			delete(e.finds, hash)
+		}
+	}
 	for n, s := range e.streams {
-		hash := s.def.Hash()
-		if want[hash] = append(want[hash], n); !slices.Contains(e.finds[hash], n) {
-			e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not found by its definition", storeerr.ErrCorrupt, n))
-		}
-	}
-	for hash, ids := range e.finds {
-		for _, n := range ids {
-			if e.streams[n] == nil {
-				e.checker.wrong(layout.FindKey(e.id, hash), fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n))
-			}
-		}
-		if want[hash] == nil {
-			e.rebuild.delete(layout.FindKey(e.id, hash))
-		}
-	}
-	for hash, ids := range want {
-		if slices.Sort(ids); !slices.Equal(ids, e.finds[hash]) {
-			e.rebuild.set(layout.FindKey(e.id, hash), epochs.AppendStreams(nil, ids))
+		hash := s.Hash()
+		if _, ok := e.finds[hash]; !ok {
+			key := layout.FindKey(e.id, hash)
+			e.checker.wrong(key, fmt.Errorf("%w: stream %d is not found by its hash", storeerr.ErrCorrupt, n))
+			e.rebuild.set(key, binary.AppendUvarint(nil, uint64(n)))
+			e.finds[hash] = n
 		}
 	}
 }
@@ -87,7 +80,7 @@ func (e *epochCheck) readTable(hour uint8, name string, value []byte) error {
 		if s == nil {
 			continue
 		}
-		if got, want := c.Value(uint32(row)), s.def.Labels.Get(name); got != want {
+		if got, want := c.Value(uint32(row)), s.Def.Labels.Get(name); got != want {
 			return fmt.Errorf("%w: stream %d has label %s=%q, the table %q", storeerr.ErrCorrupt, n, name, want, got)
 		}
 	}
@@ -102,12 +95,12 @@ func (e *epochCheck) tableStreams(hour uint8, t *labelindex.HourIndex) error {
 		if s == nil || s.aggregate {
 			return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 		}
-		k := labelindex.NewKind(&s.def)
-		if s.partition != t.Partitions[row] || string(k.Def.Append(nil)) != string(t.Kinds[t.KindOf[row]].Def.Append(nil)) {
+		k := labelindex.NewKind(&s.Def)
+		if s.Partition != t.Partitions[row] || string(k.Def.Append(nil)) != string(t.Kinds[t.KindOf[row]].Def.Append(nil)) {
 			return fmt.Errorf("%w: stream %d has another service or other sample types", storeerr.ErrCorrupt, n)
 		}
 		var missing string
-		s.def.Labels.Range(func(l labels.Label) {
+		s.Def.Labels.Range(func(l labels.Label) {
 			if _, ok := slices.BinarySearch(t.Names, l.Name); !ok && !labelindex.Follows(l.Name) && l.Name != labelindex.LabelServicePrivate {
 				missing = l.Name
 			}

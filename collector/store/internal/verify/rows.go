@@ -22,14 +22,14 @@ func (e *epochCheck) findAggregates() {
 	for _, s := range e.streams {
 		if s.aggregate {
 			s.contributors = nil
-			aggregates[epochs.AggregateKey{Partition: s.partition, Definition: string(s.def.Append(nil))}] = s
+			aggregates[epochs.AggregateKey{Partition: s.Partition, Definition: string(s.Def.Append(nil))}] = s
 		}
 	}
 	for n, s := range e.streams {
 		if s.aggregate {
 			continue
 		}
-		if f := aggregates[epochs.AggregateKeyOf(s.partition, &s.def)]; f != nil {
+		if f := aggregates[epochs.AggregateKeyOf(s.Partition, &s.Def)]; f != nil {
 			f.contributors = append(f.contributors, n)
 		}
 	}
@@ -44,16 +44,16 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, r.stream)
 	}
-	if len(r.row.Totals) != len(s.def.Types) {
-		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.def.Types))
+	if len(r.row.Totals) != len(s.Def.Types) {
+		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.Def.Types))
 	}
 	nodes := 1
-	if d := e.dicts[s.partition]; d != nil {
+	if d := e.dicts[s.Partition]; d != nil {
 		nodes = len(d.dict.Nodes)
 	}
 	switch {
 	case int64(r.nodes) > int64(nodes):
-		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.partition, nodes)
+		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.Partition, nodes)
 	case s.aggregate && r.level == layout.LevelFine:
 		return fmt.Errorf("%w: a profile of stream %d, which stands for several", storeerr.ErrCorrupt, r.stream)
 	}
@@ -171,14 +171,14 @@ func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 // incomplete reports whether a repair left merged rows of a stream that have more than
 // the finer ones. A repair that is under way closes the dictionary where it is so.
 func (e *epochCheck) incomplete(s *streamCheck) bool {
-	d := e.dicts[s.partition]
+	d := e.dicts[s.Partition]
 	if e.rebuild != nil && (d == nil || !d.closed) {
 		if d == nil {
 			d = &dictCheck{dict: symdb.NewDictionary()}
-			e.dicts[s.partition] = d
+			e.dicts[s.Partition] = d
 		}
 		d.closed = true
-		e.rebuild.set(layout.SegmentKey(e.id, s.partition, math.MaxUint32), nil)
+		e.rebuild.set(layout.SegmentKey(e.id, s.Partition, math.MaxUint32), nil)
 	}
 	return d != nil && d.closed
 }
@@ -229,8 +229,8 @@ func (e *epochCheck) spanned(c *spanCheck) error {
 	if s == nil {
 		return nil // the row says so
 	}
-	if d := e.dicts[s.partition]; d == nil || c.nodes > int64(len(d.dict.Nodes)) {
-		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.partition)
+	if d := e.dicts[s.Partition]; d == nil || c.nodes > int64(len(d.dict.Nodes)) {
+		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.Partition)
 	}
 	return nil
 }
@@ -247,11 +247,11 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
 	var list rowcodec.PointList
-	for c := range s.def.Types {
+	for c := range s.Def.Types {
 		if err := list.Decode(p.value, lo, c); err != nil {
 			return err
 		}
-		if lo < e.gone[layout.LevelFine] || len(list.Times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
+		if lo < e.gone[layout.LevelFine] || len(list.Times) > len(rows) && e.dicts[s.Partition] != nil && e.dicts[s.Partition].closed {
 			w := e.between(p.level, p.stream, p.end-1, p.end)
 			if len(w) == 1 && w[0].row.Profiles != uint64(len(list.Times)) {
 				return fmt.Errorf("%w: %d points, the merged row has %d profiles", storeerr.ErrCorrupt, len(list.Times), w[0].row.Profiles)
