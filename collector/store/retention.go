@@ -144,18 +144,11 @@ func (mt *maintainer) reclaim(ctx context.Context) error {
 		if s := mt.kv.Pebble.Metrics().Snapshots; s.Count > 0 && s.EarliestSeqNum <= r.at {
 			return nil
 		}
-		err := mt.kv.Guard(func() error {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			go func() {
-				select {
-				case <-mt.kv.FS.Bad.Found():
-					cancel()
-				case <-ctx.Done():
-				}
-			}()
-			return mt.kv.Pebble.Compact(ctx, r.Start, r.End, false)
-		})
+		ctx, cancel := context.WithCancel(ctx)
+		keep := context.AfterFunc(mt.kv.FS.Bad.Some, cancel)
+		err := mt.kv.Guard(func() error { return mt.kv.Pebble.Compact(ctx, r.Start, r.End, false) })
+		keep()
+		cancel()
 		if err != nil && !mt.kv.FS.Bad.Any() {
 			return fmt.Errorf("compact %x: %w", r.Start, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -122,36 +123,47 @@ func (e *Epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 // of a corrupt one comes one that has all the epoch's streams: to look where
 // nothing is does no harm.
 func (es *Set) LoadIndex(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
-	value, closer, err := es.KV.Get(layout.TableKey(epoch, hour, ""))
+	t, err := ReadIndex(es.KV.Get, epoch, hour)
+	if errors.Is(err, storeerr.ErrCorrupt) {
+		es.KV.Corrupt(err)
+		return es.FullIndex(epoch)
+	}
+	return t, err
+}
+
+// ReadIndex reads an hour's table, which is empty if there is none, by a Get of the
+// database. Its columns are read when they are asked for.
+func ReadIndex(get func(key []byte) ([]byte, io.Closer, error), epoch uint32, hour uint8) (t *labelindex.HourIndex, err error) {
+	read := func(name string, decode func(value []byte) error) error {
+		key := layout.TableKey(epoch, hour, name)
+		value, closer, err := get(key)
+		if err == nil {
+			err = errors.Join(decode(value), closer.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("read table %x: %w", key, err)
+		}
+		return nil
+	}
+	err = read("", func(value []byte) (err error) {
+		t, err = labelindex.DecodeTable(value)
+		return err
+	})
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
-	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		return nil, fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err)
-	}
-	var t *labelindex.HourIndex
-	if err == nil {
-		t, err = labelindex.DecodeTable(value)
-		err = errors.Join(err, closer.Close())
-	}
 	if err != nil {
-		es.KV.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
-		return es.FullIndex(epoch)
+		return nil, err
 	}
-	t.Read = func(name string) (*labelindex.LabelColumn, error) {
-		key := layout.TableKey(epoch, hour, name)
-		value, closer, err := es.KV.Get(key)
+	t.Read = func(name string) (c *labelindex.LabelColumn, err error) {
+		err = read(name, func(value []byte) (err error) {
+			c, err = labelindex.DecodeLabelColumn(value, len(t.Streams))
+			return err
+		})
 		if errors.Is(err, pebble.ErrNotFound) {
-			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
+			err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read column %x: %w", key, err)
-		}
-		c, err := labelindex.DecodeLabelColumn(value, len(t.Streams))
-		if err := errors.Join(err, closer.Close()); err != nil {
-			return nil, fmt.Errorf("read column %x: %w", key, err)
-		}
-		return c, nil
+		return c, err
 	}
 	return t, nil
 }

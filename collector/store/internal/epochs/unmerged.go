@@ -214,29 +214,16 @@ func (e *Epoch) AllMerged(to watermark.Hours) error {
 	return nil
 }
 
-// TaskErrors are what went wrong with the tasks of an epoch, which may be as many as
-// it has streams.
-type TaskErrors struct {
-	first []error
-	more  int
-}
+// TaskErrors are what went wrong with the first tasks of an epoch that failed. An epoch may
+// have as many tasks as streams.
+type TaskErrors []error
 
 // Add adds an error, if it is one.
 func (e *TaskErrors) Add(err error) {
-	const most = 3
-	switch {
-	case err == nil:
-	case len(e.first) < most:
-		e.first = append(e.first, err)
-	default:
-		e.more++
+	if err != nil && len(*e) < 3 {
+		*e = append(*e, err)
 	}
 }
 
-// Join returns the first errors and the number of the others, nil if there are none.
-func (e *TaskErrors) Join() error {
-	if e.more > 0 {
-		return errors.Join(append(e.first, fmt.Errorf("and %d errors more", e.more))...)
-	}
-	return errors.Join(e.first...)
-}
+// Join returns the errors, nil if there are none.
+func (e *TaskErrors) Join() error { return errors.Join(*e...) }

@@ -81,7 +81,7 @@ func (db *DB) open() error {
 		return err
 	})
 	if err != nil {
-		return pebblefiles.Explain(db.FS, db.Dir, db.Options, err)
+		return pebblefiles.Explain(err)
 	}
 	for _, d := range logs {
 		db.report(d)

@@ -39,7 +39,7 @@ type epochCheck struct {
 	longest  map[uint32]int64
 	rows     []rowCheck
 	points   []pointsCheck
-	index    tableCheck
+	columns  map[uint8][]string // of the tables of the index, by hour
 }
 
 type dictCheck struct {
@@ -87,7 +87,7 @@ func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
 		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64]uint32{},
 		noted: map[epochs.StreamHour]uint16{}, listed: map[epochs.StreamHour]uint16{}, dirty: map[epochs.StreamHour]uint16{},
-		senders: map[uint32]uint32{}, longest: map[uint32]int64{},
+		senders: map[uint32]uint32{}, longest: map[uint32]int64{}, columns: map[uint8][]string{},
 	}
 }
 
@@ -128,7 +128,7 @@ func (e *epochCheck) check(key, value []byte) error {
 		e.finds[binary.BigEndian.Uint64(rest)] = r.Below(budget.EpochItself, "stream")
 		return r.End()
 	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
-		return e.tableValue(rest[0], string(rest[1:]), value)
+		return e.tableValue(rest[0], string(rest[1:]))
 	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
 		return e.slots(e.noted, epochs.StreamHour{Stream: binary.BigEndian.Uint32(rest[1:]), Hour: rest[0]}, value)
 	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= epochs.WholeDay:
@@ -270,7 +270,6 @@ func (e *epochCheck) end() {
 	if e == nil {
 		return
 	}
-	e.tableEnd()
 	e.findAggregates()
 	e.findable()
 	// What refers to something that is missing is not counted by what follows.
