@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -208,39 +207,38 @@ func (e *Epoch) LookFor(def *labelindex.Definition) (*labelindex.Stream, error) 
 	return e.find(labelindex.AppendStream(nil, partition, def))
 }
 
-// StreamsOf lists the streams that have profiles in an hour, by service.
-func (es *Set) StreamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
-	out := map[string][]uint32{}
+// EachStreamOf calls fn with the definitions of the streams of a service that have profiles
+// in an hour, each once. Those that cannot be read are left out.
+func (es *Set) EachStreamOf(id uint32, hour uint8, service string, fn func(*labelindex.Definition)) error {
 	if !es.Has(id) {
-		return out, nil
-	}
-	u, err := es.Acquire(id)
-	if err != nil {
-		return nil, err
-	}
-	defer u.Release()
-	u.Value.Mu.RLock()
-	services := maps.Clone(u.Value.services)
-	u.Value.Mu.RUnlock()
-	err = es.EachIndexOf(u.Value, hour, func(t *labelindex.HourIndex) error {
-		for row, stream := range t.Streams {
-			name := services[t.Partitions[row]]
-			out[name] = append(out[name], stream)
-		}
 		return nil
-	})
-	return out, err
-}
-
-// EachDefinition calls fn with the definitions of streams, each once. Those that
-// cannot be read are left out.
-func (es *Set) EachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
+	}
 	u, err := es.Acquire(id)
 	if err != nil {
 		return err
 	}
 	defer u.Release()
 	e := u.Value
+	var partitions []uint32 // one, as a rule
+	e.Mu.RLock()
+	for n, name := range e.services {
+		if name == service {
+			partitions = append(partitions, n)
+		}
+	}
+	e.Mu.RUnlock()
+	var streams []uint32
+	err = es.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
+		for row, stream := range t.Streams {
+			if slices.Contains(partitions, t.Partitions[row]) {
+				streams = append(streams, stream)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	slices.Sort(streams)
 	for _, stream := range slices.Compact(streams) {
 		e.Mu.RLock()
