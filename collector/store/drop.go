@@ -58,7 +58,7 @@ func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) erro
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
 	mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
-	mt.epochs.Watermarks.Set(id, watermark.Watermark{})
+	mt.epochs.Watermarks.Set(id, watermark.Hours{})
 	mt.epochs.Cache.Drop(id)
 	mt.kv.Metrics.DroppedEpochs.Inc()
 	mt.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
@@ -83,7 +83,7 @@ func retry(ctx context.Context, try func() bool) error {
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
 func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
-	from := mt.epochs.Watermarks.Of(id).Hours(id)
+	from := mt.epochs.Watermarks.Of(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
@@ -129,9 +129,9 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 	b.Set(layout.WatermarkKey(id), to.Append(nil), nil)
 	// In this order: a snapshot that lacks rows has a watermark that says so. The rows are
 	// merged, so a watermark that is ahead of them does no harm.
-	mt.epochs.Watermarks.Set(id, to.Watermark(id))
+	mt.epochs.Watermarks.Set(id, to)
 	if err := mt.kv.Commit(b, pebble.NoSync); err != nil {
-		mt.epochs.Watermarks.Set(id, from.Watermark(id))
+		mt.epochs.Watermarks.Set(id, from)
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}
 	for _, r := range whole {

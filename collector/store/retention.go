@@ -80,7 +80,7 @@ func (mt *maintainer) oldest(ctx context.Context, ids []uint32, stuck map[uint32
 	}
 	for level := layout.LevelFine; level <= layout.LevelSlot; level++ {
 		for _, id := range ids {
-			h := mt.epochs.Watermarks.Of(id).Hours(id)
+			h := mt.epochs.Watermarks.Of(id)
 			if h[level] == layout.HoursPerEpoch || !mt.epochs.Retention.Old(id, now) || stuck[id] {
 				continue
 			}
@@ -103,7 +103,7 @@ func (mt *maintainer) keptBytes(id uint32) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for level, hours := range mt.epochs.Watermarks.Of(id).Hours(id) {
+	for level, hours := range mt.epochs.Watermarks.Of(id) {
 		if hours < layout.HoursPerEpoch {
 			continue
 		}

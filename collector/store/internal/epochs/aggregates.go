@@ -3,17 +3,17 @@ package epochs
 
 import "github.com/flameline/flameline/collector/store/internal/labelindex"
 
-// An AggregateKey identifies an aggregate of an epoch.
+// An AggregateKey is what the streams of a partition that differ in labels alone have in
+// common, and their aggregate's.
 type AggregateKey struct {
 	Partition  uint32
-	Definition string
+	Definition string // of the kind
 }
 
-// AggregateKeyOf is the key of the aggregate that a partition's stream is part of.
+// AggregateKeyOf is the key of a stream, or of an aggregate's.
 func AggregateKeyOf(partition uint32, d *labelindex.Definition) AggregateKey {
 	k := labelindex.NewKind(d)
-	f := k.Aggregate(d.Labels.Get(labelindex.LabelServiceName))
-	return AggregateKey{partition, string(f.Append(nil))}
+	return AggregateKey{partition, string(k.Def.Append(nil))}
 }
 
 // aggregateStream returns the stream of the aggregate that a stream is part of. It

@@ -92,12 +92,18 @@ func (es *Set) EachIndexOf(e *Epoch, hour uint8, fn func(*labelindex.HourIndex) 
 	if len(u.Value.Streams) == 0 {
 		return nil
 	}
-	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
+	return es.orFull(e.ID, u.Value, fn)
+}
+
+// orFull calls fn with an hour's table, and if that is corrupt with one of all streams of
+// its epoch: to look where nothing is does no harm.
+func (es *Set) orFull(epoch uint32, t *labelindex.HourIndex, fn func(*labelindex.HourIndex) error) error {
+	err := fn(t)
+	if !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
 	es.KV.Corrupt(err)
-	t, err := es.FullIndex(e.ID)
-	if err != nil {
+	if t, err = es.FullIndex(epoch); err != nil {
 		return err
 	}
 	return fn(t)
@@ -120,8 +126,7 @@ func (e *Epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 }
 
 // LoadIndex reads an hour's table, which is empty if there is none. In the place
-// of a corrupt one comes one that has all the epoch's streams: to look where
-// nothing is does no harm.
+// of a corrupt one comes one that has all the epoch's streams.
 func (es *Set) LoadIndex(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
 	t, err := ReadIndex(es.KV.Get, epoch, hour)
 	if errors.Is(err, storeerr.ErrCorrupt) {
@@ -228,15 +233,10 @@ func (es *Set) writeTable(e *Epoch, hour uint8, h *indexHour) error {
 		return err
 	}
 	if len(old.Streams) > 0 {
-		t = labelindex.NewBuilder()
-		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
-			es.KV.Corrupt(err)
-			if old, err = es.FullIndex(e.ID); err != nil {
-				return err
-			}
+		err := es.orFull(e.ID, old, func(old *labelindex.HourIndex) error {
 			t = labelindex.NewBuilder()
-			err = t.AddTable(old)
-		}
+			return t.AddTable(old)
+		})
 		if err == nil {
 			err = t.AddTable(&h.writing.HourIndex)
 		}

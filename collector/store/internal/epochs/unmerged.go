@@ -33,6 +33,7 @@ func (e *Epoch) Due(now int64, quiet time.Duration) (tasks []MergeTask) {
 	if e.dropped {
 		return nil
 	}
+	var sums []MergeTask // of aggregates, whose windows are made of those of their streams
 	base := layout.EpochStart(e.ID)
 	for id, o := range e.Unmerged {
 		if id.Hour == WholeDay || o.inFlight > 0 {
@@ -50,26 +51,18 @@ func (e *Epoch) Due(now int64, quiet time.Duration) (tasks []MergeTask) {
 			}
 		}
 		t.Over = t.Over && t.rest == 0
-		if t.Slots != 0 || t.Over {
+		switch {
+		case t.Slots == 0 && !t.Over:
+		case t.Stream.Def.IsAggregate():
+			sums = append(sums, t)
+		default:
 			tasks = append(tasks, t)
 		}
 	}
-	// An aggregate's windows are made of those of its streams.
-	slices.SortFunc(tasks, func(a, b MergeTask) int {
-		return cmp.Or(cmpBool(a.Stream.Def.IsAggregate(), b.Stream.Def.IsAggregate()), cmp.Compare(a.Stream.Partition, b.Stream.Partition))
-	})
-	return tasks
-}
-
-// cmpBool orders false before true.
-func cmpBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	byPartition := func(a, b MergeTask) int { return cmp.Compare(a.Stream.Partition, b.Stream.Partition) }
+	slices.SortFunc(tasks, byPartition)
+	slices.SortFunc(sums, byPartition)
+	return append(tasks, sums...)
 }
 
 // WriteMerged writes the batch with the merged rows of a task, and what is left to merge.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -72,22 +71,11 @@ func (f *Directory) Used(listed map[string]KeyRange) []string {
 // FileNumber is the number in the name of one of Pebble's files, 0 if there is none.
 // Names have six digits, or more if the number has: as texts they are out of order.
 func FileNumber(name string) (n uint64) {
-	from := strings.IndexAny(name, digits)
-	if from < 0 {
-		return 0
-	}
-	name = name[from:]
-	if end := strings.IndexFunc(name, func(r rune) bool { return !strings.ContainsRune(digits, r) }); end >= 0 {
-		name = name[:end]
-	}
-	n, err := strconv.ParseUint(name, 10, 64)
-	if err != nil {
+	if _, err := fmt.Sscanf(name[strings.LastIndexByte(name, '-')+1:], "%d", &n); err != nil {
 		return 0
 	}
 	return n
 }
-
-const digits = "0123456789"
 
 func (f *Directory) hasMarker(name string) bool {
 	return slices.ContainsFunc(f.All, func(s string) bool { return strings.HasPrefix(s, "marker."+name+".") })

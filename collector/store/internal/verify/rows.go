@@ -22,19 +22,13 @@ func (e *epochCheck) findAggregates() {
 	for _, s := range e.streams {
 		if s.aggregate {
 			s.contributors = nil
-			aggregates[epochs.AggregateKey{Partition: s.Partition, Definition: string(s.Def.Append(nil))}] = s
+			aggregates[epochs.AggregateKeyOf(s.Partition, &s.Def)] = s
 		}
 	}
 	for n, s := range e.streams {
-		if s.aggregate {
-			continue
-		}
-		if f := aggregates[epochs.AggregateKeyOf(s.Partition, &s.Def)]; f != nil {
+		if f := aggregates[epochs.AggregateKeyOf(s.Partition, &s.Def)]; f != nil && !s.aggregate {
 			f.contributors = append(f.contributors, n)
 		}
-	}
-	for _, f := range aggregates {
-		slices.Sort(f.contributors)
 	}
 }
 
@@ -133,20 +127,9 @@ func (e *epochCheck) window(r *rowCheck) error {
 		return nil
 	}
 	if profiles != r.row.Profiles || !slices.Equal(totals, r.row.Totals) {
-		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.Profiles, countedTotals(r.row.Totals), profiles, countedTotals(totals))
+		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.Profiles, r.row.Totals, profiles, totals)
 	}
 	return nil
-}
-
-// countedTotals are totals as a message shows them.
-func countedTotals(totals []int64) []any {
-	out := make([]any, len(totals))
-	for c, total := range totals {
-		if out[c] = total; total == bitpack.Overflowed {
-			out[c] = "uncounted"
-		}
-	}
-	return out
 }
 
 // merged checks that a profile is in merged windows, or noted to be merged:
@@ -269,13 +252,11 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 				want[i][1] = r.row.Totals[c]
 			}
 		}
-		order := func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) }
+		order := func(a, b [2]int64) int { return slices.Compare(a[:], b[:]) }
 		slices.SortFunc(got, order)
 		slices.SortFunc(want, order)
-		for i := range got {
-			if got[i] != want[i] {
-				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, corruption.FormatTime(want[i][0]))
-			}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("%w: points are not those of the profiles", storeerr.ErrCorrupt)
 		}
 	}
 	return nil
