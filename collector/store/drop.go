@@ -37,7 +37,8 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 
 // dropEpoch deletes an epoch, once the appends to it have ended. Queries that
 // run go on to see it.
-func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) error {
+func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) (err error) {
+	defer mt.kv.Recover(&err)
 	u, err := mt.epochs.Acquire(id)
 	if err != nil {
 		return err
@@ -82,7 +83,8 @@ func retry(ctx context.Context, try func() bool) error {
 // what they say was merged into coarser rows. From then on appends to the hours of
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
-func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
+func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) (err error) {
+	defer mt.kv.Recover(&err)
 	from := mt.epochs.Watermarks.Of(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {

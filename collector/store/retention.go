@@ -30,8 +30,7 @@ func (mt *maintainer) retain(ctx context.Context, now time.Time, failed epochFai
 }
 
 // outlive drops what is too old of an epoch.
-func (mt *maintainer) outlive(ctx context.Context, id uint32, now time.Time) (err error) {
-	defer mt.kv.Recover(&err)
+func (mt *maintainer) outlive(ctx context.Context, id uint32, now time.Time) error {
 	if mt.epochs.Retention.Expired(id, now) {
 		return mt.dropEpoch(ctx, id, "age")
 	}
@@ -72,12 +71,6 @@ func (mt *maintainer) shrink(ctx context.Context, now time.Time, failed epochFai
 // oldest day that has any, then the next finer ones, then the oldest day. Days that are
 // stuck do not count. If all that is left is the newest day, there is nothing to drop.
 func (mt *maintainer) oldest(ctx context.Context, ids []uint32, stuck map[uint32]bool, now time.Time) (id uint32, drop func() error) {
-	safely := func(fn func() error) func() error {
-		return func() (err error) {
-			defer mt.kv.Recover(&err)
-			return fn()
-		}
-	}
 	for level := layout.LevelFine; level <= layout.LevelSlot; level++ {
 		for _, id := range ids {
 			h := mt.epochs.Watermarks.Of(id)
@@ -85,12 +78,12 @@ func (mt *maintainer) oldest(ctx context.Context, ids []uint32, stuck map[uint32
 				continue
 			}
 			h[level] = layout.HoursPerEpoch
-			return id, safely(func() error { return mt.dropLevels(ctx, id, h, "size", now) })
+			return id, func() error { return mt.dropLevels(ctx, id, h, "size", now) }
 		}
 	}
 	for i, id := range ids {
 		if !stuck[id] && i < len(ids)-1 {
-			return id, safely(func() error { return mt.dropEpoch(ctx, id, "size") })
+			return id, func() error { return mt.dropEpoch(ctx, id, "size") }
 		}
 	}
 	return 0, nil

@@ -112,22 +112,14 @@ func (e *Epoch) CleanDays(counted uint64) {
 	}
 }
 
-// StreamsOfDirtyDays lists some streams of an epoch whose day is to be merged, from one on.
-func (es *Set) StreamsOfDirtyDays(epoch, from uint32) (ids []uint32, err error) {
-	full := errors.New("full")
-	lower := layout.DirtyKey(epoch, from, 0)
-	err = es.KV.EachIn(es.KV.Pebble, lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
-		if len(key) == len(lower) && key[9] == WholeDay {
+// StreamsOfDirtyDays lists the streams of an epoch whose day is to be merged.
+func (es *Set) StreamsOfDirtyDays(epoch uint32) (ids []uint32, err error) {
+	err = es.KV.Each(layout.KindKey(epoch, layout.KindDirty), func(key, _ []byte) error {
+		if len(key) == 10 && key[9] == WholeDay {
 			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
-		}
-		if len(ids) == 1024 {
-			return full
 		}
 		return nil
 	})
-	if errors.Is(err, full) {
-		err = nil
-	}
 	return ids, kv.WithoutGaps(err)
 }
 

@@ -54,15 +54,10 @@ type FS struct {
 	close   sync.Once
 
 	mu      sync.Mutex
-	looked  time.Time
-	refusal error
-	looking *look // that has not finished, nil for none
-}
-
-// A look asks the file system for its free space.
-type look struct {
-	began time.Time
-	done  chan struct{} // closed at its end
+	refusal error         // what the last look at the free space found
+	looked  time.Time     // its end
+	began   time.Time     // of the last look, or of the present one
+	looking chan struct{} // closed at the end of the present look, nil if there is none
 }
 
 // New returns the file system of a store in a directory, on another one. Below minFree
@@ -96,53 +91,40 @@ func (d *FS) stopped() bool {
 // written at present. A disk that does not say how much is free, since it hangs, is
 // waited for no longer than AskPatience, and takes nothing after LookPatience.
 func (d *FS) Writable() error {
-	l, refusal := d.begin()
-	if l == nil {
-		return refusal
+	d.mu.Lock()
+	if d.looking == nil && time.Since(d.looked) >= SpacePause {
+		d.looking, d.began = make(chan struct{}), time.Now()
+		go d.finish()
 	}
-	timeout := time.NewTimer(AskPatience)
-	defer timeout.Stop()
-	select {
-	case <-l.done:
-	case <-timeout.C:
+	looking := d.looking
+	d.mu.Unlock()
+	if looking != nil {
+		select {
+		case <-looking:
+		case <-time.After(AskPatience):
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.looking == l && time.Since(l.began) > LookPatience {
-		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", storeerr.ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
+	if waited := time.Since(d.began); d.looking != nil && waited > LookPatience {
+		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", storeerr.ErrUnavailable, d.dir, waited.Round(time.Second))
 	}
 	return d.refusal
 }
 
-// begin returns the look that is under way, which it begins if the last one was a
-// while ago, or else what that found.
-func (d *FS) begin() (*look, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.looking == nil {
-		if time.Since(d.looked) < SpacePause {
-			return nil, d.refusal
-		}
-		d.looking = &look{began: time.Now(), done: make(chan struct{})}
-		go d.finish(d.looking)
-	}
-	return d.looking, nil
-}
-
 // finish looks, and tells what was found.
-func (d *FS) finish(l *look) {
+func (d *FS) finish() {
 	refusal := d.look()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := d.refusal
-	d.refusal, d.looked, d.looking = refusal, time.Now(), nil
 	switch {
-	case refusal != nil && before == nil:
+	case refusal != nil && d.refusal == nil:
 		d.log.Error("refuse profiles until there is space", "err", refusal)
-	case refusal == nil && before != nil:
+	case refusal == nil && d.refusal != nil:
 		d.log.Info("take profiles again", "path", d.dir)
 	}
-	close(l.done)
+	close(d.looking)
+	d.refusal, d.looked, d.looking = refusal, time.Now(), nil
 }
 
 func (d *FS) look() error {

@@ -83,8 +83,9 @@ func copyFiles(ctx context.Context, fs vfs.FS, dir string, lock *pebble.Lock, to
 		if err := errors.Join(ctx.Err(), b.Set(key, value, nil)); err != nil || b.Len() < copyBytes {
 			return err
 		}
-		defer b.Reset()
-		return to.Commit(b, pebble.NoSync)
+		err := errors.Join(to.Commit(b, pebble.NoSync), b.Close())
+		b = to.Pebble.NewBatch()
+		return err
 	})
 	return errors.Join(err, to.Commit(b, pebble.Sync))
 }
