@@ -22,8 +22,6 @@ type logFile struct {
 	bytes   int64
 	records [][]byte            // batches
 	damage  []corruption.Damage // records that cannot be read, though others follow
-	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
-	end int64
 }
 
 // entries are those of the log's batches and their tombstones, as they were written.
@@ -63,14 +61,13 @@ func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
 // parseLog reads the batches of a log, as far as they are in order, and finds records
 // behind what is corrupt.
 func parseLog(data []byte, name string) (l logFile) {
-	l.bytes, l.end = int64(len(data)), -1
-	readable, clean := int64(0), true // where the latest record ends, and whether the log does
+	l.bytes = int64(len(data))
+	readable := int64(0) // where the latest record ends
 	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
 		r := logReader(data, at, name)
 		for first := true; ; first = false {
 			b, err := nextRecord(r)
 			if err != nil {
-				clean = errors.Is(err, io.EOF)
 				break
 			}
 			if first && at > 0 {
@@ -80,9 +77,6 @@ func parseLog(data []byte, name string) (l logFile) {
 			l.records = append(l.records, b)
 			readable = at/logBlock*logBlock + r.Offset()
 		}
-	}
-	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
-		l.end = readable
 	}
 	return l
 }

@@ -32,8 +32,7 @@ type epochCheck struct {
 	listed   map[epochs.StreamHour]uint16 // slots that the tables of the index have
 	dirty    map[epochs.StreamHour]uint16
 	senders  map[uint32]uint32
-	ids      []idCheck
-	spans    []spanCheck
+	refs     []refCheck
 	hours    *watermark.Hours    // nil if there are none
 	gone     watermark.Watermark // of hours
 	longest  map[uint32]int64
@@ -71,16 +70,12 @@ type pointsCheck struct {
 	key    []byte
 }
 
-type idCheck struct {
-	time int64
-	row  []byte // its key
-	key  []byte
-}
-
-// A spanCheck is the samples of a profile by span, which belong to its row.
-type spanCheck struct {
-	idCheck
-	nodes int64 // one more than the largest
+// A refCheck is what belongs to the row of a profile: its ID, or its samples by span.
+type refCheck struct {
+	time  int64
+	row   []byte // its key
+	key   []byte
+	nodes int64 // one more than the largest, 0 if there are none
 }
 
 func newEpochCheck(c *checker, id uint32) *epochCheck {
@@ -137,7 +132,7 @@ func (e *epochCheck) check(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		t := int64(min(r.Uvarint("time"), 1<<62))
 		row := append(layout.WindowKey(e.id, layout.KindRow, layout.LevelFine, number(), t), rest[4:]...)
-		e.ids = append(e.ids, idCheck{t, row, key})
+		e.refs = append(e.refs, refCheck{time: t, row: row, key: key})
 		return r.End()
 	case kind == layout.KindLongest && len(rest) == 4:
 		r := bitpack.Decoder{Data: value}
@@ -300,14 +295,9 @@ func (e *epochCheck) end() {
 			}
 		}
 	}
-	for i := range e.ids {
-		if err := e.identified(&e.ids[i]); err != nil {
-			e.wrong(e.ids[i].key, err)
-		}
-	}
-	for i := range e.spans {
-		if err := e.spanned(&e.spans[i]); err != nil {
-			e.wrong(e.spans[i].key, err)
+	for i := range e.refs {
+		if err := e.refers(&e.refs[i]); err != nil {
+			e.wrong(e.refs[i].key, err)
 		}
 	}
 	e.rebuild.end(e)

@@ -166,17 +166,22 @@ func (e *epochCheck) incomplete(s *streamCheck) bool {
 	return d != nil && d.closed
 }
 
-// identified checks that the profile of an ID is there, unless it was dropped.
-func (e *epochCheck) identified(c *idCheck) error {
-	if n := layout.KeyStream(c.row); e.streams[n] == nil {
+// refers checks that the row of an ID or of spans is there, unless it was dropped, and the
+// stacktraces.
+func (e *epochCheck) refers(c *refCheck) error {
+	n := layout.KeyStream(c.row)
+	s := e.streams[n]
+	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 	}
-	if c.time <= e.gone[layout.LevelFine] {
-		return nil
+	if c.time > e.gone[layout.LevelFine] {
+		_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
+		if !ok {
+			return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, corruption.FormatTime(c.time))
+		}
 	}
-	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
-	if !ok {
-		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, corruption.FormatTime(c.time))
+	if d := e.dicts[s.Partition]; c.nodes > 0 && (d == nil || c.nodes > int64(len(d.dict.Nodes))) {
+		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.Partition)
 	}
 	return nil
 }
@@ -191,7 +196,7 @@ func (e *epochCheck) spanSamples(key, value []byte) error {
 	row := slices.Clone(key)
 	row[4] = layout.KindRow
 	t, _ := layout.WindowTime(key)
-	c := spanCheck{idCheck: idCheck{t, row, key}}
+	c := refCheck{time: t, row: row, key: key}
 	var tmp rowcodec.Scratch
 	for i := range p.Row.Values {
 		err := p.Each(i, 1<<32, &tmp, func(_ *rowcodec.Tag, node uint32, _ int64) { c.nodes = max(c.nodes, int64(node)+1) })
@@ -199,22 +204,7 @@ func (e *epochCheck) spanSamples(key, value []byte) error {
 			return err
 		}
 	}
-	e.spans = append(e.spans, c)
-	return nil
-}
-
-// spanned checks that the row of spans is there, and their stacktraces.
-func (e *epochCheck) spanned(c *spanCheck) error {
-	if err := e.identified(&c.idCheck); err != nil {
-		return err
-	}
-	s := e.streams[layout.KeyStream(c.key)]
-	if s == nil {
-		return nil // the row says so
-	}
-	if d := e.dicts[s.Partition]; d == nil || c.nodes > int64(len(d.dict.Nodes)) {
-		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.Partition)
-	}
+	e.refs = append(e.refs, c)
 	return nil
 }
 
