@@ -49,7 +49,7 @@ func (e *Epoch) forget(s *labelindex.Stream) {
 	}
 }
 
-// readStream reads a stream. An empty value marks a number that is not to be used.
+// readStream reads a stream.
 func (e *Epoch) readStream(id uint32) (*labelindex.Stream, error) {
 	key := layout.StreamKey(e.ID, id)
 	value, closer, err := e.Set.KV.Get(key)
@@ -58,9 +58,6 @@ func (e *Epoch) readStream(id uint32) (*labelindex.Stream, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
-	}
-	if len(value) == 0 {
-		return nil, errors.Join(fmt.Errorf("read stream %x: %w: empty", key, storeerr.ErrCorrupt), closer.Close())
 	}
 	partition, def, err := labelindex.ReadStream(value)
 	if err == nil && partition >= e.partitions { // a new service is going to take its number

@@ -158,9 +158,6 @@ func (e *epochCheck) check(key, value []byte) error {
 
 // stream reads a stream, after the partitions and the rows.
 func (e *epochCheck) stream(n uint32, value []byte) error {
-	if len(value) == 0 && e.rebuild == nil {
-		return nil // a number that is not to be used
-	}
 	partition, def, err := labelindex.ReadStream(value)
 	if err == nil && !e.services[partition] && e.rebuild != nil && partition < epochs.MaxPartitions {
 		e.services[partition] = true
