@@ -102,7 +102,7 @@ func BenchmarkDropHour(b *testing.B) {
 				b.StopTimer()
 				b.ReportMetric(float64(before.Microseconds()), "µs-query-before")
 				b.ReportMetric(float64(query().Microseconds()), "µs-query-after")
-				db.epochs.Watermarks.Set(id, watermark.Watermark{}) // drop it again
+				db.epochs.Watermarks.Set(id, watermark.Hours{}) // drop it again
 				b.StartTimer()
 			}
 		})

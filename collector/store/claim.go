@@ -26,10 +26,6 @@ const retryMs = layout.HourMs
 // An idClaim is an ID of a stream, whichever the epoch.
 type idClaim struct{ stream, id uint64 }
 
-func (a idClaim) compare(b idClaim) int {
-	return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.id, b.id))
-}
-
 // claims are the IDs that running appends have. The zero value is ready.
 type claims struct {
 	mu sync.Mutex
@@ -96,7 +92,7 @@ func (a *appender) claim(ctx context.Context, pieces []piece) (end func(), err e
 	if len(list) == 0 {
 		return func() {}, nil
 	}
-	slices.SortFunc(list, idClaim.compare)
+	slices.SortFunc(list, func(a, b idClaim) int { return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.id, b.id)) })
 	return a.claims.take(ctx, list)
 }
 

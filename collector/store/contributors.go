@@ -18,8 +18,7 @@ type contributorLists struct {
 // of lists the contributors of an aggregate's stream, hour by hour.
 func (l *contributorLists) of(s *labelindex.Stream, from, to uint8) (*scan.Aggregate, error) {
 	f := &scan.Aggregate{Stream: s.ID, Known: true}
-	k := labelindex.NewKind(&s.Def)
-	key := epochs.AggregateKey{Partition: s.Partition, Definition: string(k.Def.Append(nil))}
+	key := epochs.AggregateKeyOf(s.Partition, &s.Def)
 	for hour := from; hour < to; hour++ {
 		if l.hours[hour] == nil {
 			if err := l.read(hour); err != nil {

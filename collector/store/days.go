@@ -9,36 +9,32 @@ import (
 )
 
 // mergeDays merges the days of an epoch that is over. Which streams it has is
-// read from the marks on disk, some at a time: they may be many.
+// read from the marks on disk: they may be many.
 func (mt *maintainer) mergeDays(ctx context.Context, e *epochs.Epoch, now int64, quiet time.Duration) error {
 	days := e.DirtyDays()
 	if days == 0 || layout.EpochStart(e.ID)+layout.DayMs > now {
 		return nil
 	}
+	ids, err := mt.epochs.StreamsOfDirtyDays(e.ID)
+	if err != nil {
+		return err
+	}
 	left := false
 	var errs epochs.TaskErrors
 	contributors := &contributorLists{epoch: e}
-	for from := uint64(0); from < 1<<32; {
-		ids, err := mt.epochs.StreamsOfDirtyDays(e.ID, uint32(from))
-		if err != nil {
+	for i, id := range ids {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if len(ids) == 0 {
-			break
+		t, ok, err := e.DueDay(id, quiet)
+		if err == nil && ok {
+			err = mt.mergeWindows(ctx, e, t, contributors)
 		}
-		for _, id := range ids {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			t, ok, err := e.DueDay(id, quiet)
-			if err == nil && ok {
-				err = mt.mergeWindows(ctx, e, t, contributors)
-			}
-			errs.Add(err)
-			left = left || !ok || err != nil
+		errs.Add(err)
+		left = left || !ok || err != nil
+		if i%1024 == 1023 { // those that were merged take memory
+			e.Evict(quiet)
 		}
-		from = uint64(ids[len(ids)-1]) + 1
-		e.Evict(quiet)
 	}
 	if !left {
 		e.CleanDays(days)

@@ -9,7 +9,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/epochs"
-	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/watermark"
@@ -38,7 +37,8 @@ func levelRanges(epoch uint32, level int) []pebble.KeyRange {
 
 // dropEpoch deletes an epoch, once the appends to it have ended. Queries that
 // run go on to see it.
-func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) error {
+func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) (err error) {
+	defer mt.kv.Recover(&err)
 	u, err := mt.epochs.Acquire(id)
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func (mt *maintainer) dropEpoch(ctx context.Context, id uint32, why string) erro
 		return fmt.Errorf("drop epoch %d: %w", id, err)
 	}
 	mt.dropped = append(mt.dropped, droppedRange{r, b.SeqNum()})
-	mt.epochs.Watermarks.Set(id, watermark.Watermark{})
+	mt.epochs.Watermarks.Set(id, watermark.Hours{})
 	mt.epochs.Cache.Drop(id)
 	mt.kv.Metrics.DroppedEpochs.Inc()
 	mt.log.Info("dropped a day of profiles", "day", time.UnixMilli(layout.EpochStart(id)).UTC().Format(time.DateOnly), "reason", why)
@@ -83,8 +83,9 @@ func retry(ctx context.Context, try func() bool) error {
 // what they say was merged into coarser rows. From then on appends to the hours of
 // the finest level are refused, since merged rows could not be made again.
 // Queries that run go on to see all.
-func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) error {
-	from := mt.epochs.Watermarks.Of(id).Hours(id)
+func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Hours, why string, now time.Time) (err error) {
+	defer mt.kv.Recover(&err)
+	from := mt.epochs.Watermarks.Of(id)
 	for level := layout.LevelHour; level >= layout.LevelFine; level-- {
 		if to[level] = max(to[level], from[level]); level < layout.LevelHour {
 			to[level] = max(to[level], to[level+1])
@@ -122,7 +123,7 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 				whole = append(whole, r)
 			}
 		default:
-			if err := mt.deleteHours(e, b, level, from[level], to[level]); err != nil {
+			if err := mt.deleteHours(id, b, level, to[level]); err != nil {
 				return err
 			}
 		}
@@ -130,9 +131,9 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 	b.Set(layout.WatermarkKey(id), to.Append(nil), nil)
 	// In this order: a snapshot that lacks rows has a watermark that says so. The rows are
 	// merged, so a watermark that is ahead of them does no harm.
-	mt.epochs.Watermarks.Set(id, to.Watermark(id))
+	mt.epochs.Watermarks.Set(id, to)
 	if err := mt.kv.Commit(b, pebble.NoSync); err != nil {
-		mt.epochs.Watermarks.Set(id, from.Watermark(id))
+		mt.epochs.Watermarks.Set(id, from)
 		return fmt.Errorf("drop rows of epoch %d: %w", id, err)
 	}
 	for _, r := range whole {
@@ -144,62 +145,39 @@ func (mt *maintainer) dropLevels(ctx context.Context, id uint32, to watermark.Ho
 	return nil
 }
 
-// deleteHours deletes the rows and points of a level between two hours.
-func (mt *maintainer) deleteHours(e *epochs.Epoch, b *pebble.Batch, level int, from, to uint8) error {
-	streams, err := mt.streamsIn(e, from, to)
-	if err != nil {
-		return err
+// deleteHours deletes the rows of a level in the first hours of an epoch, and what goes
+// with them, stream by stream.
+func (mt *maintainer) deleteHours(id uint32, b *pebble.Batch, level int, to uint8) (err error) {
+	kinds := []byte{layout.KindRow, layout.KindPoints}
+	if level == layout.LevelFine {
+		kinds[1] = layout.KindSpans
 	}
 	// From the start of the day on, so that a deletion takes the place of the one
 	// before it.
-	lo, hi := layout.EpochStart(e.ID)+1, layout.EpochStart(e.ID)+int64(to)*layout.HourMs+1
-	for _, s := range streams {
-		kinds := []byte{layout.KindRow, layout.KindPoints}
-		if level == layout.LevelFine {
-			kinds[1] = layout.KindSpans
+	lo, hi := layout.EpochStart(id)+1, layout.EpochStart(id)+int64(to)*layout.HourMs+1
+	for _, kind := range kinds {
+		prefix := layout.LevelPrefix(id, kind, level)
+		it, err := mt.kv.NewIterator(mt.kv.Pebble, prefix, layout.After(prefix))
+		if err != nil {
+			return err
 		}
-		for _, kind := range kinds {
-			if err := b.DeleteRange(layout.WindowKey(e.ID, kind, level, s, lo), layout.WindowKey(e.ID, kind, level, s, hi), nil); err != nil {
-				return err
+		for ok := it.SeekGE(prefix); ok && err == nil; {
+			t, whole := layout.WindowTime(it.Key())
+			if !whole {
+				ok = it.Next()
+				continue
 			}
+			stream := layout.KeyStream(it.Key())
+			if t < hi {
+				err = b.DeleteRange(layout.WindowKey(id, kind, level, stream, lo), layout.WindowKey(id, kind, level, stream, hi), nil)
+			}
+			ok = it.SeekGE(layout.After(layout.WindowKey(id, kind, level, stream, 0)[:len(prefix)+4]))
+		}
+		if err := errors.Join(err, it.Error(), it.Close()); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// streamsIn lists the streams that have profiles in some hours, and those of their
-// aggregates.
-func (mt *maintainer) streamsIn(e *epochs.Epoch, from, to uint8) (ids []uint32, err error) {
-	var seen labelindex.StreamSet
-	add := func(id uint32) {
-		if seen.Add(id) {
-			ids = append(ids, id)
-		}
-	}
-	aggregates := map[epochs.AggregateKey]labelindex.Kind{}
-	for hour := from; hour < to; hour++ {
-		err := mt.epochs.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
-			for row, id := range t.Streams {
-				add(id)
-				k := t.Kinds[t.KindOf[row]]
-				aggregates[epochs.AggregateKey{Partition: t.Partitions[row], Definition: string(k.Def.Append(nil))}] = k
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	for key, k := range aggregates {
-		id, ok, err := mt.epochs.FindAggregate(e.ID, key.Partition, &k)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			add(id)
-		}
-	}
-	return ids, nil
 }
 
 // mergeAhead merges all windows that need the rows which are to be dropped. The

@@ -1,19 +1,19 @@
 package store
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/query"
-	"github.com/flameline/flameline/pkg/profile"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 )
 
 func TestRefusesOtherFormats(t *testing.T) {
@@ -23,7 +23,7 @@ func TestRefusesOtherFormats(t *testing.T) {
 		require.NoError(t, db.kv.Pebble.Set(layout.FormatKey(), []byte{version}, pebble.Sync))
 		require.NoError(t, db.Close())
 		_, err := Open(dir, Options{})
-		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 4", version))
+		require.ErrorContains(t, err, fmt.Sprintf("format version 0%d, this program reads 5", version))
 		p, err := pebble.Open(dir, &pebble.Options{FormatMajorVersion: pebble.FormatNewest, Logger: pebble.DefaultLogger})
 		require.NoError(t, err)
 		require.NoError(t, p.Set(layout.FormatKey(), []byte{kv.FormatVersion}, pebble.Sync))
@@ -32,58 +32,22 @@ func TestRefusesOtherFormats(t *testing.T) {
 	}
 }
 
-// Rows of format 3 are those of format 4 without times.
-func TestReadsFormat3(t *testing.T) {
-	dir := t.TempDir()
-	db := open(t, dir)
-	require.NoError(t, db.Append(t.Context(), []profile.Profile{cpu(folded(midnight.Add(time.Minute), "main 3"))}))
-	require.NoError(t, db.kv.Pebble.Set(layout.FormatKey(), []byte{3}, pebble.Sync))
-	require.NoError(t, db.Close())
-	v, err := Verify(t.Context(), dir)
-	require.NoError(t, err)
-	require.Empty(t, v.Damage)
-	db = open(t, dir)
-	tree, err := db.Tree(t.Context(), everything(), nil)
-	require.NoError(t, err)
-	require.EqualValues(t, 3e7, tree.Total())
-	version, closer, err := db.kv.Pebble.Get(layout.FormatKey())
-	require.NoError(t, err)
-	require.Equal(t, []byte{kv.FormatVersion}, version)
-	require.NoError(t, closer.Close())
-}
-
-// TestReadsFormat2 reads a store that was written when the format had version 2, whose
-// profiles of 10 s count at their time, and goes on with it. The directory must stay
-// as it is.
-func TestReadsFormat2(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/format2")))
-	v, err := Verify(ctx, dir)
-	require.NoError(t, err)
-	require.Empty(t, v.Damage)
-	db := open(t, dir)
-	total := func(from, to time.Duration) int64 {
-		sel := everything()
-		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
-		tree, err := db.Tree(ctx, sel, nil)
+// Options that cannot be read, or that are of another database, are named.
+func TestCorruptOptionsAreNamed(t *testing.T) {
+	original := t.TempDir()
+	require.NoError(t, open(t, original).Close())
+	for from, to := range map[string]string{"[Options]": "[Options", "comparer=leveldb": "comparer=leveldc"} {
+		dir := filepath.Join(t.TempDir(), "store")
+		require.NoError(t, os.CopyFS(dir, os.DirFS(original)))
+		names, err := filepath.Glob(filepath.Join(dir, pebblefiles.OptionsPrefix+"*"))
 		require.NoError(t, err)
-		points, err := db.Points(ctx, query.SeriesRequest{Selection: query.Selection{Type: cpuType, Start: sel.End, End: sel.End}, Step: to - from})
+		require.Len(t, names, 1)
+		b, err := os.ReadFile(names[0])
 		require.NoError(t, err)
-		require.InDelta(t, tree.Total(), points[0].Points[0].Value, 1)
-		return tree.Total()
+		require.Contains(t, string(b), from)
+		require.NoError(t, os.WriteFile(names[0], bytes.Replace(b, []byte(from), []byte(to), 1), 0o600))
+		_, err = Open(dir, Options{})
+		require.ErrorIs(t, err, corruption.ErrCorruptStore)
+		require.ErrorContains(t, err, filepath.Base(names[0]))
 	}
-	ask := func() {
-		t.Helper()
-		require.EqualValues(t, 1.99e9, total(0, 24*time.Hour))
-		require.EqualValues(t, 4e7, total(time.Hour-time.Second, time.Hour+5*time.Second))
-		require.EqualValues(t, 5e7, total(time.Hour+5*time.Second, time.Hour+20*time.Second))
-	}
-	ask()
-	require.NoError(t, db.maintain(ctx, 0))
-	ask()
-	require.NoError(t, db.Close())
-	v, err = Verify(ctx, dir)
-	require.NoError(t, err)
-	require.Empty(t, v.Damage)
 }

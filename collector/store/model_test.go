@@ -38,8 +38,8 @@ type modelProfile struct {
 
 // countsAt is the time at which a profile counts in a flame graph: its own, or the
 // end of the finest window of which there is a row.
-func countsAt(t int64, watermarks map[uint32]watermark.Watermark) int64 {
-	h := watermarks[layout.EpochOf(t)]
+func countsAt(t int64, watermarks map[uint32]watermark.Hours) int64 {
+	h := watermarks[layout.EpochOf(t)].Watermark(layout.EpochOf(t))
 	for level := layout.LevelDay; level > layout.LevelFine; level-- {
 		if t <= h[level-1] {
 			return layout.WindowEnd(level, t)
@@ -48,7 +48,7 @@ func countsAt(t int64, watermarks map[uint32]watermark.Watermark) int64 {
 	return t
 }
 
-func (m *model) tree(lo, hi int64, watermarks map[uint32]watermark.Watermark) map[string]int64 {
+func (m *model) tree(lo, hi int64, watermarks map[uint32]watermark.Hours) map[string]int64 {
 	out := map[string]int64{}
 	for _, p := range m.profiles {
 		if at := countsAt(p.time, watermarks); lo <= at && at <= hi {
@@ -269,9 +269,9 @@ func TestLateProfilesLandWhereTheyBelong(t *testing.T) {
 			require.Empty(t, v.Damage)
 			if name == "dropped by age" {
 				first := layout.EpochOf(ms(midnight) + 1)
-				require.Equal(t, watermark.Hours{24, 24, 24}, m.db.epochs.Watermarks.Of(first).Hours(first))
-				require.Equal(t, watermark.Hours{24, 24, 0}, m.db.epochs.Watermarks.Of(first+1).Hours(first+1))
-				require.Equal(t, watermark.Hours{24, 9, 0}, m.db.epochs.Watermarks.Of(first+2).Hours(first+2))
+				require.Equal(t, watermark.Hours{24, 24, 24}, m.db.epochs.Watermarks.Of(first))
+				require.Equal(t, watermark.Hours{24, 24, 0}, m.db.epochs.Watermarks.Of(first+1))
+				require.Equal(t, watermark.Hours{24, 9, 0}, m.db.epochs.Watermarks.Of(first+2))
 			}
 		})
 	}
@@ -312,7 +312,7 @@ func TestMergedRowsCountAtTheirEnd(t *testing.T) {
 	require.EqualValues(t, 3, count("3h2m", "3h5m"))
 	require.NoError(t, db.maintain(ctx, 0))
 	first := layout.EpochOf(ms(midnight) + 1)
-	require.Equal(t, watermark.Hours{12, 6, 0}, db.epochs.Watermarks.Of(first).Hours(first))
+	require.Equal(t, watermark.Hours{12, 6, 0}, db.epochs.Watermarks.Of(first))
 	for _, tt := range []struct {
 		from, to string
 		want     int64
@@ -428,8 +428,8 @@ func FuzzHorizon(f *testing.F) {
 			t.Fatalf("a coarser level goes before a finer one: %v", h)
 		}
 		again, err := watermark.Read(h.Append(nil))
-		if back := h.Watermark(9).Hours(9); err != nil || again != h || back != h {
-			t.Fatalf("%v: %v, then %v and %v", err, h, again, back)
+		if err != nil || again != h {
+			t.Fatalf("%v: %v, then %v", err, h, again)
 		}
 	})
 }

@@ -196,7 +196,7 @@ func TestRebuildKeepsMergedRows(t *testing.T) {
 	require.Len(t, found(t, db), damageProfiles)
 	db.epochs.Retention.Raw = 10 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, uint8(layout.HoursPerEpoch), db.epochs.Watermarks.Of(day).Hours(day)[layout.LevelFine])
+	require.Equal(t, uint8(layout.HoursPerEpoch), db.epochs.Watermarks.Of(day)[layout.LevelFine])
 	require.Len(t, found(t, db), damageProfiles)
 	db.epochs.Retention.Slot = 11 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))

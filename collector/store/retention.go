@@ -30,8 +30,7 @@ func (mt *maintainer) retain(ctx context.Context, now time.Time, failed epochFai
 }
 
 // outlive drops what is too old of an epoch.
-func (mt *maintainer) outlive(ctx context.Context, id uint32, now time.Time) (err error) {
-	defer mt.kv.Recover(&err)
+func (mt *maintainer) outlive(ctx context.Context, id uint32, now time.Time) error {
 	if mt.epochs.Retention.Expired(id, now) {
 		return mt.dropEpoch(ctx, id, "age")
 	}
@@ -72,25 +71,19 @@ func (mt *maintainer) shrink(ctx context.Context, now time.Time, failed epochFai
 // oldest day that has any, then the next finer ones, then the oldest day. Days that are
 // stuck do not count. If all that is left is the newest day, there is nothing to drop.
 func (mt *maintainer) oldest(ctx context.Context, ids []uint32, stuck map[uint32]bool, now time.Time) (id uint32, drop func() error) {
-	safely := func(fn func() error) func() error {
-		return func() (err error) {
-			defer mt.kv.Recover(&err)
-			return fn()
-		}
-	}
 	for level := layout.LevelFine; level <= layout.LevelSlot; level++ {
 		for _, id := range ids {
-			h := mt.epochs.Watermarks.Of(id).Hours(id)
+			h := mt.epochs.Watermarks.Of(id)
 			if h[level] == layout.HoursPerEpoch || !mt.epochs.Retention.Old(id, now) || stuck[id] {
 				continue
 			}
 			h[level] = layout.HoursPerEpoch
-			return id, safely(func() error { return mt.dropLevels(ctx, id, h, "size", now) })
+			return id, func() error { return mt.dropLevels(ctx, id, h, "size", now) }
 		}
 	}
 	for i, id := range ids {
 		if !stuck[id] && i < len(ids)-1 {
-			return id, safely(func() error { return mt.dropEpoch(ctx, id, "size") })
+			return id, func() error { return mt.dropEpoch(ctx, id, "size") }
 		}
 	}
 	return 0, nil
@@ -103,7 +96,7 @@ func (mt *maintainer) keptBytes(id uint32) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for level, hours := range mt.epochs.Watermarks.Of(id).Hours(id) {
+	for level, hours := range mt.epochs.Watermarks.Of(id) {
 		if hours < layout.HoursPerEpoch {
 			continue
 		}
@@ -144,18 +137,11 @@ func (mt *maintainer) reclaim(ctx context.Context) error {
 		if s := mt.kv.Pebble.Metrics().Snapshots; s.Count > 0 && s.EarliestSeqNum <= r.at {
 			return nil
 		}
-		err := mt.kv.Guard(func() error {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			go func() {
-				select {
-				case <-mt.kv.FS.Bad.Found():
-					cancel()
-				case <-ctx.Done():
-				}
-			}()
-			return mt.kv.Pebble.Compact(ctx, r.Start, r.End, false)
-		})
+		ctx, cancel := context.WithCancel(ctx)
+		keep := context.AfterFunc(mt.kv.FS.Bad.Some, cancel)
+		err := mt.kv.Guard(func() error { return mt.kv.Pebble.Compact(ctx, r.Start, r.End, false) })
+		keep()
+		cancel()
 		if err != nil && !mt.kv.FS.Bad.Any() {
 			return fmt.Errorf("compact %x: %w", r.Start, err)
 		}

@@ -108,7 +108,7 @@ func TestRetentionBySize(t *testing.T) {
 	db.epochs.Retention.MaxBytes.Store(size() - 1)
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Len(t, db.epochs.Between(0, 1<<62), 4)
-	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first).Hours(first))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first))
 	require.Zero(t, db.epochs.Watermarks.Of(first+1), "no more than need be")
 	require.LessOrEqual(t, size(), db.epochs.Retention.MaxBytes.Load())
 
@@ -122,7 +122,7 @@ func TestRetentionBySize(t *testing.T) {
 		require.Len(t, db.epochs.Between(0, 1<<62), 4)
 		for day, h := range after {
 			id := first + uint32(day)
-			require.Equal(t, h, db.epochs.Watermarks.Of(id).Hours(id))
+			require.Equal(t, h, db.epochs.Watermarks.Of(id))
 		}
 	}
 	require.Zero(t, db.epochs.Watermarks.Of(first+3), "of the last day every profile stays")
@@ -186,7 +186,7 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	query := db.epochs.Snapshot()
 	db.epochs.Retention.MaxBytes.Store(keptBytes(t, db) - fine/2)
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first).Hours(first))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first))
 	require.NoError(t, db.maintain(ctx, 0))
 	require.Zero(t, db.epochs.Watermarks.Of(first+1), "what a query still sees counts as dropped")
 	require.NoError(t, query.Close())
@@ -194,7 +194,7 @@ func TestDroppedRowsGiveTheirSpaceBack(t *testing.T) {
 	db.epochs.Retention.MaxBytes.Store(0)
 	db.epochs.Retention.Raw = 25 * time.Hour
 	require.NoError(t, db.maintain(ctx, 0))
-	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first+2).Hours(first+2))
+	require.Equal(t, watermark.Hours{24, 0, 0}, db.epochs.Watermarks.Of(first+2))
 	left, err := db.maintainer.usage(prefixRange(layout.LevelPrefix(first+2, layout.KindRow, layout.LevelFine)))
 	require.NoError(t, err)
 	require.LessOrEqual(t, left, int64(33<<10), "the size of a range is an estimate, of a block more or less")

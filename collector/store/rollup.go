@@ -137,6 +137,9 @@ func (mt *maintainer) mergeWindows(ctx context.Context, e *epochs.Epoch, t epoch
 	m := newMerger(e.ID, t.Stream, part.Value.View())
 	defer m.free()
 	var f *scan.Aggregate
+	read := func(kind byte, top int, lo, hi int64, fn scan.Visit) error {
+		return s.Stream(kind, top, t.Stream.ID, lo, hi, fn)
+	}
 	if t.Stream.Def.IsAggregate() {
 		first, end := t.Hour, t.Hour+1
 		if t.Hour == epochs.WholeDay {
@@ -145,15 +148,16 @@ func (mt *maintainer) mergeWindows(ctx context.Context, e *epochs.Epoch, t epoch
 		if f, err = contributors.of(t.Stream, first, end); err != nil {
 			return err
 		}
+		read = func(kind byte, top int, lo, hi int64, fn scan.Visit) error {
+			return s.Service(f, kind, top, lo, hi, fn)
+		}
 	}
 	windows := 0
-	window := func(level int, lo, hi int64) (err error) {
-		var wrote bool
-		if f != nil {
-			wrote, err = m.mergeAggregate(s, f, batch, level, lo, hi)
-		} else {
-			wrote, err = m.merge(s, batch, level, t.Slots, lo, hi)
+	window := func(level int, lo, hi int64) error {
+		if f != nil && len(f.Active(e.ID, lo, hi)) < scan.MinContributors {
+			return nil // their own rows serve as well
 		}
+		wrote, err := m.merge(read, batch, level, lo, hi)
 		if wrote {
 			windows++
 		}
@@ -215,47 +219,28 @@ func (m *merger) free() {
 // mergeSums is memory for sums by node, reused between windows.
 var mergeSums = sync.Pool{New: func() any { return new([]int64) }}
 
-// merge writes the row and the points of a window, from rows of the next finer
-// level at most. Those of an hour's dirty slots do not count. It reports whether
-// the window has any profile.
-func (m *merger) merge(s *scan.Scanner, b *pebble.Batch, level int, dirty uint16, lo, hi int64) (bool, error) {
+// merge writes the row and, below a day, the points of a window, from what is read of the
+// next finer level at most. It reports whether the window has any profile.
+func (m *merger) merge(read func(kind byte, top int, lo, hi int64, fn scan.Visit) error, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
 	out := m.begin()
-	var err error
-	switch level {
-	case layout.LevelSlot:
-		err = m.cover(s, &out, layout.LevelFine, lo, hi)
-	case layout.LevelHour:
-		for i := range int64(layout.SlotsPerHour) {
-			top := layout.LevelSlot
-			if dirty>>i&1 == 1 {
-				top = layout.LevelFine
-			}
-			if err == nil {
-				err = m.cover(s, &out, top, lo+i*layout.SlotMs, lo+(i+1)*layout.SlotMs)
-			}
-		}
-	case layout.LevelDay: // without points
-		err = s.Stream(layout.KindRow, layout.LevelHour, m.stream.ID, lo, hi, func(w scan.Window) error { return m.add(&out, w) })
-	}
-	if err != nil || out.Profiles == 0 {
-		return false, err
-	}
-	return true, m.write(b, &out, level, lo, hi)
-}
-
-// cover adds the rows and points of a time, from those of level top at most.
-func (m *merger) cover(s *scan.Scanner, out *rowcodec.Row, top int, lo, hi int64) error {
-	err := s.Stream(layout.KindRow, top, m.stream.ID, lo, hi, func(w scan.Window) error {
-		if err := m.add(out, w); err != nil || top > layout.LevelFine {
+	single := level == layout.LevelSlot && !m.stream.Def.IsAggregate() // all rows are profiles'
+	err := read(layout.KindRow, level-1, lo, hi, func(w scan.Window) error {
+		if err := m.add(&out, w); err != nil || !single {
 			return err
 		}
 		return m.addPoint(w.End)
 	})
-	if err != nil || top == layout.LevelFine {
-		return err
+	if err != nil || out.Profiles == 0 {
+		return false, err
 	}
-	var list rowcodec.PointList
-	return s.Stream(layout.KindPoints, top, m.stream.ID, lo, hi, func(w scan.Window) error { return m.addPoints(&list, w) })
+	if !single && level < layout.LevelDay {
+		var list rowcodec.PointList
+		if err := read(layout.KindPoints, level-1, lo, hi, func(w scan.Window) error { return m.addPoints(&list, w) }); err != nil {
+			return false, err
+		}
+	}
+	m.sortPoints()
+	return true, m.write(b, &out, level, lo, hi)
 }
 
 func (m *merger) begin() rowcodec.Row {

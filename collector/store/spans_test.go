@@ -155,12 +155,12 @@ func (m *spansModel) question(first int64) (q spansQuestion) {
 }
 
 // each calls fn with every profile that is selected and of which there is a row.
-func (m *spansModel) each(q *spansQuestion, watermarks map[uint32]watermark.Watermark, fn func(p *taggedProfile)) {
+func (m *spansModel) each(q *spansQuestion, watermarks map[uint32]watermark.Hours, fn func(p *taggedProfile)) {
 	for i := range m.profiles {
 		p := &m.profiles[i]
 		switch {
 		case p.time < q.Start || p.time > q.End || q.pod != "" && p.pod != q.pod:
-		case p.time <= watermarks[layout.EpochOf(p.time)][layout.LevelFine]:
+		case p.time <= watermarks[layout.EpochOf(p.time)].Watermark(layout.EpochOf(p.time))[layout.LevelFine]:
 		case len(q.Profiles) > 0 && !slices.Contains(q.Profiles, p.id):
 		default:
 			fn(p)
@@ -168,7 +168,7 @@ func (m *spansModel) each(q *spansQuestion, watermarks map[uint32]watermark.Wate
 	}
 }
 
-func (m *spansModel) watermarks() map[uint32]watermark.Watermark {
+func (m *spansModel) watermarks() map[uint32]watermark.Hours {
 	return m.db.epochs.Watermarks.Snapshot(func() {})
 }
 
@@ -220,7 +220,7 @@ func (m *spansModel) ask(first int64) {
 
 // spanValues tells of spans at times, by endpoint unless below is given, what their
 // values and the pods that they have in common are.
-func (m *spansModel) spanValues(q *spansQuestion, watermarks map[uint32]watermark.Watermark, below string) []string {
+func (m *spansModel) spanValues(q *spansQuestion, watermarks map[uint32]watermark.Hours, below string) []string {
 	type key struct {
 		endpoint    string
 		time        int64
@@ -267,7 +267,7 @@ func tell(groups []query.Values) []string {
 
 // askProfiles checks that every profile is there once, as the sum of its series,
 // and is found by the ID that is shown.
-func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]watermark.Watermark, got []query.Values) {
+func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]watermark.Hours, got []query.Values) {
 	m.Helper()
 	want, seen := []string{}, []string{}
 	m.each(q, watermarks, func(p *taggedProfile) {
@@ -283,7 +283,7 @@ func (m *spansModel) askProfiles(q *spansQuestion, watermarks map[uint32]waterma
 		for j := range got[i].Values {
 			v := &got[i].Values[j]
 			if !v.Identified() {
-				require.LessOrEqual(m, v.Time, watermarks[layout.EpochOf(v.Time)][layout.LevelFine])
+				require.LessOrEqual(m, v.Time, watermarks[layout.EpochOf(v.Time)].Watermark(layout.EpochOf(v.Time))[layout.LevelFine])
 				continue
 			}
 			e := got[i].Exemplar(v)

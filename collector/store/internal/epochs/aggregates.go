@@ -3,17 +3,17 @@ package epochs
 
 import "github.com/flameline/flameline/collector/store/internal/labelindex"
 
-// An AggregateKey identifies an aggregate of an epoch.
+// An AggregateKey is what the streams of a partition that differ in labels alone have in
+// common, and their aggregate's.
 type AggregateKey struct {
 	Partition  uint32
-	Definition string
+	Definition string // of the kind
 }
 
-// AggregateKeyOf is the key of the aggregate that a partition's stream is part of.
+// AggregateKeyOf is the key of a stream, or of an aggregate's.
 func AggregateKeyOf(partition uint32, d *labelindex.Definition) AggregateKey {
 	k := labelindex.NewKind(d)
-	f := k.Aggregate(d.Labels.Get(labelindex.LabelServiceName))
-	return AggregateKey{partition, string(f.Append(nil))}
+	return AggregateKey{partition, string(k.Def.Append(nil))}
 }
 
 // aggregateStream returns the stream of the aggregate that a stream is part of. It
@@ -58,18 +58,15 @@ func (es *Set) FindAggregate(epoch, partition uint32, k *labelindex.Kind) (id ui
 		return 0, false, nil
 	}
 	def := k.Aggregate(service)
-	key := string(def.Append(nil))
-	if f, ok := e.aggregates[AggregateKey{partition, key}]; ok {
+	key := labelindex.AppendStream(nil, partition, &def)
+	if f, ok := e.aggregates[string(key)]; ok {
 		return f, true, nil
 	}
-	s, _, err := e.find(key, partition)
+	s, err := e.find(key)
 	if s == nil || err != nil {
 		return 0, false, err
 	}
-	if e.aggregates == nil {
-		e.aggregates = map[AggregateKey]uint32{}
-	}
-	e.aggregates[AggregateKey{partition, key}] = s.ID
+	e.aggregates[string(key)] = s.ID
 	e.bytes += int64(len(key)) + 64
 	return s.ID, true, nil
 }

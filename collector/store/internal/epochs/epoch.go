@@ -40,8 +40,8 @@ type Epoch struct {
 	current    map[string]uint32             // service name to the partition that grows
 	Next       uint32                        // number of the next stream
 	Live       map[uint32]*labelindex.Stream // by number
-	byHash     map[uint64]*labelindex.Stream // the live ones, by the hash of the definition's encoding
-	aggregates map[AggregateKey]uint32       // streams of aggregates that queries asked for
+	byHash     map[uint64]*labelindex.Stream // the live ones, by the hash of their encoding
+	aggregates map[string]uint32             // streams of aggregates that queries asked for, by encoding
 	longest    map[uint32]int64              // by partition: the longest time that a row covers, ms
 	// defaultLongest is that of the others. It is not 0 if some cannot be read.
 	defaultLongest  int64
@@ -132,35 +132,34 @@ func (e *Epoch) keep() {
 }
 
 func (es *Set) loadEpoch(id uint32) (*Epoch, error) {
-	gone := es.Watermarks.Of(id).Hours(id)
+	gone := es.Watermarks.Of(id)
 	e := &Epoch{
-		Set: es, ID: id, services: map[uint32]string{}, current: map[string]uint32{}, Live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{},
+		Set: es, ID: id, services: map[uint32]string{}, current: map[string]uint32{}, Live: map[uint32]*labelindex.Stream{}, byHash: map[uint64]*labelindex.Stream{}, aggregates: map[string]uint32{},
 		Unmerged: map[StreamHour]*UnmergedHour{}, longest: map[uint32]int64{},
 		refused: gone.Watermark(id)[layout.LevelFine],
 	}
-	read := func(kind byte, value func(key, value []byte) error) (gaps *kv.GapError, err error) {
-		err = es.KV.Each(layout.KindKey(id, kind), value)
-		errors.As(err, &gaps)
-		return gaps, kv.WithoutGaps(err)
+	var errs []error
+	read := func(kind byte, value func(key, value []byte) error) (gaps *kv.GapError) {
+		err := es.KV.Each(layout.KindKey(id, kind), value)
+		if !errors.As(err, &gaps) {
+			errs = append(errs, err)
+		}
+		return gaps
 	}
-	partitions, err1 := read(layout.KindPartition, func(key, value []byte) error { return e.readPartition(key, value) })
-	if partitions != nil && partitions.Open {
+	if gaps := read(layout.KindPartition, e.readPartition); gaps != nil && gaps.Open {
 		var err error
 		e.partitions, err = es.unused(e.partitions+farPartition, MaxPartitions, func(n uint32) []byte { return layout.PartitionKey(id, n) })
-		err1 = errors.Join(err1, err)
+		errs = append(errs, err)
 	}
-	err2 := e.countStreams()
-	longest, err3 := read(layout.KindLongest, func(key, value []byte) error { return e.readLongest(key, value) })
-	if longest != nil {
+	errs = append(errs, e.countStreams())
+	if read(layout.KindLongest, e.readLongest) != nil {
 		e.defaultLongest = layout.SlotMs // to look back too far does no harm
 	}
-	pending, err4 := read(layout.KindPending, func(key, value []byte) error { return e.readPending(key, value) })
-	if pending != nil {
-		err4 = e.noteAll(pending.Gap)
+	if gaps := read(layout.KindPending, e.readPending); gaps != nil {
+		errs = append(errs, e.noteAll(gaps.Gap))
 	}
-	marks, err5 := read(layout.KindDirty, func(key, value []byte) error { return e.readDirty(gone, key, value) })
-	e.UnreadableMarks = marks != nil
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	e.UnreadableMarks = read(layout.KindDirty, func(key, value []byte) error { return e.readDirty(gone, key, value) }) != nil
+	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("read epoch %d: %w", id, err)
 	}
 	return e, nil
@@ -191,13 +190,14 @@ func (e *Epoch) noteAll(unread corruption.Gap) error {
 	if err != nil || len(all.Streams) == 0 {
 		return err
 	}
-	first, last := uint8(0), uint8(layout.HoursPerEpoch-1)
-	if prefix := layout.KindKey(e.ID, layout.KindPending); bytes.HasPrefix(unread.From, prefix) && len(unread.From) > len(prefix) {
-		first = min(unread.From[len(prefix)], last)
+	prefix := layout.KindKey(e.ID, layout.KindPending)
+	hourOf := func(key []byte, otherwise uint8) uint8 {
+		if hour, ok := bytes.CutPrefix(key, prefix); ok && len(hour) > 0 {
+			return min(hour[0], layout.HoursPerEpoch-1)
+		}
+		return otherwise
 	}
-	if prefix := layout.KindKey(e.ID, layout.KindPending); bytes.HasPrefix(unread.To, prefix) && len(unread.To) > len(prefix) {
-		last = min(unread.To[len(prefix)], last)
-	}
+	first, last := hourOf(unread.From, 0), hourOf(unread.To, layout.HoursPerEpoch-1)
 	for hour := first; hour <= last; hour++ {
 		if e.hours[hour].table == nil {
 			e.hours[hour].table = labelindex.NewBuilder()
@@ -256,7 +256,7 @@ func (e *Epoch) countStreams() (err error) {
 // countReadable is countStreams where some streams cannot be read.
 func (e *Epoch) countReadable() error {
 	e.Next = 0
-	err := e.Set.KV.EachBetween(layout.KindKey(e.ID, layout.KindStream), layout.StreamKey(e.ID, MaxStreams), func(key, _ []byte) error {
+	err := e.Set.KV.EachIn(e.Set.KV.Pebble, layout.KindKey(e.ID, layout.KindStream), layout.StreamKey(e.ID, MaxStreams), func(key, _ []byte) error {
 		if len(key) == 9 {
 			e.Next = binary.BigEndian.Uint32(key[5:]) + 1
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -91,12 +92,18 @@ func (es *Set) EachIndexOf(e *Epoch, hour uint8, fn func(*labelindex.HourIndex) 
 	if len(u.Value.Streams) == 0 {
 		return nil
 	}
-	if err = fn(u.Value); !errors.Is(err, storeerr.ErrCorrupt) {
+	return es.orFull(e.ID, u.Value, fn)
+}
+
+// orFull calls fn with an hour's table, and if that is corrupt with one of all streams of
+// its epoch: to look where nothing is does no harm.
+func (es *Set) orFull(epoch uint32, t *labelindex.HourIndex, fn func(*labelindex.HourIndex) error) error {
+	err := fn(t)
+	if !errors.Is(err, storeerr.ErrCorrupt) {
 		return err
 	}
 	es.KV.Corrupt(err)
-	t, err := es.FullIndex(e.ID)
-	if err != nil {
+	if t, err = es.FullIndex(epoch); err != nil {
 		return err
 	}
 	return fn(t)
@@ -119,39 +126,49 @@ func (e *Epoch) eachGrowing(hour uint8, fn func(*labelindex.HourIndex) error) er
 }
 
 // LoadIndex reads an hour's table, which is empty if there is none. In the place
-// of a corrupt one comes one that has all the epoch's streams: to look where
-// nothing is does no harm.
+// of a corrupt one comes one that has all the epoch's streams.
 func (es *Set) LoadIndex(epoch uint32, hour uint8) (*labelindex.HourIndex, error) {
-	value, closer, err := es.KV.Get(layout.TableKey(epoch, hour, ""))
+	t, err := ReadIndex(es.KV.Get, epoch, hour)
+	if errors.Is(err, storeerr.ErrCorrupt) {
+		es.KV.Corrupt(err)
+		return es.FullIndex(epoch)
+	}
+	return t, err
+}
+
+// ReadIndex reads an hour's table, which is empty if there is none, by a Get of the
+// database. Its columns are read when they are asked for.
+func ReadIndex(get func(key []byte) ([]byte, io.Closer, error), epoch uint32, hour uint8) (t *labelindex.HourIndex, err error) {
+	read := func(name string, decode func(value []byte) error) error {
+		key := layout.TableKey(epoch, hour, name)
+		value, closer, err := get(key)
+		if err == nil {
+			err = errors.Join(decode(value), closer.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("read table %x: %w", key, err)
+		}
+		return nil
+	}
+	err = read("", func(value []byte) (err error) {
+		t, err = labelindex.DecodeTable(value)
+		return err
+	})
 	if errors.Is(err, pebble.ErrNotFound) {
 		return &labelindex.HourIndex{Bytes: 256}, nil
 	}
-	if err != nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		return nil, fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err)
-	}
-	var t *labelindex.HourIndex
-	if err == nil {
-		t, err = labelindex.DecodeTable(value)
-		err = errors.Join(err, closer.Close())
-	}
 	if err != nil {
-		es.KV.Corrupt(fmt.Errorf("read table %x: %w", layout.TableKey(epoch, hour, ""), err))
-		return es.FullIndex(epoch)
+		return nil, err
 	}
-	t.Read = func(name string) (*labelindex.LabelColumn, error) {
-		key := layout.TableKey(epoch, hour, name)
-		value, closer, err := es.KV.Get(key)
+	t.Read = func(name string) (c *labelindex.LabelColumn, err error) {
+		err = read(name, func(value []byte) (err error) {
+			c, err = labelindex.DecodeLabelColumn(value, len(t.Streams))
+			return err
+		})
 		if errors.Is(err, pebble.ErrNotFound) {
-			return nil, fmt.Errorf("read column %x: %w: missing", key, storeerr.ErrCorrupt)
+			err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read column %x: %w", key, err)
-		}
-		c, err := labelindex.DecodeLabelColumn(value, len(t.Streams))
-		if err := errors.Join(err, closer.Close()); err != nil {
-			return nil, fmt.Errorf("read column %x: %w", key, err)
-		}
-		return c, nil
+		return c, err
 	}
 	return t, nil
 }
@@ -216,15 +233,10 @@ func (es *Set) writeTable(e *Epoch, hour uint8, h *indexHour) error {
 		return err
 	}
 	if len(old.Streams) > 0 {
-		t = labelindex.NewBuilder()
-		if err = t.AddTable(old); errors.Is(err, storeerr.ErrCorrupt) {
-			es.KV.Corrupt(err)
-			if old, err = es.FullIndex(e.ID); err != nil {
-				return err
-			}
+		err := es.orFull(e.ID, old, func(old *labelindex.HourIndex) error {
 			t = labelindex.NewBuilder()
-			err = t.AddTable(old)
-		}
+			return t.AddTable(old)
+		})
 		if err == nil {
 			err = t.AddTable(&h.writing.HourIndex)
 		}

@@ -55,7 +55,7 @@ func (es *Set) Remove(id uint32) {
 
 // FindEpochs lists the epochs on disk, by one seek for each.
 func (es *Set) FindEpochs() (err error) {
-	it, err := es.KV.NewIterator(es.KV.Pebble, nil, layout.EpochKey(layout.MetaEpoch), nil)
+	it, err := es.KV.NewIterator(es.KV.Pebble, nil, layout.EpochKey(layout.MetaEpoch))
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -37,17 +36,20 @@ func (e *Epoch) load(id uint32) (*labelindex.Stream, error) {
 }
 
 func (e *Epoch) addLive(s *labelindex.Stream) {
-	if old := e.Live[s.ID]; old == s {
-		return
-	} else if old != nil {
+	if old := e.Live[s.ID]; old != nil {
 		e.forget(old)
 	}
-	e.Live[s.ID] = s
-	hash := s.Def.Hash()
-	s.Same, e.byHash[hash] = e.byHash[hash], s
+	e.Live[s.ID], e.byHash[s.Hash()] = s, s
 }
 
-// readStream reads a stream. An empty value marks a number that is not to be used.
+func (e *Epoch) forget(s *labelindex.Stream) {
+	delete(e.Live, s.ID)
+	if hash := s.Hash(); e.byHash[hash] == s {
+		delete(e.byHash, hash)
+	}
+}
+
+// readStream reads a stream.
 func (e *Epoch) readStream(id uint32) (*labelindex.Stream, error) {
 	key := layout.StreamKey(e.ID, id)
 	value, closer, err := e.Set.KV.Get(key)
@@ -56,9 +58,6 @@ func (e *Epoch) readStream(id uint32) (*labelindex.Stream, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read stream %x: %w", key, err)
-	}
-	if len(value) == 0 {
-		return nil, errors.Join(fmt.Errorf("read stream %x: %w: empty", key, storeerr.ErrCorrupt), closer.Close())
 	}
 	partition, def, err := labelindex.ReadStream(value)
 	if err == nil && partition >= e.partitions { // a new service is going to take its number
@@ -85,7 +84,6 @@ func (e *Epoch) Evict(quiet time.Duration) {
 		if busy[id] {
 			continue
 		}
-		delete(e.Live, id)
 		e.forget(s)
 		delete(e.Unmerged, StreamHour{id, WholeDay}) // its mark is on disk
 	}
@@ -120,16 +118,19 @@ func (e *Epoch) Stream(def *labelindex.Definition) (*labelindex.Stream, error) {
 	return e.lookUp(def, partition)
 }
 
-// lookUp is stream for a partition that exists. The caller holds grow, and not
+// lookUp is Stream for a partition that exists. The caller holds grow, and not
 // the lock.
 func (e *Epoch) lookUp(def *labelindex.Definition, partition uint32) (*labelindex.Stream, error) {
-	e.key = def.Append(e.key[:0])
-	if s := e.known(e.key, partition); s != nil {
+	e.key = labelindex.AppendStream(e.key[:0], partition, def)
+	hash := xxhash.Sum64(e.key)
+	e.Mu.RLock()
+	s := e.byHash[hash]
+	e.Mu.RUnlock()
+	if s != nil && s.Is(e.key) {
 		return s, nil
 	}
-	key := string(e.key)
 	e.Mu.Lock()
-	s, same, err := e.find(key, partition)
+	s, err := e.find(e.key)
 	if s != nil {
 		e.addLive(s)
 	}
@@ -142,8 +143,8 @@ func (e *Epoch) lookUp(def *labelindex.Definition, partition uint32) (*labelinde
 	}
 	b := e.Set.KV.Pebble.NewBatch()
 	defer b.Close()
-	b.Set(layout.StreamKey(e.ID, e.Next), labelindex.AppendStream(nil, partition, def), nil)
-	b.Set(layout.FindKey(e.ID, xxhash.Sum64String(key)), AppendStreams(nil, append(same, e.Next)), nil)
+	b.Set(layout.StreamKey(e.ID, e.Next), e.key, nil)
+	b.Set(layout.FindKey(e.ID, hash), binary.AppendUvarint(nil, uint64(e.Next)), nil)
 	if err := e.Set.KV.Commit(b, pebble.NoSync); err != nil {
 		return nil, fmt.Errorf("write stream: %w", err)
 	}
@@ -155,101 +156,41 @@ func (e *Epoch) lookUp(def *labelindex.Definition, partition uint32) (*labelinde
 	return s, nil
 }
 
-// known returns the live stream of a definition's encoding in a partition.
-func (e *Epoch) known(key []byte, partition uint32) *labelindex.Stream {
-	e.Mu.RLock()
-	defer e.Mu.RUnlock()
-	return e.liveOf(key, partition)
-}
-
-// liveOf is known for who holds the lock.
-func (e *Epoch) liveOf(key []byte, partition uint32) *labelindex.Stream {
-	for s := e.byHash[xxhash.Sum64(key)]; s != nil; s = s.Same {
-		if s.Partition == partition && s.Def.Is(key) {
-			return s
-		}
+// find returns the stream of an encoding, live or read from disk; nil if there is none. A
+// second stream of the same definition serves as well as one that cannot be read, or that
+// lost its place to another one of the same hash.
+func (e *Epoch) find(encoded []byte) (*labelindex.Stream, error) {
+	hash := xxhash.Sum64(encoded)
+	if s := e.byHash[hash]; s != nil && s.Is(encoded) {
+		return s, nil
 	}
-	return nil
-}
-
-// forget takes a stream out of those that are found by definition.
-func (e *Epoch) forget(s *labelindex.Stream) {
-	hash := s.Def.Hash()
-	if e.byHash[hash] == s {
-		if e.byHash[hash] = s.Same; s.Same == nil {
-			delete(e.byHash, hash)
-		}
-	} else {
-		for at := e.byHash[hash]; at != nil; at = at.Same {
-			if at.Same == s {
-				at.Same = s.Same
-				break
-			}
-		}
-	}
-	s.Same = nil
-}
-
-// find returns the stream of a definition's encoding in a partition, live or read
-// from disk; nil if there is none, and then the streams that share its hash.
-func (e *Epoch) find(key string, partition uint32) (s *labelindex.Stream, same []uint32, err error) {
-	if s := e.liveOf([]byte(key), partition); s != nil {
-		return s, nil, nil
-	}
-	if same, err = e.Set.findStreams(e.ID, xxhash.Sum64String(key)); err != nil {
-		return nil, nil, err
-	}
-	for _, id := range same {
-		s := e.Live[id]
-		if s == nil {
-			if s, err = e.readStream(id); errors.Is(err, storeerr.ErrCorrupt) {
-				continue // it cannot be this one any more
-			}
-			if err != nil {
-				return nil, nil, err
-			}
-		}
-		if s.Partition == partition && string(s.Def.Append(nil)) == key {
-			return s, same, nil
-		}
-	}
-	return nil, same, nil
-}
-
-// findStreams lists the streams of an epoch whose definition has a hash.
-func (es *Set) findStreams(epoch uint32, hash uint64) (ids []uint32, err error) {
-	key := layout.FindKey(epoch, hash)
-	value, closer, err := es.KV.Get(key)
+	key := layout.FindKey(e.ID, hash)
+	value, closer, err := e.Set.KV.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) || errors.Is(err, storeerr.ErrCorrupt) {
-		return nil, nil // a second stream of the same definition serves as well
+		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read streams %x: %w", key, err)
+		return nil, fmt.Errorf("read stream %x: %w", key, err)
 	}
-	if ids, err = ReadStreams(value); err != nil { // a stream of the same definition will do
-		es.KV.Corrupt(fmt.Errorf("read streams %x: %w", key, err))
-		ids = nil
-	}
-	return ids, closer.Close()
-}
-
-// AppendStreams appends the encoding of numbers of streams: their count, then each, as
-// varints.
-func AppendStreams(b []byte, ids []uint32) []byte {
-	b = binary.AppendUvarint(b, uint64(len(ids)))
-	for _, id := range ids {
-		b = binary.AppendUvarint(b, uint64(id))
-	}
-	return b
-}
-
-// ReadStreams reads what AppendStreams appended.
-func ReadStreams(value []byte) (ids []uint32, err error) {
 	r := bitpack.Decoder{Data: value}
-	for range r.Count(1, "stream count") {
-		ids = append(ids, r.Below(budget.EpochItself, "stream"))
+	id := r.Below(budget.EpochItself, "stream")
+	if err := errors.Join(r.End(), closer.Close()); err != nil {
+		e.Set.KV.Corrupt(fmt.Errorf("read stream %x: %w", key, err))
+		return nil, nil
 	}
-	return ids, r.End()
+	s := e.Live[id]
+	if s == nil {
+		if s, err = e.readStream(id); err != nil {
+			if errors.Is(err, storeerr.ErrCorrupt) {
+				err = nil
+			}
+			return nil, err
+		}
+	}
+	if !s.Is(encoded) {
+		return nil, nil
+	}
+	return s, nil
 }
 
 // LookFor returns the stream of a definition, nil if there is none.
@@ -260,43 +201,41 @@ func (e *Epoch) LookFor(def *labelindex.Definition) (*labelindex.Stream, error) 
 	if !ok {
 		return nil, nil
 	}
-	s, _, err := e.find(string(def.Append(nil)), partition)
-	return s, err
+	return e.find(labelindex.AppendStream(nil, partition, def))
 }
 
-// StreamsOf lists the streams that have profiles in an hour, by service.
-func (es *Set) StreamsOf(id uint32, hour uint8) (map[string][]uint32, error) {
-	out := map[string][]uint32{}
+// EachStreamOf calls fn with the definitions of the streams of a service that have profiles
+// in an hour, each once. Those that cannot be read are left out.
+func (es *Set) EachStreamOf(id uint32, hour uint8, service string, fn func(*labelindex.Definition)) error {
 	if !es.Has(id) {
-		return out, nil
-	}
-	u, err := es.Acquire(id)
-	if err != nil {
-		return nil, err
-	}
-	defer u.Release()
-	u.Value.Mu.RLock()
-	services := maps.Clone(u.Value.services)
-	u.Value.Mu.RUnlock()
-	err = es.EachIndexOf(u.Value, hour, func(t *labelindex.HourIndex) error {
-		for row, stream := range t.Streams {
-			name := services[t.Partitions[row]]
-			out[name] = append(out[name], stream)
-		}
 		return nil
-	})
-	return out, err
-}
-
-// EachDefinition calls fn with the definitions of streams, each once. Those that
-// cannot be read are left out.
-func (es *Set) EachDefinition(id uint32, streams []uint32, fn func(*labelindex.Definition)) error {
+	}
 	u, err := es.Acquire(id)
 	if err != nil {
 		return err
 	}
 	defer u.Release()
 	e := u.Value
+	var partitions []uint32 // one, as a rule
+	e.Mu.RLock()
+	for n, name := range e.services {
+		if name == service {
+			partitions = append(partitions, n)
+		}
+	}
+	e.Mu.RUnlock()
+	var streams []uint32
+	err = es.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
+		for row, stream := range t.Streams {
+			if slices.Contains(partitions, t.Partitions[row]) {
+				streams = append(streams, stream)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	slices.Sort(streams)
 	for _, stream := range slices.Compact(streams) {
 		e.Mu.RLock()

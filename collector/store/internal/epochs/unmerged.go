@@ -33,6 +33,7 @@ func (e *Epoch) Due(now int64, quiet time.Duration) (tasks []MergeTask) {
 	if e.dropped {
 		return nil
 	}
+	var sums []MergeTask // of aggregates, whose windows are made of those of their streams
 	base := layout.EpochStart(e.ID)
 	for id, o := range e.Unmerged {
 		if id.Hour == WholeDay || o.inFlight > 0 {
@@ -50,26 +51,18 @@ func (e *Epoch) Due(now int64, quiet time.Duration) (tasks []MergeTask) {
 			}
 		}
 		t.Over = t.Over && t.rest == 0
-		if t.Slots != 0 || t.Over {
+		switch {
+		case t.Slots == 0 && !t.Over:
+		case t.Stream.Def.IsAggregate():
+			sums = append(sums, t)
+		default:
 			tasks = append(tasks, t)
 		}
 	}
-	// An aggregate's windows are made of those of its streams.
-	slices.SortFunc(tasks, func(a, b MergeTask) int {
-		return cmp.Or(cmpBool(a.Stream.Def.IsAggregate(), b.Stream.Def.IsAggregate()), cmp.Compare(a.Stream.Partition, b.Stream.Partition))
-	})
-	return tasks
-}
-
-// cmpBool orders false before true.
-func cmpBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	byPartition := func(a, b MergeTask) int { return cmp.Compare(a.Stream.Partition, b.Stream.Partition) }
+	slices.SortFunc(tasks, byPartition)
+	slices.SortFunc(sums, byPartition)
+	return append(tasks, sums...)
 }
 
 // WriteMerged writes the batch with the merged rows of a task, and what is left to merge.
@@ -119,22 +112,14 @@ func (e *Epoch) CleanDays(counted uint64) {
 	}
 }
 
-// StreamsOfDirtyDays lists some streams of an epoch whose day is to be merged, from one on.
-func (es *Set) StreamsOfDirtyDays(epoch, from uint32) (ids []uint32, err error) {
-	full := errors.New("full")
-	lower := layout.DirtyKey(epoch, from, 0)
-	err = es.KV.EachBetween(lower, layout.After(layout.KindKey(epoch, layout.KindDirty)), func(key, _ []byte) error {
-		if len(key) == len(lower) && key[9] == WholeDay {
+// StreamsOfDirtyDays lists the streams of an epoch whose day is to be merged.
+func (es *Set) StreamsOfDirtyDays(epoch uint32) (ids []uint32, err error) {
+	err = es.KV.Each(layout.KindKey(epoch, layout.KindDirty), func(key, _ []byte) error {
+		if len(key) == 10 && key[9] == WholeDay {
 			ids = append(ids, binary.BigEndian.Uint32(key[5:]))
-		}
-		if len(ids) == 1024 {
-			return full
 		}
 		return nil
 	})
-	if errors.Is(err, full) {
-		err = nil
-	}
 	return ids, kv.WithoutGaps(err)
 }
 
@@ -214,29 +199,16 @@ func (e *Epoch) AllMerged(to watermark.Hours) error {
 	return nil
 }
 
-// TaskErrors are what went wrong with the tasks of an epoch, which may be as many as
-// it has streams.
-type TaskErrors struct {
-	first []error
-	more  int
-}
+// TaskErrors are what went wrong with the first tasks of an epoch that failed. An epoch may
+// have as many tasks as streams.
+type TaskErrors []error
 
 // Add adds an error, if it is one.
 func (e *TaskErrors) Add(err error) {
-	const most = 3
-	switch {
-	case err == nil:
-	case len(e.first) < most:
-		e.first = append(e.first, err)
-	default:
-		e.more++
+	if err != nil && len(*e) < 3 {
+		*e = append(*e, err)
 	}
 }
 
-// Join returns the first errors and the number of the others, nil if there are none.
-func (e *TaskErrors) Join() error {
-	if e.more > 0 {
-		return errors.Join(append(e.first, fmt.Errorf("and %d errors more", e.more))...)
-	}
-	return errors.Join(e.first...)
-}
+// Join returns the errors, nil if there are none.
+func (e *TaskErrors) Join() error { return errors.Join(*e...) }

@@ -35,7 +35,7 @@ func (es *Set) readWatermark(epoch uint32) error {
 			h[layout.LevelFine] = layout.HoursPerEpoch
 		}
 	}
-	es.Watermarks.Set(epoch, h.Watermark(epoch))
+	es.Watermarks.Set(epoch, h)
 	return nil
 }
 
@@ -48,14 +48,14 @@ func (es *Set) FirstContributing(epoch uint32, t int64) int64 {
 	if es.Retention.MaxBytes.Load() > 0 && es.Retention.Old(epoch, now) {
 		soon[layout.LevelFine], soon[layout.LevelSlot] = layout.HoursPerEpoch, layout.HoursPerEpoch
 	}
-	return es.Watermarks.Of(epoch).Max(soon.Watermark(epoch)).FirstContributing(t)
+	return es.Watermarks.Of(epoch).Max(soon).Watermark(epoch).FirstContributing(t)
 }
 
 // A Snapshot is the store as it is at one moment: its keys, and which rows are
 // not to be looked for among them.
 type Snapshot struct {
 	*pebble.Snapshot
-	Watermarks map[uint32]watermark.Watermark
+	Watermarks map[uint32]watermark.Hours
 }
 
 // Snapshot returns the store as it is now. The caller closes it.

@@ -19,7 +19,8 @@ import (
 // Pebble searches every such block for the bit that may have flipped, which takes some
 // 100 ms each time. They are safe for concurrent use.
 type BadBlocks struct {
-	some chan struct{} // closed once there are any
+	Some  context.Context // ends once there are any
+	found context.CancelFunc
 
 	mu    sync.Mutex
 	files map[string]map[int64]bool // by name: the offsets; nil for the whole file
@@ -27,21 +28,13 @@ type BadBlocks struct {
 
 // NewBadBlocks returns a list without blocks.
 func NewBadBlocks() *BadBlocks {
-	return &BadBlocks{some: make(chan struct{}), files: map[string]map[int64]bool{}}
+	b := &BadBlocks{files: map[string]map[int64]bool{}}
+	b.Some, b.found = context.WithCancel(context.Background())
+	return b
 }
 
 // Any reports whether there are any.
-func (b *BadBlocks) Any() bool {
-	select {
-	case <-b.some:
-		return true
-	default:
-		return false
-	}
-}
-
-// Found is closed once there are any.
-func (b *BadBlocks) Found() <-chan struct{} { return b.some }
+func (b *BadBlocks) Any() bool { return b.Some.Err() != nil }
 
 // Find reads all blocks of a table, the first time that it is called for it.
 func (b *BadBlocks) Find(fs vfs.FS, path string) {
@@ -55,10 +48,8 @@ func (b *BadBlocks) Find(fs vfs.FS, path string) {
 	if err == nil && len(offsets) == 0 {
 		return // it was an error of the disk
 	}
-	if len(b.files) == 0 {
-		close(b.some)
-	}
 	b.files[name] = offsets
+	b.found()
 }
 
 // has reports whether there is a bad block at an offset of a table.
@@ -104,17 +95,14 @@ func findBadBlocks(fs vfs.FS, path string) (map[int64]bool, error) {
 	return bad, nil
 }
 
-// Open is the Open of a file system, with tables whose bad blocks are not read again.
+// Open opens a file. Of a table the bad blocks are not read again.
 func (b *BadBlocks) Open(fs vfs.FS, name string, o ...vfs.OpenOption) (vfs.File, error) {
 	f, err := fs.Open(name, o...)
 	if err != nil || !strings.HasSuffix(name, ".sst") {
 		return f, err
 	}
-	return b.Wrap(f, fs.PathBase(name)), nil
+	return &tableFile{f, fs.PathBase(name), b}, nil
 }
-
-// Wrap returns a table whose bad blocks are not read again.
-func (b *BadBlocks) Wrap(f vfs.File, name string) vfs.File { return &tableFile{f, name, b} }
 
 // Open implements vfs.FS.
 func (d *FS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {

@@ -54,15 +54,10 @@ type FS struct {
 	close   sync.Once
 
 	mu      sync.Mutex
-	looked  time.Time
-	refusal error
-	looking *look // that has not finished, nil for none
-}
-
-// A look asks the file system for its free space.
-type look struct {
-	began time.Time
-	done  chan struct{} // closed at its end
+	refusal error         // what the last look at the free space found
+	looked  time.Time     // its end
+	began   time.Time     // of the last look, or of the present one
+	looking chan struct{} // closed at the end of the present look, nil if there is none
 }
 
 // New returns the file system of a store in a directory, on another one. Below minFree
@@ -83,57 +78,53 @@ func (d *FS) Ready() { d.opened.Store(true) }
 // Stop lets writes that wait fail.
 func (d *FS) Stop() { d.close.Do(func() { close(d.closing) }) }
 
+func (d *FS) stopped() bool {
+	select {
+	case <-d.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // Writable returns an error that wraps ErrUnavailable if nothing should be
 // written at present. A disk that does not say how much is free, since it hangs, is
 // waited for no longer than AskPatience, and takes nothing after LookPatience.
 func (d *FS) Writable() error {
-	l, refusal := d.begin()
-	if l == nil {
-		return refusal
+	d.mu.Lock()
+	if d.looking == nil && time.Since(d.looked) >= SpacePause {
+		d.looking, d.began = make(chan struct{}), time.Now()
+		go d.finish()
 	}
-	timeout := time.NewTimer(AskPatience)
-	defer timeout.Stop()
-	select {
-	case <-l.done:
-	case <-timeout.C:
+	looking := d.looking
+	d.mu.Unlock()
+	if looking != nil {
+		select {
+		case <-looking:
+		case <-time.After(AskPatience):
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.looking == l && time.Since(l.began) > LookPatience {
-		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", storeerr.ErrUnavailable, d.dir, time.Since(l.began).Round(time.Second))
+	if waited := time.Since(d.began); d.looking != nil && waited > LookPatience {
+		return fmt.Errorf("%w: the disk of %s has not told its free space for %s", storeerr.ErrUnavailable, d.dir, waited.Round(time.Second))
 	}
 	return d.refusal
 }
 
-// begin returns the look that is under way, which it begins if the last one was a
-// while ago, or else what that found.
-func (d *FS) begin() (*look, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.looking == nil {
-		if time.Since(d.looked) < SpacePause {
-			return nil, d.refusal
-		}
-		d.looking = &look{began: time.Now(), done: make(chan struct{})}
-		go d.finish(d.looking)
-	}
-	return d.looking, nil
-}
-
 // finish looks, and tells what was found.
-func (d *FS) finish(l *look) {
+func (d *FS) finish() {
 	refusal := d.look()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := d.refusal
-	d.refusal, d.looked, d.looking = refusal, time.Now(), nil
 	switch {
-	case refusal != nil && before == nil:
+	case refusal != nil && d.refusal == nil:
 		d.log.Error("refuse profiles until there is space", "err", refusal)
-	case refusal == nil && before != nil:
+	case refusal == nil && d.refusal != nil:
 		d.log.Info("take profiles again", "path", d.dir)
 	}
-	close(l.done)
+	close(d.looking)
+	d.refusal, d.looked, d.looking = refusal, time.Now(), nil
 }
 
 func (d *FS) look() error {
@@ -197,18 +188,8 @@ func (d *FS) create(name string, category vfs.DiskWriteCategory, op func() (vfs.
 		f, err = op()
 		return err
 	})
-	vital := d.critical(name)
-	if vital {
-		d.failStore(err)
-	}
-	file := guardedFile{File: f, disk: d, category: category}
-	switch {
-	case err != nil:
-		return nil, err
-	case vital:
-		return &criticalFile{file}, nil
-	}
-	return &file, nil
+	g := &guardedFile{File: f, disk: d, category: category, critical: d.critical(name)}
+	return g, g.end(err)
 }
 
 // critical reports whether the database ends when a file cannot be written.
@@ -216,22 +197,6 @@ func (d *FS) critical(name string) bool {
 	base := d.FS.PathBase(name)
 	return name == d.FS.PathJoin(d.dir, base) &&
 		(strings.HasSuffix(base, ".log") || strings.HasPrefix(base, ManifestPrefix))
-}
-
-// failStore is called with what a vital file failed with. Pebble would panic, and not
-// always so that it can be caught; so the goroutine stays here and the store
-// fails, of which callers are told by Failure.Failed.
-func (d *FS) failStore(err error) {
-	select {
-	case <-d.closing:
-		return
-	default:
-	}
-	if err == nil || !d.opened.Load() {
-		return
-	}
-	d.failure.Fail(err.Error())
-	select {}
 }
 
 // Create implements vfs.FS.
@@ -281,6 +246,18 @@ type guardedFile struct {
 	vfs.File
 	disk     *FS
 	category vfs.DiskWriteCategory
+	critical bool // the log or the manifest
+}
+
+// end takes what an operation failed with. If that is critical, Pebble would panic, and not
+// always so that it can be caught; so the goroutine stays here and the store fails, of which
+// callers are told by Failure.Failed.
+func (f *guardedFile) end(err error) error {
+	if err == nil || !f.critical || !f.disk.opened.Load() || f.disk.stopped() {
+		return err
+	}
+	f.disk.failure.Fail(err.Error())
+	select {}
 }
 
 // Write implements vfs.File. All of p is written, or an error returned.
@@ -298,8 +275,23 @@ func (f *guardedFile) Write(p []byte) (n int, err error) {
 		}
 		return nil
 	})
-	return n, err
+	return n, f.end(err)
 }
+
+// Sync implements vfs.File.
+func (f *guardedFile) Sync() error { return f.end(f.File.Sync()) }
+
+// SyncData implements vfs.File.
+func (f *guardedFile) SyncData() error { return f.end(f.File.SyncData()) }
+
+// SyncTo implements vfs.File.
+func (f *guardedFile) SyncTo(length int64) (bool, error) {
+	full, err := f.File.SyncTo(length)
+	return full, f.end(err)
+}
+
+// Close implements vfs.File.
+func (f *guardedFile) Close() error { return f.end(f.File.Close()) }
 
 // Preallocate implements vfs.File. To go without costs time only.
 func (f *guardedFile) Preallocate(offset, length int64) error {
@@ -307,44 +299,6 @@ func (f *guardedFile) Preallocate(offset, length int64) error {
 		return err
 	}
 	return nil
-}
-
-// A criticalFile is the log or the manifest.
-type criticalFile struct{ guardedFile }
-
-// Write implements vfs.File.
-func (f *criticalFile) Write(p []byte) (int, error) {
-	n, err := f.guardedFile.Write(p)
-	f.disk.failStore(err)
-	return n, err
-}
-
-// Sync implements vfs.File.
-func (f *criticalFile) Sync() error {
-	err := f.File.Sync()
-	f.disk.failStore(err)
-	return err
-}
-
-// SyncData implements vfs.File.
-func (f *criticalFile) SyncData() error {
-	err := f.File.SyncData()
-	f.disk.failStore(err)
-	return err
-}
-
-// SyncTo implements vfs.File.
-func (f *criticalFile) SyncTo(length int64) (bool, error) {
-	full, err := f.File.SyncTo(length)
-	f.disk.failStore(err)
-	return full, err
-}
-
-// Close implements vfs.File.
-func (f *criticalFile) Close() error {
-	err := f.File.Close()
-	f.disk.failStore(err)
-	return err
 }
 
 // ManifestPrefix is what the names of lists of tables begin with.

@@ -3,7 +3,6 @@ package kv
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,35 +16,30 @@ import (
 // Pebble would pick the same again at once, write most of it and drop it.
 const compactionPause = 10 * time.Second
 
-// compactions is a scheduler of Pebble's compactions. It runs as many as the database
-// allows, as Pebble's own scheduler does, but none during a pause. It is safe for
-// concurrent use.
+// compactions is Pebble's scheduler of compactions, with pauses. It looks once a second
+// for compactions that may begin, since each look wakes the process up.
 type compactions struct {
+	*pebble.ConcurrencyLimitScheduler
 	until atomic.Int64 // the end of the pause, ns since 1970
-
-	granting sync.Mutex // held while the database is asked for compactions
-	mu       sync.Mutex
-	db       pebble.DBForCompaction
-	running  int
-	closed   bool
-	stop     chan struct{}
+	stop  chan struct{}
 }
 
-// pause lets no compaction begin for a while.
-func (c *compactions) pause() { c.until.Store(time.Now().Add(compactionPause).UnixNano()) }
-
 // Register implements pebble.CompactionScheduler.
-func (c *compactions) Register(_ int, db pebble.DBForCompaction) {
-	c.db, c.stop = db, make(chan struct{})
+func (c *compactions) Register(n int, db pebble.DBForCompaction) {
+	s, stop := pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest(), make(chan struct{})
+	s.Register(n, pausedDB{db, &c.until})
+	c.ConcurrencyLimitScheduler, c.stop = s, stop
 	go func() {
-		tick := time.NewTicker(time.Second) // flushes may allow more; each tick wakes the process up
+		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			select {
-			case <-c.stop:
+			case <-stop:
 				return
 			case <-tick.C:
-				c.grant()
+				if ok, handle := s.TrySchedule(); ok {
+					handle.Done() // which begins those that wait
+				}
 			}
 		}
 	}()
@@ -53,76 +47,28 @@ func (c *compactions) Register(_ int, db pebble.DBForCompaction) {
 
 // Unregister implements pebble.CompactionScheduler.
 func (c *compactions) Unregister() {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
 	close(c.stop)
-	c.granting.Lock() // waits for the last grant
-	defer c.granting.Unlock()
+	c.ConcurrencyLimitScheduler.Unregister()
 }
 
-// TrySchedule implements pebble.CompactionScheduler.
-func (c *compactions) TrySchedule() (bool, pebble.CompactionGrantHandle) {
-	if !c.begin() {
-		return false, nil
+// A pausedDB allows no compactions during a pause.
+type pausedDB struct {
+	pebble.DBForCompaction
+	until *atomic.Int64
+}
+
+// GetAllowedWithoutPermission implements pebble.DBForCompaction.
+func (db pausedDB) GetAllowedWithoutPermission() int {
+	if time.Now().UnixNano() < db.until.Load() {
+		return 0
 	}
-	return true, c
-}
-
-// UpdateGetAllowedWithoutPermission implements pebble.CompactionScheduler.
-func (c *compactions) UpdateGetAllowedWithoutPermission() {}
-
-// begin counts a compaction if one more may run.
-func (c *compactions) begin() bool {
-	if time.Now().UnixNano() < c.until.Load() {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.running >= c.db.GetAllowedWithoutPermission() {
-		return false
-	}
-	c.running++
-	return true
-}
-
-func (c *compactions) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.running--
-}
-
-// grant lets the compactions begin that the database waits for.
-func (c *compactions) grant() {
-	c.granting.Lock()
-	defer c.granting.Unlock()
-	for c.begin() {
-		if waiting, _ := c.db.GetWaitingCompaction(); !waiting || !c.db.Schedule(c) {
-			c.end()
-			return
-		}
-	}
-}
-
-// Started implements pebble.CompactionGrantHandle.
-func (c *compactions) Started() {}
-
-// MeasureCPU implements pebble.CompactionGrantHandle.
-func (c *compactions) MeasureCPU(pebble.CompactionGoroutineKind) {}
-
-// CumulativeStats implements pebble.CompactionGrantHandle.
-func (c *compactions) CumulativeStats(pebble.CompactionGrantHandleStats) {}
-
-// Done implements pebble.CompactionGrantHandle.
-func (c *compactions) Done() {
-	c.end()
-	c.grant()
+	return db.DBForCompaction.GetAllowedWithoutPermission()
 }
 
 // backgroundError handles what Pebble will try again.
 func (db *DB) backgroundError(err error) {
 	if corruption.Unreadable(err) {
-		db.compactions.pause()
+		db.compactions.until.Store(time.Now().Add(compactionPause).UnixNano())
 	}
 	if errors.Is(err, pebble.ErrClosed) || errors.Is(err, storeerr.ErrCorrupt) || pebble.IsCorruptionError(err) {
 		return // dataCorruption names the table

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -47,7 +46,6 @@ type Iterator struct {
 	*pebble.Iterator
 	lower    []byte // bounds of the keys
 	upper    []byte
-	known    *Gaps
 	found    func(g corruption.Gap, err error) // called with every gap that is passed over
 	Complete bool                              // a gap is an error, which wraps ErrCorrupt
 
@@ -59,32 +57,19 @@ type Iterator struct {
 	err  error
 }
 
-// NewIterator returns an iterator over the keys from lower up to, but not, upper.
-// With found it is told of gaps, which the database reports.
-func (db *DB) NewIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*Iterator, error) {
-	return newIterator(r, lower, upper, &db.gaps, func(g corruption.Gap, err error) {
-		db.unreadableKeys(g, err)
-		if found != nil {
-			found(g, err)
-		}
-	})
-}
-
-// NewReadOnlyIterator returns an iterator over the keys from lower up to, but not, upper. It knows
-// some gaps, adds to them, and calls found with each that it passes over.
-func NewReadOnlyIterator(r pebble.Reader, lower, upper []byte, known *Gaps, found func(corruption.Gap, error)) (*Iterator, error) {
-	return newIterator(r, lower, upper, known, func(g corruption.Gap, err error) {
-		known.add(g)
-		found(g, err)
-	})
-}
-
-func newIterator(r pebble.Reader, lower, upper []byte, known *Gaps, found func(corruption.Gap, error)) (*Iterator, error) {
+// NewIterator returns an iterator over the keys from lower up to, but not, upper, which
+// calls found with each gap that it passes over.
+func NewIterator(r pebble.Reader, lower, upper []byte, found func(corruption.Gap, error)) (*Iterator, error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
 	}
-	return &Iterator{Iterator: it, lower: lower, upper: upper, known: known, found: found}, nil
+	return &Iterator{Iterator: it, lower: lower, upper: upper, found: found}, nil
+}
+
+// NewIterator is NewIterator for the keys of the database, or of a snapshot. It reports gaps.
+func (db *DB) NewIterator(r pebble.Reader, lower, upper []byte) (*Iterator, error) {
+	return NewIterator(r, lower, upper, db.unreadableKeys)
 }
 
 // SeekGE goes to the first key from key on that can be read.
@@ -148,15 +133,13 @@ func (it *Iterator) passGaps(ok bool) bool {
 			ok = it.readUpTo(first)
 			continue
 		}
-		to, limit := it.known.end(it.last), it.upper
+		limit := it.upper
 		if len(it.stop) > 0 {
 			limit = it.stop
 		}
-		if to == nil || bytes.Compare(to, limit) > 0 {
-			to = corruption.NextReadable(it.last, limit, func(key []byte) bool {
-				return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil || bytes.Compare(firstOfTable(it.Iterator.Error()), key) > 0
-			})
-		}
+		to := corruption.NextReadable(it.last, limit, func(key []byte) bool {
+			return it.Iterator.SeekGE(key) || it.Iterator.Error() == nil || bytes.Compare(firstOfTable(it.Iterator.Error()), key) > 0
+		})
 		it.found(corruption.Gap{From: it.last, To: to}, err)
 		if it.Complete {
 			it.err = fmt.Errorf("%w: %w", storeerr.ErrCorrupt, err)
@@ -207,15 +190,12 @@ func (db *DB) Each(prefix []byte, fn func(key, value []byte) error) error {
 	return db.EachIn(db.Pebble, prefix, layout.After(prefix), fn)
 }
 
-// EachBetween is each for the keys from lower up to, but not, upper.
-func (db *DB) EachBetween(lower, upper []byte, fn func(key, value []byte) error) error {
-	return db.EachIn(db.Pebble, lower, upper, fn)
-}
-
-// EachIn is EachBetween for the keys of a snapshot.
+// EachIn is Each for the keys of the database, or of a snapshot, from lower up to, but
+// not, upper.
 func (db *DB) EachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
 	var gaps *GapError
-	it, err := db.NewIterator(r, lower, upper, func(g corruption.Gap, err error) {
+	it, err := NewIterator(r, lower, upper, func(g corruption.Gap, err error) {
+		db.unreadableKeys(g, err)
 		if gaps == nil {
 			gaps = &GapError{Gap: corruption.Gap{From: bytes.Clone(g.From)}, err: err}
 		}
@@ -242,39 +222,3 @@ func (db *DB) EachIn(r pebble.Reader, lower, upper []byte, fn func(key, value []
 	}
 	return nil
 }
-
-// Gaps are those that were found, so that they are searched for once. They are safe
-// for concurrent use.
-type Gaps struct {
-	mu  sync.Mutex
-	all []corruption.Gap
-}
-
-// end returns the end of the gap that a key lies in, nil if none is known.
-func (g *Gaps) end(key []byte) []byte {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, o := range g.all {
-		if bytes.Compare(o.From, key) <= 0 && bytes.Compare(key, o.To) < 0 {
-			return o.To
-		}
-	}
-	return nil
-}
-
-// add reports whether the gap is a new one.
-func (g *Gaps) add(found corruption.Gap) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, o := range g.all {
-		if bytes.Compare(o.From, found.From) <= 0 && bytes.Compare(found.To, o.To) <= 0 {
-			return false
-		}
-	}
-	if len(g.all) < maxGaps {
-		g.all = append(g.all, corruption.Gap{From: bytes.Clone(found.From), To: bytes.Clone(found.To)})
-	}
-	return true
-}
-
-const maxGaps = 1000

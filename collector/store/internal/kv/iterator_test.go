@@ -95,7 +95,7 @@ func TestCorruptTables(t *testing.T) {
 		for _, from := range []int{0, 50, 200, 350, 500, 650} {
 			got := map[int]bool{}
 			gaps := 0
-			it, err := kv.NewReadOnlyIterator(db, testKey(0), testKey(1000), &kv.Gaps{}, func(g corruption.Gap, err error) {
+			it, err := kv.NewIterator(db, testKey(0), testKey(1000), func(g corruption.Gap, err error) {
 				require.Error(t, err)
 				require.Less(t, bytes.Compare(g.From, g.To), 0)
 				gaps++

@@ -18,7 +18,7 @@ import (
 )
 
 // FormatVersion is the version of all that FORMAT.md describes.
-const FormatVersion = 4
+const FormatVersion = 5
 
 // A DB is the database of a store: keys and values in Pebble. Reads pass over what is
 // corrupt, and report it; writes wait for disk space, and fail for good once the log
@@ -34,7 +34,6 @@ type DB struct {
 	Options     *pebble.Options
 	lock        *pebble.Lock
 	Damage      DamageList
-	gaps        Gaps
 	compactions compactions
 }
 
@@ -82,7 +81,7 @@ func (db *DB) open() error {
 		return err
 	})
 	if err != nil {
-		return pebblefiles.Explain(db.FS, db.Dir, db.Options, err)
+		return pebblefiles.Explain(err)
 	}
 	for _, d := range logs {
 		db.report(d)
@@ -103,10 +102,13 @@ func (db *DB) Close() error {
 	return errors.Join(db.Guard(db.Pebble.Close), db.lock.Close())
 }
 
-// checkFormat refuses a store of another version, and marks a new one. Versions 2 and 3 are marked too: they stay readable.
+// checkFormat refuses a store of another version, and marks a new one.
 func (db *DB) checkFormat() error {
 	v, closer, err := db.Get(layout.FormatKey())
-	if errors.Is(err, pebble.ErrNotFound) {
+	switch {
+	case errors.Is(err, storeerr.ErrCorrupt):
+		return nil // it cannot be told, and is most likely the present one
+	case errors.Is(err, pebble.ErrNotFound):
 		it, err := db.Pebble.NewIter(nil)
 		if err != nil {
 			return err
@@ -118,33 +120,19 @@ func (db *DB) checkFormat() error {
 		if !empty {
 			return errors.New("no format version: not a profile store")
 		}
-		return db.markFormat()
-	}
-	if errors.Is(err, storeerr.ErrCorrupt) {
-		return nil // it cannot be told, and is most likely the present one
-	}
-	if err != nil {
+		return db.Set(layout.FormatKey(), binary.AppendUvarint(nil, FormatVersion), pebble.Sync)
+	case err != nil:
 		return err
 	}
-	defer closer.Close()
-	n, err := ReadFormat(v)
-	if err == nil && n != FormatVersion {
-		return db.markFormat()
-	}
-	return err
+	return errors.Join(CheckFormat(v), closer.Close())
 }
 
-// ReadFormat reads a store's version, and refuses those that this program does not read.
-func ReadFormat(value []byte) (uint64, error) {
-	n, size := binary.Uvarint(value)
-	if size <= 0 || n < 2 || n > FormatVersion {
-		return 0, fmt.Errorf("format version %x, this program reads %d", value, FormatVersion)
+// CheckFormat refuses versions that this program does not read.
+func CheckFormat(value []byte) error {
+	if n, size := binary.Uvarint(value); size <= 0 || n != FormatVersion {
+		return fmt.Errorf("format version %x, this program reads %d", value, FormatVersion)
 	}
-	return n, nil
-}
-
-func (db *DB) markFormat() error {
-	return db.Set(layout.FormatKey(), binary.AppendUvarint(nil, FormatVersion), pebble.Sync)
+	return nil
 }
 
 // Writable returns an error that wraps ErrUnavailable, and says why, if nothing can be
@@ -204,10 +192,7 @@ func (db *DB) Guard(write func() error) (err error) {
 			err = db.Failure.Err()
 		}
 	}()
-	if err := write(); err != nil {
-		return err
-	}
-	return nil
+	return write()
 }
 
 // Recover turns a panic into an error of the call that it happened in. It is

@@ -36,7 +36,7 @@ func OpenReadOnly(fs vfs.FS, dir string, lock *pebble.Lock, report func(pebble.D
 	}
 	p, err := pebble.Open(dir, o)
 	if err != nil {
-		return nil, nil, pebblefiles.Explain(fs, dir, o, err)
+		return nil, nil, pebblefiles.Explain(err)
 	}
 	tables, err := pebblefiles.ListedTables(p)
 	if err != nil {

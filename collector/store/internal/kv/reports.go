@@ -34,17 +34,19 @@ func (db *DB) dataCorruption(info pebble.DataCorruptionInfo) {
 // reports the file if Pebble did not.
 func (db *DB) unreadableKeys(g corruption.Gap, err error) {
 	db.Metrics.Corrupt.Inc()
-	if !db.gaps.add(g) {
-		return
-	}
+	from, to, reason := corruption.DescribeKey(g.From), corruption.DescribeKey(g.To), corruption.OneLine(err)
 	if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, storeerr.ErrCorrupt) {
-		d := corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(g.From, g.To)
+		d := corruption.Damage{File: "the store", Reason: reason}
 		if path := (*fs.PathError)(nil); errors.As(err, &path) {
 			d.File = filepath.Base(path.Path)
 		}
-		db.report(d)
+		if db.Damage.firstTime(d.String()) {
+			db.report(d.Span(g.From, g.To))
+		}
 	}
-	db.log.Warn("keys of a corrupt file are left out", "from", corruption.DescribeKey(g.From), "to", corruption.DescribeKey(g.To), "err", corruption.OneLine(err))
+	if db.Damage.firstTime(from + to) {
+		db.log.Warn("keys of a corrupt file are left out", "from", from, "to", to, "err", reason)
+	}
 }
 
 // Corrupt reports a corrupt value that is left out.
@@ -60,7 +62,7 @@ func (db *DB) Corrupt(err error) {
 type DamageList struct {
 	mu     sync.Mutex
 	all    []corruption.Damage
-	logged map[string]bool // messages about corrupt values
+	logged map[string]bool // messages
 }
 
 // firstTime reports whether a message is to be logged: it is one of the first, and was

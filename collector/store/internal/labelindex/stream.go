@@ -39,7 +39,6 @@ type Stream struct {
 	Linked    bool       // the link to the sender's stream, if it needs one, is written
 	Def       Definition // what is stored about it
 	Aggregate *Stream    // that it is part of, once it was asked for
-	Same      *Stream    // another live one of the same hash
 }
 
 // A Definition identifies a stream within an epoch.
@@ -67,13 +66,7 @@ func (t ValueType) own() ValueType {
 	return ValueType{unique.Make(t.Name).Value(), unique.Make(t.Unit).Value()}
 }
 
-// Is reports whether an encoding is the definition's.
-func (d *Definition) Is(key []byte) bool {
-	var room [512]byte
-	return bytes.Equal(d.Append(room[:0]), key)
-}
-
-// Hash is the hash of what Append appends, by which streams are found.
+// Hash is the hash of what Append appends.
 func (d *Definition) Hash() uint64 {
 	var room [512]byte
 	return xxhash.Sum64(d.Append(room[:0]))
@@ -141,6 +134,18 @@ func (d *Definition) read(r *bitpack.Decoder) {
 // AppendStream encodes what is stored of a stream.
 func AppendStream(b []byte, partition uint32, d *Definition) []byte {
 	return d.Append(binary.AppendUvarint(b, uint64(partition)))
+}
+
+// Is reports whether the stream is the one of an encoding.
+func (s *Stream) Is(encoded []byte) bool {
+	var room [512]byte
+	return bytes.Equal(AppendStream(room[:0], s.Partition, &s.Def), encoded)
+}
+
+// Hash is the hash of the stream's encoding, by which it is found.
+func (s *Stream) Hash() uint64 {
+	var room [512]byte
+	return xxhash.Sum64(AppendStream(room[:0], s.Partition, &s.Def))
 }
 
 // ReadStream decodes what is stored of a stream.

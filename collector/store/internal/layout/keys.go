@@ -12,7 +12,7 @@ import "encoding/binary"
 const (
 	KindPartition = 'p' // partition uint32 → service name
 	KindStream    = 's' // stream uint32 → partition, labels, sample types
-	KindFind      = 'b' // hash uint64 → streams whose definition has it
+	KindFind      = 'b' // hash uint64 → the stream whose encoding has it
 	KindLabels    = 'x' // hour byte, [label name] → the hour's table, a column of it
 	KindPending   = 'n' // hour byte, stream uint32 → slots that are not in the table yet
 	KindDirty     = 'd' // stream uint32, hour byte → slots that are not merged yet
@@ -53,7 +53,7 @@ func DirtyKey(epoch, stream uint32, hour uint8) []byte {
 	return append(binary.BigEndian.AppendUint32(KindKey(epoch, KindDirty), stream), hour)
 }
 
-// FindKey is the key of the streams whose definitions have a hash.
+// FindKey is the key of the stream whose encoding has a hash.
 func FindKey(epoch uint32, hash uint64) []byte {
 	return binary.BigEndian.AppendUint64(KindKey(epoch, KindFind), hash)
 }

@@ -8,8 +8,8 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/record"
@@ -71,29 +71,18 @@ func (f *Directory) Used(listed map[string]KeyRange) []string {
 // FileNumber is the number in the name of one of Pebble's files, 0 if there is none.
 // Names have six digits, or more if the number has: as texts they are out of order.
 func FileNumber(name string) (n uint64) {
-	from := strings.IndexAny(name, digits)
-	if from < 0 {
-		return 0
-	}
-	name = name[from:]
-	if end := strings.IndexFunc(name, func(r rune) bool { return !strings.ContainsRune(digits, r) }); end >= 0 {
-		name = name[:end]
-	}
-	n, err := strconv.ParseUint(name, 10, 64)
-	if err != nil {
+	if _, err := fmt.Sscanf(name[strings.LastIndexByte(name, '-')+1:], "%d", &n); err != nil {
 		return 0
 	}
 	return n
 }
 
-const digits = "0123456789"
-
 func (f *Directory) hasMarker(name string) bool {
 	return slices.ContainsFunc(f.All, func(s string) bool { return strings.HasPrefix(s, "marker."+name+".") })
 }
 
-// Check refuses a directory in which Pebble would take damage for the end of the
-// list of tables, or for an empty database. It returns the records of logs that Pebble may
+// Check refuses a directory whose options are corrupt, or in which Pebble would take damage
+// for the end of the list of tables, or for an empty database. It returns the records of logs that Pebble may
 // leave out without a word. The directory is locked.
 func Check(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption.Damage, err error) {
 	f, err := List(fs, dir)
@@ -115,6 +104,15 @@ func Check(fs vfs.FS, dir string, o *pebble.Options) (logs []corruption.Damage, 
 	for _, marker := range []string{manifestMarker, formatMarker} {
 		if !f.hasMarker(marker) && (marker == manifestMarker || len(f.Tables) > 0) {
 			return nil, corruption.ErrorOf(corruption.Damage{File: "marker." + marker, Reason: "the file is missing"})
+		}
+	}
+	if n := len(f.Options); n > 0 {
+		b, err := ReadFile(fs, fs.PathJoin(dir, f.Options[n-1]))
+		if err == nil {
+			err = o.CheckCompatibility(dir, string(b))
+		}
+		if err != nil {
+			return nil, corruption.ErrorOf(corruption.Damage{File: f.Options[n-1], Reason: corruption.OneLine(err)})
 		}
 	}
 	return logs, checkManifest(fs, dir, &f, o)
@@ -210,44 +208,12 @@ func findUnlisted(fs vfs.FS, dir string, f *Directory, o *pebble.Options) (found
 	return "", nil
 }
 
-// Explain adds to an error of pebble.Open which file is at fault, if it is a file.
-func Explain(fs vfs.FS, dir string, o *pebble.Options, err error) error {
-	f, listed := List(fs, dir)
-	if listed != nil || f.Empty() {
+// Explain adds to an error of pebble.Open what to do, unless it is the system's.
+func Explain(err error) error {
+	if errors.As(err, new(syscall.Errno)) && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if n := len(f.Options); n > 0 {
-		b, read := ReadFile(fs, fs.PathJoin(dir, f.Options[n-1]))
-		if read == nil {
-			read = errors.Join(o.Clone().Parse(string(b), nil), o.CheckCompatibility(dir, string(b)))
-		}
-		if read != nil {
-			return corruption.ErrorOf(corruption.Damage{File: f.Options[n-1], Reason: corruption.OneLine(read)})
-		}
-	}
-	for i, name := range f.Logs {
-		log, read := readLog(fs, dir, name)
-		if read != nil || !pebble.IsCorruptionError(err) {
-			continue
-		}
-		if len(log.damage) > 0 {
-			return corruption.ErrorOf(log.damage[0])
-		}
-		if log.end >= 0 && i < len(f.Logs)-1 {
-			return corruption.ErrorOf(corruption.Damage{File: name, Offset: log.end, Bytes: log.bytes - log.end, Reason: "the log has no end, though there is a newer one"})
-		}
-	}
-	// Pebble has compared its list with the tables that are there.
-	if lenient := o.Clone(); !o.DisableConsistencyCheck {
-		lenient.DisableConsistencyCheck, lenient.ReadOnly = true, true
-		if p, opened := pebble.Open(dir, lenient); opened == nil {
-			return errors.Join(fmt.Errorf("%s: %w", corruption.OneLine(err), corruption.ErrCorruptStore), p.Close())
-		}
-	}
-	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("%s: %w", corruption.OneLine(err), corruption.ErrCorruptStore)
-	}
-	return err
+	return fmt.Errorf("%s: %w", corruption.OneLine(err), corruption.ErrCorruptStore)
 }
 
 // ReadFile reads a whole file.

@@ -22,8 +22,6 @@ type logFile struct {
 	bytes   int64
 	records [][]byte            // batches
 	damage  []corruption.Damage // records that cannot be read, though others follow
-	// end is where its end cannot be read, as a crash leaves it; -1 if it can.
-	end int64
 }
 
 // entries are those of the log's batches and their tombstones, as they were written.
@@ -63,26 +61,22 @@ func readLog(fs vfs.FS, dir, name string) (l logFile, err error) {
 // parseLog reads the batches of a log, as far as they are in order, and finds records
 // behind what is corrupt.
 func parseLog(data []byte, name string) (l logFile) {
-	l.bytes, l.end = int64(len(data)), -1
-	readable, clean := int64(0), true // where the latest record ends, and whether the log does
+	l.bytes = int64(len(data))
+	readable := int64(0) // where the latest record ends
 	for at := int64(0); at >= 0; at = findRecord(data, max(readable, at+1), name) {
 		r := logReader(data, at, name)
 		for first := true; ; first = false {
 			b, err := nextRecord(r)
 			if err != nil {
-				clean = errors.Is(err, io.EOF)
 				break
 			}
 			if first && at > 0 {
 				d := corruption.Damage{File: name, Offset: readable, Bytes: at - readable, Reason: "records of the log cannot be read, though others follow"}
-				l.damage = append(l.damage, spanOfLost(d, l.records, b))
+				l.damage = append(l.damage, l.spanOfLost(d, b))
 			}
 			l.records = append(l.records, b)
 			readable = at/logBlock*logBlock + r.Offset()
 		}
-	}
-	if !clean && len(bytes.TrimLeft(data[readable:], "\x00")) > 0 {
-		l.end = readable
 	}
 	return l
 }
@@ -146,37 +140,17 @@ func nextRecord(r *record.Reader) ([]byte, error) {
 // numberAs converts a number to the type of another, which is Pebble's own.
 func numberAs[T ~uint64](_ T, n uint64) T { return T(n) }
 
-// spanOfLost names what records that cannot be read may have held: what was written after
-// the latest row before them, and before the next one.
-func spanOfLost(d corruption.Damage, records [][]byte, next []byte) corruption.Damage {
-	after := rowOf(next)
-	var before []byte
-	for i := len(records) - 1; i >= 0 && before == nil; i-- {
-		before = rowOf(records[i])
-	}
-	switch {
-	case before == nil && after == nil:
+// spanOfLost names what records that cannot be read may have held: profiles of the days of
+// those before them and of the next one.
+func (l *logFile) spanOfLost(d corruption.Damage, next []byte) corruption.Damage {
+	around := logFile{records: append(slices.Clip(l.records), next)}
+	all, _ := around.entries()
+	all = slices.DeleteFunc(all, func(e Entry) bool { return len(e.Key) < 6 || e.Key[4] != layout.KindRow })
+	if len(all) == 0 {
 		return d
-	case before == nil:
-		return d.Span(after[:4], after)
-	case after == nil:
-		return d.Span(before, before[:4])
-	case bytes.Compare(before, after) > 0: // late profiles
-		return d.Span(after[:4], before[:4])
 	}
-	return d.Span(before, after)
-}
-
-// rowOf is the key of the first row in a batch, nil if there is none.
-func rowOf(batch []byte) []byte {
-	l := logFile{records: [][]byte{batch}}
-	all, _ := l.entries()
-	for _, e := range all {
-		if len(e.Key) >= 6 && e.Key[4] == layout.KindRow {
-			return e.Key
-		}
-	}
-	return nil
+	byKey := func(a, b Entry) int { return bytes.Compare(a.Key, b.Key) }
+	return d.Span(slices.MinFunc(all, byKey).Key[:4], slices.MaxFunc(all, byKey).Key[:4])
 }
 
 func openLog(fs vfs.FS, dir, name string) (*File, error) {

@@ -16,12 +16,12 @@ import (
 
 // openTable reads a table by Pebble's reader and passes over blocks that are corrupt.
 func openTable(fs vfs.FS, dir, name string, keys KeyRange) (t *File, err error) {
-	f, err := fs.Open(fs.PathJoin(dir, name))
+	bad := guardfs.NewBadBlocks()
+	f, err := bad.Open(fs, fs.PathJoin(dir, name))
 	if err != nil {
 		return nil, err
 	}
-	bad := guardfs.NewBadBlocks()
-	src, err := sstable.NewSimpleReadable(bad.Wrap(f, name))
+	src, err := sstable.NewSimpleReadable(f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

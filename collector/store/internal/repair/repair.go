@@ -14,8 +14,10 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/corruption"
 	"github.com/flameline/flameline/collector/store/internal/epochs"
+	"github.com/flameline/flameline/collector/store/internal/kv"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
+	"github.com/flameline/flameline/collector/store/internal/pebblefiles"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/verify"
 )
@@ -47,6 +49,48 @@ func Repair(ctx context.Context, fs vfs.FS, dir, to string, create func(fill fun
 	})
 	return damage, err
 }
+
+// copyFiles copies all that can be read of the files in a directory that is locked into an
+// empty database.
+func copyFiles(ctx context.Context, fs vfs.FS, dir string, lock *pebble.Lock, to *kv.DB) (err error) {
+	f, err := pebblefiles.List(fs, dir)
+	if err != nil {
+		return err
+	}
+	var files []*pebblefiles.File
+	b := to.Pebble.NewBatch()
+	defer func() {
+		for _, e := range files {
+			err = errors.Join(err, e.Close())
+		}
+		err = errors.Join(err, b.Close())
+	}()
+	p, listed, err := kv.OpenReadOnly(fs, dir, lock, func(pebble.DataCorruptionInfo) {})
+	if err != nil || p.Close() != nil {
+		listed = nil // not known
+	}
+	for _, name := range f.Used(listed) {
+		e, err := pebblefiles.Open(fs, dir, name, listed[name])
+		if err != nil {
+			return err
+		}
+		files = append(files, e)
+	}
+	err = pebblefiles.Merge(files, func(key, value []byte) error {
+		if string(key) == string(layout.FormatKey()) {
+			return nil // the new store has it
+		}
+		if err := errors.Join(ctx.Err(), b.Set(key, value, nil)); err != nil || b.Len() < copyBytes {
+			return err
+		}
+		err := errors.Join(to.Commit(b, pebble.NoSync), b.Close())
+		b = to.Pebble.NewBatch()
+		return err
+	})
+	return errors.Join(err, to.Commit(b, pebble.Sync))
+}
+
+const copyBytes = 1 << 20 // of a batch
 
 // Rebuild makes the epochs of a store whole, and returns what was left out for it. Nothing
 // else uses the store meanwhile.

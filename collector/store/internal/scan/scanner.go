@@ -67,7 +67,7 @@ type Visit func(w Window) error
 
 // New returns a scanner of an epoch as a snapshot has it. The caller closes it.
 func New(ctx context.Context, kv *kv.DB, from *epochs.Snapshot, epoch uint32) *Scanner {
-	return &Scanner{kv: kv, Ctx: ctx, From: from, Epoch: epoch, Dropped: from.Watermarks[epoch]}
+	return &Scanner{kv: kv, Ctx: ctx, From: from, Epoch: epoch, Dropped: from.Watermarks[epoch].Watermark(epoch)}
 }
 
 // Close closes the iterators, and counts what was read.
@@ -103,7 +103,7 @@ func (s *Scanner) rows(use int, kind byte, level int, stream uint32, first, last
 	if it == nil {
 		prefix := layout.LevelPrefix(s.Epoch, kind, level)
 		var err error
-		if it, err = s.kv.NewIterator(s.From, prefix, layout.After(prefix), nil); err != nil {
+		if it, err = s.kv.NewIterator(s.From, prefix, layout.After(prefix)); err != nil {
 			return rows{}, err
 		}
 		s.iters[use][level] = it

@@ -18,15 +18,11 @@ import (
 // planReduction chooses the labels of reduced label sets, once the service of a stream has
 // reached the limit: all but those with the most values, of which as many are left out as
 // it takes for the label sets of the hour to be few without them. Labels that come later
-// are not among them. The caller holds the lock of c, which is the service's.
+// are not among them. The caller holds the lock.
 func (l *Limit) planReduction(c *serviceSeries, t int64, def *labelindex.Definition, others iter.Seq2[int64, *labelindex.Definition]) error {
 	id, hour, service := layout.EpochOf(t), layout.HourOf(t), def.Labels.Get(labelindex.LabelServiceName)
-	found, err := l.epochs.StreamsOf(id, hour)
-	if err != nil {
-		return err
-	}
 	var sets []labels.Labels
-	err = l.epochs.EachDefinition(id, found[service], func(d *labelindex.Definition) {
+	err := l.epochs.EachStreamOf(id, hour, service, func(d *labelindex.Definition) {
 		if !d.Labels.Has(labelReduced) {
 			sets = append(sets, d.Labels)
 		}
@@ -49,8 +45,6 @@ func (l *Limit) planReduction(c *serviceSeries, t int64, def *labelindex.Definit
 	}
 	l.log.Warn("a service has too many series in an hour; profiles of further ones are stored with fewer labels (limits.max_series_per_service_hour)",
 		"service", r.Service, "hour", r.Hour, "series", r.Series, "labels_by_values", r.Labels)
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.reductions = append(l.reductions, r); len(l.reductions) > maxReductions {
 		l.reductions = slices.Delete(l.reductions, 0, 1)
 	}

@@ -8,10 +8,10 @@
 package serieslimit
 
 import (
-	"cmp"
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -69,9 +69,10 @@ type Limit struct {
 	most   int
 
 	mu         sync.Mutex
-	hours      map[hourOf]*hourSeries
-	clock      uint64      // counts uses
-	reductions []Reduction // the latest last
+	hours      map[hourOf]map[string]*serviceSeries // by service
+	recent     []hourOf                             // the one that was used last is the last
+	hashes     int                                  // of all hours
+	reductions []Reduction                          // the latest last
 }
 
 // An hourOf is an hour of an epoch.
@@ -80,19 +81,8 @@ type hourOf struct {
 	hour  uint8
 }
 
-// An hourSeries has the services of an hour.
-type hourSeries struct {
-	services map[string]*serviceSeries
-	used     uint64
-
-	once sync.Once
-	err  error
-}
-
 // A serviceSeries has the label sets of a service in an hour, by their hashes.
 type serviceSeries struct {
-	mu      sync.Mutex
-	found   []uint32 // streams on disk, which are not counted yet
 	seen    map[uint64]struct{}
 	reduced map[uint64]struct{}
 	keep    map[string]bool // labels of reduced label sets; nil until the limit is reached
@@ -103,7 +93,7 @@ func New(most int, es *epochs.Set, log *slog.Logger) *Limit {
 	if most <= 0 {
 		return nil
 	}
-	return &Limit{most: most, epochs: es, log: log, hours: map[hourOf]*hourSeries{}}
+	return &Limit{most: most, epochs: es, log: log, hours: map[hourOf]map[string]*serviceSeries{}}
 }
 
 // share is how many reduced label sets of each sort there may be.
@@ -123,22 +113,19 @@ func (l *Limit) Reductions() []Reduction {
 // Admit reports whether profiles of a stream at a time, in ms, are within the limit, and
 // counts their label set. The others are to be stored with them, and not on disk either.
 func (l *Limit) Admit(t int64, def *labelindex.Definition, others iter.Seq2[int64, *labelindex.Definition]) (bool, error) {
-	c, hash, err := l.counted(t, def)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, err := l.counted(t, def)
 	if err != nil {
 		return false, err
 	}
-	defer c.mu.Unlock()
-	if _, ok := c.seen[hash]; ok {
+	if l.add(c.seen, def, l.most) {
 		return true, nil
 	}
-	if len(c.seen) >= l.most {
-		if c.keep == nil {
-			err = l.planReduction(c, t, def, others)
-		}
-		return false, err
+	if c.keep == nil {
+		err = l.planReduction(c, t, def, others)
 	}
-	c.seen[hash] = struct{}{}
-	return true, nil
+	return false, err
 }
 
 // Reduce returns the reduced labels for a stream that was not admitted. If there are too many of those as
@@ -147,36 +134,26 @@ func (l *Limit) Admit(t int64, def *labelindex.Definition, others iter.Seq2[int6
 func (l *Limit) Reduce(t int64, def *labelindex.Definition) (labels.Labels, error) {
 	full := def.Labels
 	service := full.Get(labelindex.LabelServiceName)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, err := l.counted(t, def)
+	if err != nil {
+		return full, err
+	}
 	for _, bare := range []bool{false, true} {
 		b := labels.NewBuilder(labels.FromStrings(labelindex.LabelName, full.Get(labelindex.LabelName), labelindex.LabelServiceName, service, labelReduced, "true"))
-		c, _, err := l.counted(t, def)
-		if err != nil {
-			return full, err
-		}
-		keep := c.keep
-		c.mu.Unlock()
 		full.Range(func(l labels.Label) {
-			if !bare && keep[l.Name] || labelindex.IsCapture(l) {
+			if !bare && c.keep[l.Name] || labelindex.IsCapture(l) {
 				b.Set(l.Name, l.Value)
 			}
 		})
 		r := *def
 		r.Labels = b.Labels()
-		c, hash, err := l.counted(t, &r)
-		if err != nil {
-			return full, err
-		}
 		most := l.share()
 		if bare {
 			most *= 2
 		}
-		_, ok := c.reduced[hash]
-		if !ok && len(c.reduced) < most {
-			c.reduced[hash] = struct{}{}
-			ok = true
-		}
-		c.mu.Unlock()
-		if ok {
+		if l.add(c.reduced, &r, most) {
 			return r.Labels, nil
 		}
 	}
@@ -184,100 +161,59 @@ func (l *Limit) Reduce(t int64, def *labelindex.Definition) (labels.Labels, erro
 		storeerr.ErrLimit, service, l.most)
 }
 
-// counted returns the label sets of a stream's service in the hour of a time, locked, and
-// the hash of the stream's own.
-func (l *Limit) counted(t int64, def *labelindex.Definition) (*serviceSeries, uint64, error) {
-	id, hour := layout.EpochOf(t), layout.HourOf(t)
-	c, err := l.service(hourOf{id, hour}, def.Labels.Get(labelindex.LabelServiceName))
-	if err != nil {
-		return nil, 0, err
+// add reports whether a label set is in a set, to which it is added if that has less than
+// most. The caller holds the lock.
+func (l *Limit) add(set map[uint64]struct{}, def *labelindex.Definition, most int) bool {
+	hash := def.Hash()
+	if _, ok := set[hash]; ok {
+		return true
 	}
-	c.mu.Lock()
-	if len(c.found) > 0 {
-		err := l.epochs.EachDefinition(id, c.found, func(d *labelindex.Definition) {
-			to := c.seen
-			if d.Labels.Get(labelReduced) != "" {
-				to = c.reduced
-			}
-			to[d.Hash()] = struct{}{}
-		})
-		if err != nil {
-			c.mu.Unlock()
-			return nil, 0, err
-		}
-		c.found = nil
+	if len(set) >= most {
+		return false
 	}
-	return c, def.Hash(), nil
+	set[hash] = struct{}{}
+	l.hashes++
+	return true
 }
 
-// service returns the counts of a service in an hour.
-func (l *Limit) service(at hourOf, name string) (*serviceSeries, error) {
-	l.mu.Lock()
-	h := l.hours[at]
-	if h == nil {
-		l.forget()
-		h = &hourSeries{services: map[string]*serviceSeries{}}
-		l.hours[at] = h
-	}
-	l.clock++
-	h.used = l.clock
-	l.mu.Unlock()
-	h.once.Do(func() {
-		var found map[string][]uint32
-		found, h.err = l.epochs.StreamsOf(at.epoch, at.hour)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for name, streams := range found {
-			h.services[name] = newServiceSeries(streams)
+// counted returns the label sets of a stream's service in the hour of a time. The caller
+// holds the lock.
+func (l *Limit) counted(t int64, def *labelindex.Definition) (*serviceSeries, error) {
+	at := hourOf{layout.EpochOf(t), layout.HourOf(t)}
+	if l.hours[at] == nil {
+		for l.hashes > maxSeriesHashes && len(l.recent) > 0 {
+			l.forget(l.recent[0])
 		}
+		l.hours[at] = map[string]*serviceSeries{}
+	}
+	if n := len(l.recent); n == 0 || l.recent[n-1] != at {
+		l.recent = append(slices.DeleteFunc(l.recent, func(o hourOf) bool { return o == at }), at)
+	}
+	service := def.Labels.Get(labelindex.LabelServiceName)
+	if c := l.hours[at][service]; c != nil {
+		return c, nil
+	}
+	c := &serviceSeries{seen: map[uint64]struct{}{}, reduced: map[uint64]struct{}{}}
+	err := l.epochs.EachStreamOf(at.epoch, at.hour, service, func(d *labelindex.Definition) {
+		set := c.seen
+		if d.Labels.Has(labelReduced) {
+			set = c.reduced
+		}
+		l.add(set, d, math.MaxInt)
 	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if h.err != nil {
-		if l.hours[at] == h {
-			delete(l.hours, at)
-		}
-		return nil, h.err
+	if err != nil {
+		l.hashes -= len(c.seen) + len(c.reduced)
+		return nil, err
 	}
-	c := h.services[name]
-	if c == nil {
-		c = newServiceSeries(nil)
-		h.services[strings.Clone(name)] = c
-	}
+	l.hours[at][strings.Clone(service)] = c
 	return c, nil
 }
 
-func newServiceSeries(found []uint32) *serviceSeries {
-	return &serviceSeries{found: found, seen: map[uint64]struct{}{}, reduced: map[uint64]struct{}{}}
-}
-
-// forget forgets hours that were used longest ago while all of them have too many
-// label sets. The caller holds the lock.
-func (l *Limit) forget() {
-	type used struct {
-		hourOf
-		at uint64
-		n  int
+// forget forgets an hour, which is counted anew when it is written again.
+func (l *Limit) forget(at hourOf) {
+	for _, c := range l.hours[at] {
+		l.hashes -= len(c.seen) + len(c.reduced)
 	}
-	var all []used
-	total := 0
-	for at, h := range l.hours {
-		u := used{at, h.used, 64}
-		for _, c := range h.services {
-			if c.mu.TryLock() { // one that is in use counts little, and is of a recent hour
-				u.n += 16 + len(c.seen) + len(c.reduced) + len(c.found)
-				c.mu.Unlock()
-			}
-		}
-		total += u.n
-		all = append(all, u)
-	}
-	slices.SortFunc(all, func(a, b used) int { return cmp.Compare(a.at, b.at) })
-	for _, u := range all {
-		if total <= maxSeriesHashes {
-			return
-		}
-		total -= u.n
-		delete(l.hours, u.hourOf)
-	}
+	delete(l.hours, at)
+	l.recent = slices.DeleteFunc(l.recent, func(o hourOf) bool { return o == at })
 }

@@ -27,19 +27,18 @@ type epochCheck struct {
 	services map[uint32]bool
 	dicts    map[uint32]*dictCheck
 	streams  map[uint32]*streamCheck
-	finds    map[uint64][]uint32
+	finds    map[uint64]uint32
 	noted    map[epochs.StreamHour]uint16 // slots that are to be in the index
 	listed   map[epochs.StreamHour]uint16 // slots that the tables of the index have
 	dirty    map[epochs.StreamHour]uint16
 	senders  map[uint32]uint32
-	ids      []idCheck
-	spans    []spanCheck
+	refs     []refCheck
 	hours    *watermark.Hours    // nil if there are none
 	gone     watermark.Watermark // of hours
 	longest  map[uint32]int64
 	rows     []rowCheck
 	points   []pointsCheck
-	index    tableCheck
+	columns  map[uint8][]string // of the tables of the index, by hour
 }
 
 type dictCheck struct {
@@ -48,8 +47,7 @@ type dictCheck struct {
 }
 
 type streamCheck struct {
-	partition    uint32
-	def          labelindex.Definition
+	labelindex.Stream
 	aggregate    bool
 	contributors []uint32 // of an aggregate; else the stream itself
 }
@@ -72,23 +70,19 @@ type pointsCheck struct {
 	key    []byte
 }
 
-type idCheck struct {
-	time int64
-	row  []byte // its key
-	key  []byte
-}
-
-// A spanCheck is the samples of a profile by span, which belong to its row.
-type spanCheck struct {
-	idCheck
-	nodes int64 // one more than the largest
+// A refCheck is what belongs to the row of a profile: its ID, or its samples by span.
+type refCheck struct {
+	time  int64
+	row   []byte // its key
+	key   []byte
+	nodes int64 // one more than the largest, 0 if there are none
 }
 
 func newEpochCheck(c *checker, id uint32) *epochCheck {
 	return &epochCheck{
-		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64][]uint32{},
+		checker: c, id: id, services: map[uint32]bool{}, dicts: map[uint32]*dictCheck{}, streams: map[uint32]*streamCheck{}, finds: map[uint64]uint32{},
 		noted: map[epochs.StreamHour]uint16{}, listed: map[epochs.StreamHour]uint16{}, dirty: map[epochs.StreamHour]uint16{},
-		senders: map[uint32]uint32{}, longest: map[uint32]int64{},
+		senders: map[uint32]uint32{}, longest: map[uint32]int64{}, columns: map[uint8][]string{},
 	}
 }
 
@@ -125,11 +119,11 @@ func (e *epochCheck) check(key, value []byte) error {
 	case kind == layout.KindStream && len(rest) == 4:
 		return e.stream(number(), value)
 	case kind == layout.KindFind && len(rest) == 8:
-		ids, err := epochs.ReadStreams(value)
-		e.finds[binary.BigEndian.Uint64(rest)] = ids
-		return err
+		r := bitpack.Decoder{Data: value}
+		e.finds[binary.BigEndian.Uint64(rest)] = r.Below(budget.EpochItself, "stream")
+		return r.End()
 	case kind == layout.KindLabels && len(rest) >= 1 && rest[0] < layout.HoursPerEpoch:
-		return e.tableValue(rest[0], string(rest[1:]), value)
+		return e.tableValue(rest[0], string(rest[1:]))
 	case kind == layout.KindPending && len(rest) == 5 && rest[0] < layout.HoursPerEpoch:
 		return e.slots(e.noted, epochs.StreamHour{Stream: binary.BigEndian.Uint32(rest[1:]), Hour: rest[0]}, value)
 	case kind == layout.KindDirty && len(rest) == 5 && rest[4] <= epochs.WholeDay:
@@ -138,7 +132,7 @@ func (e *epochCheck) check(key, value []byte) error {
 		r := bitpack.Decoder{Data: value}
 		t := int64(min(r.Uvarint("time"), 1<<62))
 		row := append(layout.WindowKey(e.id, layout.KindRow, layout.LevelFine, number(), t), rest[4:]...)
-		e.ids = append(e.ids, idCheck{t, row, key})
+		e.refs = append(e.refs, refCheck{time: t, row: row, key: key})
 		return r.End()
 	case kind == layout.KindLongest && len(rest) == 4:
 		r := bitpack.Decoder{Data: value}
@@ -164,9 +158,6 @@ func (e *epochCheck) check(key, value []byte) error {
 
 // stream reads a stream, after the partitions and the rows.
 func (e *epochCheck) stream(n uint32, value []byte) error {
-	if len(value) == 0 && e.rebuild == nil {
-		return nil // a number that is not to be used
-	}
 	partition, def, err := labelindex.ReadStream(value)
 	if err == nil && !e.services[partition] && e.rebuild != nil && partition < epochs.MaxPartitions {
 		e.services[partition] = true
@@ -178,7 +169,7 @@ func (e *epochCheck) stream(n uint32, value []byte) error {
 	if err != nil {
 		return err
 	}
-	e.streams[n] = &streamCheck{partition: partition, def: def, aggregate: def.IsAggregate(), contributors: []uint32{n}}
+	e.streams[n] = &streamCheck{Stream: labelindex.Stream{ID: n, Partition: partition, Def: def}, aggregate: def.IsAggregate(), contributors: []uint32{n}}
 	return nil
 }
 
@@ -271,7 +262,6 @@ func (e *epochCheck) end() {
 	if e == nil {
 		return
 	}
-	e.tableEnd()
 	e.findAggregates()
 	e.findable()
 	// What refers to something that is missing is not counted by what follows.
@@ -302,14 +292,9 @@ func (e *epochCheck) end() {
 			}
 		}
 	}
-	for i := range e.ids {
-		if err := e.identified(&e.ids[i]); err != nil {
-			e.wrong(e.ids[i].key, err)
-		}
-	}
-	for i := range e.spans {
-		if err := e.spanned(&e.spans[i]); err != nil {
-			e.wrong(e.spans[i].key, err)
+	for i := range e.refs {
+		if err := e.refers(&e.refs[i]); err != nil {
+			e.wrong(e.refs[i].key, err)
 		}
 	}
 	e.rebuild.end(e)

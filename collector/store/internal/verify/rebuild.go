@@ -127,9 +127,6 @@ func (r *rebuild) dropTable(e *epochCheck, hour uint8) {
 	prefix := layout.TableKey(e.id, hour, "")
 	r.err = errors.Join(r.err, r.batch.DeleteRange(prefix, layout.After(prefix), nil))
 	maps.DeleteFunc(e.listed, func(at epochs.StreamHour, _ uint16) bool { return at.Hour == hour })
-	if e.index.hour == hour {
-		e.index.table = nil
-	}
 }
 
 // end deletes what is said of streams that are not there.

@@ -22,19 +22,13 @@ func (e *epochCheck) findAggregates() {
 	for _, s := range e.streams {
 		if s.aggregate {
 			s.contributors = nil
-			aggregates[epochs.AggregateKey{Partition: s.partition, Definition: string(s.def.Append(nil))}] = s
+			aggregates[epochs.AggregateKeyOf(s.Partition, &s.Def)] = s
 		}
 	}
 	for n, s := range e.streams {
-		if s.aggregate {
-			continue
-		}
-		if f := aggregates[epochs.AggregateKeyOf(s.partition, &s.def)]; f != nil {
+		if f := aggregates[epochs.AggregateKeyOf(s.Partition, &s.Def)]; f != nil && !s.aggregate {
 			f.contributors = append(f.contributors, n)
 		}
-	}
-	for _, f := range aggregates {
-		slices.Sort(f.contributors)
 	}
 }
 
@@ -44,16 +38,16 @@ func (e *epochCheck) reference(r *rowCheck) error {
 	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, r.stream)
 	}
-	if len(r.row.Totals) != len(s.def.Types) {
-		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.def.Types))
+	if len(r.row.Totals) != len(s.Def.Types) {
+		return fmt.Errorf("%w: %d sample types, stream %d has %d", storeerr.ErrCorrupt, len(r.row.Totals), r.stream, len(s.Def.Types))
 	}
 	nodes := 1
-	if d := e.dicts[s.partition]; d != nil {
+	if d := e.dicts[s.Partition]; d != nil {
 		nodes = len(d.dict.Nodes)
 	}
 	switch {
 	case int64(r.nodes) > int64(nodes):
-		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.partition, nodes)
+		return fmt.Errorf("%w: node %d, service %d has %d", storeerr.ErrCorrupt, r.nodes-1, s.Partition, nodes)
 	case s.aggregate && r.level == layout.LevelFine:
 		return fmt.Errorf("%w: a profile of stream %d, which stands for several", storeerr.ErrCorrupt, r.stream)
 	}
@@ -133,20 +127,9 @@ func (e *epochCheck) window(r *rowCheck) error {
 		return nil
 	}
 	if profiles != r.row.Profiles || !slices.Equal(totals, r.row.Totals) {
-		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.Profiles, countedTotals(r.row.Totals), profiles, countedTotals(totals))
+		return fmt.Errorf("%w: %d profiles of %d, there are %d of %d", storeerr.ErrCorrupt, r.row.Profiles, r.row.Totals, profiles, totals)
 	}
 	return nil
-}
-
-// countedTotals are totals as a message shows them.
-func countedTotals(totals []int64) []any {
-	out := make([]any, len(totals))
-	for c, total := range totals {
-		if out[c] = total; total == bitpack.Overflowed {
-			out[c] = "uncounted"
-		}
-	}
-	return out
 }
 
 // merged checks that a profile is in merged windows, or noted to be merged:
@@ -171,29 +154,34 @@ func (e *epochCheck) merged(r *rowCheck) (int8, error) {
 // incomplete reports whether a repair left merged rows of a stream that have more than
 // the finer ones. A repair that is under way closes the dictionary where it is so.
 func (e *epochCheck) incomplete(s *streamCheck) bool {
-	d := e.dicts[s.partition]
+	d := e.dicts[s.Partition]
 	if e.rebuild != nil && (d == nil || !d.closed) {
 		if d == nil {
 			d = &dictCheck{dict: symdb.NewDictionary()}
-			e.dicts[s.partition] = d
+			e.dicts[s.Partition] = d
 		}
 		d.closed = true
-		e.rebuild.set(layout.SegmentKey(e.id, s.partition, math.MaxUint32), nil)
+		e.rebuild.set(layout.SegmentKey(e.id, s.Partition, math.MaxUint32), nil)
 	}
 	return d != nil && d.closed
 }
 
-// identified checks that the profile of an ID is there, unless it was dropped.
-func (e *epochCheck) identified(c *idCheck) error {
-	if n := layout.KeyStream(c.row); e.streams[n] == nil {
+// refers checks that the row of an ID or of spans is there, unless it was dropped, and the
+// stacktraces.
+func (e *epochCheck) refers(c *refCheck) error {
+	n := layout.KeyStream(c.row)
+	s := e.streams[n]
+	if s == nil {
 		return fmt.Errorf("%w: stream %d is not known", storeerr.ErrCorrupt, n)
 	}
-	if c.time <= e.gone[layout.LevelFine] {
-		return nil
+	if c.time > e.gone[layout.LevelFine] {
+		_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
+		if !ok {
+			return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, corruption.FormatTime(c.time))
+		}
 	}
-	_, ok := slices.BinarySearchFunc(e.rows, c.row, func(r rowCheck, key []byte) int { return bytes.Compare(r.key, key) })
-	if !ok {
-		return fmt.Errorf("%w: the profile at %s that it belongs to is missing", storeerr.ErrCorrupt, corruption.FormatTime(c.time))
+	if d := e.dicts[s.Partition]; c.nodes > 0 && (d == nil || c.nodes > int64(len(d.dict.Nodes))) {
+		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.Partition)
 	}
 	return nil
 }
@@ -208,7 +196,7 @@ func (e *epochCheck) spanSamples(key, value []byte) error {
 	row := slices.Clone(key)
 	row[4] = layout.KindRow
 	t, _ := layout.WindowTime(key)
-	c := spanCheck{idCheck: idCheck{t, row, key}}
+	c := refCheck{time: t, row: row, key: key}
 	var tmp rowcodec.Scratch
 	for i := range p.Row.Values {
 		err := p.Each(i, 1<<32, &tmp, func(_ *rowcodec.Tag, node uint32, _ int64) { c.nodes = max(c.nodes, int64(node)+1) })
@@ -216,22 +204,7 @@ func (e *epochCheck) spanSamples(key, value []byte) error {
 			return err
 		}
 	}
-	e.spans = append(e.spans, c)
-	return nil
-}
-
-// spanned checks that the row of spans is there, and their stacktraces.
-func (e *epochCheck) spanned(c *spanCheck) error {
-	if err := e.identified(&c.idCheck); err != nil {
-		return err
-	}
-	s := e.streams[layout.KeyStream(c.key)]
-	if s == nil {
-		return nil // the row says so
-	}
-	if d := e.dicts[s.partition]; d == nil || c.nodes > int64(len(d.dict.Nodes)) {
-		return fmt.Errorf("%w: node %d of a span, which service %d does not have", storeerr.ErrCorrupt, c.nodes-1, s.partition)
-	}
+	e.refs = append(e.refs, c)
 	return nil
 }
 
@@ -247,11 +220,11 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 		rows = append(rows, e.between(layout.LevelFine, n, lo, p.end)...)
 	}
 	var list rowcodec.PointList
-	for c := range s.def.Types {
+	for c := range s.Def.Types {
 		if err := list.Decode(p.value, lo, c); err != nil {
 			return err
 		}
-		if lo < e.gone[layout.LevelFine] || len(list.Times) > len(rows) && e.dicts[s.partition] != nil && e.dicts[s.partition].closed {
+		if lo < e.gone[layout.LevelFine] || len(list.Times) > len(rows) && e.dicts[s.Partition] != nil && e.dicts[s.Partition].closed {
 			w := e.between(p.level, p.stream, p.end-1, p.end)
 			if len(w) == 1 && w[0].row.Profiles != uint64(len(list.Times)) {
 				return fmt.Errorf("%w: %d points, the merged row has %d profiles", storeerr.ErrCorrupt, len(list.Times), w[0].row.Profiles)
@@ -269,13 +242,11 @@ func (e *epochCheck) pointList(p *pointsCheck) error {
 				want[i][1] = r.row.Totals[c]
 			}
 		}
-		order := func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) }
+		order := func(a, b [2]int64) int { return slices.Compare(a[:], b[:]) }
 		slices.SortFunc(got, order)
 		slices.SortFunc(want, order)
-		for i := range got {
-			if got[i] != want[i] {
-				return fmt.Errorf("%w: point %d is not that of the profile at %s", storeerr.ErrCorrupt, i, corruption.FormatTime(want[i][0]))
-			}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("%w: points are not those of the profiles", storeerr.ErrCorrupt)
 		}
 	}
 	return nil

@@ -110,7 +110,7 @@ func (c *checker) files(fs vfs.FS, dir string, names []string, tables map[string
 
 // values reads every value that can be read.
 func (c *checker) values() (err error) {
-	it, err := kv.NewReadOnlyIterator(c.pebble, nil, corruption.LastKey, &kv.Gaps{}, func(g corruption.Gap, err error) {
+	it, err := kv.NewIterator(c.pebble, nil, corruption.LastKey, func(g corruption.Gap, err error) {
 		if pebble.ExtractDataCorruptionInfo(err) == nil && !errors.Is(err, storeerr.ErrCorrupt) {
 			c.damage(corruption.Damage{File: "the store", Reason: corruption.OneLine(err)}.Span(g.From, g.To))
 		}
@@ -159,9 +159,7 @@ func (c *checker) format() error {
 	case err != nil:
 		return err
 	}
-	defer closer.Close()
-	_, err = kv.ReadFormat(value)
-	return err
+	return errors.Join(kv.CheckFormat(value), closer.Close())
 }
 
 // damage adds what is new.

@@ -13,24 +13,6 @@ import (
 // has an earlier one. The day's row is dropped with the epoch.
 type Watermark [layout.Levels]int64
 
-// Hours is the watermark in hours of its epoch.
-func (at Watermark) Hours(epoch uint32) (h Hours) {
-	for level := range h {
-		if at[level] > 0 {
-			h[level] = uint8((at[level] - layout.EpochStart(epoch)) / layout.HourMs)
-		}
-	}
-	return h
-}
-
-// Max is the later of two watermarks, level by level.
-func (at Watermark) Max(o Watermark) Watermark {
-	for level := range at {
-		at[level] = max(at[level], o[level])
-	}
-	return at
-}
-
 // FirstContributing is the start of the finest window that still exists at t: what is
 // read from t on includes profiles from there on.
 func (at Watermark) FirstContributing(t int64) int64 {
@@ -44,6 +26,14 @@ func (at Watermark) FirstContributing(t int64) int64 {
 
 // Hours is a watermark in whole hours of its epoch, as it is stored.
 type Hours [layout.LevelDay]uint8
+
+// Max is the later of two watermarks, level by level.
+func (h Hours) Max(o Hours) Hours {
+	for level := range h {
+		h[level] = max(h[level], o[level])
+	}
+	return h
+}
 
 // Watermark is the watermark of an epoch.
 func (h Hours) Watermark(epoch uint32) (at Watermark) {

@@ -4,35 +4,11 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 )
-
-// mergeAggregate is merge for the stream of an aggregate. It writes nothing if so few
-// streams have profiles in the window that their own rows serve as well.
-func (m *merger) mergeAggregate(s *scan.Scanner, f *scan.Aggregate, b *pebble.Batch, level int, lo, hi int64) (bool, error) {
-	if len(f.Active(m.epoch, lo, hi)) < scan.MinContributors {
-		return false, nil
-	}
-	out := m.begin()
-	err := s.Service(f, layout.KindRow, level-1, lo, hi, func(w scan.Window) error { return m.add(&out, w) })
-	if err != nil || out.Profiles == 0 {
-		return false, err
-	}
-	if level < layout.LevelDay {
-		var list rowcodec.PointList
-		err := s.Service(f, layout.KindPoints, level-1, lo, hi, func(w scan.Window) error { return m.addPoints(&list, w) })
-		if err != nil {
-			return false, err
-		}
-		m.sortPoints()
-	}
-	return true, m.write(b, &out, level, lo, hi)
-}
 
 // addPoints adds a stream's points, or a profile's row.
 func (m *merger) addPoints(list *rowcodec.PointList, w scan.Window) error {
