@@ -116,9 +116,25 @@ type JobReader struct {
 	unit int64               // what the values of all rows that were merged are multiples of, 0 for none
 }
 
-// dictionary returns a partition as of the reader's snapshot, or later.
-func (s *JobReader) dictionary(id uint32) (budget.Ref[*epochs.Partition], error) {
-	return s.q.Epochs.AcquirePartitionAt(s.From, s.Epoch, id)
+// A dictionary is a partition's, with the names that are known now.
+type dictionary struct {
+	symdb.View
+	renamed bool // several strings may be one name
+	whole   bool // nothing of the partition is missing
+}
+
+// open calls fn with the dictionary of a partition as of the reader's snapshot, or later.
+func (s *JobReader) open(partition uint32, fn func(d *dictionary) error) error {
+	part, err := s.q.Epochs.AcquirePartitionAt(s.From, s.Epoch, partition)
+	if err != nil {
+		return err
+	}
+	defer part.Release()
+	d := dictionary{whole: part.Value.Damage == nil}
+	if d.View, d.renamed, err = s.q.named(s.hold, part.Value.View()); err != nil {
+		return err
+	}
+	return fn(&d)
 }
 
 // Run does jobs in parallel, with memory of the hold. All see the store as it is now.
@@ -174,59 +190,104 @@ const bytesPerSum = 8 + 12
 func (q *Engine) merge(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection, callSite []string, fn func(j *Job, v *symdb.View, sums []int64) error) error {
 	var all atomic.Int64
 	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		part, err := s.dictionary(j.partition)
-		if err != nil {
-			return err
-		}
-		defer part.Release()
-		v, _, err := q.named(h, part.Value.View())
-		if err != nil {
-			return err
-		}
-		s.Subtract = part.Value.Damage == nil
-		bytes := int64(len(v.Nodes)) * bytesPerSum
-		if err := h.Take(bytes); err != nil {
-			return err
-		}
-		defer h.Give(bytes)
-		b := buffers.Get().(*buffer)
-		defer buffers.Put(b)
-		sums := b.zeros(len(v.Nodes))
-		within := v.Within(v.CallOf, callSite)
-		total, err := q.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
-		if err != nil {
-			return err
-		}
-		if within != nil {
-			total = 0
-			for n, x := range sums {
-				if x != 0 && !within(uint32(n)) {
-					x, sums[n] = 0, 0
+		return s.open(j.partition, func(d *dictionary) error {
+			s.Subtract = d.whole
+			return s.mergeNodes(j, sel, d.Under(d.CallOf, callSite), len(d.Nodes), func(sums []int64, total int64) error {
+				if all.Add(total) < 0 {
+					return storeerr.ErrOverflow
 				}
-				total += x
-			}
-		}
-		if all.Add(total) < 0 {
-			return storeerr.ErrOverflow
-		}
-		return fn(j, &v, sums)
+				return fn(j, &d.View, sums)
+			})
+		})
 	})
 }
 
-// mergeJob adds the values of a job's streams to the sums of its partition's nodes,
-// which are zero, and returns what they are together. Too much is an error; but if
-// within is given, what counts is what is within it, and the sums may be of that
-// alone. The caller sets s.subtract.
-func (q *Engine) mergeJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
-	all, err := q.addJob(s, j, sel, sums, nil)
-	if err == nil && all.large() && within != nil {
-		clear(sums.Values)
-		all, err = q.addJob(s, j, sel, sums, within)
+// mergeNodes calls fn with the values of a job's streams by node, of which there are n,
+// and with their sum. If under is given, it has by node the node itself or 0, and those
+// that have 0 do not count. The sums are valid during the call only.
+func (s *JobReader) mergeNodes(j *Job, sel Selection, under []uint32, n int, fn func(sums []int64, total int64) error) error {
+	bytes := int64(n) * bytesPerSum
+	if err := s.hold.Take(bytes); err != nil {
+		return err
+	}
+	defer s.hold.Give(bytes)
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	b.nodes = reuse.Zeroed(b.nodes, n)
+	total, err := s.mergeJob(j, sel, target{bitpack.Sums{Values: b.nodes, Place: under}, under != nil})
+	if err != nil {
+		return err
+	}
+	return fn(b.nodes, total)
+}
+
+// A target is where values are added to. With rest, what does not count goes to place 0
+// of the sums.
+type target struct {
+	bitpack.Sums
+	rest bool
+}
+
+// uncounted is what place 0 has of values that do not count.
+func (t *target) uncounted() int64 {
+	if t.rest {
+		return t.Values[0]
+	}
+	return 0
+}
+
+// mergeJob adds the values of a job's streams to sums, which are zero, and returns what
+// those that count are together. The caller sets s.Subtract.
+func (s *JobReader) mergeJob(j *Job, sel Selection, to target) (total int64, err error) {
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	var all wide
+	add := func(st *JobStream, w scan.Window) error {
+		v, err := s.addRow(b, st.SampleType, w, to)
+		if err == nil {
+			all.add(v, w.Sign)
+		}
+		return err
+	}
+	lo, hi := sel.Times(j.Epoch)
+	switch {
+	case len(j.senders) > 0:
+		all, err = s.addStates(j, sel, to, b)
+	case sel.hasSpans():
+		all, err = s.addSpans(j, &sel, to, b)
+	case len(sel.Profiles) > 0:
+		err = s.eachProfile(j, layout.KindRow, &sel, add)
+	default:
+		err = s.Each(j, layout.KindRow, lo, hi, add)
 	}
 	if err == nil && all.large() {
 		err = storeerr.ErrOverflow
 	}
+	if to.rest {
+		to.Values[0] = 0
+	}
 	return int64(all.lo), err
+}
+
+// addRow adds the values of one sample type of a window's row, or the part of a profile's
+// that is in the window's clip. It returns what it added that counts, without the sign.
+func (s *JobReader) addRow(b *buffer, sampleType int, w scan.Window, to target) (int64, error) {
+	if err := b.row.Decode(w.Value); err != nil {
+		return 0, err
+	}
+	v, err := b.row.Total(w.Level, sampleType)
+	s.unit = commonDivisor(s.unit, b.row.Unit(sampleType))
+	if err != nil {
+		return 0, err
+	}
+	before := to.uncounted()
+	// Rows of format 2 were not cut, and count at their time.
+	if w.Level == layout.LevelFine && s.Longest > 0 && !w.Clip.Whole(w.End, int64(b.row.Duration)) {
+		v, err = b.row.AddShare(to.Sums, sampleType, w.Sign, w.Clip, w.End, &b.scratch)
+	} else {
+		err = b.row.AddTo(to.Sums, sampleType, w.Sign, &b.scratch)
+	}
+	return v - (to.uncounted()-before)*w.Sign, err
 }
 
 // commonDivisor is the largest number that divides both; that of 0 and another is the
@@ -236,50 +297,6 @@ func commonDivisor(a, b int64) int64 {
 		a, b = b, a%b
 	}
 	return a
-}
-
-// addJob is mergeJob of what is within, or of everything if that is nil. If the
-// total is large, sums may be wrong.
-func (q *Engine) addJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
-	if len(j.senders) > 0 {
-		return q.addStates(s, j, sel, sums, within)
-	}
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	lo, hi := sel.Times(j.Epoch)
-	// Rows of format 2 were not cut, and count at their time.
-	whole := s.Longest == 0
-	add := func(st *JobStream, w scan.Window) error {
-		if err := b.row.Decode(w.Value); err != nil {
-			return err
-		}
-		v, err := b.row.Total(w.Level, st.SampleType)
-		s.unit = commonDivisor(s.unit, b.row.Unit(st.SampleType))
-		switch {
-		case err != nil:
-			return err
-		case w.Level == layout.LevelFine && !whole && !w.Clip.Whole(w.End, int64(b.row.Duration)):
-			v, err = b.row.AddShare(sums, st.SampleType, w.Sign, w.Clip, w.End, within, &b.scratch)
-		case within != nil:
-			v, err = b.row.AddWithin(sums, st.SampleType, w.Sign, within, &b.scratch)
-		default:
-			err = b.row.AddTo(sums, st.SampleType, w.Sign, &b.scratch)
-		}
-		if err == nil {
-			total.add(v, w.Sign)
-		}
-		return err
-	}
-	switch {
-	case sel.hasSpans():
-		return s.addSpans(j, &sel, sums, within, b)
-	case len(sel.Profiles) > 0:
-		whole = true
-		err = s.eachProfile(j, layout.KindRow, &sel, add)
-	default:
-		err = s.Each(j, layout.KindRow, lo, hi, add)
-	}
-	return total, err
 }
 
 // A wide is a sum of 128 bits in two's complement: what is added to it may exceed an
@@ -306,15 +323,8 @@ func (w *wide) large() bool { return int64(w.hi) > 0 || w.hi == 0 && w.lo > math
 type buffer struct {
 	nodes   []int64
 	row     rowcodec.PackedRow
-	list    rowcodec.PointList
-	single  rowcodec.PointValues
+	points  scan.PointReader
 	scratch rowcodec.Scratch
 }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
-
-// zeros returns n zeros in the buffer's memory.
-func (b *buffer) zeros(n int) []int64 {
-	b.nodes = reuse.Zeroed(b.nodes, n)
-	return b.nodes
-}

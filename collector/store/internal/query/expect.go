@@ -135,5 +135,5 @@ func (q *Engine) expectPoints(jobs []*Job, gs *groups) (total int64) {
 		}
 		total += int64(gs.steps) * (8 + statePointBytes*int64(min(q.workers(), max(len(jobs), 1))))
 	}
-	return total + int64(len(gs.by)*gs.steps)*encodedPointBytes
+	return total + int64(len(gs.by)*gs.lines*gs.steps)*encodedPointBytes
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
@@ -54,8 +53,8 @@ func profileIDs(texts []string) map[uint64]bool {
 	return ids
 }
 
-// addSpans is addJob for the values of the spans and traces that a selection names.
-func (s *JobReader) addSpans(j *Job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
+// addSpans is mergeJob for the values of the spans and traces that a selection names.
+func (s *JobReader) addSpans(j *Job, sel *Selection, to target, b *buffer) (total wide, err error) {
 	var p rowcodec.PackedSpans
 	selected := sel.tagged()
 	err = s.eachProfile(j, layout.KindSpans, sel, func(st *JobStream, w scan.Window) error {
@@ -65,9 +64,9 @@ func (s *JobReader) addSpans(j *Job, sel *Selection, sums bitpack.Sums, within f
 		if !slices.ContainsFunc(p.Tags, func(t rowcodec.Tag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.Each(st.SampleType, sums.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
-			if selected(t) && (within == nil || within(node)) {
-				sums.Add(uint64(node), v)
+		return p.Each(st.SampleType, to.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
+			if selected(t) && (!to.rest || to.Place[node] != 0) {
+				to.Add(uint64(node), v)
 				total.add(v, 1)
 			}
 		})

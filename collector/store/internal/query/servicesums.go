@@ -87,15 +87,9 @@ func (s *JobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32,
 	if nodes, whole := l.Has(key, last); nodes != nil {
 		return nodes, whole, nil
 	}
-	part, err := s.dictionary(id)
-	if err != nil {
-		return nil, false, err
-	}
-	defer part.Release()
-	v, _, err := s.q.named(s.hold, part.Value.View())
-	if err != nil {
-		return nil, false, err
-	}
-	whole = part.Value.Damage == nil
-	return l.Learn(key, &v, last, whole), whole, nil
+	err = s.open(id, func(d *dictionary) error {
+		nodes, whole = l.Learn(key, &d.View, last, d.whole), d.whole
+		return nil
+	})
+	return nodes, whole, err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
-	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -37,10 +36,9 @@ func (q *Engine) planStates(ctx context.Context, h *budget.Reservation, sel Sele
 
 // stateSums is memory for adding up states.
 type stateSums struct {
-	raw  []int64   // the sums of one sender's snapshots
-	mean []float64 // of all senders
-	row  rowcodec.PackedRow
-	tmp  rowcodec.Scratch
+	target           // the sums of one sender's snapshots
+	mean   []float64 // of all senders
+	b      *buffer
 }
 
 // stateBytesPerSum is what stateSums take for a sum.
@@ -48,10 +46,10 @@ const stateBytesPerSum = 8 + 8
 
 var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
-// addStates is addJob for a state: of every sender it adds the mean of its snapshots
+// addStates is mergeJob for a state: of every sender it adds the mean of its snapshots
 // times its share and the job's scale, rounded so that the total stays right.
-func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
-	n := len(sums.Values)
+func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (total wide, err error) {
+	n := len(to.Values)
 	bytes := int64(n) * stateBytesPerSum
 	if err := s.hold.Take(bytes); err != nil {
 		return total, err
@@ -59,27 +57,22 @@ func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sum
 	defer s.hold.Give(bytes)
 	m := stateSumsPool.Get().(*stateSums)
 	defer func() { budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum) }()
-	m.raw = reuse.Zeroed(m.raw, n)
-	m.mean = reuse.Sized(m.mean, n)
-	clear(m.mean)
+	m.Values, m.Place, m.rest, m.b = reuse.Zeroed(m.Values, n), to.Place, to.rest, b
+	m.mean = reuse.Zeroed(m.mean, n)
 	lo, hi := sel.Times(j.Epoch)
 	s.Longest = 0
 	for i := range j.senders {
 		snd := &j.senders[i]
 		if len(sel.Profiles) > 0 {
-			if err := m.addProfiles(s, j, snd, &sel, bitpack.Sums{Values: m.raw, Place: sums.Place}, within); err != nil {
-				return total, err
+			err = m.addProfiles(s, j, snd, &sel)
+		} else if len(snd.alive) > 0 {
+			from, to := lo, hi
+			if snd.held != 0 {
+				from, to = snd.held-1, snd.held
 			}
-			continue
+			err = m.addSender(s, snd, from, to)
 		}
-		if len(snd.alive) == 0 {
-			continue
-		}
-		from, to := lo, hi
-		if snd.held != 0 {
-			from, to = snd.held-1, snd.held
-		}
-		if err := m.addSender(s, snd, bitpack.Sums{Values: m.raw, Place: sums.Place}, from, to, within); err != nil {
+		if err != nil {
 			return total, err
 		}
 	}
@@ -94,15 +87,15 @@ func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sum
 			return total, storeerr.ErrOverflow
 		}
 		carry = x - rounded
-		sums.Values[i] += int64(rounded)
+		to.Values[i] += int64(rounded)
 		total.add(int64(max(rounded, 0)), 1)
 	}
 	return total, nil
 }
 
-// addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
-// before and after.
-func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
+// addSender adds a sender's mean in (lo, hi] to the means. The sums are zero before and
+// after.
+func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error {
 	snapshots := int64(0)
 	counted := false
 	var sum wide
@@ -111,13 +104,13 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo
 		counts := st.ID == snd.base && !counted
 		counted = counted || counts
 		err := s.Stream(layout.KindRow, layout.LevelDay, st.ID, lo, hi, func(w scan.Window) error {
-			v, err := m.addRow(st, w, raw, within)
+			v, err := s.addRow(m.b, st.SampleType, w, m.target)
 			if err != nil {
 				return err
 			}
 			sum.add(v, w.Sign)
 			if counts {
-				snapshots += m.row.Snapshots() * w.Sign
+				snapshots += m.b.row.Snapshots() * w.Sign
 			}
 			return nil
 		})
@@ -127,73 +120,57 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo
 	}
 	if !counted {
 		err := s.Stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w scan.Window) error {
-			if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
+			if err := m.b.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 				return err
 			}
-			snapshots += m.row.Snapshots() * w.Sign
+			snapshots += m.b.row.Snapshots() * w.Sign
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
+	return m.addMean(sum, snd.share*snd.several/float64(max(snapshots, 1)))
+}
+
+// addMean adds the sums, which are sum together, times a factor to the means, and clears
+// them.
+func (m *stateSums) addMean(sum wide, factor float64) error {
 	if sum.large() {
 		return storeerr.ErrOverflow
 	}
-	m.addMean(raw, snd.share*snd.several/float64(max(snapshots, 1)))
+	if m.rest {
+		m.Values[0] = 0
+	}
+	for i, v := range m.Values {
+		if v != 0 {
+			m.mean[i] += float64(v) * factor
+			m.Values[i] = 0
+		}
+	}
 	return nil
 }
 
-// addRow adds a row to the raw sums, and returns what it added, without the sign.
-func (m *stateSums) addRow(st *JobStream, w scan.Window, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
-	if err := m.row.Decode(w.Value); err != nil {
-		return 0, err
-	}
-	v, err := m.row.Total(w.Level, st.SampleType)
-	switch {
-	case err != nil:
-	case within != nil:
-		v, err = m.row.AddWithin(raw, st.SampleType, w.Sign, within, &m.tmp)
-	default:
-		err = m.row.AddTo(raw, st.SampleType, w.Sign, &m.tmp)
-	}
-	return v, err
-}
-
-// addMean adds the raw sums times a factor to the means, and clears them.
-func (m *stateSums) addMean(raw bitpack.Sums, factor float64) {
-	for i, v := range raw.Values {
-		if v != 0 {
-			m.mean[i] += float64(v) * factor
-			raw.Values[i] = 0
-		}
-	}
-}
-
 // addProfiles is addSender for the profiles that a selection names.
-func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
+func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection) error {
 	var sum wide
 	snapshots := map[int64]bool{}
 	of := &Job{Epoch: j.Epoch, partition: j.partition, Streams: snd.streams}
 	err := s.eachProfile(of, layout.KindRow, sel, func(st *JobStream, w scan.Window) error {
-		v, err := m.addRow(st, w, raw, within)
+		v, err := s.addRow(m.b, st.SampleType, w, m.target)
 		if err != nil {
 			return err
 		}
 		sum.add(v, 1)
-		if m.row.Parts == 0 {
+		if m.b.row.Parts == 0 {
 			snapshots[w.End] = true
 		}
 		return nil
 	})
-	if err == nil && sum.large() {
-		err = storeerr.ErrOverflow
-	}
 	if err != nil {
 		return err
 	}
-	m.addMean(raw, 1/float64(max(len(snapshots), 1)))
-	return nil
+	return m.addMean(sum, 1/float64(max(len(snapshots), 1)))
 }
 
 // statePoints adds the values of states to groups: of every sender in every step the
@@ -231,24 +208,15 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 		defer h.Give(bytes)
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
 		p.from, p.to = snapshotTimes(&sel, j.Epoch)
-		if gs.request.selective() {
-			part, err := s.dictionary(j.partition)
-			if err != nil {
-				return err
+		return gs.withStacks(j, s, func(stacks *stackSums) error {
+			p.stacks = stacks
+			for i := range j.senders {
+				if err := p.add(&j.senders[i]); err != nil {
+					return err
+				}
 			}
-			defer part.Release()
-			v, _, err := q.named(h, part.Value.View())
-			if err != nil {
-				return err
-			}
-			p.nodes, p.in = len(v.Nodes), gs.request.within(&v)
-		}
-		for i := range j.senders {
-			if err := p.add(&j.senders[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 
@@ -262,18 +230,15 @@ type statePointer struct {
 	began    []int64 // when senders began, ms, in order
 	scanner  *JobReader
 	epoch    uint32
-	from, to int64 // of the snapshots that are read, ms
-	nodes    int
-	in       func(node uint32) bool // nodes that count, nil for all
+	from, to int64      // of the snapshots that are read, ms
+	stacks   *stackSums // those that count, nil for all
 
 	times  []int64 // the sender's snapshots
 	counts []uint32
 	held   []int64   // by step without snapshots: the one that counts, 0 for none
 	shares []float64 // by step
 	sums   []float64
-	row    rowcodec.PackedRow
 	points scan.PointReader
-	tmp    rowcodec.Scratch
 }
 
 func (p *statePointer) add(snd *jobSender) (err error) {
@@ -363,7 +328,7 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 		}
 	}
 	var err error
-	if p.in == nil {
+	if p.stacks == nil {
 		err = p.scanner.Stream(layout.KindPoints, layout.LevelHour, st.ID, p.from, p.to, func(w scan.Window) error {
 			in, err := p.points.Read(w, st.SampleType, p.from, p.to)
 			if err != nil {
@@ -378,24 +343,18 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 		})
 	} else {
 		err = p.scanner.Stream(layout.KindRow, layout.LevelFine, st.ID, p.from, p.to, func(w scan.Window) error {
-			if err := p.row.Decode(w.Value); err != nil {
-				return err
-			}
-			if _, err := p.row.Total(w.Level, st.SampleType); err != nil {
-				return err
-			}
-			sum, err := p.row.SumOf(st.SampleType, p.nodes, &p.tmp, p.in)
+			lines, err := p.stacks.read(w, st.SampleType)
 			if err != nil {
 				return err
 			}
 			if w.Level == layout.LevelFine {
-				if p.row.Parts == 0 {
-					put(w.End, sum)
+				if p.stacks.row.Parts == 0 {
+					put(w.End, lines[0])
 				}
 				return nil
 			}
 			if k := gs.stepOf(w.End); k >= 0 && k < gs.steps {
-				windows[k] += float64(sum) / float64(max(p.row.Snapshots(), 1))
+				windows[k] += float64(lines[0]) / float64(max(p.stacks.row.Snapshots(), 1))
 			}
 			return nil
 		})
@@ -405,18 +364,19 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	to := &g.lines[0]
 	for k, v := range p.sums {
 		if p.counts[k] == 0 && p.held[k] == 0 {
 			continue
 		}
 		if v != 0 || alone {
-			g.sums[k] += v * p.shares[k]
-			g.counts[k]++
+			to.sums[k] += v * p.shares[k]
+			to.counts[k]++
 		}
 	}
 	for k, v := range windows {
-		g.sums[k] += v
-		g.counts[k]++
+		to.sums[k] += v
+		to.counts[k]++
 	}
 	return nil
 }

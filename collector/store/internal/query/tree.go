@@ -122,9 +122,6 @@ func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][
 		if err := fill(c); err != nil {
 			return err
 		}
-		for side, callSite := range callSites {
-			c.Narrow(side, callSite)
-		}
 		if err := c.Sum(); err != nil {
 			return err
 		}
@@ -138,55 +135,47 @@ func (q *Engine) gatherJobs(ctx context.Context, sels []Selection, callSites [][
 	}
 	err = q.Run(ctx, h, firsts, func(first *Job, s *JobReader) error {
 		defer func() { partials.units(s.unit) }()
-		sum := sums[first.Order]
-		if sum != nil {
+		if sum := sums[first.Order]; sum != nil {
 			nodeTo, whole, err := s.callsOf(sum.Value, first.partition)
 			if err != nil {
 				return err
 			}
 			s.Subtract = whole
-			bytes := int64(len(nodeTo)) * bytesPerSum
-			if err := h.Take(bytes); err != nil {
-				return err
-			}
-			defer h.Give(bytes)
-			b := buffers.Get().(*buffer)
-			defer buffers.Put(b)
 			for side, j := range pairs[first.Order] {
 				if j == nil {
 					continue
 				}
-				values := b.zeros(len(nodeTo))
-				within := sum.Value.View().Within(nodeTo, callSites[side])
-				if _, err := q.mergeJob(s, j, sels[side], bitpack.Sums{Values: values}, within); err != nil {
-					return err
-				}
-				if err := sum.Add(h, side, nodeTo, values); err != nil {
+				under := sum.Value.View().Under(nodeTo, callSites[side])
+				err := s.mergeNodes(j, sels[side], under, len(nodeTo), func(values []int64, _ int64) error {
+					return sum.Add(h, side, nodeTo, values)
+				})
+				if err != nil {
 					return err
 				}
 			}
 			return nil
 		}
-		part, err := s.dictionary(first.partition)
-		if err != nil {
-			return err
-		}
-		defer part.Release()
-		v, renamed, err := q.named(h, part.Value.View())
-		if err != nil {
-			return err
-		}
-		s.Subtract = part.Value.Damage == nil
-		return fill(first.Order, &v, renamed, func(c *calltree.Values) error {
-			for side, j := range pairs[first.Order] {
-				if j == nil {
-					continue
+		return s.open(first.partition, func(d *dictionary) error {
+			s.Subtract = d.whole
+			return fill(first.Order, &d.View, d.renamed, func(c *calltree.Values) error {
+				for side, j := range pairs[first.Order] {
+					if j == nil {
+						continue
+					}
+					calls := d.Under(d.CallOf, callSites[side])
+					for n, node := range calls {
+						calls[n] = d.CallOf[node]
+					}
+					to := target{bitpack.Sums{Values: c.Self[side], Place: calls}, calls != nil}
+					if !to.rest {
+						to.Place = d.CallOf
+					}
+					if _, err := s.mergeJob(j, sels[side], to); err != nil {
+						return err
+					}
 				}
-				if _, err := q.mergeJob(s, j, sels[side], bitpack.Sums{Values: c.Self[side], Place: v.CallOf}, v.Within(v.CallOf, callSites[side])); err != nil {
-					return err
-				}
-			}
-			return nil
+				return nil
+			})
 		})
 	})
 	if err != nil {

@@ -95,7 +95,7 @@ func (q *Engine) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesR
 		return nil, err
 	}
 	c := valueCollector{request: r, by: map[string]*Values{}, hold: h}
-	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error { return q.values(j, s, &c) })
+	err = q.Run(ctx, h, jobs, c.addJob)
 	if err != nil {
 		return nil, err
 	}

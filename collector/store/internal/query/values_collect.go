@@ -1,7 +1,6 @@
 package query
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
@@ -18,120 +16,94 @@ import (
 
 // values collects what a job has: of profiles by their rows or, where these were
 // dropped, by points, or of spans.
-func (q *Engine) values(j *Job, s *JobReader, to *valueCollector) error {
-	r := to.request
-	kind := byte(layout.KindRow)
-	if r.BySpan {
-		kind = layout.KindSpans
+func (c *valueCollector) addJob(j *Job, s *JobReader) error {
+	r := c.request
+	list := valueList{to: c}
+	collect := func(stacks *stackSums) error {
+		if r.BySpan {
+			return list.addSpans(j, s, stacks)
+		}
+		return list.addProfiles(j, s, stacks)
 	}
-	sum := rowSum{bySpan: r.BySpan, nodes: 1 << 32}
-	if len(r.Stack) > 0 {
-		part, err := s.dictionary(j.partition)
-		if err != nil {
+	if len(r.Stack) == 0 {
+		if err := collect(nil); err != nil {
 			return err
 		}
-		defer part.Release()
-		v, _, err := q.named(s.hold, part.Value.View())
-		if err != nil {
-			return err
-		}
-		sum.nodes, sum.in = len(v.Nodes), v.Within(v.CallOf, r.Stack)
-	}
-	list := valueList{to: to}
-	err := s.eachProfile(j, kind, &r.Selection, func(st *JobStream, w scan.Window) error {
-		if err := sum.read(st.SampleType, w.Value); err != nil {
-			return err
-		}
-		if !r.BySpan {
-			return list.add(st, Value{Time: w.End, Value: sum.total, id: w.ID, part: sum.row.Parts > 0})
-		}
-		for i, v := range sum.totals {
-			if t := &sum.spans.Tags[i]; t.Span != 0 {
-				if err := list.add(st, Value{Time: w.End, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	} else if err := s.openStacks(j, r.Stack, nil, false, collect); err != nil {
 		return err
 	}
 	before := r.Selection
 	before.End = min(before.End, s.Dropped[layout.LevelFine])
 	if !r.BySpan && len(r.Stack) == 0 && before.Start <= before.End {
-		var failed error
-		err := q.points(j, s, before, func(st *JobStream) func(rowcodec.PointValues) {
-			return func(v rowcodec.PointValues) {
-				for i, t := range v.Times {
-					if failed == nil && before.Start <= t && t <= before.End {
-						failed = list.add(st, Value{Time: t, Value: v.Values[i]})
+		err := s.points(j, before, func(st *JobStream, v rowcodec.PointValues) error {
+			for i, t := range v.Times {
+				if before.Start <= t && t <= before.End {
+					if err := list.add(st, Value{Time: t, Value: v.Values[i]}); err != nil {
+						return err
 					}
 				}
 			}
+			return nil
 		})
-		if err := errors.Join(err, failed); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return list.flush()
 }
 
-// A rowSum reads the total of a row, or of each tag of spans.
-type rowSum struct {
-	bySpan bool
-	nodes  int                    // how many there are
-	in     func(node uint32) bool // those that count; nil for all
-
-	total  int64
-	totals []int64 // of Spans.Tags
-	spans  rowcodec.PackedSpans
-	row    rowcodec.PackedRow
-	tmp    rowcodec.Scratch
-}
-
-func (s *rowSum) read(sampleType int, value []byte) error {
-	s.total = 0
-	switch {
-	case s.bySpan:
-		return s.readSpans(sampleType, value)
-	case s.in != nil:
-		return s.readNodes(sampleType, value)
-	}
-	if err := s.row.DecodeHead(&bitpack.Decoder{Data: value}); err != nil {
-		return err
-	}
-	var err error
-	s.total, err = s.row.Total(layout.LevelFine, sampleType)
-	return err
-}
-
-func (s *rowSum) readSpans(sampleType int, value []byte) error {
-	if err := s.spans.Decode(value); err != nil {
-		return err
-	}
-	s.totals = reuse.Zeroed(s.totals, len(s.spans.Tags))
-	i := 0
-	return s.spans.Each(sampleType, s.nodes, &s.tmp, func(t *rowcodec.Tag, node uint32, v int64) {
-		for t != &s.spans.Tags[i] {
-			i++
+// addProfiles adds the totals of a job's profiles, or what they have in some stacktraces.
+func (l *valueList) addProfiles(j *Job, s *JobReader, stacks *stackSums) error {
+	var row rowcodec.PackedRow
+	return s.eachProfile(j, layout.KindRow, &l.to.request.Selection, func(st *JobStream, w scan.Window) error {
+		if stacks != nil {
+			lines, err := stacks.read(w, st.SampleType)
+			if err != nil {
+				return err
+			}
+			return l.add(st, Value{Time: w.End, Value: lines[0], id: w.ID, part: stacks.row.Parts > 0})
 		}
-		if s.in == nil || s.in(node) {
-			s.totals[i] += v
+		if err := row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
+			return err
 		}
+		total, err := row.Total(layout.LevelFine, st.SampleType)
+		if err != nil {
+			return err
+		}
+		return l.add(st, Value{Time: w.End, Value: total, id: w.ID, part: row.Parts > 0})
 	})
 }
 
-func (s *rowSum) readNodes(sampleType int, value []byte) error {
-	if err := s.row.Decode(value); err != nil {
-		return err
+// addSpans adds the totals of the spans of a job's profiles, or what they have in some
+// stacktraces.
+func (l *valueList) addSpans(j *Job, s *JobReader, stacks *stackSums) error {
+	var spans rowcodec.PackedSpans
+	var tmp rowcodec.Scratch
+	limit := 1 << 32
+	if stacks != nil {
+		limit = stacks.Limit()
 	}
-	_, err := s.row.Total(layout.LevelFine, sampleType)
-	if err != nil {
-		return err
-	}
-	s.total, err = s.row.SumOf(sampleType, s.nodes, &s.tmp, s.in)
-	return err
+	totals := map[rowcodec.Tag]int64{}
+	return s.eachProfile(j, layout.KindSpans, &l.to.request.Selection, func(st *JobStream, w scan.Window) error {
+		if err := spans.Decode(w.Value); err != nil {
+			return err
+		}
+		clear(totals)
+		err := spans.Each(st.SampleType, limit, &tmp, func(t *rowcodec.Tag, node uint32, v int64) {
+			if t.Span != 0 && (stacks == nil || stacks.Place[node] != 0) {
+				totals[*t] += v
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for t, v := range totals {
+			if err := l.add(st, Value{Time: w.End, Value: v, id: uint64(t.Span), trace: t.Trace}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // A valueCollector puts values into groups. It is safe for concurrent use.

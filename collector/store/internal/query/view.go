@@ -165,25 +165,18 @@ func (q *Engine) markPlaces(ctx context.Context, h *budget.Reservation, v *view.
 	var mu sync.Mutex
 	marks := view.Marks{}
 	err := q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		part, err := s.dictionary(j.partition)
-		if err != nil {
-			return err
-		}
-		defer part.Release()
-		d, _, err := q.named(h, part.Value.View())
-		if err != nil {
-			return err
-		}
-		found := placesOf(&d, v)
-		if err := h.Take(int64(len(found)) * perMark); err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		for name, bits := range found {
-			marks[d.Strings[name]] |= bits
-		}
-		return nil
+		return s.open(j.partition, func(d *dictionary) error {
+			found := placesOf(&d.View, v)
+			if err := h.Take(int64(len(found)) * perMark); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for name, bits := range found {
+				marks[d.Strings[name]] |= bits
+			}
+			return nil
+		})
 	})
 	return marks, err
 }
@@ -259,11 +252,11 @@ func (q *Engine) viewGroups(ctx context.Context, h *budget.Reservation, r *ViewR
 		if err != nil {
 			return nil, err
 		}
-		gs := q.newGroups(&all, &sel, h)
-		if err := q.pointsIn(ctx, sel, gs); err != nil {
+		gs := q.newGroups(&all, nil, &sel, h)
+		if err := gs.fill(ctx, q, sel); err != nil {
 			return nil, err
 		}
-		for _, s := range gs.result() {
+		for _, s := range gs.result(0) {
 			for _, p := range s.Points {
 				find(s.Labels).size += p.Value
 			}

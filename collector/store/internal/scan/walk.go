@@ -2,6 +2,7 @@ package scan
 
 import (
 	"errors"
+	"math"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -72,7 +73,7 @@ func (s *Scanner) Profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 		if err != nil {
 			return err
 		}
-		if err := fn(Window{End: r.end, ID: id, Value: value, Sign: 1}); err != nil {
+		if err := fn(Window{End: r.end, ID: id, Value: value, Sign: 1, Clip: rowcodec.Clip{Hi: math.MaxInt64}}); err != nil {
 			if !errors.Is(err, storeerr.ErrCorrupt) {
 				return err
 			}
