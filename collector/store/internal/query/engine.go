@@ -184,24 +184,6 @@ func (q *Engine) runOne(ctx context.Context, h *budget.Reservation, from *epochs
 // bytesPerSum is the memory of a node's sum, and of decoding rows that have the node.
 const bytesPerSum = 8 + 12
 
-// merge adds up the values of every job's streams by node, of stacktraces that begin
-// with the call site if there is one, and calls fn with the sums, in parallel. The
-// sums are valid during the call only.
-func (q *Engine) merge(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection, callSite []string, fn func(j *Job, v *symdb.View, sums []int64) error) error {
-	var all atomic.Int64
-	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		return s.open(j.partition, func(d *dictionary) error {
-			s.Subtract = d.whole
-			return s.mergeNodes(j, sel, d.Under(d.CallOf, callSite), len(d.Nodes), func(sums []int64, total int64) error {
-				if all.Add(total) < 0 {
-					return storeerr.ErrOverflow
-				}
-				return fn(j, &d.View, sums)
-			})
-		})
-	})
-}
-
 // mergeNodes calls fn with the values of a job's streams by node, of which there are n,
 // and with their sum. If under is given, it has by node the node itself or 0, and those
 // that have 0 do not count. The sums are valid during the call only.

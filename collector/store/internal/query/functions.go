@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 
-	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 )
 
@@ -12,36 +11,28 @@ type Functions = calltree.Functions
 
 // Functions is DB.Functions.
 func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]string, choose func(*Functions) []int) (out *Functions, err error) {
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
-		return scaled(func(scale int64) error {
-			partials := newPartials(h, len(sels))
-			defer partials.free()
-			scales, err := q.gather(ctx, sels, callSites, partials, answerNodes{most: 1}, scale)
-			if err != nil {
-				return err
+	err = q.gathered(ctx, sels, callSites, answerNodes{most: 1}, func(p *partials, scales [2]int64) error {
+		list := p.sorted()
+		names := int64(0)
+		for _, c := range list {
+			names += int64(len(c.View.Strings))
+		}
+		if err := p.hold.Take(names * calltree.FunctionBytes); err != nil {
+			return err
+		}
+		out = calltree.SumFunctions(list)
+		out.Unit = p.unit
+		descaleFunctions(out, scales)
+		if choose != nil {
+			out.Chosen = choose(out)
+			chosen := make([]string, len(out.Chosen))
+			for i, at := range out.Chosen {
+				chosen[i] = out.Names[at]
 			}
-			list := partials.sorted()
-			names := int64(0)
-			for _, c := range list {
-				names += int64(len(c.View.Strings))
-			}
-			if err := h.Take(names * calltree.FunctionBytes); err != nil {
-				return err
-			}
-			out = calltree.SumFunctions(list)
-			out.Unit = partials.unit
-			descaleFunctions(out, scales)
-			if choose != nil {
-				out.Chosen = choose(out)
-				chosen := make([]string, len(out.Chosen))
-				for i, at := range out.Chosen {
-					chosen[i] = out.Names[at]
-				}
-				out.Sources = calltree.Sources(list, chosen)
-			}
-			h.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
-			return nil
-		})
+			out.Sources = calltree.Sources(list, chosen)
+		}
+		p.hold.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
+		return nil
 	})
 	return out, err
 }

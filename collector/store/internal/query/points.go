@@ -162,7 +162,7 @@ func (gs *groups) fill(ctx context.Context, q *Engine, sel Selection) error {
 			}
 		}
 	}
-	if err := gs.hold.Expect(q.expectPoints(jobs, gs)); err != nil {
+	if err := gs.hold.Expect(int64(len(gs.by)*gs.lines*gs.steps) * encodedPointBytes); err != nil {
 		return err
 	}
 	if !sel.Type.Cumulative() {

@@ -2,10 +2,11 @@ package query
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/pprofenc"
-	"github.com/flameline/flameline/collector/store/internal/symdb"
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A Pprof is an encoded pprof profile: Data is a Profile message of
@@ -40,8 +41,17 @@ func (q *Engine) pprof(ctx context.Context, h *budget.Reservation, sel Selection
 	}
 	m := pprofenc.NewMerge(h, len(jobs) == 1)
 	defer m.Free()
-	err = q.merge(ctx, h, jobs, sel, callSite, func(j *Job, v *symdb.View, sums []int64) error {
-		return m.Add(j.Order, v, sums)
+	var all atomic.Int64
+	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
+		return s.open(j.partition, func(d *dictionary) error {
+			s.Subtract = d.whole
+			return s.mergeNodes(j, sel, d.Under(d.CallOf, callSite), len(d.Nodes), func(sums []int64, total int64) error {
+				if all.Add(total) < 0 {
+					return storeerr.ErrOverflow
+				}
+				return m.Add(j.Order, &d.View, sums)
+			})
+		})
 	})
 	if err != nil {
 		return nil, err

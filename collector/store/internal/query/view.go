@@ -117,7 +117,7 @@ func (w *viewer) graph(ctx context.Context, of viewGroup) (*profile.DiffTree, er
 	h, sels := w.hold, w.request.Selections
 	p := newPartials(h, len(sels))
 	defer p.free()
-	if err := w.q.gatherJobs(ctx, sels, make([][]string, len(sels)), of.sides, p, answerNodes{most: 1}); err != nil {
+	if err := w.q.gather(ctx, sels, make([][]string, len(sels)), of.sides, p, answerNodes{most: 1}); err != nil {
 		return nil, err
 	}
 	for side := range w.total {
