@@ -197,7 +197,7 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 	perStep := make([]int64, gs.steps)
 	for k := range perStep {
 		end := gs.first + int64(k)*gs.step
-		perStep[k] = lengthWithin(measured, end-gs.step, end)
+		_, perStep[k] = measured.within(end-gs.step, end)
 	}
 	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
 		s.Longest = 0
@@ -275,9 +275,9 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		}
 	}
 	start := layout.EpochStart(p.epoch)
-	var senders *presenceSums
+	var senders coverage
 	if snd.several != 1 {
-		senders = newPresenceSums(p.times, covers)
+		senders = ofSnapshots(p.times, covers)
 	}
 	for k := range n {
 		if k%1024 == 0 && p.scanner.Ctx.Err() != nil {
@@ -285,17 +285,15 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		}
 		end := gs.first + int64(k)*gs.step
 		begin := end - gs.step
-		there := max(lengthWithin(snd.alive, begin, end), 1)
+		_, there := snd.alive.within(begin, end)
 		cut := begin < start && start < end || begin < start+layout.DayMs && start+layout.DayMs < end
-		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
-		if senders != nil {
-			p.shares[k] *= senders.processes(begin, end)
-		}
+		p.shares[k] = snd.shareOfTime(max(there, 1), p.measured[k], cut)
+		p.shares[k] *= senders.processes(begin, end)
 		if p.counts[k] > 0 {
 			continue
 		}
 		middle := begin + gs.step/2
-		if lengthWithin(snd.alive, middle, middle+1) == 0 {
+		if _, there := snd.alive.within(middle, middle+1); there == 0 {
 			continue
 		}
 		i, _ := slices.BinarySearch(p.times, middle+1)
