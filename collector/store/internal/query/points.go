@@ -169,8 +169,8 @@ func (gs *groups) fill(ctx context.Context, q *Engine, sel Selection) error {
 		return q.statePoints(ctx, jobs, sel, gs)
 	}
 	return q.Run(ctx, gs.hold, jobs, func(j *Job, s *JobReader) error {
-		return gs.withStacks(j, s, func(stacks *stackSums) error {
-			if stacks != nil {
+		return s.openStacks(j, gs.request.Stack, gs.functions, gs.request.Own, func(stacks *stackSums) error {
+			if !stacks.all() {
 				return gs.addRows(j, s, sel, stacks)
 			}
 			return s.points(j, sel, func(st *JobStream, v rowcodec.PointValues) error {
@@ -179,15 +179,6 @@ func (gs *groups) fill(ctx context.Context, q *Engine, sel Selection) error {
 			})
 		})
 	})
-}
-
-// withStacks calls fn with the stacktraces of a job's partition that count, nil for all.
-// It does not if there are none of the functions.
-func (gs *groups) withStacks(j *Job, s *JobReader, fn func(*stackSums) error) error {
-	if len(gs.request.Stack) == 0 && len(gs.functions) == 0 {
-		return fn(nil)
-	}
-	return s.openStacks(j, gs.request.Stack, gs.functions, gs.request.Own, fn)
 }
 
 // points visits the times and the totals of a job's profiles, which need no samples.

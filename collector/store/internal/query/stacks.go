@@ -9,10 +9,10 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
-// A stackSums adds up what rows have in some stacktraces of a dictionary: in those below a
-// call site, or for each of some functions in those that have it.
+// A stackSums adds up what rows have in some stacktraces of a dictionary: in all, in those
+// below a call site, or for each of some functions in those that have it.
 type stackSums struct {
-	bitpack.Sums          // of a row, by set; nodes that do not count are of set 0
+	bitpack.Sums          // of a row, by set; nodes that do not count are of set 0; no places for all
 	sets         []uint64 // which functions each set has, by bit; the call site is one
 	found        uint64   // those that the dictionary has; always the call site
 	row          rowcodec.PackedRow
@@ -28,9 +28,12 @@ const (
 )
 
 // openStacks calls fn with the sums of the stacktraces of a job's partition that begin
-// with a call site or, if that is empty, that have functions or with own end in them. It
+// with a call site, if there is one, or that have functions, or with own end in them. It
 // does not if there is none of the functions.
 func (s *JobReader) openStacks(j *Job, callSite, functions []string, own bool, fn func(*stackSums) error) error {
+	if len(callSite) == 0 && len(functions) == 0 {
+		return fn(&stackSums{of: []int64{0}})
+	}
 	return s.open(j.partition, func(d *dictionary) error {
 		bytes := int64(len(d.Nodes))*4 + int64(len(d.Calls)+len(d.Strings))*8
 		if err := s.hold.Take(bytes); err != nil {
@@ -77,9 +80,29 @@ func below(v *symdb.View, callSite []string) []uint64 {
 	return out
 }
 
-// read returns what a row has for each function, valid until the next call. The row is
-// decoded then.
-func (t *stackSums) read(w scan.Window, sampleType int) ([]int64, error) {
+// all reports whether all stacktraces count.
+func (t *stackSums) all() bool { return t.Place == nil }
+
+// has reports whether stacktraces of a node, which is below the limit, count.
+func (t *stackSums) has(node uint32) bool { return t.Place == nil || t.Place[node] != 0 }
+
+func (t *stackSums) limit() int {
+	if t.Place == nil {
+		return 1 << 32
+	}
+	return t.Limit()
+}
+
+// read returns what a row has for each function, or in all its stacktraces, valid until
+// the next call. The row's head, of some stacktraces all of it, is decoded then.
+func (t *stackSums) read(w scan.Window, sampleType int) (values []int64, err error) {
+	if t.all() {
+		if err := t.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
+			return nil, err
+		}
+		t.of[0], err = t.row.Total(w.Level, sampleType)
+		return t.of, err
+	}
 	if err := t.row.Decode(w.Value); err != nil {
 		return nil, err
 	}

@@ -208,7 +208,7 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 		defer h.Give(bytes)
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
 		p.from, p.to = snapshotTimes(&sel, j.Epoch)
-		return gs.withStacks(j, s, func(stacks *stackSums) error {
+		return s.openStacks(j, gs.request.Stack, gs.functions, gs.request.Own, func(stacks *stackSums) error {
 			p.stacks = stacks
 			for i := range j.senders {
 				if err := p.add(&j.senders[i]); err != nil {
@@ -230,8 +230,8 @@ type statePointer struct {
 	began    []int64 // when senders began, ms, in order
 	scanner  *JobReader
 	epoch    uint32
-	from, to int64      // of the snapshots that are read, ms
-	stacks   *stackSums // those that count, nil for all
+	from, to int64 // of the snapshots that are read, ms
+	stacks   *stackSums
 
 	times  []int64 // the sender's snapshots
 	counts []uint32
@@ -326,7 +326,7 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 		}
 	}
 	var err error
-	if p.stacks == nil {
+	if p.stacks.all() {
 		err = p.scanner.Stream(layout.KindPoints, layout.LevelHour, st.ID, p.from, p.to, func(w scan.Window) error {
 			in, err := p.points.Read(w, st.SampleType, p.from, p.to)
 			if err != nil {
