@@ -7,10 +7,10 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
-	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,6 +22,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -74,6 +75,7 @@ type JobStream struct {
 // A jobAggregate stands for streams that are in a job too.
 type jobAggregate struct {
 	scan.Aggregate
+	kind    labelindex.Kind
 	streams []JobStream // one for each sample type, of which ID and span say nothing
 }
 
@@ -220,10 +222,10 @@ func (t *target) uncounted() int64 {
 
 // mergeJob adds the values of a job's streams to sums, which are zero, and returns what
 // those that count are together. The caller sets s.Subtract.
-func (s *JobReader) mergeJob(j *Job, sel Selection, to target) (total int64, err error) {
+func (s *JobReader) mergeJob(j *Job, sel Selection, to target) (sum int64, err error) {
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	var all wide
+	var all total
 	add := func(st *JobStream, w scan.Window) error {
 		v, err := s.addRow(b, st.SampleType, w, to)
 		if err == nil {
@@ -242,13 +244,10 @@ func (s *JobReader) mergeJob(j *Job, sel Selection, to target) (total int64, err
 	default:
 		err = s.Each(j, layout.KindRow, lo, hi, add)
 	}
-	if err == nil && all.large() {
-		err = storeerr.ErrOverflow
-	}
 	if to.rest {
 		to.Values[0] = 0
 	}
-	return int64(all.lo), err
+	return all.sum, cmp.Or(err, all.err())
 }
 
 // addRow adds the values of one sample type of a window's row, or the part of a profile's
@@ -281,24 +280,26 @@ func commonDivisor(a, b int64) int64 {
 	return a
 }
 
-// A wide is a sum of 128 bits in two's complement: what is added to it may exceed an
-// int64 before the rest is taken off.
-type wide struct{ hi, lo uint64 }
-
-// add adds v, which is not negative, times a sign.
-func (w *wide) add(v, sign int64) {
-	var carry uint64
-	if sign < 0 {
-		w.lo, carry = bits.Sub64(w.lo, uint64(v), 0)
-		w.hi -= carry
-		return
-	}
-	w.lo, carry = bits.Add64(w.lo, uint64(v), 0)
-	w.hi += carry
+// A total is the sum of what was added to sums. Of a window that is not all in the range
+// the profiles outside are taken off first, so that too much at any time is too much.
+type total struct {
+	sum  int64
+	over bool // it is more than an int64 holds
 }
 
-// large reports whether the sum is more than an int64 holds.
-func (w *wide) large() bool { return int64(w.hi) > 0 || w.hi == 0 && w.lo > math.MaxInt64 }
+// add adds v, which is not negative, times a sign.
+func (t *total) add(v, sign int64) {
+	t.over = t.over || sign > 0 && t.sum > math.MaxInt64-v
+	t.sum += v * sign
+}
+
+// err is an error if the total is too much.
+func (t *total) err() error {
+	if t.over {
+		return storeerr.ErrOverflow
+	}
+	return nil
+}
 
 // A buffer is memory for sums by node and for decoding rows, reused between
 // queries.

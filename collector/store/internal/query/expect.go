@@ -2,7 +2,6 @@ package query
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -39,17 +38,28 @@ func (q *Engine) partitionNodes(epoch, id uint32) int64 {
 		defer q.Cache.Release(e)
 		return int64(len(e.Value.(*epochs.Partition).View().Nodes))
 	}
-	prefix := layout.SegmentPrefix(epoch, id)
-	it, err := q.KV.Pebble.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	first, bytes, err := lastSegment(q.KV.Pebble, epoch, id)
 	if err != nil {
 		return 0
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	if !it.Last() || len(it.Key()) != len(prefix)+4 {
-		return 0
+	return int64(first) + int64(bytes/2)
+}
+
+// lastSegment returns the first node of a partition's last segment, which grows with the
+// partition, and the segment's length in bytes. Both are 0 if there is none.
+func lastSegment(from interface {
+	NewIter(*pebble.IterOptions) (*pebble.Iterator, error)
+}, epoch, id uint32) (first uint32, bytes int, err error) {
+	prefix := layout.SegmentPrefix(epoch, id)
+	it, err := from.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
+	if err != nil {
+		return 0, 0, err
 	}
-	value, err := it.ValueAndErr()
-	return int64(binary.BigEndian.Uint32(it.Key()[len(prefix):])) + int64(len(value)/2)
+	if it.Last() && len(it.Key()) == len(prefix)+4 {
+		lazy := it.LazyValue()
+		first, bytes = binary.BigEndian.Uint32(it.Key()[len(prefix):]), lazy.Len()
+	}
+	return first, bytes, it.Close()
 }
 
 // answerNodes is how many nodes the answer of a query has, 0 for all, whether it is cut

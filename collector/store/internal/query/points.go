@@ -148,7 +148,7 @@ func (q *Engine) newGroups(r *SeriesRequest, functions []string, sel *Selection,
 // fill adds the values of a selection to groups. There is memory for all of them
 // before anything is read.
 func (gs *groups) fill(ctx context.Context, q *Engine, sel Selection) error {
-	jobs, err := q.planWith(ctx, sel, &planner{hold: gs.hold, names: gs.request.GroupBy})
+	jobs, err := q.Plan(ctx, gs.hold, sel, gs.request.GroupBy...)
 	if err != nil {
 		return err
 	}

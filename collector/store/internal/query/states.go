@@ -48,11 +48,11 @@ var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
 // addStates is mergeJob for a state: of every sender it adds the mean of its snapshots
 // times its share and the job's scale, rounded so that the total stays right.
-func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (total wide, err error) {
+func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (all total, err error) {
 	n := len(to.Values)
 	bytes := int64(n) * stateBytesPerSum
 	if err := s.hold.Take(bytes); err != nil {
-		return total, err
+		return all, err
 	}
 	defer s.hold.Give(bytes)
 	m := stateSumsPool.Get().(*stateSums)
@@ -73,7 +73,7 @@ func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (tota
 			err = m.addSender(s, snd, from, to)
 		}
 		if err != nil {
-			return total, err
+			return all, err
 		}
 	}
 	carry := 0.0
@@ -84,13 +84,13 @@ func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (tota
 		x = x*float64(j.scale) + carry
 		rounded := math.Round(x)
 		if rounded >= 1<<63 {
-			return total, storeerr.ErrOverflow
+			return all, storeerr.ErrOverflow
 		}
 		carry = x - rounded
 		to.Values[i] += int64(rounded)
-		total.add(int64(max(rounded, 0)), 1)
+		all.add(int64(max(rounded, 0)), 1)
 	}
-	return total, nil
+	return all, nil
 }
 
 // addSender adds a sender's mean in (lo, hi] to the means. The sums are zero before and
@@ -98,7 +98,7 @@ func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (tota
 func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error {
 	snapshots := int64(0)
 	counted := false
-	var sum wide
+	var sum total
 	for i := range snd.streams {
 		st := &snd.streams[i]
 		counts := st.ID == snd.base && !counted
@@ -135,9 +135,9 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error 
 
 // addMean adds the sums, which are sum together, times a factor to the means, and clears
 // them.
-func (m *stateSums) addMean(sum wide, factor float64) error {
-	if sum.large() {
-		return storeerr.ErrOverflow
+func (m *stateSums) addMean(sum total, factor float64) error {
+	if err := sum.err(); err != nil {
+		return err
 	}
 	if m.rest {
 		m.Values[0] = 0
@@ -153,7 +153,7 @@ func (m *stateSums) addMean(sum wide, factor float64) error {
 
 // addProfiles is addSender for the profiles that a selection names.
 func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection) error {
-	var sum wide
+	var sum total
 	snapshots := map[int64]bool{}
 	of := &Job{Epoch: j.Epoch, partition: j.partition, Streams: snd.streams}
 	err := s.eachProfile(of, layout.KindRow, sel, func(st *JobStream, w scan.Window) error {

@@ -69,7 +69,7 @@ func (q *Engine) gathered(ctx context.Context, sels []Selection, callSites [][]s
 func (q *Engine) planSides(ctx context.Context, h *budget.Reservation, sels []Selection, names []string, scale int64) (sides [2][]*Job, scales [2]int64, err error) {
 	scales = [2]int64{1, 1}
 	for s, sel := range sels {
-		if sides[s], err = q.planWith(ctx, sel, &planner{hold: h, names: names}); err == nil {
+		if sides[s], err = q.Plan(ctx, h, sel, names...); err == nil {
 			scales[s], err = q.planStates(ctx, h, sel, sides[s], scale)
 		}
 		if err != nil {
