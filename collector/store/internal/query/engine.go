@@ -41,6 +41,19 @@ type Engine struct {
 	Now         func() time.Time
 	Concurrency int   // as Options.Concurrency
 	Names       Names // nil: none but those that are stored
+	// Call runs a query; it has a name for metrics.
+	Call func(name string, fn func() error) error
+}
+
+// Queries are what may be asked of an Engine.
+type Queries struct{ e *Engine }
+
+// New returns the queries of an engine.
+func New(e *Engine) *Queries { return &Queries{e} }
+
+// within runs a query with memory of its own.
+func (q *Engine) within(ctx context.Context, name string, fn func(h *budget.Reservation) error) error {
+	return q.Call(name, func() error { return q.Memory.Within(ctx, fn) })
 }
 
 // workers is how many jobs of a query run at a time.

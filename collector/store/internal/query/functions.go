@@ -9,9 +9,13 @@ import (
 // Functions are the values of all functions of one or two selections.
 type Functions = calltree.Functions
 
-// Functions is DB.Functions.
-func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]string, choose func(*Functions) []int) (out *Functions, err error) {
-	err = q.gathered(ctx, sels, callSites, answerNodes{most: 1}, func(p *partials, scales [2]int64) error {
+// Functions adds up the values of each function in one selection, or in two, of which
+// the first is the left side. Stacktraces are chosen by call sites as in Tree; MaxNodes
+// does not count. A state's values are averages over time, as in Tree, each rounded.
+// choose returns the functions, by index, whose sources are wanted; nil for none.
+// Errors are those of Tree.
+func (q *Queries) Functions(ctx context.Context, sels []Selection, callSites [][]string, choose func(*Functions) []int) (out *Functions, err error) {
+	err = q.e.gathered(ctx, "functions", sels, callSites, answerNodes{most: 1}, func(p *partials, scales [2]int64) error {
 		list := p.sorted()
 		names := int64(0)
 		for _, c := range list {

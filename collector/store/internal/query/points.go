@@ -67,23 +67,26 @@ const MaxPoints = 1 << 20
 // MaxFunctions is the most functions of one call of FunctionPoints.
 const MaxFunctions = 64
 
-// Points is DB.Points.
-func (q *Engine) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
-	lines, err := q.series(ctx, r, nil)
+// Points returns the series of a request, the largest sums first.
+func (q *Queries) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
+	lines, err := q.e.series(ctx, r, nil)
 	return lines[0], err
 }
 
-// FunctionPoints is DB.FunctionPoints.
-func (q *Engine) FunctionPoints(ctx context.Context, r SeriesRequest, functions []string) (out [][]Series, err error) {
+// FunctionPoints returns the series of a request for each of some functions: of the
+// stacktraces that have the function, or with r.Own of those that end in it. r.Function
+// does not count. A function that the service has, and a profile has not, is 0 there. More
+// than MaxFunctions give ErrLimit.
+func (q *Queries) FunctionPoints(ctx context.Context, r SeriesRequest, functions []string) (out [][]Series, err error) {
 	switch n := len(functions); {
 	case n > MaxFunctions:
 		return nil, fmt.Errorf("%w: %d functions, at most %d", storeerr.ErrLimit, n, MaxFunctions)
 	case n == 0 || r.Type.Cumulative():
-		out, err = q.series(ctx, r, functions)
+		out, err = q.e.series(ctx, r, functions)
 		return out[:n], err
 	}
 	for k := range functions {
-		one, err := q.series(ctx, r, functions[k:k+1])
+		one, err := q.e.series(ctx, r, functions[k:k+1])
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +103,7 @@ func (q *Engine) series(ctx context.Context, r SeriesRequest, functions []string
 	if err != nil || r.Start > r.End {
 		return out, err
 	}
-	return out, q.Memory.Within(ctx, func(h *budget.Reservation) error {
+	return out, q.within(ctx, "points", func(h *budget.Reservation) error {
 		gs := q.newGroups(&r, functions, &sel, h)
 		if err := gs.fill(ctx, q, sel); err != nil {
 			return err

@@ -16,11 +16,13 @@ type Pprof struct {
 	Samples int
 }
 
-// Pprof is DB.Pprof.
-func (q *Engine) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+// Pprof merges all selected profiles into one pprof profile of one sample type.
+// A call site selects stacktraces as in Tree. Its time is the selection's end
+// and its duration the selection's length, as in Pyroscope.
+func (q *Queries) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
+	err = q.e.within(ctx, "pprof", func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			p, err = q.pprof(ctx, h, sel, callSite, scale)
+			p, err = q.e.pprof(ctx, h, sel, callSite, scale)
 			return err
 		})
 	})

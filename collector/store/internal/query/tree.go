@@ -12,24 +12,35 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Tree is DB.Tree.
-func (q *Engine) Tree(ctx context.Context, sel Selection, callSite []string) (*profile.Tree, error) {
+// Tree merges all selected profiles into a call tree of functions. If a call site
+// is given, from the outermost function inwards, only stacktraces that begin
+// with it count. A selection without profiles gives a tree with a root of no
+// value.
+//
+// With sel.MaxNodes the tree is the one that profile.Tree.Truncate makes of the
+// whole one, at a cost that hardly grows with what is left out. Values that add up
+// to more than an int64 holds give ErrLimit.
+func (q *Queries) Tree(ctx context.Context, sel Selection, callSite []string) (*profile.Tree, error) {
 	answer := answerNodes{most: sel.MaxNodes, functions: sel.Functions}
-	tree, err := q.tree(ctx, []Selection{sel}, [][]string{callSite}, answer)
+	tree, err := q.e.tree(ctx, "tree", []Selection{sel}, [][]string{callSite}, answer)
 	if err != nil {
 		return nil, err
 	}
 	return calltree.Left(tree), nil
 }
 
-// Diff is DB.Diff.
-func (q *Engine) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (*profile.DiffTree, error) {
-	return q.tree(ctx, sels[:], callSites[:], answerNodes{most: maxNodes, functions: sels[0].Functions, root: true})
+// Diff merges two selections and compares them: the left one is what it was, the
+// right one what it is. The tree is the one that profile.Diff and Truncate make
+// of both whole trees, or TruncateFunctions if the left selection says Functions.
+// maxNodes 0 means no limit; MaxNodes of the selections does not count. Errors are
+// those of Tree.
+func (q *Queries) Diff(ctx context.Context, sels [2]Selection, callSites [2][]string, maxNodes int64) (*profile.DiffTree, error) {
+	return q.e.tree(ctx, "diff", sels[:], callSites[:], answerNodes{most: maxNodes, functions: sels[0].Functions, root: true})
 }
 
 // tree is Diff of one selection or two.
-func (q *Engine) tree(ctx context.Context, sels []Selection, callSites [][]string, answer answerNodes) (tree *profile.DiffTree, err error) {
-	err = q.gathered(ctx, sels, callSites, answer, func(p *partials, scales [2]int64) error {
+func (q *Engine) tree(ctx context.Context, name string, sels []Selection, callSites [][]string, answer answerNodes) (tree *profile.DiffTree, err error) {
+	err = q.gathered(ctx, name, sels, callSites, answer, func(p *partials, scales [2]int64) error {
 		// Pyroscope's encoding of a comparison has the sum of both sides.
 		if bitpack.AddTotals(p.total[0], p.total[1]) == bitpack.Overflowed {
 			return storeerr.ErrOverflow
@@ -44,11 +55,11 @@ func (q *Engine) tree(ctx context.Context, sels []Selection, callSites [][]strin
 	return tree, err
 }
 
-// gathered calls fn with the calls of one or two selections, one partial for each
+// gathered runs a query that calls fn with the calls of one or two selections, one partial for each
 // partition, or for a service of several epochs, and with what each selection's values
 // are times of: a scale for a state, 1 for a flow.
-func (q *Engine) gathered(ctx context.Context, sels []Selection, callSites [][]string, answer answerNodes, fn func(p *partials, scales [2]int64) error) error {
-	return q.Memory.Within(ctx, func(h *budget.Reservation) error {
+func (q *Engine) gathered(ctx context.Context, name string, sels []Selection, callSites [][]string, answer answerNodes, fn func(p *partials, scales [2]int64) error) error {
+	return q.within(ctx, name, func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
 			p := newPartials(h, len(sels))
 			defer p.free()

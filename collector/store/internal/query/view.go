@@ -53,11 +53,12 @@ const (
 // viewNodeBytes is what a node of a graph takes until the graph is cut.
 const viewNodeBytes = 200
 
-// View is DB.View.
-func (q *Engine) View(ctx context.Context, r ViewRequest) (out *ViewTree, err error) {
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+// View merges selections as Tree and Diff do, shows what a view says of all their
+// stacktraces, and then cuts the flame graph to its largest calls. Errors are those of Tree.
+func (q *Queries) View(ctx context.Context, r ViewRequest) (out *ViewTree, err error) {
+	err = q.e.within(ctx, "view", func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			out, err = q.viewIn(ctx, h, &r, scale)
+			out, err = q.e.viewIn(ctx, h, &r, scale)
 			return err
 		})
 	})
