@@ -126,7 +126,7 @@ type DB struct {
 	maintainer *maintainer
 	queries    *query.Engine
 	*query.Queries
-	settings   sync.Mutex // held by who replaces one
+	settings sync.Mutex // held by who replaces one
 
 	mu     sync.Mutex
 	closed bool
