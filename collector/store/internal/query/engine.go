@@ -102,6 +102,9 @@ func (fn VisitStream) of(st *JobStream) scan.Visit {
 
 // Each visits what the streams of a job have in a time.
 func (s *JobReader) Each(j *Job, kind byte, lo, hi int64, fn VisitStream) error {
+	if len(j.aggregates) == 0 {
+		return s.eachStream(j, kind, scan.TopOf(kind), lo, hi, fn)
+	}
 	for _, f := range j.aggregates {
 		for i := range f.streams {
 			st := &f.streams[i]
@@ -110,13 +113,15 @@ func (s *JobReader) Each(j *Job, kind byte, lo, hi int64, fn VisitStream) error 
 			}
 		}
 	}
-	if len(j.aggregates) > 0 {
-		return nil
-	}
+	return nil
+}
+
+// eachStream is Each of single streams, with windows of level top at most.
+func (s *JobReader) eachStream(j *Job, kind byte, top int, lo, hi int64, fn VisitStream) error {
 	for i := range j.Streams {
 		st := &j.Streams[i]
 		from, to := s.Within(st.span, lo, hi)
-		if err := s.Stream(kind, scan.TopOf(kind), st.ID, from, to, fn.of(st)); err != nil {
+		if err := s.Stream(kind, top, st.ID, from, to, fn.of(st)); err != nil {
 			return err
 		}
 	}

@@ -74,9 +74,9 @@ func (q *Queries) Points(ctx context.Context, r SeriesRequest) ([]Series, error)
 }
 
 // FunctionPoints returns the series of a request for each of some functions: of the
-// stacktraces that have the function, or with r.Own of those that end in it. r.Function
-// does not count. A function that the service has, and a profile has not, is 0 there. More
-// than MaxFunctions give ErrLimit.
+// stacktraces that have the function, or with r.Own of those that end in it. A function
+// that the service has, and a profile has not, is 0 there. More than MaxFunctions give
+// ErrLimit.
 func (q *Queries) FunctionPoints(ctx context.Context, r SeriesRequest, functions []string) (out [][]Series, err error) {
 	switch n := len(functions); {
 	case n > MaxFunctions:
@@ -217,30 +217,23 @@ func (s *JobReader) coverOf(covers uint64) uint64 {
 // service has, and a row has not, get a 0.
 func (gs *groups) addRows(j *Job, s *JobReader, sel Selection, stacks *stackSums) error {
 	lo, hi := sel.Times(j.Epoch)
-	for _, st := range j.Streams {
-		from, to := s.Within(st.span, lo, hi)
-		err := s.Stream(layout.KindRow, layout.LevelFine, st.ID, from, to, func(w scan.Window) error {
-			values, err := stacks.read(w, st.SampleType)
-			if err != nil {
-				return err
-			}
-			covers, n := uint64(0), uint32(stacks.row.Profiles)
-			if w.Level == layout.LevelFine {
-				covers, n = s.coverOf(stacks.row.Covers()), 1
-			}
-			st.group.mu.Lock()
-			defer st.group.mu.Unlock()
-			for found := stacks.found; found != 0; found &= found - 1 {
-				k := bits.TrailingZeros64(found)
-				gs.put(&st.group.lines[k], w.End, values[k], covers, n)
-			}
-			return nil
-		})
+	return s.eachStream(j, layout.KindRow, layout.LevelFine, lo, hi, func(st *JobStream, w scan.Window) error {
+		values, err := stacks.read(w, st.SampleType)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
+		covers, n := uint64(0), uint32(stacks.row.Profiles)
+		if w.Level == layout.LevelFine {
+			covers, n = s.coverOf(stacks.row.Covers()), 1
+		}
+		st.group.mu.Lock()
+		defer st.group.mu.Unlock()
+		for found := stacks.found; found != 0; found &= found - 1 {
+			k := bits.TrailingZeros64(found)
+			gs.put(&st.group.lines[k], w.End, values[k], covers, n)
+		}
+		return nil
+	})
 }
 
 // groups collect values by group and step. They are safe for concurrent use.

@@ -56,23 +56,34 @@ func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (all 
 	}
 	defer s.hold.Give(bytes)
 	m := stateSumsPool.Get().(*stateSums)
-	defer func() { budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum) }()
+	defer func() {
+		m.Place, m.b = nil, nil
+		budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum)
+	}()
 	m.Values, m.Place, m.rest, m.b = reuse.Zeroed(m.Values, n), to.Place, to.rest, b
 	m.mean = reuse.Zeroed(m.mean, n)
 	lo, hi := sel.Times(j.Epoch)
 	s.Longest = 0
+	ids := profileIDs(sel.Profiles)
 	for i := range j.senders {
 		snd := &j.senders[i]
-		if len(sel.Profiles) > 0 {
-			err = m.addProfiles(s, j, snd, &sel)
-		} else if len(snd.alive) > 0 {
+		rows := func(stream uint32, fn scan.Visit) error {
 			from, to := lo, hi
 			if snd.held != 0 {
 				from, to = snd.held-1, snd.held
 			}
-			err = m.addSender(s, snd, from, to)
+			return s.Stream(layout.KindRow, layout.LevelDay, stream, from, to, fn)
 		}
-		if err != nil {
+		share := snd.share * snd.several
+		if len(sel.Profiles) > 0 {
+			rows = func(stream uint32, fn scan.Visit) error {
+				return s.Profiles(layout.KindRow, stream, lo, hi, ids, fn)
+			}
+			share = 1
+		} else if len(snd.alive) == 0 {
+			continue
+		}
+		if err := m.addSender(s, snd, share, rows); err != nil {
 			return all, err
 		}
 	}
@@ -93,9 +104,9 @@ func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (all 
 	return all, nil
 }
 
-// addSender adds a sender's mean in (lo, hi] to the means. The sums are zero before and
-// after.
-func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error {
+// addSender adds the mean of what a sender has in some rows, times a share, to the means.
+// The sums are zero before and after.
+func (m *stateSums) addSender(s *JobReader, snd *jobSender, share float64, rows func(stream uint32, fn scan.Visit) error) error {
 	snapshots := int64(0)
 	counted := false
 	var sum total
@@ -103,7 +114,7 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error 
 		st := &snd.streams[i]
 		counts := st.ID == snd.base && !counted
 		counted = counted || counts
-		err := s.Stream(layout.KindRow, layout.LevelDay, st.ID, lo, hi, func(w scan.Window) error {
+		err := rows(st.ID, func(w scan.Window) error {
 			v, err := s.addRow(m.b, st.SampleType, w, m.target)
 			if err != nil {
 				return err
@@ -119,7 +130,7 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error 
 		}
 	}
 	if !counted {
-		err := s.Stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w scan.Window) error {
+		err := rows(snd.base, func(w scan.Window) error {
 			if err := m.b.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 				return err
 			}
@@ -130,12 +141,6 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, lo, hi int64) error 
 			return err
 		}
 	}
-	return m.addMean(sum, snd.share*snd.several/float64(max(snapshots, 1)))
-}
-
-// addMean adds the sums, which are sum together, times a factor to the means, and clears
-// them.
-func (m *stateSums) addMean(sum total, factor float64) error {
 	if err := sum.err(); err != nil {
 		return err
 	}
@@ -144,33 +149,11 @@ func (m *stateSums) addMean(sum total, factor float64) error {
 	}
 	for i, v := range m.Values {
 		if v != 0 {
-			m.mean[i] += float64(v) * factor
+			m.mean[i] += float64(v) * share / float64(max(snapshots, 1))
 			m.Values[i] = 0
 		}
 	}
 	return nil
-}
-
-// addProfiles is addSender for the profiles that a selection names.
-func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection) error {
-	var sum total
-	snapshots := map[int64]bool{}
-	of := &Job{Epoch: j.Epoch, partition: j.partition, Streams: snd.streams}
-	err := s.eachProfile(of, layout.KindRow, sel, func(st *JobStream, w scan.Window) error {
-		v, err := s.addRow(m.b, st.SampleType, w, m.target)
-		if err != nil {
-			return err
-		}
-		sum.add(v, 1)
-		if m.b.row.Parts == 0 {
-			snapshots[w.End] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return m.addMean(sum, 1/float64(max(len(snapshots), 1)))
 }
 
 // statePoints adds the values of states to groups: of every sender in every step the
