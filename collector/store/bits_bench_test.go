@@ -44,7 +44,7 @@ func BenchmarkRow(b *testing.B) {
 				var err error
 				if c.until != 0 {
 					p.Duration = 10_000
-					_, err = p.AddShare(bitpack.Sums{Values: sums}, 1, 1, rowcodec.Clip{Lo: 0, Hi: c.until}, 1, nil, &tmp)
+					_, err = p.AddShare(bitpack.Sums{Values: sums}, 1, 1, rowcodec.Clip{Lo: 0, Hi: c.until}, 1, &tmp)
 				} else {
 					err = p.AddTo(bitpack.Sums{Values: sums}, 1, 1, &tmp)
 				}

@@ -114,7 +114,7 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// DB is an open store. Its methods are safe for concurrent use.
+// DB is an open store. Its methods are safe for concurrent use. It answers Queries.
 type DB struct {
 	options Options
 	log     *slog.Logger
@@ -125,7 +125,8 @@ type DB struct {
 	appender   *appender
 	maintainer *maintainer
 	queries    *query.Engine
-	settings   sync.Mutex // held by who replaces one
+	*query.Queries
+	settings sync.Mutex // held by who replaces one
 
 	mu     sync.Mutex
 	closed bool
@@ -175,8 +176,9 @@ func (db *DB) start() (err error) {
 	db.maintainer = &maintainer{kv: db.kv, epochs: db.epochs, log: o.Logger}
 	db.queries = &query.Engine{
 		Epochs: db.epochs, KV: db.kv, Cache: db.epochs.Cache, Memory: budget.NewMemory(o.QueryBytes, db.metrics.QueriesRefused.Inc),
-		Now: o.Now, Concurrency: o.Concurrency, Names: o.Names,
+		Now: o.Now, Concurrency: o.Concurrency, Names: o.Names, Call: db.call,
 	}
+	db.Queries = query.New(db.queries)
 	ctx, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
 	if db.options.MaintenanceInterval > 0 {

@@ -29,7 +29,7 @@ const firstBytes = 128 << 10
 var errNoMemory = errors.New("no memory")
 
 // A shortError says that a query needs more than is reserved for it and free. The query
-// gives up what it has, see DB.within.
+// gives up what it has, see Memory.Within.
 type shortError struct{ need int64 }
 
 func (e *shortError) Error() string { return fmt.Sprintf("%d bytes of memory are not free", e.need) }

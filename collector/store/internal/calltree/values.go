@@ -82,19 +82,6 @@ func SizeOf(size symdb.Size, sides int) int64 {
 	return size.Calls*perCall + size.Strings*(4+16+8+32) + size.Nodes*12
 }
 
-// Narrow leaves the values of stacktraces that begin with a call site, if there is one.
-func (c *Values) Narrow(side int, callSite []string) {
-	if len(callSite) == 0 {
-		return
-	}
-	in := c.View.Below(callSite)
-	for i := range c.Self[side] {
-		if !in[i] {
-			c.Self[side][i] = 0
-		}
-	}
-}
-
 // Sum adds up the totals, ranks the calls and links them, in one backward pass.
 func (c *Values) Sum() error {
 	if c.sides > 1 {

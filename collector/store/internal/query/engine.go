@@ -7,10 +7,10 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
-	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,6 +22,7 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/kv"
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -40,6 +41,19 @@ type Engine struct {
 	Now         func() time.Time
 	Concurrency int   // as Options.Concurrency
 	Names       Names // nil: none but those that are stored
+	// Call runs a query; it has a name for metrics.
+	Call func(name string, fn func() error) error
+}
+
+// Queries are what may be asked of an Engine.
+type Queries struct{ e *Engine }
+
+// New returns the queries of an engine.
+func New(e *Engine) *Queries { return &Queries{e} }
+
+// within runs a query with memory of its own.
+func (q *Engine) within(ctx context.Context, name string, fn func(h *budget.Reservation) error) error {
+	return q.Call(name, func() error { return q.Memory.Within(ctx, fn) })
 }
 
 // workers is how many jobs of a query run at a time.
@@ -74,6 +88,7 @@ type JobStream struct {
 // A jobAggregate stands for streams that are in a job too.
 type jobAggregate struct {
 	scan.Aggregate
+	kind    labelindex.Kind
 	streams []JobStream // one for each sample type, of which ID and span say nothing
 }
 
@@ -87,6 +102,9 @@ func (fn VisitStream) of(st *JobStream) scan.Visit {
 
 // Each visits what the streams of a job have in a time.
 func (s *JobReader) Each(j *Job, kind byte, lo, hi int64, fn VisitStream) error {
+	if len(j.aggregates) == 0 {
+		return s.eachStream(j, kind, scan.TopOf(kind), lo, hi, fn)
+	}
 	for _, f := range j.aggregates {
 		for i := range f.streams {
 			st := &f.streams[i]
@@ -95,13 +113,15 @@ func (s *JobReader) Each(j *Job, kind byte, lo, hi int64, fn VisitStream) error 
 			}
 		}
 	}
-	if len(j.aggregates) > 0 {
-		return nil
-	}
+	return nil
+}
+
+// eachStream is Each of single streams, with windows of level top at most.
+func (s *JobReader) eachStream(j *Job, kind byte, top int, lo, hi int64, fn VisitStream) error {
 	for i := range j.Streams {
 		st := &j.Streams[i]
 		from, to := s.Within(st.span, lo, hi)
-		if err := s.Stream(kind, scan.TopOf(kind), st.ID, from, to, fn.of(st)); err != nil {
+		if err := s.Stream(kind, top, st.ID, from, to, fn.of(st)); err != nil {
 			return err
 		}
 	}
@@ -116,9 +136,25 @@ type JobReader struct {
 	unit int64               // what the values of all rows that were merged are multiples of, 0 for none
 }
 
-// dictionary returns a partition as of the reader's snapshot, or later.
-func (s *JobReader) dictionary(id uint32) (budget.Ref[*epochs.Partition], error) {
-	return s.q.Epochs.AcquirePartitionAt(s.From, s.Epoch, id)
+// A dictionary is a partition's, with the names that are known now.
+type dictionary struct {
+	symdb.View
+	renamed bool // several strings may be one name
+	whole   bool // nothing of the partition is missing
+}
+
+// open calls fn with the dictionary of a partition as of the reader's snapshot, or later.
+func (s *JobReader) open(partition uint32, fn func(d *dictionary) error) error {
+	part, err := s.q.Epochs.AcquirePartitionAt(s.From, s.Epoch, partition)
+	if err != nil {
+		return err
+	}
+	defer part.Release()
+	d := dictionary{whole: part.Value.Damage == nil}
+	if d.View, d.renamed, err = s.q.named(s.hold, part.Value.View()); err != nil {
+		return err
+	}
+	return fn(&d)
 }
 
 // Run does jobs in parallel, with memory of the hold. All see the store as it is now.
@@ -168,65 +204,89 @@ func (q *Engine) runOne(ctx context.Context, h *budget.Reservation, from *epochs
 // bytesPerSum is the memory of a node's sum, and of decoding rows that have the node.
 const bytesPerSum = 8 + 12
 
-// merge adds up the values of every job's streams by node, of stacktraces that begin
-// with the call site if there is one, and calls fn with the sums, in parallel. The
-// sums are valid during the call only.
-func (q *Engine) merge(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection, callSite []string, fn func(j *Job, v *symdb.View, sums []int64) error) error {
-	var all atomic.Int64
-	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		part, err := s.dictionary(j.partition)
-		if err != nil {
-			return err
-		}
-		defer part.Release()
-		v, _, err := q.named(h, part.Value.View())
-		if err != nil {
-			return err
-		}
-		s.Subtract = part.Value.Damage == nil
-		bytes := int64(len(v.Nodes)) * bytesPerSum
-		if err := h.Take(bytes); err != nil {
-			return err
-		}
-		defer h.Give(bytes)
-		b := buffers.Get().(*buffer)
-		defer buffers.Put(b)
-		sums := b.zeros(len(v.Nodes))
-		within := v.Within(v.CallOf, callSite)
-		total, err := q.mergeJob(s, j, sel, bitpack.Sums{Values: sums}, within)
-		if err != nil {
-			return err
-		}
-		if within != nil {
-			total = 0
-			for n, x := range sums {
-				if x != 0 && !within(uint32(n)) {
-					x, sums[n] = 0, 0
-				}
-				total += x
-			}
-		}
-		if all.Add(total) < 0 {
-			return storeerr.ErrOverflow
-		}
-		return fn(j, &v, sums)
-	})
+// mergeNodes calls fn with the values of a job's streams by node, of which there are n,
+// and with their sum. If under is given, it has by node the node itself or 0, and those
+// that have 0 do not count. The sums are valid during the call only.
+func (s *JobReader) mergeNodes(j *Job, sel Selection, under []uint32, n int, fn func(sums []int64, total int64) error) error {
+	bytes := int64(n) * bytesPerSum
+	if err := s.hold.Take(bytes); err != nil {
+		return err
+	}
+	defer s.hold.Give(bytes)
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	b.nodes = reuse.Zeroed(b.nodes, n)
+	total, err := s.mergeJob(j, sel, target{bitpack.Sums{Values: b.nodes, Place: under}, under != nil})
+	if err != nil {
+		return err
+	}
+	return fn(b.nodes, total)
 }
 
-// mergeJob adds the values of a job's streams to the sums of its partition's nodes,
-// which are zero, and returns what they are together. Too much is an error; but if
-// within is given, what counts is what is within it, and the sums may be of that
-// alone. The caller sets s.subtract.
-func (q *Engine) mergeJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total int64, err error) {
-	all, err := q.addJob(s, j, sel, sums, nil)
-	if err == nil && all.large() && within != nil {
-		clear(sums.Values)
-		all, err = q.addJob(s, j, sel, sums, within)
+// A target is where values are added to. With rest, what does not count goes to place 0
+// of the sums.
+type target struct {
+	bitpack.Sums
+	rest bool
+}
+
+// uncounted is what place 0 has of values that do not count.
+func (t *target) uncounted() int64 {
+	if t.rest {
+		return t.Values[0]
 	}
-	if err == nil && all.large() {
-		err = storeerr.ErrOverflow
+	return 0
+}
+
+// mergeJob adds the values of a job's streams to sums, which are zero, and returns what
+// those that count are together. The caller sets s.Subtract.
+func (s *JobReader) mergeJob(j *Job, sel Selection, to target) (sum int64, err error) {
+	b := buffers.Get().(*buffer)
+	defer buffers.Put(b)
+	var all total
+	add := func(st *JobStream, w scan.Window) error {
+		v, err := s.addRow(b, st.SampleType, w, to)
+		if err == nil {
+			all.add(v, w.Sign)
+		}
+		return err
 	}
-	return int64(all.lo), err
+	lo, hi := sel.Times(j.Epoch)
+	switch {
+	case len(j.senders) > 0:
+		all, err = s.addStates(j, sel, to, b)
+	case sel.hasSpans():
+		all, err = s.addSpans(j, &sel, to, b)
+	case len(sel.Profiles) > 0:
+		err = s.eachProfile(j, layout.KindRow, &sel, add)
+	default:
+		err = s.Each(j, layout.KindRow, lo, hi, add)
+	}
+	if to.rest {
+		to.Values[0] = 0
+	}
+	return all.sum, cmp.Or(err, all.err())
+}
+
+// addRow adds the values of one sample type of a window's row, or the part of a profile's
+// that is in the window's clip. It returns what it added that counts, without the sign.
+func (s *JobReader) addRow(b *buffer, sampleType int, w scan.Window, to target) (int64, error) {
+	if err := b.row.Decode(w.Value); err != nil {
+		return 0, err
+	}
+	v, err := b.row.Total(w.Level, sampleType)
+	s.unit = commonDivisor(s.unit, b.row.Unit(sampleType))
+	if err != nil {
+		return 0, err
+	}
+	before := to.uncounted()
+	// Rows of format 2 were not cut, and count at their time.
+	if w.Level == layout.LevelFine && s.Longest > 0 && !w.Clip.Whole(w.End, int64(b.row.Duration)) {
+		v, err = b.row.AddShare(to.Sums, sampleType, w.Sign, w.Clip, w.End, &b.scratch)
+	} else {
+		err = b.row.AddTo(to.Sums, sampleType, w.Sign, &b.scratch)
+	}
+	return v - (to.uncounted()-before)*w.Sign, err
 }
 
 // commonDivisor is the largest number that divides both; that of 0 and another is the
@@ -238,83 +298,34 @@ func commonDivisor(a, b int64) int64 {
 	return a
 }
 
-// addJob is mergeJob of what is within, or of everything if that is nil. If the
-// total is large, sums may be wrong.
-func (q *Engine) addJob(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
-	if len(j.senders) > 0 {
-		return q.addStates(s, j, sel, sums, within)
-	}
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	lo, hi := sel.Times(j.Epoch)
-	// Rows of format 2 were not cut, and count at their time.
-	whole := s.Longest == 0
-	add := func(st *JobStream, w scan.Window) error {
-		if err := b.row.Decode(w.Value); err != nil {
-			return err
-		}
-		v, err := b.row.Total(w.Level, st.SampleType)
-		s.unit = commonDivisor(s.unit, b.row.Unit(st.SampleType))
-		switch {
-		case err != nil:
-			return err
-		case w.Level == layout.LevelFine && !whole && !w.Clip.Whole(w.End, int64(b.row.Duration)):
-			v, err = b.row.AddShare(sums, st.SampleType, w.Sign, w.Clip, w.End, within, &b.scratch)
-		case within != nil:
-			v, err = b.row.AddWithin(sums, st.SampleType, w.Sign, within, &b.scratch)
-		default:
-			err = b.row.AddTo(sums, st.SampleType, w.Sign, &b.scratch)
-		}
-		if err == nil {
-			total.add(v, w.Sign)
-		}
-		return err
-	}
-	switch {
-	case sel.hasSpans():
-		return s.addSpans(j, &sel, sums, within, b)
-	case len(sel.Profiles) > 0:
-		whole = true
-		err = s.eachProfile(j, layout.KindRow, &sel, add)
-	default:
-		err = s.Each(j, layout.KindRow, lo, hi, add)
-	}
-	return total, err
+// A total is the sum of what was added to sums. Of a window that is not all in the range
+// the profiles outside are taken off first, so that too much at any time is too much.
+type total struct {
+	sum  int64
+	over bool // it is more than an int64 holds
 }
-
-// A wide is a sum of 128 bits in two's complement: what is added to it may exceed an
-// int64 before the rest is taken off.
-type wide struct{ hi, lo uint64 }
 
 // add adds v, which is not negative, times a sign.
-func (w *wide) add(v, sign int64) {
-	var carry uint64
-	if sign < 0 {
-		w.lo, carry = bits.Sub64(w.lo, uint64(v), 0)
-		w.hi -= carry
-		return
-	}
-	w.lo, carry = bits.Add64(w.lo, uint64(v), 0)
-	w.hi += carry
+func (t *total) add(v, sign int64) {
+	t.over = t.over || sign > 0 && t.sum > math.MaxInt64-v
+	t.sum += v * sign
 }
 
-// large reports whether the sum is more than an int64 holds.
-func (w *wide) large() bool { return int64(w.hi) > 0 || w.hi == 0 && w.lo > math.MaxInt64 }
+// err is an error if the total is too much.
+func (t *total) err() error {
+	if t.over {
+		return storeerr.ErrOverflow
+	}
+	return nil
+}
 
 // A buffer is memory for sums by node and for decoding rows, reused between
 // queries.
 type buffer struct {
 	nodes   []int64
 	row     rowcodec.PackedRow
-	list    rowcodec.PointList
-	single  rowcodec.PointValues
+	points  scan.PointReader
 	scratch rowcodec.Scratch
 }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
-
-// zeros returns n zeros in the buffer's memory.
-func (b *buffer) zeros(n int) []int64 {
-	b.nodes = reuse.Zeroed(b.nodes, n)
-	return b.nodes
-}

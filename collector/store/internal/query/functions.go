@@ -3,45 +3,40 @@ package query
 import (
 	"context"
 
-	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 )
 
 // Functions are the values of all functions of one or two selections.
 type Functions = calltree.Functions
 
-// Functions is DB.Functions.
-func (q *Engine) Functions(ctx context.Context, sels []Selection, callSites [][]string, choose func(*Functions) []int) (out *Functions, err error) {
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
-		return scaled(func(scale int64) error {
-			partials := newPartials(h, len(sels))
-			defer partials.free()
-			scales, err := q.gather(ctx, sels, callSites, partials, answerNodes{most: 1}, scale)
-			if err != nil {
-				return err
+// Functions adds up the values of each function in one selection, or in two, of which
+// the first is the left side. Stacktraces are chosen by call sites as in Tree; MaxNodes
+// does not count. A state's values are averages over time, as in Tree, each rounded.
+// choose returns the functions, by index, whose sources are wanted; nil for none.
+// Errors are those of Tree.
+func (q *Queries) Functions(ctx context.Context, sels []Selection, callSites [][]string, choose func(*Functions) []int) (out *Functions, err error) {
+	err = q.e.gathered(ctx, "functions", sels, callSites, answerNodes{most: 1}, func(p *partials, scales [2]int64) error {
+		list := p.sorted()
+		names := int64(0)
+		for _, c := range list {
+			names += int64(len(c.View.Strings))
+		}
+		if err := p.hold.Take(names * calltree.FunctionBytes); err != nil {
+			return err
+		}
+		out = calltree.SumFunctions(list)
+		out.Unit = p.unit
+		descaleFunctions(out, scales)
+		if choose != nil {
+			out.Chosen = choose(out)
+			chosen := make([]string, len(out.Chosen))
+			for i, at := range out.Chosen {
+				chosen[i] = out.Names[at]
 			}
-			list := partials.sorted()
-			names := int64(0)
-			for _, c := range list {
-				names += int64(len(c.View.Strings))
-			}
-			if err := h.Take(names * calltree.FunctionBytes); err != nil {
-				return err
-			}
-			out = calltree.SumFunctions(list)
-			out.Unit = partials.unit
-			descaleFunctions(out, scales)
-			if choose != nil {
-				out.Chosen = choose(out)
-				chosen := make([]string, len(out.Chosen))
-				for i, at := range out.Chosen {
-					chosen[i] = out.Names[at]
-				}
-				out.Sources = calltree.Sources(list, chosen)
-			}
-			h.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
-			return nil
-		})
+			out.Sources = calltree.Sources(list, chosen)
+		}
+		p.hold.Keep(int64(len(out.Names)) * calltree.FunctionBytes)
+		return nil
 	})
 	return out, err
 }

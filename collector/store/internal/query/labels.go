@@ -16,13 +16,15 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// LabelNames is DB.LabelNames.
-func (q *Engine) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
+// LabelNames returns the names of all labels of the series that match and have
+// profiles in the five-minute windows that overlap a time range, in ms, sorted.
+// A range from 0 to 0 is all time; so it is for the other calls about labels.
+func (q *Queries) LabelNames(ctx context.Context, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	var seen map[string]struct{}
-	err := q.Memory.Within(ctx, func(h *budget.Reservation) error {
+	err := q.e.within(ctx, "label_names", func(h *budget.Reservation) error {
 		seen = map[string]struct{}{}
 		counted := 0
-		return q.EachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+		return q.e.EachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
 			err := errors.Join(t.LabelNames(p, seen), h.Take(int64(len(seen)-counted)*nameBytes))
 			counted = len(seen)
 			return err
@@ -37,15 +39,15 @@ func (q *Engine) LabelNames(ctx context.Context, ms []*labels.Matcher, start, en
 // nameBytes is what the name of a label takes, of which there are few.
 const nameBytes = 128
 
-// LabelValues is DB.LabelValues.
-func (q *Engine) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
+// LabelValues returns the values of a label, sorted.
+func (q *Queries) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, start, end int64) ([]string, error) {
 	if name == "" {
 		return nil, fmt.Errorf("%w: label name: missing", storeerr.ErrInvalid)
 	}
 	var out []string
-	err := q.Memory.Within(ctx, func(h *budget.Reservation) error {
+	err := q.e.within(ctx, "label_values", func(h *budget.Reservation) error {
 		var lists [][]string
-		err := q.EachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
+		err := q.e.EachPick(ctx, ms, start, end, func(_ uint32, t *labelindex.HourIndex, p *labelindex.Pick) error {
 			values, err := t.LabelValues(p, name)
 			if len(values) > 0 {
 				lists = append(lists, values)
@@ -70,9 +72,20 @@ func (q *Engine) LabelValues(ctx context.Context, name string, ms []*labels.Matc
 // valueHeader is what a text takes in a list, beside its bytes.
 const valueHeader = 16
 
-// UseLabels is DB.UseLabels.
-func (q *Engine) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
-	return q.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *labelindex.LabelSets) error {
+// Labels returns the distinct label sets of the series, reduced to the given names
+// if there are any. Series that have none of them are left out.
+func (q *Queries) Labels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (sets *labelindex.LabelSets, err error) {
+	return sets, q.UseLabels(ctx, names, ms, start, end, func(s *labelindex.LabelSets) error {
+		sets = s
+		return nil
+	})
+}
+
+// UseLabels calls use with what Labels returns. It is for answers that are as large
+// as all sets written out: there is memory for one until use returns, also if it
+// is somewhat more than queries may take together.
+func (q *Queries) UseLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*labelindex.LabelSets) error) error {
+	return q.e.labelSets(ctx, names, ms, start, end, func(h *budget.Reservation, sets *labelindex.LabelSets) error {
 		const most = 2 // times the memory of all queries
 		n := sets.Bytes()
 		if n/most > h.Most() {
@@ -87,16 +100,16 @@ func (q *Engine) UseLabels(ctx context.Context, names []string, ms []*labels.Mat
 	})
 }
 
-// CountLabels is DB.CountLabels.
-func (q *Engine) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
-	return n, q.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *labelindex.LabelSets) error {
+// CountLabels is the number of sets that Labels returns.
+func (q *Queries) CountLabels(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64) (n int, err error) {
+	return n, q.e.labelSets(ctx, names, ms, start, end, func(_ *budget.Reservation, sets *labelindex.LabelSets) error {
 		n = sets.Len()
 		return nil
 	})
 }
 
 func (q *Engine) labelSets(ctx context.Context, names []string, ms []*labels.Matcher, start, end int64, use func(*budget.Reservation, *labelindex.LabelSets) error) error {
-	return q.Memory.Within(ctx, func(h *budget.Reservation) error {
+	return q.within(ctx, "labels", func(h *budget.Reservation) error {
 		c := labelindex.SetCollector{Names: names, Hold: h, Streams: labelindex.StreamSet{}}
 		if err := q.EachPick(ctx, ms, start, end, c.Add); err != nil {
 			return err
@@ -108,8 +121,8 @@ func (q *Engine) labelSets(ctx context.Context, names []string, ms []*labels.Mat
 	})
 }
 
-// ProfileTypes is DB.ProfileTypes.
-func (q *Engine) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
+// ProfileTypes returns the profile types that have profiles, sorted by ID.
+func (q *Queries) ProfileTypes(ctx context.Context, start, end int64) ([]profile.Type, error) {
 	ids, err := q.LabelValues(ctx, labelindex.LabelProfileType, nil, start, end)
 	var out []profile.Type
 	for _, id := range ids {

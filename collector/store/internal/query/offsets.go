@@ -51,8 +51,9 @@ type OffsetColumn struct {
 // MaxCells bounds the columns times the rows of an answer.
 const MaxCells = 1 << 20
 
-// Offsets is DB.Offsets.
-func (q *Engine) Offsets(ctx context.Context, r OffsetsRequest) (out *Offsets, err error) {
+// Offsets adds up the values of samples that have times of their own by steps of time and
+// by offset within the second. Of profiles whose rows were dropped there are none.
+func (q *Queries) Offsets(ctx context.Context, r OffsetsRequest) (out *Offsets, err error) {
 	step := r.Step.Milliseconds()
 	switch {
 	case step < 1000 || step%1000 != 0:
@@ -71,22 +72,22 @@ func (q *Engine) Offsets(ctx context.Context, r OffsetsRequest) (out *Offsets, e
 	if columns*int64(r.Rows) > MaxCells {
 		return nil, fmt.Errorf("%w: %d steps of %d rows, at most %d values", storeerr.ErrLimit, columns, r.Rows, MaxCells)
 	}
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+	err = q.e.within(ctx, "offsets", func(h *budget.Reservation) error {
 		bytes := columns * int64(r.Rows) * (8 + 10) // and in the answer
 		if err := h.Expect(bytes); err != nil {
 			return err
 		}
 		c := offsetCells{
-			first: r.Start - step, step: step, rows: r.Rows, now: q.Now().UnixMilli(),
+			first: r.Start - step, step: step, rows: r.Rows, now: q.e.Now().UnixMilli(),
 			values: make([]int64, columns*int64(r.Rows)), touched: make([]bool, columns),
 		}
 		sel := r.Selection
 		sel.Start, sel.End = c.first+1, r.Start+(columns-1)*step
-		jobs, err := q.Plan(ctx, h, sel)
+		jobs, err := q.e.Plan(ctx, h, sel)
 		if err != nil {
 			return err
 		}
-		if err := q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error { return c.addJob(j, s, &sel) }); err != nil {
+		if err := q.e.Run(ctx, h, jobs, func(j *Job, s *JobReader) error { return c.addJob(j, s, &sel) }); err != nil {
 			return err
 		}
 		if slices.Contains(c.values, bitpack.Overflowed) {

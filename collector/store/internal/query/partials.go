@@ -40,9 +40,46 @@ func newPartials(h *budget.Reservation, sides int) *partials {
 	return p
 }
 
-// begin returns a partial to be filled and then added, or dropped. Where there is no
-// memory for it, partials that were added become one, and then it waits for those of the
-// same query that are being filled, which have their memory.
+// add adds a partial whose values fill adds to it. renamed says that several calls of the
+// view may be one.
+func (p *partials) add(order int, v *symdb.View, renamed bool, fill func(c *calltree.Values) error) error {
+	c, err := p.begin(v)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.begun--; c != nil {
+			p.hold.Give(c.Bytes())
+			c.Free()
+		}
+		p.ended.Broadcast()
+	}()
+	if err = fill(c); err == nil {
+		err = c.Sum()
+	}
+	if err == nil && renamed {
+		c, err = p.combine([]*calltree.Values{c})
+	}
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for side, total := range c.Totals(0) {
+		if p.total[side] += total; p.total[side] < 0 {
+			return storeerr.ErrOverflow
+		}
+	}
+	p.list, p.merged = append(p.list, orderedPartial{order, c}), false
+	c = nil
+	return nil
+}
+
+// begin returns a partial to be filled. Where there is no memory for it, partials that
+// were added become one, and then it waits for those of the same query that are being
+// filled, which have their memory.
 func (p *partials) begin(v *symdb.View) (*calltree.Values, error) {
 	n := calltree.SizeOf(symdb.SizeOf(v), p.sides)
 	p.mu.Lock()
@@ -68,56 +105,32 @@ func (p *partials) begin(v *symdb.View) (*calltree.Values, error) {
 
 // mergeAll makes one partial of all that were added. The caller holds the lock.
 func (p *partials) mergeAll() error {
-	bytes, order := int64(0), p.list[0].order
-	for _, o := range p.list {
-		bytes += o.Bytes()
-		order = min(order, o.order)
-	}
 	list := p.sorted()
+	order := p.list[0].order
 	p.list = p.list[:0]
+	one, err := p.combine(list)
+	if err == nil {
+		p.list, p.merged = append(p.list, orderedPartial{order, one}), true
+	}
+	return err
+}
+
+// combine makes one partial of several, or one call of those of a partial that have one
+// caller and name. What it was given is freed, also if it fails.
+func (p *partials) combine(list []*calltree.Values) (*calltree.Values, error) {
+	bytes := int64(0)
+	for _, c := range list {
+		bytes += c.Bytes()
+	}
 	one, err := calltree.Combine(list, p.sides)
 	p.hold.Give(bytes)
 	if err == nil {
 		err = p.hold.Take(one.Bytes())
 	}
 	if err != nil {
-		return err
-	}
-	p.list, p.merged = append(p.list, orderedPartial{order, one}), true
-	return nil
-}
-
-// combine makes one call of those of a partial that have one caller and name. If it fails,
-// the partial is dropped.
-func (p *partials) combine(c *calltree.Values) (*calltree.Values, error) {
-	bytes := c.Bytes()
-	one, err := calltree.Combine([]*calltree.Values{c}, p.sides)
-	p.hold.Give(bytes)
-	if err == nil {
-		err = p.hold.Take(one.Bytes())
-	}
-	if err != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.end()
 		return nil, err
 	}
 	return one, nil
-}
-
-// add takes a partial that was filled, which has its place among the others.
-func (p *partials) add(order int, c *calltree.Values) error {
-	for s, total := range c.Totals(0) {
-		if !p.count(s, total) {
-			p.drop(c)
-			return storeerr.ErrOverflow
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.list, p.merged = append(p.list, orderedPartial{order, c}), false
-	p.end()
-	return nil
 }
 
 // units takes what the values of further rows are multiples of.
@@ -125,28 +138,6 @@ func (p *partials) units(unit int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unit = commonDivisor(p.unit, unit)
-}
-
-// count adds to the total of a side, and reports whether it is a number.
-func (p *partials) count(side int, total int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.total[side] += total
-	return p.total[side] >= 0
-}
-
-// drop takes a partial that is not to be added.
-func (p *partials) drop(c *calltree.Values) {
-	p.hold.Give(c.Bytes())
-	c.Free()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.end()
-}
-
-func (p *partials) end() {
-	p.begun--
-	p.ended.Broadcast()
 }
 
 // sorted are the partials in their order.
@@ -160,19 +151,15 @@ func (p *partials) sorted() []*calltree.Values {
 }
 
 // tree is the tree of all partials, which are one afterwards if it is whole or cut by
-// functions. With keepRoot the root counts as one of its nodes.
-func (p *partials) tree(answer answerNodes, keepRoot bool) (*profile.DiffTree, error) {
-	most := answer.most
-	if most <= 0 {
-		most = math.MaxInt64
-	}
+// functions.
+func (p *partials) tree(answer answerNodes) (*profile.DiffTree, error) {
 	if len(p.list) > 1 && (answer.functions || answer.most <= 0) {
 		if err := p.mergeAll(); err != nil {
 			return nil, err
 		}
 	}
-	calls := most
-	if keepRoot {
+	calls := answer.most
+	if answer.root {
 		calls--
 	}
 	if answer.functions && len(p.list) > 0 && calls > 0 {
@@ -186,7 +173,11 @@ func (p *partials) tree(answer answerNodes, keepRoot bool) (*profile.DiffTree, e
 			return cut, nil
 		}
 	}
-	return calltree.TopN(p.sorted(), most, keepRoot), nil
+	most := answer.most
+	if most <= 0 {
+		most = math.MaxInt64
+	}
+	return calltree.TopN(p.sorted(), most, answer.root), nil
 }
 
 func (p *partials) free() {

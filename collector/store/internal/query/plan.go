@@ -17,13 +17,13 @@ import (
 	"github.com/flameline/flameline/pkg/profile"
 )
 
-// Plan lists the jobs of a selection, in the order of epochs and partitions. Their
-// memory is of the hold.
-func (q *Engine) Plan(ctx context.Context, h *budget.Reservation, sel Selection) ([]*Job, error) {
-	return q.planWith(ctx, sel, &planner{hold: h})
+// Plan lists the jobs of a selection, in the order of epochs and partitions, with the
+// labels of streams that are named. Their memory is of the hold.
+func (q *Engine) Plan(ctx context.Context, h *budget.Reservation, sel Selection, names ...string) ([]*Job, error) {
+	return q.planWith(ctx, sel, &planner{hold: h, names: names})
 }
 
-// planWith is plan by a planner of which hold, and names or all, may be set.
+// planWith is Plan by a planner of which hold, and names or all, may be set.
 func (q *Engine) planWith(ctx context.Context, sel Selection, p *planner) ([]*Job, error) {
 	if sel.Type.SampleType == "" {
 		return nil, fmt.Errorf("%w: profile type: missing", storeerr.ErrInvalid)
@@ -47,7 +47,7 @@ func (q *Engine) planWith(ctx context.Context, sel Selection, p *planner) ([]*Jo
 		return nil, err
 	}
 	for key, f := range p.aggregates {
-		if f.Stream, f.Known, err = q.Epochs.FindAggregate(key.epoch, key.partition, &p.kinds[key.kind]); err != nil {
+		if f.Stream, f.Known, err = q.Epochs.FindAggregate(key.epoch, key.partition, &f.kind); err != nil {
 			return nil, err
 		}
 		j := p.jobs[key.jobKey]
@@ -76,7 +76,6 @@ type planner struct {
 	captures   bool     // the matchers ask for streams of captures, which are left out else
 	jobs       map[jobKey]*Job
 	aggregates map[jobAggregateKey]*jobAggregate
-	kinds      []labelindex.Kind
 	seen       map[uint32][]int32 // by epoch and stream: the place in its job plus one
 }
 
@@ -84,7 +83,7 @@ type jobKey struct{ epoch, partition uint32 }
 
 type jobAggregateKey struct {
 	jobKey
-	kind int // index in kinds
+	kind string // an encoded definition
 }
 
 // isWhole reports whether matchers and names use only labels that all streams of an
@@ -111,9 +110,11 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 	if err != nil {
 		return err
 	}
-	var kinds []int
+	var kinds []string
 	if p.whole {
-		kinds = p.number(t.Kinds)
+		for i := range t.Kinds {
+			kinds = append(kinds, string(t.Kinds[i].Def.Append(nil)))
+		}
 	}
 	seen := p.seen[epoch]
 	defer func() { p.seen[epoch] = seen }()
@@ -153,7 +154,7 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 		id := jobAggregateKey{key, kinds[t.KindOf[row]]}
 		f := p.aggregates[id]
 		if f == nil {
-			f = &jobAggregate{}
+			f = &jobAggregate{kind: t.Kinds[t.KindOf[row]]}
 			for _, i := range types {
 				f.streams = append(f.streams, JobStream{SampleType: i, labels: project.Of(row, i)})
 			}
@@ -169,19 +170,4 @@ func (p *planner) add(epoch uint32, t *labelindex.HourIndex, slots uint16, hour 
 func (st *JobStream) bytes() int64 {
 	const perLabel = 48 // the header and the text of a label that is not shared
 	return 2*int64(unsafe.Sizeof(*st)) + int64(st.labels.Len())*perLabel
-}
-
-// number finds the planner's numbers of a table's kinds.
-func (p *planner) number(kinds []labelindex.Kind) []int {
-	out := make([]int, len(kinds))
-	for i := range kinds {
-		key := string(kinds[i].Def.Append(nil))
-		at := slices.IndexFunc(p.kinds, func(k labelindex.Kind) bool { return string(k.Def.Append(nil)) == key })
-		if at < 0 {
-			at = len(p.kinds)
-			p.kinds = append(p.kinds, kinds[i])
-		}
-		out[i] = at
-	}
-	return out
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -11,13 +12,11 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
-	"github.com/flameline/flameline/collector/store/internal/symdb"
 )
 
 // A SeriesRequest asks for the values of profiles over time.
@@ -38,24 +37,10 @@ type SeriesRequest struct {
 	Average bool
 	// Stack counts only the stacktraces that begin with this call site, from the
 	// outermost function inwards. Where the rows of single profiles were dropped,
-	// the value of a window counts at the window's end.
+	// the value of a window counts at the window's end. FunctionPoints needs none.
 	Stack []string
-	// Function counts only the stacktraces that have this function, or with Own those
-	// that end in it, in the way that Stack does. Only one of the two may be set.
-	Function string
-	Own      bool
-}
-
-// selective reports whether some stacktraces do not count.
-func (r *SeriesRequest) selective() bool { return len(r.Stack) > 0 || r.Function != "" }
-
-// within tells which nodes of a dictionary count. It must be selective.
-func (r *SeriesRequest) within(v *symdb.View) func(node uint32) bool {
-	if r.Function == "" {
-		return v.Within(v.CallOf, r.Stack)
-	}
-	in, _ := v.Having([]string{r.Function}, r.Own)
-	return func(node uint32) bool { return in[v.CallOf[node]] != 0 }
+	// Own, of FunctionPoints, counts only the stacktraces that end in a function.
+	Own bool
 }
 
 // A Series is one group's points, in order of time. Steps without profiles have
@@ -79,22 +64,56 @@ type Point struct {
 // MaxPoints is the most points of a series.
 const MaxPoints = 1 << 20
 
-// Points is DB.Points.
-func (q *Engine) Points(ctx context.Context, r SeriesRequest) (out []Series, err error) {
+// MaxFunctions is the most functions of one call of FunctionPoints.
+const MaxFunctions = 64
+
+// Points returns the series of a request, the largest sums first.
+func (q *Queries) Points(ctx context.Context, r SeriesRequest) ([]Series, error) {
+	lines, err := q.e.series(ctx, r, nil)
+	return lines[0], err
+}
+
+// FunctionPoints returns the series of a request for each of some functions: of the
+// stacktraces that have the function, or with r.Own of those that end in it. A function
+// that the service has, and a profile has not, is 0 there. More than MaxFunctions give
+// ErrLimit.
+func (q *Queries) FunctionPoints(ctx context.Context, r SeriesRequest, functions []string) (out [][]Series, err error) {
+	switch n := len(functions); {
+	case n > MaxFunctions:
+		return nil, fmt.Errorf("%w: %d functions, at most %d", storeerr.ErrLimit, n, MaxFunctions)
+	case n == 0 || r.Type.Cumulative():
+		out, err = q.e.series(ctx, r, functions)
+		return out[:n], err
+	}
+	for k := range functions {
+		one, err := q.e.series(ctx, r, functions[k:k+1])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, one...)
+	}
+	return out, nil
+}
+
+// series returns the series of a request: one list of all that it selects or, if there
+// are functions, one of each function.
+func (q *Engine) series(ctx context.Context, r SeriesRequest, functions []string) ([][]Series, error) {
+	out := make([][]Series, max(len(functions), 1))
 	sel, err := r.prepare()
 	if err != nil || r.Start > r.End {
-		return nil, err
+		return out, err
 	}
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
-		gs := q.newGroups(&r, &sel, h)
-		if err := q.pointsIn(ctx, sel, gs); err != nil {
+	return out, q.within(ctx, "points", func(h *budget.Reservation) error {
+		gs := q.newGroups(&r, functions, &sel, h)
+		if err := gs.fill(ctx, q, sel); err != nil {
 			return err
 		}
-		out = gs.result()
-		h.Keep(int64(len(gs.by)*gs.steps) * (PointBytes + encodedPointBytes))
+		for k := range out {
+			out[k] = gs.result(k)
+		}
+		h.Keep(int64(len(out)*len(gs.by)*gs.steps) * (PointBytes + encodedPointBytes))
 		return nil
 	})
-	return out, err
 }
 
 // prepare checks and corrects a request, and returns the selection of the values of its
@@ -120,19 +139,19 @@ func (r *SeriesRequest) prepare() (sel Selection, err error) {
 }
 
 // newGroups returns the groups of a request that was prepared, which are none yet.
-func (q *Engine) newGroups(r *SeriesRequest, sel *Selection, h *budget.Reservation) *groups {
+func (q *Engine) newGroups(r *SeriesRequest, functions []string, sel *Selection, h *budget.Reservation) *groups {
 	step := r.Step.Milliseconds()
 	return &groups{
-		request: r, now: q.Now().UnixMilli(), steps: int((sel.End-r.Start)/step) + 1, first: r.Start, step: step,
+		request: r, functions: functions, lines: max(len(functions), 1),
+		now: q.Now().UnixMilli(), steps: int((sel.End-r.Start)/step) + 1, first: r.Start, step: step,
 		by: map[string]*group{}, hold: h,
 	}
 }
 
-// pointsIn adds the values of a selection to groups. There is memory for all of them
+// fill adds the values of a selection to groups. There is memory for all of them
 // before anything is read.
-func (q *Engine) pointsIn(ctx context.Context, sel Selection, gs *groups) error {
-	h, r := gs.hold, gs.request
-	jobs, err := q.planWith(ctx, sel, &planner{hold: h, names: r.GroupBy})
+func (gs *groups) fill(ctx context.Context, q *Engine, sel Selection) error {
+	jobs, err := q.Plan(ctx, gs.hold, sel, gs.request.GroupBy...)
 	if err != nil {
 		return err
 	}
@@ -146,130 +165,86 @@ func (q *Engine) pointsIn(ctx context.Context, sel Selection, gs *groups) error 
 			}
 		}
 	}
-	if err := h.Expect(q.expectPoints(jobs, gs)); err != nil {
+	if err := gs.hold.Expect(int64(len(gs.by)*gs.lines*gs.steps) * encodedPointBytes); err != nil {
 		return err
 	}
 	if !sel.Type.Cumulative() {
 		return q.statePoints(ctx, jobs, sel, gs)
 	}
-	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		if r.selective() {
-			return q.stackPoints(j, s, sel, gs)
-		}
-		return q.points(j, s, sel, func(st *JobStream) func(rowcodec.PointValues) {
-			return func(v rowcodec.PointValues) { gs.addAll(st.group, v) }
+	return q.Run(ctx, gs.hold, jobs, func(j *Job, s *JobReader) error {
+		return s.openStacks(j, gs.request.Stack, gs.functions, gs.request.Own, func(stacks *stackSums) error {
+			if !stacks.all() {
+				return gs.addRows(j, s, sel, stacks)
+			}
+			return s.points(j, sel, func(st *JobStream, v rowcodec.PointValues) error {
+				gs.addAll(st.group, v)
+				return nil
+			})
 		})
 	})
 }
 
-// points hands out the times and the totals of a job's profiles, which need no
-// samples. to is asked at least once for each stream; what it returns does not
-// keep the slices.
+// points visits the times and the totals of a job's profiles, which need no samples.
 //
 // Profiles that cover a part of the selection are among them, also if they began
 // before it.
-func (q *Engine) points(j *Job, s *JobReader, sel Selection, to func(*JobStream) func(rowcodec.PointValues)) error {
+func (s *JobReader) points(j *Job, sel Selection, fn func(*JobStream, rowcodec.PointValues) error) error {
 	lo, hi := sel.Times(j.Epoch)
 	b := buffers.Get().(*buffer)
 	defer buffers.Put(b)
-	p, list := &b.row, &b.list
-	single := b.single.Empty() // profiles of last that add has not got yet
-	defer func() { b.single = single }()
-	var last *JobStream
-	var add func(rowcodec.PointValues)
-	flush := func() {
-		if len(single.Times) > 0 {
-			add(single)
-		}
-		single = single.Empty()
-	}
-	err := s.Each(j, layout.KindPoints, lo, hi, func(st *JobStream, w scan.Window) error {
-		if st != last {
-			flush()
-			last, add = st, to(st)
-		}
-		if w.Level == layout.LevelFine {
-			if err := p.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
-				return err
-			}
-			v, err := p.Total(w.Level, st.SampleType)
-			if err != nil {
-				return err
-			}
-			if single.Add(w.End, v, s.coversOf(p)); len(single.Times) == 1024 {
-				flush()
-			}
-			return nil
-		}
-		if err := list.Decode(w.Value, w.End-layout.WindowMs[w.Level], st.SampleType); err != nil {
-			return err
-		}
-		add(list.Within(lo-s.Longest, hi))
-		return nil
-	})
-	flush()
-	return err
-}
-
-// coversOf is what a profile's row covers, as PointList.Covers. Rows of format 2 were
-// not cut, and count at their time.
-func (s *JobReader) coversOf(p *rowcodec.PackedRow) uint64 {
-	if s.Longest == 0 {
-		return 0
-	}
-	return p.Covers()
-}
-
-// stackPoints adds the values of a job's profiles at a call site, or of a function.
-func (q *Engine) stackPoints(j *Job, s *JobReader, sel Selection, groups *groups) error {
-	part, err := s.dictionary(j.partition)
-	if err != nil {
-		return err
-	}
-	defer part.Release()
-	v, _, err := q.named(s.hold, part.Value.View())
-	if err != nil {
-		return err
-	}
-	in := groups.request.within(&v)
-	lo, hi := sel.Times(j.Epoch)
-	var p rowcodec.PackedRow
-	var tmp rowcodec.Scratch
-	for _, st := range j.Streams {
-		g := st.group
-		from, to := s.Within(st.span, lo, hi)
-		err := s.Stream(layout.KindRow, layout.LevelFine, st.ID, from, to, func(w scan.Window) error {
-			if err := p.Decode(w.Value); err != nil {
-				return err
-			}
-			if _, err := p.Total(w.Level, st.SampleType); err != nil {
-				return err
-			}
-			sum, err := p.SumOf(st.SampleType, len(v.Nodes), &tmp, in)
-			if err != nil {
-				return err
-			}
-			if w.Level == layout.LevelFine {
-				groups.add(g, w.End, sum, s.coversOf(&p), 1)
-			} else {
-				groups.add(g, w.End, sum, 0, uint32(p.Profiles))
-			}
-			return nil
-		})
+	return s.Each(j, layout.KindPoints, lo, hi, func(st *JobStream, w scan.Window) error {
+		v, err := b.points.Read(w, st.SampleType, lo-s.Longest, hi)
 		if err != nil {
 			return err
 		}
+		if w.Level == layout.LevelFine {
+			v.Covers[0] = s.coverOf(v.Covers[0])
+		}
+		return fn(st, v)
+	})
+}
+
+// coverOf is what a profile's row covers, as PointList.Covers. Rows of format 2 were
+// not cut, and count at their time.
+func (s *JobReader) coverOf(covers uint64) uint64 {
+	if s.Longest == 0 {
+		return 0
 	}
-	return nil
+	return covers
+}
+
+// addRows adds the values of a job's profiles in some stacktraces. Functions that the
+// service has, and a row has not, get a 0.
+func (gs *groups) addRows(j *Job, s *JobReader, sel Selection, stacks *stackSums) error {
+	lo, hi := sel.Times(j.Epoch)
+	return s.eachStream(j, layout.KindRow, layout.LevelFine, lo, hi, func(st *JobStream, w scan.Window) error {
+		values, err := stacks.read(w, st.SampleType)
+		if err != nil {
+			return err
+		}
+		covers, n := uint64(0), uint32(stacks.row.Profiles)
+		if w.Level == layout.LevelFine {
+			covers, n = s.coverOf(stacks.row.Covers()), 1
+		}
+		st.group.mu.Lock()
+		defer st.group.mu.Unlock()
+		for found := stacks.found; found != 0; found &= found - 1 {
+			k := bits.TrailingZeros64(found)
+			gs.put(&st.group.lines[k], w.End, values[k], covers, n)
+		}
+		return nil
+	})
 }
 
 // groups collect values by group and step. They are safe for concurrent use.
 type groups struct {
-	request *SeriesRequest
-	steps   int
-	first   int64 // time of the first step, ms
-	step    int64 // ms
-	now     int64 // ms
+	request   *SeriesRequest
+	functions []string // that each have a line, nil for one of everything
+	lines     int      // of each group
+	steps     int
+	first     int64 // time of the first step, ms
+	step      int64 // ms
+	now       int64 // ms
 
 	by   map[string]*group // not changed while values are added
 	hold *budget.Reservation
@@ -286,6 +261,11 @@ const (
 type group struct {
 	labels labels.Labels
 	mu     sync.Mutex
+	lines  []line
+}
+
+// A line are the values by step of all that a group has, or of a function.
+type line struct {
 	sums   []float64
 	counts []uint32
 	until  int64 // as Series.Until
@@ -320,21 +300,23 @@ func (gs *groups) find(streams []JobStream) error {
 		if st.group != nil {
 			continue
 		}
-		if err := gs.hold.Take(int64(gs.steps)*StepBytes + int64(len(b))*2 + groupBytes); err != nil {
+		if err := gs.hold.Take(int64(gs.lines)*(int64(gs.steps)*StepBytes+lineBytes) + int64(len(b))*2 + groupBytes); err != nil {
 			return err
 		}
-		st.group = gs.newGroup(ls)
+		st.group = &group{labels: ls}
+		for range gs.lines {
+			st.group.lines = append(st.group.lines, line{sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first})
+		}
 		gs.by[string(b)] = st.group
 	}
 	return nil
 }
 
-func (gs *groups) newGroup(ls labels.Labels) *group {
-	return &group{labels: ls, sums: make([]float64, gs.steps), counts: make([]uint32, gs.steps), stop: gs.first}
-}
-
-// groupBytes is what a group takes beside its steps and labels.
-const groupBytes = int64(unsafe.Sizeof(group{})) + 64
+// What a group, and a line of it, take beside their steps and labels.
+const (
+	groupBytes = int64(unsafe.Sizeof(group{})) + 64
+	lineBytes  = 2 * int64(unsafe.Sizeof(line{}))
+)
 
 // stepOf numbers the step (t-step, t] that a time falls into.
 func (gs *groups) stepOf(t int64) int {
@@ -345,14 +327,8 @@ func (gs *groups) stepOf(t int64) int {
 	return int(t / gs.step)
 }
 
-// add adds the value of n profiles, which cover what covers says.
-func (gs *groups) add(g *group, t, v int64, covers uint64, n uint32) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	gs.put(g, t, v, covers, n)
-}
-
-func (gs *groups) put(g *group, t, v int64, covers uint64, n uint32) {
+// put adds the value of n profiles, which cover what covers says.
+func (gs *groups) put(g *line, t, v int64, covers uint64, n uint32) {
 	if gs.request.Average {
 		if covers&1 == 1 {
 			n = 0 // the profile was counted where it began
@@ -397,7 +373,7 @@ func growing(end, d, now int64) bool {
 }
 
 // seek finds the step of a time, which most often is that of the last one or the next.
-func (g *group) seek(gs *groups, t int64) {
+func (g *line) seek(gs *groups, t int64) {
 	if t <= g.stop && t > g.stop-gs.step {
 		return
 	}
@@ -417,9 +393,11 @@ func (g *group) seek(gs *groups, t int64) {
 // lateMs is how long after its end a profile may arrive.
 const lateMs = 5000
 
-func (gs *groups) addAll(g *group, v rowcodec.PointValues) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// addAll adds points to the only line of a group.
+func (gs *groups) addAll(to *group, v rowcodec.PointValues) {
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	g := &to.lines[0]
 	// Most points are in the step of the one before and the next, and need no division.
 	sums, counts, average, recent := g.sums, g.counts, gs.request.Average, gs.now-lateMs
 	k, stop, step := g.step, g.stop, gs.step
@@ -449,19 +427,21 @@ func (gs *groups) addAll(g *group, v rowcodec.PointValues) {
 	g.step, g.stop = k, stop
 }
 
-func (gs *groups) result() []Series {
+// result returns the series of a line of each group, the largest sums first.
+func (gs *groups) result(k int) []Series {
 	type sum struct {
 		Series
 		sum float64
 	}
 	var all []sum
 	for _, g := range gs.by {
-		s := sum{Series: Series{Labels: g.labels, Until: g.until}}
-		for i, n := range g.counts {
+		from := &g.lines[k]
+		s := sum{Series: Series{Labels: g.labels, Until: from.until}}
+		for i, n := range from.counts {
 			if n == 0 {
 				continue
 			}
-			v := g.sums[i]
+			v := from.sums[i]
 			if gs.request.Average {
 				v /= float64(n)
 			}

@@ -2,10 +2,11 @@ package query
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/pprofenc"
-	"github.com/flameline/flameline/collector/store/internal/symdb"
+	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
 
 // A Pprof is an encoded pprof profile: Data is a Profile message of
@@ -15,11 +16,13 @@ type Pprof struct {
 	Samples int
 }
 
-// Pprof is DB.Pprof.
-func (q *Engine) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+// Pprof merges all selected profiles into one pprof profile of one sample type.
+// A call site selects stacktraces as in Tree. Its time is the selection's end
+// and its duration the selection's length, as in Pyroscope.
+func (q *Queries) Pprof(ctx context.Context, sel Selection, callSite []string) (p *Pprof, err error) {
+	err = q.e.within(ctx, "pprof", func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			p, err = q.pprof(ctx, h, sel, callSite, scale)
+			p, err = q.e.pprof(ctx, h, sel, callSite, scale)
 			return err
 		})
 	})
@@ -40,8 +43,17 @@ func (q *Engine) pprof(ctx context.Context, h *budget.Reservation, sel Selection
 	}
 	m := pprofenc.NewMerge(h, len(jobs) == 1)
 	defer m.Free()
-	err = q.merge(ctx, h, jobs, sel, callSite, func(j *Job, v *symdb.View, sums []int64) error {
-		return m.Add(j.Order, v, sums)
+	var all atomic.Int64
+	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
+		return s.open(j.partition, func(d *dictionary) error {
+			s.Subtract = d.whole
+			return s.mergeNodes(j, sel, d.Under(d.CallOf, callSite), len(d.Nodes), func(sums []int64, total int64) error {
+				if all.Add(total) < 0 {
+					return storeerr.ErrOverflow
+				}
+				return m.Add(j.Order, &d.View, sums)
+			})
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -34,12 +34,12 @@ type interval struct{ from, to int64 }
 type jobSender struct {
 	base    uint32
 	streams []JobStream
-	alive   []interval // when it was there, within the selection and the epoch
-	gap     int64      // between two snapshots, in ms, about
-	held    int64      // the snapshot that counts, ms, if none is in the selection
-	share   float64    // of the measured time, in which it was there
-	first   int64      // its first snapshot, ms, if it began then as far as is known, else 0
-	several float64    // how many processes send as this one, see processes
+	alive   coverage // when it was there, within the selection and the epoch
+	gap     int64    // between two snapshots, in ms, about
+	held    int64    // the snapshot that counts, ms, if none is in the selection
+	share   float64  // of the measured time, in which it was there
+	first   int64    // its first snapshot, ms, if it began then as far as is known, else 0
+	several float64  // how many processes send as this one, see coverage.processes
 }
 
 // snapshots returns when a sender's snapshots in (lo, hi] were taken, ms, and what
@@ -72,9 +72,9 @@ func snapshotTimes(sel *Selection, epoch uint32) (from, to int64) {
 // find finds out when a sender was there in [lo, hi], by its snapshots from holdMs
 // before to holdMs after. At the start of an epoch, before which nothing is known here, a sender that
 // comes within the time between two of its snapshots is taken to have been there.
-func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int64) {
+func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int64) (alive []interval) {
 	if len(times) == 0 {
-		return
+		return nil
 	}
 	j.gap = max(int64(covers[0]>>1), snapshotMs)
 	if n := int64(len(times)); n > 1 {
@@ -82,106 +82,98 @@ func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int6
 	}
 	before := int64(0)
 	for i, t := range times {
-		last := i+1 == len(times)
-		from, to := t, t+max(int64(covers[i]>>1), snapshotMs)
-		if before > 0 {
-			to = t + max(before, int64(covers[i]>>1))
-		}
-		if !last {
-			if next := times[i+1] - t; next <= holdMs {
+		from, to := t, t+max(int64(covers[i]>>1), cmp.Or(before, snapshotMs))
+		if i+1 < len(times) {
+			if before = times[i+1] - t; before > holdMs {
+				before = 0
+			} else {
 				to = times[i+1]
-				if i == 0 && t-epochStart < next {
+				if i == 0 && t-epochStart < before {
 					from = epochStart
 				}
-				before = next
-			} else {
-				before = 0
 			}
 		}
-		to = min(to, t+holdMs)
-		if from, to = max(from, lo), min(to, hi); from < to {
-			if n := len(j.alive); n > 0 && j.alive[n-1].to >= from {
-				j.alive[n-1].to = max(j.alive[n-1].to, to)
-			} else {
-				j.alive = append(j.alive, interval{from, to})
-			}
+		from, to = max(from, lo), min(to, t+holdMs, hi)
+		switch n := len(alive); {
+		case from >= to:
+		case n > 0 && alive[n-1].to >= from:
+			alive[n-1].to = max(alive[n-1].to, to)
+		default:
+			alive = append(alive, interval{from, to})
 		}
 	}
+	j.alive = newCoverage(alive)
 	after, _ := slices.BinarySearch(times, lo+1)
-	if len(j.alive) > 0 && (after == len(times) || times[after] > hi) {
+	if len(alive) > 0 && (after == len(times) || times[after] > hi) {
 		j.held = times[max(after-1, 0)]
 	}
+	return alive
 }
 
-// processes is how many processes send the snapshots of one sender in (lo, hi], on
-// average: replicas whose labels do not tell them apart. Their snapshots say what time
-// each covers, so several at a time are of several processes. It is 1 if they do not
-// say. Whole numbers are taken for what they nearly are.
-func processes(times []int64, covers []uint64, lo, hi int64) float64 {
-	return newPresenceSums(times, covers).processes(lo, hi)
+// A coverage says how much of any range of time some intervals cover, at the cost of two
+// searches. It has the times at which one begins or ends, in order.
+type coverage []change
+
+// A change is a time, in ms, with the number of intervals from there on and what is
+// covered before: the sum over all, and how much any covers.
+type change struct{ at, depth, sum, any int64 }
+
+// changeBytes is the memory of an interval in a coverage.
+const changeBytes = 2 * int64(unsafe.Sizeof(change{}))
+
+func newCoverage(list []interval) coverage {
+	c := make(coverage, 0, 2*len(list))
+	for _, x := range list {
+		c = append(c, change{at: x.from, depth: 1}, change{at: x.to, depth: -1})
+	}
+	slices.SortFunc(c, func(a, b change) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(b.depth, a.depth)) })
+	for i := 1; i < len(c); i++ {
+		c[i].sum, c[i].any = c[:i].until(c[i].at)
+		c[i].depth += c[i-1].depth
+	}
+	return c
 }
 
-// presenceSums are the times that a sender's snapshots cover, so that the sums of many
-// ranges cost a search each and not a pass over the snapshots.
-type presenceSums struct {
-	begins, ends       []int64    // of snapshots that cover any time, each in order
-	beginSums, endSums []int64    // of those before, relative to the first begin
-	any                []interval // that any snapshot covers, in order
-	anySums            []int64    // lengths of those before
-}
-
-func newPresenceSums(times []int64, covers []uint64) *presenceSums {
-	s := &presenceSums{}
+// ofSnapshots is the coverage of what a sender's snapshots cover.
+func ofSnapshots(times []int64, covers []uint64) coverage {
+	list := make([]interval, len(times))
 	for i, t := range times {
-		if d := int64(covers[i] >> 1); d > 0 {
-			s.begins, s.ends = append(s.begins, t), append(s.ends, t+d)
-			s.any = append(s.any, interval{t, t + d})
-		}
+		list[i] = interval{t, t + int64(covers[i]>>1)}
 	}
-	slices.Sort(s.begins)
-	slices.Sort(s.ends)
-	s.any = union(s.any)
-	sums := func(list []int64) []int64 {
-		out := make([]int64, len(list)+1)
-		for i, t := range list {
-			out[i+1] = out[i] + t - s.begins[0]
-		}
-		return out
-	}
-	s.beginSums, s.endSums = sums(s.begins), sums(s.ends)
-	s.anySums = make([]int64, len(s.any)+1)
-	for i, x := range s.any {
-		s.anySums[i+1] = s.anySums[i] + x.to - x.from
-	}
-	return s
+	return newCoverage(list)
 }
 
-// until is how much time the snapshots cover before t, added up, and how much any of
-// them does.
-func (s *presenceSums) until(t int64) (sum, covered int64) {
-	if len(s.begins) == 0 || t <= s.begins[0] {
+// until is how much is covered before t.
+func (c coverage) until(t int64) (sum, any int64) {
+	i := len(c)
+	if i > 0 && t <= c[i-1].at {
+		i, _ = slices.BinarySearchFunc(c, t, func(x change, t int64) int { return cmp.Compare(x.at, t) })
+	}
+	if i == 0 {
 		return 0, 0
 	}
-	at := t - s.begins[0]
-	begun, _ := slices.BinarySearch(s.begins, t)
-	ended, _ := slices.BinarySearch(s.ends, t)
-	sum = int64(begun)*at - s.beginSums[begun] - (int64(ended)*at - s.endSums[ended])
-	i, _ := slices.BinarySearchFunc(s.any, t, func(x interval, t int64) int { return cmp.Compare(x.from, t) })
-	if i > 0 {
-		covered = s.anySums[i-1] + min(t, s.any[i-1].to) - s.any[i-1].from
-	}
-	return sum, covered
+	last := c[i-1]
+	return last.sum + last.depth*(t-last.at), last.any + min(last.depth, 1)*(t-last.at)
 }
 
-// processes is the function processes of the range (lo, hi].
-func (s *presenceSums) processes(lo, hi int64) float64 {
-	sumBefore, coveredBefore := s.until(lo)
-	sum, covered := s.until(hi)
-	sum, covered = sum-sumBefore, covered-coveredBefore
-	if covered == 0 {
+// within is how much is covered of [from, to): the sum over all intervals, and how much
+// any covers.
+func (c coverage) within(from, to int64) (sum, any int64) {
+	sumBefore, anyBefore := c.until(from)
+	sum, any = c.until(to)
+	return sum - sumBefore, any - anyBefore
+}
+
+// processes is how many processes send snapshots that cover c, in [from, to), on average:
+// replicas whose labels do not tell them apart. Several snapshots at a time are of several
+// processes. It is 1 if they do not say what they cover. Whole numbers are taken for what
+// they nearly are.
+func (c coverage) processes(from, to int64) float64 {
+	sum, any := c.within(from, to)
+	if any == 0 {
 		return 1
 	}
-	n := float64(sum) / float64(covered)
+	n := float64(sum) / float64(any)
 	switch whole := math.Round(n); {
 	case n < 1.25:
 		return 1
@@ -206,9 +198,10 @@ func (j *jobSender) shareOfTime(there, measured int64, cut bool) float64 {
 const senderBytes = 2*int64(unsafe.Sizeof(JobStream{})+unsafe.Sizeof(jobSender{})) + 64
 
 // findSenders groups the streams of jobs by sender, and finds out when each was
-// there. It returns the measured time, in order.
-func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection) (measured []interval, err error) {
+// there. It returns the measured time.
+func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection) (measured coverage, err error) {
 	var mu sync.Mutex
+	var all []interval
 	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
 		s.Longest = 0
 		if err := h.Take(int64(len(j.Streams)) * senderBytes); err != nil {
@@ -235,75 +228,44 @@ func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []
 		lo, hi := sel.Times(j.Epoch)
 		from, to := snapshotTimes(&sel, j.Epoch)
 		start := layout.EpochStart(j.Epoch)
-		var found []interval
 		for i := range j.senders {
+			snd := &j.senders[i]
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			times, covers, err := s.snapshots(j.senders[i].base, from, to)
+			times, covers, err := s.snapshots(snd.base, from, to)
 			if err != nil {
 				return err
 			}
-			if err := h.Take(int64(cap(j.senders[i].alive)) * 2 * 16); err != nil {
+			found := snd.find(times, covers, start, lo, hi)
+			if err := h.Take(int64(len(found)) * 3 * changeBytes); err != nil {
 				return err
 			}
-			j.senders[i].find(times, covers, start, lo, hi)
-			j.senders[i].several = processes(times, covers, lo, hi)
-			if len(times) > 0 && times[0] > from+j.senders[i].gap {
-				j.senders[i].first = times[0]
+			snd.several = ofSnapshots(times, covers).processes(lo, hi)
+			if len(times) > 0 && times[0] > from+snd.gap {
+				snd.first = times[0]
 			}
-			found = append(found, j.senders[i].alive...)
+			mu.Lock()
+			all = append(all, found...)
+			mu.Unlock()
 		}
-		found = union(found)
-		mu.Lock()
-		defer mu.Unlock()
-		measured = append(measured, found...)
 		return nil
 	})
-	return union(measured), err
-}
-
-// union sorts intervals and joins those that touch.
-func union(list []interval) []interval {
-	slices.SortFunc(list, func(a, b interval) int { return cmp.Compare(a.from, b.from) })
-	n := 0
-	for _, x := range list {
-		if n > 0 && x.from <= list[n-1].to {
-			list[n-1].to = max(list[n-1].to, x.to)
-			continue
-		}
-		list[n] = x
-		n++
-	}
-	return list[:n]
-}
-
-// lengthWithin is how much of [from, to) is in some intervals, which are in order.
-func lengthWithin(list []interval, from, to int64) (sum int64) {
-	i, _ := slices.BinarySearchFunc(list, from, func(x interval, t int64) int {
-		if x.to <= t {
-			return -1
-		}
-		return 1
-	})
-	for ; i < len(list) && list[i].from < to; i++ {
-		sum += min(list[i].to, to) - max(list[i].from, from)
-	}
-	return sum
+	return newCoverage(all), err
 }
 
 // setShares sets the share of every sender of a selection.
-func setShares(jobs []*Job, sel Selection, measured []interval) {
-	all := lengthWithin(measured, max(sel.Start, 1)-1, sel.End)
+func setShares(jobs []*Job, sel Selection, measured coverage) {
+	_, all := measured.within(max(sel.Start, 1)-1, sel.End)
 	for _, j := range jobs {
 		start := layout.EpochStart(j.Epoch)
 		end := start + layout.DayMs
 		for i := range j.senders {
 			snd := &j.senders[i]
-			there := lengthWithin(snd.alive, start, end)
+			_, there := snd.alive.within(start, end)
 			cut := false
 			if n := len(snd.alive); n > 0 {
-				cut = sel.Start <= start && snd.alive[0].from == start || sel.End > end && snd.alive[n-1].to == end
+				cut = sel.Start <= start && snd.alive[0].at == start || sel.End > end && snd.alive[n-1].at == end
 			}
 			snd.share = snd.shareOfTime(there, all, cut)
 		}

@@ -2,14 +2,12 @@ package query
 
 import (
 	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/google/uuid"
 
-	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
@@ -24,20 +22,20 @@ type ProfileID uint64
 // ends in zeros.
 func (id ProfileID) String() string {
 	// 48 bits │ 8 │ 12 bits │ 10 in binary, 4 bits │ 0
-	return fmt.Sprintf("%08x-%04x-8%03x-%04x-%012x", uint64(id>>32), uint64(id>>16)&0xffff, uint64(id>>4)&0xfff, 0x8000|uint64(id&0xf)<<8, 0)
+	var u uuid.UUID
+	binary.BigEndian.PutUint64(u[:], uint64(id))
+	binary.BigEndian.PutUint16(u[6:], 0x8000|uint16(id>>4)&0xfff)
+	u[8] = 0x80 | byte(id&0xf)
+	return u.String()
 }
 
 // ParseProfileID reads what String returns, in upper or lower case.
 func ParseProfileID(s string) (ProfileID, bool) {
-	var b [16]byte
-	digits := strings.ReplaceAll(s, "-", "")
-	if len(digits) != 32 {
+	u, err := uuid.Parse(s)
+	if err != nil {
 		return 0, false
 	}
-	if _, err := hex.Decode(b[:], []byte(digits)); err != nil {
-		return 0, false
-	}
-	id := ProfileID(binary.BigEndian.Uint64(b[:])>>16<<16) | ProfileID(binary.BigEndian.Uint16(b[6:])&0xfff)<<4 | ProfileID(b[8]&0xf)
+	id := ProfileID(binary.BigEndian.Uint64(u[:])>>16<<16) | ProfileID(binary.BigEndian.Uint16(u[6:])&0xfff)<<4 | ProfileID(u[8]&0xf)
 	return id, strings.EqualFold(id.String(), s)
 }
 
@@ -54,8 +52,8 @@ func profileIDs(texts []string) map[uint64]bool {
 	return ids
 }
 
-// addSpans is addJob for the values of the spans and traces that a selection names.
-func (s *JobReader) addSpans(j *Job, sel *Selection, sums bitpack.Sums, within func(node uint32) bool, b *buffer) (total wide, err error) {
+// addSpans is mergeJob for the values of the spans and traces that a selection names.
+func (s *JobReader) addSpans(j *Job, sel *Selection, to target, b *buffer) (all total, err error) {
 	var p rowcodec.PackedSpans
 	selected := sel.tagged()
 	err = s.eachProfile(j, layout.KindSpans, sel, func(st *JobStream, w scan.Window) error {
@@ -65,14 +63,14 @@ func (s *JobReader) addSpans(j *Job, sel *Selection, sums bitpack.Sums, within f
 		if !slices.ContainsFunc(p.Tags, func(t rowcodec.Tag) bool { return selected(&t) }) {
 			return nil
 		}
-		return p.Each(st.SampleType, sums.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
-			if selected(t) && (within == nil || within(node)) {
-				sums.Add(uint64(node), v)
-				total.add(v, 1)
+		return p.Each(st.SampleType, to.Limit(), &b.scratch, func(t *rowcodec.Tag, node uint32, v int64) {
+			if selected(t) && (!to.rest || to.Place[node] != 0) {
+				to.Add(uint64(node), v)
+				all.add(v, 1)
 			}
 		})
 	})
-	return total, err
+	return all, err
 }
 
 // eachProfile visits the rows, or the spans, of a job's single profiles, those that

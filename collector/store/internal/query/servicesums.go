@@ -2,16 +2,12 @@ package query
 
 import (
 	"context"
-	"encoding/binary"
 	"math"
 	"strconv"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/corruption"
-	"github.com/flameline/flameline/collector/store/internal/layout"
 )
 
 // serviceTrie returns that of a service, with the names that are known now.
@@ -59,27 +55,13 @@ func (q *Engine) serviceSums(ctx context.Context, jobs []*Job) (by []*calltree.S
 	return by, free, nil
 }
 
-// lastSegment is the first node of a partition's last segment. It grows with the
-// partition.
-func (s *JobReader) lastSegment(id uint32) (first uint32, err error) {
-	prefix := layout.SegmentPrefix(s.Epoch, id)
-	it, err := s.From.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: layout.After(prefix)})
-	if err != nil {
-		return 0, err
-	}
-	if it.Last() && len(it.Key()) == len(prefix)+4 {
-		first = binary.BigEndian.Uint32(it.Key()[len(prefix):])
-	}
-	if err = it.Close(); err != nil && corruption.Unreadable(err) {
-		return math.MaxUint32, nil // the partition is read without it, and does not grow
-	}
-	return first, err
-}
-
 // callsOf returns the calls of a service's trie that the nodes of a partition belong to,
 // as of the scanner's snapshot or later, and whether the partition is whole.
 func (s *JobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32, whole bool, err error) {
-	last, err := s.lastSegment(id)
+	last, _, err := lastSegment(s.From, s.Epoch, id)
+	if corruption.Unreadable(err) {
+		last, err = math.MaxUint32, nil // the partition is read without it, and does not grow
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -87,15 +69,9 @@ func (s *JobReader) callsOf(l *calltree.ServiceTrie, id uint32) (nodes []uint32,
 	if nodes, whole := l.Has(key, last); nodes != nil {
 		return nodes, whole, nil
 	}
-	part, err := s.dictionary(id)
-	if err != nil {
-		return nil, false, err
-	}
-	defer part.Release()
-	v, _, err := s.q.named(s.hold, part.Value.View())
-	if err != nil {
-		return nil, false, err
-	}
-	whole = part.Value.Damage == nil
-	return l.Learn(key, &v, last, whole), whole, nil
+	err = s.open(id, func(d *dictionary) error {
+		nodes, whole = l.Learn(key, &d.View, last, d.whole), d.whole
+		return nil
+	})
+	return nodes, whole, err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
-	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 )
@@ -37,10 +36,9 @@ func (q *Engine) planStates(ctx context.Context, h *budget.Reservation, sel Sele
 
 // stateSums is memory for adding up states.
 type stateSums struct {
-	raw  []int64   // the sums of one sender's snapshots
-	mean []float64 // of all senders
-	row  rowcodec.PackedRow
-	tmp  rowcodec.Scratch
+	target           // the sums of one sender's snapshots
+	mean   []float64 // of all senders
+	b      *buffer
 }
 
 // stateBytesPerSum is what stateSums take for a sum.
@@ -48,39 +46,45 @@ const stateBytesPerSum = 8 + 8
 
 var stateSumsPool = sync.Pool{New: func() any { return new(stateSums) }}
 
-// addStates is addJob for a state: of every sender it adds the mean of its snapshots
+// addStates is mergeJob for a state: of every sender it adds the mean of its snapshots
 // times its share and the job's scale, rounded so that the total stays right.
-func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sums, within func(node uint32) bool) (total wide, err error) {
-	n := len(sums.Values)
+func (s *JobReader) addStates(j *Job, sel Selection, to target, b *buffer) (all total, err error) {
+	n := len(to.Values)
 	bytes := int64(n) * stateBytesPerSum
 	if err := s.hold.Take(bytes); err != nil {
-		return total, err
+		return all, err
 	}
 	defer s.hold.Give(bytes)
 	m := stateSumsPool.Get().(*stateSums)
-	defer func() { budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum) }()
-	m.raw = reuse.Zeroed(m.raw, n)
-	m.mean = reuse.Sized(m.mean, n)
-	clear(m.mean)
+	defer func() {
+		m.Place, m.b = nil, nil
+		budget.PutBack(&stateSumsPool, m, n*stateBytesPerSum)
+	}()
+	m.Values, m.Place, m.rest, m.b = reuse.Zeroed(m.Values, n), to.Place, to.rest, b
+	m.mean = reuse.Zeroed(m.mean, n)
 	lo, hi := sel.Times(j.Epoch)
 	s.Longest = 0
+	ids := profileIDs(sel.Profiles)
 	for i := range j.senders {
 		snd := &j.senders[i]
-		if len(sel.Profiles) > 0 {
-			if err := m.addProfiles(s, j, snd, &sel, bitpack.Sums{Values: m.raw, Place: sums.Place}, within); err != nil {
-				return total, err
+		rows := func(stream uint32, fn scan.Visit) error {
+			from, to := lo, hi
+			if snd.held != 0 {
+				from, to = snd.held-1, snd.held
 			}
+			return s.Stream(layout.KindRow, layout.LevelDay, stream, from, to, fn)
+		}
+		share := snd.share * snd.several
+		if len(sel.Profiles) > 0 {
+			rows = func(stream uint32, fn scan.Visit) error {
+				return s.Profiles(layout.KindRow, stream, lo, hi, ids, fn)
+			}
+			share = 1
+		} else if len(snd.alive) == 0 {
 			continue
 		}
-		if len(snd.alive) == 0 {
-			continue
-		}
-		from, to := lo, hi
-		if snd.held != 0 {
-			from, to = snd.held-1, snd.held
-		}
-		if err := m.addSender(s, snd, bitpack.Sums{Values: m.raw, Place: sums.Place}, from, to, within); err != nil {
-			return total, err
+		if err := m.addSender(s, snd, share, rows); err != nil {
+			return all, err
 		}
 	}
 	carry := 0.0
@@ -91,33 +95,33 @@ func (q *Engine) addStates(s *JobReader, j *Job, sel Selection, sums bitpack.Sum
 		x = x*float64(j.scale) + carry
 		rounded := math.Round(x)
 		if rounded >= 1<<63 {
-			return total, storeerr.ErrOverflow
+			return all, storeerr.ErrOverflow
 		}
 		carry = x - rounded
-		sums.Values[i] += int64(rounded)
-		total.add(int64(max(rounded, 0)), 1)
+		to.Values[i] += int64(rounded)
+		all.add(int64(max(rounded, 0)), 1)
 	}
-	return total, nil
+	return all, nil
 }
 
-// addSender adds a sender's mean in (lo, hi] to the means. The raw sums are zero
-// before and after.
-func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo, hi int64, within func(node uint32) bool) error {
+// addSender adds the mean of what a sender has in some rows, times a share, to the means.
+// The sums are zero before and after.
+func (m *stateSums) addSender(s *JobReader, snd *jobSender, share float64, rows func(stream uint32, fn scan.Visit) error) error {
 	snapshots := int64(0)
 	counted := false
-	var sum wide
+	var sum total
 	for i := range snd.streams {
 		st := &snd.streams[i]
 		counts := st.ID == snd.base && !counted
 		counted = counted || counts
-		err := s.Stream(layout.KindRow, layout.LevelDay, st.ID, lo, hi, func(w scan.Window) error {
-			v, err := m.addRow(st, w, raw, within)
+		err := rows(st.ID, func(w scan.Window) error {
+			v, err := s.addRow(m.b, st.SampleType, w, m.target)
 			if err != nil {
 				return err
 			}
 			sum.add(v, w.Sign)
 			if counts {
-				snapshots += m.row.Snapshots() * w.Sign
+				snapshots += m.b.row.Snapshots() * w.Sign
 			}
 			return nil
 		})
@@ -126,73 +130,29 @@ func (m *stateSums) addSender(s *JobReader, snd *jobSender, raw bitpack.Sums, lo
 		}
 	}
 	if !counted {
-		err := s.Stream(layout.KindRow, layout.LevelDay, snd.base, lo, hi, func(w scan.Window) error {
-			if err := m.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
+		err := rows(snd.base, func(w scan.Window) error {
+			if err := m.b.row.DecodeHead(&bitpack.Decoder{Data: w.Value}); err != nil {
 				return err
 			}
-			snapshots += m.row.Snapshots() * w.Sign
+			snapshots += m.b.row.Snapshots() * w.Sign
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if sum.large() {
-		return storeerr.ErrOverflow
-	}
-	m.addMean(raw, snd.share*snd.several/float64(max(snapshots, 1)))
-	return nil
-}
-
-// addRow adds a row to the raw sums, and returns what it added, without the sign.
-func (m *stateSums) addRow(st *JobStream, w scan.Window, raw bitpack.Sums, within func(node uint32) bool) (int64, error) {
-	if err := m.row.Decode(w.Value); err != nil {
-		return 0, err
-	}
-	v, err := m.row.Total(w.Level, st.SampleType)
-	switch {
-	case err != nil:
-	case within != nil:
-		v, err = m.row.AddWithin(raw, st.SampleType, w.Sign, within, &m.tmp)
-	default:
-		err = m.row.AddTo(raw, st.SampleType, w.Sign, &m.tmp)
-	}
-	return v, err
-}
-
-// addMean adds the raw sums times a factor to the means, and clears them.
-func (m *stateSums) addMean(raw bitpack.Sums, factor float64) {
-	for i, v := range raw.Values {
-		if v != 0 {
-			m.mean[i] += float64(v) * factor
-			raw.Values[i] = 0
-		}
-	}
-}
-
-// addProfiles is addSender for the profiles that a selection names.
-func (m *stateSums) addProfiles(s *JobReader, j *Job, snd *jobSender, sel *Selection, raw bitpack.Sums, within func(node uint32) bool) error {
-	var sum wide
-	snapshots := map[int64]bool{}
-	of := &Job{Epoch: j.Epoch, partition: j.partition, Streams: snd.streams}
-	err := s.eachProfile(of, layout.KindRow, sel, func(st *JobStream, w scan.Window) error {
-		v, err := m.addRow(st, w, raw, within)
-		if err != nil {
-			return err
-		}
-		sum.add(v, 1)
-		if m.row.Parts == 0 {
-			snapshots[w.End] = true
-		}
-		return nil
-	})
-	if err == nil && sum.large() {
-		err = storeerr.ErrOverflow
-	}
-	if err != nil {
+	if err := sum.err(); err != nil {
 		return err
 	}
-	m.addMean(raw, 1/float64(max(len(snapshots), 1)))
+	if m.rest {
+		m.Values[0] = 0
+	}
+	for i, v := range m.Values {
+		if v != 0 {
+			m.mean[i] += float64(v) * share / float64(max(snapshots, 1))
+			m.Values[i] = 0
+		}
+	}
 	return nil
 }
 
@@ -220,7 +180,7 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 	perStep := make([]int64, gs.steps)
 	for k := range perStep {
 		end := gs.first + int64(k)*gs.step
-		perStep[k] = lengthWithin(measured, end-gs.step, end)
+		_, perStep[k] = measured.within(end-gs.step, end)
 	}
 	return q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
 		s.Longest = 0
@@ -231,24 +191,15 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 		defer h.Give(bytes)
 		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
 		p.from, p.to = snapshotTimes(&sel, j.Epoch)
-		if gs.request.selective() {
-			part, err := s.dictionary(j.partition)
-			if err != nil {
-				return err
+		return s.openStacks(j, gs.request.Stack, gs.functions, gs.request.Own, func(stacks *stackSums) error {
+			p.stacks = stacks
+			for i := range j.senders {
+				if err := p.add(&j.senders[i]); err != nil {
+					return err
+				}
 			}
-			defer part.Release()
-			v, _, err := q.named(h, part.Value.View())
-			if err != nil {
-				return err
-			}
-			p.nodes, p.in = len(v.Nodes), gs.request.within(&v)
-		}
-		for i := range j.senders {
-			if err := p.add(&j.senders[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 
@@ -263,17 +214,14 @@ type statePointer struct {
 	scanner  *JobReader
 	epoch    uint32
 	from, to int64 // of the snapshots that are read, ms
-	nodes    int
-	in       func(node uint32) bool // nodes that count, nil for all
+	stacks   *stackSums
 
 	times  []int64 // the sender's snapshots
 	counts []uint32
 	held   []int64   // by step without snapshots: the one that counts, 0 for none
 	shares []float64 // by step
 	sums   []float64
-	row    rowcodec.PackedRow
 	points scan.PointReader
-	tmp    rowcodec.Scratch
 }
 
 func (p *statePointer) add(snd *jobSender) (err error) {
@@ -310,9 +258,9 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		}
 	}
 	start := layout.EpochStart(p.epoch)
-	var senders *presenceSums
+	var senders coverage
 	if snd.several != 1 {
-		senders = newPresenceSums(p.times, covers)
+		senders = ofSnapshots(p.times, covers)
 	}
 	for k := range n {
 		if k%1024 == 0 && p.scanner.Ctx.Err() != nil {
@@ -320,17 +268,15 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		}
 		end := gs.first + int64(k)*gs.step
 		begin := end - gs.step
-		there := max(lengthWithin(snd.alive, begin, end), 1)
+		_, there := snd.alive.within(begin, end)
 		cut := begin < start && start < end || begin < start+layout.DayMs && start+layout.DayMs < end
-		p.shares[k] = snd.shareOfTime(there, p.measured[k], cut)
-		if senders != nil {
-			p.shares[k] *= senders.processes(begin, end)
-		}
+		p.shares[k] = snd.shareOfTime(max(there, 1), p.measured[k], cut)
+		p.shares[k] *= senders.processes(begin, end)
 		if p.counts[k] > 0 {
 			continue
 		}
 		middle := begin + gs.step/2
-		if lengthWithin(snd.alive, middle, middle+1) == 0 {
+		if _, there := snd.alive.within(middle, middle+1); there == 0 {
 			continue
 		}
 		i, _ := slices.BinarySearch(p.times, middle+1)
@@ -363,7 +309,7 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 		}
 	}
 	var err error
-	if p.in == nil {
+	if p.stacks.all() {
 		err = p.scanner.Stream(layout.KindPoints, layout.LevelHour, st.ID, p.from, p.to, func(w scan.Window) error {
 			in, err := p.points.Read(w, st.SampleType, p.from, p.to)
 			if err != nil {
@@ -378,24 +324,18 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 		})
 	} else {
 		err = p.scanner.Stream(layout.KindRow, layout.LevelFine, st.ID, p.from, p.to, func(w scan.Window) error {
-			if err := p.row.Decode(w.Value); err != nil {
-				return err
-			}
-			if _, err := p.row.Total(w.Level, st.SampleType); err != nil {
-				return err
-			}
-			sum, err := p.row.SumOf(st.SampleType, p.nodes, &p.tmp, p.in)
+			lines, err := p.stacks.read(w, st.SampleType)
 			if err != nil {
 				return err
 			}
 			if w.Level == layout.LevelFine {
-				if p.row.Parts == 0 {
-					put(w.End, sum)
+				if p.stacks.row.Parts == 0 {
+					put(w.End, lines[0])
 				}
 				return nil
 			}
 			if k := gs.stepOf(w.End); k >= 0 && k < gs.steps {
-				windows[k] += float64(sum) / float64(max(p.row.Snapshots(), 1))
+				windows[k] += float64(lines[0]) / float64(max(p.stacks.row.Snapshots(), 1))
 			}
 			return nil
 		})
@@ -405,18 +345,19 @@ func (p *statePointer) addStream(st *JobStream, g *group, alone bool) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	to := &g.lines[0]
 	for k, v := range p.sums {
 		if p.counts[k] == 0 && p.held[k] == 0 {
 			continue
 		}
 		if v != 0 || alone {
-			g.sums[k] += v * p.shares[k]
-			g.counts[k]++
+			to.sums[k] += v * p.shares[k]
+			to.counts[k]++
 		}
 	}
 	for k, v := range windows {
-		g.sums[k] += v
-		g.counts[k]++
+		to.sums[k] += v
+		to.counts[k]++
 	}
 	return nil
 }

@@ -3,7 +3,9 @@ package query
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
+	"slices"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/scan"
@@ -15,27 +17,25 @@ type Stats struct {
 	Profiles       bool  // whether there are any
 }
 
-// Stats is DB.Stats.
-func (q *Engine) Stats(ctx context.Context) (s Stats, err error) {
-	ids := q.Epochs.Between(0, math.MaxInt64)
-	for _, id := range ids { // most often the first one
-		if s.Oldest, err = q.edge(ctx, id, false); err != nil {
-			return Stats{}, err
+// Stats returns what the store holds.
+func (q *Queries) Stats(ctx context.Context) (s Stats, err error) {
+	ids := q.e.Epochs.Between(0, math.MaxInt64)
+	find := func(ids iter.Seq2[int, uint32], last bool) (edge int64, err error) {
+		for _, id := range ids { // most often the first one
+			if edge, err = q.e.edge(ctx, id, last); edge != 0 || err != nil {
+				break
+			}
 		}
-		if s.Oldest != 0 {
-			break
-		}
+		return edge, err
 	}
-	for i := len(ids) - 1; i >= 0; i-- {
-		if s.Newest, err = q.edge(ctx, ids[i], true); err != nil {
-			return Stats{}, err
+	err = q.e.Call("stats", func() error {
+		if s.Oldest, err = find(slices.All(ids), false); err == nil {
+			s.Newest, err = find(slices.Backward(ids), true)
 		}
-		if s.Newest != 0 {
-			break
-		}
-	}
+		return err
+	})
 	s.Profiles = s.Oldest != 0
-	return s, nil
+	return s, err
 }
 
 // edge is the time of an epoch's first or last profile, 0 if it has none. It

@@ -73,13 +73,14 @@ type Exemplar struct {
 // ValueBytes is the memory of a value.
 const ValueBytes = int64(unsafe.Sizeof(Value{}))
 
-// Values is DB.Values.
-func (q *Engine) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
+// Values returns what every profile that is selected has, or every span of one,
+// by group, in the order of the groups' labels. Too many give ErrLimit.
+func (q *Queries) Values(ctx context.Context, r ValuesRequest) (out []Values, err error) {
 	if r.Start = max(r.Start, 0); r.Start > r.End {
 		return nil, nil
 	}
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
-		out, err = q.valuesIn(ctx, h, &r)
+	err = q.e.within(ctx, "values", func(h *budget.Reservation) error {
+		out, err = q.e.valuesIn(ctx, h, &r)
 		return err
 	})
 	return out, err
@@ -88,14 +89,11 @@ func (q *Engine) Values(ctx context.Context, r ValuesRequest) (out []Values, err
 // valuesIn is Values with memory of the hold.
 func (q *Engine) valuesIn(ctx context.Context, h *budget.Reservation, r *ValuesRequest) ([]Values, error) {
 	jobs, err := q.planWith(ctx, r.Selection, &planner{hold: h, names: r.GroupBy, all: r.Exemplars})
-	if err == nil {
-		err = h.Expect(q.expectValues(jobs, r))
-	}
 	if err != nil {
 		return nil, err
 	}
 	c := valueCollector{request: r, by: map[string]*Values{}, hold: h}
-	err = q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error { return q.values(j, s, &c) })
+	err = q.Run(ctx, h, jobs, c.addJob)
 	if err != nil {
 		return nil, err
 	}

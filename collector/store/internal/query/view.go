@@ -53,11 +53,12 @@ const (
 // viewNodeBytes is what a node of a graph takes until the graph is cut.
 const viewNodeBytes = 200
 
-// View is DB.View.
-func (q *Engine) View(ctx context.Context, r ViewRequest) (out *ViewTree, err error) {
-	err = q.Memory.Within(ctx, func(h *budget.Reservation) error {
+// View merges selections as Tree and Diff do, shows what a view says of all their
+// stacktraces, and then cuts the flame graph to its largest calls. Errors are those of Tree.
+func (q *Queries) View(ctx context.Context, r ViewRequest) (out *ViewTree, err error) {
+	err = q.e.within(ctx, "view", func(h *budget.Reservation) error {
 		return scaled(func(scale int64) error {
-			out, err = q.viewIn(ctx, h, &r, scale)
+			out, err = q.e.viewIn(ctx, h, &r, scale)
 			return err
 		})
 	})
@@ -117,7 +118,7 @@ func (w *viewer) graph(ctx context.Context, of viewGroup) (*profile.DiffTree, er
 	h, sels := w.hold, w.request.Selections
 	p := newPartials(h, len(sels))
 	defer p.free()
-	if err := w.q.gatherJobs(ctx, sels, make([][]string, len(sels)), of.sides, p, answerNodes{most: 1}); err != nil {
+	if err := w.q.gather(ctx, sels, make([][]string, len(sels)), of.sides, p, answerNodes{most: 1}); err != nil {
 		return nil, err
 	}
 	for side := range w.total {
@@ -165,25 +166,18 @@ func (q *Engine) markPlaces(ctx context.Context, h *budget.Reservation, v *view.
 	var mu sync.Mutex
 	marks := view.Marks{}
 	err := q.Run(ctx, h, jobs, func(j *Job, s *JobReader) error {
-		part, err := s.dictionary(j.partition)
-		if err != nil {
-			return err
-		}
-		defer part.Release()
-		d, _, err := q.named(h, part.Value.View())
-		if err != nil {
-			return err
-		}
-		found := placesOf(&d, v)
-		if err := h.Take(int64(len(found)) * perMark); err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		for name, bits := range found {
-			marks[d.Strings[name]] |= bits
-		}
-		return nil
+		return s.open(j.partition, func(d *dictionary) error {
+			found := placesOf(&d.View, v)
+			if err := h.Take(int64(len(found)) * perMark); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for name, bits := range found {
+				marks[d.Strings[name]] |= bits
+			}
+			return nil
+		})
 	})
 	return marks, err
 }
@@ -259,11 +253,11 @@ func (q *Engine) viewGroups(ctx context.Context, h *budget.Reservation, r *ViewR
 		if err != nil {
 			return nil, err
 		}
-		gs := q.newGroups(&all, &sel, h)
-		if err := q.pointsIn(ctx, sel, gs); err != nil {
+		gs := q.newGroups(&all, nil, &sel, h)
+		if err := gs.fill(ctx, q, sel); err != nil {
 			return nil, err
 		}
-		for _, s := range gs.result() {
+		for _, s := range gs.result(0) {
 			for _, p := range s.Points {
 				find(s.Labels).size += p.Value
 			}

@@ -374,29 +374,6 @@ func (p *PackedRow) AddTo(sums bitpack.Sums, sampleType int, sign int64, s *Scra
 	return nil
 }
 
-// AddWithin is addTo for those nodes that fn selects. The sum is that of their values,
-// without the sign.
-func (p *PackedRow) AddWithin(sums bitpack.Sums, sampleType int, sign int64, fn func(node uint32) bool, s *Scratch) (sum int64, err error) {
-	err = p.each(sampleType, sums.Limit(), s, func(node uint32, v int64) {
-		if fn(node) {
-			sums.Add(uint64(node), v*sign)
-			sum += v
-		}
-	})
-	return sum, err
-}
-
-// SumOf adds up the values of one sample type of those nodes below a limit that
-// fn selects.
-func (p *PackedRow) SumOf(sampleType, limit int, s *Scratch, fn func(node uint32) bool) (sum int64, err error) {
-	err = p.each(sampleType, limit, s, func(node uint32, v int64) {
-		if fn(node) {
-			sum += v
-		}
-	})
-	return sum, err
-}
-
 // each calls fn with every node, which are below a limit, and its value of one sample
 // type, unless that is 0. If there is an error, it calls it with none.
 func (p *PackedRow) each(sampleType, limit int, s *Scratch, fn func(node uint32, v int64)) error {
@@ -452,9 +429,8 @@ func (s *Scratch) Number(limit int) error {
 }
 
 // AddShare adds the part of a single profile's values that is in a range, times a
-// sign, of the nodes that within selects, or all if it is nil. t is the profile's
-// time. The sum is that of what it added, without the sign.
-func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Clip, t int64, within func(node uint32) bool, s *Scratch) (sum int64, err error) {
+// sign. t is the profile's time. The sum is that of what it added, without the sign.
+func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Clip, t int64, s *Scratch) (sum int64, err error) {
 	d := int64(p.Covers() >> 1)
 	from, to := c.of(t, d)
 	if from >= to {
@@ -471,7 +447,7 @@ func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Cl
 	if err != nil {
 		return 0, err
 	}
-	if v.mode != columnSparse && within == nil && sums.Place == nil {
+	if v.mode != columnSparse && sums.Place == nil {
 		return part.addAll(sums.Values, s.Nodes, s.values, factor, sign), nil
 	}
 	j := 0
@@ -479,12 +455,8 @@ func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Cl
 		if !v.has(i) {
 			continue
 		}
-		x := int64(s.values[j]+1) * factor
+		x := part.Of(int64(s.values[j]+1)*factor, PhaseOf(uint32(node)))
 		j++
-		if within != nil && !within(uint32(node)) {
-			continue
-		}
-		x = part.Of(x, PhaseOf(uint32(node)))
 		sums.Add(node, x*sign)
 		sum += x
 	}

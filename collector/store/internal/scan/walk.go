@@ -2,6 +2,7 @@ package scan
 
 import (
 	"errors"
+	"math"
 
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
@@ -72,7 +73,7 @@ func (s *Scanner) Profiles(kind byte, stream uint32, lo, hi int64, ids map[uint6
 		if err != nil {
 			return err
 		}
-		if err := fn(Window{End: r.end, ID: id, Value: value, Sign: 1}); err != nil {
+		if err := fn(Window{End: r.end, ID: id, Value: value, Sign: 1, Clip: rowcodec.Clip{Hi: math.MaxInt64}}); err != nil {
 			if !errors.Is(err, storeerr.ErrCorrupt) {
 				return err
 			}
@@ -229,8 +230,8 @@ func (w *walk) ends(lo, hi int64) error {
 }
 
 // boundary visits the part (lo, hi] of the slot that ends at end. If that is most of
-// the slot, it visits the slot's window and then, with the sign -1, the profiles of the
-// slot that are not in the part, which are fewer.
+// the slot, it visits the profiles of the slot that are not in the part, which are fewer,
+// with the sign -1, and then the slot's window.
 //
 // Where rows are missing, as a corrupt or closed dictionary says, the window may have
 // what was in them, wherever it was; then Scanner.Subtract has to be off.
@@ -253,17 +254,6 @@ func (w *walk) boundary(end, lo, hi int64) error {
 	if err != nil {
 		return err
 	}
-	slot := Window{Level: layout.LevelSlot, End: end, Value: value, Sign: 1}
-	if err := w.visit(slot); err != nil {
-		switch {
-		case errors.Is(err, storeerr.ErrCorrupt):
-			r.corrupt(err)
-		case errors.Is(err, rowcodec.ErrOverflowed):
-		default:
-			return err
-		}
-		return w.fine(lo, hi)
-	}
 	rest := func(sign int64) error {
 		others := *w
 		others.sign, others.strict = sign, true
@@ -273,18 +263,21 @@ func (w *walk) boundary(end, lo, hi int64) error {
 		}
 		return err
 	}
-	err = rest(-1)
-	if !errors.Is(err, storeerr.ErrCorrupt) {
+	if err = rest(-1); err == nil {
+		if err = w.visit(Window{Level: layout.LevelSlot, End: end, Value: value, Sign: 1}); err == nil {
+			return nil
+		}
+		if errors.Is(err, storeerr.ErrCorrupt) {
+			r.corrupt(err)
+		}
+	}
+	if !errors.Is(err, storeerr.ErrCorrupt) && !errors.Is(err, rowcodec.ErrOverflowed) {
 		return err
 	}
-	// A row that cannot be read cannot be taken off. Undo it: the same rows come
-	// again, up to that one.
-	if again := rest(1); !errors.Is(again, storeerr.ErrCorrupt) {
-		return errors.Join(again, err)
-	}
-	slot.Sign = -1
-	if err := w.visit(slot); err != nil {
-		return err
+	// A row that cannot be read cannot be taken off, nor has a window then what was taken
+	// off. Undo it: the same rows come again, up to that one.
+	if again := rest(1); again != nil && !errors.Is(again, storeerr.ErrCorrupt) {
+		return again
 	}
 	return w.fine(lo, hi)
 }

@@ -52,18 +52,18 @@ func (v *View) Having(functions []string, own bool) (by []uint64, found uint64) 
 	return by, found
 }
 
-// Within tells which nodes are of stacktraces that begin with a call site, nil for all
-// if there is none. callOf has the call of each node: View.CallOf, or that of another
-// view whose calls these are. The function is not safe for concurrent use.
-func (v *View) Within(callOf []uint32, callSite []string) func(node uint32) bool {
+// Under returns by node the node itself, or 0 if its stacktrace does not begin with a call
+// site; nil if there is none. callOf has the call of each node: View.CallOf, or that of
+// another view whose calls these are.
+func (v *View) Under(callOf []uint32, callSite []string) []uint32 {
 	if len(callSite) == 0 {
 		return nil
 	}
-	var below []bool // found out when the first node is asked for, if any is
-	return func(node uint32) bool {
-		if below == nil {
-			below = v.Below(callSite)
+	in, under := v.Below(callSite), make([]uint32, len(callOf))
+	for n, call := range callOf {
+		if in[call] {
+			under[n] = uint32(n)
 		}
-		return below[callOf[node]]
 	}
+	return under
 }
