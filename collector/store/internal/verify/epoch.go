@@ -193,8 +193,6 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 	d := e.dicts[partition]
 	if d == nil {
 		d = &dictCheck{dict: symdb.NewDictionary()}
-		d.dict.Lookup = &symdb.Lookup{}
-		d.dict.FindCalls()
 		e.dicts[partition] = d
 	}
 	switch {
