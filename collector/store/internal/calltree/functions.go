@@ -49,11 +49,8 @@ func SumFunctions(partials []*Values) *Functions {
 			if total[s] == [2]int64{} {
 				continue
 			}
-			hash := c.View.Hashes[s]
-			k, known := at.GetPrint(hash)
-			if !known {
-				k = uint32(len(f.Names)) + 1
-				at.PutPrint(hash, k)
+			k := at.AddPrint(c.View.Hashes[s], uint32(len(f.Names))+1)
+			if int(k) > len(f.Names) {
 				f.Names = append(f.Names, c.View.Strings[s])
 				f.Own, f.Total = append(f.Own, own[s]), append(f.Total, total[s])
 				continue

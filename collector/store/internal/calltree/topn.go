@@ -61,10 +61,9 @@ var diffNodes = sync.Pool{New: func() any { return new(diffNodeList) }}
 func (b *treeBuilder) intern(s string, hash uint64) int32 {
 	i := int32(len(b.tree.Names))
 	if b.several {
-		if known, ok := b.names.GetPrint(hash); ok {
-			return int32(known) - 1
+		if known := int32(b.names.AddPrint(hash, uint32(i)+1)) - 1; known < i {
+			return known
 		}
-		b.names.PutPrint(hash, uint32(i)+1)
 	} else if s == profile.RootName {
 		return 0
 	}

@@ -233,19 +233,23 @@ func (p *PackedSpans) Each(sampleType, limit int, s *Scratch, fn func(t *Tag, no
 	if err != nil {
 		return err
 	}
-	s.Nodes, s.values = reuse.Grow(s.Nodes, p.Row.Count), reuse.Grow(s.values, v.ones)
-	if !p.Row.Nodes.Decode(s.Nodes) || !v.column.Decode(s.values) {
-		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
+	values, err := v.unpack(s)
+	if err != nil {
+		return err
+	}
+	nodes := reuse.Grow(s.nodes, p.Row.Count)
+	if s.nodes = nodes; !p.Row.Nodes.Decode(nodes) {
+		return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
 	}
 	i := 0
 	for _, count := range p.Counts {
 		next := uint64(0)
 		for range count {
-			if s.Nodes[i] >= uint64(limit)-next {
-				return fmt.Errorf("%w: node %d after %d, of %d", storeerr.ErrCorrupt, s.Nodes[i], next, limit)
+			if nodes[i] >= uint64(limit)-next {
+				return fmt.Errorf("%w: node %d after %d, of %d", storeerr.ErrCorrupt, nodes[i], next, limit)
 			}
-			s.Nodes[i] += next
-			next = s.Nodes[i] + 1
+			nodes[i] += next
+			next = nodes[i] + 1
 			i++
 		}
 	}
@@ -253,7 +257,7 @@ func (p *PackedSpans) Each(sampleType, limit int, s *Scratch, fn func(t *Tag, no
 	for k := range p.Tags {
 		for range p.Counts[k] {
 			if v.has(i) {
-				fn(&p.Tags[k], uint32(s.Nodes[i]), int64(s.values[j]+1)*factor)
+				fn(&p.Tags[k], uint32(nodes[i]), int64(values[j]+1)*factor)
 				j++
 			}
 			i++

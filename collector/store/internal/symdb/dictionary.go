@@ -2,6 +2,7 @@
 package symdb
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,38 +128,35 @@ func (d *Dictionary) Reset() {
 		for _, t := range []*Pairs{&k.strings, &k.functions, &k.mappings, &k.locations, &k.nodes} {
 			t.Reset()
 		}
-		d.text = 0
-		k.strings.PutPrint(d.Hashes[0], 1)
-		k.functions.PutPrint(d.Functions[0].print(), 1)
-		k.mappings.PutPrint(d.Mappings[0].print(), 1)
 	}
+	d.text = 0
 }
 
 // tables are made when the first thing is added.
 func (d *Dictionary) tables() *tables {
-	if d.known != nil {
+	if d.known != nil && d.known.strings.used > 0 {
 		return d.known
 	}
-	k := &tables{}
+	k := cmp.Or(d.known, &tables{})
 	k.strings.Grow(len(d.Strings))
 	for i, h := range d.Hashes {
-		k.strings.PutPrint(h, uint32(i)+1)
+		k.strings.AddPrint(h, uint32(i)+1)
 	}
 	k.functions.Grow(len(d.Functions))
 	for i := range d.Functions {
-		k.functions.PutPrint(d.Functions[i].print(), uint32(i)+1)
+		k.functions.AddPrint(d.Functions[i].print(), uint32(i)+1)
 	}
 	for i := range d.Mappings {
-		k.mappings.PutPrint(d.Mappings[i].print(), uint32(i)+1)
+		k.mappings.AddPrint(d.Mappings[i].print(), uint32(i)+1)
 	}
 	k.locations.Grow(len(d.Locations))
 	for i := range d.Locations {
 		l := &d.Locations[i]
-		k.locations.PutPrint(l.print(d.Lines[l.First:l.End]), uint32(i)+1)
+		k.locations.AddPrint(l.print(d.Lines[l.First:l.End]), uint32(i)+1)
 	}
 	k.nodes.Grow(len(d.Nodes))
 	for i, n := range d.Nodes[1:] {
-		k.nodes.Put(n.Parent, n.Location, uint32(i)+1)
+		k.nodes.Add(n.Parent, n.Location, uint32(i)+1)
 	}
 	d.known = k
 	return k
@@ -277,7 +275,7 @@ func (d *Dictionary) AddCall(parent, name uint32) uint32 {
 	if d.calls.used < len(d.Calls)-1 {
 		d.calls.Grow(len(d.Calls))
 		for i, c := range d.Calls[1:] {
-			d.calls.Put(c.Parent, c.Name, uint32(i)+1)
+			d.calls.Add(c.Parent, c.Name, uint32(i)+1)
 		}
 	}
 	n := uint32(len(d.Calls))

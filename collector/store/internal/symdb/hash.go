@@ -37,7 +37,7 @@ func (p *Pairs) Grow(n int) {
 	p.slots, p.used = make([]pair, size), 0
 	for _, s := range old {
 		if s.to != 0 {
-			p.Put(s.a, s.b, s.to)
+			p.Add(s.a, s.b, s.to)
 		}
 	}
 }
@@ -74,19 +74,7 @@ func (p *Pairs) Get(a, b uint32) (uint32, bool) {
 	return to, to != 0
 }
 
-// Put sets the number of a pair, which is not 0.
-func (p *Pairs) Put(a, b, to uint32) {
-	if p.used*3 >= len(p.slots)*2 {
-		p.Grow(max(p.used*3/2, 42))
-	}
-	s := &p.slots[p.slot(a, b)]
-	if s.to == 0 {
-		p.used++
-	}
-	*s = pair{a, b, to}
-}
-
-// Add is Put for a pair that has no number, and returns the number of the pair.
+// Add returns the number of a pair. If it has none, it is to, which is not 0.
 func (p *Pairs) Add(a, b, to uint32) uint32 {
 	if p.used*3 >= len(p.slots)*2 {
 		p.Grow(max(p.used*3/2, 42))
@@ -101,9 +89,6 @@ func (p *Pairs) Add(a, b, to uint32) uint32 {
 
 // GetPrint is Get for a hash of 64 bits in place of a pair.
 func (p *Pairs) GetPrint(print uint64) (uint32, bool) { return p.Get(uint32(print>>32), uint32(print)) }
-
-// PutPrint is Put for a hash of 64 bits in place of a pair.
-func (p *Pairs) PutPrint(print uint64, to uint32) { p.Put(uint32(print>>32), uint32(print), to) }
 
 // AddPrint is Add for a hash of 64 bits in place of a pair.
 func (p *Pairs) AddPrint(print uint64, to uint32) uint32 {

@@ -21,7 +21,7 @@ type tableKind struct {
 var tableKinds = []tableKind{
 	{"pairs", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
 		var t Pairs
-		return t.GetPrint, t.PutPrint
+		return t.GetPrint, func(k uint64, n uint32) { t.AddPrint(k, n) }
 	}},
 	{"map", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
 		t := map[uint64]uint32{}
@@ -42,7 +42,7 @@ func textKinds(texts []string) []tableKind {
 				n, ok := t.GetPrint(HashText(texts[k]))
 				return n, ok && texts[n-1] == texts[k]
 			}
-			return get, func(k uint64, n uint32) { t.PutPrint(HashText(texts[k]), n) }
+			return get, func(k uint64, n uint32) { t.AddPrint(HashText(texts[k]), n) }
 		}},
 		{"map", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
 			t := map[string]uint32{}

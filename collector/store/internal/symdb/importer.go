@@ -78,7 +78,7 @@ func (t *Importer) addNodes(d *Dictionary) {
 			n = d.AddNode(n, loc)
 			t.path = append(t.path, Node{n, loc})
 		}
-		d.Stacks.PutPrint(t.Prints[i], n+1)
+		d.Stacks.AddPrint(t.Prints[i], n+1)
 		t.order[i] = uint64(n)<<32 | uint64(i)
 	}
 }
