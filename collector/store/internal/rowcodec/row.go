@@ -155,25 +155,35 @@ next:
 // Fill adds up the values of samples of some sample types, given the nodes that
 // Importer.Nodes found, sorted.
 func (r *Row) Fill(samples []*googlev1.Sample, types int, order []uint64) {
-	r.Totals = make([]int64, types)
-	r.Values = make([][]int64, types)
+	r.Totals, r.Values = make([]int64, types), make([][]int64, types)
 	for c := range r.Values {
 		r.Values[c] = make([]int64, 0, len(order))
 	}
-	r.Nodes = make([]uint32, 0, len(order))
-	for _, o := range order {
-		n, s := uint32(o>>32), samples[uint32(o)]
-		if last := len(r.Nodes) - 1; last < 0 || r.Nodes[last] != n {
-			r.Nodes = append(r.Nodes, n)
-			for c := range r.Values {
-				r.Values[c] = append(r.Values[c], 0)
-			}
-		}
-		for c, v := range s.Value {
-			r.Values[c][len(r.Nodes)-1] += v
+	r.Nodes = appendSums(make([]uint32, 0, len(order)), r.Values, order, func(i uint32) []int64 { return samples[i].Value })
+	for c, vs := range r.Values {
+		for _, v := range vs {
 			r.Totals[c] += v
 		}
 	}
+}
+
+// appendSums appends the upper halves of order, which is sorted, each once, and for each the
+// sums of the values by sample type that the lower halves stand for.
+func appendSums(ns []uint32, sums [][]int64, order []uint64, values func(i uint32) []int64) []uint32 {
+	first := len(ns)
+	for _, o := range order {
+		n := uint32(o >> 32)
+		if last := len(ns) - 1; last < first || ns[last] != n {
+			ns = append(ns, n)
+			for c := range sums {
+				sums[c] = append(sums[c], 0)
+			}
+		}
+		for c, v := range values(uint32(o)) {
+			sums[c][len(ns)-1] += v
+		}
+	}
+	return ns
 }
 
 // A PackedRow is a row of which only the head is decoded. It refers to the

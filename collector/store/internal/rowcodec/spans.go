@@ -101,23 +101,16 @@ func NewSpans(samples []*googlev1.Sample, tags []Tag, types int, order []uint64)
 	}
 	slices.SortStableFunc(tagged, func(a, b uint64) int { return tags[uint32(a)].Compare(tags[uint32(b)]) })
 	s := &Spans{Values: make([][]int64, types)}
-	for _, o := range tagged {
-		n, t := uint32(o>>32), tags[uint32(o)]
-		last := len(s.Tags) - 1
-		if last < 0 || s.Tags[last] != t {
-			s.Tags, s.Counts = append(s.Tags, t), append(s.Counts, 0)
-			last++
+	for len(tagged) > 0 {
+		t := tags[uint32(tagged[0])]
+		n := slices.IndexFunc(tagged, func(o uint64) bool { return tags[uint32(o)] != t })
+		if n < 0 {
+			n = len(tagged)
 		}
-		if s.Counts[last] == 0 || s.Nodes[len(s.Nodes)-1] != n {
-			s.Counts[last]++
-			s.Nodes = append(s.Nodes, n)
-			for c := range s.Values {
-				s.Values[c] = append(s.Values[c], 0)
-			}
-		}
-		for c, v := range samples[uint32(o)].Value {
-			s.Values[c][len(s.Nodes)-1] += v
-		}
+		before := len(s.Nodes)
+		s.Nodes = appendSums(s.Nodes, s.Values, tagged[:n], func(i uint32) []int64 { return samples[i].Value })
+		s.Tags, s.Counts = append(s.Tags, t), append(s.Counts, len(s.Nodes)-before)
+		tagged = tagged[n:]
 	}
 	return s
 }
