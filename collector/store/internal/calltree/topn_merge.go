@@ -50,17 +50,12 @@ func mergeTopN(partials []*Values, maxNodes int64) *profile.DiffTree {
 type topNMerge struct {
 	partials []*Values
 	sizes    []int64
-	at       []int32 // number in the cut, then in the tree; -1 of what is in neither
-	taken    []int32 // number in the cut to node
-	cut      profile.Cut
+	at       []int32 // of the nodes, see tree
 	top      walker
 	workers  []walker
 }
 
 var merges = sync.Pool{New: func() any { return new(topNMerge) }}
-
-// A callRef is a call of a partial.
-type callRef struct{ partial, call int32 }
 
 // A mergedNode is a call in one partial, most often, or the same call in several.
 type mergedNode struct {
@@ -322,76 +317,23 @@ func (w *walker) takeAlone(partial int) {
 // tree makes a tree of the nodes of at least a size, or of fewer if those are too
 // many. What is left of the others is in the rest of their parents.
 func (m *topNMerge) tree(nodes []mergedNode, minSize, maxNodes int64) *profile.DiffTree {
-	m.at = reuse.Zeroed(m.at, len(nodes))
-	at, taken := m.at, m.taken[:0]
-	// leave adds a node to the rest of its parent.
-	leave := func(i int) {
-		if up := nodes[i].parent; at[up] >= 0 { // the topmost one
-			addTo(&nodes[up].rest, nodes[i].total)
-		}
-		at[i] = -1
-	}
+	b := newTreeBuilder(m.partials, int64(len(nodes)))
+	at := reuse.Sized(m.at, len(nodes)) // number in the tree, -1 for none
+	m.at = at
 	for i := range nodes {
-		if i > 0 && nodes[i].size < minSize {
-			leave(i)
-			continue
-		}
-		at[i] = int32(len(taken))
-		taken = append(taken, int32(i))
-	}
-	m.taken = taken
-	keep := m.choose(nodes, minSize, maxNodes)
-	b := newTreeBuilder(int64(len(taken)), true)
-	for k, i := range taken {
 		n := &nodes[i]
-		if keep != nil && !keep[k] {
-			leave(int(i))
+		if i > 0 && n.size < minSize {
+			if up := at[n.parent]; up >= 0 { // it is the topmost one
+				addTo(&b.rest[up], n.total)
+			}
+			at[i] = -1
 			continue
 		}
 		to := profile.DiffNode{Parent: -1, Self: n.self[0], SelfRight: n.self[1], Total: n.total[0], TotalRight: n.total[1]}
-		if k > 0 {
-			to.Parent, to.Name = at[n.parent], b.name(m.partials[n.ref.partial], n.ref.call)
+		if i > 0 {
+			to.Parent = at[n.parent]
 		}
-		at[i] = int32(len(b.tree.Nodes))
-		b.tree.Nodes = append(b.tree.Nodes, to)
+		at[i] = b.add(n.ref, to, n.rest)
 	}
-	for _, i := range taken {
-		if at[i] >= 0 {
-			b.fold(m.partials, at[i], nodes[i].rest)
-		}
-	}
-	return &b.tree
-}
-
-// choose reports of each node that is taken whether there is room for it, or nil if
-// there is for all.
-func (m *topNMerge) choose(nodes []mergedNode, minSize, maxNodes int64) []bool {
-	rests := int64(0)
-	for _, i := range m.taken {
-		if nodes[i].rest != [2]int64{} {
-			rests++
-		}
-	}
-	if profile.Fits(int64(len(m.taken)-1), rests, maxNodes, profile.Room(maxNodes)) {
-		return nil
-	}
-	m.cut.Reset()
-	m.cut.Least(minSize)
-	for k, i := range m.taken {
-		parent := int32(-1)
-		if k > 0 {
-			parent = m.at[nodes[i].parent]
-		}
-		m.cut.Add(parent, nodes[i].size)
-	}
-	for k, i := range m.taken {
-		if nodes[i].rest != [2]int64{} {
-			m.cut.Partial(int32(k))
-		}
-	}
-	return m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
-		ref := nodes[m.taken[k]].ref
-		v := m.partials[ref.partial].View
-		return v.Strings[v.Calls[ref.call].Name]
-	})
+	return b.finish(minSize, maxNodes)
 }

@@ -24,9 +24,6 @@ type Values struct {
 	// the nodes of the result, or 0 or -1 while partials are merged, see mergeTopN.
 	ranked []int64
 	at     []int32
-	taken  []int32
-	rest   [][2]int64
-	cut    profile.Cut
 }
 
 // A Rank is all that a search for the largest calls looks at, in one place.
