@@ -2,7 +2,6 @@ package calltree
 
 import (
 	"cmp"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -24,7 +23,11 @@ func mergeTopN(partials []*Values, maxNodes int64) *profile.DiffTree {
 	m.partials = partials
 	defer func() {
 		m.partials = nil
-		budget.PutBack(&merges, m, cap(m.top.nodes)*72*2)
+		nodes := cap(m.top.nodes)
+		for i := range m.walkers {
+			nodes += cap(m.walkers[i].nodes)
+		}
+		budget.PutBack(&merges, m, nodes*88)
 	}()
 	for minSize := m.estimateSize(maxNodes); ; minSize /= 2 {
 		nodes := m.walk(max(minSize, 1))
@@ -52,7 +55,7 @@ type topNMerge struct {
 	sizes    []int64
 	at       []int32 // of the nodes, see tree
 	top      walker
-	workers  []walker
+	walkers  []walker // of tasks
 }
 
 var merges = sync.Pool{New: func() any { return new(topNMerge) }}
@@ -113,7 +116,7 @@ func (m *topNMerge) walk(minSize int64) []mergedNode {
 		queue = append(queue, w.stack...)
 		w.stack = w.stack[:0]
 	}
-	m.concurrently(len(queue), func(i int) int64 { return queue[i].size }, func(w *walker, i int) {
+	m.concurrently(len(queue), func(w *walker, i int) {
 		w.stack = append(w.stack, queue[i])
 		for len(w.stack) > 0 {
 			p := w.stack[len(w.stack)-1]
@@ -126,52 +129,27 @@ func (m *topNMerge) walk(minSize int64) []mergedNode {
 			m.partials[n.ref.partial].at[n.ref.call] = int32(i)
 		}
 	}
-	m.concurrently(len(m.partials), func(i int) int64 { return int64(len(m.partials[i].Ranks)) }, (*walker).takeAlone)
+	m.concurrently(len(m.partials), (*walker).takeAlone)
 	return w.nodes
 }
 
-// concurrently does n tasks, of which each costs so much, and adds the nodes that
-// they take to the top's. Which worker does a task depends on costs alone, so the
-// nodes are always in the same order.
-func (m *topNMerge) concurrently(n int, cost func(task int) int64, do func(w *walker, task int)) {
+// concurrently does n tasks, and adds the nodes that they take to the top's, in the order of
+// the tasks.
+func (m *topNMerge) concurrently(n int, do func(w *walker, task int)) {
 	w := &m.top
-	if n := min(runtime.GOMAXPROCS(0), 8); len(m.workers) != n {
-		m.workers = make([]walker, n)
-	}
-	workers := m.workers
-	for i := range workers {
-		workers[i].begin(m, w.minSize, int32(len(w.nodes)))
-	}
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cost(b), cost(a)) })
-	for _, task := range order {
-		k := 0
-		for i := range workers {
-			if workers[i].cost < workers[k].cost {
-				k = i
-			}
-		}
-		workers[k].tasks = append(workers[k].tasks, task)
-		workers[k].cost += cost(task)
-	}
-	var group sync.WaitGroup
-	for i := range workers {
-		group.Go(func() {
-			for _, task := range workers[i].tasks {
-				do(&workers[i], task)
-			}
-		})
-	}
-	group.Wait()
-	// Nodes of a worker refer to the top by its numbers, and to each other by
-	// numbers that begin after it.
 	top := int32(len(w.nodes))
-	for i := range workers {
+	if more := n - len(m.walkers); more > 0 {
+		m.walkers = append(m.walkers, make([]walker, more)...)
+	}
+	inParallel(n, func(task int) {
+		m.walkers[task].begin(m, w.minSize, top)
+		do(&m.walkers[task], task)
+	})
+	// Nodes of a task refer to the top by its numbers, and to each other by
+	// numbers that begin after it.
+	for i := range n {
 		shift := int32(len(w.nodes)) - top
-		for _, n := range workers[i].nodes {
+		for _, n := range m.walkers[i].nodes {
 			if n.parent >= top {
 				n.parent += shift
 			}
@@ -185,8 +163,6 @@ type walker struct {
 	m        *topNMerge
 	minSize  int64
 	base     int32 // number of its first node
-	tasks    []int
-	cost     int64
 	nodes    []mergedNode
 	stack    []pending
 	children []hashedRef
@@ -194,8 +170,8 @@ type walker struct {
 }
 
 func (w *walker) begin(m *topNMerge, minSize int64, base int32) {
-	w.m, w.minSize, w.base, w.cost = m, minSize, base, 0
-	w.tasks, w.nodes, w.stack, w.refs = w.tasks[:0], w.nodes[:0], w.stack[:0], w.refs[:0]
+	w.m, w.minSize, w.base = m, minSize, base
+	w.nodes, w.stack, w.refs = w.nodes[:0], w.stack[:0], w.refs[:0]
 }
 
 // pending is a node to take that is a call of several partials.
