@@ -73,17 +73,6 @@ func (p *part) free() {
 	budget.PutBack(&parts, p, cap(p.stacks)*8+cap(p.nodes)*12+cap(p.prints)*12)
 }
 
-// partBytes is the memory of a part.
-func partBytes(v *symdb.View, sums []int64) int64 {
-	n := int64(len(v.Nodes)*8 + len(v.Locations)*(8+4) + (len(v.Functions)+len(v.Mappings))*8)
-	for _, x := range sums {
-		if x != 0 {
-			n += 4 + 8
-		}
-	}
-	return n
-}
-
 // Merges keep their memory for the next one.
 var merges = sync.Pool{New: func() any { return &Merge{to: symdb.NewDictionary()} }}
 
@@ -116,7 +105,7 @@ func (m *Merge) bytes() int64 {
 // Add adds the sums by node of the part that has a place in the order. Whoever brings the
 // one that is due adds all that are.
 func (m *Merge) Add(order int, v *symdb.View, sums []int64) error {
-	bytes := partBytes(v, sums)
+	bytes := int64(len(v.Nodes)*(8+4+8) + len(v.Locations)*(8+4) + (len(v.Functions)+len(v.Mappings))*8)
 	if err := m.hold.Take(bytes); err != nil {
 		return err
 	}

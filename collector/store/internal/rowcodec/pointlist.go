@@ -118,10 +118,7 @@ func (l *PointList) Within(lo, hi int64) PointValues {
 func (l *PointList) Decode(value []byte, start int64, sampleType int) error {
 	r := bitpack.Decoder{Data: value}
 	types := r.Count(2, "sample type count")
-	count := r.Uvarint("point count")
-	if r.Err == nil && count > uint64(len(value))*8 {
-		r.Fail("point count")
-	}
+	n := r.Rows("point count")
 	times := r.Column("times")
 	var values bitpack.Column
 	divisor := uint64(1)
@@ -138,7 +135,6 @@ func (l *PointList) Decode(value []byte, start int64, sampleType int) error {
 	if sampleType >= types || divisor == 0 || divisor > math.MaxInt64 {
 		return fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, types)
 	}
-	n := int(count)
 	if err := l.decodeCovers(&r, n); err != nil {
 		return err
 	}

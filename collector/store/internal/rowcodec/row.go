@@ -263,13 +263,8 @@ func (p *PackedRow) Decode(value []byte) error {
 	if err := p.DecodeHead(&r); err != nil {
 		return err
 	}
-	count := r.Uvarint("node count")
-	// A node takes one bit at least.
-	if r.Err == nil && count > uint64(len(value))*8 {
-		r.Fail(fmt.Sprintf("node count %d exceeds the value", count))
-	}
-	p.Count, p.Values, p.times = int(count), p.Values[:0], nil
-	if r.Err != nil || count == 0 {
+	p.Count, p.Values, p.times = r.Rows("node count"), p.Values[:0], nil
+	if r.Err != nil || p.Count == 0 {
 		return r.End()
 	}
 	p.Nodes = r.Column("nodes")

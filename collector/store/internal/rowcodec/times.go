@@ -72,15 +72,10 @@ func (p *PackedRow) Times(to *PackedRow) (bool, error) {
 		return false, nil
 	}
 	r := bitpack.Decoder{Data: p.times, Off: 1}
-	count := r.Uvarint("tick count")
-	// A tick takes one bit at least.
-	if r.Err == nil && (count == 0 || count > uint64(len(p.times))*8) {
-		r.Fail(fmt.Sprintf("tick count %d", count))
-	}
-	if r.Err != nil {
+	if to.Count = r.Rows("tick count"); to.Count == 0 {
+		r.Fail("tick count")
 		return false, r.Err
 	}
-	to.Count = int(count)
 	to.Nodes = r.Column("ticks")
 	if err := to.decodeTypes(&r, len(p.Totals)); err != nil {
 		return false, err

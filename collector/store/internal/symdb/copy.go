@@ -5,7 +5,7 @@ import "github.com/flameline/flameline/collector/store/internal/reuse"
 // A source has symbols by numbers of its own, as a dictionary has: 0 of strings is "", of
 // mappings none.
 type source interface {
-	sizes() (strings, functions, mappings, locations int)
+	Sizes() Sizes
 	addString(i uint32, to *Dictionary) uint32
 	function(i uint32) Function
 	mapping(i uint32) Mapping
@@ -27,9 +27,9 @@ func (c *Copier) Begin(from *View, to *Dictionary) { c.begin(from, to) }
 
 func (c *Copier) begin(from source, to *Dictionary) {
 	c.from, c.to = from, to
-	strings, functions, mappings, locations := from.sizes()
-	c.strings, c.functions = reuse.Zeroed(c.strings, strings), reuse.Zeroed(c.functions, functions)
-	c.mappings, c.locations = reuse.Zeroed(c.mappings, mappings), reuse.Zeroed(c.locations, locations)
+	n := from.Sizes()
+	c.strings, c.functions = reuse.Zeroed(c.strings, n.strings), reuse.Zeroed(c.functions, n.functions)
+	c.mappings, c.locations = reuse.Zeroed(c.mappings, n.mappings), reuse.Zeroed(c.locations, n.locations)
 }
 
 func (c *Copier) string(i uint32) uint32 {
@@ -75,10 +75,6 @@ func (c *Copier) Location(i uint32) uint32 {
 		c.locations[i] = c.to.AddLocation(l, c.lines) + 1
 	}
 	return c.locations[i] - 1
-}
-
-func (v *View) sizes() (strings, functions, mappings, locations int) {
-	return len(v.Strings), len(v.Functions), len(v.Mappings), len(v.Locations)
 }
 
 func (v *View) addString(i uint32, to *Dictionary) uint32 {

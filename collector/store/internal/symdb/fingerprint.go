@@ -34,17 +34,17 @@ type Fingerprinter struct {
 // locations are the fingerprints of a source's locations, given the hashes of its strings,
 // in the memory of prints.
 func (t *Fingerprinter) locations(s source, texts, prints []uint64) []uint64 {
-	_, functions, mappings, locations := s.sizes()
-	t.functions, t.mappings = reuse.Zeroed(t.functions, functions), reuse.Zeroed(t.mappings, mappings)
+	n := s.Sizes()
+	t.functions, t.mappings = reuse.Zeroed(t.functions, n.functions), reuse.Zeroed(t.mappings, n.mappings)
 	for i := range t.functions {
 		f := s.function(uint32(i))
 		t.functions[i] = foldFunction(texts[f.Name], texts[f.SystemName], texts[f.File], f.StartLine)
 	}
-	for i := 1; i < mappings; i++ {
+	for i := 1; i < n.mappings; i++ {
 		m := s.mapping(uint32(i))
 		t.mappings[i] = foldMapping(texts[m.File], texts[m.BuildID], &m)
 	}
-	prints = reuse.Sized(prints, locations)
+	prints = reuse.Sized(prints, n.locations)
 	for i := range prints {
 		var l Location
 		l, t.lines = s.location(uint32(i), t.lines[:0])

@@ -83,8 +83,11 @@ func (t *Importer) addNodes(d *Dictionary) {
 	}
 }
 
-func (s *Profile) sizes() (strings, functions, mappings, locations int) {
-	return len(s.StringTable), len(s.Function), len(s.Mapping) + 1, len(s.Location)
+// Sizes counts what the profile has of each kind, and the mapping that stands for none.
+func (s *Profile) Sizes() Sizes {
+	return Sizes{
+		strings: len(s.StringTable), functions: len(s.Function), mappings: len(s.Mapping) + 1, locations: len(s.Location),
+	}
 }
 
 func (s *Profile) addString(i uint32, to *Dictionary) uint32 { return to.AddString(s.StringTable[i]) }
