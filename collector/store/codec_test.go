@@ -140,7 +140,6 @@ func fuzzDictionary() (d *symdb.Dictionary, segments [][]byte) {
 	d = symdb.NewDictionary()
 	add := func(first bool) {
 		from := d.Sizes()
-		d.Find()
 		var m, f uint32
 		if first {
 			m = d.AddMapping(symdb.Mapping{File: d.AddString("/bin/x"), Start: 4096, Limit: 8192})
@@ -161,8 +160,6 @@ func fuzzDictionary() (d *symdb.Dictionary, segments [][]byte) {
 func TestSegmentRoundTrip(t *testing.T) {
 	want, segments := fuzzDictionary()
 	got := symdb.NewDictionary()
-	got.Lookup = &symdb.Lookup{}
-	got.FindCalls()
 	for _, s := range segments {
 		require.NoError(t, got.ReadSegment(s))
 	}
@@ -261,8 +258,6 @@ func FuzzSegment(f *testing.F) {
 	f.Add(segments[1])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := symdb.NewDictionary()
-		d.Lookup = &symdb.Lookup{}
-		d.FindCalls()
 		before := d.Sizes()
 		if err := d.ReadSegment(data); err != nil {
 			if d.Sizes() != before {

@@ -16,7 +16,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/calltree"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/pprofenc"
 	"github.com/flameline/flameline/collector/store/internal/query"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -74,14 +73,6 @@ func TestPanicsAreErrorsOfTheirCall(t *testing.T) {
 			return db.queries.Run(ctx, nil, jobs, func(*query.Job, *query.JobReader) error { return boom() })
 		},
 		"a write": func() error { return db.kv.Await(boom) },
-		"in order": func() error {
-			var o pprofenc.InOrder
-			o.Reset()
-			return db.queries.Run(ctx, nil, jobs, func(j *query.Job, _ *query.JobReader) error {
-				o.Do(j.Order, &pprofenc.Part{}, func(*pprofenc.Part) { _ = boom() }, func(int, *pprofenc.Part) {})
-				return nil
-			})
-		},
 	} {
 		log.Reset()
 		err := call()

@@ -91,8 +91,6 @@ func FuzzSegmentIdentity(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		read := func(b []byte) (*symdb.Dictionary, error) {
 			d := symdb.NewDictionary()
-			d.Lookup = &symdb.Lookup{}
-			d.FindCalls()
 			return d, d.ReadSegment(b)
 		}
 		first, err := read(data)

@@ -70,6 +70,12 @@ func AppendColumn(b []byte, vs []uint64) []byte {
 			n -= 8
 		}
 	}
+	putLong := func(v uint64, width uint) {
+		for ; width > 0; width -= min(width, 32) {
+			put(v&(1<<min(width, 32)-1), min(width, 32))
+			v >>= 32
+		}
+	}
 	for _, v := range vs {
 		high := v>>k + 1
 		z := uint(bits.Len64(high)) - 1
@@ -78,18 +84,9 @@ func AppendColumn(b []byte, vs []uint64) []byte {
 			put((low<<1|1)<<z, 2*z+k+1)
 			continue
 		}
-		for w := z; w > 0; {
-			s := min(w, 32)
-			put(0, s)
-			w -= s
-		}
+		putLong(0, z)
 		put(1, 1)
-		for w := z + k; w > 0; {
-			s := min(w, 32)
-			put(low&(1<<s-1), s)
-			low >>= s
-			w -= s
-		}
+		putLong(low, z+k)
 	}
 	if n > 0 {
 		b = append(b, byte(acc))
@@ -120,22 +117,12 @@ func (c Column) Decode(dst []uint64) bool {
 			}
 		}
 		var ok bool
-		if dst[i], pos, ok = c.One(pos); !ok {
+		if dst[i], pos, ok = c.one(pos); !ok {
 			return false
 		}
 		i++
 	}
-	return c.Ends(pos)
-}
-
-// Zeros counts numbers from a bit on that are zero, as far as one look shows.
-func (c *Column) Zeros(pos uint) int {
-	if c.k > 0 || !c.hasWord(pos) {
-		return 0
-	}
-	// Of order 0, a zero is one bit, which is set.
-	w := binary.LittleEndian.Uint64(c.tail[pos>>3:]) >> (pos & 7)
-	return bits.TrailingZeros64(^w)
+	return c.ends(pos)
 }
 
 // AddPairs adds the numbers of values plus one, times a factor, to the sums of the
@@ -178,8 +165,8 @@ func AddPairs(steps, values Column, n int, sums Sums, factor int64) (added int, 
 				continue
 			}
 		}
-		step, nextS, okS := steps.One(posS)
-		v, nextV, okV := values.One(posV)
+		step, nextS, okS := steps.one(posS)
+		v, nextV, okV := values.one(posV)
 		// at is below the limit, or -1.
 		if !okS || !okV || step >= limit || at+step+1 >= limit {
 			return i, false
@@ -189,7 +176,7 @@ func AddPairs(steps, values Column, n int, sums Sums, factor int64) (added int, 
 		posS, posV = nextS, nextV
 		i++
 	}
-	return n, steps.Ends(posS) && values.Ends(posV)
+	return n, steps.ends(posS) && values.ends(posV)
 }
 
 // wordBits are the bits of a word that are left whichever bit of its first byte
@@ -199,8 +186,8 @@ const wordBits = 57
 // hasWord reports whether one can be read at a bit.
 func (c *Column) hasWord(pos uint) bool { return pos>>3+8 <= uint(len(c.tail)) }
 
-// Ends reports whether nothing beyond the column was read up to pos.
-func (c *Column) Ends(pos uint) bool { return pos <= uint(c.size)*8 }
+// ends reports whether nothing beyond the column was read up to pos.
+func (c *Column) ends(pos uint) bool { return pos <= uint(c.size)*8 }
 
 // four unpacks the numbers from a bit on, and reports the bits that they take. If
 // that is more than wordBits, they are wrong.
@@ -213,8 +200,8 @@ func (c *Column) four(pos uint) (a, b, d, e uint64, used uint) {
 	return a, b, d, e, 2*(z0+z1+z2+z3) + 4*k + 4
 }
 
-// One unpacks a number.
-func (c *Column) One(pos uint) (v uint64, next uint, ok bool) {
+// one unpacks a number.
+func (c *Column) one(pos uint) (v uint64, next uint, ok bool) {
 	if c.hasWord(pos) {
 		w, k := binary.LittleEndian.Uint64(c.tail[pos>>3:])>>(pos&7), c.k&63
 		v, _, z := unpack(w, k)

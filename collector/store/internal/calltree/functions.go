@@ -30,16 +30,7 @@ const FunctionBytes = 2*32 + 4 + 16 + 64 // values of the partial and of all, de
 // order of the partials.
 func SumFunctions(partials []*Values) *Functions {
 	each := make([]functionValues, len(partials))
-	var next atomic.Int32
-	var group sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(partials)) {
-		group.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(partials); i = int(next.Add(1)) - 1 {
-				each[i] = partials[i].functions()
-			}
-		})
-	}
-	group.Wait()
+	inParallel(len(partials), func(i int) { each[i] = partials[i].functions() })
 	f := &Functions{}
 	var at symdb.Pairs // symdb.HashText to name plus one
 	for i, c := range partials {
@@ -49,11 +40,8 @@ func SumFunctions(partials []*Values) *Functions {
 			if total[s] == [2]int64{} {
 				continue
 			}
-			hash := c.View.Hashes[s]
-			k, known := at.GetPrint(hash)
-			if !known {
-				k = uint32(len(f.Names)) + 1
-				at.PutPrint(hash, k)
+			k := at.AddPrint(c.View.Hashes[s], uint32(len(f.Names))+1)
+			if int(k) > len(f.Names) {
 				f.Names = append(f.Names, c.View.Strings[s])
 				f.Own, f.Total = append(f.Own, own[s]), append(f.Total, total[s])
 				continue
@@ -63,6 +51,20 @@ func SumFunctions(partials []*Values) *Functions {
 		}
 	}
 	return f
+}
+
+// inParallel calls fn with the numbers below n.
+func inParallel(n int, fn func(i int)) {
+	var next atomic.Int32
+	var group sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				fn(i)
+			}
+		})
+	}
+	group.Wait()
 }
 
 // functionValues are the values of one partial's functions, by string.

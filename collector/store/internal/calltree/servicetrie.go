@@ -16,7 +16,7 @@ import (
 // It is made as it is asked for, kept in the cache, and safe for concurrent use.
 type ServiceTrie struct {
 	mu         sync.Mutex
-	trie       trie
+	dict       *symdb.Dictionary // strings and calls alone
 	numberings map[budget.Key]*numbering
 }
 
@@ -31,14 +31,14 @@ type numbering struct {
 
 // NewServiceTrie returns a trie that has the root alone.
 func NewServiceTrie() *ServiceTrie {
-	return &ServiceTrie{trie: newTrie(), numberings: map[budget.Key]*numbering{}}
+	return &ServiceTrie{dict: symdb.NewDictionary(), numberings: map[budget.Key]*numbering{}}
 }
 
 // Size is the trie's memory in bytes.
 func (t *ServiceTrie) Size() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := int64(len(t.trie.view.Strings))*96 + int64(len(t.trie.view.Calls))*8 + t.trie.known.Bytes()
+	n := t.dict.Bytes()
 	for _, m := range t.numberings {
 		n += int64(cap(m.callTo)+cap(m.nodeTo)) * 4
 	}
@@ -49,7 +49,7 @@ func (t *ServiceTrie) Size() int64 {
 func (t *ServiceTrie) View() *symdb.View {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := t.trie.view
+	v := t.dict.View
 	return &v
 }
 
@@ -57,7 +57,7 @@ func (t *ServiceTrie) View() *symdb.View {
 func (t *ServiceTrie) Calls() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.trie.view.Calls)
+	return len(t.dict.Calls)
 }
 
 // Has returns the calls of a partition's nodes, if it knows all of them, and
@@ -85,7 +85,7 @@ func (t *ServiceTrie) Learn(key budget.Key, v *symdb.View, last uint32, whole bo
 			m.callTo = append(m.callTo, 0)
 			continue
 		}
-		m.callTo = append(m.callTo, t.trie.call(m.callTo[c.Parent], t.trie.name(v.Strings[c.Name], v.Hashes[c.Name])))
+		m.callTo = append(m.callTo, t.dict.AddCall(m.callTo[c.Parent], t.dict.AddHashed(v.Strings[c.Name], v.Hashes[c.Name])))
 	}
 	for _, c := range v.CallOf[min(len(m.nodeTo), len(v.CallOf)):] {
 		m.nodeTo = append(m.nodeTo, m.callTo[c])

@@ -17,7 +17,7 @@ func Sources(partials []*Values, names []string) []Source {
 	several := make([]bool, len(names))
 	var at symdb.Pairs // symdb.HashText to name plus one
 	for i, name := range names {
-		at.PutPrint(symdb.HashText(name), uint32(i)+1)
+		at.AddPrint(symdb.HashText(name), uint32(i)+1)
 	}
 	for _, c := range partials {
 		v := c.View

@@ -3,6 +3,7 @@ package calltree
 import (
 	"sync"
 
+	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -30,23 +31,29 @@ func TopN(partials []*Values, maxNodes int64, keepRoot bool) *profile.DiffTree {
 	return mergeTopN(used, maxNodes)
 }
 
-// A treeBuilder makes a tree of calls that are named as they are taken. If the calls
-// are of one partial, a name has one number in it.
+// A treeBuilder makes a tree of the largest calls, parents first. It keeps its memory for
+// the next one: what a query takes anew, the garbage collector has to take back.
 type treeBuilder struct {
-	tree    profile.DiffTree
-	several bool
-	names   symdb.Pairs // symdb.HashText to name plus one
+	partials []*Values
+	tree     profile.DiffTree
+	refs     []callRef   // by node: the call, or one of them
+	rest     [][2]int64  // by node: the total less self and less the children that are nodes
+	place    []int32     // by node: its number among those that are kept
+	names    symdb.Pairs // symdb.HashText to name plus one; of one partial each string is one name
+	cut      profile.Cut
 }
 
-func newTreeBuilder(room int64, several bool) *treeBuilder {
-	b := &treeBuilder{several: several}
-	b.tree.Names = make([]string, 0, min(room/2, 1<<13)+16)
-	if several {
-		b.names.Grow(int(min(room/2, 1<<14)))
-		b.intern(profile.RootName, symdb.HashText(profile.RootName))
-	} else {
-		b.tree.Names = append(b.tree.Names, profile.RootName)
-	}
+// A callRef is a call of a partial.
+type callRef struct{ partial, call int32 }
+
+var builders = sync.Pool{New: func() any { return new(treeBuilder) }}
+
+func newTreeBuilder(partials []*Values, room int64) *treeBuilder {
+	b := builders.Get().(*treeBuilder)
+	b.partials, b.refs, b.rest = partials, b.refs[:0], b.rest[:0]
+	b.names.Reset()
+	b.tree = profile.DiffTree{Names: make([]string, 0, min(room/2, 1<<13)+16)}
+	b.intern(profile.RootName, symdb.HashText(profile.RootName))
 	if b.tree.Nodes = diffNodes.Get().(*diffNodeList).nodes[:0]; cap(b.tree.Nodes) == 0 {
 		b.tree.Nodes = make([]profile.DiffNode, 0, min(room, 1<<16)+64)
 	}
@@ -60,12 +67,11 @@ var diffNodes = sync.Pool{New: func() any { return new(diffNodeList) }}
 
 func (b *treeBuilder) intern(s string, hash uint64) int32 {
 	i := int32(len(b.tree.Names))
-	if b.several {
-		if known, ok := b.names.GetPrint(hash); ok {
-			return int32(known) - 1
+	if len(b.partials) > 1 {
+		if known := int32(b.names.AddPrint(hash, uint32(i)+1)) - 1; known < i {
+			return known
 		}
-		b.names.PutPrint(hash, uint32(i)+1)
-	} else if s == profile.RootName {
+	} else if i > 0 && s == profile.RootName {
 		return 0
 	}
 	b.tree.Names = append(b.tree.Names, s)
@@ -73,23 +79,89 @@ func (b *treeBuilder) intern(s string, hash uint64) int32 {
 }
 
 // name is the name of a partial's call, found once for each of its strings.
-func (b *treeBuilder) name(p *Values, call int32) int32 {
-	s := p.View.Calls[call].Name
+func (b *treeBuilder) name(ref callRef) int32 {
+	p := b.partials[ref.partial]
+	s := p.View.Calls[ref.call].Name
 	if p.names[s] == 0 {
 		p.names[s] = b.intern(p.View.Strings[s], p.View.Hashes[s]) + 1
 	}
 	return p.names[s] - 1
 }
 
+// add adds a node, whose name is found if it is kept.
+func (b *treeBuilder) add(ref callRef, n profile.DiffNode, rest [2]int64) int32 {
+	b.tree.Nodes, b.refs, b.rest = append(b.tree.Nodes, n), append(b.refs, ref), append(b.rest, rest)
+	return int32(len(b.refs) - 1)
+}
+
+// finish returns the tree of those nodes for which there is room, rest nodes included. The
+// others are in the rest of their parents then. All are of at least a size.
+func (b *treeBuilder) finish(minSize, maxNodes int64) *profile.DiffTree {
+	keep, nodes, n := b.choose(minSize, maxNodes), b.tree.Nodes, int32(0)
+	b.place = reuse.Sized(b.place, len(nodes))
+	for k := range nodes {
+		node := &nodes[k]
+		if keep != nil && !keep[k] {
+			if keep[node.Parent] { // it is the topmost one
+				addTo(&b.rest[b.place[node.Parent]], [2]int64{node.Total, node.TotalRight})
+			}
+			continue
+		}
+		if k > 0 {
+			node.Parent, node.Name = b.place[node.Parent], b.name(b.refs[k])
+		}
+		if b.place[k] = n; int(n) != k {
+			nodes[n], b.rest[n] = *node, b.rest[k]
+		}
+		n++
+	}
+	b.tree.Nodes = nodes[:n]
+	for i := range n {
+		b.fold(i, b.rest[i])
+	}
+	tree := b.tree
+	b.partials, b.tree = nil, profile.DiffTree{}
+	budget.PutBack(&builders, b, cap(b.rest)*96)
+	return &tree
+}
+
+// choose reports of each node whether there is room for it, or nil if there is for all.
+func (b *treeBuilder) choose(minSize, maxNodes int64) []bool {
+	rests := int64(0)
+	for _, rest := range b.rest {
+		if rest != [2]int64{} {
+			rests++
+		}
+	}
+	nodes := b.tree.Nodes
+	if profile.Fits(int64(len(nodes)-1), rests, maxNodes, profile.Room(maxNodes)) {
+		return nil
+	}
+	b.cut.Reset()
+	b.cut.Least(minSize)
+	for i := range nodes {
+		b.cut.Add(nodes[i].Parent, max(nodes[i].Total, nodes[i].TotalRight))
+	}
+	for i, rest := range b.rest {
+		if rest != [2]int64{} {
+			b.cut.Partial(int32(i))
+		}
+	}
+	return b.cut.Choose(maxNodes, profile.Room(maxNodes), func(i int32) string {
+		v := b.partials[b.refs[i].partial].View
+		return v.Strings[v.Calls[b.refs[i].call].Name]
+	})
+}
+
 // fold puts the rest of a node, which its children do not have, into a rest node.
 // All nodes that are kept are there already.
-func (b *treeBuilder) fold(partials []*Values, node int32, rest [2]int64) {
+func (b *treeBuilder) fold(node int32, rest [2]int64) {
 	if rest == [2]int64{} {
 		return
 	}
 	if b.tree.Rest == 0 {
 		b.tree.Rest = int32(len(b.tree.Names))
-		b.tree.Names = append(b.tree.Names, profile.RestName(func(name string) bool { return hasFunction(partials, name) }))
+		b.tree.Names = append(b.tree.Names, profile.RestName(func(name string) bool { return hasFunction(b.partials, name) }))
 	}
 	b.tree.Nodes = append(b.tree.Nodes, profile.DiffNode{
 		Parent: node, Name: b.tree.Rest, Self: rest[0], Total: rest[0], SelfRight: rest[1], TotalRight: rest[1],
@@ -122,17 +194,11 @@ func (c *Values) hasString(s uint32) bool {
 // topN is the tree of one partial: its calls in their order, which has parents
 // first.
 func (c *Values) topN(maxNodes int64) *profile.DiffTree {
-	calls := c.View.Calls
-	minSize := c.nthLargest(maxNodes)
-	all := minSize == 0 // no node has a rest
-	if all {
-		minSize = 1
-	}
+	calls, minSize := c.View.Calls, max(c.nthLargest(maxNodes), 1)
 	// No call is larger than its parent, so the parents of those taken are taken. What
 	// is left out of a call is what its children that are taken do not have.
-	b := newTreeBuilder(maxNodes, false)
-	c.at = reuse.Sized(c.at, len(calls))
-	at, taken, rest, nodes := c.at, c.taken[:0], c.rest[:0], b.tree.Nodes // at is set of what is taken
+	b := newTreeBuilder([]*Values{c}, maxNodes)
+	c.at = reuse.Sized(c.at, len(calls)) // set of what is taken
 	for i := range c.Ranks {
 		size := c.Ranks[i].size
 		if size < minSize && i > 0 {
@@ -143,26 +209,12 @@ func (c *Values) topN(maxNodes int64) *profile.DiffTree {
 			n.Total, n.SelfRight, n.TotalRight = c.total[0][i], c.Self[1][i], c.total[1][i]
 		}
 		if i > 0 {
-			n.Parent = at[calls[i].Parent]
-			subtract(&rest[n.Parent], [2]int64{n.Total, n.TotalRight})
+			n.Parent = c.at[calls[i].Parent]
+			subtract(&b.rest[n.Parent], [2]int64{n.Total, n.TotalRight})
 		}
-		at[i] = int32(len(nodes))
-		taken, nodes = append(taken, int32(i)), append(nodes, n)
-		rest = append(rest, [2]int64{n.Total - n.Self, n.TotalRight - n.SelfRight})
+		c.at[i] = b.add(callRef{0, int32(i)}, n, [2]int64{n.Total - n.Self, n.TotalRight - n.SelfRight})
 	}
-	c.taken, c.rest, b.tree.Nodes = taken, rest, nodes
-	if all {
-		for k := 1; k < len(nodes); k++ {
-			nodes[k].Name = b.name(c, taken[k])
-		}
-		return &b.tree
-	}
-	c.choose(b, minSize, maxNodes)
-	partials := []*Values{c}
-	for i := range b.tree.Nodes {
-		b.fold(partials, int32(i), rest[i])
-	}
-	return &b.tree
+	return b.finish(minSize, maxNodes)
 }
 
 // nthLargest is the size of the nth largest call without the root, as large as any if
@@ -195,65 +247,6 @@ func (c *Values) nthLargest(n int64) int64 {
 			return 0
 		}
 		atLeast = 1
-	}
-}
-
-// choose names those of a partial's nodes for which there is room, rest nodes included,
-// and takes out the others, which then are in the rest of their parents. The nodes are
-// those of at least a size.
-func (c *Values) choose(b *treeBuilder, minSize, maxNodes int64) {
-	nodes := b.tree.Nodes
-	rests := int64(0)
-	for k := range c.rest {
-		if c.rest[k] != [2]int64{} {
-			rests++
-		}
-	}
-	if profile.Fits(int64(len(nodes)-1), rests, maxNodes, profile.Room(maxNodes)) {
-		for k := 1; k < len(nodes); k++ {
-			nodes[k].Name = b.name(c, c.taken[k])
-		}
-		return
-	}
-	c.cut.Reset()
-	c.cut.Least(minSize)
-	for k := range nodes {
-		n := &nodes[k]
-		c.cut.Add(n.Parent, max(n.Total, n.TotalRight))
-	}
-	for k := range c.rest {
-		if c.rest[k] != [2]int64{} {
-			c.cut.Partial(int32(k))
-		}
-	}
-	keep := c.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
-		return c.View.Strings[c.View.Calls[c.taken[k]].Name]
-	})
-	n := int32(1)
-	place := c.at[:len(nodes)] // of those that are kept
-	place[0] = 0
-	for k := int32(1); int(k) < len(nodes); k++ {
-		node := &nodes[k]
-		switch up := node.Parent; {
-		case keep == nil:
-			node.Name = b.name(c, c.taken[k])
-			continue
-		case !keep[k]:
-			if keep[up] { // it is the topmost one
-				addTo(&c.rest[place[up]], [2]int64{node.Total, node.TotalRight})
-			}
-			continue
-		default:
-			node.Parent = place[up]
-		}
-		node.Name = b.name(c, c.taken[k])
-		if place[k] = n; n != k {
-			nodes[n], c.rest[n] = *node, c.rest[k]
-		}
-		n++
-	}
-	if keep != nil {
-		b.tree.Nodes = nodes[:n]
 	}
 }
 

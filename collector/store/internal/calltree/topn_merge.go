@@ -2,7 +2,6 @@ package calltree
 
 import (
 	"cmp"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -24,7 +23,11 @@ func mergeTopN(partials []*Values, maxNodes int64) *profile.DiffTree {
 	m.partials = partials
 	defer func() {
 		m.partials = nil
-		budget.PutBack(&merges, m, cap(m.top.nodes)*72*2)
+		nodes := cap(m.top.nodes)
+		for i := range m.walkers {
+			nodes += cap(m.walkers[i].nodes)
+		}
+		budget.PutBack(&merges, m, nodes*88)
 	}()
 	for minSize := m.estimateSize(maxNodes); ; minSize /= 2 {
 		nodes := m.walk(max(minSize, 1))
@@ -50,17 +53,12 @@ func mergeTopN(partials []*Values, maxNodes int64) *profile.DiffTree {
 type topNMerge struct {
 	partials []*Values
 	sizes    []int64
-	at       []int32 // number in the cut, then in the tree; -1 of what is in neither
-	taken    []int32 // number in the cut to node
-	cut      profile.Cut
+	at       []int32 // of the nodes, see tree
 	top      walker
-	workers  []walker
+	walkers  []walker // of tasks
 }
 
 var merges = sync.Pool{New: func() any { return new(topNMerge) }}
-
-// A callRef is a call of a partial.
-type callRef struct{ partial, call int32 }
 
 // A mergedNode is a call in one partial, most often, or the same call in several.
 type mergedNode struct {
@@ -118,7 +116,7 @@ func (m *topNMerge) walk(minSize int64) []mergedNode {
 		queue = append(queue, w.stack...)
 		w.stack = w.stack[:0]
 	}
-	m.concurrently(len(queue), func(i int) int64 { return queue[i].size }, func(w *walker, i int) {
+	m.concurrently(len(queue), func(w *walker, i int) {
 		w.stack = append(w.stack, queue[i])
 		for len(w.stack) > 0 {
 			p := w.stack[len(w.stack)-1]
@@ -131,52 +129,27 @@ func (m *topNMerge) walk(minSize int64) []mergedNode {
 			m.partials[n.ref.partial].at[n.ref.call] = int32(i)
 		}
 	}
-	m.concurrently(len(m.partials), func(i int) int64 { return int64(len(m.partials[i].Ranks)) }, (*walker).takeAlone)
+	m.concurrently(len(m.partials), (*walker).takeAlone)
 	return w.nodes
 }
 
-// concurrently does n tasks, of which each costs so much, and adds the nodes that
-// they take to the top's. Which worker does a task depends on costs alone, so the
-// nodes are always in the same order.
-func (m *topNMerge) concurrently(n int, cost func(task int) int64, do func(w *walker, task int)) {
+// concurrently does n tasks, and adds the nodes that they take to the top's, in the order of
+// the tasks.
+func (m *topNMerge) concurrently(n int, do func(w *walker, task int)) {
 	w := &m.top
-	if n := min(runtime.GOMAXPROCS(0), 8); len(m.workers) != n {
-		m.workers = make([]walker, n)
-	}
-	workers := m.workers
-	for i := range workers {
-		workers[i].begin(m, w.minSize, int32(len(w.nodes)))
-	}
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cost(b), cost(a)) })
-	for _, task := range order {
-		k := 0
-		for i := range workers {
-			if workers[i].cost < workers[k].cost {
-				k = i
-			}
-		}
-		workers[k].tasks = append(workers[k].tasks, task)
-		workers[k].cost += cost(task)
-	}
-	var group sync.WaitGroup
-	for i := range workers {
-		group.Go(func() {
-			for _, task := range workers[i].tasks {
-				do(&workers[i], task)
-			}
-		})
-	}
-	group.Wait()
-	// Nodes of a worker refer to the top by its numbers, and to each other by
-	// numbers that begin after it.
 	top := int32(len(w.nodes))
-	for i := range workers {
+	if more := n - len(m.walkers); more > 0 {
+		m.walkers = append(m.walkers, make([]walker, more)...)
+	}
+	inParallel(n, func(task int) {
+		m.walkers[task].begin(m, w.minSize, top)
+		do(&m.walkers[task], task)
+	})
+	// Nodes of a task refer to the top by its numbers, and to each other by
+	// numbers that begin after it.
+	for i := range n {
 		shift := int32(len(w.nodes)) - top
-		for _, n := range workers[i].nodes {
+		for _, n := range m.walkers[i].nodes {
 			if n.parent >= top {
 				n.parent += shift
 			}
@@ -190,8 +163,6 @@ type walker struct {
 	m        *topNMerge
 	minSize  int64
 	base     int32 // number of its first node
-	tasks    []int
-	cost     int64
 	nodes    []mergedNode
 	stack    []pending
 	children []hashedRef
@@ -199,8 +170,8 @@ type walker struct {
 }
 
 func (w *walker) begin(m *topNMerge, minSize int64, base int32) {
-	w.m, w.minSize, w.base, w.cost = m, minSize, base, 0
-	w.tasks, w.nodes, w.stack, w.refs = w.tasks[:0], w.nodes[:0], w.stack[:0], w.refs[:0]
+	w.m, w.minSize, w.base = m, minSize, base
+	w.nodes, w.stack, w.refs = w.nodes[:0], w.stack[:0], w.refs[:0]
 }
 
 // pending is a node to take that is a call of several partials.
@@ -322,76 +293,23 @@ func (w *walker) takeAlone(partial int) {
 // tree makes a tree of the nodes of at least a size, or of fewer if those are too
 // many. What is left of the others is in the rest of their parents.
 func (m *topNMerge) tree(nodes []mergedNode, minSize, maxNodes int64) *profile.DiffTree {
-	m.at = reuse.Zeroed(m.at, len(nodes))
-	at, taken := m.at, m.taken[:0]
-	// leave adds a node to the rest of its parent.
-	leave := func(i int) {
-		if up := nodes[i].parent; at[up] >= 0 { // the topmost one
-			addTo(&nodes[up].rest, nodes[i].total)
-		}
-		at[i] = -1
-	}
+	b := newTreeBuilder(m.partials, int64(len(nodes)))
+	at := reuse.Sized(m.at, len(nodes)) // number in the tree, -1 for none
+	m.at = at
 	for i := range nodes {
-		if i > 0 && nodes[i].size < minSize {
-			leave(i)
-			continue
-		}
-		at[i] = int32(len(taken))
-		taken = append(taken, int32(i))
-	}
-	m.taken = taken
-	keep := m.choose(nodes, minSize, maxNodes)
-	b := newTreeBuilder(int64(len(taken)), true)
-	for k, i := range taken {
 		n := &nodes[i]
-		if keep != nil && !keep[k] {
-			leave(int(i))
+		if i > 0 && n.size < minSize {
+			if up := at[n.parent]; up >= 0 { // it is the topmost one
+				addTo(&b.rest[up], n.total)
+			}
+			at[i] = -1
 			continue
 		}
 		to := profile.DiffNode{Parent: -1, Self: n.self[0], SelfRight: n.self[1], Total: n.total[0], TotalRight: n.total[1]}
-		if k > 0 {
-			to.Parent, to.Name = at[n.parent], b.name(m.partials[n.ref.partial], n.ref.call)
+		if i > 0 {
+			to.Parent = at[n.parent]
 		}
-		at[i] = int32(len(b.tree.Nodes))
-		b.tree.Nodes = append(b.tree.Nodes, to)
+		at[i] = b.add(n.ref, to, n.rest)
 	}
-	for _, i := range taken {
-		if at[i] >= 0 {
-			b.fold(m.partials, at[i], nodes[i].rest)
-		}
-	}
-	return &b.tree
-}
-
-// choose reports of each node that is taken whether there is room for it, or nil if
-// there is for all.
-func (m *topNMerge) choose(nodes []mergedNode, minSize, maxNodes int64) []bool {
-	rests := int64(0)
-	for _, i := range m.taken {
-		if nodes[i].rest != [2]int64{} {
-			rests++
-		}
-	}
-	if profile.Fits(int64(len(m.taken)-1), rests, maxNodes, profile.Room(maxNodes)) {
-		return nil
-	}
-	m.cut.Reset()
-	m.cut.Least(minSize)
-	for k, i := range m.taken {
-		parent := int32(-1)
-		if k > 0 {
-			parent = m.at[nodes[i].parent]
-		}
-		m.cut.Add(parent, nodes[i].size)
-	}
-	for k, i := range m.taken {
-		if nodes[i].rest != [2]int64{} {
-			m.cut.Partial(int32(k))
-		}
-	}
-	return m.cut.Choose(maxNodes, profile.Room(maxNodes), func(k int32) string {
-		ref := nodes[m.taken[k]].ref
-		v := m.partials[ref.partial].View
-		return v.Strings[v.Calls[ref.call].Name]
-	})
+	return b.finish(minSize, maxNodes)
 }

@@ -24,9 +24,6 @@ type Values struct {
 	// the nodes of the result, or 0 or -1 while partials are merged, see mergeTopN.
 	ranked []int64
 	at     []int32
-	taken  []int32
-	rest   [][2]int64
-	cut    profile.Cut
 }
 
 // A Rank is all that a search for the largest calls looks at, in one place.
@@ -139,7 +136,7 @@ func (c *Values) sumSides() error {
 // Combine adds up values of several partitions into one, whose view has calls and strings
 // alone. It frees what it was given.
 func Combine(partials []*Values, sides int) (*Values, error) {
-	t := newTrie()
+	d := symdb.NewDictionary()
 	var self [2][]int64
 	for s := range sides {
 		self[s] = []int64{0}
@@ -152,12 +149,12 @@ func Combine(partials []*Values, sides int) (*Values, error) {
 			}
 			if i > 0 {
 				if p.names[k.Name] == 0 {
-					p.names[k.Name] = int32(t.name(p.View.Strings[k.Name], p.View.Hashes[k.Name])) + 1
+					p.names[k.Name] = int32(d.AddHashed(p.View.Strings[k.Name], p.View.Hashes[k.Name])) + 1
 				}
-				at[i] = t.call(at[k.Parent], uint32(p.names[k.Name]-1))
+				at[i] = d.AddCall(at[k.Parent], uint32(p.names[k.Name]-1))
 			}
 			for s := range sides {
-				if len(self[s]) < len(t.view.Calls) {
+				if len(self[s]) < len(d.Calls) {
 					self[s] = append(self[s], 0)
 				}
 				self[s][at[i]] += p.Self[s][i]
@@ -165,7 +162,7 @@ func Combine(partials []*Values, sides int) (*Values, error) {
 		}
 		p.Free()
 	}
-	v := t.view // without what was needed to find calls
+	v := d.View // without what was needed to find calls
 	c := New(&v, sides)
 	for s := range sides {
 		copy(c.Self[s], self[s])

@@ -281,7 +281,7 @@ func (e *Epoch) readPending(key, value []byte) error {
 	}
 	slots := e.Set.readSlots(key, value)
 	e.note(s, key[5], slots)
-	s.Noted.Add(key[5], slots)
+	s.Noted[key[5]] |= slots
 	return nil
 }
 

@@ -65,7 +65,7 @@ func (es *Set) EachIndex(ctx context.Context, start, end int64, widen bool, fn f
 		}
 		set := labelindex.SlotsBetween(id, from, end)
 		for hour := range uint8(layout.HoursPerEpoch) {
-			if slots := set.Hour(hour); err == nil && slots != 0 {
+			if slots := set[hour]; err == nil && slots != 0 {
 				err = es.EachIndexOf(e.Value, hour, func(t *labelindex.HourIndex) error { return fn(id, t, slots, hour) })
 			}
 		}
@@ -281,7 +281,7 @@ func (es *Set) ActiveSlots(e *Epoch) (set labelindex.SlotSet, err error) {
 	for hour := range uint8(layout.HoursPerEpoch) {
 		err := es.EachIndexOf(e, hour, func(t *labelindex.HourIndex) error {
 			for _, slots := range t.Slots {
-				set.Add(hour, slots)
+				set[hour] |= slots
 			}
 			return nil
 		})

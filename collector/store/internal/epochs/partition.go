@@ -78,9 +78,7 @@ func (es *Set) ServiceOf(epoch, partition uint32) (string, error) {
 // may be impossible where a table of the day is corrupt.
 func (es *Set) addPartition(epoch, id uint32) error {
 	u, err := budget.Acquire[*Partition](es.Cache, budget.Key{Epoch: epoch, Partition: id}, func() (budget.Item, error) {
-		p := newPartition(epoch, id)
-		p.dict.Lookup = nil
-		return p, nil
+		return newPartition(epoch, id), nil
 	})
 	if err == nil {
 		u.Release()
@@ -89,10 +87,7 @@ func (es *Set) addPartition(epoch, id uint32) error {
 }
 
 func newPartition(epoch, id uint32) *Partition {
-	p := &Partition{epoch: epoch, id: id, dict: symdb.NewDictionary()}
-	p.dict.Lookup = &symdb.Lookup{}
-	p.dict.FindCalls()
-	return p
+	return &Partition{epoch: epoch, id: id, dict: symdb.NewDictionary()}
 }
 
 func (es *Set) loadPartition(r pebble.Reader, epoch, id uint32) (*Partition, error) {
@@ -116,7 +111,7 @@ func (es *Set) loadPartition(r pebble.Reader, epoch, id uint32) (*Partition, err
 	if p.Damage == nil {
 		p.Damage = err
 	}
-	p.dict.Lookup = nil
+	p.dict.Trim()
 	return p, nil
 }
 

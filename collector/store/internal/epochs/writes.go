@@ -36,7 +36,7 @@ func (e *Epoch) BeginRow(s *labelindex.Stream, t int64) error {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	if !known {
-		s.Noted.Add(hour, slot)
+		s.Noted[hour] |= slot
 		e.note(s, hour, slot)
 	}
 	now := millisNow()
@@ -84,7 +84,7 @@ func (e *Epoch) noteRow(b *pebble.Batch, s, f *labelindex.Stream, t int64) (know
 			b.Delete(layout.WindowKey(e.ID, layout.KindRow, layout.LevelDay, s.ID, layout.WindowEnd(layout.LevelDay, t)), nil)
 		}
 	}
-	if known = s.Noted.Hour(hour)&slot != 0; !known {
+	if known = s.Noted[hour]&slot != 0; !known {
 		pending := e.hours[hour].slotsOf(s.ID) | slot
 		b.Set(layout.PendingKey(e.ID, hour, s.ID), binary.AppendUvarint(nil, uint64(pending)), nil)
 	}

@@ -216,40 +216,35 @@ func DecodeTable(value []byte) (*HourIndex, error) {
 	if !slices.IsSorted(t.Names) {
 		return nil, fmt.Errorf("%w: names are not sorted", storeerr.ErrCorrupt)
 	}
-	tmp := make([]uint64, n)
-	decode := func(c bitpack.Column, limit uint64, what string, to func(uint64)) error {
-		if !c.Decode(tmp) {
-			return fmt.Errorf("%w: %s end early", storeerr.ErrCorrupt, what)
-		}
-		for _, v := range tmp {
-			if v >= limit {
-				return fmt.Errorf("%w: %s: %d of %d", storeerr.ErrCorrupt, what, v, limit)
-			}
-			to(v)
-		}
-		return nil
-	}
-	next := uint64(0)
+	tmp, next := make([]uint64, n), uint64(0)
 	t.Streams, t.Slots = make([]uint32, 0, n), make([]uint16, 0, n)
 	t.Partitions, t.KindOf = make([]uint32, 0, n), make([]uint32, 0, n)
-	err = decode(streams, 1<<32, "streams", func(v uint64) {
-		t.Streams = append(t.Streams, uint32(next+v))
-		next += v + 1
-	})
-	if err == nil && next > 1<<32 {
-		err = fmt.Errorf("%w: stream %d", storeerr.ErrCorrupt, next-1)
+	for _, c := range []struct {
+		what  string
+		from  bitpack.Column
+		limit uint64
+		add   func(v uint64)
+	}{
+		{"streams", streams, 1 << 32, func(v uint64) {
+			t.Streams = append(t.Streams, uint32(next+v))
+			next += v + 1
+		}},
+		{"slots", slots, AllSlots + 1, func(v uint64) { t.Slots = append(t.Slots, uint16(v)) }},
+		{"partitions", partitions, budget.EpochItself, func(v uint64) { t.Partitions = append(t.Partitions, uint32(v)) }},
+		{"kinds", kindOf, uint64(len(t.Kinds)), func(v uint64) { t.KindOf = append(t.KindOf, uint32(v)) }},
+	} {
+		if !c.from.Decode(tmp) {
+			return nil, fmt.Errorf("%w: %s end early", storeerr.ErrCorrupt, c.what)
+		}
+		for _, v := range tmp {
+			if v >= c.limit {
+				return nil, fmt.Errorf("%w: %s: %d of %d", storeerr.ErrCorrupt, c.what, v, c.limit)
+			}
+			c.add(v)
+		}
 	}
-	if err == nil {
-		err = decode(slots, AllSlots+1, "slots", func(v uint64) { t.Slots = append(t.Slots, uint16(v)) })
-	}
-	if err == nil {
-		err = decode(partitions, budget.EpochItself, "partitions", func(v uint64) { t.Partitions = append(t.Partitions, uint32(v)) })
-	}
-	if err == nil {
-		err = decode(kindOf, uint64(len(t.Kinds)), "kinds", func(v uint64) { t.KindOf = append(t.KindOf, uint32(v)) })
-	}
-	if err != nil {
-		return nil, err
+	if next > 1<<32 {
+		return nil, fmt.Errorf("%w: stream %d", storeerr.ErrCorrupt, next-1)
 	}
 	t.Bytes = int64(n)*14 + int64(len(value))*4 + 512
 	return t, nil

@@ -60,36 +60,22 @@ type columnOrder struct {
 }
 
 // order returns the values of a column sorted, and where they are in it; nil means
-// at the same place. It is kept, and only what is new is sorted, for pods may come
-// by the thousand in the hours that are in memory. The caller keeps the column from
-// growing.
+// at the same place. It is kept until the column grows, which the caller keeps it from.
 func (c *LabelColumn) order() (values []string, indexes []uint32) {
 	if !c.grows {
 		return c.values, nil
 	}
 	known := c.sorted.Load()
-	if known == nil {
-		known = &columnOrder{}
-	}
-	if n := len(known.values); n < len(c.values) {
-		added := make([]uint32, 0, len(c.values)-n)
-		for i := n; i < len(c.values); i++ {
-			added = append(added, uint32(i))
+	if known == nil || len(known.values) < len(c.values) {
+		known = &columnOrder{make([]string, len(c.values)), make([]uint32, len(c.values))}
+		for i := range known.indexes {
+			known.indexes[i] = uint32(i)
 		}
-		slices.SortFunc(added, func(a, b uint32) int { return strings.Compare(c.values[a], c.values[b]) })
-		next := &columnOrder{make([]string, 0, len(c.values)), make([]uint32, 0, len(c.values))}
-		old := known.indexes
-		for len(added) > 0 || len(old) > 0 {
-			from := &old
-			if len(old) == 0 || len(added) > 0 && c.values[added[0]] < c.values[old[0]] {
-				from = &added
-			}
-			i := (*from)[0]
-			*from = (*from)[1:]
-			next.values, next.indexes = append(next.values, c.values[i]), append(next.indexes, i)
+		slices.SortFunc(known.indexes, func(a, b uint32) int { return strings.Compare(c.values[a], c.values[b]) })
+		for i, at := range known.indexes {
+			known.values[i] = c.values[at]
 		}
-		c.sorted.Store(next)
-		known = next
+		c.sorted.Store(known)
 	}
 	return known.values, known.indexes
 }

@@ -277,57 +277,9 @@ func placesOf(values, list []string) []uint32 {
 }
 
 // sort puts the rows in order, and leaves out those that are there twice or have no
-// label. It compares numbers in the place of texts.
+// label. It compares numbers in the place of texts: keys with the values of the first names,
+// as many as fit, and rows where those are not all.
 func (s *LabelSets) sort(rows int) {
-	key := s.newSetKey(rows)
-	words := key.words
-	keys := make([]uint64, rows*words)
-	for i := range rows {
-		key.of(s.row(uint32(i)), keys[i*words:(i+1)*words])
-	}
-	s.order = make([]uint32, 0, rows)
-	for i := range uint32(rows) {
-		if slices.ContainsFunc(s.row(i), func(v uint32) bool { return v != 0 }) {
-			s.order = append(s.order, i)
-		}
-	}
-	of := func(row uint32) []uint64 { return keys[int(row)*words : (int(row)+1)*words] }
-	if words == 1 { // it nearly always is
-		type keyed struct {
-			key uint64
-			row uint32
-		}
-		sorted := make([]keyed, len(s.order))
-		for i, row := range s.order {
-			sorted[i] = keyed{keys[row], row}
-		}
-		slices.SortFunc(sorted, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
-		for i, k := range sorted {
-			s.order[i] = k.row
-		}
-	} else {
-		slices.SortFunc(s.order, func(a, b uint32) int { return slices.Compare(of(a), of(b)) })
-	}
-	s.order = slices.CompactFunc(s.order, func(a, b uint32) bool { return slices.Equal(of(a), of(b)) })
-}
-
-// A setKey makes keys of rows, in as many words as are needed, that are in the order
-// of the rows' labels. A row without a label comes after those that have it, since
-// its next label has a later name, or before them if it has no further label.
-type setKey struct {
-	words  int
-	places []keyPlace // by name
-}
-
-type keyPlace struct {
-	word    int
-	shift   uint
-	missing uint64 // what stands for a label that is missing before others
-	same    bool   // all rows have the same value, which needs no place
-}
-
-func (s *LabelSets) newSetKey(rows int) *setKey {
-	k := &setKey{words: 1, places: make([]keyPlace, len(s.names))}
 	has := make([]int, len(s.names))
 	for i := range rows {
 		for name, v := range s.row(uint32(i)) {
@@ -336,40 +288,72 @@ func (s *LabelSets) newSetKey(rows int) *setKey {
 			}
 		}
 	}
-	free := uint(64)
-	for name := range s.names {
-		p := &k.places[name]
-		n := uint64(len(s.values[name]))
-		if p.missing = n + 1; n == 1 && has[name] == rows {
-			p.same = true
+	shifts, free := make([]uint, 0, len(s.names)), uint(64)
+	for name, values := range s.values {
+		if len(values) == 1 && has[name] == rows {
+			shifts = append(shifts, 64) // all rows have the same value, which needs no place
 			continue
 		}
-		width := uint(bits.Len64(p.missing))
+		width := uint(bits.Len(uint(len(values)) + 1))
 		if width > free {
-			k.words++
-			free = 64
+			break
 		}
 		free -= width
-		p.word, p.shift = k.words-1, free
+		shifts = append(shifts, free)
 	}
-	return k
-}
-
-// of fills in the key of a row.
-func (k *setKey) of(row []uint32, key []uint64) {
-	last := len(row) - 1
-	for last >= 0 && row[last] == 0 {
-		last--
+	type keyed struct {
+		key uint64
+		row uint32
 	}
-	for name := range last + 1 {
-		p := &k.places[name]
-		if p.same {
+	sorted := make([]keyed, 0, rows)
+	for i := range uint32(rows) {
+		row, k := s.row(i), keyed{row: i}
+		end := len(row)
+		for end > 0 && row[end-1] == 0 {
+			end--
+		}
+		if end == 0 {
 			continue
 		}
-		v := uint64(row[name])
-		if v == 0 {
-			v = p.missing
+		for name, v := range row[:min(end, len(shifts))] {
+			if v == 0 { // it has a later label
+				v = uint32(len(s.values[name])) + 1
+			}
+			k.key |= uint64(v) << shifts[name]
 		}
-		key[p.word] |= v << p.shift
+		sorted = append(sorted, k)
 	}
+	whole := len(shifts) == len(s.names)
+	compare := func(a, b keyed) int {
+		if order := cmp.Compare(a.key, b.key); order != 0 || whole {
+			return order
+		}
+		return compareSets(s.row(a.row), s.row(b.row))
+	}
+	slices.SortFunc(sorted, compare)
+	sorted = slices.CompactFunc(sorted, func(a, b keyed) bool { return compare(a, b) == 0 })
+	s.order = make([]uint32, len(sorted))
+	for i, k := range sorted {
+		s.order[i] = k.row
+	}
+}
+
+// compareSets orders rows as their labels. A row without a label comes after those that
+// have it, since its next label has a later name, or before them if it has no further label.
+func compareSets(a, b []uint32) int {
+	for i, v := range a {
+		other := b[i]
+		switch {
+		case v == other:
+			continue
+		case v == 0:
+			return -compareSets(b[i:], a[i:])
+		case other == 0 && slices.Max(b[i:]) > 0:
+			return -1
+		case other == 0:
+			return 1
+		}
+		return cmp.Compare(v, other)
+	}
+	return 0
 }

@@ -156,25 +156,8 @@ func ReadStream(value []byte) (partition uint32, d Definition, err error) {
 	return partition, d, r.End()
 }
 
-// A SlotSet is a set of the 288 slots of an epoch.
-type SlotSet [(layout.HoursPerEpoch*layout.SlotsPerHour + 63) / 64]uint64
-
-// Hour returns the slots of an hour, one bit each.
-func (s *SlotSet) Hour(hour uint8) (mask uint16) {
-	for i := range uint(layout.SlotsPerHour) {
-		n := uint(hour)*layout.SlotsPerHour + i
-		mask |= uint16(s[n/64]>>(n%64)&1) << i
-	}
-	return mask
-}
-
-// Add adds slots of an hour.
-func (s *SlotSet) Add(hour uint8, mask uint16) {
-	for i := range uint(layout.SlotsPerHour) {
-		n := uint(hour)*layout.SlotsPerHour + i
-		s[n/64] |= uint64(mask>>i&1) << (n % 64)
-	}
-}
+// A SlotSet is a set of the slots of an epoch, by hour one bit each.
+type SlotSet [layout.HoursPerEpoch]uint16
 
 // Edge is the first or the last slot of a set.
 func (s *SlotSet) Edge(last bool) (slot int, ok bool) {
@@ -185,9 +168,9 @@ func (s *SlotSet) Edge(last bool) (slot int, ok bool) {
 		switch {
 		case s[i] == 0:
 		case last:
-			return i*64 + 63 - bits.LeadingZeros64(s[i]), true
+			return i*layout.SlotsPerHour + bits.Len16(s[i]) - 1, true
 		default:
-			return i*64 + bits.TrailingZeros64(s[i]), true
+			return i*layout.SlotsPerHour + bits.TrailingZeros16(s[i]), true
 		}
 	}
 	return 0, false
@@ -200,7 +183,7 @@ func SlotsBetween(epoch uint32, start, end int64) (s SlotSet) {
 	lo := (max(start, base+1) - base - 1) / layout.SlotMs
 	hi := (min(end, base+layout.DayMs) - base - 1) / layout.SlotMs
 	for n := lo; n <= hi; n++ {
-		s[n/64] |= 1 << (n % 64)
+		s[n/layout.SlotsPerHour] |= 1 << (n % layout.SlotsPerHour)
 	}
 	return s
 }

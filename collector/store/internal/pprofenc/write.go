@@ -13,7 +13,7 @@ import (
 
 // A Writer encodes what was merged as a message of profile.proto, whose field
 // numbers stand beside the calls, without a message in memory: that would take ten
-// times the bytes.
+// times the bytes. IDs are numbers of the dictionary; those of locations begin at 1.
 type Writer struct {
 	*Merge
 	Size   int // of all, estimated from above
@@ -25,26 +25,40 @@ type Writer struct {
 type sampleChunk struct {
 	from, to int // samples
 	size     int // bytes
+	out      []byte
 }
 
 // NewWriter measures the samples.
 func NewWriter(m *Merge) *Writer {
-	w := &Writer{Merge: m}
+	w := &Writer{Merge: m, Size: 1024}
 	n := min(runtime.GOMAXPROCS(0), 8)
-	var group sync.WaitGroup
 	for i := range n {
 		w.chunks = append(w.chunks, sampleChunk{from: len(w.Values) * i / n, to: len(w.Values) * (i + 1) / n})
 	}
-	for i := range w.chunks {
-		group.Go(func() { w.measure(&w.chunks[i]) })
-	}
-	group.Wait()
-	w.Size = 1024
+	w.eachChunk(func(c *sampleChunk) {
+		for i := c.from; i < c.to; i++ {
+			size, _ := sampleSize(w.stack(i), w.Values[i])
+			c.size += 1 + protowire.SizeBytes(size)
+		}
+	})
 	for _, c := range w.chunks {
 		w.Size += c.size
 	}
-	w.Size += 32*len(w.locations) + 24*len(w.lines) + 40*len(w.functions) + 80*len(w.mappings) + int(w.text) + 6*len(w.strings)
+	d := w.to
+	w.Size += 32*len(d.Locations) + 24*len(d.Lines) + 40*len(d.Functions) + 80*len(d.Mappings) + 6*len(d.Strings)
+	for _, s := range d.Strings {
+		w.Size += len(s)
+	}
 	return w
+}
+
+// eachChunk calls fn with all chunks at once.
+func (w *Writer) eachChunk(fn func(c *sampleChunk)) {
+	var group sync.WaitGroup
+	for i := range w.chunks {
+		group.Go(func() { fn(&w.chunks[i]) })
+	}
+	group.Wait()
 }
 
 // Write returns the message, of samples of a type in a range of time, ms.
@@ -52,24 +66,23 @@ func (w *Writer) Write(t profile.Type, start, end int64) []byte {
 	w.out = make([]byte, 0, w.Size)
 	w.head(t, start, end)
 	at := len(w.out)
-	var group sync.WaitGroup
-	for _, c := range w.chunks {
-		to := w.out[at : at : at+c.size]
+	for i := range w.chunks {
+		c := &w.chunks[i]
+		c.out = w.out[at : at : at+c.size]
 		at += c.size
-		group.Go(func() { w.putSamples(to, c) })
 	}
-	group.Wait()
+	w.eachChunk(w.putSamples)
 	w.out = w.out[:at]
-	for i := range w.locations {
-		w.putLocation(i, &w.locations[i])
+	for i := range w.to.Locations {
+		w.putLocation(i, &w.to.Locations[i])
 	}
-	for i, f := range w.functions {
-		w.putFunction(i, f)
+	for i, f := range w.to.Functions[1:] {
+		w.putFunction(i+1, f)
 	}
-	for i, m := range w.mappings {
-		w.putMapping(i, m)
+	for i, m := range w.to.Mappings[1:] {
+		w.putMapping(i+1, m)
 	}
-	for _, s := range w.strings {
+	for _, s := range w.to.Strings {
 		w.out = protowire.AppendString(tag(w.out, 6, protowire.BytesType), s) // string_table
 	}
 	return w.out
@@ -94,7 +107,7 @@ func (w *Writer) message(field protowire.Number, b []byte) {
 // head fills in what describes the profile as a whole. The period is not kept
 // with samples; it is what Pyroscope says for the type.
 func (w *Writer) head(t profile.Type, start, end int64) {
-	text := w.textID
+	text := func(s string) uint64 { return uint64(w.to.AddString(s)) }
 	valueType := func(typ, unit string) []byte {
 		return number(number(nil, 1, text(typ)), 2, text(unit)) // type, unit
 	}
@@ -128,15 +141,9 @@ func sampleSize(stack []uint32, value int64) (size, locations int) {
 	return size, locations
 }
 
-func (w *Writer) measure(c *sampleChunk) {
-	for i := c.from; i < c.to; i++ {
-		size, _ := sampleSize(w.stack(i), w.Values[i])
-		c.size += 1 + protowire.SizeBytes(size)
-	}
-}
-
-// putSamples appends samples to b, which has room for them.
-func (w *Writer) putSamples(b []byte, c sampleChunk) {
+// putSamples writes the samples of a chunk, which has room for them.
+func (w *Writer) putSamples(c *sampleChunk) {
+	b := c.out
 	for i := c.from; i < c.to; i++ {
 		stack, x := w.stack(i), w.Values[i]
 		size, locations := sampleSize(stack, x)
@@ -157,7 +164,7 @@ func (w *Writer) putLocation(i int, l *symdb.Location) {
 	b := number(room[:0], 1, uint64(i)+1) // id
 	b = number(b, 2, uint64(l.Mapping))   // mapping_id
 	b = number(b, 3, l.Address)           // address
-	for _, ln := range w.lines[l.First:l.End] {
+	for _, ln := range w.to.Lines[l.First:l.End] {
 		var room [32]byte
 		to := number(room[:0], 1, uint64(ln.Function))                // function_id
 		to = number(to, 2, uint64(ln.Line))                           // line
@@ -169,8 +176,8 @@ func (w *Writer) putLocation(i int, l *symdb.Location) {
 
 func (w *Writer) putFunction(i int, f symdb.Function) {
 	var room [64]byte
-	b := number(room[:0], 1, uint64(i)+1) // id
-	b = number(b, 2, uint64(f.Name))      // name
+	b := number(room[:0], 1, uint64(i)) // id
+	b = number(b, 2, uint64(f.Name))    // name
 	if f.SystemName != f.Name {
 		// go tool pprof would shorten the name, such as Python's <module>, if it had this too.
 		b = number(b, 3, uint64(f.SystemName)) // system_name
@@ -180,7 +187,7 @@ func (w *Writer) putFunction(i int, f symdb.Function) {
 }
 
 func (w *Writer) putMapping(i int, m symdb.Mapping) {
-	b := number(nil, 1, uint64(i)+1)    // id
+	b := number(nil, 1, uint64(i))      // id
 	b = number(b, 2, m.Start)           // memory_start
 	b = number(b, 3, m.Limit)           // memory_limit
 	b = number(b, 4, m.Offset)          // file_offset

@@ -93,29 +93,16 @@ func (l *PointList) decodeCovers(r *bitpack.Decoder, n int) error {
 	if err := r.End(); err != nil {
 		return err
 	}
-	pos, last := uint(0), int64(0)
-	for i := 0; i < n; i++ {
-		// Most differences are zero.
-		zeros := min(column.Zeros(pos), n-i)
-		for range zeros {
-			l.Covers[i] = uint64(last)
-			i++
-		}
-		if pos += uint(zeros); i == n {
-			break
-		}
-		d, next, ok := column.One(pos)
-		if !ok {
-			return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
-		}
-		pos, last = next, last+(int64(d>>1)^-int64(d&1))
-		if last < 0 || last > 2*layout.DayMs+1 {
+	l.tmp = reuse.Grow(l.tmp, n)
+	if !column.Decode(l.tmp) {
+		return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
+	}
+	last := int64(0)
+	for i, d := range l.tmp {
+		if last += int64(d>>1) ^ -int64(d&1); last < 0 || last > 2*layout.DayMs+1 {
 			return fmt.Errorf("%w: a duration of %d ms", storeerr.ErrCorrupt, last>>1)
 		}
 		l.Covers[i] = uint64(last)
-	}
-	if !column.Ends(pos) {
-		return fmt.Errorf("%w: durations end early", storeerr.ErrCorrupt)
 	}
 	return nil
 }
@@ -131,10 +118,7 @@ func (l *PointList) Within(lo, hi int64) PointValues {
 func (l *PointList) Decode(value []byte, start int64, sampleType int) error {
 	r := bitpack.Decoder{Data: value}
 	types := r.Count(2, "sample type count")
-	count := r.Uvarint("point count")
-	if r.Err == nil && count > uint64(len(value))*8 {
-		r.Fail("point count")
-	}
+	n := r.Rows("point count")
 	times := r.Column("times")
 	var values bitpack.Column
 	divisor := uint64(1)
@@ -151,7 +135,6 @@ func (l *PointList) Decode(value []byte, start int64, sampleType int) error {
 	if sampleType >= types || divisor == 0 || divisor > math.MaxInt64 {
 		return fmt.Errorf("%w: sample type %d of %d", storeerr.ErrCorrupt, sampleType, types)
 	}
-	n := int(count)
 	if err := l.decodeCovers(&r, n); err != nil {
 		return err
 	}

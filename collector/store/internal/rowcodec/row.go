@@ -155,25 +155,35 @@ next:
 // Fill adds up the values of samples of some sample types, given the nodes that
 // Importer.Nodes found, sorted.
 func (r *Row) Fill(samples []*googlev1.Sample, types int, order []uint64) {
-	r.Totals = make([]int64, types)
-	r.Values = make([][]int64, types)
+	r.Totals, r.Values = make([]int64, types), make([][]int64, types)
 	for c := range r.Values {
 		r.Values[c] = make([]int64, 0, len(order))
 	}
-	r.Nodes = make([]uint32, 0, len(order))
-	for _, o := range order {
-		n, s := uint32(o>>32), samples[uint32(o)]
-		if last := len(r.Nodes) - 1; last < 0 || r.Nodes[last] != n {
-			r.Nodes = append(r.Nodes, n)
-			for c := range r.Values {
-				r.Values[c] = append(r.Values[c], 0)
-			}
-		}
-		for c, v := range s.Value {
-			r.Values[c][len(r.Nodes)-1] += v
+	r.Nodes = appendSums(make([]uint32, 0, len(order)), r.Values, order, func(i uint32) []int64 { return samples[i].Value })
+	for c, vs := range r.Values {
+		for _, v := range vs {
 			r.Totals[c] += v
 		}
 	}
+}
+
+// appendSums appends the upper halves of order, which is sorted, each once, and for each the
+// sums of the values by sample type that the lower halves stand for.
+func appendSums(ns []uint32, sums [][]int64, order []uint64, values func(i uint32) []int64) []uint32 {
+	first := len(ns)
+	for _, o := range order {
+		n := uint32(o >> 32)
+		if last := len(ns) - 1; last < first || ns[last] != n {
+			ns = append(ns, n)
+			for c := range sums {
+				sums[c] = append(sums[c], 0)
+			}
+		}
+		for c, v := range values(uint32(o)) {
+			sums[c][len(ns)-1] += v
+		}
+	}
+	return ns
 }
 
 // A PackedRow is a row of which only the head is decoded. It refers to the
@@ -253,13 +263,8 @@ func (p *PackedRow) Decode(value []byte) error {
 	if err := p.DecodeHead(&r); err != nil {
 		return err
 	}
-	count := r.Uvarint("node count")
-	// A node takes one bit at least.
-	if r.Err == nil && count > uint64(len(value))*8 {
-		r.Fail(fmt.Sprintf("node count %d exceeds the value", count))
-	}
-	p.Count, p.Values, p.times = int(count), p.Values[:0], nil
-	if r.Err != nil || count == 0 {
+	p.Count, p.Values, p.times = r.Rows("node count"), p.Values[:0], nil
+	if r.Err != nil || p.Count == 0 {
 		return r.End()
 	}
 	p.Nodes = r.Column("nodes")
@@ -314,7 +319,7 @@ func (p *PackedRow) decodeTypes(r *bitpack.Decoder, types int) error {
 }
 
 // Scratch is memory that decoding a row needs for the time of a call.
-type Scratch struct{ Nodes, values []uint64 }
+type Scratch struct{ nodes, values []uint64 }
 
 // Snapshots are the profiles that are not parts: of a state, such as memory in use,
 // the times at which it was taken.
@@ -352,49 +357,35 @@ func (p *PackedRow) AddTo(sums bitpack.Sums, sampleType int, sign int64, s *Scra
 	if err != nil {
 		return err
 	}
-	factor *= sign
 	if v.ones == p.Count {
-		n, ok := bitpack.AddPairs(p.Nodes, v.column, p.Count, sums, factor)
+		n, ok := bitpack.AddPairs(p.Nodes, v.column, p.Count, sums, factor*sign)
 		if !ok {
-			bitpack.AddPairs(p.Nodes, v.column, n, sums, -factor)
+			bitpack.AddPairs(p.Nodes, v.column, n, sums, -factor*sign)
 			return fmt.Errorf("%w: node %d of %d cannot be read", storeerr.ErrCorrupt, n, p.Count)
 		}
 		return nil
 	}
-	if err := p.unpack(v, sums.Limit(), s); err != nil {
-		return err
+	nodes, values, factor, err := p.unpack(sampleType, sums.Limit(), s)
+	for i, n := range nodes {
+		sums.Add(n, int64(values[i]+1)*factor*sign)
 	}
-	j := 0
-	for i, n := range s.Nodes {
-		if v.has(i) {
-			sums.Add(n, int64(s.values[j]+1)*factor)
-			j++
-		}
-	}
-	return nil
+	return err
+}
+
+// Sum adds up the values of one sample type, whose nodes must be below a limit.
+func (p *PackedRow) Sum(sampleType, limit int, s *Scratch) (sum int64, err error) {
+	err = p.each(sampleType, limit, s, func(_ uint32, v int64) { sum += v })
+	return sum, err
 }
 
 // each calls fn with every node, which are below a limit, and its value of one sample
 // type, unless that is 0. If there is an error, it calls it with none.
 func (p *PackedRow) each(sampleType, limit int, s *Scratch, fn func(node uint32, v int64)) error {
-	if p.Count == 0 {
-		return nil
+	nodes, values, factor, err := p.unpack(sampleType, limit, s)
+	for i, n := range nodes {
+		fn(uint32(n), int64(values[i]+1)*factor)
 	}
-	v, factor, err := p.of(sampleType)
-	if err == nil {
-		err = p.unpack(v, limit, s)
-	}
-	if err != nil {
-		return err
-	}
-	j := 0
-	for i, n := range s.Nodes {
-		if v.has(i) {
-			fn(uint32(n), int64(s.values[j]+1)*factor)
-			j++
-		}
-	}
-	return nil
+	return err
 }
 
 // has reports whether the i-th value is not zero.
@@ -402,30 +393,61 @@ func (v *PackedValues) has(i int) bool {
 	return v.mode != columnSparse || v.bitmap[i/8]>>(i%8)&1 == 1
 }
 
-// unpack unpacks the nodes, all of which are below a limit, and the values that
-// are not zero.
-func (p *PackedRow) unpack(v PackedValues, limit int, s *Scratch) error {
-	s.Nodes, s.values = reuse.Grow(s.Nodes, p.Count), reuse.Grow(s.values, v.ones)
-	if !p.Nodes.Decode(s.Nodes) || !v.column.Decode(s.values) {
-		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
+// unpack returns the nodes, all of which are below a limit, whose values of a sample type
+// are not zero, and these values, less 1, as multiples of factor.
+func (p *PackedRow) unpack(sampleType, limit int, s *Scratch) (nodes, values []uint64, factor int64, err error) {
+	if p.Count == 0 {
+		return nil, nil, 0, nil
 	}
-	return s.Number(limit)
+	v, factor, err := p.of(sampleType)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if nodes, err = p.AllNodes(limit, s); err == nil {
+		values, err = v.unpack(s)
+	}
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if v.mode == columnSparse {
+		all := nodes
+		nodes = nodes[:0]
+		for i, n := range all {
+			if v.has(i) {
+				nodes = append(nodes, n)
+			}
+		}
+	}
+	return nodes, values, factor, nil
 }
 
-// Number turns the differences in s.nodes into nodes. All are below limit.
-func (s *Scratch) Number(limit int) error {
+// unpack returns the values that are not zero.
+func (v *PackedValues) unpack(s *Scratch) ([]uint64, error) {
+	s.values = reuse.Grow(s.values, v.ones)
+	if !v.column.Decode(s.values) {
+		return nil, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
+	}
+	return s.values, nil
+}
+
+// AllNodes unpacks the nodes, ascending, all of which are below a limit.
+func (p *PackedRow) AllNodes(limit int, s *Scratch) ([]uint64, error) {
+	s.nodes = reuse.Grow(s.nodes, p.Count)
+	if p.Count > 0 && !p.Nodes.Decode(s.nodes) {
+		return nil, fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
+	}
 	node := ^uint64(0)
-	for i, d := range s.Nodes {
+	for i, d := range s.nodes {
 		if d >= 1<<32 {
-			return fmt.Errorf("%w: node %d", storeerr.ErrCorrupt, d)
+			return nil, fmt.Errorf("%w: node %d", storeerr.ErrCorrupt, d)
 		}
 		node += d + 1
-		s.Nodes[i] = node
+		s.nodes[i] = node
 	}
-	if node >= uint64(limit) {
-		return fmt.Errorf("%w: node %d of %d", storeerr.ErrCorrupt, node, limit)
+	if p.Count > 0 && node >= uint64(limit) {
+		return nil, fmt.Errorf("%w: node %d of %d", storeerr.ErrCorrupt, node, limit)
 	}
-	return nil
+	return s.nodes, nil
 }
 
 // AddShare adds the part of a single profile's values that is in a range, times a
@@ -436,31 +458,21 @@ func (p *PackedRow) AddShare(sums bitpack.Sums, sampleType int, sign int64, c Cl
 	if from >= to {
 		return 0, nil
 	}
-	if p.Count == 0 {
-		return 0, nil
-	}
 	part := ShareOf(d, from, to)
-	v, factor, err := p.of(sampleType)
-	if err == nil {
-		err = p.unpack(v, sums.Limit(), s)
-	}
-	if err != nil {
-		return 0, err
-	}
-	if v.mode != columnSparse && sums.Place == nil {
-		return part.addAll(sums.Values, s.Nodes, s.values, factor, sign), nil
-	}
-	j := 0
-	for i, node := range s.Nodes {
-		if !v.has(i) {
-			continue
+	nodes, values, factor, err := p.unpack(sampleType, sums.Limit(), s)
+	for i, node := range nodes {
+		v, phase := int64(values[i]+1)*factor, PhaseOf(uint32(node))
+		x := v // what follows is part.Of, inlined
+		if !part.end {
+			x = until(v, part.to, phase)
 		}
-		x := part.Of(int64(s.values[j]+1)*factor, PhaseOf(uint32(node)))
-		j++
+		if !part.begin {
+			x -= until(v, part.from, phase)
+		}
 		sums.Add(node, x*sign)
 		sum += x
 	}
-	return sum, nil
+	return sum, err
 }
 
 // Covers is what a row of a single profile covers, as PointList.Covers.
@@ -470,24 +482,4 @@ func (p *PackedRow) Covers() uint64 {
 		d |= 1
 	}
 	return d
-}
-
-// Sum adds up the values of one sample type.
-func (p *PackedRow) Sum(sampleType int, s *Scratch) (sum int64, err error) {
-	if p.Count == 0 {
-		return 0, nil
-	}
-	v := p.Values[sampleType]
-	divisor := v.divisor
-	if v.mode == columnSame {
-		v = p.Values[v.same]
-	}
-	s.values = reuse.Grow(s.values, v.ones)
-	if !v.column.Decode(s.values) {
-		return 0, fmt.Errorf("%w: values end early", storeerr.ErrCorrupt)
-	}
-	for _, x := range s.values {
-		sum += int64(x+1) * divisor
-	}
-	return sum, nil
 }

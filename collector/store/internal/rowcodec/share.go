@@ -61,25 +61,6 @@ func (s Share) Of(v int64, phase uint64) int64 {
 	return out
 }
 
-// addAll adds the part of each value, less one and divided by factor, times a sign, to
-// the sum of its node. It returns the sum of what it added, without the sign.
-func (s Share) addAll(sums []int64, nodes, values []uint64, factor, sign int64) (sum int64) {
-	values = values[:len(nodes)]
-	for i, node := range nodes {
-		v, phase := int64(values[i]+1)*factor, PhaseOf(uint32(node))
-		x := v
-		if !s.end {
-			x = until(v, s.to, phase)
-		}
-		if !s.begin {
-			x -= until(v, s.from, phase)
-		}
-		sums[node] += x * sign
-		sum += x
-	}
-	return sum
-}
-
 // until is a fraction of a value in 1/2^64 plus the phase, rounded down.
 func until(v int64, fraction, phase uint64) int64 {
 	hi, lo := bits.Mul64(uint64(v), fraction)

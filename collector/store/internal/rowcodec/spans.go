@@ -101,23 +101,16 @@ func NewSpans(samples []*googlev1.Sample, tags []Tag, types int, order []uint64)
 	}
 	slices.SortStableFunc(tagged, func(a, b uint64) int { return tags[uint32(a)].Compare(tags[uint32(b)]) })
 	s := &Spans{Values: make([][]int64, types)}
-	for _, o := range tagged {
-		n, t := uint32(o>>32), tags[uint32(o)]
-		last := len(s.Tags) - 1
-		if last < 0 || s.Tags[last] != t {
-			s.Tags, s.Counts = append(s.Tags, t), append(s.Counts, 0)
-			last++
+	for len(tagged) > 0 {
+		t := tags[uint32(tagged[0])]
+		n := slices.IndexFunc(tagged, func(o uint64) bool { return tags[uint32(o)] != t })
+		if n < 0 {
+			n = len(tagged)
 		}
-		if s.Counts[last] == 0 || s.Nodes[len(s.Nodes)-1] != n {
-			s.Counts[last]++
-			s.Nodes = append(s.Nodes, n)
-			for c := range s.Values {
-				s.Values[c] = append(s.Values[c], 0)
-			}
-		}
-		for c, v := range samples[uint32(o)].Value {
-			s.Values[c][len(s.Nodes)-1] += v
-		}
+		before := len(s.Nodes)
+		s.Nodes = appendSums(s.Nodes, s.Values, tagged[:n], func(i uint32) []int64 { return samples[i].Value })
+		s.Tags, s.Counts = append(s.Tags, t), append(s.Counts, len(s.Nodes)-before)
+		tagged = tagged[n:]
 	}
 	return s
 }
@@ -233,19 +226,23 @@ func (p *PackedSpans) Each(sampleType, limit int, s *Scratch, fn func(t *Tag, no
 	if err != nil {
 		return err
 	}
-	s.Nodes, s.values = reuse.Grow(s.Nodes, p.Row.Count), reuse.Grow(s.values, v.ones)
-	if !p.Row.Nodes.Decode(s.Nodes) || !v.column.Decode(s.values) {
-		return fmt.Errorf("%w: nodes or values end early", storeerr.ErrCorrupt)
+	values, err := v.unpack(s)
+	if err != nil {
+		return err
+	}
+	nodes := reuse.Grow(s.nodes, p.Row.Count)
+	if s.nodes = nodes; !p.Row.Nodes.Decode(nodes) {
+		return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
 	}
 	i := 0
 	for _, count := range p.Counts {
 		next := uint64(0)
 		for range count {
-			if s.Nodes[i] >= uint64(limit)-next {
-				return fmt.Errorf("%w: node %d after %d, of %d", storeerr.ErrCorrupt, s.Nodes[i], next, limit)
+			if nodes[i] >= uint64(limit)-next {
+				return fmt.Errorf("%w: node %d after %d, of %d", storeerr.ErrCorrupt, nodes[i], next, limit)
 			}
-			s.Nodes[i] += next
-			next = s.Nodes[i] + 1
+			nodes[i] += next
+			next = nodes[i] + 1
 			i++
 		}
 	}
@@ -253,7 +250,7 @@ func (p *PackedSpans) Each(sampleType, limit int, s *Scratch, fn func(t *Tag, no
 	for k := range p.Tags {
 		for range p.Counts[k] {
 			if v.has(i) {
-				fn(&p.Tags[k], uint32(s.Nodes[i]), int64(s.values[j]+1)*factor)
+				fn(&p.Tags[k], uint32(nodes[i]), int64(values[j]+1)*factor)
 				j++
 			}
 			i++

@@ -48,18 +48,7 @@ func NewTimes(stamps []Stamp, types int, t, d int64) *Times {
 	}
 	slices.Sort(order)
 	ts := &Times{Values: make([][]int64, types)}
-	for _, o := range order {
-		n := uint32(o >> 32)
-		if last := len(ts.Ticks) - 1; last < 0 || ts.Ticks[last] != n {
-			ts.Ticks = append(ts.Ticks, n)
-			for c := range ts.Values {
-				ts.Values[c] = append(ts.Values[c], 0)
-			}
-		}
-		for c, v := range stamps[uint32(o)].Sample.Value {
-			ts.Values[c][len(ts.Ticks)-1] += v
-		}
-	}
+	ts.Ticks = appendSums(nil, ts.Values, order, func(i uint32) []int64 { return stamps[i].Sample.Value })
 	return ts
 }
 
@@ -83,15 +72,10 @@ func (p *PackedRow) Times(to *PackedRow) (bool, error) {
 		return false, nil
 	}
 	r := bitpack.Decoder{Data: p.times, Off: 1}
-	count := r.Uvarint("tick count")
-	// A tick takes one bit at least.
-	if r.Err == nil && (count == 0 || count > uint64(len(p.times))*8) {
-		r.Fail(fmt.Sprintf("tick count %d", count))
-	}
-	if r.Err != nil {
+	if to.Count = r.Rows("tick count"); to.Count == 0 {
+		r.Fail("tick count")
 		return false, r.Err
 	}
-	to.Count = int(count)
 	to.Nodes = r.Column("ticks")
 	if err := to.decodeTypes(&r, len(p.Totals)); err != nil {
 		return false, err

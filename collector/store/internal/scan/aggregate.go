@@ -38,7 +38,7 @@ func (a *Aggregate) Add(hour uint8, stream uint32, slots uint16) {
 func (a *Aggregate) Active(epoch uint32, lo, hi int64) (out []ActiveStream) {
 	set := labelindex.SlotsBetween(epoch, lo+1, hi)
 	for hour := range uint8(layout.HoursPerEpoch) {
-		mask := set.Hour(hour)
+		mask := set[hour]
 		if mask == 0 {
 			continue
 		}

@@ -2,6 +2,7 @@
 package symdb
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +18,14 @@ import (
 // Node 0 is the trie's root.
 type Dictionary struct {
 	View
-	Lookup *Lookup // nil until something is added
-	Stacks Pairs   // fingerprints to nodes, of stacktraces that were added since it was read
+	Stacks Pairs   // fingerprints to nodes plus one, of stacktraces that were added since it was read
+	calls  Pairs   // callers and names to calls
+	known  *tables // nil until something is added
 	text   int64   // bytes in strings
 }
+
+// tables are fingerprints to numbers plus one, and of nodes parents and locations to nodes.
+type tables struct{ strings, functions, mappings, locations, nodes Pairs }
 
 // A View is what a dictionary held at one time.
 type View struct {
@@ -45,15 +50,8 @@ type Function struct {
 type Mapping struct {
 	File, BuildID        uint32 // strings
 	Start, Limit, Offset uint64
-	Flags                uint8
+	Flags                uint8 // has_functions, has_filenames, has_line_numbers, has_inline_frames, from the lowest bit
 }
-
-const (
-	hasFunctions = 1 << iota
-	hasFilenames
-	hasLineNumbers
-	hasInlineFrames
-)
 
 // A Location is a place in a program. Its lines, innermost first, are lines[first:end]. The address is 0
 // where the mapping has functions, because it differs from process to process
@@ -78,16 +76,6 @@ type Node struct{ Parent, Location uint32 }
 // A Call is a function, by the string of its name, in the context of its
 // callers. The parent has a lower number.
 type Call struct{ Parent, Name uint32 }
-
-// Lookup finds the number of what is in a dictionary.
-type Lookup struct {
-	strings   numbers
-	functions numbers
-	mappings  map[Mapping]uint32
-	locations numbers
-	nodes     Pairs
-	calls     Pairs
-}
 
 // NewDictionary returns a dictionary that has the empty string and the root alone.
 func NewDictionary() *Dictionary {
@@ -116,135 +104,126 @@ func (d *Dictionary) Bytes() int64 {
 	n := int64(cap(v.Strings))*24 + int64(cap(v.Functions))*int64(unsafe.Sizeof(Function{})) +
 		int64(cap(v.Mappings))*int64(unsafe.Sizeof(Mapping{})) + int64(cap(v.Locations))*int64(unsafe.Sizeof(Location{})) +
 		int64(cap(v.Lines))*int64(unsafe.Sizeof(Line{})) + int64(cap(v.Nodes))*8 + int64(cap(v.Calls))*8 + int64(cap(v.CallOf))*4
-	n += d.text + d.Stacks.Bytes()
-	if l := d.Lookup; l != nil {
-		n += int64(len(l.strings.slots)+len(l.functions.slots)+len(l.locations.slots))*int64(unsafe.Sizeof(numberSlot{})) +
-			l.nodes.Bytes() + l.calls.Bytes()
+	n += d.text + d.Stacks.Bytes() + d.calls.Bytes()
+	if k := d.known; k != nil {
+		n += k.strings.Bytes() + k.functions.Bytes() + k.mappings.Bytes() + k.locations.Bytes() + k.nodes.Bytes()
 	}
 	return n
 }
 
-// Find makes the lookup tables.
-func (d *Dictionary) Find() *Lookup {
-	if d.Lookup != nil {
-		return d.Lookup
+// Trim frees the tables that adding needs, until something is added again.
+func (d *Dictionary) Trim() { d.known, d.calls = nil, Pairs{} }
+
+// Reset takes all out and keeps the memory.
+func (d *Dictionary) Reset() {
+	clear(d.Strings) // which are parts of others' memory
+	v := &d.View
+	*v = View{
+		v.Strings[:1], v.Hashes[:1], v.Functions[:1], v.Mappings[:1],
+		v.Locations[:0], v.Lines[:0], v.Nodes[:1], v.Calls[:1], v.CallOf[:1],
 	}
-	l := &Lookup{mappings: make(map[Mapping]uint32, len(d.Mappings))}
-	l.strings.grow(len(d.Strings))
-	for i, h := range d.Hashes {
-		l.strings.put(h, uint32(i))
+	d.Stacks.Reset()
+	d.calls.Reset()
+	if k := d.known; k != nil {
+		for _, t := range []*Pairs{&k.strings, &k.functions, &k.mappings, &k.locations, &k.nodes} {
+			t.Reset()
+		}
 	}
-	l.functions.grow(len(d.Functions))
-	for i := range d.Functions {
-		l.functions.put(d.Functions[i].hash(), uint32(i))
-	}
-	for i, m := range d.Mappings {
-		l.mappings[m] = uint32(i)
-	}
-	l.locations.grow(len(d.Locations))
-	for i := range d.Locations {
-		loc := &d.Locations[i]
-		l.locations.put(loc.hash(d.Lines[loc.First:loc.End]), uint32(i))
-	}
-	l.nodes.Grow(len(d.Nodes))
-	for i, n := range d.Nodes[1:] {
-		l.nodes.Put(n.Parent, n.Location, uint32(i)+1)
-	}
-	d.Lookup = l
-	d.FindCalls()
-	return l
+	d.text = 0
 }
 
-// FindCalls makes the lookup table of calls, all that reading segments needs.
-func (d *Dictionary) FindCalls() {
-	d.Lookup.calls.Grow(len(d.Calls))
-	for i, c := range d.Calls[min(1, len(d.Calls)):] {
-		d.Lookup.calls.Put(c.Parent, c.Name, uint32(i)+1)
+// tables are made when the first thing is added.
+func (d *Dictionary) tables() *tables {
+	if d.known != nil && d.known.strings.used > 0 {
+		return d.known
 	}
+	k := cmp.Or(d.known, &tables{})
+	k.strings.Grow(len(d.Strings))
+	for i, h := range d.Hashes {
+		k.strings.AddPrint(h, uint32(i)+1)
+	}
+	k.functions.Grow(len(d.Functions))
+	for i := range d.Functions {
+		k.functions.AddPrint(d.Functions[i].print(), uint32(i)+1)
+	}
+	for i := range d.Mappings {
+		k.mappings.AddPrint(d.Mappings[i].print(), uint32(i)+1)
+	}
+	k.locations.Grow(len(d.Locations))
+	for i := range d.Locations {
+		l := &d.Locations[i]
+		k.locations.AddPrint(l.print(d.Lines[l.First:l.End]), uint32(i)+1)
+	}
+	k.nodes.Grow(len(d.Nodes))
+	for i, n := range d.Nodes[1:] {
+		k.nodes.Add(n.Parent, n.Location, uint32(i)+1)
+	}
+	d.known = k
+	return k
 }
 
 // AddString returns the number of a string, which it adds if it is new.
 func (d *Dictionary) AddString(s string) uint32 {
-	l := d.Find()
-	h := HashText(s)
-	for at := l.strings.first(h); ; at = l.strings.next(at) {
-		i, ok := l.strings.at(at, h)
-		if !ok {
-			break
-		}
-		if i != noNumber && d.Hashes[i] == h && d.Strings[i] == s {
-			return i
-		}
+	n, hash := uint32(len(d.Strings)), HashText(s)
+	if i := d.tables().strings.AddPrint(hash, n+1) - 1; i < n && d.Strings[i] == s {
+		return i
 	}
-	i := uint32(len(d.Strings))
-	d.appendString(strings.Clone(s)) // not the whole table it came in
-	l.strings.put(h, i)
+	d.appendString(strings.Clone(s), hash) // not the whole table it came in
+	return n
+}
+
+// AddHashed is AddString of another dictionary's string, whose memory and hash are shared.
+func (d *Dictionary) AddHashed(s string, hash uint64) uint32 {
+	n := uint32(len(d.Strings))
+	i := d.tables().strings.AddPrint(hash, n+1) - 1
+	if i == n {
+		d.appendString(s, hash)
+	}
 	return i
 }
 
-func (d *Dictionary) appendString(s string) {
+func (d *Dictionary) appendString(s string, hash uint64) {
 	d.Strings = append(d.Strings, s)
-	d.Hashes = append(d.Hashes, HashText(s))
+	d.Hashes = append(d.Hashes, hash)
 	d.text += int64(len(s))
 }
 
 // AddFunction returns the number of a function, which it adds if it is new.
 func (d *Dictionary) AddFunction(f Function) uint32 {
-	l := d.Find()
-	h := f.hash()
-	for at := l.functions.first(h); ; at = l.functions.next(at) {
-		i, ok := l.functions.at(at, h)
-		if !ok {
-			break
-		}
-		if i != noNumber && d.Functions[i] == f {
-			return i
-		}
+	n := uint32(len(d.Functions))
+	if i := d.tables().functions.AddPrint(f.print(), n+1) - 1; i < n && d.Functions[i] == f {
+		return i
 	}
-	i := uint32(len(d.Functions))
 	d.Functions = append(d.Functions, f)
-	l.functions.put(h, i)
-	return i
+	return n
 }
 
 // AddMapping returns the number of a mapping, which it adds if it is new.
 func (d *Dictionary) AddMapping(m Mapping) uint32 {
-	l := d.Find()
-	if i, ok := l.mappings[m]; ok {
+	n := uint32(len(d.Mappings))
+	if i := d.tables().mappings.AddPrint(m.print(), n+1) - 1; i < n && d.Mappings[i] == m {
 		return i
 	}
-	i := uint32(len(d.Mappings))
 	d.Mappings = append(d.Mappings, m)
-	l.mappings[m] = i
-	return i
+	return n
 }
 
 // AddLocation adds a location with its lines; its fields first, end and name
 // are set here.
 func (d *Dictionary) AddLocation(loc Location, lines []Line) uint32 {
-	l := d.Find()
-	h := loc.hash(lines)
-	for at := l.locations.first(h); ; at = l.locations.next(at) {
-		i, ok := l.locations.at(at, h)
-		if !ok {
-			break
-		}
-		if i == noNumber {
-			continue
-		}
+	n := uint32(len(d.Locations))
+	if i := d.tables().locations.AddPrint(loc.print(lines), n+1) - 1; i < n {
 		known := &d.Locations[i]
 		if known.Mapping == loc.Mapping && known.Address == loc.Address && known.Folded == loc.Folded &&
 			slices.Equal(d.Lines[known.First:known.End], lines) {
 			return i
 		}
 	}
-	i := uint32(len(d.Locations))
 	if loc.Name = 0; len(lines) == 0 {
 		loc.Name = d.AddString(d.unknownName(loc))
 	}
 	d.appendLocation(loc, lines)
-	l.locations.put(h, i)
-	return i
+	return n
 }
 
 func (d *Dictionary) appendLocation(loc Location, lines []Line) {
@@ -269,40 +248,40 @@ func (d *Dictionary) unknownName(loc Location) string {
 
 // AddNode returns the node of a location called by a node.
 func (d *Dictionary) AddNode(parent, loc uint32) uint32 {
-	l := d.Lookup
-	if i, ok := l.nodes.Get(parent, loc); ok {
-		return i
+	n := uint32(len(d.Nodes))
+	i := d.tables().nodes.Add(parent, loc, n)
+	if i == n {
+		d.appendNode(Node{parent, loc})
 	}
-	i := uint32(len(d.Nodes))
-	l.nodes.Put(parent, loc, i)
-	d.appendNode(Node{parent, loc})
 	return i
 }
 
 // appendNode appends a node that is not there and its calls, one per line.
 func (d *Dictionary) appendNode(n Node) {
 	d.Nodes = append(d.Nodes, n)
-	if d.CallOf == nil {
-		return
-	}
 	at := d.CallOf[n.Parent]
 	loc := &d.Locations[n.Location]
 	if loc.First == loc.End {
-		at = d.addCall(at, loc.Name)
+		at = d.AddCall(at, loc.Name)
 	}
 	for i := loc.End; i > loc.First; i-- {
-		at = d.addCall(at, d.Functions[d.Lines[i-1].Function].Name)
+		at = d.AddCall(at, d.Functions[d.Lines[i-1].Function].Name)
 	}
 	d.CallOf = append(d.CallOf, at)
 }
 
-func (d *Dictionary) addCall(parent, name uint32) uint32 {
-	calls := &d.Lookup.calls
-	if i, ok := calls.Get(parent, name); ok {
-		return i
+// AddCall returns the call of a function, by its name, from a call.
+func (d *Dictionary) AddCall(parent, name uint32) uint32 {
+	if d.calls.used < len(d.Calls)-1 {
+		d.calls.Grow(len(d.Calls))
+		for i, c := range d.Calls[1:] {
+			d.calls.Add(c.Parent, c.Name, uint32(i)+1)
+		}
 	}
-	i := uint32(len(d.Calls))
-	d.Calls = append(d.Calls, Call{parent, name})
-	calls.Put(parent, name, i)
+	n := uint32(len(d.Calls))
+	i := d.calls.Add(parent, name, n)
+	if i == n {
+		d.Calls = append(d.Calls, Call{parent, name})
+	}
 	return i
 }

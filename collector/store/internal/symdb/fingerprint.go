@@ -25,59 +25,71 @@ func Fold(print, word uint64) uint64 {
 	return hi ^ lo
 }
 
-// A fingerprinter is memory for fingerprints of what locations consist of.
-type fingerprinter struct{ texts, functions, mappings []uint64 }
+// A Fingerprinter is memory for fingerprints of what locations consist of.
+type Fingerprinter struct {
+	texts, functions, mappings []uint64
+	lines                      []Line
+}
 
-// fingerprints returns those of a source's locations, by index.
-func (s *Profile) fingerprints(tmp *fingerprinter) []uint64 {
-	if s.prints != nil || len(s.Location) == 0 {
-		return s.prints
+// locations are the fingerprints of a source's locations, given the hashes of its strings,
+// in the memory of prints.
+func (t *Fingerprinter) locations(s source, texts, prints []uint64) []uint64 {
+	n := s.Sizes()
+	t.functions, t.mappings = reuse.Zeroed(t.functions, n.functions), reuse.Zeroed(t.mappings, n.mappings)
+	for i := range t.functions {
+		f := s.function(uint32(i))
+		t.functions[i] = foldFunction(texts[f.Name], texts[f.SystemName], texts[f.File], f.StartLine)
 	}
-	tmp.texts = reuse.Zeroed(tmp.texts, len(s.StringTable))
-	tmp.functions, tmp.mappings = reuse.Zeroed(tmp.functions, len(s.Function)), reuse.Zeroed(tmp.mappings, len(s.Mapping))
-	texts, functions, mappings := tmp.texts, tmp.functions, tmp.mappings
-	for i, text := range s.StringTable {
-		if i == 0 { // "", whatever a profile says
-			text = ""
+	for i := 1; i < n.mappings; i++ {
+		m := s.mapping(uint32(i))
+		t.mappings[i] = foldMapping(texts[m.File], texts[m.BuildID], &m)
+	}
+	prints = reuse.Sized(prints, n.locations)
+	for i := range prints {
+		var l Location
+		l, t.lines = s.location(uint32(i), t.lines[:0])
+		print := foldLocation(t.mappings[l.Mapping], &l, len(t.lines))
+		for _, ln := range t.lines {
+			print = Fold(Fold(print, t.functions[ln.Function]), uint64(ln.Line))
 		}
-		texts[i] = HashText(text)
+		prints[i] = print
 	}
-	for i, f := range s.Function {
-		functions[i] = FoldFunction(texts[f.Name], texts[f.SystemName], texts[f.Filename], f.StartLine)
-	}
-	for i, m := range s.Mapping {
-		to := mappingOf(m)
-		mappings[i] = FoldMapping(texts[m.Filename], texts[m.BuildId], &to)
-	}
-	s.prints = make([]uint64, len(s.Location))
-	for i, l := range s.Location {
-		to, print := s.locationOf(l), uint64(0)
-		if j, ok := s.mappings.index(l.MappingId); ok {
-			print = mappings[j]
+	return prints
+}
+
+// Locations are the fingerprints of a view's locations, in the memory of prints.
+func (t *Fingerprinter) Locations(v *View, prints []uint64) []uint64 {
+	return t.locations(v, v.Hashes, prints)
+}
+
+// fingerprints returns those of a profile's locations, by index.
+func (s *Profile) fingerprints(tmp *Fingerprinter) []uint64 {
+	if s.prints == nil {
+		tmp.texts = reuse.Zeroed(tmp.texts, len(s.StringTable))
+		for i, text := range s.StringTable {
+			if i == 0 { // "", whatever a profile says
+				text = ""
+			}
+			tmp.texts[i] = HashText(text)
 		}
-		print = FoldLocation(print, &to, len(l.Line))
-		for _, ln := range l.Line {
-			j, _ := s.functions.index(ln.FunctionId)
-			print = Fold(Fold(print, functions[j]), uint64(ln.Line))
-		}
-		s.prints[i] = print
+		s.prints = tmp.locations(s, tmp.texts, nil)
 	}
 	return s.prints
 }
 
-// FoldFunction is the fingerprint of a function, given the hashes of its strings.
-func FoldFunction(name, systemName, file uint64, startLine int64) uint64 {
+// foldFunction is the fingerprint of a function, given the hashes of its strings.
+func foldFunction(name, systemName, file uint64, startLine int64) uint64 {
 	return Fold(Fold(Fold(name, systemName), file), uint64(startLine))
 }
 
-// FoldMapping is that of a mapping.
-func FoldMapping(file, buildID uint64, m *Mapping) uint64 {
+// foldMapping is that of a mapping.
+func foldMapping(file, buildID uint64, m *Mapping) uint64 {
 	return Fold(Fold(Fold(Fold(Fold(file, buildID), uint64(m.Flags)), m.Start), m.Limit), m.Offset)
 }
 
-// FoldLocation begins that of a location, to which its lines are to be added. The
+// foldLocation begins that of a location, to which its lines are to be added. The
 // mapping is a fingerprint, 0 for none.
-func FoldLocation(mapping uint64, l *Location, lines int) uint64 {
+func foldLocation(mapping uint64, l *Location, lines int) uint64 {
 	shape := uint64(lines) << 1
 	if l.Folded {
 		shape |= 1
@@ -85,8 +97,24 @@ func FoldLocation(mapping uint64, l *Location, lines int) uint64 {
 	return Fold(Fold(mapping, l.Address), shape)
 }
 
+// The fingerprints of what is in a dictionary are of its numbers.
+
+func (f *Function) print() uint64 {
+	return foldFunction(uint64(f.Name), uint64(f.SystemName), uint64(f.File), f.StartLine)
+}
+
+func (m *Mapping) print() uint64 { return foldMapping(uint64(m.File), uint64(m.BuildID), m) }
+
+func (l *Location) print(lines []Line) uint64 {
+	print := foldLocation(uint64(l.Mapping), l, len(lines))
+	for _, ln := range lines {
+		print = Fold(Fold(print, uint64(ln.Function)), uint64(ln.Line))
+	}
+	return print
+}
+
 // stackPrints appends the fingerprints of the stacktraces of samples.
-func (s *Profile) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *fingerprinter) []uint64 {
+func (s *Profile) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *Fingerprinter) []uint64 {
 	prints, ids := s.fingerprints(tmp), &s.locations
 	for _, s := range samples {
 		print := uint64(len(s.LocationId))
@@ -97,16 +125,4 @@ func (s *Profile) stackPrints(samples []*googlev1.Sample, to []uint64, tmp *fing
 		to = append(to, print)
 	}
 	return to
-}
-
-// knownStack returns the node of a stacktrace that was added with its
-// fingerprint.
-func (d *Dictionary) knownStack(print uint64) (node uint32, ok bool) {
-	to, ok := d.Stacks.GetPrint(print)
-	return to - 1, ok
-}
-
-// knowStack keeps the fingerprint of a stacktrace.
-func (d *Dictionary) knowStack(print uint64, node uint32) {
-	d.Stacks.PutPrint(print, node+1) // the root's is 0
 }

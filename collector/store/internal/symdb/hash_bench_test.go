@@ -21,7 +21,7 @@ type tableKind struct {
 var tableKinds = []tableKind{
 	{"pairs", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
 		var t Pairs
-		return t.GetPrint, t.PutPrint
+		return t.GetPrint, func(k uint64, n uint32) { t.AddPrint(k, n) }
 	}},
 	{"map", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
 		t := map[uint64]uint32{}
@@ -33,22 +33,16 @@ var tableKinds = []tableKind{
 	}},
 }
 
-// textKinds are for texts that stand in a dictionary, in which numbers look them up.
+// textKinds are for texts that stand in a dictionary.
 func textKinds(texts []string) []tableKind {
 	return []tableKind{
-		{"numbers", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
-			var t numbers
+		{"pairs", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
+			var t Pairs
 			get := func(k uint64) (uint32, bool) {
-				text := texts[k]
-				hash := HashText(text)
-				for slot := t.first(hash); ; slot = t.next(slot) {
-					n, ok := t.at(slot, hash)
-					if !ok || n != noNumber && texts[n] == text {
-						return n, ok
-					}
-				}
+				n, ok := t.GetPrint(HashText(texts[k]))
+				return n, ok && texts[n-1] == texts[k]
 			}
-			return get, func(k uint64, _ uint32) { t.put(HashText(texts[k]), uint32(k)) }
+			return get, func(k uint64, n uint32) { t.AddPrint(HashText(texts[k]), n) }
 		}},
 		{"map", func() (func(uint64) (uint32, bool), func(uint64, uint32)) {
 			t := map[string]uint32{}
@@ -61,7 +55,7 @@ func textKinds(texts []string) []tableKind {
 	}
 }
 
-// BenchmarkLookup compares the tables of lookup.go with Go's map and with the one
+// BenchmarkLookup compares Pairs with Go's map and with the one
 // that Pebble uses: keys that are there, in random order, keys that are not, and a
 // table that grows from nothing, with its memory in bytes for each key.
 func BenchmarkLookup(b *testing.B) {

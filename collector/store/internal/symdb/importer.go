@@ -6,43 +6,27 @@ import (
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
-	"github.com/flameline/flameline/collector/store/internal/reuse"
 )
 
 // An Importer finds the nodes of samples' stacktraces in a dictionary: those
-// that it knows by their fingerprints, the others by their parts. It looks parts
-// up kind by kind, not stacktrace by stacktrace: a look-up that misses the
-// processor's caches then does not wait for the one before.
-//
-// Its tables hold, by index in the profile, 0 for what is not needed, then
-// needed, and in the end the number in the dictionary plus one.
+// that it knows by their fingerprints, the others by their parts.
 type Importer struct {
-	source    *Profile
-	samples   []*googlev1.Sample
-	to        *Dictionary
-	printer   fingerprinter
-	Prints    []uint64 // of the samples' stacktraces
-	Unknown   []uint32 // samples whose stacktraces the dictionary does not know
-	strings   []uint32
-	functions []uint32
-	mappings  []uint32
-	locations []uint32
-	lines     []Line
-	path      []pathNode // of the stacktrace before
-	order     []uint64
+	source  *Profile
+	samples []*googlev1.Sample
+	printer Fingerprinter
+	Prints  []uint64 // of the samples' stacktraces
+	Unknown []uint32 // samples whose stacktraces the dictionary does not know
+	symbols Copier
+	path    []Node // locations of the stacktrace before, and their own nodes
+	order   []uint64
 }
 
-type pathNode struct{ location, node uint32 }
-
-// Needed marks what has no number yet.
-const Needed = 1
-
-var translators = sync.Pool{New: func() any { return new(Importer) }}
+var importers = sync.Pool{New: func() any { return new(Importer) }}
 
 // NewImporter takes the fingerprints of the stacktraces of some samples of a profile,
 // which needs no dictionary. The caller calls free.
 func NewImporter(p *Profile, samples []*googlev1.Sample) *Importer {
-	t := translators.Get().(*Importer)
+	t := importers.Get().(*Importer)
 	t.source, t.samples = p, samples
 	t.Prints = p.stackPrints(samples, t.Prints[:0], &t.printer)
 	return t
@@ -50,180 +34,101 @@ func NewImporter(p *Profile, samples []*googlev1.Sample) *Importer {
 
 // Free gives the memory back for later importers.
 func (t *Importer) Free() {
-	t.source, t.samples, t.to = nil, nil, nil
-	budget.PutBack(&translators, t, (cap(t.strings)+cap(t.locations)+cap(t.functions))*4+cap(t.order)*16)
+	t.source, t.samples, t.symbols.from, t.symbols.to = nil, nil, nil, nil
+	s := &t.symbols
+	budget.PutBack(&importers, t, (cap(s.strings)+cap(s.locations)+cap(s.functions))*4+cap(t.order)*16)
 }
 
 // Nodes returns each sample's node in a dictionary, which grows by what it does
 // not know, in the upper half, with the sample's index.
 func (t *Importer) Nodes(d *Dictionary) []uint64 {
-	t.to, t.order, t.Unknown = d, t.order[:0], t.Unknown[:0]
+	t.order, t.Unknown = t.order[:0], t.Unknown[:0]
 	for i, print := range t.Prints {
-		n, ok := d.knownStack(print)
+		n, ok := d.Stacks.GetPrint(print)
 		if !ok {
 			t.Unknown = append(t.Unknown, uint32(i))
 		}
-		t.order = append(t.order, uint64(n)<<32|uint64(i))
+		t.order = append(t.order, uint64(n-1)<<32|uint64(i))
 	}
 	if len(t.Unknown) > 0 {
-		d.Find()
-		t.addParts()
-		t.addNodes()
+		t.symbols.begin(t.source, d)
+		t.addNodes(d)
 	}
 	return t.order
 }
 
-// addParts adds to the dictionary what the unknown stacktraces consist of.
-func (t *Importer) addParts() {
-	src := t.source
-	t.strings, t.functions = reuse.Zeroed(t.strings, len(src.StringTable)), reuse.Zeroed(t.functions, len(src.Function))
-	t.mappings, t.locations = reuse.Zeroed(t.mappings, len(src.Mapping)), reuse.Zeroed(t.locations, len(src.Location))
-	for _, s := range t.Unknown {
-		for _, id := range t.samples[s].LocationId {
-			i, _ := src.locations.index(id)
-			t.locations[i] = Needed
-		}
-	}
-	for i, need := range t.locations {
-		if need == 0 {
-			continue
-		}
-		l := src.Location[i]
-		for _, ln := range l.Line {
-			j, _ := src.functions.index(ln.FunctionId)
-			t.functions[j] = Needed
-		}
-		if l.MappingId != 0 {
-			j, _ := src.mappings.index(l.MappingId)
-			t.mappings[j] = Needed
-		}
-	}
-	for i, need := range t.functions {
-		if need != 0 {
-			f := src.Function[i]
-			t.strings[f.Name], t.strings[f.SystemName], t.strings[f.Filename] = Needed, Needed, Needed
-		}
-	}
-	for i, need := range t.mappings {
-		if need != 0 {
-			t.strings[src.Mapping[i].Filename], t.strings[src.Mapping[i].BuildId] = Needed, Needed
-		}
-	}
-	t.addStrings()
-	t.addFunctions()
-	t.addMappings()
-	t.addLocations()
-}
-
-// addStrings: index 0 is "", whatever a profile says.
-func (t *Importer) addStrings() {
-	for i, need := range t.strings {
-		if need != 0 && i > 0 {
-			t.strings[i] = t.to.AddString(t.source.StringTable[i]) + 1
-		}
-	}
-}
-
-func (t *Importer) string(i int64) uint32 {
-	if i == 0 {
-		return 0
-	}
-	return t.strings[i] - 1
-}
-
-func (t *Importer) addFunctions() {
-	for i, need := range t.functions {
-		if need != 0 {
-			f := t.source.Function[i]
-			t.functions[i] = t.to.AddFunction(Function{
-				Name: t.string(f.Name), SystemName: t.string(f.SystemName), File: t.string(f.Filename), StartLine: f.StartLine,
-			}) + 1
-		}
-	}
-}
-
-func (t *Importer) addMappings() {
-	for i, need := range t.mappings {
-		if need == 0 {
-			continue
-		}
-		m := t.source.Mapping[i]
-		to := mappingOf(m)
-		to.File, to.BuildID = t.string(m.Filename), t.string(m.BuildId)
-		t.mappings[i] = t.to.AddMapping(to) + 1
-	}
-}
-
-func (t *Importer) addLocations() {
-	for i, need := range t.locations {
-		if need == 0 {
-			continue
-		}
-		l := t.source.Location[i]
-		loc := t.source.locationOf(l)
-		if l.MappingId != 0 {
-			j, _ := t.source.mappings.index(l.MappingId)
-			loc.Mapping = t.mappings[j] - 1
-		}
-		t.lines = t.lines[:0]
-		for _, ln := range l.Line {
-			j, _ := t.source.functions.index(ln.FunctionId)
-			t.lines = append(t.lines, Line{t.functions[j] - 1, ln.Line})
-		}
-		t.locations[i] = t.to.AddLocation(loc, t.lines) + 1
-	}
-}
-
-// mappingOf is a mapping without its strings. Its range is not kept where it has
-// functions.
-func mappingOf(m *googlev1.Mapping) (to Mapping) {
-	for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
-		if has {
-			to.Flags |= 1 << bit
-		}
-	}
-	if to.Flags&hasFunctions == 0 {
-		to.Start, to.Limit, to.Offset = m.MemoryStart, m.MemoryLimit, m.FileOffset
-	}
-	return to
-}
-
-// locationOf is a location without its mapping and lines. Where the mapping's
-// range is not kept, the address is relative to it.
-func (s *Profile) locationOf(l *googlev1.Location) Location {
-	to := Location{Folded: l.IsFolded, Address: l.Address}
-	i, ok := s.mappings.index(l.MappingId)
-	if !ok || !s.Mapping[i].HasFunctions {
-		return to
-	}
-	if to.Address = 0; len(l.Line) == 0 {
-		to.Address = l.Address - s.Mapping[i].MemoryStart + s.Mapping[i].FileOffset
-	}
-	return to
-}
-
 // addNodes adds the unknown stacktraces. Samples next to each other often share
 // their callers.
-func (t *Importer) addNodes() {
+func (t *Importer) addNodes(d *Dictionary) {
 	t.path = t.path[:0]
 	for _, i := range t.Unknown {
 		ids := t.samples[i].LocationId
 		n, same := uint32(0), true
 		for j := len(ids) - 1; j >= 0; j-- {
 			at, _ := t.source.locations.index(ids[j])
-			loc := t.locations[at] - 1
+			loc := t.symbols.Location(uint32(at))
 			level := len(ids) - 1 - j
-			if same && level < len(t.path) && t.path[level].location == loc {
-				n = t.path[level].node
+			if same && level < len(t.path) && t.path[level].Location == loc {
+				n = t.path[level].Parent
 				continue
 			}
 			if same {
 				t.path, same = t.path[:level], false
 			}
-			n = t.to.AddNode(n, loc)
-			t.path = append(t.path, pathNode{loc, n})
+			n = d.AddNode(n, loc)
+			t.path = append(t.path, Node{n, loc})
 		}
-		t.to.knowStack(t.Prints[i], n)
+		d.Stacks.AddPrint(t.Prints[i], n+1)
 		t.order[i] = uint64(n)<<32 | uint64(i)
 	}
+}
+
+// Sizes counts what the profile has of each kind, and the mapping that stands for none.
+func (s *Profile) Sizes() Sizes {
+	return Sizes{
+		strings: len(s.StringTable), functions: len(s.Function), mappings: len(s.Mapping) + 1, locations: len(s.Location),
+	}
+}
+
+func (s *Profile) addString(i uint32, to *Dictionary) uint32 { return to.AddString(s.StringTable[i]) }
+
+func (s *Profile) function(i uint32) Function {
+	f := s.Function[i]
+	return Function{Name: uint32(f.Name), SystemName: uint32(f.SystemName), File: uint32(f.Filename), StartLine: f.StartLine}
+}
+
+// mapping is one of the profile, by index plus one. Its range is not kept where it has
+// functions.
+func (s *Profile) mapping(i uint32) Mapping {
+	m := s.Mapping[i-1]
+	to := Mapping{File: uint32(m.Filename), BuildID: uint32(m.BuildId)}
+	for bit, has := range []bool{m.HasFunctions, m.HasFilenames, m.HasLineNumbers, m.HasInlineFrames} {
+		if has {
+			to.Flags |= 1 << bit
+		}
+	}
+	if !m.HasFunctions {
+		to.Start, to.Limit, to.Offset = m.MemoryStart, m.MemoryLimit, m.FileOffset
+	}
+	return to
+}
+
+// location is one of the profile. Where the range of its mapping is not kept, the address is
+// relative to it.
+func (s *Profile) location(i uint32, lines []Line) (Location, []Line) {
+	l := s.Location[i]
+	to := Location{Folded: l.IsFolded, Address: l.Address}
+	if j, ok := s.mappings.index(l.MappingId); ok {
+		to.Mapping = uint32(j) + 1
+		if m := s.Mapping[j]; m.HasFunctions {
+			if to.Address = 0; len(l.Line) == 0 {
+				to.Address = l.Address - m.MemoryStart + m.FileOffset
+			}
+		}
+	}
+	for _, ln := range l.Line {
+		j, _ := s.functions.index(ln.FunctionId)
+		lines = append(lines, Line{uint32(j), ln.Line})
+	}
+	return to, lines
 }

@@ -74,7 +74,8 @@ func (d *Dictionary) ReadSegment(data []byte) error {
 		}
 	}
 	for range r.Count(1, "string count") {
-		d.appendString(r.String("string"))
+		text := r.String("string")
+		d.appendString(text, HashText(text))
 	}
 	for range r.Count(4, "function count") {
 		d.Functions = append(d.Functions, Function{
@@ -125,8 +126,8 @@ func (d *Dictionary) ReadSegment(data []byte) error {
 		d.appendNode(n)
 	}
 	if err := r.End(); err != nil {
-		d.View, d.Lookup = from, &Lookup{}
-		d.FindCalls()
+		d.View = from
+		d.Trim()
 		return err
 	}
 	return nil

@@ -11,7 +11,6 @@ import (
 	"github.com/flameline/flameline/collector/store/internal/epochs"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
-	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
@@ -184,8 +183,6 @@ func (e *epochCheck) segment(partition, first uint32, value []byte) error {
 	d := e.dicts[partition]
 	if d == nil {
 		d = &dictCheck{dict: symdb.NewDictionary()}
-		d.dict.Lookup = &symdb.Lookup{}
-		d.dict.FindCalls()
 		e.dicts[partition] = d
 	}
 	switch {
@@ -219,15 +216,12 @@ func (e *epochCheck) row(key, value []byte) error {
 		return err
 	}
 	var tmp rowcodec.Scratch
-	if r.row.Count > 0 {
-		tmp.Nodes = reuse.Grow(tmp.Nodes, r.row.Count)
-		if !r.row.Nodes.Decode(tmp.Nodes) {
-			return fmt.Errorf("%w: nodes end early", storeerr.ErrCorrupt)
-		}
-		if err := tmp.Number(1 << 32); err != nil {
-			return err
-		}
-		r.nodes = uint32(tmp.Nodes[len(tmp.Nodes)-1]) + 1
+	nodes, err := r.row.AllNodes(1<<32, &tmp)
+	if err != nil {
+		return err
+	}
+	if len(nodes) > 0 {
+		r.nodes = uint32(nodes[len(nodes)-1]) + 1
 	}
 	if r.level == layout.LevelFine {
 		if err := r.row.Single(); err != nil {
@@ -235,7 +229,7 @@ func (e *epochCheck) row(key, value []byte) error {
 		}
 	}
 	for c, total := range r.row.Totals {
-		sum, err := r.row.Sum(c, &tmp)
+		sum, err := r.row.Sum(c, 1<<32, &tmp)
 		if err != nil {
 			return err
 		}
