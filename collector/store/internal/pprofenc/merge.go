@@ -16,13 +16,12 @@ type Merge struct {
 	hold   *budget.Reservation
 	single bool // there is one partition alone, in which no stacktrace is there twice
 
-	to        *symdb.Dictionary // without nodes
-	symbols   symdb.Copier
-	locations symdb.Pairs // fingerprint to location plus one
-	samples   symdb.Pairs // fingerprint to sample plus one
-	Values    []int64     // by sample
-	ends      []int       // of the samples' stacktraces in stacks
-	stacks    []uint32    // IDs of locations, their numbers plus one, innermost first
+	to      *symdb.Dictionary // without nodes
+	symbols symdb.Copier
+	samples symdb.Pairs // fingerprint to sample plus one
+	Values  []int64     // by sample
+	ends    []int       // of the samples' stacktraces in stacks
+	stacks  []uint32    // IDs of locations, their numbers plus one, innermost first
 
 	mu      sync.Mutex // of what follows
 	next    int        // the part that is due
@@ -33,30 +32,34 @@ type Merge struct {
 
 // A part is what a partition has.
 type part struct {
-	view     symdb.View
-	nodes    []uint32 // with a value
-	values   []int64
-	bytes    int64 // taken of hold
-	printer  symdb.Fingerprinter
-	prints   []uint64 // of the view's locations
-	stacks   []uint64 // fingerprints of all nodes that those with a value need, 0 of others
-	location []uint32 // by number in the view: the number in the dictionary plus one, 0 for none yet
+	view    symdb.View
+	nodes   []uint32 // with a value
+	values  []int64
+	bytes   int64 // taken of hold
+	printer symdb.Fingerprinter
+	prints  []uint64 // of the view's locations
+	stacks  []uint64 // fingerprints of all nodes that those with a value need, 0 of others
 }
 
 var parts = sync.Pool{New: func() any { return new(part) }}
 
-// newPart returns the nodes with a value, given the sums of all.
-func newPart(v *symdb.View, sums []int64) *part {
+// newPart returns the nodes with a value, given the sums of all. A single part needs no
+// fingerprints of nodes.
+func newPart(v *symdb.View, sums []int64, single bool) *part {
 	p := parts.Get().(*part)
 	p.view, p.nodes, p.values = *v, p.nodes[:0], p.values[:0]
-	p.prints, p.location = p.printer.Locations(v, p.prints), reuse.Zeroed(p.location, len(v.Locations))
-	p.stacks = reuse.Zeroed(p.stacks, len(v.Nodes))
+	p.prints = p.printer.Locations(v, p.prints)
 	for i, x := range sums {
-		if x == 0 {
-			continue
+		if x != 0 {
+			p.nodes, p.values = append(p.nodes, uint32(i)), append(p.values, x)
 		}
-		p.nodes, p.values = append(p.nodes, uint32(i)), append(p.values, x)
-		for n := uint32(i); n != 0 && p.stacks[n] == 0; n = v.Nodes[n].Parent {
+	}
+	if single {
+		return p
+	}
+	p.stacks = reuse.Zeroed(p.stacks, len(v.Nodes))
+	for _, n := range p.nodes {
+		for ; n != 0 && p.stacks[n] == 0; n = v.Nodes[n].Parent {
 			p.stacks[n] = 1 // needed
 		}
 	}
@@ -89,9 +92,8 @@ func NewMerge(h *budget.Reservation, single bool) *Merge {
 func (m *Merge) Free() {
 	m.hold, m.waiting = nil, nil
 	m.to.Reset()
-	m.locations.Reset()
 	m.samples.Reset()
-	budget.PutBack(&merges, m, int(m.to.Bytes()+m.locations.Bytes()+m.samples.Bytes())+cap(m.Values)*16+cap(m.stacks)*4)
+	budget.PutBack(&merges, m, int(m.to.Bytes()+m.samples.Bytes())+cap(m.Values)*16+cap(m.stacks)*4)
 }
 
 // bytes is what the memory of the merge would be if it had none of an earlier one.
@@ -109,7 +111,7 @@ func (m *Merge) Add(order int, v *symdb.View, sums []int64) error {
 	if err := m.hold.Take(bytes); err != nil {
 		return err
 	}
-	p := newPart(v, sums)
+	p := newPart(v, sums, m.single)
 	p.bytes = bytes
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -135,7 +137,7 @@ func (m *Merge) Add(order int, v *symdb.View, sums []int64) error {
 }
 
 func (m *Merge) add(p *part) {
-	m.symbols.Begin(&p.view, m.to)
+	m.symbols.Begin(&p.view, &p.printer, m.to)
 	for i, n := range p.nodes {
 		if !m.single {
 			next := uint32(len(m.Values)) + 1
@@ -146,14 +148,8 @@ func (m *Merge) add(p *part) {
 		}
 		for n != 0 {
 			at := p.view.Nodes[n]
-			l := &p.location[at.Location]
-			if *l == 0 {
-				next := uint32(len(m.to.Locations)) + 1
-				if *l = m.locations.AddPrint(p.prints[at.Location], next); *l == next {
-					*l = m.symbols.Location(at.Location) + 1
-				}
-			}
-			m.stacks, n = append(m.stacks, *l), at.Parent
+			m.stacks = append(m.stacks, m.symbols.Location(at.Location, p.prints[at.Location])+1)
+			n = at.Parent
 		}
 		m.Values, m.ends = append(m.Values, p.values[i]), append(m.ends, len(m.stacks))
 	}

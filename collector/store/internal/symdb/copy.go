@@ -17,13 +17,18 @@ type source interface {
 // It can be used again, for its memory.
 type Copier struct {
 	from                                    source
+	by                                      *Fingerprinter // nil if symbols are known by their numbers
 	to                                      *Dictionary
 	strings, functions, mappings, locations []uint32
 	lines                                   []Line
 }
 
-// Begin begins to copy from a view to a dictionary.
-func (c *Copier) Begin(from *View, to *Dictionary) { c.begin(from, to) }
+// Begin begins to copy from a view, whose locations by has the fingerprints of, to a
+// dictionary. Everything in the dictionary is to be copied so.
+func (c *Copier) Begin(from *View, by *Fingerprinter, to *Dictionary) {
+	c.begin(from, to)
+	c.by = by
+}
 
 func (c *Copier) begin(from source, to *Dictionary) {
 	c.from, c.to = from, to
@@ -43,12 +48,20 @@ func (c *Copier) string(i uint32) uint32 {
 }
 
 func (c *Copier) function(i uint32) uint32 {
-	if c.functions[i] == 0 {
+	to, next := &c.functions[i], uint32(len(c.to.Functions))+1
+	if *to == 0 && c.by != nil {
+		*to = c.to.tables().functions.AddPrint(c.by.functions[i], next)
+	}
+	if *to == 0 || *to == next {
 		f := c.from.function(i)
 		f.Name, f.SystemName, f.File = c.string(f.Name), c.string(f.SystemName), c.string(f.File)
-		c.functions[i] = c.to.AddFunction(f) + 1
+		if *to == next {
+			c.to.Functions = append(c.to.Functions, f)
+		} else {
+			*to = c.to.AddFunction(f) + 1
+		}
 	}
-	return c.functions[i] - 1
+	return *to - 1
 }
 
 func (c *Copier) mapping(i uint32) uint32 {
@@ -63,18 +76,36 @@ func (c *Copier) mapping(i uint32) uint32 {
 	return c.mappings[i] - 1
 }
 
-// Location returns the dictionary's number of a location, which is added if it is new.
-func (c *Copier) Location(i uint32) uint32 {
+// read returns a location, and its lines in c.lines, by numbers of the dictionary.
+func (c *Copier) read(i uint32) (l Location) {
+	l, c.lines = c.from.location(i, c.lines[:0])
+	l.Mapping = c.mapping(l.Mapping)
+	for j := range c.lines {
+		c.lines[j].Function = c.function(c.lines[j].Function)
+	}
+	return l
+}
+
+func (c *Copier) location(i uint32) uint32 {
 	if c.locations[i] == 0 {
-		var l Location
-		l, c.lines = c.from.location(i, c.lines[:0])
-		l.Mapping = c.mapping(l.Mapping)
-		for j := range c.lines {
-			c.lines[j].Function = c.function(c.lines[j].Function)
-		}
-		c.locations[i] = c.to.AddLocation(l, c.lines) + 1
+		c.locations[i] = c.to.AddLocation(c.read(i), c.lines) + 1
 	}
 	return c.locations[i] - 1
+}
+
+// Location returns the dictionary's number of a location, which is added without a name if
+// its fingerprint is new.
+func (c *Copier) Location(i uint32, print uint64) uint32 {
+	to := &c.locations[i]
+	if *to == 0 {
+		next := uint32(len(c.to.Locations)) + 1
+		if *to = c.to.tables().locations.AddPrint(print, next); *to == next {
+			l := c.read(i)
+			l.Name = 0
+			c.to.appendLocation(l, c.lines)
+		}
+	}
+	return *to - 1
 }
 
 func (v *View) addString(i uint32, to *Dictionary) uint32 {

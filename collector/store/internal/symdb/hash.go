@@ -33,6 +33,9 @@ func (p *Pairs) Grow(n int) {
 	for size*2 < n*3 {
 		size *= 2
 	}
+	if size <= len(p.slots) {
+		return
+	}
 	old := p.slots
 	p.slots, p.used = make([]pair, size), 0
 	for _, s := range old {

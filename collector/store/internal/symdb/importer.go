@@ -66,7 +66,7 @@ func (t *Importer) addNodes(d *Dictionary) {
 		n, same := uint32(0), true
 		for j := len(ids) - 1; j >= 0; j-- {
 			at, _ := t.source.locations.index(ids[j])
-			loc := t.symbols.Location(uint32(at))
+			loc := t.symbols.location(uint32(at))
 			level := len(ids) - 1 - j
 			if same && level < len(t.path) && t.path[level].Location == loc {
 				n = t.path[level].Parent
