@@ -124,40 +124,34 @@ func (c *offsetCells) addJob(j *Job, s *JobReader, sel *Selection) error {
 		c.mu.Unlock()
 	}
 	var times rowcodec.PackedRow
-	for i := range j.Streams {
-		st := &j.Streams[i]
-		// A profile that begins before the range may reach into it; none covers a slot's end.
-		from, to := s.Within(st.span, max(lo-s.Longest, layout.WindowEnd(layout.LevelSlot, lo+1)-layout.SlotMs), hi)
-		err := s.Profiles(layout.KindRow, st.ID, from, to, nil, func(w scan.Window) error {
-			if err := b.row.Decode(w.Value); err != nil {
-				return err
-			}
-			total, err := b.row.Total(layout.LevelFine, st.SampleType)
-			if err != nil || total == 0 {
-				return err
-			}
-			end := w.End + int64(b.row.Duration)
-			if end <= lo && w.End <= lo {
-				return nil
-			}
-			some, err := b.row.Times(&times)
-			if err != nil {
-				return err
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.count(&b.row, end, some)
-			if !some {
-				return nil
-			}
-			first := rowcodec.TickOf(w.End * 1e6)
-			return times.EachTick(st.SampleType, &b.scratch, func(tick uint32, v int64) { c.add(first+int64(tick), v) })
-		})
+	return s.eachStream(j, layout.KindRow, layout.LevelFine, lo, hi, func(st *JobStream, w scan.Window) error {
+		if w.Level != layout.LevelFine {
+			return nil
+		}
+		if err := b.row.Decode(w.Value); err != nil {
+			return err
+		}
+		total, err := b.row.Total(w.Level, st.SampleType)
+		if err != nil || total == 0 {
+			return err
+		}
+		end := w.End + int64(b.row.Duration)
+		if end <= lo && w.End <= lo {
+			return nil
+		}
+		some, err := b.row.Times(&times)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.count(&b.row, end, some)
+		if !some {
+			return nil
+		}
+		first := rowcodec.TickOf(w.End * 1e6)
+		return times.EachTick(st.SampleType, &b.scratch, func(tick uint32, v int64) { c.add(first+int64(tick), v) })
+	})
 }
 
 // count counts a profile that ends at a time, and notes if its sender's next one is on the

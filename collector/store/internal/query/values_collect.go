@@ -42,10 +42,13 @@ func (c *valueCollector) addJob(j *Job, s *JobReader) error {
 	})
 	before := r.Selection
 	before.End = min(before.End, s.Dropped[layout.LevelFine])
-	if err != nil || r.BySpan || len(r.Stack) > 0 || before.Start > before.End {
+	if err != nil {
 		return err
 	}
-	return s.points(j, before, func(st *JobStream, v rowcodec.PointValues) error {
+	if r.BySpan || len(r.Stack) > 0 || before.Start > before.End {
+		return a.flush()
+	}
+	err = s.points(j, before, func(st *JobStream, v rowcodec.PointValues) error {
 		for i, t := range v.Times {
 			if before.Start <= t && t <= before.End {
 				if err := a.add(st, Value{Time: t, Value: v.Values[i]}); err != nil {
@@ -55,15 +58,21 @@ func (c *valueCollector) addJob(j *Job, s *JobReader) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return a.flush()
 }
 
-// A valueAdder adds the values of a job, one stream after the other.
+// A valueAdder gathers values of one stream at a time for a collector.
 type valueAdder struct {
-	to    *valueCollector
-	of    *JobStream
-	group *Values
-	set   int
+	to   *valueCollector
+	of   *JobStream
+	list []Value
 }
+
+// flushValues is how many values an adder gathers at most.
+const flushValues = 1024
 
 // addSpans adds the totals of the spans of a job's profiles, or what they have in some
 // stacktraces.
@@ -97,21 +106,37 @@ func (a *valueAdder) add(of *JobStream, v Value) error {
 	if v.Value == 0 {
 		return nil
 	}
+	if of != a.of || len(a.list) >= flushValues {
+		if err := a.flush(); err != nil {
+			return err
+		}
+		a.of = of
+	}
+	a.list = append(a.list, v)
+	return nil
+}
+
+// flush hands on what was gathered.
+func (a *valueAdder) flush() error {
+	n := len(a.list)
+	if n == 0 {
+		return nil
+	}
 	c := a.to
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if of != a.of {
-		a.of = of
-		a.group, a.set = c.find(of.labels)
-	}
-	if c.count++; c.count > maxValues {
+	if c.count += n; c.count > maxValues {
 		return fmt.Errorf("%w: more than %d profiles or spans; choose a shorter range", storeerr.ErrLimit, maxValues)
 	}
-	if err := c.room(a.group); err != nil {
+	group, set := c.find(a.of.labels)
+	if err := c.room(group, n); err != nil {
 		return err
 	}
-	v.set = a.set
-	a.group.Values = append(a.group.Values, v)
+	for i := range a.list {
+		a.list[i].set = set
+	}
+	group.Values = append(group.Values, a.list...)
+	a.list = a.list[:0]
 	return nil
 }
 
@@ -132,13 +157,13 @@ func (c *valueCollector) find(ls labels.Labels) (vs *Values, set int) {
 	return vs, len(vs.sets) - 1
 }
 
-// room makes room for a value more. While they are copied there is memory for both.
-func (c *valueCollector) room(vs *Values) error {
+// room makes room for n values more. While they are copied there is memory for both.
+func (c *valueCollector) room(vs *Values, n int) error {
 	had := cap(vs.Values)
-	if len(vs.Values) < had {
+	if len(vs.Values)+n <= had {
 		return nil
 	}
-	grown := had + had/4 + 16
+	grown := max(len(vs.Values)+n, had+had/4+16)
 	if err := c.hold.Take(int64(grown) * ValueBytes); err != nil {
 		return err
 	}
