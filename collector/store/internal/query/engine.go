@@ -280,7 +280,7 @@ func (s *JobReader) addRow(b *buffer, sampleType int, w scan.Window, to target) 
 		return 0, err
 	}
 	before := to.uncounted()
-	// Rows of format 2 were not cut, and count at their time.
+	// Rows of a day without a longest one, and those of states, count at their time.
 	if w.Level == layout.LevelFine && s.Longest > 0 && !w.Clip.Whole(w.End, int64(b.row.Duration)) {
 		v, err = b.row.AddShare(to.Sums, sampleType, w.Sign, w.Clip, w.End, &b.scratch)
 	} else {

@@ -204,8 +204,8 @@ func (s *JobReader) points(j *Job, sel Selection, fn func(*JobStream, rowcodec.P
 	})
 }
 
-// coverOf is what a profile's row covers, as PointList.Covers. Rows of format 2 were
-// not cut, and count at their time.
+// coverOf is what a profile's row covers, as PointList.Covers, or 0 where rows count at
+// their time.
 func (s *JobReader) coverOf(covers uint64) uint64 {
 	if s.Longest == 0 {
 		return 0
