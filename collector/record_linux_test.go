@@ -84,6 +84,11 @@ func TestLiveRecordCommand(t *testing.T) {
 	require.Equal(t, sumOf(p, 0)*float64(p.Period), sumOf(p, 1))
 	require.Greater(t, float64(p.DurationNanos), 0.95*spent[2])
 
+	r = runTool(t, dir, nil, "record", "-o", "slack.folded", "--", "cat", "/proc/self/timerslack_ns")
+	own, err := os.ReadFile("/proc/self/timerslack_ns")
+	require.NoError(t, err)
+	require.Equal(t, string(own), r.stdout, "its timers are as exact as without a recording")
+
 	shell := func(script string) toolRun {
 		return runTool(t, dir, func(c *exec.Cmd) { c.Stdin = strings.NewReader("given\n") }, "record", "-o", "sh.folded", "--", "sh", "-c", script)
 	}

@@ -22,6 +22,10 @@ import (
 // forwarded are the signals that are passed on to a command.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
 
+// timerSlack is how late the kernel may wake up this program's threads, in ns, as it was
+// started. The sampler makes it longer for a thread, from which others inherit it.
+var timerSlack, _ = unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+
 // A Command is the process that a recording has started. Signals that this process
 // gets are passed on to it until it ends: SIGINT and SIGQUIT not when the terminal
 // sent them, which it does to both. A second SIGINT, SIGTERM or SIGQUIT ends the recording
@@ -162,6 +166,12 @@ func (c *Command) start(add func(start func() (pid int, err error)) error, held 
 // launch starts the process, and reports whether it is stopped before its first
 // instruction.
 func (c *Command) launch() (stopped bool, err error) {
+	if timerSlack > 0 {
+		// The command inherits it from this thread.
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack), 0, 0, 0); err != nil {
+			return false, fmt.Errorf("set timer slack: %w", err)
+		}
+	}
 	if c.hold {
 		c.cmd.SysProcAttr.Ptrace = true
 		if err := c.cmd.Start(); err == nil {

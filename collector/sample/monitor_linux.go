@@ -14,11 +14,12 @@ import (
 // timer slack, see PR_SET_TIMERSLACK in prctl(2).
 //
 // Whenever a goroutine runs after a pause, that thread (sysmon) looks after it every 20 µs
-// until all are idle again. The sampler wakes up this process tens of times a second, for
+// until all are idle again. The sampler wakes up this process some 30 times a second, for
 // less than a millisecond each, and on a virtual machine the monitor took more CPU time
-// than all the rest. It sleeps for 10 ms by itself where goroutines run on, so that this
-// is the longest that a system call which blocks holds up other goroutines anyway.
-const monitorSlack = 10 * time.Millisecond
+// than all the rest. A system call that blocks is noticed that much later, and so holds up
+// other goroutines for up to this time. Threads that the monitor starts, and programs that
+// these start, inherit the slack: a longer one would be felt there.
+const monitorSlack = time.Millisecond
 
 // relaxMonitor sets the timer slack of the runtime's monitor thread.
 func relaxMonitor() error {

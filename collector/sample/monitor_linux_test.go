@@ -28,5 +28,5 @@ func TestMonitorThread(t *testing.T) {
 	require.NoError(t, relaxMonitor())
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", tid))
 	require.NoError(t, err)
-	require.Equal(t, "10000000\n", string(text))
+	require.Equal(t, "1000000\n", string(text))
 }
