@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	perf "github.com/elastic/go-perf"
 	"golang.org/x/sys/unix"
@@ -13,18 +14,21 @@ import (
 const (
 	maxForks  = 1 << 18 // processes that are remembered
 	ringPages = 64      // of each CPU: some 4,000 forks
+	// takeEvery is how often reports are taken at least, so that rings do not fill up.
+	takeEvery = 50 * time.Millisecond
 )
 
 // A family is processes and their descendants, which the kernel reports when
 // they are made: a process may have ended before its samples are seen, and its
-// parent before that. It is safe for concurrent use.
+// parent before that. An answer regards all reports that the kernel has made until
+// then. It is safe for concurrent use.
 type family struct {
-	log    *slog.Logger
-	stop   context.CancelFunc
-	events []*perf.Event
-	done   sync.WaitGroup
+	log  *slog.Logger
+	stop context.CancelFunc
+	done sync.WaitGroup
 
-	mu sync.Mutex
+	mu     sync.Mutex
+	events []*perf.Event // with a ring of reports each
 	// members, and their descendants as far as they were asked for, are known to
 	// have been ones at a time: reports of before are not about another process
 	// with the number.
@@ -53,9 +57,20 @@ func newFamily(log *slog.Logger) (*family, error) {
 		f.close()
 		return nil, err
 	}
-	for _, e := range f.events {
-		f.done.Go(func() { readReports(ctx, e, f.log, f.take) })
-	}
+	f.done.Go(func() {
+		often := time.NewTicker(takeEvery)
+		defer often.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-often.C:
+				f.mu.Lock()
+				f.takeAll()
+				f.mu.Unlock()
+			}
+		}
+	})
 	return f, nil
 }
 
@@ -63,14 +78,35 @@ func newFamily(log *slog.Logger) (*family, error) {
 func (f *family) close() {
 	f.stop()
 	f.done.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, e := range f.events {
 		_ = e.Close()
 	}
+	f.events = nil
 }
 
+// over is done: what is read with it is there, or is not waited for.
+var over, _ = context.WithDeadline(context.Background(), time.Unix(0, 0))
+
+// takeAll takes the reports that the kernel has made. A fork is reported before the new
+// process runs, so afterwards the parent of each process that was sampled is known. The
+// caller holds mu.
+func (f *family) takeAll() {
+	for _, e := range f.events {
+		for e.HasRecord() {
+			r, err := e.ReadRecord(over)
+			if err != nil {
+				f.log.Warn("a report of a process that begins cannot be read", "err", err)
+				continue
+			}
+			f.take(r)
+		}
+	}
+}
+
+// take takes a report. The caller holds mu.
 func (f *family) take(r perf.Record) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	switch r := r.(type) {
 	case *perf.ForkRecord:
 		if pid, parent := int(r.Pid), int(r.Ppid); pid != parent {
@@ -148,6 +184,7 @@ func monotonic() uint64 {
 func (f *family) has(pid int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.takeAll()
 	var line []int
 	for p := pid; len(line) < 1000; {
 		if _, ok := f.members[p]; ok {
@@ -170,5 +207,6 @@ func (f *family) has(pid int) bool {
 func (f *family) name(pid int) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.takeAll()
 	return f.names[pid]
 }

@@ -63,7 +63,7 @@ func TestFamily(t *testing.T) {
 	require.NoError(t, err)
 	pids, err := ParsePIDs([]string{string(out[:len(out)-1])})
 	require.NoError(t, err)
-	waitUntil(t, func() bool { return f.has(pids[0]) }, "the grandchild that has ended")
+	require.True(t, f.has(pids[0]), "the grandchild that has ended")
 	require.Equal(t, "sh", f.name(pids[0]))
 	require.False(t, f.has(1))
 
@@ -79,7 +79,7 @@ func TestFamily(t *testing.T) {
 		f.mu.Lock()
 		delete(f.members, os.Getpid())
 		f.mu.Unlock()
-		waitUntil(t, func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.begun[cmd.Process.Pid].parent == os.Getpid() }, "the report of its begin")
 		require.True(t, f.has(cmd.Process.Pid))
+		require.Equal(t, os.Getpid(), f.begun[cmd.Process.Pid].parent)
 	}
 }
