@@ -118,9 +118,15 @@ struct credits {
 
 // These structs of the kernel have only the fields used here; where they are is found
 // out when the programs are loaded.
+struct sched_entity {
+	__u64 sum_exec_runtime; // ns that the thread has run
+	__u64 prev_sum_exec_runtime; // the same when it got the CPU that it has
+} __attribute__((preserve_access_index));
+
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
+	struct sched_entity se;
 	unsigned in_iowait : 1;
 	int pid, tgid;
 } __attribute__((preserve_access_index));
@@ -266,44 +272,6 @@ static __always_inline struct waited *site_of(struct thread *wait)
 	return w;
 }
 
-// leave notes that the current thread leaves its CPU.
-static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 now)
-{
-	__u32 zero = 0, tid = t->pid;
-	if (t->__state & TASK_DEAD) {
-		bpf_map_delete_elem(&threads, &tid);
-		return;
-	}
-	if (!is_measured(t->tgid))
-		return;
-	struct settings *s = get_settings();
-	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
-	if (!s || !d)
-		return;
-	struct thread wait = {
-		.out = now,
-		.at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)},
-		.window = s->window,
-	};
-	locate(&wait.at);
-	count(COUNT_WAITS);
-	struct thread *before = bpf_map_lookup_elem(&threads, &tid);
-	if (before && before->window == wait.window && is_same(&before->at, &wait.at)) {
-		wait.nth = before->nth + 1;
-	} else {
-		struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
-		wait.nth = w ? w->began + 1 : 1;
-	}
-	wait.weight = choose(s, wait.nth, now);
-	d->tid = wait.weight ? tid : 0;
-	if (before)
-		*before = wait;
-	else if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY)) {
-		count(COUNT_NO_THREAD);
-		d->tid = 0;
-	}
-}
-
 // tell passes on one wait that has ended.
 static __always_inline void tell(struct thread *wait, __u64 now)
 {
@@ -327,34 +295,88 @@ static __always_inline __u32 class_of(__u64 ns)
 	return class;
 }
 
-// arrive notes that a thread runs again.
-static __always_inline void arrive(__u32 tid, __u64 now)
+// finish adds a wait, which has ended, to its site's sum, or passes it on.
+static __always_inline void finish(struct thread *t, __u64 in)
 {
-	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
-	if (!t || !t->out)
-		return;
 	struct thread wait = *t;
 	t->out = 0;
 	if (wait.at.state <= STATE_NEW)
 		wait.woken = wait.out;
 	else if (!wait.woken)
-		wait.woken = now;
+		wait.woken = in;
 	struct settings *s = get_settings();
 	if (!s || wait.out < s->window) {
-		tell(&wait, now);
+		tell(&wait, in);
 		return;
 	}
 	struct waited *w = site_of(&wait);
 	if (!w && !wait.weight)
 		count(COUNT_NO_SITE);
 	if (!w || wait.weight) {
-		tell(&wait, now);
+		tell(&wait, in);
 		return;
 	}
-	struct sum *sum = &w->by_class[class_of(now - wait.out)];
+	struct sum *sum = &w->by_class[class_of(in - wait.out)];
 	sum->blocked += wait.woken - wait.out;
-	sum->queued += now - wait.woken;
+	sum->queued += in - wait.woken;
 	sum->ended++;
+}
+
+// finish_late finishes a wait whose end was not reported, now that the thread leaves its
+// CPU again: some kernels keep the switches of single processes to themselves.
+static __always_inline void finish_late(struct thread *t, struct task_struct *task, __u64 now)
+{
+	__u64 ran = task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime;
+	__u64 least = t->woken ? t->woken : t->out;
+	finish(t, ran < now - least ? now - ran : least);
+}
+
+// leave notes that the current thread leaves its CPU.
+static __always_inline void leave(struct task_struct *t, _Bool preempted, __u64 now)
+{
+	__u32 zero = 0, tid = t->pid;
+	if (t->__state & TASK_DEAD) {
+		bpf_map_delete_elem(&threads, &tid);
+		return;
+	}
+	if (!is_measured(t->tgid))
+		return;
+	struct settings *s = get_settings();
+	struct decision *d = bpf_map_lookup_elem(&decisions, &zero);
+	if (!s || !d)
+		return;
+	struct thread wait = {
+		.out = now,
+		.at = {.tid = tid, .pid = t->tgid, .state = state_of(t, preempted)},
+		.window = s->window,
+	};
+	locate(&wait.at);
+	count(COUNT_WAITS);
+	struct thread *before = bpf_map_lookup_elem(&threads, &tid);
+	if (before && before->out)
+		finish_late(before, t, now);
+	if (before && before->window == wait.window && is_same(&before->at, &wait.at)) {
+		wait.nth = before->nth + 1;
+	} else {
+		struct waited *w = bpf_map_lookup_elem(&sites, &wait.at);
+		wait.nth = w ? w->began + 1 : 1;
+	}
+	wait.weight = choose(s, wait.nth, now);
+	d->tid = wait.weight ? tid : 0;
+	if (before)
+		*before = wait;
+	else if (bpf_map_update_elem(&threads, &tid, &wait, BPF_ANY)) {
+		count(COUNT_NO_THREAD);
+		d->tid = 0;
+	}
+}
+
+// arrive notes that a thread runs again.
+static __always_inline void arrive(__u32 tid, __u64 now)
+{
+	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
+	if (t && t->out)
+		finish(t, now);
 }
 
 SEC("tp_btf/sched_switch")
