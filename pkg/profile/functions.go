@@ -50,59 +50,93 @@ func TruncateFunctions(t CallTree, maxNodes int64) (out *DiffTree, fits bool) {
 	return c.best(), false
 }
 
-// best returns the valid cut with the most calls, nil if there is none.
+// How near search comes to the largest number of calls that fits: up to a part of one in so
+// many. Finding the exact number would gain little.
+const (
+	roughly = 4
+	closely = 16
+)
+
+// best returns a valid cut with nearly as many calls as there can be, nil if there is
+// none.
 func (c *functionCut) best() *DiffTree {
-	best, kept := c.search(0, int(c.maxNodes))
-	if best == nil {
-		return nil
-	}
 	// What totals lack is decided by the final tree: with fewer calls, other functions
 	// may come to lack something.
 	const rounds = 8
-	tree, low := best, kept/2
-	missing := c.large
+	most := int(c.maxNodes) + 1
+	best := c.search(attempt{}, 0, most*3/4, &most, roughly) // usually some of the calls are dropped, but not most of them
+	if best.tree == nil {
+		return nil
+	}
+	last, high, missing, always := best, most, c.large, slices.Clone(c.always)
+	complete := false
 	for range rounds {
-		if !c.alwaysName(tree, missing) {
-			return tree
+		copy(always, c.always)
+		if complete = !c.alwaysName(last.tree, missing); complete {
+			break
 		}
-		if more, n := c.search(low, kept); more != nil {
-			tree, kept = more, n
+		if next := c.search(attempt{}, best.kept/2, last.kept*(closely-1)/closely, &high, roughly); next.tree != nil {
+			last = next
 			continue
 		}
-		if tree != best {
-			return tree
+		if last.tree != best.tree {
+			copy(c.always, always)
+			break
 		}
 		clear(c.always)
-		missing = max(missing, missing*4)
+		high, missing = most, max(missing, missing*4)
 	}
-	return tree
+	// More calls leave less out, so the functions that are always named then suffice.
+	if more := c.search(last, last.kept, 0, &high, closely); !complete || !c.alwaysName(more.tree, missing) {
+		return more.tree
+	}
+	return last.tree
 }
 
-// search finds a large number of calls, between low and high, with which the tree is
-// small enough, and returns that tree and the number. It returns nil if the tree is too
-// large even with low calls. The result is more than 15/16 of the largest possible
-// number; finding the exact one would gain little.
-func (c *functionCut) search(low, high int) (best *DiffTree, kept int) {
-	if best = c.cut(high); best != nil {
-		return best, high
-	}
-	if low > 0 {
-		if best = c.cut(low); best == nil {
-			return nil, 0
+// An attempt is a tree that is small enough and the number of calls kept in it.
+type attempt struct {
+	tree *DiffTree
+	kept int
+}
+
+// search finds a large number of calls, at least least and less than high, with which the
+// tree is small enough. It returns no tree if that is too large even with the least. It
+// begins with what fits already, or else with a first number, and lowers high to the
+// smallest number that turned out to be too large.
+func (c *functionCut) search(best attempt, least, first int, high *int, parts int) attempt {
+	room := int(Room(c.maxNodes))
+	before, beforeSize := 0, 0
+	n := max(least, min(first, *high-1))
+	for {
+		if best.tree != nil {
+			size := len(best.tree.Nodes) - 1
+			if size*parts >= room*(parts-1) || *high-best.kept <= 1+best.kept/parts {
+				return best
+			}
+			// The tree grows about as the number does.
+			n = best.kept
+			if grown := size - beforeSize; grown > 0 {
+				n += (room - room/(2*closely) - size) * (best.kept - before) / grown
+			}
+			if n <= best.kept || n >= *high {
+				n = best.kept + (*high-best.kept)/2
+			}
+		}
+		switch tree := c.cut(n); {
+		case tree != nil:
+			if best.tree != nil {
+				before, beforeSize = best.kept, len(best.tree.Nodes)-1
+			}
+			best = attempt{tree, n}
+		case n <= least:
+			return best
+		default:
+			*high = n
+			if n = least; least == 0 {
+				n = *high / 2
+			}
 		}
 	}
-	// Usually some of the calls are dropped, but not most of them.
-	for n := low + (high-low)*3/4; high-low > 1+low/16; n = low + (high-low)/2 {
-		if tree := c.cut(n); tree != nil {
-			best, low = tree, n
-		} else {
-			high = n
-		}
-	}
-	if best == nil {
-		best = c.cut(low)
-	}
-	return best, low
 }
 
 // A functionCut is the state of TruncateFunctions.

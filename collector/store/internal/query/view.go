@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
@@ -46,8 +47,9 @@ type ViewTree struct {
 
 // Bounds of groups.
 const (
-	MaxViewGroups = 100
-	minGroupNodes = 64
+	MaxViewGroups   = 100
+	minGroupNodes   = 64
+	maxGraphsAtOnce = 4 // that are made, as each takes the memory of a query
 )
 
 // viewNodeBytes is what a node of a graph takes until the graph is cut.
@@ -82,11 +84,18 @@ func (q *Engine) viewIn(ctx context.Context, h *budget.Reservation, r *ViewReque
 	}
 	w := viewer{q: q, hold: h, request: r, marks: marks}
 	graphs := make([]view.Group, len(groups))
+	makers, ctx := errgroup.WithContext(ctx)
+	makers.SetLimit(min(q.workers(), maxGraphsAtOnce))
 	for i, g := range groups {
-		graphs[i].Label = g.label
-		if graphs[i].Tree, err = w.graph(ctx, g); err != nil {
-			return nil, err
-		}
+		makers.Go(func() (err error) {
+			defer q.KV.Recover(&err)
+			graphs[i].Label = g.label
+			graphs[i].Tree, err = w.graph(ctx, g)
+			return err
+		})
+	}
+	if err := makers.Wait(); err != nil {
+		return nil, err
 	}
 	out := &ViewTree{}
 	if len(r.GroupBy) > 0 {
@@ -103,14 +112,29 @@ func (q *Engine) viewIn(ctx context.Context, h *budget.Reservation, r *ViewReque
 	return out, nil
 }
 
-// A viewer makes the graphs of groups, one after the other.
+// A viewer makes the graphs of groups. It is safe for concurrent use.
 type viewer struct {
 	q       *Engine
 	hold    *budget.Reservation
 	request *ViewRequest
 	marks   view.Marks
-	total   [2]int64 // of all groups so far
-	unit    int64    // what the values of all groups so far are multiples of, 0 for none
+
+	mu    sync.Mutex
+	total [2]int64 // of all groups so far
+	unit  int64    // what the values of all groups so far are multiples of, 0 for none
+}
+
+// add adds the totals of a group.
+func (w *viewer) add(p *partials) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for side := range w.total {
+		if w.total[side] = bitpack.AddTotals(w.total[side], p.total[side]); w.total[side] == bitpack.Overflowed {
+			return storeerr.ErrOverflow
+		}
+	}
+	w.unit = commonDivisor(w.unit, p.unit)
+	return nil
 }
 
 // graph returns the graph of a group.
@@ -121,12 +145,9 @@ func (w *viewer) graph(ctx context.Context, of viewGroup) (*profile.DiffTree, er
 	if err := w.q.gather(ctx, sels, make([][]string, len(sels)), of.sides, p, answerNodes{most: 1}); err != nil {
 		return nil, err
 	}
-	for side := range w.total {
-		if w.total[side] = bitpack.AddTotals(w.total[side], p.total[side]); w.total[side] == bitpack.Overflowed {
-			return nil, storeerr.ErrOverflow
-		}
+	if err := w.add(p); err != nil {
+		return nil, err
 	}
-	w.unit = commonDivisor(w.unit, p.unit)
 	g, taken := view.NewGraph(w.request.View, w.marks), int64(0)
 	g.Room = func(nodes int64) error {
 		if err := ctx.Err(); err != nil {
