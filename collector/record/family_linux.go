@@ -98,7 +98,7 @@ func (f *family) takeAll() {
 			r, err := e.ReadRecord(over)
 			if err != nil {
 				f.log.Warn("a report of a process that begins cannot be read", "err", err)
-				continue
+				break
 			}
 			f.take(r)
 		}

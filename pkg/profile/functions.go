@@ -68,10 +68,12 @@ func (c *functionCut) best() *DiffTree {
 	if best.tree == nil {
 		return nil
 	}
-	last, high, missing, always := best, most, c.large, slices.Clone(c.always)
+	last, high, missing := best, most, c.large
+	always, highBefore := slices.Clone(c.always), high // of last
 	complete := false
 	for range rounds {
 		copy(always, c.always)
+		highBefore = high
 		if complete = !c.alwaysName(last.tree, missing); complete {
 			break
 		}
@@ -81,6 +83,7 @@ func (c *functionCut) best() *DiffTree {
 		}
 		if last.tree != best.tree {
 			copy(c.always, always)
+			high = highBefore
 			break
 		}
 		clear(c.always)
