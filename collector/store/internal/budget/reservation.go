@@ -82,6 +82,21 @@ func (h *Reservation) Give(n int64) {
 	}
 }
 
+// Try runs fn. If fn did not get enough memory, it returns true, and what fn has taken is
+// not in use any more.
+func (h *Reservation) Try(fn func() error) (short bool, err error) {
+	h.mu.Lock()
+	before := h.used
+	h.mu.Unlock()
+	err = fn()
+	if short = errors.Is(err, errNoMemory); short {
+		h.mu.Lock()
+		h.used = before
+		h.mu.Unlock()
+	}
+	return short, err
+}
+
 // Keep says how much of what is in use the call's answer takes, with what its encoding
 // takes as far as that is reserved.
 func (h *Reservation) Keep(n int64) {

@@ -82,19 +82,13 @@ func (q *Engine) viewIn(ctx context.Context, h *budget.Reservation, r *ViewReque
 			return nil, err
 		}
 	}
-	w := viewer{q: q, hold: h, request: r, marks: marks}
-	graphs := make([]view.Group, len(groups))
-	makers, ctx := errgroup.WithContext(ctx)
-	makers.SetLimit(min(q.workers(), maxGraphsAtOnce))
-	for i, g := range groups {
-		makers.Go(func() (err error) {
-			defer q.KV.Recover(&err)
-			graphs[i].Label = g.label
-			graphs[i].Tree, err = w.graph(ctx, g)
-			return err
-		})
+	w, graphs := q.newViewer(h, r, marks), make([]view.Group, len(groups))
+	short, err := h.Try(func() error { return w.graphs(ctx, groups, graphs, min(q.workers(), maxGraphsAtOnce)) })
+	if short {
+		w = q.newViewer(h, r, marks)
+		err = w.graphs(ctx, groups, graphs, 1)
 	}
-	if err := makers.Wait(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	out := &ViewTree{}
@@ -122,6 +116,25 @@ type viewer struct {
 	mu    sync.Mutex
 	total [2]int64 // of all groups so far
 	unit  int64    // what the values of all groups so far are multiples of, 0 for none
+}
+
+func (q *Engine) newViewer(h *budget.Reservation, r *ViewRequest, marks view.Marks) *viewer {
+	return &viewer{q: q, hold: h, request: r, marks: marks}
+}
+
+// graphs makes the graphs of groups, so many at once.
+func (w *viewer) graphs(ctx context.Context, of []viewGroup, to []view.Group, atOnce int) error {
+	makers, ctx := errgroup.WithContext(ctx)
+	makers.SetLimit(atOnce)
+	for i, g := range of {
+		makers.Go(func() (err error) {
+			defer w.q.KV.Recover(&err)
+			to[i].Label = g.label
+			to[i].Tree, err = w.graph(ctx, g)
+			return err
+		})
+	}
+	return makers.Wait()
 }
 
 // add adds the totals of a group.
