@@ -25,7 +25,7 @@ import (
 
 const cpuType = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 
-// tolerance is how far a share of samples may be from the share of CPU time.
+// tolerance is how far a function's share by samples may be from its share of the CPU time.
 const tolerance = 0.03
 
 // mergedTree returns the merged profile of a selector over [from, to).
@@ -102,8 +102,8 @@ func pageTime(t *testing.T, s string) int64 {
 	return ms
 }
 
-// checkFunctions compares the hot functions' shares in the tree with those of
-// their CPU time.
+// checkFunctions compares the hot functions' shares in the tree with those of their CPU
+// time.
 func checkFunctions(t *testing.T, p load.Program, tree *profile.Tree, used load.Usage) {
 	t.Helper()
 	total := tree.Nodes[0].Total
@@ -114,11 +114,16 @@ func checkFunctions(t *testing.T, p load.Program, tree *profile.Tree, used load.
 	for _, f := range p.Hot {
 		all := functionTotal(tree, f.Name)
 		below := functionTotal(tree, append(slices.Clone(f.Callers), f.Name)...)
-		got, want := float64(all)/float64(total), used.Functions[f.Metric()]/used.Process
-		t.Logf("%s: share of samples %.1f %%, of CPU time %.1f %%; under its callers %.1f %%",
-			f.Name, 100*got, 100*want, 100*float64(below)/float64(total))
-		if math.Abs(got-want) > tolerance {
-			t.Errorf("%s has %.1f %% of the samples, but %.1f %% of the CPU time", f.Name, 100*got, 100*want)
+		// On a virtual machine samples are missing: of all functions alike while the host has
+		// taken the CPU, which keeps shares of the samples; and of what runs for microseconds
+		// at a time where timers come late, which keeps the time of other functions.
+		want := used.Functions[f.Metric()] / used.Process
+		ofSamples, ofTime := float64(all)/float64(total), float64(all)/1e9/used.Process
+		t.Logf("%s: %.1f %% of the CPU time by its clock; %.1f %% of the samples, %.1f %% of the CPU time by samples; under its callers %.1f %% of the samples",
+			f.Name, 100*want, 100*ofSamples, 100*ofTime, 100*float64(below)/float64(total))
+		if math.Abs(ofSamples-want) > tolerance && math.Abs(ofTime-want) > tolerance {
+			t.Errorf("%s has %.1f %% of the CPU time by its clock, but %.1f %% of the samples, and %.1f %% of the CPU time by samples",
+				f.Name, 100*want, 100*ofSamples, 100*ofTime)
 		}
 		if fromStart := startTotal(tree, f.Name); float64(fromStart) < 0.97*float64(all) {
 			t.Errorf("%s has %.1f s of samples, but only %.1f s of them from the start of a thread; its widest path is\n\t%s",
