@@ -69,11 +69,11 @@ func (c *functionCut) best() *DiffTree {
 		return nil
 	}
 	last, high, missing := best, most, c.large
-	always, highBefore := slices.Clone(c.always), high // of last
+	always := slices.Clone(c.always) // with which last was made
 	complete := false
 	for range rounds {
 		copy(always, c.always)
-		highBefore = high
+		highBefore := high
 		if complete = !c.alwaysName(last.tree, missing); complete {
 			break
 		}
