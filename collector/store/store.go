@@ -68,7 +68,8 @@ type Options struct {
 	// MaxSeriesPerServiceHour bounds the label sets of a service in an hour; 0 means
 	// no limit. What is beyond it is stored with fewer labels.
 	MaxSeriesPerServiceHour int
-	// Concurrency is the number of goroutines of one query; 0 means one per CPU.
+	// Concurrency is the number of goroutines of one query; 0 means one per CPU. A flame
+	// graph by labels has up to four times as many.
 	Concurrency int
 	// Names are functions that were not known when profiles were stored; nil: none.
 	Names Names

@@ -105,7 +105,8 @@ type attempt struct {
 // search finds a large number of calls, at least least and less than high, with which the
 // tree is small enough. It returns no tree if that is too large even with the least. It
 // begins with what fits already, or else with a first number, and lowers high to the
-// smallest number that turned out to be too large.
+// smallest number that turned out to be too large. It ends once the tree has all but one
+// of so many parts of the room, or the number is known to such a part.
 func (c *functionCut) search(best attempt, least, first int, high *int, parts int) attempt {
 	room := int(Room(c.maxNodes))
 	before, beforeSize := 0, 0

@@ -83,8 +83,9 @@ func (q *Engine) viewIn(ctx context.Context, h *budget.Reservation, r *ViewReque
 		}
 	}
 	w, graphs := q.newViewer(h, r, marks), make([]view.Group, len(groups))
-	short, err := h.Try(func() error { return w.graphs(ctx, groups, graphs, min(q.workers(), maxGraphsAtOnce)) })
-	if short {
+	atOnce := min(q.workers(), maxGraphsAtOnce, len(groups))
+	short, err := h.Try(func() error { return w.graphs(ctx, groups, graphs, atOnce) })
+	if short && atOnce > 1 {
 		w = q.newViewer(h, r, marks)
 		err = w.graphs(ctx, groups, graphs, 1)
 	}
