@@ -472,15 +472,15 @@ func TestLiveRecordNoSamples(t *testing.T) {
 	r = runTool(t, dir, nil, "record", "-p", pidOf(busy), "-d", "1", "--include", "^no such function$")
 	require.Equal(t, 3, r.code)
 	require.Contains(t, r.stderr, "--include and --exclude left out all")
-	// It ends when the process does.
-	short := background(t, "sh", "-c", "sleep 4")
-	began := time.Now()
-	r = runTool(t, dir, nil, "record", "-p", pidOf(short), "-d", "10m")
-	require.Equal(t, 3, r.code)
-	require.Less(t, time.Since(began), 5*time.Minute)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
+	// It ends when the process does, whose end may be sampled: it takes CPU time.
+	short := background(t, "sh", "-c", "sleep 4")
+	began := time.Now()
+	r = runTool(t, dir, nil, "record", "-p", pidOf(short), "-d", "10m")
+	require.Contains(t, []int{0, 3}, r.code)
+	require.Less(t, time.Since(began), 5*time.Minute)
 }
 
 // A command has the priority that it has without record, which raises its own.
