@@ -38,6 +38,10 @@ func (d *durations) add(r duration) {
 // resultLine matches the line that `go test` prints after a package's tests.
 var resultLine = regexp.MustCompile(`^(ok|FAIL)\s+(\S+)\s+(?:([0-9.]+)s|(\(cached\))|(\[[^\]]*\]))`)
 
+// repeatedLine matches the line that measuredTests prints of a test that failed and was run
+// again, without its subtests.
+var repeatedLine = regexp.MustCompile(`^repeated (\S+\.[^\s/]+): (.+)`)
+
 // A watcher passes on output and records the durations in it.
 type watcher struct {
 	durations *durations
@@ -59,6 +63,10 @@ func (w *watcher) Write(p []byte) (int, error) {
 }
 
 func (w *watcher) read(line string) {
+	if m := repeatedLine.FindStringSubmatch(line); m != nil {
+		w.durations.add(duration{section: w.section, pkg: m[1], note: m[2]})
+		return
+	}
 	m := resultLine.FindStringSubmatch(line)
 	if m == nil {
 		return

@@ -19,7 +19,8 @@ func TestDurations(t *testing.T) {
 	const printed = "ok  \texample.com/a\t1.250s\n" +
 		"--- FAIL: TestX (0.00s)\nFAIL\nFAIL\texample.com/b\t61.5s\n" +
 		"ok  \texample.com/c\t(cached)\n?   \texample.com/d\t[no test files]\n" +
-		"ok  \texample.com/e\t0.010s [no tests to run]\nFAIL\texample.com/f [build failed]\n"
+		"ok  \texample.com/e\t0.010s [no tests to run]\nFAIL\texample.com/f [build failed]\n" +
+		"repeated example.com/b.TestX/sub: 2 runs, 1 failures\nrepeated example.com/b.TestX: 2 runs, 1 failures\n"
 	for _, c := range printed { // in whatever pieces it comes
 		if _, err := w.Write([]byte(string(c))); err != nil {
 			t.Fatal(err)
@@ -36,6 +37,7 @@ func TestDurations(t *testing.T) {
       0.0    example.com/e
       0.0    example.com/c  cached
       0.0    example.com/f  FAILED build failed
+      0.0    example.com/b.TestX  2 runs, 1 failures
      70.0  all
 `
 	if got := d.table(); got != want {
