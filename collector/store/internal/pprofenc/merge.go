@@ -22,6 +22,7 @@ type Merge struct {
 	Values  []int64     // by sample
 	ends    []int       // of the samples' stacktraces in stacks
 	stacks  []uint32    // IDs of locations, their numbers plus one, innermost first
+	packed  []uint32    // by sample: bytes of its IDs of locations when encoded; set by NewWriter
 
 	mu      sync.Mutex // of what follows
 	next    int        // the part that is due
@@ -93,13 +94,13 @@ func (m *Merge) Free() {
 	m.hold, m.waiting = nil, nil
 	m.to.Reset()
 	m.samples.Reset()
-	budget.PutBack(&merges, m, int(m.to.Bytes()+m.samples.Bytes())+cap(m.Values)*16+cap(m.stacks)*4)
+	budget.PutBack(&merges, m, int(m.to.Bytes()+m.samples.Bytes())+cap(m.Values)*16+(cap(m.stacks)+cap(m.packed))*4)
 }
 
 // bytes is what the memory of the merge would be if it had none of an earlier one.
 func (m *Merge) bytes() int64 {
 	d := m.to
-	const perString, perFunction, perLocation, perLine, perSample = 100, 48, 80, 16, 40 // with their share of tables
+	const perString, perFunction, perLocation, perLine, perSample = 100, 48, 80, 16, 44 // with their share of tables
 	return int64(len(d.Strings)*perString + len(d.Functions)*perFunction + len(d.Locations)*perLocation +
 		len(d.Lines)*perLine + len(m.Values)*perSample + len(m.stacks)*4)
 }

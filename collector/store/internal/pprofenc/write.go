@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/flameline/flameline/collector/store/internal/reuse"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
 )
@@ -31,14 +32,19 @@ type sampleChunk struct {
 // NewWriter measures the samples.
 func NewWriter(m *Merge) *Writer {
 	w := &Writer{Merge: m, Size: 1024}
+	w.packed = reuse.Sized(w.packed, len(m.Values))
 	n := min(runtime.GOMAXPROCS(0), 8)
 	for i := range n {
 		w.chunks = append(w.chunks, sampleChunk{from: len(w.Values) * i / n, to: len(w.Values) * (i + 1) / n})
 	}
 	w.eachChunk(func(c *sampleChunk) {
 		for i := c.from; i < c.to; i++ {
-			size, _ := sampleSize(w.stack(i), w.Values[i])
-			c.size += 1 + protowire.SizeBytes(size)
+			locations := 0
+			for _, id := range w.stack(i) {
+				locations += protowire.SizeVarint(uint64(id))
+			}
+			w.packed[i] = uint32(locations)
+			c.size += 1 + protowire.SizeBytes(w.sampleSize(i))
 		}
 	})
 	for _, c := range w.chunks {
@@ -128,17 +134,13 @@ func (w *Writer) stack(sample int) []uint32 {
 	return w.stacks[first:w.ends[sample]]
 }
 
-// sampleSize is the size of a sample without its tag and length, and of its packed
-// locations.
-func sampleSize(stack []uint32, value int64) (size, locations int) {
-	for _, id := range stack {
-		locations += protowire.SizeVarint(uint64(id))
+// sampleSize is the size of a sample without its tag and length.
+func (w *Writer) sampleSize(i int) int {
+	size := 2 + protowire.SizeVarint(uint64(w.Values[i]))
+	if w.packed[i] > 0 {
+		size += 1 + protowire.SizeBytes(int(w.packed[i]))
 	}
-	size = 2 + protowire.SizeVarint(uint64(value))
-	if len(stack) > 0 {
-		size += 1 + protowire.SizeBytes(locations)
-	}
-	return size, locations
+	return size
 }
 
 // putSamples writes the samples of a chunk, which has room for them.
@@ -146,10 +148,9 @@ func (w *Writer) putSamples(c *sampleChunk) {
 	b := c.out
 	for i := c.from; i < c.to; i++ {
 		stack, x := w.stack(i), w.Values[i]
-		size, locations := sampleSize(stack, x)
-		b = protowire.AppendVarint(tag(b, 2, protowire.BytesType), uint64(size)) // sample
+		b = protowire.AppendVarint(tag(b, 2, protowire.BytesType), uint64(w.sampleSize(i))) // sample
 		if len(stack) > 0 {
-			b = protowire.AppendVarint(tag(b, 1, protowire.BytesType), uint64(locations)) // location_id, packed
+			b = protowire.AppendVarint(tag(b, 1, protowire.BytesType), uint64(w.packed[i])) // location_id, packed
 			for _, id := range stack {
 				b = binary.AppendUvarint(b, uint64(id))
 			}
