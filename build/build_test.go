@@ -53,3 +53,11 @@ func TestAnyGenerates(t *testing.T) {
 		t.Error("a directive was not found")
 	}
 }
+
+// Tests of which none fails are run once, and there is no report.
+func TestMeasuredTestsThatPass(t *testing.T) {
+	t.Chdir("..")
+	if err := measuredTests(t.Context(), nil, []string{"github.com/flameline/flameline/collector/sample/cut"}, "-timeout=1m"); err != nil {
+		t.Fatal(err)
+	}
+}
