@@ -124,7 +124,7 @@ func startDemo(t *testing.T) *runningDemo {
 }
 
 // demoCollector returns the collector that FLAMELINE_BIN names, or builds it.
-func demoCollector(t *testing.T) string {
+func demoCollector(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv("FLAMELINE_BIN"); path != "" {
 		return path

@@ -37,7 +37,7 @@ type dataSource struct {
 
 // startPlugin starts the plugin as Grafana does, for a data source with the
 // server at url.
-func startPlugin(t *testing.T, url, minStep string) *dataSource {
+func startPlugin(t testing.TB, url, minStep string) *dataSource {
 	t.Helper()
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		Cmd: exec.Command(pluginBinary(t)),
@@ -96,7 +96,7 @@ func (d *dataSource) with(settings string) *dataSource {
 }
 
 // pluginBinary returns the plugin that FLAMELINE_PLUGIN_BIN names, or builds it.
-func pluginBinary(t *testing.T) string {
+func pluginBinary(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv("FLAMELINE_PLUGIN_BIN"); path != "" {
 		return path

@@ -392,7 +392,7 @@ func TestPluginForwardsTheUser(t *testing.T) {
 
 // startCollector starts `flameline serve` with a store of its own and returns
 // its address, such as http://127.0.0.1:4040.
-func startCollector(t *testing.T, flags ...string) (server *proc.Process, address string) {
+func startCollector(t testing.TB, flags ...string) (server *proc.Process, address string) {
 	t.Helper()
 	listen, err := proc.FreeAddress("127.0.0.1:0")
 	if err != nil {

@@ -159,7 +159,7 @@ func copyProgram(t *testing.T, path, dir string) string {
 
 // startProgram starts a program for the length of a test and waits until the
 // address answers.
-func startProgram(t *testing.T, s proc.Spec, ready string) *proc.Process {
+func startProgram(t testing.TB, s proc.Spec, ready string) *proc.Process {
 	t.Helper()
 	p, err := proc.Start(s)
 	if err != nil {

@@ -182,10 +182,10 @@ func TestFunctionsAgreeWithFlameGraph(t *testing.T) {
 	require.Equal(t, "mallocgc", got.Msg.Functions[0].Name)
 	require.EqualValues(t, restedMallocs, got.Msg.Functions[0].Own.Value)
 	require.EqualValues(t, restedOther, got.Msg.Functions[1].Own.Value)
-	// Folded stacks have one kind of value, of which all are multiples of two samples.
+	// Folded stacks have one kind of value, and the rate says what a sample counts.
 	require.True(t, got.Msg.HasSamples)
-	require.EqualValues(t, restedMallocs/2e7, got.Msg.Functions[0].Own.Samples)
-	require.EqualValues(t, restedOther/2e7, got.Msg.Functions[1].Own.Samples)
+	require.EqualValues(t, restedMallocs/1e7, got.Msg.Functions[0].Own.Samples)
+	require.EqualValues(t, restedOther/1e7, got.Msg.Functions[1].Own.Samples)
 }
 
 // A chart of functions has what the stacktraces of each step give.

@@ -164,6 +164,7 @@ func (a *appender) appendPiece(batch *pebble.Batch, p *piece) (done func(), err 
 		r.Parts = 1
 	}
 	r.Fill(p.samples, len(p.def.Types), order)
+	r.Units = p.sampleUnits()
 	r.Times = rowcodec.NewTimes(p.stamps, len(p.def.Types), p.time, p.duration)
 	batch.Set(layout.ProfileKey(e.Value.ID, layout.KindRow, s.ID, p.time, p.id), r.Append(nil), nil)
 	if len(p.tags) > 0 {

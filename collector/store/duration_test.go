@@ -266,3 +266,41 @@ func TestSeriesSayUntilWhenTheyAreComplete(t *testing.T) {
 		}
 	}
 }
+
+// What a sample counts is known from the period, also where all values have a larger
+// divisor, of single profiles, parts of them, and what is merged of them.
+func TestUnitOfSamples(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := open(t, t.TempDir())
+	append1 := func(service string, period int64, at, lasts time.Duration, stacks ...string) {
+		p := folded(midnight.Add(at), stacks...)
+		p.Period, p.DurationNanos = period, lasts.Nanoseconds()
+		p.SampleType = p.SampleType[1:] // without counts
+		for _, s := range p.Sample {
+			s.Value = s.Value[1:]
+		}
+		require.NoError(t, db.Append(ctx, []profile.Profile{cpu(p, labelindex.LabelServiceName, service)}))
+	}
+	unit := func(service string, from, to time.Duration) int64 {
+		sel := everything(`{service_name="` + service + `"}`)
+		sel.Start, sel.End = ms(midnight.Add(from))+1, ms(midnight.Add(to))
+		f, err := db.Functions(ctx, []query.Selection{sel}, make([][]string, 1), nil)
+		require.NoError(t, err)
+		return f.Unit
+	}
+	append1("short", 1e7, time.Second, 10*time.Second, "main;a 6", "main;b 4")
+	append1("short", 1e7, time.Minute, 10*time.Second, "main;a 60")
+	append1("long", 1e7, time.Second, 15*time.Minute, "main;a 90000", "main;b 45000")
+	append1("unknown", 0, time.Second, 10*time.Second, "main;a 6", "main;b 4")
+	append1("other", 3e7, time.Second, 10*time.Second, "main;a 6", "main;b 4") // values are no multiples of it
+	for range 2 {
+		require.EqualValues(t, 1e7, unit("short", 0, time.Hour))
+		require.EqualValues(t, 1e7, unit("short", 0, 5*time.Second), "a part of the profile")
+		require.EqualValues(t, 1e7, unit("long", 0, time.Hour))
+		require.EqualValues(t, 1e7, unit("long", time.Minute, 12*time.Minute))
+		require.EqualValues(t, 2e7, unit("unknown", 0, time.Hour), "the largest that it can be")
+		require.EqualValues(t, 2e7, unit("other", 0, time.Hour))
+		require.NoError(t, db.maintain(ctx, 0))
+	}
+}

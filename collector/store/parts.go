@@ -6,6 +6,7 @@ import (
 
 	googlev1 "github.com/grafana/pyroscope/api/gen/proto/go/google/v1"
 
+	"github.com/flameline/flameline/collector/store/internal/labelindex"
 	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 )
@@ -124,6 +125,15 @@ func (p *piece) units() []int64 {
 		}
 	}
 	return units
+}
+
+// sampleUnits is units for rows of types without a count of samples, which is nil if it says
+// nothing: from them the number of samples is told.
+func (p *piece) sampleUnits() []int64 {
+	if p.source.Period <= 1 || slices.ContainsFunc(p.def.Types, func(t labelindex.ValueType) bool { return t.Unit == "count" }) {
+		return nil
+	}
+	return p.units()
 }
 
 // multiples reports whether every value of a sample type is a multiple of a number.

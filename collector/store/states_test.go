@@ -185,6 +185,56 @@ func TestStatesOfReplacedProcesses(t *testing.T) {
 }
 
 // Labels of samples that come and go are at zero while they are away.
+// A range may begin or end anywhere between snapshots: what had been there before it is
+// there for a part of it, and what comes later for the other.
+func TestStatesOfPartsOfTheRange(t *testing.T) {
+	const sec = time.Second
+	const noon = 12 * time.Hour
+	s := newStateStore(t)
+	for i := range 5 { // a until 75 s, then b
+		s.heap(noon+time.Duration(i)*15*sec, 0, "a", "f", 100, "")
+	}
+	for i := range 20 {
+		s.heap(noon+time.Duration(75+15*i)*sec, 0, "b", "f", 100, "")
+	}
+	for _, r := range [][2]int{{0, 140}, {61, 140}, {65, 125}, {65, 95}, {70, 80}, {74, 104}} {
+		got := s.tree(noon+time.Duration(r[0])*sec, noon+time.Duration(r[1])*sec)
+		require.InDelta(t, 100, got["main;f"], 1, "%d to %d s", r[0], r[1])
+	}
+	s = newStateStore(t)
+	for i := range 12 { // a all the time, b until 360 s, c from 300 s on
+		at := noon + time.Duration(i)*time.Minute
+		s.heap(at, 0, "a", "f", 600, "")
+		if i <= 5 {
+			s.heap(at, 0, "b", "g", 600, "")
+		} else {
+			s.heap(at-time.Minute, 0, "c", "h", 600, "")
+		}
+	}
+	for _, c := range []struct{ from, to, b, c int }{
+		{241, 481, 298, 453}, {305, 485, 183, 600}, {345, 375, 300, 600}, {270, 330, 600, 300}, {400, 500, 0, 600},
+	} {
+		got := s.tree(noon+time.Duration(c.from)*sec, noon+time.Duration(c.to)*sec)
+		require.InDelta(t, 600, got["main;f"], 1, "%d to %d s", c.from, c.to)
+		require.InDelta(t, c.b, got["main;g"], 2, "%d to %d s", c.from, c.to)
+		require.InDelta(t, c.c, got["main;h"], 2, "%d to %d s", c.from, c.to)
+	}
+}
+
+// Those that begin and end together do so at somewhat different moments.
+func TestStatesThatBeginTogether(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 5 {
+		for k, pod := range []string{"a", "b", "c"} {
+			s.heap(12*time.Hour+time.Duration(15*i+5*k)*time.Second, 0, pod, "f", 100, "")
+		}
+	}
+	for _, r := range [][2]int{{-1, 20}, {-60, 140}, {3, 60}, {50, 120}, {70, 80}} {
+		got := s.tree(12*time.Hour+time.Duration(r[0])*time.Second, 12*time.Hour+time.Duration(r[1])*time.Second)
+		require.Equal(t, map[string]int64{"main;f": 300}, got, "%d to %d s", r[0], r[1])
+	}
+}
+
 func TestStatesOfLabelledSamples(t *testing.T) {
 	s := newStateStore(t)
 	for i := range 8 {

@@ -186,7 +186,7 @@ func (e *explanation) parts() []dataframe.Part {
 	now, base := e.totals()
 	all := now - base
 	var parts []dataframe.Part
-	group := func(kind, rest string, list []dataframe.Part) {
+	group := func(kind, rest string, list []dataframe.Part, exact float64) {
 		left := dataframe.Part{Kind: kind, Name: rest, Now: now, Baseline: base}
 		for _, p := range list {
 			p.Share = shareOf(p.Now-p.Baseline, all)
@@ -194,7 +194,7 @@ func (e *explanation) parts() []dataframe.Part {
 			left.Baseline -= p.Baseline
 			parts = append(parts, p)
 		}
-		if math.Abs(left.Now)+math.Abs(left.Baseline) > 1e-9*(math.Abs(now)+math.Abs(base)) {
+		if math.Abs(left.Now)+math.Abs(left.Baseline) > exact*(math.Abs(now)+math.Abs(base)) {
 			left.Share = shareOf(left.Now-left.Baseline, all)
 			parts = append(parts, left)
 		}
@@ -208,7 +208,11 @@ func (e *explanation) parts() []dataframe.Part {
 		}
 		functions = append(functions, p)
 	}
-	group("function", "(all other functions)", functions)
+	const rounded = 1e-9
+	group("function", "(all other functions)", functions, rounded)
+	// Functions are of all milliseconds of the range, values of labels of the time between
+	// its ends, which is up to 1 ms less on each side.
+	exact := max(rounded, 2/float64(max(min(e.now.Duration(), e.base.Duration()).Milliseconds(), 1)))
 	for _, l := range e.labels {
 		if len(l.values) < 2 {
 			continue
@@ -217,7 +221,7 @@ func (e *explanation) parts() []dataframe.Part {
 		for _, v := range l.values[:min(len(l.values), explainValues)] {
 			values = append(values, dataframe.Part{Kind: l.name, Name: cmp.Or(v.value, "(none)"), Now: v.now, Baseline: v.base})
 		}
-		group(l.name, "(all other values)", values)
+		group(l.name, "(all other values)", values, exact)
 	}
 	return parts
 }

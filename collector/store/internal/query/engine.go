@@ -275,7 +275,7 @@ func (s *JobReader) addRow(b *buffer, sampleType int, w scan.Window, to target) 
 		return 0, err
 	}
 	v, err := b.row.Total(w.Level, sampleType)
-	s.unit = commonDivisor(s.unit, b.row.Unit(sampleType))
+	s.unit = rowcodec.CommonUnit(s.unit, b.row.Unit(sampleType))
 	if err != nil {
 		return 0, err
 	}
@@ -287,15 +287,6 @@ func (s *JobReader) addRow(b *buffer, sampleType int, w scan.Window, to target) 
 		err = b.row.AddTo(to.Sums, sampleType, w.Sign, &b.scratch)
 	}
 	return v - (to.uncounted()-before)*w.Sign, err
-}
-
-// commonDivisor is the largest number that divides both; that of 0 and another is the
-// other.
-func commonDivisor(a, b int64) int64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // A total is the sum of what was added to sums. Of a window that is not all in the range

@@ -8,6 +8,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/calltree"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -137,7 +138,7 @@ func (p *partials) combine(list []*calltree.Values) (*calltree.Values, error) {
 func (p *partials) units(unit int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unit = commonDivisor(p.unit, unit)
+	p.unit = rowcodec.CommonUnit(p.unit, unit)
 }
 
 // sorted are the partials in their order.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"unsafe"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/budget"
 	"github.com/flameline/flameline/collector/store/internal/labelindex"
+	"github.com/flameline/flameline/collector/store/internal/layout"
 	"github.com/flameline/flameline/collector/store/internal/scan"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/pkg/profile"
@@ -43,7 +45,12 @@ func (q *Engine) planWith(ctx context.Context, sel Selection, p *planner) ([]*Jo
 	p.jobs, p.aggregates, p.seen = map[jobKey]*Job{}, map[jobAggregateKey]*jobAggregate{}, map[uint32][]int32{}
 	p.whole = !p.all && p.isWhole()
 	p.captures = profile.WantsCaptures(sel.Matchers)
-	if err := q.Epochs.EachIndex(ctx, sel.Start, sel.End, true, p.add); err != nil {
+	start := sel.Start
+	if !sel.Type.Cumulative() && !sel.hasSpans() && start > holdMs && start < math.MaxUint32*layout.DayMs {
+		// A snapshot before it may stand for its begin.
+		start = max(start-holdMs, layout.EpochStart(layout.EpochOf(start)))
+	}
+	if err := q.Epochs.EachIndex(ctx, start, sel.End, true, p.add); err != nil {
 		return nil, err
 	}
 	for key, f := range p.aggregates {

@@ -39,6 +39,7 @@ type jobSender struct {
 	held    int64    // the snapshot that counts, ms, if none is in the selection
 	share   float64  // of the measured time, in which it was there
 	first   int64    // its first snapshot, ms, if it began then as far as is known, else 0
+	until   int64    // until when its last snapshot stands for it, ms, also after the selection
 	several float64  // how many processes send as this one, see coverage.processes
 }
 
@@ -70,9 +71,9 @@ func snapshotTimes(sel *Selection, epoch uint32) (from, to int64) {
 }
 
 // find finds out when a sender was there in [lo, hi], by its snapshots from holdMs
-// before to holdMs after. At the start of an epoch, before which nothing is known here, a sender that
+// before to holdMs after, and returns when it was there as far as they tell. At the start of an epoch, before which nothing is known here, a sender that
 // comes within the time between two of its snapshots is taken to have been there.
-func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int64) (alive []interval) {
+func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int64) (known []interval) {
 	if len(times) == 0 {
 		return nil
 	}
@@ -93,13 +94,20 @@ func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int6
 				}
 			}
 		}
-		from, to = max(from, lo), min(to, t+holdMs, hi)
-		switch n := len(alive); {
+		to = min(to, t+holdMs)
+		switch n := len(known); {
 		case from >= to:
-		case n > 0 && alive[n-1].to >= from:
-			alive[n-1].to = max(alive[n-1].to, to)
+		case n > 0 && known[n-1].to >= from:
+			known[n-1].to = max(known[n-1].to, to)
 		default:
-			alive = append(alive, interval{from, to})
+			known = append(known, interval{from, to})
+		}
+		j.until = max(j.until, to)
+	}
+	var alive []interval
+	for _, x := range known {
+		if x = (interval{max(x.from, lo), min(x.to, hi)}); x.from < x.to {
+			alive = append(alive, x)
 		}
 	}
 	j.alive = newCoverage(alive)
@@ -107,7 +115,7 @@ func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int6
 	if len(alive) > 0 && (after == len(times) || times[after] > hi) {
 		j.held = times[max(after-1, 0)]
 	}
-	return alive
+	return known
 }
 
 // A coverage says how much of any range of time some intervals cover, at the cost of two
@@ -198,7 +206,8 @@ func (j *jobSender) shareOfTime(there, measured int64, cut bool) float64 {
 const senderBytes = 2*int64(unsafe.Sizeof(JobStream{})+unsafe.Sizeof(jobSender{})) + 64
 
 // findSenders groups the streams of jobs by sender, and finds out when each was
-// there. It returns the measured time.
+// there. It returns the measured time, of which what is close around the selection is
+// known too.
 func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []*Job, sel Selection) (measured coverage, err error) {
 	var mu sync.Mutex
 	var all []interval
@@ -238,7 +247,7 @@ func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []
 				return err
 			}
 			found := snd.find(times, covers, start, lo, hi)
-			if err := h.Take(int64(len(found)) * 3 * changeBytes); err != nil {
+			if err := h.Take(int64(len(found)) * 5 * changeBytes); err != nil {
 				return err
 			}
 			snd.several = ofSnapshots(times, covers).processes(lo, hi)
@@ -255,19 +264,53 @@ func (q *Engine) findSenders(ctx context.Context, h *budget.Reservation, jobs []
 }
 
 // setShares sets the share of every sender of a selection.
-func setShares(jobs []*Job, sel Selection, measured coverage) {
-	_, all := measured.within(max(sel.Start, 1)-1, sel.End)
+func (q *Engine) setShares(jobs []*Job, sel Selection, measured coverage) {
+	lo, hi := max(sel.Start, 1)-1, sel.End
+	_, all := measured.within(lo, hi)
+	now := q.Now().UnixMilli()
 	for _, j := range jobs {
 		start := layout.EpochStart(j.Epoch)
 		end := start + layout.DayMs
 		for i := range j.senders {
 			snd := &j.senders[i]
 			_, there := snd.alive.within(start, end)
-			cut := false
-			if n := len(snd.alive); n > 0 {
-				cut = sel.Start <= start && snd.alive[0].at == start || sel.End > end && snd.alive[n-1].at == end
+			if snd.first > lo {
+				there += measured.before(snd.first, snd.gap, lo)
 			}
-			snd.share = snd.shareOfTime(there, all, cut)
+			switch late := snd.until + snd.gap/2 + lateMs; {
+			case snd.until >= min(hi, end):
+			case hi > end && snd.until+snd.gap > end, hi <= end && late > now: // its next snapshot is of the next day, or to come
+				_, more := measured.within(max(snd.until, lo), min(hi, end))
+				there += more
+			default:
+				there += measured.after(snd.until, snd.gap, hi)
+			}
+			snd.share = 1
+			if there < all {
+				snd.share = float64(there) / float64(all)
+			}
 		}
 	}
+}
+
+// before is how much is covered of the gap before a sender's first snapshot at t, from lo
+// on, if the measured time began within that gap: senders that begin together do not take
+// their first snapshots at the same moment. Where others were there already, the sender
+// began later than they.
+func (c coverage) before(t, gap, lo int64) int64 {
+	if _, others := c.within(t-2*gap, t-gap); others > 0 {
+		return 0
+	}
+	_, any := c.within(max(t-gap, lo), max(t, lo))
+	return any
+}
+
+// after is the same for the end: how much is covered until hi of the gap after t, if the
+// measured time ended within it.
+func (c coverage) after(t, gap, hi int64) int64 {
+	if _, others := c.within(t+gap, t+2*gap); others > 0 {
+		return 0
+	}
+	_, any := c.within(min(t, hi), min(t+gap, hi))
+	return any
 }

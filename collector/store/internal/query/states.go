@@ -27,7 +27,7 @@ func (q *Engine) planStates(ctx context.Context, h *budget.Reservation, sel Sele
 	if err != nil {
 		return 0, err
 	}
-	setShares(jobs, sel, measured)
+	q.setShares(jobs, sel, measured)
 	for _, j := range jobs {
 		j.scale = scale
 	}

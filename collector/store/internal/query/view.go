@@ -15,6 +15,7 @@ import (
 
 	"github.com/flameline/flameline/collector/store/internal/bitpack"
 	"github.com/flameline/flameline/collector/store/internal/budget"
+	"github.com/flameline/flameline/collector/store/internal/rowcodec"
 	"github.com/flameline/flameline/collector/store/internal/storeerr"
 	"github.com/flameline/flameline/collector/store/internal/symdb"
 	"github.com/flameline/flameline/pkg/profile"
@@ -147,7 +148,7 @@ func (w *viewer) add(p *partials) error {
 			return storeerr.ErrOverflow
 		}
 	}
-	w.unit = commonDivisor(w.unit, p.unit)
+	w.unit = rowcodec.CommonUnit(w.unit, p.unit)
 	return nil
 }
 

@@ -23,6 +23,7 @@ type Row struct {
 	Nodes    []uint32  // ascending
 	Values   [][]int64 // [sample type][index in nodes]
 	Times    *Times    // of a single profile, nil if its samples have no times of their own
+	Units    []int64   // by sample type what one sample adds, 0 or 1 if it is not known; nil if none is
 }
 
 // encodedUncounted stands for uncounted.
@@ -60,7 +61,7 @@ func (r *Row) Append(b []byte) []byte {
 		return b
 	}
 	tmp := appendGaps(make([]uint64, 0, len(r.Nodes)), r.Nodes)
-	b = appendTypes(bitpack.AppendColumn(b, tmp), r.Values, tmp)
+	b = appendTypes(bitpack.AppendColumn(b, tmp), r.Values, r.Units, tmp)
 	if r.Times != nil {
 		b = r.Times.append(b)
 	}
@@ -81,12 +82,16 @@ func appendGaps(tmp []uint64, ns []uint32) []uint64 {
 	return tmp
 }
 
-// appendTypes appends the values of every sample type. tmp has room for those of
-// one.
-func appendTypes(b []byte, values [][]int64, tmp []uint64) []byte {
+// appendTypes appends the values of every sample type, as multiples of their unit if they
+// are that and it is known, else of their greatest common divisor. tmp has room for those
+// of one.
+func appendTypes(b []byte, values [][]int64, units []int64, tmp []uint64) []byte {
 	divisors := make([]int64, len(values))
 	for c, vs := range values {
 		divisors[c] = commonDivisor(vs)
+		if c < len(units) && units[c] > 1 && divisors[c]%units[c] == 0 {
+			divisors[c] = units[c]
+		}
 		if same := sameColumn(values[:c], divisors, c, vs); same >= 0 {
 			b = append(b, columnSame, byte(same))
 			b = binary.AppendUvarint(b, uint64(divisors[c]))
@@ -125,14 +130,21 @@ func appendValues(b []byte, vs []int64, divisor int64, tmp []uint64) []byte {
 func commonDivisor(vs []int64) int64 {
 	g := int64(0)
 	for _, v := range vs {
-		for a := v; a != 0; {
-			g, a = a, g%a
-		}
+		g = CommonUnit(g, v)
 		if g == 1 {
 			break
 		}
 	}
 	return max(g, 1)
+}
+
+// CommonUnit is the largest number that divides two units; that of 0 and another is the
+// other.
+func CommonUnit(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // sameColumn finds an earlier column that differs by a factor only.
@@ -331,7 +343,11 @@ func (p *PackedRow) Unit(sampleType int) int64 {
 	if p.Count == 0 || sampleType >= len(p.Values) {
 		return 0
 	}
-	return p.Values[sampleType].divisor
+	v := p.Values[sampleType]
+	if ones := v.ones; ones == 0 || v.mode == columnSame && p.Values[v.same].ones == 0 {
+		return 0
+	}
+	return v.divisor
 }
 
 // of returns the values of a sample type, and the factor that they are times of.

@@ -158,7 +158,7 @@ func (s *Spans) Append(b []byte) []byte {
 	}
 	b = bitpack.AppendColumn(b, tmp)
 	b = binary.AppendUvarint(b, uint64(len(s.Values)))
-	return appendTypes(b, s.Values, tmp[:0])
+	return appendTypes(b, s.Values, nil, tmp[:0])
 }
 
 // PackedSpans are spans of which the tags alone are decoded. They refer to the

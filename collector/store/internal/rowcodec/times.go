@@ -59,7 +59,7 @@ const timesFollow = 1
 func (t *Times) append(b []byte) []byte {
 	b = binary.AppendUvarint(append(b, timesFollow), uint64(len(t.Ticks)))
 	tmp := appendGaps(make([]uint64, 0, len(t.Ticks)), t.Ticks)
-	return appendTypes(bitpack.AppendColumn(b, tmp), t.Values, tmp)
+	return appendTypes(bitpack.AppendColumn(b, tmp), t.Values, nil, tmp)
 }
 
 // maxTicks is more than the ticks of the longest time that a profile covers.
