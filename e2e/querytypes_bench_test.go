@@ -26,6 +26,7 @@ func BenchmarkQueryTypes(b *testing.B) {
 	_, address := startCollector(b, "--ebpf.enabled=false")
 	start := time.Now().Add(-set.Length - 5*time.Minute).Truncate(time.Hour / 60)
 	pushSet(b, address, set, start)
+	time.Sleep(time.Minute) // until windows are merged, as they are of profiles that come in time
 	ds := startPlugin(b, address, "15s")
 	baseline := map[string]any{"kind": "previous"}
 	for _, query := range []struct {
