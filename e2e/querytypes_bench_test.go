@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"regexp"
 	"runtime"
 	"testing"
 	"time"
@@ -26,7 +28,7 @@ func BenchmarkQueryTypes(b *testing.B) {
 	_, address := startCollector(b, "--ebpf.enabled=false")
 	start := time.Now().Add(-set.Length - 5*time.Minute).Truncate(time.Hour / 60)
 	pushSet(b, address, set, start)
-	time.Sleep(time.Minute) // until windows are merged, as they are of profiles that come in time
+	awaitMerged(b, address)
 	ds := startPlugin(b, address, "15s")
 	baseline := map[string]any{"kind": "previous"}
 	for _, query := range []struct {
@@ -86,5 +88,34 @@ func pushSet(b *testing.B, address string, set *dataset.Set, start time.Time) {
 	}
 	if err := group.Wait(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// awaitMerged waits until a service has merged its closed windows, as it has of profiles
+// that come in time: none was merged for longer than between two runs of maintenance.
+func awaitMerged(b *testing.B, address string) {
+	b.Helper()
+	line := regexp.MustCompile(`(?m)^flameline_store_merged_windows_total (.+)$`)
+	before, since := "0", time.Now()
+	for {
+		resp, err := http.Get(address + "/metrics")
+		if err != nil {
+			b.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			b.Fatal(err)
+		}
+		m := line.FindSubmatch(text)
+		if m == nil {
+			b.Fatalf("no number of merged windows in %s/metrics", address)
+		}
+		if n := string(m[1]); n != before {
+			before, since = n, time.Now()
+		} else if n != "0" && time.Since(since) > 25*time.Second {
+			return
+		}
+		time.Sleep(time.Second)
 	}
 }

@@ -43,9 +43,9 @@ func profileTime(nanos, duration int64, received time.Time, r *Report) (t int64,
 	return now - min(max(duration, 0), int64(24*time.Hour)), false
 }
 
-// ahead is how far a profile's end may be after its arrival without correction: clocks
+// Ahead is how far a profile's end may be after its arrival without correction: clocks
 // differ, and the last window of an agent that stops is incomplete.
-const ahead = 10 * time.Second
+const Ahead = 10 * time.Second
 
 // notAhead corrects the start t, in Unix ns, of a profile that would have ended after it
 // arrived. If most of it would have, t is the time of its end, which @datadog/pprof
@@ -54,7 +54,7 @@ const ahead = 10 * time.Second
 func notAhead(t, duration int64, received time.Time, r *Report) int64 {
 	now := received.UnixNano()
 	over := t - now + duration
-	if duration <= 0 || duration > int64(24*time.Hour) || t > now+int64(ahead) || over <= int64(ahead) {
+	if duration <= 0 || duration > int64(24*time.Hour) || t > now+int64(Ahead) || over <= int64(Ahead) {
 		return t
 	}
 	if over > duration/2 {
@@ -89,7 +89,7 @@ func (m *Push) profileTime(nanos, duration int64, r *Report) (begin, length int6
 	case m.FromGiven && (t < from-int64(farApart) || t > until+int64(farApart)):
 		r.Skip("parameter", "from and until, which contradict the profile's own time", 1)
 	// The parameters are often whole seconds.
-	case m.FromGiven && duration == 0 && t >= from && t <= until+int64(ahead):
+	case m.FromGiven && duration == 0 && t >= from && t <= until+int64(Ahead):
 		return from, length
 	case m.FromGiven && m.endsAt(t, duration):
 		r.Correct("time", "of the profile, which is that of its end", 1)
@@ -103,7 +103,7 @@ func (m *Push) profileTime(nanos, duration int64, r *Report) (begin, length int6
 // to from. until is often truncated to a second.
 func (m *Push) endsAt(t, duration int64) bool {
 	from, until := m.From.UnixNano(), m.Until.UnixNano()
-	if t > until+int64(ahead) || duration > int64(24*time.Hour) || t+duration <= until+int64(time.Second) {
+	if t > until+int64(Ahead) || duration > int64(24*time.Hour) || t+duration <= until+int64(time.Second) {
 		return false
 	}
 	return max(t-duration-from, from-t+duration) < max(t-from, from-t)

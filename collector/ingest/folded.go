@@ -65,7 +65,8 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 	s.pySpy = m.PySpy
 	count := scaled{scale: max(t.scale, 1)}
 	t.scale = 0 // applied to the values already
-	n := 0
+	n, negative, firstLine := 0, 0, 0
+	var first []byte // number that is negative
 	for line := range bytes.Lines(raw) {
 		n++
 		if line = bytes.TrimRight(line, " \t\r\n"); len(line) == 0 || isComment(line) {
@@ -75,13 +76,23 @@ func readLines(format string, body []byte, m Push, l Limits, counted bool) ([]pr
 		if counted {
 			stack, value, err = count.read(line)
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case value < 0:
+			if negative++; negative == 1 {
+				first, firstLine = bytes.Clone(line[len(stack):]), n
+			}
+		default:
 			err = s.addText(stack, value)
 		}
 		if err != nil {
 			return fail(n, err)
 		}
 	}
+	if sum := count.sum; sum.negative > 0 && sum.negative >= sum.positive {
+		return fail(firstLine, fmt.Errorf("the value %s is negative, as are half of all or more: a comparison of two profiles is not a profile", cut(bytes.TrimSpace(first))))
+	}
+	l.Report.Skip("sample", "with a negative value", negative)
 	if count.rounded > 0 {
 		l.Report.Correct("value", "with a fraction, which was rounded", count.rounded)
 	}
@@ -163,9 +174,10 @@ type scaled struct {
 	scale   int64
 	carry   float64 // sum of rounding errors so far
 	rounded int
+	sum     signedSum // of the numbers
 }
 
-// read splits a line into its stacktrace and its value.
+// read splits a line into its stacktrace and its value, which is -1 if it is negative.
 func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
 	stack, last := lastField(line)
 	if stack == nil && len(last) == len(line) {
@@ -182,8 +194,9 @@ func (c *scaled) read(line []byte) (stack []byte, value int64, err error) {
 	case err != nil:
 		value, err = c.fraction(last)
 		return stack, value, err
-	case value < 0:
-		return nil, 0, fmt.Errorf("the value %d is negative", value)
+	}
+	if c.sum.add(value); value < 0 {
+		return stack, -1, nil
 	}
 	v, ok := times(value, c.scale)
 	if !ok {
@@ -198,10 +211,12 @@ func (c *scaled) fraction(b []byte) (int64, error) {
 	v, err := strconv.ParseFloat(string(b), 64)
 	switch {
 	case v < 0:
-		return 0, fmt.Errorf("the value %s is negative", cut(b))
+		c.sum.negative -= v
+		return -1, nil
 	case err != nil || v*float64(c.scale) >= math.MaxInt64:
 		return 0, fmt.Errorf("%s is more than %d", cut(b), int64(math.MaxInt64))
 	}
+	c.sum.positive += v
 	v *= float64(c.scale)
 	whole := max(math.Round(v+c.carry), 0)
 	c.carry += v - whole

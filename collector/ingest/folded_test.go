@@ -83,6 +83,15 @@ func TestFolded(t *testing.T) {
 	}
 }
 
+// One negative value does not cost the others.
+func TestFoldedNegative(t *testing.T) {
+	var report Report
+	ps, _, err := Folded([]byte("main;a 7\nmain;b -1\nmain;c -0.5\nmain;d 2.0\n"), pushOf(t, "shop"), Limits{Report: &report})
+	require.NoError(t, err)
+	require.Equal(t, []string{"main;a 7", "main;d 2"}, foldedText(sole(t, ps, Limits{})))
+	require.Equal(t, "skipped sample with a negative value (2)", report.String())
+}
+
 func TestLines(t *testing.T) {
 	ps, _, err := Lines([]byte("main;work\nmain;work\n\nmain;a 7\n"), pushOf(t, "shop"), Limits{})
 	require.NoError(t, err)

@@ -123,6 +123,9 @@ func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) 
 	}
 	// Samples may name a service other than their resource's.
 	byService := map[string]*otlpDraft{}
+	negative := 0
+	var first error // about a negative value
+	var sum signedSum
 	for i, s := range p.Samples {
 		service, err := c.service(s)
 		if err != nil {
@@ -137,10 +140,23 @@ func (c *otlpConverter) add(resource, scope []otlpAttribute, p *otlpv1.Profile) 
 			d = c.draft(kind, ls, p, &times)
 			byService[service] = d
 		}
+		for _, v := range s.Values {
+			sum.add(v)
+		}
+		if j := slices.IndexFunc(s.Values, func(v int64) bool { return v < 0 }); j >= 0 {
+			if negative++; negative == 1 {
+				first = fmt.Errorf("samples[%d].values[%d]: %d is negative, as are half of all or more: a comparison of two profiles is not a profile", i, j, s.Values[j])
+			}
+			continue
+		}
 		if err := c.addSample(d, s, &times, scale); err != nil {
 			return fmt.Errorf("samples[%d].%w", i, err)
 		}
 	}
+	if sum.negative > 0 && sum.negative >= sum.positive {
+		return first
+	}
+	c.limits.Report.Skip("sample", "with a negative value", negative)
 	return nil
 }
 
@@ -220,8 +236,8 @@ func (c *otlpConverter) addSample(d *otlpDraft, s *otlpv1.Sample, t *otlpTimes, 
 	case len(s.Values) > 0:
 		value = 0
 		for i, v := range s.Values {
-			if v < 0 || v > math.MaxInt64-value {
-				return fmt.Errorf("values[%d]: %d is negative or makes the sum too large", i, v)
+			if v > math.MaxInt64-value {
+				return fmt.Errorf("values[%d]: %d makes the sum too large", i, v)
 			}
 			value += v
 		}

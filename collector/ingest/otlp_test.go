@@ -162,6 +162,29 @@ func TestOTLP(t *testing.T) {
 	}
 }
 
+// One negative value does not cost the others; where they are half of all, the profile is a
+// comparison.
+func TestOTLPNegative(t *testing.T) {
+	for value, want := range map[int64]string{-4: "", -30: "samples[1].values[0]: -30 is negative"} {
+		all := exported()
+		off := all.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(1)
+		s := off.Samples().AppendEmpty()
+		s.SetStackIndex(1)
+		s.Values().Append(value)
+		body, err := pprofileotlp.NewExportRequestFromProfiles(all).MarshalProto()
+		require.NoError(t, err)
+		var report Report
+		ps, err := OTLP(body, false, exportedAt, Limits{Report: &report})
+		if want != "" {
+			require.ErrorContains(t, err, want)
+			continue
+		}
+		require.NoError(t, err)
+		assert.Equal(t, int64(30), totals(t, ps)["off_cpu:off_cpu:nanoseconds::"])
+		assert.Contains(t, report.String(), "skipped sample with a negative value (1)")
+	}
+}
+
 // OpenTelemetry forbids an attribute that is there twice: the first one counts, and the
 // answer says so.
 func TestOTLPAttributeTwice(t *testing.T) {

@@ -26,8 +26,8 @@ type speedscopeClock struct {
 //
 // Unix times in the file are used if they end between m.From and m.Until, or within a
 // minute of that range. Other files begin at m.From, or end at m.Until, or else when
-// they arrived. A file longer than the time from m.From to m.Until has sums over threads
-// or equal stacktraces, so its samples have no times.
+// they arrived. A file longer than the time from m.From to m.Until, which may be cut to
+// whole seconds, has sums over threads or equal stacktraces, so its samples have no times.
 func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeClock {
 	c := &speedscopeClock{base: math.Inf(1)}
 	end := math.Inf(-1)
@@ -52,7 +52,7 @@ func newSpeedscopeClock(ps []speedscopeProfile, m *Push, r *Report) *speedscopeC
 		if begin = until - length; from < until {
 			begin = from
 		}
-		if from < until && length > until-from+slack || !said && length > maxUndated {
+		if from < until && length > 1.02*(until-from)+float64(time.Second) || !said && length > maxUndated {
 			return c
 		}
 	}

@@ -98,7 +98,7 @@ func TestSpeedscopeStaysWhole(t *testing.T) {
 		from     int64
 		duration int64
 	}{
-		"sums": {"[400,80]", 0, 10e9}, "short": {"[1,2]", 0, 3e9}, "empty": {"[0,0]", 0, 0},
+		"sums": {"[400,80]", 0, 10e9}, "sums of two threads": {"[10,10]", 0, 10e9}, "a little more": {"[6,5.5]", 0, 10e9}, "short": {"[1,2]", 0, 3e9}, "empty": {"[0,0]", 0, 0},
 	} {
 		ps, _, err := Speedscope(speedscopeText(`{"type":"sampled","unit":"seconds","samples":[[0],[1]],"weights":`+c.weights+`}`), pushOf(t, "shop"), Limits{})
 		require.NoError(t, err, name)

@@ -66,6 +66,10 @@ func (p *pusher) parameters(r *http.Request, report *ingest.Report) (m ingest.Pu
 	if most := p.limits.MaxFuture; most > 0 && m.Until.After(now.Add(most)) {
 		return m, "", fmt.Errorf("until: %w", p.checkTime(m.Until.UnixNano()))
 	}
+	if over := m.Until.Sub(now); hasUntil && over > ingest.Ahead { // the sender's clock is ahead
+		m.From, m.Until = m.From.Add(-over), now
+		report.Correct("time", "from and until, which would have ended later than the push arrived", 1)
+	}
 	m.UntilGiven = hasUntil
 	m.SampleRate = ingest.DefaultSampleRate
 	if s := q.Get("sampleRate"); s != "" {

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,5 +100,21 @@ func TestTimesBefore1990(t *testing.T) {
 	for _, query := range []string{"from=1774785590&until=0", "from=8010&until=8000"} {
 		_, _, err := p.parameters(httptest.NewRequest(http.MethodPost, "/ingest?name=shop&"+query, nil), nil)
 		require.ErrorContains(t, err, "is before from", query)
+	}
+}
+
+// A push of a sender whose clock is ahead ends when it arrives; seconds are no matter.
+func TestUntilAhead(t *testing.T) {
+	now := time.Date(2026, 3, 29, 12, 0, 0, 0, time.UTC)
+	p := &pusher{now: func() time.Time { return now }}
+	for ahead, want := range map[time.Duration]time.Duration{5 * time.Second: 5 * time.Second, time.Minute: 0} {
+		report := &ingest.Report{}
+		until := now.Add(ahead)
+		query := fmt.Sprintf("/ingest?name=shop&from=%d&until=%d", until.Add(-20*time.Second).Unix(), until.Unix())
+		m, _, err := p.parameters(httptest.NewRequest(http.MethodPost, query, nil), report)
+		require.NoError(t, err)
+		require.True(t, now.Add(want).Equal(m.Until), "%s: %s", ahead, m.Until)
+		require.Equal(t, 20*time.Second, m.Until.Sub(m.From))
+		require.Equal(t, want == 0, strings.Contains(report.String(), "later than the push arrived"), report)
 	}
 }

@@ -127,13 +127,18 @@ func (p *piece) units() []int64 {
 	return units
 }
 
-// sampleUnits is units for rows of types without a count of samples, which is nil if it says
-// nothing: from them the number of samples is told.
+// sampleUnits are the units that are kept with a row: by them the number of samples is
+// known. It is nil if a sample type counts them, or the profile has no period.
 func (p *piece) sampleUnits() []int64 {
-	if p.source.Period <= 1 || slices.ContainsFunc(p.def.Types, func(t labelindex.ValueType) bool { return t.Unit == "count" }) {
+	if p.source.Period <= 1 || counted(p.def.Types) {
 		return nil
 	}
 	return p.units()
+}
+
+// counted reports whether one of some sample types is a count.
+func counted(types []labelindex.ValueType) bool {
+	return slices.ContainsFunc(types, func(t labelindex.ValueType) bool { return t.Unit == "count" })
 }
 
 // multiples reports whether every value of a sample type is a multiple of a number.

@@ -248,7 +248,11 @@ func (m *merger) begin() rowcodec.Row {
 	for c := range m.totals {
 		m.totals[c] = m.totals[c][:0]
 	}
-	return rowcodec.Row{Totals: make([]int64, len(m.sums)), Values: make([][]int64, len(m.sums)), Units: make([]int64, len(m.sums))}
+	r := rowcodec.Row{Totals: make([]int64, len(m.sums)), Values: make([][]int64, len(m.sums))}
+	if !counted(m.stream.Def.Types) {
+		r.Units = make([]int64, len(m.sums))
+	}
+	return r
 }
 
 // add adds a row to the sums.
@@ -277,7 +281,9 @@ func (m *merger) add(out *rowcodec.Row, w scan.Window) error {
 	out.Duration += m.row.Duration
 	for c, v := range m.row.Totals {
 		out.Totals[c] = bitpack.AddTotals(out.Totals[c], v)
-		out.Units[c] = rowcodec.CommonUnit(out.Units[c], m.row.Unit(c))
+		if out.Units != nil {
+			out.Units[c] = rowcodec.CommonUnit(out.Units[c], m.row.Unit(c))
+		}
 	}
 	return nil
 }

@@ -71,8 +71,9 @@ func snapshotTimes(sel *Selection, epoch uint32) (from, to int64) {
 }
 
 // find finds out when a sender was there in [lo, hi], by its snapshots from holdMs
-// before to holdMs after, and returns when it was there as far as they tell. At the start of an epoch, before which nothing is known here, a sender that
-// comes within the time between two of its snapshots is taken to have been there.
+// before to holdMs after, and returns when it was there as far as they tell, also outside
+// of that range. At the start of an epoch, before which nothing is known here, a sender
+// that comes within the time between two of its snapshots is taken to have been there.
 func (j *jobSender) find(times []int64, covers []uint64, epochStart, lo, hi int64) (known []interval) {
 	if len(times) == 0 {
 		return nil

@@ -344,7 +344,7 @@ func (p *PackedRow) Unit(sampleType int) int64 {
 		return 0
 	}
 	v := p.Values[sampleType]
-	if ones := v.ones; ones == 0 || v.mode == columnSame && p.Values[v.same].ones == 0 {
+	if v.ones == 0 || v.mode == columnSame && p.Values[v.same].ones == 0 {
 		return 0
 	}
 	return v.divisor
