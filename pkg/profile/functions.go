@@ -63,8 +63,10 @@ func (c *functionCut) best() *DiffTree {
 	// What totals lack is decided by the final tree: with fewer calls, other functions
 	// may come to lack something.
 	const rounds = 8
-	most := int(c.maxNodes) + 1
-	best := c.search(attempt{}, 0, most*3/4, &most, roughly) // usually some of the calls are dropped, but not most of them
+	fit := c.mostCalls()
+	most := min(fit+fit/closely, int(c.maxNodes)) + 1
+	// More functions than mostCalls counts need room, so usually some calls do not have it.
+	best := c.search(attempt{}, 0, most*7/8, &most, roughly)
 	if best.tree == nil {
 		return nil
 	}
@@ -175,10 +177,12 @@ type functionCut struct {
 	calls  []int32
 }
 
-// A flatCall is a call of a CallTree with all that the tree says about it.
+// A flatCall is a call of a CallTree with all that the tree says about it. Calls are in
+// the order of their levels, so that the callees of each are next to one another: first
+// to end.
 type flatCall struct {
-	caller, name, callee, sibling int32
-	self, total                   [2]int64
+	caller, name, first, end int32
+	self, total              [2]int64
 }
 
 // A functionGroup is a node of the result with the calls that it represents.
@@ -189,29 +193,28 @@ type functionGroup struct {
 
 // newFunctionCut computes what all attempts need. It returns nil if the whole tree fits.
 func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
-	names := t.Names()
-	c := &functionCut{
-		in: make([]flatCall, t.Len()), tree: t, maxNodes: maxNodes, names: names, rest: int32(len(names)), root: int32(len(names)) + 1,
-		own: make([]int64, len(names)), always: make([]bool, len(names)), sum: make([][2]int64, len(names)), group: make([]int32, len(names)),
-	}
-	used := make([]bool, len(names))
 	sizes := make([]int64, 0, t.Len())
 	for i := range int32(t.Len()) {
-		k := &c.in[i]
-		k.caller, k.name = t.Call(i)
-		k.callee, k.sibling = t.Next(i)
-		k.self, k.total = t.Self(i), t.Total(i)
-		if size := c.size(i); i > 0 && size != 0 {
+		if size := larger(t.Total(i)); i > 0 && size != 0 {
 			sizes = append(sizes, size)
-			used[k.name] = true
-			addPair(&c.sum[k.name], k.self)
 		}
 	}
 	if int64(len(sizes)) <= maxNodes {
 		return nil
 	}
+	names := t.Names()
+	c := &functionCut{
+		in: flatten(t, len(sizes)+1), tree: t, maxNodes: maxNodes, names: names, rest: int32(len(names)), root: int32(len(names)) + 1,
+		own: make([]int64, len(names)), always: make([]bool, len(names)), sum: make([][2]int64, len(names)), group: make([]int32, len(names)),
+	}
+	used := make([]bool, len(names))
+	for i := range c.in[1:] {
+		k := &c.in[i+1]
+		used[k.name] = true
+		addPair(&c.sum[k.name], k.self)
+	}
 	for i, sum := range c.sum {
-		c.own[i] = max(sum[0], sum[1])
+		c.own[i] = larger(sum)
 	}
 	clear(c.sum)
 	c.restName = RestName(func(name string) bool {
@@ -224,19 +227,35 @@ func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
 	NthLargest(sizes, int(maxNodes)+1)
 	c.sizes = slices.Clone(sizes[int64(len(sizes))-maxNodes-1:])
 	slices.SortFunc(c.sizes, func(a, b int64) int { return cmp.Compare(b, a) })
-	for i := range int32(t.Len()) {
+	for i := range int32(len(c.in)) {
 		if i == 0 || c.size(i) >= c.sizes[maxNodes] {
 			c.largest = append(c.largest, i)
 		}
 	}
-	c.at = make([]int32, t.Len())
+	c.at = make([]int32, len(c.in))
 	return c
 }
 
-func (c *functionCut) size(i int32) int64 {
-	total := &c.in[i].total
-	return max(total[0], total[1])
+// flatten returns the root of a tree and its calls with a value, of which there are so many.
+func flatten(t CallTree, count int) []flatCall {
+	calls := append(make([]flatCall, 0, count), flatCall{self: t.Self(0), total: t.Total(0)})
+	from := append(make([]int32, 0, count), 0) // the tree's number of each call
+	for i := 0; i < len(calls); i++ {
+		calls[i].first = int32(len(calls))
+		k, _ := t.Next(from[i])
+		for k != 0 {
+			_, name := t.Call(k)
+			calls, from = append(calls, flatCall{caller: int32(i), name: name, self: t.Self(k), total: t.Total(k)}), append(from, k)
+			_, k = t.Next(k)
+		}
+		calls[i].end = int32(len(calls))
+	}
+	return calls
 }
+
+func (c *functionCut) size(i int32) int64 { return larger(c.in[i].total) }
+
+func larger(v [2]int64) int64 { return max(v[0], v[1]) }
 
 func addPair(to *[2]int64, v [2]int64) {
 	to[0] += v[0]

@@ -38,7 +38,7 @@ func (c *functionCut) keep(n int) {
 		}
 		var left [2]int64
 		var calls []int32
-		for k := c.in[i].callee; k != 0; k = c.in[k].sibling {
+		for k := c.in[i].first; k < c.in[i].end; k++ {
 			if c.at[k] == 0 && !c.always[c.in[k].name] {
 				addPair(&left, c.in[k].total)
 				calls = append(calls, k)
@@ -85,7 +85,7 @@ func (c *functionCut) below(rest, name int32) int32 {
 // callees returns the callees of calls, and adds up their totals by function.
 func (c *functionCut) callees(calls []int32) (callees []int32) {
 	for _, call := range calls {
-		for k := c.in[call].callee; k != 0; k = c.in[k].sibling {
+		for k := c.in[call].first; k < c.in[call].end; k++ {
 			addPair(&c.sum[c.in[k].name], c.in[k].total)
 			callees = append(callees, k)
 		}
@@ -184,9 +184,6 @@ func (c *functionCut) addOwn(shown int32) bool {
 	for i := range int32(len(c.in)) {
 		caller, name := c.in[i].caller, c.in[i].name
 		if c.at[i] == 0 {
-			if c.size(i) == 0 {
-				continue
-			}
 			up := c.at[caller] - 1
 			if c.always[name] && !c.isBelow(up, name, shown) {
 				c.at[i] = c.below(up, name) + 1
