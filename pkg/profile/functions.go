@@ -177,9 +177,8 @@ type functionCut struct {
 	calls  []int32
 }
 
-// A flatCall is a call of a CallTree with all that the tree says about it. Calls are in
-// the order of their levels, so that the callees of each are next to one another: first
-// to end.
+// A flatCall is a call of a CallTree with all that the tree says about it. The callees of
+// each are next to one another: first to end. A caller comes before its callees.
 type flatCall struct {
 	caller, name, first, end int32
 	self, total              [2]int64
@@ -237,18 +236,35 @@ func newFunctionCut(t CallTree, maxNodes int64) *functionCut {
 }
 
 // flatten returns the root of a tree and its calls with a value, of which there are so many.
+// The tree is read in its own order, in which a call is near its caller.
 func flatten(t CallTree, count int) []flatCall {
-	calls := append(make([]flatCall, 0, count), flatCall{self: t.Self(0), total: t.Total(0)})
-	from := append(make([]int32, 0, count), 0) // the tree's number of each call
-	for i := 0; i < len(calls); i++ {
-		calls[i].first = int32(len(calls))
-		k, _ := t.Next(from[i])
-		for k != 0 {
-			_, name := t.Call(k)
-			calls, from = append(calls, flatCall{caller: int32(i), name: name, self: t.Self(k), total: t.Total(k)}), append(from, k)
-			_, k = t.Next(k)
+	next := make([]int32, t.Len()) // by call of t: the number of its next callee
+	for i := range int32(t.Len()) {
+		if caller, _ := t.Call(i); i > 0 && larger(t.Total(i)) != 0 {
+			next[caller]++
 		}
-		calls[i].end = int32(len(calls))
+	}
+	end := int32(1)
+	for i, callees := range next {
+		next[i] = end
+		end += callees
+	}
+	calls := make([]flatCall, count)
+	at := make([]int32, t.Len()) // by call of t: its number
+	for i := range int32(t.Len()) {
+		self, total := t.Self(i), t.Total(i)
+		if i == 0 {
+			calls[0] = flatCall{first: 1, end: 1, self: self, total: total}
+			continue
+		}
+		if larger(total) == 0 {
+			continue
+		}
+		caller, name := t.Call(i)
+		at[i] = next[caller]
+		next[caller]++
+		calls[at[caller]].end = next[caller]
+		calls[at[i]] = flatCall{caller: at[caller], name: name, first: next[i], end: next[i], self: self, total: total}
 	}
 	return calls
 }
