@@ -133,43 +133,6 @@ func (c *Values) sumSides() error {
 	return nil
 }
 
-// Combine adds up values of several partitions into one, whose view has calls and strings
-// alone. It frees what it was given.
-func Combine(partials []*Values, sides int) (*Values, error) {
-	d := symdb.NewDictionary()
-	var self [2][]int64
-	for s := range sides {
-		self[s] = []int64{0}
-	}
-	for _, p := range partials {
-		at := make([]uint32, len(p.View.Calls))
-		for i, k := range p.View.Calls {
-			if p.Ranks[i].size == 0 {
-				continue
-			}
-			if i > 0 {
-				if p.names[k.Name] == 0 {
-					p.names[k.Name] = int32(d.AddHashed(p.View.Strings[k.Name], p.View.Hashes[k.Name])) + 1
-				}
-				at[i] = d.AddCall(at[k.Parent], uint32(p.names[k.Name]-1))
-			}
-			for s := range sides {
-				if len(self[s]) < len(d.Calls) {
-					self[s] = append(self[s], 0)
-				}
-				self[s][at[i]] += p.Self[s][i]
-			}
-		}
-		p.Free()
-	}
-	v := d.View // without what was needed to find calls
-	c := New(&v, sides)
-	for s := range sides {
-		copy(c.Self[s], self[s])
-	}
-	return c, c.Sum()
-}
-
 // CutByFunctions returns the tree that profile.TruncateFunctions makes of the calls, nil
 // if maxNodes are too few for it.
 func (c *Values) CutByFunctions(maxNodes int64) *profile.DiffTree {
