@@ -112,6 +112,16 @@ func (c *Client) Tree(ctx context.Context, sel Selection, maxNodes *int64, only 
 // Diff compares two selections, as Tree shows one. If neither has samples, the tree is
 // empty.
 func (c *Client) Diff(ctx context.Context, left, right Selection, maxNodes *int64) (*profile.DiffTree, error) {
+	return c.diff(ctx, left, right, maxNodes, profile.RestFunctions)
+}
+
+// DiffOfCalls is Diff with as many of the largest calls as there may be. Functions cannot
+// be added up from it.
+func (c *Client) DiffOfCalls(ctx context.Context, left, right Selection, maxNodes *int64) (*profile.DiffTree, error) {
+	return c.diff(ctx, left, right, maxNodes, "")
+}
+
+func (c *Client) diff(ctx context.Context, left, right Selection, maxNodes *int64, rest string) (*profile.DiffTree, error) {
 	side := func(sel Selection) *querierv1.SelectMergeStacktracesRequest {
 		return &querierv1.SelectMergeStacktracesRequest{
 			ProfileTypeID: sel.Type.String(), LabelSelector: sel.Selector,
@@ -119,7 +129,9 @@ func (c *Client) Diff(ctx context.Context, left, right Selection, maxNodes *int6
 		}
 	}
 	req := connect.NewRequest(&querierv1.DiffRequest{Left: side(left), Right: side(right)})
-	req.Header().Set(profile.HeaderRest, profile.RestFunctions)
+	if rest != "" {
+		req.Header().Set(profile.HeaderRest, rest)
+	}
 	resp, err := c.querier.Diff(ctx, req)
 	if err != nil {
 		return nil, c.wrap("comparison", err)

@@ -122,7 +122,7 @@ func (r *Runner) fetchExplanation(ctx context.Context, e *explanation) error {
 	})
 	g.Go(func() (err error) {
 		defer Recovered(&err)
-		e.tree, err = r.Client.Diff(ctx, baseline, request.Selection, e.model.MaxNodes)
+		e.tree, err = r.Client.DiffOfCalls(ctx, baseline, request.Selection, e.model.MaxNodes)
 		return err
 	})
 	for i, name := range names {
