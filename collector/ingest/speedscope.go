@@ -216,8 +216,13 @@ func newSpeedscopeReader(p *speedscopeProfile, frames []speedscopeFrame, m *Push
 	if r.stackType, err = r.push.stackType(); err != nil {
 		return nil, err
 	}
+	timed := r.metric == "process_cpu" || r.metric == "wall"
+	if isTime && !timed && r.unit != "nanoseconds" || p.Unit == "bytes" && r.unit != "bytes" {
+		return nil, fmt.Errorf("unit: %s does not fit the type that the name %q gives, %s of %s", p.Unit, r.push.App, r.sampleType, r.metric)
+	}
 	switch {
 	case isTime:
+		r.factor = float64(unit)
 		r.ofTime(int64(unit), 1) // the resolution of the file's times
 		if clock.placed {
 			r.push.From = time.Unix(0, clock.begin)

@@ -79,6 +79,31 @@ func TestSpeedscope(t *testing.T) {
 }
 
 // Windows' shells write UTF-16, and some converters no schema.
+// The unit of the file is that of the type in the name, or it is refused.
+func TestSpeedscopeUnitOfName(t *testing.T) {
+	for app, want := range map[string]string{
+		"shop.cpu": "process_cpu cpu nanoseconds", "shop.wall": "wall wall nanoseconds", "shop.mutex_duration": "mutex delay nanoseconds",
+	} {
+		ps, _, err := Speedscope(speedscopeText(fmt.Sprintf(sampledProfile, "", "milliseconds")), pushOf(t, app), Limits{})
+		require.NoError(t, err, app)
+		require.Equal(t, []string{"main 3000000", "main;work 3500000"}, together(t, ps), app)
+		p := ps[0].Pprof
+		require.Equal(t, want, fmt.Sprintf("%s %s %s", ps[0].Labels.Get("__name__"), p.StringTable[p.SampleType[0].Type], p.StringTable[p.SampleType[0].Unit]))
+	}
+	for _, tc := range []struct{ app, unit, err string }{
+		{"shop.inuse_space", "milliseconds", `speedscope: profiles[0].unit: milliseconds does not fit the type that the name "shop.inuse_space" gives, inuse_space of memory`},
+		{"shop.goroutines", "seconds", "goroutines of goroutine"},
+		{"shop.cpu", "bytes", "unit: bytes does not fit"},
+		{"shop.alloc_objects", "bytes", "alloc_objects of memory"},
+	} {
+		_, _, err := Speedscope(speedscopeText(fmt.Sprintf(sampledProfile, "", tc.unit)), pushOf(t, tc.app), Limits{})
+		require.ErrorContains(t, err, tc.err)
+	}
+	ps, _, err := Speedscope(speedscopeText(fmt.Sprintf(sampledProfile, "", "bytes")), pushOf(t, "shop.alloc_space"), Limits{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"main 3", "main;work 4"}, together(t, ps))
+}
+
 func TestSpeedscopeOfOtherText(t *testing.T) {
 	m := pushOf(t, "shop")
 	m.SampleRate = DefaultSampleRate

@@ -42,6 +42,9 @@ var formats = map[string]func(in pushed, m ingest.Push, l ingest.Limits) (ps []p
 	"speedscope": text(ingest.Speedscope),
 }
 
+// ownUnits are the formats whose bodies give the units of their values.
+var ownUnits = map[string]bool{"pprof": true, "jfr": true, "speedscope": true}
+
 func pushedPprof(in pushed, m ingest.Push, l ingest.Limits) ([]profile.Profile, int, error) {
 	if in.parts != nil {
 		return ingest.PprofForm(in.parts, m, l)
@@ -151,6 +154,10 @@ func (p *pusher) read(m ingest.Push, format string, in pushed, share *pushShare,
 	ps, n, err := formats[format](in, m, l)
 	if err != nil {
 		return nil, 0, explain(err)
+	}
+	// SDKs send samples and sum with any format.
+	if ownUnits[format] && (m.Units != "" && m.Units != "samples" || m.AggregationType == "average") {
+		report.Skip("parameter", "units or aggregationType, as the body gives those of its values", 1)
 	}
 	if err := p.limits.series(seriesOf(ps)); err != nil {
 		return nil, 0, err

@@ -127,6 +127,8 @@ func TestIngestTakesTheProfilesOwnTime(t *testing.T) {
 		"negative":           {-5, "&from=" + unix(ago(time.Hour)), ago(time.Hour), "corrected time of the profile, which is before 1990 (1)"},
 		"in microseconds":    {ago(time.Minute).UnixMicro(), "&from=" + unix(ago(2*time.Minute)), ago(2 * time.Minute), "corrected time of the profile, which is not in nanoseconds (1)"},
 		"in ms, long ago":    {ago(30 * time.Hour).UnixMilli(), "&from=" + unix(ago(31*time.Hour)) + "&until=" + unix(ago(29*time.Hour)), ago(31 * time.Hour), "corrected time of the profile, which is not in nanoseconds (1)"},
+		"units of its own":   {ago(time.Hour).UnixNano(), "&units=bytes", ago(time.Hour), "skipped parameter units or aggregationType, as the body gives those of its values (1)"},
+		"units SDKs send":    {ago(time.Hour).UnixNano(), "&units=samples&aggregationType=sum", ago(time.Hour), ""},
 		"from, no own, text": {-1, "", time.Time{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

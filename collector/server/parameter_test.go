@@ -97,6 +97,9 @@ func TestRenderUnits(t *testing.T) {
 		"block:contentions:count:contentions:count":          {"lock_samples", 100},
 		"memory:inuse_space:bytes:space:bytes":               {"bytes", 100},
 		"memory:alloc_space:B:space:bytes":                   {"bytes", 100},
+		"memory:alloc_space:KiB:space:bytes":                 {"bytes", 100},
+		"memory:alloc_space:kilobytes:space:bytes":           {"bytes", 100},
+		"off_cpu:off_cpu:minutes::":                          {"samples", 1},
 		"memory:inuse_objects:count:space:bytes":             {"objects", 100},
 		"memory:live:count:objects:count":                    {"objects", 100},
 		"goroutine:goroutine:count:goroutine:count":          {"objects", 100},
@@ -114,6 +117,27 @@ func TestRenderUnits(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(ok(t, address, "/render", "query", id)), &f))
 		require.Equal(t, want.units, f.Metadata.Units, id)
 		require.Equal(t, want.rate, f.Metadata.SampleRate, id)
+	}
+
+	// Values are multiplied where viewers do not know the unit. A profile has 7.
+	for id, want := range map[string]int64{
+		"memory:alloc_space:KiB:space:bytes": 7 << 10, "memory:alloc_space:kilobytes:space:bytes": 7 << 10, "off_cpu:off_cpu:minutes::": 7 * 60,
+	} {
+		var f struct {
+			Flamebearer struct{ NumTicks, MaxSelf int64 }
+			Timeline    *struct{ Samples []int64 }
+			LeftTicks   int64
+		}
+		require.NoError(t, json.Unmarshal([]byte(ok(t, address, "/render", "query", id)), &f))
+		require.Equal(t, want, f.Flamebearer.NumTicks, id)
+		require.Equal(t, want, f.Flamebearer.MaxSelf, id)
+		sum := int64(0)
+		for _, v := range f.Timeline.Samples {
+			sum += v
+		}
+		require.Equal(t, want, sum, id)
+		require.NoError(t, json.Unmarshal([]byte(ok(t, address, "/render-diff", "leftQuery", id, "rightQuery", id)), &f))
+		require.Equal(t, want, f.LeftTicks, id)
 	}
 }
 

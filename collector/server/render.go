@@ -115,7 +115,10 @@ func (r *renderer) render(ctx context.Context, v url.Values) (*download, error) 
 			return render.Write(w, render.HTML, &render.Document{Title: q.title(), Subtitle: q.period(), Type: q.Type, Tree: t})
 		}}, nil
 	}
-	p := flamebearerOf(t, q.Type)
+	p, err := flamebearerOf(t, q.Type)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.timelines(ctx, &p, q, v); err != nil {
 		return nil, err
 	}

@@ -69,7 +69,11 @@ func (r *renderer) renderDiff(ctx context.Context, v url.Values) (*download, err
 			})
 		}}, nil
 	}
-	return flamebearerOfDiff(d, left.Type).download(), nil
+	p, err := flamebearerOfDiff(d, left.Type)
+	if err != nil {
+		return nil, err
+	}
+	return p.download(), nil
 }
 
 func diffTitle(left, right renderQuery) string {

@@ -56,16 +56,52 @@ type flamebearerTimeline struct {
 	Watermarks    map[int]int64 `json:"watermarks"`
 }
 
-func flamebearerOf(t *profile.Tree, ty profile.Type) flamebearerProfile {
+// flamebearerOf multiplies the tree's values by viewerScale.
+func flamebearerOf(t *profile.Tree, ty profile.Type) (flamebearerProfile, error) {
+	scale := viewerScale(ty)
+	if t.Total() > math.MaxInt64/scale {
+		return flamebearerProfile{}, tooLarge(ty)
+	}
+	for i := range t.Nodes {
+		t.Nodes[i].Self *= scale
+		t.Nodes[i].Total *= scale
+	}
 	f := t.Flamegraph()
-	return newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "single")
+	return newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "single"), nil
 }
 
-func flamebearerOfDiff(t *profile.DiffTree, ty profile.Type) flamebearerProfile {
+// flamebearerOfDiff multiplies the tree's values by viewerScale.
+func flamebearerOfDiff(t *profile.DiffTree, ty profile.Type) (flamebearerProfile, error) {
+	scale := viewerScale(ty)
+	if max(t.Nodes[0].Total, t.Nodes[0].TotalRight) > math.MaxInt64/2/scale { // both are added up
+		return flamebearerProfile{}, tooLarge(ty)
+	}
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		for _, v := range []*int64{&n.Self, &n.Total, &n.SelfRight, &n.TotalRight} {
+			*v *= scale
+		}
+	}
 	f := t.Flamegraph()
 	p := newFlamebearer(flamebearer{f.Names, f.Levels, f.Total, f.MaxSelf}, ty, "double")
 	p.LeftTicks, p.RightTicks = f.LeftTicks, f.RightTicks
-	return p
+	return p, nil
+}
+
+func tooLarge(t profile.Type) error {
+	return invalid(fmt.Errorf("query: the values of %s are too large for this format", t))
+}
+
+// viewerScale returns what values of a type are multiplied by, so that they have a unit that
+// metadataOf can give: bytes of KiB, or seconds of minutes.
+func viewerScale(t profile.Type) int64 {
+	switch d, size := profile.ParseUnit(t.SampleUnit); {
+	case d == profile.Bytes:
+		return int64(size)
+	case d == profile.Time && size > 1e9:
+		return int64(size / 1e9)
+	}
+	return 1
 }
 
 func newFlamebearer(f flamebearer, ty profile.Type, format string) flamebearerProfile {
@@ -81,9 +117,9 @@ func metadataOf(t profile.Type, format string) flamebearerMetadata {
 	switch d, size := profile.ParseUnit(t.SampleUnit); {
 	case d == profile.Time && size == 1 && isLock(t):
 		m.Units = "lock_nanoseconds"
-	case d == profile.Time && size <= 1e9:
-		m.Units, m.SampleRate = "samples", int(1e9/size)
-	case d == profile.Bytes && size == 1:
+	case d == profile.Time:
+		m.Units, m.SampleRate = "samples", int(1e9/min(size, 1e9))
+	case d == profile.Bytes:
 		m.Units = "bytes"
 	case isLock(t):
 		m.Units = "lock_samples"
@@ -150,12 +186,13 @@ func (r *renderer) timelines(ctx context.Context, p *flamebearerProfile, q rende
 	default:
 		return invalid(fmt.Errorf("aggregation: %q is not one of sum, avg", a))
 	}
+	scale := float64(viewerScale(q.Type))
 	timeline := func(s []store.Series) *flamebearerTimeline {
 		t := &flamebearerTimeline{StartTime: first * step, DurationDelta: step, Samples: make([]int64, n)}
 		for _, s := range s {
 			for _, p := range s.Points {
 				at := &t.Samples[(p.Time+1)/(step*1000)-first-1]
-				*at = sumOf(*at, p.Value)
+				*at = sumOf(*at, p.Value*scale)
 			}
 		}
 		return t
