@@ -59,7 +59,7 @@ func (c *combined) add(p *Values, mayRepeat bool) {
 		}
 		if i > 0 {
 			if names[k.Name] == 0 {
-				names[k.Name] = uint32(c.d.AddHashed(p.View.Strings[k.Name], p.View.Hashes[k.Name])) + 1
+				names[k.Name] = c.d.AddHashed(p.View.Strings[k.Name], p.View.Hashes[k.Name]) + 1
 			}
 			of.call = uint32(i)
 			to[i] = c.call(symdb.Call{Parent: to[k.Parent], Name: names[k.Name] - 1}, of)
