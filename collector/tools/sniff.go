@@ -16,6 +16,8 @@ func sniff(head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, []byte("FLR\x00")):
 		return jfr
+	case fold.HasSample(head):
+		return perfText
 	case bytes.HasPrefix(start, []byte("<")) && bytes.Contains(bytes.ToLower(head[:min(len(head), 4096)]), []byte("<html")):
 		return flameHTML
 	case isUTF16(head): // from a shell of Windows

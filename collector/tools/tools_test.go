@@ -64,6 +64,13 @@ func TestSniff(t *testing.T) {
 		"java 12 cycles:\n":                                                                    perfText,
 		"swapper     0 [000] 1.5: cpu-clock: \n\tffff x (y)\n":                                 perfText,
 		"java 12 1.5: sched:sched_switch: prev=x\n\t    ffff81 schedule ([kernel.kallsyms])\n": perfText,
+		// A process may have any name, and there may be other text before its samples.
+		"heap profile: 12 1.5: cycles:\n\tffff x (y)\n":                     perfText,
+		"{\"a\": 12 1.5: 7 cycles:\n\tffff x (y)\n":                         perfText,
+		"<html> 12 1.5: 7 cycles:\n\tffff x (y)\n":                          perfText,
+		"a\x01b 12 1.5: 7 cycles:\n\tffff x (y)\n":                          perfText,
+		strings.Repeat("junk\n", 1000) + "sh 12 1.5: cycles:\n\tff x (y)\n": perfText,
+		strings.Repeat("a;b;c 1\n", 1000):                                   folded,
 	} {
 		require.Equal(t, want, sniff([]byte(head)), "%q", head)
 	}
