@@ -11,7 +11,7 @@ import "github.com/prometheus/prometheus/model/labels"
 // withBase adds the base to the pieces of a profile that has states, by the key of
 // their samples' labels, if there are samples with labels or all are at zero.
 func withBase(pieces []piece, by map[string]int, proto piece, base labels.Labels) []piece {
-	if proto.source.States == 0 || len(proto.source.Sample) == 0 {
+	if proto.source.States == 0 {
 		return pieces
 	}
 	at, ok := by[""]

@@ -31,7 +31,7 @@ func (a *appender) bound(pieces []piece, by map[string]int, proto piece, base la
 	}
 	sender := proto
 	sender.def.Labels = withService(base)
-	needsBase, hasBase := proto.source.States != 0 && len(proto.source.Sample) > 0, true
+	needsBase, hasBase := proto.source.States != 0, true
 	others := func(yield func(int64, *labelindex.Definition) bool) {
 		for _, list := range [...][]piece{call, pieces} {
 			for i := range list {

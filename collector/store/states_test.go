@@ -262,6 +262,27 @@ func TestStatesOfLabelledSamples(t *testing.T) {
 
 // The states of a profile that lasts are its snapshot's, whatever slots it lies in,
 // and what it allocated is spread.
+// A snapshot without a sample is one of zero, as of leaked goroutines that there are none of.
+func TestStatesOfNothing(t *testing.T) {
+	s := newStateStore(t)
+	for i := range 4 {
+		at := 15*time.Minute + time.Duration(i)*15*time.Second
+		s.heap(at, 0, "a")
+		s.heap(at, 0, "b", "hold", 100, "")
+	}
+	for i := range 4 {
+		at := 16*time.Minute + time.Duration(i)*15*time.Second
+		s.heap(at, 0, "a", "leak", 80, "")
+		s.heap(at, 0, "b")
+	}
+	s.merged(func() {
+		require.Equal(t, map[string]int64{"main;leak": 40, "main;hold": 50}, s.tree(15*time.Minute-15*time.Second, 17*time.Minute-15*time.Second))
+		require.Equal(t, map[string]map[int]float64{
+			"a": {915: 0, 930: 0, 945: 0, 960: 80, 975: 80}, "b": {915: 100, 930: 100, 945: 100, 960: 0, 975: 0},
+		}, s.points(15*time.Minute+15*time.Second, 16*time.Minute+15*time.Second, 15*time.Second, "pod"))
+	})
+}
+
 func TestStatesAndFlowsOfOneProfile(t *testing.T) {
 	s := newStateStore(t)
 	s.heap(hour+4*time.Minute+50*time.Second, 30*time.Second, "a", "fill", 1000, "")
