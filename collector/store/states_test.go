@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -134,6 +135,7 @@ func TestStatesAreAveragedOverTime(t *testing.T) {
 		for i := range 10 {
 			want[3600+15*(i+1)] = float64(100 * (i + 1))
 		}
+		want[3765] = 1000 // the last one stands for its state until 3751
 		require.Equal(t, map[string]map[int]float64{"": want}, s.points(hour, hour+3*time.Minute, 15*time.Second))
 		require.Equal(t, map[string]map[int]float64{"": {3660: 250, 3720: 650, 3780: 950}}, s.points(hour, hour+3*time.Minute, time.Minute))
 	})
@@ -262,6 +264,36 @@ func TestStatesOfLabelledSamples(t *testing.T) {
 
 // The states of a profile that lasts are its snapshot's, whatever slots it lies in,
 // and what it allocated is spread.
+// The chart has in each step what the flame graph of that step has, whenever pods begin,
+// end and take one another's place.
+func TestStatesOfStepsAreThoseOfFlameGraphs(t *testing.T) {
+	r := rand.New(rand.NewPCG(12, 16))
+	s := newStateStore(t)
+	for pod := range 12 {
+		at, interval := time.Duration(r.IntN(3600))*time.Second, []time.Duration{10, 15, 30, 60}[r.IntN(4)]*time.Second
+		for n := 1 + r.IntN(60); n > 0; n-- {
+			s.heap(hour+at, 0, fmt.Sprint(pod), "fill", 100+100*r.IntN(10), "")
+			at += interval
+		}
+	}
+	s.merged(func() {
+		for range 40 {
+			step := []time.Duration{5, 15, 60, 300, 900}[r.IntN(5)] * time.Second
+			first := hour + time.Duration(r.IntN(5000))*time.Second
+			first = first.Truncate(step)
+			last := first + time.Duration(r.IntN(5))*step
+			points := s.points(first, last, step)[""]
+			for end := first; end <= last; end += step {
+				total := int64(0)
+				for _, v := range s.tree(end-step, end) {
+					total += v
+				}
+				require.InDelta(t, total, points[int(end/time.Second)], 1, "%s before %s", step, end)
+			}
+		}
+	})
+}
+
 // A snapshot without a sample is one of zero, as of leaked goroutines that there are none of.
 func TestStatesOfNothing(t *testing.T) {
 	s := newStateStore(t)

@@ -192,14 +192,27 @@ func (c coverage) processes(from, to int64) float64 {
 	return n
 }
 
-// shareOfTime is the share of measured ms in which a sender was there. Senders do not
-// take their snapshots at the same moment: one that lacks less than the time between
-// two snapshots was there all the time, unless its time was cut at an epoch's end.
-func (j *jobSender) shareOfTime(there, measured int64, cut bool) float64 {
-	if there >= measured || !cut && measured-there < j.gap {
+// shareOf is the share of the measured time in (lo, hi], which is all ms, in which a sender
+// of an epoch was there. Senders do not take their snapshots at the same moment: those that begin or end
+// together are there as long as one another.
+func (j *jobSender) shareOf(measured coverage, all, lo, hi, epochStart, now int64) float64 {
+	end := epochStart + layout.DayMs
+	_, there := j.alive.within(max(lo, epochStart), min(hi, end))
+	if j.first > lo && j.first <= hi {
+		there += measured.before(j.first, j.gap, lo)
+	}
+	switch late := j.until + j.gap/2 + lateMs; {
+	case j.until >= min(hi, end):
+	case hi > end && j.until+j.gap > end, hi <= end && late > now: // its next snapshot is of the next day, or to come
+		_, more := measured.within(max(j.until, lo), min(hi, end))
+		there += more
+	case j.until > lo:
+		there += measured.after(j.until, j.gap, hi)
+	}
+	if there >= all {
 		return 1
 	}
-	return float64(there) / float64(measured)
+	return float64(there) / float64(all)
 }
 
 // senderBytes is what a stream takes, at most, among those of its sender: the stream,
@@ -270,26 +283,9 @@ func (q *Engine) setShares(jobs []*Job, sel Selection, measured coverage) {
 	_, all := measured.within(lo, hi)
 	now := q.Now().UnixMilli()
 	for _, j := range jobs {
-		start := layout.EpochStart(j.Epoch)
-		end := start + layout.DayMs
 		for i := range j.senders {
 			snd := &j.senders[i]
-			_, there := snd.alive.within(start, end)
-			if snd.first > lo {
-				there += measured.before(snd.first, snd.gap, lo)
-			}
-			switch late := snd.until + snd.gap/2 + lateMs; {
-			case snd.until >= min(hi, end):
-			case hi > end && snd.until+snd.gap > end, hi <= end && late > now: // its next snapshot is of the next day, or to come
-				_, more := measured.within(max(snd.until, lo), min(hi, end))
-				there += more
-			default:
-				there += measured.after(snd.until, snd.gap, hi)
-			}
-			snd.share = 1
-			if there < all {
-				snd.share = float64(there) / float64(all)
-			}
+			snd.share = snd.shareOf(measured, all, lo, hi, layout.EpochStart(j.Epoch), now)
 		}
 	}
 }

@@ -47,6 +47,6 @@ func TestCoverage(t *testing.T) {
 func TestStepsEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := statePointer{groups: &groups{steps: 10000, step: 1}, measured: make([]int64, 10000), scanner: &JobReader{Scanner: &scan.Scanner{Ctx: ctx}}, epoch: 1}
+	p := statePointer{groups: &groups{steps: 10000, step: 1}, scanner: &JobReader{Scanner: &scan.Scanner{Ctx: ctx}}, epoch: 1}
 	require.ErrorIs(t, p.findSteps(&jobSender{several: 2}, nil), context.Canceled)
 }

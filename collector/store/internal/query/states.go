@@ -168,15 +168,6 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 	if err := h.Take(int64(gs.steps) * 8); err != nil {
 		return err
 	}
-	var began []int64
-	for _, j := range jobs {
-		for i := range j.senders {
-			if t := j.senders[i].first; t > 0 {
-				began = append(began, t)
-			}
-		}
-	}
-	slices.Sort(began)
 	perStep := make([]int64, gs.steps)
 	for k := range perStep {
 		end := gs.first + int64(k)*gs.step
@@ -189,7 +180,7 @@ func (q *Engine) statePoints(ctx context.Context, jobs []*Job, sel Selection, gs
 			return err
 		}
 		defer h.Give(bytes)
-		p := statePointer{groups: gs, measured: perStep, began: began, scanner: s, epoch: j.Epoch}
+		p := statePointer{groups: gs, measured: measured, perStep: perStep, scanner: s, epoch: j.Epoch}
 		p.from, p.to = snapshotTimes(&sel, j.Epoch)
 		return s.openStacks(j, gs.request.Stack, gs.functions, gs.request.Own, func(stacks *stackSums) error {
 			p.stacks = stacks
@@ -209,8 +200,8 @@ const statePointBytes = 4 + 8 + 8 + 8
 // A statePointer makes points of one job's states.
 type statePointer struct {
 	groups   *groups
-	measured []int64 // ms by step
-	began    []int64 // when senders began, ms, in order
+	measured coverage
+	perStep  []int64 // ms that are measured
 	scanner  *JobReader
 	epoch    uint32
 	from, to int64 // of the snapshots that are read, ms
@@ -245,9 +236,7 @@ func (p *statePointer) add(snd *jobSender) (err error) {
 }
 
 // findSteps finds out what a snapshot counts in each step. covers are what the
-// snapshots cover. The last snapshot of a sender of which nothing is heard any more
-// does not stand for steps in which another one has begun, and may have taken its
-// place.
+// snapshots cover.
 func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 	gs := p.groups
 	n := gs.steps
@@ -268,23 +257,14 @@ func (p *statePointer) findSteps(snd *jobSender, covers []uint64) error {
 		}
 		end := gs.first + int64(k)*gs.step
 		begin := end - gs.step
-		_, there := snd.alive.within(begin, end)
-		cut := begin < start && start < end || begin < start+layout.DayMs && start+layout.DayMs < end
-		p.shares[k] = snd.shareOfTime(max(there, 1), p.measured[k], cut)
-		p.shares[k] *= senders.processes(begin, end)
+		if _, there := snd.alive.within(begin, end); there == 0 && p.counts[k] == 0 {
+			continue
+		}
+		p.shares[k] = snd.shareOf(p.measured, p.perStep[k], begin, end, start, gs.now) * senders.processes(begin, end)
 		if p.counts[k] > 0 {
 			continue
 		}
-		middle := begin + gs.step/2
-		if _, there := snd.alive.within(middle, middle+1); there == 0 {
-			continue
-		}
-		i, _ := slices.BinarySearch(p.times, middle+1)
-		if i == len(p.times) && gs.now > p.times[i-1]+snd.gap+snd.gap/2+lateMs {
-			if next, _ := slices.BinarySearch(p.began, p.times[i-1]+1); next < len(p.began) && p.began[next] <= end {
-				continue
-			}
-		}
+		i, _ := slices.BinarySearch(p.times, begin+1)
 		p.held[k] = p.times[max(i-1, 0)]
 	}
 	return nil
