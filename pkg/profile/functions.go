@@ -66,7 +66,11 @@ func (c *functionCut) best() *DiffTree {
 	fit := c.mostCalls()
 	most := min(fit+fit/closely, int(c.maxNodes)) + 1
 	// More functions than mostCalls counts need room, so usually some calls do not have it.
-	best := c.search(attempt{}, 0, most*7/8, &most, roughly)
+	first := most * 3 / 4
+	if fit < int(c.maxNodes) {
+		first = most * 7 / 8
+	}
+	best := c.search(attempt{}, 0, first, &most, roughly)
 	if best.tree == nil {
 		return nil
 	}
