@@ -36,8 +36,9 @@ func (t *DiffTree) TruncateFunctions(maxNodes int64) *DiffTree {
 	}
 }
 
-// CutBytes is the memory that TruncateFunctions takes for a call.
-const CutBytes = 64
+// CutBytes is the memory that TruncateFunctions takes for a call, at most: 48 for the call
+// itself, and the rest while calls are numbered and mostCalls counts.
+const CutBytes = 88
 
 // TruncateFunctions is DiffTree.TruncateFunctions for any tree of calls; maxNodes must
 // be at least 1. It returns nil and true if the whole tree fits, and nil and false if
